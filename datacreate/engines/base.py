@@ -1,0 +1,79 @@
+"""What creation asks of an engine, and what it gets back.
+
+An engine streams: requests go in one at a time, completions come out as they finish, so that
+the batch never drains between requests or levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+FinishReason = Literal["stop", "length", "error"]
+
+Messages = Sequence[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn. None leaves a setting to the engine's default (off)."""
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One chat prompt; `schema` is the JSON Schema, as text, that the answer must hold to."""
+
+    id: int
+    messages: Messages
+    schema: str | None
+    sampling: Sampling
+
+
+@dataclass(frozen=True)
+class Completion:
+    """The answer to one request; with `finish_reason` "error" the text is empty and `error` says why."""
+
+    request_id: int
+    text: str
+    finish_reason: FinishReason
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    error: str | None = None
+
+
+class Engine(Protocol):
+    """A source of completions. Methods raise EngineError if the engine has died."""
+
+    @property
+    def capacity(self) -> int:
+        """How many requests are worth having in flight at once."""
+
+    @property
+    def max_context(self) -> int:
+        """The most tokens a prompt and its answer may have together."""
+
+    def count_tokens(self, messages: Messages) -> int:
+        """The length of the prompt in tokens, chat template included; works before `start`."""
+
+    def start(self) -> None:
+        """Load the model; returns when requests can be submitted."""
+
+    def submit(self, request: Request) -> None:
+        """Hand in a request; returns at once."""
+
+    def poll(self, timeout_seconds: float) -> list[Completion]:
+        """Completions that have finished since the last call, waiting up to `timeout_seconds` for one."""
+
+    def abort(self, request_ids: Iterable[int]) -> None:
+        """Give up requests; they give no completion any more."""
+
+    def close(self) -> None:
+        """Free everything the engine holds; safe to call twice."""

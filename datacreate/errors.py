@@ -1,0 +1,88 @@
+"""Every error a user can meet, as one tree.
+
+    DatacreateError               exit code 1: failed, one line says what, where and what to do
+    ├── UsageError                exit code 2: the command line or the configuration is wrong
+    │   ├── ExampleError          the formatting example cannot be used
+    │   └── FormatError           a task format is wrong, or contradicts its example
+    ├── CheckpointError           a checkpoint or encoder is unknown, absent, damaged or too large
+    ├── EngineError               the engine did not start, died, or ignores the grammar
+    │   └── PromptTooLong         a prompt and its answer do not fit the model's context
+    ├── RunError                  a run directory cannot be used
+    │   ├── RunMismatch           it was made with other settings
+    │   ├── RunLocked             another process is writing it
+    │   └── LogDamaged            its log is damaged before the last line
+    ├── NoProgress                the model writes nothing that can be accepted
+    ├── StorageError              exit code 75: disk full or read-only; mend it and run again
+    └── Stopped                   exit code 75: stopped by a signal; run again to go on
+
+Messages are one line: what is wrong, where, and what to do about it. Exit code 75 is
+`EX_TEMPFAIL` of sysexits.h: the same command, run again, goes on.
+"""
+
+from __future__ import annotations
+
+RESUMABLE = 75
+
+
+class DatacreateError(Exception):
+    """Base of all errors that are the user's to read; the CLI prints it in one line."""
+
+    exit_code = 1
+
+
+class UsageError(DatacreateError):
+    """The command line or the configuration is wrong."""
+
+    exit_code = 2
+
+
+class ExampleError(UsageError):
+    """The formatting example is missing, is not a JSON object, or contradicts itself."""
+
+
+class FormatError(UsageError):
+    """A task format is wrong, contradicts its example, or asks what no grammar can hold."""
+
+
+class CheckpointError(DatacreateError):
+    """A checkpoint or encoder is unknown, absent, damaged or too large."""
+
+
+class EngineError(DatacreateError):
+    """The engine did not start, died, or does not enforce the grammar."""
+
+
+class PromptTooLong(EngineError):
+    """A prompt and the answer it asks for do not fit the model's context."""
+
+
+class RunError(DatacreateError):
+    """A run directory cannot be used."""
+
+
+class RunMismatch(RunError):
+    """The run directory was made with other settings."""
+
+
+class RunLocked(RunError):
+    """Another process is writing the run directory."""
+
+
+class LogDamaged(RunError):
+    """The run's log is damaged somewhere before its last line."""
+
+
+class NoProgress(DatacreateError):
+    """Many requests in a row gave nothing that could be accepted."""
+
+
+class StorageError(DatacreateError):
+    """The disk is full or read-only; what was committed is kept."""
+
+    exit_code = RESUMABLE
+
+
+class Stopped(DatacreateError):
+    """Stopped by a signal; what was committed is kept."""
+
+    exit_code = RESUMABLE

@@ -1,0 +1,1 @@
+"""Quality: checks that look at the whole set, run at commit, in order."""

@@ -1,0 +1,1 @@
+"""Runs: what was asked for, what happened, and what came of it, in one directory."""

@@ -1,0 +1,91 @@
+"""What the user asked for, typed; and the part of it that is a run's identity.
+
+Everything in `Identity` decides what train.jsonl holds. It is resolved once (window, number of
+examples per request) and kept in config.json; a run directory made with another identity is
+refused. `count` may grow, and where a run works may change: they are no part of it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from datacreate.errors import RunMismatch, UsageError
+from datacreate.tasks.example import Json
+
+Method = Literal["datacreate", "paper"]
+
+
+class CreateConfig(BaseModel):
+    """One creation, as the user asks for it. None means: worked out from the rest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    example: Path | dict[str, Json]  # the formatting example, or the file that holds it
+    count: int = Field(gt=0)  # examples in the finished training set
+    run_dir: Path
+    strategy: str = "tree"
+    model: str = "qwen2.5-coder-1.5b-instruct"  # preset name or path of a checkpoint
+    method: Method = "datacreate"
+    format: str | None = None  # name of a shipped format, or a file
+    labels: dict[str, str] = {}  # field -> "a,b,c"
+    ranges: dict[str, str] = {}  # field -> "low..high"
+    num_examples: int | None = Field(default=None, gt=0)  # asked for in one request
+    window: int | None = Field(default=None, gt=0)  # requests out at once; the number of chains
+    asks: int = Field(default=4, gt=0)  # tree: how often one parent is asked while none is waiting
+    seed: int = 42
+    temperature: float | None = Field(default=None, ge=0, le=5)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    min_p: float | None = Field(default=None, ge=0, le=1)
+    top_k: int | None = Field(default=None, ge=1)
+    repetition_penalty: float | None = Field(default=None, gt=0)
+    max_tokens: int | None = Field(default=None, gt=0)  # per request
+    encoder: str = "all-mpnet-base-v2"  # for diverse and similar
+    patience: int | None = Field(default=None, gt=0)  # requests in a row without an accepted example
+    max_model_len: int | None = Field(default=None, gt=0)  # tokens
+    max_num_seqs: int | None = Field(default=None, gt=0)  # requests the engine holds at once
+    tensor_parallel_size: int | None = Field(default=None, gt=0)  # GPUs
+    gpu_memory_utilization: float | None = Field(default=None, gt=0, le=1)
+    dtype: str | None = None
+
+    @classmethod
+    def of(cls, **settings: Any) -> CreateConfig:
+        """The configuration of these settings; UsageError, in one line, if one of them is wrong."""
+        try:
+            return cls(**settings)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            name = ".".join(map(str, first["loc"])) or "configuration"
+            raise UsageError(f"{name}={first['input']!r}: {first['msg']}") from None
+
+
+class Identity(BaseModel):
+    """What decides a run's result; the same for every session of a run directory."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    example: dict[str, Json]
+    format: dict[str, Json]  # the bound format's document
+    strategy: str
+    method: Method
+    model: str
+    model_sha256: str
+    encoder: str | None  # None where the strategy compares nothing
+    encoder_sha256: str | None
+    seed: int
+    num_examples: int
+    window: int
+    asks: int
+    sampling: dict[str, Json]
+
+    def refuse_other(self, asked: Identity, directory: Path) -> None:
+        """Raise RunMismatch, naming what differs, unless `asked` is the same."""
+        for name in Identity.model_fields:
+            had, wants = getattr(self, name), getattr(asked, name)
+            if had != wants:
+                detail = f": {had!r} there, {wants!r} asked" if len(f"{had}{wants}") < 120 else ""
+                raise RunMismatch(
+                    f"{directory} was made with another {name}{detail}; ask for the same, or take another --run-dir"
+                )

@@ -1,0 +1,1 @@
+"""Selection: which accepted examples become the next prompts."""

@@ -1,0 +1,167 @@
+"""Which parent is asked next.
+
+Requests are numbered and committed in the order of their numbers. A frontier is told of every
+commit and asked for the next place; it sees nothing else, so that capacity, clock and arrival
+decide nothing. `window` places are out at any time, which makes the parent of request i a
+function of what had been committed up to request i - window.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import random
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+from datacreate.tasks.example import Example
+
+MOST_ATTEMPTS = 8
+"""How often a chain asks a parent again that gave nothing, before it goes back to the start."""
+
+_REMEMBERED = 4096
+"""How many asked parents a tree keeps for asking again: the shallowest."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """An example that can be asked: its JSON, kept as text to be small, and its depth below the root."""
+
+    source: str
+    depth: int
+
+    @classmethod
+    def of(cls, example: Example, depth: int) -> Node:
+        # Not sorted: the order of fields is what the model is shown.
+        return cls(json.dumps(example.values, separators=(",", ":"), ensure_ascii=False), depth)
+
+    @cached_property
+    def example(self) -> Example:
+        """The example itself, read from the text when it is first needed."""
+        return Example(json.loads(self.source))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a request stands: its number, whom it asks, and for which time it asks them."""
+
+    request: int
+    parent: Node
+    attempt: int
+
+
+class Frontier(Protocol):
+    """The order in which parents are asked."""
+
+    def next(self) -> Place | None:
+        """The next place, or None while it depends on commits to come."""
+
+    def commit(self, place: Place, chosen: Sequence[Node], accepted: int) -> None:
+        """Take note of what came of `place`: the next parents, and how many examples were accepted."""
+
+
+class Chains:
+    """`window` chains side by side; request i belongs to chain i modulo window."""
+
+    def __init__(self, root: Node, window: int) -> None:
+        self._root = root
+        self._at = [(root, 0)] * window
+        self._assigned = 0
+        self._committed = 0
+
+    def next(self) -> Place | None:
+        if self._assigned - self._committed == len(self._at):
+            return None
+        parent, attempt = self._at[self._assigned % len(self._at)]
+        self._assigned += 1
+        return Place(self._assigned - 1, parent, attempt)
+
+    def commit(self, place: Place, chosen: Sequence[Node], accepted: int) -> None:
+        self._committed += 1
+        if chosen:
+            after = (chosen[0], 0)
+        elif accepted:
+            after = (place.parent, 0)
+        else:
+            after = (place.parent, place.attempt + 1)
+        self._at[place.request % len(self._at)] = after if after[1] <= MOST_ATTEMPTS else (self._root, 0)
+
+
+class Tree:
+    """All accepted children, breadth first.
+
+    While no parent is waiting, the shallowest are asked again, each at most `asks` times as long
+    as any request is out: asking the root for a whole window would fill the batch at once, with
+    repeats. A parent that gave nothing is passed over.
+    """
+
+    def __init__(self, root: Node, window: int, asks: int) -> None:
+        self._window = window
+        self._asks = asks
+        self._waiting = deque([root])
+        self._asked: list[tuple[int, int, Node]] = []  # a heap of (times asked, order, node)
+        self._order = 0
+        self._assigned = 0
+        self._committed = 0
+
+    def next(self) -> Place | None:
+        out = self._assigned - self._committed
+        if out == self._window:
+            return None
+        if self._waiting:
+            times, order, parent = 0, self._order, self._waiting.popleft()
+            self._order += 1
+        elif out == 0 or self._asked[0][0] < self._asks:
+            times, order, parent = heapq.heappop(self._asked)
+        else:
+            return None
+        if order < _REMEMBERED:
+            heapq.heappush(self._asked, (times + 1, order, parent))
+        self._assigned += 1
+        return Place(self._assigned - 1, parent, times)
+
+    def commit(self, place: Place, chosen: Sequence[Node], accepted: int) -> None:
+        self._committed += 1
+        self._waiting.extend(chosen)
+
+
+class Levels:
+    """The paper's tree: one request at a time, a whole level shuffled and finished before the next.
+
+    A node that gave nothing is lost; a level that gave nothing at all is asked again, with the
+    next attempt.
+    """
+
+    def __init__(self, root: Node, seed: int) -> None:
+        self._seed = seed
+        self._level = [root]
+        self._children: list[Node] = []
+        self._at = 0  # within the level
+        self._attempt = 0
+        self._assigned = 0
+        self._out = False
+
+    def next(self) -> Place | None:
+        if self._out:
+            return None
+        if self._at == len(self._level):
+            self._descend()
+        self._out = True
+        self._at += 1
+        self._assigned += 1
+        return Place(self._assigned - 1, self._level[self._at - 1], self._attempt)
+
+    def _descend(self) -> None:
+        self._attempt = 0 if self._children else self._attempt + 1
+        if self._children:
+            self._level, self._children = self._children, []
+            random.Random(f"{self._seed}:level:{self._assigned}").shuffle(self._level)
+        self._at = 0
+
+    def commit(self, place: Place, chosen: Sequence[Node], accepted: int) -> None:
+        self._out = False
+        self._children.extend(chosen)
+

@@ -1,0 +1,102 @@
+"""The selection strategies, as pure functions in one registry.
+
+A strategy sees a parent and the children accepted from it, and names which of the children
+become the next parents. How parents queue up is the frontier's business: a `chain` asks one
+parent at a time, a `tree` all of them, breadth first. The five strategies are those of Lee et
+al. (EMNLP 2023), whose "contrastive" is `diverse`, as in their code.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from datacreate.errors import UsageError
+from datacreate.selection.similarity import Similarity
+
+Choose = Callable[[str, Sequence[str], random.Random, Similarity | None], Sequence[int]]
+"""(parent's text, children's texts, rng, similarity) -> indices of the next parents, in order."""
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A named way to choose parents; `summary` is the line that `--help` shows."""
+
+    name: str
+    grows: Literal["chain", "tree"]
+    needs_similarity: bool
+    summary: str
+    choose: Choose
+
+
+STRATEGIES: dict[str, Strategy] = {}
+
+
+def strategy(
+    *, grows: Literal["chain", "tree"] = "chain", needs_similarity: bool = False
+) -> Callable[[Choose], Choose]:
+    """Enter a function into the registry under its own name; its docstring is the summary."""
+
+    def enter(choose: Choose) -> Choose:
+        name, summary = choose.__name__.rstrip("_"), (choose.__doc__ or "").strip()
+        STRATEGIES[name] = Strategy(name, grows, needs_similarity, summary, choose)
+        return choose
+
+    return enter
+
+
+def find_strategy(name: str) -> Strategy:
+    """The strategy of this name; UsageError, naming all, if there is none."""
+    if name not in STRATEGIES:
+        raise UsageError(f"no strategy {name!r}; strategies are {', '.join(STRATEGIES)}")
+    return STRATEGIES[name]
+
+
+@strategy()
+def naive(
+    parent: str, children: Sequence[str], rng: random.Random, similarity: Similarity | None
+) -> Sequence[int]:
+    """always the formatting example"""
+    return ()
+
+
+@strategy()
+def random_(
+    parent: str, children: Sequence[str], rng: random.Random, similarity: Similarity | None
+) -> Sequence[int]:
+    """one accepted child, at random"""
+    return (rng.randrange(len(children)),)
+
+
+@strategy(needs_similarity=True)
+def diverse(
+    parent: str, children: Sequence[str], rng: random.Random, similarity: Similarity | None
+) -> Sequence[int]:
+    """the child least similar to its parent"""
+    scores = _scores(parent, children, similarity)
+    return (scores.index(min(scores)),)
+
+
+@strategy(needs_similarity=True)
+def similar(
+    parent: str, children: Sequence[str], rng: random.Random, similarity: Similarity | None
+) -> Sequence[int]:
+    """the child most similar to its parent"""
+    scores = _scores(parent, children, similarity)
+    return (scores.index(max(scores)),)
+
+
+@strategy(grows="tree")
+def tree(
+    parent: str, children: Sequence[str], rng: random.Random, similarity: Similarity | None
+) -> Sequence[int]:
+    """every accepted child, breadth first"""
+    return rng.sample(range(len(children)), len(children))
+
+
+def _scores(parent: str, children: Sequence[str], similarity: Similarity | None) -> list[float]:
+    if similarity is None:
+        raise UsageError("this strategy compares texts; give it a sentence encoder with --encoder")
+    return similarity.to_one(parent, children)

@@ -1,0 +1,100 @@
+"""An engine that answers by a script instead of a model: fast, and as wild as a test wants it."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from datacreate.engines.base import Completion, Messages, Request
+
+Script = Callable[[Request], Completion]
+
+
+class ScriptedEngine:
+    """Answers each request by `script`, in an order drawn from `shuffle` if it is given.
+
+    Answers depend on the request alone; the order of arrival does not.
+    """
+
+    def __init__(self, script: Script, *, capacity: int = 4, shuffle: random.Random | None = None) -> None:
+        self.script = script
+        self.capacity = capacity
+        self.max_context = 4096
+        self.history: list[Request] = []
+        self.closed = False
+        self._shuffle = shuffle
+        self._waiting: list[Request] = []
+
+    def count_tokens(self, messages: Messages) -> int:
+        return sum(len(message["content"]) for message in messages) // 4
+
+    def start(self) -> None: ...
+
+    def submit(self, request: Request) -> None:
+        self.history.append(request)
+        self._waiting.append(request)
+
+    def poll(self, timeout_seconds: float) -> list[Completion]:
+        if self._shuffle:
+            self._shuffle.shuffle(self._waiting)
+            done, self._waiting = self._waiting[:2], self._waiting[2:]
+        else:
+            done, self._waiting = self._waiting, []
+        return [prove(request) if request.id < 0 else self.script(request) for request in done]
+
+    def abort(self, request_ids: Iterable[int]) -> None: ...
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def prove(request: Request) -> Completion:
+    """The self-test's answer, as an engine gives it that enforces the grammar."""
+    assert request.schema
+    word = json.loads(request.schema)["prefixItems"][0]["const"]
+    return Completion(request.id, json.dumps([word]), "stop")
+
+
+def written(request: Request, rng: random.Random, vocabulary: int = 1_000_000) -> list[Any]:
+    """What a model that obeys the schema might write: random words in every string."""
+    assert request.schema
+    value: list[Any] = fill(json.loads(request.schema), rng, vocabulary)
+    return value
+
+
+def fill(schema: dict[str, Any], rng: random.Random, vocabulary: int) -> Any:
+    """A random value that is valid under a schema as the grammar takes it."""
+    if "const" in schema:
+        return schema["const"]
+    if "enum" in schema:
+        return rng.choice(schema["enum"])
+    if "anyOf" in schema:
+        return fill(rng.choice(schema["anyOf"]), rng, vocabulary)
+    kind = schema["type"]
+    if kind == "array":
+        if "prefixItems" in schema:
+            return [fill(part, rng, vocabulary) for part in schema["prefixItems"]]
+        number = rng.randint(schema.get("minItems", 0), schema.get("maxItems", 3))
+        return [fill(schema["items"], rng, vocabulary) for _ in range(number)]
+    if kind == "object":
+        return {name: fill(part, rng, vocabulary) for name, part in schema["properties"].items()}
+    if kind == "boolean":
+        return rng.random() < 0.5
+    if kind == "integer":
+        return rng.randint(schema.get("minimum", 0), schema.get("maximum", 99))
+    if kind == "number":
+        return rng.uniform(schema.get("minimum", 0), schema.get("maximum", 1))
+    return None if kind == "null" else f"word {rng.randrange(vocabulary)}"
+
+
+def answering(vocabulary: int = 1_000_000, seed: int = 0) -> Script:
+    """A script whose answers depend on the request's number and prompt alone."""
+
+    def script(request: Request) -> Completion:
+        rng = random.Random(f"{seed}:{request.id}:{request.messages}")
+        text = json.dumps(written(request, rng, vocabulary))
+        return Completion(request.id, text, "stop", 50, len(text) // 4)
+
+    return script
