@@ -14,7 +14,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from importlib import metadata
 from types import FrameType
 from typing import Any, Protocol
@@ -22,13 +23,13 @@ from typing import Any, Protocol
 from datacreate.checkpoints import Checkpoint, resolve
 from datacreate.engines.base import Completion, Engine
 from datacreate.engines.selftest import prove_grammar
-from datacreate.errors import NoProgress, RunMismatch, Stopped
+from datacreate.errors import DatacreateError, NoProgress, RunMismatch, Stopped, StorageError
 from datacreate.ledger import Ask, Ledger
-from datacreate.plan import Plan, make_plan, root_and_format
+from datacreate.plan import make_plan, root_and_format
 from datacreate.runs.card import dataset_card
 from datacreate.runs.config import CreateConfig
-from datacreate.runs.directory import RunConfig, RunDirectory, example_line
-from datacreate.runs.log import Appender, Session, read_log
+from datacreate.runs.directory import RunConfig, RunDirectory, summary_of
+from datacreate.runs.log import Appender, Commit, LogWriter, Session, first_seal, storage_error
 from datacreate.runs.summary import Tally
 from datacreate.selection.similarity import SentenceSimilarity, Similarity
 from datacreate.selection.strategies import find_strategy
@@ -81,6 +82,7 @@ def create(
     encoder = resolve(config.encoder, "encoder") if strategy.needs_similarity and similarity is None else None
     directory = RunDirectory(config.run_dir)
     with ExitStack() as stack:
+        signals = stack.enter_context(_signals())
         stack.enter_context(directory.locked())
         stored = directory.read_config() if directory.exists else None
         engine = (engine_factory or vllm_engine)(checkpoint, config, directory)
@@ -97,20 +99,24 @@ def create(
             progress.note(note)
         if encoder:
             similarity = SentenceSimilarity(encoder.path)
-        ledger = Ledger(plan, config.count, similarity)
-        run = _Run(ledger, directory, config, progress)
-        run.replay()
-        directory.write_config(RunConfig(plan.identity, config.count), metadata.version("datacreate"))
-        if not ledger.finished:
+        settled = replace(stored, count=config.count) if stored else RunConfig(plan.identity, config.count)
+        run = _Run(Ledger(plan, config.count, similarity), directory, settled, progress)
+        if stored:
+            run.replay()
+        if not run.finished:
             progress.note(f"loading {checkpoint.name}")
             engine.start()
             prove_grammar(engine)
+        # Nothing is written before the engine has shown that it works.
+        directory.write_config(settled, metadata.version("datacreate"))
+        if not run.finished:
             try:
-                run.go(engine)
-            except (Stopped, NoProgress):
-                run.save(plan)
+                run.go(engine, config.patience or LEAST_PATIENCE, signals)
+            except DatacreateError:
+                with suppress(StorageError):
+                    run.save()
                 raise
-        return run.save(plan)
+        return run.save()
 
 
 def vllm_engine(checkpoint: Checkpoint, config: CreateConfig, directory: RunDirectory) -> Engine:
@@ -128,51 +134,55 @@ def vllm_engine(checkpoint: Checkpoint, config: CreateConfig, directory: RunDire
 class _Run:
     """One session of a run."""
 
-    def __init__(
-        self, ledger: Ledger, directory: RunDirectory, config: CreateConfig, progress: Progress
-    ) -> None:
+    def __init__(self, ledger: Ledger, directory: RunDirectory, config: RunConfig, progress: Progress) -> None:
         self._ledger = ledger
         self._directory = directory
+        self._config = config
         self._count = config.count
-        self._patience = config.patience
         self._progress = progress
+        self._seal = first_seal(config.run)
+
+    @property
+    def finished(self) -> bool:
+        return self._ledger.finished
 
     def replay(self) -> None:
         """Take in what earlier sessions committed, and write train.jsonl anew from it."""
-        directory, ledger = self._directory, self._ledger
-        lines = directory.train_path.with_name("train.jsonl.part")
-        lines.unlink(missing_ok=True)
-        train = Appender(lines)
-        if directory.log_path.is_file():
-            for record in read_log(directory.log_path):
-                if isinstance(record, Session):
-                    ledger.tally.begin(record)
-                    continue
-                ledger.replay(record, str(directory.log_path))
-                for values in record.accepted:
-                    train.append(example_line(values))
-        train.close()
-        lines.replace(directory.train_path)
+        path, ledger = self._directory.train_path, self._ledger
+        part = path.with_name(path.name + ".part")
+        try:
+            part.unlink(missing_ok=True)
+            train = Appender(part)
+            try:
+                for line in self._directory.log(self._config.run):
+                    ledger.replay(line, str(self._directory.log_path))
+                    self._seal = line.seal
+                    if isinstance(line.record, Commit):
+                        train.append(_text(line.record))
+            finally:
+                train.close()
+            part.replace(path)
+        except OSError as error:
+            raise storage_error(path, error) from None
         if ledger.tally.requests:
             self._progress.note(f"going on from {ledger.tally.accepted} accepted examples")
 
-    def go(self, engine: Engine) -> None:
+    def go(self, engine: Engine, patience: int, signals: _Signals) -> None:
         """Ask, judge and commit until the count is reached."""
         ledger = self._ledger
-        patience = self._patience or LEAST_PATIENCE
         flying: deque[Ask] = deque()  # submitted and not yet committed, in order of request
         arrived: dict[int, Completion] = {}
         with ExitStack() as stack:
-            log = Appender(self._directory.log_path)
+            stack.enter_context(signals.held())
+            log = LogWriter(self._directory.log_path, self._seal)
             stack.callback(log.close)
             train = Appender(self._directory.train_path)
             stack.callback(train.close)
-            stopping = stack.enter_context(_stop_requested())
             session = Session(time.time(), _where())
-            log.append(session.line())
+            log.append(session)
             ledger.tally.begin(session)
             while not ledger.finished:
-                if stopping.is_set():
+                if signals.received:
                     raise Stopped(self._so_far("stopped by a signal"))
                 while ledger.due and len(flying) - len(arrived) < engine.capacity:
                     ask = ledger.due.popleft()
@@ -180,22 +190,22 @@ class _Run:
                     flying.append(ask)
                 for completion in engine.poll(_POLL_SECONDS):
                     arrived[completion.request_id] = completion
+                log.sync()
                 while flying and flying[0].place.request in arrived and not ledger.finished:
                     place = flying.popleft().place
                     commit = ledger.judge(place, arrived.pop(place.request))
-                    log.append(commit.line())
-                    for values in commit.accepted:
-                        train.append(example_line(values))
+                    log.append(commit)
+                    train.append(_text(commit))
                     ledger.apply(place, commit)
                     self._progress.update(ledger.tally, self._count)
                     if ledger.tally.barren >= patience + len(flying) and not ledger.finished:
                         raise NoProgress(self._no_progress())
             engine.abort([ask.place.request for ask in flying if ask.place.request not in arrived])
 
-    def save(self, plan: Plan) -> dict[str, Any]:
+    def save(self) -> dict[str, Any]:
         """Write summary.json and the dataset card; returns the summary."""
-        directory, identity = self._directory, plan.identity
-        summary = {"strategy": identity.strategy, "model": identity.model, **self._ledger.tally.summary(self._count)}
+        directory, identity = self._directory, self._config.identity
+        summary = summary_of(identity, self._ledger.tally, self._count)
         directory.replace(directory.summary_path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
         directory.replace(directory.card_path, dataset_card(identity, summary))
         return summary
@@ -206,7 +216,7 @@ class _Run:
 
     def _no_progress(self) -> str:
         tally = self._ledger.tally
-        reasons = ", ".join(f"{reason} {n}" for reason, n in tally.rejects.most_common())
+        reasons = ", ".join(f"{reason} {n}" for reason, n in tally.rejects.most_common()) or "none"
         samples = " | ".join(f"{reject.reason}: {reject.text[:100]!r}" for reject in tally.last_rejects)
         return (
             f"no example accepted in {tally.barren} requests in a row ({tally.accepted} of {self._count} so far); rejects: "
@@ -214,23 +224,45 @@ class _Run:
         )
 
 
+def _text(commit: Commit) -> bytes:
+    """The lines of train.jsonl that a commit adds."""
+    return "".join(f"{line}\n" for line in commit.lines).encode("utf-8")
+
+
+class _Signals:
+    """SIGINT and SIGTERM as `Stopped`: at once, or noted while they are held."""
+
+    def __init__(self) -> None:
+        self.received = False
+        self._held = False
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Only note a signal, so that a commit is never cut in two; the holder looks at `received`."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+
+    def handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self.received = True
+        if not self._held:
+            raise Stopped("stopped by a signal; run the same command to go on")
+
+
 @contextmanager
-def _stop_requested() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, so that a commit is never cut in two."""
-    stopping = threading.Event()
+def _signals() -> Iterator[_Signals]:
+    signals = _Signals()
     if threading.current_thread() is not threading.main_thread():
-        yield stopping  # signals reach only the main thread
+        yield signals  # signals reach only the main thread
         return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        stopping.set()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, signals.handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield stopping
+        yield signals
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
 def _where() -> dict[str, str]:

@@ -19,7 +19,7 @@ from datacreate.errors import LogDamaged
 from datacreate.plan import Plan
 from datacreate.quality.duplicates import ExactDuplicates
 from datacreate.quality.labels import Quotas
-from datacreate.runs.log import Commit
+from datacreate.runs.log import Commit, LogLine, example_line
 from datacreate.runs.summary import Tally
 from datacreate.selection.frontier import Chains, Frontier, Levels, Node, Place, Tree
 from datacreate.selection.similarity import Similarity
@@ -50,6 +50,7 @@ class Ledger:
         labels = self._format.labels if plan.improved else None
         self._quotas = Quotas(labels, count) if labels else None
         self._frontier = _frontier(plan)
+        self._judged: tuple[Commit | None, list[str]] = (None, [])  # the last commit and its keys
         self._schema = lru_cache(maxsize=1024)(self._make_schema)
         self.tally = Tally(self._format)
         self.due: deque[Ask] = deque()
@@ -79,12 +80,12 @@ class Ledger:
     def request(self, ask: Ask) -> Request:
         """What the engine is asked."""
         place = ask.place
-        messages = chat_prompt(self._plan.layout, place.parent.example, self._plan.identity.num_examples)
+        messages = chat_prompt(self._plan.layout, place.example, self._plan.identity.num_examples)
         return Request(place.request, messages, self._schema(ask.labels), self._plan.sampling)
 
     def judge(self, place: Place, completion: Completion) -> Commit:
         """What is accepted of a completion, given all that was committed before it; changes nothing."""
-        trial = _Trial(self._key(place.parent.example), self._quotas.copy() if self._quotas else None)
+        trial = _Trial(self._key(place.example), self._quotas.copy() if self._quotas else None)
         rejects: list[Reject] = []
         for result in self._read(completion):
             if isinstance(result, Candidate):
@@ -94,9 +95,9 @@ class Ledger:
                     continue
                 result = Reject(reason, capped(result.example.values))
             rejects.append(result)
-        return Commit(
+        commit = Commit(
             request=place.request,
-            parent=place.parent.example.id,
+            parent=place.example.id,
             depth=place.parent.depth,
             attempt=place.attempt,
             accepted=tuple(dict(example.values) for example in trial.accepted),
@@ -106,17 +107,20 @@ class Ledger:
             generated_tokens=completion.generated_tokens,
             at=time.time(),
         )
+        self._judged = (commit, trial.keys)
+        return commit
 
     def _read(self, completion: Completion) -> list[Candidate | Reject]:
         if completion.finish_reason == "error":
             return [Reject(Reason.NO_ANSWER, capped(completion.error or ""))]
-        return read_completion(
+        read = read_completion(
             completion.text,
             self._plan.layout,
             self._plan.identity.num_examples,
             truncated=completion.finish_reason == "length",
             salvage=self._plan.improved,
         )
+        return read or [Reject(Reason.NO_ANSWER, capped(completion.text))]  # an empty array
 
     def _objection(self, candidate: Candidate, trial: _Trial) -> Reason | None:
         """What speaks against a valid example in view of the whole set."""
@@ -137,32 +141,39 @@ class Ledger:
     def _choose(self, place: Place, accepted: Sequence[Example]) -> Sequence[int]:
         if not accepted:
             return ()
-        parent = self._format.text_of(place.parent.example.values)
+        parent = self._format.text_of(place.example.values)
         children = [self._format.text_of(example.values) for example in accepted]
         rng = self._rng("choose", place.request)
         return self._plan.strategy.choose(parent, children, rng, self._similarity)
 
     def apply(self, place: Place, commit: Commit) -> None:
         """Take a commit in; the asks that it makes due join `due`."""
-        for values in commit.accepted:
-            example = Example(values)
-            self._duplicates.add(self._key(example))
+        judged, keys = self._judged
+        if commit is not judged:  # replayed
+            keys = [self._key(Example(values)) for values in commit.accepted]
+        for values, key in zip(commit.accepted, keys, strict=True):
+            self._duplicates.add(key)
             if self._quotas:
-                self._quotas.add(self._label(example))
+                self._quotas.add(self._label(Example(values)))
         self.tally.add(commit)
-        chosen = [Node.of(Example(commit.accepted[i]), commit.depth + 1) for i in commit.chosen]
+        chosen = [Node(commit.lines[i], commit.depth + 1) for i in commit.chosen]
         self._frontier.commit(place, chosen, len(commit.accepted))
         self._assign()
 
-    def replay(self, commit: Commit, where: str) -> None:
-        """Apply a commit of an earlier session. LogDamaged if it cannot have followed the ones before."""
-        ask = self.due.popleft()
-        if ask.place.parent.example.id != commit.parent or ask.place.attempt != commit.attempt:
+    def replay(self, line: LogLine, where: str) -> None:
+        """Take in a line of the log. LogDamaged if it cannot have followed the ones before."""
+        commit = line.record
+        if not isinstance(commit, Commit):
+            self.tally.begin(commit)
+            return
+        place = self.due.popleft().place
+        had = (commit.request, commit.parent, commit.attempt)
+        if had != (place.request, place.example.id, place.attempt):
             raise LogDamaged(
-                f"{where}: request {commit.request} asked {commit.parent}, but {ask.place.parent.example.id} "
-                "was to be asked; the log was changed: restore it from a copy, or take another --run-dir"
+                f"{where}, line {line.number}: request {had[0]} asked {had[1]} for time {had[2]}, where {place.request} was "
+                f"to ask {place.example.id} for time {place.attempt}; restore the file from a copy, or take another --run-dir"
             )
-        self.apply(ask.place, commit)
+        self.apply(place, commit)
 
 
 @dataclass
@@ -172,17 +183,17 @@ class _Trial:
     parent_key: str
     quotas: Quotas | None
     accepted: list[Example] = field(default_factory=list)
-    keys: set[str] = field(default_factory=set)
+    keys: list[str] = field(default_factory=list)  # of the accepted; a handful
 
     def accept(self, candidate: Candidate, label: Json) -> None:
         self.accepted.append(candidate.example)
-        self.keys.add(candidate.key)
+        self.keys.append(candidate.key)
         if self.quotas:
             self.quotas.add(label)
 
 
 def _frontier(plan: Plan) -> Frontier:
-    root, identity = Node.of(plan.root, 0), plan.identity
+    root, identity = Node(example_line(dict(plan.root.values)), 0), plan.identity
     if plan.strategy.grows == "chain":
         return Chains(root, identity.window)
     if identity.method == "paper":

@@ -74,6 +74,9 @@ def main() -> NoReturn:
     try:
         datacreate.main(prog_name="datacreate", standalone_mode=False)
         sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(2)
     except click.UsageError as error:
         _fail(f"{error.format_message()} (see {error.ctx.command_path if error.ctx else 'datacreate'} --help)", 2)
     except click.ClickException as error:
@@ -86,9 +89,15 @@ def main() -> NoReturn:
         # The reader of our output has gone (`| head`): not our error, and nothing more to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        # What nobody nearer could name better: a full disk behind a redirected output, say.
+        where = error.filename or error.filename2 or "the output"
+        _fail(f"{where}: {error.strerror or error}; mend that and run the same command again", 1)
     sys.exit(0)
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    click.echo(f"datacreate: {' '.join(message.split())}", err=True)
+    # One line, and no control character of a model's text or a file's name reaches the terminal.
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(message.split()))
+    click.echo(f"datacreate: {line}", err=True)
     sys.exit(code)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,20 @@ def show(run: Path, samples: int, seed: int, as_json: bool) -> None:
     from datacreate.runs.directory import RunDirectory
 
     directory = RunDirectory(run)
-    config, summary = directory.read_config(), directory.read_summary()
-    examples = list(directory.examples())
-    shown = random.Random(seed).sample(examples, min(samples, len(examples)))
+    config, summary = directory.read_config(), directory.summary()
+    shown = _drawn(directory.examples(), summary["accepted"], samples, seed)
     if as_json:
         document = {"summary": summary, "identity": config.identity.model_dump(mode="json"), "samples": shown}
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
         return
     print_samples(shown)
     print_summary(summary)
+
+
+def _drawn(examples: Iterable[dict[str, Any]], total: int, number: int, seed: int) -> list[dict[str, Any]]:
+    """`number` of the examples, drawn without keeping all of them."""
+    places = set(random.Random(seed).sample(range(total), min(number, total)))
+    return [values for place, values in enumerate(examples) if place in places]
 
 
 def print_samples(examples: Sequence[dict[str, Any]]) -> None:
@@ -45,7 +51,7 @@ def print_samples(examples: Sequence[dict[str, Any]]) -> None:
         table.add_column(overflow="fold")
         for name, value in values.items():
             if value is not None:
-                table.add_row(Text(name), Text(_spelled(value)))
+                table.add_row(Text(_spelled(name)), Text(_spelled(value)))
         console.print(table)
         console.print()
 
@@ -54,33 +60,40 @@ def _spelled(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
         text = " · ".join(value)
-    # A control character could move the cursor or change the colours of the reader's terminal.
-    return "".join(c if c in "\n\t" or c.isprintable() else "�" for c in text)
+    return "".join(map(_harmless, text))
+
+
+def _harmless(character: str) -> str:
+    # A control character could move the cursor, change colours or turn round what stands beside it.
+    turns = "\u202a" <= character <= "\u202e" or "\u2066" <= character <= "\u2069"
+    control = unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t"
+    return "\N{REPLACEMENT CHARACTER}" if turns or control else character
 
 
 def print_summary(summary: dict[str, Any]) -> None:
     """The figures worth reading, a line each."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     written = summary["accepted"] + sum(n for r, n in summary["rejected"].items() if r != "surplus")
     share = f" ({summary['accepted'] / written:.0%} of what was written)" if written else ""
-    table.add_row("examples", f"{summary['accepted']} of {summary['requested']}{share}")
-    table.add_row("made by", f"{summary['model']}, {summary['strategy']}")
-    if summary["rejected"]:
-        table.add_row("rejected", _counts(summary["rejected"]))
-    table.add_row("depth", _counts(summary["depths"]))
-    if summary["labels"]:
-        table.add_row("labels", _counts(summary["labels"]))
-    table.add_row("speed", f"{summary['examples_per_second']} examples/s, {summary['tokens_per_second']} tokens/s")
-    table.add_row(
-        "cost",
-        f"{summary['requests']} requests, {summary['generated_tokens']} tokens written "
+    rows = {
+        "examples": f"{summary['accepted']} of {summary['requested']}{share}",
+        "made by": f"{summary['model']}, {summary['strategy']}",
+        "rejected": _counts(summary["rejected"]),
+        "depth": _counts(summary["depths"]),
+        "labels": _counts(summary["labels"]),
+        "speed": f"{summary['examples_per_second']} examples/s, {summary['tokens_per_second']} tokens/s",
+        "cost": f"{summary['requests']} requests, {summary['generated_tokens']} tokens written "
         f"({summary['tokens_per_example']} an example), {summary['seconds']} s",
-    )
+    }
+    for name, figures in rows.items():
+        if figures:
+            table.add_row(name, Text(_spelled(figures)))
     Console(highlight=False).print(table)
 
 

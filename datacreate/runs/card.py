@@ -54,8 +54,15 @@ def dataset_card(identity: Identity, summary: dict[str, Any]) -> str:
 
 
 def _table(head: list[str], rows: dict[str, int]) -> list[str]:
-    body = [f"| {str(name).replace('|', '&#124;')} | {number} |" for name, number in rows.items()]
+    body = [f"| {_cell(name)} | {number} |" for name, number in rows.items()]
     return [f"| {' | '.join(head)} |", "|---|---:|", *body]
+
+
+def _cell(text: str) -> str:
+    """A label as a cell shows it, whatever marks it holds."""
+    for mark, spelled in (("&", "&amp;"), ("|", "&#124;"), ("<", "&lt;"), ("[", "&#91;"), ("*", "&#42;"), ("`", "&#96;")):
+        text = text.replace(mark, spelled)
+    return " ".join(text.split())
 
 
 def _fenced(text: str, language: str) -> str:

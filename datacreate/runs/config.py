@@ -7,6 +7,7 @@ refused. `count` may grow, and where a run works may change: they are no part of
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,7 +59,9 @@ class CreateConfig(BaseModel):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             name = ".".join(map(str, first["loc"])) or "configuration"
-            raise UsageError(f"{name}={first['input']!r}: {first['msg']}") from None
+            given = repr(first["input"])
+            shown = given if len(given) <= 80 else given[:80] + "…"
+            raise UsageError(f"{name}={shown}: {first['msg']}") from None
 
 
 class Identity(BaseModel):
@@ -84,8 +87,24 @@ class Identity(BaseModel):
         """Raise RunMismatch, naming what differs, unless `asked` is the same."""
         for name in Identity.model_fields:
             had, wants = getattr(self, name), getattr(asked, name)
-            if had != wants:
-                detail = f": {had!r} there, {wants!r} asked" if len(f"{had}{wants}") < 120 else ""
+            if _spelled(had) != _spelled(wants):
                 raise RunMismatch(
-                    f"{directory} was made with another {name}{detail}; ask for the same, or take another --run-dir"
+                    f"{directory} was made with another {_difference(name, had, wants)}; "
+                    "ask for the same, or take another --run-dir"
                 )
+
+
+def _spelled(value: Json) -> str:
+    # Not ==: that takes 1 for true, and overlooks the order of fields, which the model is shown.
+    return json.dumps(value)
+
+
+def _difference(name: str, had: Json, wants: Json) -> str:
+    """The innermost setting that differs, with both values if they are short."""
+    if isinstance(had, dict) and isinstance(wants, dict):
+        for key in (*had, *wants):
+            if _spelled(had.get(key)) != _spelled(wants.get(key)):
+                return _difference(f"{name}.{key}", had.get(key), wants.get(key))
+        return f"order of fields in {name}"
+    detail = f": {had!r} there, {wants!r} asked"
+    return name + (detail if len(detail) < 160 else "")

@@ -7,12 +7,12 @@ whole; train.jsonl is derived from the log and made anew when a run is taken up 
 from __future__ import annotations
 
 import contextlib
-
 import json
 import os
+import secrets
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,28 @@ import filelock
 
 from datacreate.errors import RunError, RunLocked
 from datacreate.runs.config import Identity
-from datacreate.runs.log import Commit, read_log, storage_error
+from datacreate.runs.log import Commit, LogLine, read_log, storage_error
+from datacreate.runs.summary import Tally
 from datacreate.tasks.example import Json
+from datacreate.tasks.format import TaskFormat, read_format
+
+_BEFORE_A_RUN = frozenset({".lock", ".holder", "config.json.part", "engine.log"})
+"""Files that a directory may hold in which no run began: what a kill or a failed start leaves."""
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """config.json: the identity, how many examples are asked for, and what made the run."""
+    """config.json: the identity, how many examples are asked for, and the id that seals the log."""
 
     identity: Identity
     count: int
+    run: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    @property
+    def format(self) -> TaskFormat:
+        """The bound format of the run's examples."""
+        document = self.identity.format
+        return read_format(document, str(document.get("title", "format")))
 
 
 class RunDirectory:
@@ -55,41 +67,70 @@ class RunDirectory:
         Raises RunLocked, naming the holder, if another process has it; StorageError if it
         cannot be made; RunError if it holds files of something else.
         """
+        made: list[Path] = []  # folders that were not there before, from the inside out
         try:
+            made += [path for path in (self.path, *self.path.parents) if not path.exists()]
             self.path.mkdir(parents=True, exist_ok=True)
-            if not self.exists and any(p.name not in (".lock", ".holder") for p in self.path.iterdir()):
+            if not self.exists and any(path.name not in _BEFORE_A_RUN for path in self.path.iterdir()):
                 raise RunError(f"{self.path} holds other files and no run; choose an empty or new --run-dir")
             lock = filelock.FileLock(self.path / ".lock")
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            holder = (self.path / ".holder").read_text(encoding="utf-8", errors="replace").strip()
-            raise RunLocked(f"{self.path} is being written by {holder}; wait for it, or take another --run-dir") from None
+            raise RunLocked(
+                f"{self.path} is being written by {self._holder()}; wait for it, or take another --run-dir"
+            ) from None
+        except NotImplementedError:
+            raise RunError(
+                f"{self.path}: this file system cannot lock files (flock); choose a --run-dir on another one"
+            ) from None
+        except (FileExistsError, NotADirectoryError):
+            raise RunError(
+                f"{self.path}: there is a file where a folder should be; choose another --run-dir"
+            ) from None
         except OSError as error:
+            _remove(made)
             raise storage_error(self.path, error) from None
-        with lock:
+        try:
             with contextlib.suppress(OSError):
-                (self.path / ".holder").write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
-            try:
-                yield
-            finally:
-                if not self.exists:  # the run never began: leave nothing behind
-                    with contextlib.suppress(OSError):
-                        for name in (".lock", ".holder"):
-                            (self.path / name).unlink(missing_ok=True)
-                        self.path.rmdir()
+                self._holder_path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+            yield
+        finally:
+            self._holder_path.unlink(missing_ok=True)
+            if not self.exists:  # the run never began: leave nothing behind
+                self._clear()
+                _remove(made)
+            lock.release()
+
+    @property
+    def _holder_path(self) -> Path:
+        return self.path / ".holder"
+
+    def _holder(self) -> str:
+        try:
+            return self._holder_path.read_text(encoding="utf-8", errors="replace").strip() or "another process"
+        except OSError:
+            return "another process"
+
+    def _clear(self) -> None:
+        with contextlib.suppress(OSError):
+            for name in (".lock", "config.json.part"):
+                (self.path / name).unlink(missing_ok=True)
+            if not self.engine_log_path.stat().st_size:  # one that says something says why
+                self.engine_log_path.unlink()
 
     def read_config(self) -> RunConfig:
         """config.json; RunError if it is not there or cannot be read."""
         if not self.exists:
-            raise RunError(f"{self.path} is not a run directory (no config.json)")
+            raise RunError(f"{self.path} is no run (no config.json in it); give the --run-dir of a `datacreate create`")
         try:
             document = json.loads(self.config_path.read_text(encoding="utf-8"))
-            return RunConfig(Identity(**document["identity"]), document["count"])
+            return RunConfig(Identity(**document["identity"]), int(document["count"]), str(document["run"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{self.config_path}: damaged ({str(error).splitlines()[0]}); restore it from a copy") from None
 
     def write_config(self, config: RunConfig, made_by: str) -> None:
-        document = {"count": config.count, "datacreate": made_by, "identity": config.identity.model_dump(mode="json")}
+        identity = config.identity.model_dump(mode="json")
+        document = {"run": config.run, "count": config.count, "datacreate": made_by, "identity": identity}
         self.replace(self.config_path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
     def replace(self, path: Path, text: str) -> None:
@@ -106,29 +147,38 @@ class RunDirectory:
                 part.unlink()
             raise storage_error(path, error) from None
 
+    def log(self, run: str) -> Iterator[LogLine]:
+        """The lines of the log of the run of that id; none if it has no log yet."""
+        if self.log_path.is_file():
+            yield from read_log(self.log_path, run)
+
     def commits(self) -> Iterator[Commit]:
         """The committed requests in order."""
-        if self.log_path.is_file():
-            yield from (record for record in read_log(self.log_path) if isinstance(record, Commit))
+        for line in self.log(self.read_config().run):
+            if isinstance(line.record, Commit):
+                yield line.record
 
     def examples(self) -> Iterator[dict[str, Json]]:
         """The accepted examples in order, from the log."""
         for commit in self.commits():
             yield from commit.accepted
 
-    def read_summary(self) -> dict[str, Any]:
-        """summary.json; RunError if the run has none yet."""
-        try:
-            summary: dict[str, Any] = json.loads(self.summary_path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise RunError(f"{self.path} has no summary yet; finish the run with the command that began it") from None
-        except (OSError, ValueError) as error:
-            raise RunError(f"{self.summary_path}: damaged ({error}); run the same create command again") from None
-        return summary
+    def summary(self) -> dict[str, Any]:
+        """The figures so far, counted from the log: what summary.json holds of a run that has ended."""
+        config = self.read_config()
+        tally = Tally(config.format)
+        for line in self.log(config.run):
+            tally.take(line.record)
+        return summary_of(config.identity, tally, config.count)
 
 
-def example_line(values: dict[str, Json]) -> str:
-    """One line of train.jsonl: the fields in the order of the formatting example."""
-    return json.dumps(values, ensure_ascii=False)
+def summary_of(identity: Identity, tally: Tally, count: int) -> dict[str, Any]:
+    """The document of summary.json."""
+    return {"strategy": identity.strategy, "model": identity.model, **tally.summary(count)}
 
 
+def _remove(folders: list[Path]) -> None:
+    """Remove folders, the innermost first, as far as they are empty."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from datacreate.errors import RunError
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import storage_error
 from datacreate.tasks.example import Json, field_at
-from datacreate.tasks.format import Roles, TaskFormat, answer_text, read_format
+from datacreate.tasks.format import Roles, TaskFormat, answer_text
 
 _KEYS = ("question", "context", "options", "label")
 
@@ -21,7 +24,7 @@ def reference(run: RunDirectory, target: Path) -> Path:
     That is the layout of the reference implementation. RunError if the format has no question and answer.
     """
     config = run.read_config()
-    format = _format_of(run)
+    format = config.format
     roles = format.roles
     if roles.question is None or roles.answer is None:
         raise RunError(f"{run.path}: the reference layout needs a question and an answer field; export hf or chat")
@@ -47,7 +50,7 @@ def chat(run: RunDirectory, target: Path) -> Path:
     The user's turn holds the question, the context and the options; the assistant's the answer.
     Without roles the assistant's turn is the whole example as JSON.
     """
-    roles = _format_of(run).roles
+    roles = run.read_config().format.roles
 
     def lines() -> Iterator[str]:
         for values in run.examples():
@@ -69,28 +72,48 @@ def _turns(values: dict[str, Json], roles: Roles) -> tuple[str, str]:
 
 
 def hf(run: RunDirectory, target: Path) -> Path:
-    """A directory that `datasets.load_from_disk` opens, as a DatasetDict with one split, train."""
-    from datasets import Dataset, DatasetDict
+    """A directory that `datasets.load_from_disk` opens, as a DatasetDict with one split, train.
 
-    dataset = Dataset.from_list(list(run.examples()))
-    try:
-        DatasetDict({"train": dataset}).save_to_disk(str(target))
-    except OSError as error:
-        raise storage_error(target, error) from None
+    It replaces one that was there; RunError if something else is.
+    """
+    part = target.with_name(target.name + ".part")
+    with _columns(run, target) as dataset:
+        if target.exists() and any(target.iterdir()) and not (target / "dataset_dict.json").is_file():
+            raise RunError(f"{target} holds something else than a data set; choose another --out")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(part, ignore_errors=True)
+        dataset.save_to_disk(str(part))
+        shutil.rmtree(target, ignore_errors=True)
+        part.rename(target)
     return target
 
 
 def parquet(run: RunDirectory, target: Path) -> Path:
     """`train.parquet` in the folder `target`."""
-    from datasets import Dataset
-
     path = target / "train.parquet"
-    try:
+    part = path.with_name(path.name + ".part")
+    with _columns(run, path) as dataset:
         target.mkdir(parents=True, exist_ok=True)
-        Dataset.from_list(list(run.examples())).to_parquet(path)
+        dataset["train"].to_parquet(part)
+        part.replace(path)
+    return path
+
+
+@contextmanager
+def _columns(run: RunDirectory, path: Path) -> Iterator[Any]:
+    """The examples as a DatasetDict; what goes wrong with it in the block becomes one line."""
+    examples = list(run.examples())
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        yield datasets.DatasetDict({"train": datasets.Dataset.from_list(examples)})
     except OSError as error:
         raise storage_error(path, error) from None
-    return path
+    except (ValueError, TypeError, OverflowError) as error:  # pyarrow's errors are of these
+        raise RunError(
+            f"{run.path}: the examples do not fit into columns of one type each ({error}); export reference or chat"
+        ) from None
 
 
 LAYOUTS: dict[str, Callable[[RunDirectory, Path], Path]] = {
@@ -99,11 +122,6 @@ LAYOUTS: dict[str, Callable[[RunDirectory, Path], Path]] = {
     "parquet": parquet,
     "chat": chat,
 }
-
-
-def _format_of(run: RunDirectory) -> TaskFormat:
-    document = run.read_config().identity.format
-    return read_format(document, str(document.get("title", "format")))
 
 
 def _write_lines(path: Path, lines: Iterator[str]) -> Path:
@@ -116,5 +134,3 @@ def _write_lines(path: Path, lines: Iterator[str]) -> Path:
     except OSError as error:
         raise storage_error(path, error) from None
     return path
-
-

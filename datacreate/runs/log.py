@@ -1,26 +1,41 @@
 """The run's log: a line per session and a line per committed request. It is the truth.
 
-Appended and flushed at every commit, synced to the disk at least every second. A torn last
-line (a kill in the middle of a write) is cut off when the log is opened again; damage before
-it is an error that names the line.
+Appended at every commit, synced to the disk at least every second. A torn last line (a kill in
+the middle of a write) is cut off when the log is opened again; damage before it is an error that
+names the line. For that every line ends with a seal, `"crc"`: the CRC-32 of the line and of all
+lines before it, begun from the run's id. So a changed byte, a line that is missing or in another
+place, and the log of another run are all found.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from datacreate.errors import LogDamaged, StorageError
 from datacreate.tasks.example import Json
 from datacreate.tasks.validate import Reason, Reject
 
 _SYNC_SECONDS = 1.0
+
+_SEAL = b',"crc":"%08x"}\n'
+_SEAL_BYTES = len(_SEAL % 0)
+
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def example_line(values: dict[str, Json]) -> str:
+    """One line of train.jsonl: the fields in the order of the formatting example."""
+    return _encode(values)
 
 
 @dataclass(frozen=True)
@@ -38,19 +53,19 @@ class Commit:
     generated_tokens: int
     at: float  # seconds since the epoch
 
+    @cached_property
+    def lines(self) -> tuple[str, ...]:
+        """The accepted examples as lines of train.jsonl."""
+        return tuple(map(example_line, self.accepted))
+
     def line(self) -> str:
-        record = {
-            "request": self.request,
-            "parent": self.parent,
-            "depth": self.depth,
-            "attempt": self.attempt,
-            "accepted": self.accepted,
-            "chosen": self.chosen,
-            "rejects": [[reject.reason, reject.text] for reject in self.rejects],
-            "tokens": [self.prompt_tokens, self.generated_tokens],
-            "at": round(self.at, 3),
-        }
-        return json.dumps(record, separators=(",", ":"), ensure_ascii=False)
+        rejects = [[reject.reason, reject.text] for reject in self.rejects]
+        # Put together by hand, so that an example is made into text only once.
+        return (
+            f'{{"request":{self.request},"parent":"{self.parent}","depth":{self.depth},"attempt":{self.attempt},'
+            f'"accepted":[{",".join(self.lines)}],"chosen":{list(self.chosen)},"rejects":{_encode(rejects)},'
+            f'"tokens":[{self.prompt_tokens},{self.generated_tokens}],"at":{round(self.at, 3)}}}'
+        )
 
     @classmethod
     def parse(cls, record: dict[str, Any]) -> Commit:
@@ -76,29 +91,40 @@ class Session:
     where: dict[str, str]
 
     def line(self) -> str:
-        return json.dumps({"session": self.where, "began": round(self.began, 3)}, ensure_ascii=False)
+        return _encode({"session": self.where, "began": round(self.began, 3)})
 
 
-def read_log(path: Path) -> Iterator[Session | Commit]:
-    """The log's records in order; a torn last line is left out.
+def first_seal(run: str) -> int:
+    """What the first line's seal goes on from: the id of the run."""
+    return zlib.crc32(run.encode("utf-8"))
 
-    Raises LogDamaged, naming the line, if any line before the last is not a record or the
-    requests are not numbered one after the other.
+
+@dataclass(frozen=True)
+class LogLine:
+    """A whole line of the log."""
+
+    number: int  # from 1
+    record: Session | Commit
+    seal: int  # what the next line's seal goes on from
+
+
+def read_log(path: Path, run: str) -> Iterator[LogLine]:
+    """The log's lines in order; a torn last line is left out.
+
+    Raises LogDamaged, naming the line, at the first that is not what the run of that id wrote there.
     """
-    expected = 0
+    seal = first_seal(run)
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 return
-            record = _parse(line, path, number)
-            if isinstance(record, Commit):
-                if record.request != expected:
-                    raise LogDamaged(
-                        f"{path}, line {number}: request {record.request} where {expected} should be; "
-                        "restore the file from a copy, or start again in another --run-dir"
-                    )
-                expected += 1
-            yield record
+            seal = zlib.crc32(line[:-_SEAL_BYTES], seal)
+            if line[-_SEAL_BYTES:] != _SEAL % seal:
+                raise LogDamaged(
+                    f"{path}, line {number}: not what this run wrote there (changed, missing or moved); restore the "
+                    "file from a copy, cut it off before that line, or start again in another --run-dir"
+                )
+            yield LogLine(number, _parse(line, path, number), seal)
 
 
 def _parse(line: bytes, path: Path, number: int) -> Session | Commit:
@@ -107,10 +133,10 @@ def _parse(line: bytes, path: Path, number: int) -> Session | Commit:
         if "session" in record:
             return Session(record["began"], record["session"])
         return Commit.parse(record)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, IndexError):
         raise LogDamaged(
-            f"{path}, line {number}: not a record of a run; restore the file from a copy, cut it off before "
-            "that line, or start again in another --run-dir"
+            f"{path}, line {number}: not a record that this version of datacreate knows; go on with the version "
+            "that wrote it, or start again in another --run-dir"
         ) from None
 
 
@@ -123,34 +149,60 @@ class Appender:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._synced = time.monotonic()
+        self._dirty = False
         try:
             _cut_torn_line(path)
-            self._file: IO[bytes] = path.open("ab")
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            self._size = os.fstat(self._file).st_size
         except OSError as error:
             raise storage_error(path, error) from None
 
-    def append(self, line: str) -> None:
+    def append(self, lines: bytes) -> None:
+        """Write whole lines; what a full disk took of them is cut off again."""
+        rest = memoryview(lines)
         try:
-            self._file.write(line.encode("utf-8") + b"\n")
-            self._file.flush()
-            now = time.monotonic()
-            if now - self._synced > _SYNC_SECONDS:
-                os.fsync(self._file.fileno())
-                self._synced = now
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
         except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, self._size)
             raise storage_error(self._path, error) from None
+        self._size += len(lines)
+        self._dirty = True
+
+    def sync(self, *, now: bool = False) -> None:
+        """See to it that the disk has everything, if the last time was a second ago."""
+        since = time.monotonic() - self._synced
+        if self._dirty and (now or since >= _SYNC_SECONDS):
+            try:
+                os.fsync(self._file)
+            except OSError as error:
+                raise storage_error(self._path, error) from None
+            self._synced = time.monotonic()
+            self._dirty = False
 
     def close(self) -> None:
-        """Sync and close. What a full disk did not take is cut off at the next opening."""
+        """Sync and close."""
         try:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise storage_error(self._path, error) from None
+            self.sync(now=True)
         finally:
-            # After a failed flush the buffer still holds the line that did not fit; closing
-            # would try once more and fail again, so the raw file is closed instead.
-            self._file.raw.close() if hasattr(self._file, "raw") else self._file.close()
+            os.close(self._file)
+
+
+class LogWriter:
+    """The log, open for writing; `seal` is that of its last whole line, or the run's first."""
+
+    def __init__(self, path: Path, seal: int) -> None:
+        self._seal = seal
+        self._lines = Appender(path)
+        self.sync = self._lines.sync
+        self.close = self._lines.close
+
+    def append(self, record: Session | Commit) -> None:
+        body = record.line().encode("utf-8")[:-1]
+        seal = zlib.crc32(body, self._seal)
+        self._lines.append(body + _SEAL % seal)
+        self._seal = seal
 
 
 def _cut_torn_line(path: Path) -> None:
@@ -173,8 +225,8 @@ def _cut_torn_line(path: Path) -> None:
 
 def storage_error(path: Path, error: OSError) -> StorageError:
     """The one-line error for a file that cannot be written."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return StorageError(f"{path}: the disk is full; what was committed is kept: free space and run again")
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return StorageError(f"{path}: cannot be written ({error.strerror}); choose another --run-dir")
+        return StorageError(f"{path}: cannot be written ({error.strerror}); mend that, or choose another folder")
     return StorageError(f"{path}: {error.strerror or error}; mend it and run again")

@@ -31,8 +31,16 @@ class Tally:
     last_rejects: deque[Reject] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
     _clock: float | None = None  # when the session or its last commit was
 
+    def take(self, record: Session | Commit) -> None:
+        """Count a line of the log."""
+        if isinstance(record, Commit):
+            self.add(record)
+        else:
+            self.begin(record)
+
     def begin(self, session: Session) -> None:
         self._clock = session.began
+        self.barren = 0  # whoever calls again after NoProgress means it
 
     def add(self, commit: Commit) -> None:
         self.requests += 1

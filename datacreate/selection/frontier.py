@@ -26,22 +26,12 @@ _REMEMBERED = 4096
 """How many asked parents a tree keeps for asking again: the shallowest."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Node:
-    """An example that can be asked: its JSON, kept as text to be small, and its depth below the root."""
+    """An example that can be asked: its line of train.jsonl, since a tree keeps many, and its depth below the root."""
 
-    source: str
+    line: str
     depth: int
-
-    @classmethod
-    def of(cls, example: Example, depth: int) -> Node:
-        # Not sorted: the order of fields is what the model is shown.
-        return cls(json.dumps(example.values, separators=(",", ":"), ensure_ascii=False), depth)
-
-    @cached_property
-    def example(self) -> Example:
-        """The example itself, read from the text when it is first needed."""
-        return Example(json.loads(self.source))
 
 
 @dataclass(frozen=True)
@@ -51,6 +41,11 @@ class Place:
     request: int
     parent: Node
     attempt: int
+
+    @cached_property
+    def example(self) -> Example:
+        """The parent's example, read from its line when it is first needed."""
+        return Example(json.loads(self.parent.line))
 
 
 class Frontier(Protocol):

@@ -6,6 +6,8 @@ parent at a time, a `tree` all of them, breadth first. The five strategies are t
 al. (EMNLP 2023), whose "contrastive" is `diverse`, as in their code.
 """
 
+# ruff: noqa: ARG001 (all strategies have one signature)
+
 from __future__ import annotations
 
 import random

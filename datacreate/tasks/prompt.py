@@ -1,7 +1,7 @@
 """The prompt of one request: (format, parent, how many) -> chat messages.
 
-What is the same for every request of a run comes first, so that the engine's prefix cache
-holds it; the parent comes last.
+The wording was chosen by measuring: of what Qwen2.5-Coder-0.5B writes, how much is valid and
+new (scripts/perf/creation.py measures the whole).
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ Message = dict[str, str]
 
 
 def chat_prompt(layout: Layout, parent: Example, count: int) -> list[Message]:
-    """The messages that ask for `count` new examples after the pattern of `parent`."""
-    shown = json.dumps(layout.write(parent), ensure_ascii=False)
+    """The messages that ask for `count` new examples after the pattern of `parent`.
+
+    The example is shown without spaces between its parts, since that is how the grammar has the
+    answer written: shown otherwise, a small model is pushed off its pattern at every comma
+    (Qwen2.5-Coder-0.5B: 72 % of what it writes is accepted this way, 55 % the other).
+    """
+    shown = json.dumps(layout.write(parent), ensure_ascii=False, separators=(",", ":"))
     if layout.style == "keyed":
         return _paper_prompt(shown, count)
-    system = (
-        "You write data for training language models. You get one example and write new ones of the same kind: "
-        "same task, language, style and difficulty, but each about a different topic, with its own wording."
-    )
+    options = " All options of an example differ from each other." if layout.format.options_vary else ""
     user = (
-        f"Write a JSON array of {count} new examples, each written as {layout.shape()}. "
-        "Choose a different topic for each, far from the given one, and never repeat its text.\n"
-        f"Given example: {shown}"
+        f"Here is one example, written as {layout.shape()}:\n{shown}\n\n"
+        f"Write {count} more examples in the same way, about other topics, as a JSON array.{options}"
     )
-    return [{"role": "system", "content": system}, {"role": "user", "content": user}]
+    return [{"role": "system", "content": "You write data for training language models."}, {"role": "user", "content": user}]
 
 
 def _paper_prompt(shown: str, count: int) -> list[Message]:

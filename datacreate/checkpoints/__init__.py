@@ -1,0 +1,45 @@
+"""Checkpoints: which models there are, how they get here, and whether they are whole.
+
+A *preset* (`models/*.yaml`) names where a model comes from, in order of preference, and
+what must arrive. `pull` fetches it into the home, `verify` hashes every byte of it again,
+and `resolve` is what a run calls: cheap, offline, and refusing anything doubtful.
+
+    checkpoints/
+      preset.py      what a preset says, typed
+      catalogue.py   load the presets, find one by name
+      places.py      where things lie in the home; a full or read-only disk becomes one line
+      progress.py    how a long step tells how far it is
+      folder.py      is this folder a checkpoint that loads without running foreign code?
+      manifest.py    what lies in a finished folder: names, sizes, hashes
+      sources/       a module per kind of source: packages, hub, path
+      convert.py     GGUF -> safetensors, in a process of its own
+      pull.py        lock, fetch, check, convert, put in place
+      verify.py      every byte against the manifest, the manifest against the preset
+      resolve.py     a name or a path -> Checkpoint
+"""
+
+from __future__ import annotations
+
+from datacreate.checkpoints.catalogue import find_preset, load_presets
+from datacreate.checkpoints.preset import EngineSettings, Preset, Sampling
+from datacreate.checkpoints.progress import Progress, silent
+from datacreate.checkpoints.pull import pull
+from datacreate.checkpoints.resolve import Checkpoint, resolve
+from datacreate.checkpoints.verify import State, VerifyReport, state, verify
+
+__all__ = [
+    "Checkpoint",
+    "EngineSettings",
+    "Preset",
+    "Progress",
+    "Sampling",
+    "State",
+    "VerifyReport",
+    "find_preset",
+    "load_presets",
+    "pull",
+    "resolve",
+    "silent",
+    "state",
+    "verify",
+]

@@ -1,0 +1,157 @@
+"""`datacreate models`: which checkpoints there are, fetch them, check them.
+
+Results go to stdout, progress to stderr. Everything heavy is imported inside the commands,
+since `datacreate --help` imports this module.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from datacreate.checkpoints import Preset, Progress, VerifyReport
+
+
+@click.group()
+def models() -> None:
+    """List, fetch and check the models and encoders (checkpoints)."""
+
+
+@models.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON array instead of a table.")
+def list_(as_json: bool) -> None:
+    """All presets, and which of them are here."""
+    from datacreate.checkpoints import load_presets, state
+
+    rows = [(preset, state(preset)) for preset in load_presets().values()]
+    if as_json:
+        click.echo(json.dumps([_summary(preset, found) for preset, found in rows], indent=2))
+        return
+    lines = [("NAME", "KIND", "PARAMETERS", "SIZE", "LICENCE", "STATE")]
+    for preset, found in rows:
+        remarks = [found, *(["untested"] if preset.untested else []), *(["gated"] if preset.gated else [])]
+        size = _size(preset.size_bytes)
+        lines.append((preset.name, preset.kind, preset.parameters, size, preset.licence, ", ".join(remarks)))
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    for line in lines:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+@models.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+def show(name: str, as_json: bool) -> None:
+    """Everything a preset says, and where its checkpoint is."""
+    import yaml
+
+    from datacreate.checkpoints import find_preset, places, state
+
+    preset = find_preset(name)
+    found = state(preset)
+    path = None if found == "absent" else str(places.finished(preset.name))
+    everything: dict[str, Any] = preset.model_dump(mode="json", exclude_defaults=True)
+    everything |= {"state": found, "path": path}
+    if as_json:
+        click.echo(json.dumps(everything, indent=2))
+    else:
+        click.echo(yaml.safe_dump(everything, sort_keys=False, allow_unicode=True, width=110).rstrip())
+
+
+@models.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--force", is_flag=True, help="Fetch again even when it is here and looks whole.")
+def pull(names: tuple[str, ...], force: bool) -> None:
+    """Fetch checkpoints; a pull that was stopped goes on from what had arrived."""
+    from datacreate.checkpoints import find_preset
+    from datacreate.checkpoints import pull as pull_one
+
+    presets = [find_preset(name) for name in names]  # a misspelt name is told before the first byte
+    for preset in presets:
+        with _shown(preset.name) as progress:
+            path = pull_one(preset, progress, force=force)
+        click.echo(f"{preset.name}: {path}")
+
+
+@models.command()
+@click.argument("names", nargs=-1, metavar="[NAME...]")
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+def verify(names: tuple[str, ...], as_json: bool) -> None:
+    """Hash every byte of checkpoints again; without names, of all that are here.
+
+    Exits with 1 when anything is absent or not what it was.
+    """
+    from datacreate.checkpoints import find_preset, load_presets, state
+    from datacreate.checkpoints import verify as verify_one
+
+    presets = [find_preset(name) for name in names]
+    if not names:
+        presets = [preset for preset in load_presets().values() if state(preset) != "absent"]
+    reports: list[VerifyReport] = []
+    for preset in presets:
+        with _shown(preset.name) as progress:
+            reports.append(verify_one(preset, progress))
+    if as_json:
+        click.echo(json.dumps([_report(report) for report in reports], indent=2))
+    else:
+        for report in reports:
+            click.echo(_verdict(report))
+        if not reports:
+            click.echo("no checkpoint is here yet: run `datacreate models pull NAME`")
+    if not all(report.good for report in reports):
+        sys.exit(1)
+
+
+def _summary(preset: Preset, found: str) -> dict[str, Any]:
+    keys = {"name", "kind", "description", "parameters", "licence", "size_bytes", "untested", "gated"}
+    return {**preset.model_dump(mode="json", include=keys), "state": found}
+
+
+def _report(report: VerifyReport) -> dict[str, Any]:
+    return {
+        "name": report.name,
+        "state": report.state,
+        "problems": list(report.problems),
+        "hashed_bytes": report.hashed_bytes,
+    }
+
+
+def _verdict(report: VerifyReport) -> str:
+    if report.good:
+        return f"{report.name}: good, {_size(report.hashed_bytes)} hashed"
+    remedy = "" if report.state == "absent" else f": run `datacreate models pull {report.name} --force`"
+    return f"{report.name}: {report.state}: {'; '.join(report.problems)}{remedy}"
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.0f} MB"
+
+
+def _shown(name: str) -> AbstractContextManager[Progress]:
+    """Bars on a terminal, a line per stage otherwise; both on stderr."""
+    if sys.stderr.isatty():
+        from datacreate.cli.model_bars import bars
+
+        return bars(name)
+    return nullcontext(_Lines(name))
+
+
+class _Lines:
+    """A line when a stage begins, and one at every further quarter of it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._said: tuple[str, int] = ("", -1)
+
+    def __call__(self, stage: str, done: int, total: int, unit: str) -> None:  # noqa: ARG002
+        if total <= 0:
+            click.echo(f"{self._name}: {stage}", err=True)
+            return
+        quarter = (stage, 4 * done // total)
+        if quarter != self._said:
+            self._said = quarter
+            click.echo(f"{self._name}: {stage} {100 * done // total} % of {_size(total)}", err=True)

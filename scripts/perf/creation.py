@@ -1,0 +1,313 @@
+"""How fast creation is: every figure is a ratio, or stands beside its rival, within one run.
+
+    scripts/perf/creation.py [orchestrator] [help] [serial] [raw] [paper] [--json FILE]
+
+orchestrator  the loop alone with a scripted engine: examples/s, flatness to 1,000,000, memory
+help          seconds of `datacreate --help`
+serial        accepted examples/s: ours, one request at a time with the grammar, the reference's way
+raw           generated tokens/s in steady state: ours against vLLM alone with the same prompts
+paper         tokens per accepted example: ours against --method paper
+
+Without names all are run. Real-model parts use qwen2.5-coder-0.5b-instruct on this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from datacreate.checkpoints import Checkpoint, resolve
+from datacreate.creation import create, vllm_engine
+from datacreate.engines.base import Completion, Engine, Messages, Request
+from datacreate.runs.config import CreateConfig
+from datacreate.runs.directory import RunDirectory
+
+HERE = Path(__file__).resolve().parent
+EXAMPLE = HERE.parents[1] / "data" / "examples" / "commonsense.json"
+MODEL = "qwen2.5-coder-0.5b-instruct"
+
+
+# --- the orchestrator alone ------------------------------------------------------------------
+
+
+class InstantEngine:
+    """Answers at once with examples nobody has seen, made by string formatting."""
+
+    capacity = 64
+    max_context = 4096
+
+    def __init__(self) -> None:
+        self._ready: list[Completion] = []
+        self._next = 0
+
+    def count_tokens(self, messages: Messages) -> int:
+        return sum(len(message["content"]) for message in messages) // 4
+
+    def start(self) -> None: ...
+
+    def submit(self, request: Request) -> None:
+        if request.id < 0:
+            word = json.loads(request.schema or "")["prefixItems"][0]["const"]
+            self._ready.append(Completion(-1, json.dumps([word]), "stop"))
+            return
+        first, self._next = self._next, self._next + 5
+        items = ",".join(
+            f'["Where would you put thing number {i} when you come home late?",["a{i}","b{i}","c","d","e"]]'
+            for i in range(first, first + 5)
+        )
+        self._ready.append(Completion(request.id, f"[{items}]", "stop", 100, 150))
+
+    def poll(self, timeout_seconds: float) -> list[Completion]:
+        ready, self._ready = self._ready, []
+        return ready
+
+    def abort(self, request_ids: Iterable[int]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def orchestrate(strategy: str, count: int) -> dict[str, float]:
+    """Seconds and peak memory of one run with the instant engine; called in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = CreateConfig(example=EXAMPLE, count=count, run_dir=Path(folder) / "run", strategy=strategy, model=MODEL)
+        began = time.perf_counter()
+        create(config, engine_factory=lambda *_: InstantEngine())
+        seconds = time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+    return {"seconds": seconds, "peak_gib": peak}
+
+
+def measure_orchestrator() -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    for strategy in ("tree", "random"):
+        rows = {}
+        for count in (10_000, 100_000, 1_000_000):
+            child = subprocess.run(
+                [sys.executable, __file__, "--orchestrate", strategy, str(count)],
+                capture_output=True, text=True, check=True,
+            )  # fmt: skip
+            rows[count] = json.loads(child.stdout)
+        costs = {count: row["seconds"] / count for count, row in rows.items()}
+        figures[strategy] = {
+            "examples_per_second_at_100k": round(1 / costs[100_000]),
+            "cost_at_1M_over_cost_at_10k": round(costs[1_000_000] / costs[10_000], 2),
+            "peak_gib_at_1M": round(rows[1_000_000]["peak_gib"], 2),
+        }
+    return figures
+
+
+def measure_help() -> dict[str, Any]:
+    command = [str(Path(sys.executable).with_name("datacreate")), "--help"]
+    times = []
+    for _ in range(7):
+        began = time.perf_counter()
+        subprocess.run(command, capture_output=True, check=True)
+        times.append(time.perf_counter() - began)
+    return {"median_seconds": round(statistics.median(times), 3), "most": 0.4}
+
+
+# --- with the real model ---------------------------------------------------------------------
+
+
+class Recorder:
+    """Any engine, with a note of what was asked and when what came back."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.requests: list[Request] = []
+        self.finished: list[tuple[float, int]] = []  # (seconds, tokens)
+        self.began = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def submit(self, request: Request) -> None:
+        if request.id == 0:
+            self.began = time.monotonic()
+        if request.id >= 0:
+            self.requests.append(request)
+        self._engine.submit(request)
+
+    def poll(self, timeout_seconds: float) -> list[Completion]:
+        done = self._engine.poll(timeout_seconds)
+        now = time.monotonic()
+        self.finished += [(now, c.generated_tokens) for c in done if c.request_id >= 0]
+        return done
+
+    def seconds(self) -> float:
+        return self.finished[-1][0] - self.began
+
+    def steady_tokens_per_second(self, in_flight: int) -> float:
+        """Tokens finished between the first and the last batch's worth of completions, per second."""
+        inner = self.finished[in_flight : len(self.finished) - in_flight // 2]
+        return sum(tokens for _, tokens in inner[1:]) / (inner[-1][0] - inner[0][0])
+
+
+def run_real(count: int, **settings: Any) -> tuple[dict[str, Any], Recorder]:
+    """A real run; its summary and its recorder."""
+    recorders: list[Recorder] = []
+
+    def factory(checkpoint: Checkpoint, config: CreateConfig, directory: RunDirectory) -> Any:
+        recorders.append(Recorder(vllm_engine(checkpoint, config, directory)))
+        return recorders[0]
+
+    with tempfile.TemporaryDirectory() as folder:
+        config = CreateConfig(
+            example=EXAMPLE, count=count, run_dir=Path(folder) / "run", model=MODEL, **settings
+        )  # fmt: skip
+        return create(config, engine_factory=factory), recorders[0]
+
+
+def measure_serial() -> dict[str, Any]:
+    ours, ours_rec = run_real(300)
+    alone, alone_rec = run_real(12, window=1, max_num_seqs=1)
+    figures = {
+        "ours_accepted_per_second": round(ours["accepted"] / ours_rec.seconds(), 2),
+        "one_at_a_time_with_grammar": round(alone["accepted"] / alone_rec.seconds(), 3),
+        "reference_way": reference_way(seconds=120.0),
+    }
+    figures["ratio"] = round(figures["ours_accepted_per_second"] / figures["one_at_a_time_with_grammar"], 1)
+    return figures
+
+
+def reference_way(seconds: float) -> dict[str, Any]:
+    """One request at a time, no grammar, a batch that is not exactly n items lost, a faulty item dropped."""
+    from datacreate.engines.base import Sampling
+    from datacreate.tasks.example import load_example
+    from datacreate.tasks.infer import understand
+    from datacreate.tasks.layout import Layout
+    from datacreate.tasks.prompt import chat_prompt
+    from datacreate.tasks.validate import Candidate, read_completion
+
+    root = load_example(EXAMPLE)
+    layout = Layout(understand(root).format, "keyed")
+    rng, parent, seen, accepted, requests = random.Random(42), root, set(), 0, 0
+    with tempfile.TemporaryDirectory() as folder:
+        config = CreateConfig(example=EXAMPLE, count=1, run_dir=Path(folder), model=MODEL, max_num_seqs=1)
+        engine = vllm_engine(resolve(MODEL, "instruct"), config, RunDirectory(Path(folder)))
+        engine.start()
+        began = time.monotonic()
+        while time.monotonic() - began < seconds:
+            engine.submit(Request(requests, chat_prompt(layout, parent, 5), None, Sampling(max_tokens=500)))
+            requests += 1
+            [answer] = engine.poll(300.0)
+            found = read_completion(answer.text, layout, 5, truncated=answer.finish_reason == "length", salvage=False)
+            good = [c for c in found if isinstance(c, Candidate) and c.key not in seen] if len(found) == 5 else []
+            seen.update(c.key for c in good)
+            accepted += len(good)
+            parent = rng.choice(good).example if good else root
+        took = time.monotonic() - began
+        engine.close()
+    return {"accepted": accepted, "requests": requests, "accepted_per_second": round(accepted / took, 3)}
+
+
+def measure_raw(in_flight: int = 32) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    arguments = {"max_num_batched_tokens": 4096, "block_size": 32, "enforce_eager": True, "max_model_len": 4096}
+    for strategy in ("tree", "random"):
+        summary, recorder = run_real(900, strategy=strategy, window=2 * in_flight, max_num_seqs=in_flight)
+        ours = recorder.steady_tokens_per_second(in_flight)
+        length = round(statistics.mean(tokens for _, tokens in recorder.finished))
+        checkpoint = resolve(MODEL, "instruct")
+        engine = vllm_engine(checkpoint, CreateConfig(example=EXAMPLE, count=1, run_dir=Path()), RunDirectory(Path()))
+        prompts = [engine._render(request.messages) for request in recorder.requests]  # type: ignore[attr-defined]
+        job = {
+            "model": str(checkpoint.path), "prompts": prompts, "in_flight": in_flight, "length": length,
+            "arguments": {**arguments, "max_num_seqs": in_flight},
+        }  # fmt: skip
+        raw = {}
+        for name, split in (("in_one_process", "0"), ("as_vllm_comes", "1")):
+            child = subprocess.run(
+                [sys.executable, str(HERE / "raw_engine.py")], input=json.dumps(job), capture_output=True, text=True,
+                env={**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": split, "VLLM_CPU_KVCACHE_SPACE": "2",
+                     "VLLM_LOGGING_LEVEL": "ERROR", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1",
+                     "VLLM_HOST_IP": "127.0.0.1"},
+            )  # fmt: skip
+            if child.returncode:
+                sys.exit(f"raw_engine.py failed: {child.stderr[-2000:]}")
+            raw[name] = json.loads(child.stdout.splitlines()[-1])["tokens_per_second"]
+        figures[strategy] = {
+            "ours_tokens_per_second": round(ours, 1),
+            "raw_tokens_per_second": {name: round(speed, 1) for name, speed in raw.items()},
+            "ratio": round(ours / raw["in_one_process"], 3),
+            "ratio_to_vllm_as_it_comes": round(ours / raw["as_vllm_comes"], 3),
+            "tokens_per_request": length,
+            "accepted_per_second": round(summary["accepted"] / recorder.seconds(), 2),
+        }
+    return figures
+
+
+def measure_paper() -> dict[str, Any]:
+    ours, _ = run_real(200)
+    paper, _ = run_real(60, method="paper")
+    return {
+        name: {
+            "generated_tokens_per_accepted": summary["tokens_per_example"],
+            "prompt_and_generated": round(
+                (summary["prompt_tokens"] + summary["generated_tokens"]) / summary["accepted"], 1
+            ),
+            "accepted": summary["accepted"],
+            "rejected": summary["rejected"],
+        }
+        for name, summary in (("ours", ours), ("paper", paper))
+    }
+
+
+PARTS = {
+    "orchestrator": measure_orchestrator,
+    "help": measure_help,
+    "serial": measure_serial,
+    "raw": measure_raw,
+    "paper": measure_paper,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--orchestrate", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.orchestrate:
+        print(json.dumps(orchestrate(arguments.orchestrate[0], int(arguments.orchestrate[1]))))
+        return
+    if unknown := set(arguments.parts) - PARTS.keys():
+        parser.error(f"no part {unknown.pop()!r}; parts are {', '.join(PARTS)}")
+    figures: dict[str, Any] = {}
+    for name in arguments.parts or PARTS:
+        print(f"measuring {name} …", file=sys.stderr)
+        figures[name] = PARTS[name]()
+        _print_table(name, figures[name])
+    document = json.dumps({"cores": os.cpu_count(), "model": MODEL, **figures}, indent=2)
+    print(document)
+    if arguments.json:
+        arguments.json.write_text(document + "\n")
+
+
+def _print_table(name: str, figures: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=name, title_justify="left", show_header=False)
+    for key, value in figures.items():
+        if isinstance(value, dict):
+            for inner, figure in value.items():
+                table.add_row(f"{key}: {inner}", str(figure))
+        else:
+            table.add_row(key, str(value))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
