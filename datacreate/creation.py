@@ -87,13 +87,15 @@ def create(
         stored = directory.read_config() if directory.exists else None
         engine = (engine_factory or vllm_engine)(checkpoint, config, directory)
         stack.callback(engine.close)
-        plan = make_plan(config, root, understood, checkpoint, encoder, engine, stored.identity if stored else None)
+        plan = make_plan(
+            config, root, understood, checkpoint, encoder, engine, stored.identity if stored else None
+        )
         if stored:
             stored.identity.refuse_other(plan.identity, directory.path)
             if config.count < stored.count:
                 raise RunMismatch(
-                    f"{directory.path} was asked for {stored.count} examples and cannot shrink to {config.count}; "
-                    "ask for as many or more, or take another --run-dir"
+                    f"{directory.path} was asked for {stored.count} examples and cannot shrink to "
+                    f"{config.count}; ask for as many or more, or take another --run-dir"
                 )
         for note in plan.notes:
             progress.note(note)
@@ -122,11 +124,17 @@ def create(
 def vllm_engine(checkpoint: Checkpoint, config: CreateConfig, directory: RunDirectory) -> Engine:
     """The default engine: vLLM, with the preset's settings and the user's on top."""
     from datacreate.checkpoints.preset import EngineSettings
-    from datacreate.engines.vllm import VllmEngine
+    from datacreate.engines.vllm import VllmEngine, compiles
 
     settings = checkpoint.preset.engine if checkpoint.preset else EngineSettings()
-    told = {name: value for name in EngineSettings.model_fields if (value := getattr(config, name, None)) is not None}
+    told = {
+        name: value
+        for name in EngineSettings.model_fields
+        if (value := getattr(config, name, None)) is not None
+    }
     template = dict(checkpoint.preset.chat_template) if checkpoint.preset else {}
+    if settings.enforce_eager is None:
+        told["enforce_eager"] = not compiles(config.count)
     settings = EngineSettings(**{**settings.model_dump(), **told})
     return VllmEngine(checkpoint.path, settings, template, directory.engine_log_path)
 
@@ -134,7 +142,9 @@ def vllm_engine(checkpoint: Checkpoint, config: CreateConfig, directory: RunDire
 class _Run:
     """One session of a run."""
 
-    def __init__(self, ledger: Ledger, directory: RunDirectory, config: RunConfig, progress: Progress) -> None:
+    def __init__(
+        self, ledger: Ledger, directory: RunDirectory, config: RunConfig, progress: Progress
+    ) -> None:
         self._ledger = ledger
         self._directory = directory
         self._config = config
@@ -170,6 +180,8 @@ class _Run:
     def go(self, engine: Engine, patience: int, signals: _Signals) -> None:
         """Ask, judge and commit until the count is reached."""
         ledger = self._ledger
+        # What a commit changes is seen a window later, and giving up depends on commits alone.
+        patience += self._config.identity.window
         flying: deque[Ask] = deque()  # submitted and not yet committed, in order of request
         arrived: dict[int, Completion] = {}
         with ExitStack() as stack:
@@ -178,7 +190,7 @@ class _Run:
             stack.callback(log.close)
             train = Appender(self._directory.train_path)
             stack.callback(train.close)
-            session = Session(time.time(), _where())
+            session = Session(round(time.time(), 3), _where())
             log.append(session)
             ledger.tally.begin(session)
             while not ledger.finished:
@@ -198,7 +210,7 @@ class _Run:
                     train.append(_text(commit))
                     ledger.apply(place, commit)
                     self._progress.update(ledger.tally, self._count)
-                    if ledger.tally.barren >= patience + len(flying) and not ledger.finished:
+                    if ledger.tally.barren >= patience and not ledger.finished:
                         raise NoProgress(self._no_progress())
             engine.abort([ask.place.request for ask in flying if ask.place.request not in arrived])
 
@@ -219,8 +231,9 @@ class _Run:
         reasons = ", ".join(f"{reason} {n}" for reason, n in tally.rejects.most_common()) or "none"
         samples = " | ".join(f"{reject.reason}: {reject.text[:100]!r}" for reject in tally.last_rejects)
         return (
-            f"no example accepted in {tally.barren} requests in a row ({tally.accepted} of {self._count} so far); rejects: "
-            f"{reasons}; the last ones: {samples}; try another model or example, or a larger --max-tokens"
+            f"no example accepted in {tally.barren} requests in a row ({tally.accepted} of {self._count} so "
+            f"far); rejects: {reasons}; the last ones: {samples}; try another model or example, or a larger "
+            "--max-tokens"
         )
 
 
@@ -245,7 +258,7 @@ class _Signals:
         finally:
             self._held = False
 
-    def handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+    def handle(self, number: int, frame: FrameType | None) -> None:
         self.received = True
         if not self._held:
             raise Stopped("stopped by a signal; run the same command to go on")

@@ -75,7 +75,9 @@ class Ledger:
         return random.Random(f"{self._plan.identity.seed}:{purpose}:{request}")
 
     def _make_schema(self, labels: tuple[Json, ...] | None) -> str:
-        return batch_schema(self._plan.layout, self._plan.identity.num_examples, list(labels) if labels else None)
+        return batch_schema(
+            self._plan.layout, self._plan.identity.num_examples, list(labels) if labels else None
+        )
 
     def request(self, ask: Ask) -> Request:
         """What the engine is asked."""
@@ -105,7 +107,7 @@ class Ledger:
             rejects=tuple(rejects),
             prompt_tokens=completion.prompt_tokens,
             generated_tokens=completion.generated_tokens,
-            at=time.time(),
+            at=round(time.time(), 3),
         )
         self._judged = (commit, trial.keys)
         return commit
@@ -113,14 +115,13 @@ class Ledger:
     def _read(self, completion: Completion) -> list[Candidate | Reject]:
         if completion.finish_reason == "error":
             return [Reject(Reason.NO_ANSWER, capped(completion.error or ""))]
-        read = read_completion(
+        return read_completion(
             completion.text,
             self._plan.layout,
             self._plan.identity.num_examples,
             truncated=completion.finish_reason == "length",
             salvage=self._plan.improved,
         )
-        return read or [Reject(Reason.NO_ANSWER, capped(completion.text))]  # an empty array
 
     def _objection(self, candidate: Candidate, trial: _Trial) -> Reason | None:
         """What speaks against a valid example in view of the whole set."""
@@ -170,8 +171,9 @@ class Ledger:
         had = (commit.request, commit.parent, commit.attempt)
         if had != (place.request, place.example.id, place.attempt):
             raise LogDamaged(
-                f"{where}, line {line.number}: request {had[0]} asked {had[1]} for time {had[2]}, where {place.request} was "
-                f"to ask {place.example.id} for time {place.attempt}; restore the file from a copy, or take another --run-dir"
+                f"{where}, line {line.number}: request {had[0]} asked {had[1]} for time {had[2]}, where "
+                f"{place.request} was to ask {place.example.id} for time {place.attempt}; restore the file "
+                "from a copy, or take another --run-dir"
             )
         self.apply(place, commit)
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from datacreate.checkpoints import Checkpoint
 from datacreate.engines.base import Engine, Sampling
-from datacreate.errors import PromptTooLong
+from datacreate.errors import ExampleError, PromptTooLong
 from datacreate.runs.config import CreateConfig, Identity
 from datacreate.selection.strategies import Strategy, find_strategy
-from datacreate.tasks.example import Example, load_example
+from datacreate.tasks.example import Example, flaw_in, load_example
 from datacreate.tasks.infer import Understood, understand
 from datacreate.tasks.layout import Layout
 from datacreate.tasks.prompt import chat_prompt
@@ -48,7 +48,12 @@ class Plan:
 
 def root_and_format(config: CreateConfig) -> tuple[Example, Understood]:
     """The formatting example and its format; ExampleError or FormatError if they are wrong."""
-    root = Example(config.example) if isinstance(config.example, dict) else load_example(config.example)
+    if isinstance(config.example, dict):
+        root = Example(config.example)
+        if flaw := flaw_in(config.example):  # load_example looks at those from a file
+            raise ExampleError(f"the example: {flaw}; mend the example")
+    else:
+        root = load_example(config.example)
     return root, understand(root, config.format, config.labels, config.ranges)
 
 
@@ -72,7 +77,9 @@ def make_plan(
     number, max_tokens = _fit(layout, root, engine, asked)
     if stored and not config.max_tokens:
         max_tokens = stored.sampling["max_tokens"]
-    window = 1 if paper else config.window or (stored.window if stored else _window(config.count, number, engine))
+    window = (
+        1 if paper else config.window or (stored.window if stored else _window(config.count, number, engine))
+    )
     sampling = _sampling(config, checkpoint, config.max_tokens or max_tokens, paper)
     identity = Identity(
         example=dict(root.values),
@@ -102,9 +109,9 @@ def _fit(layout: Layout, root: Example, engine: Engine, asked: int | None) -> tu
         if prompt + number * one <= engine.max_context:
             return number, number * one
     raise PromptTooLong(
-        f"a prompt of {prompt} tokens and {asked or 1} new example(s) of up to {one} do not fit the model's context of "
-        f"{engine.max_context}; take a shorter example, {'a smaller --num-examples, ' if asked else ''}"
-        "or raise --max-model-len if the model can do more"
+        f"a prompt of {prompt} tokens and {asked or 1} new example(s) of up to {one} do not fit the model's "
+        f"context of {engine.max_context}; take a shorter example, "
+        f"{'a smaller --num-examples, ' if asked else ''}or raise --max-model-len if the model can do more"
     )
 
 
@@ -121,5 +128,7 @@ def _sampling(config: CreateConfig, checkpoint: Checkpoint, max_tokens: int, pap
     if checkpoint.preset and not paper:
         recommended = checkpoint.preset.sampling.model_dump(exclude_none=True)
         sampling = replace(sampling, **{name: recommended[name] for name in names if name in recommended})
-    told: dict[str, Any] = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
+    told: dict[str, Any] = {
+        name: getattr(config, name) for name in names if getattr(config, name) is not None
+    }
     return replace(sampling, **told)

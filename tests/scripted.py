@@ -7,7 +7,8 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from datacreate.engines.base import Completion, Messages, Request
+from datacreate.engines.base import Completion, FinishReason, Messages, Request
+from datacreate.errors import EngineError
 
 Script = Callable[[Request], Completion]
 
@@ -15,26 +16,42 @@ Script = Callable[[Request], Completion]
 class ScriptedEngine:
     """Answers each request by `script`, in an order drawn from `shuffle` if it is given.
 
-    Answers depend on the request alone; the order of arrival does not.
+    Answers depend on the request alone; the order of arrival does not. `dies_after` that many
+    answers it is dead, and every call says so.
     """
 
-    def __init__(self, script: Script, *, capacity: int = 4, shuffle: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        script: Script,
+        *,
+        capacity: int = 4,
+        shuffle: random.Random | None = None,
+        dies_after: int | None = None,
+        obeys: bool = True,
+    ) -> None:
         self.script = script
         self.capacity = capacity
         self.max_context = 4096
         self.history: list[Request] = []
+        self.aborted: list[int] = []
+        self.started = False
         self.closed = False
         self._shuffle = shuffle
+        self._left = dies_after
+        self._obeys = obeys
         self._waiting: list[Request] = []
 
     def count_tokens(self, messages: Messages) -> int:
         return sum(len(message["content"]) for message in messages) // 4
 
-    def start(self) -> None: ...
+    def start(self) -> None:
+        self.started = True
 
     def submit(self, request: Request) -> None:
-        self.history.append(request)
+        if request.id >= 0:
+            self.history.append(request)
         self._waiting.append(request)
+        assert len(self._waiting) <= self.capacity
 
     def poll(self, timeout_seconds: float) -> list[Completion]:
         if self._shuffle:
@@ -42,9 +59,19 @@ class ScriptedEngine:
             done, self._waiting = self._waiting[:2], self._waiting[2:]
         else:
             done, self._waiting = self._waiting, []
-        return [prove(request) if request.id < 0 else self.script(request) for request in done]
+        return [self._answer(request) for request in done]
 
-    def abort(self, request_ids: Iterable[int]) -> None: ...
+    def _answer(self, request: Request) -> Completion:
+        if request.id < 0:
+            return prove(request) if self._obeys else Completion(request.id, "Good morning!", "stop")
+        if self._left is not None:
+            self._left -= 1
+            if self._left < 0:
+                raise EngineError("the model's process ended (code 1): out of luck; run again to go on")
+        return self.script(request)
+
+    def abort(self, request_ids: Iterable[int]) -> None:
+        self.aborted.extend(request_ids)
 
     def close(self) -> None:
         self.closed = True
@@ -87,6 +114,11 @@ def fill(schema: dict[str, Any], rng: random.Random, vocabulary: int) -> Any:
     if kind == "number":
         return rng.uniform(schema.get("minimum", 0), schema.get("maximum", 1))
     return None if kind == "null" else f"word {rng.randrange(vocabulary)}"
+
+
+def saying(text: str, reason: FinishReason = "stop", error: str | None = None) -> Script:
+    """A script that says the same whatever it is asked."""
+    return lambda request: Completion(request.id, text, reason, 50, len(text) // 4, error)
 
 
 def answering(vocabulary: int = 1_000_000, seed: int = 0) -> Script:

@@ -13,31 +13,85 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 _OPTIONS = [
-    click.option("--example", type=click.Path(path_type=Path), required=True, help="JSON file with one object: the formatting example."),
-    click.option("--strategy", default="tree", show_default=True, help="naive, random, diverse, similar or tree: who is asked next."),
-    click.option("--model", default="qwen2.5-coder-1.5b-instruct", show_default=True, help="Preset name (see `models list`) or checkpoint folder."),
-    click.option("--format", "format", help="Task format: a shipped name or a JSON file; otherwise worked out from the example."),
-    click.option("--labels", "labels", multiple=True, metavar="FIELD=a,b,c", help="All values that a field may have."),
+    click.option(
+        "--example",
+        type=click.Path(path_type=Path),
+        required=True,
+        help="JSON file with one object: the formatting example.",
+    ),
+    click.option(
+        "--strategy",
+        default="tree",
+        show_default=True,
+        help="naive, random, diverse, similar or tree: who is asked next.",
+    ),
+    click.option(
+        "--model",
+        default="qwen2.5-coder-1.5b-instruct",
+        show_default=True,
+        help="Preset name (see `models list`) or checkpoint folder.",
+    ),
+    click.option(
+        "--format",
+        "format",
+        help="Task format: a shipped name or a JSON file; otherwise worked out from the example.",
+    ),
+    click.option(
+        "--labels", "labels", multiple=True, metavar="FIELD=a,b,c", help="All values that a field may have."
+    ),
     click.option("--range", "ranges", multiple=True, metavar="FIELD=1..5", help="The range of a number."),
-    click.option("--num-examples", type=int, help="Examples asked for in one request.  [default: 5, fewer if long]"),
-    click.option("--chains", "--window", "window", type=int, help="Requests out at once, and so the chains that grow side by side.  [default: worked out]"),
-    click.option("--asks", type=int, default=4, show_default=True, help="tree: how often a parent is asked while no other waits."),
-    click.option("--seed", type=int, default=42, show_default=True, help="Of every random choice of the run."),
+    click.option(
+        "--num-examples", type=int, help="Examples asked for in one request.  [default: 5, fewer if long]"
+    ),
+    click.option(
+        "--chains",
+        "--window",
+        "window",
+        type=int,
+        help="Requests out at once, and so the chains that grow side by side.  [default: worked out]",
+    ),
+    click.option(
+        "--asks",
+        type=int,
+        default=4,
+        show_default=True,
+        help="tree: how often a parent is asked while no other waits.",
+    ),
+    click.option(
+        "--seed", type=int, default=42, show_default=True, help="Of every random choice of the run."
+    ),
     click.option("--temperature", type=float, help="[default: the preset's, or 1]"),
     click.option("--top-p", type=float, help="[default: the preset's, or 1]"),
     click.option("--top-k", type=int, help="[default: the preset's, or off]"),
     click.option("--min-p", type=float, help="[default: the preset's, or off]"),
     click.option("--repetition-penalty", type=float, help="[default: the preset's, or off]"),
-    click.option("--max-tokens", type=int, help="Most tokens of one answer.  [default: from the example's length]"),
-    click.option("--encoder", default="all-mpnet-base-v2", show_default=True, help="Sentence encoder for diverse and similar."),
-    click.option("--method", type=click.Choice(["datacreate", "paper"]), default="datacreate", show_default=True, help="`paper` switches every improvement off, to compare."),
-    click.option("--patience", type=int, help="Requests in a row without an accepted example before giving up.  [default: 64]"),
+    click.option(
+        "--max-tokens", type=int, help="Most tokens of one answer.  [default: from the example's length]"
+    ),
+    click.option(
+        "--encoder",
+        default="all-mpnet-base-v2",
+        show_default=True,
+        help="Sentence encoder for diverse and similar.",
+    ),
+    click.option(
+        "--method",
+        type=click.Choice(["datacreate", "paper"]),
+        default="datacreate",
+        show_default=True,
+        help="`paper` switches every improvement off, to compare.",
+    ),
+    click.option(
+        "--patience",
+        type=int,
+        help="Requests in a row without an accepted example before giving up.  [default: 64]",
+    ),
     click.option("--max-model-len", type=int, help="Context in tokens that the engine is loaded with."),
     click.option("--max-num-seqs", type=int, help="Requests the engine works on at once."),
     click.option("--tensor-parallel-size", type=int, help="GPUs that one copy of the model is spread over."),
     click.option("--gpu-memory-utilization", type=float, help="Share of the GPU's memory that vLLM takes."),
     click.option("--dtype", help="Weights' type in memory, e.g. bfloat16."),
-]  # fmt: skip
+]
 
 
 def creation_options(command: F) -> F:
@@ -49,7 +103,12 @@ def creation_options(command: F) -> F:
 
 @click.command()
 @click.option("--count", type=int, required=True, help="Examples in the finished training set.")
-@click.option("--run-dir", type=click.Path(path_type=Path), required=True, help="Where the run lives; the same command goes on from there.")
+@click.option(
+    "--run-dir",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Where the run lives; the same command goes on from there.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @creation_options
 def create(as_json: bool, labels: tuple[str, ...], ranges: tuple[str, ...], **settings: Any) -> None:

@@ -16,7 +16,9 @@ import click
     required=True,
     help="reference: train_STRATEGY.jsonl; hf: a datasets folder; parquet; chat: conversations for an LLM.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Folder to write into.  [default: RUN/export/LAYOUT]")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder to write into.  [default: RUN/export/LAYOUT]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
 def export(run: Path, layout: str, out: Path | None, as_json: bool) -> None:
     """Write RUN's examples in another layout."""

@@ -55,7 +55,9 @@ class LazyGroup(click.Group):
             formatter.write_dl([(verb, line) for verb, (_, line) in VERBS.items()])
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(package_name="datacreate", message="%(prog)s %(version)s")
 def datacreate() -> None:
     """Training data from one example, written by a model on your own hardware.
@@ -78,7 +80,10 @@ def main() -> NoReturn:
         click.echo(error.format_message(), err=True)
         sys.exit(2)
     except click.UsageError as error:
-        _fail(f"{error.format_message()} (see {error.ctx.command_path if error.ctx else 'datacreate'} --help)", 2)
+        _fail(
+            f"{error.format_message()} (see {error.ctx.command_path if error.ctx else 'datacreate'} --help)",
+            2,
+        )
     except click.ClickException as error:
         _fail(error.format_message(), error.exit_code)
     except (click.Abort, KeyboardInterrupt):

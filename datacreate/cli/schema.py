@@ -35,7 +35,7 @@ def infer(example: Path, labels: tuple[str, ...], ranges: tuple[str, ...]) -> No
 @click.option("--example", type=click.Path(path_type=Path), help="An example that should be valid under it.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was understood as JSON.")
 def check(file: str, example: Path | None, as_json: bool) -> None:
-    """Check FILE (a file or a shipped name): is it a format, can the grammar hold it, does it fit --example?"""
+    """Check FILE (a file or a shipped name): can the grammar hold it, does it fit --example?"""
     from datacreate.tasks.example import load_example
     from datacreate.tasks.format import load_format
     from datacreate.tasks.infer import understand
@@ -47,7 +47,11 @@ def check(file: str, example: Path | None, as_json: bool) -> None:
         format = load_format(file)
         notes = [f"format {format.name}: good"]
     if as_json:
-        click.echo(json.dumps({"name": format.name, "roles": format.roles.named(), "head": format.head, "notes": notes}))
+        click.echo(
+            json.dumps(
+                {"name": format.name, "roles": format.roles.named(), "head": format.head, "notes": notes}
+            )
+        )
         return
     for note in notes:
         click.echo(note)

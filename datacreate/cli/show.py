@@ -14,7 +14,13 @@ import click
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--samples", type=click.IntRange(min=0), default=3, show_default=True, help="Examples to show, drawn by --seed.")
+@click.option(
+    "--samples",
+    type=click.IntRange(min=0),
+    default=3,
+    show_default=True,
+    help="Examples to show, drawn by --seed.",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print summary and samples as one JSON object.")
 def show(run: Path, samples: int, seed: int, as_json: bool) -> None:

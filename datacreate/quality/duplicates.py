@@ -23,4 +23,6 @@ class ExactDuplicates:
 
 def _digest(key: str) -> int:
     # Not hash(): that differs from process to process.
-    return int.from_bytes(hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+    return int.from_bytes(
+        hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little"
+    )

@@ -3,51 +3,74 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Sequence
 
 from datacreate.tasks.example import Json, canonical_json
 
 
 class Quotas:
-    """How many examples each label still may have, so that `count` ends up even to one."""
+    """How many examples each label still may have, so that `count` ends up even to one.
+
+    Labels are told apart by their JSON: true is not 1. A label of no such set has no room.
+    """
 
     def __init__(self, labels: Sequence[Json], count: int) -> None:
-        self._labels = tuple(labels)
-        self._floor, self._extra = divmod(count, len(labels))
-        self._accepted: Counter[str] = Counter()
+        self._labels = {canonical_json(label): label for label in labels}
+        self._floor, self._spare = divmod(count, len(self._labels))
+        self._accepted = dict.fromkeys(self._labels, 0)
 
     def room(self, label: Json) -> int:
         """How many more examples with this label can be accepted."""
-        key = canonical_json(label)
-        used = sum(max(0, self._accepted[canonical_json(other)] - self._floor) for other in self._labels)
-        above = max(0, self._accepted[key] - self._floor)
-        spare = self._extra - used  # labels that may still have one more than the floor
-        return max(0, self._floor - self._accepted[key]) + (1 if spare > 0 and not above else 0)
+        return self._room(canonical_json(label))
+
+    def _room(self, key: str) -> int:
+        if key not in self._accepted:
+            return 0
+        left = self._floor - self._accepted[key]
+        # `_spare` labels may still have one more than the floor; who comes first has it.
+        return max(0, left + (1 if self._spare > 0 and left >= 0 else 0))
 
     def add(self, label: Json) -> None:
-        self._accepted[canonical_json(label)] += 1
+        """Take in an accepted example with this label."""
+        key = canonical_json(label)
+        if self._accepted[key] == self._floor:
+            self._spare -= 1
+        self._accepted[key] += 1
 
     def copy(self) -> Quotas:
         """An independent copy, to try acceptances on."""
-        other = Quotas(self._labels, 0)
-        other._floor, other._extra, other._accepted = self._floor, self._extra, self._accepted.copy()
+        other = Quotas.__new__(Quotas)
+        other._labels, other._floor, other._spare = self._labels, self._floor, self._spare
+        other._accepted = self._accepted.copy()
         return other
 
     def deal(self, number: int, rng: random.Random) -> list[Json]:
         """`number` labels for one request, as even as can be among those that still have room.
 
-        Who gets one more than the others is drawn with weights of what is missing, so that
-        labels that the model fails at catch up.
+        None is dealt more often than it has room while others have some. Who gets one more than
+        the others is drawn with weights of what is missing, so that labels that the model fails
+        at catch up.
         """
-        rooms = [(label, self.room(label)) for label in self._labels]
-        open_labels = [(label, room) for label, room in rooms if room] or [(label, 1) for label in self._labels]
-        each, rest = divmod(number, len(open_labels))
-        dealt = [label for label, _ in open_labels for _ in range(each)]
-        pool = list(open_labels)
-        for _ in range(rest):
-            [(label, room)] = rng.choices(pool, weights=[room for _, room in pool])
-            pool.remove((label, room))
-            dealt.append(label)
+        room = {key: left for key in self._labels if (left := self._room(key))} or dict.fromkeys(
+            self._labels, 1
+        )
+        dealt: list[str] = []
+        for each in range(number):
+            if len(dealt) == number:
+                break
+            open_keys = [key for key, left in room.items() if left > each] or list(room)
+            if len(open_keys) > number - len(dealt):
+                open_keys = _drawn(open_keys, number - len(dealt), room, rng)
+            dealt += open_keys
         rng.shuffle(dealt)
-        return dealt
+        return [self._labels[key] for key in dealt]
+
+
+def _drawn(keys: list[str], number: int, weights: dict[str, int], rng: random.Random) -> list[str]:
+    """`number` different ones of `keys`, the heavier the likelier."""
+    pool, drawn = list(keys), []
+    for _ in range(number):
+        [key] = rng.choices(pool, weights=[weights[key] for key in pool])
+        pool.remove(key)
+        drawn.append(key)
+    return drawn

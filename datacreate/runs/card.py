@@ -20,8 +20,9 @@ def dataset_card(identity: Identity, summary: dict[str, Any]) -> str:
         "",
         f"# {summary['accepted']} examples made from one",
         "",
-        f"Written by `{identity.model}` (weights sha256 `{identity.model_sha256[:16]}…`) from the formatting example",
-        f"below, with the strategy `{identity.strategy}`, method `{identity.method}`, seed {identity.seed}.",
+        f"Written by `{identity.model}` (weights sha256 `{identity.model_sha256[:16]}…`) from the",
+        f"formatting example below, with the strategy `{identity.strategy}`, method `{identity.method}`,",
+        f"seed {identity.seed}.",
         "",
         _fenced(json.dumps(identity.example, ensure_ascii=False, indent=2), "json"),
         "",
@@ -29,8 +30,8 @@ def dataset_card(identity: Identity, summary: dict[str, Any]) -> str:
         "",
         f"- {identity.num_examples} examples a request, {identity.window} requests out at once, sampling "
         f"`{json.dumps(identity.sampling)}`.",
-        "- Every example is valid under the JSON Schema in `config.json`; exact repeats of the example, of a parent "
-        "or of another example (case, punctuation and spacing aside) were dropped.",
+        "- Every example is valid under the JSON Schema in `config.json`; exact repeats of the example, of a "
+        "parent or of another example (case, punctuation and spacing aside) were dropped.",
         f"- {summary['requests']} requests, {summary['generated_tokens']} tokens written, "
         f"{summary['tokens_per_example']} per accepted example.",
         "",
@@ -40,14 +41,20 @@ def dataset_card(identity: Identity, summary: dict[str, Any]) -> str:
     ]
     if summary["labels"]:
         lines += ["", "## Labels", "", *_table(["label", "examples"], summary["labels"])]
-    lines += ["", "## Depth below the formatting example", "", *_table(["depth", "examples"], summary["depths"])]
+    lines += [
+        "",
+        "## Depth below the formatting example",
+        "",
+        *_table(["depth", "examples"], summary["depths"]),
+    ]
     lines += [
         "",
         "## Risks and limits",
         "",
-        "A language model wrote these examples, and nobody has read them all. Answers may be wrong, statements false, "
-        "and the biases of the model are in them. Labels were not verified, near-duplicates in other words were not "
-        "looked for, and nothing was compared with any test set. The licence of the model may bind what it wrote.",
+        "A language model wrote these examples, and nobody has read them all. Answers may be wrong, "
+        "statements false, and the biases of the model are in them. Labels were not verified, near- "
+        "duplicates in other words were not looked for, and nothing was compared with any test set. The "
+        "licence of the model may bind what it wrote.",
         "",
     ]
     return "\n".join(lines)
@@ -58,11 +65,12 @@ def _table(head: list[str], rows: dict[str, int]) -> list[str]:
     return [f"| {' | '.join(head)} |", "|---|---:|", *body]
 
 
+_MARKS = str.maketrans({mark: f"&#{ord(mark)};" for mark in "&|<[*_`"})
+
+
 def _cell(text: str) -> str:
     """A label as a cell shows it, whatever marks it holds."""
-    for mark, spelled in (("&", "&amp;"), ("|", "&#124;"), ("<", "&lt;"), ("[", "&#91;"), ("*", "&#42;"), ("`", "&#96;")):
-        text = text.replace(mark, spelled)
-    return " ".join(text.split())
+    return " ".join(text.translate(_MARKS).split())
 
 
 def _fenced(text: str, language: str) -> str:
@@ -71,7 +79,12 @@ def _fenced(text: str, language: str) -> str:
 
 
 def _size_category(number: int) -> str:
-    for bound, name in ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")):
+    for bound, name in (
+        (1_000, "n<1K"),
+        (10_000, "1K<n<10K"),
+        (100_000, "10K<n<100K"),
+        (1_000_000, "100K<n<1M"),
+    ):
         if number < bound:
             return name
     return "n>1M"

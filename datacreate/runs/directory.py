@@ -107,7 +107,9 @@ class RunDirectory:
 
     def _holder(self) -> str:
         try:
-            return self._holder_path.read_text(encoding="utf-8", errors="replace").strip() or "another process"
+            return (
+                self._holder_path.read_text(encoding="utf-8", errors="replace").strip() or "another process"
+            )
         except OSError:
             return "another process"
 
@@ -121,12 +123,16 @@ class RunDirectory:
     def read_config(self) -> RunConfig:
         """config.json; RunError if it is not there or cannot be read."""
         if not self.exists:
-            raise RunError(f"{self.path} is no run (no config.json in it); give the --run-dir of a `datacreate create`")
+            raise RunError(
+                f"{self.path} is no run (no config.json in it); give the --run-dir of a `datacreate create`"
+            )
         try:
             document = json.loads(self.config_path.read_text(encoding="utf-8"))
             return RunConfig(Identity(**document["identity"]), int(document["count"]), str(document["run"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{self.config_path}: damaged ({str(error).splitlines()[0]}); restore it from a copy") from None
+            raise RunError(
+                f"{self.config_path}: damaged ({str(error).splitlines()[0]}); restore it from a copy"
+            ) from None
 
     def write_config(self, config: RunConfig, made_by: str) -> None:
         identity = config.identity.model_dump(mode="json")

@@ -27,19 +27,26 @@ def reference(run: RunDirectory, target: Path) -> Path:
     format = config.format
     roles = format.roles
     if roles.question is None or roles.answer is None:
-        raise RunError(f"{run.path}: the reference layout needs a question and an answer field; export hf or chat")
+        raise RunError(
+            f"{run.path}: the reference layout needs a question and an answer field; export hf or chat"
+        )
 
     def lines() -> Iterator[str]:
         for values in run.examples():
-            yield json.dumps(dict(zip(_KEYS, _reference_row(values, format), strict=True)), ensure_ascii=False)
+            yield json.dumps(
+                dict(zip(_KEYS, _reference_row(values, format), strict=True)), ensure_ascii=False
+            )
 
     return _write_lines(target / f"train_{config.identity.strategy}.jsonl", lines())
 
 
 def _reference_row(values: dict[str, Json], format: TaskFormat) -> tuple[Json, ...]:
     roles = format.roles
-    assert roles.question and roles.answer  # asked by the caller
-    options = field_at(values, roles.options) if roles.options else [answer_text(x) for x in format.labels or ()]
+    if roles.question is None or roles.answer is None:
+        raise AssertionError("the caller asks for both")
+    options = (
+        field_at(values, roles.options) if roles.options else [answer_text(x) for x in format.labels or ()]
+    )
     context = field_at(values, roles.context) if roles.context else None
     return field_at(values, roles.question), context, options, field_at(values, roles.answer)
 
@@ -64,7 +71,9 @@ def chat(run: RunDirectory, target: Path) -> Path:
 def _turns(values: dict[str, Json], roles: Roles) -> tuple[str, str]:
     if roles.question is None or roles.answer is None:
         return "Write one example.", json.dumps(values, ensure_ascii=False)
-    parts = [str(field_at(values, roles.context))] if roles.context and field_at(values, roles.context) else []
+    parts = (
+        [str(field_at(values, roles.context))] if roles.context and field_at(values, roles.context) else []
+    )
     parts.append(str(field_at(values, roles.question)))
     if roles.options:
         parts.append("\n".join(f"- {answer_text(option)}" for option in field_at(values, roles.options)))
@@ -112,7 +121,8 @@ def _columns(run: RunDirectory, path: Path) -> Iterator[Any]:
         raise storage_error(path, error) from None
     except (ValueError, TypeError, OverflowError) as error:  # pyarrow's errors are of these
         raise RunError(
-            f"{run.path}: the examples do not fit into columns of one type each ({error}); export reference or chat"
+            f"{run.path}: the examples do not fit into columns of one type each ({error}); "
+            "export reference or chat"
         ) from None
 
 

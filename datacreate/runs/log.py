@@ -51,7 +51,7 @@ class Commit:
     rejects: tuple[Reject, ...]
     prompt_tokens: int
     generated_tokens: int
-    at: float  # seconds since the epoch
+    at: float  # seconds since the epoch, to the millisecond
 
     @cached_property
     def lines(self) -> tuple[str, ...]:
@@ -64,7 +64,7 @@ class Commit:
         return (
             f'{{"request":{self.request},"parent":"{self.parent}","depth":{self.depth},"attempt":{self.attempt},'
             f'"accepted":[{",".join(self.lines)}],"chosen":{list(self.chosen)},"rejects":{_encode(rejects)},'
-            f'"tokens":[{self.prompt_tokens},{self.generated_tokens}],"at":{round(self.at, 3)}}}'
+            f'"tokens":[{self.prompt_tokens},{self.generated_tokens}],"at":{self.at}}}'
         )
 
     @classmethod
@@ -87,11 +87,11 @@ class Commit:
 class Session:
     """A process that worked on the run: when it began, where, with which versions."""
 
-    began: float  # seconds since the epoch
+    began: float  # seconds since the epoch, to the millisecond
     where: dict[str, str]
 
     def line(self) -> str:
-        return _encode({"session": self.where, "began": round(self.began, 3)})
+        return _encode({"session": self.where, "began": self.began})
 
 
 def first_seal(run: str) -> int:
@@ -121,8 +121,8 @@ def read_log(path: Path, run: str) -> Iterator[LogLine]:
             seal = zlib.crc32(line[:-_SEAL_BYTES], seal)
             if line[-_SEAL_BYTES:] != _SEAL % seal:
                 raise LogDamaged(
-                    f"{path}, line {number}: not what this run wrote there (changed, missing or moved); restore the "
-                    "file from a copy, cut it off before that line, or start again in another --run-dir"
+                    f"{path}, line {number}: not what this run wrote there (changed, missing or moved); "
+                    "restore the file from a copy, cut it off before that line, or take another --run-dir"
                 )
             yield LogLine(number, _parse(line, path, number), seal)
 
@@ -135,8 +135,8 @@ def _parse(line: bytes, path: Path, number: int) -> Session | Commit:
         return Commit.parse(record)
     except (ValueError, KeyError, TypeError, IndexError):
         raise LogDamaged(
-            f"{path}, line {number}: not a record that this version of datacreate knows; go on with the version "
-            "that wrote it, or start again in another --run-dir"
+            f"{path}, line {number}: not a record that this version of datacreate knows; go on with the "
+            "version that wrote it, or start again in another --run-dir"
         ) from None
 
 
@@ -228,5 +228,7 @@ def storage_error(path: Path, error: OSError) -> StorageError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return StorageError(f"{path}: the disk is full; what was committed is kept: free space and run again")
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return StorageError(f"{path}: cannot be written ({error.strerror}); mend that, or choose another folder")
+        return StorageError(
+            f"{path}: cannot be written ({error.strerror}); mend that, or choose another folder"
+        )
     return StorageError(f"{path}: {error.strerror or error}; mend it and run again")

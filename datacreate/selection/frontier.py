@@ -28,7 +28,7 @@ _REMEMBERED = 4096
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """An example that can be asked: its line of train.jsonl, since a tree keeps many, and its depth below the root."""
+    """An example that can be asked: its line of train.jsonl (a tree keeps many), its depth below the root."""
 
     line: str
     depth: int
@@ -159,4 +159,3 @@ class Levels:
     def commit(self, place: Place, chosen: Sequence[Node], accepted: int) -> None:
         self._out = False
         self._children.extend(chosen)
-

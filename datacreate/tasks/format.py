@@ -7,53 +7,49 @@ The schema says what every example looks like; `x-datacreate` says what JSON Sch
       "rules": ["answer_in_options", "options_differ"]
     }
 
-A format becomes concrete when it is bound to the formatting example: the number of options,
-and which fields are always null, come from there.
+A role is a dotted path, or a list of keys where a key has a dot itself. A format becomes
+concrete when it is bound to the formatting example: the number of options, and which fields
+are always null, come from there.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jsonschema
+from jsonschema.validators import extend
 
 from datacreate.errors import ExampleError, FormatError
 from datacreate.resources import shipped
-from datacreate.tasks.example import Example, FieldPath, Json, canonical_json, field_at, texts_in
-from datacreate.tasks.keywords import refuse_unholdable
+from datacreate.tasks.example import Example, FieldPath, Json, canonical_json, dotted, field_at
+from datacreate.tasks.keywords import refuse_unholdable, write_out_refs
+from datacreate.tasks.roles import ROLES_OF_RULE, Roles, Rule, answer_text, holds
+from datacreate.tasks.schema import (
+    TextReader,
+    fixed_labels,
+    holds_numbers,
+    is_constant,
+    narrowed,
+    schema_at,
+    text_reader,
+)
+
+__all__ = ["Roles", "Rule", "TaskFormat", "answer_text", "bind", "holds", "load_format", "read_format"]
 
 Head = Literal["multiple_choice", "sequence_classification"]
 
-MOST_LABELS = 20
-"""An integer answer with more values than this is a number, not a label set."""
-
-
-class Rule(StrEnum):
-    """What must hold between the fields of one example."""
-
-    ANSWER_IN_OPTIONS = "answer_in_options"
-    ANSWER_IN_CONTEXT = "answer_in_context"
-    OPTIONS_DIFFER = "options_differ"
-
-
-@dataclass(frozen=True)
-class Roles:
-    """Which field is which; None where the format has no such field."""
-
-    question: FieldPath | None = None
-    context: FieldPath | None = None
-    options: FieldPath | None = None
-    answer: FieldPath | None = None
-
-    def named(self) -> dict[str, str]:
-        """The roles that are there, as dotted paths."""
-        return {role: ".".join(path) for role, path in vars(self).items() if path is not None}
+# JSON Schema takes 3.0 for an integer; a column of a data set does not.
+_Validator: Any = extend(  # type: ignore[no-untyped-call]
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +58,7 @@ class TaskFormat:
 
     name: str
     schema: Mapping[str, Json]
-    roles: Roles = Roles()
+    roles: Roles = field(default_factory=Roles)
     rules: frozenset[Rule] = frozenset()
 
     @cached_property
@@ -84,13 +80,14 @@ class TaskFormat:
         return "sequence_classification" if self.labels else None
 
     @cached_property
-    def validator(self) -> jsonschema.Draft202012Validator:
-        """The jsonschema validator of one example."""
-        return jsonschema.Draft202012Validator(self.schema)
+    def validator(self) -> jsonschema.protocols.Validator:
+        """The jsonschema validator of one example; stricter in one thing: 3.0 is no integer."""
+        validator: jsonschema.protocols.Validator = _Validator(self.schema)
+        return validator
 
     def document(self) -> dict[str, Json]:
         """The format as `schema infer` prints it and `--format` reads it."""
-        said = {"roles": self.roles.named(), "rules": sorted(self.rules)}
+        said = {"roles": self.roles.document(), "rules": sorted(self.rules)}
         return {
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             "title": self.name,
@@ -103,68 +100,48 @@ class TaskFormat:
         """The identity of the format: its canonical JSON."""
         return canonical_json(self.document())
 
+    @cached_property
+    def free_texts(self) -> TextReader:
+        """From a valid example to the texts that are the model's own: not constant, not closed."""
+        return text_reader(self.schema) or (lambda _: [])
+
+    @cached_property
+    def holds_numbers(self) -> bool:
+        """Whether an example may hold numbers that are not from a fixed list."""
+        return holds_numbers(self.schema)
+
     def text_of(self, values: Mapping[str, Json]) -> str:
-        """What similarity and duplicates look at: the question, or else all text."""
+        """What similarity and duplicates look at: the question, else all free text, else all there is."""
         if self.roles.question is not None:
-            return str(field_at(values, self.roles.question))
-        return "\n".join(texts_in(values))
+            question = field_at(values, self.roles.question)
+            if question is not None:
+                return str(question)
+        return "\n".join(self.free_texts(values)) or canonical_json(values)
 
     def check(self, example: Example) -> None:
         """Raise ExampleError unless the example is valid under its own format."""
         error = jsonschema.exceptions.best_match(self.validator.iter_errors(example.values))
         if error is not None:
-            where = ".".join(map(str, error.absolute_path)) or "the example"
-            raise ExampleError(f"{where}: {error.message[:200]} (format {self.name}); mend the one or the other")
+            where = dotted(tuple(map(str, error.absolute_path))) or "the example"
+            said = " ".join(error.message[:200].split())
+            raise ExampleError(f"{where}: {said} (format {self.name}); mend the one or the other")
         for rule in sorted(self.rules):
+            for path in (getattr(self.roles, role) for role in ROLES_OF_RULE[rule]):
+                if not _has(example.values, path):
+                    raise ExampleError(
+                        f"the rule {rule} needs the field {dotted(path)}; the example lacks it"
+                    )
             if not holds(rule, self.roles, example.values):
                 said = ", ".join(f"{role} = {path}" for role, path in self.roles.named().items())
                 raise ExampleError(f"the example breaks the rule {rule} ({said}); mend the example")
 
 
-def answer_text(value: Json) -> str:
-    """An answer as an option spells it: True for true, 3 for 3."""
-    return value if isinstance(value, str) else str(value)
-
-
-def holds(rule: Rule, roles: Roles, values: Mapping[str, Json]) -> bool:
-    """Whether `rule` holds for the fields of one example."""
-    if rule is Rule.OPTIONS_DIFFER:
-        options = [answer_text(option).strip().casefold() for option in _value(values, roles.options)]
-        return len(set(options)) == len(options)
-    answer = answer_text(_value(values, roles.answer))
-    if rule is Rule.ANSWER_IN_CONTEXT:
-        return answer in str(_value(values, roles.context))
-    return answer.casefold() in [answer_text(option).casefold() for option in _value(values, roles.options)]
-
-
-def _value(values: Mapping[str, Json], path: FieldPath | None) -> Json:
-    if path is None:  # refused by _roles_of when the format is read
-        raise FormatError("a rule speaks of a role that the format does not name")
-    return field_at(values, path)
-
-
-def schema_at(schema: Mapping[str, Json], path: FieldPath) -> Mapping[str, Json]:
-    """The schema of the field at `path`."""
-    for key in path:
-        schema = schema["properties"][key]
-    return schema
-
-
-def is_constant(schema: Mapping[str, Json]) -> bool:
-    """Whether only one value is valid."""
-    return "const" in schema or schema.get("type") == "null" or len(schema.get("enum", ())) == 1
-
-
-def fixed_labels(schema: Mapping[str, Json]) -> tuple[Json, ...] | None:
-    """The values of a closed answer field: an enumeration, a boolean or a short integer range."""
-    if "enum" in schema:
-        return tuple(schema["enum"])
-    if schema.get("type") == "boolean":
-        return (True, False)
-    low, high = schema.get("minimum"), schema.get("maximum")
-    if schema.get("type") == "integer" and low is not None and high is not None and high - low < MOST_LABELS:
-        return tuple(range(low, high + 1))
-    return None
+def _has(values: Json, path: FieldPath) -> bool:
+    try:
+        field_at(values, path)
+    except (KeyError, TypeError):
+        return False
+    return True
 
 
 def read_format(document: Mapping[str, Json], name: str) -> TaskFormat:
@@ -178,40 +155,55 @@ def read_format(document: Mapping[str, Json], name: str) -> TaskFormat:
     try:
         jsonschema.Draft202012Validator.check_schema(document)
     except jsonschema.SchemaError as error:
-        where = "/".join(map(str, error.absolute_path))
-        raise FormatError(f"{name}: not a valid JSON Schema at /{where}: {error.message[:150]}") from None
+        where = dotted(tuple(map(str, error.absolute_path))).replace(".", "/")
+        said = " ".join(error.message[:150].split())
+        raise FormatError(f"{name}: not a valid JSON Schema at /{where}: {said}") from None
+    if document.get("type", "object") != "object":
+        raise FormatError(
+            f'{name}: an example is an object, not {document["type"]!r}; write "type": "object"'
+        )
     refuse_unholdable(document, name)
     said = document.get("x-datacreate", {})
-    if unknown := set(said) - {"roles", "rules"}:
-        raise FormatError(f"{name}: x-datacreate knows roles and rules, not {', '.join(sorted(unknown))}")
-    schema = {k: v for k, v in document.items() if k not in ("$schema", "$id", "title", "x-datacreate")}
+    if not isinstance(said, Mapping) or set(said) - {"roles", "rules"}:
+        raise FormatError(f"{name}: x-datacreate is an object with roles and rules, not {str(said)[:80]}")
+    kept = {k: v for k, v in document.items() if k not in ("$schema", "$id", "title", "x-datacreate")}
+    schema = write_out_refs(kept, name)
     roles = _roles_of(said.get("roles", {}), schema, name)
     return TaskFormat(name, schema, roles, _rules_of(said.get("rules", []), roles, name))
 
 
-def _roles_of(said: Mapping[str, str], schema: Mapping[str, Json], name: str) -> Roles:
-    known = set(vars(Roles()))
-    if unknown := set(said) - known:
-        raise FormatError(f"{name}: unknown role {unknown.pop()!r}; roles are {', '.join(sorted(known))}")
-    roles = Roles(**{role: tuple(path.split(".")) for role, path in said.items()})
-    for role, path in roles.named().items():
+def _roles_of(said: Json, schema: Mapping[str, Json], name: str) -> Roles:
+    known = ", ".join(sorted(vars(Roles())))
+    if not isinstance(said, Mapping):
+        raise FormatError(f"{name}: roles is an object from role to field; roles are {known}")
+    paths: dict[str, FieldPath] = {}
+    for role, path in said.items():
+        if role not in vars(Roles()):
+            raise FormatError(f"{name}: unknown role {role!r}; roles are {known}")
         try:
-            schema_at(schema, tuple(path.split(".")))
-        except (KeyError, TypeError):
+            paths[role] = tuple(path) if isinstance(path, list) else tuple(path.split("."))
+            place = schema_at(schema, paths[role])
+        except (KeyError, TypeError, AttributeError):
             raise FormatError(f"{name}: the role {role} names {path!r}, which the schema has not") from None
-    return roles
+        if role == "options" and not _is_list(place):
+            raise FormatError(f"{name}: the role options names {path!r}, which is not a list")
+    return Roles(**paths)
 
 
-def _rules_of(said: list[str], roles: Roles, name: str) -> frozenset[Rule]:
-    needs = {
-        Rule.ANSWER_IN_OPTIONS: ("answer", "options"),
-        Rule.ANSWER_IN_CONTEXT: ("answer", "context"),
-        Rule.OPTIONS_DIFFER: ("options",),
-    }
+def _is_list(schema: Json) -> bool:
+    if not isinstance(schema, Mapping):
+        return False
+    listed = [schema["const"]] if "const" in schema else schema.get("enum", ())
+    return "array" in schema.get("type", ()) or (bool(listed) and all(isinstance(v, list) for v in listed))
+
+
+def _rules_of(said: Json, roles: Roles, name: str) -> frozenset[Rule]:
+    if not isinstance(said, list):
+        raise FormatError(f"{name}: rules is a list; rules are {', '.join(Rule)}")
     for rule in said:
         if rule not in list(Rule):
             raise FormatError(f"{name}: unknown rule {rule!r}; rules are {', '.join(Rule)}")
-        for role in needs[Rule(rule)]:
+        for role in ROLES_OF_RULE[Rule(rule)]:
             if getattr(roles, role) is None:
                 raise FormatError(f"{name}: the rule {rule} needs the role {role}; name it under roles")
     return frozenset(map(Rule, said))
@@ -226,35 +218,30 @@ def load_format(name_or_path: str) -> TaskFormat:
             names = ", ".join(sorted(p.stem for p in shipped("schemas").glob("*.json")))
             raise FormatError(f"no format {name_or_path!r}; shipped are {names}, or give a JSON file")
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise FormatError(f"{path}: no such file; --format takes a name or a JSON file") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FormatError(f"{path}: cannot be read as JSON ({error})") from None
-    return read_format(document, document.get("title", path.stem) if isinstance(document, dict) else path.stem)
+    return read_format(
+        document, document.get("title", path.stem) if isinstance(document, dict) else path.stem
+    )
 
 
 def bind(format: TaskFormat, example: Example) -> TaskFormat:
     """The format as this example narrows it: its fields, its nulls, its number of options.
 
-    Raises ExampleError if the example has fields that the format lacks, or is not valid.
+    Raises ExampleError if the example has fields that the format lacks, is not valid, or has
+    nothing in it that could vary.
     """
     properties = format.schema["properties"]
     if unknown := [key for key in example.values if key not in properties]:
         raise ExampleError(f"the field {unknown[0]!r} is not in the format {format.name}; add it or drop it")
     format.check(example)
-    options = format.roles.options
-    narrowed = {}
-    for key, schema in properties.items():
-        if key not in example.values:
-            continue
-        value = example.values[key]
-        if isinstance(schema.get("type"), list) and "null" in schema["type"]:
-            kind = [t for t in schema["type"] if t != "null"]
-            schema = {"type": "null"} if value is None else {**schema, "type": kind[0] if len(kind) == 1 else kind}
-        if options == (key,) and not is_constant(schema):
-            schema = {**schema, "minItems": len(value), "maxItems": len(value)}
-        narrowed[key] = schema
-    schema = {**format.schema, "properties": narrowed, "required": list(narrowed), "additionalProperties": False}
-    roles = Roles(**{r: tuple(p.split(".")) for r, p in format.roles.named().items() if p.split(".")[0] in narrowed})
-    return replace(format, schema=schema, roles=roles)
+    schema = narrowed(format.schema, example.values, (), format.roles.options)
+    if all(map(is_constant, schema["properties"].values())):
+        raise ExampleError(
+            "the example has no field that can vary: all are null, empty or fixed; fill one in"
+        )
+    roles = {role: path for role, path in format.roles.paths().items() if _has(example.values, path)}
+    return replace(format, schema=schema, roles=Roles(**roles))

@@ -12,17 +12,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from datacreate.tasks.example import Example, FieldPath, Json, canonical_json, field_at
-from datacreate.tasks.format import Rule, TaskFormat, answer_text, is_constant
+from datacreate.tasks.example import Example, FieldPath, Json, canonical_json
+from datacreate.tasks.format import TaskFormat
 from datacreate.tasks.keywords import for_grammar
+from datacreate.tasks.roles import Rule, answer_text
+from datacreate.tasks.schema import (
+    constant_of,
+    drop_constants,
+    has_parts,
+    is_constant,
+    restore_constants,
+    schema_at,
+    without_constants,
+)
 
 Style = Literal["positional", "keyed"]
+
+
+_OPTION_WORDS = r"(?:-?\d+ )?(?:right |wrong |correct |incorrect )?options?(?: (?:\d+|[a-z]))?"
 
 
 class Malformed(ValueError):
@@ -41,15 +54,38 @@ class Layout:
         return dict(self.format.schema["properties"])
 
     @cached_property
+    def _in_writing_order(self) -> dict[str, Json]:
+        # Inside an object too, a fixed label is written before the text.
+        answer = self.format.roles.answer
+        if self.style == "keyed" or not answer or not self.format.labels:
+            return self._properties
+        return {**self._properties, answer[0]: _leading(self._properties[answer[0]], answer[1:])}
+
+    @cached_property
+    def _constants(self) -> dict[str, Json]:
+        return {name: constant_of(schema) for name, schema in self._properties.items() if is_constant(schema)}
+
+    @cached_property
+    def _with_parts(self) -> list[str]:
+        return [name for name in self.fields if has_parts(self._properties[name])]
+
+    @property
     def merges_answer(self) -> bool:
         """Whether the answer is written as the first option instead of in a field of its own."""
-        roles = self.format.roles
-        return (
-            self.style == "positional"
-            and self.format.options_vary
-            and Rule.ANSWER_IN_OPTIONS in self.format.rules
-            and len(roles.answer or ()) == len(roles.options or ()) == 1
-        )
+        return self._merged is not None
+
+    @cached_property
+    def _merged(self) -> tuple[str, str] | None:
+        """The fields of the options and of the answer, if the answer is the first option."""
+        format = self.format
+        options, answer = format.roles.options, format.roles.answer
+        if self.style == "keyed" or Rule.ANSWER_IN_OPTIONS not in format.rules or not options or not answer:
+            return None
+        if format.labels or not format.options_vary or len(options) + len(answer) > 2:
+            return None
+        one, other = schema_at(format.schema, options).get("items"), schema_at(format.schema, answer)
+        same_kind = isinstance(one, Mapping) and "type" in one and one["type"] == other.get("type")
+        return (options[0], answer[0]) if same_kind else None
 
     @cached_property
     def fields(self) -> tuple[str, ...]:
@@ -57,60 +93,58 @@ class Layout:
         if self.style == "keyed":
             return tuple(self._properties)
         answer = self.format.roles.answer
-        skipped = answer[0] if answer and self.merges_answer else None
-        names = [n for n, s in self._properties.items() if n != skipped and not is_constant(s)]
-        if answer and self.format.labels and answer[0] in names:
+        skipped = self._merged[1] if self._merged else None
+        names = [name for name in self._properties if name != skipped and name not in self._constants]
+        if answer and self.format.labels:
             names.sort(key=lambda name: name != answer[0])
         return tuple(names)
 
+    @cached_property
+    def echo(self) -> re.Pattern[str]:
+        """Matches a text that is nothing but the words of `shape`, which small models copy."""
+        words = [re.escape(name) for name in self.fields if len(name) > 2 and any(map(str.isalpha, name))]
+        return re.compile(rf"\W*(?:{'|'.join([*words, _OPTION_WORDS])})\W*", re.IGNORECASE)
+
     def item_schema(self, label: Json = None, *, deal: bool = False) -> dict[str, Json]:
         """The grammar's schema of one written example; with `deal`, its answer is `label`."""
-        parts = {name: for_grammar(self._properties[name]) for name in self.fields}
+        keyed = self.style == "keyed"
+        schemas = {name: self._in_writing_order[name] for name in self.fields}
+        parts = {name: for_grammar(s if keyed else without_constants(s)) for name, s in schemas.items()}
         answer = self.format.roles.answer
         if deal and answer:
             parts[answer[0]] = _with_constant(parts[answer[0]], answer[1:], label)
-        if self.style == "keyed":
-            return {"type": "object", "properties": parts, "required": list(parts), "additionalProperties": False}
+        if keyed:
+            return for_grammar({"properties": parts})  # type: ignore[no-any-return]
         return _tuple_of(list(parts.values()))
 
     def write(self, example: Example) -> Json:
         """The example as the model is shown it."""
         if self.style == "keyed":
             return dict(example.values)
-        row = [example.values[name] for name in self.fields]
-        if self.merges_answer:
-            roles = self.format.roles
-            assert roles.options and roles.answer  # merges_answer says so
-            answer = answer_text(field_at(example.values, roles.answer))
-            options = field_at(example.values, roles.options)
-            at = self.fields.index(roles.options[0])
-            row[at] = sorted(options, key=lambda option: answer_text(option).casefold() != answer.casefold())
+        row = [drop_constants(example.values[name], self._in_writing_order[name]) for name in self.fields]
+        if self._merged:
+            options, answer = self._merged
+            right = answer_text(example.values[answer])
+            at = self.fields.index(options)
+            row[at] = sorted(row[at], key=lambda option: _distance(answer_text(option), right))
         return row
 
     def read(self, item: Json) -> dict[str, Json]:
         """The fields of the example that was written as `item`; Malformed if it has another shape."""
         if self.style == "keyed":
-            if not isinstance(item, Mapping):
+            if not isinstance(item, dict):
                 raise Malformed("not an object")
-            return dict(item)
+            return {name: item[name] for name in self._properties if name in item} | item
         if not isinstance(item, list) or len(item) != len(self.fields):
             raise Malformed(f"not a list of {len(self.fields)}")
         written = dict(zip(self.fields, item, strict=True))
-        if self.merges_answer:
-            self._deal_options(written)
-        return {name: written[name] if name in written else _constant(s) for name, s in self._properties.items()}
-
-    def _deal_options(self, written: dict[str, Json]) -> None:
-        # The order is drawn from the content, so that it is the same whenever it is read,
-        # and the right option's place is uniform.
-        roles = self.format.roles
-        assert roles.options and roles.answer  # merges_answer says so
-        options = written[roles.options[0]]
-        if not isinstance(options, list) or not options:
-            raise Malformed("no options")
-        seed = hashlib.sha256(canonical_json(written).encode("utf-8", "surrogatepass")).digest()
-        written[roles.answer[0]] = options[0]
-        written[roles.options[0]] = random.Random(seed).sample(options, len(options))
+        for name in self._with_parts:
+            written[name] = restore_constants(written[name], self._properties[name])
+        if self._merged:
+            _deal_options(written, *self._merged)
+        return {
+            name: written[name] if name in written else self._constants[name] for name in self._properties
+        }
 
     def shape(self) -> str:
         """The layout in words, for the prompt: `[question, [right option, 4 wrong options]]`."""
@@ -119,27 +153,69 @@ class Layout:
         return "[" + ", ".join(self._words_for(name) for name in self.fields) + "]"
 
     def _words_for(self, name: str) -> str:
-        if self.merges_answer and (name,) == self.format.roles.options:
+        if self._merged and name == self._merged[0]:
             wrong = self._properties[name].get("minItems", 2) - 1
             return f"[right option, {wrong} wrong option{'s' if wrong > 1 else ''}]"
         return name
 
 
 def _tuple_of(parts: list[Json]) -> dict[str, Json]:
-    return {"type": "array", "prefixItems": parts, "items": False, "minItems": len(parts), "maxItems": len(parts)}
+    return {
+        "type": "array",
+        "prefixItems": parts,
+        "items": False,
+        "minItems": len(parts),
+        "maxItems": len(parts),
+    }
 
 
-def _constant(schema: Mapping[str, Json]) -> Json:
-    return schema["const"] if "const" in schema else schema["enum"][0] if "enum" in schema else None
+def _distance(option: str, answer: str) -> tuple[bool, bool]:
+    return option != answer, option.casefold() != answer.casefold()
+
+
+def _deal_options(written: dict[str, Json], options: str, answer: str) -> None:
+    """Take the first option for the answer and give the options an order, in place.
+
+    The order is drawn from the content, so that it is the same whenever it is read, and the
+    right option's place is uniform.
+    """
+    listed = written[options]
+    if not isinstance(listed, list) or not listed:
+        raise Malformed("no options")
+    drawn = hashlib.sha256(canonical_json(written).encode("utf-8", "surrogatepass")).digest()
+    written[answer] = listed[0]
+    written[options] = _shuffled(listed, int.from_bytes(drawn, "little"))
+
+
+def _shuffled(options: list[Json], number: int) -> list[Json]:
+    """The permutation of this number: its digits, base 2, 3, 4 and so on, say who changes places.
+
+    A fifth of the cost of seeding a generator for five options. 256 bits are enough for 57 options
+    to come in every order, and for the first to be anywhere among 10^60.
+    """
+    dealt = list(options)
+    number, first = divmod(number, len(dealt))
+    for last in range(len(dealt) - 1, 1, -1):
+        number, other = divmod(number, last)
+        dealt[last], dealt[other + 1] = dealt[other + 1], dealt[last]
+    dealt[0], dealt[first] = dealt[first], dealt[0]
+    return dealt
+
+
+def _leading(schema: Json, path: FieldPath) -> Json:
+    """The schema with the properties of `path` declared before those beside them."""
+    if not path:
+        return schema
+    properties = {**schema["properties"]}
+    first = _leading(properties.pop(path[0]), path[1:])
+    return {**schema, "properties": {path[0]: first, **properties}}
 
 
 def _with_constant(schema: Json, path: FieldPath, value: Json) -> Json:
     if not path:
         return {"const": value}
-    properties = {**schema["properties"]}
-    inner = _with_constant(properties.pop(path[0]), path[1:], value)
-    # Inside an object too, the label is written before the text.
-    return {**schema, "properties": {path[0]: inner, **properties}}
+    inner = _with_constant(schema["properties"][path[0]], path[1:], value)
+    return {**schema, "properties": {**schema["properties"], path[0]: inner}}
 
 
 def batch_schema(layout: Layout, count: int, labels: list[Json] | None) -> str:
@@ -152,7 +228,5 @@ def batch_schema(layout: Layout, count: int, labels: list[Json] | None) -> str:
         items = {"type": "array", "items": layout.item_schema(), "minItems": count, "maxItems": count}
     else:
         items = _tuple_of([layout.item_schema(label, deal=True) for label in labels])
-    if "$defs" in layout.format.schema:
-        items["$defs"] = {k: for_grammar(s) for k, s in layout.format.schema["$defs"].items()}
     # Property order is the order of writing, so the keys are not sorted here.
     return json.dumps(items, separators=(",", ":"), ensure_ascii=False)

@@ -30,7 +30,10 @@ def chat_prompt(layout: Layout, parent: Example, count: int) -> list[Message]:
         f"Here is one example, written as {layout.shape()}:\n{shown}\n\n"
         f"Write {count} more examples in the same way, about other topics, as a JSON array.{options}"
     )
-    return [{"role": "system", "content": "You write data for training language models."}, {"role": "user", "content": user}]
+    return [
+        {"role": "system", "content": "You write data for training language models."},
+        {"role": "user", "content": user},
+    ]
 
 
 def _paper_prompt(shown: str, count: int) -> list[Message]:

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from datacreate.tasks.example import Example, Json, texts_in
-from datacreate.tasks.format import Rule, TaskFormat, holds
+from datacreate.tasks.example import Example, Json, flaw_in
 from datacreate.tasks.layout import Layout, Malformed
+from datacreate.tasks.normal import normalised
+from datacreate.tasks.roles import Rule, holds
+
+__all__ = ["Candidate", "Reason", "Reject", "capped", "fault", "judge", "normalised", "read_completion"]
 
 MOST_REJECT_TEXT = 400
 """Characters of a reject's text that are kept."""
@@ -29,8 +31,9 @@ class Reason(StrEnum):
     UNPARSABLE = "unparsable"  # not JSON
     TRUNCATED = "truncated"  # cut off at max_tokens
     SCHEMA = "schema"  # not valid under the format
-    BLANK = "blank"  # a text without a letter or digit
+    BLANK = "blank"  # a text with nothing to see in it
     GARBLED = "garbled"  # control characters, halves of characters
+    ECHO = "echo"  # the prompt's own words in place of a text: "wrong option"
     ANSWER_NOT_IN_OPTIONS = "answer_not_in_options"
     ANSWER_NOT_IN_CONTEXT = "answer_not_in_context"
     REPEATED_OPTIONS = "repeated_options"
@@ -63,19 +66,11 @@ class Candidate:
     key: str
 
 
-_SPACES = re.compile(r"[\W_]+")
-_THINKING = re.compile(r"^.*?</think>", re.DOTALL)
-_GARBLED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffd]")
-
-
-def normalised(text: str) -> str:
-    """The text without case, punctuation, spacing and Unicode variants: what "the same" means.
-
-    A text of nothing but symbols is kept as it is, so that two of them can differ.
-    """
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)
-    return _SPACES.sub(" ", text.casefold()).strip() or text.strip()
+_GARBLED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffd-\uffff]")
+_VISIBLE = re.compile(r"[^\s\u00ad\u115f\u1160\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2800\u3164\ufeff]")
+_BEFORE_ITEM = re.compile(r"[ \t\r\n,]*")
+_AFTER_ITEM = re.compile(r"[ \t\r\n]*[,\]]")
+_DECODER = json.JSONDecoder()
 
 
 def read_completion(
@@ -86,62 +81,89 @@ def read_completion(
     `count` is how many examples were asked for, `truncated` whether the text was cut off. Without
     `salvage` (the paper's way) an array that is not whole is lost whole.
     """
-    body = _THINKING.sub("", text, count=1) if "</think>" in text else text
+    if not text.strip():
+        return [Reject(Reason.NO_ANSWER, "")]
+    body = _without_thinking(text)
     start = body.find("[")
+    torn = Reject(Reason.TRUNCATED if truncated else Reason.UNPARSABLE, capped(text))
     if start < 0:
-        return [Reject(Reason.TRUNCATED if truncated else Reason.UNPARSABLE, capped(text))]
+        return [torn]
     items, whole = _items(body[start:])
     results: list[Candidate | Reject] = []
     if whole or salvage:
-        results = [judge(item, layout) for item in items[:count]]
+        results += [judge(item, layout) for item in items[:count]]
+        results += [Reject(Reason.SURPLUS, capped(item)) for item in items[count:]]
     if not whole:
-        results.append(Reject(Reason.TRUNCATED if truncated else Reason.UNPARSABLE, capped(body)))
-    return results
+        results.append(torn)
+    return results or [Reject(Reason.NO_ANSWER, capped(text))]
+
+
+def _without_thinking(text: str) -> str:
+    """The text after a reasoning model's thinking, whose opening tag may be in the prompt."""
+    if "</think>" in text:
+        if text.lstrip().startswith("[") and _is_json(text):
+            return text  # the tag is inside an answer
+        return text.partition("</think>")[2]
+    return text.partition("<think>")[0] if text.lstrip().startswith("<think>") else text
+
+
+def _is_json(text: str) -> bool:
+    try:
+        _DECODER.decode(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _items(body: str) -> tuple[list[Json], bool]:
     """The items of a JSON array, and whether the array is whole."""
-    decoder = json.JSONDecoder()
     try:
-        value, _ = decoder.raw_decode(body)
+        value, _ = _DECODER.raw_decode(body)
         return (value, True)
-    except ValueError:
-        return (list(_complete_items(body, decoder)), False)
+    except (ValueError, RecursionError):
+        return (list(_complete_items(body)), False)
 
 
-def _complete_items(body: str, decoder: json.JSONDecoder) -> Iterator[Json]:
+def _complete_items(body: str) -> Iterator[Json]:
     at = 1
-    while at < len(body):
-        at += len(body[at:]) - len(body[at:].lstrip(" \t\r\n,"))
+    while True:
+        start = _BEFORE_ITEM.match(body, at)
+        assert start  # it matches nothing, too
         try:
-            item, at = decoder.raw_decode(body, at)
-        except ValueError:
+            item, at = _DECODER.raw_decode(body, start.end())
+        except (ValueError, RecursionError):
             return
+        if not _AFTER_ITEM.match(body, at) and not (at == len(body) and isinstance(item, list | dict | str)):
+            return  # 12 may be the beginning of 123
         yield item
 
 
 def judge(item: Json, layout: Layout) -> Candidate | Reject:
     """One written item as a valid example, or a reject that says why it is none."""
-    format = layout.format
     try:
         values = layout.read(item)
-    except (Malformed, TypeError):
+        reason = fault(values, layout)
+    except (Malformed, RecursionError):
         return Reject(Reason.SCHEMA, capped(item))
-    reason = fault(values, format)
     if reason is not None:
         return Reject(reason, capped(item))
-    return Candidate(Example(values), normalised(format.text_of(values)))
+    return Candidate(Example(values), normalised(layout.format.text_of(values)))
 
 
-def fault(values: Mapping[str, Json], format: TaskFormat) -> Reason | None:
+def fault(values: Mapping[str, Json], layout: Layout) -> Reason | None:
     """The first reason against an example taken by itself; None if it is valid."""
+    format = layout.format
     if not format.validator.is_valid(values):
         return Reason.SCHEMA
-    for written in texts_in(values):
+    for written in format.free_texts(values):
         if _GARBLED.search(written):
             return Reason.GARBLED
-        if not written or written.isspace():
+        if not _VISIBLE.search(written):
             return Reason.BLANK
+        if layout.echo.fullmatch(written):
+            return Reason.ECHO
+    if format.holds_numbers and flaw_in(values):
+        return Reason.SCHEMA  # NaN, for example, which Python reads as JSON
     for rule in format.rules:
         if not holds(rule, format.roles, values):
             return _REASON_OF_RULE[rule]
@@ -150,7 +172,10 @@ def fault(values: Mapping[str, Json], format: TaskFormat) -> Reason | None:
 
 def capped(value: Json) -> str:
     """A reject's text: JSON unless it is a string, cut to `MOST_REJECT_TEXT` characters, safe to print."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    try:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        text = "(nested too deeply to show)"
     if len(text) > MOST_REJECT_TEXT:
         text = text[:MOST_REJECT_TEXT] + "…"
     return text.encode("utf-8", "replace").decode("utf-8")

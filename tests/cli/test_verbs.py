@@ -1,0 +1,243 @@
+"""The command as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from datacreate.cli.main import VERBS
+from tests.making import COMMONSENSE, NLI, NLI_LABELS, examples, make
+from tests.process import run
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Path:
+    path = tmp_path / "example.json"
+    path.write_text(json.dumps(COMMONSENSE))
+    return path
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_and_says_what_the_list_says_it_is(verb: str) -> None:
+    module, line = VERBS[verb]
+    command = getattr(import_module(f"datacreate.cli.{module}"), verb)
+    assert isinstance(command, click.Command)
+    assert line.endswith(".")
+    ended = run(verb, "--help")
+    assert ended.code == 0
+    assert ended.out.startswith(f"Usage: datacreate {verb}")
+
+
+def test_the_list_of_verbs_and_no_verb_at_all() -> None:
+    ended = run("--help")
+    assert all(f"  {verb} " in ended.out for verb in VERBS)
+    bare = run()
+    assert bare.code == 2
+    assert bare.err == ended.out
+
+
+def test_an_unknown_verb_suggests() -> None:
+    ended = run("exprot", "x")
+    assert ended.code == 2
+    assert ended.failure == "datacreate: no verb 'exprot'; did you mean export? (see datacreate --help)"
+
+
+def test_help_imports_nothing_heavy() -> None:
+    heavy = "torch transformers vllm datasets jsonschema pydantic rich numpy"
+    code = (
+        "import sys\nfrom datacreate.cli.main import main\nsys.argv = ['datacreate', '--help']\n"
+        f"try: main()\nexcept SystemExit: print(set('{heavy}'.split()) & set(sys.modules), file=sys.stderr)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stderr.strip() == "set()"
+
+
+def test_create_prints_its_summary_on_stdout_and_progress_on_stderr(
+    tmp_path: Path, example: Path, model: str
+) -> None:
+    ended = run(
+        "create", "--example", example, "--run-dir", tmp_path / "run", "--count", 25, "--model", model
+    )
+    assert ended.code == 0
+    assert "25 of 25" in ended.out
+    assert ended.out.rstrip().endswith("train.jsonl")
+    assert "format multiple_choice" in ended.err
+    assert "25 of 25 examples" in ended.err
+    assert "\x1b" not in ended.out + ended.err
+    again = run(
+        "create",
+        "--example",
+        example,
+        "--run-dir",
+        tmp_path / "run",
+        "--count",
+        25,
+        "--model",
+        model,
+        "--json",
+    )
+    assert json.loads(again.out)["accepted"] == 25
+
+
+def test_labels_ranges_and_chains_reach_the_run(tmp_path: Path, model: str) -> None:
+    path = tmp_path / "nli.json"
+    path.write_text(json.dumps({**NLI, "stars": 3}))
+    command = ["create", "--example", path, "--run-dir", tmp_path / "run", "--count", 9, "--model", model]
+    more = ["--labels", "label=entailment,neutral,contradiction", "--range", "stars=1..5", "--chains", 2]
+    ended = run(*command, *more, "--strategy", "random", "--json")
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)["labels"] == {"contradiction": 3, "entailment": 3, "neutral": 3}
+    assert all(1 <= one["stars"] <= 5 for one in examples(tmp_path / "run"))
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["identity"]["window"] == 2
+
+
+def test_preview_shows_examples_and_writes_nothing(
+    tmp_path: Path, example: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "tmp"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    before = sorted(tmp_path.rglob("*"))
+    ended = run("preview", "--example", example, "--model", model)
+    assert ended.code == 0
+    assert ended.out.count("question") == 5
+    as_json = run("preview", "--example", example, "--model", model, "--count", 3, "--json")
+    assert [list(json.loads(line)) for line in as_json.out.splitlines()] == [list(COMMONSENSE)] * 3
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_show_gives_figures_and_samples(tmp_path: Path, model: str) -> None:
+    make(tmp_path / "run", model)
+    ended = run("show", tmp_path / "run", "--samples", 2)
+    assert ended.code == 0
+    assert "25 of 25" in ended.out
+    assert ended.out.count("options") == 2
+    document = json.loads(run("show", tmp_path / "run", "--json", "--samples", 100).out)
+    assert document["samples"] == examples(tmp_path / "run")
+    assert document["summary"] == json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert document["identity"]["seed"] == 42
+
+
+def test_show_counts_a_run_that_was_killed_from_its_log(tmp_path: Path, model: str) -> None:
+    make(tmp_path / "run", model)
+    (tmp_path / "run" / "summary.json").unlink()
+    log = (tmp_path / "run" / "log.jsonl").read_bytes()
+    (tmp_path / "run" / "log.jsonl").write_bytes(b"".join(log.splitlines(keepends=True)[:3]) + b'{"requ')
+    assert "10 of 25" in run("show", tmp_path / "run").out
+
+
+def test_markup_and_control_characters_of_a_model_are_shown_as_text(
+    tmp_path: Path, example: Path, model: str
+) -> None:
+    command = ["create", "--example", example, "--run-dir", tmp_path / "run", "--count", 5, "--model", model]
+    assert run(*command, script="marked").code == 0
+    shown = run("show", tmp_path / "run").out
+    assert "[bold red]a[/]" in shown
+    assert "[link=x]y[/link]" in shown
+    assert "日本　語" in shown
+    assert not {"\x1b", "\u202e"} & set(shown)
+
+
+def test_a_label_that_looks_like_markup(tmp_path: Path, model: str) -> None:
+    labels = {"label": "[red]x,a|b"}
+    make(tmp_path / "run", model, example={"text": "Some text.", "label": "a|b"}, labels=labels, count=4)
+    assert "[red]x 2" in run("show", tmp_path / "run").out
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert "| &#91;red]x | 2 |" in card
+    assert "| a&#124;b | 2 |" in card
+
+
+def exported(tmp_path: Path, model: str, layout: str, **changes: Any) -> Path:
+    make(tmp_path / "run", model, **changes)
+    ended = run("export", tmp_path / "run", "--layout", layout, "--out", tmp_path / "out", "--json")
+    assert ended.code == 0, ended.err
+    document = json.loads(ended.out)
+    assert document["layout"] == layout
+    return Path(document["written"])
+
+
+def test_export_in_the_reference_layout(tmp_path: Path, model: str) -> None:
+    written = exported(tmp_path, model, "reference", strategy="random")
+    assert written.name == "train_random.jsonl"
+    rows = [json.loads(line) for line in written.read_text().splitlines()]
+    assert [list(row) for row in rows] == [["question", "context", "options", "label"]] * 25
+    assert rows == examples(tmp_path / "run")
+
+
+def test_export_in_the_reference_layout_of_fixed_labels(tmp_path: Path, model: str) -> None:
+    written = exported(tmp_path, model, "reference", example=NLI, labels=NLI_LABELS)
+    rows = [json.loads(line) for line in written.read_text().splitlines()]
+    assert all(row["options"] == ["entailment", "neutral", "contradiction"] for row in rows)
+    assert all(row["label"] in row["options"] for row in rows)
+
+
+def test_export_in_the_reference_layout_needs_a_question_and_an_answer(tmp_path: Path, model: str) -> None:
+    make(tmp_path / "run", model, example={"text": "Only a text."}, count=3)
+    ended = run("export", tmp_path / "run", "--layout", "reference")
+    assert ended.code == 1
+    assert "needs a question and an answer field; export hf or chat" in ended.failure
+
+
+def test_export_for_hugging_face_twice(tmp_path: Path, model: str) -> None:
+    exported(tmp_path, model, "hf", count=5)
+    written = exported(tmp_path, model, "hf", count=25)
+    import datasets
+
+    loaded = datasets.load_from_disk(str(written))
+    assert list(loaded["train"]) == examples(tmp_path / "run")
+    assert [path.name for path in tmp_path.glob("out*")] == ["out"]
+
+
+def test_export_as_parquet(tmp_path: Path, model: str) -> None:
+    written = exported(tmp_path, model, "parquet")
+    import pyarrow.parquet
+
+    assert pyarrow.parquet.read_table(written).to_pylist() == examples(tmp_path / "run")
+    assert [path.name for path in written.parent.iterdir()] == ["train.parquet"]
+
+
+def test_export_as_conversations(tmp_path: Path, model: str) -> None:
+    written = exported(tmp_path, model, "chat", example=NLI, labels=NLI_LABELS)
+    rows = [json.loads(line)["messages"] for line in written.read_text().splitlines()]
+    made = examples(tmp_path / "run")
+    assert [row[1] for row in rows] == [{"role": "assistant", "content": one["label"]} for one in made]
+    assert all(one["hypothesis"] in row[0]["content"] for row, one in zip(rows, made, strict=True))
+
+
+def test_columns_of_mixed_types_are_one_line(tmp_path: Path, model: str) -> None:
+    make(tmp_path / "run", model, example={"text": "A text.", "parts": [1, "a", {"b": 2}]}, count=8)
+    ended = run("export", tmp_path / "run", "--layout", "parquet")
+    assert ended.code == 1
+    assert "do not fit into columns of one type each" in ended.failure
+
+
+def test_export_goes_into_the_run_by_default(tmp_path: Path, model: str) -> None:
+    make(tmp_path / "run", model, count=4)
+    ended = run("export", tmp_path / "run", "--layout", "chat")
+    assert Path(ended.out.strip()) == tmp_path / "run" / "export" / "chat" / "train_chat.jsonl"
+    make(tmp_path / "run", model, count=8)
+
+
+def test_schema_infer_gives_what_format_takes(tmp_path: Path, model: str) -> None:
+    path = tmp_path / "nli.json"
+    path.write_text(json.dumps(NLI))
+    inferred = run("schema", "infer", path, "--labels", "label=entailment,neutral,contradiction")
+    assert inferred.code == 0
+    assert "labels entailment, neutral, contradiction" in inferred.err
+    (tmp_path / "format.json").write_text(inferred.out)
+    checked = run("schema", "check", tmp_path / "format.json", "--example", path, "--json")
+    assert json.loads(checked.out)["head"] == "sequence_classification"
+    command = ["create", "--example", path, "--run-dir", tmp_path / "run", "--count", 6, "--model", model]
+    assert run(*command, "--format", tmp_path / "format.json").code == 0
+
+
+@pytest.mark.parametrize("name", ["multiple_choice", "yes_no_open_book", "yes_no_closed_book"])
+def test_schema_check_of_the_shipped(name: str) -> None:
+    assert run("schema", "check", name).out == f"format {name}: good\n"

@@ -1,0 +1,20 @@
+"""Fixtures for everybody: a checkpoint that is one as far as files go."""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a tiny local checkpoint; the scripted engine never looks into it."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "scripted-model"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "qwen2"}')
+    (folder / "tokenizer.json").write_text("{}")
+    header = json.dumps({"weight": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}).encode()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(16))
+    return str(folder)

@@ -1,0 +1,86 @@
+"""The real command with a scripted engine in the place of vLLM, for tests that need a process.
+
+`python -m tests.driver create --example ...` is `datacreate create --example ...`. The environment
+variable SCRIPTED holds JSON: `script` (a name below), `capacity`, `shuffle` (a seed), `gated`
+(each answer waits for a byte on standard input), `loads` (loading waits for a byte).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import select
+import sys
+from typing import Any
+
+from datacreate import creation
+from datacreate.cli.main import main
+from datacreate.engines.base import Completion, Request
+from tests.scripted import Script, ScriptedEngine, answering, saying
+
+
+def ignorant(request: Request) -> Completion:
+    """Obeys the schema but for the label, which is always the same."""
+    answer = answering()(request)
+    items = [["entailment", *item[1:]] for item in json.loads(answer.text)]
+    return Completion(request.id, json.dumps(items), "stop", 50, 50)
+
+
+MARKUP = ["[bold red]a[/] \x1b[31m\u202e b\u2028c 日本\u3000語", ["[link=x]y[/link]", "b", "c", "d", "e"]]
+
+
+def marked(request: Request) -> Completion:
+    text, options = MARKUP
+    items = [[f"{text} {request.id} {k}", options] for k in range(5)]
+    return Completion(request.id, json.dumps(items).replace("\\u001b", ""), "stop", 50, 50)
+
+
+SCRIPTS: dict[str, Script] = {
+    "answering": answering(),
+    "garbage": saying("\x1b[31mnothing of use"),
+    "ignorant": ignorant,
+    "marked": marked,
+}
+
+
+class Gated(ScriptedEngine):
+    """Gives as many answers as bytes arrive on standard input."""
+
+    def poll(self, timeout_seconds: float) -> list[Completion]:
+        if self._waiting and self._waiting[0].id < 0:
+            return super().poll(timeout_seconds)
+        if not select.select([0], [], [], timeout_seconds)[0]:
+            return []
+        allowed = len(os.read(0, self.capacity))
+        if self._shuffle:
+            self._shuffle.shuffle(self._waiting)
+        done, self._waiting = self._waiting[:allowed], self._waiting[allowed:]
+        return [self._answer(request) for request in done]
+
+
+class Loading(ScriptedEngine):
+    """Loads until a byte arrives."""
+
+    def start(self) -> None:
+        os.read(0, 1)
+
+
+def engine_of(spec: dict[str, Any]) -> ScriptedEngine:
+    kind = Gated if spec.get("gated") else Loading if spec.get("loads") else ScriptedEngine
+    shuffle = random.Random(spec["shuffle"]) if "shuffle" in spec else None
+    script = SCRIPTS[spec.get("script", "answering")]
+    return kind(
+        script,
+        capacity=spec.get("capacity", 4),
+        shuffle=shuffle,
+        dies_after=spec.get("dies_after"),
+        obeys=spec.get("obeys", True),
+    )
+
+
+if __name__ == "__main__":
+    engine = engine_of(json.loads(os.environ.get("SCRIPTED", "{}")))
+    creation.vllm_engine = lambda *_: engine
+    sys.argv[0] = "datacreate"
+    main()

@@ -1,0 +1,77 @@
+"""What the tests of creation share: examples of several kinds, and runs with the scripted engine."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from datacreate import CreateConfig, create
+from datacreate.runs.directory import RunDirectory
+from tests.scripted import Script, ScriptedEngine, answering
+
+STRATEGIES = ["naive", "random", "diverse", "similar", "tree"]
+
+COMMONSENSE: dict[str, Any] = {
+    "question": "Where would you put a wet umbrella when you come home?",
+    "context": None,
+    "options": ["stand", "bookshelf", "oven", "wallet", "aquarium"],
+    "label": "stand",
+}
+NLI: dict[str, Any] = {
+    "premise": "A man sleeps on a bench.",
+    "hypothesis": "Somebody rests.",
+    "label": "entailment",
+}
+NLI_LABELS = {"label": "entailment,neutral,contradiction"}
+
+
+class SharedWords:
+    """A `Similarity` without a model: the share of words two texts have in common. Counts its calls."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def to_one(self, text: str, others: Sequence[str]) -> list[float]:
+        self.calls += 1
+        words = set(text.split())
+        return [len(words & set(other.split())) / len(words | set(other.split())) for other in others]
+
+
+def settings(run_dir: Path, model: str, **changes: Any) -> dict[str, Any]:
+    """The configuration most tests start from."""
+    return {"example": COMMONSENSE, "count": 25, "run_dir": run_dir, "model": model, "window": 5} | changes
+
+
+def make(
+    run_dir: Path,
+    model: str,
+    engine: ScriptedEngine | Script | None = None,
+    similarity: SharedWords | None = None,
+    **changes: Any,
+) -> dict[str, Any]:
+    """Run `create` with a scripted engine; returns the summary."""
+    if not isinstance(engine, ScriptedEngine):
+        engine = ScriptedEngine(engine or answering())
+    config = CreateConfig.of(**settings(run_dir, model, **changes))
+    scripted = engine
+    return create(config, engine_factory=lambda *_: scripted, similarity=similarity or SharedWords())
+
+
+def shuffled(seed: int, capacity: int = 4) -> ScriptedEngine:
+    """The usual answers, arriving in an order of their own."""
+    return ScriptedEngine(answering(), capacity=capacity, shuffle=random.Random(seed))
+
+
+def train(run_dir: Path) -> bytes:
+    return (run_dir / "train.jsonl").read_bytes()
+
+
+def examples(run_dir: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in train(run_dir).split(b"\n")[:-1]]
+
+
+def commits(run_dir: Path) -> list[Any]:
+    return list(RunDirectory(run_dir).commits())

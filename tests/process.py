@@ -1,0 +1,99 @@
+"""Runs of `tests.driver` as processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Self
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        """What standard error holds, without progress."""
+        return self.err.splitlines()
+
+    @property
+    def failure(self) -> str:
+        """The one line that says what went wrong; fails if there is not exactly one."""
+        [line] = [line for line in self.lines if line.startswith("datacreate: ")]
+        assert "Traceback" not in self.err
+        assert self.lines[-1] == line
+        return line
+
+
+def _command(arguments: tuple[object, ...], scripted: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SCRIPTED": json.dumps(scripted)}
+    return [sys.executable, "-m", "tests.driver", *map(str, arguments)], environment
+
+
+def run(*arguments: object, preexec: Callable[[], None] | None = None, **scripted: Any) -> Ended:
+    """The command, to its end."""
+    command, environment = _command(arguments, scripted)
+    ended = subprocess.run(
+        command,
+        env=environment,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        preexec_fn=preexec,
+        timeout=60,
+    )
+    return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+
+class Live:
+    """The command, running; leaving the block kills it if it is still there."""
+
+    def __init__(self, *arguments: object, **scripted: Any) -> None:
+        command, environment = _command(arguments, scripted)
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(
+            command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0
+        )
+        self.pid = self._process.pid
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def allow(self, answers: int) -> None:
+        """Let the gated engine give that many answers."""
+        stdin: IO[bytes] | None = self._process.stdin
+        assert stdin
+        stdin.write(b"." * answers)
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Watch until the condition holds; the process must not end before."""
+        while not condition():
+            if self._process.poll() is not None:
+                _, err = self._process.communicate()
+                raise AssertionError(f"ended with {self._process.returncode}: {err.decode()}")
+
+    def read_until(self, words: str) -> None:
+        """Read standard error until a line holds these words."""
+        assert self._process.stderr
+        for line in self._process.stderr:
+            if words in line.decode():
+                return
+        raise AssertionError(f"never said {words!r}")
+
+    def stop(self, signal: int) -> Ended:
+        self._process.send_signal(signal)
+        out, err = self._process.communicate(timeout=30)
+        return Ended(self._process.returncode, out.decode(), err.decode())

@@ -1,0 +1,163 @@
+"""The log: what goes in comes out; what was torn is cut off; what was changed is found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datacreate.errors import LogDamaged
+from datacreate.runs.log import Commit, LogWriter, Session, first_seal, read_log
+from datacreate.tasks.validate import Reason, Reject
+from tests.making import SharedWords, make, train
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
+records = st.builds(
+    Commit,
+    request=st.integers(0, 10**9),
+    parent=st.text("0123456789abcdef", min_size=16, max_size=16),
+    depth=st.integers(0, 1000),
+    attempt=st.integers(0, 8),
+    accepted=st.lists(st.dictionaries(texts, values, max_size=4), max_size=3).map(tuple),
+    chosen=st.lists(st.integers(0, 5), max_size=5).map(tuple),
+    rejects=st.lists(st.builds(Reject, st.sampled_from(Reason), texts), max_size=3).map(tuple),
+    prompt_tokens=st.integers(0, 10**6),
+    generated_tokens=st.integers(0, 10**6),
+    at=st.integers(0, 10**13).map(lambda ms: ms / 1000),
+) | st.builds(
+    Session, st.integers(0, 10**13).map(lambda ms: ms / 1000), st.dictionaries(texts, texts, max_size=3)
+)
+
+
+@settings(deadline=None, database=None)
+@given(written=st.lists(records, max_size=4))
+def test_what_is_appended_is_read(tmp_path_factory: pytest.TempPathFactory, written: list[Any]) -> None:
+    path = tmp_path_factory.mktemp("log") / "log.jsonl"
+    seal = first_seal("run")
+    for record in written:  # opened anew each time, as sessions do
+        log = LogWriter(path, seal)
+        log.append(record)
+        log.close()
+        *_, last = read_log(path, "run")
+        seal = last.seal
+    lines = list(read_log(path, "run")) if written else []
+    assert [line.record for line in lines] == written
+    assert [line.number for line in lines] == list(range(1, len(written) + 1))
+    if written:
+        for line in path.read_bytes().split(b"\n")[:-1]:
+            json.loads(line)
+
+
+def test_line_separators_inside_a_text_do_not_break_a_line(tmp_path: Path) -> None:
+    odd = {"q": "a\u2028b\u2029c\u0085d\r\ne\x1cf"}
+    commit = Commit(0, "0" * 16, 0, 0, (odd,), (0,), (Reject(Reason.COPY, "\u2028\n"),), 1, 2, 3.0)
+    log = LogWriter(tmp_path / "log", first_seal("run"))
+    log.append(commit)
+    log.close()
+    assert [line.record for line in read_log(tmp_path / "log", "run")] == [commit]
+    assert (tmp_path / "log").read_bytes().count(b"\n") == 1
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, model: str) -> Path:
+    run = tmp_path_factory.mktemp("whole") / "run"
+    make(run, model)
+    return run
+
+
+def copied(whole: Path, to: Path, log: bytes) -> Path:
+    to.mkdir()
+    (to / "config.json").write_bytes((whole / "config.json").read_bytes())
+    (to / "log.jsonl").write_bytes(log)
+    return to
+
+
+def test_a_log_torn_anywhere_in_its_last_line_goes_on_to_the_same_bytes(tmp_path: Path, model: str) -> None:
+    small: dict[str, Any] = {"count": 4, "num_examples": 1, "window": 2, "strategy": "random"}
+    make(tmp_path / "whole", model, **small)
+    log = (tmp_path / "whole" / "log.jsonl").read_bytes()
+    last = log.rindex(b"\n", 0, -1) + 1
+    for cut in range(last, len(log)):
+        run = copied(tmp_path / "whole", tmp_path / str(cut), log[:cut])
+        make(run, model, **small)
+        assert train(run) == train(tmp_path / "whole")
+
+
+def damaged(log: bytes, how: str) -> tuple[bytes, int]:
+    """A damaged log, and the number of the first line that is not as it was."""
+    lines = log.splitlines(keepends=True)
+    if how == "a letter of a question":
+        return log.replace(b"word", b"ward", 1), next(i for i, line in enumerate(lines, 1) if b"word" in line)
+    if how == "one bit":
+        lines[3] = lines[3][:40] + bytes([lines[3][40] ^ 1]) + lines[3][41:]
+        return b"".join(lines), 4
+    if how == "missing line":
+        return b"".join(lines[:2] + lines[3:]), 3
+    if how == "missing first line":
+        return b"".join(lines[1:]), 1
+    if how == "swapped lines":
+        return b"".join([*lines[:2], lines[3], lines[2], *lines[4:]]), 3
+    if how == "line twice":
+        return b"".join([*lines[:3], lines[2], *lines[3:]]), 4
+    if how == "empty line":
+        return b"".join([*lines[:3], b"\n", *lines[3:]]), 4
+    if how == "zeros":
+        return b"".join([*lines[:2], bytes(100), b"\n", *lines[2:]]), 3
+    raise AssertionError(how)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "a letter of a question",
+        "one bit",
+        "missing line",
+        "missing first line",
+        "swapped lines",
+        "line twice",
+        "empty line",
+        "zeros",
+    ],
+)
+def test_damage_before_the_last_line_is_named_by_its_line_and_nothing_is_changed(
+    whole: Path, tmp_path: Path, model: str, how: str
+) -> None:
+    log, line = damaged((whole / "log.jsonl").read_bytes(), how)
+    run = copied(whole, tmp_path / "run", log)
+    for _ in range(2):
+        with pytest.raises(LogDamaged, match=f"log.jsonl, line {line}: ") as caught:
+            make(run, model)
+        assert caught.value.exit_code == 1
+    assert (run / "log.jsonl").read_bytes() == log
+
+
+def test_the_log_of_another_run_is_not_taken_for_its_own(whole: Path, tmp_path: Path, model: str) -> None:
+    make(tmp_path / "other", model)  # the very same settings
+    run = copied(whole, tmp_path / "run", (tmp_path / "other" / "log.jsonl").read_bytes())
+    with pytest.raises(LogDamaged, match="line 1: "):
+        make(run, model)
+
+
+def test_going_on_never_compares_texts_again(tmp_path: Path, model: str) -> None:
+    first, second = SharedWords(), SharedWords()
+    make(tmp_path, model, similarity=first, strategy="similar", count=25)
+    assert first.calls
+    make(tmp_path, model, similarity=second, strategy="similar", count=25)
+    assert second.calls == 0
+    make(tmp_path, model, similarity=second, strategy="similar", count=50)
+    whole = SharedWords()
+    make(tmp_path / "whole", model, similarity=whole, strategy="similar", count=50)
+    assert second.calls < whole.calls

@@ -1,0 +1,140 @@
+"""What the model is asked to write, and how that becomes an example again."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import jsonschema
+import pytest
+
+from datacreate.tasks.example import Example, field_at
+from datacreate.tasks.layout import Layout, Malformed, batch_schema
+from tests.tasks import kinds
+from tests.tasks.kinds import layout_of
+
+
+def test_constants_are_never_written() -> None:
+    assert layout_of(kinds.UMBRELLA).fields == ("question", "options")
+    assert layout_of(kinds.CLAIM).fields == ("label", "question")
+
+
+def test_constants_inside_objects_are_not_written_either_and_come_back() -> None:
+    layout = layout_of(kinds.NESTED)
+    written = layout.write(Example(kinds.NESTED))
+    assert written == [
+        {"label": "true", "why": "At sea level it does."},
+        {"claim": "Water boils at 100 degrees."},
+    ]
+    assert json.dumps(layout.read(written)) == json.dumps(kinds.NESTED)
+
+
+def test_a_fixed_label_comes_first_so_that_the_text_is_written_for_it() -> None:
+    layout = layout_of(kinds.NLI, labels=kinds.NLI_LABELS)
+    assert layout.write(Example(kinds.NLI)) == ["entailment", "A man plays a guitar.", "A man makes music."]
+    assert layout.read(["neutral", "p", "h"]) == {"premise": "p", "hypothesis": "h", "label": "neutral"}
+
+
+def test_labels_are_dealt_as_constants() -> None:
+    layout = layout_of(kinds.NLI, labels=kinds.NLI_LABELS)
+    schema = json.loads(batch_schema(layout, 2, ["neutral", "entailment"]))
+    assert [item["prefixItems"][0] for item in schema["prefixItems"]] == [
+        {"const": "neutral"},
+        {"const": "entailment"},
+    ]
+    checker = jsonschema.Draft202012Validator(schema)
+    assert checker.is_valid([["neutral", "p", "h"], ["entailment", "p", "h"]])
+    assert not checker.is_valid([["entailment", "p", "h"], ["neutral", "p", "h"]])
+
+
+def test_a_label_inside_an_object_is_dealt_before_the_text_beside_it() -> None:
+    layout = layout_of(kinds.NESTED)
+    [item] = json.loads(batch_schema(layout, 1, ["false"]))["prefixItems"]
+    assert next(iter(item["prefixItems"][0]["properties"].items())) == ("label", {"const": "false"})
+
+
+def test_with_options_that_vary_the_question_comes_first_and_the_right_option_leads() -> None:
+    layout = layout_of({**kinds.UMBRELLA, "label": "oven"})
+    assert layout.shape() == "[question, [right option, 4 wrong options]]"
+    question, options = layout.write(Example({**kinds.UMBRELLA, "label": "oven"}))
+    assert question == kinds.UMBRELLA["question"]
+    assert options[0] == "oven"
+    assert sorted(options) == sorted(kinds.UMBRELLA["options"])
+
+
+def test_the_answer_is_among_the_options_by_construction() -> None:
+    values = layout_of(kinds.UMBRELLA).read(["q", ["a", "b", "c", "d", "e"]])
+    assert values["label"] == "a"
+    assert sorted(values["options"]) == ["a", "b", "c", "d", "e"]
+
+
+@pytest.mark.parametrize("number", [2, 3, 5, 8])
+def test_the_right_options_place_and_everyone_elses_is_uniform(number: int) -> None:
+    values = {"question": "q", "options": [f"o{i}" for i in range(number)], "label": "o0"}
+    layout = layout_of({**values, "context": None})
+    rounds = 400 * number
+    read = [layout.read([f"question {i}", values["options"]])["options"] for i in range(rounds)]
+    for option in (values["options"][0], values["options"][-1]):
+        places = Counter(options.index(option) for options in read)
+        expected = rounds / number
+        chi_square = sum((places[place] - expected) ** 2 / expected for place in range(number))
+        assert chi_square < 30  # far beyond the 99.9th percentile of 7 degrees of freedom
+
+
+def test_what_is_read_twice_is_the_same_twice() -> None:
+    layout = layout_of(kinds.UMBRELLA)
+    item: list[Any] = ["q", ["a", "b", "c", "d", "e"]]
+    assert layout.read(item) == layout.read(item)
+    assert item == ["q", ["a", "b", "c", "d", "e"]]
+
+
+def test_an_exact_answer_leads_before_one_that_differs_in_case() -> None:
+    values = {"question": "Which comes from Warsaw?", "choices": ["polish", "Polish "], "label": "Polish "}
+    layout = layout_of({**values, "choices": ["Polish ", "shine"]})
+    assert layout.write(Example({**values, "choices": ["shine", "polish ", "Polish "]}))[1][0] == "Polish "
+
+
+def test_options_of_another_type_than_the_answer_are_not_merged_with_it() -> None:
+    values = {"question": "2+2?", "options": [3, 4], "label": "4"}
+    layout = layout_of(values)
+    assert not layout.merges_answer
+    assert layout.read(layout.write(Example(values))) == values
+
+
+def test_the_paper_style_writes_the_object_as_it_is() -> None:
+    layout = Layout(layout_of(kinds.UMBRELLA).format, "keyed")
+    assert layout.write(Example(kinds.UMBRELLA)) == kinds.UMBRELLA
+    assert layout.shape() == "{question, context, options, label}"
+    assert list(layout.read(dict(reversed(kinds.UMBRELLA.items())))) == list(kinds.UMBRELLA)
+
+
+@pytest.mark.parametrize(
+    "item", [None, 3, "text", {}, [], ["q"], ["q", []], ["q", "options"], ["q", ["a"], "more"]]
+)
+def test_what_has_another_shape_is_malformed(item: Any) -> None:
+    with pytest.raises(Malformed):
+        layout_of(kinds.UMBRELLA).read(item)
+
+
+def test_the_grammar_is_the_same_string_for_the_same_request() -> None:
+    layout = layout_of(kinds.CLAIM)
+    assert batch_schema(layout, 2, [True, False]) == batch_schema(layout, 2, [True, False])
+
+
+@pytest.mark.parametrize("values", kinds.ALL.values(), ids=kinds.ALL)
+def test_xgrammar_accepts_what_is_written_and_refuses_another_label(values: dict[str, Any]) -> None:
+    xgrammar = pytest.importorskip("xgrammar")
+    testing = pytest.importorskip("xgrammar.testing")
+    layout = layout_of(values)
+    item = layout.write(Example(values))
+    told = other = None
+    if layout.format.labels and layout.format.roles.answer:
+        told = [field_at(values, layout.format.roles.answer)]
+        other = [next(label for label in layout.format.labels if label != told[0])]
+    text = json.dumps([item], ensure_ascii=False)
+    grammar = xgrammar.Grammar.from_json_schema(batch_schema(layout, 1, told), any_whitespace=False)
+    assert testing._is_grammar_accept_string(grammar, text)
+    if other:
+        grammar = xgrammar.Grammar.from_json_schema(batch_schema(layout, 1, other), any_whitespace=False)
+        assert not testing._is_grammar_accept_string(grammar, text)

@@ -1,0 +1,219 @@
+"""Whatever is wrong: one line (what, where, what to do), the right exit code, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datacreate.errors import PromptTooLong
+from tests.making import COMMONSENSE, NLI, examples, make
+from tests.process import Ended, run
+
+FORMAT: dict[str, Any] = {
+    "type": "object",
+    "properties": {"question": {"type": "string"}, "label": {"type": "string"}},
+    "required": ["question", "label"],
+}
+
+# What the example's file holds, more arguments, the exit code, words of the line.
+BAD: dict[str, tuple[Any, list[str], int, str]] = {
+    "missing": (None, [], 2, "no such file; --example takes a JSON file with one object"),
+    "empty": ("  \n", [], 2, "the file is empty"),
+    "not JSON": ('{"a": 1,}', [], 2, "not JSON at line 1"),
+    "not text": (b"\xff\xfe\x00", [], 2, "UTF-8"),
+    "list": ("[1, 2]", [], 2, "holds a list of 2"),
+    "number": ("7", [], 2, "not a JSON object"),
+    "no fields": ("{}", [], 2, "no fields"),
+    "half a character": ('{"text": "\\ud800"}', [], 2, "half a character"),
+    "answer not among options": ({**COMMONSENSE, "label": "roof"}, [], 2, ""),
+    "answer not among options, format named": (
+        {**COMMONSENSE, "label": "roof"},
+        ["--format", "multiple_choice"],
+        2,
+        "answer_in_options",
+    ),
+    "unknown format": (COMMONSENSE, ["--format", "essay"], 2, "shipped are"),
+    "format contradicts": (
+        {"question": "Why?", "label": 3},
+        ["--format", "FORMAT"],
+        2,
+        "label: 3 is not of type 'string'",
+    ),
+    "unholdable keyword": (
+        {"question": "Why?", "label": "a"},
+        ["--format", "UNHOLDABLE"],
+        2,
+        "the grammar cannot hold 'not'",
+    ),
+    "unknown model": (
+        COMMONSENSE,
+        ["--model", "qwen2.5-coder-0.6b-instruct"],
+        1,
+        "qwen2.5-coder-0.5b-instruct",
+    ),
+    "an encoder as the model": (
+        COMMONSENSE,
+        ["--model", "all-minilm-l6-v2"],
+        1,
+        "an instruct model is needed",
+    ),
+    "no such checkpoint": (COMMONSENSE, ["--model", "./nowhere"], 1, "no such folder"),
+    "unknown strategy": (COMMONSENSE, ["--strategy", "clever"], 2, "naive, random, diverse, similar, tree"),
+    "count 0": (COMMONSENSE, ["--count", "0"], 2, "count=0: Input should be greater than 0"),
+    "count negative": (COMMONSENSE, ["--count", "-3"], 2, "count=-3: Input should be greater than 0"),
+    "count no number": (COMMONSENSE, ["--count", "many"], 2, "'many' is not a valid integer"),
+    "temperature": (COMMONSENSE, ["--temperature", "-1"], 2, "temperature=-1.0"),
+    "labels without =": (NLI, ["--labels", "label"], 2, "write it as FIELD=VALUE"),
+    "labels of no field": (NLI, ["--labels", "lable=a,b"], 2, "lable"),
+    "labels without the example's": (NLI, ["--labels", "label=yes,no"], 2, "not among the values given"),
+    "range of a text": (NLI, ["--range", "label=1..5"], 2, "not a number"),
+    "prompt too long": ({**COMMONSENSE, "question": "long " * 4000}, [], 1, "take a shorter example"),
+    "unknown option": (COMMONSENSE, ["--chain", "3"], 2, "--chain"),
+}
+
+
+def one_line(ended: Ended, code: int) -> str:
+    assert ended.out == ""
+    assert ended.code == code, ended.err
+    return ended.failure
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path, model: str, what: str) -> None:
+    content, more, code, words = BAD[what]
+    path = tmp_path / "example.json"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+    (tmp_path / "FORMAT").write_text(json.dumps(FORMAT))
+    unholdable = {**FORMAT, "properties": {**FORMAT["properties"], "label": {"not": {"type": "null"}}}}
+    (tmp_path / "UNHOLDABLE").write_text(json.dumps(unholdable))
+    more = [str(tmp_path / word) if word.isupper() else word for word in more]
+    run_dir = tmp_path / "deep" / "run"
+    common = ["create", "--example", path, "--run-dir", run_dir, "--count", "3", "--model", model]
+    line = one_line(run(*common, *more), code)
+    assert words in line
+    assert not run_dir.parent.exists()
+
+
+def test_a_folder_of_other_files_is_left_alone(tmp_path: Path, model: str) -> None:
+    (tmp_path / "example.json").write_text(json.dumps(COMMONSENSE))
+    ended = run(
+        "create",
+        "--example",
+        tmp_path / "example.json",
+        "--run-dir",
+        tmp_path,
+        "--count",
+        3,
+        "--model",
+        model,
+    )
+    assert "holds other files and no run; choose an empty or new --run-dir" in one_line(ended, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["example.json"]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_an_empty_folder_stays_and_a_new_one_goes(tmp_path: Path, model: str, kept: bool) -> None:
+    if kept:
+        (tmp_path / "run").mkdir()
+    with pytest.raises(PromptTooLong):
+        make(tmp_path / "run", model, example={**COMMONSENSE, "question": "long " * 4000})
+    assert (tmp_path / "run").exists() is kept
+
+
+def test_a_damaged_log_and_a_damaged_config_are_one_line(tmp_path: Path, model: str) -> None:
+    make(tmp_path / "run", model)
+    (tmp_path / "example.json").write_text(json.dumps(COMMONSENSE))
+    log, config = tmp_path / "run" / "log.jsonl", tmp_path / "run" / "config.json"
+    create = [
+        "create",
+        "--example",
+        tmp_path / "example.json",
+        "--window",
+        5,
+        "--count",
+        25,
+        "--model",
+        model,
+    ]
+    whole = log.read_bytes()
+    log.write_bytes(whole.replace(b"word", b"ward", 1))
+    assert "log.jsonl, line 2: not what this run wrote there" in one_line(
+        run(*create, "--run-dir", tmp_path / "run"), 1
+    )
+    assert "line 2" in one_line(run("show", tmp_path / "run"), 1)
+    assert "line 2" in one_line(run("export", tmp_path / "run", "--layout", "chat"), 1)
+    log.write_bytes(whole)
+    for damage in ("", "[]", '{"identity": {}}', config.read_text().replace('"seed": 42', '"sead": 42')):
+        config.write_text(damage)
+        assert "config.json: damaged" in one_line(run(*create, "--run-dir", tmp_path / "run"), 1)
+    assert len(examples(tmp_path / "run")) == 25
+
+
+@pytest.mark.parametrize("verb", [["show"], ["export", "--layout", "hf"]])
+def test_a_folder_that_is_no_run(tmp_path: Path, verb: list[str]) -> None:
+    for path in (tmp_path, tmp_path / "nowhere"):
+        assert "is no run (no config.json in it)" in one_line(run(*verb, path), 1)
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("layout", ["reference", "chat", "hf", "parquet"])
+def test_export_to_a_place_that_cannot_be_written(tmp_path: Path, model: str, layout: str) -> None:
+    make(tmp_path / "run", model, count=4)
+    (tmp_path / "file").write_text("x")
+    ended = run("export", tmp_path / "run", "--layout", layout, "--out", tmp_path / "file" / "deep")
+    assert str(tmp_path / "file") in one_line(ended, 75)
+    assert (tmp_path / "file").read_text() == "x"
+
+
+def test_export_hf_does_not_replace_other_files(tmp_path: Path, model: str) -> None:
+    make(tmp_path / "run", model, count=4)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("x")
+    ended = run("export", tmp_path / "run", "--layout", "hf", "--out", tmp_path / "mine")
+    assert "holds something else than a data set" in one_line(ended, 1)
+    assert [path.name for path in tmp_path.glob("mine*")] == ["mine"]
+    assert (tmp_path / "mine" / "thesis.tex").exists()
+
+
+def test_a_hopeless_model_stops_with_reasons_and_samples_and_no_control_characters(
+    tmp_path: Path, model: str
+) -> None:
+    (tmp_path / "example.json").write_text(json.dumps(COMMONSENSE))
+    command = ["create", "--example", tmp_path / "example.json", "--run-dir", tmp_path / "run", "--count", 25]
+    ended = run(*command, "--model", model, script="garbage")
+    line = one_line(ended, 1)
+    assert "no example accepted in 69 requests in a row (0 of 25 so far); rejects: unparsable 69" in line
+    assert line.count("nothing of use") == 3
+    assert "\x1b" not in line
+
+
+def test_an_engine_without_a_grammar_is_found_and_leaves_nothing(tmp_path: Path, model: str) -> None:
+    (tmp_path / "example.json").write_text(json.dumps(COMMONSENSE))
+    command = ["create", "--example", tmp_path / "example.json", "--run-dir", tmp_path / "run", "--count", 25]
+    assert "does not enforce the grammar" in one_line(run(*command, "--model", model, obeys=False), 1)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_output_is_one_line() -> None:
+    import subprocess
+    import sys
+
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "datacreate", "--help"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert ended.returncode == 1
+    assert (
+        ended.stderr
+        == "datacreate: the output: No space left on device; mend that and run the same command again\n"
+    )

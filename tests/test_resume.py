@@ -1,0 +1,290 @@
+"""Killed, stopped, out of disk: the same command goes on, and the result is the same bytes."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datacreate.errors import RunError, RunLocked, RunMismatch, StorageError
+from datacreate.runs.directory import RunDirectory
+from tests.making import COMMONSENSE, NLI, NLI_LABELS, commits, examples, make, train
+from tests.process import Live, run
+from tests.scripted import ScriptedEngine, answering
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Path:
+    path = tmp_path / "example.json"
+    path.write_text(json.dumps(COMMONSENSE))
+    return path
+
+
+def command(example: Path, model: str, run_dir: Path, count: int = 400, *more: object) -> list[object]:
+    return ["create", "--example", example, "--model", model, "--run-dir", run_dir, "--count", count, *more]
+
+
+def log_bytes(run_dir: Path) -> int:
+    try:
+        return (run_dir / "log.jsonl").stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def log_lines(run_dir: Path) -> int:
+    try:
+        return (run_dir / "log.jsonl").read_bytes().count(b"\n")
+    except FileNotFoundError:
+        return 0
+
+
+@pytest.mark.parametrize("strategy", ["tree", "random"])
+def test_ten_kills_at_random_moments_change_nothing(
+    tmp_path: Path, example: Path, model: str, strategy: str
+) -> None:
+    # Ten for a tree and ten for chains: twenty in all.
+    whole = command(example, model, tmp_path / "whole", 400, "--strategy", strategy, "--window", 7)
+    assert run(*whole).code == 0
+    each = log_bytes(tmp_path / "whole") // 11
+    killed = command(example, model, tmp_path / "killed", 400, "--strategy", strategy, "--window", 7)
+    rng = random.Random(f"kills {strategy}")
+    for kill in range(10):
+        until = int(each * (kill + rng.random()))
+        with Live(*killed, gated=True, shuffle=kill) as process:
+            process.allow(9 + max(0, until - log_bytes(tmp_path / "killed")) // 500)
+            process.wait_for(lambda u=until: log_bytes(tmp_path / "killed") > u)  # type: ignore[misc]
+            process.stop(signal.SIGKILL)
+    ended = run(*killed, shuffle=1)
+    assert ended.code == 0
+    assert "going on from" in ended.err
+    assert train(tmp_path / "killed") == train(tmp_path / "whole")
+    requests = [commit.request for commit in commits(tmp_path / "killed")]
+    assert requests == list(range(len(requests)))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_in_one_line_with_75(tmp_path: Path, example: Path, model: str, number: int) -> None:
+    assert run(*command(example, model, tmp_path / "whole")).code == 0
+    stopped = command(example, model, tmp_path / "run")
+    with Live(*stopped, gated=True) as process:
+        process.allow(10)
+        process.wait_for(lambda: log_lines(tmp_path / "run") == 11)
+        ended = process.stop(number)
+    assert ended.code == 75
+    assert (
+        ended.failure
+        == "datacreate: stopped by a signal at 50 of 400 examples, all kept; run the same command to go on"
+    )
+    assert not json.loads((tmp_path / "run" / "summary.json").read_text())["finished"]
+    assert run(*stopped).code == 0
+    assert train(tmp_path / "run") == train(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_the_model_loads_leaves_nothing(
+    tmp_path: Path, example: Path, model: str, number: int
+) -> None:
+    with Live(*command(example, model, tmp_path / "run"), loads=True) as process:
+        process.read_until("loading")
+        ended = process.stop(number)
+    assert ended.code == 75
+    assert ended.failure == "datacreate: stopped by a signal; run the same command to go on"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_second_process_is_refused_and_told_of_the_first(tmp_path: Path, example: Path, model: str) -> None:
+    with Live(*command(example, model, tmp_path / "run"), gated=True) as first:
+        first.allow(1)
+        first.wait_for(lambda: log_lines(tmp_path / "run") == 2)
+        second = run(*command(example, model, tmp_path / "run"))
+        assert second.code == 1
+        assert f"is being written by process {first.pid} on " in second.failure
+        assert log_lines(tmp_path / "run") == 2
+        first.stop(signal.SIGKILL)
+    assert run(*command(example, model, tmp_path / "run")).code == 0
+
+
+def test_the_directory_is_free_again_after_a_failure(tmp_path: Path, model: str) -> None:
+    directory = RunDirectory(tmp_path / "run")
+    with pytest.raises(RunLocked), directory.locked(), RunDirectory(tmp_path / "run").locked():
+        pass
+    with pytest.raises(ZeroDivisionError) as kept, directory.locked():
+        _ = 1 / 0
+    make(tmp_path / "run", model)
+    assert kept.tb  # the traceback, and with it every local, was still alive
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        *"config.json log.jsonl train.jsonl summary.json README.md .lock".split()
+    }
+
+
+# Another request of the same directory
+
+
+def test_a_larger_count_extends_a_finished_run(tmp_path: Path, model: str) -> None:
+    make(tmp_path, model, count=25)
+    before = train(tmp_path)
+    summary = make(tmp_path, model, count=60)
+    assert train(tmp_path).startswith(before)
+    assert len(examples(tmp_path)) == summary["accepted"] == summary["requested"] == 60
+    assert len({example["question"] for example in examples(tmp_path)}) == 60
+
+
+def test_labels_are_even_after_extending_too(tmp_path: Path, model: str) -> None:
+    for count in (10, 31):
+        make(tmp_path, model, example=NLI, labels=NLI_LABELS, count=count)
+    labels = [example["label"] for example in examples(tmp_path)]
+    assert sorted(map(labels.count, set(labels))) == [10, 10, 11]
+
+
+def test_a_smaller_count_is_refused(tmp_path: Path, model: str) -> None:
+    make(tmp_path, model, count=25)
+    with pytest.raises(RunMismatch, match="asked for 25 examples and cannot shrink to 24"):
+        make(tmp_path, model, count=24)
+
+
+def test_an_extension_that_never_began_can_be_taken_back(tmp_path: Path, model: str) -> None:
+    make(tmp_path, model, count=25)
+    with pytest.raises(Exception, match="grammar"):
+        make(tmp_path, model, ScriptedEngine(answering(), obeys=False), count=60)
+    assert make(tmp_path, model, count=25)["accepted"] == 25
+
+
+OTHER: dict[str, tuple[dict[str, Any], str]] = {
+    "seed": ({"seed": 7}, r"seed: 42 there, 7 asked"),
+    "strategy": ({"strategy": "naive"}, r"strategy: 'tree' there, 'naive' asked"),
+    "method": ({"method": "paper", "window": None}, r"method: .datacreate. there, .paper. asked"),
+    "window": ({"window": 6}, r"window: 5 there, 6 asked"),
+    "asks": ({"asks": 9}, r"asks: 4 there, 9 asked"),
+    "num_examples": ({"num_examples": 3}, r"num_examples: 5 there, 3 asked"),
+    "temperature": ({"temperature": 0.5}, r"sampling.temperature: 1.0 there, 0.5 asked"),
+    "top_k": ({"top_k": 20}, r"sampling.top_k: None there, 20 asked"),
+    "max_tokens": ({"max_tokens": 99}, r"sampling.max_tokens: \d+ there, 99 asked"),
+    "example": (
+        {"example": {**COMMONSENSE, "question": "Why?"}},
+        r"example.question: '.*' there, 'Why\?' asked",
+    ),
+    "order of fields": ({"example": dict(reversed(COMMONSENSE.items()))}, r"order of fields in example"),
+}
+
+
+@pytest.mark.parametrize("what", OTHER)
+def test_a_run_of_other_settings_is_refused_naming_what_differs(
+    tmp_path: Path, model: str, what: str
+) -> None:
+    changes, said = OTHER[what]
+    make(tmp_path, model)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(RunMismatch, match=f"was made with another {said}; ask for the same, or take"):
+        make(tmp_path, model, **changes)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_true_is_not_one(tmp_path: Path, model: str) -> None:
+    make(tmp_path, model, example={"question": "Is it?", "label": True}, count=4)
+    with pytest.raises(RunMismatch, match=r"another example\.label: True there, 1 asked"):
+        make(tmp_path, model, example={"question": "Is it?", "label": 1}, count=4)
+
+
+def test_another_model_is_refused(tmp_path: Path, model: str) -> None:
+    other = tmp_path / "other-model"
+    other.mkdir()
+    for path in Path(model).iterdir():
+        (other / path.name).write_bytes(path.read_bytes())
+    make(tmp_path / "run", model)
+    with pytest.raises(RunMismatch, match="another model: 'scripted-model' there, 'other-model' asked"):
+        make(tmp_path / "run", str(other))
+
+
+def test_a_machine_that_holds_more_goes_on_with_the_window_of_the_first(tmp_path: Path, model: str) -> None:
+    make(tmp_path / "whole", model, ScriptedEngine(answering(), capacity=2), count=80, window=None)
+    make(tmp_path / "run", model, ScriptedEngine(answering(), capacity=2), count=40, window=None)
+    make(tmp_path / "run", model, ScriptedEngine(answering(), capacity=8), count=80, window=None)
+    assert RunDirectory(tmp_path / "run").read_config().identity.window == 4
+
+
+# Disks
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB; skipped where mounting is not permitted."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(disk)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("mounting is not permitted here")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_keeps_what_was_committed_and_goes_on_when_there_is_room(
+    tmp_path: Path, small_disk: Path, example: Path, model: str
+) -> None:
+    assert run(*command(example, model, tmp_path / "whole", 200)).code == 0
+    (small_disk / "ballast").write_bytes(bytes(40_960))
+    full = run(*command(example, model, small_disk / "run", 200))
+    assert full.code == 75
+    assert "the disk is full; what was committed is kept: free space and run again" in full.failure
+    kept = log_lines(small_disk / "run")
+    assert kept > 2
+    again = run(*command(example, model, small_disk / "run", 200))
+    assert again.code == 75
+    assert log_lines(small_disk / "run") >= kept
+    subprocess.run(["mount", "-o", "remount,size=1m", str(small_disk)], check=True)
+    assert run(*command(example, model, small_disk / "run", 200)).code == 0
+    assert train(small_disk / "run") == train(tmp_path / "whole")
+
+
+def test_a_read_only_disk_is_one_line(small_disk: Path, example: Path, model: str) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    ended = run(*command(example, model, small_disk / "run"))
+    assert ended.code == 75
+    assert "Read-only file system" in ended.failure
+
+
+def test_a_file_size_limit_is_a_full_disk_too(tmp_path: Path, example: Path, model: str) -> None:
+    import resource
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    assert run(*command(example, model, tmp_path / "whole", 200)).code == 0
+    full = run(*command(example, model, tmp_path / "run", 200), preexec=limit)
+    assert full.code == 75
+    assert "disk is full" in full.failure
+    log = (tmp_path / "run" / "log.jsonl").read_bytes()
+    assert log.endswith(b"}\n")  # nothing torn is left
+    assert run(*command(example, model, tmp_path / "run", 200)).code == 0
+    assert train(tmp_path / "run") == train(tmp_path / "whole")
+
+
+def test_a_file_in_the_way_is_one_line(tmp_path: Path, model: str) -> None:
+    (tmp_path / "file").write_text("x")
+    for where in ("file", "file/run"):
+        with pytest.raises(RunError, match=r"a file where a folder should be"):
+            make(tmp_path / where, model)
+    with pytest.raises(StorageError, match="too long"):
+        make(tmp_path / ("n" * 300), model)
+
+
+def test_a_kill_before_the_run_began_does_not_lock_out_the_next(tmp_path: Path, model: str) -> None:
+    for name in (".lock", ".holder", "config.json.part", "engine.log"):
+        (tmp_path / name).write_text("half")
+    make(tmp_path, model)
+    assert len(examples(tmp_path)) == 25
+
+
+def test_create_leaves_the_signals_as_it_found_them(tmp_path: Path, model: str) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    make(tmp_path, model)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
