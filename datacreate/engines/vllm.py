@@ -57,7 +57,7 @@ WORTH_COMPILING = 500
 """Examples from which on the CPU compiling the model pays: it costs 12 s at a start, 40 s at the
 very first, and makes steps about a fifth faster (measured with 0.5B on 2 cores)."""
 
-KV_CACHE_GIB = 2.0
+KV_CACHE_GIB = 1.0
 """Memory for keys and values on the CPU, where vLLM must be told."""
 
 

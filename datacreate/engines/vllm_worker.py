@@ -46,6 +46,7 @@ class Model:
     def submit(self, id: int, prompt: list[int], schema: str | None, sampling: dict[str, Any]) -> list[Answer]:
         """Add one request; a refusal is the answer to this request, not the end of the others."""
         from vllm import SamplingParams
+        from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
         try:
@@ -59,7 +60,7 @@ class Model:
                 structured_outputs=StructuredOutputsParams(json=schema) if schema else None,
             )
             self._engine.add_request(str(id), {"prompt_token_ids": prompt}, params)
-        except (ValueError, TypeError) as error:
+        except (VLLMClientError, ValueError, TypeError) as error:
             return [(id, [], "error", len(prompt), str(error).splitlines()[0][:300])]
         self._live.add(str(id))
         return []

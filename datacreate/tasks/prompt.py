@@ -19,16 +19,17 @@ def chat_prompt(layout: Layout, parent: Example, count: int) -> list[Message]:
     """The messages that ask for `count` new examples after the pattern of `parent`.
 
     The example is shown without spaces between its parts, since that is how the grammar has the
-    answer written: shown otherwise, a small model is pushed off its pattern at every comma
-    (Qwen2.5-Coder-0.5B: 72 % of what it writes is accepted this way, 55 % the other).
+    answer written: shown otherwise, a small model is pushed off its pattern at every comma (of what
+    Qwen2.5-Coder-0.5B wrote after 60 CommonsenseQA rows, 72 % was valid and new this way, 55 % the
+    other; as a list of one, 80 % against 76 % after 120 rows).
     """
     shown = json.dumps(layout.write(parent), ensure_ascii=False, separators=(",", ":"))
     if layout.style == "keyed":
         return _paper_prompt(shown, count)
     options = " All options of an example differ from each other." if layout.format.options_vary else ""
     user = (
-        f"Here is one example, written as {layout.shape()}:\n{shown}\n\n"
-        f"Write {count} more examples in the same way, about other topics, as a JSON array.{options}"
+        f"Here is a JSON array with one example, written as {layout.shape()}:\n[{shown}]\n\n"
+        f"Write a JSON array of {count} more examples in the same way, about other topics.{options}"
     )
     return [
         {"role": "system", "content": "You write data for training language models."},
