@@ -32,7 +32,12 @@ pytestmark = pytest.mark.model
 
 MODEL = "qwen2.5-coder-0.5b-instruct"
 COMMONSENSE = Path(__file__).parents[1] / "data" / "examples" / "commonsense.json"
-CLAIM = {"question": "Bees make honey from nectar.", "context": None, "options": ["True", "False"], "label": True}
+CLAIM = {
+    "question": "Bees make honey from nectar.",
+    "context": None,
+    "options": ["True", "False"],
+    "label": True,
+}
 PASSAGE = {
     "question": "did the bridge survive the flood",
     "context": "The old stone bridge of Aldmoor was swept away by the flood of 1901 and never built again.",
@@ -65,7 +70,9 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
     loaded.close()
 
 
-def run(engine: Shared, folder: Path, example: Path | dict[str, Any], count: int, **settings: Any) -> list[dict[str, Any]]:
+def run(
+    engine: Shared, folder: Path, example: Path | dict[str, Any], count: int, **settings: Any
+) -> list[dict[str, Any]]:
     """One run on the shared engine; the lines of its train.jsonl."""
     config = CreateConfig(example=example, count=count, run_dir=folder, model=MODEL, **settings)
 
@@ -114,7 +121,11 @@ def test_yes_no_labels_are_balanced_to_one(engine: Shared, tmp_path: Path, root:
 
 
 def test_three_labels_of_natural_language_inference(engine: Shared, tmp_path: Path) -> None:
-    root = {"premise": "The café closes at six.", "hypothesis": "The café is open at seven.", "label": "contradiction"}
+    root = {
+        "premise": "The café closes at six.",
+        "hypothesis": "The café is open at seven.",
+        "label": "contradiction",
+    }
     examples = run(engine, tmp_path / "run", root, 9, labels={"label": "entailment,neutral,contradiction"})
 
     assert Counter(e["label"] for e in examples) == {"entailment": 3, "neutral": 3, "contradiction": 3}
@@ -122,7 +133,10 @@ def test_three_labels_of_natural_language_inference(engine: Shared, tmp_path: Pa
 
 
 def test_ratings_nested_objects_and_other_languages(engine: Shared, tmp_path: Path) -> None:
-    root = {"review": {"text": "El hotel estaba limpio y el desayuno era excelente.", "city": "Sevilla"}, "stars": 5}
+    root = {
+        "review": {"text": "El hotel estaba limpio y el desayuno era excelente.", "city": "Sevilla"},
+        "stars": 5,
+    }
     examples = run(engine, tmp_path / "run", root, 10, ranges={"stars": "1..5"})
 
     assert Counter(e["stars"] for e in examples) == dict.fromkeys(range(1, 6), 2)
@@ -144,7 +158,9 @@ def test_the_grammar_is_in_force_and_one_refused_schema_harms_nobody(engine: Sha
     prove_grammar(engine)  # type: ignore[arg-type]
     messages = [{"role": "user", "content": "Say good morning."}]
     sampling = Sampling(max_tokens=24)
-    engine.submit(Request(1, messages, '{"type":"array","uniqueItems":true,"items":{"type":"string"}}', sampling))
+    engine.submit(
+        Request(1, messages, '{"type":"array","uniqueItems":true,"items":{"type":"string"}}', sampling)
+    )
     engine.submit(Request(2, messages, '{"enum":["blue"]}', sampling))
     answers: dict[int, Completion] = {}
     while len(answers) < 2:
@@ -202,7 +218,11 @@ def test_a_model_that_dies_is_one_line_and_the_run_goes_on_afterwards(tmp_path: 
     folder = tmp_path / "run"
     process = started(folder, 30)
     wait_for_commits(process, folder, 1)
-    [worker] = [int(pid) for pid in _children(process.pid) if b"vllm_worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    [worker] = [
+        int(pid)
+        for pid in _children(process.pid)
+        if b"vllm_worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
     os.kill(worker, signal.SIGKILL)
     _, errors = process.communicate()
 

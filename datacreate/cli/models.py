@@ -147,7 +147,7 @@ class _Lines:
         self._name = name
         self._said: tuple[str, int] = ("", -1)
 
-    def __call__(self, stage: str, done: int, total: int, unit: str) -> None:  # noqa: ARG002
+    def __call__(self, stage: str, done: int, total: int, unit: str) -> None:
         if total <= 0:
             click.echo(f"{self._name}: {stage}", err=True)
             return

@@ -7,6 +7,8 @@ model would give by itself.
 
 from __future__ import annotations
 
+import json
+
 from datacreate.engines.base import Engine, Request, Sampling
 from datacreate.errors import EngineError
 
@@ -16,16 +18,19 @@ _WORD = "qv7x"
 def prove_grammar(engine: Engine, timeout_seconds: float = 300.0) -> None:
     """Raise EngineError unless the engine's answer is the one that the schema dictates."""
     messages = [{"role": "user", "content": "Say good morning."}]
-    schema = '{"type":"array","prefixItems":[{"const":"%s"}],"items":false,"minItems":1,"maxItems":1}' % _WORD
+    items = {"prefixItems": [{"const": _WORD}], "items": False, "minItems": 1, "maxItems": 1}
+    schema = json.dumps({"type": "array", **items})
     engine.submit(Request(-1, messages, schema, Sampling(max_tokens=32)))
     answers = engine.poll(timeout_seconds)
     if not answers:
-        raise EngineError(f"the engine gave no answer in {timeout_seconds:.0f} s; see its log, or try a smaller model")
+        raise EngineError(
+            f"the engine gave no answer in {timeout_seconds:.0f} s; see its log, or try a smaller model"
+        )
     answer = answers[0]
     if answer.error:
         raise EngineError(f"the engine refused the self-test: {answer.error}")
     if answer.text.strip() != f'["{_WORD}"]':
         raise EngineError(
-            f"the engine does not enforce the grammar: asked for [\"{_WORD}\"], got {answer.text[:60]!r}; "
+            f'the engine does not enforce the grammar: asked for ["{_WORD}"], got {answer.text[:60]!r}; '
             "nothing was written; check the versions of vllm and xgrammar against constraints/"
         )

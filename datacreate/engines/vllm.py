@@ -119,7 +119,8 @@ class VllmEngine:
             raise EngineError(f"{self._checkpoint.name} has no chat template; use an instruct checkpoint")
         return tokenizer
 
-    def _render(self, messages: Messages) -> list[int]:
+    def render(self, messages: Messages) -> list[int]:
+        """The prompt's token ids, chat template included."""
         rendered = self._tokenizer.apply_chat_template(
             _for_template(messages, self._tokenizer.chat_template),
             tokenize=True,
@@ -130,13 +131,13 @@ class VllmEngine:
         return [int(token) for token in rendered]
 
     def count_tokens(self, messages: Messages) -> int:
-        return len(self._render(messages))
+        return len(self.render(messages))
 
     def launch(self) -> None:
         """Begin loading in the background; `start` waits for it. EngineError if the memory cannot do."""
         check_memory(self._checkpoint, self._device, self._kv_cache_gib)
         ours, theirs = socket.socketpair()
-        self._log = open(self._log_path, "ab") if self._log_path else tempfile.TemporaryFile()  # noqa: SIM115
+        self._log = self._log_path.open("ab") if self._log_path else tempfile.TemporaryFile()  # noqa: SIM115
         environment = {**os.environ, **_QUIET_AND_OFFLINE}
         if self._device == "cpu":
             environment |= {
@@ -167,7 +168,9 @@ class VllmEngine:
             self._ready = True
 
     def submit(self, request: Request) -> None:
-        self._send(("submit", request.id, self._render(request.messages), request.schema, asdict(request.sampling)))
+        self._send(
+            ("submit", request.id, self.render(request.messages), request.schema, asdict(request.sampling))
+        )
 
     def poll(self, timeout_seconds: float) -> list[Completion]:
         completions: list[Completion] = []
@@ -222,7 +225,9 @@ class VllmEngine:
             self._log.seek(0)
             text = self._log.read().decode("utf-8", "replace")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
-        said = next((line for line in reversed(lines) if "Error" in line), lines[-1] if lines else "it said nothing")
+        said = next(
+            (line for line in reversed(lines) if "Error" in line), lines[-1] if lines else "it said nothing"
+        )
         if code == -9:
             said = "killed, most likely for want of memory; take a smaller model or --max-num-seqs"
         return EngineError(f"the model's process ended (code {code}): {said[-300:]}; run again to go on")

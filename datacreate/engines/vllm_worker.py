@@ -43,7 +43,9 @@ class Model:
     def busy(self) -> bool:
         return bool(self._live)
 
-    def submit(self, id: int, prompt: list[int], schema: str | None, sampling: dict[str, Any]) -> list[Answer]:
+    def submit(
+        self, id: int, prompt: list[int], schema: str | None, sampling: dict[str, Any]
+    ) -> list[Answer]:
         """Add one request; a refusal is the answer to this request, not the end of the others."""
         from vllm import SamplingParams
         from vllm.exceptions import VLLMClientError
@@ -123,9 +125,10 @@ def serve(channel: Connection) -> None:
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with Connection(int(sys.argv[1])) as channel:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the run has ended, in whatever way
-            serve(channel)
+    # A broken pipe is the end of the run, in whatever way it ended.
+    gone = contextlib.suppress(BrokenPipeError, ConnectionResetError)
+    with gone, Connection(int(sys.argv[1])) as channel:
+        serve(channel)
 
 
 if __name__ == "__main__":

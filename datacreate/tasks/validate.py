@@ -68,6 +68,9 @@ class Candidate:
 
 _GARBLED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffd-\uffff]")
 _VISIBLE = re.compile(r"[^\s\u00ad\u115f\u1160\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2800\u3164\ufeff]")
+_WORD = re.compile(
+    r"[^\W_]|[\u2190-\u2bff\U0001f000-\U0001faff]"
+)  # a letter, a digit, or a sign that says something
 _BEFORE_ITEM = re.compile(r"[ \t\r\n,]*")
 _AFTER_ITEM = re.compile(r"[ \t\r\n]*[,\]]")
 _DECODER = json.JSONDecoder()
@@ -145,9 +148,12 @@ def judge(item: Json, layout: Layout) -> Candidate | Reject:
         reason = fault(values, layout)
     except (Malformed, RecursionError):
         return Reject(Reason.SCHEMA, capped(item))
+    text = layout.format.text_of(values)
+    if reason is None and not _WORD.search(text):
+        reason = Reason.BLANK
     if reason is not None:
         return Reject(reason, capped(item))
-    return Candidate(Example(values), normalised(layout.format.text_of(values)))
+    return Candidate(Example(values), normalised(text))
 
 
 def fault(values: Mapping[str, Json], layout: Layout) -> Reason | None:

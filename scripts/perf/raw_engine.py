@@ -16,7 +16,9 @@ def main() -> None:
     from vllm import LLM, SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
-    engine = LLM(job["model"], seed=0, enable_prefix_caching=True, disable_log_stats=True, **job["arguments"]).llm_engine
+    engine = LLM(
+        job["model"], seed=0, enable_prefix_caching=True, disable_log_stats=True, **job["arguments"]
+    ).llm_engine
     params = SamplingParams(
         temperature=1.0,
         max_tokens=job["length"],
