@@ -31,7 +31,7 @@ class Reason(StrEnum):
     UNPARSABLE = "unparsable"  # not JSON
     TRUNCATED = "truncated"  # cut off at max_tokens
     SCHEMA = "schema"  # not valid under the format
-    BLANK = "blank"  # a text with nothing to see in it
+    BLANK = "blank"  # nothing to see in a text, or nothing but punctuation in a question
     GARBLED = "garbled"  # control characters, halves of characters
     ECHO = "echo"  # the prompt's own words in place of a text: "wrong option"
     ANSWER_NOT_IN_OPTIONS = "answer_not_in_options"
@@ -148,11 +148,11 @@ def judge(item: Json, layout: Layout) -> Candidate | Reject:
         reason = fault(values, layout)
     except (Malformed, RecursionError):
         return Reject(Reason.SCHEMA, capped(item))
-    text = layout.format.text_of(values)
-    if reason is None and not _WORD.search(text):
-        reason = Reason.BLANK
     if reason is not None:
         return Reject(reason, capped(item))
+    text = layout.format.text_of(values)
+    if not _WORD.search(text):
+        return Reject(Reason.BLANK, capped(item))
     return Candidate(Example(values), normalised(text))
 
 

@@ -3,7 +3,7 @@
 
     scripts/perf/creation.py [orchestrator] [help] [serial] [raw] [paper] [--json FILE]
 
-orchestrator  the loop alone with a scripted engine: examples/s, flatness to 1,000,000, memory
+orchestrator  the loop alone with a scripted engine: examples per processor second, flatness, memory
 help          seconds of `datacreate --help`
 serial        accepted examples/s: ours, one request at a time with the grammar, the reference's way
 raw           generated tokens/s in steady state: ours against vLLM alone with the same prompts
@@ -79,14 +79,14 @@ class InstantEngine:
 
 
 def orchestrate(strategy: str, count: int) -> dict[str, float]:
-    """Seconds and peak memory of one run with the instant engine; called in a process of its own."""
+    """Processor seconds and peak memory of one run with the instant engine; called in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         config = CreateConfig(
             example=EXAMPLE, count=count, run_dir=Path(folder) / "run", strategy=strategy, model=MODEL
         )
-        began = time.perf_counter()
+        began = time.process_time()
         create(config, engine_factory=lambda *_: InstantEngine())
-        seconds = time.perf_counter() - began
+        seconds = time.process_time() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     return {"seconds": seconds, "peak_gib": peak}
 
@@ -131,6 +131,7 @@ class Recorder:
         self.requests: list[Request] = []
         self.finished: list[tuple[float, int]] = []  # (seconds, tokens)
         self.began = 0.0
+        self.full_after: int | None = None  # completions there were when the batch was first full
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -141,6 +142,8 @@ class Recorder:
         if request.id >= 0:
             self.requests.append(request)
         self._engine.submit(request)
+        if self.full_after is None and len(self.requests) - len(self.finished) == self._engine.capacity:
+            self.full_after = len(self.finished)
 
     def poll(self, timeout_seconds: float) -> list[Completion]:
         done = self._engine.poll(timeout_seconds)
@@ -152,9 +155,9 @@ class Recorder:
         return self.finished[-1][0] - self.began
 
     def steady_tokens_per_second(self, in_flight: int) -> float:
-        """Tokens finished between the first and the last batch's worth of completions, per second."""
-        inner = self.finished[in_flight : len(self.finished) - in_flight // 2]
-        return sum(tokens for _, tokens in inner[1:]) / (inner[-1][0] - inner[0][0])
+        """Tokens a second, from one batch of completions after the batch was first full."""
+        inner = self.finished[(self.full_after or 0) + in_flight :]
+        return sum(tokens for at, tokens in inner if at > inner[0][0]) / (inner[-1][0] - inner[0][0])
 
 
 def run_real(count: int, **settings: Any) -> tuple[dict[str, Any], Recorder]:
@@ -224,7 +227,7 @@ def reference_way(seconds: float) -> dict[str, Any]:
 def measure_raw(in_flight: int = 32, count: int = 500) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for strategy in ("tree", "random"):
-        summary, recorder = run_real(count, strategy=strategy, window=2 * in_flight, max_num_seqs=in_flight)
+        summary, recorder = run_real(count, strategy=strategy, max_num_seqs=in_flight)
         checkpoint = resolve(MODEL, "instruct")
         with tempfile.TemporaryDirectory() as folder:
             config = CreateConfig(example=EXAMPLE, count=count, run_dir=Path(folder), model=MODEL)
@@ -233,7 +236,9 @@ def measure_raw(in_flight: int = 32, count: int = 500) -> dict[str, Any]:
         length = round(statistics.mean(tokens for _, tokens in recorder.finished))
         ours = recorder.steady_tokens_per_second(in_flight)
         job = {
-            "model": str(checkpoint.path), "prompts": prompts, "in_flight": in_flight, "length": length,
+            "model": str(checkpoint.path),
+            "sampling": {name: value for name, value in vars(recorder.requests[0].sampling).items() if value},
+            "prompts": prompts, "in_flight": in_flight, "length": length,
             "arguments": {"max_num_seqs": in_flight, "max_num_batched_tokens": 4096, "block_size": 32,
                           "max_model_len": 4096, "dtype": "bfloat16"},
         }  # fmt: skip

@@ -1,7 +1,7 @@
-"""The raw engine's speed, for comparison: vLLM alone, the same prompts, no grammar, fixed length.
+"""The raw engine's speed, for comparison: vLLM alone, same prompts and sampling, no grammar, fixed length.
 
-Run by creation.py in a process of its own. Reads {"model", "prompts" (token ids), "in_flight",
-"length", "arguments"} from stdin, prints {"tokens_per_second"} of the steady state to stdout.
+Run by creation.py in a process of its own. Reads {"model", "prompts" (token ids), "sampling",
+"in_flight", "length", "arguments"} from stdin, prints {"tokens_per_second"} of the steady state to stdout.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ def main() -> None:
         job["model"], seed=0, enable_prefix_caching=True, disable_log_stats=True, **job["arguments"]
     ).llm_engine
     params = SamplingParams(
-        temperature=1.0,
-        max_tokens=job["length"],
+        **{**job["sampling"], "max_tokens": job["length"]},
         ignore_eos=True,
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,

@@ -124,6 +124,7 @@ def test_numbers_keep_the_type_of_the_formatting_example() -> None:
         ([None, ["a", "b", "c", "d", "e"]], Reason.SCHEMA),
         (["", ["a", "b", "c", "d", "e"]], Reason.BLANK),
         (["Q?", ["a", "b", " \u200b\n", "d", "e"]], Reason.BLANK),
+        ([" },{ ", ["a", "b", "c", "d", "e"]], Reason.BLANK),
         (["Q\x00?", ["a", "b", "c", "d", "e"]], Reason.GARBLED),
         ([f"Q {chr(0xD83D)}?", ["a", "b", "c", "d", "e"]], Reason.GARBLED),
         (["Q \ufffd?", ["a", "b", "c", "d", "e"]], Reason.GARBLED),
