@@ -79,7 +79,7 @@ class InstantEngine:
 
 
 def orchestrate(strategy: str, count: int) -> dict[str, float]:
-    """Processor seconds and peak memory of one run with the instant engine; called in a process of its own."""
+    """Processor seconds and peak memory of one run with the instant engine, in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         config = CreateConfig(
             example=EXAMPLE, count=count, run_dir=Path(folder) / "run", strategy=strategy, model=MODEL
