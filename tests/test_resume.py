@@ -205,7 +205,7 @@ def test_a_machine_that_holds_more_goes_on_with_the_window_of_the_first(tmp_path
     make(tmp_path / "whole", model, ScriptedEngine(answering(), capacity=2), count=80, window=None)
     make(tmp_path / "run", model, ScriptedEngine(answering(), capacity=2), count=40, window=None)
     make(tmp_path / "run", model, ScriptedEngine(answering(), capacity=8), count=80, window=None)
-    assert RunDirectory(tmp_path / "run").read_config().identity.window == 4
+    assert RunDirectory(tmp_path / "run").read_config().identity.window == 6  # three times the first capacity
 
 
 # Disks
