@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -125,6 +126,7 @@ def create(as_json: bool, labels: tuple[str, ...], ranges: tuple[str, ...], **se
     from datacreate.cli.progress import CreationProgress
     from datacreate.creation import create as create_
     from datacreate.runs.config import CreateConfig
+    from datacreate.runs.directory import RunDirectory
 
     config = CreateConfig.of(**settings, labels=pairs(labels, "--labels"), ranges=pairs(ranges, "--range"))
     with CreationProgress() as progress:
@@ -132,8 +134,9 @@ def create(as_json: bool, labels: tuple[str, ...], ranges: tuple[str, ...], **se
     if as_json:
         click.echo(json.dumps(summary, indent=2, ensure_ascii=False))
         return
-    from datacreate.cli.show import print_summary
+    from datacreate.cli.show import print_samples, print_summary
 
+    print_samples(list(islice(RunDirectory(config.run_dir).examples(), 3)))
     print_summary(summary)
     click.echo(f"\n{config.run_dir / 'train.jsonl'}")
 
