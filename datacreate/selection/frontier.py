@@ -2,8 +2,9 @@
 
 Requests are numbered and committed in the order of their numbers. A frontier is told of every
 commit and asked for the next place; it sees nothing else, so that capacity, clock and arrival
-decide nothing. `window` places are out at any time, which makes the parent of request i a
-function of what had been committed up to request i - window.
+decide nothing. At most `window` places are out at any time. Chains always have that many out, so
+the parent of request i depends on what had been committed up to request i - window; a tree that
+has nobody new to ask waits for commits, and then a parent may depend on later ones.
 """
 
 from __future__ import annotations

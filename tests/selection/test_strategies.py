@@ -7,7 +7,7 @@ import random
 import pytest
 
 from datacreate.checkpoints import resolve
-from datacreate.errors import CheckpointError, UsageError
+from datacreate.errors import UsageError
 from datacreate.selection.similarity import SentenceSimilarity
 from datacreate.selection.strategies import STRATEGIES, find_strategy, strategy
 from tests.making import SharedWords
@@ -65,10 +65,7 @@ def test_a_new_strategy_is_one_decorated_function() -> None:
 
 @pytest.mark.model
 def test_a_real_encoder_finds_what_is_alike() -> None:
-    try:
-        checkpoint = resolve("all-minilm-l6-v2", "encoder")
-    except CheckpointError as absent:
-        pytest.skip(str(absent))
+    checkpoint = resolve("all-minilm-l6-v2", "encoder")
     similarity = SentenceSimilarity(checkpoint.path)
     parent = "Where do you keep a wet umbrella?"
     others = ["In which place is a dripping umbrella put?", "Who wrote the first symphony?", parent]
