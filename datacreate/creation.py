@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import json
 import platform
-import signal
 import socket
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from importlib import metadata
-from types import FrameType
 from typing import Any, Protocol
 
 from datacreate.checkpoints import Checkpoint, resolve
@@ -28,11 +25,12 @@ from datacreate.ledger import Ask, Ledger
 from datacreate.plan import make_plan, root_and_format
 from datacreate.runs.card import dataset_card
 from datacreate.runs.config import CreateConfig
-from datacreate.runs.directory import RunConfig, RunDirectory, summary_of
+from datacreate.runs.directory import RunConfig, RunDirectory, replace_file, summary_of
 from datacreate.runs.log import Appender, Commit, LogWriter, Session, first_seal, storage_error
 from datacreate.runs.summary import Tally
 from datacreate.selection.similarity import SentenceSimilarity, Similarity
 from datacreate.selection.strategies import find_strategy
+from datacreate.signals import Signals, caught_signals
 
 LEAST_PATIENCE = 64
 """Requests in a row without an accepted example, at least, before a run gives up."""
@@ -82,7 +80,7 @@ def create(
     encoder = resolve(config.encoder, "encoder") if strategy.needs_similarity and similarity is None else None
     directory = RunDirectory(config.run_dir)
     with ExitStack() as stack:
-        signals = stack.enter_context(_signals())
+        signals = stack.enter_context(caught_signals())
         stack.enter_context(directory.locked())
         stored = directory.read_config() if directory.exists else None
         engine = (engine_factory or vllm_engine)(checkpoint, config, directory)
@@ -177,7 +175,7 @@ class _Run:
         if ledger.tally.requests:
             self._progress.note(f"going on from {ledger.tally.accepted} accepted examples")
 
-    def go(self, engine: Engine, patience: int, signals: _Signals) -> None:
+    def go(self, engine: Engine, patience: int, signals: Signals) -> None:
         """Ask, judge and commit until the count is reached."""
         ledger = self._ledger
         # What a commit changes is seen a window later, and giving up depends on commits alone.
@@ -218,8 +216,8 @@ class _Run:
         """Write summary.json and the dataset card; returns the summary."""
         directory, identity = self._directory, self._config.identity
         summary = summary_of(identity, self._ledger.tally, self._count)
-        directory.replace(directory.summary_path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-        directory.replace(directory.card_path, dataset_card(identity, summary))
+        replace_file(directory.summary_path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+        replace_file(directory.card_path, dataset_card(identity, summary))
         return summary
 
     def _so_far(self, why: str) -> str:
@@ -240,42 +238,6 @@ class _Run:
 def _text(commit: Commit) -> bytes:
     """The lines of train.jsonl that a commit adds."""
     return "".join(f"{line}\n" for line in commit.lines).encode("utf-8")
-
-
-class _Signals:
-    """SIGINT and SIGTERM as `Stopped`: at once, or noted while they are held."""
-
-    def __init__(self) -> None:
-        self.received = False
-        self._held = False
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Only note a signal, so that a commit is never cut in two; the holder looks at `received`."""
-        self._held = True
-        try:
-            yield
-        finally:
-            self._held = False
-
-    def handle(self, number: int, frame: FrameType | None) -> None:
-        self.received = True
-        if not self._held:
-            raise Stopped("stopped by a signal; run the same command to go on")
-
-
-@contextmanager
-def _signals() -> Iterator[_Signals]:
-    signals = _Signals()
-    if threading.current_thread() is not threading.main_thread():
-        yield signals  # signals reach only the main thread
-        return
-    before = {number: signal.signal(number, signals.handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield signals
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
 def _where() -> dict[str, str]:

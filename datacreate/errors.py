@@ -3,14 +3,17 @@
     DatacreateError               exit code 1: failed, one line says what, where and what to do
     ├── UsageError                exit code 2: the command line or the configuration is wrong
     │   ├── ExampleError          the formatting example cannot be used
-    │   └── FormatError           a task format is wrong, or contradicts its example
+    │   ├── FormatError           a task format is wrong, or contradicts its example
+    │   └── PlanError             a sweep's plan is wrong, or not the one its folder was made with
     ├── CheckpointError           a checkpoint or encoder is unknown, absent, damaged or too large
+    ├── BenchmarkError            a benchmark is unknown, not imported, or not what it should be
     ├── EngineError               the engine did not start, died, or ignores the grammar
     │   └── PromptTooLong         a prompt and its answer do not fit the model's context
     ├── RunError                  a run directory cannot be used
     │   ├── RunMismatch           it was made with other settings
     │   ├── RunLocked             another process is writing it
     │   └── LogDamaged            its log is damaged before the last line
+    ├── TrainingError             an encoder cannot be trained or measured on these rows
     ├── NoProgress                the model writes nothing that can be accepted
     ├── StorageError              exit code 75: disk full or read-only; mend it and run again
     └── Stopped                   exit code 75: stopped by a signal; run again to go on
@@ -44,8 +47,16 @@ class FormatError(UsageError):
     """A task format is wrong, contradicts its example, or asks what no grammar can hold."""
 
 
+class PlanError(UsageError):
+    """The plan of a sweep is wrong, or not the one that its folder was made with."""
+
+
 class CheckpointError(DatacreateError):
     """A checkpoint or encoder is unknown, absent, damaged or too large."""
+
+
+class BenchmarkError(DatacreateError):
+    """A benchmark is unknown, not imported, damaged, or its files are not what they should be."""
 
 
 class EngineError(DatacreateError):
@@ -70,6 +81,10 @@ class RunLocked(RunError):
 
 class LogDamaged(RunError):
     """The run's log is damaged somewhere before its last line."""
+
+
+class TrainingError(DatacreateError):
+    """An encoder cannot be trained, or measured, on these rows or on this machine."""
 
 
 class NoProgress(DatacreateError):

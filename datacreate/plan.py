@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
+from datacreate.benchmarks import find_benchmark, formatting_example
 from datacreate.checkpoints import Checkpoint
 from datacreate.engines.base import Engine, Sampling
 from datacreate.errors import ExampleError, PromptTooLong
@@ -47,14 +48,31 @@ class Plan:
 
 
 def root_and_format(config: CreateConfig) -> tuple[Example, Understood]:
-    """The formatting example and its format; ExampleError or FormatError if they are wrong."""
+    """The formatting example and its format.
+
+    Raises ExampleError or FormatError if they are wrong, BenchmarkError if the example is to be
+    drawn from a benchmark that is unknown or not here.
+    """
+    if config.benchmark is not None:
+        return _drawn(config, config.benchmark)
     if isinstance(config.example, dict):
         root = Example(config.example)
         if flaw := flaw_in(config.example):  # load_example looks at those from a file
             raise ExampleError(f"the example: {flaw}; mend the example")
     else:
+        assert config.example is not None, "CreateConfig has one of the two"
         root = load_example(config.example)
     return root, understand(root, config.format, config.labels, config.ranges)
+
+
+def _drawn(config: CreateConfig, name: str) -> tuple[Example, Understood]:
+    """A row of the benchmark's train split as the formatting example, in the benchmark's own format."""
+    benchmark = find_benchmark(name)
+    seed = config.seed if config.example_seed is None else config.example_seed
+    values, note = formatting_example(benchmark, seed)
+    root = Example(values)
+    understood = understand(root, benchmark.format_name, config.labels, config.ranges)
+    return root, replace(understood, notes=(note, *understood.notes))
 
 
 def make_plan(
@@ -95,6 +113,7 @@ def make_plan(
         window=window,
         asks=config.asks,
         sampling={name: value for name, value in vars(sampling).items() if value is not None},
+        benchmark=config.benchmark,
     )
     return Plan(root, layout, find_strategy(config.strategy), sampling, identity, understood.notes)
 

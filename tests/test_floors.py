@@ -16,7 +16,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = Path(datacreate.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-HEAVY = {"vllm", "torch", "transformers", "peft", "sentence_transformers", "datasets", "accelerate"}
+HEAVY = set(
+    "vllm torch transformers peft sentence_transformers datasets accelerate scipy sklearn statsmodels plotly".split()
+)
 """Libraries that take a second or more to import: only inside the function that needs them."""
 
 ENGINE_PROCESS = PACKAGE / "engines" / "vllm_worker.py"

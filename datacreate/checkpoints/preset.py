@@ -137,6 +137,7 @@ class Preset(_Strict):
     engine: EngineSettings = EngineSettings()
     sampling: Sampling = Sampling()
     chat_template: dict[str, Any] = {}  # passed to the chat template as keyword arguments
+    learning_rate: float | None = Field(default=None, gt=0)  # encoders: to fine-tune all weights with
 
     @property
     def disk_bytes(self) -> int:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 
@@ -17,8 +17,15 @@ _OPTIONS = [
     click.option(
         "--example",
         type=click.Path(path_type=Path),
-        required=True,
         help="JSON file with one object: the formatting example.",
+    ),
+    click.option(
+        "--benchmark",
+        metavar="NAME",
+        help="Instead of --example: draw it from this benchmark's train split (see `benchmarks list`).",
+    ),
+    click.option(
+        "--example-seed", type=int, help="Draws the example from the benchmark.  [default: as --seed]"
     ),
     click.option(
         "--strategy",
@@ -102,8 +109,24 @@ def creation_options(command: F) -> F:
     return command
 
 
+def number_or_train(given: str) -> int | Literal["train"]:
+    """What --count takes; click.BadParameter for anything else."""
+    if given == "train":
+        return "train"
+    try:
+        return int(given)
+    except ValueError:
+        raise click.BadParameter(f"{given!r} is not a valid integer, nor the word train") from None
+
+
 @click.command()
-@click.option("--count", type=int, required=True, help="Examples in the finished training set.")
+@click.option(
+    "--count",
+    type=number_or_train,
+    metavar="N|train",
+    required=True,
+    help="Examples in the finished training set; `train`: as many as the benchmark's train split has.",
+)
 @click.option(
     "--run-dir",
     type=click.Path(path_type=Path),
@@ -115,6 +138,7 @@ def creation_options(command: F) -> F:
 def create(as_json: bool, labels: tuple[str, ...], ranges: tuple[str, ...], **settings: Any) -> None:
     """Make a training set of exactly COUNT examples from one example.
 
+    The example is yours, or a row of a benchmark's training set, which is never counted in.
     Stopped (Ctrl-C, a time limit, a full disk), it exits with 75; the same command goes on. A
     larger --count extends a finished run.
 
@@ -122,12 +146,14 @@ def create(as_json: bool, labels: tuple[str, ...], ranges: tuple[str, ...], **se
     datacreate create --example mine.json --count 100 --run-dir runs/mine
     datacreate create --example nli.json --labels label=entailment,neutral,contradiction \\
         --count 300 --strategy diverse --run-dir runs/nli
+    datacreate create --benchmark csqa --count train --run-dir runs/csqa
     """
     from datacreate.cli.progress import CreationProgress
     from datacreate.creation import create as create_
     from datacreate.runs.config import CreateConfig
     from datacreate.runs.directory import RunDirectory
 
+    settings["count"] = number_of(settings["count"], settings["benchmark"])
     config = CreateConfig.of(**settings, labels=pairs(labels, "--labels"), ranges=pairs(ranges, "--range"))
     with CreationProgress() as progress:
         summary = create_(config, progress=progress)
@@ -163,6 +189,19 @@ def preview(as_json: bool, labels: tuple[str, ...], ranges: tuple[str, ...], **s
             click.echo(json.dumps(values, ensure_ascii=False))
         return
     print_samples(examples)
+
+
+def number_of(count: int | Literal["train"], benchmark: str | None) -> int:
+    """The count as a number: `train` is the size of the benchmark's train split by the registry."""
+    if count != "train":
+        return count
+    if benchmark is None:
+        raise click.UsageError(
+            "--count train is the size of a benchmark's train split; give --benchmark NAME"
+        )
+    from datacreate.benchmarks import find_benchmark
+
+    return find_benchmark(benchmark).rows["train"]
 
 
 def pairs(given: tuple[str, ...], flag: str) -> dict[str, str]:

@@ -21,6 +21,11 @@ VERBS: dict[str, tuple[str, str]] = {
     "export": ("export", "A run's examples in another layout."),
     "schema": ("schema", "Work out or check a task format."),
     "models": ("models", "Checkpoints: list, fetch, verify."),
+    "train": ("train", "Fine-tune an encoder on a training set."),
+    "evaluate": ("evaluate", "Measure fine-tuned encoders on test sets."),
+    "report": ("report", "Tables and one page of what the runs are worth."),
+    "sweep": ("sweep", "Run a plan's grid: create, train, evaluate."),
+    "benchmarks": ("benchmarks", "The ten test sets: list, import, verify."),
 }
 """Verb -> (module in datacreate.cli, the line in the list)."""
 

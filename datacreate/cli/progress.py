@@ -1,9 +1,11 @@
-"""Progress of a creation on stderr: a bar on a terminal, plain lines otherwise."""
+"""Progress on stderr: a bar on a terminal, plain lines otherwise."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,13 +17,50 @@ _LINE_SECONDS = 10.0
 """How often a plain line is printed where there is no terminal."""
 
 
+def _say(text: str) -> None:
+    """A line for whoever reads stderr; that nobody does any more is no reason to stop working."""
+    with suppress(BrokenPipeError):
+        click.echo(text, err=True)
+
+
+class _Bar:
+    """A bar of rich; nothing of it is loaded before it is drawn."""
+
+    def __init__(self, unit: str) -> None:
+        self._unit = unit
+        self._bar: Any = None
+        self._task: Any = None
+
+    def draw(self, done: int, total: int, detail: str, unit: str | None = None) -> None:
+        if self._bar is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[detail]}"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self._task = self._bar.add_task(unit or self._unit, total=total, detail=detail)
+            self._bar.start()
+        self._bar.update(
+            self._task, completed=done, total=total, detail=detail, description=unit or self._unit
+        )
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
 class CreationProgress:
     """A `creation.Progress`; use it as a context manager."""
 
     def __init__(self) -> None:
-        self._terminal = sys.stderr.isatty()
-        self._bar: Any = None
-        self._task: Any = None
+        self._bar = _Bar("examples") if sys.stderr.isatty() else None
         self._said = time.monotonic()
         self._from: tuple[float, int] | None = None
 
@@ -31,11 +70,11 @@ class CreationProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        if self._bar:
+            self._bar.close()
 
     def note(self, text: str) -> None:
-        click.echo(text, err=True)
+        _say(text)
 
     def update(self, tally: Tally, count: int) -> None:
         now = time.monotonic()
@@ -44,25 +83,50 @@ class CreationProgress:
         began, before = self._from
         speed = (tally.accepted - before) / (now - began) if now > began else 0.0
         detail = f"{speed:.2f}/s, {sum(tally.rejects.values())} rejected"
-        if self._terminal:
-            self._draw(tally.accepted, count, detail)
+        if self._bar:
+            self._bar.draw(tally.accepted, count, detail)
         elif now - self._said >= _LINE_SECONDS or tally.accepted >= count:
             self._said = now
-            click.echo(f"{tally.accepted} of {count} examples, {detail}", err=True)
+            _say(f"{tally.accepted} of {count} examples, {detail}")
 
-    def _draw(self, accepted: int, count: int, detail: str) -> None:
-        if self._bar is None:
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-            self._bar = Progress(
-                TextColumn("examples"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[detail]}"),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-            )
-            self._task = self._bar.add_task("", total=count, detail=detail)
-            self._bar.start()
-        self._bar.update(self._task, completed=accepted, detail=detail)
+class TrainingProgress:
+    """A `Progress` of training, evaluation and zero-shot answers; use it as a context manager."""
+
+    def __init__(self, unit: str = "steps") -> None:
+        self._unit = unit
+        self._silent = os.environ.get("RANK", "0") != "0"  # under torchrun one process speaks
+        self._bar = _Bar(unit) if sys.stderr.isatty() else None
+        self._what = ""
+        self._began = self._said = time.monotonic()
+        self._from = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.close()
+
+    def note(self, text: str) -> None:
+        if not self._silent:
+            _say(text)
+
+    def step(self, what: str, done: int, total: int, score: float | None) -> None:
+        """After each step of `what`; `score` is the best so far on the rows that choose."""
+        now = time.monotonic()
+        if self._silent:
+            return
+        if what != self._what:
+            if self._bar:
+                self._bar.close()
+            self._what, self._began, self._from = what, now, done - 1
+        speed = (done - self._from) / (now - self._began) if now > self._began else 0.0
+        detail = f"{speed:.1f} {self._unit}/s" + ("" if score is None else f", best {score:.3f} above chance")
+        if self._bar:
+            self._bar.draw(done, total, detail, what)
+        elif now - self._said >= _LINE_SECONDS or done >= total:
+            self._said = now
+            _say(f"{what}: {done} of {total} {self._unit}, {detail}")

@@ -90,6 +90,7 @@ def print_summary(summary: dict[str, Any]) -> None:
     rows = {
         "examples": f"{summary['accepted']} of {summary['requested']}{share}",
         "made by": f"{summary['model']}, {summary['strategy']}",
+        "benchmark": summary.get("benchmark", ""),
         "rejected": _counts(summary["rejected"]),
         "depth": _counts(summary["depths"]),
         "labels": _counts(summary["labels"]),

@@ -24,6 +24,7 @@ def dataset_card(identity: Identity, summary: dict[str, Any]) -> str:
         f"formatting example below, with the strategy `{identity.strategy}`, method `{identity.method}`,",
         f"seed {identity.seed}.",
         "",
+        *_drawn_from(identity.benchmark),
         _fenced(json.dumps(identity.example, ensure_ascii=False, indent=2), "json"),
         "",
         "## How",
@@ -58,6 +59,12 @@ def dataset_card(identity: Identity, summary: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _drawn_from(benchmark: str | None) -> list[str]:
+    if benchmark is None:
+        return []
+    return [f"The formatting example is a row of the benchmark `{benchmark}`, whose licence it is under.", ""]
 
 
 def _table(head: list[str], rows: dict[str, int]) -> list[str]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from datacreate.errors import RunMismatch, UsageError
 from datacreate.tasks.example import Json
@@ -24,7 +24,9 @@ class CreateConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    example: Path | dict[str, Json]  # the formatting example, or the file that holds it
+    example: Path | dict[str, Json] | None = None  # the formatting example, or the file that holds it
+    benchmark: str | None = None  # or the benchmark it is drawn from; exactly one of the two
+    example_seed: int | None = None  # draws it from the benchmark; None: as `seed`
     count: int = Field(gt=0)  # examples in the finished training set
     run_dir: Path
     strategy: str = "tree"
@@ -51,6 +53,18 @@ class CreateConfig(BaseModel):
     gpu_memory_utilization: float | None = Field(default=None, gt=0, le=1)
     dtype: str | None = None
 
+    @model_validator(mode="after")
+    def _one_formatting_example(self) -> Self:
+        if (self.example is None) == (self.benchmark is None):
+            raise ValueError("give either --example FILE or --benchmark NAME: one of them, and not both")
+        if self.benchmark is None and self.example_seed is not None:
+            raise ValueError(
+                "--example-seed draws from a benchmark; give --benchmark NAME instead of --example"
+            )
+        if self.benchmark is not None and self.format is not None:
+            raise ValueError("a benchmark has a format of its own; leave --format out")
+        return self
+
     @classmethod
     def of(cls, **settings: Any) -> CreateConfig:
         """The configuration of these settings; UsageError, in one line, if one of them is wrong."""
@@ -58,7 +72,9 @@ class CreateConfig(BaseModel):
             return cls(**settings)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            name = ".".join(map(str, first["loc"])) or "configuration"
+            if not first["loc"]:  # no one setting is wrong: they contradict each other
+                raise UsageError(first["msg"].removeprefix("Value error, ")) from None
+            name = ".".join(map(str, first["loc"]))
             given = repr(first["input"])
             shown = given if len(given) <= 80 else given[:80] + "…"
             raise UsageError(f"{name}={shown}: {first['msg']}") from None
@@ -82,6 +98,7 @@ class Identity(BaseModel):
     window: int
     asks: int
     sampling: dict[str, Json]
+    benchmark: str | None = None  # which the example was drawn from, if it was
 
     def refuse_other(self, asked: Identity, directory: Path) -> None:
         """Raise RunMismatch, naming what differs, unless `asked` is the same."""

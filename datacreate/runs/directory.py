@@ -137,21 +137,7 @@ class RunDirectory:
     def write_config(self, config: RunConfig, made_by: str) -> None:
         identity = config.identity.model_dump(mode="json")
         document = {"run": config.run, "count": config.count, "datacreate": made_by, "identity": identity}
-        self.replace(self.config_path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-
-    def replace(self, path: Path, text: str) -> None:
-        """Write a file whole or not at all. StorageError if the disk does not take it."""
-        part = path.with_name(path.name + ".part")
-        try:
-            with part.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                part.unlink()
-            raise storage_error(path, error) from None
+        replace_file(self.config_path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
     def log(self, run: str) -> Iterator[LogLine]:
         """The lines of the log of the run of that id; none if it has no log yet."""
@@ -178,9 +164,25 @@ class RunDirectory:
         return summary_of(config.identity, tally, config.count)
 
 
+def replace_file(path: Path, text: str) -> None:
+    """Write a file whole or not at all. StorageError if the disk does not take it."""
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise storage_error(path, error) from None
+
+
 def summary_of(identity: Identity, tally: Tally, count: int) -> dict[str, Any]:
     """The document of summary.json."""
-    return {"strategy": identity.strategy, "model": identity.model, **tally.summary(count)}
+    drawn_from = {"benchmark": identity.benchmark} if identity.benchmark else {}
+    return {"strategy": identity.strategy, "model": identity.model, **drawn_from, **tally.summary(count)}
 
 
 def _remove(folders: list[Path]) -> None:

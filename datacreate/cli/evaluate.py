@@ -1,0 +1,133 @@
+"""`datacreate evaluate`: measure fine-tuned encoders on benchmarks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from datacreate.finetuning.record import Evaluation
+
+
+@click.command()
+@click.argument("models", nargs=-1, type=click.Path(path_type=Path), metavar="MODEL...")
+@click.option(
+    "--benchmark",
+    "benchmarks",
+    multiple=True,
+    help="A test set, or `all` that the head can answer; may be repeated.  "
+    "[default: the model's own and those out of distribution]",
+)
+@click.option(
+    "--split", type=click.Choice(["test", "dev"]), default="test", show_default=True, help="Which rows of it."
+)
+@click.option(
+    "--zero-shot",
+    metavar="GENERATOR",
+    help="Have an instruct model answer the test sets itself, in the place of fine-tuned ones.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Where the evaluations of --zero-shot go.")
+@click.option("--json", "as_json", is_flag=True, help="Print the evaluations as JSON.")
+def evaluate(
+    models: tuple[Path, ...],
+    benchmarks: tuple[str, ...],
+    split: str,
+    zero_shot: str | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure MODEL (the --out of a `train`, or one seed of it) on benchmarks.
+
+    Every prediction is kept beside the model. What was measured before is not measured again.
+
+    \b
+    datacreate evaluate trained/csqa-tree
+    datacreate evaluate trained/creak-* --benchmark strategyqa --benchmark boolq_closed
+    datacreate evaluate --zero-shot qwen3-8b --benchmark csqa --out trained/zero-shot
+    """
+    if bool(models) == bool(zero_shot):
+        raise click.UsageError("give the models to measure, or --zero-shot GENERATOR")
+    if zero_shot and not (benchmarks and out):
+        raise click.UsageError("--zero-shot needs --benchmark NAME and --out DIR")
+    found = (
+        _zero_shot(zero_shot, benchmarks, out, split)
+        if zero_shot and out
+        else _trained(models, benchmarks, split)
+    )
+    if as_json:
+        documents = [{"model": str(folder), **one.model_dump(mode="json")} for folder, one in found]
+        click.echo(json.dumps(documents, indent=2))
+        return
+    _print(found)
+
+
+def _zero_shot(
+    generator: str, benchmarks: tuple[str, ...], out: Path, split: str
+) -> list[tuple[Path, Evaluation]]:
+    from datacreate.benchmarks import load_registry
+    from datacreate.cli.progress import TrainingProgress
+    from datacreate.zero_shot import answer_zero_shot
+
+    names = list(load_registry()) if "all" in benchmarks else benchmarks
+    with TrainingProgress("answers") as progress:
+        return [(out, one) for one in answer_zero_shot(generator, names, out, progress, split=split)]
+
+
+def _trained(
+    models: tuple[Path, ...], benchmarks: tuple[str, ...], split: str
+) -> list[tuple[Path, Evaluation]]:
+    from datacreate.cli.progress import TrainingProgress
+    from datacreate.finetuning.directory import models_at
+    from datacreate.finetuning.evaluate import evaluate as evaluate_
+
+    folders = [folder for path in models for folder in models_at(path)]
+    with TrainingProgress() as progress:
+        return [
+            (folder, evaluation)
+            for folder in folders
+            for evaluation in evaluate_(folder, benchmarks, split, progress)
+        ]
+
+
+def _print(found: list[tuple[Path, Evaluation]]) -> None:
+    """A row for each model and test set; what has collapsed says so beneath."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("model", "test set"):
+        table.add_column(name, no_wrap=True)
+    for name in ("above chance", "accuracy", "95 %", "macro-F1", "constant"):
+        table.add_column(name, justify="right", no_wrap=True)
+    notes = []
+    for folder, one in found:
+        scores = one.scores
+        low, high = scores.accuracy_interval
+        mark = "†" if scores.collapsed else ""
+        table.add_row(
+            Text(str(folder)),
+            one.benchmark,
+            f"{100 * scores.primary:.1f}{mark}",
+            f"{100 * scores.accuracy:.2f}",
+            f"{100 * low:.1f}–{100 * high:.1f}",
+            f"{100 * scores.macro_f1:.1f}",
+            f"{100 * scores.constant:.1f}",
+        )
+        if scores.collapsed:
+            notes.append(f"† {folder} on {one.benchmark}: {scores.collapsed}")
+        if scores.unanswered:
+            notes.append(
+                f"{folder} on {one.benchmark}: {scores.unanswered} rows count as wrong, not answerable"
+            )
+        if scores.truncated:
+            notes.append(
+                f"{folder} on {one.benchmark}: {scores.truncated} of {scores.rows} rows were cut to fit"
+            )
+    console = Console(width=None if Console().is_terminal else 160, highlight=False)
+    console.print(table)
+    for note in notes:
+        console.print(Text(note))

@@ -1,0 +1,88 @@
+"""What this machine can do for an encoder, and what to say when it runs out of memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+from datacreate.errors import TrainingError
+
+
+@cache
+def device() -> Any:
+    """The torch device of this process: its own GPU where there is one."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
+@cache
+def has_bf16() -> bool:
+    """Whether bfloat16 is computed by the hardware, and not emulated."""
+    import torch
+
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def padding_multiple() -> int | None:
+    """Lengths that tensor cores like; on a CPU every token of padding is only more work."""
+    return 8 if device().type == "cuda" else None
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that writes files: under torchrun there are others."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def world_size() -> int:
+    """Processes that train together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextmanager
+def enough_memory(lower: str) -> Iterator[None]:
+    """Say in one line what to lower when memory runs out in the block."""
+    import torch
+
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise TrainingError(_too_little(lower, error)) from None
+    except RuntimeError as error:
+        if not any(words in str(error) for words in _NO_MEMORY):
+            raise
+        raise TrainingError(_too_little(lower, error)) from None
+
+
+_NO_MEMORY = ("not enough memory", "out of memory", "can't allocate memory")
+
+
+def _too_little(lower: str, error: BaseException) -> str:
+    said = (str(error).splitlines() or ["no memory left"])[0][:160]
+    return f"out of memory ({said}); lower {lower}, or take a smaller encoder"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' and datasets' own bars and reports off the screen."""
+    import datasets
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        logging.enable_progress_bar()
+        datasets.enable_progress_bars()

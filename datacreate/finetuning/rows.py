@@ -1,0 +1,209 @@
+"""Where training rows come from: a run, a file of examples, a benchmark's human train split.
+
+Several sources are put together: `csqa runs/csqa` is the human rows and the created ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from datacreate.benchmarks import find_benchmark, load_registry, read_split
+from datacreate.errors import DatacreateError, TrainingError
+from datacreate.finetuning.record import Arm
+from datacreate.finetuning.task import Question, Task, question_of, task_of
+from datacreate.runs.directory import RunDirectory
+from datacreate.tasks.example import Example, Json, canonical_json, flaw_in
+from datacreate.tasks.format import TaskFormat, load_format
+from datacreate.tasks.infer import understand
+
+MOST_DAMAGED = 0.5
+"""A source in which a larger share of rows cannot be used is taken to be the wrong one."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The rows of one source, as they are there."""
+
+    where: str
+    arm: str  # human, a strategy, or a file's name
+    format: TaskFormat
+    rows: Sequence[dict[str, Json]]
+    families: Sequence[str]  # of each row: rows of one parent are one family
+    benchmark: str | None = None
+    generator: str | None = None
+    example: str | None = None
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Rows to train on, of one task; `families` as in Source."""
+
+    arm: Arm
+    task: Task
+    questions: tuple[Question, ...]
+    families: tuple[str, ...]
+    left_out: dict[str, int]  # why rows of the sources cannot be trained on -> how many
+
+
+def read_source(name_or_path: str) -> Source:
+    """A benchmark by its name, else a run directory, else a JSONL file.
+
+    Raises BenchmarkError, RunError or TrainingError: not there, not finished, empty or not rows.
+    """
+    path = Path(name_or_path)
+    if name_or_path in load_registry():
+        return _human(name_or_path)
+    if path.is_dir():
+        return _run(path)
+    if path.is_file():
+        return _file(path)
+    raise TrainingError(
+        f"{name_or_path}: no run directory, JSONL file or benchmark (`datacreate benchmarks list`)"
+    )
+
+
+def _human(name: str) -> Source:
+    rows = read_split(benchmark := find_benchmark(name), "train")
+    families = [canonical_json(row["question"]) for row in rows]  # a question asked twice is one family
+    return Source(name, "human", load_format(benchmark.format_name), rows, families, name)
+
+
+def _run(path: Path) -> Source:
+    run = RunDirectory(path)
+    config = run.read_config()
+    identity = config.identity
+    found = [(row, commit.parent) for commit in run.commits() for row in commit.accepted]
+    if len(found) < config.count:
+        raise TrainingError(
+            f"{path}: not finished ({len(found)} of {config.count} examples); "
+            "run its `datacreate create` again first"
+        )
+    made = islice(found, config.count)
+    rows, families = map(list, zip(*made, strict=True))
+    paper = " (paper)" if identity.method == "paper" else ""
+    return Source(
+        str(path),
+        identity.strategy + paper,
+        config.format,
+        rows,
+        families,
+        identity.benchmark,
+        identity.model,
+        Example(identity.example).id,
+    )
+
+
+def _file(path: Path) -> Source:
+    rows: list[dict[str, Json]] = []
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TrainingError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise TrainingError(f"{path}: line {number} is not JSON ({error}); mend or remove it") from None
+        if not isinstance(row, dict) or (rows and set(row) != set(rows[0])):
+            has = f"columns {', '.join(map(str, row))}" if isinstance(row, dict) else "no object"
+            wants = f", where line 1 has {', '.join(rows[0])}" if rows else ""
+            raise TrainingError(f"{path}: line {number} has {has}{wants}; mend or remove it")
+        if flaw := flaw_in(row):
+            raise TrainingError(f"{path}: line {number}: {flaw}; mend or remove it")
+        rows.append(row)
+    if not rows:
+        raise TrainingError(f"{path}: no rows; give a file with one JSON object a line")
+    return Source(str(path), path.stem, _format_of(rows, path), rows, [str(n) for n in range(len(rows))])
+
+
+def _format_of(rows: Sequence[dict[str, Json]], path: Path) -> TaskFormat:
+    """The format of the first row that has one: an odd row in front says nothing about the rest."""
+    first: DatacreateError | None = None
+    for row in rows[:20]:
+        try:
+            return understand(Example(row)).format
+        except DatacreateError as error:
+            first = first or error
+    raise TrainingError(f"{path}: line 1: {first}")
+
+
+def training_set(
+    sources: Sequence[Source],
+    *,
+    count: int | None = None,
+    sample_seed: int = 0,
+    arm: str | None = None,
+    benchmark: str | None = None,
+) -> TrainingSet:
+    """The rows of all sources together, or `count` of them drawn by `sample_seed`.
+
+    Draws of one seed are nested: the first 100 are among the first 200. `arm` and `benchmark`
+    name what the sources do not. Raises TrainingError if there are too few rows, if sources need
+    different heads, or if most rows of one cannot be used.
+    """
+    task = task_of(sources[0].format, sources[0].rows, sources[0].where)
+    questions: list[Question] = []
+    families: list[str] = []
+    left_out: Counter[str] = Counter()
+    for place, source in enumerate(sources):
+        task.refuse_other(task_of(source.format, source.rows, source.where), sources[0].where, source.where)
+        reasons: Counter[str] = Counter()
+        for row, family in zip(source.rows, source.families, strict=True):
+            question = question_of(row, source.format, task)
+            if isinstance(question, str):
+                reasons[question] += 1
+            elif question.answer is None:
+                reasons[_NO_ANSWER[task.head]] += 1
+            else:
+                questions.append(question)
+                families.append(f"{place}:{family}")
+        if sum(reasons.values()) > MOST_DAMAGED * len(source.rows):
+            why, number = reasons.most_common(1)[0]
+            raise TrainingError(
+                f"{source.where}: {number} of {len(source.rows)} rows cannot be used: {why}; "
+                f"the head has {task.described}"
+            )
+        left_out += reasons
+    if count is not None:
+        if count > len(questions):
+            raise TrainingError(
+                f"{count} rows were asked for and {len(questions)} are there; lower --count or make more"
+            )
+        drawn = random.Random(sample_seed).sample(range(len(questions)), len(questions))[:count]
+        questions, families = [questions[i] for i in drawn], [families[i] for i in drawn]
+    named = {source.benchmark for source in sources if source.benchmark}
+    record = Arm(
+        name=arm or "+".join(sorted({s.arm for s in sources}, key=lambda name: (name != "human", name))),
+        benchmark=benchmark or (named.pop() if len(named) == 1 else None),
+        count=len(questions),
+        full=count is None,
+        generator="+".join(sorted({s.generator for s in sources if s.generator})) or None,
+        example="+".join(sorted({s.example for s in sources if s.example})) or None,
+        digest=_digest(questions),
+    )
+    return TrainingSet(record, task, tuple(questions), tuple(families), dict(left_out))
+
+
+_NO_ANSWER = {
+    "multiple_choice": "the answer is not among the options",
+    "sequence_classification": "the answer is not one of the labels",
+}
+
+
+def _digest(questions: Sequence[Question]) -> str:
+    hashed = hashlib.sha256()
+    for question in questions:
+        hashed.update(
+            canonical_json([question.text, question.context, question.options, question.answer]).encode()
+        )
+        hashed.update(b"\n")
+    return hashed.hexdigest()

@@ -1,0 +1,249 @@
+"""One model: one encoder, one seed, one learning rate, trained by transformers' Trainer.
+
+It can be stopped at any step: a signal saves a checkpoint, a kill loses what came after the
+last one, and the next call goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datacreate.errors import Stopped
+from datacreate.finetuning.encode import Encoded
+from datacreate.finetuning.encoder import load_with_head, with_lora, without_lora
+from datacreate.finetuning.hardware import (
+    device,
+    enough_memory,
+    has_bf16,
+    is_first_process,
+    quiet,
+    world_size,
+)
+from datacreate.finetuning.resume import last_checkpoint, room_for
+from datacreate.finetuning.settings import Settings
+from datacreate.finetuning.statistics import centred
+from datacreate.finetuning.task import Task
+from datacreate.finetuning.together import with_the_others
+from datacreate.runs.directory import replace_file
+from datacreate.signals import Signals
+
+OUTCOME = "outcome.json"
+
+DEVICE_ROWS = 16
+"""Rows that a device works on at once, unless told: a larger batch is gathered over several goes."""
+
+Tell = Callable[[int, int, float | None], None]
+"""Told after each step: steps done, steps in all, the last selection score."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial came out."""
+
+    score: float | None  # centred, on the rows that choose; None if none do
+    step: int
+    steps: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What every trial of a training shares."""
+
+    encoder: Path
+    task: Task
+    tokenizer: Any
+    collate: Any
+    rows: Encoded
+    selection: Encoded | None
+    settings: Settings
+    longest: int  # tokens
+    device_rows: int = DEVICE_ROWS
+
+
+def run_trial(
+    materials: Materials, seed: int, learning_rate: float, folder: Path, tell: Tell, signals: Signals
+) -> Outcome:
+    """Train to the end and leave the best model in `folder`/model; go on where an earlier call stopped.
+
+    Raises Stopped after a signal, TrainingError if the encoder does not fit or memory runs out.
+    """
+    if (folder / OUTCOME).is_file():
+        return Outcome(**json.loads((folder / OUTCOME).read_text(encoding="utf-8")))
+    import transformers
+
+    with quiet(), enough_memory("--device-batch-size or --max-length"), with_the_others(), signals.held():
+        transformers.set_seed(seed)  # the new head is drawn here
+        model = load_with_head(materials.encoder, materials.task)
+        if materials.settings.lora:
+            model = with_lora(model, materials.settings.lora)
+        with room_for(folder):
+            trainer = make_trainer(materials, model, seed, learning_rate, folder)
+            watch = _watch(tell, signals)
+            trainer.add_callback(watch)
+            last = last_checkpoint(folder)
+            result = trainer.train(resume_from_checkpoint=str(last) if last else None)
+            state = trainer.state
+            if watch.stopped:
+                raise Stopped(
+                    f"stopped by a signal at step {state.global_step} of {state.max_steps}; "
+                    "run the same command to go on"
+                )
+            outcome = Outcome(
+                state.best_metric,
+                state.best_global_step or min(state.global_step, state.max_steps),
+                state.max_steps,
+                result.metrics["train_runtime"],
+            )
+            if is_first_process():
+                _keep(
+                    without_lora(trainer.accelerator.unwrap_model(trainer.model)), materials, folder, outcome
+                )
+            trainer.accelerator.wait_for_everyone()
+    return outcome
+
+
+def _keep(model: Any, materials: Materials, folder: Path, outcome: Outcome) -> None:
+    """Save a model; its outcome comes last and says that it is there."""
+    model.save_pretrained(folder / "model")
+    materials.tokenizer.save_pretrained(folder / "model")
+    replace_file(folder / OUTCOME, json.dumps(vars(outcome)))
+    for checkpoint in folder.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def make_trainer(materials: Materials, model: Any, seed: int, learning_rate: float, folder: Path) -> Any:
+    """transformers' Trainer for one model: batches by length, padded to the longest, judged in between."""
+    from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainingArguments
+
+    settings, rows = materials.settings, len(materials.rows.dataset)
+    steps = settings.steps(rows)
+    goes = math.ceil(settings.batch_size / (materials.device_rows * world_size()))
+    per_check = math.ceil(rows / settings.batch_size)  # after each pass, or less often
+    if settings.checks is not None:
+        per_check = max(per_check, math.ceil(steps / settings.checks))
+    chosen = materials.selection is not None
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=math.ceil(settings.batch_size / (goes * world_size())),
+        per_device_eval_batch_size=4 * materials.device_rows,
+        gradient_accumulation_steps=goes,
+        learning_rate=learning_rate,
+        warmup_steps=settings.warmup_steps
+        if settings.warmup_steps is not None
+        else math.ceil(settings.warmup_share * steps),
+        weight_decay=settings.weight_decay,
+        optim="adamw_torch_fused",
+        bf16=has_bf16(),
+        tf32=True if device().type == "cuda" else None,
+        use_cpu=device().type == "cpu",
+        train_sampling_strategy="group_by_length",
+        length_column_name="length",
+        eval_strategy="steps" if chosen else "no",
+        eval_steps=per_check,
+        save_strategy="steps",
+        save_steps=per_check,
+        save_total_limit=2,  # the last and the best: with 1, a stop would leave the best alone
+        load_best_model_at_end=chosen,
+        metric_for_best_model="selection" if chosen else None,
+        greater_is_better=True if chosen else None,
+        restore_callback_states_from_checkpoint=True,
+        dataloader_pin_memory=device().type == "cuda",
+        ddp_find_unused_parameters=False,
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        seed=seed,
+    )
+    callbacks = []
+    if chosen and settings.patience is not None:
+        callbacks.append(EarlyStoppingCallback(settings.patience))
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        data_collator=materials.collate,
+        train_dataset=materials.rows.dataset,
+        eval_dataset=materials.selection.dataset if materials.selection else None,
+        compute_metrics=_selection(materials) if chosen else None,
+        callbacks=callbacks,
+    )
+    trainer.remove_callback(PrinterCallback)  # stdout is for results
+    return trainer
+
+
+def _selection(materials: Materials) -> Callable[[Any], dict[str, float]]:
+    """What chooses the best model: accuracy in the paper's way, else the primary figure.
+
+    Ties are common on a small slice, and go to the lower loss: a millionth of it decides no more.
+    """
+    balanced = materials.settings.name != "paper" and materials.task.head == "sequence_classification"
+
+    def judge(prediction: Any) -> dict[str, float]:
+        import numpy as np
+        from scipy.special import log_softmax
+        from sklearn.metrics import accuracy_score, recall_score
+
+        truth, logits = prediction.label_ids, np.asarray(prediction.predictions)
+        answers = logits.argmax(-1)
+        share = (
+            recall_score(truth, answers, average="macro", labels=sorted(set(truth.tolist())), zero_division=0)
+            if balanced
+            else accuracy_score(truth, answers)
+        )
+        loss = -log_softmax(logits, axis=-1)[np.arange(len(truth)), truth].mean()
+        if not np.isfinite(loss):  # diverged: NaN would compare with nothing that comes after it
+            return {"selection": -1.0}
+        return {"selection": centred(float(share), materials.task.classes) - 1e-6 * float(loss)}
+
+    return judge
+
+
+def _watch(tell: Tell, signals: Signals) -> Any:
+    """A callback that tells how far it is, and stops at the step in which a signal came."""
+    from transformers import TrainerCallback
+
+    class Watch(TrainerCallback):  # type: ignore[misc]
+        stopped = False  # by a signal, before the end
+        over = False  # already when it began: killed after the last step, before the model was kept
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.over = state.global_step >= state.max_steps or _out_of_patience(state)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if self.over:  # the Trainer makes a step before it looks; the best model is loaded after it
+                control.should_training_stop = True
+                control.should_evaluate = control.should_save = False
+                return
+            tell(state.global_step, state.max_steps, state.best_metric)
+            if _anywhere(signals.received) and state.global_step < state.max_steps:
+                self.stopped = control.should_save = control.should_training_stop = True
+
+    return Watch()
+
+
+def _out_of_patience(state: Any) -> bool:
+    """Whether early stopping had ended the training that a checkpoint is of."""
+    kept = state.stateful_callbacks.get("EarlyStoppingCallback")
+    if not kept:
+        return False
+    counted: int = kept["attributes"]["early_stopping_patience_counter"]
+    patience: int = kept["args"]["early_stopping_patience"]
+    return counted >= patience
+
+
+def _anywhere(received: bool) -> bool:
+    """Whether a signal came to any of the processes: they must stop at the same step."""
+    if world_size() == 1:
+        return received
+    import torch
+
+    flag = torch.tensor(int(received), device=device())
+    torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+    return bool(flag.item())

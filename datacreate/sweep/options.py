@@ -1,0 +1,70 @@
+"""Further options of `create` and `train` in a plan: the same names, the same rules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from datacreate.runs.config import CreateConfig
+from datacreate.sweep.names import checked_model, near
+
+_THE_PLANS = frozenset(
+    "example benchmark example_seed count run_dir strategy model format labels ranges seed".split()
+)
+"""What the grid itself says, or what a benchmark has of its own."""
+
+CREATE_OPTIONS = tuple(name for name in CreateConfig.model_fields if name not in _THE_PLANS)
+
+
+class TrainOptions(BaseModel):
+    """Of `datacreate train`; None leaves its own default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    learning_rates: tuple[float, ...] | None = Field(default=None, min_length=1)
+    epochs: int | None = Field(default=None, gt=0)
+    batch_size: int | None = Field(default=None, gt=0)
+    device_batch_size: int | None = Field(default=None, gt=0)
+    max_length: int | None = Field(default=None, gt=1)
+    lora: bool = False
+    lora_rank: int | None = Field(default=None, gt=0)
+
+
+def checked_create(given: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The options as `CreateConfig` takes them; ValueError for an unknown or a wrong one."""
+    for name in given:
+        if name in _THE_PLANS:
+            raise ValueError(f"{name} is the plan's own to say, and no option of `create` here")
+        if name not in CREATE_OPTIONS:
+            raise ValueError(f"no option {name!r}{near(name, CREATE_OPTIONS)}")
+    if "encoder" in given:
+        given = {**given, "encoder": checked_model(str(given["encoder"]), "encoder", folder)}
+    try:
+        config = CreateConfig(benchmark="any", count=1, run_dir=Path(), **given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}={first['input']!r}: {first['msg']}") from None
+    # In an order of their own: the order in the file changes no command.
+    told = [name for name in CREATE_OPTIONS if name in given]
+    return {name: value for name in told if (value := getattr(config, name)) is not None}
+
+
+def similarity_encoder(create: dict[str, Any]) -> str:
+    """The sentence encoder that `create` compares with under these options."""
+    return str(create.get("encoder", CreateConfig.model_fields["encoder"].default))
+
+
+def as_arguments(options: dict[str, Any]) -> tuple[str, ...]:
+    """Options by name -> what the command line is told: `--max-num-seqs 32`."""
+    told: list[str] = []
+    for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            told += [flag] if value else []
+        elif isinstance(value, (tuple, list)):
+            told += [flag, ",".join(map(str, value))]
+        elif value is not None:
+            told += [flag, str(value)]
+    return tuple(told)

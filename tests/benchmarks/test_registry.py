@@ -1,0 +1,75 @@
+"""The shipped registry, and what a wrong one is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from datacreate.benchmarks import find_benchmark, load_registry
+from datacreate.errors import BenchmarkError
+from datacreate.resources import shipped
+from datacreate.tasks.format import load_format
+
+NAMES = "piqa winogrande csqa riddle_sense boolq_open pubmedqa bioasq boolq_closed strategyqa creak".split()
+
+
+def test_the_ten_benchmarks_in_the_papers_order() -> None:
+    assert list(load_registry()) == NAMES
+
+
+def test_the_ten_pairs_out_of_distribution() -> None:
+    pairs = {(one.name, other) for one in load_registry().values() for other in one.out_of_distribution}
+    assert len(pairs) == 10
+    assert {("pubmedqa", "boolq_open"), ("pubmedqa", "bioasq"), ("bioasq", "pubmedqa")} <= pairs
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_category_head_options_and_labels_belong_together(name: str) -> None:
+    benchmark = find_benchmark(name)
+    many = benchmark.head == "multiple_choice"
+    assert load_format(benchmark.format_name).options_vary is many
+    assert benchmark.category.startswith("mcqa" if many else "yesno")
+    assert benchmark.labels == (None if many else (True, False))
+    assert benchmark.options == (int(benchmark.category[-1]) if many else 2)
+    assert benchmark.format_name == (
+        "multiple_choice" if many else "yes_no_open_book" if benchmark.open_book else "yes_no_closed_book"
+    )
+
+
+def test_the_counts_are_those_of_the_papers_results(pytestconfig: pytest.Config) -> None:
+    results = pytestconfig.rootpath.parent / "shared" / "paper" / "results.yaml"
+    if not results.is_file():
+        pytest.skip("the paper's results are not beside this checkout")
+    said = yaml.safe_load(results.read_text(encoding="utf-8"))
+    for name, benchmark in load_registry().items():
+        train = said["in_distribution"][name]["train"]
+        assert benchmark.rows == {"train": train, **said["rows"][name]}
+    pairs = [(pair["train"], pair["test"]) for pair in said["out_of_distribution"]]
+    ours = [(one.name, other) for one in load_registry().values() for other in one.out_of_distribution]
+    assert sorted(ours) == sorted(pairs)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [("CSQA", "csqa"), ("riddlesense", "riddle_sense"), ("boolq", "boolq_open")]
+)
+def test_an_unknown_name_is_told_the_near_ones(given: str, meant: str) -> None:
+    with pytest.raises(BenchmarkError, match=rf"did you mean .*{meant}.*datacreate benchmarks list"):
+        find_benchmark(given)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("license", "MIT", "creak: license: Extra inputs"),
+        ("rows", {"train": 3}, "creak: the entry: .*rows: give train, dev, test"),
+        ("out_of_distribution", ["crake"], "no entry 'crake'"),
+    ],
+)
+def test_a_wrong_entry_is_named_with_its_key(tmp_path: Path, key: str, value: object, said: str) -> None:
+    entry = yaml.safe_load(shipped("data", "benchmarks.yaml").read_text(encoding="utf-8"))["creak"]
+    entry = {**entry, "out_of_distribution": [], key: value}
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump({"creak": entry}))
+    with pytest.raises(BenchmarkError, match=said):
+        load_registry(tmp_path / "other.yaml")

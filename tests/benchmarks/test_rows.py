@@ -1,0 +1,93 @@
+"""One row: harmless text, one spelling of the label, and what is no row at all."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datacreate.benchmarks import find_benchmark
+from datacreate.benchmarks.rows import clean, row_of
+from tests.benchmarks.conftest import choices, claims, passages
+
+ANY_TEXT = st.text(st.characters(), max_size=60)
+
+
+@given(ANY_TEXT)
+def test_clean_text_is_harmless_nfc_and_stays_as_it_is(text: str) -> None:
+    once = clean(text)
+    assert clean(once) == once == unicodedata.normalize("NFC", once)
+    assert once.splitlines() == once.removesuffix("\n").split("\n") or not once
+    assert all(c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs", "Zl", "Zp") for c in once)
+    once.encode("utf-8")
+
+
+def test_text_without_anything_odd_is_not_touched() -> None:
+    text = "  Größe – 日本語 👩‍🔬\tit's “so”\nnext  "
+    assert clean(text) == text
+
+
+@pytest.mark.parametrize(
+    ("odd", "plain"),
+    [
+        ("a\u2028b\u2029c\r\nd\re", "a\nb\nc\nd\ne"),
+        ("it\x92s \x96 so\x85", "it’s – so…"),
+        ("bell\x07 \x9d", "bell   "),
+        ("e\u0301", "é"),
+        ("half \ud83d", "half \ufffd"),
+    ],
+)
+def test_odd_characters_become_what_they_mean(odd: str, plain: str) -> None:
+    assert clean(odd) == plain
+
+
+@pytest.mark.parametrize(
+    ("told", "truth"),
+    [(True, True), (False, False), ("True", True), ("false", False), ("yes", True), (" No ", False)],
+)
+def test_every_spelling_of_yes_and_no_is_a_boolean(told: object, truth: bool) -> None:
+    row = row_of({**claims(1)[0], "label": told}, find_benchmark("creak"))
+    assert row.label is truth
+    assert row.values()["options"] == ["True", "False"]
+
+
+def test_the_answer_is_the_options_own_text() -> None:
+    csqa = find_benchmark("csqa")
+    row = choices(1)[0]
+    assert row_of({**row, "label": " Shelf  0-0"}, csqa).label == "shelf 0-0"
+    twins = {**row, "options": ["Oak", "oak", "elm", "ash", "yew"], "label": "OAK"}
+    assert row_of(twins, csqa).position is None
+
+
+BAD: dict[str, tuple[str, Any, str]] = {
+    "a list": ("creak", [1], "not an object"),
+    "no label": ("creak", {"question": "Q", "context": None, "options": None}, "no column 'label'"),
+    "another column": ("creak", {**claims(1)[0], "id": 3}, "unknown column 'id'"),
+    "no question": ("creak", {**claims(1)[0], "question": " "}, "question is not a text"),
+    "label outside the set": (
+        "creak",
+        {**claims(1)[0], "label": "maybe"},
+        "'maybe' is neither True nor False",
+    ),
+    "other options": (
+        "creak",
+        {**claims(1)[0], "options": ["left", "right"]},
+        "options are not True and False",
+    ),
+    "passage in a closed book": ("creak", passages(1)[0], "this set is closed book"),
+    "no passage in an open book": ("boolq_open", claims(1)[0], "this set is open book"),
+    "context a number": ("csqa", {**choices(1)[0], "context": 3}, "neither a text nor null"),
+    "options of another set": ("piqa", choices(1)[0], "5 options, and this set has 2"),
+    "options no list": ("csqa", {**choices(1)[0], "options": "abcde"}, "not a list of texts"),
+    "label a number": ("csqa", {**choices(1)[0], "label": 2}, "not the text of an option"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_what_is_no_row_of_the_set_is_said_in_words(what: str) -> None:
+    name, values, said = BAD[what]
+    with pytest.raises(ValueError, match=said):
+        row_of(values, find_benchmark(name))

@@ -1,0 +1,92 @@
+"""Evaluations on disk as `datacreate evaluate` leaves them, of answers that a test makes up."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from datacreate.finetuning.evaluate import keep
+from datacreate.finetuning.record import Arm, Evaluation, Prediction
+from datacreate.finetuning.statistics import scores
+
+YES_NO = ("True", "False")
+
+
+def sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def answers(right: int, rows: int) -> list[bool]:
+    """The first `right` rows right, the others wrong."""
+    return [place < right for place in range(rows)]
+
+
+def yes_no(rows: int) -> list[str]:
+    """Labels in turn, so that a half of any even stretch is True."""
+    return [YES_NO[place % 2] for place in range(rows)]
+
+
+def evaluated(
+    folder: Path,
+    right: Sequence[bool],
+    truth: Sequence[str] | None = None,
+    *,
+    options: int = 0,
+    benchmark: str = "creak",
+    train: str | None = "",
+    split: str = "test",
+    test: str = "rows",
+    arm: str = "tree",
+    count: int = 100,
+    full: bool = True,
+    generator: str | None = None,
+    example: str | None = None,
+    rows_of: str = "a set",
+    seed: int = 1,
+    **changes: Any,
+) -> Path:
+    """Write an evaluation: of labels True and False (`truth`), or of `options` options to a question.
+
+    A wrong answer is the other label, or the next option; `train` is the benchmark where it is not named.
+    """
+    names = [str(place) for place in range(options)] if options else list(YES_NO)
+    truth = (
+        [f"option {place % options}" for place in range(len(right))]
+        if options
+        else truth or yes_no(len(right))
+    )
+    texts = [f"option {name}" for name in names] if options else names
+    places = [texts.index(label) for label in truth]
+    given = [place if fine else (place + 1) % len(names) for place, fine in zip(places, right, strict=True)]
+    predictions = [
+        Prediction(row=row, label=label, predicted=texts[said], correct=fine)
+        for row, (label, said, fine) in enumerate(zip(truth, given, right, strict=True))
+    ]
+    evaluation = Evaluation(
+        benchmark=benchmark,
+        split=split,
+        head="multiple_choice" if options else "sequence_classification",
+        digest=sha(f"{benchmark} {split} {test}"),
+        arm=Arm(
+            name=arm,
+            benchmark=benchmark if train == "" else train,
+            count=count,
+            full=full,
+            generator=generator,
+            example=example,
+            digest=sha(rows_of),
+        ),
+        **{
+            "encoder": "tiny",
+            "encoder_sha256": sha("tiny"),
+            "settings": "datacreate",
+            "selection": "held-out",
+        }
+        | changes,
+        seed=seed,
+        scores=scores(places, given, names, balanced=not options),
+    )
+    keep(folder, evaluation, predictions)
+    return folder

@@ -1,0 +1,157 @@
+"""What is found below a folder, and everything that cannot be used: named, and nothing else lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datacreate.errors import DatacreateError, RunError, UsageError
+from datacreate.reporting.build import build_report
+from datacreate.reporting.collect import Found, collect
+from tests.making import make
+from tests.reporting.evaluations import answers, evaluated
+
+
+def skipped(found: Found, path: Path) -> str:
+    (reason,) = [one.reason for one in found.skipped if one.path == str(path)]
+    assert "\n" not in reason
+    return reason
+
+
+def edited(path: Path, **changes: Any) -> None:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    for key, value in changes.items():
+        inner = document
+        *outer, last = key.split("__")
+        for name in outer:
+            inner = inner[name]
+        inner[last] = value
+    path.write_text(json.dumps(document))
+
+
+def evaluation(**changes: Any) -> Callable[[Path], None]:
+    return lambda folder: edited(folder / "evaluation.json", **changes)
+
+
+def text(name: str, content: bytes) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        (folder / name).write_bytes(content)
+
+    return write
+
+
+def lines(change: Callable[[list[str]], list[str]]) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        path = folder / "predictions.jsonl"
+        kept = change(path.read_text(encoding="utf-8").split("\n")[:-1])
+        path.write_text("".join(f"{line}\n" for line in kept))
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (text("evaluation.json", b"{"), "evaluation.json is damaged"),
+        (text("evaluation.json", b"\xff\xfe"), "evaluation.json is damaged"),
+        (text("evaluation.json", b"[" * 100_000), "evaluation.json is damaged"),
+        (evaluation(seed="one"), "evaluation.json is damaged (seed: "),
+        (evaluation(surprise=1), "evaluation.json is damaged (surprise: "),
+        (evaluation(scores__primary=float("nan")), "a figure is no number"),
+        (evaluation(scores__classes=1), "nothing to score"),
+        (evaluation(scores__accuracy=0.9), "accuracy is given as 0.9000, and the predictions say 0.6000"),
+        (text("predictions.jsonl", b'{"row": 0,'), "predictions.jsonl is damaged"),
+        (text("predictions.jsonl", b"7\n"), "predictions.jsonl is damaged"),
+        (text("predictions.jsonl", b""), "0 predictions for 10 test rows"),
+        (lines(lambda kept: kept[:-1]), "9 predictions for 10 test rows"),
+        (lines(lambda kept: [*kept, kept[0]]), "11 predictions for 10 test rows"),
+        (lines(lambda kept: [kept[1], kept[0], *kept[2:]]), "not in the order of the test rows"),
+        (
+            lambda folder: (folder / "predictions.jsonl").unlink(),
+            "predictions.jsonl is damaged (No such file",
+        ),
+        (lambda folder: (folder / "evaluation.json").unlink(), "unfinished: no evaluation.json"),
+    ],
+)
+def test_a_damaged_evaluation_is_named_and_the_others_are_reported(
+    tmp_path: Path, damage: Callable[[Path], None], said: str
+) -> None:
+    evaluated(tmp_path / "good", answers(7, 10), seed=2)
+    damage(evaluated(tmp_path / "hurt", answers(6, 10), seed=1))
+    found = collect([tmp_path])
+    assert [one.path for one in found.measured] == [str(tmp_path / "good")]
+    assert said in skipped(found, tmp_path / "hurt")
+    assert build_report([tmp_path], encoder="none").evaluations == 1
+    shutil.rmtree(tmp_path / "good")
+    with pytest.raises(RunError, match="nothing that can be reported") as caught:
+        build_report([tmp_path], encoder="none")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_copy_of_an_evaluation_and_a_path_given_twice_count_once(tmp_path: Path) -> None:
+    one = evaluated(tmp_path / "runs" / "one", answers(6, 10))
+    shutil.copytree(one, tmp_path / "runs" / "two")
+    found = collect([tmp_path / "runs", tmp_path, tmp_path / "runs" / "one"])
+    assert [measured.path for measured in found.measured] == [str(one)]
+    assert skipped(found, tmp_path / "runs" / "two").startswith(
+        f"the same model on the same test rows as {one}"
+    )
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    evaluated(tmp_path / "elsewhere" / "one", answers(6, 10))
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "runs")
+    assert len(collect([tmp_path / "runs"]).measured) == 1
+
+
+def test_test_rows_of_one_digest_have_the_same_labels(tmp_path: Path) -> None:
+    evaluated(tmp_path / "a", answers(6, 10))
+    evaluated(tmp_path / "b", answers(6, 10), ["True"] * 5 + ["False"] * 5, seed=2)
+    found = collect([tmp_path])
+    assert len(found.measured) == 1
+    assert "claims the same test rows" in skipped(found, tmp_path / "b")
+
+
+def test_an_unfinished_training_is_said_and_its_finished_seeds_count(tmp_path: Path) -> None:
+    evaluated(tmp_path / "out" / "seed-1" / "evaluations" / "creak-test", answers(6, 10))
+    (tmp_path / "out" / "training.json").write_text("{}")
+    (tmp_path / "out" / "seed-1" / "model.json").write_text("{}")
+    assert not collect([tmp_path]).skipped
+    (tmp_path / "out" / ".trials" / "seed-2-lr-2e-05").mkdir(parents=True)
+    found = collect([tmp_path])
+    assert len(found.measured) == 1
+    assert skipped(found, tmp_path / "out").startswith("unfinished training: 1 of its seeds are done")
+
+
+@pytest.mark.parametrize("name", ["absent", "file"])
+def test_a_path_that_is_no_folder_is_a_wrong_command(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=f"{name}: (no such|not a) folder"):
+        collect([tmp_path / name])
+
+
+def test_an_empty_folder_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(DatacreateError, match="run `datacreate evaluate` first") as caught:
+        build_report([tmp_path])
+    assert caught.value.exit_code == 1
+
+
+def test_creation_runs_are_found_and_damaged_ones_named(tmp_path: Path, model: str) -> None:
+    make(tmp_path / "good", model)
+    make(tmp_path / "hurt", model)
+    log = tmp_path / "hurt" / "log.jsonl"
+    log.write_bytes(log.read_bytes().replace(b"word", b"ward", 1))
+    (tmp_path / "encoder").mkdir()
+    (tmp_path / "encoder" / "config.json").write_text("{}")  # a model's, and no run
+    report = build_report([tmp_path], encoder="none")
+    assert [made.path for made in report.created] == [str(tmp_path / "good")]
+    (one,) = report.skipped
+    assert one.path == str(tmp_path / "hurt")
+    assert "log.jsonl, line" in one.reason

@@ -1,0 +1,99 @@
+"""Small benchmarks, two checkpoints as far as files go, and plans over them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from datacreate.sweep import Outcome, Sweep, load_plan
+from tests.finetuning.conftest import import_rows
+from tests.finetuning.sets import choices, claims
+from tests.process import ROOT
+from tests.sweep.quick import COMMAND
+
+
+@pytest.fixture(scope="session")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("imported")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATACREATE_HOME", str(folder / "home"))
+        for name in ("creak", "strategyqa"):
+            import_rows(folder / "reference", name, train=claims(60, 1), test=claims(20, 2))
+    return folder / "home"
+
+
+@pytest.fixture(autouse=True)
+def home(imported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home with CREAK and StrategyQA, 60 rows to train on and 20 to test on; nothing else."""
+    monkeypatch.setenv("DATACREATE_HOME", str(tmp_path / "home"))
+    return Path(shutil.copytree(imported, tmp_path / "home"))
+
+
+@pytest.fixture
+def csqa(home: Path, tmp_path: Path) -> None:
+    """CommonsenseQA and its partner as well; CommonsenseQA without its train split."""
+    import_rows(tmp_path / "reference", "csqa", dev=choices(20, 5, 1), test=choices(20, 5, 2))
+    import_rows(tmp_path / "reference", "riddle_sense", test=choices(20, 5, 3))
+
+
+@dataclass
+class Bench:
+    """A folder with a plan, its sweep, and the commands that its steps were."""
+
+    folder: Path
+    usual: dict[str, Any]
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "out"
+
+    @property
+    def plan(self) -> Path:
+        return self.folder / "plan.yaml"
+
+    def write(self, **changes: Any) -> Path:
+        """A plan: one cell that creates 10 rows of CREAK, unless told otherwise."""
+        self.plan.write_text(yaml.safe_dump({**self.usual, **changes}))
+        return self.plan
+
+    def sweep(self, command: Sequence[str] = COMMAND, **changes: Any) -> Sweep:
+        return Sweep(load_plan(str(self.write(**changes))), self.out, command)
+
+    def run(self, **changes: Any) -> list[Outcome]:
+        return self.sweep(**changes).run()
+
+    def calls(self) -> list[str]:
+        """The commands of the steps since the last time, without the folder."""
+        path = self.folder / "calls"
+        found = path.read_text().splitlines() if path.exists() else []
+        path.unlink(missing_ok=True)
+        return [line.replace(f"{self.out}/", "") for line in found]
+
+
+@pytest.fixture
+def bench(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    shutil.copytree(model, tmp_path / "models" / "writer")
+    shutil.copytree(model, tmp_path / "models" / "reader")
+    monkeypatch.setenv("QUICK_CALLS", str(tmp_path / "calls"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("SCRIPTED", json.dumps({}))
+    usual = {
+        "benchmarks": ["creak"],
+        "arms": ["random"],
+        "generators": ["./models/writer"],
+        "count": 10,
+        "train_seeds": [1],
+    }
+    return Bench(tmp_path, usual)
+
+
+def states(outcomes: Sequence[Outcome]) -> dict[str, str]:
+    return {outcome.cell.name: outcome.state for outcome in outcomes}

@@ -1,0 +1,148 @@
+"""A plan becomes cells, and a cell commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from datacreate.sweep import cells_of, load_plan
+from tests.sweep.conftest import Bench
+
+READER = {"encoders": ["./models/reader"]}
+
+
+def names(bench: Bench, **changes: object) -> list[str]:
+    return [cell.name for cell in bench.sweep(**changes).cells]
+
+
+def trainings(bench: Bench, **changes: object) -> dict[str, list[str]]:
+    """Cell -> the names of its trainings."""
+    return {
+        cell.name: [step.folder.name for step in cell.steps if step.kind == "train"]
+        for cell in bench.sweep(**{**READER, **changes}).cells
+    }
+
+
+def commands(bench: Bench, **changes: object) -> list[str]:
+    """All commands of the first cell, with the folder of the models left out."""
+    [cell, *_] = bench.sweep(**changes).cells
+    return [" ".join(step.told).replace(f"{bench.folder}/models/", "") for step in cell.steps]
+
+
+def test_cells_are_benchmarks_times_sets_of_rows(bench: Bench) -> None:
+    found = names(
+        bench,
+        benchmarks=["creak", "csqa"],
+        arms=["human-full", "human", "zero-shot", "random", "tree"],
+        example_seeds=[7, 8],
+        **READER,
+    )
+    of_one = ["human-full", "human-7", "human-8", "writer-zero-shot"]
+    of_one += ["writer-random-7", "writer-random-8", "writer-tree-7", "writer-tree-8"]
+    assert found == [f"{benchmark}-{cell}" for benchmark in ("creak", "csqa") for cell in of_one]
+
+
+def test_a_cell_creates_trains_and_measures(bench: Bench) -> None:
+    assert commands(bench, arms=["tree"], train_seeds=[1, 2], **READER) == [
+        "create --benchmark creak --strategy tree --model writer --seed 42 "
+        "--run-dir runs/creak-writer-tree-42 --count 10",
+        "train runs/creak-writer-tree-42 --encoder reader --settings datacreate --select held-out "
+        "--out trained/creak-writer-tree-42/tree-reader-10 --seeds 1,2",
+        "evaluate trained/creak-writer-tree-42/tree-reader-10 --benchmark creak --benchmark strategyqa",
+    ]
+
+
+def test_further_options_reach_create_and_train(bench: Bench) -> None:
+    create, train, _ = commands(
+        bench,
+        create={"method": "paper", "max_num_seqs": 8},
+        train={"learning_rates": [1e-5, 2e-5], "epochs": 3, "lora": True},
+        settings="paper",
+        **READER,
+    )
+    assert "--method paper --max-num-seqs 8 --run-dir" in create
+    assert "--settings paper --select human --learning-rates 1e-05,2e-05 --epochs 3 --lora --out" in train
+
+
+def test_a_created_set_is_trained_on_alone_and_with_the_human_rows_in_one_cell(bench: Bench) -> None:
+    create, alone, _, mixed, _ = commands(bench, arms=["human+tree", "tree"], **READER)
+    assert create.startswith("create ")
+    assert alone.startswith("train runs/creak-writer-tree-42 --encoder")
+    assert mixed.startswith("train creak runs/creak-writer-tree-42 --encoder")
+    assert names(bench, arms=["human+tree"], **READER) == ["creak-writer-tree-42"]
+
+
+def test_a_learning_curve_is_drawn_from_one_created_set(bench: Bench) -> None:
+    first, second = "train-tree-reader-4", "train-tree-reader-10"
+    [cell] = bench.sweep(arms=["tree"], sizes=[4, "all"], **READER).cells
+    assert [step.name for step in cell.steps if step.kind == "train"] == [first, second]
+    told = {step.name: " ".join(step.told) for step in cell.steps}
+    assert "--count 4 --sample-seed 42" in told[first]
+    assert "--count" not in told[second]
+    assert told["create"].endswith("--count 10")
+
+
+def test_human_rows_are_as_many_as_are_created(bench: Bench) -> None:
+    [train, _] = commands(bench, arms=["human"], count=50, example_seeds=[7], **READER)
+    assert train.startswith("train creak ")
+    assert "--count 50 --sample-seed 7" in train
+
+
+def test_a_sample_of_all_human_rows_is_there_once(bench: Bench) -> None:
+    told = {"count": "train", "example_seeds": [7, 8], "arms": ["human"]}
+    assert trainings(bench, **told) == {"creak-human-7": ["human-reader-full"]}
+    assert trainings(bench, **told | {"arms": ["human", "human-full"]}) == {
+        "creak-human-full": ["human-full-reader-full"]
+    }
+    assert trainings(bench, **told, sizes=[100, "all"]) == {
+        "creak-human-7": ["human-reader-100", "human-reader-full"],
+        "creak-human-8": ["human-reader-100"],
+    }
+
+
+def test_the_count_train_is_that_of_each_benchmark(bench: Bench) -> None:
+    sweep = bench.sweep(benchmarks=["creak", "winogrande"], count="train", sizes=[1000, "all"], **READER)
+    counts = [cell.steps[0].grows[-1] for cell in sweep.cells]
+    assert counts == ["10176", "160"]
+    drawn = [[step.folder.name for step in cell.steps if step.kind == "train"] for cell in sweep.cells]
+    assert drawn == [["random-reader-1000", "random-reader-10176"], ["random-reader-160"]]
+
+
+def test_named_test_sets_are_those_that_the_head_can_answer(bench: Bench) -> None:
+    sweep = bench.sweep(benchmarks=["creak", "csqa"], test=["csqa", "boolq_open", "creak"], **READER)
+    asked = [[word for word in cell.steps[-1].told if not word.startswith("--")][2:] for cell in sweep.cells]
+    assert asked == [["boolq_open", "creak"], ["csqa"]]
+
+
+@pytest.mark.parametrize("name", ["cpu", "paper"])
+def test_the_shipped_plans_are_plans(name: str) -> None:
+    plan = load_plan(name)
+    assert plan.name == name
+    assert plan.description
+    assert cells_of(plan)
+
+
+def test_the_papers_grid_has_all_of_it() -> None:
+    plan = load_plan("paper")
+    assert len(plan.benchmarks) == 10
+    assert {"human-full", "random", "diverse", "similar", "tree"} <= set(plan.arms)
+    assert (plan.settings, plan.selection, plan.count) == ("paper", "human", "train")
+    pairs = [
+        (name, test)
+        for cell in cells_of(plan)
+        if cell.name.endswith("-full")
+        for name, test in _pairs(cell.steps[-1])
+    ]
+    assert len(pairs) == 10
+
+
+def _pairs(step: object) -> list[tuple[str, str]]:
+    own, *others = [word for word in step.grows if not word.startswith("--")]  # type: ignore[attr-defined]
+    return [(own, other) for other in others]
+
+
+def test_a_file_is_found_before_a_shipped_plan(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(bench.folder)
+    Path("cpu").write_text(bench.write().read_text())
+    assert load_plan("cpu").benchmarks == ("creak",)

@@ -1,0 +1,131 @@
+"""`datacreate sweep` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from datacreate.runs.directory import RunDirectory
+from tests.process import Ended
+from tests.sweep.conftest import Bench
+from tests.sweep.quick import COMMAND
+
+BOTH = {"arms": ["human", "tree"], "encoders": ["./models/reader"]}
+CELLS = ["creak-human-42", "creak-writer-tree-42"]
+
+
+def sweep(bench: Bench, *arguments: object) -> Ended:
+    command = [*COMMAND, "sweep", str(bench.plan), "--out", str(bench.out), *map(str, arguments)]
+    ended = subprocess.run(
+        command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120, check=False
+    )
+    assert "Traceback" not in ended.stderr
+    return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+
+def test_the_list_shows_the_cells_and_writes_nothing(bench: Bench) -> None:
+    bench.write(**BOTH)
+    ended = sweep(bench, "--list")
+    assert ended.code == 0
+    assert [line.split() for line in ended.out.splitlines()] == [
+        ["INDEX", "CELL", "STEPS", "STATE"],
+        ["0", "creak-human-42", "0/2", "to", "do"],
+        ["1", "creak-writer-tree-42", "0/3", "to", "do"],
+    ]
+    assert not bench.out.exists()
+    cells = json.loads(sweep(bench, "--list", "--json").out)
+    assert [cell["name"] for cell in cells] == CELLS
+    assert cells[1]["steps"][0]["command"][:3] == ["create", "--benchmark", "creak"]
+
+
+def test_a_line_a_step_on_stderr_and_what_came_of_it_on_stdout(bench: Bench) -> None:
+    bench.write(**BOTH, count=70)
+    ended = sweep(bench)
+    assert ended.code == 1
+    shown = [line.rpartition(",")[0] for line in ended.lines]
+    assert shown == [
+        "1 of 2  creak-human-42  train-human-reader-70  failed: 70 rows were asked for and 60 are there; "
+        "lower --count or make more",
+        "2 of 2  creak-writer-tree-42  create  finished",
+        "2 of 2  creak-writer-tree-42  train-tree-reader-70  finished",
+        "2 of 2  creak-writer-tree-42  evaluate-tree-reader-70  finished",
+    ]
+    failed, log, counted, _ = ended.out.splitlines()
+    assert failed.startswith("creak-human-42  failed: train-human-reader-70: 70 rows were asked for")
+    assert Path(log.split()[-1]).is_file()
+    assert counted == "1 failed, 1 finished"
+    assert "failed: train-human-reader-70: 70 rows" in sweep(bench, "--list").out
+
+
+def test_a_job_of_an_array_runs_its_cell(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.write(**BOTH)
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
+    ended = sweep(bench, "--index", "auto", "--json")
+    assert ended.code == 0
+    [cell] = json.loads(ended.out)
+    assert (cell["name"], cell["state"]) == (CELLS[0], "finished")
+    assert [line.split("  ")[0] for line in ended.lines] == [CELLS[0], CELLS[0]]
+
+
+@pytest.mark.parametrize(
+    ("index", "words"),
+    [
+        ("auto", "--index auto: $SLURM_ARRAY_TASK_ID is not set"),
+        ("first", "--index first: give the number of a cell"),
+        ("2", "plan plan has the cells 0 to 1, and no 2"),
+    ],
+)
+def test_a_wrong_index_is_wrong_usage(index: str, words: str, bench: Bench) -> None:
+    bench.write(**BOTH)
+    ended = sweep(bench, "--index", index)
+    assert ended.code == 2
+    assert words in ended.failure
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_the_step_and_the_sweep_and_a_rerun_goes_on(
+    number: signal.Signals, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.write()
+    run = RunDirectory(bench.out / "runs" / "creak-writer-random-42")
+    monkeypatch.setenv("SCRIPTED", json.dumps({"gated": True}))  # waits for answers that never come
+    command = [*COMMAND, "sweep", str(bench.plan), "--out", str(bench.out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        while not run.exists:
+            assert process.poll() is None
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 75
+    assert said.splitlines()[-1] == (
+        "datacreate: stopped by a signal; what is finished is kept: run the same command to go on"
+    )
+    with run.locked():  # the step is gone, too
+        pass
+    monkeypatch.setenv("SCRIPTED", "{}")
+    assert sweep(bench).code == 0
+    assert len(run.train_path.read_text().splitlines()) == 10
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="asks Linux to end the step with its sweep")
+def test_a_sweep_that_is_killed_leaves_no_step_behind(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.write()
+    monkeypatch.setenv("SCRIPTED", json.dumps({"gated": True}))
+    holder = bench.out / "runs" / "creak-writer-random-42" / ".holder"
+    process = subprocess.Popen([*COMMAND, "sweep", str(bench.plan), "--out", str(bench.out)])
+    try:
+        while not (holder.is_file() and holder.read_text()):
+            assert process.poll() is None
+        step = int(holder.read_text().split()[1])
+    finally:
+        process.kill()
+        process.wait()
+    while Path(f"/proc/{step}").exists() and "\nState:\tZ" not in Path(f"/proc/{step}/status").read_text():
+        os.sched_yield()

@@ -1,0 +1,165 @@
+"""Creation whose formatting example is a row of a benchmark."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datacreate.benchmarks import formatting_example, load_registry
+from datacreate.creation import Silent
+from datacreate.errors import BenchmarkError, RunMismatch, UsageError
+from datacreate.runs.config import CreateConfig
+from datacreate.runs.directory import RunDirectory
+from tests.benchmarks.conftest import choices, claims, imported, passages
+from tests.making import examples, make
+from tests.process import run
+
+FROM_CSQA: dict[str, Any] = {"example": None, "benchmark": "csqa"}
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home with four small benchmarks, one of each category; two without a train split."""
+    monkeypatch.setenv("DATACREATE_HOME", str(tmp_path / "home"))
+    imported(tmp_path / "r", "csqa", {"train": choices(30), "test": choices(5, first=50)})
+    imported(tmp_path / "r", "creak", {"train": claims(30)})
+    imported(tmp_path / "r", "piqa", {"dev": choices(9, options=2)})
+    imported(tmp_path / "r", "boolq_open", {"dev": passages(9)})
+    return tmp_path / "home"
+
+
+@pytest.mark.parametrize("name", ["csqa", "creak", "piqa", "boolq_open"])
+def test_the_example_is_a_row_and_is_not_among_those_made(
+    tmp_path: Path, model: str, home: Path, name: str
+) -> None:
+    benchmark = load_registry()[name]
+    summary = make(tmp_path / "run", model, example=None, benchmark=name, count=13)
+    root, _ = formatting_example(benchmark, 42)
+    identity = RunDirectory(tmp_path / "run").read_config().identity
+    assert (identity.example, identity.benchmark) == (root, name)
+    assert identity.format["title"] == benchmark.format_name
+    made = examples(tmp_path / "run")
+    assert len(made) == summary["accepted"] == 13
+    assert root not in made
+    assert all(list(row) == ["question", "context", "options", "label"] for row in made)
+    assert summary["benchmark"] == name
+    assert f"a row of the benchmark `{name}`" in (tmp_path / "run" / "README.md").read_text()
+
+
+def test_the_example_has_a_seed_of_its_own(tmp_path: Path, model: str, home: Path) -> None:
+    for folder, seeds in {"a": (1, 5), "b": (2, 5), "c": (5, None)}.items():
+        make(tmp_path / folder, model, **FROM_CSQA, seed=seeds[0], example_seed=seeds[1], strategy="random")
+    identities = {folder: RunDirectory(tmp_path / folder).read_config().identity for folder in "abc"}
+    assert len({json.dumps(identity.example) for identity in identities.values()}) == 1
+    assert [identity.seed for identity in identities.values()] == [1, 2, 5]
+    with pytest.raises(RunMismatch, match="was made with another example"):
+        make(tmp_path / "a", model, **FROM_CSQA, seed=1, example_seed=6, strategy="random")
+
+
+def test_the_note_says_which_row_it_is(tmp_path: Path, model: str, home: Path) -> None:
+    class Noting(Silent):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    notes: list[str] = []
+    from datacreate import create
+    from tests.scripted import ScriptedEngine, answering
+
+    config = CreateConfig.of(benchmark="piqa", count=5, run_dir=tmp_path / "run", model=model, window=1)
+    create(config, progress=Noting(), engine_factory=lambda *_: ScriptedEngine(answering()))
+    assert "of piqa's dev split, drawn by seed 42; its train split is not here" in notes[0]
+    assert "format multiple_choice" in notes[1]
+
+
+def test_a_run_goes_on_and_grows(tmp_path: Path, model: str, home: Path) -> None:
+    make(tmp_path / "run", model, **FROM_CSQA, count=5)
+    make(tmp_path / "run", model, **FROM_CSQA, count=15)
+    assert len(examples(tmp_path / "run")) == 15
+
+
+def test_the_same_row_from_a_file_is_another_run(tmp_path: Path, model: str, home: Path) -> None:
+    make(tmp_path / "run", model, **FROM_CSQA)
+    root, _ = formatting_example(load_registry()["csqa"], 42)
+    with pytest.raises(RunMismatch, match="another benchmark: 'csqa' there, None asked"):
+        make(tmp_path / "run", model, example=root)
+
+
+def test_a_run_from_before_there_were_benchmarks_goes_on(tmp_path: Path, model: str) -> None:
+    make(tmp_path / "run", model, count=5)
+    path = tmp_path / "run" / "config.json"
+    document = json.loads(path.read_text())
+    del document["identity"]["benchmark"]
+    path.write_text(json.dumps(document))
+    summary = make(tmp_path / "run", model, count=9)
+    assert summary["accepted"] == 9
+    assert "benchmark" not in summary
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "neither": ({}, "either --example FILE or --benchmark NAME"),
+    "both": ({"example": {"a": "b"}, "benchmark": "csqa"}, "one of them, and not both"),
+    "seed without": ({"example": {"a": "b"}, "example_seed": 3}, "--example-seed draws from a benchmark"),
+    "a format": ({"benchmark": "csqa", "format": "multiple_choice"}, "a format of its own"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_settings_that_contradict_each_other(tmp_path: Path, what: str) -> None:
+    settings, words = WRONG[what]
+    with pytest.raises(UsageError, match=words):
+        CreateConfig.of(count=3, run_dir=tmp_path, **settings)
+
+
+def test_a_benchmark_that_is_not_here(tmp_path: Path, model: str, home: Path) -> None:
+    with pytest.raises(
+        BenchmarkError, match="strategyqa is not imported: run `datacreate benchmarks import DIR`"
+    ):
+        make(tmp_path / "run", model, example=None, benchmark="strategyqa")
+    assert not (tmp_path / "run").exists()
+
+
+# The command
+
+
+def test_count_train_is_the_registrys_size(tmp_path: Path, model: str, home: Path) -> None:
+    imported(tmp_path / "r", "winogrande", {"train": choices(7, options=2)})
+    command = ["create", "--benchmark", "winogrande", "--count", "train", "--run-dir", tmp_path / "run"]
+    ended = run(*command, "--model", model, "--json")
+    assert ended.code == 0, ended.err
+    summary = json.loads(ended.out)
+    assert summary["requested"] == summary["accepted"] == 160
+    assert "formatting example: row" in ended.err
+    shown = run("show", tmp_path / "run")
+    assert "benchmark" in shown.out
+    assert "winogrande" in shown.out
+
+
+def test_count_train_without_a_benchmark_and_other_words(tmp_path: Path, model: str) -> None:
+    (tmp_path / "example.json").write_text(json.dumps(choices(1)[0]))
+    command = [
+        "create",
+        "--example",
+        tmp_path / "example.json",
+        "--run-dir",
+        tmp_path / "run",
+        "--model",
+        model,
+    ]
+    ended = run(*command, "--count", "train")
+    assert ended.code == 2
+    assert "--count train is the size of a benchmark's train split; give --benchmark NAME" in ended.failure
+    assert "'all' is not a valid integer, nor the word train" in run(*command, "--count", "all").failure
+
+
+def test_preview_of_a_benchmark(model: str, home: Path) -> None:
+    ended = run(
+        "preview", "--benchmark", "creak", "--example-seed", 3, "--model", model, "--count", 4, "--json"
+    )
+    assert ended.code == 0, ended.err
+    rows = [json.loads(line) for line in ended.out.splitlines()]
+    assert len(rows) == 4
+    assert all(isinstance(row["label"], bool) for row in rows)
+    assert "drawn by seed 3" in ended.err
