@@ -16,8 +16,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = Path(datacreate.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-HEAVY = set(
-    "vllm torch transformers peft sentence_transformers datasets accelerate scipy sklearn statsmodels plotly".split()
+HEAVY = {
+    *("vllm", "torch", "transformers", "peft", "sentence_transformers", "datasets", "accelerate"),
+    *("scipy", "sklearn", "statsmodels", "plotly"),
+}
 )
 """Libraries that take a second or more to import: only inside the function that needs them."""
 

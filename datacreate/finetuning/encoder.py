@@ -33,15 +33,14 @@ def load_with_head(folder: Path, task: Task) -> Any:
     """
     from transformers import AutoModelForMultipleChoice, AutoModelForSequenceClassification
 
-    told: dict[str, Any] = {}
+    told: dict[str, Any] = {"ignore_mismatched_sizes": True}  # a head may be there, for another task
     kind = AutoModelForMultipleChoice
     if task.head == "sequence_classification":
         kind = AutoModelForSequenceClassification
-        told = {
+        told |= {
             "num_labels": task.classes,
             "id2label": dict(enumerate(task.names)),
             "label2id": {name: place for place, name in enumerate(task.names)},
-            "ignore_mismatched_sizes": True,  # a head that is there already is for another task
         }
     try:
         model, info = kind.from_pretrained(
@@ -54,6 +53,9 @@ def load_with_head(folder: Path, task: Task) -> Any:
             f"{folder}: cannot be loaded with a {task.head} head ({type(error).__name__}: {said}); "
             "bring it again, or take another encoder"
         ) from None
+    beneath = f"{model.base_model_prefix}."
+    if odd := sorted(name for name, *_ in info["mismatched_keys"] if name.startswith(beneath)):
+        raise TrainingError(f"{folder}: {odd[0]} is of another size than config.json says; bring both again")
     missing, total = len(info["missing_keys"]), len(model.state_dict())
     if missing > MOST_MISSING * total:
         raise TrainingError(
@@ -64,16 +66,25 @@ def load_with_head(folder: Path, task: Task) -> Any:
 
 
 def with_lora(model: Any, lora: Lora) -> Any:
-    """The model with adapters on all its linear layers; its head is trained in full."""
+    """The model with adapters on all its linear layers; its head is trained in full.
+
+    So is the pooler beneath it, which many checkpoints come without.
+    """
     from peft import LoraConfig, get_peft_model
 
-    heads = [name for name, _ in model.named_children() if name != model.base_model_prefix]
+    heads = [
+        name
+        for name, part in model.named_children()
+        if name != model.base_model_prefix and any(True for _ in part.parameters())
+    ]
+    if getattr(model.base_model, "pooler", None) is not None:
+        heads.append("pooler")
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules="all-linear",
-        exclude_modules=[*heads, *(f"{name}.*" for name in heads)],
+        exclude_modules=rf"(.*\.)?({'|'.join(heads)})(\..*)?",
         modules_to_save=heads,
     )
     return get_peft_model(model, config)

@@ -25,6 +25,11 @@ def last_checkpoint(folder: Path) -> Path | None:
     return None
 
 
+def passes_of(checkpoint: Path | None) -> int:
+    """How many whole passes over the rows a checkpoint has behind it."""
+    return int(_state(checkpoint)["epoch"]) if checkpoint else 0
+
+
 def _state(checkpoint: Path) -> dict[str, Any]:
     state: dict[str, Any] = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     return state
@@ -57,8 +62,9 @@ def room_for(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise storage_error(folder, error) from None
     except (RuntimeError, SafetensorError) as error:
-        # torch and safetensors hide the reason behind errors of their own.
-        if "PytorchStreamWriter" not in str(error) and "os error" not in str(error):
+        # torch and safetensors hide the reason behind errors of their own; the same file of torch's reads.
+        said = str(error)
+        if ("inline_container" not in said or "Reader" in said) and "os error" not in said:
             raise
         raise StorageError(
             f"{folder}: the disk is full or cannot be written; mend that and run the same command to go on"

@@ -58,7 +58,7 @@ def run_together(command: Sequence[str], processes: int) -> int:
             pass_on()
         first = _wait(children)
         code, failed = children[0].returncode, children[first].returncode
-        if code in (0, RESUMABLE) and failed in (0, RESUMABLE):
+        if code == RESUMABLE or (code == 0 and failed == 0):
             return int(code)
         if stopped:
             raise Stopped("stopped by a signal; run the same command to go on")

@@ -131,7 +131,7 @@ def _train_seed(
         learning_rate=best,
         step=outcome.step,
         steps=outcome.steps,
-        selection_score=None if outcome.score is None else round(outcome.score, 4),
+        selection_score=None if outcome.score is None else round(outcome.score, 4) + 0.0,  # no -0
         trained_rows=len(materials.rows.dataset),
         selection_rows=len(materials.selection.dataset) if materials.selection else 0,
         longest=materials.longest,

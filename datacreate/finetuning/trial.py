@@ -25,7 +25,8 @@ from datacreate.finetuning.hardware import (
     quiet,
     world_size,
 )
-from datacreate.finetuning.resume import last_checkpoint, room_for
+from datacreate.finetuning.order import ByLength
+from datacreate.finetuning.resume import last_checkpoint, passes_of, room_for
 from datacreate.finetuning.settings import Settings
 from datacreate.finetuning.statistics import centred
 from datacreate.finetuning.task import Task
@@ -84,10 +85,10 @@ def run_trial(
         if materials.settings.lora:
             model = with_lora(model, materials.settings.lora)
         with room_for(folder):
-            trainer = make_trainer(materials, model, seed, learning_rate, folder)
+            last = last_checkpoint(folder)
+            trainer = make_trainer(materials, model, seed, learning_rate, folder, passes_of(last))
             watch = _watch(tell, signals)
             trainer.add_callback(watch)
-            last = last_checkpoint(folder)
             result = trainer.train(resume_from_checkpoint=str(last) if last else None)
             state = trainer.state
             if watch.stopped:
@@ -118,8 +119,13 @@ def _keep(model: Any, materials: Materials, folder: Path, outcome: Outcome) -> N
         shutil.rmtree(checkpoint, ignore_errors=True)
 
 
-def make_trainer(materials: Materials, model: Any, seed: int, learning_rate: float, folder: Path) -> Any:
-    """transformers' Trainer for one model: batches by length, padded to the longest, judged in between."""
+def make_trainer(
+    materials: Materials, model: Any, seed: int, learning_rate: float, folder: Path, passes: int = 0
+) -> Any:
+    """transformers' Trainer for one model: batches by length, padded to the longest, judged in between.
+
+    So many `passes` over the rows are behind it.
+    """
     from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainingArguments
 
     settings, rows = materials.settings, len(materials.rows.dataset)
@@ -165,7 +171,15 @@ def make_trainer(materials: Materials, model: Any, seed: int, learning_rate: flo
     callbacks = []
     if chosen and settings.patience is not None:
         callbacks.append(EarlyStoppingCallback(settings.patience))
-    trainer = Trainer(
+
+    class InOrder(Trainer):  # type: ignore[misc]
+        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+            if self.args.train_sampling_strategy != "group_by_length":
+                return super()._get_train_sampler(train_dataset)
+            a_step = self.args.train_batch_size * self.args.gradient_accumulation_steps * world_size()
+            return ByLength(materials.rows.dataset["length"], a_step, seed, passes)
+
+    trainer = InOrder(
         model=model,
         args=arguments,
         data_collator=materials.collate,

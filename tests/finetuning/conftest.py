@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,28 @@ def save_encoder(folder: Path, family: str = "roberta", **changes: Any) -> Path:
     torch.manual_seed(0)
     AutoModel.from_config(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="package", autouse=True)
+def quick() -> Iterator[None]:
+    """One thread, since on a busy machine they wait for each other, and less garbage to collect.
+
+    Every training collects it, and looks through all that the large libraries brought.
+    """
+    import sklearn.model_selection  # noqa: F401
+    import statsmodels.stats.proportion  # noqa: F401
+    import torch
+    from transformers import AutoModelForMultipleChoice, RobertaModel, Trainer  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")  # for processes of their own
+        yield
+    torch.set_num_threads(before)
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

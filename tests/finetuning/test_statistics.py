@@ -99,12 +99,12 @@ def test_the_interval_of_matthews_coefficient_is_the_bootstraps() -> None:
     truth = rng.integers(0, 2, 300)
     answers = np.where(rng.random(300) < 0.8, truth, 1 - truth)
     found = labelled(truth.tolist(), answers.tolist(), ("no", "yes"))
-    drawn = [rng.integers(0, 300, 300) for _ in range(2000)]
+    drawn = [rng.integers(0, 300, 300) for _ in range(500)]
     values = [matthews_corrcoef(truth[rows], answers[rows]) for rows in drawn]
     recalls = [balanced_accuracy_score(truth[rows], answers[rows]) for rows in drawn]
-    assert found.matthews_interval == pytest.approx(np.percentile(values, [2.5, 97.5]), abs=0.02)
+    assert found.matthews_interval == pytest.approx(np.percentile(values, [2.5, 97.5]), abs=0.04)
     expected = [centred(share, 2) for share in np.percentile(recalls, [2.5, 97.5])]
-    assert found.primary_interval == pytest.approx(expected, abs=0.03)
+    assert found.primary_interval == pytest.approx(expected, abs=0.05)
 
 
 def test_matthews_interval_is_right_for_three_labels_and_missing_answers() -> None:
@@ -112,9 +112,9 @@ def test_matthews_interval_is_right_for_three_labels_and_missing_answers() -> No
     truth = rng.integers(0, 3, 200)
     answers = np.where(rng.random(200) < 0.6, truth, rng.integers(-1, 3, 200))
     found = labelled(truth.tolist(), answers.tolist())
-    drawn = [rng.integers(0, 200, 200) for _ in range(1000)]
+    drawn = [rng.integers(0, 200, 200) for _ in range(500)]
     values = [matthews_corrcoef(truth[rows], answers[rows]) for rows in drawn]
-    assert found.matthews_interval == pytest.approx(np.percentile(values, [2.5, 97.5]), abs=0.03)
+    assert found.matthews_interval == pytest.approx(np.percentile(values, [2.5, 97.5]), abs=0.04)
     assert found.matthews == pytest.approx(matthews_corrcoef(truth, answers))
 
 
