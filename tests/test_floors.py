@@ -20,7 +20,6 @@ HEAVY = {
     *("vllm", "torch", "transformers", "peft", "sentence_transformers", "datasets", "accelerate"),
     *("scipy", "sklearn", "statsmodels", "plotly"),
 }
-)
 """Libraries that take a second or more to import: only inside the function that needs them."""
 
 ENGINE_PROCESS = PACKAGE / "engines" / "vllm_worker.py"

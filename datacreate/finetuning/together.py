@@ -119,7 +119,8 @@ def _wait(children: Sequence[subprocess.Popen[bytes]]) -> int:
         failed = [rank for rank, child in enumerate(children) if child.returncode]
         if failed and deadline == math.inf:
             first, deadline = failed[0], time.monotonic() + _GRACE_SECONDS
-            _signal(running, signal.SIGTERM)
+            if children[first].returncode != RESUMABLE:  # those that stop, stop together
+                _signal(running, signal.SIGTERM)
         if time.monotonic() > deadline:
             _signal(running, signal.SIGKILL)
         time.sleep(_POLL_SECONDS)

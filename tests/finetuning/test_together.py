@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ if how == "wait":
     time.sleep(60)
 if how == "patient":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
-    open("ready", "w").close()
+    open(f"ready {rank}", "w").close()
     time.sleep(60)
 if how.startswith("-"):
     os.kill(os.getpid(), -int(how))
@@ -65,17 +66,16 @@ def test_a_killed_process_is_told_of() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     monkeypatch.chdir(tmp_path)
-    import threading
 
-    def when_ready() -> None:
-        while not (tmp_path / "ready").exists():
+    def when_ready(*ranks: int) -> None:
+        while not all((tmp_path / f"ready {rank}").exists() for rank in ranks):
             pass
         os.kill(os.getpid(), number)
 
-    threading.Thread(target=when_ready, daemon=True).start()
+    threading.Thread(target=when_ready, args=(0, 1), daemon=True).start()
     assert together("patient", "patient") == 75
-    (tmp_path / "ready").unlink()
-    threading.Thread(target=when_ready, daemon=True).start()
+    (tmp_path / "ready 1").unlink()
+    threading.Thread(target=when_ready, args=(1,), daemon=True).start()
     with pytest.raises(Stopped):
         together("wait", "patient")
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
