@@ -120,7 +120,7 @@ def _settings(told: dict[str, Any]) -> Any:
     from datacreate.errors import UsageError
     from datacreate.finetuning.settings import PAPER, Lora, Settings, usual_settings
 
-    base: Settings = PAPER if told["base"] == "paper" else usual_settings(told["encoder"])
+    base: Settings = PAPER if told["base"] == "paper" else usual_settings(told["encoder"], lora=told["lora"])
     changes = {name: told[name] for name in ("epochs", "batch_size", "max_length") if told[name] is not None}
     if told["learning_rates"]:
         changes["learning_rates"] = _numbers(told["learning_rates"], "--learning-rates", float)

@@ -102,10 +102,14 @@ PAPER = Settings(
 """As the reference implementation trains; the best epoch by accuracy on the human dev split."""
 
 
-def usual_settings(encoder: str) -> Settings:
-    """Ours, with the learning rate that the encoder's preset names."""
+LORA_TIMES = 10
+"""Adapters begin at zero and are few: they want a rate so many times that of all weights."""
+
+
+def usual_settings(encoder: str, *, lora: bool = False) -> Settings:
+    """Ours, with the learning rate that the encoder's preset names, for all weights or for adapters."""
     try:
         named = find_preset(encoder).learning_rate
     except CheckpointError:  # a folder of the user's own
         named = None
-    return Settings(learning_rates=(named or LEARNING_RATE,))
+    return Settings(learning_rates=((named or LEARNING_RATE) * (LORA_TIMES if lora else 1),))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -241,3 +242,27 @@ def test_schema_infer_gives_what_format_takes(tmp_path: Path, model: str) -> Non
 @pytest.mark.parametrize("name", ["multiple_choice", "yes_no_open_book", "yes_no_closed_book"])
 def test_schema_check_of_the_shipped(name: str) -> None:
     assert run("schema", "check", name).out == f"format {name}: good\n"
+
+
+def test_progress_that_nobody_reads_any_more_does_not_end_a_run(
+    tmp_path: Path, model: str, example: Path
+) -> None:
+    def close_the_readers_end() -> None:
+        reader, writer = os.pipe()
+        os.close(reader)
+        os.dup2(writer, 2)
+
+    arguments = (
+        "create",
+        "--example",
+        example,
+        "--count",
+        10,
+        "--model",
+        model,
+        "--run-dir",
+        tmp_path / "run",
+    )
+    ended = run(*arguments, preexec=close_the_readers_end)
+    assert ended.code == 0
+    assert len(examples(tmp_path / "run")) == 10

@@ -49,6 +49,7 @@ def test_what_was_changed_is_part_of_the_name() -> None:
 def test_the_learning_rate_is_the_encoders_own() -> None:
     assert usual_settings("all-minilm-l6-v2").learning_rates == (1e-4,)
     assert usual_settings("/some/folder").learning_rates == (2e-5,)
+    assert usual_settings("/some/folder", lora=True).learning_rates == (2e-4,)
 
 
 @pytest.mark.parametrize(
