@@ -7,7 +7,7 @@ greedy, so that it says what it holds most likely.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -88,7 +88,7 @@ def _vllm(checkpoint: Checkpoint, log: Path) -> Engine:
 def _measure(
     engine: Engine, test: TestSet, checkpoint: Checkpoint, place: Path, progress: Progress, signals: Signals
 ) -> Evaluation:
-    requests = list(_requests(engine, test))
+    requests, truncated = _requests(engine, test)
     said: dict[int, str] = {}
     waiting = iter(requests)
     flying = 0
@@ -108,7 +108,7 @@ def _measure(
         [float(choice == said[request.id]) for choice in choices] if said[request.id] in choices else None
         for request in requests
     ]
-    predictions, figures = judged(test, answers)
+    predictions, figures = judged(test, answers, truncated)
     evaluation = Evaluation(
         benchmark=test.benchmark.name,
         split=test.split,
@@ -145,18 +145,25 @@ def _choices(task: Task) -> Sequence[str]:
     return ascii_uppercase[: task.classes] if task.head == "multiple_choice" else task.names
 
 
-def _requests(engine: Engine, test: TestSet) -> Iterator[Request]:
-    """A request for each row that can be asked; a passage that does not fit is cut at its end."""
+def _requests(engine: Engine, test: TestSet) -> tuple[list[Request], int]:
+    """A request for each row that can be asked, and of how many the passage was cut at its end to fit."""
     choices = _choices(test.task)
     schema = json.dumps({"enum": list(choices)})
     room = engine.max_context - ANSWER_TOKENS
+    requests: list[Request] = []
+    truncated = 0
     for number, question in enumerate(test.asked):
+        whole = question
         messages = _messages(question, choices)
         while question.context and (length := engine.count_tokens(messages)) > room:
             kept = int(len(question.context) * room / length * 0.95)
             question = replace(question, context=question.context[:kept])
             messages = _messages(question, choices)
-        yield Request(number, messages, schema, Sampling(max_tokens=ANSWER_TOKENS, temperature=0.0))
+        truncated += question is not whole
+        requests.append(
+            Request(number, messages, schema, Sampling(max_tokens=ANSWER_TOKENS, temperature=0.0))
+        )
+    return requests, truncated
 
 
 def _messages(question: Question, choices: Sequence[str]) -> Messages:

@@ -56,13 +56,12 @@ class _Bar:
             self._bar = None
 
 
-class CreationProgress:
-    """A `creation.Progress`; use it as a context manager."""
+class _OnScreen:
+    """What all kinds of progress share; use them as context managers."""
 
-    def __init__(self) -> None:
-        self._bar = _Bar("examples") if sys.stderr.isatty() else None
+    def __init__(self, unit: str) -> None:
+        self._bar = _Bar(unit) if sys.stderr.isatty() else None
         self._said = time.monotonic()
-        self._from: tuple[float, int] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -75,6 +74,14 @@ class CreationProgress:
 
     def note(self, text: str) -> None:
         _say(text)
+
+
+class CreationProgress(_OnScreen):
+    """A `creation.Progress`."""
+
+    def __init__(self) -> None:
+        super().__init__("examples")
+        self._from: tuple[float, int] | None = None
 
     def update(self, tally: Tally, count: int) -> None:
         now = time.monotonic()
@@ -90,29 +97,20 @@ class CreationProgress:
             _say(f"{tally.accepted} of {count} examples, {detail}")
 
 
-class TrainingProgress:
-    """A `Progress` of training, evaluation and zero-shot answers; use it as a context manager."""
+class TrainingProgress(_OnScreen):
+    """A `Progress` of training, evaluation and zero-shot answers."""
 
     def __init__(self, unit: str = "steps") -> None:
+        super().__init__(unit)
         self._unit = unit
         self._silent = os.environ.get("RANK", "0") != "0"  # under torchrun one process speaks
-        self._bar = _Bar(unit) if sys.stderr.isatty() else None
         self._what = ""
-        self._began = self._said = time.monotonic()
+        self._began = self._said
         self._from = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar:
-            self._bar.close()
 
     def note(self, text: str) -> None:
         if not self._silent:
-            _say(text)
+            super().note(text)
 
     def step(self, what: str, done: int, total: int, score: float | None) -> None:
         """After each step of `what`; `score` is the best so far on the rows that choose."""

@@ -104,6 +104,10 @@ class TrainingDirectory:
             raise RunLocked(
                 f"{self.path} is being written by another process; wait for it, or take another --out"
             ) from None
+        except NotImplementedError:
+            raise TrainingError(
+                f"{self.path}: this file system cannot lock files (flock); choose an --out on another one"
+            ) from None
         except (FileExistsError, NotADirectoryError):
             raise TrainingError(
                 f"{self.path}: there is a file where a folder should be; choose another --out"

@@ -75,6 +75,8 @@ def train(config: TrainConfig, progress: Progress | None = None) -> list[Model]:
         raise UsageError("nothing to train: give at least one source and one seed")
     if config.benchmark is not None:
         find_benchmark(config.benchmark)
+    if config.select == "none" and len(config.settings.learning_rates) > 1:
+        raise UsageError("--select none cannot choose between learning rates; give one, or let rows choose")
     rows = training_set(
         [read_source(source) for source in config.sources],
         count=config.count,

@@ -1,0 +1,63 @@
+"""The generator answering a test set itself, with a scripted engine in its place."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from datacreate.engines.base import Completion, Request
+from datacreate.finetuning.record import Evaluation, read_predictions
+from datacreate.finetuning.train import Silent
+from datacreate.zero_shot import answer_zero_shot
+from tests.finetuning.conftest import import_rows
+from tests.finetuning.sets import claims
+from tests.scripted import ScriptedEngine
+
+ROWS = claims(20, passage=True)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DATACREATE_HOME", str(tmp_path / "home"))
+    import_rows(tmp_path / "rows", "bioasq", test=ROWS)
+    return tmp_path
+
+
+def saying(word: Callable[[Request], str]) -> ScriptedEngine:
+    return ScriptedEngine(lambda request: Completion(request.id, json.dumps(word(request)), "stop"))
+
+
+def answer(home: Path, model: str, engine: ScriptedEngine) -> Evaluation:
+    [found] = answer_zero_shot(model, ["bioasq"], home / "out", Silent(), engine_factory=lambda *_: engine)
+    return found
+
+
+def test_its_answers_are_scored_as_those_of_an_encoder_are(home: Path, model: str) -> None:
+    knows = saying(lambda request: str(ROWS[request.id]["label"]))
+    found = answer(home, model, knows)
+    assert (found.scores.accuracy, found.scores.rows, found.arm.name) == (1.0, len(ROWS), "zero-shot")
+    assert {request.schema for request in knows.history} == {'{"enum": ["True", "False"]}'}
+
+
+def test_the_same_answer_to_all_is_a_collapse_and_no_answer_counts_as_wrong(home: Path, model: str) -> None:
+    found = answer(home, model, saying(lambda request: "True" if request.id else "perhaps"))
+    assert found.scores.collapsed
+    assert found.scores.unanswered == 1
+    assert read_predictions(home / "out" / "evaluations" / "bioasq-test")[0].predicted is None
+
+
+def test_what_was_answered_is_not_asked_again(home: Path, model: str) -> None:
+    first = answer(home, model, saying(lambda request: "True"))
+    again = saying(lambda request: "False")
+    assert answer(home, model, again) == first
+    assert not again.started
+
+
+def test_a_passage_that_does_not_fit_is_cut_and_counted(home: Path, model: str) -> None:
+    engine = saying(lambda request: "True")
+    shortest = min(engine.count_tokens([{"role": "user", "content": row["context"]}]) for row in ROWS)
+    engine.max_context = shortest + 16
+    assert answer(home, model, engine).scores.truncated == len(ROWS)
