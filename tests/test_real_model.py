@@ -175,6 +175,9 @@ def command(folder: Path, count: int) -> list[str]:
     return [
         sys.executable, "-m", "datacreate", "create", "--example", str(COMMONSENSE), "--count", str(count),
         "--model", MODEL, "--run-dir", str(folder), "--json",
+        # Small steps: four requests of two examples are all that can be committed at once, so that a
+        # kill after the first commits never comes too late.
+        "--num-examples", "2", "--chains", "4",
     ]  # fmt: skip
 
 
