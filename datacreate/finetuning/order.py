@@ -39,7 +39,9 @@ class ByLength:
         whole = [sorted_[at : at + batch] for at in range(0, number - number % batch, batch)]
         rng.shuffle(whole)
         if self._passes == 0:  # what does not fit the memory shows at once
-            whole.sort(key=lambda rows: max(self._lengths[row] for row in rows) < max(self._lengths))
+            longest = [max(self._lengths[row] for row in rows) for rows in whole]
+            if whole:
+                whole.insert(0, whole.pop(longest.index(max(longest))))
         self._passes += 1
         yield from (row for rows in whole for row in rows)
         yield from sorted_[number - number % batch :]

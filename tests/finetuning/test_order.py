@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from datacreate.finetuning.order import ByLength
@@ -31,6 +31,7 @@ def test_a_pass_is_the_same_whether_those_before_it_were_made_or_not(
 
 
 @given(LENGTHS, st.integers(1, 32))
+@example([1, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1, 1, 3, 1], 3)  # the longest of all is in what is left over
 def test_the_longest_row_is_in_the_first_batch_that_is_whole(lengths: list[int], batch: int) -> None:
     rows = list(ByLength(lengths, batch, seed=1))
     rest = len(lengths) % batch
