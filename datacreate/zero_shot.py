@@ -1,30 +1,26 @@
 """The generator itself answering a test set: what its created data has to be compared with.
 
-Each row is one request under a grammar that allows the options' letters, or the labels, alone;
-greedy, so that it says what it holds most likely.
+Each row is asked as verification asks (tasks.blind): the choices are scored, in two orders, and the
+likeliest is its answer.
 """
 
 from __future__ import annotations
 
-import json
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from string import ascii_uppercase
 from typing import Protocol
 
 from datacreate.checkpoints import Checkpoint, EngineSettings, resolve
-from datacreate.engines.base import Completion, Engine, Messages, Request, Sampling
-from datacreate.engines.selftest import prove_grammar
+from datacreate.engines.base import Engine, scoring
 from datacreate.errors import Stopped
 from datacreate.finetuning.evaluate import TestSet, judged, keep, known_evaluation, read_test_set
 from datacreate.finetuning.record import Arm, Evaluation
 from datacreate.finetuning.task import Question, Task
 from datacreate.signals import Signals, caught_signals
-
-ANSWER_TOKENS = 16
-"""Room for a label as JSON; a letter takes two or three."""
+from datacreate.tasks.blind import TURNS, BlindQuestion, mean, two_orders
 
 _POLL_SECONDS = 0.5
 
@@ -71,7 +67,6 @@ def answer_zero_shot(
                     stack.callback(engine.close)
                     progress.note(f"loading {checkpoint.name}")
                     engine.start()
-                    prove_grammar(engine)
                 known = _measure(engine, test, checkpoint, place, progress, signals)
             found.append(known)
     return found
@@ -88,26 +83,25 @@ def _vllm(checkpoint: Checkpoint, log: Path) -> Engine:
 def _measure(
     engine: Engine, test: TestSet, checkpoint: Checkpoint, place: Path, progress: Progress, signals: Signals
 ) -> Evaluation:
-    requests, truncated = _requests(engine, test)
-    said: dict[int, str] = {}
-    waiting = iter(requests)
-    flying = 0
+    turns, truncated = _turns(engine, test)
+    said: dict[int, list[tuple[float, ...]]] = defaultdict(list)  # row -> the probabilities of each turn
+    waiting = enumerate(turns)
+    flying = done = 0
     with signals.held():
-        while len(said) < len(requests):
+        while done < len(turns):
             if signals.received:
                 raise Stopped("stopped by a signal; run the same command to go on with this test set")
-            while flying < engine.capacity and (request := next(waiting, None)) is not None:
-                engine.submit(request)
+            while flying < engine.capacity and (following := next(waiting, None)) is not None:
+                number, turn = following
+                engine.submit(scoring(number, *turn.question.prompt(turn.order)))
                 flying += 1
             for completion in engine.poll(_POLL_SECONDS):
-                said[completion.request_id] = _said(completion)
-                flying -= 1
-                progress.step(test.benchmark.name, len(said), len(requests), None)
-    choices = _choices(test.task)
-    answers = [
-        [float(choice == said[request.id]) for choice in choices] if said[request.id] in choices else None
-        for request in requests
-    ]
+                turn = turns[completion.request_id]
+                if completion.scores:
+                    said[turn.row].append(turn.question.placed(turn.order, completion.scores))
+                flying, done = flying - 1, done + 1
+                progress.step(test.benchmark.name, done // TURNS, len(turns) // TURNS, None)
+    answers = [mean(said[row]) if len(said[row]) == TURNS else None for row in range(len(turns) // TURNS)]
     predictions, figures = judged(test, answers, truncated)
     evaluation = Evaluation(
         benchmark=test.benchmark.name,
@@ -133,46 +127,43 @@ def _measure(
     return evaluation
 
 
-def _said(completion: Completion) -> str:
-    try:
-        return str(json.loads(completion.text))
-    except ValueError:
-        return ""  # an error, or cut off: no answer
+@dataclass(frozen=True)
+class _Turn:
+    """One request: of which row that can be asked, with the choices in which order."""
+
+    row: int
+    question: BlindQuestion
+    order: tuple[int, ...]
 
 
-def _choices(task: Task) -> Sequence[str]:
-    """What the grammar allows: a letter per option, or the labels."""
-    return ascii_uppercase[: task.classes] if task.head == "multiple_choice" else task.names
-
-
-def _requests(engine: Engine, test: TestSet) -> tuple[list[Request], int]:
-    """A request for each row that can be asked, and of how many the passage was cut at its end to fit."""
-    choices = _choices(test.task)
-    schema = json.dumps({"enum": list(choices)})
-    room = engine.max_context - ANSWER_TOKENS
-    requests: list[Request] = []
+def _turns(engine: Engine, test: TestSet) -> tuple[list[_Turn], int]:
+    """What is asked, and of how many rows the passage was cut at its end to fit."""
+    lettered = test.task.head == "multiple_choice" or not engine.tells_apart(test.task.names)
+    turns: list[_Turn] = []
     truncated = 0
-    for number, question in enumerate(test.asked):
-        whole = question
-        messages = _messages(question, choices)
-        while question.context and (length := engine.count_tokens(messages)) > room:
-            kept = int(len(question.context) * room / length * 0.95)
-            question = replace(question, context=question.context[:kept])
-            messages = _messages(question, choices)
-        truncated += question is not whole
-        requests.append(
-            Request(number, messages, schema, Sampling(max_tokens=ANSWER_TOKENS, temperature=0.0))
-        )
-    return requests, truncated
+    for row, question in enumerate(test.asked):
+        fitting = _fitting(engine, question, test.task, lettered)
+        truncated += fitting is not question
+        blind = _blind(fitting, test.task, lettered)
+        orders = two_orders(len(blind.options), question.text)
+        turns += [_Turn(row, blind, order) for order in orders]
+    return turns, truncated
 
 
-def _messages(question: Question, choices: Sequence[str]) -> Messages:
-    parts = [question.context] if question.context else []
-    parts.append(question.text)
-    if question.options:
-        listed = zip(choices, question.options, strict=True)
-        parts.append("\n".join(f"{letter}. {option}" for letter, option in listed))
-        parts.append("Which option is right? Answer with its letter.")
-    else:
-        parts.append(f"Answer with one of: {', '.join(choices)}.")
-    return [{"role": "user", "content": "\n\n".join(parts)}]
+def _fitting(engine: Engine, question: Question, task: Task, lettered: bool) -> Question:
+    """The question, with as much of its passage as the model's context holds."""
+    room = engine.max_context - 1  # a token is written
+    while question.context:
+        blind = _blind(question, task, lettered)
+        messages, _ = blind.prompt(range(len(blind.options)))
+        length = engine.count_tokens(messages)
+        if length <= room:
+            break
+        kept = int(len(question.context) * room / length * 0.95)
+        question = replace(question, context=question.context[:kept])
+    return question
+
+
+def _blind(question: Question, task: Task, lettered: bool) -> BlindQuestion:
+    shown = f"{question.context}\n\n{question.text}" if question.context else question.text
+    return BlindQuestion(shown, question.options or task.names, lettered)

@@ -14,7 +14,7 @@ import select
 import sys
 from typing import Any
 
-from datacreate import creation
+from datacreate import serving
 from datacreate.cli.main import main
 from datacreate.engines.base import Completion, Request
 from tests.scripted import Script, ScriptedEngine, answering, saying
@@ -81,6 +81,6 @@ def engine_of(spec: dict[str, Any]) -> ScriptedEngine:
 
 if __name__ == "__main__":
     engine = engine_of(json.loads(os.environ.get("SCRIPTED", "{}")))
-    creation.vllm_engine = lambda *_: engine
+    serving.vllm_engine = lambda *_: engine
     sys.argv[0] = "datacreate"
     main()

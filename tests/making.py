@@ -10,9 +10,10 @@ from typing import Any
 
 from datacreate import CreateConfig, create
 from datacreate.runs.directory import RunDirectory
+from tests.quality.texts import HashedWords
 from tests.scripted import Script, ScriptedEngine, answering
 
-STRATEGIES = ["naive", "random", "diverse", "similar", "tree"]
+STRATEGIES = ["naive", "random", "diverse", "similar", "tree", "coverage"]
 
 COMMONSENSE: dict[str, Any] = {
     "question": "Where would you put a wet umbrella when you come home?",
@@ -42,7 +43,8 @@ class SharedWords:
 
 def settings(run_dir: Path, model: str, **changes: Any) -> dict[str, Any]:
     """The configuration most tests start from."""
-    return {"example": COMMONSENSE, "count": 25, "run_dir": run_dir, "model": model, "window": 5} | changes
+    usual = {"example": COMMONSENSE, "count": 25, "run_dir": run_dir, "model": model, "window": 5}
+    return usual | {"verify": "off"} | changes
 
 
 def make(
@@ -57,7 +59,12 @@ def make(
         engine = ScriptedEngine(engine or answering())
     config = CreateConfig.of(**settings(run_dir, model, **changes))
     scripted = engine
-    return create(config, engine_factory=lambda *_: scripted, similarity=similarity or SharedWords())
+    return create(
+        config,
+        engine_factory=lambda *_: scripted,
+        similarity=similarity or SharedWords(),
+        embedder=HashedWords() if config.strategy == "coverage" or config.semantic else None,
+    )
 
 
 def shuffled(seed: int, capacity: int = 4) -> ScriptedEngine:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from datacreate.engines.base import Completion, FinishReason, Messages, Request
@@ -28,11 +28,14 @@ class ScriptedEngine:
         shuffle: random.Random | None = None,
         dies_after: int | None = None,
         obeys: bool = True,
+        scorer: Script | None = None,
     ) -> None:
         self.script = script
+        self.scorer = scorer or undecided
         self.capacity = capacity
         self.max_context = 4096
         self.history: list[Request] = []
+        self.verified: list[Request] = []
         self.aborted: list[int] = []
         self.started = False
         self.closed = False
@@ -44,12 +47,17 @@ class ScriptedEngine:
     def count_tokens(self, messages: Messages) -> int:
         return sum(len(message["content"]) for message in messages) // 4
 
+    def tells_apart(self, choices: Sequence[str]) -> bool:
+        return True
+
     def start(self) -> None:
         self.started = True
 
     def submit(self, request: Request) -> None:
         if request.id >= 0:
             self.history.append(request)
+        elif request.choices:
+            self.verified.append(request)
         self._waiting.append(request)
         assert len(self._waiting) <= self.capacity
 
@@ -62,6 +70,8 @@ class ScriptedEngine:
         return [self._answer(request) for request in done]
 
     def _answer(self, request: Request) -> Completion:
+        if request.choices:
+            return self.scorer(request)
         if request.id < 0:
             return prove(request) if self._obeys else Completion(request.id, "Good morning!", "stop")
         if self._left is not None:
@@ -75,6 +85,12 @@ class ScriptedEngine:
 
     def close(self) -> None:
         self.closed = True
+
+
+def undecided(request: Request) -> Completion:
+    """A verifier that holds all choices for equally right."""
+    shares = (1 / len(request.choices),) * len(request.choices)
+    return Completion(request.id, "", "stop", 20, 0, None, shares)
 
 
 def prove(request: Request) -> Completion:

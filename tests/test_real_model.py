@@ -21,11 +21,11 @@ import pytest
 
 from datacreate import CreateConfig, create
 from datacreate.checkpoints import Checkpoint, resolve
-from datacreate.creation import vllm_engine
 from datacreate.engines.base import Completion, Engine, Request, Sampling
 from datacreate.engines.selftest import prove_grammar
 from datacreate.errors import EngineError
 from datacreate.runs.directory import RunDirectory
+from datacreate.serving import Role, vllm_engine
 from datacreate.tasks.validate import normalised
 
 pytestmark = pytest.mark.model
@@ -64,7 +64,7 @@ class Shared:
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
     folder = tmp_path_factory.mktemp("engine")
     config = CreateConfig(example=COMMONSENSE, count=1, run_dir=folder, model=MODEL)
-    loaded = vllm_engine(resolve(MODEL, "instruct"), config, RunDirectory(folder))
+    loaded = vllm_engine(resolve(MODEL, "instruct"), config, RunDirectory(folder), "writer")
     loaded.start()
     yield Shared(loaded)
     loaded.close()
@@ -76,7 +76,7 @@ def run(
     """One run on the shared engine; the lines of its train.jsonl."""
     config = CreateConfig(example=example, count=count, run_dir=folder, model=MODEL, **settings)
 
-    def factory(checkpoint: Checkpoint, config: CreateConfig, directory: RunDirectory) -> Any:
+    def factory(checkpoint: Checkpoint, config: CreateConfig, directory: RunDirectory, role: Role) -> Any:
         return engine
 
     summary = create(config, engine_factory=factory)
@@ -100,7 +100,7 @@ def assert_good(folder: Path, examples: list[dict[str, Any]], root: dict[str, An
     assert normalised(root["question"]) not in questions
 
 
-@pytest.mark.parametrize("strategy", ["naive", "random", "diverse", "similar", "tree"])
+@pytest.mark.parametrize("strategy", ["naive", "random", "diverse", "similar", "tree", "coverage"])
 def test_every_strategy_gives_exactly_25_good_examples(engine: Shared, tmp_path: Path, strategy: str) -> None:
     examples = run(engine, tmp_path / "run", COMMONSENSE, 25, strategy=strategy, encoder="all-minilm-l6-v2")
 
@@ -113,7 +113,7 @@ def test_every_strategy_gives_exactly_25_good_examples(engine: Shared, tmp_path:
 
 @pytest.mark.parametrize("root", [CLAIM, PASSAGE], ids=["closed book", "open book"])
 def test_yes_no_labels_are_balanced_to_one(engine: Shared, tmp_path: Path, root: dict[str, Any]) -> None:
-    examples = run(engine, tmp_path / "run", root, 11)
+    examples = run(engine, tmp_path / "run", root, 11)  # verified by the same model, as is usual
 
     assert_good(tmp_path / "run", examples, root)
     assert sorted(Counter(example["label"] for example in examples).values()) == [5, 6]

@@ -11,6 +11,8 @@ from typing import Any, Literal, TypeVar
 
 import click
 
+from datacreate.cli.checks import ShareOrOff, check_options, names_of
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _OPTIONS = [
@@ -31,7 +33,7 @@ _OPTIONS = [
         "--strategy",
         default="tree",
         show_default=True,
-        help="naive, random, diverse, similar or tree: who is asked next.",
+        help="naive, random, diverse, similar, tree or coverage: who is asked next.",
     ),
     click.option(
         "--model",
@@ -77,10 +79,36 @@ _OPTIONS = [
         "--max-tokens", type=int, help="Most tokens of one answer.  [default: from the example's length]"
     ),
     click.option(
-        "--encoder",
-        default="all-mpnet-base-v2",
+        "--shares",
+        metavar="LABEL=0.7,...",
+        help="Share of the set that each label has; they add up to 1.  [default: all the same]",
+    ),
+    click.option(
+        "--verify",
+        type=click.Choice(["off", "keep", "drop", "relabel", "soft"]),
+        help="A model answers each example blind: only note it, drop what it does not hold for right, "
+        "relabel it, or keep its probabilities as soft labels.  "
+        "[default: drop where labels are fixed, else off]",
+    ),
+    click.option(
+        "--verifier",
+        metavar="MODEL",
+        help="Another model to verify with: preset name or folder.  [default: the one that writes]",
+    ),
+    click.option(
+        "--threshold",
+        type=float,
+        default=0.5,
         show_default=True,
-        help="Sentence encoder for diverse and similar.",
+        help="The least probability that the verifier must give an answer.",
+    ),
+    click.option(
+        "--gate",
+        type=ShareOrOff(),
+        default="0.75",
+        show_default=True,
+        metavar="AUC|off",
+        help="The least agreement of dealt labels with the verifier; below it the text comes first.",
     ),
     click.option(
         "--method",
@@ -104,6 +132,7 @@ _OPTIONS = [
 
 def creation_options(command: F) -> F:
     """The options that `create` and `preview` share."""
+    command = check_options(command)
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -135,7 +164,7 @@ def number_or_train(given: str) -> int | Literal["train"]:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @creation_options
-def create(as_json: bool, labels: tuple[str, ...], ranges: tuple[str, ...], **settings: Any) -> None:
+def create(as_json: bool, **settings: Any) -> None:
     """Make a training set of exactly COUNT examples from one example.
 
     The example is yours, or a row of a benchmark's training set, which is never counted in.
@@ -148,15 +177,16 @@ def create(as_json: bool, labels: tuple[str, ...], ranges: tuple[str, ...], **se
         --count 300 --strategy diverse --run-dir runs/nli
     datacreate create --benchmark csqa --count train --run-dir runs/csqa
     """
+    from datacreate.appraisal import Appraiser
     from datacreate.cli.progress import CreationProgress
     from datacreate.creation import create as create_
     from datacreate.runs.config import CreateConfig
     from datacreate.runs.directory import RunDirectory
 
     settings["count"] = number_of(settings["count"], settings["benchmark"])
-    config = CreateConfig.of(**settings, labels=pairs(labels, "--labels"), ranges=pairs(ranges, "--range"))
+    config = CreateConfig.of(**read_options(settings))
     with CreationProgress() as progress:
-        summary = create_(config, progress=progress)
+        summary = create_(config, progress=progress, appraise=Appraiser().run)
     if as_json:
         click.echo(json.dumps(summary, indent=2, ensure_ascii=False))
         return
@@ -171,7 +201,7 @@ def create(as_json: bool, labels: tuple[str, ...], ranges: tuple[str, ...], **se
 @click.option("--count", type=int, default=5, show_default=True, help="Examples to show.")
 @click.option("--json", "as_json", is_flag=True, help="Print the examples as JSON lines.")
 @creation_options
-def preview(as_json: bool, labels: tuple[str, ...], ranges: tuple[str, ...], **settings: Any) -> None:
+def preview(as_json: bool, **settings: Any) -> None:
     """Show a few examples as `create` would make them; write nothing."""
     from datacreate.cli.progress import CreationProgress
     from datacreate.cli.show import print_samples
@@ -180,8 +210,7 @@ def preview(as_json: bool, labels: tuple[str, ...], ranges: tuple[str, ...], **s
     from datacreate.runs.directory import RunDirectory
 
     with tempfile.TemporaryDirectory(prefix="datacreate-preview-") as folder, CreationProgress() as progress:
-        told = {"labels": pairs(labels, "--labels"), "ranges": pairs(ranges, "--range")}
-        config = CreateConfig.of(run_dir=Path(folder), **settings, **told)
+        config = CreateConfig.of(run_dir=Path(folder), **read_options(settings))
         create_(config, progress=progress)
         examples = list(RunDirectory(config.run_dir).examples())
     if as_json:
@@ -189,6 +218,32 @@ def preview(as_json: bool, labels: tuple[str, ...], ranges: tuple[str, ...], **s
             click.echo(json.dumps(values, ensure_ascii=False))
         return
     print_samples(examples)
+
+
+def read_options(settings: dict[str, Any]) -> dict[str, Any]:
+    """What the options say, as CreateConfig takes it; click.UsageError for one that cannot be read."""
+    return settings | {
+        "labels": pairs(settings["labels"], "--labels"),
+        "ranges": pairs(settings["ranges"], "--range"),
+        "against": names_of(settings["against"]),
+        "shares": shares_of(settings["shares"]),
+    }
+
+
+def shares_of(given: str | None) -> dict[str, float] | None:
+    """`yes=0.7,no=0.3` as a mapping; click.UsageError for anything else."""
+    if given is None:
+        return None
+    shares: dict[str, float] = {}
+    for part in given.split(","):
+        label, equals, share = part.rpartition("=")
+        try:
+            shares[label.strip()] = float(share)
+        except ValueError:
+            equals = ""
+        if not (label.strip() and equals):
+            raise click.UsageError(f"--shares {given}: write it as LABEL=0.7,LABEL=0.3")
+    return shares
 
 
 def number_of(count: int | Literal["train"], benchmark: str | None) -> int:

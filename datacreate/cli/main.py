@@ -19,6 +19,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "preview": ("create", "Show a few examples; write nothing."),
     "show": ("show", "A run's figures and samples."),
     "export": ("export", "A run's examples in another layout."),
+    "filter": ("filter", "Duplicates and test-set rows out, without a model."),
     "schema": ("schema", "Work out or check a task format."),
     "models": ("models", "Checkpoints: list, fetch, verify."),
     "train": ("train", "Fine-tune an encoder on a training set."),

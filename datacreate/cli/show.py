@@ -22,20 +22,30 @@ import click
     help="Examples to show, drawn by --seed.",
 )
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print summary and samples as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 def show(run: Path, samples: int, seed: int, as_json: bool) -> None:
-    """Show RUN's summary and a few of its examples."""
+    """Show RUN's summary, a few of its examples, its shortcuts and how diverse it is."""
+    from datacreate.appraisal import Appraiser
+    from datacreate.cli.measures import print_measures
     from datacreate.runs.directory import RunDirectory
 
     directory = RunDirectory(run)
     config, summary = directory.read_config(), directory.summary()
     shown = _drawn(directory.examples(), summary["accepted"], samples, seed)
+    measures = Appraiser().run(directory)
     if as_json:
-        document = {"summary": summary, "identity": config.identity.model_dump(mode="json"), "samples": shown}
+        document = {
+            "summary": summary,
+            "identity": config.identity.model_dump(mode="json"),
+            "samples": shown,
+            "measures": measures,
+        }
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
         return
     print_samples(shown)
     print_summary(summary)
+    print()
+    print_measures(measures)
 
 
 def _drawn(examples: Iterable[dict[str, Any]], total: int, number: int, seed: int) -> list[dict[str, Any]]:

@@ -57,6 +57,11 @@ import click
 )
 @click.option("--lora", is_flag=True, help="Train low-rank adapters in the place of all weights.")
 @click.option("--lora-rank", type=int, default=16, show_default=True)
+@click.option(
+    "--soft-labels",
+    is_flag=True,
+    help="Learn a verifier's probabilities in the place of one label, for rows of a run that it judged.",
+)
 @click.option("--benchmark", help="The benchmark that the rows are for, where the sources do not say.")
 @click.option("--arm", help="What to call these rows in a report.  [default: human, the strategy, ...]")
 @click.option(
@@ -127,6 +132,8 @@ def _settings(told: dict[str, Any]) -> Any:
     try:
         if told["lora"]:
             changes["lora"] = Lora(rank=told["lora_rank"], alpha=2 * told["lora_rank"])
+        if told["soft_labels"]:
+            changes["soft_labels"] = True
         return Settings.model_validate({**base.model_dump(), **changes})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

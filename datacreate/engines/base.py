@@ -29,17 +29,30 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Request:
-    """One chat prompt; `schema` is the JSON Schema, as text, that the answer must hold to."""
+    """One chat prompt, to be answered by writing or by scoring.
+
+    `schema` is the JSON Schema, as text, that what is written must hold to. With `choices` nothing
+    is written: each is given the probability that the answer begins with its first token.
+    """
 
     id: int
     messages: Messages
     schema: str | None
     sampling: Sampling
+    choices: tuple[str, ...] = ()
+
+
+def scoring(id: int, messages: Messages, choices: tuple[str, ...]) -> Request:
+    """The request that scores `choices` as answers."""
+    return Request(id, messages, None, Sampling(max_tokens=1, temperature=0.0), choices)
 
 
 @dataclass(frozen=True)
 class Completion:
-    """The answer to one request; with `finish_reason` "error" the text is empty and `error` says why."""
+    """The answer to one request; with `finish_reason` "error" the text is empty and `error` says why.
+
+    `scores` are the probabilities of the request's choices, which add up to 1.
+    """
 
     request_id: int
     text: str
@@ -47,6 +60,7 @@ class Completion:
     prompt_tokens: int = 0
     generated_tokens: int = 0
     error: str | None = None
+    scores: tuple[float, ...] = ()
 
 
 class Engine(Protocol):
@@ -62,6 +76,12 @@ class Engine(Protocol):
 
     def count_tokens(self, messages: Messages) -> int:
         """The length of the prompt in tokens, chat template included; works before `start`."""
+
+    def tells_apart(self, choices: Sequence[str]) -> bool:
+        """Whether each of these begins with another token, so that they can be scored.
+
+        Works before `start`.
+        """
 
     def start(self) -> None:
         """Load the model; returns when requests can be submitted."""

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from importlib import metadata
@@ -97,6 +97,7 @@ class VllmEngine:
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Connection | None = None
         self._ready = False
+        self._tokens: dict[str, int] = {}  # of the choices seen so far
 
     @property
     def capacity(self) -> int:
@@ -132,6 +133,10 @@ class VllmEngine:
 
     def count_tokens(self, messages: Messages) -> int:
         return len(self.render(messages))
+
+    def tells_apart(self, choices: Sequence[str]) -> bool:
+        tokens = [self._token_of(choice) for choice in choices]
+        return -1 not in tokens and len(set(tokens)) == len(tokens)
 
     def launch(self) -> None:
         """Begin loading in the background; `start` waits for it. EngineError if the memory cannot do."""
@@ -169,16 +174,27 @@ class VllmEngine:
 
     def submit(self, request: Request) -> None:
         self._send(
-            ("submit", request.id, self.render(request.messages), request.schema, asdict(request.sampling))
+            (
+                *("submit", request.id, self.render(request.messages), request.schema),
+                *(asdict(request.sampling), [self._token_of(choice) for choice in request.choices]),
+            )
         )
+
+    def _token_of(self, choice: str) -> int:
+        if choice not in self._tokens:
+            found = self._tokenizer.encode(choice, add_special_tokens=False)
+            self._tokens[choice] = int(found[0]) if found else -1  # no text, no token
+        return self._tokens[choice]
 
     def poll(self, timeout_seconds: float) -> list[Completion]:
         completions: list[Completion] = []
         deadline = time.monotonic() + timeout_seconds
         while self._channel is not None and self._channel.poll(max(0.0, deadline - time.monotonic())):
-            for request_id, tokens, reason, prompt_tokens, error in self._receive():
+            for request_id, tokens, reason, prompt_tokens, error, scores in self._receive():
                 text = self._tokenizer.decode(tokens, skip_special_tokens=True)
-                completions.append(Completion(request_id, text, reason, prompt_tokens, len(tokens), error))
+                completions.append(
+                    Completion(request_id, text, reason, prompt_tokens, len(tokens), error, tuple(scores))
+                )
             deadline = 0.0
         return completions
 

@@ -2,12 +2,13 @@
 
 Started by `engines.vllm` with the file descriptor of a socket. It is told `load` once, then
 `submit` and `abort`; it answers with lists of (request id, token ids, finish reason, prompt
-tokens, error). When the socket closes, it ends.
+tokens, error, probabilities of the choices). When the socket closes, it ends.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import sys
 from multiprocessing.connection import Connection
@@ -17,7 +18,7 @@ from typing import Any
 
 _REASONS = {"stop": "stop", "length": "length", "repetition": "length"}
 
-Answer = tuple[int, list[int], str, int, str | None]
+Answer = tuple[int, list[int], str, int, str | None, list[float]]
 
 
 class Model:
@@ -37,14 +38,14 @@ class Model:
             structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},
             **arguments,
         ).llm_engine
-        self._live: set[str] = set()
+        self._live: dict[str, list[int]] = {}  # the tokens that each is to score
 
     @property
     def busy(self) -> bool:
         return bool(self._live)
 
     def submit(
-        self, id: int, prompt: list[int], schema: str | None, sampling: dict[str, Any]
+        self, id: int, prompt: list[int], schema: str | None, sampling: dict[str, Any], choices: list[int]
     ) -> list[Answer]:
         """Add one request; a refusal is the answer to this request, not the end of the others."""
         from vllm import SamplingParams
@@ -60,17 +61,19 @@ class Model:
                 detokenize=False,
                 output_kind=RequestOutputKind.FINAL_ONLY,
                 structured_outputs=StructuredOutputsParams(json=schema) if schema else None,
+                logprob_token_ids=choices or None,
             )
             self._engine.add_request(str(id), {"prompt_token_ids": prompt}, params)
         except (VLLMClientError, ValueError, TypeError) as error:
-            return [(id, [], "error", len(prompt), str(error).splitlines()[0][:300])]
-        self._live.add(str(id))
+            return [(id, [], "error", len(prompt), str(error).splitlines()[0][:300], [])]
+        self._live[str(id)] = choices
         return []
 
     def abort(self, ids: list[int]) -> None:
         named = [str(id) for id in ids if str(id) in self._live]
         self._engine.abort_request(named)
-        self._live.difference_update(named)
+        for name in named:
+            del self._live[name]
 
     def step(self) -> list[Answer]:
         """One forward pass for everything in flight; what finished with it."""
@@ -78,13 +81,24 @@ class Model:
         for output in self._engine.step():
             if not output.finished or output.request_id not in self._live:
                 continue
-            self._live.discard(output.request_id)
+            choices = self._live.pop(output.request_id)
             answer = output.outputs[0]
             reason = _REASONS.get(answer.finish_reason, "error")
             error = None if reason != "error" else f"finish reason {answer.finish_reason}"
             prompt_tokens = len(output.prompt_token_ids or ())
-            answers.append((int(output.request_id), list(answer.token_ids), reason, prompt_tokens, error))
+            if choices:  # one token was written because vLLM must write one
+                scores = _shares([answer.logprobs[0][token].logprob for token in choices])
+                answers.append((int(output.request_id), [], "stop", prompt_tokens, None, scores))
+                continue
+            answers.append((int(output.request_id), list(answer.token_ids), reason, prompt_tokens, error, []))
         return answers
+
+
+def _shares(logprobs: list[float]) -> list[float]:
+    """Probabilities among these alone, from log-probabilities among all tokens."""
+    most = max(logprobs)
+    weights = [math.exp(logprob - most) for logprob in logprobs]
+    return [weight / sum(weights) for weight in weights]
 
 
 def read_all(channel: Connection, inbox: SimpleQueue[tuple[Any, ...] | None]) -> None:

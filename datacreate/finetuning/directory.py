@@ -33,6 +33,7 @@ class Training(Record):
     settings: Settings
     selection: Selection
     selection_digest: str | None  # of the human dev rows, where they choose
+    verdicts_digest: str | None = None  # of the verifier's probabilities, where labels are soft
 
     def refuse_other(self, asked: Training, where: Path) -> None:
         """Raise RunMismatch, naming what differs, unless `asked` is the same training."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from datacreate.errors import TrainingError
 from datacreate.finetuning.settings import Settings
+from datacreate.finetuning.soft_labels import targets
 from datacreate.finetuning.task import Question, Task
 
 _OFFSET_POSITIONS = frozenset(
@@ -51,12 +52,19 @@ def longest_input(tokenizer: Any, config: Any, settings: Settings, with_passage:
 
 
 def encode(
-    questions: Sequence[Question], task: Task, tokenizer: Any, longest: int, *, show_context: bool = True
+    questions: Sequence[Question],
+    task: Task,
+    tokenizer: Any,
+    longest: int,
+    *,
+    show_context: bool = True,
+    soft_labels: bool = False,
 ) -> Encoded:
     """Token ids of the questions, in order, nothing padded.
 
     For multiple choice input_ids is of shape (rows, options, tokens), else (rows, tokens); `length`
-    is the longest of a row's inputs, `label` the place of the answer (0 where there is none).
+    is the longest of a row's inputs, `label` the place of the answer (0 where there is none), or with
+    `soft_labels` a probability for each output of the head.
     """
     import datasets
 
@@ -82,7 +90,7 @@ def encode(
             for name, values in columns.items()
         }
         lengths = [max(lengths[at : at + each]) for at in range(0, len(lengths), each)]
-    labels = [question.answer or 0 for question in questions]
+    labels = targets(questions, task) if soft_labels else [question.answer or 0 for question in questions]
     dataset = datasets.Dataset.from_dict({**columns, "label": labels, "length": lengths})
     return Encoded(dataset, len({i // each for i in long}))
 

@@ -24,6 +24,9 @@ from datacreate.tasks.format import Head
 Selection = Literal["held-out", "human", "none"]
 """Which rows chose the best model: a slice of the training rows, the human dev split, or none did."""
 
+SOFT_LABELS = " (soft labels)"
+"""Ends the name of an arm that learned a verifier's probabilities: the rows are those of the hard arm."""
+
 EVALUATION = "evaluation.json"
 PREDICTIONS = "predictions.jsonl"
 
@@ -37,7 +40,7 @@ class Record(BaseModel):
 class Arm(Record):
     """What a model learned from. Two models of one arm differ in their training seed alone."""
 
-    name: str  # human, human+tree, tree, random, ...; constant and zero-shot are not trained
+    name: str  # human, human+tree, tree, tree (soft labels), ...; constant and zero-shot are not trained
     benchmark: str | None  # the task that the rows are for, by its name in the registry
     count: int  # rows in all, those held out for selection included
     full: bool  # whether that is all there is in the sources, and not a sample of --count

@@ -9,14 +9,15 @@ import hashlib
 import json
 import random
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 from datacreate.benchmarks import find_benchmark, load_registry, read_split
 from datacreate.errors import DatacreateError, TrainingError
-from datacreate.finetuning.record import Arm
+from datacreate.finetuning.record import SOFT_LABELS, Arm
+from datacreate.finetuning.soft_labels import Verdict, in_head_order
 from datacreate.finetuning.task import Question, Task, question_of, task_of
 from datacreate.runs.directory import RunDirectory
 from datacreate.tasks.example import Example, Json, canonical_json, flaw_in
@@ -39,6 +40,7 @@ class Source:
     benchmark: str | None = None
     generator: str | None = None
     example: str | None = None
+    verdicts: Sequence[Verdict | None] | None = None  # of each row of a run; None: none were read
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,11 @@ class TrainingSet:
     questions: tuple[Question, ...]
     families: tuple[str, ...]
     left_out: dict[str, int]  # why rows of the sources cannot be trained on -> how many
+    verdicts_digest: str | None = None  # SHA-256 of the questions' verdicts; None if none has one
 
 
-def read_source(name_or_path: str) -> Source:
-    """A benchmark by its name, else a run directory, else a JSONL file.
+def read_source(name_or_path: str, *, verdicts: bool = False) -> Source:
+    """A benchmark by its name, else a run directory, with its `verdicts` if asked for, else a JSONL file.
 
     Raises BenchmarkError, RunError or TrainingError: not there, not finished, empty or not rows.
     """
@@ -61,7 +64,7 @@ def read_source(name_or_path: str) -> Source:
     if name_or_path in load_registry():
         return _human(name_or_path)
     if path.is_dir():
-        return _run(path)
+        return _run(path, verdicts)
     if path.is_file():
         return _file(path)
     raise TrainingError(
@@ -75,7 +78,7 @@ def _human(name: str) -> Source:
     return Source(name, "human", load_format(benchmark.format_name), rows, families, name)
 
 
-def _run(path: Path) -> Source:
+def _run(path: Path, verdicts: bool) -> Source:
     run = RunDirectory(path)
     config = run.read_config()
     identity = config.identity
@@ -97,6 +100,7 @@ def _run(path: Path) -> Source:
         identity.benchmark,
         identity.model,
         Example(identity.example).id,
+        list(islice(run.verdicts(), config.count)) if verdicts else None,
     )
 
 
@@ -136,6 +140,24 @@ def _format_of(rows: Sequence[dict[str, Json]], path: Path) -> TaskFormat:
     raise TrainingError(f"{path}: line 1: {first}")
 
 
+def refuse_unverified(sources: Sequence[Source]) -> None:
+    """Raise TrainingError if a run has no verdicts, or if there is no run: nothing would be soft.
+
+    Human rows and files beside a verified run are no fault: their rows keep their labels.
+    """
+    for source in sources:
+        if source.verdicts is not None and not any(source.verdicts):
+            raise TrainingError(
+                f"{source.where}: none of its rows was verified, and soft labels are a verifier's "
+                "probabilities; create it with --verifier, or leave --soft-labels out"
+            )
+    if all(source.verdicts is None for source in sources):
+        raise TrainingError(
+            f"{sources[0].where}: its rows have labels and no verdicts; --soft-labels needs a run whose rows "
+            "were verified: give one, or leave --soft-labels out"
+        )
+
+
 def training_set(
     sources: Sequence[Source],
     *,
@@ -147,8 +169,9 @@ def training_set(
     """The rows of all sources together, or `count` of them drawn by `sample_seed`.
 
     Draws of one seed are nested: the first 100 are among the first 200. `arm` and `benchmark`
-    name what the sources do not. Raises TrainingError if there are too few rows, if sources need
-    different heads, or if most rows of one cannot be used.
+    name what the sources do not; with verdicts the arm has a name of its own. Raises TrainingError
+    if there are too few rows, if sources need different heads, if most rows of one cannot be used,
+    or if a verdict is none on its row.
     """
     task = task_of(sources[0].format, sources[0].rows, sources[0].where)
     questions: list[Question] = []
@@ -157,14 +180,15 @@ def training_set(
     for place, source in enumerate(sources):
         task.refuse_other(task_of(source.format, source.rows, source.where), sources[0].where, source.where)
         reasons: Counter[str] = Counter()
-        for row, family in zip(source.rows, source.families, strict=True):
+        verdicts = source.verdicts or [None] * len(source.rows)
+        for row, family, verdict in zip(source.rows, source.families, verdicts, strict=True):
             question = question_of(row, source.format, task)
             if isinstance(question, str):
                 reasons[question] += 1
             elif question.answer is None:
                 reasons[_NO_ANSWER[task.head]] += 1
             else:
-                questions.append(question)
+                questions.append(_judged(question, verdict, source, task))
                 families.append(f"{place}:{family}")
         if sum(reasons.values()) > MOST_DAMAGED * len(source.rows):
             why, number = reasons.most_common(1)[0]
@@ -181,8 +205,10 @@ def training_set(
         drawn = random.Random(sample_seed).sample(range(len(questions)), len(questions))[:count]
         questions, families = [questions[i] for i in drawn], [families[i] for i in drawn]
     named = {source.benchmark for source in sources if source.benchmark}
+    called = arm or "+".join(sorted({s.arm for s in sources}, key=lambda name: (name != "human", name)))
+    verdicts_digest = _hashed(q.verdict for q in questions) if any(q.verdict for q in questions) else None
     record = Arm(
-        name=arm or "+".join(sorted({s.arm for s in sources}, key=lambda name: (name != "human", name))),
+        name=called + (SOFT_LABELS if verdicts_digest else ""),
         benchmark=benchmark or (named.pop() if len(named) == 1 else None),
         count=len(questions),
         full=count is None,
@@ -190,7 +216,7 @@ def training_set(
         example="+".join(sorted({s.example for s in sources if s.example})) or None,
         digest=_digest(questions),
     )
-    return TrainingSet(record, task, tuple(questions), tuple(families), dict(left_out))
+    return TrainingSet(record, task, tuple(questions), tuple(families), dict(left_out), verdicts_digest)
 
 
 _NO_ANSWER = {
@@ -199,11 +225,25 @@ _NO_ANSWER = {
 }
 
 
-def _digest(questions: Sequence[Question]) -> str:
-    hashed = hashlib.sha256()
-    for question in questions:
-        hashed.update(
-            canonical_json([question.text, question.context, question.options, question.answer]).encode()
+def _judged(question: Question, verdict: Verdict | None, source: Source, task: Task) -> Question:
+    if verdict is None:
+        return question
+    ordered = in_head_order(verdict, source.format, task)
+    if ordered is None:
+        raise TrainingError(
+            f"{source.where}: the verdict {' '.join(f'{p:g}' for p in verdict)} is no probability for each "
+            f"output of a head with {task.described}; create the run again, or leave --soft-labels out"
         )
+    return replace(question, verdict=ordered)
+
+
+def _digest(questions: Sequence[Question]) -> str:
+    return _hashed([q.text, q.context, q.options, q.answer] for q in questions)
+
+
+def _hashed(lines: Iterable[Json]) -> str:
+    hashed = hashlib.sha256()
+    for line in lines:
+        hashed.update(canonical_json(line).encode())
         hashed.update(b"\n")
     return hashed.hexdigest()

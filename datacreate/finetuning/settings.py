@@ -57,6 +57,7 @@ class Settings(Record):
     checks: int | None = Field(default=10, gt=0)  # how often the model is judged; None: after each epoch
     patience: int | None = Field(default=5, gt=0)  # checks without a better model before it stops
     lora: Lora | None = None
+    soft_labels: bool = False  # a verifier's probabilities are learned, where a row has them
 
     def steps(self, rows: int) -> int:
         """Optimiser steps for so many rows."""
@@ -71,7 +72,7 @@ class Settings(Record):
 
     @property
     def described(self) -> str:
-        """The name that reports group by: what was changed is said."""
+        """The name that reports group by: what was changed is said. Soft labels name the arm instead."""
         usual = PAPER if self.name == "paper" else Settings(learning_rates=self.learning_rates)
         rates = (
             [] if self.name == "paper" else [f"lr {'/'.join(f'{rate:g}' for rate in self.learning_rates)}"]
@@ -79,7 +80,7 @@ class Settings(Record):
         changed = [
             f"{field}={getattr(self, field)}"
             for field in Settings.model_fields
-            if field not in ("name", "lora") and getattr(self, field) != getattr(usual, field)
+            if field not in ("name", "lora", "soft_labels") and getattr(self, field) != getattr(usual, field)
         ]
         lora = []
         if self.lora:

@@ -50,6 +50,7 @@ class Question:
     context: str | None
     options: tuple[str, ...]  # empty for a fixed label set
     answer: int | None
+    verdict: tuple[float, ...] | None = None  # a probability for each output of the head
 
 
 def task_of(format: TaskFormat, rows: Sequence[Mapping[str, Json]], where: str) -> Task:

@@ -17,7 +17,7 @@ from datacreate.finetuning.encode import collator, encode, has_passages, load_to
 from datacreate.finetuning.encoder import load_shape
 from datacreate.finetuning.hardware import is_first_process, padding_multiple, quiet
 from datacreate.finetuning.record import Selection
-from datacreate.finetuning.rows import TrainingSet, read_source, training_set
+from datacreate.finetuning.rows import TrainingSet, read_source, refuse_unverified, training_set
 from datacreate.finetuning.settings import Settings
 from datacreate.finetuning.split import hold_out
 from datacreate.finetuning.task import Question, Task, question_of, task_of
@@ -77,8 +77,12 @@ def train(config: TrainConfig, progress: Progress | None = None) -> list[Model]:
         find_benchmark(config.benchmark)
     if config.select == "none" and len(config.settings.learning_rates) > 1:
         raise UsageError("--select none cannot choose between learning rates; give one, or let rows choose")
+    soft = config.settings.soft_labels
+    sources = [read_source(source, verdicts=soft) for source in config.sources]
+    if soft:
+        refuse_unverified(sources)
     rows = training_set(
-        [read_source(source) for source in config.sources],
+        sources,
         count=config.count,
         sample_seed=config.sample_seed,
         arm=config.arm,
@@ -86,6 +90,8 @@ def train(config: TrainConfig, progress: Progress | None = None) -> list[Model]:
     )
     for why, number in rows.left_out.items():
         progress.note(f"{number} rows cannot be trained on and are left out: {why}")
+    if soft and (bare := sum(one.verdict is None for one in rows.questions)):
+        progress.note(f"{bare} of {len(rows.questions)} rows have no verdict and keep their label")
     encoder = resolve(config.encoder, "encoder")
     used, choosing, selection, selection_digest = _divided(config, rows)
     training = Training(
@@ -96,6 +102,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> list[Model]:
         settings=config.settings,
         selection=selection,
         selection_digest=selection_digest,
+        verdicts_digest=rows.verdicts_digest,
     )
     directory = TrainingDirectory(config.out)
     with caught_signals() as signals, directory.locked(training):
@@ -183,8 +190,10 @@ def _materials(
     longest = longest_input(tokenizer, load_shape(encoder.path), settings, has_passages(used))
     with quiet():
         encoded, chooses = (
-            encode(part, task, tokenizer, longest, show_context=settings.show_context) if part else None
-            for part in (used, choosing)
+            encode(part, task, tokenizer, longest, show_context=settings.show_context, soft_labels=soft)
+            if part
+            else None
+            for part, soft in ((used, settings.soft_labels), (choosing, False))
         )
     if encoded is None:
         raise TrainingError("no row is left to train on; give more rows")

@@ -28,6 +28,7 @@ from datacreate.finetuning.hardware import (
 from datacreate.finetuning.order import ByLength
 from datacreate.finetuning.resume import last_checkpoint, passes_of, room_for
 from datacreate.finetuning.settings import Settings
+from datacreate.finetuning.soft_labels import collated, judged_by
 from datacreate.finetuning.statistics import centred
 from datacreate.finetuning.task import Task
 from datacreate.finetuning.together import with_the_others
@@ -179,15 +180,25 @@ def make_trainer(
             a_step = self.args.train_batch_size * self.args.gradient_accumulation_steps * world_size()
             return ByLength(materials.rows.dataset["length"], a_step, seed, passes)
 
+        def compute_loss(self, model: Any, inputs: dict[str, Any], *more: Any, **told: Any) -> Any:
+            if inputs["labels"].is_floating_point():
+                # The models' own loss would take probabilities for labels of which several hold at once.
+                inputs = dict(inputs)
+                model = judged_by(model, inputs.pop("labels"))
+            return super().compute_loss(model, inputs, *more, **told)
+
     trainer = InOrder(
         model=model,
         args=arguments,
-        data_collator=materials.collate,
+        data_collator=collated(materials.collate) if settings.soft_labels else materials.collate,
         train_dataset=materials.rows.dataset,
         eval_dataset=materials.selection.dataset if materials.selection else None,
         compute_metrics=_selection(materials) if chosen else None,
         callbacks=callbacks,
     )
+    # The loss is a mean over the rows of one go. Of a model that takes any argument the Trainer believes
+    # it to be one over the whole step's, and would add up the gradients of all goes and processes.
+    trainer.model_accepts_loss_kwargs = False
     trainer.remove_callback(PrinterCallback)  # stdout is for results
     return trainer
 

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import hashlib
 
+from datacreate.quality.filters import Match
+from datacreate.tasks.validate import Candidate, Reason
+
 
 class ExactDuplicates:
-    """The normalised texts seen so far, as 8-byte digests: flat in cost, small in memory.
+    """A `Filter` by the normalised texts seen so far, as 8-byte digests: flat in cost, small in memory.
 
     At a million examples the chance that any two different texts share a digest is 3e-8.
     """
 
+    reason = Reason.DUPLICATE
+
     def __init__(self) -> None:
-        self._seen: set[int] = set()
+        self._number_of: dict[int, int] = {}
+        self._added = 0
 
-    def __contains__(self, key: str) -> bool:
-        return _digest(key) in self._seen
+    def match(self, candidate: Candidate) -> Match | None:
+        number = self._number_of.get(_digest(candidate.key))
+        return Match(f"repeats example {number}") if number else None
 
-    def add(self, key: str) -> None:
-        self._seen.add(_digest(key))
+    def add(self, candidate: Candidate) -> None:
+        self._added += 1
+        self._number_of.setdefault(_digest(candidate.key), self._added)
 
 
 def _digest(key: str) -> int:

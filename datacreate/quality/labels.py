@@ -1,7 +1,8 @@
-"""Balance of a fixed label set: a quota at commit, and labels dealt so that little hits it."""
+"""Shares of a fixed label set: a quota at commit, and labels dealt so that little hits it."""
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 
@@ -9,14 +10,21 @@ from datacreate.tasks.example import Json, canonical_json
 
 
 class Quotas:
-    """How many examples each label still may have, so that `count` ends up even to one.
+    """How many examples each label still may have, so that `count` ends up exact to one per label.
 
-    Labels are told apart by their JSON: true is not 1. A label of no such set has no room.
+    `shares` (one per label, adding up to 1) say how many; without them all have the same. Labels
+    are told apart by their JSON: true is not 1. A label of no such set has no room.
     """
 
-    def __init__(self, labels: Sequence[Json], count: int) -> None:
+    def __init__(self, labels: Sequence[Json], count: int, shares: Sequence[float] | None = None) -> None:
         self._labels = {canonical_json(label): label for label in labels}
-        self._floor, self._spare = divmod(count, len(self._labels))
+        shares = shares or [1 / len(labels)] * len(labels)
+        # A hair more, since a third of 9 is not to be 2.
+        self._floors = {
+            key: math.floor(count * share + 1e-9) if share else -1
+            for key, share in zip(self._labels, shares, strict=True)
+        }
+        self._spare = count - sum(max(0, floor) for floor in self._floors.values())
         self._accepted = dict.fromkeys(self._labels, 0)
 
     def room(self, label: Json) -> int:
@@ -26,26 +34,19 @@ class Quotas:
     def _room(self, key: str) -> int:
         if key not in self._accepted:
             return 0
-        left = self._floor - self._accepted[key]
-        # `_spare` labels may still have one more than the floor; who comes first has it.
+        left = self._floors[key] - self._accepted[key]
+        # `_spare` labels may still have one more than their floor; who comes first has it.
         return max(0, left + (1 if self._spare > 0 and left >= 0 else 0))
 
     def add(self, label: Json) -> None:
         """Take in an accepted example with this label."""
         key = canonical_json(label)
-        if self._accepted[key] == self._floor:
+        if self._accepted[key] == self._floors[key]:
             self._spare -= 1
         self._accepted[key] += 1
 
-    def copy(self) -> Quotas:
-        """An independent copy, to try acceptances on."""
-        other = Quotas.__new__(Quotas)
-        other._labels, other._floor, other._spare = self._labels, self._floor, self._spare
-        other._accepted = self._accepted.copy()
-        return other
-
     def deal(self, number: int, rng: random.Random) -> list[Json]:
-        """`number` labels for one request, as even as can be among those that still have room.
+        """`number` labels for one request, in the proportion of what each still has room for.
 
         None is dealt more often than it has room while others have some. Who gets one more than
         the others is drawn with weights of what is missing, so that labels that the model fails
@@ -54,14 +55,16 @@ class Quotas:
         room = {key: left for key in self._labels if (left := self._room(key))} or dict.fromkeys(
             self._labels, 1
         )
+        total = sum(room.values())
         dealt: list[str] = []
-        for each in range(number):
-            if len(dealt) == number:
-                break
-            open_keys = [key for key, left in room.items() if left > each] or list(room)
-            if len(open_keys) > number - len(dealt):
-                open_keys = _drawn(open_keys, number - len(dealt), room, rng)
-            dealt += open_keys
+        for key, left in room.items():
+            dealt += [key] * (number * left // total)
+        rest = number - len(dealt)
+        while rest:
+            keys = [key for key, left in room.items() if dealt.count(key) < left] or list(room)
+            drawn = _drawn(keys, min(rest, len(keys)), room, rng)
+            dealt += drawn
+            rest -= len(drawn)
         rng.shuffle(dealt)
         return [self._labels[key] for key in dealt]
 

@@ -18,6 +18,14 @@ from datacreate.reporting.tables import (
     Table,
 )
 from datacreate.reporting.wording import between, p_value, points, signed
+from datacreate.runs.measures import (
+    Measures,
+    basis,
+    diversity_lines,
+    human_name,
+    shortcut_lines,
+    warnings,
+)
 from datacreate.tasks.example import Json
 
 LEGEND = (
@@ -232,11 +240,50 @@ def _created(made: CreatedSet) -> Iterator[str]:
             f"- distance to the formatting example ({escaped(d.measure)}, {d.compared:,} compared): "
             f"mean {d.mean:.2f}, median {d.median:.2f}; by depth {depths}"
         )
+    if made.measures is not None:
+        yield from _measures(made.measures)
     yield from ("", "Formatting example:", "")
     yield from _fields([made.example])
     if made.samples:
         yield from ("", "Samples:", "")
         yield from _fields(made.samples[:_SAMPLES])
+
+
+def _measures(measures: Measures) -> Iterator[str]:
+    """Shortcuts and diversity, each beside the human train set's."""
+    human = human_name(measures)
+    beside = [escaped(human)] if human else []
+    if lines := shortcut_lines(measures):
+        yield ""
+        yield from grid(
+            ["shortcut", "this set", "chance", *beside],
+            [
+                [
+                    escaped(line.name),
+                    *(points(share) for share in (line.ours, line.chance)),
+                    *(["–" if line.human is None else points(line.human)] if human else []),
+                ]
+                for line in lines
+            ],
+        )
+        if found := warnings(measures):
+            yield from ("", *(f"- Warning: {escaped(one)}" for one in found))
+    else:
+        yield f"- shortcuts: none measured, {escaped(measures['no_shortcuts'])}"
+    if figures := diversity_lines(measures):
+        yield ""
+        yield from grid(
+            ["diversity", "this set", *beside],
+            [
+                [
+                    escaped(line.name),
+                    line.spelled(line.ours),
+                    *([line.spelled(line.human) or "–"] if human else []),
+                ]
+                for line in figures
+            ],
+        )
+        yield from ("", f"{escaped(basis(measures))}.")
 
 
 def _fields(examples: Sequence[Mapping[str, Json]]) -> Iterator[str]:

@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 
+from datacreate.appraisal import Appraiser
 from datacreate.errors import RunError
 from datacreate.reporting.arrange import tables
 from datacreate.reporting.cells import Cells
 from datacreate.reporting.collect import Found, collect, spelled
 from datacreate.reporting.created import created_set
 from datacreate.reporting.curves import curves
-from datacreate.reporting.distance import find_measure
+from datacreate.reporting.distance import find_likeness
 from datacreate.reporting.paper import load_paper
 from datacreate.reporting.tables import CreatedSet, Report, Skipped
 
@@ -23,7 +24,7 @@ Note = Callable[[str], None]
 def build_report(paths: Sequence[Path], *, encoder: str | None = None, note: Note = lambda _: None) -> Report:
     """The report of all evaluations and creation runs below `paths`.
 
-    `encoder` measures the distance to the formatting example, see `distance.find_measure`. What is
+    `encoder` measures distances and the Vendi score, see `distance.find_likeness`. What is
     damaged is skipped and named in the report. Raises UsageError if a path is no folder, RunError if
     there is nothing to report, CheckpointError if the encoder that is named is not here.
     """
@@ -53,13 +54,13 @@ def _created(
     """The created sets, and the runs that cannot be read."""
     if not found.runs and encoder is None:
         return (), ()
-    measure = find_measure(encoder)
-    note(f"distance to the formatting example: {measure.name}")
+    appraiser = Appraiser(find_likeness(encoder))
+    note(f"distances and diversity: {appraiser.likeness.name}")
     created: list[CreatedSet] = []
     skipped: list[Skipped] = []
     for path in found.runs:
         try:
-            created.append(created_set(path, measure))
+            created.append(created_set(path, appraiser))
         except RunError as error:
             skipped.append(Skipped(spelled(path), str(error)))
         except (OSError, ValueError, KeyError, TypeError) as error:

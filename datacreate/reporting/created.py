@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from datacreate.appraisal import Appraiser, sampled
 from datacreate.reporting.collect import spelled
-from datacreate.reporting.distance import Measure, distance, evenly
+from datacreate.reporting.distance import distance, evenly
 from datacreate.reporting.tables import CreatedSet, TreeNode
 from datacreate.runs.directory import RunDirectory, summary_of
 from datacreate.runs.log import Commit
@@ -21,20 +22,20 @@ MOST_TEXT = 160
 """Characters of a node's text."""
 
 
-def created_set(path: Path, measure: Measure) -> CreatedSet:
-    """What the log of a run says of its rows.
+def created_set(path: Path, appraiser: Appraiser) -> CreatedSet:
+    """What the log of a run says of its rows, and what they are like.
 
     Raises RunError if config.json or the log is damaged, OSError if they cannot be read.
     """
     directory = RunDirectory(path)
     config = directory.read_config()
     format, identity = config.format, config.identity
-    tally, commits = Tally(format), list[Commit]()
+    tally, commits = Tally(format, identity.verification), list[Commit]()
     for line in directory.log(config.run):
         tally.take(line.record)
         if isinstance(line.record, Commit):
             commits.append(line.record)
-    summary = summary_of(identity, tally, config.count)
+    summary = summary_of(config, tally)
     accepted = [(commit, values) for commit in commits for values in commit.accepted]
     texts = [format.text_of(values) for _, values in accepted]
     return CreatedSet(
@@ -55,8 +56,16 @@ def created_set(path: Path, measure: Measure) -> CreatedSet:
         depths={int(depth): number for depth, number in summary["depths"].items()},
         rejected=summary["rejected"],
         distance=distance(
-            measure, format.text_of(identity.example), texts, [commit.depth + 1 for commit, _ in accepted]
+            appraiser.likeness,
+            format.text_of(identity.example),
+            texts,
+            [commit.depth + 1 for commit, _ in accepted],
         ),
+        measures=appraiser.rows(
+            format, *sampled(commits, appraiser.seed), identity.example, identity.benchmark
+        )
+        if accepted
+        else None,
         samples=tuple(accepted[place][1] for place in evenly(len(accepted), MOST_SAMPLES)),
         tree=_tree(format, identity.example, accepted),
     )

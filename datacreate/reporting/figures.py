@@ -18,6 +18,7 @@ from typing import Any
 
 from datacreate.reporting.tables import Curve, CurvePoint, Distance
 from datacreate.reporting.wording import counted, harmless
+from datacreate.runs.measures import Measures, diversity_lines, shortcut_lines
 
 HEAT_BOUNDS = (0.025, 0.10, 0.20, 0.35, 0.50, 0.70)
 """Where the steps of the heat map begin, as distances from chance; below the first, no colour."""
@@ -96,6 +97,45 @@ def distance_by_depth(distance: Distance) -> list[Bar]:
         Bar(str(depth), f"{distance.by_depth[depth]:.2f}", max(0.0, distance.by_depth[depth]) / furthest)
         for depth in depths[::step]
     ]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A figure of this set above the human set's, both in [0, 1] of the same bar, and where chance is."""
+
+    name: str
+    ours: Bar
+    human: Bar | None
+    chance: float | None
+    marked: bool  # there is a warning
+
+
+def shortcut_pairs(measures: Measures) -> list[Pair]:
+    """Shortcuts as bars up to 100 %."""
+    return [
+        Pair(
+            line.name,
+            Bar("this set", f"{line.ours:.0%}", line.ours),
+            None if line.human is None else Bar("human", f"{line.human:.0%}", line.human),
+            line.chance,
+            line.warning is not None,
+        )
+        for line in shortcut_lines(measures)
+    ]
+
+
+def diversity_pairs(measures: Measures) -> list[Pair]:
+    """Figures of diversity: shares as bars up to 1, numbers up to the larger of the two."""
+    pairs = []
+    for line in diversity_lines(measures):
+        most = max(1.0 if line.is_share else 0.0, line.ours, line.human or 0.0) or 1.0
+        ours, human = (
+            None if figure is None else Bar(name, line.spelled(figure), max(0.0, figure) / most)
+            for name, figure in (("this set", line.ours), ("human", line.human))
+        )
+        assert ours is not None, "a line has a figure"
+        pairs.append(Pair(line.name, ours, human, None, False))
+    return pairs
 
 
 @dataclass(frozen=True)

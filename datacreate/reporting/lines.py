@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
+from datacreate.finetuning.record import SOFT_LABELS
 from datacreate.reporting.collect import Measured
 
 CONSTANT, ZERO_SHOT, HUMAN = "constant", "zero-shot", "human"
@@ -63,8 +64,8 @@ class ArmColumn:
 
     @property
     def strategy(self) -> str:
-        """The arm as the paper names it, whichever way its rows were created."""
-        return self.arm.removesuffix(_PAPERS_WAY)
+        """The arm as the paper names it, whichever way its rows were created and labelled."""
+        return self.arm.removesuffix(SOFT_LABELS).removesuffix(_PAPERS_WAY)
 
 
 @dataclass(frozen=True)

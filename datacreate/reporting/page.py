@@ -19,6 +19,7 @@ from markupsafe import Markup
 from datacreate.reporting import figures, overview, wording
 from datacreate.reporting.lineage import LARGEST, lineage, size
 from datacreate.reporting.tables import Report
+from datacreate.runs import measures
 from datacreate.runs.directory import replace_file
 
 if TYPE_CHECKING:
@@ -77,6 +78,11 @@ def _environment() -> Environment:
         "depth_bars": figures.depth_bars,
         "distance_bars": figures.distance_bars,
         "distance_by_depth": figures.distance_by_depth,
+        "shortcut_pairs": figures.shortcut_pairs,
+        "diversity_pairs": figures.diversity_pairs,
+        "warnings": measures.warnings,
+        "basis": measures.basis,
+        "human_name": measures.human_name,
         "size": size,
         "name_of": overview.name_of,
         "notes": overview.notes,

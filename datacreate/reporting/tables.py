@@ -272,6 +272,10 @@ class CreatedSet:
     distance: Distance | None
     """None if nothing was accepted or the examples hold no text."""
 
+    measures: Mapping[str, Json] | None
+    """Shortcuts and diversity beside the human train set's, as `appraisal` has them; `runs.measures` reads
+    them. None if nothing was accepted."""
+
     samples: tuple[Mapping[str, Json], ...]
     """A few of the examples, drawn evenly over the run."""
 

@@ -1,64 +1,69 @@
-"""The dataset card of a run: README.md with the metadata block that the Hugging Face Hub reads."""
+"""The dataset card of a run: README.md with the metadata block that the Hugging Face Hub reads.
+
+It tells what was done and, as plainly, what was not.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from datacreate.runs.config import Identity
+from datacreate.runs.measures import (
+    Measures,
+    basis,
+    diversity_lines,
+    human_name,
+    shortcut_lines,
+    warnings,
+)
 
 
-def dataset_card(identity: Identity, summary: dict[str, Any]) -> str:
-    """The card as Markdown. Text from the example and the model is shown in fenced blocks only."""
-    rejected = summary["rejected"]
-    lines = [
+def dataset_card(identity: Identity, summary: Mapping[str, Any], measures: Measures | None = None) -> str:
+    """The card as Markdown. Text from the example and the model is shown as nothing but text.
+
+    `measures` is the document of `appraisal`; None where nothing was measured.
+    """
+    return "\n".join(_lines(identity, summary, measures)) + "\n"
+
+
+def _lines(identity: Identity, summary: Mapping[str, Any], measures: Measures | None) -> Iterator[str]:
+    accepted = summary["accepted"]
+    yield from (
         "---",
         "tags: [synthetic, datacreate]",
-        f"size_categories: [{_size_category(summary['accepted'])}]",
+        f"size_categories: [{_size_category(accepted)}]",
         "configs: [{config_name: default, data_files: train.jsonl}]",
         "---",
         "",
-        f"# {summary['accepted']} examples made from one",
+        f"# {accepted} examples made from one",
         "",
         f"Written by `{identity.model}` (weights sha256 `{identity.model_sha256[:16]}…`) from the",
         f"formatting example below, with the strategy `{identity.strategy}`, method `{identity.method}`,",
         f"seed {identity.seed}.",
+        _licence(summary.get("licence")),
         "",
         *_drawn_from(identity.benchmark),
         _fenced(json.dumps(identity.example, ensure_ascii=False, indent=2), "json"),
-        "",
-        "## How",
-        "",
-        f"- {identity.num_examples} examples a request, {identity.window} requests out at once, sampling "
-        f"`{json.dumps(identity.sampling)}`.",
-        "- Every example is valid under the JSON Schema in `config.json`; exact repeats of the example, of a "
-        "parent or of another example (case, punctuation and spacing aside) were dropped.",
-        f"- {summary['requests']} requests, {summary['generated_tokens']} tokens written, "
-        f"{summary['tokens_per_example']} per accepted example.",
-        "",
-        "## Rejected",
-        "",
-        *(_table(["reason", "items"], rejected) if rejected else ["Nothing."]),
-    ]
+    )
+    yield from ("", "## How", "", *_how(identity, summary))
+    yield from ("", "## Filters and rejects", "", *_filters(summary))
     if summary["labels"]:
-        lines += ["", "## Labels", "", *_table(["label", "examples"], summary["labels"])]
-    lines += [
-        "",
-        "## Depth below the formatting example",
-        "",
-        *_table(["depth", "examples"], summary["depths"]),
-    ]
-    lines += [
-        "",
-        "## Risks and limits",
-        "",
-        "A language model wrote these examples, and nobody has read them all. Answers may be wrong, "
-        "statements false, and the biases of the model are in them. Labels were not verified, near- "
-        "duplicates in other words were not looked for, and nothing was compared with any test set. The "
-        "licence of the model may bind what it wrote.",
-        "",
-    ]
-    return "\n".join(lines)
+        yield from ("", "## Labels", "", *_table(["label", "examples"], summary["labels"]))
+    yield from ("", "## Label verification", "", *_verification(summary.get("verification")))
+    yield from ("", "## Contamination", "", *_contamination(summary))
+    yield from ("", "## Shortcuts", "", *_shortcuts(measures))
+    yield from ("", "## Diversity", "", *_diversity(measures))
+    yield from ("", "## Depth below the formatting example", "")
+    yield from _table(["depth", "examples"], summary["depths"])
+    yield from ("", "## Risks and limits", "", *_risks(identity, summary, measures))
+
+
+def _licence(licence: str | None) -> str:
+    if licence is None:
+        return "The licence of the model is not known here; it may bind what the model wrote."
+    return f"The licence of the model is {_cell(licence)}; it may bind what the model wrote."
 
 
 def _drawn_from(benchmark: str | None) -> list[str]:
@@ -67,16 +72,205 @@ def _drawn_from(benchmark: str | None) -> list[str]:
     return [f"The formatting example is a row of the benchmark `{benchmark}`, whose licence it is under.", ""]
 
 
-def _table(head: list[str], rows: dict[str, int]) -> list[str]:
-    body = [f"| {_cell(name)} | {number} |" for name, number in rows.items()]
-    return [f"| {' | '.join(head)} |", "|---|---:|", *body]
+def _how(identity: Identity, summary: Mapping[str, Any]) -> Iterator[str]:
+    yield (
+        f"- {identity.num_examples} examples a request, {identity.window} requests out at once, sampling "
+        f"`{json.dumps(identity.sampling)}`."
+    )
+    yield "- Every example is valid under the JSON Schema in `config.json`."
+    yield (
+        f"- {summary['requests']} requests, {summary['generated_tokens']} tokens written, "
+        f"{summary['tokens_per_example']} per accepted example."
+    )
+
+
+def _filters(summary: Mapping[str, Any]) -> Iterator[str]:
+    if filters := summary.get("filters"):
+        yield "The filters that every example had to pass, in their order:"
+        yield ""
+        yield from _grid(["filter", "rejected", "settings"], list(map(_filter, filters)))
+    else:
+        yield (
+            "Exact repeats of the example, of a parent or of another example (case, punctuation and spacing "
+            "aside) were dropped. No other filter was on."
+        )
+    yield ""
+    if summary["rejected"]:
+        yield "All that was written and not accepted:"
+        yield ""
+        yield from _table(["reason", "items"], summary["rejected"])
+    else:
+        yield "Nothing was rejected."
+
+
+def _filter(told: Mapping[str, Any]) -> list[Any]:
+    """A row of the table; one that was switched off has no figures."""
+    if not told.get("on", True):
+        return [_cell(told["name"]), "–", "off"]
+    details = {name: value for name, value in told.items() if name not in _NO_SETTING and value is not None}
+    return [
+        _cell(told["name"]),
+        told["rejected"],
+        ", ".join(f"{name} {_figure(value)}" for name, value in details.items()),
+    ]
+
+
+_NO_SETTING = frozenset({"name", "reason", "on", "rejected"})
+
+
+def _verification(told: Mapping[str, Any] | None) -> Iterator[str]:
+    if not told:
+        yield "Labels were not verified."
+        return
+    order = f", {told['order']}" if told.get("order") else ""
+    yield (
+        f"`{told['model']}` answered each question without seeing its label (mode {told['mode']}{order}, "
+        f"threshold {_figure(told.get('threshold'))}): {told['kept']} rows kept, {told['dropped']} dropped."
+    )
+    if (agreed := told.get("agreed")) is not None:
+        yield f"It gave {agreed:.0%} of them the answer that they were written with."
+    if (auc := told.get("auc")) is not None:
+        yield (
+            "On the first rows with dealt labels its agreement with the label had an AUC of "
+            f"{auc:.3f} (0.5: the labels are noise to it, 1: it always agrees)."
+        )
+    if kept := told.get("kept_by_label"):
+        yield from ("", "Kept of each label:", "", *_table(["label", "rows"], kept))
+    if warning := told.get("warning"):
+        yield from ("", f"**Warning:** {_cell(warning)}.")
+
+
+def _contamination(summary: Mapping[str, Any]) -> Iterator[str]:
+    compared = summary.get("compared_with")
+    if not compared:
+        yield "The examples were compared with no test set."
+        return
+    yield "Examples that repeat rows of these files were dropped, as far as the filters above can tell:"
+    yield ""
+    rows = [[_cell(one["benchmark"]), one["split"], f"`{one['digest'][:16]}…`"] for one in compared]
+    yield from _grid(["benchmark", "split", "sha256"], rows)
+
+
+def _shortcuts(measures: Measures | None) -> Iterator[str]:
+    if measures is None:
+        yield "Not measured."
+        return
+    if not measures["shortcuts"]:
+        yield f"None measured: {measures['no_shortcuts']}."
+        return
+    yield "What a model could learn instead of the task: the share of rows that it gets right by that alone."
+    yield ""
+    human = human_name(measures)
+    rows = [
+        [line.name, _share(line.ours), _share(line.chance), *([_share(line.human)] if human else [])]
+        for line in shortcut_lines(measures)
+    ]
+    yield from _grid(["shortcut", "this set", "chance", *([human] if human else [])], rows)
+    yield ""
+    found = warnings(measures)
+    yield from [f"- **Warning:** {_cell(one)}." for one in found] or ["None is past what is tolerated."]
+
+
+def _diversity(measures: Measures | None) -> Iterator[str]:
+    lines = diversity_lines(measures) if measures else []
+    if not measures or not lines:
+        yield "Not measured."
+        return
+    human = human_name(measures)
+    rows = [
+        [line.name, line.spelled(line.ours), *([line.spelled(line.human)] if human else [])] for line in lines
+    ]
+    yield from _grid(["measure", "this set", *([human] if human else [])], rows)
+    yield ""
+    yield f"{_cell(basis(measures))}."
+
+
+def _risks(identity: Identity, summary: Mapping[str, Any], measures: Measures | None) -> Iterator[str]:
+    filters = [one["name"] for one in summary.get("filters") or () if one.get("on", True)]
+    yield "A language model wrote these examples, and nobody has read them all."
+    yield ""
+    yield (
+        "- **False statements.** Answers may be wrong and statements untrue, however sure they sound. Do not "
+        "take them for facts."
+    )
+    yield f"- **Labels.** {_labels_risk(identity, summary.get('verification'))}"
+    yield (
+        "- **Bias.** What the model holds of people, places and trades is in what it wrote, and one "
+        "formatting example narrows it further. Bias was not measured, and nothing was taken out for it."
+    )
+    yield (
+        "- **Offence and privacy.** Texts were not searched for insults, dangerous advice, or names and "
+        "addresses of living people."
+    )
+    if not summary.get("compared_with"):
+        yield (
+            "- **Test sets.** The examples were compared with no test set: a good result on a public "
+            "benchmark may be one that was written down here."
+        )
+    else:
+        yield (
+            "- **Test sets.** Only those named above were looked at, and a repeat in other words can have "
+            "passed; what the model itself was trained on is not known."
+        )
+    if unseen := [
+        said for kind, said in _REPEATS.items() if not any(name.startswith(kind) for name in filters)
+    ]:
+        yield f"- **Repeats.** Not looked for: {', '.join(unseen)}."
+    if measures and warnings(measures):
+        yield "- **Shortcuts.** See the warnings above: a model may score well here without the task."
+    elif measures is None:
+        yield "- **Shortcuts.** Not measured."
+
+
+def _labels_risk(identity: Identity, told: Mapping[str, Any] | None) -> str:
+    if not told:
+        return "Nobody checked them, and no other model did."
+    who = f"`{told['model']}`, a model too"
+    said = (
+        f"They are the ones that {who}, holds for right: its errors are theirs."
+        if told["mode"] in _DECIDING
+        else f"{who}, was asked for its own answers, and where it disagrees the examples were kept."
+    )
+    same = "It is" if told["model"] == identity.model else "It is not"
+    return f"{said} {same} the model that wrote the examples."
+
+
+_DECIDING = frozenset({"drop", "relabel"})
+"""Modes of verification that leave no example whose label the verifier does not hold for right."""
+
+
+_REPEATS = {
+    "near": "examples that differ in a few words",
+    "semantic": "examples that say the same in other words",
+}
+"""Kind of filter -> what may be in the data without it."""
+
+
+def _share(share: float | None) -> str:
+    return "" if share is None else f"{share:.0%}"
+
+
+def _figure(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(map(_figure, value))
+    return "–" if value is None else f"{value:g}" if isinstance(value, int | float) else _cell(str(value))
+
+
+def _table(head: list[str], rows: Mapping[str, int]) -> list[str]:
+    return _grid(head, [[_cell(name), number] for name, number in rows.items()])
+
+
+def _grid(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+    """A pipe table; the first column is text, the others figures."""
+    body = [f"| {' | '.join(map(str, row))} |" for row in rows]
+    return [f"| {' | '.join(head)} |", f"|---{'|---:' * (len(head) - 1)}|", *body]
 
 
 _MARKS = str.maketrans({mark: f"&#{ord(mark)};" for mark in "&|<[*_`"})
 
 
 def _cell(text: str) -> str:
-    """A label as a cell shows it, whatever marks it holds."""
+    """A text as a line or a cell shows it, whatever marks it holds."""
     return " ".join(text.translate(_MARKS).split())
 
 

@@ -14,9 +14,15 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from datacreate.errors import RunMismatch, UsageError
+from datacreate.runs.filters import FilterSettings
 from datacreate.tasks.example import Json
 
 Method = Literal["datacreate", "paper"]
+
+VerifyMode = Literal["off", "keep", "drop", "relabel", "soft"]
+"""What becomes of an example that a verifier was asked about: `keep` only takes note; `drop` those whose
+answer it does not hold for right; `relabel` to what it is sure of, drop the rest; `soft` keeps all, with
+the probabilities as labels."""
 
 
 class CreateConfig(BaseModel):
@@ -45,7 +51,17 @@ class CreateConfig(BaseModel):
     top_k: int | None = Field(default=None, ge=1)
     repetition_penalty: float | None = Field(default=None, gt=0)
     max_tokens: int | None = Field(default=None, gt=0)  # per request
-    encoder: str = "all-mpnet-base-v2"  # for diverse and similar
+    encoder: str = "all-mpnet-base-v2"  # for diverse, similar, coverage and --semantic
+    shares: dict[str, float] | None = None  # label -> its share of the set; None: all the same
+    exact: bool = True  # exact repeats are dropped
+    near: float | None = Field(default=0.7, gt=0, le=1)  # as in FilterSettings; None switches it off
+    semantic: float | None = Field(default=None, gt=0, le=1)
+    against: tuple[str, ...] | None = None  # benchmarks to compare with; None: all that are imported
+    verify: VerifyMode | None = None  # None: drop with fixed labels, else off
+    verifier: str | None = None  # preset name or path of another checkpoint; None: the same model
+    threshold: float = Field(default=0.5, gt=0, le=1)  # the least probability of a right answer
+    gate: float | None = Field(default=0.75, ge=0.5, le=1)  # the least AUC of dealt labels; None: no gate
+    gate_rows: int | None = Field(default=None, gt=0)  # verified examples that the gate looks at
     patience: int | None = Field(default=None, gt=0)  # requests in a row without an accepted example
     max_model_len: int | None = Field(default=None, gt=0)  # tokens
     max_num_seqs: int | None = Field(default=None, gt=0)  # requests the engine holds at once
@@ -80,6 +96,29 @@ class CreateConfig(BaseModel):
             raise UsageError(f"{name}={shown}: {first['msg']}") from None
 
 
+class Verification(BaseModel):
+    """How labels are verified: part of what decides a run's result."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mode: VerifyMode
+    model: str
+    model_sha256: str
+    threshold: float
+    gate: float | None
+    gate_rows: int
+
+
+class Compared(BaseModel):
+    """A split of a benchmark that created examples were compared with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    benchmark: str
+    split: str
+    digest: str
+
+
 class Identity(BaseModel):
     """What decides a run's result; the same for every session of a run directory."""
 
@@ -99,11 +138,17 @@ class Identity(BaseModel):
     asks: int
     sampling: dict[str, Json]
     benchmark: str | None = None  # which the example was drawn from, if it was
+    # What follows had no place in the runs of version 0.1, which did none of it.
+    filters: FilterSettings = FilterSettings(near=None)
+    compared_with: tuple[Compared, ...] = ()
+    shares: dict[str, float] | None = None
+    verification: Verification | None = None
 
     def refuse_other(self, asked: Identity, directory: Path) -> None:
         """Raise RunMismatch, naming what differs, unless `asked` is the same."""
+        ours, theirs = self.model_dump(mode="json"), asked.model_dump(mode="json")
         for name in Identity.model_fields:
-            had, wants = getattr(self, name), getattr(asked, name)
+            had, wants = ours[name], theirs[name]
             if _spelled(had) != _spelled(wants):
                 raise RunMismatch(
                     f"{directory} was made with another {_difference(name, had, wants)}; "

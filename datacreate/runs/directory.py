@@ -20,12 +20,15 @@ import filelock
 
 from datacreate.errors import RunError, RunLocked
 from datacreate.runs.config import Identity
-from datacreate.runs.log import Commit, LogLine, read_log, storage_error
+from datacreate.runs.filters import told_of
+from datacreate.runs.log import Commit, LogLine, Probabilities, read_log, storage_error
 from datacreate.runs.summary import Tally
 from datacreate.tasks.example import Json
 from datacreate.tasks.format import TaskFormat, read_format
 
-_BEFORE_A_RUN = frozenset({".lock", ".holder", "config.json.part", "engine.log"})
+_BEFORE_A_RUN = frozenset(
+    {".lock", ".holder", "config.json.part", "engine.log", "verifier.log", "vectors.f16"}
+)
 """Files that a directory may hold in which no run began: what a kill or a failed start leaves."""
 
 
@@ -36,6 +39,7 @@ class RunConfig:
     identity: Identity
     count: int
     run: str = field(default_factory=lambda: secrets.token_hex(8))
+    licence: str | None = None  # of the model that writes, as its preset says
 
     @property
     def format(self) -> TaskFormat:
@@ -54,7 +58,9 @@ class RunDirectory:
         self.train_path = path / "train.jsonl"
         self.summary_path = path / "summary.json"
         self.card_path = path / "README.md"
+        self.vectors_path = path / "vectors.f16"
         self.engine_log_path = path / "engine.log"
+        self.verifier_log_path = path / "verifier.log"
 
     @property
     def exists(self) -> bool:
@@ -115,10 +121,11 @@ class RunDirectory:
 
     def _clear(self) -> None:
         with contextlib.suppress(OSError):
-            for name in (".lock", "config.json.part"):
+            for name in (".lock", "config.json.part", "vectors.f16"):
                 (self.path / name).unlink(missing_ok=True)
-            if not self.engine_log_path.stat().st_size:  # one that says something says why
-                self.engine_log_path.unlink()
+            for log in (self.engine_log_path, self.verifier_log_path):
+                if log.exists() and not log.stat().st_size:  # one that says something says why
+                    log.unlink()
 
     def read_config(self) -> RunConfig:
         """config.json; RunError if it is not there or cannot be read."""
@@ -128,7 +135,12 @@ class RunDirectory:
             )
         try:
             document = json.loads(self.config_path.read_text(encoding="utf-8"))
-            return RunConfig(Identity(**document["identity"]), int(document["count"]), str(document["run"]))
+            return RunConfig(
+                identity=Identity(**document["identity"]),
+                count=int(document["count"]),
+                run=str(document["run"]),
+                licence=document.get("licence"),
+            )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(
                 f"{self.config_path}: damaged ({str(error).splitlines()[0]}); restore it from a copy"
@@ -136,7 +148,13 @@ class RunDirectory:
 
     def write_config(self, config: RunConfig, made_by: str) -> None:
         identity = config.identity.model_dump(mode="json")
-        document = {"run": config.run, "count": config.count, "datacreate": made_by, "identity": identity}
+        document = {
+            "run": config.run,
+            "count": config.count,
+            "datacreate": made_by,
+            "licence": config.licence,
+            "identity": identity,
+        }
         replace_file(self.config_path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
     def log(self, run: str) -> Iterator[LogLine]:
@@ -150,6 +168,19 @@ class RunDirectory:
             if isinstance(line.record, Commit):
                 yield line.record
 
+    def verdicts(self) -> Iterator[Probabilities | None]:
+        """What the verifier said of each accepted example, in order; None where it was not asked.
+
+        Probabilities of the example's options in their order, or of the format's labels in theirs.
+        """
+        for commit in self.commits():
+            said = [scored.probabilities for scored in commit.scored if scored.accepted]
+            yield from said if commit.scored else [None] * len(commit.accepted)
+
+    def accepted(self) -> int:
+        """How many examples were accepted so far."""
+        return sum(len(commit.accepted) for commit in self.commits())
+
     def examples(self) -> Iterator[dict[str, Json]]:
         """The accepted examples in order, from the log."""
         for commit in self.commits():
@@ -158,10 +189,10 @@ class RunDirectory:
     def summary(self) -> dict[str, Any]:
         """The figures so far, counted from the log: what summary.json holds of a run that has ended."""
         config = self.read_config()
-        tally = Tally(config.format)
+        tally = Tally(config.format, config.identity.verification)
         for line in self.log(config.run):
             tally.take(line.record)
-        return summary_of(config.identity, tally, config.count)
+        return summary_of(config, tally)
 
 
 def replace_file(path: Path, text: str) -> None:
@@ -179,10 +210,20 @@ def replace_file(path: Path, text: str) -> None:
         raise storage_error(path, error) from None
 
 
-def summary_of(identity: Identity, tally: Tally, count: int) -> dict[str, Any]:
+def summary_of(config: RunConfig, tally: Tally) -> dict[str, Any]:
     """The document of summary.json."""
+    identity = config.identity
     drawn_from = {"benchmark": identity.benchmark} if identity.benchmark else {}
-    return {"strategy": identity.strategy, "model": identity.model, **drawn_from, **tally.summary(count)}
+    compared = [each.model_dump() for each in identity.compared_with]
+    return {
+        "strategy": identity.strategy,
+        "model": identity.model,
+        "licence": config.licence,
+        **drawn_from,
+        **tally.summary(config.count),
+        "filters": told_of(identity.filters, tally.rejects, identity.encoder),
+        "compared_with": compared,
+    }
 
 
 def _remove(folders: list[Path]) -> None:

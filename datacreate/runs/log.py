@@ -38,6 +38,20 @@ def example_line(values: dict[str, Json]) -> str:
     return _encode(values)
 
 
+Probabilities = tuple[float, ...]
+"""Of each answer that an example may have, adding up to 1."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What came of one example that a verifier was asked about."""
+
+    claimed: int  # which answer it was written with
+    given: int  # which answer it is left with; -1 if it is dropped
+    accepted: bool  # whether it went into the set
+    probabilities: Probabilities  # the verifier's, four decimals
+
+
 @dataclass(frozen=True)
 class Commit:
     """What came of one request."""
@@ -52,6 +66,8 @@ class Commit:
     prompt_tokens: int
     generated_tokens: int
     at: float  # seconds since the epoch, to the millisecond
+    scored: tuple[Scored, ...] = ()  # in order; the accepted among them are `accepted`, in order
+    scoring_tokens: int = 0
 
     @cached_property
     def lines(self) -> tuple[str, ...]:
@@ -59,13 +75,19 @@ class Commit:
         return tuple(map(example_line, self.accepted))
 
     def line(self) -> str:
-        rejects = [[reject.reason, reject.text] for reject in self.rejects]
+        rejects = [_told(reject) for reject in self.rejects]
         # Put together by hand, so that an example is made into text only once.
         return (
             f'{{"request":{self.request},"parent":"{self.parent}","depth":{self.depth},"attempt":{self.attempt},'
             f'"accepted":[{",".join(self.lines)}],"chosen":{list(self.chosen)},"rejects":{_encode(rejects)},'
-            f'"tokens":[{self.prompt_tokens},{self.generated_tokens}],"at":{self.at}}}'
+            f'"tokens":[{self.prompt_tokens},{self.generated_tokens}],{self._verified()}"at":{self.at}}}'
         )
+
+    def _verified(self) -> str:
+        if not self.scored:
+            return ""
+        rows = [[s.claimed, s.given, int(s.accepted), *s.probabilities] for s in self.scored]
+        return f'"scored":{_encode(rows)},"scoring_tokens":{self.scoring_tokens},'
 
     @classmethod
     def parse(cls, record: dict[str, Any]) -> Commit:
@@ -76,11 +98,20 @@ class Commit:
             record["attempt"],
             tuple(record["accepted"]),
             tuple(record["chosen"]),
-            tuple(Reject(Reason(reason), text) for reason, text in record["rejects"]),
+            tuple(Reject(Reason(reason), *texts) for reason, *texts in record["rejects"]),
             record["tokens"][0],
             record["tokens"][1],
             record["at"],
+            tuple(
+                Scored(claimed, given, bool(accepted), tuple(probabilities))
+                for claimed, given, accepted, *probabilities in record.get("scored", ())
+            ),
+            record.get("scoring_tokens", 0),
         )
+
+
+def _told(reject: Reject) -> list[str]:
+    return [reject.reason, reject.text, reject.because] if reject.because else [reject.reason, reject.text]
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+from datacreate.runs.config import Verification
+from datacreate.runs.gate import Gate
 from datacreate.runs.log import Commit, Session
 from datacreate.tasks.example import field_at
 from datacreate.tasks.format import TaskFormat, answer_text
@@ -13,12 +17,17 @@ from datacreate.tasks.validate import Reason, Reject
 
 _SAMPLES = 3
 
+WARNED_RATIO = 1.5
+"""The label most often kept by the verifier against the least, of as many written: beyond it
+the summary warns."""
+
 
 @dataclass
 class Tally:
     """Running figures; feeding it a log again gives the same figures."""
 
     format: TaskFormat
+    verification: Verification | None = None
     accepted: int = 0
     requests: int = 0
     prompt_tokens: int = 0
@@ -29,7 +38,18 @@ class Tally:
     depths: Counter[int] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
     last_rejects: deque[Reject] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
+    scored: int = 0  # examples that the verifier was asked about and that it decided on
+    scoring_tokens: int = 0
+    written_by_label: Counter[int] = field(default_factory=Counter)  # of those with an answer of their own
+    agreed: int = 0  # with the answer that an example was written with
+    kept_by_label: Counter[int] = field(default_factory=Counter)  # by the verifier, quota aside
     _clock: float | None = None  # when the session or its last commit was
+
+    @cached_property
+    def gate(self) -> Gate | None:
+        """The gate of a run with fixed labels that are verified."""
+        how, labels = self.verification, self.format.labels
+        return Gate(len(labels), how.gate_rows, how.gate) if how and labels else None
 
     def take(self, record: Session | Commit) -> None:
         """Count a line of the log."""
@@ -52,11 +72,28 @@ class Tally:
             self.depths[commit.depth + 1] += len(commit.accepted)
         if self.format.labels and self.format.roles.answer:
             self.labels.update(answer_text(field_at(e, self.format.roles.answer)) for e in commit.accepted)
+        self._add_scored(commit)
         self.rejects.update(reject.reason for reject in commit.rejects)
         self.last_rejects.extend(commit.rejects)
         if self._clock is not None:
             self.seconds += max(0.0, commit.at - self._clock)
             self._clock = commit.at
+
+    def _add_scored(self, commit: Commit) -> None:
+        self.scoring_tokens += commit.scoring_tokens
+        for scored in commit.scored:
+            self.scored += 1
+            if not self._text_first:  # where it is, nobody has claimed an answer
+                self.written_by_label[scored.claimed] += 1
+                self.agreed += scored.probabilities[scored.claimed] == max(scored.probabilities)
+            if scored.given >= 0:
+                self.kept_by_label[scored.given] += 1
+            if self.gate:
+                self.gate.add(scored)
+
+    @property
+    def _text_first(self) -> bool:
+        return self.gate is not None and self.gate.order == "text first"
 
     @property
     def written(self) -> int:
@@ -80,4 +117,57 @@ class Tally:
             "tokens_per_second": round(self.generated_tokens * rate, 1),
             "depths": {str(depth): n for depth, n in sorted(self.depths.items())},
             "labels": dict(sorted(self.labels.items())),
+            "verification": self._verified(),
         }
+
+    def _verified(self) -> dict[str, Any] | None:
+        """What verification did; None where there was none."""
+        how, names = self.verification, [answer_text(label) for label in self.format.labels or ()]
+        if how is None:
+            return None
+        kept = {name: self.kept_by_label[place] for place, name in enumerate(names)}
+        ratio = self._one_sidedness() if names else None
+        return {
+            "model": how.model,
+            "mode": how.mode,
+            "threshold": how.threshold,
+            "scored": self.scored,
+            "kept": sum(self.kept_by_label.values()),
+            "dropped": self.scored - sum(self.kept_by_label.values()),
+            "agreed": round(self.agreed / written, 4) if (written := self.written_by_label.total()) else None,
+            "tokens": self.scoring_tokens,
+            "auc": self.gate.auc if self.gate else None,
+            "gate": how.gate if self.gate else None,
+            "gate_rows": self.gate.rows if self.gate else None,
+            "order": self.gate.order if self.gate else None,
+            "written_by_label": {name: self.written_by_label[place] for place, name in enumerate(names)},
+            "kept_by_label": kept,
+            "kept_ratio": round(ratio, 2) if ratio else None,
+            "warning": self._warning(names) if ratio and ratio > WARNED_RATIO else None,
+        }
+
+    def _one_sidedness(self) -> float | None:
+        """How many times as many of one label were kept as of another, if as many were written of each.
+
+        Quotas deal the label more often that is dropped more often, so that the bare numbers of kept
+        ones come out even. Where the text comes first no label is dealt, and the numbers speak.
+        """
+        kept, written = self.kept_by_label, self.written_by_label
+        if not kept:
+            return None
+        if self._text_first:
+            numbers = [kept[place] for place in range(len(self.format.labels or ()))]
+            return max(numbers) / max(1, min(numbers))
+        rates = [max(1, kept[place]) / number for place, number in written.items() if number]
+        return max(rates) / min(rates)
+
+    def _warning(self, names: Sequence[str]) -> str:
+        kept, written = self.kept_by_label, self.written_by_label
+        told = ", ".join(
+            f"{name} {kept[place]}" + ("" if self._text_first else f" of {written[place]}")
+            for place, name in enumerate(names)
+        )
+        return (
+            f"the verifier kept {told}: more than {WARNED_RATIO:g} to 1, so the balance of the set is bought "
+            "by throwing examples of one label away; the model finds it hard to write the other"
+        )

@@ -125,27 +125,29 @@ class Tree:
 
 
 class Levels:
-    """The paper's tree: one request at a time, a whole level shuffled and finished before the next.
+    """The paper's tree: a whole level shuffled and finished before the next.
 
     A node that gave nothing is lost; a level that gave nothing at all is asked again, with the
-    next attempt.
+    next attempt. The paper has one request out at a time; since a level's order is known when it
+    begins, more of them change nothing but the time.
     """
 
-    def __init__(self, root: Node, seed: int) -> None:
+    def __init__(self, root: Node, seed: int, window: int = 1) -> None:
         self._seed = seed
+        self._window = window
         self._level = [root]
         self._children: list[Node] = []
         self._at = 0  # within the level
         self._attempt = 0
         self._assigned = 0
-        self._out = False
+        self._out = 0
 
     def next(self) -> Place | None:
-        if self._out:
+        if self._out == self._window or (self._out and self._at == len(self._level)):
             return None
         if self._at == len(self._level):
             self._descend()
-        self._out = True
+        self._out += 1
         self._at += 1
         self._assigned += 1
         return Place(self._assigned - 1, self._level[self._at - 1], self._attempt)
@@ -158,5 +160,5 @@ class Levels:
         self._at = 0
 
     def commit(self, place: Place, chosen: Sequence[Node], accepted: int) -> None:
-        self._out = False
+        self._out -= 1
         self._children.extend(chosen)

@@ -2,8 +2,9 @@
 
 A strategy sees a parent and the children accepted from it, and names which of the children
 become the next parents. How parents queue up is the frontier's business: a `chain` asks one
-parent at a time, a `tree` all of them, breadth first. The five strategies are those of Lee et
-al. (EMNLP 2023), whose "contrastive" is `diverse`, as in their code.
+parent at a time, a `tree` all of them, breadth first, a `cover` those that are farthest from what
+was asked. The first five strategies are those of Lee et al. (EMNLP 2023), whose "contrastive" is
+`diverse`, as in their code.
 """
 
 # ruff: noqa: ARG001 (all strategies have one signature)
@@ -18,6 +19,9 @@ from typing import Literal
 from datacreate.errors import UsageError
 from datacreate.selection.similarity import Similarity
 
+Grows = Literal["chain", "tree", "cover"]
+"""How a strategy's parents queue up."""
+
 Choose = Callable[[str, Sequence[str], random.Random, Similarity | None], Sequence[int]]
 """(parent's text, children's texts, rng, similarity) -> indices of the next parents, in order."""
 
@@ -27,7 +31,7 @@ class Strategy:
     """A named way to choose parents; `summary` is the line that `--help` shows."""
 
     name: str
-    grows: Literal["chain", "tree"]
+    grows: Grows
     needs_similarity: bool
     summary: str
     choose: Choose
@@ -36,9 +40,7 @@ class Strategy:
 STRATEGIES: dict[str, Strategy] = {}
 
 
-def strategy(
-    *, grows: Literal["chain", "tree"] = "chain", needs_similarity: bool = False
-) -> Callable[[Choose], Choose]:
+def strategy(*, grows: Grows = "chain", needs_similarity: bool = False) -> Callable[[Choose], Choose]:
     """Enter a function into the registry under its own name; its docstring is the summary."""
 
     def enter(choose: Choose) -> Choose:
@@ -96,6 +98,14 @@ def tree(
 ) -> Sequence[int]:
     """every accepted child, breadth first"""
     return rng.sample(range(len(children)), len(children))
+
+
+@strategy(grows="cover", needs_similarity=True)
+def coverage(
+    parent: str, children: Sequence[str], rng: random.Random, similarity: Similarity | None
+) -> Sequence[int]:
+    """those that cover best what is there, farthest first"""
+    return range(len(children))
 
 
 def _scores(parent: str, children: Sequence[str], similarity: Similarity | None) -> list[float]:

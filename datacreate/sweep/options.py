@@ -30,6 +30,7 @@ class TrainOptions(BaseModel):
     max_length: int | None = Field(default=None, gt=1)
     lora: bool = False
     lora_rank: int | None = Field(default=None, gt=0)
+    soft_labels: bool = False  # of arms with created rows: human rows have no verdicts
 
 
 def checked_create(given: dict[str, Any], folder: Path) -> dict[str, Any]:

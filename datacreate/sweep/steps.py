@@ -96,7 +96,8 @@ def training(plan: Plan, benchmark: Benchmark, rows: Rows, encoder: str, cell: s
     arguments: list[Argument] = ["train", *([benchmark.name] if rows.human else [])]
     arguments += [rows.created.folder] if rows.created else []
     arguments += ["--encoder", encoder, "--settings", plan.settings, "--select", plan.selection]
-    arguments += as_arguments(plan.train.model_dump())
+    told = plan.train if rows.created else plan.train.model_copy(update={"soft_labels": False})
+    arguments += as_arguments(told.model_dump())
     arguments += ["--count", str(rows.drawn), "--sample-seed", str(rows.seed)] if rows.drawn else []
     seeds = ("--seeds", ",".join(map(str, plan.train_seeds)))
     made_by = (*arguments, "--out", folder)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 
-from datacreate.tasks.example import Example
+from datacreate.tasks.example import Example, dotted
 from datacreate.tasks.layout import Layout
+from datacreate.tasks.roles import answer_text
 
 Message = dict[str, str]
 """One chat message: `role` and `content`."""
@@ -30,11 +31,22 @@ def chat_prompt(layout: Layout, parent: Example, count: int) -> list[Message]:
     user = (
         f"Here is a JSON array with one example, written as {layout.shape()}:\n[{shown}]\n\n"
         f"Write a JSON array of {count} more examples in the same way, about other topics.{options}"
+        f"{_for_all_labels(layout)}"
     )
     return [
         {"role": "system", "content": "You write data for training language models."},
         {"role": "user", "content": user},
     ]
+
+
+def _for_all_labels(layout: Layout) -> str:
+    """Where the text comes first nobody asks for a label: all are asked for at once."""
+    answer, labels = layout.format.roles.answer, layout.format.labels
+    if not (layout.text_first and answer and labels):
+        return ""
+    return (
+        f" The {dotted(answer)} of each is one of {', '.join(map(answer_text, labels))}, each equally often."
+    )
 
 
 def _paper_prompt(shown: str, count: int) -> list[Message]:

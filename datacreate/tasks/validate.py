@@ -13,12 +13,23 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from datacreate.tasks.example import Example, Json, flaw_in
+from datacreate.tasks.example import Example, Json, field_at, flaw_in
+from datacreate.tasks.format import TaskFormat
 from datacreate.tasks.layout import Layout, Malformed
 from datacreate.tasks.normal import normalised
 from datacreate.tasks.roles import Rule, holds
 
-__all__ = ["Candidate", "Reason", "Reject", "capped", "fault", "judge", "normalised", "read_completion"]
+__all__ = [
+    "Candidate",
+    "Reason",
+    "Reject",
+    "candidate",
+    "capped",
+    "fault",
+    "judge",
+    "normalised",
+    "read_completion",
+]
 
 MOST_REJECT_TEXT = 400
 """Characters of a reject's text that are kept."""
@@ -39,6 +50,10 @@ class Reason(StrEnum):
     REPEATED_OPTIONS = "repeated_options"
     COPY = "copy"  # repeats its parent or the formatting example
     DUPLICATE = "duplicate"  # repeats an accepted example
+    NEAR_DUPLICATE = "near_duplicate"  # differs from an accepted example in a few words
+    SEMANTIC_DUPLICATE = "semantic_duplicate"  # says the same as an accepted example
+    CONTAMINATED = "contaminated"  # repeats a row that is for testing
+    DISAGREES = "disagrees"  # the verifier, asked blind, does not hold its answer for right
     OVER_QUOTA = "over_quota"  # its label has all the examples it may have
     SURPLUS = "surplus"  # good, but the count was reached
 
@@ -56,14 +71,24 @@ class Reject:
 
     reason: Reason
     text: str
+    because: str = ""  # what speaks against it: the row that it repeats, the verifier's figures
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A valid example, and the normalised text by which repeats are found."""
+    """A valid example as the filters see it."""
 
     example: Example
-    key: str
+    text: str  # what is compared: the question, else all free text
+    key: str  # the same, normalised: by it exact repeats are found
+    passage: str = ""  # the context; empty where the format has none
+
+
+def candidate(values: Mapping[str, Json], format: TaskFormat) -> Candidate:
+    """The candidate of a valid example of this format."""
+    text, context = format.text_of(values), format.roles.context
+    passage = field_at(values, context) if context else None
+    return Candidate(Example(values), text, normalised(text), passage if isinstance(passage, str) else "")
 
 
 _GARBLED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffd-\uffff]")
@@ -150,10 +175,8 @@ def judge(item: Json, layout: Layout) -> Candidate | Reject:
         return Reject(Reason.SCHEMA, capped(item))
     if reason is not None:
         return Reject(reason, capped(item))
-    text = layout.format.text_of(values)
-    if not _WORD.search(text):
-        return Reject(Reason.BLANK, capped(item))
-    return Candidate(Example(values), normalised(text))
+    found = candidate(values, layout.format)
+    return found if _WORD.search(found.text) else Reject(Reason.BLANK, capped(item))
 
 
 def fault(values: Mapping[str, Json], layout: Layout) -> Reason | None:

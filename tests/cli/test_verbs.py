@@ -119,7 +119,7 @@ def test_show_gives_figures_and_samples(tmp_path: Path, model: str) -> None:
     ended = run("show", tmp_path / "run", "--samples", 2)
     assert ended.code == 0
     assert "25 of 25" in ended.out
-    assert ended.out.count("options") == 2
+    assert ended.out.count("\noptions  ") == 2
     document = json.loads(run("show", tmp_path / "run", "--json", "--samples", 100).out)
     assert document["samples"] == examples(tmp_path / "run")
     assert document["summary"] == json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -137,7 +137,19 @@ def test_show_counts_a_run_that_was_killed_from_its_log(tmp_path: Path, model: s
 def test_markup_and_control_characters_of_a_model_are_shown_as_text(
     tmp_path: Path, example: Path, model: str
 ) -> None:
-    command = ["create", "--example", example, "--run-dir", tmp_path / "run", "--count", 5, "--model", model]
+    command = [
+        "create",
+        "--example",
+        example,
+        "--run-dir",
+        tmp_path / "run",
+        "--count",
+        5,
+        "--model",
+        model,
+        "--near",
+        "off",
+    ]
     assert run(*command, script="marked").code == 0
     shown = run("show", tmp_path / "run").out
     assert "[bold red]a[/]" in shown
@@ -266,3 +278,13 @@ def test_progress_that_nobody_reads_any_more_does_not_end_a_run(
     ended = run(*arguments, preexec=close_the_readers_end)
     assert ended.code == 0
     assert len(examples(tmp_path / "run")) == 10
+
+
+def test_show_tells_shortcuts_and_diversity(tmp_path: Path, model: str) -> None:
+    make(tmp_path / "run", model, count=30)
+    shown = run("show", tmp_path / "run").out
+    for words in ("this set", "chance", "longest option", "options alone", "self-BLEU", "Vendi score"):
+        assert words in shown
+    document = json.loads(run("show", tmp_path / "run", "--json").out)
+    assert set(document) == {"summary", "identity", "samples", "measures"}
+    assert document["measures"]["diversity"]["texts"] == 30

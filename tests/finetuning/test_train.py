@@ -30,7 +30,7 @@ from tests.making import make
 def test_what_can_be_learned_is_learned(
     home: Path, tmp_path: Path, encoder: str, benchmark: str, lora: Lora | None
 ) -> None:
-    model = trained(benchmark, tmp_path / "out", encoder, lora=lora, epochs=25 if lora else 8)
+    model = trained(benchmark, tmp_path / "out", encoder, lora=lora, epochs=40 if lora else 8)
     assert model.selection_score == 1
     assert (model.trained_rows, model.selection_rows) == (180, 20)
     [found] = evaluate(tmp_path / "out" / "seed-1", [benchmark])

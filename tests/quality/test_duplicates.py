@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datacreate.quality.duplicates import ExactDuplicates
-from datacreate.tasks.validate import normalised
+from datacreate.quality.filters import Match
+from datacreate.tasks.validate import Reason, normalised
+from tests.quality.texts import asked
 
 
 @pytest.mark.parametrize(
@@ -57,10 +59,21 @@ def test_a_normalised_text_is_its_own_normal_form(text: str) -> None:
     assert normalised(normalised(text)) == normalised(text)
 
 
-def test_what_was_added_is_there_and_nothing_else() -> None:
+def test_what_was_added_is_found_and_nothing_else() -> None:
     seen = ExactDuplicates()
-    seen.add("one")
-    seen.add("\ud800")
-    assert "one" in seen
-    assert "\ud800" in seen
-    assert "two" not in seen
+    for text in ("One?", "\ud800", "one", "three"):
+        seen.add(asked(text))
+    assert seen.reason is Reason.DUPLICATE
+    assert seen.match(asked("ONE")) == Match("repeats example 1")
+    assert seen.match(asked("\ud800")) == Match("repeats example 2")
+    assert seen.match(asked("three")) == Match("repeats example 4")
+    assert seen.match(asked("two")) is None
+
+
+@given(st.lists(st.text(max_size=9), max_size=20), st.text(max_size=9))
+def test_a_repeat_is_what_has_the_same_normal_form(held: list[str], question: str) -> None:
+    seen = ExactDuplicates()
+    for text in held:
+        seen.add(asked(text))
+    expected = normalised(question) in {normalised(text) for text in held}
+    assert (seen.match(asked(question)) is not None) == expected

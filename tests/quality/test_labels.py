@@ -42,12 +42,25 @@ def test_true_and_1_and_1_point_0_are_different_labels() -> None:
     assert (quotas.room(True), quotas.room(1), quotas.room(1.0)) == (0, 1, 0)
 
 
-def test_a_copy_is_independent() -> None:
-    quotas = Quotas(["a", "b"], 3)
-    copy = quotas.copy()
-    copy.add("a")
-    copy.add("a")
-    assert (quotas.room("a"), copy.room("a"), copy.room("b")) == (2, 0, 1)
+@given(
+    weights=st.lists(st.integers(0, 9), min_size=1, max_size=5).filter(any),
+    count=st.integers(0, 60),
+    chance=st.randoms(use_true_random=False),
+)
+def test_a_target_distribution_is_exact_to_one_per_label(
+    weights: list[int], count: int, chance: random.Random
+) -> None:
+    shares = [weight / sum(weights) for weight in weights]
+    quotas = Quotas(list(range(len(shares))), count, shares)
+    accepted = [0] * len(shares)
+    while sum(accepted) < count:
+        at = chance.choice([label for label in range(len(shares)) if quotas.room(label)])
+        quotas.add(at)
+        accepted[at] += 1
+    assert not any(map(quotas.room, range(len(shares))))
+    for share, number in zip(shares, accepted, strict=True):
+        assert abs(number - count * share) < 1 + 1e-6
+        assert share or not number
 
 
 @given(labels=label_sets, number=st.integers(0, 12), seed=st.integers())

@@ -235,9 +235,39 @@ def _created(number: int, rng: random.Random) -> CreatedSet:
             bins=tuple(sum(low <= d < low + 0.1 for d in distances) for low in edges[:-1]),
             by_depth={depth: 0.3 + 0.05 * depth for depth in depths},
         ),
+        measures=measures(HOSTILE[number % len(HOSTILE)], human=number % 2 == 0),
         samples=tuple(_sample(text, rng) for text in (HOSTILE if number == 0 else HOSTILE[:3])),
         tree=tuple(nodes),
     )
+
+
+def measures(hostile: str, human: bool) -> dict[str, Any]:
+    """Shortcuts and diversity, a hostile word in a warning."""
+    found = {
+        "rows": 500,
+        "shortcuts": [
+            {"name": "length alone", "score": 0.55, "chance": 0.5, "rows": 500, "warning": None},
+            {"name": "wording", "score": 0.91, "chance": 0.5, "rows": 500, "warning": f"see {hostile!r}"},
+        ],
+        "no_shortcuts": None,
+        "diversity": {
+            "texts": 500,
+            "mean_words": 12.4,
+            "distinct_1": 0.21,
+            "distinct_2": 0.63,
+            "distinct_3": None,
+            "self_bleu": 0.31,
+            "measure": "cosine distance, all-minilm-l6-v2",
+            "paired": 500,
+            "between": 0.81,
+            "from_example": 0.77,
+            "vendi": 61.3,
+            "vendi_share": 61.3 / 500,
+        },
+        "passage_words": 91.5,
+    }
+    beside = {"benchmark": "csqa", "split": "train", **found}
+    return found | {"human": beside if human else None}
 
 
 def _sample(text: str, rng: random.Random) -> Mapping[str, Any]:

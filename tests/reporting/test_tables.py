@@ -159,6 +159,17 @@ def test_an_arm_created_the_papers_way_stands_beside_the_papers_figure(tmp_path:
     assert figures == [None, 0.6793, 0.7274, 0.7274, None]
 
 
+def test_soft_and_hard_labels_and_human_rows_stand_in_one_table(tmp_path: Path) -> None:
+    for arm in ("mine", "tree (paper) (soft labels)", "tree (soft labels)", "tree", "human"):
+        evaluated(tmp_path / arm, answers(6, 10), arm=arm, rows_of="human" if arm == "human" else "created")
+    table = only_table(tmp_path)
+    created = ["tree", "tree (paper) (soft labels)", "tree (soft labels)", "mine"]
+    assert titles(table)[0] == "constant"
+    assert titles(table)[1].startswith("human")
+    assert titles(table)[2:] == created
+    assert [cell(table, arm).models for arm in created] == [1, 1, 1, 1]
+
+
 def test_zero_shot_alone_is_a_table(tmp_path: Path) -> None:
     evaluated(
         tmp_path / "zero", answers(55, 100), arm="zero-shot", train=None, encoder="huge", selection="none"

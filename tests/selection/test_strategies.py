@@ -19,8 +19,8 @@ def choose(name: str, seed: int = 0) -> list[int]:
     return list(find_strategy(name).choose("a b c d", CHILDREN, random.Random(seed), SharedWords()))
 
 
-def test_the_five_of_the_paper_are_there() -> None:
-    assert list(STRATEGIES) == ["naive", "random", "diverse", "similar", "tree"]
+def test_the_five_of_the_paper_are_there_and_ours() -> None:
+    assert list(STRATEGIES) == ["naive", "random", "diverse", "similar", "tree", "coverage"]
     assert all(one.summary for one in STRATEGIES.values())
 
 

@@ -59,8 +59,9 @@ if __name__ == "__main__":
         running = import_module("datacreate.sweep.running")
         running.COMMAND = COMMAND
     elif verb == "create":
+        sys.argv += ["--verify", "off"]  # random words, which nobody can verify
         engine = import_module("tests.driver").engine_of(json.loads(os.environ.get("SCRIPTED", "{}")))
-        import_module("datacreate.creation").vllm_engine = lambda *_: engine
+        import_module("datacreate.serving").vllm_engine = lambda *_: engine
     else:
         import_module("datacreate.finetuning.train").train = train
         import_module("datacreate.finetuning.evaluate").evaluate = evaluate

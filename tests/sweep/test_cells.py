@@ -65,6 +65,13 @@ def test_further_options_reach_create_and_train(bench: Bench) -> None:
     assert "--settings paper --select human --learning-rates 1e-05,2e-05 --epochs 3 --lora --out" in train
 
 
+def test_soft_labels_are_for_arms_with_created_rows(bench: Bench) -> None:
+    arms = ["human", "tree", "human+tree"]
+    cells = bench.sweep(arms=arms, train={"soft_labels": True}, **READER).cells
+    trainings = [step for cell in cells for step in cell.steps if step.kind == "train"]
+    assert ["--soft-labels" in step.told for step in trainings] == [False, True, True]
+
+
 def test_a_created_set_is_trained_on_alone_and_with_the_human_rows_in_one_cell(bench: Bench) -> None:
     create, alone, _, mixed, _ = commands(bench, arms=["human+tree", "tree"], **READER)
     assert create.startswith("create ")

@@ -1,0 +1,77 @@
+"""The options of the quality checks, which `create` and `filter` share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class ShareOrOff(click.ParamType[float | None]):
+    """A number above 0 and at most 1; `off` is None."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | None:
+        if value in (None, "off"):
+            return None
+        try:
+            share = float(value)
+        except ValueError:
+            share = 0.0
+        if not 0 < share <= 1:
+            self.fail(f"{value}: give a number above 0 and at most 1, or off", param, ctx)
+        return share
+
+
+_CHECKS = [
+    click.option("--exact/--no-exact", default=True, help="Drop rows of the same text.  [default: on]"),
+    click.option(
+        "--near",
+        type=ShareOrOff(),
+        default="0.7",
+        show_default=True,
+        metavar="SHARE|off",
+        help="Drop rows that share so much of their words.",
+    ),
+    click.option(
+        "--semantic",
+        type=ShareOrOff(),
+        default="off",
+        show_default=True,
+        metavar="COSINE|off",
+        help="Drop rows that say the same, by sentence embeddings.",
+    ),
+    click.option(
+        "--against",
+        multiple=True,
+        metavar="all|none|NAME",
+        help="Benchmarks whose dev and test rows must not be repeated; may be given again.  "
+        "[default: all that are imported]",
+    ),
+    click.option(
+        "--encoder",
+        default="all-mpnet-base-v2",
+        show_default=True,
+        help="Sentence encoder, where texts are compared by meaning: preset name or folder.",
+    ),
+]
+
+
+def check_options(command: F) -> F:
+    """The options of the checks, put before those that are there."""
+    for option in reversed(_CHECKS):
+        command = option(command)
+    return command
+
+
+def names_of(against: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The benchmarks of --against; None for all. click.UsageError if all or none stands beside others."""
+    if {"all", "none"} & set(against) and len(set(against)) > 1:
+        raise click.UsageError("--against all and --against none stand alone")
+    if against == ("none",):
+        return ()
+    return against if against and "all" not in against else None

@@ -1,0 +1,133 @@
+"""`datacreate filter`: the quality checks alone, without a model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from datacreate.cli.checks import check_options, names_of
+
+
+@click.command()
+@click.argument("source", type=click.Path(path_type=Path), metavar="RUN|FILE.jsonl")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the kept rows here, as they were read.")
+@click.option("--rejects", type=click.Path(path_type=Path), help="Write the dropped rows here, with reasons.")
+@check_options
+@click.option(
+    "--ngram",
+    type=click.IntRange(min=2),
+    default=8,
+    show_default=True,
+    help="Words in a row that make a repeat of a benchmark's row.",
+)
+@click.option("--balance", is_flag=True, help="Keep as many rows of each label as the rarest has.")
+@click.option("--format", "format_name", metavar="NAME|FILE", help="The rows' format.  [default: worked out]")
+@click.option("--labels", multiple=True, metavar="FIELD=a,b,c", help="All values that a field may have.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def filter(
+    source: Path,
+    out: Path | None,
+    rejects: Path | None,
+    near: float | None,
+    semantic: float | None,
+    against: tuple[str, ...],
+    balance: bool,
+    as_json: bool,
+    **told: Any,
+) -> None:
+    """Check the rows of a run or of a JSONL file; without --out, only report.
+
+    Of rows that repeat each other the first is kept.
+
+    \b
+    datacreate filter runs/csqa
+    datacreate filter mine.jsonl --out clean.jsonl --rejects dropped.jsonl
+    datacreate filter mine.jsonl --near 0.8 --semantic 0.95 --against csqa --balance
+    """
+    from datacreate.cli.create import pairs
+    from datacreate.cli.progress import TrainingProgress
+    from datacreate.quality.opponents import opponents as opponents_of
+    from datacreate.runs.filters import FilterSettings, told_of
+    from datacreate.screening import embedder_of, filters_of, read_rows, screen
+    from datacreate.selection.accepted import Accepted
+    from datacreate.tasks.validate import Reason
+
+    settings = FilterSettings(near=near, semantic=semantic, exact=told["exact"], ngram=told["ngram"])
+    names = names_of(against)
+    opponents = opponents_of("all" if names is None else names)
+    settings = settings.model_copy(update={"against": tuple(dict.fromkeys(o.benchmark for o in opponents))})
+    embedder, sha256 = (None, None) if settings.semantic is None else embedder_of(told["encoder"])
+    rows = read_rows(source, told["format_name"], pairs(told["labels"], "--labels"))
+    filters = filters_of(settings, opponents, Accepted(embedder) if embedder else None, sha256)
+    with TrainingProgress("rows") as shown:
+        found = screen(
+            rows,
+            filters,
+            balance=balance,
+            out=out,
+            rejects=rejects,
+            embedder=embedder,
+            progress=lambda done, most: shown.step("filter", done, most, None),
+        )
+    report: dict[str, Any] = {
+        "source": str(source),
+        "format": rows.format.name,
+        "rows": found.rows,
+        "invalid": found.invalid,
+        "first_invalid": found.first_invalid or None,
+        "filters": told_of(settings, found.dropped, told["encoder"]),
+        "compared_with": [vars(opponent) for opponent in opponents],
+        "balance": {"on": balance, "dropped": found.dropped[Reason.OVER_QUOTA]},
+        "kept": found.kept,
+        "labels": {"before": found.labels_before, "after": found.labels_after},
+        "out": out and str(out),
+        "rejects": rejects and str(rejects),
+    }
+    if as_json:
+        click.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        _print(report)
+
+
+def _print(report: dict[str, Any]) -> None:
+    """A row for each check in order, then what is left, then the labels."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(width=None if Console().is_terminal else 160, highlight=False)
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("check", "threshold"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("dropped", justify="right", no_wrap=True)
+    table.add_column("", overflow="fold")
+    if report["invalid"]:
+        table.add_row("invalid", "", str(report["invalid"]), Text(f"first: {report['first_invalid']}"))
+    for one in report["filters"]:
+        table.add_row(one["name"], *_cells(one))
+    if report["balance"]["on"]:
+        table.add_row("balance", "even", str(report["balance"]["dropped"]), "")
+    console.print(table)
+    total = report["rows"] + report["invalid"]
+    console.print(Text(f"kept {report['kept']} of {total} rows ({report['kept'] / total:.1%})"))
+    before, after = report["labels"]["before"], report["labels"]["after"]
+    if before:
+        each = ", ".join(f"{label} {number} -> {after[label]}" for label, number in before.items())
+        console.print(Text(f"labels: {each}"))
+    for name in ("out", "rejects"):
+        if report[name]:
+            console.print(Text(f"{name}: {report[name]}"))
+
+
+def _cells(one: dict[str, Any]) -> tuple[str, str, str]:
+    """Threshold, number dropped, remark."""
+    if not one["on"]:
+        return "off", "", "compared with nothing" if one["name"] == "contamination" else ""
+    spelled = {"threshold": "{:g}", "ngram": "n {}", "near": "near {:g}", "semantic": "cosine {:g}"}
+    how = ", ".join(words.format(one[key]) for key, words in spelled.items() if one.get(key) is not None)
+    remarks = [f"by {one['encoder']}"] if "encoder" in one else []
+    remarks += [f"against {', '.join(one['against'])}"] if "against" in one else []
+    return how, str(one["rejected"]), ", ".join(remarks)

@@ -1,0 +1,30 @@
+"""What a filter is: a reason against an example in view of what is accepted, or of a test set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from datacreate.tasks.validate import Candidate, Reason
+
+
+@dataclass(frozen=True)
+class Match:
+    """What a candidate repeats; `what` is for people: the row, where it stands, how alike they are."""
+
+    what: str
+
+
+class Filter(Protocol):
+    """One check. `match` changes nothing; what is accepted is then given to `add`, in order.
+
+    What `match` once objects to it always objects to: filters only ever see more.
+    """
+
+    reason: Reason
+
+    def match(self, candidate: Candidate) -> Match | None:
+        """What speaks against a valid example; None if nothing does."""
+
+    def add(self, candidate: Candidate) -> None:
+        """Take in an accepted example."""

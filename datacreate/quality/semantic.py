@@ -1,0 +1,95 @@
+"""Semantic duplicates: texts whose sentence embeddings all but point the same way.
+
+The library usearch proposes the nearest rows: all are compared while they are few, then by its
+graph (HNSW, Malkov & Yashunin 2018), with one thread, so that the same additions give the same
+graph. The cosine that decides is reckoned from the rounded vectors themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from datacreate.errors import UsageError
+from datacreate.quality.filters import Match
+from datacreate.selection.accepted import Accepted
+from datacreate.selection.vectors import Half, exact, rounded
+from datacreate.tasks.validate import Candidate, Reason
+
+MOST_EXACT = 20_000
+"""Rows that are all compared, at about a millisecond a question; beyond, the graph takes half of that."""
+
+_PROPOSED = 8
+
+_PIECE = 8192  # rows taken in at once
+
+
+class SemanticDuplicates:
+    """A `Filter` by the embeddings of what was accepted, which are kept by `accepted`."""
+
+    reason = Reason.SEMANTIC_DUPLICATE
+
+    def __init__(self, threshold: float, accepted: Accepted) -> None:
+        """`threshold` is a cosine in (0, 1]; UsageError if it is not."""
+        if not 0 < threshold <= 1:
+            raise UsageError(
+                f"the threshold of semantic duplicates is above 0 and at most 1: not {threshold:g}"
+            )
+        self._threshold = threshold
+        self._accepted = accepted
+        self._rows = 0
+        self._ready: dict[str, Half] = {}
+
+    @cached_property
+    def _index(self) -> Any:
+        from usearch.index import Index
+
+        return Index(ndim=self._accepted.vectors.dimensions, metric="cos", dtype="f16", multi=False)
+
+    def _catch_up(self) -> None:
+        """Take the rows into the index that came since it was last asked: on resume, all of them."""
+        for begin in range(len(self._index), self._rows, _PIECE):
+            end = min(begin + _PIECE, self._rows)
+            self._index.add(np.arange(begin, end), self._accepted.vectors.all()[begin:end], threads=1)
+
+    def prepare(self, candidates: Sequence[Candidate]) -> None:
+        """Embed these in one batch, so that asking about each of them, and adding it, embeds nothing."""
+        texts = [candidate.text for candidate in candidates]
+        self._ready = dict(zip(texts, rounded(self._accepted.embedder.encode(texts)), strict=True))
+
+    def match_many(self, candidates: Sequence[Candidate]) -> list[Match | None]:
+        """`match` for each of them, embedded in one batch."""
+        self.prepare(candidates)
+        return [self.match(candidate) for candidate in candidates]
+
+    def match(self, candidate: Candidate) -> Match | None:
+        row = self._vector_of(candidate)
+        if not self._rows:
+            return None
+        self._catch_up()
+        every = len(self._index) <= MOST_EXACT
+        nearest = self._index.search(row, _PROPOSED, threads=1, exact=every).keys
+        places = sorted(int(key) for key in nearest)
+        cosines = [_cosine(row, self._accepted[place]) for place in places]
+        best = max(range(len(places)), key=cosines.__getitem__)  # the first of equals
+        if cosines[best] < self._threshold:
+            return None
+        return Match(f"means the same as example {places[best] + 1}, cosine {cosines[best]:.2f}")
+
+    def add(self, candidate: Candidate) -> None:
+        self._accepted.put(self._rows, candidate.text, self._ready.get(candidate.text))
+        self._rows += 1
+
+    def _vector_of(self, candidate: Candidate) -> Half:
+        if candidate.text not in self._ready:
+            self.prepare([candidate])
+        return self._ready[candidate.text]
+
+
+def _cosine(one: Half, other: Half) -> float:
+    a, b = exact(one), exact(other)
+    # Rounded off, so that a vector's cosine with itself is 1.
+    return round(float(a @ b / np.sqrt((a @ a) * (b @ b) or 1.0)), 6)

@@ -1,0 +1,16 @@
+"""Screening: the quality filters over rows that are there already, without any language model.
+
+screening/
+  filters.py     from settings to the filters, in order
+  rows.py        the rows of a run or of a JSONL file, each with its line; invalid ones named
+  writing.py     the kept and the rejected rows, written whole or not at all
+  screen.py      one pass over the rows, the balance of labels, the figures
+"""
+
+from __future__ import annotations
+
+from datacreate.screening.filters import embedder_of, filters_of
+from datacreate.screening.rows import Flawed, Row, Rows, read_rows
+from datacreate.screening.screen import Screened, screen
+
+__all__ = ["Flawed", "Row", "Rows", "Screened", "embedder_of", "filters_of", "read_rows", "screen"]

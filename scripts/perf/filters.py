@@ -1,0 +1,190 @@
+#!/usr/bin/env python3
+"""How fast the filters are that look at everything accepted, and what they hold in memory.
+
+    scripts/perf/filters.py [near] [semantic] [coverage] [--json FILE]
+
+near      exact and near-duplicates on one core: examples/s at 10k, 100k, 1M, ratio of costs, bytes an example
+semantic  semantic duplicates with all-minilm-l6-v2, 5 questions at a time; the same without the encoder
+coverage  milliseconds a request of the frontier that covers, of 384 dimensions
+
+Without names all are run. Questions are made up from patterns and words of unequal frequency, all
+different, so that most are alike a little and some a lot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datacreate.checkpoints import resolve
+from datacreate.quality.duplicates import ExactDuplicates
+from datacreate.quality.near import NearDuplicates
+from datacreate.quality.semantic import SemanticDuplicates
+from datacreate.selection.accepted import Accepted
+from datacreate.selection.coverage import Coverage
+from datacreate.selection.embedding import SentenceEmbedder
+from datacreate.selection.frontier import Node
+from datacreate.tasks.example import Example
+from datacreate.tasks.validate import Candidate, normalised
+
+SIZES = (10_000, 100_000, 1_000_000)
+NEAR = 0.7
+ENCODER = "all-minilm-l6-v2"
+
+PATTERNS = [
+    "Where would a {} usually put the {} {} before the {} begins to {}?",
+    "What does the {} need in order to {} a {} {} in the {}?",
+    "Why did the {} of the {} decide to {} every {} at the {}?",
+    "If a {} sees that the {} is {}, what will it most likely {} with the {}?",
+    "Which {} would you take along to {} a {} when the {} has become {}?",
+    "How can a {} tell whether the {} in its {} was {} by somebody's {}?",
+]
+
+
+def questions(seed: int) -> Iterator[str]:
+    rng = random.Random(seed)
+    syllables = [a + b for a in "bdfgklmnprst" for b in ("a", "e", "i", "o", "u", "ar", "en", "il")]
+    words = ["".join(rng.choices(syllables, k=rng.randint(2, 3))) for _ in range(8000)]
+    weights = np.cumsum([1 / (rank + 10) for rank in range(len(words))]).tolist()
+    while True:
+        for pattern in rng.sample(PATTERNS, len(PATTERNS)):
+            yield pattern.format(*rng.choices(words, cum_weights=weights, k=5))
+
+
+def candidates(number: int, seed: int = 0) -> Iterator[list[Candidate]]:
+    """In pieces, so that making them is neither timed nor held."""
+    texts = questions(seed)
+    for begin in range(0, number, 5000):
+        piece = [next(texts) for _ in range(min(5000, number - begin))]
+        yield [Candidate(Example({"question": text}), text, normalised(text)) for text in piece]
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def filter_near(number: int) -> dict[str, float]:
+    """One pass in this process; costs in processor seconds."""
+    exact, near = ExactDuplicates(), NearDuplicates(NEAR)
+    seconds, dropped, accepted, before = 0.0, 0, 0, resident_bytes()
+    for piece in candidates(number):
+        began = time.process_time()
+        for candidate in piece:
+            if exact.match(candidate) or near.match(candidate):
+                dropped += 1
+            else:
+                exact.add(candidate)
+                near.add(candidate)
+        seconds += time.process_time() - began
+        accepted = number - dropped
+    held = resident_bytes() - before
+    return {"seconds": seconds, "dropped": dropped, "bytes_an_example": held / max(1, accepted)}
+
+
+def measure_near() -> dict[str, Any]:
+    rows = {}
+    for number in SIZES:
+        child = subprocess.run(
+            [sys.executable, __file__, "--pass", str(number)], capture_output=True, text=True, check=True
+        )
+        rows[number] = json.loads(child.stdout)
+    costs = {number: row["seconds"] / number for number, row in rows.items()}
+    return {
+        "examples_per_second": {number: round(1 / cost) for number, cost in costs.items()},
+        "cost_at_1M_over_cost_at_10k": round(costs[SIZES[-1]] / costs[SIZES[0]], 2),
+        "dropped": {number: row["dropped"] for number, row in rows.items()},
+        "bytes_an_example": {number: round(row["bytes_an_example"]) for number, row in rows.items()},
+    }
+
+
+class Prepared:
+    """An embedder whose vectors are there before: random, of unit length."""
+
+    dimensions = 384
+
+    def __init__(self) -> None:
+        self._rng = np.random.default_rng(0)
+
+    def encode(self, texts: Sequence[str]) -> Any:
+        rows = self._rng.normal(size=(len(texts), self.dimensions)).astype(np.float32)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def pass_semantic(filter: SemanticDuplicates, number: int) -> tuple[float, int]:
+    """Examples per second in chunks of 5, and how many were dropped."""
+    seconds, dropped = 0.0, 0
+    for piece in candidates(number, seed=1):
+        began = time.perf_counter()
+        for start in range(0, len(piece), 5):
+            chunk = piece[start : start + 5]
+            filter.prepare(chunk)
+            for candidate in chunk:
+                if filter.match(candidate):
+                    dropped += 1
+                else:
+                    filter.add(candidate)
+        seconds += time.perf_counter() - began
+    return number / seconds, dropped
+
+
+def measure_semantic() -> dict[str, Any]:
+    embedder = SentenceEmbedder(resolve(ENCODER, "encoder").path)
+    embedder.encode(["loads the encoder"])
+    rate, dropped = pass_semantic(SemanticDuplicates(0.9, Accepted(embedder)), 3000)
+    before = resident_bytes()
+    bare = SemanticDuplicates(0.9, Accepted(Prepared()))
+    without, _ = pass_semantic(bare, 40_000)
+    return {
+        "examples_per_second": round(rate),
+        "dropped_of_3000": dropped,
+        "examples_per_second_without_encoder_40k": round(without),
+        "bytes_an_example_40k": round((resident_bytes() - before) / 40_000),
+    }
+
+
+def measure_coverage() -> dict[str, Any]:
+    vectors = Prepared().encode([""] * 20_000)
+    frontier = Coverage(Node("", 0), 64, vectors.__getitem__, vectors[0], asks=4)
+    began, requests = time.perf_counter(), 4000
+    places = []
+    for _ in range(requests):
+        while (place := frontier.next()) is not None:
+            places.append(place)
+        frontier.commit(places.pop(0), [Node("", 1)] * 5, 5)
+    return {"milliseconds_a_request": round((time.perf_counter() - began) / requests * 1000, 2)}
+
+
+PARTS = {"near": measure_near, "semantic": measure_semantic, "coverage": measure_coverage}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--pass", dest="number", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.number:
+        print(json.dumps(filter_near(options.number)))
+        return
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"no part {', '.join(sorted(unknown))}; parts are {', '.join(PARTS)}")
+    figures = {}
+    for part in options.parts or PARTS:
+        figures[part] = PARTS[part]()
+        print(f"{part}: {json.dumps(figures[part])}", flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

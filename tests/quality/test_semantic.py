@@ -1,0 +1,149 @@
+"""Semantic duplicates, by a deterministic embedder and by a real one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datacreate.checkpoints import resolve
+from datacreate.errors import UsageError
+from datacreate.quality import semantic
+from datacreate.quality.semantic import SemanticDuplicates
+from datacreate.selection.accepted import Accepted
+from datacreate.selection.embedding import SentenceEmbedder
+from datacreate.tasks.validate import Reason
+from tests.quality.texts import DIFFERENT, NEAR, ODD, PARAPHRASES, HashedWords, asked
+
+sentences = st.lists(st.sampled_from(["red", "green", "blue", "cats", "dogs", "run"]), max_size=4).map(
+    " ".join
+)
+
+
+def holding(threshold: float, *held: str) -> SemanticDuplicates:
+    found = SemanticDuplicates(threshold, Accepted(HashedWords()))
+    for text in held:
+        found.add(asked(text))
+    return found
+
+
+def test_the_same_words_in_another_order_are_found_and_others_are_not() -> None:
+    filter = holding(0.95, *DIFFERENT, "which metal is liquid")
+    match = filter.match(asked("is liquid which metal?"))
+    assert filter.reason is Reason.SEMANTIC_DUPLICATE
+    assert match
+    assert match.what == "means the same as example 43, cosine 1.00"
+    assert filter.match(asked("who tunes pianos")) is None
+
+
+def test_planted_pairs_are_found_and_different_questions_are_not() -> None:
+    words = [
+        (one, other) for one, other in NEAR if " " in one
+    ]  # the embedder of the test knows no other script
+    filter = SemanticDuplicates(0.85, Accepted(HashedWords()))
+    for text in [*(one for one, _ in words), *DIFFERENT]:
+        assert filter.match(asked(text)) is None
+        filter.add(asked(text))
+    matches = [filter.match(asked(other)) for _, other in words]
+    found = [
+        number for number, match in enumerate(matches, 1) if match and f"example {number}," in match.what
+    ]
+    assert len(found) == len(words) >= 20
+
+
+def test_one_completion_is_embedded_in_one_batch_and_nothing_twice() -> None:
+    embedder = HashedWords()
+    filter = SemanticDuplicates(0.9, Accepted(embedder))
+    batch = [asked(text) for text in DIFFERENT[:5]]
+    filter.prepare(batch)
+    for candidate in batch:
+        assert filter.match(candidate) is None
+        filter.add(candidate)
+    assert (embedder.batches, embedder.embedded) == (1, DIFFERENT[:5])
+    assert all(filter.match_many(batch))
+
+
+@pytest.mark.parametrize("text", ODD, ids=lambda text: ascii(text[:12]))
+def test_any_text_goes_through_and_is_found_again(text: str) -> None:
+    filter = holding(0.99, "What is kept in a quiver?", text)
+    match = filter.match(asked(text))
+    assert match
+    assert match.what == "means the same as example 2, cosine 1.00"
+
+
+@given(st.lists(sentences, min_size=1, max_size=12), st.floats(0.1, 1.0))
+def test_an_exact_repeat_is_always_found(held: list[str], threshold: float) -> None:
+    filter = holding(threshold, *held)
+    assert all(filter.match(asked(text)) for text in held)
+
+
+@given(st.lists(sentences, max_size=12), st.lists(sentences, max_size=6), sentences)
+def test_adding_never_removes_a_match(held: list[str], more: list[str], question: str) -> None:
+    before = holding(0.7, *held).match(asked(question))
+    after = holding(0.7, *held, *more).match(asked(question))
+    assert after or not before
+
+
+@given(st.lists(sentences, max_size=12), st.integers(0, 12), st.lists(sentences, min_size=1, max_size=4))
+def test_a_resumed_run_embeds_nothing_again_and_decides_the_same(
+    held: list[str], at: int, questions: list[str]
+) -> None:
+    through = holding(0.6, *held)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "vectors.f16"
+        first = SemanticDuplicates(0.6, Accepted(HashedWords(), path))
+        for text in held[:at]:
+            first.add(asked(text))
+        embedder = HashedWords()
+        resumed = SemanticDuplicates(0.6, Accepted(embedder, path, len(held[:at])))
+        for text in held:  # a replay adds all that was accepted
+            resumed.add(asked(text))
+        assert set(embedder.embedded) == set(held[at:])
+        candidates = [asked(text) for text in questions]
+        assert resumed.match_many(candidates) == through.match_many(candidates)
+
+
+def test_with_the_graph_it_finds_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    texts = [f"{one} {two} {three}" for one in "abcdefgh" for two in "klmnop" for three in "uvwxyz"]
+    repeats = [asked(" ".join(reversed(text.split()))) for text in texts]
+    compared = holding(0.95, *texts).match_many(repeats)
+    monkeypatch.setattr(semantic, "MOST_EXACT", 0)
+    kept = Accepted(HashedWords(), tmp_path / "vectors.f16")
+    filter = SemanticDuplicates(0.95, kept)
+    for text in texts:
+        filter.add(asked(text))
+    by_graph = filter.match_many(repeats)
+    resumed = SemanticDuplicates(0.95, Accepted(HashedWords(), tmp_path / "vectors.f16"))
+    for text in texts:
+        resumed.add(asked(text))
+    assert all(compared)
+    assert sum(a == b for a, b in zip(by_graph, compared, strict=True)) >= 0.99 * len(texts)
+    assert resumed.match_many(repeats) == by_graph
+    kept.vectors.close()
+
+
+@pytest.mark.parametrize("threshold", [0.0, -0.5, 1.5, float("nan")])
+def test_a_threshold_out_of_range_is_one_line(threshold: float) -> None:
+    with pytest.raises(UsageError, match="above 0 and at most 1: not"):
+        SemanticDuplicates(threshold, Accepted(HashedWords()))
+
+
+@pytest.mark.model
+def test_a_real_encoder_finds_paraphrases_at_stated_precision_and_recall() -> None:
+    filter = SemanticDuplicates(0.8, Accepted(SentenceEmbedder(resolve("all-minilm-l6-v2", "encoder").path)))
+    wrong = 0
+    for text in [*(one for one, _ in PARAPHRASES), *DIFFERENT]:
+        wrong += filter.match(asked(text)) is not None
+        filter.add(asked(text))
+    matches = filter.match_many([asked(other) for _, other in PARAPHRASES])
+    right = [match for number, match in enumerate(matches, 1) if match and f"example {number}," in match.what]
+    assert wrong == 0
+    assert len([match for match in matches if match]) == len(right)  # precision 1
+    assert len(right) >= 0.8 * len(PARAPHRASES)
+    for text in ODD:
+        filter.match(asked(text))
+        filter.add(asked(text))
+        assert filter.match(asked(text))

@@ -1,0 +1,554 @@
+"""Creation with verification: what a verifier says decides what is in the set, and nothing else does."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datacreate import CreateConfig, create
+from datacreate.checkpoints import Checkpoint
+from datacreate.errors import EngineError, UsageError
+from datacreate.runs.directory import RunDirectory
+from datacreate.tasks.blind import claimed_by
+from tests.making import COMMONSENSE, NLI, NLI_LABELS, SharedWords, commits, examples, make, train
+from tests.making import settings as usual
+from tests.process import run
+from tests.scripted import ScriptedEngine, answering
+from tests.verifying import SURE, failing, guessing, knowing, truth, verified, writing
+
+LABELS = NLI_LABELS["label"].split(",")
+DEALT: dict[str, Any] = {"example": NLI, "labels": NLI_LABELS}
+TWO: dict[str, Any] = {"example": {**NLI, "label": "yes"}, "labels": {"label": "yes,no"}}
+
+MODES = ["keep", "drop", "relabel", "soft"]
+
+
+def is_true(values: dict[str, Any], labels: list[str] = LABELS) -> bool:
+    """Whether the example's answer is the right one."""
+    if "options" in values:
+        return truth(values["question"], values["options"]) == values["label"]
+    return truth(f"{values['premise']}\n\n{values['hypothesis']}", labels) == values["label"]
+
+
+def labels_in(run_dir: Path) -> Counter[str]:
+    return Counter(example["label"] for example in examples(run_dir))
+
+
+# The modes
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_of_options_the_verifier_drops_or_mends_what_is_wrong(tmp_path: Path, model: str, mode: str) -> None:
+    summary, _ = verified(tmp_path, model, writing(0.6), verify=mode, count=60)
+    made = examples(tmp_path)
+    right = sum(map(is_true, made))
+    dropped = summary["rejected"].get("disagrees", 0)
+    assert len(made) == summary["accepted"] == 60
+    assert all(example["label"] in example["options"] for example in made)
+    if mode == "drop":
+        assert right == 60
+        assert dropped > 20
+    elif mode == "relabel":
+        assert (right, dropped) == (60, 0)
+    else:
+        assert 20 < right < 50
+        assert dropped == 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_of_labels_too_and_the_balance_stays_exact_on_what_remains(
+    tmp_path: Path, model: str, mode: str
+) -> None:
+    writer = writing(0.7, LABELS)
+    summary, _ = verified(tmp_path, model, writer, verify=mode, count=91, **DEALT)
+    made = examples(tmp_path)
+    right = sum(map(is_true, made))
+    assert sorted(labels_in(tmp_path).values()) == [30, 30, 31]
+    assert summary["verification"]["order"] == "label first"
+    assert right == 91 if mode in ("drop", "relabel") else 40 < right < 85
+    if mode == "relabel":
+        assert summary["rejected"]["over_quota"] > 0
+        assert "disagrees" not in summary["rejected"]
+    if mode == "drop":
+        assert summary["rejected"]["disagrees"] > 20
+
+
+@pytest.mark.parametrize("changes", [{}, DEALT], ids=["options", "labels"])
+@pytest.mark.parametrize("mode", ["keep", "soft"])
+def test_what_is_only_noted_leaves_the_set_as_it_is_unverified(
+    tmp_path: Path, model: str, changes: dict[str, Any], mode: str
+) -> None:
+    writer = writing(0.7, LABELS if changes else ())
+    verified(tmp_path / "off", model, writer, verify="off", count=60, **changes)
+    verified(tmp_path / mode, model, writer, verify=mode, count=60, **changes)
+    assert train(tmp_path / mode) == train(tmp_path / "off")
+
+
+def test_the_threshold_says_how_sure_the_verifier_has_to_be(tmp_path: Path, model: str) -> None:
+    verified(tmp_path / "met", model, writing(0.6), threshold=SURE, count=20)
+    assert all(map(is_true, examples(tmp_path / "met")))
+    with pytest.raises(Exception, match=r"no example accepted.*disagrees") as caught:
+        verified(tmp_path / "missed", model, writing(0.6), threshold=SURE + 0.01, count=20, patience=3)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_reject_says_what_the_verifier_said(tmp_path: Path, model: str) -> None:
+    verified(tmp_path, model, writing(0.5, LABELS), count=30, gate=None, **DEALT)
+    because = [
+        reject.because
+        for commit in commits(tmp_path)
+        for reject in commit.rejects
+        if reject.reason == "disagrees"
+    ]
+    assert because
+    for line in because:
+        assert line.startswith("claimed ")
+        assert "0.90" in line
+        assert "0.05" in line
+
+
+# Nothing else decides
+
+
+SWITCHING: dict[str, Any] = {**TWO, "count": 80, "gate_rows": 25, "verify": "drop"}
+
+
+def settled(run_dir: Path) -> list[Any]:
+    """The commits but for when they were made, and what was scored for nothing."""
+    return [
+        (c.request, c.parent, c.attempt, c.lines, c.chosen, c.rejects, c.scored) for c in commits(run_dir)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "labels"),
+    [
+        ({"count": 40, "verify": "drop"}, []),
+        ({"count": 40, "verify": "relabel"}, []),
+        ({**DEALT, "count": 40, "verify": "drop", "gate_rows": 30}, LABELS),
+        ({**DEALT, "count": 40, "verify": "relabel", "strategy": "random"}, LABELS),
+        (SWITCHING, ["yes", "no"]),
+    ],
+    ids=["options dropped", "options relabelled", "labels dropped", "labels relabelled", "text first"],
+)
+def test_order_of_arrival_capacity_and_kills_decide_nothing(
+    tmp_path_factory: pytest.TempPathFactory, model: str, changes: dict[str, Any], labels: list[str]
+) -> None:
+    # The one that switches writes noise, so that the gate is sure to find it out.
+    writer = writing(0.5 if changes is SWITCHING else 0.7, labels)
+
+    @settings(max_examples=6, deadline=None, database=None)
+    @given(
+        order=st.integers(0, 2**32),
+        capacity=st.integers(1, 9),
+        deaths=st.lists(st.integers(1, 12), max_size=4),
+    )
+    def holds(order: int, capacity: int, deaths: list[int]) -> None:
+        other = tmp_path_factory.mktemp("run")
+        for dies_after in [*deaths, None]:
+            engine = ScriptedEngine(
+                writer,
+                capacity=capacity,
+                shuffle=random.Random(order),
+                scorer=knowing,
+                dies_after=dies_after,
+            )
+            try:
+                verified(other, model, engine, **changes)
+            except EngineError:
+                assert dies_after
+        assert train(other) == expected
+        assert settled(other) == commits_of_first
+
+    first = tmp_path_factory.mktemp("first")
+    summary, _ = verified(first, model, writer, **changes)
+    assert (summary["verification"]["order"] == "text first") == (changes is SWITCHING)
+    expected, commits_of_first = train(first), settled(first)
+    holds()
+
+
+def test_a_larger_count_extends_a_run_whose_gate_has_shut(tmp_path: Path, model: str) -> None:
+    changes = {**SWITCHING, "window": 4}
+    writer = writing(0.5, ["yes", "no"])
+    verified(tmp_path, model, writer, **changes)
+    before = train(tmp_path)
+    summary, notes = verified(tmp_path, model, writer, **{**changes, "count": 120})
+    assert train(tmp_path).startswith(before)
+    assert labels_in(tmp_path) == {"yes": 60, "no": 60}
+    assert summary["verification"]["gate_rows"] == 25
+    assert not any("gate:" in note for note in notes)  # it was said when it shut
+
+
+def test_another_threshold_is_another_run(tmp_path: Path, model: str) -> None:
+    verified(tmp_path, model, writing(0.7), count=10)
+    with pytest.raises(Exception, match=r"verification\.threshold: 0\.5 there, 0\.6 asked"):
+        verified(tmp_path, model, writing(0.7), count=10, threshold=0.6)
+
+
+# The gate
+
+
+def test_dealt_labels_that_are_noise_are_found_out_and_the_text_comes_first(
+    tmp_path: Path, model: str
+) -> None:
+    engine = ScriptedEngine(writing(0.5, ["yes", "no"]), scorer=guessing)
+    summary, notes = verified(tmp_path, model, engine, **{**SWITCHING, "gate_rows": 60})
+    figures = summary["verification"]
+    [told] = [note for note in notes if note.startswith("gate:")]
+    assert "from here the text comes first" in told
+    assert f"AUC {figures['auc']:.2f}" in told
+    assert figures["auc"] < figures["gate"] == 0.75
+    assert figures["order"] == "text first"
+
+    dealt = ['"const"' in (request.schema or "") for request in engine.history]
+    assert dealt == sorted(dealt, reverse=True)  # first all with a label dealt, then none
+    assert any(dealt)
+    assert not all(dealt)
+    assert all("yes" not in (r.schema or "") for r, d in zip(engine.history, dealt, strict=True) if not d)
+    assert labels_in(tmp_path) == {"yes": 40, "no": 40}
+
+
+def test_once_the_text_comes_first_labels_are_the_verifiers(tmp_path: Path, model: str) -> None:
+    summary, _ = verified(tmp_path, model, writing(0.5, ["yes", "no"]), **SWITCHING)
+    assert summary["verification"]["order"] == "text first"
+    assert all(is_true(example, ["yes", "no"]) for example in examples(tmp_path))
+    assert labels_in(tmp_path) == {"yes": 40, "no": 40}
+    late = [scored for commit in commits(tmp_path)[-5:] for scored in commit.scored]
+    assert {scored.given for scored in late} == {0, 1}
+
+
+def test_dealt_labels_that_the_verifier_confirms_stay_dealt(tmp_path: Path, model: str) -> None:
+    engine = ScriptedEngine(writing(0.95, LABELS), scorer=knowing)
+    summary, notes = verified(tmp_path, model, engine, count=90, gate_rows=40, **DEALT)
+    assert any("labels stay dealt" in note for note in notes)
+    assert summary["verification"]["auc"] > 0.9
+    assert all('"const"' in (request.schema or "") for request in engine.history)
+
+
+def test_without_a_gate_labels_stay_dealt_whatever_the_verifier_says(tmp_path: Path, model: str) -> None:
+    engine = ScriptedEngine(writing(0.5, ["yes", "no"]), scorer=guessing)
+    summary, notes = verified(tmp_path, model, engine, gate=None, **SWITCHING)
+    assert summary["verification"]["order"] == "label first"
+    assert summary["verification"]["gate"] is None
+    assert any(note.startswith("gate:") for note in notes)  # it is still measured
+    assert all('"const"' in (request.schema or "") for request in engine.history)
+
+
+# The verifier
+
+
+def test_another_model_verifies_everything_and_writes_nothing(tmp_path: Path, model: str) -> None:
+    other = tmp_path / "another-model"
+    shutil.copytree(model, other)
+    weights = other / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    engines = {
+        "writer": ScriptedEngine(writing(0.6), capacity=3),
+        "verifier": ScriptedEngine(answering(), scorer=knowing, capacity=2),
+    }
+
+    def engine_for(checkpoint: Checkpoint, *_: Any) -> ScriptedEngine:
+        role = _[-1]
+        assert checkpoint.path == (other if role == "verifier" else Path(model))
+        return engines[role]
+
+    run_dir = tmp_path / "run"
+    config = CreateConfig.of(**usual(run_dir, model, verify="drop", verifier=str(other), count=30))
+    summary = create(config, engine_factory=engine_for, similarity=SharedWords())
+    assert all(map(is_true, examples(run_dir)))
+    assert engines["writer"].history
+    assert not engines["writer"].verified
+    assert engines["verifier"].verified
+    assert not engines["verifier"].history
+    assert all(engine.started and engine.closed for engine in engines.values())
+    assert summary["verification"]["model"] == "another-model"
+
+    verified(tmp_path / "alone", model, writing(0.6), count=30)
+    assert train(tmp_path / "alone") == train(run_dir)
+
+
+def test_the_same_model_given_twice_is_loaded_once(tmp_path: Path, model: str) -> None:
+    made: list[str] = []
+
+    def engine_for(*given: Any) -> ScriptedEngine:
+        made.append(given[-1])
+        return ScriptedEngine(writing(0.6), scorer=knowing)
+
+    config = CreateConfig.of(**usual(tmp_path / "run", model, verify="drop", verifier=model, count=10))
+    create(config, engine_factory=engine_for, similarity=SharedWords())
+    assert made == ["writer"]
+
+
+def test_what_the_verifier_has_no_answer_about_is_dropped_and_the_run_goes_on(
+    tmp_path: Path, model: str
+) -> None:
+    verified(tmp_path, model, writing(1.0), failing, count=60)
+    rejects = [reject for commit in commits(tmp_path) for reject in commit.rejects]
+    lost = [reject for reject in rejects if reject.because == "the verifier gave no answer"]
+    assert {reject.reason for reject in lost} == {"disagrees"}
+    assert 8 < len(lost) < 40
+    assert len(list(RunDirectory(tmp_path).verdicts())) == len(examples(tmp_path)) == 60
+
+
+def test_each_question_is_asked_twice_with_its_options_both_ways_round(tmp_path: Path, model: str) -> None:
+    engine = ScriptedEngine(writing(1.0), scorer=knowing)
+    verified(tmp_path, model, engine, count=20)
+    by_question: dict[str, list[str]] = {}
+    for request in engine.verified:
+        question, listed, _ = request.messages[0]["content"].split("\n\n")
+        by_question.setdefault(question, []).append(listed)
+    for turns in by_question.values():
+        one, other = ([line[3:] for line in listed.splitlines()] for listed in turns)
+        assert one == other[::-1]
+
+
+# What is written of it
+
+
+def test_verdicts_stand_in_line_with_the_examples(tmp_path: Path, model: str) -> None:
+    verified(tmp_path / "options", model, writing(0.6), verify="soft", count=40)
+    verified(
+        tmp_path / "labels", model, writing(0.5, ["yes", "no"]), failing, **{**SWITCHING, "verify": "soft"}
+    )
+    for name in ("options", "labels"):
+        directory = RunDirectory(tmp_path / name)
+        format = directory.read_config().format
+        for values, verdict in zip(directory.examples(), directory.verdicts(), strict=True):
+            assert verdict
+            assert sum(verdict) == pytest.approx(1, abs=1e-3)
+            likeliest = verdict.index(max(verdict))
+            right = is_true(values, ["yes", "no"])
+            assert (claimed_by(format, values) == likeliest) == right
+
+
+def test_an_unverified_run_has_no_verdicts(tmp_path: Path, model: str) -> None:
+    assert make(tmp_path, model, count=10)["verification"] is None
+    assert list(RunDirectory(tmp_path).verdicts()) == [None] * 10
+
+
+def test_the_summary_says_what_verification_did(tmp_path: Path, model: str) -> None:
+    summary, _ = verified(tmp_path, model, writing(0.6, LABELS), count=60, gate_rows=30, gate=0.6, **DEALT)
+    assert json.loads((tmp_path / "summary.json").read_text()) == summary == RunDirectory(tmp_path).summary()
+    figures = summary["verification"]
+    assert figures["mode"] == "drop"
+    assert figures["model"] == "scripted-model"
+    assert figures["threshold"] == 0.5
+    assert figures["kept"] + figures["dropped"] == figures["scored"]
+    assert figures["dropped"] == summary["rejected"]["disagrees"]
+    assert figures["kept"] == sum(figures["kept_by_label"].values()) >= 60
+    assert figures["agreed"] == pytest.approx(0.6, abs=0.15)
+    assert figures["tokens"] >= 2 * 30 * figures["scored"]
+    assert figures["gate_rows"] == 30
+    assert figures["warning"] is None
+    assert summary["filters"]
+
+
+def test_labels_kept_more_than_one_and_a_half_to_one_are_warned_of(tmp_path: Path, model: str) -> None:
+    honest, labels = writing(1.0, ["yes", "no"]), ["yes", "no"]
+    lying = writing(0.2, labels)
+
+    def fails_at_no(request: Any) -> Any:
+        one, other = json.loads(honest(request).text), json.loads(lying(request).text)
+        items = [a if a[0] == "yes" else b for a, b in zip(one, other, strict=True)]
+        return type(honest(request))(request.id, json.dumps(items), "stop", 50, 50)
+
+    summary, _ = verified(tmp_path, model, fails_at_no, count=60, gate=None, **TWO)
+    figures = summary["verification"]
+    assert labels_in(tmp_path) == {"yes": 30, "no": 30}
+    assert figures["kept_ratio"] > 1.5
+    assert "more than 1.5 to 1" in figures["warning"]
+    kept, written = figures["kept_by_label"], figures["written_by_label"]
+    assert kept["no"] < 0.5 * written["no"]
+    assert f"yes {kept['yes']} of {written['yes']}, no {kept['no']} of {written['no']}" in figures["warning"]
+
+
+def test_shares_that_were_asked_for_are_no_cause_for_a_warning(tmp_path: Path, model: str) -> None:
+    told = {"yes": 0.9, "no": 0.1}
+    summary, _ = verified(
+        tmp_path, model, writing(0.8, ["yes", "no"]), shares=told, count=100, gate=None, **TWO
+    )
+    assert labels_in(tmp_path) == {"yes": 90, "no": 10}
+    assert summary["verification"]["warning"] is None
+
+
+def test_agreement_is_with_labels_that_somebody_wrote(tmp_path: Path, model: str) -> None:
+    """Where the text comes first the label in its place is nobody's word."""
+    summary, _ = verified(tmp_path, model, writing(0.5, ["yes", "no"]), **{**SWITCHING, "count": 200})
+    figures = summary["verification"]
+    claims = sum(figures["written_by_label"].values())
+    assert claims < 0.5 * figures["scored"]
+    assert figures["agreed"] == pytest.approx(0.5, abs=0.2)
+
+
+@pytest.mark.parametrize("mode", ["off", "drop", "relabel"])
+def test_the_right_options_place_is_uniform(tmp_path: Path, model: str, mode: str) -> None:
+    from scipy.stats import chisquare
+
+    verified(tmp_path, model, writing(0.7), verify=mode, count=1500, window=40)
+    places = Counter(example["options"].index(example["label"]) for example in examples(tmp_path))
+    assert chisquare([places[place] for place in range(5)]).pvalue > 1e-3
+
+
+# Shares
+
+
+@pytest.mark.parametrize("verify", ["off", "drop", "relabel"])
+@pytest.mark.parametrize("shares", [(0.7, 0.2, 0.1), (0.5, 0.5, 0.0), (1 / 3, 1 / 3, 1 / 3)])
+def test_shares_are_met_to_one_example(
+    tmp_path: Path, model: str, verify: str, shares: tuple[float, ...]
+) -> None:
+    told = dict(zip(LABELS, shares, strict=True))
+    writer = writing(0.8, LABELS)
+    verified(tmp_path, model, writer, verify=verify, shares=told, count=53, gate=None, **DEALT)
+    counted = labels_in(tmp_path)
+    assert sum(counted.values()) == 53
+    for label, share in told.items():
+        assert abs(counted[label] - share * 53) < 1
+        assert share or not counted[label]
+
+
+def test_shares_are_met_where_the_text_comes_first(tmp_path: Path, model: str) -> None:
+    summary, _ = verified(
+        tmp_path, model, writing(0.5, ["yes", "no"]), shares={"yes": 0.75, "no": 0.25}, **SWITCHING
+    )
+    assert summary["verification"]["order"] == "text first"
+    assert labels_in(tmp_path) == {"yes": 60, "no": 20}
+
+
+@pytest.mark.parametrize(
+    ("shares", "words"),
+    [
+        ({"yes": 0.7, "no": 0.2}, "0.9 in all"),
+        ({"yes": 1.2, "no": -0.2}, "positive"),
+        ({"yes": 0.7, "perhaps": 0.3}, "no label 'perhaps'; labels are yes, no"),
+        ({"yes": float("nan"), "no": 1.0}, "add up to 1"),
+        ({}, "0 in all"),
+    ],
+)
+def test_shares_that_cannot_be_are_refused(
+    tmp_path: Path, model: str, shares: dict[str, float], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        verified(tmp_path / "run", model, answering(), shares=shares, count=10, **TWO)
+    assert not (tmp_path / "run").exists()
+
+
+# Free text
+
+
+FREE = {"question": "Where does the Elbe rise?", "label": "In the Giant Mountains."}
+
+
+def test_free_text_is_not_verified_unless_asked_for(tmp_path: Path, model: str) -> None:
+    engine = ScriptedEngine(answering())
+    summary, _ = verified(tmp_path, model, engine, example=FREE, count=10, verify=None)
+    assert summary["verification"] is None
+    assert not engine.verified
+
+
+def test_fixed_labels_are_verified_unless_told_otherwise_and_options_if_asked(
+    tmp_path: Path, model: str
+) -> None:
+    engine = ScriptedEngine(writing(0.8, LABELS), scorer=knowing)
+    summary, _ = verified(tmp_path / "ours", model, engine, count=9, verify=None, **DEALT)
+    assert summary["verification"]["mode"] == "drop"
+    summary, _ = verified(tmp_path / "options", model, writing(0.9), count=10, verify=None)
+    assert summary["verification"] is None
+    paper = {"method": "paper", "window": None, "verify": None}
+    summary, _ = verified(tmp_path / "paper", model, answering(), count=10, **TWO, **paper)
+    assert summary["verification"] is None
+
+
+def test_more_options_than_there_are_letters_are_not_verified(tmp_path: Path, model: str) -> None:
+    """27 options cannot be lettered; that is no reason to throw every example away."""
+    many = {**COMMONSENSE, "options": [f"option {i}" for i in range(27)], "label": "option 3"}
+    summary, _ = verified(tmp_path / "run", model, answering(), example=many, count=5, verify=None)
+    assert summary["verification"] is None
+    with pytest.raises(UsageError, match="--verify drop"):
+        verified(tmp_path / "asked", model, answering(), example=many, count=5)
+
+
+class Blurred(ScriptedEngine):
+    """All labels begin with the same token."""
+
+    def tells_apart(self, choices: Sequence[str]) -> bool:
+        return False
+
+
+def test_labels_that_begin_alike_are_asked_for_by_letter(tmp_path: Path, model: str) -> None:
+    engine = Blurred(writing(0.8, LABELS), scorer=knowing)
+    verified(tmp_path, model, engine, count=30, gate=None, **DEALT)
+    assert {request.choices for request in engine.verified} == {("A", "B", "C")}
+    assert labels_in(tmp_path) == dict.fromkeys(LABELS, 10)
+
+
+def test_more_such_labels_than_there_are_letters_are_not_verified(tmp_path: Path, model: str) -> None:
+    told = {"labels": {"label": ",".join(f"label {i}" for i in range(27))}}
+    values = {"question": "Why?", "label": "label 3"}
+    engine = Blurred(answering())
+    summary, _ = verified(tmp_path / "run", model, engine, example=values, count=5, verify=None, **told)
+    assert summary["verification"] is None
+    with pytest.raises(UsageError, match="cannot tell the 27 labels apart"):
+        verified(tmp_path / "asked", model, engine, example=values, count=5, **told)
+
+
+def test_mending_an_answer_makes_no_repeat(tmp_path: Path, model: str) -> None:
+    """Without free text, examples differ by their answers alone."""
+    told = {"labels": {"kind": "prime,composite"}, "ranges": {"number": "1..60"}}
+    values = {"number": 17, "kind": "prime"}
+    verified(
+        tmp_path, model, answering(), guessing, example=values, count=40, verify="relabel", near=None, **told
+    )
+    assert len({json.dumps(example) for example in examples(tmp_path)}) == 40
+
+
+def test_a_label_inside_an_object_stays_dealt_though_it_is_noise(tmp_path: Path, model: str) -> None:
+    """Only a field of its own can be left to the verifier; the agreement is told all the same."""
+    nested = {"claim": "Water boils.", "output": {"why": "It is hot.", "label": "true"}}
+    engine = ScriptedEngine(answering(), scorer=guessing)
+    summary, notes = verified(tmp_path, model, engine, example=nested, count=40, gate_rows=30)
+    assert summary["verification"]["order"] == "label first"
+    assert any("AUC" in note for note in notes)
+    assert Counter(example["output"]["label"] for example in examples(tmp_path)) == {"true": 20, "false": 20}
+
+
+def test_options_of_another_type_than_the_answer_are_verified(tmp_path: Path, model: str) -> None:
+    values = {"question": "What is 2+2?", "options": ["3", "4", "5"], "label": "4"}
+    summary, _ = verified(tmp_path, model, writing(0.5), example=values, count=10, verify="relabel")
+    assert summary["accepted"] == 10
+
+
+# The command line
+
+BAD = {
+    "shares not numbers": (["--shares", "yes=most"], 2, "write it as LABEL=0.7"),
+    "shares of no label": (["--shares", "yes=0.5,maybe=0.5"], 2, "no label 'maybe'"),
+    "threshold": (["--threshold", "1.5"], 2, "threshold=1.5"),
+    "gate below chance": (["--gate", "0.3"], 2, "gate=0.3"),
+    "gate in words": (["--gate", "high"], 2, "high: give a number"),
+    "free text": (["--verify", "drop", "--labels", ""], 2, "--verify drop: the answers"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_wrong_setting_is_one_line(tmp_path: Path, model: str, kind: str) -> None:
+    arguments, code, words = BAD[kind]
+    path = tmp_path / "example.json"
+    free = "--labels" in arguments
+    path.write_text(json.dumps(FREE if free else TWO["example"]))
+    told = arguments[:2] if free else ["--labels", "label=yes,no", *arguments]
+    ended = run(
+        "create", "--example", path, "--count", 5, "--model", model, "--run-dir", tmp_path / "run", *told
+    )
+    assert ended.code == code, ended.err
+    assert words in ended.failure
+    assert not (tmp_path / "run").exists()
