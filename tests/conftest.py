@@ -6,6 +6,11 @@ import json
 import struct
 
 import pytest
+from hypothesis import settings
+
+# The same examples in each run, however busy the machine is.
+settings.register_profile("datacreate", derandomize=True, deadline=None, database=None)
+settings.load_profile("datacreate")
 
 
 @pytest.fixture(scope="session")

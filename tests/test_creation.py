@@ -63,7 +63,7 @@ def test_a_vocabulary_full_of_repeats_still_gives_the_count_without_any(
 def test_order_of_arrival_and_capacity_decide_nothing(
     tmp_path_factory: pytest.TempPathFactory, model: str, strategy: str
 ) -> None:
-    @settings(max_examples=12, deadline=None, database=None)
+    @settings(max_examples=12)
     @given(order=st.integers(0, 2**32), capacity=st.integers(1, 9))
     def holds(order: int, capacity: int) -> None:
         other = tmp_path_factory.mktemp("run")

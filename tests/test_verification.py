@@ -146,7 +146,7 @@ def test_order_of_arrival_capacity_and_kills_decide_nothing(
     # The one that switches writes noise, so that the gate is sure to find it out.
     writer = writing(0.5 if changes is SWITCHING else 0.7, labels)
 
-    @settings(max_examples=6, deadline=None, database=None)
+    @settings(max_examples=6)
     @given(
         order=st.integers(0, 2**32),
         capacity=st.integers(1, 9),

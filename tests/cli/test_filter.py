@@ -231,7 +231,7 @@ def test_odd_texts_come_out_as_they_went_in(tmp_path: Path) -> None:
 
 
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, max_size=6))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text_comes_out_as_it_went_in(tmp_path: Path, texts: list[str]) -> None:
     rows = [claim(text) for text in texts]
     file, out, rejects = write(tmp_path / "rows.jsonl", rows), tmp_path / "out.jsonl", tmp_path / "no.jsonl"

@@ -13,7 +13,7 @@ from datacreate.finetuning.task import Question, Task
 
 OPTIONS = Task(head="multiple_choice", names=("0", "1", "2"))
 LABELS = Task(head="sequence_classification", names=("yes", "no", "maybe"))
-unhurried = settings(deadline=None, max_examples=50)  # sklearn is imported in the first
+unhurried = settings(max_examples=50)  # sklearn is imported in the first
 
 TASKS = st.sampled_from([OPTIONS, LABELS])
 

@@ -25,8 +25,8 @@ from datacreate.finetuning.statistics import (
     wilson,
 )
 
-unhurried = settings(deadline=None, max_examples=60)
-seldom = settings(deadline=None, max_examples=15)  # statsmodels takes its time
+unhurried = settings(max_examples=60)
+seldom = settings(max_examples=15)  # statsmodels takes its time
 NAMES = ("a", "b", "c")
 PAIRS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=80)
 

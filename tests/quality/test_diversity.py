@@ -62,7 +62,7 @@ def test_a_set_with_more_repeats_is_less_diverse_in_every_figure() -> None:
 short = st.lists(st.sampled_from("a b c d e".split()), min_size=1, max_size=8)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(texts=st.lists(short, min_size=2, max_size=7))
 def test_self_bleu_is_sacrebleus_with_all_others_as_references(texts: list[list[str]]) -> None:
     from sacrebleu.metrics.bleu import BLEU
@@ -76,7 +76,7 @@ def test_self_bleu_is_sacrebleus_with_all_others_as_references(texts: list[list[
     assert self_bleu(texts) == pytest.approx(sum(scores) / len(scores))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(texts=st.lists(st.text(max_size=20), min_size=1, max_size=12))
 def test_whatever_the_texts_the_figures_are_in_range(texts: list[str]) -> None:
     found = diversity(texts, OVERLAP, example=texts[0])

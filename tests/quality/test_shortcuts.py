@@ -182,7 +182,7 @@ texts = st.text(max_size=12) | st.sampled_from(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     rows=st.lists(
         st.tuples(texts, st.lists(texts, min_size=1, max_size=4), st.integers(0, 3)), min_size=20, max_size=30

@@ -56,7 +56,7 @@ def test_a_rare_label_may_be_missing_from_a_resample() -> None:
     assert accuracy == balanced == (1.0, 1.0)
 
 
-@settings(deadline=None, database=None, max_examples=25)
+@settings(max_examples=25)
 @given(data=st.data(), models=st.integers(2, 5), rows=st.integers(1, 30))
 def test_intervals_lie_in_what_is_possible_and_repeat(data: st.DataObject, models: int, rows: int) -> None:
     right = data.draw(

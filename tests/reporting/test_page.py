@@ -143,7 +143,7 @@ def shape_of_plain_text() -> list[Any]:
     return Parsed(render(with_text("x"))).shape
 
 
-@settings(deadline=None, database=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(
     text=st.lists(
         st.text(max_size=8)

@@ -40,7 +40,7 @@ def fed(gate: Gate, seen: Sequence[Row]) -> Gate:
 # Agreement
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.booleans(), st.integers(0, 20)), min_size=2, max_size=80).filter(
         lambda seen: len({claimed for claimed, _ in seen}) == 2

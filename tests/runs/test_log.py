@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from datacreate.errors import LogDamaged
@@ -42,7 +42,6 @@ records = st.builds(
 )
 
 
-@settings(deadline=None, database=None)
 @given(written=st.lists(records, max_size=4))
 def test_what_is_appended_is_read(tmp_path_factory: pytest.TempPathFactory, written: list[Any]) -> None:
     path = tmp_path_factory.mktemp("log") / "log.jsonl"

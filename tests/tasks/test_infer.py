@@ -187,7 +187,7 @@ def understood_or_refused(values: dict[str, Any]) -> Understood | str:
         return str(error)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(values=json_objects)
 def test_any_object_is_understood_or_refused_in_one_line(values: dict[str, Any]) -> None:
     found = understood_or_refused(values)

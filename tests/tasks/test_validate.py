@@ -194,7 +194,7 @@ def test_without_a_question_repeats_are_found_by_all_free_text_or_else_by_everyt
     assert len({judge(item, plain).key for item in ([1, 2], [2, 1])}) == 2  # type: ignore[union-attr]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     text=st.text() | kinds.json_values.map(json.dumps) | st.text(alphabet='[]{},":1eE.-tn ul\\'),
     salvage=st.booleans(),
@@ -206,7 +206,7 @@ def test_any_text_whatsoever_gives_a_list(text: str, salvage: bool) -> None:
         assert results
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(items=st.lists(kinds.json_values, min_size=1, max_size=4), data=st.data())
 def test_an_array_cut_anywhere_gives_a_prefix_of_its_items(items: list[Any], data: st.DataObject) -> None:
     text = json.dumps(items)
