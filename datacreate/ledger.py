@@ -203,7 +203,7 @@ class Ledger:
             if probabilities is None:
                 return _reject(Reason.DISAGREES, item, "the verifier gave no answer")
             claimed = claimed_by(self._format, example.values)
-            said = self._verified(claimed, probabilities)
+            said = self._verified(-1 if ask.text_first else claimed, probabilities)
             if said.given < 0:
                 scored.append(said)
                 return _reject(Reason.DISAGREES, item, self._told(example, said))
@@ -222,7 +222,7 @@ class Ledger:
         return example
 
     def _verified(self, claimed: int, probabilities: Probabilities) -> Scored:
-        """What the verifier's word does to an example written with the answer `claimed`."""
+        """What the verifier's word does to an example written with the answer `claimed`, -1 if with none."""
         assert self._verification is not None, "asked only where there is a verifier"
         how = self._verification
         if self.gate and self.gate.order == "text first":
@@ -237,7 +237,8 @@ class Ledger:
             map(str, range(1, 1 + len(said.probabilities)))
         )
         shares = ", ".join(f"{name} {p:.2f}" for name, p in zip(choices, said.probabilities, strict=True))
-        return f"claimed {choices[said.claimed]}; the verifier: {shares}"
+        claimed = f"claimed {choices[said.claimed]}; " if said.claimed >= 0 else ""
+        return f"{claimed}the verifier: {shares}"
 
     def _objection(self, ask: Ask, item: Candidate, taken: int = 0) -> Reject | None:
         """What speaks against a valid example in view of the whole set, before it is verified."""

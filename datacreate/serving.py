@@ -48,21 +48,24 @@ def models_of(config: CreateConfig, understood: Understood, embeds: bool) -> Mod
 def verify_mode(config: CreateConfig, understood: Understood) -> VerifyMode:
     """How labels are verified; UsageError if that was asked for where the choices cannot be asked for."""
     format = understood.format
-    closed = can_be_asked(format)
-    if config.verify not in (None, "off") and not closed:
-        if format.options_vary and format.roles.answer is not None:
-            raise UsageError(
-                f"--verify {config.verify}: options can be asked for if the format has the rule "
-                f"answer_in_options and an example no more than {MOST_LETTERED} of them; leave --verify out"
-            )
+    # Whoever names a verifier wants it to work.
+    asked = config.verify or ("drop" if config.verifier else None)
+    if asked is None:
+        # Where options vary, verification has not been shown to help yet; dealt labels can be noise.
+        wanted = can_be_asked(format) and format.labels and config.method == "datacreate"
+        return "drop" if wanted else "off"
+    if asked == "off" or can_be_asked(format):
+        return asked
+    flag = f"--verify {config.verify}" if config.verify else f"--verifier {config.verifier}"
+    if format.options_vary and format.roles.answer is not None:
         raise UsageError(
-            f"--verify {config.verify}: the answers of the format {format.name} are free text, which nothing "
-            "can verify; say what they may be with --labels FIELD=a,b,c, or leave --verify out"
+            f"{flag}: options can be asked for if the format has the rule answer_in_options "
+            f"and an example no more than {MOST_LETTERED} of them; leave {flag.split()[0]} out"
         )
-    if config.verify:
-        return config.verify
-    # Where options vary, verification has not been shown to help yet; dealt labels can be noise.
-    return "drop" if closed and format.labels and config.method == "datacreate" else "off"
+    raise UsageError(
+        f"{flag}: the answers of the format {format.name} are free text, which nothing can verify; "
+        f"say what they may be with --labels FIELD=a,b,c, or leave {flag.split()[0]} out"
+    )
 
 
 @dataclass(frozen=True)

@@ -224,6 +224,7 @@ def test_once_the_text_comes_first_labels_are_the_verifiers(tmp_path: Path, mode
     assert labels_in(tmp_path) == {"yes": 40, "no": 40}
     late = [scored for commit in commits(tmp_path)[-5:] for scored in commit.scored]
     assert {scored.given for scored in late} == {0, 1}
+    assert {scored.claimed for scored in late} == {-1}
 
 
 def test_dealt_labels_that_the_verifier_confirms_stay_dealt(tmp_path: Path, model: str) -> None:
@@ -468,6 +469,15 @@ def test_fixed_labels_are_verified_unless_told_otherwise_and_options_if_asked(
     assert summary["verification"] is None
 
 
+def test_whoever_names_a_verifier_has_options_verified(tmp_path: Path, model: str) -> None:
+    told = {"verify": None, "verifier": model}
+    summary, _ = verified(tmp_path / "options", model, writing(0.9), count=10, **told)
+    assert summary["verification"]["mode"] == "drop"
+    free = {"question": "Why?", "label": "Because of the wind."}
+    with pytest.raises(UsageError, match=r"free text, which nothing can verify; .* or leave --verifier out"):
+        verified(tmp_path / "free", model, answering(), example=free, count=10, **told)
+
+
 def test_more_options_than_there_are_letters_are_not_verified(tmp_path: Path, model: str) -> None:
     """27 options cannot be lettered; that is no reason to throw every example away."""
     many = {**COMMONSENSE, "options": [f"option {i}" for i in range(27)], "label": "option 3"}
@@ -511,13 +521,11 @@ def test_mending_an_answer_makes_no_repeat(tmp_path: Path, model: str) -> None:
     assert len({json.dumps(example) for example in examples(tmp_path)}) == 40
 
 
-def test_a_label_inside_an_object_stays_dealt_though_it_is_noise(tmp_path: Path, model: str) -> None:
-    """Only a field of its own can be left to the verifier; the agreement is told all the same."""
+def test_a_label_inside_an_object_is_left_to_the_verifier_too(tmp_path: Path, model: str) -> None:
     nested = {"claim": "Water boils.", "output": {"why": "It is hot.", "label": "true"}}
     engine = ScriptedEngine(answering(), scorer=guessing)
-    summary, notes = verified(tmp_path, model, engine, example=nested, count=40, gate_rows=30)
-    assert summary["verification"]["order"] == "label first"
-    assert any("AUC" in note for note in notes)
+    summary, _ = verified(tmp_path, model, engine, example=nested, count=40, gate_rows=30)
+    assert summary["verification"]["order"] == "text first"
     assert Counter(example["output"]["label"] for example in examples(tmp_path)) == {"true": 20, "false": 20}
 
 

@@ -109,10 +109,10 @@ class Heard:
 
 
 def verified(
-    run_dir: Path, model: str, writer: Script | ScriptedEngine, verifier: Script = knowing, **changes: Any
+    run_dir: Path, model: str, writer: Script | ScriptedEngine, scorer: Script = knowing, **changes: Any
 ) -> tuple[dict[str, Any], list[str]]:
     """Run `create` with a scripted engine that writes and verifies; the summary, and the notes on the way."""
-    engine = writer if isinstance(writer, ScriptedEngine) else ScriptedEngine(writer, scorer=verifier)
+    engine = writer if isinstance(writer, ScriptedEngine) else ScriptedEngine(writer, scorer=scorer)
     config = CreateConfig.of(**settings(run_dir, model, **({"verify": "drop"} | changes)))
     heard = Heard()
     summary = create(config, progress=heard, engine_factory=lambda *_: engine, similarity=SharedWords())

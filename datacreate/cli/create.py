@@ -88,7 +88,7 @@ _OPTIONS = [
         type=click.Choice(["off", "keep", "drop", "relabel", "soft"]),
         help="A model answers each example blind: only note it, drop what it does not hold for right, "
         "relabel it, or keep its probabilities as soft labels.  "
-        "[default: drop where labels are fixed, else off]",
+        "[default: drop where labels are fixed or a verifier is named, else off]",
     ),
     click.option(
         "--verifier",

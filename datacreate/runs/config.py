@@ -57,7 +57,7 @@ class CreateConfig(BaseModel):
     near: float | None = Field(default=0.7, gt=0, le=1)  # as in FilterSettings; None switches it off
     semantic: float | None = Field(default=None, gt=0, le=1)
     against: tuple[str, ...] | None = None  # benchmarks to compare with; None: all that are imported
-    verify: VerifyMode | None = None  # None: drop with fixed labels, else off
+    verify: VerifyMode | None = None  # None: drop with fixed labels or a verifier, else off
     verifier: str | None = None  # preset name or path of another checkpoint; None: the same model
     threshold: float = Field(default=0.5, gt=0, le=1)  # the least probability of a right answer
     gate: float | None = Field(default=0.75, ge=0.5, le=1)  # the least AUC of dealt labels; None: no gate
@@ -79,6 +79,14 @@ class CreateConfig(BaseModel):
             )
         if self.benchmark is not None and self.format is not None:
             raise ValueError("a benchmark has a format of its own; leave --format out")
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_in_vain(self) -> Self:
+        if self.shares is not None and self.method == "paper":
+            raise ValueError("--shares: the paper's way deals no labels; leave it or --method paper out")
+        if self.verifier is not None and self.verify == "off":
+            raise ValueError("--verifier: with --verify off nothing is verified; leave one of the two out")
         return self
 
     @classmethod

@@ -46,7 +46,7 @@ Probabilities = tuple[float, ...]
 class Scored:
     """What came of one example that a verifier was asked about."""
 
-    claimed: int  # which answer it was written with
+    claimed: int  # which answer it was written with; -1 if with none, since the text came first
     given: int  # which answer it is left with; -1 if it is dropped
     accepted: bool  # whether it went into the set
     probabilities: Probabilities  # the verifier's, four decimals

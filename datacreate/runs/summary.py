@@ -83,7 +83,7 @@ class Tally:
         self.scoring_tokens += commit.scoring_tokens
         for scored in commit.scored:
             self.scored += 1
-            if not self._text_first:  # where it is, nobody has claimed an answer
+            if scored.claimed >= 0:
                 self.written_by_label[scored.claimed] += 1
                 self.agreed += scored.probabilities[scored.claimed] == max(scored.probabilities)
             if scored.given >= 0:

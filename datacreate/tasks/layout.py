@@ -53,23 +53,15 @@ class Layout:
     @property
     def can_write_text_first(self) -> bool:
         """Whether there is a label that could be left to somebody else."""
-        answer = self.format.roles.answer
-        return (
-            self.style == "positional"
-            and bool(self.format.labels)
-            and answer is not None
-            and len(answer) == 1
-        )
-
-    @cached_property
-    def _unwritten(self) -> dict[str, Json]:
-        answer, labels = self.format.roles.answer, self.format.labels
-        left_open = {answer[0]: labels[0]} if self.text_first and answer and labels else {}
-        return {**self._constants, **left_open}
+        return self.style == "positional" and bool(self.format.labels) and bool(self.format.roles.answer)
 
     @cached_property
     def _properties(self) -> dict[str, Json]:
-        return dict(self.format.schema["properties"])
+        properties = dict(self.format.schema["properties"])
+        answer, labels = self.format.roles.answer, self.format.labels
+        if self.text_first and answer and labels:
+            properties[answer[0]] = _with_constant(properties[answer[0]], answer[1:], labels[0])
+        return properties
 
     @cached_property
     def _in_writing_order(self) -> dict[str, Json]:
@@ -112,7 +104,7 @@ class Layout:
             return tuple(self._properties)
         answer = self.format.roles.answer
         skipped = self._merged[1] if self._merged else None
-        names = [name for name in self._properties if name != skipped and name not in self._unwritten]
+        names = [name for name in self._properties if name != skipped and name not in self._constants]
         if answer and self.format.labels:
             names.sort(key=lambda name: name != answer[0])
         return tuple(names)
@@ -161,7 +153,7 @@ class Layout:
         if self._merged:
             _deal_options(written, *self._merged)
         return {
-            name: written[name] if name in written else self._unwritten[name] for name in self._properties
+            name: written[name] if name in written else self._constants[name] for name in self._properties
         }
 
     def shape(self) -> str:

@@ -24,15 +24,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from datacreate.checkpoints import Checkpoint, resolve
-from datacreate.creation import create, vllm_engine
+from datacreate.creation import create
 from datacreate.engines.base import Completion, Engine, Messages, Request
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
+from datacreate.serving import Role, vllm_engine
 
 HERE = Path(__file__).resolve().parent
 EXAMPLE = HERE.parents[1] / "data" / "examples" / "commonsense.json"
@@ -54,6 +55,9 @@ class InstantEngine:
 
     def count_tokens(self, messages: Messages) -> int:
         return sum(len(message["content"]) for message in messages) // 4
+
+    def tells_apart(self, choices: Sequence[str]) -> bool:
+        return True
 
     def start(self) -> None: ...
 
@@ -164,8 +168,8 @@ def run_real(count: int, **settings: Any) -> tuple[dict[str, Any], Recorder]:
     """A real run; its summary and its recorder."""
     recorders: list[Recorder] = []
 
-    def factory(checkpoint: Checkpoint, config: CreateConfig, directory: RunDirectory) -> Any:
-        recorders.append(Recorder(vllm_engine(checkpoint, config, directory)))
+    def factory(checkpoint: Checkpoint, config: CreateConfig, directory: RunDirectory, role: Role) -> Any:
+        recorders.append(Recorder(vllm_engine(checkpoint, config, directory, role)))
         return recorders[0]
 
     with tempfile.TemporaryDirectory() as folder:
@@ -198,10 +202,11 @@ def reference_way(seconds: float) -> dict[str, Any]:
 
     root = load_example(EXAMPLE)
     layout = Layout(understand(root).format, "keyed")
-    rng, parent, seen, accepted, requests = random.Random(42), root, set(), 0, 0
+    rng, parent, accepted, requests = random.Random(42), root, 0, 0
+    seen: set[str] = set()
     with tempfile.TemporaryDirectory() as folder:
         config = CreateConfig(example=EXAMPLE, count=1, run_dir=Path(folder), model=MODEL, max_num_seqs=1)
-        engine = vllm_engine(resolve(MODEL, "instruct"), config, RunDirectory(Path(folder)))
+        engine = vllm_engine(resolve(MODEL, "instruct"), config, RunDirectory(Path(folder)), "writer")
         engine.start()
         began = time.monotonic()
         while time.monotonic() - began < seconds:
@@ -225,14 +230,17 @@ def reference_way(seconds: float) -> dict[str, Any]:
 
 
 def measure_raw(in_flight: int = 32, count: int = 500) -> dict[str, Any]:
+    from datacreate.engines.vllm import VllmEngine
+
     figures: dict[str, Any] = {}
     for strategy in ("tree", "random"):
         summary, recorder = run_real(count, strategy=strategy, max_num_seqs=in_flight)
         checkpoint = resolve(MODEL, "instruct")
         with tempfile.TemporaryDirectory() as folder:
             config = CreateConfig(example=EXAMPLE, count=count, run_dir=Path(folder), model=MODEL)
-            tokenizer = vllm_engine(checkpoint, config, RunDirectory(Path(folder)))
-            prompts = [tokenizer.render(request.messages) for request in recorder.requests]  # type: ignore[attr-defined]
+            tokenizer = vllm_engine(checkpoint, config, RunDirectory(Path(folder)), "writer")
+            assert isinstance(tokenizer, VllmEngine)
+            prompts = [tokenizer.render(request.messages) for request in recorder.requests]
         length = round(statistics.mean(tokens for _, tokens in recorder.finished))
         ours = recorder.steady_tokens_per_second(in_flight)
         job = {

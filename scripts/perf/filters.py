@@ -7,8 +7,8 @@ near      exact and near-duplicates on one core: examples/s at 10k, 100k, 1M, ra
 semantic  semantic duplicates with all-minilm-l6-v2, 5 questions at a time; the same without the encoder
 coverage  milliseconds a request of the frontier that covers, of 384 dimensions
 
-Without names all are run. Questions are made up from patterns and words of unequal frequency, all
-different, so that most are alike a little and some a lot.
+Without names all are run. Questions are made up of words as unequal in frequency as English ones;
+one in ten is the last one with another word in one place.
 """
 
 from __future__ import annotations
@@ -41,24 +41,20 @@ SIZES = (10_000, 100_000, 1_000_000)
 NEAR = 0.7
 ENCODER = "all-minilm-l6-v2"
 
-PATTERNS = [
-    "Where would a {} usually put the {} {} before the {} begins to {}?",
-    "What does the {} need in order to {} a {} {} in the {}?",
-    "Why did the {} of the {} decide to {} every {} at the {}?",
-    "If a {} sees that the {} is {}, what will it most likely {} with the {}?",
-    "Which {} would you take along to {} a {} when the {} has become {}?",
-    "How can a {} tell whether the {} in its {} was {} by somebody's {}?",
-]
-
 
 def questions(seed: int) -> Iterator[str]:
+    """8 to 18 words of 8,000, the commonest as common as in English (Zipf); one in ten rephrases the last."""
     rng = random.Random(seed)
     syllables = [a + b for a in "bdfgklmnprst" for b in ("a", "e", "i", "o", "u", "ar", "en", "il")]
-    words = ["".join(rng.choices(syllables, k=rng.randint(2, 3))) for _ in range(8000)]
-    weights = np.cumsum([1 / (rank + 10) for rank in range(len(words))]).tolist()
+    vocabulary = ["".join(rng.choices(syllables, k=rng.randint(2, 3))) for _ in range(8000)]
+    weights = np.cumsum([1 / (rank + 2.7) for rank in range(len(vocabulary))]).tolist()
+    words: list[str] = []
     while True:
-        for pattern in rng.sample(PATTERNS, len(PATTERNS)):
-            yield pattern.format(*rng.choices(words, cum_weights=weights, k=5))
+        if words and rng.random() < 0.1:
+            words[rng.randrange(len(words))] = rng.choice(vocabulary)
+        else:
+            words = rng.choices(vocabulary, cum_weights=weights, k=rng.randint(8, 18))
+        yield " ".join(words).capitalize() + "?"
 
 
 def candidates(number: int, seed: int = 0) -> Iterator[list[Candidate]]:

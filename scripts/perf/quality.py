@@ -11,10 +11,11 @@ For each benchmark three or four sets are created (each can be stopped; the same
     coverage   the same with the strategy coverage
 
 From the pool come the arms `dealt` (its first rows), `near` (near-duplicates out) and `verified` (and
-what the verifier does not hold for right out), and beside each filter an arm that lost as many rows
-at random. `human` are human rows of the same number. A fixed label set is balanced by quota in
-every arm but `paper`. Every arm is fine-tuned with several seeds and measured on the benchmark's
-test split; `datacreate report` makes the table. Needs imported benchmarks and the checkpoints.
+what the verifier does not hold for right out, its leaning to one label corrected as behind the gate),
+and beside each filter an arm that lost as many rows at random. `human` are human rows of the same
+number. A fixed label set is balanced by quota in every arm but `paper`. Every arm is fine-tuned with
+several seeds and measured on the benchmark's test split; `datacreate report` makes the table. Needs
+imported benchmarks and the checkpoints.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from typing import Any
 from datacreate.quality.labels import Quotas
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.filters import FilterSettings
+from datacreate.runs.gate import Gate
+from datacreate.runs.log import Probabilities, Scored
 from datacreate.screening import filters_of
 from datacreate.tasks.blind import claimed_by
 from datacreate.tasks.example import field_at
@@ -60,6 +63,7 @@ def main() -> None:
     options.add_argument("--benchmark", action="append", help="default: creak, csqa and bioasq")
     options.add_argument("--count", type=int, default=200)
     options.add_argument("--seeds", default="1,2,3")
+    options.add_argument("--epochs", type=int, default=10)
     options.add_argument("--without", action="append", default=[], help="arms to leave out")
     told = options.parse_args()
     trained: list[Path] = []
@@ -69,8 +73,8 @@ def main() -> None:
         for arm, source in sources.items():
             place = folder / "trained" / arm
             rows = ("--count", told.count) if arm == "human" else ()
-            shared = ("--encoder", ENCODER, "--seeds", told.seeds, "--arm", arm, "--benchmark", name)
-            datacreate("train", source, "--out", place, *shared, *rows)
+            how = ("--encoder", ENCODER, "--seeds", told.seeds, "--epochs", told.epochs)
+            datacreate("train", source, "--out", place, "--arm", arm, "--benchmark", name, *how, *rows)
             datacreate("evaluate", place, "--benchmark", name)
             trained.append(place)
     datacreate("report", *trained, "--out", told.out / "report")
@@ -143,13 +147,27 @@ def from_pool(run: RunDirectory, folder: Path, count: int) -> dict[str, str | Pa
 
 def pool_rows(run: RunDirectory, format: TaskFormat) -> Iterable[PoolRow]:
     filters = filters_of(FilterSettings(), ())
-    for values, verdict in zip(run.examples(), run.verdicts(), strict=True):
+    for values, held in zip(run.examples(), verdicts(run, format), strict=True):
         seen = candidate(values, format)
         repeats = any(each.match(seen) for each in filters)
         if not repeats:
             for each in filters:
                 each.add(seen)
-        yield PoolRow(values, repeats, verdict[claimed_by(format, values)] if verdict else 0.0)
+        yield PoolRow(values, repeats, held[claimed_by(format, values)] if held else 0.0)
+
+
+def verdicts(run: RunDirectory, format: TaskFormat) -> list[Probabilities]:
+    """The verifier's probabilities, () for none; of fixed labels without its leaning.
+
+    For that a gate is shown all rows, one that none pass.
+    """
+    said = [each or () for each in run.verdicts()]
+    if not format.labels:
+        return said
+    gate = Gate(len(format.labels), len(said), bound=1.0)
+    for values, each in zip(run.examples(), said, strict=True):
+        gate.add(Scored(claimed_by(format, values), 0, True, each))
+    return [gate.calibrated(each) for each in said]
 
 
 def some(rows: list[PoolRow], number: int, rng: random.Random) -> list[PoolRow]:

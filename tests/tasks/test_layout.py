@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import jsonschema
@@ -52,6 +53,24 @@ def test_a_label_inside_an_object_is_dealt_before_the_text_beside_it() -> None:
     layout = layout_of(kinds.NESTED)
     [item] = json.loads(batch_schema(layout, 1, ["false"]))["prefixItems"]
     assert next(iter(item["prefixItems"][0]["properties"].items())) == ("label", {"const": "false"})
+
+
+@pytest.mark.parametrize("values", [kinds.CLAIM, kinds.NESTED], ids=["beside the text", "inside an object"])
+def test_where_the_text_comes_first_no_label_is_written_and_the_first_one_is_read(
+    values: dict[str, Any],
+) -> None:
+    layout = layout_of(values)
+    assert layout.can_write_text_first
+    first = replace(layout, text_first=True)
+    answer, labels = layout.format.roles.answer, layout.format.labels
+    assert answer
+    assert labels
+    written = first.write(Example(values))
+    assert "label" not in batch_schema(first, 2, None)
+    read = first.read(written)
+    assert field_at(read, answer) == labels[0]
+    assert read.keys() == values.keys()
+    assert first.write(Example(read)) == written
 
 
 def test_with_options_that_vary_the_question_comes_first_and_the_right_option_leads() -> None:
