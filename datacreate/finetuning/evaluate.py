@@ -14,7 +14,7 @@ from datacreate.errors import TrainingError
 from datacreate.finetuning.directory import Model, read_model
 from datacreate.finetuning.encode import Encoded, collator, encode, load_tokenizer
 from datacreate.finetuning.encoder import load_with_head
-from datacreate.finetuning.hardware import padding_multiple, quiet
+from datacreate.finetuning.hardware import padding_multiple
 from datacreate.finetuning.predict import probabilities
 from datacreate.finetuning.record import (
     EVALUATION,
@@ -26,6 +26,7 @@ from datacreate.finetuning.record import (
 )
 from datacreate.finetuning.statistics import scores
 from datacreate.finetuning.task import Question, Task, question_of, task_of
+from datacreate.quiet import quiet
 from datacreate.runs.directory import replace_file
 from datacreate.runs.log import storage_error
 from datacreate.signals import caught_signals

@@ -77,21 +77,3 @@ _NO_MEMORY = ("not enough memory", "out of memory", "can't allocate memory")
 def _too_little(lower: str, error: BaseException) -> str:
     said = (str(error).splitlines() or ["no memory left"])[0][:160]
     return f"out of memory ({said}); lower {lower}, or take a smaller encoder"
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers' and datasets' own bars and reports off the screen."""
-    import datasets
-    from transformers.utils import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-        logging.enable_progress_bar()
-        datasets.enable_progress_bars()

@@ -15,13 +15,14 @@ from datacreate.errors import TrainingError, UsageError
 from datacreate.finetuning.directory import Model, Training, TrainingDirectory, read_model
 from datacreate.finetuning.encode import collator, encode, has_passages, load_tokenizer, longest_input
 from datacreate.finetuning.encoder import load_shape
-from datacreate.finetuning.hardware import is_first_process, padding_multiple, quiet
+from datacreate.finetuning.hardware import is_first_process, padding_multiple
 from datacreate.finetuning.record import Selection
 from datacreate.finetuning.rows import TrainingSet, read_source, refuse_unverified, training_set
 from datacreate.finetuning.settings import Settings
 from datacreate.finetuning.split import hold_out
 from datacreate.finetuning.task import Question, Task, question_of, task_of
 from datacreate.finetuning.trial import DEVICE_ROWS, Materials, Outcome, run_trial
+from datacreate.quiet import quiet
 from datacreate.signals import Signals, caught_signals
 from datacreate.tasks.format import load_format
 

@@ -22,7 +22,6 @@ from datacreate.finetuning.hardware import (
     enough_memory,
     has_bf16,
     is_first_process,
-    quiet,
     world_size,
 )
 from datacreate.finetuning.order import ByLength
@@ -32,6 +31,7 @@ from datacreate.finetuning.soft_labels import collated, judged_by
 from datacreate.finetuning.statistics import centred
 from datacreate.finetuning.task import Task
 from datacreate.finetuning.together import with_the_others
+from datacreate.quiet import quiet
 from datacreate.runs.directory import replace_file
 from datacreate.signals import Signals
 

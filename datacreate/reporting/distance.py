@@ -8,10 +8,9 @@ from statistics import mean, median
 
 from datacreate.checkpoints import resolve
 from datacreate.errors import CheckpointError
-from datacreate.finetuning.hardware import quiet
 from datacreate.quality.likeness import Likeness, SentenceCosine, WordOverlap
 from datacreate.reporting.tables import Distance
-from datacreate.selection.embedding import Rows, SentenceEmbedder
+from datacreate.selection.embedding import SentenceEmbedder
 
 MOST_COMPARED = 500
 """Examples of a run that are compared; of more, so many are taken evenly."""
@@ -20,14 +19,6 @@ BINS = 20
 
 USUAL_ENCODERS = ("all-minilm-l6-v2", "all-mpnet-base-v2")
 """The first that is here measures, unless the user names another: the small one says the same, sooner."""
-
-
-class _Quietly(SentenceEmbedder):
-    """Without the bars of the libraries beneath."""
-
-    def encode(self, texts: Sequence[str]) -> Rows:
-        with quiet():
-            return super().encode(texts)
 
 
 def find_likeness(encoder: str | None) -> Likeness:
@@ -44,7 +35,7 @@ def find_likeness(encoder: str | None) -> Likeness:
             if encoder:
                 raise
         else:
-            return SentenceCosine(checkpoint.name, _Quietly(checkpoint.path))
+            return SentenceCosine(checkpoint.name, SentenceEmbedder(checkpoint.path))
     return WordOverlap()
 
 

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from datacreate.quiet import quiet
+
 Rows = NDArray[np.float32]
 """Vectors, (n, dimensions)."""
 
@@ -43,7 +45,8 @@ class SentenceEmbedder:
     def _encoder(self) -> Any:
         from sentence_transformers import SentenceTransformer
 
-        return SentenceTransformer(str(self._checkpoint), local_files_only=True, trust_remote_code=False)
+        with quiet():
+            return SentenceTransformer(str(self._checkpoint), local_files_only=True, trust_remote_code=False)
 
     @cached_property
     def dimensions(self) -> int:
