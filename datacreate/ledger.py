@@ -67,13 +67,14 @@ class Ledger:
         count: int,
         similarity: Similarity | None,
         filters: Sequence[Filter],
-        vectors: Accepted | None = None,
+        accepted: Accepted | None = None,
     ) -> None:
         self._plan = plan
         self._count = count
         self._similarity = similarity
         self._filters = filters
-        self._vectors = vectors if plan.strategy.grows == "cover" else None
+        self._embedder = accepted.embedder if accepted else None
+        self._vectors = accepted if plan.strategy.grows == "cover" else None
         self._taken = 0
         self._format = plan.layout.format
         self._layouts = {first: replace(plan.layout, text_first=first) for first in (False, True)}
@@ -131,6 +132,8 @@ class Ledger:
     def read(self, ask: Ask, completion: Completion) -> Draft:
         """The items of an answer, and those that are worth the verifier's time."""
         items = tuple(self._read(ask, completion))
+        if self._embedder:  # all at once; those who compare meanings ask for one after the other
+            self._embedder.encode([item.text for item in items if isinstance(item, Candidate)])
         questions: dict[int, BlindQuestion] = {}
         if self._verification:
             for index, item in enumerate(items):

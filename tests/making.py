@@ -52,6 +52,7 @@ def make(
     model: str,
     engine: ScriptedEngine | Script | None = None,
     similarity: SharedWords | None = None,
+    embedder: HashedWords | None = None,
     **changes: Any,
 ) -> dict[str, Any]:
     """Run `create` with a scripted engine; returns the summary."""
@@ -63,7 +64,7 @@ def make(
         config,
         engine_factory=lambda *_: scripted,
         similarity=similarity or SharedWords(),
-        embedder=HashedWords() if config.strategy == "coverage" or config.semantic else None,
+        embedder=embedder or (HashedWords() if config.strategy == "coverage" or config.semantic else None),
     )
 
 

@@ -31,6 +31,7 @@ from tests.making import (
     shuffled,
     train,
 )
+from tests.quality.texts import HashedWords
 from tests.scripted import Script, ScriptedEngine, answering, fill, saying
 
 
@@ -335,3 +336,14 @@ def test_summary_has_every_figure(tmp_path: Path, model: str) -> None:
     card = (tmp_path / "README.md").read_text()
     assert "# 25 examples" in card
     assert "| 1 | " in card
+
+
+def test_whoever_embeds_has_all_texts_of_an_answer_embedded_at_once(tmp_path: Path, model: str) -> None:
+    embedder = HashedWords()
+    make(tmp_path, model, embedder=embedder, semantic=0.9, count=20)
+    embedded: set[str] = set()
+    for texts in embedder.asked:
+        # What is asked for alone is remembered from when all were asked for.
+        assert len(texts) > 1 or embedded.issuperset(texts)
+        embedded.update(texts)
+    assert len(embedded) >= 20

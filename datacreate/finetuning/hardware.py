@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
-from typing import Any
 
 from datacreate.errors import TrainingError
+from datacreate.hardware import device
 
 
 def share_the_cores() -> None:
@@ -18,27 +17,6 @@ def share_the_cores() -> None:
     (measured on 2 cores: 0.3 steps/s against 1.5).
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-
-@cache
-def device() -> Any:
-    """The torch device of this process: its own GPU where there is one."""
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return torch.device("cpu")
-
-
-@cache
-def has_bf16() -> bool:
-    """Whether bfloat16 is computed by the hardware, and not emulated."""
-    import torch
-
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    able = torch.cpu.get_capabilities()
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def padding_multiple() -> int | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from datacreate.finetuning.hardware import device, enough_memory, has_bf16
+from datacreate.finetuning.hardware import enough_memory
+from datacreate.hardware import device, has_bf16
 
 if TYPE_CHECKING:
     import numpy as np

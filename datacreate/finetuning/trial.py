@@ -18,9 +18,7 @@ from datacreate.errors import Stopped
 from datacreate.finetuning.encode import Encoded
 from datacreate.finetuning.encoder import load_with_head, with_lora, without_lora
 from datacreate.finetuning.hardware import (
-    device,
     enough_memory,
-    has_bf16,
     is_first_process,
     world_size,
 )
@@ -31,6 +29,7 @@ from datacreate.finetuning.soft_labels import collated, judged_by
 from datacreate.finetuning.statistics import centred
 from datacreate.finetuning.task import Task
 from datacreate.finetuning.together import with_the_others
+from datacreate.hardware import device, has_bf16
 from datacreate.quiet import quiet
 from datacreate.runs.directory import replace_file
 from datacreate.signals import Signals

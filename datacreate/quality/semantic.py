@@ -7,7 +7,6 @@ graph. The cosine that decides is reckoned from the rounded vectors themselves.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -41,7 +40,6 @@ class SemanticDuplicates:
         self._threshold = threshold
         self._accepted = accepted
         self._rows = 0
-        self._ready: dict[str, Half] = {}
 
     @cached_property
     def _index(self) -> Any:
@@ -55,20 +53,10 @@ class SemanticDuplicates:
             end = min(begin + _PIECE, self._rows)
             self._index.add(np.arange(begin, end), self._accepted.vectors.all()[begin:end], threads=1)
 
-    def prepare(self, candidates: Sequence[Candidate]) -> None:
-        """Embed these in one batch, so that asking about each of them, and adding it, embeds nothing."""
-        texts = [candidate.text for candidate in candidates]
-        self._ready = dict(zip(texts, rounded(self._accepted.embedder.encode(texts)), strict=True))
-
-    def match_many(self, candidates: Sequence[Candidate]) -> list[Match | None]:
-        """`match` for each of them, embedded in one batch."""
-        self.prepare(candidates)
-        return [self.match(candidate) for candidate in candidates]
-
     def match(self, candidate: Candidate) -> Match | None:
-        row = self._vector_of(candidate)
         if not self._rows:
             return None
+        [row] = rounded(self._accepted.embedder.encode([candidate.text]))
         self._catch_up()
         every = len(self._index) <= MOST_EXACT
         nearest = self._index.search(row, _PROPOSED, threads=1, exact=every).keys
@@ -80,13 +68,8 @@ class SemanticDuplicates:
         return Match(f"means the same as example {places[best] + 1}, cosine {cosines[best]:.2f}")
 
     def add(self, candidate: Candidate) -> None:
-        self._accepted.put(self._rows, candidate.text, self._ready.get(candidate.text))
+        self._accepted.put(self._rows, candidate.text)
         self._rows += 1
-
-    def _vector_of(self, candidate: Candidate) -> Half:
-        if candidate.text not in self._ready:
-            self.prepare([candidate])
-        return self._ready[candidate.text]
 
 
 def _cosine(one: Half, other: Half) -> float:

@@ -28,7 +28,7 @@ class Accepted:
     def __getitem__(self, row: int) -> Half:
         return self.vectors[row]
 
-    def put(self, row: int, text: str, vector: Half | None = None) -> None:
-        """See to it that the row is there, known already or the next one; a `vector` saves embedding."""
+    def put(self, row: int, text: str) -> None:
+        """See to it that the row is there, known already or the next one."""
         if row == len(self.vectors):
-            self.vectors.append(rounded(self.embedder.encode([text])) if vector is None else vector)
+            self.vectors.append(rounded(self.embedder.encode([text])))

@@ -21,11 +21,12 @@ from datacreate.checkpoints import resolve
 from datacreate.finetuning.encode import Encoded, collator, encode, load_tokenizer
 from datacreate.finetuning.encoder import load_with_head
 from datacreate.finetuning.evaluate import read_test_set
-from datacreate.finetuning.hardware import device, has_bf16, padding_multiple
+from datacreate.finetuning.hardware import padding_multiple
 from datacreate.finetuning.predict import probabilities
 from datacreate.finetuning.settings import Settings
 from datacreate.finetuning.task import Question, Task
 from datacreate.finetuning.trial import Materials, make_trainer
+from datacreate.hardware import device, has_bf16
 from datacreate.quiet import quiet
 
 PADDED = 256

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,10 +13,11 @@ from hypothesis import strategies as st
 from datacreate.checkpoints import resolve
 from datacreate.errors import UsageError
 from datacreate.quality import semantic
+from datacreate.quality.filters import Match
 from datacreate.quality.semantic import SemanticDuplicates
 from datacreate.selection.accepted import Accepted
 from datacreate.selection.embedding import SentenceEmbedder
-from datacreate.tasks.validate import Reason
+from datacreate.tasks.validate import Candidate, Reason
 from tests.quality.texts import DIFFERENT, NEAR, ODD, PARAPHRASES, HashedWords, asked
 
 sentences = st.lists(st.sampled_from(["red", "green", "blue", "cats", "dogs", "run"]), max_size=4).map(
@@ -47,23 +49,16 @@ def test_planted_pairs_are_found_and_different_questions_are_not() -> None:
     for text in [*(one for one, _ in words), *DIFFERENT]:
         assert filter.match(asked(text)) is None
         filter.add(asked(text))
-    matches = [filter.match(asked(other)) for _, other in words]
     found = [
-        number for number, match in enumerate(matches, 1) if match and f"example {number}," in match.what
+        number
+        for number, match in enumerate(matches(filter, [asked(other) for _, other in words]), 1)
+        if match and f"example {number}," in match.what
     ]
     assert len(found) == len(words) >= 20
 
 
-def test_one_completion_is_embedded_in_one_batch_and_nothing_twice() -> None:
-    embedder = HashedWords()
-    filter = SemanticDuplicates(0.9, Accepted(embedder))
-    batch = [asked(text) for text in DIFFERENT[:5]]
-    filter.prepare(batch)
-    for candidate in batch:
-        assert filter.match(candidate) is None
-        filter.add(candidate)
-    assert (embedder.batches, embedder.embedded) == (1, DIFFERENT[:5])
-    assert all(filter.match_many(batch))
+def matches(filter: SemanticDuplicates, candidates: Sequence[Candidate]) -> list[Match | None]:
+    return [filter.match(candidate) for candidate in candidates]
 
 
 @pytest.mark.parametrize("text", ODD, ids=lambda text: ascii(text[:12]))
@@ -101,27 +96,27 @@ def test_a_resumed_run_embeds_nothing_again_and_decides_the_same(
         resumed = SemanticDuplicates(0.6, Accepted(embedder, path, len(held[:at])))
         for text in held:  # a replay adds all that was accepted
             resumed.add(asked(text))
-        assert set(embedder.embedded) == set(held[at:])
+        assert {text for texts in embedder.asked for text in texts} == set(held[at:])
         candidates = [asked(text) for text in questions]
-        assert resumed.match_many(candidates) == through.match_many(candidates)
+        assert matches(resumed, candidates) == matches(through, candidates)
 
 
 def test_with_the_graph_it_finds_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     texts = [f"{one} {two} {three}" for one in "abcdefgh" for two in "klmnop" for three in "uvwxyz"]
     repeats = [asked(" ".join(reversed(text.split()))) for text in texts]
-    compared = holding(0.95, *texts).match_many(repeats)
+    compared = matches(holding(0.95, *texts), repeats)
     monkeypatch.setattr(semantic, "MOST_EXACT", 0)
     kept = Accepted(HashedWords(), tmp_path / "vectors.f16")
     filter = SemanticDuplicates(0.95, kept)
     for text in texts:
         filter.add(asked(text))
-    by_graph = filter.match_many(repeats)
+    by_graph = matches(filter, repeats)
     resumed = SemanticDuplicates(0.95, Accepted(HashedWords(), tmp_path / "vectors.f16"))
     for text in texts:
         resumed.add(asked(text))
     assert all(compared)
     assert sum(a == b for a, b in zip(by_graph, compared, strict=True)) >= 0.99 * len(texts)
-    assert resumed.match_many(repeats) == by_graph
+    assert matches(resumed, repeats) == by_graph
     kept.vectors.close()
 
 
@@ -138,10 +133,10 @@ def test_a_real_encoder_finds_paraphrases_at_stated_precision_and_recall() -> No
     for text in [*(one for one, _ in PARAPHRASES), *DIFFERENT]:
         wrong += filter.match(asked(text)) is not None
         filter.add(asked(text))
-    matches = filter.match_many([asked(other) for _, other in PARAPHRASES])
-    right = [match for number, match in enumerate(matches, 1) if match and f"example {number}," in match.what]
+    found = matches(filter, [asked(other) for _, other in PARAPHRASES])
+    right = [match for number, match in enumerate(found, 1) if match and f"example {number}," in match.what]
     assert wrong == 0
-    assert len([match for match in matches if match]) == len(right)  # precision 1
+    assert len([match for match in found if match]) == len(right)  # precision 1
     assert len(right) >= 0.8 * len(PARAPHRASES)
     for text in ODD:
         filter.match(asked(text))

@@ -22,12 +22,10 @@ class HashedWords:
     dimensions = 64
 
     def __init__(self) -> None:
-        self.embedded: list[str] = []
-        self.batches = 0
+        self.asked: list[list[str]] = []  # the texts of each call
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        self.batches += 1
-        self.embedded += texts
+        self.asked.append(list(texts))
         rows = np.zeros((len(texts), self.dimensions), np.float32)
         for row, text in zip(rows, texts, strict=True):
             for word in normalised(text).split() or [text]:
