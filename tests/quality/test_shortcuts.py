@@ -52,6 +52,16 @@ def test_a_right_option_in_one_place_is_found() -> None:
     assert "number 4" in str(found["position of the right option"].warning)
 
 
+def test_a_right_option_that_stands_in_the_question_is_found() -> None:
+    rows = choice_rows(150, 2)
+    for row in rows[:90]:
+        row["question"] = f"What of {row['label']} is it that so many know?"
+    found = measured(CHOICE, rows)
+    assert warned(found) == {"words of the question"}
+    assert found["words of the question"].score > 0.6
+    assert "repeats the question" in str(found["words of the question"].warning)
+
+
 def test_words_that_mark_the_right_option_are_found() -> None:
     rows = choice_rows(300, 3)
     for row in rows[:200]:
@@ -174,7 +184,7 @@ def test_few_rows_one_label_and_free_text_have_nothing_to_measure() -> None:
 
 def test_rows_of_one_family_alone_are_counted_but_not_classified() -> None:
     found = measured(CHOICE, choice_rows(60, 13), families=["one"] * 60)
-    assert set(found) == {"longest option", "position of the right option"}
+    assert set(found) == {"longest option", "words of the question", "position of the right option"}
 
 
 texts = st.text(max_size=12) | st.sampled_from(

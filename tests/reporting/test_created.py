@@ -97,8 +97,9 @@ def test_it_has_the_shortcuts_and_the_diversity_of_the_rows(tmp_path: Path, mode
     measures = created_set(tmp_path, APPRAISER).measures
     assert measures is not None
     assert measures == APPRAISER.run(RunDirectory(tmp_path))
-    assert [one["name"] for one in measures["shortcuts"]][:2] == [
+    assert [one["name"] for one in measures["shortcuts"]][:3] == [
         "longest option",
+        "words of the question",
         "position of the right option",
     ]
     assert measures["diversity"]["texts"] == 40

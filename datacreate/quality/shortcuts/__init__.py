@@ -3,7 +3,7 @@
 shortcuts/
   measure.py    which shortcuts a format can have; all of them on a set of rows
   views.py      rows as shortcuts see them; which must stay together
-  surface.py    counting: the longest option, the position of the right one
+  surface.py    counting: the longest option, the question's words, the position of the right one
   blind.py      cross-validated classifiers that see a part of each row
   shortcut.py   one result, its sampling error, and when it is a warning
 """

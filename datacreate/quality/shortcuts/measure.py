@@ -10,7 +10,7 @@ import numpy as np
 
 from datacreate.quality.shortcuts.blind import Floats, by_numbers, by_words
 from datacreate.quality.shortcuts.shortcut import TOLERATED, TOLERATED_WORDING, Shortcut, Tried, ties_shared
-from datacreate.quality.shortcuts.surface import chance, longest, position
+from datacreate.quality.shortcuts.surface import chance, longest, position, repeated
 from datacreate.quality.shortcuts.views import Choice, Labelled, choices, labelled, together
 from datacreate.quality.words import words
 from datacreate.tasks.example import Json
@@ -57,6 +57,7 @@ def why_none(format: TaskFormat) -> str | None:
 
 def _of_choices(rows: Sequence[Choice], seed: int) -> Iterator[Shortcut]:
     yield longest(rows)
+    yield repeated(rows)
     yield position(rows)
     families = [row.family for row in rows]
     groups = together(families, ["\n".join(sorted(row.options)) for row in rows])

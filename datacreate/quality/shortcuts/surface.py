@@ -1,4 +1,4 @@
-"""What counting alone shows: the right option is the longest, or always in one place."""
+"""What counting alone shows: the right option is the longest, repeats the question, or has one place."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from datacreate.quality.shortcuts.shortcut import Shortcut, Tried, ties_shared
 from datacreate.quality.shortcuts.views import Choice
+from datacreate.quality.words import words
 
 
 def longest(rows: Sequence[Choice]) -> Shortcut:
@@ -14,6 +15,18 @@ def longest(rows: Sequence[Choice]) -> Shortcut:
     credit = [ties_shared([len(option.strip()) for option in row.options], row.right) for row in rows]
     tried = Tried.of_rows("longest option", credit, chance(rows), [row.family for row in rows])
     return tried.judged("the right option is the longest too often")
+
+
+def repeated(rows: Sequence[Choice]) -> Shortcut:
+    """How often the right option has the largest share of its words in the question; ties as above."""
+    credit = []
+    for row in rows:
+        asked = set(words(row.question))
+        bags = [set(words(option)) for option in row.options]
+        shares = [len(bag & asked) / len(bag) if bag else 0.0 for bag in bags]
+        credit.append(ties_shared(shares, row.right))
+    tried = Tried.of_rows("words of the question", credit, chance(rows), [row.family for row in rows])
+    return tried.judged("the right option repeats the question's words too often")
 
 
 def position(rows: Sequence[Choice]) -> Shortcut:

@@ -1,4 +1,4 @@
-"""Rows as shortcuts see them: the text that a label stands on, or the options without their question."""
+"""Rows as shortcuts see them: the text that a label stands on, or a question and its options."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ class Choice:
     options: tuple[str, ...]  # two or more
     right: int  # index into `options`
     family: Hashable
+    question: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def choices(
         answer = answer_text(_at(values, format.roles.answer)).casefold()
         places = [place for place, option in enumerate(options) if option.casefold() == answer]
         if places and len(options) > 1:
-            found.append(Choice(tuple(options), places[0], family))
+            found.append(Choice(tuple(options), places[0], family, text_in(format, values)))
     return found
 
 
