@@ -6,13 +6,16 @@
     summary = create(CreateConfig(example=Path("mine.json"), count=100, run_dir=Path("runs/mine")))
 
 `create` does what `datacreate create` does, and goes on where an earlier call with the same
-configuration stopped. Everything is imported when it is first used.
+configuration stopped. Everything is imported when it is first used. Importing datacreate switches the
+downloads and the telemetry of the libraries beneath it off, in this process and those it starts.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from datacreate.offline import go_offline
 
 if TYPE_CHECKING:
     from datacreate.creation import create
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from datacreate.tasks.format import TaskFormat
 
 __all__ = ["CreateConfig", "Example", "TaskFormat", "create"]
+
+go_offline()  # here, so that it comes before every library
 
 _HOMES = {
     "create": "datacreate.creation",

@@ -101,7 +101,7 @@ def create(
                 )
         for note in plan.notes:
             progress.note(note)
-        settled = _settled(stored, plan, config, models)
+        settled = _settled(stored, plan, config, models, engines)
         sha256 = models.encoder.sha256 if models.encoder else None
         if models.encoder:
             embedder = SentenceEmbedder(models.encoder.path)
@@ -116,7 +116,8 @@ def create(
             run.replay()
         if not run.finished:
             engines.start(models, progress.note)
-            prove_grammar(engines.writer)
+            for writer in engines.writers:
+                prove_grammar(writer)
         # Nothing is written before the engine has shown that it works.
         directory.write_config(settled, metadata.version("datacreate"))
         if not run.finished:
@@ -129,11 +130,20 @@ def create(
         return run.save()
 
 
-def _settled(stored: RunConfig | None, plan: Plan, config: CreateConfig, models: Models) -> RunConfig:
+def _settled(
+    stored: RunConfig | None, plan: Plan, config: CreateConfig, models: Models, engines: Engines
+) -> RunConfig:
     if stored:
         return replace(stored, count=config.count)
-    preset = models.writer.preset
-    return RunConfig(plan.identity, config.count, licence=preset.licence if preset else None)
+    licences = [writer.preset.licence for writer in models.writers if writer.preset]
+    known = len(licences) == len(models.writers)
+    return RunConfig(
+        plan.identity,
+        config.count,
+        licence=", ".join(dict.fromkeys(licences)) if known else None,
+        engines=engines.settings,
+        versions=_where(),
+    )
 
 
 class _Run:
@@ -185,7 +195,7 @@ class _Run:
         ledger = self._ledger
         # What a commit changes is seen a window later, and giving up depends on commits alone.
         patience += self._config.identity.window
-        pipeline = Pipeline(ledger, engines.writer, engines.verifier)
+        pipeline = Pipeline(ledger, engines)
         with ExitStack() as stack:
             stack.enter_context(signals.held())
             log = LogWriter(self._directory.log_path, self._seal)

@@ -7,6 +7,7 @@
     │   └── PlanError             a sweep's plan is wrong, or not the one its folder was made with
     ├── CheckpointError           a checkpoint or encoder is unknown, absent, damaged or too large
     ├── BenchmarkError            a benchmark is unknown, not imported, or not what it should be
+    ├── BundleError               a bundle cannot be made, is damaged, or is for another machine
     ├── EngineError               the engine did not start, died, or ignores the grammar
     │   └── PromptTooLong         a prompt and its answer do not fit the model's context
     ├── RunError                  a run directory cannot be used
@@ -57,6 +58,10 @@ class CheckpointError(DatacreateError):
 
 class BenchmarkError(DatacreateError):
     """A benchmark is unknown, not imported, damaged, or its files are not what they should be."""
+
+
+class BundleError(DatacreateError):
+    """A bundle cannot be made, is damaged, or is for another machine."""
 
 
 class EngineError(DatacreateError):

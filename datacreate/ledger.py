@@ -87,7 +87,7 @@ class Ledger:
         self._frontier = _frontier(plan, self._vectors)
         self._schema = lru_cache(maxsize=1024)(self._make_schema)
         self.seed = plan.identity.seed
-        self.tally = Tally(self._format, plan.identity.verification)
+        self.tally = Tally.of(plan.identity, self._format)
         self.due: deque[Ask] = deque()
         self._assign()
 
@@ -127,7 +127,8 @@ class Ledger:
         place, layout = ask.place, self._layouts[ask.text_first]
         messages = chat_prompt(layout, place.example, self._plan.identity.num_examples)
         schema = self._schema(ask.labels, ask.text_first)
-        return Request(place.request, messages, schema, self._plan.sampling)
+        samplings = self._plan.samplings
+        return Request(place.request, messages, schema, samplings[place.request % len(samplings)])
 
     def read(self, ask: Ask, completion: Completion) -> Draft:
         """The items of an answer, and those that are worth the verifier's time."""

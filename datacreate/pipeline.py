@@ -1,24 +1,24 @@
 """Requests out, drafts back in the order of their requests, verified where they are to be.
 
 Verification streams behind writing: as soon as an answer is there, what passes the cheap checks is
-scored by the verifier, which may be the engine that writes or another one, while the next answers
-are being written.
+scored by the verifier, which may be an engine that writes or another one, while the next answers
+are being written. Engines that write take turns by request.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from itertools import count
 
 from datacreate.engines.base import Completion, Engine, scoring
 from datacreate.ledger import Ask, Draft, Ledger
+from datacreate.serving import Engines
 from datacreate.tasks.blind import TURNS, BlindQuestion, mean, two_orders
 
 _TURN_SECONDS = 0.02
-"""How long one engine is waited for while the other, too, is at work."""
+"""How long one engine is waited for while another, too, is at work."""
 
 
 @dataclass
@@ -49,12 +49,14 @@ class _Score:
 class Pipeline:
     """What is out at the engines, and what is back."""
 
-    def __init__(self, ledger: Ledger, writer: Engine, verifier: Engine) -> None:
+    def __init__(self, ledger: Ledger, engines: Engines) -> None:
         self._ledger = ledger
-        self._writer = writer
-        self._verifier = verifier
-        self._asks: deque[Ask] = deque()  # submitted and not yet handed on, in order of request
-        self._out: dict[int, int] = {id(writer): 0, id(verifier): 0}  # requests at each engine
+        self._writers = engines.writers
+        self._verifier = engines.verifier
+        self._asks: deque[Ask] = deque()  # due and not yet handed on, in order of request
+        self._due: tuple[deque[Ask], ...] = tuple(deque() for _ in engines.writers)  # not yet submitted
+        self._engines = {id(engine): engine for engine in (*engines.writers, engines.verifier)}
+        self._out: dict[int, int] = dict.fromkeys(self._engines, 0)  # requests at each engine
         self._writing: dict[int, Ask] = {}
         self._to_score: list[tuple[int, int, _Score]] = []  # a heap: what is committed next comes first
         self._scoring: dict[int, _Score] = {}
@@ -70,19 +72,23 @@ class Pipeline:
             self._verifier.submit(scoring(number, *score.question.prompt(score.order)))
             self._scoring[number] = score
             self._out[id(self._verifier)] += 1
-        while self._ledger.due and self._room(self._writer):
+        while self._ledger.due:
             ask = self._ledger.due.popleft()
-            self._writer.submit(self._ledger.request(ask))
-            self._writing[ask.place.request] = ask
             self._asks.append(ask)
-            self._out[id(self._writer)] += 1
+            self._due[ask.place.request % len(self._writers)].append(ask)
+        for writer, due in zip(self._writers, self._due, strict=True):
+            while due and self._room(writer):
+                ask = due.popleft()
+                writer.submit(self._ledger.request(ask))
+                self._writing[ask.place.request] = ask
+                self._out[id(writer)] += 1
 
     def _room(self, engine: Engine) -> bool:
         return self._out[id(engine)] < engine.capacity
 
     def poll(self, timeout_seconds: float) -> None:
         """Take in what has come back, waiting up to `timeout_seconds` for something."""
-        busy = [engine for engine in self._engines() if self._out[id(engine)]]
+        busy = [engine for key, engine in self._engines.items() if self._out[key]]
         for engine in busy:
             for completion in engine.poll(timeout_seconds if len(busy) == 1 else _TURN_SECONDS):
                 self._out[id(engine)] -= 1
@@ -90,11 +96,6 @@ class Pipeline:
                     self._scored(completion)
                 else:
                     self._written(completion)
-
-    def _engines(self) -> Iterator[Engine]:
-        yield self._writer
-        if self._verifier is not self._writer:
-            yield self._verifier
 
     def _written(self, completion: Completion) -> None:
         ask = self._writing.pop(completion.request_id)
@@ -129,5 +130,6 @@ class Pipeline:
 
     def abort(self) -> None:
         """Give up all that is out."""
-        self._writer.abort(list(self._writing))
-        self._verifier.abort(list(self._scoring))
+        out = [*self._writing, *self._scoring]
+        for engine in self._engines.values():
+            engine.abort(out)

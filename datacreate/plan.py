@@ -15,7 +15,7 @@ from datacreate.checkpoints import Checkpoint
 from datacreate.engines.base import Engine, Sampling
 from datacreate.errors import ExampleError, PromptTooLong, UsageError
 from datacreate.quality.opponents import Opponent, opponents
-from datacreate.runs.config import Compared, CreateConfig, Identity, Verification
+from datacreate.runs.config import Compared, CreateConfig, Identity, Verification, Writer
 from datacreate.runs.filters import FilterSettings
 from datacreate.selection.strategies import Strategy, find_strategy
 from datacreate.serving import Engines, Models, verify_mode
@@ -50,7 +50,7 @@ class Plan:
     root: Example
     layout: Layout
     strategy: Strategy
-    sampling: Sampling
+    samplings: tuple[Sampling, ...]  # of the models that write, by their turn
     identity: Identity
     opponents: tuple[Opponent, ...]  # what created examples are compared with
     lettered: bool  # whether the verifier is asked for labels by letters
@@ -104,16 +104,18 @@ def make_plan(
     be started. Raises PromptTooLong if not even one example fits, BenchmarkError if there is no
     such benchmark to compare with, UsageError for shares of other labels than the format's.
     """
-    checkpoint, encoder, engine = models.writer, models.encoder, engines.writer
-    paper = config.method == "paper"
+    encoder, paper = models.encoder, config.method == "paper"
     layout = Layout(understood.format, "keyed" if paper else "positional")
     asked = config.num_examples or (stored.num_examples if stored else None)
-    number, max_tokens = _fit(layout, root, engine, asked)
-    if stored and not config.max_tokens:
-        max_tokens = stored.sampling["max_tokens"]
+    number = min(_fit(layout, root, engine, asked)[0] for engine in engines.writers)
+    samplings = tuple(
+        _sampling(
+            config, checkpoint, _most_tokens(config, stored, turn) or _fit(layout, root, engine, number)[1]
+        )
+        for turn, (checkpoint, engine) in enumerate(zip(models.writers, engines.writers, strict=True))
+    )
     told = config.window or (stored.window if stored else None)
-    window = told or (1 if paper else _window(config.count, number, engine))
-    sampling = _sampling(config, checkpoint, config.max_tokens or max_tokens, paper)
+    window = told or (1 if paper else _window(config.count, number, engines.writers))
     met = opponents(_names(config, stored))
     verification, lettered = _verification(config, understood, models, layout, engines.verifier, stored)
     identity = Identity(
@@ -121,15 +123,15 @@ def make_plan(
         format=understood.format.document(),
         strategy=config.strategy,
         method=config.method,
-        model=checkpoint.name,
-        model_sha256=checkpoint.sha256,
+        model=models.name,
+        model_sha256=models.sha256,
         encoder=encoder.name if encoder else None,
         encoder_sha256=encoder.sha256 if encoder else None,
         seed=config.seed,
         num_examples=number,
         window=window,
         asks=config.asks,
-        sampling={name: value for name, value in vars(sampling).items() if value is not None},
+        sampling=_told(samplings[0]),
         benchmark=config.benchmark,
         filters=FilterSettings(
             exact=config.exact,
@@ -140,9 +142,27 @@ def make_plan(
         compared_with=tuple(Compared(**vars(each)) for each in met),
         shares=_shares(config, understood.format),
         verification=verification,
+        mixture=tuple(
+            Writer(model=each.name, sha256=each.sha256, sampling=_told(sampling))
+            for each, sampling in zip(models.writers, samplings, strict=True)
+            if len(samplings) > 1
+        ),
+        chat_template=config.chat_template,
     )
     strategy = find_strategy(config.strategy)
-    return Plan(root, layout, strategy, sampling, identity, met, lettered, understood.notes)
+    return Plan(root, layout, strategy, samplings, identity, met, lettered, understood.notes)
+
+
+def _told(sampling: Sampling) -> dict[str, Any]:
+    return {name: value for name, value in vars(sampling).items() if value is not None}
+
+
+def _most_tokens(config: CreateConfig, stored: Identity | None, turn: int) -> int | None:
+    """max_tokens as told, or as the run began; None if it is to be worked out."""
+    if config.max_tokens or stored is None:
+        return config.max_tokens
+    began = stored.mixture[turn].sampling if turn < len(stored.mixture) else stored.sampling
+    return int(began["max_tokens"])
 
 
 def _names(config: CreateConfig, stored: Identity | None) -> Sequence[str] | Literal["all"]:
@@ -227,21 +247,21 @@ def _fit(layout: Layout, root: Example, engine: Engine, asked: int | None) -> tu
     )
 
 
-def _window(count: int, number: int, engine: Engine) -> int:
-    """Three times what the engine holds; but no more requests than the count needs.
+def _window(count: int, number: int, engines: Sequence[Engine]) -> int:
+    """Three times what the engines hold; but no more requests than the count needs.
 
     Commits are in order, so an answer that runs to max_tokens holds up all behind it: with twice
     the capacity a quarter of the batch stood empty (ratio to the raw engine 0.81). The second
     bound has small sets, too, grown in several generations.
     """
-    return max(1, min(3 * engine.capacity, count // number))
+    return max(1, min(3 * sum(engine.capacity for engine in engines), count // number))
 
 
-def _sampling(config: CreateConfig, checkpoint: Checkpoint, max_tokens: int, paper: bool) -> Sampling:
+def _sampling(config: CreateConfig, checkpoint: Checkpoint, max_tokens: int) -> Sampling:
     """The user's word first, then the preset's; the paper's way is plain sampling at 1."""
     sampling = Sampling(max_tokens=max_tokens)
     names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
-    if checkpoint.preset and not paper:
+    if checkpoint.preset and config.method != "paper":
         recommended = checkpoint.preset.sampling.model_dump(exclude_none=True)
         sampling = replace(sampling, **{name: recommended[name] for name in names if name in recommended})
     told: dict[str, Any] = {

@@ -5,44 +5,71 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from datacreate.checkpoints import Checkpoint, resolve
+from datacreate.checkpoints import Checkpoint, read_adapter, resolve, with_adapter
+from datacreate.checkpoints.hashes import identity
 from datacreate.checkpoints.preset import EngineSettings
-from datacreate.engines.base import Engine
+from datacreate.engines.base import PLAIN, Engine
 from datacreate.errors import UsageError
 from datacreate.runs.config import CreateConfig, VerifyMode
 from datacreate.runs.directory import RunDirectory
 from datacreate.tasks.blind import MOST_LETTERED, can_be_asked
 from datacreate.tasks.infer import Understood
 
-Role = Literal["writer", "verifier"]
+SHARED_GPU = 0.9
+"""The share of a GPU's memory that the engines of a run divide among them, unless somebody says otherwise."""
 
-EngineFactory = Callable[[Checkpoint, CreateConfig, RunDirectory, Role], Engine]
 
-SHARED_GPU = 0.45
-"""Each engine's share of a GPU's memory where writer and verifier are two, and nobody says otherwise."""
+@dataclass(frozen=True)
+class Seat:
+    """An engine's place among those of a run."""
+
+    name: str = "engine"  # of its log: `engine`, `engine-2` and so on for those that write, or `verifier`
+    writes: bool = True
+    engines: int = 1  # of the run in all
+
+
+EngineFactory = Callable[[Checkpoint, CreateConfig, RunDirectory, Seat], Engine]
 
 
 @dataclass(frozen=True)
 class Models:
     """The checkpoints of a run; None where none is needed."""
 
-    writer: Checkpoint
+    writers: tuple[Checkpoint, ...]  # one or several, which take turns
     encoder: Checkpoint | None
-    verifier: Checkpoint | None  # the writer itself, or another
+    verifier: Checkpoint | None  # one of the writers, or another
+
+    @property
+    def name(self) -> str:
+        """What writes, in words."""
+        return " + ".join(writer.name for writer in self.writers)
+
+    @property
+    def sha256(self) -> str:
+        """The identity of what writes: of several, over them in their order."""
+        if len(self.writers) == 1:
+            return self.writers[0].sha256
+        return identity({str(turn): writer.sha256 for turn, writer in enumerate(self.writers)})
 
 
 def models_of(config: CreateConfig, understood: Understood, embeds: bool) -> Models:
     """The checkpoints that a run needs, `embeds` saying whether texts are embedded.
 
-    Raises CheckpointError if one is not here, UsageError if there is nothing to verify.
+    Raises CheckpointError if one is not here or an adapter does not fit, UsageError if there is
+    nothing to verify.
     """
-    writer = resolve(config.model, "instruct")
+    writers = tuple(resolve(name, "instruct", remote_code=config.remote_code) for name in config.models)
+    if config.adapter is not None:
+        writers = (with_adapter(writers[0], read_adapter(config.adapter)),)
     encoder = resolve(config.encoder, "encoder") if embeds else None
     if verify_mode(config, understood) == "off":
-        return Models(writer, encoder, None)
-    return Models(writer, encoder, resolve(config.verifier, "instruct") if config.verifier else writer)
+        return Models(writers, encoder, None)
+    verifier = writers[0]
+    if config.verifier:
+        verifier = resolve(config.verifier, "instruct", remote_code=config.remote_code)
+    return Models(writers, encoder, verifier)
 
 
 def verify_mode(config: CreateConfig, understood: Understood) -> VerifyMode:
@@ -70,18 +97,43 @@ def verify_mode(config: CreateConfig, understood: Understood) -> VerifyMode:
 
 @dataclass(frozen=True)
 class Engines:
-    """What writes and what verifies: two engines, or one and the same."""
+    """What writes and what verifies: the verifier may be one of those that write."""
 
-    writer: Engine
+    writers: tuple[Engine, ...]
     verifier: Engine
 
     def start(self, models: Models, note: Callable[[str], None]) -> None:
-        """Load what is not loaded; returns when both can be asked."""
-        note(f"loading {models.writer.name}")
-        self.writer.start()
-        if self.verifier is not self.writer and models.verifier:
+        """Load what is not loaded; returns when all can be asked."""
+        for engine, writer in zip(self.writers, models.writers, strict=True):
+            note(f"loading {writer.name}")
+            engine.start()
+            note_of_base(engine, writer, note)
+        if self.verifier not in self.writers and models.verifier:
             note(f"loading {models.verifier.name}, which verifies")
             self.verifier.start()
+            note_of_base(self.verifier, models.verifier, note)
+
+    @property
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """How each is loaded, by the name of its seat."""
+        told = {_seat(turn): dict(engine.settings) for turn, engine in enumerate(self.writers)}
+        return told if self.verifier in self.writers else {**told, VERIFIER: dict(self.verifier.settings)}
+
+
+def note_of_base(engine: Engine, checkpoint: Checkpoint, note: Callable[[str], None]) -> None:
+    """Say it where a model is a base model, which is asked otherwise."""
+    if engine.settings.get("prompt") == PLAIN:
+        note(
+            f"{checkpoint.name} has no chat template, as a base model: it is given plain text to go on with; "
+            "an instruct model follows better"
+        )
+
+
+VERIFIER = "verifier"
+
+
+def _seat(turn: int) -> str:
+    return f"engine-{turn + 1}" if turn else "engine"
 
 
 @contextmanager
@@ -90,37 +142,41 @@ def engines_of(
 ) -> Iterator[Engines]:
     """The engines of a run, not yet started; closed at the end. By default vLLM's."""
     make = factory or vllm_engine
+    places = {writer.sha256: turn for turn, writer in enumerate(models.writers)}
+    alone = models.verifier is not None and models.verifier.sha256 not in places
+    number = len(models.writers) + alone
     with ExitStack() as stack:
-        writer = make(models.writer, config, directory, "writer")
-        stack.callback(writer.close)
-        verifier = writer
-        if models.verifier and models.verifier.sha256 != models.writer.sha256:
-            verifier = make(models.verifier, config, directory, "verifier")
+        writers: list[Engine] = []
+        for turn, writer in enumerate(models.writers):
+            writers.append(make(writer, config, directory, Seat(_seat(turn), True, number)))
+            stack.callback(writers[-1].close)
+        verifier = writers[places.get(models.verifier.sha256, 0)] if models.verifier else writers[0]
+        if alone and models.verifier:
+            verifier = make(models.verifier, config, directory, Seat(VERIFIER, False, number))
             stack.callback(verifier.close)
-        yield Engines(writer, verifier)
+        yield Engines(tuple(writers), verifier)
 
 
-def vllm_engine(checkpoint: Checkpoint, config: CreateConfig, directory: RunDirectory, role: Role) -> Engine:
+def vllm_engine(
+    checkpoint: Checkpoint, config: CreateConfig, directory: RunDirectory, seat: Seat = Seat()
+) -> Engine:
     """The default engine: vLLM, with the preset's settings; the user's are for what writes."""
     from datacreate.engines.vllm import VllmEngine, compiles
 
     settings = checkpoint.preset.engine if checkpoint.preset else EngineSettings()
+    template = dict(checkpoint.preset.chat_template) if checkpoint.preset else {}
     told: dict[str, Any] = {}
     if settings.enforce_eager is None:
         told["enforce_eager"] = not compiles(config.count)
-    if config.verifier and settings.gpu_memory_utilization is None:
-        told["gpu_memory_utilization"] = SHARED_GPU
-    if role == "writer":
+    if seat.engines > 1 and settings.gpu_memory_utilization is None:
+        told["gpu_memory_utilization"] = round(SHARED_GPU / seat.engines, 3)
+    if seat.writes:
+        template |= config.chat_template
         told |= {
             name: value
             for name in EngineSettings.model_fields
             if (value := getattr(config, name, None)) is not None
         }
-    template = dict(checkpoint.preset.chat_template) if checkpoint.preset else {}
     settings = EngineSettings(**{**settings.model_dump(), **told})
-    return VllmEngine(
-        checkpoint.path,
-        settings,
-        template,
-        directory.engine_log_path if role == "writer" else directory.verifier_log_path,
-    )
+    log = directory.log_of(seat.name)
+    return VllmEngine(checkpoint, settings, template, log)

@@ -19,6 +19,7 @@ from datacreate.errors import Stopped
 from datacreate.finetuning.evaluate import TestSet, judged, keep, known_evaluation, read_test_set
 from datacreate.finetuning.record import Arm, Evaluation
 from datacreate.finetuning.task import Question, Task
+from datacreate.serving import note_of_base
 from datacreate.signals import Signals, caught_signals
 from datacreate.tasks.blind import TURNS, BlindQuestion, mean, two_orders
 
@@ -67,6 +68,7 @@ def answer_zero_shot(
                     stack.callback(engine.close)
                     progress.note(f"loading {checkpoint.name}")
                     engine.start()
+                    note_of_base(engine, checkpoint, progress.note)
                 known = _measure(engine, test, checkpoint, place, progress, signals)
             found.append(known)
     return found
@@ -77,7 +79,7 @@ def _vllm(checkpoint: Checkpoint, log: Path) -> Engine:
 
     settings = checkpoint.preset.engine if checkpoint.preset else EngineSettings()
     template = dict(checkpoint.preset.chat_template) if checkpoint.preset else {}
-    return VllmEngine(checkpoint.path, settings, template, log)
+    return VllmEngine(checkpoint, settings, template, log)
 
 
 def _measure(

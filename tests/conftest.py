@@ -1,16 +1,30 @@
-"""Fixtures for everybody: a checkpoint that is one as far as files go."""
+"""Fixtures for everybody: a checkpoint that is one as far as files go, and a guard against calls."""
 
 from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
 
+from tests.guard import guard
+
 # The same examples in each run, however busy the machine is.
 settings.register_profile("datacreate", derandomize=True, deadline=None, database=None)
 settings.load_profile("datacreate")
+
+_CALLED: list[str] = []
+guard(lambda event, host: _CALLED.append(f"{event} {host}"))  # an audit hook stays to the end
+
+
+@pytest.fixture(autouse=True)
+def calls_out() -> Iterator[list[str]]:
+    """What the test called that is not this machine; a test that leaves any fails."""
+    _CALLED.clear()
+    yield _CALLED
+    assert _CALLED == [], "nothing may be called but this machine"
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,7 @@ class ScriptedEngine:
         self.scorer = scorer or undecided
         self.capacity = capacity
         self.max_context = 4096
+        self.settings: dict[str, Any] = {}
         self.history: list[Request] = []
         self.verified: list[Request] = []
         self.aborted: list[int] = []

@@ -25,7 +25,7 @@ from datacreate.engines.base import Completion, Engine, Request, Sampling
 from datacreate.engines.selftest import prove_grammar
 from datacreate.errors import EngineError
 from datacreate.runs.directory import RunDirectory
-from datacreate.serving import Role, vllm_engine
+from datacreate.serving import Seat, vllm_engine
 from datacreate.tasks.validate import normalised
 
 pytestmark = pytest.mark.model
@@ -64,7 +64,7 @@ class Shared:
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
     folder = tmp_path_factory.mktemp("engine")
     config = CreateConfig(example=COMMONSENSE, count=1, run_dir=folder, model=MODEL)
-    loaded = vllm_engine(resolve(MODEL, "instruct"), config, RunDirectory(folder), "writer")
+    loaded = vllm_engine(resolve(MODEL, "instruct"), config, RunDirectory(folder))
     loaded.start()
     yield Shared(loaded)
     loaded.close()
@@ -76,7 +76,7 @@ def run(
     """One run on the shared engine; the lines of its train.jsonl."""
     config = CreateConfig(example=example, count=count, run_dir=folder, model=MODEL, **settings)
 
-    def factory(checkpoint: Checkpoint, config: CreateConfig, directory: RunDirectory, role: Role) -> Any:
+    def factory(checkpoint: Checkpoint, config: CreateConfig, directory: RunDirectory, seat: Seat) -> Any:
         return engine
 
     summary = create(config, engine_factory=factory)

@@ -253,12 +253,12 @@ def test_another_model_verifies_everything_and_writes_nothing(tmp_path: Path, mo
     weights = other / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     engines = {
-        "writer": ScriptedEngine(writing(0.6), capacity=3),
+        "engine": ScriptedEngine(writing(0.6), capacity=3),
         "verifier": ScriptedEngine(answering(), scorer=knowing, capacity=2),
     }
 
     def engine_for(checkpoint: Checkpoint, *_: Any) -> ScriptedEngine:
-        role = _[-1]
+        role = _[-1].name
         assert checkpoint.path == (other if role == "verifier" else Path(model))
         return engines[role]
 
@@ -266,8 +266,8 @@ def test_another_model_verifies_everything_and_writes_nothing(tmp_path: Path, mo
     config = CreateConfig.of(**usual(run_dir, model, verify="drop", verifier=str(other), count=30))
     summary = create(config, engine_factory=engine_for, similarity=SharedWords())
     assert all(map(is_true, examples(run_dir)))
-    assert engines["writer"].history
-    assert not engines["writer"].verified
+    assert engines["engine"].history
+    assert not engines["engine"].verified
     assert engines["verifier"].verified
     assert not engines["verifier"].history
     assert all(engine.started and engine.closed for engine in engines.values())
@@ -281,12 +281,12 @@ def test_the_same_model_given_twice_is_loaded_once(tmp_path: Path, model: str) -
     made: list[str] = []
 
     def engine_for(*given: Any) -> ScriptedEngine:
-        made.append(given[-1])
+        made.append(given[-1].name)
         return ScriptedEngine(writing(0.6), scorer=knowing)
 
     config = CreateConfig.of(**usual(tmp_path / "run", model, verify="drop", verifier=model, count=10))
     create(config, engine_factory=engine_for, similarity=SharedWords())
-    assert made == ["writer"]
+    assert made == ["engine"]
 
 
 def test_what_the_verifier_has_no_answer_about_is_dropped_and_the_run_goes_on(

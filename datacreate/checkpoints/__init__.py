@@ -10,24 +10,34 @@ and `resolve` is what a run calls: cheap, offline, and refusing anything doubtfu
       places.py      where things lie in the home; a full or read-only disk becomes one line
       progress.py    how a long step tells how far it is
       folder.py      is this folder a checkpoint that loads without running foreign code?
+      writes.py      does it write text, as it says itself?
       manifest.py    what lies in a finished folder: names, sizes, hashes
       sources/       a module per kind of source: packages, hub, path
       convert.py     GGUF -> safetensors, in a process of its own
+      importing.py   a GGUF file or folder of the user's own becomes a preset
       pull.py        lock, fetch, check, convert, put in place
       verify.py      every byte against the manifest, the manifest against the preset
       resolve.py     a name or a path -> Checkpoint
+      merge.py       base and adapter in one
+      adapter.py     a LoRA adapter on top of one
+      checkpoint.py  both, typed
 """
 
 from __future__ import annotations
 
+from datacreate.checkpoints.adapter import read_adapter, with_adapter
 from datacreate.checkpoints.catalogue import find_preset, load_presets
+from datacreate.checkpoints.checkpoint import Adapter, Checkpoint
+from datacreate.checkpoints.importing import import_model
+from datacreate.checkpoints.merge import merged
 from datacreate.checkpoints.preset import EngineSettings, Preset, Sampling
 from datacreate.checkpoints.progress import Progress, silent
 from datacreate.checkpoints.pull import pull
-from datacreate.checkpoints.resolve import Checkpoint, resolve
+from datacreate.checkpoints.resolve import resolve
 from datacreate.checkpoints.verify import State, VerifyReport, state, verify
 
 __all__ = [
+    "Adapter",
     "Checkpoint",
     "EngineSettings",
     "Preset",
@@ -36,10 +46,14 @@ __all__ = [
     "State",
     "VerifyReport",
     "find_preset",
+    "import_model",
     "load_presets",
+    "merged",
     "pull",
+    "read_adapter",
     "resolve",
     "silent",
     "state",
     "verify",
+    "with_adapter",
 ]

@@ -40,10 +40,9 @@ def convert(source: Path, folder: Path, expected_bytes: int, progress: Progress)
 
     Raises CheckpointError with the child's last line, StorageError when the disk is full.
     """
-    offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     child = subprocess.Popen(
         [sys.executable, "-m", __name__, str(source), str(folder)],
-        env=os.environ | offline | {"DO_NOT_TRACK": "1", "HF_HUB_DISABLE_TELEMETRY": "1"},
+        env=os.environ | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -36,9 +36,9 @@ def assemble(
     else:
         for name in records:
             _link(arrival.folder / name, folder / name)
-        known = {} if _without_remote_code(folder) else records
+        known = {} if not preset.remote_code and _without_remote_code(folder) else records
     try:
-        check_loadable(folder)
+        check_loadable(folder, preset.remote_code)
     except Damaged as damage:
         raise CheckpointError(f"{preset.name} from {source.label} is damaged: {damage}") from damage
     files = _records(folder, known, progress)

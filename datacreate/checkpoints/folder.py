@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from fnmatch import fnmatch
 from pathlib import Path
@@ -21,8 +22,11 @@ KEPT = (
     "spm.model",
     "sentencepiece.bpe.model",
 )
+CODE = "*.py"
+"""A publisher's own code; part of a checkpoint only where its preset lets it run."""
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spm.model", "*.tiktoken")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_ONE_SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<number>\d{5})\.safetensors")
 _LARGEST_HEADER_BYTES = 100_000_000  # what the safetensors library itself accepts
 
 
@@ -30,9 +34,9 @@ class Damaged(Exception):
     """A file is not what it was; the message says which and how, the caller says what to do."""
 
 
-def is_kept(name: str) -> bool:
-    """Whether a file of that name (no folders) belongs to a checkpoint."""
-    return any(fnmatch(name, pattern) for pattern in KEPT)
+def is_kept(name: str, code: bool = False) -> bool:
+    """Whether a file of that name (no folders) belongs to a checkpoint, one with code of its own or not."""
+    return any(fnmatch(name, pattern) for pattern in KEPT) or (code and fnmatch(name, CODE))
 
 
 def check_safetensors(path: Path) -> None:
@@ -49,7 +53,7 @@ def check_safetensors(path: Path) -> None:
             raise Damaged(f"{path.name} is cut off or not a safetensors file")
         try:
             header: dict[str, Any] = json.loads(file.read(length))
-            ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
+            ends = [int(entry["data_offsets"][1]) for key, entry in header.items() if key != "__metadata__"]
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise Damaged(f"{path.name} has no readable safetensors header") from error
     expected = 8 + length + max(ends, default=0)
@@ -57,8 +61,8 @@ def check_safetensors(path: Path) -> None:
         raise Damaged(f"{path.name} has {size:,} bytes where its header says {expected:,}")
 
 
-def check_loadable(folder: Path) -> None:
-    """Refuse a folder that is no checkpoint, is pickle-only, or wants remote code.
+def check_loadable(folder: Path, remote_code: bool = False) -> None:
+    """Refuse a folder that is no checkpoint, is pickle-only, or wants remote code where that is not allowed.
 
     Raises CheckpointError in one line; raises Damaged for a file that is broken.
     """
@@ -67,21 +71,24 @@ def check_loadable(folder: Path) -> None:
     def any_of(patterns: tuple[str, ...]) -> bool:
         return any(fnmatch(name, pattern) for name in names for pattern in patterns)
 
+    if "config.json" not in names and "adapter_config.json" in names:
+        raise CheckpointError(
+            f"{folder}: a LoRA adapter for {_base_of(folder)}, not a whole model; use --model with that base "
+            f"and --adapter {folder}"
+        )
     if "config.json" not in names:
         raise CheckpointError(
             f"{folder}: no config.json, so not a Hugging Face checkpoint; give the folder that holds "
             "config.json and the *.safetensors"
         )
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise Damaged("config.json is not JSON") from error
-    if not isinstance(config, dict):
-        raise Damaged("config.json is not a JSON object")
-    if "auto_map" in config:
+    # A tokenizer.json needs no code, whatever the file beside it says.
+    told = ["config.json", *({"tokenizer_config.json"} & names if "tokenizer.json" not in names else ())]
+    asking = next((name for name in told if "auto_map" in read_config(folder, name)), None)
+    if asking and not remote_code:
         raise CheckpointError(
-            f"{folder}: config.json asks for Python code that came with the model (auto_map), which is "
-            "never run here; use a model of an architecture that transformers itself has"
+            f"{folder}: {asking} asks for Python code that came with the model (auto_map), which is "
+            "never run here unless a preset says remote_code and the command --remote-code; "
+            "use a model of an architecture that transformers itself has"
         )
     if not any_of(("*.safetensors",)):
         if any_of(_PICKLES):
@@ -100,8 +107,33 @@ def check_loadable(folder: Path) -> None:
             check_safetensors(folder / name)
 
 
+def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    """What a configuration file holds; raises Damaged if that is no object."""
+    try:
+        config = json.loads((folder / name).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise Damaged(f"{name} is not JSON") from error
+    if not isinstance(config, dict):
+        raise Damaged(f"{name} is not a JSON object")
+    return config
+
+
+def _base_of(folder: Path) -> str:
+    """What an adapter's configuration calls its base."""
+    try:
+        told = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        return str(told["base_model_name_or_path"] or "a base that it does not name")
+    except (OSError, ValueError, KeyError, TypeError):
+        return "a base that it does not name"
+
+
 def check_shards(folder: Path, names: set[str]) -> None:
-    """Every shard the index names must be there; raises Damaged naming one that is not."""
+    """Every shard that the index, or another shard's name, tells of must be there; raises Damaged."""
+    matches = [found for name in names if (found := _ONE_SHARD.fullmatch(name))]
+    for stem, number in sorted({(found["stem"], found["number"]) for found in matches}):
+        wanted = {f"{stem}-{place:05}-of-{number}.safetensors" for place in range(1, int(number) + 1)}
+        if absent := sorted(wanted - names):
+            raise Damaged(f"{absent[0]} is missing ({len(absent)} of {len(wanted)} shards)")
     if "model.safetensors.index.json" not in names:
         return
     try:

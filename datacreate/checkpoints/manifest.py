@@ -61,7 +61,7 @@ def read(folder: Path) -> Manifest:
         raise Damaged(f"{NAME} is not readable") from error
 
 
-def check_sizes(folder: Path, manifest: Manifest) -> None:
+def check_sizes(folder: Path, manifest: Manifest, remote_code: bool = False) -> None:
     """The cheap check of every run: each file there, of its size, each weight file complete.
 
     Raises Damaged naming the first that is not.
@@ -73,4 +73,4 @@ def check_sizes(folder: Path, manifest: Manifest) -> None:
             raise Damaged(f"{name} is missing") from error
         if size != record.size:
             raise Damaged(f"{name} has {size:,} bytes instead of {record.size:,}")
-    check_loadable(folder)
+    check_loadable(folder, remote_code)

@@ -5,6 +5,8 @@ home()/checkpoints/.NAME.new    being made; thrown away by the next pull
 home()/downloads/NAME/          pieces that arrived; the next pull goes on from them
 home()/downloads/NAME.lock      held by the process that pulls NAME
 home()/locks/NAME.json          what an untested preset's first pull found
+home()/presets/NAME.yaml        what was imported
+home()/merged/SHA256/           a base and its adapter in one
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _RANGE = re.compile(r"^(.*)\{(\d+)\.\.(\d+)\}(.*)$")
 
 
@@ -126,18 +127,28 @@ class Preset(_Strict):
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
     kind: Literal["instruct", "encoder"]
     description: str
-    parameters: Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?[MB]$")]
+    parameters: Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?[MB]$")] | None = None
     licence: str
     size_bytes: int = Field(gt=0)
     converted_bytes: int | None = Field(default=None, gt=0)
     gated: bool = False  # the Hub wants the licence accepted and a token
     untested: bool = False  # nobody could see its hash yet: the first pull locks it
     reasoning: bool = False  # writes <think> text before its answer
+    remote_code: bool = False  # needs Python code of its publisher's, which runs only with --remote-code
     sources: tuple[Source, ...] = Field(min_length=1)
     engine: EngineSettings = EngineSettings()
     sampling: Sampling = Sampling()
     chat_template: dict[str, Any] = {}  # passed to the chat template as keyword arguments
     learning_rate: float | None = Field(default=None, gt=0)  # encoders: to fine-tune all weights with
+
+    @model_validator(mode="after")
+    def _code_is_pinned(self) -> Preset:
+        for source in self.sources if self.remote_code else ():
+            if isinstance(source, PackageSource):
+                raise ValueError("remote_code: packages are strangers', whose code is not run")
+            if isinstance(source, HubSource) and not _COMMIT.fullmatch(source.revision):
+                raise ValueError("remote_code: give a commit as the revision; a branch may bring other code")
+        return self
 
     @property
     def disk_bytes(self) -> int:

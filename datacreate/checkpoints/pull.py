@@ -79,7 +79,8 @@ def _from_first_that_serves(
         kind = type(source).__name__.removesuffix("Source").lower()
         work = places.downloads(preset.name) / f"{index}-{kind}"
         try:
-            arrival = fetch(lock.pinned(source, locked), work, preset.size_bytes, progress)
+            pinned = lock.pinned(source, locked)
+            arrival = fetch(pinned, work, preset.size_bytes, progress, code=preset.remote_code)
             return source, arrival, _checked(preset, source, arrival, work, locked, progress)
         except SourceFailed as failure:
             failures.append(f"{source.label}: {failure}")

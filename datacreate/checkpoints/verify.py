@@ -35,7 +35,7 @@ def state(preset: Preset) -> State:
     if not folder.is_dir():
         return "absent"
     try:
-        manifest.check_sizes(folder, manifest.read(folder))
+        manifest.check_sizes(folder, manifest.read(folder), preset.remote_code)
     except (Damaged, CheckpointError):
         return "damaged"
     return "present"
@@ -54,7 +54,7 @@ def verify(preset: Preset, progress: Progress = silent) -> VerifyReport:
     except Damaged as damage:
         return VerifyReport(preset.name, "damaged", (str(damage),), 0)
     try:
-        manifest.check_sizes(folder, found)
+        manifest.check_sizes(folder, found, preset.remote_code)
     except (Damaged, CheckpointError) as damage:
         problems.append(str(damage))
     total = sum(record.size for record in found.files.values())

@@ -37,9 +37,15 @@ _OPTIONS = [
     ),
     click.option(
         "--model",
-        default="qwen2.5-coder-1.5b-instruct",
-        show_default=True,
-        help="Preset name (see `models list`) or checkpoint folder.",
+        multiple=True,
+        help="Preset name (see `models list`) or checkpoint folder; several take turns.  "
+        "[default: qwen2.5-coder-1.5b-instruct]",
+    ),
+    click.option(
+        "--adapter",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="A LoRA adapter, as PEFT saves it, on top of the model.",
     ),
     click.option(
         "--format",
@@ -127,6 +133,27 @@ _OPTIONS = [
     click.option("--tensor-parallel-size", type=int, help="GPUs that one copy of the model is spread over."),
     click.option("--gpu-memory-utilization", type=float, help="Share of the GPU's memory that vLLM takes."),
     click.option("--dtype", help="Weights' type in memory, e.g. bfloat16."),
+    click.option("--quantization", help="How the weights are packed, where vLLM does not see it itself."),
+    click.option("--max-num-batched-tokens", type=int, help="Tokens the engine works on in one step."),
+    click.option("--block-size", type=int, help="Tokens in one block of the cache."),
+    click.option("--kv-cache-gib", type=float, help="Memory for keys and values on a CPU.  [default: 1]"),
+    click.option(
+        "--enforce-eager/--compile",
+        "enforce_eager",
+        default=None,
+        help="Whether the model is compiled first.  [default: on a GPU, or for 500 examples]",
+    ),
+    click.option(
+        "--chat-template",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="A switch of the model's chat template, such as enable_thinking=false.",
+    ),
+    click.option(
+        "--remote-code",
+        is_flag=True,
+        help="Let a preset that needs it run Python code of its publisher's.",
+    ),
 ]
 
 
@@ -222,12 +249,17 @@ def preview(as_json: bool, **settings: Any) -> None:
 
 def read_options(settings: dict[str, Any]) -> dict[str, Any]:
     """What the options say, as CreateConfig takes it; click.UsageError for one that cannot be read."""
-    return settings | {
+    models = {"model": settings["model"]} if settings["model"] else {}
+    switches = pairs(settings["chat_template"], "--chat-template")
+    rest = {name: value for name, value in settings.items() if name != "model"}
+    told = {
+        "chat_template": {name: json_or_text(value) for name, value in switches.items()},
         "labels": pairs(settings["labels"], "--labels"),
         "ranges": pairs(settings["ranges"], "--range"),
         "against": names_of(settings["against"]),
         "shares": shares_of(settings["shares"]),
     }
+    return rest | models | told
 
 
 def shares_of(given: str | None) -> dict[str, float] | None:
@@ -257,6 +289,14 @@ def number_of(count: int | Literal["train"], benchmark: str | None) -> int:
     from datacreate.benchmarks import find_benchmark
 
     return find_benchmark(benchmark).rows["train"]
+
+
+def json_or_text(value: str) -> Any:
+    """`false`, `3` or `"text"` as JSON; anything else as it is."""
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
 
 
 def pairs(given: tuple[str, ...], flag: str) -> dict[str, str]:

@@ -21,12 +21,14 @@ VERBS: dict[str, tuple[str, str]] = {
     "export": ("export", "A run's examples in another layout."),
     "filter": ("filter", "Duplicates and test-set rows out, without a model."),
     "schema": ("schema", "Work out or check a task format."),
-    "models": ("models", "Checkpoints: list, fetch, verify."),
+    "models": ("models", "Checkpoints: list, fetch, import, verify."),
     "train": ("train", "Fine-tune an encoder on a training set."),
     "evaluate": ("evaluate", "Measure fine-tuned encoders on test sets."),
     "report": ("report", "Tables and one page of what the runs are worth."),
     "sweep": ("sweep", "Run a plan's grid: create, train, evaluate."),
     "benchmarks": ("benchmarks", "The ten test sets: list, import, verify."),
+    "doctor": ("doctor", "What is here, what is missing, what to type."),
+    "bundle": ("bundle", "Carry everything to a machine without a network."),
 }
 """Verb -> (module in datacreate.cli, the line in the list)."""
 

@@ -1,4 +1,4 @@
-"""`datacreate models`: which checkpoints there are, fetch them, check them.
+"""`datacreate models`: which checkpoints there are, fetch them, bring in others, check them.
 
 Results go to stdout, progress to stderr. Everything heavy is imported inside the commands,
 since `datacreate --help` imports this module.
@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def models() -> None:
-    """List, fetch and check the models and encoders (checkpoints)."""
+    """List, fetch, import and check the models and encoders (checkpoints)."""
 
 
 @models.command("list")
@@ -36,7 +37,9 @@ def list_(as_json: bool) -> None:
     for preset, found in rows:
         remarks = [found, *(["untested"] if preset.untested else []), *(["gated"] if preset.gated else [])]
         size = _size(preset.size_bytes)
-        lines.append((preset.name, preset.kind, preset.parameters, size, preset.licence, ", ".join(remarks)))
+        lines.append(
+            (preset.name, preset.kind, preset.parameters or "?", size, preset.licence, ", ".join(remarks))
+        )
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     for line in lines:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
@@ -75,6 +78,25 @@ def pull(names: tuple[str, ...], force: bool) -> None:
         with _shown(preset.name) as progress:
             path = pull_one(preset, progress, force=force)
         click.echo(f"{preset.name}: {path}")
+
+
+@models.command("import")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--name", help="What it is called from now on.  [default: after the file or folder]")
+@click.option("--encoder", is_flag=True, help="It is an encoder, and no instruct model.")
+@click.option("--licence", default="unknown", show_default=True, help="Told in the cards of what it writes.")
+def import_(source: Path, name: str | None, encoder: bool, licence: str) -> None:
+    """Bring a model of your own into the home: a .gguf file, or a checkpoint's folder.
+
+    It is copied, hashed, and a GGUF converted; from then on --model takes its name.
+    """
+    from datacreate.checkpoints import import_model
+    from datacreate.checkpoints.places import finished
+
+    with _shown(name or source.name) as progress:
+        kind: Literal["instruct", "encoder"] = "encoder" if encoder else "instruct"
+        preset = import_model(source, name, kind, licence, progress)
+    click.echo(f"{preset.name}: {finished(preset.name)}")
 
 
 @models.command()

@@ -6,11 +6,14 @@ the batch never drains between requests or levels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 FinishReason = Literal["stop", "length", "error"]
+
+PLAIN = "plain text, for want of a chat template"
+"""What an engine's settings say of `prompt` where the checkpoint is a base model."""
 
 Messages = Sequence[dict[str, str]]
 
@@ -69,6 +72,10 @@ class Engine(Protocol):
     @property
     def capacity(self) -> int:
         """How many requests are worth having in flight at once."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """How the model is loaded, resolved, for the record; JSON."""
 
     @property
     def max_context(self) -> int:

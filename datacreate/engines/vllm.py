@@ -9,6 +9,7 @@ process (measured on 2 cores, 0.5B, 64 in flight: 150 tokens/s split, 340 in one
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -24,17 +25,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from datacreate.checkpoints.preset import EngineSettings
-from datacreate.engines.base import Completion, Messages, Request
+from datacreate.checkpoints import Checkpoint, EngineSettings, merged
+from datacreate.engines.base import PLAIN, Completion, Messages, Request
 from datacreate.engines.memory import check_memory
 from datacreate.errors import EngineError
+from datacreate.tasks.prompt import plain_prompt
 
-_QUIET_AND_OFFLINE = {
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "VLLM_NO_USAGE_STATS": "1",
-    "DO_NOT_TRACK": "1",
+_QUIET_AND_AT_HOME = {
     "VLLM_HOST_IP": "127.0.0.1",
     "VLLM_LOGGING_LEVEL": "WARNING",
     "TOKENIZERS_PARALLELISM": "false",
@@ -56,6 +53,9 @@ shared prefixes.
 WORTH_COMPILING = 500
 """Examples from which on the CPU compiling the model pays: it costs 12 s at a start, 40 s at the
 very first, and makes steps about a fifth faster (measured with 0.5B on 2 cores)."""
+
+_SERVED_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""Ranks that vLLM makes room for; an adapter takes the next larger one."""
 
 KV_CACHE_GIB = 1.0
 """Memory for keys and values on the CPU, where vLLM must be told."""
@@ -82,16 +82,18 @@ class VllmEngine:
 
     def __init__(
         self,
-        checkpoint: Path,
+        checkpoint: Checkpoint,
         settings: EngineSettings,
         chat_template: dict[str, Any] | None = None,
         log_path: Path | None = None,
     ) -> None:
-        self._checkpoint = checkpoint
+        self._checkpoint = checkpoint.path
+        self._adapter = checkpoint.adapter
+        self._sha256 = checkpoint.sha256
         self._device = device()
         told = settings.model_dump(exclude_none=True)
         self._kv_cache_gib = told.pop("kv_cache_gib", KV_CACHE_GIB)
-        self._arguments = {**DEFAULTS[self._device], **told}
+        self._arguments = {**DEFAULTS[self._device], **told, "trust_remote_code": checkpoint.remote_code}
         self._template = chat_template or {}
         self._log_path = log_path
         self._process: subprocess.Popen[bytes] | None = None
@@ -103,11 +105,24 @@ class VllmEngine:
     def capacity(self) -> int:
         return int(self._arguments["max_num_seqs"])
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        arguments = {**self._arguments, "max_model_len": self.max_context}
+        told = {"device": self._device, **arguments, "chat_template": self._template}
+        if self._device == "cpu":
+            told["kv_cache_gib"] = self._kv_cache_gib
+        if self._adapter:
+            told["adapter"] = self._adapter.name
+        if self._tokenizer.chat_template is None:
+            told["prompt"] = PLAIN
+        return told
+
     @cached_property
     def max_context(self) -> int:
         from transformers import AutoConfig
 
-        config = AutoConfig.from_pretrained(self._checkpoint, local_files_only=True).get_text_config()
+        told = {"local_files_only": True, "trust_remote_code": self._arguments["trust_remote_code"]}
+        config = AutoConfig.from_pretrained(self._checkpoint, **told).get_text_config()
         own = int(getattr(config, "max_position_embeddings", LONGEST_CONTEXT[self._device]))
         return min(own, int(self._arguments.get("max_model_len", LONGEST_CONTEXT[self._device])))
 
@@ -115,13 +130,14 @@ class VllmEngine:
     def _tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(self._checkpoint, local_files_only=True)
-        if tokenizer.chat_template is None:
-            raise EngineError(f"{self._checkpoint.name} has no chat template; use an instruct checkpoint")
-        return tokenizer
+        return AutoTokenizer.from_pretrained(
+            self._checkpoint, local_files_only=True, trust_remote_code=self._arguments["trust_remote_code"]
+        )
 
     def render(self, messages: Messages) -> list[int]:
-        """The prompt's token ids, chat template included."""
+        """The prompt's token ids, chat template included; of a base model, which has none, plain text."""
+        if self._tokenizer.chat_template is None:
+            return [int(token) for token in self._tokenizer(plain_prompt(messages))["input_ids"]]
         rendered = self._tokenizer.apply_chat_template(
             _for_template(messages, self._tokenizer.chat_template),
             tokenize=True,
@@ -141,9 +157,10 @@ class VllmEngine:
     def launch(self) -> None:
         """Begin loading in the background; `start` waits for it. EngineError if the memory cannot do."""
         check_memory(self._checkpoint, self._device, self._kv_cache_gib)
+        weights, served, lora = self._with_adapter()
         ours, theirs = socket.socketpair()
         self._log = self._log_path.open("ab") if self._log_path else tempfile.TemporaryFile()  # noqa: SIM115
-        environment = {**os.environ, **_QUIET_AND_OFFLINE}
+        environment = {**os.environ, **_QUIET_AND_AT_HOME}
         if self._device == "cpu":
             environment |= {
                 "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -163,7 +180,28 @@ class VllmEngine:
                 start_new_session=True,  # Ctrl-C is for the run, which then ends the model in order
             )
         self._channel = Connection(ours.detach())
-        self._send(("load", str(self._checkpoint), {**self._arguments, "max_model_len": self.max_context}))
+        self._send(
+            ("load", str(weights), {**self._arguments, "max_model_len": self.max_context, **lora}, served)
+        )
+
+    def _with_adapter(self) -> tuple[Path, str | None, dict[str, Any]]:
+        """What to load, the adapter to serve on top of it, and what vLLM must be told for that."""
+        if self._adapter is None:
+            return self._checkpoint, None, {}
+        if self._device == "cpu" and not self._quantised:
+            return merged(self._checkpoint, self._adapter, self._sha256), None, {}
+        ranks = [rank for rank in _SERVED_RANKS if rank >= self._adapter.rank]
+        if not ranks:
+            raise EngineError(
+                f"{self._adapter.path}: a LoRA adapter of rank {self._adapter.rank}; vLLM serves up to "
+                f"{_SERVED_RANKS[-1]}; merge it into its base and give that with --model"
+            )
+        return self._checkpoint, str(self._adapter.path), {"enable_lora": True, "max_lora_rank": ranks[0]}
+
+    @property
+    def _quantised(self) -> bool:
+        config = json.loads((self._checkpoint / "config.json").read_text(encoding="utf-8"))
+        return "quantization_config" in config
 
     def start(self) -> None:
         if self._process is None:

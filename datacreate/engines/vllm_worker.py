@@ -24,13 +24,15 @@ Answer = tuple[int, list[int], str, int, str | None, list[float]]
 class Model:
     """vLLM's engine, fed and emptied one step at a time."""
 
-    def __init__(self, path: str, arguments: dict[str, Any]) -> None:
+    def __init__(self, path: str, arguments: dict[str, Any], adapter: str | None = None) -> None:
         from vllm import LLM
+        from vllm.lora.request import LoRARequest
+
+        self._adapter = LoRARequest("adapter", 1, adapter) if adapter else None
 
         self._engine = LLM(
             path,
             seed=0,
-            trust_remote_code=False,
             enable_prefix_caching=True,
             disable_log_stats=True,
             # The per-request switch for whitespace is read by no backend, and `auto` takes the
@@ -63,7 +65,9 @@ class Model:
                 structured_outputs=StructuredOutputsParams(json=schema) if schema else None,
                 logprob_token_ids=choices or None,
             )
-            self._engine.add_request(str(id), {"prompt_token_ids": prompt}, params)
+            self._engine.add_request(
+                str(id), {"prompt_token_ids": prompt}, params, lora_request=self._adapter
+            )
         except (VLLMClientError, ValueError, TypeError) as error:
             return [(id, [], "error", len(prompt), str(error).splitlines()[0][:300], [])]
         self._live[str(id)] = choices

@@ -30,7 +30,7 @@ def created_set(path: Path, appraiser: Appraiser) -> CreatedSet:
     directory = RunDirectory(path)
     config = directory.read_config()
     format, identity = config.format, config.identity
-    tally, commits = Tally(format, identity.verification), list[Commit]()
+    tally, commits = Tally.of(identity, format), list[Commit]()
     for line in directory.log(config.run):
         tally.take(line.record)
         if isinstance(line.record, Commit):

@@ -19,6 +19,8 @@ from datacreate.tasks.example import Json
 
 Method = Literal["datacreate", "paper"]
 
+DEFAULT_MODEL = "qwen2.5-coder-1.5b-instruct"
+
 VerifyMode = Literal["off", "keep", "drop", "relabel", "soft"]
 """What becomes of an example that a verifier was asked about: `keep` only takes note; `drop` those whose
 answer it does not hold for right; `relabel` to what it is sure of, drop the rest; `soft` keeps all, with
@@ -36,7 +38,8 @@ class CreateConfig(BaseModel):
     count: int = Field(gt=0)  # examples in the finished training set
     run_dir: Path
     strategy: str = "tree"
-    model: str = "qwen2.5-coder-1.5b-instruct"  # preset name or path of a checkpoint
+    model: str | tuple[str, ...] = DEFAULT_MODEL  # preset name or path; several take turns by request
+    adapter: Path | None = None  # folder of a LoRA adapter for the model
     method: Method = "datacreate"
     format: str | None = None  # name of a shipped format, or a file
     labels: dict[str, str] = {}  # field -> "a,b,c"
@@ -68,6 +71,18 @@ class CreateConfig(BaseModel):
     tensor_parallel_size: int | None = Field(default=None, gt=0)  # GPUs
     gpu_memory_utilization: float | None = Field(default=None, gt=0, le=1)
     dtype: str | None = None
+    quantization: str | None = None
+    max_num_batched_tokens: int | None = Field(default=None, gt=0)
+    block_size: int | None = Field(default=None, gt=0)
+    enforce_eager: bool | None = None
+    kv_cache_gib: float | None = Field(default=None, gt=0)  # CPU only
+    chat_template: dict[str, Json] = {}  # keyword arguments of the chat template
+    remote_code: bool = False  # lets a preset that says remote_code run its publisher's code
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names or paths of what writes, by their turn."""
+        return (self.model,) if isinstance(self.model, str) else self.model
 
     @model_validator(mode="after")
     def _one_formatting_example(self) -> Self:
@@ -85,6 +100,10 @@ class CreateConfig(BaseModel):
     def _nothing_in_vain(self) -> Self:
         if self.shares is not None and self.method == "paper":
             raise ValueError("--shares: the paper's way deals no labels; leave it or --method paper out")
+        if len(self.models) != len(set(self.models)) or not self.models:
+            raise ValueError("--model: name each model once")
+        if self.adapter is not None and len(self.models) > 1:
+            raise ValueError("--adapter: it goes on top of one model; give one --model")
         if self.verifier is not None and self.verify == "off":
             raise ValueError("--verifier: with --verify off nothing is verified; leave one of the two out")
         return self
@@ -117,6 +136,16 @@ class Verification(BaseModel):
     gate_rows: int
 
 
+class Writer(BaseModel):
+    """One of several models that take turns."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    sha256: str
+    sampling: dict[str, Json]
+
+
 class Compared(BaseModel):
     """A split of a benchmark that created examples were compared with."""
 
@@ -136,7 +165,7 @@ class Identity(BaseModel):
     format: dict[str, Json]  # the bound format's document
     strategy: str
     method: Method
-    model: str
+    model: str  # of several, their names together
     model_sha256: str
     encoder: str | None  # None where the strategy compares nothing
     encoder_sha256: str | None
@@ -151,6 +180,8 @@ class Identity(BaseModel):
     compared_with: tuple[Compared, ...] = ()
     shares: dict[str, float] | None = None
     verification: Verification | None = None
+    mixture: tuple[Writer, ...] = ()  # request i is asked of writer i modulo their number; () is one alone
+    chat_template: dict[str, Json] = {}  # what the user switched in it
 
     def refuse_other(self, asked: Identity, directory: Path) -> None:
         """Raise RunMismatch, naming what differs, unless `asked` is the same."""

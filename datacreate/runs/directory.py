@@ -13,6 +13,7 @@ import secrets
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,7 @@ from datacreate.runs.summary import Tally
 from datacreate.tasks.example import Json
 from datacreate.tasks.format import TaskFormat, read_format
 
-_BEFORE_A_RUN = frozenset(
-    {".lock", ".holder", "config.json.part", "engine.log", "verifier.log", "vectors.f16"}
-)
+_BEFORE_A_RUN = frozenset({".lock", ".holder", "config.json.part", "verifier.log", "vectors.f16"})
 """Files that a directory may hold in which no run began: what a kill or a failed start leaves."""
 
 
@@ -40,6 +39,8 @@ class RunConfig:
     count: int
     run: str = field(default_factory=lambda: secrets.token_hex(8))
     licence: str | None = None  # of the model that writes, as its preset says
+    engines: dict[str, dict[str, Any]] = field(default_factory=dict)  # name -> how it was first loaded
+    versions: dict[str, str] = field(default_factory=dict)  # of what it began with
 
     @property
     def format(self) -> TaskFormat:
@@ -59,8 +60,10 @@ class RunDirectory:
         self.summary_path = path / "summary.json"
         self.card_path = path / "README.md"
         self.vectors_path = path / "vectors.f16"
-        self.engine_log_path = path / "engine.log"
-        self.verifier_log_path = path / "verifier.log"
+
+    def log_of(self, engine: str) -> Path:
+        """Where an engine's own words go: `engine`, `engine-2` and so on, or `verifier`."""
+        return self.path / f"{engine}.log"
 
     @property
     def exists(self) -> bool:
@@ -77,7 +80,7 @@ class RunDirectory:
         try:
             made += [path for path in (self.path, *self.path.parents) if not path.exists()]
             self.path.mkdir(parents=True, exist_ok=True)
-            if not self.exists and any(path.name not in _BEFORE_A_RUN for path in self.path.iterdir()):
+            if not self.exists and any(not _before_a_run(path.name) for path in self.path.iterdir()):
                 raise RunError(f"{self.path} holds other files and no run; choose an empty or new --run-dir")
             lock = filelock.FileLock(self.path / ".lock")
             lock.acquire(timeout=0)
@@ -123,8 +126,8 @@ class RunDirectory:
         with contextlib.suppress(OSError):
             for name in (".lock", "config.json.part", "vectors.f16"):
                 (self.path / name).unlink(missing_ok=True)
-            for log in (self.engine_log_path, self.verifier_log_path):
-                if log.exists() and not log.stat().st_size:  # one that says something says why
+            for log in self.path.glob("*.log"):
+                if not log.stat().st_size:  # one that says something says why
                     log.unlink()
 
     def read_config(self) -> RunConfig:
@@ -140,6 +143,8 @@ class RunDirectory:
                 count=int(document["count"]),
                 run=str(document["run"]),
                 licence=document.get("licence"),
+                engines=document.get("engines", {}),
+                versions=document.get("versions", {}),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(
@@ -153,6 +158,8 @@ class RunDirectory:
             "count": config.count,
             "datacreate": made_by,
             "licence": config.licence,
+            "engines": config.engines,
+            "versions": config.versions,
             "identity": identity,
         }
         replace_file(self.config_path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
@@ -189,10 +196,14 @@ class RunDirectory:
     def summary(self) -> dict[str, Any]:
         """The figures so far, counted from the log: what summary.json holds of a run that has ended."""
         config = self.read_config()
-        tally = Tally(config.format, config.identity.verification)
+        tally = Tally.of(config.identity, config.format)
         for line in self.log(config.run):
             tally.take(line.record)
         return summary_of(config, tally)
+
+
+def _before_a_run(name: str) -> bool:
+    return name in _BEFORE_A_RUN or fnmatch(name, "engine*.log")
 
 
 def replace_file(path: Path, text: str) -> None:

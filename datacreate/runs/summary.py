@@ -6,9 +6,9 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
-from datacreate.runs.config import Verification
+from datacreate.runs.config import Identity, Verification
 from datacreate.runs.gate import Gate
 from datacreate.runs.log import Commit, Session
 from datacreate.tasks.example import field_at
@@ -28,6 +28,7 @@ class Tally:
 
     format: TaskFormat
     verification: Verification | None = None
+    writers: Sequence[str] = ()  # names of the models that take turns, if there are several
     accepted: int = 0
     requests: int = 0
     prompt_tokens: int = 0
@@ -37,6 +38,7 @@ class Tally:
     rejects: Counter[Reason] = field(default_factory=Counter)
     depths: Counter[int] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
+    by_writer: Counter[int] = field(default_factory=Counter)  # accepted examples by the writer's turn
     last_rejects: deque[Reject] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
     scored: int = 0  # examples that the verifier was asked about and that it decided on
     scoring_tokens: int = 0
@@ -44,6 +46,11 @@ class Tally:
     agreed: int = 0  # with the answer that an example was written with
     kept_by_label: Counter[int] = field(default_factory=Counter)  # by the verifier, quota aside
     _clock: float | None = None  # when the session or its last commit was
+
+    @classmethod
+    def of(cls, identity: Identity, format: TaskFormat) -> Self:
+        """Nothing counted yet, of the run of that identity."""
+        return cls(format, identity.verification, [writer.model for writer in identity.mixture])
 
     @cached_property
     def gate(self) -> Gate | None:
@@ -65,6 +72,7 @@ class Tally:
     def add(self, commit: Commit) -> None:
         self.requests += 1
         self.accepted += len(commit.accepted)
+        self.by_writer[commit.request % max(1, len(self.writers))] += len(commit.accepted)
         self.barren = 0 if commit.accepted else self.barren + 1
         self.prompt_tokens += commit.prompt_tokens
         self.generated_tokens += commit.generated_tokens
@@ -117,6 +125,7 @@ class Tally:
             "tokens_per_second": round(self.generated_tokens * rate, 1),
             "depths": {str(depth): n for depth, n in sorted(self.depths.items())},
             "labels": dict(sorted(self.labels.items())),
+            "writers": {name: self.by_writer[turn] for turn, name in enumerate(self.writers)},
             "verification": self._verified(),
         }
 

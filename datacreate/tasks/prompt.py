@@ -7,6 +7,7 @@ new (scripts/perf/creation.py measures the whole).
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 
 from datacreate.tasks.example import Example, dotted
 from datacreate.tasks.layout import Layout
@@ -37,6 +38,11 @@ def chat_prompt(layout: Layout, parent: Example, count: int) -> list[Message]:
         {"role": "system", "content": "You write data for training language models."},
         {"role": "user", "content": user},
     ]
+
+
+def plain_prompt(messages: Sequence[Mapping[str, str]]) -> str:
+    """The messages as one text to be gone on with, for a base model, which knows no conversation."""
+    return "\n\n".join([*(message["content"] for message in messages), "Answer:\n"])
 
 
 def _for_all_labels(layout: Layout) -> str:

@@ -33,7 +33,7 @@ from datacreate.creation import create
 from datacreate.engines.base import Completion, Engine, Messages, Request
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
-from datacreate.serving import Role, vllm_engine
+from datacreate.serving import Seat, vllm_engine
 
 HERE = Path(__file__).resolve().parent
 EXAMPLE = HERE.parents[1] / "data" / "examples" / "commonsense.json"
@@ -52,6 +52,7 @@ class InstantEngine:
     def __init__(self) -> None:
         self._ready: list[Completion] = []
         self._next = 0
+        self.settings: dict[str, Any] = {}
 
     def count_tokens(self, messages: Messages) -> int:
         return sum(len(message["content"]) for message in messages) // 4
@@ -168,8 +169,8 @@ def run_real(count: int, **settings: Any) -> tuple[dict[str, Any], Recorder]:
     """A real run; its summary and its recorder."""
     recorders: list[Recorder] = []
 
-    def factory(checkpoint: Checkpoint, config: CreateConfig, directory: RunDirectory, role: Role) -> Any:
-        recorders.append(Recorder(vllm_engine(checkpoint, config, directory, role)))
+    def factory(checkpoint: Checkpoint, config: CreateConfig, directory: RunDirectory, seat: Seat) -> Any:
+        recorders.append(Recorder(vllm_engine(checkpoint, config, directory, seat)))
         return recorders[0]
 
     with tempfile.TemporaryDirectory() as folder:
@@ -206,7 +207,7 @@ def reference_way(seconds: float) -> dict[str, Any]:
     seen: set[str] = set()
     with tempfile.TemporaryDirectory() as folder:
         config = CreateConfig(example=EXAMPLE, count=1, run_dir=Path(folder), model=MODEL, max_num_seqs=1)
-        engine = vllm_engine(resolve(MODEL, "instruct"), config, RunDirectory(Path(folder)), "writer")
+        engine = vllm_engine(resolve(MODEL, "instruct"), config, RunDirectory(Path(folder)))
         engine.start()
         began = time.monotonic()
         while time.monotonic() - began < seconds:
@@ -238,7 +239,7 @@ def measure_raw(in_flight: int = 32, count: int = 500) -> dict[str, Any]:
         checkpoint = resolve(MODEL, "instruct")
         with tempfile.TemporaryDirectory() as folder:
             config = CreateConfig(example=EXAMPLE, count=count, run_dir=Path(folder), model=MODEL)
-            tokenizer = vllm_engine(checkpoint, config, RunDirectory(Path(folder)), "writer")
+            tokenizer = vllm_engine(checkpoint, config, RunDirectory(Path(folder)))
             assert isinstance(tokenizer, VllmEngine)
             prompts = [tokenizer.render(request.messages) for request in recorder.requests]
         length = round(statistics.mean(tokens for _, tokens in recorder.finished))

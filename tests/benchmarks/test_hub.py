@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlparse
 import pytest
 
 from datacreate.benchmarks import find_benchmark, read_manifest, read_split
+from datacreate.offline import NO_DOWNLOADS, OURS
 from tests.benchmarks.conftest import claims
 from tests.benchmarks.test_snapshot import as_creak
 from tests.process import run
@@ -20,6 +21,13 @@ from tests.process import run
 COMMIT = "b" * 40
 ROWS = claims(12)
 REPO = "amydeng2000/CREAK"
+
+
+@pytest.fixture(autouse=True)
+def nothing_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment as it is before scripts/test, or the import of datacreate, changes it."""
+    for name in (*NO_DOWNLOADS, OURS):
+        monkeypatch.delenv(name, raising=False)
 
 
 def _jsonl(first: int, last: int) -> bytes:
@@ -74,8 +82,6 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     thread.start()
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_address[1]}")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):  # scripts/test sets them
-        monkeypatch.delenv(name, raising=False)
     yield
     server.shutdown()
     thread.join()

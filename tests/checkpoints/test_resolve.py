@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,6 +120,18 @@ def _large(seed: int) -> bytes:
             {"model.safetensors.index.json": b'{"weight_map": {"a": "model-1.safetensors"}}'},
             "model-1.safetensors is missing (1 of 1 shards)",
         ),
+        (
+            {"model.safetensors": None, "model-00002-of-00003.safetensors": safetensors_bytes()},
+            "model-00001-of-00003.safetensors is missing (2 of 3 shards)",
+        ),
+        (
+            {"model-00001-of-00001.safetensors": safetensors_bytes()[:-1]},
+            "model-00001-of-00001.safetensors has",
+        ),
+        (
+            {"config.json": None, "adapter_config.json": b'{"base_model_name_or_path": "org/base"}'},
+            "a LoRA adapter for org/base, not a whole model; use --model with that base and --adapter",
+        ),
     ],
 )
 def test_a_folder_that_is_no_safe_checkpoint(
@@ -125,6 +139,46 @@ def test_a_folder_that_is_no_safe_checkpoint(
 ) -> None:
     files = {name: content for name, content in (checkpoint_files() | change).items() if content is not None}
     assert said in refused(str(write_files(tmp_path / "local", files)))
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"model_type": "roberta"}, "an encoder (roberta), and an instruct model is needed here"),
+        ({"model_type": "new", "architectures": ["NewForMaskedLM"]}, "an encoder (NewForMaskedLM)"),
+        (
+            {"architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": True},
+            "vLLM does not serve",
+        ),
+        ({"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}, None),
+        ({"model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"]}, None),
+        ({"model_type": "new"}, None),
+    ],
+)
+def test_a_folder_that_cannot_write_text_is_no_instruct_model(
+    tmp_path: Path, config: dict[str, Any], said: str | None
+) -> None:
+    files = checkpoint_files() | {"config.json": json.dumps(config).encode()}
+    folder = str(write_files(tmp_path / "local", files))
+    resolve(folder, "encoder")  # what it can do as one is for training to find out
+    if said is None:
+        resolve(folder, "instruct")
+        return
+    with pytest.raises(CheckpointError) as caught:
+        resolve(folder, "instruct")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_truncated_file_is_found_without_reading_it(tmp_path: Path) -> None:
+    whole = safetensors_bytes(floats=10)
+    folder = write_files(tmp_path / "local", checkpoint_files())
+    length = int.from_bytes(whole[:8], "little")
+    header = whole[8 : 8 + length].replace(b"40]", b"40000000000000]")
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(10_000_000_000)  # a hole: 10 GB that no disk holds
+    assert "has 10,000,000,000 bytes where its header says 40,000,000,000,0" in refused(str(folder))
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

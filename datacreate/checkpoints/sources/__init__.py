@@ -17,11 +17,11 @@ from datacreate.checkpoints.sources.arrival import Arrival, SourceFailed
 __all__ = ["Arrival", "SourceFailed", "fetch"]
 
 
-def fetch(source: Source, work: Path, size_bytes: int, progress: Progress) -> Arrival:
-    """Fetch from one source; see the module's docstring."""
+def fetch(source: Source, work: Path, size_bytes: int, progress: Progress, *, code: bool = False) -> Arrival:
+    """Fetch from one source, its publisher's code too if `code`; see the module's docstring."""
     work.mkdir(parents=True, exist_ok=True)
     if isinstance(source, PathSource):
-        return path.fetch(source, work, progress)
+        return path.fetch(source, work, progress, code)
     if isinstance(source, HubSource):
-        return hub.fetch(source, work, size_bytes, progress)
+        return hub.fetch(source, work, size_bytes, progress, code)
     return packages.fetch(source, work, size_bytes, progress)

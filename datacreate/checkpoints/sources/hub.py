@@ -1,11 +1,11 @@
 """The Hub at a revision, through `huggingface_hub` in a process of its own.
 
-A process of its own because the library reads its environment once, at import: only here may it
-go online, and the caller, which stays offline, must not be changed. One short question to the Hub comes
-first, so that a machine without a network hears so in seconds, and gives the commit that
-a branch stands for.
+A process of its own because the library reads its environment once, at import: only there may it
+go online (`offline.lift`), and the caller, which stays offline, must not be changed. One short
+question to the Hub comes first, so that a machine without a network hears so in seconds, and gives
+the commit that a branch stands for.
 
-    python -m datacreate.checkpoints.sources.hub REPO REVISION FOLDER [FILE]
+    python -m datacreate.checkpoints.sources.hub REPO REVISION FOLDER PATTERN...
 
 prints the commit; exits with 1 and one line on stderr when the Hub cannot serve.
 """
@@ -18,11 +18,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from datacreate.checkpoints.folder import KEPT
+from datacreate.checkpoints.folder import CODE, KEPT
 from datacreate.checkpoints.places import bytes_below, raise_if_disk_full
 from datacreate.checkpoints.preset import HubSource
 from datacreate.checkpoints.progress import Progress
 from datacreate.checkpoints.sources.arrival import Arrival, SourceFailed
+from datacreate.offline import lift
 
 _PROBE_SECONDS = 5.0
 # Second copies of the same weights in other layouts.
@@ -30,15 +31,15 @@ _SKIPPED = ["original/*", "metal/*", "onnx/*", "openvino/*", "consolidated*"]
 _LOOK_SECONDS = 0.5
 
 
-def fetch(source: HubSource, work: Path, size_bytes: int, progress: Progress) -> Arrival:
+def fetch(source: HubSource, work: Path, size_bytes: int, progress: Progress, code: bool = False) -> Arrival:
     """Download into `work/arrived`; the library resumes files that are incomplete."""
     arrived = work / "arrived"
     arrived.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", __name__, source.hub, source.revision, str(arrived)]
-    command += [source.file] if source.file else []
+    wanted = [source.file] if source.file else [*KEPT, *([CODE] if code else [])]
+    command = [sys.executable, "-m", __name__, source.hub, source.revision, str(arrived), *wanted]
     child = subprocess.Popen(
         command,
-        env=_environment(),
+        env=os.environ | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -64,26 +65,19 @@ def fetch(source: HubSource, work: Path, size_bytes: int, progress: Progress) ->
     return Arrival(arrived, revision=out.strip())
 
 
-def _environment() -> dict[str, str]:
-    offline = {"HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"}
-    kept = {key: value for key, value in os.environ.items() if key not in offline}
-    quiet = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    return kept | quiet
-
-
-def main(repo: str, revision: str, folder: str, file: str | None = None) -> int:
+def main(repo: str, revision: str, folder: str, *wanted: str) -> int:
     """The child process."""
+    lift()
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     try:
         commit = HfApi().model_info(repo, revision=revision, timeout=_PROBE_SECONDS).sha
-        wanted = [file] if file else list(KEPT)
         snapshot_download(
             repo,
             revision=commit,
             local_dir=folder,
-            allow_patterns=wanted,
+            allow_patterns=list(wanted),
             ignore_patterns=_SKIPPED,
             max_workers=4,
         )

@@ -12,11 +12,11 @@ from datacreate.checkpoints.progress import Progress
 from datacreate.checkpoints.sources.arrival import Arrival, SourceFailed, unreadable_is_failed
 
 
-def fetch(source: PathSource, work: Path, progress: Progress) -> Arrival:
+def fetch(source: PathSource, work: Path, progress: Progress, code: bool = False) -> Arrival:
     """Copy what belongs to a checkpoint; the files tell their own sizes."""
     place = Path(os.path.expandvars(source.path)).expanduser()
     with unreadable_is_failed():
-        wanted = _wanted(place)
+        wanted = _wanted(place, code)
         sizes = {name: path.stat().st_size for name, path in wanted.items()}
     total, done = sum(sizes.values()), 0
     arrived = work / "arrived"
@@ -33,7 +33,7 @@ def fetch(source: PathSource, work: Path, progress: Progress) -> Arrival:
     return Arrival(arrived)
 
 
-def _wanted(place: Path) -> dict[str, Path]:
+def _wanted(place: Path, code: bool) -> dict[str, Path]:
     """Name within the checkpoint -> file to copy; raises SourceFailed when there is none."""
     if place.is_file() and place.suffix == ".gguf":
         return {place.name: place}
@@ -41,7 +41,9 @@ def _wanted(place: Path) -> dict[str, Path]:
         raise SourceFailed("not there")
     files = {path.relative_to(place).as_posix(): path for path in sorted(place.rglob("*")) if path.is_file()}
     wanted = {
-        name: path for name, path in files.items() if is_kept(path.name) and path.name != "datacreate.json"
+        name: path
+        for name, path in files.items()
+        if is_kept(path.name, code) and path.name != "datacreate.json"
     }
     if not wanted:
         raise SourceFailed("holds no checkpoint")

@@ -1,0 +1,35 @@
+"""Does this checkpoint write text, as far as it says itself what it is?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from datacreate.checkpoints.folder import read_config
+from datacreate.errors import CheckpointError
+
+_ENCODERS = ("ForMaskedLM", "ForSequenceClassification", "ForMultipleChoice", "ForTokenClassification")
+_ENCODER_FAMILIES = frozenset(
+    "albert bert camembert deberta deberta-v2 distilbert electra modernbert mpnet roberta xlm-roberta".split()
+)
+
+
+def check_writes(folder: Path) -> None:
+    """Refuse a checkpoint that cannot write text: an encoder, or an encoder with a decoder behind it.
+
+    A look at what config.json says of itself; one that says nothing passes. Raises CheckpointError.
+    """
+    config = read_config(folder)
+    kinds = [str(kind) for kind in config.get("architectures") or ()]
+    of_encoder = config.get("model_type") in _ENCODER_FAMILIES and not any("LMHead" in k for k in kinds)
+    if any(kind.endswith(_ENCODERS) for kind in kinds) or (
+        of_encoder and not any(kind.endswith("ForCausalLM") for kind in kinds)
+    ):
+        what = "an encoder"
+    elif config.get("is_encoder_decoder") is True:
+        what = "an encoder with a decoder, which vLLM does not serve"
+    else:
+        return
+    shown = ", ".join(kinds) or config.get("model_type")
+    raise CheckpointError(
+        f"{folder}: {what} ({shown}), and an instruct model is needed here: give one that writes text"
+    )

@@ -1,0 +1,162 @@
+"""What a job needs: looked at by the same code that the job itself would run into."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from datacreate.benchmarks import load_registry
+from datacreate.checkpoints import resolve
+from datacreate.doctor.findings import Findings, Job
+from datacreate.doctor.homes import is_held, nearest, writable
+from datacreate.doctor.line import WORKS
+from datacreate.doctor.presets import USUAL
+from datacreate.errors import DatacreateError
+from datacreate.finetuning.directory import models_at, read_model
+from datacreate.finetuning.evaluate import benchmarks_for, read_test_set
+from datacreate.finetuning.rows import Source, read_source, training_set
+from datacreate.finetuning.task import Task
+from datacreate.runs.directory import RunDirectory
+from datacreate.selection.strategies import find_strategy
+from datacreate.sweep import cells_of, load_plan
+
+
+def create_job(
+    models: Sequence[str],
+    *,
+    adapter: Path | None = None,
+    encoder: str = USUAL["encoder"],
+    strategy: str = "tree",
+    benchmark: str | None = None,
+    verifier: str | None = None,
+    run_dir: Path | None = None,
+) -> Job:
+    """What `datacreate create` with these options needs; an encoder only if the strategy compares."""
+    found = Findings("create", ("create",))
+    for model in models:
+        found.checkpoint("model", model, "instruct", adapter)
+    try:
+        compares = find_strategy(strategy).needs_similarity
+    except DatacreateError as error:
+        found.bad("strategy", error, "datacreate create --help")
+    else:
+        found.good("strategy", strategy)
+        if compares:
+            found.checkpoint("encoder", encoder, "encoder")
+    if verifier is not None and verifier not in models:
+        found.checkpoint("verifier", verifier, "instruct")
+    if benchmark is not None:
+        found.split("example", benchmark)
+    if run_dir is not None:
+        _run_directory(found, run_dir)
+    return found.job()
+
+
+def _run_directory(found: Findings, path: Path) -> None:
+    """Can a run live there, or go on there?"""
+    another = "datacreate create --run-dir DIR"
+    place = nearest(path)
+    run = RunDirectory(path)
+    try:
+        if not place.is_dir():
+            found.blocked("run directory", f"{place} is a file where a folder should be", another)
+        elif not writable(place):
+            found.blocked("run directory", f"{place} is read-only", another)
+        elif (path / ".lock").is_file() and is_held(path / ".lock"):
+            found.blocked("run directory", f"{path} is being written by another process", another)
+        elif run.exists:
+            config = run.read_config()
+            found.good("run directory", f"{path}: {run.accepted()} of {config.count} examples are there")
+        elif place == path.absolute() and any(not _left_over(each.name) for each in path.iterdir()):
+            found.blocked("run directory", f"{path} holds other files and no run", another)
+        else:
+            found.good("run directory", f"{path} can be made" if place != path.absolute() else str(path))
+    except DatacreateError as error:
+        found.bad("run directory", error, another)
+    except OSError as error:
+        found.blocked("run directory", f"{path}: {error.strerror or error}", another)
+
+
+def _left_over(name: str) -> bool:
+    """Whether a file may lie where a run begins; `create` itself looks closer."""
+    return name.startswith((".", "config.json.", "vectors.")) or name.endswith(".log")
+
+
+def train_job(sources: Sequence[str], *, encoder: str) -> Job:
+    """What `datacreate train` needs: the encoder, and rows that it can be trained on together."""
+    found = Findings("train", ("train",))
+    found.checkpoint("encoder", encoder, "encoder")
+    read: list[Source] = []
+    for name in sources:
+        found.things.update({name} & set(load_registry()))
+        try:
+            source = read_source(name)
+        except DatacreateError as error:
+            found.bad(name, error, "datacreate train --help")
+        else:
+            read.append(source)
+            found.good(name, f"{len(source.rows):,} rows")
+    if read and len(read) == len(sources):
+        try:
+            rows = training_set(read)
+            found.good("rows", f"{len(rows.questions):,} to train on, with {rows.task.described}")
+        except DatacreateError as error:
+            found.bad("rows", error, "datacreate train --help")
+    return found.job()
+
+
+def evaluate_job(models: Sequence[Path], *, benchmarks: Sequence[str] = ()) -> Job:
+    """What `datacreate evaluate` needs: models that are whole, and test sets that their heads can answer."""
+    found = Findings("evaluate", ("evaluate",))
+    tasks: dict[str, Task] = {}
+    for path in models:
+        try:
+            folders = models_at(path)
+        except DatacreateError as error:
+            found.bad(str(path), error, "datacreate train --help")
+            continue
+        for folder in folders:
+            try:
+                resolve(str(folder.absolute()), "encoder")
+                model = read_model(folder)
+                for name in benchmarks_for(model, benchmarks):
+                    if name not in tasks and found.split("split", name, "test"):
+                        tasks[name] = read_test_set(name).task
+                    if name in tasks:
+                        model.training.task.refuse_other(tasks[name], str(folder), name)
+                found.good(str(folder), model.training.task.described)
+            except DatacreateError as error:
+                found.bad(str(folder), error, "datacreate train --help")
+    return found.job()
+
+
+def sweep_job(plan: str) -> Job:
+    """What the cells of a plan need, each thing once, with how many cells want it."""
+    found = Findings("sweep", WORKS)
+    try:
+        cells = cells_of(load_plan(plan))
+    except DatacreateError as error:
+        found.bad("plan", error, "datacreate sweep --help")
+        return found.job()
+    kinds = {step.kind for cell in cells for step in cell.steps}
+    found.works = tuple(
+        work for work in WORKS if work in kinds or (work == "create" and "zero-shot" in kinds)
+    )
+    needs = dict.fromkeys(need for cell in cells for step in cell.steps for need in step.needs)
+    wanted = Counter(
+        name for cell in cells for name in {need.name for step in cell.steps for need in step.needs}
+    )
+    found.good("plan", f"{len(cells)} cells, {len(wanted)} checkpoints and benchmarks needed")
+    for need in needs:
+        before = len(found.lines)
+        if need.kind == "split" or need.kind == "example":
+            found.split(need.kind, need.name, need.split)
+        else:
+            found.checkpoint("model" if need.kind == "instruct" else "encoder", need.name, need.kind)
+        for place, line in enumerate(found.lines[before:], before):
+            if line.state == "red":
+                said = f"{line.said} ({wanted[need.name]} of {len(cells)} cells need it)"
+                found.lines[place] = replace(line, said=said)
+    return found.job()

@@ -1,0 +1,26 @@
+"""Whether a model fits into what is free here: the one place where the doctor asks."""
+
+from __future__ import annotations
+
+from datacreate.checkpoints import Checkpoint
+from datacreate.doctor.line import Line, refused
+from datacreate.engines.memory import check_memory
+from datacreate.engines.vllm import KV_CACHE_GIB, device
+from datacreate.errors import EngineError
+
+
+def memory_line(section: str, checkpoint: Checkpoint) -> Line | None:
+    """A red line, with the numbers, for a model that is too large; None for one that fits.
+
+    None as well where no engine is installed, which another line says.
+    """
+    told = checkpoint.preset.engine.kv_cache_gib if checkpoint.preset else None
+    try:
+        where = device()
+    except EngineError:
+        return None
+    try:
+        check_memory(checkpoint.path, where, told or KV_CACHE_GIB)
+    except EngineError as error:
+        return refused(section, f"memory for {checkpoint.name}", error, "datacreate models list", ("create",))
+    return None

@@ -1,0 +1,159 @@
+"""No verb reaches for another machine, and none lets a library do so or report its use.
+
+Every process that the command line starts is guarded (tests/guard.py): one that connects to anything but
+loopback, or asks for the address of a name, is refused and fails the test.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.finetuning.conftest import import_rows, save_encoder
+from tests.finetuning.sets import claims
+from tests.guard import CallsOut
+from tests.offline.guarding import SWITCHES, Guarded, unset
+from tests.process import ROOT
+
+DRIVER = "tests.driver"
+"""The command with a scripted engine."""
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory, model: str) -> Guarded:
+    """All verbs have been run, from an example to the report, as a sweep and by hand."""
+    folder = tmp_path_factory.mktemp("guarded")
+    (folder / "models").mkdir()
+    writer = Path(shutil.copytree(model, folder / "models" / "writer"))
+    tiny = save_encoder(folder / "models" / "tiny")
+    home = {"DATACREATE_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1", "SCRIPTED": "{}"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATACREATE_HOME", home["DATACREATE_HOME"])
+        import_rows(folder / "reference", "creak", train=claims(60, 1), test=claims(20, 2))
+    told = Guarded(folder / "calls.jsonl", environment=home)
+    example = ROOT / "data" / "examples" / "commonsense.json"
+    run = folder / "run"
+    told.run(
+        *("create", "--example", example, "--count", 12, "--model", writer, "--run-dir", run),
+        *("--strategy", "naive", "--verify", "off"),
+        module=DRIVER,
+    )
+    told.run("preview", "--example", example, "--model", writer, "--verify", "off", module=DRIVER)
+    told.run("show", run)
+    told.run("export", run, "--layout", "parquet", "--out", folder / "parquet")
+    told.run("filter", run, "--semantic", "0.999", "--encoder", tiny)
+    told.run("schema", "infer", example)
+    told.run("doctor", code=None)  # whatever this machine lacks
+    told.run("models", "list")
+    told.run("models", "verify")
+    told.run("benchmarks", "list")
+    told.run("benchmarks", "show", "creak")
+    told.run("benchmarks", "verify", "creak", code=1)  # fewer rows than the registry says
+    plan = folder / "plan.yaml"
+    usual = {"benchmarks": ["creak"], "arms": ["tree"], "generators": ["./models/writer"], "count": 10}
+    usual |= {"encoders": ["./models/tiny"], "train_seeds": [1], "train": {"epochs": 1}, "test": ["creak"]}
+    plan.write_text(yaml.safe_dump(usual))
+    told.run("sweep", plan, "--out", folder / "out", module="tests.offline.sweeping")
+    told.run("report", folder / "out", "--out", folder / "report")
+    return told
+
+
+def test_no_verb_calls_anything_but_this_machine(guarded: Guarded) -> None:
+    assert guarded.called == set()
+
+
+def test_the_verbs_that_were_run_are_all_that_need_no_network(guarded: Guarded) -> None:
+    from datacreate.cli.main import VERBS
+
+    words = {word for line in guarded.noted("end") for word in line["command"]}
+    assert words >= set(VERBS) - {"bundle"}  # which is for fetching
+    assert {"create", "train", "evaluate"} <= words
+
+
+def test_every_process_has_downloads_and_telemetry_switched_off_before_a_library_reads_it(
+    guarded: Guarded,
+) -> None:
+    imported = guarded.noted("import")
+    assert {"huggingface_hub", "transformers", "datasets"} <= {line["library"] for line in imported}
+    lacking = {(line["library"], *line["command"][:5], *unset(line)) for line in imported if unset(line)}
+    assert lacking == set()
+    ends = [line for line in guarded.noted("end") if "datacreate" in " ".join(line["command"])]
+    assert [line["command"] for line in ends if unset(line)] == []
+
+
+@pytest.mark.slow
+def test_the_processes_of_a_training_have_them_too_and_meet_on_loopback(
+    guarded: Guarded, tmp_path: Path
+) -> None:
+    tiny = guarded.log.parent / "models" / "tiny"
+    alone = Guarded(tmp_path / "calls.jsonl", environment=guarded.environment)
+    alone.run(
+        *(
+            "train",
+            "creak",
+            "--count",
+            16,
+            "--encoder",
+            tiny,
+            "--seeds",
+            1,
+            "--epochs",
+            1,
+            "--max-length",
+            16,
+        ),
+        *("--processes", 2, "--learning-rates", "1e-3", "--out", tmp_path / "out"),
+    )
+    assert alone.called == set()
+    ranks = {line["environment"].get("RANK") for line in alone.noted("import") if not unset(line)}
+    assert {"0", "1"} <= ranks
+    assert [line["command"] for line in alone.noted("import") if unset(line)] == []
+
+
+def test_the_guard_catches_a_process_that_calls_out(tmp_path: Path) -> None:
+    told = Guarded(tmp_path / "calls.jsonl")
+    told.run(module="tests.offline.calling")
+    assert told.called == {
+        ("socket.connect", "192.0.2.1"),
+        ("socket.sendto", "2001:db8::1"),
+        ("socket.getaddrinfo", "example.invalid"),
+        ("socket.gethostbyname", "example.invalid"),
+    }
+
+
+def test_this_suite_is_guarded_itself(calls_out: list[str]) -> None:
+    with pytest.raises(CallsOut), socket.socket() as outside:
+        outside.connect(("192.0.2.1", 80))
+    assert calls_out == ["socket.connect 192.0.2.1"]
+    calls_out.clear()
+
+
+@pytest.mark.parametrize("statement", ["import datacreate", "from datacreate.creation import create"])
+def test_a_script_that_imports_datacreate_gets_the_same(statement: str) -> None:
+    look = f"import os\n{statement}\nimport huggingface_hub.constants as hub, json\n"
+    look += "print(json.dumps([hub.HF_HUB_OFFLINE, hub.HF_HUB_DISABLE_TELEMETRY, dict(os.environ)]))"
+    environment = {name: text for name, text in os.environ.items() if name not in SWITCHES}
+    done = subprocess.run(
+        [sys.executable, "-c", look], env=environment, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    offline, silent, found = json.loads(done.stdout)
+    assert offline
+    assert silent
+    assert {name: found[name] for name in SWITCHES} == SWITCHES
+
+
+def test_only_what_is_for_fetching_lifts_them() -> None:
+    lifting = [
+        path.relative_to(ROOT / "datacreate").as_posix()
+        for path in sorted((ROOT / "datacreate").rglob("*.py"))
+        if "lift()" in path.read_text(encoding="utf-8").replace("def lift()", "")
+    ]
+    assert lifting == ["benchmarks/hub.py", "checkpoints/sources/hub.py"]

@@ -1,0 +1,121 @@
+"""Several models in one run, taking turns by request."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datacreate.checkpoints import Checkpoint
+from datacreate.creation import create
+from datacreate.errors import EngineError, RunMismatch, UsageError
+from datacreate.runs.config import CreateConfig
+from datacreate.runs.directory import RunDirectory
+from tests.making import SharedWords, examples, train
+from tests.making import settings as usual
+from tests.scripted import ScriptedEngine, answering
+from tests.verifying import knowing
+
+
+@pytest.fixture(scope="session")
+def other(tmp_path_factory: pytest.TempPathFactory, model: str) -> str:
+    """Another checkpoint than `model`."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "another-model"
+    shutil.copytree(model, folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    return str(folder)
+
+
+class Fleet:
+    """An engine for each checkpoint, by its name."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.engines: dict[str, ScriptedEngine] = {}
+        self._changes = changes
+
+    def __call__(self, checkpoint: Checkpoint, *_: Any) -> ScriptedEngine:
+        return self.engines.setdefault(checkpoint.name, ScriptedEngine(answering(), **self._changes))
+
+
+def mixed(run_dir: Path, models: tuple[str, ...], fleet: Fleet, **changes: Any) -> dict[str, Any]:
+    config = CreateConfig.of(**(usual(run_dir, models[0], **changes) | {"model": models}))
+    return create(config, engine_factory=fleet, similarity=SharedWords())
+
+
+def test_models_take_turns_by_request(tmp_path: Path, model: str, other: str) -> None:
+    fleet = Fleet()
+    summary = mixed(tmp_path, (model, other), fleet, count=30)
+    first, second = fleet.engines["scripted-model"], fleet.engines["another-model"]
+    assert all(request.id % 2 == 0 for request in first.history)
+    assert all(request.id % 2 == 1 for request in second.history)
+    assert all(engine.started and engine.closed for engine in (first, second))
+    assert summary["model"] == "scripted-model + another-model"
+    assert sum(summary["writers"].values()) == 30
+    assert all(summary["writers"].values())
+
+
+def test_order_of_arrival_and_kills_decide_nothing(
+    tmp_path_factory: pytest.TempPathFactory, model: str, other: str
+) -> None:
+    first = tmp_path_factory.mktemp("first")
+    mixed(first, (model, other), Fleet(), count=40)
+
+    @settings(max_examples=8)
+    @given(
+        order=st.integers(0, 2**32),
+        capacity=st.integers(1, 5),
+        deaths=st.lists(st.integers(1, 8), max_size=3),
+    )
+    def holds(order: int, capacity: int, deaths: list[int]) -> None:
+        run_dir = tmp_path_factory.mktemp("run")
+        for dies_after in [*deaths, None]:
+            fleet = Fleet(capacity=capacity, shuffle=random.Random(order), dies_after=dies_after)
+            try:
+                mixed(run_dir, (model, other), fleet, count=40)
+            except EngineError:
+                assert dies_after is not None
+        assert train(run_dir) == train(first)
+
+    holds()
+
+
+def test_one_of_them_may_verify(tmp_path: Path, model: str, other: str) -> None:
+    fleet = Fleet(scorer=knowing)
+    mixed(tmp_path, (model, other), fleet, count=20, verify="keep", verifier=other)
+    assert set(fleet.engines) == {"scripted-model", "another-model"}
+    assert fleet.engines["another-model"].verified
+    assert not fleet.engines["scripted-model"].verified
+
+
+def test_the_mixture_is_part_of_the_runs_identity(tmp_path: Path, model: str, other: str) -> None:
+    mixed(tmp_path, (model, other), Fleet(), count=10)
+    with pytest.raises(RunMismatch, match="another model"):
+        mixed(tmp_path, (model,), Fleet(), count=10)
+    with pytest.raises(RunMismatch, match="another model"):
+        mixed(tmp_path, (other, model), Fleet(), count=10)
+    identity = json.loads((tmp_path / "config.json").read_text())["identity"]
+    assert [writer["model"] for writer in identity["mixture"]] == ["scripted-model", "another-model"]
+    assert len({writer["sha256"] for writer in identity["mixture"]}) == 2
+
+
+def test_what_was_loaded_and_with_which_versions_is_in_the_config(tmp_path: Path, model: str) -> None:
+    fleet = Fleet()
+    fleet(Checkpoint("scripted-model", Path(model), "", None)).settings = {"dtype": "bfloat16"}
+    mixed(tmp_path, (model,), fleet, count=5)
+    document = json.loads((tmp_path / "config.json").read_text())
+    assert document["engines"] == {"engine": {"dtype": "bfloat16"}}
+    assert "datacreate" in document["versions"]
+    assert RunDirectory(tmp_path).read_config().engines == document["engines"]
+    assert len(examples(tmp_path)) == 5
+
+
+def test_a_model_named_twice_is_refused(tmp_path: Path, model: str) -> None:
+    with pytest.raises(UsageError, match="name each model once"):
+        mixed(tmp_path / "run", (model, model), Fleet())
