@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """How fast creation is: every figure is a ratio, or stands beside its rival, within one run.
 
-    scripts/perf/creation.py [orchestrator] [help] [serial] [raw] [paper] [--json FILE]
+    scripts/perf/creation.py [orchestrator] [help] [serial] [raw] [paper] [verify] [--json FILE]
 
 orchestrator  the loop alone with a scripted engine: examples per processor second, flatness, memory
 help          seconds of `datacreate --help`
 serial        accepted examples/s: ours, one request at a time with the grammar, the reference's way
 raw           generated tokens/s in steady state: ours against vLLM alone with the same prompts
 paper         tokens per accepted example: ours against --method paper
+verify        seconds a request of five questions with five options: with the filters on, and verified by
+              the model that writes (every question scored, all kept), against neither
 
 Without names all are run. Real-model parts use qwen2.5-coder-0.5b-instruct on this machine.
 """
@@ -295,12 +297,34 @@ def measure_paper() -> dict[str, Any]:
     }
 
 
+def measure_verify(count: int = 150) -> dict[str, Any]:
+    """Two rounds of the three, so that the machine's moods fall on all of them."""
+    bare: dict[str, Any] = {"verify": "off", "near": None, "exact": False, "against": ()}
+    kinds: dict[str, dict[str, Any]] = {
+        "bare": bare,
+        "filters": {"verify": "off"},
+        "verified": {**bare, "verify": "keep"},
+    }
+    costs: dict[str, list[float]] = {name: [] for name in kinds}
+    for _ in range(2):
+        for name, settings in kinds.items():
+            _, recorder = run_real(count, **settings)
+            costs[name].append(recorder.seconds() / len(recorder.finished))
+    seconds = {name: statistics.mean(each) for name, each in costs.items()}
+    return {
+        "seconds_per_request": {name: round(each, 3) for name, each in seconds.items()},
+        "verified_over_bare": round(seconds["verified"] / seconds["bare"], 2),
+        "filters_over_bare": round(seconds["filters"] / seconds["bare"], 2),
+    }
+
+
 PARTS = {
     "orchestrator": measure_orchestrator,
     "help": measure_help,
     "serial": measure_serial,
     "raw": measure_raw,
     "paper": measure_paper,
+    "verify": measure_verify,
 }
 
 

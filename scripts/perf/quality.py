@@ -111,7 +111,7 @@ def arms(folder: Path, name: str, count: int, without: Sequence[str]) -> dict[st
     if "pool" in made:
         made |= from_pool(RunDirectory(folder / "pool"), folder, count)
         del made["pool"]
-    return made
+    return {arm: source for arm, source in made.items() if arm not in without}
 
 
 def from_pool(run: RunDirectory, folder: Path, count: int) -> dict[str, str | Path]:
