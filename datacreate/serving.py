@@ -179,4 +179,4 @@ def vllm_engine(
         }
     settings = EngineSettings(**{**settings.model_dump(), **told})
     log = directory.log_of(seat.name)
-    return VllmEngine(checkpoint, settings, template, log)
+    return VllmEngine(checkpoint, settings, template, log, shares_cores=seat.engines > 1)

@@ -86,8 +86,10 @@ class VllmEngine:
         settings: EngineSettings,
         chat_template: dict[str, Any] | None = None,
         log_path: Path | None = None,
+        shares_cores: bool = False,
     ) -> None:
         self._checkpoint = checkpoint.path
+        self._shares_cores = shares_cores
         self._adapter = checkpoint.adapter
         self._sha256 = checkpoint.sha256
         self._device = device()
@@ -169,6 +171,8 @@ class VllmEngine:
                 "VLLM_USE_AOT_COMPILE": "0",
                 "VLLM_CPU_KVCACHE_SPACE": str(max(1, round(self._kv_cache_gib))),
             }
+            if self._shares_cores:  # a thread that spins while it waits keeps another engine's from working
+                environment |= {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "GOMP_SPINCOUNT": "0"}
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "datacreate.engines.vllm_worker", str(theirs.fileno())],
