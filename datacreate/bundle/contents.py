@@ -38,7 +38,7 @@ class Piece:
 class Entry(Piece):
     """A file that is carried; where it was too large for the medium, in pieces."""
 
-    kind: str  # installer, wheel, project, checkpoint, lock, benchmark
+    kind: str  # installer, wheel, project, checkpoint, setting, benchmark
     pieces: tuple[Piece, ...] = ()
 
     @property

@@ -10,6 +10,7 @@ from datacreate.benchmarks import manifest as benchmark_manifest
 from datacreate.benchmarks import state as benchmark_state
 from datacreate.benchmarks import store as benchmark_store
 from datacreate.checkpoints import Preset, find_preset, manifest, places
+from datacreate.checkpoints.catalogue import own_presets
 from datacreate.checkpoints.folder import Damaged
 from datacreate.errors import BenchmarkError, CheckpointError
 
@@ -39,7 +40,7 @@ def preset_for(name: str, kind: str) -> Preset:
 
 
 def of_checkpoint(preset: Preset) -> list[Item]:
-    """The files of one that is in the home, with what its first pull locked; CheckpointError if damaged."""
+    """The files of one that is in the home, and what the home says of it; CheckpointError if damaged."""
     folder = places.finished(preset.name)
     try:
         found = manifest.read(folder)
@@ -54,8 +55,13 @@ def of_checkpoint(preset: Preset) -> list[Item]:
         for name, record in found.files.items()
     ]
     items.append(_small(f"{below}/{manifest.NAME}", folder / manifest.NAME, "checkpoint"))
-    lock = places.locked_hashes(preset.name)
-    return [*items, _small(f"locks/{lock.name}", lock, "lock")] if lock.is_file() else items
+    for where, own in (
+        ("locks", places.locked_hashes(preset.name)),
+        ("presets", own_presets() / f"{preset.name}.yaml"),  # where it was imported
+    ):
+        if own.is_file():
+            items.append(_small(f"{where}/{own.name}", own, "setting"))
+    return items
 
 
 def of_benchmarks(names: tuple[str, ...]) -> list[Item]:

@@ -39,7 +39,7 @@ def fill_home(folder: Path, contents: Contents, home: Path, say: Say) -> None:
                 say(f"{name}: into {place}")
                 _put(folder, entries, place)
     for entry in contents.entries:
-        if entry.kind == "lock" and not (home / entry.path).exists():
+        if entry.kind == "setting" and not (home / entry.path).exists():
             write(folder, entry, home / entry.path)
 
 

@@ -15,6 +15,7 @@ from datacreate.benchmarks import find_benchmark, read_split
 from datacreate.bundle import install, verify
 from datacreate.bundle import read as read_bundle
 from datacreate.bundle.contents import Contents, read
+from datacreate.checkpoints import find_preset, import_model, resolve
 from datacreate.checkpoints import verify as verify_checkpoint
 from datacreate.errors import BundleError, StorageError
 from tests.bundle.conftest import Make, said
@@ -110,6 +111,18 @@ def test_pieces_are_joined_into_a_home_that_verify_is_content_with(
     before = weights.stat()
     install(plain, tmp_path / "project", None, None, said)
     assert weights.stat() == before
+
+
+def test_an_imported_model_keeps_its_name(
+    bundled: Make, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_model(tmp_path / "source", name="mine", kind="encoder")
+    monkeypatch.setattr("datacreate.bundle.gather.find_preset", find_preset)
+    bundled(encoders=("mine",), wheels=False)
+    monkeypatch.setenv("DATACREATE_HOME", str(tmp_path / "far home"))
+    install(out, tmp_path / "project", None, None, said)
+    assert verify_checkpoint(find_preset("mine")).good
+    assert resolve("mine", "encoder").path == tmp_path / "far home" / "checkpoints" / "mine"
 
 
 def test_a_damaged_checkpoint_in_the_home_is_replaced_and_another_import_kept(
