@@ -32,7 +32,7 @@ def benchmark_lines(
     here = [name for name, how in found.items() if how != "absent"]
     if not here:
         said = f"none of {len(registry)} is imported"
-        return [Line(SECTION, "imported", "red", said, "datacreate benchmarks import DIR")]
+        return [Line(SECTION, "imported", "note", said, "datacreate benchmarks import DIR")]
     if hashed:
         note("reading all of the benchmarks")
     damaged = {name: problem for name in here if (problem := _damage(registry[name], hashed=hashed))}
