@@ -142,7 +142,7 @@ def _settled(
         config.count,
         licence=", ".join(dict.fromkeys(licences)) if known else None,
         engines=engines.settings,
-        versions=_where(),
+        versions={name: version for name, version in _where().items() if name != "host"},
     )
 
 

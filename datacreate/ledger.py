@@ -231,7 +231,7 @@ class Ledger:
         how = self._verification
         if self.gate and self.gate.order == "text first":
             probabilities = self.gate.calibrated(probabilities)
-            given = labelled(how.threshold, probabilities)
+            given = labelled(self.gate.thresholds(how.threshold), probabilities)
         else:
             given = verdict(how.mode, how.threshold, claimed, probabilities)
         return Scored(claimed, given, False, probabilities)

@@ -15,6 +15,7 @@ from datacreate.checkpoints import Checkpoint
 from datacreate.engines.base import Engine, Sampling
 from datacreate.errors import ExampleError, PromptTooLong, UsageError
 from datacreate.quality.opponents import Opponent, opponents
+from datacreate.quality.verification import usual_threshold
 from datacreate.runs.config import Compared, CreateConfig, Identity, Verification, Writer
 from datacreate.runs.filters import FilterSettings
 from datacreate.selection.strategies import Strategy, find_strategy
@@ -192,7 +193,7 @@ def _verification(
     rows = config.gate_rows or (known.gate_rows if known else _gate_rows(config.count))
     lettered = bool(labels) and not verifier.tells_apart([answer_text(label) for label in labels or ()])
     if not can_be_asked(understood.format, lettered=lettered):
-        if config.verify is None:
+        if config.verify is None and config.verifier is None:
             return None, False
         raise UsageError(
             f"--verify {mode}: {model.name} cannot tell the {len(labels or ())} labels apart by their first "
@@ -203,7 +204,7 @@ def _verification(
         mode=mode,
         model=model.name,
         model_sha256=model.sha256,
-        threshold=config.threshold,
+        threshold=config.threshold or (known.threshold if known else usual_threshold(len(labels or ()))),
         gate=config.gate if gated else None,
         gate_rows=rows,
     ), lettered

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from datacreate.checkpoints import Checkpoint, read_adapter, resolve, with_adapter
@@ -63,6 +63,7 @@ def models_of(config: CreateConfig, understood: Understood, embeds: bool) -> Mod
     writers = tuple(resolve(name, "instruct", remote_code=config.remote_code) for name in config.models)
     if config.adapter is not None:
         writers = (with_adapter(writers[0], read_adapter(config.adapter)),)
+    writers = _told_apart(writers)
     encoder = resolve(config.encoder, "encoder") if embeds else None
     if verify_mode(config, understood) == "off":
         return Models(writers, encoder, None)
@@ -70,6 +71,17 @@ def models_of(config: CreateConfig, understood: Understood, embeds: bool) -> Mod
     if config.verifier:
         verifier = resolve(config.verifier, "instruct", remote_code=config.remote_code)
     return Models(writers, encoder, verifier)
+
+
+def _told_apart(writers: tuple[Checkpoint, ...]) -> tuple[Checkpoint, ...]:
+    """Writers by names of their own; UsageError if two are the same model."""
+    if len({writer.sha256 for writer in writers}) < len(writers):
+        raise UsageError("--model: two of these are the same model by its weights; name each once")
+    names = [writer.name for writer in writers]
+    return tuple(
+        replace(writer, name=f"{writer.name} {writer.sha256[:8]}") if names.count(writer.name) > 1 else writer
+        for writer in writers
+    )
 
 
 def verify_mode(config: CreateConfig, understood: Understood) -> VerifyMode:
@@ -168,8 +180,10 @@ def vllm_engine(
     told: dict[str, Any] = {}
     if settings.enforce_eager is None:
         told["enforce_eager"] = not compiles(config.count)
-    if seat.engines > 1 and settings.gpu_memory_utilization is None:
-        told["gpu_memory_utilization"] = round(SHARED_GPU / seat.engines, 3)
+    if seat.engines > 1:
+        told["gpu_memory_utilization"] = round(
+            (settings.gpu_memory_utilization or SHARED_GPU) / seat.engines, 3
+        )
     if seat.writes:
         template |= config.chat_template
         told |= {

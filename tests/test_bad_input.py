@@ -125,6 +125,19 @@ BAD: dict[str, tuple[Any, list[str], int, str]] = {
         1,
         "no such folder",
     ),
+    "a switch that is not the template's": (
+        COMMONSENSE,
+        ["--chat-template", "tokenize=false"],
+        2,
+        "tokenize is not the template's",
+    ),
+    "an adapter for two models": (
+        COMMONSENSE,
+        ["--model", "qwen2.5-coder-1.5b-instruct", "--adapter", "./mine"],
+        2,
+        "it goes on top of one model",
+    ),
+    "an adapter that is not there": (COMMONSENSE, ["--adapter", "./nowhere"], 1, "no adapter_config.json"),
     "unknown option": (COMMONSENSE, ["--chain", "3"], 2, "--chain"),
 }
 

@@ -116,6 +116,20 @@ def test_what_was_loaded_and_with_which_versions_is_in_the_config(tmp_path: Path
     assert len(examples(tmp_path)) == 5
 
 
+def test_two_folders_of_one_name_are_told_apart(tmp_path: Path, model: str, other: str) -> None:
+    again = tmp_path / "elsewhere" / Path(model).name
+    shutil.copytree(other, again)
+    summary = mixed(tmp_path / "run", (model, str(again)), Fleet(), count=20)
+    assert len(summary["writers"]) == 2
+    assert sum(summary["writers"].values()) == 20
+
+
+def test_the_same_weights_twice_are_refused(tmp_path: Path, model: str) -> None:
+    shutil.copytree(model, tmp_path / "copy")
+    with pytest.raises(UsageError, match="two of these are the same model"):
+        mixed(tmp_path / "run", (model, str(tmp_path / "copy")), Fleet())
+
+
 def test_a_model_named_twice_is_refused(tmp_path: Path, model: str) -> None:
     with pytest.raises(UsageError, match="name each model once"):
         mixed(tmp_path / "run", (model, model), Fleet())

@@ -61,6 +61,8 @@ def test_two_checkpoints_take_turns(tmp_path: Path, swapped: Path) -> None:
     summary, config = made(tmp_path, model=(MODEL, str(swapped / "merged")))
     assert summary["accepted"] == 8
     assert summary["model"] == f"{MODEL} + merged"
-    assert all(summary["writers"].values())
+    assert sum(summary["writers"].values()) == 8
+    assert set(summary["writers"]) == {MODEL, "merged"}
+    assert summary["requests"] > 1  # the second was asked, too
     assert set(config["engines"]) == {"engine", "engine-2"}
     assert (tmp_path / "engine-2.log").is_file()

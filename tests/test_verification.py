@@ -23,7 +23,7 @@ from tests.making import COMMONSENSE, NLI, NLI_LABELS, SharedWords, commits, exa
 from tests.making import settings as usual
 from tests.process import run
 from tests.scripted import ScriptedEngine, answering
-from tests.verifying import SURE, failing, guessing, knowing, truth, verified, writing
+from tests.verifying import SURE, failing, guessing, knowing, truth, unsure, verified, writing
 
 LABELS = NLI_LABELS["label"].split(",")
 DEALT: dict[str, Any] = {"example": NLI, "labels": NLI_LABELS}
@@ -225,6 +225,20 @@ def test_once_the_text_comes_first_labels_are_the_verifiers(tmp_path: Path, mode
     late = [scored for commit in commits(tmp_path)[-5:] for scored in commit.scored]
     assert {scored.given for scored in late} == {0, 1}
     assert {scored.claimed for scored in late} == {-1}
+
+
+def test_a_verifier_that_is_never_sure_of_many_labels_does_not_drop_everything(
+    tmp_path: Path, model: str
+) -> None:
+    told = {"labels": {"stars": "1,2,3,4,5"}}
+    values = {"question": "The soup was warm.", "stars": "4"}
+    summary, _ = verified(
+        tmp_path, model, answering(), unsure, example=values, count=50, gate_rows=40, **told
+    )
+    assert summary["verification"]["threshold"] == 0.3
+    assert summary["verification"]["order"] == "text first"
+    assert summary["rejected"]["disagrees"] < 40 + 0.6 * (summary["verification"]["scored"] - 40)
+    assert set(Counter(example["stars"] for example in examples(tmp_path)).values()) == {10}
 
 
 def test_dealt_labels_that_the_verifier_confirms_stay_dealt(tmp_path: Path, model: str) -> None:

@@ -88,6 +88,12 @@ def guessing(request: Request) -> Completion:
     return scored(request, [1 + number_of(text, "a guess", choice) % 1000 for choice in choices])
 
 
+def unsure(request: Request) -> Completion:
+    """A verifier that leans a little, and is never sure."""
+    text, choices = asked(request)
+    return scored(request, [100 + number_of(text, "leans", choice) % 30 for choice in choices])
+
+
 def failing(request: Request) -> Completion:
     """Knows the truth, but has no answer about some texts."""
     text, _ = asked(request)

@@ -8,7 +8,7 @@ DIR/manifest.json     what there is: path, size, sha256, kind; the pieces of wha
 DIR/install.sh, .py   where to begin; DIR/installer/ is this code
 DIR/wheels/           the environment, this project included
 DIR/project/          this project's files, for its scripts
-DIR/checkpoints/, DIR/locks/, DIR/benchmarks/     as they lie in the home
+DIR/checkpoints/, locks/, presets/, benchmarks/   as they lie in the home
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import sys
 from pathlib import Path, PurePosixPath
 
 from datacreate.bundle.contents import Contents, Refused, Say, pour, problems, read
-from datacreate.bundle.placing import fill_home, groups, unpack, write
+from datacreate.bundle.placing import fill_home, groups, require_empty, unpack, write
 
 
 def default_home() -> Path:
@@ -44,6 +44,11 @@ def install(folder: Path, to: Path, venv: Path | None, home: Path | None, say: S
     contents = read(folder)
     python = _suited(contents, say)
     found = list(problems(folder, contents, say, hashing=False))
+    if to == folder or folder in to.parents:
+        raise Refused(
+            f"{to} is inside the bundle: choose a folder elsewhere for the project's files with --to"
+        )
+    require_empty(contents, to)
     wrong = [line for line in found if not line.endswith(": remove it")]
     if wrong:
         more = f" (and {len(wrong) - 1} more: `bundle verify` names them)" if len(wrong) > 1 else ""

@@ -24,7 +24,7 @@ from datacreate.errors import BundleError, StorageError
 JOURNAL = ".making.json"
 _LOCK = ".making.lock"
 WORK = ".making"  # what is being fetched; gone when all is there
-_OURS = ("benchmarks", "checkpoints", "installer", "locks", "project", "wheels")
+_OURS = ("benchmarks", "checkpoints", "installer", "locks", "presets", "project", "wheels")
 _BLOCK_BYTES = 1 << 22
 
 Tick = Callable[[int], None]

@@ -39,7 +39,7 @@ def fill_home(folder: Path, contents: Contents, home: Path, say: Say) -> None:
                 say(f"{name}: into {place}")
                 _put(folder, entries, place)
     for entry in contents.entries:
-        if entry.kind == "setting" and not (home / entry.path).exists():
+        if entry.kind == "setting" and not _is_there(home / entry.path, entry):  # goes with its checkpoint
             write(folder, entry, home / entry.path)
 
 
@@ -90,14 +90,23 @@ def write(folder: Path, entry: Entry, target: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def unpack(folder: Path, contents: Contents, to: Path, say: Say) -> None:
-    """The project's files; Refused where something else is in the way."""
-    [entry] = [entry for entry in contents.entries if entry.kind == "project"]
+def _unpacked(entry: Entry, to: Path) -> bool:
     mark = to / _MARK
-    if mark.is_file() and mark.read_text(encoding="utf-8").strip() == entry.sha256:
-        return
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+    return mark.is_file() and mark.read_text(encoding="utf-8").strip() == entry.sha256
+
+
+def require_empty(contents: Contents, to: Path) -> None:
+    """Refused where something else than this bundle's project lies in the place of the project's files."""
+    [entry] = [entry for entry in contents.entries if entry.kind == "project"]
+    if not _unpacked(entry, to) and to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise Refused(f"{to} is not empty: choose another folder for the project's files with --to")
+
+
+def unpack(folder: Path, contents: Contents, to: Path, say: Say) -> None:
+    """The project's files; nothing where they are there already."""
+    [entry] = [entry for entry in contents.entries if entry.kind == "project"]
+    if _unpacked(entry, to):
+        return
     say(f"project: into {to}")
     new = to.with_name(f".{to.name}.new")
     shutil.rmtree(new, ignore_errors=True)

@@ -16,8 +16,8 @@ from datacreate.errors import CheckpointError
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 
-_WHOLE = ("modules_to_save", "use_dora", "lora_bias")
-"""Settings of an adapter that is more than low-rank matrices, which vLLM does not serve."""
+_WHOLE = ("modules_to_save", "use_dora", "lora_bias", "rank_pattern", "alpha_pattern")
+"""Settings of an adapter that is more than matrices of one rank, which vLLM does not serve."""
 
 
 def read_adapter(folder: Path) -> Adapter:
@@ -59,10 +59,10 @@ def with_adapter(base: Checkpoint, adapter: Adapter) -> Checkpoint:
     Weights tell: each pair of matrices must fit the weight it is added to. Two bases of one shape
     are not told apart.
     """
-    own = {_within(name): shape for name, shape in _shapes(base.path)}
+    own = {_within(name): shape for name, shape in _shapes(base.path, "*.safetensors")}
     quantised = any(name.endswith((".qweight", ".weight_packed")) for name in own)
     pairs: dict[str, dict[str, list[int]]] = {}
-    for name, shape in _shapes(adapter.path):
+    for name, shape in _shapes(adapter.path, WEIGHTS):
         module, _, half = name.partition(".lora_")
         if half[:1] in ("A", "B"):
             pairs.setdefault(_within(module), {})[half[0]] = shape
@@ -94,9 +94,9 @@ def _within(name: str) -> str:
     return name[at:] if at >= 0 else name.removeprefix("base_model.model.")
 
 
-def _shapes(folder: Path) -> Iterator[tuple[str, list[int]]]:
-    """Name and shape of each tensor in a folder's safetensors, from their headers."""
-    for path in sorted(folder.glob("*.safetensors")):
+def _shapes(folder: Path, pattern: str) -> Iterator[tuple[str, list[int]]]:
+    """Name and shape of each tensor in safetensors files, from their headers."""
+    for path in sorted(folder.glob(pattern)):
         with path.open("rb") as file:
             header: dict[str, Any] = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         for name, entry in header.items():

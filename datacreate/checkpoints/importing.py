@@ -7,6 +7,7 @@ hashed, converted if it is a GGUF. So it is listed, verified and carried like th
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -47,7 +48,9 @@ def import_model(
     preset = _preset(name, source, kind, licence)
     path = own_presets() / f"{preset.name}.yaml"
     with places.storage_errors():
-        places.locked_hashes(preset.name).unlink(missing_ok=True)  # imported again, it may be another
+        # Imported again it may be another, of the same names and sizes: nothing of an earlier one counts.
+        places.locked_hashes(preset.name).unlink(missing_ok=True)
+        shutil.rmtree(places.downloads(preset.name), ignore_errors=True)
         pull(preset, progress, force=True, free_bytes=free_bytes)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")

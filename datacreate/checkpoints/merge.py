@@ -46,6 +46,7 @@ def _merge(base: Path, adapter: Adapter, folder: Path) -> None:
     command = [sys.executable, "-m", __name__, str(base), str(adapter.path), str(folder)]
     child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if child.returncode:
+        shutil.rmtree(folder, ignore_errors=True)
         places.raise_if_disk_full(child.stderr)
         lines = [line.strip() for line in child.stderr.splitlines() if line.strip()]
         why = (
@@ -53,7 +54,10 @@ def _merge(base: Path, adapter: Adapter, folder: Path) -> None:
             if child.returncode == -9
             else (lines or ["?"])[-1]
         )
-        raise CheckpointError(f"cannot put the adapter {adapter.name} on top of {base.name}: {why}")
+        raise CheckpointError(
+            f"cannot put the adapter {adapter.name} on top of {base.name}: {why}; merge them "
+            "elsewhere (PEFT's merge_and_unload) and give the result with --model"
+        )
     for path in base.iterdir():  # the tokenizer and its template
         weights = path.name.endswith((".safetensors", ".safetensors.index.json"))
         if is_kept(path.name) and not weights and not (folder / path.name).exists():

@@ -104,9 +104,8 @@ _OPTIONS = [
     click.option(
         "--threshold",
         type=float,
-        default=0.5,
-        show_default=True,
-        help="The least probability that the verifier must give an answer.",
+        help="The least probability that the verifier must give an answer.  "
+        "[default: 0.5; of more than three labels 1.5 over their number]",
     ),
     click.option(
         "--gate",

@@ -63,6 +63,7 @@ def doctor(context: click.Context, /, **switches: bool) -> None:
 @click.option("--benchmark", help="The formatting example is drawn from it.")
 @click.option("--verifier", help="Another model that verifies.")
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Where the run is to live.")
+@click.option("--remote-code", is_flag=True, help="As `create` takes it.")
 @_switches
 @click.pass_context
 def create(
@@ -75,6 +76,7 @@ def create(
     benchmark: str | None,
     verifier: str | None,
     run_dir: Path | None,
+    remote_code: bool,
     **switches: bool,
 ) -> None:
     """Could `datacreate create` run with these options?"""
@@ -88,6 +90,7 @@ def create(
         benchmark=benchmark,
         verifier=verifier,
         run_dir=run_dir,
+        remote_code=remote_code,
     )
     _show(job, context, switches)
 

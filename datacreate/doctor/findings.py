@@ -46,12 +46,17 @@ class Findings:
         return Job(self.name, self.works, tuple(self.lines), frozenset(self.things))
 
     def checkpoint(
-        self, role: str, name: str, kind: Literal["instruct", "encoder"], adapter: Path | None = None
+        self,
+        role: str,
+        name: str,
+        kind: Literal["instruct", "encoder"],
+        adapter: Path | None = None,
+        remote_code: bool = False,
     ) -> None:
         """A preset or folder, with an adapter perhaps; an instruct model must fit the memory, too."""
         self.things.add(name)
         try:
-            found = resolve(name, kind)
+            found = resolve(name, kind, remote_code=remote_code)
         except DatacreateError as error:
             self.bad(role, error, f"datacreate models pull {USUAL[kind]}")
             return

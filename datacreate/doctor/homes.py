@@ -8,6 +8,7 @@ import shlex
 import shutil
 from pathlib import Path
 
+from datacreate.checkpoints import load_presets
 from datacreate.doctor.line import WORKS, Line, gib
 from datacreate.resources import home
 
@@ -110,7 +111,10 @@ def _unfinished(place: Path) -> list[Line]:
     if not names:
         return []
     said = f"stopped pulls, whose pieces are kept: {', '.join(names)}"
-    return [Line(SECTION, "unfinished", "note", said, f"datacreate models pull {' '.join(names)}")]
+    known = load_presets()
+    pulled = [name for name in names if name in known]
+    mend = f"datacreate models pull {' '.join(pulled)}" if pulled else "datacreate models import FILE"
+    return [Line(SECTION, "unfinished", "note", said, mend)]
 
 
 def _room(name: str, place: Path, mend: str, *, blocks: bool) -> Line:

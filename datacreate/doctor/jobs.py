@@ -18,7 +18,7 @@ from datacreate.finetuning.directory import models_at, read_model
 from datacreate.finetuning.evaluate import benchmarks_for, read_test_set
 from datacreate.finetuning.rows import Source, read_source, training_set
 from datacreate.finetuning.task import Task
-from datacreate.runs.directory import RunDirectory
+from datacreate.runs.directory import RunDirectory, before_a_run
 from datacreate.selection.strategies import find_strategy
 from datacreate.sweep import cells_of, load_plan
 
@@ -32,21 +32,24 @@ def create_job(
     benchmark: str | None = None,
     verifier: str | None = None,
     run_dir: Path | None = None,
+    remote_code: bool = False,
 ) -> Job:
     """What `datacreate create` with these options needs; an encoder only if the strategy compares."""
     found = Findings("create", ("create",))
+    if adapter is not None and len(models) > 1:
+        found.blocked("adapter", "it goes on top of one model", "datacreate create --help")
     for model in models:
-        found.checkpoint("model", model, "instruct", adapter)
+        found.checkpoint("model", model, "instruct", adapter, remote_code)
     try:
-        compares = find_strategy(strategy).needs_similarity
+        chosen = find_strategy(strategy)
     except DatacreateError as error:
         found.bad("strategy", error, "datacreate create --help")
     else:
         found.good("strategy", strategy)
-        if compares:
+        if chosen.needs_similarity or chosen.grows == "cover":
             found.checkpoint("encoder", encoder, "encoder")
     if verifier is not None and verifier not in models:
-        found.checkpoint("verifier", verifier, "instruct")
+        found.checkpoint("verifier", verifier, "instruct", None, remote_code)
     if benchmark is not None:
         found.split("example", benchmark)
     if run_dir is not None:
@@ -69,7 +72,7 @@ def _run_directory(found: Findings, path: Path) -> None:
         elif run.exists:
             config = run.read_config()
             found.good("run directory", f"{path}: {run.accepted()} of {config.count} examples are there")
-        elif place == path.absolute() and any(not _left_over(each.name) for each in path.iterdir()):
+        elif place == path.absolute() and any(not before_a_run(each.name) for each in path.iterdir()):
             found.blocked("run directory", f"{path} holds other files and no run", another)
         else:
             found.good("run directory", f"{path} can be made" if place != path.absolute() else str(path))
@@ -77,11 +80,6 @@ def _run_directory(found: Findings, path: Path) -> None:
         found.bad("run directory", error, another)
     except OSError as error:
         found.blocked("run directory", f"{path}: {error.strerror or error}", another)
-
-
-def _left_over(name: str) -> bool:
-    """Whether a file may lie where a run begins; `create` itself looks closer."""
-    return name.startswith((".", "config.json.", "vectors.")) or name.endswith(".log")
 
 
 def train_job(sources: Sequence[str], *, encoder: str) -> Job:

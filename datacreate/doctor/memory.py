@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datacreate.checkpoints import Checkpoint
+from datacreate.checkpoints import Checkpoint, EngineSettings
 from datacreate.doctor.line import Line, refused
 from datacreate.engines.memory import check_memory
-from datacreate.engines.vllm import KV_CACHE_GIB, device
+from datacreate.engines.vllm import KV_CACHE_GIB, LONGEST_CONTEXT, device
 from datacreate.errors import EngineError
 
 
@@ -14,13 +14,20 @@ def memory_line(section: str, checkpoint: Checkpoint) -> Line | None:
 
     None as well where no engine is installed, which another line says.
     """
-    told = checkpoint.preset.engine.kv_cache_gib if checkpoint.preset else None
+    told = checkpoint.preset.engine if checkpoint.preset else EngineSettings()
     try:
         where = device()
     except EngineError:
         return None
     try:
-        check_memory(checkpoint.path, where, told or KV_CACHE_GIB)
+        check_memory(
+            checkpoint.path,
+            where,
+            told.kv_cache_gib or KV_CACHE_GIB,
+            gpus=told.tensor_parallel_size,
+            share=told.gpu_memory_utilization,
+            tokens=told.max_model_len or LONGEST_CONTEXT[where],
+        )
     except EngineError as error:
         return refused(section, f"memory for {checkpoint.name}", error, "datacreate models list", ("create",))
     return None

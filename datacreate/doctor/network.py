@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import subprocess
@@ -46,7 +47,7 @@ def _reached(name: str, url: str) -> Line:
             pass
     except urllib.error.HTTPError:
         pass  # an answer, whatever it says
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         return Line(SECTION, name, "note", f"{url} is out of reach ({reason}); carry files in by hand")
     return Line(SECTION, name, "ok", f"{url} answers")

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from importlib import metadata
@@ -94,7 +94,7 @@ class VllmEngine:
         self._sha256 = checkpoint.sha256
         self._device = device()
         told = settings.model_dump(exclude_none=True)
-        self._kv_cache_gib = told.pop("kv_cache_gib", KV_CACHE_GIB)
+        self._kv_cache_gib = max(1, round(told.pop("kv_cache_gib", KV_CACHE_GIB)))  # whole GiB for vLLM
         self._arguments = {**DEFAULTS[self._device], **told, "trust_remote_code": checkpoint.remote_code}
         self._template = chat_template or {}
         self._log_path = log_path
@@ -123,8 +123,7 @@ class VllmEngine:
     def max_context(self) -> int:
         from transformers import AutoConfig
 
-        told = {"local_files_only": True, "trust_remote_code": self._arguments["trust_remote_code"]}
-        config = AutoConfig.from_pretrained(self._checkpoint, **told).get_text_config()
+        config = self._read("config.json", AutoConfig.from_pretrained).get_text_config()
         own = int(getattr(config, "max_position_embeddings", LONGEST_CONTEXT[self._device]))
         return min(own, int(self._arguments.get("max_model_len", LONGEST_CONTEXT[self._device])))
 
@@ -132,9 +131,17 @@ class VllmEngine:
     def _tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(
-            self._checkpoint, local_files_only=True, trust_remote_code=self._arguments["trust_remote_code"]
-        )
+        return self._read("the tokenizer", AutoTokenizer.from_pretrained)
+
+    def _read(self, what: str, read: Callable[..., Any]) -> Any:
+        remote_code = self._arguments["trust_remote_code"]
+        try:
+            return read(self._checkpoint, local_files_only=True, trust_remote_code=remote_code)
+        except Exception as error:  # the tokenizers library raises nothing narrower
+            raise EngineError(
+                f"{self._checkpoint}: {what} cannot be read ({' '.join(str(error).split())[:200]}); is it a "
+                "model of an architecture that the installed transformers has, and whole?"
+            ) from error
 
     def render(self, messages: Messages) -> list[int]:
         """The prompt's token ids, chat template included; of a base model, which has none, plain text."""
@@ -158,7 +165,14 @@ class VllmEngine:
 
     def launch(self) -> None:
         """Begin loading in the background; `start` waits for it. EngineError if the memory cannot do."""
-        check_memory(self._checkpoint, self._device, self._kv_cache_gib)
+        check_memory(
+            self._checkpoint,
+            self._device,
+            self._kv_cache_gib,
+            gpus=int(self._arguments.get("tensor_parallel_size", 1)),
+            share=self._arguments.get("gpu_memory_utilization"),
+            tokens=self.max_context,
+        )
         weights, served, lora = self._with_adapter()
         ours, theirs = socket.socketpair()
         self._log = self._log_path.open("ab") if self._log_path else tempfile.TemporaryFile()  # noqa: SIM115
@@ -169,7 +183,7 @@ class VllmEngine:
                 # vLLM 0.32 cannot load what it compiled ahead of time for the CPU ("no attribute
                 # finalize_loading") and compiles it anew at every start; inductor's own cache works.
                 "VLLM_USE_AOT_COMPILE": "0",
-                "VLLM_CPU_KVCACHE_SPACE": str(max(1, round(self._kv_cache_gib))),
+                "VLLM_CPU_KVCACHE_SPACE": str(self._kv_cache_gib),
             }
             if self._shares_cores:  # a thread that spins while it waits keeps another engine's from working
                 environment |= {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "GOMP_SPINCOUNT": "0"}

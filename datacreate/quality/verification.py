@@ -13,14 +13,22 @@ def verdict(mode: VerifyMode, threshold: float, claimed: int, probabilities: Pro
     if mode == "drop":
         return claimed if probabilities[claimed] >= threshold else -1
     if mode == "relabel":
-        return labelled(threshold, probabilities)
+        return labelled([threshold] * len(probabilities), probabilities)
     return claimed
 
 
-def labelled(threshold: float, probabilities: Probabilities) -> int:
-    """The most probable answer; -1 if it is less probable than the threshold."""
+def labelled(thresholds: Sequence[float], probabilities: Probabilities) -> int:
+    """The most probable answer; -1 if it is less probable than the threshold of that answer."""
     likeliest = max(range(len(probabilities)), key=probabilities.__getitem__)
-    return likeliest if probabilities[likeliest] >= threshold else -1
+    return likeliest if probabilities[likeliest] >= thresholds[likeliest] else -1
+
+
+def usual_threshold(labels: int) -> float:
+    """The threshold where nobody says: more likely than not, and among many labels half more than chance.
+
+    `labels` is the number of fixed labels, 0 where options vary.
+    """
+    return min(0.5, 1.5 / labels) if labels else 0.5
 
 
 def rounded(probabilities: Sequence[float]) -> Probabilities:

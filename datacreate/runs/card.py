@@ -231,8 +231,11 @@ def _labels_risk(identity: Identity, told: Mapping[str, Any] | None) -> str:
         if told["mode"] in _DECIDING
         else f"{who}, was asked for its own answers, and where it disagrees the examples were kept."
     )
-    same = "It is" if told["model"] == identity.model else "It is not"
-    return f"{said} {same} the model that wrote the examples."
+    wrote = [writer.model for writer in identity.mixture] or [identity.model]
+    same = "It is" if told["model"] in wrote else "It is not"
+    return (
+        f"{said} {same} {'one of the models' if identity.mixture else 'the model'} that wrote the examples."
+    )
 
 
 _DECIDING = frozenset({"drop", "relabel"})

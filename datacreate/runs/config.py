@@ -27,6 +27,9 @@ answer it does not hold for right; `relabel` to what it is sure of, drop the res
 the probabilities as labels."""
 
 
+_OURS_IN_TEMPLATES = {"conversation", "tokenize", "add_generation_prompt", "return_dict", "return_tensors"}
+
+
 class CreateConfig(BaseModel):
     """One creation, as the user asks for it. None means: worked out from the rest."""
 
@@ -62,7 +65,7 @@ class CreateConfig(BaseModel):
     against: tuple[str, ...] | None = None  # benchmarks to compare with; None: all that are imported
     verify: VerifyMode | None = None  # None: drop with fixed labels or a verifier, else off
     verifier: str | None = None  # preset name or path of another checkpoint; None: the same model
-    threshold: float = Field(default=0.5, gt=0, le=1)  # the least probability of a right answer
+    threshold: float | None = Field(default=None, gt=0, le=1)  # the least probability of a right answer
     gate: float | None = Field(default=0.75, ge=0.5, le=1)  # the least AUC of dealt labels; None: no gate
     gate_rows: int | None = Field(default=None, gt=0)  # verified examples that the gate looks at
     patience: int | None = Field(default=None, gt=0)  # requests in a row without an accepted example
@@ -104,6 +107,8 @@ class CreateConfig(BaseModel):
             raise ValueError("--model: name each model once")
         if self.adapter is not None and len(self.models) > 1:
             raise ValueError("--adapter: it goes on top of one model; give one --model")
+        if taken := _OURS_IN_TEMPLATES & self.chat_template.keys():
+            raise ValueError(f"--chat-template: {min(taken)} is not the template's, but set by datacreate")
         if self.verifier is not None and self.verify == "off":
             raise ValueError("--verifier: with --verify off nothing is verified; leave one of the two out")
         return self

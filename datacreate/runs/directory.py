@@ -80,7 +80,7 @@ class RunDirectory:
         try:
             made += [path for path in (self.path, *self.path.parents) if not path.exists()]
             self.path.mkdir(parents=True, exist_ok=True)
-            if not self.exists and any(not _before_a_run(path.name) for path in self.path.iterdir()):
+            if not self.exists and any(not before_a_run(path.name) for path in self.path.iterdir()):
                 raise RunError(f"{self.path} holds other files and no run; choose an empty or new --run-dir")
             lock = filelock.FileLock(self.path / ".lock")
             lock.acquire(timeout=0)
@@ -202,7 +202,8 @@ class RunDirectory:
         return summary_of(config, tally)
 
 
-def _before_a_run(name: str) -> bool:
+def before_a_run(name: str) -> bool:
+    """Whether a folder that holds a file of that name may still become a run's."""
     return name in _BEFORE_A_RUN or fnmatch(name, "engine*.log")
 
 

@@ -4,12 +4,14 @@ They can be noise: the model writes what it likes. So on the first rows of a run
 a blind verifier is held against the dealt ones. Where it cannot tell them apart, labels are no
 longer dealt: the text is written first and the verifier labels it, its probabilities corrected for
 its leaning to one label by their means over the gate's rows (batch calibration: Zhou et al., ICLR
-2024).
+2024). A verifier that is never sure would drop everything: so no label's threshold is higher than what
+half of the gate's rows reach that it gives this label.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 from typing import Literal
 
 from datacreate.runs.log import Probabilities, Scored
@@ -31,6 +33,7 @@ class Gate:
         self.auc: float | None = None  # once it is shut
         self.order: Order = "label first"
         self._means: Probabilities = ()
+        self._reached: tuple[float, ...] = ()  # by half of the rows of each label, once it is shut
 
     @property
     def rows(self) -> int:
@@ -68,6 +71,11 @@ class Gate:
             self.order = "text first"
             rows = [probabilities for _, probabilities in self._seen]
             self._means = tuple(sum(column) / len(rows) for column in zip(*rows, strict=True))
+            self._reached = _medians([self.calibrated(row) for row in rows], self._labels)
+
+    def thresholds(self, told: float) -> Sequence[float]:
+        """The least probability of each label once text is written first, `told` being the highest."""
+        return [min(told, reached) for reached in self._reached]
 
     def calibrated(self, probabilities: Probabilities) -> Probabilities:
         """The probabilities without the verifier's leaning, once text is written first."""
@@ -76,6 +84,15 @@ class Gate:
         shares = [p / max(mean, 1e-6) for p, mean in zip(probabilities, self._means, strict=True)]
         total = sum(shares)
         return tuple(round(share / total, 4) for share in shares) if total else probabilities
+
+
+def _medians(rows: Sequence[Probabilities], labels: int) -> tuple[float, ...]:
+    """Of each label, the median of its probability where it is the likeliest; 1 where it never is."""
+    of: list[list[float]] = [[] for _ in range(labels)]
+    for row in rows:
+        most = max(range(labels), key=row.__getitem__)
+        of[most].append(row[most])
+    return tuple(median(each) if each else 1.0 for each in of)
 
 
 def agreement(seen: Sequence[tuple[int, Probabilities]], labels: int) -> float | None:

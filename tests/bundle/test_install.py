@@ -192,6 +192,12 @@ def test_a_home_that_cannot_be_written_is_one_line(plain: Path, tmp_path: Path) 
         install(plain, tmp_path / "project", None, tmp_path / "file" / "home", said)
 
 
+def test_the_bundle_itself_is_no_place_for_the_project(plain: Path, far: Path) -> None:
+    with pytest.raises(BundleError, match=r"is inside the bundle: choose a folder elsewhere .*with --to"):
+        install(plain, plain / "datacreate", None, None, said)
+    assert not (plain / "datacreate").exists()
+
+
 def test_a_full_folder_is_not_unpacked_into(plain: Path, far: Path, tmp_path: Path) -> None:
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "thesis.txt").write_text("mine")

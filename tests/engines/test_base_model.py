@@ -10,6 +10,7 @@ from datacreate import CreateConfig, create
 from datacreate.checkpoints import Checkpoint, EngineSettings
 from datacreate.engines.base import PLAIN
 from datacreate.engines.vllm import VllmEngine
+from datacreate.errors import EngineError
 from datacreate.runs.directory import RunDirectory
 from datacreate.serving import vllm_engine
 from tests.finetuning.conftest import save_tokenizer
@@ -89,3 +90,12 @@ def test_vllm_may_run_a_publishers_code_only_where_the_checkpoint_says_so(base: 
         checkpoint = Checkpoint("base", base, "0" * 64, None, remote_code=allowed)
         engine = vllm_engine(checkpoint, config, RunDirectory(tmp_path / "run"))
         assert engine.settings["trust_remote_code"] is allowed
+
+
+@pytest.mark.parametrize(("file", "asked"), [("config.json", "max_context"), ("tokenizer.json", "settings")])
+def test_files_that_transformers_cannot_read_are_one_line(base: Path, file: str, asked: str) -> None:
+    (base / file).write_text('{"model_type": "of tomorrow"}')
+    engine = VllmEngine(Checkpoint("base", base, "0" * 64, None), EngineSettings())
+    with pytest.raises(EngineError, match="; is it a model of an architecture that") as raised:
+        getattr(engine, asked)
+    assert "\n" not in str(raised.value)
