@@ -17,9 +17,11 @@ from transformers import (
     DataCollatorWithPadding,
     Trainer,
     TrainingArguments,
+    set_seed,
 )
 
 file, encoder, out = sys.argv[1:]
+set_seed(0)
 rows = datasets.load_dataset("json", data_files=file, split="train")
 tokenizer = AutoTokenizer.from_pretrained(encoder)
 chosen = isinstance(rows[0]["label"], str)
@@ -40,7 +42,7 @@ encoded = rows.map(encode, remove_columns=rows.column_names)
 model = (MultipleChoice if chosen else Classification).from_pretrained(encoder)
 collate = (DataCollatorForMultipleChoice if chosen else DataCollatorWithPadding)(tokenizer)
 arguments = TrainingArguments(
-    out, num_train_epochs=12, learning_rate=3e-3, report_to="none", save_strategy="no"
+    out, num_train_epochs=16, learning_rate=2e-3, report_to="none", save_strategy="no"
 )
 trainer = Trainer(model, arguments, train_dataset=encoded, data_collator=collate)
 trainer.train()
