@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,29 +17,26 @@ from datacreate import CreateConfig, create
 from datacreate.checkpoints import Checkpoint
 from datacreate.errors import EngineError, UsageError
 from datacreate.runs.directory import RunDirectory
-from datacreate.tasks.blind import claimed_by
-from tests.making import COMMONSENSE, NLI, NLI_LABELS, SharedWords, commits, examples, make, train
+from tests.making import COMMONSENSE, SharedWords, commits, examples, train
 from tests.making import settings as usual
 from tests.process import run
 from tests.scripted import ScriptedEngine, answering
-from tests.verifying import SURE, failing, guessing, knowing, truth, unsure, verified, writing
-
-LABELS = NLI_LABELS["label"].split(",")
-DEALT: dict[str, Any] = {"example": NLI, "labels": NLI_LABELS}
-TWO: dict[str, Any] = {"example": {**NLI, "label": "yes"}, "labels": {"label": "yes,no"}}
+from tests.verifying import (
+    DEALT,
+    LABELS,
+    SURE,
+    SWITCHING,
+    TWO,
+    failing,
+    guessing,
+    is_true,
+    knowing,
+    labels_in,
+    verified,
+    writing,
+)
 
 MODES = ["keep", "drop", "relabel", "soft"]
-
-
-def is_true(values: dict[str, Any], labels: list[str] = LABELS) -> bool:
-    """Whether the example's answer is the right one."""
-    if "options" in values:
-        return truth(values["question"], values["options"]) == values["label"]
-    return truth(f"{values['premise']}\n\n{values['hypothesis']}", labels) == values["label"]
-
-
-def labels_in(run_dir: Path) -> Counter[str]:
-    return Counter(example["label"] for example in examples(run_dir))
 
 
 # The modes
@@ -119,9 +115,6 @@ def test_a_reject_says_what_the_verifier_said(tmp_path: Path, model: str) -> Non
 # Nothing else decides
 
 
-SWITCHING: dict[str, Any] = {**TWO, "count": 80, "gate_rows": 25, "verify": "drop"}
-
-
 def settled(run_dir: Path) -> list[Any]:
     """The commits but for when they were made, and what was scored for nothing."""
     return [
@@ -194,70 +187,6 @@ def test_another_threshold_is_another_run(tmp_path: Path, model: str) -> None:
         verified(tmp_path, model, writing(0.7), count=10, threshold=0.6)
 
 
-# The gate
-
-
-def test_dealt_labels_that_are_noise_are_found_out_and_the_text_comes_first(
-    tmp_path: Path, model: str
-) -> None:
-    engine = ScriptedEngine(writing(0.5, ["yes", "no"]), scorer=guessing)
-    summary, notes = verified(tmp_path, model, engine, **{**SWITCHING, "gate_rows": 60})
-    figures = summary["verification"]
-    [told] = [note for note in notes if note.startswith("gate:")]
-    assert "from here the text comes first" in told
-    assert f"AUC {figures['auc']:.2f}" in told
-    assert figures["auc"] < figures["gate"] == 0.75
-    assert figures["order"] == "text first"
-
-    dealt = ['"const"' in (request.schema or "") for request in engine.history]
-    assert dealt == sorted(dealt, reverse=True)  # first all with a label dealt, then none
-    assert any(dealt)
-    assert not all(dealt)
-    assert all("yes" not in (r.schema or "") for r, d in zip(engine.history, dealt, strict=True) if not d)
-    assert labels_in(tmp_path) == {"yes": 40, "no": 40}
-
-
-def test_once_the_text_comes_first_labels_are_the_verifiers(tmp_path: Path, model: str) -> None:
-    summary, _ = verified(tmp_path, model, writing(0.5, ["yes", "no"]), **SWITCHING)
-    assert summary["verification"]["order"] == "text first"
-    assert all(is_true(example, ["yes", "no"]) for example in examples(tmp_path))
-    assert labels_in(tmp_path) == {"yes": 40, "no": 40}
-    late = [scored for commit in commits(tmp_path)[-5:] for scored in commit.scored]
-    assert {scored.given for scored in late} == {0, 1}
-    assert {scored.claimed for scored in late} == {-1}
-
-
-def test_a_verifier_that_is_never_sure_of_many_labels_does_not_drop_everything(
-    tmp_path: Path, model: str
-) -> None:
-    told = {"labels": {"stars": "1,2,3,4,5"}}
-    values = {"question": "The soup was warm.", "stars": "4"}
-    summary, _ = verified(
-        tmp_path, model, answering(), unsure, example=values, count=50, gate_rows=40, **told
-    )
-    assert summary["verification"]["threshold"] == 0.3
-    assert summary["verification"]["order"] == "text first"
-    assert summary["rejected"]["disagrees"] < 40 + 0.6 * (summary["verification"]["scored"] - 40)
-    assert set(Counter(example["stars"] for example in examples(tmp_path)).values()) == {10}
-
-
-def test_dealt_labels_that_the_verifier_confirms_stay_dealt(tmp_path: Path, model: str) -> None:
-    engine = ScriptedEngine(writing(0.95, LABELS), scorer=knowing)
-    summary, notes = verified(tmp_path, model, engine, count=90, gate_rows=40, **DEALT)
-    assert any("labels stay dealt" in note for note in notes)
-    assert summary["verification"]["auc"] > 0.9
-    assert all('"const"' in (request.schema or "") for request in engine.history)
-
-
-def test_without_a_gate_labels_stay_dealt_whatever_the_verifier_says(tmp_path: Path, model: str) -> None:
-    engine = ScriptedEngine(writing(0.5, ["yes", "no"]), scorer=guessing)
-    summary, notes = verified(tmp_path, model, engine, gate=None, **SWITCHING)
-    assert summary["verification"]["order"] == "label first"
-    assert summary["verification"]["gate"] is None
-    assert any(note.startswith("gate:") for note in notes)  # it is still measured
-    assert all('"const"' in (request.schema or "") for request in engine.history)
-
-
 # The verifier
 
 
@@ -324,137 +253,6 @@ def test_each_question_is_asked_twice_with_its_options_both_ways_round(tmp_path:
     for turns in by_question.values():
         one, other = ([line[3:] for line in listed.splitlines()] for listed in turns)
         assert one == other[::-1]
-
-
-# What is written of it
-
-
-def test_verdicts_stand_in_line_with_the_examples(tmp_path: Path, model: str) -> None:
-    verified(tmp_path / "options", model, writing(0.6), verify="soft", count=40)
-    verified(
-        tmp_path / "labels", model, writing(0.5, ["yes", "no"]), failing, **{**SWITCHING, "verify": "soft"}
-    )
-    for name in ("options", "labels"):
-        directory = RunDirectory(tmp_path / name)
-        format = directory.read_config().format
-        for values, verdict in zip(directory.examples(), directory.verdicts(), strict=True):
-            assert verdict
-            assert sum(verdict) == pytest.approx(1, abs=1e-3)
-            likeliest = verdict.index(max(verdict))
-            right = is_true(values, ["yes", "no"])
-            assert (claimed_by(format, values) == likeliest) == right
-
-
-def test_an_unverified_run_has_no_verdicts(tmp_path: Path, model: str) -> None:
-    assert make(tmp_path, model, count=10)["verification"] is None
-    assert list(RunDirectory(tmp_path).verdicts()) == [None] * 10
-
-
-def test_the_summary_says_what_verification_did(tmp_path: Path, model: str) -> None:
-    summary, _ = verified(tmp_path, model, writing(0.6, LABELS), count=60, gate_rows=30, gate=0.6, **DEALT)
-    assert json.loads((tmp_path / "summary.json").read_text()) == summary == RunDirectory(tmp_path).summary()
-    figures = summary["verification"]
-    assert figures["mode"] == "drop"
-    assert figures["model"] == "scripted-model"
-    assert figures["threshold"] == 0.5
-    assert figures["kept"] + figures["dropped"] == figures["scored"]
-    assert figures["dropped"] == summary["rejected"]["disagrees"]
-    assert figures["kept"] == sum(figures["kept_by_label"].values()) >= 60
-    assert figures["agreed"] == pytest.approx(0.6, abs=0.15)
-    assert figures["tokens"] >= 2 * 30 * figures["scored"]
-    assert figures["gate_rows"] == 30
-    assert figures["warning"] is None
-    assert summary["filters"]
-
-
-def test_labels_kept_more_than_one_and_a_half_to_one_are_warned_of(tmp_path: Path, model: str) -> None:
-    honest, labels = writing(1.0, ["yes", "no"]), ["yes", "no"]
-    lying = writing(0.2, labels)
-
-    def fails_at_no(request: Any) -> Any:
-        one, other = json.loads(honest(request).text), json.loads(lying(request).text)
-        items = [a if a[0] == "yes" else b for a, b in zip(one, other, strict=True)]
-        return type(honest(request))(request.id, json.dumps(items), "stop", 50, 50)
-
-    summary, _ = verified(tmp_path, model, fails_at_no, count=60, gate=None, **TWO)
-    figures = summary["verification"]
-    assert labels_in(tmp_path) == {"yes": 30, "no": 30}
-    assert figures["kept_ratio"] > 1.5
-    assert "more than 1.5 to 1" in figures["warning"]
-    kept, written = figures["kept_by_label"], figures["written_by_label"]
-    assert kept["no"] < 0.5 * written["no"]
-    assert f"yes {kept['yes']} of {written['yes']}, no {kept['no']} of {written['no']}" in figures["warning"]
-
-
-def test_shares_that_were_asked_for_are_no_cause_for_a_warning(tmp_path: Path, model: str) -> None:
-    told = {"yes": 0.9, "no": 0.1}
-    summary, _ = verified(
-        tmp_path, model, writing(0.8, ["yes", "no"]), shares=told, count=100, gate=None, **TWO
-    )
-    assert labels_in(tmp_path) == {"yes": 90, "no": 10}
-    assert summary["verification"]["warning"] is None
-
-
-def test_agreement_is_with_labels_that_somebody_wrote(tmp_path: Path, model: str) -> None:
-    """Where the text comes first the label in its place is nobody's word."""
-    summary, _ = verified(tmp_path, model, writing(0.5, ["yes", "no"]), **{**SWITCHING, "count": 200})
-    figures = summary["verification"]
-    claims = sum(figures["written_by_label"].values())
-    assert claims < 0.5 * figures["scored"]
-    assert figures["agreed"] == pytest.approx(0.5, abs=0.2)
-
-
-@pytest.mark.parametrize("mode", ["off", "drop", "relabel"])
-def test_the_right_options_place_is_uniform(tmp_path: Path, model: str, mode: str) -> None:
-    from scipy.stats import chisquare
-
-    verified(tmp_path, model, writing(0.7), verify=mode, count=1500, window=40)
-    places = Counter(example["options"].index(example["label"]) for example in examples(tmp_path))
-    assert chisquare([places[place] for place in range(5)]).pvalue > 1e-3
-
-
-# Shares
-
-
-@pytest.mark.parametrize("verify", ["off", "drop", "relabel"])
-@pytest.mark.parametrize("shares", [(0.7, 0.2, 0.1), (0.5, 0.5, 0.0), (1 / 3, 1 / 3, 1 / 3)])
-def test_shares_are_met_to_one_example(
-    tmp_path: Path, model: str, verify: str, shares: tuple[float, ...]
-) -> None:
-    told = dict(zip(LABELS, shares, strict=True))
-    writer = writing(0.8, LABELS)
-    verified(tmp_path, model, writer, verify=verify, shares=told, count=53, gate=None, **DEALT)
-    counted = labels_in(tmp_path)
-    assert sum(counted.values()) == 53
-    for label, share in told.items():
-        assert abs(counted[label] - share * 53) < 1
-        assert share or not counted[label]
-
-
-def test_shares_are_met_where_the_text_comes_first(tmp_path: Path, model: str) -> None:
-    summary, _ = verified(
-        tmp_path, model, writing(0.5, ["yes", "no"]), shares={"yes": 0.75, "no": 0.25}, **SWITCHING
-    )
-    assert summary["verification"]["order"] == "text first"
-    assert labels_in(tmp_path) == {"yes": 60, "no": 20}
-
-
-@pytest.mark.parametrize(
-    ("shares", "words"),
-    [
-        ({"yes": 0.7, "no": 0.2}, "0.9 in all"),
-        ({"yes": 1.2, "no": -0.2}, "positive"),
-        ({"yes": 0.7, "perhaps": 0.3}, "no label 'perhaps'; labels are yes, no"),
-        ({"yes": float("nan"), "no": 1.0}, "add up to 1"),
-        ({}, "0 in all"),
-    ],
-)
-def test_shares_that_cannot_be_are_refused(
-    tmp_path: Path, model: str, shares: dict[str, float], words: str
-) -> None:
-    with pytest.raises(UsageError, match=words):
-        verified(tmp_path / "run", model, answering(), shares=shares, count=10, **TWO)
-    assert not (tmp_path / "run").exists()
 
 
 # Free text
@@ -533,14 +331,6 @@ def test_mending_an_answer_makes_no_repeat(tmp_path: Path, model: str) -> None:
         tmp_path, model, answering(), guessing, example=values, count=40, verify="relabel", near=None, **told
     )
     assert len({json.dumps(example) for example in examples(tmp_path)}) == 40
-
-
-def test_a_label_inside_an_object_is_left_to_the_verifier_too(tmp_path: Path, model: str) -> None:
-    nested = {"claim": "Water boils.", "output": {"why": "It is hot.", "label": "true"}}
-    engine = ScriptedEngine(answering(), scorer=guessing)
-    summary, _ = verified(tmp_path, model, engine, example=nested, count=40, gate_rows=30)
-    assert summary["verification"]["order"] == "text first"
-    assert Counter(example["output"]["label"] for example in examples(tmp_path)) == {"true": 20, "false": 20}
 
 
 def test_options_of_another_type_than_the_answer_are_verified(tmp_path: Path, model: str) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import random
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,16 @@ from typing import Any
 from datacreate import CreateConfig, create
 from datacreate.engines.base import Completion, Request
 from datacreate.runs.summary import Tally
-from tests.making import SharedWords, settings
+from tests.making import NLI, NLI_LABELS, SharedWords, examples, settings
 from tests.scripted import Script, ScriptedEngine, written
 
 SURE = 0.9
 """What a knowing verifier gives the right choice."""
+
+LABELS = NLI_LABELS["label"].split(",")
+DEALT: dict[str, Any] = {"example": NLI, "labels": NLI_LABELS}
+TWO: dict[str, Any] = {"example": {**NLI, "label": "yes"}, "labels": {"label": "yes,no"}}
+SWITCHING: dict[str, Any] = {**TWO, "count": 80, "gate_rows": 25, "verify": "drop"}
 
 _NAMES = re.compile(r"^(.*)\n\nAnswer with one of: (.*)\.$", re.DOTALL)
 _OPTION = re.compile(r"^[A-Z]\. (.*)$", re.MULTILINE)
@@ -123,3 +129,14 @@ def verified(
     heard = Heard()
     summary = create(config, progress=heard, engine_factory=lambda *_: engine, similarity=SharedWords())
     return summary, heard.notes
+
+
+def is_true(values: dict[str, Any], labels: list[str] = LABELS) -> bool:
+    """Whether the example's answer is the right one."""
+    if "options" in values:
+        return truth(values["question"], values["options"]) == values["label"]
+    return truth(f"{values['premise']}\n\n{values['hypothesis']}", labels) == values["label"]
+
+
+def labels_in(run_dir: Path) -> Counter[str]:
+    return Counter(example["label"] for example in examples(run_dir))
