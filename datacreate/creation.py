@@ -90,7 +90,7 @@ def create(
         signals = stack.enter_context(caught_signals())
         stack.enter_context(directory.locked())
         stored = directory.read_config() if directory.exists else None
-        engines = stack.enter_context(engines_of(models, config, directory, engine_factory))
+        engines = stack.enter_context(engines_of(models, config, directory, engine_factory, progress.note))
         plan = make_plan(config, root, understood, models, engines, stored.identity if stored else None)
         if stored:
             stored.identity.refuse_other(plan.identity, directory.path)
@@ -202,7 +202,10 @@ class _Run:
             stack.callback(log.close)
             train = Appender(self._directory.train_path)
             stack.callback(train.close)
-            session = Session(round(time.time(), 3), _where())
+            where = _where()
+            if engines.addresses:
+                where["servers"] = ", ".join(engines.addresses)
+            session = Session(round(time.time(), 3), where)
             log.append(session)
             ledger.tally.begin(session)
             while not ledger.finished:

@@ -9,7 +9,8 @@
     ├── BenchmarkError            a benchmark is unknown, not imported, or not what it should be
     ├── BundleError               a bundle cannot be made, is damaged, or is for another machine
     ├── EngineError               the engine did not start, died, or ignores the grammar
-    │   └── PromptTooLong         a prompt and its answer do not fit the model's context
+    │   ├── PromptTooLong         a prompt and its answer do not fit the model's context
+    │   └── ServersGone           exit code 75: no server answers; run again when one does
     ├── RunError                  a run directory cannot be used
     │   ├── RunMismatch           it was made with other settings
     │   ├── RunLocked             another process is writing it
@@ -70,6 +71,12 @@ class EngineError(DatacreateError):
 
 class PromptTooLong(EngineError):
     """A prompt and the answer it asks for do not fit the model's context."""
+
+
+class ServersGone(EngineError):
+    """No server answers any more, or none yet; what was committed is kept."""
+
+    exit_code = RESUMABLE
 
 
 class RunError(DatacreateError):

@@ -27,16 +27,17 @@ from __future__ import annotations
 
 from datacreate.checkpoints.adapter import read_adapter, with_adapter
 from datacreate.checkpoints.catalogue import find_preset, load_presets
-from datacreate.checkpoints.checkpoint import Adapter, Checkpoint
+from datacreate.checkpoints.checkpoint import UNSEEN, Adapter, Checkpoint
 from datacreate.checkpoints.importing import import_model
 from datacreate.checkpoints.merge import merged
 from datacreate.checkpoints.preset import EngineSettings, Preset, Sampling
 from datacreate.checkpoints.progress import Progress, silent
 from datacreate.checkpoints.pull import pull
-from datacreate.checkpoints.resolve import resolve
+from datacreate.checkpoints.resolve import resolve, served
 from datacreate.checkpoints.verify import State, VerifyReport, state, verify
 
 __all__ = [
+    "UNSEEN",
     "Adapter",
     "Checkpoint",
     "EngineSettings",
@@ -52,6 +53,7 @@ __all__ = [
     "pull",
     "read_adapter",
     "resolve",
+    "served",
     "silent",
     "state",
     "verify",

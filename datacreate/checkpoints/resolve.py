@@ -12,7 +12,7 @@ from typing import Literal
 
 from datacreate.checkpoints import manifest, places
 from datacreate.checkpoints.catalogue import find_preset
-from datacreate.checkpoints.checkpoint import Checkpoint
+from datacreate.checkpoints.checkpoint import UNSEEN, Checkpoint
 from datacreate.checkpoints.folder import Damaged, check_loadable, is_kept
 from datacreate.checkpoints.hashes import quick_identity
 from datacreate.checkpoints.writes import check_writes
@@ -58,6 +58,19 @@ def resolve(
         raise CheckpointError(f"{preset.name} is not here yet: run `datacreate models pull {preset.name}`")
     sha256 = _checked_identity(folder, preset.name, preset.remote_code)
     return Checkpoint(preset.name, folder, sha256, preset, remote_code=preset.remote_code)
+
+
+def served(name_or_path: str) -> Checkpoint:
+    """What a server has under that name: the checkpoint here if it is here, else the name alone."""
+    try:
+        return resolve(name_or_path, "instruct", remote_code=True)
+    except CheckpointError:
+        pass
+    try:
+        preset = find_preset(name_or_path)
+    except CheckpointError:
+        preset = None
+    return Checkpoint(name_or_path, Path(name_or_path), UNSEEN + name_or_path, preset)
 
 
 def _checked_identity(folder: Path, name: str, remote_code: bool = False) -> str:

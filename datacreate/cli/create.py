@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 import click
 
 from datacreate.cli.checks import ShareOrOff, check_options, names_of
+from datacreate.cli.loading import LOADING
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -127,21 +128,35 @@ _OPTIONS = [
         type=int,
         help="Requests in a row without an accepted example before giving up.  [default: 64]",
     ),
-    click.option("--max-model-len", type=int, help="Context in tokens that the engine is loaded with."),
-    click.option("--max-num-seqs", type=int, help="Requests the engine works on at once."),
-    click.option("--tensor-parallel-size", type=int, help="GPUs that one copy of the model is spread over."),
-    click.option("--gpu-memory-utilization", type=float, help="Share of the GPU's memory that vLLM takes."),
-    click.option("--dtype", help="Weights' type in memory, e.g. bfloat16."),
-    click.option("--quantization", help="How the weights are packed, where vLLM does not see it itself."),
-    click.option("--max-num-batched-tokens", type=int, help="Tokens the engine works on in one step."),
-    click.option("--block-size", type=int, help="Tokens in one block of the cache."),
-    click.option("--kv-cache-gib", type=float, help="Memory for keys and values on a CPU.  [default: 1]"),
     click.option(
-        "--enforce-eager/--compile",
-        "enforce_eager",
-        default=None,
-        help="Whether the model is compiled first.  [default: on a GPU, or for 500 examples]",
+        "--engine",
+        type=click.Choice(["vllm", "openai"]),
+        help="vLLM in this process tree, or OpenAI-compatible servers.  [default: openai with --url]",
     ),
+    click.option(
+        "--url",
+        "urls",
+        multiple=True,
+        metavar="URL[,URL...]",
+        help="Servers to ask, or a folder in which servers publish where they are (`serve --publish`). "
+        "A key is read from $DATACREATE_API_KEY.",
+    ),
+    click.option(
+        "--request-timeout",
+        type=float,
+        default=300.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long a server may take over one answer.",
+    ),
+    click.option(
+        "--wait",
+        type=float,
+        metavar="SECONDS",
+        help="How long to wait while no server answers; then exit with 75.  "
+        "[default: 300; not at the start, unless --url is a folder]",
+    ),
+    *LOADING,
     click.option(
         "--chat-template",
         multiple=True,
@@ -257,6 +272,7 @@ def read_options(settings: dict[str, Any]) -> dict[str, Any]:
         "ranges": pairs(settings["ranges"], "--range"),
         "against": names_of(settings["against"]),
         "shares": shares_of(settings["shares"]),
+        "urls": tuple(url for told in settings["urls"] for url in told.split(",") if url),
     }
     return rest | models | told
 

@@ -16,6 +16,7 @@ from datacreate.errors import DatacreateError
 
 VERBS: dict[str, tuple[str, str]] = {
     "create": ("create", "Make a training set from one example."),
+    "serve": ("serve", "A model behind an address, for runs elsewhere."),
     "preview": ("create", "Show a few examples; write nothing."),
     "show": ("show", "A run's figures and samples."),
     "export": ("export", "A run's examples in another layout."),

@@ -173,9 +173,26 @@ class VllmEngine:
             share=self._arguments.get("gpu_memory_utilization"),
             tokens=self.max_context,
         )
-        weights, served, lora = self._with_adapter()
+        weights, served, lora = self.weights()
         ours, theirs = socket.socketpair()
         self._log = self._log_path.open("ab") if self._log_path else tempfile.TemporaryFile()  # noqa: SIM115
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "datacreate.engines.vllm_worker", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=self._log,
+                pass_fds=[theirs.fileno()],
+                env=self.environment(),
+                start_new_session=True,  # Ctrl-C is for the run, which then ends the model in order
+            )
+        self._channel = Connection(ours.detach())
+        self._send(
+            ("load", str(weights), {**self._arguments, "max_model_len": self.max_context, **lora}, served)
+        )
+
+    def environment(self) -> dict[str, str]:
+        """What the model's process is given."""
         environment = {**os.environ, **_QUIET_AND_AT_HOME}
         if self._device == "cpu":
             environment |= {
@@ -187,22 +204,9 @@ class VllmEngine:
             }
             if self._shares_cores:  # a thread that spins while it waits keeps another engine's from working
                 environment |= {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "GOMP_SPINCOUNT": "0"}
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "datacreate.engines.vllm_worker", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=self._log,
-                stderr=self._log,
-                pass_fds=[theirs.fileno()],
-                env=environment,
-                start_new_session=True,  # Ctrl-C is for the run, which then ends the model in order
-            )
-        self._channel = Connection(ours.detach())
-        self._send(
-            ("load", str(weights), {**self._arguments, "max_model_len": self.max_context, **lora}, served)
-        )
+        return environment
 
-    def _with_adapter(self) -> tuple[Path, str | None, dict[str, Any]]:
+    def weights(self) -> tuple[Path, str | None, dict[str, Any]]:
         """What to load, the adapter to serve on top of it, and what vLLM must be told for that."""
         if self._adapter is None:
             return self._checkpoint, None, {}

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from datacreate.checkpoints import UNSEEN
 from datacreate.runs.config import Identity
 from datacreate.runs.measures import (
     Measures,
@@ -28,6 +29,12 @@ def dataset_card(identity: Identity, summary: Mapping[str, Any], measures: Measu
     return "\n".join(_lines(identity, summary, measures)) + "\n"
 
 
+def _weights(sha256: str) -> str:
+    if sha256.startswith(UNSEEN):
+        return "known by the name that its server gave it; its weights were not seen"
+    return f"weights sha256 `{sha256[:16]}…`"
+
+
 def _lines(identity: Identity, summary: Mapping[str, Any], measures: Measures | None) -> Iterator[str]:
     accepted = summary["accepted"]
     yield from (
@@ -39,7 +46,7 @@ def _lines(identity: Identity, summary: Mapping[str, Any], measures: Measures | 
         "",
         f"# {accepted} examples made from one",
         "",
-        f"Written by `{identity.model}` (weights sha256 `{identity.model_sha256[:16]}…`) from the",
+        f"Written by `{identity.model}` ({_weights(identity.model_sha256)}) from the",
         f"formatting example below, with the strategy `{identity.strategy}`, method `{identity.method}`,",
         f"seed {identity.seed}.",
         _licence(summary.get("licence")),

@@ -27,6 +27,14 @@ answer it does not hold for right; `relabel` to what it is sure of, drop the res
 the probabilities as labels."""
 
 
+EngineKind = Literal["vllm", "openai"]
+
+_OF_THE_SERVER = (
+    "adapter", "tensor_parallel_size", "gpu_memory_utilization", "dtype", "quantization",
+    "max_num_batched_tokens", "block_size", "enforce_eager", "kv_cache_gib", "remote_code",
+)  # fmt: skip
+"""Settings of a model that datacreate loads itself."""
+
 _OURS_IN_TEMPLATES = {"conversation", "tokenize", "add_generation_prompt", "return_dict", "return_tensors"}
 
 
@@ -42,6 +50,10 @@ class CreateConfig(BaseModel):
     run_dir: Path
     strategy: str = "tree"
     model: str | tuple[str, ...] = DEFAULT_MODEL  # preset name or path; several take turns by request
+    engine: EngineKind | None = None  # None: openai if there are urls, else vllm
+    urls: tuple[str, ...] = ()  # of OpenAI-compatible servers, or folders in which servers publish theirs
+    request_timeout: float = Field(default=300.0, gt=0)  # seconds that a server may take over one answer
+    wait: float | None = Field(default=None, ge=0)  # seconds without any server before the run stops
     adapter: Path | None = None  # folder of a LoRA adapter for the model
     method: Method = "datacreate"
     format: str | None = None  # name of a shipped format, or a file
@@ -97,6 +109,22 @@ class CreateConfig(BaseModel):
             )
         if self.benchmark is not None and self.format is not None:
             raise ValueError("a benchmark has a format of its own; leave --format out")
+        return self
+
+    @property
+    def served(self) -> bool:
+        """Whether the models run behind servers."""
+        return self.engine == "openai" or (self.engine is None and bool(self.urls))
+
+    @model_validator(mode="after")
+    def _one_kind_of_engine(self) -> Self:
+        if self.served and not self.urls:
+            raise ValueError("--engine openai: say where with --url http://HOST:PORT, or a folder of servers")
+        if self.urls and not self.served:
+            raise ValueError("--url: that is for servers; leave it or --engine vllm out")
+        if self.served and (vain := [name for name in _OF_THE_SERVER if getattr(self, name)]):
+            flag = vain[0].replace("_", "-")
+            raise ValueError(f"--{flag}: servers load their models themselves; give it to them instead")
         return self
 
     @model_validator(mode="after")
