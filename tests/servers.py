@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -156,9 +157,29 @@ class Server:
         return {"choices": [choice], "usage": {"prompt_tokens": 20, "completion_tokens": 1}}
 
 
+async def _serve(servers: list[Server]) -> None:
+    for server in servers:
+        server._ready = Event()
+    running = [asyncio.create_task(server._serve()) for server in servers]
+    while not all(server._ready.is_set() for server in servers):
+        await asyncio.sleep(0.01)
+    print(",".join(server.url for server in servers), flush=True)
+    await asyncio.gather(*running)
+
+
+def main() -> None:
+    """`python -m tests.servers NUMBER SECONDS`: so many, each with that latency; prints their addresses."""
+    number, latency = int(sys.argv[1]), float(sys.argv[2])
+    asyncio.run(_serve([Server(answering(seed=port), latency=latency) for port in range(number)]))
+
+
 def until(true: Callable[[], bool], seconds: float = 20.0) -> None:
     """Wait for something that another thread brings about."""
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.005)
+
+
+if __name__ == "__main__":
+    main()

@@ -43,7 +43,7 @@ class Patience:
     answer: float = 300.0
     alone: float = 300.0
     at_start: bool = False
-    first_rest: float = 1.0
+    first_rest: float = 0.5
 
 
 USUAL = Patience()
@@ -170,7 +170,7 @@ class Fleet:
                 return
             back = self.troubles.pop(server.url, None) is not None
             server.left.clear()
-            server.joined = True
+            server.joined, server.failures = True, 0
             if back:
                 self._say(f"{server.url}: answers, and is asked again")
             self._changed.set()

@@ -67,8 +67,7 @@ class Server:
         return (int(self._limit) - self.out) / self.capacity if self.joined else 0.0
 
     def held(self) -> None:
-        """It has answered: after as many answers as it may hold, it may hold one more."""
-        self.failures = 0
+        """It has answered: after as many answers as it holds, it may hold one more."""
         self._limit = min(self.capacity, self._limit + 1 / self._limit)
 
     def overflowed(self) -> None:
