@@ -137,11 +137,11 @@ class Engines:
     def start(self, models: Models, note: Callable[[str], None]) -> None:
         """Load what is not loaded; returns when all can be asked."""
         for engine, writer in zip(self.writers, models.writers, strict=True):
-            note(f"loading {writer.name}")
+            note(f"{_doing(engine)} {writer.name}")
             engine.start()
             note_of_base(engine, writer, note)
         if self.verifier not in self.writers and models.verifier:
-            note(f"loading {models.verifier.name}, which verifies")
+            note(f"{_doing(self.verifier)} {models.verifier.name}, which verifies")
             self.verifier.start()
             note_of_base(self.verifier, models.verifier, note)
 
@@ -159,6 +159,10 @@ class Engines:
         """How each is loaded, by the name of its seat."""
         told = {_seat(turn): dict(engine.settings) for turn, engine in enumerate(self.writers)}
         return told if self.verifier in self.writers else {**told, VERIFIER: dict(self.verifier.settings)}
+
+
+def _doing(engine: Engine) -> str:
+    return "asking" if "urls" in engine.settings else "loading"
 
 
 def note_of_base(engine: Engine, checkpoint: Checkpoint, note: Callable[[str], None]) -> None:

@@ -54,7 +54,7 @@ def server(
     """
     port = place.port or _free_port(place.host)
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *arguments(engine, name)]
-    command += ["--host", place.host, "--port", str(port), *more]
+    command += ["--host", place.host, "--port", str(port), "--uvicorn-log-level", "warning", *more]
     process = subprocess.Popen(
         command, env=_environment(engine), stdin=subprocess.DEVNULL, start_new_session=True
     )
