@@ -84,7 +84,7 @@ def create(
     root, understood = root_and_format(config)
     embeds = config.semantic is not None or strategy.grows == "cover"
     embeds = not embedder and (embeds or (strategy.needs_similarity and not similarity))
-    models = models_of(config, understood, embeds)
+    models = models_of(config, understood, embeds, progress.note)
     directory = RunDirectory(config.run_dir)
     with ExitStack() as stack:
         signals = stack.enter_context(caught_signals())

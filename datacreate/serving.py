@@ -62,13 +62,15 @@ class Models:
         return identity({str(turn): writer.sha256 for turn, writer in enumerate(self.writers)})
 
 
-def models_of(config: CreateConfig, understood: Understood, embeds: bool) -> Models:
+def models_of(
+    config: CreateConfig, understood: Understood, embeds: bool, note: Callable[[str], None]
+) -> Models:
     """The checkpoints that a run needs, `embeds` saying whether texts are embedded.
 
     Raises CheckpointError if one is not here or an adapter does not fit, UsageError if there is
     nothing to verify.
     """
-    writers = tuple(_checkpoint(name, config) for name in _names(config))
+    writers = tuple(_checkpoint(name, config) for name in _names(config, note))
     if config.adapter is not None:
         writers = (with_adapter(writers[0], read_adapter(config.adapter)),)
     writers = _told_apart(writers)
@@ -81,11 +83,11 @@ def models_of(config: CreateConfig, understood: Understood, embeds: bool) -> Mod
     return Models(writers, encoder, verifier)
 
 
-def _names(config: CreateConfig) -> tuple[str, ...]:
+def _names(config: CreateConfig, note: Callable[[str], None]) -> tuple[str, ...]:
     """The models that write; behind servers, where none is named, the one that they serve."""
     if not config.served or "model" in config.model_fields_set:
         return config.models
-    return (served_model(Addresses.of(config.urls), _patience(config)),)
+    return (served_model(Addresses.of(config.urls), _patience(config), note),)
 
 
 def _checkpoint(name: str, config: CreateConfig) -> Checkpoint:

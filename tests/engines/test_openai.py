@@ -107,20 +107,24 @@ def test_a_server_that_dies_is_left_and_nothing_is_lost(
 
 
 def test_a_server_that_comes_back_is_asked_again(tmp_path: Path, server: Server, other: Server) -> None:
-    back = []
+    notes = Notes()
+    back: list[int] = []  # what it had answered when it came back
 
     def stop_and_return() -> None:
         server.stop()
+        until(lambda: any("it is left" in said for said in notes.said))
         server.again()
         back.append(server.answered)
 
-    server.latency = other.latency = 0.01
+    def hold(number: int) -> None:  # the run does not end before
+        if number == 20:
+            until(lambda: bool(back) and server.answered > back[0])
+
     server.on_answer = lambda number: Thread(target=stop_and_return).start() if number == 8 else None
-    notes = Notes()
-    make(tmp_path / "run", server, other, notes=notes, count=1500)
-    is_exact(tmp_path / "run", 1500)
+    other.on_answer = hold
+    make(tmp_path / "run", server, other, notes=notes, count=300)
+    is_exact(tmp_path / "run", 300)
     assert any("is asked again" in said for said in notes.said)
-    assert server.answered > back[0]
 
 
 def test_without_any_server_the_run_stops_resumable_and_goes_on_later(tmp_path: Path, server: Server) -> None:
@@ -362,3 +366,22 @@ def test_probabilities_come_from_the_spelling_where_a_server_knows_no_token_ids(
     assert scores[1] > 0.85
     assert sum(scores) == pytest.approx(1)
     assert Wire((MODEL,)).body(scoring(-2, [], ("A", "B")))["top_logprobs"] == 20
+
+
+def test_an_empty_folder_is_waited_at_and_then_said_to_be_empty(tmp_path: Path) -> None:
+    (tmp_path / "servers").mkdir()
+    notes = Notes()
+    with pytest.raises(ServersGone, match=r"no server has come to .*servers"):
+        make(tmp_path / "run", str(tmp_path / "servers"), notes=notes, wait=0.1)
+    assert any("waiting for a server to come" in said for said in notes.said)
+
+
+def test_servers_that_stay_ill_use_up_the_patience(tmp_path: Path, server: Server) -> None:
+    def fall_ill(number: int) -> None:
+        if number == 5:
+            server.fault = broken
+
+    server.on_answer = fall_ill
+    with pytest.raises(ServersGone, match="out of cheese"):
+        make(tmp_path / "run", server, wait=2.0)
+    assert examples(tmp_path / "run")

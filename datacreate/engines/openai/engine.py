@@ -222,12 +222,12 @@ class ServedEngine:
         return asked.result()
 
 
-def served_model(addresses: Addresses, patience: Patience) -> str:
+def served_model(addresses: Addresses, patience: Patience, note: Callable[[str], None]) -> str:
     """The one model that the servers serve, asked of the first that answers.
 
     Raises ServersGone if none does, EngineError if it serves several models.
     """
-    engine = ServedEngine(addresses, Wire(()), patience=patience)
+    engine = ServedEngine(addresses, Wire(()), patience=patience, note=note)
     try:
         return engine.model
     finally:

@@ -87,6 +87,9 @@ class Fleet:
         self._look()
         self._background = [asyncio.create_task(self._watch()), asyncio.create_task(self._look_again())]
         began = time.monotonic()
+        if not self.servers:
+            seconds = self._patience.alone
+            self._say(f"waiting for a server to come to {self._addresses.shown}, for up to {seconds:.0f} s")
         while not self._gathered(time.monotonic() - began):
             self._changed.clear()
             with suppress(TimeoutError):
@@ -151,6 +154,7 @@ class Fleet:
                 self._keepers.pop(url).cancel()
                 del self.servers[url]
                 self.troubles.pop(url, None)
+                self.unfit.pop(url, None)
 
     def _server(self, address: Address) -> Server:
         return Server(address, self._wire, self._session, self._capacity, self._patience.answer)
@@ -176,7 +180,7 @@ class Fleet:
             self._changed.set()
             self._wake(server.capacity)
             await server.left.wait()
-            await asyncio.sleep(self._rest(server, 0.0))
+            await asyncio.sleep(self._rest(server, server.asks_for))
 
     def _rest(self, server: Server, asked: float) -> float:
         """Seconds until it is tried again: doubling, with jitter, at least what it asks for."""
@@ -187,6 +191,7 @@ class Fleet:
         if server.joined:
             server.joined = False
             server.failures += 1
+            server.asks_for = after
             server.left.set()
             self._note(server, why)
 
@@ -195,18 +200,13 @@ class Fleet:
         if self.troubles.get(server.url) != why:
             self._say(f"{server.url}: {why}; it is left, and tried again")
         self.troubles[server.url] = why
-        self._lost()
+        self._changed.set()
 
     def _dismiss(self, server: Server, why: str) -> None:
         server.joined = False
         if server.url not in self.unfit:
             self._say(f"{server.url}: {why}; it is not asked any more")
         self.unfit[server.url] = why
-        self._lost()
-
-    def _lost(self) -> None:
-        if not self.joined:
-            self._since = time.monotonic()
         self._changed.set()
 
     async def _look_again(self) -> None:
@@ -217,7 +217,7 @@ class Fleet:
     async def _watch(self) -> None:
         """Say so when there has been no server for too long, or none can come any more."""
         while True:
-            await asyncio.sleep(min(1.0, self._patience.alone / 4))
+            await asyncio.sleep(min(1.0, max(0.05, self._patience.alone / 4)))
             if self.joined:
                 self._since = time.monotonic()
                 continue

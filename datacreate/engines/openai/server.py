@@ -50,6 +50,7 @@ class Server:
         self.joined = False
         self.failures = 0  # in a row
         self.left = asyncio.Event()
+        self.asks_for = 0.0  # seconds that it asked to be left alone when it was left
         self._wire = wire
         self._session = session
         self._timeout = timeout
