@@ -90,7 +90,7 @@ def create(
         signals = stack.enter_context(caught_signals())
         stack.enter_context(directory.locked())
         stored = directory.read_config() if directory.exists else None
-        engines = stack.enter_context(engines_of(models, config, directory, engine_factory))
+        engines = stack.enter_context(engines_of(models, config, directory, engine_factory, progress.note))
         plan = make_plan(config, root, understood, models, engines, stored.identity if stored else None)
         if stored:
             stored.identity.refuse_other(plan.identity, directory.path)
@@ -116,8 +116,8 @@ def create(
             run.replay()
         if not run.finished:
             engines.start(models, progress.note)
-            for writer in engines.writers:
-                prove_grammar(writer)
+            for engine in engines.to_prove:
+                prove_grammar(engine)
         # Nothing is written before the engine has shown that it works.
         directory.write_config(settled, metadata.version("datacreate"))
         if not run.finished:
@@ -202,7 +202,8 @@ class _Run:
             stack.callback(log.close)
             train = Appender(self._directory.train_path)
             stack.callback(train.close)
-            session = Session(round(time.time(), 3), _where())
+            where = {**_where(), **({"replicas": str(engines.replicas)} if engines.replicas > 1 else {})}
+            session = Session(round(time.time(), 3), where)
             log.append(session)
             ledger.tally.begin(session)
             while not ledger.finished:

@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import islice
+from math import ceil
+from typing import TYPE_CHECKING, Any
 
 from datacreate.checkpoints import Checkpoint, read_adapter, resolve, with_adapter
 from datacreate.checkpoints.hashes import identity
 from datacreate.checkpoints.preset import EngineSettings
 from datacreate.engines.base import PLAIN, Engine
-from datacreate.errors import UsageError
+from datacreate.engines.placing import places_for
+from datacreate.engines.replicas import Replicas
+from datacreate.errors import EngineError, UsageError
 from datacreate.runs.config import CreateConfig, VerifyMode
 from datacreate.runs.directory import RunDirectory
 from datacreate.tasks.blind import MOST_LETTERED, can_be_asked
 from datacreate.tasks.infer import Understood
+
+if TYPE_CHECKING:
+    from datacreate.engines.vllm import VllmEngine
 
 SHARED_GPU = 0.9
 """The share of a GPU's memory that the engines of a run divide among them, unless somebody says otherwise."""
@@ -27,7 +34,8 @@ class Seat:
 
     name: str = "engine"  # of its log: `engine`, `engine-2` and so on for those that write, or `verifier`
     writes: bool = True
-    engines: int = 1  # of the run in all
+    engines: int = 1  # of the run in all, copies aside
+    note: Callable[[str], None] = lambda _: None  # is told what the user should know
 
 
 EngineFactory = Callable[[Checkpoint, CreateConfig, RunDirectory, Seat], Engine]
@@ -126,6 +134,17 @@ class Engines:
             note_of_base(self.verifier, models.verifier, note)
 
     @property
+    def to_prove(self) -> Iterator[Engine]:
+        """Each copy of what writes, for the self-test."""
+        for engine in self.writers:
+            yield from engine.members if isinstance(engine, Replicas) else (engine,)
+
+    @property
+    def replicas(self) -> int:
+        """How many copies there are of what writes: of several models, of the first."""
+        return int(self.writers[0].settings.get("replicas", 1))
+
+    @property
     def settings(self) -> dict[str, dict[str, Any]]:
         """How each is loaded, by the name of its seat."""
         told = {_seat(turn): dict(engine.settings) for turn, engine in enumerate(self.writers)}
@@ -150,7 +169,11 @@ def _seat(turn: int) -> str:
 
 @contextmanager
 def engines_of(
-    models: Models, config: CreateConfig, directory: RunDirectory, factory: EngineFactory | None
+    models: Models,
+    config: CreateConfig,
+    directory: RunDirectory,
+    factory: EngineFactory | None,
+    note: Callable[[str], None],
 ) -> Iterator[Engines]:
     """The engines of a run, not yet started; closed at the end. By default vLLM's."""
     make = factory or vllm_engine
@@ -160,11 +183,11 @@ def engines_of(
     with ExitStack() as stack:
         writers: list[Engine] = []
         for turn, writer in enumerate(models.writers):
-            writers.append(make(writer, config, directory, Seat(_seat(turn), True, number)))
+            writers.append(make(writer, config, directory, Seat(_seat(turn), True, number, note)))
             stack.callback(writers[-1].close)
         verifier = writers[places.get(models.verifier.sha256, 0)] if models.verifier else writers[0]
         if alone and models.verifier:
-            verifier = make(models.verifier, config, directory, Seat(VERIFIER, False, number))
+            verifier = make(models.verifier, config, directory, Seat(VERIFIER, False, number, note))
             stack.callback(verifier.close)
         yield Engines(tuple(writers), verifier)
 
@@ -172,7 +195,10 @@ def engines_of(
 def vllm_engine(
     checkpoint: Checkpoint, config: CreateConfig, directory: RunDirectory, seat: Seat = Seat()
 ) -> Engine:
-    """The default engine: vLLM, with the preset's settings; the user's are for what writes."""
+    """The default engine: vLLM, with the preset's settings; the user's are for what writes.
+
+    UsageError if this machine has no room for so many replicas.
+    """
     from datacreate.engines.vllm import VllmEngine, compiles
 
     settings = checkpoint.preset.engine if checkpoint.preset else EngineSettings()
@@ -193,4 +219,33 @@ def vllm_engine(
         }
     settings = EngineSettings(**{**settings.model_dump(), **told})
     log = directory.log_of(seat.name)
-    return VllmEngine(checkpoint, settings, template, log, shares_cores=seat.engines > 1)
+    engine = VllmEngine(checkpoint, settings, template, log, shares_cores=seat.engines > 1)
+    return _replicated(engine, config, directory, seat)
+
+
+def _replicated(engine: VllmEngine, config: CreateConfig, directory: RunDirectory, seat: Seat) -> Engine:
+    """So many of it as the user asked for, or as this machine and the count call for.
+
+    `auto` leaves out GPUs that others have filled, and starts no more engines than the count would
+    fill at one request an example.
+    """
+    places = places_for(config.replicas, engine.device, engine.gpus)
+    if len(places) == 1:
+        return engine
+    copies = [
+        engine.beside(place, directory.log_of(f"{seat.name}.{number}"))
+        for number, place in enumerate(places, 1)
+    ]
+    if config.replicas == "auto":
+        fitting = (copy for copy in copies if _fits(copy, seat.note))
+        copies = list(islice(fitting, ceil(config.count / engine.capacity)))
+    return Replicas(copies, seat.note) if copies else engine
+
+
+def _fits(engine: VllmEngine, note: Callable[[str], None]) -> bool:
+    try:
+        engine.check()
+    except EngineError as error:
+        note(f"{engine.place} is left out: {str(error).partition(';')[0]}")
+        return False
+    return True

@@ -15,6 +15,17 @@ from datacreate.cli.checks import ShareOrOff, check_options, names_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+
+def number_or_auto(given: str) -> int | Literal["auto"]:
+    """What --replicas takes; click.BadParameter for anything else."""
+    if given == "auto":
+        return "auto"
+    try:
+        return int(given)
+    except ValueError:
+        raise click.BadParameter(f"{given!r} is not a valid integer, nor the word auto") from None
+
+
 _OPTIONS = [
     click.option(
         "--example",
@@ -130,6 +141,14 @@ _OPTIONS = [
     click.option("--max-model-len", type=int, help="Context in tokens that the engine is loaded with."),
     click.option("--max-num-seqs", type=int, help="Requests the engine works on at once."),
     click.option("--tensor-parallel-size", type=int, help="GPUs that one copy of the model is spread over."),
+    click.option(
+        "--replicas",
+        type=number_or_auto,
+        metavar="N|auto",
+        default="auto",
+        help="Copies of the model side by side, each on its own GPUs, or cores.  "
+        "[default: one for each GPU that the count keeps busy; 1 on a CPU]",
+    ),
     click.option("--gpu-memory-utilization", type=float, help="Share of the GPU's memory that vLLM takes."),
     click.option("--dtype", help="Weights' type in memory, e.g. bfloat16."),
     click.option("--quantization", help="How the weights are packed, where vLLM does not see it itself."),
