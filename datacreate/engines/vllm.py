@@ -242,9 +242,9 @@ class VllmEngine:
                 start_new_session=True,  # Ctrl-C is for the run, which then ends the model in order
             )
         self._channel = Connection(ours.detach())
-        self._send(
-            ("load", str(weights), {**self._arguments, "max_model_len": self.max_context, **lora}, served)
-        )
+        arguments = {**self._arguments, "max_model_len": self.max_context, **lora}
+        with suppress(OSError):  # that it has died already, whoever waits for it will hear
+            self._channel.send(("load", str(weights), arguments, served))
 
     def _with_adapter(self) -> tuple[Path, str | None, dict[str, Any]]:
         """What to load, the adapter to serve on top of it, and what vLLM must be told for that."""
