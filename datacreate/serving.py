@@ -13,7 +13,7 @@ from datacreate.checkpoints import Checkpoint, read_adapter, resolve, with_adapt
 from datacreate.checkpoints.hashes import identity
 from datacreate.checkpoints.preset import EngineSettings
 from datacreate.engines.base import PLAIN, Engine
-from datacreate.engines.placing import places_for
+from datacreate.engines.placing import Place, places_for
 from datacreate.engines.replicas import Replicas
 from datacreate.errors import EngineError, UsageError
 from datacreate.runs.config import CreateConfig, VerifyMode
@@ -125,11 +125,11 @@ class Engines:
     def start(self, models: Models, note: Callable[[str], None]) -> None:
         """Load what is not loaded; returns when all can be asked."""
         for engine, writer in zip(self.writers, models.writers, strict=True):
-            note(f"loading {writer.name}")
+            note(f"loading {writer.name}{_copies(engine)}")
             engine.start()
             note_of_base(engine, writer, note)
         if self.verifier not in self.writers and models.verifier:
-            note(f"loading {models.verifier.name}, which verifies")
+            note(f"loading {models.verifier.name}{_copies(self.verifier)}, which verifies")
             self.verifier.start()
             note_of_base(self.verifier, models.verifier, note)
 
@@ -142,13 +142,21 @@ class Engines:
     @property
     def replicas(self) -> int:
         """How many copies there are of what writes: of several models, of the first."""
-        return int(self.writers[0].settings.get("replicas", 1))
+        return _number(self.writers[0])
 
     @property
     def settings(self) -> dict[str, dict[str, Any]]:
         """How each is loaded, by the name of its seat."""
         told = {_seat(turn): dict(engine.settings) for turn, engine in enumerate(self.writers)}
         return told if self.verifier in self.writers else {**told, VERIFIER: dict(self.verifier.settings)}
+
+
+def _number(engine: Engine) -> int:
+    return int(engine.settings.get("replicas", 1))
+
+
+def _copies(engine: Engine) -> str:
+    return f", {number} copies of it" if (number := _number(engine)) > 1 else ""
 
 
 def note_of_base(engine: Engine, checkpoint: Checkpoint, note: Callable[[str], None]) -> None:
@@ -230,16 +238,13 @@ def _replicated(engine: VllmEngine, config: CreateConfig, directory: RunDirector
     fill at one request an example.
     """
     places = places_for(config.replicas, engine.device, engine.gpus)
+    if config.replicas == "auto" and len(places) > 1:
+        free = (place for place in places if _fits(engine.beside(place, None), seat.note))
+        places = tuple(islice(free, ceil(config.count / engine.capacity))) or (Place(),)
     if len(places) == 1:
-        return engine
-    copies = [
-        engine.beside(place, directory.log_of(f"{seat.name}.{number}"))
-        for number, place in enumerate(places, 1)
-    ]
-    if config.replicas == "auto":
-        fitting = (copy for copy in copies if _fits(copy, seat.note))
-        copies = list(islice(fitting, ceil(config.count / engine.capacity)))
-    return Replicas(copies, seat.note) if copies else engine
+        return engine.beside(places[0], directory.log_of(seat.name)) if places[0].gpus else engine
+    logs = [directory.log_of(f"{seat.name}.{number}") for number in range(1, len(places) + 1)]
+    return Replicas([engine.beside(*each) for each in zip(places, logs, strict=True)], seat.note)
 
 
 def _fits(engine: VllmEngine, note: Callable[[str], None]) -> bool:

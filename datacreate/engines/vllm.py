@@ -319,11 +319,11 @@ class VllmEngine:
         if self._channel is not None:
             self._channel.close()
             self._channel = None
-        self._ready = False
         if self._process is not None:
-            _ended(self._process)
+            _ended(self._process, patience_seconds=5 if self._ready else 0)  # one that loads hears nothing
             self._process = None
             self._log.close()
+        self._ready = False
 
     def _send(self, message: tuple[Any, ...]) -> None:
         if self._channel is None:
@@ -345,7 +345,7 @@ class VllmEngine:
         """Why the model's process ended: its exit code and the last error in its log."""
         if self._process is None:
             return EngineError("the engine is closed")
-        code = _ended(self._process)
+        code = _ended(self._process, patience_seconds=5)
         if self._log_path:
             text = self._log_path.read_text(encoding="utf-8", errors="replace")
         else:
@@ -361,13 +361,13 @@ class VllmEngine:
         return EngineError(f"the model's process ended ({how}): {said[-300:]}; run again to go on")
 
 
-def _ended(process: subprocess.Popen[bytes]) -> int | None:
-    """Its exit code, None if it had to be killed after 5 seconds; with it goes all that it had started."""
+def _ended(process: subprocess.Popen[bytes], patience_seconds: float) -> int | None:
+    """Its exit code, None if it had to be killed in the end; with it goes all that it had started."""
     if process.returncode is not None:
         return process.returncode
     code = None
     try:
-        code = process.wait(timeout=5)
+        code = process.wait(patience_seconds)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
