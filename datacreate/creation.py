@@ -116,8 +116,8 @@ def create(
             run.replay()
         if not run.finished:
             engines.start(models, progress.note)
-            for writer in engines.writers:
-                prove_grammar(writer)
+            for engine in engines.to_prove:
+                prove_grammar(engine)
         # Nothing is written before the engine has shown that it works.
         directory.write_config(settled, metadata.version("datacreate"))
         if not run.finished:
@@ -202,9 +202,7 @@ class _Run:
             stack.callback(log.close)
             train = Appender(self._directory.train_path)
             stack.callback(train.close)
-            where = _where()
-            if engines.addresses:
-                where["servers"] = ", ".join(engines.addresses)
+            where = {**_where(), **engines.where}
             session = Session(round(time.time(), 3), where)
             log.append(session)
             ledger.tally.begin(session)

@@ -12,9 +12,10 @@ from typing import Any, Literal, TypeVar
 import click
 
 from datacreate.cli.checks import ShareOrOff, check_options, names_of
-from datacreate.cli.loading import LOADING
+from datacreate.cli.loading import LOADING, REPLICAS
 
 F = TypeVar("F", bound=Callable[..., Any])
+
 
 _OPTIONS = [
     click.option(
@@ -156,6 +157,7 @@ _OPTIONS = [
         help="How long to wait while no server answers; then exit with 75.  "
         "[default: 300; not at the start, unless --url is a folder]",
     ),
+    REPLICAS,
     *LOADING,
     click.option(
         "--chat-template",

@@ -2,7 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import click
+
+
+class NumberOrAuto(click.ParamType[int | Literal["auto"]]):
+    """A number, or the word auto."""
+
+    name = "number or auto"
+
+    def convert(
+        self, value: int | str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | Literal["auto"]:
+        if value == "auto":
+            return "auto"
+        try:
+            return int(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a valid integer, nor the word auto", param, ctx)
+
+
+REPLICAS = click.option(
+    "--replicas",
+    type=NumberOrAuto(),
+    metavar="N|auto",
+    default="auto",
+    help="Copies of the model side by side, each on its own GPUs, or cores.  "
+    "[default: one for each GPU that the count keeps busy; 1 on a CPU]",
+)
 
 LOADING = [
     click.option("--max-model-len", type=int, help="Context in tokens that the engine is loaded with."),

@@ -104,7 +104,8 @@ def print_summary(summary: dict[str, Any]) -> None:
         "rejected": _counts(summary["rejected"]),
         "depth": _counts(summary["depths"]),
         "labels": _counts(summary["labels"]),
-        "speed": f"{summary['examples_per_second']} examples/s, {summary['tokens_per_second']} tokens/s",
+        "speed": f"{summary['examples_per_second']} examples/s, {summary['tokens_per_second']} tokens/s"
+        + (f", {copies} engines" if (copies := summary.get("replicas", 1)) > 1 else ""),
         "cost": f"{summary['requests']} requests, {summary['generated_tokens']} tokens written "
         f"({summary['tokens_per_example']} an example), {summary['seconds']} s",
     }

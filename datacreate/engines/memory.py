@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,20 +47,20 @@ def cache_gib(checkpoint: Path, tokens: int) -> float:
         return 0.0
 
 
-def free_gib(device: str, gpus: int = 1, share: float = 1.0) -> float | None:
+def free_gib(device: str, gpus: int = 1, share: float = 1.0, seen: Sequence[str] = ()) -> float | None:
     """What a model may take where it would live, in GiB; None if that cannot be asked.
 
-    Of a machine with GPUs: of the `gpus` emptiest that this process sees, what is free, and no
-    more than `share` of each.
+    Of a machine with GPUs: of the `gpus` emptiest of `seen`, which are all that this process sees
+    unless told, what is free, and no more than `share` of each.
     """
     if device == "cpu":
         return float(psutil.virtual_memory().available / GIB)
-    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    named = ",".join(seen) or os.environ.get("CUDA_VISIBLE_DEVICES")
     try:
         answer = subprocess.run(
             [
                 *("nvidia-smi", "--query-gpu=memory.free,memory.total", "--format=csv,noheader,nounits"),
-                *(["-i", seen] if seen else []),
+                *(["-i", named] if named else []),
             ],
             capture_output=True,
             text=True,
@@ -81,20 +82,26 @@ def check_memory(
     gpus: int = 1,
     share: float | None = None,
     tokens: int = 0,
+    copies: int = 1,
+    seen: Sequence[str] = (),
 ) -> None:
     """Raise EngineError, with the numbers, if weights and cache cannot fit what is free.
 
     The cache is what a CPU's engine is given (`kv_cache_gib`), and on GPUs at least one request of
-    `tokens`.
+    `tokens`. `copies` of the model share a machine's memory, but each has GPUs of its own: `seen`.
     """
-    weights, free = weights_gib(checkpoint), free_gib(device, gpus, share or USUAL_SHARE)
+    weights, free = weights_gib(checkpoint), free_gib(device, gpus, share or USUAL_SHARE, seen)
     cache = kv_cache_gib if device == "cpu" else cache_gib(checkpoint, tokens)
     needed = weights + cache + OVERHEAD_GIB[device]
-    if free is not None and needed > free:
+    together = copies if device == "cpu" else 1
+    if free is not None and together * needed > free:
         mend = "take a smaller model, or free memory"
         if device == "gpu":
             mend = f"{mend}, or spread it over more GPUs (--tensor-parallel-size)"
+        elif together > 1:
+            mend = f"ask for fewer --replicas, {mend}"
+        each = f"each of {together} copies of " if together > 1 else ""
         raise EngineError(
-            f"{checkpoint.name} needs about {needed:.1f} GiB ({weights:.1f} weights, {cache:.1f} cache, "
-            f"{OVERHEAD_GIB[device]:.1f} overhead), {free:.1f} GiB are free; {mend}"
+            f"{each}{checkpoint.name} needs about {needed:.1f} GiB ({weights:.1f} weights, "
+            f"{cache:.1f} cache, {OVERHEAD_GIB[device]:.1f} overhead), {free:.1f} GiB are free; {mend}"
         )

@@ -12,12 +12,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from copy import copy
 from dataclasses import asdict
 from functools import cached_property
 from importlib import metadata
@@ -28,6 +31,7 @@ from typing import Any
 from datacreate.checkpoints import Checkpoint, EngineSettings, merged
 from datacreate.engines.base import PLAIN, Completion, Messages, Request
 from datacreate.engines.memory import check_memory
+from datacreate.engines.placing import Place
 from datacreate.errors import EngineError
 from datacreate.tasks.prompt import plain_prompt
 
@@ -88,6 +92,7 @@ class VllmEngine:
         log_path: Path | None = None,
         shares_cores: bool = False,
     ) -> None:
+        self._place = Place()
         self._checkpoint = checkpoint.path
         self._shares_cores = shares_cores
         self._adapter = checkpoint.adapter
@@ -103,9 +108,38 @@ class VllmEngine:
         self._ready = False
         self._tokens: dict[str, int] = {}  # of the choices seen so far
 
+    def beside(self, place: Place, log_path: Path | None) -> VllmEngine:
+        """Another engine like this one, not started, on a place of its own; they share a tokenizer."""
+        _ = self._tokenizer, self.max_context  # read once, for all
+        another = copy(self)
+        another._place, another._log_path = place, log_path
+        return another
+
     @property
     def capacity(self) -> int:
         return int(self._arguments["max_num_seqs"])
+
+    @property
+    def device(self) -> str:
+        """`cpu` or `gpu`."""
+        return self._device
+
+    @property
+    def place(self) -> Place:
+        """Where it works."""
+        return self._place
+
+    @property
+    def gpus(self) -> int:
+        """How many GPUs it is spread over, if it works on GPUs."""
+        return int(self._arguments.get("tensor_parallel_size", 1))
+
+    @property
+    def source(self) -> Connection:
+        """What can be read as soon as it has loaded, has an answer or has died."""
+        if self._channel is None:
+            raise EngineError("the engine is closed")
+        return self._channel
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -163,22 +197,28 @@ class VllmEngine:
         tokens = [self._token_of(choice) for choice in choices]
         return -1 not in tokens and len(set(tokens)) == len(tokens)
 
-    def launch(self) -> None:
-        """Begin loading in the background; `start` waits for it. EngineError if the memory cannot do."""
+    def check(self, copies: int = 1) -> None:
+        """EngineError, with the numbers, if so many of it, each on its own GPUs, do not fit what is free."""
         check_memory(
             self._checkpoint,
             self._device,
             self._kv_cache_gib,
-            gpus=int(self._arguments.get("tensor_parallel_size", 1)),
+            gpus=self.gpus,
             share=self._arguments.get("gpu_memory_utilization"),
             tokens=self.max_context,
+            copies=copies,
+            seen=self._place.gpus,
         )
+
+    def launch(self) -> None:
+        """Begin loading in the background, also again after `close`; `start` waits for it."""
         weights, served, lora = self.weights()
         ours, theirs = socket.socketpair()
         self._log = self._log_path.open("ab") if self._log_path else tempfile.TemporaryFile()  # noqa: SIM115
+        cores = map(str, self._place.cores)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "datacreate.engines.vllm_worker", str(theirs.fileno())],
+                [sys.executable, "-m", "datacreate.engines.vllm_worker", str(theirs.fileno()), *cores],
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=self._log,
@@ -187,9 +227,9 @@ class VllmEngine:
                 start_new_session=True,  # Ctrl-C is for the run, which then ends the model in order
             )
         self._channel = Connection(ours.detach())
-        self._send(
-            ("load", str(weights), {**self._arguments, "max_model_len": self.max_context, **lora}, served)
-        )
+        arguments = {**self._arguments, "max_model_len": self.max_context, **lora}
+        with suppress(OSError):  # that it has died already, whoever waits for it will hear
+            self._channel.send(("load", str(weights), arguments, served))
 
     def environment(self) -> dict[str, str]:
         """What the model's process is given."""
@@ -204,6 +244,12 @@ class VllmEngine:
             }
             if self._shares_cores:  # a thread that spins while it waits keeps another engine's from working
                 environment |= {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "GOMP_SPINCOUNT": "0"}
+        if self._place.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(self._place.gpus)
+        if (
+            self._place.cores
+        ):  # engine and worker being one process, vLLM does not read VLLM_CPU_OMP_THREADS_BIND
+            environment["OMP_NUM_THREADS"] = str(len(self._place.cores))
         return environment
 
     def weights(self) -> tuple[Path, str | None, dict[str, Any]]:
@@ -225,8 +271,16 @@ class VllmEngine:
         config = json.loads((self._checkpoint / "config.json").read_text(encoding="utf-8"))
         return "quantization_config" in config
 
+    def loaded(self) -> bool:
+        """Whether what `launch` began is done; never waits. EngineError if the process has died of it."""
+        if not self._ready and self.source.poll():
+            self._receive()
+            self._ready = True
+        return self._ready
+
     def start(self) -> None:
         if self._process is None:
+            self.check()
             self.launch()
         if not self._ready:
             self._receive()
@@ -250,7 +304,13 @@ class VllmEngine:
         completions: list[Completion] = []
         deadline = time.monotonic() + timeout_seconds
         while self._channel is not None and self._channel.poll(max(0.0, deadline - time.monotonic())):
-            for request_id, tokens, reason, prompt_tokens, error, scores in self._receive():
+            try:
+                answers = self._receive()
+            except EngineError:
+                if completions:  # what was said before the end counts; the end itself is heard next time
+                    break
+                raise
+            for request_id, tokens, reason, prompt_tokens, error, scores in answers:
                 text = self._tokenizer.decode(tokens, skip_special_tokens=True)
                 completions.append(
                     Completion(request_id, text, reason, prompt_tokens, len(tokens), error, tuple(scores))
@@ -266,13 +326,10 @@ class VllmEngine:
             self._channel.close()
             self._channel = None
         if self._process is not None:
-            try:
-                self._process.wait(timeout=5)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            _ended(self._process, patience_seconds=5 if self._ready else 0)  # one that loads hears nothing
             self._process = None
             self._log.close()
+        self._ready = False
 
     def _send(self, message: tuple[Any, ...]) -> None:
         if self._channel is None:
@@ -294,7 +351,7 @@ class VllmEngine:
         """Why the model's process ended: its exit code and the last error in its log."""
         if self._process is None:
             return EngineError("the engine is closed")
-        code = self._process.wait()
+        code = _ended(self._process, patience_seconds=5)
         if self._log_path:
             text = self._log_path.read_text(encoding="utf-8", errors="replace")
         else:
@@ -306,7 +363,23 @@ class VllmEngine:
         )
         if code == -9:
             said = "killed, most likely for want of memory; take a smaller model or --max-num-seqs"
-        return EngineError(f"the model's process ended (code {code}): {said[-300:]}; run again to go on")
+        how = "it hung" if code is None else f"code {code}"
+        return EngineError(f"the model's process ended ({how}): {said[-300:]}; run again to go on")
+
+
+def _ended(process: subprocess.Popen[bytes], patience_seconds: float) -> int | None:
+    """Its exit code, None if it had to be killed in the end; with it goes all that it had started."""
+    if process.returncode is not None:
+        return process.returncode
+    code = None
+    try:
+        code = process.wait(patience_seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    with suppress(ProcessLookupError, PermissionError):  # on a GPU, it is a child that holds the memory
+        os.killpg(process.pid, signal.SIGKILL)
+    return code
 
 
 def _for_template(messages: Messages, template: str) -> list[dict[str, str]]:

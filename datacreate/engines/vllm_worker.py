@@ -1,6 +1,7 @@
 """The model's process: the only file that imports vllm.
 
-Started by `engines.vllm` with the file descriptor of a socket. It is told `load` once, then
+Started by `engines.vllm` with the file descriptor of a socket and, if it is to keep to some, the
+numbers of its processor cores. It is told `load` once, then
 `submit` and `abort`; it answers with lists of (request id, token ids, finish reason, prompt
 tokens, error, probabilities of the choices). When the socket closes, it ends.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import signal
 import sys
 from multiprocessing.connection import Connection
@@ -143,6 +145,8 @@ def serve(channel: Connection) -> None:
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if cores := [int(core) for core in sys.argv[2:]]:
+        os.sched_setaffinity(0, cores)  # before any library counts them
     # A broken pipe is the end of the run, in whatever way it ended.
     gone = contextlib.suppress(BrokenPipeError, ConnectionResetError)
     with gone, Connection(int(sys.argv[1])) as channel:

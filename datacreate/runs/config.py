@@ -84,6 +84,7 @@ class CreateConfig(BaseModel):
     max_model_len: int | None = Field(default=None, gt=0)  # tokens
     max_num_seqs: int | None = Field(default=None, gt=0)  # requests the engine holds at once
     tensor_parallel_size: int | None = Field(default=None, gt=0)  # GPUs
+    replicas: int | Literal["auto"] = "auto"  # copies of each model, each on GPUs or cores of its own
     gpu_memory_utilization: float | None = Field(default=None, gt=0, le=1)
     dtype: str | None = None
     quantization: str | None = None
@@ -131,6 +132,8 @@ class CreateConfig(BaseModel):
     def _nothing_in_vain(self) -> Self:
         if self.shares is not None and self.method == "paper":
             raise ValueError("--shares: the paper's way deals no labels; leave it or --method paper out")
+        if self.replicas != "auto" and self.replicas < 1:
+            raise ValueError("--replicas: give a number from 1 on, or auto")
         if len(self.models) != len(set(self.models)) or not self.models:
             raise ValueError("--model: name each model once")
         if self.adapter is not None and len(self.models) > 1:

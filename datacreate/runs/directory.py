@@ -27,8 +27,10 @@ from datacreate.runs.summary import Tally
 from datacreate.tasks.example import Json
 from datacreate.tasks.format import TaskFormat, read_format
 
-_BEFORE_A_RUN = frozenset({".lock", ".holder", "config.json.part", "verifier.log", "vectors.f16"})
+_BEFORE_A_RUN = frozenset({".lock", ".holder", "config.json.part", "vectors.f16"})
 """Files that a directory may hold in which no run began: what a kill or a failed start leaves."""
+
+_LOGS = ("engine*.log", "verifier*.log")
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ class RunDirectory:
         self.vectors_path = path / "vectors.f16"
 
     def log_of(self, engine: str) -> Path:
-        """Where an engine's own words go: `engine`, `engine-2` and so on, or `verifier`."""
+        """Where an engine's own words go: `engine`, `engine-2` and so on, or `verifier`; of several
+        copies `engine.1` and so on."""
         return self.path / f"{engine}.log"
 
     @property
@@ -204,7 +207,7 @@ class RunDirectory:
 
 def before_a_run(name: str) -> bool:
     """Whether a folder that holds a file of that name may still become a run's."""
-    return name in _BEFORE_A_RUN or fnmatch(name, "engine*.log")
+    return name in _BEFORE_A_RUN or any(fnmatch(name, log) for log in _LOGS)
 
 
 def replace_file(path: Path, text: str) -> None:

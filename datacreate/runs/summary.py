@@ -34,6 +34,7 @@ class Tally:
     prompt_tokens: int = 0
     generated_tokens: int = 0
     seconds: float = 0.0
+    replicas: int = 1  # copies of what writes that worked side by side, in the last session
     barren: int = 0  # requests in a row without an accepted example
     rejects: Counter[Reason] = field(default_factory=Counter)
     depths: Counter[int] = field(default_factory=Counter)
@@ -67,6 +68,7 @@ class Tally:
 
     def begin(self, session: Session) -> None:
         self._clock = session.began
+        self.replicas = int(session.where.get("replicas", "1"))
         self.barren = 0  # whoever calls again after NoProgress means it
 
     def add(self, commit: Commit) -> None:
@@ -121,6 +123,7 @@ class Tally:
             "generated_tokens": self.generated_tokens,
             "tokens_per_example": round(self.generated_tokens / max(1, self.accepted), 1),
             "seconds": round(self.seconds, 1),
+            "replicas": self.replicas,
             "examples_per_second": round(self.accepted * rate, 3),
             "tokens_per_second": round(self.generated_tokens * rate, 1),
             "depths": {str(depth): n for depth, n in sorted(self.depths.items())},

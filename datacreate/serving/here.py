@@ -1,0 +1,112 @@
+"""vLLM on this machine: as a preset and the user say, in as many copies as it has room for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import islice
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from datacreate.checkpoints import Checkpoint, read_adapter, resolve, with_adapter
+from datacreate.checkpoints.preset import EngineSettings
+from datacreate.engines.base import Engine
+from datacreate.engines.placing import Place, places_for
+from datacreate.engines.replicas import Replicas
+from datacreate.errors import EngineError, UsageError
+from datacreate.runs.config import CreateConfig
+from datacreate.runs.directory import RunDirectory
+from datacreate.serving.seat import Seat
+
+if TYPE_CHECKING:
+    from datacreate.engines.vllm import VllmEngine
+
+SHARED_GPU = 0.9
+"""The share of a GPU's memory that the engines of a run divide among them, unless somebody says otherwise."""
+
+
+def vllm_engine(
+    checkpoint: Checkpoint, config: CreateConfig, directory: RunDirectory, seat: Seat = Seat()
+) -> Engine:
+    """The default engine: vLLM, with the preset's settings; the user's are for what writes.
+
+    UsageError if this machine has no room for so many replicas.
+    """
+    from datacreate.engines.vllm import VllmEngine, compiles
+
+    settings = checkpoint.preset.engine if checkpoint.preset else EngineSettings()
+    template = dict(checkpoint.preset.chat_template) if checkpoint.preset else {}
+    told: dict[str, Any] = {}
+    if settings.enforce_eager is None:
+        told["enforce_eager"] = not compiles(config.count)
+    if seat.engines > 1:
+        told["gpu_memory_utilization"] = round(
+            (settings.gpu_memory_utilization or SHARED_GPU) / seat.engines, 3
+        )
+    if seat.writes:
+        template |= config.chat_template
+        told |= {
+            name: value
+            for name in EngineSettings.model_fields
+            if (value := getattr(config, name, None)) is not None
+        }
+    settings = _engine_settings(settings, told)
+    log = directory.log_of(seat.name)
+    engine = VllmEngine(checkpoint, settings, template, log, shares_cores=seat.engines > 1)
+    return _replicated(engine, config, directory, seat)
+
+
+def _replicated(engine: VllmEngine, config: CreateConfig, directory: RunDirectory, seat: Seat) -> Engine:
+    """So many of it as the user asked for, or as this machine and the count call for.
+
+    `auto` leaves out GPUs that others have filled, and starts no more engines than the count would
+    fill at one request an example.
+    """
+    places = places_for(config.replicas, engine.device, engine.gpus)
+    if config.replicas == "auto" and len(places) > 1:
+        free = (place for place in places if _fits(engine.beside(place, None), seat.note))
+        places = tuple(islice(free, ceil(config.count / engine.capacity))) or (Place(),)
+    if len(places) == 1:
+        return engine.beside(places[0], directory.log_of(seat.name)) if places[0].gpus else engine
+    logs = [directory.log_of(f"{seat.name}.{number}") for number in range(1, len(places) + 1)]
+    return Replicas([engine.beside(*each) for each in zip(places, logs, strict=True)], seat.note)
+
+
+def _fits(engine: VllmEngine, note: Callable[[str], None]) -> bool:
+    try:
+        engine.check()
+    except EngineError as error:
+        note(f"{engine.place} is left out: {str(error).partition(';')[0]}")
+        return False
+    return True
+
+
+def engine_to_serve(
+    model: str, adapter: Path | None, remote_code: bool, settings: Mapping[str, Any]
+) -> tuple[VllmEngine, str]:
+    """An engine that says how a model is to be loaded for a server, and the name to serve it under.
+
+    Raises CheckpointError, UsageError for a setting that is out of range.
+    """
+    from datacreate.engines.vllm import WORTH_COMPILING, VllmEngine, compiles
+
+    checkpoint = resolve(model, "instruct", remote_code=remote_code)
+    if adapter is not None:
+        checkpoint = with_adapter(checkpoint, read_adapter(adapter))
+    own = checkpoint.preset.engine if checkpoint.preset else EngineSettings()
+    told = {name: value for name, value in settings.items() if value is not None}
+    if own.enforce_eager is None:  # a server is for long work
+        told.setdefault("enforce_eager", not compiles(WORTH_COMPILING))
+    return VllmEngine(checkpoint, _engine_settings(own, told)), checkpoint.name
+
+
+def _engine_settings(own: EngineSettings, told: Mapping[str, Any]) -> EngineSettings:
+    """The preset's settings, and over them those that were told."""
+    try:
+        return EngineSettings(**{**own.model_dump(), **told})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        flag = str(first["loc"][0]).replace("_", "-")
+        raise UsageError(f"--{flag} {first['input']}: {first['msg']}") from None
