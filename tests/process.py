@@ -57,6 +57,13 @@ def run(*arguments: object, preexec: Callable[[], None] | None = None, **scripte
     return Ended(ended.returncode, ended.stdout, ended.stderr)
 
 
+def ended_process() -> int:
+    """The number of a process that is no more."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
 class Live:
     """The command, running; leaving the block kills it if it is still there."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 from collections.abc import Callable
@@ -90,14 +89,13 @@ def test_a_run_directory_that_cannot_be_used_is_red(home: Path, tmp_path: Path) 
     for folder in (full, held):
         folder.mkdir()
     (full / "thesis.tex").write_text("")
-    (held / ".lock").write_text("")
     (held / "engine.log").write_text("")
     for path in (file, file / "below", full):
         assert look("create", "--run-dir", path).red == {"run directory": "datacreate create --run-dir DIR"}
     assert look("create", "--run-dir", held).code == 0
-    with (held / ".lock").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        assert look("create", "--run-dir", held).code == 1
+    with RunDirectory(held).locked():
+        said = look("create", "--run-dir", held).line("run directory")["said"]
+        assert f"is being written by process {os.getpid()} on " in said
     (held / "config.json").write_text("{")
     assert "damaged" in look("create", "--run-dir", held).line("run directory")["said"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -95,16 +96,16 @@ def test_a_cell_is_run_by_one_process_at_a_time(bench: Bench) -> None:
     sweep = bench.sweep(**BOTH)
     with SweepFolder(bench.out).locked(sweep.cells[0]):
         assert states(sweep.standing())["creak-human-42"] == "running"
-        with pytest.raises(RunLocked, match="cell creak-human-42 is being run by another process"):
+        with pytest.raises(RunLocked, match="cell creak-human-42 is being run by process"):
             sweep.run(0)
         heard = Heard()
         assert states(sweep.run(progress=heard)) == {
             "creak-human-42": "running",
             "creak-writer-tree-42": "finished",
         }
-    assert heard.notes == [
-        "1 of 2  cell creak-human-42 is being run by another process; wait for it; going on with the next"
-    ]
+    [note] = heard.notes
+    assert note.startswith(f"1 of 2  cell creak-human-42 is being run by process {os.getpid()} on ")
+    assert note.endswith(" UTC; wait for it; going on with the next")
 
 
 def test_what_is_not_here_is_told_before_the_first_cell(bench: Bench, csqa: None) -> None:
