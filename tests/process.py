@@ -89,9 +89,9 @@ class Live:
         stdin.write(b"." * answers)
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Watch until the condition holds; the process must not end before."""
+        """Watch until the condition holds, as it must before the process has ended."""
         while not condition():
-            if self._process.poll() is not None:
+            if self._process.poll() is not None and not condition():  # it may have ended since
                 _, err = self._process.communicate()
                 raise AssertionError(f"ended with {self._process.returncode}: {err.decode()}")
 

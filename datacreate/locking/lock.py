@@ -56,6 +56,11 @@ class Pace:
 PACE = Pace()
 
 
+def passed() -> float:
+    """Seconds that pass also while the machine sleeps."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 class Taken(Exception):
     """Another process holds the folder."""
 
@@ -69,6 +74,7 @@ class FolderLock:
         say: Callable[[str], None] | None = None,
         pace: Pace | None = None,
         wait: Callable[[float], object] = time.sleep,
+        clock: Callable[[], float] = passed,
     ) -> None:
         self.folder = folder
         self.by_silence = False
@@ -76,6 +82,7 @@ class FolderLock:
         self._say = say or (lambda _: None)
         self._pace = pace or PACE
         self._wait = wait
+        self._clock = clock
         self._path: Path | None = None
         self._record = b""
         self._beats = 0
@@ -91,8 +98,8 @@ class FolderLock:
         threading.Thread(target=self._beat_on, name="lock", daemon=True).start()
 
     def look(self) -> None:
-        """Raise LockLost if the folder is another's by now. The file is looked at only if a beat is overdue."""
-        if not self._lost and _now() - self._beaten > 2 * self._pace.beat:
+        """Raise LockLost if the folder is another's by now. The file is read only if a beat is overdue."""
+        if not self._lost and self._clock() - self._beaten > 2 * self._pace.beat:
             self._beat()
         if self._lost:
             raise LockLost(
@@ -157,7 +164,7 @@ class FolderLock:
         """Make a claim over the dead ones; False if another process was faster."""
         number = 1 + max((_number(name) for name in dead), default=0)
         path = self.folder / f".lock.{number}"
-        begun = _now()
+        begun = self._clock()
         try:
             file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         except FileExistsError:
@@ -190,7 +197,7 @@ class FolderLock:
         with self._at_it:
             if self._path is None:
                 return
-            begun = _now()
+            begun = self._clock()
             try:
                 # Anew each time: on opening a file server is asked whether the file is still there, and on
                 # closing it says whether it has taken what was written.
@@ -273,8 +280,3 @@ def _record(content: bytes) -> bytes:
 def _beat(number: int) -> bytes:
     """What follows the record: as long for every number, so that a beat takes no room on a full disk."""
     return b"\n%012d\n" % number
-
-
-def _now() -> float:
-    """Seconds that pass also while the machine sleeps."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from datacreate.finetuning.directory import Model, Training
 from datacreate.finetuning.evaluate import read_test_set
 from datacreate.finetuning.record import Arm
 from datacreate.finetuning.settings import Settings
+from datacreate.runs.directory import RunDirectory
 from tests.benchmarks.conftest import claims, imported
 from tests.checkpoints.conftest import checkpoint_files, write_files
 from tests.doctor.conftest import ENCODER, MODEL, look, screen
