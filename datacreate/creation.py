@@ -17,8 +17,9 @@ from importlib import metadata
 from typing import Any, Protocol
 
 from datacreate.engines.selftest import prove_grammar
-from datacreate.errors import DatacreateError, NoProgress, RunMismatch, Stopped, StorageError
+from datacreate.errors import DatacreateError, LockLost, NoProgress, RunMismatch, Stopped, StorageError
 from datacreate.ledger import Draft, Ledger
+from datacreate.locking import FolderLock
 from datacreate.pipeline import Pipeline
 from datacreate.plan import Plan, make_plan, root_and_format
 from datacreate.runs.card import dataset_card
@@ -76,8 +77,9 @@ def create(
     """Make the training set of `config`, or go on making it; returns the summary.
 
     Raises a DatacreateError: UsageError for wrong settings, RunMismatch for a directory of another
-    run, NoProgress if the model writes nothing usable, Stopped after SIGINT or SIGTERM, StorageError
-    if the disk is full. After the last two the same call goes on.
+    run, NoProgress if the model writes nothing usable, Stopped after SIGINT or SIGTERM, LockLost if
+    another process has taken the directory over, StorageError if the disk is full. After the last
+    three the same call goes on.
     """
     progress = progress or Silent()
     strategy = find_strategy(config.strategy)
@@ -88,7 +90,7 @@ def create(
     directory = RunDirectory(config.run_dir)
     with ExitStack() as stack:
         signals = stack.enter_context(caught_signals())
-        stack.enter_context(directory.locked())
+        lock = stack.enter_context(directory.locked(progress.note))
         stored = directory.read_config() if directory.exists else None
         engines = stack.enter_context(engines_of(models, config, directory, engine_factory, progress.note))
         plan = make_plan(config, root, understood, models, engines, stored.identity if stored else None)
@@ -111,7 +113,7 @@ def create(
             accepted = Accepted(embedder, directory.vectors_path, directory.accepted() if stored else 0)
         filters = filters_of(plan.identity.filters, plan.opponents, accepted, sha256)
         ledger = Ledger(plan, config.count, similarity, filters, accepted)
-        run = _Run(ledger, directory, settled, progress, appraise)
+        run = _Run(ledger, directory, lock, settled, progress, appraise)
         if stored:
             run.replay()
         if not run.finished:
@@ -119,12 +121,13 @@ def create(
             for engine in engines.to_prove:
                 prove_grammar(engine)
         # Nothing is written before the engine has shown that it works.
+        lock.look()
         directory.write_config(settled, metadata.version("datacreate"))
         if not run.finished:
             try:
                 run.go(engines, config.patience or LEAST_PATIENCE, signals)
             except DatacreateError:
-                with suppress(StorageError):
+                with suppress(StorageError, LockLost):
                     run.save()
                 raise
         return run.save()
@@ -153,6 +156,7 @@ class _Run:
         self,
         ledger: Ledger,
         directory: RunDirectory,
+        lock: FolderLock,
         config: RunConfig,
         progress: Progress,
         appraise: Appraise | None,
@@ -160,6 +164,7 @@ class _Run:
         self._ledger = ledger
         self._appraise = appraise
         self._directory = directory
+        self._lock = lock
         self._config = config
         self._count = config.count
         self._progress = progress
@@ -184,6 +189,7 @@ class _Run:
                         train.append(_text(line.record))
             finally:
                 train.close()
+            self._lock.look()
             part.replace(path)
         except OSError as error:
             raise storage_error(path, error) from None
@@ -198,6 +204,7 @@ class _Run:
         pipeline = Pipeline(ledger, engines)
         with ExitStack() as stack:
             stack.enter_context(signals.held())
+            self._lock.look()
             log = LogWriter(self._directory.log_path, self._seal)
             stack.callback(log.close)
             train = Appender(self._directory.train_path)
@@ -209,11 +216,13 @@ class _Run:
             while not ledger.finished:
                 if signals.received:
                     raise Stopped(self._so_far("stopped by a signal"))
+                self._lock.look()
                 pipeline.feed()
                 pipeline.poll(_POLL_SECONDS)
                 log.sync()
                 while not ledger.finished and (draft := pipeline.next()) is not None:
                     commit = ledger.settle(draft)
+                    self._lock.look()  # right before what must not be written by two
                     log.append(commit)
                     train.append(_text(commit))
                     self._apply(draft, commit)
@@ -232,6 +241,7 @@ class _Run:
     def save(self) -> dict[str, Any]:
         """Write summary.json and the dataset card; returns the summary."""
         directory, identity = self._directory, self._config.identity
+        self._lock.look()
         summary = summary_of(self._config, self._ledger.tally)
         replace_file(directory.summary_path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
         measures = self._appraise(directory) if self._appraise and self.finished else None

@@ -19,6 +19,7 @@
     ├── NoProgress                the model writes nothing that can be accepted
     ├── StorageError              exit code 75: disk full or read-only; mend it and run again
     └── Stopped                   exit code 75: stopped by a signal; run again to go on
+        └── LockLost              another process has taken over what this one was writing
 
 Messages are one line: what is wrong, where, and what to do about it. Exit code 75 is
 `EX_TEMPFAIL` of sysexits.h: the same command, run again, goes on.
@@ -113,3 +114,7 @@ class Stopped(DatacreateError):
     """Stopped by a signal; what was committed is kept."""
 
     exit_code = RESUMABLE
+
+
+class LockLost(Stopped):
+    """Another process has taken the folder over; nothing more may be written to it."""

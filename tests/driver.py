@@ -2,7 +2,8 @@
 
 `python -m tests.driver create --example ...` is `datacreate create --example ...`. The environment
 variable SCRIPTED holds JSON: `script` (a name below), `capacity`, `shuffle` (a seed), `gated`
-(each answer waits for a byte on standard input), `loads` (loading waits for a byte).
+(each answer waits for a byte on standard input), `loads` (loading waits for a byte), `pace` (seconds of
+a lock: between beats, between looks, of silence).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 from datacreate import serving
 from datacreate.cli.main import main
 from datacreate.engines.base import Completion, Request
+from datacreate.locking import lock
 from tests.scripted import Script, ScriptedEngine, answering, saying
 
 
@@ -80,7 +82,10 @@ def engine_of(spec: dict[str, Any]) -> ScriptedEngine:
 
 
 if __name__ == "__main__":
-    engine = engine_of(json.loads(os.environ.get("SCRIPTED", "{}")))
+    spec = json.loads(os.environ.get("SCRIPTED", "{}"))
+    if "pace" in spec:
+        lock.PACE = lock.Pace(*spec["pace"])
+    engine = engine_of(spec)
     serving.vllm_engine = lambda *_: engine
     sys.argv[0] = "datacreate"
     main()

@@ -57,6 +57,13 @@ def run(*arguments: object, preexec: Callable[[], None] | None = None, **scripte
     return Ended(ended.returncode, ended.stdout, ended.stderr)
 
 
+def ended_process() -> int:
+    """The number of a process that is no more."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
 class Live:
     """The command, running; leaving the block kills it if it is still there."""
 
@@ -82,9 +89,9 @@ class Live:
         stdin.write(b"." * answers)
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Watch until the condition holds; the process must not end before."""
+        """Watch until the condition holds, as it must before the process has ended."""
         while not condition():
-            if self._process.poll() is not None:
+            if self._process.poll() is not None and not condition():  # it may have ended since
                 _, err = self._process.communicate()
                 raise AssertionError(f"ended with {self._process.returncode}: {err.decode()}")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from datacreate.benchmarks import load_registry
 from datacreate.checkpoints import resolve
 from datacreate.doctor.findings import Findings, Job
-from datacreate.doctor.homes import is_held, nearest, writable
+from datacreate.doctor.homes import nearest, writable
 from datacreate.doctor.line import WORKS
 from datacreate.doctor.presets import USUAL
 from datacreate.errors import DatacreateError
@@ -18,6 +18,7 @@ from datacreate.finetuning.directory import models_at, read_model
 from datacreate.finetuning.evaluate import benchmarks_for, read_test_set
 from datacreate.finetuning.rows import Source, read_source, training_set
 from datacreate.finetuning.task import Task
+from datacreate.locking import held_by
 from datacreate.runs.directory import RunDirectory, before_a_run
 from datacreate.selection.strategies import find_strategy
 from datacreate.sweep import cells_of, load_plan
@@ -67,8 +68,8 @@ def _run_directory(found: Findings, path: Path) -> None:
             found.blocked("run directory", f"{place} is a file where a folder should be", another)
         elif not writable(place):
             found.blocked("run directory", f"{place} is read-only", another)
-        elif (path / ".lock").is_file() and is_held(path / ".lock"):
-            found.blocked("run directory", f"{path} is being written by another process", another)
+        elif path.is_dir() and (holder := held_by(path)):
+            found.blocked("run directory", f"{path} is being written by {holder}", another)
         elif run.exists:
             config = run.read_config()
             found.good("run directory", f"{path}: {run.accepted()} of {config.count} examples are there")

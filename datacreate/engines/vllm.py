@@ -246,9 +246,7 @@ class VllmEngine:
                 environment |= {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "GOMP_SPINCOUNT": "0"}
         if self._place.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(self._place.gpus)
-        if (
-            self._place.cores
-        ):  # engine and worker being one process, vLLM does not read VLLM_CPU_OMP_THREADS_BIND
+        if self._place.cores:  # vLLM reads VLLM_CPU_OMP_THREADS_BIND only in a worker of its own
             environment["OMP_NUM_THREADS"] = str(len(self._place.cores))
         return environment
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import filelock
 from pydantic import ValidationError
 
 from datacreate.errors import RunLocked, RunMismatch, TrainingError
@@ -15,6 +14,7 @@ from datacreate.finetuning.hardware import is_first_process
 from datacreate.finetuning.record import Arm, Record, Selection
 from datacreate.finetuning.settings import Settings
 from datacreate.finetuning.task import Task
+from datacreate.locking import FolderLock, Taken, is_claim
 from datacreate.runs.directory import replace_file
 from datacreate.runs.log import storage_error
 
@@ -84,30 +84,29 @@ class TrainingDirectory:
         return self.path / TRIALS / f"seed-{seed}-lr-{learning_rate:g}"
 
     @contextmanager
-    def locked(self, training: Training) -> Iterator[None]:
+    def locked(
+        self, training: Training, say: Callable[[str], None] | None = None
+    ) -> Iterator[FolderLock | None]:
         """Hold the folder for writing, making it if need be; under torchrun the first process does.
 
-        Raises RunLocked, RunMismatch, TrainingError if it holds other files, StorageError.
+        `say` is told of a wait, and whoever writes looks at the lock first. Raises RunLocked,
+        RunMismatch, TrainingError if it holds other files, StorageError.
         """
         if not is_first_process():
-            yield
+            yield None
             return
+        lock = FolderLock(self.path, say)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            there = {path.name for path in self.path.iterdir()}
-            if there - {".lock", f"{TRAINING}.part"} and TRAINING not in there:
+            there = {path.name for path in self.path.iterdir() if not is_claim(path.name)}
+            if there - {f"{TRAINING}.part"} and TRAINING not in there:
                 raise TrainingError(
                     f"{self.path} holds other files and no training; choose an empty or new --out"
                 )
-            lock = filelock.FileLock(self.path / ".lock")
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
+            lock.acquire()
+        except Taken as holder:
             raise RunLocked(
-                f"{self.path} is being written by another process; wait for it, or take another --out"
-            ) from None
-        except NotImplementedError:
-            raise TrainingError(
-                f"{self.path}: this file system cannot lock files (flock); choose an --out on another one"
+                f"{self.path} is being written by {holder}; wait for it, or take another --out"
             ) from None
         except (FileExistsError, NotADirectoryError):
             raise TrainingError(
@@ -121,12 +120,13 @@ class TrainingDirectory:
                 read_training(self.path).refuse_other(training, self.path)
             else:
                 replace_file(path, training.model_dump_json(indent=2) + "\n")
-            yield
+            yield lock
         finally:
-            with suppress(OSError):
-                for folder in self.models():  # a kill may have left what a finished one came from
-                    self._forget_trials(folder.name)
-                (self.path / TRIALS).rmdir()  # empty when all is done
+            if not lock.is_lost:
+                with suppress(OSError):
+                    for folder in self.models():  # a kill may have left what a finished one came from
+                        self._forget_trials(folder.name)
+                    (self.path / TRIALS).rmdir()  # empty when all is done
             lock.release()
 
     def keep(self, trial: Path, model: Model) -> None:

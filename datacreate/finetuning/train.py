@@ -22,6 +22,7 @@ from datacreate.finetuning.settings import Settings
 from datacreate.finetuning.split import hold_out
 from datacreate.finetuning.task import Question, Task, question_of, task_of
 from datacreate.finetuning.trial import DEVICE_ROWS, Materials, Outcome, run_trial
+from datacreate.locking import FolderLock
 from datacreate.quiet import quiet
 from datacreate.signals import Signals, caught_signals
 from datacreate.tasks.format import load_format
@@ -68,7 +69,8 @@ def train(config: TrainConfig, progress: Progress | None = None) -> list[Model]:
     """Train a model for every seed of `config`, or go on training; those finished are left as they are.
 
     Raises a DatacreateError: TrainingError for rows or encoders that cannot be used, RunMismatch for
-    a folder of another training, Stopped after SIGINT or SIGTERM; then the same call goes on.
+    a folder of another training, Stopped after SIGINT or SIGTERM, LockLost when another process has
+    taken the folder over; after these the same call goes on.
     Under torchrun the first process alone returns the models.
     """
     progress = progress or Silent()
@@ -106,13 +108,13 @@ def train(config: TrainConfig, progress: Progress | None = None) -> list[Model]:
         verdicts_digest=rows.verdicts_digest,
     )
     directory = TrainingDirectory(config.out)
-    with caught_signals() as signals, directory.locked(training):
+    with caught_signals() as signals, directory.locked(training, progress.note) as lock:
         missing = [seed for seed in config.seeds if not directory.model(seed).is_dir()]
         if missing:
             progress.note(_said(training, used, choosing))
             materials = _materials(config, rows.task, encoder, used, choosing)
         for seed in missing:
-            _train_seed(seed, training, materials, directory, progress, signals)
+            _train_seed(seed, training, materials, directory, progress, signals, lock)
         if is_first_process():  # the others may be here before the last model is
             return [read_model(directory.model(seed)) for seed in config.seeds]
         return []
@@ -125,6 +127,7 @@ def _train_seed(
     directory: TrainingDirectory,
     progress: Progress,
     signals: Signals,
+    lock: FolderLock | None,
 ) -> None:
     """Train a model with every learning rate and keep the best."""
     trials: dict[float, Outcome] = {}
@@ -132,7 +135,7 @@ def _train_seed(
     for rate in rates:
         what = f"seed {seed}" + (f", lr {rate:g}" if len(rates) > 1 else "")
         tell = partial(progress.step, what)
-        trials[rate] = run_trial(materials, seed, rate, directory.trial(seed, rate), tell, signals)
+        trials[rate] = run_trial(materials, seed, rate, directory.trial(seed, rate), tell, signals, lock)
     best = max(trials, key=lambda rate: trials[rate].score or 0.0)
     outcome = trials[best]
     model = Model(
@@ -148,7 +151,8 @@ def _train_seed(
         seconds=round(sum(trial.seconds for trial in trials.values()), 1),
         versions=_versions(),
     )
-    if is_first_process():
+    if lock:
+        lock.look()
         directory.keep(directory.trial(seed, best), model)
 
 

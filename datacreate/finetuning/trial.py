@@ -30,6 +30,7 @@ from datacreate.finetuning.statistics import centred
 from datacreate.finetuning.task import Task
 from datacreate.finetuning.together import with_the_others
 from datacreate.hardware import device, has_bf16
+from datacreate.locking import FolderLock
 from datacreate.quiet import quiet
 from datacreate.runs.directory import replace_file
 from datacreate.signals import Signals
@@ -69,11 +70,19 @@ class Materials:
 
 
 def run_trial(
-    materials: Materials, seed: int, learning_rate: float, folder: Path, tell: Tell, signals: Signals
+    materials: Materials,
+    seed: int,
+    learning_rate: float,
+    folder: Path,
+    tell: Tell,
+    signals: Signals,
+    lock: FolderLock | None = None,
 ) -> Outcome:
     """Train to the end and leave the best model in `folder`/model; go on where an earlier call stopped.
 
-    Raises Stopped after a signal, TrainingError if the encoder does not fit or memory runs out.
+    The first process has the `lock` of what is written. Raises Stopped after a signal, in the first process
+    LockLost when another one has taken the folder over, TrainingError if the encoder does not fit or memory
+    runs out.
     """
     if (folder / OUTCOME).is_file():
         return Outcome(**json.loads((folder / OUTCOME).read_text(encoding="utf-8")))
@@ -87,10 +96,12 @@ def run_trial(
         with room_for(folder):
             last = last_checkpoint(folder)
             trainer = make_trainer(materials, model, seed, learning_rate, folder, passes_of(last))
-            watch = _watch(tell, signals)
+            watch = _watch(tell, signals, lock)
             trainer.add_callback(watch)
             result = trainer.train(resume_from_checkpoint=str(last) if last else None)
             state = trainer.state
+            if lock:
+                lock.look()
             if watch.stopped:
                 raise Stopped(
                     f"stopped by a signal at step {state.global_step} of {state.max_steps}; "
@@ -229,8 +240,11 @@ def _selection(materials: Materials) -> Callable[[Any], dict[str, float]]:
     return judge
 
 
-def _watch(tell: Tell, signals: Signals) -> Any:
-    """A callback that tells how far it is, and stops at the step in which a signal came."""
+def _watch(tell: Tell, signals: Signals, lock: FolderLock | None) -> Any:
+    """A callback that tells how far it is, and stops at the step in which a signal came.
+
+    Where the lock is lost nothing is saved any more.
+    """
     from transformers import TrainerCallback
 
     class Watch(TrainerCallback):  # type: ignore[misc]
@@ -246,8 +260,18 @@ def _watch(tell: Tell, signals: Signals) -> Any:
                 control.should_evaluate = control.should_save = False
                 return
             tell(state.global_step, state.max_steps, state.best_metric)
-            if _anywhere(signals.received) and state.global_step < state.max_steps:
+            why = _anywhere(_LOST if lock and lock.is_lost else _SIGNAL if signals.received else 0)
+            if why == _LOST:
+                self.stopped = control.should_training_stop = True
+                control.should_evaluate = control.should_save = False
+            elif why == _SIGNAL and state.global_step < state.max_steps:
                 self.stopped = control.should_save = control.should_training_stop = True
+
+        def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            # It takes a while, and the checkpoint is written after it.
+            if _anywhere(_LOST if lock and lock.is_lost else 0):
+                self.stopped = control.should_training_stop = True
+                control.should_save = False
 
     return Watch()
 
@@ -262,12 +286,16 @@ def _out_of_patience(state: Any) -> bool:
     return counted >= patience
 
 
-def _anywhere(received: bool) -> bool:
-    """Whether a signal came to any of the processes: they must stop at the same step."""
+_SIGNAL, _LOST = 1, 2
+"""Why a training stops before its end; the latter goes before the former."""
+
+
+def _anywhere(reason: int) -> int:
+    """The greatest reason to stop that any of the processes has, or 0: they must stop at the same step."""
     if world_size() == 1:
-        return received
+        return reason
     import torch
 
-    flag = torch.tensor(int(received), device=device())
+    flag = torch.tensor(reason, device=device())
     torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
-    return bool(flag.item())
+    return int(flag.item())

@@ -123,6 +123,8 @@ class CreateConfig(BaseModel):
             raise ValueError("--engine openai: say where with --url http://HOST:PORT, or a folder of servers")
         if self.urls and not self.served:
             raise ValueError("--url: that is for servers; leave it or --engine vllm out")
+        if self.served and self.replicas != "auto":
+            raise ValueError("--replicas: the copies of a served model are servers; start more of them")
         if self.served and (vain := [name for name in _OF_THE_SERVER if getattr(self, name)]):
             flag = vain[0].replace("_", "-")
             raise ValueError(f"--{flag}: servers load their models themselves; give it to them instead")

@@ -10,16 +10,15 @@ import contextlib
 import json
 import os
 import secrets
-import socket
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from datacreate.errors import RunError, RunLocked
+from datacreate.locking import FolderLock, Taken, is_claim
 from datacreate.runs.config import Identity
 from datacreate.runs.filters import told_of
 from datacreate.runs.log import Commit, LogLine, Probabilities, read_log, storage_error
@@ -27,7 +26,7 @@ from datacreate.runs.summary import Tally
 from datacreate.tasks.example import Json
 from datacreate.tasks.format import TaskFormat, read_format
 
-_BEFORE_A_RUN = frozenset({".lock", ".holder", "config.json.part", "vectors.f16"})
+_BEFORE_A_RUN = frozenset({"config.json.part", "vectors.f16"})
 """Files that a directory may hold in which no run began: what a kill or a failed start leaves."""
 
 _LOGS = ("engine*.log", "verifier*.log")
@@ -73,27 +72,23 @@ class RunDirectory:
         return self.config_path.is_file()
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the directory for writing, making it if need be.
+    def locked(self, say: Callable[[str], None] | None = None) -> Iterator[FolderLock]:
+        """Hold the directory for writing, making it if need be; `say` is told of a wait.
 
-        Raises RunLocked, naming the holder, if another process has it; StorageError if it
-        cannot be made; RunError if it holds files of something else.
+        Whoever writes looks at the lock first. Raises RunLocked, naming the holder, if another
+        process has it; StorageError if it cannot be made; RunError if it holds files of something else.
         """
         made: list[Path] = []  # folders that were not there before, from the inside out
+        lock = FolderLock(self.path, say)
         try:
             made += [path for path in (self.path, *self.path.parents) if not path.exists()]
             self.path.mkdir(parents=True, exist_ok=True)
             if not self.exists and any(not before_a_run(path.name) for path in self.path.iterdir()):
                 raise RunError(f"{self.path} holds other files and no run; choose an empty or new --run-dir")
-            lock = filelock.FileLock(self.path / ".lock")
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
+            lock.acquire()
+        except Taken as holder:
             raise RunLocked(
-                f"{self.path} is being written by {self._holder()}; wait for it, or take another --run-dir"
-            ) from None
-        except NotImplementedError:
-            raise RunError(
-                f"{self.path}: this file system cannot lock files (flock); choose a --run-dir on another one"
+                f"{self.path} is being written by {holder}; wait for it, or take another --run-dir"
             ) from None
         except (FileExistsError, NotADirectoryError):
             raise RunError(
@@ -103,31 +98,33 @@ class RunDirectory:
             _remove(made)
             raise storage_error(self.path, error) from None
         try:
-            with contextlib.suppress(OSError):
-                self._holder_path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
-            yield
+            if lock.by_silence:
+                self._part_from_the_silent()
+            yield lock
         finally:
-            self._holder_path.unlink(missing_ok=True)
-            if not self.exists:  # the run never began: leave nothing behind
+            began = self.exists or lock.is_lost
+            if not began:  # leave nothing behind
                 self._clear()
-                _remove(made)
             lock.release()
+            if not began:
+                _remove(made)
 
-    @property
-    def _holder_path(self) -> Path:
-        return self.path / ".holder"
-
-    def _holder(self) -> str:
-        try:
-            return (
-                self._holder_path.read_text(encoding="utf-8", errors="replace").strip() or "another process"
-            )
-        except OSError:
-            return "another process"
+    def _part_from_the_silent(self) -> None:
+        """Go on in files of our own: a holder that wakes up within a write finishes it in the old ones."""
+        for path in (self.log_path, self.vectors_path):  # train.jsonl is made anew anyhow
+            part = path.with_name(path.name + ".part")
+            try:
+                if path.is_file():
+                    shutil.copyfile(path, part)
+                    part.replace(path)
+            except OSError as error:
+                with contextlib.suppress(OSError):
+                    part.unlink()
+                raise storage_error(path, error) from None
 
     def _clear(self) -> None:
         with contextlib.suppress(OSError):
-            for name in (".lock", "config.json.part", "vectors.f16"):
+            for name in ("config.json.part", "vectors.f16"):
                 (self.path / name).unlink(missing_ok=True)
             for log in self.path.glob("*.log"):
                 if not log.stat().st_size:  # one that says something says why
@@ -207,7 +204,7 @@ class RunDirectory:
 
 def before_a_run(name: str) -> bool:
     """Whether a folder that holds a file of that name may still become a run's."""
-    return name in _BEFORE_A_RUN or any(fnmatch(name, log) for log in _LOGS)
+    return name in _BEFORE_A_RUN or is_claim(name) or any(fnmatch(name, log) for log in _LOGS)
 
 
 def replace_file(path: Path, text: str) -> None:

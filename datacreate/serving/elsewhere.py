@@ -9,7 +9,7 @@ from datacreate.engines.base import Engine
 from datacreate.engines.openai import Addresses, Patience, ServedEngine, Wire, served_model
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
-from datacreate.serving.seat import Seat
+from datacreate.serving.seat import ALONE, Seat
 
 
 def only_model(config: CreateConfig, note: Callable[[str], None]) -> str:
@@ -18,7 +18,7 @@ def only_model(config: CreateConfig, note: Callable[[str], None]) -> str:
 
 
 def served_engine(
-    checkpoint: Checkpoint, config: CreateConfig, _directory: RunDirectory, seat: Seat = Seat()
+    checkpoint: Checkpoint, config: CreateConfig, _directory: RunDirectory, seat: Seat = ALONE
 ) -> Engine:
     """The model behind servers, by the name that it has here or the folder that it was loaded from."""
     template = dict(checkpoint.preset.chat_template) if checkpoint.preset else {}

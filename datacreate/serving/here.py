@@ -18,7 +18,7 @@ from datacreate.engines.replicas import Replicas
 from datacreate.errors import EngineError, UsageError
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
-from datacreate.serving.seat import Seat
+from datacreate.serving.seat import ALONE, Seat
 
 if TYPE_CHECKING:
     from datacreate.engines.vllm import VllmEngine
@@ -28,7 +28,7 @@ SHARED_GPU = 0.9
 
 
 def vllm_engine(
-    checkpoint: Checkpoint, config: CreateConfig, directory: RunDirectory, seat: Seat = Seat()
+    checkpoint: Checkpoint, config: CreateConfig, directory: RunDirectory, seat: Seat = ALONE
 ) -> Engine:
     """The default engine: vLLM, with the preset's settings; the user's are for what writes.
 

@@ -21,4 +21,6 @@ class Seat:
     note: Callable[[str], None] = field(default=lambda _: None, compare=False)  # tells the user something
 
 
+ALONE = Seat()
+
 EngineFactory = Callable[[Checkpoint, CreateConfig, RunDirectory, Seat], Engine]

@@ -7,16 +7,17 @@ still the same, and what it made is there.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-import filelock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from datacreate.errors import PlanError, RunError, RunLocked
+from datacreate.errors import PlanError, RunLocked
 from datacreate.finetuning.directory import TRIALS, TrainingDirectory
+from datacreate.locking import FolderLock, Taken, held_by
 from datacreate.runs.directory import replace_file
 from datacreate.runs.log import storage_error
 from datacreate.sweep.cells import Cell
@@ -30,8 +31,8 @@ _WEIGHTS = ("*.safetensors", "*.bin")
 _LOCK_SECONDS = 60.0
 """Longer than writing the plan takes, for all jobs of an array at once."""
 
-_GLANCE_SECONDS = 1.0
-"""A list that looks whether a cell is being run holds its lock for an instant."""
+_TURN_SECONDS = 0.1
+"""Between two tries to be the one that writes it."""
 
 
 class Mark(BaseModel):
@@ -82,24 +83,36 @@ class SweepFolder:
 
     def adopt(self, plan: Plan) -> None:
         """Make the folder, and keep the plan in it. PlanError if it is another plan's; StorageError."""
+        text = plan.model_dump_json(indent=2) + "\n"
+        until = time.monotonic() + _LOCK_SECONDS
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            with filelock.FileLock(self.path / ".lock", timeout=_LOCK_SECONDS):
+            while not self._keeps(text):
                 self.refuse_other(plan)
-                text = plan.model_dump_json(indent=2) + "\n"
-                kept = self.path / PLAN
-                if not kept.is_file() or kept.read_text(encoding="utf-8") != text:
-                    replace_file(kept, text)
-        except filelock.Timeout:
-            raise RunLocked(
-                f"{self.path} is held by another process; wait for it, or take another --out"
-            ) from None
-        except NotImplementedError:
-            raise RunError(
-                f"{self.path}: this file system cannot lock files (flock); choose an --out on another one"
-            ) from None
+                try:
+                    self._keep(plan, text)
+                except Taken as holder:
+                    if time.monotonic() > until:
+                        raise RunLocked(
+                            f"{self.path} is held by {holder}; wait for it, or take another --out"
+                        ) from None
+                    time.sleep(_TURN_SECONDS)
         except OSError as error:
             raise storage_error(self.path, error) from None
+
+    def _keeps(self, text: str) -> bool:
+        kept = self.path / PLAN
+        return kept.is_file() and kept.read_bytes() == text.encode("utf-8")
+
+    def _keep(self, plan: Plan, text: str) -> None:
+        lock = FolderLock(self.path)
+        lock.acquire()
+        try:
+            self.refuse_other(plan)
+            if not self._keeps(text):
+                replace_file(self.path / PLAN, text)
+        finally:
+            lock.release()
 
     def refuse_other(self, plan: Plan) -> None:
         """Raise PlanError if the folder is that of a plan of another name."""
@@ -113,33 +126,27 @@ class SweepFolder:
             )
 
     @contextmanager
-    def locked(self, cell: Cell) -> Iterator[None]:
-        """Hold a cell. RunLocked if another process has it; StorageError."""
-        lock = filelock.FileLock(self._of(cell) / ".lock")
+    def locked(self, cell: Cell, say: Callable[[str], None] | None = None) -> Iterator[FolderLock]:
+        """Hold a cell; `say` is told of a wait. RunLocked if another process has it; StorageError."""
+        lock = FolderLock(self._of(cell), say)
         try:
             self._of(cell).mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=_GLANCE_SECONDS)
-        except filelock.Timeout:
-            raise RunLocked(f"cell {cell.name} is being run by another process; wait for it") from None
+            lock.acquire()
+        except Taken as holder:
+            raise RunLocked(f"cell {cell.name} is being run by {holder}; wait for it") from None
         except OSError as error:
             raise storage_error(self._of(cell), error) from None
         try:
-            yield
+            yield lock
         finally:
             lock.release()
 
     def is_running(self, cell: Cell) -> bool:
-        """Whether a process holds the cell."""
-        place = self._of(cell) / ".lock"
-        if not place.is_file():
-            return False
+        """Whether a process holds the cell, as far as can be seen without waiting."""
         try:
-            filelock.FileLock(place).acquire(timeout=0).lock.release()
-        except filelock.Timeout:
-            return True
-        except OSError:  # a folder of somebody else's: not to be written, only looked at
+            return held_by(self._of(cell)) is not None
+        except OSError:  # not begun, or a folder of somebody else's
             return False
-        return False
 
     def log(self, cell: Cell, step: Step) -> Path:
         return self._of(cell) / f"{step.name}.log"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from datacreate.errors import RESUMABLE, RunLocked, Stopped, UsageError
+from datacreate.locking import FolderLock
 from datacreate.signals import Signals, caught_signals
 from datacreate.sweep.cells import Cell, cells_of
 from datacreate.sweep.folder import Mark, SweepFolder
@@ -90,20 +91,20 @@ class Sweep:
         """Run all cells that are not finished, or the one of `index`; how each came out.
 
         A cell that another process runs is left to it; RunLocked if it is the one asked for. Raises
-        Stopped after a signal or a step that was stopped, StorageError, PlanError: then nothing is
-        lost, and the same call goes on.
+        Stopped after a signal or a step that was stopped, LockLost, StorageError, PlanError: then
+        nothing is lost, and the same call goes on.
         """
         progress = progress or Silent()
         chosen = self.cells if index is None else (self.cell(index),)
         self._folder.adopt(self.plan)
         self._tell_missing(chosen, progress)
-        with caught_signals() as signals, signals.held():
+        with caught_signals() as signals:
             outcomes = []
             for number, cell in enumerate(chosen, 1):
                 place = f"{number} of {len(chosen)}  " if index is None else ""
                 try:
-                    with self._folder.locked(cell):
-                        outcomes.append(self._run(cell, place, progress, signals))
+                    with self._folder.locked(cell, progress.note) as lock, signals.held():
+                        outcomes.append(self._run(cell, place, progress, signals, lock))
                 except RunLocked as error:
                     if index is not None:
                         raise
@@ -111,7 +112,7 @@ class Sweep:
                     outcomes.append(Outcome(cell, "running"))
             return outcomes
 
-    def _run(self, cell: Cell, place: str, progress: Progress, signals: Signals) -> Outcome:
+    def _run(self, cell: Cell, place: str, progress: Progress, signals: Signals, lock: FolderLock) -> Outcome:
         failed: list[tuple[Step, str]] = []
         blocked: list[Step] = []
         for step in cell.steps:
@@ -122,7 +123,7 @@ class Sweep:
                 if self._lacks(step):
                     blocked.append(step)
                     continue
-                said = self._run_step(cell, step, f"{place}{cell.name}  {step.name}", progress, signals)
+                said = self._run_step(cell, step, f"{place}{cell.name}  {step.name}", progress, signals, lock)
                 if said is not None:
                     failed.append((step, said))
                     blocked.append(step)
@@ -133,19 +134,22 @@ class Sweep:
         return self._standing(cell, failed, own=True)
 
     def _run_step(
-        self, cell: Cell, step: Step, where: str, progress: Progress, signals: Signals
+        self, cell: Cell, step: Step, where: str, progress: Progress, signals: Signals, lock: FolderLock
     ) -> str | None:
         """Run a step; the last line of a failure, None if it is finished."""
+        lock.look()
         if note := self._folder.make_room(cell, step):
             progress.note(note)
         self._folder.write(cell, step, Mark.of(step, "begun"))
         began = time.monotonic()
-        ended = run_process(
-            [*self._command, *self._arguments(step)],
-            self._folder.log(cell, step),
-            signals,
-            lambda said: progress.at_work(where, said, time.monotonic() - began),
-        )
+
+        def tell(said: str) -> None:
+            lock.look()
+            progress.at_work(where, said, time.monotonic() - began)
+
+        command = [*self._command, *self._arguments(step)]
+        ended = run_process(command, self._folder.log(cell, step), signals, tell)
+        lock.look()
         seconds = time.monotonic() - began
         if ended.code == 0:
             if step.kind == "evaluate" and not self.plan.keep_weights:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +15,7 @@ from datacreate.finetuning.directory import Model, Training
 from datacreate.finetuning.evaluate import read_test_set
 from datacreate.finetuning.record import Arm
 from datacreate.finetuning.settings import Settings
+from datacreate.runs.directory import RunDirectory
 from tests.benchmarks.conftest import claims, imported
 from tests.checkpoints.conftest import checkpoint_files, write_files
 from tests.doctor.conftest import ENCODER, MODEL, look, screen
@@ -90,14 +91,13 @@ def test_a_run_directory_that_cannot_be_used_is_red(home: Path, tmp_path: Path) 
     for folder in (full, held):
         folder.mkdir()
     (full / "thesis.tex").write_text("")
-    (held / ".lock").write_text("")
     (held / "engine.log").write_text("")
     for path in (file, file / "below", full):
         assert look("create", "--run-dir", path).red == {"run directory": "datacreate create --run-dir DIR"}
     assert look("create", "--run-dir", held).code == 0
-    with (held / ".lock").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        assert look("create", "--run-dir", held).code == 1
+    with RunDirectory(held).locked():
+        said = look("create", "--run-dir", held).line("run directory")["said"]
+        assert f"is being written by process {os.getpid()} on " in said
     (held / "config.json").write_text("{")
     assert "damaged" in look("create", "--run-dir", held).line("run directory")["said"]
 

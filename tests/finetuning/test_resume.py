@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 
-from datacreate.errors import Stopped, StorageError
+from datacreate.errors import LockLost, Stopped, StorageError
 from datacreate.finetuning import trial
 from datacreate.finetuning.directory import TRIALS
 from datacreate.finetuning.evaluate import evaluate
 from datacreate.finetuning.record import read_predictions
 from datacreate.finetuning.settings import Lora
 from datacreate.finetuning.train import TrainConfig, train
+from datacreate.locking import lock
+from tests.claims import take_over
 from tests.finetuning.training import Heard, config, trained, weights
 from tests.process import Live
 
@@ -38,6 +40,27 @@ def stopped(asked: TrainConfig, step: int, number: int = signal.SIGTERM) -> str:
 def checkpoints(out: Path) -> list[Path]:
     found = (out / TRIALS).glob("*/checkpoint-*")
     return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+def test_a_training_that_is_taken_over_stops_with_75_and_saves_nothing(
+    home: Path, tmp_path: Path, encoder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "PACE", lock.Pace(beat=0))
+    asked = config("creak", tmp_path / "out", encoder)
+    seen: list[str] = []
+
+    def taken_over() -> None:
+        take_over(tmp_path / "out")
+        seen.extend(files(tmp_path / "out"))
+
+    with pytest.raises(LockLost, match="taken over by process 7 on node7") as caught:
+        train(asked, Heard(stop_at=10, at_step=taken_over))
+    assert caught.value.exit_code == 75
+    assert files(tmp_path / "out") == seen
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
 @pytest.mark.parametrize("lora", [None, Lora(rank=4)], ids=["full", "lora"])

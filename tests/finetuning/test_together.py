@@ -93,7 +93,7 @@ def test_two_processes_train_one_model(home: Path, tmp_path: Path, encoder: str)
     assert ended.code == 0, ended.err
     assert [model["seed"] for model in json.loads(ended.out)] == [1, 2]
     assert read_model(out / "seed-1").steps == 8 * 12
-    assert {path.name for path in out.iterdir()} == {".lock", "training.json", "seed-1", "seed-2"}
+    assert {path.name for path in out.iterdir()} == {"training.json", "seed-1", "seed-2"}
     [found] = evaluate(out / "seed-2", ["creak"])
     assert found.scores.accuracy == 1
     refused = run(*command(encoder, out, "--epochs", 9))

@@ -118,12 +118,12 @@ def test_a_signal_stops_the_step_and_the_sweep_and_a_rerun_goes_on(
 def test_a_sweep_that_is_killed_leaves_no_step_behind(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.write()
     monkeypatch.setenv("SCRIPTED", json.dumps({"gated": True}))
-    holder = bench.out / "runs" / "creak-writer-random-42" / ".holder"
+    claim = bench.out / "runs" / "creak-writer-random-42" / ".lock.1"
     process = subprocess.Popen([*COMMAND, "sweep", str(bench.plan), "--out", str(bench.out)])
     try:
-        while not (holder.is_file() and holder.read_text()):
+        while not (claim.is_file() and claim.read_text().endswith("\n")):
             assert process.poll() is None
-        step = int(holder.read_text().split()[1])
+        step = json.loads(claim.read_text().splitlines()[0])["process"]
     finally:
         process.kill()
         process.wait()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from datacreate.errors import RunLocked, Stopped
+from datacreate.errors import LockLost, RunLocked, Stopped
+from datacreate.locking import lock
+from datacreate.runs.directory import RunDirectory
 from datacreate.sweep.folder import SweepFolder
+from tests.claims import claim, take_over
 from tests.finetuning.conftest import import_rows
 from tests.finetuning.sets import claims
 from tests.sweep.conftest import Bench, states
@@ -95,16 +99,47 @@ def test_a_cell_is_run_by_one_process_at_a_time(bench: Bench) -> None:
     sweep = bench.sweep(**BOTH)
     with SweepFolder(bench.out).locked(sweep.cells[0]):
         assert states(sweep.standing())["creak-human-42"] == "running"
-        with pytest.raises(RunLocked, match="cell creak-human-42 is being run by another process"):
+        with pytest.raises(RunLocked, match="cell creak-human-42 is being run by process"):
             sweep.run(0)
         heard = Heard()
         assert states(sweep.run(progress=heard)) == {
             "creak-human-42": "running",
             "creak-writer-tree-42": "finished",
         }
-    assert heard.notes == [
-        "1 of 2  cell creak-human-42 is being run by another process; wait for it; going on with the next"
-    ]
+    [note] = heard.notes
+    assert note.startswith(f"1 of 2  cell creak-human-42 is being run by process {os.getpid()} on ")
+    assert note.endswith(" UTC; wait for it; going on with the next")
+
+
+def test_a_sweep_whose_cell_is_taken_over_stops_its_step_and_marks_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "PACE", lock.Pace(beat=0))
+    monkeypatch.setenv("SCRIPTED", json.dumps({"gated": True}))  # waits for answers that never come
+    place = bench.out / "cells" / "creak-writer-random-42"
+    run = RunDirectory(bench.out / "runs" / "creak-writer-random-42")
+
+    class TakenOver(Heard):
+        def at_work(self, where: str, said: str, seconds: float) -> None:
+            if run.exists and (place / ".lock.1").exists():
+                take_over(place)
+
+    with pytest.raises(LockLost, match="taken over by process 7 on node7"):
+        bench.sweep().run(progress=TakenOver())
+    with run.locked():  # the step is gone, too
+        pass
+    assert json.loads((place / "create.json").read_text())["state"] == "begun"
+    assert (place / ".lock.2").is_file()
+
+
+def test_a_list_tells_cells_that_another_machine_runs(bench: Bench) -> None:
+    sweep = bench.sweep(**BOTH)
+    place = bench.out / "cells" / "creak-human-42"
+    place.mkdir(parents=True)
+    kept = claim(place)
+    assert states(sweep.standing())["creak-human-42"] == "running"
+    os.utime(kept, (1, 1))
+    assert states(sweep.standing())["creak-human-42"] == "to do"
 
 
 def test_what_is_not_here_is_told_before_the_first_cell(bench: Bench, csqa: None) -> None:
