@@ -45,9 +45,9 @@ def show(as_json: bool) -> None:
         click.echo(f"  {name.ljust(8)}  {' '.join(sbatch_options(settings))}")
 
 
-@cluster.command(context_settings={"ignore_unknown_options": True})
+@cluster.command()
 @click.argument("job")
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGUMENT...]")
 def options(job: str, arguments: tuple[str, ...]) -> None:
     """Print what scripts/JOB.sbatch submits with, for a shell to evaluate.
 
@@ -66,8 +66,11 @@ def options(job: str, arguments: tuple[str, ...]) -> None:
 
 def _check_arguments(verb: str, arguments: tuple[str, ...]) -> None:
     """Raise click.UsageError if the verb would."""
-    if not arguments:
+    from datacreate.cli.main import VERBS
+
+    if not arguments or verb not in VERBS:
         return
-    command = getattr(import_module(f"datacreate.cli.{verb}"), verb)
+    module, _ = VERBS[verb]
+    command = getattr(import_module(f"datacreate.cli.{module}"), verb)
     assert isinstance(command, click.Command)
     command.make_context(f"datacreate {verb}", list(arguments))

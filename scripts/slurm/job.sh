@@ -46,10 +46,11 @@ split_arguments() { # split_arguments [--sbatch=OPTION]... ARGUMENT...: sets ext
 
 # What `datacreate cluster options` tells.
 options=() logs='' max_array=''
-settings() { # settings JOB ARGUMENT...
-    local told
+settings() { # settings JOB ARGUMENT...: read them, and have the arguments checked
+    local told job=$1
+    shift
     find_datacreate
-    told=$("$datacreate" cluster options "$@") || exit
+    told=$("$datacreate" cluster options "$job" -- "$@") || exit
     eval "$told"
 }
 
@@ -105,7 +106,7 @@ run() { # run VERB ARGUMENT...: `datacreate VERB` to its end, which is the job's
     set -eu
     eval "container=(${DATACREATE_CONTAINER-})"
     if [ ${#container[@]} -gt 0 ]; then container+=(datacreate); else find_datacreate && container=("$datacreate"); fi
-    note "start $((${SLURM_RESTART_COUNT:-0} + 1)) on $(hostname): datacreate $*"
+    note "start $((${SLURM_RESTART_COUNT:-0} + 1)) on ${SLURMD_NODENAME:-$(hostname)}: datacreate $*"
     "${container[@]}" "$@" &
     child=$!
     ! $stopped || kill -TERM "$child" 2>/dev/null

@@ -88,9 +88,14 @@ class User:
         assert ended.code == 0, ended.err
         return re.findall(r"^submitted .* as job (\d+)", ended.out, re.MULTILINE)
 
+    @property
+    def usual(self) -> list[object]:
+        """What two runs must have in common to be the same, bytes and all."""
+        return ["--model", self.model, "--window", 4]
+
     def creation(self, run: str, count: int = 60) -> list[object]:
         """The options of a `create` in one's own folder."""
-        return ["--example", "mine.json", "--model", self.model, "--count", count, "--run-dir", run]
+        return ["--example", "mine.json", *self.usual, "--count", count, "--run-dir", run]
 
     def job(self, job: str) -> list[dict[str, str]]:
         """What SLURM says of a job, or of each task of an array."""

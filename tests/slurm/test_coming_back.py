@@ -38,8 +38,8 @@ def limited(new_user: Callable[[], User], small_encoder: Path) -> Limited:
         "--evaluate",
         "--benchmark=csqa",
     ]
-    of_creation = ["--benchmark", "csqa", "--count", 60, "--model", user.model]
-    jobs = user.submits("scripts/pipeline.sh", "--out", "all", *train, *of_creation, STALLS="5")
+    created = ["--benchmark", "csqa", "--count", 60, *user.usual]
+    jobs = user.submits("scripts/pipeline.sh", "--out", "all", *train, *created, STALLS="5")
     plan = {
         "benchmarks": ["csqa"],
         "arms": ["random", "tree", "naive"],
@@ -58,8 +58,7 @@ def test_a_time_limit_does_not_end_a_creation_and_what_waits_for_it_waits(limite
     assert [user.job(job)[0]["JobState"] for job in behind] == ["PENDING"] * 3
     assert user.waits_for(*limited.pipeline) == ["COMPLETED"] * 4
     assert len(user.rows("all/run")) == 60
-    options = ["--benchmark", "csqa", "--count", 60, "--model", user.model, "--run-dir", "whole"]
-    user.whole(*options)
+    user.whole("--benchmark", "csqa", "--count", 60, *user.usual, "--run-dir", "whole")
     assert user.rows("all/run") == user.rows("whole")
     said = user.log(create)
     assert "stopped, and comes back" in said
