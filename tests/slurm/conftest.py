@@ -25,7 +25,7 @@ from tests.making import COMMONSENSE
 from tests.process import Ended
 from tests.slurm.cluster import ROOT, Cluster, why_not
 
-SITE: dict[str, Any] = {"partition": "short", "gpus": 0, "time": "10:00", "restarts": 3}
+SITE: dict[str, Any] = {"partition": "short", "gpus": 0, "time": "10:00", "restarts": 10}
 
 
 @pytest.fixture(scope="session")
@@ -103,7 +103,7 @@ class User:
         return [dict(re.findall(r"(\w+)=(\S*)", line)) for line in said.splitlines() if line]
 
     def waits(self, condition: Callable[[], bool], seconds: float = 150) -> None:
-        """Until it holds."""
+        """Wait until it holds."""
         end = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > end:
@@ -111,7 +111,7 @@ class User:
             time.sleep(0.2)
 
     def waits_for(self, *jobs: str) -> list[str]:
-        """Until they have ended; the state of each, or of each task."""
+        """Wait until they have ended; the state of each, or of each task."""
 
         def states() -> list[str]:
             return [one["JobState"] for job in jobs for one in self.job(job)]

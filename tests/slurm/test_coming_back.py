@@ -12,7 +12,7 @@ import yaml
 from tests.slurm.cluster import Cluster
 from tests.slurm.conftest import User
 
-MINUTE = {"time": "1:00", "signal_seconds": 20}
+MINUTE = {"time": "1:00", "signal_seconds": 10}
 
 
 @dataclass
@@ -54,7 +54,7 @@ def limited(new_user: Callable[[], User], small_encoder: Path) -> Limited:
 def test_a_time_limit_does_not_end_a_creation_and_what_waits_for_it_waits(limited: Limited) -> None:
     user = limited.user
     create, *behind = limited.pipeline
-    user.waits(lambda: user.job(create)[0]["Restarts"] == "1")
+    user.waits(lambda: user.job(create)[0]["Restarts"] != "0")
     assert [user.job(job)[0]["JobState"] for job in behind] == ["PENDING"] * 3
     assert user.waits_for(*limited.pipeline) == ["COMPLETED"] * 4
     assert len(user.rows("all/run")) == 60
@@ -69,7 +69,7 @@ def test_a_time_limit_does_not_end_a_creation_and_what_waits_for_it_waits(limite
 def test_every_cell_of_an_array_comes_back_on_its_own(limited: Limited) -> None:
     user = limited.user
     assert user.waits_for(limited.sweep) == ["COMPLETED"] * 3
-    assert {task["Restarts"] for task in user.job(limited.sweep)} == {"1"}
+    assert all(task["Restarts"] != "0" for task in user.job(limited.sweep))
     assert {task["ArrayTaskThrottle"] for task in user.job(limited.sweep)} == {"2"}
     runs = sorted((user.folder / "swept" / "runs").iterdir())
     assert [len(user.rows(f"swept/runs/{run.name}")) for run in runs] == [30] * 3
