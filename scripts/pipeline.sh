@@ -53,7 +53,10 @@ report=("$out" --out "$out/report" "${report[@]}")
     (settings report "${report[@]}") || exit
 
 submitted=()
-trap '[ ${#submitted[@]} -eq 0 ] || { scancel "${submitted[@]}"; echo "pipeline.sh: what was submitted is cancelled" >&2; }' EXIT
+withdraw() {
+    [ ${#submitted[@]} -eq 0 ] || scancel "${submitted[@]}"
+}
+trap withdraw EXIT # a pipeline without its end is none
 after() { # after JOB ARGUMENT...: submit it behind the last one
     local job=$1
     shift

@@ -25,7 +25,7 @@ find_datacreate() { # sets datacreate: the command on PATH, or that of the envir
 # --- As a command: submit -----------------------------------------------------------------------------------
 
 extra=() arguments=()
-split_arguments() { # split_arguments [--sbatch=OPTION]... ARGUMENT...: sets extra, for sbatch, and arguments, for the verb
+split_arguments() { # split_arguments [--sbatch=OPTION]... ARGUMENT...: sets extra (sbatch's) and arguments (the verb's)
     local word
     extra=() arguments=()
     [ $# -gt 0 ] || {
@@ -69,8 +69,9 @@ submit() { # submit JOB [INDICES] -- ARGUMENT...: queue it, with extra; after `s
     DATACREATE_SCRIPTS=$(realpath -s "$scripts")
     export DATACREATE_SCRIPTS
     unset "${!SLURM_ARRAY_@}" SLURM_RESTART_COUNT # of the job that we may be in ourselves
-    said=$(sbatch --parsable --output="$logs/$name.log" "${options[@]}" "${extra[@]}" "$scripts/$job.sbatch" "$@" 2>&1) ||
-        die "SLURM does not take the job: ${said##*sbatch: error: }; \`datacreate cluster show\` says what was asked for"
+    options+=("${extra[@]}")
+    said=$(sbatch --parsable --output="$logs/$name.log" "${options[@]}" "$scripts/$job.sbatch" "$@" 2>&1) ||
+        die "SLURM does not take the job: ${said##*sbatch: error: }; what was asked for: \`datacreate cluster show\`"
     job_id=$(grep -Eom 1 '^[0-9]+' <<<"$said")
     name=${name//%x/$job} name=${name//%[jA]/$job_id}
     job_log=$logs/${name//%a/*}.log
@@ -122,11 +123,11 @@ run() { # run VERB ARGUMENT...: `datacreate VERB` to its end, which is the job's
 }
 
 come_back() { # ask SLURM to start this job again; it returns where that is not to be
-    local restarts=${SLURM_RESTART_COUNT:-0} state
+    local restarts=${SLURM_RESTART_COUNT:-0} state pause
     # Not running any more: cancelled, or put back by SLURM itself, unless the time limit was reached.
     state=$(scontrol --oneliner show job "$(job_name)" 2>/dev/null) || state=''
     case $state in
-        *' JobState=RUNNING '* | *' Reason=TimeLimit '*) ;;
+        '' | *' JobState=RUNNING '* | *' Reason=TimeLimit '*) ;;
         *)
             note "ended by SLURM; if it does not come back by itself, submit the same command again"
             return
@@ -137,8 +138,9 @@ come_back() { # ask SLURM to start this job again; it returns where that is not 
         return
     fi
     note "stopped, and comes back"
-    if scontrol requeue "$(job_name)"; then
-        exit $resumable
-    fi
+    for pause in 0 5 15 30; do # while SLURM is too busy to answer
+        sleep "$pause"
+        ! scontrol requeue "$(job_name)" || exit $resumable
+    done
     note "SLURM does not take it back (see above); submit the same command again to go on"
 }

@@ -74,7 +74,7 @@ def test_every_cell_of_an_array_comes_back_on_its_own(limited: Limited) -> None:
     runs = sorted((user.folder / "swept" / "runs").iterdir())
     assert [len(user.rows(f"swept/runs/{run.name}")) for run in runs] == [30] * 3
     again = user.types("scripts/sweep.sbatch", "plan.yaml", "--out", "swept")
-    assert (again.code, again.out) == (0, "nothing to submit: all cells are finished\n")
+    assert (again.code, again.out) == (0, "nothing to submit: no cell is left to do\n")
 
 
 def test_a_node_that_dies_under_a_job_costs_nothing(cluster: Cluster, user: User) -> None:
