@@ -100,7 +100,8 @@ note() { printf '%s  job %s: %s\n' "$(date '+%Y-%m-%d %H:%M:%S')" "$(job_name)" 
 
 run() { # run VERB ARGUMENT...: `datacreate VERB` to its end, which is the job's, or until it comes back
     local code child='' stopped=false again container=()
-    trap 'stopped=true again=true; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null' TERM
+    # The child may be gone: at the time limit itself SLURM signals every process.
+    trap 'stopped=true again=true; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null || :' TERM
     # What a site's modules say is not written for these.
     set +eu
     eval "${DATACREATE_SETUP-}"
@@ -110,7 +111,7 @@ run() { # run VERB ARGUMENT...: `datacreate VERB` to its end, which is the job's
     note "start $((${SLURM_RESTART_COUNT:-0} + 1)) on ${SLURMD_NODENAME:-$(hostname)}: datacreate $*"
     "${container[@]}" "$@" &
     child=$!
-    ! $stopped || kill -TERM "$child" 2>/dev/null
+    ! $stopped || kill -TERM "$child" 2>/dev/null || :
     while :; do # a signal ends bash's wait, and not the child
         again=false code=0
         wait "$child" || code=$?

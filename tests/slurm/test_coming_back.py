@@ -100,6 +100,14 @@ def test_a_cancelled_job_stays_away(user: User) -> None:
     assert "ended by SLURM" in user.log(job)
 
 
+def test_a_signal_to_every_process_of_a_job_is_as_good_as_one_to_its_script(user: User) -> None:
+    [job] = user.submits("scripts/create.sbatch", *user.creation("run"), STALLS="3")
+    user.waits(lambda: user.has_rows("run"))
+    assert user.types("scancel", "--full", "--signal=TERM", job).code == 0
+    assert user.waits_for(job) == ["COMPLETED"]
+    assert len(user.rows("run")) == 60
+
+
 def test_a_job_that_always_stops_gives_up_at_last(user: User) -> None:
     user.site(restarts=0)
     [job] = user.submits("scripts/create.sbatch", *user.creation("run"), STALLS="3")
