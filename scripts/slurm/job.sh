@@ -70,8 +70,10 @@ submit() { # submit JOB [INDICES] -- ARGUMENT...: queue it, with extra; after `s
     export DATACREATE_SCRIPTS
     unset "${!SLURM_ARRAY_@}" SLURM_RESTART_COUNT # of the job that we may be in ourselves
     options+=("${extra[@]}")
-    said=$(sbatch --parsable --output="$logs/$name.log" "${options[@]}" "$scripts/$job.sbatch" "$@" 2>&1) ||
-        die "SLURM does not take the job: ${said##*sbatch: error: }; what was asked for: \`datacreate cluster show\`"
+    said=$(sbatch --parsable --output="$logs/$name.log" "${options[@]}" "$scripts/$job.sbatch" "$@" 2>&1) || {
+        said=${said##*$'\n'}
+        die "SLURM does not take the job: ${said#sbatch: *: }; what was asked for: \`datacreate cluster show\`"
+    }
     job_id=$(grep -Eom 1 '^[0-9]+' <<<"$said")
     name=${name//%x/$job} name=${name//%[jA]/$job_id}
     job_log=$logs/${name//%a/*}.log
