@@ -119,7 +119,8 @@ run() { # run VERB ARGUMENT...: `datacreate VERB` to its end, which is the job's
         wait "$child" || code=$?
         $again || break
     done
-    if [ "$code" = 143 ] && $stopped; then code=$resumable; fi # too early for it to be caught
+    # Told to stop: too early for it to be caught (143), or bash has lost how it ended (-1, 127).
+    if $stopped && [[ $code != [012] ]]; then code=$resumable; fi
     [ "$code" != $resumable ] || come_back
     note "ended with exit code $code"
     exit "$code"
