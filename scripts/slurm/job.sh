@@ -128,11 +128,11 @@ run() { # run VERB ARGUMENT...: `datacreate VERB` to its end, which is the job's
 
 come_back() { # ask SLURM to start this job again; it returns where that is not to be
     local restarts=${SLURM_RESTART_COUNT:-0} state pause
-    # Not running any more: cancelled, or put back by SLURM itself, unless the time limit was reached.
+    # SLURM is ending it already: cancelled, or put back by SLURM itself, unless the time limit was reached.
     state=$(scontrol --oneliner show job "$(job_name)" 2>/dev/null) || state=''
     case $state in
-        '' | *' JobState=RUNNING '* | *' Reason=TimeLimit '*) ;;
-        *)
+        *' Reason=TimeLimit '*) ;;
+        *' JobState=COMPLETING '* | *' JobState=CANCELLED '*)
             note "ended by SLURM; if it does not come back by itself, submit the same command again"
             return
             ;;

@@ -25,6 +25,8 @@ from tests.making import COMMONSENSE
 from tests.process import Ended
 from tests.slurm.cluster import ROOT, Cluster, why_not
 
+ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}
+
 SITE: dict[str, Any] = {"partition": "short", "gpus": 0, "time": "10:00", "restarts": 10}
 
 
@@ -116,7 +118,7 @@ class User:
         def states() -> list[str]:
             return [one["JobState"] for job in jobs for one in self.job(job)]
 
-        self.waits(lambda: not set(states()) & {"PENDING", "RUNNING", "COMPLETING", "CONFIGURING"})
+        self.waits(lambda: set(states()) <= ENDED)
         return states()
 
     def logs(self) -> list[Path]:
