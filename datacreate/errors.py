@@ -4,7 +4,8 @@
     ├── UsageError                exit code 2: the command line or the configuration is wrong
     │   ├── ExampleError          the formatting example cannot be used
     │   ├── FormatError           a task format is wrong, or contradicts its example
-    │   └── PlanError             a sweep's plan is wrong, or not the one its folder was made with
+    │   ├── PlanError             a sweep's plan is wrong, or not the one its folder was made with
+    │   └── SiteError             a cluster's site settings are wrong, or not there
     ├── CheckpointError           a checkpoint or encoder is unknown, absent, damaged or too large
     ├── BenchmarkError            a benchmark is unknown, not imported, or not what it should be
     ├── BundleError               a bundle cannot be made, is damaged, or is for another machine
@@ -52,6 +53,10 @@ class FormatError(UsageError):
 
 class PlanError(UsageError):
     """The plan of a sweep is wrong, or not the one that its folder was made with."""
+
+
+class SiteError(UsageError):
+    """The settings of a cluster's site are missing, wrong, or ask for what SLURM has not."""
 
 
 class CheckpointError(DatacreateError):

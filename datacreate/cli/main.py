@@ -27,6 +27,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "evaluate": ("evaluate", "Measure fine-tuned encoders on test sets."),
     "report": ("report", "Tables and one page of what the runs are worth."),
     "sweep": ("sweep", "Run a plan's grid: create, train, evaluate."),
+    "cluster": ("cluster", "SLURM: this site's settings, checked."),
     "benchmarks": ("benchmarks", "The ten test sets: list, import, verify."),
     "doctor": ("doctor", "What is here, what is missing, what to type."),
     "bundle": ("bundle", "Carry everything to a machine without a network."),

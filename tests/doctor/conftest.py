@@ -127,7 +127,13 @@ def home(
     """The home of a machine in order."""
     place = tmp_path / "home"
     monkeypatch.setenv("DATACREATE_HOME", str(place))
-    for name in ("SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_PARTITION", "SLURM_JOB_NODELIST"):
+    for name in (
+        "SLURM_JOB_ID",
+        "SLURM_ARRAY_TASK_ID",
+        "SLURM_JOB_PARTITION",
+        "SLURM_JOB_NODELIST",
+        "DATACREATE_SITE",
+    ):
         monkeypatch.delenv(name, raising=False)
     put(place, MODEL)
     put(place, ENCODER)

@@ -210,6 +210,19 @@ def test_slurm_is_seen(home: Path, programs: Programs, monkeypatch: pytest.Monke
     assert look().line("SLURM")["said"] == "in job 7, partition gpu"
 
 
+def test_site_settings_are_looked_at_where_there_is_a_cluster(home: Path, programs: Programs) -> None:
+    assert all(line["name"] != "site settings" for line in look().lines)
+    programs("sbatch", "")
+    missing = look().line("site settings")
+    assert (missing["state"], missing["mend"]) == ("note", f"datacreate cluster template >{home}/site.yaml")
+    (home / "site.yaml").write_text("cpus: 4\n")
+    assert look().line("site settings")["state"] == "ok"
+    (home / "site.yaml").write_text("cups: 4\n")
+    wrong = look().line("site settings")
+    assert wrong["state"] == "red"
+    assert "cups: there is no such key; did you mean cpus?" in wrong["said"]
+
+
 def test_switches_that_are_not_in_force_are_red(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert look().line("telemetry")["state"] == "ok"
     monkeypatch.delenv("VLLM_NO_USAGE_STATS")
