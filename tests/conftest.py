@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from datacreate import resources
 from tests.guard import guard
 
 # The same examples in each run, however busy the machine is.
@@ -17,6 +18,22 @@ settings.load_profile("datacreate")
 
 _CALLED: list[str] = []
 guard(lambda event, host: _CALLED.append(f"{event} {host}"))  # an audit hook stays to the end
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home_without_benchmarks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The home as it is, but for imported benchmarks: every creation would compare itself with those."""
+    own = resources.home()
+    if not (own / "benchmarks").is_dir():
+        yield
+        return
+    without = tmp_path_factory.mktemp("home")
+    for part in own.iterdir():
+        if part.name != "benchmarks":
+            (without / part.name).symlink_to(part)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATACREATE_HOME", str(without))
+        yield
 
 
 @pytest.fixture(autouse=True)
