@@ -15,10 +15,10 @@ import select
 import sys
 from typing import Any
 
-from datacreate import serving
 from datacreate.cli.main import main
 from datacreate.engines.base import Completion, Request
 from datacreate.locking import lock
+from datacreate.serving import here
 from tests.scripted import Script, ScriptedEngine, answering, saying
 
 
@@ -86,6 +86,6 @@ if __name__ == "__main__":
     if "pace" in spec:
         lock.PACE = lock.Pace(*spec["pace"])
     engine = engine_of(spec)
-    serving.vllm_engine = lambda *_: engine
+    here.vllm_engine = lambda *_: engine
     sys.argv[0] = "datacreate"
     main()

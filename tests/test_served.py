@@ -15,7 +15,10 @@ import pytest
 
 from datacreate import CreateConfig, create
 from datacreate.runs.directory import RunDirectory
+from tests.guard import LOG
 from tests.making import COMMONSENSE, examples
+from tests.offline.guarding import Guarded
+from tests.process import ROOT
 from tests.servers import until
 
 if TYPE_CHECKING:
@@ -32,17 +35,21 @@ COUNT = 60
 class Serving:
     """`datacreate serve` as a process, and its address as soon as it is published."""
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, calls: Path) -> None:
         self.published = folder / f"127.0.0.1-{port}.json"
         self.url = f"http://127.0.0.1:{port}"
         self._log = folder.parent / f"serve-{port}.log"
         self._command = [sys.executable, "-m", "datacreate", "serve", "--model", MODEL, "--enforce-eager"]
         self._command += ["--port", str(port), "--publish", str(folder), "--max-num-seqs", "8"]
+        paths = os.pathsep.join([str(ROOT / "tests" / "offline" / "guarded"), str(ROOT)])
+        self._environment = {**os.environ, "PYTHONPATH": paths, LOG: str(calls)}
         self.start()
 
     def start(self) -> None:
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen(self._command, stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen(
+                self._command, stdout=log, stderr=log, env=self._environment, start_new_session=True
+            )
 
     def ready(self) -> None:
         until(lambda: self.published.exists() or self.process.poll() is not None, 300)
@@ -63,8 +70,8 @@ def _children(pid: int) -> list[str]:
 
 
 @contextmanager
-def serving(folder: Path, port: int) -> Iterator[Serving]:
-    one = Serving(folder, port)
+def serving(folder: Path, port: int, calls: Path) -> Iterator[Serving]:
+    one = Serving(folder, port, calls)
     try:
         yield one
     finally:
@@ -97,7 +104,8 @@ def free_port() -> int:
 def test_one_of_two_servers_is_killed_while_it_works(tmp_path: Path) -> None:
     folder = tmp_path / "servers"
     with ExitStack() as stack:
-        first, second = (stack.enter_context(serving(folder, free_port())) for _ in range(2))
+        calls = Guarded(tmp_path / "calls.jsonl")
+        first, second = (stack.enter_context(serving(folder, free_port(), calls.log)) for _ in range(2))
         first.ready()
         second.ready()
         watching = Watching({20: first.kill})
@@ -108,6 +116,8 @@ def test_one_of_two_servers_is_killed_while_it_works(tmp_path: Path) -> None:
         assert first.process.wait(60) == 1  # whoever started it says that it ended
         assert not first.published.exists()
         assert second.end() == 75
+    assert calls.called == set()
+    assert {"vllm", "transformers"} <= {line["library"] for line in calls.noted("import")}
     run = RunDirectory(tmp_path / "run")
     questions = [example["question"] for example in examples(run.path)]
     assert len(questions) == len(set(questions)) == summary["accepted"] == COUNT

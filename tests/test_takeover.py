@@ -66,6 +66,12 @@ def test_a_run_of_a_dead_node_goes_on_and_says_what_it_waits_for(
     assert not list((tmp_path / "run").glob(".lock*"))
 
 
+def others(path: Path) -> dict[str, bytes]:
+    """What a run holds, but for claims, and train.jsonl, which whoever goes on makes anew from the log."""
+    left_out = {each.name for each in path.iterdir() if lock.is_claim(each.name)} | {"train.jsonl"}
+    return {each.name: each.read_bytes() for each in path.iterdir() if each.name not in left_out}
+
+
 def test_a_job_that_slept_through_a_takeover_stops_with_75_and_writes_nothing(
     tmp_path: Path, command: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,13 +85,11 @@ def test_a_job_that_slept_through_a_takeover_stops_with_75_and_writes_nothing(
         os.waitid(os.P_PID, first.pid, os.WSTOPPED | os.WNOWAIT)
         old = (path / "log.jsonl").stat().st_ino
         with RunDirectory(path).locked() as ours:  # in a log of its own: a write cut in two ends in the old
-            kept = {each.name: each.read_bytes() for each in path.iterdir() if not lock.is_claim(each.name)}
+            kept = others(path)
             assert (path / "log.jsonl").stat().st_ino != old
             first.allow(100)
             ended = first.stop(signal.SIGCONT)
-            assert kept == {
-                each.name: each.read_bytes() for each in path.iterdir() if not lock.is_claim(each.name)
-            }
+            assert others(path) == kept
             assert not ours.is_lost
     assert ended.code == 75
     assert f"its lock is gone, taken over by process {os.getpid()} on " in ended.failure

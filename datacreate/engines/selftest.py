@@ -25,9 +25,9 @@ def question() -> Request:
 def flaw_of(answer: Completion) -> str | None:
     """What the answer to it shows to be wrong; None if it is the one that the schema dictates."""
     if answer.error:
-        return f"the self-test was refused: {answer.error}"
+        return f"refused the self-test: {answer.error}"
     if "".join(answer.text.split()) != f'["{_WORD}"]':
-        return f'the grammar is not enforced: asked for ["{_WORD}"], got {answer.text[:60]!r}'
+        return f'does not enforce the grammar: asked for ["{_WORD}"], got {answer.text[:60]!r}'
     return None
 
 
@@ -41,5 +41,6 @@ def prove_grammar(engine: Engine, timeout_seconds: float = 300.0) -> None:
         )
     if flaw := flaw_of(answers[0]):
         raise EngineError(
-            f"{flaw}; nothing was written; check the versions of vllm and xgrammar against constraints/"
+            f"the engine {flaw}; nothing was written; "
+            "check the versions of vllm and xgrammar against constraints/"
         )

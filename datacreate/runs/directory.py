@@ -26,8 +26,9 @@ from datacreate.runs.summary import Tally
 from datacreate.tasks.example import Json
 from datacreate.tasks.format import TaskFormat, read_format
 
-_BEFORE_A_RUN = frozenset({"config.json.part", "vectors.f16"})
-"""Files that a directory may hold in which no run began: what a kill or a failed start leaves."""
+_BEFORE_A_RUN = frozenset({"config.json.part", "servers", "vectors.f16"})
+"""Files that a directory may hold in which no run began: what a kill or a failed start leaves, and
+servers that came before the run."""
 
 _LOGS = ("engine*.log", "verifier*.log")
 

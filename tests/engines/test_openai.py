@@ -166,7 +166,7 @@ def test_a_server_may_be_asked_for_by_the_folder_it_loaded_from(tmp_path: Path, 
 
 def test_a_server_that_ignores_the_schema_is_refused(tmp_path: Path, server: Server) -> None:
     server.obeys = False
-    with pytest.raises(EngineError, match=r"grammar is not enforced.*Good morning") as refused:
+    with pytest.raises(EngineError, match=r"does not enforce the grammar.*Good morning") as refused:
         make(tmp_path / "run", server)
     assert not isinstance(refused.value, ServersGone)
 
@@ -279,8 +279,8 @@ def test_the_key_comes_from_the_environment_and_is_written_nowhere(
 
 
 def test_servers_come_to_a_folder_while_the_run_is_under_way(tmp_path: Path, server: Server) -> None:
-    folder = tmp_path / "servers"
-    folder.mkdir()
+    folder = tmp_path / "run" / "servers"
+    folder.mkdir(parents=True)
 
     def publish(one: Server) -> None:
         (folder / f"{one.port}.json").write_text(json.dumps({"url": one.url, "max_num_seqs": 2}))

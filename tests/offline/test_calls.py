@@ -52,6 +52,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, model: str) -> Guarded:
     told.run("filter", run, "--semantic", "0.999", "--encoder", tiny)
     told.run("schema", "infer", example)
     told.run("doctor", code=None)  # whatever this machine lacks
+    told.run("cluster", "template")
+    told.run("serve", "--model", writer, code=1)  # no model to load; tests/test_served.py has one
     told.run("models", "list")
     told.run("models", "verify")
     told.run("benchmarks", "list")

@@ -85,7 +85,7 @@ class Server:
         asked = question()
         seconds = min(self._timeout, _TEST_SECONDS)
         if flaw := flaw_of(await self.ask(asked, seconds)):
-            raise Unfit(flaw)
+            raise Unfit(f"it {flaw}")
 
     async def serves(self) -> list[dict[str, Any]]:
         """The cards of the models that it serves."""
