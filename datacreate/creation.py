@@ -103,6 +103,8 @@ def create(
                 )
         for note in plan.notes:
             progress.note(note)
+        if stored:
+            _note_of_width(plan.identity.window, config.count, engines, progress)
         settled = _settled(stored, plan, config, models, engines)
         sha256 = models.encoder.sha256 if models.encoder else None
         if models.encoder:
@@ -131,6 +133,16 @@ def create(
                     run.save()
                 raise
         return run.save()
+
+
+def _note_of_width(window: int, count: int, engines: Engines, progress: Progress) -> None:
+    """A line where a run that began with fewer servers cannot fill those that there are now."""
+    held = sum(engine.capacity for engine in engines.writers if "urls" in engine.settings)
+    if window < min(held, count // 5):
+        progress.note(
+            f"the servers hold {held} requests at once, and this run has no more than {window} out, as was "
+            "settled when it began; a new one may wait for all of them with --servers, or be told --window"
+        )
 
 
 def _settled(

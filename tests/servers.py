@@ -40,7 +40,10 @@ class Server:
     out: int = 0
     most_out: int = 0
     bodies: list[dict[str, Any]] = field(default_factory=list)
-    on_answer: Callable[[int], None] = lambda _: None  # told how many it has answered
+    on_answer: Callable[[int], object] = lambda _: None  # told how many it has answered
+    on_models: Callable[[int], object] = lambda _: None  # told how often its models were asked for
+    system_role: bool = True  # whether its chat template has one
+    card: dict[str, Any] | None = None  # of its model, if it is not the usual one
 
     def __enter__(self) -> Self:
         self._ready = Event()
@@ -96,8 +99,10 @@ class Server:
         return None
 
     async def _models(self, request: web.Request) -> web.Response:
-        card = {"id": self.model, "object": "model", "root": f"/models/{self.model}", "max_model_len": 4096}
-        return self._refused(request) or web.json_response({"data": [card]})
+        usual = {"id": self.model, "object": "model", "root": f"/models/{self.model}", "max_model_len": 4096}
+        refused = self._refused(request)
+        self.on_models(self.asked[request.path])
+        return refused or web.json_response({"data": [self.card or usual]})
 
     async def _version(self, request: web.Request) -> web.Response:
         return web.json_response({"version": "0.0 (scripted)"})
@@ -115,6 +120,8 @@ class Server:
         if body["model"] != self.model:
             return web.json_response({"error": {"message": "no such model"}}, status=404)
         self.bodies.append(body)
+        if not self.system_role and body["messages"][0]["role"] == "system":
+            return web.json_response({"error": {"message": "no role but user"}}, status=400)
         if self.holds is not None and self.out >= self.holds:
             return web.json_response({"error": {"message": "busy"}}, status=429)
         self.out += 1
@@ -133,7 +140,7 @@ class Server:
             return self._scores(body)
         schema = body["response_format"]["json_schema"]["schema"]
         sampling = Sampling(body["max_tokens"])
-        test = body["messages"][0]["content"] == "Say good morning."
+        test = "Say good morning." in body["messages"][-1]["content"]
         number = -1 if test else self.answered
         asked = Request(number, body["messages"], json.dumps(schema), sampling)
         completion = (prove if test else self.script)(asked)

@@ -151,6 +151,14 @@ _OPTIONS = [
         help="How long a server may take over one answer.",
     ),
     click.option(
+        "--servers",
+        type=int,
+        default=1,
+        show_default=True,
+        help="How many servers to wait for before the first request: how many requests may be out at "
+        "once is settled then.",
+    ),
+    click.option(
         "--wait",
         type=float,
         metavar="SECONDS",

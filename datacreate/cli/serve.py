@@ -64,9 +64,11 @@ def serve(
     from datacreate.signals import caught_signals
 
     engine, name = engine_to_serve(model, adapter, remote_code, settings)
-    with caught_signals():
+    if publish and host in ("127.0.0.1", "localhost", "::1"):
+        click.echo(f"{host}: only this machine can ask; for others name it with --host", err=True)
+    with caught_signals() as signals:
         click.echo(f"loading {name}", err=True)
-        with server(engine, name, Place(host, port, publish), more) as running:
+        with server(engine, name, Place(host, port, publish), more, signals) as running:
             click.echo(running.address.url)
             click.echo(f"{name} can be asked; Ctrl-C ends it", err=True)
-            running.wait(lambda: None)
+            running.wait()

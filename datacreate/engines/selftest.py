@@ -17,7 +17,8 @@ _WORD = "qv7x"
 
 def question() -> Request:
     """The self-test's request, numbered -1."""
-    messages = [{"role": "user", "content": "Say good morning."}]
+    said = {"system": "You are polite.", "user": "Say good morning."}  # both roles, as in a run
+    messages = [{"role": role, "content": content} for role, content in said.items()]
     items = {"prefixItems": [{"const": _WORD}], "items": False, "minItems": 1, "maxItems": 1}
     return Request(-1, messages, json.dumps({"type": "array", **items}), Sampling(max_tokens=32))
 

@@ -13,22 +13,28 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
 from datacreate.engines.openai.addresses import KEY, Address
 from datacreate.engines.vllm import VllmEngine
-from datacreate.errors import EngineError, StorageError
+from datacreate.errors import EngineError, ServersGone, UsageError
+from datacreate.leash import leashed
+from datacreate.runs.directory import replace_file
+from datacreate.runs.log import storage_error
+from datacreate.signals import Signals
 
 _LOOK_SECONDS = 0.5
 
 _NOT_FOR_VLLM = {"device", "kv_cache_gib", "chat_template", "adapter", "prompt"}
 """What an engine's settings tell besides vLLM's own arguments."""
+
+_OURS = {"--model", "--host", "--port", "--uds", "--served-model-name", "--max-num-seqs", "--api-key"}
+"""Arguments of vLLM's server that are options of `datacreate serve`, or follow from them."""
 
 _GRAMMAR = {"backend": "xgrammar", "disable_any_whitespace": True}
 """As in the worker: no request can set it."""
@@ -42,30 +48,41 @@ class Place:
     port: int = 0  # 0: one that is free
     publish: Path | None = None  # the folder of those who are ready
 
+    @property
+    def name(self) -> str:
+        """What others call the host."""
+        return socket.gethostname() if self.host in ("0.0.0.0", "::") else self.host
+
 
 @contextmanager
 def server(
-    engine: VllmEngine, name: str, place: Place, more: Sequence[str], timeout_seconds: float = 1800.0
+    engine: VllmEngine, name: str, place: Place, more: Sequence[str], signals: Signals
 ) -> Iterator[Server]:
     """A server that is ready; its file is published until the block ends, and then it is ended.
 
     `engine` is only asked how it would be loaded; `more` are arguments for vLLM's server as they are.
-    Raises EngineError if the server ends before it is ready.
+    Raises UsageError for one that is not its to give or an address that cannot be listened at,
+    EngineError if the server ends before it is ready.
     """
-    port = place.port or _free_port(place.host)
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *arguments(engine, name)]
-    command += ["--host", place.host, "--port", str(port), "--uvicorn-log-level", "warning", *more]
+    capacity = engine.capacity * _copies(more)
+    port = _bindable(place.host, place.port)
+    _made(place.publish)
+    listening = ["--host", place.host, "--port", str(port), "--uvicorn-log-level", "warning"]
     process = subprocess.Popen(
-        command, env=_environment(engine), stdin=subprocess.DEVNULL, start_new_session=True
+        leashed([*_program(engine, name), *listening, *more]),
+        env=_environment(engine),
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for us, who then end it in order
     )
-    address = Address(url=f"http://{place.host}:{port}", model=name, max_num_seqs=_capacity(engine, more))
+    address = Address(url=f"http://{place.name}:{port}", model=name, max_num_seqs=capacity)
     running = Server(process, address)
     try:
-        running.ready(timeout_seconds)
+        running.ready()
         with _published(address, place.publish):
             yield running
     finally:
-        running.end()
+        with signals.held():  # nothing is left on a GPU, however often it is told to stop
+            running.end()
 
 
 @dataclass(frozen=True)
@@ -75,34 +92,30 @@ class Server:
     process: subprocess.Popen[bytes]
     address: Address
 
-    def ready(self, timeout_seconds: float) -> None:
+    def ready(self, timeout_seconds: float = 1800.0) -> None:
         """Wait until it answers. EngineError if it ends or does not come to that."""
         opener = build_opener(ProxyHandler({}))
         until = time.monotonic() + timeout_seconds
         while time.monotonic() < until:
-            self.check()
+            if (code := self.process.poll()) is not None:
+                raise EngineError(
+                    f"vLLM's server for {self.address.url} ended (code {code}) before it was ready; "
+                    "what it said is above"
+                )
             with suppress(URLError, OSError), opener.open(f"{self.address.url}/health", timeout=5):
                 return
             time.sleep(_LOOK_SECONDS)
         raise EngineError(
-            f"the server at {self.address.url} was not ready in {timeout_seconds:.0f} s; its words are above"
+            f"the server for {self.address.url} was not ready in {timeout_seconds:.0f} s; its words are above"
         )
 
-    def check(self) -> None:
-        """EngineError if it has ended."""
-        if (code := self.process.poll()) is not None:
-            raise EngineError(
-                f"vLLM's server at {self.address.url} ended (code {code}); what it said is above; "
-                "run the same command to start it again"
-            )
-
-    def wait(self, look: Callable[[], None]) -> None:
-        """Until it ends, which is an EngineError; `look` is called now and then, and may raise."""
-        while True:
-            look()
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(timeout=_LOOK_SECONDS)
-            self.check()
+    def wait(self) -> None:
+        """Until it ends, which is a ServersGone: it has worked, and may again."""
+        code = self.process.wait()
+        raise ServersGone(
+            f"vLLM's server at {self.address.url} ended (code {code}); what it said is above; "
+            "run the same command to start it again"
+        )
 
     def end(self) -> None:
         """End it and all that it started, in order where it can be had."""
@@ -116,48 +129,80 @@ class Server:
             os.killpg(self.process.pid, signal.SIGKILL)  # workers that outlived it
 
 
+def _program(engine: VllmEngine, name: str) -> list[str]:
+    """vLLM's server as a command, all but where it listens."""
+    weights, *flags = arguments(engine, name)
+    if engine.settings["device"] == "cpu":  # whose `vllm` does not find its own metadata
+        return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", weights, *flags]
+    return [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", weights, *flags]
+
+
 def arguments(engine: VllmEngine, name: str) -> list[str]:
-    """What vLLM's server is told, as flags: the model, its name, and how the engine would load it."""
+    """What vLLM's server is told: the model, and as flags its name and how the engine would load it."""
     weights, adapter, lora = engine.weights()
-    told: dict[str, Any] = {
-        name_: value for name_, value in {**engine.settings, **lora}.items() if name_ not in _NOT_FOR_VLLM
-    }
-    flags = ["--model", str(weights), "--served-model-name", name]
+    settings = engine.settings
+    told = {key: value for key, value in {**settings, **lora}.items() if key not in _NOT_FOR_VLLM}
+    # An adapter is asked for by a name of its own, which then is the model's.
+    flags = ["--served-model-name", f"{name}-base" if adapter else name]
+    flags += ["--lora-modules", f"{name}={adapter}"] if adapter else []
     flags += ["--structured-outputs-config", json.dumps(_GRAMMAR), "--enable-prefix-caching"]
-    if adapter:  # asked for by its own name, which then is the model's
-        flags[3:4] = [f"{name}-base"]
-        flags += ["--lora-modules", f"{name}={adapter}"]
+    if settings["device"] == "cpu" and told.get("tensor_parallel_size") == 1:
+        # A worker of its own is given one core less than there are: on 2 cores 1.5 examples/s, not 3.6.
+        flags += ["--distributed-executor-backend", "uni"]
     for setting, value in told.items():
         flag = f"--{setting.replace('_', '-')}"
         if isinstance(value, bool):
             flags += [flag] if value else []
         elif value is not None:
             flags += [flag, str(value)]
-    return flags
+    return [str(weights), *flags]
 
 
-def _capacity(engine: VllmEngine, more: Sequence[str]) -> int:
-    """Requests at once: of each engine behind the address, of which vLLM may start several."""
-    copies = [more[i + 1] for i, word in enumerate(more[:-1]) if word in ("--data-parallel-size", "-dp")]
-    return engine.capacity * (int(copies[-1]) if copies and copies[-1].isdecimal() else 1)
+def _copies(more: Sequence[str]) -> int:
+    """Engines behind the address, of which vLLM may start several. UsageError for what is not for vLLM."""
+    copies = 1
+    for word, following in zip(more, [*more[1:], ""], strict=True):
+        flag, equals, value = word.replace("_", "-").partition("=")
+        if flag in _OURS:
+            raise UsageError(f"{word}: that is datacreate's to say; leave it out, or give it before the --")
+        if flag.startswith("--ssl-"):
+            raise UsageError(f"{word}: servers are asked without TLS; put a proxy in front for that")
+        if flag in ("--data-parallel-size", "-dp"):
+            told = value if equals else following
+            copies = int(told) if told.isdecimal() else 1
+    return copies
 
 
 def _environment(engine: VllmEngine) -> Mapping[str, str]:
     environment = engine.environment()
-    # In a server vLLM's engine is a process of its own, and cannot be otherwise.
-    environment.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)
+    if own := os.environ.get("VLLM_HOST_IP"):  # who serves over several nodes knows better
+        environment["VLLM_HOST_IP"] = own
     if key := environment.get(KEY):
         environment["VLLM_API_KEY"] = key  # not on the command line, which everybody can read
     return environment
 
 
-def _free_port(host: str) -> int:
-    with socket.socket() as found:
+def _bindable(host: str, port: int) -> int:
+    """The port, or one that is free; nobody listens there. UsageError if there is none."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as found:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the one before us may just have gone
         try:
-            found.bind((host, 0))
+            found.bind((host, port))
+            return int(found.getsockname()[1])
         except OSError as error:
-            raise EngineError(f"--host {host}: {error.strerror}; name an address of this machine") from None
-        return int(found.getsockname()[1])
+            raise UsageError(
+                f"--host {host} --port {port}: {error.strerror or error}; name an address of this machine "
+                "and a port that nobody has, or leave --port out"
+            ) from None
+
+
+def _made(folder: Path | None) -> None:
+    """Make the folder at once: who is told of it may look before the model is loaded."""
+    try:
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(folder or Path(), error) from None
 
 
 @contextmanager
@@ -166,15 +211,19 @@ def _published(address: Address, folder: Path | None) -> Iterator[None]:
     if folder is None:
         yield
         return
-    path = folder / f"{address.url.partition('://')[2].replace(':', '-')}.json"
-    part = path.with_suffix(".part")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        part.write_text(address.model_dump_json() + "\n", encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise StorageError(f"{path}: {error.strerror}; mend that and run the same command again") from None
+    path = folder / f"{_own_name(address)}.json"
+    text = address.model_dump_json() + "\n"
+    replace_file(path, text)
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            if path.read_text(encoding="utf-8") == text:  # else a later start of the same job has it
+                path.unlink()
+
+
+def _own_name(address: Address) -> str:
+    """Of the file: in a SLURM job the job's, whose next start then replaces what a dead node left."""
+    array = [os.environ.get(f"SLURM_ARRAY_{part}_ID") for part in ("JOB", "TASK")]
+    job = "_".join(map(str, array)) if all(array) else os.environ.get("SLURM_JOB_ID")
+    return f"job-{job}" if job else address.url.partition("://")[2].replace(":", "-")

@@ -33,7 +33,7 @@ from datacreate.engines.base import PLAIN, Completion, Messages, Request
 from datacreate.engines.memory import check_memory
 from datacreate.engines.placing import Place
 from datacreate.errors import EngineError
-from datacreate.tasks.prompt import plain_prompt
+from datacreate.tasks.prompt import plain_prompt, without_system
 
 _QUIET_AND_AT_HOME = {
     "VLLM_HOST_IP": "127.0.0.1",
@@ -181,8 +181,9 @@ class VllmEngine:
         """The prompt's token ids, chat template included; of a base model, which has none, plain text."""
         if self._tokenizer.chat_template is None:
             return [int(token) for token in self._tokenizer(plain_prompt(messages))["input_ids"]]
+        has_system = "system" in self._tokenizer.chat_template
         rendered = self._tokenizer.apply_chat_template(
-            _for_template(messages, self._tokenizer.chat_template),
+            list(messages) if has_system else without_system(messages),
             tokenize=True,
             add_generation_prompt=True,
             return_dict=False,
@@ -378,11 +379,3 @@ def _ended(process: subprocess.Popen[bytes], patience_seconds: float) -> int | N
     with suppress(ProcessLookupError, PermissionError):  # on a GPU, it is a child that holds the memory
         os.killpg(process.pid, signal.SIGKILL)
     return code
-
-
-def _for_template(messages: Messages, template: str) -> list[dict[str, str]]:
-    """The messages; where the chat template has no system role, that text leads the user's."""
-    if "system" in template or not messages or messages[0]["role"] != "system":
-        return list(messages)
-    system, first, *rest = messages
-    return [{"role": "user", "content": f"{system['content']}\n\n{first['content']}"}, *rest]

@@ -156,6 +156,8 @@ class FolderLock:
                 continue
             if now is None or not holder or _record(now) != _record(content):
                 return False
+            if holder.job and holder.job == Holder.this_process().job:
+                return False  # this job's last start, on a node that SLURM has lost: it will be ended
             raise Taken(whose)
         self.by_silence = True
         return True

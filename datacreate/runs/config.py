@@ -53,6 +53,7 @@ class CreateConfig(BaseModel):
     engine: EngineKind | None = None  # None: openai if there are urls, else vllm
     urls: tuple[str, ...] = ()  # of OpenAI-compatible servers, or folders in which servers publish theirs
     request_timeout: float = Field(default=300.0, gt=0)  # seconds that a server may take over one answer
+    servers: int = Field(default=1, gt=0)  # that are waited for before the first request
     wait: float | None = Field(default=None, ge=0)  # seconds without any server before the run stops
     adapter: Path | None = None  # folder of a LoRA adapter for the model
     method: Method = "datacreate"

@@ -37,5 +37,5 @@ def served_engine(
 def _patience(config: CreateConfig) -> Patience:
     """Who gives a folder expects servers to come; an address that does not answer is a mistake."""
     told = {} if config.wait is None else {"alone": config.wait}
-    expects = config.wait is not None or bool(Addresses.of(config.urls).folders)
-    return Patience(answer=config.request_timeout, at_start=expects, **told)
+    expects = config.wait is not None or config.servers > 1 or bool(Addresses.of(config.urls).folders)
+    return Patience(answer=config.request_timeout, at_start=expects, servers=config.servers, **told)

@@ -15,7 +15,6 @@ the GPU before fine-tuning begins, and everything a sweep does can be done by ha
       needs.py      what a step needs that may not be here
       folder.py     the sweep's folder: what is finished, what a changed plan makes stale
       process.py    one step as a process
-      leash.py      that is told to stop when the sweep is killed
       running.py    cell after cell
 
     OUT/plan.json                     the plan as of the last run

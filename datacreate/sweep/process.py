@@ -6,14 +6,13 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from datacreate.leash import leashed
 from datacreate.runs.log import storage_error
 from datacreate.signals import Signals
-from datacreate.sweep import leash
 
 _LOOK_SECONDS = 0.2
 """How often a running step is looked at."""
@@ -48,7 +47,7 @@ def run_process(command: Sequence[str], log: Path, signals: Signals, tell: Calla
     with file:
         # A group of its own: Ctrl-C reaches the step once, through us, and not twice.
         process = subprocess.Popen(
-            _leashed(command),
+            leashed(command),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -92,10 +91,3 @@ def _silent_end(code: int) -> str:
         why = "; the memory may have been full" if -code == signal.SIGKILL else ""
         return f"killed by signal {-code}{why}"
     return "" if code == 0 else f"ended with exit code {code}, and said nothing"
-
-
-def _leashed(command: Sequence[str]) -> list[str]:
-    """The command, to be told to stop if this process is killed."""
-    if not sys.platform.startswith("linux"):
-        return list(command)
-    return [sys.executable, "-I", leash.__file__, str(os.getpid()), *command]

@@ -40,6 +40,15 @@ def chat_prompt(layout: Layout, parent: Example, count: int) -> list[Message]:
     ]
 
 
+def without_system(messages: Sequence[Mapping[str, str]]) -> list[Message]:
+    """The messages for a chat template without a system role: what it would say leads the user's text."""
+    if not messages or messages[0]["role"] != "system":
+        return [dict(message) for message in messages]
+    system, first, *rest = messages
+    leading = {"role": "user", "content": f"{system['content']}\n\n{first['content']}"}
+    return [leading, *(dict(message) for message in rest)]
+
+
 def plain_prompt(messages: Sequence[Mapping[str, str]]) -> str:
     """The messages as one text to be gone on with, for a base model, which knows no conversation."""
     return "\n\n".join([*(message["content"] for message in messages), "Answer:\n"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Thread
@@ -31,9 +31,11 @@ class Notes:
 
     def __init__(self) -> None:
         self.said: list[str] = []
+        self.on_note: Callable[[str], object] = lambda _: None
 
     def note(self, text: str) -> None:
         self.said.append(text)
+        self.on_note(text)
 
     def update(self, *_: object) -> None: ...
 
@@ -366,6 +368,59 @@ def test_probabilities_come_from_the_spelling_where_a_server_knows_no_token_ids(
     assert scores[1] > 0.85
     assert sum(scores) == pytest.approx(1)
     assert Wire((MODEL,)).body(scoring(-2, [], ("A", "B")))["top_logprobs"] == 20
+
+
+def test_a_full_server_is_given_a_rest_and_not_left(tmp_path: Path, server: Server) -> None:
+    server.holds, server.latency = 2, 0.002
+    notes = Notes()
+    make(tmp_path / "run", server, max_num_seqs=6, count=60, notes=notes)
+    is_exact(tmp_path / "run", 60)
+    assert not any("it is left" in said for said in notes.said)
+    assert server.asked["/v1/models"] == 2  # once for its name, once before the run
+
+
+def test_as_many_servers_as_are_asked_for_are_waited_for(tmp_path: Path, server: Server) -> None:
+    folder = tmp_path / "servers"
+
+    def publish(*servers: Server) -> None:
+        folder.mkdir(exist_ok=True)
+        for one in servers:
+            (folder / f"{one.port}.json").write_text(json.dumps({"url": one.url, "max_num_seqs": 40}))
+
+    with Server() as late:
+        server.on_models = lambda number: publish(late) if number == 1 else None
+        coming = Thread(target=publish, args=(server,))  # after the run has begun to look
+        notes = Notes()
+        notes.on_note = lambda said: coming.start() if "waiting for a server" in said else None
+        told = {"max_num_seqs": None, "model": MODEL, "servers": 2, "count": 1000}
+        make(tmp_path / "run", str(folder), notes=notes, **told)
+        assert RunDirectory(tmp_path / "run").read_config().identity.window > 40
+        assert late.answered
+
+
+def test_a_run_that_began_with_fewer_servers_says_that_it_cannot_fill_them(
+    tmp_path: Path, server: Server, other: Server
+) -> None:
+    make(tmp_path / "run", server, count=50, window=4)
+    notes = Notes()
+    make(tmp_path / "run", server, other, count=100, window=4, notes=notes)
+    assert any("hold 8 requests at once, and this run has no more than 4" in said for said in notes.said)
+
+
+def test_a_model_without_a_system_role_is_asked_without_one(tmp_path: Path, server: Server) -> None:
+    server.system_role = False
+    make(tmp_path / "run", server, model=MODEL)
+    is_exact(tmp_path / "run", 60)
+    assert {message["role"] for message in server.bodies[-1]["messages"]} == {"user"}
+
+
+@pytest.mark.parametrize("card", [{"id": {}}, {"id": MODEL, "max_model_len": float("inf")}, {"id": [1]}])
+def test_a_card_that_makes_no_sense_does_not_end_a_run(
+    tmp_path: Path, server: Server, other: Server, card: Any
+) -> None:
+    server.card = card
+    make(tmp_path / "run", server, other, model=MODEL)
+    is_exact(tmp_path / "run", 60)
 
 
 def test_an_empty_folder_is_waited_at_and_then_said_to_be_empty(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The `datacreate` that the jobs of the tests run: the real one, with a scripted engine in the place of vLLM.
 
 $STALLS is a number of answers: in the first start of a job the engine gives no more, and waits to be stopped.
-`serve` is a stand-in for vLLM's server that publishes where it is, and waits.
+`serve` is a server that answers by a script, in the place of vLLM's; it publishes where it is.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import sys
 import time
 from importlib import import_module
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from datacreate.engines.base import Completion
 from tests.scripted import ScriptedEngine, answering
+from tests.servers import Server
 
 COMMAND = (sys.executable, "-m", "tests.slurm.command")
 
@@ -39,12 +39,10 @@ class Stalling(ScriptedEngine):
 
 def serve(arguments: list[str]) -> None:
     told = dict(zip(arguments[::2], arguments[1::2], strict=True))
-    with socket.create_server(("127.0.0.1", int(told["--port"]))):
-        place = Path(told["--publish"]) / f"{socket.gethostname()}-{told['--port']}.json"
+    with Server() as server:
+        place = Path(told["--publish"]) / f"{server.port}.json"
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(
-            json.dumps({"url": f"http://127.0.0.1:{told['--port']}/v1", "model": told["--model"]})
-        )
+        place.write_text(json.dumps({"url": server.url, "max_num_seqs": 4}))
         signal.sigwait([signal.SIGTERM])
         place.unlink()
     sys.exit(75)
@@ -60,7 +58,7 @@ if __name__ == "__main__":
         sys.argv += ["--verify", "off"]  # random words, which nobody can verify
         stalls = os.environ.get("STALLS") if not int(os.environ.get("SLURM_RESTART_COUNT", "0")) else None
         engine = Stalling(int(stalls)) if stalls else ScriptedEngine(answering())
-        import_module("datacreate.serving").vllm_engine = lambda *_: engine
+        import_module("datacreate.serving.here").vllm_engine = lambda *_: engine
     elif verb == "sweep":
         import_module("datacreate.sweep.running").COMMAND = COMMAND
     import_module("datacreate.cli.main").main()

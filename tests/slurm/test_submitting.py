@@ -116,6 +116,10 @@ def test_servers_on_one_node_publish_ports_of_their_own_and_come_back(user: User
     )
     assert user.job(first)[0]["Restarts"] == "0"
     user.waits(lambda: len(list(published.glob("*.json"))) == 2)
+    asking = ("--example", "example.json", "--count", 40, "--run-dir", "run", "--url", "run/servers")
+    [create] = user.submits("scripts/create.sbatch", *asking, "--servers", 2)
+    assert user.waits_for(create) == ["COMPLETED"]
+    assert len(user.rows("run")) == 40
     user.types("scancel", job)
     assert set(user.waits_for(job)) == {"CANCELLED"}
     assert list(published.glob("*.json")) == []

@@ -37,7 +37,7 @@ class Addresses:
         """Read `--url`. UsageError for what is neither an address nor a folder, or holds a password."""
         told, folders = [], []
         for url in urls:
-            if "://" not in url and Path(url).expanduser().is_dir():
+            if "://" not in url and ("/" in url or Path(url).is_dir()):  # it may be still to come
                 folders.append(Path(url).expanduser())
             else:
                 told.append(Address(url=_checked(url)))

@@ -14,7 +14,7 @@ from datacreate.engines.base import Completion, Messages, Request
 from datacreate.engines.openai.addresses import KEY, Addresses
 from datacreate.engines.openai.fleet import USUAL, Fleet, Patience
 from datacreate.engines.openai.server import USUAL_CAPACITY, Server
-from datacreate.engines.openai.wire import Unwell, Wire
+from datacreate.engines.openai.wire import Unfit, Unwell, Wire
 from datacreate.errors import EngineError, ServersGone
 
 T = TypeVar("T")
@@ -96,6 +96,8 @@ class ServedEngine:
     def _asking(self, ask: Callable[[Server], Coroutine[Any, Any, T]]) -> T:
         try:
             return self._run(ask(self._members()[0]))
+        except Unfit as flaw:
+            raise EngineError(f"{self._members()[0].url}: {flaw}") from None
         except Unwell as trouble:
             raise ServersGone(f"{self._members()[0].url}: {trouble}; run the same command to go on") from None
 
@@ -133,6 +135,9 @@ class ServedEngine:
 
     def _taken(self, answer: Completion | Exception) -> Completion:
         if isinstance(answer, EngineError):
+            assert self._fleet
+            if self._fleet.joined:  # one has come back meanwhile
+                raise Empty
             raise answer
         if isinstance(answer, Exception):
             raise EngineError(f"the servers' answers could not be read: {answer!r}") from answer
@@ -186,7 +191,7 @@ class ServedEngine:
     async def _connect(self) -> None:
         import aiohttp
 
-        key = os.environ.get(KEY)
+        key = os.environ.get(KEY, "").strip()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_CONNECTIONS_SECONDS),
             headers={"Authorization": f"Bearer {key}"} if key else {},

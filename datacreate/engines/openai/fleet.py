@@ -38,11 +38,15 @@ _STRAGGLERS_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Patience:
-    """Seconds: for one answer, and with no server at all; `at_start` where that begins before the first."""
+    """Seconds: for one answer, and with no server at all; `at_start` where that begins before the first.
+
+    `servers` is how many are waited for, at most so long, before the first request.
+    """
 
     answer: float = 300.0
     alone: float = 300.0
     at_start: bool = False
+    servers: int = 1
     first_rest: float = 0.5
 
 
@@ -85,7 +89,7 @@ class Fleet:
     async def gather(self) -> None:
         """Test all servers; returns when all are in, have failed, or keep the others waiting."""
         self._look()
-        self._background = [asyncio.create_task(self._watch()), asyncio.create_task(self._look_again())]
+        self._background = [asyncio.create_task(self._look_again())]
         began = time.monotonic()
         if not self.servers:
             seconds = self._patience.alone
@@ -94,13 +98,21 @@ class Fleet:
             self._changed.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), _LOOK_SECONDS)
+        self._since = time.monotonic()
+        self._background.append(asyncio.create_task(self._watch()))
 
     def _gathered(self, seconds: float) -> bool:
         heard = self.troubles.keys() | self.unfit.keys()
         if all(each.joined or each.url in heard for each in self.servers.values()):
-            waits = self._patience.at_start and not self.unfit and seconds < self._patience.alone
-            return bool(self.joined) or not waits
-        return bool(self.joined) and seconds > _STRAGGLERS_SECONDS
+            hopeful = bool(self._addresses.folders) or not self.unfit
+            waits = self._patience.at_start and hopeful and seconds < self._patience.alone
+            return len(self.joined) >= self._patience.servers or not waits
+        return bool(self.joined) and seconds > max(_STRAGGLERS_SECONDS, self._longest_wait)
+
+    @property
+    def _longest_wait(self) -> float:
+        """Seconds that it may take at the start until as many servers are there as were asked for."""
+        return self._patience.alone if self._patience.servers > len(self.joined) else 0.0
 
     async def answer(self, request: Request) -> Completion:
         """The answer of one of them, however often it must be asked for."""
@@ -112,10 +124,11 @@ class Fleet:
                 completion = await server.ask(request)
                 server.held()
                 return completion
+            except Full as trouble:
+                server.overflowed()
+                self._rest_a_while(server, trouble)
             except Unwell as trouble:
                 failed += trouble.counts
-                if isinstance(trouble, Full):
-                    server.overflowed()
                 self._leave(server, str(trouble), trouble.after)
                 if failed >= MOST_ATTEMPTS:
                     said = f"asked {failed} times, the last answer: {trouble}"
@@ -171,8 +184,15 @@ class Fleet:
                 continue
             except Unfit as flaw:
                 self._dismiss(server, str(flaw))
+                if not self._addresses.folders:
+                    return
+                await asyncio.sleep(_LONGEST_REST)  # another may come to the same address
+                continue
+            except Exception as error:  # noqa: BLE001 - whatever it sent: the others can be asked
+                self._dismiss(server, f"it sent what cannot be read ({type(error).__name__})")
                 return
             back = self.troubles.pop(server.url, None) is not None
+            self.unfit.pop(server.url, None)
             server.left.clear()
             server.joined, server.failures = True, 0
             if back:
@@ -186,6 +206,18 @@ class Fleet:
         """Seconds until it is tried again: doubling, with jitter, at least what it asks for."""
         doubled = self._patience.first_rest * 2.0 ** min(server.failures - 1, 10)
         return max(asked, min(_LONGEST_REST, doubled) * random.uniform(0.5, 1.0))
+
+    def _rest_a_while(self, server: Server, trouble: Full) -> None:
+        """Give a full server nothing new for a while; one that stays full is left like one that is ill."""
+        if server.failures > MOST_ATTEMPTS:
+            self._leave(server, str(trouble), trouble.after)
+        elif not server.resting:
+            server.resting = True
+            asyncio.get_running_loop().call_later(self._rest(server, trouble.after), self._rested, server)
+
+    def _rested(self, server: Server) -> None:
+        server.resting = False
+        self._wake(server.capacity)
 
     def _leave(self, server: Server, why: str, after: float) -> None:
         if server.joined:
@@ -212,7 +244,8 @@ class Fleet:
     async def _look_again(self) -> None:
         while self._addresses.folders:
             await asyncio.sleep(_LOOK_SECONDS)
-            self._look()
+            with suppress(OSError):  # a file server may be away for a while
+                self._look()
 
     async def _watch(self) -> None:
         """Say so when there has been no server for too long, or none can come any more."""

@@ -51,6 +51,7 @@ class Server:
         self.failures = 0  # in a row
         self.left = asyncio.Event()
         self.asks_for = 0.0  # seconds that it asked to be left alone when it was left
+        self.resting = False  # full: it goes on with what it has, and gets nothing new for a while
         self._wire = wire
         self._session = session
         self._timeout = timeout
@@ -65,14 +66,17 @@ class Server:
     @property
     def room(self) -> float:
         """The share of its capacity that is free; 0 or less if none is, or it is not to be asked."""
-        return (int(self._limit) - self.out) / self.capacity if self.joined else 0.0
+        free = int(self._limit) - self.out
+        return free / self.capacity if self.joined and not self.resting else 0.0
 
     def held(self) -> None:
         """It has answered: after as many answers as it holds, it may hold one more."""
+        self.failures = 0
         self._limit = min(self.capacity, self._limit + 1 / self._limit)
 
     def overflowed(self) -> None:
         """It has refused a request for want of room: what it holds is less than it was given."""
+        self.failures += 1
         self._limit = max(1.0, min(self._limit, self.out - 1.0))
 
     async def admit(self) -> None:
@@ -82,9 +86,12 @@ class Server:
         self._wire = replace(self._wire, names=(str(card["id"]),))
         self.max_context = _context(card)
         self._tokenizes = await self._has_tokenizer()
-        asked = question()
         seconds = min(self._timeout, _TEST_SECONDS)
-        if flaw := flaw_of(await self.ask(asked, seconds)):
+        answer = await self.ask(question(), seconds)
+        if answer.error and self._wire.has_system:  # many a chat template refuses that role
+            self._wire = replace(self._wire, has_system=False)
+            answer = await self.ask(question(), seconds)
+        if flaw := flaw_of(answer):
             raise Unfit(f"it {flaw}")
 
     async def serves(self) -> list[dict[str, Any]]:
@@ -111,7 +118,7 @@ class Server:
         """The prompt's tokens, chat template included; where it cannot be asked, a third of the bytes."""
         if self._tokenizes:
             switches = {"chat_template_kwargs": dict(self._wire.template)} if self._wire.template else {}
-            return len(await self._tokenized({"messages": list(messages), **switches}))
+            return len(await self._tokenized({"messages": self._wire.messages(messages), **switches}))
         return sum(len(message["content"].encode()) for message in messages) // 3 + 16
 
     async def first_tokens(self, choices: tuple[str, ...]) -> tuple[int, ...] | None:
@@ -129,7 +136,8 @@ class Server:
             "POST", "/tokenize", {"model": self.model, **what}, _GLANCE_SECONDS
         )
         if status != 200 or not isinstance(document, dict) or "tokens" not in document:
-            raise Unwell(f"HTTP {status} for /tokenize: {_said(document)}")
+            kind = Unfit if 400 <= status < 500 else Unwell
+            raise kind(f"HTTP {status} for /tokenize: {_said(document)}")
         return [int(token) for token in document["tokens"]]
 
     async def _has_tokenizer(self) -> bool:
@@ -157,13 +165,13 @@ class Server:
             raise Unwell(f"no answer in {seconds:.0f} s") from None
         except aiohttp.ClientConnectorError as error:
             raise Unwell(f"cannot be reached ({error.strerror or error.os_error})", counts=False) from None
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, ValueError) as error:
             raise Unwell(f"the connection broke ({type(error).__name__})", counts=False) from None
         if status == 429 or (status == 503 and after):
             raise Full(f"it has too much to do (HTTP {status})", counts=False, after=after)
         try:
             return status, json.loads(raw)
-        except ValueError:
+        except (ValueError, RecursionError):
             if status == 200:
                 raise Unwell("it sent something that is no JSON") from None
             return status, raw[:_MOST_SAID].decode("utf-8", "replace")
@@ -179,7 +187,7 @@ def _the_model(cards: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str,
     """
     cards = [card for card in cards if "id" in card]
     served = ", ".join(str(card["id"]) for card in cards) or "nothing"
-    fits = [card for card in cards if not names or {card["id"], card.get("root")} & {*names}]
+    fits = [card for card in cards if not names or card["id"] in names or card.get("root") in names]
     if not fits:
         raise Unfit(f"it serves {served}, and not {names[0]}; name one that it serves with --model")
     if not names and len(fits) > 1:
@@ -191,7 +199,7 @@ def _context(card: dict[str, Any]) -> int:
     """Tokens of context: as vLLM tells it, or llama.cpp."""
     meta = card.get("meta") if isinstance(card.get("meta"), dict) else {}
     told = card.get("max_model_len") or (meta or {}).get("n_ctx")
-    return int(told) if isinstance(told, int | float) and told > 0 else USUAL_CONTEXT
+    return told if isinstance(told, int) and told > 0 else USUAL_CONTEXT
 
 
 def _said(document: Any) -> str:

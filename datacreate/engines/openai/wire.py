@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from datacreate.engines.base import Completion, FinishReason, Request
+from datacreate.engines.base import Completion, FinishReason, Messages, Request
+from datacreate.tasks.prompt import without_system
 
 _UNLIKELY = -20.0
 """The log-probability of a choice that a server does not name among the likeliest."""
@@ -49,11 +50,20 @@ class Wire:
 
     names: tuple[str, ...]
     template: Mapping[str, Any] = field(default_factory=dict)
+    has_system: bool = True  # whether the chat template has a system role
+
+    def messages(self, messages: Messages) -> list[dict[str, str]]:
+        """The messages as this model takes them."""
+        return list(messages) if self.has_system else without_system(messages)
 
     def body(self, request: Request, tokens: Sequence[int] | None = None) -> dict[str, Any]:
         """The JSON of a request; `tokens` are the first ones of its choices, where they are known."""
         sampling = {name: value for name, value in vars(request.sampling).items() if value is not None}
-        body: dict[str, Any] = {"model": self.names[0], "messages": list(request.messages), **sampling}
+        body: dict[str, Any] = {
+            "model": self.names[0],
+            "messages": self.messages(request.messages),
+            **sampling,
+        }
         if self.template:
             body["chat_template_kwargs"] = dict(self.template)
         if request.schema is not None:
@@ -85,7 +95,7 @@ def read(request: Request, document: Any, tokens: Sequence[int] | None = None) -
             scores = _named(named, tokens) if tokens is not None else _spelled(named, request.choices)
             return Completion(request.id, "", "stop", used[0], 0, None, scores)
         text, reason = choice["message"]["content"] or "", str(choice["finish_reason"])
-    except (LookupError, TypeError, ValueError, AttributeError):
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
         raise Unwell("it sent something that is no answer") from None
     finish: FinishReason = "stop" if reason == "stop" else "length" if reason == "length" else "error"
     if finish == "error":
