@@ -116,7 +116,7 @@ def test_servers_on_one_node_publish_ports_of_their_own_and_come_back(user: User
     )
     assert user.job(first)[0]["Restarts"] == "0"
     user.waits(lambda: len(list(published.glob("*.json"))) == 2)
-    asking = ("--example", "example.json", "--count", 40, "--run-dir", "run", "--url", "run/servers")
+    asking = ("--example", "mine.json", "--count", 40, "--run-dir", "run", "--url", "run/servers")
     [create] = user.submits("scripts/create.sbatch", *asking, "--servers", 2)
     assert user.waits_for(create) == ["COMPLETED"]
     assert len(user.rows("run")) == 40
