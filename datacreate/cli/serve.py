@@ -64,11 +64,14 @@ def serve(
     from datacreate.signals import caught_signals
 
     engine, name = engine_to_serve(model, adapter, remote_code, settings)
+
+    def say(text: str) -> None:
+        click.echo(text, err=True)
+
     if publish and host in ("127.0.0.1", "localhost", "::1"):
-        click.echo(f"{host}: only this machine can ask; for others name it with --host", err=True)
-    with caught_signals() as signals:
-        click.echo(f"loading {name}", err=True)
-        with server(engine, name, Place(host, port, publish), more, signals) as running:
-            click.echo(running.address.url)
-            click.echo(f"{name} can be asked; Ctrl-C ends it", err=True)
-            running.wait()
+        say(f"{host}: only this machine can ask; for others name it with --host")
+    place = Place(host, port, publish)
+    with caught_signals() as signals, server(engine, name, place, more, signals, say) as running:
+        click.echo(running.address.url)
+        say(f"{name} can be asked; Ctrl-C ends it")
+        running.wait()

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +56,12 @@ class Place:
 
 @contextmanager
 def server(
-    engine: VllmEngine, name: str, place: Place, more: Sequence[str], signals: Signals
+    engine: VllmEngine,
+    name: str,
+    place: Place,
+    more: Sequence[str],
+    signals: Signals,
+    say: Callable[[str], None],
 ) -> Iterator[Server]:
     """A server that is ready; its file is published until the block ends, and then it is ended.
 
@@ -67,6 +72,7 @@ def server(
     capacity = engine.capacity * _copies(more)
     port = _bindable(place.host, place.port)
     _made(place.publish)
+    say(f"loading {name}")
     listening = ["--host", place.host, "--port", str(port), "--uvicorn-log-level", "warning"]
     process = subprocess.Popen(
         leashed([*_program(engine, name), *listening, *more]),
@@ -161,7 +167,7 @@ def arguments(engine: VllmEngine, name: str) -> list[str]:
 def _copies(more: Sequence[str]) -> int:
     """Engines behind the address, of which vLLM may start several. UsageError for what is not for vLLM."""
     copies = 1
-    for word, following in zip(more, [*more[1:], ""], strict=True):
+    for word, following in zip(more, [*more[1:], ""], strict=False):
         flag, equals, value = word.replace("_", "-").partition("=")
         if flag in _OURS:
             raise UsageError(f"{word}: that is datacreate's to say; leave it out, or give it before the --")

@@ -213,7 +213,7 @@ class ServedEngine:
         assert self._fleet
         if self._fleet.unfit and not self._fleet.troubles:
             return EngineError(f"no server will do: {why}")
-        return ServersGone(f"no server is left: {why}; run the same command to go on when they answer")
+        return ServersGone(f"no server answers: {why}; run the same command to go on when they answer")
 
     def _run(self, question: Coroutine[Any, Any, T]) -> T:
         assert self._loop

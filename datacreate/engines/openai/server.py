@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -164,7 +165,7 @@ class Server:
         except TimeoutError:
             raise Unwell(f"no answer in {seconds:.0f} s") from None
         except aiohttp.ClientConnectorError as error:
-            raise Unwell(f"cannot be reached ({error.strerror or error.os_error})", counts=False) from None
+            raise Unwell(f"cannot be reached ({_cause(error.os_error)})", counts=False) from None
         except (aiohttp.ClientError, ValueError) as error:
             raise Unwell(f"the connection broke ({type(error).__name__})", counts=False) from None
         if status == 429 or (status == 503 and after):
@@ -200,6 +201,13 @@ def _context(card: dict[str, Any]) -> int:
     meta = card.get("meta") if isinstance(card.get("meta"), dict) else {}
     told = card.get("max_model_len") or (meta or {}).get("n_ctx")
     return told if isinstance(told, int) and told > 0 else USUAL_CONTEXT
+
+
+def _cause(error: OSError) -> str:
+    """Connection refused, no route to host, name not known: without the call that failed."""
+    number = error.errno or 0
+    # The errors of a name have numbers of their own, below zero.
+    return os.strerror(number) if number > 0 else str(error.strerror or error)
 
 
 def _said(document: Any) -> str:
