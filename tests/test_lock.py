@@ -161,6 +161,25 @@ def test_a_silent_process_of_another_machine_is_followed_after_a_minute(
     lock.release()
 
 
+def test_the_last_start_of_the_same_job_is_waited_for_on_the_node_that_slurm_has_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    path = claim(tmp_path)
+    kept = path.read_bytes()
+
+    def beats_until_it_is_ended() -> None:
+        if time.now % 10 == 0 and time.now < 100:
+            path.write_bytes(kept[:-13] + b"%012d\n" % time.now)
+
+    time = Time(beats_until_it_is_ended)
+    lock = lock_of(tmp_path, time)
+    lock.acquire()
+    assert time.now > 100
+    assert claims(tmp_path) == [".lock.2"]
+    lock.release()
+
+
 def test_after_a_holder_has_given_back_the_folder_is_free(tmp_path: Path) -> None:
     path = claim(tmp_path)
     time = Time(lambda: path.unlink(missing_ok=True))
