@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from datacreate.runs.summary import Tally
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 MODEL = "qwen2.5-coder-0.5b-instruct"
 COUNT = 60
