@@ -17,6 +17,7 @@ from datacreate.tasks.validate import normalised
 
 pytestmark = [
     pytest.mark.model,
+    pytest.mark.slow,
     pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="each engine wants a core of its own"),
 ]
 
