@@ -84,7 +84,8 @@ class Fleet:
 
     @property
     def joined(self) -> list[Server]:
-        return [server for server in self.servers.values() if server.joined]
+        # A list first, made in one step: the run's own thread asks, too, while servers come and go.
+        return [server for server in list(self.servers.values()) if server.joined]
 
     async def gather(self) -> None:
         """Test all servers; returns when all are in, have failed, or keep the others waiting."""
