@@ -165,6 +165,7 @@ def test_the_last_start_of_the_same_job_is_waited_for_on_the_node_that_slurm_has
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     path = claim(tmp_path)
     kept = path.read_bytes()
 

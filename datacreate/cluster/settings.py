@@ -8,10 +8,10 @@ import re
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from datacreate.errors import SiteError
 from datacreate.resources import home, shipped
@@ -81,15 +81,6 @@ class JobSettings(BaseModel):
     setup: str | None = None  # shell lines at the start of each job
     container: Annotated[str, AfterValidator(_words)] | None = None  # in front of every `datacreate`
 
-    @model_validator(mode="after")
-    def _told_in_time(self) -> Self:
-        if self.time is not None and self.signal_seconds >= _seconds(self.time):
-            raise ValueError(
-                f"signal_seconds: {self.signal_seconds} s before the end of {self.time} is before the start; "
-                "lower it, or raise time"
-            )
-        return self
-
 
 class Site(JobSettings):
     """The whole file: what all jobs ask for, and what some ask for instead."""
@@ -109,7 +100,14 @@ class Site(JobSettings):
         """
         own = getattr(self, name).model_dump(exclude_unset=True)
         shared = self.model_dump(include=set(JobSettings.model_fields), exclude_unset=True)
-        return JobSettings.model_validate({**shared, **own})
+        settings = JobSettings.model_validate({**shared, **own})
+        if settings.time is not None and settings.signal_seconds >= _seconds(settings.time):
+            where = f"{name}: " if {"time", "signal_seconds"} & own.keys() else ""
+            raise ValueError(
+                f"{where}signal_seconds: {settings.signal_seconds} s before the end of {settings.time} is "
+                "before the start; lower it, or raise time"
+            )
+        return settings
 
 
 JOBS = tuple(name for name, field in Site.model_fields.items() if field.annotation is JobSettings)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -69,8 +70,9 @@ def server(
     Raises UsageError for one that is not its to give or an address that cannot be listened at,
     EngineError if the server ends before it is ready.
     """
-    capacity = engine.capacity * _copies(more)
     port = _bindable(place.host, place.port)
+    url = f"http://{f'[{place.name}]' if ':' in place.name else place.name}:{port}"
+    address = Address(url=url, model=name, max_num_seqs=engine.capacity * _copies(more))
     _made(place.publish)
     say(f"loading {name}")
     listening = ["--host", place.host, "--port", str(port), "--uvicorn-log-level", "warning"]
@@ -80,7 +82,6 @@ def server(
         stdin=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C is for us, who then end it in order
     )
-    address = Address(url=f"http://{place.name}:{port}", model=name, max_num_seqs=capacity)
     running = Server(process, address)
     try:
         running.ready()
@@ -175,7 +176,9 @@ def _copies(more: Sequence[str]) -> int:
             raise UsageError(f"{word}: servers are asked without TLS; put a proxy in front for that")
         if flag in ("--data-parallel-size", "-dp"):
             told = value if equals else following
-            copies = int(told) if told.isdecimal() else 1
+            if not told.isdecimal() or not int(told):
+                raise UsageError(f"{flag} {told}: give the number of copies, above 0")
+            copies = int(told)
     return copies
 
 
@@ -229,7 +232,8 @@ def _published(address: Address, folder: Path | None) -> Iterator[None]:
 
 
 def _own_name(address: Address) -> str:
-    """Of the file: in a SLURM job the job's, whose next start then replaces what a dead node left."""
+    """Of the file: in a task of an array the task's, whose next start then replaces what a dead node left."""
     array = [os.environ.get(f"SLURM_ARRAY_{part}_ID") for part in ("JOB", "TASK")]
-    job = "_".join(map(str, array)) if all(array) else os.environ.get("SLURM_JOB_ID")
-    return f"job-{job}" if job else address.url.partition("://")[2].replace(":", "-")
+    if all(array):
+        return "job-" + "_".join(map(str, array))
+    return re.sub(r"[^\w.]+", "-", address.url.partition("://")[2]).strip("-")

@@ -156,7 +156,7 @@ class FolderLock:
                 continue
             if now is None or not holder or _record(now) != _record(content):
                 return False
-            if holder.job and holder.job == Holder.this_process().job:
+            if holder.job and holder.job == Holder.this_process().job and _is_requeued():
                 return False  # this job's last start, on a node that SLURM has lost: it will be ended
             raise Taken(whose)
         self.by_silence = True
@@ -269,6 +269,11 @@ def _read(path: Path) -> bytes | None:
         if error.errno in _GONE:
             return None
         raise
+
+
+def _is_requeued() -> bool:
+    """Whether SLURM has started this job before."""
+    return os.environ.get("SLURM_RESTART_COUNT", "0") not in ("", "0")
 
 
 def _number(name: str) -> int:

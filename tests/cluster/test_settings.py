@@ -44,6 +44,11 @@ def test_times_are_what_slurm_takes_them_for(site: Path) -> None:
         assert load_site(site).job("sweep").time == time
 
 
+def test_what_is_told_for_all_counts_for_one_with_a_time_of_its_own(site: Path) -> None:
+    site.write_text("signal_seconds: 30\nreport:\n  time: 1:00\n")
+    assert load_site(site).job("report").signal_seconds == 30
+
+
 def test_a_key_without_a_value_is_left_to_slurm(site: Path) -> None:
     site.write_text("partition:\naccount: ''\ncpus: 2\ncontainer:\n")
     assert sbatch_options(load_site(site).job("create")) == [
@@ -65,6 +70,10 @@ def test_a_key_without_a_value_is_left_to_slurm(site: Path) -> None:
         ("memory: 64 GB", "memory: '64 GB' is not of the form 64G"),
         ("time: soon", "time: 'soon' is no time; write it as SLURM does"),
         ("time: '2:00'", "signal_seconds: 120 s before the end of 2:00 is before the start"),
+        (
+            "signal_seconds: 200\nreport:\n  time: 2:00",
+            "report: signal_seconds: 200 s before the end of 2:00",
+        ),
         ("time: 60\nreport:\n  time: 1:00", "report: signal_seconds: 120 s before the end of 1:00"),
         ("options: --x", "options: "),
         ("options: [-p, gpu]", "options: '-p' is not of the form --constraint=h100"),

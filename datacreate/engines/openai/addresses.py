@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,10 @@ from datacreate.errors import UsageError
 
 KEY = "DATACREATE_API_KEY"
 """The environment variable that the servers' API key is read from, the only place for it."""
+
+
+_HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/|$)")
+"""An address that lacks its http://, and no path."""
 
 
 class Address(BaseModel):
@@ -37,8 +42,9 @@ class Addresses:
         """Read `--url`. UsageError for what is neither an address nor a folder, or holds a password."""
         told, folders = [], []
         for url in urls:
-            if "://" not in url and ("/" in url or Path(url).is_dir()):  # it may be still to come
-                folders.append(Path(url).expanduser())
+            place = Path(url).expanduser()
+            if place.is_dir() or ("/" in url and "://" not in url and not _HOST_AND_PORT.match(url)):
+                folders.append(place)  # it may be still to come
             else:
                 told.append(Address(url=_checked(url)))
         if not (told or folders):

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
@@ -160,7 +161,8 @@ class ServedEngine:
         if self._loop and self._thread:
             self._tell()
             if self._loop.is_running():
-                asyncio.run_coroutine_threadsafe(self._leave(), self._loop).result(timeout=10)
+                with suppress(TimeoutError):  # the thread ends with the process, whatever it hangs on
+                    asyncio.run_coroutine_threadsafe(self._leave(), self._loop).result(timeout=10)
                 self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(timeout=10)
         self._loop = self._thread = self._fleet = None

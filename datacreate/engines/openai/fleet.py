@@ -92,9 +92,10 @@ class Fleet:
         self._look()
         self._background = [asyncio.create_task(self._look_again())]
         began = time.monotonic()
-        if not self.servers:
+        if len(self.servers) < self._patience.servers:
+            awaited = "a server" if self._patience.servers == 1 else f"{self._patience.servers} servers"
             seconds = self._patience.alone
-            self._say(f"waiting for a server to come to {self._addresses.shown}, for up to {seconds:.0f} s")
+            self._say(f"waiting for {awaited} to come to {self._addresses.shown}, for up to {seconds:.0f} s")
         while not self._gathered(time.monotonic() - began):
             self._changed.clear()
             with suppress(TimeoutError):
@@ -117,9 +118,10 @@ class Fleet:
 
     async def answer(self, request: Request) -> Completion:
         """The answer of one of them, however often it must be asked for."""
-        failed = 0
+        failed, again = 0, False
         while True:
-            server = await self._with_room(again=bool(failed))
+            server = await self._with_room(again)
+            again = True
             server.out += 1
             try:
                 completion = await server.ask(request)
@@ -140,13 +142,14 @@ class Fleet:
                 server.out -= 1
                 self._wake(1)
 
-    async def _with_room(self, *, again: bool) -> Server:
+    async def _with_room(self, again: bool) -> Server:
         """The server with the largest share of its capacity free; waits until there is one."""
         while (best := max(self.servers.values(), key=_room, default=None)) is None or best.room <= 0:
             turn = asyncio.get_running_loop().create_future()
             # What was asked before is waited for by all that came after it.
             (self._waiting.appendleft if again else self._waiting.append)(turn)
             await turn
+            again = True
         return best
 
     def _wake(self, number: int) -> None:
@@ -210,9 +213,12 @@ class Fleet:
 
     def _rest_a_while(self, server: Server, trouble: Full) -> None:
         """Give a full server nothing new for a while; one that stays full is left like one that is ill."""
+        if server.resting:  # one of many that it refused at the same moment
+            return
+        server.failures += 1
         if server.failures > MOST_ATTEMPTS:
             self._leave(server, str(trouble), trouble.after)
-        elif not server.resting:
+        else:
             server.resting = True
             asyncio.get_running_loop().call_later(self._rest(server, trouble.after), self._rested, server)
 
@@ -233,10 +239,12 @@ class Fleet:
         if self.troubles.get(server.url) != why:
             self._say(f"{server.url}: {why}; it is left, and tried again")
         self.troubles[server.url] = why
+        self.unfit.pop(server.url, None)
         self._changed.set()
 
     def _dismiss(self, server: Server, why: str) -> None:
         server.joined = False
+        self.troubles.pop(server.url, None)
         if server.url not in self.unfit:
             self._say(f"{server.url}: {why}; it is not asked any more")
         self.unfit[server.url] = why

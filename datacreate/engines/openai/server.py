@@ -77,7 +77,6 @@ class Server:
 
     def overflowed(self) -> None:
         """It has refused a request for want of room: what it holds is less than it was given."""
-        self.failures += 1
         self._limit = max(1.0, min(self._limit, self.out - 1.0))
 
     async def admit(self) -> None:
@@ -137,7 +136,7 @@ class Server:
             "POST", "/tokenize", {"model": self.model, **what}, _GLANCE_SECONDS
         )
         if status != 200 or not isinstance(document, dict) or "tokens" not in document:
-            kind = Unfit if 400 <= status < 500 else Unwell
+            kind = Unfit if 400 <= status < 500 and status != 408 else Unwell
             raise kind(f"HTTP {status} for /tokenize: {_said(document)}")
         return [int(token) for token in document["tokens"]]
 
@@ -162,6 +161,8 @@ class Server:
                 raw = await answer.read()
                 after = _seconds(answer.headers.get("Retry-After"))
                 status = answer.status
+        except aiohttp.ConnectionTimeoutError:
+            raise Unwell(f"cannot be reached (nothing in {_GLANCE_SECONDS:.0f} s)", counts=False) from None
         except TimeoutError:
             raise Unwell(f"no answer in {seconds:.0f} s") from None
         except aiohttp.ClientConnectorError as error:
