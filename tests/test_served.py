@@ -113,7 +113,7 @@ def test_one_of_two_servers_is_killed_while_it_works(tmp_path: Path) -> None:
         summary = create(
             CreateConfig.of(run_dir=tmp_path / "run", urls=(str(folder),), **told), progress=watching
         )
-        assert first.process.wait(60) == 1  # whoever started it says that it ended
+        assert first.process.wait(60) == 75  # it had worked, and may be started again
         assert not first.published.exists()
         assert second.end() == 75
     assert calls.called == set()
