@@ -200,6 +200,7 @@ def wait_for_commits(process: subprocess.Popen[str], folder: Path, number: int) 
         pytest.fail(f"the run ended early: {process.communicate()[1]}")
 
 
+@pytest.mark.slow
 def test_killed_three_times_it_still_gives_exactly_n_without_repeats(tmp_path: Path) -> None:
     folder, count = tmp_path / "run", 40
     for _ in range(3):

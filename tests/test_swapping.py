@@ -11,7 +11,7 @@ import pytest
 from datacreate import CreateConfig, create
 from datacreate.checkpoints import resolve
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 MODEL = "qwen2.5-coder-0.5b-instruct"
 COMMONSENSE = Path(__file__).parents[1] / "data" / "examples" / "commonsense.json"

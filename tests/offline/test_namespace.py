@@ -52,6 +52,7 @@ def test_the_namespace_has_no_interface_that_is_up(namespace: list[str]) -> None
 
 
 @pytest.mark.model
+@pytest.mark.slow
 def test_create_train_evaluate_and_report_without_a_network(
     namespace: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
