@@ -391,7 +391,7 @@ def test_as_many_servers_as_are_asked_for_are_waited_for(tmp_path: Path, server:
         server.on_models = lambda number: publish(late) if number == 1 else None
         coming = Thread(target=publish, args=(server,))  # after the run has begun to look
         notes = Notes()
-        notes.on_note = lambda said: coming.start() if "waiting for a server" in said else None
+        notes.on_note = lambda said: coming.start() if "waiting for" in said else None
         told = {"max_num_seqs": None, "model": MODEL, "servers": 2, "count": 1000}
         make(tmp_path / "run", str(folder), notes=notes, **told)
         assert RunDirectory(tmp_path / "run").read_config().identity.window > 40
