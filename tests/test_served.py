@@ -42,7 +42,9 @@ class Serving:
         self._command = [sys.executable, "-m", "datacreate", "serve", "--model", MODEL, "--enforce-eager"]
         self._command += ["--port", str(port), "--publish", str(folder), "--max-num-seqs", "8"]
         paths = os.pathsep.join([str(ROOT / "tests" / "offline" / "guarded"), str(ROOT)])
-        self._environment = {**os.environ, "PYTHONPATH": paths, LOG: str(calls)}
+        # Two engines on the same cores: threads that spin while they wait keep each other from working.
+        passive = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "GOMP_SPINCOUNT": "0"}
+        self._environment = {**os.environ, **passive, "PYTHONPATH": paths, LOG: str(calls)}
         self.start()
 
     def start(self) -> None:
