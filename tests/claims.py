@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,3 +44,24 @@ def take_over(folder: Path) -> Path:
     new = claim(folder, number=int(old.name.rpartition(".")[2]) + 1)
     old.unlink()
     return new
+
+
+def claims(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+class Time:
+    """A clock that waiting moves, and what is to happen at a wait."""
+
+    def __init__(self, then: Callable[[], object] = lambda: None) -> None:
+        self.now = 0.0
+        self.waits: list[float] = []
+        self._then = then
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        self.waits.append(seconds)
+        self._then()
+
+    def clock(self) -> float:
+        return self.now

@@ -6,6 +6,7 @@ the batch never drains between requests or levels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -64,6 +65,13 @@ class Completion:
     generated_tokens: int = 0
     error: str | None = None
     scores: tuple[float, ...] = ()
+
+
+def shares(logprobs: Sequence[float]) -> tuple[float, ...]:
+    """Probabilities among these alone, from log-probabilities among all tokens."""
+    most = max(logprobs)
+    weights = [math.exp(logprob - most) for logprob in logprobs]
+    return tuple(weight / sum(weights) for weight in weights)
 
 
 class Engine(Protocol):

@@ -25,6 +25,7 @@ from datacreate.engines.openai.addresses import KEY, Address
 from datacreate.engines.vllm import VllmEngine
 from datacreate.errors import EngineError, ServersGone, UsageError
 from datacreate.leash import leashed
+from datacreate.locking import slurm_job
 from datacreate.runs.directory import replace_file
 from datacreate.runs.log import storage_error
 from datacreate.signals import Signals
@@ -233,7 +234,6 @@ def _published(address: Address, folder: Path | None) -> Iterator[None]:
 
 def _own_name(address: Address) -> str:
     """Of the file: in a task of an array the task's, whose next start then replaces what a dead node left."""
-    array = [os.environ.get(f"SLURM_ARRAY_{part}_ID") for part in ("JOB", "TASK")]
-    if all(array):
-        return "job-" + "_".join(map(str, array))
+    if (job := slurm_job()) and "_" in job:
+        return f"job-{job}"
     return re.sub(r"[^\w.]+", "-", address.url.partition("://")[2]).strip("-")

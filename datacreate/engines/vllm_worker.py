@@ -9,7 +9,6 @@ tokens, error, probabilities of the choices). When the socket closes, it ends.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import signal
 import sys
@@ -17,6 +16,8 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
+
+from datacreate.engines.base import shares
 
 _REASONS = {"stop": "stop", "length": "length", "repetition": "length"}
 
@@ -93,18 +94,11 @@ class Model:
             error = None if reason != "error" else f"finish reason {answer.finish_reason}"
             prompt_tokens = len(output.prompt_token_ids or ())
             if choices:  # one token was written because vLLM must write one
-                scores = _shares([answer.logprobs[0][token].logprob for token in choices])
-                answers.append((int(output.request_id), [], "stop", prompt_tokens, None, scores))
+                scores = shares([answer.logprobs[0][token].logprob for token in choices])
+                answers.append((int(output.request_id), [], "stop", prompt_tokens, None, list(scores)))
                 continue
             answers.append((int(output.request_id), list(answer.token_ids), reason, prompt_tokens, error, []))
         return answers
-
-
-def _shares(logprobs: list[float]) -> list[float]:
-    """Probabilities among these alone, from log-probabilities among all tokens."""
-    most = max(logprobs)
-    weights = [math.exp(logprob - most) for logprob in logprobs]
-    return [weight / sum(weights) for weight in weights]
 
 
 def read_all(channel: Connection, inbox: SimpleQueue[tuple[Any, ...] | None]) -> None:

@@ -6,7 +6,7 @@ cannot be exchanged, as on NFS; a soft reader-writer one lets a process that is 
 lock for as long as a silent node; neither tells of a SLURM job.
 """
 
-from datacreate.locking.holder import Holder
+from datacreate.locking.holder import Holder, slurm_job
 from datacreate.locking.lock import FolderLock, Pace, Taken, held_by, is_claim
 
-__all__ = ["FolderLock", "Holder", "Pace", "Taken", "held_by", "is_claim"]
+__all__ = ["FolderLock", "Holder", "Pace", "Taken", "held_by", "is_claim", "slurm_job"]

@@ -34,7 +34,7 @@ class Holder(BaseModel):
             host=socket.gethostname(),
             machine=_machine(),
             started=(_started_and_state(os.getpid()) or ("", ""))[0],
-            job=_job(),
+            job=slurm_job(),
             since=datetime.now(UTC).replace(microsecond=0),
             token=secrets.token_hex(8),
         )
@@ -94,7 +94,8 @@ def _started_and_state(process: int) -> tuple[str, str] | None:
     return fields[19], fields[0]
 
 
-def _job() -> str | None:
+def slurm_job() -> str | None:
+    """The SLURM job that this process is of, a task of an array as SLURM names it: 4711_3."""
     task = [os.environ.get(f"SLURM_ARRAY_{part}_ID") for part in ("JOB", "TASK")]
     if all(task):
         return "_".join(map(str, task))

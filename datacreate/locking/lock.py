@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datacreate.errors import LockLost
-from datacreate.locking.holder import Holder
+from datacreate.locking.holder import Holder, slurm_job
 
 _CLAIM = re.compile(r"\.lock\.([0-9]+)", re.ASCII)
 
@@ -156,7 +156,7 @@ class FolderLock:
                 continue
             if now is None or not holder or _record(now) != _record(content):
                 return False
-            if holder.job and holder.job == Holder.this_process().job and _is_requeued():
+            if holder.job and holder.job == slurm_job() and _is_requeued():
                 return False  # this job's last start, on a node that SLURM has lost: it will be ended
             raise Taken(whose)
         self.by_silence = True

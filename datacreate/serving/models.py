@@ -85,7 +85,8 @@ def verify_mode(config: CreateConfig, understood: Understood) -> VerifyMode:
     # Whoever names a verifier wants it to work.
     asked = config.verify or ("drop" if config.verifier else None)
     if asked is None:
-        # Where options vary, verification has not been shown to help yet; dealt labels can be noise.
+        # Dealt labels can be noise. That a model's word on options of its own helps has not been shown; that
+        # of a larger verifier has, and whoever names one has it.
         wanted = can_be_asked(format) and format.labels and config.method == "datacreate"
         return "drop" if wanted else "off"
     if asked == "off" or can_be_asked(format):

@@ -104,17 +104,13 @@ class Fleet:
         self._background.append(asyncio.create_task(self._watch()))
 
     def _gathered(self, seconds: float) -> bool:
+        enough = len(self.joined) >= self._patience.servers
+        patience = self._patience.alone if self._patience.at_start else 0.0
         heard = self.troubles.keys() | self.unfit.keys()
         if all(each.joined or each.url in heard for each in self.servers.values()):
             hopeful = bool(self._addresses.folders) or not self.unfit
-            waits = self._patience.at_start and hopeful and seconds < self._patience.alone
-            return len(self.joined) >= self._patience.servers or not waits
-        return bool(self.joined) and seconds > max(_STRAGGLERS_SECONDS, self._longest_wait)
-
-    @property
-    def _longest_wait(self) -> float:
-        """Seconds that it may take at the start until as many servers are there as were asked for."""
-        return self._patience.alone if self._patience.servers > len(self.joined) else 0.0
+            return enough or not hopeful or seconds >= patience
+        return bool(self.joined) and seconds > (_STRAGGLERS_SECONDS if enough else patience)
 
     async def answer(self, request: Request) -> Completion:
         """The answer of one of them, however often it must be asked for."""

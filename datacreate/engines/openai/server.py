@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from datacreate.engines.base import Completion, Messages, Request
-from datacreate.engines.openai.addresses import KEY, Address
+from datacreate.engines.openai.addresses import Address
 from datacreate.engines.openai.wire import Full, Unfit, Unwell, Wire, read, refusal
 from datacreate.engines.selftest import flaw_of, question
 
@@ -99,7 +99,7 @@ class Server:
         status, document = await self._talk("GET", "/v1/models", None, _GLANCE_SECONDS)
         cards = document.get("data") if isinstance(document, dict) else None
         if status != 200 or not isinstance(cards, list):
-            trouble = refusal(status, _said(document), _HINT)
+            trouble = refusal(status, _said(document))
             raise trouble or Unwell(f"it does not say what it serves (HTTP {status} for /v1/models)")
         return [card for card in cards if isinstance(card, dict)]
 
@@ -110,7 +110,7 @@ class Server:
         status, document = await self._talk("POST", "/v1/chat/completions", body, seconds or self._timeout)
         if status == 200:
             return read(request, document, tokens)
-        if trouble := refusal(status, _said(document), _HINT):
+        if trouble := refusal(status, _said(document)):
             raise trouble
         return Completion(request.id, "", "error", error=f"HTTP {status}: {_said(document)}")
 
@@ -177,9 +177,6 @@ class Server:
             if status == 200:
                 raise Unwell("it sent something that is no JSON") from None
             return status, raw[:_MOST_SAID].decode("utf-8", "replace")
-
-
-_HINT = f"set ${KEY} to the servers' key"
 
 
 def _the_model(cards: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Any]:

@@ -7,13 +7,13 @@ The chat completions API, with the schema in the standard `response_format`. Wha
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from datacreate.engines.base import Completion, FinishReason, Messages, Request
+from datacreate.engines.base import Completion, FinishReason, Messages, Request, shares
+from datacreate.engines.openai.addresses import KEY
 from datacreate.tasks.prompt import without_system
 
 _UNLIKELY = -20.0
@@ -106,7 +106,7 @@ def read(request: Request, document: Any, tokens: Sequence[int] | None = None) -
 def _named(named: list[dict[str, Any]], tokens: Sequence[int]) -> tuple[float, ...]:
     """Probabilities of the choices by their tokens' ids, which vLLM gives as `token_id:123`."""
     found = {str(each["token"]): float(each["logprob"]) for each in named}
-    return _shares([found.get(f"token_id:{token}", _UNLIKELY) for token in tokens])
+    return shares([found.get(f"token_id:{token}", _UNLIKELY) for token in tokens])
 
 
 def _spelled(named: list[dict[str, Any]], choices: Sequence[str]) -> tuple[float, ...]:
@@ -117,19 +117,13 @@ def _spelled(named: list[dict[str, Any]], choices: Sequence[str]) -> tuple[float
         meant = [place for place, choice in enumerate(choices) if spelled and choice.startswith(spelled)]
         if len(meant) == 1:
             best[meant[0]] = max(best[meant[0]], logprob)
-    return _shares(best)
+    return shares(best)
 
 
-def _shares(logprobs: list[float]) -> tuple[float, ...]:
-    most = max(logprobs)
-    weights = [math.exp(logprob - most) for logprob in logprobs]
-    return tuple(weight / sum(weights) for weight in weights)
-
-
-def refusal(status: int, said: str, key_hint: str) -> Exception | None:
+def refusal(status: int, said: str) -> Exception | None:
     """What an HTTP status other than 200 says of the server; None where only the request is refused."""
     if status in (401, 403):
-        return Unfit(f"it refuses the key (HTTP {status}); {key_hint}")
+        return Unfit(f"it refuses the key (HTTP {status}); set ${KEY} to the servers' key")
     if status == 404:
         return Unwell(f"it has no such model or path (HTTP 404: {said})", counts=False)
     if status == 408 or status >= 500:

@@ -1,0 +1,37 @@
+"""Runs that ask servers on loopback, and what must come of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from datacreate import CreateConfig, create
+from tests.making import COMMONSENSE, examples
+from tests.servers import Server
+
+
+class Notes:
+    """A `Progress` that remembers."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.on_note: Callable[[str], object] = lambda _: None
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+        self.on_note(text)
+
+    def update(self, *_: object) -> None: ...
+
+
+def make(run_dir: Path, *servers: Server | str, notes: Notes | None = None, **changes: Any) -> dict[str, Any]:
+    urls = tuple(each.url if isinstance(each, Server) else each for each in servers)
+    usual = {"example": COMMONSENSE, "count": 60, "max_num_seqs": 4, "verify": "off", "against": ()}
+    config = CreateConfig.of(run_dir=run_dir, urls=urls, **usual | changes)
+    return create(config, progress=notes or Notes())
+
+
+def is_exact(run_dir: Path, count: int) -> None:
+    questions = [example["question"] for example in examples(run_dir)]
+    assert len(questions) == len(set(questions)) == count

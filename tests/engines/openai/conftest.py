@@ -1,0 +1,21 @@
+"""Two servers that answer by a script."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers import Server
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as one:
+        yield one
+
+
+@pytest.fixture
+def other() -> Iterator[Server]:
+    with Server() as one:
+        yield one

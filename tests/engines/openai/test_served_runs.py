@@ -1,0 +1,167 @@
+"""Models behind servers: exactly what was asked for."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from datacreate import CreateConfig, create
+from datacreate.errors import EngineError, ServersGone, UsageError
+from datacreate.runs.directory import RunDirectory
+from tests.engines.openai.asking import Notes, is_exact, make
+from tests.making import COMMONSENSE
+from tests.servers import MODEL, Server, until
+
+YES_NO = {"question": "Is the sea salty?", "label": "yes"}
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_exactly_the_count_and_every_server_has_its_part(tmp_path: Path, number: int) -> None:
+    with ExitStack() as stack:
+        servers = [stack.enter_context(Server(latency=0.002)) for _ in range(number)]
+        make(tmp_path / "run", *servers, count=150)
+        is_exact(tmp_path / "run", 150)
+        assert all(each.answered for each in servers)
+        assert all(each.most_out <= 4 for each in servers)
+
+
+def test_a_server_is_asked_with_the_standard_schema_and_the_sampling(tmp_path: Path, server: Server) -> None:
+    make(tmp_path / "run", server, top_k=40, temperature=0.7, chat_template={"enable_thinking": False})
+    body = server.bodies[-1]
+    assert body["response_format"]["type"] == "json_schema"
+    assert body["response_format"]["json_schema"]["schema"]["type"] == "array"
+    assert (body["model"], body["top_k"], body["temperature"]) == (MODEL, 40, 0.7)
+    assert body["chat_template_kwargs"] == {"enable_thinking": False}
+
+
+def test_the_record_has_where_it_ran_and_the_name_that_the_model_is_served_by(
+    tmp_path: Path, server: Server
+) -> None:
+    make(tmp_path / "run", server)
+    config = RunDirectory(tmp_path / "run").read_config()
+    assert (config.identity.model, config.identity.model_sha256) == (MODEL, f"served as {MODEL}")
+    assert config.engines["engine"]["urls"] == [server.url]
+    assert "its weights were not seen" in (tmp_path / "run" / "README.md").read_text()
+    assert server.url in (tmp_path / "run" / "log.jsonl").read_text()
+
+
+def test_a_server_may_be_asked_for_by_the_folder_it_loaded_from(tmp_path: Path, server: Server) -> None:
+    make(tmp_path / "run", server, model=f"/models/{MODEL}")
+    assert server.bodies[-1]["model"] == MODEL
+
+
+def test_the_key_comes_from_the_environment_and_is_written_nowhere(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.key = "sesame-4711"
+    monkeypatch.delenv("DATACREATE_API_KEY", raising=False)
+    with pytest.raises(EngineError, match=r"refuses the key .*\$DATACREATE_API_KEY"):
+        make(tmp_path / "run", server)
+    monkeypatch.setenv("DATACREATE_API_KEY", server.key)
+    make(tmp_path / "run", server)
+    for path in (tmp_path / "run").iterdir():
+        assert b"sesame" not in path.read_bytes()
+
+
+def test_servers_come_to_a_folder_while_the_run_is_under_way(tmp_path: Path, server: Server) -> None:
+    folder = tmp_path / "run" / "servers"
+    folder.mkdir(parents=True)
+
+    def publish(one: Server) -> None:
+        (folder / f"{one.port}.json").write_text(json.dumps({"url": one.url, "max_num_seqs": 2}))
+
+    with Server() as late:
+
+        def more(number: int) -> None:
+            if number == 10:
+                publish(late)
+            if number == 11:  # no more from here until the late one has been found
+                until(lambda: late.asked["/v1/models"] > 0)
+
+        server.on_answer = more
+        publish(server)
+        make(tmp_path / "run", str(folder), max_num_seqs=None, count=300)
+        is_exact(tmp_path / "run", 300)
+        assert late.answered > 0
+        assert server.most_out <= 2
+
+
+def test_labels_are_verified_through_servers(tmp_path: Path, server: Server) -> None:
+    summary = make(tmp_path / "run", server, example=YES_NO, verify="keep", count=20)
+    scored = [body for body in server.bodies if body.get("logprobs")]
+    assert scored
+    assert all(body["max_tokens"] == 1 and len(body["logprob_token_ids"]) == 2 for body in scored)
+    assert summary["accepted"] == 20
+
+
+def test_models_behind_several_servers_take_turns(tmp_path: Path, server: Server) -> None:
+    with Server(model="second") as other:
+        make(tmp_path / "run", server, other, model=(MODEL, "second"))
+        is_exact(tmp_path / "run", 60)
+        assert server.answered
+        assert other.answered
+        assert {body["model"] for body in other.bodies} == {"second"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"urls": ("somewhere",)}, "neither an address nor a folder"),
+        ({"urls": ("http://me:pass@host:1",)}, r"\$DATACREATE_API_KEY"),
+        ({"urls": ("http://host:99999",)}, "neither an address nor a folder"),
+        ({"urls": (), "engine": "openai"}, "say where with --url"),
+        ({"urls": ("http://host:1",), "engine": "vllm"}, "that is for servers"),
+        ({"urls": ("http://host:1",), "dtype": "bfloat16"}, "--dtype: servers load their models themselves"),
+    ],
+)
+def test_settings_that_make_no_sense_are_one_line(tmp_path: Path, settings: Any, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        create(CreateConfig.of(example=COMMONSENSE, count=5, run_dir=tmp_path / "run", **settings))
+
+
+def test_as_many_servers_as_are_asked_for_are_waited_for(tmp_path: Path, server: Server) -> None:
+    folder = tmp_path / "servers"
+
+    def publish(*servers: Server) -> None:
+        folder.mkdir(exist_ok=True)
+        for one in servers:
+            (folder / f"{one.port}.json").write_text(json.dumps({"url": one.url, "max_num_seqs": 40}))
+
+    with Server() as late:
+        server.on_models = lambda number: publish(late) if number == 1 else None
+        coming = Thread(target=publish, args=(server,))  # after the run has begun to look
+        notes = Notes()
+        notes.on_note = lambda said: coming.start() if "waiting for" in said else None
+        told = {"max_num_seqs": None, "model": MODEL, "servers": 2, "count": 1000}
+        make(tmp_path / "run", str(folder), notes=notes, **told)
+        assert RunDirectory(tmp_path / "run").read_config().identity.window > 40
+        assert late.answered
+
+
+def test_a_run_that_began_with_fewer_servers_says_that_it_cannot_fill_them(
+    tmp_path: Path, server: Server, other: Server
+) -> None:
+    make(tmp_path / "run", server, count=50, window=4)
+    notes = Notes()
+    make(tmp_path / "run", server, other, count=100, window=4, notes=notes)
+    assert any("hold 8 requests at once, and this run has no more than 4" in said for said in notes.said)
+
+
+def test_a_model_without_a_system_role_is_asked_without_one(tmp_path: Path, server: Server) -> None:
+    server.system_role = False
+    make(tmp_path / "run", server, model=MODEL)
+    is_exact(tmp_path / "run", 60)
+    assert {message["role"] for message in server.bodies[-1]["messages"]} == {"user"}
+
+
+def test_an_empty_folder_is_waited_at_and_then_said_to_be_empty(tmp_path: Path) -> None:
+    (tmp_path / "servers").mkdir()
+    notes = Notes()
+    with pytest.raises(ServersGone, match=r"no server has come to .*servers"):
+        make(tmp_path / "run", str(tmp_path / "servers"), notes=notes, wait=0.1)
+    assert any("waiting for a server to come" in said for said in notes.said)
