@@ -18,14 +18,15 @@ from typing import Any, Protocol
 
 from datacreate.engines.selftest import prove_grammar
 from datacreate.errors import DatacreateError, LockLost, NoProgress, RunMismatch, Stopped, StorageError
+from datacreate.files import replace_file, storage_error
 from datacreate.ledger import Draft, Ledger
 from datacreate.locking import FolderLock
 from datacreate.pipeline import Pipeline
 from datacreate.plan import Plan, make_plan, root_and_format
 from datacreate.runs.card import dataset_card
 from datacreate.runs.config import CreateConfig
-from datacreate.runs.directory import RunConfig, RunDirectory, replace_file, summary_of
-from datacreate.runs.log import Appender, Commit, LogWriter, Session, first_seal, storage_error
+from datacreate.runs.directory import RunConfig, RunDirectory, summary_of
+from datacreate.runs.log import Appender, Commit, LogWriter, Session, first_seal
 from datacreate.runs.summary import Tally
 from datacreate.screening import filters_of
 from datacreate.selection.accepted import Accepted

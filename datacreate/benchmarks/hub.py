@@ -19,8 +19,8 @@ from pathlib import Path
 from datacreate.benchmarks.registry import Benchmark, HubSource
 from datacreate.benchmarks.snapshot import READERS
 from datacreate.errors import BenchmarkError
+from datacreate.files import storage_error
 from datacreate.offline import lift, user_forbids
-from datacreate.runs.log import storage_error
 
 _PROBE_SECONDS = 10.0
 

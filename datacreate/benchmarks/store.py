@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -24,8 +23,8 @@ from datacreate.benchmarks.manifest import Manifest, SplitRecord
 from datacreate.benchmarks.registry import Benchmark, Split
 from datacreate.benchmarks.rows import Row
 from datacreate.errors import BenchmarkError
+from datacreate.files import storage_error, write_synced
 from datacreate.resources import home
-from datacreate.runs.log import storage_error
 from datacreate.tasks.example import Json
 
 _LOCK_SECONDS = 120.0
@@ -152,8 +151,8 @@ def replace(benchmark: Benchmark, manifest: Manifest, splits: Mapping[Split, byt
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir()
         for split, content in splits.items():
-            _write(new / f"{split}.jsonl", content)
-        _write(new / manifests.NAME, (manifest.model_dump_json(indent=2) + "\n").encode("utf-8"))
+            write_synced(new / f"{split}.jsonl", content)
+        write_synced(new / manifests.NAME, (manifest.model_dump_json(indent=2) + "\n").encode("utf-8"))
         if place.exists():
             place.rename(old)
         new.rename(place)
@@ -163,13 +162,6 @@ def replace(benchmark: Benchmark, manifest: Manifest, splits: Mapping[Split, byt
         with contextlib.suppress(OSError):
             _finish_a_killed_replace(place)
         raise storage_error(place, error) from None
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _finish_a_killed_replace(place: Path) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from datacreate.checkpoints.folder import Damaged, check_loadable
+from datacreate.files import write_synced
 
 NAME = "datacreate.json"
 
@@ -44,10 +44,7 @@ class Manifest(BaseModel):
 def write(folder: Path, manifest: Manifest) -> None:
     """Write it whole or not at all, and onto the disk before it counts."""
     partial = folder / f".{NAME}"
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(manifest.model_dump_json(indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    write_synced(partial, (manifest.model_dump_json(indent=2) + "\n").encode("utf-8"))
     partial.replace(folder / NAME)
 
 

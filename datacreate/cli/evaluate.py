@@ -82,9 +82,10 @@ def _trained(
     from datacreate.cli.progress import TrainingProgress
     from datacreate.finetuning.directory import models_at
     from datacreate.finetuning.evaluate import evaluate as evaluate_
-    from datacreate.finetuning.hardware import share_the_cores
+    from datacreate.finetuning.hardware import keep_memory, share_the_cores
 
     share_the_cores()
+    keep_memory()
     folders = [folder for path in models for folder in models_at(path)]
     with TrainingProgress() as progress:
         return [

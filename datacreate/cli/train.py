@@ -81,11 +81,12 @@ def train(sources: tuple[str, ...], as_json: bool, processes: int | None, **told
     datacreate train csqa runs/csqa --out trained/csqa-human+tree
     """
     from datacreate.cli.progress import TrainingProgress
-    from datacreate.finetuning.hardware import share_the_cores
+    from datacreate.finetuning.hardware import keep_memory, share_the_cores
     from datacreate.finetuning.train import TrainConfig
     from datacreate.finetuning.train import train as train_
 
     share_the_cores()
+    keep_memory()
     _together(processes)
     config = TrainConfig(
         sources=sources,

@@ -24,10 +24,9 @@ from urllib.request import ProxyHandler, build_opener
 from datacreate.engines.openai.addresses import KEY, Address
 from datacreate.engines.vllm import VllmEngine
 from datacreate.errors import EngineError, ServersGone, UsageError
+from datacreate.files import replace_file, storage_error
 from datacreate.leash import leashed
 from datacreate.locking import slurm_job
-from datacreate.runs.directory import replace_file
-from datacreate.runs.log import storage_error
 from datacreate.signals import Signals
 
 _LOOK_SECONDS = 0.5

@@ -10,13 +10,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from datacreate.errors import RunLocked, RunMismatch, TrainingError
+from datacreate.files import replace_file, storage_error
 from datacreate.finetuning.hardware import is_first_process
 from datacreate.finetuning.record import Arm, Record, Selection
 from datacreate.finetuning.settings import Settings
 from datacreate.finetuning.task import Task
 from datacreate.locking import FolderLock, Taken, is_claim
-from datacreate.runs.directory import replace_file
-from datacreate.runs.log import storage_error
 
 TRAINING = "training.json"
 MODEL = "model.json"

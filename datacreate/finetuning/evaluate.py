@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from datacreate.benchmarks import Benchmark, digest, find_benchmark, has_split, load_registry, read_split
 from datacreate.errors import TrainingError
+from datacreate.files import replace_file, storage_error
 from datacreate.finetuning.directory import Model, read_model
 from datacreate.finetuning.encode import Encoded, collator, encode, load_tokenizer
 from datacreate.finetuning.encoder import load_with_head
@@ -27,8 +28,6 @@ from datacreate.finetuning.record import (
 from datacreate.finetuning.statistics import scores
 from datacreate.finetuning.task import Question, Task, question_of, task_of
 from datacreate.quiet import quiet
-from datacreate.runs.directory import replace_file
-from datacreate.runs.log import storage_error
 from datacreate.signals import caught_signals
 from datacreate.tasks.example import Json
 from datacreate.tasks.format import load_format

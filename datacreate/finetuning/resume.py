@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.errors import StorageError
-from datacreate.runs.log import storage_error
+from datacreate.files import storage_error
 
 
 def last_checkpoint(folder: Path) -> Path | None:

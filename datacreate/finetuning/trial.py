@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.errors import Stopped
+from datacreate.files import replace_file
 from datacreate.finetuning.encode import Encoded
 from datacreate.finetuning.encoder import load_with_head, with_lora, without_lora
 from datacreate.finetuning.hardware import (
@@ -32,7 +33,6 @@ from datacreate.finetuning.together import with_the_others
 from datacreate.hardware import device, has_bf16
 from datacreate.locking import FolderLock
 from datacreate.quiet import quiet
-from datacreate.runs.directory import replace_file
 from datacreate.signals import Signals
 
 OUTCOME = "outcome.json"

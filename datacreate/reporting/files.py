@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from datacreate.errors import UsageError
+from datacreate.files import replace_file, storage_error
 from datacreate.reporting.as_csv import cells_csv
 from datacreate.reporting.as_json import as_json
 from datacreate.reporting.as_markdown import markdown
 from datacreate.reporting.page import write_page
 from datacreate.reporting.tables import Report
-from datacreate.runs.directory import replace_file
-from datacreate.runs.log import storage_error
 
 
 def write_report(report: Report, folder: Path) -> list[Path]:

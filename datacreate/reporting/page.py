@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from datacreate.files import replace_file
 from datacreate.reporting import figures, overview, wording
 from datacreate.reporting.lineage import LARGEST, lineage, size
 from datacreate.reporting.tables import Report
 from datacreate.runs import measures
-from datacreate.runs.directory import replace_file
 
 if TYPE_CHECKING:
     from jinja2 import Environment

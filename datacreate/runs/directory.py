@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
@@ -18,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.errors import RunError, RunLocked
+from datacreate.files import replace_file, storage_error
 from datacreate.locking import FolderLock, Taken, is_claim
 from datacreate.runs.config import Identity
 from datacreate.runs.filters import told_of
-from datacreate.runs.log import Commit, LogLine, Probabilities, read_log, storage_error
+from datacreate.runs.log import Commit, LogLine, Probabilities, read_log
 from datacreate.runs.summary import Tally
 from datacreate.tasks.example import Json
 from datacreate.tasks.format import TaskFormat, read_format
@@ -206,21 +206,6 @@ class RunDirectory:
 def before_a_run(name: str) -> bool:
     """Whether a folder that holds a file of that name may still become a run's."""
     return name in _BEFORE_A_RUN or is_claim(name) or any(fnmatch(name, log) for log in _LOGS)
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Write a file whole or not at all. StorageError if the disk does not take it."""
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise storage_error(path, error) from None
 
 
 def summary_of(config: RunConfig, tally: Tally) -> dict[str, Any]:

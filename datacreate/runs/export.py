@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.errors import RunError
+from datacreate.files import storage_error
 from datacreate.runs.directory import RunDirectory
-from datacreate.runs.log import storage_error
 from datacreate.tasks.example import Json, field_at
 from datacreate.tasks.format import Roles, TaskFormat, answer_text
 

@@ -10,7 +10,6 @@ place, and the log of another run are all found.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import time
@@ -21,7 +20,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from datacreate.errors import LogDamaged, StorageError
+from datacreate.errors import LogDamaged
+from datacreate.files import storage_error
 from datacreate.tasks.example import Json
 from datacreate.tasks.validate import Reason, Reject
 
@@ -252,14 +252,3 @@ def _cut_torn_line(path: Path) -> None:
             end = start
         if end != size:
             file.truncate(end)
-
-
-def storage_error(path: Path, error: OSError) -> StorageError:
-    """The one-line error for a file that cannot be written."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return StorageError(f"{path}: the disk is full; what was committed is kept: free space and run again")
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return StorageError(
-            f"{path}: cannot be written ({error.strerror}); mend that, or choose another folder"
-        )
-    return StorageError(f"{path}: {error.strerror or error}; mend it and run again")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from datacreate.errors import UsageError
-from datacreate.runs.log import storage_error
+from datacreate.files import storage_error
 
 
 class Lines:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datacreate.runs.log import storage_error
+from datacreate.files import storage_error
 
 FILE = "vectors.f16"
 """Its name in a run directory."""

@@ -16,10 +16,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from datacreate.errors import PlanError, RunLocked
+from datacreate.files import replace_file, storage_error
 from datacreate.finetuning.directory import TRIALS, TrainingDirectory
 from datacreate.locking import FolderLock, Taken, held_by
-from datacreate.runs.directory import replace_file
-from datacreate.runs.log import storage_error
 from datacreate.sweep.cells import Cell
 from datacreate.sweep.plan import Plan
 from datacreate.sweep.steps import Step

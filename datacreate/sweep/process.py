@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from datacreate.files import storage_error
 from datacreate.leash import leashed
-from datacreate.runs.log import storage_error
 from datacreate.signals import Signals
 
 _LOOK_SECONDS = 0.2

@@ -64,21 +64,29 @@ def main() -> None:
     options.add_argument("--count", type=int, default=200)
     options.add_argument("--seeds", default="1,2,3")
     options.add_argument("--epochs", type=int, default=10)
+    options.add_argument("--max-length", type=int, help="tokens of the longest training row")
+    options.add_argument("--example-seed", type=int, help="draws the formatting example")
     options.add_argument("--without", action="append", default=[], help="arms to leave out")
     told = options.parse_args()
     trained: list[Path] = []
     for name in told.benchmark or ["creak", "csqa", "bioasq"]:
         folder = told.out / name
-        sources = arms(folder, name, told.count, told.without)
+        sources = arms(folder, name, told.count, told.example_seed, told.without)
         for arm, source in sources.items():
             place = folder / "trained" / arm
             rows = ("--count", told.count) if arm == "human" else ()
-            how = ("--encoder", ENCODER, "--seeds", told.seeds, "--epochs", told.epochs)
-            datacreate("train", source, "--out", place, "--arm", arm, "--benchmark", name, *how, *rows)
+            how = ("--seeds", told.seeds, "--epochs", told.epochs, *given("--max-length", told.max_length))
+            what = ("--out", place, "--arm", arm, "--benchmark", name, "--encoder", ENCODER)
+            datacreate("train", source, *what, *how, *rows)
             datacreate("evaluate", place, "--benchmark", name)
             trained.append(place)
     datacreate("report", *trained, "--out", told.out / "report")
     print((told.out / "report" / "report.md").read_text(encoding="utf-8"))
+
+
+def given(option: str, value: int | None) -> tuple[object, ...]:
+    """An option, where there is a value for it."""
+    return () if value is None else (option, value)
 
 
 def datacreate(verb: str, *arguments: object) -> None:
@@ -89,10 +97,12 @@ def datacreate(verb: str, *arguments: object) -> None:
         sys.exit(code)
 
 
-def arms(folder: Path, name: str, count: int, without: Sequence[str]) -> dict[str, str | Path]:
+def arms(
+    folder: Path, name: str, count: int, example_seed: int | None, without: Sequence[str]
+) -> dict[str, str | Path]:
     """The arms' sources by name, made if they are not there."""
     made: dict[str, str | Path] = {"human": name}
-    common = ("--benchmark", name, "--model", WRITER)
+    common = ("--benchmark", name, *given("--example-seed", example_seed), "--model", WRITER)
     judged = ("--verifier", VERIFIER, "--verify", "drop")
     wanted: dict[str, tuple[int, tuple[object, ...]]] = {
         # A level's order is known when it begins: more requests at once change nothing but the time.

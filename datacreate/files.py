@@ -1,0 +1,41 @@
+"""Files that are there whole or not at all, and what to say when the disk does not take them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+
+from datacreate.errors import StorageError
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a file whole or not at all. StorageError if the disk does not take it."""
+    part = path.with_name(path.name + ".part")
+    try:
+        write_synced(part, text.encode("utf-8"))
+        part.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise storage_error(path, error) from None
+
+
+def write_synced(path: Path, content: bytes) -> None:
+    """Write a file that is on the disk when this returns. Raises OSError if the disk does not take it."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def storage_error(path: Path, error: OSError) -> StorageError:
+    """The one-line error for a file that cannot be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return StorageError(f"{path}: the disk is full; what was committed is kept: free space and run again")
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return StorageError(
+            f"{path}: cannot be written ({error.strerror}); mend that, or choose another folder"
+        )
+    return StorageError(f"{path}: {error.strerror or error}; mend it and run again")
