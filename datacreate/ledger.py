@@ -102,7 +102,7 @@ class Ledger:
 
     @property
     def _text_first(self) -> bool:
-        return self.gate is not None and self.gate.order == "text first"
+        return self.gate is not None and self.gate.text_first
 
     def _assign(self) -> None:
         while (place := self._frontier.next()) is not None:
@@ -229,7 +229,7 @@ class Ledger:
         """What the verifier's word does to an example written with the answer `claimed`, -1 if with none."""
         assert self._verification is not None, "asked only where there is a verifier"
         how = self._verification
-        if self.gate and self.gate.order == "text first":
+        if self.gate and self.gate.text_first:
             probabilities = self.gate.calibrated(probabilities)
             given = labelled(self.gate.thresholds(how.threshold), probabilities)
         else:
@@ -260,7 +260,7 @@ class Ledger:
     @property
     def _label_stays(self) -> bool:
         """Whether an example keeps the label it was written with, now and when it is settled."""
-        if self.gate and (not self.gate.shut() or self.gate.order == "text first"):
+        if self.gate and (not self.gate.shut() or self.gate.text_first):
             return False
         return not (self._verification and self._verification.mode == "relabel")
 

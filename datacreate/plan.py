@@ -6,7 +6,7 @@ Everything here happens before the model is loaded, so that a wrong setting cost
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -55,7 +55,7 @@ class Plan:
     identity: Identity
     opponents: tuple[Opponent, ...]  # what created examples are compared with
     lettered: bool  # whether the verifier is asked for labels by letters
-    notes: tuple[str, ...]  # what was understood of the example, for the user
+    notes: tuple[str, ...]  # what was understood of the example and what is to be known, for the user
 
     @property
     def improved(self) -> bool:
@@ -151,7 +151,18 @@ def make_plan(
         chat_template=config.chat_template,
     )
     strategy = find_strategy(config.strategy)
-    return Plan(root, layout, strategy, samplings, identity, met, lettered, understood.notes)
+    notes = (*understood.notes, *_who_judges(identity))
+    return Plan(root, layout, strategy, samplings, identity, met, lettered, notes)
+
+
+def _who_judges(identity: Identity) -> Iterator[str]:
+    """A line where labels are judged by a model that wrote them."""
+    how = identity.verification
+    if how and how.model_sha256 in {identity.model_sha256, *(each.sha256 for each in identity.mixture)}:
+        yield (
+            f"{how.model} verifies what it writes itself: another model would be a better judge "
+            "(--verifier MODEL)"
+        )
 
 
 def _told(sampling: Sampling) -> dict[str, Any]:

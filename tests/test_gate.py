@@ -86,6 +86,31 @@ def test_without_a_gate_labels_stay_dealt_whatever_the_verifier_says(tmp_path: P
     assert all('"const"' in (request.schema or "") for request in engine.history)
 
 
+def test_what_came_in_before_the_gate_shut_is_counted_and_told(tmp_path: Path, model: str) -> None:
+    summary, _ = verified(tmp_path, model, writing(0.5, ["yes", "no"]), **SWITCHING)
+    early = summary["verification"]["before_gate"]
+    assert summary["verification"]["order"] == "text first"
+    assert 0 < early < 25
+    assert (
+        f"{early} rows are from before labels were found to be noise" in (tmp_path / "README.md").read_text()
+    )
+    assert all(is_true(example, ["yes", "no"]) for example in examples(tmp_path)[:early])
+
+
+def test_a_run_that_ends_before_its_gate_shuts_says_so(tmp_path: Path, model: str) -> None:
+    summary, _ = verified(tmp_path, model, writing(0.95, ["yes", "no"]), count=20, verify="drop", **TWO)
+    figures = summary["verification"]
+    assert figures["auc"] is None
+    assert figures["gate_rows"] < figures["gate_wanted"] == 40
+    told = f"was not decided: {figures['gate_rows']} of 40 verified examples seen"
+    assert told in (tmp_path / "README.md").read_text()
+
+
+def test_a_model_that_judges_what_it_writes_is_named(tmp_path: Path, model: str) -> None:
+    _, notes = verified(tmp_path / "own", model, writing(0.95, ["yes", "no"]), count=10, **TWO)
+    assert [note for note in notes if "verifies what it writes itself" in note]
+
+
 def test_a_label_inside_an_object_is_left_to_the_verifier_too(tmp_path: Path, model: str) -> None:
     nested = {"claim": "Water boils.", "output": {"why": "It is hot.", "label": "true"}}
     engine = ScriptedEngine(answering(), scorer=guessing)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +87,12 @@ def _harmless(character: str) -> str:
 
 
 def print_summary(summary: dict[str, Any]) -> None:
-    """The figures worth reading, a line each."""
+    """The figures worth reading, a line each, and what to beware of."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from datacreate.runs.verified import in_a_line, undecided
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
@@ -104,6 +106,8 @@ def print_summary(summary: dict[str, Any]) -> None:
         "rejected": _counts(summary["rejected"]),
         "depth": _counts(summary["depths"]),
         "labels": _counts(summary["labels"]),
+        "verified": in_a_line(verified) if (verified := summary["verification"]) else "",
+        "test sets": _compared(summary["compared_with"]),
         "speed": f"{summary['examples_per_second']} examples/s, {summary['tokens_per_second']} tokens/s"
         + (f", {copies} engines" if (copies := summary.get("replicas", 1)) > 1 else ""),
         "cost": f"{summary['requests']} requests, {summary['generated_tokens']} tokens written "
@@ -112,7 +116,16 @@ def print_summary(summary: dict[str, Any]) -> None:
     for name, figures in rows.items():
         if figures:
             table.add_row(name, Text(_spelled(figures)))
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    console.print(table)
+    if verified:
+        for warning in filter(None, (undecided(verified), verified["warning"])):
+            console.print(Text(_spelled(f"warning: {warning}"), "yellow"))
+
+
+def _compared(splits: Sequence[Mapping[str, Any]]) -> str:
+    names = dict.fromkeys(split["benchmark"] for split in splits)
+    return f"compared with {', '.join(names)}" if names else "compared with none"
 
 
 def _counts(counts: dict[str, int]) -> str:

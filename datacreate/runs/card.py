@@ -19,6 +19,7 @@ from datacreate.runs.measures import (
     shortcut_lines,
     warnings,
 )
+from datacreate.runs.verified import in_sentences
 
 
 def dataset_card(identity: Identity, summary: Mapping[str, Any], measures: Measures | None = None) -> str:
@@ -129,18 +130,7 @@ def _verification(told: Mapping[str, Any] | None) -> Iterator[str]:
     if not told:
         yield "Labels were not verified."
         return
-    order = f", {told['order']}" if told.get("order") else ""
-    yield (
-        f"`{told['model']}` answered each question without seeing its label (mode {told['mode']}{order}, "
-        f"threshold {_figure(told.get('threshold'))}): {told['kept']} rows kept, {told['dropped']} dropped."
-    )
-    if (agreed := told.get("agreed")) is not None:
-        yield f"It gave {agreed:.0%} of them the answer that they were written with."
-    if (auc := told.get("auc")) is not None:
-        yield (
-            "On the first rows with dealt labels its agreement with the label had an AUC of "
-            f"{auc:.3f} (0.5: the labels are noise to it, 1: it always agrees)."
-        )
+    yield from in_sentences(told)
     if kept := told.get("kept_by_label"):
         yield from ("", "Kept of each label:", "", *_table(["label", "rows"], kept))
     if warning := told.get("warning"):

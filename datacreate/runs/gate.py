@@ -40,6 +40,16 @@ class Gate:
         """How many examples it has seen."""
         return len(self._seen)
 
+    @property
+    def wanted(self) -> int:
+        """How many it decides by."""
+        return self._rows
+
+    @property
+    def text_first(self) -> bool:
+        """Whether it found the dealt labels to be noise, so that the verifier labels what is written."""
+        return self.order == "text first"
+
     def shut(self) -> bool:
         """Whether it has seen enough, and decided."""
         return len(self._seen) >= self._rows
@@ -55,7 +65,7 @@ class Gate:
         )
         if self._bound is None:
             return found
-        if self.order == "label first":
+        if not self.text_first:
             return f"{found}, {self._bound:g} or more: labels stay dealt"
         return f"{found}, less than {self._bound:g}: from here the text comes first; the verifier labels it"
 
@@ -79,7 +89,7 @@ class Gate:
 
     def calibrated(self, probabilities: Probabilities) -> Probabilities:
         """The probabilities without the verifier's leaning, once text is written first."""
-        if self.order == "label first":
+        if not self.text_first:
             return probabilities
         shares = [p / max(mean, 1e-6) for p, mean in zip(probabilities, self._means, strict=True)]
         total = sum(shares)

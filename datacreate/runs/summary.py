@@ -46,6 +46,7 @@ class Tally:
     written_by_label: Counter[int] = field(default_factory=Counter)  # of those with an answer of their own
     agreed: int = 0  # with the answer that an example was written with
     kept_by_label: Counter[int] = field(default_factory=Counter)  # by the verifier, quota aside
+    before_gate: int = 0  # accepted while the gate was open
     _clock: float | None = None  # when the session or its last commit was
 
     @classmethod
@@ -91,6 +92,8 @@ class Tally:
 
     def _add_scored(self, commit: Commit) -> None:
         self.scoring_tokens += commit.scoring_tokens
+        if self.gate and not self.gate.shut():
+            self.before_gate += len(commit.accepted)
         for scored in commit.scored:
             self.scored += 1
             if scored.claimed >= 0:
@@ -103,7 +106,7 @@ class Tally:
 
     @property
     def _text_first(self) -> bool:
-        return self.gate is not None and self.gate.order == "text first"
+        return self.gate is not None and self.gate.text_first
 
     @property
     def written(self) -> int:
@@ -151,6 +154,8 @@ class Tally:
             "auc": self.gate.auc if self.gate else None,
             "gate": how.gate if self.gate else None,
             "gate_rows": self.gate.rows if self.gate else None,
+            "gate_wanted": self.gate.wanted if self.gate else None,
+            "before_gate": self.before_gate if self.gate else None,
             "order": self.gate.order if self.gate else None,
             "written_by_label": {name: self.written_by_label[place] for place, name in enumerate(names)},
             "kept_by_label": kept,

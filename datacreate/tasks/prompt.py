@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from datacreate.tasks.example import Example, dotted
+from datacreate.tasks.format import TaskFormat
 from datacreate.tasks.layout import Layout
 from datacreate.tasks.roles import answer_text
 
@@ -32,7 +33,7 @@ def chat_prompt(layout: Layout, parent: Example, count: int) -> list[Message]:
     user = (
         f"Here is a JSON array with one example, written as {layout.shape()}:\n[{shown}]\n\n"
         f"Write a JSON array of {count} more examples in the same way, about other topics.{options}"
-        f"{_for_all_labels(layout)}"
+        f"{_closed(layout.format)}{_for_all_labels(layout)}"
     )
     return [
         {"role": "system", "content": "You write data for training language models."},
@@ -52,6 +53,20 @@ def without_system(messages: Sequence[Mapping[str, str]]) -> list[Message]:
 def plain_prompt(messages: Sequence[Mapping[str, str]]) -> str:
     """The messages as one text to be gone on with, for a base model, which knows no conversation."""
     return "\n\n".join([*(message["content"] for message in messages), "Answer:\n"])
+
+
+def _closed(format: TaskFormat) -> str:
+    """Where the answers to a question are fixed, that it must be one for them.
+
+    A small model forgets it from example to example: of what Qwen2.5-Coder-0.5B wrote after a yes/no
+    question with a passage (BioASQ, 60 rows), 38 % were such questions without this sentence, 73 % with it.
+    """
+    roles, labels = format.roles, format.labels
+    if not (roles.question and roles.answer and labels):
+        return ""
+    names = list(map(answer_text, labels))
+    either = " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    return f" Each {dotted(roles.question)} is one that {either} alone answers."
 
 
 def _for_all_labels(layout: Layout) -> str:
