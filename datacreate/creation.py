@@ -36,8 +36,8 @@ from datacreate.selection.strategies import find_strategy
 from datacreate.serving import EngineFactory, Engines, Models, engines_of, models_of
 from datacreate.signals import Signals, caught_signals
 
-LEAST_PATIENCE = 64
-"""Requests in a row without an accepted example, at least, before a run gives up."""
+DEFAULT_PATIENCE = 64
+"""Requests in a row without an accepted example before a run gives up, unless told otherwise."""
 
 _POLL_SECONDS = 0.5
 
@@ -128,7 +128,7 @@ def create(
         directory.write_config(settled, metadata.version("datacreate"))
         if not run.finished:
             try:
-                run.go(engines, config.patience or LEAST_PATIENCE, signals)
+                run.go(engines, config.patience or DEFAULT_PATIENCE, signals)
             except DatacreateError:
                 with suppress(StorageError, LockLost):
                     run.save()
@@ -138,7 +138,7 @@ def create(
 
 def _note_of_width(window: int, count: int, engines: Engines, progress: Progress) -> None:
     """A line where a run that began with fewer servers cannot fill those that there are now."""
-    held = sum(engine.capacity for engine in engines.writers if "urls" in engine.settings)
+    held = sum(engine.capacity for engine in engines.writers if engine.urls)
     if window < min(held, count // 5):
         progress.note(
             f"the servers hold {held} requests at once, and this run has no more than {window} out, as was "

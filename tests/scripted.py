@@ -34,6 +34,9 @@ class ScriptedEngine:
         self.scorer = scorer or undecided
         self.capacity = capacity
         self.max_context = 4096
+        self.copies = 1
+        self.urls: tuple[str, ...] = ()
+        self.has_chat_template = True
         self.settings: dict[str, Any] = {}
         self.history: list[Request] = []
         self.verified: list[Request] = []

@@ -17,7 +17,7 @@ from datacreate.engines.base import Completion, Request
 from datacreate.errors import EngineError, ExampleError, NoProgress, PromptTooLong
 from datacreate.runs.directory import RunDirectory
 from datacreate.tasks.example import Example
-from datacreate.tasks.validate import normalised
+from datacreate.tasks.normal import normalised
 from tests.driver import ignorant
 from tests.making import (
     COMMONSENSE,

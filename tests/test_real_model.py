@@ -26,7 +26,7 @@ from datacreate.engines.selftest import prove_grammar
 from datacreate.errors import EngineError
 from datacreate.runs.directory import RunDirectory
 from datacreate.serving import Seat, vllm_engine
-from datacreate.tasks.validate import normalised
+from datacreate.tasks.normal import normalised
 
 pytestmark = pytest.mark.model
 

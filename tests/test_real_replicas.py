@@ -13,7 +13,7 @@ import pytest
 
 from datacreate import CreateConfig, create
 from datacreate.runs.summary import Tally
-from datacreate.tasks.validate import normalised
+from datacreate.tasks.normal import normalised
 
 pytestmark = [
     pytest.mark.model,

@@ -141,10 +141,10 @@ def test_auto_takes_the_gpus_that_are_free_and_no_more_than_the_count_fills(
     engine = made(base, tmp_path / "run", notes, count=5000)
     assert isinstance(engine, Replicas)
     assert engine.capacity == 3 * 256
-    assert engine.settings["replicas"] == 3
+    assert engine.copies == engine.settings["replicas"] == 3
     [left_out] = notes
     assert left_out.startswith("GPU 2 is left out: base needs about")
-    assert made(base, tmp_path / "run", count=500).settings["replicas"] == 2
+    assert made(base, tmp_path / "run", count=500).copies == 2
     assert made(base, tmp_path / "run", count=25).capacity == 256
 
 
@@ -183,4 +183,4 @@ def test_on_a_processor_two_engines_must_fit_its_memory_together(base: Checkpoin
 
 def test_on_a_processor_one_is_the_usual_number(base: Checkpoint, tmp_path: Path) -> None:
     assert isinstance(made(base, tmp_path / "run", count=5000), VllmEngine)
-    assert VllmEngine(base, EngineSettings()).place.cores == ()
+    assert VllmEngine(base, EngineSettings()).devices.cores == ()

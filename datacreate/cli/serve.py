@@ -59,7 +59,7 @@ def serve(
     datacreate serve --model qwen2.5-7b-instruct --host $(hostname) --publish runs/mine/servers
     datacreate serve --model qwen2.5-7b-instruct -- --data-parallel-size 4
     """
-    from datacreate.engines.serve import Place, server
+    from datacreate.engines.serve import Endpoint, server
     from datacreate.serving import engine_to_serve
     from datacreate.signals import caught_signals
 
@@ -70,8 +70,8 @@ def serve(
 
     if publish and host in ("127.0.0.1", "localhost", "::1"):
         say(f"{host}: only this machine can ask; for others name it with --host")
-    place = Place(host, port, publish)
-    with caught_signals() as signals, server(engine, name, place, more, signals, say) as running:
+    endpoint = Endpoint(host, port, publish)
+    with caught_signals() as signals, server(engine, name, endpoint, more, signals, say) as running:
         click.echo(running.address.url)
         say(f"{name} can be asked; Ctrl-C ends it")
         running.wait()

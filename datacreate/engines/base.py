@@ -13,9 +13,6 @@ from typing import Any, Literal, Protocol
 
 FinishReason = Literal["stop", "length", "error"]
 
-PLAIN = "plain text, for want of a chat template"
-"""What an engine's settings say of `prompt` where the checkpoint is a base model."""
-
 Messages = Sequence[dict[str, str]]
 
 
@@ -82,8 +79,20 @@ class Engine(Protocol):
         """How many requests are worth having in flight at once."""
 
     @property
+    def copies(self) -> int:
+        """How many of the model are loaded here, side by side; 1 where servers have it."""
+
+    @property
+    def urls(self) -> Sequence[str]:
+        """Addresses of the servers that are asked; none where the model is loaded here."""
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether prompts go through one; a base model's are plain text. Works before `start`."""
+
+    @property
     def settings(self) -> Mapping[str, Any]:
-        """How the model is loaded, resolved, for the record; JSON."""
+        """How the model is loaded, resolved; JSON. Only ever recorded: nothing is decided by it."""
 
     @property
     def max_context(self) -> int:

@@ -24,8 +24,8 @@ _LISTED = re.compile(r"\(UUID: ((?:GPU|MIG)-[^)]+)\)")
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where an engine works; empty is wherever this process may."""
+class Devices:
+    """What an engine works on; empty is whatever this process may use."""
 
     gpus: tuple[str, ...] = ()  # as CUDA_VISIBLE_DEVICES takes them
     cores: tuple[int, ...] = ()  # numbers of processors, on a machine without a GPU
@@ -35,14 +35,14 @@ class Place:
         return named if self.gpus or self.cores else "this machine"
 
 
-def places_for(replicas: int | Literal["auto"], device: str, gpus_each: int) -> tuple[Place, ...]:
-    """A place for each of so many engines, that take `gpus_each` GPUs where `device` is "gpu".
+def devices_for(replicas: int | Literal["auto"], device: str, gpus_each: int) -> tuple[Devices, ...]:
+    """The devices of each of so many engines, which take `gpus_each` GPUs where `device` is "gpu".
 
     `auto` is one for each whole group of GPUs, and one on a CPU. UsageError if there is no room for
     so many.
     """
     if replicas == 1 or (replicas == "auto" and device == "cpu"):
-        return (Place(),)
+        return (Devices(),)
     if device == "cpu":
         cores = usable_cores()
         if replicas != "auto" and replicas > len(cores):
@@ -50,18 +50,18 @@ def places_for(replicas: int | Literal["auto"], device: str, gpus_each: int) -> 
                 f"--replicas {replicas}: {len(cores)} processor cores may be used here, and each copy "
                 f"needs one of its own; ask for {len(cores)} or fewer"
             )
-        return tuple(Place(cores=part) for part in shared_out(cores, int(replicas)))
+        return tuple(Devices(cores=part) for part in shared_out(cores, int(replicas)))
     gpus = visible_gpus()
     groups = grouped(gpus, gpus_each)
     if replicas == "auto":
-        return tuple(Place(gpus=group) for group in groups) if len(groups) > 1 else (Place(),)
+        return tuple(Devices(gpus=group) for group in groups) if len(groups) > 1 else (Devices(),)
     if replicas > len(groups):
         takes = f", and each copy takes {gpus_each} of them (--tensor-parallel-size)" if gpus_each > 1 else ""
         raise UsageError(
             f"--replicas {replicas}: {len(gpus)} GPUs are seen here{takes}; ask for {max(1, len(groups))}"
             f"{' or fewer' if len(groups) > 1 else ''}, or name more in CUDA_VISIBLE_DEVICES"
         )
-    return tuple(Place(gpus=group) for group in groups[:replicas])
+    return tuple(Devices(gpus=group) for group in groups[:replicas])
 
 
 def visible_gpus() -> tuple[str, ...]:

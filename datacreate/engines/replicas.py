@@ -76,8 +76,20 @@ class Replicas:
         return max(1, sum(seat.engine.capacity for seat in self._seats if seat.state in states))
 
     @property
+    def copies(self) -> int:
+        return len(self._seats)
+
+    @property
+    def urls(self) -> Sequence[str]:
+        return self._first.urls
+
+    @property
+    def has_chat_template(self) -> bool:
+        return self._first.has_chat_template
+
+    @property
     def settings(self) -> dict[str, Any]:
-        return {**self._first.settings, "replicas": len(self._seats)}
+        return {**self._first.settings, "replicas": self.copies}
 
     @property
     def max_context(self) -> int:

@@ -31,9 +31,6 @@ from datacreate.signals import Signals
 
 _LOOK_SECONDS = 0.5
 
-_NOT_FOR_VLLM = {"device", "kv_cache_gib", "chat_template", "adapter", "prompt"}
-"""What an engine's settings tell besides vLLM's own arguments."""
-
 _OURS = {"--model", "--host", "--port", "--uds", "--served-model-name", "--max-num-seqs", "--api-key"}
 """Arguments of vLLM's server that are options of `datacreate serve`, or follow from them."""
 
@@ -42,7 +39,7 @@ _GRAMMAR = {"backend": "xgrammar", "disable_any_whitespace": True}
 
 
 @dataclass(frozen=True)
-class Place:
+class Endpoint:
     """Where a server listens, and where it says so."""
 
     host: str = "127.0.0.1"
@@ -59,7 +56,7 @@ class Place:
 def server(
     engine: VllmEngine,
     name: str,
-    place: Place,
+    endpoint: Endpoint,
     more: Sequence[str],
     signals: Signals,
     say: Callable[[str], None],
@@ -70,12 +67,12 @@ def server(
     Raises UsageError for one that is not its to give or an address that cannot be listened at,
     EngineError if the server ends before it is ready.
     """
-    port = _bindable(place.host, place.port)
-    url = f"http://{f'[{place.name}]' if ':' in place.name else place.name}:{port}"
+    port = _bindable(endpoint.host, endpoint.port)
+    url = f"http://{f'[{endpoint.name}]' if ':' in endpoint.name else endpoint.name}:{port}"
     address = Address(url=url, model=name, max_num_seqs=engine.capacity * _copies(more))
-    _made(place.publish)
+    _made(endpoint.publish)
     say(f"loading {name}")
-    listening = ["--host", place.host, "--port", str(port), "--uvicorn-log-level", "warning"]
+    listening = ["--host", endpoint.host, "--port", str(port), "--uvicorn-log-level", "warning"]
     process = subprocess.Popen(
         leashed([*_program(engine, name), *listening, *more]),
         env=_environment(engine),
@@ -85,7 +82,7 @@ def server(
     running = Server(process, address)
     try:
         running.ready()
-        with _published(address, place.publish):
+        with _published(address, endpoint.publish):
             yield running
     finally:
         with signals.held():  # nothing is left on a GPU, however often it is told to stop
@@ -139,7 +136,7 @@ class Server:
 def _program(engine: VllmEngine, name: str) -> list[str]:
     """vLLM's server as a command, all but where it listens."""
     weights, *flags = arguments(engine, name)
-    if engine.settings["device"] == "cpu":  # whose `vllm` does not find its own metadata
+    if engine.device == "cpu":  # whose `vllm` does not find its own metadata
         return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", weights, *flags]
     return [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", weights, *flags]
 
@@ -147,13 +144,12 @@ def _program(engine: VllmEngine, name: str) -> list[str]:
 def arguments(engine: VllmEngine, name: str) -> list[str]:
     """What vLLM's server is told: the model, and as flags its name and how the engine would load it."""
     weights, adapter, lora = engine.weights()
-    settings = engine.settings
-    told = {key: value for key, value in {**settings, **lora}.items() if key not in _NOT_FOR_VLLM}
+    told = {**engine.arguments, **lora}
     # An adapter is asked for by a name of its own, which then is the model's.
     flags = ["--served-model-name", f"{name}-base" if adapter else name]
     flags += ["--lora-modules", f"{name}={adapter}"] if adapter else []
     flags += ["--structured-outputs-config", json.dumps(_GRAMMAR), "--enable-prefix-caching"]
-    if settings["device"] == "cpu" and told.get("tensor_parallel_size") == 1:
+    if engine.device == "cpu" and told.get("tensor_parallel_size") == 1:
         # A worker of its own is given one core less than there are: on 2 cores 1.5 examples/s, not 3.6.
         flags += ["--distributed-executor-backend", "uni"]
     for setting, value in told.items():

@@ -1,4 +1,4 @@
-"""vLLM in a process of its own: this side renders prompts, the other side runs the model.
+"""vLLM in a process of its own: this side asks, the other side runs the model.
 
 The model's process imports vllm, holds the weights and steps the engine (`vllm_worker`); this
 process never imports vllm. So a model that dies takes nothing with it, Ctrl-C reaches only the
@@ -18,22 +18,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import asdict
-from functools import cached_property
 from importlib import metadata
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from datacreate.checkpoints import Checkpoint, EngineSettings, merged
-from datacreate.engines.base import PLAIN, Completion, Messages, Request
+from datacreate.engines.base import Completion, Messages, Request
 from datacreate.engines.memory import check_memory
-from datacreate.engines.placing import Place
+from datacreate.engines.placing import Devices
+from datacreate.engines.rendering import Renderer
 from datacreate.errors import EngineError
-from datacreate.tasks.prompt import plain_prompt, without_system
 
 _QUIET_AND_AT_HOME = {
     "VLLM_HOST_IP": "127.0.0.1",
@@ -92,7 +91,8 @@ class VllmEngine:
         log_path: Path | None = None,
         shares_cores: bool = False,
     ) -> None:
-        self._place = Place()
+        self._renderer = Renderer(checkpoint, chat_template)
+        self._devices = Devices()
         self._checkpoint = checkpoint.path
         self._shares_cores = shares_cores
         self._adapter = checkpoint.adapter
@@ -100,24 +100,22 @@ class VllmEngine:
         self._device = device()
         told = settings.model_dump(exclude_none=True)
         self._kv_cache_gib = max(1, round(told.pop("kv_cache_gib", KV_CACHE_GIB)))  # whole GiB for vLLM
-        self._arguments = {**DEFAULTS[self._device], **told, "trust_remote_code": checkpoint.remote_code}
-        self._template = chat_template or {}
+        self._configured = {**DEFAULTS[self._device], **told, "trust_remote_code": checkpoint.remote_code}
         self._log_path = log_path
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Connection | None = None
         self._ready = False
-        self._tokens: dict[str, int] = {}  # of the choices seen so far
 
-    def beside(self, place: Place, log_path: Path | None) -> VllmEngine:
-        """Another engine like this one, not started, on a place of its own; they share a tokenizer."""
-        _ = self._tokenizer, self.max_context  # read once, for all
+    def beside(self, devices: Devices, log_path: Path | None) -> VllmEngine:
+        """Another engine like this one, not started, on devices of its own; they share the renderer."""
+        _ = self.max_context  # a checkpoint that cannot be read is one error, not one of each engine
         another = copy(self)
-        another._place, another._log_path = place, log_path
+        another._devices, another._log_path = devices, log_path
         return another
 
     @property
     def capacity(self) -> int:
-        return int(self._arguments["max_num_seqs"])
+        return int(self._configured["max_num_seqs"])
 
     @property
     def device(self) -> str:
@@ -125,14 +123,14 @@ class VllmEngine:
         return self._device
 
     @property
-    def place(self) -> Place:
+    def devices(self) -> Devices:
         """Where it works."""
-        return self._place
+        return self._devices
 
     @property
     def gpus(self) -> int:
         """How many GPUs it is spread over, if it works on GPUs."""
-        return int(self._arguments.get("tensor_parallel_size", 1))
+        return int(self._configured.get("tensor_parallel_size", 1))
 
     @property
     def source(self) -> Connection:
@@ -142,61 +140,46 @@ class VllmEngine:
         return self._channel
 
     @property
+    def copies(self) -> int:
+        return 1
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What vLLM is told, here or as a server, by the names of its engine's arguments.
+
+        Where there is an adapter it needs more, which `weights` tells.
+        """
+        return {**self._configured, "max_model_len": self.max_context}
+
+    @property
     def settings(self) -> dict[str, Any]:
-        arguments = {**self._arguments, "max_model_len": self.max_context}
-        told = {"device": self._device, **arguments, "chat_template": self._template}
+        told = {"device": self._device, **self.arguments, "chat_template": self._renderer.switches}
         if self._device == "cpu":
             told["kv_cache_gib"] = self._kv_cache_gib
         if self._adapter:
             told["adapter"] = self._adapter.name
-        if self._tokenizer.chat_template is None:
-            told["prompt"] = PLAIN
+        if not self.has_chat_template:
+            told["prompt"] = "plain text, for want of a chat template"
         return told
 
-    @cached_property
+    @property
     def max_context(self) -> int:
-        from transformers import AutoConfig
+        most = LONGEST_CONTEXT[self._device]
+        return min(self._renderer.positions or most, int(self._configured.get("max_model_len", most)))
 
-        config = self._read("config.json", AutoConfig.from_pretrained).get_text_config()
-        own = int(getattr(config, "max_position_embeddings", LONGEST_CONTEXT[self._device]))
-        return min(own, int(self._arguments.get("max_model_len", LONGEST_CONTEXT[self._device])))
-
-    @cached_property
-    def _tokenizer(self) -> Any:
-        from transformers import AutoTokenizer
-
-        return self._read("the tokenizer", AutoTokenizer.from_pretrained)
-
-    def _read(self, what: str, read: Callable[..., Any]) -> Any:
-        remote_code = self._arguments["trust_remote_code"]
-        try:
-            return read(self._checkpoint, local_files_only=True, trust_remote_code=remote_code)
-        except Exception as error:  # the tokenizers library raises nothing narrower
-            raise EngineError(
-                f"{self._checkpoint}: {what} cannot be read ({' '.join(str(error).split())[:200]}); is it a "
-                "model of an architecture that the installed transformers has, and whole?"
-            ) from error
-
-    def render(self, messages: Messages) -> list[int]:
-        """The prompt's token ids, chat template included; of a base model, which has none, plain text."""
-        if self._tokenizer.chat_template is None:
-            return [int(token) for token in self._tokenizer(plain_prompt(messages))["input_ids"]]
-        has_system = "system" in self._tokenizer.chat_template
-        rendered = self._tokenizer.apply_chat_template(
-            list(messages) if has_system else without_system(messages),
-            tokenize=True,
-            add_generation_prompt=True,
-            return_dict=False,
-            **self._template,
-        )
-        return [int(token) for token in rendered]
+    @property
+    def has_chat_template(self) -> bool:
+        return self._renderer.has_chat_template
 
     def count_tokens(self, messages: Messages) -> int:
-        return len(self.render(messages))
+        return len(self._renderer.render(messages))
 
     def tells_apart(self, choices: Sequence[str]) -> bool:
-        tokens = [self._token_of(choice) for choice in choices]
-        return -1 not in tokens and len(set(tokens)) == len(tokens)
+        return self._renderer.tells_apart(choices)
 
     def check(self, copies: int = 1) -> None:
         """EngineError, with the numbers, if so many of it, each on its own GPUs, do not fit what is free."""
@@ -205,10 +188,10 @@ class VllmEngine:
             self._device,
             self._kv_cache_gib,
             gpus=self.gpus,
-            share=self._arguments.get("gpu_memory_utilization"),
+            share=self._configured.get("gpu_memory_utilization"),
             tokens=self.max_context,
             copies=copies,
-            seen=self._place.gpus,
+            seen=self._devices.gpus,
         )
 
     def launch(self) -> None:
@@ -216,7 +199,7 @@ class VllmEngine:
         weights, served, lora = self.weights()
         ours, theirs = socket.socketpair()
         self._log = self._log_path.open("ab") if self._log_path else tempfile.TemporaryFile()  # noqa: SIM115
-        cores = map(str, self._place.cores)
+        cores = map(str, self._devices.cores)
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "datacreate.engines.vllm_worker", str(theirs.fileno()), *cores],
@@ -228,7 +211,7 @@ class VllmEngine:
                 start_new_session=True,  # Ctrl-C is for the run, which then ends the model in order
             )
         self._channel = Connection(ours.detach())
-        arguments = {**self._arguments, "max_model_len": self.max_context, **lora}
+        arguments = {**self.arguments, **lora}
         with suppress(OSError):  # that it has died already, whoever waits for it will hear
             self._channel.send(("load", str(weights), arguments, served))
 
@@ -245,10 +228,10 @@ class VllmEngine:
             }
             if self._shares_cores:  # a thread that spins while it waits keeps another engine's from working
                 environment |= {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "GOMP_SPINCOUNT": "0"}
-        if self._place.gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(self._place.gpus)
-        if self._place.cores:  # vLLM reads VLLM_CPU_OMP_THREADS_BIND only in a worker of its own
-            environment["OMP_NUM_THREADS"] = str(len(self._place.cores))
+        if self._devices.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(self._devices.gpus)
+        if self._devices.cores:  # vLLM reads VLLM_CPU_OMP_THREADS_BIND only in a worker of its own
+            environment["OMP_NUM_THREADS"] = str(len(self._devices.cores))
         return environment
 
     def weights(self) -> tuple[Path, str | None, dict[str, Any]]:
@@ -286,18 +269,9 @@ class VllmEngine:
             self._ready = True
 
     def submit(self, request: Request) -> None:
-        self._send(
-            (
-                *("submit", request.id, self.render(request.messages), request.schema),
-                *(asdict(request.sampling), [self._token_of(choice) for choice in request.choices]),
-            )
-        )
-
-    def _token_of(self, choice: str) -> int:
-        if choice not in self._tokens:
-            found = self._tokenizer.encode(choice, add_special_tokens=False)
-            self._tokens[choice] = int(found[0]) if found else -1  # no text, no token
-        return self._tokens[choice]
+        prompt = self._renderer.render(request.messages)
+        choices = [self._renderer.first_token(choice) for choice in request.choices]
+        self._send(("submit", request.id, prompt, request.schema, asdict(request.sampling), choices))
 
     def poll(self, timeout_seconds: float) -> list[Completion]:
         completions: list[Completion] = []
@@ -310,7 +284,7 @@ class VllmEngine:
                     break
                 raise
             for request_id, tokens, reason, prompt_tokens, error, scores in answers:
-                text = self._tokenizer.decode(tokens, skip_special_tokens=True)
+                text = self._renderer.decode(tokens)
                 completions.append(
                     Completion(request_id, text, reason, prompt_tokens, len(tokens), error, tuple(scores))
                 )

@@ -17,9 +17,6 @@ from numpy.typing import NDArray
 
 from datacreate.files import storage_error
 
-FILE = "vectors.f16"
-"""Its name in a run directory."""
-
 Half = NDArray[np.float16]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from datacreate.checkpoints import Checkpoint
-from datacreate.engines.base import PLAIN, Engine
+from datacreate.engines.base import Engine
 from datacreate.engines.replicas import Replicas
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
@@ -46,8 +46,8 @@ class Engines:
     def where(self) -> dict[str, str]:
         """What a session's record says of them: copies, or the servers that answered."""
         engines = (*self.writers, self.verifier)
-        urls = dict.fromkeys(url for engine in engines for url in engine.settings.get("urls", ()))
-        copies = _number(self.writers[0])  # of several models, of the first
+        urls = dict.fromkeys(url for engine in engines for url in engine.urls)
+        copies = self.writers[0].copies  # of several models, of the first
         servers = {"servers": ", ".join(urls)} if urls else {}
         return servers | ({"replicas": str(copies)} if copies > 1 else {})
 
@@ -59,20 +59,16 @@ class Engines:
 
 
 def _doing(engine: Engine) -> str:
-    return "asking" if "urls" in engine.settings else "loading"
-
-
-def _number(engine: Engine) -> int:
-    return int(engine.settings.get("replicas", 1))
+    return "asking" if engine.urls else "loading"
 
 
 def _copies(engine: Engine) -> str:
-    return f", {number} copies of it" if (number := _number(engine)) > 1 else ""
+    return f", {engine.copies} copies of it" if engine.copies > 1 else ""
 
 
 def note_of_base(engine: Engine, checkpoint: Checkpoint, note: Callable[[str], None]) -> None:
     """Say it where a model is a base model, which is asked otherwise."""
-    if engine.settings.get("prompt") == PLAIN:
+    if not engine.has_chat_template:
         note(
             f"{checkpoint.name} has no chat template, as a base model: it is given plain text to go on with; "
             "an instruct model follows better"

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from datacreate.checkpoints import Checkpoint, read_adapter, resolve, with_adapter
 from datacreate.checkpoints.preset import EngineSettings
 from datacreate.engines.base import Engine
-from datacreate.engines.placing import Place, places_for
+from datacreate.engines.placing import Devices, devices_for
 from datacreate.engines.replicas import Replicas
 from datacreate.errors import EngineError, UsageError
 from datacreate.runs.config import CreateConfig
@@ -64,21 +64,21 @@ def _replicated(engine: VllmEngine, config: CreateConfig, directory: RunDirector
     `auto` leaves out GPUs that others have filled, and starts no more engines than the count would
     fill at one request an example.
     """
-    places = places_for(config.replicas, engine.device, engine.gpus)
-    if config.replicas == "auto" and len(places) > 1:
-        free = (place for place in places if _fits(engine.beside(place, None), seat.note))
-        places = tuple(islice(free, ceil(config.count / engine.capacity))) or (Place(),)
-    if len(places) == 1:
-        return engine.beside(places[0], directory.log_of(seat.name)) if places[0].gpus else engine
-    logs = [directory.log_of(f"{seat.name}.{number}") for number in range(1, len(places) + 1)]
-    return Replicas([engine.beside(*each) for each in zip(places, logs, strict=True)], seat.note)
+    groups = devices_for(config.replicas, engine.device, engine.gpus)
+    if config.replicas == "auto" and len(groups) > 1:
+        free = (devices for devices in groups if _fits(engine.beside(devices, None), seat.note))
+        groups = tuple(islice(free, ceil(config.count / engine.capacity))) or (Devices(),)
+    if len(groups) == 1:
+        return engine.beside(groups[0], directory.log_of(seat.name)) if groups[0].gpus else engine
+    logs = [directory.log_of(f"{seat.name}.{number}") for number in range(1, len(groups) + 1)]
+    return Replicas([engine.beside(*each) for each in zip(groups, logs, strict=True)], seat.note)
 
 
 def _fits(engine: VllmEngine, note: Callable[[str], None]) -> bool:
     try:
         engine.check()
     except EngineError as error:
-        note(f"{engine.place} is left out: {str(error).partition(';')[0]}")
+        note(f"{engine.devices} is left out: {str(error).partition(';')[0]}")
         return False
     return True
 

@@ -79,11 +79,6 @@ class Layout:
     def _with_parts(self) -> list[str]:
         return [name for name in self.fields if has_parts(self._properties[name])]
 
-    @property
-    def merges_answer(self) -> bool:
-        """Whether the answer is written as the first option instead of in a field of its own."""
-        return self._merged is not None
-
     @cached_property
     def _merged(self) -> tuple[str, str] | None:
         """The fields of the options and of the answer, if the answer is the first option."""

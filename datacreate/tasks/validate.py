@@ -27,7 +27,6 @@ __all__ = [
     "capped",
     "fault",
     "judge",
-    "normalised",
     "read_completion",
 ]
 

@@ -55,6 +55,7 @@ class InstantEngine:
         self._ready: list[Completion] = []
         self._next = 0
         self.settings: dict[str, Any] = {}
+        self.copies, self.urls, self.has_chat_template = 1, (), True
 
     def count_tokens(self, messages: Messages) -> int:
         return sum(len(message["content"]) for message in messages) // 4
@@ -233,17 +234,14 @@ def reference_way(seconds: float) -> dict[str, Any]:
 
 
 def measure_raw(in_flight: int = 32, count: int = 500) -> dict[str, Any]:
-    from datacreate.engines.vllm import VllmEngine
+    from datacreate.engines.rendering import Renderer
 
     figures: dict[str, Any] = {}
     for strategy in ("tree", "random"):
         summary, recorder = run_real(count, strategy=strategy, max_num_seqs=in_flight)
         checkpoint = resolve(MODEL, "instruct")
-        with tempfile.TemporaryDirectory() as folder:
-            config = CreateConfig(example=EXAMPLE, count=count, run_dir=Path(folder), model=MODEL)
-            tokenizer = vllm_engine(checkpoint, config, RunDirectory(Path(folder)))
-            assert isinstance(tokenizer, VllmEngine)
-            prompts = [tokenizer.render(request.messages) for request in recorder.requests]
+        renderer = Renderer(checkpoint, checkpoint.preset.chat_template if checkpoint.preset else None)
+        prompts = [renderer.render(request.messages) for request in recorder.requests]
         length = round(statistics.mean(tokens for _, tokens in recorder.finished))
         ours = recorder.steady_tokens_per_second(in_flight)
         job = {

@@ -35,7 +35,8 @@ from datacreate.selection.coverage import Coverage
 from datacreate.selection.embedding import Embedder, SentenceEmbedder
 from datacreate.selection.frontier import Node
 from datacreate.tasks.example import Example
-from datacreate.tasks.validate import Candidate, normalised
+from datacreate.tasks.normal import normalised
+from datacreate.tasks.validate import Candidate
 
 SIZES = (10_000, 100_000, 1_000_000)
 NEAR = 0.7

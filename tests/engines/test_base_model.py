@@ -8,7 +8,7 @@ import pytest
 
 from datacreate import CreateConfig, create
 from datacreate.checkpoints import Checkpoint, EngineSettings
-from datacreate.engines.base import PLAIN
+from datacreate.engines.rendering import Renderer
 from datacreate.engines.vllm import VllmEngine
 from datacreate.errors import EngineError
 from datacreate.runs.directory import RunDirectory
@@ -34,26 +34,26 @@ def base(tmp_path: Path) -> Path:
 
 
 def test_a_base_model_is_given_the_messages_as_text_to_go_on_with(base: Path) -> None:
-    from transformers import AutoTokenizer
-
-    engine = VllmEngine(Checkpoint("base", base, "0" * 64, None), EngineSettings())
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    assert tokenizer.decode(engine.render(MESSAGES), skip_special_tokens=True) == (
-        "the garden is there a bread Answer:"
-    )
-    assert engine.count_tokens(MESSAGES) == len(engine.render(MESSAGES))
-    assert engine.settings["prompt"] == PLAIN
+    checkpoint = Checkpoint("base", base, "0" * 64, None)
+    engine, renderer = VllmEngine(checkpoint, EngineSettings()), Renderer(checkpoint)
+    rendered = renderer.render(MESSAGES)
+    assert renderer.decode(rendered) == "the garden is there a bread Answer:"
+    assert engine.count_tokens(MESSAGES) == len(rendered)
+    assert not engine.has_chat_template
+    assert engine.settings["prompt"] == "plain text, for want of a chat template"
 
 
 def test_a_chat_template_is_used_where_there_is_one(base: Path) -> None:
     from transformers import AutoTokenizer
 
     (base / "chat_template.jinja").write_text(TEMPLATE)
-    engine = VllmEngine(Checkpoint("base", base, "0" * 64, None), EngineSettings())
+    checkpoint = Checkpoint("base", base, "0" * 64, None)
+    engine = VllmEngine(checkpoint, EngineSettings())
+    assert engine.has_chat_template
     assert "prompt" not in engine.settings
     tokenizer = AutoTokenizer.from_pretrained(base)
     # The template knows no system role: that text leads the user's.
-    assert tokenizer.decode(engine.render(MESSAGES)) == "user the garden is there a bread"
+    assert tokenizer.decode(Renderer(checkpoint).render(MESSAGES)) == "user the garden is there a bread"
 
 
 class Heard:
@@ -68,7 +68,7 @@ class Heard:
 
 def test_the_user_is_told_in_one_line(tmp_path: Path, model: str) -> None:
     engine, heard = ScriptedEngine(answering()), Heard()
-    engine.settings = {"prompt": PLAIN}
+    engine.has_chat_template = False
     create(
         CreateConfig.of(**settings(tmp_path / "run", model, strategy="naive")),
         progress=heard,

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datacreate.engines.placing import (
-    Place,
+    Devices,
+    devices_for,
     grouped,
     listed_gpus,
     named_gpus,
-    places_for,
     shared_out,
     visible_gpus,
 )
@@ -75,8 +75,8 @@ def test_shares_hold_all_and_differ_by_one_at_most(things: list[int], parts: int
 
 def test_auto_is_an_engine_for_each_whole_group_of_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4")
-    assert [place.gpus for place in places_for("auto", "gpu", 2)] == [("0", "1"), ("2", "3")]
-    assert [place.gpus for place in places_for(3, "gpu", 1)] == [("0",), ("1",), ("2",)]
+    assert [devices.gpus for devices in devices_for("auto", "gpu", 2)] == [("0", "1"), ("2", "3")]
+    assert [devices.gpus for devices in devices_for(3, "gpu", 1)] == [("0",), ("1",), ("2",)]
 
 
 @pytest.mark.parametrize("told", ["", "0"])
@@ -84,16 +84,15 @@ def test_where_there_is_nothing_to_divide_nothing_is_divided(
     monkeypatch: pytest.MonkeyPatch, told: str
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", told)
-    assert (
-        places_for("auto", "gpu", 1) == places_for(1, "gpu", 1) == places_for("auto", "cpu", 1) == (Place(),)
-    )
+    for replicas, device in (("auto", "gpu"), (1, "gpu"), ("auto", "cpu")):
+        assert devices_for(replicas, device, 1) == (Devices(),)
 
 
 def test_engines_of_a_processor_divide_its_cores() -> None:
     cores = os.sched_getaffinity(0)
-    places = places_for(len(cores), "cpu", 1) if len(cores) > 1 else (Place(cores=tuple(cores)),)
-    assert sorted(core for place in places for core in place.cores) == sorted(cores)
-    assert all(len(place.cores) == 1 for place in places)
+    groups = devices_for(len(cores), "cpu", 1) if len(cores) > 1 else (Devices(cores=tuple(cores)),)
+    assert sorted(core for devices in groups for core in devices.cores) == sorted(cores)
+    assert all(len(devices.cores) == 1 for devices in groups)
 
 
 def test_more_engines_than_there_is_room_for_are_refused_with_what_there_is(
@@ -101,11 +100,11 @@ def test_more_engines_than_there_is_room_for_are_refused_with_what_there_is(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
     with pytest.raises(UsageError, match=r"--replicas 5: 4 GPUs are seen here; ask for 4 or fewer, or name"):
-        places_for(5, "gpu", 1)
+        devices_for(5, "gpu", 1)
     with pytest.raises(
         UsageError, match=r"--replicas 2: .* each copy takes 4 of them .*; ask for 1, or name"
     ):
-        places_for(2, "gpu", 4)
+        devices_for(2, "gpu", 4)
     cores = len(os.sched_getaffinity(0))
     with pytest.raises(UsageError, match=rf"{cores} processor cores may be used here"):
-        places_for(cores + 1, "cpu", 1)
+        devices_for(cores + 1, "cpu", 1)

@@ -48,7 +48,7 @@ def test_what_is_asked_of_one_is_asked_of_the_first_and_capacity_is_the_sum() ->
     assert replicas.max_context == 4096
     assert replicas.count_tokens([{"role": "user", "content": "x" * 40}]) == 10
     assert replicas.tells_apart(["yes", "no"])
-    assert replicas.settings["replicas"] == 2
+    assert replicas.copies == replicas.settings["replicas"] == 2
 
 
 def test_all_are_checked_together_and_launched_before_one_is_waited_for() -> None:

@@ -117,7 +117,7 @@ def test_an_exact_answer_leads_before_one_that_differs_in_case() -> None:
 def test_options_of_another_type_than_the_answer_are_not_merged_with_it() -> None:
     values = {"question": "2+2?", "options": [3, 4], "label": "4"}
     layout = layout_of(values)
-    assert not layout.merges_answer
+    assert layout.fields == ("question", "options", "label")
     assert layout.read(layout.write(Example(values))) == values
 
 

@@ -64,6 +64,18 @@ class ServedEngine:
         return sum(server.capacity for server in joined) or USUAL_CAPACITY
 
     @property
+    def copies(self) -> int:
+        return 1
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        return tuple(server.url for server in self._members())
+
+    @property
+    def has_chat_template(self) -> bool:
+        return True  # servers are asked by chat
+
+    @property
     def settings(self) -> dict[str, Any]:
         joined = self._members()
         told = {
@@ -126,19 +138,22 @@ class ServedEngine:
     def poll(self, timeout_seconds: float) -> list[Completion]:
         completions: list[Completion] = []
         try:
-            completions.append(self._taken(self._done.get(timeout=timeout_seconds)))
-            while True:
-                completions.append(self._taken(self._done.get_nowait()))
+            answer = self._done.get(timeout=timeout_seconds)
+            while (completion := self._taken(answer)) is not None:
+                completions.append(completion)
+                answer = self._done.get_nowait()
         except Empty:
-            return completions
+            pass
         finally:
             self._tell()
+        return completions
 
-    def _taken(self, answer: Completion | Exception) -> Completion:
+    def _taken(self, answer: Completion | Exception) -> Completion | None:
+        """The completion; None for word that no server is left, if one has come back meanwhile."""
         if isinstance(answer, EngineError):
             assert self._fleet
-            if self._fleet.joined:  # one has come back meanwhile
-                raise Empty
+            if self._fleet.joined:
+                return None
             raise answer
         if isinstance(answer, Exception):
             raise EngineError(f"the servers' answers could not be read: {answer!r}") from answer
