@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from datacreate.flaws import Flaw
 from datacreate.runs.config import CreateConfig
 from datacreate.sweep.names import checked_model, near
 
@@ -45,8 +46,8 @@ def checked_create(given: dict[str, Any], folder: Path) -> dict[str, Any]:
     try:
         config = CreateConfig(benchmark="any", count=1, run_dir=Path(), **given)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise ValueError(f"{'.'.join(map(str, first['loc']))}={first['input']!r}: {first['msg']}") from None
+        flaw = Flaw.first(error)
+        raise ValueError(f"{flaw.key}={flaw.given!r}: {flaw.why}" if flaw.place else flaw.why) from None
     # In an order of their own: the order in the file changes no command.
     told = [name for name in CREATE_OPTIONS if name in given]
     return {name: value for name in told if (value := getattr(config, name)) is not None}
