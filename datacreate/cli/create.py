@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 import click
 
 from datacreate.cli.checks import ShareOrOff, check_options, names_of
+from datacreate.cli.fields import LABELS, RANGES, pairs
 from datacreate.cli.loading import LOADING, REPLICAS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -54,10 +55,8 @@ _OPTIONS = [
         "format",
         help="Task format: a shipped name or a JSON file; otherwise worked out from the example.",
     ),
-    click.option(
-        "--labels", "labels", multiple=True, metavar="FIELD=a,b,c", help="All values that a field may have."
-    ),
-    click.option("--range", "ranges", multiple=True, metavar="FIELD=1..5", help="The range of a number."),
+    LABELS,
+    RANGES,
     click.option(
         "--num-examples", type=int, help="Examples asked for in one request.  [default: 5, fewer if long]"
     ),
@@ -73,7 +72,7 @@ _OPTIONS = [
         type=int,
         default=4,
         show_default=True,
-        help="tree: how often a parent is asked while no other waits.",
+        help="tree, coverage: how often a parent is asked while no other waits.",
     ),
     click.option(
         "--seed", type=int, default=42, show_default=True, help="Of every random choice of the run."
@@ -127,7 +126,8 @@ _OPTIONS = [
     click.option(
         "--patience",
         type=int,
-        help="Requests in a row without an accepted example before giving up.  [default: 64]",
+        help="Requests in a row without an accepted example before giving up, over and above "
+        "--chains.  [default: 64]",
     ),
     click.option(
         "--engine",
@@ -322,14 +322,3 @@ def json_or_text(value: str) -> Any:
         return json.loads(value)
     except ValueError:
         return value
-
-
-def pairs(given: tuple[str, ...], flag: str) -> dict[str, str]:
-    """`FIELD=VALUE` options as a mapping; click.UsageError for one without a field or a value."""
-    found = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not (name and equals and value):
-            raise click.UsageError(f"{flag} {text}: write it as FIELD=VALUE")
-        found[name.strip()] = value
-    return found

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from datacreate.cli.terminal import printable, say
+
 if TYPE_CHECKING:
     from datacreate.doctor import Job, Line, Report
 
@@ -142,7 +144,7 @@ def _show(job: Job | None, context: click.Context, switches: dict[str, bool]) ->
         job,
         hashed=told["verify"],
         reach=told["network"],
-        note=lambda text: click.echo(text, err=True),
+        note=say,
     )
     if told["as_json"]:
         click.echo(json.dumps(_document(report), indent=2, ensure_ascii=False))
@@ -179,8 +181,8 @@ _LONGEST_NAME = 30
 
 def _print_line(line: Line, names: int, width: int | None) -> None:
     state = click.style(f"{line.state:<4}", fg=_COLOURS[line.state], bold=line.state == "red")
-    said = _printable(f"{line.name:<{names}}  {line.said}")
-    mend = "" if line.mend is None else _printable(line.mend)
+    said = printable(f"{line.name:<{names}}  {line.said}")
+    mend = "" if line.mend is None else printable(line.mend)
     whole = f"{said} → {mend}" if mend else said
     indent = " " * (names + 10)
     if width is None or len(whole) + 8 <= width:
@@ -211,8 +213,3 @@ def _verdict(report: Report) -> str:
 
 def _lines(number: int) -> str:
     return "1 line is" if number == 1 else f"{number} lines are"
-
-
-def _printable(text: str) -> str:
-    # A file's name may hold anything.
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
