@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -17,6 +17,14 @@ from datacreate.cli.loading import LOADING, REPLICAS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+
+VERIFY = click.option(
+    "--verify",
+    type=click.Choice(["off", "keep", "drop", "relabel", "soft"]),
+    help="A model answers each example blind: only note it, drop what it does not hold for right, "
+    "relabel it, or keep its probabilities as soft labels.  "
+    "[default: drop where labels are fixed or a verifier is named, else off]",
+)
 
 _OPTIONS = [
     click.option(
@@ -90,13 +98,7 @@ _OPTIONS = [
         metavar="LABEL=0.7,...",
         help="Share of the set that each label has; they add up to 1.  [default: all the same]",
     ),
-    click.option(
-        "--verify",
-        type=click.Choice(["off", "keep", "drop", "relabel", "soft"]),
-        help="A model answers each example blind: only note it, drop what it does not hold for right, "
-        "relabel it, or keep its probabilities as soft labels.  "
-        "[default: drop where labels are fixed or a verifier is named, else off]",
-    ),
+    VERIFY,
     click.option(
         "--verifier",
         metavar="MODEL",
@@ -183,8 +185,17 @@ _OPTIONS = [
 
 def creation_options(command: F) -> F:
     """The options that `create` and `preview` share."""
+    return _with(command, _OPTIONS)
+
+
+def looked_at_options(command: F) -> F:
+    """The same but for --verify, which is a switch of `doctor`'s own."""
+    return _with(command, [option for option in _OPTIONS if option is not VERIFY])
+
+
+def _with(command: F, options: Sequence[Callable[[Any], Any]]) -> F:
     command = check_options(command)
-    for option in reversed(_OPTIONS):
+    for option in reversed(options):
         command = option(command)
     return command
 
