@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from datacreate.checkpoints import Checkpoint, EngineSettings, resolve
 from datacreate.engines.base import Engine, scoring
@@ -19,6 +18,7 @@ from datacreate.errors import Stopped
 from datacreate.finetuning.evaluate import TestSet, judged, keep, known_evaluation, read_test_set
 from datacreate.finetuning.record import Arm, Evaluation
 from datacreate.finetuning.task import Question, Task
+from datacreate.finetuning.train import Progress
 from datacreate.serving import note_of_base
 from datacreate.signals import Signals, caught_signals
 from datacreate.tasks.blind import TURNS, BlindQuestion, mean, two_orders
@@ -26,16 +26,6 @@ from datacreate.tasks.blind import TURNS, BlindQuestion, mean, two_orders
 _POLL_SECONDS = 0.5
 
 EngineFactory = Callable[[Checkpoint, Path], Engine]
-
-
-class Progress(Protocol):
-    """Whoever wants to know how it is going."""
-
-    def note(self, text: str) -> None:
-        """A line worth reading, once."""
-
-    def step(self, what: str, done: int, total: int, score: float | None) -> None:
-        """After each answer about `what`."""
 
 
 def answer_zero_shot(

@@ -344,8 +344,8 @@ def test_options_of_another_type_than_the_answer_are_verified(tmp_path: Path, mo
 BAD = {
     "shares not numbers": (["--shares", "yes=most"], 2, "write it as LABEL=0.7"),
     "shares of no label": (["--shares", "yes=0.5,maybe=0.5"], 2, "no label 'maybe'"),
-    "threshold": (["--threshold", "1.5"], 2, "threshold=1.5"),
-    "gate below chance": (["--gate", "0.3"], 2, "gate=0.3"),
+    "threshold": (["--threshold", "1.5"], 2, "--threshold 1.5: give a number"),
+    "gate below chance": (["--gate", "0.3"], 2, "--gate 0.3: give a number"),
     "gate in words": (["--gate", "high"], 2, "high: give a number"),
     "free text": (["--verify", "drop", "--labels", ""], 2, "--verify drop: the answers"),
 }

@@ -20,6 +20,7 @@ from datacreate.checkpoints.preset import PathSource, Preset
 from datacreate.checkpoints.progress import Progress, silent
 from datacreate.checkpoints.pull import pull
 from datacreate.errors import CheckpointError
+from datacreate.flaws import Flaw
 
 
 def import_model(
@@ -75,7 +76,6 @@ def _preset(name: str, source: Path, kind: Literal["instruct", "encoder"], licen
             sources=(PathSource(path=str(source)),),
         )
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
         raise CheckpointError(
-            f"{name!r} cannot be a model's name ({first['msg']}); choose another with --name"
+            f"{name!r} cannot be a model's name ({Flaw.first(error).why}); choose another with --name"
         ) from error

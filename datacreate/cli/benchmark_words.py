@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +11,6 @@ if TYPE_CHECKING:
     from datacreate.benchmarks import Findings, ImportReport, SplitReport, VerifyReport
 
 _SHOWN_ROWS = 5
-
-
-def table(lines: Sequence[Sequence[str]]) -> None:
-    """Columns as wide as their widest cell."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def print_report(report: ImportReport) -> None:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from datacreate.cli.terminal import print_columns, say
+
 if TYPE_CHECKING:
     from datacreate.benchmarks import Benchmark, ImportReport, Wishes
 
@@ -29,7 +31,6 @@ def benchmarks() -> None:
 def list_(as_json: bool) -> None:
     """All benchmarks, their sizes in the paper, and which of them are here."""
     from datacreate.benchmarks import SPLITS, has_split, load_registry, state
-    from datacreate.cli.benchmark_words import table
 
     rows = [(benchmark, state(benchmark)) for benchmark in load_registry().values()]
     if as_json:
@@ -55,7 +56,7 @@ def list_(as_json: bool) -> None:
         missing = [split for split in SPLITS if found == "incomplete" and not has_split(benchmark, split)]
         remark = f"without {', '.join(missing)}" if missing else found
         lines.append((benchmark.name, benchmark.category, str(benchmark.options), *counts, others, remark))
-    table(lines)
+    print_columns(lines)
 
 
 @benchmarks.command()
@@ -144,7 +145,7 @@ def _imported(kind: str, folder: Path, chosen: list[Benchmark], wishes: Wishes) 
         return
     for benchmark in chosen:
         if kind == "hub":
-            click.echo(f"{benchmark.name}: fetching from the Hub", err=True)
+            say(f"{benchmark.name}: fetching from the Hub")
         yield from_hub(benchmark, wishes) if kind == "hub" else from_snapshot(folder, benchmark, wishes)
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import click
 
+from datacreate.cli.terminal import Quarters, say
+
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _LEAST_PIECE_BYTES = 1000
 _FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -86,7 +88,7 @@ def make(
         piece_bytes=piece_size,
         wheels=wheels,
     )
-    made = make_one(out, wishes, _Lines())
+    made = make_one(out, wishes, Quarters())
     size = sum(entry.size for entry in made.entries)
     if as_json:
         click.echo(json.dumps({"path": str(out), "files": len(made.entries), "size_bytes": size}))
@@ -128,37 +130,20 @@ def verify(folder: Path, as_json: bool) -> None:
 @click.option(
     "--home", type=_FOLDER, help="Checkpoints and benchmarks (default: $DATACREATE_HOME or the usual)."
 )
-def install(folder: Path, to: Path, venv: Path | None, home: Path | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+def install(folder: Path, to: Path, venv: Path | None, home: Path | None, as_json: bool) -> None:
     """Install from the bundle DIR, without index or network; an install that was stopped goes on.
 
     Where there is no datacreate yet, `sh DIR/install.sh` does the same.
     """
     from datacreate.bundle import install as install_one
 
-    lines = install_one(folder, to, venv, home, _said)
+    lines = install_one(folder, to, venv, home, say)
+    if as_json:
+        click.echo(json.dumps({"path": str(to.absolute()), "next": lines}, indent=2))
+        return
     click.echo("\n  ".join(["installed; now:", *lines]))
-
-
-def _said(line: str) -> None:
-    click.echo(line, err=True)
 
 
 def _quiet(line: str) -> None:
     """Hashing is silent: a line a file would bury what was found."""
-
-
-class _Lines:
-    """A line when a stage begins, and one at every further quarter of it."""
-
-    def __init__(self) -> None:
-        self._said: tuple[str, int] = ("", -1)
-
-    def __call__(self, stage: str, done: int, total: int, unit: str) -> None:
-        if total <= 0:
-            click.echo(stage, err=True)
-            return
-        quarter = (stage, 4 * done // total)
-        if quarter != self._said:
-            self._said = quarter
-            of = f"{total} files" if unit == "files" else f"{total / 1e6:,.0f} MB"
-            click.echo(f"{stage}: {100 * done // total} % of {of}", err=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -12,10 +12,19 @@ from typing import Any, Literal, TypeVar
 import click
 
 from datacreate.cli.checks import ShareOrOff, check_options, names_of
+from datacreate.cli.fields import LABELS, RANGES, pairs
 from datacreate.cli.loading import LOADING, REPLICAS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+
+VERIFY = click.option(
+    "--verify",
+    type=click.Choice(["off", "keep", "drop", "relabel", "soft"]),
+    help="A model answers each example blind: only note it, drop what it does not hold for right, "
+    "relabel it, or keep its probabilities as soft labels.  "
+    "[default: drop where labels are fixed or a verifier is named, else off]",
+)
 
 _OPTIONS = [
     click.option(
@@ -54,10 +63,8 @@ _OPTIONS = [
         "format",
         help="Task format: a shipped name or a JSON file; otherwise worked out from the example.",
     ),
-    click.option(
-        "--labels", "labels", multiple=True, metavar="FIELD=a,b,c", help="All values that a field may have."
-    ),
-    click.option("--range", "ranges", multiple=True, metavar="FIELD=1..5", help="The range of a number."),
+    LABELS,
+    RANGES,
     click.option(
         "--num-examples", type=int, help="Examples asked for in one request.  [default: 5, fewer if long]"
     ),
@@ -73,7 +80,7 @@ _OPTIONS = [
         type=int,
         default=4,
         show_default=True,
-        help="tree: how often a parent is asked while no other waits.",
+        help="tree, coverage: how often a parent is asked while no other waits.",
     ),
     click.option(
         "--seed", type=int, default=42, show_default=True, help="Of every random choice of the run."
@@ -91,13 +98,7 @@ _OPTIONS = [
         metavar="LABEL=0.7,...",
         help="Share of the set that each label has; they add up to 1.  [default: all the same]",
     ),
-    click.option(
-        "--verify",
-        type=click.Choice(["off", "keep", "drop", "relabel", "soft"]),
-        help="A model answers each example blind: only note it, drop what it does not hold for right, "
-        "relabel it, or keep its probabilities as soft labels.  "
-        "[default: drop where labels are fixed or a verifier is named, else off]",
-    ),
+    VERIFY,
     click.option(
         "--verifier",
         metavar="MODEL",
@@ -127,7 +128,8 @@ _OPTIONS = [
     click.option(
         "--patience",
         type=int,
-        help="Requests in a row without an accepted example before giving up.  [default: 64]",
+        help="Requests in a row without an accepted example before giving up, over and above "
+        "--chains.  [default: 64]",
     ),
     click.option(
         "--engine",
@@ -183,8 +185,17 @@ _OPTIONS = [
 
 def creation_options(command: F) -> F:
     """The options that `create` and `preview` share."""
+    return _with(command, _OPTIONS)
+
+
+def looked_at_options(command: F) -> F:
+    """The same but for --verify, which is a switch of `doctor`'s own."""
+    return _with(command, [option for option in _OPTIONS if option is not VERIFY])
+
+
+def _with(command: F, options: Sequence[Callable[[Any], Any]]) -> F:
     command = check_options(command)
-    for option in reversed(_OPTIONS):
+    for option in reversed(options):
         command = option(command)
     return command
 
@@ -322,14 +333,3 @@ def json_or_text(value: str) -> Any:
         return json.loads(value)
     except ValueError:
         return value
-
-
-def pairs(given: tuple[str, ...], flag: str) -> dict[str, str]:
-    """`FIELD=VALUE` options as a mapping; click.UsageError for one without a field or a value."""
-    found = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not (name and equals and value):
-            raise click.UsageError(f"{flag} {text}: write it as FIELD=VALUE")
-        found[name.strip()] = value
-    return found

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from datacreate.cli.create import looked_at_options, number_of, number_or_train, read_options
+from datacreate.cli.terminal import printable, say
+
 if TYPE_CHECKING:
     from datacreate.doctor import Job, Line, Report
 
@@ -56,43 +59,36 @@ def doctor(context: click.Context, /, **switches: bool) -> None:
 
 
 @doctor.command()
-@click.option("--model", "models", multiple=True, help="Preset name or folder.  [default: as `create`]")
-@click.option("--adapter", type=click.Path(path_type=Path), help="A LoRA adapter on top of the model.")
-@click.option("--encoder", help="Sentence encoder, for strategies that compare.  [default: as `create`]")
-@click.option("--strategy", default="tree", show_default=True)
-@click.option("--benchmark", help="The formatting example is drawn from it.")
-@click.option("--verifier", help="Another model that verifies.")
+@click.option("--count", type=number_or_train, metavar="N|train", default=1, help="As `create` takes it.")
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Where the run is to live.")
-@click.option("--remote-code", is_flag=True, help="As `create` takes it.")
+@looked_at_options
 @_switches
 @click.pass_context
 def create(
     context: click.Context,
     /,
-    models: tuple[str, ...],
-    adapter: Path | None,
-    encoder: str | None,
-    strategy: str,
-    benchmark: str | None,
-    verifier: str | None,
+    verify: bool,
+    network: bool,
+    as_json: bool,
     run_dir: Path | None,
-    remote_code: bool,
-    **switches: bool,
+    **told: Any,
 ) -> None:
-    """Could `datacreate create` run with these options?"""
-    from datacreate.doctor import USUAL, create_job
+    """Could `datacreate create` run with these options?
 
-    job = create_job(
-        models or (USUAL["instruct"],),
-        adapter=adapter,
-        encoder=encoder or USUAL["encoder"],
-        strategy=strategy,
-        benchmark=benchmark,
-        verifier=verifier,
-        run_dir=run_dir,
-        remote_code=remote_code,
-    )
-    _show(job, context, switches)
+    It takes those of `create`, but for --verify, which means hashing here. Looked at are whether they
+    go together, the example and its format, models, adapter, verifier and encoder, whether a model
+    fits the memory, and the run directory. With --url no model is needed here: the addresses are looked
+    at, and with --network the servers are asked for their model.
+    """
+    from datacreate.doctor import create_job
+    from datacreate.runs.config import CreateConfig
+
+    told["count"] = number_of(told["count"], told["benchmark"])
+    if told["example"] is None and told["benchmark"] is None:
+        told["example"] = {}  # none to look at
+    config = CreateConfig.of(run_dir=run_dir or Path(), **read_options(told))
+    job = create_job(config, run_dir=run_dir, reach=network or context.obj["network"])
+    _show(job, context, {"verify": verify, "network": network, "as_json": as_json})
 
 
 @doctor.command()
@@ -142,7 +138,7 @@ def _show(job: Job | None, context: click.Context, switches: dict[str, bool]) ->
         job,
         hashed=told["verify"],
         reach=told["network"],
-        note=lambda text: click.echo(text, err=True),
+        note=say,
     )
     if told["as_json"]:
         click.echo(json.dumps(_document(report), indent=2, ensure_ascii=False))
@@ -179,8 +175,8 @@ _LONGEST_NAME = 30
 
 def _print_line(line: Line, names: int, width: int | None) -> None:
     state = click.style(f"{line.state:<4}", fg=_COLOURS[line.state], bold=line.state == "red")
-    said = _printable(f"{line.name:<{names}}  {line.said}")
-    mend = "" if line.mend is None else _printable(line.mend)
+    said = printable(f"{line.name:<{names}}  {line.said}")
+    mend = "" if line.mend is None else printable(line.mend)
     whole = f"{said} → {mend}" if mend else said
     indent = " " * (names + 10)
     if width is None or len(whole) + 8 <= width:
@@ -211,8 +207,3 @@ def _verdict(report: Report) -> str:
 
 def _lines(number: int) -> str:
     return "1 line is" if number == 1 else f"{number} lines are"
-
-
-def _printable(text: str) -> str:
-    # A file's name may hold anything.
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

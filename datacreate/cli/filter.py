@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from datacreate.cli.checks import check_options, names_of
+from datacreate.cli.fields import LABELS, RANGES, pairs
+from datacreate.cli.terminal import harmless, printable
 
 
 @click.command()
@@ -24,17 +26,15 @@ from datacreate.cli.checks import check_options, names_of
     help="Words in a row that make a repeat of a benchmark's row.",
 )
 @click.option("--balance", is_flag=True, help="Keep as many rows of each label as the rarest has.")
-@click.option("--format", "format_name", metavar="NAME|FILE", help="The rows' format.  [default: worked out]")
-@click.option("--labels", multiple=True, metavar="FIELD=a,b,c", help="All values that a field may have.")
+@click.option("--format", metavar="NAME|FILE", help="The rows' format.  [default: worked out]")
+@LABELS
+@RANGES
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def filter(
     source: Path,
-    out: Path | None,
-    rejects: Path | None,
-    near: float | None,
-    semantic: float | None,
+    labels: tuple[str, ...],
+    ranges: tuple[str, ...],
     against: tuple[str, ...],
-    balance: bool,
     as_json: bool,
     **told: Any,
 ) -> None:
@@ -47,45 +47,20 @@ def filter(
     datacreate filter mine.jsonl --out clean.jsonl --rejects dropped.jsonl
     datacreate filter mine.jsonl --near 0.8 --semantic 0.95 --against csqa --balance
     """
-    from datacreate.cli.create import pairs
     from datacreate.cli.progress import TrainingProgress
-    from datacreate.quality.opponents import opponents as opponents_of
-    from datacreate.runs.filters import FilterSettings, told_of
-    from datacreate.screening import embedder_of, filters_of, read_rows, screen
-    from datacreate.selection.accepted import Accepted
-    from datacreate.tasks.validate import Reason
+    from datacreate.screening import filter_rows
 
-    settings = FilterSettings(near=near, semantic=semantic, exact=told["exact"], ngram=told["ngram"])
     names = names_of(against)
-    opponents = opponents_of("all" if names is None else names)
-    settings = settings.model_copy(update={"against": tuple(dict.fromkeys(o.benchmark for o in opponents))})
-    embedder, sha256 = (None, None) if settings.semantic is None else embedder_of(told["encoder"])
-    rows = read_rows(source, told["format_name"], pairs(told["labels"], "--labels"))
-    filters = filters_of(settings, opponents, Accepted(embedder) if embedder else None, sha256)
     with TrainingProgress("rows") as shown:
-        found = screen(
-            rows,
-            filters,
-            balance=balance,
-            out=out,
-            rejects=rejects,
-            embedder=embedder,
+        found = filter_rows(
+            source,
+            labels=pairs(labels, "--labels"),
+            ranges=pairs(ranges, "--range"),
+            against="all" if names is None else names,
             progress=lambda done, most: shown.step("filter", done, most, None),
+            **told,
         )
-    report: dict[str, Any] = {
-        "source": str(source),
-        "format": rows.format.name,
-        "rows": found.rows,
-        "invalid": found.invalid,
-        "first_invalid": found.first_invalid or None,
-        "filters": told_of(settings, found.dropped, told["encoder"]),
-        "compared_with": [vars(opponent) for opponent in opponents],
-        "balance": {"on": balance, "dropped": found.dropped[Reason.OVER_QUOTA]},
-        "kept": found.kept,
-        "labels": {"before": found.labels_before, "after": found.labels_after},
-        "out": out and str(out),
-        "rejects": rejects and str(rejects),
-    }
+    report = found.document()
     if as_json:
         click.echo(json.dumps(report, indent=2, ensure_ascii=False))
     else:
@@ -105,7 +80,9 @@ def _print(report: dict[str, Any]) -> None:
     table.add_column("dropped", justify="right", no_wrap=True)
     table.add_column("", overflow="fold")
     if report["invalid"]:
-        table.add_row("invalid", "", str(report["invalid"]), Text(f"first: {report['first_invalid']}"))
+        table.add_row(
+            "invalid", "", str(report["invalid"]), Text(printable(f"first: {report['first_invalid']}"))
+        )
     for one in report["filters"]:
         table.add_row(one["name"], *_cells(one))
     if report["balance"]["on"]:
@@ -116,10 +93,10 @@ def _print(report: dict[str, Any]) -> None:
     before, after = report["labels"]["before"], report["labels"]["after"]
     if before:
         each = ", ".join(f"{label} {number} -> {after[label]}" for label, number in before.items())
-        console.print(Text(f"labels: {each}"))
+        console.print(Text(harmless(f"labels: {each}")))
     for name in ("out", "rejects"):
         if report[name]:
-            console.print(Text(f"{name}: {report[name]}"))
+            console.print(Text(printable(f"{name}: {report[name]}")))
 
 
 def _cells(one: dict[str, Any]) -> tuple[str, str, str]:

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import click
 
+from datacreate.cli.terminal import printable
 from datacreate.errors import DatacreateError
 
 VERBS: dict[str, tuple[str, str]] = {
@@ -113,6 +114,5 @@ def main() -> NoReturn:
 
 def _fail(message: str, code: int) -> NoReturn:
     # One line, and no control character of a model's text or a file's name reaches the terminal.
-    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(message.split()))
-    click.echo(f"datacreate: {line}", err=True)
+    click.echo(f"datacreate: {printable(' '.join(message.split()))}", err=True)
     sys.exit(code)

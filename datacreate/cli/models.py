@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from datacreate.cli.terminal import Quarters, print_columns, size
+
 if TYPE_CHECKING:
     from datacreate.checkpoints import Preset, Progress, VerifyReport
 
@@ -36,13 +38,9 @@ def list_(as_json: bool) -> None:
     lines = [("NAME", "KIND", "PARAMETERS", "SIZE", "LICENCE", "STATE")]
     for preset, found in rows:
         remarks = [found, *(["untested"] if preset.untested else []), *(["gated"] if preset.gated else [])]
-        size = _size(preset.size_bytes)
-        lines.append(
-            (preset.name, preset.kind, preset.parameters or "?", size, preset.licence, ", ".join(remarks))
-        )
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    for line in lines:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        figures = (preset.parameters or "?", size(preset.size_bytes))
+        lines.append((preset.name, preset.kind, *figures, preset.licence, ", ".join(remarks)))
+    print_columns(lines)
 
 
 @models.command()
@@ -68,16 +66,22 @@ def show(name: str, as_json: bool) -> None:
 @models.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @click.option("--force", is_flag=True, help="Fetch again even when it is here and looks whole.")
-def pull(names: tuple[str, ...], force: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+def pull(names: tuple[str, ...], force: bool, as_json: bool) -> None:
     """Fetch checkpoints; a pull that was stopped goes on from what had arrived."""
     from datacreate.checkpoints import find_preset
     from datacreate.checkpoints import pull as pull_one
 
     presets = [find_preset(name) for name in names]  # a misspelt name is told before the first byte
+    fetched = []
     for preset in presets:
         with _shown(preset.name) as progress:
             path = pull_one(preset, progress, force=force)
-        click.echo(f"{preset.name}: {path}")
+        fetched.append(_place(preset, path))
+        if not as_json:
+            click.echo(f"{preset.name}: {path}")
+    if as_json:
+        click.echo(json.dumps(fetched, indent=2))
 
 
 @models.command("import")
@@ -85,7 +89,8 @@ def pull(names: tuple[str, ...], force: bool) -> None:
 @click.option("--name", help="What it is called from now on.  [default: after the file or folder]")
 @click.option("--encoder", is_flag=True, help="It is an encoder, and no instruct model.")
 @click.option("--licence", default="unknown", show_default=True, help="Told in the cards of what it writes.")
-def import_(source: Path, name: str | None, encoder: bool, licence: str) -> None:
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+def import_(source: Path, name: str | None, encoder: bool, licence: str, as_json: bool) -> None:
     """Bring a model of your own into the home: a .gguf file, or a checkpoint's folder.
 
     It is copied, hashed, and a GGUF converted; from then on --model takes its name.
@@ -96,7 +101,8 @@ def import_(source: Path, name: str | None, encoder: bool, licence: str) -> None
     with _shown(name or source.name) as progress:
         kind: Literal["instruct", "encoder"] = "encoder" if encoder else "instruct"
         preset = import_model(source, name, kind, licence, progress)
-    click.echo(f"{preset.name}: {finished(preset.name)}")
+    path = finished(preset.name)
+    click.echo(json.dumps(_place(preset, path), indent=2) if as_json else f"{preset.name}: {path}")
 
 
 @models.command()
@@ -133,6 +139,10 @@ def _summary(preset: Preset, found: str) -> dict[str, Any]:
     return {**preset.model_dump(mode="json", include=keys), "state": found}
 
 
+def _place(preset: Preset, path: Path) -> dict[str, Any]:
+    return {"name": preset.name, "path": str(path)}
+
+
 def _report(report: VerifyReport) -> dict[str, Any]:
     return {
         "name": report.name,
@@ -144,13 +154,9 @@ def _report(report: VerifyReport) -> dict[str, Any]:
 
 def _verdict(report: VerifyReport) -> str:
     if report.good:
-        return f"{report.name}: good, {_size(report.hashed_bytes)} hashed"
+        return f"{report.name}: good, {size(report.hashed_bytes)} hashed"
     remedy = "" if report.state == "absent" else f": run `datacreate models pull {report.name} --force`"
     return f"{report.name}: {report.state}: {'; '.join(report.problems)}{remedy}"
-
-
-def _size(size_bytes: int) -> str:
-    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.0f} MB"
 
 
 def _shown(name: str) -> AbstractContextManager[Progress]:
@@ -159,21 +165,4 @@ def _shown(name: str) -> AbstractContextManager[Progress]:
         from datacreate.cli.model_bars import bars
 
         return bars(name)
-    return nullcontext(_Lines(name))
-
-
-class _Lines:
-    """A line when a stage begins, and one at every further quarter of it."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._said: tuple[str, int] = ("", -1)
-
-    def __call__(self, stage: str, done: int, total: int, unit: str) -> None:
-        if total <= 0:
-            click.echo(f"{self._name}: {stage}", err=True)
-            return
-        quarter = (stage, 4 * done // total)
-        if quarter != self._said:
-            self._said = quarter
-            click.echo(f"{self._name}: {stage} {100 * done // total} % of {_size(total)}", err=True)
+    return nullcontext(Quarters(name))

@@ -5,22 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import time
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
-import click
-
+from datacreate.cli.terminal import say
 from datacreate.runs.summary import Tally
 
 _LINE_SECONDS = 10.0
 """How often a plain line is printed where there is no terminal."""
-
-
-def _say(text: str) -> None:
-    """A line for whoever reads stderr; that nobody does any more is no reason to stop working."""
-    with suppress(BrokenPipeError):
-        click.echo(text, err=True)
 
 
 class _Bar:
@@ -73,7 +65,7 @@ class _OnScreen:
             self._bar.close()
 
     def note(self, text: str) -> None:
-        _say(text)
+        say(text)
 
 
 class CreationProgress(_OnScreen):
@@ -94,7 +86,7 @@ class CreationProgress(_OnScreen):
             self._bar.draw(tally.accepted, count, detail)
         elif now - self._said >= _LINE_SECONDS or tally.accepted >= count:
             self._said = now
-            _say(f"{tally.accepted} of {count} examples, {detail}")
+            say(f"{tally.accepted} of {count} examples, {detail}")
 
 
 class TrainingProgress(_OnScreen):
@@ -127,4 +119,4 @@ class TrainingProgress(_OnScreen):
             self._bar.draw(done, total, detail, what)
         elif now - self._said >= _LINE_SECONDS or done >= total:
             self._said = now
-            _say(f"{what}: {done} of {total} {self._unit}, {detail}")
+            say(f"{what}: {done} of {total} {self._unit}, {detail}")

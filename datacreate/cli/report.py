@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from datacreate.cli.terminal import say
+
 
 @click.command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH...]")
@@ -30,16 +32,10 @@ def report(paths: tuple[Path, ...], out: Path, encoder: str | None, as_json: boo
     from datacreate.reporting.build import build_report
     from datacreate.reporting.files import write_report
 
-    made = build_report(paths or (Path("runs"),), encoder=encoder, note=_note)
+    made = build_report(paths or (Path("runs"),), encoder=encoder, note=say)
     for skipped in made.skipped:
-        _note(f"skipped {skipped.path}: {skipped.reason}")
+        say(f"skipped {skipped.path}: {skipped.reason}")
     files = write_report(made, out)
     shown = "report.json" if as_json else "report.md"
     click.echo((out / shown).read_text(encoding="utf-8"), nl=False)
-    _note(f"wrote {', '.join(map(str, files))}")
-
-
-def _note(text: str) -> None:
-    # Paths and reasons may hold control characters, which must not reach the terminal.
-    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-    click.echo(line, err=True)
+    say(f"wrote {', '.join(map(str, files))}")

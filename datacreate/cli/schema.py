@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from datacreate.cli.create import pairs
+from datacreate.cli.fields import LABELS, RANGES, pairs
+from datacreate.cli.terminal import printable, say
 
 
 @click.group()
@@ -17,8 +18,8 @@ def schema() -> None:
 
 @schema.command()
 @click.argument("example", type=click.Path(path_type=Path))
-@click.option("--labels", multiple=True, metavar="FIELD=a,b,c", help="All values that a field may have.")
-@click.option("--range", "ranges", multiple=True, metavar="FIELD=1..5", help="The range of a number.")
+@LABELS
+@RANGES
 def infer(example: Path, labels: tuple[str, ...], ranges: tuple[str, ...]) -> None:
     """Print the format worked out from EXAMPLE, to edit and give to --format."""
     from datacreate.tasks.example import load_example
@@ -26,7 +27,7 @@ def infer(example: Path, labels: tuple[str, ...], ranges: tuple[str, ...]) -> No
 
     understood = understand(load_example(example), None, pairs(labels, "--labels"), pairs(ranges, "--range"))
     for note in understood.notes:
-        click.echo(note, err=True)
+        say(note)
     click.echo(json.dumps(understood.format.document(), indent=2, ensure_ascii=False))
 
 
@@ -54,4 +55,4 @@ def check(file: str, example: Path | None, as_json: bool) -> None:
         )
         return
     for note in notes:
-        click.echo(note)
+        click.echo(printable(note))

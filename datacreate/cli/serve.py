@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from datacreate.cli.loading import LOADING
+from datacreate.cli.terminal import say
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def loading_options(command: Any) -> Any:
+def loading_options(command: F) -> F:
     """How vLLM loads a model."""
     for option in reversed(LOADING):
         command = option(command)
     return command
 
 
-@click.command(context_settings={"ignore_unknown_options": False})
+@click.command()
 @click.option("--model", required=True, help="Preset name (see `models list`) or checkpoint folder.")
 @click.option(
     "--adapter",
@@ -64,9 +68,6 @@ def serve(
     from datacreate.signals import caught_signals
 
     engine, name = engine_to_serve(model, adapter, remote_code, settings)
-
-    def say(text: str) -> None:
-        click.echo(text, err=True)
 
     if publish and host in ("127.0.0.1", "localhost", "::1"):
         say(f"{host}: only this machine can ask; for others name it with --host")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+
+from datacreate.cli.terminal import harmless
 
 
 @click.command()
@@ -76,14 +77,7 @@ def _spelled(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
         text = " · ".join(value)
-    return "".join(map(_harmless, text))
-
-
-def _harmless(character: str) -> str:
-    # A control character could move the cursor, change colours or turn round what stands beside it.
-    turns = "\u202a" <= character <= "\u202e" or "\u2066" <= character <= "\u2069"
-    control = unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t"
-    return "\N{REPLACEMENT CHARACTER}" if turns or control else character
+    return harmless(text)
 
 
 def print_summary(summary: dict[str, Any]) -> None:

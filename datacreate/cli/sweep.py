@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from datacreate.cli.terminal import print_columns, printable, say
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -87,11 +89,7 @@ def _print_list(outcomes: Sequence[Outcome]) -> None:
     for outcome in outcomes:
         steps = f"{outcome.finished_steps}/{len(outcome.cell.steps)}"
         rows.append((str(outcome.cell.index), outcome.cell.name, steps, _state(outcome)))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    for row in rows:
-        click.echo(
-            "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]])
-        )
+    print_columns(rows)
 
 
 def _print_end(outcomes: Sequence[Outcome], out: Path) -> None:
@@ -109,7 +107,7 @@ def _print_end(outcomes: Sequence[Outcome], out: Path) -> None:
 def _state(outcome: Outcome) -> str:
     later = outcome.step is not None and outcome.step != outcome.cell.steps[0]
     step = f"{outcome.step.name}: " if outcome.step and (later or outcome.state == "failed") else ""
-    return outcome.state if outcome.said is None else f"{outcome.state}: {step}{_printable(outcome.said)}"
+    return outcome.state if outcome.said is None else f"{outcome.state}: {step}{printable(outcome.said)}"
 
 
 def _document(outcome: Outcome) -> dict[str, Any]:
@@ -122,11 +120,6 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         "finished_steps": outcome.finished_steps,
         "steps": [{"name": step.name, "command": list(step.told)} for step in outcome.cell.steps],
     }
-
-
-def _printable(text: str) -> str:
-    # Last lines may hold a model's text: no control character of it reaches the terminal.
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 class _Lines:
@@ -154,7 +147,7 @@ class _Lines:
         self._print(text)
 
     def at_work(self, where: str, said: str, seconds: float) -> None:
-        line = f"{where}  {seconds:.0f} s  {_printable(said)}"
+        line = f"{where}  {seconds:.0f} s  {printable(said)}"
         if self._live:
             from rich.text import Text
 
@@ -172,6 +165,6 @@ class _Lines:
         if self._live:
             from rich.text import Text
 
-            self._live.console.print(Text(_printable(text)))
+            self._live.console.print(Text(printable(text)))
         else:
-            click.echo(_printable(text), err=True)
+            say(text)

@@ -6,9 +6,12 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from datacreate.finetuning.settings import Settings
 
 
 @click.command()
@@ -120,13 +123,14 @@ def train(sources: tuple[str, ...], as_json: bool, processes: int | None, **told
         )
 
 
-def _settings(told: dict[str, Any]) -> Any:
+def _settings(told: dict[str, Any]) -> Settings:
     from pydantic import ValidationError
 
     from datacreate.errors import UsageError
     from datacreate.finetuning.settings import PAPER, Lora, Settings, usual_settings
+    from datacreate.flaws import Flaw
 
-    base: Settings = PAPER if told["base"] == "paper" else usual_settings(told["encoder"], lora=told["lora"])
+    base = PAPER if told["base"] == "paper" else usual_settings(told["encoder"], lora=told["lora"])
     changes = {name: told[name] for name in ("epochs", "batch_size", "max_length") if told[name] is not None}
     if told["learning_rates"]:
         changes["learning_rates"] = _numbers(told["learning_rates"], "--learning-rates", float)
@@ -137,8 +141,7 @@ def _settings(told: dict[str, Any]) -> Any:
             changes["soft_labels"] = True
         return Settings.model_validate({**base.model_dump(), **changes})
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise UsageError(f"{'.'.join(map(str, first['loc']))}={first['input']!r}: {first['msg']}") from None
+        raise UsageError(Flaw.first(error).on_command_line({"rank": "--lora-rank"})) from None
 
 
 def _numbers(text: str, flag: str, kind: type[int | float]) -> tuple[Any, ...]:

@@ -14,6 +14,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from datacreate.errors import SiteError
+from datacreate.flaws import Flaw
 from datacreate.resources import home, shipped
 
 VARIABLE = "DATACREATE_SITE"
@@ -178,14 +179,14 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping
 
 def _said(error: ValidationError) -> str:
     """The first thing that is wrong, in one line."""
-    first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"] if isinstance(part, str))
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        known = (JobSettings if len(first["loc"]) > 1 else Site).model_fields
-        message = f"there is no such key{near(str(first['loc'][-1]), known)}"
-    elif first["type"] != "value_error":
-        message = f"{message}, not {str(first['input'])[:60]!r}"
+    flaw = Flaw.first(error)
+    where = ".".join(part for part in flaw.place if isinstance(part, str))
+    message = flaw.why
+    if flaw.kind == "extra_forbidden":
+        known = (JobSettings if len(flaw.place) > 1 else Site).model_fields
+        message = f"there is no such key{near(str(flaw.place[-1]), known)}"
+    elif flaw.kind != "value_error":
+        message = f"{message}, not {str(flaw.given)[:60]!r}"
     return f"{where}{': ' if where else ''}{message}"
 
 

@@ -27,10 +27,8 @@ from datacreate.doctor.examine import Report, examine
 from datacreate.doctor.findings import Job
 from datacreate.doctor.jobs import create_job, evaluate_job, sweep_job, train_job
 from datacreate.doctor.line import WORKS, Line, State, Work
-from datacreate.doctor.presets import USUAL
 
 __all__ = [
-    "USUAL",
     "WORKS",
     "Job",
     "Line",

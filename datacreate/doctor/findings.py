@@ -36,6 +36,9 @@ class Findings:
     def good(self, name: str, said: str) -> None:
         self.lines.append(Line(self.name, name, "ok", said))
 
+    def noted(self, name: str, said: str, mend: str) -> None:
+        self.lines.append(Line(self.name, name, "note", said, mend))
+
     def bad(self, name: str, error: Exception, otherwise: str) -> None:
         self.lines.append(refused(self.name, name, error, otherwise, self.works))
 

@@ -43,7 +43,7 @@ def benchmark_lines(
     lines = [Line(SECTION, "imported", "ok" if whole else "note", said)]
     lines += [
         # `create` compares what is written with every benchmark that is imported.
-        Line(SECTION, name, "red", problem, _again(name), ("create", *needed.get(name, ())))
+        Line(SECTION, name, "red", problem, _again(name), ("create", "ask", *needed.get(name, ())))
         for name, problem in damaged.items()
     ]
     lines += [line for name in whole if (line := _odd(registry[name]))]

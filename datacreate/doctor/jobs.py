@@ -4,58 +4,88 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 from datacreate.benchmarks import load_registry
-from datacreate.checkpoints import resolve
+from datacreate.checkpoints import resolve, served
 from datacreate.doctor.findings import Findings, Job
 from datacreate.doctor.homes import nearest, writable
 from datacreate.doctor.line import WORKS
-from datacreate.doctor.presets import USUAL
+from datacreate.engines.openai import Addresses
 from datacreate.errors import DatacreateError
 from datacreate.finetuning.directory import models_at, read_model
 from datacreate.finetuning.evaluate import benchmarks_for, read_test_set
 from datacreate.finetuning.rows import Source, read_source, training_set
 from datacreate.finetuning.task import Task
 from datacreate.locking import held_by
+from datacreate.plan import root_and_format
+from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory, before_a_run
 from datacreate.selection.strategies import find_strategy
+from datacreate.serving.elsewhere import only_model, served_engine
 from datacreate.sweep import cells_of, load_plan
 
+_PATIENCE_SECONDS = 5.0
+"""How long a server that is asked for its model may take."""
 
-def create_job(
-    models: Sequence[str],
-    *,
-    adapter: Path | None = None,
-    encoder: str = USUAL["encoder"],
-    strategy: str = "tree",
-    benchmark: str | None = None,
-    verifier: str | None = None,
-    run_dir: Path | None = None,
-    remote_code: bool = False,
-) -> Job:
-    """What `datacreate create` with these options needs; an encoder only if the strategy compares."""
-    found = Findings("create", ("create",))
-    if adapter is not None and len(models) > 1:
-        found.blocked("adapter", "it goes on top of one model", "datacreate create --help")
-    for model in models:
-        found.checkpoint("model", model, "instruct", adapter, remote_code)
+
+def create_job(config: CreateConfig, *, run_dir: Path | None = None, reach: bool = False) -> Job:
+    """What `datacreate create` with this configuration needs; an encoder only if texts are compared.
+
+    An example that is {} is not looked at, nor is a `run_dir` that is None. Servers are asked for their
+    model only with `reach`.
+    """
+    found = Findings("create", ("ask",) if config.served else ("create",))
+    if config.example:
+        try:
+            found.good("example", root_and_format(config)[1].notes[0])
+        except DatacreateError as error:
+            found.bad("example", error, "datacreate schema --help")
+    if config.benchmark is not None:
+        found.split("example", config.benchmark)
+    if config.served:
+        _servers(found, config, reach)
+    else:
+        for model in config.models:
+            found.checkpoint("model", model, "instruct", config.adapter, config.remote_code)
+        if config.verifier is not None and config.verifier not in config.models:
+            found.checkpoint("verifier", config.verifier, "instruct", None, config.remote_code)
+    compares = config.semantic is not None
     try:
-        chosen = find_strategy(strategy)
+        chosen = find_strategy(config.strategy)
     except DatacreateError as error:
         found.bad("strategy", error, "datacreate create --help")
     else:
-        found.good("strategy", strategy)
-        if chosen.needs_similarity or chosen.grows == "cover":
-            found.checkpoint("encoder", encoder, "encoder")
-    if verifier is not None and verifier not in models:
-        found.checkpoint("verifier", verifier, "instruct", None, remote_code)
-    if benchmark is not None:
-        found.split("example", benchmark)
+        found.good("strategy", config.strategy)
+        compares = compares or chosen.needs_similarity or chosen.grows == "cover"
+    if compares:
+        found.checkpoint("encoder", config.encoder, "encoder")
     if run_dir is not None:
         _run_directory(found, run_dir)
     return found.job()
+
+
+def _servers(found: Findings, config: CreateConfig, reach: bool) -> None:
+    """Are there addresses, and with `reach`, does a server there have each model?"""
+    try:
+        addresses = Addresses.of(config.urls)
+        if not reach:
+            found.noted("servers", f"{addresses.shown}, not asked", "datacreate doctor --network create")
+            return
+        at_once = config.model_copy(update={"wait": 0.0, "request_timeout": _PATIENCE_SECONDS})
+        told = "model" in config.model_fields_set
+        for model in config.models if told else (only_model(at_once, _quiet),):
+            with closing(served_engine(served(model), at_once, RunDirectory(config.run_dir))) as engine:
+                engine.start()
+            found.good("servers", f"{addresses.shown}, with {model}")
+    except DatacreateError as error:
+        found.bad("servers", error, "datacreate serve --help")
+
+
+def _quiet(text: str) -> None:
+    """Waiting is not announced: nobody waits here."""
 
 
 def _run_directory(found: Findings, path: Path) -> None:

@@ -8,10 +8,10 @@ from typing import Literal
 
 State = Literal["ok", "note", "red"]
 
-Work = Literal["create", "train", "evaluate"]
+Work = Literal["create", "ask", "train", "evaluate"]
 
-WORKS: tuple[Work, ...] = ("create", "train", "evaluate")
-"""What jobs consist of; a sweep is all of it."""
+WORKS: tuple[Work, ...] = ("create", "ask", "train", "evaluate")
+"""What jobs consist of: to `ask` is to create with models behind servers. A sweep is all of it."""
 
 _COMMAND = re.compile(r"(?:[:;,]| \()? ?(?:run )?`(datacreate [^`]+)`")
 _WHERE = re.compile(r"`, (?:where )([^`]+)$")

@@ -48,13 +48,13 @@ class TrainConfig:
 
 
 class Progress(Protocol):
-    """Whoever wants to know how a training is going."""
+    """Whoever wants to know how a training is going, or how a model answers."""
 
     def note(self, text: str) -> None:
         """A line worth reading, once."""
 
     def step(self, what: str, done: int, total: int, score: float | None) -> None:
-        """After each step of `what`."""
+        """After each step of `what`; `score` is the best so far on the rows that choose, if any do."""
 
 
 class Silent:

@@ -21,6 +21,7 @@ from datacreate.finetuning.record import (
     read_evaluation,
     read_predictions,
 )
+from datacreate.flaws import Flaw
 from datacreate.reporting.tables import Skipped
 
 
@@ -177,8 +178,8 @@ def _refuse_unfinished(folder: Path) -> None:
 def _reason(error: Exception) -> str:
     """An error in a few words, on one line."""
     if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_input=False)[0]
-        return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))[:160]
+        flaw = Flaw.first(error)
+        return ": ".join(filter(None, (flaw.key, flaw.why)))[:160]
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
     return (str(error).splitlines() or [type(error).__name__])[0][:160]

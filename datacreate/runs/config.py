@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from datacreate.errors import RunMismatch, UsageError
+from datacreate.flaws import Flaw
 from datacreate.runs.filters import FilterSettings
 from datacreate.tasks.example import Json
 
@@ -34,6 +35,14 @@ _OF_THE_SERVER = (
     "max_num_batched_tokens", "block_size", "enforce_eager", "kv_cache_gib", "remote_code",
 )  # fmt: skip
 """Settings of a model that datacreate loads itself."""
+
+_OF_ASKING = ("request_timeout", "servers", "wait")
+"""Settings of asking servers."""
+
+_FLAGS = {
+    "enforce_eager": "--enforce-eager/--compile", "ranges": "--range", "urls": "--url", "window": "--chains",
+}  # fmt: skip
+"""Those of the command line that are not called as their setting."""
 
 _OURS_IN_TEMPLATES = {"conversation", "tokenize", "add_generation_prompt", "return_dict", "return_tensors"}
 
@@ -126,15 +135,27 @@ class CreateConfig(BaseModel):
             raise ValueError("--url: that is for servers; leave it or --engine vllm out")
         if self.served and self.replicas != "auto":
             raise ValueError("--replicas: the copies of a served model are servers; start more of them")
-        if self.served and (vain := [name for name in _OF_THE_SERVER if getattr(self, name)]):
-            flag = vain[0].replace("_", "-")
-            raise ValueError(f"--{flag}: servers load their models themselves; give it to them instead")
+        if self.served and (flag := self._told(_OF_THE_SERVER)):
+            raise ValueError(f"{flag}: servers load their models themselves; give it to them instead")
+        if not self.served and (flag := self._told(_OF_ASKING)):
+            raise ValueError(f"{flag}: that is for servers; name them with --url, or leave it out")
         return self
+
+    def _told(self, names: tuple[str, ...]) -> str | None:
+        """The flag of the first of these settings that asks for more than what is usual or than nothing."""
+        for name in names:
+            if getattr(self, name) not in (None, type(self).model_fields[name].default):
+                return _FLAGS.get(name, f"--{name.replace('_', '-')}")
+        return None
 
     @model_validator(mode="after")
     def _nothing_in_vain(self) -> Self:
         if self.shares is not None and self.method == "paper":
             raise ValueError("--shares: the paper's way deals no labels; leave it or --method paper out")
+        if self.method == "paper" and self._told(("near",)):
+            raise ValueError("--near: the paper's way keeps near repeats; leave it or --method paper out")
+        if self.method == "paper" and self._told(("gate",)):
+            raise ValueError("--gate: the paper's way deals no labels; leave it or --method paper out")
         if self.replicas != "auto" and self.replicas < 1:
             raise ValueError("--replicas: give a number from 1 on, or auto")
         if len(self.models) != len(set(self.models)) or not self.models:
@@ -143,8 +164,8 @@ class CreateConfig(BaseModel):
             raise ValueError("--adapter: it goes on top of one model; give one --model")
         if taken := _OURS_IN_TEMPLATES & self.chat_template.keys():
             raise ValueError(f"--chat-template: {min(taken)} is not the template's, but set by datacreate")
-        if self.verifier is not None and self.verify == "off":
-            raise ValueError("--verifier: with --verify off nothing is verified; leave one of the two out")
+        if self.verify == "off" and (flag := self._told(("verifier", "threshold", "gate"))):
+            raise ValueError(f"{flag}: with --verify off nothing is verified; leave one of the two out")
         return self
 
     @classmethod
@@ -153,13 +174,7 @@ class CreateConfig(BaseModel):
         try:
             return cls(**settings)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            if not first["loc"]:  # no one setting is wrong: they contradict each other
-                raise UsageError(first["msg"].removeprefix("Value error, ")) from None
-            name = ".".join(map(str, first["loc"]))
-            given = repr(first["input"])
-            shown = given if len(given) <= 80 else given[:80] + "…"
-            raise UsageError(f"{name}={shown}: {first['msg']}") from None
+            raise UsageError(Flaw.first(error).on_command_line(_FLAGS)) from None
 
 
 class Verification(BaseModel):
@@ -214,8 +229,7 @@ class Identity(BaseModel):
     asks: int
     sampling: dict[str, Json]
     benchmark: str | None = None  # which the example was drawn from, if it was
-    # What follows had no place in the runs of version 0.1, which did none of it.
-    filters: FilterSettings = FilterSettings(near=None)
+    filters: FilterSettings
     compared_with: tuple[Compared, ...] = ()
     shares: dict[str, float] | None = None
     verification: Verification | None = None

@@ -51,19 +51,27 @@ class Rows:
     inputs: tuple[Path, ...]  # what must not be written over
 
 
-def read_rows(path: Path, format: str | None = None, labels: Mapping[str, str] | None = None) -> Rows:
+def read_rows(
+    path: Path,
+    format: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    ranges: Mapping[str, str] | None = None,
+) -> Rows:
     """The rows of a run directory (from its log) or of a JSONL file.
 
-    A file's format is `format` (a shipped name or a file), else worked out from its first rows and
-    `labels` (field -> "a,b,c"). Raises UsageError, FormatError or ExampleError if the file is not
-    there, has no rows or no format; RunError if the run cannot be read.
+    A file's format is `format` (a shipped name or a file), else worked out from its first rows,
+    `labels` (field -> "a,b,c") and `ranges` (field -> "low..high"). Raises
+    UsageError, FormatError or ExampleError if the file is not there, has no rows or no format; RunError
+    if the run cannot be read.
     """
     if path.is_dir():
-        return _of_run(RunDirectory(path), format, labels)
+        if format or labels or ranges:
+            raise UsageError(f"{path}: a run has its format; leave --format, --labels and --range out")
+        return _of_run(RunDirectory(path))
     try:
         with path.open("rb") as file:
             total = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b"")) + 1
-        found = _format_of(path, format, labels)
+        found = _format_of(path, format, labels, ranges)
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file; give a run directory or a JSONL file") from None
     except OSError as error:
@@ -71,10 +79,8 @@ def read_rows(path: Path, format: str | None = None, labels: Mapping[str, str] |
     return Rows(path, found, total, lambda: _judged(path, found), (path,))
 
 
-def _of_run(run: RunDirectory, format: str | None, labels: Mapping[str, str] | None) -> Rows:
+def _of_run(run: RunDirectory) -> Rows:
     config = run.read_config()
-    if format or labels:
-        raise UsageError(f"{run.path}: a run has its format; leave --format and --labels out")
 
     def read() -> Iterator[Row | Flawed]:
         for number, values in enumerate(run.examples(), 1):
@@ -111,16 +117,19 @@ def _parsed(line: bytes) -> tuple[str, Json]:
     return text, values
 
 
-def _format_of(path: Path, name: str | None, labels: Mapping[str, str] | None) -> TaskFormat:
-    if name is not None and labels:
-        raise UsageError("--labels is for inferred formats; write them into the --format file")
+def _format_of(
+    path: Path, name: str | None, labels: Mapping[str, str] | None, ranges: Mapping[str, str] | None
+) -> TaskFormat:
+    if name is not None and (labels or ranges):
+        flag = "--labels" if labels else "--range"
+        raise UsageError(f"{flag} is for inferred formats; write them into the --format file")
     named = None if name is None else load_format(name)
     said: tuple[int, str] | None = None
     for number, line in islice(_lines(path), _LOOKED_AT):
         try:
             _, values = _parsed(line)
             if named is None:
-                found = understand(Example(values), None, labels).format
+                found = understand(Example(values), None, labels, ranges).format
                 # One row narrows a shipped format (so many options, no context); the others may differ.
                 return found if found.name == "inferred" else load_format(found.name)
             if flaw := _flaw(values, named):
@@ -167,6 +176,18 @@ def _flaw(values: Mapping[str, Json], format: TaskFormat) -> str | None:
         for rule in sorted(format.rules):
             if not holds(rule, format.roles, values):
                 return f"breaks the rule {rule} (format {format.name})"
+        return _beyond(values, format.schema) if format.name == "inferred" else None
     except (KeyError, TypeError):
         return f"a field of the format {format.name} is not there"
+
+
+def _beyond(values: Json, schema: Mapping[str, Json], name: str = "") -> str | None:
+    """The first number that is not in its range, if ranges were told; KeyError for one that is not there."""
+    if "minimum" in schema:
+        low, high = schema["minimum"], schema["maximum"]
+        number = isinstance(values, int | float) and not isinstance(values, bool)
+        return None if number and low <= values <= high else f"{name} is not in the range {low}..{high}"
+    for key, part in schema.get("properties", {}).items():
+        if flaw := _beyond(values[key], part, f"{name}.{key}" if name else key):
+            return flaw
     return None

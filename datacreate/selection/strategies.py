@@ -28,12 +28,11 @@ Choose = Callable[[str, Sequence[str], random.Random, Similarity | None], Sequen
 
 @dataclass(frozen=True)
 class Strategy:
-    """A named way to choose parents; `summary` is the line that `--help` shows."""
+    """A named way to choose parents."""
 
     name: str
     grows: Grows
     needs_similarity: bool
-    summary: str
     choose: Choose
 
 
@@ -41,11 +40,11 @@ STRATEGIES: dict[str, Strategy] = {}
 
 
 def strategy(*, grows: Grows = "chain", needs_similarity: bool = False) -> Callable[[Choose], Choose]:
-    """Enter a function into the registry under its own name; its docstring is the summary."""
+    """Enter a function into the registry under its own name."""
 
     def enter(choose: Choose) -> Choose:
-        name, summary = choose.__name__.rstrip("_"), (choose.__doc__ or "").strip()
-        STRATEGIES[name] = Strategy(name, grows, needs_similarity, summary, choose)
+        name = choose.__name__.rstrip("_")
+        STRATEGIES[name] = Strategy(name, grows, needs_similarity, choose)
         return choose
 
     return enter

@@ -16,6 +16,7 @@ from datacreate.engines.base import Engine
 from datacreate.engines.placing import Devices, devices_for
 from datacreate.engines.replicas import Replicas
 from datacreate.errors import EngineError, UsageError
+from datacreate.flaws import Flaw
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from datacreate.serving.seat import ALONE, Seat
@@ -107,6 +108,4 @@ def _engine_settings(own: EngineSettings, told: Mapping[str, Any]) -> EngineSett
     try:
         return EngineSettings(**{**own.model_dump(), **told})
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        flag = str(first["loc"][0]).replace("_", "-")
-        raise UsageError(f"--{flag} {first['input']}: {first['msg']}") from None
+        raise UsageError(Flaw.first(error).on_command_line({})) from None

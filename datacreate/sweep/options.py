@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from datacreate.flaws import Flaw
 from datacreate.runs.config import CreateConfig
 from datacreate.sweep.names import checked_model, near
 
@@ -15,7 +17,17 @@ _THE_PLANS = frozenset(
 )
 """What the grid itself says, or what a benchmark has of its own."""
 
-CREATE_OPTIONS = tuple(name for name in CreateConfig.model_fields if name not in _THE_PLANS)
+_IN_PYTHON_ALONE = frozenset({"gate_rows"})
+"""What `create` has no option for."""
+
+_CAN_BE_OFF = frozenset({"near", "semantic", "gate"})
+"""Of which null is a word of the user's."""
+
+_WHEN_FALSE = {"exact": "--no-exact", "enforce_eager": "--compile"}
+
+CREATE_OPTIONS = tuple(
+    name for name in CreateConfig.model_fields if name not in _THE_PLANS | _IN_PYTHON_ALONE
+)
 
 
 class TrainOptions(BaseModel):
@@ -45,16 +57,38 @@ def checked_create(given: dict[str, Any], folder: Path) -> dict[str, Any]:
     try:
         config = CreateConfig(benchmark="any", count=1, run_dir=Path(), **given)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise ValueError(f"{'.'.join(map(str, first['loc']))}={first['input']!r}: {first['msg']}") from None
+        flaw = Flaw.first(error)
+        raise ValueError(f"{flaw.key}={flaw.given!r}: {flaw.why}" if flaw.place else flaw.why) from None
     # In an order of their own: the order in the file changes no command.
     told = [name for name in CREATE_OPTIONS if name in given]
-    return {name: value for name in told if (value := getattr(config, name)) is not None}
+    return {
+        name: value for name in told if (value := getattr(config, name)) is not None or name in _CAN_BE_OFF
+    }
 
 
 def similarity_encoder(create: dict[str, Any]) -> str:
     """The sentence encoder that `create` compares with under these options."""
     return str(create.get("encoder", CreateConfig.model_fields["encoder"].default))
+
+
+def create_arguments(options: dict[str, Any]) -> tuple[str, ...]:
+    """What `checked_create` gives -> what `create` is told."""
+    told: list[str] = []
+    for name, value in options.items():
+        if name in _CAN_BE_OFF and value is None:
+            told += [f"--{name}", "off"]
+        elif name in _WHEN_FALSE and value is False:
+            told += [_WHEN_FALSE[name]]
+        elif name == "against":
+            told += [word for each in value or ("none",) for word in ("--against", each)]
+        elif name == "shares":
+            told += ["--shares", ",".join(f"{label}={share}" for label, share in value.items())]
+        elif name == "chat_template":
+            switches = (f"{switch}={json.dumps(given)}" for switch, given in value.items())
+            told += [word for each in switches for word in ("--chat-template", each)]
+        else:
+            told += as_arguments({"url" if name == "urls" else name: value})
+    return tuple(told)
 
 
 def as_arguments(options: dict[str, Any]) -> tuple[str, ...]:

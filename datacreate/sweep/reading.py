@@ -9,6 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from datacreate.errors import PlanError
+from datacreate.flaws import Flaw
 from datacreate.resources import shipped
 from datacreate.sweep.names import near
 from datacreate.sweep.options import CREATE_OPTIONS, TrainOptions
@@ -70,17 +71,16 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping
 
 def _said(error: ValidationError) -> str:
     """The first thing that is wrong, in one line, and how many more there are."""
-    errors = error.errors(include_url=False)
-    first = errors[0]
-    where, message = first["loc"], first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
+    flaw = Flaw.first(error)
+    where, message = flaw.place, flaw.why
+    if flaw.kind == "extra_forbidden":
         known = (TrainOptions if len(where) > 1 else Plan).model_fields
         name = str(where[-1])
         also = " (an option of `create`: put it under create)" if name in CREATE_OPTIONS else ""
         message = f"there is no such key{near(name, known) or also}"
-    elif first["type"] == "missing":
+    elif flaw.kind == "missing":
         message = "this key is needed"
-    elif first["type"] != "value_error" and len(shown := repr(first["input"])) <= 60:
+    elif flaw.kind != "value_error" and len(shown := repr(flaw.given)) <= 60:
         message = f"{message}, not {shown}"
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    return f"{'.'.join(map(str, where))}{': ' if where else ''}{message}{more}"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{flaw.key}{': ' if where else ''}{message}{more}"

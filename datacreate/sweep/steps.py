@@ -12,7 +12,7 @@ from datacreate.finetuning.record import EVALUATION
 from datacreate.selection.strategies import STRATEGIES
 from datacreate.sweep.names import short_name
 from datacreate.sweep.needs import Need
-from datacreate.sweep.options import as_arguments, similarity_encoder
+from datacreate.sweep.options import as_arguments, create_arguments, similarity_encoder
 from datacreate.sweep.plan import ZERO_SHOT, Plan
 
 Argument = str | PurePath
@@ -59,7 +59,15 @@ def creation(plan: Plan, benchmark: Benchmark, generator: str, strategy: str, se
         needs.append(Need("encoder", similarity_encoder(plan.create)))
     folder = PurePath("runs", cell)
     arguments: list[Argument] = ["create", "--benchmark", benchmark.name, "--strategy", strategy]
-    arguments += ["--model", generator, "--seed", str(seed), *as_arguments(plan.create), "--run-dir", folder]
+    arguments += [
+        "--model",
+        generator,
+        "--seed",
+        str(seed),
+        *create_arguments(plan.create),
+        "--run-dir",
+        folder,
+    ]
     count = ("--count", str(plan.rows(benchmark)))
     return Step("create", "create", tuple(arguments), count, folder, tuple(needs))
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from datacreate.benchmarks import find_benchmark, read_split
 from datacreate.bundle import install, verify
@@ -17,6 +18,7 @@ from datacreate.bundle import read as read_bundle
 from datacreate.bundle.contents import Contents, read
 from datacreate.checkpoints import find_preset, import_model, resolve
 from datacreate.checkpoints import verify as verify_checkpoint
+from datacreate.cli.bundle import bundle
 from datacreate.errors import BundleError, StorageError
 from tests.bundle.conftest import Make, said
 from tests.checkpoints.conftest import checkpoint_files, hashes, make_preset
@@ -111,6 +113,13 @@ def test_pieces_are_joined_into_a_home_that_verify_is_content_with(
     before = weights.stat()
     install(plain, tmp_path / "project", None, None, said)
     assert weights.stat() == before
+
+
+def test_what_to_type_next_is_told_to_machines_too(plain: Path, far: Path, tmp_path: Path) -> None:
+    arguments = ["install", str(plain), "--to", str(tmp_path / "project"), "--json"]
+    told = json.loads(CliRunner().invoke(bundle, arguments).stdout)
+    assert told["path"] == str(tmp_path / "project")
+    assert told["next"][0] == f"cd {tmp_path / 'project'}"
 
 
 def test_an_imported_model_keeps_its_name(

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from datacreate.cli.models import models
 from datacreate.errors import CheckpointError
+from tests.checkpoints.conftest import checkpoint_files, write_files
 
 
 def test_list_shows_every_preset_and_its_state(home: Path) -> None:
@@ -39,3 +40,12 @@ def test_verify_exits_with_1_when_something_is_absent_and_0_when_nothing_is_aske
     assert result.exit_code == 1
     assert "run `datacreate models pull all-minilm-l6-v2`" in result.stdout
     assert CliRunner().invoke(models, ["verify"]).exit_code == 0
+
+
+def test_where_a_model_lies_now_is_told_to_machines_too(home: Path, tmp_path: Path) -> None:
+    source = write_files(tmp_path / "source", checkpoint_files())
+    imported = CliRunner().invoke(models, ["import", str(source), "--name", "mine", "--json"])
+    place = {"name": "mine", "path": str(home / "checkpoints" / "mine")}
+    assert json.loads(imported.stdout) == place
+    pulled = CliRunner().invoke(models, ["pull", "mine", "--json"])
+    assert json.loads(pulled.stdout) == [place]

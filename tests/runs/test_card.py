@@ -10,6 +10,7 @@ import yaml
 
 from datacreate.runs.card import dataset_card
 from datacreate.runs.config import Identity
+from datacreate.runs.filters import FilterSettings
 from tests.reporting.sample_report import measures
 
 IDENTITY = Identity(
@@ -27,6 +28,7 @@ IDENTITY = Identity(
     asks=4,
     sampling={"temperature": 1.0},
     benchmark="csqa",
+    filters=FilterSettings(near=None),
 )
 SUMMARY: dict[str, Any] = {
     "accepted": 1200,

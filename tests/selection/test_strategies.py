@@ -21,7 +21,6 @@ def choose(name: str, seed: int = 0) -> list[int]:
 
 def test_the_five_of_the_paper_are_there_and_ours() -> None:
     assert list(STRATEGIES) == ["naive", "random", "diverse", "similar", "tree", "coverage"]
-    assert all(one.summary for one in STRATEGIES.values())
 
 
 def test_what_each_chooses() -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from datacreate.cli.create import create, read_options
+from datacreate.runs.config import CreateConfig
 from datacreate.sweep import cells_of, load_plan
+from datacreate.sweep.options import CREATE_OPTIONS, checked_create, create_arguments
 from tests.sweep.conftest import Bench
 
 READER = {"encoders": ["./models/reader"]}
@@ -63,6 +67,31 @@ def test_further_options_reach_create_and_train(bench: Bench) -> None:
     )
     assert "--method paper --max-num-seqs 8 --run-dir" in create
     assert "--settings paper --select human --learning-rates 1e-05,2e-05 --epochs 3 --lora --out" in train
+
+
+EVERY_KIND_OF_OPTION: list[dict[str, Any]] = [
+    {"urls": ["http://a:1", "http://b:2"], "servers": 2, "wait": 9, "request_timeout": 7},
+    {"exact": False, "near": None, "gate": None, "against": []},
+    {"enforce_eager": False, "gpu_memory_utilization": 0.5, "replicas": 2, "remote_code": True},
+    {"enforce_eager": True, "window": 4, "top_p": 0.9, "against": ["csqa", "creak"]},
+    {"shares": {"True": 0.7, "False": 0.3}, "threshold": 0.8, "semantic": 0.9},
+    {"chat_template": {"enable_thinking": False, "words": "so many"}, "verify": "keep"},
+]
+
+
+@pytest.mark.parametrize("options", EVERY_KIND_OF_OPTION)
+def test_create_is_told_every_option_as_the_plan_has_it(options: dict[str, Any], tmp_path: Path) -> None:
+    always = {"benchmark": "creak", "count": 1, "run_dir": tmp_path}
+    arguments = create_arguments(checked_create(options, tmp_path))
+    usual = ["--benchmark", "creak", "--count", "1", "--run-dir", str(tmp_path)]
+    given = create.make_context("create", [*usual, *arguments]).params
+    del given["as_json"]
+    assert CreateConfig.of(**read_options(given)) == CreateConfig.of(**always, **options)
+
+
+def test_every_option_of_a_plan_is_one_of_create() -> None:
+    flags = {flag for option in create.params for flag in (*option.opts, *option.secondary_opts)}
+    assert {f"--{name.replace('_', '-')}" for name in CREATE_OPTIONS if name != "urls"} <= flags
 
 
 def test_soft_labels_are_for_arms_with_created_rows(bench: Bench) -> None:

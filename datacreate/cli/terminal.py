@@ -1,0 +1,66 @@
+"""What the verbs have in common on a terminal: text that does nothing there, lines, columns, quarters."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from contextlib import suppress
+
+import click
+
+_INSTEAD = "\N{REPLACEMENT CHARACTER}"
+
+
+def printable(text: str) -> str:
+    """A line of ours, whatever the file's name or the model's words in it: what has no shape is replaced."""
+    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else _INSTEAD for c in text)
+
+
+def harmless(text: str) -> str:
+    """A text of several lines as it may be shown; markup and all letters stay as they are.
+
+    A control character could move the cursor, change colours or turn round what stands beside it.
+    """
+    return "".join(map(_shown, text))
+
+
+def _shown(character: str) -> str:
+    turns = "\u202a" <= character <= "\u202e" or "\u2066" <= character <= "\u2069"
+    control = unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t"
+    return _INSTEAD if turns or control else character
+
+
+def say(text: str) -> None:
+    """A line for whoever reads stderr; that nobody does any more is no reason to stop working."""
+    with suppress(BrokenPipeError):
+        click.echo(printable(text), err=True)
+
+
+def print_columns(lines: Sequence[Sequence[str]]) -> None:
+    """A table on stdout, its columns as wide as their widest cell."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def size(size_bytes: float) -> str:
+    """Bytes in words: `1.5 GB`, `90 MB`."""
+    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.0f} MB"
+
+
+class Quarters:
+    """Progress where no bar can be drawn: a line when a stage begins, and at every further quarter of it."""
+
+    def __init__(self, name: str = "") -> None:
+        self._before = f"{name}: " if name else ""
+        self._said: tuple[str, int] = ("", -1)
+
+    def __call__(self, stage: str, done: int, total: int, unit: str) -> None:
+        if total <= 0:
+            say(f"{self._before}{stage}")
+            return
+        quarter = (stage, 4 * done // total)
+        if quarter != self._said:
+            self._said = quarter
+            whole = f"{total} files" if unit == "files" else size(total)
+            say(f"{self._before}{stage}: {100 * done // total} % of {whole}")

@@ -1,0 +1,93 @@
+"""`datacreate filter` for Python: the checks of a run's or a file's rows, from names to figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from datacreate.errors import UsageError
+from datacreate.flaws import Flaw
+from datacreate.quality.opponents import Opponent, opponents
+from datacreate.runs.filters import FilterSettings, told_of
+from datacreate.screening.filters import embedder_of, filters_of
+from datacreate.screening.rows import read_rows
+from datacreate.screening.screen import Progress, Screened, screen
+from datacreate.selection.accepted import Accepted
+from datacreate.tasks.validate import Reason
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """What was looked at, how strictly, and what came of it."""
+
+    source: Path
+    format: str
+    settings: FilterSettings
+    encoder: str
+    compared_with: tuple[Opponent, ...]
+    balance: bool
+    out: Path | None
+    rejects: Path | None
+    found: Screened
+
+    def document(self) -> dict[str, Any]:
+        """All of it as JSON has it; `filters` are in the order in which they were asked."""
+        found = self.found
+        return {
+            "source": str(self.source),
+            "format": self.format,
+            "rows": found.rows,
+            "invalid": found.invalid,
+            "first_invalid": found.first_invalid or None,
+            "filters": told_of(self.settings, found.dropped, self.encoder),
+            "compared_with": [vars(opponent) for opponent in self.compared_with],
+            "balance": {"on": self.balance, "dropped": found.dropped[Reason.OVER_QUOTA]},
+            "kept": found.kept,
+            "labels": {"before": found.labels_before, "after": found.labels_after},
+            "out": self.out and str(self.out),
+            "rejects": self.rejects and str(self.rejects),
+        }
+
+
+def filter_rows(
+    source: Path,
+    *,
+    exact: bool = True,
+    near: float | None = 0.7,
+    semantic: float | None = None,
+    ngram: int = 8,
+    against: Sequence[str] | Literal["all"] = "all",
+    encoder: str = "all-mpnet-base-v2",
+    format: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    ranges: Mapping[str, str] | None = None,
+    balance: bool = False,
+    out: Path | None = None,
+    rejects: Path | None = None,
+    progress: Progress | None = None,
+) -> Filtered:
+    """Check the rows of a run directory or of a JSONL file; without `out` nothing is written.
+
+    `near` (share of word shingles) and `semantic` (cosine of the `encoder`'s embeddings) are above 0 and at
+    most 1, or None for off; `ngram` words in a row are a repeat of a row of the benchmarks `against`.
+    `format`, `labels` (field -> "a,b,c") and `ranges` (field -> "low..high") say what a file's rows are.
+    Raises UsageError for a setting out of range; BenchmarkError or CheckpointError for what is not here;
+    otherwise as `read_rows` and `screen`.
+    """
+    try:
+        settings = FilterSettings(exact=exact, near=near, semantic=semantic, ngram=ngram)
+    except ValidationError as error:
+        raise UsageError(Flaw.first(error).on_command_line({})) from None
+    met = opponents(against)
+    settings = settings.model_copy(update={"against": tuple(dict.fromkeys(each.benchmark for each in met))})
+    embedder, sha256 = (None, None) if semantic is None else embedder_of(encoder)
+    rows = read_rows(source, format, labels, ranges)
+    filters = filters_of(settings, met, Accepted(embedder) if embedder else None, sha256)
+    found = screen(
+        rows, filters, balance=balance, out=out, rejects=rejects, embedder=embedder, progress=progress
+    )
+    return Filtered(source, rows.format.name, settings, encoder, met, balance, out, rejects, found)
