@@ -28,7 +28,7 @@ from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunConfig, RunDirectory, summary_of
 from datacreate.runs.log import Appender, Commit, LogWriter, Session, first_seal
 from datacreate.runs.summary import Tally
-from datacreate.screening import filters_of
+from datacreate.screening import filters_of, prepare
 from datacreate.selection.accepted import Accepted
 from datacreate.selection.embedding import Embedder, SentenceEmbedder
 from datacreate.selection.similarity import SentenceSimilarity, Similarity
@@ -120,6 +120,7 @@ def create(
         if stored:
             run.replay()
         if not run.finished:
+            prepare(filters, progress.note)
             engines.start(models, progress.note)
             for engine in engines.to_prove:
                 prove_grammar(engine)

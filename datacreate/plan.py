@@ -138,6 +138,8 @@ def make_plan(
             exact=config.exact,
             near=None if paper else config.near,
             semantic=config.semantic,
+            ngram=config.ngram,
+            against_near=config.against_near,
             against=tuple(dict.fromkeys(each.benchmark for each in met)),
         ),
         compared_with=tuple(Compared(**vars(each)) for each in met),

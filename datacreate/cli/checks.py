@@ -61,6 +61,32 @@ _CHECKS = [
 ]
 
 
+_OF_CONTAMINATION = [
+    click.option(
+        "--ngram",
+        type=click.IntRange(min=2),
+        default=8,
+        show_default=True,
+        help="Words in a row that make a repeat of a benchmark's row.",
+    ),
+    click.option(
+        "--against-near",
+        type=ShareOrOff(),
+        default="0.7",
+        show_default=True,
+        metavar="SHARE|off",
+        help="Drop rows that share so much of their words with a benchmark's row.",
+    ),
+]
+
+
+def contamination_options(command: F) -> F:
+    """How strictly rows are held against those of benchmarks; the options are put before those there are."""
+    for option in reversed(_OF_CONTAMINATION):
+        command = option(command)
+    return command
+
+
 def check_options(command: F) -> F:
     """The options of the checks, put before those that are there."""
     for option in reversed(_CHECKS):

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 import click
 
-from datacreate.cli.checks import ShareOrOff, check_options, names_of
+from datacreate.cli.checks import ShareOrOff, check_options, contamination_options, names_of
 from datacreate.cli.loading import LOADING, REPLICAS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -183,7 +183,7 @@ _OPTIONS = [
 
 def creation_options(command: F) -> F:
     """The options that `create` and `preview` share."""
-    command = check_options(command)
+    command = check_options(contamination_options(command))
     for option in reversed(_OPTIONS):
         command = option(command)
     return command

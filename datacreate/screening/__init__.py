@@ -9,8 +9,8 @@ screening/
 
 from __future__ import annotations
 
-from datacreate.screening.filters import embedder_of, filters_of
+from datacreate.screening.filters import embedder_of, filters_of, prepare
 from datacreate.screening.rows import Flawed, Row, Rows, read_rows
 from datacreate.screening.screen import Screened, screen
 
-__all__ = ["Flawed", "Row", "Rows", "Screened", "embedder_of", "filters_of", "read_rows", "screen"]
+__all__ = ["Flawed", "Row", "Rows", "Screened", "embedder_of", "filters_of", "prepare", "read_rows", "screen"]
