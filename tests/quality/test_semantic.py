@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -118,6 +119,23 @@ def test_with_the_graph_it_finds_the_same(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert sum(a == b for a, b in zip(by_graph, compared, strict=True)) >= 0.99 * len(texts)
     assert matches(resumed, repeats) == by_graph
     kept.vectors.close()
+
+
+@pytest.mark.parametrize("most_exact", [20_000, 0], ids=["all compared", "by the graph"])
+def test_asked_between_any_two_rows_or_after_all_of_them_it_finds_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, most_exact: int
+) -> None:
+    texts = [f"{one} {two} {three}" for one in "abcdefgh" for two in "klmnop" for three in "uvwxyz"]
+    questions = [asked(text) for one, other in pairwise(texts) for text in (one, f"{one[:3]} {other[3:]} q")]
+    monkeypatch.setattr(semantic, "MOST_EXACT", most_exact)
+    in_turn = SemanticDuplicates(0.8, Accepted(HashedWords(), tmp_path / "vectors.f16"))
+    for number, text in enumerate(texts):
+        in_turn.match(questions[number])
+        in_turn.add(asked(text))
+    in_bulk = holding(0.8, *texts)
+    found = matches(in_turn, questions)
+    assert found == matches(in_bulk, questions)
+    assert sum(match is not None for match in found) >= len(texts) - 1
 
 
 @pytest.mark.parametrize("threshold", [0.0, -0.5, 1.5, float("nan")])
