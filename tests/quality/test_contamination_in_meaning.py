@@ -41,6 +41,12 @@ def reworded(text: str) -> str:
     return " ".join(reversed(text.split()))
 
 
+@pytest.fixture(scope="module")
+def encoder() -> SentenceEmbedder:
+    """A real one, from the home as it is before a test has its own."""
+    return SentenceEmbedder(resolve("all-minilm-l6-v2", "encoder").path)
+
+
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The home's embeddings."""
@@ -166,12 +172,8 @@ def test_alone_and_among_others_a_text_gets_the_same_answer(
 
 @pytest.mark.model
 def test_a_real_encoder_finds_test_rows_reworded_at_stated_recall_and_precision(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, encoder: SentenceEmbedder
 ) -> None:
-    with monkeypatch.context() as outside:
-        outside.undo()
-        encoder = SentenceEmbedder(resolve("all-minilm-l6-v2", "encoder").path)
-    monkeypatch.setenv("DATACREATE_HOME", str(tmp_path / "home"))
     against(tmp_path, [one for one, _ in PARAPHRASES])
     found = Contamination(opponents(["creak"]), semantic=0.8, embedder=encoder)
     found.prepare()
