@@ -28,8 +28,8 @@ from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunConfig, RunDirectory, summary_of
 from datacreate.runs.log import Appender, Commit, LogWriter, Session, first_seal
 from datacreate.runs.summary import Tally
-from datacreate.screening import filters_of
-from datacreate.selection.accepted import Accepted
+from datacreate.screening import filters_of, prepare
+from datacreate.selection.accepted import AcceptedVectors
 from datacreate.selection.embedding import Embedder, SentenceEmbedder
 from datacreate.selection.similarity import SentenceSimilarity, Similarity
 from datacreate.selection.strategies import find_strategy
@@ -113,13 +113,16 @@ def create(
         accepted = None
         if embedder:
             similarity = similarity or SentenceSimilarity(embedder)
-            accepted = Accepted(embedder, directory.vectors_path, directory.accepted() if stored else 0)
+            accepted = AcceptedVectors(
+                embedder, directory.vectors_path, directory.accepted() if stored else 0
+            )
         filters = filters_of(plan.identity.filters, plan.opponents, accepted, sha256)
         ledger = Ledger(plan, config.count, similarity, filters, accepted)
         run = _Run(ledger, directory, lock, settled, progress, appraise)
         if stored:
             run.replay()
         if not run.finished:
+            prepare(filters, progress.note)
             engines.start(models, progress.note)
             for engine in engines.to_prove:
                 prove_grammar(engine)

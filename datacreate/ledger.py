@@ -25,7 +25,7 @@ from datacreate.quality.verification import labelled, rounded, verdict
 from datacreate.runs.gate import Gate
 from datacreate.runs.log import Commit, LogLine, Probabilities, Scored, example_line
 from datacreate.runs.summary import Tally
-from datacreate.selection.accepted import Accepted
+from datacreate.selection.accepted import AcceptedVectors
 from datacreate.selection.coverage import Coverage
 from datacreate.selection.frontier import Chains, Frontier, Levels, Node, Place, Tree
 from datacreate.selection.similarity import Similarity
@@ -67,7 +67,7 @@ class Ledger:
         count: int,
         similarity: Similarity | None,
         filters: Sequence[Filter],
-        accepted: Accepted | None = None,
+        accepted: AcceptedVectors | None = None,
     ) -> None:
         self._plan = plan
         self._count = count
@@ -134,7 +134,10 @@ class Ledger:
         """The items of an answer, and those that are worth the verifier's time."""
         items = tuple(self._read(ask, completion))
         if self._embedder:  # all at once; those who compare meanings ask for one after the other
-            self._embedder.encode([item.text for item in items if isinstance(item, Candidate)])
+            candidates = [item for item in items if isinstance(item, Candidate)]
+            self._embedder.encode([candidate.text for candidate in candidates])
+            for each in self._filters:
+                each.ahead(candidates)
         questions: dict[int, BlindQuestion] = {}
         if self._verification:
             for index, item in enumerate(items):
@@ -316,7 +319,7 @@ def _reject(reason: Reason, item: Candidate, because: str = "") -> Reject:
     return Reject(reason, capped(item.example.values), because)
 
 
-def _frontier(plan: Plan, vectors: Accepted | None) -> Frontier:
+def _frontier(plan: Plan, vectors: AcceptedVectors | None) -> Frontier:
     root, identity = Node(example_line(dict(plan.root.values)), 0), plan.identity
     if vectors:
         [own] = vectors.embedder.encode([plan.layout.format.text_of(plan.root.values)])

@@ -22,10 +22,11 @@ from datacreate.selection.strategies import Strategy, find_strategy
 from datacreate.serving import Engines, Models, verify_mode
 from datacreate.tasks.blind import MOST_LETTERED, can_be_asked
 from datacreate.tasks.example import Example, flaw_in, load_example
-from datacreate.tasks.format import TaskFormat, answer_text
+from datacreate.tasks.format import TaskFormat
 from datacreate.tasks.infer import Understood, understand
 from datacreate.tasks.layout import Layout
 from datacreate.tasks.prompt import chat_prompt
+from datacreate.tasks.roles import answer_text
 
 DEFAULT_NUM_EXAMPLES = 5
 """Examples asked for in one request, as in the paper; fewer where they do not fit."""
@@ -138,6 +139,8 @@ def make_plan(
             exact=config.exact,
             near=None if paper else config.near,
             semantic=config.semantic,
+            ngram=config.ngram,
+            against_near=config.against_near,
             against=tuple(dict.fromkeys(each.benchmark for each in met)),
         ),
         compared_with=tuple(Compared(**vars(each)) for each in met),

@@ -85,7 +85,8 @@ def run(
 
 
 def lines_of(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "train.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = (folder / "train.jsonl").read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines if line]
 
 
 def assert_good(folder: Path, examples: list[dict[str, Any]], root: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from datacreate.errors import RunError, RunLocked, RunMismatch, StorageError
 from datacreate.runs.directory import RunDirectory
+from tests.benchmarks.conftest import claims, imported
 from tests.making import COMMONSENSE, NLI, NLI_LABELS, commits, examples, make, train
 from tests.process import Live, ended_process, run
 from tests.scripted import ScriptedEngine, answering
@@ -170,20 +171,47 @@ OTHER: dict[str, tuple[dict[str, Any], str]] = {
         {"example": {**COMMONSENSE, "question": "Why?"}},
         r"example.question: '.*' there, 'Why\?' asked",
     ),
+    "exact": ({"exact": False}, r"filters.exact: True there, False asked"),
+    "near": ({"near": 0.8}, r"filters.near: 0.7 there, 0.8 asked"),
+    "semantic": ({"semantic": 0.9}, r"filters.semantic: None there, 0.9 asked"),
+    "against": ({"against": ()}, r"filters.against: \['creak'\] there, \[\] asked"),
+    "against_near": ({"against_near": None}, r"filters.against_near: 0.7 there, None asked"),
+    "ngram": ({"ngram": 9}, r"filters.ngram: 8 there, 9 asked"),
+    "shares": (
+        {"shares": {"entailment": 0.5, "neutral": 0.5}},
+        r"shares: None there, .'entailment': 0.5, 'neutral': 0.5, 'contradiction': 0.0. asked",
+    ),
+    "verify": ({"verify": "drop"}, r"verification.mode: 'keep' there, 'drop' asked"),
+    "threshold": ({"threshold": 0.6}, r"verification.threshold: 0.5 there, 0.6 asked"),
+    "gate": ({"gate": 0.9}, r"verification.gate: None there, 0.9 asked"),
     "order of fields": ({"example": dict(reversed(COMMONSENSE.items()))}, r"order of fields in example"),
 }
 
 
+LABELLED: dict[str, Any] = {"example": NLI, "labels": NLI_LABELS}
+VERIFIED: dict[str, Any] = {**LABELLED, "verify": "keep", "gate": None}
+BEGAN = {
+    "shares": LABELLED,
+    "verify": VERIFIED,
+    "threshold": VERIFIED,
+    "gate": {**VERIFIED, "verify": "drop", "threshold": 0.1},
+}
+"""What a setting needs to mean anything."""
+
+
 @pytest.mark.parametrize("what", OTHER)
 def test_a_run_of_other_settings_is_refused_naming_what_differs(
-    tmp_path: Path, model: str, what: str
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     changes, said = OTHER[what]
-    make(tmp_path, model)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setenv("DATACREATE_HOME", str(tmp_path / "home"))
+    imported(tmp_path / "files", "creak", {"test": claims(3)})
+    run_dir, began = tmp_path / "run", BEGAN.get(what, {})
+    make(run_dir, model, **began)
+    before = {path.name: path.read_bytes() for path in run_dir.iterdir()}
     with pytest.raises(RunMismatch, match=f"was made with another {said}; ask for the same, or take"):
-        make(tmp_path, model, **changes)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+        make(run_dir, model, **began | changes)
+    assert {path.name: path.read_bytes() for path in run_dir.iterdir()} == before
 
 
 def test_true_is_not_one(tmp_path: Path, model: str) -> None:

@@ -53,6 +53,21 @@ _CHECKS = [
         "[default: all that are imported]",
     ),
     click.option(
+        "--ngram",
+        type=click.IntRange(min=2),
+        default=8,
+        show_default=True,
+        help="Words in a row that make a repeat of a benchmark's row.",
+    ),
+    click.option(
+        "--against-near",
+        type=ShareOrOff(),
+        default="0.7",
+        show_default=True,
+        metavar="SHARE|off",
+        help="Drop rows that share so much of their words with a benchmark's row.",
+    ),
+    click.option(
         "--encoder",
         default="all-mpnet-base-v2",
         show_default=True,

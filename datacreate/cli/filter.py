@@ -18,13 +18,6 @@ from datacreate.cli.terminal import harmless, printable
 @click.option("--out", type=click.Path(path_type=Path), help="Write the kept rows here, as they were read.")
 @click.option("--rejects", type=click.Path(path_type=Path), help="Write the dropped rows here, with reasons.")
 @check_options
-@click.option(
-    "--ngram",
-    type=click.IntRange(min=2),
-    default=8,
-    show_default=True,
-    help="Words in a row that make a repeat of a benchmark's row.",
-)
 @click.option("--balance", is_flag=True, help="Keep as many rows of each label as the rarest has.")
 @click.option("--format", metavar="NAME|FILE", help="The rows' format.  [default: worked out]")
 @LABELS
@@ -57,6 +50,7 @@ def filter(
             labels=pairs(labels, "--labels"),
             ranges=pairs(ranges, "--range"),
             against="all" if names is None else names,
+            say=shown.note,
             progress=lambda done, most: shown.step("filter", done, most, None),
             **told,
         )

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict
 
 from datacreate.errors import TrainingError
 from datacreate.tasks.example import FieldPath, Json, field_at
-from datacreate.tasks.format import Head, TaskFormat, answer_text
+from datacreate.tasks.format import Head, TaskFormat
+from datacreate.tasks.roles import answer_text
 
 
 class Task(BaseModel):

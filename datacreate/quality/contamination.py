@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from datacreate.quality.filters import Match
+from datacreate.quality.filters import Filter, Match, Say, silently
 from datacreate.quality.held_out import HeldOut
 from datacreate.quality.meaning import HeldOutMeanings
 from datacreate.quality.near import NearIndex
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from datacreate.selection.embedding import Embedder
 
 
-class Contamination:
+class Contamination(Filter):
     """A `Filter` against the rows of `opponents`; `near` and `semantic` are thresholds, None switches off.
 
-    The rows are read at the first question, which then raises what `read_split` raises. Embeddings of
-    theirs are kept in the home under `encoder_sha256`, if it is given.
+    The rows are read by `prepare`, which raises what `read_split` raises. Embeddings of theirs are kept
+    in the home under `encoder_sha256`, if it is given.
     """
 
     reason = Reason.CONTAMINATED
@@ -44,6 +44,15 @@ class Contamination:
     ) -> None:
         self._opponents, self._ngram, self._near_threshold = tuple(opponents), ngram, near
         self._semantic, self._embedder, self._encoder_sha256 = semantic, embedder, encoder_sha256
+        self._say: Say = silently
+
+    def prepare(self, say: Say = silently) -> None:
+        """Read the rows, index them, and embed those that nobody has embedded before, telling how far it is.
+
+        Raises BenchmarkError as `read_split` does.
+        """
+        self._say = say
+        _ = self.rows, self._near, self._meanings
 
     @cached_property
     def rows(self) -> HeldOut:
@@ -63,7 +72,12 @@ class Contamination:
     def _meanings(self) -> HeldOutMeanings | None:
         if self._semantic is None or self._embedder is None:
             return None
-        return HeldOutMeanings(self.rows, self._opponents, self._embedder, self._encoder_sha256)
+        return HeldOutMeanings(self.rows, self._opponents, self._embedder, self._encoder_sha256, self._say)
+
+    def ahead(self, candidates: Sequence[Candidate]) -> None:
+        """Compare all of them in meaning, in one go."""
+        if self._meanings:
+            self._meanings.ahead([candidate.text for candidate in candidates])
 
     def match(self, candidate: Candidate) -> Match | None:
         """The held-out row that a candidate repeats, and in which way; None if it repeats none."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 
-from datacreate.quality.filters import Match
+from datacreate.quality.filters import Filter, Match
 from datacreate.tasks.validate import Candidate, Reason
 
 
-class ExactDuplicates:
+class ExactDuplicates(Filter):
     """A `Filter` by the normalised texts seen so far, as 8-byte digests: flat in cost, small in memory.
 
     At a million examples the chance that any two different texts share a digest is 3e-8.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +16,14 @@ class Match:
     what: str
 
 
+Say = Callable[[str], None]
+"""Is given a line for the user."""
+
+
+def silently(line: str) -> None:
+    """A `Say` that says nothing."""
+
+
 class Filter(Protocol):
     """One check. `match` changes nothing; what is accepted is then given to `add`, in order.
 
@@ -22,6 +31,14 @@ class Filter(Protocol):
     """
 
     reason: Reason
+
+    def prepare(self, say: Say = silently) -> None:
+        """Do what takes long or may fail before the first question; without it, that comes with it."""
+        return
+
+    def ahead(self, candidates: Sequence[Candidate]) -> None:
+        """Take note of what is about to be asked: many at once may be cheaper than one by one."""
+        return
 
     def match(self, candidate: Candidate) -> Match | None:
         """What speaks against a valid example; None if nothing does."""

@@ -16,7 +16,7 @@ from rensa import RMinHash
 
 from datacreate.errors import UsageError
 from datacreate.quality.bands import Bands, Hashes
-from datacreate.quality.filters import Match
+from datacreate.quality.filters import Filter, Match
 from datacreate.quality.ngrams import words
 from datacreate.tasks.validate import Candidate, Reason
 
@@ -105,7 +105,7 @@ class NearIndex:
         return self._last[1:]
 
 
-class NearDuplicates:
+class NearDuplicates(Filter):
     """A `Filter` by a `NearIndex` of what was accepted."""
 
     reason = Reason.NEAR_DUPLICATE

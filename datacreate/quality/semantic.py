@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from datacreate.errors import UsageError
-from datacreate.quality.filters import Match
-from datacreate.selection.accepted import Accepted
+from datacreate.quality.filters import Filter, Match
+from datacreate.selection.accepted import AcceptedVectors
 from datacreate.selection.vectors import Half, exact, rounded
 from datacreate.tasks.validate import Candidate, Reason
 
@@ -26,12 +26,12 @@ _PROPOSED = 8
 _PIECE = 8192  # rows taken in at once
 
 
-class SemanticDuplicates:
+class SemanticDuplicates(Filter):
     """A `Filter` by the embeddings of what was accepted, which are kept by `accepted`."""
 
     reason = Reason.SEMANTIC_DUPLICATE
 
-    def __init__(self, threshold: float, accepted: Accepted) -> None:
+    def __init__(self, threshold: float, accepted: AcceptedVectors) -> None:
         """`threshold` is a cosine in (0, 1]; UsageError if it is not."""
         if not 0 < threshold <= 1:
             raise UsageError(
@@ -61,7 +61,7 @@ class SemanticDuplicates:
         every = len(self._index) <= MOST_EXACT
         nearest = self._index.search(row, _PROPOSED, threads=1, exact=every).keys
         places = sorted(int(key) for key in nearest)
-        cosines = [_cosine(row, self._accepted[place]) for place in places]
+        cosines = [cosine(row, self._accepted[place]) for place in places]
         best = max(range(len(places)), key=cosines.__getitem__)  # the first of equals
         if cosines[best] < self._threshold:
             return None
@@ -72,7 +72,8 @@ class SemanticDuplicates:
         self._rows += 1
 
 
-def _cosine(one: Half, other: Half) -> float:
+def cosine(one: Half, other: Half) -> float:
+    """The cosine of two rounded vectors, the same on every machine; 0 where one of them is 0."""
     a, b = exact(one), exact(other)
     # Rounded off, so that a vector's cosine with itself is 1.
     return round(float(a @ b / np.sqrt((a @ a) * (b @ b) or 1.0)), 6)

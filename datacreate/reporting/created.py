@@ -14,7 +14,8 @@ from datacreate.runs.directory import RunDirectory, summary_of
 from datacreate.runs.log import Commit
 from datacreate.runs.summary import Tally
 from datacreate.tasks.example import Example, Json, field_at
-from datacreate.tasks.format import TaskFormat, answer_text
+from datacreate.tasks.format import TaskFormat
+from datacreate.tasks.roles import answer_text
 
 MOST_NODES = 400
 MOST_SAMPLES = 10

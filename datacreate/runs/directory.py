@@ -26,7 +26,9 @@ from datacreate.runs.summary import Tally
 from datacreate.tasks.example import Json
 from datacreate.tasks.format import TaskFormat, read_format
 
-_BEFORE_A_RUN = frozenset({"config.json.part", "servers", "vectors.f16"})
+_VECTORS = "vectors.f16"
+
+_BEFORE_A_RUN = frozenset({"config.json.part", "servers", _VECTORS})
 """Files that a directory may hold in which no run began: what a kill or a failed start leaves, and
 servers that came before the run."""
 
@@ -61,7 +63,7 @@ class RunDirectory:
         self.train_path = path / "train.jsonl"
         self.summary_path = path / "summary.json"
         self.card_path = path / "README.md"
-        self.vectors_path = path / "vectors.f16"
+        self.vectors_path = path / _VECTORS
 
     def log_of(self, engine: str) -> Path:
         """Where an engine's own words go: `engine`, `engine-2` and so on, or `verifier`; of several
@@ -125,7 +127,7 @@ class RunDirectory:
 
     def _clear(self) -> None:
         with contextlib.suppress(OSError):
-            for name in ("config.json.part", "vectors.f16"):
+            for name in ("config.json.part", _VECTORS):
                 (self.path / name).unlink(missing_ok=True)
             for log in self.path.glob("*.log"):
                 if not log.stat().st_size:  # one that says something says why

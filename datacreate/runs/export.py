@@ -13,7 +13,8 @@ from datacreate.errors import RunError
 from datacreate.files import storage_error
 from datacreate.runs.directory import RunDirectory
 from datacreate.tasks.example import Json, field_at
-from datacreate.tasks.format import Roles, TaskFormat, answer_text
+from datacreate.tasks.format import Roles, TaskFormat
+from datacreate.tasks.roles import answer_text
 
 _KEYS = ("question", "context", "options", "label")
 

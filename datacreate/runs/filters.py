@@ -20,6 +20,7 @@ class FilterSettings(BaseModel):
     semantic: float | None = Field(default=None, gt=0, le=1)  # cosine of sentence embeddings
     against: tuple[str, ...] = ()  # benchmarks whose dev and test rows must not be repeated; `all` resolved
     ngram: int = Field(default=8, ge=2)  # words in a row that make a repeat of such a row
+    against_near: float | None = Field(default=0.7, gt=0, le=1)  # as `near`, against such rows
 
 
 def told_of(
@@ -38,7 +39,7 @@ def told_of(
             "contamination",
             Reason.CONTAMINATED,
             bool(settings.against),
-            {"ngram": settings.ngram, "near": settings.near, "semantic": settings.semantic}
+            {"ngram": settings.ngram, "near": settings.against_near, "semantic": settings.semantic}
             | {"against": list(settings.against)},
         ),
     ]

@@ -12,7 +12,8 @@ from datacreate.runs.config import Identity, Verification
 from datacreate.runs.gate import Gate
 from datacreate.runs.log import Commit, Session
 from datacreate.tasks.example import field_at
-from datacreate.tasks.format import TaskFormat, answer_text
+from datacreate.tasks.format import TaskFormat
+from datacreate.tasks.roles import answer_text
 from datacreate.tasks.validate import Reason, Reject
 
 _SAMPLES = 3

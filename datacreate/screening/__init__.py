@@ -11,7 +11,7 @@ screening/
 from __future__ import annotations
 
 from datacreate.screening.filtering import Filtered, filter_rows
-from datacreate.screening.filters import embedder_of, filters_of
+from datacreate.screening.filters import embedder_of, filters_of, prepare
 from datacreate.screening.rows import Flawed, Row, Rows, read_rows
 from datacreate.screening.screen import Screened, screen
 
@@ -24,6 +24,7 @@ __all__ = [
     "embedder_of",
     "filter_rows",
     "filters_of",
+    "prepare",
     "read_rows",
     "screen",
 ]

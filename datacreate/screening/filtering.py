@@ -11,12 +11,13 @@ from pydantic import ValidationError
 
 from datacreate.errors import UsageError
 from datacreate.flaws import Flaw
+from datacreate.quality.filters import Say, silently
 from datacreate.quality.opponents import Opponent, opponents
 from datacreate.runs.filters import FilterSettings, told_of
 from datacreate.screening.filters import embedder_of, filters_of
 from datacreate.screening.rows import read_rows
 from datacreate.screening.screen import Progress, Screened, screen
-from datacreate.selection.accepted import Accepted
+from datacreate.selection.accepted import AcceptedVectors
 from datacreate.tasks.validate import Reason
 
 
@@ -60,6 +61,7 @@ def filter_rows(
     near: float | None = 0.7,
     semantic: float | None = None,
     ngram: int = 8,
+    against_near: float | None = 0.7,
     against: Sequence[str] | Literal["all"] = "all",
     encoder: str = "all-mpnet-base-v2",
     format: str | None = None,
@@ -68,26 +70,37 @@ def filter_rows(
     balance: bool = False,
     out: Path | None = None,
     rejects: Path | None = None,
+    say: Say = silently,
     progress: Progress | None = None,
 ) -> Filtered:
     """Check the rows of a run directory or of a JSONL file; without `out` nothing is written.
 
     `near` (share of word shingles) and `semantic` (cosine of the `encoder`'s embeddings) are above 0 and at
-    most 1, or None for off; `ngram` words in a row are a repeat of a row of the benchmarks `against`.
+    most 1, or None for off; `ngram` words in a row, or `against_near` of the words, are a repeat of a row of
+    the benchmarks `against`. `say` is told what has to be prepared.
     `format`, `labels` (field -> "a,b,c") and `ranges` (field -> "low..high") say what a file's rows are.
     Raises UsageError for a setting out of range; BenchmarkError or CheckpointError for what is not here;
     otherwise as `read_rows` and `screen`.
     """
     try:
-        settings = FilterSettings(exact=exact, near=near, semantic=semantic, ngram=ngram)
+        settings = FilterSettings(
+            exact=exact, near=near, semantic=semantic, ngram=ngram, against_near=against_near
+        )
     except ValidationError as error:
         raise UsageError(Flaw.first(error).on_command_line({})) from None
     met = opponents(against)
     settings = settings.model_copy(update={"against": tuple(dict.fromkeys(each.benchmark for each in met))})
     embedder, sha256 = (None, None) if semantic is None else embedder_of(encoder)
     rows = read_rows(source, format, labels, ranges)
-    filters = filters_of(settings, met, Accepted(embedder) if embedder else None, sha256)
+    filters = filters_of(settings, met, AcceptedVectors(embedder) if embedder else None, sha256)
     found = screen(
-        rows, filters, balance=balance, out=out, rejects=rejects, embedder=embedder, progress=progress
+        rows,
+        filters,
+        balance=balance,
+        out=out,
+        rejects=rejects,
+        embedder=embedder,
+        say=say,
+        progress=progress,
     )
     return Filtered(source, rows.format.name, settings, encoder, met, balance, out, rejects, found)

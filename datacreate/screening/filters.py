@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 from datacreate.errors import UsageError
 from datacreate.quality.contamination import Contamination
 from datacreate.quality.duplicates import ExactDuplicates
-from datacreate.quality.filters import Filter
+from datacreate.quality.filters import Filter, Say, silently
 from datacreate.quality.near import NearDuplicates
 from datacreate.quality.opponents import Opponent
 from datacreate.runs.filters import FilterSettings
 
 if TYPE_CHECKING:
-    from datacreate.selection.accepted import Accepted
+    from datacreate.selection.accepted import AcceptedVectors
     from datacreate.selection.embedding import Embedder
 
 
 def filters_of(
     settings: FilterSettings,
     opponents: Sequence[Opponent],
-    accepted: Accepted | None = None,
+    accepted: AcceptedVectors | None = None,
     encoder_sha256: str | None = None,
 ) -> list[Filter]:
     """The filters that the settings ask for, the cheapest first: exact, near, semantic, contamination.
@@ -45,13 +45,22 @@ def filters_of(
             Contamination(
                 opponents,
                 ngram=settings.ngram,
-                near=settings.near,
+                near=settings.against_near,
                 semantic=settings.semantic,
                 embedder=accepted.embedder if accepted and settings.semantic else None,
                 encoder_sha256=encoder_sha256,
             )
         )
     return filters
+
+
+def prepare(filters: Sequence[Filter], say: Say = silently) -> None:
+    """Do what takes long or may fail before the first row is there; `say` is told what takes long.
+
+    Raises BenchmarkError if a benchmark's rows cannot be read.
+    """
+    for each in filters:
+        each.prepare(say)
 
 
 def embedder_of(name_or_path: str) -> tuple[Embedder, str]:

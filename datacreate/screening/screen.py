@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import IO, Self
 
 from datacreate.errors import UsageError
-from datacreate.quality.filters import Filter
+from datacreate.quality.filters import Filter, Say, silently
 from datacreate.quality.labels import Quotas
+from datacreate.screening.filters import prepare
 from datacreate.screening.rows import Flawed, Row, Rows
 from datacreate.screening.writing import Lines, refuse_overwriting, written
 from datacreate.selection.embedding import Embedder
@@ -51,14 +52,16 @@ def screen(
     rejects: Path | None = None,
     embedder: Embedder | None = None,
     progress: Progress | None = None,
+    say: Say = silently,
 ) -> Screened:
     """Pass the rows through the filters, and write the kept and the rejected ones if asked to.
 
     With `balance`, each label keeps as many rows as the rarest has, the first ones. Of rows that
     repeat each other the first stays. `out` gets the kept rows as they were read, `rejects` an
     object per dropped line: reason, because, line, row. The `embedder` that filters ask is given texts
-    in batches beforehand; it remembers them. Raises UsageError if an output is an input, if
-    no row is valid, or if there is nothing to balance; StorageError if the disk is full.
+    in batches beforehand; it remembers them. `say` is told what the filters have to prepare. Raises
+    UsageError if an output is an input, if no row is valid, or if there is nothing to balance;
+    BenchmarkError if a benchmark's rows cannot be read; StorageError if the disk is full.
     """
     refuse_overwriting(rows.inputs, {"--out": out, "--rejects": rejects})
     labels = rows.format.labels or ()
@@ -67,11 +70,14 @@ def screen(
             f"--balance: the format {rows.format.name} of {rows.where} has no fixed label set; "
             "say it with --labels FIELD=a,b,c, or leave --balance out"
         )
+    prepare(filters, say)
     found = Screened(labels_before=_none_of(labels), labels_after=_none_of(labels))
     with ExitStack() as stack:
         kept_file, rejects_file = stack.enter_context(written(out, rejects))
         spool = stack.enter_context(_Spool(kept_file, balance, out))
-        for row in _passed(rows, _embedded(rows.read(), embedder), filters, found, rejects_file, progress):
+        for row in _passed(
+            rows, _ahead(rows.read(), filters, embedder), filters, found, rejects_file, progress
+        ):
             label = _label(row, rows)
             if labels:
                 found.labels_after[answer_text(label)] += 1
@@ -94,13 +100,18 @@ def _label(row: Row, rows: Rows) -> Json:
     return field_at(row.candidate.example.values, path) if path and rows.format.labels else None
 
 
-def _embedded(read: Iterator[Row | Flawed], embedder: Embedder | None) -> Iterator[Row | Flawed]:
-    """The same rows; the embedder sees their texts in batches, since one by one is many times slower."""
+def _ahead(
+    read: Iterator[Row | Flawed], filters: Sequence[Filter], embedder: Embedder | None
+) -> Iterator[Row | Flawed]:
+    """The same rows; who embeds and compares sees them in batches, since one by one is many times slower."""
     if embedder is None:
         yield from read
         return
     while batch := list(islice(read, _BATCH)):
-        embedder.encode([row.candidate.text for row in batch if isinstance(row, Row)])
+        candidates = [row.candidate for row in batch if isinstance(row, Row)]
+        embedder.encode([candidate.text for candidate in candidates])
+        for each in filters:
+            each.ahead(candidates)
         yield from batch
 
 

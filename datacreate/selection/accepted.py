@@ -9,7 +9,7 @@ from datacreate.selection.embedding import Embedder
 from datacreate.selection.vectors import Half, Vectors, rounded
 
 
-class Accepted:
+class AcceptedVectors:
     """The vectors of the accepted examples, by their number from 0 in the order of acceptance.
 
     With a `path` they are kept there; of what it holds no more than `most` rows are believed.

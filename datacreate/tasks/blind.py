@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 
 from datacreate.tasks.example import Json, canonical_json, dotted, field_at
-from datacreate.tasks.format import TaskFormat, answer_text
+from datacreate.tasks.format import TaskFormat
 from datacreate.tasks.prompt import Message
-from datacreate.tasks.roles import Rule
+from datacreate.tasks.roles import Rule, answer_text
 from datacreate.tasks.schema import schema_at
 
 TURNS = 2

@@ -28,7 +28,7 @@ from datacreate.errors import ExampleError, FormatError
 from datacreate.resources import shipped
 from datacreate.tasks.example import Example, FieldPath, Json, canonical_json, dotted, field_at
 from datacreate.tasks.keywords import refuse_unholdable, write_out_refs
-from datacreate.tasks.roles import ROLES_OF_RULE, Roles, Rule, answer_text, holds
+from datacreate.tasks.roles import ROLES_OF_RULE, Roles, Rule, holds
 from datacreate.tasks.schema import (
     TextReader,
     fixed_labels,
@@ -39,7 +39,7 @@ from datacreate.tasks.schema import (
     text_reader,
 )
 
-__all__ = ["Roles", "Rule", "TaskFormat", "answer_text", "bind", "holds", "load_format", "read_format"]
+__all__ = ["Roles", "Rule", "TaskFormat", "bind", "holds", "load_format", "read_format"]
 
 Head = Literal["multiple_choice", "sequence_classification"]
 

@@ -4,8 +4,9 @@ Constants are never generated, a fixed label comes first so that the text is wri
 and everything else follows the declared order. The default layout is `positional`: one JSON
 array per example, fields by position. Options that vary are written with the right one first
 and the answer field is not written at all, so that every answer is among its options and none
-is written twice; reading deals the options out again. `keyed` writes the object as it is,
-which is how the paper prompts.
+is written twice; reading deals the options out again. Options inside an object, or of another
+type than the answer, keep an answer of their own, and are dealt out all the same: a model has
+its favourite places. `keyed` writes the object as it is, which is how the paper prompts.
 """
 
 from __future__ import annotations
@@ -93,6 +94,14 @@ class Layout:
         return (options[0], answer[0]) if same_kind else None
 
     @cached_property
+    def _dealt(self) -> FieldPath | None:
+        """Where options stand that keep an answer of their own beside them, whose order reading deals out."""
+        roles = self.format.roles
+        if self.style == "keyed" or self._merged or Rule.ANSWER_IN_OPTIONS not in self.format.rules:
+            return None
+        return roles.options if roles.answer and self.format.options_vary else None
+
+    @cached_property
     def fields(self) -> tuple[str, ...]:
         """The top-level fields that are written, in writing order."""
         if self.style == "keyed":
@@ -147,6 +156,8 @@ class Layout:
             written[name] = restore_constants(written[name], self._properties[name])
         if self._merged:
             _deal_options(written, *self._merged)
+        elif self._dealt:
+            written = _with_dealt(written, self._dealt, _number_of(written))
         return {
             name: written[name] if name in written else self._constants[name] for name in self._properties
         }
@@ -187,9 +198,27 @@ def _deal_options(written: dict[str, Json], options: str, answer: str) -> None:
     listed = written[options]
     if not isinstance(listed, list) or not listed:
         raise Malformed("no options")
-    drawn = hashlib.sha256(canonical_json(written).encode("utf-8", "surrogatepass")).digest()
+    number = _number_of(written)
     written[answer] = listed[0]
-    written[options] = _shuffled(listed, int.from_bytes(drawn, "little"))
+    written[options] = _shuffled(listed, number)
+
+
+def _with_dealt(values: Json, path: FieldPath, number: int) -> Json:
+    """The values with the options at `path` in the order of this number; nothing else is changed.
+
+    Where there are none, everything stays, for validation to refuse.
+    """
+    if not path:
+        return _shuffled(values, number) if isinstance(values, list) and values else values
+    if not isinstance(values, Mapping) or path[0] not in values:
+        return values
+    return {**values, path[0]: _with_dealt(values[path[0]], path[1:], number)}
+
+
+def _number_of(written: dict[str, Json]) -> int:
+    """A number of 256 bits that follows from the content."""
+    drawn = hashlib.sha256(canonical_json(written).encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(drawn, "little")
 
 
 def _shuffled(options: list[Json], number: int) -> list[Json]:

@@ -30,7 +30,7 @@ from datacreate.checkpoints import resolve
 from datacreate.quality.duplicates import ExactDuplicates
 from datacreate.quality.near import NearDuplicates
 from datacreate.quality.semantic import SemanticDuplicates
-from datacreate.selection.accepted import Accepted
+from datacreate.selection.accepted import AcceptedVectors
 from datacreate.selection.coverage import Coverage
 from datacreate.selection.embedding import Embedder, SentenceEmbedder
 from datacreate.selection.frontier import Node
@@ -124,7 +124,7 @@ def pass_semantic(
     embedder: Embedder, number: int, vocabulary: Sequence[str] | None = None
 ) -> tuple[float, int]:
     """Examples per second, embedded 5 at a time as a completion has them, and how many were dropped."""
-    filter = SemanticDuplicates(0.9, Accepted(embedder))
+    filter = SemanticDuplicates(0.9, AcceptedVectors(embedder))
     seconds, dropped = 0.0, 0
     for piece in candidates(number, 1, vocabulary):
         began = time.perf_counter()

@@ -19,7 +19,8 @@ from datacreate.quality.ngrams import Inverted, hashed_words, ngrams
 from datacreate.quality.opponents import opponents
 from datacreate.tasks.example import Example
 from datacreate.tasks.format import load_format
-from datacreate.tasks.validate import Candidate, Reason, candidate, normalised
+from datacreate.tasks.normal import normalised
+from datacreate.tasks.validate import Candidate, Reason, candidate
 from tests.benchmarks.conftest import imported, write_reference
 
 SHARED = Path(__file__).parents[3] / "shared" / "benchmarks"

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from datacreate.quality.duplicates import ExactDuplicates
 from datacreate.quality.filters import Match
-from datacreate.tasks.validate import Reason, normalised
+from datacreate.tasks.normal import normalised
+from datacreate.tasks.validate import Reason
 from tests.quality.texts import asked
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,7 +16,7 @@ from datacreate.errors import UsageError
 from datacreate.quality import semantic
 from datacreate.quality.filters import Match
 from datacreate.quality.semantic import SemanticDuplicates
-from datacreate.selection.accepted import Accepted
+from datacreate.selection.accepted import AcceptedVectors
 from datacreate.selection.embedding import SentenceEmbedder
 from datacreate.tasks.validate import Candidate, Reason
 from tests.quality.texts import DIFFERENT, NEAR, ODD, PARAPHRASES, HashedWords, asked
@@ -26,7 +27,7 @@ sentences = st.lists(st.sampled_from(["red", "green", "blue", "cats", "dogs", "r
 
 
 def holding(threshold: float, *held: str) -> SemanticDuplicates:
-    found = SemanticDuplicates(threshold, Accepted(HashedWords()))
+    found = SemanticDuplicates(threshold, AcceptedVectors(HashedWords()))
     for text in held:
         found.add(asked(text))
     return found
@@ -45,7 +46,7 @@ def test_planted_pairs_are_found_and_different_questions_are_not() -> None:
     words = [
         (one, other) for one, other in NEAR if " " in one
     ]  # the embedder of the test knows no other script
-    filter = SemanticDuplicates(0.85, Accepted(HashedWords()))
+    filter = SemanticDuplicates(0.85, AcceptedVectors(HashedWords()))
     for text in [*(one for one, _ in words), *DIFFERENT]:
         assert filter.match(asked(text)) is None
         filter.add(asked(text))
@@ -89,11 +90,11 @@ def test_a_resumed_run_embeds_nothing_again_and_decides_the_same(
     through = holding(0.6, *held)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "vectors.f16"
-        first = SemanticDuplicates(0.6, Accepted(HashedWords(), path))
+        first = SemanticDuplicates(0.6, AcceptedVectors(HashedWords(), path))
         for text in held[:at]:
             first.add(asked(text))
         embedder = HashedWords()
-        resumed = SemanticDuplicates(0.6, Accepted(embedder, path, len(held[:at])))
+        resumed = SemanticDuplicates(0.6, AcceptedVectors(embedder, path, len(held[:at])))
         for text in held:  # a replay adds all that was accepted
             resumed.add(asked(text))
         assert {text for texts in embedder.asked for text in texts} == set(held[at:])
@@ -106,12 +107,12 @@ def test_with_the_graph_it_finds_the_same(monkeypatch: pytest.MonkeyPatch, tmp_p
     repeats = [asked(" ".join(reversed(text.split()))) for text in texts]
     compared = matches(holding(0.95, *texts), repeats)
     monkeypatch.setattr(semantic, "MOST_EXACT", 0)
-    kept = Accepted(HashedWords(), tmp_path / "vectors.f16")
+    kept = AcceptedVectors(HashedWords(), tmp_path / "vectors.f16")
     filter = SemanticDuplicates(0.95, kept)
     for text in texts:
         filter.add(asked(text))
     by_graph = matches(filter, repeats)
-    resumed = SemanticDuplicates(0.95, Accepted(HashedWords(), tmp_path / "vectors.f16"))
+    resumed = SemanticDuplicates(0.95, AcceptedVectors(HashedWords(), tmp_path / "vectors.f16"))
     for text in texts:
         resumed.add(asked(text))
     assert all(compared)
@@ -120,15 +121,34 @@ def test_with_the_graph_it_finds_the_same(monkeypatch: pytest.MonkeyPatch, tmp_p
     kept.vectors.close()
 
 
+@pytest.mark.parametrize("most_exact", [20_000, 0], ids=["all compared", "by the graph"])
+def test_asked_between_any_two_rows_or_after_all_of_them_it_finds_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, most_exact: int
+) -> None:
+    texts = [f"{one} {two} {three}" for one in "abcdefgh" for two in "klmnop" for three in "uvwxyz"]
+    questions = [asked(text) for one, other in pairwise(texts) for text in (one, f"{one[:3]} {other[3:]} q")]
+    monkeypatch.setattr(semantic, "MOST_EXACT", most_exact)
+    in_turn = SemanticDuplicates(0.8, AcceptedVectors(HashedWords(), tmp_path / "vectors.f16"))
+    for number, text in enumerate(texts):
+        in_turn.match(questions[number])
+        in_turn.add(asked(text))
+    in_bulk = holding(0.8, *texts)
+    found = matches(in_turn, questions)
+    assert found == matches(in_bulk, questions)
+    assert sum(match is not None for match in found) >= len(texts) - 1
+
+
 @pytest.mark.parametrize("threshold", [0.0, -0.5, 1.5, float("nan")])
 def test_a_threshold_out_of_range_is_one_line(threshold: float) -> None:
     with pytest.raises(UsageError, match="above 0 and at most 1: not"):
-        SemanticDuplicates(threshold, Accepted(HashedWords()))
+        SemanticDuplicates(threshold, AcceptedVectors(HashedWords()))
 
 
 @pytest.mark.model
 def test_a_real_encoder_finds_paraphrases_at_stated_precision_and_recall() -> None:
-    filter = SemanticDuplicates(0.8, Accepted(SentenceEmbedder(resolve("all-minilm-l6-v2", "encoder").path)))
+    filter = SemanticDuplicates(
+        0.8, AcceptedVectors(SentenceEmbedder(resolve("all-minilm-l6-v2", "encoder").path))
+    )
     wrong = 0
     for text in [*(one for one, _ in PARAPHRASES), *DIFFERENT]:
         wrong += filter.match(asked(text)) is not None

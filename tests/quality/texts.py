@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datacreate.tasks.example import Example
-from datacreate.tasks.validate import Candidate, normalised
+from datacreate.tasks.normal import normalised
+from datacreate.tasks.validate import Candidate
 
 
 def asked(text: str) -> Candidate:

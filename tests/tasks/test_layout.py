@@ -92,13 +92,64 @@ def test_the_answer_is_among_the_options_by_construction() -> None:
 def test_the_right_options_place_and_everyone_elses_is_uniform(number: int) -> None:
     values = {"question": "q", "options": [f"o{i}" for i in range(number)], "label": "o0"}
     layout = layout_of({**values, "context": None})
-    rounds = 400 * number
-    read = [layout.read([f"question {i}", values["options"]])["options"] for i in range(rounds)]
-    for option in (values["options"][0], values["options"][-1]):
+    places_are_uniform(
+        [layout.read([f"question {i}", values["options"]])["options"] for i in range(400 * number)]
+    )
+
+
+def places_are_uniform(read: list[list[Any]]) -> None:
+    """Each list the same options in another order: of every option the places are counted."""
+    number = len(read[0])
+    for option in read[0]:
         places = Counter(options.index(option) for options in read)
-        expected = rounds / number
+        expected = len(read) / number
         chi_square = sum((places[place] - expected) ** 2 / expected for place in range(number))
         assert chi_square < 30  # far beyond the 99.9th percentile of 7 degrees of freedom
+
+
+INSIDE = {"q": {"question": "Which is red?", "options": ["a rose", "snow", "grass"], "answer": "a rose"}}
+MIXED = {"question": "2+2?", "options": [4, 3, 5], "label": "4"}
+
+
+@pytest.mark.parametrize("values", [INSIDE, MIXED], ids=["inside an object", "of another type"])
+@pytest.mark.parametrize("place", [0, 2])
+def test_options_beside_an_answer_of_their_own_are_uniform_wherever_the_model_puts_the_right_one(
+    values: dict[str, Any], place: int
+) -> None:
+    layout = layout_of(values)
+    assert not layout.merges_answer
+    assert layout.format.roles.options
+    *inside, name = layout.format.roles.options
+    read = []
+    for i in range(1200):
+        written = json.loads(json.dumps(values))
+        told = field_at(written, tuple(inside))
+        told[name].insert(place, told[name].pop(0))
+        told["question"] = f"question {i}"
+        item = layout.write(Example(written))
+        read.append(field_at(layout.read(item), layout.format.roles.options))
+        assert field_at(layout.read(item), (*inside, "question")) == f"question {i}"
+        assert layout.read(item) == layout.read(item)
+    places_are_uniform(read)
+
+
+@pytest.mark.parametrize("q", [3, {}, {"question": "q", "options": "none", "answer": "a"}, {"options": []}])
+def test_what_has_no_options_to_deal_out_is_left_for_validation(q: Any) -> None:
+    assert layout_of(INSIDE).read([q]) == {"q": q}
+
+
+def test_options_that_need_not_hold_the_answer_keep_their_order() -> None:
+    format = replace(layout_of(INSIDE).format, rules=frozenset())
+    for i in range(20):
+        q = {"question": f"question {i}", "options": ["x", "y", "z"], "answer": "none of them"}
+        assert Layout(format).read([q]) == {"q": q}
+
+
+def test_the_paper_style_keeps_the_order_of_options() -> None:
+    layout = Layout(layout_of(INSIDE).format, "keyed")
+    for i in range(20):
+        item = {"q": {**INSIDE["q"], "question": f"question {i}"}}
+        assert layout.read(item) == item
 
 
 def test_what_is_read_twice_is_the_same_twice() -> None:
@@ -118,7 +169,8 @@ def test_options_of_another_type_than_the_answer_are_not_merged_with_it() -> Non
     values = {"question": "2+2?", "options": [3, 4], "label": "4"}
     layout = layout_of(values)
     assert layout.fields == ("question", "options", "label")
-    assert layout.read(layout.write(Example(values))) == values
+    read = layout.read(layout.write(Example(values)))
+    assert {**read, "options": sorted(read["options"])} == values
 
 
 def test_the_paper_style_writes_the_object_as_it_is() -> None:

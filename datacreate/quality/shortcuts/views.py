@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from datacreate.quality.words import words
 from datacreate.tasks.example import Json, field_at
-from datacreate.tasks.format import TaskFormat, answer_text
+from datacreate.tasks.format import TaskFormat
+from datacreate.tasks.roles import answer_text
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,87 @@
+"""A run in every layout: whatever its texts hold, they are read back as they are."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datacreate.runs.directory import RunDirectory
+from datacreate.runs.export import LAYOUTS, chat, hf, parquet, reference
+from datacreate.runs.log import LogWriter, first_seal
+from tests.making import make
+
+ODD = {
+    "right to left": "هل يعيش الجمل في الصحراء؟ \u202eאבג\u202c \u200f",
+    "line separators": "one\u2028two\u2029three\x85four\x0bfive\x0csix\x1cseven",
+    "line breaks": "tab\tand\nline\r\nbreaks\r",
+    "emoji": "👩\u200d🚀 meets 👨\u200d👩\u200d👧 😀",
+    "markup": '<b>bold</b> & </script> [link](javascript:1) {"a": "b"} ``` |',
+    "control characters": "\x01\x07\x1b[31m\x7f \x00 \ufeff",
+    "unspaced": "水在多少度结冰？",
+    "long": "x" * 50_000,
+    "long and wide": "字😀" * 25_000,
+    "combining": "e\u0301" * 40,
+}
+
+
+@pytest.fixture
+def run(tmp_path: Path, model: str) -> RunDirectory:
+    """A run of a row for each odd text, which stands in every field.
+
+    What a model writes may hold no control characters; what was committed is exported whatever it holds.
+    """
+    make(tmp_path / "run", model, count=1)
+    made = RunDirectory(tmp_path / "run")
+    rows = tuple(
+        {
+            "question": f"{name}: {text}?",
+            "context": text,
+            "options": [f"not {text}", text, f"never {text}"],
+            "label": text,
+        }
+        for name, text in ODD.items()
+    )
+    [commit] = made.commits()
+    made.log_path.unlink()
+    log = LogWriter(made.log_path, first_seal(made.read_config().run))
+    log.append(replace(commit, accepted=rows))
+    log.close()
+    assert tuple(made.examples()) == rows
+    return made
+
+
+def rows_of(path: Path) -> list[Any]:
+    """The lines of a file that ends each with a line break, and none within."""
+    *lines, rest = path.read_bytes().split(b"\n")
+    assert rest == b""
+    return [json.loads(line) for line in lines]
+
+
+def test_every_layout_is_tried_here() -> None:
+    assert set(LAYOUTS.values()) == {reference, chat, hf, parquet}
+
+
+def test_odd_texts_are_the_same_in_the_layout_of_the_reference(tmp_path: Path, run: RunDirectory) -> None:
+    assert rows_of(reference(run, tmp_path / "out")) == list(run.examples())
+
+
+def test_odd_texts_are_the_same_in_conversations(tmp_path: Path, run: RunDirectory) -> None:
+    made = rows_of(chat(run, tmp_path / "out"))
+    for row, values in zip(made, run.examples(), strict=True):
+        user, assistant = (message["content"] for message in row["messages"])
+        options = "\n".join(f"- {option}" for option in values["options"])
+        assert user == "\n\n".join([values["context"], values["question"], options])
+        assert assistant == values["label"]
+
+
+def test_odd_texts_are_the_same_in_columns(tmp_path: Path, run: RunDirectory) -> None:
+    datasets = pytest.importorskip("datasets")
+    values = list(run.examples())
+    assert datasets.load_from_disk(str(hf(run, tmp_path / "hf")))["train"].to_list() == values
+    import pyarrow.parquet
+
+    assert pyarrow.parquet.read_table(parquet(run, tmp_path / "parquet")).to_pylist() == values
