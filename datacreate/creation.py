@@ -114,7 +114,10 @@ def create(
         if embedder:
             similarity = similarity or SentenceSimilarity(embedder)
             accepted = AcceptedVectors(
-                embedder, directory.vectors_path, directory.accepted() if stored else 0
+                embedder,
+                directory.vectors_path,
+                directory.accepted() if stored else 0,
+                plan.layout.format.text_of(plan.root.values),
             )
         filters = filters_of(plan.identity.filters, plan.opponents, accepted, sha256)
         ledger = Ledger(plan, config.count, similarity, filters, accepted)

@@ -322,8 +322,7 @@ def _reject(reason: Reason, item: Candidate, because: str = "") -> Reject:
 def _frontier(plan: Plan, vectors: AcceptedVectors | None) -> Frontier:
     root, identity = Node(example_line(dict(plan.root.values)), 0), plan.identity
     if vectors:
-        [own] = vectors.embedder.encode([plan.layout.format.text_of(plan.root.values)])
-        return Coverage(root, identity.window, vectors.__getitem__, own, asks=identity.asks)
+        return Coverage(root, identity.window, vectors.__getitem__, vectors.root, asks=identity.asks)
     if plan.strategy.grows == "chain":
         return Chains(root, identity.window)
     if identity.method == "paper":

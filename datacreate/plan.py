@@ -137,7 +137,7 @@ def make_plan(
         benchmark=config.benchmark,
         filters=FilterSettings(
             exact=config.exact,
-            near=None if paper else config.near,
+            near=config.near,
             semantic=config.semantic,
             ngram=config.ngram,
             against_near=config.against_near,

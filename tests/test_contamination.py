@@ -12,7 +12,6 @@ import pytest
 from datacreate.benchmarks import find_benchmark, import_reference
 from datacreate.engines.base import Completion, Request
 from datacreate.errors import BenchmarkError, RunMismatch
-from datacreate.runs.config import Identity
 from datacreate.runs.directory import RunDirectory
 from tests.benchmarks.conftest import choices, imported, write_reference
 from tests.making import SharedWords, commits, examples, make
@@ -90,22 +89,6 @@ def test_without_near_duplicates_a_test_row_nearly_repeated_is_still_rejected(
     make(tmp_path / "off", model, saying(nearly), against_near=None, **how)
     assert contaminated(tmp_path / "off") == []
     assert nearly in {row["question"] for row in examples(tmp_path / "off")}
-
-
-def test_a_run_from_before_held_benchmarks_to_the_threshold_of_near_duplicates(
-    tmp_path: Path, model: str
-) -> None:
-    imported(tmp_path / "files", "csqa", {"test": [HELD_OUT]})
-    make(tmp_path / "run", model, near=0.8)
-    path = tmp_path / "run" / "config.json"
-    document = json.loads(path.read_text("utf-8"))
-    del document["identity"]["filters"]["against_near"]
-    path.write_text(json.dumps(document), "utf-8")
-    with pytest.raises(RunMismatch, match=r"filters.against_near: 0.8 there, 0.7 asked"):
-        make(tmp_path / "run", model, near=0.8)
-    make(tmp_path / "run", model, near=0.8, against_near=0.8)
-    document["identity"]["filters"]["against"] = []
-    assert Identity(**document["identity"]).filters.against_near == 0.7, "it was compared with nothing"
 
 
 def test_rows_imported_anew_are_another_run(tmp_path: Path, model: str) -> None:

@@ -327,9 +327,7 @@ def test_mending_an_answer_makes_no_repeat(tmp_path: Path, model: str) -> None:
     """Without free text, examples differ by their answers alone."""
     told = {"labels": {"kind": "prime,composite"}, "ranges": {"number": "1..60"}}
     values = {"number": 17, "kind": "prime"}
-    verified(
-        tmp_path, model, answering(), guessing, example=values, count=40, verify="relabel", near=None, **told
-    )
+    verified(tmp_path, model, answering(), guessing, example=values, count=40, verify="relabel", **told)
     assert len({json.dumps(example) for example in examples(tmp_path)}) == 40
 
 

@@ -30,14 +30,6 @@ class ShareOrOff(click.ParamType[float | None]):
 _CHECKS = [
     click.option("--exact/--no-exact", default=True, help="Drop rows of the same text.  [default: on]"),
     click.option(
-        "--near",
-        type=ShareOrOff(),
-        default="0.7",
-        show_default=True,
-        metavar="SHARE|off",
-        help="Drop rows that share so much of their words.",
-    ),
-    click.option(
         "--semantic",
         type=ShareOrOff(),
         default="off",
@@ -76,11 +68,23 @@ _CHECKS = [
 ]
 
 
-def check_options(command: F) -> F:
-    """The options of the checks, put before those that are there."""
-    for option in reversed(_CHECKS):
-        command = option(command)
-    return command
+def check_options(*, near: str) -> Callable[[F], F]:
+    """The options of the checks, put before those that are there; `near` is what that one is by default."""
+    of_near = click.option(
+        "--near",
+        type=ShareOrOff(),
+        default=near,
+        show_default=True,
+        metavar="SHARE|off",
+        help="Drop rows that share so much of their words (0.7, say).",
+    )
+
+    def put(command: F) -> F:
+        for option in reversed((_CHECKS[0], of_near, *_CHECKS[1:])):
+            command = option(command)
+        return command
+
+    return put
 
 
 def names_of(against: tuple[str, ...]) -> tuple[str, ...] | None:

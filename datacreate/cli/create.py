@@ -194,7 +194,7 @@ def looked_at_options(command: F) -> F:
 
 
 def _with(command: F, options: Sequence[Callable[[Any], Any]]) -> F:
-    command = check_options(command)
+    command = check_options(near="off")(command)
     for option in reversed(options):
         command = option(command)
     return command

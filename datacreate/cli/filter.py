@@ -17,7 +17,7 @@ from datacreate.cli.terminal import harmless, printable
 @click.argument("source", type=click.Path(path_type=Path), metavar="RUN|FILE.jsonl")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the kept rows here, as they were read.")
 @click.option("--rejects", type=click.Path(path_type=Path), help="Write the dropped rows here, with reasons.")
-@check_options
+@check_options(near="0.7")
 @click.option("--balance", is_flag=True, help="Keep as many rows of each label as the rarest has.")
 @click.option("--format", metavar="NAME|FILE", help="The rows' format.  [default: worked out]")
 @LABELS

@@ -45,13 +45,13 @@ class SemanticDuplicates(Filter):
     def _index(self) -> Any:
         from usearch.index import Index
 
-        return Index(ndim=self._accepted.vectors.dimensions, metric="cos", dtype="f16", multi=False)
+        return Index(ndim=self._accepted.dimensions, metric="cos", dtype="f16", multi=False)
 
     def _catch_up(self) -> None:
         """Take the rows into the index that came since it was last asked: on resume, all of them."""
         for begin in range(len(self._index), self._rows, _PIECE):
             end = min(begin + _PIECE, self._rows)
-            self._index.add(np.arange(begin, end), self._accepted.vectors.all()[begin:end], threads=1)
+            self._index.add(np.arange(begin, end), self._accepted.between(begin, end), threads=1)
 
     def match(self, candidate: Candidate) -> Match | None:
         if not self._rows:

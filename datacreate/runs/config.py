@@ -82,7 +82,7 @@ class CreateConfig(BaseModel):
     encoder: str = "all-mpnet-base-v2"  # for diverse, similar, coverage and --semantic
     shares: dict[str, float] | None = None  # label -> its share of the set; None: all the same
     exact: bool = True  # exact repeats are dropped
-    near: float | None = Field(default=0.7, gt=0, le=1)  # as in FilterSettings; None switches it off
+    near: float | None = Field(default=None, gt=0, le=1)  # as in FilterSettings; None: off
     semantic: float | None = Field(default=None, gt=0, le=1)
     against: tuple[str, ...] | None = None  # benchmarks to compare with; None: all that are imported
     against_near: float | None = Field(default=0.7, gt=0, le=1)
@@ -237,15 +237,6 @@ class Identity(BaseModel):
     verification: Verification | None = None
     mixture: tuple[Writer, ...] = ()  # request i is asked of writer i modulo their number; () is one alone
     chat_template: dict[str, Json] = {}  # what the user switched in it
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_threshold_for_both(cls, document: Any) -> Any:
-        """Runs of before held a benchmark's rows to the threshold of near-duplicates."""
-        filters = document.get("filters")
-        if isinstance(filters, dict) and filters.get("against") and "against_near" not in filters:
-            return {**document, "filters": {**filters, "against_near": filters.get("near")}}
-        return document
 
     def refuse_other(self, asked: Identity, directory: Path) -> None:
         """Raise RunMismatch, naming what differs, unless `asked` is the same."""

@@ -16,7 +16,7 @@ class FilterSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     exact: bool = True  # the same text, case, punctuation and spacing aside
-    near: float | None = Field(default=0.7, gt=0, le=1)  # share of word shingles in common (Jaccard)
+    near: float | None = Field(default=None, gt=0, le=1)  # share of word shingles in common (Jaccard)
     semantic: float | None = Field(default=None, gt=0, le=1)  # cosine of sentence embeddings
     against: tuple[str, ...] = ()  # benchmarks whose dev and test rows must not be repeated; `all` resolved
     ngram: int = Field(default=8, ge=2)  # words in a row that make a repeat of such a row

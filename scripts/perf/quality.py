@@ -6,8 +6,8 @@
 For each benchmark three or four sets are created (each can be stopped; the same command goes on):
 
     paper      `--method paper`, strategy tree
-    pool       labels dealt, quotas, every filter off, and what a verifier says of each row noted
-    gated      as datacreate does by default: near-duplicates out, verified, behind the gate
+    pool       labels dealt, quotas, exact repeats alone out; what a verifier says of each row is noted
+    gated      near-duplicates out, verified, behind the gate
     coverage   the same with the strategy coverage
 
 From the pool come the arms `dealt` (its first rows), `near` (near-duplicates out) and `verified` (and
@@ -46,6 +46,7 @@ VERIFIER = "qwen2.5-coder-1.5b-instruct"
 ENCODER = "all-minilm-l6-v2"
 POOL = 2.25  # rows of the pool for each row of an arm
 THRESHOLD = 0.5
+NEAR = 0.7
 
 
 @dataclass(frozen=True)
@@ -103,13 +104,13 @@ def arms(
     """The arms' sources by name, made if they are not there."""
     made: dict[str, str | Path] = {"human": name}
     common = ("--benchmark", name, *given("--example-seed", example_seed), "--model", WRITER)
-    judged = ("--verifier", VERIFIER, "--verify", "drop")
+    judged = ("--verifier", VERIFIER, "--verify", "drop", "--near", NEAR)
     wanted: dict[str, tuple[int, tuple[object, ...]]] = {
         # A level's order is known when it begins: more requests at once change nothing but the time.
         "paper": (count, ("--method", "paper", "--window", 24)),
         "pool": (
             round(POOL * count),
-            ("--verifier", VERIFIER, "--verify", "keep", "--near", "off", "--against", "none"),
+            ("--verifier", VERIFIER, "--verify", "keep", "--against", "none"),
         ),
         "gated": (count, judged),
         "coverage": (count, (*judged, "--strategy", "coverage", "--encoder", ENCODER)),
@@ -156,7 +157,7 @@ def from_pool(run: RunDirectory, folder: Path, count: int) -> dict[str, str | Pa
 
 
 def pool_rows(run: RunDirectory, format: TaskFormat) -> Iterable[PoolRow]:
-    filters = filters_of(FilterSettings(), ())
+    filters = filters_of(FilterSettings(near=NEAR), ())
     for values, held in zip(run.examples(), verdicts(run, format), strict=True):
         seen = candidate(values, format)
         repeats = any(each.match(seen) for each in filters)

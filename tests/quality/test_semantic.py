@@ -118,7 +118,6 @@ def test_with_the_graph_it_finds_the_same(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert all(compared)
     assert sum(a == b for a, b in zip(by_graph, compared, strict=True)) >= 0.99 * len(texts)
     assert matches(resumed, repeats) == by_graph
-    kept.vectors.close()
 
 
 @pytest.mark.parametrize("most_exact", [20_000, 0], ids=["all compared", "by the graph"])
