@@ -43,9 +43,6 @@ class AcceptedVectors:
         """The formatting example's vector, (dimensions,)."""
         return self._rows[0]
 
-    def __len__(self) -> int:
-        return len(self._rows) - 1
-
     def __getitem__(self, row: int) -> Half:
         return self._rows[1 + row]
 
@@ -55,5 +52,5 @@ class AcceptedVectors:
 
     def put(self, row: int, text: str) -> None:
         """See to it that the row is there, known already or the next one."""
-        if row == len(self):
+        if 1 + row == len(self._rows):
             self._rows.append(rounded(self.embedder.encode([text])))

@@ -20,7 +20,7 @@ _THE_PLANS = frozenset(
 _IN_PYTHON_ALONE = frozenset({"gate_rows"})
 """What `create` has no option for."""
 
-_CAN_BE_OFF = frozenset({"near", "semantic", "gate"})
+_CAN_BE_OFF = frozenset({"near", "semantic", "against_near", "gate"})
 """Of which null is a word of the user's."""
 
 _WHEN_FALSE = {"exact": "--no-exact", "enforce_eager": "--compile"}
@@ -76,7 +76,7 @@ def create_arguments(options: dict[str, Any]) -> tuple[str, ...]:
     told: list[str] = []
     for name, value in options.items():
         if name in _CAN_BE_OFF and value is None:
-            told += [f"--{name}", "off"]
+            told += [_flag(name), "off"]
         elif name in _WHEN_FALSE and value is False:
             told += [_WHEN_FALSE[name]]
         elif name == "against":
@@ -95,7 +95,7 @@ def as_arguments(options: dict[str, Any]) -> tuple[str, ...]:
     """Options by name -> what the command line is told: `--max-num-seqs 32`."""
     told: list[str] = []
     for name, value in options.items():
-        flag = f"--{name.replace('_', '-')}"
+        flag = _flag(name)
         if isinstance(value, bool):
             told += [flag] if value else []
         elif isinstance(value, (tuple, list)):
@@ -103,3 +103,7 @@ def as_arguments(options: dict[str, Any]) -> tuple[str, ...]:
         elif value is not None:
             told += [flag, str(value)]
     return tuple(told)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

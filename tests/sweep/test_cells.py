@@ -71,7 +71,7 @@ def test_further_options_reach_create_and_train(bench: Bench) -> None:
 
 EVERY_KIND_OF_OPTION: list[dict[str, Any]] = [
     {"urls": ["http://a:1", "http://b:2"], "servers": 2, "wait": 9, "request_timeout": 7},
-    {"exact": False, "near": 0.7, "gate": None, "against": []},
+    {"exact": False, "near": 0.7, "gate": None, "against": [], "against_near": None},
     {"enforce_eager": False, "gpu_memory_utilization": 0.5, "replicas": 2, "remote_code": True},
     {"enforce_eager": True, "window": 4, "top_p": 0.9, "against": ["csqa", "creak"]},
     {"shares": {"True": 0.7, "False": 0.3}, "threshold": 0.8, "semantic": 0.9},

@@ -117,7 +117,6 @@ def test_options_beside_an_answer_of_their_own_are_uniform_wherever_the_model_pu
     values: dict[str, Any], place: int
 ) -> None:
     layout = layout_of(values)
-    assert not layout.merges_answer
     assert layout.format.roles.options
     *inside, name = layout.format.roles.options
     read = []
