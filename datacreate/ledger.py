@@ -166,11 +166,13 @@ class Ledger:
         rejects: list[Reject] = []
         scored: list[Scored] = []
         for item, probabilities in self._items(draft):
-            said = self._settled(draft.ask, item, probabilities, len(accepted), scored)
-            if isinstance(said, Reject):
-                rejects.append(said)
+            outcome, judged = self._settled(draft.ask, item, probabilities, len(accepted))
+            if isinstance(outcome, Reject):
+                rejects.append(outcome)
             else:
-                accepted.append(said)
+                accepted.append(outcome)
+            if judged:
+                scored.append(judged)
         place, completion = draft.ask.place, draft.completion
         return Commit(
             request=place.request,
@@ -193,40 +195,36 @@ class Ledger:
             yield item, rounded(scores) if scores else None
 
     def _settled(
-        self,
-        ask: Ask,
-        item: Candidate | Reject,
-        probabilities: Probabilities | None,
-        taken: int,
-        scored: list[Scored],
-    ) -> Example | Reject:
-        """One item as it enters the set, or why it does not; what the verifier said joins `scored`."""
+        self, ask: Ask, item: Candidate | Reject, probabilities: Probabilities | None, taken: int
+    ) -> tuple[Example | Reject, Scored | None]:
+        """One item as it enters the set, or why it does not; and what the verifier's word did, if any."""
         if isinstance(item, Reject):
-            return item
+            return item, None
         if reject := self._objection(ask, item, taken):
-            return reject
-        example = item.example
-        if self._verification:
-            if probabilities is None:
-                return _reject(Reason.DISAGREES, item, "the verifier gave no answer")
-            claimed = claimed_by(self._format, example.values)
-            said = self._verified(-1 if ask.text_first else claimed, probabilities)
-            if said.given < 0:
-                scored.append(said)
-                return _reject(Reason.DISAGREES, item, self._told(example, said))
-            if said.given != claimed:
-                mended = candidate(answered(self._format, example.values, said.given), self._format)
-                # Without free text the answer is part of what is compared.
-                if mended.key != item.key and (reject := self._objection(ask, mended, taken)):
-                    scored.append(said)
-                    return reject
-                item, example = mended, mended.example
-            room = self._quotas is None or self._quotas.room(self._label(example.values)) > 0
-            scored.append(replace(said, accepted=room))
-        if self._quotas and not self._quotas.room(self._label(example.values)):
+            return reject, None
+        if not self._verification:
+            return self._taken_in(item), None
+        if probabilities is None:
+            return _reject(Reason.DISAGREES, item, "the verifier gave no answer"), None
+        claimed = claimed_by(self._format, item.example.values)
+        said = self._verified(-1 if ask.text_first else claimed, probabilities)
+        if said.given < 0:
+            return _reject(Reason.DISAGREES, item, self._told(item.example, said)), said
+        if said.given != claimed:
+            mended = candidate(answered(self._format, item.example.values, said.given), self._format)
+            # Without free text the answer is part of what is compared.
+            if mended.key != item.key and (reject := self._objection(ask, mended, taken)):
+                return reject, said
+            item = mended
+        outcome = self._taken_in(item)
+        return outcome, replace(said, accepted=not isinstance(outcome, Reject))
+
+    def _taken_in(self, item: Candidate) -> Example | Reject:
+        """The item in the set, or rejected where its label has no room left."""
+        if self._quotas and not self._quotas.room(self._label(item.example.values)):
             return _reject(Reason.OVER_QUOTA, item)
-        self._take(item, example.values)
-        return example
+        self._take(item, item.example.values)
+        return item.example
 
     def _verified(self, claimed: int, probabilities: Probabilities) -> Scored:
         """What the verifier's word does to an example written with the answer `claimed`, -1 if with none."""
