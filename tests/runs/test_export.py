@@ -79,9 +79,9 @@ def test_odd_texts_are_the_same_in_conversations(tmp_path: Path, run: RunDirecto
 
 
 def test_odd_texts_are_the_same_in_columns(tmp_path: Path, run: RunDirectory) -> None:
-    datasets = pytest.importorskip("datasets")
-    values = list(run.examples())
-    assert datasets.load_from_disk(str(hf(run, tmp_path / "hf")))["train"].to_list() == values
+    import datasets
     import pyarrow.parquet
 
+    values = list(run.examples())
+    assert datasets.load_from_disk(str(hf(run, tmp_path / "hf")))["train"].to_list() == values
     assert pyarrow.parquet.read_table(parquet(run, tmp_path / "parquet")).to_pylist() == values
