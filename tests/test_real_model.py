@@ -22,7 +22,7 @@ import pytest
 from datacreate import CreateConfig, create
 from datacreate.checkpoints import Checkpoint, resolve
 from datacreate.engines.base import Completion, Engine, Request, Sampling
-from datacreate.engines.selftest import prove_grammar
+from datacreate.engines.selftest import prove_grammar, question
 from datacreate.errors import EngineError
 from datacreate.runs.directory import RunDirectory
 from datacreate.serving import Seat, vllm_engine
@@ -56,8 +56,12 @@ class Shared:
         return getattr(self._engine, name)
 
     def close(self) -> None:
-        while self._engine.poll(0.0):  # answers to requests that the last run gave up
-            pass
+        """Let pass what the last run gave up: all that is answered before one more request is."""
+        self._engine.submit(question())
+        answers: list[Completion] = []
+        while question().id not in [answer.request_id for answer in answers]:
+            answers = self._engine.poll(60.0)
+            assert answers, "the engine answers no more"
 
 
 @pytest.fixture(scope="module")

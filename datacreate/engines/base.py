@@ -117,7 +117,7 @@ class Engine(Protocol):
         """Completions that have finished since the last call, waiting up to `timeout_seconds` for one."""
 
     def abort(self, request_ids: Iterable[int]) -> None:
-        """Give up requests; they give no completion any more."""
+        """Give up requests; those that had not finished give no completion any more."""
 
     def close(self) -> None:
         """Free everything the engine holds; safe to call twice."""
