@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from datacreate.checkpoints import Checkpoint, EngineSettings, resolve
+from datacreate.checkpoints import Checkpoint, resolve
 from datacreate.engines.base import Engine, scoring
 from datacreate.errors import Stopped
 from datacreate.finetuning.evaluate import TestSet, judged, keep, known_evaluation, read_test_set
@@ -65,11 +65,12 @@ def answer_zero_shot(
 
 
 def _vllm(checkpoint: Checkpoint, log: Path) -> Engine:
+    from datacreate.engines.loading import Loading
+    from datacreate.engines.rendering import Renderer
     from datacreate.engines.vllm import VllmEngine
 
-    settings = checkpoint.preset.engine if checkpoint.preset else EngineSettings()
-    template = dict(checkpoint.preset.chat_template) if checkpoint.preset else {}
-    return VllmEngine(checkpoint, settings, template, log)
+    renderer = Renderer(checkpoint, checkpoint.chat_template)
+    return VllmEngine(Loading(checkpoint, renderer, checkpoint.engine_settings), log)
 
 
 def _measure(

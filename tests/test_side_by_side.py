@@ -12,6 +12,8 @@ import pytest
 
 from datacreate import CreateConfig, create
 from datacreate.checkpoints import Checkpoint, EngineSettings
+from datacreate.engines.loading import Loading
+from datacreate.engines.rendering import Renderer
 from datacreate.engines.replicas import Replicas
 from datacreate.engines.vllm import VllmEngine
 from datacreate.errors import EngineError, UsageError
@@ -125,7 +127,7 @@ def four_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", str(folder), prepend=":")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
-    monkeypatch.setattr("datacreate.engines.vllm.device", lambda: "gpu")
+    monkeypatch.setattr("datacreate.engines.loading.device", lambda: "gpu")
 
 
 def made(base: Checkpoint, run_dir: Path, notes: list[str] | None = None, **changes: Any) -> Any:
@@ -183,4 +185,4 @@ def test_on_a_processor_two_engines_must_fit_its_memory_together(base: Checkpoin
 
 def test_on_a_processor_one_is_the_usual_number(base: Checkpoint, tmp_path: Path) -> None:
     assert isinstance(made(base, tmp_path / "run", count=5000), VllmEngine)
-    assert VllmEngine(base, EngineSettings()).devices.cores == ()
+    assert Loading(base, Renderer(base), EngineSettings()).devices.cores == ()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from datacreate.checkpoints.preset import Preset
+from datacreate.checkpoints.preset import EngineSettings, Preset
 
 
 @dataclass(frozen=True)
@@ -38,3 +40,13 @@ class Checkpoint:
     preset: Preset | None
     adapter: Adapter | None = None
     remote_code: bool = False  # its publisher's code may run: its preset and the user both say so
+
+    @property
+    def engine_settings(self) -> EngineSettings:
+        """How its preset has it loaded; nothing is set where it has none."""
+        return self.preset.engine if self.preset else EngineSettings()
+
+    @property
+    def chat_template(self) -> Mapping[str, Any]:
+        """What its preset has its chat template told."""
+        return self.preset.chat_template if self.preset else {}

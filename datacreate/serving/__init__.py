@@ -11,7 +11,7 @@ serving/
 from __future__ import annotations
 
 from datacreate.serving.engines import Engines, engines_of, note_of_base
-from datacreate.serving.here import engine_to_serve, vllm_engine
+from datacreate.serving.here import loading_to_serve, vllm_engine
 from datacreate.serving.models import Models, models_of, verify_mode
 from datacreate.serving.seat import EngineFactory, Seat
 
@@ -20,8 +20,8 @@ __all__ = [
     "Engines",
     "Models",
     "Seat",
-    "engine_to_serve",
     "engines_of",
+    "loading_to_serve",
     "models_of",
     "note_of_base",
     "verify_mode",

@@ -21,7 +21,7 @@ def served_engine(
     checkpoint: Checkpoint, config: CreateConfig, _directory: RunDirectory, seat: Seat = ALONE
 ) -> Engine:
     """The model behind servers, by the name that it has here or the folder that it was loaded from."""
-    template = dict(checkpoint.preset.chat_template) if checkpoint.preset else {}
+    template = dict(checkpoint.chat_template)
     if seat.writes:
         template |= config.chat_template
     return ServedEngine(

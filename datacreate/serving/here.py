@@ -22,7 +22,7 @@ from datacreate.runs.directory import RunDirectory
 from datacreate.serving.seat import ALONE, Seat
 
 if TYPE_CHECKING:
-    from datacreate.engines.vllm import VllmEngine
+    from datacreate.engines.loading import Loading
 
 SHARED_GPU = 0.9
 """The share of a GPU's memory that the engines of a run divide among them, unless somebody says otherwise."""
@@ -35,10 +35,11 @@ def vllm_engine(
 
     UsageError if this machine has no room for so many replicas.
     """
-    from datacreate.engines.vllm import VllmEngine, compiles
+    from datacreate.engines.loading import Loading, compiles
+    from datacreate.engines.rendering import Renderer
 
-    settings = checkpoint.preset.engine if checkpoint.preset else EngineSettings()
-    template = dict(checkpoint.preset.chat_template) if checkpoint.preset else {}
+    settings = checkpoint.engine_settings
+    template = dict(checkpoint.chat_template)
     told: dict[str, Any] = {}
     if settings.enforce_eager is None:
         told["enforce_eager"] = not compiles(config.count)
@@ -54,53 +55,59 @@ def vllm_engine(
             if (value := getattr(config, name, None)) is not None
         }
     settings = _engine_settings(settings, told)
-    log = directory.log_of(seat.name)
-    engine = VllmEngine(checkpoint, settings, template, log, shares_cores=seat.engines > 1)
-    return _replicated(engine, config, directory, seat)
+    loading = Loading(checkpoint, Renderer(checkpoint, template), settings, shares_cores=seat.engines > 1)
+    return _replicated(loading, config, directory, seat)
 
 
-def _replicated(engine: VllmEngine, config: CreateConfig, directory: RunDirectory, seat: Seat) -> Engine:
+def _replicated(loading: Loading, config: CreateConfig, directory: RunDirectory, seat: Seat) -> Engine:
     """So many of it as the user asked for, or as this machine and the count call for.
 
     `auto` leaves out GPUs that others have filled, and starts no more engines than the count would
     fill at one request an example.
     """
-    groups = devices_for(config.replicas, engine.device, engine.gpus)
+    from datacreate.engines.vllm import VllmEngine
+
+    groups = devices_for(config.replicas, loading.device, loading.gpus)
+    if len(groups) > 1:
+        _ = loading.max_context  # a checkpoint that cannot be read is one error, not one of each engine
     if config.replicas == "auto" and len(groups) > 1:
-        free = (devices for devices in groups if _fits(engine.beside(devices, None), seat.note))
-        groups = tuple(islice(free, ceil(config.count / engine.capacity))) or (Devices(),)
+        free = (devices for devices in groups if _fits(loading.on(devices), seat.note))
+        groups = tuple(islice(free, ceil(config.count / loading.capacity))) or (Devices(),)
     if len(groups) == 1:
-        return engine.beside(groups[0], directory.log_of(seat.name)) if groups[0].gpus else engine
+        on = loading.on(groups[0]) if groups[0].gpus else loading
+        return VllmEngine(on, directory.log_of(seat.name))
     logs = [directory.log_of(f"{seat.name}.{number}") for number in range(1, len(groups) + 1)]
-    return Replicas([engine.beside(*each) for each in zip(groups, logs, strict=True)], seat.note)
+    engines = [VllmEngine(loading.on(devices), log) for devices, log in zip(groups, logs, strict=True)]
+    return Replicas(engines, seat.note)
 
 
-def _fits(engine: VllmEngine, note: Callable[[str], None]) -> bool:
+def _fits(loading: Loading, note: Callable[[str], None]) -> bool:
     try:
-        engine.check()
+        loading.check()
     except EngineError as error:
-        note(f"{engine.devices} is left out: {str(error).partition(';')[0]}")
+        note(f"{loading.devices} is left out: {str(error).partition(';')[0]}")
         return False
     return True
 
 
-def engine_to_serve(
+def loading_to_serve(
     model: str, adapter: Path | None, remote_code: bool, settings: Mapping[str, Any]
-) -> tuple[VllmEngine, str]:
-    """An engine that says how a model is to be loaded for a server, and the name to serve it under.
+) -> tuple[Loading, str]:
+    """How a model is to be loaded for a server, and the name to serve it under.
 
     Raises CheckpointError, UsageError for a setting that is out of range.
     """
-    from datacreate.engines.vllm import WORTH_COMPILING, VllmEngine, compiles
+    from datacreate.engines.loading import WORTH_COMPILING, Loading, compiles
+    from datacreate.engines.rendering import Renderer
 
     checkpoint = resolve(model, "instruct", remote_code=remote_code)
     if adapter is not None:
         checkpoint = with_adapter(checkpoint, read_adapter(adapter))
-    own = checkpoint.preset.engine if checkpoint.preset else EngineSettings()
+    own = checkpoint.engine_settings
     told = {name: value for name, value in settings.items() if value is not None}
     if own.enforce_eager is None:  # a server is for long work
         told.setdefault("enforce_eager", not compiles(WORTH_COMPILING))
-    return VllmEngine(checkpoint, _engine_settings(own, told)), checkpoint.name
+    return Loading(checkpoint, Renderer(checkpoint), _engine_settings(own, told)), checkpoint.name
 
 
 def _engine_settings(own: EngineSettings, told: Mapping[str, Any]) -> EngineSettings:

@@ -240,7 +240,7 @@ def measure_raw(in_flight: int = 32, count: int = 500) -> dict[str, Any]:
     for strategy in ("tree", "random"):
         summary, recorder = run_real(count, strategy=strategy, max_num_seqs=in_flight)
         checkpoint = resolve(MODEL, "instruct")
-        renderer = Renderer(checkpoint, checkpoint.preset.chat_template if checkpoint.preset else None)
+        renderer = Renderer(checkpoint, checkpoint.chat_template)
         prompts = [renderer.render(request.messages) for request in recorder.requests]
         length = round(statistics.mean(tokens for _, tokens in recorder.finished))
         ours = recorder.steady_tokens_per_second(in_flight)

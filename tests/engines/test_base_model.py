@@ -8,6 +8,7 @@ import pytest
 
 from datacreate import CreateConfig, create
 from datacreate.checkpoints import Checkpoint, EngineSettings
+from datacreate.engines.loading import Loading
 from datacreate.engines.rendering import Renderer
 from datacreate.engines.vllm import VllmEngine
 from datacreate.errors import EngineError
@@ -35,7 +36,8 @@ def base(tmp_path: Path) -> Path:
 
 def test_a_base_model_is_given_the_messages_as_text_to_go_on_with(base: Path) -> None:
     checkpoint = Checkpoint("base", base, "0" * 64, None)
-    engine, renderer = VllmEngine(checkpoint, EngineSettings()), Renderer(checkpoint)
+    renderer = Renderer(checkpoint)
+    engine = VllmEngine(Loading(checkpoint, renderer, EngineSettings()))
     rendered = renderer.render(MESSAGES)
     assert renderer.decode(rendered) == "the garden is there a bread Answer:"
     assert engine.count_tokens(MESSAGES) == len(rendered)
@@ -48,7 +50,7 @@ def test_a_chat_template_is_used_where_there_is_one(base: Path) -> None:
 
     (base / "chat_template.jinja").write_text(TEMPLATE)
     checkpoint = Checkpoint("base", base, "0" * 64, None)
-    engine = VllmEngine(checkpoint, EngineSettings())
+    engine = VllmEngine(Loading(checkpoint, Renderer(checkpoint), EngineSettings()))
     assert engine.has_chat_template
     assert "prompt" not in engine.settings
     tokenizer = AutoTokenizer.from_pretrained(base)
@@ -81,10 +83,8 @@ def test_the_user_is_told_in_one_line(tmp_path: Path, model: str) -> None:
 
 
 def test_vllm_may_run_a_publishers_code_only_where_the_checkpoint_says_so(base: Path, tmp_path: Path) -> None:
-    assert (
-        VllmEngine(Checkpoint("base", base, "0" * 64, None), EngineSettings()).settings["trust_remote_code"]
-        is False
-    )
+    own = Checkpoint("base", base, "0" * 64, None)
+    assert Loading(own, Renderer(own), EngineSettings()).record["trust_remote_code"] is False
     config = CreateConfig(**settings(tmp_path / "run", str(base)))
     for allowed in (False, True):
         checkpoint = Checkpoint("base", base, "0" * 64, None, remote_code=allowed)
@@ -95,7 +95,8 @@ def test_vllm_may_run_a_publishers_code_only_where_the_checkpoint_says_so(base: 
 @pytest.mark.parametrize(("file", "asked"), [("config.json", "max_context"), ("tokenizer.json", "settings")])
 def test_files_that_transformers_cannot_read_are_one_line(base: Path, file: str, asked: str) -> None:
     (base / file).write_text('{"model_type": "of tomorrow"}')
-    engine = VllmEngine(Checkpoint("base", base, "0" * 64, None), EngineSettings())
+    checkpoint = Checkpoint("base", base, "0" * 64, None)
+    engine = VllmEngine(Loading(checkpoint, Renderer(checkpoint), EngineSettings()))
     with pytest.raises(EngineError, match="; is it a model of an architecture that") as raised:
         getattr(engine, asked)
     assert "\n" not in str(raised.value)
