@@ -248,7 +248,7 @@ def test_each_question_is_asked_twice_with_its_options_both_ways_round(tmp_path:
     verified(tmp_path, model, engine, count=20)
     by_question: dict[str, list[str]] = {}
     for request in engine.verified:
-        question, listed, _ = request.messages[0]["content"].split("\n\n")
+        question, listed = request.messages[-1]["content"].split("\n\n")
         by_question.setdefault(question, []).append(listed)
     for turns in by_question.values():
         one, other = ([line[3:] for line in listed.splitlines()] for listed in turns)

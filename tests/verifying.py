@@ -69,10 +69,10 @@ def writing(knows: float, labels: Sequence[str] = ()) -> Script:
 
 def asked(request: Request) -> tuple[str, list[str]]:
     """What a scoring request shows, and its choices as texts: behind each letter its option."""
-    [message] = request.messages
-    if match := _NAMES.match(message["content"]):
+    said = request.messages[-1]["content"]
+    if match := _NAMES.match(said):
         return match[1], list(request.choices)
-    return message["content"].split("\n\n")[0], _OPTION.findall(message["content"])
+    return said.split("\n\n")[0], _OPTION.findall(said)
 
 
 def scored(request: Request, weights: Sequence[float]) -> Completion:

@@ -19,6 +19,8 @@ from datacreate.tasks.prompt import Message
 from datacreate.tasks.roles import Rule, answer_text
 from datacreate.tasks.schema import schema_at
 
+_LETTER = "Answer with the letter of the right option."
+
 TURNS = 2
 """Orders in which each question is asked."""
 
@@ -30,8 +32,10 @@ MOST_LETTERED = len(ascii_uppercase)
 class BlindQuestion:
     """What is shown of an example, and the answers it may have.
 
-    Options of its own are lettered, and the letter is asked for; labels that all examples share
-    are asked for by name (CREAK's train rows, 200: Qwen2.5-Coder-1.5B tells true from false at AUC
+    Options of its own are lettered, and the letter is asked for in the system's words, which stand in
+    the place of a chat template's own: 60 tokens a question where it takes 78 to ask after the options
+    (CommonsenseQA's train rows, 300: Qwen2.5-Coder-1.5B has 65 % right so, 63 % then). Labels that all
+    examples share are asked for by name (CREAK's train rows, 200: the 1.5B tells true from false at AUC
     0.81 either way, the 0.5B at 0.66 by name and 0.55 by letter, which takes more tokens too).
     """
 
@@ -45,11 +49,10 @@ class BlindQuestion:
         if self.lettered:
             choices = tuple(ascii_uppercase[: len(options)])
             listed = "\n".join(f"{letter}. {option}" for letter, option in zip(choices, options, strict=True))
-            asked = f"{listed}\n\nWhich option is right? Answer with its letter."
-        else:
-            choices = tuple(options)
-            asked = f"Answer with one of: {', '.join(options)}."
-        return [{"role": "user", "content": f"{self.shown}\n\n{asked}"}], choices
+            user = {"role": "user", "content": f"{self.shown}\n\n{listed}"}
+            return [{"role": "system", "content": _LETTER}, user], choices
+        asked = f"Answer with one of: {', '.join(options)}."
+        return [{"role": "user", "content": f"{self.shown}\n\n{asked}"}], tuple(options)
 
     def placed(self, order: Sequence[int], scores: Sequence[float]) -> tuple[float, ...]:
         """Scores of choices shown in `order` as probabilities of the options in their own order."""

@@ -48,13 +48,13 @@ def without_a_question(values: dict[str, Any]) -> TaskFormat:
 def asked(
     format: TaskFormat, values: dict[str, Any], *, lettered: bool = False, backwards: bool = False
 ) -> tuple[str, tuple[str, ...]]:
-    """The prompt and the choices, with the options in their own order or the other way round."""
+    """What the user says and the choices, with the options in their own order or the other way round."""
     question = blind_question(format, values, lettered=lettered)
     assert question
     order = range(len(question.options))
-    [message], choices = question.prompt(order[::-1] if backwards else order)
-    assert message["role"] == "user"
-    return message["content"], choices
+    messages, choices = question.prompt(order[::-1] if backwards else order)
+    assert [message["role"] for message in messages] == ["system", "user"][-len(messages) :]
+    return messages[-1]["content"], choices
 
 
 # What is asked
@@ -65,12 +65,11 @@ def test_options_of_its_own_are_lettered_in_the_order_they_are_shown() -> None:
     assert choices == tuple("ABCDE")
     assert prompt == (
         "Where would you put a wet umbrella when you come home?\n\n"
-        "A. stand\nB. bookshelf\nC. oven\nD. wallet\nE. aquarium\n\n"
-        "Which option is right? Answer with its letter."
+        "A. stand\nB. bookshelf\nC. oven\nD. wallet\nE. aquarium"
     )
     prompt, choices = asked(format_of(kinds.UMBRELLA), kinds.UMBRELLA, backwards=True)
     assert choices == tuple("ABCDE")
-    assert "A. aquarium\nB. wallet\nC. oven\nD. bookshelf\nE. stand\n" in prompt
+    assert "A. aquarium\nB. wallet\nC. oven\nD. bookshelf\nE. stand" in prompt
 
 
 def test_labels_that_all_share_are_asked_for_by_name() -> None:
@@ -86,7 +85,7 @@ def test_labels_are_lettered_for_a_model_that_cannot_tell_their_first_tokens_apa
     format = format_of(kinds.NLI, labels=kinds.NLI_LABELS)
     prompt, choices = asked(format, kinds.NLI, lettered=True, backwards=True)
     assert choices == ("A", "B", "C")
-    assert "A. contradiction\nB. neutral\nC. entailment\n" in prompt
+    assert "A. contradiction\nB. neutral\nC. entailment" in prompt
 
 
 def test_a_passage_stands_before_its_question_and_an_empty_one_is_left_out() -> None:
@@ -203,8 +202,8 @@ def test_a_verifier_without_leaning_gives_its_own_probabilities_back(
     question = BlindQuestion("Which?", options, lettered)
     turns = []
     for order in two_orders(len(own), seed):
-        [message], choices = question.prompt(order)
-        shown = dict(re.findall(r"^([A-Z])\. (.*)$", message["content"], re.MULTILINE))
+        messages, choices = question.prompt(order)
+        shown = dict(re.findall(r"^([A-Z])\. (.*)$", messages[-1]["content"], re.MULTILINE))
         said = [own[options.index(shown.get(choice, choice))] for choice in choices]
         turns.append(question.placed(order, said))
     assert turns == [tuple(own)] * 2
