@@ -51,6 +51,7 @@ def limited(new_user: Callable[[], User], small_encoder: Path) -> Limited:
     return Limited(user, jobs, sweep)
 
 
+@pytest.mark.slow
 def test_a_time_limit_does_not_end_a_creation_and_what_waits_for_it_waits(limited: Limited) -> None:
     user = limited.user
     create, *behind = limited.pipeline
@@ -77,6 +78,7 @@ def test_every_cell_of_an_array_comes_back_on_its_own(limited: Limited) -> None:
     assert (again.code, again.out) == (0, "nothing to submit: no cell is left to do\n")
 
 
+@pytest.mark.slow
 def test_a_node_that_dies_under_a_job_costs_nothing(cluster: Cluster, user: User) -> None:
     [job] = user.submits("scripts/create.sbatch", *user.creation("run"), STALLS="5")
     user.waits(lambda: user.has_rows("run"))
