@@ -11,9 +11,7 @@ from typing import Any
 import pytest
 
 from datacreate import CreateConfig, create
-from datacreate.checkpoints import Checkpoint, EngineSettings
-from datacreate.engines.loading import Loading
-from datacreate.engines.rendering import Renderer
+from datacreate.checkpoints import Checkpoint
 from datacreate.engines.replicas import Replicas
 from datacreate.engines.vllm import VllmEngine
 from datacreate.errors import EngineError, UsageError
@@ -184,5 +182,6 @@ def test_on_a_processor_two_engines_must_fit_its_memory_together(base: Checkpoin
 
 
 def test_on_a_processor_one_is_the_usual_number(base: Checkpoint, tmp_path: Path) -> None:
-    assert isinstance(made(base, tmp_path / "run", count=5000), VllmEngine)
-    assert Loading(base, Renderer(base), EngineSettings()).devices.cores == ()
+    engine = made(base, tmp_path / "run", count=5000)
+    assert isinstance(engine, VllmEngine)
+    assert engine.loading.devices.cores == ()

@@ -53,7 +53,9 @@ def asked(
     assert question
     order = range(len(question.options))
     messages, choices = question.prompt(order[::-1] if backwards else order)
-    assert [message["role"] for message in messages] == ["system", "user"][-len(messages) :]
+    system = {"role": "system", "content": "Answer with the letter of the right option."}
+    assert messages[:-1] == ([system] if question.lettered else [])
+    assert messages[-1]["role"] == "user"
     return messages[-1]["content"], choices
 
 
