@@ -1,1 +1,16 @@
-"""Engines: whatever turns a chat prompt and a grammar into text."""
+"""Engines: OpenAI-compatible servers, started here or elsewhere, that turn chat prompts into text.
+
+engines/
+  base.py         Request, Completion, Check, and the Engine protocol
+  client.py       the engine that a run uses; its requests are sent from a thread of their own
+  pool.py         many servers as one: capacity, retries, lost servers
+  server.py       one server: HTTP, self-test, tokenizer
+  protocol.py     Request -> JSON body, JSON answer -> Completion
+  addresses.py    --url -> the servers that exist now
+  self_test.py    what a server must show before a run
+  local.py        starts, watches and stops servers on this machine
+  vllm.py         command line, environment and memory of vLLM's server
+  llamacpp.py     the same for llama.cpp's; llamacpp_server.py is its process
+  devices.py      GPUs and cores of several servers on one machine
+  factory.py      settings of a run -> its engines
+"""

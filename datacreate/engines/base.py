@@ -1,13 +1,13 @@
 """What creation asks of an engine, and what it gets back.
 
-An engine streams: requests go in one at a time, completions come out as they finish, so that
-the batch never drains between requests or levels.
+An engine streams: requests go in one at a time and completions come out as they finish (continuous
+batching), so that the server's batch stays full between requests and between levels of the tree.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -18,7 +18,7 @@ Messages = Sequence[dict[str, str]]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn. None leaves a setting to the engine's default (off)."""
+    """How tokens are sampled. None is neutral: the setting has no effect."""
 
     max_tokens: int
     temperature: float = 1.0
@@ -30,10 +30,10 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Request:
-    """One chat prompt, to be answered by writing or by scoring.
+    """One chat prompt, answered by generating text or by scoring choices.
 
-    `schema` is the JSON Schema, as text, that what is written must hold to. With `choices` nothing
-    is written: each is given the probability that the answer begins with its first token.
+    `schema` is the JSON Schema, as text, that generated text must follow. With `choices` no text is
+    generated: each choice gets the probability that the answer begins with its first token.
     """
 
     id: int
@@ -50,9 +50,9 @@ def scoring(id: int, messages: Messages, choices: tuple[str, ...]) -> Request:
 
 @dataclass(frozen=True)
 class Completion:
-    """The answer to one request; with `finish_reason` "error" the text is empty and `error` says why.
+    """The answer to one request. With `finish_reason` "error" the text is empty and `error` says why.
 
-    `scores` are the probabilities of the request's choices, which add up to 1.
+    `scores` are the probabilities of the request's choices; they add up to 1.
     """
 
     request_id: int
@@ -64,60 +64,60 @@ class Completion:
     scores: tuple[float, ...] = ()
 
 
-def shares(logprobs: Sequence[float]) -> tuple[float, ...]:
-    """Probabilities among these alone, from log-probabilities among all tokens."""
-    most = max(logprobs)
-    weights = [math.exp(logprob - most) for logprob in logprobs]
+@dataclass(frozen=True)
+class Check:
+    """Requests with known answers. `fault` says what the completions show to be wrong, or None."""
+
+    requests: tuple[Request, ...]
+    fault: Callable[[Sequence[Completion]], str | None]
+
+
+def softmax(logprobs: Sequence[float]) -> tuple[float, ...]:
+    """Probabilities among these tokens alone, from log-probabilities among all tokens."""
+    largest = max(logprobs)
+    weights = [math.exp(logprob - largest) for logprob in logprobs]
     return tuple(weight / sum(weights) for weight in weights)
 
 
 class Engine(Protocol):
-    """A source of completions. Methods raise EngineError if the engine has died."""
+    """A source of completions. Methods raise EngineError when the engine cannot be used any more.
+
+    An engine starts its servers, or connects to them, at the first question that needs them.
+    """
 
     @property
     def capacity(self) -> int:
         """How many requests are worth having in flight at once."""
 
     @property
-    def copies(self) -> int:
-        """How many of the model are loaded here, side by side; 1 where servers have it."""
-
-    @property
     def urls(self) -> Sequence[str]:
-        """Addresses of the servers that are asked; none where the model is loaded here."""
-
-    @property
-    def has_chat_template(self) -> bool:
-        """Whether prompts go through one; a base model's are plain text. Works before `start`."""
+        """Addresses of remote servers; empty if the servers were started here."""
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """How the model is loaded, resolved; JSON. Only ever recorded: nothing is decided by it."""
+        """How the model is loaded, resolved; JSON. Recorded only: nothing is decided by it."""
 
     @property
     def max_context(self) -> int:
-        """The most tokens a prompt and its answer may have together."""
+        """The most tokens that a prompt and its answer may have together."""
 
     def count_tokens(self, messages: Messages) -> int:
-        """The length of the prompt in tokens, chat template included; works before `start`."""
+        """The length of the prompt in tokens, chat template included."""
 
     def tells_apart(self, choices: Sequence[str]) -> bool:
-        """Whether each of these begins with another token, so that they can be scored.
+        """Whether each choice begins with a different token, so that they can be scored."""
 
-        Works before `start`.
-        """
-
-    def start(self) -> None:
-        """Load the model; returns when requests can be submitted."""
+    def start(self, checks: Sequence[Check] = ()) -> None:
+        """Return when requests can be submitted: servers run, and pass these checks."""
 
     def submit(self, request: Request) -> None:
-        """Hand in a request; returns at once."""
+        """Submit a request; returns at once."""
 
     def poll(self, timeout_seconds: float) -> list[Completion]:
-        """Completions that have finished since the last call, waiting up to `timeout_seconds` for one."""
+        """Completions finished since the last call, waiting up to `timeout_seconds` for one."""
 
     def abort(self, request_ids: Iterable[int]) -> None:
-        """Give up requests; those that had not finished give no completion any more."""
+        """Give up requests; those that had not finished give no completion."""
 
     def close(self) -> None:
         """Free everything the engine holds; safe to call twice."""

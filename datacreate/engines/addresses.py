@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,6 +16,14 @@ from datacreate.errors import UsageError
 
 KEY = "DATACREATE_API_KEY"
 """The environment variable that the servers' API key is read from, the only place for it."""
+
+
+def api_key() -> str:
+    """The servers' key, or nothing. UsageError if it cannot be sent in a header."""
+    key = os.environ.get(KEY, "").strip()
+    if not all("!" <= character <= "~" for character in key):
+        raise UsageError(f"${KEY} holds a blank, a line break or a letter outside ASCII; set the key alone")
+    return key
 
 
 _HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/|$)")
@@ -30,39 +40,69 @@ class Address(BaseModel):
     max_num_seqs: int | None = Field(default=None, gt=0)  # requests it works on at once
 
 
+class ServerSource(Protocol):
+    """Where the servers of a run come from: `--url`, or this machine."""
+
+    @property
+    def changes(self) -> bool:
+        """Whether servers may still come."""
+
+    @property
+    def shown(self) -> str:
+        """All of it in a few words, for messages."""
+
+    @property
+    def failed(self) -> str | None:
+        """Why no server will come any more; None while one may."""
+
+    def now(self) -> tuple[Address, ...]:
+        """All servers known at this moment."""
+
+    def repair(self, url: str, *, hung: bool) -> str | None:
+        """Restart a server of ours that died, or hangs; what was done, or None if it is not ours."""
+
+
 @dataclass(frozen=True)
 class Addresses:
     """What `--url` says: addresses, and folders that servers come to and go from."""
 
-    told: tuple[Address, ...]
+    listed: tuple[Address, ...]
     folders: tuple[Path, ...]
+    failed: None = None
 
     @classmethod
     def of(cls, urls: Iterable[str]) -> Addresses:
         """Read `--url`. UsageError for what is neither an address nor a folder, or holds a password."""
-        told, folders = [], []
+        listed, folders = [], []
         for url in urls:
+            if not url.strip():
+                raise UsageError("--url: an empty address; write it as http://HOST:PORT")
             place = Path(url).expanduser()
             if place.is_dir() or ("/" in url and "://" not in url and not _HOST_AND_PORT.match(url)):
                 folders.append(place)  # it may be still to come
             else:
-                told.append(Address(url=_checked(url)))
-        if not (told or folders):
+                listed.append(Address(url=_checked(url)))
+        if not (listed or folders):
             raise UsageError("--url: no address; write it as http://HOST:PORT, or name a folder of servers")
-        return cls(tuple(dict.fromkeys(told)), tuple(folders))
+        return cls(tuple(dict.fromkeys(listed)), tuple(folders))
 
     def now(self) -> tuple[Address, ...]:
-        """All servers that are known at this moment."""
-        found = {address.url: address for address in self.told}
+        found = {address.url: address for address in self.listed}
         for folder in self.folders:
             for address in _published(folder):
                 found.setdefault(address.url, address)
         return tuple(found.values())
 
     @property
+    def changes(self) -> bool:
+        return bool(self.folders)
+
+    def repair(self, url: str, *, hung: bool) -> None:
+        """These servers are somebody else's."""
+
+    @property
     def shown(self) -> str:
-        """All of it in a few words, for messages."""
-        names = [*(address.url for address in self.told), *map(str, self.folders)]
+        names = [*(address.url for address in self.listed), *map(str, self.folders)]
         return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 

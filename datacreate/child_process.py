@@ -1,0 +1,64 @@
+"""Run a command that ends when the process that started it ends, however that happened (kill -9 too).
+
+A script of its own: `python child_process.py GRACE_SECONDS COMMAND...`. It runs the command in a new
+session and waits. When its standard input closes, which the system does when the parent dies, or at
+SIGTERM or SIGINT, it ends the command and everything that the command started: SIGTERM first, and
+SIGKILL after the grace period. Works on every POSIX system; nothing is run between fork and exec.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+
+def supervised(command: Sequence[str], grace_seconds: float) -> list[str]:
+    """The command under supervision; start it with a pipe as its standard input and keep that open."""
+    script = str(Path(__file__).resolve())
+    return [sys.executable, "-I", "-S", script, str(grace_seconds), *command]
+
+
+def main() -> None:
+    """Run the command; exit as it does."""
+    grace_seconds, *command = sys.argv[1:]
+    ending = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ending.set())
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+    threading.Thread(target=_watch_parent, args=(ending,), daemon=True).start()
+    threading.Thread(target=_watch_child, args=(child, ending), daemon=True).start()
+    while not ending.wait(3600.0):  # with a timeout, so that signals are handled meanwhile
+        pass
+    _signal_group(child, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        child.wait(float(grace_seconds))
+    _signal_group(child, signal.SIGKILL)  # also what the command started and left behind
+    code = child.wait()
+    os._exit(code if code >= 0 else 128 - code)  # a thread still reads standard input
+
+
+def _watch_parent(ending: threading.Event) -> None:
+    with suppress(OSError):
+        while os.read(0, 4096):
+            pass
+    ending.set()
+
+
+def _watch_child(child: subprocess.Popen[bytes], ending: threading.Event) -> None:
+    child.wait()
+    ending.set()
+
+
+def _signal_group(child: subprocess.Popen[bytes], number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, number)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""Servers on this machine: each a child process on a free loopback port, with a random key.
+
+A server ends with whoever started it, kill -9 included (`child_process`). One that dies or hangs is
+started again once, at the same address; the pool then asks its unanswered requests again.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from datacreate.child_process import supervised
+from datacreate.engines.addresses import Address
+from datacreate.errors import EngineError, UsageError
+
+_GRACE_SECONDS = 10.0
+"""How long a server may take to end after SIGTERM."""
+
+_LONGEST_START_SECONDS = 1800.0
+
+
+@dataclass(frozen=True)
+class ServerCommand:
+    """How to start one server of a model, all but its address and key."""
+
+    engine: str  # "vLLM" or "llama.cpp"
+    model: str
+    arguments: tuple[str, ...]  # `--host HOST --port PORT` is added
+    environment: Mapping[str, str]
+    capacity: int  # requests it works on at once
+    record: Mapping[str, object] = field(default_factory=dict)  # for a run's config.json
+
+
+class LocalServer:
+    """One server process; without a log path what it says goes to this process's stderr."""
+
+    def __init__(
+        self, command: ServerCommand, key: str, log: Path | None, host: str = "127.0.0.1", port: int = 0
+    ) -> None:
+        self._command = command
+        self._key = key
+        self._log = log
+        self._host = host
+        self.port = port or _free_port(host)
+        name = socket.gethostname() if host in ("0.0.0.0", "::") else host
+        url = f"http://{f'[{name}]' if ':' in name else name}:{self.port}"
+        self.address = Address(url=url, model=command.model, max_num_seqs=command.capacity)
+        self.restarts = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def launch(self) -> None:
+        """Start the process; returns at once."""
+        where = ["--host", self._host, "--port", str(self.port)]
+        keys = {"VLLM_API_KEY": self._key, "LLAMA_API_KEY": self._key} if self._key else {}
+        with self._output() as output:
+            self._process = subprocess.Popen(
+                supervised([*self._command.arguments, *where], _GRACE_SECONDS),
+                env={**os.environ, **self._command.environment, **keys},
+                stdin=subprocess.PIPE,  # its end is the sign to end
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # Ctrl-C is for the run, which then ends the server
+            )
+
+    def _output(self) -> IO[bytes]:
+        return self._log.open("ab") if self._log else os.fdopen(os.dup(2), "wb")
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def ready(self) -> bool:
+        """Whether it answers; never waits long. EngineError, with its last words, if it has ended."""
+        import httpx2
+
+        if not self.alive:
+            raise EngineError(self.death())
+        host = "127.0.0.1" if self._host == "0.0.0.0" else "::1" if self._host == "::" else self._host
+        url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}/health"
+        with suppress(httpx2.HTTPError):
+            return httpx2.get(url, timeout=5.0, trust_env=False).status_code == 200
+        return False
+
+    def death(self) -> str:
+        """Why the process ended: its exit code and the last error in its log."""
+        code = self._process.poll() if self._process else None
+        lines: list[str] = []
+        with suppress(OSError):
+            text = self._log.read_bytes()[-20_000:].decode("utf-8", "replace") if self._log else ""
+            lines = [line.strip() for line in text.splitlines() if line.strip()]
+        errors = (line for line in reversed(lines) if "error" in line.lower())
+        last = next(errors, lines[-1] if lines else "see its output above")
+        if code == 128 + 9:
+            last = "killed, most likely out of memory; take a smaller model or --max-num-seqs"
+        log = f"; its log is {self._log}" if self._log else ""
+        return f"{self._command.engine}'s server for {self._command.model} ended ({code}): {last[-300:]}{log}"
+
+    def wait(self) -> None:
+        """Until it ends."""
+        assert self._process
+        self._process.wait()
+
+    def end(self) -> None:
+        """End it and all that it started; returns when it is gone."""
+        if self._process is None or self._process.stdin is None:
+            return
+        with suppress(OSError):
+            self._process.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_GRACE_SECONDS + 5.0)
+
+
+class LocalServers:
+    """The servers of one model on this machine: a `ServerSource`."""
+
+    changes = False
+    shown = "this machine"
+
+    def __init__(
+        self,
+        commands: Sequence[ServerCommand],
+        logs: Sequence[Path | None],
+        *,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.key = secrets.token_urlsafe(32)
+        self.failed: str | None = None
+        self._commands = commands
+        self._logs = logs
+        self._check = check
+        self._servers: dict[str, LocalServer] = {}
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def now(self) -> tuple[Address, ...]:
+        return tuple(server.address for server in self._servers.values())
+
+    def start(self) -> None:
+        """Start all and wait until they answer. EngineError if one ends before, or takes too long."""
+        self._check()
+        for number, (command, log) in enumerate(zip(self._commands, self._logs, strict=True), 1):
+            server = LocalServer(command, self.key, log or self._temporary(number))
+            self._servers[server.address.url] = server
+            server.launch()
+        until = time.monotonic() + _LONGEST_START_SECONDS
+        for server in self._servers.values():
+            while not server.ready():
+                if time.monotonic() > until:
+                    raise EngineError(f"{server.address.url} was not ready in {_LONGEST_START_SECONDS:.0f} s")
+                time.sleep(0.1)
+
+    def _temporary(self, number: int) -> Path:
+        """A log for a run that has no folder to keep one in."""
+        self._folder = self._folder or tempfile.TemporaryDirectory(prefix="datacreate-")
+        return Path(self._folder.name, f"server-{number}.log")
+
+    def repair(self, url: str, *, hung: bool) -> str | None:
+        server = self._servers.get(url)
+        if server is None or (server.alive and not hung):
+            return None
+        reason = "it hangs" if server.alive else server.death()
+        if server.restarts:
+            del self._servers[url]
+            if not self._servers:
+                self.failed = f"{reason} (again)"
+            return f"{reason}; it is not started again"
+        server.restarts += 1
+        server.end()
+        server.launch()
+        return f"{reason}; it is started again, and its unanswered requests are asked again"
+
+    def stop(self) -> None:
+        """End them all."""
+        for server in self._servers.values():
+            server.end()
+        self._servers.clear()
+        if self._folder:
+            self._folder.cleanup()
+            self._folder = None
+
+
+def _free_port(host: str) -> int:
+    """A port at which nobody listens. UsageError if the address is not this machine's."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as found:
+        try:
+            found.bind((host, 0))
+        except OSError as error:
+            raise UsageError(f"--host {host}: {error.strerror}; name an address of this machine") from None
+        return int(found.getsockname()[1])

@@ -1,0 +1,229 @@
+"""The chat completions API: Request -> JSON body, and JSON answer -> Completion.
+
+The schema goes into the standard `response_format`. What only one kind of server knows
+(`logprob_token_ids` of vLLM, llguidance grammars of llama.cpp) is sent only to that kind.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Literal
+
+from datacreate.engines.base import Completion, FinishReason, Messages, Request, softmax
+from datacreate.tasks.prompt import without_system
+
+ServerKind = Literal["vllm", "llamacpp", "other"]
+
+_UNLIKELY = -20.0
+"""The log-probability of a choice that a server does not list among the likeliest tokens."""
+
+_TOP_TOKENS = {"vllm": 20, "llamacpp": 100, "other": 20}
+"""How many of the likeliest tokens are asked for; the API allows 20, llama.cpp any number."""
+
+_MOST_TOKENS = 10**9
+"""Token counts from a server are clamped to this."""
+
+_COMPACT = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
+"""llguidance then writes JSON without spaces: 22 % fewer tokens or better."""
+
+
+class Unavailable(Exception):
+    """A server could not answer now; another may.
+
+    `counts` where the request itself may be the reason, `hung` where the server gave no sign of life.
+    """
+
+    def __init__(
+        self, reason: str, *, counts: bool = True, hung: bool = False, retry_after_seconds: float = 0.0
+    ) -> None:
+        super().__init__(reason)
+        self.counts = counts
+        self.hung = hung
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Busy(Unavailable):
+    """A server that has no room for this request, and goes on with those that it has."""
+
+
+class Refused(Unavailable):
+    """A server that refuses this request (HTTP 4xx); it is the request's fault if others succeed."""
+
+
+class Incompatible(Exception):
+    """A server that cannot be used, however often it is asked: the reason, and what to do."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How one server is asked.
+
+    Before a server has been looked at there may be several names, each of which will do; no name means
+    whatever the server serves.
+    """
+
+    names: tuple[str, ...]
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    kind: ServerKind = "other"
+    has_system_role: bool = True
+    compact_grammar: bool = False  # llama.cpp built with llguidance
+
+    def messages(self, messages: Messages) -> list[dict[str, str]]:
+        """The messages as this model takes them."""
+        return list(messages) if self.has_system_role else without_system(messages)
+
+    def body(self, request: Request, tokens: Sequence[int] | None = None) -> dict[str, Any]:
+        """The JSON of a request; `tokens` are the first tokens of its choices, if known."""
+        sampling = request.sampling
+        penalty = 1.0 if sampling.repetition_penalty is None else sampling.repetition_penalty
+        body: dict[str, Any] = {
+            "model": self.names[0],
+            "messages": self.messages(request.messages),
+            "max_tokens": sampling.max_tokens,
+            "temperature": sampling.temperature,
+            # Neutral values are sent too: a server's own generation_config must not change the sampling.
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k or 0,
+            "min_p": sampling.min_p or 0.0,
+            "repeat_penalty" if self.kind == "llamacpp" else "repetition_penalty": penalty,
+        }
+        if self.template_kwargs:
+            body["chat_template_kwargs"] = dict(self.template_kwargs)
+        if request.schema is not None:
+            body |= self._grammar(request.schema)
+        if request.choices:
+            body |= {"logprobs": True, "top_logprobs": _TOP_TOKENS[self.kind]}
+            if self.kind == "vllm" and tokens is not None:
+                body |= {
+                    "top_logprobs": min(20, len(tokens)),
+                    "logprob_token_ids": list(tokens),
+                    "return_tokens_as_token_ids": True,
+                }
+        return body
+
+    def _grammar(self, schema: str) -> dict[str, Any]:
+        if self.compact_grammar:
+            return {"grammar": _llguidance(schema)}
+        named = {"name": "examples", "schema": _parsed(schema), "strict": True}
+        return {"response_format": {"type": "json_schema", "json_schema": named}}
+
+
+@lru_cache(maxsize=1024)
+def _parsed(schema: str) -> Any:
+    return json.loads(schema)
+
+
+@lru_cache(maxsize=1024)
+def _llguidance(schema: str) -> str:
+    guided = {"x-guidance": _COMPACT, **json.loads(schema)}
+    return f"%llguidance {{}}\nstart: %json {json.dumps(guided, ensure_ascii=False)}"
+
+
+def read(request: Request, document: Any, tokens: Sequence[int] | None = None) -> Completion:
+    """The completion in a server's answer. Unavailable if there is none: garbage, or an error."""
+    try:
+        choice = document["choices"][0]
+        usage = document.get("usage") or {}
+        used = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+        if request.choices:
+            return _scored(request, choice, used[0], tokens)
+        message, reason = choice["message"], str(choice["finish_reason"])
+        # Servers that split reasoning off may put the whole answer there.
+        text = message.get("content") or message.get("reasoning_content") or message.get("reasoning") or ""
+    except (LookupError, TypeError, AttributeError):
+        raise Unavailable(f"an answer that is no completion{_error_in(document)}") from None
+    finish: FinishReason = "stop" if reason == "stop" else "length" if reason == "length" else "error"
+    if finish == "error":
+        return Completion(request.id, "", finish, *used, f"finish reason {reason[:40]}")
+    return Completion(request.id, str(text), finish, *used)
+
+
+def _error_in(document: Any) -> str:
+    text = said(document) if isinstance(document, dict) and "error" in document else ""
+    return f": {text}" if text else ""
+
+
+def said(document: Any, most: int = 160) -> str:
+    """A server's own words on what is wrong, in one line of at most so many characters."""
+    if isinstance(document, dict):
+        error = document.get("error", document)
+        document = error.get("message", error) if isinstance(error, dict) else error
+    return " ".join(str(document)[: 4 * most].split())[:most]
+
+
+def _count(value: Any) -> int:
+    """A token count from a server; 0 for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return 0
+    return int(min(max(value, 0), _MOST_TOKENS))
+
+
+def _scored(
+    request: Request, choice: Mapping[str, Any], prompt_tokens: int, tokens: Sequence[int] | None
+) -> Completion:
+    """Probabilities of the choices; an error if the server lists none of them.
+
+    Never uniform scores for want of any: they would pass for an opinion.
+    """
+    try:
+        listed = choice["logprobs"]["content"][0]["top_logprobs"]
+        found = _by_token(listed, tokens) if tokens is not None else {}
+        found = found or _by_spelling(listed, request.choices)
+    except (LookupError, TypeError, AttributeError, ValueError):
+        return _unscored(request, prompt_tokens, "it sends no logprobs")
+    if not found:
+        return _unscored(request, prompt_tokens, "its logprobs list none of the choices")
+    least = min(_UNLIKELY, *found.values())
+    scores = softmax([found.get(place, least) for place in range(len(request.choices))])
+    return Completion(request.id, "", "stop", prompt_tokens, 0, None, scores)
+
+
+def _unscored(request: Request, prompt_tokens: int, why: str) -> Completion:
+    return Completion(request.id, "", "error", prompt_tokens, 0, why)
+
+
+def _by_token(listed: Sequence[Mapping[str, Any]], tokens: Sequence[int]) -> dict[int, float]:
+    """Choice -> log-probability by token id: vLLM spells it `token_id:123`, llama.cpp has `id`."""
+    places = {token: place for place, token in enumerate(tokens)}
+    found: dict[int, float] = {}
+    for each in listed:
+        spelled = str(each.get("token"))
+        token = each.get("id", spelled.removeprefix("token_id:") if "token_id:" in spelled else None)
+        if token is not None and int(token) in places:
+            found[places[int(token)]] = _logprob(each)
+    return found
+
+
+def _by_spelling(listed: Sequence[Mapping[str, Any]], choices: Sequence[str]) -> dict[int, float]:
+    """The same by the tokens' text, the likelier of two tokens that begin a choice."""
+    found: dict[int, float] = {}
+    for each in listed:
+        spelled = str(each["token"]).strip()
+        meant = [place for place, choice in enumerate(choices) if spelled and choice.startswith(spelled)]
+        if len(meant) == 1:
+            found[meant[0]] = max(found.get(meant[0], -math.inf), _logprob(each))
+    return found
+
+
+def _logprob(entry: Mapping[str, Any]) -> float:
+    value = float(entry["logprob"])
+    if math.isnan(value):
+        raise ValueError("not a number")
+    return min(0.0, max(value, -100.0))
+
+
+def refusal(status: int, document: Any, key_variable: str) -> Exception:
+    """What an HTTP status other than 200 means."""
+    text = said(document)
+    if 300 <= status < 400:
+        return Incompatible(f"redirects to another address (HTTP {status}); give that address with --url")
+    if status in (401, 403):
+        return Incompatible(f"refuses the key (HTTP {status}); set ${key_variable} to the server's key")
+    if status == 404:
+        return Unavailable(f"has no such model or path (HTTP 404: {text})", counts=False)
+    kind = Refused if 400 <= status < 500 and status != 408 else Unavailable
+    return kind(f"HTTP {status}: {text}")

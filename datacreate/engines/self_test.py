@@ -1,0 +1,75 @@
+"""Checks before a run: that a server enforces schemas, accepts the run's own, and gives real scores.
+
+Servers ignore request fields that they do not know, so a schema or `logprobs` can be dropped without
+an error. Each check therefore asks something whose answer is known.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import jsonschema
+
+from datacreate.engines.base import Check, Completion, Messages, Request, Sampling, scoring
+from datacreate.tasks.model_text import json_part
+
+_WORD = "qv7x"
+_LETTERS = ("A", "B")
+
+
+def schema_enforced() -> Check:
+    """No model answers with this word by itself."""
+    messages = [
+        {"role": "system", "content": "You are polite."},  # both roles, as in a run
+        {"role": "user", "content": "Say good morning."},
+    ]
+    schema = {"type": "array", "prefixItems": [{"const": _WORD}], "minItems": 1, "maxItems": 1}
+    return Check((Request(-1, messages, json.dumps(schema), Sampling(max_tokens=32)),), _word_fault)
+
+
+def _word_fault(completions: Sequence[Completion]) -> str | None:
+    [answer] = completions
+    if answer.error:
+        return f"refused the self-test: {answer.error}"
+    if "".join(json_part(answer.text).split()) != f'["{_WORD}"]':
+        return f'ignores the JSON Schema: asked for ["{_WORD}"], got {answer.text[:60]!r}'
+    return None
+
+
+def schema_accepted(messages: Messages, schema: str, sampling: Sampling) -> Check:
+    """The run's own schema is compiled, and the answer is valid (if it is not cut off)."""
+
+    def fault(completions: Sequence[Completion]) -> str | None:
+        [answer] = completions
+        if answer.error:
+            return f"refused the schema of this run: {answer.error}"
+        if answer.finish_reason == "length":
+            return None
+        try:
+            value = json.loads(json_part(answer.text))
+            jsonschema.Draft202012Validator(json.loads(schema)).validate(value)
+        except (ValueError, RecursionError, jsonschema.ValidationError):
+            return f"does not hold to the schema of this run: got {answer.text[:60]!r}"
+        return None
+
+    return Check((Request(-1, messages, schema, sampling),), fault)
+
+
+def scores_are_real() -> Check:
+    """Asked for a letter, a model must prefer it to what it was when another one was asked for."""
+    asked = tuple(
+        scoring(-1, [{"role": "user", "content": f"Answer with the letter {letter}."}], _LETTERS)
+        for letter in _LETTERS
+    )
+    return Check(asked, _scores_fault)
+
+
+def _scores_fault(completions: Sequence[Completion]) -> str | None:
+    for answer in completions:
+        if answer.error or not answer.scores:
+            return f"gives no probabilities to verify labels with: {answer.error or 'none of the choices'}"
+    asked_a, asked_b = (answer.scores[0] for answer in completions)
+    if asked_a <= asked_b:
+        return f"gives probabilities that do not depend on the question (A: {asked_a:.2f} and {asked_b:.2f})"
+    return None
