@@ -11,34 +11,33 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from datacreate.checkpoints import manifest, places
-from datacreate.checkpoints.convert import convert
 from datacreate.checkpoints.folder import Damaged, check_loadable
 from datacreate.checkpoints.hashes import identity, sha256_of
 from datacreate.checkpoints.manifest import FileRecord, Manifest
 from datacreate.checkpoints.preset import Preset, Source
-from datacreate.checkpoints.progress import Progress
+from datacreate.checkpoints.progress import ByteCount, Progress
 from datacreate.checkpoints.sources import Arrival
+from datacreate.checkpoints.writes import check_gguf_kind
 from datacreate.errors import CheckpointError
 
 
 def assemble(
     preset: Preset, source: Source, arrival: Arrival, records: dict[str, FileRecord], progress: Progress
 ) -> Path:
-    """Convert or link what arrived into `home()/checkpoints/.NAME.new`, with its manifest."""
+    """Link what arrived into `home()/checkpoints/.NAME.new`, with its manifest."""
     folder = places.unfinished(preset.name)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    if arrival.gguf is not None:
-        # The pieces have served: the GGUF is checked, and the disk is needed for the conversion.
-        shutil.rmtree(arrival.folder.parent / "pieces", ignore_errors=True)
-        convert(arrival.folder / arrival.gguf, folder, preset.converted_bytes or 0, progress)
-        known: dict[str, FileRecord] = {}
-    else:
-        for name in records:
-            _link(arrival.folder / name, folder / name)
-        known = {} if not preset.remote_code and _without_remote_code(folder) else records
+    for name in records:
+        _link(arrival.folder / name, folder / name)
+    known = records
     try:
-        check_loadable(folder, preset.remote_code)
+        if arrival.gguf is not None:
+            check_gguf_kind(arrival.folder / arrival.gguf, preset.kind)
+        else:
+            if not preset.remote_code and _without_remote_code(folder):
+                known = {}
+            check_loadable(folder, preset.remote_code)
     except Damaged as damage:
         raise CheckpointError(f"{preset.name} from {source.label} is damaged: {damage}") from damage
     files = _records(folder, known, progress)
@@ -50,7 +49,6 @@ def assemble(
             source=source.label,
             revision=arrival.revision,
             arrived=records,
-            converted_from=arrival.gguf,
             files=files,
             when=datetime.now(UTC).isoformat(timespec="seconds"),
             versions=_versions(),
@@ -98,13 +96,14 @@ def _records(folder: Path, known: dict[str, FileRecord], progress: Progress) -> 
     paths = {
         path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()
     }
-    sizes = {name: path.stat().st_size for name, path in paths.items()}
+    count = ByteCount(progress, "hashing", sum(path.stat().st_size for path in paths.values()))
     records: dict[str, FileRecord] = {}
-    done = 0
     for name, path in paths.items():
-        records[name] = known.get(name) or FileRecord(size=sizes[name], sha256=sha256_of(path))
-        done += sizes[name]
-        progress("hashing", done, sum(sizes.values()), "B")
+        if name in known:
+            records[name] = known[name]
+            count(known[name].size)
+        else:
+            records[name] = FileRecord(size=path.stat().st_size, sha256=sha256_of(path, count))
     return records
 
 

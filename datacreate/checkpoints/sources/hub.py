@@ -51,7 +51,7 @@ def fetch(source: HubSource, work: Path, size_bytes: int, progress: Progress, co
                 out, words = child.communicate(timeout=_LOOK_SECONDS)
                 break
             except subprocess.TimeoutExpired:
-                progress("fetching", min(bytes_below(arrived), size_bytes), size_bytes, "B")
+                progress("downloading", min(bytes_below(arrived), size_bytes), size_bytes, "B")
     finally:
         if child.poll() is None:
             child.terminate()
