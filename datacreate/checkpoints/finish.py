@@ -15,32 +15,28 @@ from datacreate.checkpoints.folder import Damaged, check_loadable
 from datacreate.checkpoints.hashes import identity, sha256_of
 from datacreate.checkpoints.manifest import FileRecord, Manifest
 from datacreate.checkpoints.preset import Preset, Source
-from datacreate.checkpoints.progress import ByteCount, Progress
 from datacreate.checkpoints.sources import Arrival
 from datacreate.checkpoints.writes import check_gguf_kind
 from datacreate.errors import CheckpointError
 
 
-def assemble(
-    preset: Preset, source: Source, arrival: Arrival, records: dict[str, FileRecord], progress: Progress
-) -> Path:
+def assemble(preset: Preset, source: Source, arrival: Arrival, records: dict[str, FileRecord]) -> Path:
     """Link what arrived into `home()/checkpoints/.NAME.new`, with its manifest."""
     folder = places.unfinished(preset.name)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name in records:
         _link(arrival.folder / name, folder / name)
-    known = records
+    files = dict(records)
     try:
         if arrival.gguf is not None:
             check_gguf_kind(arrival.folder / arrival.gguf, preset.kind)
         else:
             if not preset.remote_code and _without_remote_code(folder):
-                known = {}
+                files["config.json"] = _record(folder / "config.json")
             check_loadable(folder, preset.remote_code)
     except Damaged as damage:
         raise CheckpointError(f"{preset.name} from {source.label} is damaged: {damage}") from damage
-    files = _records(folder, known, progress)
     manifest.write(
         folder,
         Manifest(
@@ -55,6 +51,10 @@ def assemble(
         ),
     )
     return folder
+
+
+def _record(path: Path) -> FileRecord:
+    return FileRecord(size=path.stat().st_size, sha256=sha256_of(path))
 
 
 def _link(source: Path, target: Path) -> None:
@@ -89,22 +89,6 @@ def _without_remote_code(folder: Path) -> bool:
     partial.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     partial.replace(path)
     return True
-
-
-def _records(folder: Path, known: dict[str, FileRecord], progress: Progress) -> dict[str, FileRecord]:
-    """Size and sha256 of every file; those already hashed on arrival are not read again."""
-    paths = {
-        path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()
-    }
-    count = ByteCount(progress, "hashing", sum(path.stat().st_size for path in paths.values()))
-    records: dict[str, FileRecord] = {}
-    for name, path in paths.items():
-        if name in known:
-            records[name] = known[name]
-            count(known[name].size)
-        else:
-            records[name] = FileRecord(size=path.stat().st_size, sha256=sha256_of(path, count))
-    return records
 
 
 def _versions() -> dict[str, str]:

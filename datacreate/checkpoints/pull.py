@@ -64,7 +64,7 @@ def _pull_locked(preset: Preset, progress: Progress, free_bytes: Callable[[], in
     shutil.rmtree(places.unfinished(preset.name), ignore_errors=True)
     places.require_space(max(0, int(preset.disk_bytes * _MARGIN) - here), free_bytes())
     source, arrival, records = _from_first_that_serves(preset, progress)
-    folder = finish.assemble(preset, source, arrival, records, progress)
+    folder = finish.assemble(preset, source, arrival, records)
     if preset.untested and lock.read(preset) is None:
         hashes = {name: record.sha256 for name, record in records.items()}
         lock.write(preset, lock.Lock(source=source.label, revision=arrival.revision, sha256=hashes))
@@ -107,12 +107,10 @@ def _checked(
     wanted = source.sha256 | (locked.sha256 if locked else {})
     sizes = {name: (arrival.folder / name).stat().st_size for name in arrival.names}
     records: dict[str, FileRecord] = {}
-    count = ByteCount(progress, "checking", sum(sizes.values()))
+    to_read = sum(size for name, size in sizes.items() if name not in arrival.sha256)
+    count = ByteCount(progress, "checking", to_read)
     for name, size in sizes.items():
-        if sha256 := arrival.sha256.get(name):
-            count(size)
-        else:
-            sha256 = sha256_of(arrival.folder / name, count)
+        sha256 = arrival.sha256.get(name) or sha256_of(arrival.folder / name, count)
         records[name] = FileRecord(size=size, sha256=sha256)
     for name, sha256 in wanted.items():
         found = records[name].sha256 if name in records else None

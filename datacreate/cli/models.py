@@ -65,10 +65,10 @@ def show(name: str, as_json: bool) -> None:
 
 @models.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@click.option("--force", is_flag=True, help="Fetch again even when it is here and looks whole.")
+@click.option("--force", is_flag=True, help="Download again even when it is here and looks whole.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def pull(names: tuple[str, ...], force: bool, as_json: bool) -> None:
-    """Fetch checkpoints; a pull that was stopped goes on from what had arrived."""
+    """Download checkpoints; a pull that was stopped resumes with what had arrived."""
     from datacreate.checkpoints import find_preset
     from datacreate.checkpoints import pull as pull_one
 
@@ -91,9 +91,9 @@ def pull(names: tuple[str, ...], force: bool, as_json: bool) -> None:
 @click.option("--licence", default="unknown", show_default=True, help="Told in the cards of what it writes.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def import_(source: Path, name: str | None, encoder: bool, licence: str, as_json: bool) -> None:
-    """Bring a model of your own into the home: a .gguf file, or a checkpoint's folder.
+    """Copy a model of your own into the data directory: a .gguf file, or a checkpoint's folder.
 
-    It is copied, hashed, and a GGUF converted; from then on --model takes its name.
+    From then on --model takes its name. To use a file once, give its path with --model instead.
     """
     from datacreate.checkpoints import import_model
     from datacreate.checkpoints.places import finished

