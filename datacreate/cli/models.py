@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from datacreate.cli.terminal import Quarters, print_columns, size
+from datacreate.cli.progress import CheckpointProgress
+from datacreate.cli.terminal import print_columns, size
 
 if TYPE_CHECKING:
-    from datacreate.checkpoints import Preset, Progress, VerifyReport
+    from datacreate.checkpoints import Preset, VerifyReport
 
 
 @click.group()
@@ -75,7 +75,7 @@ def pull(names: tuple[str, ...], force: bool, as_json: bool) -> None:
     presets = [find_preset(name) for name in names]  # a misspelt name is told before the first byte
     fetched = []
     for preset in presets:
-        with _shown(preset.name) as progress:
+        with CheckpointProgress(preset.name) as progress:
             path = pull_one(preset, progress, force=force)
         fetched.append(_place(preset, path))
         if not as_json:
@@ -98,7 +98,7 @@ def import_(source: Path, name: str | None, encoder: bool, licence: str, as_json
     from datacreate.checkpoints import import_model
     from datacreate.checkpoints.places import finished
 
-    with _shown(name or source.name) as progress:
+    with CheckpointProgress(name or source.name) as progress:
         kind: Literal["instruct", "encoder"] = "encoder" if encoder else "instruct"
         preset = import_model(source, name, kind, licence, progress)
     path = finished(preset.name)
@@ -121,7 +121,7 @@ def verify(names: tuple[str, ...], as_json: bool) -> None:
         presets = [preset for preset in load_presets().values() if state(preset) != "absent"]
     reports: list[VerifyReport] = []
     for preset in presets:
-        with _shown(preset.name) as progress:
+        with CheckpointProgress(preset.name) as progress:
             reports.append(verify_one(preset, progress))
     if as_json:
         click.echo(json.dumps([_report(report) for report in reports], indent=2))
@@ -157,12 +157,3 @@ def _verdict(report: VerifyReport) -> str:
         return f"{report.name}: good, {size(report.hashed_bytes)} hashed"
     remedy = "" if report.state == "absent" else f": run `datacreate models pull {report.name} --force`"
     return f"{report.name}: {report.state}: {'; '.join(report.problems)}{remedy}"
-
-
-def _shown(name: str) -> AbstractContextManager[Progress]:
-    """Bars on a terminal, a line per stage otherwise; both on stderr."""
-    if sys.stderr.isatty():
-        from datacreate.cli.model_bars import bars
-
-        return bars(name)
-    return nullcontext(Quarters(name))
