@@ -35,7 +35,7 @@ def _shown(character: str) -> str:
 def say(text: str) -> None:
     """A line for whoever reads stderr; that nobody does any more is no reason to stop working."""
     with suppress(OSError):  # a closed pipe, a terminal that has gone
-        click.echo(printable(text), err=True)
+        print(printable(text), file=sys.stderr, flush=True)  # click.echo would write into rich's live line
 
 
 def is_live() -> bool:
