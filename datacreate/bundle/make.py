@@ -51,7 +51,7 @@ def make(
         filling = Filling(folder, wishes.target, wishes.piece_bytes)
         absent = [preset for preset in presets if state(preset) != "present"]
         here = [item for preset in presets if preset not in absent for item in of_checkpoint(preset)]
-        to_come = sum(preset.converted_bytes or preset.size_bytes for preset in absent)
+        to_come = sum(preset.size_bytes for preset in absent)
         _require_room(filling, [*here, *tests], to_come, wishes, free_bytes)
         for preset in absent:
             pull(preset, progress)

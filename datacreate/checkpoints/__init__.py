@@ -10,14 +10,15 @@ and `resolve` is what a run calls: cheap, offline, and refusing anything doubtfu
       places.py      where things lie in the home; a full or read-only disk becomes one line
       progress.py    how a long step tells how far it is
       folder.py      is this folder a checkpoint that loads without running foreign code?
+      gguf_file.py   is this GGUF file whole, and what does its header say?
       writes.py      does it write text, as it says itself?
       manifest.py    what lies in a finished folder: names, sizes, hashes
       sources/       a module per kind of source: packages, hub, path
-      convert.py     GGUF -> safetensors, in a process of its own
+      convert.py     GGUF -> safetensors for vLLM, on demand, in a process of its own
       importing.py   a GGUF file or folder of the user's own becomes a preset
-      pull.py        lock, fetch, check, convert, put in place
+      pull.py        lock, fetch, check, put in place
       verify.py      every byte against the manifest, the manifest against the preset
-      resolve.py     a name or a path -> Checkpoint
+      resolve.py     a name, folder or .gguf file -> Checkpoint
       merge.py       base and adapter in one
       adapter.py     a LoRA adapter on top of one
       checkpoint.py  both, typed
@@ -28,6 +29,8 @@ from __future__ import annotations
 from datacreate.checkpoints.adapter import read_adapter, with_adapter
 from datacreate.checkpoints.catalogue import find_preset, load_presets
 from datacreate.checkpoints.checkpoint import UNSEEN, Adapter, Checkpoint
+from datacreate.checkpoints.convert import dequantised
+from datacreate.checkpoints.gguf_file import GgufHeader, read_header
 from datacreate.checkpoints.importing import import_model
 from datacreate.checkpoints.merge import merged
 from datacreate.checkpoints.preset import EngineSettings, Preset, Sampling
@@ -41,17 +44,20 @@ __all__ = [
     "Adapter",
     "Checkpoint",
     "EngineSettings",
+    "GgufHeader",
     "Preset",
     "Progress",
     "Sampling",
     "State",
     "VerifyReport",
+    "dequantised",
     "find_preset",
     "import_model",
     "load_presets",
     "merged",
     "pull",
     "read_adapter",
+    "read_header",
     "resolve",
     "served",
     "silent",

@@ -1,24 +1,30 @@
-"""What a run loads: a folder of weights, and perhaps an adapter on top of it."""
+"""What a run loads: a folder of safetensors or a GGUF file, and perhaps an adapter on top of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from datacreate.checkpoints.gguf_file import GgufHeader, read_header
 from datacreate.checkpoints.preset import EngineSettings, Preset
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """A LoRA adapter of PEFT's, in its folder."""
+    """A LoRA adapter: the folder that PEFT saved, or a GGUF file (for a GGUF base)."""
 
     name: str
     path: Path
     sha256: str
     rank: int
     made_for: str  # the base model's name or path as its maker had it; empty if it does not say
+
+    @property
+    def is_gguf(self) -> bool:
+        return self.path.suffix == ".gguf"
 
 
 UNSEEN = "served as "
@@ -27,10 +33,12 @@ UNSEEN = "served as "
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder that transformers and vLLM load, or the name of one that a server has.
+    """A folder of safetensors (transformers and vLLM load it), a GGUF file (llama.cpp loads it), or the
+    name of a model that a server has.
 
-    `sha256` is the identity of the model: of what was pulled, or of a local folder as
-    `hashes.quick_identity` says, together with that of the adapter; of a served model that is not on
+    `gguf` is the GGUF file, of a split one the first part; `path` is then its folder. `sha256` is the
+    identity of the model: of what was pulled, or of local files as `hashes.quick_identity` or
+    `gguf_file.content_identity` says, together with that of the adapter; of a served model that is not on
     this machine, UNSEEN and its name. Two checkpoints with the same one are the same model.
     """
 
@@ -40,6 +48,12 @@ class Checkpoint:
     preset: Preset | None
     adapter: Adapter | None = None
     remote_code: bool = False  # its publisher's code may run: its preset and the user both say so
+    gguf: Path | None = None
+
+    @cached_property
+    def gguf_header(self) -> GgufHeader | None:
+        """What the GGUF says about itself; None for safetensors. Reading it takes about 50 ms."""
+        return read_header(self.gguf) if self.gguf else None
 
     @property
     def engine_settings(self) -> EngineSettings:

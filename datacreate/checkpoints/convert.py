@@ -1,10 +1,9 @@
-"""Turn a GGUF into a checkpoint that vLLM and transformers load: safetensors, bfloat16.
+"""A GGUF as a checkpoint that vLLM and transformers load (safetensors, bfloat16), made once and kept.
 
     python -m datacreate.checkpoints.convert SOURCE.gguf FOLDER
 
 A process of its own, so that its memory (the tensors in bfloat16, and one in float32) is given
-back before an engine starts. `FOLDER` must not be in use: it is filled, not replaced; the caller
-moves it into place when the process has ended well.
+back before an engine starts.
 """
 
 from __future__ import annotations
@@ -17,8 +16,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from datacreate.checkpoints.places import raise_if_disk_full
-from datacreate.checkpoints.progress import Progress
+from datacreate.checkpoints import places
+from datacreate.checkpoints.checkpoint import Checkpoint
+from datacreate.checkpoints.gguf_file import parts, read_header
+from datacreate.checkpoints.progress import Progress, silent
 from datacreate.errors import CheckpointError
 
 _LOOK_SECONDS = 0.5
@@ -35,11 +36,31 @@ _ENDS = (
 )
 
 
-def convert(source: Path, folder: Path, expected_bytes: int, progress: Progress) -> None:
-    """Run the conversion in a child and wait; `expected_bytes` (0: unknown) is for the progress.
+def dequantised(checkpoint: Checkpoint, progress: Progress = silent) -> Path:
+    """The folder of safetensors made from the GGUF of `checkpoint`; made if it is not there yet.
 
-    Raises CheckpointError with the child's last line, StorageError when the disk is full.
+    A checkpoint that is no GGUF is its own folder. Raises CheckpointError with the child's last line,
+    StorageError when the disk is full or has no room for it.
     """
+    source = checkpoint.gguf
+    if source is None:
+        return checkpoint.path
+    if len(parts(source)) > 1:
+        raise CheckpointError(
+            f"{source.name} is one of several parts, which vLLM cannot be given: put them together with "
+            "llama.cpp's `llama-gguf-split --merge`, or take --engine llamacpp"
+        )
+
+    def make(folder: Path) -> None:
+        expected_bytes = 2 * read_header(source).parameters
+        places.require_space(expected_bytes, places.free_bytes())
+        _convert(source, folder, expected_bytes, progress)
+
+    return places.made_once("dequantised", checkpoint.sha256, make)
+
+
+def _convert(source: Path, folder: Path, expected_bytes: int, progress: Progress) -> None:
+    """Run the conversion in a child and wait; `expected_bytes` is for the progress."""
     child = subprocess.Popen(
         [sys.executable, "-m", __name__, str(source), str(folder)],
         env=os.environ | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"},
@@ -60,15 +81,14 @@ def convert(source: Path, folder: Path, expected_bytes: int, progress: Progress)
                 # the last tenth is for the writing.
                 share = _resident_bytes(child.pid) / (expected_bytes + source.stat().st_size)
                 now = int(expected_bytes * 0.9 * min(1.0, share))
-                if now > done:
-                    done = now
-                    progress("converting", done, expected_bytes, "B")
+                done = max(done, now)
+                progress("converting", done, expected_bytes, "B")
     finally:
         if child.poll() is None:
             child.terminate()
             child.wait()
     if child.returncode != 0:
-        raise_if_disk_full(words)
+        places.raise_if_disk_full(words)
         lines = [line for line in words.splitlines() if line.strip()]
         killed = "it was killed, most likely for want of memory"
         reason = killed if child.returncode == -9 or not lines else lines[-1].strip()

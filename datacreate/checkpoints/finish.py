@@ -11,37 +11,32 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from datacreate.checkpoints import manifest, places
-from datacreate.checkpoints.convert import convert
 from datacreate.checkpoints.folder import Damaged, check_loadable
 from datacreate.checkpoints.hashes import identity, sha256_of
 from datacreate.checkpoints.manifest import FileRecord, Manifest
 from datacreate.checkpoints.preset import Preset, Source
-from datacreate.checkpoints.progress import Progress
 from datacreate.checkpoints.sources import Arrival
+from datacreate.checkpoints.writes import check_gguf_kind
 from datacreate.errors import CheckpointError
 
 
-def assemble(
-    preset: Preset, source: Source, arrival: Arrival, records: dict[str, FileRecord], progress: Progress
-) -> Path:
-    """Convert or link what arrived into `home()/checkpoints/.NAME.new`, with its manifest."""
+def assemble(preset: Preset, source: Source, arrival: Arrival, records: dict[str, FileRecord]) -> Path:
+    """Link what arrived into `home()/checkpoints/.NAME.new`, with its manifest."""
     folder = places.unfinished(preset.name)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    if arrival.gguf is not None:
-        # The pieces have served: the GGUF is checked, and the disk is needed for the conversion.
-        shutil.rmtree(arrival.folder.parent / "pieces", ignore_errors=True)
-        convert(arrival.folder / arrival.gguf, folder, preset.converted_bytes or 0, progress)
-        known: dict[str, FileRecord] = {}
-    else:
-        for name in records:
-            _link(arrival.folder / name, folder / name)
-        known = {} if not preset.remote_code and _without_remote_code(folder) else records
+    for name in records:
+        _link(arrival.folder / name, folder / name)
+    files = dict(records)
     try:
-        check_loadable(folder, preset.remote_code)
+        if arrival.gguf is not None:
+            check_gguf_kind(arrival.folder / arrival.gguf, preset.kind)
+        else:
+            if not preset.remote_code and _without_remote_code(folder):
+                files["config.json"] = _record(folder / "config.json")
+            check_loadable(folder, preset.remote_code)
     except Damaged as damage:
         raise CheckpointError(f"{preset.name} from {source.label} is damaged: {damage}") from damage
-    files = _records(folder, known, progress)
     manifest.write(
         folder,
         Manifest(
@@ -50,13 +45,16 @@ def assemble(
             source=source.label,
             revision=arrival.revision,
             arrived=records,
-            converted_from=arrival.gguf,
             files=files,
             when=datetime.now(UTC).isoformat(timespec="seconds"),
             versions=_versions(),
         ),
     )
     return folder
+
+
+def _record(path: Path) -> FileRecord:
+    return FileRecord(size=path.stat().st_size, sha256=sha256_of(path))
 
 
 def _link(source: Path, target: Path) -> None:
@@ -91,21 +89,6 @@ def _without_remote_code(folder: Path) -> bool:
     partial.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     partial.replace(path)
     return True
-
-
-def _records(folder: Path, known: dict[str, FileRecord], progress: Progress) -> dict[str, FileRecord]:
-    """Size and sha256 of every file; those already hashed on arrival are not read again."""
-    paths = {
-        path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()
-    }
-    sizes = {name: path.stat().st_size for name, path in paths.items()}
-    records: dict[str, FileRecord] = {}
-    done = 0
-    for name, path in paths.items():
-        records[name] = known.get(name) or FileRecord(size=sizes[name], sha256=sha256_of(path))
-        done += sizes[name]
-        progress("hashing", done, sum(sizes.values()), "B")
-    return records
 
 
 def _versions() -> dict[str, str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import IO
 
 _BLOCK_BYTES = 1 << 22
 _MIB = 1 << 20
@@ -15,6 +16,18 @@ def sha256_of(path: Path, tick: Callable[[int], None] | None = None) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+            if tick is not None:
+                tick(len(block))
+    return digest.hexdigest()
+
+
+def copy_hashed(files: Iterable[IO[bytes]], out: IO[bytes], tick: Callable[[int], None] | None = None) -> str:
+    """Write files end to end into `out`, and give the sha256 of it all: read once, not twice."""
+    digest = hashlib.sha256()
+    for file in files:
+        while block := file.read(_BLOCK_BYTES):
+            out.write(block)
             digest.update(block)
             if tick is not None:
                 tick(len(block))

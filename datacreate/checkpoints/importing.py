@@ -1,7 +1,7 @@
-"""A model of the user's own, brought into the home under a name: a GGUF file or a checkpoint's folder.
+"""A model of the user's own, brought into the data directory under a name: a GGUF file or a folder.
 
-It becomes a preset in the home (home()/presets/NAME.yaml), which is then pulled like any other: copied,
-hashed, converted if it is a GGUF. So it is listed, verified and carried like the shipped ones.
+It becomes a preset there (presets/NAME.yaml), which is then pulled like any other: copied and hashed. So it
+is listed and verified like the shipped ones. To use a file once, give it with --model instead.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import yaml
 
 from datacreate.checkpoints import places
 from datacreate.checkpoints.catalogue import own_presets, shipped_presets
+from datacreate.checkpoints.gguf_file import SUFFIX, model_name
 from datacreate.checkpoints.preset import PathSource, Preset
 from datacreate.checkpoints.progress import Progress, silent
 from datacreate.checkpoints.pull import pull
@@ -31,19 +32,18 @@ def import_model(
     progress: Progress = silent,
     free_bytes: Callable[[], int] = places.free_bytes,
 ) -> Preset:
-    """Copy a model into the home and make it a preset; the name is by default the file's or folder's.
+    """Copy a model into the data directory as a preset, by default named after the file or folder.
 
     Raises CheckpointError if there is no such model, it cannot be loaded, or the name is a shipped
     preset's; StorageError when the disk is full or read-only. What fails leaves no preset behind.
     """
     source = source.expanduser().absolute()
-    if not source.is_dir() and not (source.is_file() and source.suffix == ".gguf"):
+    if not source.is_dir() and not (source.is_file() and source.suffix == SUFFIX):
         raise CheckpointError(
             f"{source}: neither a .gguf file nor a folder; import takes one file or one checkpoint's folder"
         )
-    name = name or re.sub(
-        r"[^a-z0-9._-]+", "-", source.stem.lower() if source.is_file() else source.name.lower()
-    )
+    is_file = source.is_file()
+    name = name or re.sub(r"[^a-z0-9._-]+", "-", (model_name(source) if is_file else source.name).lower())
     if (shipped_presets() / f"{name}.yaml").is_file():
         raise CheckpointError(f"{name} is a shipped preset's name; choose another with --name")
     preset = _preset(name, source, kind, licence)

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from datacreate.checkpoints.folder import Damaged, check_loadable
+from datacreate.checkpoints.gguf_file import SUFFIX
 from datacreate.files import write_synced
 
 NAME = "datacreate.json"
@@ -24,8 +25,7 @@ class FileRecord(BaseModel):
 class Manifest(BaseModel):
     """What a pull leaves beside the weights.
 
-    `identity` is over what arrived, not over what it was converted into: a newer converter
-    writes other bytes, and still it is the same model.
+    `identity` is over what arrived.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,10 +35,15 @@ class Manifest(BaseModel):
     source: str  # the label of the preset's source that served
     revision: str | None = None  # the Hub's commit, where it came from there
     arrived: dict[str, FileRecord]
-    converted_from: str | None = None  # the GGUF's name
+    converted_from: str | None = None  # a GGUF's name; earlier versions kept only its conversion
     files: dict[str, FileRecord]  # path within the folder -> record
     when: str  # ISO 8601, UTC
     versions: dict[str, str]
+
+    def gguf(self, folder: Path) -> Path | None:
+        """The GGUF in its folder, of a split one the first part; None for safetensors."""
+        names = sorted(name for name in self.files if name.endswith(SUFFIX))
+        return folder / names[0] if names else None
 
 
 def write(folder: Path, manifest: Manifest) -> None:
@@ -59,9 +64,9 @@ def read(folder: Path) -> Manifest:
 
 
 def check_sizes(folder: Path, manifest: Manifest, remote_code: bool = False) -> None:
-    """The cheap check of every run: each file there, of its size, each weight file complete.
+    """The cheap check of every run: each file there, of its size, each safetensors file complete.
 
-    Raises Damaged naming the first that is not.
+    A GGUF's header was read when it was put in place. Raises Damaged naming the first that is not.
     """
     for name, record in manifest.files.items():
         try:
@@ -70,4 +75,5 @@ def check_sizes(folder: Path, manifest: Manifest, remote_code: bool = False) -> 
             raise Damaged(f"{name} is missing") from error
         if size != record.size:
             raise Damaged(f"{name} has {size:,} bytes instead of {record.size:,}")
-    check_loadable(folder, remote_code)
+    if manifest.gguf(folder) is None:
+        check_loadable(folder, remote_code)

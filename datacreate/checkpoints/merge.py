@@ -18,7 +18,6 @@ from datacreate.checkpoints import places
 from datacreate.checkpoints.checkpoint import Adapter
 from datacreate.checkpoints.folder import is_kept
 from datacreate.errors import CheckpointError
-from datacreate.resources import home
 
 
 def merged(base: Path, adapter: Adapter, sha256: str) -> Path:
@@ -26,27 +25,13 @@ def merged(base: Path, adapter: Adapter, sha256: str) -> Path:
 
     Raises CheckpointError with the child's last line, StorageError when the disk is full.
     """
-    from filelock import FileLock
-
-    folder = home() / "merged" / sha256[:16]
-    if folder.is_dir():
-        return folder
-    with places.storage_errors():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):
-            if not folder.is_dir():
-                unfinished = folder.with_suffix(".new")
-                shutil.rmtree(unfinished, ignore_errors=True)
-                _merge(base, adapter, unfinished)
-                unfinished.rename(folder)
-    return folder
+    return places.made_once("merged", sha256, lambda folder: _merge(base, adapter, folder))
 
 
 def _merge(base: Path, adapter: Adapter, folder: Path) -> None:
     command = [sys.executable, "-m", __name__, str(base), str(adapter.path), str(folder)]
     child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if child.returncode:
-        shutil.rmtree(folder, ignore_errors=True)
         places.raise_if_disk_full(child.stderr)
         lines = [line.strip() for line in child.stderr.splitlines() if line.strip()]
         why = (

@@ -7,6 +7,7 @@ home()/downloads/NAME.lock      held by the process that pulls NAME
 home()/locks/NAME.json          what an untested preset's first pull found
 home()/presets/NAME.yaml        what was imported
 home()/merged/SHA256/           a base and its adapter in one
+home()/dequantised/SHA256/      a GGUF as safetensors, for vLLM
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -101,3 +102,29 @@ def replace_folder(new: Path, place: Path) -> None:
         place.rename(old)
     new.rename(place)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def made_once(kind: str, sha256: str, make: Callable[[Path], None]) -> Path:
+    """The folder `home()/KIND/SHA256`; if it is not there, `make` fills a folder that becomes it.
+
+    A second process waits for the first. Raises StorageError when the disk is full or read-only.
+    """
+    from filelock import FileLock
+
+    folder = home() / kind / sha256[:16]
+    if folder.is_dir():
+        return folder
+    with storage_errors():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            if not folder.is_dir():
+                unfinished = folder.with_suffix(".new")
+                shutil.rmtree(unfinished, ignore_errors=True)
+                unfinished.mkdir()
+                try:
+                    make(unfinished)
+                except BaseException:
+                    shutil.rmtree(unfinished, ignore_errors=True)
+                    raise
+                unfinished.rename(folder)
+    return folder

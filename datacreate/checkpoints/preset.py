@@ -122,7 +122,7 @@ class Sampling(_Strict):
 
 
 class Preset(_Strict):
-    """One model. `size_bytes` is what is fetched, `converted_bytes` what a GGUF becomes."""
+    """One model. `size_bytes` is what is fetched."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
     kind: Literal["instruct", "encoder"]
@@ -130,7 +130,6 @@ class Preset(_Strict):
     parameters: Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?[MB]$")] | None = None
     licence: str
     size_bytes: int = Field(gt=0)
-    converted_bytes: int | None = Field(default=None, gt=0)
     gated: bool = False  # the Hub wants the licence accepted and a token
     untested: bool = False  # nobody could see its hash yet: the first pull locks it
     reasoning: bool = False  # writes <think> text before its answer
@@ -152,9 +151,6 @@ class Preset(_Strict):
 
     @property
     def disk_bytes(self) -> int:
-        """The most that pulling it holds on the disk at once.
-
-        Pieces and the file put together from them overlap, and so do a GGUF and its conversion.
-        """
+        """The most that pulling it holds on the disk at once: pieces and what is made of them overlap."""
         joined = any(isinstance(s, PackageSource) and s.file is not None for s in self.sources)
-        return self.size_bytes + max(self.size_bytes if joined else 0, self.converted_bytes or 0)
+        return self.size_bytes * (2 if joined else 1)

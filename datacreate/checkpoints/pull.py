@@ -1,4 +1,4 @@
-"""Fetch a preset's checkpoint into the home: lock, fetch, check, convert, put in place.
+"""Fetch a preset's checkpoint into the data directory: lock, fetch, check, put in place.
 
 Whatever instant it is killed at, the next pull goes on from what had arrived, and no
 run ever sees a folder that is not finished.
@@ -14,11 +14,12 @@ from datacreate.checkpoints import finish, lock, places
 from datacreate.checkpoints.hashes import sha256_of
 from datacreate.checkpoints.manifest import FileRecord
 from datacreate.checkpoints.preset import PackageSource, Preset, Source
-from datacreate.checkpoints.progress import Progress, silent
+from datacreate.checkpoints.progress import ByteCount, Progress, silent
 from datacreate.checkpoints.sources import Arrival, SourceFailed, fetch
 from datacreate.checkpoints.verify import state
 from datacreate.errors import CheckpointError
 
+_WAIT_SECONDS = 9.0  # between lines that say that another process is pulling
 _MARGIN = 1.02  # room for small files and the file system's own
 
 
@@ -43,11 +44,13 @@ def pull(
     with places.storage_errors():
         places.lock_file(preset.name).parent.mkdir(parents=True, exist_ok=True)
         mutex = FileLock(places.lock_file(preset.name))
-        try:
-            mutex.acquire(blocking=False)
-        except Timeout:
-            progress(f"waiting for another process that is pulling {preset.name}", 0, 0, "")
-            mutex.acquire()
+        wait = 0.0
+        while not mutex.is_locked:
+            try:
+                mutex.acquire(timeout=wait)
+            except Timeout:
+                progress(f"waiting for another process that is pulling {preset.name}", 0, 0, "")
+                wait = _WAIT_SECONDS
         try:
             if force or state(preset) != "present":
                 _pull_locked(preset, progress, free_bytes)
@@ -61,7 +64,7 @@ def _pull_locked(preset: Preset, progress: Progress, free_bytes: Callable[[], in
     shutil.rmtree(places.unfinished(preset.name), ignore_errors=True)
     places.require_space(max(0, int(preset.disk_bytes * _MARGIN) - here), free_bytes())
     source, arrival, records = _from_first_that_serves(preset, progress)
-    folder = finish.assemble(preset, source, arrival, records, progress)
+    folder = finish.assemble(preset, source, arrival, records)
     if preset.untested and lock.read(preset) is None:
         hashes = {name: record.sha256 for name, record in records.items()}
         lock.write(preset, lock.Lock(source=source.label, revision=arrival.revision, sha256=hashes))
@@ -104,11 +107,11 @@ def _checked(
     wanted = source.sha256 | (locked.sha256 if locked else {})
     sizes = {name: (arrival.folder / name).stat().st_size for name in arrival.names}
     records: dict[str, FileRecord] = {}
-    done = 0
+    to_read = sum(size for name, size in sizes.items() if name not in arrival.sha256)
+    count = ByteCount(progress, "checking", to_read)
     for name, size in sizes.items():
-        records[name] = FileRecord(size=size, sha256=sha256_of(arrival.folder / name))
-        done += size
-        progress("checking", done, sum(sizes.values()), "B")
+        sha256 = arrival.sha256.get(name) or sha256_of(arrival.folder / name, count)
+        records[name] = FileRecord(size=size, sha256=sha256)
     for name, sha256 in wanted.items():
         found = records[name].sha256 if name in records else None
         if found == sha256:

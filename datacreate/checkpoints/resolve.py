@@ -1,4 +1,4 @@
-"""A preset's name or a folder -> a checkpoint that can be loaded, at the start of every run.
+"""A preset's name, a folder or a GGUF file -> a checkpoint that can be loaded, at the start of every run.
 
 Milliseconds, offline, without torch: sizes and headers are looked at, not contents. The
 full check is `verify`.
@@ -14,8 +14,9 @@ from datacreate.checkpoints import manifest, places
 from datacreate.checkpoints.catalogue import find_preset
 from datacreate.checkpoints.checkpoint import UNSEEN, Checkpoint
 from datacreate.checkpoints.folder import Damaged, check_loadable, is_kept
+from datacreate.checkpoints.gguf_file import SUFFIX, content_identity, gguf_in, model_name
 from datacreate.checkpoints.hashes import quick_identity
-from datacreate.checkpoints.writes import check_writes
+from datacreate.checkpoints.writes import check_gguf_kind, check_writes
 from datacreate.errors import CheckpointError
 
 _OTHER = {"instruct": "an instruct model", "encoder": "an encoder"}
@@ -30,12 +31,14 @@ def resolve(
 ) -> Checkpoint:
     """Find and check a checkpoint; `presets` is the folder of presets, by default the shipped ones.
 
-    A name without a slash that a preset has is that preset; otherwise an existing folder. A publisher's
-    code may run only if the preset says so and `remote_code` is given. Raises CheckpointError: unknown,
+    A name without a slash that a preset has is that preset; otherwise an existing folder, of safetensors
+    or with one GGUF in it, or a `.gguf` file. A publisher's code may run only if the preset says so and
+    `remote_code` is given. Raises CheckpointError: unknown,
     not pulled yet, of the other kind, damaged, or not safe to load.
     """
     place = Path(name_or_path).expanduser()
-    if name_or_path.startswith((".", "~", os.sep)) or (os.sep in name_or_path and place.is_dir()):
+    is_path = name_or_path.startswith((".", "~", os.sep)) or name_or_path.endswith(SUFFIX)
+    if is_path or (os.sep in name_or_path and place.is_dir()):
         return _local(place, kind)
     try:
         preset = find_preset(name_or_path, presets)
@@ -56,8 +59,8 @@ def resolve(
     folder = places.finished(preset.name)
     if not folder.is_dir():
         raise CheckpointError(f"{preset.name} is not here yet: run `datacreate models pull {preset.name}`")
-    sha256 = _checked_identity(folder, preset.name, preset.remote_code)
-    return Checkpoint(preset.name, folder, sha256, preset, remote_code=preset.remote_code)
+    sha256, gguf = _pulled(folder, preset.name, preset.remote_code)
+    return Checkpoint(preset.name, folder, sha256, preset, remote_code=preset.remote_code, gguf=gguf)
 
 
 def served(name_or_path: str) -> Checkpoint:
@@ -73,34 +76,56 @@ def served(name_or_path: str) -> Checkpoint:
     return Checkpoint(name_or_path, Path(name_or_path), UNSEEN + name_or_path, preset)
 
 
-def _checked_identity(folder: Path, name: str, remote_code: bool = False) -> str:
+def _pulled(folder: Path, name: str, remote_code: bool = False) -> tuple[str, Path | None]:
+    """Identity and GGUF file (if it is one) of a folder that `pull` made."""
     try:
         found = manifest.read(folder)
+        if found.converted_from:
+            raise CheckpointError(
+                f"{name} was converted by an earlier version; GGUF files are now used as they are: "
+                f"run `datacreate models pull {name}`"
+            )
         manifest.check_sizes(folder, found, remote_code)
     except Damaged as damage:
         raise CheckpointError(
             f"checkpoint {name} is damaged ({damage}): run `datacreate models pull {name} --force`"
         ) from damage
-    return found.identity
+    return found.identity, found.gguf(folder)
 
 
-def _local(folder: Path, kind: Literal["instruct", "encoder"]) -> Checkpoint:
-    """A folder of the user's own; one that `pull` made keeps the identity it was given there."""
-    if not folder.is_dir():
+def _local(place: Path, kind: Literal["instruct", "encoder"]) -> Checkpoint:
+    """A folder or GGUF file of the user's own; one that `pull` made keeps the identity it was given there."""
+    is_file = place.suffix == SUFFIX and place.is_file()
+    if not is_file and not place.is_dir():
+        what = "file" if place.suffix == SUFFIX else "folder"
         raise CheckpointError(
-            f"{folder}: no such folder; give a preset's name or a Hugging Face checkpoint's folder"
+            f"{place}: no such {what}; give a preset's name, a .gguf file or the folder of a Hugging Face "
+            "checkpoint"
         )
-    folder = folder.resolve()
-    pulled = (folder / manifest.NAME).is_file()
-    sha256 = _checked_identity(folder, folder.name) if pulled else None
+    place = place.resolve()
+    folder = place.parent if is_file else place
     try:
-        if sha256 is None:
-            check_loadable(folder)
-        if kind == "instruct":
-            check_writes(folder)
-    except Damaged as damage:
-        raise CheckpointError(f"checkpoint {folder} is damaged: {damage}; copy or save it again") from damage
-    if sha256 is None:
+        if (folder / manifest.NAME).is_file():
+            sha256, gguf = _pulled(folder, folder.name)
+            if not is_file or place == gguf:
+                return _of_kind(Checkpoint(folder.name, folder, sha256, None, gguf=gguf), kind)
+        own: Path | None = place
+        if not is_file:
+            own = None if any(folder.glob("*.safetensors")) else gguf_in(folder)
+        if own is not None:
+            sha256 = content_identity(own)
+            return _of_kind(Checkpoint(model_name(own), folder, sha256, None, gguf=own), kind)
+        check_loadable(folder)
         names = [path.name for path in folder.iterdir() if path.is_file() and is_kept(path.name)]
-        sha256 = quick_identity(folder, names)
-    return Checkpoint(folder.name, folder, sha256, None)
+        return _of_kind(Checkpoint(folder.name, folder, quick_identity(folder, names), None), kind)
+    except Damaged as damage:
+        raise CheckpointError(f"checkpoint {place} is damaged: {damage}; copy or save it again") from damage
+
+
+def _of_kind(checkpoint: Checkpoint, kind: Literal["instruct", "encoder"]) -> Checkpoint:
+    """The checkpoint itself if it is of that kind, as far as it says; else CheckpointError."""
+    if checkpoint.gguf is not None:
+        check_gguf_kind(checkpoint.gguf, kind)
+    elif kind == "instruct":
+        check_writes(checkpoint.path)
+    return checkpoint

@@ -1,4 +1,4 @@
-"""Is what lies in the home still what was put there, and what the preset promises?"""
+"""Is what lies in the data directory still what was put there, and what the preset promises?"""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datacreate.checkpoints import lock, manifest, places
 from datacreate.checkpoints.folder import Damaged
 from datacreate.checkpoints.hashes import sha256_of
 from datacreate.checkpoints.preset import Preset
-from datacreate.checkpoints.progress import Progress, silent
+from datacreate.checkpoints.progress import ByteCount, Progress, silent
 from datacreate.errors import CheckpointError
 
 State = Literal["present", "absent", "damaged"]
@@ -30,12 +30,18 @@ class VerifyReport:
 
 
 def state(preset: Preset) -> State:
-    """The cheap look (names, sizes, headers); milliseconds, whatever the size."""
+    """The cheap look (names, sizes, headers); milliseconds, whatever the size.
+
+    What an earlier version converted from a GGUF counts as absent: the GGUF itself is needed.
+    """
     folder = places.finished(preset.name)
     if not folder.is_dir():
         return "absent"
     try:
-        manifest.check_sizes(folder, manifest.read(folder), preset.remote_code)
+        found = manifest.read(folder)
+        if found.converted_from:
+            return "absent"
+        manifest.check_sizes(folder, found, preset.remote_code)
     except (Damaged, CheckpointError):
         return "damaged"
     return "present"
@@ -53,20 +59,22 @@ def verify(preset: Preset, progress: Progress = silent) -> VerifyReport:
         found = manifest.read(folder)
     except Damaged as damage:
         return VerifyReport(preset.name, "damaged", (str(damage),), 0)
+    if found.converted_from:
+        problem = f"converted by an earlier version: run `datacreate models pull {preset.name}`"
+        return VerifyReport(preset.name, "absent", (problem,), 0)
     try:
         manifest.check_sizes(folder, found, preset.remote_code)
     except (Damaged, CheckpointError) as damage:
         problems.append(str(damage))
-    total = sum(record.size for record in found.files.values())
+    count = ByteCount(progress, "verifying", sum(record.size for record in found.files.values()))
     for name, record in found.files.items():
         path = folder / name
         if not path.is_file():
             problems.append(f"{name} is missing")
             continue
-        if sha256_of(path) != record.sha256:
+        if sha256_of(path, count) != record.sha256:
             problems.append(f"{name} is not what was pulled (its sha256 differs)")
         done += record.size
-        progress("verifying", done, total, "B")
     expected = {*found.files, manifest.NAME}
     present = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     problems += [f"{name} was not part of it" for name in sorted(present) if name not in expected]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Literal
 
 from datacreate.checkpoints.folder import read_config
+from datacreate.checkpoints.gguf_file import read_header
 from datacreate.errors import CheckpointError
 
 _ENCODERS = ("ForMaskedLM", "ForSequenceClassification", "ForMultipleChoice", "ForTokenClassification")
@@ -33,3 +36,26 @@ def check_writes(folder: Path) -> None:
     raise CheckpointError(
         f"{folder}: {what} ({shown}), and an instruct model is needed here: give one that writes text"
     )
+
+
+def check_gguf_kind(path: Path, kind: Literal["instruct", "encoder"]) -> None:
+    """Refuse a GGUF file that is wanted as an encoder, or that is an adapter, a projector or an encoder.
+
+    Raises CheckpointError, or Damaged if the file is not whole.
+    """
+    if kind == "encoder":
+        raise CheckpointError(f"{path}: a GGUF file, and an encoder is read from a folder of safetensors")
+    header = read_header(path)
+    if header.kind == "adapter":
+        made_for = f" for {header.base_model}" if header.base_model else ""
+        raise CheckpointError(
+            f"{path}: a LoRA adapter{made_for}, not a whole model; use --model with its base and "
+            f"--adapter {path}"
+        )
+    if header.kind != "model" or not header.parameters:
+        what = f"no language model but {header.kind!r}" if header.kind != "model" else "no weights in it"
+    elif re.search(r"bert|^t5|embed", header.architecture):
+        what = f"an encoder ({header.architecture})"
+    else:
+        return
+    raise CheckpointError(f"{path}: {what}, and an instruct model is needed here: give one that writes text")

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import click
 
-from datacreate.cli.terminal import Quarters, say
+from datacreate.cli.progress import CheckpointProgress
+from datacreate.cli.terminal import say
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _LEAST_PIECE_BYTES = 1000
@@ -88,7 +89,8 @@ def make(
         piece_bytes=piece_size,
         wheels=wheels,
     )
-    made = make_one(out, wishes, Quarters())
+    with CheckpointProgress() as progress:
+        made = make_one(out, wishes, progress)
     size = sum(entry.size for entry in made.entries)
     if as_json:
         click.echo(json.dumps({"path": str(out), "files": len(made.entries), "size_bytes": size}))

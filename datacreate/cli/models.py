@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from datacreate.cli.terminal import Quarters, print_columns, size
+from datacreate.cli.progress import CheckpointProgress
+from datacreate.cli.terminal import print_columns, size
 
 if TYPE_CHECKING:
-    from datacreate.checkpoints import Preset, Progress, VerifyReport
+    from datacreate.checkpoints import Preset, VerifyReport
 
 
 @click.group()
@@ -65,17 +65,17 @@ def show(name: str, as_json: bool) -> None:
 
 @models.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@click.option("--force", is_flag=True, help="Fetch again even when it is here and looks whole.")
+@click.option("--force", is_flag=True, help="Download again even when it is here and looks whole.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def pull(names: tuple[str, ...], force: bool, as_json: bool) -> None:
-    """Fetch checkpoints; a pull that was stopped goes on from what had arrived."""
+    """Download checkpoints; a pull that was stopped resumes with what had arrived."""
     from datacreate.checkpoints import find_preset
     from datacreate.checkpoints import pull as pull_one
 
     presets = [find_preset(name) for name in names]  # a misspelt name is told before the first byte
     fetched = []
     for preset in presets:
-        with _shown(preset.name) as progress:
+        with CheckpointProgress(preset.name) as progress:
             path = pull_one(preset, progress, force=force)
         fetched.append(_place(preset, path))
         if not as_json:
@@ -91,14 +91,14 @@ def pull(names: tuple[str, ...], force: bool, as_json: bool) -> None:
 @click.option("--licence", default="unknown", show_default=True, help="Told in the cards of what it writes.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def import_(source: Path, name: str | None, encoder: bool, licence: str, as_json: bool) -> None:
-    """Bring a model of your own into the home: a .gguf file, or a checkpoint's folder.
+    """Copy a model of your own into the data directory: a .gguf file, or a checkpoint's folder.
 
-    It is copied, hashed, and a GGUF converted; from then on --model takes its name.
+    From then on --model takes its name. To use a file once, give its path with --model instead.
     """
     from datacreate.checkpoints import import_model
     from datacreate.checkpoints.places import finished
 
-    with _shown(name or source.name) as progress:
+    with CheckpointProgress(name or source.name) as progress:
         kind: Literal["instruct", "encoder"] = "encoder" if encoder else "instruct"
         preset = import_model(source, name, kind, licence, progress)
     path = finished(preset.name)
@@ -121,7 +121,7 @@ def verify(names: tuple[str, ...], as_json: bool) -> None:
         presets = [preset for preset in load_presets().values() if state(preset) != "absent"]
     reports: list[VerifyReport] = []
     for preset in presets:
-        with _shown(preset.name) as progress:
+        with CheckpointProgress(preset.name) as progress:
             reports.append(verify_one(preset, progress))
     if as_json:
         click.echo(json.dumps([_report(report) for report in reports], indent=2))
@@ -157,12 +157,3 @@ def _verdict(report: VerifyReport) -> str:
         return f"{report.name}: good, {size(report.hashed_bytes)} hashed"
     remedy = "" if report.state == "absent" else f": run `datacreate models pull {report.name} --force`"
     return f"{report.name}: {report.state}: {'; '.join(report.problems)}{remedy}"
-
-
-def _shown(name: str) -> AbstractContextManager[Progress]:
-    """Bars on a terminal, a line per stage otherwise; both on stderr."""
-    if sys.stderr.isatty():
-        from datacreate.cli.model_bars import bars
-
-        return bars(name)
-    return nullcontext(Quarters(name))

@@ -1,7 +1,9 @@
-"""What the verbs have in common on a terminal: text that does nothing there, lines, columns, quarters."""
+"""What the verbs have in common on a terminal: text that does nothing there, lines, columns."""
 
 from __future__ import annotations
 
+import os
+import sys
 import unicodedata
 from collections.abc import Sequence
 from contextlib import suppress
@@ -32,8 +34,13 @@ def _shown(character: str) -> str:
 
 def say(text: str) -> None:
     """A line for whoever reads stderr; that nobody does any more is no reason to stop working."""
-    with suppress(BrokenPipeError):
-        click.echo(printable(text), err=True)
+    with suppress(OSError):  # a closed pipe, a terminal that has gone
+        print(printable(text), file=sys.stderr, flush=True)  # click.echo would write into rich's live line
+
+
+def is_live() -> bool:
+    """Whether stderr is a terminal on which a line can be changed."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
 
 
 def print_columns(lines: Sequence[Sequence[str]]) -> None:
@@ -46,21 +53,3 @@ def print_columns(lines: Sequence[Sequence[str]]) -> None:
 def size(size_bytes: float) -> str:
     """Bytes in words: `1.5 GB`, `90 MB`."""
     return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.0f} MB"
-
-
-class Quarters:
-    """Progress where no bar can be drawn: a line when a stage begins, and at every further quarter of it."""
-
-    def __init__(self, name: str = "") -> None:
-        self._before = f"{name}: " if name else ""
-        self._said: tuple[str, int] = ("", -1)
-
-    def __call__(self, stage: str, done: int, total: int, unit: str) -> None:
-        if total <= 0:
-            say(f"{self._before}{stage}")
-            return
-        quarter = (stage, 4 * done // total)
-        if quarter != self._said:
-            self._said = quarter
-            whole = f"{total} files" if unit == "files" else size(total)
-            say(f"{self._before}{stage}: {100 * done // total} % of {whole}")

@@ -27,7 +27,7 @@ from jsonschema.validators import extend
 from datacreate.errors import ExampleError, FormatError
 from datacreate.resources import shipped
 from datacreate.tasks.example import Example, FieldPath, Json, canonical_json, dotted, field_at
-from datacreate.tasks.keywords import refuse_unholdable, write_out_refs
+from datacreate.tasks.keywords import check_keywords, write_out_refs
 from datacreate.tasks.roles import ROLES_OF_RULE, Roles, Rule, holds
 from datacreate.tasks.schema import (
     TextReader,
@@ -38,6 +38,7 @@ from datacreate.tasks.schema import (
     schema_at,
     text_reader,
 )
+from datacreate.tasks.string_formats import FORMAT_CHECKER
 
 __all__ = ["Roles", "Rule", "TaskFormat", "bind", "holds", "load_format", "read_format"]
 
@@ -64,7 +65,13 @@ class TaskFormat:
     @cached_property
     def labels(self) -> tuple[Json, ...] | None:
         """The fixed label set as the answer field holds it, or None if answers vary."""
-        return None if self.roles.answer is None else fixed_labels(schema_at(self.schema, self.roles.answer))
+        if self.roles.answer is None:
+            return None
+        schema = schema_at(self.schema, self.roles.answer)
+        # An enumeration or a range may list values that another keyword of the field excludes.
+        validator = self.validator.evolve(schema=schema)
+        labels = tuple(filter(validator.is_valid, fixed_labels(schema) or ()))
+        return labels if len(labels) > 1 else None
 
     @cached_property
     def options_vary(self) -> bool:
@@ -81,8 +88,8 @@ class TaskFormat:
 
     @cached_property
     def validator(self) -> jsonschema.protocols.Validator:
-        """The jsonschema validator of one example; stricter in one thing: 3.0 is no integer."""
-        validator: jsonschema.protocols.Validator = _Validator(self.schema)
+        """The validator of one example, `format` included; stricter in one thing: 3.0 is no integer."""
+        validator: jsonschema.protocols.Validator = _Validator(self.schema, format_checker=FORMAT_CHECKER)
         return validator
 
     def document(self) -> dict[str, Json]:
@@ -162,7 +169,7 @@ def read_format(document: Mapping[str, Json], name: str) -> TaskFormat:
         raise FormatError(
             f'{name}: an example is an object, not {document["type"]!r}; write "type": "object"'
         )
-    refuse_unholdable(document, name)
+    check_keywords(document, name)
     said = document.get("x-datacreate", {})
     if not isinstance(said, Mapping) or set(said) - {"roles", "rules"}:
         raise FormatError(f"{name}: x-datacreate is an object with roles and rules, not {str(said)[:80]}")

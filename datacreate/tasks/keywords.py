@@ -1,86 +1,100 @@
-"""Which JSON Schema keywords a grammar can hold, and which it must not be asked to.
+"""Which JSON Schema keywords a task format may use, and what holds each: the grammar or validation.
 
-xgrammar enforces the keywords of `HELD` (found by trying, xgrammar 0.2.8); string lengths
-compile slowly and slow every mask, so they are left to validation. Any other keyword would
-be ignored in silence or refused by the engine, so it is refused here, with what to write instead.
+Validation (jsonschema) checks every keyword. The grammar holds what the converters of all engines hold
+(grammar.py); where that is less, the model may write what validation then rejects. Refused is only what
+validation does not check either, and what hides the fields from the layout.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+from enum import Enum
 
 from datacreate.errors import FormatError
 from datacreate.tasks.example import Json
+from datacreate.tasks.string_formats import FORMAT_CHECKER
 
-HELD = frozenset(
-    "type properties required additionalProperties items prefixItems minItems maxItems enum const anyOf $ref "
-    "$defs minimum maximum exclusiveMinimum exclusiveMaximum pattern format".split()
-)
-LEFT_TO_VALIDATION = frozenset({"minLength", "maxLength"})
-SAYS_NOTHING = frozenset("$schema $id $comment title description default examples x-datacreate".split())
-AT_THE_TOP = SAYS_NOTHING | {"type", "properties", "required", "additionalProperties", "$defs"}
 
-FORMATS = frozenset(
-    "email date time date-time duration ipv4 ipv6 hostname uuid uri uri-reference uri-template json-pointer "
-    "relative-json-pointer".split()
-)
-"""Values of `format` that the engine takes."""
+class Held(Enum):
+    """What holds a model to a keyword."""
 
-_INSTEAD = {
-    "uniqueItems": "use the rule options_differ",
-    "oneOf": "use anyOf",
-    "allOf": "write the combined schema out",
-    "multipleOf": "use enum",
-    "definitions": "use $defs",
-    "not": "say what is allowed, with enum or anyOf",
-    "if": "use anyOf",
-    "patternProperties": "name the fields under properties",
-    "propertyNames": "name the fields under properties",
+    GRAMMAR = "the grammar"
+    PARTLY = "the grammar where it can, else validation"
+    VALIDATION = "validation"
+    NOTHING = "nothing: it is a note"
+
+
+KEYWORDS: Mapping[str, Held] = {
+    **dict.fromkeys(
+        "type properties required additionalProperties items minItems maxItems enum const anyOf".split(),
+        Held.GRAMMAR,
+    ),
+    "prefixItems": Held.PARTLY,  # as a tuple of one length
+    "oneOf": Held.PARTLY,  # as anyOf
+    "pattern": Held.PARTLY,  # where patterns.py can write it
+    "format": Held.PARTLY,  # date, time, date-time, uuid
+    **dict.fromkeys("minimum maximum exclusiveMinimum exclusiveMaximum".split(), Held.PARTLY),  # of integers
+    **dict.fromkeys(
+        "minLength maxLength multipleOf not if then else uniqueItems contains minContains maxContains "
+        "patternProperties propertyNames minProperties maxProperties dependentRequired dependentSchemas "
+        "unevaluatedItems unevaluatedProperties".split(),
+        Held.VALIDATION,
+    ),
+    **dict.fromkeys(
+        "$schema $id $comment $defs $ref title description default examples deprecated readOnly writeOnly "
+        "x-datacreate".split(),
+        Held.NOTHING,  # $ref and $defs are written out before anything is read
+    ),
 }
 
-_BEYOND_PATTERNS = re.compile(r"\(\?[=!<P]|\(\?[a-zA-Z-]+[:)]|(?<!\\)(?:\\\\)*\\[bBpPAZ1-9]")
-"""Lookaround, named and flagged groups, word boundaries, Unicode classes, backreferences."""
+AT_THE_TOP = frozenset(
+    {"type", "properties", "required", "additionalProperties"}
+    | {keyword for keyword, held in KEYWORDS.items() if held is Held.NOTHING}
+) - {"$ref"}
+"""What may stand beside `properties` of the whole example: it is written field by field."""
+
+_INSTEAD = {
+    "allOf": "write the combined schema out",
+    "definitions": "use $defs",
+    "dependencies": "use dependentRequired or dependentSchemas",
+    "additionalItems": "use prefixItems and items",
+}
+
+_SCHEMA_BY_NAME = frozenset({"properties", "$defs", "patternProperties", "dependentSchemas"})
+_SCHEMA = frozenset(
+    "items additionalProperties not if then else contains propertyNames unevaluatedItems "
+    "unevaluatedProperties".split()
+)
+_SCHEMAS = frozenset({"anyOf", "oneOf", "prefixItems"})
 
 
-def refuse_unholdable(schema: Json, name: str, where: str = "") -> None:
-    """Raise FormatError for the first thing that the grammar cannot hold, with its place."""
+def check_keywords(schema: Json, name: str, where: str = "") -> None:
+    """Raise FormatError for the first keyword that a task format must not use, with its place."""
     if not isinstance(schema, Mapping):
         return
     place = where or "/"
     for keyword, value in schema.items():
-        if keyword not in HELD | LEFT_TO_VALIDATION | SAYS_NOTHING:
-            instead = _INSTEAD.get(keyword, "leave it out and check it afterwards")
-            raise FormatError(f"{name}: the grammar cannot hold {keyword!r} at {place}; {instead}")
+        if keyword not in KEYWORDS:
+            instead = _INSTEAD.get(keyword, "it is not a keyword of JSON Schema 2020-12 that is known here")
+            raise FormatError(f"{name}: cannot use {keyword!r} at {place}; {instead}")
         if not where and keyword not in AT_THE_TOP:
             raise FormatError(f"{name}: {keyword!r} at / binds all fields at once; say it field by field")
         for at, part in _parts(keyword, value):
-            refuse_unholdable(part, name, f"{where}/{at}")
-    if ("pattern" in schema or "format" in schema) and LEFT_TO_VALIDATION & schema.keys():
-        raise FormatError(f"{name}: pattern or format together with a length at {place}; keep one of them")
-    if schema.get("format", "email") not in FORMATS:
+            check_keywords(part, name, f"{where}/{at}")
+    if (format := schema.get("format")) is not None and format not in FORMAT_CHECKER.checkers:
         raise FormatError(
-            f"{name}: the grammar does not know the format {schema['format']!r} at {place}; "
-            f"it knows {', '.join(sorted(FORMATS))}"
-        )
-    if "pattern" in schema:
-        _refuse_pattern(schema["pattern"], name, place)
-
-
-def _refuse_pattern(pattern: str, name: str, place: str) -> None:
-    if beyond := _BEYOND_PATTERNS.search(pattern):
-        raise FormatError(
-            f"{name}: the grammar cannot hold {beyond.group()!r} in the pattern at {place}; "
-            "use classes, groups, | and repeats alone"
+            f"{name}: the format {format!r} at {place} cannot be checked here; use a pattern, one of "
+            f"{', '.join(sorted(FORMAT_CHECKER.checkers))}, or install jsonschema[format-nongpl]"
         )
 
 
 def _parts(keyword: str, value: Json) -> list[tuple[str, Json]]:
-    if keyword in ("properties", "$defs"):
+    """The schemas inside a keyword's value, each with its place."""
+    if keyword in _SCHEMA_BY_NAME:
         return [(f"{keyword}/{key}", part) for key, part in value.items()]
-    if keyword in ("items", "additionalProperties"):
+    if keyword in _SCHEMA:
         return [(keyword, value)]
-    if keyword in ("anyOf", "prefixItems"):
+    if keyword in _SCHEMAS:
         return [(f"{keyword}/{i}", part) for i, part in enumerate(value)]
     return []
 
@@ -90,11 +104,11 @@ def with_parts(schema: Mapping[str, Json], change: Mapping[str, Json]) -> dict[s
     changed = dict(schema)
     for keyword, value in schema.items():
         parts = [change[at] for at, _ in _parts(keyword, value)]
-        if keyword in ("properties", "$defs"):
+        if keyword in _SCHEMA_BY_NAME:
             changed[keyword] = dict(zip(value, parts, strict=True))
-        elif keyword in ("items", "additionalProperties"):
+        elif keyword in _SCHEMA:
             changed[keyword] = parts[0]
-        elif keyword in ("anyOf", "prefixItems"):
+        elif keyword in _SCHEMAS:
             changed[keyword] = parts
     return changed
 
@@ -129,15 +143,3 @@ def write_out_refs(document: Mapping[str, Json], name: str) -> dict[str, Json]:
 
     whole: dict[str, Json] = written_out({k: v for k, v in document.items() if k != "$defs"}, "", ())
     return whole
-
-
-def for_grammar(schema: Json) -> Json:
-    """The schema with only what the grammar holds; properties closed and all required."""
-    if not isinstance(schema, Mapping):
-        return schema
-    kept = {k: v for k, v in schema.items() if k in HELD}
-    parts = [part for keyword, value in kept.items() for part in _parts(keyword, value)]
-    kept = with_parts(kept, {at: for_grammar(part) for at, part in parts})
-    if "properties" in kept:
-        kept |= {"type": "object", "required": list(kept["properties"]), "additionalProperties": False}
-    return kept

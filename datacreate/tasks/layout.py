@@ -21,7 +21,7 @@ from typing import Literal
 
 from datacreate.tasks.example import Example, FieldPath, Json, canonical_json
 from datacreate.tasks.format import TaskFormat
-from datacreate.tasks.keywords import for_grammar
+from datacreate.tasks.grammar import closed_object, grammar_schema, tuple_of
 from datacreate.tasks.roles import Rule, answer_text
 from datacreate.tasks.schema import (
     constant_of,
@@ -123,13 +123,11 @@ class Layout:
         """The grammar's schema of one written example; with `deal`, its answer is `label`."""
         keyed = self.style == "keyed"
         schemas = {name: self._in_writing_order[name] for name in self.fields}
-        parts = {name: for_grammar(s if keyed else without_constants(s)) for name, s in schemas.items()}
+        parts = {name: grammar_schema(s if keyed else without_constants(s)) for name, s in schemas.items()}
         answer = self.format.roles.answer
         if deal and answer:
             parts[answer[0]] = _with_constant(parts[answer[0]], answer[1:], label)
-        if keyed:
-            return for_grammar({"properties": parts})  # type: ignore[no-any-return]
-        return _tuple_of(list(parts.values()))
+        return closed_object(parts) if keyed else tuple_of(list(parts.values()))
 
     def write(self, example: Example) -> Json:
         """The example as the model is shown it."""
@@ -173,16 +171,6 @@ class Layout:
             wrong = self._properties[name].get("minItems", 2) - 1
             return f"[right option, {wrong} wrong option{'s' if wrong > 1 else ''}]"
         return name
-
-
-def _tuple_of(parts: list[Json]) -> dict[str, Json]:
-    return {
-        "type": "array",
-        "prefixItems": parts,
-        "items": False,
-        "minItems": len(parts),
-        "maxItems": len(parts),
-    }
 
 
 def _distance(option: str, answer: str) -> tuple[bool, bool]:
@@ -261,6 +249,6 @@ def batch_schema(layout: Layout, count: int, labels: list[Json] | None) -> str:
     if labels is None:
         items = {"type": "array", "items": layout.item_schema(), "minItems": count, "maxItems": count}
     else:
-        items = _tuple_of([layout.item_schema(label, deal=True) for label in labels])
+        items = tuple_of([layout.item_schema(label, deal=True) for label in labels])
     # Property order is the order of writing, so the keys are not sorted here.
     return json.dumps(items, separators=(",", ":"), ensure_ascii=False)

@@ -13,6 +13,8 @@ from datacreate.tasks.example import FieldPath, Json, texts_in
 MOST_LABELS = 20
 """An integer answer with more values than this is a number, not a label set."""
 
+_BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
+
 Schema = Mapping[str, Json]
 TextReader = Callable[[Json], list[str]]
 
@@ -46,16 +48,25 @@ def fixed_labels(schema: Schema) -> tuple[Json, ...] | None:
     None if answers vary, and if there is only one: a constant is not a label.
     """
     labels: tuple[Json, ...] = ()
-    low, high = schema.get("minimum"), schema.get("maximum")
     if "enum" in schema:
         labels = tuple(schema["enum"])
     elif schema.get("type") == "boolean":
         labels = (True, False)
-    elif (
-        schema.get("type") == "integer" and low is not None and high is not None and high - low < MOST_LABELS
-    ):
-        labels = tuple(range(math.ceil(low), math.floor(high) + 1))
+    elif schema.get("type") == "integer":
+        low, high = integer_bounds(schema)
+        if low is not None and high is not None and high - low < MOST_LABELS:
+            labels = tuple(range(low, high + 1))
     return labels if len(labels) > 1 else None
+
+
+def integer_bounds(schema: Schema) -> tuple[int | None, int | None]:
+    """The least and the greatest integer that a schema allows; None where there is no bound."""
+    bounds = {key: schema[key] for key in _BOUNDS if key in schema and math.isfinite(schema[key])}
+    lows = [math.ceil(bounds["minimum"])] if "minimum" in bounds else []
+    lows += [math.floor(bounds["exclusiveMinimum"]) + 1] if "exclusiveMinimum" in bounds else []
+    highs = [math.floor(bounds["maximum"])] if "maximum" in bounds else []
+    highs += [math.ceil(bounds["exclusiveMaximum"]) - 1] if "exclusiveMaximum" in bounds else []
+    return max(lows, default=None), min(highs, default=None)
 
 
 def holds_numbers(schema: Json) -> bool:
@@ -66,9 +77,14 @@ def holds_numbers(schema: Json) -> bool:
         return False
     if isinstance(schema.get("properties"), Mapping):
         return any(map(holds_numbers, schema["properties"].values()))
-    if schema.get("type") == "array" and isinstance(schema.get("items"), Mapping):
-        return "prefixItems" in schema or holds_numbers(schema["items"])
+    if schema.get("type") == "array" and one_for_all_items(schema):
+        return holds_numbers(schema["items"])
     return True
+
+
+def one_for_all_items(schema: Schema) -> bool:
+    """Whether `items` is the schema of every item: beside `prefixItems` it is that of the rest."""
+    return isinstance(schema.get("items"), Mapping) and "prefixItems" not in schema
 
 
 def text_reader(schema: Json) -> TextReader | None:
@@ -86,7 +102,7 @@ def text_reader(schema: Json) -> TextReader | None:
         found = {name: text_reader(part) for name, part in schema["properties"].items()}
         readers = [(name, reader) for name, reader in found.items() if reader]
         return lambda value: [t for name, reader in readers if name in value for t in reader(value[name])]
-    if isinstance(schema.get("items"), Mapping) and "prefixItems" not in schema:
+    if one_for_all_items(schema):
         item = text_reader(schema["items"])
         if item is None or schema["items"].get("type") == "string":
             return item and (lambda value: list(value))
@@ -103,7 +119,7 @@ def without_constants(schema: Json) -> Json:
             k: without_constants(part) for k, part in schema["properties"].items() if not is_constant(part)
         }
         return {**schema, "properties": parts, "required": list(parts)}
-    if "items" in schema:
+    if one_for_all_items(schema):
         return {**schema, "items": without_constants(schema["items"])}
     return schema
 
@@ -116,7 +132,7 @@ def drop_constants(value: Json, schema: Json) -> Json:
     if isinstance(parts, Mapping) and isinstance(value, Mapping):
         written = {k: part for k, part in parts.items() if k in value and not is_constant(part)}
         return {k: drop_constants(value[k], part) for k, part in written.items()}
-    if isinstance(value, list) and "items" in schema:
+    if isinstance(value, list) and one_for_all_items(schema):
         return [drop_constants(part, schema["items"]) for part in value]
     return value
 
@@ -134,14 +150,16 @@ def restore_constants(value: Json, schema: Json) -> Json:
             elif is_constant(part):
                 whole[key] = constant_of(part)
         return whole | {key: extra for key, extra in value.items() if key not in whole}
-    if isinstance(value, list) and "items" in schema:
+    if isinstance(value, list) and one_for_all_items(schema):
         return [restore_constants(part, schema["items"]) for part in value]
     return value
 
 
 def has_parts(schema: Json) -> bool:
     """Whether constants could hide inside: an object, or a list of such."""
-    return isinstance(schema, Mapping) and ("properties" in schema or has_parts(schema.get("items")))
+    if not isinstance(schema, Mapping):
+        return False
+    return "properties" in schema or (one_for_all_items(schema) and has_parts(schema["items"]))
 
 
 def narrowed(schema: Schema, value: Json, path: FieldPath, options: FieldPath | None) -> Schema:
@@ -171,10 +189,15 @@ def _settled(schema: Schema, value: Json) -> Schema:
             return {"type": "null"}
         rest = [kind for kind in kinds if kind != "null"]
         return {**schema, "type": rest[0] if len(rest) == 1 else rest}
-    if {"type": "null"} in schema.get("anyOf", ()):
+    for keyword in ("anyOf", "oneOf"):
+        if {"type": "null"} not in schema.get(keyword, ()):
+            continue
         if value is None:
             return {"type": "null"}
-        branches = [part for part in schema["anyOf"] if part != {"type": "null"}]
-        outside = {key: part for key, part in schema.items() if key != "anyOf"}
-        return {**outside, **branches[0]} if len(branches) == 1 else {**schema, "anyOf": branches}
+        branches = [part for part in schema[keyword] if part != {"type": "null"}]
+        outside = {key: part for key, part in schema.items() if key != keyword}
+        mergeable = (
+            len(branches) == 1 and isinstance(branches[0], Mapping) and not outside.keys() & branches[0]
+        )
+        return {**outside, **branches[0]} if mergeable else {**schema, keyword: branches}
     return schema

@@ -1,8 +1,8 @@
 """From a completion's text to accepted examples, and rejects with a reason each.
 
-The grammar makes most of this unnecessary; what it cannot say is checked here: the answer is
-one of the options, options differ, nothing is blank, nothing copies its parent. A truncated
-array still gives its complete items.
+The grammar makes most of this unnecessary; what it cannot say is checked here: lengths and formats,
+the answer is one of the options, options differ, nothing is blank, nothing copies its parent. A
+truncated array still gives its complete items.
 """
 
 from __future__ import annotations
@@ -13,9 +13,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from datacreate.tasks.example import Example, Json, field_at, flaw_in
+from jsonschema.exceptions import best_match
+
+from datacreate.tasks.example import Example, Json, dotted, field_at, flaw_in
 from datacreate.tasks.format import TaskFormat
+from datacreate.tasks.keywords import KEYWORDS, Held
 from datacreate.tasks.layout import Layout, Malformed
+from datacreate.tasks.model_text import json_part
 from datacreate.tasks.normal import normalised
 from datacreate.tasks.roles import Rule, holds
 
@@ -40,7 +44,8 @@ class Reason(StrEnum):
     NO_ANSWER = "no_answer"  # the engine failed, or nothing came back
     UNPARSABLE = "unparsable"  # not JSON
     TRUNCATED = "truncated"  # cut off at max_tokens
-    SCHEMA = "schema"  # not valid under the format
+    SCHEMA = "schema"  # not of the format's shape
+    CONSTRAINT = "constraint"  # of its shape, but breaks what no grammar holds: a length, a bound, a `format`
     BLANK = "blank"  # nothing to see in a text, or nothing but punctuation in a question
     GARBLED = "garbled"  # control characters, halves of characters
     ECHO = "echo"  # the prompt's own words in place of a text: "wrong option"
@@ -110,7 +115,7 @@ def read_completion(
     """
     if not text.strip():
         return [Reject(Reason.NO_ANSWER, "")]
-    body = _without_thinking(text)
+    body = json_part(text)
     start = body.find("[")
     torn = Reject(Reason.TRUNCATED if truncated else Reason.UNPARSABLE, capped(text))
     if start < 0:
@@ -123,23 +128,6 @@ def read_completion(
     if not whole:
         results.append(torn)
     return results or [Reject(Reason.NO_ANSWER, capped(text))]
-
-
-def _without_thinking(text: str) -> str:
-    """The text after a reasoning model's thinking, whose opening tag may be in the prompt."""
-    if "</think>" in text:
-        if text.lstrip().startswith("[") and _is_json(text):
-            return text  # the tag is inside an answer
-        return text.partition("</think>")[2]
-    return text.partition("<think>")[0] if text.lstrip().startswith("<think>") else text
-
-
-def _is_json(text: str) -> bool:
-    try:
-        _DECODER.decode(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 def _items(body: str) -> tuple[list[Json], bool]:
@@ -169,33 +157,44 @@ def judge(item: Json, layout: Layout) -> Candidate | Reject:
     """One written item as a valid example, or a reject that says why it is none."""
     try:
         values = layout.read(item)
-        reason = fault(values, layout)
+        wrong = fault(values, layout)
     except (Malformed, RecursionError):
         return Reject(Reason.SCHEMA, capped(item))
-    if reason is not None:
-        return Reject(reason, capped(item))
+    if wrong is not None:
+        reason, because = wrong
+        return Reject(reason, capped(item), because)
     found = candidate(values, layout.format)
     return found if _WORD.search(found.text) else Reject(Reason.BLANK, capped(item))
 
 
-def fault(values: Mapping[str, Json], layout: Layout) -> Reason | None:
-    """The first reason against an example taken by itself; None if it is valid."""
+def fault(values: Mapping[str, Json], layout: Layout) -> tuple[Reason, str] | None:
+    """The first reason against an example taken by itself, with what it breaks; None if it is valid."""
     format = layout.format
     if not format.validator.is_valid(values):
-        return Reason.SCHEMA
+        return _broken(values, format)
     for written in format.free_texts(values):
         if _GARBLED.search(written):
-            return Reason.GARBLED
+            return Reason.GARBLED, ""
         if not _VISIBLE.search(written):
-            return Reason.BLANK
+            return Reason.BLANK, ""
         if layout.echo.fullmatch(written):
-            return Reason.ECHO
+            return Reason.ECHO, ""
     if format.holds_numbers and flaw_in(values):
-        return Reason.SCHEMA  # NaN, for example, which Python reads as JSON
+        return Reason.SCHEMA, ""  # NaN, for example, which Python reads as JSON
     for rule in format.rules:
         if not holds(rule, format.roles, values):
-            return _REASON_OF_RULE[rule]
+            return _REASON_OF_RULE[rule], ""
     return None
+
+
+def _broken(values: Mapping[str, Json], format: TaskFormat) -> tuple[Reason, str]:
+    """The keyword that an example breaks: one that every grammar holds, or one left to validation."""
+    error = best_match(format.validator.iter_errors(values))
+    keyword = str(error.validator) if error else ""
+    if error is None or KEYWORDS.get(keyword, Held.GRAMMAR) is Held.GRAMMAR:
+        return Reason.SCHEMA, ""
+    place = dotted(tuple(map(str, error.absolute_path)))
+    return Reason.CONSTRAINT, f"{place}: {keyword} {capped(error.validator_value)[:80]}"
 
 
 def capped(value: Json) -> str:

@@ -10,7 +10,6 @@ import pytest
 from datacreate.checkpoints import find_preset, import_model, load_presets, resolve, state, verify
 from datacreate.errors import CheckpointError, StorageError
 from tests.checkpoints.conftest import checkpoint_files, write_files
-from tests.checkpoints.test_convert import write_gguf
 
 
 def test_a_folder_becomes_a_preset_and_may_go_away(home: Path, tmp_path: Path) -> None:
@@ -25,14 +24,6 @@ def test_a_folder_becomes_a_preset_and_may_go_away(home: Path, tmp_path: Path) -
     assert found.path == home / "checkpoints" / "my-model"
     assert found.preset
     assert found.preset.licence == "MIT"
-
-
-def test_a_gguf_is_converted(home: Path, tmp_path: Path) -> None:
-    write_gguf(tmp_path / "tiny.gguf")
-    preset = import_model(tmp_path / "tiny.gguf", name="mine")
-    assert verify(preset).good
-    assert (home / "checkpoints" / "mine" / "model.safetensors").is_file()
-    assert resolve("mine", "instruct").preset == preset
 
 
 def test_imported_again_it_may_be_another(home: Path, tmp_path: Path) -> None:

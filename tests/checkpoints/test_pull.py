@@ -86,7 +86,7 @@ pull(make_preset(json.loads(sys.argv[1])), progress)
 _ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("stage", ["fetching", "putting together", "checking", "hashing"])
+@pytest.mark.parametrize("stage", ["downloading", "joining", "checking"])
 def test_killed_at_any_stage_the_next_pull_goes_on(home: Path, index: Index, stage: str) -> None:
     source = pieces_source(index)
     command = [sys.executable, "-c", _KILLED_AT, json.dumps(source), stage]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -23,14 +23,15 @@ def unreadable_is_failed() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Arrival:
-    """A folder that holds nothing but what arrived: one `.gguf`, or a checkpoint's files."""
+    """A folder that holds nothing but what arrived: a GGUF (perhaps in parts), or a checkpoint's files."""
 
     folder: Path
     revision: str | None = None  # the Hub's commit
+    sha256: dict[str, str] = field(default_factory=dict)  # of files that were hashed while they were written
 
     @property
     def gguf(self) -> str | None:
-        """The name of the GGUF that arrived, if that is what arrived."""
+        """The name of the GGUF that arrived (its first part), if that is what arrived."""
         names = sorted(path.name for path in self.folder.glob("*.gguf"))
         return names[0] if names else None
 

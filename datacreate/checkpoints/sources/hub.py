@@ -51,7 +51,7 @@ def fetch(source: HubSource, work: Path, size_bytes: int, progress: Progress, co
                 out, words = child.communicate(timeout=_LOOK_SECONDS)
                 break
             except subprocess.TimeoutExpired:
-                progress("fetching", min(bytes_below(arrived), size_bytes), size_bytes, "B")
+                progress("downloading", min(bytes_below(arrived), size_bytes), size_bytes, "B")
     finally:
         if child.poll() is None:
             child.terminate()
@@ -60,6 +60,7 @@ def fetch(source: HubSource, work: Path, size_bytes: int, progress: Progress, co
         raise_if_disk_full(words)
         lines = [line for line in words.splitlines() if line.strip()]
         raise SourceFailed(lines[-1].strip() if lines else f"the download ended with code {child.returncode}")
+    progress("downloading", size_bytes, size_bytes, "B")
     # The library's own bookkeeping; it is worth something only while a download is incomplete.
     shutil.rmtree(arrived / ".cache", ignore_errors=True)
     return Arrival(arrived, revision=out.strip())

