@@ -40,7 +40,10 @@ def main() -> None:
         child.wait(float(grace_seconds))
     _signal_group(child, signal.SIGKILL)  # also what the command started and left behind
     code = child.wait()
-    os._exit(code if code >= 0 else 128 - code)  # a thread still reads standard input
+    if code < 0:  # killed by a signal: so is this process, for whoever waits
+        signal.signal(-code, signal.SIG_DFL) if -code != signal.SIGKILL else None
+        os.kill(os.getpid(), -code)
+    os._exit(code)  # a thread still reads standard input
 
 
 def _watch_parent(ending: threading.Event) -> None:

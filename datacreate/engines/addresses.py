@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from types import MappingProxyType
+from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,7 +18,7 @@ KEY = "DATACREATE_API_KEY"
 """The environment variable that the servers' API key is read from, the only place for it."""
 
 
-def api_key() -> str:
+def _api_key() -> str:
     """The servers' key, or nothing. UsageError if it cannot be sent in a header."""
     key = os.environ.get(KEY, "").strip()
     if not all("!" <= character <= "~" for character in key):
@@ -40,70 +40,76 @@ class Address(BaseModel):
     max_num_seqs: int | None = Field(default=None, gt=0)  # requests it works on at once
 
 
-class ServerSource(Protocol):
-    """Where the servers of a run come from: `--url`, or this machine."""
+class ServerSource:
+    """Where the servers of a run come from: `--url` (Addresses), or this machine (LocalServers)."""
+
+    remote = True  # whether they were running before
+    failed: str | None = None  # why no server will come any more; None while one may
+    record: Mapping[str, Any] = MappingProxyType({})  # how they were started, for config.json
+
+    def __init__(self, key: str) -> None:
+        self.key = key  # that they ask for; empty if none
 
     @property
     def changes(self) -> bool:
-        """Whether servers may still come."""
+        """Whether more may come."""
+        return False
 
     @property
     def shown(self) -> str:
         """All of it in a few words, for messages."""
+        return "this machine"
 
-    @property
-    def failed(self) -> str | None:
-        """Why no server will come any more; None while one may."""
+    def start(self) -> None:
+        """Return when they can be asked. EngineError if they cannot be started."""
+
+    def stop(self) -> None:
+        """End those that were started."""
 
     def now(self) -> tuple[Address, ...]:
         """All servers known at this moment."""
+        return ()
 
     def repair(self, url: str, *, hung: bool) -> str | None:
-        """Restart a server of ours that died, or hangs; what was done, or None if it is not ours."""
+        """Restart a server that died or hangs; returns what was done, None if it was nothing."""
+        return None
 
 
-@dataclass(frozen=True)
-class Addresses:
+class Addresses(ServerSource):
     """What `--url` says: addresses, and folders that servers come to and go from."""
 
-    listed: tuple[Address, ...]
-    folders: tuple[Path, ...]
-    failed: None = None
-
-    @classmethod
-    def of(cls, urls: Iterable[str]) -> Addresses:
+    def __init__(self, urls: Iterable[str]) -> None:
         """Read `--url`. UsageError for what is neither an address nor a folder, or holds a password."""
-        listed, folders = [], []
+        super().__init__(_api_key())
+        listed: list[Address] = []
+        self._folders: list[Path] = []
         for url in urls:
             if not url.strip():
                 raise UsageError("--url: an empty address; write it as http://HOST:PORT")
             place = Path(url).expanduser()
             if place.is_dir() or ("/" in url and "://" not in url and not _HOST_AND_PORT.match(url)):
-                folders.append(place)  # it may be still to come
+                self._folders.append(place)  # it may be still to come
             else:
                 listed.append(Address(url=_checked(url)))
-        if not (listed or folders):
+        self._listed = tuple(dict.fromkeys(listed))
+        if not (self._listed or self._folders):
             raise UsageError("--url: no address; write it as http://HOST:PORT, or name a folder of servers")
-        return cls(tuple(dict.fromkeys(listed)), tuple(folders))
-
-    def now(self) -> tuple[Address, ...]:
-        found = {address.url: address for address in self.listed}
-        for folder in self.folders:
-            for address in _published(folder):
-                found.setdefault(address.url, address)
-        return tuple(found.values())
 
     @property
     def changes(self) -> bool:
-        return bool(self.folders)
-
-    def repair(self, url: str, *, hung: bool) -> None:
-        """These servers are somebody else's."""
+        return bool(self._folders)
 
     @property
     def shown(self) -> str:
-        names = [*(address.url for address in self.listed), *map(str, self.folders)]
+        names = [*(address.url for address in self._listed), *map(str, self._folders)]
         return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+    def now(self) -> tuple[Address, ...]:
+        found = {address.url: address for address in self._listed}
+        for folder in self._folders:
+            for address in _published(folder):
+                found.setdefault(address.url, address)
+        return tuple(found.values())
 
 
 def _published(folder: Path) -> Iterator[Address]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
 
-from datacreate.engines.addresses import ServerSource, api_key
+from datacreate.engines.addresses import ServerSource
 from datacreate.engines.base import Check, Completion, Messages, Request
 from datacreate.engines.pool import Pool, Timeouts
 from datacreate.engines.protocol import Incompatible, Protocol, Unavailable
@@ -31,7 +31,7 @@ class HttpEngine:
 
     The servers are started or connected to at the first question that needs them; that raises
     EngineError if none can be used, ServersGone if none can be reached, and so does `poll` later. No
-    request goes through a proxy. `key` is read from the environment unless given.
+    request goes through a proxy.
     """
 
     def __init__(
@@ -39,26 +39,17 @@ class HttpEngine:
         source: ServerSource,
         protocol: Protocol,
         *,
-        key: str | None = None,
-        record: Mapping[str, Any] | None = None,
-        remote: bool = True,
         capacity: int | None = None,
         max_context: int | None = None,
         timeouts: Timeouts | None = None,
         notify: Callable[[str], None] = lambda _: None,
-        start: Callable[[], None] = lambda: None,
-        stop: Callable[[], None] = lambda: None,
     ) -> None:
         self._source = source
         self._protocol = protocol
-        self._key = key
-        self._record = dict(record or {})
-        self._remote = remote
         self._capacity = capacity
         self._most_context = max_context
         self._timeouts = timeouts or Timeouts()
         self._notify = notify
-        self._start_servers, self._stop_servers = start, stop
         self._notes: SimpleQueue[str] = SimpleQueue()
         self._done: SimpleQueue[Completion | Exception] = SimpleQueue()
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -73,7 +64,7 @@ class HttpEngine:
 
     @property
     def urls(self) -> tuple[str, ...]:
-        return tuple(server.url for server in self._members()) if self._remote else ()
+        return tuple(server.url for server in self._members()) if self._source.remote else ()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -81,12 +72,12 @@ class HttpEngine:
         versions = dict.fromkeys(server.version for server in members if server.version)
         return {
             "model": self.model,
-            **({"urls": [server.url for server in members]} if self._remote else {}),
+            **({"urls": [server.url for server in members]} if self._source.remote else {}),
             "max_num_seqs": [server.capacity for server in members],
             "max_model_len": self.max_context,
             "chat_template": dict(self._protocol.template_kwargs),
             **({"server": ", ".join(versions)} if versions else {}),
-            **self._record,
+            **self._source.record,
         }
 
     @property
@@ -185,7 +176,7 @@ class HttpEngine:
                 self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(timeout=10)
         self._loop = self._thread = self._pool = None
-        self._stop_servers()
+        self._source.stop()
 
     async def _leave(self) -> None:
         tasks = list(self._tasks.values())
@@ -199,12 +190,11 @@ class HttpEngine:
     def _members(self) -> list[Server]:
         """The servers in use, or the last that were; at the first call they are started or connected to."""
         if self._pool is None:
-            key = api_key() if self._key is None else self._key
-            self._start_servers()
+            self._source.start()
             self._loop = asyncio.new_event_loop()
             self._thread = Thread(target=self._loop.run_forever, name="servers", daemon=True)
             self._thread.start()
-            self._run(self._connect(key))
+            self._run(self._connect())
         assert self._pool
         if joined := self._pool.joined:
             self._last = joined
@@ -212,11 +202,12 @@ class HttpEngine:
             raise self._lost(self._pool.why())
         return self._last
 
-    async def _connect(self, key: str) -> None:
+    async def _connect(self) -> None:
         import httpx2
 
+        authorization = {"Authorization": f"Bearer {self._source.key}"} if self._source.key else {}
         self._http = httpx2.AsyncClient(
-            headers={"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {key}"} if key else {}),
+            headers={"Accept-Encoding": "identity"} | authorization,
             follow_redirects=False,
             trust_env=False,  # no proxies; SSL_CERT_FILE is read by the context
             verify=ssl.create_default_context(),

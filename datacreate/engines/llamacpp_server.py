@@ -14,7 +14,7 @@ import signal
 def main() -> None:
     """Serve until SIGTERM."""
     parser = argparse.ArgumentParser()
-    for flag in ("--model", "--alias", "--host", "--chat-template-file", "--lora"):
+    for flag in ("--model", "--alias", "--host", "--chat-template", "--lora"):
         parser.add_argument(flag, default="")
     for flag in ("--port", "--slots", "--context", "--threads"):
         parser.add_argument(flag, type=int, required=True)
@@ -35,9 +35,8 @@ def main() -> None:
     parameters.endpoint_slots = False
     parameters.ui = False
     parameters.offline = True
-    if told.chat_template_file:
-        with open(told.chat_template_file, encoding="utf-8") as file:  # noqa: PTH123 - no pathlib needed
-            parameters.chat_template = file.read()
+    if told.chat_template:
+        parameters.chat_template = told.chat_template
     if told.lora:
         adapter = xllamacpp.CommonAdapterLoraInfo()
         adapter.path, adapter.scale = told.lora, 1.0

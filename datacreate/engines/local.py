@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import IO
 
 from datacreate.child_process import supervised
-from datacreate.engines.addresses import Address
+from datacreate.engines.addresses import Address, ServerSource
 from datacreate.errors import EngineError, UsageError
+
+Notify = Callable[[str], None]
 
 _GRACE_SECONDS = 10.0
 """How long a server may take to end after SIGTERM."""
@@ -99,7 +101,7 @@ class LocalServer:
             lines = [line.strip() for line in text.splitlines() if line.strip()]
         errors = (line for line in reversed(lines) if "error" in line.lower())
         last = next(errors, lines[-1] if lines else "see its output above")
-        if code == 128 + 9:
+        if code == -9:
             last = "killed, most likely out of memory; take a smaller model or --max-num-seqs"
         log = f"; its log is {self._log}" if self._log else ""
         return f"{self._command.engine}'s server for {self._command.model} ended ({code}): {last[-300:]}{log}"
@@ -119,24 +121,21 @@ class LocalServer:
             self._process.wait(_GRACE_SECONDS + 5.0)
 
 
-class LocalServers:
-    """The servers of one model on this machine: a `ServerSource`."""
+class LocalServers(ServerSource):
+    """The servers of one model on this machine: a `ServerSource`.
 
-    changes = False
-    shown = "this machine"
+    `prepare` gives their commands when they are first needed.
+    """
+
+    remote = False
 
     def __init__(
-        self,
-        commands: Sequence[ServerCommand],
-        logs: Sequence[Path | None],
-        *,
-        check: Callable[[], None] = lambda: None,
+        self, prepare: Callable[[], Sequence[ServerCommand]], log: Path | None, notify: Notify
     ) -> None:
-        self.key = secrets.token_urlsafe(32)
-        self.failed: str | None = None
-        self._commands = commands
-        self._logs = logs
-        self._check = check
+        super().__init__(secrets.token_urlsafe(32))
+        self._prepare = prepare
+        self._log = log
+        self._notify = notify
         self._servers: dict[str, LocalServer] = {}
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -144,10 +143,13 @@ class LocalServers:
         return tuple(server.address for server in self._servers.values())
 
     def start(self) -> None:
-        """Start all and wait until they answer. EngineError if one ends before, or takes too long."""
-        self._check()
-        for number, (command, log) in enumerate(zip(self._commands, self._logs, strict=True), 1):
-            server = LocalServer(command, self.key, log or self._temporary(number))
+        commands = self._prepare()
+        replicas = {"replicas": len(commands)} if len(commands) > 1 else {}
+        self.record = {**commands[0].record, **replicas}
+        servers = f"{len(commands)} servers" if replicas else "a server"
+        self._notify(f"starting {commands[0].engine} for {commands[0].model}: {servers} on this machine")
+        for number, command in enumerate(commands, 1):
+            server = LocalServer(command, self.key, self._log_of(number if replicas else 0))
             self._servers[server.address.url] = server
             server.launch()
         until = time.monotonic() + _LONGEST_START_SECONDS
@@ -157,10 +159,13 @@ class LocalServers:
                     raise EngineError(f"{server.address.url} was not ready in {_LONGEST_START_SECONDS:.0f} s")
                 time.sleep(0.1)
 
-    def _temporary(self, number: int) -> Path:
-        """A log for a run that has no folder to keep one in."""
-        self._folder = self._folder or tempfile.TemporaryDirectory(prefix="datacreate-")
-        return Path(self._folder.name, f"server-{number}.log")
+    def _log_of(self, number: int) -> Path:
+        """A log for each server; in a temporary folder if the run has none of its own yet."""
+        log = self._log
+        if log is None or not log.parent.is_dir():
+            self._folder = self._folder or tempfile.TemporaryDirectory(prefix="datacreate-")
+            log = Path(self._folder.name, "server.log")
+        return log.with_suffix(f".{number}.log") if number else log
 
     def repair(self, url: str, *, hung: bool) -> str | None:
         server = self._servers.get(url)

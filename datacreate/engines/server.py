@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Any
 from datacreate.engines.addresses import KEY, Address
 from datacreate.engines.base import Check, Completion, Messages, Request
 from datacreate.engines.protocol import (
-    Busy, Incompatible, Protocol, Refused, Unavailable, read, refusal, said,
+    Busy,
+    Incompatible,
+    Protocol,
+    Refused,
+    Unavailable,
+    read,
+    refusal,
+    said,
 )  # fmt: skip
 from datacreate.engines.self_test import schema_enforced
 
@@ -218,7 +225,9 @@ class Server:
         try:
             status, after, raw = await self._within(seconds, self._exchange(verb, path, body))
         except httpx2.ConnectTimeout:
-            raise Unavailable(f"cannot be reached ({_GLANCE_SECONDS:.0f} s)", counts=False, hung=True) from None
+            raise Unavailable(
+                f"cannot be reached ({_GLANCE_SECONDS:.0f} s)", counts=False, hung=True
+            ) from None
         except (TimeoutError, httpx2.TimeoutException):
             raise Unavailable(f"no answer in {seconds:.0f} s", hung=True) from None
         except httpx2.ConnectError as error:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from datacreate.errors import RunMismatch, UsageError
 from datacreate.flaws import Flaw
+from datacreate.runs.engine_options import EngineOptions
 from datacreate.runs.filters import FilterSettings
 from datacreate.tasks.example import Json
 
@@ -28,29 +29,13 @@ answer it does not hold for right; `relabel` to what it is sure of, drop the res
 the probabilities as labels."""
 
 
-EngineKind = Literal["vllm", "openai"]
-
-_OF_THE_SERVER = (
-    "adapter", "tensor_parallel_size", "gpu_memory_utilization", "dtype", "quantization",
-    "max_num_batched_tokens", "block_size", "enforce_eager", "kv_cache_gib", "remote_code",
-)  # fmt: skip
-"""Settings of a model that datacreate loads itself."""
-
-_OF_ASKING = ("request_timeout", "servers", "wait")
-"""Settings of asking servers."""
-
-_FLAGS = {
-    "enforce_eager": "--enforce-eager/--compile", "ranges": "--range", "urls": "--url", "window": "--chains",
-}  # fmt: skip
-"""Those of the command line that are not called as their setting."""
-
 _OURS_IN_TEMPLATES = {"conversation", "tokenize", "add_generation_prompt", "return_dict", "return_tensors"}
 
 
-class CreateConfig(BaseModel):
+class CreateConfig(EngineOptions):
     """One creation, as the user asks for it. None means: worked out from the rest."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    flags: ClassVar[dict[str, str]] = {**EngineOptions.flags, "ranges": "--range", "window": "--chains"}
 
     example: Path | dict[str, Json] | None = None  # the formatting example, or the file that holds it
     benchmark: str | None = None  # or the benchmark it is drawn from; exactly one of the two
@@ -59,16 +44,11 @@ class CreateConfig(BaseModel):
     run_dir: Path
     strategy: str = "tree"
     model: str | tuple[str, ...] = DEFAULT_MODEL  # preset name or path; several take turns by request
-    engine: EngineKind | None = None  # None: openai if there are urls, else vllm
-    urls: tuple[str, ...] = ()  # of OpenAI-compatible servers, or folders in which servers publish theirs
-    request_timeout: float = Field(default=300.0, gt=0)  # seconds that a server may take over one answer
-    servers: int = Field(default=1, gt=0)  # that are waited for before the first request
-    wait: float | None = Field(default=None, ge=0)  # seconds without any server before the run stops
     adapter: Path | None = None  # folder of a LoRA adapter for the model
     method: Method = "datacreate"
     format: str | None = None  # name of a shipped format, or a file
-    labels: dict[str, str] = {}  # field -> "a,b,c"
-    ranges: dict[str, str] = {}  # field -> "low..high"
+    labels: dict[str, str] = Field(default_factory=dict)  # field -> "a,b,c"
+    ranges: dict[str, str] = Field(default_factory=dict)  # field -> "low..high"
     num_examples: int | None = Field(default=None, gt=0)  # asked for in one request
     window: int | None = Field(default=None, gt=0)  # requests out at once; the number of chains
     asks: int = Field(default=4, gt=0)  # tree: how often one parent is asked while none is waiting
@@ -93,19 +73,7 @@ class CreateConfig(BaseModel):
     gate: float | None = Field(default=0.75, ge=0.5, le=1)  # the least AUC of dealt labels; None: no gate
     gate_rows: int | None = Field(default=None, gt=0)  # verified examples that the gate looks at
     patience: int | None = Field(default=None, gt=0)  # requests in a row without an accepted example
-    max_model_len: int | None = Field(default=None, gt=0)  # tokens
-    max_num_seqs: int | None = Field(default=None, gt=0)  # requests the engine holds at once
-    tensor_parallel_size: int | None = Field(default=None, gt=0)  # GPUs
-    replicas: int | Literal["auto"] = "auto"  # copies of each model, each on GPUs or cores of its own
-    gpu_memory_utilization: float | None = Field(default=None, gt=0, le=1)
-    dtype: str | None = None
-    quantization: str | None = None
-    max_num_batched_tokens: int | None = Field(default=None, gt=0)
-    block_size: int | None = Field(default=None, gt=0)
-    enforce_eager: bool | None = None
-    kv_cache_gib: float | None = Field(default=None, gt=0)  # CPU only
-    chat_template: dict[str, Json] = {}  # keyword arguments of the chat template
-    remote_code: bool = False  # lets a preset that says remote_code run its publisher's code
+    chat_template: dict[str, Json] = Field(default_factory=dict)  # keyword arguments of it
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -124,49 +92,21 @@ class CreateConfig(BaseModel):
             raise ValueError("a benchmark has a format of its own; leave --format out")
         return self
 
-    @property
-    def served(self) -> bool:
-        """Whether the models run behind servers."""
-        return self.engine == "openai" or (self.engine is None and bool(self.urls))
-
-    @model_validator(mode="after")
-    def _one_kind_of_engine(self) -> Self:
-        if self.served and not self.urls:
-            raise ValueError("--engine openai: say where with --url http://HOST:PORT, or a folder of servers")
-        if self.urls and not self.served:
-            raise ValueError("--url: that is for servers; leave it or --engine vllm out")
-        if self.served and self.replicas != "auto":
-            raise ValueError("--replicas: the copies of a served model are servers; start more of them")
-        if self.served and (flag := self._told(_OF_THE_SERVER)):
-            raise ValueError(f"{flag}: servers load their models themselves; give it to them instead")
-        if not self.served and (flag := self._told(_OF_ASKING)):
-            raise ValueError(f"{flag}: that is for servers; name them with --url, or leave it out")
-        return self
-
-    def _told(self, names: tuple[str, ...]) -> str | None:
-        """The flag of the first of these settings that asks for more than what is usual or than nothing."""
-        for name in names:
-            if getattr(self, name) not in (None, type(self).model_fields[name].default):
-                return _FLAGS.get(name, f"--{name.replace('_', '-')}")
-        return None
-
     @model_validator(mode="after")
     def _nothing_in_vain(self) -> Self:
         if self.shares is not None and self.method == "paper":
             raise ValueError("--shares: the paper's way deals no labels; leave it or --method paper out")
-        if self.method == "paper" and self._told(("near",)):
+        if self.method == "paper" and self.changed(("near",)):
             raise ValueError("--near: the paper's way keeps near repeats; leave it or --method paper out")
-        if self.method == "paper" and self._told(("gate",)):
+        if self.method == "paper" and self.changed(("gate",)):
             raise ValueError("--gate: the paper's way deals no labels; leave it or --method paper out")
-        if self.replicas != "auto" and self.replicas < 1:
-            raise ValueError("--replicas: give a number from 1 on, or auto")
         if len(self.models) != len(set(self.models)) or not self.models:
             raise ValueError("--model: name each model once")
         if self.adapter is not None and len(self.models) > 1:
             raise ValueError("--adapter: it goes on top of one model; give one --model")
         if taken := _OURS_IN_TEMPLATES & self.chat_template.keys():
             raise ValueError(f"--chat-template: {min(taken)} is not the template's, but set by datacreate")
-        if self.verify == "off" and (flag := self._told(("verifier", "threshold", "gate"))):
+        if self.verify == "off" and (flag := self.changed(("verifier", "threshold", "gate"))):
             raise ValueError(f"{flag}: with --verify off nothing is verified; leave one of the two out")
         return self
 
@@ -176,7 +116,7 @@ class CreateConfig(BaseModel):
         try:
             return cls(**settings)
         except ValidationError as error:
-            raise UsageError(Flaw.first(error).on_command_line(_FLAGS)) from None
+            raise UsageError(Flaw.first(error).on_command_line(cls.flags)) from None
 
 
 class Verification(BaseModel):
@@ -190,6 +130,7 @@ class Verification(BaseModel):
     threshold: float
     gate: float | None
     gate_rows: int
+    lettered: bool = False  # labels are asked for by letters: their first tokens are not all different
 
 
 class Writer(BaseModel):

@@ -10,12 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from datacreate.child_process import supervised
 from datacreate.files import storage_error
-from datacreate.leash import leashed
 from datacreate.signals import Signals
 
 _LOOK_SECONDS = 0.2
 """How often a running step is looked at."""
+
+_GRACE_SECONDS = 600.0
+"""How long a step may take to end after SIGTERM: training writes a checkpoint first."""
 
 _TAIL_BYTES = 8192
 
@@ -47,8 +50,8 @@ def run_process(command: Sequence[str], log: Path, signals: Signals, tell: Calla
     with file:
         # A group of its own: Ctrl-C reaches the step once, through us, and not twice.
         process = subprocess.Popen(
-            leashed(command),
-            stdin=subprocess.DEVNULL,
+            supervised(command, _GRACE_SECONDS),
+            stdin=subprocess.PIPE,
             stdout=file,
             stderr=subprocess.STDOUT,
             process_group=0,

@@ -1,0 +1,111 @@
+"""GPUs for each of several servers of one machine, and whether a model fits the memory that is free."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from datacreate.checkpoints import Checkpoint
+from datacreate.errors import EngineError, UsageError
+from datacreate.hardware import visible_gpus
+
+GIB = 1024**3
+
+OVERHEAD_GIB = {"cpu": 2.5, "gpu": 1.0}
+"""Python, torch, vLLM and activations, beside weights and cache.
+
+Measured on the CPU: 0.5B (1.2 GiB of weights) with 1 GiB of cache holds 4.3 GiB.
+"""
+
+_GPU_SHARE = 0.9
+"""The share of a GPU's memory that vLLM takes unless told otherwise."""
+
+
+def gpu_groups(replicas: int | Literal["auto"], gpus_each: int) -> tuple[tuple[str, ...], ...]:
+    """The GPUs of each server, each of which takes `gpus_each`; one empty group means: whatever is seen.
+
+    `auto` is one server for each whole group of GPUs. UsageError if there is no room for so many.
+    """
+    gpus = visible_gpus() if replicas != 1 else ()
+    groups = tuple(tuple(gpus[at : at + gpus_each]) for at in range(0, len(gpus) - gpus_each + 1, gpus_each))
+    if replicas == 1 or (replicas == "auto" and len(groups) < 2):
+        return ((),)
+    if replicas == "auto":
+        return groups
+    if replicas > len(groups):
+        each = (
+            f", and each server takes {gpus_each} of them (--tensor-parallel-size)" if gpus_each > 1 else ""
+        )
+        raise UsageError(
+            f"--replicas {replicas}: {len(gpus)} GPUs are seen here{each}; ask for {max(1, len(groups))}"
+            f"{' or fewer' if len(groups) > 1 else ''}, or name more in CUDA_VISIBLE_DEVICES"
+        )
+    return groups[:replicas]
+
+
+def check_memory(
+    checkpoint: Checkpoint,
+    folder: Path,
+    device: str,
+    kv_cache_gib: float,
+    settings: Mapping[str, Any],
+    gpus: Sequence[str],
+) -> None:
+    """Raise EngineError, with the numbers, if weights and cache cannot fit what is free.
+
+    The cache is what vLLM on a CPU is given (`kv_cache_gib`), and on GPUs at least one request.
+    """
+    spread = int(settings.get("tensor_parallel_size", 1))
+    share = float(settings.get("gpu_memory_utilization") or _GPU_SHARE)
+    weights = sum(path.stat().st_size for path in folder.glob("*.safetensors")) / GIB
+    free = free_gib(device, spread, share, gpus)
+    cache = kv_cache_gib if device == "cpu" else _cache_gib(folder, int(settings["max_model_len"]))
+    needed = weights + cache + OVERHEAD_GIB[device]
+    if free is not None and needed > free:
+        gpu_advice = ", or spread it over more GPUs (--tensor-parallel-size)" if device == "gpu" else ""
+        raise EngineError(
+            f"{checkpoint.name} needs about {needed:.1f} GiB ({weights:.1f} weights, {cache:.1f} cache, "
+            f"{OVERHEAD_GIB[device]:.1f} overhead), {free:.1f} GiB are free; take a smaller model, or free "
+            f"memory{gpu_advice}"
+        )
+
+
+def _cache_gib(folder: Path, tokens: int) -> float:
+    """Keys and values of one request of so many tokens in 16 bits, in GiB; 0 if config.json does not say.
+
+    2 * layers * key-value heads * head size * 2 bytes for each token; less with sliding windows.
+    """
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = config.get("text_config", config)
+        heads = int(config["num_attention_heads"])
+        size = int(config.get("head_dim") or config["hidden_size"] // heads)
+        kept = int(config.get("num_key_value_heads") or heads)
+        return 4 * int(config["num_hidden_layers"]) * kept * size * tokens / GIB
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):
+        return 0.0
+
+
+def free_gib(device: str, number: int = 1, share: float = 1.0, gpus: Sequence[str] = ()) -> float | None:
+    """What a model may take where it would be loaded, in GiB; None if that cannot be asked.
+
+    On GPUs: the `number` emptiest of `gpus` (by default all), what is free, at most `share` of each.
+    """
+    if device == "cpu":
+        import psutil
+
+        return float(psutil.virtual_memory().available / GIB)
+    named = ",".join(gpus) or os.environ.get("CUDA_VISIBLE_DEVICES")
+    query = ["nvidia-smi", "--query-gpu=memory.free,memory.total", "--format=csv,noheader,nounits"]
+    query += ["-i", named] if named else []
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30).stdout
+        rows = [[float(cell) / 1024 for cell in line.split(",")] for line in answer.splitlines()]
+        usable = sorted((min(free, share * total) for free, total in rows), reverse=True)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+    return sum(usable[:number])

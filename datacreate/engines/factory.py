@@ -1,0 +1,150 @@
+"""From what a user says of engines to engines: servers that exist, or servers to start on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import islice
+from math import ceil
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from datacreate.checkpoints import Checkpoint, EngineSettings
+from datacreate.engines.addresses import Addresses
+from datacreate.engines.base import Engine
+from datacreate.engines.client import HttpEngine, served_model
+from datacreate.engines.devices import gpu_groups
+from datacreate.engines.llamacpp import llamacpp_command
+from datacreate.engines.local import LocalServers, ServerCommand
+from datacreate.engines.pool import Timeouts
+from datacreate.engines.protocol import Protocol
+from datacreate.engines.vllm import vllm_command
+from datacreate.errors import EngineError, UsageError
+from datacreate.flaws import Flaw
+from datacreate.hardware import cpu_has_bf16, has_llamacpp, vllm_build
+from datacreate.runs.engine_options import VLLM_ONLY, EngineKind, EngineOptions
+
+Notify = Callable[[str], None]
+
+_SHARED_GPU = 0.9
+"""The share of a GPU's memory that the models of a run divide among them, unless told otherwise."""
+
+
+def only_model(options: EngineOptions, notify: Notify) -> str:
+    """The one model that the servers serve. ServersGone if none answers, EngineError if there are several."""
+    return served_model(Addresses(options.urls), _timeouts(options), notify)
+
+
+def make_engine(
+    checkpoint: Checkpoint,
+    options: EngineOptions,
+    *,
+    count: int,
+    log: Path | None = None,
+    template_kwargs: Mapping[str, Any] | None = None,
+    main: bool = True,
+    models: int = 1,
+    notify: Notify = lambda _: None,
+) -> Engine:
+    """The engine of a checkpoint; nothing is started yet.
+
+    `main` says that the user's settings are for this model, not only its preset's; `models` is how many
+    share this machine, `count` how many examples will be asked for.
+    """
+    protocol = Protocol(
+        (checkpoint.name, str(checkpoint.path)), {**checkpoint.chat_template, **(template_kwargs or {})}
+    )
+    if options.served:
+        return HttpEngine(
+            Addresses(options.urls),
+            protocol,
+            capacity=options.max_num_seqs,
+            max_context=options.max_model_len,
+            timeouts=_timeouts(options),
+            notify=notify,
+        )
+    told = options if main else EngineOptions(engine="auto" if options.engine == "openai" else options.engine)
+    servers = LocalServers(lambda: _commands(checkpoint, told, count, models, notify), log, notify)
+    return HttpEngine(servers, protocol, notify=notify)
+
+
+def choose(checkpoint: Checkpoint, asked: EngineKind) -> Literal["vllm", "llamacpp"]:
+    """The engine for a checkpoint on this machine. EngineError if there is none.
+
+    A GPU: vLLM. A CPU with bfloat16 instructions: vLLM, which is faster there (docs/results.md). Any
+    other CPU: llama.cpp, which needs a GGUF file.
+    """
+    if asked == "vllm" or asked == "llamacpp":
+        return asked
+    build = vllm_build()
+    if build == "gpu" or (build == "cpu" and (checkpoint.gguf is None or cpu_has_bf16())):
+        return "vllm"
+    if checkpoint.gguf is not None and has_llamacpp():
+        return "llamacpp"
+    if checkpoint.gguf is None:
+        raise EngineError(
+            f"{checkpoint.name}: only vLLM loads safetensors, and it is not installed here; take a GGUF file "
+            "(`datacreate models list` shows which presets are), or install vLLM: scripts/setup --cpu"
+        )
+    raise EngineError("no engine is installed here; run scripts/setup, or pip install 'datacreate[llamacpp]'")
+
+
+def server_command(
+    checkpoint: Checkpoint, options: EngineOptions, more: tuple[str, ...] = ()
+) -> ServerCommand:
+    """How `datacreate serve` starts a model. UsageError, EngineError, CheckpointError."""
+    if choose(checkpoint, options.engine) == "vllm":
+        return vllm_command(checkpoint, _settings(checkpoint, options, 1), more=more)
+    if more:
+        raise UsageError(f"{more[0]}: only vLLM's server takes options of its own after --")
+    return llamacpp_command(checkpoint, _settings(checkpoint, options, 1))
+
+
+def _commands(
+    checkpoint: Checkpoint, options: EngineOptions, count: int, models: int, notify: Notify
+) -> list[ServerCommand]:
+    """A command for each server: one on a CPU, one for each group of GPUs that the count keeps busy."""
+    settings = _settings(checkpoint, options, models)
+    if choose(checkpoint, options.engine) == "llamacpp":
+        if flag := options.changed(VLLM_ONLY):
+            raise UsageError(f"{flag}: only vLLM has that setting; leave it out, or take --engine vllm")
+        return [llamacpp_command(checkpoint, settings)]
+    if checkpoint.gguf is not None:
+        notify(f"vLLM reads no GGUF files: {checkpoint.name} is converted once, if it was not before")
+    commands: list[ServerCommand] = []
+    refused: EngineError | None = None
+    for gpus in gpu_groups(options.replicas, settings.tensor_parallel_size):
+        try:
+            commands.append(
+                vllm_command(checkpoint, settings, count=count, gpus=gpus, shares_cores=models > 1)
+            )
+        except EngineError as error:
+            if options.replicas != "auto" or not gpus:
+                raise
+            refused = error
+            notify(f"GPU {','.join(gpus)} is left out: {str(error).partition(';')[0]}")
+    if not commands:
+        raise refused or EngineError("no GPU is free")
+    if options.replicas == "auto":
+        commands = list(islice(commands, max(1, ceil(count / commands[0].capacity))))
+    return commands
+
+
+def _settings(checkpoint: Checkpoint, options: EngineOptions, models: int) -> EngineSettings:
+    """The preset's settings, and over them those that were given."""
+    own = checkpoint.engine_settings
+    if models > 1:
+        share = round((own.gpu_memory_utilization or _SHARED_GPU) / models, 3)
+        own = own.model_copy(update={"gpu_memory_utilization": share})
+    try:
+        return EngineSettings(**{**own.model_dump(), **options.given(EngineSettings.model_fields)})
+    except ValidationError as error:
+        raise UsageError(Flaw.first(error).on_command_line({})) from None
+
+
+def _timeouts(options: EngineOptions) -> Timeouts:
+    """Who gives a folder expects servers to come; an address that does not answer is a mistake."""
+    told = {} if options.wait is None else {"no_server": options.wait}
+    expects = options.wait is not None or options.servers > 1 or Addresses(options.urls).changes
+    return Timeouts(answer=options.request_timeout, at_start=expects, servers=options.servers, **told)
