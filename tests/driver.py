@@ -1,4 +1,4 @@
-"""The real command with a scripted engine in the place of vLLM, for tests that need a process.
+"""The real command with a scripted engine in the place of a server, for tests that need a process.
 
 `python -m tests.driver create --example ...` is `datacreate create --example ...`. The environment
 variable SCRIPTED holds JSON: `script` (a name below), `capacity`, `shuffle` (a seed), `gated`
@@ -13,12 +13,13 @@ import os
 import random
 import select
 import sys
+from collections.abc import Sequence
 from typing import Any
 
+from datacreate import models
 from datacreate.cli.main import main
-from datacreate.engines.base import Completion, Request
+from datacreate.engines.base import Check, Completion, Request
 from datacreate.locking import lock
-from datacreate.serving import here
 from tests.scripted import Script, ScriptedEngine, answering, saying
 
 
@@ -50,8 +51,6 @@ class Gated(ScriptedEngine):
     """Gives as many answers as bytes arrive on standard input."""
 
     def poll(self, timeout_seconds: float) -> list[Completion]:
-        if self._waiting and self._waiting[0].id < 0:
-            return super().poll(timeout_seconds)
         if not select.select([0], [], [], timeout_seconds)[0]:
             return []
         allowed = len(os.read(0, self.capacity))
@@ -64,7 +63,7 @@ class Gated(ScriptedEngine):
 class Loading(ScriptedEngine):
     """Loads until a byte arrives."""
 
-    def start(self) -> None:
+    def start(self, checks: Sequence[Check] = ()) -> None:
         os.read(0, 1)
 
 
@@ -77,7 +76,6 @@ def engine_of(spec: dict[str, Any]) -> ScriptedEngine:
         capacity=spec.get("capacity", 4),
         shuffle=shuffle,
         dies_after=spec.get("dies_after"),
-        obeys=spec.get("obeys", True),
     )
 
 
@@ -86,6 +84,6 @@ if __name__ == "__main__":
     if "pace" in spec:
         lock.PACE = lock.Pace(*spec["pace"])
     engine = engine_of(spec)
-    here.vllm_engine = lambda *_: engine
+    models.make_engine = lambda *_, **__: engine
     sys.argv[0] = "datacreate"
     main()
