@@ -3,7 +3,7 @@
 `python -m tests.driver create --example ...` is `datacreate create --example ...`. The environment
 variable SCRIPTED holds JSON: `script` (a name below), `capacity`, `shuffle` (a seed), `gated`
 (each answer waits for a byte on standard input), `loads` (loading waits for a byte), `pace` (seconds of
-a lock: between beats, between looks, of silence).
+a lock: between beats, between looks, of silence), `through_urls` (servers are asked, as without this).
 """
 
 from __future__ import annotations
@@ -84,6 +84,7 @@ if __name__ == "__main__":
     if "pace" in spec:
         lock.PACE = lock.Pace(*spec["pace"])
     engine = engine_of(spec)
-    models.make_engine = lambda *_, **__: engine
+    if not spec.get("through_urls"):
+        models.make_engine = lambda *_, **__: engine
     sys.argv[0] = "datacreate"
     main()

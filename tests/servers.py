@@ -95,7 +95,7 @@ class Server:
     key: str | None = None  # that it asks for
     tls: Path | None = None  # its certificate and key, in one file
     port: int = 0
-    card: dict[str, Any] | None = None  # of its model, if it is not the usual one
+    cards: Any = None  # what it says of its models instead of the usual
     tokens: Any = None  # what /tokenize says instead
     asked: Counter[str] = field(default_factory=Counter)  # path -> requests
     answered: int = 0  # real requests, the self-test aside
@@ -155,7 +155,7 @@ class Server:
             self.on_models(self.asked[path])
             usual = {"id": self.model, "object": "model", "root": f"/models/{self.model}"}
             usual |= {"max_model_len": _CONTEXT} if self.kind == "vllm" else {}
-            return handler.reply({"data": [usual if self.card is None else self.card]})
+            return handler.reply({"data": [usual] if self.cards is None else self.cards})
         if path == "/v1/chat/completions":
             return self._chat(handler, body)
         own = self._own(path, body)

@@ -132,7 +132,8 @@ class Pool:
 
     async def answer(self, request: Request) -> Completion:
         """The answer of one of the servers, however often they must be asked."""
-        failures, retried, successes = 0, False, self._successes
+        failures, retried = 0, False
+        successes: int | None = None  # of all requests, when this one failed last
         while True:
             server = await self._with_room(retried)
             retried = True
@@ -145,7 +146,7 @@ class Pool:
                 server.overflowed()
                 self._rest(server, trouble)
             except Unavailable as trouble:
-                others = self._successes > successes
+                others = successes is not None and self._successes > successes
                 successes = self._successes
                 if isinstance(trouble, Refused) and others:
                     return Completion(request.id, "", "error", error=str(trouble))

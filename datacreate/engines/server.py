@@ -127,7 +127,10 @@ class Server:
         status, document = await self._talk("GET", "/v1/models", None, _GLANCE_SECONDS)
         cards = document.get("data") if isinstance(document, dict) else None
         if status == 200 and isinstance(cards, list):
-            return [card for card in cards if isinstance(card, dict) and _is_name(card.get("id"))]
+            named = [card for card in cards if isinstance(card, dict) and _is_name(card.get("id"))]
+            if cards and not named:
+                raise Incompatible("the name of its model cannot be used: it is no text that can be shown")
+            return named
         if status == 200:
             raise Unavailable("it does not say what it serves (/v1/models)")
         raise refusal(status, document, KEY)
