@@ -123,8 +123,7 @@ class Pool:
         self._checks = tuple(checks)
         for server in self.joined:
             try:
-                for check in checks:
-                    await server.check(check)
+                await server.require(checks)
             except Incompatible as error:
                 self._dismiss(server, str(error))
             except Unavailable as error:

@@ -108,15 +108,22 @@ class Server:
         self.max_context = _positive(card.get("max_model_len")) or DEFAULT_CONTEXT
         await self._recognise()
         await self._adapt()
+        await self.require(checks)
+
+    async def require(self, checks: Sequence[Check]) -> None:
+        """See that it passes more checks, the last of them with a prompt of the run. Errors as of `check`."""
         for check in checks:
             await self.check(check)
+        if checks:
+            await self.share_prompt()
 
     async def check(self, check: Check) -> None:
         """Incompatible if it does not pass; Unavailable if it cannot be asked."""
         completions = []
         for request in check.requests:
             try:
-                completions.append(await self.ask(request, min(self._timeout_seconds, _TEST_SECONDS)))
+                seconds = min(self._timeout_seconds, _TEST_SECONDS)
+                completions.append(await self.ask(request, seconds, slot=0))
             except Refused as trouble:
                 completions.append(Completion(request.id, "", "error", error=str(trouble)))
         if fault := check.fault(completions):
@@ -170,10 +177,29 @@ class Server:
         assert trouble
         raise trouble
 
-    async def ask(self, request: Request, timeout_seconds: float | None = None) -> Completion:
-        """Its answer. Unavailable or Refused if it gave none, Incompatible if it never will."""
+    async def share_prompt(self) -> None:
+        """Copy what slot 0 of a llama.cpp server has read to the other slots.
+
+        Each slot has a cache of its own, so that without this the first prompt is read once for each: on
+        2 cores a second a slot, where a copy takes a millisecond. Only a server that was started with
+        --slot-save-path can do it.
+        """
+        if self._protocol.kind != "llamacpp":
+            return
+        file, url = {"filename": "prompt"}, "/slots/{}?action={}"
+        status, _ = await self._talk("POST", url.format(0, "save"), file, _GLANCE_SECONDS)
+        for slot in range(1, self.capacity if status == 200 else 1):
+            await self._talk("POST", url.format(slot, "restore"), file, _GLANCE_SECONDS)
+
+    async def ask(
+        self, request: Request, timeout_seconds: float | None = None, slot: int | None = None
+    ) -> Completion:
+        """Its answer; of a llama.cpp server, that of a slot. Unavailable if it gave none, Incompatible if it
+        never will."""
         tokens = await self.first_tokens(request.choices) if request.choices else None
         body = self._protocol.body(request, tokens)
+        if slot is not None and self._protocol.kind == "llamacpp":
+            body["id_slot"] = slot
         seconds = timeout_seconds or self._timeout_seconds
         status, document = await self._talk("POST", "/v1/chat/completions", body, seconds)
         if status != 200:
