@@ -65,12 +65,10 @@ class Server:
         self.joined = False  # it passed the self-test, and may be asked
         self.proven = True  # no real request has failed since one last succeeded
         self.failures = 0  # in a row
-        self.resting = False  # busy: it keeps what it has, and gets nothing new for a while
         self.left = asyncio.Event()
         self.retry_after_seconds = 0.0  # that it asked for when it was left
         self._told_capacity = capacity or address.max_num_seqs
         self.capacity = self._told_capacity or DEFAULT_CAPACITY
-        self._limit = float(self.capacity)  # requests that it was found to hold
         self._unproven_protocol = protocol
         self._protocol = protocol
         self._http = http
@@ -86,19 +84,8 @@ class Server:
     @property
     def room(self) -> float:
         """The share of its capacity that is free; 0 or less if it is not to be asked."""
-        if not self.joined or self.resting:
-            return 0.0
-        limit = int(self._limit) if self.proven else 1  # after a failure, one request at a time
-        return (limit - self.in_flight) / self.capacity
-
-    def succeeded(self) -> None:
-        """It answered; after as many answers as it holds, it may hold one more."""
-        self.failures, self.proven = 0, True
-        self._limit = min(self.capacity, self._limit + 1 / self._limit)
-
-    def overflowed(self) -> None:
-        """It refused a request for want of room: it holds less than it was given."""
-        self._limit = max(1.0, min(self._limit, self.in_flight - 1.0))
+        limit = self.capacity if self.proven else 1  # after a failure, one request at a time
+        return (limit - self.in_flight) / self.capacity if self.joined else 0.0
 
     async def admit(self, checks: Sequence[Check]) -> None:
         """See that it serves the model and passes the checks. Incompatible or Unavailable if not."""
@@ -149,7 +136,6 @@ class Server:
             context = _positive(defaults.get("n_ctx")) if isinstance(defaults, dict) else None
             self.max_context = context or self.max_context
             self.capacity = min(self._told_capacity or slots or DEFAULT_CAPACITY, slots or DEFAULT_CAPACITY)
-            self._limit = float(self.capacity)
             return
         status, found = await self._talk("GET", "/version", None, _GLANCE_SECONDS)
         known = status == 200 and isinstance(found, dict) and "version" in found
