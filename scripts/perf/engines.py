@@ -131,7 +131,7 @@ def raw_tokens_per_second(url: str, requests: list[Request], length: int, in_fli
     async def measure() -> float:
         import httpx2
 
-        async with httpx2.AsyncClient(timeout=None, trust_env=False) as client:  # noqa: S113
+        async with httpx2.AsyncClient(timeout=None, trust_env=False) as client:
             model = (await client.get(f"{url}/v1/models")).json()["data"][0]["id"]
             waiting, tokens = iter(requests), 0
 
