@@ -32,6 +32,7 @@ _OPPOSITES: dict[Any, Any] = {
     sre.CATEGORY_NOT_WORD: sre.CATEGORY_WORD,
     sre.CATEGORY_NOT_SPACE: sre.CATEGORY_SPACE,
 }
+_ANY_TEXT = r"[^\x00-\x1f\x22\x5c\x7f]*"
 _STARTS = (sre.AT_BEGINNING, sre.AT_BEGINNING_STRING)
 _ENDS = (sre.AT_END, sre.AT_END_STRING)
 
@@ -55,15 +56,13 @@ def portable_pattern(pattern: str) -> str | None:
         return None
 
 
-def _whole(items: Iterable[Any]) -> str:
+def _whole(items: Iterable[Any], before: str = _ANY_TEXT) -> str:
     """A search as a match of the whole text: what is not anchored may have any text beside it."""
-    items = list(items)
-    if len(items) == 1 and items[0][0] is sre.BRANCH:
-        return f"({'|'.join(map(_whole, items[0][1][1]))})"
-    any_text = _class(_complement([])) + "*"
-    before = after = any_text
+    items, after = list(items), _ANY_TEXT
     if items and items[0][0] is sre.AT and items[0][1] in _STARTS:
         before, items = "", items[1:]
+    if len(items) == 1 and items[0][0] is sre.BRANCH:
+        return f"({'|'.join(_whole(branch, before) for branch in items[0][1][1])})"
     if items and items[-1][0] is sre.AT and items[-1][1] in _ENDS:
         after, items = "", items[:-1]
     return before + _sequence(items) + after

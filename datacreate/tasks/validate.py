@@ -170,6 +170,8 @@ def judge(item: Json, layout: Layout) -> Candidate | Reject:
 def fault(values: Mapping[str, Json], layout: Layout) -> tuple[Reason, str] | None:
     """The first reason against an example taken by itself, with what it breaks; None if it is valid."""
     format = layout.format
+    if format.holds_numbers and flaw_in(values):
+        return Reason.SCHEMA, ""  # NaN, for example, which Python reads as JSON, and jsonschema cannot divide
     if not format.validator.is_valid(values):
         return _broken(values, format)
     for written in format.free_texts(values):
@@ -179,8 +181,6 @@ def fault(values: Mapping[str, Json], layout: Layout) -> tuple[Reason, str] | No
             return Reason.BLANK, ""
         if layout.echo.fullmatch(written):
             return Reason.ECHO, ""
-    if format.holds_numbers and flaw_in(values):
-        return Reason.SCHEMA, ""  # NaN, for example, which Python reads as JSON
     for rule in format.rules:
         if not holds(rule, format.roles, values):
             return _REASON_OF_RULE[rule], ""

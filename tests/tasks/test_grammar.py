@@ -95,6 +95,7 @@ WRITTEN: list[
     ({"type": "string", "pattern": r"^\d{3}-\d{4}$"}, ["123-4567"], ["123-456", "a123-4567"]),
     ({"type": "string", "pattern": "abc"}, ["abc", "é abc."], ["acb"]),
     ({"type": "string", "pattern": "^yes|no$"}, ["yes!", "or no"], ["oh yes", "no!"]),
+    ({"type": "string", "pattern": "^yes$|^no"}, ["yes", "no", "not"], ["yes!", "oh no"]),
     ({"type": "string", "pattern": r"^(?:Mrs?)\. [^\W\d_]+$"}, ["Mr. X", "Mrs. Y"], ["Mr X", "Mr. 7"]),
     ({"type": "string", "pattern": r"^né+\.+[\]\[^\-/&~]*$"}, ["né.", "néé..]^-&~"], ["n.", "né"]),
     ({"type": "string", "pattern": "^[一-龥]{2,3}😀*$"}, ["中文", "中文字😀"], ["中", "ab"]),

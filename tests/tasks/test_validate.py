@@ -9,6 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from datacreate.tasks.example import Example
+from datacreate.tasks.format import bind, read_format
 from datacreate.tasks.layout import Layout
 from datacreate.tasks.validate import Candidate, Reason, Reject, judge, read_completion
 from tests.tasks import kinds
@@ -89,6 +91,21 @@ def test_what_python_takes_for_a_number_and_json_does_not_stays_out(number: str)
     assert isinstance(results[0], Reject)
     assert results[0].reason is Reason.SCHEMA
     assert isinstance(results[1], Candidate)
+
+
+def test_a_number_that_cannot_be_divided_is_rejected_too() -> None:
+    schema = {"type": "object", "properties": {"text": {"type": "string"}, "x": {"multipleOf": 0.5}}}
+    layout = Layout(bind(read_format(schema, "mine"), Example({"text": "a b", "x": 1.5})))
+    for number, reason in (
+        (float("nan"), "schema"),
+        (float("inf"), "schema"),
+        (10**400, "schema"),
+        (1.3, "constraint"),
+    ):
+        result = judge(["some words", number], layout)
+        assert isinstance(result, Reject)
+        assert result.reason == reason
+    assert isinstance(judge(["some words", 2.5], layout), Candidate)
 
 
 def test_numbers_keep_the_type_of_the_formatting_example() -> None:
