@@ -10,7 +10,8 @@ import pytest
 
 from datacreate.errors import PromptTooLong
 from tests.making import COMMONSENSE, NLI, examples, make
-from tests.process import Ended, run
+from tests.inprocess import run
+from tests.process import Ended
 
 FORMAT: dict[str, Any] = {
     "type": "object",

@@ -15,7 +15,7 @@ from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from tests.benchmarks.conftest import choices, claims, imported, passages
 from tests.making import examples, make
-from tests.process import run
+from tests.inprocess import run
 
 FROM_CSQA: dict[str, Any] = {"example": None, "benchmark": "csqa"}
 

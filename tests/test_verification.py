@@ -19,7 +19,7 @@ from datacreate.errors import EngineError, UsageError
 from datacreate.runs.directory import RunDirectory
 from tests.making import COMMONSENSE, SharedWords, commits, examples, train
 from tests.making import settings as usual
-from tests.process import run
+from tests.inprocess import run
 from tests.scripted import ScriptedEngine, answering
 from tests.verifying import (
     DEALT,

@@ -17,7 +17,7 @@ from datacreate.errors import DatacreateError, UsageError
 from datacreate.screening import filter_rows
 from tests.benchmarks.conftest import imported
 from tests.making import COMMONSENSE, examples, make
-from tests.process import run
+from tests.inprocess import run
 
 Row = dict[str, Any]
 

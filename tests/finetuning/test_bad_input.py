@@ -15,7 +15,7 @@ from datacreate.cli.train import train
 from datacreate.errors import DatacreateError
 from tests.finetuning.sets import choices, claims, write_rows
 from tests.making import make
-from tests.process import run
+from tests.inprocess import run
 
 
 def refused(result: Result, code: int, words: str) -> None:
