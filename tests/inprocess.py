@@ -1,4 +1,4 @@
-"""The command line in this process: the same arguments, exit codes and output as `tests.process.run`, at once.
+"""The command line in this process: arguments, exit codes and output as with `tests.process.run`, at once.
 
 For whatever is no matter of processes. What is (signals, kills, imports, a closed standard error) stays with
 `tests.process`.

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from datacreate.errors import PromptTooLong
-from tests.making import COMMONSENSE, NLI, examples, make
 from tests.inprocess import run
+from tests.making import COMMONSENSE, NLI, examples, make
 from tests.process import Ended
 
 FORMAT: dict[str, Any] = {

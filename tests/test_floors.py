@@ -1,4 +1,4 @@
-"""What may be imported at module level. (Who may import whom is in pyproject.toml; scripts/test runs lint-imports.)"""
+"""What may be imported at module level; scripts/test runs lint-imports for the rest of pyproject.toml."""
 
 from __future__ import annotations
 

@@ -15,10 +15,10 @@ import pytest
 
 from datacreate.errors import RunError, RunLocked, RunMismatch, StorageError
 from datacreate.runs.directory import RunDirectory
-from tests.benchmarks.conftest import claims, imported
-from tests.making import COMMONSENSE, NLI, NLI_LABELS, commits, examples, make, train
 from tests import process
+from tests.benchmarks.conftest import claims, imported
 from tests.inprocess import run
+from tests.making import COMMONSENSE, NLI, NLI_LABELS, commits, examples, make, train
 from tests.process import Live, ended_process
 from tests.quality.texts import HashedWords
 from tests.scripted import ScriptedEngine, answering

@@ -12,9 +12,9 @@ import click
 import pytest
 
 from datacreate.cli.main import VERBS
-from tests.making import COMMONSENSE, NLI, NLI_LABELS, examples, make
 from tests import process
 from tests.inprocess import run
+from tests.making import COMMONSENSE, NLI, NLI_LABELS, examples, make
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ VERBS_ALONE = "tests.offline.several"
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory, model: str) -> Guarded:
-    """All verbs have been run, from an example to the report: a sweep's steps as processes, the rest in one."""
+    """All verbs have been run, from an example to the report: a sweep's steps alone, the rest in one."""
     folder = tmp_path_factory.mktemp("guarded")
     (folder / "models").mkdir()
     writer = Path(shutil.copytree(model, folder / "models" / "writer"))
