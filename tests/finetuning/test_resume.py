@@ -244,22 +244,15 @@ def test_where_the_best_checkpoint_is_damaged_it_begins_anew(
 
 
 @pytest.mark.slow
-def test_killed_and_stopped_as_a_process_it_gives_the_same_model(
+def test_a_killed_process_costs_what_came_after_its_last_checkpoint(
     home: Path, tmp_path: Path, encoder: str
 ) -> None:
     changes: dict[str, Any] = {"epochs": 16, "select": "none"}
     trained("creak", tmp_path / "whole", encoder, **changes)
     told = ["--encoder", encoder, "--seeds", 1, "--learning-rates", "3e-3", "--epochs", 16]
-    command = ["train", "creak", *told, "--select", "none", "--out", tmp_path / "out"]
-    with Live(*command) as process:
+    with Live("train", "creak", *told, "--select", "none", "--out", tmp_path / "out") as process:
         process.wait_for(lambda: len(checkpoints(tmp_path / "out")) > 0)
         assert process.stop(signal.SIGKILL).code == -signal.SIGKILL
-    before = [path.name for path in checkpoints(tmp_path / "out")]
-    with Live(*command) as process:
-        process.wait_for(lambda: [path.name for path in checkpoints(tmp_path / "out")] != before)
-        ended = process.stop(signal.SIGTERM)
-    assert ended.code == 75
-    assert "stopped by a signal at step" in ended.failure
     heard = Heard()
     train(config("creak", tmp_path / "out", encoder, **changes), heard)
     assert heard.steps[0][1] > 1

@@ -104,35 +104,6 @@ def test_every_process_has_downloads_and_telemetry_switched_off_before_a_library
     assert [line["command"] for line in ends if unset(line)] == []
 
 
-@pytest.mark.slow
-def test_the_processes_of_a_training_have_them_too_and_meet_on_loopback(
-    guarded: Guarded, tmp_path: Path
-) -> None:
-    tiny = guarded.log.parent / "models" / "tiny"
-    alone = Guarded(tmp_path / "calls.jsonl", environment=guarded.environment)
-    alone.run(
-        *(
-            "train",
-            "creak",
-            "--count",
-            16,
-            "--encoder",
-            tiny,
-            "--seeds",
-            1,
-            "--epochs",
-            1,
-            "--max-length",
-            16,
-        ),
-        *("--processes", 2, "--learning-rates", "1e-3", "--out", tmp_path / "out"),
-    )
-    assert alone.called == set()
-    ranks = {line["environment"].get("RANK") for line in alone.noted("import") if not unset(line)}
-    assert {"0", "1"} <= ranks
-    assert [line["command"] for line in alone.noted("import") if unset(line)] == []
-
-
 def test_the_guard_catches_a_process_that_calls_out(tmp_path: Path) -> None:
     told = Guarded(tmp_path / "calls.jsonl")
     told.run(module="tests.offline.calling")
