@@ -46,7 +46,9 @@ def answer_zero_shot(
     Stopped after a signal: finished test sets are kept.
     """
     options = options or EngineOptions()
-    checkpoint = served(model) if options.served else resolve(model, "instruct")
+    checkpoint = (
+        served(model) if options.served else resolve(model, "instruct", remote_code=options.remote_code)
+    )
     tests = [read_test_set(name, split) for name in dict.fromkeys(names)]
     found: list[Evaluation] = []
     engine: Engine | None = None

@@ -98,6 +98,7 @@ def server_command(
         return vllm_command(checkpoint, _settings(checkpoint, options, 1), more=more)
     if more:
         raise UsageError(f"{more[0]}: only vLLM's server takes options of its own after --")
+    _refuse_vllm_only(options)
     return llamacpp_command(checkpoint, _settings(checkpoint, options, 1))
 
 
@@ -107,8 +108,7 @@ def _commands(
     """A command for each server: one on a CPU, one for each group of GPUs that the count keeps busy."""
     settings = _settings(checkpoint, options, models)
     if choose(checkpoint, options.engine) == "llamacpp":
-        if flag := options.changed(VLLM_ONLY):
-            raise UsageError(f"{flag}: only vLLM has that setting; leave it out, or take --engine vllm")
+        _refuse_vllm_only(options)
         return [llamacpp_command(checkpoint, settings)]
     if checkpoint.gguf is not None:
         notify(f"vLLM reads no GGUF files: {checkpoint.name} is converted once, if it was not before")
@@ -129,6 +129,11 @@ def _commands(
     if options.replicas == "auto":
         commands = list(islice(commands, max(1, ceil(count / commands[0].capacity))))
     return commands
+
+
+def _refuse_vllm_only(options: EngineOptions) -> None:
+    if flag := options.changed(VLLM_ONLY):
+        raise UsageError(f"{flag}: only vLLM has that setting; leave it out, or take --engine vllm")
 
 
 def _settings(checkpoint: Checkpoint, options: EngineOptions, models: int) -> EngineSettings:
