@@ -61,7 +61,7 @@ if __name__ == "__main__":
     elif verb == "create":
         sys.argv += ["--verify", "off"]  # random words, which nobody can verify
         engine = import_module("tests.driver").engine_of(json.loads(os.environ.get("SCRIPTED", "{}")))
-        import_module("datacreate.serving.here").vllm_engine = lambda *_: engine
+        import_module("datacreate.models").make_engine = lambda *_, **__: engine
     else:
         import_module("datacreate.finetuning.train").train = train
         import_module("datacreate.finetuning.evaluate").evaluate = evaluate
