@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from datacreate.checkpoints import Checkpoint, EngineSettings
+from datacreate.checkpoints import Checkpoint, EngineSettings, resolve, served
 from datacreate.engines.addresses import Addresses
 from datacreate.engines.base import Engine
 from datacreate.engines.client import HttpEngine, served_model
@@ -29,6 +29,11 @@ Notify = Callable[[str], None]
 
 _SHARED_GPU = 0.9
 """The share of a GPU's memory that the models of a run divide among them, unless told otherwise."""
+
+
+def checkpoint_of(name: str, options: EngineOptions) -> Checkpoint:
+    """The instruct model of that name; behind servers it need not be on this machine. CheckpointError."""
+    return served(name) if options.served else resolve(name, "instruct", remote_code=options.remote_code)
 
 
 def only_model(options: EngineOptions, notify: Notify) -> str:
