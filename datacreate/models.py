@@ -118,7 +118,7 @@ class Engines:
         """Start what does not run; returns when all pass the checks of what they are for."""
         for engine, writer in zip(self.writers, models.writers, strict=True):
             notify(f"{'asking' if engine.urls else 'checking'} {writer.name}")
-            engine.start([*write, *(score if engine is self.verifier else ())])
+            engine.start([*(score if engine is self.verifier else ()), *write])
         if self.verifier not in self.writers and models.verifier:
             notify(f"{'asking' if self.verifier.urls else 'checking'} {models.verifier.name}, which verifies")
             self.verifier.start(score)

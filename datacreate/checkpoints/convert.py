@@ -39,12 +39,17 @@ _ENDS = (
 def dequantised(checkpoint: Checkpoint, progress: Progress = silent) -> Path:
     """The folder of safetensors made from the GGUF of `checkpoint`; made if it is not there yet.
 
-    A checkpoint that is no GGUF is its own folder. Raises CheckpointError with the child's last line,
-    StorageError when the disk is full or has no room for it.
+    A checkpoint that is no GGUF is its own folder. Raises CheckpointError for an adapter, for a split GGUF,
+    and with the child's last line; StorageError when the disk is full or has no room for it.
     """
     source = checkpoint.gguf
     if source is None:
         return checkpoint.path
+    if checkpoint.adapter is not None:
+        raise CheckpointError(
+            f"{checkpoint.name}: vLLM reads no GGUF adapter; take --engine llamacpp, or give both "
+            "as safetensors"
+        )
     if len(parts(source)) > 1:
         raise CheckpointError(
             f"{source.name} is one of several parts, which vLLM cannot be given: put them together with "

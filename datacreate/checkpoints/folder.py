@@ -79,7 +79,7 @@ def check_loadable(folder: Path, remote_code: bool = False) -> None:
     if "config.json" not in names:
         raise CheckpointError(
             f"{folder}: no config.json, so not a Hugging Face checkpoint; give the folder that holds "
-            "config.json and the *.safetensors"
+            "config.json and the *.safetensors, or a .gguf file"
         )
     # A tokenizer.json needs no code, whatever the file beside it says.
     told = ["config.json", *({"tokenizer_config.json"} & names if "tokenizer.json" not in names else ())]

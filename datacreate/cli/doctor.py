@@ -76,8 +76,9 @@ def create(
     """Could `datacreate create` run with these options?
 
     It takes those of `create`, but for --verify, which means hashing here. Looked at are whether they
-    go together, the example and its format, models, adapter, verifier and encoder, whether a model
-XX
+    go together, the example and its format, models, adapter, verifier and encoder, which engine would
+    load a model and whether it fits the memory, and the run directory. With --url no model is needed
+    here: the addresses are looked at, and with --network the servers are asked for their model.
     """
     from datacreate.doctor import create_job
     from datacreate.runs.config import CreateConfig

@@ -8,7 +8,7 @@ from datacreate.checkpoints import Checkpoint, EngineSettings
 from datacreate.doctor.line import Line, gib, refused
 from datacreate.engines.devices import GIB, OVERHEAD_GIB, check_memory, free_gib
 from datacreate.engines.factory import choose, server_command
-from datacreate.engines.vllm import MAX_CONTEXT
+from datacreate.engines.vllm import MAX_CONTEXT, WORTH_COMPILING
 from datacreate.errors import DatacreateError, EngineError
 from datacreate.hardware import cpu_has_bf16, vllm_build
 from datacreate.runs.engine_options import EngineOptions
@@ -21,34 +21,31 @@ _KV_CACHE_GIB = 1.0
 
 def auto_line(section: str, install: str) -> Line:
     """What `auto` takes on this machine and why; red, with the command that installs one, if there is none."""
-    taken = {kind: name for kind in ("GGUF files", "safetensors") if (name := _taken(kind))}
+    kinds = {"GGUF files": Path("any.gguf"), "safetensors": None}
+    taken = {kind: said for kind, gguf in kinds.items() if (said := _taken(gguf))}
     if not taken:
         return Line(section, "engine", "red", "neither vLLM nor llama.cpp is installed", install, ("create",))
-    build = vllm_build()
     why = "vLLM's GPU build is installed"
-    if build != "gpu":
+    if vllm_build() != "gpu":
         why = f"the processor has {'' if cpu_has_bf16() else 'no '}bfloat16 instructions"
-    names = list(dict.fromkeys(taken.values()))
-    said = f"auto takes {names[0]}" if len(names) == 1 else "auto takes "
-    if len(names) > 1:
-        said += " and ".join(f"{name} for {kind}" for kind, name in taken.items())
-    if len(taken) == 1:
-        said += f" for {next(iter(taken))}; nothing here loads the others"
-    return Line(section, "engine", "ok", f"{said}: {why}")
+    said = "; ".join(f"{kind}: {taken.get(kind, 'nothing here loads them')}" for kind in kinds)
+    return Line(section, "engine", "ok", f"{said} ({why})")
 
 
-def _taken(kind: str) -> str | None:
-    gguf = Path("any.gguf") if kind == "GGUF files" else None
+def _taken(gguf: Path | None) -> str | None:
+    """The engine for a model, in words; None if there is none."""
+    model = Checkpoint("any", Path(), "", None, gguf=gguf)
     try:
-        return NAMES[choose(Checkpoint("any", Path(), "", None, gguf=gguf), "auto")]
+        few, many = (NAMES[choose(model, "auto", count)] for count in (1, WORTH_COMPILING))
     except EngineError:
         return None
+    return few if few == many else f"{few}, from {WORTH_COMPILING} examples on {many}"
 
 
-def engine_line(section: str, checkpoint: Checkpoint, options: EngineOptions) -> Line:
-    """Which engine would load a model here; red, with the numbers, for one that is too large for it."""
+def engine_line(section: str, checkpoint: Checkpoint, options: EngineOptions, count: int) -> Line:
+    """Which engine would load a model for so many examples; red, with the numbers, for one that is too large for it."""
     try:
-        engine = choose(checkpoint, options.engine)
+        engine = choose(checkpoint, options.engine, count)
         if engine == "llamacpp":
             server_command(checkpoint, options)  # looks at memory too, and starts nothing
         else:

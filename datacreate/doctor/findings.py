@@ -58,6 +58,7 @@ class Findings:
         kind: Literal["instruct", "encoder"],
         options: EngineOptions = _USUAL_OPTIONS,
         adapter: Path | None = None,
+        count: int = 1,
     ) -> None:
         """A model or encoder, with an adapter perhaps; an instruct model needs an engine and memory, too."""
         self.things.add(name)
@@ -75,7 +76,7 @@ class Findings:
             except DatacreateError as error:
                 self.bad("adapter", error, "datacreate create --help")
         if kind == "instruct":
-            self.lines.append(engine_line(self.name, found, options))
+            self.lines.append(engine_line(self.name, found, options, count))
 
     def split(self, kind: Literal["split", "example"], name: str, split: str = "") -> bool:
         """A benchmark's split, or one to draw a formatting example from; whether it is there.

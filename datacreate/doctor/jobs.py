@@ -52,10 +52,10 @@ def create_job(config: CreateConfig, *, run_dir: Path | None = None, reach: bool
         _servers(found, config, models, reach)
     else:
         for model in config.models:
-            found.checkpoint("model", model, "instruct", config, config.adapter)
+            found.checkpoint("model", model, "instruct", config, config.adapter, config.count)
         if config.verifier is not None and config.verifier not in config.models:
             other = EngineOptions(engine=config.engine, remote_code=config.remote_code)
-            found.checkpoint("verifier", config.verifier, "instruct", other)
+            found.checkpoint("verifier", config.verifier, "instruct", other, count=config.count)
     compares = config.semantic is not None
     try:
         chosen = find_strategy(config.strategy)

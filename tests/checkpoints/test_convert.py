@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from datacreate.checkpoints import dequantised, resolve
+from datacreate.checkpoints import dequantised, read_adapter, resolve, with_adapter
 from datacreate.errors import CheckpointError
 from tests.checkpoints.conftest import Heard
-from tests.checkpoints.gguf_models import CONTEXT, TOKENS, write_model
+from tests.checkpoints.gguf_models import CONTEXT, TOKENS, write_lora, write_model
 
 
 @pytest.mark.model
@@ -52,7 +52,10 @@ def test_one_that_transformers_cannot_read_is_one_line_and_leaves_nothing(home: 
     assert not [path for path in (home / "dequantised").iterdir() if path.is_dir()]
 
 
-def test_a_split_one_is_refused_with_what_to_do(home: Path, tmp_path: Path) -> None:
-    model = resolve(str(write_model(tmp_path / "tiny.gguf", split_max_tensors=20)), "instruct")
+def test_what_vllm_cannot_be_given_is_refused_with_what_to_do(home: Path, tmp_path: Path) -> None:
+    split = resolve(str(write_model(tmp_path / "split.gguf", split_max_tensors=20)), "instruct")
     with pytest.raises(CheckpointError, match=r"llama-gguf-split --merge.*--engine llamacpp"):
-        dequantised(model)
+        dequantised(split)
+    base = resolve(str(write_model(tmp_path / "tiny.gguf")), "instruct")
+    with pytest.raises(CheckpointError, match=r"vLLM reads no GGUF adapter; take --engine llamacpp"):
+        dequantised(with_adapter(base, read_adapter(write_lora(tmp_path / "lora.gguf"))))
