@@ -13,12 +13,13 @@ import os
 import random
 import select
 import sys
+from collections.abc import Sequence
 from typing import Any
 
+from datacreate import models
 from datacreate.cli.main import main
-from datacreate.engines.base import Completion, Request
+from datacreate.engines.base import Check, Completion, Request
 from datacreate.locking import lock
-from datacreate.serving import here
 from tests.scripted import Script, ScriptedEngine, answering, saying
 
 
@@ -64,7 +65,7 @@ class Gated(ScriptedEngine):
 class Loading(ScriptedEngine):
     """Loads until a byte arrives."""
 
-    def start(self) -> None:
+    def start(self, checks: Sequence[Check] = ()) -> None:
         os.read(0, 1)
 
 
@@ -86,6 +87,6 @@ if __name__ == "__main__":
     if "pace" in spec:
         lock.PACE = lock.Pace(*spec["pace"])
     engine = engine_of(spec)
-    here.vllm_engine = lambda *_: engine
+    models.make_engine = lambda *_, **__: engine
     sys.argv[0] = "datacreate"
     main()

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from datacreate.checkpoints import Checkpoint, EngineSettings
+from datacreate.checkpoints import Checkpoint, EngineSettings, resolve, served
 from datacreate.engines.addresses import Addresses
 from datacreate.engines.base import Engine
 from datacreate.engines.client import HttpEngine, served_model
@@ -29,6 +29,11 @@ Notify = Callable[[str], None]
 
 _SHARED_GPU = 0.9
 """The share of a GPU's memory that the models of a run divide among them, unless told otherwise."""
+
+
+def checkpoint_of(name: str, options: EngineOptions) -> Checkpoint:
+    """The instruct model of that name; behind servers it need not be on this machine. CheckpointError."""
+    return served(name) if options.served else resolve(name, "instruct", remote_code=options.remote_code)
 
 
 def only_model(options: EngineOptions, notify: Notify) -> str:
@@ -100,6 +105,7 @@ def server_command(
         return vllm_command(checkpoint, _settings(checkpoint, options, 1), more=more)
     if more:
         raise UsageError(f"{more[0]}: only vLLM's server takes options of its own after --")
+    _refuse_vllm_only(options)
     return llamacpp_command(checkpoint, _settings(checkpoint, options, 1))
 
 
@@ -109,8 +115,7 @@ def _commands(
     """A command for each server: one on a CPU, one for each group of GPUs that the count keeps busy."""
     settings = _settings(checkpoint, options, models)
     if choose(checkpoint, options.engine, count) == "llamacpp":
-        if flag := options.changed(VLLM_ONLY):
-            raise UsageError(f"{flag}: only vLLM has that setting; leave it out, or take --engine vllm")
+        _refuse_vllm_only(options)
         return [llamacpp_command(checkpoint, settings)]
     if checkpoint.gguf is not None:
         notify(f"vLLM reads no GGUF files: {checkpoint.name} is converted once, if it was not before")
@@ -131,6 +136,11 @@ def _commands(
     if options.replicas == "auto":
         commands = list(islice(commands, max(1, ceil(count / commands[0].capacity))))
     return commands
+
+
+def _refuse_vllm_only(options: EngineOptions) -> None:
+    if flag := options.changed(VLLM_ONLY):
+        raise UsageError(f"{flag}: only vLLM has that setting; leave it out, or take --engine vllm")
 
 
 def _settings(checkpoint: Checkpoint, options: EngineOptions, models: int) -> EngineSettings:

@@ -58,7 +58,7 @@ if __name__ == "__main__":
         sys.argv += ["--verify", "off"]  # random words, which nobody can verify
         stalls = os.environ.get("STALLS") if not int(os.environ.get("SLURM_RESTART_COUNT", "0")) else None
         engine = Stalling(int(stalls)) if stalls else ScriptedEngine(answering())
-        import_module("datacreate.serving.here").vllm_engine = lambda *_: engine
+        import_module("datacreate.models").make_engine = lambda *_, **__: engine
     elif verb == "sweep":
         import_module("datacreate.sweep.running").COMMAND = COMMAND
     import_module("datacreate.cli.main").main()
