@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from datacreate import models
 from datacreate.cli.main import main
-from datacreate.serving import here
 from tests.driver import engine_of
 from tests.process import Ended
 
@@ -34,7 +34,7 @@ def run(*arguments: object, **scripted: Any) -> Ended:
 def scripted_engine(scripted: dict[str, Any]) -> Iterator[None]:
     """In the block every local engine is a scripted one."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(here, "vllm_engine", lambda *_: engine_of(scripted))
+        patch.setattr(models, "make_engine", lambda *_, **__: engine_of(scripted))
         yield
 
 
