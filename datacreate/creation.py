@@ -157,10 +157,10 @@ def _own_schema(plan: Plan) -> Check:
     """The check that a server takes the schema of this run's requests, shortened to one example."""
     labels = plan.layout.format.labels if plan.improved else None
     schema = batch_schema(plan.layout, 1, list(labels[:1]) if labels else None)
+    # The prompt is one of the run's: a server that caches prompts has then read it.
+    prompt = chat_prompt(plan.layout, plan.root, plan.identity.num_examples)
     longest = plan.samplings[0].max_tokens // plan.identity.num_examples + 1
-    return schema_accepted(
-        chat_prompt(plan.layout, plan.root, 1), schema, replace(plan.samplings[0], max_tokens=longest)
-    )
+    return schema_accepted(prompt, schema, replace(plan.samplings[0], max_tokens=longest))
 
 
 def _note_of_width(window: int, count: int, engines: Engines, progress: Progress) -> None:
@@ -253,6 +253,7 @@ class _Run:
             session = Session(round(time.time(), 3), where)
             log.append(session)
             ledger.tally.begin(session)
+            self._progress.update(ledger.tally, self._count)  # what this session's rates start from
             while not ledger.finished:
                 if signals.received:
                     raise Stopped(self._so_far("stopped by a signal"))

@@ -7,10 +7,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from datacreate.checkpoints import Checkpoint, read_adapter, resolve, served, with_adapter
+from datacreate.checkpoints import Checkpoint, read_adapter, resolve, with_adapter
 from datacreate.checkpoints.hashes import identity
 from datacreate.engines.base import Check, Engine
-from datacreate.engines.factory import make_engine, only_model
+from datacreate.engines.factory import checkpoint_of, make_engine, only_model
 from datacreate.errors import UsageError
 from datacreate.runs.config import CreateConfig, VerifyMode
 from datacreate.runs.directory import RunDirectory
@@ -47,7 +47,7 @@ def models_of(
     Raises CheckpointError if one is not here or an adapter does not fit, UsageError if there is
     nothing to verify.
     """
-    writers = tuple(_checkpoint(name, config) for name in _names(config, note))
+    writers = tuple(checkpoint_of(name, config) for name in _names(config, note))
     if config.adapter is not None:
         writers = (with_adapter(writers[0], read_adapter(config.adapter)),)
     writers = _told_apart(writers)
@@ -56,7 +56,7 @@ def models_of(
         return Models(writers, encoder, None)
     verifier = writers[0]
     if config.verifier:
-        verifier = _checkpoint(config.verifier, config)
+        verifier = checkpoint_of(config.verifier, config)
     return Models(writers, encoder, verifier)
 
 
@@ -65,11 +65,6 @@ def _names(config: CreateConfig, note: Callable[[str], None]) -> tuple[str, ...]
     if config.served and "model" not in config.model_fields_set:
         return (only_model(config, note),)
     return config.models
-
-
-def _checkpoint(name: str, config: CreateConfig) -> Checkpoint:
-    """The checkpoint of that name; behind servers it need not be on this machine."""
-    return served(name) if config.served else resolve(name, "instruct", remote_code=config.remote_code)
 
 
 def _told_apart(writers: tuple[Checkpoint, ...]) -> tuple[Checkpoint, ...]:
@@ -123,7 +118,7 @@ class Engines:
         """Start what does not run; returns when all pass the checks of what they are for."""
         for engine, writer in zip(self.writers, models.writers, strict=True):
             notify(f"{'asking' if engine.urls else 'checking'} {writer.name}")
-            engine.start([*write, *(score if engine is self.verifier else ())])
+            engine.start([*(score if engine is self.verifier else ()), *write])
         if self.verifier not in self.writers and models.verifier:
             notify(f"{'asking' if self.verifier.urls else 'checking'} {models.verifier.name}, which verifies")
             self.verifier.start(score)

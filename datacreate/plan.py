@@ -102,8 +102,9 @@ def make_plan(
 ) -> Plan:
     """Resolve what was left open, as `stored` has it where the run has begun already.
 
-    The engines (which may be one) are asked for token counts, capacity and context. Raises PromptTooLong if not even one example fits, BenchmarkError if there is no
-    such benchmark to compare with, UsageError for shares of other labels than the format's.
+    The engines (which may be one) are asked for token counts, capacity and context. Raises PromptTooLong
+    if not even one example fits, BenchmarkError if there is no such benchmark to compare with, UsageError
+    for shares of other labels than the format's.
     """
     encoder, paper = models.encoder, config.method == "paper"
     layout = Layout(understood.format, "keyed" if paper else "positional")

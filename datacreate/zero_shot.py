@@ -6,15 +6,14 @@ likeliest is its answer.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from datacreate.checkpoints import Checkpoint, resolve, served
-from datacreate.engines.base import Engine, scoring
-from datacreate.engines.factory import make_engine
+from datacreate.checkpoints import Checkpoint
+from datacreate.engines.base import Engine
+from datacreate.engines.factory import checkpoint_of, make_engine
 from datacreate.engines.self_test import scores_are_real
 from datacreate.errors import Stopped
 from datacreate.finetuning.evaluate import TestSet, judged, keep, known_evaluation, read_test_set
@@ -22,10 +21,9 @@ from datacreate.finetuning.record import Arm, Evaluation
 from datacreate.finetuning.task import Question, Task
 from datacreate.finetuning.train import Progress
 from datacreate.runs.engine_options import EngineOptions
+from datacreate.scoring import score
 from datacreate.signals import Signals, caught_signals
-from datacreate.tasks.blind import TURNS, BlindQuestion, mean, two_orders
-
-_POLL_SECONDS = 0.5
+from datacreate.tasks.blind import BlindQuestion
 
 EngineFactory = Callable[[Checkpoint, EngineOptions, Path], Engine]
 
@@ -46,7 +44,7 @@ def answer_zero_shot(
     Stopped after a signal: finished test sets are kept.
     """
     options = options or EngineOptions()
-    checkpoint = served(model) if options.served else resolve(model, "instruct")
+    checkpoint = checkpoint_of(model, options)
     tests = [read_test_set(name, split) for name in dict.fromkeys(names)]
     found: list[Evaluation] = []
     engine: Engine | None = None
@@ -73,25 +71,15 @@ def answer_zero_shot(
 def _measure(
     engine: Engine, test: TestSet, checkpoint: Checkpoint, place: Path, progress: Progress, signals: Signals
 ) -> Evaluation:
-    turns, truncated = _turns(engine, test)
-    said: dict[int, list[tuple[float, ...]]] = defaultdict(list)  # row -> the probabilities of each turn
-    waiting = enumerate(turns)
-    flying = done = 0
+    questions, truncated = _questions(engine, test)
+
+    def look(done: int) -> None:
+        if signals.received:
+            raise Stopped("stopped by a signal; run the same command to go on with this test set")
+        progress.step(test.benchmark.name, done, len(questions), None)
+
     with signals.held():
-        while done < len(turns):
-            if signals.received:
-                raise Stopped("stopped by a signal; run the same command to go on with this test set")
-            while flying < engine.capacity and (following := next(waiting, None)) is not None:
-                number, turn = following
-                engine.submit(scoring(number, *turn.question.prompt(turn.order)))
-                flying += 1
-            for completion in engine.poll(_POLL_SECONDS):
-                turn = turns[completion.request_id]
-                if completion.scores:
-                    said[turn.row].append(turn.question.placed(turn.order, completion.scores))
-                flying, done = flying - 1, done + 1
-                progress.step(test.benchmark.name, done // TURNS, len(turns) // TURNS, None)
-    answers = [mean(said[row]) if len(said[row]) == TURNS else None for row in range(len(turns) // TURNS)]
+        answers = score(engine, questions, look)
     predictions, figures = judged(test, answers, truncated)
     evaluation = Evaluation(
         benchmark=test.benchmark.name,
@@ -117,27 +105,12 @@ def _measure(
     return evaluation
 
 
-@dataclass(frozen=True)
-class _Turn:
-    """One request: of which row that can be asked, with the choices in which order."""
-
-    row: int
-    question: BlindQuestion
-    order: tuple[int, ...]
-
-
-def _turns(engine: Engine, test: TestSet) -> tuple[list[_Turn], int]:
-    """What is asked, and of how many rows the passage was cut at its end to fit."""
+def _questions(engine: Engine, test: TestSet) -> tuple[list[tuple[BlindQuestion, str]], int]:
+    """What is asked, each with the seed of its orders; of how many rows the passage was cut to fit."""
     lettered = test.task.head == "multiple_choice" or not engine.tells_apart(test.task.names)
-    turns: list[_Turn] = []
-    truncated = 0
-    for row, question in enumerate(test.asked):
-        fitting = _fitting(engine, question, test.task, lettered)
-        truncated += fitting is not question
-        blind = _blind(fitting, test.task, lettered)
-        orders = two_orders(len(blind.options), question.text)
-        turns += [_Turn(row, blind, order) for order in orders]
-    return turns, truncated
+    fitting = [_fitting(engine, question, test.task, lettered) for question in test.asked]
+    truncated = sum(cut is not whole for cut, whole in zip(fitting, test.asked, strict=True))
+    return [(_blind(each, test.task, lettered), each.text) for each in fitting], truncated
 
 
 def _fitting(engine: Engine, question: Question, task: Task, lettered: bool) -> Question:

@@ -1,9 +1,9 @@
-"""The real command with a scripted engine in the place of a server, for tests that need a process.
+"""The real command with a scripted engine in the place of vLLM, for tests that need a process.
 
 `python -m tests.driver create --example ...` is `datacreate create --example ...`. The environment
 variable SCRIPTED holds JSON: `script` (a name below), `capacity`, `shuffle` (a seed), `gated`
 (each answer waits for a byte on standard input), `loads` (loading waits for a byte), `pace` (seconds of
-a lock: between beats, between looks, of silence), `through_urls` (servers are asked, as without this).
+a lock: between beats, between looks, of silence).
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ class Gated(ScriptedEngine):
     """Gives as many answers as bytes arrive on standard input."""
 
     def poll(self, timeout_seconds: float) -> list[Completion]:
+        if self._waiting and self._waiting[0].id < 0:
+            return super().poll(timeout_seconds)
         if not select.select([0], [], [], timeout_seconds)[0]:
             return []
         allowed = len(os.read(0, self.capacity))
@@ -84,7 +86,6 @@ if __name__ == "__main__":
     if "pace" in spec:
         lock.PACE = lock.Pace(*spec["pace"])
     engine = engine_of(spec)
-    if not spec.get("through_urls"):
-        models.make_engine = lambda *_, **__: engine
+    models.make_engine = lambda *_, **__: engine
     sys.argv[0] = "datacreate"
     main()

@@ -167,9 +167,7 @@ class Server:
             return ({"version": "0.0 (scripted)"},)
         if path == "/props" and self.kind == "llamacpp":
             settings = {"n_ctx": _CONTEXT}
-            return (
-                {"total_slots": self.slots, "build_info": "b0", "default_generation_settings": settings},
-            )
+            return ({"total_slots": self.slots, "build_info": "b0", "default_generation_settings": settings},)
         if path == "/apply-template" and self.kind == "llamacpp":
             return ({"prompt": "".join(message["content"] for message in body["messages"])},)
         if path == "/tokenize" and self.kind != "bare":

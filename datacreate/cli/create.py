@@ -12,8 +12,8 @@ from typing import Any, Literal, TypeVar
 import click
 
 from datacreate.cli.checks import ShareOrOff, check_options, names_of
+from datacreate.cli.engine_options import ADAPTER, engine_options, urls_of, with_options
 from datacreate.cli.fields import LABELS, RANGES, pairs
-from datacreate.cli.loading import LOADING, REPLICAS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,15 +49,10 @@ _OPTIONS = [
     click.option(
         "--model",
         multiple=True,
-        help="Preset name (see `models list`) or checkpoint folder; several take turns.  "
+        help="Preset name (see `models list`), checkpoint folder or GGUF file; several take turns.  "
         "[default: qwen2.5-coder-1.5b-instruct]",
     ),
-    click.option(
-        "--adapter",
-        type=click.Path(path_type=Path),
-        metavar="DIR",
-        help="A LoRA adapter, as PEFT saves it, on top of the model.",
-    ),
+    ADAPTER,
     click.option(
         "--format",
         "format",
@@ -102,7 +97,8 @@ _OPTIONS = [
     click.option(
         "--verifier",
         metavar="MODEL",
-        help="Another model to verify with: preset name or folder.  [default: the one that writes]",
+        help="Another model to verify with: preset name, folder or GGUF file.  "
+        "[default: the one that writes]",
     ),
     click.option(
         "--threshold",
@@ -132,55 +128,10 @@ _OPTIONS = [
         "--chains.  [default: 64]",
     ),
     click.option(
-        "--engine",
-        type=click.Choice(["auto", "vllm", "llamacpp", "openai"]),
-        default="auto",
-        show_default=True,
-        help="Server to start here (auto: what suits this machine), or openai: those of --url.",
-    ),
-    click.option(
-        "--url",
-        "urls",
-        multiple=True,
-        metavar="URL[,URL...]",
-        help="Servers to ask, or a folder in which servers publish where they are (`serve --publish`). "
-        "A key is read from $DATACREATE_API_KEY.",
-    ),
-    click.option(
-        "--request-timeout",
-        type=float,
-        default=300.0,
-        show_default=True,
-        metavar="SECONDS",
-        help="How long a server may take over one answer.",
-    ),
-    click.option(
-        "--servers",
-        type=int,
-        default=1,
-        show_default=True,
-        help="How many servers to wait for before the first request: how many requests may be out at "
-        "once is settled then.",
-    ),
-    click.option(
-        "--wait",
-        type=float,
-        metavar="SECONDS",
-        help="How long to wait while no server answers; then exit with 75.  "
-        "[default: 300; not at the start, unless --url is a folder]",
-    ),
-    REPLICAS,
-    *LOADING,
-    click.option(
         "--chat-template",
         multiple=True,
         metavar="NAME=VALUE",
         help="A switch of the model's chat template, such as enable_thinking=false.",
-    ),
-    click.option(
-        "--remote-code",
-        is_flag=True,
-        help="Let a preset that needs it run Python code of its publisher's.",
     ),
 ]
 
@@ -196,10 +147,7 @@ def looked_at_options(command: F) -> F:
 
 
 def _with(command: F, options: Sequence[Callable[[Any], Any]]) -> F:
-    command = check_options(near="off")(command)
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return with_options(engine_options(check_options(near="off")(command)), options)
 
 
 def number_or_train(given: str) -> int | Literal["train"]:
@@ -295,7 +243,7 @@ def read_options(settings: dict[str, Any]) -> dict[str, Any]:
         "ranges": pairs(settings["ranges"], "--range"),
         "against": names_of(settings["against"]),
         "shares": shares_of(settings["shares"]),
-        "urls": tuple(url for told in settings["urls"] for url in told.split(",") if url),
+        "urls": urls_of(settings["urls"]),
     }
     return rest | models | told
 

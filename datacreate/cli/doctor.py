@@ -76,9 +76,9 @@ def create(
     """Could `datacreate create` run with these options?
 
     It takes those of `create`, but for --verify, which means hashing here. Looked at are whether they
-    go together, the example and its format, models, adapter, verifier and encoder, whether a model
-    fits the memory, and the run directory. With --url no model is needed here: the addresses are looked
-    at, and with --network the servers are asked for their model.
+    go together, the example and its format, models, adapter, verifier and encoder, which engine would
+    load a model and whether it fits the memory, and the run directory. With --url no model is needed
+    here: the addresses are looked at, and with --network the servers are asked for their model.
     """
     from datacreate.doctor import create_job
     from datacreate.runs.config import CreateConfig
@@ -125,7 +125,8 @@ def sweep(context: click.Context, /, plan: str, **switches: bool) -> None:
     """Could every cell of PLAN run here?"""
     from datacreate.doctor import sweep_job
 
-    _show(sweep_job(plan), context, switches)
+    reach = switches["network"] or context.obj["network"]
+    _show(sweep_job(plan, reach=reach), context, switches)
 
 
 def _show(job: Job | None, context: click.Context, switches: dict[str, bool]) -> None:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from datacreate.cli.engine_options import (
+    engine_options,
+    read_engine_options,
+    refuse_engine_options,
+    refuse_options,
+)
+
 if TYPE_CHECKING:
     from datacreate.finetuning.record import Evaluation
+    from datacreate.runs.engine_options import EngineOptions
 
 
 @click.command()
@@ -27,17 +35,23 @@ if TYPE_CHECKING:
 @click.option(
     "--zero-shot",
     metavar="GENERATOR",
-    help="Have an instruct model answer the test sets itself, in the place of fine-tuned ones.",
+    help="Have an instruct model answer the test sets itself, in the place of fine-tuned ones: a preset's "
+    "name, a folder or a GGUF file; with --url the name that servers know it by.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Where the evaluations of --zero-shot go.")
 @click.option("--json", "as_json", is_flag=True, help="Print the evaluations as JSON.")
+@engine_options
+@click.pass_context
 def evaluate(
+    context: click.Context,
+    /,
     models: tuple[Path, ...],
     benchmarks: tuple[str, ...],
     split: str,
     zero_shot: str | None,
     out: Path | None,
     as_json: bool,
+    **engine: Any,
 ) -> None:
     """Measure MODEL (the --out of a `train`, or one seed of it) on benchmarks.
 
@@ -47,16 +61,18 @@ def evaluate(
     datacreate evaluate trained/csqa-tree
     datacreate evaluate trained/creak-* --benchmark strategyqa --benchmark boolq_closed
     datacreate evaluate --zero-shot qwen3-8b --benchmark csqa --out trained/zero-shot
+    datacreate evaluate --zero-shot qwen3-8b --url http://node7:8000 --benchmark all --out trained/zero-shot
     """
     if bool(models) == bool(zero_shot):
         raise click.UsageError("give the models to measure, or --zero-shot GENERATOR")
-    if zero_shot and not (benchmarks and out):
-        raise click.UsageError("--zero-shot needs --benchmark NAME and --out DIR")
-    found = (
-        _zero_shot(zero_shot, benchmarks, out, split)
-        if zero_shot and out
-        else _trained(models, benchmarks, split)
-    )
+    if zero_shot:
+        if not benchmarks or out is None:
+            raise click.UsageError("--zero-shot needs --benchmark NAME and --out DIR")
+        found = _zero_shot(zero_shot, benchmarks, out, split, read_engine_options(engine))
+    else:
+        refuse_engine_options(context, "fine-tuned models ask no engine; leave it out, or give --zero-shot")
+        refuse_options(context, ("out",), "evaluations stand beside their model; leave it out")
+        found = _trained(models, benchmarks, split)
     if as_json:
         documents = [{"model": str(folder), **one.model_dump(mode="json")} for folder, one in found]
         click.echo(json.dumps(documents, indent=2))
@@ -65,7 +81,7 @@ def evaluate(
 
 
 def _zero_shot(
-    generator: str, benchmarks: tuple[str, ...], out: Path, split: str
+    generator: str, benchmarks: tuple[str, ...], out: Path, split: str, options: EngineOptions
 ) -> list[tuple[Path, Evaluation]]:
     from datacreate.benchmarks import load_registry
     from datacreate.cli.progress import TrainingProgress
@@ -73,7 +89,8 @@ def _zero_shot(
 
     names = list(load_registry()) if "all" in benchmarks else benchmarks
     with TrainingProgress("answers") as progress:
-        return [(out, one) for one in answer_zero_shot(generator, names, out, progress, split=split)]
+        found = answer_zero_shot(generator, names, out, progress, options=options, split=split)
+        return [(out, one) for one in found]
 
 
 def _trained(

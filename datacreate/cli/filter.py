@@ -1,4 +1,4 @@
-"""`datacreate filter`: the quality checks alone, without a model."""
+"""`datacreate filter`: the quality checks alone, without a model unless one verifies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from typing import Any
 
 import click
 
-from datacreate.cli.checks import check_options, names_of
+from datacreate.cli.checks import ShareOrOff, check_options, names_of
+from datacreate.cli.engine_options import (
+    engine_options,
+    read_engine_options,
+    refuse_engine_options,
+    refuse_options,
+)
 from datacreate.cli.fields import LABELS, RANGES, pairs
 from datacreate.cli.terminal import harmless, printable
 
@@ -22,8 +28,25 @@ from datacreate.cli.terminal import harmless, printable
 @click.option("--format", metavar="NAME|FILE", help="The rows' format.  [default: worked out]")
 @LABELS
 @RANGES
+@click.option(
+    "--verifier",
+    metavar="MODEL",
+    help="Have a model answer each row without seeing its answer; drop what it disagrees with: preset name, "
+    "folder or GGUF file, with --url the name that servers know it by.",
+)
+@click.option(
+    "--threshold",
+    type=ShareOrOff(),
+    metavar="SHARE",
+    help="The least probability that the verifier must give a row's answer.  "
+    "[default: 0.5; of more than three labels 1.5 over their number]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@engine_options
+@click.pass_context
 def filter(
+    context: click.Context,
+    /,
     source: Path,
     labels: tuple[str, ...],
     ranges: tuple[str, ...],
@@ -39,10 +62,15 @@ def filter(
     datacreate filter runs/csqa
     datacreate filter mine.jsonl --out clean.jsonl --rejects dropped.jsonl
     datacreate filter mine.jsonl --near 0.8 --semantic 0.95 --against csqa --balance
+    datacreate filter mine.jsonl --verifier qwen3-8b --out clean.jsonl --rejects dropped.jsonl
     """
     from datacreate.cli.progress import TrainingProgress
     from datacreate.screening import filter_rows
 
+    if told["verifier"] is None:
+        refuse_engine_options(context, "no model is asked without --verifier; leave it out, or name one")
+        refuse_options(context, ("threshold",), "that is for --verifier; leave it out, or name one")
+    engine = read_engine_options(told)
     names = names_of(against)
     with TrainingProgress("rows") as shown:
         found = filter_rows(
@@ -50,6 +78,7 @@ def filter(
             labels=pairs(labels, "--labels"),
             ranges=pairs(ranges, "--range"),
             against="all" if names is None else names,
+            engine=engine,
             say=shown.note,
             progress=lambda done, most: shown.step("filter", done, most, None),
             **told,
@@ -100,5 +129,6 @@ def _cells(one: dict[str, Any]) -> tuple[str, str, str]:
     spelled = {"threshold": "{:g}", "ngram": "n {}", "near": "near {:g}", "semantic": "cosine {:g}"}
     how = ", ".join(words.format(one[key]) for key, words in spelled.items() if one.get(key) is not None)
     remarks = [f"by {one['encoder']}"] if "encoder" in one else []
+    remarks += [f"by {one['model']}"] if "model" in one else []
     remarks += [f"against {', '.join(one['against'])}"] if "against" in one else []
     return how, str(one["rejected"]), ", ".join(remarks)

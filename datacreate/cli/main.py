@@ -17,11 +17,11 @@ from datacreate.errors import DatacreateError
 
 VERBS: dict[str, tuple[str, str]] = {
     "create": ("create", "Make a training set from one example."),
-    "serve": ("serve", "A model behind an address, for runs elsewhere."),
+    "serve": ("serve", "A model behind an address, for other runs and machines."),
     "preview": ("create", "Show a few examples; write nothing."),
     "show": ("show", "A run's figures and samples."),
     "export": ("export", "A run's examples in another layout."),
-    "filter": ("filter", "Duplicates and test-set rows out, without a model."),
+    "filter": ("filter", "Drop duplicates, test-set rows, and what a verifier rejects."),
     "schema": ("schema", "Work out or check a task format."),
     "models": ("models", "Checkpoints: list, fetch, import, verify."),
     "train": ("train", "Fine-tune an encoder on a training set."),

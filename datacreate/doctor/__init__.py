@@ -7,7 +7,8 @@ imported.
 
     doctor/
       line.py       one finding; the kinds of work that may need it
-      software.py   Python, datacreate, vLLM, torch and the rest against the pinned versions
+      software.py   Python, datacreate, engines, torch and the rest against the pinned versions
+      engines.py    which engine is taken, and whether a model fits it
       machine.py    GPU and driver, processor, memory, compiler
       gpu.py        what nvidia-smi says
       homes.py      the home: can it be written, does anybody hold it; room on the disks
@@ -15,7 +16,6 @@ imported.
       imported.py   benchmarks
       cluster.py    SLURM
       network.py    what the libraries may do, and what can be reached
-      memory.py     whether a model fits
       findings.py   what is found about a job
       jobs.py       what each kind of job needs
       examine.py    all of it

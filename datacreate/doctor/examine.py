@@ -11,7 +11,7 @@ from datacreate.doctor.gpu import find_driver
 from datacreate.doctor.homes import homes, see_home
 from datacreate.doctor.imported import SECTION, benchmark_lines
 from datacreate.doctor.line import WORKS, Line, Work, refused
-from datacreate.doctor.machine import machine
+from datacreate.doctor.machine import machine, suited_build
 from datacreate.doctor.network import network
 from datacreate.doctor.presets import SECTIONS, preset_lines
 from datacreate.doctor.software import installed_build, software
@@ -51,7 +51,7 @@ def examine(
     told of what takes long.
     """
     driver = find_driver()
-    build = installed_build() or ("cpu" if driver is None else "gpu")
+    build = installed_build() or suited_build(driver)
     needed = dict.fromkeys(job.things, job.works) if job else {}
     kept = homes()
     lines = [*software(build), *machine(driver, build), *kept]

@@ -8,11 +8,14 @@ from typing import Literal
 
 from datacreate.benchmarks import find_benchmark, state
 from datacreate.checkpoints import read_adapter, resolve, with_adapter
+from datacreate.doctor.engines import engine_line
 from datacreate.doctor.line import Line, Work, refused
-from datacreate.doctor.memory import memory_line
 from datacreate.doctor.presets import USUAL
 from datacreate.errors import DatacreateError
+from datacreate.runs.engine_options import EngineOptions
 from datacreate.sweep.needs import Need, missing
+
+_USUAL_OPTIONS = EngineOptions()
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,14 @@ class Findings:
         role: str,
         name: str,
         kind: Literal["instruct", "encoder"],
+        options: EngineOptions = _USUAL_OPTIONS,
         adapter: Path | None = None,
-        remote_code: bool = False,
+        count: int = 1,
     ) -> None:
-        """A preset or folder, with an adapter perhaps; an instruct model must fit the memory, too."""
+        """A model or encoder, with an adapter perhaps; an instruct model needs an engine and memory, too."""
         self.things.add(name)
         try:
-            found = resolve(name, kind, remote_code=remote_code)
+            found = resolve(name, kind, remote_code=options.remote_code)
         except DatacreateError as error:
             self.bad(role, error, f"datacreate models pull {USUAL[kind]}")
             return
@@ -71,8 +75,8 @@ class Findings:
                 self.good("adapter", f"{adapter} fits {name}")
             except DatacreateError as error:
                 self.bad("adapter", error, "datacreate create --help")
-        if kind == "instruct" and (line := memory_line(self.name, found)):
-            self.lines.append(line)
+        if kind == "instruct":
+            self.lines.append(engine_line(self.name, found, options, count))
 
     def split(self, kind: Literal["split", "example"], name: str, split: str = "") -> bool:
         """A benchmark's split, or one to draw a formatting example from; whether it is there.

@@ -13,7 +13,8 @@ from datacreate.checkpoints import resolve, served
 from datacreate.doctor.findings import Findings, Job
 from datacreate.doctor.homes import nearest, writable
 from datacreate.doctor.line import WORKS
-from datacreate.engines.openai import Addresses
+from datacreate.engines.addresses import Addresses
+from datacreate.engines.factory import make_engine, only_model
 from datacreate.errors import DatacreateError
 from datacreate.finetuning.directory import models_at, read_model
 from datacreate.finetuning.evaluate import benchmarks_for, read_test_set
@@ -23,12 +24,13 @@ from datacreate.locking import held_by
 from datacreate.plan import root_and_format
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory, before_a_run
+from datacreate.runs.engine_options import EngineOptions
 from datacreate.selection.strategies import find_strategy
-from datacreate.serving.elsewhere import only_model, served_engine
 from datacreate.sweep import cells_of, load_plan
+from datacreate.sweep.options import engine_options
 
-_PATIENCE_SECONDS = 5.0
-"""How long a server that is asked for its model may take."""
+_PATIENCE_SECONDS = 30.0
+"""How long a server may take over an answer of its self-test."""
 
 
 def create_job(config: CreateConfig, *, run_dir: Path | None = None, reach: bool = False) -> Job:
@@ -46,12 +48,14 @@ def create_job(config: CreateConfig, *, run_dir: Path | None = None, reach: bool
     if config.benchmark is not None:
         found.split("example", config.benchmark)
     if config.served:
-        _servers(found, config, reach)
+        models = config.models if "model" in config.model_fields_set else ()
+        _servers(found, config, models, reach)
     else:
         for model in config.models:
-            found.checkpoint("model", model, "instruct", config.adapter, config.remote_code)
+            found.checkpoint("model", model, "instruct", config, config.adapter, config.count)
         if config.verifier is not None and config.verifier not in config.models:
-            found.checkpoint("verifier", config.verifier, "instruct", None, config.remote_code)
+            other = EngineOptions(engine=config.engine, remote_code=config.remote_code)
+            found.checkpoint("verifier", config.verifier, "instruct", other, count=config.count)
     compares = config.semantic is not None
     try:
         chosen = find_strategy(config.strategy)
@@ -67,17 +71,17 @@ def create_job(config: CreateConfig, *, run_dir: Path | None = None, reach: bool
     return found.job()
 
 
-def _servers(found: Findings, config: CreateConfig, reach: bool) -> None:
-    """Are there addresses, and with `reach`, does a server there have each model?"""
+def _servers(found: Findings, options: EngineOptions, models: Sequence[str], reach: bool) -> None:
+    """Are there addresses, and with `reach`, does a server there have each model (or one, if none is named)?"""
     try:
-        addresses = Addresses.of(config.urls)
+        addresses = Addresses(options.urls)
         if not reach:
-            found.noted("servers", f"{addresses.shown}, not asked", "datacreate doctor --network create")
+            mend = f"datacreate doctor --network {found.name}"
+            found.noted("servers", f"{addresses.shown}, not asked", mend)
             return
-        at_once = config.model_copy(update={"wait": 0.0, "request_timeout": _PATIENCE_SECONDS})
-        told = "model" in config.model_fields_set
-        for model in config.models if told else (only_model(at_once, _quiet),):
-            with closing(served_engine(served(model), at_once, RunDirectory(config.run_dir))) as engine:
+        at_once = options.model_copy(update={"wait": 0.0, "request_timeout": _PATIENCE_SECONDS})
+        for model in models or (only_model(at_once, _quiet),):
+            with closing(make_engine(served(model), at_once, count=1)) as engine:
                 engine.start()
             found.good("servers", f"{addresses.shown}, with {model}")
     except DatacreateError as error:
@@ -161,29 +165,36 @@ def evaluate_job(models: Sequence[Path], *, benchmarks: Sequence[str] = ()) -> J
     return found.job()
 
 
-def sweep_job(plan: str) -> Job:
-    """What the cells of a plan need, each thing once, with how many cells want it."""
+def sweep_job(plan: str, *, reach: bool = False) -> Job:
+    """What the cells of a plan need, each thing once, with how many cells want it.
+
+    Servers are asked for the generators only with `reach`.
+    """
     found = Findings("sweep", WORKS)
     try:
-        cells = cells_of(load_plan(plan))
+        loaded = load_plan(plan)
+        cells, options = cells_of(loaded), engine_options(loaded.create)
     except DatacreateError as error:
         found.bad("plan", error, "datacreate sweep --help")
         return found.job()
     kinds = {step.kind for cell in cells for step in cell.steps}
-    found.works = tuple(
-        work for work in WORKS if work in kinds or (work == "create" and "zero-shot" in kinds)
-    )
+    asks = bool(kinds & {"create", "zero-shot"})
+    works = (kinds & {"train", "evaluate"}) | ({"ask" if options.served else "create"} if asks else set())
+    found.works = tuple(work for work in WORKS if work in works)
     needs = dict.fromkeys(need for cell in cells for step in cell.steps for need in step.needs)
     wanted = Counter(
         name for cell in cells for name in {need.name for step in cell.steps for need in step.needs}
     )
     found.good("plan", f"{len(cells)} cells, {len(wanted)} checkpoints and benchmarks needed")
+    if asks and options.served:
+        _servers(found, options, loaded.generators, reach)
     for need in needs:
         before = len(found.lines)
         if need.kind == "split" or need.kind == "example":
             found.split(need.kind, need.name, need.split)
         else:
-            found.checkpoint("model" if need.kind == "instruct" else "encoder", need.name, need.kind)
+            role = "model" if need.kind == "instruct" else "encoder"
+            found.checkpoint(role, need.name, need.kind, options)
         for place, line in enumerate(found.lines[before:], before):
             if line.state == "red":
                 said = f"{line.said} ({wanted[need.name]} of {len(cells)} cells need it)"

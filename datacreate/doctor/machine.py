@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
-from pathlib import Path
 
 import psutil
 
 from datacreate.doctor.gpu import Driver, torch_cuda
 from datacreate.doctor.line import WORKS, Line, Work, gib
 from datacreate.doctor.software import Build, install_command, installed, installed_build
+from datacreate.hardware import cpu_flags, cpu_has_bf16
 
 SECTION = "machine"
 
-_SMALL_BYTES = 4 * 1024**3
+_SMALL_BYTES: dict[Build, int] = {"llamacpp": 2 * 1024**3, "cpu": 4 * 1024**3, "gpu": 4 * 1024**3}
 """Memory below which even the smallest preset with its engine does not fit."""
+
+_SHOWN_FLAGS = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "AVX-512-BF16", "amx_bf16": "AMX-BF16"}
 
 _GET_COMPILER = "apt-get install g++"
 
 
 def machine(driver: Driver | str | None, build: Build) -> list[Line]:
     """Lines about processors, memory and compiler. `driver` is what `find_driver` found."""
-    return [_gpu(driver, build), _processor(build), _memory(), _compiler(build)]
+    lines = [_gpu(driver, build), _processor(build), _memory(build)]
+    return lines if build == "llamacpp" else [*lines, _compiler(build)]
+
+
+def suited_build(driver: Driver | str | None) -> Build:
+    """What scripts/setup would install here."""
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        return "llamacpp"
+    if driver is not None:
+        return "gpu"
+    return "cpu" if cpu_has_bf16() else "llamacpp"
 
 
 def _gpu(driver: Driver | str | None, build: Build) -> Line:
@@ -74,36 +87,25 @@ def _major(version: str) -> int:
 
 def _processor(build: Build) -> Line:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count() or 1
-    flags = _flags()
     said = f"{cores} core{'s' if cores > 1 else ''}"
-    if not flags:
+    flags = cpu_flags()
+    if not flags or platform.machine() not in ("x86_64", "AMD64"):
         return Line(SECTION, "processor", "ok", said)
-    if build == "cpu" and "avx2" not in flags:
-        said += " without AVX2, which the CPU build of vLLM needs"
+    if build != "gpu" and "avx2" not in flags:
+        said += " without AVX2, which vLLM's CPU build and xllamacpp's wheel need"
         return Line(SECTION, "processor", "red", said, install_command("gpu"), ("create",))
-    if "avx512f" not in flags:
-        return Line(SECTION, "processor", "note", f"{said} without AVX-512: vLLM is slower on it")
-    bf16 = flags & {"avx512_bf16", "amx_bf16"}
-    said += " with AVX-512"
-    if not bf16:
-        return Line(SECTION, "processor", "note", f"{said}, without bfloat16: vLLM is slower on them")
-    return Line(SECTION, "processor", "ok", f"{said} and bfloat16")
+    if shown := ", ".join(name for flag, name in _SHOWN_FLAGS.items() if flag in flags):
+        said += f" with {shown}"
+    if build == "cpu" and not cpu_has_bf16():
+        said += "; vLLM emulates bfloat16 on it, many times slower than llama.cpp with a GGUF file"
+        return Line(SECTION, "processor", "note", said)
+    return Line(SECTION, "processor", "ok", said)
 
 
-def _flags() -> frozenset[str]:
-    """What the first core can; empty where there is no /proc."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return frozenset()
-    found = next((line for line in text.split("\n") if line.startswith("flags")), "")
-    return frozenset(found.partition(":")[2].split())
-
-
-def _memory() -> Line:
+def _memory(build: Build) -> Line:
     found = psutil.virtual_memory()
     said = f"{gib(found.available)} free of {gib(found.total)}"
-    if found.available < _SMALL_BYTES:
+    if found.available < _SMALL_BYTES[build]:
         return Line(SECTION, "memory", "note", f"{said}: little, even for a model of 0.5B")
     return Line(SECTION, "memory", "ok", said)
 

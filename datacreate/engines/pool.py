@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from datacreate.engines.addresses import Address, ServerSource
+from datacreate.engines.addresses import ServerSource
 from datacreate.engines.base import Check, Completion, Request
 from datacreate.engines.protocol import Busy, Incompatible, Protocol, Refused, Unavailable
 from datacreate.engines.server import Server
@@ -26,8 +26,9 @@ from datacreate.engines.server import Server
 if TYPE_CHECKING:
     import httpx2
 
-MAX_ATTEMPTS = 5
-"""Failures of one request, with others succeeding meanwhile, after which it counts as its own fault."""
+MAX_ATTEMPTS = 3
+"""Failures of one request after which it counts as its own fault, from when another succeeded that was asked
+after its first failure."""
 
 _LONGEST_PAUSE = 30.0
 
@@ -79,7 +80,8 @@ class Pool:
         self.unavailable: dict[str, str] = {}  # why a server is not in use now
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._changed = asyncio.Event()
-        self._successes = 0  # requests answered
+        self._asked = 0  # requests; each has its number
+        self._answered = 0  # the last one that was answered
         self._last_well = time.monotonic()  # when a server was last in use that answers
         self._background: list[asyncio.Task[None]] = []
 
@@ -123,8 +125,7 @@ class Pool:
         self._checks = tuple(checks)
         for server in self.joined:
             try:
-                for check in checks:
-                    await server.check(check)
+                await server.require(checks)
             except Incompatible as error:
                 self._dismiss(server, str(error))
             except Unavailable as error:
@@ -133,27 +134,26 @@ class Pool:
     async def answer(self, request: Request) -> Completion:
         """The answer of one of the servers, however often they must be asked."""
         failures, retried = 0, False
-        successes: int | None = None  # of all requests, when this one failed last
+        first_failure: int | None = None  # when it was: after so many requests
         while True:
             server = await self._with_room(retried)
             retried = True
             server.in_flight += 1
+            self._asked = number = self._asked + 1
             try:
                 completion = await server.ask(request)
-                self._succeeded(server)
+                self._succeeded(server, number)
                 return completion
             except Busy as trouble:
-                server.overflowed()
-                self._rest(server, trouble)
+                if server.in_flight > 1:  # it holds fewer than it was given
+                    server.capacity = server.in_flight - 1
+                else:
+                    self._leave(server, trouble)
             except Unavailable as trouble:
-                others = successes is not None and self._successes > successes
-                successes = self._successes
-                if isinstance(trouble, Refused) and others:
-                    return Completion(request.id, "", "error", error=str(trouble))
-                failures += trouble.counts and others
-                if failures >= MAX_ATTEMPTS:
-                    error = f"asked {failures} times, the last answer: {trouble}"
-                    return Completion(request.id, "", "error", error=error)
+                failures += trouble.counts and first_failure is not None and self._answered > first_failure
+                first_failure = self._asked if first_failure is None else first_failure
+                if failures >= (1 if isinstance(trouble, Refused) else MAX_ATTEMPTS):
+                    return Completion(request.id, "", "error", error=f"asked {failures} times: {trouble}")
                 server.proven = server.proven and not trouble.counts
                 retried = not trouble.counts  # others first: they show whose fault it is
                 self._leave(server, trouble)
@@ -163,12 +163,12 @@ class Pool:
                 server.in_flight -= 1
                 self._wake(1)
 
-    def _succeeded(self, server: Server) -> None:
-        self._successes += 1
+    def _succeeded(self, server: Server, number: int) -> None:
+        self._answered = max(self._answered, number)
         if not server.proven:
             self._log(f"{server.url}: available again")
             self._wake(server.capacity)
-        server.succeeded()
+        server.failures, server.proven = 0, True
 
     async def _with_room(self, first: bool) -> Server:
         """The server with the largest share of its capacity free; waits until there is one."""
@@ -192,7 +192,8 @@ class Pool:
         known = {address.url: address for address in self._source.now()}
         for url, address in known.items():
             if url not in self._keepers:
-                self._servers[url] = self._server(address)
+                limit = self._timeouts.answer
+                self._servers[url] = Server(address, self._protocol, self._http, self._capacity, limit)
                 self._keepers[url] = asyncio.create_task(self._keep(self._servers[url]))
         for url in self._keepers.keys() - known.keys():
             if not self._servers[url].joined and not self._servers[url].in_flight:
@@ -200,9 +201,6 @@ class Pool:
                 del self._servers[url]
                 self.unavailable.pop(url, None)
                 self.incompatible.pop(url, None)
-
-    def _server(self, address: Address) -> Server:
-        return Server(address, self._protocol, self._http, self._capacity, self._timeouts.answer)
 
     async def _keep(self, server: Server) -> None:
         """Admit a server when it is well, wait until it fails, and again."""
@@ -240,22 +238,6 @@ class Pool:
         """Seconds until it is tried again: doubling, with jitter, at least what it asks for."""
         doubled = self._timeouts.first_pause * 2.0 ** min(server.failures - 1, 10)
         return max(asked, min(_LONGEST_PAUSE, doubled) * random.uniform(0.5, 1.0))
-
-    def _rest(self, server: Server, trouble: Busy) -> None:
-        """Give a busy server nothing new for a while; one that stays busy is left like one that failed."""
-        if server.resting:  # one of many that it refused at the same moment
-            return
-        server.failures += 1
-        if server.failures > MAX_ATTEMPTS:
-            self._leave(server, trouble)
-        else:
-            server.resting = True
-            pause = self._pause(server, trouble.retry_after_seconds)
-            asyncio.get_running_loop().call_later(pause, self._rested, server)
-
-    def _rested(self, server: Server) -> None:
-        server.resting = False
-        self._wake(server.capacity)
 
     def _leave(self, server: Server, trouble: Unavailable) -> None:
         if server.joined:

@@ -65,12 +65,10 @@ class Server:
         self.joined = False  # it passed the self-test, and may be asked
         self.proven = True  # no real request has failed since one last succeeded
         self.failures = 0  # in a row
-        self.resting = False  # busy: it keeps what it has, and gets nothing new for a while
         self.left = asyncio.Event()
         self.retry_after_seconds = 0.0  # that it asked for when it was left
         self._told_capacity = capacity or address.max_num_seqs
         self.capacity = self._told_capacity or DEFAULT_CAPACITY
-        self._limit = float(self.capacity)  # requests that it was found to hold
         self._unproven_protocol = protocol
         self._protocol = protocol
         self._http = http
@@ -86,19 +84,8 @@ class Server:
     @property
     def room(self) -> float:
         """The share of its capacity that is free; 0 or less if it is not to be asked."""
-        if not self.joined or self.resting:
-            return 0.0
-        limit = int(self._limit) if self.proven else 1  # after a failure, one request at a time
-        return (limit - self.in_flight) / self.capacity
-
-    def succeeded(self) -> None:
-        """It answered; after as many answers as it holds, it may hold one more."""
-        self.failures, self.proven = 0, True
-        self._limit = min(self.capacity, self._limit + 1 / self._limit)
-
-    def overflowed(self) -> None:
-        """It refused a request for want of room: it holds less than it was given."""
-        self._limit = max(1.0, min(self._limit, self.in_flight - 1.0))
+        limit = self.capacity if self.proven else 1  # after a failure, one request at a time
+        return (limit - self.in_flight) / self.capacity if self.joined else 0.0
 
     async def admit(self, checks: Sequence[Check]) -> None:
         """See that it serves the model and passes the checks. Incompatible or Unavailable if not."""
@@ -108,15 +95,22 @@ class Server:
         self.max_context = _positive(card.get("max_model_len")) or DEFAULT_CONTEXT
         await self._recognise()
         await self._adapt()
+        await self.require(checks)
+
+    async def require(self, checks: Sequence[Check]) -> None:
+        """See that it passes more checks, the last of them with a prompt of the run. Errors as of `check`."""
         for check in checks:
             await self.check(check)
+        if checks:
+            await self.share_prompt()
 
     async def check(self, check: Check) -> None:
         """Incompatible if it does not pass; Unavailable if it cannot be asked."""
         completions = []
         for request in check.requests:
             try:
-                completions.append(await self.ask(request, min(self._timeout_seconds, _TEST_SECONDS)))
+                seconds = min(self._timeout_seconds, _TEST_SECONDS)
+                completions.append(await self.ask(request, seconds, slot=0))
             except Refused as trouble:
                 completions.append(Completion(request.id, "", "error", error=str(trouble)))
         if fault := check.fault(completions):
@@ -145,7 +139,6 @@ class Server:
             context = _positive(defaults.get("n_ctx")) if isinstance(defaults, dict) else None
             self.max_context = context or self.max_context
             self.capacity = min(self._told_capacity or slots or DEFAULT_CAPACITY, slots or DEFAULT_CAPACITY)
-            self._limit = float(self.capacity)
             return
         status, found = await self._talk("GET", "/version", None, _GLANCE_SECONDS)
         known = status == 200 and isinstance(found, dict) and "version" in found
@@ -173,10 +166,29 @@ class Server:
         assert trouble
         raise trouble
 
-    async def ask(self, request: Request, timeout_seconds: float | None = None) -> Completion:
-        """Its answer. Unavailable or Refused if it gave none, Incompatible if it never will."""
+    async def share_prompt(self) -> None:
+        """Copy what slot 0 of a llama.cpp server has read to the other slots.
+
+        Each slot has a cache of its own, so that without this the first prompt is read once for each: on
+        2 cores a second a slot, where a copy takes a millisecond. Only a server that was started with
+        --slot-save-path can do it.
+        """
+        if self._protocol.kind != "llamacpp":
+            return
+        file, url = {"filename": "prompt"}, "/slots/{}?action={}"
+        status, _ = await self._talk("POST", url.format(0, "save"), file, _GLANCE_SECONDS)
+        for slot in range(1, self.capacity if status == 200 else 1):
+            await self._talk("POST", url.format(slot, "restore"), file, _GLANCE_SECONDS)
+
+    async def ask(
+        self, request: Request, timeout_seconds: float | None = None, slot: int | None = None
+    ) -> Completion:
+        """Its answer; of a llama.cpp server, that of a slot. Unavailable if it gave none, Incompatible if it
+        never will."""
         tokens = await self.first_tokens(request.choices) if request.choices else None
         body = self._protocol.body(request, tokens)
+        if slot is not None and self._protocol.kind == "llamacpp":
+            body["id_slot"] = slot
         seconds = timeout_seconds or self._timeout_seconds
         status, document = await self._talk("POST", "/v1/chat/completions", body, seconds)
         if status != 200:
@@ -232,7 +244,7 @@ class Server:
                 f"cannot be reached ({_GLANCE_SECONDS:.0f} s)", counts=False, hung=True
             ) from None
         except (TimeoutError, httpx2.TimeoutException):
-            raise Unavailable(f"no answer in {seconds:.0f} s", hung=True) from None
+            raise Unavailable(f"no answer in {seconds:g} s", hung=True) from None
         except httpx2.ConnectError as error:
             raise _connection_trouble(error) from None
         except (httpx2.HTTPError, ValueError) as error:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from datacreate.errors import RunMismatch, UsageError
-from datacreate.flaws import Flaw
+from datacreate.errors import RunMismatch
 from datacreate.runs.engine_options import EngineOptions
 from datacreate.runs.filters import FilterSettings
 from datacreate.tasks.example import Json
@@ -109,14 +108,6 @@ class CreateConfig(EngineOptions):
         if self.verify == "off" and (flag := self.changed(("verifier", "threshold", "gate"))):
             raise ValueError(f"{flag}: with --verify off nothing is verified; leave one of the two out")
         return self
-
-    @classmethod
-    def of(cls, **settings: Any) -> CreateConfig:
-        """The configuration of these settings; UsageError, in one line, if one of them is wrong."""
-        try:
-            return cls(**settings)
-        except ValidationError as error:
-            raise UsageError(Flaw.first(error).on_command_line(cls.flags)) from None
 
 
 class Verification(BaseModel):

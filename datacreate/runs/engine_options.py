@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from datacreate.errors import UsageError
+from datacreate.flaws import Flaw
 
 EngineKind = Literal["auto", "vllm", "llamacpp", "openai"]
 
@@ -14,7 +17,7 @@ _SERVER_SIDE = (
 )  # fmt: skip
 """Settings of a model that datacreate loads itself."""
 
-VLLM_ONLY = _SERVER_SIDE[1:]
+VLLM_ONLY = ("replicas", *_SERVER_SIDE[1:])
 
 _CLIENT_SIDE = ("request_timeout", "servers", "wait")
 """Settings of asking servers that exist."""
@@ -66,6 +69,14 @@ class EngineOptions(BaseModel):
         if self.replicas != "auto" and self.replicas < 1:
             raise ValueError("--replicas: give a number from 1 on, or auto")
         return self
+
+    @classmethod
+    def of(cls, **settings: Any) -> Self:
+        """These settings, checked; UsageError, in one line, if one of them is wrong."""
+        try:
+            return cls(**settings)
+        except ValidationError as error:
+            raise UsageError(Flaw.first(error).on_command_line(cls.flags)) from None
 
     def changed(self, names: tuple[str, ...]) -> str | None:
         """The flag of the first of these settings that differs from its default."""

@@ -1,7 +1,8 @@
-"""Screening: the quality filters over rows that are there already, without any language model.
+"""Screening: the quality filters over rows that are there already; a language model only if one verifies.
 
 screening/
   filters.py     from settings to the filters, in order
+  verifier.py    a model as the last filter: it is asked for each row's answer
   rows.py        the rows of a run or of a JSONL file, each with its line; invalid ones named
   writing.py     the kept and the rejected rows, written whole or not at all
   screen.py      one pass over the rows, the balance of labels, the figures

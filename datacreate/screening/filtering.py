@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from datacreate.engines.factory import checkpoint_of, make_engine
 from datacreate.errors import UsageError
 from datacreate.flaws import Flaw
-from datacreate.quality.filters import Say, silently
+from datacreate.quality.filters import Filter, Say, silently
 from datacreate.quality.opponents import Opponent, opponents
+from datacreate.runs.engine_options import EngineOptions
 from datacreate.runs.filters import FilterSettings, told_of
 from datacreate.screening.filters import embedder_of, filters_of
 from datacreate.screening.rows import read_rows
 from datacreate.screening.screen import Progress, Screened, screen
+from datacreate.screening.verifier import Verifier
 from datacreate.selection.accepted import AcceptedVectors
 from datacreate.tasks.validate import Reason
 
@@ -34,17 +38,22 @@ class Filtered:
     out: Path | None
     rejects: Path | None
     found: Screened
+    verifier: Mapping[str, Any] | None = None  # model and threshold
 
     def document(self) -> dict[str, Any]:
         """All of it as JSON has it; `filters` are in the order in which they were asked."""
         found = self.found
+        filters = told_of(self.settings, found.dropped, self.encoder)
+        if self.verifier:
+            dropped = {"reason": Reason.DISAGREES.value, "rejected": found.dropped[Reason.DISAGREES]}
+            filters.append({"name": "verifier", "on": True, **self.verifier, **dropped})
         return {
             "source": str(self.source),
             "format": self.format,
             "rows": found.rows,
             "invalid": found.invalid,
             "first_invalid": found.first_invalid or None,
-            "filters": told_of(self.settings, found.dropped, self.encoder),
+            "filters": filters,
             "compared_with": [vars(opponent) for opponent in self.compared_with],
             "balance": {"on": self.balance, "dropped": found.dropped[Reason.OVER_QUOTA]},
             "kept": found.kept,
@@ -67,6 +76,9 @@ def filter_rows(
     format: str | None = None,
     labels: Mapping[str, str] | None = None,
     ranges: Mapping[str, str] | None = None,
+    verifier: str | None = None,
+    threshold: float | None = None,
+    engine: EngineOptions | None = None,
     balance: bool = False,
     out: Path | None = None,
     rejects: Path | None = None,
@@ -77,10 +89,11 @@ def filter_rows(
 
     `near` (share of word shingles) and `semantic` (cosine of the `encoder`'s embeddings) are above 0 and at
     most 1, or None for off; `ngram` words in a row, or `against_near` of the words, are a repeat of a row of
-    the benchmarks `against`. `say` is told what has to be prepared.
+    the benchmarks `against`. The `verifier`, a model that is asked as `engine` says, must give a row's answer
+    at least the probability `threshold`. `say` is told what has to be prepared.
     `format`, `labels` (field -> "a,b,c") and `ranges` (field -> "low..high") say what a file's rows are.
     Raises UsageError for a setting out of range; BenchmarkError or CheckpointError for what is not here;
-    otherwise as `read_rows` and `screen`.
+    EngineError if the verifier cannot be asked; otherwise as `read_rows` and `screen`.
     """
     try:
         settings = FilterSettings(
@@ -92,15 +105,24 @@ def filter_rows(
     settings = settings.model_copy(update={"against": tuple(dict.fromkeys(each.benchmark for each in met))})
     embedder, sha256 = (None, None) if semantic is None else embedder_of(encoder)
     rows = read_rows(source, format, labels, ranges)
-    filters = filters_of(settings, met, AcceptedVectors(embedder) if embedder else None, sha256)
-    found = screen(
-        rows,
-        filters,
-        balance=balance,
-        out=out,
-        rejects=rejects,
-        embedder=embedder,
-        say=say,
-        progress=progress,
-    )
-    return Filtered(source, rows.format.name, settings, encoder, met, balance, out, rejects, found)
+    filters: list[Filter] = filters_of(settings, met, AcceptedVectors(embedder) if embedder else None, sha256)
+    with ExitStack() as stack:
+        told = None
+        if verifier is not None:
+            options = engine or EngineOptions()
+            checkpoint = checkpoint_of(verifier, options)
+            asked = make_engine(checkpoint, options, count=rows.total, notify=say)
+            stack.callback(asked.close)
+            filters.append(last := Verifier(asked, rows.format, threshold, tuple(filters)))
+            told = {"model": checkpoint.name, "threshold": last.threshold}
+        found = screen(
+            rows,
+            filters,
+            balance=balance,
+            out=out,
+            rejects=rejects,
+            embedder=embedder,
+            say=say,
+            progress=progress,
+        )
+    return Filtered(source, rows.format.name, settings, encoder, met, balance, out, rejects, found, told)

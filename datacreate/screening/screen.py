@@ -27,7 +27,7 @@ Progress = Callable[[int, int], None]
 """(rows done, rows at most)"""
 
 _TOLD_EVERY = 256
-_BATCH = 256  # rows embedded at once: fewer than an embedder remembers
+_BATCH = 256  # rows embedded or scored at once: fewer than an embedder remembers
 
 
 @dataclass
@@ -103,13 +103,11 @@ def _label(row: Row, rows: Rows) -> Json:
 def _ahead(
     read: Iterator[Row | Flawed], filters: Sequence[Filter], embedder: Embedder | None
 ) -> Iterator[Row | Flawed]:
-    """The same rows; who embeds and compares sees them in batches, since one by one is many times slower."""
-    if embedder is None:
-        yield from read
-        return
+    """The same rows; models see them in batches beforehand, since one by one is many times slower."""
     while batch := list(islice(read, _BATCH)):
         candidates = [row.candidate for row in batch if isinstance(row, Row)]
-        embedder.encode([candidate.text for candidate in candidates])
+        if embedder:
+            embedder.encode([candidate.text for candidate in candidates])
         for each in filters:
             each.ahead(candidates)
         yield from batch

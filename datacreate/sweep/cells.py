@@ -38,7 +38,7 @@ def _cells_for(plan: Plan, benchmark: Benchmark) -> Iterator[tuple[str, Sequence
     for generator in plan.generators:
         if ZERO_SHOT in plan.arms:
             name = f"{benchmark.name}-{short_name(generator)}-{ZERO_SHOT}"
-            yield name, [zero_shot(benchmark, generator, name)]
+            yield name, [zero_shot(plan, benchmark, generator, name)]
         for strategy in dict.fromkeys(arm.removeprefix(MIXED) for arm in plan.arms):
             for seed in plan.example_seeds if strategy in STRATEGIES else ():
                 name = f"{benchmark.name}-{short_name(generator)}-{strategy}-{seed}"

@@ -21,18 +21,22 @@ def near(name: str, names: Iterable[str]) -> str:
     return f" (did you mean {', '.join(found)}?)" if found else ""
 
 
-def checked_model(name: str, kind: Kind, folder: Path) -> str:
-    """A preset's name as it is spelled there, or the absolute path of a checkpoint's folder.
+def checked_model(name: str, kind: Kind, folder: Path, *, served: bool = False) -> str:
+    """A preset's name as it is spelled there, or the absolute path of a checkpoint's folder or GGUF file.
 
     A path is relative to `folder`, the plan's own. ValueError, with near names, for an unknown preset
-    or one of the other kind; whether a checkpoint is here is looked at later.
+    or one of the other kind; whether a checkpoint is here is looked at later. A `served` model may have
+    any name.
     """
     place = folder / Path(name).expanduser()
-    if name.startswith((".", "~", os.sep)) or (os.sep in name and place.is_dir()):
+    is_path = name.startswith((".", "~", os.sep)) or name.endswith(".gguf")
+    if is_path or (os.sep in name and place.is_dir()):
         return str(place.resolve())
     try:
         preset = find_preset(name)
     except CheckpointError as error:
+        if served and name.strip():
+            return name
         raise ValueError(str(error)) from None
     if preset.kind != kind:
         raise ValueError(

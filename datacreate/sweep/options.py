@@ -1,8 +1,13 @@
-"""Further options of `create` and `train` in a plan: the same names, the same rules."""
+"""Further options of `create` and `train` in a plan: the same names, the same rules.
+
+Those of the engine (which servers are asked, how a model is loaded) are for the zero-shot step, too, and
+decide no result: a sweep whose servers have moved goes on where it was.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from datacreate.flaws import Flaw
 from datacreate.runs.config import CreateConfig
+from datacreate.runs.engine_options import EngineOptions
 from datacreate.sweep.names import checked_model, near
 
 _THE_PLANS = frozenset(
@@ -52,6 +58,8 @@ def checked_create(given: dict[str, Any], folder: Path) -> dict[str, Any]:
             raise ValueError(f"{name} is the plan's own to say, and no option of `create` here")
         if name not in CREATE_OPTIONS:
             raise ValueError(f"no option {name!r}{near(name, CREATE_OPTIONS)}")
+    if isinstance(given.get("urls"), (list, tuple)):
+        given = {**given, "urls": [_url(str(url), folder) for url in given["urls"]]}
     if "encoder" in given:
         given = {**given, "encoder": checked_model(str(given["encoder"]), "encoder", folder)}
     try:
@@ -64,6 +72,28 @@ def checked_create(given: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {
         name: value for name in told if (value := getattr(config, name)) is not None or name in _CAN_BE_OFF
     }
+
+
+def _url(url: str, folder: Path) -> str:
+    """An address as it is; a folder of servers, relative to `folder`, as an absolute path."""
+    place = folder / Path(url).expanduser()
+    is_folder = url.startswith((".", "~", os.sep)) or (url.strip() and place.is_dir())
+    return str(place.resolve()) if is_folder else url
+
+
+def engine_options(create: dict[str, Any]) -> EngineOptions:
+    """How these options of `create` have models asked. Raises pydantic's error if they are wrong."""
+    return EngineOptions(**{name: create[name] for name in create if name in EngineOptions.model_fields})
+
+
+def engine_arguments(create: dict[str, Any]) -> tuple[str, ...]:
+    """The same for the command line, of `create` and of `evaluate --zero-shot`."""
+    return create_arguments({name: create[name] for name in create if name in EngineOptions.model_fields})
+
+
+def deciding_arguments(create: dict[str, Any]) -> tuple[str, ...]:
+    """All others: they decide what is created."""
+    return create_arguments({name: create[name] for name in create if name not in EngineOptions.model_fields})
 
 
 def similarity_encoder(create: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ from datacreate.errors import BenchmarkError
 from datacreate.finetuning.record import Selection
 from datacreate.selection.strategies import STRATEGIES
 from datacreate.sweep.names import checked_model, distinct, near
-from datacreate.sweep.options import TrainOptions, checked_create
+from datacreate.sweep.options import TrainOptions, checked_create, engine_options
 
 HUMAN, HUMAN_FULL, ZERO_SHOT = "human", "human-full", "zero-shot"
 MIXED = "human+"
@@ -88,7 +88,8 @@ class Plan(BaseModel):
     description: str = ""
     benchmarks: BenchmarkNames
     arms: Arms
-    generators: tuple[str, ...] = ()  # instruct checkpoints
+    create: dict[str, Any] = {}  # further options of `datacreate create`; the engine's are for zero-shot, too
+    generators: tuple[str, ...] = ()  # instruct checkpoints; behind `urls`, what servers call them
     example_seeds: Seeds = (42,)  # draw the formatting example, and the human arm's sample
     count: Count = "train"  # rows of a set; train: as many as the benchmark's train split
     encoders: tuple[str, ...] = ()  # to fine-tune; none: the sets are created, and that is all
@@ -96,7 +97,6 @@ class Plan(BaseModel):
     train_seeds: Seeds = (1, 2, 3)
     settings: Literal["datacreate", "paper"] = "datacreate"
     select: Selection | None = None  # None: as `train` chooses, which depends on the settings
-    create: dict[str, Any] = {}  # further options of `datacreate create`
     train: TrainOptions = TrainOptions()
     test: BenchmarkNames | None = None  # test sets; None: a benchmark's own and those out of distribution
     keep_weights: bool = False  # of models that are measured
@@ -123,7 +123,8 @@ class Plan(BaseModel):
     @classmethod
     def _checkpoints(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         kind: Literal["instruct", "encoder"] = "encoder" if info.field_name == "encoders" else "instruct"
-        found = _once(tuple(checked_model(name, kind, _folder(info)) for name in names))
+        served = kind == "instruct" and engine_options(info.data.get("create", {})).served
+        found = _once(tuple(checked_model(name, kind, _folder(info), served=served) for name in names))
         distinct(found)
         return found
 

@@ -166,7 +166,7 @@ class Sweep:
 
     def _arguments(self, step: Step) -> list[str]:
         paths = [one if isinstance(one, str) else str(self._out / one) for one in step.arguments]
-        return [*paths, *step.grows]
+        return [*paths, *step.engine, *step.grows]
 
     def _standing(self, cell: Cell, failed: Sequence[tuple[Step, str]] = (), *, own: bool = False) -> Outcome:
         """Where a cell stands, as far as its files say; `own`: it is we who hold it."""

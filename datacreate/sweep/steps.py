@@ -12,7 +12,13 @@ from datacreate.finetuning.record import EVALUATION
 from datacreate.selection.strategies import STRATEGIES
 from datacreate.sweep.names import short_name
 from datacreate.sweep.needs import Need
-from datacreate.sweep.options import as_arguments, create_arguments, similarity_encoder
+from datacreate.sweep.options import (
+    as_arguments,
+    deciding_arguments,
+    engine_arguments,
+    engine_options,
+    similarity_encoder,
+)
 from datacreate.sweep.plan import ZERO_SHOT, Plan
 
 Argument = str | PurePath
@@ -24,7 +30,8 @@ class Step:
     """One `datacreate` command.
 
     `grows` are arguments that may grow without making anything wrong that is there: the number of
-    created rows, the training seeds, the test sets. All others decide the result.
+    created rows, the training seeds, the test sets. `engine` are those that say how a model is asked, which
+    may be another every time. All others decide the result.
     """
 
     kind: Literal["create", "train", "evaluate", "zero-shot"]
@@ -35,11 +42,12 @@ class Step:
     needs: tuple[Need, ...]
     follows: Step | None = None
     measures: tuple[PurePath, ...] = ()  # of a model: the evaluations that are to be beside it
+    engine: tuple[str, ...] = ()
 
     @property
     def told(self) -> tuple[str, ...]:
         """The arguments as text, the same wherever the sweep lies."""
-        return (*(str(one) for one in self.arguments), *self.grows)
+        return (*(str(one) for one in self.arguments), *self.engine, *self.grows)
 
     @cached_property
     def decided_by(self) -> tuple[str, ...]:
@@ -54,7 +62,7 @@ class Step:
 
 def creation(plan: Plan, benchmark: Benchmark, generator: str, strategy: str, seed: int, cell: str) -> Step:
     """A created set; `seed` draws the formatting example."""
-    needs = [Need("example", benchmark.name), Need("instruct", generator)]
+    needs = [Need("example", benchmark.name), *_generator(plan, generator)]
     if STRATEGIES[strategy].needs_similarity:
         needs.append(Need("encoder", similarity_encoder(plan.create)))
     folder = PurePath("runs", cell)
@@ -64,12 +72,18 @@ def creation(plan: Plan, benchmark: Benchmark, generator: str, strategy: str, se
         generator,
         "--seed",
         str(seed),
-        *create_arguments(plan.create),
+        *deciding_arguments(plan.create),
         "--run-dir",
         folder,
     ]
     count = ("--count", str(plan.rows(benchmark)))
-    return Step("create", "create", tuple(arguments), count, folder, tuple(needs))
+    engine = engine_arguments(plan.create)
+    return Step("create", "create", tuple(arguments), count, folder, tuple(needs), engine=engine)
+
+
+def _generator(plan: Plan, name: str) -> tuple[Need, ...]:
+    """A generator must be here, unless servers have it."""
+    return () if engine_options(plan.create).served else (Need("instruct", name),)
 
 
 @dataclass(frozen=True)
@@ -116,9 +130,9 @@ def training(plan: Plan, benchmark: Benchmark, rows: Rows, encoder: str, cell: s
     return train, evaluate
 
 
-def zero_shot(benchmark: Benchmark, generator: str, cell: str) -> Step:
+def zero_shot(plan: Plan, benchmark: Benchmark, generator: str, cell: str) -> Step:
     """The generator itself on the test set."""
     folder = PurePath(ZERO_SHOT, cell)
     arguments = ("evaluate", "--zero-shot", generator, "--benchmark", benchmark.name, "--out", folder)
-    needs = (Need("instruct", generator), Need("split", benchmark.name, "test"))
-    return Step("zero-shot", ZERO_SHOT, arguments, (), folder, needs)
+    needs = (*_generator(plan, generator), Need("split", benchmark.name, "test"))
+    return Step("zero-shot", ZERO_SHOT, arguments, (), folder, needs, engine=engine_arguments(plan.create))

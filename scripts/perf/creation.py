@@ -1,17 +1,16 @@
 #!/usr/bin/env python3
 """How fast creation is: every figure is a ratio, or stands beside its rival, within one run.
 
-    scripts/perf/creation.py [orchestrator] [help] [serial] [raw] [paper] [verify] [--json FILE]
+    scripts/perf/creation.py [orchestrator] [help] [paper] [verify] [--json FILE]
 
 orchestrator  the loop alone with a scripted engine: examples per processor second, flatness, memory
 help          seconds of `datacreate --help`
-serial        accepted examples/s: ours, one request at a time with the grammar, the reference's way
-raw           generated tokens/s in steady state: ours against vLLM alone with the same prompts
 paper         tokens per accepted example: ours against --method paper
 verify        seconds a request of five questions with five options: with the filters on, and verified by
               the model that writes (every question scored, all kept), against neither
 
-Without names all are run. Real-model parts use qwen2.5-coder-0.5b-instruct on this machine.
+Without names all are run. Real-model parts use qwen2.5-coder-0.5b-instruct with the engine that `auto`
+takes here; scripts/perf/engines.py compares that engine with the server alone.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import resource
 import statistics
 import subprocess
@@ -30,12 +28,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from datacreate.checkpoints import Checkpoint, resolve
+from datacreate.checkpoints import Checkpoint
 from datacreate.creation import create
-from datacreate.engines.base import Completion, Engine, Messages, Request
+from datacreate.engines.base import Check, Completion, Engine, Messages, Request
+from datacreate.engines.factory import make_engine
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
-from datacreate.serving import Seat, vllm_engine
 
 HERE = Path(__file__).resolve().parent
 EXAMPLE = HERE.parents[1] / "data" / "examples" / "commonsense.json"
@@ -55,7 +53,7 @@ class InstantEngine:
         self._ready: list[Completion] = []
         self._next = 0
         self.settings: dict[str, Any] = {}
-        self.copies, self.urls, self.has_chat_template = 1, (), True
+        self.urls: tuple[str, ...] = ()
 
     def count_tokens(self, messages: Messages) -> int:
         return sum(len(message["content"]) for message in messages) // 4
@@ -63,13 +61,9 @@ class InstantEngine:
     def tells_apart(self, choices: Sequence[str]) -> bool:
         return True
 
-    def start(self) -> None: ...
+    def start(self, checks: Sequence[Check] = ()) -> None: ...
 
     def submit(self, request: Request) -> None:
-        if request.id < 0:
-            word = json.loads(request.schema or "")["prefixItems"][0]["const"]
-            self._ready.append(Completion(-1, json.dumps([word]), "stop"))
-            return
         first, self._next = self._next, self._next + 5
         items = ",".join(
             f'["Where would you put thing number {i} when you come home late?",["a{i}","b{i}","c","d","e"]]'
@@ -139,7 +133,6 @@ class Recorder:
         self.requests: list[Request] = []
         self.finished: list[tuple[float, int]] = []  # (seconds, tokens)
         self.began = 0.0
-        self.full_after: int | None = None  # completions there were when the batch was first full
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -150,8 +143,6 @@ class Recorder:
         if request.id >= 0:
             self.requests.append(request)
         self._engine.submit(request)
-        if self.full_after is None and len(self.requests) - len(self.finished) == self._engine.capacity:
-            self.full_after = len(self.finished)
 
     def poll(self, timeout_seconds: float) -> list[Completion]:
         done = self._engine.poll(timeout_seconds)
@@ -162,18 +153,14 @@ class Recorder:
     def seconds(self) -> float:
         return self.finished[-1][0] - self.began
 
-    def steady_tokens_per_second(self, in_flight: int) -> float:
-        """Tokens a second, from one batch of completions after the batch was first full."""
-        inner = self.finished[(self.full_after or 0) + in_flight :]
-        return sum(tokens for at, tokens in inner if at > inner[0][0]) / (inner[-1][0] - inner[0][0])
-
 
 def run_real(count: int, **settings: Any) -> tuple[dict[str, Any], Recorder]:
     """A real run; its summary and its recorder."""
     recorders: list[Recorder] = []
 
-    def factory(checkpoint: Checkpoint, config: CreateConfig, directory: RunDirectory, seat: Seat) -> Any:
-        recorders.append(Recorder(vllm_engine(checkpoint, config, directory, seat)))
+    def factory(checkpoint: Checkpoint, config: CreateConfig, directory: RunDirectory) -> Any:
+        log = directory.log_of("engine")
+        recorders.append(Recorder(make_engine(checkpoint, config, count=config.count, log=log)))
         return recorders[0]
 
     with tempfile.TemporaryDirectory() as folder:
@@ -181,102 +168,6 @@ def run_real(count: int, **settings: Any) -> tuple[dict[str, Any], Recorder]:
             example=EXAMPLE, count=count, run_dir=Path(folder) / "run", model=MODEL, **settings
         )  # fmt: skip
         return create(config, engine_factory=factory), recorders[0]
-
-
-def measure_serial() -> dict[str, Any]:
-    ours, ours_rec = run_real(300)
-    alone, alone_rec = run_real(12, window=1, max_num_seqs=1)
-    figures = {
-        "ours_accepted_per_second": round(ours["accepted"] / ours_rec.seconds(), 2),
-        "one_at_a_time_with_grammar": round(alone["accepted"] / alone_rec.seconds(), 3),
-        "reference_way": reference_way(seconds=60.0),
-    }
-    figures["ratio"] = round(figures["ours_accepted_per_second"] / figures["one_at_a_time_with_grammar"], 1)
-    return figures
-
-
-def reference_way(seconds: float) -> dict[str, Any]:
-    """One request at a time, no grammar, a batch that is not exactly n items lost, a faulty item dropped."""
-    from datacreate.engines.base import Sampling
-    from datacreate.tasks.example import load_example
-    from datacreate.tasks.infer import understand
-    from datacreate.tasks.layout import Layout
-    from datacreate.tasks.prompt import chat_prompt
-    from datacreate.tasks.validate import Candidate, read_completion
-
-    root = load_example(EXAMPLE)
-    layout = Layout(understand(root).format, "keyed")
-    rng, parent, accepted, requests = random.Random(42), root, 0, 0
-    seen: set[str] = set()
-    with tempfile.TemporaryDirectory() as folder:
-        config = CreateConfig(example=EXAMPLE, count=1, run_dir=Path(folder), model=MODEL, max_num_seqs=1)
-        engine = vllm_engine(resolve(MODEL, "instruct"), config, RunDirectory(Path(folder)))
-        engine.start()
-        began = time.monotonic()
-        while time.monotonic() - began < seconds:
-            engine.submit(Request(requests, chat_prompt(layout, parent, 5), None, Sampling(max_tokens=500)))
-            requests += 1
-            [answer] = engine.poll(300.0)
-            found = read_completion(
-                answer.text, layout, 5, truncated=answer.finish_reason == "length", salvage=False
-            )
-            good = (
-                [c for c in found if isinstance(c, Candidate) and c.key not in seen]
-                if len(found) == 5
-                else []
-            )
-            seen.update(c.key for c in good)
-            accepted += len(good)
-            parent = rng.choice(good).example if good else root
-        took = time.monotonic() - began
-        engine.close()
-    return {"accepted": accepted, "requests": requests, "accepted_per_second": round(accepted / took, 3)}
-
-
-def measure_raw(in_flight: int = 32, count: int = 500) -> dict[str, Any]:
-    from datacreate.engines.rendering import Renderer
-
-    figures: dict[str, Any] = {}
-    for strategy in ("tree", "random"):
-        summary, recorder = run_real(count, strategy=strategy, max_num_seqs=in_flight)
-        checkpoint = resolve(MODEL, "instruct")
-        renderer = Renderer(checkpoint, checkpoint.chat_template)
-        prompts = [renderer.render(request.messages) for request in recorder.requests]
-        length = round(statistics.mean(tokens for _, tokens in recorder.finished))
-        ours = recorder.steady_tokens_per_second(in_flight)
-        job = {
-            "model": str(checkpoint.path),
-            "sampling": {name: value for name, value in vars(recorder.requests[0].sampling).items() if value},
-            "prompts": prompts, "in_flight": in_flight, "length": length,
-            "arguments": {"max_num_seqs": in_flight, "max_num_batched_tokens": 4096, "block_size": 32,
-                          "max_model_len": 4096, "dtype": "bfloat16"},
-        }  # fmt: skip
-        raw = raw_tokens_per_second(job)
-        figures[strategy] = {
-            "ours_tokens_per_second": round(ours, 1),
-            "raw_tokens_per_second": round(raw, 1),
-            "ratio": round(ours / raw, 3),
-            "tokens_per_request": length,
-            "accepted_per_second": round(summary["accepted"] / recorder.seconds(), 2),
-        }
-        print(json.dumps({strategy: figures[strategy]}), file=sys.stderr)
-    return figures
-
-
-def raw_tokens_per_second(job: dict[str, Any]) -> float:
-    """The steady state of vLLM alone, in one process as ours is (split in three it is slower)."""
-    environment = {
-        **os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "1",
-        "VLLM_USE_AOT_COMPILE": "0", "VLLM_LOGGING_LEVEL": "ERROR", "HF_HUB_OFFLINE": "1",
-        "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_HOST_IP": "127.0.0.1",
-    }  # fmt: skip
-    command = [sys.executable, str(HERE / "raw_engine.py")]
-    child = subprocess.run(
-        command, input=json.dumps(job), capture_output=True, text=True, env=environment, check=False
-    )
-    if child.returncode:
-        sys.exit(f"raw_engine.py failed: {child.stderr[-2000:]}")
-    return float(json.loads(child.stdout.splitlines()[-1])["tokens_per_second"])
 
 
 def measure_paper() -> dict[str, Any]:
@@ -323,8 +214,6 @@ def measure_verify(count: int = 300) -> dict[str, Any]:
 PARTS = {
     "orchestrator": measure_orchestrator,
     "help": measure_help,
-    "serial": measure_serial,
-    "raw": measure_raw,
     "paper": measure_paper,
     "verify": measure_verify,
 }

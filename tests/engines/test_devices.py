@@ -84,7 +84,12 @@ def large(folder: Path, gib: int) -> Checkpoint:
     folder.mkdir()
     with (folder / "model.safetensors").open("wb") as file:
         file.truncate(gib * 1024**3)
-    shape = {"num_attention_heads": 64, "num_key_value_heads": 8, "hidden_size": 8192, "num_hidden_layers": 80}
+    shape = {
+        "num_attention_heads": 64,
+        "num_key_value_heads": 8,
+        "hidden_size": 8192,
+        "num_hidden_layers": 80,
+    }
     (folder / "config.json").write_text(json.dumps(shape))
     return Checkpoint(folder.name, folder, "0" * 64, None)
 
@@ -94,7 +99,9 @@ def check(checkpoint: Checkpoint, device: str, **settings: Any) -> None:
 
 
 def test_a_model_larger_than_the_memory_is_refused_with_the_numbers(tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match=r"giant needs about 4004.5 GiB \(.*2.0 cache.*\), .* GiB are free; t"):
+    with pytest.raises(
+        EngineError, match=r"giant needs about 4004.5 GiB \(.*2.0 cache.*\), .* GiB are free; t"
+    ):
         check(large(tmp_path / "giant", 4000), "cpu")
 
 

@@ -15,7 +15,7 @@ import pytest
 from datacreate.errors import EngineError, ServersGone, UsageError
 from datacreate.runs.directory import RunDirectory
 from tests.engines.asking import YES_NO, is_exact, make
-from tests.process import run
+from tests.inprocess import typed
 from tests.servers import Fault, Handler, Server, sending
 
 MIB = 2**20
@@ -114,7 +114,9 @@ def test_a_key_that_no_header_holds_is_one_line(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     monkeypatch.setenv("DATACREATE_API_KEY", key)
-    with pytest.raises(UsageError, match=r"\$DATACREATE_API_KEY holds a blank, a line break or a letter") as it:
+    with pytest.raises(
+        UsageError, match=r"\$DATACREATE_API_KEY holds a blank, a line break or a letter"
+    ) as it:
         make(tmp_path / "run", server)
     assert key not in str(it.value)
 
@@ -127,7 +129,15 @@ def test_a_certificate_that_nobody_vouches_for_is_one_line_and_can_be_trusted(
     pem = tmp_path / "server.pem"
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=me"
     subprocess.run(
-        [*command.split(), "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", pem, "-out", tmp_path / "cert"],
+        [
+            *command.split(),
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-keyout",
+            pem,
+            "-out",
+            tmp_path / "cert",
+        ],
         check=True,
         capture_output=True,
     )
@@ -152,10 +162,10 @@ def test_words_of_a_server_are_text_wherever_they_stand(tmp_path: Path) -> None:
         (tmp_path / "example.json").write_text(json.dumps(YES_NO))
         bad: Fault = sending({"error": {"message": "\x1b[31mred\u202e [bold]x[/]"}}, 400)
         server.fault = bad
-        ended = run("create", "--example", tmp_path / "example.json", "--run-dir", tmp_path / "other",
-                    "--count", 5, "--url", server.url, through_urls=True)  # fmt: skip
+        ended = typed("create", "--example", str(tmp_path / "example.json"), "--run-dir", str(tmp_path / "other"),
+                      "--count", "5", "--url", server.url)  # fmt: skip
     assert ended.code == 1
     assert "\x1b" not in ended.err
     assert "[bold]x[/]" in ended.failure
-    shown = run("show", tmp_path / "run")
+    shown = typed("show", str(tmp_path / "run"))
     assert name in shown.out

@@ -110,8 +110,8 @@ def test_the_schema_of_the_run_itself_is_tried_first(tmp_path: Path) -> None:
 def test_queued_requests_of_a_server_with_one_slot_do_not_time_out(tmp_path: Path) -> None:
     """Eight requests wait for one slot, together for longer than the timeout; one is answered at a time."""
     notes = Notes()
-    with Server(kind="bare", slots=1, latency=0.15) as server:
-        make(tmp_path / "run", server, max_num_seqs=8, num_examples=2, count=20, request_timeout=0.6,
+    with Server(kind="bare", slots=1, latency=0.3) as server:
+        make(tmp_path / "run", server, max_num_seqs=8, num_examples=2, count=20, request_timeout=2.0,
              notes=notes)  # fmt: skip
         assert server.most_out == 8
     is_exact(tmp_path / "run", 20)

@@ -14,6 +14,7 @@ from datacreate import CreateConfig, create
 from datacreate.errors import EngineError, ServersGone, UsageError
 from datacreate.runs.directory import RunDirectory
 from tests.engines.asking import Notes, is_exact, make
+from tests.inprocess import typed
 from tests.making import COMMONSENSE
 from tests.servers import MODEL, Server, until
 
@@ -144,3 +145,10 @@ def test_settings_that_make_no_sense_are_one_line(tmp_path: Path, settings: Any,
     with pytest.raises(UsageError, match=says) as refused:
         create(CreateConfig.of(example=COMMONSENSE, count=5, run_dir=tmp_path / "run", **settings))
     assert "\n" not in str(refused.value)
+
+
+def test_an_empty_address_is_refused_by_the_command_line_too(tmp_path: Path) -> None:
+    (tmp_path / "example.json").write_text(json.dumps(COMMONSENSE))
+    words = ["create", "--example", str(tmp_path / "example.json"), "--run-dir", str(tmp_path / "run")]
+    ended = typed(*words, "--count", "5", "--url", "")
+    assert (ended.code, "--url" in ended.failure) == (2, True)

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from datacreate.cli.create import create, read_options
+from datacreate.errors import PlanError
 from datacreate.runs.config import CreateConfig
-from datacreate.sweep import cells_of, load_plan
+from datacreate.sweep import Step, cells_of, load_plan
 from datacreate.sweep.options import CREATE_OPTIONS, checked_create, create_arguments
 from tests.sweep.conftest import Bench
 
@@ -65,7 +66,8 @@ def test_further_options_reach_create_and_train(bench: Bench) -> None:
         settings="paper",
         **READER,
     )
-    assert "--method paper --max-num-seqs 8 --run-dir" in create
+    assert "--method paper --run-dir" in create
+    assert "--max-num-seqs 8 --count" in create
     assert "--settings paper --select human --learning-rates 1e-05,2e-05 --epochs 3 --lora --out" in train
 
 
@@ -92,6 +94,26 @@ def test_create_is_told_every_option_as_the_plan_has_it(options: dict[str, Any],
 def test_every_option_of_a_plan_is_one_of_create() -> None:
     flags = {flag for option in create.params for flag in (*option.opts, *option.secondary_opts)}
     assert {f"--{name.replace('_', '-')}" for name in CREATE_OPTIONS if name != "urls"} <= flags
+
+
+def test_how_a_model_is_asked_is_said_to_create_and_zero_shot_and_decides_nothing(bench: Bench) -> None:
+    def steps(*urls: str) -> list[Step]:
+        create = {"urls": list(urls), "request_timeout": 9, "temperature": 0.5}
+        sweep = bench.sweep(create=create, arms=["zero-shot", "random"], generators=["org/unknown-here"])
+        return [step for cell in sweep.cells for step in cell.steps]
+
+    for step in steps("http://a:1", "./servers"):
+        told = " ".join(step.told)
+        assert f"--url http://a:1,{bench.folder}/servers --request-timeout 9" in told
+        assert ("--temperature 0.5" in told) == (step.kind == "create")
+        assert [need.name for need in step.needs] == ["creak"]
+    moved = steps("http://c:3")
+    assert [step.decided_by for step in moved] == [step.decided_by for step in steps("http://a:1")]
+
+
+def test_a_generator_of_no_name_needs_servers(bench: Bench) -> None:
+    with pytest.raises(PlanError, match="org/unknown-here"):
+        bench.sweep(generators=["org/unknown-here"], create={"engine": "llamacpp"})
 
 
 def test_soft_labels_are_for_arms_with_created_rows(bench: Bench) -> None:

@@ -1,0 +1,76 @@
+"""A model that is asked for each row's answer without seeing it: what it rejects is dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from datacreate.engines.base import Engine
+from datacreate.engines.self_test import scores_are_real
+from datacreate.errors import UsageError
+from datacreate.quality.filters import Filter, Match, Say, silently
+from datacreate.quality.verification import rounded, usual_threshold, verdict
+from datacreate.runs.log import Probabilities
+from datacreate.scoring import score
+from datacreate.tasks.blind import MOST_LETTERED, blind_question, can_be_asked, choices_of, claimed_by
+from datacreate.tasks.format import TaskFormat
+from datacreate.tasks.roles import answer_text
+from datacreate.tasks.validate import Candidate, Reason
+
+
+class Verifier:
+    """The last filter: it costs the most, and is not asked about rows that a `cheaper` one rejects."""
+
+    reason = Reason.DISAGREES
+
+    def __init__(
+        self, engine: Engine, format: TaskFormat, threshold: float | None, cheaper: Sequence[Filter]
+    ) -> None:
+        """`threshold` is the least probability of a right answer. UsageError if answers are free text."""
+        if not can_be_asked(format):
+            raise UsageError(
+                f"--verifier: the answers of the format {format.name} are no closed set that can be scored; "
+                "say what they may be with --labels FIELD=a,b,c, or leave --verifier out"
+            )
+        self.threshold = threshold or usual_threshold(len(format.labels or ()))
+        self._engine = engine
+        self._format = format
+        self._cheaper = cheaper
+        self._lettered = False
+        self._scores: dict[int, Probabilities | None] = {}  # by the identity of a candidate of this batch
+
+    def prepare(self, say: Say = silently) -> None:
+        self._engine.start([scores_are_real()])
+        labels = [answer_text(label) for label in self._format.labels or ()]
+        self._lettered = bool(labels) and not self._engine.tells_apart(labels)
+        if not can_be_asked(self._format, lettered=self._lettered):
+            raise UsageError(
+                f"--verifier: it cannot tell the {len(labels)} labels apart by their first tokens, nor by "
+                f"letters, of which there are {MOST_LETTERED}; take another one"
+            )
+
+    def ahead(self, candidates: Sequence[Candidate]) -> None:
+        self._scores.clear()
+        asked = [
+            (one, question)
+            for one in candidates
+            if not any(each.match(one) for each in self._cheaper)
+            and (question := blind_question(self._format, one.example.values, lettered=self._lettered))
+        ]
+        scores = score(self._engine, [(question, question.shown) for _, question in asked], lambda _: None)
+        for (one, _), found in zip(asked, scores, strict=True):
+            self._scores[id(one)] = rounded(found) if found else None
+
+    def match(self, candidate: Candidate) -> Match | None:
+        scores = self._scores.get(id(candidate))
+        if scores is None:
+            return Match("the verifier gave no answer")
+        values = candidate.example.values
+        claimed = claimed_by(self._format, values)
+        if verdict("drop", self.threshold, claimed, scores) >= 0:
+            return None
+        options = [answer_text(choice) for choice in choices_of(self._format, values)]
+        told = ", ".join(f"{option} {share:.2f}" for option, share in zip(options, scores, strict=True))
+        return Match(f"claimed {options[claimed]}; the verifier: {told}")
+
+    def add(self, candidate: Candidate) -> None:
+        """What it says of one row depends on no other."""
