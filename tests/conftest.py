@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 
 from datacreate import resources
 from tests.guard import guard
+from tests.tiny_model import write_gguf
+
+if TYPE_CHECKING:
+    from datacreate.engines.local import LocalServers
 
 # The same examples in each run, however busy the machine is.
 settings.register_profile("datacreate", derandomize=True, deadline=None, database=None, max_examples=40)
@@ -78,3 +83,36 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     header = json.dumps({"weight": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}).encode()
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(16))
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A GGUF file that llama.cpp loads at once, and that writes short random words (tests/tiny_model.py)."""
+    return write_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
+
+
+REAL_MODEL = "qwen2.5-coder-0.5b-instruct"
+
+
+@pytest.fixture(scope="session")
+def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServers]:
+    """The one llama.cpp server with a real model (0.5B) that all tests of real models share."""
+    from datacreate.checkpoints import EngineSettings, resolve
+    from datacreate.engines.llamacpp import llamacpp_command
+    from datacreate.engines.local import LocalServers
+
+    checkpoint = resolve(REAL_MODEL, "instruct")
+    command = llamacpp_command(checkpoint, EngineSettings(max_num_seqs=16))
+    servers = LocalServers(lambda: [command], tmp_path_factory.mktemp("server") / "server.log", print)
+    try:
+        servers.start()
+        yield servers
+    finally:
+        servers.stop()
+
+
+@pytest.fixture
+def real_url(real_server: LocalServers, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Its address; its key is in $DATACREATE_API_KEY."""
+    monkeypatch.setenv("DATACREATE_API_KEY", real_server.key)
+    return real_server.now()[0].url

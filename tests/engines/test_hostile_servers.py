@@ -162,8 +162,16 @@ def test_words_of_a_server_are_text_wherever_they_stand(tmp_path: Path) -> None:
         (tmp_path / "example.json").write_text(json.dumps(YES_NO))
         bad: Fault = sending({"error": {"message": "\x1b[31mred\u202e [bold]x[/]"}}, 400)
         server.fault = bad
-        ended = typed("create", "--example", str(tmp_path / "example.json"), "--run-dir", str(tmp_path / "other"),
-                      "--count", "5", "--url", server.url)  # fmt: skip
+        words = [
+            "create",
+            "--example",
+            tmp_path / "example.json",
+            "--run-dir",
+            tmp_path / "other",
+            "--count",
+            5,
+        ]
+        ended = typed(*map(str, words), "--url", server.url)
     assert ended.code == 1
     assert "\x1b" not in ended.err
     assert "[bold]x[/]" in ended.failure
