@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -13,11 +14,34 @@ from datacreate import resources
 from tests.guard import guard
 
 # The same examples in each run, however busy the machine is.
-settings.register_profile("datacreate", derandomize=True, deadline=None, database=None)
+settings.register_profile("datacreate", derandomize=True, deadline=None, database=None, max_examples=40)
 settings.load_profile("datacreate")
 
 _CALLED: list[str] = []
 guard(lambda event, host: _CALLED.append(f"{event} {host}"))  # an audit hook stays to the end
+
+
+FIRST = ("tests/slurm/", "tests/finetuning/", "tests/bundle/", "tests/offline/", "tests/sweep/")
+"""The folders whose tests take longest, that they do not come last and alone; SLURM's mostly wait."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        return next((at for at, folder in enumerate(FIRST) if item.nodeid.startswith(folder)), len(FIRST))
+
+    items.sort(key=place)
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """The tests of a file stay together, for their fixtures, and those of SLURM all, for their cluster."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return FIRST[0] if nodeid.startswith(FIRST[0]) else nodeid.partition("::")[0]
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from datacreate.errors import PromptTooLong
+from tests.inprocess import run
 from tests.making import COMMONSENSE, NLI, examples, make
-from tests.process import Ended, run
+from tests.process import Ended
 
 FORMAT: dict[str, Any] = {
     "type": "object",

@@ -35,8 +35,10 @@ from tests.quality.texts import HashedWords
 from tests.scripted import Script, ScriptedEngine, answering, fill, saying
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("count", [1, 4, 5, 7, 25, 103])
+@pytest.mark.parametrize(
+    ("strategy", "count"),
+    [*(("tree", count) for count in (1, 4, 5, 7, 25)), *((strategy, 53) for strategy in STRATEGIES)],
+)
 def test_exactly_the_count_valid_and_new(tmp_path: Path, model: str, strategy: str, count: int) -> None:
     summary = make(tmp_path / "run", model, strategy=strategy, count=count, window=None)
     made = examples(tmp_path / "run")
@@ -64,7 +66,7 @@ def test_a_vocabulary_full_of_repeats_still_gives_the_count_without_any(
 def test_order_of_arrival_and_capacity_decide_nothing(
     tmp_path_factory: pytest.TempPathFactory, model: str, strategy: str
 ) -> None:
-    @settings(max_examples=12)
+    @settings(max_examples=6)
     @given(order=st.integers(0, 2**32), capacity=st.integers(1, 9))
     def holds(order: int, capacity: int) -> None:
         other = tmp_path_factory.mktemp("run")
@@ -78,11 +80,11 @@ def test_order_of_arrival_and_capacity_decide_nothing(
 
 
 def test_labels_are_dealt_the_same_whatever_the_order_of_arrival(tmp_path: Path, model: str) -> None:
-    for order in range(6):
+    for order in range(4):
         make(
             tmp_path / str(order), model, shuffled(order, 1 + order), example=NLI, labels=NLI_LABELS, count=40
         )
-    assert len({train(tmp_path / str(order)) for order in range(6)}) == 1
+    assert len({train(tmp_path / str(order)) for order in range(4)}) == 1
 
 
 @pytest.mark.parametrize("strategy", ["random", "tree"])
@@ -147,7 +149,7 @@ def test_similar_and_diverse_choose_by_likeness(tmp_path: Path, model: str, stra
 # Labels
 
 
-@pytest.mark.parametrize("count", [1, 7, 25, 103])
+@pytest.mark.parametrize("count", [1, 7, 53])
 def test_labels_come_out_even_to_one(tmp_path: Path, model: str, count: int) -> None:
     summary = make(tmp_path, model, example=NLI, labels=NLI_LABELS, count=count)
     counts = Counter(example["label"] for example in examples(tmp_path))

@@ -15,9 +15,11 @@ import pytest
 
 from datacreate.errors import RunError, RunLocked, RunMismatch, StorageError
 from datacreate.runs.directory import RunDirectory
+from tests import process
 from tests.benchmarks.conftest import claims, imported
+from tests.inprocess import run
 from tests.making import COMMONSENSE, NLI, NLI_LABELS, commits, examples, make, train
-from tests.process import Live, ended_process, run
+from tests.process import Live, ended_process
 from tests.quality.texts import HashedWords
 from tests.scripted import ScriptedEngine, answering
 
@@ -47,22 +49,21 @@ def log_lines(run_dir: Path) -> int:
         return 0
 
 
-@pytest.mark.parametrize("strategy", ["tree", "random"])
-def test_ten_kills_at_random_moments_change_nothing(
-    tmp_path: Path, example: Path, model: str, strategy: str
+@pytest.mark.parametrize(("strategy", "kills"), [("tree", 4), ("random", 2)])
+def test_kills_at_random_moments_change_nothing(
+    tmp_path: Path, example: Path, model: str, strategy: str, kills: int
 ) -> None:
-    # Ten for a tree and ten for chains: twenty in all.
     whole = command(example, model, tmp_path / "whole", 400, "--strategy", strategy, "--window", 7)
     assert run(*whole).code == 0
-    each = log_bytes(tmp_path / "whole") // 11
+    each = log_bytes(tmp_path / "whole") // (kills + 1)
     killed = command(example, model, tmp_path / "killed", 400, "--strategy", strategy, "--window", 7)
     rng = random.Random(f"kills {strategy}")
-    for kill in range(10):
+    for kill in range(kills):
         until = int(each * (kill + rng.random()))
-        with Live(*killed, gated=True, shuffle=kill) as process:
-            process.allow(9 + max(0, until - log_bytes(tmp_path / "killed")) // 500)
-            process.wait_for(lambda u=until: log_bytes(tmp_path / "killed") > u)  # type: ignore[misc]
-            process.stop(signal.SIGKILL)
+        with Live(*killed, gated=True, shuffle=kill) as live:
+            live.allow(9 + max(0, until - log_bytes(tmp_path / "killed")) // 500)
+            live.wait_for(lambda u=until: log_bytes(tmp_path / "killed") > u)  # type: ignore[misc]
+            live.stop(signal.SIGKILL)
     ended = run(*killed, shuffle=1)
     assert ended.code == 0
     assert "going on from" in ended.err
@@ -75,10 +76,10 @@ def test_ten_kills_at_random_moments_change_nothing(
 def test_a_signal_stops_in_one_line_with_75(tmp_path: Path, example: Path, model: str, number: int) -> None:
     assert run(*command(example, model, tmp_path / "whole")).code == 0
     stopped = command(example, model, tmp_path / "run")
-    with Live(*stopped, gated=True) as process:
-        process.allow(10)
-        process.wait_for(lambda: log_lines(tmp_path / "run") == 11)
-        ended = process.stop(number)
+    with Live(*stopped, gated=True) as live:
+        live.allow(10)
+        live.wait_for(lambda: log_lines(tmp_path / "run") == 11)
+        ended = live.stop(number)
     assert ended.code == 75
     assert (
         ended.failure
@@ -89,13 +90,10 @@ def test_a_signal_stops_in_one_line_with_75(tmp_path: Path, example: Path, model
     assert train(tmp_path / "run") == train(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_while_the_model_loads_leaves_nothing(
-    tmp_path: Path, example: Path, model: str, number: int
-) -> None:
-    with Live(*command(example, model, tmp_path / "run"), loads=True) as process:
-        process.read_until("loading")
-        ended = process.stop(number)
+def test_a_signal_while_the_model_loads_leaves_nothing(tmp_path: Path, example: Path, model: str) -> None:
+    with Live(*command(example, model, tmp_path / "run"), loads=True) as live:
+        live.read_until("loading")
+        ended = live.stop(signal.SIGTERM)
     assert ended.code == 75
     assert ended.failure == "datacreate: stopped by a signal; run the same command to go on"
     assert not (tmp_path / "run").exists()
@@ -303,7 +301,7 @@ def test_a_file_size_limit_is_a_full_disk_too(tmp_path: Path, example: Path, mod
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
     assert run(*command(example, model, tmp_path / "whole", 200)).code == 0
-    full = run(*command(example, model, tmp_path / "run", 200), preexec=limit)
+    full = process.run(*command(example, model, tmp_path / "run", 200), preexec=limit)
     assert full.code == 75
     assert "disk is full" in full.failure
     log = (tmp_path / "run" / "log.jsonl").read_bytes()

@@ -14,8 +14,9 @@ from datacreate.errors import LockLost
 from datacreate.locking import lock
 from datacreate.runs.directory import RunDirectory
 from tests.claims import NODE, claim, elsewhere, take_over
+from tests.inprocess import run
 from tests.making import COMMONSENSE, commits, make, train
-from tests.process import Live, run
+from tests.process import Live
 from tests.scripted import ScriptedEngine, answering
 
 HASTE = lock.Pace(beat=0.01, poll=0.001, quiet=0.02)
@@ -49,7 +50,7 @@ def test_the_second_job_is_told_host_process_and_job_of_the_first(
 
 
 def test_a_run_of_a_dead_node_goes_on_and_says_what_it_waits_for(
-    tmp_path: Path, model: str, command: list[object]
+    tmp_path: Path, command: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Live(*command, gated=True) as first:
         first.allow(10)
@@ -58,7 +59,8 @@ def test_a_run_of_a_dead_node_goes_on_and_says_what_it_waits_for(
     for path in (tmp_path / "run").glob(".lock.*"):
         path.unlink()
     claim(tmp_path / "run", 3)
-    second = run(*command, pace=HASTE_OF_DRIVER)
+    monkeypatch.setattr(lock, "PACE", lock.Pace(*HASTE_OF_DRIVER))
+    second = run(*command)
     assert second.code == 0
     [said] = [line for line in second.lines if "sign of life" in line]
     assert f"{tmp_path / 'run'} is, or was, in the hands of {NODE}; looking" in said

@@ -17,9 +17,9 @@ from datacreate import CreateConfig, create
 from datacreate.checkpoints import Checkpoint
 from datacreate.errors import EngineError, UsageError
 from datacreate.runs.directory import RunDirectory
+from tests.inprocess import run
 from tests.making import COMMONSENSE, SharedWords, commits, examples, train
 from tests.making import settings as usual
-from tests.process import run
 from tests.scripted import ScriptedEngine, answering
 from tests.verifying import (
     DEALT,

@@ -35,9 +35,8 @@ def _after_thinking(text: str) -> int | None:
     at = 0
     tag = text.find(_CLOSE)
     if tag >= 0 and not text.startswith(_OPEN, _skip_space(text, 0)):
-        leading = _LEADING.match(text)
-        if leading and _START.match(text, leading.end()) and _end_of(text, leading.end())[0] > tag:
-            return 0  # the tag stands in a text of the answer
+        if _stands_in_answer(text, tag):
+            return 0
         at = tag + len(_CLOSE)
     while text.startswith(_OPEN, at := _skip_space(text, at)):
         tag = text.find(_CLOSE, at)
@@ -47,6 +46,16 @@ def _after_thinking(text: str) -> int | None:
     begin = _START.search(text, at)
     unclosed = text.find(_OPEN, at, begin.start() if begin else len(text))
     return at if unclosed < 0 else None
+
+
+def _stands_in_answer(text: str, tag: int) -> bool:
+    """Whether a closing tag is part of the answer: of one that can be read, or that begins the text."""
+    for begin, end, closed in _parts(text, 0):
+        if end > tag:
+            leading = _LEADING.match(text)
+            begins = leading is not None and leading.end() == begin
+            return begin < tag and (begins or (closed and _is_json(text[begin:end])))
+    return False
 
 
 def _skip_space(text: str, at: int) -> int:

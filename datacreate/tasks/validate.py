@@ -170,6 +170,8 @@ def judge(item: Json, layout: Layout) -> Candidate | Reject:
 def fault(values: Mapping[str, Json], layout: Layout) -> tuple[Reason, str] | None:
     """The first reason against an example taken by itself, with what it breaks; None if it is valid."""
     format = layout.format
+    if format.holds_numbers and flaw_in(values):
+        return Reason.SCHEMA, ""  # NaN, for example, which Python reads as JSON, and jsonschema cannot divide
     if not format.validator.is_valid(values):
         return _broken(values, format)
     for written in format.free_texts(values):
@@ -179,8 +181,6 @@ def fault(values: Mapping[str, Json], layout: Layout) -> tuple[Reason, str] | No
             return Reason.BLANK, ""
         if layout.echo.fullmatch(written):
             return Reason.ECHO, ""
-    if format.holds_numbers and flaw_in(values):
-        return Reason.SCHEMA, ""  # NaN, for example, which Python reads as JSON
     for rule in format.rules:
         if not holds(rule, format.roles, values):
             return _REASON_OF_RULE[rule], ""
@@ -190,8 +190,11 @@ def fault(values: Mapping[str, Json], layout: Layout) -> tuple[Reason, str] | No
 def _broken(values: Mapping[str, Json], format: TaskFormat) -> tuple[Reason, str]:
     """The keyword that an example breaks: one that every grammar holds, or one left to validation."""
     error = best_match(format.validator.iter_errors(values))
-    keyword = str(error.validator) if error else ""
-    if error is None or KEYWORDS.get(keyword, Held.GRAMMAR) is Held.GRAMMAR:
+    if error is None:  # cannot be: it is invalid
+        return Reason.SCHEMA, ""
+    keyword, path = str(error.validator), list(map(str, error.absolute_schema_path))
+    in_grammar = KEYWORDS.get(keyword) is Held.GRAMMAR
+    if in_grammar and not any(KEYWORDS.get(step) is Held.VALIDATION for step in path):
         return Reason.SCHEMA, ""
     place = dotted(tuple(map(str, error.absolute_path)))
     return Reason.CONSTRAINT, f"{place}: {keyword} {capped(error.validator_value)[:80]}"

@@ -11,7 +11,7 @@ from datacreate.benchmarks import find_benchmark, state
 from datacreate.cli.benchmarks import benchmarks
 from datacreate.errors import BenchmarkError
 from tests.benchmarks.conftest import choices, claims, imported, write_reference
-from tests.process import run
+from tests.inprocess import run
 
 
 def said(*arguments: object) -> Result:

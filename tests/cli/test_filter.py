@@ -16,8 +16,8 @@ from datacreate.cli.filter import filter
 from datacreate.errors import DatacreateError, UsageError
 from datacreate.screening import filter_rows
 from tests.benchmarks.conftest import imported
+from tests.inprocess import run
 from tests.making import COMMONSENSE, examples, make
-from tests.process import run
 
 Row = dict[str, Any]
 

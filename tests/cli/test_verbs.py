@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,9 @@ import click
 import pytest
 
 from datacreate.cli.main import VERBS
+from tests import process
+from tests.inprocess import run
 from tests.making import COMMONSENSE, NLI, NLI_LABELS, examples, make
-from tests.process import run
 
 
 @pytest.fixture
@@ -48,16 +47,6 @@ def test_an_unknown_verb_suggests() -> None:
     ended = run("exprot", "x")
     assert ended.code == 2
     assert ended.failure == "datacreate: no verb 'exprot'; did you mean export? (see datacreate --help)"
-
-
-def test_help_imports_nothing_heavy() -> None:
-    heavy = "torch transformers vllm datasets jsonschema pydantic rich numpy"
-    code = (
-        "import sys\nfrom datacreate.cli.main import main\nsys.argv = ['datacreate', '--help']\n"
-        f"try: main()\nexcept SystemExit: print(set('{heavy}'.split()) & set(sys.modules), file=sys.stderr)"
-    )
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ended.stderr.strip() == "set()"
 
 
 def test_create_prints_its_summary_on_stdout_and_progress_on_stderr(
@@ -275,7 +264,7 @@ def test_progress_that_nobody_reads_any_more_does_not_end_a_run(
         "--run-dir",
         tmp_path / "run",
     )
-    ended = run(*arguments, preexec=close_the_readers_end)
+    ended = process.run(*arguments, preexec=close_the_readers_end)
     assert ended.code == 0
     assert len(examples(tmp_path / "run")) == 10
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.process import Ended, run
+from tests.inprocess import run
+from tests.process import Ended
 
 
 @pytest.fixture(autouse=True)

@@ -1,13 +1,15 @@
 """The gradients of one training step of eight rows, in whatever portions: what clipping looks at.
 
-    python -m tests.finetuning.gradients ENCODER FOLDER HEAD SOFT DEVICE_ROWS
+    python -m tests.finetuning.gradients ENCODER FOLDER HEAD
 
-run by each of several processes, the first of which leaves them in FOLDER/gradients.safetensors.
+run by each of several processes, the first of which leaves them in FOLDER: those of hard and of soft labels,
+in portions of four and of two rows.
 """
 
 from __future__ import annotations
 
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +59,16 @@ def gradients(encoder: Path, folder: Path, head: str, soft: bool, device_rows: i
     return found
 
 
+def name_of(soft: bool, device_rows: int) -> str:
+    """The file of the gradients of such a step."""
+    return f"{'soft' if soft else 'hard'}-{device_rows}.safetensors"
+
+
 if __name__ == "__main__":
     from safetensors.torch import save_file
 
-    _, encoder_, folder_, head_, soft_, rows_ = sys.argv
-    gradients_ = gradients(Path(encoder_), Path(folder_), head_, soft_ == "True", int(rows_))
-    if is_first_process():
-        save_file(gradients_, Path(folder_) / "gradients.safetensors")
+    _, encoder_, folder_, head_ = sys.argv
+    for soft_, rows_ in product((False, True), (4, 2)):
+        gradients_ = gradients(Path(encoder_), Path(folder_), head_, soft_, rows_)
+        if is_first_process():
+            save_file(gradients_, Path(folder_) / name_of(soft_, rows_))

@@ -14,8 +14,8 @@ from datacreate.cli.evaluate import evaluate
 from datacreate.cli.train import train
 from datacreate.errors import DatacreateError
 from tests.finetuning.sets import choices, claims, write_rows
+from tests.inprocess import run
 from tests.making import make
-from tests.process import run
 
 
 def refused(result: Result, code: int, words: str) -> None:

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from datacreate.benchmarks import digest, find_benchmark, read_split
 from datacreate.cli.evaluate import evaluate as command
 from datacreate.errors import BenchmarkError, TrainingError
-from datacreate.finetuning.directory import models_at
+from datacreate.finetuning.directory import models_at, read_model
 from datacreate.finetuning.evaluate import evaluate, judged, read_test_set
 from datacreate.finetuning.record import read_evaluation, read_predictions
 from datacreate.finetuning.settings import Lora
@@ -32,7 +32,7 @@ def finished(shared_home: Path, encoder: str, tmp_path_factory: pytest.TempPathF
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DATACREATE_HOME", str(shared_home))
         for name in ("csqa", "creak", "pubmedqa"):
-            train(config(name, folder / name, encoder, epochs=6))
+            train(config(name, folder / name, encoder, epochs=8))
     return folder
 
 
@@ -43,13 +43,23 @@ def models(home: Path, finished: Path, tmp_path: Path) -> Path:
     return tmp_path / "models"
 
 
+@pytest.mark.parametrize("benchmark", ["csqa", "pubmedqa"])
+def test_what_can_be_learned_is_learned(models: Path, benchmark: str) -> None:
+    model = read_model(models / benchmark / "seed-1")
+    assert model.selection_score == 1
+    assert (model.trained_rows, model.selection_rows) == (180, 20)
+    [found] = evaluate(models / benchmark / "seed-1", [benchmark])
+    assert found.scores.accuracy == found.scores.primary == 1
+    assert found.scores.collapsed is None
+
+
 def test_without_a_word_it_is_the_models_own_benchmark_and_those_out_of_distribution(models: Path) -> None:
     own, other = evaluate(models / "creak" / "seed-1")
     assert [own.benchmark, other.benchmark] == ["creak", "strategyqa"]
     assert own.scores.accuracy == other.scores.accuracy == 1
     assert own.digest == digest(find_benchmark("creak"), "test")
     assert (own.arm.name, own.encoder, own.selection, own.seed) == ("human", "tiny-roberta", "held-out", 1)
-    assert own.settings == "datacreate, lr 0.003, epochs=6"
+    assert own.settings == "datacreate, lr 0.003, epochs=8"
 
 
 def test_every_row_is_kept_in_its_order(models: Path) -> None:

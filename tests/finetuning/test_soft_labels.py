@@ -80,11 +80,14 @@ def soft(run: Path, out: Path, encoder: str, **changes: Any) -> TrainConfig:
 
 
 @pytest.mark.parametrize(
-    "how",
-    [{}, {"lora": Lora(rank=2)}, {"device_rows": 4}, {"select": "held-out"}],
-    ids=["full", "lora", "accumulated", "held-out"],
+    ("head", "how"),
+    [
+        ("options", {"lora": Lora(rank=2)}),
+        ("options", {"device_rows": 4}),
+        ("labels", {"select": "held-out"}),
+    ],
+    ids=["lora", "accumulated", "held-out"],
 )
-@pytest.mark.parametrize("head", ["options", "labels"])
 def test_where_the_verifier_is_sure_the_model_is_the_one_of_hard_labels(
     runs: dict[str, Path],
     tmp_path: Path,
@@ -111,8 +114,7 @@ def test_what_the_verifier_says_is_learned_and_not_the_label(
     assert found.scores.accuracy < 0.1
 
 
-@pytest.mark.parametrize("family", ["roberta", "deberta-v2"])
-@pytest.mark.parametrize("head", ["options", "labels"])
+@pytest.mark.parametrize(("head", "family"), [("options", "roberta"), ("labels", "deberta-v2")])
 def test_the_loss_is_the_cross_entropy_against_the_verdicts(
     runs: dict[str, Path],
     tmp_path: Path,

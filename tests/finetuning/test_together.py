@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from datacreate.errors import Stopped, TrainingError
 from datacreate.finetuning.directory import read_model
 from datacreate.finetuning.evaluate import evaluate
 from datacreate.finetuning.together import LEFT_ALONE, run_together
-from tests.process import Live, run
+from tests.offline.guarding import Guarded, unset
+from tests.process import Live
 
 SCRIPT = """
 import os, signal, sys, time
@@ -69,7 +71,7 @@ def test_a_signal_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 
     def when_ready(*ranks: int) -> None:
         while not all((tmp_path / f"ready {rank}").exists() for rank in ranks):
-            pass
+            time.sleep(0.02)  # and leave them the processor
         os.kill(os.getpid(), number)
 
     threading.Thread(target=when_ready, args=(0, 1), daemon=True).start()
@@ -81,35 +83,26 @@ def test_a_signal_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-def command(encoder: str, out: Path, *more: object) -> list[object]:
+@pytest.mark.slow
+def test_two_processes_train_one_model_stop_together_and_go_on(
+    home: Path, tmp_path: Path, encoder: str
+) -> None:
+    """And none of them calls anything but this machine, or lets a library do so."""
+    out = tmp_path / "out"
     told = ["--encoder", encoder, "--out", out, "--learning-rates", "3e-3", "--processes", 2]
-    return ["train", "creak", *told, *more]
-
-
-@pytest.mark.slow
-def test_two_processes_train_one_model(home: Path, tmp_path: Path, encoder: str) -> None:
-    out = tmp_path / "out"
-    ended = run(*command(encoder, out, "--epochs", 8, "--seeds", "1,2", "--json"))
-    assert ended.code == 0, ended.err
-    assert [model["seed"] for model in json.loads(ended.out)] == [1, 2]
-    assert read_model(out / "seed-1").steps == 8 * 12
-    assert {path.name for path in out.iterdir()} == {"training.json", "seed-1", "seed-2"}
-    [found] = evaluate(out / "seed-2", ["creak"])
-    assert found.scores.accuracy == 1
-    refused = run(*command(encoder, out, "--epochs", 9))
-    assert refused.code == 1
-    assert "epochs=8 there, epochs=9 asked" in refused.failure
-
-
-@pytest.mark.slow
-def test_two_processes_stop_together_and_go_on(home: Path, tmp_path: Path, encoder: str) -> None:
-    out = tmp_path / "out"
-    asked = command(encoder, out, "--epochs", 20, "--seeds", "1", "--select", "none")
+    asked = ["train", "creak", *told, "--epochs", 8, "--seeds", "1,2", "--json"]
     with Live(*asked) as process:
         process.wait_for(lambda: any(out.glob(".trials/*/checkpoint-*")))
         ended = process.stop(signal.SIGTERM)
     assert ended.code == 75
     assert "stopped by a signal at step" in ended.failure
-    ended = run(*asked)
-    assert ended.code == 0, ended.err
-    assert read_model(out / "seed-1").step == 20 * 13
+    guarded = Guarded(tmp_path / "calls.jsonl")
+    assert [model["seed"] for model in json.loads(guarded.run(*asked).out)] == [1, 2]
+    assert {path.name for path in out.iterdir()} == {"training.json", "seed-1", "seed-2"}
+    for seed in (1, 2):
+        assert read_model(out / f"seed-{seed}").steps == 8 * 12
+        [found] = evaluate(out / f"seed-{seed}", ["creak"])
+        assert found.scores.accuracy == 1
+    assert guarded.called == set()
+    assert {"0", "1"} <= {line["environment"].get("RANK") for line in guarded.noted("import")}
+    assert [line["command"] for line in guarded.noted("import") if unset(line)] == []

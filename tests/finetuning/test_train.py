@@ -23,19 +23,13 @@ from tests.finetuning.training import Heard, config, trained, weights
 from tests.making import make
 
 
-@pytest.mark.parametrize(
-    "lora", [None, pytest.param(Lora(dropout=0), marks=pytest.mark.slow)], ids=["full", "lora"]
-)
-@pytest.mark.parametrize("benchmark", ["csqa", "pubmedqa"])
-def test_what_can_be_learned_is_learned(
-    home: Path, tmp_path: Path, encoder: str, benchmark: str, lora: Lora | None
-) -> None:
-    model = trained(benchmark, tmp_path / "out", encoder, lora=lora, epochs=40 if lora else 8)
+@pytest.mark.slow
+def test_what_can_be_learned_is_learned_with_lora_too(home: Path, tmp_path: Path, encoder: str) -> None:
+    model = trained("pubmedqa", tmp_path / "out", encoder, lora=Lora(dropout=0), epochs=40)
     assert model.selection_score == 1
-    assert (model.trained_rows, model.selection_rows) == (180, 20)
-    [found] = evaluate(tmp_path / "out" / "seed-1", [benchmark])
-    assert found.scores.accuracy >= (0.9 if lora else 1)
-    assert found.scores.primary >= (0.8 if lora else 1)
+    [found] = evaluate(tmp_path / "out" / "seed-1", ["pubmedqa"])
+    assert found.scores.accuracy >= 0.9
+    assert found.scores.primary >= 0.8
     assert found.scores.collapsed is None
 
 

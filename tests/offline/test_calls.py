@@ -17,19 +17,20 @@ from pathlib import Path
 import pytest
 import yaml
 
+from datacreate.finetuning.record import read_evaluation
 from tests.finetuning.conftest import import_rows, save_encoder
 from tests.finetuning.sets import claims
 from tests.guard import CallsOut
 from tests.offline.guarding import SWITCHES, Guarded, unset
 from tests.process import ROOT
 
-DRIVER = "tests.driver"
-"""The command with a scripted engine."""
+VERBS_ALONE = "tests.offline.several"
+"""Several commands after each other, with a scripted engine."""
 
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory, model: str) -> Guarded:
-    """All verbs have been run, from an example to the report, as a sweep and by hand."""
+    """All verbs have been run, from an example to the report: a sweep's steps alone, the rest in one."""
     folder = tmp_path_factory.mktemp("guarded")
     (folder / "models").mkdir()
     writer = Path(shutil.copytree(model, folder / "models" / "writer"))
@@ -40,32 +41,44 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, model: str) -> Guarded:
         import_rows(folder / "reference", "creak", train=claims(60, 1), test=claims(20, 2))
     told = Guarded(folder / "calls.jsonl", environment=home)
     example = ROOT / "data" / "examples" / "commonsense.json"
-    run = folder / "run"
-    told.run(
-        *("create", "--example", example, "--count", 12, "--model", writer, "--run-dir", run),
-        *("--strategy", "naive", "--verify", "off"),
-        module=DRIVER,
-    )
-    told.run("preview", "--example", example, "--model", writer, "--verify", "off", module=DRIVER)
-    told.run("show", run)
-    told.run("export", run, "--layout", "parquet", "--out", folder / "parquet")
-    told.run("filter", run, "--semantic", "0.999", "--encoder", tiny)
-    told.run("schema", "infer", example)
-    told.run("doctor", code=None)  # whatever this machine lacks
-    told.run("cluster", "template")
-    told.run("serve", "--model", writer, code=1)  # no model to load; tests/test_served.py has one
-    told.run("models", "list")
-    told.run("models", "verify")
-    told.run("benchmarks", "list")
-    told.run("benchmarks", "show", "creak")
-    told.run("benchmarks", "verify", "creak", code=1)  # fewer rows than the registry says
-    plan = folder / "plan.yaml"
+    run, plan = folder / "run", folder / "plan.yaml"
     usual = {"benchmarks": ["creak"], "arms": ["tree"], "generators": ["./models/writer"], "count": 10}
     usual |= {"encoders": ["./models/tiny"], "train_seeds": [1], "train": {"epochs": 1}, "test": ["creak"]}
     plan.write_text(yaml.safe_dump(usual))
-    told.run("sweep", plan, "--out", folder / "out", module="tests.offline.sweeping")
-    told.run("report", folder / "out", "--out", folder / "report")
+    made = ("--example", example, "--model", writer, "--verify", "off")
+    commands: dict[tuple[object, ...], int | None] = {
+        ("create", *made, "--count", 12, "--run-dir", run, "--strategy", "naive"): 0,
+        ("preview", *made): 0,
+        ("show", run): 0,
+        ("export", run, "--layout", "parquet", "--out", folder / "parquet"): 0,
+        ("filter", run, "--semantic", "0.999", "--encoder", tiny): 0,
+        ("schema", "infer", example): 0,
+        ("doctor",): None,  # whatever this machine lacks
+        ("cluster", "template"): 0,
+        ("serve", "--model", writer): 1,  # no model to load; tests/test_served.py has one
+        ("models", "list"): 0,
+        ("models", "verify"): 0,
+        ("benchmarks", "list"): 0,
+        ("benchmarks", "show", "creak"): 0,
+        ("benchmarks", "verify", "creak"): 1,  # fewer rows than the registry says
+        ("sweep", plan, "--out", folder / "out"): 0,
+        ("report", folder / "out", "--out", folder / "report"): 0,
+    }
+    typed = [word for command in commands for word in ("--then", *command)][1:]
+    ended = told.run(*typed, module=VERBS_ALONE)
+    codes = json.loads(ended.out.splitlines()[-1])
+    wanted = list(commands.values())
+    assert [code if want is not None else None for code, want in zip(codes, wanted, strict=True)] == wanted
     return told
+
+
+def test_a_sweeps_steps_are_real_ones(guarded: Guarded) -> None:
+    model = guarded.log.parent / "out" / "trained" / "creak-writer-tree-42" / "tree-tiny-10" / "seed-1"
+    evaluation = read_evaluation(model / "evaluations" / "creak-test")
+    assert (evaluation.arm.name, evaluation.arm.count, evaluation.scores.rows) == ("tree", 10, 20)
+    assert evaluation.arm.generator == "writer"
+    assert not list(model.glob("*.safetensors"))
+    assert (model / "model.json").is_file()
 
 
 def test_no_verb_calls_anything_but_this_machine(guarded: Guarded) -> None:
@@ -91,35 +104,6 @@ def test_every_process_has_downloads_and_telemetry_switched_off_before_a_library
     assert [line["command"] for line in ends if unset(line)] == []
 
 
-@pytest.mark.slow
-def test_the_processes_of_a_training_have_them_too_and_meet_on_loopback(
-    guarded: Guarded, tmp_path: Path
-) -> None:
-    tiny = guarded.log.parent / "models" / "tiny"
-    alone = Guarded(tmp_path / "calls.jsonl", environment=guarded.environment)
-    alone.run(
-        *(
-            "train",
-            "creak",
-            "--count",
-            16,
-            "--encoder",
-            tiny,
-            "--seeds",
-            1,
-            "--epochs",
-            1,
-            "--max-length",
-            16,
-        ),
-        *("--processes", 2, "--learning-rates", "1e-3", "--out", tmp_path / "out"),
-    )
-    assert alone.called == set()
-    ranks = {line["environment"].get("RANK") for line in alone.noted("import") if not unset(line)}
-    assert {"0", "1"} <= ranks
-    assert [line["command"] for line in alone.noted("import") if unset(line)] == []
-
-
 def test_the_guard_catches_a_process_that_calls_out(tmp_path: Path) -> None:
     told = Guarded(tmp_path / "calls.jsonl")
     told.run(module="tests.offline.calling")
@@ -138,9 +122,10 @@ def test_this_suite_is_guarded_itself(calls_out: list[str]) -> None:
     calls_out.clear()
 
 
-@pytest.mark.parametrize("statement", ["import datacreate", "from datacreate.creation import create"])
-def test_a_script_that_imports_datacreate_gets_the_same(statement: str) -> None:
-    look = f"import os\n{statement}\nimport huggingface_hub.constants as hub, json\n"
+def test_a_script_that_imports_datacreate_gets_the_same() -> None:
+    look = (
+        "import os\nfrom datacreate.creation import create\nimport huggingface_hub.constants as hub, json\n"
+    )
     look += "print(json.dumps([hub.HF_HUB_OFFLINE, hub.HF_HUB_DISABLE_TELEMETRY, dict(os.environ)]))"
     environment = {name: text for name, text in os.environ.items() if name not in SWITCHES}
     done = subprocess.run(

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
-from datacreate.sweep import Outcome, Sweep, load_plan
+from datacreate.sweep import Outcome, Sweep, load_plan, running
 from tests.finetuning.conftest import import_rows
 from tests.finetuning.sets import choices, claims
 from tests.process import ROOT
-from tests.sweep.quick import COMMAND
+from tests.sweep.quick import COMMAND, run_here
 
 
 @pytest.fixture(scope="session")
@@ -85,6 +85,7 @@ def bench(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setenv("QUICK_CALLS", str(tmp_path / "calls"))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("SCRIPTED", json.dumps({}))
+    monkeypatch.setattr(running, "run_process", run_here)
     usual = {
         "benchmarks": ["creak"],
         "arms": ["random"],

@@ -10,14 +10,20 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from datacreate.cli.main import main
 from datacreate.errors import TrainingError
+from datacreate.signals import Signals
+from datacreate.sweep.process import Ended, last_line, run_process
+from tests.inprocess import scripted_engine, typed
 
 COMMAND = (sys.executable, "-m", "tests.sweep.quick")
 
@@ -49,21 +55,44 @@ def evaluate(folder: Path, names: Sequence[str], split: str, progress: Any = Non
     return []
 
 
-if __name__ == "__main__":
-    if "QUICK_CALLS" in os.environ and sys.argv[1] != "sweep":
+@contextmanager
+def quick(arguments: Sequence[str]) -> Iterator[None]:
+    """In the block a verb with these arguments takes no time; steps are run the same way."""
+    verb = arguments[0]
+    if "QUICK_CALLS" in os.environ and verb != "sweep":
         with Path(os.environ["QUICK_CALLS"]).open("a") as calls:
-            calls.write(" ".join(sys.argv[1:]) + "\n")
-    os.environ["RANK"] = "0"  # one process, without asking torch for its number
-    verb = sys.argv[1]
-    if verb == "sweep":
-        running = import_module("datacreate.sweep.running")
-        running.COMMAND = COMMAND
-    elif verb == "create":
-        sys.argv += ["--verify", "off"]  # random words, which nobody can verify
-        engine = import_module("tests.driver").engine_of(json.loads(os.environ.get("SCRIPTED", "{}")))
-        import_module("datacreate.models").make_engine = lambda *_, **__: engine
-    else:
-        import_module("datacreate.finetuning.train").train = train
-        import_module("datacreate.finetuning.evaluate").evaluate = evaluate
-    sys.argv[0] = "datacreate"
-    main()
+            calls.write(" ".join(arguments) + "\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RANK", "0")  # one process, without asking torch for its number
+        if verb == "sweep":
+            patch.setattr("datacreate.sweep.running.COMMAND", COMMAND)
+        elif verb in ("train", "evaluate"):
+            double = {"train": train, "evaluate": evaluate}[verb]
+            patch.setattr(import_module(f"datacreate.finetuning.{verb}"), verb, double)
+        with scripted_engine(json.loads(os.environ.get("SCRIPTED", "{}"))):
+            yield
+
+
+def words(arguments: Sequence[str]) -> list[str]:
+    """The arguments; what is created is not verified, being random words."""
+    return [*arguments, *(["--verify", "off"] if arguments[0] == "create" else [])]
+
+
+def run_here(command: Sequence[str], log: Path, signals: Signals, tell: Callable[[str], None]) -> Ended:
+    """As `run_process`, in this process if it is a step of ours."""
+    if tuple(command[: len(COMMAND)]) != COMMAND:
+        return run_process(command, log, signals, tell)
+    arguments = list(command[len(COMMAND) :])
+    start = log.stat().st_size if log.exists() else 0
+    with quick(arguments):
+        ended = typed(*words(arguments))
+    with log.open("a") as file:
+        file.write(f"$ {' '.join(command)}\n{ended.out}{ended.err}")
+    tell(last_line(log, start))
+    return Ended(ended.code, last_line(log, start))
+
+
+if __name__ == "__main__":
+    with quick(sys.argv[1:]):
+        sys.argv = ["datacreate", *words(sys.argv[1:])]
+        main()

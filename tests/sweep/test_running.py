@@ -12,7 +12,9 @@ import pytest
 from datacreate.errors import LockLost, RunLocked, Stopped
 from datacreate.locking import lock
 from datacreate.runs.directory import RunDirectory
+from datacreate.sweep import running
 from datacreate.sweep.folder import SweepFolder
+from datacreate.sweep.process import run_process
 from tests.claims import claim, take_over
 from tests.finetuning.conftest import import_rows
 from tests.finetuning.sets import claims
@@ -115,7 +117,8 @@ def test_a_sweep_whose_cell_is_taken_over_stops_its_step_and_marks_nothing(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lock, "PACE", lock.Pace(beat=0))
-    monkeypatch.setenv("SCRIPTED", json.dumps({"gated": True}))  # waits for answers that never come
+    monkeypatch.setattr(running, "run_process", run_process)  # a real step
+    monkeypatch.setenv("SCRIPTED", json.dumps({"gated": True}))  # that waits for answers that never come
     place = bench.out / "cells" / "creak-writer-random-42"
     run = RunDirectory(bench.out / "runs" / "creak-writer-random-42")
 

@@ -10,10 +10,10 @@ import jsonschema
 import pytest
 
 from datacreate.errors import ExampleError, FormatError
-from datacreate.tasks.example import Example
+from datacreate.tasks.example import Example, canonical_json
 from datacreate.tasks.format import TaskFormat, bind, load_format, read_format
 from datacreate.tasks.layout import Layout, batch_schema
-from datacreate.tasks.validate import Candidate, Reject, judge
+from datacreate.tasks.validate import Candidate, Reason, Reject, judge
 from tests.tasks import kinds
 
 TEXT = {"type": "string"}
@@ -122,39 +122,70 @@ def test_a_reference_that_leads_nowhere_or_round_is_refused(reference: str, says
 @pytest.mark.parametrize(
     ("schema", "says"),
     [
-        (
-            {"type": "array", "uniqueItems": True},
-            "'uniqueItems' at /properties/x; use the rule options_differ",
-        ),
-        ({"oneOf": [TEXT]}, "'oneOf' at /properties/x; use anyOf"),
         ({"allOf": [TEXT]}, "'allOf' at /properties/x; write the combined schema out"),
-        ({"type": "integer", "multipleOf": 5}, "'multipleOf' at /properties/x; use enum"),
-        ({"not": TEXT}, "'not' at /properties/x; say what is allowed"),
-        ({"type": "array", "contains": TEXT}, "'contains' at /properties/x"),
         (
-            {"type": "object", "patternProperties": {"a": TEXT}},
-            "'patternProperties' at /properties/x; name the fields",
+            {"type": "array", "items": {"additionalItems": TEXT}},
+            "/properties/x/items; use prefixItems and items",
         ),
-        ({"type": "array", "items": {"if": TEXT}}, "'if' at /properties/x/items; use anyOf"),
-        ({"anyOf": [TEXT, {"oneOf": [TEXT]}]}, "'oneOf' at /properties/x/anyOf/1"),
-        ({"type": "string", "pattern": "a", "maxLength": 3}, "pattern or format together with a length"),
-        ({"type": "string", "format": "date", "minLength": 3}, "pattern or format together with a length"),
-        ({"type": "string", "format": "regex"}, "does not know the format 'regex' at /properties/x"),
+        ({"anyOf": [TEXT, {"maxlength": 3}]}, "'maxlength' at /properties/x/anyOf/1; it is not a keyword"),
+        ({"not": {"dependencies": {}}}, "/properties/x/not; use dependentRequired"),
         (
-            {"type": "string", "pattern": "(a"},
-            "not a valid JSON Schema at /properties/x/pattern: '(a' is not a 'regex'",
+            {"type": "string", "format": "phone"},
+            "format 'phone' at /properties/x cannot be checked here; use",
         ),
-        ({"type": "string", "pattern": "^(?=a)b"}, "cannot hold '(?=' in the pattern at /properties/x"),
-        ({"type": "string", "pattern": r"\bfoo"}, r"cannot hold '\\b'"),
-        ({"type": "string", "pattern": r"(a)\1"}, r"cannot hold '\\1'"),
+        ({"type": "string", "pattern": "(a"}, "JSON Schema at /properties/x/pattern: '(a' is not a 'regex'"),
         ({"type": "text"}, "not a valid JSON Schema at /properties/x/type"),
     ],
 )
-def test_what_the_grammar_cannot_hold_is_refused_with_its_place(schema: dict[str, Any], says: str) -> None:
+def test_what_nothing_would_check_is_refused_with_its_place(schema: dict[str, Any], says: str) -> None:
     with pytest.raises(FormatError) as raised:
         read({"x": schema})
     assert says in str(raised.value)
     assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("schema", "good", "bad"),
+    [
+        ({"type": "string", "minLength": 3, "maxLength": 5}, "fives", "far too long"),
+        ({"type": "string", "pattern": "^a", "maxLength": 3}, "abc", "abcd"),
+        ({"type": "string", "pattern": r"^(?=.*x)\w+$"}, "a_x", "a_y"),
+        ({"type": "string", "pattern": r"\bfoo\b"}, "a foo", "food"),
+        ({"type": "string", "pattern": r"(.)\1"}, "aa", "ab"),
+        ({"type": "string", "format": "email"}, "a@b.org", "a at b"),
+        ({"type": "string", "format": "ipv4"}, "10.0.0.1", "10.0.0.256"),
+        ({"type": "string", "format": "date"}, "2024-02-29", "2023-02-29"),
+        ({"type": "string", "format": "time"}, "23:59:59Z", "23:59:61Z"),
+        ({"type": "string", "format": "date-time"}, "2024-02-29T01:02:03+01:00", "2024-02-29T01:02:03"),
+        ({"type": "number", "minimum": 0, "exclusiveMaximum": 1}, 0.5, 1.0),
+        ({"type": "integer", "multipleOf": 5}, 15, 16),
+        ({"type": "string", "not": {"enum": ["other"]}}, "this", "other"),
+        ({"type": "array", "items": TEXT, "uniqueItems": True}, ["a", "b"], ["a", "a"]),
+        ({"type": "array", "items": TEXT, "contains": {"const": "a"}}, ["b", "a"], ["b"]),
+        ({"type": "object", "patternProperties": {"^n": {"type": "integer"}}}, {"n": 1}, {"n": "x"}),
+        ({"type": "integer", "if": {"minimum": 9}, "then": {"multipleOf": 2}}, 10, 11),
+        ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, 0.5, 1),
+        ({"anyOf": [{"type": "null"}, {"type": "string", "maxLength": 1}]}, "a", "ab"),
+    ],
+    ids=canonical_json,
+)
+def test_what_no_grammar_holds_is_left_to_validation(schema: dict[str, Any], good: Any, bad: Any) -> None:
+    layout = Layout(bind(read({"text": TEXT, "x": schema}), Example({"text": "a text", "x": good})))
+    written = json.loads(batch_schema(layout, 1, None))["items"]["prefixItems"][1]
+    jsonschema.validate(bad, written)
+    assert isinstance(judge(["another", good], layout), Candidate)
+    result = judge(["another", bad], layout)
+    assert isinstance(result, Reject)
+    assert result.reason is Reason.CONSTRAINT
+    assert result.because.startswith("x")
+
+
+def test_labels_that_another_keyword_of_the_field_excludes_are_none() -> None:
+    format = read(
+        {"text": TEXT, "x": {"type": "integer", "exclusiveMinimum": 0, "maximum": 15, "multipleOf": 5}},
+        {"answer": "x"},
+    )
+    assert format.labels == (5, 10, 15)
 
 
 def test_a_field_may_be_called_like_a_keyword() -> None:
@@ -169,19 +200,6 @@ def test_definitions_of_older_drafts_are_pointed_to_the_new_keyword() -> None:
 def test_a_schema_that_binds_all_fields_at_once_is_refused() -> None:
     with pytest.raises(FormatError, match="say it field by field"):
         read({"x": TEXT}, anyOf=[{"required": ["x"]}])
-
-
-def test_lengths_are_left_to_validation() -> None:
-    format = bind(
-        read({"text": {"type": "string", "minLength": 3, "maxLength": 5}}), Example({"text": "four"})
-    )
-    layout = Layout(format)
-    assert "Length" not in batch_schema(layout, 1, None)
-    assert isinstance(judge(["fives"], layout), Candidate)
-    for text in ("no", "far too long"):
-        result = judge([text], layout)
-        assert isinstance(result, Reject)
-        assert result.reason == "schema"
 
 
 @pytest.mark.parametrize(

@@ -190,22 +190,3 @@ def test_what_has_another_shape_is_malformed(item: Any) -> None:
 def test_the_grammar_is_the_same_string_for_the_same_request() -> None:
     layout = layout_of(kinds.CLAIM)
     assert batch_schema(layout, 2, [True, False]) == batch_schema(layout, 2, [True, False])
-
-
-@pytest.mark.parametrize("values", kinds.ALL.values(), ids=kinds.ALL)
-def test_xgrammar_accepts_what_is_written_and_refuses_another_label(values: dict[str, Any]) -> None:
-    import xgrammar
-    from xgrammar import testing
-
-    layout = layout_of(values)
-    item = layout.write(Example(values))
-    told = other = None
-    if layout.format.labels and layout.format.roles.answer:
-        told = [field_at(values, layout.format.roles.answer)]
-        other = [next(label for label in layout.format.labels if label != told[0])]
-    text = json.dumps([item], ensure_ascii=False)
-    grammar = xgrammar.Grammar.from_json_schema(batch_schema(layout, 1, told), any_whitespace=False)
-    assert testing._is_grammar_accept_string(grammar, text)
-    if other:
-        grammar = xgrammar.Grammar.from_json_schema(batch_schema(layout, 1, other), any_whitespace=False)
-        assert not testing._is_grammar_accept_string(grammar, text)

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from datacreate.tasks.example import Example
+from datacreate.tasks.format import bind, read_format
 from datacreate.tasks.layout import Layout
 from datacreate.tasks.validate import Candidate, Reason, Reject, judge, read_completion
 from tests.tasks import kinds
@@ -40,32 +42,13 @@ def test_a_whole_array_gives_its_items_in_order() -> None:
     assert read(TEXT) == QUESTIONS
 
 
-@pytest.mark.parametrize(
-    "around", ["Here you are:\n{}", "```json\n{}\n```", "  {}  ", "{} I hope this helps [1]."]
-)
-def test_text_around_the_array_does_no_harm(around: str) -> None:
-    assert read(around.format(TEXT)) == QUESTIONS
-
-
-@pytest.mark.parametrize(
-    "thinking",
-    [
-        "<think>Five of them.</think>",
-        "Hmm, five.</think>\n",
-        "<think>[1], or [[2]]?</think>",
-        "[hm] [1]</think>",
-    ],
-)
-def test_thinking_is_not_part_of_the_answer(thinking: str) -> None:
-    assert read(thinking + TEXT) == QUESTIONS
+def test_only_the_json_of_the_text_is_read() -> None:
+    assert read(f"<think>[1]?</think>Here you are:\n```json\n{TEXT}\n```") == QUESTIONS
+    assert read(f"Here you are:\n```json\n{TEXT[:-8]}", truncated=True) == [QUESTIONS[0], "truncated"]
 
 
 def test_thinking_that_never_ends_is_no_answer() -> None:
     assert read(f"<think>Perhaps {TEXT}", truncated=True) == ["truncated"]
-
-
-def test_a_closing_tag_inside_an_answer_is_text() -> None:
-    assert read(json.dumps([["What does </think> end?", GOOD[0][1]]])) == ["What does </think> end?"]
 
 
 def test_a_truncated_array_gives_its_complete_items() -> None:
@@ -108,6 +91,21 @@ def test_what_python_takes_for_a_number_and_json_does_not_stays_out(number: str)
     assert isinstance(results[0], Reject)
     assert results[0].reason is Reason.SCHEMA
     assert isinstance(results[1], Candidate)
+
+
+def test_a_number_that_cannot_be_divided_is_rejected_too() -> None:
+    schema = {"type": "object", "properties": {"text": {"type": "string"}, "x": {"multipleOf": 0.5}}}
+    layout = Layout(bind(read_format(schema, "mine"), Example({"text": "a b", "x": 1.5})))
+    for number, reason in (
+        (float("nan"), "schema"),
+        (float("inf"), "schema"),
+        (10**400, "schema"),
+        (1.3, "constraint"),
+    ):
+        result = judge(["some words", number], layout)
+        assert isinstance(result, Reject)
+        assert result.reason == reason
+    assert isinstance(judge(["some words", 2.5], layout), Candidate)
 
 
 def test_numbers_keep_the_type_of_the_formatting_example() -> None:

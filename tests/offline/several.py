@@ -1,0 +1,28 @@
+"""`datacreate` with a scripted engine, several times: `create ... --then show ... --then report ...`.
+
+In one process, so that libraries are imported once. Prints the exit codes, as JSON, in its last line.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import import_module
+
+from datacreate.cli.main import main
+from tests.inprocess import scripted_engine
+
+if __name__ == "__main__":
+    # A sweep takes its steps in processes of their own, with the scripted engine.
+    import_module("datacreate.sweep.running").COMMAND = (sys.executable, "-m", "tests.driver")
+    codes: list[object] = []
+    words = sys.argv[1:]
+    with scripted_engine({}):
+        while words:
+            end = words.index("--then") if "--then" in words else len(words)
+            sys.argv, words = ["datacreate", *words[:end]], words[end + 1 :]
+            try:
+                main()
+            except SystemExit as ended:
+                codes.append(ended.code)
+    print(json.dumps(codes))

@@ -1,0 +1,116 @@
+"""Run a command; however it ends, and however this process is stopped, nothing that it started lives on.
+
+    python3 tests/supervise.py COMMAND...
+
+Ended by a signal, or when its parent dies, it passes the signal on, and kills what is still there a few
+seconds later. A command that has ended must have left nothing: otherwise that is killed, named, and the exit
+code is 1. Linux only (PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG), and no library but Python's own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+GRACE_SECONDS = 10.0
+
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+class Stopped(BaseException):
+    """A signal has arrived, or the parent is gone."""
+
+
+def descendants() -> list[int]:
+    """All processes below this one that have not ended."""
+    children: dict[int, list[int]] = defaultdict(list)
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, parent, *_ = path.read_text(errors="replace").rpartition(")")[2].split()
+            if state not in "ZX":
+                children[int(parent)].append(int(path.parent.name))
+    found = [os.getpid()]
+    for process in found:
+        found += children[process]
+    return found[1:]
+
+
+def name(process: int) -> str:
+    """Its command line."""
+    try:
+        return (
+            Path(f"/proc/{process}/cmdline")
+            .read_bytes()
+            .replace(b"\0", b" ")
+            .decode(errors="replace")
+            .strip()
+        )
+    except OSError:
+        return f"process {process}"
+
+
+def send(number: int) -> None:
+    for process in descendants():
+        with suppress(ProcessLookupError):
+            os.kill(process, number)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Whether it came to hold in that time; orphans that have ended meanwhile are buried."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        with suppress(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
+        time.sleep(0.05)
+    return True
+
+
+def run(command: list[str]) -> int:
+    """The command's exit code."""
+    default = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]  # a shell's background job ignores SIGINT
+    child = os.posix_spawnp(command[0], command, os.environ, setsigdef=default)
+    while True:
+        process, status = os.wait()
+        if process == child:
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else 128 - code
+
+
+def main(command: list[str]) -> int:
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stopped(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+    parent, libc = os.getppid(), ctypes.CDLL(None)
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    try:
+        code = run(command) if os.getppid() == parent else 1
+        if not wait_until(lambda: not descendants(), GRACE_SECONDS):
+            print("left behind:", *map(name, descendants()), sep="\n  ", file=sys.stderr)
+            code = code or 1
+    except Stopped as stopped:
+        code = 128 + stopped.args[0]
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        send(stopped.args[0])
+        wait_until(lambda: not descendants(), GRACE_SECONDS)
+    while descendants():
+        send(signal.SIGKILL)
+        wait_until(lambda: not descendants(), 1)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
