@@ -7,8 +7,8 @@ import socket
 from pathlib import Path
 
 import pytest
-
 from datacreate.engines.openai import Addresses
+
 from tests.process import run
 
 
