@@ -20,7 +20,7 @@ _KV_CACHE_GIB = 1.0
 
 
 def auto_line(section: str, install: str) -> Line:
-    """What `auto` takes on this machine and why; red, with the command that installs one, if there is none."""
+    """What `auto` takes on this machine and why; red, with the command that installs one, if none is here."""
     kinds = {"GGUF files": Path("any.gguf"), "safetensors": None}
     taken = {kind: said for kind, gguf in kinds.items() if (said := _taken(gguf))}
     if not taken:
@@ -43,7 +43,7 @@ def _taken(gguf: Path | None) -> str | None:
 
 
 def engine_line(section: str, checkpoint: Checkpoint, options: EngineOptions, count: int) -> Line:
-    """Which engine would load a model for so many examples; red, with the numbers, for one that is too large for it."""
+    """Which engine would load a model for so many examples; red, with the numbers, for one too large."""
     try:
         engine = choose(checkpoint, options.engine, count)
         if engine == "llamacpp":

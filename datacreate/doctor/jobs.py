@@ -72,7 +72,7 @@ def create_job(config: CreateConfig, *, run_dir: Path | None = None, reach: bool
 
 
 def _servers(found: Findings, options: EngineOptions, models: Sequence[str], reach: bool) -> None:
-    """Are there addresses, and with `reach`, does a server there have each model (or one, if none is named)?"""
+    """Are there addresses, and with `reach`, does a server there have each model (any, if none is named)?"""
     try:
         addresses = Addresses(options.urls)
         if not reach:

