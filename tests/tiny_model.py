@@ -47,6 +47,8 @@ def tokens() -> list[str]:
 def _liking(token: str) -> float:
     if token == '"':
         return 7.0
+    if token in ("A", "B", "C"):
+        return 6.0  # among the likeliest, so that choices can be scored
     words = token.removeprefix("Ġ")
     return 3.0 if words.isascii() and words.isalpha() and token not in SPECIAL else -4.0
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import sys
 import tempfile
 
 _ENDS = {signal.SIGTERM, signal.SIGINT}
@@ -47,7 +48,10 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)  # before the library starts its threads
     with tempfile.TemporaryDirectory(prefix="datacreate-slots-") as folder:
         parameters.slot_save_path = folder + os.sep
-        server = xllamacpp.Server(parameters)
+        try:
+            server = xllamacpp.Server(parameters)
+        except RuntimeError:  # llama.cpp has said why
+            sys.exit(1)
         signal.sigwait(_ENDS)
     os._exit(0 if server else 1)  # what is in flight is not waited for
 

@@ -99,7 +99,8 @@ class LocalServer:
         with suppress(OSError):
             text = self._log.read_bytes()[-20_000:].decode("utf-8", "replace") if self._log else ""
             lines = [line.strip() for line in text.splitlines() if line.strip()]
-        errors = (line for line in reversed(lines) if "error" in line.lower())
+        # llama.cpp says last that there was an error, and before that which.
+        errors = (line for line in reversed(lines) if "error" in line.lower() and "exiting due" not in line)
         last = next(errors, lines[-1] if lines else "see its output above")
         if code == -9:
             last = "killed, most likely out of memory; take a smaller model or --max-num-seqs"

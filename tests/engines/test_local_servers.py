@@ -123,7 +123,7 @@ def test_one_that_is_killed_again_ends_the_run_resumable(tmp_path: Path, tiny_gg
 
 def test_a_server_that_cannot_start_is_one_line_with_the_last_error_of_its_log(tmp_path: Path) -> None:
     damaged = write_gguf(tmp_path / "damaged.gguf", without="blk.1.attn_k.weight")
-    says = r"llama.cpp's server for damaged ended \(\d+\): .*(missing tensor|blk\.1\.attn_k)"
+    says = r"llama.cpp's server for damaged ended \(1\): .*tensor 'blk\.1\.attn_k\.weight' not found"
     with pytest.raises(EngineError, match=says) as refused:
         make(tmp_path / "run", damaged, Notes())
     assert "\n" not in str(refused.value)
