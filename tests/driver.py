@@ -78,7 +78,6 @@ def engine_of(spec: dict[str, Any]) -> ScriptedEngine:
         capacity=spec.get("capacity", 4),
         shuffle=shuffle,
         dies_after=spec.get("dies_after"),
-        obeys=spec.get("obeys", True),
     )
 
 

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from datacreate.engines.base import Completion, FinishReason, Messages, Request
+from datacreate.engines.base import Check, Completion, FinishReason, Messages, Request
 from datacreate.errors import EngineError
 
 Script = Callable[[Request], Completion]
@@ -27,16 +27,13 @@ class ScriptedEngine:
         capacity: int = 4,
         shuffle: random.Random | None = None,
         dies_after: int | None = None,
-        obeys: bool = True,
         scorer: Script | None = None,
     ) -> None:
         self.script = script
         self.scorer = scorer or undecided
         self.capacity = capacity
         self.max_context = 4096
-        self.copies = 1
         self.urls: tuple[str, ...] = ()
-        self.has_chat_template = True
         self.settings: dict[str, Any] = {}
         self.history: list[Request] = []
         self.verified: list[Request] = []
@@ -45,7 +42,6 @@ class ScriptedEngine:
         self.closed = False
         self._shuffle = shuffle
         self._left = dies_after
-        self._obeys = obeys
         self._waiting: list[Request] = []
 
     def count_tokens(self, messages: Messages) -> int:
@@ -54,7 +50,7 @@ class ScriptedEngine:
     def tells_apart(self, choices: Sequence[str]) -> bool:
         return True
 
-    def start(self) -> None:
+    def start(self, checks: Sequence[Check] = ()) -> None:
         self.started = True
 
     def submit(self, request: Request) -> None:
@@ -76,12 +72,10 @@ class ScriptedEngine:
     def _answer(self, request: Request) -> Completion:
         if request.choices:
             return self.scorer(request)
-        if request.id < 0:
-            return prove(request) if self._obeys else Completion(request.id, "Good morning!", "stop")
         if self._left is not None:
             self._left -= 1
             if self._left < 0:
-                raise EngineError("the model's process ended (code 1): out of luck; run again to go on")
+                raise EngineError("the server ended (code 1): out of luck; run the same command to resume")
         return self.script(request)
 
     def abort(self, request_ids: Iterable[int]) -> None:
@@ -95,13 +89,6 @@ def undecided(request: Request) -> Completion:
     """A verifier that holds all choices for equally right."""
     shares = (1 / len(request.choices),) * len(request.choices)
     return Completion(request.id, "", "stop", 20, 0, None, shares)
-
-
-def prove(request: Request) -> Completion:
-    """The self-test's answer, as an engine gives it that enforces the grammar."""
-    assert request.schema
-    word = json.loads(request.schema)["prefixItems"][0]["const"]
-    return Completion(request.id, json.dumps([word]), "stop")
 
 
 def written(request: Request, rng: random.Random, vocabulary: int = 1_000_000) -> list[Any]:

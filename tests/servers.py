@@ -1,55 +1,126 @@
-"""OpenAI-compatible servers on loopback, that answer by a script: fast, and as unwell as a test wants."""
+"""OpenAI-compatible servers on loopback that answer by a script, well or badly, as vLLM, llama.cpp or others do.
+
+Only the standard library: what a server may send, down to the bytes, is up to a test.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import json
+import re
+import socket
+import ssl
 import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from threading import Event, Thread
-from typing import Any, Self
-
-from aiohttp import web
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Literal, Self
+from zlib import crc32
 
 from datacreate.engines.base import Request, Sampling
-from tests.scripted import Script, answering, prove
+from tests.scripted import Script, answering
 
 MODEL = "scripted"
 
-Fault = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_CONTEXT = 4096
+_LETTER = re.compile(r"Answer with the letter ([A-Z])\.")
+_NAMES = re.compile(r"Answer with one of: (.*)\.$")
+_OPTIONS = re.compile(r"^([A-Z])\. ", re.MULTILINE)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection; requests go to the `Server`."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+    owner: Server  # set in a subclass for each server
+
+    def do_GET(self) -> None:
+        self._handle(None)
+
+    def do_POST(self) -> None:
+        self._handle(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+    def _handle(self, body: Any) -> None:
+        try:
+            self.owner.handle(self, body)
+        except OSError:  # the client has gone, or the server is dead
+            self.close_connection = True
+
+    def reply(self, document: Any, status: int = 200, **headers: str) -> None:
+        """A whole response: bytes as they are, anything else as JSON."""
+        raw = document if isinstance(document, bytes) else json.dumps(document).encode()
+        self.start(status, **{"Content-Length": str(len(raw)), **headers})
+        self.wfile.write(raw)
+        self.wfile.flush()
+
+    def start(self, status: int, **headers: str) -> None:
+        """The head of a response; `_` stands for `-` in the headers' names."""
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+Fault = Callable[[Handler, dict[str, Any]], None]
 
 
 @dataclass
 class Server:
-    """One server in a thread of its own. What it does can be changed while it runs."""
+    """One server in threads of its own. What it does can be changed while it runs."""
 
+    kind: Literal["vllm", "llamacpp", "bare"] = "vllm"
     script: Script = field(default_factory=answering)
     model: str = MODEL
     latency: float = 0.0  # seconds an answer takes
-    holds: int | None = None  # requests at once; one more is refused with 429
+    slots: int = 1000  # requests worked on at once; the others wait
+    holds: int | None = None  # requests taken at once; one more is refused with 429
     obeys: bool = True  # whether it holds to schemas
-    fault: Fault | None = None  # answers instead, if set
+    guided: bool = True  # llama.cpp built with llguidance
+    system_role: int = 200  # the status at a prompt with a system role
+    scores: Literal["real", "none", "others", "uniform"] = "real"
+    says: Callable[[str], dict[str, Any]] = lambda text: {"content": text}  # the message with an answer
+    usage: dict[str, Any] | None = None  # told instead of the real one
+    fault: Fault | None = None  # answers all chat requests instead, if set
+    fault_after: int | None = None  # ...and this one all after so many answers, self-test aside
+    later_fault: Fault | None = None
     key: str | None = None  # that it asks for
+    tls: Path | None = None  # its certificate and key, in one file
     port: int = 0
+    cards: Any = None  # what it says of its models instead of the usual
+    tokens: Any = None  # what /tokenize says instead
     asked: Counter[str] = field(default_factory=Counter)  # path -> requests
-    answered: int = 0
+    answered: int = 0  # real requests, the self-test aside
     out: int = 0
     most_out: int = 0
     bodies: list[dict[str, Any]] = field(default_factory=list)
-    on_answer: Callable[[int], object] = lambda _: None  # told how many it has answered
+    on_answer: Callable[[int], object] = lambda _: None  # told how many it has answered; nobody is meanwhile
     on_models: Callable[[int], object] = lambda _: None  # told how often its models were asked for
-    system_role: bool = True  # whether its chat template has one
-    card: dict[str, Any] | None = None  # of its model, if it is not the usual one
 
     def __enter__(self) -> Self:
-        self._ready = Event()
-        self._thread = Thread(target=self._run, daemon=True)
+        self.stopping = threading.Event()
+        self._lock = threading.RLock()
+        self._slots = threading.Semaphore(self.slots)
+        self._sockets: list[socket.socket] = []
+        self.out = 0
+        handler = type("Own", (Handler,), {"owner": self})
+        self._http = _Http(("127.0.0.1", self.port), handler)
+        if self.tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.tls)
+            self._http.socket = context.wrap_socket(self._http.socket, server_side=True)
+        self._http.sockets = self._sockets
+        self.port = self._http.server_address[1]
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
-        assert self._ready.wait(10)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -57,8 +128,12 @@ class Server:
 
     def stop(self) -> None:
         """Die: connections break, and nothing listens any more."""
-        with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._stopping.set)
+        self.stopping.set()
+        self._http.shutdown()
+        self._http.server_close()
+        for each in self._sockets:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
         self._thread.join(10)
 
     def again(self) -> None:
@@ -67,117 +142,166 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
-    def _run(self) -> None:
-        asyncio.run(self._serve())
+    def handle(self, handler: Handler, body: Any) -> None:
+        """Answer one request."""
+        path = handler.path
+        with self._lock:
+            self.asked[path] += 1
+        if self.key and handler.headers["Authorization"] != f"Bearer {self.key}":
+            return handler.reply({"error": {"message": "wrong key"}}, 401)
+        if path == "/v1/models":
+            self.on_models(self.asked[path])
+            usual = {"id": self.model, "object": "model", "root": f"/models/{self.model}"}
+            usual |= {"max_model_len": _CONTEXT} if self.kind == "vllm" else {}
+            return handler.reply({"data": [usual] if self.cards is None else self.cards})
+        if path == "/v1/chat/completions":
+            return self._chat(handler, body)
+        own = self._own(path, body)
+        return handler.reply(*(own if own is not None else ({"error": {"message": "Not Found"}}, 404)))
 
-    async def _serve(self) -> None:
-        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
-        self.out = 0
-        app = web.Application(client_max_size=2**24)
-        app.router.add_get("/v1/models", self._models)
-        app.router.add_get("/version", self._version)
-        app.router.add_post("/tokenize", self._tokenize)
-        app.router.add_post("/v1/chat/completions", self._chat)
-        runner = web.AppRunner(app, shutdown_timeout=0.01, access_log=None)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", self.port, reuse_address=True)
-        await site.start()
-        self.port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
-        self._ready.set()
-        await self._stopping.wait()
-        for connection in list(runner.server.connections if runner.server else ()):
-            if connection.transport:
-                connection.transport.abort()
-        await runner.cleanup()
-
-    def _refused(self, request: web.Request) -> web.Response | None:
-        self.asked[request.path] += 1
-        if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":
-            return web.json_response({"error": {"message": "wrong key"}}, status=401)
+    def _own(self, path: str, body: Any) -> tuple[Any, ...] | None:
+        """What only one kind of server knows."""
+        if path == "/version" and self.kind == "vllm":
+            return ({"version": "0.0 (scripted)"},)
+        if path == "/props" and self.kind == "llamacpp":
+            settings = {"n_ctx": _CONTEXT}
+            return ({"total_slots": self.slots, "build_info": "b0", "default_generation_settings": settings},)
+        if path == "/apply-template" and self.kind == "llamacpp":
+            return ({"prompt": "".join(message["content"] for message in body["messages"])},)
+        if path == "/tokenize" and self.kind != "bare":
+            text = body.get("prompt", body.get("content"))
+            if text is None:
+                text = "".join(message["content"] for message in body["messages"])
+            tokens = [ord(letter) for letter in text[::4]] if self.tokens is None else self.tokens
+            told = {"count": len(text), "max_model_len": _CONTEXT} if self.kind == "vllm" else {}
+            return ({"tokens": tokens, **told},)
         return None
 
-    async def _models(self, request: web.Request) -> web.Response:
-        usual = {"id": self.model, "object": "model", "root": f"/models/{self.model}", "max_model_len": 4096}
-        refused = self._refused(request)
-        self.on_models(self.asked[request.path])
-        return refused or web.json_response({"data": [self.card or usual]})
-
-    async def _version(self, request: web.Request) -> web.Response:
-        return web.json_response({"version": "0.0 (scripted)"})
-
-    async def _tokenize(self, request: web.Request) -> web.Response:
-        body = await request.json()
-        text = body.get("prompt") or "".join(message["content"] for message in body.get("messages", ()))
-        tokens = [ord(letter) for letter in text[::4]]
-        return web.json_response({"tokens": tokens, "count": len(tokens), "max_model_len": 4096})
-
-    async def _chat(self, request: web.Request) -> web.StreamResponse:
-        if refused := self._refused(request):
-            return refused
-        body = await request.json()
+    def _chat(self, handler: Handler, body: dict[str, Any]) -> None:
         if body["model"] != self.model:
-            return web.json_response({"error": {"message": "no such model"}}, status=404)
-        self.bodies.append(body)
-        if not self.system_role and body["messages"][0]["role"] == "system":
-            return web.json_response({"error": {"message": "no role but user"}}, status=400)
-        if self.holds is not None and self.out >= self.holds:
-            return web.json_response({"error": {"message": "busy"}}, status=429)
-        self.out += 1
-        self.most_out = max(self.most_out, self.out)
+            return handler.reply({"error": {"message": "no such model"}}, 404)
+        with self._lock:
+            self.bodies.append(body)
+        if self.system_role != 200 and body["messages"][0]["role"] == "system":
+            return handler.reply({"error": {"message": "System role not supported"}}, self.system_role)
+        if "grammar" in body and not self.guided:
+            return handler.reply({"error": {"message": "failed to parse grammar"}}, 400)
+        with self._lock:
+            if self.holds is not None and self.out >= self.holds:
+                return handler.reply({"error": {"message": "busy"}}, 429)
+            self.out += 1
+            self.most_out = max(self.most_out, self.out)
         try:
-            if self.latency:
-                await asyncio.sleep(self.latency)
-            if self.fault:
-                return await self.fault(request)
-            return web.json_response(self._answer(body))
+            with self._slots:
+                self.stopping.wait(self.latency)
+                if fault := self._fault(body):
+                    return fault(handler, body)
+                answer = self.answer(body)
         finally:
-            self.out -= 1
+            with self._lock:
+                self.out -= 1
+        return handler.reply(answer)
 
-    def _answer(self, body: dict[str, Any]) -> dict[str, Any]:
+    def _fault(self, body: dict[str, Any]) -> Fault | None:
+        with self._lock:
+            if self.fault_after is not None and self.answered >= self.fault_after and not _tests(body):
+                return self.later_fault
+        return self.fault
+
+    def answer(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The answer by the script."""
         if body.get("logprobs"):
             return self._scores(body)
-        schema = body["response_format"]["json_schema"]["schema"]
-        sampling = Sampling(body["max_tokens"])
-        test = "Say good morning." in body["messages"][-1]["content"]
-        number = -1 if test else self.answered
-        asked = Request(number, body["messages"], json.dumps(schema), sampling)
-        completion = (prove if test else self.script)(asked)
-        if not test:
-            self.answered += 1
-            self.on_answer(self.answered)
+        schema = _schema(body)
+        with self._lock:
+            number = -1 if _tests(body) else self.answered
+            asked = Request(number, body["messages"], json.dumps(schema), Sampling(body["max_tokens"]))
+            completion = self.script(asked)
+            if number >= 0:
+                self.answered += 1
+                self.on_answer(self.answered)
         text = completion.text if self.obeys else "Good morning!"
-        message = {"role": "assistant", "content": text}
         usage = {"prompt_tokens": completion.prompt_tokens, "completion_tokens": completion.generated_tokens}
+        message = {"role": "assistant", **self.says(text)}
         choice = {"index": 0, "message": message, "finish_reason": completion.finish_reason}
-        return {"choices": [choice], "usage": usage}
+        return {"choices": [choice], "usage": self.usage or usage}
 
     def _scores(self, body: dict[str, Any]) -> dict[str, Any]:
-        tokens = body["logprob_token_ids"]
-        likeliest = [
-            {"token": f"token_id:{token}", "logprob": -0.1 if place == 0 else -3.0}
-            for place, token in enumerate(tokens)
-        ]
-        content = [{"token": "A", "logprob": -0.1, "top_logprobs": likeliest}]
-        choice = {"message": {"content": "A"}, "finish_reason": "length", "logprobs": {"content": content}}
+        said = body["messages"][-1]["content"]
+        letter, names = _LETTER.search(said), _NAMES.search(said)
+        choices = names[1].split(", ") if names else ["A", "B"] if letter else _OPTIONS.findall(said)
+        right = letter[1] if letter else min(choices, key=lambda each: crc32(f"{said}{each}".encode()))
+        likeliest: list[dict[str, Any]] = []
+        for choice in choices:
+            logprob = -0.1 if choice == right and self.scores == "real" else -3.0
+            if self.kind == "vllm":
+                likeliest.append({"token": f"token_id:{ord(choice[0])}", "logprob": logprob})
+            elif self.kind == "llamacpp":
+                likeliest.append({"id": ord(choice[0]), "token": choice, "logprob": logprob})
+            else:
+                likeliest.append({"token": f" {choice}", "logprob": logprob})
+        if self.scores == "others":
+            likeliest = [{"token": "token_id:7", "id": 7, "logprob": -0.1}]
+        content = [{"token": right, "logprob": -0.1, "top_logprobs": likeliest}]
+        choice = {"message": {"content": right}, "finish_reason": "length"}
+        choice |= {} if self.scores == "none" else {"logprobs": {"content": content}}
         return {"choices": [choice], "usage": {"prompt_tokens": 20, "completion_tokens": 1}}
 
 
-async def _serve(servers: list[Server]) -> None:
-    for server in servers:
-        server._ready = Event()
-    running = [asyncio.create_task(server._serve()) for server in servers]
-    while not all(server._ready.is_set() for server in servers):
-        await asyncio.sleep(0.01)
-    print(",".join(server.url for server in servers), flush=True)
-    await asyncio.gather(*running)
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 256
+    sockets: list[socket.socket]
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, address = super().get_request()
+        self.sockets.append(connection)
+        return connection, address
+
+    def handle_error(self, *_: Any) -> None:
+        pass  # a client that hangs up is what many tests are about
 
 
-def main() -> None:
-    """`python -m tests.servers NUMBER SECONDS`: so many, each with that latency; prints their addresses."""
-    number, latency = int(sys.argv[1]), float(sys.argv[2])
-    asyncio.run(_serve([Server(answering(seed=port), latency=latency) for port in range(number)]))
+def _schema(body: dict[str, Any]) -> dict[str, Any]:
+    if grammar := body.get("grammar"):
+        found: dict[str, Any] = json.loads(grammar.partition("%json ")[2])
+        return found
+    schema: dict[str, Any] = body["response_format"]["json_schema"]["schema"]
+    return schema
+
+
+def _tests(body: dict[str, Any]) -> bool:
+    """Whether a request belongs to the self-test: it asks for one item, real ones for more."""
+    return bool(body.get("logprobs")) or _schema(body).get("maxItems") == 1
+
+
+def refusing(status: int, message: str = "out of cheese") -> Fault:
+    """A fault: this status with an error body."""
+    return lambda handler, body: handler.reply({"error": {"message": message}}, status)
+
+
+def sending(document: Any, status: int = 200, **headers: str) -> Fault:
+    """A fault: this document instead of an answer."""
+    return lambda handler, body: handler.reply(document, status, **headers)
+
+
+def cut_off(handler: Handler, body: dict[str, Any]) -> None:
+    """A fault: half an answer, and then the connection is closed."""
+    handler.start(200, Content_Length="5000")
+    handler.wfile.write(b'{"choices": [{"mess')
+    handler.wfile.flush()
+    handler.close_connection = True
+
+
+def hanging(handler: Handler, body: dict[str, Any]) -> None:
+    """A fault: half an answer, and then nothing."""
+    handler.start(200, Content_Length="5000")
+    handler.wfile.write(b'{"choices": [{"mess')
+    handler.wfile.flush()
+    handler.owner.stopping.wait(60)
 
 
 def until(true: Callable[[], bool], seconds: float = 20.0) -> None:
@@ -186,6 +310,14 @@ def until(true: Callable[[], bool], seconds: float = 20.0) -> None:
     while not true():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.005)
+
+
+def main() -> None:
+    """`python -m tests.servers NUMBER SECONDS`: so many, each with that latency; prints their addresses."""
+    number, latency = int(sys.argv[1]), float(sys.argv[2])
+    servers = [Server(script=answering(seed=port), latency=latency).__enter__() for port in range(number)]
+    print(",".join(server.url for server in servers), flush=True)
+    threading.Event().wait()
 
 
 if __name__ == "__main__":

@@ -299,13 +299,6 @@ def test_a_hopeless_model_stops_with_reasons_and_samples_and_no_control_characte
     assert "\x1b" not in line
 
 
-def test_an_engine_without_a_grammar_is_found_and_leaves_nothing(tmp_path: Path, model: str) -> None:
-    (tmp_path / "example.json").write_text(json.dumps(COMMONSENSE))
-    command = ["create", "--example", tmp_path / "example.json", "--run-dir", tmp_path / "run", "--count", 25]
-    assert "does not enforce the grammar" in one_line(run(*command, "--model", model, obeys=False), 1)
-    assert not (tmp_path / "run").exists()
-
-
 def test_a_full_output_is_one_line() -> None:
     import subprocess
     import sys

@@ -273,16 +273,6 @@ def test_running_again_after_no_progress_has_its_patience_back(tmp_path: Path, m
     assert len(examples(tmp_path)) == 25
 
 
-def test_an_engine_that_ignores_the_grammar_is_found_before_anything_is_written(
-    tmp_path: Path, model: str
-) -> None:
-    engine = ScriptedEngine(answering(), obeys=False)
-    with pytest.raises(EngineError, match="does not enforce the grammar"):
-        make(tmp_path / "deep" / "run", model, engine)
-    assert engine.closed
-    assert not (tmp_path / "deep").exists()
-
-
 def test_an_engine_that_dies_keeps_what_was_committed_and_the_next_run_ends_alike(
     tmp_path: Path, model: str
 ) -> None:

@@ -18,14 +18,14 @@ from typing import Any
 
 import jsonschema
 import pytest
+from datacreate.engines.selftest import prove_grammar, question
+from datacreate.serving import Seat, vllm_engine
 
 from datacreate import CreateConfig, create
 from datacreate.checkpoints import Checkpoint, resolve
 from datacreate.engines.base import Completion, Engine, Request, Sampling
-from datacreate.engines.selftest import prove_grammar, question
 from datacreate.errors import EngineError
 from datacreate.runs.directory import RunDirectory
-from datacreate.serving import Seat, vllm_engine
 from datacreate.tasks.normal import normalised
 
 pytestmark = pytest.mark.model

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.errors import RunError, RunLocked, RunMismatch, StorageError
+from datacreate.errors import EngineError, RunError, RunLocked, RunMismatch, StorageError
 from datacreate.runs.directory import RunDirectory
 from tests import process
 from tests.benchmarks.conftest import claims, imported
@@ -165,8 +165,8 @@ def test_a_smaller_count_is_refused(tmp_path: Path, model: str) -> None:
 
 def test_an_extension_that_never_began_can_be_taken_back(tmp_path: Path, model: str) -> None:
     make(tmp_path, model, count=25)
-    with pytest.raises(Exception, match="grammar"):
-        make(tmp_path, model, ScriptedEngine(answering(), obeys=False), count=60)
+    with pytest.raises(EngineError, match="ended"):
+        make(tmp_path, model, ScriptedEngine(answering(), dies_after=0), count=60)
     assert make(tmp_path, model, count=25)["accepted"] == 25
 
 

@@ -26,8 +26,9 @@ from datacreate.engines.server import Server
 if TYPE_CHECKING:
     import httpx2
 
-MAX_ATTEMPTS = 5
-"""Failures of one request, with others succeeding meanwhile, after which it counts as its own fault."""
+MAX_ATTEMPTS = 3
+"""Failures of one request after which it counts as its own fault, from when another succeeded that was asked
+after its first failure."""
 
 _LONGEST_PAUSE = 30.0
 
@@ -79,7 +80,8 @@ class Pool:
         self.unavailable: dict[str, str] = {}  # why a server is not in use now
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._changed = asyncio.Event()
-        self._successes = 0  # requests answered
+        self._asked = 0  # requests; each has its number
+        self._answered = 0  # the last one that was answered
         self._last_well = time.monotonic()  # when a server was last in use that answers
         self._background: list[asyncio.Task[None]] = []
 
@@ -131,14 +133,16 @@ class Pool:
 
     async def answer(self, request: Request) -> Completion:
         """The answer of one of the servers, however often they must be asked."""
-        failures, retried, successes = 0, False, self._successes
+        failures, retried = 0, False
+        first_failure: int | None = None  # when it was: after so many requests
         while True:
             server = await self._with_room(retried)
             retried = True
             server.in_flight += 1
+            self._asked = number = self._asked + 1
             try:
                 completion = await server.ask(request)
-                self._succeeded(server)
+                self._succeeded(server, number)
                 return completion
             except Busy as trouble:
                 if server.in_flight > 1:  # it holds fewer than it was given
@@ -146,9 +150,8 @@ class Pool:
                 else:
                     self._leave(server, trouble)
             except Unavailable as trouble:
-                others = self._successes > successes
-                successes = self._successes
-                failures += trouble.counts and others
+                failures += trouble.counts and first_failure is not None and self._answered > first_failure
+                first_failure = self._asked if first_failure is None else first_failure
                 if failures >= (1 if isinstance(trouble, Refused) else MAX_ATTEMPTS):
                     return Completion(request.id, "", "error", error=f"asked {failures} times: {trouble}")
                 server.proven = server.proven and not trouble.counts
@@ -160,8 +163,8 @@ class Pool:
                 server.in_flight -= 1
                 self._wake(1)
 
-    def _succeeded(self, server: Server) -> None:
-        self._successes += 1
+    def _succeeded(self, server: Server, number: int) -> None:
+        self._answered = max(self._answered, number)
         if not server.proven:
             self._log(f"{server.url}: available again")
             self._wake(server.capacity)

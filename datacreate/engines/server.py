@@ -121,7 +121,10 @@ class Server:
         status, document = await self._talk("GET", "/v1/models", None, _GLANCE_SECONDS)
         cards = document.get("data") if isinstance(document, dict) else None
         if status == 200 and isinstance(cards, list):
-            return [card for card in cards if isinstance(card, dict) and _is_name(card.get("id"))]
+            named = [card for card in cards if isinstance(card, dict) and _is_name(card.get("id"))]
+            if cards and not named:
+                raise Incompatible("the name of its model cannot be used: it is no text that can be shown")
+            return named
         if status == 200:
             raise Unavailable("it does not say what it serves (/v1/models)")
         raise refusal(status, document, KEY)
@@ -241,7 +244,7 @@ class Server:
                 f"cannot be reached ({_GLANCE_SECONDS:.0f} s)", counts=False, hung=True
             ) from None
         except (TimeoutError, httpx2.TimeoutException):
-            raise Unavailable(f"no answer in {seconds:.0f} s", hung=True) from None
+            raise Unavailable(f"no answer in {seconds:g} s", hung=True) from None
         except httpx2.ConnectError as error:
             raise _connection_trouble(error) from None
         except (httpx2.HTTPError, ValueError) as error:

@@ -47,7 +47,7 @@ def _lines(identity: Identity, summary: Mapping[str, Any], measures: Measures | 
         "",
         f"# {accepted} examples made from one",
         "",
-        f"Written by `{identity.model}` ({_weights(identity.model_sha256)}) from the",
+        f"Written by {_code(identity.model)} ({_weights(identity.model_sha256)}) from the",
         f"formatting example below, with the strategy `{identity.strategy}`, method `{identity.method}`,",
         f"seed {identity.seed}.",
         _licence(summary.get("licence")),
@@ -130,7 +130,7 @@ def _verification(told: Mapping[str, Any] | None) -> Iterator[str]:
     if not told:
         yield "Labels were not verified."
         return
-    yield from in_sentences(told)
+    yield from in_sentences(told, _code(told["model"]))
     if kept := told.get("kept_by_label"):
         yield from ("", "Kept of each label:", "", *_table(["label", "rows"], kept))
     if warning := told.get("warning"):
@@ -222,7 +222,7 @@ def _risks(identity: Identity, summary: Mapping[str, Any], measures: Measures | 
 def _labels_risk(identity: Identity, told: Mapping[str, Any] | None) -> str:
     if not told:
         return "Nobody checked them, and no other model did."
-    who = f"`{told['model']}`, a model too"
+    who = f"{_code(told['model'])}, a model too"
     said = (
         f"They are the ones that {who}, holds for right: its errors are theirs."
         if told["mode"] in _DECIDING
@@ -272,6 +272,11 @@ _MARKS = str.maketrans({mark: f"&#{ord(mark)};" for mark in "&|<[*_`"})
 def _cell(text: str) -> str:
     """A text as a line or a cell shows it, whatever marks it holds."""
     return " ".join(text.translate(_MARKS).split())
+
+
+def _code(text: str) -> str:
+    """A name in code style, whatever marks it holds; a server says what its model is called."""
+    return f"<code>{_cell(text)}</code>" if set(text) & {"`", "\n"} else f"`{text}`"
 
 
 def _fenced(text: str, language: str) -> str:

@@ -16,11 +16,11 @@ def in_a_line(told: Mapping[str, Any]) -> str:
     return f"by {told['model']} ({told['mode']}): {', '.join(parts)}"
 
 
-def in_sentences(told: Mapping[str, Any]) -> Iterator[str]:
-    """The same at length, a sentence each."""
+def in_sentences(told: Mapping[str, Any], model: str) -> Iterator[str]:
+    """The same at length, a sentence each; `model` is who judged, as the card spells it."""
     order = f", {told['order']}" if told["order"] else ""
     yield (
-        f"`{told['model']}` answered each question without seeing its label (mode {told['mode']}{order}, "
+        f"{model} answered each question without seeing its label (mode {told['mode']}{order}, "
         f"threshold {told['threshold']:.3g}): {told['kept']} rows kept, {told['dropped']} dropped."
     )
     if (agreed := told["agreed"]) is not None:

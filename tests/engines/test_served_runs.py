@@ -1,4 +1,4 @@
-"""Models behind servers: exactly what was asked for."""
+"""Models behind servers: exactly what was asked for, from all of them, with the key, from a folder."""
 
 from __future__ import annotations
 
@@ -13,36 +13,27 @@ import pytest
 from datacreate import CreateConfig, create
 from datacreate.errors import EngineError, ServersGone, UsageError
 from datacreate.runs.directory import RunDirectory
-from tests.engines.openai.asking import Notes, is_exact, make
+from tests.engines.asking import Notes, is_exact, make
+from tests.inprocess import typed
 from tests.making import COMMONSENSE
 from tests.servers import MODEL, Server, until
 
-YES_NO = {"question": "Is the sea salty?", "label": "yes"}
 
-
-@pytest.mark.parametrize("number", [1, 2, 5])
-def test_exactly_the_count_and_every_server_has_its_part(tmp_path: Path, number: int) -> None:
+def test_exactly_the_count_and_every_server_has_its_part(tmp_path: Path) -> None:
     with ExitStack() as stack:
-        servers = [stack.enter_context(Server(latency=0.002)) for _ in range(number)]
+        servers = [stack.enter_context(Server(latency=0.002)) for _ in range(3)]
         make(tmp_path / "run", *servers, count=150)
         is_exact(tmp_path / "run", 150)
         assert all(each.answered for each in servers)
         assert all(each.most_out <= 4 for each in servers)
 
 
-def test_a_server_is_asked_with_the_standard_schema_and_the_sampling(tmp_path: Path, server: Server) -> None:
+def test_the_request_has_the_sampling_and_the_record_has_where_it_ran(tmp_path: Path, server: Server) -> None:
     make(tmp_path / "run", server, top_k=40, temperature=0.7, chat_template={"enable_thinking": False})
     body = server.bodies[-1]
-    assert body["response_format"]["type"] == "json_schema"
     assert body["response_format"]["json_schema"]["schema"]["type"] == "array"
     assert (body["model"], body["top_k"], body["temperature"]) == (MODEL, 40, 0.7)
     assert body["chat_template_kwargs"] == {"enable_thinking": False}
-
-
-def test_the_record_has_where_it_ran_and_the_name_that_the_model_is_served_by(
-    tmp_path: Path, server: Server
-) -> None:
-    make(tmp_path / "run", server)
     config = RunDirectory(tmp_path / "run").read_config()
     assert (config.identity.model, config.identity.model_sha256) == (MODEL, f"served as {MODEL}")
     assert config.engines["engine"]["urls"] == [server.url]
@@ -91,39 +82,6 @@ def test_servers_come_to_a_folder_while_the_run_is_under_way(tmp_path: Path, ser
         assert server.most_out <= 2
 
 
-def test_labels_are_verified_through_servers(tmp_path: Path, server: Server) -> None:
-    summary = make(tmp_path / "run", server, example=YES_NO, verify="keep", count=20)
-    scored = [body for body in server.bodies if body.get("logprobs")]
-    assert scored
-    assert all(body["max_tokens"] == 1 and len(body["logprob_token_ids"]) == 2 for body in scored)
-    assert summary["accepted"] == 20
-
-
-def test_models_behind_several_servers_take_turns(tmp_path: Path, server: Server) -> None:
-    with Server(model="second") as other:
-        make(tmp_path / "run", server, other, model=(MODEL, "second"))
-        is_exact(tmp_path / "run", 60)
-        assert server.answered
-        assert other.answered
-        assert {body["model"] for body in other.bodies} == {"second"}
-
-
-@pytest.mark.parametrize(
-    ("settings", "says"),
-    [
-        ({"urls": ("somewhere",)}, "neither an address nor a folder"),
-        ({"urls": ("http://me:pass@host:1",)}, r"\$DATACREATE_API_KEY"),
-        ({"urls": ("http://host:99999",)}, "neither an address nor a folder"),
-        ({"urls": (), "engine": "openai"}, "say where with --url"),
-        ({"urls": ("http://host:1",), "engine": "vllm"}, "that is for servers"),
-        ({"urls": ("http://host:1",), "dtype": "bfloat16"}, "--dtype: servers load their models themselves"),
-    ],
-)
-def test_settings_that_make_no_sense_are_one_line(tmp_path: Path, settings: Any, says: str) -> None:
-    with pytest.raises(UsageError, match=says):
-        create(CreateConfig.of(example=COMMONSENSE, count=5, run_dir=tmp_path / "run", **settings))
-
-
 def test_as_many_servers_as_are_asked_for_are_waited_for(tmp_path: Path, server: Server) -> None:
     folder = tmp_path / "servers"
 
@@ -137,10 +95,18 @@ def test_as_many_servers_as_are_asked_for_are_waited_for(tmp_path: Path, server:
         coming = Thread(target=publish, args=(server,))  # after the run has begun to look
         notes = Notes()
         notes.on_note = lambda said: coming.start() if "waiting for" in said else None
-        told = {"max_num_seqs": None, "model": MODEL, "servers": 2, "count": 1000}
+        told = {"max_num_seqs": None, "model": MODEL, "servers": 2, "count": 600}
         make(tmp_path / "run", str(folder), notes=notes, **told)
         assert RunDirectory(tmp_path / "run").read_config().identity.window > 40
         assert late.answered
+
+
+def test_an_empty_folder_is_waited_at_and_then_said_to_be_empty(tmp_path: Path) -> None:
+    (tmp_path / "servers").mkdir()
+    notes = Notes()
+    with pytest.raises(ServersGone, match=r"no server has come to .*servers"):
+        make(tmp_path / "run", str(tmp_path / "servers"), notes=notes, wait=0.1)
+    assert notes.has("waiting for a server to come")
 
 
 def test_a_run_that_began_with_fewer_servers_says_that_it_cannot_fill_them(
@@ -149,19 +115,40 @@ def test_a_run_that_began_with_fewer_servers_says_that_it_cannot_fill_them(
     make(tmp_path / "run", server, count=50, window=4)
     notes = Notes()
     make(tmp_path / "run", server, other, count=100, window=4, notes=notes)
-    assert any("hold 8 requests at once, and this run has no more than 4" in said for said in notes.said)
+    assert notes.has("hold 8 requests at once, and this run has no more than 4")
 
 
-def test_a_model_without_a_system_role_is_asked_without_one(tmp_path: Path, server: Server) -> None:
-    server.system_role = False
-    make(tmp_path / "run", server, model=MODEL)
-    is_exact(tmp_path / "run", 60)
-    assert {message["role"] for message in server.bodies[-1]["messages"]} == {"user"}
+def test_models_behind_several_servers_take_turns(tmp_path: Path, server: Server) -> None:
+    with Server(model="second") as other:
+        make(tmp_path / "run", server, other, model=(MODEL, "second"))
+        is_exact(tmp_path / "run", 40)
+        assert server.answered
+        assert other.answered
+        assert {body["model"] for body in other.bodies} == {"second"}
 
 
-def test_an_empty_folder_is_waited_at_and_then_said_to_be_empty(tmp_path: Path) -> None:
-    (tmp_path / "servers").mkdir()
-    notes = Notes()
-    with pytest.raises(ServersGone, match=r"no server has come to .*servers"):
-        make(tmp_path / "run", str(tmp_path / "servers"), notes=notes, wait=0.1)
-    assert any("waiting for a server to come" in said for said in notes.said)
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"urls": ("",)}, "--url: an empty address; write it as http://HOST:PORT"),
+        ({"urls": ("somewhere",)}, "neither an address nor a folder"),
+        ({"urls": ("http://me:pass@host:1",)}, r"\$DATACREATE_API_KEY"),
+        ({"urls": ("http://host:99999",)}, "neither an address nor a folder"),
+        ({"urls": (), "engine": "openai"}, "say where with --url"),
+        ({"urls": ("http://host:1",), "engine": "vllm"}, "that is for servers"),
+        ({"urls": ("http://host:1",), "dtype": "bfloat16"}, "--dtype: servers load their models themselves"),
+        ({"urls": ("http://host:1",), "request_timeout": float("inf")}, "--request-timeout inf: give a number"),
+        ({"urls": ("http://host:1",), "request_timeout": float("nan")}, "--request-timeout nan: give a number"),
+    ],
+)  # fmt: skip
+def test_settings_that_make_no_sense_are_one_line(tmp_path: Path, settings: Any, says: str) -> None:
+    with pytest.raises(UsageError, match=says) as refused:
+        create(CreateConfig.of(example=COMMONSENSE, count=5, run_dir=tmp_path / "run", **settings))
+    assert "\n" not in str(refused.value)
+
+
+def test_an_empty_address_is_refused_by_the_command_line_too(tmp_path: Path) -> None:
+    (tmp_path / "example.json").write_text(json.dumps(COMMONSENSE))
+    words = ["create", "--example", str(tmp_path / "example.json"), "--run-dir", str(tmp_path / "run")]
+    ended = typed(*words, "--count", "5", "--url", "")
+    assert (ended.code, "--url" in ended.failure) == (2, True)

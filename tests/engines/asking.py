@@ -10,6 +10,8 @@ from datacreate import CreateConfig, create
 from tests.making import COMMONSENSE, examples
 from tests.servers import Server
 
+YES_NO = {"question": "Is the sea salty?", "label": "yes"}
+
 
 class Notes:
     """A `Progress` that remembers."""
@@ -24,10 +26,15 @@ class Notes:
 
     def update(self, *_: object) -> None: ...
 
+    def has(self, *words: str) -> bool:
+        """Whether one line has all these words."""
+        return any(all(word in line for word in words) for line in self.said)
+
 
 def make(run_dir: Path, *servers: Server | str, notes: Notes | None = None, **changes: Any) -> dict[str, Any]:
+    """Run `create` with these servers; returns the summary."""
     urls = tuple(each.url if isinstance(each, Server) else each for each in servers)
-    usual = {"example": COMMONSENSE, "count": 60, "max_num_seqs": 4, "verify": "off", "against": ()}
+    usual = {"example": COMMONSENSE, "count": 40, "max_num_seqs": 4, "verify": "off", "against": ()}
     config = CreateConfig.of(run_dir=run_dir, urls=urls, **usual | changes)
     return create(config, progress=notes or Notes())
 
