@@ -59,6 +59,7 @@ def serving(
     copies, key = _copies(more), api_key()
     _check_address(endpoint)
     _make(endpoint.publish)
+    notify(f"preparing {checkpoint.name}")  # a GGUF file is converted for vLLM
     command = server_command(checkpoint, options, tuple(more))
     environment = dict(command.environment)
     if own := os.environ.get("VLLM_HOST_IP"):  # who serves over several nodes knows better

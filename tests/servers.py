@@ -1,4 +1,4 @@
-"""OpenAI-compatible servers on loopback that answer by a script, well or badly, as vLLM, llama.cpp or others do.
+"""OpenAI-compatible servers on loopback that answer by a script, well or badly, like vLLM or llama.cpp.
 
 Only the standard library: what a server may send, down to the bytes, is up to a test.
 """

@@ -16,9 +16,6 @@ HEAVY = {
 }
 """Libraries that take a second or more to import: only inside the function that needs them."""
 
-ENGINE_PROCESS = PACKAGE / "engines" / "vllm_worker.py"
-"""A process of its own that exists to load vLLM: it may import it at once."""
-
 
 def imported_at_once(body: list[ast.stmt]) -> Iterator[str]:
     """The top-level packages that running these statements imports."""
@@ -44,7 +41,6 @@ def test_heavy_libraries_are_imported_late() -> None:
             imported_at_once(ast.parse(module.read_bytes()).body)
         )
         for module in PACKAGE.rglob("*.py")
-        if module != ENGINE_PROCESS
     }
     assert early
     assert {module: found for module, found in early.items() if found} == {}

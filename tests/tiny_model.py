@@ -18,9 +18,9 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
-_TEXT = """the quick brown fox and a lazy dog walk home through rain while seven old friends talk about bread and
-honey near the river bank question context options label answer examples format array items where would you put
-the umbrella when you come from town to your house shelf wallet oven stand aquarium"""
+_TEXT = """the quick brown fox and a lazy dog walk home through rain while seven old friends talk about bread
+and honey near the river bank question context options label answer examples format array items where would
+you put the umbrella when you come from town to your house shelf wallet oven stand aquarium"""
 
 
 @cache
@@ -119,10 +119,11 @@ def write_gguf(path: Path, without: str = "") -> Path:
     writer.add_add_bos_token(False)
     writer.add_chat_template(TEMPLATE)
     for name, values in weights().items():
+        renamed = name
         for theirs, ours in _IN_GGUF.items():
-            name = name.replace(theirs, ours)  # noqa: PLW2901
-        if name != without:
-            writer.add_tensor(name, values)
+            renamed = renamed.replace(theirs, ours)
+        if renamed != without:
+            writer.add_tensor(renamed, values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

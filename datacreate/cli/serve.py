@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ def serve(
     datacreate serve --model qwen2.5-7b-instruct -- --data-parallel-size 4
     """
     from datacreate.checkpoints import read_adapter, resolve, with_adapter
+    from datacreate.cli.progress import CreationProgress
     from datacreate.serve import Endpoint, serving, wait
     from datacreate.signals import caught_signals
 
@@ -60,7 +62,10 @@ def serve(
     if publish and host in ("127.0.0.1", "localhost", "::1"):
         say(f"{host}: only this machine can ask; for others name it with --host")
     endpoint = Endpoint(host, port, publish)
-    with caught_signals() as signals, serving(checkpoint, options, endpoint, more, signals, say) as server:
-        click.echo(server.address.url)
-        say(f"{checkpoint.name} is ready; Ctrl-C ends it")
-        wait(server)
+    with caught_signals() as signals, ExitStack() as starting:
+        notify = starting.enter_context(CreationProgress()).note
+        with serving(checkpoint, options, endpoint, more, signals, notify) as server:
+            starting.close()
+            click.echo(server.address.url)
+            say(f"{checkpoint.name} is ready; Ctrl-C ends it")
+            wait(server)

@@ -186,6 +186,8 @@ def sweep_job(plan: str, *, reach: bool = False) -> Job:
         name for cell in cells for name in {need.name for step in cell.steps for need in step.needs}
     )
     found.good("plan", f"{len(cells)} cells, {len(wanted)} checkpoints and benchmarks needed")
+    counts = [int(step.grows[-1]) for cell in cells for step in cell.steps if step.kind == "create"]
+    count = max(counts, default=1)
     if asks and options.served:
         _servers(found, options, loaded.generators, reach)
     for need in needs:
@@ -194,7 +196,7 @@ def sweep_job(plan: str, *, reach: bool = False) -> Job:
             found.split(need.kind, need.name, need.split)
         else:
             role = "model" if need.kind == "instruct" else "encoder"
-            found.checkpoint(role, need.name, need.kind, options)
+            found.checkpoint(role, need.name, need.kind, options, count=count)
         for place, line in enumerate(found.lines[before:], before):
             if line.state == "red":
                 said = f"{line.said} ({wanted[need.name]} of {len(cells)} cells need it)"

@@ -2,7 +2,7 @@
 
 A *plan* (a YAML file) becomes *cells*. A cell is what one job does by itself: one set of rows (created
 by one strategy and generator from one formatting example, or human), every encoder trained on it in
-every size, and their evaluations. Its *steps* are plain `datacreate` commands, so that vLLM has left
+every size, and their evaluations. Its *steps* are plain `datacreate` commands, so that the engine has left
 the GPU before fine-tuning begins, and everything a sweep does can be done by hand.
 
     sweep/

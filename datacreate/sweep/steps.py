@@ -83,7 +83,8 @@ def creation(plan: Plan, benchmark: Benchmark, generator: str, strategy: str, se
 
 def _generator(plan: Plan, name: str) -> tuple[Need, ...]:
     """A generator must be here, unless servers have it."""
-    return () if engine_options(plan.create).served else (Need("instruct", name),)
+    options = engine_options(plan.create)
+    return () if options.served else (Need("instruct", name, remote_code=options.remote_code),)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,95 @@
+"""Every verb that asks a model has the same options for it; here only a server has the model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from datacreate.cli.create import create, preview
+from datacreate.cli.doctor import create as doctor_create
+from datacreate.cli.evaluate import evaluate
+from datacreate.cli.filter import filter
+from datacreate.cli.serve import serve
+from tests.finetuning.conftest import import_rows
+from tests.finetuning.sets import claims, write_rows
+from tests.inprocess import typed
+from tests.making import COMMONSENSE
+from tests.servers import MODEL, Server
+
+
+@pytest.fixture
+def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("DATACREATE_HOME", str(tmp_path / "home"))
+    with Server() as server:
+        yield server.url
+
+
+def test_a_served_model_answers_test_sets_and_is_not_asked_again(tmp_path: Path, url: str) -> None:
+    import_rows(tmp_path / "rows", "creak", test=claims(6))
+    command = ["evaluate", "--zero-shot", MODEL, "--url", url, "--benchmark", "creak", "--out"]
+    ended = typed(*command, str(tmp_path / "out"), "--engine", "openai", "--json")
+    assert ended.code == 0, ended.err
+    [found] = json.loads(ended.out)
+    assert (found["arm"]["generator"], found["scores"]["unanswered"]) == (MODEL, 0)
+    again = typed(*command, str(tmp_path / "out"), "--json")
+    assert json.loads(again.out) == [found]
+
+
+def test_a_served_model_previews(tmp_path: Path, url: str) -> None:
+    path = tmp_path / "example.json"
+    path.write_text(json.dumps(COMMONSENSE))
+    ended = typed(
+        "preview", "--example", str(path), "--url", url, "--count", "2", "--json", "--verify", "off"
+    )
+    assert ended.code == 0, ended.err
+    assert [list(json.loads(line)) for line in ended.out.splitlines()] == [list(COMMONSENSE)] * 2
+
+
+def test_a_served_model_verifies_rows(tmp_path: Path, url: str) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", claims(6))
+    ended = typed("filter", str(rows), "--verifier", MODEL, "--url", url, "--json")
+    assert ended.code == 0, ended.err
+    last = json.loads(ended.out)["filters"][-1]
+    assert (last["name"], last["model"]) == ("verifier", MODEL)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--url", ""], "--url: an empty address"),
+        (["--url", "http://a:1", "--engine", "vllm"], "--url: that is for servers that run"),
+        (["--url", "http://a:1", "--dtype", "float32"], "--dtype: servers load their models themselves"),
+        (["--engine", "openai"], "--engine openai: say where with --url"),
+        (["--engine", "llamacpp", "--replicas", "2"], "--replicas: only vLLM has that setting"),
+        (["--servers", "2"], "--servers: that is for servers"),
+        (["--request-timeout", "inf", "--url", "http://a:1"], "--request-timeout inf: "),
+    ],
+)
+def test_what_has_no_effect_is_one_line(words: list[str], says: str, tmp_path: Path, url: str) -> None:
+    import_rows(tmp_path / "rows", "creak", test=claims(6))
+    rows = write_rows(tmp_path / "rows.jsonl", claims(6))
+    asking = ["evaluate", "--zero-shot", MODEL, "--benchmark", "creak", "--out", str(tmp_path / "out")]
+    for command in (asking, ["filter", str(rows), "--verifier", MODEL]):
+        ended = typed(*command, *words)
+        assert (ended.code, says in ended.failure) == (2, True), ended.err
+
+
+def test_fine_tuned_models_ask_no_engine(tmp_path: Path) -> None:
+    for words in (["--url", "http://a:1"], ["--engine", "auto"], ["--out", "x"]):
+        ended = typed("evaluate", str(tmp_path), *words)
+        assert (ended.code, f"{words[0]}: " in ended.failure) == (2, True)
+
+
+def flags(command: click.Command) -> set[str]:
+    return {option.opts[0] for option in command.params if option.opts[0].startswith("--")}
+
+
+def test_the_options_are_the_same_everywhere() -> None:
+    common = flags(evaluate) & flags(filter) & flags(preview) & flags(doctor_create)
+    asking = flags(serve) | {"--url", "--request-timeout", "--servers", "--wait", "--replicas"}
+    own = {"--model", "--adapter", "--host", "--port", "--publish"}
+    assert asking - own <= common <= flags(create)
