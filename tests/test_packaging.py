@@ -134,7 +134,7 @@ def test_what_is_imported_is_installed_without_vllm() -> None:
     foreign = imported - sys.stdlib_module_names - {"datacreate", "vllm"}
     other_names = {"yaml": "pyyaml", "sklearn": "scikit-learn"}
     packages = {other_names.get(module, module.replace("_", "-")) for module in foreign}
-    assert packages - pins("llamacpp").keys() <= {"aiohttp"}  # until the client of servers is httpx2
+    assert packages <= pins("llamacpp").keys()
 
 
 def setup(folder: Path, *options: str, uname: str = "Linux x86_64", bf16: bool = False) -> str:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,12 @@ SMALL = {"engine": "llamacpp", "max_num_seqs": 4, "num_examples": 2, "window": 4
 
 def servers_of(pid: int) -> list[psutil.Process]:
     """The servers below a process, by their own processes and not those that watch them."""
-    below = psutil.Process(pid).children(recursive=True)
-    return [each for each in below if each.cmdline()[1:3] == ["-m", "datacreate.engines.llamacpp_server"]]
+    found = []
+    for each in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.Error):  # it has just ended
+            if each.cmdline()[1:3] == ["-m", "datacreate.engines.llamacpp_server"]:
+                found.append(each)
+    return found
 
 
 def port_of(server: psutil.Process) -> str:
