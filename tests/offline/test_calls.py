@@ -55,7 +55,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, model: str) -> Guarded:
         ("schema", "infer", example): 0,
         ("doctor",): None,  # whatever this machine lacks
         ("cluster", "template"): 0,
-        ("serve", "--model", writer): 1,  # no model to load; tests/test_served.py has one
+        ("serve", "--model", writer): 1,  # no model to load; tests/cli/test_serve.py has one
         ("models", "list"): 0,
         ("models", "verify"): 0,
         ("benchmarks", "list"): 0,
