@@ -47,7 +47,7 @@ BAD: dict[str, tuple[Any, list[str], int, str]] = {
         {"question": "Why?", "label": "a"},
         ["--format", "UNHOLDABLE"],
         2,
-        "the grammar cannot hold 'not'",
+        "'allOf'",
     ),
     "unknown model": (
         COMMONSENSE,
