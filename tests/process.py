@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,7 @@ def run(*arguments: object, preexec: Callable[[], None] | None = None, **scripte
         text=True,
         stdin=subprocess.DEVNULL,
         preexec_fn=preexec,
-        timeout=60,
+        timeout=120,
     )
     return Ended(ended.returncode, ended.stdout, ended.stderr)
 
@@ -94,6 +95,7 @@ class Live:
             if self._process.poll() is not None and not condition():  # it may have ended since
                 _, err = self._process.communicate()
                 raise AssertionError(f"ended with {self._process.returncode}: {err.decode()}")
+            time.sleep(0.02)  # what is waited for are files; spinning takes the processor from their writer
 
     def read_until(self, words: str) -> None:
         """Read standard error until a line holds these words."""

@@ -47,7 +47,7 @@ BAD: dict[str, tuple[Any, list[str], int, str]] = {
         {"question": "Why?", "label": "a"},
         ["--format", "UNHOLDABLE"],
         2,
-        "the grammar cannot hold 'not'",
+        "'allOf'",
     ),
     "unknown model": (
         COMMONSENSE,
@@ -196,7 +196,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path, model: str, wh
     elif content is not None:
         path.write_text(content if isinstance(content, str) else json.dumps(content))
     (tmp_path / "FORMAT").write_text(json.dumps(FORMAT))
-    unholdable = {**FORMAT, "properties": {**FORMAT["properties"], "label": {"not": {"type": "null"}}}}
+    unholdable = {**FORMAT, "properties": {**FORMAT["properties"], "label": {"allOf": [{"type": "string"}]}}}
     (tmp_path / "UNHOLDABLE").write_text(json.dumps(unholdable))
     more = [str(tmp_path / word) if word.isupper() else word for word in more]
     run_dir = tmp_path / "deep" / "run"

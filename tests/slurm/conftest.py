@@ -110,7 +110,7 @@ class User:
         while not condition():
             if time.monotonic() > end:
                 raise TimeoutError("\n".join(path.read_text() for path in self.logs()))
-            time.sleep(0.2)
+            time.sleep(0.5)  # scontrol costs something, too
 
     def waits_for(self, *jobs: str) -> list[str]:
         """Wait until they have ended; the state of each, or of each task."""

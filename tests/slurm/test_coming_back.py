@@ -67,6 +67,7 @@ def test_a_time_limit_does_not_end_a_creation_and_what_waits_for_it_waits(limite
     assert (user.folder / "all" / "report" / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_every_cell_of_an_array_comes_back_on_its_own(limited: Limited) -> None:
     user = limited.user
     assert user.waits_for(limited.sweep) == ["COMPLETED"] * 3
