@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from itertools import islice
 from math import ceil
 from pathlib import Path
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 from datacreate.checkpoints import Checkpoint, EngineSettings, resolve, served
 from datacreate.engines.addresses import Addresses
 from datacreate.engines.base import Engine
-from datacreate.engines.client import HttpEngine, served_model
+from datacreate.engines.client import HttpEngine
 from datacreate.engines.devices import gpu_groups
 from datacreate.engines.llamacpp import llamacpp_command
 from datacreate.engines.local import LocalServers, ServerCommand
@@ -38,7 +39,9 @@ def checkpoint_of(name: str, options: EngineOptions) -> Checkpoint:
 
 def only_model(options: EngineOptions, notify: Notify) -> str:
     """The one model that the servers serve. ServersGone if none answers, EngineError if there are several."""
-    return served_model(Addresses(options.urls), _timeouts(options), notify)
+    engine = HttpEngine(Addresses(options.urls), Protocol(()), timeouts=_timeouts(options), notify=notify)
+    with closing(engine):
+        return engine.model
 
 
 def make_engine(

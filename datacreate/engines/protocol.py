@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
+from datacreate.engines.addresses import KEY
 from datacreate.engines.base import Completion, FinishReason, Messages, Request, softmax
 from datacreate.tasks.prompt import without_system
 
@@ -216,13 +217,13 @@ def _logprob(entry: Mapping[str, Any]) -> float:
     return min(0.0, max(value, -100.0))
 
 
-def refusal(status: int, document: Any, key_variable: str) -> Exception:
+def refusal(status: int, document: Any) -> Exception:
     """What an HTTP status other than 200 means."""
     text = said(document)
     if 300 <= status < 400:
         return Incompatible(f"redirects to another address (HTTP {status}); give that address with --url")
     if status in (401, 403):
-        return Incompatible(f"refuses the key (HTTP {status}); set ${key_variable} to the server's key")
+        return Incompatible(f"refuses the key (HTTP {status}); set ${KEY} to the server's key")
     if status == 404:
         return Unavailable(f"has no such model or path (HTTP 404: {text})", counts=False)
     kind = Refused if 400 <= status < 500 and status != 408 else Unavailable
