@@ -301,8 +301,7 @@ class Server:
     async def _within(self, seconds: float, exchange: Any) -> Any:
         """The result of an exchange; TimeoutError after so many seconds without any answer of the server.
 
-        A server that works on few requests at once queues the rest: while it answers others, it is waited
-        for.
+        A server that queues requests is waited for while it answers others.
         """
         task, started = asyncio.ensure_future(exchange), time.monotonic()
         try:
