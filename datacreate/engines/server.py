@@ -146,16 +146,14 @@ class Server:
 
     async def serves(self) -> list[dict[str, Any]]:
         """The cards of the models that it serves."""
-        status, document = await self._talk("/v1/models")
+        document = await self._json("/v1/models")
         cards = document.get("data") if isinstance(document, dict) else None
-        if status == 200 and isinstance(cards, list):
-            named = [card for card in cards if isinstance(card, dict) and _is_name(card.get("id"))]
-            if cards and not named:
-                raise Incompatible("the name of its model cannot be used: it is no text that can be shown")
-            return named
-        if status == 200:
+        if not isinstance(cards, list):
             raise Unavailable("it does not say what it serves (/v1/models)")
-        raise refusal(status, document)
+        named = [card for card in cards if isinstance(card, dict) and _is_name(card.get("id"))]
+        if cards and not named:
+            raise Incompatible("the name of its model cannot be used: it is no text that can be shown")
+        return named
 
     async def _recognise(self) -> None:
         """What kind of server it is: vLLM and llama.cpp can do more than the API says."""
@@ -218,10 +216,7 @@ class Server:
         if slot is not None and self._protocol.kind == "llamacpp":
             body["id_slot"] = slot
         seconds = timeout_seconds or self._timeout_seconds
-        status, document = await self._talk("/v1/chat/completions", body, seconds)
-        if status != 200:
-            raise refusal(status, document)
-        completion = read(request, document, tokens)
+        completion = read(request, await self._json("/v1/chat/completions", body, seconds), tokens)
         self._last_answer = time.monotonic()
         return completion
 
@@ -251,13 +246,18 @@ class Server:
         return tuple(self._first_tokens[choice] for choice in choices)
 
     async def _tokens(self, body: dict[str, Any]) -> list[int]:
-        status, document = await self._talk("/tokenize", body)
-        if status != 200:
-            raise refusal(status, document)
+        document = await self._json("/tokenize", body)
         tokens = document.get("tokens") if isinstance(document, dict) else None
         if not isinstance(tokens, list) or not all(type(token) is int for token in tokens):
             raise Incompatible("its /tokenize gives no list of token ids")
         return tokens
+
+    async def _json(self, path: str, body: dict[str, Any] | None = None, seconds: float | None = None) -> Any:
+        """What it sent with HTTP status 200; any other is raised as what it means."""
+        status, document = await self._talk(path, body, seconds or _GLANCE_SECONDS)
+        if status != 200:
+            raise refusal(status, document)
+        return document
 
     async def _talk(
         self, path: str, body: dict[str, Any] | None = None, seconds: float = _GLANCE_SECONDS

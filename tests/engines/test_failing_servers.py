@@ -59,13 +59,17 @@ def test_a_server_that_comes_back_is_asked_again(tmp_path: Path, server: Server,
 
 
 def test_without_any_server_the_run_stops_resumable(tmp_path: Path, server: Server) -> None:
-    dead = Event()
+    def stop() -> None:
+        server.stop()
+        dead.set()
 
     def die(number: int) -> None:
         if number == 8:
-            Thread(target=lambda: (server.stop(), dead.set())).start()
+            Thread(target=stop).start()
         if number >= 8:  # nothing is answered while it dies
             dead.wait(10)
+
+    dead = Event()
 
     server.on_answer = die
     with pytest.raises(ServersGone, match=r"no server answers: .*run the same command") as gone:
