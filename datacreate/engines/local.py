@@ -86,6 +86,14 @@ class LocalServer:
             return httpx2.get(url, timeout=5.0, trust_env=False).status_code == 200
         return False
 
+    def until_ready(self) -> None:
+        """Return when it answers. EngineError if it ends before or takes too long."""
+        until = time.monotonic() + _LONGEST_START_SECONDS
+        while not self.ready():
+            if time.monotonic() > until:
+                raise EngineError(f"{self.address.url} was not ready in {_LONGEST_START_SECONDS:.0f} s")
+            time.sleep(0.1)
+
     def death(self) -> str:
         """Why the process ended: its exit code and the last error in its log."""
         code = self._process.poll() if self._process else None
@@ -144,12 +152,8 @@ class LocalServers(ServerSource):
             server = LocalServer(command, self.key, self._log_of(number if replicas else 0))
             self._servers[server.address.url] = server
             server.launch()
-        until = time.monotonic() + _LONGEST_START_SECONDS
         for server in self._servers.values():
-            while not server.ready():
-                if time.monotonic() > until:
-                    raise EngineError(f"{server.address.url} was not ready in {_LONGEST_START_SECONDS:.0f} s")
-                time.sleep(0.1)
+            server.until_ready()
 
     def _log_of(self, number: int) -> Path:
         """A log for each server; in a temporary folder if the run has none of its own yet."""
