@@ -14,7 +14,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 
 from datacreate.engines.addresses import ServerSource
@@ -66,6 +66,7 @@ class Pool:
         self._timeouts = timeouts
         self._capacity = capacity
         self._log = log
+        self._held = AsyncExitStack()  # connections, once there are any
         self._checks: tuple[Check, ...] = ()
         self._servers: dict[str, Server] = {}
         self._keepers: dict[str, asyncio.Task[None]] = {}
@@ -84,7 +85,7 @@ class Pool:
 
     async def gather(self) -> None:
         """Test all servers; returns when all have joined, failed, or keep the others waiting."""
-        self._http = client(self._source.key)
+        self._http = await self._held.enter_async_context(client(self._source.key))
         self._scan()
         began = self._last_well = time.monotonic()
         self._watcher = asyncio.create_task(self._watch())
@@ -269,4 +270,4 @@ class Pool:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._http.aclose()
+        await self._held.aclose()
