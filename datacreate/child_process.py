@@ -3,11 +3,12 @@
 A script of its own: `python child_process.py GRACE_SECONDS COMMAND...`. It runs the command in a new
 session and waits. When its standard input closes, which the system does when the parent dies, or at
 SIGTERM or SIGINT, it ends the command and everything that the command started: SIGTERM first, and
-SIGKILL after the grace period. Works on every POSIX system; nothing is run between fork and exec.
+SIGKILL after the grace period. Works on every POSIX system.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -30,7 +31,9 @@ def main() -> None:
     ending = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ending.set())
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+    child = subprocess.Popen(  # no thread runs yet, so that code between fork and exec is safe
+        command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_end_with_supervisor
+    )
     threading.Thread(target=_watch_parent, args=(ending,), daemon=True).start()
     threading.Thread(target=_watch_child, args=(child, ending), daemon=True).start()
     while not ending.wait(3600.0):  # with a timeout, so that signals are handled meanwhile
@@ -44,6 +47,12 @@ def main() -> None:
         signal.signal(-code, signal.SIG_DFL) if -code != signal.SIGKILL else None
         os.kill(os.getpid(), -code)
     os._exit(code)  # a thread still reads standard input
+
+
+def _end_with_supervisor() -> None:
+    """Have Linux end the command if this process itself is killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def _watch_parent(ending: threading.Event) -> None:

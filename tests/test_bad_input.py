@@ -136,14 +136,14 @@ BAD: dict[str, tuple[Any, list[str], int, str]] = {
         COMMONSENSE,
         ["--servers", "2"],
         2,
-        "--servers: that is for servers; name them with --url, or leave it out",
+        "--servers: that is for running servers; name them with --url, or remove it",
     ),
-    "a wait for no servers": (COMMONSENSE, ["--wait", "0"], 2, "--wait: that is for servers"),
+    "a wait for no servers": (COMMONSENSE, ["--wait", "0"], 2, "--wait: that is for running servers"),
     "a limit for no servers": (
         COMMONSENSE,
         ["--request-timeout", "9"],
         2,
-        "--request-timeout: that is for servers",
+        "--request-timeout: that is for running servers",
     ),
     "served, and to be compiled here": (
         COMMONSENSE,

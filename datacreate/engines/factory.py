@@ -69,9 +69,9 @@ def make_engine(
             timeouts=_timeouts(options),
             notify=notify,
         )
-    told = options if main else EngineOptions(engine="auto" if options.engine == "openai" else options.engine)
+    told = options if main else EngineOptions(engine=options.engine)
     servers = LocalServers(lambda: _commands(checkpoint, told, count, models, notify), log, notify)
-    return HttpEngine(servers, protocol, notify=notify)
+    return HttpEngine(servers, protocol, max_context=told.max_model_len, notify=notify)
 
 
 def choose(checkpoint: Checkpoint, asked: EngineKind, count: int) -> Literal["vllm", "llamacpp"]:

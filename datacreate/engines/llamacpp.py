@@ -35,10 +35,15 @@ def llamacpp_command(checkpoint: Checkpoint, settings: EngineSettings) -> Server
     header = checkpoint.gguf_header
     if checkpoint.gguf is None or header is None:
         raise EngineError(
-            f"{checkpoint.name}: llama.cpp loads GGUF files alone; give one with --model FILE.gguf, "
+            f"{checkpoint.name}: llama.cpp loads only GGUF files; give one with --model FILE.gguf, "
             "or take --engine vllm"
         )
-    context = min(settings.max_model_len or _CONTEXT, header.context_length or _CONTEXT)
+    longest = header.context_length or settings.max_model_len or _CONTEXT
+    if settings.max_model_len and settings.max_model_len > longest:
+        raise EngineError(
+            f"{checkpoint.name} has a context of {longest} tokens; take --max-model-len {longest}"
+        )
+    context = settings.max_model_len or min(_CONTEXT, longest)
     slots = settings.max_num_seqs or max(1, min(_SLOTS, _CACHED_TOKENS // context))
     weights, cache = header.size_bytes / GIB, header.kv_cache_bytes(slots * context) / GIB
     needed, free = weights + cache + _OVERHEAD_GIB, free_gib("cpu")

@@ -230,7 +230,7 @@ class Pool:
         server.failures += 1
         if isinstance(trouble, Incompatible):
             if not isinstance(before, Incompatible):
-                self._log(f"{server.url}: {trouble}; it is not used")
+                self._log(f"{server.url} is not used: {trouble}")
         elif told := self._source.repair(server.url, hung=trouble.hung):
             self._log(told)
         elif str(before) != str(trouble):

@@ -215,7 +215,7 @@ def refusal(status: int, document: Any) -> Exception:
     if 300 <= status < 400:
         return Incompatible(f"redirects to another address (HTTP {status}); give that address with --url")
     if status in (401, 403):
-        return Incompatible(f"refuses the key (HTTP {status}); set ${KEY} to the server's key")
+        return Incompatible(f"refuses access (HTTP {status}); set ${KEY} to the server's key")
     if status == 404:
         return Unavailable(f"has no such model or path (HTTP 404: {text})", counts=False)
     kind = Refused if 400 <= status < 500 and status != 408 else Unavailable

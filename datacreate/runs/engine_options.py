@@ -57,15 +57,15 @@ class EngineOptions(BaseModel):
         if self.served and not self.urls:
             raise ValueError("--engine openai: say where with --url http://HOST:PORT, or a folder of servers")
         if self.urls and not self.served:
-            raise ValueError(f"--url: that is for servers that run; leave it or --engine {self.engine} out")
+            raise ValueError(f"--url: that is for running servers; remove it or --engine {self.engine}")
         if self.served and self.replicas != "auto":
             raise ValueError("--replicas: start more servers instead, and name them with --url")
         if self.served and (flag := self.changed(_SERVER_SIDE)):
             raise ValueError(f"{flag}: servers load their models themselves; give it to them instead")
         if not self.served and (flag := self.changed(_CLIENT_SIDE)):
-            raise ValueError(f"{flag}: that is for servers; name them with --url, or leave it out")
+            raise ValueError(f"{flag}: that is for running servers; name them with --url, or remove it")
         if self.engine == "llamacpp" and (flag := self.changed(VLLM_ONLY)):
-            raise ValueError(f"{flag}: only vLLM has that setting; leave it or --engine llamacpp out")
+            raise ValueError(f"{flag}: only vLLM has that setting; remove it or --engine llamacpp")
         if self.replicas != "auto" and self.replicas < 1:
             raise ValueError("--replicas: give a number from 1 on, or auto")
         return self

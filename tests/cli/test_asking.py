@@ -61,11 +61,11 @@ def test_a_served_model_verifies_rows(tmp_path: Path, url: str) -> None:
     ("words", "says"),
     [
         (["--url", ""], "--url: an empty address"),
-        (["--url", "http://a:1", "--engine", "vllm"], "--url: that is for servers that run"),
+        (["--url", "http://a:1", "--engine", "vllm"], "--url: that is for running servers"),
         (["--url", "http://a:1", "--dtype", "float32"], "--dtype: servers load their models themselves"),
         (["--engine", "openai"], "--engine openai: say where with --url"),
         (["--engine", "llamacpp", "--replicas", "2"], "--replicas: only vLLM has that setting"),
-        (["--servers", "2"], "--servers: that is for servers"),
+        (["--servers", "2"], "--servers: that is for running servers"),
         (["--request-timeout", "inf", "--url", "http://a:1"], "--request-timeout inf: "),
     ],
 )

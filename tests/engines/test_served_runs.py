@@ -51,7 +51,7 @@ def test_the_key_comes_from_the_environment_and_is_written_nowhere(
 ) -> None:
     server.key = "sesame-4711"
     monkeypatch.delenv("DATACREATE_API_KEY", raising=False)
-    with pytest.raises(EngineError, match=r"refuses the key .*\$DATACREATE_API_KEY"):
+    with pytest.raises(EngineError, match=r"refuses access .*\$DATACREATE_API_KEY"):
         make(tmp_path / "run", server)
     monkeypatch.setenv("DATACREATE_API_KEY", server.key)
     make(tmp_path / "run", server)
@@ -135,7 +135,7 @@ def test_models_behind_several_servers_take_turns(tmp_path: Path, server: Server
         ({"urls": ("http://me:pass@host:1",)}, r"\$DATACREATE_API_KEY"),
         ({"urls": ("http://host:99999",)}, "neither an address nor a folder"),
         ({"urls": (), "engine": "openai"}, "say where with --url"),
-        ({"urls": ("http://host:1",), "engine": "vllm"}, "that is for servers"),
+        ({"urls": ("http://host:1",), "engine": "vllm"}, "that is for running servers"),
         ({"urls": ("http://host:1",), "dtype": "bfloat16"}, "--dtype: servers load their models themselves"),
         ({"urls": ("http://host:1",), "request_timeout": float("inf")}, "--request-timeout inf: give a num"),
         ({"urls": ("http://host:1",), "request_timeout": float("nan")}, "--request-timeout nan: give a num"),

@@ -44,7 +44,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "settings": ({"settings": "papr"}, "settings: Input should be 'datacreate' or 'paper', not 'papr'"),
     "create option": ({"create": {"methd": "paper"}}, "create: no option 'methd' (did you mean method?)"),
     "create value": ({"create": {"method": "papr"}}, "create: method='papr': Input should be"),
-    "create options in vain": ({"create": {"servers": 2}}, "create: --servers: that is for servers"),
+    "create options in vain": ({"create": {"servers": 2}}, "create: --servers: that is for running servers"),
     "create options that contradict": (
         {"create": {"verify": "off", "threshold": 0.9}},
         "create: --threshold: with --verify off nothing is verified",
