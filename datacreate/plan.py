@@ -207,8 +207,8 @@ def _verification(
     gated = mode != "keep" and layout.can_write_text_first and config.method == "datacreate"
     known = stored.verification if stored else None
     rows = config.gate_rows or (known.gate_rows if known else _gate_rows(config.count))
-    if known:
-        lettered = known.lettered
+    if stored:  # one that was not verified is refused for that, and no server is started for it
+        lettered = bool(known and known.lettered)
     else:
         lettered = bool(labels) and not verifier.tells_apart([answer_text(label) for label in labels or ()])
     if not can_be_asked(understood.format, lettered=lettered):

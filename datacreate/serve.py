@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import socket
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -18,15 +17,11 @@ from datacreate.checkpoints import Checkpoint
 from datacreate.engines.addresses import Address, api_key
 from datacreate.engines.factory import server_command
 from datacreate.engines.local import LocalServer
-from datacreate.errors import EngineError, ServersGone, UsageError
+from datacreate.errors import ServersGone, UsageError
 from datacreate.files import replace_file, storage_error
 from datacreate.locking import slurm_job
 from datacreate.runs.engine_options import EngineOptions
 from datacreate.signals import Signals
-
-_LONGEST_START_SECONDS = 1800.0
-
-_LOOK_SECONDS = 0.2
 
 _OURS = {"--model", "--host", "--port", "--uds", "--served-model-name", "--max-num-seqs", "--api-key"}
 """Arguments of vLLM's server that are options of `datacreate serve`, or follow from them."""
@@ -69,7 +64,7 @@ def serving(
     notify(f"starting {command.engine} for {command.model}")
     try:
         server.launch()
-        _wait_until_ready(server)
+        server.until_ready()
         with _published(server.address, endpoint.publish):
             yield server
     finally:
@@ -81,16 +76,6 @@ def wait(server: LocalServer) -> None:
     """Until the server ends, which is a ServersGone: it has worked, and may again."""
     server.wait()
     raise ServersGone(f"{server.death()}; run the same command to start it again")
-
-
-def _wait_until_ready(server: LocalServer) -> None:
-    until = time.monotonic() + _LONGEST_START_SECONDS
-    while not server.ready():
-        if time.monotonic() > until:
-            raise EngineError(
-                f"{server.address.url} was not ready in {_LONGEST_START_SECONDS:.0f} s; see its output above"
-            )
-        time.sleep(_LOOK_SECONDS)
 
 
 def _copies(more: Sequence[str]) -> int:

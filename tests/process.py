@@ -100,9 +100,12 @@ class Live:
     def read_until(self, words: str) -> None:
         """Read standard error until a line holds these words."""
         assert self._process.stderr
+        end = time.monotonic() + 60  # a line comes at least every 10 s
         for line in self._process.stderr:
             if words in line.decode():
                 return
+            if time.monotonic() > end:
+                break
         raise AssertionError(f"never said {words!r}")
 
     def stop(self, signal: int) -> Ended:

@@ -92,7 +92,7 @@ def test_a_signal_stops_in_one_line_with_75(tmp_path: Path, example: Path, model
 
 def test_a_signal_while_the_model_loads_leaves_nothing(tmp_path: Path, example: Path, model: str) -> None:
     with Live(*command(example, model, tmp_path / "run"), loads=True) as live:
-        live.read_until("loading")
+        live.read_until("checking")
         ended = live.stop(signal.SIGTERM)
     assert ended.code == 75
     assert ended.failure == "datacreate: stopped by a signal; run the same command to go on"

@@ -8,7 +8,7 @@ from datacreate.checkpoints import Checkpoint, EngineSettings
 from datacreate.doctor.line import Line, gib, refused
 from datacreate.engines.devices import GIB, OVERHEAD_GIB, check_memory, free_gib
 from datacreate.engines.factory import choose, server_command
-from datacreate.engines.vllm import MAX_CONTEXT, WORTH_COMPILING
+from datacreate.engines.vllm import WORTH_COMPILING
 from datacreate.errors import DatacreateError, EngineError
 from datacreate.hardware import cpu_has_bf16, vllm_build
 from datacreate.runs.engine_options import EngineOptions
@@ -65,8 +65,7 @@ def _check_vllm(checkpoint: Checkpoint, options: EngineOptions) -> None:
     cache = float(told["kv_cache_gib"] or _KV_CACHE_GIB)
     header = checkpoint.gguf_header
     if header is None:
-        settings = {**told, "max_model_len": told["max_model_len"] or MAX_CONTEXT[build]}
-        check_memory(checkpoint, checkpoint.path, build, cache, settings, ())
+        check_memory(checkpoint, checkpoint.path, build, cache, told, ())
         return
     needed = 2 * header.parameters / GIB + cache + OVERHEAD_GIB[build]  # converted to 16 bits a weight
     free = free_gib(build, int(told["tensor_parallel_size"]), float(told["gpu_memory_utilization"] or 0.9))

@@ -18,16 +18,16 @@ KEY = "DATACREATE_API_KEY"
 """The environment variable that the servers' API key is read from, the only place for it."""
 
 
+_HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/|$)")
+"""An address that lacks its http://, and no path."""
+
+
 def api_key() -> str:
     """The servers' key, or nothing. UsageError if it cannot be sent in a header."""
     key = os.environ.get(KEY, "").strip()
     if not all("!" <= character <= "~" for character in key):
         raise UsageError(f"${KEY} holds a blank, a line break or a letter outside ASCII; set the key alone")
     return key
-
-
-_HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/|$)")
-"""An address that lacks its http://, and no path."""
 
 
 class Address(BaseModel):
@@ -44,21 +44,13 @@ class ServerSource:
     """Where the servers of a run come from: `--url` (Addresses), or this machine (LocalServers)."""
 
     remote = True  # whether they were running before
+    changes = False  # whether more may come
+    shown = "this machine"  # all of it in a few words, for messages
     failed: str | None = None  # why no server will come any more; None while one may
     record: Mapping[str, Any] = MappingProxyType({})  # how they were started, for config.json
 
     def __init__(self, key: str) -> None:
         self.key = key  # that they ask for; empty if none
-
-    @property
-    def changes(self) -> bool:
-        """Whether more may come."""
-        return False
-
-    @property
-    def shown(self) -> str:
-        """All of it in a few words, for messages."""
-        return "this machine"
 
     def start(self) -> None:
         """Return when they can be asked. EngineError if they cannot be started."""
@@ -92,17 +84,11 @@ class Addresses(ServerSource):
             else:
                 listed.append(Address(url=_checked(url)))
         self._listed = tuple(dict.fromkeys(listed))
+        self.changes = bool(self._folders)
+        names = [*(address.url for address in self._listed), *map(str, self._folders)]
+        self.shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         if not (self._listed or self._folders):
             raise UsageError("--url: no address; write it as http://HOST:PORT, or name a folder of servers")
-
-    @property
-    def changes(self) -> bool:
-        return bool(self._folders)
-
-    @property
-    def shown(self) -> str:
-        names = [*(address.url for address in self._listed), *map(str, self._folders)]
-        return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
     def now(self) -> tuple[Address, ...]:
         found = {address.url: address for address in self._listed}

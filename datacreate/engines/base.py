@@ -6,7 +6,6 @@ batching), so that the server's batch stays full between requests and between le
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -70,13 +69,6 @@ class Check:
 
     requests: tuple[Request, ...]
     fault: Callable[[Sequence[Completion]], str | None]
-
-
-def softmax(logprobs: Sequence[float]) -> tuple[float, ...]:
-    """Probabilities among these tokens alone, from log-probabilities among all tokens."""
-    largest = max(logprobs)
-    weights = [math.exp(logprob - largest) for logprob in logprobs]
-    return tuple(weight / sum(weights) for weight in weights)
 
 
 class Engine(Protocol):

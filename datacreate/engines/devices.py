@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -57,13 +56,13 @@ def check_memory(
 ) -> None:
     """Raise EngineError, with the numbers, if weights and cache cannot fit what is free.
 
-    The cache is what vLLM on a CPU is given (`kv_cache_gib`), and on GPUs at least one request.
+    On GPUs vLLM itself says whether the cache holds a request: it takes what the weights leave.
     """
     spread = int(settings.get("tensor_parallel_size", 1))
     share = float(settings.get("gpu_memory_utilization") or _GPU_SHARE)
     weights = sum(path.stat().st_size for path in folder.glob("*.safetensors")) / GIB
     free = free_gib(device, spread, share, gpus)
-    cache = kv_cache_gib if device == "cpu" else _cache_gib(folder, int(settings["max_model_len"]))
+    cache = kv_cache_gib if device == "cpu" else 0.0
     needed = weights + cache + OVERHEAD_GIB[device]
     if free is not None and needed > free:
         gpu_advice = ", or spread it over more GPUs (--tensor-parallel-size)" if device == "gpu" else ""
@@ -72,22 +71,6 @@ def check_memory(
             f"{OVERHEAD_GIB[device]:.1f} overhead), {free:.1f} GiB are free; take a smaller model, or free "
             f"memory{gpu_advice}"
         )
-
-
-def _cache_gib(folder: Path, tokens: int) -> float:
-    """Keys and values of one request of so many tokens in 16 bits, in GiB; 0 if config.json does not say.
-
-    2 * layers * key-value heads * head size * 2 bytes for each token; less with sliding windows.
-    """
-    try:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        config = config.get("text_config", config)
-        heads = int(config["num_attention_heads"])
-        size = int(config.get("head_dim") or config["hidden_size"] // heads)
-        kept = int(config.get("num_key_value_heads") or heads)
-        return 4 * int(config["num_hidden_layers"]) * kept * size * tokens / GIB
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):
-        return 0.0
 
 
 def free_gib(device: str, number: int = 1, share: float = 1.0, gpus: Sequence[str] = ()) -> float | None:

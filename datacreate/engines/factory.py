@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import islice
+from contextlib import closing
 from math import ceil
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from datacreate.checkpoints import Checkpoint, EngineSettings, resolve, served
 from datacreate.engines.addresses import Addresses
 from datacreate.engines.base import Engine
-from datacreate.engines.client import HttpEngine, served_model
+from datacreate.engines.client import HttpEngine
 from datacreate.engines.devices import gpu_groups
 from datacreate.engines.llamacpp import llamacpp_command
 from datacreate.engines.local import LocalServers, ServerCommand
@@ -25,8 +25,6 @@ from datacreate.flaws import Flaw
 from datacreate.hardware import cpu_has_bf16, has_llamacpp, vllm_build
 from datacreate.runs.engine_options import VLLM_ONLY, EngineKind, EngineOptions
 
-Notify = Callable[[str], None]
-
 _SHARED_GPU = 0.9
 """The share of a GPU's memory that the models of a run divide among them, unless told otherwise."""
 
@@ -36,9 +34,11 @@ def checkpoint_of(name: str, options: EngineOptions) -> Checkpoint:
     return served(name) if options.served else resolve(name, "instruct", remote_code=options.remote_code)
 
 
-def only_model(options: EngineOptions, notify: Notify) -> str:
+def only_model(options: EngineOptions, notify: Callable[[str], None]) -> str:
     """The one model that the servers serve. ServersGone if none answers, EngineError if there are several."""
-    return served_model(Addresses(options.urls), _timeouts(options), notify)
+    engine = HttpEngine(Addresses(options.urls), Protocol(()), timeouts=_timeouts(options), notify=notify)
+    with closing(engine):
+        return engine.model
 
 
 def make_engine(
@@ -50,7 +50,7 @@ def make_engine(
     template_kwargs: Mapping[str, Any] | None = None,
     main: bool = True,
     models: int = 1,
-    notify: Notify = lambda _: None,
+    notify: Callable[[str], None] = lambda _: None,
 ) -> Engine:
     """The engine of a checkpoint; nothing is started yet.
 
@@ -110,7 +110,7 @@ def server_command(
 
 
 def _commands(
-    checkpoint: Checkpoint, options: EngineOptions, count: int, models: int, notify: Notify
+    checkpoint: Checkpoint, options: EngineOptions, count: int, models: int, notify: Callable[[str], None]
 ) -> list[ServerCommand]:
     """A command for each server: one on a CPU, one for each group of GPUs that the count keeps busy."""
     settings = _settings(checkpoint, options, models)
@@ -120,22 +120,18 @@ def _commands(
     if checkpoint.gguf is not None:
         notify(f"vLLM reads no GGUF files: {checkpoint.name} is converted once, if it was not before")
     commands: list[ServerCommand] = []
-    refused: EngineError | None = None
-    for gpus in gpu_groups(options.replicas, settings.tensor_parallel_size):
+    groups = gpu_groups(options.replicas, settings.tensor_parallel_size)
+    for gpus in groups:
         try:
             commands.append(
                 vllm_command(checkpoint, settings, count=count, gpus=gpus, shares_cores=models > 1)
             )
         except EngineError as error:
-            if options.replicas != "auto" or not gpus:
+            if options.replicas != "auto" or (gpus == groups[-1] and not commands):
                 raise
-            refused = error
             notify(f"GPU {','.join(gpus)} is left out: {str(error).partition(';')[0]}")
-    if not commands:
-        raise refused or EngineError("no GPU is free")
-    if options.replicas == "auto":
-        commands = list(islice(commands, max(1, ceil(count / commands[0].capacity))))
-    return commands
+    enough = max(1, ceil(count / commands[0].capacity)) if options.replicas == "auto" else len(commands)
+    return commands[:enough]
 
 
 def _refuse_vllm_only(options: EngineOptions) -> None:

@@ -16,13 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 from datacreate.child_process import supervised
 from datacreate.engines.addresses import Address, ServerSource
 from datacreate.errors import EngineError, UsageError
-
-Notify = Callable[[str], None]
 
 _GRACE_SECONDS = 10.0
 """How long a server may take to end after SIGTERM."""
@@ -63,7 +60,7 @@ class LocalServer:
         """Start the process; returns at once."""
         where = ["--host", self._host, "--port", str(self.port)]
         keys = {"VLLM_API_KEY": self._key, "LLAMA_API_KEY": self._key} if self._key else {}
-        with self._output() as output:
+        with self._log.open("ab") if self._log else os.fdopen(os.dup(2), "wb") as output:
             self._process = subprocess.Popen(
                 supervised([*self._command.arguments, *where], _GRACE_SECONDS),
                 env={**os.environ, **self._command.environment, **keys},
@@ -72,9 +69,6 @@ class LocalServer:
                 stderr=output,
                 start_new_session=True,  # Ctrl-C is for the run, which then ends the server
             )
-
-    def _output(self) -> IO[bytes]:
-        return self._log.open("ab") if self._log else os.fdopen(os.dup(2), "wb")
 
     @property
     def alive(self) -> bool:
@@ -91,6 +85,14 @@ class LocalServer:
         with suppress(httpx2.HTTPError):
             return httpx2.get(url, timeout=5.0, trust_env=False).status_code == 200
         return False
+
+    def until_ready(self) -> None:
+        """Return when it answers. EngineError if it ends before or takes too long."""
+        until = time.monotonic() + _LONGEST_START_SECONDS
+        while not self.ready():
+            if time.monotonic() > until:
+                raise EngineError(f"{self.address.url} was not ready in {_LONGEST_START_SECONDS:.0f} s")
+            time.sleep(0.1)
 
     def death(self) -> str:
         """Why the process ended: its exit code and the last error in its log."""
@@ -123,15 +125,12 @@ class LocalServer:
 
 
 class LocalServers(ServerSource):
-    """The servers of one model on this machine: a `ServerSource`.
-
-    `prepare` gives their commands when they are first needed.
-    """
+    """The servers of one model on this machine; `prepare` gives their commands when they are first needed."""
 
     remote = False
 
     def __init__(
-        self, prepare: Callable[[], Sequence[ServerCommand]], log: Path | None, notify: Notify
+        self, prepare: Callable[[], Sequence[ServerCommand]], log: Path | None, notify: Callable[[str], None]
     ) -> None:
         super().__init__(secrets.token_urlsafe(32))
         self._prepare = prepare
@@ -153,12 +152,8 @@ class LocalServers(ServerSource):
             server = LocalServer(command, self.key, self._log_of(number if replicas else 0))
             self._servers[server.address.url] = server
             server.launch()
-        until = time.monotonic() + _LONGEST_START_SECONDS
         for server in self._servers.values():
-            while not server.ready():
-                if time.monotonic() > until:
-                    raise EngineError(f"{server.address.url} was not ready in {_LONGEST_START_SECONDS:.0f} s")
-                time.sleep(0.1)
+            server.until_ready()
 
     def _log_of(self, number: int) -> Path:
         """A log for each server; in a temporary folder if the run has none of its own yet."""

@@ -14,17 +14,14 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from datacreate.engines.addresses import ServerSource
 from datacreate.engines.base import Check, Completion, Request
 from datacreate.engines.protocol import Busy, Incompatible, Protocol, Refused, Unavailable
-from datacreate.engines.server import Server
-
-if TYPE_CHECKING:
-    import httpx2
+from datacreate.engines.server import Server, client
+from datacreate.errors import EngineError, ServersGone
 
 MAX_ATTEMPTS = 3
 """Failures of one request after which it counts as its own fault, from when another succeeded that was asked
@@ -60,46 +57,38 @@ class Pool:
         self,
         source: ServerSource,
         protocol: Protocol,
-        http: httpx2.AsyncClient,
         timeouts: Timeouts,
         capacity: int | None,
         log: Callable[[str], None],
-        on_lost: Callable[[str], None],
     ) -> None:
         self._source = source
         self._protocol = protocol
-        self._http = http
         self._timeouts = timeouts
         self._capacity = capacity
         self._log = log
-        self._on_lost = on_lost
+        self._held = AsyncExitStack()  # connections, once there are any
         self._checks: tuple[Check, ...] = ()
         self._servers: dict[str, Server] = {}
         self._keepers: dict[str, asyncio.Task[None]] = {}
-        self.incompatible: dict[str, str] = {}  # why a server is not used
-        self.unavailable: dict[str, str] = {}  # why a server is not in use now
+        self.members: list[Server] = []  # those in use, or the last that were; replaced, never changed
+        self.lost: EngineError | None = None  # why the run cannot go on, unless a server is well again
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._changed = asyncio.Event()
         self._asked = 0  # requests; each has its number
         self._answered = 0  # the last one that was answered
-        self._last_well = time.monotonic()  # when a server was last in use that answers
-        self._background: list[asyncio.Task[None]] = []
-
-    @property
-    def joined(self) -> list[Server]:
-        # list() is atomic: the run's own thread reads this while servers come and go.
-        return [server for server in list(self._servers.values()) if server.joined]
+        self._last_well = 0.0  # when a server was last in use that answers
 
     @property
     def well(self) -> bool:
         """Whether a server is in use that has not just failed."""
-        return any(server.proven for server in self.joined)
+        return any(server.joined and server.proven for server in self.members)
 
     async def gather(self) -> None:
         """Test all servers; returns when all have joined, failed, or keep the others waiting."""
+        self._http = await self._held.enter_async_context(client(self._source.key))
         self._scan()
-        self._background = [asyncio.create_task(self._scan_again())]
-        began = time.monotonic()
+        began = self._last_well = time.monotonic()
+        self._watcher = asyncio.create_task(self._watch())
         if len(self._servers) < self._timeouts.servers:
             awaited = "a server" if self._timeouts.servers == 1 else f"{self._timeouts.servers} servers"
             seconds = self._timeouts.no_server
@@ -108,28 +97,28 @@ class Pool:
             self._changed.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), _SCAN_SECONDS)
-        self._last_well = time.monotonic()
-        self._background.append(asyncio.create_task(self._watch()))
+        self._last_well, self.lost = time.monotonic(), None
 
     def _gathered(self, seconds: float) -> bool:
-        enough = len(self.joined) >= self._timeouts.servers
+        servers = self._servers.values()
+        enough = sum(server.joined for server in servers) >= self._timeouts.servers
         longest = self._timeouts.no_server if self._timeouts.at_start else 0.0
-        heard = self.unavailable.keys() | self.incompatible.keys()
-        if all(each.joined or each.url in heard for each in self._servers.values()):
-            hopeful = self._source.changes or not self.incompatible
+        if all(server.joined or server.trouble for server in servers):
+            hopeful = self._source.changes or not any(server.refused for server in servers)
             return enough or not hopeful or seconds >= longest
-        return bool(self.joined) and seconds > (_STRAGGLER_SECONDS if enough else longest)
+        return bool(self.members) and seconds > (_STRAGGLER_SECONDS if enough else longest)
 
     async def require(self, checks: Sequence[Check]) -> None:
-        """Have every server pass these checks too, now and whenever one joins."""
+        """Have every server pass these checks too, now and whenever one joins. EngineError if none can."""
         self._checks = tuple(checks)
-        for server in self.joined:
+        for server in self.members:
             try:
                 await server.require(checks)
-            except Incompatible as error:
-                self._dismiss(server, str(error))
-            except Unavailable as error:
-                self._leave(server, error)
+            except (Unavailable, Incompatible) as trouble:
+                self._lose(server, trouble)
+        servers = self._servers.values()
+        if any(server.refused for server in servers) and not any(server.joined for server in servers):
+            raise self.gone()
 
     async def answer(self, request: Request) -> Completion:
         """The answer of one of the servers, however often they must be asked."""
@@ -142,13 +131,14 @@ class Pool:
             self._asked = number = self._asked + 1
             try:
                 completion = await server.ask(request)
-                self._succeeded(server, number)
+                self._answered = max(self._answered, number)
+                self._works(server)
                 return completion
             except Busy as trouble:
                 if server.in_flight > 1:  # it holds fewer than it was given
                     server.capacity = server.in_flight - 1
                 else:
-                    self._leave(server, trouble)
+                    self._lose(server, trouble)
             except Unavailable as trouble:
                 failures += trouble.counts and first_failure is not None and self._answered > first_failure
                 first_failure = self._asked if first_failure is None else first_failure
@@ -156,23 +146,17 @@ class Pool:
                     return Completion(request.id, "", "error", error=f"asked {failures} times: {trouble}")
                 server.proven = server.proven and not trouble.counts
                 retried = not trouble.counts  # others first: they show whose fault it is
-                self._leave(server, trouble)
-            except Incompatible as error:
-                self._dismiss(server, str(error))
+                self._lose(server, trouble)
+            except Incompatible as trouble:
+                server.proven = False
+                self._lose(server, trouble)
             finally:
                 server.in_flight -= 1
                 self._wake(1)
 
-    def _succeeded(self, server: Server, number: int) -> None:
-        self._answered = max(self._answered, number)
-        if not server.proven:
-            self._log(f"{server.url}: available again")
-            self._wake(server.capacity)
-        server.failures, server.proven = 0, True
-
     async def _with_room(self, first: bool) -> Server:
         """The server with the largest share of its capacity free; waits until there is one."""
-        while (best := max(self._servers.values(), key=_room, default=None)) is None or best.room <= 0:
+        while (best := max(self.members, key=lambda server: server.room)).room <= 0:
             turn = asyncio.get_running_loop().create_future()
             # All that came later waits for what was asked before.
             (self._waiting.appendleft if first else self._waiting.append)(turn)
@@ -191,114 +175,99 @@ class Pool:
         """Take in servers that are new; forget those that are gone and published no longer."""
         known = {address.url: address for address in self._source.now()}
         for url, address in known.items():
-            if url not in self._keepers:
+            if url not in self._servers:
                 limit = self._timeouts.answer
                 self._servers[url] = Server(address, self._protocol, self._http, self._capacity, limit)
                 self._keepers[url] = asyncio.create_task(self._keep(self._servers[url]))
-        for url in self._keepers.keys() - known.keys():
+        for url in self._servers.keys() - known.keys():
             if not self._servers[url].joined and not self._servers[url].in_flight:
                 self._keepers.pop(url).cancel()
                 del self._servers[url]
-                self.unavailable.pop(url, None)
-                self.incompatible.pop(url, None)
 
     async def _keep(self, server: Server) -> None:
         """Admit a server when it is well, wait until it fails, and again."""
         while True:
             try:
                 await server.admit(self._checks)
-            except Unavailable as trouble:
+                server.left.clear()
+                if server.proven:
+                    self._works(server)
+                self._recount()
+                self._wake(server.capacity)
+                await server.left.wait()
+            except (Unavailable, Incompatible) as trouble:
                 self._note(server, trouble)
-                server.failures += 1
-                await asyncio.sleep(self._pause(server, trouble.retry_after_seconds))
-                continue
-            except Incompatible as error:
-                self._dismiss(server, str(error))
-                if not self._source.changes:
-                    return
-                await asyncio.sleep(_LONGEST_PAUSE)  # another may come to the same address
-                continue
             except Exception as error:  # noqa: BLE001 - whatever it sent: the others can be asked
-                self._dismiss(server, f"it sent what cannot be read ({type(error).__name__})")
+                self._note(server, Incompatible(f"it sent what cannot be read ({type(error).__name__})"))
+            if server.refused and not self._source.changes:  # else another may come to the same address
                 return
-            back = self.unavailable.pop(server.url, None) is not None
-            self.incompatible.pop(server.url, None)
-            server.left.clear()
-            server.joined = True
-            if server.proven:
-                server.failures = 0
-                if back:
-                    self._log(f"{server.url}: available again")
-            self._changed.set()
-            self._wake(server.capacity)
-            await server.left.wait()
-            await asyncio.sleep(self._pause(server, server.retry_after_seconds))
+            await asyncio.sleep(self._pause(server))
 
-    def _pause(self, server: Server, asked: float) -> float:
+    def _pause(self, server: Server) -> float:
         """Seconds until it is tried again: doubling, with jitter, at least what it asks for."""
+        if not isinstance(server.trouble, Unavailable):
+            return _LONGEST_PAUSE
         doubled = self._timeouts.first_pause * 2.0 ** min(server.failures - 1, 10)
-        return max(asked, min(_LONGEST_PAUSE, doubled) * random.uniform(0.5, 1.0))
+        return max(
+            server.trouble.retry_after_seconds, min(_LONGEST_PAUSE, doubled) * random.uniform(0.5, 1.0)
+        )
 
-    def _leave(self, server: Server, trouble: Unavailable) -> None:
+    def _works(self, server: Server) -> None:
+        """It is well: it may be asked to its capacity."""
+        if server.joined and server.trouble:
+            self._log(f"{server.url}: available again")
+            server.trouble, server.failures, server.proven = None, 0, True
+            self._wake(server.capacity)
+
+    def _lose(self, server: Server, trouble: Unavailable | Incompatible) -> None:
         if server.joined:
-            server.joined = False
-            server.failures += 1
-            server.retry_after_seconds = trouble.retry_after_seconds
             server.left.set()
             self._note(server, trouble)
 
-    def _note(self, server: Server, trouble: Unavailable) -> None:
+    def _note(self, server: Server, trouble: Unavailable | Incompatible) -> None:
         """Say once why a server is not in use; a local one that died or hangs is started again."""
-        reason = str(trouble)
-        if told := self._source.repair(server.url, hung=trouble.hung):
+        before, server.trouble = server.trouble, trouble
+        server.failures += 1
+        if isinstance(trouble, Incompatible):
+            if not isinstance(before, Incompatible):
+                self._log(f"{server.url}: {trouble}; it is not used")
+        elif told := self._source.repair(server.url, hung=trouble.hung):
             self._log(told)
-        elif self.unavailable.get(server.url) != reason:
-            self._log(f"{server.url}: {reason}; suspended, and tried again later")
-        self.unavailable[server.url] = reason
-        self.incompatible.pop(server.url, None)
-        self._changed.set()
+        elif str(before) != str(trouble):
+            self._log(f"{server.url}: {trouble}; suspended, and tried again later")
+        self._recount()
 
-    def _dismiss(self, server: Server, reason: str) -> None:
-        server.joined = False
-        self.unavailable.pop(server.url, None)
-        if server.url not in self.incompatible:
-            self._log(f"{server.url}: {reason}; it is not used")
-        self.incompatible[server.url] = reason
+    def _recount(self) -> None:
+        self.members = [server for server in self._servers.values() if server.joined] or self.members
         self._changed.set()
-
-    async def _scan_again(self) -> None:
-        while self._source.changes:
-            await asyncio.sleep(_SCAN_SECONDS)
-            with suppress(OSError):  # a file server may be away for a while
-                self._scan()
 
     async def _watch(self) -> None:
-        """Report when no server has worked for too long, or none can come any more."""
+        """See which servers there are, and whether none has worked for too long or none can come any more."""
         while True:
-            await asyncio.sleep(min(1.0, max(0.05, self._timeouts.no_server / 4)))
-            hopeless = not self._source.changes and len(self.incompatible) == len(self._servers)
+            await asyncio.sleep(min(_SCAN_SECONDS, max(0.05, self._timeouts.no_server / 4)))
+            if self._source.changes:
+                with suppress(OSError):  # a file server may be away for a while
+                    self._scan()
+            hopeless = not self._source.changes and all(each.refused for each in self._servers.values())
             hopeless = hopeless or self._source.failed is not None
             if self.well and not hopeless:
                 self._last_well = time.monotonic()
             elif hopeless or time.monotonic() - self._last_well > self._timeouts.no_server:
-                self._on_lost(self.why())
+                self.lost = self.gone()
 
-    def why(self) -> str:
-        """Why there is no server, in their words."""
-        if self._source.failed:
-            return self._source.failed
-        reasons = {**self.unavailable, **self.incompatible}
-        if not reasons:
-            return f"no server has come to {self._source.shown}"
-        shown = [f"{url}: {why}" for url, why in list(reasons.items())[:3]]
-        return "; ".join(shown) + (f"; and {len(reasons) - 3} more" if len(reasons) > 3 else "")
+    def gone(self) -> EngineError:
+        """What ends a run without servers, in their words: for good if none of them can be used."""
+        troubles = {server.url: server.trouble for server in self._servers.values() if server.trouble}
+        why = "; ".join(f"{url}: {trouble}" for url, trouble in list(troubles.items())[:3])
+        why += f"; and {len(troubles) - 3} more" if len(troubles) > 3 else ""
+        if troubles and not any(isinstance(trouble, Unavailable) for trouble in troubles.values()):
+            return EngineError(f"no server can be used: {why}")
+        why = self._source.failed or why or f"no server has come to {self._source.shown}"
+        return ServersGone(f"no server answers: {why}; run the same command to resume")
 
     async def close(self) -> None:
-        tasks = [*self._keepers.values(), *self._background]
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _room(server: Server) -> float:
-    return server.room
+        await self._held.aclose()

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
-from datacreate.engines.base import Completion, FinishReason, Messages, Request, softmax
+from datacreate.engines.addresses import KEY
+from datacreate.engines.base import Completion, FinishReason, Messages, Request
 from datacreate.tasks.prompt import without_system
 
 ServerKind = Literal["vllm", "llamacpp", "other"]
@@ -94,7 +95,11 @@ class Protocol:
         if self.template_kwargs:
             body["chat_template_kwargs"] = dict(self.template_kwargs)
         if request.schema is not None:
-            body |= self._grammar(request.schema)
+            if self.compact_grammar:
+                body["grammar"] = _llguidance(request.schema)
+            else:
+                named = {"name": "examples", "schema": _parsed(request.schema), "strict": True}
+                body["response_format"] = {"type": "json_schema", "json_schema": named}
         if request.choices:
             body |= {"logprobs": True, "top_logprobs": _TOP_TOKENS[self.kind]}
             if self.kind == "vllm" and tokens is not None:
@@ -104,12 +109,6 @@ class Protocol:
                     "return_tokens_as_token_ids": True,
                 }
         return body
-
-    def _grammar(self, schema: str) -> dict[str, Any]:
-        if self.compact_grammar:
-            return {"grammar": _llguidance(schema)}
-        named = {"name": "examples", "schema": _parsed(schema), "strict": True}
-        return {"response_format": {"type": "json_schema", "json_schema": named}}
 
 
 @lru_cache(maxsize=1024)
@@ -135,16 +134,12 @@ def read(request: Request, document: Any, tokens: Sequence[int] | None = None) -
         # Servers that split reasoning off may put the whole answer there.
         text = message.get("content") or message.get("reasoning_content") or message.get("reasoning") or ""
     except (LookupError, TypeError, AttributeError):
-        raise Unavailable(f"an answer that is no completion{_error_in(document)}") from None
+        error = f": {said(document)}" if isinstance(document, dict) and "error" in document else ""
+        raise Unavailable(f"an answer that is no completion{error}") from None
     finish: FinishReason = "stop" if reason == "stop" else "length" if reason == "length" else "error"
     if finish == "error":
         return Completion(request.id, "", finish, *used, f"finish reason {reason[:40]}")
     return Completion(request.id, str(text), finish, *used)
-
-
-def _error_in(document: Any) -> str:
-    text = said(document) if isinstance(document, dict) and "error" in document else ""
-    return f": {text}" if text else ""
 
 
 def said(document: Any, most: int = 160) -> str:
@@ -173,17 +168,15 @@ def _scored(
         listed = choice["logprobs"]["content"][0]["top_logprobs"]
         found = _by_token(listed, tokens) if tokens is not None else {}
         found = found or _by_spelling(listed, request.choices)
+        why = "its logprobs list none of the choices"
     except (LookupError, TypeError, AttributeError, ValueError):
-        return _unscored(request, prompt_tokens, "it sends no logprobs")
+        found, why = {}, "it sends no logprobs"
     if not found:
-        return _unscored(request, prompt_tokens, "its logprobs list none of the choices")
+        return Completion(request.id, "", "error", prompt_tokens, 0, why)
     least = min(_UNLIKELY, *found.values())
-    scores = softmax([found.get(place, least) for place in range(len(request.choices))])
+    weights = [math.exp(found.get(place, least)) for place in range(len(request.choices))]
+    scores = tuple(weight / sum(weights) for weight in weights)
     return Completion(request.id, "", "stop", prompt_tokens, 0, None, scores)
-
-
-def _unscored(request: Request, prompt_tokens: int, why: str) -> Completion:
-    return Completion(request.id, "", "error", prompt_tokens, 0, why)
 
 
 def _by_token(listed: Sequence[Mapping[str, Any]], tokens: Sequence[int]) -> dict[int, float]:
@@ -216,13 +209,13 @@ def _logprob(entry: Mapping[str, Any]) -> float:
     return min(0.0, max(value, -100.0))
 
 
-def refusal(status: int, document: Any, key_variable: str) -> Exception:
+def refusal(status: int, document: Any) -> Exception:
     """What an HTTP status other than 200 means."""
     text = said(document)
     if 300 <= status < 400:
         return Incompatible(f"redirects to another address (HTTP {status}); give that address with --url")
     if status in (401, 403):
-        return Incompatible(f"refuses the key (HTTP {status}); set ${key_variable} to the server's key")
+        return Incompatible(f"refuses the key (HTTP {status}); set ${KEY} to the server's key")
     if status == 404:
         return Unavailable(f"has no such model or path (HTTP 404: {text})", counts=False)
     kind = Refused if 400 <= status < 500 and status != 408 else Unavailable

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import ssl
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from datacreate.engines.addresses import KEY, Address
+from datacreate.engines.addresses import Address
 from datacreate.engines.base import Check, Completion, Messages, Request
 from datacreate.engines.protocol import (
     Busy,
@@ -40,11 +41,28 @@ DEFAULT_CONTEXT = 4096
 _GLANCE_SECONDS = 20.0
 """How long a server may take to connect, or to say what it serves."""
 
+_KEEP_ALIVE_SECONDS = 4.0
+"""Less than uvicorn's five, so that no request is sent into a connection that is just being closed."""
+
 _TEST_SECONDS = 120.0
 """How long it may take over one request of the self-test, however busy it is."""
 
 _MOST_BYTES = 8 * 2**20
 """The largest response that is read; an answer with logprobs has some 100 kB."""
+
+
+def client(key: str) -> httpx2.AsyncClient:
+    """What servers are asked with; `key` is theirs, or empty."""
+    import httpx2
+
+    return httpx2.AsyncClient(
+        headers={"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {key}"} if key else {}),
+        follow_redirects=False,
+        trust_env=False,  # no proxies; SSL_CERT_FILE is read by the context
+        verify=ssl.create_default_context(),
+        timeout=httpx2.Timeout(None, connect=_GLANCE_SECONDS),  # of answers: see Server
+        limits=httpx2.Limits(max_connections=None, keepalive_expiry=_KEEP_ALIVE_SECONDS),
+    )
 
 
 class Server:
@@ -62,11 +80,11 @@ class Server:
         self.max_context = DEFAULT_CONTEXT
         self.version = ""
         self.in_flight = 0
-        self.joined = False  # it passed the self-test, and may be asked
+        self.left = asyncio.Event()  # set while it is not to be asked: it has not passed the self-test
+        self.left.set()
         self.proven = True  # no real request has failed since one last succeeded
+        self.trouble: Unavailable | Incompatible | None = None  # the last, until it is well again
         self.failures = 0  # in a row
-        self.left = asyncio.Event()
-        self.retry_after_seconds = 0.0  # that it asked for when it was left
         self._told_capacity = capacity or address.max_num_seqs
         self.capacity = self._told_capacity or DEFAULT_CAPACITY
         self._unproven_protocol = protocol
@@ -80,6 +98,16 @@ class Server:
     def model(self) -> str:
         """What it calls the model."""
         return self._protocol.names[0]
+
+    @property
+    def joined(self) -> bool:
+        """Whether it passed the self-test, and may be asked."""
+        return not self.left.is_set()
+
+    @property
+    def refused(self) -> bool:
+        """Whether it cannot be used, however often it is asked."""
+        return not self.joined and isinstance(self.trouble, Incompatible)
 
     @property
     def room(self) -> float:
@@ -118,20 +146,18 @@ class Server:
 
     async def serves(self) -> list[dict[str, Any]]:
         """The cards of the models that it serves."""
-        status, document = await self._talk("GET", "/v1/models", None, _GLANCE_SECONDS)
+        document = await self._json("/v1/models")
         cards = document.get("data") if isinstance(document, dict) else None
-        if status == 200 and isinstance(cards, list):
-            named = [card for card in cards if isinstance(card, dict) and _is_name(card.get("id"))]
-            if cards and not named:
-                raise Incompatible("the name of its model cannot be used: it is no text that can be shown")
-            return named
-        if status == 200:
+        if not isinstance(cards, list):
             raise Unavailable("it does not say what it serves (/v1/models)")
-        raise refusal(status, document, KEY)
+        named = [card for card in cards if isinstance(card, dict) and _is_name(card.get("id"))]
+        if cards and not named:
+            raise Incompatible("the name of its model cannot be used: it is no text that can be shown")
+        return named
 
     async def _recognise(self) -> None:
         """What kind of server it is: vLLM and llama.cpp can do more than the API says."""
-        status, props = await self._talk("GET", "/props", None, _GLANCE_SECONDS)
+        status, props = await self._talk("/props")
         if status == 200 and isinstance(props, dict) and "total_slots" in props:
             self._protocol = replace(self._protocol, kind="llamacpp", compact_grammar=True)
             self.version = f"llama.cpp {said(props.get('build_info', ''), 40)}"
@@ -140,10 +166,10 @@ class Server:
             self.max_context = context or self.max_context
             self.capacity = min(self._told_capacity or slots or DEFAULT_CAPACITY, slots or DEFAULT_CAPACITY)
             return
-        status, found = await self._talk("GET", "/version", None, _GLANCE_SECONDS)
+        status, found = await self._talk("/version")
         known = status == 200 and isinstance(found, dict) and "version" in found
         body = {"model": self.model, "prompt": "a", "add_special_tokens": False}
-        status, tokens = await self._talk("POST", "/tokenize", body, _GLANCE_SECONDS)
+        status, tokens = await self._talk("/tokenize", body)
         # Another server's /tokenize takes other arguments, and it knows no token ids in logprobs.
         if known and status == 200 and isinstance(tokens, dict) and "max_model_len" in tokens:
             self._protocol = replace(self._protocol, kind="vllm")
@@ -176,9 +202,9 @@ class Server:
         if self._protocol.kind != "llamacpp":
             return
         file, url = {"filename": "prompt"}, "/slots/{}?action={}"
-        status, _ = await self._talk("POST", url.format(0, "save"), file, _GLANCE_SECONDS)
+        status, _ = await self._talk(url.format(0, "save"), file)
         for slot in range(1, self.capacity if status == 200 else 1):
-            await self._talk("POST", url.format(slot, "restore"), file, _GLANCE_SECONDS)
+            await self._talk(url.format(slot, "restore"), file)
 
     async def ask(
         self, request: Request, timeout_seconds: float | None = None, slot: int | None = None
@@ -190,10 +216,7 @@ class Server:
         if slot is not None and self._protocol.kind == "llamacpp":
             body["id_slot"] = slot
         seconds = timeout_seconds or self._timeout_seconds
-        status, document = await self._talk("POST", "/v1/chat/completions", body, seconds)
-        if status != 200:
-            raise refusal(status, document, KEY)
-        completion = read(request, document, tokens)
+        completion = read(request, await self._json("/v1/chat/completions", body, seconds), tokens)
         self._last_answer = time.monotonic()
         return completion
 
@@ -205,9 +228,7 @@ class Server:
         if self._protocol.kind == "vllm":
             return len(await self._tokens({"model": self.model, "messages": shown, **extra}))
         if self._protocol.kind == "llamacpp":
-            status, found = await self._talk(
-                "POST", "/apply-template", {"messages": shown, **extra}, _GLANCE_SECONDS
-            )
+            status, found = await self._talk("/apply-template", {"messages": shown, **extra})
             if status == 200 and isinstance(found, dict) and isinstance(found.get("prompt"), str):
                 return len(await self._tokens({"content": found["prompt"], "add_special": True}))
         return sum(len(message["content"].encode("utf-8", "replace")) for message in messages) // 3 + 16
@@ -225,20 +246,28 @@ class Server:
         return tuple(self._first_tokens[choice] for choice in choices)
 
     async def _tokens(self, body: dict[str, Any]) -> list[int]:
-        status, document = await self._talk("POST", "/tokenize", body, _GLANCE_SECONDS)
-        if status != 200:
-            raise refusal(status, document, KEY)
+        document = await self._json("/tokenize", body)
         tokens = document.get("tokens") if isinstance(document, dict) else None
         if not isinstance(tokens, list) or not all(type(token) is int for token in tokens):
             raise Incompatible("its /tokenize gives no list of token ids")
         return tokens
 
-    async def _talk(self, verb: str, path: str, body: Any, seconds: float) -> tuple[int, Any]:
-        """(HTTP status, the JSON it sent or its text). Unavailable where the connection or the body fails."""
+    async def _json(self, path: str, body: dict[str, Any] | None = None, seconds: float | None = None) -> Any:
+        """What it sent with HTTP status 200; any other is raised as what it means."""
+        status, document = await self._talk(path, body, seconds or _GLANCE_SECONDS)
+        if status != 200:
+            raise refusal(status, document)
+        return document
+
+    async def _talk(
+        self, path: str, body: dict[str, Any] | None = None, seconds: float = _GLANCE_SECONDS
+    ) -> tuple[int, Any]:
+        """(HTTP status, the JSON it sent or its text) of a GET, with a body of a POST. Unavailable where that
+        fails."""
         import httpx2
 
         try:
-            status, after, raw = await self._within(seconds, self._exchange(verb, path, body))
+            status, after, raw = await self._within(seconds, self._exchange(path, body))
         except httpx2.ConnectTimeout:
             raise Unavailable(
                 f"cannot be reached ({_GLANCE_SECONDS:.0f} s)", counts=False, hung=True
@@ -258,9 +287,9 @@ class Server:
                 raise Unavailable("an answer that is not JSON") from None
             return status, raw[:400].decode("utf-8", "replace")
 
-    async def _exchange(self, verb: str, path: str, body: Any) -> tuple[int, float, bytes]:
+    async def _exchange(self, path: str, body: Any) -> tuple[int, float, bytes]:
         raw = bytearray()
-        async with self._http.stream(verb, self.url + path, json=body) as answer:
+        async with self._http.stream("POST" if body else "GET", self.url + path, json=body) as answer:
             if answer.headers.get("content-encoding", "identity").lower() != "identity":
                 raise Unavailable("it compresses its answers, which it was not asked for")
             async for chunk in answer.aiter_raw():
@@ -272,8 +301,7 @@ class Server:
     async def _within(self, seconds: float, exchange: Any) -> Any:
         """The result of an exchange; TimeoutError after so many seconds without any answer of the server.
 
-        A server that works on few requests at once queues the rest: while it answers others, it is waited
-        for.
+        A server that queues requests is waited for while it answers others.
         """
         task, started = asyncio.ensure_future(exchange), time.monotonic()
         try:

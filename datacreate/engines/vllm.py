@@ -15,7 +15,7 @@ from datacreate.engines.local import ServerCommand
 from datacreate.errors import EngineError
 from datacreate.hardware import cpu_has_bf16, vllm_build
 
-MAX_CONTEXT = {"cpu": 4096, "gpu": 16384}
+_MAX_CONTEXT = {"cpu": 4096, "gpu": 16384}
 """Tokens of context unless told otherwise; more only costs memory."""
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
@@ -67,7 +67,7 @@ def vllm_command(
     told: dict[str, Any] = {**_DEFAULTS[build], **settings.model_dump(exclude_none=True)}
     cache = max(1, round(told.pop("kv_cache_gib", None) or _KV_CACHE_GIB))  # whole GiB for vLLM
     folder, name = dequantised(checkpoint), checkpoint.name
-    told["max_model_len"] = _context(folder, told.get("max_model_len") or MAX_CONTEXT[build])
+    told["max_model_len"] = _context(folder, told.get("max_model_len") or _MAX_CONTEXT[build])
     if told["dtype"] == "auto" and build == "cpu":
         told["dtype"] = "bfloat16" if cpu_has_bf16() else "float32"  # emulated, it is 10 times slower
     if settings.enforce_eager is None and build == "cpu":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +83,6 @@ def large(folder: Path, gib: int) -> Checkpoint:
     folder.mkdir()
     with (folder / "model.safetensors").open("wb") as file:
         file.truncate(gib * 1024**3)
-    shape = {
-        "num_attention_heads": 64,
-        "num_key_value_heads": 8,
-        "hidden_size": 8192,
-        "num_hidden_layers": 80,
-    }
-    (folder / "config.json").write_text(json.dumps(shape))
     return Checkpoint(folder.name, folder, "0" * 64, None)
 
 
@@ -106,8 +98,7 @@ def test_a_model_larger_than_the_memory_is_refused_with_the_numbers(tmp_path: Pa
 
 
 @pytest.mark.usefixtures("two_gpus")
-def test_a_request_that_does_not_fit_beside_the_weights_is_refused(tmp_path: Path) -> None:
-    checkpoint = large(tmp_path / "m", 30)
-    check(checkpoint, "gpu", max_model_len=8192)
-    with pytest.raises(EngineError, match=r"41\.0 GiB \(30\.0 weights, 10\.0 cache.*--tensor-parallel-size"):
-        check(checkpoint, "gpu", max_model_len=32768)
+def test_weights_that_do_not_fit_the_emptiest_gpu_are_refused(tmp_path: Path) -> None:
+    check(large(tmp_path / "small", 30), "gpu")
+    with pytest.raises(EngineError, match=r"41\.0 GiB \(40\.0 weights, .*--tensor-parallel-size"):
+        check(large(tmp_path / "m", 40), "gpu")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -59,7 +59,19 @@ def test_a_server_that_comes_back_is_asked_again(tmp_path: Path, server: Server,
 
 
 def test_without_any_server_the_run_stops_resumable(tmp_path: Path, server: Server) -> None:
-    server.on_answer = lambda number: Thread(target=server.stop).start() if number == 8 else None
+    def stop() -> None:
+        server.stop()
+        dead.set()
+
+    def die(number: int) -> None:
+        if number == 8:
+            Thread(target=stop).start()
+        if number >= 8:  # nothing is answered while it dies
+            dead.wait(10)
+
+    dead = Event()
+
+    server.on_answer = die
     with pytest.raises(ServersGone, match=r"no server answers: .*run the same command") as gone:
         make(tmp_path / "run", server, wait=0.1, count=60)
     assert gone.value.exit_code == 75
