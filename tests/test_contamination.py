@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from datacreate.benchmarks import find_benchmark, import_reference
-from datacreate.engines.base import Completion, Request
+from datacreate.engines.base import Check, Completion, Request
 from datacreate.errors import BenchmarkError, RunMismatch
 from datacreate.runs.directory import RunDirectory
 from tests.benchmarks.conftest import choices, imported, write_reference
@@ -125,7 +126,7 @@ def test_test_rows_are_embedded_before_the_model_loads(tmp_path: Path, model: st
     imported(tmp_path / "files", "csqa", {"test": [HELD_OUT]})
 
     class Late(ScriptedEngine):
-        def start(self) -> None:
+        def start(self, checks: Sequence[Check] = ()) -> None:
             assert [HELD_OUT["question"]] in embedder.asked
             super().start()
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from datacreate.engines.base import Completion, Request
+from datacreate.engines.base import Check, Completion, Request
 from datacreate.errors import LockLost
 from datacreate.locking import lock
 from datacreate.runs.directory import RunDirectory
@@ -126,7 +127,7 @@ def test_a_run_that_is_taken_over_while_the_model_loads_leaves_the_directory_alo
     monkeypatch.setattr(lock, "PACE", lock.Pace(beat=0))
 
     class Slow(ScriptedEngine):
-        def start(self) -> None:
+        def start(self, checks: Sequence[Check] = ()) -> None:
             take_over(tmp_path)
             super().start()
 
