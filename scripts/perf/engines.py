@@ -39,7 +39,7 @@ from datacreate.runs.directory import RunDirectory
 from datacreate.runs.engine_options import EngineOptions
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "data" / "examples" / "commonsense.json"
-RAW_PROMPTS = 96
+RAW_PROMPTS = 32
 """Prompts that each raw measurement sends, at most; one at a time it sends 4."""
 
 
