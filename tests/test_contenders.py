@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datacreate.locking import FolderLock, Pace, Taken
@@ -134,6 +134,7 @@ RUNS = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 25)), max_size=12)
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["of one machine", "a machine each"])
+@settings(max_examples=100)
 @given(runs=RUNS, left=st.sampled_from(["nothing", "gone", "silent"]))
 def test_in_whatever_order_contenders_come_never_do_two_hold_the_folder(
     tmp_path_factory: pytest.TempPathFactory, known: bool, runs: list[tuple[int, int]], left: str
