@@ -51,6 +51,8 @@ class ScriptedEngine:
         return True
 
     def start(self, checks: Sequence[Check] = ()) -> None:
+        if self._left == 0:
+            raise EngineError("the server ended (code 1): it cannot start")
         self.started = True
 
     def submit(self, request: Request) -> None:

