@@ -18,7 +18,7 @@
     │   └── LogDamaged            its log is damaged before the last line
     ├── TrainingError             an encoder cannot be trained or measured on these rows
     ├── NoProgress                the model writes nothing that can be accepted
-    ├── StorageError              exit code 75: disk full or read-only; mend it and run again
+    ├── StorageError              exit code 75: disk full or read-only; fix it and run again
     └── Stopped                   exit code 75: stopped by a signal; run again to go on
         └── LockLost              another process has taken over what this one was writing
 

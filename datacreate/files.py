@@ -36,6 +36,6 @@ def storage_error(path: Path, error: OSError) -> StorageError:
         return StorageError(f"{path}: the disk is full; what was committed is kept: free space and run again")
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return StorageError(
-            f"{path}: cannot be written ({error.strerror}); mend that, or choose another folder"
+            f"{path}: cannot be written ({error.strerror}); fix that, or choose another folder"
         )
-    return StorageError(f"{path}: {error.strerror or error}; mend it and run again")
+    return StorageError(f"{path}: {error.strerror or error}; fix it and run again")

@@ -13,9 +13,9 @@ from heapq import heappop, heappush
 from itertools import count
 
 from datacreate.engines.base import Completion, Engine, scoring
-from datacreate.ledger import Ask, Draft, Ledger
-from datacreate.models import Engines
-from datacreate.tasks.blind import TURNS, BlindQuestion, mean, two_orders
+from datacreate.prompts.label_scoring import TURNS, BlindQuestion, mean, two_orders
+from datacreate.run_models import Engines
+from datacreate.state import ParsedCompletion, PendingRequest, RunState
 
 _TURN_SECONDS = 0.02
 """How long one engine is waited for while another, too, is at work."""
@@ -25,12 +25,12 @@ _TURN_SECONDS = 0.02
 class _Pending:
     """A draft whose examples are being scored, and what has come back of it."""
 
-    draft: Draft
+    draft: ParsedCompletion
     left: int  # requests
     scores: dict[int, list[tuple[float, ...]]] = field(default_factory=dict)  # item -> its turns
     tokens: int = 0
 
-    def verified(self) -> Draft:
+    def verified(self) -> ParsedCompletion:
         """The draft with the probabilities of every item that was scored in both orders."""
         scored = {item: mean(turns) for item, turns in self.scores.items() if len(turns) == TURNS}
         return replace(self.draft, scores=scored, scoring_tokens=self.tokens)
@@ -49,19 +49,23 @@ class _Score:
 class Pipeline:
     """What is out at the engines, and what is back."""
 
-    def __init__(self, ledger: Ledger, engines: Engines) -> None:
+    def __init__(self, ledger: RunState, engines: Engines) -> None:
         self._ledger = ledger
         self._writers = engines.writers
         self._verifier = engines.verifier
-        self._asks: deque[Ask] = deque()  # due and not yet handed on, in order of request
-        self._due: tuple[deque[Ask], ...] = tuple(deque() for _ in engines.writers)  # not yet submitted
+        self._max_parent_uses: deque[PendingRequest] = (
+            deque()
+        )  # due and not yet handed on, in order of request
+        self._due: tuple[deque[PendingRequest], ...] = tuple(
+            deque() for _ in engines.writers
+        )  # not yet submitted
         self._engines = {id(engine): engine for engine in (*engines.writers, engines.verifier)}
         self._out: dict[int, int] = dict.fromkeys(self._engines, 0)  # requests at each engine
-        self._writing: dict[int, Ask] = {}
+        self._writing: dict[int, PendingRequest] = {}
         self._to_score: list[tuple[int, int, _Score]] = []  # a heap: what is committed next comes first
         self._scoring: dict[int, _Score] = {}
         self._pending: dict[int, _Pending] = {}
-        self._ready: dict[int, Draft] = {}
+        self._ready: dict[int, ParsedCompletion] = {}
         self._ids = count(-2, -1)  # scoring has the numbers that writing has not; -1 is the self-test's
 
     def feed(self) -> None:
@@ -74,7 +78,7 @@ class Pipeline:
             self._out[id(self._verifier)] += 1
         while self._ledger.due:
             ask = self._ledger.due.popleft()
-            self._asks.append(ask)
+            self._max_parent_uses.append(ask)
             self._due[ask.place.request % len(self._writers)].append(ask)
         for writer, due in zip(self._writers, self._due, strict=True):
             while due and self._room(writer):
@@ -122,11 +126,11 @@ class Pipeline:
         if not pending.left:
             self._ready[score.request] = self._pending.pop(score.request).verified()
 
-    def next(self) -> Draft | None:
+    def next(self) -> ParsedCompletion | None:
         """The next draft in the order of requests, or None while it is not there."""
-        if not self._asks or self._asks[0].place.request not in self._ready:
+        if not self._max_parent_uses or self._max_parent_uses[0].place.request not in self._ready:
             return None
-        return self._ready.pop(self._asks.popleft().place.request)
+        return self._ready.pop(self._max_parent_uses.popleft().place.request)
 
     def abort(self) -> None:
         """Give up all that is out."""

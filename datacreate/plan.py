@@ -15,19 +15,19 @@ from datacreate.benchmarks import find_benchmark, formatting_example
 from datacreate.checkpoints import Checkpoint
 from datacreate.engines.base import Engine, Sampling
 from datacreate.errors import ExampleError, PromptTooLong, UsageError
-from datacreate.models import Engines, Models, verify_mode
-from datacreate.quality.opponents import Opponent, opponents
-from datacreate.quality.verification import usual_threshold
-from datacreate.runs.config import Compared, CreateConfig, Identity, Verification, Writer
-from datacreate.runs.filters import FilterSettings
+from datacreate.filters.held_out_sets import HeldOutSet, held_out_sets
+from datacreate.filters.settings import FilterSettings
+from datacreate.formats.example import Example, flaw_in, load_example
+from datacreate.formats.infer import InferredFormat, infer_format
+from datacreate.formats.roles import answer_text
+from datacreate.formats.serialization import Layout
+from datacreate.formats.task_format import TaskFormat
+from datacreate.prompts.generation import chat_prompt
+from datacreate.prompts.label_scoring import MOST_LETTERED, can_be_asked
+from datacreate.run_models import Engines, Models, verify_mode
+from datacreate.runs.config import CreateConfig, HeldOutRef, RunSpec, Verification, Writer
 from datacreate.selection.strategies import Strategy, find_strategy
-from datacreate.tasks.blind import MOST_LETTERED, can_be_asked
-from datacreate.tasks.example import Example, flaw_in, load_example
-from datacreate.tasks.format import TaskFormat
-from datacreate.tasks.infer import Understood, understand
-from datacreate.tasks.layout import Layout
-from datacreate.tasks.prompt import chat_prompt
-from datacreate.tasks.roles import answer_text
+from datacreate.verification.decisions import usual_threshold
 
 DEFAULT_NUM_EXAMPLES = 5
 """Examples asked for in one request, as in the paper; fewer where they do not fit."""
@@ -39,10 +39,10 @@ SMALL_ANSWER_TOKENS = 16
 """Room on top of that, so that a three-word example does not cut its children off."""
 
 
-GATE_ROWS = 200
+LABEL_NOISE_ROWS = 200
 """Verified examples that the gate looks at: the AUC is then known to 0.04 or so."""
 
-LEAST_GATE_ROWS = 40
+LEAST_LABEL_NOISE_ROWS = 40
 """What a small set's gate looks at, where half its count is less than that."""
 
 
@@ -54,17 +54,17 @@ class Plan:
     layout: Layout
     strategy: Strategy
     samplings: tuple[Sampling, ...]  # of the models that write, by their turn
-    identity: Identity
-    opponents: tuple[Opponent, ...]  # what created examples are compared with
+    spec: RunSpec
+    held_out_sets: tuple[HeldOutSet, ...]  # what created examples are compared with
     notes: tuple[str, ...]  # what was understood of the example and what is to be known, for the user
 
     @property
     def improved(self) -> bool:
         """Whether labels are dealt and held to quotas, and truncated answers salvaged."""
-        return self.identity.method == "datacreate"
+        return self.spec.method == "datacreate"
 
 
-def root_and_format(config: CreateConfig) -> tuple[Example, Understood]:
+def root_and_format(config: CreateConfig) -> tuple[Example, InferredFormat]:
     """The formatting example and its format.
 
     Raises ExampleError or FormatError if they are wrong, BenchmarkError if the example is to be
@@ -75,30 +75,30 @@ def root_and_format(config: CreateConfig) -> tuple[Example, Understood]:
     if isinstance(config.example, dict):
         root = Example(config.example)
         if flaw := flaw_in(config.example):  # load_example looks at those from a file
-            raise ExampleError(f"the example: {flaw}; mend the example")
+            raise ExampleError(f"the example: {flaw}; fix the example")
     else:
         assert config.example is not None, "CreateConfig has one of the two"
         root = load_example(config.example)
-    return root, understand(root, config.format, config.labels, config.ranges)
+    return root, infer_format(root, config.format, config.labels, config.ranges)
 
 
-def _drawn(config: CreateConfig, name: str) -> tuple[Example, Understood]:
+def _drawn(config: CreateConfig, name: str) -> tuple[Example, InferredFormat]:
     """A row of the benchmark's train split as the formatting example, in the benchmark's own format."""
     benchmark = find_benchmark(name)
     seed = config.seed if config.example_seed is None else config.example_seed
     values, note = formatting_example(benchmark, seed)
     root = Example(values)
-    understood = understand(root, benchmark.format_name, config.labels, config.ranges)
-    return root, replace(understood, notes=(note, *understood.notes))
+    inferred = infer_format(root, benchmark.format_name, config.labels, config.ranges)
+    return root, replace(inferred, notes=(note, *inferred.notes))
 
 
 def make_plan(
     config: CreateConfig,
     root: Example,
-    understood: Understood,
+    inferred: InferredFormat,
     models: Models,
     engines: Engines,
-    stored: Identity | None,
+    stored: RunSpec | None,
 ) -> Plan:
     """Resolve what was left open, as `stored` has it where the run has begun already.
 
@@ -107,9 +107,9 @@ def make_plan(
     for shares of other labels than the format's.
     """
     encoder, paper = models.encoder, config.method == "paper"
-    layout = Layout(understood.format, "keyed" if paper else "positional")
-    shares = _shares(config, understood.format)
-    met = opponents(_names(config, stored))
+    layout = Layout(inferred.format, "keyed" if paper else "positional")
+    label_ratio = _shares(config, inferred.format)
+    met = held_out_sets(_names(config, stored))
     asked = config.num_examples or (stored.num_examples if stored else None)
     number = stored.num_examples if stored and asked == stored.num_examples else None
     number = number or min(_fit(layout, root, engine, asked)[0] for engine in engines.writers)
@@ -119,12 +119,12 @@ def make_plan(
         )
         for turn, (checkpoint, engine) in enumerate(zip(models.writers, engines.writers, strict=True))
     )
-    told = config.window or (stored.window if stored else None)
-    window = told or (1 if paper else _window(config.count, number, engines.writers))
-    verification = _verification(config, understood, models, layout, engines.verifier, stored)
-    identity = Identity(
+    told = config.concurrency or (stored.concurrency if stored else None)
+    concurrency = told or (1 if paper else _concurrency(config.count, number, engines.writers))
+    verification = _verification(config, inferred, models, layout, engines.verifier, stored)
+    spec = RunSpec(
         example=dict(root.values),
-        format=understood.format.document(),
+        format=inferred.format.document(),
         strategy=config.strategy,
         method=config.method,
         model=models.name,
@@ -133,8 +133,8 @@ def make_plan(
         encoder_sha256=encoder.sha256 if encoder else None,
         seed=config.seed,
         num_examples=number,
-        window=window,
-        asks=config.asks,
+        concurrency=concurrency,
+        max_parent_uses=config.max_parent_uses,
         sampling=_told(samplings[0]),
         benchmark=config.benchmark,
         filters=FilterSettings(
@@ -142,11 +142,11 @@ def make_plan(
             near=config.near,
             semantic=config.semantic,
             ngram=config.ngram,
-            against_near=config.against_near,
-            against=tuple(dict.fromkeys(each.benchmark for each in met)),
+            decontaminate_near=config.decontaminate_near,
+            decontaminate=tuple(dict.fromkeys(each.benchmark for each in met)),
         ),
-        compared_with=tuple(Compared(**vars(each)) for each in met),
-        shares=shares,
+        compared_with=tuple(HeldOutRef(**vars(each)) for each in met),
+        label_ratio=label_ratio,
         verification=verification,
         mixture=tuple(
             Writer(model=each.name, sha256=each.sha256, sampling=_told(sampling))
@@ -156,14 +156,14 @@ def make_plan(
         chat_template=config.chat_template,
     )
     strategy = find_strategy(config.strategy)
-    notes = (*understood.notes, *_who_judges(identity))
-    return Plan(root, layout, strategy, samplings, identity, met, notes)
+    notes = (*inferred.notes, *_who_judges(spec))
+    return Plan(root, layout, strategy, samplings, spec, met, notes)
 
 
-def _who_judges(identity: Identity) -> Iterator[str]:
+def _who_judges(spec: RunSpec) -> Iterator[str]:
     """A line where labels are judged by a model that wrote them."""
-    how = identity.verification
-    if how and how.model_sha256 in {identity.model_sha256, *(each.sha256 for each in identity.mixture)}:
+    how = spec.verification
+    if how and how.model_sha256 in {spec.model_sha256, *(each.sha256 for each in spec.mixture)}:
         yield (
             f"{how.model} verifies what it writes itself: another model would be a better judge "
             "(--verifier MODEL)"
@@ -174,7 +174,7 @@ def _told(sampling: Sampling) -> dict[str, Any]:
     return {name: value for name, value in vars(sampling).items() if value is not None}
 
 
-def _most_tokens(config: CreateConfig, stored: Identity | None, turn: int) -> int | None:
+def _most_tokens(config: CreateConfig, stored: RunSpec | None, turn: int) -> int | None:
     """max_tokens as told, or as the run began; None if it is to be worked out."""
     if config.max_tokens or stored is None:
         return config.max_tokens
@@ -182,36 +182,36 @@ def _most_tokens(config: CreateConfig, stored: Identity | None, turn: int) -> in
     return int(began["max_tokens"])
 
 
-def _names(config: CreateConfig, stored: Identity | None) -> Sequence[str] | Literal["all"]:
+def _names(config: CreateConfig, stored: RunSpec | None) -> Sequence[str] | Literal["all"]:
     """The benchmarks to compare with: as told, else as the run began, else all that are here."""
-    if config.against is not None:
-        return config.against
+    if config.decontaminate is not None:
+        return config.decontaminate
     if stored:
-        return stored.filters.against
+        return stored.filters.decontaminate
     return () if config.method == "paper" else "all"
 
 
 def _verification(
     config: CreateConfig,
-    understood: Understood,
+    inferred: InferredFormat,
     models: Models,
     layout: Layout,
     verifier: Engine,
-    stored: Identity | None,
+    stored: RunSpec | None,
 ) -> Verification | None:
     """How labels are verified, if they are."""
-    mode, model = verify_mode(config, understood), models.verifier
+    mode, model = verify_mode(config, inferred), models.verifier
     if mode == "off" or model is None:
         return None
-    labels = understood.format.labels
+    labels = inferred.format.labels
     gated = mode != "keep" and layout.can_write_text_first and config.method == "datacreate"
     known = stored.verification if stored else None
-    rows = config.gate_rows or (known.gate_rows if known else _gate_rows(config.count))
+    rows = config.label_noise_rows or (known.label_noise_rows if known else _label_noise_rows(config.count))
     if stored:  # one that was not verified is refused for that, and no server is started for it
         lettered = bool(known and known.lettered)
     else:
         lettered = bool(labels) and not verifier.tells_apart([answer_text(label) for label in labels or ()])
-    if not can_be_asked(understood.format, lettered=lettered):
+    if not can_be_asked(inferred.format, lettered=lettered):
         if config.verify is None and config.verifier is None:
             return None
         raise UsageError(
@@ -225,31 +225,33 @@ def _verification(
         model_sha256=model.sha256,
         threshold=config.threshold or (known.threshold if known else usual_threshold(len(labels or ()))),
         gate=config.gate if gated else None,
-        gate_rows=rows,
+        label_noise_rows=rows,
         lettered=lettered,
     )
 
 
-def _gate_rows(count: int) -> int:
-    return min(GATE_ROWS, max(LEAST_GATE_ROWS, count // 2))
+def _label_noise_rows(count: int) -> int:
+    return min(LABEL_NOISE_ROWS, max(LEAST_LABEL_NOISE_ROWS, count // 2))
 
 
 def _shares(config: CreateConfig, format: TaskFormat) -> dict[str, float] | None:
     """What share of the set each label has, in the order of the labels; None if all have the same."""
-    if config.shares is None:
+    if config.label_ratio is None:
         return None
     names = [answer_text(label) for label in format.labels or ()]
     if not names:
         raise UsageError(
-            f"--shares: the format {format.name} has no fixed labels; name them with --labels FIELD=a,b,c"
+            f"--label-ratio: the format {format.name} has no fixed labels; name them with --labels FIELD=a,b,c"
         )
-    if unknown := [name for name in config.shares if name not in names]:
-        raise UsageError(f"--shares: no label {unknown[0]!r}; labels are {', '.join(names)}")
-    shares = {name: config.shares.get(name, 0.0) for name in names}
+    if unknown := [name for name in config.label_ratio if name not in names]:
+        raise UsageError(f"--label-ratio: no label {unknown[0]!r}; labels are {', '.join(names)}")
+    label_ratio = {name: config.label_ratio.get(name, 0.0) for name in names}
     # Asked this way round, since a share may be no number at all.
-    if any(share < 0 for share in shares.values()) or not abs(sum(shares.values()) - 1) <= 1e-6:
-        raise UsageError(f"--shares: {sum(shares.values()):g} in all; shares are positive and add up to 1")
-    return shares
+    if any(share < 0 for share in label_ratio.values()) or not abs(sum(label_ratio.values()) - 1) <= 1e-6:
+        raise UsageError(
+            f"--label-ratio: {sum(label_ratio.values()):g} in all; shares are positive and add up to 1"
+        )
+    return label_ratio
 
 
 def _fit(layout: Layout, root: Example, engine: Engine, asked: int | None) -> tuple[int, int]:
@@ -268,7 +270,7 @@ def _fit(layout: Layout, root: Example, engine: Engine, asked: int | None) -> tu
     )
 
 
-def _window(count: int, number: int, engines: Sequence[Engine]) -> int:
+def _concurrency(count: int, number: int, engines: Sequence[Engine]) -> int:
     """Three times what the engines hold; but no more requests than the count needs.
 
     Commits are in order, so an answer that runs to max_tokens holds up all behind it: with twice

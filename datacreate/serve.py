@@ -17,10 +17,10 @@ from datacreate.checkpoints import Checkpoint
 from datacreate.engines.addresses import Address, api_key
 from datacreate.engines.factory import server_command
 from datacreate.engines.local import LocalServer
+from datacreate.engines.settings import EngineOptions
 from datacreate.errors import ServersGone, UsageError
 from datacreate.files import replace_file, storage_error
 from datacreate.locking import slurm_job
-from datacreate.runs.engine_options import EngineOptions
 from datacreate.signals import Signals
 
 _OURS = {"--model", "--host", "--port", "--uds", "--served-model-name", "--max-num-seqs", "--api-key"}

@@ -15,15 +15,15 @@ from datacreate.checkpoints import Checkpoint
 from datacreate.engines.base import Engine
 from datacreate.engines.factory import checkpoint_of, make_engine
 from datacreate.engines.self_test import scores_are_real
+from datacreate.engines.settings import EngineOptions
 from datacreate.errors import Stopped
 from datacreate.finetuning.evaluate import TestSet, judged, keep, known_evaluation, read_test_set
 from datacreate.finetuning.record import Arm, Evaluation
 from datacreate.finetuning.task import Question, Task
 from datacreate.finetuning.train import Progress
-from datacreate.runs.engine_options import EngineOptions
-from datacreate.scoring import score
+from datacreate.prompts.label_scoring import BlindQuestion
 from datacreate.signals import Signals, caught_signals
-from datacreate.tasks.blind import BlindQuestion
+from datacreate.verification.scoring import score
 
 EngineFactory = Callable[[Checkpoint, EngineOptions, Path], Engine]
 
@@ -86,7 +86,7 @@ def _measure(
         split=test.split,
         head=test.task.head,
         digest=test.digest,
-        arm=Arm(
+        condition=Arm(
             name="zero-shot",
             benchmark=None,
             count=0,

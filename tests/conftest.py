@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import settings
 
-from datacreate import resources
+from datacreate import paths
 from tests.guard import guard
 from tests.tiny_model import write_gguf
 
@@ -52,7 +52,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 @pytest.fixture(scope="session", autouse=True)
 def home_without_benchmarks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The home as it is, but for imported benchmarks: every creation would compare itself with those."""
-    own = resources.home()
+    own = paths.home()
     if not (own / "benchmarks").is_dir():
         yield
         return

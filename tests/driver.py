@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from datacreate import models
+from datacreate import run_models as models
 from datacreate.cli.main import main
 from datacreate.engines.base import Check, Completion, Request
 from datacreate.locking import lock

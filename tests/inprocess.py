@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from datacreate import models
+from datacreate import run_models as models
 from datacreate.cli.main import main
 from tests.driver import engine_of
 from tests.process import Ended

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datacreate import CreateConfig, create
+from datacreate.create import create
+from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
-from tests.quality.texts import HashedWords
+from tests.filters.texts import HashedWords
 from tests.scripted import Script, ScriptedEngine, answering
 
 STRATEGIES = ["naive", "random", "diverse", "similar", "tree", "coverage"]
@@ -43,7 +44,7 @@ class SharedWords:
 
 def settings(run_dir: Path, model: str, **changes: Any) -> dict[str, Any]:
     """The configuration most tests start from."""
-    usual = {"example": COMMONSENSE, "count": 25, "run_dir": run_dir, "model": model, "window": 5}
+    usual = {"example": COMMONSENSE, "count": 25, "run_dir": run_dir, "model": model, "concurrency": 5}
     return usual | {"verify": "off"} | changes
 
 

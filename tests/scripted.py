@@ -89,8 +89,8 @@ class ScriptedEngine:
 
 def undecided(request: Request) -> Completion:
     """A verifier that holds all choices for equally right."""
-    shares = (1 / len(request.choices),) * len(request.choices)
-    return Completion(request.id, "", "stop", 20, 0, None, shares)
+    label_ratio = (1 / len(request.choices),) * len(request.choices)
+    return Completion(request.id, "", "stop", 20, 0, None, label_ratio)
 
 
 def written(request: Request, rng: random.Random, vocabulary: int = 1_000_000) -> list[Any]:

@@ -98,27 +98,27 @@ BAD: dict[str, tuple[Any, list[str], int, str]] = {
         2,
         "leave one of the two out",
     ),
-    "shares of no number": (NLI, ["--shares", "a=much"], 2, "write it as LABEL=0.7,LABEL=0.3"),
-    "shares of free text": (COMMONSENSE, ["--shares", "a=1"], 2, "has no fixed labels"),
+    "shares of no number": (NLI, ["--label-ratio", "a=much"], 2, "write it as LABEL=0.7,LABEL=0.3"),
+    "shares of free text": (COMMONSENSE, ["--label-ratio", "a=1"], 2, "has no fixed labels"),
     "shares of no such label": (
         NLI,
-        ["--labels", "label=entailment,neutral", "--shares", "entailment=0.5,no=0.5"],
+        ["--labels", "label=entailment,neutral", "--label-ratio", "entailment=0.5,no=0.5"],
         2,
         "no label 'no'; labels are entailment, neutral",
     ),
     "shares of more than all": (
         NLI,
-        ["--labels", "label=entailment,neutral", "--shares", "entailment=0.9,neutral=0.2"],
+        ["--labels", "label=entailment,neutral", "--label-ratio", "entailment=0.9,neutral=0.2"],
         2,
         "1.1 in all; shares are positive and add up to 1",
     ),
     "shares the paper's way": (
         NLI,
-        ["--labels", "label=entailment,neutral", "--shares", "neutral=1", "--method", "paper"],
+        ["--labels", "label=entailment,neutral", "--label-ratio", "neutral=1", "--method", "paper"],
         2,
         "the paper's way deals no labels",
     ),
-    "no chains": (COMMONSENSE, ["--chains", "0"], 2, "--chains 0: give a number greater than 0"),
+    "no chains": (COMMONSENSE, ["--concurrency", "0"], 2, "--concurrency 0: give a number greater than 0"),
     "nearness the paper's way": (
         COMMONSENSE,
         ["--near", "0.9", "--method", "paper"],
@@ -151,10 +151,10 @@ BAD: dict[str, tuple[Any, list[str], int, str]] = {
         2,
         "--enforce-eager/--compile: servers load their models themselves",
     ),
-    "against no such benchmark": (COMMONSENSE, ["--against", "csqb"], 1, "did you mean csqa?"),
+    "against no such benchmark": (COMMONSENSE, ["--decontaminate", "csqb"], 1, "did you mean csqa?"),
     "against one that is not imported": (
         COMMONSENSE,
-        ["--against", "csqa"],
+        ["--decontaminate", "csqa"],
         1,
         "datacreate benchmarks import",
     ),
@@ -240,7 +240,7 @@ def test_a_damaged_log_and_a_damaged_config_are_one_line(tmp_path: Path, model: 
         "create",
         "--example",
         tmp_path / "example.json",
-        "--window",
+        "--concurrency",
         5,
         "--count",
         25,
@@ -314,5 +314,5 @@ def test_a_full_output_is_one_line() -> None:
     assert ended.returncode == 1
     assert (
         ended.stderr
-        == "datacreate: the output: No space left on device; mend that and run the same command again\n"
+        == "datacreate: the output: No space left on device; fix that and run the same command again\n"
     )

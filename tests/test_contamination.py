@@ -15,8 +15,8 @@ from datacreate.engines.base import Check, Completion, Request
 from datacreate.errors import BenchmarkError, RunMismatch
 from datacreate.runs.directory import RunDirectory
 from tests.benchmarks.conftest import choices, imported, write_reference
+from tests.filters.texts import HashedWords
 from tests.making import SharedWords, commits, examples, make
-from tests.quality.texts import HashedWords
 from tests.scripted import Script, ScriptedEngine, answering, written
 
 HELD_OUT: dict[str, Any] = {
@@ -69,7 +69,7 @@ def test_a_test_row_that_the_model_writes_is_rejected_and_counted(tmp_path: Path
         "ngram": 8,
         "near": 0.7,
         "semantic": None,
-        "against": ["csqa"],
+        "decontaminate": ["csqa"],
         "rejected": 1,
     }
     compared = [(each["benchmark"], each["split"]) for each in summary["compared_with"]]
@@ -87,7 +87,7 @@ def test_without_near_duplicates_a_test_row_nearly_repeated_is_still_rejected(
     [because] = contaminated(tmp_path / "run")
     assert "csqa test row 1 (" in because
     assert ": near 0.7" in because
-    make(tmp_path / "off", model, saying(nearly), against_near=None, **how)
+    make(tmp_path / "off", model, saying(nearly), decontaminate_near=None, **how)
     assert contaminated(tmp_path / "off") == []
     assert nearly in {row["question"] for row in examples(tmp_path / "off")}
 
@@ -105,7 +105,7 @@ def test_a_run_that_was_compared_with_nothing_says_so(tmp_path: Path, model: str
     summary = make(tmp_path / "run", model, saying(HELD_OUT["question"]))
     assert summary["compared_with"] == []
     [told] = [each for each in summary["filters"] if each["name"] == "contamination"]
-    assert (told["on"], told["against"], told["rejected"]) == (False, [], 0)
+    assert (told["on"], told["decontaminate"], told["rejected"]) == (False, [], 0)
     assert HELD_OUT["question"] in {row["question"] for row in examples(tmp_path / "run")}
 
 
@@ -139,7 +139,7 @@ def test_test_rows_are_embedded_before_the_model_loads(tmp_path: Path, model: st
         SharedWords(),
         embedder,
         semantic=0.95,
-        against_near=None,
+        decontaminate_near=None,
     )
     assert ["meaning 1.00" in because for because in contaminated(tmp_path / "run")] == [True]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from datacreate.benchmarks import formatting_example, load_registry
-from datacreate.creation import Silent
+from datacreate.create import Silent
 from datacreate.errors import BenchmarkError, RunMismatch, UsageError
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
@@ -38,9 +38,9 @@ def test_the_example_is_a_row_and_is_not_among_those_made(
     benchmark = load_registry()[name]
     summary = make(tmp_path / "run", model, example=None, benchmark=name, count=13)
     root, _ = formatting_example(benchmark, 42)
-    identity = RunDirectory(tmp_path / "run").read_config().identity
-    assert (identity.example, identity.benchmark) == (root, name)
-    assert identity.format["title"] == benchmark.format_name
+    spec = RunDirectory(tmp_path / "run").read_config().spec
+    assert (spec.example, spec.benchmark) == (root, name)
+    assert spec.format["title"] == benchmark.format_name
     made = examples(tmp_path / "run")
     assert len(made) == summary["accepted"] == 13
     assert root not in made
@@ -52,9 +52,9 @@ def test_the_example_is_a_row_and_is_not_among_those_made(
 def test_the_example_has_a_seed_of_its_own(tmp_path: Path, model: str, home: Path) -> None:
     for folder, seeds in {"a": (1, 5), "b": (2, 5), "c": (5, None)}.items():
         make(tmp_path / folder, model, **FROM_CSQA, seed=seeds[0], example_seed=seeds[1], strategy="random")
-    identities = {folder: RunDirectory(tmp_path / folder).read_config().identity for folder in "abc"}
-    assert len({json.dumps(identity.example) for identity in identities.values()}) == 1
-    assert [identity.seed for identity in identities.values()] == [1, 2, 5]
+    identities = {folder: RunDirectory(tmp_path / folder).read_config().spec for folder in "abc"}
+    assert len({json.dumps(spec.example) for spec in identities.values()}) == 1
+    assert [spec.seed for spec in identities.values()] == [1, 2, 5]
     with pytest.raises(RunMismatch, match="was made with another example"):
         make(tmp_path / "a", model, **FROM_CSQA, seed=1, example_seed=6, strategy="random")
 
@@ -65,10 +65,10 @@ def test_the_note_says_which_row_it_is(tmp_path: Path, model: str, home: Path) -
             notes.append(text)
 
     notes: list[str] = []
-    from datacreate import create
+    from datacreate.create import create
     from tests.scripted import ScriptedEngine, answering
 
-    config = CreateConfig.of(benchmark="piqa", count=5, run_dir=tmp_path / "run", model=model, window=1)
+    config = CreateConfig.of(benchmark="piqa", count=5, run_dir=tmp_path / "run", model=model, concurrency=1)
     create(config, progress=Noting(), engine_factory=lambda *_: ScriptedEngine(answering()))
     assert "of piqa's dev split, drawn by seed 42; its train split is not here" in notes[0]
     assert "format multiple_choice" in notes[1]
@@ -91,7 +91,7 @@ def test_a_run_from_before_there_were_benchmarks_goes_on(tmp_path: Path, model: 
     make(tmp_path / "run", model, count=5)
     path = tmp_path / "run" / "config.json"
     document = json.loads(path.read_text())
-    del document["identity"]["benchmark"]
+    del document["spec"]["benchmark"]
     path.write_text(json.dumps(document))
     summary = make(tmp_path / "run", model, count=9)
     assert summary["accepted"] == 9

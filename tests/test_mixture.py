@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datacreate.checkpoints import Checkpoint
-from datacreate.creation import create
+from datacreate.create import create
 from datacreate.errors import EngineError, RunMismatch, UsageError
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
@@ -100,9 +100,9 @@ def test_the_mixture_is_part_of_the_runs_identity(tmp_path: Path, model: str, ot
         mixed(tmp_path, (model,), Fleet(), count=10)
     with pytest.raises(RunMismatch, match="another model"):
         mixed(tmp_path, (other, model), Fleet(), count=10)
-    identity = json.loads((tmp_path / "config.json").read_text())["identity"]
-    assert [writer["model"] for writer in identity["mixture"]] == ["scripted-model", "another-model"]
-    assert len({writer["sha256"] for writer in identity["mixture"]}) == 2
+    spec = json.loads((tmp_path / "config.json").read_text())["spec"]
+    assert [writer["model"] for writer in spec["mixture"]] == ["scripted-model", "another-model"]
+    assert len({writer["sha256"] for writer in spec["mixture"]}) == 2
 
 
 def test_what_was_loaded_and_with_which_versions_is_in_the_config(tmp_path: Path, model: str) -> None:

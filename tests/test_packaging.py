@@ -88,7 +88,7 @@ def test_the_installed_package_says_its_version(installed: Path) -> None:
 
 
 def test_the_installed_package_finds_what_it_ships(installed: Path) -> None:
-    look = "import datacreate.resources as r; print(r.shipped('schemas', 'multiple_choice.json'))"
+    look = "import datacreate.paths as r; print(r.shipped('schemas', 'multiple_choice.json'))"
     found = Path(python(installed, "-c", look))
     assert found.is_file()
     assert found.is_relative_to(installed)

@@ -13,13 +13,14 @@ from typing import Any
 import jsonschema
 import pytest
 
-from datacreate import CreateConfig, create
+from datacreate.create import create
+from datacreate.engines.settings import EngineOptions
 from datacreate.errors import PromptTooLong
 from datacreate.finetuning.train import Silent
+from datacreate.formats.text_normalization import normalised
 from datacreate.hardware import has_llamacpp
+from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
-from datacreate.runs.engine_options import EngineOptions
-from datacreate.tasks.normal import normalised
 from datacreate.zero_shot import answer_zero_shot
 from tests.conftest import REAL_MODEL
 from tests.finetuning.conftest import import_rows
@@ -44,13 +45,20 @@ CLAIM = {
 def run(
     url: str, folder: Path, example: Path | dict[str, Any], count: int, **settings: Any
 ) -> dict[str, Any]:
-    told = {"example": example, "count": count, "run_dir": folder, "urls": (url,), "against": (), **settings}
+    told = {
+        "example": example,
+        "count": count,
+        "run_dir": folder,
+        "urls": (url,),
+        "decontaminate": (),
+        **settings,
+    }
     return create(CreateConfig.of(**told))
 
 
 def assert_good(folder: Path, root: dict[str, Any]) -> None:
     """Valid under the run's own schema, no question twice, none the formatting example's."""
-    validator = jsonschema.Draft202012Validator(RunDirectory(folder).read_config().identity.format)
+    validator = jsonschema.Draft202012Validator(RunDirectory(folder).read_config().spec.format)
     for example in examples(folder):
         validator.validate(example)
         assert list(example) == list(root)
@@ -60,7 +68,7 @@ def assert_good(folder: Path, root: dict[str, Any]) -> None:
 
 
 def test_a_tree_of_exactly_ten_good_examples(real_url: str, tmp_path: Path) -> None:
-    summary = run(real_url, tmp_path / "run", EXAMPLE, 10, strategy="tree", num_examples=2, window=6)
+    summary = run(real_url, tmp_path / "run", EXAMPLE, 10, strategy="tree", num_examples=2, concurrency=6)
     made = examples(tmp_path / "run")
     assert summary["accepted"] == len(made) == 10
     assert_good(tmp_path / "run", json.loads(EXAMPLE.read_text()))
@@ -70,7 +78,7 @@ def test_a_tree_of_exactly_ten_good_examples(real_url: str, tmp_path: Path) -> N
 
 
 def test_labels_are_dealt_evenly_and_each_is_verified(real_url: str, tmp_path: Path) -> None:
-    summary = run(real_url, tmp_path / "run", CLAIM, 7, num_examples=3, window=4, verify="keep")
+    summary = run(real_url, tmp_path / "run", CLAIM, 7, num_examples=3, concurrency=4, verify="keep")
     assert_good(tmp_path / "run", CLAIM)
     assert sorted(Counter(example["label"] for example in examples(tmp_path / "run")).values()) == [3, 4]
     assert summary["verification"]["scored"] >= 7
@@ -81,7 +89,7 @@ def test_labels_are_dealt_evenly_and_each_is_verified(real_url: str, tmp_path: P
 def test_a_killed_run_resumes_with_the_rows_that_it_had(real_url: str, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     words = ["create", "--example", EXAMPLE, "--count", 12, "--url", real_url, "--run-dir", folder]
-    words += ["--num-examples", 2, "--window", 4, "--verify", "off"]
+    words += ["--num-examples", 2, "--concurrency", 4, "--verify", "off"]
     process = subprocess.Popen(
         [sys.executable, "-m", "datacreate", *map(str, words)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -99,7 +107,7 @@ def test_a_killed_run_resumes_with_the_rows_that_it_had(real_url: str, tmp_path:
     kept = train(folder)
     whole = kept[: kept.rindex(b"\n") + 1]
     assert 0 < whole.count(b"\n") < 12
-    run(real_url, folder, EXAMPLE, 12, num_examples=2, window=4, verify="off")
+    run(real_url, folder, EXAMPLE, 12, num_examples=2, concurrency=4, verify="off")
     assert train(folder).startswith(whole)
     assert len(examples(folder)) == 12
     assert_good(folder, json.loads(EXAMPLE.read_text()))

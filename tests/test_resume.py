@@ -17,10 +17,10 @@ from datacreate.errors import EngineError, RunError, RunLocked, RunMismatch, Sto
 from datacreate.runs.directory import RunDirectory
 from tests import process
 from tests.benchmarks.conftest import claims, imported
+from tests.filters.texts import HashedWords
 from tests.inprocess import run
 from tests.making import COMMONSENSE, NLI, NLI_LABELS, commits, examples, make, train
 from tests.process import Live, ended_process
-from tests.quality.texts import HashedWords
 from tests.scripted import ScriptedEngine, answering
 
 
@@ -53,10 +53,10 @@ def log_lines(run_dir: Path) -> int:
 def test_kills_at_random_moments_change_nothing(
     tmp_path: Path, example: Path, model: str, strategy: str, kills: int
 ) -> None:
-    whole = command(example, model, tmp_path / "whole", 400, "--strategy", strategy, "--window", 7)
+    whole = command(example, model, tmp_path / "whole", 400, "--strategy", strategy, "--concurrency", 7)
     assert run(*whole).code == 0
     each = log_bytes(tmp_path / "whole") // (kills + 1)
-    killed = command(example, model, tmp_path / "killed", 400, "--strategy", strategy, "--window", 7)
+    killed = command(example, model, tmp_path / "killed", 400, "--strategy", strategy, "--concurrency", 7)
     rng = random.Random(f"kills {strategy}")
     for kill in range(kills):
         until = int(each * (kill + rng.random()))
@@ -173,9 +173,9 @@ def test_an_extension_that_never_began_can_be_taken_back(tmp_path: Path, model: 
 OTHER: dict[str, tuple[dict[str, Any], str]] = {
     "seed": ({"seed": 7}, r"seed: 42 there, 7 asked"),
     "strategy": ({"strategy": "naive"}, r"strategy: 'tree' there, 'naive' asked"),
-    "method": ({"method": "paper", "window": None}, r"method: .datacreate. there, .paper. asked"),
-    "window": ({"window": 6}, r"window: 5 there, 6 asked"),
-    "asks": ({"asks": 9}, r"asks: 4 there, 9 asked"),
+    "method": ({"method": "paper", "concurrency": None}, r"method: .datacreate. there, .paper. asked"),
+    "concurrency": ({"concurrency": 6}, r"window: 5 there, 6 asked"),
+    "max_parent_uses": ({"max_parent_uses": 9}, r"asks: 4 there, 9 asked"),
     "num_examples": ({"num_examples": 3}, r"num_examples: 5 there, 3 asked"),
     "temperature": ({"temperature": 0.5}, r"sampling.temperature: 1.0 there, 0.5 asked"),
     "top_k": ({"top_k": 20}, r"sampling.top_k: None there, 20 asked"),
@@ -187,11 +187,14 @@ OTHER: dict[str, tuple[dict[str, Any], str]] = {
     "exact": ({"exact": False}, r"filters.exact: True there, False asked"),
     "near": ({"near": 0.8}, r"filters.near: None there, 0.8 asked"),
     "semantic": ({"semantic": 0.9}, r"filters.semantic: None there, 0.9 asked"),
-    "against": ({"against": ()}, r"filters.against: \['creak'\] there, \[\] asked"),
-    "against_near": ({"against_near": None}, r"filters.against_near: 0.7 there, None asked"),
+    "decontaminate": ({"decontaminate": ()}, r"filters.against: \['creak'\] there, \[\] asked"),
+    "decontaminate_near": (
+        {"decontaminate_near": None},
+        r"filters.decontaminate_near: 0.7 there, None asked",
+    ),
     "ngram": ({"ngram": 9}, r"filters.ngram: 8 there, 9 asked"),
-    "shares": (
-        {"shares": {"entailment": 0.5, "neutral": 0.5}},
+    "label_ratio": (
+        {"label_ratio": {"entailment": 0.5, "neutral": 0.5}},
         r"shares: None there, .'entailment': 0.5, 'neutral': 0.5, 'contradiction': 0.0. asked",
     ),
     "verify": ({"verify": "drop"}, r"verification.mode: 'keep' there, 'drop' asked"),
@@ -204,7 +207,7 @@ OTHER: dict[str, tuple[dict[str, Any], str]] = {
 LABELLED: dict[str, Any] = {"example": NLI, "labels": NLI_LABELS}
 VERIFIED: dict[str, Any] = {**LABELLED, "verify": "keep", "gate": None}
 BEGAN = {
-    "shares": LABELLED,
+    "label_ratio": LABELLED,
     "verify": VERIFIED,
     "threshold": VERIFIED,
     "gate": {**VERIFIED, "verify": "drop", "threshold": 0.1},
@@ -244,10 +247,12 @@ def test_another_model_is_refused(tmp_path: Path, model: str) -> None:
 
 
 def test_a_machine_that_holds_more_goes_on_with_the_window_of_the_first(tmp_path: Path, model: str) -> None:
-    make(tmp_path / "whole", model, ScriptedEngine(answering(), capacity=2), count=80, window=None)
-    make(tmp_path / "run", model, ScriptedEngine(answering(), capacity=2), count=40, window=None)
-    make(tmp_path / "run", model, ScriptedEngine(answering(), capacity=8), count=80, window=None)
-    assert RunDirectory(tmp_path / "run").read_config().identity.window == 6  # three times the first capacity
+    make(tmp_path / "whole", model, ScriptedEngine(answering(), capacity=2), count=80, concurrency=None)
+    make(tmp_path / "run", model, ScriptedEngine(answering(), capacity=2), count=40, concurrency=None)
+    make(tmp_path / "run", model, ScriptedEngine(answering(), capacity=8), count=80, concurrency=None)
+    assert (
+        RunDirectory(tmp_path / "run").read_config().spec.concurrency == 6
+    )  # three times the first capacity
 
 
 # Disks

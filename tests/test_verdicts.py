@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from datacreate.prompts.label_scoring import assigned_label
 from datacreate.runs.directory import RunDirectory
-from datacreate.tasks.blind import claimed_by
 from tests.making import examples, make
 from tests.verifying import (
     DEALT,
@@ -38,7 +38,7 @@ def test_verdicts_stand_in_line_with_the_examples(tmp_path: Path, model: str) ->
             assert sum(verdict) == pytest.approx(1, abs=1e-3)
             likeliest = verdict.index(max(verdict))
             right = is_true(values, ["yes", "no"])
-            assert (claimed_by(format, values) == likeliest) == right
+            assert (assigned_label(format, values) == likeliest) == right
 
 
 def test_an_unverified_run_has_no_verdicts(tmp_path: Path, model: str) -> None:
@@ -47,7 +47,9 @@ def test_an_unverified_run_has_no_verdicts(tmp_path: Path, model: str) -> None:
 
 
 def test_the_summary_says_what_verification_did(tmp_path: Path, model: str) -> None:
-    summary, _ = verified(tmp_path, model, writing(0.6, LABELS), count=60, gate_rows=30, gate=0.6, **DEALT)
+    summary, _ = verified(
+        tmp_path, model, writing(0.6, LABELS), count=60, label_noise_rows=30, gate=0.6, **DEALT
+    )
     assert json.loads((tmp_path / "summary.json").read_text()) == summary == RunDirectory(tmp_path).summary()
     figures = summary["verification"]
     assert figures["mode"] == "drop"
@@ -58,7 +60,7 @@ def test_the_summary_says_what_verification_did(tmp_path: Path, model: str) -> N
     assert figures["kept"] == sum(figures["kept_by_label"].values()) >= 60
     assert figures["agreed"] == pytest.approx(0.6, abs=0.15)
     assert figures["tokens"] >= 2 * 30 * figures["scored"]
-    assert figures["gate_rows"] == 30
+    assert figures["label_noise_rows"] == 30
     assert figures["warning"] is None
     assert summary["filters"]
 
@@ -85,7 +87,7 @@ def test_labels_kept_more_than_one_and_a_half_to_one_are_warned_of(tmp_path: Pat
 def test_shares_that_were_asked_for_are_no_cause_for_a_warning(tmp_path: Path, model: str) -> None:
     told = {"yes": 0.9, "no": 0.1}
     summary, _ = verified(
-        tmp_path, model, writing(0.8, ["yes", "no"]), shares=told, count=100, gate=None, **TWO
+        tmp_path, model, writing(0.8, ["yes", "no"]), label_ratio=told, count=100, gate=None, **TWO
     )
     assert labels_in(tmp_path) == {"yes": 90, "no": 10}
     assert summary["verification"]["warning"] is None
@@ -104,6 +106,6 @@ def test_agreement_is_with_labels_that_somebody_wrote(tmp_path: Path, model: str
 def test_the_right_options_place_is_uniform(tmp_path: Path, model: str, mode: str) -> None:
     from scipy.stats import chisquare
 
-    verified(tmp_path, model, writing(0.7), verify=mode, count=1500, window=40)
+    verified(tmp_path, model, writing(0.7), verify=mode, count=1500, concurrency=40)
     places = Counter(example["options"].index(example["label"]) for example in examples(tmp_path))
     assert chisquare([places[place] for place in range(5)]).pvalue > 1e-3

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datacreate import CreateConfig, create
 from datacreate.checkpoints import Checkpoint
+from datacreate.create import create
 from datacreate.errors import EngineError, UsageError
+from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from tests.inprocess import run
 from tests.making import COMMONSENSE, SharedWords, commits, examples, train
@@ -127,7 +128,7 @@ def settled(run_dir: Path) -> list[Any]:
     [
         ({"count": 40, "verify": "drop"}, []),
         ({"count": 40, "verify": "relabel"}, []),
-        ({**DEALT, "count": 40, "verify": "drop", "gate_rows": 30}, LABELS),
+        ({**DEALT, "count": 40, "verify": "drop", "label_noise_rows": 30}, LABELS),
         ({**DEALT, "count": 40, "verify": "relabel", "strategy": "random"}, LABELS),
         (SWITCHING, ["yes", "no"]),
     ],
@@ -170,14 +171,14 @@ def test_order_of_arrival_capacity_and_kills_decide_nothing(
 
 
 def test_a_larger_count_extends_a_run_whose_gate_has_shut(tmp_path: Path, model: str) -> None:
-    changes = {**SWITCHING, "window": 4}
+    changes = {**SWITCHING, "concurrency": 4}
     writer = writing(0.5, ["yes", "no"])
     verified(tmp_path, model, writer, **changes)
     before = train(tmp_path)
     summary, notes = verified(tmp_path, model, writer, **{**changes, "count": 120})
     assert train(tmp_path).startswith(before)
     assert labels_in(tmp_path) == {"yes": 60, "no": 60}
-    assert summary["verification"]["gate_rows"] == 25
+    assert summary["verification"]["label_noise_rows"] == 25
     assert not any("gate:" in note for note in notes)  # it was said when it shut
 
 
@@ -274,7 +275,7 @@ def test_fixed_labels_are_verified_unless_told_otherwise_and_options_if_asked(
     assert summary["verification"]["mode"] == "drop"
     summary, _ = verified(tmp_path / "options", model, writing(0.9), count=10, verify=None)
     assert summary["verification"] is None
-    paper = {"method": "paper", "window": None, "verify": None}
+    paper = {"method": "paper", "concurrency": None, "verify": None}
     summary, _ = verified(tmp_path / "paper", model, answering(), count=10, **TWO, **paper)
     assert summary["verification"] is None
 
@@ -338,8 +339,8 @@ def test_options_of_another_type_than_the_answer_are_verified(tmp_path: Path, mo
 # The command line
 
 BAD = {
-    "shares not numbers": (["--shares", "yes=most"], 2, "write it as LABEL=0.7"),
-    "shares of no label": (["--shares", "yes=0.5,maybe=0.5"], 2, "no label 'maybe'"),
+    "shares not numbers": (["--label-ratio", "yes=most"], 2, "write it as LABEL=0.7"),
+    "shares of no label": (["--label-ratio", "yes=0.5,maybe=0.5"], 2, "no label 'maybe'"),
     "threshold": (["--threshold", "1.5"], 2, "--threshold 1.5: give a number"),
     "gate below chance": (["--gate", "0.3"], 2, "--gate 0.3: give a number"),
     "gate in words": (["--gate", "high"], 2, "high: give a number"),

@@ -47,7 +47,7 @@ def answer(home: Path, model: str, engine: ScriptedEngine) -> Evaluation:
 def test_its_answers_are_scored_as_those_of_an_encoder_are(home: Path, model: str) -> None:
     knows = saying(lambda request: str(ROWS[row_of(request)]["label"]))
     found = answer(home, model, knows)
-    assert (found.scores.accuracy, found.scores.rows, found.arm.name) == (1.0, len(ROWS), "zero-shot")
+    assert (found.scores.accuracy, found.scores.rows, found.condition.name) == (1.0, len(ROWS), "zero-shot")
     orders = [request.choices for request in knows.history]
     assert orders.count(("True", "False")) == orders.count(("False", "True")) == len(ROWS)
 

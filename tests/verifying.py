@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datacreate import CreateConfig, create
+from datacreate.create import create
 from datacreate.engines.base import Completion, Request
-from datacreate.runs.summary import Tally
+from datacreate.runs.config import CreateConfig
+from datacreate.runs.summary import RunStats
 from tests.making import NLI, NLI_LABELS, SharedWords, examples, settings
 from tests.scripted import Script, ScriptedEngine, written
 
@@ -27,7 +28,7 @@ SURE = 0.9
 LABELS = NLI_LABELS["label"].split(",")
 DEALT: dict[str, Any] = {"example": NLI, "labels": NLI_LABELS}
 TWO: dict[str, Any] = {"example": {**NLI, "label": "yes"}, "labels": {"label": "yes,no"}}
-SWITCHING: dict[str, Any] = {**TWO, "count": 80, "gate_rows": 25, "verify": "drop"}
+SWITCHING: dict[str, Any] = {**TWO, "count": 80, "label_noise_rows": 25, "verify": "drop"}
 
 _NAMES = re.compile(r"^(.*)\n\nAnswer with one of: (.*)\.$", re.DOTALL)
 _OPTION = re.compile(r"^[A-Z]\. (.*)$", re.MULTILINE)
@@ -117,7 +118,7 @@ class Heard:
     def note(self, text: str) -> None:
         self.notes.append(text)
 
-    def update(self, tally: Tally, count: int) -> None: ...
+    def update(self, stats: RunStats, count: int) -> None: ...
 
 
 def verified(

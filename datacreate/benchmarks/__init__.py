@@ -27,7 +27,7 @@ from datacreate.benchmarks.drawing import formatting_example
 from datacreate.benchmarks.findings import Findings
 from datacreate.benchmarks.importing import ImportReport, SplitReport, import_reference
 from datacreate.benchmarks.registry import SPLITS, Benchmark, find_benchmark, load_registry
-from datacreate.benchmarks.sources import Wishes, from_hub, from_reference, from_snapshot
+from datacreate.benchmarks.sources import RequestedSettings, from_hub, from_reference, from_snapshot
 from datacreate.benchmarks.store import digest, has_split, how_to_bring, read_manifest, read_split
 from datacreate.benchmarks.verify import VerifyReport, state, verify
 
@@ -36,9 +36,9 @@ __all__ = [
     "Benchmark",
     "Findings",
     "ImportReport",
+    "RequestedSettings",
     "SplitReport",
     "VerifyReport",
-    "Wishes",
     "digest",
     "find_benchmark",
     "formatting_example",

@@ -16,7 +16,7 @@ from datacreate.benchmarks.reference import Brought
 from datacreate.benchmarks.registry import Benchmark, HubSource, Split
 from datacreate.benchmarks.rows import Row
 from datacreate.benchmarks.store import sha256_of
-from datacreate.tasks.normal import normalised
+from datacreate.formats.text_normalization import normalised
 
 _Key = tuple[str, ...]
 

@@ -7,8 +7,8 @@ import random
 from datacreate.benchmarks.registry import Benchmark, Split
 from datacreate.benchmarks.store import has_split, how_to_bring, read_split, record_of
 from datacreate.errors import BenchmarkError, ExampleError
-from datacreate.tasks.example import Example, Json
-from datacreate.tasks.format import TaskFormat, bind, load_format
+from datacreate.formats.example import Example, Json
+from datacreate.formats.task_format import TaskFormat, bind, load_format
 
 _MOST_DRAWS = 1000
 

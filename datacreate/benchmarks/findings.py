@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict
 
 from datacreate.benchmarks.rows import Row
-from datacreate.tasks.normal import normalised
+from datacreate.formats.text_normalization import normalised
 
 
 class Findings(BaseModel):

@@ -38,7 +38,7 @@ def read_rows(path: Path, benchmark: Benchmark) -> list[Row]:
         content = path.read_bytes()
     except OSError as error:
         raise BenchmarkError(
-            f"{path}: cannot be read ({error.strerror}); mend that, or copy it again"
+            f"{path}: cannot be read ({error.strerror}); fix that, or copy it again"
         ) from None
     rows = parse_rows(content, str(path), benchmark)
     if not rows:
@@ -62,6 +62,6 @@ def parse_rows(content: bytes, where: str, benchmark: Benchmark) -> list[Row]:
         except (ValueError, RecursionError) as error:
             said = "not JSON" if isinstance(error, json.JSONDecodeError) else str(error)
             raise BenchmarkError(
-                f"{where}, line {number}: {said}; is it a file of {benchmark.title}? mend it, or take it out"
+                f"{where}, line {number}: {said}; is it a file of {benchmark.title}? fix it, or take it out"
             ) from None
     return rows

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from datacreate.errors import BenchmarkError
-from datacreate.resources import shipped
+from datacreate.paths import shipped
 
 Category = Literal["mcqa_2", "mcqa_5", "yesno_open", "yesno_close"]
 Head = Literal["multiple_choice", "sequence_classification"]
@@ -70,7 +70,7 @@ class Benchmark(_Strict):
     options: int = Field(ge=2)
     rows: dict[Split, int]  # the paper's counts
     out_of_distribution: tuple[str, ...]  # names of the other test sets for a model trained on this one
-    licence: str
+    license: str
     source: Source
 
     @property

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from datacreate.benchmarks.registry import Benchmark
-from datacreate.tasks.example import Json
+from datacreate.formats.example import Json
 
 COLUMNS = ("question", "context", "options", "label")
 TRUTHS = {"true": True, "yes": True, "false": False, "no": False}

@@ -11,7 +11,7 @@ from typing import Any
 from datacreate.benchmarks.registry import Benchmark, HubSource
 from datacreate.benchmarks.rows import YES_NO_OPTIONS, Row, row_of
 from datacreate.errors import BenchmarkError
-from datacreate.tasks.example import Json, field_at
+from datacreate.formats.example import Json, field_at
 
 READERS = {".parquet": "from_parquet", ".jsonl": "from_json", ".json": "from_json", ".csv": "from_csv"}
 """File endings, the best first -> the reader of `datasets.Dataset`."""

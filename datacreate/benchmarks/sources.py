@@ -19,7 +19,7 @@ Kind = Literal["reference", "hub-snapshot", "hub"]
 
 
 @dataclass(frozen=True)
-class Wishes:
+class RequestedSettings:
     """How to import."""
 
     any_count: bool = False  # take numbers of rows that are not the paper's
@@ -27,7 +27,9 @@ class Wishes:
     seed: int = 42  # of dealing a Hub split into several of ours
 
 
-def from_reference(folder: Path, chosen: Sequence[Benchmark], wishes: Wishes) -> Iterator[ImportReport]:
+def from_reference(
+    folder: Path, chosen: Sequence[Benchmark], wishes: RequestedSettings
+) -> Iterator[ImportReport]:
     """Import the chosen benchmarks, or all that the folder holds, one after the other.
 
     One whose files are wrong does not keep the others out. Raises BenchmarkError at the end, naming the
@@ -59,7 +61,7 @@ def from_reference(folder: Path, chosen: Sequence[Benchmark], wishes: Wishes) ->
         )
 
 
-def from_snapshot(folder: Path, benchmark: Benchmark, wishes: Wishes) -> ImportReport:
+def from_snapshot(folder: Path, benchmark: Benchmark, wishes: RequestedSettings) -> ImportReport:
     """Import one benchmark from a copy of its Hub data set.
 
     Splits that are here are kept, and their rows left out of the others, unless `wishes.replace`.
@@ -68,7 +70,7 @@ def from_snapshot(folder: Path, benchmark: Benchmark, wishes: Wishes) -> ImportR
     return _from_copy(folder, f"hub-snapshot {folder}", benchmark, _hub(benchmark), wishes)
 
 
-def from_hub(benchmark: Benchmark, wishes: Wishes) -> ImportReport:
+def from_hub(benchmark: Benchmark, wishes: RequestedSettings) -> ImportReport:
     """Fetch one benchmark's data set from the Hub and import it as `from_snapshot` does."""
     hub = _hub(benchmark)
     with tempfile.TemporaryDirectory(prefix="datacreate-hub-") as folder:
@@ -77,7 +79,7 @@ def from_hub(benchmark: Benchmark, wishes: Wishes) -> ImportReport:
 
 
 def _from_copy(
-    folder: Path, source: str, benchmark: Benchmark, hub: HubSource, wishes: Wishes
+    folder: Path, source: str, benchmark: Benchmark, hub: HubSource, wishes: RequestedSettings
 ) -> ImportReport:
     pools = read_snapshot(folder, benchmark, hub)
     return put(

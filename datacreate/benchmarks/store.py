@@ -24,8 +24,8 @@ from datacreate.benchmarks.registry import Benchmark, Split
 from datacreate.benchmarks.rows import Row
 from datacreate.errors import BenchmarkError
 from datacreate.files import storage_error, write_synced
-from datacreate.resources import home
-from datacreate.tasks.example import Json
+from datacreate.formats.example import Json
+from datacreate.paths import home
 
 _LOCK_SECONDS = 120.0
 """Longer than any import from files takes."""

@@ -22,10 +22,10 @@ from pathlib import Path
 from datacreate.bundle import contents, farside
 from datacreate.bundle.contents import Contents, Say
 from datacreate.bundle.filling import Target
-from datacreate.bundle.make import Wishes, make
+from datacreate.bundle.make import RequestedSettings, make
 from datacreate.errors import BundleError, StorageError
 
-__all__ = ["Contents", "Target", "Wishes", "install", "make", "read", "verify"]
+__all__ = ["Contents", "RequestedSettings", "Target", "install", "make", "read", "verify"]
 
 
 def read(folder: Path) -> Contents:

@@ -18,7 +18,7 @@ Say = Callable[[str], None]
 
 
 class Refused(Exception):
-    """One line: what is wrong, where, what to do. `exit_code` 75: mend it and run the same again."""
+    """One line: what is wrong, where, what to do. `exit_code` 75: fix it and run the same again."""
 
     def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message)
@@ -60,12 +60,12 @@ class Contents:
     entries: tuple[Entry, ...]
 
     def document(self) -> dict[str, Any]:
-        """As JSON; `seal` is the sha256 of all the rest."""
+        """As JSON; `checksum` is the sha256 of all the rest."""
         body = {"format": FORMAT, **asdict(self)}
-        return {**body, "seal": _seal(body)}
+        return {**body, "checksum": _checksum(body)}
 
 
-def _seal(body: dict[str, Any]) -> str:
+def _checksum(body: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
@@ -74,13 +74,13 @@ def read(folder: Path) -> Contents:
     path = folder / NAME
     try:
         document = json.loads(path.read_bytes())
-        sealed = document.pop("seal")
+        sealed = document.pop("checksum")
         if document["format"] != FORMAT:
             raise Refused(
                 f"{path}: written in format {document['format']}, and this knows {FORMAT}: use the "
                 "install.py that lies beside it"
             )
-        if sealed != _seal(document):
+        if sealed != _checksum(document):
             raise ValueError
         del document["format"]
         entries = tuple(_entry(record) for record in document.pop("entries"))
@@ -91,7 +91,7 @@ def read(folder: Path) -> Contents:
             "ended: give the folder that it finished"
         ) from None
     except OSError as error:
-        raise Refused(f"{path}: cannot be read ({error.strerror}); mend that and run this again") from None
+        raise Refused(f"{path}: cannot be read ({error.strerror}); fix that and run this again") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise Refused(f"{path}: not what was written there; copy it from the source again") from None
 

@@ -66,7 +66,7 @@ def install(folder: Path, to: Path, venv: Path | None, home: Path | None, say: S
     except OSError as error:
         where = error.filename or home
         raise Refused(
-            f"cannot write {where}: {error.strerror or error}; mend that, or choose other folders "
+            f"cannot write {where}: {error.strerror or error}; fix that, or choose other folders "
             "(--to, --venv, --home), and run the same command again",
             75,
         ) from None
@@ -153,7 +153,7 @@ def _make_environment(folder: Path, contents: Contents, to: Path, venv: Path, py
         shutil.rmtree(joined, ignore_errors=True)
     if made.returncode:
         raise Refused(
-            f"the environment {venv} is not ready (scripts/setup says why above); the rest is in place: mend "
+            f"the environment {venv} is not ready (scripts/setup says why above); the rest is in place: fix "
             "that and run the same command again"
         )
 

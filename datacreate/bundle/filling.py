@@ -75,7 +75,7 @@ def told(error: OSError, folder: Path) -> StorageError:
         )
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     what = "the disk is full" if full else f"cannot be written ({error.strerror or error})"
-    remedy = "make room there" if full else "mend that"
+    remedy = "make room there" if full else "fix that"
     return StorageError(f"{where}: {what}; {remedy}, or choose another folder; {again}")
 
 

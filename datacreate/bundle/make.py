@@ -19,7 +19,7 @@ _MARGIN_BYTES = 50_000_000  # this project, small files, the file system's own
 
 
 @dataclass(frozen=True)
-class Wishes:
+class RequestedSettings:
     """What a bundle is to carry."""
 
     target: Target
@@ -32,7 +32,7 @@ class Wishes:
 
 def make(
     folder: Path,
-    wishes: Wishes,
+    wishes: RequestedSettings,
     progress: Progress = silent,
     *,
     free_bytes: Callable[[Path], int] = lambda place: shutil.disk_usage(place).free,
@@ -85,13 +85,17 @@ def _read_wheels(filling: Filling, checkout: Path, target: Target) -> closure.To
         more = f" (and {len(told.unmet) - 1} more like that)" if len(told.unmet) > 1 else ""
         raise BundleError(
             f"{filling.folder}: {told.unmet[0]}, which is not carried{more}; a CPU bundle wants a CPU build "
-            "of torch in pip's reach (see CONTRIBUTING.md): remove the wheel there, mend that, run this again"
+            "of torch in pip's reach (see CONTRIBUTING.md): remove the wheel there, fix that, run this again"
         )
     return told
 
 
 def _require_room(
-    filling: Filling, items: list[Item], absent: int, wishes: Wishes, free_bytes: Callable[[Path], int]
+    filling: Filling,
+    items: list[Item],
+    absent: int,
+    wishes: RequestedSettings,
+    free_bytes: Callable[[Path], int],
 ) -> None:
     """Before the first byte: what is not there yet against what is free."""
     needed = absent + _MARGIN_BYTES

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from datacreate.bundle.filling import Filling
 from datacreate.errors import BundleError
-from datacreate.resources import shipped
+from datacreate.paths import shipped
 
 _HERE = Path(__file__).parent
 _FAR_SIDE = ("contents.py", "placing.py", "farside.py")

@@ -11,7 +11,7 @@ from typing import Any
 from datacreate.checkpoints.checkpoint import Adapter, Checkpoint
 from datacreate.checkpoints.folder import Damaged, check_safetensors
 from datacreate.checkpoints.gguf_file import SUFFIX, content_identity, read_header
-from datacreate.checkpoints.hashes import identity, quick_identity
+from datacreate.checkpoints.hashes import quick_identity, spec
 from datacreate.errors import CheckpointError
 
 CONFIG = "adapter_config.json"
@@ -88,7 +88,7 @@ def with_adapter(base: Checkpoint, adapter: Adapter) -> Checkpoint:
         )
     else:
         _check_shapes(base, adapter)
-    sha256 = identity({"base": base.sha256, "adapter": adapter.sha256})
+    sha256 = spec({"base": base.sha256, "adapter": adapter.sha256})
     return replace(base, name=f"{base.name} with {adapter.name}", sha256=sha256, adapter=adapter)
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from datacreate.checkpoints.preset import Preset
 from datacreate.errors import CheckpointError
-from datacreate.resources import home, shipped
+from datacreate.paths import home, shipped
 
 
 def shipped_presets() -> Path:

@@ -47,7 +47,7 @@ class Checkpoint:
     sha256: str
     preset: Preset | None
     adapter: Adapter | None = None
-    remote_code: bool = False  # its publisher's code may run: its preset and the user both say so
+    trust_remote_code: bool = False  # its publisher's code may run: its preset and the user both say so
     gguf: Path | None = None
 
     @cached_property

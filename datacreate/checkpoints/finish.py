@@ -12,7 +12,7 @@ from pathlib import Path
 
 from datacreate.checkpoints import manifest, places
 from datacreate.checkpoints.folder import Damaged, check_loadable
-from datacreate.checkpoints.hashes import identity, sha256_of
+from datacreate.checkpoints.hashes import sha256_of, spec
 from datacreate.checkpoints.manifest import FileRecord, Manifest
 from datacreate.checkpoints.preset import Preset, Source
 from datacreate.checkpoints.sources import Arrival
@@ -32,16 +32,16 @@ def assemble(preset: Preset, source: Source, arrival: Arrival, records: dict[str
         if arrival.gguf is not None:
             check_gguf_kind(arrival.folder / arrival.gguf, preset.kind)
         else:
-            if not preset.remote_code and _without_remote_code(folder):
+            if not preset.trust_remote_code and _without_remote_code(folder):
                 files["config.json"] = _record(folder / "config.json")
-            check_loadable(folder, preset.remote_code)
+            check_loadable(folder, preset.trust_remote_code)
     except Damaged as damage:
         raise CheckpointError(f"{preset.name} from {source.label} is damaged: {damage}") from damage
     manifest.write(
         folder,
         Manifest(
             name=preset.name,
-            identity=identity({name: record.sha256 for name, record in records.items()}),
+            spec=spec({name: record.sha256 for name, record in records.items()}),
             source=source.label,
             revision=arrival.revision,
             arrived=records,

@@ -61,7 +61,7 @@ def check_safetensors(path: Path) -> None:
         raise Damaged(f"{path.name} has {size:,} bytes where its header says {expected:,}")
 
 
-def check_loadable(folder: Path, remote_code: bool = False) -> None:
+def check_loadable(folder: Path, trust_remote_code: bool = False) -> None:
     """Refuse a folder that is no checkpoint, is pickle-only, or wants remote code where that is not allowed.
 
     Raises CheckpointError in one line; raises Damaged for a file that is broken.
@@ -84,10 +84,10 @@ def check_loadable(folder: Path, remote_code: bool = False) -> None:
     # A tokenizer.json needs no code, whatever the file beside it says.
     told = ["config.json", *({"tokenizer_config.json"} & names if "tokenizer.json" not in names else ())]
     asking = next((name for name in told if "auto_map" in read_config(folder, name)), None)
-    if asking and not remote_code:
+    if asking and not trust_remote_code:
         raise CheckpointError(
             f"{folder}: {asking} asks for Python code that came with the model (auto_map), which is "
-            "never run here unless a preset says remote_code and the command --remote-code; "
+            "never run here unless a preset says trust_remote_code and the command --trust-remote-code; "
             "use a model of an architecture that transformers itself has"
         )
     if not any_of(("*.safetensors",)):

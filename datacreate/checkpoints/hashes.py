@@ -34,7 +34,7 @@ def copy_hashed(files: Iterable[IO[bytes]], out: IO[bytes], tick: Callable[[int]
     return digest.hexdigest()
 
 
-def identity(sha256_by_name: Mapping[str, str]) -> str:
+def spec(sha256_by_name: Mapping[str, str]) -> str:
     """One sha256 for a set of files: over their names and hashes, in order of name."""
     digest = hashlib.sha256()
     for name, sha256 in sorted(sha256_by_name.items()):

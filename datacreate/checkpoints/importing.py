@@ -21,14 +21,14 @@ from datacreate.checkpoints.preset import PathSource, Preset
 from datacreate.checkpoints.progress import Progress, silent
 from datacreate.checkpoints.pull import pull
 from datacreate.errors import CheckpointError
-from datacreate.flaws import Flaw
+from datacreate.settings_errors import SettingsError
 
 
 def import_model(
     source: Path,
     name: str | None = None,
     kind: Literal["instruct", "encoder"] = "instruct",
-    licence: str = "unknown",
+    license: str = "unknown",
     progress: Progress = silent,
     free_bytes: Callable[[], int] = places.free_bytes,
 ) -> Preset:
@@ -46,7 +46,7 @@ def import_model(
     name = name or re.sub(r"[^a-z0-9._-]+", "-", (model_name(source) if is_file else source.name).lower())
     if (shipped_presets() / f"{name}.yaml").is_file():
         raise CheckpointError(f"{name} is a shipped preset's name; choose another with --name")
-    preset = _preset(name, source, kind, licence)
+    preset = _preset(name, source, kind, license)
     path = own_presets() / f"{preset.name}.yaml"
     with places.storage_errors():
         # Imported again it may be another, of the same names and sizes: nothing of an earlier one counts.
@@ -61,7 +61,7 @@ def import_model(
     return preset
 
 
-def _preset(name: str, source: Path, kind: Literal["instruct", "encoder"], licence: str) -> Preset:
+def _preset(name: str, source: Path, kind: Literal["instruct", "encoder"], license: str) -> Preset:
     from pydantic import ValidationError
 
     files = [source] if source.is_file() else [path for path in source.rglob("*") if path.is_file()]
@@ -70,12 +70,12 @@ def _preset(name: str, source: Path, kind: Literal["instruct", "encoder"], licen
             name=name,
             kind=kind,
             description=f"imported from {source.name}",
-            licence=licence,
+            license=license,
             size_bytes=max(1, sum(path.stat().st_size for path in files)),
             untested=True,  # nobody vouches for its hashes: the first import locks them
             sources=(PathSource(path=str(source)),),
         )
     except ValidationError as error:
         raise CheckpointError(
-            f"{name!r} cannot be a model's name ({Flaw.first(error).why}); choose another with --name"
+            f"{name!r} cannot be a model's name ({SettingsError.first(error).why}); choose another with --name"
         ) from error

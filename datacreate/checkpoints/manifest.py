@@ -25,13 +25,13 @@ class FileRecord(BaseModel):
 class Manifest(BaseModel):
     """What a pull leaves beside the weights.
 
-    `identity` is over what arrived.
+    `spec` is over what arrived.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    identity: str
+    spec: str
     source: str  # the label of the preset's source that served
     revision: str | None = None  # the Hub's commit, where it came from there
     arrived: dict[str, FileRecord]
@@ -63,7 +63,7 @@ def read(folder: Path) -> Manifest:
         raise Damaged(f"{NAME} is not readable") from error
 
 
-def check_sizes(folder: Path, manifest: Manifest, remote_code: bool = False) -> None:
+def check_sizes(folder: Path, manifest: Manifest, trust_remote_code: bool = False) -> None:
     """The cheap check of every run: each file there, of its size, each safetensors file complete.
 
     A GGUF's header was read when it was put in place. Raises Damaged naming the first that is not.
@@ -76,4 +76,4 @@ def check_sizes(folder: Path, manifest: Manifest, remote_code: bool = False) -> 
         if size != record.size:
             raise Damaged(f"{name} has {size:,} bytes instead of {record.size:,}")
     if manifest.gguf(folder) is None:
-        check_loadable(folder, remote_code)
+        check_loadable(folder, trust_remote_code)

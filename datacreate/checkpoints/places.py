@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from datacreate.errors import StorageError
-from datacreate.resources import home
+from datacreate.paths import home
 
 _FULL = re.compile(r"No space left on device|Disk quota exceeded|os error 28\b")
 

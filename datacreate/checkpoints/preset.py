@@ -128,12 +128,14 @@ class Preset(_Strict):
     kind: Literal["instruct", "encoder"]
     description: str
     parameters: Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?[MB]$")] | None = None
-    licence: str
+    license: str
     size_bytes: int = Field(gt=0)
-    gated: bool = False  # the Hub wants the licence accepted and a token
+    gated: bool = False  # the Hub wants the license accepted and a token
     untested: bool = False  # nobody could see its hash yet: the first pull locks it
     reasoning: bool = False  # writes <think> text before its answer
-    remote_code: bool = False  # needs Python code of its publisher's, which runs only with --remote-code
+    trust_remote_code: bool = (
+        False  # needs Python code of its publisher's, which runs only with --trust-remote-code
+    )
     sources: tuple[Source, ...] = Field(min_length=1)
     engine: EngineSettings = EngineSettings()
     sampling: Sampling = Sampling()
@@ -142,11 +144,13 @@ class Preset(_Strict):
 
     @model_validator(mode="after")
     def _code_is_pinned(self) -> Preset:
-        for source in self.sources if self.remote_code else ():
+        for source in self.sources if self.trust_remote_code else ():
             if isinstance(source, PackageSource):
-                raise ValueError("remote_code: packages are strangers', whose code is not run")
+                raise ValueError("trust_remote_code: packages are strangers', whose code is not run")
             if isinstance(source, HubSource) and not _COMMIT.fullmatch(source.revision):
-                raise ValueError("remote_code: give a commit as the revision; a branch may bring other code")
+                raise ValueError(
+                    "trust_remote_code: give a commit as the revision; a branch may bring other code"
+                )
         return self
 
     @property

@@ -83,7 +83,7 @@ def _from_first_that_serves(
         work = places.downloads(preset.name) / f"{index}-{kind}"
         try:
             pinned = lock.pinned(source, locked)
-            arrival = fetch(pinned, work, preset.size_bytes, progress, code=preset.remote_code)
+            arrival = fetch(pinned, work, preset.size_bytes, progress, code=preset.trust_remote_code)
             return source, arrival, _checked(preset, source, arrival, work, locked, progress)
         except SourceFailed as failure:
             failures.append(f"{source.label}: {failure}")

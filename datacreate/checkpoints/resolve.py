@@ -27,13 +27,13 @@ def resolve(
     kind: Literal["instruct", "encoder"],
     presets: Path | None = None,
     *,
-    remote_code: bool = False,
+    trust_remote_code: bool = False,
 ) -> Checkpoint:
     """Find and check a checkpoint; `presets` is the folder of presets, by default the shipped ones.
 
     A name without a slash that a preset has is that preset; otherwise an existing folder, of safetensors
     or with one GGUF in it, or a `.gguf` file. A publisher's code may run only if the preset says so and
-    `remote_code` is given. Raises CheckpointError: unknown,
+    `trust_remote_code` is given. Raises CheckpointError: unknown,
     not pulled yet, of the other kind, damaged, or not safe to load.
     """
     place = Path(name_or_path).expanduser()
@@ -51,22 +51,24 @@ def resolve(
             f"{preset.name} is {_OTHER[preset.kind]}, and {_OTHER[kind]} is needed here: "
             "`datacreate models list` shows which is which"
         )
-    if preset.remote_code and not remote_code:
+    if preset.trust_remote_code and not trust_remote_code:
         raise CheckpointError(
-            f"{preset.name} needs Python code of its publisher's to run here: say --remote-code to let it, "
+            f"{preset.name} needs Python code of its publisher's to run here: say --trust-remote-code to let it, "
             "or take another model"
         )
     folder = places.finished(preset.name)
     if not folder.is_dir():
         raise CheckpointError(f"{preset.name} is not here yet: run `datacreate models pull {preset.name}`")
-    sha256, gguf = _pulled(folder, preset.name, preset.remote_code)
-    return Checkpoint(preset.name, folder, sha256, preset, remote_code=preset.remote_code, gguf=gguf)
+    sha256, gguf = _pulled(folder, preset.name, preset.trust_remote_code)
+    return Checkpoint(
+        preset.name, folder, sha256, preset, trust_remote_code=preset.trust_remote_code, gguf=gguf
+    )
 
 
 def served(name_or_path: str) -> Checkpoint:
     """What a server has under that name: the checkpoint here if it is here, else the name alone."""
     try:
-        return resolve(name_or_path, "instruct", remote_code=True)
+        return resolve(name_or_path, "instruct", trust_remote_code=True)
     except CheckpointError:
         pass
     try:
@@ -76,7 +78,7 @@ def served(name_or_path: str) -> Checkpoint:
     return Checkpoint(name_or_path, Path(name_or_path), UNSEEN + name_or_path, preset)
 
 
-def _pulled(folder: Path, name: str, remote_code: bool = False) -> tuple[str, Path | None]:
+def _pulled(folder: Path, name: str, trust_remote_code: bool = False) -> tuple[str, Path | None]:
     """Identity and GGUF file (if it is one) of a folder that `pull` made."""
     try:
         found = manifest.read(folder)
@@ -85,12 +87,12 @@ def _pulled(folder: Path, name: str, remote_code: bool = False) -> tuple[str, Pa
                 f"{name} was converted by an earlier version; GGUF files are now used as they are: "
                 f"run `datacreate models pull {name}`"
             )
-        manifest.check_sizes(folder, found, remote_code)
+        manifest.check_sizes(folder, found, trust_remote_code)
     except Damaged as damage:
         raise CheckpointError(
             f"checkpoint {name} is damaged ({damage}): run `datacreate models pull {name} --force`"
         ) from damage
-    return found.identity, found.gguf(folder)
+    return found.spec, found.gguf(folder)
 
 
 def _local(place: Path, kind: Literal["instruct", "encoder"]) -> Checkpoint:

@@ -41,7 +41,7 @@ def state(preset: Preset) -> State:
         found = manifest.read(folder)
         if found.converted_from:
             return "absent"
-        manifest.check_sizes(folder, found, preset.remote_code)
+        manifest.check_sizes(folder, found, preset.trust_remote_code)
     except (Damaged, CheckpointError):
         return "damaged"
     return "present"
@@ -63,7 +63,7 @@ def verify(preset: Preset, progress: Progress = silent) -> VerifyReport:
         problem = f"converted by an earlier version: run `datacreate models pull {preset.name}`"
         return VerifyReport(preset.name, "absent", (problem,), 0)
     try:
-        manifest.check_sizes(folder, found, preset.remote_code)
+        manifest.check_sizes(folder, found, preset.trust_remote_code)
     except (Damaged, CheckpointError) as damage:
         problems.append(str(damage))
     count = ByteCount(progress, "verifying", sum(record.size for record in found.files.values()))

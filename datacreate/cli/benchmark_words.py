@@ -25,7 +25,7 @@ def print_report(report: ImportReport) -> None:
         if split.remark:
             click.echo(f"         {split.remark}")
     if report.refused:
-        click.echo("  nothing of it was put in place; --any-count takes it all the same")
+        click.echo("  nothing of it was put in place; --allow-count-mismatch takes it all the same")
 
 
 def document(report: ImportReport) -> dict[str, Any]:
@@ -76,8 +76,8 @@ def _state(split: SplitReport) -> str:
 def _shares(findings: Findings) -> str:
     # Positions of the right option are shown as #1, #2; labels of a yes/no set as they are.
     names = {label: f"#{label}" if label.isdecimal() else label for label in findings.labels}
-    shares = ", ".join(f"{names[label]} {share:.1%}" for label, share in findings.labels.items())
-    return f"right answers: {shares}; best constant prediction {findings.constant:.1%}"
+    label_ratio = ", ".join(f"{names[label]} {share:.1%}" for label, share in findings.labels.items())
+    return f"right answers: {label_ratio}; best constant prediction {findings.constant:.1%}"
 
 
 def _oddities(findings: Findings) -> list[str]:

@@ -16,7 +16,7 @@ import click
 from datacreate.cli.terminal import print_columns, say
 
 if TYPE_CHECKING:
-    from datacreate.benchmarks import Benchmark, ImportReport, Wishes
+    from datacreate.benchmarks import Benchmark, ImportReport, RequestedSettings
 
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 
@@ -42,7 +42,7 @@ def list_(as_json: bool) -> None:
             "options",
             "rows",
             "out_of_distribution",
-            "licence",
+            "license",
         }
         said = [{**b.model_dump(mode="json", include=keys), "head": b.head, "state": s} for b, s in rows]
         click.echo(json.dumps(said, indent=2))
@@ -96,7 +96,9 @@ def show(name: str, as_json: bool) -> None:
     show_default=True,
     help="DIR is in the reference's layout, or is a Hub data set on disk; `hub` fetches and has no DIR.",
 )
-@click.option("--any-count", is_flag=True, help="Take it even if a number of rows is not the paper's.")
+@click.option(
+    "--allow-count-mismatch", is_flag=True, help="Take it even if a number of rows is not the paper's."
+)
 @click.option("--replace", is_flag=True, help="Replace splits that are here; without it they are kept.")
 @click.option(
     "--seed", type=int, default=42, show_default=True, help="Of dealing a Hub split into several of ours."
@@ -115,7 +117,7 @@ def import_(
     datacreate benchmarks import DIR piqa --from hub-snapshot
     datacreate benchmarks import piqa boolq_open --from hub
     """
-    from datacreate.benchmarks import Wishes, find_benchmark
+    from datacreate.benchmarks import RequestedSettings, find_benchmark
     from datacreate.cli.benchmark_words import document, print_report
 
     if kind != "hub" and not arguments:
@@ -126,7 +128,9 @@ def import_(
     chosen = [find_benchmark(name) for name in names]  # a misspelt name is told before anything is done
     reports: list[ImportReport] = []
     try:
-        for report in _imported(kind, Path(arguments[0]), chosen, Wishes(any_count, replace, seed)):
+        for report in _imported(
+            kind, Path(arguments[0]), chosen, RequestedSettings(any_count, replace, seed)
+        ):
             reports.append(report)
             if not as_json:
                 print_report(report)
@@ -137,7 +141,9 @@ def import_(
         sys.exit(1)
 
 
-def _imported(kind: str, folder: Path, chosen: list[Benchmark], wishes: Wishes) -> Iterator[ImportReport]:
+def _imported(
+    kind: str, folder: Path, chosen: list[Benchmark], wishes: RequestedSettings
+) -> Iterator[ImportReport]:
     from datacreate.benchmarks import from_hub, from_reference, from_snapshot
 
     if kind == "reference":

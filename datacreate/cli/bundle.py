@@ -77,11 +77,11 @@ def make(
     datacreate bundle make --model qwen2.5-coder-1.5b-instruct --encoder all-mpnet-base-v2 \\
                            --benchmarks all --platform gpu /media/stick/datacreate
     """
-    from datacreate.bundle import Target, Wishes
+    from datacreate.bundle import RequestedSettings, Target
     from datacreate.bundle import make as make_one
 
     names = tuple(name.strip() for name in benchmarks.split(",") if name.strip())
-    wishes = Wishes(
+    wishes = RequestedSettings(
         target=Target(platform, python),
         models=tuple(dict.fromkeys(models)),
         encoders=tuple(dict.fromkeys(encoders)),

@@ -38,7 +38,7 @@ _CHECKS = [
         help="Drop rows that say the same, by sentence embeddings.",
     ),
     click.option(
-        "--against",
+        "--decontaminate",
         multiple=True,
         metavar="all|none|NAME",
         help="Benchmarks whose dev and test rows must not be repeated; may be given again.  "
@@ -52,7 +52,7 @@ _CHECKS = [
         help="Words in a row that make a repeat of a benchmark's row.",
     ),
     click.option(
-        "--against-near",
+        "--decontaminate-near",
         type=ShareOrOff(),
         default="0.7",
         show_default=True,
@@ -87,10 +87,10 @@ def check_options(*, near: str) -> Callable[[F], F]:
     return put
 
 
-def names_of(against: tuple[str, ...]) -> tuple[str, ...] | None:
-    """The benchmarks of --against; None for all. click.UsageError if all or none stands beside others."""
-    if {"all", "none"} & set(against) and len(set(against)) > 1:
-        raise click.UsageError("--against all and --against none stand alone")
-    if against == ("none",):
+def names_of(decontaminate: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The benchmarks of --decontaminate; None for all. click.UsageError if all or none stands beside others."""
+    if {"all", "none"} & set(decontaminate) and len(set(decontaminate)) > 1:
+        raise click.UsageError("--decontaminate all and --decontaminate none stand alone")
+    if decontaminate == ("none",):
         return ()
-    return against if against and "all" not in against else None
+    return decontaminate if decontaminate and "all" not in decontaminate else None

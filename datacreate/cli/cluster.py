@@ -21,7 +21,7 @@ def cluster() -> None:
 @cluster.command()
 def template() -> None:
     """Print a commented file of site settings, to be filled in."""
-    from datacreate.resources import shipped
+    from datacreate.paths import shipped
 
     click.echo(shipped("data", "site.yaml").read_text(encoding="utf-8"), nl=False)
 

@@ -64,14 +64,14 @@ _OPTIONS = [
         "--num-examples", type=int, help="Examples asked for in one request.  [default: 5, fewer if long]"
     ),
     click.option(
-        "--chains",
-        "--window",
-        "window",
+        "--concurrency",
+        "--concurrency",
+        "concurrency",
         type=int,
         help="Requests out at once, and so the chains that grow side by side.  [default: worked out]",
     ),
     click.option(
-        "--asks",
+        "--max-parent-uses",
         type=int,
         default=4,
         show_default=True,
@@ -89,7 +89,7 @@ _OPTIONS = [
         "--max-tokens", type=int, help="Most tokens of one answer.  [default: from the example's length]"
     ),
     click.option(
-        "--shares",
+        "--label-ratio",
         metavar="LABEL=0.7,...",
         help="Share of the set that each label has; they add up to 1.  [default: all the same]",
     ),
@@ -125,7 +125,7 @@ _OPTIONS = [
         "--patience",
         type=int,
         help="Requests in a row without an accepted example before giving up, over and above "
-        "--chains.  [default: 64]",
+        "--concurrency.  [default: 64]",
     ),
     click.option(
         "--chat-template",
@@ -189,16 +189,16 @@ def create(as_json: bool, **settings: Any) -> None:
         --count 300 --strategy diverse --run-dir runs/nli
     datacreate create --benchmark csqa --count train --run-dir runs/csqa
     """
-    from datacreate.appraisal import Appraiser
     from datacreate.cli.progress import CreationProgress
-    from datacreate.creation import create as create_
+    from datacreate.create import create as create_
+    from datacreate.dataset_metrics import DatasetMetrics
     from datacreate.runs.config import CreateConfig
     from datacreate.runs.directory import RunDirectory
 
     settings["count"] = number_of(settings["count"], settings["benchmark"])
     config = CreateConfig.of(**read_options(settings))
     with CreationProgress() as progress:
-        summary = create_(config, progress=progress, appraise=Appraiser().run)
+        summary = create_(config, progress=progress, compute_metrics=DatasetMetrics().run)
     if as_json:
         click.echo(json.dumps(summary, indent=2, ensure_ascii=False))
         return
@@ -217,7 +217,7 @@ def preview(as_json: bool, **settings: Any) -> None:
     """Show a few examples as `create` would make them; write nothing."""
     from datacreate.cli.progress import CreationProgress
     from datacreate.cli.show import print_samples
-    from datacreate.creation import create as create_
+    from datacreate.create import create as create_
     from datacreate.runs.config import CreateConfig
     from datacreate.runs.directory import RunDirectory
 
@@ -241,8 +241,8 @@ def read_options(settings: dict[str, Any]) -> dict[str, Any]:
         "chat_template": {name: json_or_text(value) for name, value in switches.items()},
         "labels": pairs(settings["labels"], "--labels"),
         "ranges": pairs(settings["ranges"], "--range"),
-        "against": names_of(settings["against"]),
-        "shares": shares_of(settings["shares"]),
+        "decontaminate": names_of(settings["decontaminate"]),
+        "label_ratio": shares_of(settings["label_ratio"]),
         "urls": urls_of(settings["urls"]),
     }
     return rest | models | told
@@ -252,16 +252,16 @@ def shares_of(given: str | None) -> dict[str, float] | None:
     """`yes=0.7,no=0.3` as a mapping; click.UsageError for anything else."""
     if given is None:
         return None
-    shares: dict[str, float] = {}
+    label_ratio: dict[str, float] = {}
     for part in given.split(","):
         label, equals, share = part.rpartition("=")
         try:
-            shares[label.strip()] = float(share)
+            label_ratio[label.strip()] = float(share)
         except ValueError:
             equals = ""
         if not (label.strip() and equals):
-            raise click.UsageError(f"--shares {given}: write it as LABEL=0.7,LABEL=0.3")
-    return shares
+            raise click.UsageError(f"--label-ratio {given}: write it as LABEL=0.7,LABEL=0.3")
+    return label_ratio
 
 
 def number_of(count: int | Literal["train"], benchmark: str | None) -> int:

@@ -43,7 +43,7 @@ def _switches(command: F) -> F:
 def doctor(context: click.Context, /, **switches: bool) -> None:
     """Look at everything on one screen; with JOB, whether that job could run here.
 
-    Every red line ends with the command that mends it. Exits with 1 when the job could not run, or
+    Every red line ends with the command that fixes it. Exits with 1 when the job could not run, or
     when something is red that every job needs.
 
     \b
@@ -177,8 +177,8 @@ _LONGEST_NAME = 30
 def _print_line(line: Line, names: int, width: int | None) -> None:
     state = click.style(f"{line.state:<4}", fg=_COLOURS[line.state], bold=line.state == "red")
     said = printable(f"{line.name:<{names}}  {line.said}")
-    mend = "" if line.mend is None else printable(line.mend)
-    whole = f"{said} → {mend}" if mend else said
+    fix = "" if line.fix is None else printable(line.fix)
+    whole = f"{said} → {fix}" if fix else said
     indent = " " * (names + 10)
     if width is None or len(whole) + 8 <= width:
         click.echo(f"  {state}  {whole}")
@@ -187,8 +187,8 @@ def _print_line(line: Line, names: int, width: int | None) -> None:
     click.echo(f"  {state}  {wrapped[0]}")
     for rest in wrapped[1:]:
         click.echo(f"        {rest}")
-    if mend:
-        click.echo(f"{indent}→ {mend}")  # whole, however long, so that it can be copied
+    if fix:
+        click.echo(f"{indent}→ {fix}")  # whole, however long, so that it can be copied
 
 
 def _verdict(report: Report) -> str:

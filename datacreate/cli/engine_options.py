@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 if TYPE_CHECKING:
-    from datacreate.runs.engine_options import EngineOptions
+    from datacreate.engines.settings import EngineOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 Decorator = Callable[[Any], Any]
@@ -62,7 +62,9 @@ _LOADING: tuple[Decorator, ...] = (
         help="vLLM: whether the model is compiled first.  [default: on a GPU, or for 500 examples]",
     ),
     click.option(
-        "--remote-code", is_flag=True, help="Let a preset that needs it run Python code of its publisher's."
+        "--trust-remote-code",
+        is_flag=True,
+        help="Let a preset that needs it run Python code of its publisher's.",
     ),
 )
 
@@ -77,7 +79,7 @@ _ASKING: tuple[Decorator, ...] = (
         multiple=True,
         metavar="URL[,URL...]",
         help="OpenAI-compatible servers to ask, or a folder in which servers publish where they are "
-        "(`serve --publish`). A key is read from $DATACREATE_API_KEY.",
+        "(`serve --register-dir`). A key is read from $DATACREATE_API_KEY.",
     ),
     click.option(
         "--request-timeout",
@@ -141,7 +143,7 @@ def urls_of(given: tuple[str, ...]) -> tuple[str, ...]:
 
 def read_engine_options(settings: dict[str, Any]) -> EngineOptions:
     """Take the engine's options out of what a verb was given; UsageError if they do not go together."""
-    from datacreate.runs.engine_options import EngineOptions
+    from datacreate.engines.settings import EngineOptions
 
     told = {name: settings.pop(name) for name in EngineOptions.model_fields if name in settings}
     if "urls" in told:
@@ -158,6 +160,6 @@ def refuse_options(context: click.Context, names: Sequence[str], why: str) -> No
 
 def refuse_engine_options(context: click.Context, why: str) -> None:
     """The same for all options of an engine."""
-    from datacreate.runs.engine_options import EngineOptions
+    from datacreate.engines.settings import EngineOptions
 
     refuse_options(context, tuple(EngineOptions.model_fields), why)

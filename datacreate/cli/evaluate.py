@@ -16,8 +16,8 @@ from datacreate.cli.engine_options import (
 )
 
 if TYPE_CHECKING:
+    from datacreate.engines.settings import EngineOptions
     from datacreate.finetuning.record import Evaluation
-    from datacreate.runs.engine_options import EngineOptions
 
 
 @click.command()

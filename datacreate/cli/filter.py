@@ -50,7 +50,7 @@ def filter(
     source: Path,
     labels: tuple[str, ...],
     ranges: tuple[str, ...],
-    against: tuple[str, ...],
+    decontaminate: tuple[str, ...],
     as_json: bool,
     **told: Any,
 ) -> None:
@@ -61,23 +61,23 @@ def filter(
     \b
     datacreate filter runs/csqa
     datacreate filter mine.jsonl --out clean.jsonl --rejects dropped.jsonl
-    datacreate filter mine.jsonl --near 0.8 --semantic 0.95 --against csqa --balance
+    datacreate filter mine.jsonl --near 0.8 --semantic 0.95 --decontaminate csqa --balance
     datacreate filter mine.jsonl --verifier qwen3-8b --out clean.jsonl --rejects dropped.jsonl
     """
     from datacreate.cli.progress import TrainingProgress
-    from datacreate.screening import filter_rows
+    from datacreate.filtering.run import filter_rows
 
     if told["verifier"] is None:
         refuse_engine_options(context, "no model is asked without --verifier; leave it out, or name one")
         refuse_options(context, ("threshold",), "that is for --verifier; leave it out, or name one")
     engine = read_engine_options(told)
-    names = names_of(against)
+    names = names_of(decontaminate)
     with TrainingProgress("rows") as shown:
         found = filter_rows(
             source,
             labels=pairs(labels, "--labels"),
             ranges=pairs(ranges, "--range"),
-            against="all" if names is None else names,
+            decontaminate="all" if names is None else names,
             engine=engine,
             say=shown.note,
             progress=lambda done, most: shown.step("filter", done, most, None),
@@ -130,5 +130,5 @@ def _cells(one: dict[str, Any]) -> tuple[str, str, str]:
     how = ", ".join(words.format(one[key]) for key, words in spelled.items() if one.get(key) is not None)
     remarks = [f"by {one['encoder']}"] if "encoder" in one else []
     remarks += [f"by {one['model']}"] if "model" in one else []
-    remarks += [f"against {', '.join(one['against'])}"] if "against" in one else []
+    remarks += [f"against {', '.join(one['decontaminate'])}"] if "decontaminate" in one else []
     return how, str(one["rejected"]), ", ".join(remarks)

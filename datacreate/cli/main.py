@@ -108,7 +108,7 @@ def main() -> NoReturn:
     except OSError as error:
         # What nobody nearer could name better: a full disk behind a redirected output, say.
         where = error.filename or error.filename2 or "the output"
-        _fail(f"{where}: {error.strerror or error}; mend that and run the same command again", 1)
+        _fail(f"{where}: {error.strerror or error}; fix that and run the same command again", 1)
     sys.exit(0)
 
 

@@ -11,7 +11,7 @@ def print_measures(measures: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from datacreate.runs import measures as told
+    from datacreate.metrics import summary_lines as told
 
     if not measures["rows"]:
         return

@@ -39,7 +39,7 @@ def list_(as_json: bool) -> None:
     for preset, found in rows:
         remarks = [found, *(["untested"] if preset.untested else []), *(["gated"] if preset.gated else [])]
         figures = (preset.parameters or "?", size(preset.size_bytes))
-        lines.append((preset.name, preset.kind, *figures, preset.licence, ", ".join(remarks)))
+        lines.append((preset.name, preset.kind, *figures, preset.license, ", ".join(remarks)))
     print_columns(lines)
 
 
@@ -88,9 +88,9 @@ def pull(names: tuple[str, ...], force: bool, as_json: bool) -> None:
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--name", help="What it is called from now on.  [default: after the file or folder]")
 @click.option("--encoder", is_flag=True, help="It is an encoder, and no instruct model.")
-@click.option("--licence", default="unknown", show_default=True, help="Told in the cards of what it writes.")
+@click.option("--license", default="unknown", show_default=True, help="Told in the cards of what it writes.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
-def import_(source: Path, name: str | None, encoder: bool, licence: str, as_json: bool) -> None:
+def import_(source: Path, name: str | None, encoder: bool, license: str, as_json: bool) -> None:
     """Copy a model of your own into the data directory: a .gguf file, or a checkpoint's folder.
 
     From then on --model takes its name. To use a file once, give its path with --model instead.
@@ -100,7 +100,7 @@ def import_(source: Path, name: str | None, encoder: bool, licence: str, as_json
 
     with CheckpointProgress(name or source.name) as progress:
         kind: Literal["instruct", "encoder"] = "encoder" if encoder else "instruct"
-        preset = import_model(source, name, kind, licence, progress)
+        preset = import_model(source, name, kind, license, progress)
     path = finished(preset.name)
     click.echo(json.dumps(_place(preset, path), indent=2) if as_json else f"{preset.name}: {path}")
 
@@ -135,7 +135,7 @@ def verify(names: tuple[str, ...], as_json: bool) -> None:
 
 
 def _summary(preset: Preset, found: str) -> dict[str, Any]:
-    keys = {"name", "kind", "description", "parameters", "licence", "size_bytes", "untested", "gated"}
+    keys = {"name", "kind", "description", "parameters", "license", "size_bytes", "untested", "gated"}
     return {**preset.model_dump(mode="json", include=keys), "state": found}
 
 

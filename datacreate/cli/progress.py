@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from datacreate.cli.terminal import is_live, printable, say, size
 
 if TYPE_CHECKING:
-    from datacreate.runs.summary import Tally
+    from datacreate.runs.summary import RunStats
 
 HEARTBEAT_SECONDS = 9.0
 """The longest pause between two plain lines: 10 s, less what printing one takes on a busy machine."""
@@ -215,17 +215,17 @@ class CreationProgress(_Reporter):
 
     _first_request: int | None = None
 
-    def update(self, tally: Tally, count: int) -> None:
+    def update(self, stats: RunStats, count: int) -> None:
         with self._lock:
             if self._first_request is None:
-                self._first_request = tally.requests
-            waits = tally.requests == self._first_request
+                self._first_request = stats.requests
+            waits = stats.requests == self._first_request
             idle = "waiting for the first answer" if waits else "nothing accepted yet"
-            reasons = [f"{n} {reason.replace('_', ' ')}" for reason, n in tally.rejects.most_common()]
-            rest = sum(n for _, n in tally.rejects.most_common()[_MOST_REASONS:])
+            reasons = [f"{n} {reason.replace('_', ' ')}" for reason, n in stats.rejects.most_common()]
+            rest = sum(n for _, n in stats.rejects.most_common()[_MOST_REASONS:])
             told = ", ".join(reasons[:_MOST_REASONS]) + (f" and {rest} more" if rest else "")
             more = f"; rejected: {told}" if told else ""
-            self._count("", "examples", tally.accepted, count, tally.generated_tokens, idle=idle, more=more)
+            self._count("", "examples", stats.accepted, count, stats.generated_tokens, idle=idle, more=more)
 
 
 class TrainingProgress(_Reporter):

@@ -22,13 +22,13 @@ def schema() -> None:
 @RANGES
 def infer(example: Path, labels: tuple[str, ...], ranges: tuple[str, ...]) -> None:
     """Print the format worked out from EXAMPLE, to edit and give to --format."""
-    from datacreate.tasks.example import load_example
-    from datacreate.tasks.infer import understand
+    from datacreate.formats.example import load_example
+    from datacreate.formats.infer import infer_format
 
-    understood = understand(load_example(example), None, pairs(labels, "--labels"), pairs(ranges, "--range"))
-    for note in understood.notes:
+    inferred = infer_format(load_example(example), None, pairs(labels, "--labels"), pairs(ranges, "--range"))
+    for note in inferred.notes:
         say(note)
-    click.echo(json.dumps(understood.format.document(), indent=2, ensure_ascii=False))
+    click.echo(json.dumps(inferred.format.document(), indent=2, ensure_ascii=False))
 
 
 @schema.command()
@@ -37,13 +37,13 @@ def infer(example: Path, labels: tuple[str, ...], ranges: tuple[str, ...]) -> No
 @click.option("--json", "as_json", is_flag=True, help="Print what was understood as JSON.")
 def check(file: str, example: Path | None, as_json: bool) -> None:
     """Check FILE (a file or a shipped name): can the grammar hold it, does it fit --example?"""
-    from datacreate.tasks.example import load_example
-    from datacreate.tasks.format import load_format
-    from datacreate.tasks.infer import understand
+    from datacreate.formats.example import load_example
+    from datacreate.formats.infer import infer_format
+    from datacreate.formats.task_format import load_format
 
     if example is not None:
-        understood = understand(load_example(example), file)
-        format, notes = understood.format, list(understood.notes)
+        inferred = infer_format(load_example(example), file)
+        format, notes = inferred.format, list(inferred.notes)
     else:
         format = load_format(file)
         notes = [f"format {format.name}: good"]

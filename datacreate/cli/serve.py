@@ -22,7 +22,7 @@ from datacreate.cli.terminal import say
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="[default: one that is free]")
 @click.option(
-    "--publish",
+    "--register-dir",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
     help="Folder to write the address to when the server is ready; `create --url DIR` reads it.",
@@ -47,7 +47,7 @@ def serve(
 
     \b
     datacreate serve --model qwen2.5-coder-1.5b-instruct --port 8000
-    datacreate serve --model qwen2.5-7b-instruct --host $(hostname) --publish runs/mine/servers
+    datacreate serve --model qwen2.5-7b-instruct --host $(hostname) --register-dir runs/mine/servers
     datacreate serve --model qwen2.5-7b-instruct -- --data-parallel-size 4
     """
     from datacreate.checkpoints import read_adapter, resolve, with_adapter
@@ -56,7 +56,7 @@ def serve(
     from datacreate.signals import caught_signals
 
     options = read_engine_options(engine)
-    checkpoint = resolve(model, "instruct", remote_code=options.remote_code)
+    checkpoint = resolve(model, "instruct", trust_remote_code=options.trust_remote_code)
     if adapter is not None:
         checkpoint = with_adapter(checkpoint, read_adapter(adapter))
     if publish and host in ("127.0.0.1", "localhost", "::1"):

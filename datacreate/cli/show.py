@@ -26,18 +26,18 @@ from datacreate.cli.terminal import harmless
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 def show(run: Path, samples: int, seed: int, as_json: bool) -> None:
     """Show RUN's summary, a few of its examples, its shortcuts and how diverse it is."""
-    from datacreate.appraisal import Appraiser
     from datacreate.cli.measures import print_measures
+    from datacreate.dataset_metrics import DatasetMetrics
     from datacreate.runs.directory import RunDirectory
 
     directory = RunDirectory(run)
     config, summary = directory.read_config(), directory.summary()
     shown = _drawn(directory.examples(), summary["accepted"], samples, seed)
-    measures = Appraiser().run(directory)
+    measures = DatasetMetrics().run(directory)
     if as_json:
         document = {
             "summary": summary,
-            "identity": config.identity.model_dump(mode="json"),
+            "spec": config.spec.model_dump(mode="json"),
             "samples": shown,
             "measures": measures,
         }
@@ -86,7 +86,7 @@ def print_summary(summary: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from datacreate.runs.verified import in_a_line, undecided
+    from datacreate.verification.report import in_a_line, undecided
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.option("--sample-seed", type=int, default=0, show_default=True, help="Of that draw; draws are nested.")
 @click.option("--seeds", default="1,2,3", show_default=True, help="Training seeds: a model for each.")
 @click.option(
-    "--select",
+    "--model-selection",
     type=click.Choice(["held-out", "human", "none"]),
     help="What chooses the best model: a slice of the rows held out, the benchmark's human dev split, or "
     "nothing.  [default: held-out; human with --settings paper]",
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
 @click.option("--benchmark", help="The benchmark that the rows are for, where the sources do not say.")
 @click.option("--arm", help="What to call these rows in a report.  [default: human, the strategy, ...]")
 @click.option(
-    "--processes",
+    "--nproc",
     type=click.IntRange(min=1),
     help="Processes that train together.  [default: one for each GPU]",
 )
@@ -99,7 +99,7 @@ def train(sources: tuple[str, ...], as_json: bool, processes: int | None, **told
         count=told["count"],
         sample_seed=told["sample_seed"],
         select=told["select"] or ("human" if told["base"] == "paper" else "held-out"),
-        arm=told["arm"],
+        condition=told["condition"],
         benchmark=told["benchmark"],
         settings=_settings(told),
         device_rows=told["device_batch_size"],
@@ -128,7 +128,7 @@ def _settings(told: dict[str, Any]) -> Settings:
 
     from datacreate.errors import UsageError
     from datacreate.finetuning.settings import PAPER, Lora, Settings, usual_settings
-    from datacreate.flaws import Flaw
+    from datacreate.settings_errors import SettingsError
 
     base = PAPER if told["base"] == "paper" else usual_settings(told["encoder"], lora=told["lora"])
     changes = {name: told[name] for name in ("epochs", "batch_size", "max_length") if told[name] is not None}
@@ -141,7 +141,7 @@ def _settings(told: dict[str, Any]) -> Settings:
             changes["soft_labels"] = True
         return Settings.model_validate({**base.model_dump(), **changes})
     except ValidationError as error:
-        raise UsageError(Flaw.first(error).on_command_line({"rank": "--lora-rank"})) from None
+        raise UsageError(SettingsError.first(error).on_command_line({"rank": "--lora-rank"})) from None
 
 
 def _numbers(text: str, flag: str, kind: type[int | float]) -> tuple[Any, ...]:

@@ -14,8 +14,8 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from datacreate.errors import SiteError
-from datacreate.flaws import Flaw
-from datacreate.resources import home, shipped
+from datacreate.paths import home, shipped
+from datacreate.settings_errors import SettingsError
 
 VARIABLE = "DATACREATE_SITE"
 
@@ -179,7 +179,7 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping
 
 def _said(error: ValidationError) -> str:
     """The first thing that is wrong, in one line."""
-    flaw = Flaw.first(error)
+    flaw = SettingsError.first(error)
     where = ".".join(part for part in flaw.place if isinstance(part, str))
     message = flaw.why
     if flaw.kind == "extra_forbidden":

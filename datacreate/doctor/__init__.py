@@ -2,7 +2,7 @@
 
 `examine` looks at the machine and what is installed on it; with a *job* it also says whether that
 job could run here. Each finding is a line: ok, note or red, and a red one ends with the command
-that mends it. Versions are read from metadata, checkpoints from their headers; torch is not
+that fixes it. Versions are read from metadata, checkpoints from their headers; torch is not
 imported.
 
     doctor/

@@ -8,10 +8,10 @@ from datacreate.checkpoints import Checkpoint, EngineSettings
 from datacreate.doctor.line import Line, gib, refused
 from datacreate.engines.devices import GIB, OVERHEAD_GIB, check_memory, free_gib
 from datacreate.engines.factory import choose, server_command
+from datacreate.engines.settings import EngineOptions
 from datacreate.engines.vllm import WORTH_COMPILING
 from datacreate.errors import DatacreateError, EngineError
 from datacreate.hardware import cpu_has_bf16, vllm_build
-from datacreate.runs.engine_options import EngineOptions
 
 NAMES = {"vllm": "vLLM", "llamacpp": "llama.cpp"}
 

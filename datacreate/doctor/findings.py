@@ -11,8 +11,8 @@ from datacreate.checkpoints import read_adapter, resolve, with_adapter
 from datacreate.doctor.engines import engine_line
 from datacreate.doctor.line import Line, Work, refused
 from datacreate.doctor.presets import USUAL
+from datacreate.engines.settings import EngineOptions
 from datacreate.errors import DatacreateError
-from datacreate.runs.engine_options import EngineOptions
 from datacreate.sweep.needs import Need, missing
 
 _USUAL_OPTIONS = EngineOptions()
@@ -39,14 +39,14 @@ class Findings:
     def good(self, name: str, said: str) -> None:
         self.lines.append(Line(self.name, name, "ok", said))
 
-    def noted(self, name: str, said: str, mend: str) -> None:
-        self.lines.append(Line(self.name, name, "note", said, mend))
+    def noted(self, name: str, said: str, fix: str) -> None:
+        self.lines.append(Line(self.name, name, "note", said, fix))
 
     def bad(self, name: str, error: Exception, otherwise: str) -> None:
         self.lines.append(refused(self.name, name, error, otherwise, self.works))
 
-    def blocked(self, name: str, said: str, mend: str) -> None:
-        self.lines.append(Line(self.name, name, "red", said, mend, self.works))
+    def blocked(self, name: str, said: str, fix: str) -> None:
+        self.lines.append(Line(self.name, name, "red", said, fix, self.works))
 
     def job(self) -> Job:
         return Job(self.name, self.works, tuple(self.lines), frozenset(self.things))
@@ -63,7 +63,7 @@ class Findings:
         """A model or encoder, with an adapter perhaps; an instruct model needs an engine and memory, too."""
         self.things.add(name)
         try:
-            found = resolve(name, kind, remote_code=options.remote_code)
+            found = resolve(name, kind, trust_remote_code=options.trust_remote_code)
         except DatacreateError as error:
             self.bad(role, error, f"datacreate models pull {USUAL[kind]}")
             return

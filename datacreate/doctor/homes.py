@@ -10,7 +10,7 @@ from pathlib import Path
 
 from datacreate.checkpoints import load_presets
 from datacreate.doctor.line import WORKS, Line, gib
-from datacreate.resources import home
+from datacreate.paths import home
 
 SECTION = "home"
 
@@ -67,9 +67,9 @@ def _home(place: Path) -> Line:
     if place.is_dir():
         if not os.access(place, os.R_OK | os.X_OK):
             return Line(SECTION, "home", "red", f"{said} cannot be read", ELSEWHERE, WORKS)
-        shut = [each for each in (place, *(place / name for name in _FOLDERS)) if _is_shut(each)]
-        if shut:
-            said += f", read-only ({shut[0]}): enough for runs, not for `models pull` and imports"
+        decided = [each for each in (place, *(place / name for name in _FOLDERS)) if _is_shut(each)]
+        if decided:
+            said += f", read-only ({decided[0]}): enough for runs, not for `models pull` and imports"
             return Line(SECTION, "home", "note", said)
         return Line(SECTION, "home", "ok", f"{said}, writable")
     found = nearest(place)
@@ -113,16 +113,16 @@ def _unfinished(place: Path) -> list[Line]:
     said = f"stopped pulls, whose pieces are kept: {', '.join(names)}"
     known = load_presets()
     pulled = [name for name in names if name in known]
-    mend = f"datacreate models pull {' '.join(pulled)}" if pulled else "datacreate models import FILE"
-    return [Line(SECTION, "unfinished", "note", said, mend)]
+    fix = f"datacreate models pull {' '.join(pulled)}" if pulled else "datacreate models import FILE"
+    return [Line(SECTION, "unfinished", "note", said, fix)]
 
 
-def _room(name: str, place: Path, mend: str, *, blocks: bool) -> Line:
+def _room(name: str, place: Path, fix: str, *, blocks: bool) -> Line:
     try:
         found = shutil.disk_usage(place)
     except OSError as error:
         return Line(SECTION, name, "note", f"{place}: {error.strerror}")
     said = f"{gib(found.free)} free of {gib(found.total)}"
     if found.free < _NO_BYTES:
-        return Line(SECTION, name, "red", said, mend, WORKS if blocks else ())
+        return Line(SECTION, name, "red", said, fix, WORKS if blocks else ())
     return Line(SECTION, name, "note" if found.free < _FEW_BYTES else "ok", said)

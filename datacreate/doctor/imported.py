@@ -83,7 +83,7 @@ def _odd(benchmark: Benchmark) -> Line | None:
     ]
     missing = [split for split in SPLITS if not has_split(benchmark, split)]
     if missing:
-        how, mend = apart(how_to_bring(benchmark, missing[0]))
+        how, fix = apart(how_to_bring(benchmark, missing[0]))
         other.append(f"without {', '.join(missing)}" + (f"; {how}" if how else ""))
-        return Line(SECTION, benchmark.name, "note", "; ".join(other), mend)
+        return Line(SECTION, benchmark.name, "note", "; ".join(other), fix)
     return Line(SECTION, benchmark.name, "note", "; ".join(other)) if other else None

@@ -15,6 +15,7 @@ from datacreate.doctor.homes import nearest, writable
 from datacreate.doctor.line import WORKS
 from datacreate.engines.addresses import Addresses
 from datacreate.engines.factory import make_engine, only_model
+from datacreate.engines.settings import EngineOptions
 from datacreate.errors import DatacreateError
 from datacreate.finetuning.directory import models_at, read_model
 from datacreate.finetuning.evaluate import benchmarks_for, read_test_set
@@ -24,7 +25,6 @@ from datacreate.locking import held_by
 from datacreate.plan import root_and_format
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory, before_a_run
-from datacreate.runs.engine_options import EngineOptions
 from datacreate.selection.strategies import find_strategy
 from datacreate.sweep import cells_of, load_plan
 from datacreate.sweep.options import engine_options
@@ -54,7 +54,7 @@ def create_job(config: CreateConfig, *, run_dir: Path | None = None, reach: bool
         for model in config.models:
             found.checkpoint("model", model, "instruct", config, config.adapter, config.count)
         if config.verifier is not None and config.verifier not in config.models:
-            other = EngineOptions(engine=config.engine, remote_code=config.remote_code)
+            other = EngineOptions(engine=config.engine, trust_remote_code=config.trust_remote_code)
             found.checkpoint("verifier", config.verifier, "instruct", other, count=config.count)
     compares = config.semantic is not None
     try:
@@ -76,8 +76,8 @@ def _servers(found: Findings, options: EngineOptions, models: Sequence[str], rea
     try:
         addresses = Addresses(options.urls)
         if not reach:
-            mend = f"datacreate doctor --network {found.name}"
-            found.noted("servers", f"{addresses.shown}, not asked", mend)
+            fix = f"datacreate doctor --network {found.name}"
+            found.noted("servers", f"{addresses.shown}, not asked", fix)
             return
         at_once = options.model_copy(update={"wait": 0.0, "request_timeout": _PATIENCE_SECONDS})
         for model in models or (only_model(at_once, _quiet),):
@@ -178,8 +178,10 @@ def sweep_job(plan: str, *, reach: bool = False) -> Job:
         found.bad("plan", error, "datacreate sweep --help")
         return found.job()
     kinds = {step.kind for cell in cells for step in cell.steps}
-    asks = bool(kinds & {"create", "zero-shot"})
-    works = (kinds & {"train", "evaluate"}) | ({"ask" if options.served else "create"} if asks else set())
+    max_parent_uses = bool(kinds & {"create", "zero-shot"})
+    works = (kinds & {"train", "evaluate"}) | (
+        {"ask" if options.served else "create"} if max_parent_uses else set()
+    )
     found.works = tuple(work for work in WORKS if work in works)
     needs = dict.fromkeys(need for cell in cells for step in cell.steps for need in step.needs)
     wanted = Counter(
@@ -188,7 +190,7 @@ def sweep_job(plan: str, *, reach: bool = False) -> Job:
     found.good("plan", f"{len(cells)} cells, {len(wanted)} checkpoints and benchmarks needed")
     counts = [int(step.grows[-1]) for cell in cells for step in cell.steps if step.kind == "create"]
     count = max(counts, default=1)
-    if asks and options.served:
+    if max_parent_uses and options.served:
         _servers(found, options, loaded.generators, reach)
     for need in needs:
         before = len(found.lines)

@@ -21,7 +21,7 @@ _WHERE = re.compile(r"`, (?:where )([^`]+)$")
 class Line:
     """What was found about one thing.
 
-    `mend` is the command that mends it, always there if `state` is red; `needed_by` is the work that
+    `fix` is the command that fixes it, always there if `state` is red; `needed_by` is the work that
     cannot be done while it is red.
     """
 
@@ -29,11 +29,11 @@ class Line:
     name: str
     state: State
     said: str
-    mend: str | None = None
+    fix: str | None = None
     needed_by: tuple[Work, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.state == "red" and not self.mend:
+        if self.state == "red" and not self.fix:
             raise ValueError(f"{self.name}: a red line ends with a command")
 
 

@@ -44,8 +44,8 @@ def _gpu(driver: Driver | str | None, build: Build) -> Line:
             return Line(SECTION, "GPU", "note", "none; models run on the processor")
         said = "none here, and the GPU build of vLLM is installed"
         in_a_job = "srun --gres=gpu:1 datacreate doctor"
-        mend = in_a_job if shutil.which("srun") else install_command("cpu")
-        return Line(SECTION, "GPU", "red", said, mend, ("create",))
+        fix = in_a_job if shutil.which("srun") else install_command("cpu")
+        return Line(SECTION, "GPU", "red", said, fix, ("create",))
     if isinstance(driver, str):
         return Line(
             SECTION, "GPU", "red", driver, "sudo modprobe nvidia", ("create",) if build == "gpu" else ()

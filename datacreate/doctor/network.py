@@ -34,8 +34,8 @@ def _switches(name: str, wanted: Mapping[str, str], meaning: str) -> Line:
     """Whether they are in force in this process, which is one like all of datacreate's."""
     loose = [each for each, value in wanted.items() if os.environ.get(each) != value]
     if loose:
-        mend = "export " + " ".join(f"{each}={wanted[each]}" for each in loose)
-        return Line(SECTION, name, "red", f"{', '.join(loose)} not in force: a library could call out", mend)
+        fix = "export " + " ".join(f"{each}={wanted[each]}" for each in loose)
+        return Line(SECTION, name, "red", f"{', '.join(loose)} not in force: a library could call out", fix)
     shown = " ".join(f"{each}={value}" for each, value in wanted.items())
     return Line(SECTION, name, "ok", f"off in all of datacreate's processes, {meaning}: {shown}")
 

@@ -46,16 +46,16 @@ def _line(
     section: str, preset: Preset, problem: str | None, needed_by: tuple[Work, ...], *, hashed: bool
 ) -> Line:
     if problem:
-        mend = f"datacreate models pull {preset.name} --force"
-        return Line(section, preset.name, "red", problem, mend, needed_by)
+        fix = f"datacreate models pull {preset.name} --force"
+        return Line(section, preset.name, "red", problem, fix, needed_by)
     size = f"{places.bytes_below(places.finished(preset.name)) / 1e9:.2f} GB"
     return Line(section, preset.name, "ok", f"{size}, {'every byte verified' if hashed else 'looks whole'}")
 
 
 def _absent(section: str, kind: str, absent: int, *, any_here: bool) -> Line:
     if not any_here:
-        mend = f"datacreate models pull {USUAL[kind]}"
-        return Line(section, "presets", "red", f"none of {absent} is here", mend)
+        fix = f"datacreate models pull {USUAL[kind]}"
+        return Line(section, "presets", "red", f"none of {absent} is here", fix)
     if not absent:
         return Line(section, "presets", "ok", "all are here")
     return Line(section, "others", "note", f"{absent} more presets are not here", "datacreate models list")

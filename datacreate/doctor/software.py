@@ -16,7 +16,7 @@ import datacreate
 from datacreate.doctor.engines import auto_line
 from datacreate.doctor.line import WORKS, Line, Work
 from datacreate.hardware import has_llamacpp, vllm_build
-from datacreate.resources import shipped
+from datacreate.paths import shipped
 
 Build = Literal["llamacpp", "cpu", "gpu"]
 """What scripts/setup installs: llama.cpp alone, or with vLLM's CPU or GPU build."""

@@ -19,11 +19,11 @@ from datacreate.engines.llamacpp import llamacpp_command
 from datacreate.engines.local import LocalServers, ServerCommand
 from datacreate.engines.pool import Timeouts
 from datacreate.engines.protocol import Protocol
+from datacreate.engines.settings import VLLM_ONLY, EngineKind, EngineOptions
 from datacreate.engines.vllm import WORTH_COMPILING, vllm_command
 from datacreate.errors import EngineError, UsageError
-from datacreate.flaws import Flaw
 from datacreate.hardware import cpu_has_bf16, has_llamacpp, vllm_build
-from datacreate.runs.engine_options import VLLM_ONLY, EngineKind, EngineOptions
+from datacreate.settings_errors import SettingsError
 
 _SHARED_GPU = 0.9
 """The share of a GPU's memory that the models of a run divide among them, unless told otherwise."""
@@ -31,7 +31,11 @@ _SHARED_GPU = 0.9
 
 def checkpoint_of(name: str, options: EngineOptions) -> Checkpoint:
     """The instruct model of that name; behind servers it need not be on this machine. CheckpointError."""
-    return served(name) if options.served else resolve(name, "instruct", remote_code=options.remote_code)
+    return (
+        served(name)
+        if options.served
+        else resolve(name, "instruct", trust_remote_code=options.trust_remote_code)
+    )
 
 
 def only_model(options: EngineOptions, notify: Callable[[str], None]) -> str:
@@ -148,7 +152,7 @@ def _settings(checkpoint: Checkpoint, options: EngineOptions, models: int) -> En
     try:
         return EngineSettings(**{**own.model_dump(), **options.given(EngineSettings.model_fields)})
     except ValidationError as error:
-        raise UsageError(Flaw.first(error).on_command_line({})) from None
+        raise UsageError(SettingsError.first(error).on_command_line({})) from None
 
 
 def _timeouts(options: EngineOptions) -> Timeouts:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from datacreate.engines.addresses import KEY
 from datacreate.engines.base import Completion, FinishReason, Messages, Request
-from datacreate.tasks.prompt import without_system
+from datacreate.prompts.generation import without_system
 
 ServerKind = Literal["vllm", "llamacpp", "other"]
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import jsonschema
 
 from datacreate.engines.base import Check, Completion, Messages, Request, Sampling, scoring
-from datacreate.tasks.model_text import json_part
+from datacreate.formats.json_extraction import json_part
 
 _WORD = "qv7x"
 _LETTERS = ("A", "B")

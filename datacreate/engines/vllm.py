@@ -81,7 +81,7 @@ def vllm_command(
     program += ["--structured-outputs-config", json.dumps(_GRAMMAR), "--enable-prefix-caching"]
     program += ["--uvicorn-log-level", "warning"]
     program += [] if has_chat_template(folder) else ["--chat-template", PLAIN_TEMPLATE]
-    program += ["--trust-remote-code"] if checkpoint.remote_code else []
+    program += ["--trust-remote-code"] if checkpoint.trust_remote_code else []
     if build == "cpu" and told.get("tensor_parallel_size") == 1:
         # A worker of its own is given one core less than there are: on 2 cores 1.5 examples/s, not 3.6.
         program += ["--distributed-executor-backend", "uni"]

@@ -25,7 +25,7 @@ TRIALS = ".trials"
 class Training(Record):
     """The identity of a training: everything that decides its models, but for their seeds."""
 
-    arm: Arm
+    condition: Arm
     task: Task
     encoder: str
     encoder_sha256: str

@@ -27,10 +27,10 @@ from datacreate.finetuning.record import (
 )
 from datacreate.finetuning.statistics import scores
 from datacreate.finetuning.task import Question, Task, question_of, task_of
-from datacreate.quiet import quiet
+from datacreate.formats.example import Json
+from datacreate.formats.task_format import load_format
+from datacreate.logging_setup import quiet
 from datacreate.signals import caught_signals
-from datacreate.tasks.example import Json
-from datacreate.tasks.format import load_format
 
 
 class Progress(Protocol):
@@ -84,7 +84,7 @@ def benchmarks_for(model: Model, asked: Sequence[str], split: str = "test") -> l
         return fits
     if asked:
         return list(dict.fromkeys(find_benchmark(name).name for name in asked))
-    own = model.training.arm.benchmark
+    own = model.training.condition.benchmark
     if own is None:
         raise TrainingError("it is not known what the model was trained for; name --benchmark to test it on")
     return [own, *find_benchmark(own).out_of_distribution]
@@ -121,15 +121,15 @@ def _measured(
                 progress.note(f"{folder}: {len(test.rows)} rows of {name} ({split})")
             encoded = _encoded(test, model, loaded[1])
             collate = collator(test.task, loaded[1], padding_multiple())
-            shares = probabilities(loaded[0], encoded.dataset, collate)
-        predictions, figures = judged(test, shares.tolist(), encoded.truncated)
+            label_ratio = probabilities(loaded[0], encoded.dataset, collate)
+        predictions, figures = judged(test, label_ratio.tolist(), encoded.truncated)
         training = model.training
         evaluation = Evaluation(
             benchmark=name,
             split=split,
             head=test.task.head,
             digest=test.digest,
-            arm=training.arm,
+            condition=training.condition,
             encoder=training.encoder,
             encoder_sha256=training.encoder_sha256,
             settings=training.settings.described,
@@ -166,15 +166,15 @@ def judged(
     given: list[int] = []
     for number, (row, question) in enumerate(zip(test.rows, test.questions, strict=True)):
         label = str(row.get("label"))
-        shares = next(each) if isinstance(question, Question) else None
+        label_ratio = next(each) if isinstance(question, Question) else None
         place = question.answer if isinstance(question, Question) else None
         truth.append(-1 if place is None else place)
-        if shares is None or not isinstance(question, Question):
+        if label_ratio is None or not isinstance(question, Question):
             predictions.append(Prediction(row=number, label=label, predicted=None, correct=False))
             given.append(-1)
             continue
         names = test.task.names if labels else question.options
-        said = max(range(len(shares)), key=shares.__getitem__)
+        said = max(range(len(label_ratio)), key=label_ratio.__getitem__)
         right = place is not None and names[said] == names[place]
         predictions.append(
             Prediction(
@@ -182,7 +182,7 @@ def judged(
                 label=label,
                 predicted=names[said],
                 correct=right,
-                scores=[round(float(share), 4) for share in shares],
+                scores=[round(float(share), 4) for share in label_ratio],
             )
         )
         given.append(-1 if place is None else place if right else said)

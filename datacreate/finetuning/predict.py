@@ -44,7 +44,7 @@ def probabilities(
                 logits = model(**batch).logits
             found.append(torch.softmax(logits.float(), -1).cpu().numpy())
             at += number
-    shares = np.concatenate(found)
-    back = np.empty_like(shares)
-    back[order] = shares
+    label_ratio = np.concatenate(found)
+    back = np.empty_like(label_ratio)
+    back[order] = label_ratio
     return np.asarray(back)

@@ -19,7 +19,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from datacreate.tasks.format import Head
+from datacreate.formats.task_format import Head
 
 Selection = Literal["held-out", "human", "none"]
 """Which rows chose the best model: a slice of the training rows, the human dev split, or none did."""
@@ -79,7 +79,7 @@ class Evaluation(Record):
     split: str
     head: Head
     digest: str  # SHA-256 of the test rows: evaluations of other rows are not compared
-    arm: Arm
+    condition: Arm
     encoder: str  # for zero-shot, the generator; for constant, "-"
     encoder_sha256: str
     settings: str  # "datacreate" or "paper", with what was changed: "datacreate, lora"

@@ -67,5 +67,5 @@ def room_for(folder: Path) -> Iterator[None]:
         if ("inline_container" not in said or "Reader" in said) and "os error" not in said:
             raise
         raise StorageError(
-            f"{folder}: the disk is full or cannot be written; mend that and run the same command to go on"
+            f"{folder}: the disk is full or cannot be written; fix that and run the same command to go on"
         ) from None

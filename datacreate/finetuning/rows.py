@@ -19,10 +19,10 @@ from datacreate.errors import DatacreateError, TrainingError
 from datacreate.finetuning.record import SOFT_LABELS, Arm
 from datacreate.finetuning.soft_labels import Verdict, in_head_order
 from datacreate.finetuning.task import Question, Task, question_of, task_of
+from datacreate.formats.example import Example, Json, canonical_json, flaw_in
+from datacreate.formats.infer import infer_format
+from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.runs.directory import RunDirectory
-from datacreate.tasks.example import Example, Json, canonical_json, flaw_in
-from datacreate.tasks.format import TaskFormat, load_format
-from datacreate.tasks.infer import understand
 
 MOST_DAMAGED = 0.5
 """A source in which a larger share of rows cannot be used is taken to be the wrong one."""
@@ -33,7 +33,7 @@ class Source:
     """The rows of one source, as they are there."""
 
     where: str
-    arm: str  # human, a strategy, or a file's name
+    condition: str  # human, a strategy, or a file's name
     format: TaskFormat
     rows: Sequence[dict[str, Json]]
     families: Sequence[str]  # of each row: rows of one parent are one family
@@ -47,7 +47,7 @@ class Source:
 class TrainingSet:
     """Rows to train on, of one task; `families` as in Source."""
 
-    arm: Arm
+    condition: Arm
     task: Task
     questions: tuple[Question, ...]
     families: tuple[str, ...]
@@ -81,7 +81,7 @@ def _human(name: str) -> Source:
 def _run(path: Path, verdicts: bool) -> Source:
     run = RunDirectory(path)
     config = run.read_config()
-    identity = config.identity
+    spec = config.spec
     found = [(row, commit.parent) for commit in run.commits() for row in commit.accepted]
     if len(found) < config.count:
         raise TrainingError(
@@ -90,16 +90,16 @@ def _run(path: Path, verdicts: bool) -> Source:
         )
     made = islice(found, config.count)
     rows, families = map(list, zip(*made, strict=True))
-    paper = " (paper)" if identity.method == "paper" else ""
+    paper = " (paper)" if spec.method == "paper" else ""
     return Source(
         str(path),
-        identity.strategy + paper,
+        spec.strategy + paper,
         config.format,
         rows,
         families,
-        identity.benchmark,
-        identity.model,
-        Example(identity.example).id,
+        spec.benchmark,
+        spec.model,
+        Example(spec.example).id,
         list(islice(run.verdicts(), config.count)) if verdicts else None,
     )
 
@@ -116,13 +116,13 @@ def _file(path: Path) -> Source:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise TrainingError(f"{path}: line {number} is not JSON ({error}); mend or remove it") from None
+            raise TrainingError(f"{path}: line {number} is not JSON ({error}); fix or remove it") from None
         if not isinstance(row, dict) or (rows and set(row) != set(rows[0])):
             has = f"columns {', '.join(map(str, row))}" if isinstance(row, dict) else "no object"
             wants = f", where line 1 has {', '.join(rows[0])}" if rows else ""
-            raise TrainingError(f"{path}: line {number} has {has}{wants}; mend or remove it")
+            raise TrainingError(f"{path}: line {number} has {has}{wants}; fix or remove it")
         if flaw := flaw_in(row):
-            raise TrainingError(f"{path}: line {number}: {flaw}; mend or remove it")
+            raise TrainingError(f"{path}: line {number}: {flaw}; fix or remove it")
         rows.append(row)
     if not rows:
         raise TrainingError(f"{path}: no rows; give a file with one JSON object a line")
@@ -134,7 +134,7 @@ def _format_of(rows: Sequence[dict[str, Json]], path: Path) -> TaskFormat:
     first: DatacreateError | None = None
     for row in rows[:20]:
         try:
-            return understand(Example(row)).format
+            return infer_format(Example(row)).format
         except DatacreateError as error:
             first = first or error
     raise TrainingError(f"{path}: line 1: {first}")
@@ -163,12 +163,12 @@ def training_set(
     *,
     count: int | None = None,
     sample_seed: int = 0,
-    arm: str | None = None,
+    condition: str | None = None,
     benchmark: str | None = None,
 ) -> TrainingSet:
     """The rows of all sources together, or `count` of them drawn by `sample_seed`.
 
-    Draws of one seed are nested: the first 100 are among the first 200. `arm` and `benchmark`
+    Draws of one seed are nested: the first 100 are among the first 200. `condition` and `benchmark`
     name what the sources do not; with verdicts the arm has a name of its own. Raises TrainingError
     if there are too few rows, if sources need different heads, if most rows of one cannot be used,
     or if a verdict is none on its row.
@@ -205,7 +205,9 @@ def training_set(
         drawn = random.Random(sample_seed).sample(range(len(questions)), len(questions))[:count]
         questions, families = [questions[i] for i in drawn], [families[i] for i in drawn]
     named = {source.benchmark for source in sources if source.benchmark}
-    called = arm or "+".join(sorted({s.arm for s in sources}, key=lambda name: (name != "human", name)))
+    called = condition or "+".join(
+        sorted({s.condition for s in sources}, key=lambda name: (name != "human", name))
+    )
     verdicts_digest = _hashed(q.verdict for q in questions) if any(q.verdict for q in questions) else None
     record = Arm(
         name=called + (SOFT_LABELS if verdicts_digest else ""),

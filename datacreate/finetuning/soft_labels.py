@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from datacreate.finetuning.task import Question, Task
-from datacreate.tasks.format import TaskFormat
-from datacreate.tasks.roles import answer_text
+from datacreate.formats.roles import answer_text
+from datacreate.formats.task_format import TaskFormat
 
 Verdict = tuple[float, ...]
 """A probability for each option of a row, or for each label of its format, in their order."""

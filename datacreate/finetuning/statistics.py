@@ -140,14 +140,17 @@ class Comparison:
         return self.p_holm < ALPHA
 
 
-def compare(arms: Mapping[str, Sequence[bool]]) -> list[Comparison]:
+def compare(conditions: Mapping[str, Sequence[bool]]) -> list[Comparison]:
     """McNemar's exact test of every pair of arms, p-values corrected together (Holm, 1979).
 
-    `arms` maps a name to what was right, of shape (rows,), the same rows for all. ValueError if
+    `conditions` maps a name to what was right, of shape (rows,), the same rows for all. ValueError if
     they are not equally many.
     """
     return corrected(
-        [(first, second, *discordant(arms[first], arms[second])) for first, second in combinations(arms, 2)]
+        [
+            (first, second, *discordant(conditions[first], conditions[second]))
+            for first, second in combinations(conditions, 2)
+        ]
     )
 
 
@@ -208,8 +211,8 @@ def _recalls(tables: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
     of_label = tables.sum(axis=2)  # (n, k)
     right = np.diagonal(tables, axis1=1, axis2=2)  # (n, k)
-    shares = np.divide(right, of_label, out=np.zeros(right.shape), where=of_label > 0)
-    return np.asarray(shares.sum(axis=1) / np.maximum(1, (of_label > 0).sum(axis=1)))
+    label_ratio = np.divide(right, of_label, out=np.zeros(right.shape), where=of_label > 0)
+    return np.asarray(label_ratio.sum(axis=1) / np.maximum(1, (of_label > 0).sum(axis=1)))
 
 
 def _matthews(tables: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

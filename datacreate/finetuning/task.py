@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict
 
 from datacreate.errors import TrainingError
-from datacreate.tasks.example import FieldPath, Json, field_at
-from datacreate.tasks.format import Head, TaskFormat
-from datacreate.tasks.roles import answer_text
+from datacreate.formats.example import FieldPath, Json, field_at
+from datacreate.formats.roles import answer_text
+from datacreate.formats.task_format import Head, TaskFormat
 
 
 class Task(BaseModel):

@@ -21,11 +21,11 @@ from datacreate.finetuning.rows import TrainingSet, read_source, refuse_unverifi
 from datacreate.finetuning.settings import Settings
 from datacreate.finetuning.split import hold_out
 from datacreate.finetuning.task import Question, Task, question_of, task_of
-from datacreate.finetuning.trial import DEVICE_ROWS, Materials, Outcome, run_trial
+from datacreate.finetuning.trial import DEVICE_ROWS, Inputs, Outcome, run_trial
+from datacreate.formats.task_format import load_format
 from datacreate.locking import FolderLock
-from datacreate.quiet import quiet
+from datacreate.logging_setup import quiet
 from datacreate.signals import Signals, caught_signals
-from datacreate.tasks.format import load_format
 
 _VERSIONS = ("datacreate", "torch", "transformers", "datasets", "peft", "accelerate")
 
@@ -41,7 +41,7 @@ class TrainConfig:
     count: int | None = None  # rows to draw from the sources; None: all
     sample_seed: int = 0
     select: Selection = "held-out"
-    arm: str | None = None
+    condition: str | None = None
     benchmark: str | None = None  # what the rows are for, where the sources do not say
     settings: Settings = field(default_factory=Settings)
     device_rows: int = DEVICE_ROWS
@@ -79,7 +79,9 @@ def train(config: TrainConfig, progress: Progress | None = None) -> list[Model]:
     if config.benchmark is not None:
         find_benchmark(config.benchmark)
     if config.select == "none" and len(config.settings.learning_rates) > 1:
-        raise UsageError("--select none cannot choose between learning rates; give one, or let rows choose")
+        raise UsageError(
+            "--model-selection none cannot choose between learning rates; give one, or let rows choose"
+        )
     soft = config.settings.soft_labels
     sources = [read_source(source, verdicts=soft) for source in config.sources]
     if soft:
@@ -88,7 +90,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> list[Model]:
         sources,
         count=config.count,
         sample_seed=config.sample_seed,
-        arm=config.arm,
+        condition=config.condition,
         benchmark=config.benchmark,
     )
     for why, number in rows.left_out.items():
@@ -98,7 +100,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> list[Model]:
     encoder = resolve(config.encoder, "encoder")
     used, choosing, selection, selection_digest = _divided(config, rows)
     training = Training(
-        arm=rows.arm,
+        condition=rows.condition,
         task=rows.task,
         encoder=encoder.name,
         encoder_sha256=encoder.sha256,
@@ -123,7 +125,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> list[Model]:
 def _train_seed(
     seed: int,
     training: Training,
-    materials: Materials,
+    materials: Inputs,
     directory: TrainingDirectory,
     progress: Progress,
     signals: Signals,
@@ -172,9 +174,9 @@ def _divided(
 
 def _human_dev(rows: TrainingSet) -> tuple[Sequence[Question], str]:
     """The dev split of the rows' benchmark."""
-    name = rows.arm.benchmark
+    name = rows.condition.benchmark
     if name is None:
-        raise UsageError("--select human needs a benchmark's dev split: name it with --benchmark")
+        raise UsageError("--model-selection human needs a benchmark's dev split: name it with --benchmark")
     benchmark = find_benchmark(name)
     format, dev = load_format(benchmark.format_name), read_split(benchmark, "dev")
     rows.task.refuse_other(task_of(format, dev, name), "what is trained on", f"{name}'s dev split")
@@ -189,7 +191,7 @@ def _materials(
     encoder: Checkpoint,
     used: Sequence[Question],
     choosing: Sequence[Question],
-) -> Materials:
+) -> Inputs:
     tokenizer = load_tokenizer(encoder.path)
     settings = config.settings
     longest = longest_input(tokenizer, load_shape(encoder.path), settings, has_passages(used))
@@ -202,7 +204,7 @@ def _materials(
         )
     if encoded is None:
         raise TrainingError("no row is left to train on; give more rows")
-    return Materials(
+    return Inputs(
         encoder.path,
         task,
         tokenizer,

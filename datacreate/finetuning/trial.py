@@ -32,7 +32,7 @@ from datacreate.finetuning.task import Task
 from datacreate.finetuning.together import with_the_others
 from datacreate.hardware import device, has_bf16
 from datacreate.locking import FolderLock
-from datacreate.quiet import quiet
+from datacreate.logging_setup import quiet
 from datacreate.signals import Signals
 
 OUTCOME = "outcome.json"
@@ -55,7 +55,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Materials:
+class Inputs:
     """What every trial of a training shares."""
 
     encoder: Path
@@ -70,7 +70,7 @@ class Materials:
 
 
 def run_trial(
-    materials: Materials,
+    materials: Inputs,
     seed: int,
     learning_rate: float,
     folder: Path,
@@ -121,7 +121,7 @@ def run_trial(
     return outcome
 
 
-def _keep(model: Any, materials: Materials, folder: Path, outcome: Outcome) -> None:
+def _keep(model: Any, materials: Inputs, folder: Path, outcome: Outcome) -> None:
     """Save a model; its outcome comes last and says that it is there."""
     model.save_pretrained(folder / "model")
     materials.tokenizer.save_pretrained(folder / "model")
@@ -131,7 +131,7 @@ def _keep(model: Any, materials: Materials, folder: Path, outcome: Outcome) -> N
 
 
 def make_trainer(
-    materials: Materials, model: Any, seed: int, learning_rate: float, folder: Path, passes: int = 0
+    materials: Inputs, model: Any, seed: int, learning_rate: float, folder: Path, passes: int = 0
 ) -> Any:
     """transformers' Trainer for one model: batches by length, padded to the longest, judged in between.
 
@@ -213,7 +213,7 @@ def make_trainer(
     return trainer
 
 
-def _selection(materials: Materials) -> Callable[[Any], dict[str, float]]:
+def _selection(materials: Inputs) -> Callable[[Any], dict[str, float]]:
     """What chooses the best model: accuracy in the paper's way, else the primary figure.
 
     Ties are common on a small slice, and go to the lower loss: a millionth of it decides no more.

@@ -26,9 +26,9 @@ from datacreate.reporting.lines import (
     trained_for,
 )
 from datacreate.reporting.paper import Paper
-from datacreate.reporting.tables import Column, Place, Row, Table
+from datacreate.reporting.tables import Column, RequestSlot, Row, Table
 
-_PLACES: dict[Place, str] = {"in": "In distribution", "out": "Out of distribution"}
+_PLACES: dict[RequestSlot, str] = {"in": "In distribution", "out": "Out of distribution"}
 _CHOSEN: dict[Selection, str] = {
     "held-out": "model chosen on held-out training rows",
     "human": "model chosen on the human dev split",
@@ -62,14 +62,14 @@ class _Group:
 
 
 def is_trained(one: Measured) -> bool:
-    return one.evaluation.arm.name not in (CONSTANT, ZERO_SHOT)
+    return one.evaluation.condition.name not in (CONSTANT, ZERO_SHOT)
 
 
 def tables(measured: Sequence[Measured], paper: Paper, cells: Cells) -> list[Table]:
     """All tables that have rows, those in distribution first."""
     groups = list(_groups(measured))
     encoders = {(group.kind.encoder, group.kind.sha256) for group in groups}
-    places: tuple[Place, ...] = ("in", "out")
+    places: tuple[RequestSlot, ...] = ("in", "out")
     made = [_table(place, group, paper, cells, encoders) for place in places for group in groups]
     return [table for table in made if table.rows]
 
@@ -82,7 +82,7 @@ def _groups(measured: Sequence[Measured]) -> Iterator[_Group]:
         of_kind = [one for one in trained if Kind.of(one) == kind]
         generators: list[str | None] = [*sorted(_generators(of_kind))]
         for generator in generators or [None]:
-            mine = [one for one in of_kind if one.evaluation.arm.generator in (None, generator)]
+            mine = [one for one in of_kind if one.evaluation.condition.generator in (None, generator)]
             # A generator that wrote nothing that was trained on answers beside all that did.
             others = writers - {generator}
             beside = [one for one in untrained if one.evaluation.encoder not in others]
@@ -92,10 +92,12 @@ def _groups(measured: Sequence[Measured]) -> Iterator[_Group]:
 
 
 def _generators(measured: Sequence[Measured]) -> set[str]:
-    return {generator for one in measured if (generator := one.evaluation.arm.generator) is not None}
+    return {generator for one in measured if (generator := one.evaluation.condition.generator) is not None}
 
 
-def _table(place: Place, group: _Group, paper: Paper, cells: Cells, encoders: set[tuple[str, str]]) -> Table:
+def _table(
+    place: RequestSlot, group: _Group, paper: Paper, cells: Cells, encoders: set[tuple[str, str]]
+) -> Table:
     drawn = _lines(place, group, paper)
     keys = sorted({column for line in drawn for column in line.placed}, key=lambda column: column.rank)
     rows: list[Row] = []
@@ -123,14 +125,14 @@ def _table(place: Place, group: _Group, paper: Paper, cells: Cells, encoders: se
         settings=kind.settings,
         selection=kind.selection,
         generator=group.generator,
-        columns=(Column(CONSTANT, CONSTANT), *(Column(key.arm, key.title) for key in keys)),
+        columns=(Column(CONSTANT, CONSTANT), *(Column(key.condition, key.title) for key in keys)),
         rows=tuple(rows),
         differences=differences(candidates),
         missing=tuple(pair for pair in _wanted(place, paper) if pair not in there),
     )
 
 
-def _lines(place: Place, group: _Group, paper: Paper) -> list[Line]:
+def _lines(place: RequestSlot, group: _Group, paper: Paper) -> list[Line]:
     """The rows of a table, in the paper's order and then by name."""
     tested: defaultdict[tuple[str, Tested], list[Measured]] = defaultdict(list)
     for one in group.trained:
@@ -173,7 +175,7 @@ def _named(group: _Group) -> list[tuple[Measured, str | None]]:
     return [(one, name(one)) for one in group.beside]
 
 
-def _wanted(place: Place, paper: Paper) -> tuple[tuple[str, str], ...]:
+def _wanted(place: RequestSlot, paper: Paper) -> tuple[tuple[str, str], ...]:
     return tuple((name, name) for name in paper.benchmarks) if place == "in" else paper.pairs
 
 
@@ -204,7 +206,7 @@ def _row(line: Line, keys: Sequence[ArmColumn], cells: Cells, paper: Paper | Non
     )
 
 
-def _title(place: Place, group: _Group, encoders: set[tuple[str, str]]) -> str:
+def _title(place: RequestSlot, group: _Group, encoders: set[tuple[str, str]]) -> str:
     """What sets the table apart; two encoders of one name are told apart by their weights."""
     kind = group.kind
     if kind.encoder == "-":

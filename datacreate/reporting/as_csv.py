@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Iterator, Mapping
 
-from datacreate.reporting.tables import Cell, Column, PaperFigure, Place, Report, Row, Table
+from datacreate.reporting.tables import Cell, Column, PaperFigure, Report, RequestSlot, Row, Table
 from datacreate.reporting.wording import harmless
 
 Value = str | int | float | None
@@ -27,7 +27,7 @@ _ROW: Mapping[str, Callable[[Row], Value]] = {
     "smallest_difference": lambda row: row.smallest_difference,
     "row_count": lambda row: row.count,
 }
-_COLUMN: Mapping[str, Callable[[Column], Value]] = {"arm": lambda column: column.title}
+_COLUMN: Mapping[str, Callable[[Column], Value]] = {"condition": lambda column: column.title}
 _CELL: Mapping[str, Callable[[Cell], Value]] = {
     "count": lambda cell: cell.count,
     "full": lambda cell: cell.full,
@@ -56,7 +56,7 @@ _PAPER: Mapping[str, Callable[[PaperFigure], Value]] = {
 }
 
 
-def cells_csv(report: Report, place: Place) -> str:
+def cells_csv(report: Report, place: RequestSlot) -> str:
     """All cells of the tables in or out of distribution, below a line of names; shares are in [0, 1]."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")

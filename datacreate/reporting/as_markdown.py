@@ -6,6 +6,15 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
+from datacreate.formats.example import Json
+from datacreate.metrics.summary_lines import (
+    Measures,
+    basis,
+    diversity_lines,
+    human_name,
+    shortcut_lines,
+    warnings,
+)
 from datacreate.reporting.markdown_text import escaped, grid
 from datacreate.reporting.tables import (
     Cell,
@@ -18,15 +27,6 @@ from datacreate.reporting.tables import (
     Table,
 )
 from datacreate.reporting.wording import between, p_value, points, signed
-from datacreate.runs.measures import (
-    Measures,
-    basis,
-    diversity_lines,
-    human_name,
-    shortcut_lines,
-    warnings,
-)
-from datacreate.tasks.example import Json
 
 LEGEND = (
     "Primary figure: balanced accuracy (yes/no) or accuracy (options), centred: 0 is chance, 100 is perfect. "
@@ -34,7 +34,7 @@ LEGEND = (
     "over formatting example, training seed and row; with a single formatting example or seed the interval "
     "cannot know how these differ, and with few it knows little. e, t: formatting examples and training "
     "seeds behind the cell. †: so many of its models have collapsed. N: training rows, those held out for "
-    "model selection included; a cell with another N than its row says so. MDD: the smallest difference of "
+    "model selection included; a cell with another N than its row says so. MDE: the smallest difference of "
     "two accuracies, in points, that the test set shows at 80 % power. The paper's figures are of "
     "RoBERTa-large, trained on as many rows as the human train split has."
 )
@@ -85,7 +85,7 @@ def _table(table: Table, report: Report) -> Iterator[str]:
         [*_names(row), *map(_accuracy, row.cells, row.paper), _tested(row), _smallest(row)]
         for row in table.rows
     ]
-    yield from grid([*head, *titles, "rows", "MDD"], accuracy)
+    yield from grid([*head, *titles, "rows", "MDE"], accuracy)
     if table.missing:
         pairs = (test if table.place == "in" else f"{train} → {test}" for train, test in table.missing)
         yield from ("", f"No runs yet: {', '.join(map(escaped, pairs))}.")
@@ -93,7 +93,7 @@ def _table(table: Table, report: Report) -> Iterator[str]:
         yield from ("", f"‡ {escaped(report.swapped_note)}")
     if spreads := list(_spreads(table)):
         yield from ("", "Standard deviation of the primary figure, in points, by its source", "")
-        yield from grid(["row", "arm", "training seeds of one set", "sets of rows"], spreads)
+        yield from grid(["row", "condition", "training seeds of one set", "sets of rows"], spreads)
     if remarks := list(_remarks(table)):
         yield ""
         yield from remarks
@@ -155,21 +155,21 @@ def _cells(table: Table) -> Iterator[tuple[str, str, Cell]]:
 
 
 def _spreads(table: Table) -> Iterator[list[str]]:
-    for row, arm, cell in _cells(table):
+    for row, condition, cell in _cells(table):
         parts = (cell.spread.seeds, cell.spread.sets)
         if parts != (None, None):
-            yield [row, arm, *("–" if part is None else points(part) for part in parts)]
+            yield [row, condition, *("–" if part is None else points(part) for part in parts)]
 
 
 def _remarks(table: Table) -> Iterator[str]:
-    for row, arm, cell in _cells(table):
+    for row, condition, cell in _cells(table):
         if cell.collapsed:
             why = escaped(cell.collapse_reasons[0]) + ("; …" if cell.collapse_reasons[1:] else "")
-            yield f"- † {row}, {arm}: {cell.collapsed} of {cell.models} collapsed: {why}"
+            yield f"- † {row}, {condition}: {cell.collapsed} of {cell.models} collapsed: {why}"
         if cell.unanswered:
-            yield f"- {row}, {arm}: {cell.unanswered} test rows could not be encoded and count as wrong"
+            yield f"- {row}, {condition}: {cell.unanswered} test rows could not be encoded and count as wrong"
         if cell.truncated:
-            yield f"- {row}, {arm}: {cell.truncated} test rows were cut to the encoder's length"
+            yield f"- {row}, {condition}: {cell.truncated} test rows were cut to the encoder's length"
 
 
 def _differences(table: Table) -> Iterator[str]:
@@ -204,7 +204,7 @@ def _curves(report: Report) -> Iterator[str]:
     rows = [
         [
             escaped(curve.benchmark if curve.split == "test" else f"{curve.benchmark} ({curve.split})"),
-            escaped(curve.arm),
+            escaped(curve.condition),
             escaped(
                 ", ".join(filter(None, (curve.encoder, curve.settings, curve.selection, curve.generator)))
             ),
@@ -216,7 +216,7 @@ def _curves(report: Report) -> Iterator[str]:
         if len(curve.points) > 1
         for point in curve.points
     ]
-    yield from grid(["benchmark", "arm", "trained", "N", "primary", "accuracy"], rows)
+    yield from grid(["benchmark", "condition", "trained", "N", "primary", "accuracy"], rows)
 
 
 def _created(made: CreatedSet) -> Iterator[str]:

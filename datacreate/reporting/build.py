@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 
-from datacreate.appraisal import Appraiser
+from datacreate.dataset_metrics import DatasetMetrics
 from datacreate.errors import RunError
 from datacreate.reporting.arrange import tables
 from datacreate.reporting.cells import Cells
@@ -54,7 +54,7 @@ def _created(
     """The created sets, and the runs that cannot be read."""
     if not found.runs and encoder is None:
         return (), ()
-    appraiser = Appraiser(find_likeness(encoder))
+    appraiser = DatasetMetrics(find_likeness(encoder))
     note(f"distances and diversity: {appraiser.likeness.name}")
     created: list[CreatedSet] = []
     skipped: list[Skipped] = []

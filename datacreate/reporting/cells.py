@@ -58,11 +58,11 @@ def constant_cell(of: Measured) -> Cell:
 
 def _origin(one: Measured) -> tuple[str, str, int, str]:
     e = one.evaluation
-    return e.arm.example or "", e.arm.digest, e.seed, one.path
+    return e.condition.example or "", e.condition.digest, e.seed, one.path
 
 
 def _cell(models: Sequence[Measured]) -> Cell:
-    arm = models[0].evaluation.arm
+    condition = models[0].evaluation.condition
     scores = [one.evaluation.scores for one in models]
     nest = _nested(models)
     primary_interval, accuracy_interval, method = _intervals(models, scores, nest)
@@ -73,12 +73,12 @@ def _cell(models: Sequence[Measured]) -> Cell:
         accuracy=nested_mean(nest, [s.accuracy for s in scores]),
         accuracy_interval=accuracy_interval,
         method="bootstrap" if method else "one model",
-        count=None if arm.name == "zero-shot" else arm.count,
-        full=arm.full,
+        count=None if condition.name == "zero-shot" else condition.count,
+        full=condition.full,
         models=len(models),
-        examples=len({one.evaluation.arm.example for one in models} - {None}),
-        sets=0 if arm.name == "zero-shot" else len({one.evaluation.arm.digest for one in models}),
-        seeds=0 if arm.name == "zero-shot" else len({one.evaluation.seed for one in models}),
+        examples=len({one.evaluation.condition.example for one in models} - {None}),
+        sets=0 if condition.name == "zero-shot" else len({one.evaluation.condition.digest for one in models}),
+        seeds=0 if condition.name == "zero-shot" else len({one.evaluation.seed for one in models}),
         spread=_spread(models),
         collapsed=len(reasons),
         collapse_reasons=tuple(dict.fromkeys(reasons)),
@@ -117,7 +117,7 @@ def _centred(interval: Interval, classes: int) -> Interval:
 def _spread(models: Sequence[Measured]) -> Spread:
     sets: defaultdict[str, list[float]] = defaultdict(list)
     for one in models:
-        sets[one.evaluation.arm.digest].append(one.evaluation.scores.primary)
+        sets[one.evaluation.condition.digest].append(one.evaluation.scores.primary)
     several = [figures for figures in sets.values() if len(figures) > 1]
     free = sum(len(figures) - 1 for figures in several)
     pooled = sum((len(figures) - 1) * variance(figures) for figures in several)

@@ -21,8 +21,8 @@ from datacreate.finetuning.record import (
     read_evaluation,
     read_predictions,
 )
-from datacreate.flaws import Flaw
 from datacreate.reporting.tables import Skipped
+from datacreate.settings_errors import SettingsError
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +157,7 @@ def _consistent(measured: Sequence[Measured], skipped: list[Skipped]) -> Iterato
             why = f"claims the same test rows as {first.path}, and has other labels; evaluate both again"
             skipped.append(Skipped(one.path, why))
             continue
-        key = (e.digest, e.arm, e.encoder, e.encoder_sha256, e.settings, e.selection, e.seed)
+        key = (e.digest, e.condition, e.encoder, e.encoder_sha256, e.settings, e.selection, e.seed)
         if key in models:
             skipped.append(
                 Skipped(one.path, f"the same model on the same test rows as {models[key]}: counted once")
@@ -178,7 +178,7 @@ def _refuse_unfinished(folder: Path) -> None:
 def _reason(error: Exception) -> str:
     """An error in a few words, on one line."""
     if isinstance(error, ValidationError):
-        flaw = Flaw.first(error)
+        flaw = SettingsError.first(error)
         return ": ".join(filter(None, (flaw.key, flaw.why)))[:160]
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__

@@ -31,7 +31,7 @@ def voted(models: Sequence[Measured]) -> list[bool]:
 
     Among answers with equally many votes, the one given by the model of the lowest seed counts.
     """
-    ranked = sorted(models, key=lambda one: (one.evaluation.seed, one.evaluation.arm.digest, one.path))
+    ranked = sorted(models, key=lambda one: (one.evaluation.seed, one.evaluation.condition.digest, one.path))
     return [_vote(ranked, row) for row in range(len(ranked[0].right))]
 
 

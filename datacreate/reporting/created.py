@@ -6,16 +6,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from datacreate.appraisal import Appraiser, sampled
+from datacreate.dataset_metrics import DatasetMetrics, sampled
+from datacreate.formats.example import Example, Json, field_at
+from datacreate.formats.roles import answer_text
+from datacreate.formats.task_format import TaskFormat
 from datacreate.reporting.collect import spelled
 from datacreate.reporting.distance import distance, evenly
 from datacreate.reporting.tables import CreatedSet, TreeNode
 from datacreate.runs.directory import RunDirectory, summary_of
 from datacreate.runs.log import Commit
-from datacreate.runs.summary import Tally
-from datacreate.tasks.example import Example, Json, field_at
-from datacreate.tasks.format import TaskFormat
-from datacreate.tasks.roles import answer_text
+from datacreate.runs.summary import RunStats
 
 MOST_NODES = 400
 MOST_SAMPLES = 10
@@ -23,30 +23,30 @@ MOST_TEXT = 160
 """Characters of a node's text."""
 
 
-def created_set(path: Path, appraiser: Appraiser) -> CreatedSet:
+def created_set(path: Path, appraiser: DatasetMetrics) -> CreatedSet:
     """What the log of a run says of its rows, and what they are like.
 
     Raises RunError if config.json or the log is damaged, OSError if they cannot be read.
     """
     directory = RunDirectory(path)
     config = directory.read_config()
-    format, identity = config.format, config.identity
-    tally, commits = Tally.of(identity, format), list[Commit]()
+    format, spec = config.format, config.spec
+    stats, commits = RunStats.of(spec, format), list[Commit]()
     for line in directory.log(config.run):
-        tally.take(line.record)
+        stats.take(line.record)
         if isinstance(line.record, Commit):
             commits.append(line.record)
-    summary = summary_of(config, tally)
+    summary = summary_of(config, stats)
     accepted = [(commit, values) for commit in commits for values in commit.accepted]
     texts = [format.text_of(values) for _, values in accepted]
     return CreatedSet(
         path=spelled(path),
-        strategy=identity.strategy,
-        model=identity.model,
-        method=identity.method,
-        seed=identity.seed,
-        example_id=Example(identity.example).id,
-        example=identity.example,
+        strategy=spec.strategy,
+        model=spec.model,
+        method=spec.method,
+        seed=spec.seed,
+        example_id=Example(spec.example).id,
+        example=spec.example,
         requested=summary["requested"],
         accepted=summary["accepted"],
         finished=summary["finished"],
@@ -58,17 +58,15 @@ def created_set(path: Path, appraiser: Appraiser) -> CreatedSet:
         rejected=summary["rejected"],
         distance=distance(
             appraiser.likeness,
-            format.text_of(identity.example),
+            format.text_of(spec.example),
             texts,
             [commit.depth + 1 for commit, _ in accepted],
         ),
-        measures=appraiser.rows(
-            format, *sampled(commits, appraiser.seed), identity.example, identity.benchmark
-        )
+        measures=appraiser.rows(format, *sampled(commits, appraiser.seed), spec.example, spec.benchmark)
         if accepted
         else None,
         samples=tuple(accepted[place][1] for place in evenly(len(accepted), MOST_SAMPLES)),
-        tree=_tree(format, identity.example, accepted),
+        tree=_tree(format, spec.example, accepted),
     )
 
 

@@ -21,12 +21,14 @@ def curves(measured: Sequence[Measured], cells: Cells) -> tuple[Curve, ...]:
     found: defaultdict[tuple[Kind, str, Tested, str], defaultdict[int, list[Measured]]]
     found = defaultdict(lambda: defaultdict(list))
     for one in measured:
-        arm = one.evaluation.arm
+        condition = one.evaluation.condition
         if is_trained(one) and trained_for(one) == one.evaluation.benchmark:
-            found[Kind.of(one), arm.name, Tested.of(one), arm.generator or ""][arm.count].append(one)
+            found[Kind.of(one), condition.name, Tested.of(one), condition.generator or ""][
+                condition.count
+            ].append(one)
     return tuple(
         Curve(
-            arm=arm,
+            condition=condition,
             benchmark=test.benchmark,
             split=test.split,
             encoder=kind.encoder,
@@ -35,12 +37,12 @@ def curves(measured: Sequence[Measured], cells: Cells) -> tuple[Curve, ...]:
             generator=generator or None,
             points=tuple(_point(count, models, cells) for count, models in sorted(counts.items())),
         )
-        for (kind, arm, test, generator), counts in sorted(found.items(), key=lambda item: item[0])
+        for (kind, condition, test, generator), counts in sorted(found.items(), key=lambda item: item[0])
     )
 
 
 def _point(count: int, models: Sequence[Measured], cells: Cells) -> CurvePoint:
-    sampled = [one for one in models if not one.evaluation.arm.full]
+    sampled = [one for one in models if not one.evaluation.condition.full]
     cell = cells.of(sampled or models)
     low, high = cell.primary_interval
     return CurvePoint(count, cell.primary, low, high, cell.accuracy, cell.models, cell.collapsed)

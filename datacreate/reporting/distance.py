@@ -8,9 +8,9 @@ from statistics import mean, median
 
 from datacreate.checkpoints import resolve
 from datacreate.errors import CheckpointError
-from datacreate.quality.likeness import Likeness, SentenceCosine, WordOverlap
+from datacreate.metrics.text_similarity import Likeness, SentenceCosine, WordOverlap
 from datacreate.reporting.tables import Distance
-from datacreate.selection.embedding import SentenceEmbedder
+from datacreate.selection.embeddings import SentenceEmbedder
 
 MOST_COMPARED = 500
 """Examples of a run that are compared; of more, so many are taken evenly."""

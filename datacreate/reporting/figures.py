@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from datacreate.metrics.summary_lines import Measures, diversity_lines, shortcut_lines
 from datacreate.reporting.tables import Curve, CurvePoint, Distance
 from datacreate.reporting.wording import counted, harmless
-from datacreate.runs.measures import Measures, diversity_lines, shortcut_lines
 
 HEAT_BOUNDS = (0.025, 0.10, 0.20, 0.35, 0.50, 0.70)
 """Where the steps of the heat map begin, as distances from chance; below the first, no colour."""
@@ -159,11 +159,13 @@ def curve_figures(curves: Sequence[Curve]) -> list[CurveFigure]:
         for generator in [curve.generator] if curve.generator else sorted(map(str, beside)) or [""]:
             groups[*_measured(curve), generator].append(curve)
     drawn = {key: group for key, group in groups.items() if any(len(curve.points) > 1 for curve in group)}
-    arms = list(dict.fromkeys(curve.arm for group in drawn.values() for curve in group))
+    conditions = list(dict.fromkeys(curve.condition for group in drawn.values() for curve in group))
     # A title says only what tells the figures apart.
     told = [place for place in range(6) if place == 0 or len({key[place] for key in drawn}) > 1]
     return [
-        CurveFigure(", ".join(key[place] for place in told if key[place]), tuple(group), _spec(group, arms))
+        CurveFigure(
+            ", ".join(key[place] for place in told if key[place]), tuple(group), _spec(group, conditions)
+        )
         for key, group in drawn.items()
     ]
 
@@ -172,12 +174,12 @@ def _measured(curve: Curve) -> tuple[str, ...]:
     return curve.benchmark, curve.split, curve.encoder, curve.settings, curve.selection
 
 
-def _spec(curves: Sequence[Curve], arms: Sequence[str]) -> dict[str, Any]:
+def _spec(curves: Sequence[Curve], conditions: Sequence[str]) -> dict[str, Any]:
     import plotly.graph_objects as go
 
     counts = sorted({point.count for curve in curves for point in curve.points})
     wide = counts[-1] >= _WIDE_RANGE * max(1, counts[0])
-    figure = go.Figure([go.Scatter(_trace(curve, arms.index(curve.arm))) for curve in curves])
+    figure = go.Figure([go.Scatter(_trace(curve, conditions.index(curve.condition))) for curve in curves])
     figure.update_layout(
         template="none",
         margin={"l": 56, "r": 12, "t": 8, "b": 52},
@@ -197,13 +199,13 @@ def _spec(curves: Sequence[Curve], arms: Sequence[str]) -> dict[str, Any]:
     return spec
 
 
-def _trace(curve: Curve, arm: int) -> dict[str, Any]:
-    symbol = _SYMBOLS[arm % len(_SYMBOLS)]
+def _trace(curve: Curve, condition: int) -> dict[str, Any]:
+    symbol = _SYMBOLS[condition % len(_SYMBOLS)]
     return {
         "type": "scatter",
         "mode": "lines+markers",
-        "name": plotly_text(curve.arm),
-        "meta": arm % _COLOURS,
+        "name": plotly_text(curve.condition),
+        "meta": condition % _COLOURS,
         "x": [point.count for point in curve.points],
         "y": [round(point.primary * 100, 3) for point in curve.points],
         "error_y": {

@@ -45,27 +45,27 @@ class Tested:
 class ArmColumn:
     """A column: an arm, with samples of it apart where both could stand in one row."""
 
-    arm: str
+    condition: str
     sampled: bool = False
     generator: str | None = None  # who answered zero-shot, where the table does not say so
 
     @property
     def title(self) -> str:
         if self.sampled:
-            return f"{self.arm}, same N" if self.arm == HUMAN else f"{self.arm}, sampled"
-        return f"{self.arm} {self.generator}" if self.generator else self.arm
+            return f"{self.condition}, same N" if self.condition == HUMAN else f"{self.condition}, sampled"
+        return f"{self.condition} {self.generator}" if self.generator else self.condition
 
     @property
     def rank(self) -> tuple[int, str, bool, str]:
         """Where it stands among the columns."""
-        unknown = len(ORDER) + (not self.arm.startswith(f"{HUMAN}+"))
+        unknown = len(ORDER) + (not self.condition.startswith(f"{HUMAN}+"))
         place = ORDER.index(self.strategy) if self.strategy in ORDER else unknown
-        return place, self.arm, self.sampled, self.generator or ""
+        return place, self.condition, self.sampled, self.generator or ""
 
     @property
     def strategy(self) -> str:
         """The arm as the paper names it, whichever way its rows were created and labelled."""
-        return self.arm.removesuffix(SOFT_LABELS).removesuffix(_PAPERS_WAY)
+        return self.condition.removesuffix(SOFT_LABELS).removesuffix(_PAPERS_WAY)
 
 
 @dataclass(frozen=True)
@@ -89,15 +89,15 @@ class Line:
 
 def trained_for(one: Measured) -> str:
     """The benchmark whose task a model learned."""
-    return one.evaluation.arm.benchmark or OWN_ROWS
+    return one.evaluation.condition.benchmark or OWN_ROWS
 
 
 def clashing(models: Sequence[Measured]) -> AbstractSet[str]:
     """Arms of which all rows and a sample would fall into one cell: the sample gets a column."""
     seen: defaultdict[tuple[str, str, Tested, int], set[bool]] = defaultdict(set)
     for one in models:
-        arm = one.evaluation.arm
-        seen[arm.name, trained_for(one), Tested.of(one), arm.count].add(arm.full)
+        condition = one.evaluation.condition
+        seen[condition.name, trained_for(one), Tested.of(one), condition.count].add(condition.full)
     return {name for (name, *_), kinds in seen.items() if len(kinds) > 1} | {HUMAN}
 
 
@@ -117,11 +117,13 @@ def lines(
     everywhere: defaultdict[ArmColumn, list[Measured]] = defaultdict(list)
     whole = _whole(trained)
     for one in trained:
-        arm = one.evaluation.arm
-        column = ArmColumn(arm.name, not arm.full and arm.name in split)
-        (everywhere if arm.full and arm.name in whole else sized[arm.count])[column].append(one)
+        condition = one.evaluation.condition
+        column = ArmColumn(condition.name, not condition.full and condition.name in split)
+        (everywhere if condition.full and condition.name in whole else sized[condition.count])[column].append(
+            one
+        )
     for one, name in beside:
-        if one.evaluation.arm.name != CONSTANT:
+        if one.evaluation.condition.name != CONSTANT:
             everywhere[ArmColumn(ZERO_SHOT, generator=name)].append(one)
     counts: list[int | None] = [*sorted(sized, reverse=True)]
     for count in counts or [None]:
@@ -135,6 +137,8 @@ def _whole(trained: Sequence[Measured]) -> AbstractSet[str]:
     """Human arms and mixes that are all there is, always of the same number of rows."""
     counts: defaultdict[str, set[int]] = defaultdict(set)
     for one in trained:
-        if (arm := one.evaluation.arm).full and (arm.name == HUMAN or arm.name.startswith(f"{HUMAN}+")):
-            counts[arm.name].add(arm.count)
+        if (condition := one.evaluation.condition).full and (
+            condition.name == HUMAN or condition.name.startswith(f"{HUMAN}+")
+        ):
+            counts[condition.name].add(condition.count)
     return {name for name, found in counts.items() if len(found) == 1}

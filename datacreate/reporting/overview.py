@@ -41,7 +41,7 @@ class Finding:
 
     table: Table
     tests: int  # that all arms with a mean have
-    arms: tuple[ArmMean, ...]
+    conditions: tuple[ArmMean, ...]
     best: tuple[ArmMean, ...]  # trained arms by mean, the highest first
     significant: int
 
@@ -79,13 +79,17 @@ def finding(table: Table) -> Finding:
     ]
     compared = _compared(rows, places)
     shared = _shared(rows, compared)
-    arms = {place: _arm(table, place, rows, shared if place in compared else []) for place in places}
-    trained = [arms[place] for place in compared if any(cell.count for cell in _cells(rows, place))]
-    ranked = sorted((arm for arm in trained if shared), key=lambda arm: arm.primary or 0.0, reverse=True)
+    conditions = {place: _arm(table, place, rows, shared if place in compared else []) for place in places}
+    trained = [conditions[place] for place in compared if any(cell.count for cell in _cells(rows, place))]
+    ranked = sorted(
+        (condition for condition in trained if shared),
+        key=lambda condition: condition.primary or 0.0,
+        reverse=True,
+    )
     return Finding(
         table=table,
         tests=len(shared),
-        arms=tuple(arms.values()),
+        conditions=tuple(conditions.values()),
         best=tuple(ranked),
         significant=sum(difference.significant for difference in table.differences),
     )

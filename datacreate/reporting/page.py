@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from datacreate.files import replace_file
+from datacreate.metrics import summary_lines as measures
 from datacreate.reporting import figures, overview, wording
 from datacreate.reporting.lineage import LARGEST, lineage, size
 from datacreate.reporting.tables import Report
-from datacreate.runs import measures
 
 if TYPE_CHECKING:
     from jinja2 import Environment

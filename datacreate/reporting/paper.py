@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from datacreate.paths import shipped
 from datacreate.reporting.tables import PaperFigure
-from datacreate.resources import shipped
 
 
 class Pair(BaseModel):
@@ -28,7 +28,7 @@ class Paper(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     citation: str
-    arms: tuple[str, ...]
+    conditions: tuple[str, ...]
     train_rows: dict[str, int]
     in_distribution: dict[str, tuple[float, ...]]  # percent, one per arm
     out_of_distribution: tuple[Pair, ...]
@@ -43,11 +43,11 @@ class Paper(BaseModel):
         """(train, test) of table 4, in its order."""
         return tuple((pair.train, pair.test) for pair in self.out_of_distribution)
 
-    def figure(self, arm: str, train: str, test: str) -> PaperFigure | None:
+    def figure(self, condition: str, train: str, test: str) -> PaperFigure | None:
         """What the paper has for an arm; None where it has nothing."""
-        if arm not in self.arms:
+        if condition not in self.conditions:
             return None
-        place, rows = self.arms.index(arm), self.train_rows.get(train)
+        place, rows = self.conditions.index(condition), self.train_rows.get(train)
         if train == test:
             row = self.in_distribution.get(test)
             return PaperFigure(round(row[place] / 100, 6), rows) if row else None

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from datacreate.finetuning.record import Selection
-from datacreate.tasks.example import Json
-from datacreate.tasks.format import Head
+from datacreate.formats.example import Json
+from datacreate.formats.task_format import Head
 
 Interval = tuple[float, float]
 """Low and high end, at 95 %."""
 
-Place = Literal["in", "out"]
+RequestSlot = Literal["in", "out"]
 """Trained for the benchmark that is tested (in distribution), or for another (out of distribution)."""
 
 IntervalMethod = Literal["one model", "bootstrap"]
@@ -98,9 +98,9 @@ class PaperFigure:
 
 @dataclass(frozen=True)
 class Column:
-    """An arm. `arm` is its name as recorded (tree, human, ...), `title` what stands above the column."""
+    """An arm. `condition` is its name as recorded (tree, human, ...), `title` what stands above the column."""
 
-    arm: str
+    condition: str
     title: str
 
 
@@ -162,7 +162,7 @@ class Difference:
 class Table:
     """Cells that may be looked at side by side: one encoder, settings, selection and generator."""
 
-    place: Place
+    place: RequestSlot
     title: str
     """Says what sets this table apart: "In distribution: all-minilm-l6-v2, datacreate settings, ..."."""
 
@@ -199,7 +199,7 @@ class CurvePoint:
 class Curve:
     """Primary figure against number of training rows: one arm, in distribution."""
 
-    arm: str
+    condition: str
     benchmark: str
     split: str
     encoder: str

@@ -7,8 +7,8 @@ import unicodedata
 
 from markupsafe import Markup
 
+from datacreate.formats.example import Json
 from datacreate.reporting.tables import Cell, Interval
-from datacreate.tasks.example import Json
 
 _MOST_CHARACTERS = 1500  # of one field: passages of open-book questions reach 19,000
 _TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")

@@ -10,8 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from datacreate.checkpoints import UNSEEN
-from datacreate.runs.config import Identity
-from datacreate.runs.measures import (
+from datacreate.metrics.summary_lines import (
     Measures,
     basis,
     diversity_lines,
@@ -19,15 +18,16 @@ from datacreate.runs.measures import (
     shortcut_lines,
     warnings,
 )
-from datacreate.runs.verified import in_sentences
+from datacreate.runs.config import RunSpec
+from datacreate.verification.report import in_sentences
 
 
-def dataset_card(identity: Identity, summary: Mapping[str, Any], measures: Measures | None = None) -> str:
+def dataset_card(spec: RunSpec, summary: Mapping[str, Any], measures: Measures | None = None) -> str:
     """The card as Markdown. Text from the example and the model is shown as nothing but text.
 
     `measures` is the document of `appraisal`; None where nothing was measured.
     """
-    return "\n".join(_lines(identity, summary, measures)) + "\n"
+    return "\n".join(_lines(spec, summary, measures)) + "\n"
 
 
 def _weights(sha256: str) -> str:
@@ -36,7 +36,7 @@ def _weights(sha256: str) -> str:
     return f"weights sha256 `{sha256[:16]}…`"
 
 
-def _lines(identity: Identity, summary: Mapping[str, Any], measures: Measures | None) -> Iterator[str]:
+def _lines(spec: RunSpec, summary: Mapping[str, Any], measures: Measures | None) -> Iterator[str]:
     accepted = summary["accepted"]
     yield from (
         "---",
@@ -47,15 +47,15 @@ def _lines(identity: Identity, summary: Mapping[str, Any], measures: Measures | 
         "",
         f"# {accepted} examples made from one",
         "",
-        f"Written by {_code(identity.model)} ({_weights(identity.model_sha256)}) from the",
-        f"formatting example below, with the strategy `{identity.strategy}`, method `{identity.method}`,",
-        f"seed {identity.seed}.",
-        _licence(summary.get("licence")),
+        f"Written by {_code(spec.model)} ({_weights(spec.model_sha256)}) from the",
+        f"formatting example below, with the strategy `{spec.strategy}`, method `{spec.method}`,",
+        f"seed {spec.seed}.",
+        _licence(summary.get("license")),
         "",
-        *_drawn_from(identity.benchmark),
-        _fenced(json.dumps(identity.example, ensure_ascii=False, indent=2), "json"),
+        *_drawn_from(spec.benchmark),
+        _fenced(json.dumps(spec.example, ensure_ascii=False, indent=2), "json"),
     )
-    yield from ("", "## How", "", *_how(identity, summary))
+    yield from ("", "## How", "", *_how(spec, summary))
     yield from ("", "## Filters and rejects", "", *_filters(summary))
     if summary["labels"]:
         yield from ("", "## Labels", "", *_table(["label", "examples"], summary["labels"]))
@@ -65,25 +65,25 @@ def _lines(identity: Identity, summary: Mapping[str, Any], measures: Measures | 
     yield from ("", "## Diversity", "", *_diversity(measures))
     yield from ("", "## Depth below the formatting example", "")
     yield from _table(["depth", "examples"], summary["depths"])
-    yield from ("", "## Risks and limits", "", *_risks(identity, summary, measures))
+    yield from ("", "## Risks and limits", "", *_risks(spec, summary, measures))
 
 
-def _licence(licence: str | None) -> str:
-    if licence is None:
-        return "The licence of the model is not known here; it may bind what the model wrote."
-    return f"The licence of the model is {_cell(licence)}; it may bind what the model wrote."
+def _licence(license: str | None) -> str:
+    if license is None:
+        return "The license of the model is not known here; it may bind what the model wrote."
+    return f"The license of the model is {_cell(license)}; it may bind what the model wrote."
 
 
 def _drawn_from(benchmark: str | None) -> list[str]:
     if benchmark is None:
         return []
-    return [f"The formatting example is a row of the benchmark `{benchmark}`, whose licence it is under.", ""]
+    return [f"The formatting example is a row of the benchmark `{benchmark}`, whose license it is under.", ""]
 
 
-def _how(identity: Identity, summary: Mapping[str, Any]) -> Iterator[str]:
+def _how(spec: RunSpec, summary: Mapping[str, Any]) -> Iterator[str]:
     yield (
-        f"- {identity.num_examples} examples a request, {identity.window} requests out at once, sampling "
-        f"`{json.dumps(identity.sampling)}`."
+        f"- {spec.num_examples} examples a request, {spec.concurrency} requests out at once, sampling "
+        f"`{json.dumps(spec.sampling)}`."
     )
     yield "- Every example is valid under the JSON Schema in `config.json`."
     yield (
@@ -182,7 +182,7 @@ def _diversity(measures: Measures | None) -> Iterator[str]:
     yield f"{_cell(basis(measures))}."
 
 
-def _risks(identity: Identity, summary: Mapping[str, Any], measures: Measures | None) -> Iterator[str]:
+def _risks(spec: RunSpec, summary: Mapping[str, Any], measures: Measures | None) -> Iterator[str]:
     filters = [one["name"] for one in summary.get("filters") or () if one.get("on", True)]
     yield "A language model wrote these examples, and nobody has read them all."
     yield ""
@@ -190,7 +190,7 @@ def _risks(identity: Identity, summary: Mapping[str, Any], measures: Measures | 
         "- **False statements.** Answers may be wrong and statements untrue, however sure they sound. Do not "
         "take them for facts."
     )
-    yield f"- **Labels.** {_labels_risk(identity, summary.get('verification'))}"
+    yield f"- **Labels.** {_labels_risk(spec, summary.get('verification'))}"
     yield (
         "- **Bias.** What the model holds of people, places and trades is in what it wrote, and one "
         "formatting example narrows it further. Bias was not measured, and nothing was taken out for it."
@@ -219,7 +219,7 @@ def _risks(identity: Identity, summary: Mapping[str, Any], measures: Measures | 
         yield "- **Shortcuts.** Not measured."
 
 
-def _labels_risk(identity: Identity, told: Mapping[str, Any] | None) -> str:
+def _labels_risk(spec: RunSpec, told: Mapping[str, Any] | None) -> str:
     if not told:
         return "Nobody checked them, and no other model did."
     who = f"{_code(told['model'])}, a model too"
@@ -228,11 +228,9 @@ def _labels_risk(identity: Identity, told: Mapping[str, Any] | None) -> str:
         if told["mode"] in _DECIDING
         else f"{who}, was asked for its own answers, and where it disagrees the examples were kept."
     )
-    wrote = [writer.model for writer in identity.mixture] or [identity.model]
+    wrote = [writer.model for writer in spec.mixture] or [spec.model]
     same = "It is" if told["model"] in wrote else "It is not"
-    return (
-        f"{said} {same} {'one of the models' if identity.mixture else 'the model'} that wrote the examples."
-    )
+    return f"{said} {same} {'one of the models' if spec.mixture else 'the model'} that wrote the examples."
 
 
 _DECIDING = frozenset({"drop", "relabel"})

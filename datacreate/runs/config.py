@@ -1,6 +1,6 @@
 """What the user asked for, typed; and the part of it that is a run's identity.
 
-Everything in `Identity` decides what train.jsonl holds. It is resolved once (window, number of
+Everything in `RunSpec` decides what train.jsonl holds. It is resolved once (window, number of
 examples per request) and kept in config.json; a run directory made with another identity is
 refused. `count` may grow, and where a run works may change: they are no part of it.
 """
@@ -13,20 +13,15 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch
-from datacreate.runs.engine_options import EngineOptions
-from datacreate.runs.filters import FilterSettings
-from datacreate.tasks.example import Json
+from datacreate.filters.settings import FilterSettings
+from datacreate.formats.example import Json
+from datacreate.verification.decisions import VerifyMode
 
 Method = Literal["datacreate", "paper"]
 
 DEFAULT_MODEL = "qwen2.5-coder-1.5b-instruct"
-
-VerifyMode = Literal["off", "keep", "drop", "relabel", "soft"]
-"""What becomes of an example that a verifier was asked about: `keep` only takes note; `drop` those whose
-answer it does not hold for right; `relabel` to what it is sure of, drop the rest; `soft` keeps all, with
-the probabilities as labels."""
-
 
 _OURS_IN_TEMPLATES = {"conversation", "tokenize", "add_generation_prompt", "return_dict", "return_tensors"}
 
@@ -34,7 +29,11 @@ _OURS_IN_TEMPLATES = {"conversation", "tokenize", "add_generation_prompt", "retu
 class CreateConfig(EngineOptions):
     """One creation, as the user asks for it. None means: worked out from the rest."""
 
-    flags: ClassVar[dict[str, str]] = {**EngineOptions.flags, "ranges": "--range", "window": "--chains"}
+    flags: ClassVar[dict[str, str]] = {
+        **EngineOptions.flags,
+        "ranges": "--range",
+        "concurrency": "--concurrency",
+    }
 
     example: Path | dict[str, Json] | None = None  # the formatting example, or the file that holds it
     benchmark: str | None = None  # or the benchmark it is drawn from; exactly one of the two
@@ -49,8 +48,8 @@ class CreateConfig(EngineOptions):
     labels: dict[str, str] = Field(default_factory=dict)  # field -> "a,b,c"
     ranges: dict[str, str] = Field(default_factory=dict)  # field -> "low..high"
     num_examples: int | None = Field(default=None, gt=0)  # asked for in one request
-    window: int | None = Field(default=None, gt=0)  # requests out at once; the number of chains
-    asks: int = Field(default=4, gt=0)  # tree: how often one parent is asked while none is waiting
+    concurrency: int | None = Field(default=None, gt=0)  # requests out at once; the number of chains
+    max_parent_uses: int = Field(default=4, gt=0)  # tree: how often one parent is asked while none is waiting
     seed: int = 42
     temperature: float | None = Field(default=None, ge=0, le=5)
     top_p: float | None = Field(default=None, gt=0, le=1)
@@ -59,18 +58,18 @@ class CreateConfig(EngineOptions):
     repetition_penalty: float | None = Field(default=None, gt=0)
     max_tokens: int | None = Field(default=None, gt=0)  # per request
     encoder: str = "all-mpnet-base-v2"  # for diverse, similar, coverage and --semantic
-    shares: dict[str, float] | None = None  # label -> its share of the set; None: all the same
+    label_ratio: dict[str, float] | None = None  # label -> its share of the set; None: all the same
     exact: bool = True  # exact repeats are dropped
     near: float | None = Field(default=None, gt=0, le=1)  # as in FilterSettings; None: off
     semantic: float | None = Field(default=None, gt=0, le=1)
-    against: tuple[str, ...] | None = None  # benchmarks to compare with; None: all that are imported
-    against_near: float | None = Field(default=0.7, gt=0, le=1)
+    decontaminate: tuple[str, ...] | None = None  # benchmarks to compare with; None: all that are imported
+    decontaminate_near: float | None = Field(default=0.7, gt=0, le=1)
     ngram: int = Field(default=8, ge=2)
     verify: VerifyMode | None = None  # None: drop with fixed labels or a verifier, else off
     verifier: str | None = None  # preset name or path of another checkpoint; None: the same model
     threshold: float | None = Field(default=None, gt=0, le=1)  # the least probability of a right answer
     gate: float | None = Field(default=0.75, ge=0.5, le=1)  # the least AUC of dealt labels; None: no gate
-    gate_rows: int | None = Field(default=None, gt=0)  # verified examples that the gate looks at
+    label_noise_rows: int | None = Field(default=None, gt=0)  # verified examples that the gate looks at
     patience: int | None = Field(default=None, gt=0)  # requests in a row without an accepted example
     chat_template: dict[str, Json] = Field(default_factory=dict)  # keyword arguments of it
 
@@ -93,8 +92,8 @@ class CreateConfig(EngineOptions):
 
     @model_validator(mode="after")
     def _nothing_in_vain(self) -> Self:
-        if self.shares is not None and self.method == "paper":
-            raise ValueError("--shares: the paper's way deals no labels; leave it or --method paper out")
+        if self.label_ratio is not None and self.method == "paper":
+            raise ValueError("--label-ratio: the paper's way deals no labels; leave it or --method paper out")
         if self.method == "paper" and self.changed(("near",)):
             raise ValueError("--near: the paper's way keeps near repeats; leave it or --method paper out")
         if self.method == "paper" and self.changed(("gate",)):
@@ -120,7 +119,7 @@ class Verification(BaseModel):
     model_sha256: str
     threshold: float
     gate: float | None
-    gate_rows: int
+    label_noise_rows: int
     lettered: bool = False  # labels are asked for by letters: their first tokens are not all different
 
 
@@ -134,7 +133,7 @@ class Writer(BaseModel):
     sampling: dict[str, Json]
 
 
-class Compared(BaseModel):
+class HeldOutRef(BaseModel):
     """A split of a benchmark that created examples were compared with."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -144,7 +143,7 @@ class Compared(BaseModel):
     digest: str
 
 
-class Identity(BaseModel):
+class RunSpec(BaseModel):
     """What decides a run's result; the same for every session of a run directory."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -159,21 +158,21 @@ class Identity(BaseModel):
     encoder_sha256: str | None
     seed: int
     num_examples: int
-    window: int
-    asks: int
+    concurrency: int
+    max_parent_uses: int
     sampling: dict[str, Json]
     benchmark: str | None = None  # which the example was drawn from, if it was
     filters: FilterSettings
-    compared_with: tuple[Compared, ...] = ()
-    shares: dict[str, float] | None = None
+    compared_with: tuple[HeldOutRef, ...] = ()
+    label_ratio: dict[str, float] | None = None
     verification: Verification | None = None
     mixture: tuple[Writer, ...] = ()  # request i is asked of writer i modulo their number; () is one alone
     chat_template: dict[str, Json] = {}  # what the user switched in it
 
-    def refuse_other(self, asked: Identity, directory: Path) -> None:
+    def refuse_other(self, asked: RunSpec, directory: Path) -> None:
         """Raise RunMismatch, naming what differs, unless `asked` is the same."""
         ours, theirs = self.model_dump(mode="json"), asked.model_dump(mode="json")
-        for name in Identity.model_fields:
+        for name in RunSpec.model_fields:
             had, wants = ours[name], theirs[name]
             if _spelled(had) != _spelled(wants):
                 raise RunMismatch(

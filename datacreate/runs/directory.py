@@ -18,13 +18,14 @@ from typing import Any
 
 from datacreate.errors import RunError, RunLocked
 from datacreate.files import replace_file, storage_error
+from datacreate.filters.settings import filter_report
+from datacreate.formats.example import Json
+from datacreate.formats.task_format import TaskFormat, read_format
 from datacreate.locking import FolderLock, Taken, is_claim
-from datacreate.runs.config import Identity
-from datacreate.runs.filters import told_of
-from datacreate.runs.log import Commit, LogLine, Probabilities, read_log
-from datacreate.runs.summary import Tally
-from datacreate.tasks.example import Json
-from datacreate.tasks.format import TaskFormat, read_format
+from datacreate.runs.config import RunSpec
+from datacreate.runs.log import Commit, LogLine, read_log
+from datacreate.runs.summary import RunStats
+from datacreate.verification.decisions import Probabilities
 
 _VECTORS = "vectors.f16"
 
@@ -39,17 +40,17 @@ _LOGS = ("engine*.log", "verifier*.log")
 class RunConfig:
     """config.json: the identity, how many examples are asked for, and the id that seals the log."""
 
-    identity: Identity
+    spec: RunSpec
     count: int
     run: str = field(default_factory=lambda: secrets.token_hex(8))
-    licence: str | None = None  # of the model that writes, as its preset says
+    license: str | None = None  # of the model that writes, as its preset says
     engines: dict[str, dict[str, Any]] = field(default_factory=dict)  # name -> how it was first loaded
     versions: dict[str, str] = field(default_factory=dict)  # of what it began with
 
     @property
     def format(self) -> TaskFormat:
         """The bound format of the run's examples."""
-        document = self.identity.format
+        document = self.spec.format
         return read_format(document, str(document.get("title", "format")))
 
 
@@ -142,10 +143,10 @@ class RunDirectory:
         try:
             document = json.loads(self.config_path.read_text(encoding="utf-8"))
             return RunConfig(
-                identity=Identity(**document["identity"]),
+                spec=RunSpec(**document["spec"]),
                 count=int(document["count"]),
                 run=str(document["run"]),
-                licence=document.get("licence"),
+                license=document.get("license"),
                 engines=document.get("engines", {}),
                 versions=document.get("versions", {}),
             )
@@ -155,15 +156,15 @@ class RunDirectory:
             ) from None
 
     def write_config(self, config: RunConfig, made_by: str) -> None:
-        identity = config.identity.model_dump(mode="json")
+        spec = config.spec.model_dump(mode="json")
         document = {
             "run": config.run,
             "count": config.count,
             "datacreate": made_by,
-            "licence": config.licence,
+            "license": config.license,
             "engines": config.engines,
             "versions": config.versions,
-            "identity": identity,
+            "spec": spec,
         }
         replace_file(self.config_path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
@@ -199,10 +200,10 @@ class RunDirectory:
     def summary(self) -> dict[str, Any]:
         """The figures so far, counted from the log: what summary.json holds of a run that has ended."""
         config = self.read_config()
-        tally = Tally.of(config.identity, config.format)
+        stats = RunStats.of(config.spec, config.format)
         for line in self.log(config.run):
-            tally.take(line.record)
-        return summary_of(config, tally)
+            stats.take(line.record)
+        return summary_of(config, stats)
 
 
 def before_a_run(name: str) -> bool:
@@ -210,18 +211,18 @@ def before_a_run(name: str) -> bool:
     return name in _BEFORE_A_RUN or is_claim(name) or any(fnmatch(name, log) for log in _LOGS)
 
 
-def summary_of(config: RunConfig, tally: Tally) -> dict[str, Any]:
+def summary_of(config: RunConfig, stats: RunStats) -> dict[str, Any]:
     """The document of summary.json."""
-    identity = config.identity
-    drawn_from = {"benchmark": identity.benchmark} if identity.benchmark else {}
-    compared = [each.model_dump() for each in identity.compared_with]
+    spec = config.spec
+    drawn_from = {"benchmark": spec.benchmark} if spec.benchmark else {}
+    compared = [each.model_dump() for each in spec.compared_with]
     return {
-        "strategy": identity.strategy,
-        "model": identity.model,
-        "licence": config.licence,
+        "strategy": spec.strategy,
+        "model": spec.model,
+        "license": config.license,
         **drawn_from,
-        **tally.summary(config.count),
-        "filters": told_of(identity.filters, tally.rejects, identity.encoder),
+        **stats.summary(config.count),
+        "filters": filter_report(spec.filters, stats.rejects, spec.encoder),
         "compared_with": compared,
     }
 

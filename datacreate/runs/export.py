@@ -11,10 +11,10 @@ from typing import Any
 
 from datacreate.errors import RunError
 from datacreate.files import storage_error
+from datacreate.formats.example import Json, field_at
+from datacreate.formats.roles import answer_text
+from datacreate.formats.task_format import Roles, TaskFormat
 from datacreate.runs.directory import RunDirectory
-from datacreate.tasks.example import Json, field_at
-from datacreate.tasks.format import Roles, TaskFormat
-from datacreate.tasks.roles import answer_text
 
 _KEYS = ("question", "context", "options", "label")
 
@@ -38,7 +38,7 @@ def reference(run: RunDirectory, target: Path) -> Path:
                 dict(zip(_KEYS, _reference_row(values, format), strict=True)), ensure_ascii=False
             )
 
-    return _write_lines(target / f"train_{config.identity.strategy}.jsonl", lines())
+    return _write_lines(target / f"train_{config.spec.strategy}.jsonl", lines())
 
 
 def _reference_row(values: dict[str, Json], format: TaskFormat) -> tuple[Json, ...]:

@@ -22,13 +22,14 @@ from typing import Any
 
 from datacreate.errors import LogDamaged
 from datacreate.files import storage_error
-from datacreate.tasks.example import Json
-from datacreate.tasks.validate import Reason, Reject
+from datacreate.formats.example import Json
+from datacreate.formats.validate import Reason, Reject
+from datacreate.verification.decisions import Scored
 
 _SYNC_SECONDS = 1.0
 
-_SEAL = b',"crc":"%08x"}\n'
-_SEAL_BYTES = len(_SEAL % 0)
+_CHECKSUM = b',"crc":"%08x"}\n'
+_CHECKSUM_BYTES = len(_CHECKSUM % 0)
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 
@@ -36,20 +37,6 @@ _encode = json.JSONEncoder(ensure_ascii=False).encode
 def example_line(values: dict[str, Json]) -> str:
     """One line of train.jsonl: the fields in the order of the formatting example."""
     return _encode(values)
-
-
-Probabilities = tuple[float, ...]
-"""Of each answer that an example may have, adding up to 1."""
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What came of one example that a verifier was asked about."""
-
-    claimed: int  # which answer it was written with; -1 if with none, since the text came first
-    given: int  # which answer it is left with; -1 if it is dropped
-    accepted: bool  # whether it went into the set
-    probabilities: Probabilities  # the verifier's, four decimals
 
 
 @dataclass(frozen=True)
@@ -86,7 +73,7 @@ class Commit:
     def _verified(self) -> str:
         if not self.scored:
             return ""
-        rows = [[s.claimed, s.given, int(s.accepted), *s.probabilities] for s in self.scored]
+        rows = [[s.assigned, s.final, int(s.accepted), *s.probabilities] for s in self.scored]
         return f'"scored":{_encode(rows)},"scoring_tokens":{self.scoring_tokens},'
 
     @classmethod
@@ -103,8 +90,8 @@ class Commit:
             record["tokens"][1],
             record["at"],
             tuple(
-                Scored(claimed, given, bool(accepted), tuple(probabilities))
-                for claimed, given, accepted, *probabilities in record.get("scored", ())
+                Scored(assigned, final, bool(accepted), tuple(probabilities))
+                for assigned, final, accepted, *probabilities in record.get("scored", ())
             ),
             record.get("scoring_tokens", 0),
         )
@@ -125,7 +112,7 @@ class Session:
         return _encode({"session": self.where, "began": self.began})
 
 
-def first_seal(run: str) -> int:
+def first_checksum(run: str) -> int:
     """What the first line's seal goes on from: the id of the run."""
     return zlib.crc32(run.encode("utf-8"))
 
@@ -136,7 +123,7 @@ class LogLine:
 
     number: int  # from 1
     record: Session | Commit
-    seal: int  # what the next line's seal goes on from
+    checksum: int  # what the next line's seal goes on from
 
 
 def read_log(path: Path, run: str) -> Iterator[LogLine]:
@@ -144,18 +131,18 @@ def read_log(path: Path, run: str) -> Iterator[LogLine]:
 
     Raises LogDamaged, naming the line, at the first that is not what the run of that id wrote there.
     """
-    seal = first_seal(run)
+    checksum = first_checksum(run)
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 return
-            seal = zlib.crc32(line[:-_SEAL_BYTES], seal)
-            if line[-_SEAL_BYTES:] != _SEAL % seal:
+            checksum = zlib.crc32(line[:-_CHECKSUM_BYTES], checksum)
+            if line[-_CHECKSUM_BYTES:] != _CHECKSUM % checksum:
                 raise LogDamaged(
                     f"{path}, line {number}: not what this run wrote there (changed, missing or moved); "
                     "restore the file from a copy, cut it off before that line, or take another --run-dir"
                 )
-            yield LogLine(number, _parse(line, path, number), seal)
+            yield LogLine(number, _parse(line, path, number), checksum)
 
 
 def _parse(line: bytes, path: Path, number: int) -> Session | Commit:
@@ -221,19 +208,19 @@ class Appender:
 
 
 class LogWriter:
-    """The log, open for writing; `seal` is that of its last whole line, or the run's first."""
+    """The log, open for writing; `checksum` is that of its last whole line, or the run's first."""
 
-    def __init__(self, path: Path, seal: int) -> None:
-        self._seal = seal
+    def __init__(self, path: Path, checksum: int) -> None:
+        self._checksum = checksum
         self._lines = Appender(path)
         self.sync = self._lines.sync
         self.close = self._lines.close
 
     def append(self, record: Session | Commit) -> None:
         body = record.line().encode("utf-8")[:-1]
-        seal = zlib.crc32(body, self._seal)
-        self._lines.append(body + _SEAL % seal)
-        self._seal = seal
+        checksum = zlib.crc32(body, self._checksum)
+        self._lines.append(body + _CHECKSUM % checksum)
+        self._checksum = checksum
 
 
 def _cut_torn_line(path: Path) -> None:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
 
-from datacreate.runs.config import Identity, Verification
-from datacreate.runs.gate import Gate
+from datacreate.formats.example import field_at
+from datacreate.formats.roles import answer_text
+from datacreate.formats.task_format import TaskFormat
+from datacreate.formats.validate import Reason, Reject
+from datacreate.runs.config import RunSpec, Verification
 from datacreate.runs.log import Commit, Session
-from datacreate.tasks.example import field_at
-from datacreate.tasks.format import TaskFormat
-from datacreate.tasks.roles import answer_text
-from datacreate.tasks.validate import Reason, Reject
+from datacreate.verification.label_noise import LabelNoiseCheck
 
 _SAMPLES = 3
 
@@ -24,7 +24,7 @@ the summary warns."""
 
 
 @dataclass
-class Tally:
+class RunStats:
     """Running figures; feeding it a log again gives the same figures."""
 
     format: TaskFormat
@@ -36,7 +36,7 @@ class Tally:
     generated_tokens: int = 0
     seconds: float = 0.0
     replicas: int = 1  # copies of what writes that worked side by side, in the last session
-    barren: int = 0  # requests in a row without an accepted example
+    consecutive_failures: int = 0  # requests in a row without an accepted example
     rejects: Counter[Reason] = field(default_factory=Counter)
     depths: Counter[int] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
@@ -51,15 +51,15 @@ class Tally:
     _clock: float | None = None  # when the session or its last commit was
 
     @classmethod
-    def of(cls, identity: Identity, format: TaskFormat) -> Self:
+    def of(cls, spec: RunSpec, format: TaskFormat) -> Self:
         """Nothing counted yet, of the run of that identity."""
-        return cls(format, identity.verification, [writer.model for writer in identity.mixture])
+        return cls(format, spec.verification, [writer.model for writer in spec.mixture])
 
     @cached_property
-    def gate(self) -> Gate | None:
+    def gate(self) -> LabelNoiseCheck | None:
         """The gate of a run with fixed labels that are verified."""
         how, labels = self.verification, self.format.labels
-        return Gate(len(labels), how.gate_rows, how.gate) if how and labels else None
+        return LabelNoiseCheck(len(labels), how.label_noise_rows, how.gate) if how and labels else None
 
     def take(self, record: Session | Commit) -> None:
         """Count a line of the log."""
@@ -71,13 +71,13 @@ class Tally:
     def begin(self, session: Session) -> None:
         self._clock = session.began
         self.replicas = int(session.where.get("replicas", "1"))
-        self.barren = 0  # whoever calls again after NoProgress means it
+        self.consecutive_failures = 0  # whoever calls again after NoProgress means it
 
     def add(self, commit: Commit) -> None:
         self.requests += 1
         self.accepted += len(commit.accepted)
         self.by_writer[commit.request % max(1, len(self.writers))] += len(commit.accepted)
-        self.barren = 0 if commit.accepted else self.barren + 1
+        self.consecutive_failures = 0 if commit.accepted else self.consecutive_failures + 1
         self.prompt_tokens += commit.prompt_tokens
         self.generated_tokens += commit.generated_tokens
         if commit.accepted:
@@ -93,21 +93,21 @@ class Tally:
 
     def _add_scored(self, commit: Commit) -> None:
         self.scoring_tokens += commit.scoring_tokens
-        if self.gate and not self.gate.shut():
+        if self.gate and not self.gate.decided():
             self.before_gate += len(commit.accepted)
         for scored in commit.scored:
             self.scored += 1
-            if scored.claimed >= 0:
-                self.written_by_label[scored.claimed] += 1
-                self.agreed += scored.probabilities[scored.claimed] == max(scored.probabilities)
-            if scored.given >= 0:
-                self.kept_by_label[scored.given] += 1
+            if scored.assigned >= 0:
+                self.written_by_label[scored.assigned] += 1
+                self.agreed += scored.probabilities[scored.assigned] == max(scored.probabilities)
+            if scored.final >= 0:
+                self.kept_by_label[scored.final] += 1
             if self.gate:
                 self.gate.add(scored)
 
     @property
-    def _text_first(self) -> bool:
-        return self.gate is not None and self.gate.text_first
+    def _pseudo_labels(self) -> bool:
+        return self.gate is not None and self.gate.pseudo_labels
 
     @property
     def written(self) -> int:
@@ -154,7 +154,7 @@ class Tally:
             "tokens": self.scoring_tokens,
             "auc": self.gate.auc if self.gate else None,
             "gate": how.gate if self.gate else None,
-            "gate_rows": self.gate.rows if self.gate else None,
+            "label_noise_rows": self.gate.rows if self.gate else None,
             "gate_wanted": self.gate.wanted if self.gate else None,
             "before_gate": self.before_gate if self.gate else None,
             "order": self.gate.order if self.gate else None,
@@ -173,7 +173,7 @@ class Tally:
         kept, written = self.kept_by_label, self.written_by_label
         if not kept:
             return None
-        if self._text_first:
+        if self._pseudo_labels:
             numbers = [kept[place] for place in range(len(self.format.labels or ()))]
             return max(numbers) / max(1, min(numbers))
         rates = [max(1, kept[place]) / number for place, number in written.items() if number]
@@ -182,7 +182,7 @@ class Tally:
     def _warning(self, names: Sequence[str]) -> str:
         kept, written = self.kept_by_label, self.written_by_label
         told = ", ".join(
-            f"{name} {kept[place]}" + ("" if self._text_first else f" of {written[place]}")
+            f"{name} {kept[place]}" + ("" if self._pseudo_labels else f" of {written[place]}")
             for place, name in enumerate(names)
         )
         return (

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from datacreate.selection.embedding import Embedder, SentenceEmbedder
+from datacreate.selection.embeddings import Embedder, SentenceEmbedder
 
 
 class Similarity(Protocol):

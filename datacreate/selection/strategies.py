@@ -1,7 +1,7 @@
 """The selection strategies, as pure functions in one registry.
 
 A strategy sees a parent and the children accepted from it, and names which of the children
-become the next parents. How parents queue up is the frontier's business: a `chain` asks one
+become the next parents. How parents queue up is the queue's business: a `chain` asks one
 parent at a time, a `tree` all of them, breadth first, a `cover` those that are farthest from what
 was asked. The first five strategies are those of Lee et al. (EMNLP 2023), whose "contrastive" is
 `diverse`, as in their code.

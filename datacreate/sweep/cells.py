@@ -28,18 +28,18 @@ def cells_of(plan: Plan) -> tuple[Cell, ...]:
 
 
 def _cells_for(plan: Plan, benchmark: Benchmark) -> Iterator[tuple[str, Sequence[Step]]]:
-    if HUMAN_FULL in plan.arms:
+    if HUMAN_FULL in plan.conditions:
         name = f"{benchmark.name}-{HUMAN_FULL}"
         yield name, _trainings(plan, benchmark, [Rows(HUMAN_FULL, True, None)], name)
-    for seed in plan.example_seeds if HUMAN in plan.arms else ():
+    for seed in plan.example_seeds if HUMAN in plan.conditions else ():
         if rows := _human(plan, benchmark, seed):
             name = f"{benchmark.name}-{HUMAN}-{seed}"
             yield name, _trainings(plan, benchmark, rows, name)
     for generator in plan.generators:
-        if ZERO_SHOT in plan.arms:
+        if ZERO_SHOT in plan.conditions:
             name = f"{benchmark.name}-{short_name(generator)}-{ZERO_SHOT}"
             yield name, [zero_shot(plan, benchmark, generator, name)]
-        for strategy in dict.fromkeys(arm.removeprefix(MIXED) for arm in plan.arms):
+        for strategy in dict.fromkeys(condition.removeprefix(MIXED) for condition in plan.conditions):
             for seed in plan.example_seeds if strategy in STRATEGIES else ():
                 name = f"{benchmark.name}-{short_name(generator)}-{strategy}-{seed}"
                 create = creation(plan, benchmark, generator, strategy, seed, name)
@@ -54,17 +54,17 @@ def _human(plan: Plan, benchmark: Benchmark, seed: int) -> list[Rows]:
     """
     whole = benchmark.rows["train"]
     drawn = [size if size < whole else None for size in _sizes(plan, plan.rows(benchmark))]
-    elsewhere = HUMAN_FULL in plan.arms or seed != plan.example_seeds[0]
+    elsewhere = HUMAN_FULL in plan.conditions or seed != plan.example_seeds[0]
     return [Rows(HUMAN, True, None, size, seed) for size in drawn if size or not elsewhere]
 
 
 def _created(plan: Plan, benchmark: Benchmark, create: Step, strategy: str, seed: int) -> list[Rows]:
     """Draws from a created set, and the set together with all human rows."""
     count, rows = plan.rows(benchmark), []
-    if strategy in plan.arms:
+    if strategy in plan.conditions:
         drawn = [size if size < count else None for size in _sizes(plan, count)]
         rows += [Rows(strategy, False, create, size, seed) for size in drawn]
-    if MIXED + strategy in plan.arms:
+    if MIXED + strategy in plan.conditions:
         rows.append(Rows(MIXED + strategy, True, create))
     return rows
 

@@ -17,14 +17,14 @@ class Need:
     kind: Literal["split", "example", "instruct", "encoder"]
     name: str
     split: str = ""
-    remote_code: bool = False  # whether a checkpoint may bring its publisher's
+    trust_remote_code: bool = False  # whether a checkpoint may bring its publisher's
 
 
 def missing(need: Need) -> str | None:
     """Why the need is not met, and what to do about it; None where it is. Reads no rows or weights."""
     try:
         if need.kind == "instruct" or need.kind == "encoder":
-            resolve(need.name, need.kind, remote_code=need.remote_code)
+            resolve(need.name, need.kind, trust_remote_code=need.trust_remote_code)
             return None
         benchmark = find_benchmark(need.name)
         if need.kind == "split":

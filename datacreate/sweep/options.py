@@ -13,9 +13,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from datacreate.flaws import Flaw
+from datacreate.engines.settings import EngineOptions
 from datacreate.runs.config import CreateConfig
-from datacreate.runs.engine_options import EngineOptions
+from datacreate.settings_errors import SettingsError
 from datacreate.sweep.names import checked_model, near
 
 _THE_PLANS = frozenset(
@@ -23,10 +23,10 @@ _THE_PLANS = frozenset(
 )
 """What the grid itself says, or what a benchmark has of its own."""
 
-_IN_PYTHON_ALONE = frozenset({"gate_rows"})
+_IN_PYTHON_ALONE = frozenset({"label_noise_rows"})
 """What `create` has no option for."""
 
-_CAN_BE_OFF = frozenset({"near", "semantic", "against_near", "gate"})
+_CAN_BE_OFF = frozenset({"near", "semantic", "decontaminate_near", "gate"})
 """Of which null is a word of the user's."""
 
 _WHEN_FALSE = {"exact": "--no-exact", "enforce_eager": "--compile"}
@@ -65,7 +65,7 @@ def checked_create(given: dict[str, Any], folder: Path) -> dict[str, Any]:
     try:
         config = CreateConfig(benchmark="any", count=1, run_dir=Path(), **given)
     except ValidationError as error:
-        flaw = Flaw.first(error)
+        flaw = SettingsError.first(error)
         raise ValueError(f"{flaw.key}={flaw.given!r}: {flaw.why}" if flaw.place else flaw.why) from None
     # In an order of their own: the order in the file changes no command.
     told = [name for name in CREATE_OPTIONS if name in given]
@@ -109,10 +109,10 @@ def create_arguments(options: dict[str, Any]) -> tuple[str, ...]:
             told += [_flag(name), "off"]
         elif name in _WHEN_FALSE and value is False:
             told += [_WHEN_FALSE[name]]
-        elif name == "against":
-            told += [word for each in value or ("none",) for word in ("--against", each)]
-        elif name == "shares":
-            told += ["--shares", ",".join(f"{label}={share}" for label, share in value.items())]
+        elif name == "decontaminate":
+            told += [word for each in value or ("none",) for word in ("--decontaminate", each)]
+        elif name == "label_ratio":
+            told += ["--label-ratio", ",".join(f"{label}={share}" for label, share in value.items())]
         elif name == "chat_template":
             switches = (f"{switch}={json.dumps(given)}" for switch, given in value.items())
             told += [word for each in switches for word in ("--chat-template", each)]

@@ -87,7 +87,7 @@ class Plan(BaseModel):
     name: Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")]  # the file's, unless it says otherwise
     description: str = ""
     benchmarks: BenchmarkNames
-    arms: Arms
+    conditions: Arms
     create: dict[str, Any] = {}  # further options of `datacreate create`; the engine's are for zero-shot, too
     generators: tuple[str, ...] = ()  # instruct checkpoints; behind `urls`, what servers call them
     example_seeds: Seeds = (42,)  # draw the formatting example, and the human arm's sample
@@ -140,10 +140,14 @@ class Plan(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        written = [arm for arm in self.arms if arm not in (HUMAN, HUMAN_FULL)]
+        written = [condition for condition in self.conditions if condition not in (HUMAN, HUMAN_FULL)]
         if written and not self.generators:
             raise ValueError(f"generators: the arm {written[0]} needs a model; name one or more")
-        trained = [arm for arm in self.arms if arm != ZERO_SHOT and arm not in STRATEGIES]
+        trained = [
+            condition
+            for condition in self.conditions
+            if condition != ZERO_SHOT and condition not in STRATEGIES
+        ]
         if trained and not self.encoders:
             raise ValueError(f"encoders: the arm {trained[0]} is for training; name one or more encoders")
         for size in self.sizes:

@@ -9,8 +9,8 @@ import yaml
 from pydantic import ValidationError
 
 from datacreate.errors import PlanError
-from datacreate.flaws import Flaw
-from datacreate.resources import shipped
+from datacreate.paths import shipped
+from datacreate.settings_errors import SettingsError
 from datacreate.sweep.names import near
 from datacreate.sweep.options import CREATE_OPTIONS, TrainOptions
 from datacreate.sweep.plan import Plan
@@ -71,7 +71,7 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping
 
 def _said(error: ValidationError) -> str:
     """The first thing that is wrong, in one line, and how many more there are."""
-    flaw = Flaw.first(error)
+    flaw = SettingsError.first(error)
     where, message = flaw.place, flaw.why
     if flaw.kind == "extra_forbidden":
         known = (TrainOptions if len(where) > 1 else Plan).model_fields

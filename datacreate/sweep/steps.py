@@ -84,14 +84,14 @@ def creation(plan: Plan, benchmark: Benchmark, generator: str, strategy: str, se
 def _generator(plan: Plan, name: str) -> tuple[Need, ...]:
     """A generator must be here, unless servers have it."""
     options = engine_options(plan.create)
-    return () if options.served else (Need("instruct", name, remote_code=options.remote_code),)
+    return () if options.served else (Need("instruct", name, trust_remote_code=options.trust_remote_code),)
 
 
 @dataclass(frozen=True)
 class Rows:
     """What is trained on. `drawn` rows of it by `seed`, or all where that is None."""
 
-    arm: str
+    condition: str
     human: bool  # the benchmark's train split
     created: Step | None
     drawn: int | None = None
@@ -106,7 +106,7 @@ class Rows:
 
 def training(plan: Plan, benchmark: Benchmark, rows: Rows, encoder: str, cell: str) -> tuple[Step, Step]:
     """Fine-tuning an encoder on rows, and measuring its models."""
-    name = f"{rows.arm}-{short_name(encoder)}-{rows.named}"
+    name = f"{rows.condition}-{short_name(encoder)}-{rows.named}"
     folder, tests = PurePath("trained", cell, name), plan.tests(benchmark)
     measures = tuple(PurePath("evaluations", f"{test}-test", EVALUATION) for test in tests)
     needs = [
@@ -118,7 +118,7 @@ def training(plan: Plan, benchmark: Benchmark, rows: Rows, encoder: str, cell: s
     ]
     arguments: list[Argument] = ["train", *([benchmark.name] if rows.human else [])]
     arguments += [rows.created.folder] if rows.created else []
-    arguments += ["--encoder", encoder, "--settings", plan.settings, "--select", plan.selection]
+    arguments += ["--encoder", encoder, "--settings", plan.settings, "--model-selection", plan.selection]
     told = plan.train if rows.created else plan.train.model_copy(update={"soft_labels": False})
     arguments += as_arguments(told.model_dump())
     arguments += ["--count", str(rows.drawn), "--sample-seed", str(rows.seed)] if rows.drawn else []

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.checkpoints import Checkpoint
-from datacreate.creation import create
+from datacreate.create import create
 from datacreate.engines.base import Check, Completion, Engine, Messages, Request
 from datacreate.engines.factory import make_engine
 from datacreate.runs.config import CreateConfig
@@ -192,7 +192,13 @@ def measure_verify(count: int = 300) -> dict[str, Any]:
     By the token that is written, for how many a request takes differs from run to run; no strategy
     that waits for its parents, for that is time, but not the engine's.
     """
-    bare: dict[str, Any] = {"strategy": "naive", "verify": "off", "near": None, "exact": False, "against": ()}
+    bare: dict[str, Any] = {
+        "strategy": "naive",
+        "verify": "off",
+        "near": None,
+        "exact": False,
+        "decontaminate": (),
+    }
     kinds: dict[str, dict[str, Any]] = {
         "bare": bare,
         "filters": {"strategy": "naive", "verify": "off"},

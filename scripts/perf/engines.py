@@ -29,14 +29,14 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.checkpoints import Checkpoint, resolve
-from datacreate.creation import create
+from datacreate.create import create
 from datacreate.engines.base import Completion, Engine, Request
 from datacreate.engines.factory import make_engine, server_command
 from datacreate.engines.local import LocalServer
+from datacreate.engines.settings import EngineOptions
 from datacreate.hardware import cpu_flags
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
-from datacreate.runs.engine_options import EngineOptions
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "data" / "examples" / "commonsense.json"
 RAW_PROMPTS = 32
@@ -84,7 +84,12 @@ def measure_speed(model: str, engine: str, count: int, in_flight: int) -> dict[s
 
     with tempfile.TemporaryDirectory() as folder:
         config = CreateConfig.of(
-            example=EXAMPLE, count=count, run_dir=Path(folder) / "run", model=model, against=(), **options
+            example=EXAMPLE,
+            count=count,
+            run_dir=Path(folder) / "run",
+            model=model,
+            decontaminate=(),
+            **options,
         )
         summary = create(config, engine_factory=factory)
     ours, requests = recorders[0].figures(), recorders[0].requests

@@ -5,7 +5,7 @@
 
 near      exact and near-duplicates on one core: examples/s at 10k, 100k, 1M, ratio of costs, bytes an example
 semantic  semantic duplicates with all-minilm-l6-v2, 5 questions at a time; the same without the encoder
-coverage  milliseconds a request of the frontier that covers, of 384 dimensions
+coverage  milliseconds a request of the queue that covers, of 384 dimensions
 
 Without names all are run. Questions are made up of words as unequal in frequency as English ones;
 one in ten is the last one with another word in one place.
@@ -27,16 +27,16 @@ from typing import Any
 import numpy as np
 
 from datacreate.checkpoints import resolve
-from datacreate.quality.duplicates import ExactDuplicates
-from datacreate.quality.near import NearDuplicates
-from datacreate.quality.semantic import SemanticDuplicates
-from datacreate.selection.accepted import AcceptedVectors
-from datacreate.selection.coverage import Coverage
-from datacreate.selection.embedding import Embedder, SentenceEmbedder
-from datacreate.selection.frontier import Node
-from datacreate.tasks.example import Example
-from datacreate.tasks.normal import normalised
-from datacreate.tasks.validate import Candidate
+from datacreate.filters.exact import ExactDuplicates
+from datacreate.filters.near import NearDuplicates
+from datacreate.filters.semantic import SemanticDuplicates
+from datacreate.formats.example import Example
+from datacreate.formats.text_normalization import normalised
+from datacreate.formats.validate import Candidate
+from datacreate.selection.accepted_vectors import AcceptedVectors
+from datacreate.selection.embeddings import Embedder, SentenceEmbedder
+from datacreate.selection.farthest_first import FarthestFirst
+from datacreate.selection.queue import Parent
 
 SIZES = (10_000, 100_000, 1_000_000)
 NEAR = 0.7
@@ -160,13 +160,13 @@ def measure_semantic() -> dict[str, Any]:
 
 def measure_coverage() -> dict[str, Any]:
     vectors = Prepared(20_000).encode([str(number) for number in range(20_000)])
-    frontier = Coverage(Node("", 0), 64, vectors.__getitem__, vectors[0], asks=4)
+    queue = FarthestFirst(Parent("", 0), 64, vectors.__getitem__, vectors[0], max_parent_uses=4)
     began, requests = time.perf_counter(), 4000
     places = []
     for _ in range(requests):
-        while (place := frontier.next()) is not None:
+        while (place := queue.next()) is not None:
             places.append(place)
-        frontier.commit(places.pop(0), [Node("", 1)] * 5, 5)
+        queue.commit(places.pop(0), [Parent("", 1)] * 5, 5)
     return {"milliseconds_a_request": round((time.perf_counter() - began) / requests * 1000, 2)}
 
 

@@ -25,9 +25,9 @@ from datacreate.finetuning.hardware import padding_multiple
 from datacreate.finetuning.predict import probabilities
 from datacreate.finetuning.settings import Settings
 from datacreate.finetuning.task import Question, Task
-from datacreate.finetuning.trial import Materials, make_trainer
+from datacreate.finetuning.trial import Inputs, make_trainer
 from datacreate.hardware import device, has_bf16
-from datacreate.quiet import quiet
+from datacreate.logging_setup import quiet
 
 PADDED = 256
 BATCH = 16
@@ -110,14 +110,14 @@ def train(rows: Encoded, collate: Any, model: Any, task: Task, tokenizer: Any, *
     """Rows per second of a pass over the rows, the first step left out: it warms up."""
     from transformers import TrainerCallback
 
-    materials = Materials(
+    materials = Inputs(
         Path(), task, tokenizer, collate, rows, None, Settings(epochs=1, batch_size=BATCH), PADDED
     )
     times: list[float] = []
 
     class Clock(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            settle()
+            decide()
             times.append(time.perf_counter())
 
     with tempfile.TemporaryDirectory() as folder:
@@ -131,7 +131,7 @@ def train(rows: Encoded, collate: Any, model: Any, task: Task, tokenizer: Any, *
 
 
 def test_padded(rows: Encoded, collate: Any, model: Any, task: Task, tokenizer: Any) -> float:
-    materials = Materials(
+    materials = Inputs(
         Path(), task, tokenizer, collate, rows, None, Settings(epochs=1, batch_size=BATCH), PADDED
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -140,14 +140,14 @@ def test_padded(rows: Encoded, collate: Any, model: Any, task: Task, tokenizer: 
 
 
 def timed(rows: int, work: Any) -> float:
-    settle()
+    decide()
     began = time.perf_counter()
     work()
-    settle()
+    decide()
     return rows / (time.perf_counter() - began)
 
 
-def settle() -> None:
+def decide() -> None:
     """Wait for the GPU to have done what it was told."""
     if device().type == "cuda":
         import torch
@@ -167,14 +167,14 @@ def utilisation() -> None:
     steps = 20
     for step in range(steps + 5):
         if step == 5:
-            settle()
+            decide()
             began = time.perf_counter()
         with torch.autocast("cuda", torch.bfloat16):
             loss = model(input_ids=ids, labels=labels).loss
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()
-    settle()
+    decide()
     seconds = (time.perf_counter() - began) / steps
     weights = sum(p.numel() for name, p in model.named_parameters() if "embeddings" not in name)
     attention = 12 * 24 * 1024 * 256  # per token: scores and values of 24 layers, forward and backward

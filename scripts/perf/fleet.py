@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from datacreate.creation import create
+from datacreate.create import create
 from datacreate.runs.config import CreateConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,7 +64,7 @@ def drive(count: int, urls: str) -> dict[str, Any]:
             urls=tuple(urls.split(",")),
             max_num_seqs=HOLDS,
             strategy="random",  # whose chains are full from the first request on
-            against=(),
+            decontaminate=(),
         )
         began = time.process_time()
         summary = create(config)

@@ -30,16 +30,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datacreate.quality.labels import Quotas
+from datacreate.filters.registry import filters_of
+from datacreate.filters.settings import FilterSettings
+from datacreate.formats.example import field_at
+from datacreate.formats.task_format import TaskFormat
+from datacreate.formats.validate import candidate
+from datacreate.prompts.label_scoring import assigned_label
 from datacreate.runs.directory import RunDirectory
-from datacreate.runs.filters import FilterSettings
-from datacreate.runs.gate import Gate
-from datacreate.runs.log import Probabilities, Scored
-from datacreate.screening import filters_of
-from datacreate.tasks.blind import claimed_by
-from datacreate.tasks.example import field_at
-from datacreate.tasks.format import TaskFormat
-from datacreate.tasks.validate import candidate
+from datacreate.verification.decisions import Probabilities, Scored
+from datacreate.verification.label_noise import LabelNoiseCheck
+from datacreate.verification.quotas import Quotas
 
 WRITER = "qwen2.5-coder-0.5b-instruct"
 VERIFIER = "qwen2.5-coder-1.5b-instruct"
@@ -72,12 +72,12 @@ def main() -> None:
     trained: list[Path] = []
     for name in told.benchmark or ["creak", "csqa", "bioasq"]:
         folder = told.out / name
-        sources = arms(folder, name, told.count, told.example_seed, told.without)
-        for arm, source in sources.items():
-            place = folder / "trained" / arm
-            rows = ("--count", told.count) if arm == "human" else ()
+        sources = conditions(folder, name, told.count, told.example_seed, told.without)
+        for condition, source in sources.items():
+            place = folder / "trained" / condition
+            rows = ("--count", told.count) if condition == "human" else ()
             how = ("--seeds", told.seeds, "--epochs", told.epochs, *given("--max-length", told.max_length))
-            what = ("--out", place, "--arm", arm, "--benchmark", name, "--encoder", ENCODER)
+            what = ("--out", place, "--arm", condition, "--benchmark", name, "--encoder", ENCODER)
             datacreate("train", source, *what, *how, *rows)
             datacreate("evaluate", place, "--benchmark", name)
             trained.append(place)
@@ -98,7 +98,7 @@ def datacreate(verb: str, *arguments: object) -> None:
         sys.exit(code)
 
 
-def arms(
+def conditions(
     folder: Path, name: str, count: int, example_seed: int | None, without: Sequence[str]
 ) -> dict[str, str | Path]:
     """The arms' sources by name, made if they are not there."""
@@ -107,22 +107,22 @@ def arms(
     judged = ("--verifier", VERIFIER, "--verify", "drop", "--near", NEAR)
     wanted: dict[str, tuple[int, tuple[object, ...]]] = {
         # A level's order is known when it begins: more requests at once change nothing but the time.
-        "paper": (count, ("--method", "paper", "--window", 24)),
+        "paper": (count, ("--method", "paper", "--concurrency", 24)),
         "pool": (
             round(POOL * count),
-            ("--verifier", VERIFIER, "--verify", "keep", "--against", "none"),
+            ("--verifier", VERIFIER, "--verify", "keep", "--decontaminate", "none"),
         ),
         "gated": (count, judged),
         "coverage": (count, (*judged, "--strategy", "coverage", "--encoder", ENCODER)),
     }
-    for arm, (number, told) in wanted.items():
-        if arm not in without:
-            datacreate("create", *common, "--count", number, "--run-dir", folder / arm, *told)
-            made[arm] = folder / arm
+    for condition, (number, told) in wanted.items():
+        if condition not in without:
+            datacreate("create", *common, "--count", number, "--run-dir", folder / condition, *told)
+            made[condition] = folder / condition
     if "pool" in made:
         made |= from_pool(RunDirectory(folder / "pool"), folder, count)
         del made["pool"]
-    return {arm: source for arm, source in made.items() if arm not in without}
+    return {condition: source for condition, source in made.items() if condition not in without}
 
 
 def from_pool(run: RunDirectory, folder: Path, count: int) -> dict[str, str | Path]:
@@ -141,17 +141,20 @@ def from_pool(run: RunDirectory, folder: Path, count: int) -> dict[str, str | Pa
     }
     # Each filter and its control with as many rows as both have.
     most = {
-        "near": min(len(taken(parts[arm], count, format)) for arm in ("near", "near at random")),
-        "verified": min(len(taken(parts[arm], count, format)) for arm in ("verified", "verified at random")),
+        "near": min(len(taken(parts[condition], count, format)) for condition in ("near", "near at random")),
+        "verified": min(
+            len(taken(parts[condition], count, format)) for condition in ("verified", "verified at random")
+        ),
     }
     made: dict[str, str | Path] = {}
-    for arm, part in parts.items():
-        path = folder / f"{arm.replace(' ', '-')}.jsonl"
-        kept = taken(part, most.get(arm.partition(" ")[0], count), format)
+    for condition, part in parts.items():
+        path = folder / f"{condition.replace(' ', '-')}.jsonl"
+        kept = taken(part, most.get(condition.partition(" ")[0], count), format)
         path.write_text("".join(json.dumps(row.values) + "\n" for row in kept), encoding="utf-8")
-        made[arm.replace(" ", "-")] = path
+        made[condition.replace(" ", "-")] = path
         print(
-            f"{folder.name} {arm}: {len(part)} of {len(rows)} rows left, {len(kept)} taken", file=sys.stderr
+            f"{folder.name} {condition}: {len(part)} of {len(rows)} rows left, {len(kept)} taken",
+            file=sys.stderr,
         )
     return made
 
@@ -164,7 +167,7 @@ def pool_rows(run: RunDirectory, format: TaskFormat) -> Iterable[PoolRow]:
         if not repeats:
             for each in filters:
                 each.add(seen)
-        yield PoolRow(values, repeats, held[claimed_by(format, values)] if held else 0.0)
+        yield PoolRow(values, repeats, held[assigned_label(format, values)] if held else 0.0)
 
 
 def verdicts(run: RunDirectory, format: TaskFormat) -> list[Probabilities]:
@@ -175,9 +178,9 @@ def verdicts(run: RunDirectory, format: TaskFormat) -> list[Probabilities]:
     said = [each or () for each in run.verdicts()]
     if not format.labels:
         return said
-    gate = Gate(len(format.labels), len(said), bound=1.0)
+    gate = LabelNoiseCheck(len(format.labels), len(said), bound=1.0)
     for values, each in zip(run.examples(), said, strict=True):
-        gate.add(Scored(claimed_by(format, values), 0, True, each))
+        gate.add(Scored(assigned_label(format, values), 0, True, each))
     return [gate.calibrated(each) for each in said]
 
 

@@ -37,7 +37,7 @@ def test_show_has_the_registry_and_what_was_imported(tmp_path: Path, home: Path)
     assert shown["imported"]["splits"]["test"]["findings"]["answer_not_an_option"] == [*range(1, 10)]
     assert set(shown["imported"]["missing"]) == {"train", "dev"}
     text = said("show", "csqa").stdout
-    assert "licence: MIT" in text
+    assert "license: MIT" in text
     assert "answer_not_an_option: '9 rows: 1, 2, 3, 4, 5, …'" in text
     assert "imported" not in said("show", "creak").stdout
 
@@ -51,9 +51,9 @@ def test_import_tells_shares_and_odd_rows_and_exits_with_1_for_another_count(
     refused = said("import", folder)
     assert refused.exit_code == 1
     assert "test   9 rows, NOT the paper's 1,241; refused" in refused.stdout
-    assert "nothing of it was put in place; --any-count takes it all the same" in refused.stdout
+    assert "nothing of it was put in place; --allow-count-mismatch takes it all the same" in refused.stdout
     assert state(find_benchmark("csqa")) == "absent"
-    taken = said("import", folder, "csqa", "--any-count")
+    taken = said("import", folder, "csqa", "--allow-count-mismatch")
     assert taken.exit_code == 0
     assert "1 row whose answer is not an option: 4" in taken.stdout
     assert "right answers: #1 22.2%" in taken.stdout
@@ -62,7 +62,7 @@ def test_import_tells_shares_and_odd_rows_and_exits_with_1_for_another_count(
 
 def test_import_as_json(tmp_path: Path, home: Path) -> None:
     folder = write_reference(tmp_path, "creak", {"test": claims(6)})
-    [report] = json.loads(said("import", folder, "--any-count", "--json").stdout)
+    [report] = json.loads(said("import", folder, "--allow-count-mismatch", "--json").stdout)
     train, _, test = report["splits"]
     assert (train["state"], train["findings"]) == ("missing", None)
     assert test["findings"]["labels"] == {"False": 0.6667, "True": 0.3333}
@@ -72,7 +72,7 @@ def test_import_as_json(tmp_path: Path, home: Path) -> None:
 def test_what_was_imported_before_a_wrong_file_is_still_told(tmp_path: Path, home: Path) -> None:
     write_reference(tmp_path, "creak", {"test": b"{}\n"})
     write_reference(tmp_path, "csqa", {"test": choices(2)})
-    ended = said("import", tmp_path, "--any-count", "--json")
+    ended = said("import", tmp_path, "--allow-count-mismatch", "--json")
     assert isinstance(ended.exception, BenchmarkError)
     assert [report["name"] for report in json.loads(ended.stdout)] == ["csqa"]
 

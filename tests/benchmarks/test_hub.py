@@ -89,7 +89,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 
 def test_a_data_set_arrives_without_its_code_and_its_commit_is_kept(home: Path, hub: None) -> None:
-    ended = run("benchmarks", "import", "creak", "--from", "hub", "--any-count")
+    ended = run("benchmarks", "import", "creak", "--from", "hub", "--allow-count-mismatch")
     assert ended.code == 0, ended.err
     creak = find_benchmark("creak")
     assert read_split(creak, "train") == ROWS[:8]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from datacreate.benchmarks import (
-    Wishes,
+    RequestedSettings,
     digest,
     find_benchmark,
     from_reference,
@@ -128,15 +128,15 @@ def test_one_wrong_file_does_not_keep_the_other_benchmarks_out(tmp_path: Path, h
     write_reference(tmp_path, "piqa", {"test": b"[]\n"})
     write_reference(tmp_path, "creak", {"test": claims(3)})
     with pytest.raises(BenchmarkError, match=r"piqa/test\.jsonl, line 1: .*; csqa is wrong, too"):
-        list(from_reference(tmp_path, [], Wishes(any_count=True)))
+        list(from_reference(tmp_path, [], RequestedSettings(any_count=True)))
     assert state(find_benchmark("creak")) == "incomplete"
 
 
 def test_a_folder_of_something_else_is_told_how_snapshots_come_in(tmp_path: Path, home: Path) -> None:
     with pytest.raises(BenchmarkError, match=r"no benchmark in the reference's layout .*--from hub-snapshot"):
-        list(from_reference(tmp_path, [], Wishes()))
+        list(from_reference(tmp_path, [], RequestedSettings()))
     with pytest.raises(BenchmarkError, match=r"no mcqa_5/csqa/\{train,dev,test\}\.jsonl in it"):
-        list(from_reference(tmp_path, [find_benchmark("csqa")], Wishes()))
+        list(from_reference(tmp_path, [find_benchmark("csqa")], RequestedSettings()))
 
 
 def test_what_is_not_here_says_how_it_can_be_brought(tmp_path: Path, home: Path) -> None:
@@ -203,7 +203,7 @@ def test_the_papers_files_have_the_papers_counts(home: Path, pytestconfig: pytes
     folder = pytestconfig.rootpath.parent / "shared" / "benchmarks"
     if not folder.is_dir():
         pytest.skip("the reference's files are not beside this checkout")
-    reports = {report.name: report for report in from_reference(folder, [], Wishes())}
+    reports = {report.name: report for report in from_reference(folder, [], RequestedSettings())}
     assert list(reports) == list(load_registry())
     missing = {
         (name, split.split)

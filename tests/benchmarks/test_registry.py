@@ -9,8 +9,8 @@ import yaml
 
 from datacreate.benchmarks import find_benchmark, load_registry
 from datacreate.errors import BenchmarkError
-from datacreate.resources import shipped
-from datacreate.tasks.format import load_format
+from datacreate.formats.task_format import load_format
+from datacreate.paths import shipped
 
 NAMES = "piqa winogrande csqa riddle_sense boolq_open pubmedqa bioasq boolq_closed strategyqa creak".split()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from datacreate.bundle import Contents, Target, Wishes, make
+from datacreate.bundle import Contents, RequestedSettings, Target, make
 from datacreate.checkpoints import pull
 from tests.benchmarks.conftest import claims, imported
 from tests.checkpoints.conftest import Index, checkpoint_files, hashes, make_preset, write_files
@@ -78,7 +78,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
-WISHES = Wishes(Target("cpu", PYTHON), encoders=("tiny",), benchmarks=("creak",))
+WISHES = RequestedSettings(Target("cpu", PYTHON), encoders=("tiny",), benchmarks=("creak",))
 
 Make = Callable[..., Contents]
 

@@ -75,7 +75,7 @@ _KILLED_AT = """
 import os, signal, sys
 import datacreate.bundle.filling as filling
 from pathlib import Path
-from datacreate.bundle import Target, Wishes, make, project
+from datacreate.bundle import Target, RequestedSettings, make, project
 from datacreate.bundle import gather
 from tests.checkpoints.conftest import make_preset
 from tests.bundle.conftest import WISHES

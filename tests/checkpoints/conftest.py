@@ -122,7 +122,7 @@ def make_preset(*sources: dict[str, Any], **settings: Any) -> Preset:
         "kind": "encoder",
         "description": "d",
         "parameters": "1M",
-        "licence": "MIT",
+        "license": "MIT",
         "size_bytes": 2000,
     }
     return Preset.model_validate(usual | settings | {"sources": list(sources)})

@@ -25,7 +25,7 @@ from datacreate.checkpoints import (
     with_adapter,
 )
 from datacreate.checkpoints.folder import Damaged
-from datacreate.checkpoints.hashes import identity
+from datacreate.checkpoints.hashes import spec
 from datacreate.errors import CheckpointError
 from tests.checkpoints.conftest import Heard, Index, checkpoint_files, make_preset, write_files
 from tests.checkpoints.gguf_models import (
@@ -84,7 +84,7 @@ def test_pulled_it_lies_there_as_it_came(
     assert not (home / "downloads" / "tiny").exists()
     by_path = resolve(str(folder / "tiny.gguf"), "instruct")
     assert by_path == resolve(str(folder), "instruct")
-    assert by_path.sha256 == identity({"tiny.gguf": digest})
+    assert by_path.sha256 == spec({"tiny.gguf": digest})
     (folder / "tiny.gguf").write_bytes(whole[:-1])
     assert state(preset) == "damaged"
     assert "run `datacreate models pull tiny --force`" in refused(folder)
@@ -103,7 +103,7 @@ def test_what_an_earlier_version_converted_is_pulled_again(home: Path, model: Pa
     )
     assert (state(preset), verify(preset).good) == ("absent", False)
     pull(preset)
-    assert resolve(str(folder), "instruct").sha256 == new.identity
+    assert resolve(str(folder), "instruct").sha256 == new.spec
 
 
 def test_a_file_is_a_model_by_its_path(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from tests.checkpoints.conftest import checkpoint_files, write_files
 
 def test_a_folder_becomes_a_preset_and_may_go_away(home: Path, tmp_path: Path) -> None:
     folder = write_files(tmp_path / "My Model", checkpoint_files())
-    preset = import_model(folder, licence="MIT")
+    preset = import_model(folder, license="MIT")
     shutil.rmtree(folder)
     assert preset.name == "my-model"
     assert "my-model" in load_presets()
@@ -23,7 +23,7 @@ def test_a_folder_becomes_a_preset_and_may_go_away(home: Path, tmp_path: Path) -
     found = resolve("my-model", "instruct")
     assert found.path == home / "checkpoints" / "my-model"
     assert found.preset
-    assert found.preset.licence == "MIT"
+    assert found.preset.license == "MIT"
 
 
 def test_imported_again_it_may_be_another(home: Path, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_every_shipped_preset_has_what_it_needs(name: str) -> None:
     preset = SHIPPED[name]
     assert preset.name == name == name.lower()
     assert preset.description
-    assert preset.licence
+    assert preset.license
     for source in preset.sources:
         hub_commit = isinstance(source, HubSource) and len(source.revision) == 40
         pinned = any(file.endswith((".gguf", ".safetensors")) for file in source.sha256)

@@ -16,11 +16,11 @@ _PRESET = "kind: instruct\ndescription: d\nparameters: 1M\nlicence: MIT\nsize_by
 
 @pytest.fixture
 def presets(tmp_path: Path, home: Path) -> Path:
-    """Two presets over one source with code of its own: `allowed` says remote_code, `usual` does not."""
+    """Two presets over one source with code of its own: `allowed` says trust_remote_code, `usual` does not."""
     source = write_files(tmp_path / "src", checkpoint_files() | CODE)
     folder = tmp_path / "presets"
     folder.mkdir()
-    for name, told in (("allowed", "remote_code: true\n"), ("usual", "")):
+    for name, told in (("allowed", "trust_remote_code: true\n"), ("usual", "")):
         (folder / f"{name}.yaml").write_text(f"{_PRESET}{told}sources: [{{path: {source}}}]\n")
     return folder
 
@@ -35,11 +35,11 @@ def refused(name: str, presets: Path | None = None, **told: bool) -> str:
 def test_both_must_say_so(presets: Path) -> None:
     folder = pull(find_preset("allowed", presets))
     assert refused("allowed", presets) == (
-        "allowed needs Python code of its publisher's to run here: say --remote-code to let it, "
+        "allowed needs Python code of its publisher's to run here: say --trust-remote-code to let it, "
         "or take another model"
     )
-    found = resolve("allowed", "instruct", presets, remote_code=True)
-    assert found.remote_code
+    found = resolve("allowed", "instruct", presets, trust_remote_code=True)
+    assert found.trust_remote_code
     assert (folder / "own.py").read_bytes() == CODE["own.py"]
     assert (folder / "config.json").read_bytes() == CODE["config.json"]
     assert verify(find_preset("allowed", presets)).good
@@ -52,12 +52,12 @@ def test_both_must_say_so(presets: Path) -> None:
 def test_the_word_alone_gives_nothing_to_a_preset_or_a_folder(presets: Path, tmp_path: Path) -> None:
     folder = pull(find_preset("usual", presets))
     assert not (folder / "own.py").exists()
-    assert not resolve("usual", "instruct", presets, remote_code=True).remote_code
-    assert "never run here unless a preset says remote_code" in refused(
-        str(tmp_path / "src"), remote_code=True
+    assert not resolve("usual", "instruct", presets, trust_remote_code=True).trust_remote_code
+    assert "never run here unless a preset says trust_remote_code" in refused(
+        str(tmp_path / "src"), trust_remote_code=True
     )
     pulled = pull(find_preset("allowed", presets))  # by its folder it is nobody's preset
-    assert "never run here" in refused(str(pulled), remote_code=True)
+    assert "never run here" in refused(str(pulled), trust_remote_code=True)
 
 
 def test_a_tokenizer_of_its_own_is_code_as_well(tmp_path: Path) -> None:
@@ -77,10 +77,10 @@ def test_a_tokenizer_of_its_own_is_code_as_well(tmp_path: Path) -> None:
 )
 def test_code_comes_from_one_commit_and_from_no_package(source: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        make_preset(source, remote_code=True)
-    make_preset({"hub": "org/own", "revision": "a" * 40}, remote_code=True)
+        make_preset(source, trust_remote_code=True)
+    make_preset({"hub": "org/own", "revision": "a" * 40}, trust_remote_code=True)
 
 
 def test_no_shipped_preset_asks_for_it(home: Path) -> None:
-    assert [preset.name for preset in load_presets().values() if preset.remote_code] == []
+    assert [preset.name for preset in load_presets().values() if preset.trust_remote_code] == []
     assert state(find_preset("qwen3-8b")) == "absent"

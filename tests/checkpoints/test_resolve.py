@@ -67,7 +67,7 @@ def test_damage_that_a_glance_shows(presets: Path) -> None:
     assert "tiny is damaged (model.safetensors is cut off" in refused("tiny", presets)
     weights.unlink()
     assert "model.safetensors is missing" in refused("tiny", presets)
-    pull(preset)  # a pull mends what is visibly damaged, without --force
+    pull(preset)  # a pull fixes what is visibly damaged, without --force
     assert verify(preset).good
     (weights.parent / "datacreate.json").write_text("{")
     assert "datacreate.json is not readable" in refused("tiny", presets)

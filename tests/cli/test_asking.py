@@ -34,7 +34,7 @@ def test_a_served_model_answers_test_sets_and_is_not_asked_again(tmp_path: Path,
     ended = typed(*command, str(tmp_path / "out"), "--engine", "openai", "--json")
     assert ended.code == 0, ended.err
     [found] = json.loads(ended.out)
-    assert (found["arm"]["generator"], found["scores"]["unanswered"]) == (MODEL, 0)
+    assert (found["condition"]["generator"], found["scores"]["unanswered"]) == (MODEL, 0)
     again = typed(*command, str(tmp_path / "out"), "--json")
     assert json.loads(again.out) == [found]
 
@@ -91,5 +91,5 @@ def flags(command: click.Command) -> set[str]:
 def test_the_options_are_the_same_everywhere() -> None:
     common = flags(evaluate) & flags(filter) & flags(preview) & flags(doctor_create)
     asking = flags(serve) | {"--url", "--request-timeout", "--servers", "--wait", "--replicas"}
-    own = {"--model", "--adapter", "--host", "--port", "--publish"}
+    own = {"--model", "--adapter", "--host", "--port", "--register-dir"}
     assert asking - own <= common <= flags(create)

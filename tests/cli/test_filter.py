@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from datacreate.cli.filter import filter
 from datacreate.errors import DatacreateError, UsageError
-from datacreate.screening import filter_rows
+from datacreate.filtering.run import filter_rows
 from tests.benchmarks.conftest import imported
 from tests.inprocess import run
 from tests.making import COMMONSENSE, examples, make
@@ -92,9 +92,13 @@ def test_what_is_planted_is_dropped_by_the_filter_that_looks_for_it(tmp_path: Pa
     assert [one["row"] for one in found] == planted
     assert [one["line"] for one in found] == [21, 22, 23]
     assert found[2]["because"].startswith("creak test row 1 (Every tenth lighthouse")
-    assert report["filters"][3]["against"] == ["creak"]
-    [against] = report["compared_with"]
-    assert (against["benchmark"], against["split"], len(against["digest"])) == ("creak", "test", 64)
+    assert report["filters"][3]["decontaminate"] == ["creak"]
+    [decontaminate] = report["compared_with"]
+    assert (decontaminate["benchmark"], decontaminate["split"], len(decontaminate["digest"])) == (
+        "creak",
+        "test",
+        64,
+    )
     assert report["labels"] == {"before": {"True": 29, "False": 14}, "after": {"True": 26, "False": 14}}
 
 
@@ -110,11 +114,13 @@ def test_each_filter_can_be_switched_off(tmp_path: Path) -> None:
         "contamination": 1,
     }
     assert dropped(screened(file, "--no-exact"))["near"] == 2
-    assert dropped(screened(file, "--against", "none"))["contamination"] == 0
-    off = screened(file, "--against", "none", "--no-exact", "--near", "off")
+    assert dropped(screened(file, "--decontaminate", "none"))["contamination"] == 0
+    off = screened(file, "--decontaminate", "none", "--no-exact", "--near", "off")
     assert off["kept"] == 7
     assert [one["on"] for one in off["filters"]] == [False] * 4
-    assert dropped(screened(file, "--against", "creak", "--against", "creak"))["contamination"] == 1
+    assert (
+        dropped(screened(file, "--decontaminate", "creak", "--decontaminate", "creak"))["contamination"] == 1
+    )
 
 
 def test_the_table_says_what_was_done_and_writes_nothing(tmp_path: Path) -> None:
@@ -296,11 +302,11 @@ def test_what_cannot_be_done_is_one_line(tmp_path: Path) -> None:
     assert refused(tmp_path / "none.jsonl").endswith("no such file; give a run directory or a JSONL file")
     assert "no rows; give a file with one JSON object a line" in refused(empty)
     assert "line 1: not JSON" in refused(write_text(tmp_path / "prose.jsonl", "once upon a time\n"))
-    assert "unknown benchmark 'craek' (did you mean creak?)" in refused(file, "--against", "craek")
+    assert "unknown benchmark 'craek' (did you mean creak?)" in refused(file, "--decontaminate", "craek")
     assert "creak is not imported: run `datacreate benchmarks import DIR`" in refused(
-        file, "--against", "creak"
+        file, "--decontaminate", "creak"
     )
-    assert "stand alone" in refused(file, "--against", "none", "--against", "creak")
+    assert "stand alone" in refused(file, "--decontaminate", "none", "--decontaminate", "creak")
     assert "--ngram': 1 is not in the range x>=2" in refused(file, "--ngram", "1")
     assert "unknown" in refused(file, "--semantic", "0.9", "--encoder", "no-such-encoder")
     assert "is not here yet" in refused(file, "--semantic", "0.9", "--encoder", "all-minilm-l6-v2")

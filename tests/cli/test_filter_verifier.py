@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from datacreate.cli.filter import filter
 from datacreate.engines.base import Completion, Request
 from datacreate.errors import UsageError
-from datacreate.screening import filtering
+from datacreate.filtering import run as filtering
 from tests.scripted import ScriptedEngine
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from datacreate.cli.progress import CheckpointProgress, CreationProgress, TrainingProgress
-from datacreate.runs.summary import Tally
-from datacreate.tasks.format import load_format
-from datacreate.tasks.validate import Reason
+from datacreate.formats.task_format import load_format
+from datacreate.formats.validate import Reason
+from datacreate.runs.summary import RunStats
 
 Said = pytest.CaptureFixture[str]
 
@@ -34,8 +34,8 @@ class Run:
     def __init__(self, count: int = 40, accepted: int = 0) -> None:
         self.clock = Clock()
         self.count = count
-        self.tally = Tally(load_format("multiple_choice"), accepted=accepted, requests=accepted)
-        self.tally.generated_tokens = 100 * accepted
+        self.stats = RunStats(load_format("multiple_choice"), accepted=accepted, requests=accepted)
+        self.stats.generated_tokens = 100 * accepted
         self.progress = CreationProgress(clock=self.clock)
 
     def at(self, seconds: float) -> None:
@@ -43,14 +43,14 @@ class Run:
         self.progress.beat()
 
     def update(self) -> None:
-        self.progress.update(self.tally, self.count)
+        self.progress.update(self.stats, self.count)
 
     def commit(self, at: float, accepted: int = 0, tokens: int = 0, **rejects: int) -> None:
         self.clock.now = 1000 + at
-        self.tally.requests += 1
-        self.tally.accepted += accepted
-        self.tally.generated_tokens += tokens
-        self.tally.rejects.update({Reason(name): number for name, number in rejects.items()})
+        self.stats.requests += 1
+        self.stats.accepted += accepted
+        self.stats.generated_tokens += tokens
+        self.stats.rejects.update({Reason(name): number for name, number in rejects.items()})
         self.update()
 
 
@@ -195,7 +195,7 @@ def test_the_timer_prints_and_ends_with_the_block(monkeypatch: pytest.MonkeyPatc
     progress.beat()
     progress.note("late")
     progress.status("late")
-    progress.update(Run().tally, 40)
+    progress.update(Run().stats, 40)
     assert heard.getvalue() == before
 
 

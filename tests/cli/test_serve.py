@@ -19,9 +19,9 @@ from datacreate import serve
 from datacreate.checkpoints import resolve
 from datacreate.engines.addresses import Address, Addresses
 from datacreate.engines.local import ServerCommand
+from datacreate.engines.settings import EngineOptions
 from datacreate.errors import EngineError, ServersGone, UsageError
 from datacreate.hardware import has_llamacpp
-from datacreate.runs.engine_options import EngineOptions
 from datacreate.serve import Endpoint, serving, wait
 from datacreate.signals import Signals
 from tests.checkpoints.gguf_models import write_model
@@ -134,7 +134,7 @@ def test_a_server_is_published_while_it_is_ready_and_ends_with_what_it_started(
     command = [sys.executable, "-m", "datacreate", "serve", "--model", str(tiny_gguf), "--engine", "llamacpp"]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
-            [*command, "--max-num-seqs", "4", "--publish", str(folder)],
+            [*command, "--max-num-seqs", "4", "--register-dir", str(folder)],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=log,
             stderr=log,

@@ -80,12 +80,12 @@ def test_labels_ranges_and_chains_reach_the_run(tmp_path: Path, model: str) -> N
     path = tmp_path / "nli.json"
     path.write_text(json.dumps({**NLI, "stars": 3}))
     command = ["create", "--example", path, "--run-dir", tmp_path / "run", "--count", 9, "--model", model]
-    more = ["--labels", "label=entailment,neutral,contradiction", "--range", "stars=1..5", "--chains", 2]
+    more = ["--labels", "label=entailment,neutral,contradiction", "--range", "stars=1..5", "--concurrency", 2]
     ended = run(*command, *more, "--strategy", "random", "--json")
     assert ended.code == 0, ended.err
     assert json.loads(ended.out)["labels"] == {"contradiction": 3, "entailment": 3, "neutral": 3}
     assert all(1 <= one["stars"] <= 5 for one in examples(tmp_path / "run"))
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["identity"]["window"] == 2
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["spec"]["concurrency"] == 2
 
 
 def test_preview_shows_examples_and_writes_nothing(
@@ -112,7 +112,7 @@ def test_show_gives_figures_and_samples(tmp_path: Path, model: str) -> None:
     document = json.loads(run("show", tmp_path / "run", "--json", "--samples", 100).out)
     assert document["samples"] == examples(tmp_path / "run")
     assert document["summary"] == json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert document["identity"]["seed"] == 42
+    assert document["spec"]["seed"] == 42
 
 
 def test_show_counts_a_run_that_was_killed_from_its_log(tmp_path: Path, model: str) -> None:
@@ -275,5 +275,5 @@ def test_show_tells_shortcuts_and_diversity(tmp_path: Path, model: str) -> None:
     for words in ("this set", "chance", "longest option", "options alone", "self-BLEU", "Vendi score"):
         assert words in shown
     document = json.loads(run("show", tmp_path / "run", "--json").out)
-    assert set(document) == {"summary", "identity", "samples", "measures"}
+    assert set(document) == {"summary", "spec", "samples", "measures"}
     assert document["measures"]["diversity"]["texts"] == 30

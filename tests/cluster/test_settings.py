@@ -9,7 +9,7 @@ import pytest
 
 from datacreate.cluster import JOBS, load_site, sbatch_options, shell_settings
 from datacreate.errors import SiteError
-from datacreate.resources import shipped
+from datacreate.paths import shipped
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from datacreate.checkpoints import find_preset, manifest
-from datacreate.checkpoints.hashes import identity
+from datacreate.checkpoints.hashes import spec
 from datacreate.checkpoints.manifest import FileRecord, Manifest
 from datacreate.cli.doctor import doctor
 from datacreate.doctor.software import pins
@@ -33,7 +33,7 @@ def put(home: Path, name: str) -> Path:
     folder = write_files(home / "checkpoints" / find_preset(name).name, files)
     sha256 = hashes(files)
     records = {each: FileRecord(size=len(files[each]), sha256=sha256[each]) for each in files}
-    told = {"name": name, "identity": identity(sha256), "source": "a test", "arrived": {}, "files": records}
+    told = {"name": name, "spec": spec(sha256), "source": "a test", "arrived": {}, "files": records}
     manifest.write(folder, Manifest(**told, when="2026-01-01T00:00:00+00:00", versions={}))
     return folder
 
@@ -57,8 +57,8 @@ class Seen:
 
     @property
     def red(self) -> dict[str, str]:
-        """Name -> the command that mends it."""
-        return {line["name"]: line["mend"] for line in self.lines if line["state"] == "red"}
+        """Name -> the command that fixes it."""
+        return {line["name"]: line["fix"] for line in self.lines if line["state"] == "red"}
 
 
 def look(*arguments: object) -> Seen:

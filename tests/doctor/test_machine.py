@@ -72,8 +72,8 @@ def test_a_gpu_that_a_cpu_build_leaves_idle_is_told(home: Path, monkeypatch: pyt
     monkeypatch.setattr(machine, "torch_cuda", lambda: "")
     line = machine.machine(DRIVER, "cpu")[0]
     assert line.state == "note"
-    assert line.mend is not None
-    assert "gpu" in line.mend
+    assert line.fix is not None
+    assert "gpu" in line.fix
 
 
 def test_gpus_that_are_hidden_are_told(gpu_build: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +82,7 @@ def test_gpus_that_are_hidden_are_told(gpu_build: None, monkeypatch: pytest.Monk
     assert "CUDA_VISIBLE_DEVICES=0,3" in machine.machine(DRIVER, "gpu")[0].said
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     line = machine.machine(DRIVER, "gpu")[0]
-    assert (line.state, line.mend, line.needed_by) == ("red", "unset CUDA_VISIBLE_DEVICES", ("create",))
+    assert (line.state, line.fix, line.needed_by) == ("red", "unset CUDA_VISIBLE_DEVICES", ("create",))
 
 
 def test_two_builds_of_vllm_are_one_too_many(home: Path, packages: dict[str, str]) -> None:
@@ -105,7 +105,7 @@ def test_the_gpu_build_wants_a_compiler(
 ) -> None:
     programs("g++", "").unlink()
     [line] = [line for line in machine.machine(DRIVER, "gpu") if line.name == "compiler"]
-    assert (line.state, line.mend, line.needed_by) == ("red", "apt-get install g++", ("create",))
+    assert (line.state, line.fix, line.needed_by) == ("red", "apt-get install g++", ("create",))
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def test_json_is_what_the_screen_says(home: Path) -> None:
     seen, shown = look(), screen()
     assert set(seen.document) == {"job", "can_run", "lines"}
     for line in seen.lines:
-        assert set(line) == {"section", "name", "state", "said", "mend", "needed_by"}
+        assert set(line) == {"section", "name", "state", "said", "fix", "needed_by"}
         assert line["state"] in ("ok", "note", "red")
         assert line["name"] in shown
         if "free of" not in line["said"]:  # what is free changes meanwhile
@@ -51,7 +51,7 @@ def test_every_red_line_ends_with_the_command_that_mends_it(home: Path) -> None:
     assert len(red) == 3
     shown = screen("create", "--model", "qwen9", "--benchmark", "csqa").split("\n")
     for line in red:
-        assert any(row.strip().startswith("red") and row.endswith(f" → {line['mend']}") for row in shown)
+        assert any(row.strip().startswith("red") and row.endswith(f" → {line['fix']}") for row in shown)
 
 
 def test_no_red_line_without_a_command() -> None:
@@ -116,8 +116,8 @@ def test_an_empty_home_says_what_to_bring_first(home: Path) -> None:
     assert seen.line("home")["state"] == "note"
     assert seen.red == {"presets": f"datacreate models pull {ENCODER}"}  # of the two lines, the second
     assert seen.line("imported")["state"] == "note"
-    assert seen.line("imported")["mend"] == "datacreate benchmarks import DIR"
-    assert seen.line("presets", "models")["mend"] == f"datacreate models pull {MODEL}"
+    assert seen.line("imported")["fix"] == "datacreate benchmarks import DIR"
+    assert seen.line("presets", "models")["fix"] == f"datacreate models pull {MODEL}"
     assert not home.exists()
 
 
@@ -156,14 +156,14 @@ def test_who_works_at_a_shared_home_is_told(home: Path) -> None:
 
 def test_a_stopped_pull_is_told(home: Path) -> None:
     (home / "downloads" / "qwen3-8b").mkdir(parents=True)
-    assert look().line("unfinished")["mend"] == "datacreate models pull qwen3-8b"
+    assert look().line("unfinished")["fix"] == "datacreate models pull qwen3-8b"
 
 
 def test_a_missing_compiler_is_told(home: Path, programs: Programs) -> None:
     programs("g++", "").unlink()
     line = look().line("compiler")
     assert line["state"] == "note"  # long runs are slower without, and that is all
-    assert line["mend"] == "apt-get install g++"
+    assert line["fix"] == "apt-get install g++"
 
 
 def test_without_an_engine_nothing_can_be_created_and_an_encoder_still_be_trained(
@@ -212,7 +212,7 @@ def test_site_settings_are_looked_at_where_there_is_a_cluster(home: Path, progra
     assert all(line["name"] != "site settings" for line in look().lines)
     programs("sbatch", "")
     missing = look().line("site settings")
-    assert (missing["state"], missing["mend"]) == ("note", f"datacreate cluster template >{home}/site.yaml")
+    assert (missing["state"], missing["fix"]) == ("note", f"datacreate cluster template >{home}/site.yaml")
     (home / "site.yaml").write_text("cpus: 4\n")
     assert look().line("site settings")["state"] == "ok"
     (home / "site.yaml").write_text("cups: 4\n")

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from datacreate import CreateConfig, create
+from datacreate.create import create
+from datacreate.runs.config import CreateConfig
 from tests.making import COMMONSENSE, examples
 from tests.servers import Server
 
@@ -34,7 +35,7 @@ class Notes:
 def make(run_dir: Path, *servers: Server | str, notes: Notes | None = None, **changes: Any) -> dict[str, Any]:
     """Run `create` with these servers; returns the summary."""
     urls = tuple(each.url if isinstance(each, Server) else each for each in servers)
-    usual = {"example": COMMONSENSE, "count": 40, "max_num_seqs": 4, "verify": "off", "against": ()}
+    usual = {"example": COMMONSENSE, "count": 40, "max_num_seqs": 4, "verify": "off", "decontaminate": ()}
     config = CreateConfig.of(run_dir=run_dir, urls=urls, **usual | changes)
     return create(config, progress=notes or Notes())
 

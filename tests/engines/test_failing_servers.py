@@ -104,7 +104,7 @@ def test_a_server_that_fails_all_real_requests_is_blamed_and_not_they(
 ) -> None:
     """The self-test passes. The run stops resumable, and ends later with the very same bytes."""
     fault, says = FAILS[what]
-    told: dict[str, Any] = {"window": width, "max_num_seqs": width, "count": 25, "num_examples": 5}
+    told: dict[str, Any] = {"concurrency": width, "max_num_seqs": width, "count": 25, "num_examples": 5}
     with Server(fault_after=3, later_fault=fault) as server:
         with pytest.raises(ServersGone, match=says) as gone:
             make(tmp_path / "run", server, wait=0.3, **told)

@@ -15,14 +15,15 @@ from typing import Any
 import psutil
 import pytest
 
-from datacreate import CreateConfig, create
 from datacreate.checkpoints import resolve
+from datacreate.create import create
 from datacreate.engines.base import Completion, Request, Sampling, scoring
 from datacreate.engines.factory import make_engine
+from datacreate.engines.settings import EngineOptions
 from datacreate.errors import EngineError, ServersGone
 from datacreate.hardware import has_llamacpp
+from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
-from datacreate.runs.engine_options import EngineOptions
 from tests.engines.asking import Notes, is_exact
 from tests.making import COMMONSENSE
 from tests.process import ROOT
@@ -31,7 +32,7 @@ from tests.tiny_model import write_gguf
 
 pytestmark = pytest.mark.skipif(not has_llamacpp(), reason="llama.cpp (xllamacpp) is not installed here")
 
-SMALL = {"engine": "llamacpp", "max_num_seqs": 4, "num_examples": 2, "window": 4, "verify": "off"}
+SMALL = {"engine": "llamacpp", "max_num_seqs": 4, "num_examples": 2, "concurrency": 4, "verify": "off"}
 
 
 def servers_of(pid: int) -> list[psutil.Process]:
@@ -61,7 +62,7 @@ class Watching(Notes):
 
 
 def make(run_dir: Path, model: Path, notes: Notes, **changes: Any) -> None:
-    told = {"example": COMMONSENSE, "count": 30, "model": str(model), "against": (), **SMALL, **changes}
+    told = {"example": COMMONSENSE, "count": 30, "model": str(model), "decontaminate": (), **SMALL, **changes}
     create(CreateConfig.of(run_dir=run_dir, **told), progress=notes)
 
 

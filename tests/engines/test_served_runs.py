@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from datacreate import CreateConfig, create
+from datacreate.create import create
 from datacreate.errors import EngineError, ServersGone, UsageError
+from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from tests.engines.asking import Notes, is_exact, make
 from tests.inprocess import typed
@@ -35,7 +36,7 @@ def test_the_request_has_the_sampling_and_the_record_has_where_it_ran(tmp_path: 
     assert (body["model"], body["top_k"], body["temperature"]) == (MODEL, 40, 0.7)
     assert body["chat_template_kwargs"] == {"enable_thinking": False}
     config = RunDirectory(tmp_path / "run").read_config()
-    assert (config.identity.model, config.identity.model_sha256) == (MODEL, f"served as {MODEL}")
+    assert (config.spec.model, config.spec.model_sha256) == (MODEL, f"served as {MODEL}")
     assert config.engines["engine"]["urls"] == [server.url]
     assert "its weights were not seen" in (tmp_path / "run" / "README.md").read_text()
     assert server.url in (tmp_path / "run" / "log.jsonl").read_text()
@@ -97,7 +98,7 @@ def test_as_many_servers_as_are_asked_for_are_waited_for(tmp_path: Path, server:
         notes.on_note = lambda said: coming.start() if "waiting for" in said else None
         told = {"max_num_seqs": None, "model": MODEL, "servers": 2, "count": 600}
         make(tmp_path / "run", str(folder), notes=notes, **told)
-        assert RunDirectory(tmp_path / "run").read_config().identity.window > 40
+        assert RunDirectory(tmp_path / "run").read_config().spec.concurrency > 40
         assert late.answered
 
 
@@ -112,9 +113,9 @@ def test_an_empty_folder_is_waited_at_and_then_said_to_be_empty(tmp_path: Path) 
 def test_a_run_that_began_with_fewer_servers_says_that_it_cannot_fill_them(
     tmp_path: Path, server: Server, other: Server
 ) -> None:
-    make(tmp_path / "run", server, count=50, window=4)
+    make(tmp_path / "run", server, count=50, concurrency=4)
     notes = Notes()
-    make(tmp_path / "run", server, other, count=100, window=4, notes=notes)
+    make(tmp_path / "run", server, other, count=100, concurrency=4, notes=notes)
     assert notes.has("hold 8 requests at once, and this run has no more than 4")
 
 

@@ -10,10 +10,10 @@ import pytest
 from datacreate.checkpoints import Checkpoint, EngineSettings, resolve
 from datacreate.engines.base import Completion, Request, Sampling, scoring
 from datacreate.engines.factory import make_engine
+from datacreate.engines.settings import EngineOptions
 from datacreate.engines.vllm import PLAIN_TEMPLATE, vllm_command
 from datacreate.errors import EngineError
 from datacreate.hardware import vllm_build
-from datacreate.runs.engine_options import EngineOptions
 from tests.tiny_model import write_safetensors
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Where is it?"}]
@@ -76,7 +76,7 @@ def test_the_server_is_told_what_the_record_says(tiny: Checkpoint) -> None:
 
 @pytest.mark.usefixtures("on_a_cpu")
 def test_a_publishers_code_may_run_only_where_the_checkpoint_says_so(tiny: Checkpoint) -> None:
-    trusted = Checkpoint("tiny", tiny.path, tiny.sha256, None, remote_code=True)
+    trusted = Checkpoint("tiny", tiny.path, tiny.sha256, None, trust_remote_code=True)
     assert "--trust-remote-code" in vllm_command(trusted, EngineSettings()).arguments
 
 

@@ -18,8 +18,8 @@ from datacreate.finetuning.encoder import load_with_head
 from datacreate.finetuning.hardware import is_first_process
 from datacreate.finetuning.rows import Source, training_set
 from datacreate.finetuning.settings import Settings
-from datacreate.finetuning.trial import Materials, make_trainer
-from datacreate.tasks.format import load_format
+from datacreate.finetuning.trial import Inputs, make_trainer
+from datacreate.formats.task_format import load_format
 from tests.finetuning.sets import choices, claims
 
 ROWS = 8
@@ -48,7 +48,7 @@ def gradients(encoder: Path, folder: Path, head: str, soft: bool, device_rows: i
     tokenizer, model = load_tokenizer(encoder), load_with_head(encoder, rows.task)
     encoded = encode(rows.questions, rows.task, tokenizer, 60, soft_labels=soft)
     collate = collator(rows.task, tokenizer, None)
-    materials = Materials(
+    materials = Inputs(
         encoder, rows.task, tokenizer, collate, encoded, None, settings, 60, device_rows=device_rows
     )
     trainer = make_trainer(materials, model, 1, 1e-3, folder)

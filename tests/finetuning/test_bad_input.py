@@ -45,7 +45,7 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "no epochs": (["--epochs", "0"], 2, "--epochs 0: give a number greater than 0"),
     "no batch": (["--batch-size", "0"], 2, "--batch-size 0: give"),
     "no device batch": (["--device-batch-size", "0"], 2, "--device-batch-size"),
-    "no processes": (["--processes", "0"], 2, "--processes"),
+    "no processes": (["--nproc", "0"], 2, "--nproc"),
     "no rank": (["--lora", "--lora-rank", "0"], 2, "--lora-rank 0: give"),
     "one token": (["--max-length", "1"], 2, "--max-length 1: give"),
     "no rows": (["--count", "0"], 2, "--count"),

@@ -58,7 +58,12 @@ def test_without_a_word_it_is_the_models_own_benchmark_and_those_out_of_distribu
     assert [own.benchmark, other.benchmark] == ["creak", "strategyqa"]
     assert own.scores.accuracy == other.scores.accuracy == 1
     assert own.digest == digest(find_benchmark("creak"), "test")
-    assert (own.arm.name, own.encoder, own.selection, own.seed) == ("human", "tiny-roberta", "held-out", 1)
+    assert (own.condition.name, own.encoder, own.selection, own.seed) == (
+        "human",
+        "tiny-roberta",
+        "held-out",
+        1,
+    )
     assert own.settings == "datacreate, lr 0.003, epochs=8"
 
 
@@ -130,7 +135,7 @@ def test_odd_rows_are_kept_counted_wrong_and_reported(own_home: Path, tmp_path: 
     assert "1 of 40 rows were cut to fit" in said
 
 
-def shares(chosen: Sequence[int | None], classes: int) -> list[list[float] | None]:
+def label_ratio(chosen: Sequence[int | None], classes: int) -> list[list[float] | None]:
     return [None if one is None else [float(place == one) for place in range(classes)] for one in chosen]
 
 
@@ -145,7 +150,7 @@ def test_rows_that_cannot_be_asked_count_as_wrong(home: Path) -> None:
         test.rows,
         ["4 options where 5 are needed", *test.questions[1:]],
     )
-    predictions, found = judged(without, shares(right[1:], 5))
+    predictions, found = judged(without, label_ratio(right[1:], 5))
     assert (predictions[0].predicted, predictions[0].correct) == (None, False)
     assert (found.rows, found.unanswered) == (60, 1)
     assert found.accuracy == 59 / 60
@@ -157,7 +162,7 @@ def test_rows_without_an_answer_count_for_their_own_label(home: Path) -> None:
     given: list[int | None] = [question.answer for question in test.asked]
     for place in falses:
         given[place] = None
-    predictions, found = judged(test, shares(given, 2))
+    predictions, found = judged(test, label_ratio(given, 2))
     assert sum(not one.correct for one in predictions) == len(falses) == found.unanswered == 30
     assert found.balanced_accuracy == 0.5
     assert found.constant == 0.5
@@ -176,7 +181,7 @@ def test_of_options_that_read_the_same_either_is_right(home: Path) -> None:
         test.benchmark, test.split, test.digest, test.task, test.rows, [twins, *test.questions[1:]]
     )
     said = [twin, *(q.answer for q in test.asked[1:])]
-    predictions, found = judged(one, shares(said, 5))
+    predictions, found = judged(one, label_ratio(said, 5))
     assert predictions[0].correct
     assert found.accuracy == 1
     assert found.macro_f1 == 1
@@ -240,7 +245,7 @@ def test_a_model_of_unknown_purpose_needs_a_word(home: Path, tmp_path: Path, enc
     with pytest.raises(TrainingError, match="name --benchmark to test it on"):
         evaluate(tmp_path / "out" / "seed-1")
     [found] = evaluate(tmp_path / "out" / "seed-1", ["creak"])
-    assert found.arm.name == "mine"
+    assert found.condition.name == "mine"
 
 
 def test_a_lora_model_is_evaluated_as_it_was_chosen(home: Path, tmp_path: Path, encoder: str) -> None:

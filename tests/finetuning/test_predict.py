@@ -67,7 +67,7 @@ def test_answers_are_in_the_order_of_the_rows(task: Task, parts: tuple[Any, Enco
     assert np.allclose(together.sum(axis=1), 1, atol=1e-5)
     alone = [probabilities(model, encoded.dataset.select([row]), collate)[0] for row in range(0, 40, 4)]
     assert np.allclose(together[::4], alone, atol=1e-4)
-    assert len({tuple(shares) for shares in together.round(3)}) > 20
+    assert len({tuple(label_ratio) for label_ratio in together.round(3)}) > 20
 
 
 @pytest.mark.parametrize("tokens", [1, 100, 1_000_000])

@@ -250,7 +250,7 @@ def test_a_killed_process_costs_what_came_after_its_last_checkpoint(
     changes: dict[str, Any] = {"epochs": 16, "select": "none"}
     trained("creak", tmp_path / "whole", encoder, **changes)
     told = ["--encoder", encoder, "--seeds", 1, "--learning-rates", "3e-3", "--epochs", 16]
-    with Live("train", "creak", *told, "--select", "none", "--out", tmp_path / "out") as process:
+    with Live("train", "creak", *told, "--model-selection", "none", "--out", tmp_path / "out") as process:
         process.wait_for(lambda: len(checkpoints(tmp_path / "out")) > 1)  # so one of them is whole
         assert process.stop(signal.SIGKILL).code == -signal.SIGKILL
     heard = Heard()

@@ -14,9 +14,9 @@ from datacreate.benchmarks import read_split
 from datacreate.benchmarks.registry import find_benchmark
 from datacreate.errors import DatacreateError, TrainingError
 from datacreate.finetuning.rows import Source, TrainingSet, read_source, training_set
+from datacreate.formats.task_format import load_format
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import reference
-from datacreate.tasks.format import load_format
 from tests.finetuning.sets import Row, choices, claims, write_rows
 from tests.making import NLI, NLI_LABELS, make
 
@@ -35,9 +35,9 @@ def put_together(*sources: object, **wishes: Any) -> TrainingSet:
 
 def test_a_benchmark_gives_its_human_train_split(home: Path) -> None:
     found = put_together("creak")
-    assert found.arm.name == "human"
-    assert found.arm.benchmark == "creak"
-    assert (found.arm.count, found.arm.full) == (200, True)
+    assert found.condition.name == "human"
+    assert found.condition.benchmark == "creak"
+    assert (found.condition.count, found.condition.full) == (200, True)
     rows = read_split(find_benchmark("creak"), "train")
     assert [question.text for question in found.questions] == [row["question"] for row in rows]
     names = found.task.names
@@ -61,10 +61,10 @@ def test_a_run_and_its_file_hold_the_same_questions(
     make(tmp_path / "run", model, **told, **changes)
     run, file = put_together(tmp_path / "run"), put_together(tmp_path / "run" / "train.jsonl")
     assert run.task.described == task
-    assert run.arm.name == "tree"
-    assert run.arm.count == 25
-    assert run.arm.generator
-    assert run.arm.example
+    assert run.condition.name == "tree"
+    assert run.condition.count == 25
+    assert run.condition.generator
+    assert run.condition.example
     assert set(file.task.names) == set(run.task.names)
     assert [q.text for q in file.questions] == [q.text for q in run.questions]
     named = [[found.task.names[q.answer or 0] for q in found.questions] for found in (run, file)]
@@ -79,7 +79,7 @@ def test_the_exported_reference_layout_is_the_same_training_set(
     make(tmp_path / "run", model, **told)
     exported = reference(RunDirectory(tmp_path / "run"), tmp_path / "exported")
     assert put_together(exported).task == put_together(tmp_path / "run").task
-    assert put_together(exported).arm.digest == put_together(tmp_path / "run").arm.digest
+    assert put_together(exported).condition.digest == put_together(tmp_path / "run").condition.digest
 
 
 def test_children_of_one_parent_are_one_family(tmp_path: Path, model: str) -> None:
@@ -102,20 +102,20 @@ def test_a_run_asked_for_more_than_it_has_gives_the_first_that_were_asked_for(
 def test_human_and_created_rows_are_mixed(home: Path, tmp_path: Path, model: str) -> None:
     make(tmp_path / "run", model, strategy="random")
     found = put_together("csqa", tmp_path / "run")
-    assert found.arm.name == "human+random"
-    assert found.arm.benchmark == "csqa"
-    assert found.arm.count == 225
+    assert found.condition.name == "human+random"
+    assert found.condition.benchmark == "csqa"
+    assert found.condition.count == 225
     assert len(set(found.families[:200]) & set(found.families[200:])) == 0
-    assert put_together(tmp_path / "run", "csqa").arm.name == "human+random"
+    assert put_together(tmp_path / "run", "csqa").condition.name == "human+random"
 
 
 def test_what_the_sources_do_not_say_can_be_told(home: Path, tmp_path: Path) -> None:
     file = write_rows(tmp_path / "mine.jsonl", claims(50))
-    found = put_together(file, arm="handmade", benchmark="creak")
-    assert (found.arm.name, found.arm.benchmark) == ("handmade", "creak")
-    assert put_together(file).arm.name == "mine"
-    assert put_together(file).arm.benchmark is None
-    assert put_together("creak", "strategyqa").arm.benchmark is None
+    found = put_together(file, condition="handmade", benchmark="creak")
+    assert (found.condition.name, found.condition.benchmark) == ("handmade", "creak")
+    assert put_together(file).condition.name == "mine"
+    assert put_together(file).condition.benchmark is None
+    assert put_together("creak", "strategyqa").condition.benchmark is None
 
 
 def test_a_question_asked_twice_is_one_family(home: Path) -> None:
@@ -137,11 +137,11 @@ def test_draws_of_one_seed_are_nested(total: int, seed: int, data: st.DataObject
     assert larger.questions[:few] == smaller.questions
     assert larger.families[:few] == smaller.families
     assert len(set(larger.questions)) == many
-    assert (smaller.arm.count, smaller.arm.full) == (few, False)
+    assert (smaller.condition.count, smaller.condition.full) == (few, False)
 
 
 def test_draws_of_other_seeds_are_other_rows(home: Path) -> None:
-    digests = {put_together("creak", count=50, sample_seed=seed).arm.digest for seed in range(3)}
+    digests = {put_together("creak", count=50, sample_seed=seed).condition.digest for seed in range(3)}
     assert len(digests) == 3
 
 
@@ -154,7 +154,7 @@ def test_rows_that_cannot_be_used_are_left_out_and_counted(tmp_path: Path) -> No
     rows[7]["label"] = f" {rows[7]['label'].upper()} "  # another case is the same answer
     found = put_together(write_rows(tmp_path / "rows.jsonl", rows))
     assert len(found.questions) == 6
-    assert found.arm.count == 6
+    assert found.condition.count == 6
     assert sum(found.left_out.values()) == 4
     assert found.left_out["the answer is not among the options"] == 1
     assert found.left_out["2 options where 3 are needed"] == 1

@@ -23,9 +23,9 @@ from datacreate.finetuning.settings import Lora, Settings
 from datacreate.finetuning.soft_labels import Verdict, in_head_order, targets
 from datacreate.finetuning.task import Question, Task
 from datacreate.finetuning.train import TrainConfig, train
-from datacreate.finetuning.trial import Materials, make_trainer
+from datacreate.finetuning.trial import Inputs, make_trainer
+from datacreate.formats.task_format import Roles, TaskFormat, load_format
 from datacreate.runs.directory import RunDirectory
-from datacreate.tasks.format import Roles, TaskFormat, load_format
 from tests.finetuning.sets import Row, choices, claims, write_rows
 from tests.finetuning.test_plain_script import sensible
 from tests.finetuning.training import Heard, config, weights
@@ -129,7 +129,7 @@ def test_the_loss_is_the_cross_entropy_against_the_verdicts(
     tokenizer, model = load_tokenizer(folder), load_with_head(folder, rows.task).eval()
     encoded = encode(rows.questions, rows.task, tokenizer, 60, soft_labels=True)
     collate = collator(rows.task, tokenizer, None)
-    materials = Materials(folder, rows.task, tokenizer, collate, encoded, None, settings, 60)
+    materials = Inputs(folder, rows.task, tokenizer, collate, encoded, None, settings, 60)
     trainer = make_trainer(materials, model, 1, 1e-3, tmp_path)
     batch = next(iter(trainer.get_train_dataloader()))
     with torch.inference_mode():
@@ -147,7 +147,7 @@ def test_a_stopped_training_goes_on_and_others_are_refused(
     heard = Heard()
     [whole] = train(soft(runs["options"], tmp_path / "whole", encoder), heard)
     assert "54 of 160 rows have no verdict and keep their label" in heard.notes
-    assert whole.training.arm.name == "tree (soft labels)"
+    assert whole.training.condition.name == "tree (soft labels)"
     assert whole.training.settings.described == "datacreate, lr 0.003, epochs=2"  # that of hard labels
     asked = soft(runs["options"], tmp_path / "out", encoder)
     with pytest.raises(Stopped):
@@ -169,10 +169,10 @@ def test_human_rows_beside_a_verified_run_keep_their_labels(
     rows = training_set(sources)
     assert [one.verdict is None for one in rows.questions[:202]] == [*[True] * 201, False]
     hard = training_set([read_source(source.where) for source in sources])
-    assert rows.arm.name == "human+tree (soft labels)"
+    assert rows.condition.name == "human+tree (soft labels)"
     # The created set is the same, whoever judged it.
-    assert rows.arm.model_copy(update={"name": "human+tree"}) == hard.arm
-    assert training_set(sources, arm="mine").arm.name == "mine (soft labels)"
+    assert rows.condition.model_copy(update={"name": "human+tree"}) == hard.condition
+    assert training_set(sources, condition="mine").condition.name == "mine (soft labels)"
 
 
 def test_choosing_rows_keep_their_label(encoder: str) -> None:
@@ -209,7 +209,7 @@ def test_sources_without_verdicts_are_refused_in_one_line(
     file, run = write_rows(tmp_path / "rows.jsonl", choices(50)), runs["options"]
 
     def refused(source: object) -> str:
-        asked = ["--soft-labels", "--encoder", encoder, "--out", str(tmp_path / "out"), "--processes", "1"]
+        asked = ["--soft-labels", "--encoder", encoder, "--out", str(tmp_path / "out"), "--nproc", "1"]
         names = [str(one) for one in (source if isinstance(source, list) else [source])]
         result = CliRunner().invoke(command, [*names, *asked])
         assert isinstance(result.exception, TrainingError)

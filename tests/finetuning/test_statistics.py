@@ -47,8 +47,8 @@ def test_the_figures_are_scikit_learns(pairs: list[tuple[int, int]]) -> None:
     found = labelled(truth, answers)
     assert found.accuracy == accuracy_score(truth, answers)
     present = sorted(set(truth))
-    shares = [np.mean([a == t for t, a in pairs if t == label]) for label in present]
-    assert found.balanced_accuracy == pytest.approx(float(np.mean(shares)))
+    label_ratio = [np.mean([a == t for t, a in pairs if t == label]) for label in present]
+    assert found.balanced_accuracy == pytest.approx(float(np.mean(label_ratio)))
     if set(answers) <= set(truth):
         assert found.balanced_accuracy == pytest.approx(balanced_accuracy_score(truth, answers))
     assert found.macro_f1 == pytest.approx(
@@ -208,10 +208,15 @@ def test_nothing_to_compare_is_no_comparison() -> None:
 
 @seldom
 @given(st.dictionaries(st.text(min_size=1, max_size=3), st.lists(st.booleans(), min_size=5, max_size=5)))
-def test_every_pair_is_compared_once_and_correction_makes_none_smaller(arms: dict[str, list[bool]]) -> None:
-    assume(len(arms) < 7)
-    made = compare(arms)
-    assert len({frozenset((one.first, one.second)) for one in made}) == len(arms) * (len(arms) - 1) // 2
+def test_every_pair_is_compared_once_and_correction_makes_none_smaller(
+    conditions: dict[str, list[bool]],
+) -> None:
+    assume(len(conditions) < 7)
+    made = compare(conditions)
+    assert (
+        len({frozenset((one.first, one.second)) for one in made})
+        == len(conditions) * (len(conditions) - 1) // 2
+    )
     assert all(one.p <= one.p_holm <= 1 for one in made)
 
 

@@ -89,7 +89,7 @@ def test_two_processes_train_one_model_stop_together_and_go_on(
 ) -> None:
     """And none of them calls anything but this machine, or lets a library do so."""
     out = tmp_path / "out"
-    told = ["--encoder", encoder, "--out", out, "--learning-rates", "3e-3", "--processes", 2]
+    told = ["--encoder", encoder, "--out", out, "--learning-rates", "3e-3", "--nproc", 2]
     asked = ["train", "creak", *told, "--epochs", 8, "--seeds", "1,2", "--json"]
     with Live(*asked) as process:
         process.wait_for(lambda: any(out.glob(".trials/*/checkpoint-*")))

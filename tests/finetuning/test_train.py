@@ -91,7 +91,7 @@ def test_nothing_but_models_is_left_behind(home: Path, tmp_path: Path, encoder: 
         ({"lora": Lora()}, r"settings: lora=None there, lora=.* asked"),
         ({"count": 100}, r"arm: count=200 there, count=100 asked"),
         ({"select": "none"}, r"selection: held-out there, none asked"),
-        ({"arm": "mine"}, r"arm: name=human there, name=mine asked"),
+        ({"condition": "mine"}, r"arm: name=human there, name=mine asked"),
     ],
 )
 def test_another_training_in_the_same_folder_is_refused_naming_what_differs(
@@ -116,7 +116,7 @@ def _training(asked: Any) -> Any:
     rows = training_set([read_source(source) for source in asked.sources])
     encoder = resolve(asked.encoder, "encoder")
     return Training(
-        arm=rows.arm,
+        condition=rows.condition,
         task=rows.task,
         encoder=encoder.name,
         encoder_sha256=encoder.sha256,
@@ -192,7 +192,7 @@ def test_the_human_dev_split_chooses_for_created_rows_as_well(
         train(config(tmp_path / "run", tmp_path / "out", encoder, select="human", epochs=1))
     found = trained(tmp_path / "run", tmp_path / "out", encoder, select="human", benchmark="csqa", epochs=1)
     assert (found.trained_rows, found.selection_rows) == (45, 40)
-    assert found.training.arm.name == "tree"
+    assert found.training.condition.name == "tree"
     with pytest.raises(TrainingError, match="has questions with 5 options, piqa's dev split"):
         train(config(tmp_path / "run", tmp_path / "no", encoder, select="human", benchmark="piqa"))
     with pytest.raises(BenchmarkError, match="did you mean creak"):
@@ -241,11 +241,11 @@ def test_a_batch_is_as_large_as_was_asked_however_many_rows_a_device_holds(
 def test_human_and_created_rows_train_together(home: Path, tmp_path: Path, encoder: str, model: str) -> None:
     make(tmp_path / "run", model, count=45)
     found = trained(["csqa", tmp_path / "run"], tmp_path / "out", encoder, epochs=1)
-    assert found.training.arm.name == "human+tree"
+    assert found.training.condition.name == "human+tree"
     assert found.trained_rows + found.selection_rows == 245
     [evaluation, other] = evaluate(tmp_path / "out" / "seed-1")
     assert (evaluation.benchmark, other.benchmark) == ("csqa", "riddle_sense")
-    assert evaluation.arm == found.training.arm
+    assert evaluation.condition == found.training.condition
 
 
 def test_rows_that_cannot_be_trained_on_are_told(home: Path, tmp_path: Path, encoder: str) -> None:

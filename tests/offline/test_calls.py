@@ -42,7 +42,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, model: str) -> Guarded:
     told = Guarded(folder / "calls.jsonl", environment=home)
     example = ROOT / "data" / "examples" / "commonsense.json"
     run, plan = folder / "run", folder / "plan.yaml"
-    usual = {"benchmarks": ["creak"], "arms": ["tree"], "generators": ["./models/writer"], "count": 10}
+    usual = {"benchmarks": ["creak"], "conditions": ["tree"], "generators": ["./models/writer"], "count": 10}
     usual |= {"encoders": ["./models/tiny"], "train_seeds": [1], "train": {"epochs": 1}, "test": ["creak"]}
     plan.write_text(yaml.safe_dump(usual))
     made = ("--example", example, "--model", writer, "--verify", "off")
@@ -75,8 +75,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, model: str) -> Guarded:
 def test_a_sweeps_steps_are_real_ones(guarded: Guarded) -> None:
     model = guarded.log.parent / "out" / "trained" / "creak-writer-tree-42" / "tree-tiny-10" / "seed-1"
     evaluation = read_evaluation(model / "evaluations" / "creak-test")
-    assert (evaluation.arm.name, evaluation.arm.count, evaluation.scores.rows) == ("tree", 10, 20)
-    assert evaluation.arm.generator == "writer"
+    assert (evaluation.condition.name, evaluation.condition.count, evaluation.scores.rows) == ("tree", 10, 20)
+    assert evaluation.condition.generator == "writer"
     assert not list(model.glob("*.safetensors"))
     assert (model / "model.json").is_file()
 
@@ -123,9 +123,7 @@ def test_this_suite_is_guarded_itself(calls_out: list[str]) -> None:
 
 
 def test_a_script_that_imports_datacreate_gets_the_same() -> None:
-    look = (
-        "import os\nfrom datacreate.creation import create\nimport huggingface_hub.constants as hub, json\n"
-    )
+    look = "import os\nfrom datacreate.create import create\nimport huggingface_hub.constants as hub, json\n"
     look += "print(json.dumps([hub.HF_HUB_OFFLINE, hub.HF_HUB_DISABLE_TELEMETRY, dict(os.environ)]))"
     environment = {name: text for name, text in os.environ.items() if name not in SWITCHES}
     done = subprocess.run(

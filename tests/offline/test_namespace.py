@@ -70,12 +70,12 @@ def test_create_train_evaluate_and_report_without_a_network(
     alone = Guarded(log, namespace)
     with_loopback.run(
         *("create", "--example", ROOT / "data" / "examples" / "commonsense.json", "--count", 6),
-        *("--model", MODEL, "--verify", "off", "--run-dir", run, "--num-examples", 2, "--chains", 4),
+        *("--model", MODEL, "--verify", "off", "--run-dir", run, "--num-examples", 2, "--concurrency", 4),
     )
     assert len((run / "train.jsonl").read_bytes().splitlines()) == 6
     alone.run(
         *("train", run, "--encoder", tiny, "--out", trained, "--seeds", 1, "--epochs", 1),
-        *("--select", "none", "--learning-rates", "1e-3", "--max-length", 64),
+        *("--model-selection", "none", "--learning-rates", "1e-3", "--max-length", 64),
     )
     alone.run("evaluate", trained, "--benchmark", "csqa")
     told = alone.run("report", tmp_path, "--out", tmp_path / "report")

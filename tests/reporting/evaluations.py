@@ -38,7 +38,7 @@ def evaluated(
     train: str | None = "",
     split: str = "test",
     test: str = "rows",
-    arm: str = "tree",
+    condition: str = "tree",
     count: int = 100,
     full: bool = True,
     generator: str | None = None,
@@ -69,8 +69,8 @@ def evaluated(
         split=split,
         head="multiple_choice" if options else "sequence_classification",
         digest=sha(f"{benchmark} {split} {test}"),
-        arm=Arm(
-            name=arm,
+        condition=Arm(
+            name=condition,
             benchmark=benchmark if train == "" else train,
             count=count,
             full=full,

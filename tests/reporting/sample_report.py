@@ -16,8 +16,8 @@ from datacreate.reporting.tables import (
     Difference,
     Distance,
     PaperFigure,
-    Place,
     Report,
+    RequestSlot,
     Row,
     Skipped,
     Spread,
@@ -58,7 +58,7 @@ GENERATOR = "qwen2.5-coder-1.5b-instruct"
 def sample_report(*, curves: bool = True, sets: int = 2, hostile_names: bool = False) -> Report:
     """The report; the same at every call. With `hostile_names` arms and folders mean harm too."""
     rng = random.Random(7)
-    columns = [Column(arm, arm) for arm in ARMS]
+    columns = [Column(condition, condition) for condition in ARMS]
     if hostile_names:
         columns[3] = Column("<b>random</b>", "<b>random</b><script>alert(1)</script>")
     tables = (
@@ -78,7 +78,9 @@ def sample_report(*, curves: bool = True, sets: int = 2, hostile_names: bool = F
     )
 
 
-def _table(place: Place, pairs: list[tuple[str, str]], columns: list[Column], rng: random.Random) -> Table:
+def _table(
+    place: RequestSlot, pairs: list[tuple[str, str]], columns: list[Column], rng: random.Random
+) -> Table:
     rows = tuple(_row(train, test, place, rng) for train, test in pairs)
     return Table(
         place=place,
@@ -94,17 +96,17 @@ def _table(place: Place, pairs: list[tuple[str, str]], columns: list[Column], rn
     )
 
 
-def _row(train: str, test: str, place: Place, rng: random.Random) -> Row:
+def _row(train: str, test: str, place: RequestSlot, rng: random.Random) -> Row:
     rows, classes, _, varying = BENCHMARKS[test]
     count = BENCHMARKS[train][2]
-    cells = tuple(_cell(arm, train, test, place, rng) for arm in ARMS)
+    cells = tuple(_cell(condition, train, test, place, rng) for condition in ARMS)
     paper = tuple(
         PaperFigure(
             round(rng.uniform(0.45, 0.8), 4), count, printed_swapped=test == "creak" and place == "out"
         )
-        if arm in ("human", "random", "similar", "tree")
+        if condition in ("human", "random", "similar", "tree")
         else None
-        for arm in ARMS
+        for condition in ARMS
     )
     return Row(
         train=train,
@@ -121,20 +123,24 @@ def _row(train: str, test: str, place: Place, rng: random.Random) -> Row:
     )
 
 
-def _cell(arm: str, train: str, test: str, place: Place, rng: random.Random) -> Cell | None:
-    if (train, arm) == ("csqa", "similar"):
+def _cell(condition: str, train: str, test: str, place: RequestSlot, rng: random.Random) -> Cell | None:
+    if (train, condition) == ("csqa", "similar"):
         return None
     rows, classes, _, _ = BENCHMARKS[test]
     count = BENCHMARKS[train][2]
-    trained = arm not in ("constant", "zero-shot")
-    learned = SKILL[arm] * (0.6 if place == "out" and trained else 1) * rng.uniform(0.4, 1.5)
-    collapsed = 2 if trained and (train, arm) in {("winogrande", "random"), ("boolq_closed", "tree")} else 0
-    primary = 0.0 if arm == "constant" else rng.uniform(-0.06, 0.02) if collapsed else min(learned, 0.93)
+    trained = condition not in ("constant", "zero-shot")
+    learned = SKILL[condition] * (0.6 if place == "out" and trained else 1) * rng.uniform(0.4, 1.5)
+    collapsed = (
+        2 if trained and (train, condition) in {("winogrande", "random"), ("boolq_closed", "tree")} else 0
+    )
+    primary = (
+        0.0 if condition == "constant" else rng.uniform(-0.06, 0.02) if collapsed else min(learned, 0.93)
+    )
     chance = 1 / classes
-    accuracy = chance + primary * (1 - chance) + (0.11 if arm == "constant" else 0)
+    accuracy = chance + primary * (1 - chance) + (0.11 if condition == "constant" else 0)
     half = 1.96 / rows**0.5
-    created = arm not in ("constant", "zero-shot", "human")
-    human = arm == "human"
+    created = condition not in ("constant", "zero-shot", "human")
+    human = condition == "human"
     return Cell(
         primary=primary,
         primary_interval=(primary - 1.6 * half, min(1.0, primary + 1.6 * half)),
@@ -143,17 +149,17 @@ def _cell(arm: str, train: str, test: str, place: Place, rng: random.Random) -> 
         method="bootstrap" if trained else "one model",
         count=(count + 1000 if human and test == "piqa" else count) if trained else None,
         full=human,
-        models={"constant": 0, "zero-shot": 1}.get(arm, 6 if created else 3),
+        models={"constant": 0, "zero-shot": 1}.get(condition, 6 if created else 3),
         examples=2 if created else 0,
         sets=2 if created else int(human),
         seeds=3 if trained else 0,
         spread=Spread(0.021, 0.034 if created else None) if trained else Spread(None, None),
         collapsed=collapsed,
         collapse_reasons=("97 % of the answers are 'yes'",) if collapsed else (),
-        unanswered=3 if (test, arm) == ("pubmedqa", "tree") else 0,
+        unanswered=3 if (test, condition) == ("pubmedqa", "tree") else 0,
         truncated=41 if test == "pubmedqa" and trained else 0,
         sources=tuple(
-            f"sweeps/first/{train}/{arm}/seed-{seed}/evaluations/{test}-test" for seed in (1, 2, 3)
+            f"sweeps/first/{train}/{condition}/seed-{seed}/evaluations/{test}-test" for seed in (1, 2, 3)
         ),
     )
 
@@ -179,13 +185,13 @@ def _difference(place: int, first: int, second: int, one: Cell, other: Cell, p: 
 
 def _curves(columns: list[Column], rng: random.Random) -> tuple[Curve, ...]:
     return tuple(
-        _curve(column.arm, skill, benchmark, rng)
+        _curve(column.condition, skill, benchmark, rng)
         for benchmark in ("csqa", "creak")
         for column, skill in zip(columns[2:], (0.5, 0.22, 0.18, 0.31), strict=True)
     )
 
 
-def _curve(arm: str, skill: float, benchmark: str, rng: random.Random) -> Curve:
+def _curve(condition: str, skill: float, benchmark: str, rng: random.Random) -> Curve:
     points = []
     for step, count in enumerate((100, 300, 1000, 3000)):
         primary = skill * (step + rng.uniform(0.2, 0.9)) / 4
@@ -194,7 +200,7 @@ def _curve(arm: str, skill: float, benchmark: str, rng: random.Random) -> Curve:
                 count, primary, primary - 0.06, primary + 0.05, 0.5 + primary / 2, 3, int(primary < 0.03)
             )
         )
-    return Curve(arm, benchmark, "test", ENCODER, "datacreate", "held-out", GENERATOR, tuple(points))
+    return Curve(condition, benchmark, "test", ENCODER, "datacreate", "held-out", GENERATOR, tuple(points))
 
 
 def _created(number: int, rng: random.Random) -> CreatedSet:

@@ -34,12 +34,12 @@ def test_comparisons_are_corrected_over_the_whole_table(tmp_path: Path) -> None:
     only_tree = [place % 10 != 0 for place in range(200)]  # 180 right
     only_random = [place % 10 not in (0, 1) for place in range(200)]  # 160 of these
     for benchmark in ("creak", "boolq_open", "pubmedqa"):
-        for arm, right in (("tree", only_tree), ("random", only_random)):
-            evaluated(tmp_path / benchmark / arm, right, benchmark=benchmark, arm=arm)
+        for condition, right in (("tree", only_tree), ("random", only_random)):
+            evaluated(tmp_path / benchmark / condition, right, benchmark=benchmark, condition=condition)
     table = table_of(tmp_path)
     assert len(table.differences) == 3
     for place, one in enumerate(table.differences):
-        assert (one.row, table.columns[one.first].arm, table.columns[one.second].arm) == (
+        assert (one.row, table.columns[one.first].condition, table.columns[one.second].condition) == (
             place,
             "random",
             "tree",
@@ -51,15 +51,21 @@ def test_comparisons_are_corrected_over_the_whole_table(tmp_path: Path) -> None:
 
 
 def test_arms_that_stand_in_several_rows_are_compared_once(tmp_path: Path) -> None:
-    evaluated(tmp_path / "human", answers(80, 100), arm="human", count=900)
+    evaluated(tmp_path / "human", answers(80, 100), condition="human", count=900)
     evaluated(
-        tmp_path / "zero", answers(70, 100), arm="zero-shot", train=None, encoder="big", selection="none"
+        tmp_path / "zero",
+        answers(70, 100),
+        condition="zero-shot",
+        train=None,
+        encoder="big",
+        selection="none",
     )
     for count in (100, 400):
         evaluated(tmp_path / str(count), answers(60, 100), count=count, rows_of=str(count))
     table = table_of(tmp_path)
     pairs = [
-        (one.row, table.columns[one.first].arm, table.columns[one.second].arm) for one in table.differences
+        (one.row, table.columns[one.first].condition, table.columns[one.second].condition)
+        for one in table.differences
     ]
     assert sorted(pairs) == [
         (0, "human", "tree"),
@@ -73,8 +79,13 @@ def test_arms_that_stand_in_several_rows_are_compared_once(tmp_path: Path) -> No
 def test_the_constant_prediction_is_compared_with_nobody(tmp_path: Path) -> None:
     evaluated(tmp_path / "tree", answers(60, 100))
     evaluated(
-        tmp_path / "constant", answers(50, 100), arm="constant", train=None, encoder="-", selection="none"
+        tmp_path / "constant",
+        answers(50, 100),
+        condition="constant",
+        train=None,
+        encoder="-",
+        selection="none",
     )
     table = table_of(tmp_path)
-    assert [column.arm for column in table.columns] == ["constant", "tree"]
+    assert [column.condition for column in table.columns] == ["constant", "tree"]
     assert not table.differences

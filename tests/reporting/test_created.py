@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datacreate.appraisal import Appraiser
+from datacreate.dataset_metrics import DatasetMetrics
 from datacreate.errors import CheckpointError
-from datacreate.quality.likeness import SentenceCosine, WordOverlap
+from datacreate.metrics.text_similarity import SentenceCosine, WordOverlap
 from datacreate.reporting import created as module
 from datacreate.reporting.created import created_set
 from datacreate.reporting.distance import MOST_COMPARED, distance, evenly, find_likeness
@@ -23,7 +23,7 @@ from datacreate.runs.directory import RunDirectory
 from tests.making import COMMONSENSE, NLI, NLI_LABELS, commits, examples, make
 
 WORDS = WordOverlap()
-APPRAISER = Appraiser(WORDS)
+APPRAISER = DatasetMetrics(WORDS)
 
 
 class Angles:

@@ -40,16 +40,16 @@ def test_long_histograms_are_put_together() -> None:
     assert bars({}) == []
 
 
-def curve(arm: str, generator: str | None, *counts: int, benchmark: str = "csqa") -> Curve:
+def curve(condition: str, generator: str | None, *counts: int, benchmark: str = "csqa") -> Curve:
     points = tuple(CurvePoint(count, 0.3, 0.2, 0.35, 0.6, 2, int(count == 100)) for count in counts)
-    return Curve(arm, benchmark, "test", "tiny", "datacreate", "held-out", generator, points)
+    return Curve(condition, benchmark, "test", "tiny", "datacreate", "held-out", generator, points)
 
 
 def test_the_human_arm_stands_beside_the_created_rows_of_each_generator() -> None:
     figures = curve_figures(
         [curve("human", None, 100, 300), curve("tree", "a", 100), curve("tree", "b", 300)]
     )
-    assert [(f.title, [c.arm for c in f.curves]) for f in figures] == [
+    assert [(f.title, [c.condition for c in f.curves]) for f in figures] == [
         ("csqa, a", ["human", "tree"]),
         ("csqa, b", ["human", "tree"]),
     ]

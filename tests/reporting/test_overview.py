@@ -16,11 +16,11 @@ def test_means_are_taken_over_rows_that_all_arms_have() -> None:
     assert found.tests == 5
     rows = [row for row in table.rows if row.train != "csqa"]
     tree = [row.cells[5].primary for row in rows if row.cells[5]]
-    [mean] = [arm for arm in found.arms if arm.title == "tree"]
+    [mean] = [condition for condition in found.conditions if condition.title == "tree"]
     assert mean.primary == pytest.approx(sum(tree) / 5)
     assert (mean.cells, mean.collapsed) == (6, 1)
     assert found.best[0].title == "human"
-    assert "constant" not in {arm.title for arm in found.arms}
+    assert "constant" not in {condition.title for condition in found.conditions}
 
 
 def test_an_arm_with_few_cells_does_not_take_the_means_away() -> None:
@@ -31,7 +31,7 @@ def test_an_arm_with_few_cells_does_not_take_the_means_away() -> None:
     )
     found = finding(dataclasses.replace(report.tables[0], rows=rows))
     assert found.tests == 5
-    assert [arm.title for arm in found.arms if arm.primary is None] == ["tree"]
+    assert [condition.title for condition in found.conditions if condition.primary is None] == ["tree"]
 
 
 def test_rows_of_fewer_examples_do_not_count_a_test_set_twice() -> None:
@@ -41,4 +41,6 @@ def test_rows_of_fewer_examples_do_not_count_a_test_set_twice() -> None:
     ]
     found = finding(dataclasses.replace(table, rows=(*smaller, *table.rows)))
     assert found.tests == 5
-    assert [arm.primary for arm in found.arms] == [arm.primary for arm in finding(table).arms]
+    assert [condition.primary for condition in found.conditions] == [
+        condition.primary for condition in finding(table).conditions
+    ]

@@ -23,9 +23,11 @@ def only_table(path: Path) -> Table:
     return table
 
 
-def cell(table: Table, arm: str, row: int = 0) -> Cell:
+def cell(table: Table, condition: str, row: int = 0) -> Cell:
     (found,) = [
-        one for column, one in zip(table.columns, table.rows[row].cells, strict=True) if column.title == arm
+        one
+        for column, one in zip(table.columns, table.rows[row].cells, strict=True)
+        if column.title == condition
     ]
     assert found is not None
     return found
@@ -102,8 +104,8 @@ def test_sets_from_one_example_are_several_sets_and_one_example(tmp_path: Path) 
     ],
 )
 def test_what_cannot_be_compared_has_tables_of_its_own(tmp_path: Path, other: dict[str, Any]) -> None:
-    evaluated(tmp_path / "one", answers(60, 100), arm="tree")
-    evaluated(tmp_path / "two", answers(70, 100), arm="random", rows_of="other", **other)
+    evaluated(tmp_path / "one", answers(60, 100), condition="tree")
+    evaluated(tmp_path / "two", answers(70, 100), condition="random", rows_of="other", **other)
     tables = reported(tmp_path).tables
     assert [titles(table) for table in tables] == [["constant", "tree"], ["constant", "random"]] or [
         titles(table) for table in tables
@@ -118,14 +120,14 @@ def test_generators_have_tables_of_their_own_and_human_rows_stand_in_each(tmp_pa
         evaluated(
             tmp_path / f"zero-{generator}",
             answers(55, 100),
-            arm="zero-shot",
+            condition="zero-shot",
             train=None,
             generator=generator,
             encoder=generator,
             selection="none",
             rows_of=generator,
         )
-    evaluated(tmp_path / "human", answers(70, 100), arm="human", count=900)
+    evaluated(tmp_path / "human", answers(70, 100), condition="human", count=900)
     tables = reported(tmp_path).tables
     assert [table.generator for table in tables] == ["large", "small"]
     for table in tables:
@@ -137,7 +139,12 @@ def test_generators_have_tables_of_their_own_and_human_rows_stand_in_each(tmp_pa
 def test_a_generator_that_wrote_nothing_answers_beside_all(tmp_path: Path) -> None:
     evaluated(tmp_path / "tree", answers(60, 100), generator="small")
     evaluated(
-        tmp_path / "zero", answers(55, 100), arm="zero-shot", train=None, encoder="huge", selection="none"
+        tmp_path / "zero",
+        answers(55, 100),
+        condition="zero-shot",
+        train=None,
+        encoder="huge",
+        selection="none",
     )
     assert titles(only_table(tmp_path)) == ["constant", "zero-shot huge", "tree"]
 
@@ -145,14 +152,14 @@ def test_a_generator_that_wrote_nothing_answers_beside_all(tmp_path: Path) -> No
 def test_two_checkpoints_of_one_name_do_not_answer_as_one(tmp_path: Path) -> None:
     for sha in ("a" * 64, "b" * 64):
         changes = {"encoder": "mine", "encoder_sha256": sha, "selection": "none"}
-        evaluated(tmp_path / sha[:2], answers(55, 100), arm="zero-shot", train=None, **changes)
+        evaluated(tmp_path / sha[:2], answers(55, 100), condition="zero-shot", train=None, **changes)
     columns = ["constant", "zero-shot mine (weights aaaaaaaa)", "zero-shot mine (weights bbbbbbbb)"]
     assert titles(only_table(tmp_path)) == columns
 
 
 def test_an_arm_created_the_papers_way_stands_beside_the_papers_figure(tmp_path: Path) -> None:
-    for arm in ("tree (paper)", "tree", "random", "mine"):
-        evaluated(tmp_path / arm, answers(6, 10), arm=arm, rows_of=arm)
+    for condition in ("tree (paper)", "tree", "random", "mine"):
+        evaluated(tmp_path / condition, answers(6, 10), condition=condition, rows_of=condition)
     table = only_table(tmp_path)
     assert titles(table) == ["constant", "random", "tree", "tree (paper)", "mine"]
     figures = [figure and figure.accuracy for figure in table.rows[0].paper]
@@ -160,19 +167,29 @@ def test_an_arm_created_the_papers_way_stands_beside_the_papers_figure(tmp_path:
 
 
 def test_soft_and_hard_labels_and_human_rows_stand_in_one_table(tmp_path: Path) -> None:
-    for arm in ("mine", "tree (paper) (soft labels)", "tree (soft labels)", "tree", "human"):
-        evaluated(tmp_path / arm, answers(6, 10), arm=arm, rows_of="human" if arm == "human" else "created")
+    for condition in ("mine", "tree (paper) (soft labels)", "tree (soft labels)", "tree", "human"):
+        evaluated(
+            tmp_path / condition,
+            answers(6, 10),
+            condition=condition,
+            rows_of="human" if condition == "human" else "created",
+        )
     table = only_table(tmp_path)
     created = ["tree", "tree (paper) (soft labels)", "tree (soft labels)", "mine"]
     assert titles(table)[0] == "constant"
     assert titles(table)[1].startswith("human")
     assert titles(table)[2:] == created
-    assert [cell(table, arm).models for arm in created] == [1, 1, 1, 1]
+    assert [cell(table, condition).models for condition in created] == [1, 1, 1, 1]
 
 
 def test_zero_shot_alone_is_a_table(tmp_path: Path) -> None:
     evaluated(
-        tmp_path / "zero", answers(55, 100), arm="zero-shot", train=None, encoder="huge", selection="none"
+        tmp_path / "zero",
+        answers(55, 100),
+        condition="zero-shot",
+        train=None,
+        encoder="huge",
+        selection="none",
     )
     table = only_table(tmp_path)
     assert table.title == "In distribution: nothing trained"
@@ -182,9 +199,9 @@ def test_zero_shot_alone_is_a_table(tmp_path: Path) -> None:
 def test_rows_have_one_number_of_training_rows_each_and_full_human_beside(tmp_path: Path) -> None:
     evaluated(tmp_path / "tree400", answers(60, 100), count=400, rows_of="t4")
     evaluated(tmp_path / "tree100", answers(58, 100), count=100, full=False, rows_of="t1")
-    evaluated(tmp_path / "random400", answers(61, 100), arm="random", count=400, rows_of="r4")
-    evaluated(tmp_path / "human400", answers(75, 100), arm="human", count=400, full=False, rows_of="h4")
-    evaluated(tmp_path / "human", answers(80, 100), arm="human", count=10_000, rows_of="h")
+    evaluated(tmp_path / "random400", answers(61, 100), condition="random", count=400, rows_of="r4")
+    evaluated(tmp_path / "human400", answers(75, 100), condition="human", count=400, full=False, rows_of="h4")
+    evaluated(tmp_path / "human", answers(80, 100), condition="human", count=10_000, rows_of="h")
     table = only_table(tmp_path)
     assert titles(table) == ["constant", "human", "human, same N", "random", "tree"]
     assert places(table) == [("creak", "creak", 400), ("creak", "creak", 100)]
@@ -203,16 +220,16 @@ def test_a_sample_of_a_larger_set_is_not_mixed_with_a_whole_set_of_its_size(tmp_
 
 def test_two_whole_human_sets_of_different_sizes_have_rows_of_their_own(tmp_path: Path) -> None:
     for count in (100, 900):
-        evaluated(tmp_path / str(count), answers(60, 100), arm="human", count=count, rows_of=str(count))
+        evaluated(tmp_path / str(count), answers(60, 100), condition="human", count=count, rows_of=str(count))
     table = only_table(tmp_path)
     assert places(table) == [("creak", "creak", 900), ("creak", "creak", 100)]
     assert [cell(table, "human", row).count for row in (0, 1)] == [900, 100]
 
 
 def test_columns_and_rows_stand_in_the_order_of_the_paper(tmp_path: Path) -> None:
-    arms = ["zebra", "tree", "human+tree", "naive", "similar", "human", "random", "diverse"]
-    for arm in arms:
-        evaluated(tmp_path / arm, answers(6, 10), arm=arm, rows_of=arm)
+    conditions = ["zebra", "tree", "human+tree", "naive", "similar", "human", "random", "diverse"]
+    for condition in conditions:
+        evaluated(tmp_path / condition, answers(6, 10), condition=condition, rows_of=condition)
     for name in ("zoo", "creak", "bioasq", "aviary"):
         evaluated(tmp_path / name, answers(6, 10), benchmark=name, rows_of=name)
     evaluated(tmp_path / "csqa", answers(6, 10), benchmark="csqa", options=5, rows_of="csqa")
@@ -234,15 +251,19 @@ def test_pairs_out_of_distribution_have_a_table_of_their_own(tmp_path: Path) -> 
 
 
 def test_rows_for_no_benchmark_are_out_of_distribution_everywhere(tmp_path: Path) -> None:
-    evaluated(tmp_path / "mine", answers(6, 10), arm="mine.jsonl", train=None)
+    evaluated(tmp_path / "mine", answers(6, 10), condition="mine.jsonl", train=None)
     assert places(only_table(tmp_path)) == [("own rows", "creak", 100)]
 
 
 def test_the_papers_figure_stands_beside_the_first_row_of_its_pair(tmp_path: Path) -> None:
     for count in (100, 400):
-        for arm in ("tree", "naive"):
+        for condition in ("tree", "naive"):
             evaluated(
-                tmp_path / f"{arm}{count}", answers(6, 10), arm=arm, count=count, rows_of=f"{arm}{count}"
+                tmp_path / f"{condition}{count}",
+                answers(6, 10),
+                condition=condition,
+                count=count,
+                rows_of=f"{condition}{count}",
             )
     evaluated(tmp_path / "swap", answers(6, 10), train="bioasq", benchmark="pubmedqa", rows_of="swap")
     inside, outside = reported(tmp_path).tables
@@ -257,9 +278,9 @@ def test_the_papers_figure_stands_beside_the_first_row_of_its_pair(tmp_path: Pat
 
 
 def test_other_test_rows_of_the_same_name_are_not_compared(tmp_path: Path) -> None:
-    evaluated(tmp_path / "one", answers(60, 100), arm="tree", test="old rows")
-    evaluated(tmp_path / "two", answers(90, 100), arm="random", test="new rows")
-    evaluated(tmp_path / "dev", answers(90, 100), arm="random", split="dev")
+    evaluated(tmp_path / "one", answers(60, 100), condition="tree", test="old rows")
+    evaluated(tmp_path / "two", answers(90, 100), condition="random", test="new rows")
+    evaluated(tmp_path / "dev", answers(90, 100), condition="random", split="dev")
     table = only_table(tmp_path)
     assert len({row.digest for row in table.rows}) == 3
     assert [row.split for row in table.rows] == ["test", "test", "dev"]
@@ -290,6 +311,6 @@ def test_curves_have_a_point_per_number_of_rows(tmp_path: Path) -> None:
         evaluated(tmp_path / str(count), answers(50 + count // 10, 100), count=count, rows_of=str(count))
     evaluated(tmp_path / "ood", answers(60, 100), train="bioasq", rows_of="ood")
     (curve,) = reported(tmp_path).curves
-    assert (curve.arm, curve.benchmark, curve.encoder) == ("tree", "creak", "tiny")
+    assert (curve.condition, curve.benchmark, curve.encoder) == ("tree", "creak", "tiny")
     assert [(point.count, point.accuracy) for point in curve.points] == [(100, 0.6), (200, 0.7), (400, 0.9)]
     assert all(point.low <= point.primary <= point.high for point in curve.points)

@@ -33,7 +33,7 @@ def report(tmp_path: Path) -> Report:
     for seed, right in enumerate((60, 62, 50), 1):
         evaluated(runs / f"tree{seed}", answers(right, 100), truth, seed=seed, example="a")
     evaluated(runs / "swap", answers(6, 10), train="bioasq", benchmark="pubmedqa")
-    evaluated(runs / "human", answers(90, 100), truth, arm="human", count=1234)
+    evaluated(runs / "human", answers(90, 100), truth, condition="human", count=1234)
     return build_report([runs], encoder="none")
 
 
@@ -65,7 +65,7 @@ def test_the_footnote_of_swapped_rows_stands_where_they_do(report: Report) -> No
 
 def test_csv_has_a_line_per_cell(report: Report) -> None:
     lines = list(csv.DictReader(io.StringIO(cells_csv(report, "in"))))
-    assert [line["arm"] for line in lines] == ["constant", "human", "tree"]
+    assert [line["condition"] for line in lines] == ["constant", "human", "tree"]
     tree = lines[2]
     assert float(tree["accuracy"]) == pytest.approx((0.60 + 0.62 + 0.50) / 3)
     assert (tree["models"], tree["examples"], tree["seeds"], tree["collapsed"]) == ("3", "1", "3", "1")

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
+from datacreate.filters.settings import FilterSettings
 from datacreate.runs.card import dataset_card
-from datacreate.runs.config import Identity
-from datacreate.runs.filters import FilterSettings
+from datacreate.runs.config import RunSpec
 from tests.reporting.sample_report import measures
 
-IDENTITY = Identity(
+IDENTITY = RunSpec(
     example={"question": "Q?", "label": "```\n# not a heading"},
     format={},
     strategy="tree",
@@ -24,8 +24,8 @@ IDENTITY = Identity(
     encoder_sha256=None,
     seed=1,
     num_examples=5,
-    window=8,
-    asks=4,
+    concurrency=8,
+    max_parent_uses=4,
     sampling={"temperature": 1.0},
     benchmark="csqa",
     filters=FilterSettings(near=None),
@@ -40,12 +40,12 @@ SUMMARY: dict[str, Any] = {
     "depths": {"1": 1200},
 }
 FULL = SUMMARY | {
-    "licence": "apache-2.0",
+    "license": "apache-2.0",
     "filters": [
         {"name": "exact", "reason": "duplicate", "on": True, "rejected": 12},
         {"name": "near", "reason": "near_duplicate", "on": True, "threshold": 0.7, "rejected": 4},
         {"name": "semantic", "reason": "semantic_duplicate", "on": False, "threshold": None, "rejected": 0},
-        {"name": "contamination", "on": True, "ngram": 8, "against": ["csqa", "creak"], "rejected": 2},
+        {"name": "contamination", "on": True, "ngram": 8, "decontaminate": ["csqa", "creak"], "rejected": 2},
     ],
     "verification": {
         "model": "other-model",
@@ -57,7 +57,7 @@ FULL = SUMMARY | {
         "agreed": 0.91,
         "auc": 0.5061,
         "gate": 0.75,
-        "gate_rows": 200,
+        "label_noise_rows": 200,
         "gate_wanted": 200,
         "before_gate": 12,
         "kept_by_label": {"True": 700, "False": 500},
@@ -86,7 +86,7 @@ def test_what_was_not_done_is_said() -> None:
     assert "No other filter was on." in section(card, "Filters and rejects")
     assert "Not measured." in section(card, "Shortcuts")
     assert "Not measured." in section(card, "Diversity")
-    assert "licence of the model is not known" in card
+    assert "license of the model is not known" in card
     risks = section(card, "Risks and limits")
     said = ("False statements", "Nobody checked", "Bias", "Test sets", "in other words", "in a few words")
     for word in said:
@@ -95,7 +95,7 @@ def test_what_was_not_done_is_said() -> None:
 
 def test_what_was_done_is_told_with_its_figures() -> None:
     card = dataset_card(IDENTITY, FULL, measures("'not'", human=True))
-    assert "licence of the model is apache-2.0" in card
+    assert "license of the model is apache-2.0" in card
     filters = section(card, "Filters and rejects")
     assert "| near | 4 | threshold 0.7 |" in filters
     assert "| semantic | – | off |" in filters

@@ -11,7 +11,7 @@ import pytest
 
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import LAYOUTS, chat, hf, parquet, reference
-from datacreate.runs.log import LogWriter, first_seal
+from datacreate.runs.log import LogWriter, first_checksum
 from tests.making import make
 
 ODD = {
@@ -47,7 +47,7 @@ def run(tmp_path: Path, model: str) -> RunDirectory:
     )
     [commit] = made.commits()
     made.log_path.unlink()
-    log = LogWriter(made.log_path, first_seal(made.read_config().run))
+    log = LogWriter(made.log_path, first_checksum(made.read_config().run))
     log.append(replace(commit, accepted=rows))
     log.close()
     assert tuple(made.examples()) == rows

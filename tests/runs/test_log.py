@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datacreate.errors import LogDamaged
-from datacreate.runs.log import Commit, LogWriter, Session, first_seal, read_log
-from datacreate.tasks.validate import Reason, Reject
+from datacreate.formats.validate import Reason, Reject
+from datacreate.runs.log import Commit, LogWriter, Session, first_checksum, read_log
 from tests.making import SharedWords, make, train
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -45,13 +45,13 @@ records = st.builds(
 @given(written=st.lists(records, max_size=4))
 def test_what_is_appended_is_read(tmp_path_factory: pytest.TempPathFactory, written: list[Any]) -> None:
     path = tmp_path_factory.mktemp("log") / "log.jsonl"
-    seal = first_seal("run")
+    checksum = first_checksum("run")
     for record in written:  # opened anew each time, as sessions do
-        log = LogWriter(path, seal)
+        log = LogWriter(path, checksum)
         log.append(record)
         log.close()
         *_, last = read_log(path, "run")
-        seal = last.seal
+        checksum = last.checksum
     lines = list(read_log(path, "run")) if written else []
     assert [line.record for line in lines] == written
     assert [line.number for line in lines] == list(range(1, len(written) + 1))
@@ -63,7 +63,7 @@ def test_what_is_appended_is_read(tmp_path_factory: pytest.TempPathFactory, writ
 def test_line_separators_inside_a_text_do_not_break_a_line(tmp_path: Path) -> None:
     odd = {"q": "a\u2028b\u2029c\u0085d\r\ne\x1cf"}
     commit = Commit(0, "0" * 16, 0, 0, (odd,), (0,), (Reject(Reason.COPY, "\u2028\n"),), 1, 2, 3.0)
-    log = LogWriter(tmp_path / "log", first_seal("run"))
+    log = LogWriter(tmp_path / "log", first_checksum("run"))
     log.append(commit)
     log.close()
     assert [line.record for line in read_log(tmp_path / "log", "run")] == [commit]
@@ -85,7 +85,7 @@ def copied(whole: Path, to: Path, log: bytes) -> Path:
 
 
 def test_a_log_torn_anywhere_in_its_last_line_goes_on_to_the_same_bytes(tmp_path: Path, model: str) -> None:
-    small: dict[str, Any] = {"count": 4, "num_examples": 1, "window": 2, "strategy": "random"}
+    small: dict[str, Any] = {"count": 4, "num_examples": 1, "concurrency": 2, "strategy": "random"}
     make(tmp_path / "whole", model, **small)
     log = (tmp_path / "whole" / "log.jsonl").read_bytes()
     last = log.rindex(b"\n", 0, -1) + 1

@@ -40,7 +40,7 @@ class Stalling(ScriptedEngine):
 def serve(arguments: list[str]) -> None:
     told = dict(zip(arguments[::2], arguments[1::2], strict=True))
     with Server() as server:
-        place = Path(told["--publish"]) / f"{server.port}.json"
+        place = Path(told["--register-dir"]) / f"{server.port}.json"
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(json.dumps({"url": server.url, "max_num_seqs": 4}))
         signal.sigwait([signal.SIGTERM])
@@ -58,7 +58,7 @@ if __name__ == "__main__":
         sys.argv += ["--verify", "off"]  # random words, which nobody can verify
         stalls = os.environ.get("STALLS") if not int(os.environ.get("SLURM_RESTART_COUNT", "0")) else None
         engine = Stalling(int(stalls)) if stalls else ScriptedEngine(answering())
-        import_module("datacreate.models").make_engine = lambda *_, **__: engine
+        import_module("datacreate.run_models").make_engine = lambda *_, **__: engine
     elif verb == "sweep":
         import_module("datacreate.sweep.running").COMMAND = COMMAND
     import_module("datacreate.cli.main").main()

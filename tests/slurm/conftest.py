@@ -93,7 +93,7 @@ class User:
     @property
     def usual(self) -> list[object]:
         """What two runs must have in common to be the same, bytes and all."""
-        return ["--model", self.model, "--window", 4]
+        return ["--model", self.model, "--concurrency", 4]
 
     def creation(self, run: str, count: int = 60) -> list[object]:
         """The options of a `create` in one's own folder."""

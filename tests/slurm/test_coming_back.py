@@ -42,7 +42,7 @@ def limited(new_user: Callable[[], User], small_encoder: Path) -> Limited:
     jobs = user.submits("scripts/pipeline.sh", "--out", "all", *train, *created, STALLS="5")
     plan = {
         "benchmarks": ["csqa"],
-        "arms": ["random", "tree", "naive"],
+        "conditions": ["random", "tree", "naive"],
         "generators": [user.model],
         "count": 30,
     }

@@ -18,7 +18,7 @@ SCRIPTS = sorted(
 
 @pytest.fixture
 def plan(user: User) -> str:
-    told = {"benchmarks": ["csqa"], "arms": ["random", "tree"], "generators": [user.model], "count": 10}
+    told = {"benchmarks": ["csqa"], "conditions": ["random", "tree"], "generators": [user.model], "count": 10}
     (user.folder / "plan.yaml").write_text(yaml.safe_dump(told))
     return "plan.yaml"
 

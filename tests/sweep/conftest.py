@@ -88,7 +88,7 @@ def bench(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setattr(running, "run_process", run_here)
     usual = {
         "benchmarks": ["creak"],
-        "arms": ["random"],
+        "conditions": ["random"],
         "generators": ["./models/writer"],
         "count": 10,
         "train_seeds": [1],

@@ -21,7 +21,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no list": ({"benchmarks": "creak"}, "benchmarks: "),
     "no benchmark": ({"benchmarks": []}, "benchmarks: "),
     "twice": ({"benchmarks": ["creak", "csqa", "creak"]}, "benchmarks: creak is there twice"),
-    "unknown arm": ({"arms": ["tre"]}, "arms.0: no arm 'tre' (did you mean tree?)"),
+    "unknown arm": ({"conditions": ["tre"]}, "arms.0: no arm 'tre' (did you mean tree?)"),
     "unknown generator": (
         {"generators": ["qwen2.5-coder-0.6b-instruct"]},
         "generators: unknown model 'qwen2.5-coder-0.6b-instruct' (did you mean qwen2.5-coder-0.5b-instruct",
@@ -35,7 +35,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "have the same last name; rename one of the folders",
     ),
     "no generator": ({"generators": []}, "generators: the arm random needs a model"),
-    "no encoder": ({"arms": ["human"]}, "encoders: the arm human is for training"),
+    "no encoder": ({"conditions": ["human"]}, "encoders: the arm human is for training"),
     "count": ({"count": "all"}, "count: 'all' is neither a number of rows above 0 nor the word train"),
     "count yes": ({"count": True}, "count: True is neither"),
     "size": ({"sizes": [50]}, "sizes: 50 is more than the count of 10"),

@@ -39,7 +39,7 @@ def test_cells_are_benchmarks_times_sets_of_rows(bench: Bench) -> None:
     found = names(
         bench,
         benchmarks=["creak", "csqa"],
-        arms=["human-full", "human", "zero-shot", "random", "tree"],
+        conditions=["human-full", "human", "zero-shot", "random", "tree"],
         example_seeds=[7, 8],
         **READER,
     )
@@ -49,10 +49,10 @@ def test_cells_are_benchmarks_times_sets_of_rows(bench: Bench) -> None:
 
 
 def test_a_cell_creates_trains_and_measures(bench: Bench) -> None:
-    assert commands(bench, arms=["tree"], train_seeds=[1, 2], **READER) == [
+    assert commands(bench, conditions=["tree"], train_seeds=[1, 2], **READER) == [
         "create --benchmark creak --strategy tree --model writer --seed 42 "
         "--run-dir runs/creak-writer-tree-42 --count 10",
-        "train runs/creak-writer-tree-42 --encoder reader --settings datacreate --select held-out "
+        "train runs/creak-writer-tree-42 --encoder reader --settings datacreate --model-selection held-out "
         "--out trained/creak-writer-tree-42/tree-reader-10 --seeds 1,2",
         "evaluate trained/creak-writer-tree-42/tree-reader-10 --benchmark creak --benchmark strategyqa",
     ]
@@ -68,15 +68,18 @@ def test_further_options_reach_create_and_train(bench: Bench) -> None:
     )
     assert "--method paper --run-dir" in create
     assert "--max-num-seqs 8 --count" in create
-    assert "--settings paper --select human --learning-rates 1e-05,2e-05 --epochs 3 --lora --out" in train
+    assert (
+        "--settings paper --model-selection human --learning-rates 1e-05,2e-05 --epochs 3 --lora --out"
+        in train
+    )
 
 
 EVERY_KIND_OF_OPTION: list[dict[str, Any]] = [
     {"urls": ["http://a:1", "http://b:2"], "servers": 2, "wait": 9, "request_timeout": 7},
-    {"exact": False, "near": 0.7, "gate": None, "against": [], "against_near": None},
-    {"enforce_eager": False, "gpu_memory_utilization": 0.5, "replicas": 2, "remote_code": True},
-    {"enforce_eager": True, "window": 4, "top_p": 0.9, "against": ["csqa", "creak"]},
-    {"shares": {"True": 0.7, "False": 0.3}, "threshold": 0.8, "semantic": 0.9},
+    {"exact": False, "near": 0.7, "gate": None, "decontaminate": [], "decontaminate_near": None},
+    {"enforce_eager": False, "gpu_memory_utilization": 0.5, "replicas": 2, "trust_remote_code": True},
+    {"enforce_eager": True, "concurrency": 4, "top_p": 0.9, "decontaminate": ["csqa", "creak"]},
+    {"label_ratio": {"True": 0.7, "False": 0.3}, "threshold": 0.8, "semantic": 0.9},
     {"chat_template": {"enable_thinking": False, "words": "so many"}, "verify": "keep"},
 ]
 
@@ -99,7 +102,9 @@ def test_every_option_of_a_plan_is_one_of_create() -> None:
 def test_how_a_model_is_asked_is_said_to_create_and_zero_shot_and_decides_nothing(bench: Bench) -> None:
     def steps(*urls: str) -> list[Step]:
         create = {"urls": list(urls), "request_timeout": 9, "temperature": 0.5}
-        sweep = bench.sweep(create=create, arms=["zero-shot", "random"], generators=["org/unknown-here"])
+        sweep = bench.sweep(
+            create=create, conditions=["zero-shot", "random"], generators=["org/unknown-here"]
+        )
         return [step for cell in sweep.cells for step in cell.steps]
 
     for step in steps("http://a:1", "./servers"):
@@ -117,23 +122,23 @@ def test_a_generator_of_no_name_needs_servers(bench: Bench) -> None:
 
 
 def test_soft_labels_are_for_arms_with_created_rows(bench: Bench) -> None:
-    arms = ["human", "tree", "human+tree"]
-    cells = bench.sweep(arms=arms, train={"soft_labels": True}, **READER).cells
+    conditions = ["human", "tree", "human+tree"]
+    cells = bench.sweep(conditions=conditions, train={"soft_labels": True}, **READER).cells
     trainings = [step for cell in cells for step in cell.steps if step.kind == "train"]
     assert ["--soft-labels" in step.told for step in trainings] == [False, True, True]
 
 
 def test_a_created_set_is_trained_on_alone_and_with_the_human_rows_in_one_cell(bench: Bench) -> None:
-    create, alone, _, mixed, _ = commands(bench, arms=["human+tree", "tree"], **READER)
+    create, alone, _, mixed, _ = commands(bench, conditions=["human+tree", "tree"], **READER)
     assert create.startswith("create ")
     assert alone.startswith("train runs/creak-writer-tree-42 --encoder")
     assert mixed.startswith("train creak runs/creak-writer-tree-42 --encoder")
-    assert names(bench, arms=["human+tree"], **READER) == ["creak-writer-tree-42"]
+    assert names(bench, conditions=["human+tree"], **READER) == ["creak-writer-tree-42"]
 
 
 def test_a_learning_curve_is_drawn_from_one_created_set(bench: Bench) -> None:
     first, second = "train-tree-reader-4", "train-tree-reader-10"
-    [cell] = bench.sweep(arms=["tree"], sizes=[4, "all"], **READER).cells
+    [cell] = bench.sweep(conditions=["tree"], sizes=[4, "all"], **READER).cells
     assert [step.name for step in cell.steps if step.kind == "train"] == [first, second]
     told = {step.name: " ".join(step.told) for step in cell.steps}
     assert "--count 4 --sample-seed 42" in told[first]
@@ -142,15 +147,15 @@ def test_a_learning_curve_is_drawn_from_one_created_set(bench: Bench) -> None:
 
 
 def test_human_rows_are_as_many_as_are_created(bench: Bench) -> None:
-    [train, _] = commands(bench, arms=["human"], count=50, example_seeds=[7], **READER)
+    [train, _] = commands(bench, conditions=["human"], count=50, example_seeds=[7], **READER)
     assert train.startswith("train creak ")
     assert "--count 50 --sample-seed 7" in train
 
 
 def test_a_sample_of_all_human_rows_is_there_once(bench: Bench) -> None:
-    told = {"count": "train", "example_seeds": [7, 8], "arms": ["human"]}
+    told = {"count": "train", "example_seeds": [7, 8], "conditions": ["human"]}
     assert trainings(bench, **told) == {"creak-human-7": ["human-reader-full"]}
-    assert trainings(bench, **told | {"arms": ["human", "human-full"]}) == {
+    assert trainings(bench, **told | {"conditions": ["human", "human-full"]}) == {
         "creak-human-full": ["human-full-reader-full"]
     }
     assert trainings(bench, **told, sizes=[100, "all"]) == {
@@ -184,7 +189,7 @@ def test_the_shipped_plans_are_plans(name: str) -> None:
 def test_the_papers_grid_has_all_of_it() -> None:
     plan = load_plan("paper")
     assert len(plan.benchmarks) == 10
-    assert {"human-full", "random", "diverse", "similar", "tree"} <= set(plan.arms)
+    assert {"human-full", "random", "diverse", "similar", "tree"} <= set(plan.conditions)
     assert (plan.settings, plan.selection, plan.count) == ("paper", "human", "train")
     pairs = [
         (name, test)

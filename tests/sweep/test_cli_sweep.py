@@ -15,7 +15,7 @@ from tests.process import Ended
 from tests.sweep.conftest import Bench
 from tests.sweep.quick import COMMAND, quick
 
-BOTH = {"arms": ["human", "tree"], "encoders": ["./models/reader"]}
+BOTH = {"conditions": ["human", "tree"], "encoders": ["./models/reader"]}
 CELLS = ["creak-human-42", "creak-writer-tree-42"]
 
 

@@ -21,8 +21,8 @@ from tests.finetuning.sets import claims
 from tests.sweep.conftest import Bench, states
 
 READER: dict[str, Any] = {"encoders": ["./models/reader"]}
-HUMAN: dict[str, Any] = {"arms": ["human"], **READER}
-BOTH: dict[str, Any] = {"arms": ["human", "tree"], **READER}
+HUMAN: dict[str, Any] = {"conditions": ["human"], **READER}
+BOTH: dict[str, Any] = {"conditions": ["human", "tree"], **READER}
 
 
 class Heard:
@@ -85,7 +85,7 @@ def test_a_failed_cell_keeps_its_last_line_and_others_go_on(bench: Bench, tmp_pa
 
 
 def test_what_fails_stops_only_what_follows_it(bench: Bench) -> None:
-    [cell] = bench.run(arms=["human"], count=70, sizes=["all", 20], **READER)
+    [cell] = bench.run(conditions=["human"], count=70, sizes=["all", 20], **READER)
     assert cell.state == "failed"
     assert verbs(bench.calls()) == ["train", "train", "evaluate"]
     assert cell.finished_steps == 2
@@ -147,7 +147,7 @@ def test_a_list_tells_cells_that_another_machine_runs(bench: Bench) -> None:
 
 def test_what_is_not_here_is_told_before_the_first_cell(bench: Bench, csqa: None) -> None:
     heard = Heard()
-    told = {"benchmarks": ["creak", "csqa"], "arms": ["human-full"], **READER}
+    told = {"benchmarks": ["creak", "csqa"], "conditions": ["human-full"], **READER}
     there, lacking = bench.sweep(**told).run(progress=heard)
     assert (there.state, lacking.state) == ("finished", "impossible")
     assert lacking.said
@@ -156,7 +156,7 @@ def test_what_is_not_here_is_told_before_the_first_cell(bench: Bench, csqa: None
 
 
 def test_where_human_rows_are_missing_the_created_ones_are_trained_on_alone(bench: Bench, csqa: None) -> None:
-    [cell] = bench.run(benchmarks=["csqa"], arms=["human+tree", "tree"], **READER)
+    [cell] = bench.run(benchmarks=["csqa"], conditions=["human+tree", "tree"], **READER)
     assert verbs(bench.calls()) == ["create", "train", "evaluate"]
     assert cell.state == "impossible"
     assert cell.step
@@ -168,9 +168,9 @@ def test_where_human_rows_are_missing_the_created_ones_are_trained_on_alone(benc
     [
         ({"generators": ["qwen3-8b"]}, "qwen3-8b is not here yet: run `datacreate models pull qwen3-8b`"),
         ({"encoders": ["roberta-large"]}, "roberta-large is not here yet"),
-        ({"arms": ["diverse"]}, "all-mpnet-base-v2 is not here yet"),
+        ({"conditions": ["diverse"]}, "all-mpnet-base-v2 is not here yet"),
         (
-            {"arms": ["diverse"], "create": {"encoder": "all-minilm-l6-v2"}},
+            {"conditions": ["diverse"], "create": {"encoder": "all-minilm-l6-v2"}},
             "all-minilm-l6-v2 is not here yet",
         ),
         ({"benchmarks": ["csqa"]}, "benchmark csqa is not imported"),
@@ -190,10 +190,10 @@ class TestChangedPlans:
     """Only what a change touches is done again."""
 
     def test_more_rows_are_added_to_the_set_and_trained_on_anew(self, bench: Bench) -> None:
-        bench.run(arms=["tree"], **READER)
+        bench.run(conditions=["tree"], **READER)
         first = (bench.out / "runs" / "creak-writer-tree-42" / "train.jsonl").read_bytes()
         bench.calls()
-        bench.run(arms=["tree"], count=15, **READER)
+        bench.run(conditions=["tree"], count=15, **READER)
         assert verbs(bench.calls()) == ["create", "train", "evaluate"]
         second = (bench.out / "runs" / "creak-writer-tree-42" / "train.jsonl").read_bytes()
         assert second.startswith(first)
@@ -211,10 +211,10 @@ class TestChangedPlans:
     def test_another_way_of_creating_makes_the_set_anew_and_all_that_was_trained_on_it(
         self, bench: Bench
     ) -> None:
-        bench.run(arms=["tree"], **READER)
+        bench.run(conditions=["tree"], **READER)
         bench.calls()
         heard = Heard()
-        bench.sweep(arms=["tree"], create={"temperature": 0.5}, **READER).run(progress=heard)
+        bench.sweep(conditions=["tree"], create={"temperature": 0.5}, **READER).run(progress=heard)
         assert verbs(bench.calls()) == ["create", "train", "evaluate"]
         assert heard.notes == [
             "runs/creak-writer-tree-42: the plan has changed; moved to replaced/creak-writer-tree-42-1, "
@@ -223,9 +223,9 @@ class TestChangedPlans:
         ]
 
     def test_another_way_of_training_leaves_the_created_sets(self, bench: Bench) -> None:
-        bench.run(arms=["tree"], **READER)
+        bench.run(conditions=["tree"], **READER)
         bench.calls()
-        bench.run(arms=["tree"], train={"epochs": 2}, **READER)
+        bench.run(conditions=["tree"], train={"epochs": 2}, **READER)
         assert verbs(bench.calls()) == ["train", "evaluate"]
 
     def test_one_more_seed_trains_that_one(self, bench: Bench) -> None:
@@ -247,7 +247,7 @@ class TestChangedPlans:
         assert "human-reader-5" in evaluate
 
     def test_one_more_test_set_trains_again_where_weights_are_gone(self, bench: Bench) -> None:
-        told = {"arms": ["human"], "test": ["creak"], **READER}
+        told = {"conditions": ["human"], "test": ["creak"], **READER}
         bench.run(**told)
         bench.calls()
         heard = Heard()
@@ -256,7 +256,7 @@ class TestChangedPlans:
         assert "seed-1 is trained again, to be measured: its weights were not kept" in heard.notes[0]
 
     def test_one_more_test_set_only_measures_where_weights_are_kept(self, bench: Bench) -> None:
-        told = {"arms": ["human"], "test": ["creak"], "keep_weights": True, **READER}
+        told = {"conditions": ["human"], "test": ["creak"], "keep_weights": True, **READER}
         bench.run(**told)
         bench.calls()
         bench.run(**told | {"test": ["creak", "strategyqa"]})

@@ -83,7 +83,7 @@ def main(repo: str, revision: str, folder: str, *wanted: str) -> int:
             max_workers=4,
         )
     except GatedRepoError:
-        reason = f"{repo} is gated: accept its licence on its page and set HF_TOKEN"
+        reason = f"{repo} is gated: accept its license on its page and set HF_TOKEN"
     except RepositoryNotFoundError:
         reason = f"no repository {repo}, or no right to see it: set HF_TOKEN"
     except RevisionNotFoundError:

@@ -1,0 +1,1 @@
+"""Filtering of rows that exist: what `datacreate filter` does."""

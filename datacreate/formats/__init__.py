@@ -1,0 +1,1 @@
+"""Formats: the JSON Schema of one example, the role of each field, and how an answer becomes examples."""

@@ -1,0 +1,203 @@
+"""What a JSON Schema says about a field: constant or not, closed or not, where its free text is.
+
+Schemas here have no `$ref` (keywords.py writes them out), and `properties` is all of an object.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+from datacreate.formats.example import FieldPath, Json, texts_in
+
+MOST_LABELS = 20
+"""An integer answer with more values than this is a number, not a label set."""
+
+_BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
+
+Schema = Mapping[str, Json]
+TextReader = Callable[[Json], list[str]]
+
+
+def schema_at(schema: Schema, path: FieldPath) -> Schema:
+    """The schema of the field at `path`; KeyError if there is none."""
+    for key in path:
+        schema = schema["properties"][key]
+    return schema
+
+
+def is_constant(schema: Json) -> bool:
+    """Whether only one value is valid."""
+    if not isinstance(schema, Mapping):
+        return False
+    if "const" in schema or schema.get("type") == "null" or len(schema.get("enum", ())) == 1:
+        return True
+    return bool(schema.get("properties")) and all(map(is_constant, schema["properties"].values()))
+
+
+def constant_of(schema: Schema) -> Json:
+    """The only valid value of a constant schema."""
+    if "properties" in schema and "const" not in schema and "enum" not in schema:
+        return {name: constant_of(part) for name, part in schema["properties"].items()}
+    return schema["const"] if "const" in schema else schema["enum"][0] if "enum" in schema else None
+
+
+def fixed_labels(schema: Schema) -> tuple[Json, ...] | None:
+    """The values of a closed answer field: an enumeration, a boolean or a short integer range.
+
+    None if answers vary, and if there is only one: a constant is not a label.
+    """
+    labels: tuple[Json, ...] = ()
+    if "enum" in schema:
+        labels = tuple(schema["enum"])
+    elif schema.get("type") == "boolean":
+        labels = (True, False)
+    elif schema.get("type") == "integer":
+        low, high = integer_bounds(schema)
+        if low is not None and high is not None and high - low < MOST_LABELS:
+            labels = tuple(range(low, high + 1))
+    return labels if len(labels) > 1 else None
+
+
+def integer_bounds(schema: Schema) -> tuple[int | None, int | None]:
+    """The least and the greatest integer that a schema allows; None where there is no bound."""
+    bounds = {key: schema[key] for key in _BOUNDS if key in schema and math.isfinite(schema[key])}
+    lows = [math.ceil(bounds["minimum"])] if "minimum" in bounds else []
+    lows += [math.floor(bounds["exclusiveMinimum"]) + 1] if "exclusiveMinimum" in bounds else []
+    highs = [math.floor(bounds["maximum"])] if "maximum" in bounds else []
+    highs += [math.ceil(bounds["exclusiveMaximum"]) - 1] if "exclusiveMaximum" in bounds else []
+    return max(lows, default=None), min(highs, default=None)
+
+
+def holds_numbers(schema: Json) -> bool:
+    """Whether a value may hold a number that is not from a fixed list."""
+    if not isinstance(schema, Mapping) or not schema:
+        return True
+    if is_constant(schema) or "enum" in schema or schema.get("type") in ("string", "boolean"):
+        return False
+    if isinstance(schema.get("properties"), Mapping):
+        return any(map(holds_numbers, schema["properties"].values()))
+    if schema.get("type") == "array" and one_for_all_items(schema):
+        return holds_numbers(schema["items"])
+    return True
+
+
+def one_for_all_items(schema: Schema) -> bool:
+    """Whether `items` is the schema of every item: beside `prefixItems` it is that of the rest."""
+    return isinstance(schema.get("items"), Mapping) and "prefixItems" not in schema
+
+
+def text_reader(schema: Json) -> TextReader | None:
+    """A function from a valid value to its free texts, in order; None if it can have none.
+
+    Constants and closed fields are left out: what they hold is not the model's writing.
+    """
+    if not isinstance(schema, Mapping):
+        return texts_in
+    if is_constant(schema) or "enum" in schema or schema.get("type") in ("integer", "number", "boolean"):
+        return None
+    if schema.get("type") == "string":
+        return lambda value: [value]
+    if isinstance(schema.get("properties"), Mapping):
+        found = {name: text_reader(part) for name, part in schema["properties"].items()}
+        readers = [(name, reader) for name, reader in found.items() if reader]
+        return lambda value: [t for name, reader in readers if name in value for t in reader(value[name])]
+    if one_for_all_items(schema):
+        item = text_reader(schema["items"])
+        if item is None or schema["items"].get("type") == "string":
+            return item and (lambda value: list(value))
+        return lambda value: [text for part in value for text in item(part)]
+    return texts_in
+
+
+def without_constants(schema: Json) -> Json:
+    """The schema of what is written: properties that cannot vary are left out, at any depth."""
+    if not isinstance(schema, Mapping) or is_constant(schema):
+        return schema
+    if isinstance(schema.get("properties"), Mapping):
+        parts = {
+            k: without_constants(part) for k, part in schema["properties"].items() if not is_constant(part)
+        }
+        return {**schema, "properties": parts, "required": list(parts)}
+    if one_for_all_items(schema):
+        return {**schema, "items": without_constants(schema["items"])}
+    return schema
+
+
+def drop_constants(value: Json, schema: Json) -> Json:
+    """A valid value as it is written under `without_constants(schema)`."""
+    if not isinstance(schema, Mapping) or is_constant(schema):
+        return value
+    parts = schema.get("properties")
+    if isinstance(parts, Mapping) and isinstance(value, Mapping):
+        written = {k: part for k, part in parts.items() if k in value and not is_constant(part)}
+        return {k: drop_constants(value[k], part) for k, part in written.items()}
+    if isinstance(value, list) and one_for_all_items(schema):
+        return [drop_constants(part, schema["items"]) for part in value]
+    return value
+
+
+def restore_constants(value: Json, schema: Json) -> Json:
+    """The way back; what does not have the schema's shape stays as it is, for validation to refuse."""
+    if not isinstance(schema, Mapping) or is_constant(schema):
+        return value
+    parts = schema.get("properties")
+    if isinstance(parts, Mapping) and isinstance(value, Mapping):
+        whole = {}
+        for key, part in parts.items():
+            if key in value:
+                whole[key] = restore_constants(value[key], part)
+            elif is_constant(part):
+                whole[key] = constant_of(part)
+        return whole | {key: extra for key, extra in value.items() if key not in whole}
+    if isinstance(value, list) and one_for_all_items(schema):
+        return [restore_constants(part, schema["items"]) for part in value]
+    return value
+
+
+def has_parts(schema: Json) -> bool:
+    """Whether constants could hide inside: an object, or a list of such."""
+    if not isinstance(schema, Mapping):
+        return False
+    return "properties" in schema or (one_for_all_items(schema) and has_parts(schema["items"]))
+
+
+def narrowed(schema: Schema, value: Json, path: FieldPath, options: FieldPath | None) -> Schema:
+    """The schema of a field as one example narrows it.
+
+    Null or not is settled, fields that the example lacks are gone, and options have its number.
+    """
+    schema = _settled(schema, value)
+    if is_constant(schema):
+        return schema
+    if path == options and isinstance(value, list):
+        return {**schema, "minItems": len(value), "maxItems": len(value)}
+    if isinstance(schema.get("properties"), Mapping) and isinstance(value, Mapping):
+        parts = {
+            key: narrowed(part, value[key], (*path, key), options) if isinstance(part, Mapping) else part
+            for key, part in schema["properties"].items()
+            if key in value
+        }
+        return {**schema, "properties": parts, "required": list(parts), "additionalProperties": False}
+    return schema
+
+
+def _settled(schema: Schema, value: Json) -> Schema:
+    kinds = schema.get("type")
+    if isinstance(kinds, list) and "null" in kinds:
+        if value is None:
+            return {"type": "null"}
+        rest = [kind for kind in kinds if kind != "null"]
+        return {**schema, "type": rest[0] if len(rest) == 1 else rest}
+    for keyword in ("anyOf", "oneOf"):
+        if {"type": "null"} not in schema.get(keyword, ()):
+            continue
+        if value is None:
+            return {"type": "null"}
+        branches = [part for part in schema[keyword] if part != {"type": "null"}]
+        outside = {key: part for key, part in schema.items() if key != keyword}
+        mergeable = (
+            len(branches) == 1 and isinstance(branches[0], Mapping) and not outside.keys() & branches[0]
+        )
+        return {**outside, **branches[0]} if mergeable else {**schema, keyword: branches}
+    return schema

@@ -1,0 +1,1 @@
+"""Metrics of a data set: diversity and shortcuts."""

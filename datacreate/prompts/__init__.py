@@ -1,0 +1,1 @@
+"""Prompts: the generation prompt and the label-scoring prompt."""

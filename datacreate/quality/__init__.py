@@ -1,1 +1,0 @@
-"""Quality: checks that look at the whole set, run at commit, in order."""

@@ -1,0 +1,179 @@
+"""Which models a run needs, and its engines: what writes, what verifies, what embeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from datacreate.checkpoints import Checkpoint, read_adapter, resolve, with_adapter
+from datacreate.checkpoints.hashes import spec
+from datacreate.engines.base import Check, Engine
+from datacreate.engines.factory import checkpoint_of, make_engine, only_model
+from datacreate.errors import UsageError
+from datacreate.formats.infer import InferredFormat
+from datacreate.prompts.label_scoring import MOST_LETTERED, can_be_asked
+from datacreate.runs.config import CreateConfig
+from datacreate.runs.directory import RunDirectory
+from datacreate.verification.decisions import VerifyMode
+
+
+@dataclass(frozen=True)
+class Models:
+    """The checkpoints of a run; None where none is needed."""
+
+    writers: tuple[Checkpoint, ...]  # one or several, which take turns
+    encoder: Checkpoint | None
+    verifier: Checkpoint | None  # one of the writers, or another
+
+    @property
+    def name(self) -> str:
+        """What writes, in words."""
+        return " + ".join(writer.name for writer in self.writers)
+
+    @property
+    def sha256(self) -> str:
+        """The identity of what writes: of several, over them in their order."""
+        if len(self.writers) == 1:
+            return self.writers[0].sha256
+        return spec({str(turn): writer.sha256 for turn, writer in enumerate(self.writers)})
+
+
+def models_of(
+    config: CreateConfig, inferred: InferredFormat, embeds: bool, note: Callable[[str], None]
+) -> Models:
+    """The checkpoints that a run needs, `embeds` saying whether texts are embedded.
+
+    Raises CheckpointError if one is not here or an adapter does not fit, UsageError if there is
+    nothing to verify.
+    """
+    writers = tuple(checkpoint_of(name, config) for name in _names(config, note))
+    if config.adapter is not None:
+        writers = (with_adapter(writers[0], read_adapter(config.adapter)),)
+    writers = _told_apart(writers)
+    encoder = resolve(config.encoder, "encoder") if embeds else None
+    if verify_mode(config, inferred) == "off":
+        return Models(writers, encoder, None)
+    verifier = writers[0]
+    if config.verifier:
+        verifier = checkpoint_of(config.verifier, config)
+    return Models(writers, encoder, verifier)
+
+
+def _names(config: CreateConfig, note: Callable[[str], None]) -> tuple[str, ...]:
+    """The models that write; behind servers, where none is named, the one that they serve."""
+    if config.served and "model" not in config.model_fields_set:
+        return (only_model(config, note),)
+    return config.models
+
+
+def _told_apart(writers: tuple[Checkpoint, ...]) -> tuple[Checkpoint, ...]:
+    """Writers by names of their own; UsageError if two are the same model."""
+    if len({writer.sha256 for writer in writers}) < len(writers):
+        raise UsageError("--model: two of these are the same model by its weights; name each once")
+    names = [writer.name for writer in writers]
+    return tuple(
+        replace(writer, name=f"{writer.name} {writer.sha256[:8]}") if names.count(writer.name) > 1 else writer
+        for writer in writers
+    )
+
+
+def verify_mode(config: CreateConfig, inferred: InferredFormat) -> VerifyMode:
+    """How labels are verified; UsageError if that was asked for where the choices cannot be asked for."""
+    format = inferred.format
+    # Whoever names a verifier wants it to work.
+    asked = config.verify or ("drop" if config.verifier else None)
+    if asked is None:
+        # Dealt labels can be noise. That a model's word on options of its own helps has not been shown; that
+        # of a larger verifier has, and whoever names one has it.
+        wanted = can_be_asked(format) and format.labels and config.method == "datacreate"
+        return "drop" if wanted else "off"
+    if asked == "off" or can_be_asked(format):
+        return asked
+    flag = f"--verify {config.verify}" if config.verify else f"--verifier {config.verifier}"
+    if format.options_vary and format.roles.answer is not None:
+        raise UsageError(
+            f"{flag}: options can be asked for if the format has the rule answer_in_options "
+            f"and an example no more than {MOST_LETTERED} of them; leave {flag.split()[0]} out"
+        )
+    raise UsageError(
+        f"{flag}: the answers of the format {format.name} are free text, which nothing can verify; "
+        f"say what they may be with --labels FIELD=a,b,c, or leave {flag.split()[0]} out"
+    )
+
+
+EngineFactory = Callable[[Checkpoint, CreateConfig, RunDirectory], Engine]
+
+
+@dataclass(frozen=True)
+class Engines:
+    """What writes and what verifies: the verifier may be one of those that write."""
+
+    writers: tuple[Engine, ...]
+    verifier: Engine
+
+    def start(
+        self, models: Models, notify: Callable[[str], None], write: Sequence[Check], score: Sequence[Check]
+    ) -> None:
+        """Start what does not run; returns when all pass the checks of what they are for."""
+        for engine, writer in zip(self.writers, models.writers, strict=True):
+            notify(f"{'asking' if engine.urls else 'checking'} {writer.name}")
+            engine.start([*(score if engine is self.verifier else ()), *write])
+        if self.verifier not in self.writers and models.verifier:
+            notify(f"{'asking' if self.verifier.urls else 'checking'} {models.verifier.name}, which verifies")
+            self.verifier.start(score)
+
+    @property
+    def where(self) -> dict[str, str]:
+        """What a session's record says of them: the servers that answered."""
+        engines = (*self.writers, self.verifier)
+        urls = dict.fromkeys(url for engine in engines for url in engine.urls)
+        replicas = self.writers[0].settings.get("replicas", 1)  # of several models, of the first
+        servers = {"servers": ", ".join(urls)} if urls else {}
+        return servers | ({"replicas": str(replicas)} if replicas > 1 else {})
+
+    @property
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """How each is loaded, by name."""
+        found = {_name(turn): dict(engine.settings) for turn, engine in enumerate(self.writers)}
+        return found if self.verifier in self.writers else {**found, "verifier": dict(self.verifier.settings)}
+
+
+def _name(turn: int) -> str:
+    return f"engine-{turn + 1}" if turn else "engine"
+
+
+@contextmanager
+def engines_of(
+    models: Models,
+    config: CreateConfig,
+    directory: RunDirectory,
+    factory: EngineFactory | None,
+    notify: Callable[[str], None],
+) -> Iterator[Engines]:
+    """The engines of a run, which start at the first question; closed at the end."""
+    turns = {writer.sha256: turn for turn, writer in enumerate(models.writers)}
+    extra = models.verifier if models.verifier and models.verifier.sha256 not in turns else None
+
+    def engine_of(checkpoint: Checkpoint, name: str) -> Engine:
+        if factory:
+            engine = factory(checkpoint, config, directory)
+        else:
+            engine = make_engine(
+                checkpoint,
+                config,
+                count=config.count,
+                log=directory.log_of(name),
+                template_kwargs=config.chat_template if checkpoint is not extra else None,
+                main=checkpoint is not extra,
+                models=len(models.writers) + (extra is not None),
+                notify=notify,
+            )
+        stack.callback(engine.close)
+        return engine
+
+    with ExitStack() as stack:
+        writers = tuple(engine_of(writer, _name(turn)) for turn, writer in enumerate(models.writers))
+        verifier = writers[turns.get(models.verifier.sha256, 0)] if models.verifier else writers[0]
+        yield Engines(writers, engine_of(extra, "verifier") if extra else verifier)

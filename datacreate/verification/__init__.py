@@ -1,0 +1,1 @@
+"""Verification: a model scores the labels of created examples; label quotas."""

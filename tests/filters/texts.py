@@ -1,0 +1,166 @@
+"""Questions for the tests of duplicates: pairs that differ in a word, that mean the same, and others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datacreate.formats.example import Example
+from datacreate.formats.text_normalization import normalised
+from datacreate.formats.validate import Candidate
+
+
+def asked(text: str) -> Candidate:
+    """The candidate whose question this is."""
+    return Candidate(Example({"question": text}), text, normalised(text))
+
+
+class HashedWords:
+    """An `Embedder` without a model: a text is the sum of a fixed random vector for each of its words."""
+
+    dimensions = 64
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []  # the texts of each call
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.asked.append(list(texts))
+        rows = np.zeros((len(texts), self.dimensions), np.float32)
+        for row, text in zip(rows, texts, strict=True):
+            for word in normalised(text).split() or [text]:
+                seed = list(word.encode("utf-8", "surrogatepass"))
+                row += np.random.default_rng([*seed, 1]).normal(size=self.dimensions)
+            row /= np.linalg.norm(row)
+        return rows
+
+
+NEAR = [
+    ("What would a baker reach for first to make the dough for tomorrow's bread rise overnight?",
+     "What would a baker reach for first to make the dough for tomorrow's loaf rise overnight?"),
+    ("Where does a tired hiker usually hang a wet raincoat when reaching the mountain hut at dusk?",
+     "Where does a tired hiker usually hang a wet raincoat when reaching the mountain hut at night?"),
+    ("Why did the old clockmaker keep a small lamp burning beside his bench through the winter?",
+     "Why did the old clockmaker keep a small candle burning beside his bench through the winter?"),
+    ("If a farmer finds the gate open in the morning, what is most likely missing from the field?",
+     "If the farmer finds the gate open in the morning, what is most likely missing from the field?"),
+    ("Which tool would a plumber carry up to the attic to close a leaking pipe near the roof?",
+     "Which tool would a plumber carry up to the attic to close a leaking valve near the roof?"),
+    ("What do children look for along the beach after a storm has blown over the bay all night?",
+     "What do the children look for along the beach after a storm has blown over the bay all night?"),
+    ("A librarian notices that a returned book is damp; where should she put it to dry slowly?",
+     "A librarian notices that a returned book is damp; where should he put it to dry slowly?"),
+    ("How can somebody without a watch tell the hour while walking alone through a sunny desert?",
+     "How can somebody without a watch tell the hour while walking alone through a sunny valley?"),
+    ("What is the conductor most likely holding when the orchestra begins to tune before a concert?",
+     "What is the conductor most likely holding when the orchestra begins to tune before the concert?"),
+    ("Who would you ask for help if the elevator stopped between two floors late in the evening?",
+     "Who would you ask for help if the elevator stopped between two floors late on the evening?"),
+    ("The gardener covered the young tomato plants with cloth because the forecast spoke of what?",
+     "The gardener covered the young pepper plants with cloth because the forecast spoke of what?"),
+    ("What happens to a puddle on a black road during a hot and windy afternoon in July?",
+     "What happens to a puddle on a black road during a hot and windy afternoon in August?"),
+    ("Where would a violinist store the bow so that moist air does not warp it between concerts?",
+     "Where would a cellist store the bow so that moist air does not warp it between concerts?"),
+    ("Why might a shopkeeper turn the sign on the door around although the street is still full?",
+     "Why might a shopkeeper turn the sign on the door around although the street is still busy?"),
+    ("What does a nurse check before giving a patient the second dose of a strong medicine?",
+     "What does the nurse check before giving a patient the second dose of a strong medicine?"),
+    ("In which room of a house would you expect to find both a drain and a warm towel?",
+     "In which room of a house would you expect to find both a drain and a clean towel?"),
+    ("A sailor sees the barometer fall quickly at noon; what will he probably do with the sails?",
+     "A sailor sees the barometer fall quickly at dawn; what will he probably do with the sails?"),
+    ("What did the mechanic forget if the car rolls slowly down the hill after being parked?",
+     "What did the mechanic forget if the truck rolls slowly down the hill after being parked?"),
+    ("Which animal would a shepherd miss most when wolves come down from the forest in winter?",
+     "Which animal would a shepherd miss most when wolves come down from the hills in winter?"),
+    ("How does a potter keep a half finished vase from drying out before the next working day?",
+     "How does a potter keep a half finished bowl from drying out before the next working day?"),
+    ("Wo stellt man nach einem langen Spaziergang im Regen die nassen Schuhe zum Trocknen hin?",
+     "Wo stellt man nach einem langen Spaziergang im Schnee die nassen Schuhe zum Trocknen hin?"),
+    ("أين يضع المسافر حقيبته الثقيلة عندما يصعد إلى القطار السريع المتجه إلى المدينة القديمة؟",
+     "أين يضع المسافر حقيبته الكبيرة عندما يصعد إلى القطار السريع المتجه إلى المدينة القديمة؟"),
+    ("下雨的时候，人们从超市走回家，通常会用什么东西来遮住头和肩膀？",
+     "下雪的时候，人们从超市走回家，通常会用什么东西来遮住头和肩膀？"),
+    ("ก่อนออกจากบ้านในวันที่ฝนตกหนักคุณควรหยิบอะไรไปด้วย",
+     "ก่อนออกจากบ้านในวันที่ฝนตกมากคุณควรหยิบอะไรไปด้วย"),
+]  # fmt: skip
+
+PARAPHRASES = [
+    ("Where do people keep a wet umbrella?", "In which place is a dripping umbrella usually put?"),
+    ("What do you use to cut paper?", "Which tool is used for cutting paper?"),
+    ("Why do birds fly south in winter?", "What is the reason that birds migrate south for the winter?"),
+    ("Who repairs broken water pipes?", "Which professional fixes water pipes that are broken?"),
+    ("How do fish breathe under water?", "In what way do fish breathe underwater?"),
+    ("Where can you borrow books for free?", "What place lets you borrow books without paying?"),
+    ("What is the capital city of France?", "Which city is the capital of France?"),
+    ("When does the sun rise?", "At what time of day does sunrise happen?"),
+    ("What do bees make from nectar?", "Bees use nectar to produce what?"),
+    ("How can I make tea taste sweeter?", "What could I do to make my tea sweeter?"),
+    ("Why is the sky blue?", "What makes the sky look blue?"),
+    ("Where does milk come from?", "What is the source of milk?"),
+    ("Who wrote the play Hamlet?", "Hamlet was written by whom?"),
+    ("What should you do if a house is on fire?", "If a house is burning, what should you do?"),
+    ("How many legs does a spider have?", "What is the number of legs on a spider?"),
+    ("What do plants need to grow?", "Which things are needed for plants to grow?"),
+    ("Which animal is the largest on earth?", "What is the biggest animal in the world?"),
+    ("Where would you store frozen food?", "In what place would you keep frozen food?"),
+    ("Why do we wear coats in winter?", "What is the reason people wear coats during winter?"),
+    ("What does a dentist take care of?", "What is it that dentists look after?"),
+    ("How do you clean a dirty window?", "What is the way to clean windows that are dirty?"),
+    ("What happens when ice is heated?", "If you heat ice, what happens to it?"),
+]
+
+DIFFERENT = [
+    "What colour does litmus paper take in vinegar?",
+    "Which muscle pumps blood through the body?",
+    "Where do penguins raise their chicks?",
+    "What is kept in a quiver?",
+    "Who conducts a marriage at sea?",
+    "How is glass made from sand?",
+    "Which metal is liquid at room temperature?",
+    "Why does a compass needle point north?",
+    "What is the purpose of a lighthouse?",
+    "Where is the tongue of a shoe?",
+    "How do beavers stop a stream?",
+    "What does an anemometer measure?",
+    "Which fruit is dried to make raisins?",
+    "What does a tailor do with a thimble?",
+    "Why are train tracks laid on gravel?",
+    "Where would a judge keep a gavel?",
+    "How long does it take the moon to circle the earth?",
+    "Which instrument has eighty-eight keys?",
+    "What is the job of a goalkeeper?",
+    "Why do cats land on their feet?",
+    "Where do miners wear a lamp?",
+    "What follows lightning after a few seconds?",
+    "Which planet has the most visible rings?",
+    "How does a vaccine protect from measles?",
+    "What would a sculptor do with a chisel?",
+    "Who flies an aeroplane?",
+    "What is spread on a road when it freezes?",
+    "Where does a kangaroo carry its young?",
+    "Which language is spoken in Brazil?",
+    "Why does bread go mouldy?",
+    "What do you hang on a Christmas tree?",
+    "How do you find a lost phone that is switched on?",
+    "What is the opposite of generous?",
+    "Where does a river end?",
+    "Which game ends with checkmate?",
+    "What is the smallest prime number?",
+    "Who delivers letters to the door?",
+    "What keeps a kite in the air?",
+    "Why do onions make cooks cry?",
+    "Where do astronauts sleep on the space station?",
+    "What is inside a pillow?",
+    "Which tax do shops add to prices?",
+]
+
+ODD = [
+    "", "?", "Hm", "\u2028", "one\u2028two", "😀", "😡", "👩\u200d🚀 or 👨\u200d🚀?", "ما هي عاصمة مصر؟",
+    "א ב ג \u202eמראה\u202c", "水", "水在多少度结冰？", "มาที่นี่", "a\x00b\x07c",
+    "<b>bold</b> & <script>x</script>",
+    "\ud800 half", "e\u0301" * 40, "ＦＵＬＬ ＷＩＤＴＨ", "word " * 10_000, "字" * 50_000, "x" * 50_000,
+]  # fmt: skip
+"""Texts of all kinds that the filters must bear."""

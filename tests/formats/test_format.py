@@ -1,0 +1,289 @@
+"""Formats from files: what a schema may say, and how it is refused when it may not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from datacreate.errors import ExampleError, FormatError
+from datacreate.formats.example import Example, canonical_json
+from datacreate.formats.serialization import Layout, build_response_schema
+from datacreate.formats.task_format import TaskFormat, bind, load_format, read_format
+from datacreate.formats.validate import Candidate, Reason, Reject, judge
+from tests.formats import kinds
+
+TEXT = {"type": "string"}
+
+
+def document(properties: dict[str, Any], roles: Any = None, rules: Any = (), **more: Any) -> dict[str, Any]:
+    said = {"roles": roles or {}, "rules": list(rules)}
+    return {"type": "object", "properties": properties, "x-datacreate": said, **more}
+
+
+def read(properties: dict[str, Any], roles: Any = None, rules: Any = (), **more: Any) -> TaskFormat:
+    return read_format(document(properties, roles, rules, **more), "mine")
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("multiple_choice", kinds.UMBRELLA),
+        ("multiple_choice", {**kinds.UMBRELLA, "context": "It rained."}),
+        ("multiple_choice", {"question": "Hot or cold?", "options": ["hot", "cold"], "label": "cold"}),
+        ("yes_no_closed_book", kinds.CLAIM),
+        ("yes_no_closed_book", {"question": "Is it?", "label": False}),
+        ("yes_no_open_book", kinds.PASSAGE),
+    ],
+)
+def test_the_shipped_formats_take_the_examples_they_are_for(name: str, values: dict[str, Any]) -> None:
+    format = bind(load_format(name), Example(values))
+    assert list(format.schema["properties"]) == [
+        k for k in load_format(name).schema["properties"] if k in values
+    ]
+    assert format.head in ("multiple_choice", "sequence_classification")
+
+
+def test_the_number_of_options_comes_from_the_example() -> None:
+    format = bind(load_format("multiple_choice"), Example(kinds.UMBRELLA))
+    assert not format.validator.is_valid({**kinds.UMBRELLA, "options": ["stand", "oven"]})
+
+
+def test_options_inside_an_object_take_their_number_from_the_example_too() -> None:
+    format = read(
+        {
+            "task": {
+                "type": "object",
+                "properties": {"options": {"type": "array", "items": TEXT}, "answer": TEXT},
+            }
+        },
+        {"options": "task.options", "answer": "task.answer"},
+        ["answer_in_options"],
+    )
+    bound = bind(format, Example({"task": {"options": ["a", "b", "c"], "answer": "b"}}))
+    assert not bound.validator.is_valid({"task": {"options": ["a", "b"], "answer": "b"}})
+
+
+def test_a_format_that_was_printed_is_the_same_format_when_it_is_read() -> None:
+    for values in kinds.ALL.values():
+        format = kinds.inferred(values).format
+        again = read_format(json.loads(json.dumps(format.document())), format.name)
+        assert again == format
+        assert bind(again, Example(values)) == format
+
+
+def test_optional_fields_are_those_of_the_example() -> None:
+    format = read(
+        {"text": TEXT, "note": TEXT, "about": {"type": "object", "properties": {"who": TEXT, "when": TEXT}}}
+    )
+    bound = bind(format, Example({"text": "a", "about": {"who": "b"}}))
+    assert Layout(bound).fields == ("text", "about")
+    assert not bound.validator.is_valid({"text": "a", "about": {"who": "b", "when": "c"}})
+
+
+@pytest.mark.parametrize("nullable", [{"type": ["string", "null"]}, {"anyOf": [TEXT, {"type": "null"}]}])
+def test_a_field_that_may_be_null_is_as_the_example_has_it(nullable: dict[str, Any]) -> None:
+    format = read({"text": TEXT, "note": nullable})
+    assert Layout(bind(format, Example({"text": "a", "note": None}))).fields == ("text",)
+    assert bind(format, Example({"text": "a", "note": "b"})).schema["properties"]["note"]["type"] == "string"
+
+
+def test_definitions_are_used_wherever_they_are_referred_to() -> None:
+    defs = {
+        "mood": {"enum": ["good", "bad"]},
+        "said": {"type": "object", "properties": {"m": {"$ref": "#/$defs/mood"}}},
+    }
+    format = read({"text": TEXT, "said": {"$ref": "#/$defs/said"}}, {"answer": "said.m"}, **{"$defs": defs})
+    bound = bind(format, Example({"text": "a", "said": {"m": "bad"}}))
+    assert bound.labels == ("good", "bad")
+    schema = json.loads(build_response_schema(Layout(bound), 1, ["good"]))
+    jsonschema.validate([[{"m": "good"}, "b"]], schema)
+    assert not jsonschema.Draft202012Validator(schema).is_valid([[{"m": "bad"}, "b"]])
+
+
+@pytest.mark.parametrize(
+    ("reference", "says"),
+    [
+        ("https://example.org/text.json", "name something under"),
+        ("#/$defs/none", "name something under"),
+        ("#", "name something under"),
+        ("#/$defs/tree", "leads back to itself"),
+    ],
+)
+def test_a_reference_that_leads_nowhere_or_round_is_refused(reference: str, says: str) -> None:
+    tree = {"type": "object", "properties": {"part": {"$ref": "#/$defs/tree"}}}
+    with pytest.raises(FormatError, match=says):
+        read({"text": {"$ref": reference}}, **{"$defs": {"tree": tree}})
+
+
+@pytest.mark.parametrize(
+    ("schema", "says"),
+    [
+        ({"allOf": [TEXT]}, "'allOf' at /properties/x; write the combined schema out"),
+        (
+            {"type": "array", "items": {"additionalItems": TEXT}},
+            "/properties/x/items; use prefixItems and items",
+        ),
+        ({"anyOf": [TEXT, {"maxlength": 3}]}, "'maxlength' at /properties/x/anyOf/1; it is not a keyword"),
+        ({"not": {"dependencies": {}}}, "/properties/x/not; use dependentRequired"),
+        (
+            {"type": "string", "format": "phone"},
+            "format 'phone' at /properties/x cannot be checked here; use",
+        ),
+        ({"type": "string", "pattern": "(a"}, "JSON Schema at /properties/x/pattern: '(a' is not a 'regex'"),
+        ({"type": "text"}, "not a valid JSON Schema at /properties/x/type"),
+    ],
+)
+def test_what_nothing_would_check_is_refused_with_its_place(schema: dict[str, Any], says: str) -> None:
+    with pytest.raises(FormatError) as raised:
+        read({"x": schema})
+    assert says in str(raised.value)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("schema", "good", "bad"),
+    [
+        ({"type": "string", "minLength": 3, "maxLength": 5}, "fives", "far too long"),
+        ({"type": "string", "pattern": "^a", "maxLength": 3}, "abc", "abcd"),
+        ({"type": "string", "pattern": r"^(?=.*x)\w+$"}, "a_x", "a_y"),
+        ({"type": "string", "pattern": r"\bfoo\b"}, "a foo", "food"),
+        ({"type": "string", "pattern": r"(.)\1"}, "aa", "ab"),
+        ({"type": "string", "format": "email"}, "a@b.org", "a at b"),
+        ({"type": "string", "format": "ipv4"}, "10.0.0.1", "10.0.0.256"),
+        ({"type": "string", "format": "date"}, "2024-02-29", "2023-02-29"),
+        ({"type": "string", "format": "time"}, "23:59:59Z", "23:59:61Z"),
+        ({"type": "string", "format": "date-time"}, "2024-02-29T01:02:03+01:00", "2024-02-29T01:02:03"),
+        ({"type": "number", "minimum": 0, "exclusiveMaximum": 1}, 0.5, 1.0),
+        ({"type": "integer", "multipleOf": 5}, 15, 16),
+        ({"type": "string", "not": {"enum": ["other"]}}, "this", "other"),
+        ({"type": "array", "items": TEXT, "uniqueItems": True}, ["a", "b"], ["a", "a"]),
+        ({"type": "array", "items": TEXT, "contains": {"const": "a"}}, ["b", "a"], ["b"]),
+        ({"type": "object", "patternProperties": {"^n": {"type": "integer"}}}, {"n": 1}, {"n": "x"}),
+        ({"type": "integer", "if": {"minimum": 9}, "then": {"multipleOf": 2}}, 10, 11),
+        ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, 0.5, 1),
+        ({"anyOf": [{"type": "null"}, {"type": "string", "maxLength": 1}]}, "a", "ab"),
+    ],
+    ids=canonical_json,
+)
+def test_what_no_grammar_holds_is_left_to_validation(schema: dict[str, Any], good: Any, bad: Any) -> None:
+    layout = Layout(bind(read({"text": TEXT, "x": schema}), Example({"text": "a text", "x": good})))
+    written = json.loads(build_response_schema(layout, 1, None))["items"]["prefixItems"][1]
+    jsonschema.validate(bad, written)
+    assert isinstance(judge(["another", good], layout), Candidate)
+    result = judge(["another", bad], layout)
+    assert isinstance(result, Reject)
+    assert result.reason is Reason.CONSTRAINT
+    assert result.because.startswith("x")
+
+
+def test_labels_that_another_keyword_of_the_field_excludes_are_none() -> None:
+    format = read(
+        {"text": TEXT, "x": {"type": "integer", "exclusiveMinimum": 0, "maximum": 15, "multipleOf": 5}},
+        {"answer": "x"},
+    )
+    assert format.labels == (5, 10, 15)
+
+
+def test_a_field_may_be_called_like_a_keyword() -> None:
+    assert read({"uniqueItems": TEXT, "oneOf": TEXT}).schema["properties"].keys() == {"uniqueItems", "oneOf"}
+
+
+def test_definitions_of_older_drafts_are_pointed_to_the_new_keyword() -> None:
+    with pytest.raises(FormatError, match=r"use \$defs"):
+        read({"x": TEXT}, definitions={})
+
+
+def test_a_schema_that_binds_all_fields_at_once_is_refused() -> None:
+    with pytest.raises(FormatError, match="say it field by field"):
+        read({"x": TEXT}, anyOf=[{"required": ["x"]}])
+
+
+@pytest.mark.parametrize(
+    ("roles", "rules", "says"),
+    [
+        ({"title": "a"}, [], "unknown role 'title'; roles are answer, context, options, question"),
+        ({"question": "c"}, [], "the role question names 'c'"),
+        ({"question": "a.b"}, [], "the role question names 'a.b'"),
+        ({"question": 3}, [], "the role question names 3"),
+        ({"options": "a"}, [], "which is not a list"),
+        ({}, ["options_vary"], "unknown rule 'options_vary'; rules are answer_in_options"),
+        ({}, [{}], "unknown rule {}"),
+        ({"answer": "a"}, ["answer_in_options"], "needs the role options; name it under roles"),
+        (["question"], [], "roles is an object"),
+    ],
+)
+def test_roles_and_rules_must_be_known_and_fit_the_schema(roles: Any, rules: list[Any], says: str) -> None:
+    with pytest.raises(FormatError) as raised:
+        read({"a": TEXT, "b": TEXT}, roles, rules)
+    assert says in str(raised.value)
+
+
+@pytest.mark.parametrize("said", [[], "roles", {"role": {}}, {"roles": {}, "rules": "options_differ"}])
+def test_what_is_said_in_another_shape_is_refused(said: Any) -> None:
+    with pytest.raises(FormatError):
+        read_format({"type": "object", "properties": {"a": TEXT}, "x-datacreate": said}, "mine")
+
+
+@pytest.mark.parametrize(
+    "not_one", [[], 3, {}, {"type": "array"}, {"properties": []}, {"type": "array", "properties": {}}]
+)
+def test_what_is_no_schema_of_an_object_is_refused(not_one: Any) -> None:
+    with pytest.raises(FormatError):
+        read_format(not_one, "mine")
+
+
+def test_a_schema_that_contradicts_its_example_is_refused() -> None:
+    format = read({"text": TEXT, "stars": {"type": "integer", "minimum": 1, "maximum": 5}})
+    for values, says in [
+        ({"text": "a", "stars": 6}, "stars: 6 is greater than the maximum of 5"),
+        ({"text": "a", "stars": "five"}, "stars: 'five' is not of type 'integer'"),
+        ({"text": "a", "stars": 3.0}, "stars: 3.0 is not of type 'integer'"),
+        ({"text": "a", "rating": 5}, "the field 'rating' is not in the format mine"),
+    ]:
+        with pytest.raises(ExampleError) as raised:
+            bind(format, Example(values))
+        assert says in str(raised.value)
+
+
+def test_an_example_that_breaks_a_rule_or_lacks_its_field_is_refused() -> None:
+    span = read(
+        {"context": {"type": ["string", "null"]}, "answer": TEXT},
+        {r: r for r in ("context", "answer")},
+        ["answer_in_context"],
+    )
+    with pytest.raises(ExampleError, match="needs the field context"):
+        bind(span, Example({"answer": "a"}))
+    with pytest.raises(ExampleError, match="breaks the rule answer_in_context"):
+        bind(span, Example({"context": None, "answer": "None"}))
+    with pytest.raises(ExampleError, match="breaks the rule options_differ"):
+        bind(load_format("multiple_choice"), Example({**kinds.UMBRELLA, "options": ["stand", "Stand "]}))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "no such file"),
+        (b"{", "cannot be read as JSON"),
+        (b"[" * 100_000, "cannot be read"),
+        (b"\xff", "cannot be read"),
+    ],
+)
+def test_a_format_file_that_cannot_be_read_is_an_error(
+    tmp_path: Path, content: bytes | None, says: str
+) -> None:
+    path = tmp_path / "mine.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(FormatError, match=says):
+        load_format(str(path))
+
+
+def test_an_unknown_name_is_answered_with_the_shipped_ones() -> None:
+    with pytest.raises(
+        FormatError, match="shipped are multiple_choice, yes_no_closed_book, yes_no_open_book"
+    ):
+        load_format("multiple_choices")

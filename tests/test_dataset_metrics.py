@@ -1,0 +1,100 @@
+"""What the rows of a run are like, beside the human train set's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datacreate.benchmarks import find_benchmark, import_reference
+from datacreate.dataset_metrics import DatasetMetrics, sampled
+from datacreate.metrics import shortcuts
+from datacreate.runs.directory import RunDirectory
+from datacreate.runs.log import Commit
+from tests.filters.rows import STATEMENT, choice_rows, statement_rows
+from tests.making import make
+
+
+def commit(request: int, parent: str, rows: list[dict[str, Any]]) -> Commit:
+    return Commit(
+        request=request,
+        parent=parent,
+        depth=0,
+        attempt=0,
+        accepted=tuple(rows),
+        chosen=(),
+        rejects=(),
+        prompt_tokens=1,
+        generated_tokens=1,
+        at=0.0,
+    )
+
+
+@pytest.fixture
+def creak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An imported benchmark of 60 train rows that were made up."""
+    monkeypatch.setenv("DATACREATE_HOME", str(tmp_path / "home"))
+    folder = tmp_path / "files" / find_benchmark("creak").source.reference
+    folder.mkdir(parents=True)
+    lines = "".join(json.dumps(row) + "\n" for row in statement_rows(60, 1))
+    (folder / "train.jsonl").write_text(lines, encoding="utf-8")
+    (folder / "test.jsonl").write_text(lines, encoding="utf-8")
+    import_reference(tmp_path / "files", find_benchmark("creak"), any_count=True)
+
+
+def test_the_document_is_plain_json_with_a_null_for_what_is_not_there(tmp_path: Path, model: str) -> None:
+    make(tmp_path, model, count=30)
+    found = DatasetMetrics().run(RunDirectory(tmp_path))
+    assert json.loads(json.dumps(found)) == found
+    assert (found["rows"], found["human"], found["no_shortcuts"]) == (30, None, None)
+    assert {one["name"] for one in found["shortcuts"]} >= {"longest option", "position of the right option"}
+    assert found["diversity"]["texts"] == 30
+
+
+def test_a_run_without_rows_has_nothing_to_say(tmp_path: Path, model: str) -> None:
+    make(tmp_path, model, count=5)
+    (tmp_path / "log.jsonl").write_bytes(b"")
+    found = DatasetMetrics().run(RunDirectory(tmp_path))
+    assert (found["rows"], found["shortcuts"], found["diversity"]) == (0, [], None)
+    assert found["no_shortcuts"] == "there are too few rows"
+
+
+@pytest.mark.usefixtures("creak")
+def test_the_human_set_is_measured_at_the_same_size() -> None:
+    rows = statement_rows(200, 2)
+    found = DatasetMetrics().rows(STATEMENT, rows, None, rows[0], "creak")
+    human = found["human"]
+    assert (human["benchmark"], human["split"], human["rows"]) == ("creak", "train", 60)
+    assert found["diversity"]["texts"] == human["diversity"]["texts"] == 60
+    assert {one["rows"] for one in found["shortcuts"]} == {200}
+    assert {one["rows"] for one in human["shortcuts"]} == {60}
+    fewer = DatasetMetrics().rows(STATEMENT, rows[:30], None, rows[0], "creak")
+    assert fewer["human"]["rows"] == fewer["human"]["diversity"]["texts"] == 30
+
+
+@pytest.mark.usefixtures("creak")
+@pytest.mark.parametrize("benchmark", [None, "csqa", "never-heard-of"])
+def test_without_a_human_set_here_there_is_none_to_stand_beside(benchmark: str | None) -> None:
+    rows = statement_rows(40, 3)
+    assert DatasetMetrics().rows(STATEMENT, rows, None, rows[0], benchmark)["human"] is None
+
+
+def test_rows_of_one_parent_are_a_family_and_one_parent_of_all_is_told_apart_by_request() -> None:
+    made = choice_rows(60, 4)
+    several = [commit(n, f"p{n % 6}", made[n * 5 : n * 5 + 5]) for n in range(12)]
+    rows, families = sampled(several, 0)
+    assert rows == made
+    assert len(set(families)) == 6
+    naive = [commit(n, "root", made[n * 5 : n * 5 + 5]) for n in range(12)]
+    assert len(set(sampled(naive, 0)[1])) == 12
+
+
+def test_of_a_large_run_rows_are_drawn_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    commits = [commit(n, f"p{n}", [{"n": n * 5 + k} for k in range(5)]) for n in range(2000)]
+    rows, families = sampled(commits, 0)
+    numbers = [row["n"] for row in rows]
+    assert len(rows) == len(families) == len(set(numbers)) == shortcuts.MOST_ROWS
+    assert 4700 < sum(numbers) / len(numbers) < 5300
+    assert sampled(commits, 0) == (rows, families)
