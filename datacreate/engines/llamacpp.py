@@ -23,9 +23,10 @@ _CACHED_TOKENS = _SLOTS * _CONTEXT
 _OVERHEAD_GIB = 0.5
 """Beside weights and cache: Python, buffers. Measured: 0.5B (0.46 GiB) with 32 slots of 1,024 has 1.1 GB."""
 
-_WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
-"""ggml's threads meet at a barrier some 300 times a step. Spinning there, they lose a whole time slice each
-time another process has one of the cores: see scripts/perf/engines.py for what either costs."""
+_BARRIER_WAIT = {"GOMP_SPINCOUNT": "2000"}
+"""ggml's threads meet at a barrier some 300 times a token. Spinning for long, they lose a whole time slice each
+time another process has one of the cores; sleeping at once costs up to 40 % on an idle machine. See
+scripts/perf/engines.py."""
 
 
 def llamacpp_command(checkpoint: Checkpoint, settings: EngineSettings) -> ServerCommand:
@@ -62,5 +63,5 @@ def llamacpp_command(checkpoint: Checkpoint, settings: EngineSettings) -> Server
         command += ["--lora", str(checkpoint.adapter.path)]
         record["adapter"] = checkpoint.adapter.name
     # Not the folder that the user is in: a module of the same name there must not be imported.
-    environment = {**_WAITING, "PYTHONSAFEPATH": "1"}
+    environment = {**_BARRIER_WAIT, "PYTHONSAFEPATH": "1"}
     return ServerCommand("llama.cpp", checkpoint.name, tuple(command), environment, slots, record)
