@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from datacreate.engines.base import Completion, Request
-from datacreate.finetuning.record import Evaluation, read_predictions
+from datacreate.finetuning.records import Evaluation, read_predictions
 from datacreate.finetuning.train import Silent
 from datacreate.zero_shot import answer_zero_shot
 from tests.finetuning.conftest import import_rows

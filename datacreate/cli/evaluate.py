@@ -1,4 +1,4 @@
-"""`datacreate evaluate`: measure fine-tuned encoders on benchmarks."""
+"""`datacreate evaluate`: measure fine-tuned encoders, or an instruct model, on benchmarks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from datacreate.cli.engine_options import (
 
 if TYPE_CHECKING:
     from datacreate.engines.settings import EngineOptions
-    from datacreate.finetuning.record import Evaluation
+    from datacreate.finetuning.records import Evaluation
 
 
 @click.command()
@@ -26,19 +26,17 @@ if TYPE_CHECKING:
     "--benchmark",
     "benchmarks",
     multiple=True,
-    help="A test set, or `all` that the head can answer; may be repeated.  "
+    help="A test set, or `all` that fit the head; may be repeated.  "
     "[default: the model's own and those out of distribution]",
 )
-@click.option(
-    "--split", type=click.Choice(["test", "dev"]), default="test", show_default=True, help="Which rows of it."
-)
+@click.option("--split", type=click.Choice(["test", "dev"]), default="test", show_default=True)
 @click.option(
     "--zero-shot",
     metavar="GENERATOR",
-    help="Have an instruct model answer the test sets itself, in the place of fine-tuned ones: a preset's "
-    "name, a folder or a GGUF file; with --url the name that servers know it by.",
+    help="Let an instruct model answer the test sets instead: a preset, a folder or a GGUF file; "
+    "with --url the name that servers know it by.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Where the evaluations of --zero-shot go.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the evaluations of --zero-shot.")
 @click.option("--json", "as_json", is_flag=True, help="Print the evaluations as JSON.")
 @engine_options
 @click.pass_context
@@ -55,7 +53,7 @@ def evaluate(
 ) -> None:
     """Measure MODEL (the --out of a `train`, or one seed of it) on benchmarks.
 
-    Every prediction is kept beside the model. What was measured before is not measured again.
+    Predictions are kept beside the model. Existing evaluations are not repeated.
 
     \b
     datacreate evaluate trained/csqa-tree
@@ -70,9 +68,9 @@ def evaluate(
             raise click.UsageError("--zero-shot needs --benchmark NAME and --out DIR")
         found = _zero_shot(zero_shot, benchmarks, out, split, read_engine_options(engine))
     else:
-        refuse_engine_options(context, "fine-tuned models ask no engine; leave it out, or give --zero-shot")
-        refuse_options(context, ("out",), "evaluations stand beside their model; leave it out")
-        found = _trained(models, benchmarks, split)
+        refuse_engine_options(context, "fine-tuned models need no engine; drop it, or give --zero-shot")
+        refuse_options(context, ("out",), "evaluations are kept beside their model; drop it")
+        found = _fine_tuned(models, benchmarks, split)
     if as_json:
         documents = [{"model": str(folder), **one.model_dump(mode="json")} for folder, one in found]
         click.echo(json.dumps(documents, indent=2))
@@ -93,27 +91,22 @@ def _zero_shot(
         return [(out, one) for one in found]
 
 
-def _trained(
+def _fine_tuned(
     models: tuple[Path, ...], benchmarks: tuple[str, ...], split: str
 ) -> list[tuple[Path, Evaluation]]:
     from datacreate.cli.progress import TrainingProgress
-    from datacreate.finetuning.directory import models_at
     from datacreate.finetuning.evaluate import evaluate as evaluate_
-    from datacreate.finetuning.hardware import keep_memory, share_the_cores
+    from datacreate.finetuning.records import models_at
+    from datacreate.finetuning.trial import configure_process
 
-    share_the_cores()
-    keep_memory()
+    configure_process()
     folders = [folder for path in models for folder in models_at(path)]
     with TrainingProgress() as progress:
-        return [
-            (folder, evaluation)
-            for folder in folders
-            for evaluation in evaluate_(folder, benchmarks, split, progress)
-        ]
+        return [(folder, one) for folder in folders for one in evaluate_(folder, benchmarks, split, progress)]
 
 
 def _print(found: list[tuple[Path, Evaluation]]) -> None:
-    """A row for each model and test set; what has collapsed says so beneath."""
+    """A table row per model and test set; warnings below."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -121,33 +114,24 @@ def _print(found: list[tuple[Path, Evaluation]]) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("model", "test set"):
         table.add_column(name, no_wrap=True)
-    for name in ("above chance", "accuracy", "95 %", "macro-F1", "constant"):
+    for name in ("score", "accuracy", "95 %", "macro-F1", "constant"):
         table.add_column(name, justify="right", no_wrap=True)
-    notes = []
+    warnings = []
     for folder, one in found:
-        scores = one.scores
-        low, high = scores.accuracy_interval
-        mark = "†" if scores.collapsed else ""
-        table.add_row(
-            Text(str(folder)),
-            one.benchmark,
-            f"{100 * scores.primary:.1f}{mark}",
-            f"{100 * scores.accuracy:.2f}",
-            f"{100 * low:.1f}–{100 * high:.1f}",
-            f"{100 * scores.macro_f1:.1f}",
-            f"{100 * scores.constant:.1f}",
-        )
-        if scores.collapsed:
-            notes.append(f"† {folder} on {one.benchmark}: {scores.collapsed}")
-        if scores.unanswered:
-            notes.append(
-                f"{folder} on {one.benchmark}: {scores.unanswered} rows count as wrong, not answerable"
-            )
-        if scores.truncated:
-            notes.append(
-                f"{folder} on {one.benchmark}: {scores.truncated} of {scores.rows} rows were cut to fit"
-            )
+        s = one.scores
+        low, high = s.accuracy_interval
+        figures = f"{100 * s.accuracy:.2f}", f"{100 * low:.1f}–{100 * high:.1f}"
+        shares = f"{100 * s.macro_f1:.1f}", f"{100 * s.constant:.1f}"
+        table.add_row(Text(str(folder)), one.benchmark, f"{100 * s.score:.1f}", *figures, *shares)
+        for applies, text in (
+            (s.degenerate, "degenerate: (nearly) all predictions are the same"),
+            (not s.above_chance, "not significantly above chance"),
+            (s.unanswered, f"{s.unanswered} rows without a prediction count as wrong"),
+            (s.truncated, f"{s.truncated} of {s.rows} rows were truncated"),
+        ):
+            if applies:
+                warnings.append(f"{folder} on {one.benchmark}: {text}")
     console = Console(width=None if Console().is_terminal else 160, highlight=False)
     console.print(table)
-    for note in notes:
-        console.print(Text(note))
+    for warning in warnings:
+        console.print(Text(warning))

@@ -17,10 +17,10 @@ from datacreate.engines.addresses import Addresses
 from datacreate.engines.factory import make_engine, only_model
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import DatacreateError
-from datacreate.finetuning.directory import models_at, read_model
+from datacreate.finetuning.records import models_at, read_model
 from datacreate.finetuning.evaluate import benchmarks_for, read_test_set
 from datacreate.finetuning.rows import Source, read_source, training_set
-from datacreate.finetuning.task import Task
+from datacreate.finetuning.records import Task
 from datacreate.locking import held_by
 from datacreate.plan import root_and_format
 from datacreate.runs.config import CreateConfig
@@ -134,7 +134,7 @@ def train_job(sources: Sequence[str], *, encoder: str) -> Job:
     if read and len(read) == len(sources):
         try:
             rows = training_set(read)
-            found.good("rows", f"{len(rows.questions):,} to train on, with {rows.task.described}")
+            found.good("rows", f"{len(rows.questions):,} to train on, with {rows.task.description}")
         except DatacreateError as error:
             found.bad("rows", error, "datacreate train --help")
     return found.job()
@@ -158,8 +158,8 @@ def evaluate_job(models: Sequence[Path], *, benchmarks: Sequence[str] = ()) -> J
                     if name not in tasks and found.split("split", name, "test"):
                         tasks[name] = read_test_set(name).task
                     if name in tasks:
-                        model.training.task.refuse_other(tasks[name], str(folder), name)
-                found.good(str(folder), model.training.task.described)
+                        model.training.task.check_same(tasks[name], str(folder), name)
+                found.good(str(folder), model.training.task.description)
             except DatacreateError as error:
                 found.bad(str(folder), error, "datacreate train --help")
     return found.job()

@@ -10,8 +10,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from datacreate.finetuning.record import Selection
-from datacreate.finetuning.statistics import smallest_difference
+from datacreate.finetuning.records import Selection
+from datacreate.finetuning.statistics import minimum_detectable_effect
 from datacreate.reporting.cells import Cells, constant_cell
 from datacreate.reporting.collect import Measured
 from datacreate.reporting.comparisons import Candidate, differences
@@ -48,7 +48,7 @@ class Kind:
     @classmethod
     def of(cls, one: Measured) -> Kind:
         e = one.evaluation
-        return cls(e.encoder, e.encoder_sha256, e.settings, e.selection)
+        return cls(e.encoder, e.encoder_sha256, e.recipe, e.selection)
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def _row(line: Line, keys: Sequence[ArmColumn], cells: Cells, paper: Paper | Non
         rows=e.scores.rows,
         head=e.head,
         classes=e.scores.classes,
-        smallest_difference=smallest_difference(e.scores.rows),
+        smallest_difference=minimum_detectable_effect(e.scores.rows),
         count=line.count,
         cells=(constant_cell(line.witness), *made),
         paper=(None, *printed),

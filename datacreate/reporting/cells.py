@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from itertools import groupby
 from statistics import mean, stdev, variance
 
-from datacreate.finetuning.record import Scores
-from datacreate.finetuning.statistics import centred, wilson
+from datacreate.finetuning.records import Scores
+from datacreate.finetuning.statistics import chance_corrected, wilson_interval
 from datacreate.reporting.collect import Measured
 from datacreate.reporting.intervals import Nest, intervals, nested_mean
 from datacreate.reporting.tables import Cell, Interval, Spread
@@ -32,9 +32,9 @@ class Cells:
 def constant_cell(of: Measured) -> Cell:
     """What the best constant answer gets on the test set of an evaluation, whatever its model."""
     scores, options = of.evaluation.scores, of.evaluation.head == "multiple_choice"
-    interval = wilson(round(scores.constant * scores.rows), scores.rows)
+    interval = wilson_interval(round(scores.constant * scores.rows), scores.rows)
     return Cell(
-        primary=centred(scores.constant, scores.classes)
+        primary=chance_corrected(scores.constant, scores.classes)
         if options
         else 0.0,  # one label's recall is 1, others' 0
         primary_interval=_centred(interval, scores.classes) if options else (0.0, 0.0),
@@ -66,9 +66,9 @@ def _cell(models: Sequence[Measured]) -> Cell:
     scores = [one.evaluation.scores for one in models]
     nest = _nested(models)
     primary_interval, accuracy_interval, method = _intervals(models, scores, nest)
-    reasons = [s.collapsed for s in scores if s.collapsed is not None]
+    reasons = ["degenerate" if s.degenerate else "not above chance" for s in scores if s.degenerate or not s.above_chance]
     return Cell(
-        primary=nested_mean(nest, [s.primary for s in scores]),
+        primary=nested_mean(nest, [s.score for s in scores]),
         primary_interval=primary_interval,
         accuracy=nested_mean(nest, [s.accuracy for s in scores]),
         accuracy_interval=accuracy_interval,
@@ -102,7 +102,7 @@ def _intervals(
 ) -> tuple[Interval, Interval, bool]:
     """Of the primary figure and of accuracy, and whether they were bootstrapped here."""
     if len(models) == 1:
-        return scores[0].primary_interval, scores[0].accuracy_interval, False
+        return scores[0].score_interval, scores[0].accuracy_interval, False
     options = models[0].evaluation.head == "multiple_choice"
     labels = [label.strip().casefold() for label in models[0].truth]
     truth = [""] * len(labels) if options else labels  # places of options are no labels
@@ -111,13 +111,13 @@ def _intervals(
 
 
 def _centred(interval: Interval, classes: int) -> Interval:
-    return centred(interval[0], classes), centred(interval[1], classes)
+    return chance_corrected(interval[0], classes), chance_corrected(interval[1], classes)
 
 
 def _spread(models: Sequence[Measured]) -> Spread:
     sets: defaultdict[str, list[float]] = defaultdict(list)
     for one in models:
-        sets[one.evaluation.condition.digest].append(one.evaluation.scores.primary)
+        sets[one.evaluation.condition.digest].append(one.evaluation.scores.score)
     several = [figures for figures in sets.values() if len(figures) > 1]
     free = sum(len(figures) - 1 for figures in several)
     pooled = sum((len(figures) - 1) * variance(figures) for figures in several)

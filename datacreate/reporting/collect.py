@@ -12,8 +12,8 @@ from sys import intern
 from pydantic import ValidationError
 
 from datacreate.errors import UsageError
-from datacreate.finetuning.directory import TRAINING, TRIALS, TrainingDirectory
-from datacreate.finetuning.record import (
+from datacreate.finetuning.records import TRAINING, TRIALS, TrainingDirectory
+from datacreate.finetuning.records import (
     EVALUATION,
     PREDICTIONS,
     Evaluation,
@@ -133,10 +133,10 @@ def _contradiction(evaluation: Evaluation, predictions: Sequence[Prediction]) ->
         return "the predictions are not in the order of the test rows"
     figures = (
         scores.accuracy,
-        scores.primary,
+        scores.score,
         scores.constant,
         *scores.accuracy_interval,
-        *scores.primary_interval,
+        *scores.score_interval,
     )
     if not all(map(math.isfinite, figures)):
         return "a figure is no number"
@@ -157,7 +157,7 @@ def _consistent(measured: Sequence[Measured], skipped: list[Skipped]) -> Iterato
             why = f"claims the same test rows as {first.path}, and has other labels; evaluate both again"
             skipped.append(Skipped(one.path, why))
             continue
-        key = (e.digest, e.condition, e.encoder, e.encoder_sha256, e.settings, e.selection, e.seed)
+        key = (e.digest, e.condition, e.encoder, e.encoder_sha256, e.recipe, e.selection, e.seed)
         if key in models:
             skipped.append(
                 Skipped(one.path, f"the same model on the same test rows as {models[key]}: counted once")

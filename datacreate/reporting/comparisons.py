@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from datacreate.finetuning.statistics import corrected, discordant
+from datacreate.finetuning.statistics import compare, discordant_counts
 from datacreate.reporting.collect import Measured
 from datacreate.reporting.tables import Difference
 
@@ -44,7 +44,7 @@ def _vote(models: Sequence[Measured], row: int) -> bool:
 def differences(rows: Sequence[Sequence[Candidate]]) -> tuple[Difference, ...]:
     """Every pair of cells of every row; a pair that stands in several rows is compared in the first."""
     pairs = list(_pairs(rows))
-    told = corrected([(str(one.column), str(other.column), *only) for _, one, other, only, _ in pairs])
+    told = compare([(str(one.column), str(other.column), *only) for _, one, other, only, _ in pairs])
     made = [
         Difference(
             row,
@@ -78,4 +78,4 @@ def _pairs(
                 if key not in votes:
                     votes[key] = voted(each.models)
             first, second = votes[keys[0]], votes[keys[1]]
-            yield place, one, other, discordant(first, second), len(first)
+            yield place, one, other, discordant_counts(first, second), len(first)

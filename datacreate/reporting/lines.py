@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from datacreate.finetuning.record import SOFT_LABELS
+from datacreate.finetuning.records import SOFT_LABELS
 from datacreate.reporting.collect import Measured
 
 CONSTANT, ZERO_SHOT, HUMAN = "constant", "zero-shot", "human"

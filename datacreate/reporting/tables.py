@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from datacreate.finetuning.record import Selection
+from datacreate.finetuning.records import Selection
 from datacreate.formats.example import Json
 from datacreate.formats.task_format import Head
 

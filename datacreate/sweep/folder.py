@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from datacreate.errors import PlanError, RunLocked
 from datacreate.files import replace_file, storage_error
-from datacreate.finetuning.directory import TRIALS, TrainingDirectory
+from datacreate.finetuning.records import TRIALS, TrainingDirectory
 from datacreate.locking import FolderLock, Taken, held_by
 from datacreate.sweep.cells import Cell
 from datacreate.sweep.plan import Plan

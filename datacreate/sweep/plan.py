@@ -20,7 +20,7 @@ from pydantic import (
 
 from datacreate.benchmarks import Benchmark, find_benchmark
 from datacreate.errors import BenchmarkError
-from datacreate.finetuning.record import Selection
+from datacreate.finetuning.records import Selection
 from datacreate.selection.strategies import STRATEGIES
 from datacreate.sweep.names import checked_model, distinct, near
 from datacreate.sweep.options import TrainOptions, checked_create, engine_options

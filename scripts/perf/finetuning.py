@@ -23,7 +23,7 @@ from datacreate.finetuning.encoder import load_with_head
 from datacreate.finetuning.evaluate import read_test_set
 from datacreate.finetuning.hardware import padding_multiple
 from datacreate.finetuning.predict import probabilities
-from datacreate.finetuning.settings import Settings
+from datacreate.finetuning.recipe import Settings
 from datacreate.finetuning.task import Question, Task
 from datacreate.finetuning.trial import Inputs, make_trainer
 from datacreate.hardware import device, has_bf16

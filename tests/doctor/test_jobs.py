@@ -13,10 +13,10 @@ import yaml
 
 from datacreate.doctor import Line, create_job
 from datacreate.errors import UsageError
-from datacreate.finetuning.directory import Model, Training
+from datacreate.finetuning.records import Model, Training
 from datacreate.finetuning.evaluate import read_test_set
-from datacreate.finetuning.record import Arm
-from datacreate.finetuning.settings import Settings
+from datacreate.finetuning.records import Arm
+from datacreate.finetuning.recipe import Settings
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from tests.benchmarks.conftest import claims, imported

@@ -17,7 +17,7 @@ from datacreate.finetuning.encode import collator, encode, load_tokenizer
 from datacreate.finetuning.encoder import load_with_head
 from datacreate.finetuning.hardware import is_first_process
 from datacreate.finetuning.rows import Source, training_set
-from datacreate.finetuning.settings import Settings
+from datacreate.finetuning.recipe import Settings
 from datacreate.finetuning.trial import Inputs, make_trainer
 from datacreate.formats.task_format import load_format
 from tests.finetuning.sets import choices, claims

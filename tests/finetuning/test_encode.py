@@ -11,7 +11,7 @@ import pytest
 from datacreate.errors import TrainingError
 from datacreate.finetuning.encode import Encoded, collator, encode, load_tokenizer, longest_input
 from datacreate.finetuning.encoder import load_shape, load_with_head
-from datacreate.finetuning.settings import PAPER, Settings
+from datacreate.finetuning.recipe import PAPER, Settings
 from datacreate.finetuning.task import Question, Task
 from tests.finetuning.conftest import TOKENS, save_encoder
 from tests.finetuning.sets import ASKED, FOODS, TOOLS

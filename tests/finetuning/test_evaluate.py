@@ -15,10 +15,10 @@ from click.testing import CliRunner
 from datacreate.benchmarks import digest, find_benchmark, read_split
 from datacreate.cli.evaluate import evaluate as command
 from datacreate.errors import BenchmarkError, TrainingError
-from datacreate.finetuning.directory import models_at, read_model
+from datacreate.finetuning.records import models_at, read_model
 from datacreate.finetuning.evaluate import evaluate, judged, read_test_set
-from datacreate.finetuning.record import read_evaluation, read_predictions
-from datacreate.finetuning.settings import Lora
+from datacreate.finetuning.records import read_evaluation, read_predictions
+from datacreate.finetuning.recipe import Lora
 from datacreate.finetuning.train import train
 from tests.finetuning.conftest import import_rows
 from tests.finetuning.sets import ASKED, choices, claims, write_rows

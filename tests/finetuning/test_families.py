@@ -9,7 +9,7 @@ import pytest
 
 from datacreate.errors import TrainingError
 from datacreate.finetuning.evaluate import evaluate
-from datacreate.finetuning.settings import Lora
+from datacreate.finetuning.recipe import Lora
 from tests.finetuning.conftest import FAMILIES, save_encoder
 from tests.finetuning.training import trained
 

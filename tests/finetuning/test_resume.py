@@ -14,11 +14,11 @@ import pytest
 
 from datacreate.errors import LockLost, Stopped, StorageError
 from datacreate.finetuning import trial
-from datacreate.finetuning.directory import TRIALS
+from datacreate.finetuning.records import TRIALS
 from datacreate.finetuning.evaluate import evaluate
-from datacreate.finetuning.record import read_predictions
+from datacreate.finetuning.records import read_predictions
 from datacreate.finetuning.resume import last_checkpoint
-from datacreate.finetuning.settings import Lora
+from datacreate.finetuning.recipe import Lora
 from datacreate.finetuning.train import TrainConfig, train
 from datacreate.locking import lock
 from tests.claims import take_over

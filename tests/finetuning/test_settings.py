@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from datacreate.finetuning.settings import PAPER, Lora, Settings, usual_settings
+from datacreate.finetuning.recipe import PAPER, Lora, Settings, usual_settings
 
 
 def test_a_small_set_has_a_fixed_schedule_and_a_large_one_a_thousand_steps_or_three_passes() -> None:

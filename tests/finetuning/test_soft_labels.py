@@ -19,7 +19,7 @@ from datacreate.finetuning.encode import collator, encode, load_tokenizer
 from datacreate.finetuning.encoder import load_with_head
 from datacreate.finetuning.evaluate import evaluate
 from datacreate.finetuning.rows import read_source, training_set
-from datacreate.finetuning.settings import Lora, Settings
+from datacreate.finetuning.recipe import Lora, Settings
 from datacreate.finetuning.soft_labels import Verdict, in_head_order, targets
 from datacreate.finetuning.task import Question, Task
 from datacreate.finetuning.train import TrainConfig, train

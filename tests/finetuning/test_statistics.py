@@ -14,7 +14,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, matthews_corrcoef
 from statsmodels.stats.proportion import proportion_confint
 
-from datacreate.finetuning.record import Scores
+from datacreate.finetuning.records import Scores
 from datacreate.finetuning.statistics import (
     centred,
     compare,

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from datacreate.errors import Stopped, TrainingError
-from datacreate.finetuning.directory import read_model
+from datacreate.finetuning.records import read_model
 from datacreate.finetuning.evaluate import evaluate
 from datacreate.finetuning.together import LEFT_ALONE, run_together
 from tests.offline.guarding import Guarded, unset

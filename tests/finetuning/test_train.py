@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 
 from datacreate.benchmarks import digest, find_benchmark
 from datacreate.errors import BenchmarkError, RunLocked, RunMismatch, TrainingError, UsageError
-from datacreate.finetuning.directory import TrainingDirectory, read_model, read_training
+from datacreate.finetuning.records import TrainingDirectory, read_model, read_training
 from datacreate.finetuning.evaluate import evaluate
-from datacreate.finetuning.settings import PAPER, Lora, Settings
+from datacreate.finetuning.recipe import PAPER, Lora, Settings
 from datacreate.finetuning.train import train
 from tests.finetuning.conftest import import_rows
 from tests.finetuning.sets import choices, claims, write_rows
@@ -110,7 +110,7 @@ def test_another_training_in_the_same_folder_is_refused_naming_what_differs(
 def _training(asked: Any) -> Any:
     """The identity that a training writes, without training it."""
     from datacreate.checkpoints import resolve
-    from datacreate.finetuning.directory import Training
+    from datacreate.finetuning.records import Training
     from datacreate.finetuning.rows import read_source, training_set
 
     rows = training_set([read_source(source) for source in asked.sources])

@@ -6,8 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from datacreate.finetuning.directory import Model
-from datacreate.finetuning.settings import Settings
+from datacreate.finetuning.records import Model
+from datacreate.finetuning.recipe import Settings
 from datacreate.finetuning.train import TrainConfig, train
 
 QUICK: dict[str, Any] = {"learning_rates": (3e-3,), "epochs": 4}

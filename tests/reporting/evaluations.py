@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.finetuning.evaluate import keep
-from datacreate.finetuning.record import Arm, Evaluation, Prediction
+from datacreate.finetuning.records import Arm, Evaluation, Prediction
 from datacreate.finetuning.statistics import scores
 
 YES_NO = ("True", "False")
