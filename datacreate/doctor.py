@@ -234,8 +234,7 @@ def machine(torch: ImportResult | None) -> list[Finding]:
     ]
     if wanted != "llamacpp" and not shutil.which("g++"):
         state: State = "fail" if wanted == "gpu" else "warn"
-        message = "no g++, with which vLLM compiles its kernels"
-        findings.append(Finding("compiler", state, message, "install the system's g++ package"))
+        findings.append(Finding("compiler", state, "no g++, which vLLM compiles with", "install g++"))
     return findings
 
 
