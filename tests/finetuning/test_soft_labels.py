@@ -76,7 +76,9 @@ def torn(place: int, row: Row) -> Verdict | None:
 
 
 def soft(run: Path, out: Path, encoder: str, **changes: Any) -> TrainConfig:
-    return config(run, out, encoder, **{"soft_labels": True, "epochs": 2, "model_selection": "none"} | changes)
+    return config(
+        run, out, encoder, **{"soft_labels": True, "epochs": 2, "model_selection": "none"} | changes
+    )
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,9 @@ def test_the_human_dev_split_chooses_for_created_rows_as_well(
     make(tmp_path / "run", model, count=45)
     with pytest.raises(UsageError, match="name it with --benchmark"):
         train(config(tmp_path / "run", tmp_path / "out", encoder, model_selection="human", epochs=1))
-    found = trained(tmp_path / "run", tmp_path / "out", encoder, model_selection="human", benchmark="csqa", epochs=1)
+    found = trained(
+        tmp_path / "run", tmp_path / "out", encoder, model_selection="human", benchmark="csqa", epochs=1
+    )
     assert (found.trained_rows, found.selection_rows) == (45, 40)
     assert found.training.condition.name == "tree"
     with pytest.raises(TrainingError, match="has questions with 5 options, piqa's dev split"):
