@@ -41,7 +41,6 @@ def _nproc(_context: click.Context, _option: click.Parameter, value: str) -> int
 @click.option("--seeds", default="1,2,3", show_default=True, help="Training seeds, one model each.")
 @click.option(
     "--model-selection",
-    "selection",
     type=click.Choice(["held-out", "human", "none"]),
     help="What chooses the best checkpoint: held-out rows, the benchmark's human dev split, or nothing.  "
     "[default: held-out; human with --recipe paper]",
@@ -103,7 +102,8 @@ def train(sources: tuple[str, ...], out: Path, as_json: bool, **options: Any) ->
         sources=sources,
         out=out,
         seeds=_numbers(options["seeds"], "--seeds", int),
-        selection=options["selection"] or ("human" if options["recipe"] == "paper" else "held-out"),
+        model_selection=options["model_selection"]
+        or ("human" if options["recipe"] == "paper" else "held-out"),
         recipe=_recipe(options),
         **{name: options[name] for name in same},
     )

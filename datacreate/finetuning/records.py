@@ -152,9 +152,9 @@ class Training(Record):
             if isinstance(mine, BaseModel):
                 key = next(key for key, value in mine if value != getattr(theirs, key))
                 mine, theirs = f"{key}={getattr(mine, key)}", f"{key}={getattr(theirs, key)}"
+            difference = f"{name}: {str(mine)[:80]} there, {str(theirs)[:80]} requested"
             raise RunMismatch(
-                f"{where} holds another training ({name}: {str(mine)[:80]} there, {str(theirs)[:80]} requested); "
-                "repeat its settings, or choose another --out"
+                f"{where} holds another training ({difference}); repeat its settings, or choose another --out"
             )
 
 

@@ -68,7 +68,7 @@ class TrainConfig:
     seeds: tuple[int, ...] = (1,)
     count: int | None = None  # rows to sample from the sources; None: all
     sample_seed: int = 0
-    selection: Selection = "held-out"
+    model_selection: Selection = "held-out"
     condition: str | None = None
     benchmark: str | None = None  # the task of the rows, where the sources do not say
     recipe: Recipe = field(default_factory=Recipe)
@@ -107,7 +107,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> list[Model]:
         raise UsageError("nothing to train: give at least one source and one seed")
     if config.benchmark is not None:
         find_benchmark(config.benchmark)
-    if config.selection == "none" and len(recipe.learning_rates) > 1:
+    if config.model_selection == "none" and len(recipe.learning_rates) > 1:
         raise UsageError(
             "--model-selection none cannot choose a learning rate: give one, or another selection"
         )
@@ -156,11 +156,11 @@ def _select(
 ) -> tuple[Sequence[Question], Sequence[Question], Selection, str | None]:
     """The rows to train on, those that choose the best checkpoint, their kind, and their digest if human."""
     questions = rows.questions
-    if config.selection == "held-out":
+    if config.model_selection == "held-out":
         kept, held = hold_out(questions, rows.families, rows.task)
         if held:
             return [questions[i] for i in kept], [questions[i] for i in held], "held-out", None
-    if config.selection != "human":
+    if config.model_selection != "human":
         return questions, (), "none", None
     if rows.condition.benchmark is None:
         raise UsageError("--model-selection human needs a benchmark's dev split: name it with --benchmark")

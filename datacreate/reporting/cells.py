@@ -66,7 +66,11 @@ def _cell(models: Sequence[Measured]) -> Cell:
     scores = [one.evaluation.scores for one in models]
     nest = _nested(models)
     primary_interval, accuracy_interval, method = _intervals(models, scores, nest)
-    reasons = ["degenerate" if s.degenerate else "not above chance" for s in scores if s.degenerate or not s.above_chance]
+    reasons = [
+        "degenerate" if s.degenerate else "not above chance"
+        for s in scores
+        if s.degenerate or not s.above_chance
+    ]
     return Cell(
         primary=nested_mean(nest, [s.score for s in scores]),
         primary_interval=primary_interval,

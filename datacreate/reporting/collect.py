@@ -12,12 +12,14 @@ from sys import intern
 from pydantic import ValidationError
 
 from datacreate.errors import UsageError
-from datacreate.finetuning.records import TRAINING, TRIALS, TrainingDirectory
 from datacreate.finetuning.records import (
     EVALUATION,
     PREDICTIONS,
+    TRAINING,
+    TRIALS,
     Evaluation,
     Prediction,
+    TrainingDirectory,
     read_evaluation,
     read_predictions,
 )

@@ -16,15 +16,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from datacreate.benchmarks import find_benchmark, has_split
-from datacreate.checkpoints import resolve
 from datacreate.finetuning.encode import Encoded, collator, encode, load_tokenizer
-from datacreate.finetuning.encoder import load_with_head
-from datacreate.finetuning.evaluate import read_test_set
 from datacreate.finetuning.hardware import padding_multiple
 from datacreate.finetuning.predict import probabilities
-from datacreate.finetuning.recipe import Settings
 from datacreate.finetuning.task import Question, Task
+
+from datacreate.benchmarks import find_benchmark, has_split
+from datacreate.checkpoints import resolve
+from datacreate.finetuning.encoder import load_with_head
+from datacreate.finetuning.evaluate import read_test_set
+from datacreate.finetuning.recipe import Settings
 from datacreate.finetuning.trial import Inputs, make_trainer
 from datacreate.hardware import device, has_bf16
 from datacreate.logging_setup import quiet

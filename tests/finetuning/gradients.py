@@ -13,11 +13,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from datacreate.finetuning.encode import collator, encode, load_tokenizer
-from datacreate.finetuning.encoder import load_with_head
 from datacreate.finetuning.hardware import is_first_process
+
+from datacreate.finetuning.encoder import collator, encode, load_tokenizer, load_with_head
+from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.rows import Source, training_set
-from datacreate.finetuning.recipe import Settings
 from datacreate.finetuning.trial import Inputs, make_trainer
 from datacreate.formats.task_format import load_format
 from tests.finetuning.sets import choices, claims
@@ -27,7 +27,7 @@ ROWS = 8
 VERDICTS = {"options": (0.5, 0.2, 0.3), "labels": (0.4, 0.6)}
 
 
-def gradients(encoder: Path, folder: Path, head: str, soft: bool, device_rows: int) -> dict[str, Any]:
+def gradients(encoder: Path, folder: Path, head: str, soft: bool, device_batch_size: int) -> dict[str, Any]:
     """Gradients by the name of their weight, before any clipping."""
     from transformers import TrainerCallback, set_seed
 
@@ -43,13 +43,21 @@ def gradients(encoder: Path, folder: Path, head: str, soft: bool, device_rows: i
     verdicts = [VERDICTS[head]] * ROWS if soft else None
     source = Source("rows", "tree", format, asked, list(map(str, range(ROWS))), verdicts=verdicts)
     rows = training_set([source])
-    settings = Settings(batch_size=ROWS, epochs=1, soft_labels=soft)
+    settings = Recipe(batch_size=ROWS, epochs=1, soft_labels=soft)
     set_seed(1)
     tokenizer, model = load_tokenizer(encoder), load_with_head(encoder, rows.task)
     encoded = encode(rows.questions, rows.task, tokenizer, 60, soft_labels=soft)
     collate = collator(rows.task, tokenizer, None)
     materials = Inputs(
-        encoder, rows.task, tokenizer, collate, encoded, None, settings, 60, device_rows=device_rows
+        encoder,
+        rows.task,
+        tokenizer,
+        collate,
+        encoded,
+        None,
+        settings,
+        60,
+        device_batch_size=device_batch_size,
     )
     trainer = make_trainer(materials, model, 1, 1e-3, folder)
     trainer.args.max_grad_norm = 0  # no clipping
@@ -59,9 +67,9 @@ def gradients(encoder: Path, folder: Path, head: str, soft: bool, device_rows: i
     return found
 
 
-def name_of(soft: bool, device_rows: int) -> str:
+def name_of(soft: bool, device_batch_size: int) -> str:
     """The file of the gradients of such a step."""
-    return f"{'soft' if soft else 'hard'}-{device_rows}.safetensors"
+    return f"{'soft' if soft else 'hard'}-{device_batch_size}.safetensors"
 
 
 if __name__ == "__main__":

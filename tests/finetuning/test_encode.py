@@ -9,10 +9,17 @@ from typing import Any
 import pytest
 
 from datacreate.errors import TrainingError
-from datacreate.finetuning.encode import Encoded, collator, encode, load_tokenizer, longest_input
-from datacreate.finetuning.encoder import load_shape, load_with_head
-from datacreate.finetuning.recipe import PAPER, Settings
-from datacreate.finetuning.task import Question, Task
+from datacreate.finetuning.encoder import (
+    Encoded,
+    collator,
+    encode,
+    load_config,
+    load_tokenizer,
+    load_with_head,
+    max_input_tokens,
+)
+from datacreate.finetuning.recipe import PAPER, Recipe
+from datacreate.finetuning.rows import Question, Task
 from tests.finetuning.conftest import TOKENS, save_encoder
 from tests.finetuning.sets import ASKED, FOODS, TOOLS
 
@@ -122,7 +129,7 @@ def test_the_longest_input_is_one_that_the_encoder_has_positions_for(
 
     folder = Path(encoder_of(family))
     tokenizer = load_tokenizer(folder)
-    longest = longest_input(tokenizer, load_shape(folder), Settings(), with_passage=True)
+    longest = max_input_tokens(tokenizer, load_config(folder), Recipe(), with_passage=True)
     assert longest == tokens
     encoded = encode([Question(" ".join(FOODS * 20), None, (), 0)], LABELS, tokenizer, longest)
     model = load_with_head(folder, LABELS).eval()
@@ -134,7 +141,7 @@ def test_positions_begin_after_the_padding_id_wherever_that_is(tmp_path: Path) -
     import torch
 
     folder = save_encoder(tmp_path / "odd", pad_token_id=4)
-    longest = longest_input(load_tokenizer(folder), load_shape(folder), Settings(), with_passage=False)
+    longest = max_input_tokens(load_tokenizer(folder), load_config(folder), Recipe(), with_passage=False)
     assert longest == 61
     model = load_with_head(folder, LABELS).eval()
     assert model(torch.full((1, longest), 7)).logits.shape == (1, 2)
@@ -143,12 +150,12 @@ def test_positions_begin_after_the_padding_id_wherever_that_is(tmp_path: Path) -
 
 
 def test_settings_and_tokenizer_limit_the_input_too(encoder: str, tokenizer: Any) -> None:
-    shape = load_shape(Path(encoder))
-    assert longest_input(tokenizer, shape, Settings(max_length=30), with_passage=True) == 30
+    shape = load_config(Path(encoder))
+    assert max_input_tokens(tokenizer, shape, Recipe(max_length=30), with_passage=True) == 30
     shape.max_position_embeddings = 2000
-    assert longest_input(tokenizer, shape, Settings(), with_passage=True) == 512
-    assert longest_input(tokenizer, shape, PAPER, with_passage=True) == 256
-    assert longest_input(tokenizer, shape, Settings(max_length=1500), with_passage=True) == 1000
+    assert max_input_tokens(tokenizer, shape, Recipe(), with_passage=True) == 512
+    assert max_input_tokens(tokenizer, shape, PAPER, with_passage=True) == 256
+    assert max_input_tokens(tokenizer, shape, Recipe(max_length=1500), with_passage=True) == 1000
 
 
 def test_a_damaged_tokenizer_is_one_line(tmp_path: Path, encoder: str) -> None:

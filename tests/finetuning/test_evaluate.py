@@ -15,10 +15,9 @@ from click.testing import CliRunner
 from datacreate.benchmarks import digest, find_benchmark, read_split
 from datacreate.cli.evaluate import evaluate as command
 from datacreate.errors import BenchmarkError, TrainingError
-from datacreate.finetuning.records import models_at, read_model
-from datacreate.finetuning.evaluate import evaluate, judged, read_test_set
-from datacreate.finetuning.records import read_evaluation, read_predictions
+from datacreate.finetuning.evaluate import evaluate, grade, read_test_set
 from datacreate.finetuning.recipe import Lora
+from datacreate.finetuning.records import models_at, read_evaluation, read_model, read_predictions
 from datacreate.finetuning.train import train
 from tests.finetuning.conftest import import_rows
 from tests.finetuning.sets import ASKED, choices, claims, write_rows
@@ -49,7 +48,7 @@ def test_what_can_be_learned_is_learned(models: Path, benchmark: str) -> None:
     assert model.selection_score == 1
     assert (model.trained_rows, model.selection_rows) == (180, 20)
     [found] = evaluate(models / benchmark / "seed-1", [benchmark])
-    assert found.scores.accuracy == found.scores.primary == 1
+    assert found.scores.accuracy == found.scores.score == 1
     assert found.scores.collapsed is None
 
 
@@ -150,7 +149,7 @@ def test_rows_that_cannot_be_asked_count_as_wrong(home: Path) -> None:
         test.rows,
         ["4 options where 5 are needed", *test.questions[1:]],
     )
-    predictions, found = judged(without, label_ratio(right[1:], 5))
+    predictions, found = grade(without, label_ratio(right[1:], 5))
     assert (predictions[0].predicted, predictions[0].correct) == (None, False)
     assert (found.rows, found.unanswered) == (60, 1)
     assert found.accuracy == 59 / 60
@@ -162,7 +161,7 @@ def test_rows_without_an_answer_count_for_their_own_label(home: Path) -> None:
     given: list[int | None] = [question.answer for question in test.asked]
     for place in falses:
         given[place] = None
-    predictions, found = judged(test, label_ratio(given, 2))
+    predictions, found = grade(test, label_ratio(given, 2))
     assert sum(not one.correct for one in predictions) == len(falses) == found.unanswered == 30
     assert found.balanced_accuracy == 0.5
     assert found.constant == 0.5
@@ -181,7 +180,7 @@ def test_of_options_that_read_the_same_either_is_right(home: Path) -> None:
         test.benchmark, test.split, test.digest, test.task, test.rows, [twins, *test.questions[1:]]
     )
     said = [twin, *(q.answer for q in test.asked[1:])]
-    predictions, found = judged(one, label_ratio(said, 5))
+    predictions, found = grade(one, label_ratio(said, 5))
     assert predictions[0].correct
     assert found.accuracy == 1
     assert found.macro_f1 == 1
@@ -249,9 +248,11 @@ def test_a_model_of_unknown_purpose_needs_a_word(home: Path, tmp_path: Path, enc
 
 
 def test_a_lora_model_is_evaluated_as_it_was_chosen(home: Path, tmp_path: Path, encoder: str) -> None:
-    model = trained("creak", tmp_path / "out", encoder, lora=Lora(), epochs=8, select="human", patience=None)
+    model = trained(
+        "creak", tmp_path / "out", encoder, lora=Lora(), epochs=8, model_selection="human", patience=None
+    )
     [found] = evaluate(tmp_path / "out" / "seed-1", ["creak"], "dev")
-    assert found.scores.primary == pytest.approx(model.selection_score, abs=0.051)  # a row of 40
+    assert found.scores.score == pytest.approx(model.selection_score, abs=0.051)  # a row of 40
 
 
 def test_the_command_prints_a_row_a_test_set_and_names_what_has_collapsed(

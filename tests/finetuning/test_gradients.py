@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from datacreate.finetuning.together import run_together
 from safetensors.torch import load_file
 
-from datacreate.finetuning.together import run_together
 from tests.finetuning.conftest import save_encoder
 from tests.finetuning.gradients import ROWS, gradients, name_of
 from tests.process import ROOT
@@ -47,7 +47,8 @@ def test_portions_of_a_batch_give_its_gradients(
     without_dropout: dict[str, Path], tmp_path: Path, head: str, soft: bool, family: str
 ) -> None:
     at_once, in_portions = (
-        gradients(without_dropout[family], tmp_path, head, soft, device_rows) for device_rows in (ROWS, 2)
+        gradients(without_dropout[family], tmp_path, head, soft, device_batch_size)
+        for device_batch_size in (ROWS, 2)
     )
     assert_same(in_portions, at_once)
 
@@ -61,5 +62,5 @@ def test_processes_give_the_gradients_of_one(
     assert run_together([sys.executable, "-m", "tests.finetuning.gradients", *map(str, told)], 2) == 0
     for soft in (False, True):
         wanted = gradients(without_dropout["roberta"], tmp_path, "options", soft, ROWS)
-        for device_rows in (4, 2):
-            assert_same(load_file(tmp_path / name_of(soft, device_rows)), wanted)
+        for device_batch_size in (4, 2):
+            assert_same(load_file(tmp_path / name_of(soft, device_batch_size)), wanted)

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from datacreate.errors import TrainingError
-from datacreate.finetuning.encode import Encoded, collator, encode, load_tokenizer
-from datacreate.finetuning.encoder import load_with_head
-from datacreate.finetuning.predict import probabilities
-from datacreate.finetuning.task import Question, Task
+from datacreate.finetuning.encoder import Encoded, collator, encode, load_tokenizer, load_with_head
+from datacreate.finetuning.evaluate import probabilities
+from datacreate.finetuning.rows import Question, Task
 from tests.finetuning.conftest import TOKENS, save_encoder
 from tests.finetuning.sets import ASKED, FOODS, TOOLS
 
@@ -53,7 +52,7 @@ def opinionated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def parts(task: Task, opinionated: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Encoded, Any]:
     import torch
 
-    monkeypatch.setattr("datacreate.finetuning.predict.has_bf16", lambda: False)  # to compare closely
+    monkeypatch.setattr("datacreate.finetuning.evaluate.has_bf16", lambda: False)  # to compare closely
     torch.manual_seed(7)
     tokenizer = load_tokenizer(opinionated)
     model = load_with_head(opinionated, task)

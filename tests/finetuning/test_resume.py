@@ -14,12 +14,11 @@ import pytest
 
 from datacreate.errors import LockLost, Stopped, StorageError
 from datacreate.finetuning import trial
-from datacreate.finetuning.records import TRIALS
 from datacreate.finetuning.evaluate import evaluate
-from datacreate.finetuning.records import read_predictions
-from datacreate.finetuning.resume import last_checkpoint
 from datacreate.finetuning.recipe import Lora
+from datacreate.finetuning.records import TRIALS, read_predictions
 from datacreate.finetuning.train import TrainConfig, train
+from datacreate.finetuning.trial import last_checkpoint
 from datacreate.locking import lock
 from tests.claims import take_over
 from tests.finetuning.training import Heard, config, trained, weights
@@ -93,7 +92,7 @@ def test_a_stopped_training_goes_on_to_the_same_result(
 def test_a_stop_long_after_the_best_step_goes_on_from_where_it_stopped(
     home: Path, tmp_path: Path, encoder: str
 ) -> None:
-    # The learning rate is so high that the first checks are the best.
+    # The learning rate is so high that the first max_evaluations are the best.
     asked = config("creak", tmp_path / "out", encoder, learning_rates=(0.3,), epochs=8, patience=None)
     stopped(asked, 80)
     heard = Heard()
@@ -143,9 +142,9 @@ def test_early_stopping_counts_on_over_a_stop(home: Path, tmp_path: Path, encode
     "changes",
     [
         {"epochs": 2},
-        {"epochs": 2, "select": "none"},
+        {"epochs": 2, "model_selection": "none"},
         {"learning_rates": (0.3,), "epochs": 10, "patience": 1},
-        {"epochs": None, "checks": 7, "count": 45, "patience": None},
+        {"epochs": None, "max_evaluations": 7, "count": 45, "patience": None},
     ],
     ids=["to the end", "nothing chosen", "early", "in the middle of a pass"],
 )
@@ -247,7 +246,7 @@ def test_where_the_best_checkpoint_is_damaged_it_begins_anew(
 def test_a_killed_process_costs_what_came_after_its_last_checkpoint(
     home: Path, tmp_path: Path, encoder: str
 ) -> None:
-    changes: dict[str, Any] = {"epochs": 16, "select": "none"}
+    changes: dict[str, Any] = {"epochs": 16, "model_selection": "none"}
     trained("creak", tmp_path / "whole", encoder, **changes)
     told = ["--encoder", encoder, "--seeds", 1, "--learning-rates", "3e-3", "--epochs", 16]
     with Live("train", "creak", *told, "--model-selection", "none", "--out", tmp_path / "out") as process:

@@ -60,7 +60,7 @@ def test_a_run_and_its_file_hold_the_same_questions(
     told: dict[str, Any] = {"example": example} if example else {}
     make(tmp_path / "run", model, **told, **changes)
     run, file = put_together(tmp_path / "run"), put_together(tmp_path / "run" / "train.jsonl")
-    assert run.task.described == task
+    assert run.task.description == task
     assert run.condition.name == "tree"
     assert run.condition.count == 25
     assert run.condition.generator
@@ -155,10 +155,10 @@ def test_rows_that_cannot_be_used_are_left_out_and_counted(tmp_path: Path) -> No
     found = put_together(write_rows(tmp_path / "rows.jsonl", rows))
     assert len(found.questions) == 6
     assert found.condition.count == 6
-    assert sum(found.left_out.values()) == 4
-    assert found.left_out["the answer is not among the options"] == 1
-    assert found.left_out["2 options where 3 are needed"] == 1
-    assert found.left_out["the question is empty"] == 1
+    assert sum(found.skipped.values()) == 4
+    assert found.skipped["the answer is not among the options"] == 1
+    assert found.skipped["2 options where 3 are needed"] == 1
+    assert found.skipped["the question is empty"] == 1
 
 
 def test_an_odd_row_in_front_says_nothing_about_the_rest(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_an_odd_row_in_front_says_nothing_about_the_rest(tmp_path: Path) -> None
     rows[0]["options"] = [*rows[0]["options"][:2], rows[0]["label"]]
     found = put_together(write_rows(tmp_path / "rows.jsonl", rows))
     assert found.task.classes == 4
-    assert sum(found.left_out.values()) == 1
+    assert sum(found.skipped.values()) == 1
 
 
 def test_lines_hold_any_unicode(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
 def test_most_labels_outside_the_set_are_an_error_and_few_are_left_out(home: Path, tmp_path: Path) -> None:
     rows: list[Row] = claims(20)
     rows[3]["label"] = "maybe"
-    assert put_together(write_rows(tmp_path / "few.jsonl", rows)).left_out == {
+    assert put_together(write_rows(tmp_path / "few.jsonl", rows)).skipped == {
         "the answer is not one of the labels": 1
     }
     for row in rows[1:]:

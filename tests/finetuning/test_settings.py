@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from datacreate.finetuning.recipe import PAPER, Lora, Settings, usual_settings
+from datacreate.finetuning.recipe import PAPER, Lora, Recipe, default_recipe
 
 
 def test_a_small_set_has_a_fixed_schedule_and_a_large_one_a_thousand_steps_or_three_passes() -> None:
-    usual = Settings()
+    usual = Recipe()
     assert usual.steps(160) == 20 * 10
     assert usual.steps(999) == 20 * 63
     assert usual.steps(1000) == 1000
@@ -20,7 +20,7 @@ def test_a_small_set_has_a_fixed_schedule_and_a_large_one_a_thousand_steps_or_th
 
 @given(st.integers(1, 100_000))
 def test_at_least_a_thousand_steps_or_twenty_passes(rows: int) -> None:
-    usual = Settings()
+    usual = Recipe()
     assert usual.steps(rows) >= min(1000, 20 * -(-rows // 16))
 
 
@@ -29,27 +29,27 @@ def test_the_papers_settings_are_its_own() -> None:
     assert (PAPER.batch_size, PAPER.epochs, PAPER.warmup_steps, PAPER.weight_decay) == (64, 10, 100, 0.01)
     assert PAPER.tokens(True) == PAPER.tokens(False) == 256
     assert PAPER.steps(160) == 30
-    assert (PAPER.checks, PAPER.patience, PAPER.show_context) == (None, None, False)
+    assert (PAPER.max_evaluations, PAPER.patience, PAPER.show_context) == (None, None, False)
 
 
 def test_passages_get_512_tokens() -> None:
-    assert Settings().tokens(True) == 512
-    assert Settings().tokens(False) == 256
-    assert Settings(max_length=100).tokens(True) == 100
+    assert Recipe().tokens(True) == 512
+    assert Recipe().tokens(False) == 256
+    assert Recipe(max_length=100).tokens(True) == 100
 
 
 def test_what_was_changed_is_part_of_the_name() -> None:
-    assert PAPER.described == "paper"
-    assert PAPER.model_copy(update={"epochs": 3}).described == "paper, epochs=3"
-    assert Settings().described == "datacreate, lr 2e-05"
-    assert Settings(lora=Lora(), batch_size=8).described == "datacreate, lora, lr 2e-05, batch_size=8"
-    assert Settings(lora=Lora(rank=4, alpha=8)).described == "datacreate, lora rank=4 alpha=8, lr 2e-05"
+    assert PAPER.description == "paper"
+    assert PAPER.model_copy(update={"epochs": 3}).description == "paper, epochs=3"
+    assert Recipe().description == "datacreate, lr 2e-05"
+    assert Recipe(lora=Lora(), batch_size=8).description == "datacreate, lora, lr 2e-05, batch_size=8"
+    assert Recipe(lora=Lora(rank=4, alpha=8)).description == "datacreate, lora rank=4 alpha=8, lr 2e-05"
 
 
 def test_the_learning_rate_is_the_encoders_own() -> None:
-    assert usual_settings("all-minilm-l6-v2").learning_rates == (1e-4,)
-    assert usual_settings("/some/folder").learning_rates == (2e-5,)
-    assert usual_settings("/some/folder", lora=True).learning_rates == (2e-4,)
+    assert default_recipe("all-minilm-l6-v2").learning_rates == (1e-4,)
+    assert default_recipe("/some/folder").learning_rates == (2e-5,)
+    assert default_recipe("/some/folder", lora=True).learning_rates == (2e-4,)
 
 
 @pytest.mark.parametrize(
@@ -66,4 +66,4 @@ def test_the_learning_rate_is_the_encoders_own() -> None:
 )
 def test_settings_that_train_nothing_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
-        Settings.model_validate(wrong)
+        Recipe.model_validate(wrong)

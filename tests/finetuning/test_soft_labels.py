@@ -15,13 +15,18 @@ from safetensors.torch import load_file
 
 from datacreate.cli.train import train as command
 from datacreate.errors import RunMismatch, Stopped, TrainingError
-from datacreate.finetuning.encode import collator, encode, load_tokenizer
-from datacreate.finetuning.encoder import load_with_head
+from datacreate.finetuning.encoder import collator, encode, load_tokenizer, load_with_head
 from datacreate.finetuning.evaluate import evaluate
-from datacreate.finetuning.rows import read_source, training_set
-from datacreate.finetuning.recipe import Lora, Settings
-from datacreate.finetuning.soft_labels import Verdict, in_head_order, targets
-from datacreate.finetuning.task import Question, Task
+from datacreate.finetuning.recipe import Lora, Recipe
+from datacreate.finetuning.rows import (
+    Question,
+    Task,
+    Verdict,
+    in_head_order,
+    read_source,
+    targets,
+    training_set,
+)
 from datacreate.finetuning.train import TrainConfig, train
 from datacreate.finetuning.trial import Inputs, make_trainer
 from datacreate.formats.task_format import Roles, TaskFormat, load_format
@@ -76,15 +81,17 @@ def torn(place: int, row: Row) -> Verdict | None:
 
 
 def soft(run: Path, out: Path, encoder: str, **changes: Any) -> TrainConfig:
-    return config(run, out, encoder, **{"soft_labels": True, "epochs": 2, "select": "none"} | changes)
+    return config(
+        run, out, encoder, **{"soft_labels": True, "epochs": 2, "model_selection": "none"} | changes
+    )
 
 
 @pytest.mark.parametrize(
     ("head", "how"),
     [
         ("options", {"lora": Lora(rank=2)}),
-        ("options", {"device_rows": 4}),
-        ("labels", {"select": "held-out"}),
+        ("options", {"device_batch_size": 4}),
+        ("labels", {"model_selection": "held-out"}),
     ],
     ids=["lora", "accumulated", "held-out"],
 )
@@ -125,7 +132,7 @@ def test_the_loss_is_the_cross_entropy_against_the_verdicts(
 ) -> None:
     verdicts(torn)
     rows = training_set([read_source(str(runs[head]), verdicts=True)])
-    folder, settings = Path(encoder_of(family)), Settings(soft_labels=True)
+    folder, settings = Path(encoder_of(family)), Recipe(soft_labels=True)
     tokenizer, model = load_tokenizer(folder), load_with_head(folder, rows.task).eval()
     encoded = encode(rows.questions, rows.task, tokenizer, 60, soft_labels=True)
     collate = collator(rows.task, tokenizer, None)
@@ -148,7 +155,7 @@ def test_a_stopped_training_goes_on_and_others_are_refused(
     [whole] = train(soft(runs["options"], tmp_path / "whole", encoder), heard)
     assert "54 of 160 rows have no verdict and keep their label" in heard.notes
     assert whole.training.condition.name == "tree (soft labels)"
-    assert whole.training.settings.described == "datacreate, lr 0.003, epochs=2"  # that of hard labels
+    assert whole.training.recipe.description == "datacreate, lr 0.003, epochs=2"  # that of hard labels
     asked = soft(runs["options"], tmp_path / "out", encoder)
     with pytest.raises(Stopped):
         train(asked, Heard(stop_at=3, at_step=lambda: os.kill(os.getpid(), signal.SIGTERM)))
@@ -170,7 +177,7 @@ def test_human_rows_beside_a_verified_run_keep_their_labels(
     assert [one.verdict is None for one in rows.questions[:202]] == [*[True] * 201, False]
     hard = training_set([read_source(source.where) for source in sources])
     assert rows.condition.name == "human+tree (soft labels)"
-    # The created set is the same, whoever judged it.
+    # The created set is the same, whoever grade it.
     assert rows.condition.model_copy(update={"name": "human+tree"}) == hard.condition
     assert training_set(sources, condition="mine").condition.name == "mine (soft labels)"
 

@@ -8,8 +8,7 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datacreate.finetuning.split import FEWEST, HELD_OUT, hold_out
-from datacreate.finetuning.task import Question, Task
+from datacreate.finetuning.rows import FEWEST, HELD_OUT, Question, Task, hold_out
 
 OPTIONS = Task(head="multiple_choice", names=("0", "1", "2"))
 LABELS = Task(head="sequence_classification", names=("yes", "no", "maybe"))

@@ -16,13 +16,13 @@ from statsmodels.stats.proportion import proportion_confint
 
 from datacreate.finetuning.records import Scores
 from datacreate.finetuning.statistics import (
-    centred,
+    chance_corrected,
     compare,
     corrected,
-    discordant,
+    discordant_counts,
+    minimum_detectable_effect,
     scores,
-    smallest_difference,
-    wilson,
+    wilson_interval,
 )
 
 unhurried = settings(max_examples=60)
@@ -56,7 +56,7 @@ def test_the_figures_are_scikit_learns(pairs: list[tuple[int, int]]) -> None:
     )
     assert found.matthews == pytest.approx(matthews_corrcoef(truth, answers))
     assert found.constant == max(truth.count(label) for label in range(3)) / len(truth)
-    assert found.primary == pytest.approx(centred(found.balanced_accuracy or 0, 3))
+    assert found.score == pytest.approx(chance_corrected(found.balanced_accuracy or 0, 3))
     assert sum(found.predicted.values()) == found.rows == len(pairs)
 
 
@@ -65,8 +65,8 @@ def test_the_figures_are_scikit_learns(pairs: list[tuple[int, int]]) -> None:
 def test_options_are_judged_by_accuracy_alone(pairs: list[tuple[int, int]]) -> None:
     truth, answers = [one for one, _ in pairs], [two for _, two in pairs]
     found = chosen(truth, answers)
-    assert found.primary == pytest.approx((found.accuracy - 0.2) / 0.8)
-    assert found.primary_interval == tuple(centred(share, 5) for share in found.accuracy_interval)
+    assert found.score == pytest.approx((found.accuracy - 0.2) / 0.8)
+    assert found.primary_interval == tuple(chance_corrected(share, 5) for share in found.accuracy_interval)
     assert (found.balanced_accuracy, found.matthews, found.matthews_interval) == (None, None, None)
 
 
@@ -74,13 +74,13 @@ def test_options_are_judged_by_accuracy_alone(pairs: list[tuple[int, int]]) -> N
 @given(st.integers(1, 500), st.data())
 def test_the_interval_of_accuracy_is_wilsons(rows: int, data: st.DataObject) -> None:
     correct = data.draw(st.integers(0, rows))
-    low, high = wilson(correct, rows)
+    low, high = wilson_interval(correct, rows)
     z = 1.959963984540054  # the formula of 1927
     share = correct / rows
     middle = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
     half = z / (1 + z**2 / rows) * (share * (1 - share) / rows + z**2 / (4 * rows**2)) ** 0.5
     assert (low, high) == pytest.approx((max(0, middle - half), min(1, middle + half)), abs=1e-9)
-    assert (low, high) == pytest.approx(proportion_confint(correct, rows, method="wilson"))
+    assert (low, high) == pytest.approx(proportion_confint(correct, rows, method="wilson_interval"))
 
 
 @pytest.mark.filterwarnings("ignore:A single label was found")
@@ -103,7 +103,7 @@ def test_the_interval_of_matthews_coefficient_is_the_bootstraps() -> None:
     values = [matthews_corrcoef(truth[rows], answers[rows]) for rows in drawn]
     recalls = [balanced_accuracy_score(truth[rows], answers[rows]) for rows in drawn]
     assert found.matthews_interval == pytest.approx(np.percentile(values, [2.5, 97.5]), abs=0.04)
-    expected = [centred(share, 2) for share in np.percentile(recalls, [2.5, 97.5])]
+    expected = [chance_corrected(share, 2) for share in np.percentile(recalls, [2.5, 97.5])]
     assert found.primary_interval == pytest.approx(expected, abs=0.05)
 
 
@@ -122,7 +122,7 @@ def test_matthews_interval_is_right_for_three_labels_and_missing_answers() -> No
     ("share", "classes", "expected"), [(0.5, 2, 0), (1, 2, 1), (0, 2, -1), (0.2, 5, 0), (0.6, 5, 0.5)]
 )
 def test_centred_is_0_at_chance_and_1_at_perfection(share: float, classes: int, expected: float) -> None:
-    assert centred(share, classes) == pytest.approx(expected)
+    assert chance_corrected(share, classes) == pytest.approx(expected)
 
 
 def test_rows_without_an_answer_count_as_wrong() -> None:
@@ -180,7 +180,7 @@ def test_just_below_95_percent_has_not_collapsed_if_it_is_right() -> None:
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
 def test_mcnemars_test_is_the_binomial_one_of_the_discordant_rows(pairs: list[tuple[bool, bool]]) -> None:
     first, second = [one for one, _ in pairs], [two for _, two in pairs]
-    b, c = discordant(first, second)
+    b, c = discordant_counts(first, second)
     assert b == sum(one and not two for one, two in pairs)
     assert c == sum(two and not one for one, two in pairs)
     [comparison] = compare({"x": first, "y": second})
@@ -230,7 +230,7 @@ def test_arms_with_other_rows_are_not_compared() -> None:
     [(115, 13.1), (140, 11.8), (500, 6.3), (634, 5.6), (1241, 4.0), (1635, 3.5), (2000, 3.1)],
 )
 def test_the_smallest_difference_is_the_published_one(rows: int, points: float) -> None:
-    assert 100 * smallest_difference(rows) == pytest.approx(points, abs=0.05)
+    assert 100 * minimum_detectable_effect(rows) == pytest.approx(points, abs=0.05)
 
 
 def test_scores_survive_being_written_and_read() -> None:

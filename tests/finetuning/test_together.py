@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
+from datacreate.finetuning.together import LEFT_ALONE, run_together
 
 from datacreate.errors import Stopped, TrainingError
-from datacreate.finetuning.records import read_model
 from datacreate.finetuning.evaluate import evaluate
-from datacreate.finetuning.together import LEFT_ALONE, run_together
+from datacreate.finetuning.records import read_model
 from tests.offline.guarding import Guarded, unset
 from tests.process import Live
 

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 
 from datacreate.benchmarks import digest, find_benchmark
 from datacreate.errors import BenchmarkError, RunLocked, RunMismatch, TrainingError, UsageError
-from datacreate.finetuning.records import TrainingDirectory, read_model, read_training
 from datacreate.finetuning.evaluate import evaluate
-from datacreate.finetuning.recipe import PAPER, Lora, Settings
+from datacreate.finetuning.recipe import PAPER, Lora, Recipe
+from datacreate.finetuning.records import TrainingDirectory, read_model, read_training
 from datacreate.finetuning.train import train
 from tests.finetuning.conftest import import_rows
 from tests.finetuning.sets import choices, claims, write_rows
@@ -29,7 +29,7 @@ def test_what_can_be_learned_is_learned_with_lora_too(home: Path, tmp_path: Path
     assert model.selection_score == 1
     [found] = evaluate(tmp_path / "out" / "seed-1", ["pubmedqa"])
     assert found.scores.accuracy >= 0.9
-    assert found.scores.primary >= 0.8
+    assert found.scores.score >= 0.8
     assert found.scores.collapsed is None
 
 
@@ -89,9 +89,9 @@ def test_nothing_but_models_is_left_behind(home: Path, tmp_path: Path, encoder: 
     [
         ({"epochs": 2}, r"settings: epochs=1 there, epochs=2 asked"),
         ({"lora": Lora()}, r"settings: lora=None there, lora=.* asked"),
-        ({"count": 100}, r"arm: count=200 there, count=100 asked"),
-        ({"select": "none"}, r"selection: held-out there, none asked"),
-        ({"condition": "mine"}, r"arm: name=human there, name=mine asked"),
+        ({"count": 100}, r"condition: count=200 there, count=100 asked"),
+        ({"model_selection": "none"}, r"selection: held-out there, none asked"),
+        ({"condition": "mine"}, r"condition: name=human there, name=mine asked"),
     ],
 )
 def test_another_training_in_the_same_folder_is_refused_naming_what_differs(
@@ -120,8 +120,8 @@ def _training(asked: Any) -> Any:
         task=rows.task,
         encoder=encoder.name,
         encoder_sha256=encoder.sha256,
-        settings=asked.settings,
-        selection=asked.select,
+        recipe=asked.settings,
+        selection=asked.model_selection,
         selection_digest=None,
     )
 
@@ -168,17 +168,17 @@ def test_training_stops_when_it_gets_no_better_and_keeps_the_best(
         row["label"] = place % 4 < 2  # what is named in the text says nothing
     heard = Heard()
     file = write_rows(tmp_path / "noise.jsonl", rows)
-    asked = config(file, tmp_path / "out", encoder, epochs=30, checks=30, patience=2)
+    asked = config(file, tmp_path / "out", encoder, epochs=30, max_evaluations=30, patience=2)
     [model] = train(asked, heard)
     steps = [done for _, done, _ in heard.steps]
     assert steps[-1] < model.steps == 360
-    assert model.step == steps[-1] - 2 * 12  # two checks, of a pass each, after the best
+    assert model.step == steps[-1] - 2 * 12  # two max_evaluations, of a pass each, after the best
 
 
 def test_the_human_dev_split_chooses_where_that_is_asked_for(
     home: Path, tmp_path: Path, encoder: str
 ) -> None:
-    model = trained("creak", tmp_path / "out", encoder, select="human", epochs=2)
+    model = trained("creak", tmp_path / "out", encoder, model_selection="human", epochs=2)
     assert model.training.selection == "human"
     assert (model.trained_rows, model.selection_rows) == (200, 40)
     assert model.training.selection_digest == digest(find_benchmark("creak"), "dev")
@@ -189,18 +189,20 @@ def test_the_human_dev_split_chooses_for_created_rows_as_well(
 ) -> None:
     make(tmp_path / "run", model, count=45)
     with pytest.raises(UsageError, match="name it with --benchmark"):
-        train(config(tmp_path / "run", tmp_path / "out", encoder, select="human", epochs=1))
-    found = trained(tmp_path / "run", tmp_path / "out", encoder, select="human", benchmark="csqa", epochs=1)
+        train(config(tmp_path / "run", tmp_path / "out", encoder, model_selection="human", epochs=1))
+    found = trained(
+        tmp_path / "run", tmp_path / "out", encoder, model_selection="human", benchmark="csqa", epochs=1
+    )
     assert (found.trained_rows, found.selection_rows) == (45, 40)
     assert found.training.condition.name == "tree"
     with pytest.raises(TrainingError, match="has questions with 5 options, piqa's dev split"):
-        train(config(tmp_path / "run", tmp_path / "no", encoder, select="human", benchmark="piqa"))
+        train(config(tmp_path / "run", tmp_path / "no", encoder, model_selection="human", benchmark="piqa"))
     with pytest.raises(BenchmarkError, match="did you mean creak"):
         train(config(tmp_path / "run", tmp_path / "no", encoder, benchmark="creek"))
 
 
 def test_without_selection_the_last_model_is_kept(home: Path, tmp_path: Path, encoder: str) -> None:
-    model = trained("creak", tmp_path / "out", encoder, select="none", epochs=2)
+    model = trained("creak", tmp_path / "out", encoder, model_selection="none", epochs=2)
     assert model.selection_score is None
     assert (model.step, model.steps) == (26, 26)
     assert (model.trained_rows, model.selection_rows) == (200, 0)
@@ -217,20 +219,20 @@ def test_of_few_rows_none_is_held_out_and_the_record_says_so(
 
 def test_the_papers_settings_train_as_the_paper_does(home: Path, tmp_path: Path, encoder: str) -> None:
     heard = Heard()
-    asked = config("csqa", tmp_path / "out", encoder, settings=PAPER, select="human", count=65)
+    asked = config("csqa", tmp_path / "out", encoder, recipe=PAPER, model_selection="human", count=65)
     [model] = train(asked, heard)
     assert len(heard.steps) == 3 * 20  # three rates, ten passes over two batches of 64
     assert model.steps == 20
-    assert model.step % 2 == 0  # judged after each pass
-    assert model.longest == 64
-    assert model.training.settings.described == "paper"
+    assert model.step % 2 == 0  # grade after each pass
+    assert model.max_length == 64
+    assert model.training.recipe.description == "paper"
 
 
 def test_a_batch_is_as_large_as_was_asked_however_many_rows_a_device_holds(
     home: Path, tmp_path: Path, encoder: str
 ) -> None:
     whole = trained("creak", tmp_path / "whole", encoder, batch_size=24, epochs=1)
-    parts = trained("creak", tmp_path / "parts", encoder, batch_size=24, epochs=1, device_rows=16)
+    parts = trained("creak", tmp_path / "parts", encoder, batch_size=24, epochs=1, device_batch_size=16)
     assert whole.steps == parts.steps == 8
     one = load_file(tmp_path / "whole" / "seed-1" / "model.safetensors")
     two = load_file(tmp_path / "parts" / "seed-1" / "model.safetensors")
@@ -262,7 +264,7 @@ def test_model_and_training_say_what_they_are(home: Path, tmp_path: Path, encode
     assert read_training(tmp_path / "out") == model.training
     assert model.training.encoder == "tiny-roberta"
     assert {"torch", "transformers", "datacreate"} <= model.versions.keys()
-    assert model.longest == 64
+    assert model.max_length == 64
 
 
 @pytest.mark.parametrize("name", ["training.json", "seed-1/model.json"])
@@ -288,7 +290,7 @@ def test_a_missing_split_says_how_to_bring_it(own_home: Path, tmp_path: Path, en
         train(config("piqa", tmp_path / "out", encoder))
     import_rows(tmp_path / "reference", "piqa", train=choices(20, 2), test=choices(20, 2))
     with pytest.raises(BenchmarkError, match="piqa has no dev split here"):
-        train(config("piqa", tmp_path / "out", encoder, select="human"))
+        train(config("piqa", tmp_path / "out", encoder, model_selection="human"))
     assert not (tmp_path / "out").exists()
 
 
@@ -316,13 +318,13 @@ def test_out_of_memory_says_which_setting_to_lower_and_the_training_goes_on(
             train(asked)
     assert "\n" not in str(e.value)
     heard = Heard()
-    train(replace(asked, device_rows=8), heard)
+    train(replace(asked, device_batch_size=8), heard)
     assert heard.steps[0][1] == 13  # from the checkpoint after the first pass
 
 
 def test_settings_are_kept_as_they_were_asked_for(home: Path, tmp_path: Path, encoder: str) -> None:
-    settings = Settings(learning_rates=(1e-3,), epochs=1, max_length=12, batch_size=32)
-    model = trained("creak", tmp_path / "out", encoder, settings=settings)
+    settings = Recipe(learning_rates=(1e-3,), epochs=1, max_length=12, batch_size=32)
+    model = trained("creak", tmp_path / "out", encoder, recipe=settings)
     assert json.loads((tmp_path / "out" / "training.json").read_text())["settings"]["max_length"] == 12
-    assert model.longest == 12
+    assert model.max_length == 12
     assert model.steps == 6

@@ -6,8 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.records import Model
-from datacreate.finetuning.recipe import Settings
 from datacreate.finetuning.train import TrainConfig, train
 
 QUICK: dict[str, Any] = {"learning_rates": (3e-3,), "epochs": 4}
@@ -16,9 +16,9 @@ QUICK: dict[str, Any] = {"learning_rates": (3e-3,), "epochs": 4}
 def config(source: object, out: Path, encoder: str, **changes: Any) -> TrainConfig:
     """The training most tests start from; what is no word of TrainConfig's goes into its settings."""
     told = {name: changes.pop(name) for name in list(changes) if name in TrainConfig.__dataclass_fields__}
-    settings = told.pop("settings", None) or Settings(**QUICK | changes)
+    settings = told.pop("settings", None) or Recipe(**QUICK | changes)
     sources = tuple(map(str, source)) if isinstance(source, list) else (str(source),)
-    return TrainConfig(sources=sources, out=out, encoder=encoder, settings=settings, **told)
+    return TrainConfig(sources=sources, out=out, encoder=encoder, recipe=settings, **told)
 
 
 def trained(source: object, out: Path, encoder: str, **changes: Any) -> Model:
