@@ -312,8 +312,9 @@ def hold_out(
     labels = [questions[i].answer or 0 if task.head == "sequence_classification" else 0 for i in small]
     if min(Counter(labels).values()) < slices:
         labels = [0] * len(small)
-    # Without shared families StratifiedKFold gives the same kind of split, much faster.
-    kind = StratifiedKFold if len(set(groups)) == len(groups) else StratifiedGroupKFold
-    folds = kind(slices, shuffle=True, random_state=seed).split(small, labels, groups)
+    if len(set(groups)) == len(groups):  # much faster, and the same without shared families
+        folds = StratifiedKFold(slices, shuffle=True, random_state=seed).split(small, labels)
+    else:
+        folds = StratifiedGroupKFold(slices, shuffle=True, random_state=seed).split(small, labels, groups)
     held_out = {small[place] for place in next(folds)[1].tolist()}
     return [i for i in rows if i not in held_out], sorted(held_out)

@@ -346,7 +346,5 @@ def _in_worker(inputs: Inputs, seed: int, rate: float, folder: Path) -> Outcome:
         _reports.put(((seed, rate), done, score))
 
     with caught_signals() as signals, signals.held():
-        if _request.value or signals.received:
-            raise Stopped("stopped by a signal; run the same command to resume")
         interrupt = lambda: Interrupt(max(_request.value, int(signals.received)))  # noqa: E731
         return run_trial(inputs, seed, rate, folder, report, interrupt)

@@ -88,6 +88,8 @@ def run_trial(
     """
     if (folder / OUTCOME).is_file():
         return Outcome(**json.loads((folder / OUTCOME).read_text(encoding="utf-8")))
+    if interrupt():
+        raise Stopped("stopped by a signal; run the same command to resume")
     import transformers
 
     with quiet(), memory_errors("--device-batch-size or --max-length"), _disk_errors(folder):
