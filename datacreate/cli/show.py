@@ -26,27 +26,27 @@ from datacreate.cli.terminal import harmless
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 def show(run: Path, samples: int, seed: int, as_json: bool) -> None:
     """Show RUN's summary, a few of its examples, its shortcuts and how diverse it is."""
-    from datacreate.cli.measures import print_measures
+    from datacreate.cli.measures import print_metrics
     from datacreate.dataset_metrics import DatasetMetrics
     from datacreate.runs.directory import RunDirectory
 
     directory = RunDirectory(run)
     config, summary = directory.read_config(), directory.summary()
     shown = _drawn(directory.examples(), summary["accepted"], samples, seed)
-    measures = DatasetMetrics().run(directory)
+    metrics = DatasetMetrics().run(directory)
     if as_json:
         document = {
             "summary": summary,
             "spec": config.spec.model_dump(mode="json"),
             "samples": shown,
-            "measures": measures,
+            "metrics": metrics,
         }
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
         return
     print_samples(shown)
     print_summary(summary)
     print()
-    print_measures(measures)
+    print_metrics(metrics)
 
 
 def _drawn(examples: Iterable[dict[str, Any]], total: int, number: int, seed: int) -> list[dict[str, Any]]:
