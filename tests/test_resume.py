@@ -199,7 +199,7 @@ OTHER: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "verify": ({"verify": "drop"}, r"verification.mode: 'keep' there, 'drop' asked"),
     "threshold": ({"threshold": 0.6}, r"verification.threshold: 0.5 there, 0.6 asked"),
-    "gate": ({"gate": 0.9}, r"verification.gate: None there, 0.9 asked"),
+    "gate": ({"gate": 0.9}, r"verification.label_noise_check: None there, 0.9 asked"),
     "order of fields": ({"example": dict(reversed(COMMONSENSE.items()))}, r"order of fields in example"),
 }
 
