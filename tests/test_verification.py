@@ -165,7 +165,7 @@ def test_order_of_arrival_capacity_and_kills_decide_nothing(
 
     first = tmp_path_factory.mktemp("first")
     summary, _ = verified(first, model, writer, **changes)
-    assert (summary["verification"]["pseudo_labels"]) == (changes is SWITCHING)
+    assert bool(summary["verification"]["pseudo_labels"]) == (changes is SWITCHING)
     expected, commits_of_first = train(first), settled(first)
     holds()
 

@@ -31,8 +31,8 @@ MAX_LETTERED = len(ascii_uppercase)
 class LabelQuestion:
     """What is shown of an example, and its possible labels.
 
-    With `lettered` each option gets a letter and the letter is scored; the system prompt asks for it. Otherwise
-    the options themselves are scored, which suits labels that all examples share.
+    With `lettered` each option gets a letter and the letter is scored; the system prompt asks for it.
+    Otherwise the options themselves are scored, which suits labels that all examples share.
     """
 
     shown: str

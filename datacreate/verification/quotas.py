@@ -50,8 +50,8 @@ class Quotas:
     def assign(self, number: int, rng: random.Random) -> list[Json]:
         """`number` labels for one request, in proportion to what each label still needs.
 
-        No label is assigned more often than it needs while others need some. Remainders are drawn, weighted by
-        need, so that labels that the model often fails at catch up.
+        No label is assigned more often than it needs while others need some. Remainders are drawn, weighted
+        by need, so that labels that the model often fails at catch up.
         """
         needed = {key: left for key in self._labels if (left := self._remaining(key))}
         needed = needed or dict.fromkeys(self._labels, 1)

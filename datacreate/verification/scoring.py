@@ -20,9 +20,9 @@ from datacreate.prompts.label_scoring import (
 )
 
 VerifyMode = Literal["off", "keep", "drop", "relabel", "soft"]
-"""What happens to an example after it was scored. `keep`: only log the scores. `drop`: drop the example if its
-label is less probable than the threshold. `relabel`: replace the label by one that reaches the threshold, or
-drop. `soft`: keep all examples, with the probabilities as soft labels."""
+"""What happens to an example after it was scored. `keep`: only log the scores. `drop`: drop the example if
+its label is less probable than the threshold. `relabel`: replace the label by one that reaches the threshold,
+or drop. `soft`: keep all examples, with the probabilities as soft labels."""
 
 Probabilities = tuple[float, ...]
 """One per possible label; they add up to 1."""
@@ -56,7 +56,7 @@ def most_probable_label(thresholds: Sequence[float], probabilities: Probabilitie
 
 
 def default_threshold(labels: int) -> float:
-    """0.5; with more than three labels 1.5 times chance. `labels` is 0 where every example has own options."""
+    """0.5; with more than three labels 1.5 times chance. `labels` is 0 where each example has own options."""
     return min(0.5, 1.5 / labels) if labels else 0.5
 
 

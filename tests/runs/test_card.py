@@ -102,7 +102,7 @@ def test_what_was_done_is_told_with_its_figures() -> None:
     assert "| contamination | 2 | ngram 8, against csqa creak |" in filters
     assert "| disagrees | 3 |" in section(card, "Filters and rejects")
     verification = section(card, "Label verification")
-    told = ("`other-model`", "mode drop, text first, threshold 0.8", "1200 rows kept, 3 dropped", "91%")
+    told = ("`other-model`", "mode drop, pseudo-labels, threshold 0.8", "1200 rows kept, 3 dropped", "91%")
     for figure in (*told, "AUC of 0.506", "| True | 700 |"):
         assert figure in verification
     assert f"| csqa | test | `{'cd' * 8}…` |" in section(card, "Contamination")
