@@ -77,7 +77,7 @@ def main() -> None:
             place = folder / "trained" / condition
             rows = ("--count", told.count) if condition == "human" else ()
             how = ("--seeds", told.seeds, "--epochs", told.epochs, *given("--max-length", told.max_length))
-            what = ("--out", place, "--arm", condition, "--benchmark", name, "--encoder", ENCODER)
+            what = ("--out", place, "--condition", condition, "--benchmark", name, "--encoder", ENCODER)
             datacreate("train", source, *what, *how, *rows)
             datacreate("evaluate", place, "--benchmark", name)
             trained.append(place)

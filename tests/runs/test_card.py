@@ -99,7 +99,7 @@ def test_what_was_done_is_told_with_its_figures() -> None:
     filters = section(card, "Filters and rejects")
     assert "| near | 4 | threshold 0.7 |" in filters
     assert "| semantic | – | off |" in filters
-    assert "| contamination | 2 | ngram 8, against csqa creak |" in filters
+    assert "| contamination | 2 | ngram 8, decontaminate csqa creak |" in filters
     assert "| disagrees | 3 |" in section(card, "Filters and rejects")
     verification = section(card, "Label verification")
     told = ("`other-model`", "mode drop, pseudo-labels, threshold 0.8", "1200 rows kept, 3 dropped", "91%")
