@@ -86,7 +86,7 @@ def print_summary(summary: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from datacreate.verification.report import in_a_line, undecided
+    from datacreate.verification.report import undecided, verification_line
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
@@ -100,7 +100,7 @@ def print_summary(summary: dict[str, Any]) -> None:
         "rejected": _counts(summary["rejected"]),
         "depth": _counts(summary["depths"]),
         "labels": _counts(summary["labels"]),
-        "verified": in_a_line(verified) if (verified := summary["verification"]) else "",
+        "verified": verification_line(verified) if (verified := summary["verification"]) else "",
         "test sets": _compared(summary["compared_with"]),
         "speed": f"{summary['examples_per_second']} examples/s, {summary['tokens_per_second']} tokens/s"
         + (f", {copies} engines" if (copies := summary.get("replicas", 1)) > 1 else ""),

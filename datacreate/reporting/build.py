@@ -77,12 +77,12 @@ def result_tables(evaluated: Sequence[Evaluated]) -> list[ResultTable]:
     """
     trained = [one for one in evaluated if is_trained(one)]
     untrained = [one for one in evaluated if not is_trained(one)]
-    generators = {one.evaluation.condition.generator for one in trained} - {None}
+    generators = _generators(trained)
     tables: list[ResultTable] = []
     for setup in sorted({_setup(one) for one in trained}):
         of_setup = [one for one in trained if _setup(one) == setup]
-        names = {one.evaluation.condition.generator for one in of_setup} - {None}
-        for generator in sorted(name for name in names if name) or [None]:
+        names: list[str | None] = [*sorted(_generators(of_setup))]
+        for generator in names or [None]:
             # The zero-shot answers of another generator belong to that generator's tables.
             beside = [one for one in untrained if one.evaluation.encoder not in generators - {generator}]
             mine = [one for one in of_setup if one.evaluation.condition.generator in (None, generator)]
@@ -97,6 +97,10 @@ def result_tables(evaluated: Sequence[Evaluated]) -> list[ResultTable]:
     if alone := [one for one in untrained if one.evaluation.digest not in tested]:
         tables.append(_table("untrained", ("-", "-", "-", "none"), None, alone))
     return sorted(tables, key=lambda table: ("in", "out", "untrained").index(table.distribution))
+
+
+def _generators(evaluated: Sequence[Evaluated]) -> set[str]:
+    return {name for one in evaluated if (name := one.evaluation.condition.generator) is not None}
 
 
 def _setup(one: Evaluated) -> _Setup:

@@ -12,7 +12,7 @@ from datacreate.finetuning.record import Scores
 from datacreate.finetuning.statistics import centred, corrected, discordant, smallest_difference, wilson
 from datacreate.reporting.collect import Evaluated
 from datacreate.reporting.intervals import Nest, intervals, nested_mean
-from datacreate.reporting.results import Cell, Comparison, Interval
+from datacreate.reporting.results import Cell, Comparison, Interval, checkpoint_name
 
 CONSTANT, ZERO_SHOT, HUMAN = "constant", "zero-shot", "human"
 
@@ -52,7 +52,7 @@ def cell_of(models: Sequence[Evaluated], paper: tuple[float | None, bool] = (Non
         classes=first.scores.classes,
         mde=smallest_difference(first.scores.rows),
         trained_for=trained_for(models[0]),
-        condition=name if trained else f"{name} {first.encoder}",
+        condition=name if trained else f"{name} {checkpoint_name(first.encoder, first.encoder_sha256)}",
         count=first.condition.count if trained else None,
         full=first.condition.full,
         models=len(models),

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 from datacreate.formats.example import Json
 from datacreate.metrics import tables as metric_tables
-from datacreate.reporting.results import Cell, Comparison, CreatedSet, Report, ResultTable
+from datacreate.reporting.results import Cell, Comparison, CreatedSet, Report, ResultTable, checkpoint_name
 
 LEGEND = (
     "Score: chance-corrected balanced accuracy (fixed labels) or accuracy (options); 0 is chance, 100 is "
-    "perfect. Accuracy: uncorrected, as in the paper. Brackets hold 95 % intervals: of one model over test rows "
-    "(Wilson for accuracy, bootstrap for balanced accuracy), of several models by a bootstrap over formatting "
-    "examples, training seeds and test rows; with one formatting example the interval does not include how "
-    "examples differ.",
+    "perfect. Accuracy: uncorrected, as in the paper. In parentheses: 95 % intervals, of one model over test "
+    "rows (Wilson for accuracy, bootstrap for balanced accuracy), of several models by a bootstrap over "
+    "formatting examples, training seeds and test rows; with one formatting example the interval does not "
+    "include how examples differ.",
     "N: training rows, rows held out for model selection included. Models: formatting examples (e) and "
     "training seeds (s). SD: standard deviation of the score between seeds of one training set / between "
     "training sets. MDE: minimum detectable effect, the smallest difference of two accuracies that shows at "
@@ -98,7 +98,7 @@ def title_of(table: ResultTable) -> str:
     if table.distribution == "untrained":
         return _TITLES["untrained"]
     parts = [
-        f"{table.encoder} ({table.encoder_sha256[:8]})",
+        checkpoint_name(table.encoder, table.encoder_sha256),
         f"recipe {table.settings}",
         _SELECTION[table.selection],
         *([f"rows written by {table.generator}"] if table.generator else []),
@@ -113,21 +113,21 @@ def test_name(cell: Cell) -> str:
 
 
 _COLUMNS = (
-    *("test set", "condition", "N", "models", "score [95 %]", "accuracy [95 %]"),
+    *("test set", "condition", "N", "models", "score (95 %)", "accuracy (95 %)"),
     *("paper", "SD", "test rows", "MDE", "flags"),
 )
 
 
 def _cell(cell: Cell) -> tuple[str, ...]:
     paper = "" if cell.paper_accuracy is None else points(cell.paper_accuracy)
-    score = f"{signed(cell.score)} [{signed(cell.score_low)} to {signed(cell.score_high)}]"
+    score = f"{signed(cell.score)} ({signed(cell.score_low)} to {signed(cell.score_high)})"
     return (
         test_name(cell),
         cell.condition,
         "" if cell.count is None else f"{cell.count:,}{'' if cell.full else ' (sample)'}",
         f"{cell.examples}e·{cell.seeds}s" if cell.examples else f"{cell.seeds}s" if cell.seeds else "",
         score if cell.models else signed(cell.score),
-        f"{points(cell.accuracy)} [{points(cell.accuracy_low)} to {points(cell.accuracy_high)}]",
+        f"{points(cell.accuracy)} ({points(cell.accuracy_low)} to {points(cell.accuracy_high)})",
         paper + "‡" * cell.paper_swapped,
         _spread(cell),
         f"{cell.test_rows:,}",
@@ -257,4 +257,4 @@ def signed(share: float) -> str:
 
 
 def _p(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}"

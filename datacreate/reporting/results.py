@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from datacreate.checkpoints import UNSEEN
 from datacreate.finetuning.record import Selection
 from datacreate.formats.example import Json
 
@@ -119,6 +120,11 @@ class Skipped:
 
     path: str
     reason: str
+
+
+def checkpoint_name(name: str, sha256: str) -> str:
+    """The name with the beginning of its hash, where the weights are known."""
+    return name if sha256.startswith(UNSEEN) else f"{name} ({sha256[:8]})"
 
 
 @dataclass(frozen=True)
