@@ -17,13 +17,12 @@ from datacreate.engines.base import Engine, Sampling
 from datacreate.errors import ExampleError, PromptTooLong, UsageError
 from datacreate.filters.held_out_sets import HeldOutSet, held_out_sets
 from datacreate.filters.settings import FilterSettings
-from datacreate.formats.example import Example, flaw_in, load_example
+from datacreate.formats.example import Example, find_unsupported_value, load_example
 from datacreate.formats.infer import InferredFormat, infer_format
-from datacreate.formats.roles import answer_text
 from datacreate.formats.serialization import Layout
-from datacreate.formats.task_format import TaskFormat
+from datacreate.formats.task_format import TaskFormat, answer_text
 from datacreate.prompts.generation import chat_prompt
-from datacreate.prompts.label_scoring import MOST_LETTERED, can_be_asked
+from datacreate.prompts.label_scoring import MAX_LETTERED_OPTIONS, can_score_labels
 from datacreate.run_models import Engines, Models, verify_mode
 from datacreate.runs.config import CreateConfig, HeldOutRef, RunSpec, Verification, Writer
 from datacreate.selection.strategies import Strategy, find_strategy
@@ -74,7 +73,7 @@ def root_and_format(config: CreateConfig) -> tuple[Example, InferredFormat]:
         return _drawn(config, config.benchmark)
     if isinstance(config.example, dict):
         root = Example(config.example)
-        if flaw := flaw_in(config.example):  # load_example looks at those from a file
+        if flaw := find_unsupported_value(config.example):  # load_example looks at those from a file
             raise ExampleError(f"the example: {flaw}; fix the example")
     else:
         assert config.example is not None, "CreateConfig has one of the two"
@@ -204,19 +203,19 @@ def _verification(
     if mode == "off" or model is None:
         return None
     labels = inferred.format.labels
-    gated = mode != "keep" and layout.can_write_text_first and config.method == "datacreate"
+    gated = mode != "keep" and layout.supports_pseudo_labels and config.method == "datacreate"
     known = stored.verification if stored else None
     rows = config.label_noise_rows or (known.label_noise_rows if known else _label_noise_rows(config.count))
     if stored:  # one that was not verified is refused for that, and no server is started for it
         lettered = bool(known and known.lettered)
     else:
         lettered = bool(labels) and not verifier.tells_apart([answer_text(label) for label in labels or ()])
-    if not can_be_asked(inferred.format, lettered=lettered):
+    if not can_score_labels(inferred.format, lettered=lettered):
         if config.verify is None and config.verifier is None:
             return None
         raise UsageError(
             f"--verify {mode}: {model.name} cannot tell the {len(labels or ())} labels apart by their first "
-            f"tokens, nor by letters, of which there are {MOST_LETTERED}; take another --verifier, "
+            f"tokens, nor by letters, of which there are {MAX_LETTERED_OPTIONS}; take another --verifier, "
             "or --verify off"
         )
     return Verification(

@@ -79,7 +79,7 @@ def filter(
             ranges=pairs(ranges, "--range"),
             decontaminate="all" if names is None else names,
             engine=engine,
-            say=shown.note,
+            say=shown.notify,
             progress=lambda done, most: shown.step("filter", done, most, None),
             **told,
         )

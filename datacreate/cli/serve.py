@@ -63,7 +63,7 @@ def serve(
         say(f"{host}: only this machine can ask; for others name it with --host")
     endpoint = Endpoint(host, port, publish)
     with caught_signals() as signals, ExitStack() as starting:
-        notify = starting.enter_context(CreationProgress()).note
+        notify = starting.enter_context(CreationProgress()).notify
         with serving(checkpoint, options, endpoint, more, signals, notify) as server:
             starting.close()
             click.echo(server.address.url)

@@ -18,7 +18,7 @@ from datacreate.filtering.rows import InvalidRow, Row, Rows
 from datacreate.filters.base import Filter, Say, silently
 from datacreate.filters.registry import prepare
 from datacreate.formats.example import Json, canonical_json, field_at
-from datacreate.formats.roles import answer_text
+from datacreate.formats.task_format import answer_text
 from datacreate.formats.validate import Reason
 from datacreate.selection.embeddings import Embedder
 from datacreate.verification.quotas import Quotas
@@ -128,7 +128,7 @@ def _passed(
         if isinstance(row, InvalidRow):
             found.first_invalid = found.first_invalid or f"line {row.number}: {row.why}"
             found.invalid += 1
-            whole = json.loads(row.line) if row.reason is Reason.SCHEMA else row.line
+            whole = json.loads(row.line) if row.reason is Reason.SCHEMA_VIOLATION else row.line
             rejects.write(_reject(row.reason, row.why, row.number, whole))
             continue
         found.rows += 1

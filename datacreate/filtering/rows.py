@@ -9,11 +9,10 @@ from itertools import islice
 from pathlib import Path
 
 from datacreate.errors import DatacreateError, UsageError
-from datacreate.formats.example import Example, Json, field_at, flaw_in
+from datacreate.formats.example import Example, Json, field_at, find_unsupported_value
 from datacreate.formats.infer import infer_format
-from datacreate.formats.roles import answer_text, holds
-from datacreate.formats.task_format import TaskFormat, load_format
-from datacreate.formats.validate import Candidate, Reason, candidate
+from datacreate.formats.task_format import TaskFormat, answer_text, rule_holds, load_format
+from datacreate.formats.validate import Candidate, Reason
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import example_line
 
@@ -84,7 +83,7 @@ def _of_run(run: RunDirectory) -> Rows:
 
     def read() -> Iterator[Row | InvalidRow]:
         for number, values in enumerate(run.examples(), 1):
-            yield Row(number, example_line(values), candidate(values, config.format))
+            yield Row(number, example_line(values), Candidate.of(values, config.format))
 
     kept = (run.config_path, run.log_path, run.train_path, run.summary_path, run.card_path)
     return Rows(run.path, config.format, config.count, read, kept)
@@ -112,7 +111,7 @@ def _parsed(line: bytes) -> tuple[str, Json]:
         raise ValueError("nested too deeply") from None
     if not isinstance(values, dict):
         raise ValueError("not an object")
-    if flaw := flaw_in(values):
+    if flaw := find_unsupported_value(values):
         raise ValueError(flaw)
     return text, values
 
@@ -148,12 +147,12 @@ def _judged(path: Path, format: TaskFormat) -> Iterator[Row | InvalidRow]:
             text, values = _parsed(line)
         except ValueError as error:
             shown = line.decode("utf-8", "replace")
-            yield InvalidRow(number, shown, Reason.UNPARSABLE, str(error))
+            yield InvalidRow(number, shown, Reason.INVALID_JSON, str(error))
             continue
         if flaw := _flaw(values, format):
-            yield InvalidRow(number, text, Reason.SCHEMA, flaw)
+            yield InvalidRow(number, text, Reason.SCHEMA_VIOLATION, flaw)
         else:
-            yield Row(number, text, candidate(values, format))
+            yield Row(number, text, Candidate.of(values, format))
 
 
 def _flaw(values: Mapping[str, Json], format: TaskFormat) -> str | None:
@@ -174,7 +173,7 @@ def _flaw(values: Mapping[str, Json], format: TaskFormat) -> str | None:
                 known = ", ".join(map(answer_text, format.labels))
                 return f"the label {answer_text(label)[:40]!r} is none of {known}"
         for rule in sorted(format.rules):
-            if not holds(rule, format.roles, values):
+            if not rule_holds(rule, format.roles, values):
                 return f"breaks the rule {rule} (format {format.name})"
         return _beyond(values, format.schema) if format.name == "inferred" else None
     except (KeyError, TypeError):

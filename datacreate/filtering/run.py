@@ -45,7 +45,10 @@ class Filtered:
         found = self.found
         filters = filter_report(self.settings, found.dropped, self.encoder)
         if self.verifier:
-            dropped = {"reason": Reason.DISAGREES.value, "rejected": found.dropped[Reason.DISAGREES]}
+            dropped = {
+                "reason": Reason.REJECTED_BY_VERIFIER.value,
+                "rejected": found.dropped[Reason.REJECTED_BY_VERIFIER],
+            }
             filters.append({"name": "verifier", "on": True, **self.verifier, **dropped})
         return {
             "source": str(self.source),

@@ -200,7 +200,7 @@ def test_lines_that_are_no_rows_are_counted_and_named(tmp_path: Path) -> None:
     assert report["first_invalid"].startswith("line 3: not JSON at column 2")
     assert read(out) == good
     assert [one["line"] for one in read(rejects)] == [3, 4, 5, 6, 7, 8, 9, 11]
-    assert {one["reason"] for one in read(rejects)} == {"unparsable", "schema"}
+    assert {one["reason"] for one in read(rejects)} == {"invalid_json", "schema_violation"}
     assert "first: line 3" in run("filter", file).out
 
 

@@ -135,12 +135,12 @@ def test_lines_come_no_more_often_than_needed_and_with_the_last_example(capsys: 
 def test_every_phase_has_a_heartbeat(capsys: Said) -> None:
     run = Run()
     run.at(9)
-    run.progress.note("loading qwen…")
+    run.progress.notify("loading qwen…")
     run.at(17)
     run.at(18)
     run.progress.status("starting llama.cpp for qwen…, 0 s")
     run.progress.status("starting llama.cpp for qwen…, 3 s")
-    run.progress.note("the machine has no bf16")
+    run.progress.notify("the machine has no bf16")
     run.at(30)
     assert lines(capsys) == [
         "starting, 9 s",
@@ -155,7 +155,7 @@ def test_every_phase_has_a_heartbeat(capsys: Said) -> None:
 def test_a_status_between_commits_lasts_until_the_next_and_a_note_changes_nothing(capsys: Said) -> None:
     run = Run()
     run.update()
-    run.progress.note("labels are noise")
+    run.progress.notify("labels are noise")
     run.at(10)
     run.progress.status("restarting the server")
     run.at(20)
@@ -188,12 +188,12 @@ def test_the_timer_prints_and_ends_with_the_block(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(sys, "stderr", heard := Heard())
     with CreationProgress(heartbeat=0) as progress:
-        progress.note("loading qwen")
+        progress.notify("loading qwen")
         assert twice.wait(20)
     assert "progress" not in {thread.name for thread in threading.enumerate()}
     before = heard.getvalue()
     progress.beat()
-    progress.note("late")
+    progress.notify("late")
     progress.status("late")
     progress.update(Run().stats, 40)
     assert heard.getvalue() == before
@@ -244,7 +244,7 @@ def test_on_a_terminal_one_line_changes_and_notes_stand_above_it(monkeypatch: py
     run = Run()
     with run.progress as progress:
         progress.status("loading [b]qwen[/b]…")
-        progress.note("a note")
+        progress.notify("a note")
         run.at(3)
         run.update()
         run.commit(at=61, accepted=29, tokens=58 * 54, duplicate=9, copy=4)
@@ -278,7 +278,7 @@ def test_training_says_how_fast_it_is_and_what_is_left(capsys: Said, monkeypatch
     step(0, "seed 1", 1, 101, None)
     step(10, "seed 1", 21, 101, 0.25)
     step(50, "seed 1", 101, 101, 0.5)
-    progress.note("60 rows of creak (test)")
+    progress.notify("60 rows of creak (test)")
     clock.now += 10
     progress.beat()
     step(62, "seed 2", 1, 101, None)
@@ -292,7 +292,7 @@ def test_training_says_how_fast_it_is_and_what_is_left(capsys: Said, monkeypatch
     ]
     monkeypatch.setenv("RANK", "1")  # not the one that speaks
     with TrainingProgress() as silent:
-        silent.note("nothing")
+        silent.notify("nothing")
         silent.step("seed 1", 1, 1, None)
     assert lines(capsys) == []
 

@@ -11,9 +11,11 @@ import pytest
 
 from datacreate.errors import ExampleError, FormatError
 from datacreate.formats.example import Example, canonical_json
-from datacreate.formats.serialization import Layout, build_response_schema
+from datacreate.formats.parse import parse_item
+from datacreate.formats.response_schema import build_response_schema
+from datacreate.formats.serialization import Layout
 from datacreate.formats.task_format import TaskFormat, bind, load_format, read_format
-from datacreate.formats.validate import Candidate, Reason, Reject, judge
+from datacreate.formats.validate import Candidate, Reason, Reject
 from tests.formats import kinds
 
 TEXT = {"type": "string"}
@@ -173,10 +175,10 @@ def test_what_no_grammar_holds_is_left_to_validation(schema: dict[str, Any], goo
     layout = Layout(bind(read({"text": TEXT, "x": schema}), Example({"text": "a text", "x": good})))
     written = json.loads(build_response_schema(layout, 1, None))["items"]["prefixItems"][1]
     jsonschema.validate(bad, written)
-    assert isinstance(judge(["another", good], layout), Candidate)
-    result = judge(["another", bad], layout)
+    assert isinstance(parse_item(["another", good], layout), Candidate)
+    result = parse_item(["another", bad], layout)
     assert isinstance(result, Reject)
-    assert result.reason is Reason.CONSTRAINT
+    assert result.reason is Reason.CONSTRAINT_VIOLATION
     assert result.because.startswith("x")
 
 

@@ -32,7 +32,7 @@ IDENTITY = RunSpec(
 )
 SUMMARY: dict[str, Any] = {
     "accepted": 1200,
-    "rejected": {"duplicate": 12, "disagrees": 3},
+    "rejected": {"duplicate": 12, "rejected_by_verifier": 3},
     "requests": 300,
     "generated_tokens": 9000,
     "tokens_per_example": 7.5,
