@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from datacreate.formats.example import Json
 from datacreate.formats.serialization import Layout, MalformedItem
-from datacreate.formats.validate import Candidate, Reason, Reject, has_word, shorten, validate_example
+from datacreate.formats.validate import Candidate, Reason, Reject, shorten, validate_example
 
 _DECODER = json.JSONDecoder()
 _BEFORE_ITEM = re.compile(r"[ \t\r\n,]*")
@@ -53,15 +54,10 @@ def parse_completion(
 def parse_item(item: Json, layout: Layout) -> Candidate | Reject:
     """Parse and validate one item of the array."""
     try:
-        values = layout.read(item)
-        error = validate_example(values, layout)
+        result = validate_example(layout.read(item), layout.format, placeholder=layout.placeholder)
     except (MalformedItem, RecursionError):
         return Reject(Reason.SCHEMA_VIOLATION, shorten(item))
-    if error is not None:
-        reason, detail = error
-        return Reject(reason, shorten(item), detail)
-    candidate = Candidate.of(values, layout.format)
-    return candidate if has_word(candidate.text) else Reject(Reason.BLANK, shorten(item))
+    return result if isinstance(result, Candidate) else replace(result, text=shorten(item))
 
 
 def _parse_array(body: str) -> tuple[list[Json], bool]:

@@ -17,7 +17,6 @@ from jsonschema.exceptions import best_match
 
 from datacreate.formats.example import Example, Json, dotted, field_at, find_unsupported_value
 from datacreate.formats.schema_keywords import KEYWORDS, EnforcedBy
-from datacreate.formats.serialization import Layout
 from datacreate.formats.task_format import Rule, TaskFormat, rule_holds
 from datacreate.formats.text_normalization import normalize_text
 
@@ -88,41 +87,57 @@ class Candidate:
         return cls(Example(values), text, normalize_text(text), passage if isinstance(passage, str) else "")
 
 
-def validate_example(values: Mapping[str, Json], layout: Layout) -> tuple[Reason, str] | None:
-    """The first reason to reject an example, with a detail; None if the example is valid."""
-    format = layout.format
-    if format.may_contain_numbers and find_unsupported_value(values):
-        return Reason.SCHEMA_VIOLATION, ""  # Python's json reads NaN, and jsonschema cannot divide by it
+def validate_example(
+    values: Mapping[str, Json],
+    format: TaskFormat,
+    *,
+    placeholder: re.Pattern[str] | None = None,
+    allow_empty: bool = False,
+) -> Candidate | Reject:
+    """Check one example against its format: schema, texts, rules. Returns the first error as a reject.
+
+    Used for what a model writes and for rows of files. `placeholder` matches texts that only repeat words of the
+    prompt. With `allow_empty`, texts other than the compared one may be empty.
+    """
+    error = _first_error(values, format, placeholder, allow_empty)
+    if error is not None:
+        return Reject(error[0], shorten(values), error[1])
+    candidate = Candidate.of(values, format)
+    return candidate if _WORD.search(candidate.text) else Reject(Reason.BLANK, shorten(values))
+
+
+def _first_error(
+    values: Mapping[str, Json], format: TaskFormat, placeholder: re.Pattern[str] | None, allow_empty: bool
+) -> tuple[Reason, str] | None:
+    if format.may_contain_numbers and (message := find_unsupported_value(values)):
+        return Reason.SCHEMA_VIOLATION, message  # Python's json reads NaN, and jsonschema cannot divide by it
     if not format.validator.is_valid(values):
         return _schema_error(values, format)
     for text in format.free_texts(values):
+        if allow_empty and not text:
+            continue
         if _INVALID.search(text):
             return Reason.INVALID_CHARACTERS, ""
         if not _VISIBLE.search(text):
             return Reason.BLANK, ""
-        if layout.placeholder.fullmatch(text):
+        if placeholder and placeholder.fullmatch(text):
             return Reason.PLACEHOLDER, ""
-    for rule in format.rules:
+    for rule in sorted(format.rules):
         if not rule_holds(rule, format.roles, values):
             return _REASON_OF_RULE[rule], ""
     return None
 
 
-def has_word(text: str) -> bool:
-    """Whether the text has a letter, a digit or a pictogram."""
-    return _WORD.search(text) is not None
-
-
 def _schema_error(values: Mapping[str, Json], format: TaskFormat) -> tuple[Reason, str]:
     """The keyword that an invalid example violates: one that the grammar enforces, or one that it does not."""
     error = best_match(format.validator.iter_errors(values))
-    if error is None:
+    if error is None:  # impossible: the example is invalid
         return Reason.SCHEMA_VIOLATION, ""
     keyword, path = str(error.validator), list(map(str, error.absolute_schema_path))
+    location = dotted(tuple(map(str, error.absolute_path))) or "the example"
     in_grammar = KEYWORDS.get(keyword) is EnforcedBy.GRAMMAR
     if in_grammar and not any(KEYWORDS.get(step) is EnforcedBy.VALIDATION for step in path):
-        return Reason.SCHEMA_VIOLATION, ""
-    location = dotted(tuple(map(str, error.absolute_path)))
+        return Reason.SCHEMA_VIOLATION, f"{location}: {shorten(' '.join(error.message.split()))[:150]}"
     return Reason.CONSTRAINT_VIOLATION, f"{location}: {keyword} {shorten(error.validator_value)[:80]}"
 
 
