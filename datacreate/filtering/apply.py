@@ -128,7 +128,7 @@ def _passed(
         if isinstance(row, InvalidRow):
             found.first_invalid = found.first_invalid or f"line {row.number}: {row.detail}"
             found.invalid += 1
-            whole = row.line if row.reason is Reason.UNPARSABLE else json.loads(row.line)
+            whole = row.line if row.reason is Reason.INVALID_JSON else json.loads(row.line)
             rejects.write(_reject(row.reason, row.detail, row.number, whole))
             continue
         found.rows += 1

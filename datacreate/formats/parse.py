@@ -120,7 +120,7 @@ def _end_of_thinking(text: str) -> int | None:
 
 
 def _is_inside_answer(text: str, tag: int) -> bool:
-    """Whether the closing tag at `tag` is content of the answer: of valid JSON, or of JSON that starts the text."""
+    """Whether the closing tag at `tag` is inside valid JSON, or inside JSON that starts the text."""
     for begin, end, closed in _json_spans(text, 0):
         if end > tag:
             leading = _LEADING.match(text)

@@ -51,7 +51,7 @@ def constant_of(schema: Schema) -> Json:
 
 
 def fixed_labels(schema: Schema) -> tuple[Json, ...] | None:
-    """The values of an enumeration, a boolean or a short integer range; None if there are not at least two."""
+    """The values of an enumeration, a boolean or a short integer range; None if fewer than two."""
     labels: tuple[Json, ...] = ()
     if "enum" in schema:
         labels = tuple(schema["enum"])
@@ -141,7 +141,7 @@ def drop_constants(value: Json, schema: Json) -> Json:
 
 
 def restore_constants(value: Json, schema: Json) -> Json:
-    """The inverse of `drop_constants`. Values of another shape are unchanged, so that validation rejects them."""
+    """The inverse of `drop_constants`. Values of another shape stay as they are; validation rejects them."""
     if not isinstance(schema, Mapping) or is_constant(schema):
         return value
     parts = schema.get("properties")
@@ -168,7 +168,8 @@ def has_parts(schema: Json) -> bool:
 def narrow(schema: Schema, value: Json, path: FieldPath, options: FieldPath | None) -> Schema:
     """The schema of a field, specialized to the formatting example.
 
-    It decides whether the field is null, removes fields that the example lacks, and fixes the number of options.
+    It decides whether the field is null, removes fields that the example lacks, and fixes the number of
+    options.
     """
     schema = _decide_null(schema, value)
     if is_constant(schema):

@@ -196,7 +196,7 @@ def _move_first(schema: Json, path: FieldPath) -> Json:
 
 
 def _with_shuffled(values: Json, path: FieldPath, number: int) -> Json:
-    """The values with the options at `path` shuffled; unchanged if there are none, so that validation fails."""
+    """The values with the options at `path` shuffled; unchanged if there are none."""
     if not path:
         return _shuffled(values, number) if isinstance(values, list) and values else values
     if not isinstance(values, Mapping) or path[0] not in values:

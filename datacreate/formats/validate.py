@@ -96,8 +96,8 @@ def validate_example(
 ) -> Candidate | Reject:
     """Check one example against its format: schema, texts, rules. Returns the first error as a reject.
 
-    Used for what a model writes and for rows of files. `placeholder` matches texts that only repeat words of the
-    prompt. With `allow_empty`, texts other than the compared one may be empty.
+    Used for what a model writes and for rows of files. `placeholder` matches texts that only repeat words of
+    the prompt. With `allow_empty`, texts other than the compared one may be empty.
     """
     error = _first_error(values, format, placeholder, allow_empty)
     if error is not None:
@@ -129,7 +129,7 @@ def _first_error(
 
 
 def _schema_error(values: Mapping[str, Json], format: TaskFormat) -> tuple[Reason, str]:
-    """The keyword that an invalid example violates: one that the grammar enforces, or one that it does not."""
+    """Which keyword an invalid example violates, and whether the grammar enforces it."""
     error = best_match(format.validator.iter_errors(values))
     if error is None:  # impossible: the example is invalid
         return Reason.SCHEMA_VIOLATION, ""

@@ -38,7 +38,7 @@ def chat_prompt(layout: Layout, parent: Example, count: int) -> list[Message]:
 
 
 def merge_system_message(messages: Sequence[Mapping[str, str]]) -> list[Message]:
-    """The messages for a chat template without a system role: the user message starts with the system message."""
+    """The messages for a chat template without a system role: its text starts the user message."""
     if not messages or messages[0]["role"] != "system":
         return [dict(message) for message in messages]
     system, first, *rest = messages

@@ -1,8 +1,8 @@
 """Builds the label-scoring prompt: a question without its answer, and the choices that the engine scores.
 
-Verification asks it about generated examples, zero-shot evaluation about rows of a test set. The model generates
-no text. Small models prefer some positions, so each question is asked with its options in two orders, and the
-probabilities are averaged.
+Verification asks it about generated examples, zero-shot evaluation about rows of a test set. The model
+generates no text. Small models prefer some positions, so each question is asked with its options in two
+orders, and the probabilities are averaged.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ MAX_LETTERED_OPTIONS = len(ascii_uppercase)
 class LabelQuestion:
     """A question and its possible answers.
 
-    An example's own options get letters, and the system prompt asks for the letter; this takes fewer tokens than
-    a request after the options, and more answers are right. Labels that all examples share are asked for by name,
-    which small models do better than letters.
+    An example's own options get letters, and the system prompt asks for the letter; this takes fewer tokens
+    than a request after the options, and more answers are right. Labels that all examples share are asked for
+    by name, which small models do better than letters.
     """
 
     text: str

@@ -64,7 +64,7 @@ def test_without_labels_an_answer_is_free_text_and_one_line_says_so() -> None:
     assert found.format.labels is None
     assert (
         found.notes[1]
-        == "sentiment is free text; if it has a fixed set of values, say --labels sentiment=a,b,c"
+        == "sentiment is free text; if it has a fixed set of values, add --labels sentiment=a,b,c"
     )
 
 
@@ -154,11 +154,11 @@ def test_a_lone_text_is_what_is_to_be_written() -> None:
         ({"labels": {"stars": "1"}}, "two or more different values"),
         ({"labels": {"stars": "1,1"}}, "two or more different values"),
         ({"labels": {"stars": "good,bad"}}, "is of type integer"),
-        ({"labels": {"stars": "2,3"}}, "not among the values given"),
+        ({"labels": {"stars": "2,3"}}, "not one of"),
         ({"ranges": {"text": "1..5"}}, "is not a number"),
-        ({"ranges": {"stars": "1-5"}}, "write it as LOW..HIGH"),
-        ({"ranges": {"stars": "5..1"}}, "lower end"),
-        ({"ranges": {"stars": "2..5"}}, "not in the range"),
+        ({"ranges": {"stars": "1-5"}}, "write LOW..HIGH"),
+        ({"ranges": {"stars": "5..1"}}, "LOW must be less"),
+        ({"ranges": {"stars": "2..5"}}, "outside"),
         ({"ranges": {"stars": "1..5"}, "labels": {"stars": "1,2"}}, "both --labels and --range"),
     ],
 )

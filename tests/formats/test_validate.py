@@ -70,9 +70,9 @@ def test_without_salvage_a_torn_array_is_lost_whole() -> None:
         ("I cannot do that.", ["invalid_json"]),
         ('{"question": "q"}', ["invalid_json"]),
         ("[" * 100_000, ["invalid_json"]),
-        ("[" + "[" * 900 + "]" * 900 + "]", ["schema"]),
+        ("[" + "[" * 900 + "]" * 900 + "]", ["schema_violation"]),
         ('[{"a":' * 50_000, ["invalid_json"]),
-        ("[1, null, true]", ["schema"] * 3),
+        ("[1, null, true]", ["schema_violation"] * 3),
         ("[" + "9" * 5000 + "]", ["invalid_json"]),
     ],
 )
@@ -98,10 +98,10 @@ def test_a_number_that_cannot_be_divided_is_rejected_too() -> None:
     schema = {"type": "object", "properties": {"text": {"type": "string"}, "x": {"multipleOf": 0.5}}}
     layout = Layout(bind(read_format(schema, "mine"), Example({"text": "a b", "x": 1.5})))
     for number, reason in (
-        (float("nan"), "schema"),
-        (float("inf"), "schema"),
-        (10**400, "schema"),
-        (1.3, "constraint"),
+        (float("nan"), "schema_violation"),
+        (float("inf"), "schema_violation"),
+        (10**400, "schema_violation"),
+        (1.3, "constraint_violation"),
     ):
         result = parse_item(["some words", number], layout)
         assert isinstance(result, Reject)
