@@ -167,8 +167,8 @@ def _note_of_width(concurrency: int, count: int, engines: Engines, progress: Pro
     held = sum(engine.capacity for engine in engines.writers)
     if concurrency < min(held, count // 5):
         progress.notify(
-            f"the servers hold {held} requests at once, and this run has no more than {concurrency} out, as was "
-            "settled when it began; a new one may wait for all of them with --servers, or be told --concurrency"
+            f"the servers can process {held} requests at once, but this run was started with "
+            f"--concurrency {concurrency}; a new run can wait for all servers with --servers, or use more"
         )
 
 
@@ -272,10 +272,10 @@ class _Run:
 
     def _apply(self, draft: ParsedCompletion, commit: Commit) -> None:
         gate = self._ledger.gate
-        decided = gate is None or gate.decided()
+        decided = gate is None or gate.decided
         self._ledger.apply(draft.ask.place, commit)
-        if gate and not decided and gate.decided():
-            self._progress.notify(gate.told)
+        if gate and not decided and gate.decided:
+            self._progress.notify(gate.result)
         self._progress.update(self._ledger.stats, self._count)
 
     def save(self) -> dict[str, Any]:
@@ -297,9 +297,9 @@ class _Run:
         reasons = ", ".join(f"{reason} {n}" for reason, n in stats.rejects.most_common()) or "none"
         samples = " | ".join(f"{reject.reason}: {reject.text[:100]!r}" for reject in stats.last_rejects)
         return (
-            f"no example accepted in {stats.consecutive_failures} requests in a row ({stats.accepted} of {self._count} so "
-            f"far); rejects: {reasons}; the last ones: {samples}; try another model or example, or a larger "
-            "--max-tokens"
+            f"no example accepted in {stats.consecutive_failures} requests in a row ({stats.accepted} of "
+            f"{self._count} so far); rejects: {reasons}; the last ones: {samples}; "
+            "try another model or example, or a larger --max-tokens"
         )
 
 

@@ -22,11 +22,11 @@ from datacreate.formats.infer import InferredFormat, infer_format
 from datacreate.formats.serialization import Layout
 from datacreate.formats.task_format import TaskFormat, answer_text
 from datacreate.prompts.generation import chat_prompt
-from datacreate.prompts.label_scoring import MAX_LETTERED_OPTIONS, can_score_labels
+from datacreate.prompts.label_scoring import MAX_LETTERED, can_score_labels
 from datacreate.run_models import Engines, Models, verify_mode
 from datacreate.runs.config import CreateConfig, HeldOutRef, RunSpec, Verification, Writer
 from datacreate.selection.strategies import Strategy, find_strategy
-from datacreate.verification.decisions import usual_threshold
+from datacreate.verification.scoring import default_threshold
 
 DEFAULT_NUM_EXAMPLES = 5
 """Examples asked for in one request, as in the paper; fewer where they do not fit."""
@@ -215,15 +215,15 @@ def _verification(
             return None
         raise UsageError(
             f"--verify {mode}: {model.name} cannot tell the {len(labels or ())} labels apart by their first "
-            f"tokens, nor by letters, of which there are {MAX_LETTERED_OPTIONS}; take another --verifier, "
+            f"tokens, nor by letters, of which there are {MAX_LETTERED}; take another --verifier, "
             "or --verify off"
         )
     return Verification(
         mode=mode,
         model=model.name,
         model_sha256=model.sha256,
-        threshold=config.threshold or (known.threshold if known else usual_threshold(len(labels or ()))),
-        gate=config.gate if gated else None,
+        threshold=config.threshold or (known.threshold if known else default_threshold(len(labels or ()))),
+        label_noise_check=config.gate if gated else None,
         label_noise_rows=rows,
         lettered=lettered,
     )
@@ -240,7 +240,8 @@ def _shares(config: CreateConfig, format: TaskFormat) -> dict[str, float] | None
     names = [answer_text(label) for label in format.labels or ()]
     if not names:
         raise UsageError(
-            f"--label-ratio: the format {format.name} has no fixed labels; name them with --labels FIELD=a,b,c"
+            f"--label-ratio: the format {format.name} has no fixed labels; give them with "
+            "--labels FIELD=a,b,c"
         )
     if unknown := [name for name in config.label_ratio if name not in names]:
         raise UsageError(f"--label-ratio: no label {unknown[0]!r}; labels are {', '.join(names)}")

@@ -13,10 +13,10 @@ from datacreate.engines.base import Check, Engine
 from datacreate.engines.factory import checkpoint_of, make_engine, only_model
 from datacreate.errors import UsageError
 from datacreate.formats.infer import InferredFormat
-from datacreate.prompts.label_scoring import MAX_LETTERED_OPTIONS, can_score_labels
+from datacreate.prompts.label_scoring import MAX_LETTERED, can_score_labels
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
-from datacreate.verification.decisions import VerifyMode
+from datacreate.verification.scoring import VerifyMode
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def verify_mode(config: CreateConfig, inferred: InferredFormat) -> VerifyMode:
     if format.options_vary and format.roles.answer is not None:
         raise UsageError(
             f"{flag}: options can be asked for if the format has the rule answer_in_options "
-            f"and an example no more than {MAX_LETTERED_OPTIONS} of them; leave {flag.split()[0]} out"
+            f"and an example no more than {MAX_LETTERED} of them; leave {flag.split()[0]} out"
         )
     raise UsageError(
         f"{flag}: the answers of the format {format.name} are free text, which nothing can verify; "

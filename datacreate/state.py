@@ -33,9 +33,15 @@ from datacreate.selection.accepted_vectors import AcceptedVectors
 from datacreate.selection.embeddings import Similarity
 from datacreate.selection.farthest_first import FarthestFirst
 from datacreate.selection.queue import Chains, Levels, Parent, ParentQueue, RequestSlot, Tree
-from datacreate.verification.decisions import Probabilities, Scored, labelled, rounded, verdict
 from datacreate.verification.label_noise import LabelNoiseCheck
 from datacreate.verification.quotas import Quotas
+from datacreate.verification.scoring import (
+    Probabilities,
+    Scored,
+    final_label,
+    most_probable_label,
+    round_probabilities,
+)
 
 
 @dataclass(frozen=True)
@@ -101,7 +107,7 @@ class RunState:
     @property
     def gate(self) -> LabelNoiseCheck | None:
         """Where the dealt labels are held against the verifier, if they are."""
-        return self.stats.gate
+        return self.stats.label_noise_check
 
     @property
     def _pseudo_labels(self) -> bool:
@@ -112,7 +118,7 @@ class RunState:
             labels = None
             if self._quotas and not self._pseudo_labels:
                 rng = self._rng("deal", place.request)
-                labels = tuple(self._quotas.deal(self._plan.spec.num_examples, rng))
+                labels = tuple(self._quotas.assign(self._plan.spec.num_examples, rng))
             self.due.append(PendingRequest(place, labels, self._pseudo_labels))
 
     def _rng(self, purpose: str, request: int) -> random.Random:
@@ -195,7 +201,7 @@ class RunState:
     def _items(self, draft: ParsedCompletion) -> Iterator[tuple[Candidate | Reject, Probabilities | None]]:
         for index, item in enumerate(draft.items):
             scores = draft.scores.get(index)
-            yield item, rounded(scores) if scores else None
+            yield item, round_probabilities(scores) if scores else None
 
     def _settled(
         self, ask: PendingRequest, item: Candidate | Reject, probabilities: Probabilities | None, taken: int
@@ -224,7 +230,7 @@ class RunState:
 
     def _taken_in(self, item: Candidate) -> Example | Reject:
         """The item in the set, or rejected where its label has no room left."""
-        if self._quotas and not self._quotas.room(self._label(item.example.values)):
+        if self._quotas and not self._quotas.remaining(self._label(item.example.values)):
             return _reject(Reason.OVER_QUOTA, item)
         self._take(item, item.example.values)
         return item.example
@@ -235,9 +241,9 @@ class RunState:
         how = self._verification
         if self.gate and self.gate.pseudo_labels:
             probabilities = self.gate.calibrated(probabilities)
-            given = labelled(self.gate.thresholds(how.threshold), probabilities)
+            given = most_probable_label(self.gate.thresholds(how.threshold), probabilities)
         else:
-            given = verdict(how.mode, how.threshold, assigned, probabilities)
+            given = final_label(how.mode, how.threshold, assigned, probabilities)
         return Scored(assigned, given, False, probabilities)
 
     def _told(self, example: Example, said: Scored) -> str:
@@ -259,14 +265,18 @@ class RunState:
                 return _reject(each.reason, item, match.what)
         if self.stats.accepted + taken >= self._count:
             return _reject(Reason.NOT_NEEDED, item)
-        if self._quotas and self._label_stays and not self._quotas.room(self._label(item.example.values)):
+        if (
+            self._quotas
+            and self._label_stays
+            and not self._quotas.remaining(self._label(item.example.values))
+        ):
             return _reject(Reason.OVER_QUOTA, item)
         return None
 
     @property
     def _label_stays(self) -> bool:
         """Whether an example keeps the label it was written with, now and when it is settled."""
-        if self.gate and (not self.gate.decided() or self.gate.pseudo_labels):
+        if self.gate and (not self.gate.decided or self.gate.pseudo_labels):
             return False
         return not (self._verification and self._verification.mode == "relabel")
 

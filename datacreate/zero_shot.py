@@ -23,7 +23,7 @@ from datacreate.finetuning.task import Question, Task
 from datacreate.finetuning.train import Progress
 from datacreate.prompts.label_scoring import LabelQuestion
 from datacreate.signals import Signals, caught_signals
-from datacreate.verification.scoring import score
+from datacreate.verification.scoring import score_labels
 
 EngineFactory = Callable[[Checkpoint, EngineOptions, Path], Engine]
 
@@ -79,7 +79,7 @@ def _measure(
         progress.step(test.benchmark.name, done, len(questions), None)
 
     with signals.held():
-        answers = score(engine, questions, look)
+        answers = score_labels(engine, questions, look)
     predictions, figures = judged(test, answers, truncated)
     evaluation = Evaluation(
         benchmark=test.benchmark.name,

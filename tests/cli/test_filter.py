@@ -216,7 +216,7 @@ def test_ranges_can_be_told(tmp_path: Path) -> None:
     write(file, weighed)
     report = screened(file, "--range", "weight=0..0.5", "--labels", "stars=1,2,3,4,5")
     assert (report["rows"], report["first_invalid"]) == (6, "line 7: weight: maximum 0.5")
-    assert "write it as LOW..HIGH" in refused(file, "--range", "weight=much")
+    assert "write LOW..HIGH" in refused(file, "--range", "weight=much")
     assert "--range is for inferred formats" in refused(
         file, "--range", "weight=0..1", "--format", "multiple_choice"
     )
@@ -315,7 +315,7 @@ def test_what_cannot_be_done_is_one_line(tmp_path: Path) -> None:
     assert "--ngram': 1 is not in the range x>=2" in refused(file, "--ngram", "1")
     assert "unknown" in refused(file, "--semantic", "0.9", "--encoder", "no-such-encoder")
     assert "is not here yet" in refused(file, "--semantic", "0.9", "--encoder", "all-minilm-l6-v2")
-    assert "no format 'nothing'" in refused(file, "--format", "nothing")
+    assert "unknown format 'nothing'" in refused(file, "--format", "nothing")
     assert "line 1: " in refused(file, "--format", "multiple_choice")
     assert "the example has no such field" in refused(file, "--labels", "mood=a,b")
     assert "write it as FIELD=" in refused(file, "--labels", "mood")

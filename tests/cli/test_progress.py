@@ -61,10 +61,10 @@ def lines(capsys: Said) -> list[str]:
 def test_rate_time_left_tokens_and_reasons_stand_in_one_line(capsys: Said) -> None:
     run = Run()
     run.update()
-    run.commit(at=58, accepted=29, tokens=58 * 54, duplicate=9, copy=4)
+    run.commit(at=58, accepted=29, tokens=58 * 54, duplicate=9, copied_example=4)
     assert lines(capsys) == [
         "0 of 40, 0 s, waiting for the first answer",
-        "29 of 40, 0.5/s, about 22 s left, 54 tokens/s; rejected: 9 duplicate, 4 copy",
+        "29 of 40, 0.5/s, about 22 s left, 54 tokens/s; rejected: 9 duplicate, 4 copied example",
     ]
 
 
@@ -72,10 +72,10 @@ def test_before_the_first_accepted_example_the_line_says_what_is_waited_for(caps
     run = Run()
     run.update()
     run.at(12)
-    run.commit(at=22, tokens=110, copy=5)
+    run.commit(at=22, tokens=110, copied_example=5)
     assert lines(capsys)[1:] == [
         "0 of 40, 12 s, waiting for the first answer",
-        "0 of 40, 22 s, nothing accepted yet, 5.0 tokens/s; rejected: 5 copy",
+        "0 of 40, 22 s, nothing accepted yet, 5.0 tokens/s; rejected: 5 copied example",
     ]
 
 
@@ -114,9 +114,17 @@ def test_a_resumed_run_counts_its_own_session_only(capsys: Said) -> None:
 
 def test_the_commonest_reasons_are_named_and_the_rest_counted(capsys: Said) -> None:
     run = Run()
-    run.commit(at=9, copy=3, near_duplicate=5, schema=2, blank=1, disagrees=1, truncated=4)
+    run.commit(
+        at=9,
+        copied_example=3,
+        near_duplicate=5,
+        schema_violation=2,
+        blank=1,
+        rejected_by_verifier=1,
+        truncated=4,
+    )
     assert lines(capsys)[-1].endswith(
-        "; rejected: 5 near duplicate, 4 truncated, 3 copy, 2 schema and 2 more"
+        "; rejected: 5 near duplicate, 4 truncated, 3 copied example, 2 schema violation and 2 more"
     )
 
 
@@ -247,12 +255,15 @@ def test_on_a_terminal_one_line_changes_and_notes_stand_above_it(monkeypatch: py
         progress.notify("a note")
         run.at(3)
         run.update()
-        run.commit(at=61, accepted=29, tokens=58 * 54, duplicate=9, copy=4)
+        run.commit(at=61, accepted=29, tokens=58 * 54, duplicate=9, copied_example=4)
         run.at(61)
     assert "loading [b]qwen[/b]…, 0 s" in shown.text
     assert "\r\x1b[2Ka note\n" in shown.getvalue()  # the line is taken away first
     # The whole line in 80 columns, and room for a bar.
-    assert "29 of 40, 0.5/s, about 22 s left, 54 tokens/s; rejected: 9 duplicate, 4 copy ━━" in shown.text
+    assert (
+        "29 of 40, 0.5/s, about 22 s left, 54 tokens/s; rejected: 9 duplicate, 4 copied example ━━"
+        in shown.text
+    )
     assert shown.getvalue().endswith("\x1b[2K")  # it is gone in the end
 
 

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from datacreate.formats.example import field_at
 from datacreate.formats.task_format import Roles, TaskFormat, answer_text, read_format
 from datacreate.prompts.label_scoring import (
-    MAX_LETTERED_OPTIONS,
+    MAX_LETTERED,
     LabelQuestion,
-    answer_choices,
     assigned_label,
-    average,
     can_score_labels,
     label_question,
+    mean_probabilities,
     option_permutations,
+    possible_answers,
     with_answer,
 )
 from tests.formats import kinds
@@ -119,7 +119,7 @@ def test_an_answer_inside_an_object_is_hidden_there_and_asked_for_by_its_path() 
 @pytest.mark.parametrize("values", [kinds.SPAN, kinds.REVIEW, kinds.NLI, kinds.TAGGED])
 def test_free_text_and_open_numbers_cannot_be_asked_for(values: dict[str, Any]) -> None:
     format = format_of(values)
-    assert answer_choices(format, values) == []
+    assert possible_answers(format, values) == []
     assert label_question(format, values, lettered=True) is None
 
 
@@ -129,7 +129,7 @@ def test_a_format_without_an_answer_cannot_be_asked() -> None:
 
 
 def test_more_options_than_letters_cannot_be_asked_for_by_letter() -> None:
-    options = [f"option {i}" for i in range(MAX_LETTERED_OPTIONS + 1)]
+    options = [f"option {i}" for i in range(MAX_LETTERED + 1)]
     values = {"question": "Which?", "options": options, "label": options[0]}
     assert label_question(format_of(values), values, lettered=False) is None
     fewer = {**values, "options": options[:-1]}
@@ -146,7 +146,7 @@ def test_what_is_shown_is_the_same_whatever_the_answer_is(
     values: dict[str, Any], lettered: bool, questioned: bool
 ) -> None:
     format = format_of(values) if questioned else without_a_question(values)
-    number = len(answer_choices(format, values))
+    number = len(possible_answers(format, values))
     questions = {
         label_question(format, with_answer(format, values, choice), lettered=lettered)
         for choice in range(number)
@@ -160,7 +160,7 @@ def test_an_example_given_another_answer_claims_it_and_is_otherwise_the_same(val
     format = format_of(values)
     path = format.roles.answer
     assert path
-    for choice, wanted in enumerate(answer_choices(format, values)):
+    for choice, wanted in enumerate(possible_answers(format, values)):
         other = with_answer(format, values, choice)
         assert assigned_label(format, other) == choice
         assert field_at(other, path) == wanted
@@ -206,9 +206,9 @@ def test_a_verifier_without_leaning_gives_its_own_probabilities_back(
         messages, choices = question.prompt(order)
         shown = dict(re.findall(r"^([A-Z])\. (.*)$", messages[-1]["content"], re.MULTILINE))
         said = [own[options.index(shown.get(choice, choice))] for choice in choices]
-        turns.append(question.unpermute(order, said))
+        turns.append(question.in_option_order(order, said))
     assert turns == [tuple(own)] * 2
-    assert average(turns) == pytest.approx(own)
+    assert mean_probabilities(turns) == pytest.approx(own)
 
 
 @given(number=st.integers(2, 8), seed=st.text(max_size=8), wanted=st.integers(0, 7))
@@ -217,7 +217,7 @@ def test_a_leaning_to_first_or_last_places_is_evened_out(number: int, seed: str,
     question = LabelQuestion("Which?", tuple(map(str, range(number))), True)
     orders = option_permutations(number, seed)
     leaning = [1.0] + [0.0] * (number - 1)
-    averaged = average([question.unpermute(order, leaning) for order in orders])
+    averaged = mean_probabilities([question.in_option_order(order, leaning) for order in orders])
     assert averaged[orders[0][0]] == averaged[orders[0][-1]] == 0.5
     assert sum(averaged) == 1
 
@@ -225,7 +225,7 @@ def test_a_leaning_to_first_or_last_places_is_evened_out(number: int, seed: str,
 def test_a_label_is_asked_for_as_it_is_spelt_to_people() -> None:
     values = {"text": "The Elbe flows north.", "stars": 3}
     format = format_of(values, labels={"stars": "1,2,3"})
-    assert answer_choices(format, values) == [1, 2, 3]
+    assert possible_answers(format, values) == [1, 2, 3]
     assert asked(format, values)[1] == tuple(map(answer_text, [1, 2, 3]))
     assert assigned_label(format, values) == 2
 
@@ -257,7 +257,7 @@ def test_options_of_which_the_answer_need_not_be_one_cannot_be_asked_for() -> No
 
 
 def test_more_labels_than_letters_can_be_asked_for_only_by_name() -> None:
-    labels = {"label": ",".join(f"label {i}" for i in range(MAX_LETTERED_OPTIONS + 1))}
+    labels = {"label": ",".join(f"label {i}" for i in range(MAX_LETTERED + 1))}
     format = format_of({"question": "Why?", "label": "label 3"}, labels=labels)
     assert can_score_labels(format)
     assert not can_score_labels(format, lettered=True)

@@ -129,7 +129,10 @@ def test_a_reference_that_leads_nowhere_or_round_is_refused(reference: str, says
             {"type": "array", "items": {"additionalItems": TEXT}},
             "/properties/x/items; use prefixItems and items",
         ),
-        ({"anyOf": [TEXT, {"maxlength": 3}]}, "'maxlength' at /properties/x/anyOf/1; it is not a supported keyword"),
+        (
+            {"anyOf": [TEXT, {"maxlength": 3}]},
+            "'maxlength' at /properties/x/anyOf/1; it is not a supported keyword",
+        ),
         ({"not": {"dependencies": {}}}, "/properties/x/not; use dependentRequired"),
         (
             {"type": "string", "format": "phone"},

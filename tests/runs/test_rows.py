@@ -44,7 +44,16 @@ def test_rows_of_an_inferred_format_may_have_other_types_and_lengths(tmp_path: P
         {key: value for key, value in first.items() if key != "note"},
         {**first, "text": ""},
     ]
-    reasons = ["valid", "valid", "valid", "constraint_violation", "schema_violation", "schema_violation", "schema_violation", "blank"]
+    reasons = [
+        "valid",
+        "valid",
+        "valid",
+        "constraint_violation",
+        "schema_violation",
+        "schema_violation",
+        "schema_violation",
+        "blank",
+    ]
     outcome = found(tmp_path / "rows.jsonl", rows, ranges={"stars": "1..5"})
     assert outcome == list(enumerate(reasons, 1))
     rows[3]["stars"] = 4
