@@ -99,7 +99,7 @@ def test_the_threshold_says_how_sure_the_verifier_has_to_be(tmp_path: Path, mode
 
 
 def test_a_reject_says_what_the_verifier_said(tmp_path: Path, model: str) -> None:
-    verified(tmp_path, model, writing(0.5, LABELS), count=30, gate=None, **DEALT)
+    verified(tmp_path, model, writing(0.5, LABELS), count=30, label_noise_check=None, **DEALT)
     because = [
         reject.because
         for commit in commits(tmp_path)
@@ -307,7 +307,7 @@ class Blurred(ScriptedEngine):
 
 def test_labels_that_begin_alike_are_asked_for_by_letter(tmp_path: Path, model: str) -> None:
     engine = Blurred(writing(0.8, LABELS), scorer=knowing)
-    verified(tmp_path, model, engine, count=30, gate=None, **DEALT)
+    verified(tmp_path, model, engine, count=30, label_noise_check=None, **DEALT)
     assert {request.choices for request in engine.verified} == {("A", "B", "C")}
     assert labels_in(tmp_path) == dict.fromkeys(LABELS, 10)
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from datacreate.cli.create import looked_at_options, number_of, number_or_train, read_options
+from datacreate.cli.options import Command, settings_options
 from datacreate.cli.terminal import printable, say
+from datacreate.runs.config import CreateConfig
 
 if TYPE_CHECKING:
     from datacreate.doctor import Job, Line, Report
@@ -58,10 +59,10 @@ def doctor(context: click.Context, /, **switches: bool) -> None:
         _show(None, context, switches)
 
 
-@doctor.command()
-@click.option("--count", type=number_or_train, metavar="N|train", default=1, help="As `create` takes it.")
+@doctor.command(cls=Command)
+@click.option("--count", metavar="N|train", default="1", help="As `create` takes it.")
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Where the run is to live.")
-@looked_at_options
+@settings_options(CreateConfig, without=("count", "run_dir", "verify"))
 @_switches
 @click.pass_context
 def create(
@@ -70,8 +71,9 @@ def create(
     verify: bool,
     network: bool,
     as_json: bool,
+    count: str,
     run_dir: Path | None,
-    **told: Any,
+    settings: dict[str, Any],
 ) -> None:
     """Could `datacreate create` run with these options?
 
@@ -81,12 +83,10 @@ def create(
     here: the addresses are looked at, and with --network the servers are asked for their model.
     """
     from datacreate.doctor import create_job
-    from datacreate.runs.config import CreateConfig
 
-    told["count"] = number_of(told["count"], told["benchmark"])
-    if told["example"] is None and told["benchmark"] is None:
-        told["example"] = {}  # none to look at
-    config = CreateConfig.of(run_dir=run_dir or Path(), **read_options(told))
+    if not {"example", "benchmark"} & settings.keys():
+        settings["example"] = {}  # none to look at
+    config = CreateConfig.of(count=count, run_dir=run_dir or Path(), **settings)
     job = create_job(config, run_dir=run_dir, reach=network or context.obj["network"])
     _show(job, context, {"verify": verify, "network": network, "as_json": as_json})
 

@@ -65,7 +65,7 @@ def create_job(config: CreateConfig, *, run_dir: Path | None = None, reach: bool
         found.good("strategy", config.strategy)
         compares = compares or chosen.needs_similarity or chosen.grows == "cover"
     if compares:
-        found.checkpoint("encoder", config.encoder, "encoder")
+        found.checkpoint("encoder", config.embedding_model, "encoder")
     if run_dir is not None:
         _run_directory(found, run_dir)
     return found.job()

@@ -10,7 +10,7 @@ from datacreate.runs.config import DEFAULT_MODEL, CreateConfig
 
 SECTIONS = {"instruct": "models", "encoder": "encoders"}
 
-USUAL = {"instruct": DEFAULT_MODEL, "encoder": str(CreateConfig.model_fields["encoder"].default)}
+USUAL = {"instruct": DEFAULT_MODEL, "encoder": str(CreateConfig.model_fields["embedding_model"].default)}
 """What is pulled first where nothing is here."""
 
 

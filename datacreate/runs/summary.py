@@ -59,7 +59,11 @@ class RunStats:
     def gate(self) -> LabelNoiseCheck | None:
         """The gate of a run with fixed labels that are verified."""
         how, labels = self.verification, self.format.labels
-        return LabelNoiseCheck(len(labels), how.label_noise_rows, how.gate) if how and labels else None
+        return (
+            LabelNoiseCheck(len(labels), how.label_noise_rows, how.label_noise_check)
+            if how and labels
+            else None
+        )
 
     def take(self, record: Session | Commit) -> None:
         """Count a line of the log."""
@@ -153,10 +157,10 @@ class RunStats:
             "agreed": round(self.agreed / written, 4) if (written := self.written_by_label.total()) else None,
             "tokens": self.scoring_tokens,
             "auc": self.gate.auc if self.gate else None,
-            "gate": how.gate if self.gate else None,
+            "label_noise_check": how.label_noise_check if self.gate else None,
             "label_noise_rows": self.gate.rows if self.gate else None,
-            "gate_wanted": self.gate.wanted if self.gate else None,
-            "before_gate": self.before_gate if self.gate else None,
+            "label_noise_rows_wanted": self.gate.wanted if self.gate else None,
+            "accepted_before_check": self.before_gate if self.gate else None,
             "order": self.gate.order if self.gate else None,
             "written_by_label": {name: self.written_by_label[place] for place, name in enumerate(names)},
             "kept_by_label": kept,

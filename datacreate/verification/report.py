@@ -30,7 +30,7 @@ def in_sentences(told: Mapping[str, Any], model: str) -> Iterator[str]:
             "On the first rows with dealt labels its agreement with the label had an AUC of "
             f"{auc:.3f} (0.5: the labels are noise to it, 1: it always agrees)."
         )
-    if told["order"] == "text first" and (early := told["before_gate"]):
+    if told["order"] == "text first" and (early := told["accepted_before_check"]):
         since = (
             "have the dealt label, with the verifier's probabilities beside it"
             if told["mode"] == "soft"
@@ -43,9 +43,9 @@ def in_sentences(told: Mapping[str, Any], model: str) -> Iterator[str]:
 
 def undecided(told: Mapping[str, Any]) -> str | None:
     """What is to be said of a gate that a run was too short for; None if it decided or there was none."""
-    if told["gate"] is None or told["label_noise_rows"] >= told["gate_wanted"]:
+    if told["label_noise_check"] is None or told["label_noise_rows"] >= told["label_noise_rows_wanted"]:
         return None
     return (
-        f"whether dealt labels can be believed was not decided: {told['label_noise_rows']} of {told['gate_wanted']} "
+        f"the label-noise check is undecided: {told['label_noise_rows']} of {told['label_noise_rows_wanted']} "
         "verified examples seen"
     )

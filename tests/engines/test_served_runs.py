@@ -30,7 +30,7 @@ def test_exactly_the_count_and_every_server_has_its_part(tmp_path: Path) -> None
 
 
 def test_the_request_has_the_sampling_and_the_record_has_where_it_ran(tmp_path: Path, server: Server) -> None:
-    make(tmp_path / "run", server, top_k=40, temperature=0.7, chat_template={"enable_thinking": False})
+    make(tmp_path / "run", server, top_k=40, temperature=0.7, chat_template_kwargs={"enable_thinking": False})
     body = server.bodies[-1]
     assert body["response_format"]["json_schema"]["schema"]["type"] == "array"
     assert (body["model"], body["top_k"], body["temperature"]) == (MODEL, 40, 0.7)

@@ -34,7 +34,7 @@ def test_dealt_labels_that_are_noise_are_found_out_and_the_text_comes_first(
     [told] = [note for note in notes if note.startswith("gate:")]
     assert "from here the text comes first" in told
     assert f"AUC {figures['auc']:.2f}" in told
-    assert figures["auc"] < figures["gate"] == 0.75
+    assert figures["auc"] < figures["label_noise_check"] == 0.75
     assert figures["order"] == "text first"
 
     dealt = ['"const"' in (request.schema or "") for request in engine.history]
@@ -79,16 +79,16 @@ def test_dealt_labels_that_the_verifier_confirms_stay_dealt(tmp_path: Path, mode
 
 def test_without_a_gate_labels_stay_dealt_whatever_the_verifier_says(tmp_path: Path, model: str) -> None:
     engine = ScriptedEngine(writing(0.5, ["yes", "no"]), scorer=guessing)
-    summary, notes = verified(tmp_path, model, engine, gate=None, **SWITCHING)
+    summary, notes = verified(tmp_path, model, engine, label_noise_check=None, **SWITCHING)
     assert summary["verification"]["order"] == "label first"
-    assert summary["verification"]["gate"] is None
+    assert summary["verification"]["label_noise_check"] is None
     assert any(note.startswith("gate:") for note in notes)  # it is still measured
     assert all('"const"' in (request.schema or "") for request in engine.history)
 
 
 def test_what_came_in_before_the_gate_shut_is_counted_and_told(tmp_path: Path, model: str) -> None:
     summary, _ = verified(tmp_path, model, writing(0.5, ["yes", "no"]), **SWITCHING)
-    early = summary["verification"]["before_gate"]
+    early = summary["verification"]["accepted_before_check"]
     assert summary["verification"]["order"] == "text first"
     assert 0 < early < 25
     assert (
@@ -101,7 +101,7 @@ def test_a_run_that_ends_before_its_gate_shuts_says_so(tmp_path: Path, model: st
     summary, _ = verified(tmp_path, model, writing(0.95, ["yes", "no"]), count=20, verify="drop", **TWO)
     figures = summary["verification"]
     assert figures["auc"] is None
-    assert figures["label_noise_rows"] < figures["gate_wanted"] == 40
+    assert figures["label_noise_rows"] < figures["label_noise_rows_wanted"] == 40
     told = f"was not decided: {figures['label_noise_rows']} of 40 verified examples seen"
     assert told in (tmp_path / "README.md").read_text()
 
@@ -129,7 +129,9 @@ def test_shares_are_met_to_one_example(
 ) -> None:
     told = dict(zip(LABELS, label_ratio, strict=True))
     writer = writing(0.8, LABELS)
-    verified(tmp_path, model, writer, verify=verify, label_ratio=told, count=53, gate=None, **DEALT)
+    verified(
+        tmp_path, model, writer, verify=verify, label_ratio=told, count=53, label_noise_check=None, **DEALT
+    )
     counted = labels_in(tmp_path)
     assert sum(counted.values()) == 53
     for label, share in told.items():
