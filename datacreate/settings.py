@@ -202,6 +202,8 @@ class SettingsError:
             return f"{flag}: this option is required"
         given = self.given if isinstance(self.given, str) else as_text(self.given)
         shown = given if isinstance(given, str) else ",".join(given)
+        if len(self.place) > 1 and isinstance(self.place[1], str):  # of a mapping
+            shown = f"{self.place[1]}={shown}"
         if len(shown) > _MAX_SHOWN:
             shown = shown[:_MAX_SHOWN] + "…"
         return f"{flag} {shown}: {_remedy(self.why)}"
