@@ -125,7 +125,12 @@ BAD: dict[str, tuple[Any, list[str], int, str]] = {
         2,
         "--near: --method paper has no such step",
     ),
-    "a gate the paper's way": (NLI, ["--label-noise-check", "0.9", "--method", "paper"], 2, "--label-noise-check: --method paper"),
+    "a gate the paper's way": (
+        NLI,
+        ["--label-noise-check", "0.9", "--method", "paper"],
+        2,
+        "--label-noise-check: --method paper",
+    ),
     "a threshold, and nothing verified": (
         COMMONSENSE,
         ["--verify", "off", "--threshold", "0.9"],

@@ -70,7 +70,7 @@ def test_of_labels_too_and_the_balance_stays_exact_on_what_remains(
     made = examples(tmp_path)
     right = sum(map(is_true, made))
     assert sorted(labels_in(tmp_path).values()) == [30, 30, 31]
-    assert summary["verification"]["order"] == "label first"
+    assert summary["verification"]["pseudo_labels"] is False
     assert right == 91 if mode in ("drop", "relabel") else 40 < right < 85
     if mode == "relabel":
         assert summary["rejected"]["over_quota"] > 0
@@ -165,7 +165,7 @@ def test_order_of_arrival_capacity_and_kills_decide_nothing(
 
     first = tmp_path_factory.mktemp("first")
     summary, _ = verified(first, model, writer, **changes)
-    assert (summary["verification"]["order"] == "text first") == (changes is SWITCHING)
+    assert bool(summary["verification"]["pseudo_labels"]) == (changes is SWITCHING)
     expected, commits_of_first = train(first), settled(first)
     holds()
 
@@ -179,12 +179,12 @@ def test_a_larger_count_extends_a_run_whose_gate_has_shut(tmp_path: Path, model:
     assert train(tmp_path).startswith(before)
     assert labels_in(tmp_path) == {"yes": 60, "no": 60}
     assert summary["verification"]["label_noise_rows"] == 25
-    assert not any("gate:" in note for note in notes)  # it was said when it shut
+    assert not any("label-noise check:" in note for note in notes)  # it was said when it shut
 
 
 def test_another_threshold_is_another_run(tmp_path: Path, model: str) -> None:
     verified(tmp_path, model, writing(0.7), count=10)
-    with pytest.raises(Exception, match=r"verification\.threshold: 0\.5 there, 0\.6 asked"):
+    with pytest.raises(Exception, match=r"verification\.threshold: 0\.5 stored, 0\.6 requested"):
         verified(tmp_path, model, writing(0.7), count=10, threshold=0.6)
 
 
@@ -339,11 +339,11 @@ def test_options_of_another_type_than_the_answer_are_verified(tmp_path: Path, mo
 # The command line
 
 BAD = {
-    "shares not numbers": (["--label-ratio", "yes=most"], 2, "write it as LABEL=0.7"),
+    "shares not numbers": (["--label-ratio", "yes=most"], 2, "yes=most: give a valid number"),
     "shares of no label": (["--label-ratio", "yes=0.5,maybe=0.5"], 2, "no label 'maybe'"),
     "threshold": (["--threshold", "1.5"], 2, "--threshold 1.5: give a number"),
-    "gate below chance": (["--gate", "0.3"], 2, "--gate 0.3: give a number"),
-    "gate in words": (["--gate", "high"], 2, "high: give a number"),
+    "gate below chance": (["--label-noise-check", "0.3"], 2, "--label-noise-check 0.3: give a number"),
+    "gate in words": (["--label-noise-check", "high"], 2, "high: give a valid number"),
     "free text": (["--verify", "drop", "--labels", ""], 2, "--verify drop: the answers"),
 }
 

@@ -97,7 +97,7 @@ def train(sources: tuple[str, ...], as_json: bool, nproc: int | None, **told: An
         seeds=_numbers(told["seeds"], "--seeds", int),
         count=told["count"],
         sample_seed=told["sample_seed"],
-        select=told["model_selection"] or ("human" if told["recipe"] == "paper" else "held-out"),
+        model_selection=told["model_selection"] or ("human" if told["recipe"] == "paper" else "held-out"),
         condition=told["condition"],
         benchmark=told["benchmark"],
         settings=_settings(told),

@@ -192,7 +192,7 @@ def _balance(spool: _Spool, labels: Sequence[Json], found: Screened, out: Lines,
         )
     quotas = Quotas(labels, share * len(labels))
     for number, label, line in spool.again():
-        if quotas.room(label):
+        if quotas.remaining(label):
             quotas.add(label)
             out.write(line)
             continue

@@ -18,7 +18,7 @@ from datacreate.errors import RunMismatch
 from datacreate.filters.settings import FilterOptions, FilterSettings
 from datacreate.formats.example import Json
 from datacreate.settings import JsonPairs, OrOff, Pairs, Settings, setting
-from datacreate.verification.decisions import VerifyMode
+from datacreate.verification.scoring import VerifyMode
 
 Method = Literal["datacreate", "paper"]
 

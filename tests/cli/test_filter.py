@@ -311,7 +311,9 @@ def test_what_cannot_be_done_is_one_line(tmp_path: Path) -> None:
     assert "creak is not imported: run `datacreate benchmarks import DIR`" in refused(
         file, "--decontaminate", "creak"
     )
-    assert "all and none cannot be combined" in refused(file, "--decontaminate", "none", "--decontaminate", "creak")
+    assert "all and none cannot be combined" in refused(
+        file, "--decontaminate", "none", "--decontaminate", "creak"
+    )
     assert "--ngram 1: give a number greater than or equal to 2" in refused(file, "--ngram", "1")
     assert "unknown" in refused(file, "--semantic", "0.9", "--embedding-model", "no-such-encoder")
     assert "is not here yet" in refused(file, "--semantic", "0.9", "--embedding-model", "all-minilm-l6-v2")

@@ -69,8 +69,7 @@ def test_further_options_reach_create_and_train(bench: Bench) -> None:
     assert "--method paper --run-dir" in create
     assert "--max-num-seqs 8 --count" in create
     assert (
-        "--recipe paper --model-selection human --learning-rates 1e-05,2e-05 --epochs 3 --lora --out"
-        in train
+        "--recipe paper --model-selection human --learning-rates 1e-05,2e-05 --epochs 3 --lora --out" in train
     )
 
 
