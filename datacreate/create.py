@@ -298,8 +298,8 @@ class _Run:
         samples = " | ".join(f"{reject.reason}: {reject.text[:100]!r}" for reject in stats.last_rejects)
         return (
             f"no example accepted in {stats.consecutive_failures} requests in a row ({stats.accepted} of "
-            f"{self._count} so far); rejects: {reasons}; the last ones: {samples}; "
-            "try another model or example, or a larger --max-tokens"
+            f"{self._count} so far); rejects: {reasons}; the last ones: {samples}; try another model or "
+            "example, or a larger --max-tokens"
         )
 
 

@@ -16,7 +16,7 @@ from datacreate.checkpoints import Checkpoint
 from datacreate.engines.base import Engine, Sampling
 from datacreate.errors import ExampleError, PromptTooLong, UsageError
 from datacreate.filters.held_out_sets import HeldOutSet, held_out_sets
-from datacreate.filters.settings import FilterSettings
+from datacreate.filters.settings import FilterSettings, FilterThresholds
 from datacreate.formats.example import Example, find_unsupported_value, load_example
 from datacreate.formats.infer import InferredFormat, infer_format
 from datacreate.formats.serialization import Layout
@@ -24,7 +24,15 @@ from datacreate.formats.task_format import TaskFormat, answer_text
 from datacreate.prompts.generation import chat_prompt
 from datacreate.prompts.label_scoring import MAX_LETTERED, can_score_labels
 from datacreate.run_models import Engines, Models, verify_mode
-from datacreate.runs.config import CreateConfig, HeldOutRef, RunSpec, Verification, Writer
+from datacreate.runs.config import (
+    CreateConfig,
+    HeldOutRef,
+    IdentitySettings,
+    RunSpec,
+    SamplingOptions,
+    Verification,
+    Writer,
+)
 from datacreate.selection.strategies import Strategy, find_strategy
 from datacreate.verification.scoring import default_threshold
 
@@ -122,26 +130,19 @@ def make_plan(
     concurrency = told or (1 if paper else _concurrency(config.count, number, engines.writers))
     verification = _verification(config, inferred, models, layout, engines.verifier, stored)
     spec = RunSpec(
+        **config.subset(IdentitySettings),
         example=dict(root.values),
         format=inferred.format.document(),
-        strategy=config.strategy,
-        method=config.method,
         model=models.name,
         model_sha256=models.sha256,
-        encoder=encoder.name if encoder else None,
-        encoder_sha256=encoder.sha256 if encoder else None,
-        seed=config.seed,
+        embedding_model=encoder.name if encoder else None,
+        embedding_model_sha256=encoder.sha256 if encoder else None,
         num_examples=number,
         concurrency=concurrency,
-        max_parent_uses=config.max_parent_uses,
         sampling=_told(samplings[0]),
         benchmark=config.benchmark,
         filters=FilterSettings(
-            exact=config.exact,
-            near=config.near,
-            semantic=config.semantic,
-            ngram=config.ngram,
-            decontaminate_near=config.decontaminate_near,
+            **config.subset(FilterThresholds),
             decontaminate=tuple(dict.fromkeys(each.benchmark for each in met)),
         ),
         compared_with=tuple(HeldOutRef(**vars(each)) for each in met),
@@ -152,7 +153,6 @@ def make_plan(
             for each, sampling in zip(models.writers, samplings, strict=True)
             if len(samplings) > 1
         ),
-        chat_template=config.chat_template,
     )
     strategy = find_strategy(config.strategy)
     notes = (*inferred.notes, *_who_judges(spec))
@@ -223,7 +223,7 @@ def _verification(
         model=model.name,
         model_sha256=model.sha256,
         threshold=config.threshold or (known.threshold if known else default_threshold(len(labels or ()))),
-        label_noise_check=config.gate if gated else None,
+        label_noise_check=config.label_noise_check if gated else None,
         label_noise_rows=rows,
         lettered=lettered,
     )
@@ -283,11 +283,8 @@ def _concurrency(count: int, number: int, engines: Sequence[Engine]) -> int:
 def _sampling(config: CreateConfig, checkpoint: Checkpoint, max_tokens: int) -> Sampling:
     """The user's word first, then the preset's; the paper's way is plain sampling at 1."""
     sampling = Sampling(max_tokens=max_tokens)
-    names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+    names = [name for name in SamplingOptions.model_fields if name != "max_tokens"]
     if checkpoint.preset and config.method != "paper":
         recommended = checkpoint.preset.sampling.model_dump(exclude_none=True)
         sampling = replace(sampling, **{name: recommended[name] for name in names if name in recommended})
-    told: dict[str, Any] = {
-        name: getattr(config, name) for name in names if getattr(config, name) is not None
-    }
-    return replace(sampling, **told)
+    return replace(sampling, **config.given(names))

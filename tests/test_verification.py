@@ -99,7 +99,7 @@ def test_the_threshold_says_how_sure_the_verifier_has_to_be(tmp_path: Path, mode
 
 
 def test_a_reject_says_what_the_verifier_said(tmp_path: Path, model: str) -> None:
-    verified(tmp_path, model, writing(0.5, LABELS), count=30, gate=None, **DEALT)
+    verified(tmp_path, model, writing(0.5, LABELS), count=30, label_noise_check=None, **DEALT)
     because = [
         reject.because
         for commit in commits(tmp_path)
@@ -184,7 +184,7 @@ def test_a_larger_count_extends_a_run_whose_gate_has_shut(tmp_path: Path, model:
 
 def test_another_threshold_is_another_run(tmp_path: Path, model: str) -> None:
     verified(tmp_path, model, writing(0.7), count=10)
-    with pytest.raises(Exception, match=r"verification\.threshold: 0\.5 there, 0\.6 asked"):
+    with pytest.raises(Exception, match=r"verification\.threshold: 0\.5 stored, 0\.6 requested"):
         verified(tmp_path, model, writing(0.7), count=10, threshold=0.6)
 
 
@@ -307,7 +307,7 @@ class Blurred(ScriptedEngine):
 
 def test_labels_that_begin_alike_are_asked_for_by_letter(tmp_path: Path, model: str) -> None:
     engine = Blurred(writing(0.8, LABELS), scorer=knowing)
-    verified(tmp_path, model, engine, count=30, gate=None, **DEALT)
+    verified(tmp_path, model, engine, count=30, label_noise_check=None, **DEALT)
     assert {request.choices for request in engine.verified} == {("A", "B", "C")}
     assert labels_in(tmp_path) == dict.fromkeys(LABELS, 10)
 
@@ -339,11 +339,11 @@ def test_options_of_another_type_than_the_answer_are_verified(tmp_path: Path, mo
 # The command line
 
 BAD = {
-    "shares not numbers": (["--label-ratio", "yes=most"], 2, "write it as LABEL=0.7"),
+    "shares not numbers": (["--label-ratio", "yes=most"], 2, "yes=most: give a valid number"),
     "shares of no label": (["--label-ratio", "yes=0.5,maybe=0.5"], 2, "no label 'maybe'"),
     "threshold": (["--threshold", "1.5"], 2, "--threshold 1.5: give a number"),
-    "gate below chance": (["--gate", "0.3"], 2, "--gate 0.3: give a number"),
-    "gate in words": (["--gate", "high"], 2, "high: give a number"),
+    "gate below chance": (["--label-noise-check", "0.3"], 2, "--label-noise-check 0.3: give a number"),
+    "gate in words": (["--label-noise-check", "high"], 2, "high: give a valid number"),
     "free text": (["--verify", "drop", "--labels", ""], 2, "--verify drop: the answers"),
 }
 

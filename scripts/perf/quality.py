@@ -113,7 +113,7 @@ def conditions(
             ("--verifier", VERIFIER, "--verify", "keep", "--decontaminate", "none"),
         ),
         "gated": (count, judged),
-        "coverage": (count, (*judged, "--strategy", "coverage", "--encoder", ENCODER)),
+        "coverage": (count, (*judged, "--strategy", "coverage", "--embedding-model", ENCODER)),
     }
     for condition, (number, told) in wanted.items():
         if condition not in without:

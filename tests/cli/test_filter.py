@@ -297,7 +297,7 @@ def test_any_text_comes_out_as_it_went_in(tmp_path: Path, texts: list[str]) -> N
 def test_a_threshold_out_of_range_is_refused(tmp_path: Path, flag: str, value: str) -> None:
     file = write(tmp_path / "rows.jsonl", different(2))
     said = refused(file, flag, value)
-    assert f"'{flag}': {value}: give a number above 0 and at most 1, or off" in said
+    assert f"{flag} {value}: give a " in said
 
 
 def test_what_cannot_be_done_is_one_line(tmp_path: Path) -> None:
@@ -311,14 +311,16 @@ def test_what_cannot_be_done_is_one_line(tmp_path: Path) -> None:
     assert "creak is not imported: run `datacreate benchmarks import DIR`" in refused(
         file, "--decontaminate", "creak"
     )
-    assert "stand alone" in refused(file, "--decontaminate", "none", "--decontaminate", "creak")
-    assert "--ngram': 1 is not in the range x>=2" in refused(file, "--ngram", "1")
-    assert "unknown" in refused(file, "--semantic", "0.9", "--encoder", "no-such-encoder")
-    assert "is not here yet" in refused(file, "--semantic", "0.9", "--encoder", "all-minilm-l6-v2")
+    assert "all and none cannot be combined" in refused(
+        file, "--decontaminate", "none", "--decontaminate", "creak"
+    )
+    assert "--ngram 1: give a number greater than or equal to 2" in refused(file, "--ngram", "1")
+    assert "unknown" in refused(file, "--semantic", "0.9", "--embedding-model", "no-such-encoder")
+    assert "is not here yet" in refused(file, "--semantic", "0.9", "--embedding-model", "all-minilm-l6-v2")
     assert "unknown format 'nothing'" in refused(file, "--format", "nothing")
     assert "line 1: " in refused(file, "--format", "multiple_choice")
     assert "the example has no such field" in refused(file, "--labels", "mood=a,b")
-    assert "write it as FIELD=" in refused(file, "--labels", "mood")
+    assert "write it as NAME=VALUE" in refused(file, "--labels", "mood")
     one_sided = write(tmp_path / "true.jsonl", [claim("All are true here")])
     assert "no row with the label 'False' is kept" in refused(one_sided, "--balance")
 
