@@ -34,12 +34,11 @@ if TYPE_CHECKING:
 @click.option(
     "--model-selection",
     type=click.Choice(["held-out", "human", "none"]),
-    help="What chooses the best model: a slice of the rows held out, the benchmark's human dev split, or "
-    "nothing.  [default: held-out; human with --settings paper]",
+    help="Rows that select the best model: a held-out part of the rows, the benchmark's human dev split, or "
+    "none.  [default: held-out; human with --recipe paper]",
 )
 @click.option(
-    "--settings",
-    "base",
+    "--recipe",
     type=click.Choice(["datacreate", "paper"]),
     default="datacreate",
     show_default=True,
@@ -66,14 +65,14 @@ if TYPE_CHECKING:
     help="Learn a verifier's probabilities in the place of one label, for rows of a run that it judged.",
 )
 @click.option("--benchmark", help="The benchmark that the rows are for, where the sources do not say.")
-@click.option("--arm", help="What to call these rows in a report.  [default: human, the strategy, ...]")
+@click.option("--condition", help="What to call these rows in a report.  [default: human, the strategy, ...]")
 @click.option(
     "--nproc",
     type=click.IntRange(min=1),
     help="Processes that train together.  [default: one for each GPU]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the models as JSON.")
-def train(sources: tuple[str, ...], as_json: bool, processes: int | None, **told: Any) -> None:
+def train(sources: tuple[str, ...], as_json: bool, nproc: int | None, **told: Any) -> None:
     """Fine-tune an encoder on SOURCE: a run, a JSONL file, or a benchmark's human train split.
 
     Several sources are mixed. Stopped, it exits with 75; the same command goes on.
@@ -90,7 +89,7 @@ def train(sources: tuple[str, ...], as_json: bool, processes: int | None, **told
 
     share_the_cores()
     keep_memory()
-    _together(processes)
+    _together(nproc)
     config = TrainConfig(
         sources=sources,
         out=told["out"],
@@ -98,7 +97,7 @@ def train(sources: tuple[str, ...], as_json: bool, processes: int | None, **told
         seeds=_numbers(told["seeds"], "--seeds", int),
         count=told["count"],
         sample_seed=told["sample_seed"],
-        select=told["select"] or ("human" if told["base"] == "paper" else "held-out"),
+        model_selection=told["model_selection"] or ("human" if told["recipe"] == "paper" else "held-out"),
         condition=told["condition"],
         benchmark=told["benchmark"],
         settings=_settings(told),
@@ -128,9 +127,9 @@ def _settings(told: dict[str, Any]) -> Settings:
 
     from datacreate.errors import UsageError
     from datacreate.finetuning.settings import PAPER, Lora, Settings, usual_settings
-    from datacreate.settings_errors import SettingsError
+    from datacreate.settings import SettingsError
 
-    base = PAPER if told["base"] == "paper" else usual_settings(told["encoder"], lora=told["lora"])
+    base = PAPER if told["recipe"] == "paper" else usual_settings(told["encoder"], lora=told["lora"])
     changes = {name: told[name] for name in ("epochs", "batch_size", "max_length") if told[name] is not None}
     if told["learning_rates"]:
         changes["learning_rates"] = _numbers(told["learning_rates"], "--learning-rates", float)

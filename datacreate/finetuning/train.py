@@ -40,7 +40,7 @@ class TrainConfig:
     seeds: tuple[int, ...] = (1,)
     count: int | None = None  # rows to draw from the sources; None: all
     sample_seed: int = 0
-    select: Selection = "held-out"
+    model_selection: Selection = "held-out"
     condition: str | None = None
     benchmark: str | None = None  # what the rows are for, where the sources do not say
     settings: Settings = field(default_factory=Settings)
@@ -50,7 +50,7 @@ class TrainConfig:
 class Progress(Protocol):
     """Whoever wants to know how a training is going, or how a model answers."""
 
-    def note(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         """A line worth reading, once."""
 
     def step(self, what: str, done: int, total: int, score: float | None) -> None:
@@ -60,7 +60,7 @@ class Progress(Protocol):
 class Silent:
     """A `Progress` that says nothing."""
 
-    def note(self, text: str) -> None: ...
+    def notify(self, text: str) -> None: ...
 
     def step(self, what: str, done: int, total: int, score: float | None) -> None: ...
 
@@ -78,7 +78,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> list[Model]:
         raise UsageError("nothing to train: give at least one source and one seed")
     if config.benchmark is not None:
         find_benchmark(config.benchmark)
-    if config.select == "none" and len(config.settings.learning_rates) > 1:
+    if config.model_selection == "none" and len(config.settings.learning_rates) > 1:
         raise UsageError(
             "--model-selection none cannot choose between learning rates; give one, or let rows choose"
         )
@@ -94,9 +94,9 @@ def train(config: TrainConfig, progress: Progress | None = None) -> list[Model]:
         benchmark=config.benchmark,
     )
     for why, number in rows.left_out.items():
-        progress.note(f"{number} rows cannot be trained on and are left out: {why}")
+        progress.notify(f"{number} rows cannot be trained on and are left out: {why}")
     if soft and (bare := sum(one.verdict is None for one in rows.questions)):
-        progress.note(f"{bare} of {len(rows.questions)} rows have no verdict and keep their label")
+        progress.notify(f"{bare} of {len(rows.questions)} rows have no verdict and keep their label")
     encoder = resolve(config.encoder, "encoder")
     used, choosing, selection, selection_digest = _divided(config, rows)
     training = Training(
@@ -110,10 +110,10 @@ def train(config: TrainConfig, progress: Progress | None = None) -> list[Model]:
         verdicts_digest=rows.verdicts_digest,
     )
     directory = TrainingDirectory(config.out)
-    with caught_signals() as signals, directory.locked(training, progress.note) as lock:
+    with caught_signals() as signals, directory.locked(training, progress.notify) as lock:
         missing = [seed for seed in config.seeds if not directory.model(seed).is_dir()]
         if missing:
-            progress.note(_said(training, used, choosing))
+            progress.notify(_said(training, used, choosing))
             materials = _materials(config, rows.task, encoder, used, choosing)
         for seed in missing:
             _train_seed(seed, training, materials, directory, progress, signals, lock)
@@ -162,10 +162,10 @@ def _divided(
     config: TrainConfig, rows: TrainingSet
 ) -> tuple[Sequence[Question], Sequence[Question], Selection, str | None]:
     """The rows that are trained on, those that choose, what the latter are, and their digest."""
-    if config.select == "human":
+    if config.model_selection == "human":
         choosing, digest_ = _human_dev(rows)
         return rows.questions, choosing, "human", digest_
-    if config.select == "held-out":
+    if config.model_selection == "held-out":
         kept, held = hold_out(rows.questions, rows.families, rows.task)
         if held:
             return [rows.questions[i] for i in kept], [rows.questions[i] for i in held], "held-out", None

@@ -25,7 +25,7 @@ from datacreate.locking import FolderLock, Taken, is_claim
 from datacreate.runs.config import RunSpec
 from datacreate.runs.log import Commit, LogLine, read_log
 from datacreate.runs.summary import RunStats
-from datacreate.verification.decisions import Probabilities
+from datacreate.verification.scoring import Probabilities
 
 _VECTORS = "vectors.f16"
 
@@ -222,7 +222,7 @@ def summary_of(config: RunConfig, stats: RunStats) -> dict[str, Any]:
         "license": config.license,
         **drawn_from,
         **stats.summary(config.count),
-        "filters": filter_report(spec.filters, stats.rejects, spec.encoder),
+        "filters": filter_report(spec.filters, stats.rejects, spec.embedding_model),
         "compared_with": compared,
     }
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePath
-from typing import Any, Literal
+from typing import Literal
 
 from datacreate.benchmarks import Benchmark, digest, find_benchmark, has_split
 from datacreate.checkpoints import resolve
@@ -16,7 +15,17 @@ from datacreate.errors import DatacreateError
 from datacreate.finetuning.record import EVALUATION
 from datacreate.runs.config import CreateConfig
 from datacreate.selection.strategies import STRATEGIES
-from datacreate.sweep.plan import HUMAN, HUMAN_FULL, MIXED, ZERO_SHOT, Plan, engine_options, short_name
+from datacreate.settings import as_arguments
+from datacreate.sweep.plan import (
+    HUMAN,
+    HUMAN_FULL,
+    MIXED,
+    ZERO_SHOT,
+    Plan,
+    TrainOptions,
+    engine_options,
+    short_name,
+)
 
 Argument = str | PurePath
 """A PurePath is relative to the folder of the sweep, which can therefore be moved."""
@@ -173,16 +182,16 @@ def _trainings(plan: Plan, benchmark: Benchmark, sets: Sequence[Rows], cell: str
 def _creation(plan: Plan, benchmark: Benchmark, generator: str, strategy: str, seed: int, cell: str) -> Step:
     needs = [Need("example", benchmark.name), *_generator(plan, generator)]
     if STRATEGIES[strategy].needs_similarity:
-        default = CreateConfig.model_fields["encoder"].default
-        needs.append(Need("encoder", str(plan.create.get("encoder", default))))
-    engine = EngineOptions.model_fields
-    options = create_arguments({name: plan.create[name] for name in plan.create if name not in engine})
+        default = CreateConfig.model_fields["embedding_model"].default
+        needs.append(Need("encoder", str(plan.create.get("embedding_model", default))))
     model = ("--model", generator, "--seed", str(seed))
     folder = PurePath("runs", cell)
     arguments: tuple[Argument, ...] = ("create", "--benchmark", benchmark.name, "--strategy", strategy)
-    arguments += (*model, *options, "--run-dir", folder)
+    arguments += (*model, *_options(plan, engine=False), "--run-dir", folder)
     count = ("--count", str(plan.rows(benchmark)))
-    return Step("create", "create", arguments, count, folder, tuple(needs), engine=_engine(plan))
+    return Step(
+        "create", "create", arguments, count, folder, tuple(needs), engine=_options(plan, engine=True)
+    )
 
 
 def _training(plan: Plan, benchmark: Benchmark, rows: Rows, encoder: str, cell: str) -> tuple[Step, Step]:
@@ -198,11 +207,13 @@ def _training(plan: Plan, benchmark: Benchmark, rows: Rows, encoder: str, cell: 
         *(Need("split", test, "test") for test in tests),
         Need("encoder", encoder),
     )
-    options = plan.train.model_dump() | {"model_selection": selection}
+    options = plan.train.model_dump(exclude_none=True) | {"model_selection": selection}
     options["soft_labels"] = plan.train.soft_labels and rows.created is not None
+    if rates := plan.train.learning_rates:
+        options["learning_rates"] = ",".join(map(str, rates))
     arguments: list[Argument] = ["train", *([benchmark.name] if rows.human else [])]
     arguments += [rows.created.folder] if rows.created else []
-    arguments += ["--encoder", encoder, *as_arguments(options)]
+    arguments += ["--encoder", encoder, *as_arguments(TrainOptions, options)]
     arguments += ["--count", str(rows.sample), "--sample-seed", str(rows.seed)] if rows.sample else []
     command, seeds = (*arguments, "--out", folder), ("--seeds", ",".join(map(str, plan.train_seeds)))
     train = Step("train", f"train-{name}", command, seeds, folder, needs, rows.created, evaluations)
@@ -216,7 +227,7 @@ def _zero_shot(plan: Plan, benchmark: Benchmark, generator: str, cell: str) -> S
     folder = PurePath(ZERO_SHOT, cell)
     arguments = ("evaluate", "--zero-shot", generator, "--benchmark", benchmark.name, "--out", folder)
     needs = (*_generator(plan, generator), Need("split", benchmark.name, "test"))
-    return Step("zero-shot", ZERO_SHOT, arguments, (), folder, needs, engine=_engine(plan))
+    return Step("zero-shot", ZERO_SHOT, arguments, (), folder, needs, engine=_options(plan, engine=True))
 
 
 def _generator(plan: Plan, name: str) -> tuple[Need, ...]:
@@ -225,47 +236,7 @@ def _generator(plan: Plan, name: str) -> tuple[Need, ...]:
     return () if options.served else (Need("instruct", name, trust_remote_code=options.trust_remote_code),)
 
 
-def _engine(plan: Plan) -> tuple[str, ...]:
-    names = [name for name in plan.create if name in EngineOptions.model_fields]
-    return create_arguments({name: plan.create[name] for name in names})
-
-
-_OFF = frozenset({"near", "semantic", "decontaminate_near", "gate"})
-_WHEN_FALSE = {"exact": "--no-exact", "enforce_eager": "--compile"}
-
-
-def create_arguments(options: dict[str, Any]) -> tuple[str, ...]:
-    """Options of `create`, as a Plan has them, as arguments."""
-    words: list[str] = []
-    for name, value in options.items():
-        if name in _OFF and value is None:
-            words += [_flag(name), "off"]
-        elif name in _WHEN_FALSE and value is False:
-            words += [_WHEN_FALSE[name]]
-        elif name == "decontaminate":
-            words += [word for each in value or ("none",) for word in ("--decontaminate", each)]
-        elif name == "label_ratio":
-            words += ["--label-ratio", ",".join(f"{label}={share}" for label, share in value.items())]
-        elif name == "chat_template":
-            switches = (f"{switch}={json.dumps(given)}" for switch, given in value.items())
-            words += [word for each in switches for word in ("--chat-template", each)]
-        else:
-            words += as_arguments({"url" if name == "urls" else name: value})
-    return tuple(words)
-
-
-def as_arguments(options: dict[str, Any]) -> tuple[str, ...]:
-    """Options by name as arguments: `--max-num-seqs 32`; without those that are None or False."""
-    words: list[str] = []
-    for name, value in options.items():
-        if isinstance(value, bool):
-            words += [_flag(name)] if value else []
-        elif isinstance(value, (tuple, list)):
-            words += [_flag(name), ",".join(map(str, value))]
-        elif value is not None:
-            words += [_flag(name), str(value)]
-    return tuple(words)
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+def _options(plan: Plan, *, engine: bool) -> tuple[str, ...]:
+    """The options of `create` in the plan: those of the engine, or all others."""
+    names = [name for name in plan.create if (name in EngineOptions.model_fields) == engine]
+    return tuple(as_arguments(CreateConfig, {name: plan.create[name] for name in names}))

@@ -31,7 +31,7 @@ from datacreate.finetuning.record import Selection
 from datacreate.paths import shipped
 from datacreate.runs.config import CreateConfig
 from datacreate.selection.strategies import STRATEGIES
-from datacreate.settings_errors import SettingsError
+from datacreate.settings import SettingsError
 
 HUMAN, HUMAN_FULL, ZERO_SHOT = "human", "human-full", "zero-shot"
 MIXED = "human+"
@@ -42,9 +42,7 @@ CONDITIONS = (HUMAN, HUMAN_FULL, ZERO_SHOT, *STRATEGIES, *(MIXED + name for name
 _SET_BY_THE_GRID = frozenset(
     "example benchmark example_seed count run_dir strategy model format labels ranges seed".split()
 )
-CREATE_OPTIONS = tuple(
-    name for name in CreateConfig.model_fields if name not in _SET_BY_THE_GRID | {"label_noise_rows"}
-)
+CREATE_OPTIONS = tuple(name for name in CreateConfig.model_fields if name not in _SET_BY_THE_GRID)
 """The options of `create` that a plan may set."""
 
 _MAX_SHOWN = 60  # characters of a wrong value in a message
@@ -168,8 +166,8 @@ class Plan(BaseModel):
                 raise ValueError(f"no option {name!r}{_hint(name, CREATE_OPTIONS)}")
         if isinstance(given.get("urls"), (list, tuple)):
             given = {**given, "urls": [_model(str(url), info, known=False) for url in given["urls"]]}
-        if "encoder" in given:
-            given = {**given, "encoder": _model(str(given["encoder"]), info)}
+        if "embedding_model" in given:
+            given = {**given, "embedding_model": _model(str(given["embedding_model"]), info)}
         try:
             config = CreateConfig(benchmark="any", count=1, run_dir=Path(), **given)
         except ValidationError as error:

@@ -152,7 +152,7 @@ def test_where_human_rows_are_missing_the_created_ones_are_trained_on_alone(benc
         ({"encoders": ["roberta-large"]}, "roberta-large is not here yet"),
         ({"conditions": ["diverse"]}, "all-mpnet-base-v2 is not here yet"),
         (
-            {"conditions": ["diverse"], "create": {"encoder": "all-minilm-l6-v2"}},
+            {"conditions": ["diverse"], "create": {"embedding_model": "all-minilm-l6-v2"}},
             "all-minilm-l6-v2 is not here yet",
         ),
         ({"benchmarks": ["csqa"]}, "benchmark csqa is not imported"),
