@@ -22,7 +22,7 @@ from datacreate.errors import BenchmarkError
 from datacreate.filters.registry import embedder_of
 from datacreate.formats.example import Json
 from datacreate.formats.task_format import TaskFormat
-from datacreate.formats.words import words
+from datacreate.formats.text_normalization import words
 from datacreate.metrics.diversity import MAX_TEXTS, WORD_OVERLAP, Similarity, diversity, embedding_cosine
 from datacreate.metrics.shortcuts import MAX_ROWS, field_of, shortcuts, text_of, why_none
 from datacreate.runs.directory import RunDirectory

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from datacreate.formats.words import words
+from datacreate.formats.text_normalization import words
 from datacreate.selection.embeddings import Embedder
 
 MAX_TEXTS = 1_000

@@ -19,9 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from datacreate.formats.example import Json, field_at
-from datacreate.formats.roles import answer_text
-from datacreate.formats.task_format import TaskFormat
-from datacreate.formats.words import words
+from datacreate.formats.task_format import TaskFormat, answer_text
+from datacreate.formats.text_normalization import words
 
 MAX_ROWS = 4_000
 """Larger sets are sampled down to this many rows by seed."""

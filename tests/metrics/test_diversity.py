@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datacreate.formats.words import words
+from datacreate.formats.text_normalization import words
 from datacreate.metrics.diversity import (
     MAX_PAIRED,
     MAX_TEXTS,

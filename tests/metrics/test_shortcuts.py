@@ -166,7 +166,9 @@ def test_few_rows_one_label_one_family_and_free_text() -> None:
     assert why_none(STATEMENT) is None
 
 
-texts = st.text(max_size=12) | st.sampled_from(["[bold]", "\u2028", "مرحبا", "日本語", "🙂" * 3, "x" * 60_000])
+texts = st.text(max_size=12) | st.sampled_from(
+    ["[bold]", "\u2028", "مرحبا", "日本語", "🙂" * 3, "x" * 60_000]
+)
 
 
 @settings(max_examples=25)
