@@ -1,4 +1,4 @@
-"""What a word is: by it wording, diversity and overlap are measured."""
+"""Splits texts into words: for metrics, near-duplicates and n-grams."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import re
 
 from datacreate.formats.text_normalization import normalised
 
-MOST_CHARACTERS = 5_000
-"""Of one text that are looked at: passages reach 50,000, and nothing here needs all of them."""
+MAX_CHARACTERS = 5_000
+"""Characters of a text that metrics look at."""
 
-# Thai, Lao, Burmese, Khmer, kana, Han: written without spaces, so that a character stands for a word.
+# Thai, Lao, Burmese, Khmer, kana, Han: written without spaces, so each character counts as a word.
 _UNSPACED = re.compile(
     r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]"
 )
 
 
-def words(text: str) -> list[str]:
-    """The words of a text in order, without case and punctuation; scripts without spaces letter by letter."""
-    plain = normalised(text[:MOST_CHARACTERS])
+def words(text: str, limit: int | None = MAX_CHARACTERS) -> list[str]:
+    """The words of the first `limit` characters in order, without case and punctuation."""
+    plain = normalised(text if limit is None else text[:limit])
     return (plain if plain.isascii() else _UNSPACED.sub(r" \g<0> ", plain)).split()
