@@ -39,8 +39,7 @@ from datacreate.filters.registry import (
     prepare_filters,
 )
 from datacreate.formats.example import Json, field_at
-from datacreate.formats.roles import answer_text
-from datacreate.formats.task_format import TaskFormat
+from datacreate.formats.task_format import TaskFormat, answer_text
 from datacreate.formats.validate import Candidate, Reason
 from datacreate.prompts.label_scoring import (
     MAX_LETTERED,
@@ -151,7 +150,7 @@ def filter_rows(
             raise UsageError(f"{source}: no valid rows of the format {rows.format.name}{reason}")
     reports = filter_report(settings, counts.rejected)
     if verifier:
-        reports.append(verifier.report(counts.rejected[Reason.DISAGREES]))
+        reports.append(verifier.report(counts.rejected[Reason.REJECTED_BY_VERIFIER]))
     labels = list(map(answer_text, rows.format.labels or ()))
     return {
         "source": str(source),
@@ -192,7 +191,7 @@ def _filtered(
         if isinstance(row, InvalidRow):
             counts.first_invalid = counts.first_invalid or f"line {row.number}: {row.detail}"
             counts.invalid += 1
-            values = row.line if row.reason is Reason.UNPARSABLE else json.loads(row.line)
+            values = row.line if row.reason is Reason.INVALID_JSON else json.loads(row.line)
             rejects.write_reject(row.reason, row.detail, row.number, values)
             continue
         counts.rows += 1
@@ -257,7 +256,7 @@ class Verifier(Filter):
     The most expensive filter: it does not score rows that one of the `others` rejects.
     """
 
-    reason = Reason.DISAGREES
+    reason = Reason.REJECTED_BY_VERIFIER
 
     def __init__(
         self,

@@ -46,7 +46,7 @@ def filter(
             DatasetFilterSettings.of(**settings),
             out=out,
             rejects=rejects,
-            notify=shown.note,
+            notify=shown.notify,
             on_progress=lambda done, total: shown.step("filter", done, total, None),
         )
     if as_json:

@@ -15,8 +15,8 @@ from rensa import RMinHash
 
 from datacreate.filters.base import Filter, FilterInputs, FilterPart, Threshold, threshold
 from datacreate.filters.lsh import Hashes, LshIndex
+from datacreate.formats.text_normalization import words
 from datacreate.formats.validate import Candidate, Reason
-from datacreate.formats.words import words
 
 BANDS = 32
 

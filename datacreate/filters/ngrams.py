@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from datacreate.formats.words import words
+from datacreate.formats.text_normalization import words
 
 Hashes = NDArray[np.uint64]
 Rows = NDArray[np.int32]

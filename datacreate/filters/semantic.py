@@ -15,8 +15,7 @@ import numpy as np
 from datacreate.errors import UsageError
 from datacreate.filters.base import Filter, FilterInputs, FilterPart, Threshold, threshold
 from datacreate.formats.validate import Candidate, Reason
-from datacreate.selection.accepted_vectors import AcceptedVectors
-from datacreate.selection.vectors import Half, exact, rounded
+from datacreate.selection.accepted_vectors import AcceptedVectors, Half, exact, rounded
 
 MAX_EXACT = 20_000
 """Up to this number of rows, all are compared; above it, the graph is faster."""

@@ -64,12 +64,12 @@ def test_rows_that_the_verifier_rejects_are_dropped_with_its_scores(
     found = filtered(source, "--rejects", rejects, "--verifier", model)
     dropped = [json.loads(line) for line in rejects.read_text().splitlines()]
     assert [(one["line"], one["reason"], one["detail"]) for one in dropped[1:]] == [
-        (3, "disagrees", "label False; the verifier: True 0.90, False 0.10"),
-        (5, "disagrees", "the verifier returned no scores"),
+        (3, "rejected_by_verifier", "label False; the verifier: True 0.90, False 0.10"),
+        (5, "rejected_by_verifier", "the verifier returned no scores"),
     ]
     assert (found["kept"], dropped[0]["reason"]) == (2, "duplicate")
     settings = {"verifier": "scripted-model", "threshold": 0.5}
-    verifier = {"name": "verifier", "reason": "disagrees", "on": True, "settings": settings, "rejected": 2}
+    verifier = {"name": "verifier", "reason": "rejected_by_verifier", "on": True, "settings": settings, "rejected": 2}
     assert found["filters"][-1] == verifier
     assert engine.closed
 
