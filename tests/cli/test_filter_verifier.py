@@ -69,7 +69,13 @@ def test_rows_that_the_verifier_rejects_are_dropped_with_its_scores(
     ]
     assert (found["kept"], dropped[0]["reason"]) == (2, "duplicate")
     settings = {"verifier": "scripted-model", "threshold": 0.5}
-    verifier = {"name": "verifier", "reason": "rejected_by_verifier", "on": True, "settings": settings, "rejected": 2}
+    verifier = {
+        "name": "verifier",
+        "reason": "rejected_by_verifier",
+        "on": True,
+        "settings": settings,
+        "rejected": 2,
+    }
     assert found["filters"][-1] == verifier
     assert engine.closed
 

@@ -45,7 +45,12 @@ FULL = SUMMARY | {
         {"name": "exact", "on": True, "settings": {}, "rejected": 12},
         {"name": "near", "on": True, "settings": {"near": 0.7}, "rejected": 4},
         {"name": "semantic", "on": False, "settings": {"semantic": None}, "rejected": 0},
-        {"name": "contamination", "on": True, "settings": {"ngram": 8, "decontaminate": ["csqa"]}, "rejected": 2},
+        {
+            "name": "contamination",
+            "on": True,
+            "settings": {"ngram": 8, "decontaminate": ["csqa"]},
+            "rejected": 2,
+        },
     ],
     "verification": {
         "model": "other-model",
