@@ -19,7 +19,7 @@ from typing import Any
 
 from datacreate.benchmarks import find_benchmark, has_split, read_split
 from datacreate.errors import BenchmarkError
-from datacreate.filters.registry import embedder_of
+from datacreate.filters.registry import load_embedder
 from datacreate.formats.example import Json
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import words
@@ -42,7 +42,7 @@ def similarity_by(embedding_model: str | None) -> Similarity:
     """
     if embedding_model is None:
         return WORD_OVERLAP
-    return embedding_cosine(embedding_model, embedder_of(embedding_model)[0])
+    return embedding_cosine(embedding_model, load_embedder(embedding_model)[0])
 
 
 class DatasetMetrics:

@@ -36,7 +36,7 @@ def escape(text: str) -> str:
 def code(text: str) -> str:
     """A name in code style, whatever characters it has."""
     plain = " ".join(visible(text).split())
-    return f"<code>{escape(plain)}</code>" if "`" in plain or not plain else f"`{plain}`"
+    return f"`{plain}`" if plain and escape(plain) == plain else f"<code>{escape(plain)}</code>"
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

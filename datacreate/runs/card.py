@@ -86,20 +86,16 @@ def _weights(sha256: str) -> str:
     return f"weights sha256 {sha256[:16]}…"
 
 
-def _filter(settings: Mapping[str, Any]) -> list[Any]:
+def _filter(report: Mapping[str, Any]) -> list[Any]:
     """A row of the filter table: name, rejected examples, settings."""
-    if not settings.get("on", True):
-        return [settings["name"], "–", "off"]
-    shown = {
-        name: " ".join(map(str, value)) if isinstance(value, list) else value
-        for name, value in settings.items()
-        if name not in ("name", "reason", "on", "rejected") and value is not None
-    }
-    return [
-        settings["name"],
-        settings["rejected"],
-        ", ".join(f"{name} {value}" for name, value in shown.items()),
+    if not report.get("on", True):
+        return [report["name"], "–", "off"]
+    shown = [
+        f"{name} {' '.join(map(str, value)) if isinstance(value, list) else value}"
+        for name, value in report["settings"].items()
+        if value is not None
     ]
+    return [report["name"], report["rejected"], ", ".join(shown)]
 
 
 def _fenced(text: str) -> Markup:
