@@ -15,13 +15,12 @@ from datacreate.benchmarks import find_benchmark, formatting_example
 from datacreate.checkpoints import Checkpoint
 from datacreate.engines.base import Engine, Sampling
 from datacreate.errors import ExampleError, PromptTooLong, UsageError
-from datacreate.filters.held_out_sets import HeldOutSet, held_out_sets
-from datacreate.filters.settings import FilterSettings, FilterThresholds
-from datacreate.formats.example import Example, flaw_in, load_example
+from datacreate.filters.held_out import HeldOutSet, held_out_sets
+from datacreate.filters.registry import FilterSettings
+from datacreate.formats.example import Example, find_unsupported_value, load_example
 from datacreate.formats.infer import InferredFormat, infer_format
-from datacreate.formats.roles import answer_text
 from datacreate.formats.serialization import Layout
-from datacreate.formats.task_format import TaskFormat
+from datacreate.formats.task_format import TaskFormat, answer_text
 from datacreate.prompts.generation import chat_prompt
 from datacreate.prompts.label_scoring import MAX_LETTERED, can_score_labels
 from datacreate.run_models import Engines, Models, verify_mode
@@ -82,7 +81,7 @@ def root_and_format(config: CreateConfig) -> tuple[Example, InferredFormat]:
         return _drawn(config, config.benchmark)
     if isinstance(config.example, dict):
         root = Example(config.example)
-        if flaw := flaw_in(config.example):  # load_example looks at those from a file
+        if flaw := find_unsupported_value(config.example):  # load_example looks at those from a file
             raise ExampleError(f"the example: {flaw}; fix the example")
     else:
         assert config.example is not None, "CreateConfig has one of the two"
@@ -143,8 +142,8 @@ def make_plan(
         sampling=_told(samplings[0]),
         benchmark=config.benchmark,
         filters=FilterSettings(
-            **config.subset(FilterThresholds),
-            decontaminate=tuple(dict.fromkeys(each.benchmark for each in met)),
+            **config.subset(FilterSettings)
+            | {"decontaminate": tuple(dict.fromkeys(each.benchmark for each in met))}
         ),
         compared_with=tuple(HeldOutRef(**vars(each)) for each in met),
         label_ratio=label_ratio,
@@ -187,7 +186,7 @@ def _names(config: CreateConfig, stored: RunSpec | None) -> Sequence[str] | Lite
     if config.decontaminate is not None:
         return config.decontaminate
     if stored:
-        return stored.filters.decontaminate
+        return stored.filters.decontaminate or ()
     return () if config.method == "paper" else "all"
 
 
@@ -204,7 +203,7 @@ def _verification(
     if mode == "off" or model is None:
         return None
     labels = inferred.format.labels
-    gated = mode != "keep" and layout.can_write_text_first and config.method == "datacreate"
+    gated = mode != "keep" and layout.supports_pseudo_labels and config.method == "datacreate"
     known = stored.verification if stored else None
     rows = config.label_noise_rows or (known.label_noise_rows if known else _label_noise_rows(config.count))
     if stored:  # one that was not verified is refused for that, and no server is started for it
@@ -241,7 +240,8 @@ def _shares(config: CreateConfig, format: TaskFormat) -> dict[str, float] | None
     names = [answer_text(label) for label in format.labels or ()]
     if not names:
         raise UsageError(
-            f"--label-ratio: the format {format.name} has no fixed labels; name them with --labels FIELD=a,b,c"
+            f"--label-ratio: the format {format.name} has no fixed labels; give them with "
+            "--labels FIELD=a,b,c"
         )
     if unknown := [name for name in config.label_ratio if name not in names]:
         raise UsageError(f"--label-ratio: no label {unknown[0]!r}; labels are {', '.join(names)}")

@@ -28,7 +28,7 @@ BAD: dict[str, tuple[Any, list[str], int, str]] = {
     "list": ("[1, 2]", [], 2, "holds a list of 2"),
     "number": ("7", [], 2, "not a JSON object"),
     "no fields": ("{}", [], 2, "no fields"),
-    "half a character": ('{"text": "\\ud800"}', [], 2, "half a character"),
+    "lone surrogate": ('{"text": "\\ud800"}', [], 2, "lone surrogate"),
     "answer not among options": ({**COMMONSENSE, "label": "roof"}, [], 2, ""),
     "answer not among options, format named": (
         {**COMMONSENSE, "label": "roof"},
@@ -74,7 +74,7 @@ BAD: dict[str, tuple[Any, list[str], int, str]] = {
     ),
     "labels without =": (NLI, ["--labels", "label"], 2, "write it as NAME=VALUE"),
     "labels of no field": (NLI, ["--labels", "lable=a,b"], 2, "lable"),
-    "labels without the example's": (NLI, ["--labels", "label=yes,no"], 2, "not among the values given"),
+    "labels without the example's": (NLI, ["--labels", "label=yes,no"], 2, "not one of"),
     "range of a text": (NLI, ["--range", "label=1..5"], 2, "not a number"),
     "prompt too long": ({**COMMONSENSE, "question": "long " * 4000}, [], 1, "take a shorter example"),
     "threshold": (NLI, ["--threshold", "1.5"], 2, "--threshold 1.5: give a number less than or equal to 1"),

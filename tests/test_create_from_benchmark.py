@@ -61,7 +61,7 @@ def test_the_example_has_a_seed_of_its_own(tmp_path: Path, model: str, home: Pat
 
 def test_the_note_says_which_row_it_is(tmp_path: Path, model: str, home: Path) -> None:
     class Noting(Silent):
-        def note(self, text: str) -> None:
+        def notify(self, text: str) -> None:
             notes.append(text)
 
     notes: list[str] = []

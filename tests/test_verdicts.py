@@ -56,7 +56,7 @@ def test_the_summary_says_what_verification_did(tmp_path: Path, model: str) -> N
     assert figures["model"] == "scripted-model"
     assert figures["threshold"] == 0.5
     assert figures["kept"] + figures["dropped"] == figures["scored"]
-    assert figures["dropped"] == summary["rejected"]["disagrees"]
+    assert figures["dropped"] == summary["rejected"]["rejected_by_verifier"]
     assert figures["kept"] == sum(figures["kept_by_label"].values()) >= 60
     assert figures["agreed"] == pytest.approx(0.6, abs=0.15)
     assert figures["tokens"] >= 2 * 30 * figures["scored"]

@@ -74,7 +74,7 @@ def serve(
         say(f"{host}: only this machine can reach the server; name a reachable address with --host")
     endpoint = Endpoint(host, port, register_dir)
     with caught_signals() as signals, ExitStack() as starting:
-        notify = starting.enter_context(CreationProgress()).note
+        notify = starting.enter_context(CreationProgress()).notify
         with serving(checkpoint, options, endpoint, more, signals, notify) as server:
             starting.close()
             click.echo(server.address.url)

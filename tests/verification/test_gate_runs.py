@@ -65,7 +65,7 @@ def test_a_verifier_that_is_never_sure_of_many_labels_does_not_drop_everything(
     )
     assert summary["verification"]["threshold"] == 0.3
     assert summary["verification"]["pseudo_labels"] is True
-    assert summary["rejected"]["disagrees"] < 40 + 0.6 * (summary["verification"]["scored"] - 40)
+    assert summary["rejected"]["rejected_by_verifier"] < 40 + 0.6 * (summary["verification"]["scored"] - 40)
     assert set(Counter(example["stars"] for example in examples(tmp_path)).values()) == {10}
 
 
