@@ -10,7 +10,6 @@ from pathlib import Path
 def main(model: str, encoder: str, folder: Path) -> None:
     before = dict(os.environ)
     from datacreate.create import create
-    from datacreate.dataset_metrics import DatasetMetrics
     from datacreate.runs.config import CreateConfig
     from tests.making import COMMONSENSE
     from tests.scripted import ScriptedEngine, answering
@@ -25,11 +24,7 @@ def main(model: str, encoder: str, folder: Path) -> None:
         embedding_model=encoder,
         verify="off",
     )
-    create(
-        config,
-        engine_factory=lambda *_: ScriptedEngine(answering()),
-        compute_metrics=DatasetMetrics().run,
-    )
+    create(config, engine_factory=lambda *_: ScriptedEngine(answering()))
 
 
 if __name__ == "__main__":
