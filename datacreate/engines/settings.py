@@ -61,7 +61,7 @@ class EngineOptions(BaseModel):
         if self.served and self.replicas != "auto":
             raise ValueError("--replicas: start more servers instead, and name them with --url")
         if self.served and (flag := self.changed(_SERVER_SIDE)):
-            raise ValueError(f"{flag}: servers load their models themselves; give it to them instead")
+            raise ValueError(f"{flag}: the server loads its model itself; set this when you start the server")
         if not self.served and (flag := self.changed(_CLIENT_SIDE)):
             raise ValueError(f"{flag}: that is for running servers; name them with --url, or remove it")
         if self.engine == "llamacpp" and (flag := self.changed(VLLM_ONLY)):

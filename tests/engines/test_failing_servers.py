@@ -90,7 +90,7 @@ FAILS: dict[str, tuple[Fault, str]] = {
     "HTTP 404": (refusing(404), "HTTP 404: out of cheese"),
     "an error in an answer": (
         sending({"error": {"message": "out of cheese"}}),
-        "no completion: out of cheese",
+        "invalid response: out of cheese",
     ),
     "no JSON": (sending(b"<html>Bad gateway</html>"), "an answer that is not JSON"),
     "half an answer": (cut_off, "the connection broke"),
@@ -188,7 +188,7 @@ def test_one_that_ignores_the_schema_among_others_is_not_used(
     make(tmp_path / "run", server, other, notes=notes)
     is_exact(tmp_path / "run", 40)
     assert server.answered == 0
-    assert notes.has(server.url, "ignores the JSON Schema", "is not used")
+    assert notes.has(server.url, "ignores the JSON Schema", "cannot be used")
 
 
 def test_a_full_server_is_given_a_rest_and_less_and_is_not_left(tmp_path: Path, server: Server) -> None:

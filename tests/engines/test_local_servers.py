@@ -111,7 +111,7 @@ def test_a_server_that_is_killed_is_restarted_once_and_nothing_is_lost(
     make(tmp_path / "run", tiny_gguf, notes)
     is_exact(tmp_path / "run", 30)
     assert len(killed) == 1
-    assert notes.has("llama.cpp's server for tiny ended", "it is started again", "are asked again")
+    assert notes.has("llama.cpp server for tiny ended", "restarted", "are repeated")
     rejects = [
         reject.reason for commit in RunDirectory(tmp_path / "run").commits() for reject in commit.rejects
     ]

@@ -95,7 +95,7 @@ def test_as_many_servers_as_are_asked_for_are_waited_for(tmp_path: Path, server:
         server.on_models = lambda number: publish(late) if number == 1 else None
         coming = Thread(target=publish, args=(server,))  # after the run has begun to look
         notes = Notes()
-        notes.on_note = lambda said: coming.start() if "waiting for" in said else None
+        notes.on_note = lambda said: coming.start() if "waiting up to" in said else None
         told = {"max_num_seqs": None, "model": MODEL, "servers": 2, "count": 600}
         make(tmp_path / "run", str(folder), notes=notes, **told)
         assert RunDirectory(tmp_path / "run").read_config().spec.concurrency > 40
@@ -105,7 +105,7 @@ def test_as_many_servers_as_are_asked_for_are_waited_for(tmp_path: Path, server:
 def test_an_empty_folder_is_waited_at_and_then_said_to_be_empty(tmp_path: Path) -> None:
     (tmp_path / "servers").mkdir()
     notes = Notes()
-    with pytest.raises(ServersGone, match=r"no server has come to .*servers"):
+    with pytest.raises(ServersGone, match=r"no server at .*servers"):
         make(tmp_path / "run", str(tmp_path / "servers"), notes=notes, wait=0.1)
     assert notes.has("waiting for a server to come")
 
