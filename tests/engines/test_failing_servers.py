@@ -176,7 +176,7 @@ def test_an_unreachable_address_is_one_line_at_once_and_beside_a_good_one_a_note
 
 
 def test_a_server_of_another_model_is_refused_naming_what_it_serves(tmp_path: Path, server: Server) -> None:
-    with pytest.raises(EngineError, match=f"serves {MODEL}, and not llama; name one that it serves"):
+    with pytest.raises(EngineError, match=f"serves {MODEL}, not llama; select one"):
         make(tmp_path / "run", server, model="llama")
 
 
