@@ -125,4 +125,3 @@ def test_a_real_model_finds_four_of_five_paraphrases_and_nothing_else() -> None:
     for text in ODD:
         filter.add(asked(text))
         assert filter.match(asked(text))
-
