@@ -20,21 +20,28 @@ from datacreate.engines.base import Completion, Request
 from datacreate.errors import LogDamaged
 from datacreate.filters.base import Filter
 from datacreate.formats.example import Example, Json, field_at
-from datacreate.formats.roles import answer_text
-from datacreate.formats.serialization import build_response_schema
-from datacreate.formats.validate import Candidate, Reason, Reject, candidate, capped, read_completion
+from datacreate.formats.parse import parse_completion
+from datacreate.formats.response_schema import build_response_schema
+from datacreate.formats.task_format import answer_text
+from datacreate.formats.validate import Candidate, Reason, Reject, shorten
 from datacreate.plan import Plan
 from datacreate.prompts.generation import chat_prompt
-from datacreate.prompts.label_scoring import BlindQuestion, answered, assigned_label, blind_question
+from datacreate.prompts.label_scoring import LabelQuestion, assigned_label, label_question, with_answer
 from datacreate.runs.log import Commit, LogLine, example_line
 from datacreate.runs.summary import RunStats
 from datacreate.selection.accepted_vectors import AcceptedVectors
+from datacreate.selection.embeddings import Similarity
 from datacreate.selection.farthest_first import FarthestFirst
 from datacreate.selection.queue import Chains, Levels, Parent, ParentQueue, RequestSlot, Tree
-from datacreate.selection.similarity import Similarity
-from datacreate.verification.decisions import Probabilities, Scored, labelled, rounded, verdict
 from datacreate.verification.label_noise import LabelNoiseCheck
 from datacreate.verification.quotas import Quotas
+from datacreate.verification.scoring import (
+    Probabilities,
+    Scored,
+    final_label,
+    most_probable_label,
+    round_probabilities,
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,7 @@ class ParsedCompletion:
     ask: PendingRequest
     completion: Completion
     items: tuple[Candidate | Reject, ...]
-    questions: Mapping[int, BlindQuestion]  # item -> what the verifier is to be asked
+    questions: Mapping[int, LabelQuestion]  # item -> what the verifier is to be asked
     scores: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
     scoring_tokens: int = 0
 
@@ -78,7 +85,7 @@ class RunState:
         self._taken = 0
         self._format = plan.layout.format
         self._layouts = {first: replace(plan.layout, pseudo_labels=first) for first in (False, True)}
-        self._root_key = candidate(plan.root.values, self._format).key
+        self._root_key = Candidate.of(plan.root.values, self._format).key
         self._parent_key = lru_cache(maxsize=4096)(self._key_of_line)
         labels = self._format.labels if plan.improved else None
         label_ratio = plan.spec.label_ratio
@@ -100,7 +107,7 @@ class RunState:
     @property
     def gate(self) -> LabelNoiseCheck | None:
         """Where the dealt labels are held against the verifier, if they are."""
-        return self.stats.gate
+        return self.stats.label_noise_check
 
     @property
     def _pseudo_labels(self) -> bool:
@@ -111,7 +118,7 @@ class RunState:
             labels = None
             if self._quotas and not self._pseudo_labels:
                 rng = self._rng("deal", place.request)
-                labels = tuple(self._quotas.deal(self._plan.spec.num_examples, rng))
+                labels = tuple(self._quotas.assign(self._plan.spec.num_examples, rng))
             self.due.append(PendingRequest(place, labels, self._pseudo_labels))
 
     def _rng(self, purpose: str, request: int) -> random.Random:
@@ -122,7 +129,7 @@ class RunState:
         return build_response_schema(self._layouts[pseudo_labels], number, list(labels) if labels else None)
 
     def _key_of_line(self, line: str) -> str:
-        return candidate(json.loads(line), self._format).key
+        return Candidate.of(json.loads(line), self._format).key
 
     def request(self, ask: PendingRequest) -> Request:
         """What the engine is asked."""
@@ -139,22 +146,22 @@ class RunState:
             candidates = [item for item in items if isinstance(item, Candidate)]
             self._embedder.encode([candidate.text for candidate in candidates])
             for each in self._filters:
-                each.ahead(candidates)
-        questions: dict[int, BlindQuestion] = {}
+                each.prefetch(candidates)
+        questions: dict[int, LabelQuestion] = {}
         if self._verification:
             for index, item in enumerate(items):
                 # What is objected to now is objected to when it is settled: filters only see more.
                 if isinstance(item, Candidate) and self._objection(ask, item) is None:
                     values, lettered = item.example.values, self._verification.lettered
-                    question = blind_question(self._format, values, lettered=lettered)
+                    question = label_question(self._format, values, lettered=lettered)
                     if question is not None:
                         questions[index] = question
         return ParsedCompletion(ask, completion, items, questions)
 
     def _read(self, ask: PendingRequest, completion: Completion) -> Sequence[Candidate | Reject]:
         if completion.finish_reason == "error":
-            return [Reject(Reason.NO_ANSWER, capped(completion.error or ""))]
-        return read_completion(
+            return [Reject(Reason.NO_RESPONSE, shorten(completion.error or ""))]
+        return parse_completion(
             completion.text,
             self._layouts[ask.pseudo_labels],
             self._plan.spec.num_examples,
@@ -194,7 +201,7 @@ class RunState:
     def _items(self, draft: ParsedCompletion) -> Iterator[tuple[Candidate | Reject, Probabilities | None]]:
         for index, item in enumerate(draft.items):
             scores = draft.scores.get(index)
-            yield item, rounded(scores) if scores else None
+            yield item, round_probabilities(scores) if scores else None
 
     def _settled(
         self, ask: PendingRequest, item: Candidate | Reject, probabilities: Probabilities | None, taken: int
@@ -207,13 +214,13 @@ class RunState:
         if not self._verification:
             return self._taken_in(item), None
         if probabilities is None:
-            return _reject(Reason.DISAGREES, item, "the verifier gave no answer"), None
+            return _reject(Reason.REJECTED_BY_VERIFIER, item, "the verifier gave no answer"), None
         assigned = assigned_label(self._format, item.example.values)
         said = self._verified(-1 if ask.pseudo_labels else assigned, probabilities)
         if said.final < 0:
-            return _reject(Reason.DISAGREES, item, self._told(item.example, said)), said
+            return _reject(Reason.REJECTED_BY_VERIFIER, item, self._told(item.example, said)), said
         if said.final != assigned:
-            corrected = candidate(answered(self._format, item.example.values, said.final), self._format)
+            corrected = Candidate.of(with_answer(self._format, item.example.values, said.final), self._format)
             # Without free text the answer is part of what is compared.
             if corrected.key != item.key and (reject := self._objection(ask, corrected, taken)):
                 return reject, said
@@ -223,7 +230,7 @@ class RunState:
 
     def _taken_in(self, item: Candidate) -> Example | Reject:
         """The item in the set, or rejected where its label has no room left."""
-        if self._quotas and not self._quotas.room(self._label(item.example.values)):
+        if self._quotas and not self._quotas.remaining(self._label(item.example.values)):
             return _reject(Reason.OVER_QUOTA, item)
         self._take(item, item.example.values)
         return item.example
@@ -234,9 +241,9 @@ class RunState:
         how = self._verification
         if self.gate and self.gate.pseudo_labels:
             probabilities = self.gate.calibrated(probabilities)
-            given = labelled(self.gate.thresholds(how.threshold), probabilities)
+            given = most_probable_label(self.gate.thresholds(how.threshold), probabilities)
         else:
-            given = verdict(how.mode, how.threshold, assigned, probabilities)
+            given = final_label(how.mode, how.threshold, assigned, probabilities)
         return Scored(assigned, given, False, probabilities)
 
     def _told(self, example: Example, said: Scored) -> str:
@@ -252,20 +259,24 @@ class RunState:
     def _objection(self, ask: PendingRequest, item: Candidate, taken: int = 0) -> Reject | None:
         """What speaks against a valid example in view of the whole set, before it is verified."""
         if item.key in (self._parent_key(ask.place.parent.line), self._root_key):
-            return _reject(Reason.COPY, item)
+            return _reject(Reason.COPIED_EXAMPLE, item)
         for each in self._filters:
-            if (match := each.match(item)) is not None:
-                return _reject(each.reason, item, match.what)
+            if (detail := each.match(item)) is not None:
+                return _reject(each.reason, item, detail)
         if self.stats.accepted + taken >= self._count:
-            return _reject(Reason.SURPLUS, item)
-        if self._quotas and self._label_stays and not self._quotas.room(self._label(item.example.values)):
+            return _reject(Reason.NOT_NEEDED, item)
+        if (
+            self._quotas
+            and self._label_stays
+            and not self._quotas.remaining(self._label(item.example.values))
+        ):
             return _reject(Reason.OVER_QUOTA, item)
         return None
 
     @property
     def _label_stays(self) -> bool:
         """Whether an example keeps the label it was written with, now and when it is settled."""
-        if self.gate and (not self.gate.decided() or self.gate.pseudo_labels):
+        if self.gate and (not self.gate.decided or self.gate.pseudo_labels):
             return False
         return not (self._verification and self._verification.mode == "relabel")
 
@@ -313,12 +324,12 @@ class RunState:
                 "from a copy, or take another --run-dir"
             )
         for values in commit.accepted:
-            self._take(candidate(values, self._format), values)
+            self._take(Candidate.of(values, self._format), values)
         self.apply(place, commit)
 
 
 def _reject(reason: Reason, item: Candidate, because: str = "") -> Reject:
-    return Reject(reason, capped(item.example.values), because)
+    return Reject(reason, shorten(item.example.values), because)
 
 
 def _queue(plan: Plan, vectors: AcceptedVectors | None) -> ParentQueue:

@@ -27,9 +27,9 @@ from datacreate.finetuning.evaluate import (
 from datacreate.finetuning.records import Condition, Evaluation, Task
 from datacreate.finetuning.rows import Question
 from datacreate.finetuning.train import Progress
-from datacreate.prompts.label_scoring import BlindQuestion
+from datacreate.prompts.label_scoring import LabelQuestion
 from datacreate.signals import Signals, caught_signals
-from datacreate.verification.scoring import score
+from datacreate.verification.scoring import score_labels
 
 EngineFactory = Callable[[Checkpoint, EngineOptions, Path], Engine]
 
@@ -87,7 +87,7 @@ def _evaluate(
         progress.step(test.benchmark.name, done, len(questions), None)
 
     with signals.held():
-        answers = score(engine, questions, report)
+        answers = score_labels(engine, questions, report)
     predictions, scores = grade(test, answers, truncated)
     evaluation = Evaluation(
         benchmark=test.benchmark.name,
@@ -128,6 +128,6 @@ def _truncated(engine: Engine, question: Question, task: Task, lettered: bool) -
     return question
 
 
-def _prompt(question: Question, task: Task, lettered: bool) -> BlindQuestion:
+def _prompt(question: Question, task: Task, lettered: bool) -> LabelQuestion:
     shown = f"{question.context}\n\n{question.text}" if question.context else question.text
-    return BlindQuestion(shown, question.options or task.names, lettered)
+    return LabelQuestion(shown, question.options or task.names, lettered)

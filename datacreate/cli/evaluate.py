@@ -1,4 +1,4 @@
-"""`datacreate evaluate`: measure fine-tuned encoders, or an instruct model, on benchmarks."""
+"""`datacreate evaluate`: measure fine-tuned encoders on benchmarks."""
 
 from __future__ import annotations
 
@@ -8,37 +8,46 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from datacreate.cli.engine_options import (
-    engine_options,
-    read_engine_options,
-    refuse_engine_options,
-    refuse_options,
-)
+from datacreate.cli.options import command, json_option, option, refuse_options, settings_options
+from datacreate.engines.settings import EngineOptions
 
 if TYPE_CHECKING:
-    from datacreate.engines.settings import EngineOptions
     from datacreate.finetuning.records import Evaluation
 
 
-@click.command()
+@command()
 @click.argument("models", nargs=-1, type=click.Path(path_type=Path), metavar="MODEL...")
-@click.option(
+@option(
+    "--zero-shot",
+    metavar="GENERATOR",
+    group="input",
+    help="Have an instruct model answer the test sets, instead of fine-tuned models: preset, folder, GGUF file, "
+    "or a name on the servers of --url.",
+)
+@option(
     "--benchmark",
     "benchmarks",
     multiple=True,
-    help="A test set, or `all` that fit the head; may be repeated.  "
-    "[default: the model's own and those out of distribution]",
+    group="input",
+    help="Test set; all for every benchmark that the model can answer.  "
+    "[default: the model's own and its out-of-distribution ones]",
 )
-@click.option("--split", type=click.Choice(["test", "dev"]), default="test", show_default=True)
-@click.option(
-    "--zero-shot",
-    metavar="GENERATOR",
-    help="Let an instruct model answer the test sets instead: a preset, a folder or a GGUF file; "
-    "with --url the name that servers know it by.",
+@option(
+    "--split",
+    type=click.Choice(["test", "dev"]),
+    default="test",
+    show_default=True,
+    group="input",
+    help="Split of the benchmarks.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for the evaluations of --zero-shot.")
-@click.option("--json", "as_json", is_flag=True, help="Print the evaluations as JSON.")
-@engine_options
+@option(
+    "--out",
+    type=click.Path(path_type=Path),
+    group="output",
+    help="Folder for the evaluations of --zero-shot.",
+)
+@settings_options(EngineOptions, "engine")
+@json_option("Print the evaluations as JSON.")
 @click.pass_context
 def evaluate(
     context: click.Context,
@@ -48,12 +57,12 @@ def evaluate(
     split: str,
     zero_shot: str | None,
     out: Path | None,
+    engine: dict[str, Any],
     as_json: bool,
-    **engine: Any,
 ) -> None:
     """Measure MODEL (the --out of a `train`, or one seed of it) on benchmarks.
 
-    Predictions are kept beside the model. Existing evaluations are not repeated.
+    All predictions are stored with the model. Evaluations that exist are not repeated.
 
     \b
     datacreate evaluate trained/csqa-tree
@@ -62,14 +71,14 @@ def evaluate(
     datacreate evaluate --zero-shot qwen3-8b --url http://node7:8000 --benchmark all --out trained/zero-shot
     """
     if bool(models) == bool(zero_shot):
-        raise click.UsageError("give the models to measure, or --zero-shot GENERATOR")
+        raise click.UsageError("give either models or --zero-shot GENERATOR")
     if zero_shot:
         if not benchmarks or out is None:
             raise click.UsageError("--zero-shot needs --benchmark NAME and --out DIR")
-        found = _zero_shot(zero_shot, benchmarks, out, split, read_engine_options(engine))
+        found = _zero_shot(zero_shot, benchmarks, out, split, EngineOptions.of(**engine))
     else:
-        refuse_engine_options(context, "fine-tuned models need no engine; drop it, or give --zero-shot")
-        refuse_options(context, ("out",), "evaluations are kept beside their model; drop it")
+        given = [*engine, *(["out"] if out else [])]
+        refuse_options(context, given, "that is for --zero-shot; remove it, or give --zero-shot GENERATOR")
         found = _fine_tuned(models, benchmarks, split)
     if as_json:
         documents = [{"model": str(folder), **one.model_dump(mode="json")} for folder, one in found]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.errors import TrainingError
-from datacreate.finetuning.recipe import Lora, Recipe
+from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.records import Task
 from datacreate.finetuning.rows import Question
 from datacreate.hardware import device
@@ -170,7 +170,7 @@ def load_with_head(folder: Path, task: Task) -> Any:
     return model.float()
 
 
-def with_lora(model: Any, lora: Lora) -> Any:
+def with_lora(model: Any, recipe: Recipe) -> Any:
     """The model with adapters on all linear layers; head and pooler, which are new, are trained in full."""
     from peft import LoraConfig, get_peft_model
 
@@ -182,9 +182,9 @@ def with_lora(model: Any, lora: Lora) -> Any:
     if getattr(model.base_model, "pooler", None) is not None:
         heads.append("pooler")
     config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
+        r=recipe.lora_rank,
+        lora_alpha=2 * recipe.lora_rank,
+        lora_dropout=recipe.lora_dropout,
         target_modules="all-linear",
         exclude_modules=rf"(.*\.)?({'|'.join(heads)})(\..*)?",
         modules_to_save=heads,

@@ -1,35 +1,25 @@
-"""How an encoder is trained: the default recipe, and the paper's."""
+"""Hyperparameters: the default recipe, and the paper's."""
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from datacreate.checkpoints import find_preset
 from datacreate.errors import CheckpointError
+from datacreate.settings import CommaList, OrOff, Settings, setting
 
 LEARNING_RATE = 2e-5
 """For encoders without a preset."""
 
-LORA_FACTOR = 10
-"""Adapters start at zero and are few: their learning rate is this many times the encoder's."""
-
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Rates = Annotated[tuple[Rate, ...], CommaList, Field(min_length=1)]
+Count = Annotated[int, Field(gt=0)]
 
 
-class Lora(BaseModel):
-    """A low-rank adapter on every linear layer (Hu et al., 2021), merged into the weights at the end."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    rank: int = Field(default=16, gt=0)
-    alpha: int = Field(default=32, gt=0)
-    dropout: float = Field(default=0.05, ge=0, lt=1)
-
-
-class Recipe(BaseModel):
+class Recipe(Settings):
     """All hyperparameters of a training except rows, encoder and seed.
 
     The paper trains 10 epochs with 100 warm-up steps at any size, so WinoGrande's 160 rows get 30 steps.
@@ -37,21 +27,51 @@ class Recipe(BaseModel):
     steps and 3 epochs.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: Literal["datacreate", "paper"] = "datacreate"
-    learning_rates: tuple[Rate, ...] = Field(default=(LEARNING_RATE,), min_length=1)  # the best one is kept
-    batch_size: int = Field(default=16, gt=0)  # rows per optimizer step
-    epochs: int | None = Field(default=None, gt=0)  # None: by the number of rows
-    warmup_ratio: float = Field(default=0.1, ge=0, le=1)  # of all steps
-    warmup_steps: int | None = Field(default=None, ge=0)  # overrides warmup_ratio
-    weight_decay: float = Field(default=0.01, ge=0)
-    max_length: int | None = Field(default=None, gt=1)  # tokens; None: 512 with a passage, else 256
-    show_context: bool = True  # whether multiple choice sees the passage of a question that has one
-    max_evaluations: int | None = Field(default=10, gt=0)  # on the selection rows; None: one per epoch
-    patience: int | None = Field(default=5, gt=0)  # evaluations without improvement before early stopping
-    lora: Lora | None = None
-    soft_labels: bool = False  # train on the verifier's probabilities where a row has them
+    name: Literal["datacreate", "paper"] = setting(
+        "Hyperparameters; paper: those of the reference implementation.",
+        "training",
+        default="datacreate",
+        flag="--recipe",
+    )
+    learning_rates: Rates = setting(
+        "Learning rates; the best one of each seed is kept.",
+        "training",
+        default=(LEARNING_RATE,),
+        metavar="RATE,...",
+        shown_default="of the encoder's preset",
+    )
+    batch_size: Count = setting("Rows per optimizer step.", "training", default=16)
+    epochs: Count | None = setting(
+        "Passes over the rows.", "training", default=None, shown_default="by the number of rows"
+    )
+    warmup_ratio: float = setting(
+        "Warm-up steps as a share of all steps.", "training", default=0.1, ge=0, le=1
+    )
+    warmup_steps: int | None = setting(
+        "Warm-up steps; overrides --warmup-ratio.", "training", default=None, ge=0
+    )
+    weight_decay: float = setting("Weight decay.", "training", default=0.01, ge=0)
+    max_length: Annotated[int, Field(gt=1)] | None = setting(
+        "Longest input in tokens.", "training", default=None, shown_default="512 with a passage, else 256"
+    )
+    show_context: bool = setting(
+        "Whether multiple choice sees the passage of a question that has one.",
+        "training",
+        default=True,
+        flag="--show-context/--no-show-context",
+    )
+    max_evaluations: Annotated[Count | None, OrOff] = setting(
+        "Evaluations on the selection rows; off: one per epoch.", "training", default=10, metavar="N|off"
+    )
+    patience: Annotated[Count | None, OrOff] = setting(
+        "Evaluations without improvement before early stopping.", "training", default=5, metavar="N|off"
+    )
+    lora: bool = setting("Train low-rank adapters instead of all weights.", "training", default=False)
+    lora_rank: Count = setting("Rank of the adapters; alpha is twice that.", "training", default=16)
+    lora_dropout: float = setting("Dropout of the adapters.", "training", default=0.05, ge=0, lt=1)
+    soft_labels: bool = setting(
+        "Train on the verifier's probabilities where rows have them.", "training", default=False
+    )
 
     def steps(self, rows: int) -> int:
         """Optimizer steps for that many rows."""
@@ -69,14 +89,11 @@ class Recipe(BaseModel):
         """Name and changed values, by which reports group. Soft labels are part of the condition instead."""
         base = PAPER if self.name == "paper" else Recipe(learning_rates=self.learning_rates)
         parts: list[str] = [self.name]
-        if self.lora:
-            default = Lora()
-            changes = [f"{key}={value:g}" for key, value in self.lora if value != getattr(default, key)]
-            parts.append(" ".join(["lora", *changes]))
         if self.name != "paper":
             parts.append(f"lr {'/'.join(f'{rate:g}' for rate in self.learning_rates)}")
-        named = ("name", "lora", "soft_labels")
-        parts += [f"{k}={v}" for k, v in self if k not in named and v != getattr(base, k)]
+        for key, value in self:
+            if value != getattr(base, key) and key not in ("name", "soft_labels"):
+                parts.append(key if value is True else f"{key}={value}")
         return ", ".join(parts)
 
 
@@ -94,10 +111,19 @@ PAPER = Recipe(
 """The reference implementation: the best epoch by accuracy on the human dev split."""
 
 
-def default_recipe(encoder: str, *, lora: bool = False) -> Recipe:
-    """The default recipe with the learning rate of the encoder's preset, scaled up for adapters."""
+def make_recipe(encoder: str, *, name: str = "datacreate", **changes: Any) -> Recipe:
+    """A recipe by name with some values changed; UsageError, in one line, for a wrong value.
+
+    The default learning rate is that of the encoder's preset; adapters, which start at zero, need ten times as
+    much.
+    """
     try:
         rate = find_preset(encoder).learning_rate or LEARNING_RATE
     except CheckpointError:  # a folder without a preset
         rate = LEARNING_RATE
-    return Recipe(learning_rates=(rate * (LORA_FACTOR if lora else 1),))
+    base = (
+        PAPER.model_dump()
+        if name == "paper"
+        else {"learning_rates": (rate * (10 if changes.get("lora") else 1),)}
+    )
+    return Recipe.of(**{**base, "name": name, **changes})

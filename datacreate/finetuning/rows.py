@@ -20,8 +20,7 @@ from datacreate.benchmarks import find_benchmark, load_registry, read_split
 from datacreate.errors import TrainingError
 from datacreate.finetuning.records import SOFT_LABELS, Condition, Task
 from datacreate.formats.example import Example, FieldPath, Json, canonical_json, field_at
-from datacreate.formats.roles import answer_text
-from datacreate.formats.task_format import TaskFormat, load_format
+from datacreate.formats.task_format import TaskFormat, answer_text, load_format
 from datacreate.formats.validate import Reason
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.rows import InvalidRow, read_rows
@@ -125,7 +124,7 @@ def _read_file(path: Path) -> Source:
     read = read_rows(path)
     rows: list[dict[str, Json]] = []
     for row in read.read():
-        if isinstance(row, InvalidRow) and row.reason is Reason.UNPARSABLE:
+        if isinstance(row, InvalidRow) and row.reason is Reason.INVALID_JSON:
             raise TrainingError(f"{path}: line {row.number}: {row.detail}; fix or remove it")
         rows.append(json.loads(row.line))  # an invalid row may still be usable, or is counted as skipped
     return Source(str(path), path.stem, read.format, rows, list(map(str, range(len(rows)))))

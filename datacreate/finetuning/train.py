@@ -14,11 +14,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import Field
 
 from datacreate.benchmarks import digest, find_benchmark, read_split
 from datacreate.checkpoints import resolve
@@ -55,25 +56,56 @@ from datacreate.formats.task_format import load_format
 from datacreate.hardware import usable_cores, visible_gpus
 from datacreate.locking import FolderLock
 from datacreate.logging_setup import quiet
+from datacreate.settings import CommaList, Settings, setting
 from datacreate.signals import Signals, caught_signals
 
 
-@dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Settings):
     """One training as requested."""
 
     sources: tuple[str, ...]  # run directories, JSONL files, names of benchmarks
-    out: Path
-    encoder: str = "roberta-large"
-    seeds: tuple[int, ...] = (1,)
-    count: int | None = None  # rows to sample from the sources; None: all
-    sample_seed: int = 0
-    model_selection: Selection = "held-out"
-    condition: str | None = None
-    benchmark: str | None = None  # the task of the rows, where the sources do not say
-    recipe: Recipe = field(default_factory=Recipe)
-    device_batch_size: int = DEVICE_BATCH_SIZE
-    nproc: int | None = None  # training processes; None: one per GPU
+    out: Path = setting("Folder for the models; the same command resumes there.", "output")
+    encoder: str = setting("Preset or checkpoint folder.", "input", default="roberta-large")
+    count: Annotated[int, Field(gt=0)] | None = setting(
+        "Rows to sample from the sources.", "input", default=None, shown_default="all"
+    )
+    sample_seed: int = setting("Seed of the sample; samples of one seed are nested.", "input", default=0)
+    benchmark: str | None = setting(
+        "The benchmark that the rows are for, where the sources do not say.", "input", default=None
+    )
+    condition: str | None = setting(
+        "Name of the training set in reports.",
+        "output",
+        default=None,
+        shown_default="human, the strategy, ...",
+    )
+    recipe: Recipe = Field(default_factory=Recipe)
+    seeds: Annotated[tuple[int, ...], CommaList] = setting(
+        "Training seeds, one model each.",
+        "training",
+        default=(1, 2, 3),
+        metavar="N,...",
+        shown_default="1,2,3",
+    )
+    model_selection: Selection | None = setting(
+        "Rows that choose the best checkpoint: held-out ones, the benchmark's human dev split, or none.",
+        "training",
+        default=None,
+        shown_default="held-out; human with --recipe paper",
+    )
+    device_batch_size: Annotated[int, Field(gt=0)] = setting(
+        "Rows per forward pass; gradients are accumulated.", "training", default=DEVICE_BATCH_SIZE
+    )
+    nproc: Annotated[int, Field(gt=0)] | Literal["auto"] = setting(
+        "Training processes, one seed and learning rate each; auto: one per GPU.",
+        "training",
+        default="auto",
+        metavar="N|auto",
+    )
+
+    @property
+    def selection(self) -> Selection:
+        return self.model_selection or ("human" if self.recipe.name == "paper" else "held-out")
 
 
 class Progress(Protocol):
@@ -107,7 +139,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> list[Model]:
         raise UsageError("nothing to train: give at least one source and one seed")
     if config.benchmark is not None:
         find_benchmark(config.benchmark)
-    if config.model_selection == "none" and len(recipe.learning_rates) > 1:
+    if config.selection == "none" and len(recipe.learning_rates) > 1:
         raise UsageError(
             "--model-selection none cannot choose a learning rate: give one, or another selection"
         )
@@ -156,11 +188,11 @@ def _select(
 ) -> tuple[Sequence[Question], Sequence[Question], Selection, str | None]:
     """The rows to train on, those that choose the best checkpoint, their kind, and their digest if human."""
     questions = rows.questions
-    if config.model_selection == "held-out":
+    if config.selection == "held-out":
         kept, held = hold_out(questions, rows.families, rows.task)
         if held:
             return [questions[i] for i in kept], [questions[i] for i in held], "held-out", None
-    if config.model_selection != "human":
+    if config.selection != "human":
         return questions, (), "none", None
     if rows.condition.benchmark is None:
         raise UsageError("--model-selection human needs a benchmark's dev split: name it with --benchmark")
@@ -224,7 +256,7 @@ def _train_seeds(
     rates = config.recipe.learning_rates
     trials = [(seed, rate) for seed in seeds for rate in rates]
     gpus = visible_gpus()
-    nproc = min(config.nproc or len(gpus) or 1, len(trials))
+    nproc = min(len(gpus) or 1 if config.nproc == "auto" else config.nproc, len(trials))
 
     def interrupt() -> Interrupt:
         if lock.is_lost:

@@ -96,7 +96,7 @@ def run_trial(
         transformers.set_seed(seed)  # before the new head is initialised
         model = load_with_head(inputs.encoder, inputs.task)
         if inputs.recipe.lora:
-            model = with_lora(model, inputs.recipe.lora)
+            model = with_lora(model, inputs.recipe)
         checkpoint = last_checkpoint(folder)
         epochs_done = int(_trainer_state(checkpoint)["epoch"]) if checkpoint else 0
         trainer = make_trainer(inputs, model, seed, learning_rate, folder, epochs_done)

@@ -18,14 +18,14 @@ from typing import Any
 
 from datacreate.errors import RunError, RunLocked
 from datacreate.files import replace_file, storage_error
-from datacreate.filters.settings import filter_report
+from datacreate.filters.registry import filter_report
 from datacreate.formats.example import Json
 from datacreate.formats.task_format import TaskFormat, read_format
 from datacreate.locking import FolderLock, Taken, is_claim
 from datacreate.runs.config import RunSpec
 from datacreate.runs.log import Commit, LogLine, read_log
 from datacreate.runs.summary import RunStats
-from datacreate.verification.decisions import Probabilities
+from datacreate.verification.scoring import Probabilities
 
 _VECTORS = "vectors.f16"
 
@@ -222,7 +222,7 @@ def summary_of(config: RunConfig, stats: RunStats) -> dict[str, Any]:
         "license": config.license,
         **drawn_from,
         **stats.summary(config.count),
-        "filters": filter_report(spec.filters, stats.rejects, spec.encoder),
+        "filters": filter_report(spec.filters, stats.rejects),
         "compared_with": compared,
     }
 

@@ -30,16 +30,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datacreate.filters.registry import filters_of
-from datacreate.filters.settings import FilterSettings
+from datacreate.filters.base import FilterInputs
+from datacreate.filters.registry import FilterSettings, make_filters
 from datacreate.formats.example import field_at
 from datacreate.formats.task_format import TaskFormat
-from datacreate.formats.validate import candidate
+from datacreate.formats.validate import Candidate
 from datacreate.prompts.label_scoring import assigned_label
 from datacreate.runs.directory import RunDirectory
-from datacreate.verification.decisions import Probabilities, Scored
 from datacreate.verification.label_noise import LabelNoiseCheck
 from datacreate.verification.quotas import Quotas
+from datacreate.verification.scoring import Probabilities, Scored
 
 WRITER = "qwen2.5-coder-0.5b-instruct"
 VERIFIER = "qwen2.5-coder-1.5b-instruct"
@@ -113,7 +113,7 @@ def conditions(
             ("--verifier", VERIFIER, "--verify", "keep", "--decontaminate", "none"),
         ),
         "gated": (count, judged),
-        "coverage": (count, (*judged, "--strategy", "coverage", "--encoder", ENCODER)),
+        "coverage": (count, (*judged, "--strategy", "coverage", "--embedding-model", ENCODER)),
     }
     for condition, (number, told) in wanted.items():
         if condition not in without:
@@ -160,9 +160,9 @@ def from_pool(run: RunDirectory, folder: Path, count: int) -> dict[str, str | Pa
 
 
 def pool_rows(run: RunDirectory, format: TaskFormat) -> Iterable[PoolRow]:
-    filters = filters_of(FilterSettings(near=NEAR), ())
+    filters = make_filters(FilterSettings(near=NEAR, decontaminate=()), FilterInputs())
     for values, held in zip(run.examples(), verdicts(run, format), strict=True):
-        seen = candidate(values, format)
+        seen = Candidate.of(values, format)
         repeats = any(each.match(seen) for each in filters)
         if not repeats:
             for each in filters:
@@ -178,7 +178,7 @@ def verdicts(run: RunDirectory, format: TaskFormat) -> list[Probabilities]:
     said = [each or () for each in run.verdicts()]
     if not format.labels:
         return said
-    gate = LabelNoiseCheck(len(format.labels), len(said), bound=1.0)
+    gate = LabelNoiseCheck(len(format.labels), len(said), min_auc=1.0)
     for values, each in zip(run.examples(), said, strict=True):
         gate.add(Scored(assigned_label(format, values), 0, True, each))
     return [gate.calibrated(each) for each in said]
@@ -200,7 +200,7 @@ def taken(rows: list[PoolRow], count: int, format: TaskFormat) -> list[PoolRow]:
     kept: list[PoolRow] = []
     for row in rows:
         label = field_at(row.values, path)
-        if quotas.room(label):
+        if quotas.remaining(label):
             quotas.add(label)
             kept.append(row)
     return kept

@@ -30,7 +30,7 @@ def test_exactly_the_count_and_every_server_has_its_part(tmp_path: Path) -> None
 
 
 def test_the_request_has_the_sampling_and_the_record_has_where_it_ran(tmp_path: Path, server: Server) -> None:
-    make(tmp_path / "run", server, top_k=40, temperature=0.7, chat_template={"enable_thinking": False})
+    make(tmp_path / "run", server, top_k=40, temperature=0.7, chat_template_kwargs={"enable_thinking": False})
     body = server.bodies[-1]
     assert body["response_format"]["json_schema"]["schema"]["type"] == "array"
     assert (body["model"], body["top_k"], body["temperature"]) == (MODEL, 40, 0.7)
@@ -52,7 +52,7 @@ def test_the_key_comes_from_the_environment_and_is_written_nowhere(
 ) -> None:
     server.key = "sesame-4711"
     monkeypatch.delenv("DATACREATE_API_KEY", raising=False)
-    with pytest.raises(EngineError, match=r"refuses access .*\$DATACREATE_API_KEY"):
+    with pytest.raises(EngineError, match=r"access denied .*\$DATACREATE_API_KEY"):
         make(tmp_path / "run", server)
     monkeypatch.setenv("DATACREATE_API_KEY", server.key)
     make(tmp_path / "run", server)
@@ -95,7 +95,7 @@ def test_as_many_servers_as_are_asked_for_are_waited_for(tmp_path: Path, server:
         server.on_models = lambda number: publish(late) if number == 1 else None
         coming = Thread(target=publish, args=(server,))  # after the run has begun to look
         notes = Notes()
-        notes.on_note = lambda said: coming.start() if "waiting for" in said else None
+        notes.on_note = lambda said: coming.start() if "waiting up to" in said else None
         told = {"max_num_seqs": None, "model": MODEL, "servers": 2, "count": 600}
         make(tmp_path / "run", str(folder), notes=notes, **told)
         assert RunDirectory(tmp_path / "run").read_config().spec.concurrency > 40
@@ -105,9 +105,9 @@ def test_as_many_servers_as_are_asked_for_are_waited_for(tmp_path: Path, server:
 def test_an_empty_folder_is_waited_at_and_then_said_to_be_empty(tmp_path: Path) -> None:
     (tmp_path / "servers").mkdir()
     notes = Notes()
-    with pytest.raises(ServersGone, match=r"no server has come to .*servers"):
+    with pytest.raises(ServersGone, match=r"no server at .*servers"):
         make(tmp_path / "run", str(tmp_path / "servers"), notes=notes, wait=0.1)
-    assert notes.has("waiting for a server to come")
+    assert notes.has("waiting up to")
 
 
 def test_a_run_that_began_with_fewer_servers_says_that_it_cannot_fill_them(
@@ -116,7 +116,7 @@ def test_a_run_that_began_with_fewer_servers_says_that_it_cannot_fill_them(
     make(tmp_path / "run", server, count=50, concurrency=4)
     notes = Notes()
     make(tmp_path / "run", server, other, count=100, concurrency=4, notes=notes)
-    assert notes.has("hold 8 requests at once, and this run has no more than 4")
+    assert notes.has("8 requests")
 
 
 def test_models_behind_several_servers_take_turns(tmp_path: Path, server: Server) -> None:
@@ -135,9 +135,9 @@ def test_models_behind_several_servers_take_turns(tmp_path: Path, server: Server
         ({"urls": ("somewhere",)}, "neither an address nor a folder"),
         ({"urls": ("http://me:pass@host:1",)}, r"\$DATACREATE_API_KEY"),
         ({"urls": ("http://host:99999",)}, "neither an address nor a folder"),
-        ({"urls": (), "engine": "openai"}, "say where with --url"),
+        ({"urls": (), "engine": "openai"}, "name the servers with --url"),
         ({"urls": ("http://host:1",), "engine": "vllm"}, "that is for running servers"),
-        ({"urls": ("http://host:1",), "dtype": "bfloat16"}, "--dtype: servers load their models themselves"),
+        ({"urls": ("http://host:1",), "dtype": "bfloat16"}, "--dtype: running servers have loaded their models"),
         ({"urls": ("http://host:1",), "request_timeout": float("inf")}, "--request-timeout inf: give a num"),
         ({"urls": ("http://host:1",), "request_timeout": float("nan")}, "--request-timeout nan: give a num"),
     ],

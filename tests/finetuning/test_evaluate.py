@@ -20,7 +20,6 @@ from datacreate.cli.evaluate import evaluate as command
 from datacreate.errors import BenchmarkError, TrainingError
 from datacreate.finetuning.encoder import Encoded, collator, encode, load_tokenizer, load_with_head
 from datacreate.finetuning.evaluate import evaluate, grade, probabilities, read_test_set
-from datacreate.finetuning.recipe import Lora
 from datacreate.finetuning.records import Task, models_at, read_evaluation, read_model, read_predictions
 from datacreate.finetuning.rows import Question
 from datacreate.finetuning.train import train
@@ -262,7 +261,7 @@ def test_a_model_of_rows_without_a_benchmark_needs_one(home: Path, tmp_path: Pat
 
 def test_a_lora_model_scores_as_when_it_was_chosen(home: Path, tmp_path: Path, encoder: str) -> None:
     changes: dict[str, Any] = {"epochs": 8, "model_selection": "human", "patience": None}
-    model = trained("creak", tmp_path / "out", encoder, lora=Lora(), **changes)
+    model = trained("creak", tmp_path / "out", encoder, lora=True, **changes)
     [found] = evaluate(tmp_path / "out" / "seed-1", ["creak"], "dev")
     assert found.scores.score == pytest.approx(model.selection_score, abs=0.051)  # one row of 40
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from datacreate.finetuning.recipe import PAPER, Lora, Recipe, default_recipe
+from datacreate.finetuning.recipe import PAPER, Recipe, make_recipe
 
 
 @given(st.integers(1, 100_000))
@@ -28,14 +28,15 @@ def test_the_description_has_what_was_changed() -> None:
     assert PAPER.description == "paper"
     assert PAPER.model_copy(update={"epochs": 3}).description == "paper, epochs=3"
     assert Recipe().description == Recipe(soft_labels=True).description == "datacreate, lr 2e-05"
-    assert Recipe(lora=Lora(), batch_size=8).description == "datacreate, lora, lr 2e-05, batch_size=8"
-    assert Recipe(lora=Lora(rank=4, alpha=8)).description == "datacreate, lora rank=4 alpha=8, lr 2e-05"
+    assert Recipe(lora=True, batch_size=8).description == "datacreate, lr 2e-05, batch_size=8, lora"
+    assert Recipe(lora=True, lora_rank=4).description == "datacreate, lr 2e-05, lora, lora_rank=4"
 
 
 def test_the_learning_rate_is_the_encoders() -> None:
-    assert default_recipe("all-minilm-l6-v2").learning_rates == (1e-4,)
-    assert default_recipe("/some/folder").learning_rates == (2e-5,)
-    assert default_recipe("/some/folder", lora=True).learning_rates == (2e-4,)
+    assert make_recipe("all-minilm-l6-v2").learning_rates == (1e-4,)
+    assert make_recipe("/some/folder").learning_rates == (2e-5,)
+    assert make_recipe("/some/folder", lora=True).learning_rates == (2e-4,)
+    assert make_recipe("/some/folder", name="paper", epochs=3).description == "paper, epochs=3"
 
 
 @pytest.mark.parametrize(

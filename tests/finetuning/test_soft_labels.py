@@ -17,7 +17,7 @@ from datacreate.cli.train import train as command
 from datacreate.errors import RunMismatch, Stopped, TrainingError
 from datacreate.finetuning.encoder import collator, encode, load_tokenizer, load_with_head
 from datacreate.finetuning.evaluate import evaluate
-from datacreate.finetuning.recipe import Lora, Recipe
+from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.records import Task
 from datacreate.finetuning.rows import Probabilities, Question, Source, read_source, soft_label, training_set
 from datacreate.finetuning.train import TrainConfig, train
@@ -74,7 +74,7 @@ def soft(run: Path, out: Path, encoder: str, **changes: Any) -> TrainConfig:
 
 @pytest.mark.parametrize(
     ("head", "changes"),
-    [("options", {"lora": Lora(rank=2)}), ("labels", {"model_selection": "held-out"})],
+    [("options", {"lora": True, "lora_rank": 2}), ("labels", {"model_selection": "held-out"})],
     ids=["lora", "held-out"],
 )
 def test_certain_verdicts_give_the_model_of_hard_labels(
@@ -116,9 +116,7 @@ def test_the_loss_is_the_cross_entropy_with_the_verdicts(
     folder, recipe = Path(encoder_of(family)), Recipe(soft_labels=True)
     tokenizer, model = load_tokenizer(folder), load_with_head(folder, rows.task).eval()
     encoded = encode(rows.questions, rows.task, tokenizer, 60, soft_labels=True)
-    inputs = Inputs(
-        folder, rows.task, tokenizer, collator(rows.task, tokenizer), encoded, None, recipe, 60
-    )
+    inputs = Inputs(folder, rows.task, tokenizer, collator(rows.task, tokenizer), encoded, None, recipe, 60)
     trainer = make_trainer(inputs, model, 1, 1e-3, tmp_path)
     batch = next(iter(trainer.get_train_dataloader()))
     with torch.inference_mode():
@@ -183,7 +181,7 @@ def test_probabilities_of_labels_are_matched_by_text() -> None:
 def test_a_verdict_that_does_not_fit_its_row_is_refused(wrong: Probabilities) -> None:
     source = Source("x", "tree", load_format("multiple_choice"), [], [])
     options = Task(head="multiple_choice", names=("0", "1", "2"))
-    with pytest.raises(TrainingError, match="x: the verdict .* is not a probability for each output"):
+    with pytest.raises(TrainingError, match=r"x: the verdict .* is not a probability for each output"):
         soft_label(wrong, source, options)
 
 

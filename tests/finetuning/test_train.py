@@ -7,7 +7,6 @@ import json
 import os
 import signal
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from datacreate.benchmarks import digest, find_benchmark
 from datacreate.errors import BenchmarkError, RunLocked, RunMismatch, Stopped, TrainingError, UsageError
 from datacreate.finetuning import train as train_module
 from datacreate.finetuning.evaluate import evaluate
-from datacreate.finetuning.recipe import PAPER, Lora, Recipe
+from datacreate.finetuning.recipe import PAPER, Recipe
 from datacreate.finetuning.records import TrainingDirectory, read_model, read_training
 from datacreate.finetuning.train import TrainConfig, train
 from tests.finetuning.conftest import import_rows
@@ -31,7 +30,7 @@ from tests.process import Live
 
 @pytest.mark.slow
 def test_lora_learns(home: Path, tmp_path: Path, encoder: str) -> None:
-    model = trained("pubmedqa", tmp_path / "out", encoder, lora=Lora(dropout=0), epochs=40)
+    model = trained("pubmedqa", tmp_path / "out", encoder, lora=True, lora_dropout=0, epochs=40)
     assert model.selection_score == 1
     [found] = evaluate(tmp_path / "out" / "seed-1", ["pubmedqa"])
     assert found.scores.score >= 0.8
@@ -60,7 +59,7 @@ def test_finished_seeds_are_kept_and_more_are_added(home: Path, tmp_path: Path, 
     file = tmp_path / "out" / "seed-1" / "model.safetensors"
     before = (weights(file.parent), file.stat().st_mtime_ns)
     recorder = Recorder()
-    assert [model.seed for model in train(replace(first, seeds=(3, 1)), recorder)] == [3, 1]
+    assert [model.seed for model in train(first.model_copy(update={"seeds": (3, 1)}), recorder)] == [3, 1]
     assert {what for what, *_ in recorder.steps} == {"seed 3"}
     assert (weights(file.parent), file.stat().st_mtime_ns) == before
     assert [path.name for path in TrainingDirectory(tmp_path / "out").models()] == ["seed-1", "seed-3"]
@@ -77,16 +76,17 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_processes_train_the_same_models_stop_together_and_resume(
-    home: Path, tmp_path: Path, encoder: str, two_gpus: None
+    home: Path, tmp_path: Path, encoder: str, two_gpus: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changes: dict[str, Any] = {"seeds": (1, 2), "learning_rates": (1e-3, 3e-3), "epochs": 2}
-    train(replace(config("creak", tmp_path / "one", encoder, **changes), nproc=1))
     requested = config("creak", tmp_path / "out", encoder, **changes)
     recorder = Recorder(1, lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(Stopped):
         train(requested, recorder)
     recorder = Recorder()
     models = train(requested, recorder)
+    monkeypatch.setattr(train_module, "visible_gpus", tuple)
+    train(config("creak", tmp_path / "one", encoder, **changes))
     assert [model.seed for model in models] == [1, 2]
     assert {what for what, *_ in recorder.steps} <= {"4 models", "2 models"}
     for seed in ("seed-1", "seed-2"):
@@ -134,7 +134,7 @@ def test_the_command_with_several_processes_calls_nothing_outside(
 
 CHANGES: Sequence[tuple[dict[str, Any], str]] = [
     ({"epochs": 2}, r"recipe: epochs=1 there, epochs=2 requested"),
-    ({"lora": Lora()}, r"recipe: lora=None there, lora=.* requested"),
+    ({"lora": True}, r"recipe: lora=False there, lora=True requested"),
     ({"count": 100}, r"condition: count=200 there, count=100 requested"),
     ({"model_selection": "none"}, r"selection: held-out there, none requested"),
     ({"condition": "mine"}, r"condition: name=human there, name=mine requested"),
@@ -301,5 +301,5 @@ def test_out_of_memory_names_the_option_to_lower_and_the_training_resumes(
             train(requested)
     assert "\n" not in str(e.value)
     recorder = Recorder()
-    train(replace(requested, device_batch_size=8), recorder)
+    train(requested.model_copy(update={"device_batch_size": 8}), recorder)
     assert recorder.steps[0][1] == 13  # from the checkpoint after the first epoch

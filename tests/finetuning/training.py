@@ -15,11 +15,11 @@ SHORT: dict[str, Any] = {"learning_rates": (3e-3,), "epochs": 4}
 
 
 def config(source: object, out: Path, encoder: str, **changes: Any) -> TrainConfig:
-    """A short training; `changes` are fields of TrainConfig or of its recipe."""
-    named = {name: changes.pop(name) for name in list(changes) if name in TrainConfig.__dataclass_fields__}
-    recipe = named.pop("recipe", None) or Recipe(**SHORT | changes)
+    """A short training with one seed; `changes` are fields of TrainConfig or of its recipe."""
+    named = {name: changes.pop(name) for name in list(changes) if name in TrainConfig.model_fields}
+    base = {"seeds": (1,), "recipe": Recipe(**SHORT | changes)}
     sources = tuple(map(str, source)) if isinstance(source, list) else (str(source),)
-    return TrainConfig(sources=sources, out=out, encoder=encoder, recipe=recipe, **named)
+    return TrainConfig(**base | {"sources": sources, "out": out, "encoder": encoder} | named)
 
 
 def trained(source: object, out: Path, encoder: str, **changes: Any) -> Model:
