@@ -152,7 +152,7 @@ BAD: dict[str, tuple[str, str]] = {
     "no JSON": ('{"question": "a", "label": true}\n{"a": \n', "line 2: not JSON"),
     "too deep": ("[" * 100_000, "line 1: "),
     "no object": ('{"question": "a", "label": true}\n[1]\n', "line 2: not a JSON object"),
-    "no text": ('{"question": "\\ud800", "label": true}\n', "line 1: question: half a character"),
+    "no text": ('{"question": "\\ud800", "label": true}\n', "line 1: question: invalid Unicode"),
     "no UTF-8": ('{"question": "\udcff"}\n', "line 1: not UTF-8"),
     "no answers": ('{"text": "one"}\n{"text": "two"}\n', "an encoder needs options or a fixed set of labels"),
     "one label": ('{"text": "one", "label": "x"}\n' * 9, "1 different answers in 9 rows"),
