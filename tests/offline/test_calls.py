@@ -51,9 +51,9 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, model: str) -> Guarded:
         ("preview", *made): 0,
         ("show", run): 0,
         ("export", run, "--layout", "parquet", "--out", folder / "parquet"): 0,
-        ("filter", run, "--semantic", "0.999", "--encoder", tiny): 0,
+        ("filter", run, "--semantic", "0.999", "--embedding-model", tiny): 0,
         ("schema", "infer", example): 0,
-        ("doctor",): None,  # whatever this machine lacks
+        ("doctor",): None,  # depends on this machine
         ("cluster", "template"): 0,
         ("serve", "--model", writer): 1,  # no model to load; tests/cli/test_serve.py has one
         ("models", "list"): 0,
