@@ -141,7 +141,7 @@ def create(
             if stored:
                 _note_of_width(plan.spec.concurrency, config.count, engines, progress)
         # Nothing is written before the engine has shown that it works.
-        lock.look()
+        lock.check()
         directory.write_config(settled, metadata.version("datacreate"))
         if not run.finished:
             try:
@@ -229,7 +229,7 @@ class _Run:
                         train.append(_text(line.record))
             finally:
                 train.close()
-            self._lock.look()
+            self._lock.check()
             part.replace(path)
         except OSError as error:
             raise storage_error(path, error) from None
@@ -244,7 +244,7 @@ class _Run:
         pipeline = Pipeline(ledger, engines)
         with ExitStack() as stack:
             stack.enter_context(signals.held())
-            self._lock.look()
+            self._lock.check()
             log = LogWriter(self._directory.log_path, self._checksum)
             stack.callback(log.close)
             train = Appender(self._directory.train_path)
@@ -257,13 +257,13 @@ class _Run:
             while not ledger.finished:
                 if signals.received:
                     raise Stopped(self._so_far("stopped by a signal"))
-                self._lock.look()
+                self._lock.check()
                 pipeline.feed()
                 pipeline.poll(_POLL_SECONDS)
                 log.sync()
                 while not ledger.finished and (draft := pipeline.next()) is not None:
                     commit = ledger.decide(draft)
-                    self._lock.look()  # right before what must not be written by two
+                    self._lock.check()  # right before what must not be written by two
                     log.append(commit)
                     train.append(_text(commit))
                     self._apply(draft, commit)
@@ -282,7 +282,7 @@ class _Run:
     def save(self) -> dict[str, Any]:
         """Write summary.json and the dataset card; returns the summary."""
         directory, spec = self._directory, self._config.spec
-        self._lock.look()
+        self._lock.check()
         summary = summary_of(self._config, self._ledger.stats)
         replace_file(directory.summary_path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
         measures = self._appraise(directory) if self._appraise and self.finished else None

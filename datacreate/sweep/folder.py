@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from datacreate.errors import PlanError, RunLocked
 from datacreate.files import replace_file, storage_error
 from datacreate.finetuning.directory import TRIALS, TrainingDirectory
-from datacreate.locking import FolderLock, Taken, held_by
+from datacreate.locking import FolderLock, held_by
 from datacreate.sweep.cells import Cell
 from datacreate.sweep.plan import Plan
 from datacreate.sweep.steps import Step
@@ -90,11 +90,9 @@ class SweepFolder:
                 self.refuse_other(plan)
                 try:
                     self._keep(plan, text)
-                except Taken as holder:
+                except RunLocked:
                     if time.monotonic() > until:
-                        raise RunLocked(
-                            f"{self.path} is held by {holder}; wait for it, or take another --out"
-                        ) from None
+                        raise
                     time.sleep(_TURN_SECONDS)
         except OSError as error:
             raise storage_error(self.path, error) from None
@@ -125,14 +123,12 @@ class SweepFolder:
             )
 
     @contextmanager
-    def locked(self, cell: Cell, say: Callable[[str], None] | None = None) -> Iterator[FolderLock]:
-        """Hold a cell; `say` is told of a wait. RunLocked if another process has it; StorageError."""
-        lock = FolderLock(self._of(cell), say)
+    def locked(self, cell: Cell, notify: Callable[[str], None] = lambda _: None) -> Iterator[FolderLock]:
+        """Hold a cell; `notify` is called before a wait. RunLocked if another process has it; StorageError."""
+        lock = FolderLock(self._of(cell), notify)
         try:
             self._of(cell).mkdir(parents=True, exist_ok=True)
             lock.acquire()
-        except Taken as holder:
-            raise RunLocked(f"cell {cell.name} is being run by {holder}; wait for it") from None
         except OSError as error:
             raise storage_error(self._of(cell), error) from None
         try:

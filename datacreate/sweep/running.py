@@ -137,19 +137,19 @@ class Sweep:
         self, cell: Cell, step: Step, where: str, progress: Progress, signals: Signals, lock: FolderLock
     ) -> str | None:
         """Run a step; the last line of a failure, None if it is finished."""
-        lock.look()
+        lock.check()
         if note := self._folder.make_room(cell, step):
             progress.note(note)
         self._folder.write(cell, step, Mark.of(step, "begun"))
         began = time.monotonic()
 
         def tell(said: str) -> None:
-            lock.look()
+            lock.check()
             progress.at_work(where, said, time.monotonic() - began)
 
         command = [*self._command, *self._arguments(step)]
         ended = run_process(command, self._folder.log(cell, step), signals, tell)
-        lock.look()
+        lock.check()
         seconds = time.monotonic() - began
         if ended.code == 0:
             if step.kind == "evaluate" and not self.plan.keep_weights:

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
+from datacreate import locking
 from datacreate.errors import LockLost, RunLocked, Stopped
-from datacreate.locking import lock
 from datacreate.runs.directory import RunDirectory
 from datacreate.sweep import running
 from datacreate.sweep.folder import SweepFolder
 from datacreate.sweep.process import run_process
-from tests.claims import claim, take_over
 from tests.finetuning.conftest import import_rows
 from tests.finetuning.sets import claims
+from tests.locks import write_record
 from tests.sweep.conftest import Bench, states
 
 READER: dict[str, Any] = {"encoders": ["./models/reader"]}
@@ -101,7 +101,7 @@ def test_a_cell_is_run_by_one_process_at_a_time(bench: Bench) -> None:
     sweep = bench.sweep(**BOTH)
     with SweepFolder(bench.out).locked(sweep.cells[0]):
         assert states(sweep.standing())["creak-human-42"] == "running"
-        with pytest.raises(RunLocked, match="cell creak-human-42 is being run by process"):
+        with pytest.raises(RunLocked, match="creak-human-42 is locked by process"):
             sweep.run(0)
         heard = Heard()
         assert states(sweep.run(progress=heard)) == {
@@ -109,14 +109,14 @@ def test_a_cell_is_run_by_one_process_at_a_time(bench: Bench) -> None:
             "creak-writer-tree-42": "finished",
         }
     [note] = heard.notes
-    assert note.startswith(f"1 of 2  cell creak-human-42 is being run by process {os.getpid()} on ")
-    assert note.endswith(" UTC; wait for it; going on with the next")
+    assert note.startswith(f"1 of 2  {bench.out}/cells/creak-human-42 is locked by process {os.getpid()} on ")
+    assert note.endswith(" UTC; wait until it has finished; going on with the next")
 
 
 def test_a_sweep_whose_cell_is_taken_over_stops_its_step_and_marks_nothing(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "PACE", lock.Pace(beat=0))
+    monkeypatch.setattr(locking, "BEAT_SECONDS", 0.0)
     monkeypatch.setattr(running, "run_process", run_process)  # a real step
     monkeypatch.setenv("SCRIPTED", json.dumps({"gated": True}))  # that waits for answers that never come
     place = bench.out / "cells" / "creak-writer-random-42"
@@ -124,22 +124,22 @@ def test_a_sweep_whose_cell_is_taken_over_stops_its_step_and_marks_nothing(
 
     class TakenOver(Heard):
         def at_work(self, where: str, said: str, seconds: float) -> None:
-            if run.exists and (place / ".lock.1").exists():
-                take_over(place)
+            if run.exists and (place / ".lock").exists():
+                write_record(place)
 
     with pytest.raises(LockLost, match="taken over by process 7 on node7"):
         bench.sweep().run(progress=TakenOver())
     with run.locked():  # the step is gone, too
         pass
     assert json.loads((place / "create.json").read_text())["state"] == "begun"
-    assert (place / ".lock.2").is_file()
+    assert (place / ".lock").is_file()
 
 
 def test_a_list_tells_cells_that_another_machine_runs(bench: Bench) -> None:
     sweep = bench.sweep(**BOTH)
     place = bench.out / "cells" / "creak-human-42"
     place.mkdir(parents=True)
-    kept = claim(place)
+    kept = write_record(place)
     assert states(sweep.standing())["creak-human-42"] == "running"
     os.utime(kept, (1, 1))
     assert states(sweep.standing())["creak-human-42"] == "to do"
