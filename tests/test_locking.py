@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from datacreate import locking
@@ -384,10 +384,11 @@ def pause_before_open(event: str, arguments: tuple[Any, ...]) -> None:
 sys.addaudithook(pause_before_open)
 
 
-@settings(max_examples=200)
+@settings(max_examples=300)
+@example(machines=["A", "B"], delays=[0, 0, 90], left="A")  # the other one takes over meanwhile
 @given(
     machines=st.lists(st.sampled_from("AB"), min_size=2, max_size=4),
-    delays=st.lists(st.sampled_from([0.0, 0.5, 4.0, 9.0, 15.0, 30.0, 90.0, 150.0]), max_size=40),
+    delays=st.lists(st.sampled_from([0.0, 4.0, 15.0, 30.0, 90.0]), max_size=40),
     left=st.sampled_from([None, "A", "node7"]),
 )
 def test_no_holder_writes_after_a_takeover_whatever_is_slow_or_suspended(
