@@ -21,7 +21,7 @@ from datacreate.checkpoints.preset import PathSource, Preset
 from datacreate.checkpoints.progress import Progress, silent
 from datacreate.checkpoints.pull import pull
 from datacreate.errors import CheckpointError
-from datacreate.settings_errors import SettingsError
+from datacreate.settings import SettingsError
 
 
 def import_model(

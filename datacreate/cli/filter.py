@@ -8,55 +8,43 @@ from typing import Any
 
 import click
 
-from datacreate.cli.checks import ShareOrOff, check_options, names_of
-from datacreate.cli.engine_options import (
-    engine_options,
-    read_engine_options,
-    refuse_engine_options,
-    refuse_options,
-)
-from datacreate.cli.fields import LABELS, RANGES, pairs
+from datacreate.cli.options import command, json_option, option, refuse_options, settings_options
 from datacreate.cli.terminal import harmless, printable
+from datacreate.engines.settings import EngineOptions
+from datacreate.filters.settings import DatasetFilterOptions
+from datacreate.runs.config import FormatOptions, VerifierOptions
 
 
-@click.command()
+@command()
 @click.argument("source", type=click.Path(path_type=Path), metavar="RUN|FILE.jsonl")
-@click.option("--out", type=click.Path(path_type=Path), help="Write the kept rows here, as they were read.")
-@click.option("--rejects", type=click.Path(path_type=Path), help="Write the dropped rows here, with reasons.")
-@check_options(near="0.7")
-@click.option("--balance", is_flag=True, help="Keep as many rows of each label as the rarest has.")
-@click.option("--format", metavar="NAME|FILE", help="The rows' format.  [default: worked out]")
-@LABELS
-@RANGES
-@click.option(
-    "--verifier",
-    metavar="MODEL",
-    help="Have a model answer each row without seeing its answer; drop what it disagrees with: preset name, "
-    "folder or GGUF file, with --url the name that servers know it by.",
+@settings_options(FormatOptions, "fields")
+@option("--out", type=click.Path(path_type=Path), group="output", help="Write the kept rows here, unchanged.")
+@option(
+    "--rejects",
+    type=click.Path(path_type=Path),
+    group="output",
+    help="Write the dropped rows here, with reasons.",
 )
-@click.option(
-    "--threshold",
-    type=ShareOrOff(),
-    metavar="SHARE",
-    help="The least probability that the verifier must give a row's answer.  "
-    "[default: 0.5; of more than three labels 1.5 over their number]",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
-@engine_options
+@settings_options(DatasetFilterOptions, "filters")
+@settings_options(VerifierOptions, "verification")
+@settings_options(EngineOptions, "engine")
+@json_option("Print the figures as JSON.")
 @click.pass_context
 def filter(
     context: click.Context,
     /,
     source: Path,
-    labels: tuple[str, ...],
-    ranges: tuple[str, ...],
-    decontaminate: tuple[str, ...],
+    out: Path | None,
+    rejects: Path | None,
+    fields: dict[str, Any],
+    filters: dict[str, Any],
+    verification: dict[str, Any],
+    engine: dict[str, Any],
     as_json: bool,
-    **told: Any,
 ) -> None:
     """Check the rows of a run or of a JSONL file; without --out, only report.
 
-    Of rows that repeat each other the first is kept.
+    Of rows that repeat each other, the first is kept.
 
     \b
     datacreate filter runs/csqa
@@ -67,21 +55,23 @@ def filter(
     from datacreate.cli.progress import TrainingProgress
     from datacreate.filtering.run import filter_rows
 
-    if told["verifier"] is None:
-        refuse_engine_options(context, "no model is asked without --verifier; leave it out, or name one")
-        refuse_options(context, ("threshold",), "that is for --verifier; leave it out, or name one")
-    engine = read_engine_options(told)
-    names = names_of(decontaminate)
+    if "verifier" not in verification:
+        refuse_options(
+            context, [*engine, *verification], "that is for --verifier; remove it, or name a verifier"
+        )
+    options = DatasetFilterOptions.of(**filters)
     with TrainingProgress("rows") as shown:
         found = filter_rows(
             source,
-            labels=pairs(labels, "--labels"),
-            ranges=pairs(ranges, "--range"),
-            decontaminate="all" if names is None else names,
-            engine=engine,
-            say=shown.note,
+            **options.model_dump(exclude={"decontaminate"}),
+            **vars(FormatOptions.of(**fields)),
+            **vars(VerifierOptions.of(**verification)),
+            decontaminate="all" if options.decontaminate is None else options.decontaminate,
+            engine=EngineOptions.of(**engine),
+            out=out,
+            rejects=rejects,
+            say=shown.notify,
             progress=lambda done, most: shown.step("filter", done, most, None),
-            **told,
         )
     report = found.document()
     if as_json:

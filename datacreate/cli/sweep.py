@@ -143,7 +143,7 @@ class _Lines:
         if self._live:
             self._live.stop()
 
-    def note(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         self._print(text)
 
     def at_work(self, where: str, said: str, seconds: float) -> None:

@@ -17,7 +17,7 @@ from datacreate.filtering.output import Lines, refuse_overwriting, written
 from datacreate.filters.base import Filter, Say, silently
 from datacreate.filters.registry import prepare
 from datacreate.formats.example import Json, canonical_json, field_at
-from datacreate.formats.roles import answer_text
+from datacreate.formats.task_format import answer_text
 from datacreate.formats.validate import Reason
 from datacreate.runs.rows import InvalidRow, Row, Rows
 from datacreate.selection.embeddings import Embedder
@@ -128,7 +128,7 @@ def _passed(
         if isinstance(row, InvalidRow):
             found.first_invalid = found.first_invalid or f"line {row.number}: {row.detail}"
             found.invalid += 1
-            whole = row.line if row.reason is Reason.UNPARSABLE else json.loads(row.line)
+            whole = row.line if row.reason is Reason.INVALID_JSON else json.loads(row.line)
             rejects.write(_reject(row.reason, row.detail, row.number, whole))
             continue
         found.rows += 1

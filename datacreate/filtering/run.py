@@ -22,7 +22,7 @@ from datacreate.filters.settings import FilterSettings, filter_report
 from datacreate.formats.validate import Reason
 from datacreate.runs.rows import read_rows
 from datacreate.selection.accepted_vectors import AcceptedVectors
-from datacreate.settings_errors import SettingsError
+from datacreate.settings import SettingsError
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,10 @@ class Filtered:
         found = self.found
         filters = filter_report(self.settings, found.dropped, self.encoder)
         if self.verifier:
-            dropped = {"reason": Reason.DISAGREES.value, "rejected": found.dropped[Reason.DISAGREES]}
+            dropped = {
+                "reason": Reason.REJECTED_BY_VERIFIER.value,
+                "rejected": found.dropped[Reason.REJECTED_BY_VERIFIER],
+            }
             filters.append({"name": "verifier", "on": True, **self.verifier, **dropped})
         return {
             "source": str(self.source),
@@ -72,7 +75,7 @@ def filter_rows(
     ngram: int = 8,
     decontaminate_near: float | None = 0.7,
     decontaminate: Sequence[str] | Literal["all"] = "all",
-    encoder: str = "all-mpnet-base-v2",
+    embedding_model: str = "all-mpnet-base-v2",
     format: str | None = None,
     labels: Mapping[str, str] | None = None,
     ranges: Mapping[str, str] | None = None,
@@ -87,7 +90,7 @@ def filter_rows(
 ) -> Filtered:
     """Check the rows of a run directory or of a JSONL file; without `out` nothing is written.
 
-    `near` (share of word shingles) and `semantic` (cosine of the `encoder`'s embeddings) are above 0 and at
+    `near` (share of word shingles) and `semantic` (cosine of the `embedding_model`'s embeddings) are above 0 and at
     most 1, or None for off; `ngram` words in a row, or `decontaminate_near` of the words, are a repeat of a row of
     the benchmarks `decontaminate`. The `verifier`, a model that is asked as `engine` says, must give a row's answer
     at least the probability `threshold`. `say` is told what has to be prepared.
@@ -105,7 +108,7 @@ def filter_rows(
     settings = settings.model_copy(
         update={"decontaminate": tuple(dict.fromkeys(each.benchmark for each in met))}
     )
-    embedder, sha256 = (None, None) if semantic is None else embedder_of(encoder)
+    embedder, sha256 = (None, None) if semantic is None else embedder_of(embedding_model)
     rows = read_rows(source, format, labels, ranges)
     filters: list[Filter] = filters_of(settings, met, AcceptedVectors(embedder) if embedder else None, sha256)
     with ExitStack() as stack:
@@ -127,4 +130,6 @@ def filter_rows(
             say=say,
             progress=progress,
         )
-    return Filtered(source, rows.format.name, settings, encoder, met, balance, out, rejects, found, told)
+    return Filtered(
+        source, rows.format.name, settings, embedding_model, met, balance, out, rejects, found, told
+    )

@@ -8,8 +8,7 @@ from datacreate.engines.base import Engine
 from datacreate.engines.self_test import scores_are_real
 from datacreate.errors import UsageError
 from datacreate.filters.base import Filter, Match, Say, silently
-from datacreate.formats.roles import answer_text
-from datacreate.formats.task_format import TaskFormat
+from datacreate.formats.task_format import TaskFormat, answer_text
 from datacreate.formats.validate import Candidate, Reason
 from datacreate.prompts.label_scoring import (
     MAX_LETTERED,
@@ -30,7 +29,7 @@ from datacreate.verification.scoring import (
 class Verifier:
     """The last filter: it costs the most, and is not asked about rows that a `cheaper` one rejects."""
 
-    reason = Reason.DISAGREES
+    reason = Reason.REJECTED_BY_VERIFIER
 
     def __init__(
         self, engine: Engine, format: TaskFormat, threshold: float | None, cheaper: Sequence[Filter]

@@ -24,8 +24,8 @@ from datacreate.filters.held_out import HeldOut
 from datacreate.filters.held_out_sets import HeldOutSet
 from datacreate.filters.semantic import cosine
 from datacreate.paths import home
+from datacreate.selection.accepted_vectors import Half, rounded
 from datacreate.selection.embeddings import REMEMBERED
-from datacreate.selection.vectors import Half, rounded
 
 if TYPE_CHECKING:
     from datacreate.selection.embeddings import Embedder

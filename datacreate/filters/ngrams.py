@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from datacreate.formats.text_normalization import normalised
+from datacreate.formats.text_normalization import normalize_text
 
 Hashes = NDArray[np.uint64]
 Rows = NDArray[np.int32]
@@ -27,7 +27,7 @@ _STEP = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying by it loses no
 
 def words(text: str) -> list[str]:
     """The words of a text without case, punctuation and Unicode variants."""
-    plain = normalised(text)
+    plain = normalize_text(text)
     return plain.split() if plain.isascii() else _WORDS.findall(plain)
 
 

@@ -15,8 +15,7 @@ import numpy as np
 from datacreate.errors import UsageError
 from datacreate.filters.base import Filter, Match
 from datacreate.formats.validate import Candidate, Reason
-from datacreate.selection.accepted_vectors import AcceptedVectors
-from datacreate.selection.vectors import Half, exact, rounded
+from datacreate.selection.accepted_vectors import AcceptedVectors, Half, exact, rounded
 
 MOST_EXACT = 20_000
 """Rows that are all compared, at about a millisecond a question; beyond, the graph takes half of that."""

@@ -218,7 +218,7 @@ def summary_of(config: RunConfig, stats: RunStats) -> dict[str, Any]:
         "license": config.license,
         **drawn_from,
         **stats.summary(config.count),
-        "filters": filter_report(spec.filters, stats.rejects, spec.encoder),
+        "filters": filter_report(spec.filters, stats.rejects, spec.embedding_model),
         "compared_with": compared,
     }
 

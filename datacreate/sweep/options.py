@@ -6,7 +6,6 @@ decide no result: a sweep whose servers have moved goes on where it was.
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from datacreate.engines.settings import EngineOptions
 from datacreate.runs.config import CreateConfig
-from datacreate.settings_errors import SettingsError
+from datacreate.settings import SettingsError
+from datacreate.settings import as_arguments as settings_arguments
 from datacreate.sweep.names import checked_model, near
 
 _THE_PLANS = frozenset(
@@ -23,17 +23,7 @@ _THE_PLANS = frozenset(
 )
 """What the grid itself says, or what a benchmark has of its own."""
 
-_IN_PYTHON_ALONE = frozenset({"label_noise_rows"})
-"""What `create` has no option for."""
-
-_CAN_BE_OFF = frozenset({"near", "semantic", "decontaminate_near", "gate"})
-"""Of which null is a word of the user's."""
-
-_WHEN_FALSE = {"exact": "--no-exact", "enforce_eager": "--compile"}
-
-CREATE_OPTIONS = tuple(
-    name for name in CreateConfig.model_fields if name not in _THE_PLANS | _IN_PYTHON_ALONE
-)
+CREATE_OPTIONS = tuple(name for name in CreateConfig.model_fields if name not in _THE_PLANS)
 
 
 class TrainOptions(BaseModel):
@@ -60,18 +50,16 @@ def checked_create(given: dict[str, Any], folder: Path) -> dict[str, Any]:
             raise ValueError(f"no option {name!r}{near(name, CREATE_OPTIONS)}")
     if isinstance(given.get("urls"), (list, tuple)):
         given = {**given, "urls": [_url(str(url), folder) for url in given["urls"]]}
-    if "encoder" in given:
-        given = {**given, "encoder": checked_model(str(given["encoder"]), "encoder", folder)}
+    if "embedding_model" in given:
+        name = checked_model(str(given["embedding_model"]), "encoder", folder)
+        given = {**given, "embedding_model": name}
     try:
         config = CreateConfig(benchmark="any", count=1, run_dir=Path(), **given)
     except ValidationError as error:
         flaw = SettingsError.first(error)
         raise ValueError(f"{flaw.key}={flaw.given!r}: {flaw.why}" if flaw.place else flaw.why) from None
-    # In an order of their own: the order in the file changes no command.
-    told = [name for name in CREATE_OPTIONS if name in given]
-    return {
-        name: value for name in told if (value := getattr(config, name)) is not None or name in _CAN_BE_OFF
-    }
+    # Ordered by declaration: the order in the file changes no command.
+    return {name: getattr(config, name) for name in CREATE_OPTIONS if name in given}
 
 
 def _url(url: str, folder: Path) -> str:
@@ -98,27 +86,12 @@ def deciding_arguments(create: dict[str, Any]) -> tuple[str, ...]:
 
 def similarity_encoder(create: dict[str, Any]) -> str:
     """The sentence encoder that `create` compares with under these options."""
-    return str(create.get("encoder", CreateConfig.model_fields["encoder"].default))
+    return str(create.get("embedding_model", CreateConfig.model_fields["embedding_model"].default))
 
 
 def create_arguments(options: dict[str, Any]) -> tuple[str, ...]:
-    """What `checked_create` gives -> what `create` is told."""
-    told: list[str] = []
-    for name, value in options.items():
-        if name in _CAN_BE_OFF and value is None:
-            told += [_flag(name), "off"]
-        elif name in _WHEN_FALSE and value is False:
-            told += [_WHEN_FALSE[name]]
-        elif name == "decontaminate":
-            told += [word for each in value or ("none",) for word in ("--decontaminate", each)]
-        elif name == "label_ratio":
-            told += ["--label-ratio", ",".join(f"{label}={share}" for label, share in value.items())]
-        elif name == "chat_template":
-            switches = (f"{switch}={json.dumps(given)}" for switch, given in value.items())
-            told += [word for each in switches for word in ("--chat-template", each)]
-        else:
-            told += as_arguments({"url" if name == "urls" else name: value})
-    return tuple(told)
+    """What `checked_create` gives -> arguments of `create`."""
+    return tuple(settings_arguments(CreateConfig, options))
 
 
 def as_arguments(options: dict[str, Any]) -> tuple[str, ...]:

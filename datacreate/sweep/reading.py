@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from datacreate.errors import PlanError
 from datacreate.paths import shipped
-from datacreate.settings_errors import SettingsError
+from datacreate.settings import SettingsError
 from datacreate.sweep.names import near
 from datacreate.sweep.options import CREATE_OPTIONS, TrainOptions
 from datacreate.sweep.plan import Plan

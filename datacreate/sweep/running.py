@@ -39,7 +39,7 @@ class Outcome:
 class Progress(Protocol):
     """Whoever wants to know how a sweep is going."""
 
-    def note(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         """A line worth reading, once."""
 
     def at_work(self, where: str, said: str, seconds: float) -> None:
@@ -52,7 +52,7 @@ class Progress(Protocol):
 class Silent:
     """A `Progress` that says nothing."""
 
-    def note(self, text: str) -> None: ...
+    def notify(self, text: str) -> None: ...
 
     def at_work(self, where: str, said: str, seconds: float) -> None: ...
 
@@ -103,12 +103,12 @@ class Sweep:
             for number, cell in enumerate(chosen, 1):
                 place = f"{number} of {len(chosen)}  " if index is None else ""
                 try:
-                    with self._folder.locked(cell, progress.note) as lock, signals.held():
+                    with self._folder.locked(cell, progress.notify) as lock, signals.held():
                         outcomes.append(self._run(cell, place, progress, signals, lock))
                 except RunLocked as error:
                     if index is not None:
                         raise
-                    progress.note(f"{place}{error}; going on with the next")
+                    progress.notify(f"{place}{error}; going on with the next")
                     outcomes.append(Outcome(cell, "running"))
             return outcomes
 
@@ -139,7 +139,7 @@ class Sweep:
         """Run a step; the last line of a failure, None if it is finished."""
         lock.check()
         if note := self._folder.make_room(cell, step):
-            progress.note(note)
+            progress.notify(note)
         self._folder.write(cell, step, Mark.of(step, "begun"))
         began = time.monotonic()
 
@@ -193,7 +193,7 @@ class Sweep:
                     stopped.setdefault(why, set()).add(cell.name)
         for why, names in stopped.items():
             some = f"{len(names)} cells" if len(names) > 1 else min(names)
-            progress.note(f"impossible for {some}: {why}")
+            progress.notify(f"impossible for {some}: {why}")
 
     def _lacks(self, step: Step) -> str | None:
         """Why a step cannot be run here."""

@@ -118,7 +118,7 @@ def training(plan: Plan, benchmark: Benchmark, rows: Rows, encoder: str, cell: s
     ]
     arguments: list[Argument] = ["train", *([benchmark.name] if rows.human else [])]
     arguments += [rows.created.folder] if rows.created else []
-    arguments += ["--encoder", encoder, "--settings", plan.settings, "--model-selection", plan.selection]
+    arguments += ["--encoder", encoder, "--recipe", plan.settings, "--model-selection", plan.selection]
     told = plan.train if rows.created else plan.train.model_copy(update={"soft_labels": False})
     arguments += as_arguments(told.model_dump())
     arguments += ["--count", str(rows.drawn), "--sample-seed", str(rows.seed)] if rows.drawn else []

@@ -200,7 +200,7 @@ def test_lines_that_are_no_rows_are_counted_and_named(tmp_path: Path) -> None:
     assert report["first_invalid"].startswith("line 3: not JSON at column 2")
     assert read(out) == good
     assert [one["line"] for one in read(rejects)] == [3, 4, 5, 6, 7, 8, 9, 11]
-    assert {one["reason"] for one in read(rejects)} == {"unparsable", "schema"}
+    assert {one["reason"] for one in read(rejects)} == {"invalid_json", "schema_violation"}
     assert "first: line 3" in run("filter", file).out
 
 
@@ -216,7 +216,7 @@ def test_ranges_can_be_told(tmp_path: Path) -> None:
     write(file, weighed)
     report = screened(file, "--range", "weight=0..0.5", "--labels", "stars=1,2,3,4,5")
     assert (report["rows"], report["first_invalid"]) == (6, "line 7: weight: maximum 0.5")
-    assert "write it as LOW..HIGH" in refused(file, "--range", "weight=much")
+    assert "write LOW..HIGH" in refused(file, "--range", "weight=much")
     assert "--range is for inferred formats" in refused(
         file, "--range", "weight=0..1", "--format", "multiple_choice"
     )
@@ -297,7 +297,7 @@ def test_any_text_comes_out_as_it_went_in(tmp_path: Path, texts: list[str]) -> N
 def test_a_threshold_out_of_range_is_refused(tmp_path: Path, flag: str, value: str) -> None:
     file = write(tmp_path / "rows.jsonl", different(2))
     said = refused(file, flag, value)
-    assert f"'{flag}': {value}: give a number above 0 and at most 1, or off" in said
+    assert f"{flag} {value}: give a " in said
 
 
 def test_what_cannot_be_done_is_one_line(tmp_path: Path) -> None:
@@ -311,14 +311,16 @@ def test_what_cannot_be_done_is_one_line(tmp_path: Path) -> None:
     assert "creak is not imported: run `datacreate benchmarks import DIR`" in refused(
         file, "--decontaminate", "creak"
     )
-    assert "stand alone" in refused(file, "--decontaminate", "none", "--decontaminate", "creak")
-    assert "--ngram': 1 is not in the range x>=2" in refused(file, "--ngram", "1")
-    assert "unknown" in refused(file, "--semantic", "0.9", "--encoder", "no-such-encoder")
-    assert "is not here yet" in refused(file, "--semantic", "0.9", "--encoder", "all-minilm-l6-v2")
-    assert "no format 'nothing'" in refused(file, "--format", "nothing")
+    assert "all and none cannot be combined" in refused(
+        file, "--decontaminate", "none", "--decontaminate", "creak"
+    )
+    assert "--ngram 1: give a number greater than or equal to 2" in refused(file, "--ngram", "1")
+    assert "unknown" in refused(file, "--semantic", "0.9", "--embedding-model", "no-such-encoder")
+    assert "is not here yet" in refused(file, "--semantic", "0.9", "--embedding-model", "all-minilm-l6-v2")
+    assert "unknown format 'nothing'" in refused(file, "--format", "nothing")
     assert "line 1: " in refused(file, "--format", "multiple_choice")
     assert "the example has no such field" in refused(file, "--labels", "mood=a,b")
-    assert "write it as FIELD=" in refused(file, "--labels", "mood")
+    assert "write it as NAME=VALUE" in refused(file, "--labels", "mood")
     one_sided = write(tmp_path / "true.jsonl", [claim("All are true here")])
     assert "no row with the label 'False' is kept" in refused(one_sided, "--balance")
 

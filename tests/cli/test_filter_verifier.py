@@ -65,11 +65,11 @@ def test_rows_that_the_verifier_rejects_are_dropped_with_its_scores(
     found = filtered(source, "--rejects", rejects, "--verifier", model)
     dropped = [json.loads(line) for line in rejects.read_text().splitlines()]
     assert [(one["line"], one["reason"], one["because"]) for one in dropped[1:]] == [
-        (3, "disagrees", "claimed False; the verifier: True 0.90, False 0.10"),
-        (5, "disagrees", "the verifier gave no answer"),
+        (3, "rejected_by_verifier", "claimed False; the verifier: True 0.90, False 0.10"),
+        (5, "rejected_by_verifier", "the verifier gave no answer"),
     ]
     assert (found["kept"], dropped[0]["reason"]) == (2, "duplicate")
-    verifier = {"model": "scripted-model", "threshold": 0.5, "reason": "disagrees", "rejected": 2}
+    verifier = {"model": "scripted-model", "threshold": 0.5, "reason": "rejected_by_verifier", "rejected": 2}
     assert found["filters"][-1] == {"name": "verifier", "on": True, **verifier}
     assert engine.closed
 

@@ -19,8 +19,8 @@ from datacreate.filters.held_out_sets import held_out_sets
 from datacreate.filters.ngrams import Inverted, hashed_words, ngrams
 from datacreate.formats.example import Example
 from datacreate.formats.task_format import load_format
-from datacreate.formats.text_normalization import normalised
-from datacreate.formats.validate import Candidate, Reason, candidate
+from datacreate.formats.text_normalization import normalize_text
+from datacreate.formats.validate import Candidate, Reason
 from tests.benchmarks.conftest import imported, write_reference
 
 SHARED = Path(__file__).parents[3] / "shared" / "benchmarks"
@@ -52,7 +52,7 @@ def asked(text: str, passage: str | None = None) -> Candidate:
         "options": ["True", "False"],
         "label": True,
     }
-    return candidate(values, OPEN_BOOK if passage else CLOSED_BOOK)
+    return Candidate.of(values, OPEN_BOOK if passage else CLOSED_BOOK)
 
 
 def claim(text: str, passage: str | None = None) -> dict[str, Any]:
@@ -251,8 +251,8 @@ def test_the_riddles_that_recur_in_test_are_found(tmp_path: Path) -> None:
     _import_shared("riddle_sense")
     found = Contamination(held_out_sets(["riddle_sense"]))
     train = _shared("mcqa_5/riddle_sense/train.jsonl")
-    test = {normalised(row["question"]) for row in _shared("mcqa_5/riddle_sense/test.jsonl")}
-    recurring = [row for row in train if normalised(row["question"]) in test]
+    test = {normalize_text(row["question"]) for row in _shared("mcqa_5/riddle_sense/test.jsonl")}
+    recurring = [row for row in train if normalize_text(row["question"]) in test]
     assert len(recurring) == 16
     assert all(found.match(_choice(row)) for row in recurring)
 

@@ -20,8 +20,8 @@ IDENTITY = RunSpec(
     method="datacreate",
     model="some-model",
     model_sha256="ab" * 32,
-    encoder=None,
-    encoder_sha256=None,
+    embedding_model=None,
+    embedding_model_sha256=None,
     seed=1,
     num_examples=5,
     concurrency=8,
@@ -32,7 +32,7 @@ IDENTITY = RunSpec(
 )
 SUMMARY: dict[str, Any] = {
     "accepted": 1200,
-    "rejected": {"duplicate": 12, "disagrees": 3},
+    "rejected": {"duplicate": 12, "rejected_by_verifier": 3},
     "requests": 300,
     "generated_tokens": 9000,
     "tokens_per_example": 7.5,
@@ -100,7 +100,7 @@ def test_what_was_done_is_told_with_its_figures() -> None:
     assert "| near | 4 | threshold 0.7 |" in filters
     assert "| semantic | – | off |" in filters
     assert "| contamination | 2 | ngram 8, decontaminate csqa creak |" in filters
-    assert "| disagrees | 3 |" in section(card, "Filters and rejects")
+    assert "| rejected&#95;by&#95;verifier | 3 |" in section(card, "Filters and rejects")
     verification = section(card, "Label verification")
     told = ("`other-model`", "mode drop, pseudo-labels, threshold 0.8", "1200 rows kept, 3 dropped", "91%")
     for figure in (*told, "AUC of 0.506", "| True | 700 |"):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.cli.create import create, read_options
+from datacreate.cli.create import create
 from datacreate.errors import PlanError
 from datacreate.runs.config import CreateConfig
 from datacreate.sweep import Step, cells_of, load_plan
@@ -52,7 +52,7 @@ def test_a_cell_creates_trains_and_measures(bench: Bench) -> None:
     assert commands(bench, conditions=["tree"], train_seeds=[1, 2], **READER) == [
         "create --benchmark creak --strategy tree --model writer --seed 42 "
         "--run-dir runs/creak-writer-tree-42 --count 10",
-        "train runs/creak-writer-tree-42 --encoder reader --settings datacreate --model-selection held-out "
+        "train runs/creak-writer-tree-42 --encoder reader --recipe datacreate --model-selection held-out "
         "--out trained/creak-writer-tree-42/tree-reader-10 --seeds 1,2",
         "evaluate trained/creak-writer-tree-42/tree-reader-10 --benchmark creak --benchmark strategyqa",
     ]
@@ -69,18 +69,17 @@ def test_further_options_reach_create_and_train(bench: Bench) -> None:
     assert "--method paper --run-dir" in create
     assert "--max-num-seqs 8 --count" in create
     assert (
-        "--settings paper --model-selection human --learning-rates 1e-05,2e-05 --epochs 3 --lora --out"
-        in train
+        "--recipe paper --model-selection human --learning-rates 1e-05,2e-05 --epochs 3 --lora --out" in train
     )
 
 
 EVERY_KIND_OF_OPTION: list[dict[str, Any]] = [
     {"urls": ["http://a:1", "http://b:2"], "servers": 2, "wait": 9, "request_timeout": 7},
-    {"exact": False, "near": 0.7, "gate": None, "decontaminate": [], "decontaminate_near": None},
+    {"exact": False, "near": 0.7, "label_noise_check": None, "decontaminate": [], "decontaminate_near": None},
     {"enforce_eager": False, "gpu_memory_utilization": 0.5, "replicas": 2, "trust_remote_code": True},
     {"enforce_eager": True, "concurrency": 4, "top_p": 0.9, "decontaminate": ["csqa", "creak"]},
     {"label_ratio": {"True": 0.7, "False": 0.3}, "threshold": 0.8, "semantic": 0.9},
-    {"chat_template": {"enable_thinking": False, "words": "so many"}, "verify": "keep"},
+    {"chat_template_kwargs": {"enable_thinking": False, "words": "so many"}, "verify": "keep"},
 ]
 
 
@@ -89,9 +88,10 @@ def test_create_is_told_every_option_as_the_plan_has_it(options: dict[str, Any],
     always = {"benchmark": "creak", "count": 1, "run_dir": tmp_path}
     arguments = create_arguments(checked_create(options, tmp_path))
     usual = ["--benchmark", "creak", "--count", "1", "--run-dir", str(tmp_path)]
-    given = create.make_context("create", [*usual, *arguments]).params
-    del given["as_json"]
-    assert CreateConfig.of(**read_options(given)) == CreateConfig.of(**always, **options)
+    params = create.make_context("create", [*usual, *arguments]).params
+    given = {name: value for name, value in params.items() if value not in (None, ())}
+    config = {name: value for name, value in given.items() if name in CreateConfig.model_fields}
+    assert CreateConfig.of(**config) == CreateConfig.of(**always, **options)
 
 
 def test_every_option_of_a_plan_is_one_of_create() -> None:
@@ -109,7 +109,7 @@ def test_how_a_model_is_asked_is_said_to_create_and_zero_shot_and_decides_nothin
 
     for step in steps("http://a:1", "./servers"):
         told = " ".join(step.told)
-        assert f"--url http://a:1,{bench.folder}/servers --request-timeout 9" in told
+        assert f"--url http://a:1 --url {bench.folder}/servers --request-timeout 9" in told
         assert ("--temperature 0.5" in told) == (step.kind == "create")
         assert [need.name for need in step.needs] == ["creak"]
     moved = steps("http://c:3")

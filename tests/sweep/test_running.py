@@ -32,7 +32,7 @@ class Heard:
         self.notes: list[str] = []
         self.steps: list[tuple[str, str]] = []
 
-    def note(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         self.notes.append(text)
 
     def at_work(self, where: str, said: str, seconds: float) -> None: ...
