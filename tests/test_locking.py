@@ -359,7 +359,7 @@ class Actor(threading.Thread):
                     self.write(lock, simulation.latest)
                     lock.release()
                 simulation.pause(60)
-        except BaseException as error:
+        except (AssertionError, OSError, LockLost) as error:
             self.error = repr(error)
         self.paused.set()
 
@@ -384,7 +384,7 @@ def pause_before_open(event: str, arguments: tuple[Any, ...]) -> None:
 sys.addaudithook(pause_before_open)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @example(machines=["A", "B"], delays=[0, 0, 90], left="A")  # the other one takes over meanwhile
 @given(
     machines=st.lists(st.sampled_from("AB"), min_size=2, max_size=4),
@@ -481,7 +481,9 @@ def test_a_run_that_was_suspended_during_a_takeover_stops_with_75_and_writes_not
         speed_up(200, monkeypatch.setattr)
         monkeypatch.setattr(locking, "MACHINE", "another")
         monkeypatch.setattr(locking.fcntl, "flock", lambda *_: None)
-        with RunDirectory(path).locked() as lock:  # its log is a copy: a write cut in two ends in the old file
+        with RunDirectory(
+            path
+        ).locked() as lock:  # its log is a copy: a write cut in two ends in the old file
             assert (path / "log.jsonl").stat().st_ino != old
             monkeypatch.setattr(locking, "BEAT_SECONDS", 1e6)
             kept = contents()

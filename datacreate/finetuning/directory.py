@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from datacreate.errors import RunLocked, RunMismatch, TrainingError
+from datacreate.errors import RunMismatch, TrainingError
 from datacreate.files import replace_file, storage_error
 from datacreate.finetuning.hardware import is_first_process
 from datacreate.finetuning.record import Arm, Record, Selection

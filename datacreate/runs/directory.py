@@ -16,7 +16,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from datacreate.errors import RunError, RunLocked
+from datacreate.errors import RunError
 from datacreate.files import replace_file, storage_error
 from datacreate.filters.settings import filter_report
 from datacreate.formats.example import Json
