@@ -15,8 +15,8 @@ from datacreate.benchmarks import find_benchmark, formatting_example
 from datacreate.checkpoints import Checkpoint
 from datacreate.engines.base import Engine, Sampling
 from datacreate.errors import ExampleError, PromptTooLong, UsageError
-from datacreate.filters.held_out_sets import HeldOutSet, held_out_sets
-from datacreate.filters.settings import FilterSettings, FilterThresholds
+from datacreate.filters.held_out import HeldOutSet, held_out_sets
+from datacreate.filters.registry import FilterSettings
 from datacreate.formats.example import Example, find_unsupported_value, load_example
 from datacreate.formats.infer import InferredFormat, infer_format
 from datacreate.formats.serialization import Layout
@@ -142,8 +142,8 @@ def make_plan(
         sampling=_told(samplings[0]),
         benchmark=config.benchmark,
         filters=FilterSettings(
-            **config.subset(FilterThresholds),
-            decontaminate=tuple(dict.fromkeys(each.benchmark for each in met)),
+            **config.subset(FilterSettings)
+            | {"decontaminate": tuple(dict.fromkeys(each.benchmark for each in met))}
         ),
         compared_with=tuple(HeldOutRef(**vars(each)) for each in met),
         label_ratio=label_ratio,
@@ -186,7 +186,7 @@ def _names(config: CreateConfig, stored: RunSpec | None) -> Sequence[str] | Lite
     if config.decontaminate is not None:
         return config.decontaminate
     if stored:
-        return stored.filters.decontaminate
+        return stored.filters.decontaminate or ()
     return () if config.method == "paper" else "all"
 
 

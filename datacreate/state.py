@@ -146,7 +146,7 @@ class RunState:
             candidates = [item for item in items if isinstance(item, Candidate)]
             self._embedder.encode([candidate.text for candidate in candidates])
             for each in self._filters:
-                each.ahead(candidates)
+                each.prefetch(candidates)
         questions: dict[int, LabelQuestion] = {}
         if self._verification:
             for index, item in enumerate(items):
@@ -261,8 +261,8 @@ class RunState:
         if item.key in (self._parent_key(ask.place.parent.line), self._root_key):
             return _reject(Reason.COPIED_EXAMPLE, item)
         for each in self._filters:
-            if (match := each.match(item)) is not None:
-                return _reject(each.reason, item, match.what)
+            if (detail := each.match(item)) is not None:
+                return _reject(each.reason, item, detail)
         if self.stats.accepted + taken >= self._count:
             return _reject(Reason.NOT_NEEDED, item)
         if (

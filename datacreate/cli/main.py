@@ -14,6 +14,7 @@ import click
 
 from datacreate.cli.terminal import printable
 from datacreate.errors import DatacreateError
+from datacreate.offline import go_offline
 
 VERBS: dict[str, tuple[str, str]] = {
     "create": ("create", "Make a training set from one example."),
@@ -67,7 +68,12 @@ class LazyGroup(click.Group):
 
 
 @click.group(
-    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=LazyGroup,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "auto_envvar_prefix": "DATACREATE",
+    },
 )
 @click.version_option(package_name="datacreate", message="%(prog)s %(version)s")
 def datacreate() -> None:
@@ -84,6 +90,7 @@ def datacreate() -> None:
 
 def main() -> NoReturn:
     """Run the command line; every error the user can meet is one line on stderr."""
+    go_offline()
     try:
         datacreate.main(prog_name="datacreate", standalone_mode=False)
         sys.stdout.flush()
