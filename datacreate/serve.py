@@ -68,7 +68,7 @@ def serving(
         with _published(server.address, endpoint.register_dir):
             yield server
     finally:
-        with signals.held():  # nothing is left running, however often it is told to stop
+        with signals.deferred():  # nothing is left running, however often it is told to stop
             server.end()
 
 

@@ -24,8 +24,8 @@ from datacreate.filters.held_out import HeldOut
 from datacreate.filters.held_out_sets import HeldOutSet
 from datacreate.filters.semantic import cosine
 from datacreate.paths import home
-from datacreate.selection.accepted_vectors import Half, rounded
-from datacreate.selection.embeddings import REMEMBERED
+from datacreate.selection.accepted_vectors import Float16Rows, to_float16
+from datacreate.selection.embeddings import CACHE_SIZE
 
 if TYPE_CHECKING:
     from datacreate.selection.embeddings import Embedder
@@ -80,18 +80,18 @@ class HeldOutMeanings:
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         for begin in range(0, len(new), _AT_ONCE):
             asked = new[begin : begin + _AT_ONCE]
-            vectors = rounded(self._embedder.encode(asked))
+            vectors = to_float16(self._embedder.encode(asked))
             propose = self._by_library if len(asked) < _FEW else self._by_product
             for text, vector, rows in zip(asked, vectors, propose(vectors), strict=True):
                 self._known[text] = self._best(vector, rows)
-        while len(self._known) > REMEMBERED:
+        while len(self._known) > CACHE_SIZE:
             self._known.popitem(last=False)
 
-    def _by_product(self, vectors: Half) -> Iterator[list[int]]:
+    def _by_product(self, vectors: Float16Rows) -> Iterator[list[int]]:
         for cosines in vectors.astype(np.float32) @ self._vectors.T:
             yield np.flatnonzero(cosines >= cosines.max() - _UNSURE)[:_PROPOSED].tolist()
 
-    def _by_library(self, vectors: Half) -> Iterator[list[int]]:
+    def _by_library(self, vectors: Float16Rows) -> Iterator[list[int]]:
         from usearch.index import MetricKind, search
 
         number = min(_PROPOSED, len(self._rounded))
@@ -99,7 +99,7 @@ class HeldOutMeanings:
         for rows in found.keys.reshape(-1, number):  # all of them: some processors add up in float16
             yield sorted(rows.tolist())
 
-    def _best(self, vector: Half, rows: list[int]) -> tuple[int, float]:
+    def _best(self, vector: Float16Rows, rows: list[int]) -> tuple[int, float]:
         cosines = [cosine(vector, self._rounded[row]) for row in rows]
         best = max(range(len(rows)), key=cosines.__getitem__)  # the first of equals
         return rows[best], cosines[best]
@@ -111,12 +111,12 @@ def _vectors(
     embedder: Embedder,
     encoder_sha256: str | None,
     say: Say,
-) -> Half:
+) -> Float16Rows:
     if encoder_sha256 is None:
         return _embedded(opponent, questions, embedder, say)
     path = home() / "embeddings" / encoder_sha256[:16] / f"{opponent.digest[:16]}.npy"
     with contextlib.suppress(OSError, ValueError, EOFError):
-        kept: Half = np.load(path, allow_pickle=False)
+        kept: Float16Rows = np.load(path, allow_pickle=False)
         if kept.dtype == np.float16 and kept.ndim == 2 and len(kept) == len(questions):
             return kept
     made = _embedded(opponent, questions, embedder, say)
@@ -125,21 +125,21 @@ def _vectors(
     return made
 
 
-def _embedded(opponent: HeldOutSet, questions: Sequence[str], embedder: Embedder, say: Say) -> Half:
+def _embedded(opponent: HeldOutSet, questions: Sequence[str], embedder: Embedder, say: Say) -> Float16Rows:
     """The questions' vectors, (questions, dim); a line at the start, and while it takes long."""
     what = f"{opponent.benchmark}'s {opponent.split} questions"
     say(f"embedding {len(questions)} of {what}, to compare in meaning")
     said = time.monotonic()
-    pieces: list[Half] = []
+    pieces: list[Float16Rows] = []
     for begin in range(0, len(questions), _PIECE):
-        pieces.append(rounded(embedder.encode(questions[begin : begin + _PIECE])))
+        pieces.append(to_float16(embedder.encode(questions[begin : begin + _PIECE])))
         if time.monotonic() - said >= _SAY_SECONDS and begin + _PIECE < len(questions):
             said = time.monotonic()
             say(f"embedded {begin + _PIECE} of {len(questions)} of {what}")
     return np.concatenate(pieces) if pieces else np.zeros((0, embedder.dimensions), np.float16)
 
 
-def _keep(path: Path, vectors: Half) -> None:
+def _keep(path: Path, vectors: Float16Rows) -> None:
     """Write the file whole, whoever else is writing the same."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")

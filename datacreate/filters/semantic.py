@@ -15,7 +15,7 @@ import numpy as np
 from datacreate.errors import UsageError
 from datacreate.filters.base import Filter, Match
 from datacreate.formats.validate import Candidate, Reason
-from datacreate.selection.accepted_vectors import AcceptedVectors, Half, exact, rounded
+from datacreate.selection.accepted_vectors import AcceptedVectors, Float16Rows, to_float16, to_float64
 
 MOST_EXACT = 20_000
 """Rows that are all compared, at about a millisecond a question; beyond, the graph takes half of that."""
@@ -55,7 +55,7 @@ class SemanticDuplicates(Filter):
     def match(self, candidate: Candidate) -> Match | None:
         if not self._rows:
             return None
-        [row] = rounded(self._accepted.embedder.encode([candidate.text]))
+        [row] = to_float16(self._accepted.embedder.encode([candidate.text]))
         self._catch_up()
         every = len(self._index) <= MOST_EXACT
         nearest = self._index.search(row, _PROPOSED, threads=1, exact=every).keys
@@ -67,12 +67,12 @@ class SemanticDuplicates(Filter):
         return Match(f"means the same as example {places[best] + 1}, cosine {cosines[best]:.2f}")
 
     def add(self, candidate: Candidate) -> None:
-        self._accepted.put(self._rows, candidate.text)
+        self._accepted.ensure(self._rows, candidate.text)
         self._rows += 1
 
 
-def cosine(one: Half, other: Half) -> float:
+def cosine(one: Float16Rows, other: Float16Rows) -> float:
     """The cosine of two rounded vectors, the same on every machine; 0 where one of them is 0."""
-    a, b = exact(one), exact(other)
+    a, b = to_float64(one), to_float64(other)
     # Rounded off, so that a vector's cosine with itself is 1.
     return round(float(a @ b / np.sqrt((a @ a) * (b @ b) or 1.0)), 6)

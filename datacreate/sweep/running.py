@@ -103,7 +103,7 @@ class Sweep:
             for number, cell in enumerate(chosen, 1):
                 place = f"{number} of {len(chosen)}  " if index is None else ""
                 try:
-                    with self._folder.locked(cell, progress.notify) as lock, signals.held():
+                    with self._folder.locked(cell, progress.notify) as lock, signals.deferred():
                         outcomes.append(self._run(cell, place, progress, signals, lock))
                 except RunLocked as error:
                     if index is not None:

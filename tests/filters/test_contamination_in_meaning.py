@@ -140,7 +140,7 @@ def test_no_text_is_compared_twice_and_those_at_hand_together(tmp_path: Path) ->
 
 def test_what_is_remembered_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decontaminate(tmp_path, ROWS)
-    monkeypatch.setattr(meaning, "REMEMBERED", 2)
+    monkeypatch.setattr(meaning, "CACHE_SIZE", 2)
     embedder = HashedWords()
     found = held(embedder)
     found.prepare()

@@ -102,7 +102,7 @@ def test_a_signal_stops_the_step_and_the_sweep_and_a_rerun_goes_on(
         process.kill()
     assert process.returncode == 75
     assert said.splitlines()[-1] == (
-        "datacreate: stopped by a signal; what is finished is kept: run the same command to go on"
+        "datacreate: stopped by a signal; what is finished is kept: run the same command to resume"
     )
     with run.locked():  # the step is gone, too
         pass
