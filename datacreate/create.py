@@ -20,7 +20,8 @@ from datacreate.engines.base import Check
 from datacreate.engines.self_test import schema_accepted, scores_are_real
 from datacreate.errors import DatacreateError, LockLost, NoProgress, RunMismatch, Stopped, StorageError
 from datacreate.files import replace_file, storage_error
-from datacreate.filters.registry import filters_of, prepare
+from datacreate.filters.base import FilterInputs
+from datacreate.filters.registry import make_filters, prepare_filters
 from datacreate.formats.response_schema import build_response_schema
 from datacreate.locking import FolderLock
 from datacreate.pipeline import Pipeline
@@ -121,13 +122,13 @@ def create(
             root_text = plan.layout.format.text_of(plan.root.values)
             vectors = AcceptedVectors(embedder, directory.vectors_path, accepted, root_text)
         sha256 = models.encoder.sha256 if models.encoder else None
-        filters = filters_of(plan.spec.filters, plan.held_out_sets, vectors, sha256)
+        filters = make_filters(plan.spec.filters, FilterInputs(plan.held_out_sets, vectors, sha256))
         state = RunState(plan, config.count, similarity, filters, vectors)
         run = _Run(state, directory, lock, run_config, progress, compute_metrics)
         if stored:
             run.replay()
         if not run.finished:
-            prepare(filters, progress.notify)
+            prepare_filters(filters, progress.notify)
             scoring_checks = [scores_are_real()] if plan.spec.verification else []
             engines.start(models, progress.notify, [_schema_check(plan)], scoring_checks)
             if stored:

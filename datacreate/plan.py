@@ -15,8 +15,8 @@ from datacreate.benchmarks import find_benchmark, formatting_example
 from datacreate.checkpoints import Checkpoint
 from datacreate.engines.base import Engine, Sampling
 from datacreate.errors import ExampleError, PromptTooLong, UsageError
-from datacreate.filters.held_out_sets import HeldOutSet, held_out_sets
-from datacreate.filters.settings import FilterSettings, FilterThresholds
+from datacreate.filters.held_out import HeldOutSet, held_out_sets
+from datacreate.filters.registry import FilterSettings
 from datacreate.formats.example import Example, find_unsupported_value, load_example
 from datacreate.formats.infer import InferredFormat, infer_format
 from datacreate.formats.serialization import Layout
@@ -144,8 +144,8 @@ def make_plan(
         sampling=_given(samplings[0]),
         benchmark=config.benchmark,
         filters=FilterSettings(
-            **config.subset(FilterThresholds),
-            decontaminate=tuple(dict.fromkeys(each.benchmark for each in held_out)),
+            **config.subset(FilterSettings)
+            | {"decontaminate": tuple(dict.fromkeys(each.benchmark for each in held_out))}
         ),
         compared_with=tuple(HeldOutRef(**vars(each)) for each in held_out),
         label_ratio=label_ratio,
@@ -184,7 +184,7 @@ def _decontaminate(config: CreateConfig, stored: RunSpec | None) -> Sequence[str
     if config.decontaminate is not None:
         return config.decontaminate
     if stored:
-        return stored.filters.decontaminate
+        return stored.filters.decontaminate or ()
     return () if config.method == "paper" else "all"
 
 

@@ -156,7 +156,7 @@ class RunState:
             candidates = [item for item in items if isinstance(item, Candidate)]
             self._embedder.encode([candidate.text for candidate in candidates])
             for filter in self._filters:
-                filter.ahead(candidates)
+                filter.prefetch(candidates)
         questions: dict[int, LabelQuestion] = {}
         for index, item in enumerate(items if self._verification else ()):
             # Filters only get stricter: an item that is rejected now is also rejected by `decide`.
@@ -236,8 +236,8 @@ class RunState:
         if candidate.key in (self._parent_key(pending.slot.parent.line), self._root_key):
             return _reject(Reason.COPIED_EXAMPLE, candidate)
         for filter in self._filters:
-            if (match := filter.match(candidate)) is not None:
-                return _reject(filter.reason, candidate, match.what)
+            if (detail := filter.match(candidate)) is not None:
+                return _reject(filter.reason, candidate, detail)
         if self.stats.accepted + accepted >= self._count:
             return _reject(Reason.NOT_NEEDED, candidate)
         if self._label_is_final and self._quota_is_full(candidate):

@@ -10,7 +10,7 @@ import unicodedata
 from functools import cache
 
 MAX_CHARACTERS = 5_000
-"""`words` reads only so many characters of a text."""
+"""Metrics look only at so many characters of a text."""
 
 # Punctuation and spaces are dropped; letters, marks, digits and symbols are kept. Some ASCII punctuation
 # carries meaning and is kept: % & # * / @, and - before a digit (3-4 is not 3*4, and C# is not C).
@@ -35,9 +35,9 @@ def normalize_text(text: str) -> str:
     return _unicode_separators().sub(" ", folded).strip() or text.strip()
 
 
-def words(text: str) -> list[str]:
-    """The normalized words of a text, in order."""
-    plain = normalize_text(text[:MAX_CHARACTERS])
+def words(text: str, limit: int | None = MAX_CHARACTERS) -> list[str]:
+    """The normalized words of the first `limit` characters of a text, in order."""
+    plain = normalize_text(text if limit is None else text[:limit])
     return (plain if plain.isascii() else _UNSPACED.sub(r" \g<0> ", plain)).split()
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch
-from datacreate.filters.settings import FilterOptions, FilterSettings
+from datacreate.filters.registry import FilterSettings
 from datacreate.formats.example import Json
 from datacreate.settings import JsonPairs, OrOff, Pairs, Settings, setting
 from datacreate.verification.scoring import VerifyMode
@@ -151,8 +151,25 @@ class VerifierOptions(Settings):
     )
 
 
+class EmbeddingOptions(Settings):
+    """The model behind all comparisons of meaning."""
+
+    embedding_model: str = setting(
+        "Sentence embedding model for similarity (--semantic; strategies diverse, similar, coverage): preset or "
+        "folder.",
+        "quality",
+        default="all-mpnet-base-v2",
+    )
+
+
 class CreateConfig(
-    IdentitySettings, SamplingOptions, VerifierOptions, FilterOptions, EngineOptions, FormatOptions
+    IdentitySettings,
+    SamplingOptions,
+    VerifierOptions,
+    FilterSettings,
+    EmbeddingOptions,
+    EngineOptions,
+    FormatOptions,
 ):
     """The settings of one run. None: chosen automatically."""
 

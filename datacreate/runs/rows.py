@@ -39,7 +39,7 @@ class Row:
 
 @dataclass(frozen=True)
 class InvalidRow:
-    """A line that is not JSON (reason `unparsable`) or not a valid row of the format."""
+    """A line that is not JSON (reason `invalid_json`) or not a valid row of the format."""
 
     number: int
     line: str
@@ -132,8 +132,8 @@ def _parse(line: bytes) -> tuple[str, dict[str, Json]]:
         raise ValueError("nested too deeply") from None
     if not isinstance(values, dict):
         raise ValueError("not a JSON object")
-    if flaw := find_unsupported_value(values):
-        raise ValueError(flaw)
+    if message := find_unsupported_value(values):
+        raise ValueError(message)
     return text, values
 
 

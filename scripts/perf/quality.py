@@ -30,8 +30,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datacreate.filters.registry import filters_of
-from datacreate.filters.settings import FilterSettings
+from datacreate.filters.base import FilterInputs
+from datacreate.filters.registry import FilterSettings, make_filters
 from datacreate.formats.example import field_at
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.validate import Candidate
@@ -160,7 +160,7 @@ def from_pool(run: RunDirectory, folder: Path, count: int) -> dict[str, str | Pa
 
 
 def pool_rows(run: RunDirectory, format: TaskFormat) -> Iterable[PoolRow]:
-    filters = filters_of(FilterSettings(near=NEAR), ())
+    filters = make_filters(FilterSettings(near=NEAR, decontaminate=()), FilterInputs())
     for values, held in zip(run.examples(), verdicts(run, format), strict=True):
         seen = Candidate.of(values, format)
         repeats = any(each.match(seen) for each in filters)

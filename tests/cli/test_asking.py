@@ -53,7 +53,7 @@ def test_a_served_model_verifies_rows(tmp_path: Path, url: str) -> None:
     ended = typed("filter", str(rows), "--verifier", MODEL, "--url", url, "--json")
     assert ended.code == 0, ended.err
     last = json.loads(ended.out)["filters"][-1]
-    assert (last["name"], last["model"]) == ("verifier", MODEL)
+    assert (last["name"], last["settings"]["verifier"]) == ("verifier", MODEL)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,8 @@ def test_the_same_seed_chooses_the_same() -> None:
 
 def test_an_unknown_strategy_names_all() -> None:
     with pytest.raises(
-        UsageError, match="unknown strategy 'contrastive'; choose one of naive, random, diverse, similar, tree"
+        UsageError,
+        match="unknown strategy 'contrastive'; choose one of naive, random, diverse, similar, tree",
     ):
         find_strategy("contrastive")
 
