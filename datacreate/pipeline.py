@@ -13,7 +13,12 @@ from heapq import heappop, heappush
 from itertools import count
 
 from datacreate.engines.base import Completion, Engine, scoring
-from datacreate.prompts.label_scoring import TURNS, BlindQuestion, mean, two_orders
+from datacreate.prompts.label_scoring import (
+    NUM_PERMUTATIONS,
+    LabelQuestion,
+    mean_probabilities,
+    option_permutations,
+)
 from datacreate.run_models import Engines
 from datacreate.state import ParsedCompletion, PendingRequest, RunState
 
@@ -32,7 +37,11 @@ class _Pending:
 
     def verified(self) -> ParsedCompletion:
         """The draft with the probabilities of every item that was scored in both orders."""
-        scored = {item: mean(turns) for item, turns in self.scores.items() if len(turns) == TURNS}
+        scored = {
+            item: mean_probabilities(turns)
+            for item, turns in self.scores.items()
+            if len(turns) == NUM_PERMUTATIONS
+        }
         return replace(self.draft, scores=scored, scoring_tokens=self.tokens)
 
 
@@ -42,7 +51,7 @@ class _Score:
 
     request: int
     item: int
-    question: BlindQuestion
+    question: LabelQuestion
     order: tuple[int, ...]
 
 
@@ -109,11 +118,11 @@ class Pipeline:
             return
         request = completion.request_id
         for item, question in draft.questions.items():
-            orders = two_orders(len(question.options), f"{self._ledger.seed}:{question.shown}")
+            orders = option_permutations(len(question.options), f"{self._ledger.seed}:{question.shown}")
             for turn, order in enumerate(orders):
                 score = _Score(request, item, question, order)
-                heappush(self._to_score, (request, TURNS * item + turn, score))
-        self._pending[request] = _Pending(draft, TURNS * len(draft.questions))
+                heappush(self._to_score, (request, NUM_PERMUTATIONS * item + turn, score))
+        self._pending[request] = _Pending(draft, NUM_PERMUTATIONS * len(draft.questions))
 
     def _scored(self, completion: Completion) -> None:
         score = self._scoring.pop(completion.request_id)
@@ -121,7 +130,7 @@ class Pipeline:
         pending.left -= 1
         pending.tokens += completion.prompt_tokens
         if completion.scores:
-            placed = score.question.placed(score.order, completion.scores)
+            placed = score.question.in_option_order(score.order, completion.scores)
             pending.scores.setdefault(score.item, []).append(placed)
         if not pending.left:
             self._ready[score.request] = self._pending.pop(score.request).verified()

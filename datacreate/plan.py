@@ -23,11 +23,11 @@ from datacreate.formats.roles import answer_text
 from datacreate.formats.serialization import Layout
 from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.generation import chat_prompt
-from datacreate.prompts.label_scoring import MOST_LETTERED, can_be_asked
+from datacreate.prompts.label_scoring import MAX_LETTERED, can_score_labels
 from datacreate.run_models import Engines, Models, verify_mode
 from datacreate.runs.config import CreateConfig, HeldOutRef, RunSpec, Verification, Writer
 from datacreate.selection.strategies import Strategy, find_strategy
-from datacreate.verification.decisions import usual_threshold
+from datacreate.verification.scoring import default_threshold
 
 DEFAULT_NUM_EXAMPLES = 5
 """Examples asked for in one request, as in the paper; fewer where they do not fit."""
@@ -211,20 +211,20 @@ def _verification(
         lettered = bool(known and known.lettered)
     else:
         lettered = bool(labels) and not verifier.tells_apart([answer_text(label) for label in labels or ()])
-    if not can_be_asked(inferred.format, lettered=lettered):
+    if not can_score_labels(inferred.format, lettered=lettered):
         if config.verify is None and config.verifier is None:
             return None
         raise UsageError(
             f"--verify {mode}: {model.name} cannot tell the {len(labels or ())} labels apart by their first "
-            f"tokens, nor by letters, of which there are {MOST_LETTERED}; take another --verifier, "
+            f"tokens, nor by letters, of which there are {MAX_LETTERED}; take another --verifier, "
             "or --verify off"
         )
     return Verification(
         mode=mode,
         model=model.name,
         model_sha256=model.sha256,
-        threshold=config.threshold or (known.threshold if known else usual_threshold(len(labels or ()))),
-        gate=config.gate if gated else None,
+        threshold=config.threshold or (known.threshold if known else default_threshold(len(labels or ()))),
+        label_noise_check=config.gate if gated else None,
         label_noise_rows=rows,
         lettered=lettered,
     )

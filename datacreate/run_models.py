@@ -13,10 +13,10 @@ from datacreate.engines.base import Check, Engine
 from datacreate.engines.factory import checkpoint_of, make_engine, only_model
 from datacreate.errors import UsageError
 from datacreate.formats.infer import InferredFormat
-from datacreate.prompts.label_scoring import MOST_LETTERED, can_be_asked
+from datacreate.prompts.label_scoring import MAX_LETTERED, can_score_labels
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
-from datacreate.verification.decisions import VerifyMode
+from datacreate.verification.scoring import VerifyMode
 
 
 @dataclass(frozen=True)
@@ -87,15 +87,15 @@ def verify_mode(config: CreateConfig, inferred: InferredFormat) -> VerifyMode:
     if asked is None:
         # Dealt labels can be noise. That a model's word on options of its own helps has not been shown; that
         # of a larger verifier has, and whoever names one has it.
-        wanted = can_be_asked(format) and format.labels and config.method == "datacreate"
+        wanted = can_score_labels(format) and format.labels and config.method == "datacreate"
         return "drop" if wanted else "off"
-    if asked == "off" or can_be_asked(format):
+    if asked == "off" or can_score_labels(format):
         return asked
     flag = f"--verify {config.verify}" if config.verify else f"--verifier {config.verifier}"
     if format.options_vary and format.roles.answer is not None:
         raise UsageError(
             f"{flag}: options can be asked for if the format has the rule answer_in_options "
-            f"and an example no more than {MOST_LETTERED} of them; leave {flag.split()[0]} out"
+            f"and an example no more than {MAX_LETTERED} of them; leave {flag.split()[0]} out"
         )
     raise UsageError(
         f"{flag}: the answers of the format {format.name} are free text, which nothing can verify; "

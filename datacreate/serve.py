@@ -33,7 +33,7 @@ class Endpoint:
 
     host: str = "127.0.0.1"
     port: int = 0  # 0: one that is free
-    publish: Path | None = None
+    register_dir: Path | None = None
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def serving(
     """
     copies, key = _copies(more), api_key()
     _check_address(endpoint)
-    _make(endpoint.publish)
+    _make(endpoint.register_dir)
     notify(f"preparing {checkpoint.name}")  # a GGUF file is converted for vLLM
     command = server_command(checkpoint, options, tuple(more))
     environment = dict(command.environment)
@@ -65,7 +65,7 @@ def serving(
     try:
         server.launch()
         server.until_ready()
-        with _published(server.address, endpoint.publish):
+        with _published(server.address, endpoint.register_dir):
             yield server
     finally:
         with signals.held():  # nothing is left running, however often it is told to stop

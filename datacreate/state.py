@@ -25,16 +25,22 @@ from datacreate.formats.serialization import build_response_schema
 from datacreate.formats.validate import Candidate, Reason, Reject, candidate, capped, read_completion
 from datacreate.plan import Plan
 from datacreate.prompts.generation import chat_prompt
-from datacreate.prompts.label_scoring import BlindQuestion, answered, assigned_label, blind_question
+from datacreate.prompts.label_scoring import LabelQuestion, assigned_label, label_question, with_answer
 from datacreate.runs.log import Commit, LogLine, example_line
 from datacreate.runs.summary import RunStats
 from datacreate.selection.accepted_vectors import AcceptedVectors
 from datacreate.selection.farthest_first import FarthestFirst
 from datacreate.selection.queue import Chains, Levels, Parent, ParentQueue, RequestSlot, Tree
 from datacreate.selection.similarity import Similarity
-from datacreate.verification.decisions import Probabilities, Scored, labelled, rounded, verdict
 from datacreate.verification.label_noise import LabelNoiseCheck
 from datacreate.verification.quotas import Quotas
+from datacreate.verification.scoring import (
+    Probabilities,
+    Scored,
+    final_label,
+    most_probable_label,
+    round_probabilities,
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ class ParsedCompletion:
     ask: PendingRequest
     completion: Completion
     items: tuple[Candidate | Reject, ...]
-    questions: Mapping[int, BlindQuestion]  # item -> what the verifier is to be asked
+    questions: Mapping[int, LabelQuestion]  # item -> what the verifier is to be asked
     scores: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
     scoring_tokens: int = 0
 
@@ -100,7 +106,7 @@ class RunState:
     @property
     def gate(self) -> LabelNoiseCheck | None:
         """Where the dealt labels are held against the verifier, if they are."""
-        return self.stats.gate
+        return self.stats.label_noise_check
 
     @property
     def _pseudo_labels(self) -> bool:
@@ -111,7 +117,7 @@ class RunState:
             labels = None
             if self._quotas and not self._pseudo_labels:
                 rng = self._rng("deal", place.request)
-                labels = tuple(self._quotas.deal(self._plan.spec.num_examples, rng))
+                labels = tuple(self._quotas.assign(self._plan.spec.num_examples, rng))
             self.due.append(PendingRequest(place, labels, self._pseudo_labels))
 
     def _rng(self, purpose: str, request: int) -> random.Random:
@@ -140,13 +146,13 @@ class RunState:
             self._embedder.encode([candidate.text for candidate in candidates])
             for each in self._filters:
                 each.ahead(candidates)
-        questions: dict[int, BlindQuestion] = {}
+        questions: dict[int, LabelQuestion] = {}
         if self._verification:
             for index, item in enumerate(items):
                 # What is objected to now is objected to when it is settled: filters only see more.
                 if isinstance(item, Candidate) and self._objection(ask, item) is None:
                     values, lettered = item.example.values, self._verification.lettered
-                    question = blind_question(self._format, values, lettered=lettered)
+                    question = label_question(self._format, values, lettered=lettered)
                     if question is not None:
                         questions[index] = question
         return ParsedCompletion(ask, completion, items, questions)
@@ -194,7 +200,7 @@ class RunState:
     def _items(self, draft: ParsedCompletion) -> Iterator[tuple[Candidate | Reject, Probabilities | None]]:
         for index, item in enumerate(draft.items):
             scores = draft.scores.get(index)
-            yield item, rounded(scores) if scores else None
+            yield item, round_probabilities(scores) if scores else None
 
     def _settled(
         self, ask: PendingRequest, item: Candidate | Reject, probabilities: Probabilities | None, taken: int
@@ -213,7 +219,7 @@ class RunState:
         if said.final < 0:
             return _reject(Reason.DISAGREES, item, self._told(item.example, said)), said
         if said.final != assigned:
-            corrected = candidate(answered(self._format, item.example.values, said.final), self._format)
+            corrected = candidate(with_answer(self._format, item.example.values, said.final), self._format)
             # Without free text the answer is part of what is compared.
             if corrected.key != item.key and (reject := self._objection(ask, corrected, taken)):
                 return reject, said
@@ -223,7 +229,7 @@ class RunState:
 
     def _taken_in(self, item: Candidate) -> Example | Reject:
         """The item in the set, or rejected where its label has no room left."""
-        if self._quotas and not self._quotas.room(self._label(item.example.values)):
+        if self._quotas and not self._quotas.remaining(self._label(item.example.values)):
             return _reject(Reason.OVER_QUOTA, item)
         self._take(item, item.example.values)
         return item.example
@@ -234,9 +240,9 @@ class RunState:
         how = self._verification
         if self.gate and self.gate.pseudo_labels:
             probabilities = self.gate.calibrated(probabilities)
-            given = labelled(self.gate.thresholds(how.threshold), probabilities)
+            given = most_probable_label(self.gate.thresholds(how.threshold), probabilities)
         else:
-            given = verdict(how.mode, how.threshold, assigned, probabilities)
+            given = final_label(how.mode, how.threshold, assigned, probabilities)
         return Scored(assigned, given, False, probabilities)
 
     def _told(self, example: Example, said: Scored) -> str:
@@ -258,14 +264,18 @@ class RunState:
                 return _reject(each.reason, item, match.what)
         if self.stats.accepted + taken >= self._count:
             return _reject(Reason.SURPLUS, item)
-        if self._quotas and self._label_stays and not self._quotas.room(self._label(item.example.values)):
+        if (
+            self._quotas
+            and self._label_stays
+            and not self._quotas.remaining(self._label(item.example.values))
+        ):
             return _reject(Reason.OVER_QUOTA, item)
         return None
 
     @property
     def _label_stays(self) -> bool:
         """Whether an example keeps the label it was written with, now and when it is settled."""
-        if self.gate and (not self.gate.decided() or self.gate.pseudo_labels):
+        if self.gate and (not self.gate.decided or self.gate.pseudo_labels):
             return False
         return not (self._verification and self._verification.mode == "relabel")
 

@@ -21,9 +21,9 @@ from datacreate.finetuning.evaluate import TestSet, judged, keep, known_evaluati
 from datacreate.finetuning.record import Arm, Evaluation
 from datacreate.finetuning.task import Question, Task
 from datacreate.finetuning.train import Progress
-from datacreate.prompts.label_scoring import BlindQuestion
+from datacreate.prompts.label_scoring import LabelQuestion
 from datacreate.signals import Signals, caught_signals
-from datacreate.verification.scoring import score
+from datacreate.verification.scoring import score_labels
 
 EngineFactory = Callable[[Checkpoint, EngineOptions, Path], Engine]
 
@@ -79,7 +79,7 @@ def _measure(
         progress.step(test.benchmark.name, done, len(questions), None)
 
     with signals.held():
-        answers = score(engine, questions, look)
+        answers = score_labels(engine, questions, look)
     predictions, figures = judged(test, answers, truncated)
     evaluation = Evaluation(
         benchmark=test.benchmark.name,
@@ -105,7 +105,7 @@ def _measure(
     return evaluation
 
 
-def _questions(engine: Engine, test: TestSet) -> tuple[list[tuple[BlindQuestion, str]], int]:
+def _questions(engine: Engine, test: TestSet) -> tuple[list[tuple[LabelQuestion, str]], int]:
     """What is asked, each with the seed of its orders; of how many rows the passage was cut to fit."""
     lettered = test.task.head == "multiple_choice" or not engine.tells_apart(test.task.names)
     fitting = [_fitting(engine, question, test.task, lettered) for question in test.asked]
@@ -127,6 +127,6 @@ def _fitting(engine: Engine, question: Question, task: Task, lettered: bool) -> 
     return question
 
 
-def _blind(question: Question, task: Task, lettered: bool) -> BlindQuestion:
+def _blind(question: Question, task: Task, lettered: bool) -> LabelQuestion:
     shown = f"{question.context}\n\n{question.text}" if question.context else question.text
-    return BlindQuestion(shown, question.options or task.names, lettered)
+    return LabelQuestion(shown, question.options or task.names, lettered)

@@ -174,8 +174,8 @@ OTHER: dict[str, tuple[dict[str, Any], str]] = {
     "seed": ({"seed": 7}, r"seed: 42 there, 7 asked"),
     "strategy": ({"strategy": "naive"}, r"strategy: 'tree' there, 'naive' asked"),
     "method": ({"method": "paper", "concurrency": None}, r"method: .datacreate. there, .paper. asked"),
-    "concurrency": ({"concurrency": 6}, r"window: 5 there, 6 asked"),
-    "max_parent_uses": ({"max_parent_uses": 9}, r"asks: 4 there, 9 asked"),
+    "concurrency": ({"concurrency": 6}, r"concurrency: 5 there, 6 asked"),
+    "max_parent_uses": ({"max_parent_uses": 9}, r"max_parent_uses: 4 there, 9 asked"),
     "num_examples": ({"num_examples": 3}, r"num_examples: 5 there, 3 asked"),
     "temperature": ({"temperature": 0.5}, r"sampling.temperature: 1.0 there, 0.5 asked"),
     "top_k": ({"top_k": 20}, r"sampling.top_k: None there, 20 asked"),
@@ -187,7 +187,7 @@ OTHER: dict[str, tuple[dict[str, Any], str]] = {
     "exact": ({"exact": False}, r"filters.exact: True there, False asked"),
     "near": ({"near": 0.8}, r"filters.near: None there, 0.8 asked"),
     "semantic": ({"semantic": 0.9}, r"filters.semantic: None there, 0.9 asked"),
-    "decontaminate": ({"decontaminate": ()}, r"filters.against: \['creak'\] there, \[\] asked"),
+    "decontaminate": ({"decontaminate": ()}, r"filters.decontaminate: \['creak'\] there, \[\] asked"),
     "decontaminate_near": (
         {"decontaminate_near": None},
         r"filters.decontaminate_near: 0.7 there, None asked",
@@ -195,11 +195,11 @@ OTHER: dict[str, tuple[dict[str, Any], str]] = {
     "ngram": ({"ngram": 9}, r"filters.ngram: 8 there, 9 asked"),
     "label_ratio": (
         {"label_ratio": {"entailment": 0.5, "neutral": 0.5}},
-        r"shares: None there, .'entailment': 0.5, 'neutral': 0.5, 'contradiction': 0.0. asked",
+        r"label_ratio: None there, .'entailment': 0.5, 'neutral': 0.5, 'contradiction': 0.0. asked",
     ),
     "verify": ({"verify": "drop"}, r"verification.mode: 'keep' there, 'drop' asked"),
     "threshold": ({"threshold": 0.6}, r"verification.threshold: 0.5 there, 0.6 asked"),
-    "gate": ({"gate": 0.9}, r"verification.gate: None there, 0.9 asked"),
+    "gate": ({"gate": 0.9}, r"verification.label_noise_check: None there, 0.9 asked"),
     "order of fields": ({"example": dict(reversed(COMMONSENSE.items()))}, r"order of fields in example"),
 }
 

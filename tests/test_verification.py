@@ -70,7 +70,7 @@ def test_of_labels_too_and_the_balance_stays_exact_on_what_remains(
     made = examples(tmp_path)
     right = sum(map(is_true, made))
     assert sorted(labels_in(tmp_path).values()) == [30, 30, 31]
-    assert summary["verification"]["order"] == "label first"
+    assert summary["verification"]["pseudo_labels"] is False
     assert right == 91 if mode in ("drop", "relabel") else 40 < right < 85
     if mode == "relabel":
         assert summary["rejected"]["over_quota"] > 0
@@ -165,7 +165,7 @@ def test_order_of_arrival_capacity_and_kills_decide_nothing(
 
     first = tmp_path_factory.mktemp("first")
     summary, _ = verified(first, model, writer, **changes)
-    assert (summary["verification"]["order"] == "text first") == (changes is SWITCHING)
+    assert bool(summary["verification"]["pseudo_labels"]) == (changes is SWITCHING)
     expected, commits_of_first = train(first), settled(first)
     holds()
 
@@ -179,7 +179,7 @@ def test_a_larger_count_extends_a_run_whose_gate_has_shut(tmp_path: Path, model:
     assert train(tmp_path).startswith(before)
     assert labels_in(tmp_path) == {"yes": 60, "no": 60}
     assert summary["verification"]["label_noise_rows"] == 25
-    assert not any("gate:" in note for note in notes)  # it was said when it shut
+    assert not any("label-noise check:" in note for note in notes)  # it was said when it shut
 
 
 def test_another_threshold_is_another_run(tmp_path: Path, model: str) -> None:

@@ -105,7 +105,7 @@ def show(name: str, as_json: bool) -> None:
 )
 @_AS_JSON
 def import_(
-    arguments: tuple[str, ...], kind: str, any_count: bool, replace: bool, seed: int, as_json: bool
+    arguments: tuple[str, ...], kind: str, allow_count_mismatch: bool, replace: bool, seed: int, as_json: bool
 ) -> None:
     """Import benchmarks from DIR: those named, or all that it holds.
 
@@ -129,7 +129,7 @@ def import_(
     reports: list[ImportReport] = []
     try:
         for report in _imported(
-            kind, Path(arguments[0]), chosen, RequestedSettings(any_count, replace, seed)
+            kind, Path(arguments[0]), chosen, RequestedSettings(allow_count_mismatch, replace, seed)
         ):
             reports.append(report)
             if not as_json:
@@ -137,7 +137,7 @@ def import_(
     finally:
         if as_json:
             click.echo(json.dumps([document(report) for report in reports], indent=2, ensure_ascii=False))
-    if not any_count and not all(report.counts_agree for report in reports):
+    if not allow_count_mismatch and not all(report.counts_agree for report in reports):
         sys.exit(1)
 
 

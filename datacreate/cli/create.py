@@ -65,7 +65,6 @@ _OPTIONS = [
     ),
     click.option(
         "--concurrency",
-        "--concurrency",
         "concurrency",
         type=int,
         help="Requests out at once, and so the chains that grow side by side.  [default: worked out]",

@@ -30,7 +30,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "sweep": ("sweep", "Run a plan's grid: create, train, evaluate."),
     "cluster": ("cluster", "SLURM: this site's settings, checked."),
     "benchmarks": ("benchmarks", "The ten test sets: list, import, verify."),
-    "doctor": ("doctor", "What is here, what is missing, what to type."),
+    "doctor": ("doctor", "Check this machine: software, GPUs, storage, models, servers."),
     "bundle": ("bundle", "Carry everything to a machine without a network."),
 }
 """Verb -> (module in datacreate.cli, the line in the list)."""

@@ -34,7 +34,7 @@ def serve(
     adapter: Path | None,
     host: str,
     port: int,
-    publish: Path | None,
+    register_dir: Path | None,
     more: tuple[str, ...],
     **engine: Any,
 ) -> None:
@@ -59,9 +59,9 @@ def serve(
     checkpoint = resolve(model, "instruct", trust_remote_code=options.trust_remote_code)
     if adapter is not None:
         checkpoint = with_adapter(checkpoint, read_adapter(adapter))
-    if publish and host in ("127.0.0.1", "localhost", "::1"):
+    if register_dir and host in ("127.0.0.1", "localhost", "::1"):
         say(f"{host}: only this machine can ask; for others name it with --host")
-    endpoint = Endpoint(host, port, publish)
+    endpoint = Endpoint(host, port, register_dir)
     with caught_signals() as signals, ExitStack() as starting:
         notify = starting.enter_context(CreationProgress()).note
         with serving(checkpoint, options, endpoint, more, signals, notify) as server:

@@ -66,14 +66,14 @@ if TYPE_CHECKING:
     help="Learn a verifier's probabilities in the place of one label, for rows of a run that it judged.",
 )
 @click.option("--benchmark", help="The benchmark that the rows are for, where the sources do not say.")
-@click.option("--arm", help="What to call these rows in a report.  [default: human, the strategy, ...]")
+@click.option("--condition", help="What to call these rows in a report.  [default: human, the strategy, ...]")
 @click.option(
     "--nproc",
     type=click.IntRange(min=1),
     help="Processes that train together.  [default: one for each GPU]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the models as JSON.")
-def train(sources: tuple[str, ...], as_json: bool, processes: int | None, **told: Any) -> None:
+def train(sources: tuple[str, ...], as_json: bool, nproc: int | None, **told: Any) -> None:
     """Fine-tune an encoder on SOURCE: a run, a JSONL file, or a benchmark's human train split.
 
     Several sources are mixed. Stopped, it exits with 75; the same command goes on.
@@ -90,7 +90,7 @@ def train(sources: tuple[str, ...], as_json: bool, processes: int | None, **told
 
     share_the_cores()
     keep_memory()
-    _together(processes)
+    _together(nproc)
     config = TrainConfig(
         sources=sources,
         out=told["out"],
@@ -98,7 +98,7 @@ def train(sources: tuple[str, ...], as_json: bool, processes: int | None, **told
         seeds=_numbers(told["seeds"], "--seeds", int),
         count=told["count"],
         sample_seed=told["sample_seed"],
-        select=told["select"] or ("human" if told["base"] == "paper" else "held-out"),
+        model_selection=told["model_selection"] or ("human" if told["base"] == "paper" else "held-out"),
         condition=told["condition"],
         benchmark=told["benchmark"],
         settings=_settings(told),
@@ -152,16 +152,16 @@ def _numbers(text: str, flag: str, kind: type[int | float]) -> tuple[Any, ...]:
         raise click.UsageError(f"{flag} {text}: write numbers with commas between them") from None
 
 
-def _together(processes: int | None) -> None:
+def _together(nproc: int | None) -> None:
     """Run so many processes of this command, if more than one; each comes here again and goes on."""
     if "RANK" in os.environ:
         return
-    if processes is None:
+    if nproc is None:
         import torch
 
-        processes = torch.cuda.device_count() or 1
-    if processes == 1:
+        nproc = torch.cuda.device_count() or 1
+    if nproc == 1:
         return
     from datacreate.finetuning.together import run_together
 
-    sys.exit(run_together([sys.executable, "-m", "datacreate", *sys.argv[1:]], processes))
+    sys.exit(run_together([sys.executable, "-m", "datacreate", *sys.argv[1:]], nproc))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from datacreate.checkpoints import Checkpoint
 from datacreate.errors import EngineError, UsageError
-from datacreate.hardware import visible_gpus
+from datacreate.hardware import query_gpus, visible_gpus
 
 GIB = 1024**3
 
@@ -82,13 +81,11 @@ def free_gib(device: str, number: int = 1, share: float = 1.0, gpus: Sequence[st
         import psutil
 
         return float(psutil.virtual_memory().available / GIB)
-    named = ",".join(gpus) or os.environ.get("CUDA_VISIBLE_DEVICES")
-    query = ["nvidia-smi", "--query-gpu=memory.free,memory.total", "--format=csv,noheader,nounits"]
-    query += ["-i", named] if named else []
     try:
-        answer = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30).stdout
-        rows = [[float(cell) / 1024 for cell in line.split(",")] for line in answer.splitlines()]
-        usable = sorted((min(free, share * total) for free, total in rows), reverse=True)
-    except (OSError, subprocess.SubprocessError, ValueError):
+        found = query_gpus(",".join(gpus) or os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+    except EngineError:
         return None
+    if not found or any(gpu.free is None or gpu.total is None for gpu in found):
+        return None
+    usable = sorted((min(gpu.free or 0.0, share * (gpu.total or 0.0)) for gpu in found), reverse=True)
     return sum(usable[:number])

@@ -22,7 +22,7 @@ from datacreate.engines.protocol import Protocol
 from datacreate.engines.settings import VLLM_ONLY, EngineKind, EngineOptions
 from datacreate.engines.vllm import WORTH_COMPILING, vllm_command
 from datacreate.errors import EngineError, UsageError
-from datacreate.hardware import cpu_has_bf16, has_llamacpp, vllm_build
+from datacreate.hardware import suited_engine
 from datacreate.settings_errors import SettingsError
 
 _SHARED_GPU = 0.9
@@ -79,20 +79,11 @@ def make_engine(
 
 
 def choose(checkpoint: Checkpoint, asked: EngineKind, count: int) -> Literal["vllm", "llamacpp"]:
-    """The engine for `count` examples of a checkpoint on this machine. EngineError if there is none.
-
-    A GPU: vLLM. A CPU with bfloat16 instructions: vLLM generates faster there, but takes a minute to
-    start, which pays from WORTH_COMPILING examples on. Any other CPU: llama.cpp. It needs a GGUF file.
-    """
+    """The engine for `count` examples of a checkpoint on this machine. EngineError if there is none."""
     if asked == "vllm" or asked == "llamacpp":
         return asked
-    build = vllm_build()
-    here = checkpoint.gguf is not None and has_llamacpp()
-    pays = build == "gpu" or (cpu_has_bf16() and count >= WORTH_COMPILING)
-    if build and (pays or not here):
-        return "vllm"
-    if here:
-        return "llamacpp"
+    if suited := suited_engine(gguf=checkpoint.gguf is not None, long_run=count >= WORTH_COMPILING):
+        return suited
     if checkpoint.gguf is None:
         raise EngineError(
             f"{checkpoint.name}: only vLLM loads safetensors, and it is not installed here; take a GGUF file "

@@ -24,7 +24,7 @@ _OVERHEAD_GIB = 0.5
 """Beside weights and cache: Python, buffers. Measured: 0.5B (0.46 GiB) with 32 slots of 1,024 has 1.1 GB."""
 
 _BARRIER_WAIT = {"GOMP_SPINCOUNT": "2000"}
-"""ggml's threads meet at a barrier some 300 times a token. Spinning for long, they lose a whole time slice each
+"""ggml's threads meet at a barrier some 300 times a token. Spinning long, they lose a whole time slice each
 time another process has one of the cores; sleeping at once costs up to 40 % on an idle machine. See
 scripts/perf/engines.py."""
 

@@ -56,7 +56,7 @@ def client(key: str) -> httpx2.AsyncClient:
     import httpx2
 
     return httpx2.AsyncClient(
-        headers={"Accept-Encoding": "spec"} | ({"Authorization": f"Bearer {key}"} if key else {}),
+        headers={"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {key}"} if key else {}),
         follow_redirects=False,
         trust_env=False,  # no proxies; SSL_CERT_FILE is read by the context
         verify=ssl.create_default_context(),
@@ -290,7 +290,7 @@ class Server:
     async def _exchange(self, path: str, body: Any) -> tuple[int, float, bytes]:
         raw = bytearray()
         async with self._http.stream("POST" if body else "GET", self.url + path, json=body) as answer:
-            if answer.headers.get("content-encoding", "spec").lower() != "spec":
+            if answer.headers.get("content-encoding", "identity").lower() != "identity":
                 raise Unavailable("it compresses its answers, which it was not asked for")
             async for chunk in answer.aiter_raw():
                 raw += chunk

@@ -14,12 +14,12 @@ from typing import IO, Self
 
 from datacreate.errors import UsageError
 from datacreate.filtering.output import Lines, refuse_overwriting, written
-from datacreate.filtering.rows import InvalidRow, Row, Rows
 from datacreate.filters.base import Filter, Say, silently
 from datacreate.filters.registry import prepare
 from datacreate.formats.example import Json, canonical_json, field_at
 from datacreate.formats.roles import answer_text
 from datacreate.formats.validate import Reason
+from datacreate.runs.rows import InvalidRow, Row, Rows
 from datacreate.selection.embeddings import Embedder
 from datacreate.verification.quotas import Quotas
 
@@ -67,7 +67,7 @@ def screen(
     labels = rows.format.labels or ()
     if balance and not labels:
         raise UsageError(
-            f"--balance: the format {rows.format.name} of {rows.where} has no fixed label set; "
+            f"--balance: the format {rows.format.name} of {rows.path} has no fixed label set; "
             "say it with --labels FIELD=a,b,c, or leave --balance out"
         )
     prepare(filters, say)
@@ -85,7 +85,7 @@ def screen(
             found.kept += 1
         if not found.rows:
             why = f": {found.first_invalid}" if found.invalid else ""
-            raise UsageError(f"{rows.where}: no rows of the format {rows.format.name}{why}")
+            raise UsageError(f"{rows.path}: no rows of the format {rows.format.name}{why}")
         if balance:
             _balance(spool, labels, found, kept_file, rejects_file)
     return found
@@ -126,10 +126,10 @@ def _passed(
         if progress and done % _TOLD_EVERY == 0:
             progress(done, max(done, rows.total))
         if isinstance(row, InvalidRow):
-            found.first_invalid = found.first_invalid or f"line {row.number}: {row.why}"
+            found.first_invalid = found.first_invalid or f"line {row.number}: {row.detail}"
             found.invalid += 1
-            whole = json.loads(row.line) if row.reason is Reason.SCHEMA else row.line
-            rejects.write(_reject(row.reason, row.why, row.number, whole))
+            whole = row.line if row.reason is Reason.UNPARSABLE else json.loads(row.line)
+            rejects.write(_reject(row.reason, row.detail, row.number, whole))
             continue
         found.rows += 1
         if rows.format.labels:
@@ -192,7 +192,7 @@ def _balance(spool: _Spool, labels: Sequence[Json], found: Screened, out: Lines,
         )
     quotas = Quotas(labels, share * len(labels))
     for number, label, line in spool.again():
-        if quotas.room(label):
+        if quotas.remaining(label):
             quotas.add(label)
             out.write(line)
             continue

@@ -14,13 +14,13 @@ from datacreate.engines.factory import checkpoint_of, make_engine
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import UsageError
 from datacreate.filtering.apply import Progress, Screened, screen
-from datacreate.filtering.rows import read_rows
 from datacreate.filtering.verifier import Verifier
 from datacreate.filters.base import Filter, Say, silently
 from datacreate.filters.held_out_sets import HeldOutSet, held_out_sets
 from datacreate.filters.registry import embedder_of, filters_of
 from datacreate.filters.settings import FilterSettings, filter_report
 from datacreate.formats.validate import Reason
+from datacreate.runs.rows import read_rows
 from datacreate.selection.accepted_vectors import AcceptedVectors
 from datacreate.settings_errors import SettingsError
 

@@ -12,14 +12,19 @@ from datacreate.formats.roles import answer_text
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.validate import Candidate, Reason
 from datacreate.prompts.label_scoring import (
-    MOST_LETTERED,
+    MAX_LETTERED,
     assigned_label,
-    blind_question,
-    can_be_asked,
-    choices_of,
+    can_score_labels,
+    label_question,
+    possible_answers,
 )
-from datacreate.verification.decisions import Probabilities, rounded, usual_threshold, verdict
-from datacreate.verification.scoring import score
+from datacreate.verification.scoring import (
+    Probabilities,
+    default_threshold,
+    final_label,
+    round_probabilities,
+    score_labels,
+)
 
 
 class Verifier:
@@ -31,12 +36,12 @@ class Verifier:
         self, engine: Engine, format: TaskFormat, threshold: float | None, cheaper: Sequence[Filter]
     ) -> None:
         """`threshold` is the least probability of a right answer. UsageError if answers are free text."""
-        if not can_be_asked(format):
+        if not can_score_labels(format):
             raise UsageError(
                 f"--verifier: the answers of the format {format.name} are no closed set that can be scored; "
                 "say what they may be with --labels FIELD=a,b,c, or leave --verifier out"
             )
-        self.threshold = threshold or usual_threshold(len(format.labels or ()))
+        self.threshold = threshold or default_threshold(len(format.labels or ()))
         self._engine = engine
         self._format = format
         self._cheaper = cheaper
@@ -47,10 +52,10 @@ class Verifier:
         self._engine.start([scores_are_real()])
         labels = [answer_text(label) for label in self._format.labels or ()]
         self._lettered = bool(labels) and not self._engine.tells_apart(labels)
-        if not can_be_asked(self._format, lettered=self._lettered):
+        if not can_score_labels(self._format, lettered=self._lettered):
             raise UsageError(
                 f"--verifier: it cannot tell the {len(labels)} labels apart by their first tokens, nor by "
-                f"letters, of which there are {MOST_LETTERED}; take another one"
+                f"letters, of which there are {MAX_LETTERED}; take another one"
             )
 
     def ahead(self, candidates: Sequence[Candidate]) -> None:
@@ -59,11 +64,13 @@ class Verifier:
             (one, question)
             for one in candidates
             if not any(each.match(one) for each in self._cheaper)
-            and (question := blind_question(self._format, one.example.values, lettered=self._lettered))
+            and (question := label_question(self._format, one.example.values, lettered=self._lettered))
         ]
-        scores = score(self._engine, [(question, question.shown) for _, question in asked], lambda _: None)
+        scores = score_labels(
+            self._engine, [(question, question.shown) for _, question in asked], lambda _: None
+        )
         for (one, _), found in zip(asked, scores, strict=True):
-            self._scores[id(one)] = rounded(found) if found else None
+            self._scores[id(one)] = round_probabilities(found) if found else None
 
     def match(self, candidate: Candidate) -> Match | None:
         scores = self._scores.get(id(candidate))
@@ -71,9 +78,9 @@ class Verifier:
             return Match("the verifier gave no answer")
         values = candidate.example.values
         assigned = assigned_label(self._format, values)
-        if verdict("drop", self.threshold, assigned, scores) >= 0:
+        if final_label("drop", self.threshold, assigned, scores) >= 0:
             return None
-        options = [answer_text(choice) for choice in choices_of(self._format, values)]
+        options = [answer_text(choice) for choice in possible_answers(self._format, values)]
         told = ", ".join(f"{option} {share:.2f}" for option, share in zip(options, scores, strict=True))
         return Match(f"claimed {options[assigned]}; the verifier: {told}")
 

@@ -40,7 +40,7 @@ class TrainConfig:
     seeds: tuple[int, ...] = (1,)
     count: int | None = None  # rows to draw from the sources; None: all
     sample_seed: int = 0
-    select: Selection = "held-out"
+    model_selection: Selection = "held-out"
     condition: str | None = None
     benchmark: str | None = None  # what the rows are for, where the sources do not say
     settings: Settings = field(default_factory=Settings)
@@ -78,7 +78,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> list[Model]:
         raise UsageError("nothing to train: give at least one source and one seed")
     if config.benchmark is not None:
         find_benchmark(config.benchmark)
-    if config.select == "none" and len(config.settings.learning_rates) > 1:
+    if config.model_selection == "none" and len(config.settings.learning_rates) > 1:
         raise UsageError(
             "--model-selection none cannot choose between learning rates; give one, or let rows choose"
         )
@@ -162,10 +162,10 @@ def _divided(
     config: TrainConfig, rows: TrainingSet
 ) -> tuple[Sequence[Question], Sequence[Question], Selection, str | None]:
     """The rows that are trained on, those that choose, what the latter are, and their digest."""
-    if config.select == "human":
+    if config.model_selection == "human":
         choosing, digest_ = _human_dev(rows)
         return rows.questions, choosing, "human", digest_
-    if config.select == "held-out":
+    if config.model_selection == "held-out":
         kept, held = hold_out(rows.questions, rows.families, rows.task)
         if held:
             return [rows.questions[i] for i in kept], [rows.questions[i] for i in held], "held-out", None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from jsonschema.exceptions import best_match
@@ -29,9 +29,9 @@ __all__ = [
     "Reject",
     "candidate",
     "capped",
-    "fault",
     "judge",
     "read_completion",
+    "validate_example",
 ]
 
 MOST_REJECT_TEXT = 400
@@ -154,49 +154,65 @@ def _complete_items(body: str) -> Iterator[Json]:
 
 
 def judge(item: Json, layout: Layout) -> Candidate | Reject:
-    """One written item as a valid example, or a reject that says why it is none."""
+    """Validate one item that a model wrote."""
     try:
-        values = layout.read(item)
-        wrong = fault(values, layout)
+        found = validate_example(layout.read(item), layout.format, echo=layout.echo)
     except (Malformed, RecursionError):
         return Reject(Reason.SCHEMA, capped(item))
-    if wrong is not None:
-        reason, because = wrong
-        return Reject(reason, capped(item), because)
-    found = candidate(values, layout.format)
-    return found if _WORD.search(found.text) else Reject(Reason.BLANK, capped(item))
+    return found if isinstance(found, Candidate) else replace(found, text=capped(item))
 
 
-def fault(values: Mapping[str, Json], layout: Layout) -> tuple[Reason, str] | None:
-    """The first reason against an example taken by itself, with what it breaks; None if it is valid."""
-    format = layout.format
-    if format.holds_numbers and flaw_in(values):
-        return Reason.SCHEMA, ""  # NaN, for example, which Python reads as JSON, and jsonschema cannot divide
+def validate_example(
+    values: Mapping[str, Json],
+    format: TaskFormat,
+    *,
+    echo: re.Pattern[str] | None = None,
+    allow_empty: bool = False,
+) -> Candidate | Reject:
+    """Check one example against its format: schema, texts, rules. Returns the first reject reason, if any.
+
+    Used for what a model writes and for the rows of files. `echo` matches texts that only repeat words of the
+    prompt. With `allow_empty` a text other than the one compared may be the empty string.
+    """
+    found = _first_error(values, format, echo, allow_empty)
+    if found is not None:
+        return Reject(found[0], capped(values), found[1])
+    example = candidate(values, format)
+    return example if _WORD.search(example.text) else Reject(Reason.BLANK, capped(values))
+
+
+def _first_error(
+    values: Mapping[str, Json], format: TaskFormat, echo: re.Pattern[str] | None, allow_empty: bool
+) -> tuple[Reason, str] | None:
+    if format.holds_numbers and (flaw := flaw_in(values)):
+        return Reason.SCHEMA, flaw  # such as NaN: Python reads it as JSON, and jsonschema cannot divide it
     if not format.validator.is_valid(values):
-        return _broken(values, format)
-    for written in format.free_texts(values):
-        if _GARBLED.search(written):
+        return _schema_error(values, format)
+    for text in format.free_texts(values):
+        if allow_empty and not text:
+            continue
+        if _GARBLED.search(text):
             return Reason.GARBLED, ""
-        if not _VISIBLE.search(written):
+        if not _VISIBLE.search(text):
             return Reason.BLANK, ""
-        if layout.echo.fullmatch(written):
+        if echo and echo.fullmatch(text):
             return Reason.ECHO, ""
-    for rule in format.rules:
+    for rule in sorted(format.rules):
         if not holds(rule, format.roles, values):
             return _REASON_OF_RULE[rule], ""
     return None
 
 
-def _broken(values: Mapping[str, Json], format: TaskFormat) -> tuple[Reason, str]:
-    """The keyword that an example breaks: one that every grammar holds, or one left to validation."""
+def _schema_error(values: Mapping[str, Json], format: TaskFormat) -> tuple[Reason, str]:
+    """`schema` for a keyword that the grammar enforces, `constraint` for one that only validation checks."""
     error = best_match(format.validator.iter_errors(values))
-    if error is None:  # cannot be: it is invalid
+    if error is None:  # cannot happen: it is invalid
         return Reason.SCHEMA, ""
     keyword, path = str(error.validator), list(map(str, error.absolute_schema_path))
+    place = dotted(tuple(map(str, error.absolute_path))) or "the example"
     in_grammar = KEYWORDS.get(keyword) is Held.GRAMMAR
     if in_grammar and not any(KEYWORDS.get(step) is Held.VALIDATION for step in path):
-        return Reason.SCHEMA, ""
-    place = dotted(tuple(map(str, error.absolute_path)))
+        return Reason.SCHEMA, f"{place}: {capped(' '.join(error.message.split()))[:150]}"
     return Reason.CONSTRAINT, f"{place}: {keyword} {capped(error.validator_value)[:80]}"
 
 

@@ -1,8 +1,8 @@
-"""A question without its answer: how a model is asked what it holds for right.
+"""The prompt that asks a model for the label of an example without showing it the label.
 
-Verification asks so of what was just written, zero-shot evaluation of a test set's rows. The model
-writes nothing: the engine scores the choices. The order in which options are shown sways small
-models, so each question is asked in several orders and the probabilities are averaged.
+Used by verification and by zero-shot evaluation. The model writes nothing: the engine scores the choices.
+Small models are influenced by the order of the options, so each question is asked with several option
+permutations, and the probabilities are averaged.
 """
 
 from __future__ import annotations
@@ -21,22 +21,18 @@ from datacreate.prompts.generation import Message
 
 _LETTER = "Answer with the letter of the right option."
 
-TURNS = 2
-"""Orders in which each question is asked."""
+NUM_PERMUTATIONS = 2
 
-MOST_LETTERED = len(ascii_uppercase)
-"""Options that can be told apart by letters."""
+MAX_LETTERED = len(ascii_uppercase)
+"""The largest number of options that letters can name."""
 
 
 @dataclass(frozen=True)
-class BlindQuestion:
-    """What is shown of an example, and the answers it may have.
+class LabelQuestion:
+    """What is shown of an example, and its possible labels.
 
-    Options of its own are lettered, and the letter is asked for in the system's words, which stand in
-    the place of a chat template's own: 60 tokens a question where it takes 78 to ask after the options
-    (CommonsenseQA's train rows, 300: Qwen2.5-Coder-1.5B has 65 % right so, 63 % then). Labels that all
-    examples share are asked for by name (CREAK's train rows, 200: the 1.5B tells true from false at AUC
-    0.81 either way, the 0.5B at 0.66 by name and 0.55 by letter, which takes more tokens too).
+    With `lettered` each option gets a letter and the letter is scored; the system prompt asks for it.
+    Otherwise the options themselves are scored, which suits labels that all examples share.
     """
 
     shown: str
@@ -54,39 +50,39 @@ class BlindQuestion:
         asked = f"Answer with one of: {', '.join(options)}."
         return [{"role": "user", "content": f"{self.shown}\n\n{asked}"}], tuple(options)
 
-    def placed(self, order: Sequence[int], scores: Sequence[float]) -> tuple[float, ...]:
-        """Scores of choices shown in `order` as probabilities of the options in their own order."""
+    def in_option_order(self, order: Sequence[int], scores: Sequence[float]) -> tuple[float, ...]:
+        """The scores of choices that were shown in `order`, put back in the order of `options`."""
         own = [0.0] * len(self.options)
         for place, score in zip(order, scores, strict=True):
             own[place] = score
         return tuple(own)
 
 
-def mean(turns: Sequence[Sequence[float]]) -> tuple[float, ...]:
-    """The probabilities averaged over the turns."""
-    return tuple(sum(column) / len(turns) for column in zip(*turns, strict=True))
+def mean_probabilities(scores: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """The mean over the permutations, per option."""
+    return tuple(sum(column) / len(scores) for column in zip(*scores, strict=True))
 
 
-def two_orders(options: int, seed: str) -> tuple[tuple[int, ...], ...]:
-    """A seeded order of so many options, and its reverse, so that every two stand both ways round."""
+def option_permutations(options: int, seed: str) -> tuple[tuple[int, ...], ...]:
+    """A seeded order of `options` options and its reverse, so that each pair appears in both orders."""
     order = random.Random(seed).sample(range(options), options)
     return tuple(order), tuple(reversed(order))
 
 
-def can_be_asked(format: TaskFormat, *, lettered: bool = False) -> bool:
-    """Whether examples of a bound format have a closed set of answers, and enough letters."""
+def can_score_labels(format: TaskFormat, *, lettered: bool = False) -> bool:
+    """Whether examples of a bound format have a closed set of answers that fits the letters."""
     if format.roles.answer is None:
         return False
     if format.labels:
-        return not lettered or len(format.labels) <= MOST_LETTERED
+        return not lettered or len(format.labels) <= MAX_LETTERED
     options = format.roles.options
     if options is None or not format.options_vary or Rule.ANSWER_IN_OPTIONS not in format.rules:
         return False
-    return bool(schema_at(format.schema, options).get("maxItems", 0) <= MOST_LETTERED)
+    return bool(schema_at(format.schema, options).get("maxItems", 0) <= MAX_LETTERED)
 
 
-def choices_of(format: TaskFormat, values: Mapping[str, Json]) -> list[Json]:
-    """The answers that an example may have, as its answer field holds them; none if it is free text."""
+def possible_answers(format: TaskFormat, values: Mapping[str, Json]) -> list[Json]:
+    """The answers that an example may have, as the answer field holds them; empty for free text."""
     if format.roles.answer is None:
         return []
     if format.labels:
@@ -96,67 +92,66 @@ def choices_of(format: TaskFormat, values: Mapping[str, Json]) -> list[Json]:
     return []
 
 
-def blind_question(format: TaskFormat, values: Mapping[str, Json], *, lettered: bool) -> BlindQuestion | None:
-    """The question that a valid example asks; None if it has no closed set of answers.
+def label_question(format: TaskFormat, values: Mapping[str, Json], *, lettered: bool) -> LabelQuestion | None:
+    """The question about a valid example; None if it has no closed set of answers.
 
-    With `lettered` labels are lettered too: for a model that cannot tell their first tokens apart.
+    `lettered` gives letters to fixed labels too, for a model whose tokenizer starts several labels with the
+    same token.
     """
-    choices = choices_of(format, values)
-    answer = format.roles.answer
-    if not choices or answer is None:
+    answers = possible_answers(format, values)
+    if not answers or format.roles.answer is None:
         return None
-    own = not format.labels
-    if (own or lettered) and len(choices) > MOST_LETTERED:
+    lettered = lettered or not format.labels
+    if lettered and len(answers) > MAX_LETTERED:
         return None
-    options = tuple(map(answer_text, choices))
-    return BlindQuestion(_shown(format, values), options, own or lettered)
+    return LabelQuestion(_shown(format, values), tuple(map(answer_text, answers)), lettered)
 
 
 def assigned_label(format: TaskFormat, values: Mapping[str, Json]) -> int:
-    """Which of `choices_of` is the example's answer."""
-    assert format.roles.answer is not None, "asked only of formats that have one"
-    answer, choices = field_at(values, format.roles.answer), choices_of(format, values)
+    """The index of the example's answer in `possible_answers`."""
+    assert format.roles.answer is not None, "called only for formats with an answer"
+    answer, answers = field_at(values, format.roles.answer), possible_answers(format, values)
     if format.labels:
-        return [canonical_json(choice) for choice in choices].index(canonical_json(answer))
-    # The rule answer_in_options overlooks type and case.
-    right, texts = answer_text(answer), [answer_text(choice) for choice in choices]
+        return [canonical_json(each) for each in answers].index(canonical_json(answer))
+    # The rule answer_in_options ignores type and case.
+    right, texts = answer_text(answer), [answer_text(each) for each in answers]
     if right in texts:
         return texts.index(right)
     return [text.casefold() for text in texts].index(right.casefold())
 
 
-def answered(format: TaskFormat, values: Mapping[str, Json], choice: int) -> dict[str, Json]:
-    """The example with another of its choices as its answer."""
-    assert format.roles.answer is not None, "asked only of formats that have one"
-    chosen = choices_of(format, values)[choice]
+def with_answer(format: TaskFormat, values: Mapping[str, Json], index: int) -> dict[str, Json]:
+    """The example with another of its possible answers."""
+    assert format.roles.answer is not None, "called only for formats with an answer"
+    chosen = possible_answers(format, values)[index]
     if not format.labels and isinstance(field_at(values, format.roles.answer), str):
-        chosen = answer_text(chosen)  # numbers to choose from may have an answer in words
-    return _with(dict(values), format.roles.answer, chosen)
+        chosen = answer_text(chosen)  # options may be numbers where the answer field holds text
+    return _replaced(dict(values), format.roles.answer, chosen)
 
 
-def _with(values: Mapping[str, Json], path: Sequence[str], value: Json) -> dict[str, Json]:
-    inner = value if len(path) == 1 else _with(values[path[0]], path[1:], value)
+def _replaced(values: Mapping[str, Json], path: Sequence[str], value: Json) -> dict[str, Json]:
+    inner = value if len(path) == 1 else _replaced(values[path[0]], path[1:], value)
     return {**values, path[0]: inner}
 
 
 def _shown(format: TaskFormat, values: Mapping[str, Json]) -> str:
-    """Passage and question, or, where the format has no question, every field but the answer."""
+    """Context and question; in a format without a question, all fields except the answer as JSON."""
     roles, answer = format.roles, format.roles.answer
-    assert answer is not None, "asked only of formats that have one"
+    assert answer is not None, "called only for formats with an answer"
     if roles.question is not None:
-        passage = field_at(values, roles.context) if roles.context else None
+        context = field_at(values, roles.context) if roles.context else None
         question = str(field_at(values, roles.question)) + _named_options(format, values)
-        return f"{passage}\n\n{question}" if isinstance(passage, str) and passage.strip() else question
+        return f"{context}\n\n{question}" if isinstance(context, str) and context.strip() else question
     hidden = [answer] + ([roles.options] if roles.options and not _named_options(format, values) else [])
     kept = json.loads(canonical_json(dict(values)))
     kept = {name: kept[name] for name in values}  # in the declared order
     for path in hidden:
-        _drop(kept, path)
+        _remove(kept, path)
     return f"{json.dumps(kept, ensure_ascii=False)}\n\nWhat is its {dotted(answer)}?"
 
 
 def _named_options(format: TaskFormat, values: Mapping[str, Json]) -> str:
-    """Options of its own where the answer is one of the labels that stand for them: a line each."""
+    """The example's own options, a line each, where fixed labels such as A and B name them."""
     if not (format.labels and format.options_vary and format.roles.options):
         return ""
     options = [answer_text(option) for option in field_at(values, format.roles.options)]
@@ -166,7 +161,7 @@ def _named_options(format: TaskFormat, values: Mapping[str, Json]) -> str:
     return "".join(f"\n{answer_text(label)}. {option}" for label, option in named)
 
 
-def _drop(values: Json, path: Sequence[str]) -> None:
+def _remove(values: Json, path: Sequence[str]) -> None:
     for key in path[:-1]:
         values = values[key]
     values.pop(path[-1], None)

@@ -50,7 +50,7 @@ def _lines(spec: RunSpec, summary: Mapping[str, Any], measures: Measures | None)
         f"Written by {_code(spec.model)} ({_weights(spec.model_sha256)}) from the",
         f"formatting example below, with the strategy `{spec.strategy}`, method `{spec.method}`,",
         f"seed {spec.seed}.",
-        _licence(summary.get("license")),
+        _license(summary.get("license")),
         "",
         *_drawn_from(spec.benchmark),
         _fenced(json.dumps(spec.example, ensure_ascii=False, indent=2), "json"),
@@ -68,7 +68,7 @@ def _lines(spec: RunSpec, summary: Mapping[str, Any], measures: Measures | None)
     yield from ("", "## Risks and limits", "", *_risks(spec, summary, measures))
 
 
-def _licence(license: str | None) -> str:
+def _license(license: str | None) -> str:
     if license is None:
         return "The license of the model is not known here; it may bind what the model wrote."
     return f"The license of the model is {_cell(license)}; it may bind what the model wrote."

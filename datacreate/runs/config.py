@@ -17,7 +17,7 @@ from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch
 from datacreate.filters.settings import FilterSettings
 from datacreate.formats.example import Json
-from datacreate.verification.decisions import VerifyMode
+from datacreate.verification.scoring import VerifyMode
 
 Method = Literal["datacreate", "paper"]
 
@@ -118,7 +118,7 @@ class Verification(BaseModel):
     model: str
     model_sha256: str
     threshold: float
-    gate: float | None
+    label_noise_check: float | None  # the least AUC of assigned labels; None: only measured
     label_noise_rows: int
     lettered: bool = False  # labels are asked for by letters: their first tokens are not all different
 

@@ -25,7 +25,7 @@ from datacreate.locking import FolderLock, Taken, is_claim
 from datacreate.runs.config import RunSpec
 from datacreate.runs.log import Commit, LogLine, read_log
 from datacreate.runs.summary import RunStats
-from datacreate.verification.decisions import Probabilities
+from datacreate.verification.scoring import Probabilities
 
 _VECTORS = "vectors.f16"
 

@@ -24,7 +24,7 @@ from datacreate.errors import LogDamaged
 from datacreate.files import storage_error
 from datacreate.formats.example import Json
 from datacreate.formats.validate import Reason, Reject
-from datacreate.verification.decisions import Scored
+from datacreate.verification.scoring import Scored
 
 _SYNC_SECONDS = 1.0
 

@@ -47,7 +47,7 @@ class RunStats:
     written_by_label: Counter[int] = field(default_factory=Counter)  # of those with an answer of their own
     agreed: int = 0  # with the answer that an example was written with
     kept_by_label: Counter[int] = field(default_factory=Counter)  # by the verifier, quota aside
-    before_gate: int = 0  # accepted while the gate was open
+    accepted_before_check: int = 0  # accepted before the label-noise check decided
     _clock: float | None = None  # when the session or its last commit was
 
     @classmethod
@@ -56,10 +56,14 @@ class RunStats:
         return cls(format, spec.verification, [writer.model for writer in spec.mixture])
 
     @cached_property
-    def gate(self) -> LabelNoiseCheck | None:
-        """The gate of a run with fixed labels that are verified."""
+    def label_noise_check(self) -> LabelNoiseCheck | None:
+        """The check of a run with fixed labels that are verified."""
         how, labels = self.verification, self.format.labels
-        return LabelNoiseCheck(len(labels), how.label_noise_rows, how.gate) if how and labels else None
+        return (
+            LabelNoiseCheck(len(labels), how.label_noise_rows, how.label_noise_check)
+            if how and labels
+            else None
+        )
 
     def take(self, record: Session | Commit) -> None:
         """Count a line of the log."""
@@ -93,8 +97,8 @@ class RunStats:
 
     def _add_scored(self, commit: Commit) -> None:
         self.scoring_tokens += commit.scoring_tokens
-        if self.gate and not self.gate.decided():
-            self.before_gate += len(commit.accepted)
+        if self.label_noise_check and not self.label_noise_check.decided:
+            self.accepted_before_check += len(commit.accepted)
         for scored in commit.scored:
             self.scored += 1
             if scored.assigned >= 0:
@@ -102,12 +106,12 @@ class RunStats:
                 self.agreed += scored.probabilities[scored.assigned] == max(scored.probabilities)
             if scored.final >= 0:
                 self.kept_by_label[scored.final] += 1
-            if self.gate:
-                self.gate.add(scored)
+            if self.label_noise_check:
+                self.label_noise_check.add(scored)
 
     @property
     def _pseudo_labels(self) -> bool:
-        return self.gate is not None and self.gate.pseudo_labels
+        return self.label_noise_check is not None and self.label_noise_check.pseudo_labels
 
     @property
     def written(self) -> int:
@@ -143,6 +147,7 @@ class RunStats:
             return None
         kept = {name: self.kept_by_label[place] for place, name in enumerate(names)}
         ratio = self._one_sidedness() if names else None
+        check = self.label_noise_check
         return {
             "model": how.model,
             "mode": how.mode,
@@ -152,12 +157,12 @@ class RunStats:
             "dropped": self.scored - sum(self.kept_by_label.values()),
             "agreed": round(self.agreed / written, 4) if (written := self.written_by_label.total()) else None,
             "tokens": self.scoring_tokens,
-            "auc": self.gate.auc if self.gate else None,
-            "gate": how.gate if self.gate else None,
-            "label_noise_rows": self.gate.rows if self.gate else None,
-            "gate_wanted": self.gate.wanted if self.gate else None,
-            "before_gate": self.before_gate if self.gate else None,
-            "order": self.gate.order if self.gate else None,
+            "auc": check.auc if check else None,
+            "min_auc": how.label_noise_check if check else None,
+            "label_noise_rows": check.seen if check else None,
+            "label_noise_rows_required": check.required if check else None,
+            "accepted_before_check": self.accepted_before_check if check else None,
+            "pseudo_labels": check.pseudo_labels if check else None,
             "written_by_label": {name: self.written_by_label[place] for place, name in enumerate(names)},
             "kept_by_label": kept,
             "kept_ratio": round(ratio, 2) if ratio else None,

@@ -59,7 +59,7 @@ def _arm(value: object) -> str:
         return str(value)
     known = ", ".join(STRATEGIES)
     raise ValueError(
-        f"no arm {value!r}{near(str(value), ARMS)}: {HUMAN}, {HUMAN_FULL}, {ZERO_SHOT}, one of {known}, "
+        f"no condition {value!r}{near(str(value), ARMS)}: {HUMAN}, {HUMAN_FULL}, {ZERO_SHOT}, one of {known}, "
         f"or {MIXED} before one of these"
     )
 
@@ -96,7 +96,7 @@ class Plan(BaseModel):
     sizes: Annotated[tuple[Size, ...], Field(min_length=1), AfterValidator(_once)] = ("all",)
     train_seeds: Seeds = (1, 2, 3)
     settings: Literal["datacreate", "paper"] = "datacreate"
-    select: Selection | None = None  # None: as `train` chooses, which depends on the settings
+    model_selection: Selection | None = None  # None: as `train` chooses, which depends on the settings
     train: TrainOptions = TrainOptions()
     test: BenchmarkNames | None = None  # test sets; None: a benchmark's own and those out of distribution
     keep_weights: bool = False  # of models that are measured
@@ -104,7 +104,7 @@ class Plan(BaseModel):
     @property
     def selection(self) -> Selection:
         """Which rows choose the best model."""
-        return self.select or ("human" if self.settings == "paper" else "held-out")
+        return self.model_selection or ("human" if self.settings == "paper" else "held-out")
 
     def rows(self, benchmark: Benchmark) -> int:
         """Rows of a set for this benchmark."""

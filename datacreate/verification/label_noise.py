@@ -1,115 +1,107 @@
-"""The gate: whether labels that are dealt before the text is written can be believed.
+"""Checks on the first examples of a run whether assigned labels match the text.
 
-They can be noise: the model writes what it likes. So on the first rows of a run with fixed labels
-a blind verifier is held against the dealt ones. Where it cannot tell them apart, labels are no
-longer dealt: the text is written first and the verifier labels it, its probabilities corrected for
-its leaning to one label by their means over the gate's rows (batch calibration: Zhou et al., ICLR
-2024). A verifier that is never sure would drop everything: so no label's threshold is higher than what
-half of the gate's rows reach that it gives this label.
+Labels are assigned before the text is written, and a small model may ignore them. The check compares the
+assigned labels with the verifier's probabilities. If the verifier cannot tell the labels apart (low AUC), the
+run falls back to pseudo-labels: texts are written without a label, and the verifier labels them. Its
+probabilities are then divided by their means over the checked examples, which removes its bias to one label
+(batch calibration: Zhou et al., ICLR 2024), and no label's threshold is higher than the median probability
+of the examples that the verifier gives this label, so that an unsure verifier does not drop everything.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import median
-from typing import Literal
 
-from datacreate.verification.decisions import Probabilities, Scored
-
-Order = Literal["label first", "text first"]
+from datacreate.verification.scoring import Probabilities, Scored
 
 
 class LabelNoiseCheck:
-    """The first `rows` verified examples of a run with fixed labels, and what they decide.
+    """Compares the first `required` verified examples of a run with fixed labels.
 
-    Open as long as there are fewer. A bound of None decides nothing: labels stay dealt.
+    If their AUC is below `min_auc`, the run falls back to pseudo-labels; None only measures the AUC.
     """
 
-    def __init__(self, labels: int, rows: int, bound: float | None) -> None:
+    def __init__(self, labels: int, required: int, min_auc: float | None) -> None:
         self._labels = labels
-        self._rows = rows
-        self._bound = bound
+        self._min_auc = min_auc
         self._seen: list[tuple[int, Probabilities]] = []
-        self.auc: float | None = None  # once it is shut
-        self.order: Order = "label first"
         self._means: Probabilities = ()
-        self._reached: tuple[float, ...] = ()  # by half of the rows of each label, once it is shut
+        self._medians: tuple[float, ...] = ()
+        self.required = required
+        self.auc: float | None = None  # None until decided, and if all examples have one label
+        self.pseudo_labels = False
 
     @property
-    def rows(self) -> int:
-        """How many examples it has seen."""
+    def seen(self) -> int:
+        """The number of examples compared so far."""
         return len(self._seen)
 
     @property
-    def wanted(self) -> int:
-        """How many it decides by."""
-        return self._rows
-
-    @property
-    def pseudo_labels(self) -> bool:
-        """Whether it found the dealt labels to be noise, so that the verifier labels what is written."""
-        return self.order == "text first"
-
     def decided(self) -> bool:
-        """Whether it has seen enough, and decided."""
-        return len(self._seen) >= self._rows
+        """Whether enough examples were compared."""
+        return self.seen >= self.required
 
     @property
-    def told(self) -> str:
-        """What it found, in a line."""
+    def result(self) -> str:
+        """The result in one line."""
         if self.auc is None:
-            return f"gate: after {self.rows} examples, all with one label, nothing to compare"
-        found = (
-            f"gate: after {self.rows} examples the verifier agrees with the dealt labels "
+            return f"label-noise check: after {self.seen} examples, all with one label, nothing to compare"
+        result = (
+            f"label-noise check: after {self.seen} examples the verifier agrees with the assigned labels "
             f"at AUC {self.auc:.2f}"
         )
-        if self._bound is None:
-            return found
+        if self._min_auc is None:
+            return result
         if not self.pseudo_labels:
-            return f"{found}, {self._bound:g} or more: labels stay dealt"
-        return f"{found}, less than {self._bound:g}: from here the text comes first; the verifier labels it"
+            return f"{result} (at least {self._min_auc:g}): labels are still assigned before writing"
+        return (
+            f"{result} (less than {self._min_auc:g}): from now on texts are written without a label, and "
+            "the verifier labels them"
+        )
 
     def add(self, scored: Scored) -> None:
-        """Take in a verified example; the last one shuts the gate."""
-        if self.decided():
+        """Compare one verified example; the last required one decides."""
+        if self.decided:
             return
         self._seen.append((scored.assigned, scored.probabilities))
-        if not self.decided():
-            return
-        self.auc = agreement(self._seen, self._labels)
-        if self._bound is not None and self.auc is not None and self.auc < self._bound:
-            self.order = "text first"
+        if self.seen == self.required:
+            self._decide()
+
+    def _decide(self) -> None:
+        self.auc = label_auc(self._seen, self._labels)
+        if self._min_auc is not None and self.auc is not None and self.auc < self._min_auc:
+            self.pseudo_labels = True
             rows = [probabilities for _, probabilities in self._seen]
             self._means = tuple(sum(column) / len(rows) for column in zip(*rows, strict=True))
-            self._reached = _medians([self.calibrated(row) for row in rows], self._labels)
+            self._medians = _median_by_label([self.calibrated(row) for row in rows], self._labels)
 
-    def thresholds(self, told: float) -> Sequence[float]:
-        """The least probability of each label once text is written first, `told` being the highest."""
-        return [min(told, reached) for reached in self._reached]
+    def thresholds(self, highest: float) -> Sequence[float]:
+        """The least probability of each label under pseudo-labels; none is above `highest`."""
+        return [min(highest, each) for each in self._medians]
 
     def calibrated(self, probabilities: Probabilities) -> Probabilities:
-        """The probabilities without the verifier's leaning, once text is written first."""
+        """The probabilities without the verifier's bias, under pseudo-labels; else unchanged."""
         if not self.pseudo_labels:
             return probabilities
-        label_ratio = [p / max(mean, 1e-6) for p, mean in zip(probabilities, self._means, strict=True)]
-        total = sum(label_ratio)
-        return tuple(round(share / total, 4) for share in label_ratio) if total else probabilities
+        weights = [p / max(mean, 1e-6) for p, mean in zip(probabilities, self._means, strict=True)]
+        total = sum(weights)
+        return tuple(round(weight / total, 4) for weight in weights) if total else probabilities
 
 
-def _medians(rows: Sequence[Probabilities], labels: int) -> tuple[float, ...]:
-    """Of each label, the median of its probability where it is the likeliest; 1 where it never is."""
-    of: list[list[float]] = [[] for _ in range(labels)]
+def _median_by_label(rows: Sequence[Probabilities], labels: int) -> tuple[float, ...]:
+    """For each label, the median of its probability where it is the most probable; 1 where it never is."""
+    by_label: list[list[float]] = [[] for _ in range(labels)]
     for row in rows:
-        most = max(range(labels), key=row.__getitem__)
-        of[most].append(row[most])
-    return tuple(median(each) if each else 1.0 for each in of)
+        best = max(range(labels), key=row.__getitem__)
+        by_label[best].append(row[best])
+    return tuple(median(each) if each else 1.0 for each in by_label)
 
 
-def agreement(seen: Sequence[tuple[int, Probabilities]], labels: int) -> float | None:
-    """How well the probabilities tell the claimed labels apart: the area under the ROC curve.
+def label_auc(seen: Sequence[tuple[int, Probabilities]], labels: int) -> float | None:
+    """How well the probabilities predict the assigned labels: area under the ROC curve, one against the rest.
 
-    The mean over labels, each against the others (0.5 is noise, 1 perfect); None if only one
-    label was claimed.
+    The mean over labels: 0.5 is chance, 1 perfect. None if only one label was assigned.
     """
     from scipy.stats import mannwhitneyu
 

@@ -1,46 +1,99 @@
-"""Many questions to a model at once: how probable it finds each of their options.
+"""A verifier scores the possible labels of an example, without seeing the assigned one; what follows from it.
 
-Nothing is written: the engine scores the options, in two orders, since the order sways small models.
-Used where all questions are known beforehand; a run that writes meanwhile has its own `pipeline`.
+The engine scores the options in two orders and averages, because the order influences small models. A run
+that writes at the same time sends the same requests from its own `pipeline`.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from datacreate.engines.base import Engine, scoring
-from datacreate.prompts.label_scoring import TURNS, BlindQuestion, mean, two_orders
+from datacreate.prompts.label_scoring import (
+    NUM_PERMUTATIONS,
+    LabelQuestion,
+    mean_probabilities,
+    option_permutations,
+)
+
+VerifyMode = Literal["off", "keep", "drop", "relabel", "soft"]
+"""What happens to an example after it was scored. `keep`: only log the scores. `drop`: drop the example if
+its label is less probable than the threshold. `relabel`: replace the label by one that reaches the threshold,
+or drop. `soft`: keep all examples, with the probabilities as soft labels."""
+
+Probabilities = tuple[float, ...]
+"""One per possible label; they add up to 1."""
 
 _POLL_SECONDS = 0.5
 
 
-def score(
-    engine: Engine, questions: Sequence[tuple[BlindQuestion, str]], look: Callable[[int], None]
-) -> list[tuple[float, ...] | None]:
-    """The probabilities of each question's options; None where the model gave none.
+@dataclass(frozen=True)
+class Scored:
+    """The verifier's result for one example. Labels are indices of the possible labels."""
 
-    Beside each question stands what seeds its orders. `look` is told now and then how many are done; what it
-    raises ends it all.
+    assigned: int  # the label the text was written for; -1 if it was written without one
+    final: int  # the label after verification; -1 if the example is dropped
+    accepted: bool  # whether the example is in the training set
+    probabilities: Probabilities  # rounded to four decimals
+
+
+def final_label(mode: VerifyMode, threshold: float, assigned: int, probabilities: Probabilities) -> int:
+    """The label that an example gets; -1 if it is dropped."""
+    if mode == "drop":
+        return assigned if probabilities[assigned] >= threshold else -1
+    if mode == "relabel":
+        return most_probable_label([threshold] * len(probabilities), probabilities)
+    return assigned
+
+
+def most_probable_label(thresholds: Sequence[float], probabilities: Probabilities) -> int:
+    """The most probable label; -1 if it does not reach its threshold."""
+    best = max(range(len(probabilities)), key=probabilities.__getitem__)
+    return best if probabilities[best] >= thresholds[best] else -1
+
+
+def default_threshold(labels: int) -> float:
+    """0.5; with more than three labels 1.5 times chance. `labels` is 0 where each example has own options."""
+    return min(0.5, 1.5 / labels) if labels else 0.5
+
+
+def round_probabilities(probabilities: Sequence[float]) -> Probabilities:
+    """Rounded as in the log. Decisions use rounded values, so that a replay decides the same."""
+    return tuple(round(probability, 4) for probability in probabilities)
+
+
+def score_labels(
+    engine: Engine, questions: Sequence[tuple[LabelQuestion, str]], on_progress: Callable[[int], None]
+) -> list[Probabilities | None]:
+    """The probabilities of each question's options; None where the engine returned no scores.
+
+    Each question comes with the seed of its option permutations. `on_progress` gets the number of finished
+    questions; an exception that it raises ends the scoring.
     """
-    turns = [
+    requests = [
         (number, question, order)
         for number, (question, seed) in enumerate(questions)
-        for order in two_orders(len(question.options), seed)
+        for order in option_permutations(len(question.options), seed)
     ]
-    found: dict[int, list[tuple[float, ...]]] = defaultdict(list)
-    waiting = enumerate(turns)
+    scores: dict[int, list[Probabilities]] = defaultdict(list)
+    waiting = enumerate(requests)
     in_flight = done = 0
-    while done < len(turns):
-        look(done // TURNS)
+    while done < len(requests):
+        on_progress(done // NUM_PERMUTATIONS)
         while in_flight < engine.capacity and (following := next(waiting, None)) is not None:
-            request, (_, question, order) = following
-            engine.submit(scoring(request, *question.prompt(order)))
+            request_id, (_, question, order) = following
+            engine.submit(scoring(request_id, *question.prompt(order)))
             in_flight += 1
         for completion in engine.poll(_POLL_SECONDS):
-            number, question, order = turns[completion.request_id]
+            number, question, order = requests[completion.request_id]
             if completion.scores:
-                found[number].append(question.placed(order, completion.scores))
+                scores[number].append(question.in_option_order(order, completion.scores))
             in_flight, done = in_flight - 1, done + 1
-    look(len(questions))
-    return [mean(found[i]) if len(found[i]) == TURNS else None for i in range(len(questions))]
+    on_progress(len(questions))
+    return [
+        mean_probabilities(scores[number]) if len(scores[number]) == NUM_PERMUTATIONS else None
+        for number in range(len(questions))
+    ]

@@ -37,9 +37,9 @@ from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.validate import candidate
 from datacreate.prompts.label_scoring import assigned_label
 from datacreate.runs.directory import RunDirectory
-from datacreate.verification.decisions import Probabilities, Scored
 from datacreate.verification.label_noise import LabelNoiseCheck
 from datacreate.verification.quotas import Quotas
+from datacreate.verification.scoring import Probabilities, Scored
 
 WRITER = "qwen2.5-coder-0.5b-instruct"
 VERIFIER = "qwen2.5-coder-1.5b-instruct"
@@ -77,7 +77,7 @@ def main() -> None:
             place = folder / "trained" / condition
             rows = ("--count", told.count) if condition == "human" else ()
             how = ("--seeds", told.seeds, "--epochs", told.epochs, *given("--max-length", told.max_length))
-            what = ("--out", place, "--arm", condition, "--benchmark", name, "--encoder", ENCODER)
+            what = ("--out", place, "--condition", condition, "--benchmark", name, "--encoder", ENCODER)
             datacreate("train", source, *what, *how, *rows)
             datacreate("evaluate", place, "--benchmark", name)
             trained.append(place)
@@ -178,7 +178,7 @@ def verdicts(run: RunDirectory, format: TaskFormat) -> list[Probabilities]:
     said = [each or () for each in run.verdicts()]
     if not format.labels:
         return said
-    gate = LabelNoiseCheck(len(format.labels), len(said), bound=1.0)
+    gate = LabelNoiseCheck(len(format.labels), len(said), min_auc=1.0)
     for values, each in zip(run.examples(), said, strict=True):
         gate.add(Scored(assigned_label(format, values), 0, True, each))
     return [gate.calibrated(each) for each in said]
@@ -200,7 +200,7 @@ def taken(rows: list[PoolRow], count: int, format: TaskFormat) -> list[PoolRow]:
     kept: list[PoolRow] = []
     for row in rows:
         label = field_at(row.values, path)
-        if quotas.room(label):
+        if quotas.remaining(label):
             quotas.add(label)
             kept.append(row)
     return kept

@@ -62,7 +62,7 @@ def test_an_unknown_name_is_told_the_near_ones(given: str, meant: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("license", "MIT", "creak: license: Extra inputs"),
+        ("licence", "MIT", "creak: licence: Extra inputs"),
         ("rows", {"train": 3}, "creak: the entry: .*rows: give train, dev, test"),
         ("out_of_distribution", ["crake"], "no entry 'crake'"),
     ],

@@ -53,7 +53,7 @@ def test_case_does_not_matter() -> None:
 
 
 def test_a_misspelt_setting_names_the_file_and_the_key(tmp_path: Path) -> None:
-    text = "kind: instruct\ndescription: d\nparameters: 1B\nlicence: MIT\nsize_bytes: 5\n"
+    text = "kind: instruct\ndescription: d\nparameters: 1B\nlicense: MIT\nsize_bytes: 5\n"
     (tmp_path / "a.yaml").write_text(text + "sources: [{path: /x}]\nengine: {max_model_length: 4}\n")
     with pytest.raises(CheckpointError, match=r"a\.yaml: engine\.max_model_length: ") as caught:
         load_presets(tmp_path)

@@ -11,7 +11,7 @@ from datacreate.errors import CheckpointError
 from tests.checkpoints.conftest import checkpoint_files, make_preset, write_files
 
 CODE = {"config.json": b'{"auto_map": {"AutoModelForCausalLM": "own.Own"}}', "own.py": b"class Own: ...\n"}
-_PRESET = "kind: instruct\ndescription: d\nparameters: 1M\nlicence: MIT\nsize_bytes: 9\n"
+_PRESET = "kind: instruct\ndescription: d\nparameters: 1M\nlicense: MIT\nsize_bytes: 9\n"
 
 
 @pytest.fixture

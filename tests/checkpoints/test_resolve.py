@@ -16,7 +16,7 @@ from datacreate.errors import CheckpointError
 from tests.checkpoints.conftest import checkpoint_files, safetensors_bytes, write_files
 
 _YAML = (
-    "kind: encoder\ndescription: d\nparameters: 1M\nlicence: MIT\nsize_bytes: 9\nsources: [{{path: {src}}}]\n"
+    "kind: encoder\ndescription: d\nparameters: 1M\nlicense: MIT\nsize_bytes: 9\nsources: [{{path: {src}}}]\n"
 )
 
 

@@ -10,7 +10,6 @@ import click
 import pytest
 
 from datacreate.cli.create import create, preview
-from datacreate.cli.doctor import create as doctor_create
 from datacreate.cli.evaluate import evaluate
 from datacreate.cli.filter import filter
 from datacreate.cli.serve import serve
@@ -89,7 +88,7 @@ def flags(command: click.Command) -> set[str]:
 
 
 def test_the_options_are_the_same_everywhere() -> None:
-    common = flags(evaluate) & flags(filter) & flags(preview) & flags(doctor_create)
+    common = flags(evaluate) & flags(filter) & flags(preview)
     asking = flags(serve) | {"--url", "--request-timeout", "--servers", "--wait", "--replicas"}
     own = {"--model", "--adapter", "--host", "--port", "--register-dir"}
     assert asking - own <= common <= flags(create)

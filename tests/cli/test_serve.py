@@ -87,7 +87,7 @@ def test_an_address_is_published_while_the_server_is_ready_and_an_end_is_resumab
 ) -> None:
     monkeypatch.setattr(serve, "server_command", lambda *_: command(_SERVER))
     folder = tmp_path / "run" / "servers"
-    endpoint = Endpoint(publish=folder)
+    endpoint = Endpoint(register_dir=folder)
     more = ["--data-parallel-size=3"]
     with serving(
         resolve(gguf, "instruct"), EngineOptions(), endpoint, more, Signals(), lambda _: None
@@ -105,7 +105,7 @@ def test_a_server_that_ends_before_it_is_ready_publishes_nothing(
     gguf: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serve, "server_command", lambda *_: command("raise SystemExit(1)"))
-    endpoint = Endpoint(publish=tmp_path / "servers")
+    endpoint = Endpoint(register_dir=tmp_path / "servers")
     with (
         pytest.raises(EngineError, match=r"llama.cpp's server for tiny ended \(1\)"),
         serving(resolve(gguf, "instruct"), EngineOptions(), endpoint, (), Signals(), lambda _: None),

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from datacreate import hardware
 from datacreate.checkpoints import Checkpoint, EngineSettings, resolve
-from datacreate.engines import factory, llamacpp
+from datacreate.engines import llamacpp
 from datacreate.engines.factory import choose
 from datacreate.engines.llamacpp import llamacpp_command
 from datacreate.engines.vllm import WORTH_COMPILING
@@ -51,7 +52,7 @@ def test_auto_takes_what_suits_the_machine_and_the_count(
     of_safetensors: str,
 ) -> None:
     for name, value in (("vllm_build", build), ("cpu_has_bf16", bf16), ("has_llamacpp", has_llamacpp)):
-        monkeypatch.setattr(factory, name, lambda value=value: value)
+        monkeypatch.setattr(hardware, name, lambda value=value: value)
 
     def chosen(checkpoint: Checkpoint, *counts: int) -> str:
         try:

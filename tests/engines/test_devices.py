@@ -56,7 +56,8 @@ def test_auto_is_a_server_for_each_whole_group_of_gpus(monkeypatch: pytest.Monke
 
 
 SMI = """#!/bin/sh
-case "$*" in *"-i 1"*) printf '40000, 40960\\n' ;; *) printf '10240, 40960\\n40000, 40960\\n' ;; esac
+case "$*" in *"-i 1"*) ;; *) echo 'NVIDIA A100, 40960, 10240, 580.82' ;; esac
+echo 'NVIDIA A100, 40960, 40000, 580.82'
 """
 
 

@@ -249,7 +249,9 @@ def test_a_model_of_unknown_purpose_needs_a_word(home: Path, tmp_path: Path, enc
 
 
 def test_a_lora_model_is_evaluated_as_it_was_chosen(home: Path, tmp_path: Path, encoder: str) -> None:
-    model = trained("creak", tmp_path / "out", encoder, lora=Lora(), epochs=8, select="human", patience=None)
+    model = trained(
+        "creak", tmp_path / "out", encoder, lora=Lora(), epochs=8, model_selection="human", patience=None
+    )
     [found] = evaluate(tmp_path / "out" / "seed-1", ["creak"], "dev")
     assert found.scores.primary == pytest.approx(model.selection_score, abs=0.051)  # a row of 40
 

@@ -143,7 +143,7 @@ def test_early_stopping_counts_on_over_a_stop(home: Path, tmp_path: Path, encode
     "changes",
     [
         {"epochs": 2},
-        {"epochs": 2, "select": "none"},
+        {"epochs": 2, "model_selection": "none"},
         {"learning_rates": (0.3,), "epochs": 10, "patience": 1},
         {"epochs": None, "checks": 7, "count": 45, "patience": None},
     ],
@@ -247,7 +247,7 @@ def test_where_the_best_checkpoint_is_damaged_it_begins_anew(
 def test_a_killed_process_costs_what_came_after_its_last_checkpoint(
     home: Path, tmp_path: Path, encoder: str
 ) -> None:
-    changes: dict[str, Any] = {"epochs": 16, "select": "none"}
+    changes: dict[str, Any] = {"epochs": 16, "model_selection": "none"}
     trained("creak", tmp_path / "whole", encoder, **changes)
     told = ["--encoder", encoder, "--seeds", 1, "--learning-rates", "3e-3", "--epochs", 16]
     with Live("train", "creak", *told, "--model-selection", "none", "--out", tmp_path / "out") as process:

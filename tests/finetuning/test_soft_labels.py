@@ -76,7 +76,9 @@ def torn(place: int, row: Row) -> Verdict | None:
 
 
 def soft(run: Path, out: Path, encoder: str, **changes: Any) -> TrainConfig:
-    return config(run, out, encoder, **{"soft_labels": True, "epochs": 2, "select": "none"} | changes)
+    return config(
+        run, out, encoder, **{"soft_labels": True, "epochs": 2, "model_selection": "none"} | changes
+    )
 
 
 @pytest.mark.parametrize(
@@ -84,7 +86,7 @@ def soft(run: Path, out: Path, encoder: str, **changes: Any) -> TrainConfig:
     [
         ("options", {"lora": Lora(rank=2)}),
         ("options", {"device_rows": 4}),
-        ("labels", {"select": "held-out"}),
+        ("labels", {"model_selection": "held-out"}),
     ],
     ids=["lora", "accumulated", "held-out"],
 )

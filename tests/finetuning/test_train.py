@@ -89,9 +89,9 @@ def test_nothing_but_models_is_left_behind(home: Path, tmp_path: Path, encoder: 
     [
         ({"epochs": 2}, r"settings: epochs=1 there, epochs=2 asked"),
         ({"lora": Lora()}, r"settings: lora=None there, lora=.* asked"),
-        ({"count": 100}, r"arm: count=200 there, count=100 asked"),
-        ({"select": "none"}, r"selection: held-out there, none asked"),
-        ({"condition": "mine"}, r"arm: name=human there, name=mine asked"),
+        ({"count": 100}, r"condition: count=200 there, count=100 asked"),
+        ({"model_selection": "none"}, r"selection: held-out there, none asked"),
+        ({"condition": "mine"}, r"condition: name=human there, name=mine asked"),
     ],
 )
 def test_another_training_in_the_same_folder_is_refused_naming_what_differs(
@@ -121,7 +121,7 @@ def _training(asked: Any) -> Any:
         encoder=encoder.name,
         encoder_sha256=encoder.sha256,
         settings=asked.settings,
-        selection=asked.select,
+        selection=asked.model_selection,
         selection_digest=None,
     )
 
@@ -178,7 +178,7 @@ def test_training_stops_when_it_gets_no_better_and_keeps_the_best(
 def test_the_human_dev_split_chooses_where_that_is_asked_for(
     home: Path, tmp_path: Path, encoder: str
 ) -> None:
-    model = trained("creak", tmp_path / "out", encoder, select="human", epochs=2)
+    model = trained("creak", tmp_path / "out", encoder, model_selection="human", epochs=2)
     assert model.training.selection == "human"
     assert (model.trained_rows, model.selection_rows) == (200, 40)
     assert model.training.selection_digest == digest(find_benchmark("creak"), "dev")
@@ -189,18 +189,20 @@ def test_the_human_dev_split_chooses_for_created_rows_as_well(
 ) -> None:
     make(tmp_path / "run", model, count=45)
     with pytest.raises(UsageError, match="name it with --benchmark"):
-        train(config(tmp_path / "run", tmp_path / "out", encoder, select="human", epochs=1))
-    found = trained(tmp_path / "run", tmp_path / "out", encoder, select="human", benchmark="csqa", epochs=1)
+        train(config(tmp_path / "run", tmp_path / "out", encoder, model_selection="human", epochs=1))
+    found = trained(
+        tmp_path / "run", tmp_path / "out", encoder, model_selection="human", benchmark="csqa", epochs=1
+    )
     assert (found.trained_rows, found.selection_rows) == (45, 40)
     assert found.training.condition.name == "tree"
     with pytest.raises(TrainingError, match="has questions with 5 options, piqa's dev split"):
-        train(config(tmp_path / "run", tmp_path / "no", encoder, select="human", benchmark="piqa"))
+        train(config(tmp_path / "run", tmp_path / "no", encoder, model_selection="human", benchmark="piqa"))
     with pytest.raises(BenchmarkError, match="did you mean creak"):
         train(config(tmp_path / "run", tmp_path / "no", encoder, benchmark="creek"))
 
 
 def test_without_selection_the_last_model_is_kept(home: Path, tmp_path: Path, encoder: str) -> None:
-    model = trained("creak", tmp_path / "out", encoder, select="none", epochs=2)
+    model = trained("creak", tmp_path / "out", encoder, model_selection="none", epochs=2)
     assert model.selection_score is None
     assert (model.step, model.steps) == (26, 26)
     assert (model.trained_rows, model.selection_rows) == (200, 0)
@@ -217,7 +219,7 @@ def test_of_few_rows_none_is_held_out_and_the_record_says_so(
 
 def test_the_papers_settings_train_as_the_paper_does(home: Path, tmp_path: Path, encoder: str) -> None:
     heard = Heard()
-    asked = config("csqa", tmp_path / "out", encoder, settings=PAPER, select="human", count=65)
+    asked = config("csqa", tmp_path / "out", encoder, settings=PAPER, model_selection="human", count=65)
     [model] = train(asked, heard)
     assert len(heard.steps) == 3 * 20  # three rates, ten passes over two batches of 64
     assert model.steps == 20
@@ -288,7 +290,7 @@ def test_a_missing_split_says_how_to_bring_it(own_home: Path, tmp_path: Path, en
         train(config("piqa", tmp_path / "out", encoder))
     import_rows(tmp_path / "reference", "piqa", train=choices(20, 2), test=choices(20, 2))
     with pytest.raises(BenchmarkError, match="piqa has no dev split here"):
-        train(config("piqa", tmp_path / "out", encoder, select="human"))
+        train(config("piqa", tmp_path / "out", encoder, model_selection="human"))
     assert not (tmp_path / "out").exists()
 
 

@@ -15,15 +15,15 @@ from datacreate.formats.example import field_at
 from datacreate.formats.roles import Roles, answer_text
 from datacreate.formats.task_format import TaskFormat, read_format
 from datacreate.prompts.label_scoring import (
-    MOST_LETTERED,
-    BlindQuestion,
-    answered,
+    MAX_LETTERED,
+    LabelQuestion,
     assigned_label,
-    blind_question,
-    can_be_asked,
-    choices_of,
-    mean,
-    two_orders,
+    can_score_labels,
+    label_question,
+    mean_probabilities,
+    option_permutations,
+    possible_answers,
+    with_answer,
 )
 from tests.formats import kinds
 from tests.formats.kinds import inferred
@@ -49,7 +49,7 @@ def asked(
     format: TaskFormat, values: dict[str, Any], *, lettered: bool = False, backwards: bool = False
 ) -> tuple[str, tuple[str, ...]]:
     """What the user says and the choices, with the options in their own order or the other way round."""
-    question = blind_question(format, values, lettered=lettered)
+    question = label_question(format, values, lettered=lettered)
     assert question
     order = range(len(question.options))
     messages, choices = question.prompt(order[::-1] if backwards else order)
@@ -120,21 +120,21 @@ def test_an_answer_inside_an_object_is_hidden_there_and_asked_for_by_its_path() 
 @pytest.mark.parametrize("values", [kinds.SPAN, kinds.REVIEW, kinds.NLI, kinds.TAGGED])
 def test_free_text_and_open_numbers_cannot_be_asked_for(values: dict[str, Any]) -> None:
     format = format_of(values)
-    assert choices_of(format, values) == []
-    assert blind_question(format, values, lettered=True) is None
+    assert possible_answers(format, values) == []
+    assert label_question(format, values, lettered=True) is None
 
 
 def test_a_format_without_an_answer_cannot_be_asked() -> None:
     format = replace(format_of(kinds.CLAIM), roles=Roles(question=("question",)))
-    assert blind_question(format, kinds.CLAIM, lettered=False) is None
+    assert label_question(format, kinds.CLAIM, lettered=False) is None
 
 
 def test_more_options_than_letters_cannot_be_asked_for_by_letter() -> None:
-    options = [f"option {i}" for i in range(MOST_LETTERED + 1)]
+    options = [f"option {i}" for i in range(MAX_LETTERED + 1)]
     values = {"question": "Which?", "options": options, "label": options[0]}
-    assert blind_question(format_of(values), values, lettered=False) is None
+    assert label_question(format_of(values), values, lettered=False) is None
     fewer = {**values, "options": options[:-1]}
-    assert blind_question(format_of(fewer), fewer, lettered=False) is not None
+    assert label_question(format_of(fewer), fewer, lettered=False) is not None
 
 
 # The right answer does not show
@@ -147,9 +147,9 @@ def test_what_is_shown_is_the_same_whatever_the_answer_is(
     values: dict[str, Any], lettered: bool, questioned: bool
 ) -> None:
     format = format_of(values) if questioned else without_a_question(values)
-    number = len(choices_of(format, values))
+    number = len(possible_answers(format, values))
     questions = {
-        blind_question(format, answered(format, values, choice), lettered=lettered)
+        label_question(format, with_answer(format, values, choice), lettered=lettered)
         for choice in range(number)
     }
     assert len(questions) == 1
@@ -161,11 +161,11 @@ def test_an_example_given_another_answer_claims_it_and_is_otherwise_the_same(val
     format = format_of(values)
     path = format.roles.answer
     assert path
-    for choice, wanted in enumerate(choices_of(format, values)):
-        other = answered(format, values, choice)
+    for choice, wanted in enumerate(possible_answers(format, values)):
+        other = with_answer(format, values, choice)
         assert assigned_label(format, other) == choice
         assert field_at(other, path) == wanted
-        assert json.dumps(answered(format, other, assigned_label(format, values))) == json.dumps(values)
+        assert json.dumps(with_answer(format, other, assigned_label(format, values))) == json.dumps(values)
         assert format.validator.is_valid(other)
 
 
@@ -173,7 +173,7 @@ def test_an_answer_of_another_type_or_case_than_its_option_is_found() -> None:
     values: dict[str, Any] = {"question": "2+2?", "options": [3, 4], "label": "4"}
     format = format_of(values)
     assert assigned_label(format, values) == 1
-    assert answered(format, values, 0)["label"] == "3"
+    assert with_answer(format, values, 0)["label"] == "3"
     values = {"question": "Where is the Elbe?", "options": ["Asia", "Europe"], "label": "europe"}
     assert assigned_label(format_of(values), values) == 1
 
@@ -183,16 +183,16 @@ def test_an_answer_of_another_type_or_case_than_its_option_is_found() -> None:
 
 @given(number=st.integers(1, 26), seed=st.text(max_size=20))
 def test_two_orders_are_a_permutation_and_its_reverse(number: int, seed: str) -> None:
-    one, other = two_orders(number, seed)
+    one, other = option_permutations(number, seed)
     assert sorted(one) == list(range(number))
     assert other == one[::-1]
-    assert two_orders(number, seed) == (one, other)
+    assert option_permutations(number, seed) == (one, other)
 
 
 def test_over_many_questions_every_option_stands_everywhere_equally_often() -> None:
     from scipy.stats import chisquare
 
-    places = [two_orders(5, f"42:question {i}")[0].index(0) for i in range(2000)]
+    places = [option_permutations(5, f"42:question {i}")[0].index(0) for i in range(2000)]
     assert chisquare([places.count(place) for place in range(5)]).pvalue > 1e-4
 
 
@@ -201,24 +201,24 @@ def test_a_verifier_without_leaning_gives_its_own_probabilities_back(
     own: list[float], seed: str, lettered: bool
 ) -> None:
     options = tuple(f"option {i}" for i in range(len(own)))
-    question = BlindQuestion("Which?", options, lettered)
+    question = LabelQuestion("Which?", options, lettered)
     turns = []
-    for order in two_orders(len(own), seed):
+    for order in option_permutations(len(own), seed):
         messages, choices = question.prompt(order)
         shown = dict(re.findall(r"^([A-Z])\. (.*)$", messages[-1]["content"], re.MULTILINE))
         said = [own[options.index(shown.get(choice, choice))] for choice in choices]
-        turns.append(question.placed(order, said))
+        turns.append(question.in_option_order(order, said))
     assert turns == [tuple(own)] * 2
-    assert mean(turns) == pytest.approx(own)
+    assert mean_probabilities(turns) == pytest.approx(own)
 
 
 @given(number=st.integers(2, 8), seed=st.text(max_size=8), wanted=st.integers(0, 7))
 def test_a_leaning_to_first_or_last_places_is_evened_out(number: int, seed: str, wanted: int) -> None:
     """One that says A, whatever stands there, gives the first and the last of an order half each."""
-    question = BlindQuestion("Which?", tuple(map(str, range(number))), True)
-    orders = two_orders(number, seed)
+    question = LabelQuestion("Which?", tuple(map(str, range(number))), True)
+    orders = option_permutations(number, seed)
     leaning = [1.0] + [0.0] * (number - 1)
-    averaged = mean([question.placed(order, leaning) for order in orders])
+    averaged = mean_probabilities([question.in_option_order(order, leaning) for order in orders])
     assert averaged[orders[0][0]] == averaged[orders[0][-1]] == 0.5
     assert sum(averaged) == 1
 
@@ -226,7 +226,7 @@ def test_a_leaning_to_first_or_last_places_is_evened_out(number: int, seed: str,
 def test_a_label_is_asked_for_as_it_is_spelt_to_people() -> None:
     values = {"text": "The Elbe flows north.", "stars": 3}
     format = format_of(values, labels={"stars": "1,2,3"})
-    assert choices_of(format, values) == [1, 2, 3]
+    assert possible_answers(format, values) == [1, 2, 3]
     assert asked(format, values)[1] == tuple(map(answer_text, [1, 2, 3]))
     assert assigned_label(format, values) == 2
 
@@ -248,17 +248,17 @@ def test_options_that_labels_stand_for_are_shown_with_them() -> None:
 
 @pytest.mark.parametrize("values", CLOSED.values(), ids=CLOSED)
 def test_closed_sets_can_be_asked_for_and_free_text_cannot(values: dict[str, Any]) -> None:
-    assert can_be_asked(format_of(values))
-    assert not can_be_asked(format_of(kinds.SPAN))
+    assert can_score_labels(format_of(values))
+    assert not can_score_labels(format_of(kinds.SPAN))
 
 
 def test_options_of_which_the_answer_need_not_be_one_cannot_be_asked_for() -> None:
     format = replace(format_of(kinds.UMBRELLA), rules=frozenset())
-    assert not can_be_asked(format)
+    assert not can_score_labels(format)
 
 
 def test_more_labels_than_letters_can_be_asked_for_only_by_name() -> None:
-    labels = {"label": ",".join(f"label {i}" for i in range(MOST_LETTERED + 1))}
+    labels = {"label": ",".join(f"label {i}" for i in range(MAX_LETTERED + 1))}
     format = format_of({"question": "Why?", "label": "label 3"}, labels=labels)
-    assert can_be_asked(format)
-    assert not can_be_asked(format, lettered=True)
+    assert can_score_labels(format)
+    assert not can_score_labels(format, lettered=True)

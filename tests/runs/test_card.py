@@ -50,16 +50,16 @@ FULL = SUMMARY | {
     "verification": {
         "model": "other-model",
         "mode": "drop",
-        "order": "text first",
+        "pseudo_labels": True,
         "threshold": 0.8,
         "kept": 1200,
         "dropped": 3,
         "agreed": 0.91,
         "auc": 0.5061,
-        "gate": 0.75,
+        "min_auc": 0.75,
         "label_noise_rows": 200,
-        "gate_wanted": 200,
-        "before_gate": 12,
+        "label_noise_rows_required": 200,
+        "accepted_before_check": 12,
         "kept_by_label": {"True": 700, "False": 500},
         "warning": None,
     },
@@ -99,10 +99,10 @@ def test_what_was_done_is_told_with_its_figures() -> None:
     filters = section(card, "Filters and rejects")
     assert "| near | 4 | threshold 0.7 |" in filters
     assert "| semantic | – | off |" in filters
-    assert "| contamination | 2 | ngram 8, against csqa creak |" in filters
+    assert "| contamination | 2 | ngram 8, decontaminate csqa creak |" in filters
     assert "| disagrees | 3 |" in section(card, "Filters and rejects")
     verification = section(card, "Label verification")
-    told = ("`other-model`", "mode drop, text first, threshold 0.8", "1200 rows kept, 3 dropped", "91%")
+    told = ("`other-model`", "mode drop, pseudo-labels, threshold 0.8", "1200 rows kept, 3 dropped", "91%")
     for figure in (*told, "AUC of 0.506", "| True | 700 |"):
         assert figure in verification
     assert f"| csqa | test | `{'cd' * 8}…` |" in section(card, "Contamination")

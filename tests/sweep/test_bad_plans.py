@@ -21,7 +21,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no list": ({"benchmarks": "creak"}, "benchmarks: "),
     "no benchmark": ({"benchmarks": []}, "benchmarks: "),
     "twice": ({"benchmarks": ["creak", "csqa", "creak"]}, "benchmarks: creak is there twice"),
-    "unknown arm": ({"conditions": ["tre"]}, "arms.0: no arm 'tre' (did you mean tree?)"),
+    "unknown arm": ({"conditions": ["tre"]}, "conditions.0: no condition 'tre' (did you mean tree?)"),
     "unknown generator": (
         {"generators": ["qwen2.5-coder-0.6b-instruct"]},
         "generators: unknown model 'qwen2.5-coder-0.6b-instruct' (did you mean qwen2.5-coder-0.5b-instruct",

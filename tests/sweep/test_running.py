@@ -175,7 +175,7 @@ def test_where_human_rows_are_missing_the_created_ones_are_trained_on_alone(benc
         ),
         ({"benchmarks": ["csqa"]}, "benchmark csqa is not imported"),
         ({"test": ["boolq_closed"], **READER}, "benchmark boolq_closed is not imported"),
-        ({"select": "human", **READER}, "benchmark creak has no dev split here"),
+        ({"model_selection": "human", **READER}, "benchmark creak has no dev split here"),
         ({"settings": "paper", **READER}, "benchmark creak has no dev split here"),
     ],
 )

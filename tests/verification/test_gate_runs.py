@@ -31,11 +31,11 @@ def test_dealt_labels_that_are_noise_are_found_out_and_the_text_comes_first(
     engine = ScriptedEngine(writing(0.5, ["yes", "no"]), scorer=guessing)
     summary, notes = verified(tmp_path, model, engine, **{**SWITCHING, "label_noise_rows": 60})
     figures = summary["verification"]
-    [told] = [note for note in notes if note.startswith("gate:")]
-    assert "from here the text comes first" in told
+    [told] = [note for note in notes if note.startswith("label-noise check:")]
+    assert "from now on texts are written without a label" in told
     assert f"AUC {figures['auc']:.2f}" in told
-    assert figures["auc"] < figures["gate"] == 0.75
-    assert figures["order"] == "text first"
+    assert figures["auc"] < figures["min_auc"] == 0.75
+    assert figures["pseudo_labels"] is True
 
     dealt = ['"const"' in (request.schema or "") for request in engine.history]
     assert dealt == sorted(dealt, reverse=True)  # first all with a label dealt, then none
@@ -47,7 +47,7 @@ def test_dealt_labels_that_are_noise_are_found_out_and_the_text_comes_first(
 
 def test_once_the_text_comes_first_labels_are_the_verifiers(tmp_path: Path, model: str) -> None:
     summary, _ = verified(tmp_path, model, writing(0.5, ["yes", "no"]), **SWITCHING)
-    assert summary["verification"]["order"] == "text first"
+    assert summary["verification"]["pseudo_labels"] is True
     assert all(is_true(example, ["yes", "no"]) for example in examples(tmp_path))
     assert labels_in(tmp_path) == {"yes": 40, "no": 40}
     late = [scored for commit in commits(tmp_path)[-5:] for scored in commit.scored]
@@ -64,7 +64,7 @@ def test_a_verifier_that_is_never_sure_of_many_labels_does_not_drop_everything(
         tmp_path, model, answering(), unsure, example=values, count=50, label_noise_rows=40, **told
     )
     assert summary["verification"]["threshold"] == 0.3
-    assert summary["verification"]["order"] == "text first"
+    assert summary["verification"]["pseudo_labels"] is True
     assert summary["rejected"]["disagrees"] < 40 + 0.6 * (summary["verification"]["scored"] - 40)
     assert set(Counter(example["stars"] for example in examples(tmp_path)).values()) == {10}
 
@@ -72,7 +72,7 @@ def test_a_verifier_that_is_never_sure_of_many_labels_does_not_drop_everything(
 def test_dealt_labels_that_the_verifier_confirms_stay_dealt(tmp_path: Path, model: str) -> None:
     engine = ScriptedEngine(writing(0.95, LABELS), scorer=knowing)
     summary, notes = verified(tmp_path, model, engine, count=90, label_noise_rows=40, **DEALT)
-    assert any("labels stay dealt" in note for note in notes)
+    assert any("still assigned" in note for note in notes)
     assert summary["verification"]["auc"] > 0.9
     assert all('"const"' in (request.schema or "") for request in engine.history)
 
@@ -80,19 +80,20 @@ def test_dealt_labels_that_the_verifier_confirms_stay_dealt(tmp_path: Path, mode
 def test_without_a_gate_labels_stay_dealt_whatever_the_verifier_says(tmp_path: Path, model: str) -> None:
     engine = ScriptedEngine(writing(0.5, ["yes", "no"]), scorer=guessing)
     summary, notes = verified(tmp_path, model, engine, gate=None, **SWITCHING)
-    assert summary["verification"]["order"] == "label first"
-    assert summary["verification"]["gate"] is None
-    assert any(note.startswith("gate:") for note in notes)  # it is still measured
+    assert summary["verification"]["pseudo_labels"] is False
+    assert summary["verification"]["min_auc"] is None
+    assert any(note.startswith("label-noise check:") for note in notes)  # it is still measured
     assert all('"const"' in (request.schema or "") for request in engine.history)
 
 
 def test_what_came_in_before_the_gate_shut_is_counted_and_told(tmp_path: Path, model: str) -> None:
     summary, _ = verified(tmp_path, model, writing(0.5, ["yes", "no"]), **SWITCHING)
-    early = summary["verification"]["before_gate"]
-    assert summary["verification"]["order"] == "text first"
+    early = summary["verification"]["accepted_before_check"]
+    assert summary["verification"]["pseudo_labels"] is True
     assert 0 < early < 25
     assert (
-        f"{early} rows are from before labels were found to be noise" in (tmp_path / "README.md").read_text()
+        f"{early} rows were accepted before the label-noise check decided"
+        in (tmp_path / "README.md").read_text()
     )
     assert all(is_true(example, ["yes", "no"]) for example in examples(tmp_path)[:early])
 
@@ -101,8 +102,8 @@ def test_a_run_that_ends_before_its_gate_shuts_says_so(tmp_path: Path, model: st
     summary, _ = verified(tmp_path, model, writing(0.95, ["yes", "no"]), count=20, verify="drop", **TWO)
     figures = summary["verification"]
     assert figures["auc"] is None
-    assert figures["label_noise_rows"] < figures["gate_wanted"] == 40
-    told = f"was not decided: {figures['label_noise_rows']} of 40 verified examples seen"
+    assert figures["label_noise_rows"] < figures["label_noise_rows_required"] == 40
+    told = f"did not decide: {figures['label_noise_rows']} of 40 verified examples seen"
     assert told in (tmp_path / "README.md").read_text()
 
 
@@ -115,7 +116,7 @@ def test_a_label_inside_an_object_is_left_to_the_verifier_too(tmp_path: Path, mo
     nested = {"claim": "Water boils.", "output": {"why": "It is hot.", "label": "true"}}
     engine = ScriptedEngine(answering(), scorer=guessing)
     summary, _ = verified(tmp_path, model, engine, example=nested, count=40, label_noise_rows=30)
-    assert summary["verification"]["order"] == "text first"
+    assert summary["verification"]["pseudo_labels"] is True
     assert Counter(example["output"]["label"] for example in examples(tmp_path)) == {"true": 20, "false": 20}
 
 
@@ -141,7 +142,7 @@ def test_shares_are_met_where_the_text_comes_first(tmp_path: Path, model: str) -
     summary, _ = verified(
         tmp_path, model, writing(0.5, ["yes", "no"]), label_ratio={"yes": 0.75, "no": 0.25}, **SWITCHING
     )
-    assert summary["verification"]["order"] == "text first"
+    assert summary["verification"]["pseudo_labels"] is True
     assert labels_in(tmp_path) == {"yes": 60, "no": 20}
 
 

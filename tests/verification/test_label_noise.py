@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datacreate.verification.decisions import Probabilities, Scored
-from datacreate.verification.label_noise import LabelNoiseCheck, agreement
+from datacreate.verification.label_noise import LabelNoiseCheck, label_auc
+from datacreate.verification.scoring import Probabilities, Scored
 
 Row = tuple[int, Probabilities]
 
@@ -53,7 +53,7 @@ def test_with_two_labels_agreement_is_scikit_learns_area_ties_and_all(seen: list
 
     made = [(int(assigned), (1 - share / 20, share / 20)) for assigned, share in seen]
     expected = roc_auc_score([assigned for assigned, _ in seen], [share / 20 for _, share in seen])
-    assert agreement(made, 2) == pytest.approx(expected, abs=1e-4)
+    assert label_auc(made, 2) == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("knows", [0.0, 0.3, 2.0])
@@ -65,21 +65,21 @@ def test_with_more_labels_it_is_the_mean_of_each_against_the_rest(labels: int, k
     expected = roc_auc_score(
         [assigned for assigned, _ in made], np.array([p for _, p in made]), multi_class="ovr", average="macro"
     )
-    assert agreement(made, labels) == pytest.approx(expected, abs=1e-4)
+    assert label_auc(made, labels) == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_label_that_nobody_claimed_is_left_out() -> None:
     made = [(assigned, (*p, 0.0)) for assigned, p in rows(100, 2, knows=0.5)]
-    assert agreement(made, 3) == agreement([(assigned, p[:2]) for assigned, p in made], 2)
+    assert label_auc(made, 3) == label_auc([(assigned, p[:2]) for assigned, p in made], 2)
 
 
 def test_one_label_alone_gives_nothing_to_compare() -> None:
-    assert agreement([(0, (0.9, 0.1)), (0, (0.4, 0.6))], 2) is None
+    assert label_auc([(0, (0.9, 0.1)), (0, (0.4, 0.6))], 2) is None
     gate = fed(LabelNoiseCheck(2, 2, 0.75), [(0, (0.9, 0.1)), (0, (0.4, 0.6))])
-    assert gate.decided()
+    assert gate.decided
     assert gate.auc is None
-    assert gate.order == "label first"
-    assert "all with one label" in gate.told
+    assert gate.pseudo_labels is False
+    assert "all with one label" in gate.result
 
 
 # Shutting
@@ -88,35 +88,35 @@ def test_one_label_alone_gives_nothing_to_compare() -> None:
 def test_it_shuts_after_its_rows_and_looks_at_no_more() -> None:
     made = rows(100, 2, knows=0.1)
     gate = fed(LabelNoiseCheck(2, 60, 0.75), made[:59])
-    assert not gate.decided()
-    assert (gate.auc, gate.order, gate.rows) == (None, "label first", 59)
+    assert not gate.decided
+    assert (gate.auc, gate.pseudo_labels, gate.seen) == (None, False, 59)
     fed(gate, made[59:])
-    assert gate.decided()
-    assert gate.rows == 60
-    assert gate.auc == agreement(made[:60], 2)
+    assert gate.decided
+    assert gate.seen == 60
+    assert gate.auc == label_auc(made[:60], 2)
 
 
-@pytest.mark.parametrize(("knows", "order"), [(0.0, "text first"), (2.0, "label first")])
-def test_below_the_bound_the_text_comes_first(knows: float, order: str) -> None:
+@pytest.mark.parametrize(("knows", "pseudo_labels"), [(0.0, True), (2.0, False)])
+def test_below_the_bound_the_text_comes_first(knows: float, pseudo_labels: bool) -> None:
     gate = fed(LabelNoiseCheck(2, 100, 0.75), rows(100, 2, knows=knows))
-    assert gate.order == order
-    assert f"AUC {gate.auc:.2f}" in gate.told
-    assert ("the text comes first" in gate.told) == (order == "text first")
+    assert gate.pseudo_labels == pseudo_labels
+    assert f"AUC {gate.auc:.2f}" in gate.result
+    assert ("without a label" in gate.result) == (pseudo_labels)
 
 
 def test_an_area_equal_to_the_bound_is_enough() -> None:
     made = rows(100, 2, knows=0.2)
-    area = agreement(made, 2)
+    area = label_auc(made, 2)
     assert area
-    assert fed(LabelNoiseCheck(2, 100, area), made).order == "label first"
-    assert fed(LabelNoiseCheck(2, 100, area + 1e-4), made).order == "text first"
+    assert fed(LabelNoiseCheck(2, 100, area), made).pseudo_labels is False
+    assert fed(LabelNoiseCheck(2, 100, area + 1e-4), made).pseudo_labels is True
 
 
 def test_without_a_bound_nothing_changes_but_the_area_is_told() -> None:
     gate = fed(LabelNoiseCheck(2, 100, None), rows(100, 2, knows=0.0))
-    assert gate.order == "label first"
+    assert gate.pseudo_labels is False
     assert gate.auc is not None
-    assert gate.told.endswith(f"AUC {gate.auc:.2f}")
+    assert gate.result.endswith(f"AUC {gate.auc:.2f}")
     assert gate.calibrated((0.9, 0.1)) == (0.9, 0.1)
 
 
@@ -134,7 +134,7 @@ def test_calibration_evens_out_a_leaning_verifier(leaning: tuple[float, ...]) ->
     labels = len(leaning)
     made = rows(400, labels, knows=0.0, leaning=leaning)
     gate = fed(LabelNoiseCheck(labels, 300, 0.75), made)
-    assert gate.order == "text first"
+    assert gate.pseudo_labels is True
 
     def likeliest(said: Sequence[Probabilities]) -> list[int]:
         places = [max(range(labels), key=p.__getitem__) for p in said]

@@ -26,12 +26,12 @@ def test_the_count_per_label_is_even_to_one_in_whatever_order_labels_arrive(
     accepted: Counter[int] = Counter()
     favourites = [chance.random() ** 3 for _ in labels]
     while accepted.total() < count:
-        assert any(quotas.room(label) for label in labels)
+        assert any(quotas.remaining(label) for label in labels)
         at = chance.choices(range(len(labels)), weights=[f + 1e-6 for f in favourites])[0]
-        if quotas.room(labels[at]):
+        if quotas.remaining(labels[at]):
             quotas.add(labels[at])
             accepted[at] += 1
-    assert all(quotas.room(label) == 0 for label in labels)
+    assert all(quotas.remaining(label) == 0 for label in labels)
     counts = [accepted[at] for at in range(len(labels))]
     assert max(counts) - min(counts) <= 1
 
@@ -39,7 +39,7 @@ def test_the_count_per_label_is_even_to_one_in_whatever_order_labels_arrive(
 def test_true_and_1_and_1_point_0_are_different_labels() -> None:
     quotas = Quotas([True, 1], 2)
     quotas.add(True)
-    assert (quotas.room(True), quotas.room(1), quotas.room(1.0)) == (0, 1, 0)
+    assert (quotas.remaining(True), quotas.remaining(1), quotas.remaining(1.0)) == (0, 1, 0)
 
 
 @given(
@@ -54,10 +54,10 @@ def test_a_target_distribution_is_exact_to_one_per_label(
     quotas = Quotas(list(range(len(label_ratio))), count, label_ratio)
     accepted = [0] * len(label_ratio)
     while sum(accepted) < count:
-        at = chance.choice([label for label in range(len(label_ratio)) if quotas.room(label)])
+        at = chance.choice([label for label in range(len(label_ratio)) if quotas.remaining(label)])
         quotas.add(at)
         accepted[at] += 1
-    assert not any(map(quotas.room, range(len(label_ratio))))
+    assert not any(map(quotas.remaining, range(len(label_ratio))))
     for share, number in zip(label_ratio, accepted, strict=True):
         assert abs(number - count * share) < 1 + 1e-6
         assert share or not number
@@ -65,7 +65,7 @@ def test_a_target_distribution_is_exact_to_one_per_label(
 
 @given(labels=label_sets, number=st.integers(0, 12), seed=st.integers())
 def test_labels_are_dealt_evenly_while_all_have_room(labels: list[object], number: int, seed: int) -> None:
-    dealt = Quotas(labels, 1000).deal(number, random.Random(seed))
+    dealt = Quotas(labels, 1000).assign(number, random.Random(seed))
     counts = [sum(type(x) is type(label) and x == label for x in dealt) for label in labels]
     assert sum(counts) == len(dealt) == number
     assert max(counts) - min(counts) <= 1
@@ -81,7 +81,7 @@ def test_none_is_dealt_beyond_its_room_while_others_have_some(
     for label, room in enumerate(rooms):
         for _ in range(6 - room):
             quotas.add(label)
-    dealt = Counter(quotas.deal(number, random.Random(seed)))
+    dealt = Counter(quotas.assign(number, random.Random(seed)))
     assert dealt.total() == number
     if sum(rooms) >= number:
         assert all(dealt[label] <= room for label, room in enumerate(rooms))
@@ -94,10 +94,10 @@ def test_the_label_that_misses_most_is_dealt_most_often() -> None:
     quotas = Quotas(["rare", "common"], 100)
     for _ in range(45):
         quotas.add("common")
-    first = Counter(quotas.deal(1, random.Random(seed))[0] for seed in range(300))
+    first = Counter(quotas.assign(1, random.Random(seed))[0] for seed in range(300))
     assert first["rare"] > 4 * first["common"]
 
 
 def test_dealing_depends_on_the_seed_alone() -> None:
     quotas = Quotas(["a", "b", "c"], 90)
-    assert quotas.deal(5, random.Random(7)) == quotas.deal(5, random.Random(7))
+    assert quotas.assign(5, random.Random(7)) == quotas.assign(5, random.Random(7))

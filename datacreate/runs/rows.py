@@ -1,0 +1,195 @@
+"""Reads the rows of a run directory or of a JSONL file, and validates each one.
+
+Every command that takes rows uses `read_rows`. Rows of a file are validated by the function that validates
+what a model writes (`formats.validate.validate_example`); rows of a run were validated when it was made.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from datacreate.errors import DatacreateError, UsageError
+from datacreate.formats.example import Example, FieldPath, Json, flaw_in
+from datacreate.formats.infer import infer_format
+from datacreate.formats.task_format import TaskFormat, load_format
+from datacreate.formats.validate import Candidate, Reason, candidate, validate_example
+from datacreate.runs.directory import RunDirectory
+from datacreate.runs.log import example_line
+
+_FORMAT_ROWS = 20
+"""The format is inferred from the first valid one of so many rows."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A valid row; `line` is its JSON as it was read, without the line break."""
+
+    number: int  # of the line in a file, of the example in a run; from 1
+    line: str
+    candidate: Candidate
+
+    @property
+    def values(self) -> Mapping[str, Json]:
+        return self.candidate.example.values
+
+
+@dataclass(frozen=True)
+class InvalidRow:
+    """A line that is not JSON (reason `unparsable`) or not a valid row of the format."""
+
+    number: int
+    line: str
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one run directory or file. Each call of `read` starts at the first row."""
+
+    path: Path
+    format: TaskFormat
+    total: int  # an upper bound of the number of rows
+    read: Callable[[], Iterator[Row | InvalidRow]]
+    inputs: tuple[Path, ...]  # files that an output must not overwrite
+
+
+def read_rows(
+    path: Path,
+    format: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    ranges: Mapping[str, str] | None = None,
+) -> Rows:
+    """The rows of a run directory (from its log) or of a JSONL file.
+
+    The format of a file is `format` (a shipped name or a file). Without it, it is inferred from the first
+    rows, `labels` (field -> "a,b,c") and `ranges` (field -> "low..high"). Raises UsageError, FormatError or
+    ExampleError if the file is missing, has no rows or no format; RunError if the run cannot be read.
+    """
+    if path.is_dir():
+        if format or labels or ranges:
+            raise UsageError(f"{path}: a run directory has a format; remove --format, --labels and --range")
+        return _rows_of_run(RunDirectory(path))
+    try:
+        with path.open("rb") as file:
+            total = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b"")) + 1
+        found = _format_of_file(path, format, labels, ranges)
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file; give a run directory or a JSONL file") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); give another file") from None
+    return Rows(path, found, total, lambda: _rows_of_file(path, found), (path,))
+
+
+def _rows_of_run(run: RunDirectory) -> Rows:
+    config = run.read_config()
+
+    def read() -> Iterator[Row | InvalidRow]:
+        for number, values in enumerate(run.examples(), 1):
+            yield Row(number, example_line(values), candidate(values, config.format))
+
+    files = (run.config_path, run.log_path, run.train_path, run.summary_path, run.card_path)
+    return Rows(run.path, config.format, config.count, read, files)
+
+
+def _rows_of_file(path: Path, format: TaskFormat) -> Iterator[Row | InvalidRow]:
+    for number, line in _lines(path):
+        try:
+            text, values = _parse(line)
+        except ValueError as error:
+            yield InvalidRow(number, line.decode("utf-8", "replace"), Reason.UNPARSABLE, str(error))
+            continue
+        found = _validated(values, format)
+        if isinstance(found, Candidate):
+            yield Row(number, text, found)
+        else:
+            yield InvalidRow(number, text, *found)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines that are not blank. Only "\\n" ends a line: JSON strings may hold U+2028 and similar."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            content = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            if content := content.strip(b" \t\r\n"):
+                yield number, content
+
+
+def _parse(line: bytes) -> tuple[str, dict[str, Json]]:
+    """The line as text and as a JSON object; ValueError with a readable message if it is not one."""
+    try:
+        text = line.decode("utf-8")
+        values = json.loads(text)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON at column {error.colno} ({error.msg})") from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(values, dict):
+        raise ValueError("not a JSON object")
+    if flaw := flaw_in(values):
+        raise ValueError(flaw)
+    return text, values
+
+
+def _validated(values: Mapping[str, Json], format: TaskFormat) -> Candidate | tuple[Reason, str]:
+    try:
+        found = validate_example(values, format, allow_empty=True)
+    except (KeyError, TypeError):
+        return Reason.SCHEMA, f"a field of the format {format.name} is missing"
+    if isinstance(found, Candidate):
+        return found
+    return found.reason, found.because or found.reason.value.replace("_", " ")
+
+
+def _format_of_file(
+    path: Path, name: str | None, labels: Mapping[str, str] | None, ranges: Mapping[str, str] | None
+) -> TaskFormat:
+    if name is not None and (labels or ranges):
+        flag = "--labels" if labels else "--range"
+        raise UsageError(f"{flag} is for inferred formats; write it into the --format file")
+    named = None if name is None else load_format(name)
+    first_error: tuple[int, str] | None = None
+    for number, line in islice(_lines(path), _FORMAT_ROWS):
+        try:
+            _, values = _parse(line)
+            if named is None:
+                bound = infer_format(Example(values), None, labels, ranges).format
+                # One row binds a shipped format to its number of options; other rows may differ.
+                return _relaxed(bound) if bound.name == "inferred" else load_format(bound.name)
+            found = _validated(values, named)
+            if isinstance(found, Candidate):
+                return named
+            raise ValueError(found[1])
+        except (ValueError, DatacreateError) as error:
+            first_error = first_error or (number, str(error))
+    if first_error is None:
+        raise UsageError(f"{path}: no rows; give a file with one JSON object per line")
+    raise UsageError(f"{path}: line {first_error[0]}: {first_error[1]}")
+
+
+def _relaxed(format: TaskFormat) -> TaskFormat:
+    """A format inferred from one row, for the other rows: types and lengths may differ.
+
+    Field names, labels, ranges and fixed options must be the same.
+    """
+    schema = _relax(format.schema, (), format)
+    return replace(
+        format, schema={**schema, "required": [*schema["properties"]], "additionalProperties": False}
+    )
+
+
+def _relax(schema: Mapping[str, Json], path: FieldPath, format: TaskFormat) -> dict[str, Json]:
+    if isinstance(schema.get("properties"), Mapping):
+        parts = {key: _relax(part, (*path, key), format) for key, part in schema["properties"].items()}
+        required = [key for key, part in parts.items() if part]
+        return {"type": "object", "properties": parts, "required": required}
+    is_label = path == format.roles.answer and format.labels
+    if is_label or "minimum" in schema or (path == format.roles.options and "const" in schema):
+        return dict(schema)
+    return {"type": "array"} if path == format.roles.options else {}

