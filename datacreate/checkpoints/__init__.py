@@ -10,7 +10,7 @@ convert.py     copies for vLLM: a dequantised GGUF, base and adapter merged
 
 from __future__ import annotations
 
-from datacreate.checkpoints.checkpoint import (
+from datacreate.checkpoints.checkpoint import (  # fmt: skip
     UNSEEN,
     Adapter,
     Checkpoint,
@@ -22,35 +22,18 @@ from datacreate.checkpoints.checkpoint import (
 from datacreate.checkpoints.convert import dequantised, merged
 from datacreate.checkpoints.folder import combined_sha256
 from datacreate.checkpoints.gguf import GgufHeader, read_header
-from datacreate.checkpoints.presets import (
+from datacreate.checkpoints.presets import (  # fmt: skip
     EngineSettings,
     Preset,
-    Sampling,
     find_preset,
+    is_hub_id,
     load_presets,
     sources_of,
 )
 from datacreate.checkpoints.pull import find_local, pull
 
 __all__ = [
-    "UNSEEN",
-    "Adapter",
-    "Checkpoint",
-    "EngineSettings",
-    "GgufHeader",
-    "Preset",
-    "Sampling",
-    "combined_sha256",
-    "dequantised",
-    "find_local",
-    "find_preset",
-    "load_presets",
-    "merged",
-    "pull",
-    "read_adapter",
-    "read_header",
-    "resolve",
-    "served",
-    "sources_of",
-    "with_adapter",
-]
+    "UNSEEN", "Adapter", "Checkpoint", "EngineSettings", "GgufHeader", "Preset", "combined_sha256",
+    "dequantised", "find_local", "find_preset", "is_hub_id", "load_presets", "merged", "pull", "read_adapter",
+    "read_header", "resolve", "served", "sources_of", "with_adapter",
+]  # fmt: skip

@@ -27,7 +27,6 @@ from datacreate.errors import CheckpointError
 UNSEEN = "served as "
 """Prefix of the `sha256` of a model that is known only by the name that a server gives it."""
 
-_ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 _UNSERVED = ("modules_to_save", "use_dora", "lora_bias", "rank_pattern", "alpha_pattern")
 """Settings of an adapter that is more than matrices of one rank, which vLLM does not serve."""
 
@@ -40,7 +39,7 @@ class Adapter:
     path: Path
     sha256: str
     rank: int
-    made_for: str  # name or path of its base model according to its maker; may be empty
+    made_for: str  # name or path of its base model, according to its maker; may be empty
 
 
 @dataclass(frozen=True)
@@ -89,43 +88,43 @@ def resolve(
     place = Path(name_or_path).expanduser()
     is_path = name_or_path.startswith((".", "~", os.sep)) or name_or_path.endswith(SUFFIX)
     if is_path or (os.sep in name_or_path and place.is_dir()):
-        name, preset, place, again = "", None, _absolute(place), "copy or save it again"
         if not place.exists():
             raise CheckpointError(f"{place}: no such {'file' if place.suffix == SUFFIX else 'folder'}")
-    else:
-        preset, sources = sources_of(name_or_path, presets)
-        name = name_or_path if is_hub_id(name_or_path) else preset.name if preset else name_or_path
-        if preset and preset.kind != kind:
-            raise CheckpointError(
-                f"{name} is of kind {preset.kind}; {kind} is needed (see `datacreate models list`)"
-            )
-        found = find_local(preset.name if preset else name, sources)
-        if found is None:
-            raise CheckpointError(f"{name} is not downloaded: run `datacreate models pull {name}`")
-        place, again = found, f"run `datacreate models pull {name} --force`"
+        return _checkpoint("", _absolute(place), None, kind, trust_remote_code, "copy or save it again")
+    preset, sources = sources_of(name_or_path, presets)
+    name = preset.name if preset and not is_hub_id(name_or_path) else name_or_path
+    if preset and preset.kind != kind:
+        raise CheckpointError(
+            f"{name} is of kind {preset.kind}; {kind} is needed here (see `datacreate models list`)"
+        )
+    found = find_local(preset.name if preset else name, sources)
+    if found is None:
+        raise CheckpointError(f"{name} is not downloaded: run `datacreate models pull {name}`")
+    fix = f"run `datacreate models pull {name} --force`"
+    return _checkpoint(name, found, preset, kind, trust_remote_code, fix)
+
+
+def _checkpoint(
+    name: str, place: Path, preset: Preset | None, kind: Kind, trust: bool, fix: str
+) -> Checkpoint:
+    """The checkpoint in a folder or GGUF file. `fix` says what to do if it is damaged."""
     try:
-        return _checkpoint(name, place, preset, kind, trust_remote_code)
+        gguf = place if place.is_file() else None
+        if gguf is None and not any(place.glob("*.safetensors")):
+            gguf = gguf_in(place)
+        if gguf is not None:
+            if kind == "encoder":
+                raise CheckpointError(f"{gguf}: a GGUF file; an encoder must be a folder of safetensors")
+            check_gguf(gguf)
+            sha256 = quick_hash({str(number): part for number, part in enumerate(parts(gguf))})
+            return Checkpoint(name or model_name(gguf), gguf.parent, sha256, preset, gguf=gguf)
+        folders.check_loadable(place, trust)
+        if kind == "instruct":
+            folders.check_writes(place)
+        sha256 = quick_hash(folders.kept_files(place))
+        return Checkpoint(name or place.name, place, sha256, preset, trust_remote_code=trust)
     except Damaged as damage:
-        raise CheckpointError(f"checkpoint {name or place} is damaged ({damage}): {again}") from damage
-
-
-def _checkpoint(name: str, place: Path, preset: Preset | None, kind: Kind, trust: bool) -> Checkpoint:
-    """The checkpoint in a folder or GGUF file; raises Damaged."""
-    is_folder = place.is_dir()
-    gguf = place
-    if is_folder:
-        gguf = None if any(place.glob("*.safetensors")) else gguf_in(place)
-    if gguf is not None:
-        if kind == "encoder":
-            raise CheckpointError(f"{gguf}: a GGUF file; an encoder must be a folder of safetensors")
-        check_gguf(gguf)
-        files = {str(number): part for number, part in enumerate(parts(gguf))}
-        return Checkpoint(name or model_name(gguf), gguf.parent, quick_hash(files), preset, gguf=gguf)
-    folders.check_loadable(place, trust)
-    if kind == "instruct":
-        folders.check_writes(place)
-    files = folders.kept_files(place)
-    return Checkpoint(name or place.name, place, quick_hash(files), preset, trust_remote_code=trust)
+        raise CheckpointError(f"checkpoint {name or place} is damaged ({damage}): {fix}") from damage
 
 
 def _absolute(place: Path) -> Path:
@@ -150,35 +149,29 @@ def read_adapter(path: Path) -> Adapter:
     """The adapter in a folder or GGUF file. CheckpointError if there is none, or it cannot be served."""
     path = _absolute(path.expanduser())
     try:
-        return _gguf_adapter(path) if path.suffix == SUFFIX else _peft_adapter(path)
+        if path.suffix == SUFFIX:
+            header = read_header(path)
+            if header.kind != "adapter" or header.lora_rank is None:
+                raise CheckpointError(f"{path}: a GGUF file but no LoRA adapter; give a model with --model")
+            sha256 = quick_hash({"0": path})
+            return Adapter(path.stem, path, sha256, header.lora_rank, header.base_model or "")
+        config = folders.read_json(path / "adapter_config.json")
+        if config["peft_type"] != "LORA" or any(config.get(name) for name in _UNSERVED):
+            raise CheckpointError(
+                f"{path}: only plain LoRA adapters can be served (without {', '.join(_UNSERVED)}); merge it into "
+                "its base (PEFT's merge_and_unload), save that, and give it with --model"
+            )
+        weights = path / "adapter_model.safetensors"
+        folders.check_safetensors(weights)
+        sha256 = quick_hash({each.name: each for each in (weights, path / "adapter_config.json")})
+        made_for = str(config.get("base_model_name_or_path") or "")
+        return Adapter(path.name, path, sha256, int(config["r"]), made_for)
     except FileNotFoundError as error:
         raise CheckpointError(
-            f"{error.filename}: no such file; --adapter takes a folder that PEFT saved, or a LoRA as a .gguf file"
+            f"{error.filename}: no such file; --adapter takes a folder that PEFT saved, or a .gguf LoRA"
         ) from error
     except (Damaged, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"adapter {path} is damaged ({error}); copy or save it again") from error
-
-
-def _gguf_adapter(path: Path) -> Adapter:
-    header = read_header(path)
-    if header.kind != "adapter" or header.lora_rank is None:
-        raise CheckpointError(f"{path}: a GGUF file but not a LoRA adapter; give a model with --model")
-    return Adapter(path.stem, path, quick_hash({"0": path}), header.lora_rank, header.base_model or "")
-
-
-def _peft_adapter(folder: Path) -> Adapter:
-    config = folders.read_json(folder / _ADAPTER[0])
-    if config["peft_type"] != "LORA":
-        raise CheckpointError(f"{folder}: an adapter of type {config['peft_type']}; only LoRA can be served")
-    if also := [name for name in _UNSERVED if config.get(name)]:
-        raise CheckpointError(
-            f"{folder}: an adapter with {also[0]} cannot be served on top of its base; merge it into the base "
-            "(PEFT's merge_and_unload), save that, and give it with --model"
-        )
-    folders.check_safetensors(folder / _ADAPTER[1])
-    sha256 = quick_hash({name: folder / name for name in _ADAPTER})
-    made_for = str(config.get("base_model_name_or_path") or "")
-    return Adapter(folder.name, folder, sha256, int(config["r"]), made_for)
 
 
 def with_adapter(base: Checkpoint, adapter: Adapter) -> Checkpoint:
@@ -190,7 +183,7 @@ def with_adapter(base: Checkpoint, adapter: Adapter) -> Checkpoint:
     is_gguf = adapter.path.suffix == SUFFIX
     if is_gguf != (base.gguf is not None):
         raise CheckpointError(
-            f"adapter {adapter.path} {'is' if is_gguf else 'is not'} a GGUF file, unlike its base {base.name}: "
+            f"adapter {adapter.path} {'is' if is_gguf else 'is not'} a GGUF file, unlike {base.name}: "
             "llama.cpp needs GGUF for both (convert_lora_to_gguf.py), vLLM safetensors for both"
         )
     if base.gguf_header and base.gguf_header.architecture != (own := read_header(adapter.path).architecture):

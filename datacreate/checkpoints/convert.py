@@ -10,8 +10,6 @@ Each is made in a process of its own, so that its memory is free before the engi
 
 from __future__ import annotations
 
-import errno
-import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +19,7 @@ from typing import Any
 from datacreate.checkpoints.checkpoint import Adapter, Checkpoint
 from datacreate.checkpoints.folder import kept_files
 from datacreate.checkpoints.gguf import parts
+from datacreate.checkpoints.pull import raise_if_disk_full
 from datacreate.errors import CheckpointError
 from datacreate.files import storage_error
 from datacreate.paths import data_dir
@@ -71,33 +70,26 @@ def _made_once(verb: str, kind: str, sha256: str, source: Path, adapter: Path) -
 
     folder = data_dir() / kind / sha256[:16]
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
         if folder.is_dir():
             return folder
+        folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
-            if not folder.is_dir():
-                new = folder.with_suffix(".new")
-                shutil.rmtree(new, ignore_errors=True)
-                command = [sys.executable, "-m", __name__, verb, str(source), str(adapter), str(new)]
-                environment = os.environ | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-                child = subprocess.run(
-                    command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
-                )
-                if child.returncode:
-                    shutil.rmtree(new, ignore_errors=True)
-                    _raise(verb, source, child)
+            if folder.is_dir():  # another process made it meanwhile
+                return folder
+            new = folder.with_suffix(".new")
+            shutil.rmtree(new, ignore_errors=True)
+            command = [sys.executable, "-m", __name__, verb, str(source), str(adapter), str(new)]
+            child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+            if child.returncode == 0:
                 new.rename(folder)
+                return folder
+            shutil.rmtree(new, ignore_errors=True)
     except OSError as error:
         raise storage_error(folder, error) from error
-    return folder
-
-
-def _raise(verb: str, source: Path, child: subprocess.CompletedProcess[str]) -> None:
-    if "No space left on device" in child.stderr or "os error 28" in child.stderr:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    lines = child.stderr.strip().splitlines() or ["no reason given"]
-    why = "the process was killed, probably out of memory" if child.returncode == -9 else lines[-1].strip()
-    raise CheckpointError(f"cannot {verb} {source.name}: {why}")
+    raise_if_disk_full(child.stderr, folder)
+    reason = (child.stderr.strip().splitlines() or ["no reason given"])[-1].strip()
+    killed = "the process was killed, probably out of memory"
+    raise CheckpointError(f"cannot {verb} {source.name}: {killed if child.returncode == -9 else reason}")
 
 
 def _dequantise(source: Path, folder: Path) -> None:

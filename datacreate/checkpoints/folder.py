@@ -51,7 +51,7 @@ def check_loadable(folder: Path, trust_remote_code: bool = False) -> None:
 
         if config.get("model_type") not in CONFIG_MAPPING_NAMES:
             raise CheckpointError(
-                f"{folder}: needs its publisher's Python code (auto_map), which runs only with --trust-remote-code"
+                f"{folder}: needs Python code of its publisher (auto_map): give --trust-remote-code to run it"
             )
     if not _matching(names, ("*.safetensors",)):
         hint = "pickled weights can run code: save the model again with save_pretrained"

@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 
 from datacreate.checkpoints.folder import KEPT, SKIPPED
+from datacreate.checkpoints.pull import PROBE_SECONDS
 from datacreate.errors import RESUMABLE
 from datacreate.offline import lift
 
-PROBE_SECONDS = 5
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -53,9 +53,7 @@ def _download(repo: str, revision: str, pattern: str, force: bool) -> None:
     signal.alarm(0)
     names = [each.rfilename for each in info.siblings or ()]
     if not pattern and not any(name.endswith(".safetensors") for name in names):
-        raise ValueError(
-            f"no safetensors; for a GGUF, `hf download {repo} FILE` and --model with its path"
-        )
+        raise ValueError(f"no safetensors; for a GGUF, `hf download {repo} FILE` and --model with its path")
     folder = snapshot_download(
         repo,
         revision=revision,

@@ -12,6 +12,7 @@ import errno
 import fnmatch
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -25,18 +26,24 @@ from functools import partial
 from pathlib import Path
 
 from datacreate.checkpoints.folder import KEPT, SKIPPED
-from datacreate.checkpoints.hub import PROBE_SECONDS
 from datacreate.checkpoints.presets import HubSource, PackageSource, Source, sources_of
 from datacreate.errors import RESUMABLE, CheckpointError, StorageError
 from datacreate.files import storage_error
 from datacreate.offline import user_forbids
 from datacreate.paths import data_dir
 
+PROBE_SECONDS = 5
 _CONNECTIONS = 4
 
 
 class _SourceFailed(Exception):
     """This source cannot serve; the message says why."""
+
+
+def raise_if_disk_full(output: str, path: Path) -> None:
+    """Raise StorageError if the output of a process says that the disk is full."""
+    if re.search(r"No space left|quota exceeded|Errno (27|28|122)\b|os error 28\b", output):
+        raise storage_error(path, OSError(errno.ENOSPC, "disk full"))
 
 
 def find_local(name: str, sources: tuple[Source, ...]) -> Path | None:
@@ -88,6 +95,8 @@ def pull(
         if not force and (place := find_local(name, sources)):
             return place
         for source in sources:
+            for failure in failures[-1:]:
+                notify(f"{failure}; trying {source.label}")
             try:
                 if isinstance(source, HubSource):
                     notify(f"downloading {source.hub} from the Hub")
@@ -97,9 +106,8 @@ def pull(
                     _from_mirror(name, source, notify, force)
                 if place := find_local(name, sources):
                     return place
-            except _SourceFailed as failure:
-                failures.append(f"{source.label}: {failure}")
-                notify(failures[-1])
+            except _SourceFailed as error:
+                failures.append(f"{source.label}: {error}")
     except OSError as error:
         raise storage_error(Path(error.filename or data_dir()), error) from error
     raise CheckpointError(f"cannot download {name}: {'; '.join(failures)}")
@@ -110,7 +118,10 @@ def _from_hub(source: HubSource, force: bool) -> None:
         raise _SourceFailed(f"{variable} is set")
     command = [sys.executable, "-m", "datacreate.checkpoints.hub", source.hub, source.revision]
     command += [source.file or "", "force" if force else ""]
-    child = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    bars = {} if sys.stderr.isatty() else {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    child = subprocess.run(
+        command, env=os.environ | bars, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+    )
     if child.returncode == RESUMABLE:
         raise StorageError(child.stdout.strip())
     if child.returncode == -signal.SIGALRM:
@@ -154,16 +165,11 @@ def _wheel(version: str, folder: Path, package: str) -> Path:
     if wheel.is_file():
         return wheel
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        command = (
-            f"-m pip download --no-deps --only-binary=:all: --no-cache-dir --quiet --no-input -d {temporary}"
-        )
-        command += (
-            f" --disable-pip-version-check --progress-bar=off --timeout=15 --retries=2 {package}=={version}"
-        )
-        environment = os.environ | {"TMPDIR": temporary}
+        command = [sys.executable, "-m", "pip", "download", f"{package}=={version}", "-d", temporary]
+        command += "--no-deps --only-binary=:all: --no-cache-dir --quiet --no-input --timeout=15".split()
+        environment = os.environ | {"TMPDIR": temporary, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
         child = subprocess.run(command, env=environment, capture_output=True, text=True)
-        if "No space left on device" in child.stderr or "Disk quota exceeded" in child.stderr:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+        raise_if_disk_full(child.stderr, folder)
         if child.returncode:
             reason = (child.stderr.strip().splitlines() or [f"exit code {child.returncode}"])[-1]
             raise _SourceFailed(f"pip cannot download {package}=={version}: {reason.strip()}")

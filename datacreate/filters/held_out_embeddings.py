@@ -1,6 +1,6 @@
 """Held-out questions by their meaning: sentence embeddings, made once for each split and encoder.
 
-home()/embeddings/ENCODER/SPLIT.npy    float16, (rows, dim); both named by 16 digits of their SHA-256
+data_dir()/embeddings/ENCODER/SPLIT.npy    float16, (rows, dim); both named by 16 digits of their SHA-256
 
 All of them are compared: many texts in one matrix product, few by the library usearch, which reads half
 the bytes. Both propose; the cosine that decides is reckoned from the rounded vectors, so that a text's
@@ -23,7 +23,7 @@ from datacreate.filters.base import Say, silently
 from datacreate.filters.held_out import HeldOut
 from datacreate.filters.held_out_sets import HeldOutSet
 from datacreate.filters.semantic import cosine
-from datacreate.paths import home
+from datacreate.paths import data_dir
 from datacreate.selection.embeddings import REMEMBERED
 from datacreate.selection.vectors import Half, rounded
 
@@ -114,13 +114,13 @@ def _vectors(
 ) -> Half:
     if encoder_sha256 is None:
         return _embedded(opponent, questions, embedder, say)
-    path = home() / "embeddings" / encoder_sha256[:16] / f"{opponent.digest[:16]}.npy"
+    path = data_dir() / "embeddings" / encoder_sha256[:16] / f"{opponent.digest[:16]}.npy"
     with contextlib.suppress(OSError, ValueError, EOFError):
         kept: Half = np.load(path, allow_pickle=False)
         if kept.dtype == np.float16 and kept.ndim == 2 and len(kept) == len(questions):
             return kept
     made = _embedded(opponent, questions, embedder, say)
-    with contextlib.suppress(OSError):  # a home that cannot be written costs time, and nothing else
+    with contextlib.suppress(OSError):  # a read-only data directory only costs time
         _keep(path, made)
     return made
 

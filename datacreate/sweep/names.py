@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from datacreate.checkpoints import find_preset
+from datacreate.checkpoints import is_hub_id, sources_of
 from datacreate.errors import CheckpointError
 
 Kind = Literal["instruct", "encoder"]
@@ -22,7 +22,7 @@ def near(name: str, names: Iterable[str]) -> str:
 
 
 def checked_model(name: str, kind: Kind, folder: Path, *, served: bool = False) -> str:
-    """A preset's name as it is spelled there, or the absolute path of a checkpoint's folder or GGUF file.
+    """A preset's name as it is spelled there, a Hub id, or the absolute path of a folder or GGUF file.
 
     A path is relative to `folder`, the plan's own. ValueError, with near names, for an unknown preset
     or one of the other kind; whether a checkpoint is here is looked at later. A `served` model may have
@@ -33,17 +33,17 @@ def checked_model(name: str, kind: Kind, folder: Path, *, served: bool = False) 
     if is_path or (os.sep in name and place.is_dir()):
         return str(place.resolve())
     try:
-        preset = find_preset(name)
+        preset, _ = sources_of(name)
     except CheckpointError as error:
         if served and name.strip():
             return name
         raise ValueError(str(error)) from None
-    if preset.kind != kind:
+    if preset and preset.kind != kind:
         raise ValueError(
             f"{name} is of kind {preset.kind}, and {kind} is needed here: "
             "`datacreate models list` shows which is which"
         )
-    return preset.name
+    return preset.name if preset and not is_hub_id(name) else name
 
 
 def short_name(model: str) -> str:

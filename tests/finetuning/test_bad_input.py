@@ -54,7 +54,7 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "an encoder that is not here": (
         ["--encoder", "roberta-large"],
         1,
-        "not here yet: run `datacreate models pull roberta-large`",
+        "not downloaded: run `datacreate models pull roberta-large`",
     ),
     "a generator": (["--encoder", "qwen2.5-coder-0.5b-instruct"], 1, "an encoder is needed here"),
     "no such folder": (["--encoder", "./nowhere"], 1, "no such folder"),
@@ -145,6 +145,6 @@ def test_the_real_command_prints_the_line_and_exits_with_its_code(home: Path, tm
     ended = run("train", "creak", "--encoder", "roberta-large", "--out", tmp_path / "out")
     assert ended.code == 1
     assert ended.failure == (
-        "datacreate: roberta-large is not here yet: run `datacreate models pull roberta-large`"
+        "datacreate: roberta-large is not downloaded: run `datacreate models pull roberta-large`"
     )
     assert ended.out == ""
