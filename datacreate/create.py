@@ -20,8 +20,9 @@ from datacreate.engines.base import Check
 from datacreate.engines.self_test import schema_accepted, scores_are_real
 from datacreate.errors import DatacreateError, LockLost, NoProgress, RunMismatch, Stopped, StorageError
 from datacreate.files import replace_file, storage_error
-from datacreate.filters.registry import filters_of, prepare
-from datacreate.formats.serialization import build_response_schema
+from datacreate.filters.base import FilterInputs
+from datacreate.filters.registry import make_filters, prepare_filters
+from datacreate.formats.response_schema import build_response_schema
 from datacreate.locking import FolderLock
 from datacreate.pipeline import Pipeline
 from datacreate.plan import Plan, make_plan, root_and_format
@@ -33,8 +34,7 @@ from datacreate.runs.directory import RunConfig, RunDirectory, summary_of
 from datacreate.runs.log import Appender, Commit, LogWriter, Session, first_checksum
 from datacreate.runs.summary import RunStats
 from datacreate.selection.accepted_vectors import AcceptedVectors
-from datacreate.selection.embeddings import Embedder, SentenceEmbedder
-from datacreate.selection.similarity import SentenceSimilarity, Similarity
+from datacreate.selection.embeddings import Embedder, SentenceEmbedder, SentenceSimilarity, Similarity
 from datacreate.selection.strategies import find_strategy
 from datacreate.signals import Signals, caught_signals
 from datacreate.state import ParsedCompletion, RunState
@@ -63,7 +63,7 @@ ComputeMetrics = Callable[[RunDirectory], dict[str, Any]]
 class Progress(Protocol):
     """Whoever wants to know how a run is going."""
 
-    def note(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         """A line worth reading, once."""
 
     def update(self, stats: RunStats, count: int) -> None:
@@ -73,7 +73,7 @@ class Progress(Protocol):
 class Silent:
     """A `Progress` that says nothing."""
 
-    def note(self, text: str) -> None: ...
+    def notify(self, text: str) -> None: ...
 
     def update(self, stats: RunStats, count: int) -> None: ...
 
@@ -99,13 +99,13 @@ def create(
     root, inferred = root_and_format(config)
     embeds = config.semantic is not None or strategy.grows == "cover"
     embeds = not embedder and (embeds or (strategy.needs_similarity and not similarity))
-    models = models_of(config, inferred, embeds, progress.note)
+    models = models_of(config, inferred, embeds, progress.notify)
     directory = RunDirectory(config.run_dir)
     with ExitStack() as stack:
         signals = stack.enter_context(caught_signals())
-        lock = stack.enter_context(directory.locked(progress.note))
+        lock = stack.enter_context(directory.locked(progress.notify))
         stored = directory.read_config() if directory.exists else None
-        engines = stack.enter_context(engines_of(models, config, directory, engine_factory, progress.note))
+        engines = stack.enter_context(engines_of(models, config, directory, engine_factory, progress.notify))
         plan = make_plan(config, root, inferred, models, engines, stored.spec if stored else None)
         if stored:
             stored.spec.refuse_other(plan.spec, directory.path)
@@ -115,7 +115,7 @@ def create(
                     f"{config.count}; ask for as many or more, or take another --run-dir"
                 )
         for note in plan.notes:
-            progress.note(note)
+            progress.notify(note)
         settled = _settled(stored, plan, config, models, engines)
         sha256 = models.encoder.sha256 if models.encoder else None
         if models.encoder:
@@ -129,15 +129,15 @@ def create(
                 directory.accepted() if stored else 0,
                 plan.layout.format.text_of(plan.root.values),
             )
-        filters = filters_of(plan.spec.filters, plan.held_out_sets, accepted, sha256)
+        filters = make_filters(plan.spec.filters, FilterInputs(plan.held_out_sets, accepted, sha256))
         ledger = RunState(plan, config.count, similarity, filters, accepted)
         run = _Run(ledger, directory, lock, settled, progress, compute_metrics)
         if stored:
             run.replay()
         if not run.finished:
-            prepare(filters, progress.note)
+            prepare_filters(filters, progress.notify)
             scores = [scores_are_real()] if plan.spec.verification else []
-            engines.start(models, progress.note, [_own_schema(plan)], scores)
+            engines.start(models, progress.notify, [_own_schema(plan)], scores)
             if stored:
                 _note_of_width(plan.spec.concurrency, config.count, engines, progress)
         # Nothing is written before the engine has shown that it works.
@@ -167,9 +167,9 @@ def _note_of_width(concurrency: int, count: int, engines: Engines, progress: Pro
     """A line where a run that began with fewer servers cannot fill those that there are now."""
     held = sum(engine.capacity for engine in engines.writers)
     if concurrency < min(held, count // 5):
-        progress.note(
-            f"the servers hold {held} requests at once, and this run has no more than {concurrency} out, as was "
-            "settled when it began; a new one may wait for all of them with --servers, or be told --concurrency"
+        progress.notify(
+            f"the servers can process {held} requests at once, but this run was started with "
+            f"--concurrency {concurrency}; a new run can wait for all servers with --servers, or use more"
         )
 
 
@@ -234,7 +234,7 @@ class _Run:
         except OSError as error:
             raise storage_error(path, error) from None
         if ledger.stats.requests:
-            self._progress.note(f"going on from {ledger.stats.accepted} accepted examples")
+            self._progress.notify(f"going on from {ledger.stats.accepted} accepted examples")
 
     def go(self, engines: Engines, patience: int, signals: Signals) -> None:
         """Request, verify, decide and commit until the count is reached."""
@@ -276,7 +276,7 @@ class _Run:
         decided = gate is None or gate.decided
         self._ledger.apply(draft.ask.place, commit)
         if gate and not decided and gate.decided:
-            self._progress.note(gate.result)
+            self._progress.notify(gate.result)
         self._progress.update(self._ledger.stats, self._count)
 
     def save(self) -> dict[str, Any]:
@@ -298,9 +298,9 @@ class _Run:
         reasons = ", ".join(f"{reason} {n}" for reason, n in stats.rejects.most_common()) or "none"
         samples = " | ".join(f"{reject.reason}: {reject.text[:100]!r}" for reject in stats.last_rejects)
         return (
-            f"no example accepted in {stats.consecutive_failures} requests in a row ({stats.accepted} of {self._count} so "
-            f"far); rejects: {reasons}; the last ones: {samples}; try another model or example, or a larger "
-            "--max-tokens"
+            f"no example accepted in {stats.consecutive_failures} requests in a row ({stats.accepted} of "
+            f"{self._count} so far); rejects: {reasons}; the last ones: {samples}; try another model or "
+            "example, or a larger --max-tokens"
         )
 
 

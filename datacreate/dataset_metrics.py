@@ -21,7 +21,7 @@ from datacreate.benchmarks import find_benchmark, has_split, read_split
 from datacreate.errors import BenchmarkError
 from datacreate.formats.example import Json, field_at
 from datacreate.formats.task_format import TaskFormat
-from datacreate.formats.words import words
+from datacreate.formats.text_normalization import words
 from datacreate.metrics.diversity import MOST_TEXTS, diversity
 from datacreate.metrics.shortcuts import MOST_ROWS, shortcuts, why_none
 from datacreate.metrics.text_similarity import Likeness, WordOverlap

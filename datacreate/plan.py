@@ -15,17 +15,24 @@ from datacreate.benchmarks import find_benchmark, formatting_example
 from datacreate.checkpoints import Checkpoint
 from datacreate.engines.base import Engine, Sampling
 from datacreate.errors import ExampleError, PromptTooLong, UsageError
-from datacreate.filters.held_out_sets import HeldOutSet, held_out_sets
-from datacreate.filters.settings import FilterSettings
-from datacreate.formats.example import Example, flaw_in, load_example
+from datacreate.filters.held_out import HeldOutSet, held_out_sets
+from datacreate.filters.registry import FilterSettings
+from datacreate.formats.example import Example, find_unsupported_value, load_example
 from datacreate.formats.infer import InferredFormat, infer_format
-from datacreate.formats.roles import answer_text
 from datacreate.formats.serialization import Layout
-from datacreate.formats.task_format import TaskFormat
+from datacreate.formats.task_format import TaskFormat, answer_text
 from datacreate.prompts.generation import chat_prompt
 from datacreate.prompts.label_scoring import MAX_LETTERED, can_score_labels
 from datacreate.run_models import Engines, Models, verify_mode
-from datacreate.runs.config import CreateConfig, HeldOutRef, RunSpec, Verification, Writer
+from datacreate.runs.config import (
+    CreateConfig,
+    HeldOutRef,
+    IdentitySettings,
+    RunSpec,
+    SamplingOptions,
+    Verification,
+    Writer,
+)
 from datacreate.selection.strategies import Strategy, find_strategy
 from datacreate.verification.scoring import default_threshold
 
@@ -74,7 +81,7 @@ def root_and_format(config: CreateConfig) -> tuple[Example, InferredFormat]:
         return _drawn(config, config.benchmark)
     if isinstance(config.example, dict):
         root = Example(config.example)
-        if flaw := flaw_in(config.example):  # load_example looks at those from a file
+        if flaw := find_unsupported_value(config.example):  # load_example looks at those from a file
             raise ExampleError(f"the example: {flaw}; fix the example")
     else:
         assert config.example is not None, "CreateConfig has one of the two"
@@ -123,27 +130,20 @@ def make_plan(
     concurrency = told or (1 if paper else _concurrency(config.count, number, engines.writers))
     verification = _verification(config, inferred, models, layout, engines.verifier, stored)
     spec = RunSpec(
+        **config.subset(IdentitySettings),
         example=dict(root.values),
         format=inferred.format.document(),
-        strategy=config.strategy,
-        method=config.method,
         model=models.name,
         model_sha256=models.sha256,
-        encoder=encoder.name if encoder else None,
-        encoder_sha256=encoder.sha256 if encoder else None,
-        seed=config.seed,
+        embedding_model=encoder.name if encoder else None,
+        embedding_model_sha256=encoder.sha256 if encoder else None,
         num_examples=number,
         concurrency=concurrency,
-        max_parent_uses=config.max_parent_uses,
         sampling=_told(samplings[0]),
         benchmark=config.benchmark,
         filters=FilterSettings(
-            exact=config.exact,
-            near=config.near,
-            semantic=config.semantic,
-            ngram=config.ngram,
-            decontaminate_near=config.decontaminate_near,
-            decontaminate=tuple(dict.fromkeys(each.benchmark for each in met)),
+            **config.subset(FilterSettings)
+            | {"decontaminate": tuple(dict.fromkeys(each.benchmark for each in met))}
         ),
         compared_with=tuple(HeldOutRef(**vars(each)) for each in met),
         label_ratio=label_ratio,
@@ -153,7 +153,6 @@ def make_plan(
             for each, sampling in zip(models.writers, samplings, strict=True)
             if len(samplings) > 1
         ),
-        chat_template=config.chat_template,
     )
     strategy = find_strategy(config.strategy)
     notes = (*inferred.notes, *_who_judges(spec))
@@ -187,7 +186,7 @@ def _names(config: CreateConfig, stored: RunSpec | None) -> Sequence[str] | Lite
     if config.decontaminate is not None:
         return config.decontaminate
     if stored:
-        return stored.filters.decontaminate
+        return stored.filters.decontaminate or ()
     return () if config.method == "paper" else "all"
 
 
@@ -204,7 +203,7 @@ def _verification(
     if mode == "off" or model is None:
         return None
     labels = inferred.format.labels
-    gated = mode != "keep" and layout.can_write_text_first and config.method == "datacreate"
+    gated = mode != "keep" and layout.supports_pseudo_labels and config.method == "datacreate"
     known = stored.verification if stored else None
     rows = config.label_noise_rows or (known.label_noise_rows if known else _label_noise_rows(config.count))
     if stored:  # one that was not verified is refused for that, and no server is started for it
@@ -224,7 +223,7 @@ def _verification(
         model=model.name,
         model_sha256=model.sha256,
         threshold=config.threshold or (known.threshold if known else default_threshold(len(labels or ()))),
-        label_noise_check=config.gate if gated else None,
+        label_noise_check=config.label_noise_check if gated else None,
         label_noise_rows=rows,
         lettered=lettered,
     )
@@ -241,7 +240,8 @@ def _shares(config: CreateConfig, format: TaskFormat) -> dict[str, float] | None
     names = [answer_text(label) for label in format.labels or ()]
     if not names:
         raise UsageError(
-            f"--label-ratio: the format {format.name} has no fixed labels; name them with --labels FIELD=a,b,c"
+            f"--label-ratio: the format {format.name} has no fixed labels; give them with "
+            "--labels FIELD=a,b,c"
         )
     if unknown := [name for name in config.label_ratio if name not in names]:
         raise UsageError(f"--label-ratio: no label {unknown[0]!r}; labels are {', '.join(names)}")
@@ -283,11 +283,8 @@ def _concurrency(count: int, number: int, engines: Sequence[Engine]) -> int:
 def _sampling(config: CreateConfig, checkpoint: Checkpoint, max_tokens: int) -> Sampling:
     """The user's word first, then the preset's; the paper's way is plain sampling at 1."""
     sampling = Sampling(max_tokens=max_tokens)
-    names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+    names = [name for name in SamplingOptions.model_fields if name != "max_tokens"]
     if checkpoint.preset and config.method != "paper":
         recommended = checkpoint.preset.sampling.model_dump(exclude_none=True)
         sampling = replace(sampling, **{name: recommended[name] for name in names if name in recommended})
-    told: dict[str, Any] = {
-        name: getattr(config, name) for name in names if getattr(config, name) is not None
-    }
-    return replace(sampling, **told)
+    return replace(sampling, **config.given(names))

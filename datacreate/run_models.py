@@ -51,7 +51,7 @@ def models_of(
     if config.adapter is not None:
         writers = (with_adapter(writers[0], read_adapter(config.adapter)),)
     writers = _told_apart(writers)
-    encoder = resolve(config.encoder, "encoder") if embeds else None
+    encoder = resolve(config.embedding_model, "encoder") if embeds else None
     if verify_mode(config, inferred) == "off":
         return Models(writers, encoder, None)
     verifier = writers[0]
@@ -164,7 +164,7 @@ def engines_of(
                 config,
                 count=config.count,
                 log=directory.log_of(name),
-                template_kwargs=config.chat_template if checkpoint is not extra else None,
+                template_kwargs=config.chat_template_kwargs if checkpoint is not extra else None,
                 main=checkpoint is not extra,
                 models=len(models.writers) + (extra is not None),
                 notify=notify,

@@ -20,18 +20,19 @@ from datacreate.engines.base import Completion, Request
 from datacreate.errors import LogDamaged
 from datacreate.filters.base import Filter
 from datacreate.formats.example import Example, Json, field_at
-from datacreate.formats.roles import answer_text
-from datacreate.formats.serialization import build_response_schema
-from datacreate.formats.validate import Candidate, Reason, Reject, candidate, capped, read_completion
+from datacreate.formats.parse import parse_completion
+from datacreate.formats.response_schema import build_response_schema
+from datacreate.formats.task_format import answer_text
+from datacreate.formats.validate import Candidate, Reason, Reject, shorten
 from datacreate.plan import Plan
 from datacreate.prompts.generation import chat_prompt
 from datacreate.prompts.label_scoring import LabelQuestion, assigned_label, label_question, with_answer
 from datacreate.runs.log import Commit, LogLine, example_line
 from datacreate.runs.summary import RunStats
 from datacreate.selection.accepted_vectors import AcceptedVectors
+from datacreate.selection.embeddings import Similarity
 from datacreate.selection.farthest_first import FarthestFirst
 from datacreate.selection.queue import Chains, Levels, Parent, ParentQueue, RequestSlot, Tree
-from datacreate.selection.similarity import Similarity
 from datacreate.verification.label_noise import LabelNoiseCheck
 from datacreate.verification.quotas import Quotas
 from datacreate.verification.scoring import (
@@ -84,7 +85,7 @@ class RunState:
         self._taken = 0
         self._format = plan.layout.format
         self._layouts = {first: replace(plan.layout, pseudo_labels=first) for first in (False, True)}
-        self._root_key = candidate(plan.root.values, self._format).key
+        self._root_key = Candidate.of(plan.root.values, self._format).key
         self._parent_key = lru_cache(maxsize=4096)(self._key_of_line)
         labels = self._format.labels if plan.improved else None
         label_ratio = plan.spec.label_ratio
@@ -128,7 +129,7 @@ class RunState:
         return build_response_schema(self._layouts[pseudo_labels], number, list(labels) if labels else None)
 
     def _key_of_line(self, line: str) -> str:
-        return candidate(json.loads(line), self._format).key
+        return Candidate.of(json.loads(line), self._format).key
 
     def request(self, ask: PendingRequest) -> Request:
         """What the engine is asked."""
@@ -145,7 +146,7 @@ class RunState:
             candidates = [item for item in items if isinstance(item, Candidate)]
             self._embedder.encode([candidate.text for candidate in candidates])
             for each in self._filters:
-                each.ahead(candidates)
+                each.prefetch(candidates)
         questions: dict[int, LabelQuestion] = {}
         if self._verification:
             for index, item in enumerate(items):
@@ -159,8 +160,8 @@ class RunState:
 
     def _read(self, ask: PendingRequest, completion: Completion) -> Sequence[Candidate | Reject]:
         if completion.finish_reason == "error":
-            return [Reject(Reason.NO_ANSWER, capped(completion.error or ""))]
-        return read_completion(
+            return [Reject(Reason.NO_RESPONSE, shorten(completion.error or ""))]
+        return parse_completion(
             completion.text,
             self._layouts[ask.pseudo_labels],
             self._plan.spec.num_examples,
@@ -213,13 +214,13 @@ class RunState:
         if not self._verification:
             return self._taken_in(item), None
         if probabilities is None:
-            return _reject(Reason.DISAGREES, item, "the verifier gave no answer"), None
+            return _reject(Reason.REJECTED_BY_VERIFIER, item, "the verifier gave no answer"), None
         assigned = assigned_label(self._format, item.example.values)
         said = self._verified(-1 if ask.pseudo_labels else assigned, probabilities)
         if said.final < 0:
-            return _reject(Reason.DISAGREES, item, self._told(item.example, said)), said
+            return _reject(Reason.REJECTED_BY_VERIFIER, item, self._told(item.example, said)), said
         if said.final != assigned:
-            corrected = candidate(with_answer(self._format, item.example.values, said.final), self._format)
+            corrected = Candidate.of(with_answer(self._format, item.example.values, said.final), self._format)
             # Without free text the answer is part of what is compared.
             if corrected.key != item.key and (reject := self._objection(ask, corrected, taken)):
                 return reject, said
@@ -258,12 +259,12 @@ class RunState:
     def _objection(self, ask: PendingRequest, item: Candidate, taken: int = 0) -> Reject | None:
         """What speaks against a valid example in view of the whole set, before it is verified."""
         if item.key in (self._parent_key(ask.place.parent.line), self._root_key):
-            return _reject(Reason.COPY, item)
+            return _reject(Reason.COPIED_EXAMPLE, item)
         for each in self._filters:
-            if (match := each.match(item)) is not None:
-                return _reject(each.reason, item, match.what)
+            if (detail := each.match(item)) is not None:
+                return _reject(each.reason, item, detail)
         if self.stats.accepted + taken >= self._count:
-            return _reject(Reason.SURPLUS, item)
+            return _reject(Reason.NOT_NEEDED, item)
         if (
             self._quotas
             and self._label_stays
@@ -323,12 +324,12 @@ class RunState:
                 "from a copy, or take another --run-dir"
             )
         for values in commit.accepted:
-            self._take(candidate(values, self._format), values)
+            self._take(Candidate.of(values, self._format), values)
         self.apply(place, commit)
 
 
 def _reject(reason: Reason, item: Candidate, because: str = "") -> Reject:
-    return Reject(reason, capped(item.example.values), because)
+    return Reject(reason, shorten(item.example.values), because)
 
 
 def _queue(plan: Plan, vectors: AcceptedVectors | None) -> ParentQueue:

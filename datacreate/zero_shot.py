@@ -60,7 +60,7 @@ def answer_zero_shot(
                     if engine_factory:
                         engine = engine_factory(checkpoint, options, log)
                     else:
-                        engine = make_engine(checkpoint, options, count=500, log=log, notify=progress.note)
+                        engine = make_engine(checkpoint, options, count=500, log=log, notify=progress.notify)
                     stack.callback(engine.close)
                     engine.start([scores_are_real()])
                 known = _measure(engine, test, checkpoint, place, progress, signals)

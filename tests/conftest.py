@@ -26,7 +26,7 @@ _CALLED: list[str] = []
 guard(lambda event, host: _CALLED.append(f"{event} {host}"))  # an audit hook stays to the end
 
 
-FIRST = ("tests/slurm/", "tests/finetuning/", "tests/bundle/", "tests/offline/", "tests/sweep/")
+FIRST = ("tests/slurm/", "tests/finetuning/", "tests/offline/", "tests/sweep/")
 """The folders whose tests take longest, that they do not come last and alone; SLURM's mostly wait."""
 
 

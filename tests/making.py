@@ -36,7 +36,7 @@ class SharedWords:
     def __init__(self) -> None:
         self.calls = 0
 
-    def to_one(self, text: str, others: Sequence[str]) -> list[float]:
+    def similarities(self, text: str, others: Sequence[str]) -> list[float]:
         self.calls += 1
         words = set(text.split())
         return [len(words & set(other.split())) / len(words | set(other.split())) for other in others]

@@ -1,4 +1,4 @@
-"""Creation against imported benchmarks: what repeats a row of theirs stays out, and the run says so."""
+"""`create` rejects examples that repeat rows of imported benchmarks, and its summary reports it."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-def saying(question: str) -> Script:
-    """A writer that asks this question in its third request, and else what comes to its mind."""
+def writing(question: str) -> Script:
+    """A writer that writes this question in its third request, and otherwise random ones."""
 
     def script(request: Request) -> Completion:
         rows = written(request, random.Random(f"{request.id}:{request.messages}"))
@@ -45,54 +45,51 @@ def saying(question: str) -> Script:
     return script
 
 
-def contaminated(run_dir: Path) -> list[str]:
-    """What was said of the rejected rows."""
+def details(run_dir: Path) -> list[str]:
+    """The details of the rejects with the reason `contaminated`."""
     rejects = [reject for commit in commits(run_dir) for reject in commit.rejects]
     return [reject.because for reject in rejects if reject.reason == "contaminated"]
 
 
-def test_a_test_row_that_the_model_writes_is_rejected_and_counted(tmp_path: Path, model: str) -> None:
+def report(summary: dict[str, Any]) -> dict[str, Any]:
+    [found] = [each for each in summary["filters"] if each["name"] == "contamination"]
+    return dict(found)
+
+
+def test_a_generated_test_row_is_rejected_and_counted(tmp_path: Path, model: str) -> None:
     imported(tmp_path / "files", "csqa", {"test": [*choices(3), HELD_OUT], "dev": choices(2, first=9)})
     run_dir = tmp_path / "run"
-    summary = make(run_dir, model, saying(HELD_OUT["question"]))
-    [because] = contaminated(run_dir)
-    assert because.startswith("csqa test row 4 (What would the keeper of a lighthouse polish")
-    assert because.endswith(": n-gram")
+    summary = make(run_dir, model, writing(HELD_OUT["question"]))
+    [detail] = details(run_dir)
+    assert detail.startswith("csqa test row 4 (What would the keeper of a lighthouse polish")
     assert summary["rejected"]["contaminated"] == 1
     assert HELD_OUT["question"] not in {row["question"] for row in examples(run_dir)}
     assert len(examples(run_dir)) == 25
-    told = {each["name"]: each for each in summary["filters"]}
-    assert told["contamination"] == {
+    assert report(summary) == {
         "name": "contamination",
         "reason": "contaminated",
         "on": True,
-        "ngram": 8,
-        "near": 0.7,
-        "semantic": None,
-        "decontaminate": ["csqa"],
+        "settings": {"decontaminate": ["csqa"], "ngram": 8, "decontaminate_near": 0.7},
         "rejected": 1,
     }
     compared = [(each["benchmark"], each["split"]) for each in summary["compared_with"]]
     assert compared == [("csqa", "dev"), ("csqa", "test")]
-    assert json.loads((run_dir / "summary.json").read_text("utf-8")) == summary
 
 
-def test_without_near_duplicates_a_test_row_nearly_repeated_is_still_rejected(
-    tmp_path: Path, model: str
-) -> None:
+def test_decontaminate_near_does_not_need_the_near_filter(tmp_path: Path, model: str) -> None:
     imported(tmp_path / "files", "csqa", {"test": [HELD_OUT]})
-    nearly = HELD_OUT["question"].replace("evening", "thick")
+    similar = HELD_OUT["question"].replace("evening", "thick")
     how: dict[str, Any] = {"near": None, "ngram": 14}
-    make(tmp_path / "run", model, saying(nearly), **how)
-    [because] = contaminated(tmp_path / "run")
-    assert "csqa test row 1 (" in because
-    assert ": near 0.7" in because
-    make(tmp_path / "off", model, saying(nearly), decontaminate_near=None, **how)
-    assert contaminated(tmp_path / "off") == []
-    assert nearly in {row["question"] for row in examples(tmp_path / "off")}
+    make(tmp_path / "run", model, writing(similar), **how)
+    [detail] = details(tmp_path / "run")
+    assert "csqa test row 1 (" in detail
+    assert ": Jaccard 0.7" in detail
+    make(tmp_path / "off", model, writing(similar), decontaminate_near=None, **how)
+    assert details(tmp_path / "off") == []
+    assert similar in {row["question"] for row in examples(tmp_path / "off")}
 
 
-def test_rows_imported_anew_are_another_run(tmp_path: Path, model: str) -> None:
+def test_a_run_cannot_resume_after_rows_were_imported_again(tmp_path: Path, model: str) -> None:
     imported(tmp_path / "files", "csqa", {"test": [HELD_OUT]})
     make(tmp_path / "run", model)
     write_reference(tmp_path / "other", "csqa", {"test": choices(4)})
@@ -101,28 +98,15 @@ def test_rows_imported_anew_are_another_run(tmp_path: Path, model: str) -> None:
         make(tmp_path / "run", model)
 
 
-def test_a_run_that_was_compared_with_nothing_says_so(tmp_path: Path, model: str) -> None:
-    summary = make(tmp_path / "run", model, saying(HELD_OUT["question"]))
+def test_without_imported_benchmarks_the_filter_is_off(tmp_path: Path, model: str) -> None:
+    summary = make(tmp_path / "run", model, writing(HELD_OUT["question"]))
     assert summary["compared_with"] == []
-    [told] = [each for each in summary["filters"] if each["name"] == "contamination"]
-    assert (told["on"], told["decontaminate"], told["rejected"]) == (False, [], 0)
-    assert HELD_OUT["question"] in {row["question"] for row in examples(tmp_path / "run")}
+    assert (report(summary)["on"], report(summary)["rejected"]) == (False, 0)
 
 
-def test_a_damaged_split_is_told_before_the_model_loads_and_anything_is_written(
+def test_held_out_rows_are_read_and_embedded_before_the_model_loads(
     tmp_path: Path, model: str, home: Path
 ) -> None:
-    imported(tmp_path / "files", "csqa", {"test": [HELD_OUT]})
-    [split] = home.rglob("test.jsonl")
-    split.write_bytes(split.read_bytes()[:-20])
-    engine = ScriptedEngine(answering())
-    with pytest.raises(BenchmarkError, match="is not what was imported"):
-        make(tmp_path / "run", model, engine)
-    assert not engine.started
-    assert not RunDirectory(tmp_path / "run").exists
-
-
-def test_test_rows_are_embedded_before_the_model_loads(tmp_path: Path, model: str) -> None:
     imported(tmp_path / "files", "csqa", {"test": [HELD_OUT]})
 
     class Late(ScriptedEngine):
@@ -132,19 +116,20 @@ def test_test_rows_are_embedded_before_the_model_loads(tmp_path: Path, model: st
 
     embedder = HashedWords()
     other_order = " ".join(reversed(HELD_OUT["question"].split()))
-    make(
-        tmp_path / "run",
-        model,
-        Late(saying(other_order)),
-        SharedWords(),
-        embedder,
-        semantic=0.95,
-        decontaminate_near=None,
-    )
-    assert ["meaning 1.00" in because for because in contaminated(tmp_path / "run")] == [True]
+    how: dict[str, Any] = {"semantic": 0.95, "decontaminate_near": None}
+    make(tmp_path / "run", model, Late(writing(other_order)), SharedWords(), embedder, **how)
+    assert ["cosine 1.00" in detail for detail in details(tmp_path / "run")] == [True]
+
+    [split] = home.rglob("test.jsonl")
+    split.write_bytes(split.read_bytes()[:-20])
+    engine = ScriptedEngine(answering())
+    with pytest.raises(BenchmarkError, match="is not what was imported"):
+        make(tmp_path / "damaged", model, engine)
+    assert not engine.started
+    assert not RunDirectory(tmp_path / "damaged").exists
 
 
-def test_a_finished_run_reads_no_benchmark_again(tmp_path: Path, model: str, home: Path) -> None:
+def test_a_finished_run_does_not_read_benchmarks(tmp_path: Path, model: str, home: Path) -> None:
     imported(tmp_path / "files", "csqa", {"test": [HELD_OUT]})
     made = make(tmp_path / "run", model)
     for split in home.rglob("test.jsonl"):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from datacreate.engines.base import Completion, Request
 from datacreate.errors import EngineError, ExampleError, NoProgress, PromptTooLong
 from datacreate.formats.example import Example
-from datacreate.formats.text_normalization import normalised
+from datacreate.formats.text_normalization import normalize_text
 from datacreate.runs.directory import RunDirectory
 from tests.driver import ignorant
 from tests.filters.texts import HashedWords
@@ -47,9 +47,9 @@ def test_exactly_the_count_valid_and_new(tmp_path: Path, model: str, strategy: s
         jsonschema.validate(example, schema)
         assert list(example) == list(COMMONSENSE)
         assert example["label"] in example["options"]
-    questions = {normalised(example["question"]) for example in made}
+    questions = {normalize_text(example["question"]) for example in made}
     assert len(made) == len(questions) == summary["accepted"] == count
-    assert normalised(COMMONSENSE["question"]) not in questions
+    assert normalize_text(COMMONSENSE["question"]) not in questions
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -140,7 +140,7 @@ def test_similar_and_diverse_choose_by_likeness(tmp_path: Path, model: str, stra
     for commit in commits(tmp_path):
         texts |= {Example(values).id: values["question"] for values in commit.accepted}
         if commit.accepted:
-            scores = SharedWords().to_one(
+            scores = SharedWords().similarities(
                 texts[commit.parent], [values["question"] for values in commit.accepted]
             )
             assert scores[commit.chosen[0]] == pick(scores)
@@ -228,12 +228,12 @@ def test_a_cut_off_array_still_gives_its_whole_items(tmp_path: Path, model: str)
 
 
 HOPELESS: dict[str, tuple[Script, str]] = {
-    "error": (saying("", "error", "the request was lost"), "no_answer"),
-    "garbage": (saying("I would rather not."), "unparsable"),
+    "error": (saying("", "error", "the request was lost"), "no_response"),
+    "garbage": (saying("I would rather not."), "invalid_json"),
     "truncated": (saying('[["what', "length"), "truncated"),
-    "empty": (saying("[]"), "no_answer"),
-    "too deep": (saying("[" * 100_000), "unparsable"),
-    "other shape": (saying('[{"a": 1}]'), "schema"),
+    "empty": (saying("[]"), "no_response"),
+    "too deep": (saying("[" * 100_000), "invalid_json"),
+    "other shape": (saying('[{"a": 1}]'), "schema_violation"),
 }
 
 
@@ -315,7 +315,7 @@ def test_a_long_example_is_asked_for_fewer_at_a_time(tmp_path: Path, model: str)
 
 
 def test_an_example_with_half_a_character_is_refused(tmp_path: Path, model: str) -> None:
-    with pytest.raises(ExampleError, match="half a character"):
+    with pytest.raises(ExampleError, match="lone surrogate"):
         make(tmp_path / "run", model, example={"text": "a \ud800 b"})
     assert not (tmp_path / "run").exists()
 

@@ -61,7 +61,7 @@ def test_the_example_has_a_seed_of_its_own(tmp_path: Path, model: str, home: Pat
 
 def test_the_note_says_which_row_it_is(tmp_path: Path, model: str, home: Path) -> None:
     class Noting(Silent):
-        def note(self, text: str) -> None:
+        def notify(self, text: str) -> None:
             notes.append(text)
 
     notes: list[str] = []
@@ -83,26 +83,15 @@ def test_a_run_goes_on_and_grows(tmp_path: Path, model: str, home: Path) -> None
 def test_the_same_row_from_a_file_is_another_run(tmp_path: Path, model: str, home: Path) -> None:
     make(tmp_path / "run", model, **FROM_CSQA)
     root, _ = formatting_example(load_registry()["csqa"], 42)
-    with pytest.raises(RunMismatch, match="another benchmark: 'csqa' there, None asked"):
+    with pytest.raises(RunMismatch, match="another benchmark: 'csqa' stored, None requested"):
         make(tmp_path / "run", model, example=root)
-
-
-def test_a_run_from_before_there_were_benchmarks_goes_on(tmp_path: Path, model: str) -> None:
-    make(tmp_path / "run", model, count=5)
-    path = tmp_path / "run" / "config.json"
-    document = json.loads(path.read_text())
-    del document["spec"]["benchmark"]
-    path.write_text(json.dumps(document))
-    summary = make(tmp_path / "run", model, count=9)
-    assert summary["accepted"] == 9
-    assert "benchmark" not in summary
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "neither": ({}, "either --example FILE or --benchmark NAME"),
-    "both": ({"example": {"a": "b"}, "benchmark": "csqa"}, "one of them, and not both"),
+    "both": ({"example": {"a": "b"}, "benchmark": "csqa"}, "give either --example FILE"),
     "seed without": ({"example": {"a": "b"}, "example_seed": 3}, "--example-seed draws from a benchmark"),
-    "a format": ({"benchmark": "csqa", "format": "multiple_choice"}, "a format of its own"),
+    "a format": ({"benchmark": "csqa", "format": "multiple_choice"}, "a benchmark has its own format"),
 }
 
 
@@ -150,8 +139,8 @@ def test_count_train_without_a_benchmark_and_other_words(tmp_path: Path, model: 
     ]
     ended = run(*command, "--count", "train")
     assert ended.code == 2
-    assert "--count train is the size of a benchmark's train split; give --benchmark NAME" in ended.failure
-    assert "'all' is not a valid integer, nor the word train" in run(*command, "--count", "all").failure
+    assert "--count train: that is the size of a benchmark; give --benchmark NAME" in ended.failure
+    assert "--count all: give a valid integer" in run(*command, "--count", "all").failure
 
 
 def test_preview_of_a_benchmark(model: str, home: Path) -> None:

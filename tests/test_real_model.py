@@ -17,7 +17,7 @@ from datacreate.create import create
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import PromptTooLong
 from datacreate.finetuning.train import Silent
-from datacreate.formats.text_normalization import normalised
+from datacreate.formats.text_normalization import normalize_text
 from datacreate.hardware import has_llamacpp
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
@@ -62,9 +62,9 @@ def assert_good(folder: Path, root: dict[str, Any]) -> None:
     for example in examples(folder):
         validator.validate(example)
         assert list(example) == list(root)
-    questions = [normalised(example["question"]) for example in examples(folder)]
+    questions = [normalize_text(example["question"]) for example in examples(folder)]
     assert len(set(questions)) == len(questions)
-    assert normalised(root["question"]) not in questions
+    assert normalize_text(root["question"]) not in questions
 
 
 def test_a_tree_of_exactly_ten_good_examples(real_url: str, tmp_path: Path) -> None:

@@ -171,41 +171,41 @@ def test_an_extension_that_never_began_can_be_taken_back(tmp_path: Path, model: 
 
 
 OTHER: dict[str, tuple[dict[str, Any], str]] = {
-    "seed": ({"seed": 7}, r"seed: 42 there, 7 asked"),
-    "strategy": ({"strategy": "naive"}, r"strategy: 'tree' there, 'naive' asked"),
-    "method": ({"method": "paper", "concurrency": None}, r"method: .datacreate. there, .paper. asked"),
-    "concurrency": ({"concurrency": 6}, r"concurrency: 5 there, 6 asked"),
-    "max_parent_uses": ({"max_parent_uses": 9}, r"max_parent_uses: 4 there, 9 asked"),
-    "num_examples": ({"num_examples": 3}, r"num_examples: 5 there, 3 asked"),
-    "temperature": ({"temperature": 0.5}, r"sampling.temperature: 1.0 there, 0.5 asked"),
-    "top_k": ({"top_k": 20}, r"sampling.top_k: None there, 20 asked"),
-    "max_tokens": ({"max_tokens": 99}, r"sampling.max_tokens: \d+ there, 99 asked"),
+    "seed": ({"seed": 7}, r"seed: 42 stored, 7 requested"),
+    "strategy": ({"strategy": "naive"}, r"strategy: 'tree' stored, 'naive' requested"),
+    "method": ({"method": "paper", "concurrency": None}, r"method: .datacreate. stored, .paper. requested"),
+    "concurrency": ({"concurrency": 6}, r"concurrency: 5 stored, 6 requested"),
+    "max_parent_uses": ({"max_parent_uses": 9}, r"max_parent_uses: 4 stored, 9 requested"),
+    "num_examples": ({"num_examples": 3}, r"num_examples: 5 stored, 3 requested"),
+    "temperature": ({"temperature": 0.5}, r"sampling.temperature: 1.0 stored, 0.5 requested"),
+    "top_k": ({"top_k": 20}, r"sampling.top_k: None stored, 20 requested"),
+    "max_tokens": ({"max_tokens": 99}, r"sampling.max_tokens: \d+ stored, 99 requested"),
     "example": (
         {"example": {**COMMONSENSE, "question": "Why?"}},
-        r"example.question: '.*' there, 'Why\?' asked",
+        r"example.question: '.*' stored, 'Why\?' requested",
     ),
-    "exact": ({"exact": False}, r"filters.exact: True there, False asked"),
-    "near": ({"near": 0.8}, r"filters.near: None there, 0.8 asked"),
-    "semantic": ({"semantic": 0.9}, r"filters.semantic: None there, 0.9 asked"),
-    "decontaminate": ({"decontaminate": ()}, r"filters.decontaminate: \['creak'\] there, \[\] asked"),
+    "exact": ({"exact": False}, r"filters.exact: True stored, False requested"),
+    "near": ({"near": 0.8}, r"filters.near: None stored, 0.8 requested"),
+    "semantic": ({"semantic": 0.9}, r"filters.semantic: None stored, 0.9 requested"),
+    "decontaminate": ({"decontaminate": ()}, r"filters.decontaminate: \['creak'\] stored, \[\] requested"),
     "decontaminate_near": (
         {"decontaminate_near": None},
-        r"filters.decontaminate_near: 0.7 there, None asked",
+        r"filters.decontaminate_near: 0.7 stored, None requested",
     ),
-    "ngram": ({"ngram": 9}, r"filters.ngram: 8 there, 9 asked"),
+    "ngram": ({"ngram": 9}, r"filters.ngram: 8 stored, 9 requested"),
     "label_ratio": (
         {"label_ratio": {"entailment": 0.5, "neutral": 0.5}},
-        r"label_ratio: None there, .'entailment': 0.5, 'neutral': 0.5, 'contradiction': 0.0. asked",
+        r"label_ratio: None stored, .'entailment': 0.5, 'neutral': 0.5, 'contradiction': 0.0. requested",
     ),
-    "verify": ({"verify": "drop"}, r"verification.mode: 'keep' there, 'drop' asked"),
-    "threshold": ({"threshold": 0.6}, r"verification.threshold: 0.5 there, 0.6 asked"),
-    "gate": ({"gate": 0.9}, r"verification.label_noise_check: None there, 0.9 asked"),
+    "verify": ({"verify": "drop"}, r"verification.mode: 'keep' stored, 'drop' requested"),
+    "threshold": ({"threshold": 0.6}, r"verification.threshold: 0.5 stored, 0.6 requested"),
+    "gate": ({"label_noise_check": 0.9}, r"verification.label_noise_check: None stored, 0.9 requested"),
     "order of fields": ({"example": dict(reversed(COMMONSENSE.items()))}, r"order of fields in example"),
 }
 
 
 LABELLED: dict[str, Any] = {"example": NLI, "labels": NLI_LABELS}
-VERIFIED: dict[str, Any] = {**LABELLED, "verify": "keep", "gate": None}
+VERIFIED: dict[str, Any] = {**LABELLED, "verify": "keep", "label_noise_check": None}
 BEGAN = {
     "label_ratio": LABELLED,
     "verify": VERIFIED,
@@ -225,14 +225,14 @@ def test_a_run_of_other_settings_is_refused_naming_what_differs(
     run_dir, began = tmp_path / "run", BEGAN.get(what, {})
     make(run_dir, model, **began)
     before = {path.name: path.read_bytes() for path in run_dir.iterdir()}
-    with pytest.raises(RunMismatch, match=f"was made with another {said}; ask for the same, or take"):
+    with pytest.raises(RunMismatch, match=f"was made with another {said}; use the same settings, or another"):
         make(run_dir, model, **began | changes)
     assert {path.name: path.read_bytes() for path in run_dir.iterdir()} == before
 
 
 def test_true_is_not_one(tmp_path: Path, model: str) -> None:
     make(tmp_path, model, example={"question": "Is it?", "label": True}, count=4)
-    with pytest.raises(RunMismatch, match=r"another example\.label: True there, 1 asked"):
+    with pytest.raises(RunMismatch, match=r"another example\.label: True stored, 1 requested"):
         make(tmp_path, model, example={"question": "Is it?", "label": 1}, count=4)
 
 
@@ -242,7 +242,7 @@ def test_another_model_is_refused(tmp_path: Path, model: str) -> None:
     for path in Path(model).iterdir():
         (other / path.name).write_bytes(path.read_bytes())
     make(tmp_path / "run", model)
-    with pytest.raises(RunMismatch, match="another model: 'scripted-model' there, 'other-model' asked"):
+    with pytest.raises(RunMismatch, match="another model: 'scripted-model' stored, 'other-model' requested"):
         make(tmp_path / "run", str(other))
 
 

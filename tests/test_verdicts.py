@@ -48,7 +48,7 @@ def test_an_unverified_run_has_no_verdicts(tmp_path: Path, model: str) -> None:
 
 def test_the_summary_says_what_verification_did(tmp_path: Path, model: str) -> None:
     summary, _ = verified(
-        tmp_path, model, writing(0.6, LABELS), count=60, label_noise_rows=30, gate=0.6, **DEALT
+        tmp_path, model, writing(0.6, LABELS), count=60, label_noise_rows=30, label_noise_check=0.6, **DEALT
     )
     assert json.loads((tmp_path / "summary.json").read_text()) == summary == RunDirectory(tmp_path).summary()
     figures = summary["verification"]
@@ -56,7 +56,7 @@ def test_the_summary_says_what_verification_did(tmp_path: Path, model: str) -> N
     assert figures["model"] == "scripted-model"
     assert figures["threshold"] == 0.5
     assert figures["kept"] + figures["dropped"] == figures["scored"]
-    assert figures["dropped"] == summary["rejected"]["disagrees"]
+    assert figures["dropped"] == summary["rejected"]["rejected_by_verifier"]
     assert figures["kept"] == sum(figures["kept_by_label"].values()) >= 60
     assert figures["agreed"] == pytest.approx(0.6, abs=0.15)
     assert figures["tokens"] >= 2 * 30 * figures["scored"]
@@ -74,7 +74,7 @@ def test_labels_kept_more_than_one_and_a_half_to_one_are_warned_of(tmp_path: Pat
         items = [a if a[0] == "yes" else b for a, b in zip(one, other, strict=True)]
         return type(honest(request))(request.id, json.dumps(items), "stop", 50, 50)
 
-    summary, _ = verified(tmp_path, model, fails_at_no, count=60, gate=None, **TWO)
+    summary, _ = verified(tmp_path, model, fails_at_no, count=60, label_noise_check=None, **TWO)
     figures = summary["verification"]
     assert labels_in(tmp_path) == {"yes": 30, "no": 30}
     assert figures["kept_ratio"] > 1.5
@@ -87,7 +87,13 @@ def test_labels_kept_more_than_one_and_a_half_to_one_are_warned_of(tmp_path: Pat
 def test_shares_that_were_asked_for_are_no_cause_for_a_warning(tmp_path: Path, model: str) -> None:
     told = {"yes": 0.9, "no": 0.1}
     summary, _ = verified(
-        tmp_path, model, writing(0.8, ["yes", "no"]), label_ratio=told, count=100, gate=None, **TWO
+        tmp_path,
+        model,
+        writing(0.8, ["yes", "no"]),
+        label_ratio=told,
+        count=100,
+        label_noise_check=None,
+        **TWO,
     )
     assert labels_in(tmp_path) == {"yes": 90, "no": 10}
     assert summary["verification"]["warning"] is None

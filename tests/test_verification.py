@@ -48,7 +48,7 @@ def test_of_options_the_verifier_drops_or_mends_what_is_wrong(tmp_path: Path, mo
     summary, _ = verified(tmp_path, model, writing(0.6), verify=mode, count=60)
     made = examples(tmp_path)
     right = sum(map(is_true, made))
-    dropped = summary["rejected"].get("disagrees", 0)
+    dropped = summary["rejected"].get("rejected_by_verifier", 0)
     assert len(made) == summary["accepted"] == 60
     assert all(example["label"] in example["options"] for example in made)
     if mode == "drop":
@@ -74,9 +74,9 @@ def test_of_labels_too_and_the_balance_stays_exact_on_what_remains(
     assert right == 91 if mode in ("drop", "relabel") else 40 < right < 85
     if mode == "relabel":
         assert summary["rejected"]["over_quota"] > 0
-        assert "disagrees" not in summary["rejected"]
+        assert "rejected_by_verifier" not in summary["rejected"]
     if mode == "drop":
-        assert summary["rejected"]["disagrees"] > 20
+        assert summary["rejected"]["rejected_by_verifier"] > 20
 
 
 @pytest.mark.parametrize("changes", [{}, DEALT], ids=["options", "labels"])
@@ -93,18 +93,18 @@ def test_what_is_only_noted_leaves_the_set_as_it_is_unverified(
 def test_the_threshold_says_how_sure_the_verifier_has_to_be(tmp_path: Path, model: str) -> None:
     verified(tmp_path / "met", model, writing(0.6), threshold=SURE, count=20)
     assert all(map(is_true, examples(tmp_path / "met")))
-    with pytest.raises(Exception, match=r"no example accepted.*disagrees") as caught:
+    with pytest.raises(Exception, match=r"no example accepted.*rejected_by_verifier") as caught:
         verified(tmp_path / "missed", model, writing(0.6), threshold=SURE + 0.01, count=20, patience=3)
     assert "\n" not in str(caught.value)
 
 
 def test_a_reject_says_what_the_verifier_said(tmp_path: Path, model: str) -> None:
-    verified(tmp_path, model, writing(0.5, LABELS), count=30, gate=None, **DEALT)
+    verified(tmp_path, model, writing(0.5, LABELS), count=30, label_noise_check=None, **DEALT)
     because = [
         reject.because
         for commit in commits(tmp_path)
         for reject in commit.rejects
-        if reject.reason == "disagrees"
+        if reject.reason == "rejected_by_verifier"
     ]
     assert because
     for line in because:
@@ -184,7 +184,7 @@ def test_a_larger_count_extends_a_run_whose_gate_has_shut(tmp_path: Path, model:
 
 def test_another_threshold_is_another_run(tmp_path: Path, model: str) -> None:
     verified(tmp_path, model, writing(0.7), count=10)
-    with pytest.raises(Exception, match=r"verification\.threshold: 0\.5 there, 0\.6 asked"):
+    with pytest.raises(Exception, match=r"verification\.threshold: 0\.5 stored, 0\.6 requested"):
         verified(tmp_path, model, writing(0.7), count=10, threshold=0.6)
 
 
@@ -237,7 +237,7 @@ def test_what_the_verifier_has_no_answer_about_is_dropped_and_the_run_goes_on(
     verified(tmp_path, model, writing(1.0), failing, count=60)
     rejects = [reject for commit in commits(tmp_path) for reject in commit.rejects]
     lost = [reject for reject in rejects if reject.because == "the verifier gave no answer"]
-    assert {reject.reason for reject in lost} == {"disagrees"}
+    assert {reject.reason for reject in lost} == {"rejected_by_verifier"}
     assert 8 < len(lost) < 40
     assert len(list(RunDirectory(tmp_path).verdicts())) == len(examples(tmp_path)) == 60
 
@@ -307,7 +307,7 @@ class Blurred(ScriptedEngine):
 
 def test_labels_that_begin_alike_are_asked_for_by_letter(tmp_path: Path, model: str) -> None:
     engine = Blurred(writing(0.8, LABELS), scorer=knowing)
-    verified(tmp_path, model, engine, count=30, gate=None, **DEALT)
+    verified(tmp_path, model, engine, count=30, label_noise_check=None, **DEALT)
     assert {request.choices for request in engine.verified} == {("A", "B", "C")}
     assert labels_in(tmp_path) == dict.fromkeys(LABELS, 10)
 
@@ -339,11 +339,11 @@ def test_options_of_another_type_than_the_answer_are_verified(tmp_path: Path, mo
 # The command line
 
 BAD = {
-    "shares not numbers": (["--label-ratio", "yes=most"], 2, "write it as LABEL=0.7"),
+    "shares not numbers": (["--label-ratio", "yes=most"], 2, "yes=most: give a valid number"),
     "shares of no label": (["--label-ratio", "yes=0.5,maybe=0.5"], 2, "no label 'maybe'"),
     "threshold": (["--threshold", "1.5"], 2, "--threshold 1.5: give a number"),
-    "gate below chance": (["--gate", "0.3"], 2, "--gate 0.3: give a number"),
-    "gate in words": (["--gate", "high"], 2, "high: give a number"),
+    "gate below chance": (["--label-noise-check", "0.3"], 2, "--label-noise-check 0.3: give a number"),
+    "gate in words": (["--label-noise-check", "high"], 2, "high: give a valid number"),
     "free text": (["--verify", "drop", "--labels", ""], 2, "--verify drop: the answers"),
 }
 

@@ -115,7 +115,7 @@ class Heard:
     def __init__(self) -> None:
         self.notes: list[str] = []
 
-    def note(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         self.notes.append(text)
 
     def update(self, stats: RunStats, count: int) -> None: ...

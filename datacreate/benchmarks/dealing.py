@@ -16,7 +16,7 @@ from datacreate.benchmarks.reference import Brought
 from datacreate.benchmarks.registry import Benchmark, HubSource, Split
 from datacreate.benchmarks.rows import Row
 from datacreate.benchmarks.store import sha256_of
-from datacreate.formats.text_normalization import normalised
+from datacreate.formats.text_normalization import normalize_text
 
 _Key = tuple[str, ...]
 
@@ -73,7 +73,7 @@ def _taken_out(pool: Sequence[Row], other: Sequence[Row], name: str) -> tuple[li
     found = len(pool) - len(rest)
     questions = {key[0] for key, number in left.items() if number}
     if questions:
-        rest = [row for row in rest if normalised(row.question) not in questions]
+        rest = [row for row in rest if normalize_text(row.question) not in questions]
     said = f"without the {found} rows of {name}"
     if questions:
         more = len(pool) - found - len(rest)
@@ -82,7 +82,7 @@ def _taken_out(pool: Sequence[Row], other: Sequence[Row], name: str) -> tuple[li
 
 
 def _key(row: Row) -> _Key:
-    return (normalised(row.question), *sorted(map(normalised, row.options)))
+    return (normalize_text(row.question), *sorted(map(normalize_text, row.options)))
 
 
 def _dealt(

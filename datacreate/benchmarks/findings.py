@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict
 
 from datacreate.benchmarks.rows import Row
-from datacreate.formats.text_normalization import normalised
+from datacreate.formats.text_normalization import normalize_text
 
 
 class Findings(BaseModel):
@@ -34,7 +34,7 @@ def look_at(rows: Sequence[Row], test: Sequence[Row] = ()) -> Findings:
     """The findings of a split; two questions are the same if only case and punctuation tell them apart."""
     counts: Counter[str] = Counter()
     repeated_options, not_an_option, repeated_questions, in_test = [], [], [], []
-    tested = {normalised(row.question) for row in test}
+    tested = {normalize_text(row.question) for row in test}
     seen: set[str] = set()
     for number, row in enumerate(rows, 1):
         place = row.position
@@ -44,7 +44,7 @@ def look_at(rows: Sequence[Row], test: Sequence[Row] = ()) -> Findings:
             counts[str(row.label) if isinstance(row.label, bool) else str(place + 1)] += 1
         if row.repeats_options:
             repeated_options.append(number)
-        question = normalised(row.question)
+        question = normalize_text(row.question)
         if question in seen:
             repeated_questions.append(number)
         if question in tested:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from datacreate.cli.options import command, json_option, option
 from datacreate.cli.terminal import printable
 
 if TYPE_CHECKING:
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
-@click.command()
-@click.option("--url", "urls", multiple=True, metavar="URL", help="Also test this server; repeat for more.")
-@click.option("--model", metavar="NAME", help="The model to test there, if a server has several.")
-@click.option("--network", is_flag=True, help="Also check whether the Hugging Face Hub is reachable.")
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@command()
+@option("--url", "urls", multiple=True, metavar="URL", help="Also test this server; repeat for more.")
+@option("--model", metavar="NAME", help="The model to test there, if a server has several.")
+@option("--network", is_flag=True, help="Also check whether the Hugging Face Hub is reachable.")
+@json_option("Print the findings as JSON.")
 def doctor(urls: tuple[str, ...], model: str | None, network: bool, as_json: bool) -> None:
     """Check this machine: software, GPUs, storage, models, benchmarks, servers.
 

@@ -8,39 +8,46 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from datacreate.cli.engine_options import (
-    engine_options,
-    read_engine_options,
-    refuse_engine_options,
-    refuse_options,
-)
+from datacreate.cli.options import command, json_option, option, refuse_options, settings_options
+from datacreate.engines.settings import EngineOptions
 
 if TYPE_CHECKING:
-    from datacreate.engines.settings import EngineOptions
     from datacreate.finetuning.record import Evaluation
 
 
-@click.command()
+@command()
 @click.argument("models", nargs=-1, type=click.Path(path_type=Path), metavar="MODEL...")
-@click.option(
+@option(
+    "--zero-shot",
+    metavar="GENERATOR",
+    group="input",
+    help="Have an instruct model answer the test sets, instead of fine-tuned models: preset, folder, GGUF file, "
+    "or a name on the servers of --url.",
+)
+@option(
     "--benchmark",
     "benchmarks",
     multiple=True,
-    help="A test set, or `all` that the head can answer; may be repeated.  "
-    "[default: the model's own and those out of distribution]",
+    group="input",
+    help="Test set; all for every benchmark that the model can answer.  "
+    "[default: the model's own and its out-of-distribution ones]",
 )
-@click.option(
-    "--split", type=click.Choice(["test", "dev"]), default="test", show_default=True, help="Which rows of it."
+@option(
+    "--split",
+    type=click.Choice(["test", "dev"]),
+    default="test",
+    show_default=True,
+    group="input",
+    help="Split of the benchmarks.",
 )
-@click.option(
-    "--zero-shot",
-    metavar="GENERATOR",
-    help="Have an instruct model answer the test sets itself, in the place of fine-tuned ones: a preset's "
-    "name, a folder or a GGUF file; with --url the name that servers know it by.",
+@option(
+    "--out",
+    type=click.Path(path_type=Path),
+    group="output",
+    help="Folder for the evaluations of --zero-shot.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Where the evaluations of --zero-shot go.")
-@click.option("--json", "as_json", is_flag=True, help="Print the evaluations as JSON.")
-@engine_options
+@settings_options(EngineOptions, "engine")
+@json_option("Print the evaluations as JSON.")
 @click.pass_context
 def evaluate(
     context: click.Context,
@@ -50,12 +57,12 @@ def evaluate(
     split: str,
     zero_shot: str | None,
     out: Path | None,
+    engine: dict[str, Any],
     as_json: bool,
-    **engine: Any,
 ) -> None:
     """Measure MODEL (the --out of a `train`, or one seed of it) on benchmarks.
 
-    Every prediction is kept beside the model. What was measured before is not measured again.
+    All predictions are stored with the model. Evaluations that exist are not repeated.
 
     \b
     datacreate evaluate trained/csqa-tree
@@ -64,14 +71,14 @@ def evaluate(
     datacreate evaluate --zero-shot qwen3-8b --url http://node7:8000 --benchmark all --out trained/zero-shot
     """
     if bool(models) == bool(zero_shot):
-        raise click.UsageError("give the models to measure, or --zero-shot GENERATOR")
+        raise click.UsageError("give either models or --zero-shot GENERATOR")
     if zero_shot:
         if not benchmarks or out is None:
             raise click.UsageError("--zero-shot needs --benchmark NAME and --out DIR")
-        found = _zero_shot(zero_shot, benchmarks, out, split, read_engine_options(engine))
+        found = _zero_shot(zero_shot, benchmarks, out, split, EngineOptions.of(**engine))
     else:
-        refuse_engine_options(context, "fine-tuned models ask no engine; leave it out, or give --zero-shot")
-        refuse_options(context, ("out",), "evaluations stand beside their model; leave it out")
+        given = [*engine, *(["out"] if out else [])]
+        refuse_options(context, given, "that is for --zero-shot; remove it, or give --zero-shot GENERATOR")
         found = _trained(models, benchmarks, split)
     if as_json:
         documents = [{"model": str(folder), **one.model_dump(mode="json")} for folder, one in found]

@@ -141,7 +141,7 @@ class _Reporter:
                 self._bar.close()
         self._timer.join()
 
-    def note(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         """A line worth reading, once; where no status was given it names the phase as well."""
         with self._lock:
             if not self._counting and not self._has_status:
@@ -256,4 +256,4 @@ class CheckpointProgress(_Reporter):
             if total > 0:
                 self._count(f"{self._before}{stage}", unit, done, total)
             else:
-                self.note(f"{self._before}{stage}")
+                self.notify(f"{self._before}{stage}")

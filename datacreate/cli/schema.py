@@ -1,42 +1,44 @@
-"""`datacreate schema`: work out a task format from an example, or check one."""
+"""`datacreate schema`: infer a task format from an example, or check one."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
-from datacreate.cli.fields import LABELS, RANGES, pairs
+from datacreate.cli.options import Command, json_option, option, settings_options
 from datacreate.cli.terminal import printable, say
+from datacreate.runs.config import FormatOptions
 
 
 @click.group()
 def schema() -> None:
-    """Work out a task format from one example, or check a format file."""
+    """Infer a task format from an example, or check a format file."""
 
 
-@schema.command()
+@schema.command(cls=Command)
 @click.argument("example", type=click.Path(path_type=Path))
-@LABELS
-@RANGES
-def infer(example: Path, labels: tuple[str, ...], ranges: tuple[str, ...]) -> None:
-    """Print the format worked out from EXAMPLE, to edit and give to --format."""
+@settings_options(FormatOptions, "fields", without=("format",))
+def infer(example: Path, fields: dict[str, Any]) -> None:
+    """Print the format inferred from EXAMPLE, to edit and use with --format."""
     from datacreate.formats.example import load_example
     from datacreate.formats.infer import infer_format
 
-    inferred = infer_format(load_example(example), None, pairs(labels, "--labels"), pairs(ranges, "--range"))
+    options = FormatOptions.of(**fields)
+    inferred = infer_format(load_example(example), None, options.labels, options.ranges)
     for note in inferred.notes:
         say(note)
     click.echo(json.dumps(inferred.format.document(), indent=2, ensure_ascii=False))
 
 
-@schema.command()
+@schema.command(cls=Command)
 @click.argument("file")
-@click.option("--example", type=click.Path(path_type=Path), help="An example that should be valid under it.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was understood as JSON.")
+@option("--example", type=click.Path(path_type=Path), group="input", help="Example to validate.")
+@json_option()
 def check(file: str, example: Path | None, as_json: bool) -> None:
-    """Check FILE (a file or a shipped name): can the grammar hold it, does it fit --example?"""
+    """Check whether FILE (a file or a shipped name) is a valid format, and whether --example is valid in it."""
     from datacreate.formats.example import load_example
     from datacreate.formats.infer import infer_format
     from datacreate.formats.task_format import load_format

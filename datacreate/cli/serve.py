@@ -8,26 +8,38 @@ from typing import Any
 
 import click
 
-from datacreate.cli.engine_options import ADAPTER, read_engine_options, serving_options
+from datacreate.cli.options import command, option, settings_options
 from datacreate.cli.terminal import say
+from datacreate.engines.settings import EngineOptions
 
 
-@click.command()
-@click.option(
-    "--model", required=True, help="Preset name (see `models list`), checkpoint folder or GGUF file."
+@command()
+@option("--model", required=True, group="engine", help="Preset (see `models list`), folder or GGUF file.")
+@option(
+    "--adapter",
+    type=click.Path(path_type=Path),
+    metavar="DIR|FILE.gguf",
+    group="engine",
+    help="LoRA adapter for the model: a PEFT folder, or a GGUF file for a GGUF model.",
 )
-@ADAPTER
-@click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Name or address of this machine to listen at."
+@option(
+    "--host", default="127.0.0.1", show_default=True, group="output", help="Name or address to listen on."
 )
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="[default: one that is free]")
-@click.option(
+@option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    group="output",
+    help="Port to listen on.  [default: a free one]",
+)
+@option(
     "--register-dir",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Folder to write the address to when the server is ready; `create --url DIR` reads it.",
+    group="output",
+    help="Folder in which to register the server's address when it is ready; `create --url DIR` reads it.",
 )
-@serving_options
+@settings_options(EngineOptions, "engine", without=("urls", "request_timeout", "servers", "wait", "replicas"))
 @click.argument("more", nargs=-1, type=click.UNPROCESSED, metavar="[-- VLLM-OPTION...]")
 def serve(
     model: str,
@@ -35,15 +47,14 @@ def serve(
     host: str,
     port: int,
     register_dir: Path | None,
+    engine: dict[str, Any],
     more: tuple[str, ...],
-    **engine: Any,
 ) -> None:
     """Serve MODEL with vLLM or llama.cpp, OpenAI-compatible, until it is stopped.
 
-    The server is started as `create` would start it, so that runs elsewhere get the same answers with
-    `--url`. What follows `--` goes to vLLM's server as it is. The key that clients must give is read
-    from $DATACREATE_API_KEY; without one nobody needs any. Stopped (Ctrl-C, a time limit), it exits
-    with 75.
+    The server is started with the settings that `create` would use, so that a run with --url gets the same
+    answers. Options after `--` go to vLLM's server unchanged. $DATACREATE_API_KEY is the key that clients must
+    send; without it none is needed. A stopped server (Ctrl-C, time limit) exits with 75.
 
     \b
     datacreate serve --model qwen2.5-coder-1.5b-instruct --port 8000
@@ -55,15 +66,15 @@ def serve(
     from datacreate.serve import Endpoint, serving, wait
     from datacreate.signals import caught_signals
 
-    options = read_engine_options(engine)
+    options = EngineOptions.of(**engine)
     checkpoint = resolve(model, "instruct", trust_remote_code=options.trust_remote_code)
     if adapter is not None:
         checkpoint = with_adapter(checkpoint, read_adapter(adapter))
     if register_dir and host in ("127.0.0.1", "localhost", "::1"):
-        say(f"{host}: only this machine can ask; for others name it with --host")
+        say(f"{host}: only this machine can reach the server; name a reachable address with --host")
     endpoint = Endpoint(host, port, register_dir)
     with caught_signals() as signals, ExitStack() as starting:
-        notify = starting.enter_context(CreationProgress()).note
+        notify = starting.enter_context(CreationProgress()).notify
         with serving(checkpoint, options, endpoint, more, signals, notify) as server:
             starting.close()
             click.echo(server.address.url)

@@ -91,7 +91,7 @@ def print_summary(summary: dict[str, Any]) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    written = summary["accepted"] + sum(n for r, n in summary["rejected"].items() if r != "surplus")
+    written = summary["accepted"] + sum(n for r, n in summary["rejected"].items() if r != "not_needed")
     share = f" ({summary['accepted'] / written:.0%} of what was written)" if written else ""
     rows = {
         "examples": f"{summary['accepted']} of {summary['requested']}{share}",

@@ -1,39 +1,25 @@
-"""`datacreate sweep`: a plan's grid, cell after cell or as one job of many."""
+"""`datacreate sweep`: runs a grid of experiments."""
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
-import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from datacreate.cli.terminal import print_columns, printable, say
+from datacreate.cli.terminal import is_live, print_columns, printable, say
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from datacreate.sweep import Outcome
-
-_LINE_SECONDS = 60.0
-"""How often a plain line is printed while one step runs."""
+    from datacreate.sweep import Outcome, Sweep
 
 _ARRAY = "SLURM_ARRAY_TASK_ID"
-
-
-def _number(told: str | None) -> int | None:
-    """The cell's number: as it is given, or that of this job in its array."""
-    found = os.environ.get(_ARRAY, "") if told == "auto" else told
-    if found is None or found.isdecimal():
-        return None if found is None else int(found)
-    if told == "auto":
-        raise click.UsageError(f"--index auto: ${_ARRAY} is not set; run it in a job array, or say a number")
-    raise click.UsageError(f"--index {told}: give the number of a cell (see --list), or the word auto")
 
 
 @click.command()
@@ -41,130 +27,129 @@ def _number(told: str | None) -> int | None:
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Where the sweep lives; the same command goes on from there.  [default: runs/NAME]",
+    help="Folder of the sweep; the same command resumes there.  [default: runs/NAME]",
 )
-@click.option("--list", "list_", is_flag=True, help="Show the cells and where they stand; run nothing.")
-@click.option("--index", metavar="I|auto", help=f"Run this cell alone; auto: the one of ${_ARRAY}.")
+@click.option("--index", metavar="I|auto", help=f"Only this cell; auto: the one of ${_ARRAY}.")
+@click.option("--list", "list_", is_flag=True, help="Only list the cells and their states.")
+@click.option(
+    "--dry-run", is_flag=True, help="List the cells, what is missing, and the commands that would run."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the cells as JSON.")
-def sweep(plan: str, out: Path | None, list_: bool, index: str | None, as_json: bool) -> None:
+def sweep(plan: str, out: Path | None, index: str | None, list_: bool, dry_run: bool, as_json: bool) -> None:
     """Run the grid of PLAN: a YAML file, or the name of a shipped one (cpu, paper).
 
-    Each step (create, train, evaluate) is a process of its own with a log of its own. Finished cells are
-    skipped; failed ones are listed at the end, and a rerun tries them again. Exits with 1 when a cell
-    failed or is impossible here, and with 75 when it was stopped: the same command goes on.
+    Each step (create, train, evaluate) is a process with its own log. Finished steps are skipped, failed
+    ones are listed at the end, and the same command tries them again. Exits with 1 if a cell failed or is
+    blocked (also with --dry-run), and with 75 if it was stopped and can be resumed.
 
     \b
-    datacreate sweep cpu --list
+    datacreate sweep cpu --dry-run
     datacreate sweep my-plan.yaml --out runs/mine
     sbatch --array=0-39 ... datacreate sweep my-plan.yaml --out runs/mine --index auto
     """
     from datacreate.errors import RESUMABLE
     from datacreate.sweep import Sweep, load_plan
 
-    number = _number(index)
+    number = _cell_number(index)
     loaded = load_plan(plan)
     out = out or Path("runs") / loaded.name
     grid = Sweep(loaded, out)
-    if list_:
-        outcomes = grid.standing()
-        outcomes = outcomes if number is None else [outcomes[grid.cell(number).index]]
+    if list_ or dry_run:
+        outcomes = grid.states() if number is None else [grid.states()[grid.cell(number).index]]
     else:
-        with _Lines() as progress:
-            outcomes = grid.run(number, progress)
+        outcomes = _run(grid, number)
     if as_json:
-        click.echo(json.dumps([_document(outcome) for outcome in outcomes], indent=2, ensure_ascii=False))
-    elif list_:
-        _print_list(outcomes)
+        click.echo(json.dumps([_document(grid, one) for one in outcomes], indent=2, ensure_ascii=False))
+    elif list_ or dry_run:
+        _print_cells(outcomes)
+        if dry_run:
+            _print_commands(grid, outcomes)
     else:
-        _print_end(outcomes, out)
-    states = {outcome.state for outcome in outcomes}
-    if not list_ and states & {"failed", "impossible"}:
-        sys.exit(1)
-    if not list_ and "running" in states:
+        _print_result(outcomes, out)
+    states = {one.state for one in outcomes}
+    if states & {"failed", "blocked"} if not dry_run else "blocked" in states:
+        sys.exit(0 if list_ else 1)
+    if "running" in states and not (list_ or dry_run):
         sys.exit(RESUMABLE)
 
 
-def _print_list(outcomes: Sequence[Outcome]) -> None:
+def _cell_number(given: str | None) -> int | None:
+    """The number of --index, or that of this task in its job array."""
+    found = os.environ.get(_ARRAY, "") if given == "auto" else given
+    if found is None or found.isdecimal():
+        return None if found is None else int(found)
+    if given == "auto":
+        raise click.UsageError(f"--index auto: ${_ARRAY} is not set; run it in a job array, or give a number")
+    raise click.UsageError(f"--index {given}: give the number of a cell (see --list), or the word auto")
+
+
+def _run(grid: Sweep, number: int | None) -> list[Outcome]:
+    """Run cells with a line per step; on a terminal, also the last line of the running step."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True)
+    status = console.status("") if is_live() else None
+
+    def notify(line: str) -> None:
+        console.print(Text(printable(line))) if status else say(line)
+
+    def update(line: str) -> None:
+        if status:
+            text = Text(printable(line))
+            text.truncate(max(20, console.width - 4), overflow="ellipsis")  # next to the spinner
+            status.update(text)
+
+    with status or nullcontext():
+        return grid.run(number, notify, update)
+
+
+def _print_cells(outcomes: Sequence[Outcome]) -> None:
     rows = [("INDEX", "CELL", "STEPS", "STATE")]
-    for outcome in outcomes:
-        steps = f"{outcome.finished_steps}/{len(outcome.cell.steps)}"
-        rows.append((str(outcome.cell.index), outcome.cell.name, steps, _state(outcome)))
+    for one in outcomes:
+        steps = f"{one.finished_steps}/{len(one.cell.steps)}"
+        rows.append((str(one.cell.index), one.cell.name, steps, _state(one)))
     print_columns(rows)
 
 
-def _print_end(outcomes: Sequence[Outcome], out: Path) -> None:
-    """What is not finished with its reason, then how many came out how."""
-    for outcome in outcomes:
-        if outcome.state != "finished":
-            click.echo(f"{outcome.cell.name}  {_state(outcome)}")
-            if outcome.state == "failed" and outcome.step:
-                click.echo(f"  log: {out / 'cells' / outcome.cell.name / outcome.step.name}.log")
-    counted = Counter(outcome.state for outcome in outcomes)
-    click.echo(f"{', '.join(f'{number} {state}' for state, number in counted.items())}")
-    click.echo(f"{out}  (`datacreate report {out}` makes tables of it)")
+def _print_commands(grid: Sweep, outcomes: Sequence[Outcome]) -> None:
+    """What is missing, and the commands that would run."""
+    cells = [one.cell for one in outcomes if one.state != "running"]
+    for why, names in grid.missing(cells).items():
+        click.echo(f"\nmissing for {', '.join(names)}:\n  {printable(why)}")
+    for cell in cells:
+        if commands := grid.commands(cell):
+            click.echo(f"\n{cell.name}")
+            for command in commands:
+                click.echo(f"  {printable(shlex.join(command))}")
 
 
-def _state(outcome: Outcome) -> str:
-    later = outcome.step is not None and outcome.step != outcome.cell.steps[0]
-    step = f"{outcome.step.name}: " if outcome.step and (later or outcome.state == "failed") else ""
-    return outcome.state if outcome.said is None else f"{outcome.state}: {step}{printable(outcome.said)}"
+def _print_result(outcomes: Sequence[Outcome], out: Path) -> None:
+    """Each unfinished cell with its reason, and the number of cells per state."""
+    for one in outcomes:
+        if one.state != "finished":
+            click.echo(f"{one.cell.name}  {_state(one)}")
+            if one.state == "failed" and one.step:
+                click.echo(f"  log: {out / 'cells' / one.cell.name / one.step.name}.log")
+    counts = Counter(one.state for one in outcomes)
+    click.echo(", ".join(f"{number} {state}" for state, number in counts.items()))
+    click.echo(f"{out}  (`datacreate report {out}` makes tables from it)")
 
 
-def _document(outcome: Outcome) -> dict[str, Any]:
+def _state(one: Outcome) -> str:
+    later = one.step is not None and one.step != one.cell.steps[0]
+    step = f"{one.step.name}: " if one.step and (later or one.state == "failed") else ""
+    return one.state if one.message is None else f"{one.state}: {step}{printable(one.message)}"
+
+
+def _document(grid: Sweep, one: Outcome) -> dict[str, Any]:
     return {
-        "index": outcome.cell.index,
-        "name": outcome.cell.name,
-        "state": outcome.state,
-        "failed_step": outcome.step.name if outcome.step else None,
-        "said": outcome.said,
-        "finished_steps": outcome.finished_steps,
-        "steps": [{"name": step.name, "command": list(step.told)} for step in outcome.cell.steps],
+        "index": one.cell.index,
+        "name": one.cell.name,
+        "state": one.state,
+        "step": one.step.name if one.step else None,
+        "message": one.message,
+        "finished_steps": one.finished_steps,
+        "steps": [{"name": step.name, "command": list(step.command)} for step in one.cell.steps],
+        "to_run": grid.commands(one.cell),
     }
-
-
-class _Lines:
-    """A line for each step; while it runs its last word, live on a terminal, now and then otherwise."""
-
-    def __init__(self) -> None:
-        self._live: Any = None
-        self._said = time.monotonic()
-
-    def __enter__(self) -> Self:
-        if sys.stderr.isatty():
-            from rich.console import Console
-
-            self._live = Console(stderr=True).status("")
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live:
-            self._live.stop()
-
-    def note(self, text: str) -> None:
-        self._print(text)
-
-    def at_work(self, where: str, said: str, seconds: float) -> None:
-        line = f"{where}  {seconds:.0f} s  {printable(said)}"
-        if self._live:
-            from rich.text import Text
-
-            shown = Text(line)
-            shown.truncate(max(20, self._live.console.width - 4), overflow="ellipsis")  # beside the spinner
-            self._live.update(shown)
-        elif time.monotonic() - self._said >= _LINE_SECONDS:
-            self._print(line)
-
-    def ended(self, where: str, how: str, seconds: float) -> None:
-        self._print(f"{where}  {how}, {seconds:.0f} s")
-
-    def _print(self, text: str) -> None:
-        self._said = time.monotonic()
-        if self._live:
-            from rich.text import Text
-
-            self._live.console.print(Text(printable(text)))
-        else:
-            say(text)

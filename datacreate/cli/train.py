@@ -34,12 +34,11 @@ if TYPE_CHECKING:
 @click.option(
     "--model-selection",
     type=click.Choice(["held-out", "human", "none"]),
-    help="What chooses the best model: a slice of the rows held out, the benchmark's human dev split, or "
-    "nothing.  [default: held-out; human with --settings paper]",
+    help="Rows that select the best model: a held-out part of the rows, the benchmark's human dev split, or "
+    "none.  [default: held-out; human with --recipe paper]",
 )
 @click.option(
-    "--settings",
-    "base",
+    "--recipe",
     type=click.Choice(["datacreate", "paper"]),
     default="datacreate",
     show_default=True,
@@ -98,7 +97,7 @@ def train(sources: tuple[str, ...], as_json: bool, nproc: int | None, **told: An
         seeds=_numbers(told["seeds"], "--seeds", int),
         count=told["count"],
         sample_seed=told["sample_seed"],
-        model_selection=told["model_selection"] or ("human" if told["base"] == "paper" else "held-out"),
+        model_selection=told["model_selection"] or ("human" if told["recipe"] == "paper" else "held-out"),
         condition=told["condition"],
         benchmark=told["benchmark"],
         settings=_settings(told),
@@ -128,9 +127,9 @@ def _settings(told: dict[str, Any]) -> Settings:
 
     from datacreate.errors import UsageError
     from datacreate.finetuning.settings import PAPER, Lora, Settings, usual_settings
-    from datacreate.settings_errors import SettingsError
+    from datacreate.settings import SettingsError
 
-    base = PAPER if told["base"] == "paper" else usual_settings(told["encoder"], lora=told["lora"])
+    base = PAPER if told["recipe"] == "paper" else usual_settings(told["encoder"], lora=told["lora"])
     changes = {name: told[name] for name in ("epochs", "batch_size", "max_length") if told[name] is not None}
     if told["learning_rates"]:
         changes["learning_rates"] = _numbers(told["learning_rates"], "--learning-rates", float)
@@ -152,16 +151,16 @@ def _numbers(text: str, flag: str, kind: type[int | float]) -> tuple[Any, ...]:
         raise click.UsageError(f"{flag} {text}: write numbers with commas between them") from None
 
 
-def _together(nproc: int | None) -> None:
+def _together(processes: int | None) -> None:
     """Run so many processes of this command, if more than one; each comes here again and goes on."""
     if "RANK" in os.environ:
         return
-    if nproc is None:
+    if processes is None:
         import torch
 
-        nproc = torch.cuda.device_count() or 1
-    if nproc == 1:
+        processes = torch.cuda.device_count() or 1
+    if processes == 1:
         return
     from datacreate.finetuning.together import run_together
 
-    sys.exit(run_together([sys.executable, "-m", "datacreate", *sys.argv[1:]], nproc))
+    sys.exit(run_together([sys.executable, "-m", "datacreate", *sys.argv[1:]], processes))

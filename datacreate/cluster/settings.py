@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from datacreate.errors import SiteError
 from datacreate.paths import data_dir, shipped
-from datacreate.settings_errors import SettingsError
+from datacreate.settings import SettingsError
 
 VARIABLE = "DATACREATE_SITE"
 

@@ -23,7 +23,7 @@ from datacreate.engines.settings import VLLM_ONLY, EngineKind, EngineOptions
 from datacreate.engines.vllm import WORTH_COMPILING, vllm_command
 from datacreate.errors import EngineError, UsageError
 from datacreate.hardware import suited_engine
-from datacreate.settings_errors import SettingsError
+from datacreate.settings import SettingsError
 
 _SHARED_GPU = 0.9
 """The share of a GPU's memory that the models of a run divide among them, unless told otherwise."""

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from datacreate.engines.addresses import KEY
 from datacreate.engines.base import Completion, FinishReason, Messages, Request
-from datacreate.prompts.generation import without_system
+from datacreate.prompts.generation import merge_system_message
 
 ServerKind = Literal["vllm", "llamacpp", "other"]
 
@@ -75,7 +75,7 @@ class Protocol:
 
     def messages(self, messages: Messages) -> list[dict[str, str]]:
         """The messages as this model takes them."""
-        return list(messages) if self.has_system_role else without_system(messages)
+        return list(messages) if self.has_system_role else merge_system_message(messages)
 
     def body(self, request: Request, tokens: Sequence[int] | None = None) -> dict[str, Any]:
         """The JSON of a request; `tokens` are the first tokens of its choices, if known."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import jsonschema
 
 from datacreate.engines.base import Check, Completion, Messages, Request, Sampling, scoring
-from datacreate.formats.json_extraction import json_part
+from datacreate.formats.parse import extract_json
 
 _WORD = "qv7x"
 _LETTERS = ("A", "B")
@@ -32,7 +32,7 @@ def _word_fault(completions: Sequence[Completion]) -> str | None:
     [answer] = completions
     if answer.error:
         return f"refused the self-test: {answer.error}"
-    if "".join(json_part(answer.text).split()) != f'["{_WORD}"]':
+    if "".join(extract_json(answer.text).split()) != f'["{_WORD}"]':
         return f'ignores the JSON Schema: asked for ["{_WORD}"], got {answer.text[:60]!r}'
     return None
 
@@ -47,7 +47,7 @@ def schema_accepted(messages: Messages, schema: str, sampling: Sampling) -> Chec
         if answer.finish_reason == "length":
             return None
         try:
-            value = json.loads(json_part(answer.text))
+            value = json.loads(extract_json(answer.text))
             jsonschema.Draft202012Validator(json.loads(schema)).validate(value)
         except (ValueError, RecursionError, jsonschema.ValidationError):
             return f"does not hold to the schema of this run: got {answer.text[:60]!r}"

@@ -1,1 +1,1 @@
-"""Filters: checks of an example against what is accepted and against held-out rows."""
+"""Filters: reject examples that repeat accepted examples or held-out benchmark rows."""

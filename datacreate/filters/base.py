@@ -1,47 +1,89 @@
-"""What a filter is: a reason against an example in view of what is accepted, or of a test set."""
+"""The interface of a filter and of its settings. `registry.py` lists all filters."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from datacreate.formats.validate import Candidate, Reason
+from datacreate.settings import OrOff, Settings, setting
+
+if TYPE_CHECKING:
+    from datacreate.filters.held_out import HeldOutSet
+    from datacreate.selection.accepted_vectors import AcceptedVectors
+
+Notify = Callable[[str], None]
+"""Shows a line to the user."""
+
+Threshold = Annotated[float | None, OrOff]
+"""A similarity above 0 and at most 1; None and the word `off` switch the filter off."""
+
+
+def no_notify(line: str) -> None:
+    """A `Notify` that shows nothing."""
+
+
+class Filter(ABC):
+    """One check of valid examples against those accepted before, or against fixed rows.
+
+    `match` changes nothing; accepted examples are passed to `add`, in order. A filter that rejects an example
+    always rejects it later too: filters only ever see more.
+    """
+
+    reason: ClassVar[Reason]
+
+    def prepare(self, notify: Notify = no_notify) -> None:
+        """Do what takes long or may fail before the first `match`; otherwise the first `match` does it."""
+        return
+
+    def prefetch(self, candidates: Sequence[Candidate]) -> None:
+        """Process examples that are about to be matched as one batch, which is faster with a model."""
+        return
+
+    @abstractmethod
+    def match(self, candidate: Candidate) -> str | None:
+        """Why the example is rejected (such as the row that it repeats); None if it passes."""
+
+    def add(self, candidate: Candidate) -> None:
+        """Take an accepted example into account."""
+        return
 
 
 @dataclass(frozen=True)
-class Match:
-    """What a candidate repeats; `what` is for people: the row, where it stands, how alike they are."""
+class FilterInputs:
+    """What filters may need beyond their settings."""
 
-    what: str
-
-
-Say = Callable[[str], None]
-"""Is given a line for the user."""
+    held_out: Sequence[HeldOutSet] = ()
+    accepted: AcceptedVectors | None = None  # embeddings of the accepted examples
+    embedding_sha256: str | None = None  # of the embedding model; names the cache of held-out embeddings
 
 
-def silently(line: str) -> None:
-    """A `Say` that says nothing."""
+class FilterPart(Settings):
+    """The settings of one filter: the command line options, config.json and reports are made from them.
 
-
-class Filter(Protocol):
-    """One check. `match` changes nothing; what is accepted is then given to `add`, in order.
-
-    What `match` once objects to it always objects to: filters only ever see more.
+    The first setting switches the filter: None, False and () mean off.
     """
 
-    reason: Reason
+    filter_name: ClassVar[str]
+    reason: ClassVar[Reason]
 
-    def prepare(self, say: Say = silently) -> None:
-        """Do what takes long or may fail before the first question; without it, that comes with it."""
-        return
+    @classmethod
+    def own_settings(cls) -> list[str]:
+        """The names of the filter's settings."""
+        return list(cls.model_fields)
 
-    def ahead(self, candidates: Sequence[Candidate]) -> None:
-        """Take note of what is about to be asked: many at once may be cheaper than one by one."""
-        return
+    def make(self, inputs: FilterInputs) -> Filter:
+        """The filter with these settings."""
+        raise NotImplementedError
 
-    def match(self, candidate: Candidate) -> Match | None:
-        """What speaks against a valid example; None if nothing does."""
 
-    def add(self, candidate: Candidate) -> None:
-        """Take in an accepted example."""
+def quality(help: str, **options: Any) -> Any:
+    """A setting in the quality group of `--help`."""
+    return setting(help, "quality", **options)
+
+
+def threshold(help: str, *, default: float | None = None, metavar: str = "SHARE|off") -> Any:
+    """A `Threshold` setting."""
+    return quality(help, default=default, gt=0, le=1, metavar=metavar)

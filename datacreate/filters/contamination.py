@@ -1,21 +1,30 @@
-"""Contamination: created examples that repeat rows on which what is trained on them is measured.
+"""Decontamination: rejects examples that repeat held-out rows, on which trained models are evaluated.
 
-Three ways, the cheapest first. Word n-grams: a question that has eight words in a row in common with a
-held-out question, or a passage of which a good part stands in a held-out passage (the usual rule of
-reports on language models, there with n from 8 to 13: Brown et al., 2020, appendix C). Near: most of
-the question's shingles, by MinHash. In meaning: the cosine of sentence embeddings.
+Three checks, the cheapest first. Word n-grams: a question that shares n consecutive words with a held-out question,
+or a passage that shares a large part of its n-grams with a held-out passage (as in Brown et al., 2020, appendix C).
+Near-duplicates of held-out questions, by MinHash. The cosine of sentence embeddings, with `--semantic`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
-from datacreate.filters.base import Filter, Match, Say, silently
-from datacreate.filters.held_out import HeldOut
-from datacreate.filters.held_out_embeddings import HeldOutMeanings
-from datacreate.filters.held_out_sets import HeldOutSet
+from pydantic import BeforeValidator
+
+from datacreate.filters.base import (
+    Filter,
+    FilterInputs,
+    FilterPart,
+    Notify,
+    Threshold,
+    no_notify,
+    quality,
+    threshold,
+)
+from datacreate.filters.held_out import HeldOutRows, HeldOutSet
+from datacreate.filters.held_out_embeddings import HeldOutEmbeddings
 from datacreate.filters.near import NearIndex
 from datacreate.formats.validate import Candidate, Reason
 
@@ -24,40 +33,35 @@ if TYPE_CHECKING:
 
 
 class Contamination(Filter):
-    """A `Filter` against the rows of `held_out_sets`; `near` and `semantic` are thresholds, None switches off.
+    """Finds examples that repeat rows of `held_out`. `near` and `semantic` are thresholds; None is off.
 
-    The rows are read by `prepare`, which raises what `read_split` raises. Embeddings of theirs are kept
-    in the home under `encoder_sha256`, if it is given.
+    `model_sha256` names the cache of the rows' embeddings; without it nothing is cached.
     """
 
     reason = Reason.CONTAMINATED
 
     def __init__(
         self,
-        held_out_sets: Sequence[HeldOutSet],
+        held_out: Sequence[HeldOutSet],
         *,
         ngram: int = 8,
         near: float | None = None,
         semantic: float | None = None,
         embedder: Embedder | None = None,
-        encoder_sha256: str | None = None,
+        model_sha256: str | None = None,
     ) -> None:
-        self._opponents, self._ngram, self._near_threshold = tuple(held_out_sets), ngram, near
-        self._semantic, self._embedder, self._encoder_sha256 = semantic, embedder, encoder_sha256
-        self._say: Say = silently
+        self._held_out, self._ngram, self._near_threshold = tuple(held_out), ngram, near
+        self._semantic, self._embedder, self._model_sha256 = semantic, embedder, model_sha256
+        self._notify: Notify = no_notify
 
-    def prepare(self, say: Say = silently) -> None:
-        """Read the rows, index them, and embed those that nobody has embedded before, telling how far it is.
-
-        Raises BenchmarkError as `read_split` does.
-        """
-        self._say = say
-        _ = self.rows, self._near, self._meanings
+    def prepare(self, notify: Notify = no_notify) -> None:
+        """Read, index and embed the held-out rows. Raises BenchmarkError as `HeldOutSet.rows` does."""
+        self._notify = notify
+        _ = self.rows, self._near, self._embeddings
 
     @cached_property
-    def rows(self) -> HeldOut:
-        """The rows compared with."""
-        return HeldOut(self._opponents, self._ngram)
+    def rows(self) -> HeldOutRows:
+        return HeldOutRows(self._held_out, self._ngram)
 
     @cached_property
     def _near(self) -> NearIndex | None:
@@ -69,31 +73,68 @@ class Contamination(Filter):
         return index
 
     @cached_property
-    def _meanings(self) -> HeldOutMeanings | None:
+    def _embeddings(self) -> HeldOutEmbeddings | None:
         if self._semantic is None or self._embedder is None:
             return None
-        return HeldOutMeanings(self.rows, self._opponents, self._embedder, self._encoder_sha256, self._say)
+        return HeldOutEmbeddings(self.rows, self._held_out, self._embedder, self._model_sha256, self._notify)
 
-    def ahead(self, candidates: Sequence[Candidate]) -> None:
-        """Compare all of them in meaning, in one go."""
-        if self._meanings:
-            self._meanings.ahead([candidate.text for candidate in candidates])
+    def prefetch(self, candidates: Sequence[Candidate]) -> None:
+        if self._embeddings:
+            self._embeddings.prefetch([candidate.text for candidate in candidates])
 
-    def match(self, candidate: Candidate) -> Match | None:
-        """The held-out row that a candidate repeats, and in which way; None if it repeats none."""
+    def match(self, candidate: Candidate) -> str | None:
+        """The held-out row that the example repeats, and which check found it."""
         rows = self.rows
         if (row := rows.repeated_question(candidate.text)) is not None:
-            return Match(f"{rows.name(row)}: n-gram")
+            return f"{rows.name(row)}: n-gram"
         if candidate.passage and (passage := rows.repeated_passage(candidate.passage)):
             row, share = passage
-            return Match(f"{rows.name(row)}: {share:.0%} of the passage's n-grams")
+            return f"{rows.name(row)}: {share:.0%} of the n-grams of the passage"
         if self._near and (near := self._near.match(candidate.text)):
-            return Match(f"{rows.name(near[0])}: near {near[1]:.2f}")
-        if self._meanings and self._semantic:
-            row, cosine = self._meanings.nearest(candidate.text)
+            return f"{rows.name(near[0])}: Jaccard {near[1]:.2f}"
+        if self._embeddings and self._semantic:
+            row, cosine = self._embeddings.nearest(candidate.text)
             if cosine >= self._semantic:
-                return Match(f"{rows.name(row)}: meaning {cosine:.2f}")
+                return f"{rows.name(row)}: cosine {cosine:.2f}"
         return None
 
-    def add(self, candidate: Candidate) -> None:
-        """Nothing: what is accepted is no test row."""
+
+def _benchmarks(value: Any) -> Any:
+    """`all` as None, `none` as (), and names, which may be separated by commas."""
+    if value is None:
+        return None
+    texts = [value] if isinstance(value, str) else value
+    names = tuple(dict.fromkeys(part.strip() for text in texts for part in str(text).split(",")))
+    if {"all", "none"} & set(names) and len(names) > 1:
+        raise ValueError("all and none cannot be combined with other names")
+    return None if names == ("all",) else () if names == ("none",) else names
+
+
+class ContaminationSettings(FilterPart):
+    filter_name = "contamination"
+    reason = Reason.CONTAMINATED
+
+    decontaminate: Annotated[tuple[str, ...] | None, BeforeValidator(_benchmarks)] = quality(
+        "Benchmarks whose dev and test rows examples must not repeat.",
+        default=None,
+        metavar="all|none|NAME[,NAME...]",
+        shown_default="all that are imported",
+    )
+    ngram: int = quality(
+        "Drop examples that share so many consecutive words with a row of --decontaminate.", default=8, ge=2
+    )
+    decontaminate_near: Threshold = threshold(
+        "Drop examples that share this part of their word shingles with a row of --decontaminate.",
+        default=0.7,
+    )
+
+    def make(self, inputs: FilterInputs) -> Filter:
+        semantic = getattr(self, "semantic", None)  # the threshold of SemanticSettings
+        return Contamination(
+            inputs.held_out,
+            ngram=self.ngram,
+            near=self.decontaminate_near,
+            semantic=semantic,
+            embedder=inputs.accepted.embedder if inputs.accepted and semantic else None,
+            model_sha256=inputs.embedding_sha256,
+        )

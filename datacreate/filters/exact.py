@@ -1,15 +1,15 @@
-"""Exact duplicates, by normalised text."""
+"""Exact duplicates: the same text after normalisation."""
 
 from __future__ import annotations
 
 import hashlib
 
-from datacreate.filters.base import Filter, Match
+from datacreate.filters.base import Filter, FilterInputs, FilterPart, quality
 from datacreate.formats.validate import Candidate, Reason
 
 
 class ExactDuplicates(Filter):
-    """A `Filter` by the normalised texts seen so far, as 8-byte digests: flat in cost, small in memory.
+    """Finds texts that were added before, by 8-byte digests of the normalised text.
 
     At a million examples the chance that any two different texts share a digest is 3e-8.
     """
@@ -20,17 +20,31 @@ class ExactDuplicates(Filter):
         self._number_of: dict[int, int] = {}
         self._added = 0
 
-    def match(self, candidate: Candidate) -> Match | None:
+    def match(self, candidate: Candidate) -> str | None:
         number = self._number_of.get(_digest(candidate.key))
-        return Match(f"repeats example {number}") if number else None
+        return f"repeats example {number}" if number else None
 
     def add(self, candidate: Candidate) -> None:
         self._added += 1
         self._number_of.setdefault(_digest(candidate.key), self._added)
 
 
+class ExactSettings(FilterPart):
+    filter_name = "exact"
+    reason = Reason.DUPLICATE
+
+    exact: bool = quality(
+        "Drop examples with the text of an earlier one; case, punctuation and spacing are ignored.",
+        default=True,
+        flag="--exact/--no-exact",
+    )
+
+    def make(self, inputs: FilterInputs) -> Filter:
+        return ExactDuplicates()
+
+
 def _digest(key: str) -> int:
-    # Not hash(): that differs from process to process.
+    # Not hash(), which differs between processes.
     return int.from_bytes(
         hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little"
     )

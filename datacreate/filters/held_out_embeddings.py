@@ -1,10 +1,8 @@
-"""Held-out questions by their meaning: sentence embeddings, made once for each split and encoder.
+"""Held-out questions by their sentence embeddings, computed once per split and embedding model.
 
-data_dir()/embeddings/ENCODER/SPLIT.npy    float16, (rows, dim); both named by 16 digits of their SHA-256
-
-All of them are compared: many texts in one matrix product, few by the library usearch, which reads half
-the bytes. Both propose; the cosine that decides is reckoned from the rounded vectors, so that a text's
-answer is the same alone and among others.
+$DATACREATE_HOME/embeddings/MODEL/SPLIT.npy holds float16 vectors, (rows, dim). Both names are the first 16 digits of
+a SHA-256. Exact search by the library usearch proposes rows; the cosine that decides is computed from the rounded
+vectors, so that a text gets the same answer alone and in a batch.
 """
 
 from __future__ import annotations
@@ -13,134 +11,114 @@ import contextlib
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from datacreate.filters.base import Say, silently
-from datacreate.filters.held_out import HeldOut
-from datacreate.filters.held_out_sets import HeldOutSet
+from datacreate.filters.base import Notify, no_notify
+from datacreate.filters.held_out import HeldOutRows, HeldOutSet
 from datacreate.filters.semantic import cosine
 from datacreate.paths import data_dir
+from datacreate.selection.accepted_vectors import Half, rounded
 from datacreate.selection.embeddings import REMEMBERED
-from datacreate.selection.vectors import Half, rounded
 
 if TYPE_CHECKING:
     from datacreate.selection.embeddings import Embedder
 
-_AT_ONCE = 256  # texts in one product: beyond, it is no faster
+_CHUNK = 1024  # questions embedded between two looks at the clock
 
-_FEW = 16
-"""Texts from which the product is the faster one. Of 18,695 rows, on two cores that others use too, it
-compares half to a quarter as many a second as usearch by fives, and two to three times as many by 256."""
+_NOTIFY_SECONDS = 10.0
 
-_PIECE = 1024  # questions embedded between two looks at the clock
-
-_SAY_SECONDS = 10.0
-
-_UNSURE = 1e-5  # more than the sums of a product differ by their order
-
-_PROPOSED = 16  # rows at most whose cosines are reckoned
+_PROPOSALS = 16
 
 
-class HeldOutMeanings:
-    """The embeddings of held-out questions, to be asked for the nearest one."""
+class HeldOutEmbeddings:
+    """Finds the held-out question that is nearest to a text."""
 
     def __init__(
         self,
-        rows: HeldOut,
-        held_out_sets: Sequence[HeldOutSet],
+        rows: HeldOutRows,
+        held_out: Sequence[HeldOutSet],
         embedder: Embedder,
-        encoder_sha256: str | None = None,
-        say: Say = silently,
+        model_sha256: str | None = None,
+        notify: Notify = no_notify,
     ) -> None:
-        """Embed what no earlier process has embedded; without the encoder's hash, all."""
+        """Embed what the cache does not hold; without the model's hash, everything."""
         self._embedder = embedder
         pieces, begin = [], 0
-        for opponent, number in zip(held_out_sets, rows.numbers, strict=True):
-            questions = rows.questions[begin : begin + number]
-            pieces.append(_vectors(opponent, questions, embedder, encoder_sha256, say))
-            begin += number
-        self._rounded = np.concatenate(pieces)
-        self._vectors = self._rounded.astype(np.float32)
+        for each, count in zip(held_out, rows.counts, strict=True):
+            questions = rows.questions[begin : begin + count]
+            pieces.append(_vectors(each, questions, embedder, model_sha256, notify))
+            begin += count
+        self._vectors = np.concatenate(pieces)
         self._known: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     def nearest(self, text: str) -> tuple[int, float]:
-        """The row whose question is nearest to `text`, the first of equals, and their cosine."""
-        self.ahead([text])
+        """The row whose question is nearest to `text` (the first of equals), and their cosine."""
+        self.prefetch([text])
         return self._known[text]
 
-    def ahead(self, texts: Sequence[str]) -> None:
-        """Find the nearest rows of all these texts, to be asked for one by one."""
+    def prefetch(self, texts: Sequence[str]) -> None:
+        """Find the nearest rows of all these texts in one batch; `nearest` then returns them."""
+        from usearch.index import MetricKind, search
+
         for text in texts:
             if text in self._known:
                 self._known.move_to_end(text)
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
-        for begin in range(0, len(new), _AT_ONCE):
-            asked = new[begin : begin + _AT_ONCE]
-            vectors = rounded(self._embedder.encode(asked))
-            propose = self._by_library if len(asked) < _FEW else self._by_product
-            for text, vector, rows in zip(asked, vectors, propose(vectors), strict=True):
-                self._known[text] = self._best(vector, rows)
+        if new:
+            vectors = rounded(self._embedder.encode(new))
+            count = min(_PROPOSALS, len(self._vectors))
+            found = search(self._vectors, vectors, count, MetricKind.IP, exact=True, threads=1)
+            for text, vector, rows in zip(new, vectors, found.keys.reshape(-1, count), strict=True):
+                self._known[text] = self._best(vector, sorted(rows.tolist()))
         while len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
 
-    def _by_product(self, vectors: Half) -> Iterator[list[int]]:
-        for cosines in vectors.astype(np.float32) @ self._vectors.T:
-            yield np.flatnonzero(cosines >= cosines.max() - _UNSURE)[:_PROPOSED].tolist()
-
-    def _by_library(self, vectors: Half) -> Iterator[list[int]]:
-        from usearch.index import MetricKind, search
-
-        number = min(_PROPOSED, len(self._rounded))
-        found = search(self._rounded, vectors, number, MetricKind.IP, exact=True, threads=1)
-        for rows in found.keys.reshape(-1, number):  # all of them: some processors add up in float16
-            yield sorted(rows.tolist())
-
     def _best(self, vector: Half, rows: list[int]) -> tuple[int, float]:
-        cosines = [cosine(vector, self._rounded[row]) for row in rows]
+        cosines = [cosine(vector, self._vectors[row]) for row in rows]
         best = max(range(len(rows)), key=cosines.__getitem__)  # the first of equals
         return rows[best], cosines[best]
 
 
 def _vectors(
-    opponent: HeldOutSet,
+    held_out: HeldOutSet,
     questions: Sequence[str],
     embedder: Embedder,
-    encoder_sha256: str | None,
-    say: Say,
+    model_sha256: str | None,
+    notify: Notify,
 ) -> Half:
-    if encoder_sha256 is None:
-        return _embedded(opponent, questions, embedder, say)
-    path = data_dir() / "embeddings" / encoder_sha256[:16] / f"{opponent.digest[:16]}.npy"
+    if model_sha256 is None:
+        return _embed(held_out, questions, embedder, notify)
+    path = data_dir() / "embeddings" / model_sha256[:16] / f"{held_out.digest[:16]}.npy"
     with contextlib.suppress(OSError, ValueError, EOFError):
         kept: Half = np.load(path, allow_pickle=False)
         if kept.dtype == np.float16 and kept.ndim == 2 and len(kept) == len(questions):
             return kept
-    made = _embedded(opponent, questions, embedder, say)
-    with contextlib.suppress(OSError):  # a read-only data directory only costs time
-        _keep(path, made)
+    made = _embed(held_out, questions, embedder, notify)
+    with contextlib.suppress(OSError):  # without the cache the next run only takes longer
+        _save(path, made)
     return made
 
 
-def _embedded(opponent: HeldOutSet, questions: Sequence[str], embedder: Embedder, say: Say) -> Half:
-    """The questions' vectors, (questions, dim); a line at the start, and while it takes long."""
-    what = f"{opponent.benchmark}'s {opponent.split} questions"
-    say(f"embedding {len(questions)} of {what}, to compare in meaning")
-    said = time.monotonic()
+def _embed(held_out: HeldOutSet, questions: Sequence[str], embedder: Embedder, notify: Notify) -> Half:
+    """The vectors of the questions, (questions, dim). Notifies at the start and every few seconds."""
+    what = f"{held_out.split} questions of {held_out.benchmark}"
+    notify(f"embedding {len(questions)} {what}")
+    notified = time.monotonic()
     pieces: list[Half] = []
-    for begin in range(0, len(questions), _PIECE):
-        pieces.append(rounded(embedder.encode(questions[begin : begin + _PIECE])))
-        if time.monotonic() - said >= _SAY_SECONDS and begin + _PIECE < len(questions):
-            said = time.monotonic()
-            say(f"embedded {begin + _PIECE} of {len(questions)} of {what}")
+    for begin in range(0, len(questions), _CHUNK):
+        pieces.append(rounded(embedder.encode(questions[begin : begin + _CHUNK])))
+        if time.monotonic() - notified >= _NOTIFY_SECONDS and begin + _CHUNK < len(questions):
+            notified = time.monotonic()
+            notify(f"embedded {begin + _CHUNK} of {len(questions)} {what}")
     return np.concatenate(pieces) if pieces else np.zeros((0, embedder.dimensions), np.float16)
 
 
-def _keep(path: Path, vectors: Half) -> None:
-    """Write the file whole, whoever else is writing the same."""
+def _save(path: Path, vectors: Half) -> None:
+    """Write the file atomically; other processes may write the same one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -1,9 +1,7 @@
-"""Locality-sensitive hashing in bounded memory: which rows share a band with a new one.
+"""Locality-sensitive hashing in bounded memory: finds rows that share a band with a new row.
 
-The bands are those of Indyk & Motwani (1998) as Leskovec, Rajaraman & Ullman describe them
-(Mining of Massive Datasets, 3.4). The tables are numpy arrays with chained rows, since the
-library's own, with a hash map and a list per bucket, take 80 to 100 bytes for each band of each
-row: two kilobytes an example, where these take 16 to 18 bytes a band.
+The method is that of Indyk & Motwani (1998), described in Mining of Massive Datasets, 3.4. The tables are numpy
+arrays of chained rows, 16 to 18 bytes per band and row; hash maps with a list per bucket need five times as much.
 """
 
 from __future__ import annotations
@@ -13,8 +11,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_IN_BUCKET = 32
-"""Rows that one bucket holds, the oldest: so the cost of a question is flat where thousands are alike."""
+MAX_IN_BUCKET = 32
+"""Rows kept per bucket, the oldest ones: the cost of a query stays constant where thousands are similar."""
 
 _FIRST_SLOTS = 1024
 
@@ -23,16 +21,16 @@ Hashes = NDArray[np.uint32]
 _Number = TypeVar("_Number", np.uint32, np.int32)
 
 
-class Bands:
-    """Rows by the hashes of their bands, numbered from 0 in the order in which they came.
+class LshIndex:
+    """Rows by the hashes of their bands, numbered from 0 in the order of addition.
 
-    What `find` once finds it always finds: a row that has a place in a bucket keeps it.
+    A row in a bucket stays there, so `find` never loses a row that it once found.
     """
 
     def __init__(self, bands: int) -> None:
         self._band = np.arange(bands)
         self._hashes = np.zeros((_FIRST_SLOTS, bands), np.uint32)
-        self._older = np.zeros((_FIRST_SLOTS, bands), np.int32)  # the next in its bucket, from 1; 0 is none
+        self._older = np.zeros((_FIRST_SLOTS, bands), np.int32)  # next row of the bucket, from 1; 0 is none
         self._length = 0
         self._make_slots(_FIRST_SLOTS)
 
@@ -40,7 +38,7 @@ class Bands:
         return self._length
 
     def find(self, hashes: Hashes) -> list[int]:
-        """The rows that have at least one of these hashes, one a band, at its place; ascending."""
+        """The rows that share at least one band hash with `hashes`, (bands,); ascending."""
         found: set[int] = set()
         at = self._newest[self._band, hashes & self._mask]
         band = np.flatnonzero(at)
@@ -54,26 +52,26 @@ class Bands:
         return sorted(found)
 
     def add(self, hashes: Hashes) -> None:
-        """Take in the next row, by a hash a band, (bands,)."""
+        """Add the next row, (bands,)."""
         if self._length == len(self._hashes):
-            self._hashes, self._older = _larger(self._hashes), _larger(self._older)
+            self._hashes, self._older = _enlarged(self._hashes), _enlarged(self._older)
         if self._length == self._newest.shape[1]:
             self._make_slots(2 * self._length)
         row, slot = self._length, hashes & self._mask
         self._hashes[row] = hashes
-        band = np.flatnonzero(self._held[self._band, slot] < MOST_IN_BUCKET)
+        band = np.flatnonzero(self._sizes[self._band, slot] < MAX_IN_BUCKET)
         slot = slot[band]
         self._older[row, band] = self._newest[band, slot]
         self._newest[band, slot] = row + 1
-        self._held[band, slot] += 1
+        self._sizes[band, slot] += 1
         self._length += 1
 
     def _make_slots(self, slots: int) -> None:
-        """Make the tables anew with so many slots a band, a power of two, and deal the rows to them."""
+        """Rebuild the tables with `slots` buckets per band, a power of two."""
         bands = len(self._band)
         self._mask = np.uint32(slots - 1)
         self._newest = np.zeros((bands, slots), np.int32)
-        self._held = np.zeros((bands, slots), np.uint8)
+        self._sizes = np.zeros((bands, slots), np.uint8)
         if not self._length:
             return
         for band in range(bands):
@@ -83,13 +81,13 @@ class Bands:
             starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
             rank = np.arange(self._length) - np.repeat(starts, sizes)
             older = np.where(rank > 0, np.roll(order, 1) + 1, 0)
-            self._older[order, band] = np.where(rank < MOST_IN_BUCKET, older, 0)
-            self._held[band] = kept = np.minimum(sizes, MOST_IN_BUCKET)
+            self._older[order, band] = np.where(rank < MAX_IN_BUCKET, older, 0)
+            self._sizes[band] = kept = np.minimum(sizes, MAX_IN_BUCKET)
             filled = np.flatnonzero(kept)
             self._newest[band, filled] = order[starts[filled] + kept[filled] - 1] + 1
 
 
-def _larger(rows: NDArray[_Number]) -> NDArray[_Number]:
+def _enlarged(rows: NDArray[_Number]) -> NDArray[_Number]:
     more = np.zeros((len(rows) + len(rows) // 4, rows.shape[1]), rows.dtype)
     more[: len(rows)] = rows
     return more

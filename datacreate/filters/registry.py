@@ -1,72 +1,69 @@
-"""From settings to filters, in the order in which they are asked."""
+"""All filters, in the order in which they run: the cheapest first.
+
+A new filter is a module with a `Filter` and a `FilterPart`, and one line here: its settings among the bases of
+`FilterSettings`. Command line options, config.json, reports and docs/cli.md follow.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
-from datacreate.errors import UsageError
-from datacreate.filters.base import Filter, Say, silently
-from datacreate.filters.contamination import Contamination
-from datacreate.filters.exact import ExactDuplicates
-from datacreate.filters.held_out_sets import HeldOutSet
-from datacreate.filters.near import NearDuplicates
-from datacreate.filters.settings import FilterSettings
+from datacreate.filters.base import Filter, FilterInputs, FilterPart, Notify, no_notify
+from datacreate.filters.contamination import ContaminationSettings
+from datacreate.filters.exact import ExactSettings
+from datacreate.filters.near import NearSettings
+from datacreate.filters.semantic import SemanticSettings
+from datacreate.formats.validate import Reason
 
 if TYPE_CHECKING:
-    from datacreate.selection.accepted_vectors import AcceptedVectors
     from datacreate.selection.embeddings import Embedder
 
 
-def filters_of(
-    settings: FilterSettings,
-    held_out_sets: Sequence[HeldOutSet],
-    accepted: AcceptedVectors | None = None,
-    encoder_sha256: str | None = None,
-) -> list[Filter]:
-    """The filters that the settings ask for, the cheapest first: exact, near, semantic, contamination.
-
-    `accepted`, which embeds, is needed where `settings.semantic` is set. Under `encoder_sha256` the home
-    keeps the embeddings of benchmarks' rows. Raises UsageError if `accepted` is missing.
-    """
-    filters: list[Filter] = []
-    if settings.exact:
-        filters.append(ExactDuplicates())
-    if settings.near is not None:
-        filters.append(NearDuplicates(settings.near))
-    if settings.semantic is not None:
-        from datacreate.filters.semantic import SemanticDuplicates
-
-        if accepted is None:
-            raise UsageError("semantic duplicates need a sentence encoder; give one with --encoder")
-        filters.append(SemanticDuplicates(settings.semantic, accepted))
-    if held_out_sets:
-        filters.append(
-            Contamination(
-                held_out_sets,
-                ngram=settings.ngram,
-                near=settings.decontaminate_near,
-                semantic=settings.semantic,
-                embedder=accepted.embedder if accepted and settings.semantic else None,
-                encoder_sha256=encoder_sha256,
-            )
-        )
-    return filters
+class FilterSettings(ContaminationSettings, SemanticSettings, NearSettings, ExactSettings):
+    """Which filters run, and how strict they are. The last base runs first (pydantic orders fields so, too)."""
 
 
-def prepare(filters: Sequence[Filter], say: Say = silently) -> None:
-    """Do what takes long or may fail before the first row is there; `say` is told what takes long.
+FILTERS = cast("tuple[type[FilterPart], ...]", FilterSettings.__bases__[::-1])
 
-    Raises BenchmarkError if a benchmark's rows cannot be read.
-    """
+
+def is_on(part: type[FilterPart], settings: FilterSettings) -> bool:
+    """Whether the filter runs: its first setting is not None, False or ()."""
+    return bool(getattr(settings, part.own_settings()[0]))
+
+
+def make_filters(settings: FilterSettings, inputs: FilterInputs) -> list[Filter]:
+    """The filters that are switched on, in order. Raises UsageError if `inputs` lacks what one needs."""
+    return [part.make(settings, inputs) for part in FILTERS if is_on(part, settings)]
+
+
+def prepare_filters(filters: Sequence[Filter], notify: Notify = no_notify) -> None:
+    """Prepare all filters before the first example. Raises BenchmarkError if held-out rows cannot be read."""
     for each in filters:
-        each.prepare(say)
+        each.prepare(notify)
 
 
-def embedder_of(name_or_path: str) -> tuple[Embedder, str]:
-    """The sentence encoder of a preset's name or a folder, and its SHA-256.
+def filter_report(settings: FilterSettings, rejected: Mapping[Reason, int]) -> list[dict[str, Any]]:
+    """All filters in order, with their settings and how many examples each rejected."""
+    values = settings.model_dump(mode="json")
+    return [
+        {
+            "name": part.filter_name,
+            "reason": part.reason.value,
+            "on": is_on(part, settings),
+            "settings": {
+                name: values[name] for name in part.own_settings() if not isinstance(values[name], bool)
+            },
+            "rejected": rejected.get(part.reason, 0),
+        }
+        for part in FILTERS
+    ]
 
-    Raises CheckpointError if it is unknown, not here, or no encoder.
+
+def load_embedder(name_or_path: str) -> tuple[Embedder, str]:
+    """An embedding model by preset name or folder, and its SHA-256.
+
+    Raises CheckpointError if it is unknown, not downloaded, or not an embedding model.
     """
     from datacreate.checkpoints import resolve
     from datacreate.selection.embeddings import SentenceEmbedder

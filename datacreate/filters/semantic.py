@@ -1,8 +1,8 @@
-"""Semantic duplicates: texts whose sentence embeddings all but point the same way.
+"""Semantic duplicates: texts whose sentence embeddings are nearly the same.
 
-The library usearch proposes the nearest rows: all are compared while they are few, then by its
-graph (HNSW, Malkov & Yashunin 2018), with one thread, so that the same additions give the same
-graph. The cosine that decides is reckoned from the rounded vectors themselves.
+The library usearch proposes the nearest accepted examples: by exact search while they are few, later by its HNSW
+graph (Malkov & Yashunin 2018). It runs on one thread, so that the same additions give the same graph. The cosine
+that decides is computed from the rounded vectors.
 """
 
 from __future__ import annotations
@@ -13,30 +13,25 @@ from typing import Any
 import numpy as np
 
 from datacreate.errors import UsageError
-from datacreate.filters.base import Filter, Match
+from datacreate.filters.base import Filter, FilterInputs, FilterPart, Threshold, threshold
 from datacreate.formats.validate import Candidate, Reason
-from datacreate.selection.accepted_vectors import AcceptedVectors
-from datacreate.selection.vectors import Half, exact, rounded
+from datacreate.selection.accepted_vectors import AcceptedVectors, Half, exact, rounded
 
-MOST_EXACT = 20_000
-"""Rows that are all compared, at about a millisecond a question; beyond, the graph takes half of that."""
+MAX_EXACT = 20_000
+"""Up to this number of rows, all are compared; above it, the graph is faster."""
 
-_PROPOSED = 8
+_PROPOSALS = 8
 
-_PIECE = 8192  # rows taken in at once
+_CHUNK = 8192  # rows added to the index in one call
 
 
 class SemanticDuplicates(Filter):
-    """A `Filter` by the embeddings of what was accepted, which are kept by `accepted`."""
+    """Finds examples whose embedding is close to that of an accepted one."""
 
     reason = Reason.SEMANTIC_DUPLICATE
 
     def __init__(self, threshold: float, accepted: AcceptedVectors) -> None:
-        """`threshold` is a cosine in (0, 1]; UsageError if it is not."""
-        if not 0 < threshold <= 1:
-            raise UsageError(
-                f"the threshold of semantic duplicates is above 0 and at most 1: not {threshold:g}"
-            )
+        """`threshold` is a cosine in (0, 1]."""
         self._threshold = threshold
         self._accepted = accepted
         self._rows = 0
@@ -47,33 +42,49 @@ class SemanticDuplicates(Filter):
 
         return Index(ndim=self._accepted.dimensions, metric="cos", dtype="f16", multi=False)
 
-    def _catch_up(self) -> None:
-        """Take the rows into the index that came since it was last asked: on resume, all of them."""
-        for begin in range(len(self._index), self._rows, _PIECE):
-            end = min(begin + _PIECE, self._rows)
+    def _update_index(self) -> None:
+        """Add the rows that were accepted since the last query; after a resume these are all rows."""
+        for begin in range(len(self._index), self._rows, _CHUNK):
+            end = min(begin + _CHUNK, self._rows)
             self._index.add(np.arange(begin, end), self._accepted.between(begin, end), threads=1)
 
-    def match(self, candidate: Candidate) -> Match | None:
+    def match(self, candidate: Candidate) -> str | None:
         if not self._rows:
             return None
-        [row] = rounded(self._accepted.embedder.encode([candidate.text]))
-        self._catch_up()
-        every = len(self._index) <= MOST_EXACT
-        nearest = self._index.search(row, _PROPOSED, threads=1, exact=every).keys
-        places = sorted(int(key) for key in nearest)
-        cosines = [cosine(row, self._accepted[place]) for place in places]
-        best = max(range(len(places)), key=cosines.__getitem__)  # the first of equals
+        [vector] = rounded(self._accepted.embedder.encode([candidate.text]))
+        self._update_index()
+        every = len(self._index) <= MAX_EXACT
+        nearest = self._index.search(vector, _PROPOSALS, threads=1, exact=every).keys
+        rows = sorted(int(key) for key in nearest)
+        cosines = [cosine(vector, self._accepted[row]) for row in rows]
+        best = max(range(len(rows)), key=cosines.__getitem__)  # the first of equals
         if cosines[best] < self._threshold:
             return None
-        return Match(f"means the same as example {places[best] + 1}, cosine {cosines[best]:.2f}")
+        return f"same meaning as example {rows[best] + 1}, cosine {cosines[best]:.2f}"
 
     def add(self, candidate: Candidate) -> None:
         self._accepted.put(self._rows, candidate.text)
         self._rows += 1
 
 
+class SemanticSettings(FilterPart):
+    filter_name = "semantic"
+    reason = Reason.SEMANTIC_DUPLICATE
+
+    semantic: Threshold = threshold(
+        "Drop examples whose sentence embedding has this cosine similarity with an earlier example or with a "
+        "row of --decontaminate (try 0.95).",
+        metavar="COSINE|off",
+    )
+
+    def make(self, inputs: FilterInputs) -> Filter:
+        if inputs.accepted is None:
+            raise UsageError("semantic duplicates need an embedding model; name one with --embedding-model")
+        return SemanticDuplicates(self.semantic or 0, inputs.accepted)
+
+
 def cosine(one: Half, other: Half) -> float:
-    """The cosine of two rounded vectors, the same on every machine; 0 where one of them is 0."""
+    """The cosine of two rounded vectors, the same on every machine; 0 if one of them is 0."""
     a, b = exact(one), exact(other)
-    # Rounded off, so that a vector's cosine with itself is 1.
+    # Rounded, so that the cosine of a vector with itself is 1.
     return round(float(a @ b / np.sqrt((a @ a) * (b @ b) or 1.0)), 6)

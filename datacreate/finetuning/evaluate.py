@@ -36,7 +36,7 @@ from datacreate.signals import caught_signals
 class Progress(Protocol):
     """Whoever wants to know how an evaluation is going."""
 
-    def note(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         """A line worth reading, once."""
 
 
@@ -118,7 +118,7 @@ def _measured(
             if loaded is None:
                 loaded = load_with_head(folder, model.training.task), load_tokenizer(folder)
             if progress:
-                progress.note(f"{folder}: {len(test.rows)} rows of {name} ({split})")
+                progress.notify(f"{folder}: {len(test.rows)} rows of {name} ({split})")
             encoded = _encoded(test, model, loaded[1])
             collate = collator(test.task, loaded[1], padding_multiple())
             label_ratio = probabilities(loaded[0], encoded.dataset, collate)

@@ -19,7 +19,7 @@ from datacreate.errors import DatacreateError, TrainingError
 from datacreate.finetuning.record import SOFT_LABELS, Arm
 from datacreate.finetuning.soft_labels import Verdict, in_head_order
 from datacreate.finetuning.task import Question, Task, question_of, task_of
-from datacreate.formats.example import Example, Json, canonical_json, flaw_in
+from datacreate.formats.example import Example, Json, canonical_json, find_unsupported_value
 from datacreate.formats.infer import infer_format
 from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.runs.directory import RunDirectory
@@ -121,7 +121,7 @@ def _file(path: Path) -> Source:
             has = f"columns {', '.join(map(str, row))}" if isinstance(row, dict) else "no object"
             wants = f", where line 1 has {', '.join(rows[0])}" if rows else ""
             raise TrainingError(f"{path}: line {number} has {has}{wants}; fix or remove it")
-        if flaw := flaw_in(row):
+        if flaw := find_unsupported_value(row):
             raise TrainingError(f"{path}: line {number}: {flaw}; fix or remove it")
         rows.append(row)
     if not rows:

@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from datacreate.finetuning.task import Question, Task
-from datacreate.formats.roles import answer_text
-from datacreate.formats.task_format import TaskFormat
+from datacreate.formats.task_format import TaskFormat, answer_text
 
 Verdict = tuple[float, ...]
 """A probability for each option of a row, or for each label of its format, in their order."""

@@ -11,8 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from datacreate.errors import TrainingError
 from datacreate.formats.example import FieldPath, Json, field_at
-from datacreate.formats.roles import answer_text
-from datacreate.formats.task_format import Head, TaskFormat
+from datacreate.formats.task_format import Head, TaskFormat, answer_text
 
 
 class Task(BaseModel):

@@ -50,7 +50,7 @@ class TrainConfig:
 class Progress(Protocol):
     """Whoever wants to know how a training is going, or how a model answers."""
 
-    def note(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         """A line worth reading, once."""
 
     def step(self, what: str, done: int, total: int, score: float | None) -> None:
@@ -60,7 +60,7 @@ class Progress(Protocol):
 class Silent:
     """A `Progress` that says nothing."""
 
-    def note(self, text: str) -> None: ...
+    def notify(self, text: str) -> None: ...
 
     def step(self, what: str, done: int, total: int, score: float | None) -> None: ...
 
@@ -94,9 +94,9 @@ def train(config: TrainConfig, progress: Progress | None = None) -> list[Model]:
         benchmark=config.benchmark,
     )
     for why, number in rows.left_out.items():
-        progress.note(f"{number} rows cannot be trained on and are left out: {why}")
+        progress.notify(f"{number} rows cannot be trained on and are left out: {why}")
     if soft and (bare := sum(one.verdict is None for one in rows.questions)):
-        progress.note(f"{bare} of {len(rows.questions)} rows have no verdict and keep their label")
+        progress.notify(f"{bare} of {len(rows.questions)} rows have no verdict and keep their label")
     encoder = resolve(config.encoder, "encoder")
     used, choosing, selection, selection_digest = _divided(config, rows)
     training = Training(
@@ -110,10 +110,10 @@ def train(config: TrainConfig, progress: Progress | None = None) -> list[Model]:
         verdicts_digest=rows.verdicts_digest,
     )
     directory = TrainingDirectory(config.out)
-    with caught_signals() as signals, directory.locked(training, progress.note) as lock:
+    with caught_signals() as signals, directory.locked(training, progress.notify) as lock:
         missing = [seed for seed in config.seeds if not directory.model(seed).is_dir()]
         if missing:
-            progress.note(_said(training, used, choosing))
+            progress.notify(_said(training, used, choosing))
             materials = _materials(config, rows.task, encoder, used, choosing)
         for seed in missing:
             _train_seed(seed, training, materials, directory, progress, signals, lock)

@@ -1,4 +1,4 @@
-"""One example: a JSON object with an identity."""
+"""Defines `Example`: a JSON object with an id. Reads the formatting example from a file."""
 
 from __future__ import annotations
 
@@ -17,33 +17,32 @@ Json = Any
 """A JSON value: null, a boolean, a number, a string, a list or a mapping of these."""
 
 FieldPath = tuple[str, ...]
-"""Where a field is: the keys from the outside in. Written with dots: `review.stars`."""
+"""The keys that lead to a field, outermost first. Messages join them with dots: `review.stars`."""
 
-
-MOST_NESTING = 20
-"""Levels of lists and objects that an example may have: no grammar or table wants more."""
+MAX_NESTING = 20
+"""Maximum depth of lists and objects in an example."""
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 
 def canonical_json(value: Json) -> str:
-    """The one spelling of a JSON value: sorted keys, no spaces, Unicode as it is."""
+    """A JSON value as text: sorted keys, no spaces, Unicode not escaped. Equal values give equal texts."""
     return _encode(value)
 
 
 def one_line(text: str) -> str:
-    """A text of the user's as a message can hold it: what would break the line is spelled out."""
+    """User text for a message: line breaks and control characters are escaped."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def dotted(path: FieldPath) -> str:
-    """A path as a person reads it, on one line."""
+    """A path for a message."""
     return one_line(".".join(path))
 
 
 @dataclass(frozen=True)
 class Example:
-    """One example of the data set; two with the same values have the same `id`."""
+    """One example of the data set. Equal values have equal ids."""
 
     values: Mapping[str, Json]
 
@@ -55,58 +54,57 @@ class Example:
 
 
 def field_at(values: Json, path: FieldPath) -> Json:
-    """The value at `path`; KeyError or TypeError where there is none."""
+    """The value at `path`. Raises KeyError or TypeError if there is none."""
     for key in path:
         values = values[key]
     return values
 
 
-def texts_in(value: Json) -> list[str]:
-    """All strings inside a JSON value, in order."""
+def strings_in(value: Json) -> list[str]:
+    """All strings in a JSON value, in order."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list | tuple):
-        return [text for part in value for text in texts_in(part)]
+        return [text for part in value for text in strings_in(part)]
     return []
 
 
-def flaw_in(value: Json, path: FieldPath = ()) -> str | None:
-    """What no line of train.jsonl can hold, in words and with its place; None if there is nothing.
+def find_unsupported_value(value: Json, path: FieldPath = ()) -> str | None:
+    """A message about the first value that train.jsonl cannot hold; None if there is none.
 
-    JSON has no NaN, UTF-8 no half characters, and tables no integers beyond 64 bits.
+    JSON has no NaN, UTF-8 has no lone surrogates, and tables have no integers beyond 64 bits.
     """
     where = dotted(path) or "the example"
-    if len(path) > MOST_NESTING:
-        return f"{where[:60]}: nested deeper than {MOST_NESTING} levels"
+    if len(path) > MAX_NESTING:
+        return f"{where[:60]}: nested deeper than {MAX_NESTING} levels"
     if isinstance(value, str):
-        return f"{where}: half a character ({value[:20]!a})" if _halved(value) else None
+        return (
+            f"{where}: invalid Unicode, a lone surrogate ({value[:20]!a})" if _has_surrogate(value) else None
+        )
     if isinstance(value, float) and not math.isfinite(value):
-        return f"{where}: {value} is no number in JSON"
+        return f"{where}: JSON has no {value}"
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         return f"{where}: an integer of more than 64 bits"
     if isinstance(value, list):
-        return next((flaw for i, part in enumerate(value) if (flaw := flaw_in(part, (*path, str(i))))), None)
+        value = {str(i): part for i, part in enumerate(value)}
     if isinstance(value, dict):
-        if odd := [key for key in value if not isinstance(key, str) or _halved(key)]:
-            return f"{where}: the key {odd[0]!a} is not a whole text"
-        return next((flaw for key, part in value.items() if (flaw := flaw_in(part, (*path, key)))), None)
+        if invalid := [key for key in value if not isinstance(key, str) or _has_surrogate(key)]:
+            return f"{where}: the key {invalid[0]!a} is not a valid string"
+        found = (find_unsupported_value(part, (*path, key)) for key, part in value.items())
+        return next((message for message in found if message), None)
     if value is None or isinstance(value, int | float):
         return None
-    return f"{where}: {type(value).__name__} is no JSON type"
+    return f"{where}: {type(value).__name__} is not a JSON type"
 
 
-def _halved(text: str) -> bool:
-    """Whether a text holds half of a surrogate pair, which UTF-8 cannot spell."""
+def _has_surrogate(text: str) -> bool:
     return not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def load_example(path: Path) -> Example:
-    """Read the formatting example from a JSON file.
-
-    Raises ExampleError if the file is missing, empty, not JSON, or anything but one object.
-    """
+    """Read the formatting example from a JSON file with one object. Raises ExampleError."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -120,29 +118,29 @@ def load_example(path: Path) -> Example:
     if not text.strip():
         raise ExampleError(f"{path}: the file is empty; write one JSON object into it")
     try:
-        value = json.loads(text, object_pairs_hook=_without_repeats)
+        value = json.loads(text, object_pairs_hook=_unique_keys)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise ExampleError(f"{path}: not JSON at {where} ({error.msg}); --example takes one object") from None
     except RecursionError:
-        raise ExampleError(f"{path}: nested too deeply; {MOST_NESTING} levels are the most") from None
+        raise ExampleError(f"{path}: nested deeper than {MAX_NESTING} levels; fix the example") from None
     except ValueError as error:
         raise ExampleError(f"{path}: {error}; fix the example") from None
     if isinstance(value, list):
-        raise ExampleError(f"{path}: holds a list of {len(value)}; keep one of its objects")
+        raise ExampleError(f"{path}: a list of {len(value)}; keep one of its objects")
     if not isinstance(value, dict):
-        raise ExampleError(f"{path}: holds {canonical_json(value)[:60]}, not a JSON object; write {{...}}")
+        raise ExampleError(f"{path}: {canonical_json(value)[:60]} is not a JSON object; write {{...}}")
     if not value:
         raise ExampleError(f"{path}: the object has no fields; fill in one example")
-    if flaw := flaw_in(value):
-        raise ExampleError(f"{path}: {flaw}; fix the example")
+    if message := find_unsupported_value(value):
+        raise ExampleError(f"{path}: {message}; fix the example")
     return Example(value)
 
 
-def _without_repeats(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
+def _unique_keys(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
         names = [name for name, _ in pairs]
         repeated = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {repeated!r} is there twice")
-    return fields
+        raise ValueError(f"the key {repeated!r} appears twice")
+    return values

@@ -1,8 +1,8 @@
-"""A task format worked out from one JSON object.
+"""Infers the task format from one example.
 
-Types, nesting and list lengths come from the values; roles from field names and from how the
-values relate (an answer that is one of the options; an answer that is a span of the context).
-What one example cannot say, a label set or a range, is told by the user.
+Types, nesting and list lengths come from the values. Roles come from field names and from relations between
+values: an answer that is one of the options, or a span of the context. Fixed labels and ranges cannot be seen
+in one example; the user gives them with --labels and --range.
 """
 
 from __future__ import annotations
@@ -12,27 +12,34 @@ from dataclasses import dataclass
 from functools import cache
 
 from datacreate.errors import ExampleError, UsageError
-from datacreate.formats.example import Example, FieldPath, Json, dotted, field_at, flaw_in, one_line
-from datacreate.formats.field_overrides import leaves, schemas_told
-from datacreate.formats.roles import Roles, Rule, answer_text
+from datacreate.formats.example import (
+    Example,
+    FieldPath,
+    Json,
+    dotted,
+    field_at,
+    find_unsupported_value,
+    one_line,
+)
+from datacreate.formats.field_overrides import field_overrides, leaves
 from datacreate.formats.schema_utils import fixed_labels, is_constant, schema_at
-from datacreate.formats.task_format import TaskFormat, bind, load_format
+from datacreate.formats.task_format import Roles, Rule, TaskFormat, answer_text, bind, load_format
 from datacreate.paths import shipped
 
-_ANSWER = (
+_ANSWER_NAMES = (
     "label answer answers output target class category sentiment gold verdict stars rating score".split()
 )
-_QUESTION = (
+_QUESTION_NAMES = (
     "question query claim hypothesis statement text sentence review prompt instruction input problem".split()
 )
-_CONTEXT = "context passage premise document article paragraph story abstract background source".split()
-_OPTIONS = "options choices candidates alternatives answers endings".split()
+_CONTEXT_NAMES = "context passage premise document article paragraph story abstract background source".split()
+_OPTIONS_NAMES = "options choices candidates alternatives answers endings".split()
 _YES_NO = ({"yes", "no"}, {"true", "false"}, {"yes", "no", "maybe"})
 
 
 @dataclass(frozen=True)
 class InferredFormat:
-    """An inferred format, and in a line or two what was understood."""
+    """A bound format, and a line or two for the user about what was inferred."""
 
     format: TaskFormat
     notes: tuple[str, ...]
@@ -44,13 +51,13 @@ def infer_format(
     labels: Mapping[str, str] | None = None,
     ranges: Mapping[str, str] | None = None,
 ) -> InferredFormat:
-    """The format of an example: the one named, else the first shipped one that fits, else an inferred one.
+    """The format of an example: the one named, or the first shipped one that fits, or an inferred one.
 
-    `labels` maps dotted paths to comma-separated values, `ranges` to `low..high`. Raises
-    ExampleError or FormatError if these, the format and the example contradict each other.
+    `labels` maps dotted paths to comma-separated values, `ranges` maps them to `low..high`. Raises
+    ExampleError, FormatError or UsageError if these, the format and the example contradict each other.
     """
-    if flaw := flaw_in(example.values):
-        raise ExampleError(f"{flaw}; fix the example")
+    if message := find_unsupported_value(example.values):
+        raise ExampleError(f"{message}; fix the example")
     labels, ranges = labels or {}, ranges or {}
     if format_name is not None:
         if labels or ranges:
@@ -59,18 +66,18 @@ def infer_format(
             )
         format = bind(load_format(format_name), example)
         return InferredFormat(format, (_summary(format),))
-    told = schemas_told(example, labels, ranges)
-    shipped_format = None if told else _shipped_format(example)
+    overrides = field_overrides(example, labels, ranges)
+    shipped_format = None if overrides else _shipped_format(example)
     if shipped_format is not None:
         return InferredFormat(shipped_format, (_summary(shipped_format),))
-    return _infer(example, told)
+    return _infer(example, overrides)
 
 
 def _shipped_format(example: Example) -> TaskFormat | None:
-    """The first shipped format whose fields the example has, bound.
+    """The first shipped format with the example's fields, bound.
 
-    An example that has the fields but breaks a rule is wrong: ExampleError, rather than a format
-    in which, say, the answer need not be among the options.
+    An example that has the fields but breaks a rule raises ExampleError. Inferring a format without that rule
+    would hide the mistake.
     """
     for format in _shipped_formats():
         if format.validator.is_valid(example.values):
@@ -83,15 +90,15 @@ def _shipped_formats() -> tuple[TaskFormat, ...]:
     return tuple(load_format(path.stem) for path in sorted(shipped("schemas").glob("*.json")))
 
 
-def _infer(example: Example, told: Mapping[FieldPath, dict[str, Json]]) -> InferredFormat:
-    schema = _schema_of(example.values)
+def _infer(example: Example, overrides: Mapping[FieldPath, dict[str, Json]]) -> InferredFormat:
+    schema = _infer_schema(example.values)
     if is_constant(schema) or not example.values:
         raise ExampleError("the example has no field that can vary: all are null or empty; fill one in")
-    for path, said in told.items():
-        _replace(schema, path, said)
-    roles = _roles_of(example.values, list(told))
+    for path, override in overrides.items():
+        _set_schema(schema, path, override)
+    roles = _infer_roles(example.values, list(overrides))
     if roles.answer:
-        _close(schema, roles, example, told)
+        _fix_labels(schema, roles, example, overrides)
     format = TaskFormat("inferred", schema, roles)
     rules: set[Rule] = set()
     if roles.options and roles.answer:
@@ -102,90 +109,101 @@ def _infer(example: Example, told: Mapping[FieldPath, dict[str, Json]]) -> Infer
     notes = [_summary(format)]
     if roles.answer and not format.labels and not format.head and not rules:
         name = dotted(roles.answer)
-        kind = "a number" if isinstance(field_at(example.values, roles.answer), int | float) else "free text"
-        how = f"--range {name}=1..5" if kind == "a number" else f"--labels {name}=a,b,c"
-        notes.append(f"{name} is {kind}; if it has a fixed set of values, say {how}")
+        is_number = isinstance(field_at(example.values, roles.answer), int | float)
+        kind, option = (
+            ("a number", f"--range {name}=1..5") if is_number else ("free text", f"--labels {name}=a,b,c")
+        )
+        notes.append(f"{name} is {kind}; if it has a fixed set of values, add {option}")
     return InferredFormat(format, tuple(notes))
 
 
-def _schema_of(value: Json) -> dict[str, Json]:
+def _infer_schema(value: Json) -> dict[str, Json]:
     if isinstance(value, Mapping):
-        parts = {key: _schema_of(part) for key, part in value.items()}
+        parts = {key: _infer_schema(part) for key, part in value.items()}
         if not parts:
             return {"const": {}}
         return {"type": "object", "properties": parts, "required": list(parts), "additionalProperties": False}
     if isinstance(value, list):
         kinds: list[dict[str, Json]] = []
-        for kind in map(_schema_of, value):
+        for kind in map(_infer_schema, value):
             if kind not in kinds:
                 kinds.append(kind)
         if all(map(is_constant, kinds)):
-            return {"const": value}  # a list of nothing does not say what it would hold
+            return {"const": value}  # empty items do not show a type
         if {"type": "string"} in kinds and {"const": ""} in kinds:
             kinds.remove({"const": ""})
         items = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
         return {"type": "array", "items": items, "minItems": 1, "maxItems": max(3, 2 * len(value))}
     if value is None or value == "":
         return {"const": value}
-    names = {bool: "boolean", int: "integer", float: "number", str: "string"}
-    return {"type": names[type(value)]}
+    types = {bool: "boolean", int: "integer", float: "number", str: "string"}
+    return {"type": types[type(value)]}
 
 
-def _roles_of(values: Mapping[str, Json], told: list[FieldPath]) -> Roles:
+def _infer_roles(values: Mapping[str, Json], overridden: list[FieldPath]) -> Roles:
     fields = dict(leaves(values))
     scalars = {path: v for path, v in fields.items() if v not in (None, "") and not isinstance(v, list)}
     texts = {path: v for path, v in scalars.items() if isinstance(v, str)}
     lists = {path: v for path, v in fields.items() if isinstance(v, list) and len(v) > 1}
 
-    answer = _named(told, _ANSWER) or told[0] if told else _named(scalars, _ANSWER)
-    options = None
-    for path in _by_name(lists, _OPTIONS):
-        answers = [answer] if answer else list(scalars)
-        spelled = [answer_text(v).casefold() for v in lists[path] if not isinstance(v, dict | list)]
-        found = next((p for p in answers if answer_text(scalars[p]).casefold() in spelled), None)
-        named = path[-1].casefold() in _OPTIONS
-        alike = len(set(spelled)) == len(lists[path]) and all(isinstance(v, str) for v in lists[path])
-        if found and (named or alike):
-            options, answer = path, found
-            break
-        if answer and named and not found and _is_whole_answer(scalars[answer]):
-            raise ExampleError(
-                f"{dotted(answer)}: {scalars[answer]!r} is not among {dotted(path)}; fix the example"
-            )
+    answer: FieldPath | None
+    if overridden:
+        answer = _find_named(overridden, _ANSWER_NAMES) or overridden[0]
+    else:
+        answer = _find_named(scalars, _ANSWER_NAMES)
+    options, answer = _infer_options(lists, scalars, answer)
     if answer is None:
-        booleans = [
-            p for p, v in scalars.items() if isinstance(v, bool) or str(v).casefold() in {"yes", "no"}
-        ]
-        answer = booleans[0] if len(booleans) == 1 else None
-    if (
-        answer is not None
-        and answer not in told
-        and len(scalars) == 1
-        and isinstance(scalars.get(answer), str)
-    ):
-        answer = None  # a lone text is what is to be written, not an answer to anything
+        yes_no = [p for p, v in scalars.items() if isinstance(v, bool) or str(v).casefold() in {"yes", "no"}]
+        answer = yes_no[0] if len(yes_no) == 1 else None
+    only_text = len(scalars) == 1 and isinstance(scalars.get(answer or ()), str)
+    if answer not in overridden and only_text:
+        answer = None  # a single text is what the model writes, not an answer to something
     texts.pop(answer or (), None)
-    context = _named(texts, _CONTEXT)
+    context = _find_named(texts, _CONTEXT_NAMES)
     others = {path: v for path, v in texts.items() if path != context}
-    question = _named(others, _QUESTION) or next(iter(others), None)
+    question = _find_named(others, _QUESTION_NAMES) or next(iter(others), None)
     if question is None:
         question, context = context, None
     return Roles(question, context, options, answer)
 
 
-def _is_whole_answer(value: Json) -> bool:
-    """Whether an answer spells an option out: 2 and "B" are places in the list of options."""
+def _infer_options(
+    lists: Mapping[FieldPath, list[Json]], scalars: Mapping[FieldPath, Json], answer: FieldPath | None
+) -> tuple[FieldPath | None, FieldPath | None]:
+    """The fields of the options and of the answer: a list that contains the answer.
+
+    Raises ExampleError if a list is named like options but lacks the answer.
+    """
+    for path in _sort_by_name(lists, _OPTIONS_NAMES):
+        texts = [answer_text(v).casefold() for v in lists[path] if not isinstance(v, dict | list)]
+        answers = [answer] if answer else list(scalars)
+        found = next((p for p in answers if answer_text(scalars[p]).casefold() in texts), None)
+        named = path[-1].casefold() in _OPTIONS_NAMES
+        distinct_strings = len(set(texts)) == len(lists[path]) and all(
+            isinstance(v, str) for v in lists[path]
+        )
+        if found and (named or distinct_strings):
+            return path, found
+        if answer and named and not found and _is_option_text(scalars[answer]):
+            raise ExampleError(
+                f"{dotted(answer)}: {scalars[answer]!r} is not among {dotted(path)}; fix the example"
+            )
+    return None, answer
+
+
+def _is_option_text(value: Json) -> bool:
+    """Whether an answer is the text of an option: 2 and "B" are positions in the list."""
     return isinstance(value, str) and len(value) > 1 and not value.isdigit()
 
 
-def _by_name(fields: Iterable[FieldPath], names: list[str]) -> list[FieldPath]:
-    """The paths, those with a known name first and in the order of the names."""
+def _sort_by_name(fields: Iterable[FieldPath], names: list[str]) -> list[FieldPath]:
+    """The paths, those with a known name first, in the order of the names."""
     rank = {name: i for i, name in enumerate(names)}
     return sorted(fields, key=lambda path: rank.get(path[-1].casefold(), len(names)))
 
 
-def _named(fields: Iterable[FieldPath], names: list[str]) -> FieldPath | None:
-    paths = _by_name(fields, names)
+def _find_named(fields: Iterable[FieldPath], names: list[str]) -> FieldPath | None:
+    paths = _sort_by_name(fields, names)
     return paths[0] if paths and paths[0][-1].casefold() in names else None
 
 
@@ -194,41 +212,43 @@ def _is_span(values: Mapping[str, Json], roles: Roles) -> bool:
     return isinstance(answer, str) and len(answer) < len(context) and answer in context
 
 
-def _close(
-    schema: dict[str, Json], roles: Roles, example: Example, told: Mapping[FieldPath, dict[str, Json]]
+def _fix_labels(
+    schema: dict[str, Json], roles: Roles, example: Example, overrides: Mapping[FieldPath, dict[str, Json]]
 ) -> None:
-    """Fix what a yes/no answer, and options that are the label set, can be; in place."""
-    assert roles.answer is not None  # the caller asked
+    """Set the enumeration of a yes/no answer, and of options that are the labels; changes `schema`."""
+    assert roles.answer is not None, "the caller checks it"
     value = field_at(example.values, roles.answer)
     if roles.options:
         options = field_at(example.values, roles.options)
-        spelled = {answer_text(option).casefold() for option in options}
+        texts = {answer_text(option).casefold() for option in options}
         labels = fixed_labels(schema_at(schema, roles.answer)) or ()
-        closed = spelled == {answer_text(label).casefold() for label in labels}
-        if closed or spelled in _YES_NO or isinstance(value, bool):
-            _replace(schema, roles.options, {"const": options})
-            if roles.answer not in told and value in options:
-                _replace(schema, roles.answer, {**schema_at(schema, roles.answer), "enum": list(options)})
-    elif isinstance(value, str) and roles.answer not in told:
-        for words in (("yes", "no"), ("true", "false")):
-            for change in (str.lower, str.capitalize, str.upper):
-                if value in map(change, words):
-                    _replace(schema, roles.answer, {"type": "string", "enum": list(map(change, words))})
+        are_labels = texts == {answer_text(label).casefold() for label in labels}
+        if are_labels or texts in _YES_NO or isinstance(value, bool):
+            _set_schema(schema, roles.options, {"const": options})
+            if roles.answer not in overrides and value in options:
+                _set_schema(schema, roles.answer, {**schema_at(schema, roles.answer), "enum": list(options)})
+    elif isinstance(value, str) and roles.answer not in overrides:
+        for pair in (("yes", "no"), ("true", "false")):
+            for change_case in (str.lower, str.capitalize, str.upper):
+                if value in map(change_case, pair):
+                    _set_schema(
+                        schema, roles.answer, {"type": "string", "enum": list(map(change_case, pair))}
+                    )
                     return
 
 
-def _replace(schema: dict[str, Json], path: FieldPath, said: dict[str, Json]) -> None:
-    dict.__setitem__(schema_at(schema, path[:-1])["properties"], path[-1], said)
+def _set_schema(schema: dict[str, Json], path: FieldPath, field_schema: dict[str, Json]) -> None:
+    dict.__setitem__(schema_at(schema, path[:-1])["properties"], path[-1], field_schema)
 
 
 def _summary(format: TaskFormat) -> str:
     parts = [f"{role} = {path}" for role, path in format.roles.named().items()]
     if format.labels:
-        shown = ", ".join(one_line(answer_text(label)) for label in format.labels)
-        parts.append(f"labels {shown}")
+        parts.append(f"labels {', '.join(one_line(answer_text(label)) for label in format.labels)}")
     elif format.options_vary and format.roles.options:
-        parts.append(f"{schema_at(format.schema, format.roles.options).get('minItems')} options an example")
+        number = schema_at(format.schema, format.roles.options).get("minItems")
+        parts.append(f"{number} options per example")
     if Rule.ANSWER_IN_CONTEXT in format.rules:
         parts.append("the answer is a span of the context")
-    said = "; ".join(parts) or "no question or answer field found; every text is new in each example"
-    return f"format {format.name}: {said}"
+    summary = "; ".join(parts) or "no question or answer field found; every text is new in each example"
+    return f"format {format.name}: {summary}"

@@ -1,9 +1,9 @@
-"""Regular expressions in the dialect that every grammar converter reads the same way.
+"""Translates a JSON Schema `pattern` into a regular expression that all grammar converters read alike.
 
-A JSON Schema `pattern` is a search with Python's `re`. The converters want it anchored, and differ in
-nearly everything else: llama.cpp copies a class as it stands, has no `\\d`, and writes a quotation mark
-into the JSON string as it is. What is rendered here has plain groups, classes of literal characters,
-`|` and repeats of a class or a group, and never matches a character that JSON has to escape.
+A `pattern` is a search with Python's `re`. The converters need it anchored, and differ otherwise: llama.cpp
+copies character classes verbatim, has no `\\d`, and does not escape quotation marks in the JSON string. The
+translation only has groups, classes of literal characters, `|`, and repeats of a class or a group. It never
+matches a character that JSON must escape.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from re import _parser  # type: ignore[attr-defined]
 from typing import Any
 
 Ranges = list[tuple[int, int]]
-"""Code points as sorted inclusive ranges that do not touch."""
+"""Sorted, disjoint, inclusive ranges of code points."""
 
-_MOST_PLACES = 40
-"""Characters that the repeats of a pattern may add up to: xgrammar takes 1.4 s to compile `.{0,32}`."""
+_MAX_LENGTH = 40
+"""Maximum length of a pattern with its repeats written out: xgrammar compiles long ones slowly."""
 
 _LAST = 0x10FFFF
-_ESCAPED_IN_JSON: Ranges = [(0x00, 0x1F), (0x22, 0x22), (0x5C, 0x5C), (0x7F, 0x7F)]
+_JSON_ESCAPES: Ranges = [(0x00, 0x1F), (0x22, 0x22), (0x5C, 0x5C), (0x7F, 0x7F)]
 _CATEGORIES: dict[Any, Ranges] = {
     sre.CATEGORY_DIGIT: [(0x30, 0x39)],
     sre.CATEGORY_WORD: [(0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A)],
@@ -38,18 +38,18 @@ _ENDS = (sre.AT_END, sre.AT_END_STRING)
 
 
 class _NotPortable(Exception):
-    """The converters do not agree on this construct, or have none for it."""
+    """The converters do not support this construct, or disagree on it."""
 
 
 def portable_pattern(pattern: str) -> str | None:
-    """The pattern as all converters hold it, `^…$`; None if it is to be checked by validation alone.
+    """The pattern for grammars, `^…$`; None if only validation can check it.
 
-    What the result matches is a subset of what the pattern finds, but for the Unicode digits, letters
-    and spaces that `\\D`, `\\W` and `\\S` exclude; validation sees to those.
+    The result matches a subset of the texts that the pattern accepts. Exception: `\\D`, `\\W` and `\\S` only
+    exclude ASCII characters; validation checks the others.
     """
     try:
         parsed = _parser.parse(pattern)
-        if parsed.state.flags != re.UNICODE.value or _places(parsed) > _MOST_PLACES:
+        if parsed.state.flags != re.UNICODE.value or _expanded_length(parsed) > _MAX_LENGTH:
             return None
         return f"^{_whole(parsed)}$"
     except (_NotPortable, re.error, RecursionError, OverflowError):
@@ -57,7 +57,7 @@ def portable_pattern(pattern: str) -> str | None:
 
 
 def _whole(items: Iterable[Any], before: str = _ANY_TEXT) -> str:
-    """A search as a match of the whole text: what is not anchored may have any text beside it."""
+    """A search as a match of the whole text: an end without an anchor gets `_ANY_TEXT`."""
     items, after = list(items), _ANY_TEXT
     if items and items[0][0] is sre.AT and items[0][1] in _STARTS:
         before, items = "", items[1:]
@@ -77,7 +77,7 @@ def _sequence(items: Iterable[Any]) -> str:
 
 def _item(op: Any, argument: Any) -> str:
     if op is sre.LITERAL:
-        if _contains(_ESCAPED_IN_JSON, argument):
+        if _contains(_JSON_ESCAPES, argument):
             raise _NotPortable("a character that JSON escapes")
         return "\\" + chr(argument) if chr(argument) in "^$.[]()|{}*+?" else chr(argument)
     if op is sre.SUBPATTERN:
@@ -88,7 +88,7 @@ def _item(op: Any, argument: Any) -> str:
     if op is sre.BRANCH:
         some = [_sequence(branch) for branch in argument[1] if len(branch)]
         return f"({'|'.join(some)})" + ("?" if len(some) < len(argument[1]) else "")
-    if op in (sre.MAX_REPEAT, sre.MIN_REPEAT):  # lazy or greedy, the texts are the same
+    if op in (sre.MAX_REPEAT, sre.MIN_REPEAT):  # lazy and greedy repeats accept the same texts
         return _repeat(*argument)
     return _class(_members(op, argument))
 
@@ -98,7 +98,7 @@ def _repeat(low: int, high: Any, inner: Any) -> str:
     if high == 0 or (unbounded and inner.getwidth()[0] == 0):
         raise _NotPortable("a repeat of nothing")
     op, argument = inner[0]
-    # A class and not a literal: llama.cpp would repeat the letters before it too.
+    # llama.cpp repeats a literal together with the letters before it, so it is written as a class.
     one_character = len(inner) == 1 and op in (sre.LITERAL, sre.NOT_LITERAL, sre.ANY, sre.IN)
     repeated = _class(_members(op, argument)) if one_character else _group(inner)
     if unbounded:
@@ -114,24 +114,24 @@ def _group(items: Any) -> str:
     return text if grouped else f"({text})"
 
 
-def _places(items: Any) -> int:
-    """How many characters a grammar spells out for a pattern, repeats multiplied out."""
+def _expanded_length(items: Any) -> int:
+    """The number of characters of a pattern with its repeats written out."""
     number = 0
     for op, argument in items:
         if op in (sre.MAX_REPEAT, sre.MIN_REPEAT):
             low, high, inner = argument
-            number += (max(low, 1) if high is sre.MAXREPEAT else int(high)) * _places(inner)
+            number += (max(low, 1) if high is sre.MAXREPEAT else int(high)) * _expanded_length(inner)
         elif op is sre.SUBPATTERN:
-            number += _places(argument[3])
+            number += _expanded_length(argument[3])
         elif op is sre.BRANCH:
-            number += sum(map(_places, argument[1]))
+            number += sum(map(_expanded_length, argument[1]))
         else:
             number += 1
     return number
 
 
 def _members(op: Any, argument: Any) -> Ranges:
-    """The code points that a one-character construct matches, `\\d` and the like as in ASCII."""
+    """The code points that a one-character construct matches; `\\d`, `\\w` and `\\s` are ASCII."""
     if op is sre.ANY:
         return _complement([(ord("\n"), ord("\n"))])
     if op is sre.LITERAL:
@@ -150,44 +150,44 @@ def _members(op: Any, argument: Any) -> Ranges:
             found += _CATEGORIES[value]
         elif kind is sre.CATEGORY:
             found += _complement(_CATEGORIES[_OPPOSITES[value]])
-    return _complement(found) if argument[0][0] is sre.NEGATE else _joined(found)
+    return _complement(found) if argument[0][0] is sre.NEGATE else _merge_ranges(found)
 
 
 def _class(members: Ranges) -> str:
-    """A class of these code points but for those that JSON escapes."""
+    """A character class of these code points without those that JSON escapes."""
     if members and members[-1][1] == _LAST:
-        return f"[^{_spelled(_joined([*_complement(members), *_ESCAPED_IN_JSON]))}]"
-    kept = _complement([*_complement(members), *_ESCAPED_IN_JSON])
+        return f"[^{_class_text(_merge_ranges([*_complement(members), *_JSON_ESCAPES]))}]"
+    kept = _complement([*_complement(members), *_JSON_ESCAPES])
     if not kept:
         raise _NotPortable("a class of characters that JSON escapes")
-    return f"[{_spelled(kept)}]"
+    return f"[{_class_text(kept)}]"
 
 
-def _spelled(ranges: Ranges) -> str:
-    ends = [(_character(low), _character(high)) for low, high in ranges]
+def _class_text(ranges: Ranges) -> str:
+    ends = [(_class_character(low), _class_character(high)) for low, high in ranges]
     return "".join(low if low == high else f"{low}-{high}" for low, high in ends)
 
 
-def _character(code: int) -> str:
-    """Inside a class: what could have a meaning of its own there is spelled in hexadecimal."""
+def _class_character(code: int) -> str:
+    """A character in a class; in hexadecimal if it could have a special meaning."""
     plain = chr(code).isalnum() or code in (ord("_"), ord(" ")) or code > 0x7F
     return chr(code) if plain else f"\\x{code:02x}"
 
 
-def _joined(ranges: Sequence[tuple[int, int]]) -> Ranges:
-    joined: Ranges = []
+def _merge_ranges(ranges: Sequence[tuple[int, int]]) -> Ranges:
+    merged: Ranges = []
     for low, high in sorted(ranges):
-        if joined and low <= joined[-1][1] + 1:
-            joined[-1] = (joined[-1][0], max(high, joined[-1][1]))
+        if merged and low <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(high, merged[-1][1]))
         else:
-            joined.append((low, high))
-    return joined
+            merged.append((low, high))
+    return merged
 
 
 def _complement(ranges: Sequence[tuple[int, int]]) -> Ranges:
     gaps: Ranges = []
     start = 0
-    for low, high in _joined(ranges):
+    for low, high in _merge_ranges(ranges):
         if start < low:
             gaps.append((start, low - 1))
         start = high + 1

@@ -1,6 +1,6 @@
-"""What a JSON Schema says about a field: constant or not, closed or not, where its free text is.
+"""Questions about a JSON Schema: is a field constant, does it have fixed labels, where is its free text.
 
-Schemas here have no `$ref` (keywords.py writes them out), and `properties` is all of an object.
+Schemas have no `$ref` here: schema_keywords.py resolves them. `properties` lists all properties of an object.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from datacreate.formats.example import FieldPath, Json, texts_in
+from datacreate.formats.example import FieldPath, Json, strings_in
 
-MOST_LABELS = 20
-"""An integer answer with more values than this is a number, not a label set."""
+MAX_LABELS = 20
+"""An integer answer with more possible values is a number, not a label."""
 
 _BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
 
@@ -20,14 +20,22 @@ TextReader = Callable[[Json], list[str]]
 
 
 def schema_at(schema: Schema, path: FieldPath) -> Schema:
-    """The schema of the field at `path`; KeyError if there is none."""
+    """The schema of the field at `path`. Raises KeyError if there is none."""
     for key in path:
         schema = schema["properties"][key]
     return schema
 
 
+def with_constant(schema: Json, path: FieldPath, value: Json) -> Json:
+    """The schema with the field at `path` fixed to `value`."""
+    if not path:
+        return {"const": value}
+    inner = with_constant(schema["properties"][path[0]], path[1:], value)
+    return {**schema, "properties": {**schema["properties"], path[0]: inner}}
+
+
 def is_constant(schema: Json) -> bool:
-    """Whether only one value is valid."""
+    """Whether exactly one value is valid."""
     if not isinstance(schema, Mapping):
         return False
     if "const" in schema or schema.get("type") == "null" or len(schema.get("enum", ())) == 1:
@@ -43,10 +51,7 @@ def constant_of(schema: Schema) -> Json:
 
 
 def fixed_labels(schema: Schema) -> tuple[Json, ...] | None:
-    """The values of a closed answer field: an enumeration, a boolean or a short integer range.
-
-    None if answers vary, and if there is only one: a constant is not a label.
-    """
+    """The values of an enumeration, a boolean or a short integer range; None if fewer than two."""
     labels: tuple[Json, ...] = ()
     if "enum" in schema:
         labels = tuple(schema["enum"])
@@ -54,13 +59,13 @@ def fixed_labels(schema: Schema) -> tuple[Json, ...] | None:
         labels = (True, False)
     elif schema.get("type") == "integer":
         low, high = integer_bounds(schema)
-        if low is not None and high is not None and high - low < MOST_LABELS:
+        if low is not None and high is not None and high - low < MAX_LABELS:
             labels = tuple(range(low, high + 1))
     return labels if len(labels) > 1 else None
 
 
 def integer_bounds(schema: Schema) -> tuple[int | None, int | None]:
-    """The least and the greatest integer that a schema allows; None where there is no bound."""
+    """The smallest and the largest valid integer; None if unbounded."""
     bounds = {key: schema[key] for key in _BOUNDS if key in schema and math.isfinite(schema[key])}
     lows = [math.ceil(bounds["minimum"])] if "minimum" in bounds else []
     lows += [math.floor(bounds["exclusiveMinimum"]) + 1] if "exclusiveMinimum" in bounds else []
@@ -69,31 +74,31 @@ def integer_bounds(schema: Schema) -> tuple[int | None, int | None]:
     return max(lows, default=None), min(highs, default=None)
 
 
-def holds_numbers(schema: Json) -> bool:
-    """Whether a value may hold a number that is not from a fixed list."""
+def may_contain_numbers(schema: Json) -> bool:
+    """Whether a value can contain a number that is not from an enumeration."""
     if not isinstance(schema, Mapping) or not schema:
         return True
     if is_constant(schema) or "enum" in schema or schema.get("type") in ("string", "boolean"):
         return False
     if isinstance(schema.get("properties"), Mapping):
-        return any(map(holds_numbers, schema["properties"].values()))
-    if schema.get("type") == "array" and one_for_all_items(schema):
-        return holds_numbers(schema["items"])
+        return any(map(may_contain_numbers, schema["properties"].values()))
+    if schema.get("type") == "array" and _has_item_schema(schema):
+        return may_contain_numbers(schema["items"])
     return True
 
 
-def one_for_all_items(schema: Schema) -> bool:
-    """Whether `items` is the schema of every item: beside `prefixItems` it is that of the rest."""
+def _has_item_schema(schema: Schema) -> bool:
+    """Whether `items` applies to every item: with `prefixItems` it only applies to the rest."""
     return isinstance(schema.get("items"), Mapping) and "prefixItems" not in schema
 
 
 def text_reader(schema: Json) -> TextReader | None:
-    """A function from a valid value to its free texts, in order; None if it can have none.
+    """A function from a valid value to its free texts, in order; None if it has none.
 
-    Constants and closed fields are left out: what they hold is not the model's writing.
+    Constants and enumerations are not free text: the model does not choose their wording.
     """
     if not isinstance(schema, Mapping):
-        return texts_in
+        return strings_in
     if is_constant(schema) or "enum" in schema or schema.get("type") in ("integer", "number", "boolean"):
         return None
     if schema.get("type") == "string":
@@ -102,24 +107,22 @@ def text_reader(schema: Json) -> TextReader | None:
         found = {name: text_reader(part) for name, part in schema["properties"].items()}
         readers = [(name, reader) for name, reader in found.items() if reader]
         return lambda value: [t for name, reader in readers if name in value for t in reader(value[name])]
-    if one_for_all_items(schema):
+    if _has_item_schema(schema):
         item = text_reader(schema["items"])
         if item is None or schema["items"].get("type") == "string":
             return item and (lambda value: list(value))
         return lambda value: [text for part in value for text in item(part)]
-    return texts_in
+    return strings_in
 
 
 def without_constants(schema: Json) -> Json:
-    """The schema of what is written: properties that cannot vary are left out, at any depth."""
+    """The schema of what the model writes: constant properties are removed at every depth."""
     if not isinstance(schema, Mapping) or is_constant(schema):
         return schema
     if isinstance(schema.get("properties"), Mapping):
-        parts = {
-            k: without_constants(part) for k, part in schema["properties"].items() if not is_constant(part)
-        }
+        parts = {k: without_constants(p) for k, p in schema["properties"].items() if not is_constant(p)}
         return {**schema, "properties": parts, "required": list(parts)}
-    if one_for_all_items(schema):
+    if _has_item_schema(schema):
         return {**schema, "items": without_constants(schema["items"])}
     return schema
 
@@ -132,13 +135,13 @@ def drop_constants(value: Json, schema: Json) -> Json:
     if isinstance(parts, Mapping) and isinstance(value, Mapping):
         written = {k: part for k, part in parts.items() if k in value and not is_constant(part)}
         return {k: drop_constants(value[k], part) for k, part in written.items()}
-    if isinstance(value, list) and one_for_all_items(schema):
+    if isinstance(value, list) and _has_item_schema(schema):
         return [drop_constants(part, schema["items"]) for part in value]
     return value
 
 
 def restore_constants(value: Json, schema: Json) -> Json:
-    """The way back; what does not have the schema's shape stays as it is, for validation to refuse."""
+    """The inverse of `drop_constants`. Values of another shape stay as they are; validation rejects them."""
     if not isinstance(schema, Mapping) or is_constant(schema):
         return value
     parts = schema.get("properties")
@@ -150,31 +153,32 @@ def restore_constants(value: Json, schema: Json) -> Json:
             elif is_constant(part):
                 whole[key] = constant_of(part)
         return whole | {key: extra for key, extra in value.items() if key not in whole}
-    if isinstance(value, list) and one_for_all_items(schema):
+    if isinstance(value, list) and _has_item_schema(schema):
         return [restore_constants(part, schema["items"]) for part in value]
     return value
 
 
 def has_parts(schema: Json) -> bool:
-    """Whether constants could hide inside: an object, or a list of such."""
+    """Whether a value can contain constants: it is an object, or a list of objects."""
     if not isinstance(schema, Mapping):
         return False
-    return "properties" in schema or (one_for_all_items(schema) and has_parts(schema["items"]))
+    return "properties" in schema or (_has_item_schema(schema) and has_parts(schema["items"]))
 
 
-def narrowed(schema: Schema, value: Json, path: FieldPath, options: FieldPath | None) -> Schema:
-    """The schema of a field as one example narrows it.
+def narrow(schema: Schema, value: Json, path: FieldPath, options: FieldPath | None) -> Schema:
+    """The schema of a field, specialized to the formatting example.
 
-    Null or not is settled, fields that the example lacks are gone, and options have its number.
+    It decides whether the field is null, removes fields that the example lacks, and fixes the number of
+    options.
     """
-    schema = _settled(schema, value)
+    schema = _decide_null(schema, value)
     if is_constant(schema):
         return schema
     if path == options and isinstance(value, list):
         return {**schema, "minItems": len(value), "maxItems": len(value)}
     if isinstance(schema.get("properties"), Mapping) and isinstance(value, Mapping):
         parts = {
-            key: narrowed(part, value[key], (*path, key), options) if isinstance(part, Mapping) else part
+            key: narrow(part, value[key], (*path, key), options) if isinstance(part, Mapping) else part
             for key, part in schema["properties"].items()
             if key in value
         }
@@ -182,7 +186,8 @@ def narrowed(schema: Schema, value: Json, path: FieldPath, options: FieldPath | 
     return schema
 
 
-def _settled(schema: Schema, value: Json) -> Schema:
+def _decide_null(schema: Schema, value: Json) -> Schema:
+    """The schema with null as the only value or without null, whichever the value is."""
     kinds = schema.get("type")
     if isinstance(kinds, list) and "null" in kinds:
         if value is None:
@@ -195,9 +200,9 @@ def _settled(schema: Schema, value: Json) -> Schema:
         if value is None:
             return {"type": "null"}
         branches = [part for part in schema[keyword] if part != {"type": "null"}]
-        outside = {key: part for key, part in schema.items() if key != keyword}
+        siblings = {key: part for key, part in schema.items() if key != keyword}
         mergeable = (
-            len(branches) == 1 and isinstance(branches[0], Mapping) and not outside.keys() & branches[0]
+            len(branches) == 1 and isinstance(branches[0], Mapping) and not siblings.keys() & branches[0]
         )
-        return {**outside, **branches[0]} if mergeable else {**schema, keyword: branches}
+        return {**siblings, **branches[0]} if mergeable else {**schema, keyword: branches}
     return schema

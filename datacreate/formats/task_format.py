@@ -1,15 +1,15 @@
-"""A task format: the JSON Schema of one example, and what its fields are for.
+"""Defines `TaskFormat`: the JSON Schema of one example, and the roles of its fields.
 
-The schema says what every example looks like; `x-datacreate` says what JSON Schema cannot:
+A task format is one JSON file: schemas/NAME.json, or a file given with `--format`. Its key `x-datacreate`
+says what JSON Schema cannot:
 
     "x-datacreate": {
       "roles": {"question": "question", "context": "context", "options": "options", "answer": "label"},
       "rules": ["answer_in_options", "options_differ"]
     }
 
-A role is a dotted path, or a list of keys where a key has a dot itself. A format becomes
-concrete when it is bound to the formatting example: the number of options, and which fields
-are always null, come from there.
+A role is a dotted path, or a list of keys if a key contains a dot. `load_format` reads a file, `bind` fits
+the format to the formatting example: its number of options, and which fields are null.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -26,25 +27,21 @@ from jsonschema.validators import extend
 
 from datacreate.errors import ExampleError, FormatError
 from datacreate.formats.example import Example, FieldPath, Json, canonical_json, dotted, field_at
-from datacreate.formats.keywords import check_keywords, write_out_refs
-from datacreate.formats.roles import ROLES_OF_RULE, Roles, Rule, holds
+from datacreate.formats.schema_keywords import FORMAT_CHECKER, check_keywords, resolve_refs
 from datacreate.formats.schema_utils import (
     TextReader,
     fixed_labels,
-    holds_numbers,
     is_constant,
-    narrowed,
+    may_contain_numbers,
+    narrow,
     schema_at,
     text_reader,
 )
-from datacreate.formats.string_formats import FORMAT_CHECKER
 from datacreate.paths import shipped
-
-__all__ = ["Roles", "Rule", "TaskFormat", "bind", "holds", "load_format", "read_format"]
 
 Head = Literal["multiple_choice", "sequence_classification"]
 
-# JSON Schema takes 3.0 for an integer; a column of a data set does not.
+# JSON Schema accepts 3.0 as an integer; a column of a data set does not.
 _Validator: Any = extend(  # type: ignore[no-untyped-call]
     jsonschema.Draft202012Validator,
     type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
@@ -53,9 +50,67 @@ _Validator: Any = extend(  # type: ignore[no-untyped-call]
 )
 
 
+class Rule(StrEnum):
+    """A condition between the fields of one example."""
+
+    ANSWER_IN_OPTIONS = "answer_in_options"
+    ANSWER_IN_CONTEXT = "answer_in_context"
+    OPTIONS_DIFFER = "options_differ"
+
+
+_ROLES_OF_RULE: Mapping[Rule, tuple[str, ...]] = {
+    Rule.ANSWER_IN_OPTIONS: ("answer", "options"),
+    Rule.ANSWER_IN_CONTEXT: ("answer", "context"),
+    Rule.OPTIONS_DIFFER: ("options",),
+}
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The path of the field with each role; None if the format has no such field."""
+
+    question: FieldPath | None = None
+    context: FieldPath | None = None
+    options: FieldPath | None = None
+    answer: FieldPath | None = None
+
+    def paths(self) -> dict[str, FieldPath]:
+        """The roles that have a field."""
+        return {role: path for role, path in vars(self).items() if path is not None}
+
+    def named(self) -> dict[str, str]:
+        """The roles that have a field, with dotted paths for messages."""
+        return {role: dotted(path) for role, path in self.paths().items()}
+
+    def document(self) -> dict[str, Json]:
+        """The roles as a format file writes them."""
+        return {
+            role: list(path) if any("." in key for key in path) else ".".join(path)
+            for role, path in self.paths().items()
+        }
+
+
+def answer_text(value: Json) -> str:
+    """An answer as the text of an option: "True" for true, "3" for 3."""
+    return value if isinstance(value, str) else str(value)
+
+
+def rule_holds(rule: Rule, roles: Roles, values: Mapping[str, Json]) -> bool:
+    """Whether an example satisfies `rule`. The fields of the rule must exist."""
+    if rule is Rule.OPTIONS_DIFFER:
+        options = [answer_text(option).strip().casefold() for option in field_at(values, roles.options or ())]
+        return len(set(options)) == len(options)
+    answer = answer_text(field_at(values, roles.answer or ()))
+    if rule is Rule.ANSWER_IN_CONTEXT:
+        context = field_at(values, roles.context or ())
+        return isinstance(context, str) and answer in context
+    answer = answer.casefold()
+    return any(answer_text(option).casefold() == answer for option in field_at(values, roles.options or ()))
+
+
 @dataclass(frozen=True)
 class TaskFormat:
-    """A format bound to its formatting example. Property order is the order of writing."""
+    """A format, bound to the formatting example. Fields are written in the order of `properties`."""
 
     name: str
     schema: Mapping[str, Json]
@@ -64,61 +119,60 @@ class TaskFormat:
 
     @cached_property
     def labels(self) -> tuple[Json, ...] | None:
-        """The fixed label set as the answer field holds it, or None if answers vary."""
+        """The fixed labels as the answer field has them; None if each example has its own answers."""
         if self.roles.answer is None:
             return None
         schema = schema_at(self.schema, self.roles.answer)
-        # An enumeration or a range may list values that another keyword of the field excludes.
+        # Another keyword of the field can exclude values of the enumeration or range.
         validator = self.validator.evolve(schema=schema)
         labels = tuple(filter(validator.is_valid, fixed_labels(schema) or ()))
         return labels if len(labels) > 1 else None
 
     @cached_property
     def options_vary(self) -> bool:
-        """Whether every example brings options of its own."""
+        """Whether each example has its own options."""
         path = self.roles.options
         return path is not None and not is_constant(schema_at(self.schema, path))
 
     @cached_property
     def head(self) -> Head | None:
-        """The head that an encoder needs for this format; None if the answer is free text."""
+        """The encoder head for this format; None if the answer is free text."""
         if self.options_vary and self.roles.answer is not None:
             return "multiple_choice"
         return "sequence_classification" if self.labels else None
 
     @cached_property
     def validator(self) -> jsonschema.protocols.Validator:
-        """The validator of one example, `format` included; stricter in one thing: 3.0 is no integer."""
+        """The validator of one example. It checks `format`, and 3.0 is not an integer."""
         validator: jsonschema.protocols.Validator = _Validator(self.schema, format_checker=FORMAT_CHECKER)
         return validator
 
     def document(self) -> dict[str, Json]:
-        """The format as `schema infer` prints it and `--format` reads it."""
-        said = {"roles": self.roles.document(), "rules": sorted(self.rules)}
+        """The format as a file: `schema infer` prints it, `--format` reads it."""
         return {
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             "title": self.name,
             **self.schema,
-            "x-datacreate": said,
+            "x-datacreate": {"roles": self.roles.document(), "rules": sorted(self.rules)},
         }
 
     @property
     def digest(self) -> str:
-        """The identity of the format: its canonical JSON."""
+        """Canonical JSON of the document: equal formats have equal digests."""
         return canonical_json(self.document())
 
     @cached_property
     def free_texts(self) -> TextReader:
-        """From a valid example to the texts that are the model's own: not constant, not closed."""
+        """From a valid example to the texts that the model worded: no constants, no enumerations."""
         return text_reader(self.schema) or (lambda _: [])
 
     @cached_property
-    def holds_numbers(self) -> bool:
-        """Whether an example may hold numbers that are not from a fixed list."""
-        return holds_numbers(self.schema)
+    def may_contain_numbers(self) -> bool:
+        """Whether an example can contain a number that is not from an enumeration."""
+        return may_contain_numbers(self.schema)
 
     def text_of(self, values: Mapping[str, Json]) -> str:
-        """What similarity and duplicates look at: the question, else all free text, else all there is."""
+        """The text that similarity and filters compare: the question, or all free text, or the JSON."""
         if self.roles.question is not None:
             question = field_at(values, self.roles.question)
             if question is not None:
@@ -126,24 +180,24 @@ class TaskFormat:
         return "\n".join(self.free_texts(values)) or canonical_json(values)
 
     def check(self, example: Example) -> None:
-        """Raise ExampleError unless the example is valid under its own format."""
+        """Raise ExampleError unless the formatting example is valid in this format."""
         error = jsonschema.exceptions.best_match(self.validator.iter_errors(example.values))
         if error is not None:
             where = dotted(tuple(map(str, error.absolute_path))) or "the example"
-            said = " ".join(error.message[:200].split())
-            raise ExampleError(f"{where}: {said} (format {self.name}); fix the one or the other")
+            message = " ".join(error.message[:200].split())
+            raise ExampleError(f"{where}: {message} (format {self.name}); change the example or the format")
         for rule in sorted(self.rules):
-            for path in (getattr(self.roles, role) for role in ROLES_OF_RULE[rule]):
-                if not _has(example.values, path):
+            for path in (getattr(self.roles, role) for role in _ROLES_OF_RULE[rule]):
+                if not _has_field(example.values, path):
                     raise ExampleError(
-                        f"the rule {rule} needs the field {dotted(path)}; the example lacks it"
+                        f"the rule {rule} needs the field {dotted(path)}; add it to the example"
                     )
-            if not holds(rule, self.roles, example.values):
-                said = ", ".join(f"{role} = {path}" for role, path in self.roles.named().items())
-                raise ExampleError(f"the example breaks the rule {rule} ({said}); fix the example")
+            if not rule_holds(rule, self.roles, example.values):
+                roles = ", ".join(f"{role} = {path}" for role, path in self.roles.named().items())
+                raise ExampleError(f"the example breaks the rule {rule} ({roles}); fix the example")
 
 
-def _has(values: Json, path: FieldPath) -> bool:
+def _has_field(values: Json, path: FieldPath) -> bool:
     try:
         field_at(values, path)
     except (KeyError, TypeError):
@@ -151,11 +205,29 @@ def _has(values: Json, path: FieldPath) -> bool:
     return True
 
 
-def read_format(document: Mapping[str, Json], name: str) -> TaskFormat:
-    """A format from its document (a schema with `x-datacreate`), not yet bound.
+def load_format(name_or_path: str) -> TaskFormat:
+    """A shipped format by name, or a format from a JSON file; not yet bound. Raises FormatError."""
+    path = Path(name_or_path)
+    if path.suffix != ".json" and not path.is_file():
+        path = shipped("schemas", f"{name_or_path}.json")
+        if not path.is_file():
+            names = ", ".join(sorted(p.stem for p in shipped("schemas").glob("*.json")))
+            raise FormatError(f"unknown format {name_or_path!r}; choose one of {names}, or give a JSON file")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise FormatError(f"{path}: no such file; --format takes a name or a JSON file") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise FormatError(f"{path}: cannot be read as JSON ({error}); fix the file") from None
+    name = document.get("title", path.stem) if isinstance(document, dict) else path.stem
+    return read_format(document, name)
 
-    Raises FormatError, naming the place, if it is no schema of an object, names fields that
-    are not there, or uses a keyword that the grammar cannot hold.
+
+def read_format(document: Mapping[str, Json], name: str) -> TaskFormat:
+    """A format from its document, not yet bound.
+
+    Raises FormatError with the location if the document is not the schema of an object, names a field that
+    does not exist, or uses an unsupported keyword.
     """
     if not isinstance(document, Mapping) or not isinstance(document.get("properties"), Mapping):
         raise FormatError(f"{name}: not the JSON Schema of an object; start from `datacreate schema infer`")
@@ -163,36 +235,38 @@ def read_format(document: Mapping[str, Json], name: str) -> TaskFormat:
         jsonschema.Draft202012Validator.check_schema(document)
     except jsonschema.SchemaError as error:
         where = dotted(tuple(map(str, error.absolute_path))).replace(".", "/")
-        said = " ".join(error.message[:150].split())
-        raise FormatError(f"{name}: not a valid JSON Schema at /{where}: {said}") from None
+        message = " ".join(error.message[:150].split())
+        raise FormatError(f"{name}: not a valid JSON Schema at /{where}: {message}") from None
     if document.get("type", "object") != "object":
         raise FormatError(
             f'{name}: an example is an object, not {document["type"]!r}; write "type": "object"'
         )
     check_keywords(document, name)
-    said = document.get("x-datacreate", {})
-    if not isinstance(said, Mapping) or set(said) - {"roles", "rules"}:
-        raise FormatError(f"{name}: x-datacreate is an object with roles and rules, not {str(said)[:80]}")
+    extension = document.get("x-datacreate", {})
+    if not isinstance(extension, Mapping) or set(extension) - {"roles", "rules"}:
+        raise FormatError(
+            f"{name}: x-datacreate must be an object with roles and rules, not {str(extension)[:80]}"
+        )
     kept = {k: v for k, v in document.items() if k not in ("$schema", "$id", "title", "x-datacreate")}
-    schema = write_out_refs(kept, name)
-    roles = _roles_of(said.get("roles", {}), schema, name)
-    return TaskFormat(name, schema, roles, _rules_of(said.get("rules", []), roles, name))
+    schema = resolve_refs(kept, name)
+    roles = _read_roles(extension.get("roles", {}), schema, name)
+    return TaskFormat(name, schema, roles, _read_rules(extension.get("rules", []), roles, name))
 
 
-def _roles_of(said: Json, schema: Mapping[str, Json], name: str) -> Roles:
+def _read_roles(given: Json, schema: Mapping[str, Json], name: str) -> Roles:
     known = ", ".join(sorted(vars(Roles())))
-    if not isinstance(said, Mapping):
-        raise FormatError(f"{name}: roles is an object from role to field; roles are {known}")
+    if not isinstance(given, Mapping):
+        raise FormatError(f"{name}: roles must be an object from role to field; roles are {known}")
     paths: dict[str, FieldPath] = {}
-    for role, path in said.items():
+    for role, path in given.items():
         if role not in vars(Roles()):
             raise FormatError(f"{name}: unknown role {role!r}; roles are {known}")
         try:
             paths[role] = tuple(path) if isinstance(path, list) else tuple(path.split("."))
-            place = schema_at(schema, paths[role])
+            field_schema = schema_at(schema, paths[role])
         except (KeyError, TypeError, AttributeError):
-            raise FormatError(f"{name}: the role {role} names {path!r}, which the schema has not") from None
-        if role == "options" and not _is_list(place):
+            raise FormatError(f"{name}: the role {role} names {path!r}, which the schema lacks") from None
+        if role == "options" and not _is_list(field_schema):
             raise FormatError(f"{name}: the role options names {path!r}, which is not a list")
     return Roles(**paths)
 
@@ -200,55 +274,35 @@ def _roles_of(said: Json, schema: Mapping[str, Json], name: str) -> Roles:
 def _is_list(schema: Json) -> bool:
     if not isinstance(schema, Mapping):
         return False
-    listed = [schema["const"]] if "const" in schema else schema.get("enum", ())
-    return "array" in schema.get("type", ()) or (bool(listed) and all(isinstance(v, list) for v in listed))
+    values = [schema["const"]] if "const" in schema else schema.get("enum", ())
+    return "array" in schema.get("type", ()) or (bool(values) and all(isinstance(v, list) for v in values))
 
 
-def _rules_of(said: Json, roles: Roles, name: str) -> frozenset[Rule]:
-    if not isinstance(said, list):
-        raise FormatError(f"{name}: rules is a list; rules are {', '.join(Rule)}")
-    for rule in said:
+def _read_rules(given: Json, roles: Roles, name: str) -> frozenset[Rule]:
+    if not isinstance(given, list):
+        raise FormatError(f"{name}: rules must be a list; rules are {', '.join(Rule)}")
+    for rule in given:
         if rule not in list(Rule):
             raise FormatError(f"{name}: unknown rule {rule!r}; rules are {', '.join(Rule)}")
-        for role in ROLES_OF_RULE[Rule(rule)]:
+        for role in _ROLES_OF_RULE[Rule(rule)]:
             if getattr(roles, role) is None:
                 raise FormatError(f"{name}: the rule {rule} needs the role {role}; name it under roles")
-    return frozenset(map(Rule, said))
-
-
-def load_format(name_or_path: str) -> TaskFormat:
-    """A shipped format by name, or one from a file; not yet bound."""
-    path = Path(name_or_path)
-    if path.suffix != ".json" and not path.is_file():
-        path = shipped("schemas", f"{name_or_path}.json")
-        if not path.is_file():
-            names = ", ".join(sorted(p.stem for p in shipped("schemas").glob("*.json")))
-            raise FormatError(f"no format {name_or_path!r}; shipped are {names}, or give a JSON file")
-    try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise FormatError(f"{path}: no such file; --format takes a name or a JSON file") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise FormatError(f"{path}: cannot be read as JSON ({error})") from None
-    return read_format(
-        document, document.get("title", path.stem) if isinstance(document, dict) else path.stem
-    )
+    return frozenset(map(Rule, given))
 
 
 def bind(format: TaskFormat, example: Example) -> TaskFormat:
-    """The format as this example narrows it: its fields, its nulls, its number of options.
+    """The format, specialized to the formatting example: its fields, nulls and number of options.
 
-    Raises ExampleError if the example has fields that the format lacks, is not valid, or has
-    nothing in it that could vary.
+    Raises ExampleError if the example has unknown fields, is invalid, or has only constant fields.
     """
     properties = format.schema["properties"]
     if unknown := [key for key in example.values if key not in properties]:
         raise ExampleError(f"the field {unknown[0]!r} is not in the format {format.name}; add it or drop it")
     format.check(example)
-    schema = narrowed(format.schema, example.values, (), format.roles.options)
+    schema = narrow(format.schema, example.values, (), format.roles.options)
     if all(map(is_constant, schema["properties"].values())):
         raise ExampleError(
             "the example has no field that can vary: all are null, empty or fixed; fill one in"
         )
-    roles = {role: path for role, path in format.roles.paths().items() if _has(example.values, path)}
+    roles = {role: path for role, path in format.roles.paths().items() if _has_field(example.values, path)}
     return replace(format, schema=schema, roles=Roles(**roles))

@@ -1,4 +1,7 @@
-"""What "the same text" means: by this form copies and repeats are found."""
+"""Text normalization: `normalize_text` defines which texts are equal, `words` defines what a word is.
+
+Duplicates are found by the normalized text. Diversity and overlap are measured on words.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +9,42 @@ import re
 import unicodedata
 from functools import cache
 
-# Letters, marks, digits and symbols tell texts apart; punctuation and spaces do not. Of the ASCII
-# characters that Unicode counts as punctuation, those that calculate and name (% & # * / @, and
-# - before a digit) count as symbols: 3-4 is not 3*4, and C# is not C.
+MAX_CHARACTERS = 5_000
+"""Metrics look only at so many characters of a text."""
+
+# Punctuation and spaces are dropped; letters, marks, digits and symbols are kept. Some ASCII punctuation
+# carries meaning and is kept: % & # * / @, and - before a digit (3-4 is not 3*4, and C# is not C).
 _DROPPED_ASCII = r"\s\x00-\x1f\x7f!\"'(),.:;?\[\]\\`_{}"
 _SEPARATORS = re.compile(rf"(?:[{_DROPPED_ASCII}]|-(?!\d))+")
 
+# Thai, Lao, Burmese, Khmer, kana and Han are written without spaces: each character counts as a word.
+_UNSPACED = re.compile(
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]"
+)
 
-def normalised(text: str) -> str:
+
+def normalize_text(text: str) -> str:
     """The text without case, punctuation, spacing and Unicode variants.
 
-    A text of nothing but punctuation is kept as it is, so that two of them can differ.
+    A text with only punctuation keeps it, so that two such texts can differ.
     """
     if text.isascii():
         return _SEPARATORS.sub(" ", text.lower()).strip() or text.strip()
     text = unicodedata.normalize("NFKC", text)
     folded = unicodedata.normalize("NFKC", text.casefold())
-    return _separators_of_all_scripts().sub(" ", folded).strip() or text.strip()
+    return _unicode_separators().sub(" ", folded).strip() or text.strip()
+
+
+def words(text: str, limit: int | None = MAX_CHARACTERS) -> list[str]:
+    """The normalized words of the first `limit` characters of a text, in order."""
+    plain = normalize_text(text if limit is None else text[:limit])
+    return (plain if plain.isascii() else _UNSPACED.sub(r" \g<0> ", plain)).split()
 
 
 @cache
-def _separators_of_all_scripts() -> re.Pattern[str]:
-    # Not \W: that takes the vowel signs of Hindi or Thai for separators. U+1FFFF: beyond it there
-    # is no punctuation; variation selectors (how a symbol is drawn) are marks and say nothing.
+def _unicode_separators() -> re.Pattern[str]:
+    # \W would match the vowel signs of Hindi and Thai. There is no punctuation beyond U+1FFFF. Variation
+    # selectors (U+FE00 to U+FE0F) only change how a symbol is drawn.
     dropped = [
         c
         for c in map(chr, range(0x80, 0x20000))

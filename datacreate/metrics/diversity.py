@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datacreate.formats.words import words
+from datacreate.formats.text_normalization import words
 from datacreate.metrics.self_bleu import grams, self_bleu
 from datacreate.metrics.text_similarity import Likeness, Matrix
 

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from datacreate.formats.words import words
+from datacreate.formats.text_normalization import words
 from datacreate.selection.embeddings import Embedder
 
 Matrix = npt.NDArray[np.float64]

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 
 from datacreate.formats.example import Json, canonical_json, dotted, field_at
-from datacreate.formats.roles import Rule, answer_text
 from datacreate.formats.schema_utils import schema_at
-from datacreate.formats.task_format import TaskFormat
+from datacreate.formats.task_format import Rule, TaskFormat, answer_text
 from datacreate.prompts.generation import Message
 
 _LETTER = "Answer with the letter of the right option."

@@ -22,7 +22,7 @@ from datacreate.finetuning.record import (
     read_predictions,
 )
 from datacreate.reporting.tables import Skipped
-from datacreate.settings_errors import SettingsError
+from datacreate.settings import SettingsError
 
 
 @dataclass(frozen=True, eq=False)

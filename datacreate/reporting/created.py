@@ -8,8 +8,7 @@ from pathlib import Path
 
 from datacreate.dataset_metrics import DatasetMetrics, sampled
 from datacreate.formats.example import Example, Json, field_at
-from datacreate.formats.roles import answer_text
-from datacreate.formats.task_format import TaskFormat
+from datacreate.formats.task_format import TaskFormat, answer_text
 from datacreate.reporting.collect import spelled
 from datacreate.reporting.distance import distance, evenly
 from datacreate.reporting.tables import CreatedSet, TreeNode

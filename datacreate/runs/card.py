@@ -115,15 +115,12 @@ def _filter(told: Mapping[str, Any]) -> list[Any]:
     """A row of the table; one that was switched off has no figures."""
     if not told.get("on", True):
         return [_cell(told["name"]), "–", "off"]
-    details = {name: value for name, value in told.items() if name not in _NO_SETTING and value is not None}
+    settings = {name: value for name, value in told["settings"].items() if value is not None}
     return [
         _cell(told["name"]),
         told["rejected"],
-        ", ".join(f"{name} {_figure(value)}" for name, value in details.items()),
+        ", ".join(f"{name} {_figure(value)}" for name, value in settings.items()),
     ]
-
-
-_NO_SETTING = frozenset({"name", "reason", "on", "rejected"})
 
 
 def _verification(told: Mapping[str, Any] | None) -> Iterator[str]:

@@ -1,111 +1,308 @@
-"""What the user asked for, typed; and the part of it that is a run's identity.
+"""The settings of a run, and the part of them that is its identity.
 
-Everything in `RunSpec` decides what train.jsonl holds. It is resolved once (window, number of
-examples per request) and kept in config.json; a run directory made with another identity is
-refused. `count` may grow, and where a run works may change: they are no part of it.
+`RunSpec` holds everything that decides the contents of train.jsonl. It is resolved once and kept in
+config.json; a run directory made with another `RunSpec` is refused. `count` may grow, and engine settings may
+change between sessions: they are no part of it.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch
-from datacreate.filters.settings import FilterSettings
+from datacreate.filters.registry import FilterSettings
 from datacreate.formats.example import Json
+from datacreate.settings import JsonPairs, OrOff, Pairs, Settings, setting
 from datacreate.verification.scoring import VerifyMode
 
 Method = Literal["datacreate", "paper"]
 
 DEFAULT_MODEL = "qwen2.5-coder-1.5b-instruct"
 
-_OURS_IN_TEMPLATES = {"conversation", "tokenize", "add_generation_prompt", "return_dict", "return_tensors"}
+_SET_BY_DATACREATE = {"conversation", "tokenize", "add_generation_prompt", "return_dict", "return_tensors"}
 
 
-class CreateConfig(EngineOptions):
-    """One creation, as the user asks for it. None means: worked out from the rest."""
+def _ratio(value: Any) -> Any:
+    """`yes=0.7,no=0.3` texts as a mapping."""
+    if value is None or isinstance(value, dict):
+        return value
+    texts = [value] if isinstance(value, str) else value
+    ratio: dict[str, str] = {}
+    for part in (part for text in texts for part in text.split(",")):
+        label, equals, share = part.rpartition("=")
+        if not (label.strip() and equals):
+            raise ValueError("write it as LABEL=0.7,LABEL=0.3")
+        ratio[label.strip()] = share
+    return ratio
 
-    flags: ClassVar[dict[str, str]] = {
-        **EngineOptions.flags,
-        "ranges": "--range",
-        "concurrency": "--concurrency",
-    }
 
-    example: Path | dict[str, Json] | None = None  # the formatting example, or the file that holds it
-    benchmark: str | None = None  # or the benchmark it is drawn from; exactly one of the two
-    example_seed: int | None = None  # draws it from the benchmark; None: as `seed`
-    count: int = Field(gt=0)  # examples in the finished training set
-    run_dir: Path
-    strategy: str = "tree"
-    model: str | tuple[str, ...] = DEFAULT_MODEL  # preset name or path; several take turns by request
-    adapter: Path | None = None  # folder of a LoRA adapter for the model
-    method: Method = "datacreate"
-    format: str | None = None  # name of a shipped format, or a file
-    labels: dict[str, str] = Field(default_factory=dict)  # field -> "a,b,c"
-    ranges: dict[str, str] = Field(default_factory=dict)  # field -> "low..high"
-    num_examples: int | None = Field(default=None, gt=0)  # asked for in one request
-    concurrency: int | None = Field(default=None, gt=0)  # requests out at once; the number of chains
-    max_parent_uses: int = Field(default=4, gt=0)  # tree: how often one parent is asked while none is waiting
-    seed: int = 42
-    temperature: float | None = Field(default=None, ge=0, le=5)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    min_p: float | None = Field(default=None, ge=0, le=1)
-    top_k: int | None = Field(default=None, ge=1)
-    repetition_penalty: float | None = Field(default=None, gt=0)
-    max_tokens: int | None = Field(default=None, gt=0)  # per request
-    encoder: str = "all-mpnet-base-v2"  # for diverse, similar, coverage and --semantic
-    label_ratio: dict[str, float] | None = None  # label -> its share of the set; None: all the same
-    exact: bool = True  # exact repeats are dropped
-    near: float | None = Field(default=None, gt=0, le=1)  # as in FilterSettings; None: off
-    semantic: float | None = Field(default=None, gt=0, le=1)
-    decontaminate: tuple[str, ...] | None = None  # benchmarks to compare with; None: all that are imported
-    decontaminate_near: float | None = Field(default=0.7, gt=0, le=1)
-    ngram: int = Field(default=8, ge=2)
-    verify: VerifyMode | None = None  # None: drop with fixed labels or a verifier, else off
-    verifier: str | None = None  # preset name or path of another checkpoint; None: the same model
-    threshold: float | None = Field(default=None, gt=0, le=1)  # the least probability of a right answer
-    gate: float | None = Field(default=0.75, ge=0.5, le=1)  # the least AUC of dealt labels; None: no gate
-    label_noise_rows: int | None = Field(default=None, gt=0)  # verified examples that the gate looks at
-    patience: int | None = Field(default=None, gt=0)  # requests in a row without an accepted example
-    chat_template: dict[str, Json] = Field(default_factory=dict)  # keyword arguments of it
+class IdentitySettings(Settings):
+    """Settings that decide the result and are part of `RunSpec` as they are."""
+
+    strategy: str = setting(
+        "How the next prompt is chosen: naive, random, diverse, similar, tree or coverage.",
+        "strategy",
+        default="tree",
+    )
+    method: Method = setting(
+        "paper switches off all improvements over the paper, for comparisons.",
+        "strategy",
+        default="datacreate",
+    )
+    max_parent_uses: int = setting(
+        "tree, coverage: prompts made from one example while no other example is waiting.",
+        "strategy",
+        default=4,
+        gt=0,
+    )
+    seed: int = setting("Seed of every random choice of the run.", "sampling", default=42)
+    chat_template_kwargs: JsonPairs = setting(
+        "Arguments of the model's chat template, such as enable_thinking=false.",
+        "engine",
+        default={},
+        metavar="NAME=VALUE",
+    )
+
+
+class SamplingOptions(Settings):
+    """How the model samples. None: as its preset recommends, else the server's default."""
+
+    temperature: float | None = setting(
+        "Sampling temperature.", "sampling", default=None, ge=0, le=5, shown_default="the preset's, or 1"
+    )
+    top_p: float | None = setting(
+        "Sample from the most probable tokens that have this probability together.",
+        "sampling",
+        default=None,
+        gt=0,
+        le=1,
+        shown_default="the preset's, or 1",
+    )
+    top_k: int | None = setting(
+        "Sample from so many of the most probable tokens.",
+        "sampling",
+        default=None,
+        ge=1,
+        shown_default="the preset's, or off",
+    )
+    min_p: float | None = setting(
+        "Least probability of a token, relative to the most probable one.",
+        "sampling",
+        default=None,
+        ge=0,
+        le=1,
+        shown_default="the preset's, or off",
+    )
+    repetition_penalty: float | None = setting(
+        "Penalty on tokens that occurred before; above 1 it discourages them.",
+        "sampling",
+        default=None,
+        gt=0,
+        shown_default="the preset's, or off",
+    )
+    max_tokens: int | None = setting(
+        "Most tokens of one answer.",
+        "sampling",
+        default=None,
+        gt=0,
+        shown_default="from the length of the example",
+    )
+
+
+class FormatOptions(Settings):
+    """The task format of examples."""
+
+    format: str | None = setting(
+        "Task format: the name of a shipped one, or a JSON file.",
+        "input",
+        default=None,
+        metavar="NAME|FILE",
+        shown_default="inferred from the example",
+    )
+    labels: Pairs = setting("All values that a field may have.", "input", default={}, metavar="FIELD=a,b,c")
+    ranges: Pairs = setting(
+        "Range of a numeric field.", "input", default={}, flag="--range", metavar="FIELD=1..5"
+    )
+
+
+class VerifierOptions(Settings):
+    """The model that scores answers."""
+
+    verifier: str | None = setting(
+        "Model that scores each answer without seeing it: preset, folder, GGUF file, or a name on the servers "
+        "of --url.",
+        "quality",
+        default=None,
+        metavar="MODEL",
+    )
+    threshold: float | None = setting(
+        "Least probability that the verifier must give to an answer.",
+        "quality",
+        default=None,
+        gt=0,
+        le=1,
+        metavar="SHARE",
+        shown_default="0.5; with more than 3 labels 1.5 / their number",
+    )
+
+
+class EmbeddingOptions(Settings):
+    """The model behind all comparisons of meaning."""
+
+    embedding_model: str = setting(
+        "Sentence embedding model for similarity (--semantic; strategies diverse, similar, coverage): preset or "
+        "folder.",
+        "quality",
+        default="all-mpnet-base-v2",
+    )
+
+
+class CreateConfig(
+    IdentitySettings,
+    SamplingOptions,
+    VerifierOptions,
+    FilterSettings,
+    EmbeddingOptions,
+    EngineOptions,
+    FormatOptions,
+):
+    """The settings of one run. None: chosen automatically."""
+
+    example: Path | dict[str, Json] | None = setting(
+        "JSON file with one object: the formatting example.", "input", default=None, metavar="FILE"
+    )
+    benchmark: str | None = setting(
+        "Instead of --example: draw the example from the train split of this benchmark (see `benchmarks list`).",
+        "input",
+        default=None,
+        metavar="NAME",
+    )
+    example_seed: int | None = setting(
+        "Seed that draws the example from the benchmark.", "input", default=None, shown_default="--seed"
+    )
+    count: int = setting(
+        "Examples in the finished training set; train: as many as the benchmark's train split has.",
+        "output",
+        gt=0,
+        metavar="N|train",
+    )
+    run_dir: Path = setting(
+        "Run directory; the same command resumes the run in it.",
+        "output",
+        metavar="DIR",
+        default=None,
+        shown_default="runs/EXAMPLE-STRATEGY, or runs/BENCHMARK-STRATEGY",
+        validate_default=True,
+    )
+    num_examples: int | None = setting(
+        "Examples in one request.", "strategy", default=None, gt=0, shown_default="5, fewer if they are long"
+    )
+    concurrency: int | None = setting(
+        "Requests in flight.", "strategy", default=None, gt=0, shown_default="what the servers can hold"
+    )
+    label_ratio: Annotated[dict[str, float] | None, BeforeValidator(_ratio)] = setting(
+        "Share of each label in the set; the shares add up to 1.",
+        "quality",
+        default=None,
+        metavar="LABEL=0.7,...",
+        shown_default="equal shares",
+    )
+    verify: VerifyMode | None = setting(
+        "What to do after a model has scored each answer without seeing it: only log the scores (keep), drop "
+        "or relabel the examples it disagrees with, or keep its probabilities as soft labels.",
+        "quality",
+        default=None,
+        shown_default="drop with fixed labels or --verifier, else off",
+    )
+    label_noise_check: Annotated[float | None, OrOff] = setting(
+        "Least AUC between assigned labels and the verifier; below it, texts are written first and labelled by "
+        "the verifier.",
+        "quality",
+        default=0.75,
+        ge=0.5,
+        le=1,
+        metavar="AUC|off",
+    )
+    label_noise_rows: int | None = setting(
+        "Verified examples that the label-noise check uses.",
+        "quality",
+        default=None,
+        gt=0,
+        shown_default="200, or half of --count if that is less, but at least 40",
+    )
+    model: str | tuple[str, ...] = setting(
+        "Model that writes: preset (see `models list`), folder or GGUF file; several take turns.",
+        "engine",
+        default=DEFAULT_MODEL,
+    )
+    adapter: Path | None = setting(
+        "LoRA adapter for the model: a PEFT folder, or a GGUF file for a GGUF model.",
+        "engine",
+        default=None,
+        metavar="DIR|FILE.gguf",
+    )
+    patience: int | None = setting(
+        "Consecutive requests without an accepted example, besides those in flight, before the run gives up.",
+        "run control",
+        default=None,
+        gt=0,
+        shown_default="64",
+    )
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The names or paths of what writes, by their turn."""
+        """The names or paths of the models that write, in their turn."""
         return (self.model,) if isinstance(self.model, str) else self.model
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Resolve `--count train` and the default of `--run-dir`."""
+        example, benchmark = values.get("example"), values.get("benchmark")
+        if values.get("count") == "train":
+            if benchmark is None:
+                raise ValueError("--count train: that is the size of a benchmark; give --benchmark NAME")
+            from datacreate.benchmarks import find_benchmark
+
+            values = values | {"count": find_benchmark(benchmark).rows["train"]}
+        if values.get("run_dir") is None and (benchmark or isinstance(example, (str, Path))):
+            strategy = values.get("strategy", cls.model_fields["strategy"].default)
+            values = values | {"run_dir": Path("runs", f"{benchmark or Path(str(example)).stem}-{strategy}")}
+        return values
+
     @model_validator(mode="after")
-    def _one_formatting_example(self) -> Self:
+    def _check_example(self) -> Self:
         if (self.example is None) == (self.benchmark is None):
-            raise ValueError("give either --example FILE or --benchmark NAME: one of them, and not both")
+            raise ValueError("give either --example FILE or --benchmark NAME")
         if self.benchmark is None and self.example_seed is not None:
             raise ValueError(
                 "--example-seed draws from a benchmark; give --benchmark NAME instead of --example"
             )
         if self.benchmark is not None and self.format is not None:
-            raise ValueError("a benchmark has a format of its own; leave --format out")
+            raise ValueError("--format: a benchmark has its own format; remove --format")
         return self
 
     @model_validator(mode="after")
-    def _nothing_in_vain(self) -> Self:
-        if self.label_ratio is not None and self.method == "paper":
-            raise ValueError("--label-ratio: the paper's way deals no labels; leave it or --method paper out")
-        if self.method == "paper" and self.changed(("near",)):
-            raise ValueError("--near: the paper's way keeps near repeats; leave it or --method paper out")
-        if self.method == "paper" and self.changed(("gate",)):
-            raise ValueError("--gate: the paper's way deals no labels; leave it or --method paper out")
+    def _check_conflicts(self) -> Self:
+        if self.method == "paper" and (
+            flag := self.changed(("label_ratio", "near", "label_noise_check", "label_noise_rows"))
+        ):
+            raise ValueError(f"{flag}: --method paper has no such step; remove one of the two")
         if len(self.models) != len(set(self.models)) or not self.models:
             raise ValueError("--model: name each model once")
         if self.adapter is not None and len(self.models) > 1:
-            raise ValueError("--adapter: it goes on top of one model; give one --model")
-        if taken := _OURS_IN_TEMPLATES & self.chat_template.keys():
-            raise ValueError(f"--chat-template: {min(taken)} is not the template's, but set by datacreate")
-        if self.verify == "off" and (flag := self.changed(("verifier", "threshold", "gate"))):
-            raise ValueError(f"{flag}: with --verify off nothing is verified; leave one of the two out")
+            raise ValueError("--adapter: an adapter belongs to one model; give one --model")
+        if taken := _SET_BY_DATACREATE & self.chat_template_kwargs.keys():
+            raise ValueError(f"--chat-template-kwargs: datacreate sets {min(taken)} itself; remove it")
+        if self.verify == "off" and (
+            flag := self.changed(("verifier", "threshold", "label_noise_check", "label_noise_rows"))
+        ):
+            raise ValueError(f"{flag}: --verify off verifies nothing; remove one of the two")
         return self
 
 
@@ -118,9 +315,11 @@ class Verification(BaseModel):
     model: str
     model_sha256: str
     threshold: float
-    label_noise_check: float | None  # the least AUC of assigned labels; None: only measured
+    label_noise_check: float | None
     label_noise_rows: int
-    lettered: bool = False  # labels are asked for by letters: their first tokens are not all different
+    lettered: bool = (
+        False  # the options are scored by their letters: their first tokens are not all different
+    )
 
 
 class Writer(BaseModel):
@@ -134,7 +333,7 @@ class Writer(BaseModel):
 
 
 class HeldOutRef(BaseModel):
-    """A split of a benchmark that created examples were compared with."""
+    """A split of a benchmark that examples are compared with."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -143,55 +342,43 @@ class HeldOutRef(BaseModel):
     digest: str
 
 
-class RunSpec(BaseModel):
+class RunSpec(IdentitySettings):
     """What decides a run's result; the same for every session of a run directory."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     example: dict[str, Json]
     format: dict[str, Json]  # the bound format's document
-    strategy: str
-    method: Method
-    model: str  # of several, their names together
+    model: str  # of several, their names joined
     model_sha256: str
-    encoder: str | None  # None where the strategy compares nothing
-    encoder_sha256: str | None
-    seed: int
+    embedding_model: str | None  # None where nothing is embedded
+    embedding_model_sha256: str | None
     num_examples: int
     concurrency: int
-    max_parent_uses: int
     sampling: dict[str, Json]
-    benchmark: str | None = None  # which the example was drawn from, if it was
+    benchmark: str | None = None  # that the example was drawn from
     filters: FilterSettings
     compared_with: tuple[HeldOutRef, ...] = ()
     label_ratio: dict[str, float] | None = None
     verification: Verification | None = None
-    mixture: tuple[Writer, ...] = ()  # request i is asked of writer i modulo their number; () is one alone
-    chat_template: dict[str, Json] = {}  # what the user switched in it
+    mixture: tuple[Writer, ...] = ()  # request i goes to writer i modulo their number; () with one model
 
-    def refuse_other(self, asked: RunSpec, directory: Path) -> None:
-        """Raise RunMismatch, naming what differs, unless `asked` is the same."""
-        ours, theirs = self.model_dump(mode="json"), asked.model_dump(mode="json")
+    def refuse_other(self, requested: RunSpec, directory: Path) -> None:
+        """Raise RunMismatch, naming what differs, unless `requested` is the same."""
+        stored, wanted = self.model_dump(mode="json"), requested.model_dump(mode="json")
         for name in RunSpec.model_fields:
-            had, wants = ours[name], theirs[name]
-            if _spelled(had) != _spelled(wants):
+            if json.dumps(stored[name]) != json.dumps(wanted[name]):
                 raise RunMismatch(
-                    f"{directory} was made with another {_difference(name, had, wants)}; "
-                    "ask for the same, or take another --run-dir"
+                    f"{directory} was made with another {_difference(name, stored[name], wanted[name])}; "
+                    "use the same settings, or another --run-dir"
                 )
 
 
-def _spelled(value: Json) -> str:
-    # Not ==: that takes 1 for true, and overlooks the order of fields, which the model is shown.
-    return json.dumps(value)
-
-
-def _difference(name: str, had: Json, wants: Json) -> str:
+def _difference(name: str, stored: Json, requested: Json) -> str:
     """The innermost setting that differs, with both values if they are short."""
-    if isinstance(had, dict) and isinstance(wants, dict):
-        for key in (*had, *wants):
-            if _spelled(had.get(key)) != _spelled(wants.get(key)):
-                return _difference(f"{name}.{key}", had.get(key), wants.get(key))
+    # JSON texts, not ==: that takes 1 for true, and ignores the order of fields, which the model sees.
+    if isinstance(stored, dict) and isinstance(requested, dict):
+        for key in (*stored, *requested):
+            if json.dumps(stored.get(key)) != json.dumps(requested.get(key)):
+                return _difference(f"{name}.{key}", stored.get(key), requested.get(key))
         return f"order of fields in {name}"
-    detail = f": {had!r} there, {wants!r} asked"
+    detail = f": {stored!r} stored, {requested!r} requested"
     return name + (detail if len(detail) < 160 else "")

@@ -18,7 +18,7 @@ from typing import Any
 
 from datacreate.errors import RunError, RunLocked
 from datacreate.files import replace_file, storage_error
-from datacreate.filters.settings import filter_report
+from datacreate.filters.registry import filter_report
 from datacreate.formats.example import Json
 from datacreate.formats.task_format import TaskFormat, read_format
 from datacreate.locking import FolderLock, Taken, is_claim
@@ -222,7 +222,7 @@ def summary_of(config: RunConfig, stats: RunStats) -> dict[str, Any]:
         "license": config.license,
         **drawn_from,
         **stats.summary(config.count),
-        "filters": filter_report(spec.filters, stats.rejects, spec.encoder),
+        "filters": filter_report(spec.filters, stats.rejects),
         "compared_with": compared,
     }
 

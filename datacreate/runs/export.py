@@ -12,8 +12,7 @@ from typing import Any
 from datacreate.errors import RunError
 from datacreate.files import storage_error
 from datacreate.formats.example import Json, field_at
-from datacreate.formats.roles import answer_text
-from datacreate.formats.task_format import Roles, TaskFormat
+from datacreate.formats.task_format import Roles, TaskFormat, answer_text
 from datacreate.runs.directory import RunDirectory
 
 _KEYS = ("question", "context", "options", "label")

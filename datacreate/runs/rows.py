@@ -13,10 +13,10 @@ from itertools import islice
 from pathlib import Path
 
 from datacreate.errors import DatacreateError, UsageError
-from datacreate.formats.example import Example, FieldPath, Json, flaw_in
+from datacreate.formats.example import Example, FieldPath, Json, find_unsupported_value
 from datacreate.formats.infer import infer_format
 from datacreate.formats.task_format import TaskFormat, load_format
-from datacreate.formats.validate import Candidate, Reason, candidate, validate_example
+from datacreate.formats.validate import Candidate, Reason, validate_example
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import example_line
 
@@ -39,7 +39,7 @@ class Row:
 
 @dataclass(frozen=True)
 class InvalidRow:
-    """A line that is not JSON (reason `unparsable`) or not a valid row of the format."""
+    """A line that is not JSON (reason `invalid_json`) or not a valid row of the format."""
 
     number: int
     line: str
@@ -90,7 +90,7 @@ def _rows_of_run(run: RunDirectory) -> Rows:
 
     def read() -> Iterator[Row | InvalidRow]:
         for number, values in enumerate(run.examples(), 1):
-            yield Row(number, example_line(values), candidate(values, config.format))
+            yield Row(number, example_line(values), Candidate.of(values, config.format))
 
     files = (run.config_path, run.log_path, run.train_path, run.summary_path, run.card_path)
     return Rows(run.path, config.format, config.count, read, files)
@@ -101,7 +101,7 @@ def _rows_of_file(path: Path, format: TaskFormat) -> Iterator[Row | InvalidRow]:
         try:
             text, values = _parse(line)
         except ValueError as error:
-            yield InvalidRow(number, line.decode("utf-8", "replace"), Reason.UNPARSABLE, str(error))
+            yield InvalidRow(number, line.decode("utf-8", "replace"), Reason.INVALID_JSON, str(error))
             continue
         found = _validated(values, format)
         if isinstance(found, Candidate):
@@ -132,8 +132,8 @@ def _parse(line: bytes) -> tuple[str, dict[str, Json]]:
         raise ValueError("nested too deeply") from None
     if not isinstance(values, dict):
         raise ValueError("not a JSON object")
-    if flaw := flaw_in(values):
-        raise ValueError(flaw)
+    if message := find_unsupported_value(values):
+        raise ValueError(message)
     return text, values
 
 
@@ -141,7 +141,7 @@ def _validated(values: Mapping[str, Json], format: TaskFormat) -> Candidate | tu
     try:
         found = validate_example(values, format, allow_empty=True)
     except (KeyError, TypeError):
-        return Reason.SCHEMA, f"a field of the format {format.name} is missing"
+        return Reason.SCHEMA_VIOLATION, f"a field of the format {format.name} is missing"
     if isinstance(found, Candidate):
         return found
     return found.reason, found.because or found.reason.value.replace("_", " ")

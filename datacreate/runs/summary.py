@@ -9,8 +9,7 @@ from functools import cached_property
 from typing import Any, Self
 
 from datacreate.formats.example import field_at
-from datacreate.formats.roles import answer_text
-from datacreate.formats.task_format import TaskFormat
+from datacreate.formats.task_format import TaskFormat, answer_text
 from datacreate.formats.validate import Reason, Reject
 from datacreate.runs.config import RunSpec, Verification
 from datacreate.runs.log import Commit, Session
@@ -116,7 +115,7 @@ class RunStats:
     @property
     def written(self) -> int:
         """Examples the model wrote that were judged; surplus ones were never needed."""
-        return self.accepted + sum(n for reason, n in self.rejects.items() if reason is not Reason.SURPLUS)
+        return self.accepted + sum(n for reason, n in self.rejects.items() if reason is not Reason.NOT_NEEDED)
 
     def summary(self, requested: int) -> dict[str, Any]:
         """The document of summary.json; rates are over `seconds`, the time spent waiting for commits."""

@@ -92,3 +92,21 @@ def _unit(rows: NDArray[np.floating[Any]]) -> Rows:
     lengths = np.linalg.norm(exact, axis=1, keepdims=True)
     unit: Rows = np.divide(exact, lengths, out=exact.copy(), where=lengths > 0)
     return unit
+
+
+class Similarity(Protocol):
+    """Scores texts against one text."""
+
+    def similarities(self, text: str, others: Sequence[str]) -> list[float]:
+        """The cosine of `text` with each of `others`, in [-1, 1]."""
+
+
+class SentenceSimilarity:
+    """A `Similarity` by an embedder, or by the sentence-transformers checkpoint in a folder."""
+
+    def __init__(self, encoder: Embedder | Path) -> None:
+        self._embedder: Embedder = SentenceEmbedder(encoder) if isinstance(encoder, Path) else encoder
+
+    def similarities(self, text: str, others: Sequence[str]) -> list[float]:
+        vectors = self._embedder.encode([text, *others])
+        return [float(cosine) for cosine in vectors[1:] @ vectors[0]]  # (n, dim) @ (dim,) -> (n,)

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datacreate.selection.accepted_vectors import exact
 from datacreate.selection.queue import Parent, RequestSlot
-from datacreate.selection.vectors import exact
 
 VectorOf = Callable[[int], NDArray[Any]]
 """The unit vector of an accepted example, by its number from 0 in the order of acceptance."""

@@ -20,7 +20,7 @@ from typing import Protocol
 
 from datacreate.formats.example import Example
 
-MOST_ATTEMPTS = 8
+MAX_ATTEMPTS = 8
 """How often a chain asks a parent again that gave nothing, before it goes back to the start."""
 
 _REMEMBERED = 4096
@@ -83,7 +83,7 @@ class Chains:
             after = (place.parent, 0)
         else:
             after = (place.parent, place.attempt + 1)
-        self._at[place.request % len(self._at)] = after if after[1] <= MOST_ATTEMPTS else (self._root, 0)
+        self._at[place.request % len(self._at)] = after if after[1] <= MAX_ATTEMPTS else (self._root, 0)
 
 
 class Tree:

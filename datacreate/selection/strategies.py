@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from datacreate.errors import UsageError
-from datacreate.selection.similarity import Similarity
+from datacreate.selection.embeddings import Similarity
 
 Grows = Literal["chain", "tree", "cover"]
 """How a strategy's parents queue up."""
@@ -110,4 +110,4 @@ def coverage(
 def _scores(parent: str, children: Sequence[str], similarity: Similarity | None) -> list[float]:
     if similarity is None:
         raise UsageError("this strategy compares texts; give it a sentence encoder with --encoder")
-    return similarity.to_one(parent, children)
+    return similarity.similarities(parent, children)

@@ -1,11 +1,15 @@
-"""What a plan says: the grid of a sweep, typed. A wrong one is told before anything is run."""
+"""Plan files: the grid of a sweep as YAML, validated before anything runs."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import difflib
+import os
+import re
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
+import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -13,38 +17,53 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from datacreate.benchmarks import Benchmark, find_benchmark
-from datacreate.errors import BenchmarkError
+from datacreate.checkpoints import find_preset
+from datacreate.engines.settings import EngineOptions
+from datacreate.errors import BenchmarkError, CheckpointError, PlanError
 from datacreate.finetuning.record import Selection
+from datacreate.paths import shipped
+from datacreate.runs.config import CreateConfig
 from datacreate.selection.strategies import STRATEGIES
-from datacreate.sweep.names import checked_model, distinct, near
-from datacreate.sweep.options import TrainOptions, checked_create, engine_options
+from datacreate.settings import SettingsError
 
 HUMAN, HUMAN_FULL, ZERO_SHOT = "human", "human-full", "zero-shot"
 MIXED = "human+"
-"""In front of a strategy: the whole human train split and the created set together."""
+"""Prefix of a strategy: the whole human train split and the created set together."""
 
-ARMS = (HUMAN, HUMAN_FULL, ZERO_SHOT, *STRATEGIES, *(MIXED + name for name in STRATEGIES))
+CONDITIONS = (HUMAN, HUMAN_FULL, ZERO_SHOT, *STRATEGIES, *(MIXED + name for name in STRATEGIES))
+
+_SET_BY_THE_GRID = frozenset(
+    "example benchmark example_seed count run_dir strategy model format labels ranges seed".split()
+)
+CREATE_OPTIONS = tuple(name for name in CreateConfig.model_fields if name not in _SET_BY_THE_GRID)
+"""The options of `create` that a plan may set."""
+
+_MAX_SHOWN = 60  # characters of a wrong value in a message
 
 T = TypeVar("T", bound=Hashable)
 
 
-def _once(values: tuple[T, ...]) -> tuple[T, ...]:
-    for place, value in enumerate(values):
-        if value in values[:place]:
-            raise ValueError(f"{value} is there twice")
+def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{value} is listed twice")
     return values
 
 
-def _number_or_word(value: object, word: str) -> object:
-    if value == word or (type(value) is int and value > 0):
-        return value
-    raise ValueError(f"{value!r} is neither a number of rows above 0 nor the word {word}")
+def _count_or(word: str) -> BeforeValidator:
+    def check(value: object) -> object:
+        if value == word or (type(value) is int and value > 0):
+            return value
+        raise ValueError(f"{value!r} is neither a positive number of rows nor the word {word}")
+
+    return BeforeValidator(check)
 
 
 def _benchmark(value: object) -> str:
@@ -54,64 +73,81 @@ def _benchmark(value: object) -> str:
         raise ValueError(str(error)) from None
 
 
-def _arm(value: object) -> str:
-    if value in ARMS:
+def _condition(value: object) -> str:
+    if value in CONDITIONS:
         return str(value)
-    known = ", ".join(STRATEGIES)
     raise ValueError(
-        f"no condition {value!r}{near(str(value), ARMS)}: {HUMAN}, {HUMAN_FULL}, {ZERO_SHOT}, one of {known}, "
-        f"or {MIXED} before one of these"
+        f"no condition {value!r}{_hint(str(value), CONDITIONS)}: {HUMAN}, {HUMAN_FULL}, {ZERO_SHOT}, one of "
+        f"{', '.join(STRATEGIES)}, or {MIXED} before one of these"
     )
 
 
-Seed = Annotated[int, Field(strict=True, ge=0)]
-Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_once)]
-BenchmarkNames = Annotated[
-    tuple[Annotated[str, BeforeValidator(_benchmark)], ...], Field(min_length=1), AfterValidator(_once)
-]
-Arms = Annotated[
-    tuple[Annotated[str, BeforeValidator(_arm)], ...], Field(min_length=1), AfterValidator(_once)
-]
-Count = Annotated[int | Literal["train"], BeforeValidator(lambda value: _number_or_word(value, "train"))]
-Size = Annotated[int | Literal["all"], BeforeValidator(lambda value: _number_or_word(value, "all"))]
+def _hint(name: str, names: Iterable[str]) -> str:
+    """` (did you mean ...?)`, or nothing if no name is similar."""
+    similar = difflib.get_close_matches(name.lower(), list(names), n=3, cutoff=0.6)
+    return f" (did you mean {', '.join(similar)}?)" if similar else ""
+
+
+_LIST = (Field(min_length=1), AfterValidator(_distinct))
+Seeds = Annotated[tuple[Annotated[int, Field(strict=True, ge=0)], ...], *_LIST]
+Benchmarks = Annotated[tuple[Annotated[str, BeforeValidator(_benchmark)], ...], *_LIST]
+Conditions = Annotated[tuple[Annotated[str, BeforeValidator(_condition)], ...], *_LIST]
+Sizes = Annotated[tuple[Annotated[int | Literal["all"], _count_or("all")], ...], *_LIST]
+
+
+class TrainOptions(BaseModel):
+    """Options of `datacreate train`. None means its default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recipe: Literal["datacreate", "paper"] = "datacreate"
+    model_selection: Selection | None = None
+    learning_rates: tuple[float, ...] | None = Field(default=None, min_length=1)
+    epochs: int | None = Field(default=None, gt=0)
+    batch_size: int | None = Field(default=None, gt=0)
+    device_batch_size: int | None = Field(default=None, gt=0)
+    max_length: int | None = Field(default=None, gt=1)
+    lora: bool = False
+    lora_rank: int | None = Field(default=None, gt=0)
+    soft_labels: bool = False  # of conditions with created rows: human rows have no scores
+
+    @property
+    def selection(self) -> Selection:
+        """The rows that select the best model."""
+        return self.model_selection or ("human" if self.recipe == "paper" else "held-out")
 
 
 class Plan(BaseModel):
-    """A grid: benchmarks x arms x generators x example seeds, x encoders x sizes x train seeds.
+    """A grid: benchmarks x conditions x generators x example seeds, x encoders x sizes x train seeds.
 
-    Checkpoints' paths are absolute here; in the file they are relative to it.
+    Paths of checkpoints are absolute; in the file they are relative to it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")]  # the file's, unless it says otherwise
+    name: Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")]  # default: the name of the file
     description: str = ""
-    benchmarks: BenchmarkNames
-    conditions: Arms
-    create: dict[str, Any] = {}  # further options of `datacreate create`; the engine's are for zero-shot, too
-    generators: tuple[str, ...] = ()  # instruct checkpoints; behind `urls`, what servers call them
-    example_seeds: Seeds = (42,)  # draw the formatting example, and the human arm's sample
-    count: Count = "train"  # rows of a set; train: as many as the benchmark's train split
-    encoders: tuple[str, ...] = ()  # to fine-tune; none: the sets are created, and that is all
-    sizes: Annotated[tuple[Size, ...], Field(min_length=1), AfterValidator(_once)] = ("all",)
+    benchmarks: Benchmarks
+    conditions: Conditions
+    create: dict[str, Any] = {}  # further options of `create`; those of the engine also for zero-shot
+    generators: tuple[str, ...] = ()  # instruct checkpoints; with `urls` in create, names of served models
+    example_seeds: Seeds = (42,)  # draw the formatting example, and the sample of human rows
+    count: Annotated[int | Literal["train"], _count_or("train")] = (
+        "train"  # rows per set; train: as that split
+    )
+    encoders: tuple[str, ...] = ()  # to fine-tune; none: sets are created and nothing is trained
+    sizes: Sizes = ("all",)  # rows to train on
     train_seeds: Seeds = (1, 2, 3)
-    settings: Literal["datacreate", "paper"] = "datacreate"
-    model_selection: Selection | None = None  # None: as `train` chooses, which depends on the settings
     train: TrainOptions = TrainOptions()
-    test: BenchmarkNames | None = None  # test sets; None: a benchmark's own and those out of distribution
-    keep_weights: bool = False  # of models that are measured
-
-    @property
-    def selection(self) -> Selection:
-        """Which rows choose the best model."""
-        return self.model_selection or ("human" if self.settings == "paper" else "held-out")
+    test: Benchmarks | None = None  # test sets; None: the benchmark and those out of distribution
+    keep_weights: bool = False  # of evaluated models
 
     def rows(self, benchmark: Benchmark) -> int:
         """Rows of a set for this benchmark."""
         return benchmark.rows["train"] if self.count == "train" else self.count
 
     def tests(self, benchmark: Benchmark) -> tuple[str, ...]:
-        """The test sets for models of this benchmark; of those named, all that their head can answer."""
+        """Test sets for models of this benchmark: the default, or those of `test` that fit their head."""
         if self.test is None:
             return (benchmark.name, *benchmark.out_of_distribution)
         named = [find_benchmark(name) for name in self.test]
@@ -119,46 +155,132 @@ class Plan(BaseModel):
             one.name for one in named if (one.head, one.options) == (benchmark.head, benchmark.options)
         )
 
-    @field_validator("generators", "encoders")
-    @classmethod
-    def _checkpoints(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        kind: Literal["instruct", "encoder"] = "encoder" if info.field_name == "encoders" else "instruct"
-        served = kind == "instruct" and engine_options(info.data.get("create", {})).served
-        found = _once(tuple(checked_model(name, kind, _folder(info), served=served) for name in names))
-        distinct(found)
-        return found
-
     @field_validator("create")
     @classmethod
-    def _create_options(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        return checked_create(given, _folder(info))
+    def _check_create(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        """The options as `CreateConfig` converts them, in the order of its fields."""
+        for name in given:
+            if name in _SET_BY_THE_GRID:
+                raise ValueError(f"{name} is set by the plan; it is no option of `create` here")
+            if name not in CREATE_OPTIONS:
+                raise ValueError(f"no option {name!r}{_hint(name, CREATE_OPTIONS)}")
+        if isinstance(given.get("urls"), (list, tuple)):
+            given = {**given, "urls": [_model(str(url), info, known=False) for url in given["urls"]]}
+        if "embedding_model" in given:
+            given = {**given, "embedding_model": _model(str(given["embedding_model"]), info)}
+        try:
+            config = CreateConfig(benchmark="any", count=1, run_dir=Path(), **given)
+        except ValidationError as error:
+            wrong = SettingsError.first(error)
+            where = f"{wrong.key}={wrong.given!r}: " if wrong.place else ""
+            raise ValueError(f"{where}{wrong.why}") from None
+        return {name: getattr(config, name) for name in CREATE_OPTIONS if name in given}
 
-    @field_validator("test", mode="before")
+    @field_validator("generators", "encoders")
     @classmethod
-    def _test_sets(cls, value: object) -> object:
-        return None if value == "default" else value
+    def _check_models(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        served = info.field_name == "generators" and engine_options(info.data.get("create", {})).served
+        found = _distinct(tuple(_model(name, info, known=not served) for name in names))
+        if len({short_name(name) for name in found}) < len(found):
+            raise ValueError("two checkpoints have the same last name; rename one of the folders")
+        return found
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        written = [condition for condition in self.conditions if condition not in (HUMAN, HUMAN_FULL)]
-        if written and not self.generators:
-            raise ValueError(f"generators: the arm {written[0]} needs a model; name one or more")
-        trained = [
-            condition
-            for condition in self.conditions
-            if condition != ZERO_SHOT and condition not in STRATEGIES
-        ]
-        if trained and not self.encoders:
-            raise ValueError(f"encoders: the arm {trained[0]} is for training; name one or more encoders")
+    def _check_grid(self) -> Self:
+        for condition in self.conditions:
+            if condition not in (HUMAN, HUMAN_FULL) and not self.generators:
+                raise ValueError(f"generators: the condition {condition} needs a model; name at least one")
+            if condition not in (ZERO_SHOT, *STRATEGIES) and not self.encoders:
+                raise ValueError(
+                    f"encoders: the condition {condition} needs training; name at least one encoder"
+                )
         for size in self.sizes:
             if size != "all" and self.count != "train" and size > self.count:
                 raise ValueError(f"sizes: {size} is more than the count of {self.count}")
         for name in self.benchmarks:
             if not self.tests(find_benchmark(name)):
-                raise ValueError(f"test: none of these can be answered by a model for {name}")
+                raise ValueError(f"test: none of these fits the head of a model for {name}")
         return self
 
 
-def _folder(info: ValidationInfo) -> Path:
-    """The folder of the plan's file."""
-    return Path((info.context or {}).get("folder", "."))
+def short_name(model: str) -> str:
+    """A checkpoint in file names: its preset's name, or the last part of its path or Hub id."""
+    return re.sub(r"[^\w.+-]+", "_", Path(model).name)
+
+
+def engine_options(create: dict[str, Any]) -> EngineOptions:
+    """The engine options among these options of `create`."""
+    return EngineOptions(**{name: create[name] for name in create if name in EngineOptions.model_fields})
+
+
+def _model(name: str, info: ValidationInfo, *, known: bool = True) -> str:
+    """A name, with paths made absolute. ValueError for one that is not `known`: no path, Hub id or preset."""
+    path = Path((info.context or {}).get("folder", "."), Path(name).expanduser())
+    if name.startswith((".", "~", os.sep)) or name.endswith(".gguf") or ("/" in name and path.is_dir()):
+        return str(path.resolve())
+    if not known or "/" in name:
+        return name
+    try:
+        return find_preset(name).name
+    except CheckpointError as error:
+        raise ValueError(str(error)) from None
+
+
+def load_plan(name_or_path: str) -> Plan:
+    """The plan in a file, or a shipped one by its name.
+
+    Raises PlanError, in one line that names the file and the key.
+    """
+    path = Path(name_or_path).expanduser()
+    if not path.is_file():
+        plans = {path.stem: path for path in sorted(shipped("data", "plans").glob("*.yaml"))}
+        if name_or_path not in plans:
+            hint = _hint(name_or_path, plans)
+            raise PlanError(
+                f"{name_or_path}: no such file, and no shipped plan{hint}; shipped are {', '.join(plans)}"
+            )
+        path = plans[name_or_path]
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanError(f"plan {path}: cannot be read as text ({error})") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise PlanError(f"plan {path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise PlanError(f"plan {path}: not a mapping of settings; see docs/sweeps.md")
+    try:
+        return Plan.model_validate(
+            {"name": path.stem, **{str(key): value for key, value in raw.items()}},
+            context={"folder": path.absolute().parent},
+        )
+    except ValidationError as error:
+        raise PlanError(f"plan {path}: {_first_error(error)}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a repeated key is an error; by default the last one wins."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key.value, str)]
+        if repeated := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.MarkedYAMLError(
+                problem=f"key {repeated[0]} is there twice", problem_mark=node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
+def _first_error(error: ValidationError) -> str:
+    """The first problem in one line, and the number of further ones."""
+    wrong = SettingsError.first(error)
+    message = wrong.why
+    if wrong.kind == "extra_forbidden":
+        known = (TrainOptions if len(wrong.place) > 1 else Plan).model_fields
+        name = str(wrong.place[-1])
+        other = " (put it under create)" if name in CREATE_OPTIONS else ""
+        message = f"there is no such key{_hint(name, known) or other}"
+    elif wrong.kind == "missing":
+        message = "this key is needed"
+    elif wrong.kind != "value_error" and len(shown := repr(wrong.given)) <= _MAX_SHOWN:
+        message = f"{message}, not {shown}"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{wrong.key}{': ' if wrong.place else ''}{message}{more}"

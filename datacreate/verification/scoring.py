@@ -65,6 +65,16 @@ def round_probabilities(probabilities: Sequence[float]) -> Probabilities:
     return tuple(round(probability, 4) for probability in probabilities)
 
 
+NO_SCORES = "the verifier returned no scores"
+"""The detail of a reject that could not be scored."""
+
+
+def disagreement(options: Sequence[str], assigned: int, probabilities: Probabilities) -> str:
+    """The detail of a reject: `label no; the verifier: yes 0.90, no 0.10`."""
+    shown = ", ".join(f"{option} {p:.2f}" for option, p in zip(options, probabilities, strict=True))
+    return f"{f'label {options[assigned]}; ' if assigned >= 0 else ''}the verifier: {shown}"
+
+
 def score_labels(
     engine: Engine, questions: Sequence[tuple[LabelQuestion, str]], on_progress: Callable[[int], None]
 ) -> list[Probabilities | None]:

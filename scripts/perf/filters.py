@@ -31,7 +31,7 @@ from datacreate.filters.exact import ExactDuplicates
 from datacreate.filters.near import NearDuplicates
 from datacreate.filters.semantic import SemanticDuplicates
 from datacreate.formats.example import Example
-from datacreate.formats.text_normalization import normalised
+from datacreate.formats.text_normalization import normalize_text
 from datacreate.formats.validate import Candidate
 from datacreate.selection.accepted_vectors import AcceptedVectors
 from datacreate.selection.embeddings import Embedder, SentenceEmbedder
@@ -65,7 +65,7 @@ def candidates(
     texts = questions(seed, vocabulary)
     for begin in range(0, number, 5000):
         piece = [next(texts) for _ in range(min(5000, number - begin))]
-        yield [Candidate(Example({"question": text}), text, normalised(text)) for text in piece]
+        yield [Candidate(Example({"question": text}), text, normalize_text(text)) for text in piece]
 
 
 def resident_bytes() -> int:

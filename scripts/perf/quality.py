@@ -30,11 +30,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datacreate.filters.registry import filters_of
-from datacreate.filters.settings import FilterSettings
+from datacreate.filters.base import FilterInputs
+from datacreate.filters.registry import FilterSettings, make_filters
 from datacreate.formats.example import field_at
 from datacreate.formats.task_format import TaskFormat
-from datacreate.formats.validate import candidate
+from datacreate.formats.validate import Candidate
 from datacreate.prompts.label_scoring import assigned_label
 from datacreate.runs.directory import RunDirectory
 from datacreate.verification.label_noise import LabelNoiseCheck
@@ -113,7 +113,7 @@ def conditions(
             ("--verifier", VERIFIER, "--verify", "keep", "--decontaminate", "none"),
         ),
         "gated": (count, judged),
-        "coverage": (count, (*judged, "--strategy", "coverage", "--encoder", ENCODER)),
+        "coverage": (count, (*judged, "--strategy", "coverage", "--embedding-model", ENCODER)),
     }
     for condition, (number, told) in wanted.items():
         if condition not in without:
@@ -160,9 +160,9 @@ def from_pool(run: RunDirectory, folder: Path, count: int) -> dict[str, str | Pa
 
 
 def pool_rows(run: RunDirectory, format: TaskFormat) -> Iterable[PoolRow]:
-    filters = filters_of(FilterSettings(near=NEAR), ())
+    filters = make_filters(FilterSettings(near=NEAR, decontaminate=()), FilterInputs())
     for values, held in zip(run.examples(), verdicts(run, format), strict=True):
-        seen = candidate(values, format)
+        seen = Candidate.of(values, format)
         repeats = any(each.match(seen) for each in filters)
         if not repeats:
             for each in filters:

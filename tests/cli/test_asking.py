@@ -53,7 +53,7 @@ def test_a_served_model_verifies_rows(tmp_path: Path, url: str) -> None:
     ended = typed("filter", str(rows), "--verifier", MODEL, "--url", url, "--json")
     assert ended.code == 0, ended.err
     last = json.loads(ended.out)["filters"][-1]
-    assert (last["name"], last["model"]) == ("verifier", MODEL)
+    assert (last["name"], last["settings"]["verifier"]) == ("verifier", MODEL)
 
 
 @pytest.mark.parametrize(
@@ -61,8 +61,8 @@ def test_a_served_model_verifies_rows(tmp_path: Path, url: str) -> None:
     [
         (["--url", ""], "--url: an empty address"),
         (["--url", "http://a:1", "--engine", "vllm"], "--url: that is for running servers"),
-        (["--url", "http://a:1", "--dtype", "float32"], "--dtype: servers load their models themselves"),
-        (["--engine", "openai"], "--engine openai: say where with --url"),
+        (["--url", "http://a:1", "--dtype", "float32"], "--dtype: running servers have loaded their models"),
+        (["--engine", "openai"], "--engine openai: name the servers with --url"),
         (["--engine", "llamacpp", "--replicas", "2"], "--replicas: only vLLM has that setting"),
         (["--servers", "2"], "--servers: that is for running servers"),
         (["--request-timeout", "inf", "--url", "http://a:1"], "--request-timeout inf: "),

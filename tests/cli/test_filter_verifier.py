@@ -6,14 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 from click.testing import CliRunner
 
+from datacreate import filtering
 from datacreate.cli.filter import filter
 from datacreate.engines.base import Completion, Request
 from datacreate.errors import UsageError
-from datacreate.filtering import run as filtering
 from tests.scripted import ScriptedEngine
 
 
@@ -64,13 +63,20 @@ def test_rows_that_the_verifier_rejects_are_dropped_with_its_scores(
     rejects = tmp_path / "rejects.jsonl"
     found = filtered(source, "--rejects", rejects, "--verifier", model)
     dropped = [json.loads(line) for line in rejects.read_text().splitlines()]
-    assert [(one["line"], one["reason"], one["because"]) for one in dropped[1:]] == [
-        (3, "disagrees", "claimed False; the verifier: True 0.90, False 0.10"),
-        (5, "disagrees", "the verifier gave no answer"),
+    assert [(one["line"], one["reason"], one["detail"]) for one in dropped[1:]] == [
+        (3, "rejected_by_verifier", "label False; the verifier: True 0.90, False 0.10"),
+        (5, "rejected_by_verifier", "the verifier returned no scores"),
     ]
     assert (found["kept"], dropped[0]["reason"]) == (2, "duplicate")
-    verifier = {"model": "scripted-model", "threshold": 0.5, "reason": "disagrees", "rejected": 2}
-    assert found["filters"][-1] == {"name": "verifier", "on": True, **verifier}
+    settings = {"verifier": "scripted-model", "threshold": 0.5}
+    verifier = {
+        "name": "verifier",
+        "reason": "rejected_by_verifier",
+        "on": True,
+        "settings": settings,
+        "rejected": 2,
+    }
+    assert found["filters"][-1] == verifier
     assert engine.closed
 
 
@@ -91,8 +97,5 @@ def test_a_verifier_needs_answers_that_it_can_choose_among(
 
 @pytest.mark.parametrize("option", [["--url", "http://a:1"], ["--engine", "vllm"], ["--threshold", "0.5"]])
 def test_options_of_a_verifier_need_one(option: list[str], tmp_path: Path) -> None:
-    with (
-        pytest.raises(click.UsageError, match=f"{option[0]}: .*--verifier"),
-        filter.make_context("filter", [str(tmp_path), *option]) as context,
-    ):
-        filter.invoke(context)
+    with pytest.raises(UsageError, match=f"{option[0]}: .*--verifier"):
+        filtered(tmp_path, *option)

@@ -61,10 +61,10 @@ def lines(capsys: Said) -> list[str]:
 def test_rate_time_left_tokens_and_reasons_stand_in_one_line(capsys: Said) -> None:
     run = Run()
     run.update()
-    run.commit(at=58, accepted=29, tokens=58 * 54, duplicate=9, copy=4)
+    run.commit(at=58, accepted=29, tokens=58 * 54, duplicate=9, copied_example=4)
     assert lines(capsys) == [
         "0 of 40, 0 s, waiting for the first answer",
-        "29 of 40, 0.5/s, about 22 s left, 54 tokens/s; rejected: 9 duplicate, 4 copy",
+        "29 of 40, 0.5/s, about 22 s left, 54 tokens/s; rejected: 9 duplicate, 4 copied example",
     ]
 
 
@@ -72,10 +72,10 @@ def test_before_the_first_accepted_example_the_line_says_what_is_waited_for(caps
     run = Run()
     run.update()
     run.at(12)
-    run.commit(at=22, tokens=110, copy=5)
+    run.commit(at=22, tokens=110, copied_example=5)
     assert lines(capsys)[1:] == [
         "0 of 40, 12 s, waiting for the first answer",
-        "0 of 40, 22 s, nothing accepted yet, 5.0 tokens/s; rejected: 5 copy",
+        "0 of 40, 22 s, nothing accepted yet, 5.0 tokens/s; rejected: 5 copied example",
     ]
 
 
@@ -114,9 +114,17 @@ def test_a_resumed_run_counts_its_own_session_only(capsys: Said) -> None:
 
 def test_the_commonest_reasons_are_named_and_the_rest_counted(capsys: Said) -> None:
     run = Run()
-    run.commit(at=9, copy=3, near_duplicate=5, schema=2, blank=1, disagrees=1, truncated=4)
+    run.commit(
+        at=9,
+        copied_example=3,
+        near_duplicate=5,
+        schema_violation=2,
+        blank=1,
+        rejected_by_verifier=1,
+        truncated=4,
+    )
     assert lines(capsys)[-1].endswith(
-        "; rejected: 5 near duplicate, 4 truncated, 3 copy, 2 schema and 2 more"
+        "; rejected: 5 near duplicate, 4 truncated, 3 copied example, 2 schema violation and 2 more"
     )
 
 
@@ -135,12 +143,12 @@ def test_lines_come_no_more_often_than_needed_and_with_the_last_example(capsys: 
 def test_every_phase_has_a_heartbeat(capsys: Said) -> None:
     run = Run()
     run.at(9)
-    run.progress.note("loading qwen…")
+    run.progress.notify("loading qwen…")
     run.at(17)
     run.at(18)
     run.progress.status("starting llama.cpp for qwen…, 0 s")
     run.progress.status("starting llama.cpp for qwen…, 3 s")
-    run.progress.note("the machine has no bf16")
+    run.progress.notify("the machine has no bf16")
     run.at(30)
     assert lines(capsys) == [
         "starting, 9 s",
@@ -155,7 +163,7 @@ def test_every_phase_has_a_heartbeat(capsys: Said) -> None:
 def test_a_status_between_commits_lasts_until_the_next_and_a_note_changes_nothing(capsys: Said) -> None:
     run = Run()
     run.update()
-    run.progress.note("labels are noise")
+    run.progress.notify("labels are noise")
     run.at(10)
     run.progress.status("restarting the server")
     run.at(20)
@@ -188,12 +196,12 @@ def test_the_timer_prints_and_ends_with_the_block(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(sys, "stderr", heard := Heard())
     with CreationProgress(heartbeat=0) as progress:
-        progress.note("loading qwen")
+        progress.notify("loading qwen")
         assert twice.wait(20)
     assert "progress" not in {thread.name for thread in threading.enumerate()}
     before = heard.getvalue()
     progress.beat()
-    progress.note("late")
+    progress.notify("late")
     progress.status("late")
     progress.update(Run().stats, 40)
     assert heard.getvalue() == before
@@ -244,15 +252,15 @@ def test_on_a_terminal_one_line_changes_and_notes_stand_above_it(monkeypatch: py
     run = Run()
     with run.progress as progress:
         progress.status("loading [b]qwen[/b]…")
-        progress.note("a note")
+        progress.notify("a note")
         run.at(3)
         run.update()
-        run.commit(at=61, accepted=29, tokens=58 * 54, duplicate=9, copy=4)
+        run.commit(at=61, accepted=29, tokens=58 * 54, duplicate=9, copied_example=4)
         run.at(61)
     assert "loading [b]qwen[/b]…, 0 s" in shown.text
     assert "\r\x1b[2Ka note\n" in shown.getvalue()  # the line is taken away first
     # The whole line in 80 columns, and room for a bar.
-    assert "29 of 40, 0.5/s, about 22 s left, 54 tokens/s; rejected: 9 duplicate, 4 copy ━━" in shown.text
+    assert "29 of 40, 0.5/s, about 22 s left, 54 tokens/s; rejected: 9 duplicate" in shown.text
     assert shown.getvalue().endswith("\x1b[2K")  # it is gone in the end
 
 
@@ -278,7 +286,7 @@ def test_training_says_how_fast_it_is_and_what_is_left(capsys: Said, monkeypatch
     step(0, "seed 1", 1, 101, None)
     step(10, "seed 1", 21, 101, 0.25)
     step(50, "seed 1", 101, 101, 0.5)
-    progress.note("60 rows of creak (test)")
+    progress.notify("60 rows of creak (test)")
     clock.now += 10
     progress.beat()
     step(62, "seed 2", 1, 101, None)
@@ -292,7 +300,7 @@ def test_training_says_how_fast_it_is_and_what_is_left(capsys: Said, monkeypatch
     ]
     monkeypatch.setenv("RANK", "1")  # not the one that speaks
     with TrainingProgress() as silent:
-        silent.note("nothing")
+        silent.notify("nothing")
         silent.step("seed 1", 1, 1, None)
     assert lines(capsys) == []
 

@@ -21,7 +21,7 @@ class Notes:
         self.said: list[str] = []
         self.on_note: Callable[[str], object] = lambda _: None
 
-    def note(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         self.said.append(text)
         self.on_note(text)
 

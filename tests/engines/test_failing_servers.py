@@ -18,7 +18,7 @@ from tests.servers import MODEL, Fault, Handler, Server, cut_off, hanging, refus
 def no_answers(run_dir: Path) -> int:
     """Rejects for want of an answer that are in the log."""
     return sum(
-        reject.reason == "no_answer"
+        reject.reason == "no_response"
         for commit in RunDirectory(run_dir).commits()
         for reject in commit.rejects
     )

@@ -115,7 +115,7 @@ def test_a_server_that_is_killed_is_restarted_once_and_nothing_is_lost(
     rejects = [
         reject.reason for commit in RunDirectory(tmp_path / "run").commits() for reject in commit.rejects
     ]
-    assert "no_answer" not in rejects
+    assert "no_response" not in rejects
     assert servers_of(os.getpid()) == []
 
 

@@ -30,7 +30,7 @@ def test_exactly_the_count_and_every_server_has_its_part(tmp_path: Path) -> None
 
 
 def test_the_request_has_the_sampling_and_the_record_has_where_it_ran(tmp_path: Path, server: Server) -> None:
-    make(tmp_path / "run", server, top_k=40, temperature=0.7, chat_template={"enable_thinking": False})
+    make(tmp_path / "run", server, top_k=40, temperature=0.7, chat_template_kwargs={"enable_thinking": False})
     body = server.bodies[-1]
     assert body["response_format"]["json_schema"]["schema"]["type"] == "array"
     assert (body["model"], body["top_k"], body["temperature"]) == (MODEL, 40, 0.7)
@@ -135,9 +135,9 @@ def test_models_behind_several_servers_take_turns(tmp_path: Path, server: Server
         ({"urls": ("somewhere",)}, "neither an address nor a folder"),
         ({"urls": ("http://me:pass@host:1",)}, r"\$DATACREATE_API_KEY"),
         ({"urls": ("http://host:99999",)}, "neither an address nor a folder"),
-        ({"urls": (), "engine": "openai"}, "say where with --url"),
+        ({"urls": (), "engine": "openai"}, "name the servers with --url"),
         ({"urls": ("http://host:1",), "engine": "vllm"}, "that is for running servers"),
-        ({"urls": ("http://host:1",), "dtype": "bfloat16"}, "--dtype: servers load their models themselves"),
+        ({"urls": ("http://host:1",), "dtype": "bfloat16"}, "--dtype: running servers have loaded their models"),
         ({"urls": ("http://host:1",), "request_timeout": float("inf")}, "--request-timeout inf: give a num"),
         ({"urls": ("http://host:1",), "request_timeout": float("nan")}, "--request-timeout nan: give a num"),
     ],

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from datacreate.benchmarks import find_benchmark, import_reference
 from datacreate.errors import BenchmarkError
 from datacreate.filters.contamination import Contamination
-from datacreate.filters.held_out_sets import held_out_sets
-from datacreate.filters.ngrams import Inverted, hashed_words, ngrams
+from datacreate.filters.held_out import held_out_sets
+from datacreate.filters.ngrams import NgramIndex, hash_words, ngrams
 from datacreate.formats.example import Example
 from datacreate.formats.task_format import load_format
-from datacreate.formats.text_normalization import normalised
-from datacreate.formats.validate import Candidate, Reason, candidate
+from datacreate.formats.text_normalization import normalize_text
+from datacreate.formats.validate import Candidate, Reason
 from tests.benchmarks.conftest import imported, write_reference
 
 SHARED = Path(__file__).parents[3] / "shared" / "benchmarks"
@@ -52,7 +52,7 @@ def asked(text: str, passage: str | None = None) -> Candidate:
         "options": ["True", "False"],
         "label": True,
     }
-    return candidate(values, OPEN_BOOK if passage else CLOSED_BOOK)
+    return Candidate.of(values, OPEN_BOOK if passage else CLOSED_BOOK)
 
 
 def claim(text: str, passage: str | None = None) -> dict[str, Any]:
@@ -75,8 +75,8 @@ def test_every_copy_is_found_whatever_its_case_and_punctuation(tmp_path: Path) -
         copy = question(i).upper().replace("?", " !").replace(" ", "  ")
         match = found.match(asked(copy))
         assert match is not None
-        assert match.what.startswith(f"creak test row {i + 1} (Why did the ")
-        assert match.what.endswith(": n-gram")
+        assert match.startswith(f"creak test row {i + 1} (Why did the ")
+        assert match.endswith(": n-gram")
     assert found.reason is Reason.CONTAMINATED
 
 
@@ -141,8 +141,8 @@ def test_a_passage_counts_by_the_share_that_stands_in_one_row(tmp_path: Path) ->
         match = found.match(asked("Is it so that nothing of the kind was ever seen again?", passage))
         assert (match is not None) is repeats, passage[:60]
         if match is not None:
-            assert "of the passage's n-grams" in match.what
-    assert "boolq_open test row 2 " in found.match(asked("Is it?", told[1])).what  # type: ignore[union-attr]
+            assert "of the n-grams of the passage" in match
+    assert "boolq_open test row 2 " in found.match(asked("Is it?", told[1]))  # type: ignore[union-attr]
 
 
 def test_scripts_without_spaces_are_compared_by_character(tmp_path: Path) -> None:
@@ -213,24 +213,24 @@ def test_rows_imported_anew_in_the_meantime_are_refused(tmp_path: Path) -> None:
     found = decontaminate(tmp_path, "creak", [claim(question(1))])
     write_reference(tmp_path / "other", "creak", {"test": [claim(question(2))]})
     import_reference(tmp_path / "other", find_benchmark("creak"), any_count=True, replace=True)
-    with pytest.raises(BenchmarkError, match="imported anew in the meantime"):
+    with pytest.raises(BenchmarkError, match="imported again in the meantime"):
         found.match(asked(question(1)))
 
 
 @given(st.lists(st.text(alphabet="ab cd水", min_size=1, max_size=30), max_size=8), st.integers(1, 5))
 def test_ngrams_are_found_in_the_rows_that_have_them(texts: list[str], n: int) -> None:
-    pieces = [ngrams(hashed_words(text), n) for text in texts]
+    pieces = [ngrams(hash_words(text), n) for text in texts]
     rows = [np.full(len(piece), i, dtype=np.int32) for i, piece in enumerate(pieces)]
-    index = Inverted(pieces, rows)
+    index = NgramIndex(pieces, rows)
     for i, piece in enumerate(pieces):
-        most = index.most(piece)
+        most = index.most_common(piece)
         if not len(piece):
             assert most is None
             continue
         assert most is not None
         assert most[0] <= i
         assert most[1] == len(piece)
-    assert index.most(ngrams(hashed_words("never seen in any of the texts"), n)) is None
+    assert index.most_common(ngrams(hash_words("never seen in any of the texts"), n)) is None
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared benchmarks are not on this machine")
@@ -251,8 +251,8 @@ def test_the_riddles_that_recur_in_test_are_found(tmp_path: Path) -> None:
     _import_shared("riddle_sense")
     found = Contamination(held_out_sets(["riddle_sense"]))
     train = _shared("mcqa_5/riddle_sense/train.jsonl")
-    test = {normalised(row["question"]) for row in _shared("mcqa_5/riddle_sense/test.jsonl")}
-    recurring = [row for row in train if normalised(row["question"]) in test]
+    test = {normalize_text(row["question"]) for row in _shared("mcqa_5/riddle_sense/test.jsonl")}
+    recurring = [row for row in train if normalize_text(row["question"]) in test]
     assert len(recurring) == 16
     assert all(found.match(_choice(row)) for row in recurring)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from datacreate.checkpoints import resolve
 from datacreate.filters import held_out_embeddings as meaning
 from datacreate.filters.contamination import Contamination
-from datacreate.filters.held_out_sets import held_out_sets
+from datacreate.filters.held_out import held_out_sets
 from datacreate.selection.embeddings import SentenceEmbedder
 from tests.benchmarks.conftest import imported
 from tests.filters.texts import DIFFERENT, ODD, PARAPHRASES, HashedWords, asked
@@ -33,7 +33,7 @@ def decontaminate(tmp_path: Path, questions: Sequence[str], split: str = "test")
 def held(embedder: HashedWords, encoder_sha256: str | None = None) -> Contamination:
     """The filter by meaning alone: n-grams are too long to say anything."""
     return Contamination(
-        held_out_sets(["creak"]), ngram=99, semantic=0.95, embedder=embedder, encoder_sha256=encoder_sha256
+        held_out_sets(["creak"]), ngram=99, semantic=0.95, embedder=embedder, model_sha256=encoder_sha256
     )
 
 
@@ -59,7 +59,7 @@ def test_the_same_words_in_another_order_are_found_with_the_row_named(tmp_path: 
     found = held(HashedWords())
     match = found.match(asked(reworded(ROWS[1])))
     assert match
-    assert match.what == f"creak test row 2 ({ROWS[1]}): meaning 1.00"
+    assert match == f"creak test row 2 ({ROWS[1]}): cosine 1.00"
     assert found.match(asked("who tunes the piano")) is None
 
 
@@ -68,7 +68,7 @@ def test_preparing_says_what_it_embeds_and_leaves_nothing_for_the_questions(tmp_
     embedder, said = HashedWords(), list[str]()
     found = held(embedder)
     found.prepare(said.append)
-    assert said == ["embedding 3 of creak's test questions, to compare in meaning"]
+    assert said == ["embedding 3 test questions of creak"]
     assert embedder.asked == [ROWS]
     assert found.match(asked(reworded(ROWS[0])))
     assert embedder.asked == [ROWS, [reworded(ROWS[0])]]
@@ -76,11 +76,11 @@ def test_preparing_says_what_it_embeds_and_leaves_nothing_for_the_questions(tmp_
 
 def test_what_takes_long_is_told_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decontaminate(tmp_path, ROWS)
-    monkeypatch.setattr(meaning, "_PIECE", 1)
-    monkeypatch.setattr(meaning, "_SAY_SECONDS", 0.0)
+    monkeypatch.setattr(meaning, "_CHUNK", 1)
+    monkeypatch.setattr(meaning, "_NOTIFY_SECONDS", 0.0)
     said = list[str]()
     held(HashedWords()).prepare(said.append)
-    assert said[1:] == [f"embedded {done} of 3 of creak's test questions" for done in (1, 2)]
+    assert said[1:] == [f"embedded {done} of 3 test questions of creak" for done in (1, 2)]
 
 
 def test_embeddings_that_are_kept_are_used_again(tmp_path: Path, place: Path) -> None:
@@ -131,7 +131,7 @@ def test_no_text_is_compared_twice_and_those_at_hand_together(tmp_path: Path) ->
     found = held(embedder)
     found.prepare()
     texts = [*map(reworded, ROWS), *DIFFERENT]
-    found.ahead([asked(text) for text in texts])
+    found.prefetch([asked(text) for text in texts])
     assert embedder.asked[1:] == [texts]
     for _ in range(2):
         assert [text for text in texts if found.match(asked(text))] == texts[:3]
@@ -163,14 +163,11 @@ def test_alone_and_among_others_a_text_gets_the_same_answer(
         patch.setenv("DATACREATE_HOME", str(folder))
         decontaminate(folder, ["red cats", "cats red", "green dogs run", "dogs run green blue"])
         alone, together = held(HashedWords()), held(HashedWords())
-        patch.setattr(meaning, "_FEW", 1)
-        together.ahead([asked(text) for text in texts])
-        patch.undo()
-        patch.setenv("DATACREATE_HOME", str(folder))
+        together.prefetch([asked(text) for text in texts])
         assert [alone.match(asked(text)) for text in texts] == [together.match(asked(text)) for text in texts]
         match = alone.match(asked("red cats"))
         assert match
-        assert "row 1 " in match.what, "the first of equals"
+        assert "row 1 " in match, "the first of equals"
 
 
 @pytest.mark.model
@@ -181,9 +178,9 @@ def test_a_real_encoder_finds_test_rows_reworded_at_stated_recall_and_precision(
     found = Contamination(held_out_sets(["creak"]), semantic=0.8, embedder=encoder)
     found.prepare()
     candidates = [asked(text) for text in (*(other for _, other in PARAPHRASES), *DIFFERENT, *ODD)]
-    found.ahead(candidates)
-    said = [match.what if (match := found.match(candidate)) else "" for candidate in candidates]
+    found.prefetch(candidates)
+    said = [match if (match := found.match(candidate)) else "" for candidate in candidates]
     right = [f"creak test row {row} " in what for row, what in enumerate(said[: len(PARAPHRASES)], 1)]
     assert sum(right) >= 0.8 * len(PARAPHRASES)
-    assert sum("meaning" in what for what in said) >= 0.8 * len(PARAPHRASES)
+    assert sum("cosine" in what for what in said) >= 0.8 * len(PARAPHRASES)
     assert not any(said[len(PARAPHRASES) :])

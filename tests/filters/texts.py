@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datacreate.formats.example import Example
-from datacreate.formats.text_normalization import normalised
+from datacreate.formats.text_normalization import normalize_text
 from datacreate.formats.validate import Candidate
 
 
 def asked(text: str) -> Candidate:
     """The candidate whose question this is."""
-    return Candidate(Example({"question": text}), text, normalised(text))
+    return Candidate(Example({"question": text}), text, normalize_text(text))
 
 
 class HashedWords:
@@ -29,7 +29,7 @@ class HashedWords:
         self.asked.append(list(texts))
         rows = np.zeros((len(texts), self.dimensions), np.float32)
         for row, text in zip(rows, texts, strict=True):
-            for word in normalised(text).split() or [text]:
+            for word in normalize_text(text).split() or [text]:
                 seed = list(word.encode("utf-8", "surrogatepass"))
                 row += np.random.default_rng([*seed, 1]).normal(size=self.dimensions)
             row /= np.linalg.norm(row)

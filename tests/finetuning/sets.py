@@ -22,7 +22,7 @@ def words() -> list[str]:
 
 
 def choices(number: int, options: int = 5, seed: int = 0) -> list[Row]:
-    """Questions with options, one of which can be eaten. No question is there twice."""
+    """Questions with options, one of which can be eaten. No question appears twice."""
     rng = random.Random(f"choices {options} {seed}")
     rows = []
     for place in range(number):

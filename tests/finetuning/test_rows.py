@@ -182,7 +182,7 @@ BAD: dict[str, tuple[str, str]] = {
     "too deep": ("[" * 100_000, "line 1 is not JSON"),
     "no object": ('{"a": 1}\n[1]\n', "line 2 has no object, where line 1 has a"),
     "wrong columns": ('{"a": 1}\n{"b": 1}\n', "line 2 has columns b, where line 1 has a"),
-    "no text": ('{"question": "\\ud800", "label": true}\n', "line 1: question: half a character"),
+    "no text": ('{"question": "\\ud800", "label": true}\n', "line 1: question: invalid Unicode"),
     "no answers": ('{"text": "one"}\n{"text": "two"}\n', "an encoder needs options or a fixed set of labels"),
     "one label": ('{"text": "one", "label": "x"}\n' * 9, "1 different answers in 9 rows"),
     "all differ": (

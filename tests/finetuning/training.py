@@ -40,7 +40,7 @@ class Heard:
         self.steps: list[tuple[str, int, int]] = []
         self._stop_at, self._at_step = stop_at, at_step
 
-    def note(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         self.notes.append(text)
 
     def step(self, what: str, done: int, total: int, score: float | None) -> None:

@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datacreate.formats.example import field_at
-from datacreate.formats.roles import Roles, answer_text
-from datacreate.formats.task_format import TaskFormat, read_format
+from datacreate.formats.task_format import Roles, TaskFormat, answer_text, read_format
 from datacreate.prompts.label_scoring import (
     MAX_LETTERED,
     LabelQuestion,

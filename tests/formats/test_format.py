@@ -11,9 +11,11 @@ import pytest
 
 from datacreate.errors import ExampleError, FormatError
 from datacreate.formats.example import Example, canonical_json
-from datacreate.formats.serialization import Layout, build_response_schema
+from datacreate.formats.parse import parse_item
+from datacreate.formats.response_schema import build_response_schema
+from datacreate.formats.serialization import Layout
 from datacreate.formats.task_format import TaskFormat, bind, load_format, read_format
-from datacreate.formats.validate import Candidate, Reason, Reject, judge
+from datacreate.formats.validate import Candidate, Reason, Reject
 from tests.formats import kinds
 
 TEXT = {"type": "string"}
@@ -107,10 +109,10 @@ def test_definitions_are_used_wherever_they_are_referred_to() -> None:
 @pytest.mark.parametrize(
     ("reference", "says"),
     [
-        ("https://example.org/text.json", "name something under"),
-        ("#/$defs/none", "name something under"),
-        ("#", "name something under"),
-        ("#/$defs/tree", "leads back to itself"),
+        ("https://example.org/text.json", "unknown .ref"),
+        ("#/$defs/none", "unknown .ref"),
+        ("#", "unknown .ref"),
+        ("#/$defs/tree", "recursive .ref"),
     ],
 )
 def test_a_reference_that_leads_nowhere_or_round_is_refused(reference: str, says: str) -> None:
@@ -122,16 +124,19 @@ def test_a_reference_that_leads_nowhere_or_round_is_refused(reference: str, says
 @pytest.mark.parametrize(
     ("schema", "says"),
     [
-        ({"allOf": [TEXT]}, "'allOf' at /properties/x; write the combined schema out"),
+        ({"allOf": [TEXT]}, "'allOf' at /properties/x; write out the combined schema"),
         (
             {"type": "array", "items": {"additionalItems": TEXT}},
             "/properties/x/items; use prefixItems and items",
         ),
-        ({"anyOf": [TEXT, {"maxlength": 3}]}, "'maxlength' at /properties/x/anyOf/1; it is not a keyword"),
+        (
+            {"anyOf": [TEXT, {"maxlength": 3}]},
+            "'maxlength' at /properties/x/anyOf/1; it is not a supported keyword",
+        ),
         ({"not": {"dependencies": {}}}, "/properties/x/not; use dependentRequired"),
         (
             {"type": "string", "format": "phone"},
-            "format 'phone' at /properties/x cannot be checked here; use",
+            "no checker for the format 'phone' at /properties/x; use",
         ),
         ({"type": "string", "pattern": "(a"}, "JSON Schema at /properties/x/pattern: '(a' is not a 'regex'"),
         ({"type": "text"}, "not a valid JSON Schema at /properties/x/type"),
@@ -173,10 +178,10 @@ def test_what_no_grammar_holds_is_left_to_validation(schema: dict[str, Any], goo
     layout = Layout(bind(read({"text": TEXT, "x": schema}), Example({"text": "a text", "x": good})))
     written = json.loads(build_response_schema(layout, 1, None))["items"]["prefixItems"][1]
     jsonschema.validate(bad, written)
-    assert isinstance(judge(["another", good], layout), Candidate)
-    result = judge(["another", bad], layout)
+    assert isinstance(parse_item(["another", good], layout), Candidate)
+    result = parse_item(["another", bad], layout)
     assert isinstance(result, Reject)
-    assert result.reason is Reason.CONSTRAINT
+    assert result.reason is Reason.CONSTRAINT_VIOLATION
     assert result.because.startswith("x")
 
 
@@ -198,7 +203,7 @@ def test_definitions_of_older_drafts_are_pointed_to_the_new_keyword() -> None:
 
 
 def test_a_schema_that_binds_all_fields_at_once_is_refused() -> None:
-    with pytest.raises(FormatError, match="say it field by field"):
+    with pytest.raises(FormatError, match="write it in each field"):
         read({"x": TEXT}, anyOf=[{"required": ["x"]}])
 
 
@@ -213,7 +218,7 @@ def test_a_schema_that_binds_all_fields_at_once_is_refused() -> None:
         ({}, ["options_vary"], "unknown rule 'options_vary'; rules are answer_in_options"),
         ({}, [{}], "unknown rule {}"),
         ({"answer": "a"}, ["answer_in_options"], "needs the role options; name it under roles"),
-        (["question"], [], "roles is an object"),
+        (["question"], [], "roles must be an object"),
     ],
 )
 def test_roles_and_rules_must_be_known_and_fit_the_schema(roles: Any, rules: list[Any], says: str) -> None:
@@ -284,6 +289,6 @@ def test_a_format_file_that_cannot_be_read_is_an_error(
 
 def test_an_unknown_name_is_answered_with_the_shipped_ones() -> None:
     with pytest.raises(
-        FormatError, match="shipped are multiple_choice, yes_no_closed_book, yes_no_open_book"
+        FormatError, match="choose one of multiple_choice, yes_no_closed_book, yes_no_open_book"
     ):
         load_format("multiple_choices")

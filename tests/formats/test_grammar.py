@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datacreate.formats.example import Example, canonical_json, field_at
-from datacreate.formats.grammar import grammar_schema
 from datacreate.formats.patterns import portable_pattern
-from datacreate.formats.serialization import Layout, Style, build_response_schema
+from datacreate.formats.response_schema import build_response_schema, grammar_schema
+from datacreate.formats.serialization import Layout, Style
 from datacreate.formats.task_format import bind, load_format
 from tests.formats import kinds
 

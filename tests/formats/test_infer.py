@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from datacreate.errors import DatacreateError, ExampleError, UsageError
 from datacreate.formats.example import Example
 from datacreate.formats.infer import InferredFormat
-from datacreate.formats.serialization import Layout, build_response_schema
+from datacreate.formats.parse import parse_completion, parse_item
+from datacreate.formats.response_schema import build_response_schema
+from datacreate.formats.serialization import Layout
 from datacreate.formats.task_format import bind, read_format
-from datacreate.formats.validate import Candidate, Reject, judge, read_completion
+from datacreate.formats.validate import Candidate, Reject
 from tests.formats import kinds
 from tests.formats.kinds import inferred, json_objects, layout_of, seeded
 from tests.scripted import fill
@@ -32,7 +34,7 @@ def test_a_model_that_obeys_the_grammar_writes_examples_of_the_same_fields_and_t
 ) -> None:
     layout = layout_of(values)
     text = json.dumps(fill(json.loads(build_response_schema(layout, 3, None)), seeded(), 10**6))
-    results = read_completion(text, layout, 3, truncated=False)
+    results = parse_completion(text, layout, 3, truncated=False)
     assert len(results) == 3
     for result in results:
         if isinstance(result, Candidate):
@@ -62,15 +64,15 @@ def test_without_labels_an_answer_is_free_text_and_one_line_says_so() -> None:
     assert found.format.labels is None
     assert (
         found.notes[1]
-        == "sentiment is free text; if it has a fixed set of values, say --labels sentiment=a,b,c"
+        == "sentiment is free text; if it has a fixed set of values, add --labels sentiment=a,b,c"
     )
 
 
 def test_an_answer_that_stands_in_the_context_must_always_stand_there() -> None:
     layout = layout_of(kinds.SPAN)
     inside = ["Ada Lovelace wrote the first program.", "Who wrote it?", "Ada Lovelace"]
-    assert isinstance(judge(inside, layout), Candidate)
-    result = judge([*inside[:2], "Charles Babbage"], layout)
+    assert isinstance(parse_item(inside, layout), Candidate)
+    result = parse_item([*inside[:2], "Charles Babbage"], layout)
     assert isinstance(result, Reject)
     assert result.reason == "answer_not_in_context"
 
@@ -152,11 +154,11 @@ def test_a_lone_text_is_what_is_to_be_written() -> None:
         ({"labels": {"stars": "1"}}, "two or more different values"),
         ({"labels": {"stars": "1,1"}}, "two or more different values"),
         ({"labels": {"stars": "good,bad"}}, "is of type integer"),
-        ({"labels": {"stars": "2,3"}}, "not among the values given"),
+        ({"labels": {"stars": "2,3"}}, "not one of"),
         ({"ranges": {"text": "1..5"}}, "is not a number"),
-        ({"ranges": {"stars": "1-5"}}, "write it as LOW..HIGH"),
-        ({"ranges": {"stars": "5..1"}}, "lower end"),
-        ({"ranges": {"stars": "2..5"}}, "not in the range"),
+        ({"ranges": {"stars": "1-5"}}, "write LOW..HIGH"),
+        ({"ranges": {"stars": "5..1"}}, "LOW must be less"),
+        ({"ranges": {"stars": "2..5"}}, "outside"),
         ({"ranges": {"stars": "1..5"}, "labels": {"stars": "1,2"}}, "both --labels and --range"),
     ],
 )
@@ -214,7 +216,7 @@ def reads_what_it_writes(layout: Layout, values: dict[str, Any]) -> None:
     number = 2
     labels = list(layout.format.labels[:number]) if layout.format.labels else None
     made = fill(json.loads(build_response_schema(layout, number, labels)), seeded(), 10**6)
-    for result in read_completion(json.dumps(made), layout, number, truncated=False):
+    for result in parse_completion(json.dumps(made), layout, number, truncated=False):
         assert isinstance(result, Reject) or layout.format.validator.is_valid(result.example.values)
 
 

@@ -11,7 +11,8 @@ import jsonschema
 import pytest
 
 from datacreate.formats.example import Example, field_at
-from datacreate.formats.serialization import Layout, Malformed, build_response_schema
+from datacreate.formats.response_schema import build_response_schema
+from datacreate.formats.serialization import Layout, MalformedItem
 from tests.formats import kinds
 from tests.formats.kinds import layout_of
 
@@ -60,7 +61,7 @@ def test_where_the_text_comes_first_no_label_is_written_and_the_first_one_is_rea
     values: dict[str, Any],
 ) -> None:
     layout = layout_of(values)
-    assert layout.can_write_text_first
+    assert layout.supports_pseudo_labels
     first = replace(layout, pseudo_labels=True)
     answer, labels = layout.format.roles.answer, layout.format.labels
     assert answer
@@ -75,7 +76,7 @@ def test_where_the_text_comes_first_no_label_is_written_and_the_first_one_is_rea
 
 def test_with_options_that_vary_the_question_comes_first_and_the_right_option_leads() -> None:
     layout = layout_of({**kinds.UMBRELLA, "label": "oven"})
-    assert layout.shape() == "[question, [right option, 4 wrong options]]"
+    assert layout.describe() == "[question, [right option, 4 wrong options]]"
     question, options = layout.write(Example({**kinds.UMBRELLA, "label": "oven"}))
     assert question == kinds.UMBRELLA["question"]
     assert options[0] == "oven"
@@ -175,7 +176,7 @@ def test_options_of_another_type_than_the_answer_are_not_merged_with_it() -> Non
 def test_the_paper_style_writes_the_object_as_it_is() -> None:
     layout = Layout(layout_of(kinds.UMBRELLA).format, "keyed")
     assert layout.write(Example(kinds.UMBRELLA)) == kinds.UMBRELLA
-    assert layout.shape() == "{question, context, options, label}"
+    assert layout.describe() == "{question, context, options, label}"
     assert list(layout.read(dict(reversed(kinds.UMBRELLA.items())))) == list(kinds.UMBRELLA)
 
 
@@ -183,7 +184,7 @@ def test_the_paper_style_writes_the_object_as_it_is() -> None:
     "item", [None, 3, "text", {}, [], ["q"], ["q", []], ["q", "options"], ["q", ["a"], "more"]]
 )
 def test_what_has_another_shape_is_malformed(item: Any) -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedItem):
         layout_of(kinds.UMBRELLA).read(item)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datacreate.formats.json_extraction import json_part
+from datacreate.formats.parse import extract_json
 from tests.formats.kinds import json_values
 
 ROWS = '[["Where do boats sleep?",["harbour","attic"]],["Who bakes?",["a baker","b"]]]'
@@ -35,19 +35,19 @@ prose = st.text(alphabet="abc 🙂é\n\t\"'`.,:;(){}!-").filter(
     ],
 )
 def test_what_stands_before_the_answer_is_left_out(before: str, part: str) -> None:
-    assert json_part(before + part) == part
+    assert extract_json(before + part) == part
 
 
 def test_an_answer_that_is_cut_off_goes_to_the_end() -> None:
-    assert json_part(TAGGED[:-9]) == TAGGED[:-9]
-    assert json_part(f"```json\n{TAGGED[:-9]}") == TAGGED[:-9]
-    assert json_part("Well: [") == "["
+    assert extract_json(TAGGED[:-9]) == TAGGED[:-9]
+    assert extract_json(f"```json\n{TAGGED[:-9]}") == TAGGED[:-9]
+    assert extract_json("Well: [") == "["
 
 
 @pytest.mark.parametrize("after", ["  ", "\n```", "\n```\nI hope this helps [1].", " and [no more] {of it}"])
 def test_what_stands_after_the_answer_is_left_out(after: str) -> None:
-    assert json_part(ROWS + after) == ROWS
-    assert json_part(f"```json\n{TAGGED}{after}") == TAGGED
+    assert extract_json(ROWS + after) == ROWS
+    assert extract_json(f"```json\n{TAGGED}{after}") == TAGGED
 
 
 @pytest.mark.parametrize(
@@ -63,17 +63,17 @@ def test_what_stands_after_the_answer_is_left_out(after: str) -> None:
     ],
 )
 def test_without_an_answer_there_is_nothing(text: str) -> None:
-    assert json_part(text) == ""
+    assert extract_json(text) == ""
 
 
 def test_of_several_the_longest_that_can_be_read_is_taken() -> None:
-    assert json_part("[1] [2, three, four, five] [3, 4]") == "[3, 4]"
-    assert json_part(f'[1] {{"x": 2}} {ROWS} [3]') == ROWS
+    assert extract_json("[1] [2, three, four, five] [3, 4]") == "[3, 4]"
+    assert extract_json(f'[1] {{"x": 2}} {ROWS} [3]') == ROWS
 
 
 @given(before=prose, part=lists_and_objects, after=prose)
 def test_any_json_in_any_prose_is_found(before: str, part: str, after: str) -> None:
-    found = json_part(before + part + after)
+    found = extract_json(before + part + after)
     assert found == part or len(found) > len(part)  # prose may look like JSON too
 
 
@@ -87,7 +87,7 @@ def test_any_json_in_any_prose_is_found(before: str, part: str, after: str) -> N
     ).map("".join)
 )
 def test_the_answer_is_a_piece_of_the_text_and_its_own_answer(text: str) -> None:
-    part = json_part(text)
+    part = extract_json(text)
     assert part in text
     assert not part or part[0] in "[{"
 
@@ -98,4 +98,4 @@ def test_the_answer_is_a_piece_of_the_text_and_its_own_answer(text: str) -> None
 def test_a_long_text_takes_time_in_proportion(piece: str) -> None:
     # A quadratic reading of a million characters would take hours.
     text: Any = piece * (1_000_000 // len(piece))
-    assert len(json_part(text)) <= len(text)
+    assert len(extract_json(text)) <= len(text)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datacreate.formats.words import words
+from datacreate.formats.text_normalization import words
 from datacreate.metrics.diversity import MOST_PAIRED, MOST_TEXTS, distinct, diversity, draw, vendi_score
 from datacreate.metrics.self_bleu import self_bleu
 from datacreate.metrics.text_similarity import WordOverlap

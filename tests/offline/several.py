@@ -14,7 +14,7 @@ from tests.inprocess import scripted_engine
 
 if __name__ == "__main__":
     # A sweep takes its steps in processes of their own, with the scripted engine.
-    import_module("datacreate.sweep.running").COMMAND = (sys.executable, "-m", "tests.driver")
+    import_module("datacreate.sweep.run").COMMAND = (sys.executable, "-m", "tests.driver")
     codes: list[object] = []
     words = sys.argv[1:]
     with scripted_engine({}):

@@ -231,7 +231,12 @@ def _created(number: int, rng: random.Random) -> CreatedSet:
         examples_per_second=11.4,
         labels={} if number % 2 else {"yes": 4250, "no": 4100, HOSTILE[0]: 150},
         depths=depths if strategy == "tree" else dict.fromkeys(range(1, 1225), 5),
-        rejected={"duplicate": 611, "answer_not_in_options": 207, "copy": 94, "schema": 3},
+        rejected={
+            "duplicate": 611,
+            "answer_not_in_options": 207,
+            "copied_example": 94,
+            "schema_violation": 3,
+        },
         distance=Distance(
             measure="cosine distance, all-minilm-l6-v2",
             compared=len(nodes),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from datacreate.filters.settings import FilterSettings
+from datacreate.filters.registry import FilterSettings
 from datacreate.runs.card import dataset_card
 from datacreate.runs.config import RunSpec
 from tests.reporting.sample_report import measures
@@ -20,8 +20,8 @@ IDENTITY = RunSpec(
     method="datacreate",
     model="some-model",
     model_sha256="ab" * 32,
-    encoder=None,
-    encoder_sha256=None,
+    embedding_model=None,
+    embedding_model_sha256=None,
     seed=1,
     num_examples=5,
     concurrency=8,
@@ -32,7 +32,7 @@ IDENTITY = RunSpec(
 )
 SUMMARY: dict[str, Any] = {
     "accepted": 1200,
-    "rejected": {"duplicate": 12, "disagrees": 3},
+    "rejected": {"duplicate": 12, "rejected_by_verifier": 3},
     "requests": 300,
     "generated_tokens": 9000,
     "tokens_per_example": 7.5,
@@ -42,10 +42,15 @@ SUMMARY: dict[str, Any] = {
 FULL = SUMMARY | {
     "license": "apache-2.0",
     "filters": [
-        {"name": "exact", "reason": "duplicate", "on": True, "rejected": 12},
-        {"name": "near", "reason": "near_duplicate", "on": True, "threshold": 0.7, "rejected": 4},
-        {"name": "semantic", "reason": "semantic_duplicate", "on": False, "threshold": None, "rejected": 0},
-        {"name": "contamination", "on": True, "ngram": 8, "decontaminate": ["csqa", "creak"], "rejected": 2},
+        {"name": "exact", "on": True, "settings": {}, "rejected": 12},
+        {"name": "near", "on": True, "settings": {"near": 0.7}, "rejected": 4},
+        {"name": "semantic", "on": False, "settings": {"semantic": None}, "rejected": 0},
+        {
+            "name": "contamination",
+            "on": True,
+            "settings": {"ngram": 8, "decontaminate": ["csqa"]},
+            "rejected": 2,
+        },
     ],
     "verification": {
         "model": "other-model",
@@ -97,10 +102,10 @@ def test_what_was_done_is_told_with_its_figures() -> None:
     card = dataset_card(IDENTITY, FULL, measures("'not'", human=True))
     assert "license of the model is apache-2.0" in card
     filters = section(card, "Filters and rejects")
-    assert "| near | 4 | threshold 0.7 |" in filters
+    assert "| near | 4 | near 0.7 |" in filters
     assert "| semantic | – | off |" in filters
-    assert "| contamination | 2 | ngram 8, decontaminate csqa creak |" in filters
-    assert "| disagrees | 3 |" in section(card, "Filters and rejects")
+    assert "| contamination | 2 | ngram 8, decontaminate csqa |" in filters
+    assert "| rejected&#95;by&#95;verifier | 3 |" in section(card, "Filters and rejects")
     verification = section(card, "Label verification")
     told = ("`other-model`", "mode drop, pseudo-labels, threshold 0.8", "1200 rows kept, 3 dropped", "91%")
     for figure in (*told, "AUC of 0.506", "| True | 700 |"):

@@ -62,7 +62,7 @@ def test_what_is_appended_is_read(tmp_path_factory: pytest.TempPathFactory, writ
 
 def test_line_separators_inside_a_text_do_not_break_a_line(tmp_path: Path) -> None:
     odd = {"q": "a\u2028b\u2029c\u0085d\r\ne\x1cf"}
-    commit = Commit(0, "0" * 16, 0, 0, (odd,), (0,), (Reject(Reason.COPY, "\u2028\n"),), 1, 2, 3.0)
+    commit = Commit(0, "0" * 16, 0, 0, (odd,), (0,), (Reject(Reason.COPIED_EXAMPLE, "\u2028\n"),), 1, 2, 3.0)
     log = LogWriter(tmp_path / "log", first_checksum("run"))
     log.append(commit)
     log.close()

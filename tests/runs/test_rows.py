@@ -27,7 +27,7 @@ def test_rows_of_a_shipped_format_may_have_other_numbers_of_options(tmp_path: Pa
     rows += [{**COMMONSENSE, "options": [*COMMONSENSE["options"], "one more"], "context": "A text."}]
     rows += [{**COMMONSENSE, "question": text} for text in ("?!", "beep \x07")]
     rows += [{"question": "Who?"}]
-    reasons = ["valid", "answer_not_in_options", "valid", "blank", "garbled", "schema"]
+    reasons = ["valid", "answer_not_in_options", "valid", "blank", "invalid_characters", "schema_violation"]
     for how in ({}, {"format": "multiple_choice"}):
         assert found(tmp_path / "rows.jsonl", rows, **how) == list(enumerate(reasons, 1))
 
@@ -44,7 +44,16 @@ def test_rows_of_an_inferred_format_may_have_other_types_and_lengths(tmp_path: P
         {key: value for key, value in first.items() if key != "note"},
         {**first, "text": ""},
     ]
-    reasons = ["valid", "valid", "valid", "constraint", "schema", "schema", "schema", "blank"]
+    reasons = [
+        "valid",
+        "valid",
+        "valid",
+        "constraint_violation",
+        "schema_violation",
+        "schema_violation",
+        "schema_violation",
+        "blank",
+    ]
     outcome = found(tmp_path / "rows.jsonl", rows, ranges={"stars": "1..5"})
     assert outcome == list(enumerate(reasons, 1))
     rows[3]["stars"] = 4
@@ -66,7 +75,7 @@ def test_lines_that_are_not_rows_are_reported_with_their_number(tmp_path: Path) 
     details = [row.detail for row in rows if isinstance(row, InvalidRow)]
     assert details[0].startswith("not JSON at column 2")
     assert details[1] == "not a JSON object"
-    assert {row.reason for row in rows if isinstance(row, InvalidRow)} == {"unparsable"}
+    assert {row.reason for row in rows if isinstance(row, InvalidRow)} == {"invalid_json"}
 
 
 def test_a_file_without_a_format_is_an_error_that_names_the_first_line(tmp_path: Path) -> None:

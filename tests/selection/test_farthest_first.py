@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from datacreate.selection.accepted_vectors import exact
 from datacreate.selection.farthest_first import FarthestFirst
 from datacreate.selection.queue import Parent, ParentQueue, RequestSlot
 from datacreate.selection.strategies import find_strategy
-from datacreate.selection.vectors import exact
 
 Rows = NDArray[np.float32]
 

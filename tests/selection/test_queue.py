@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datacreate.selection.queue import MOST_ATTEMPTS, Chains, Levels, Parent, ParentQueue, RequestSlot, Tree
+from datacreate.selection.queue import MAX_ATTEMPTS, Chains, Levels, Parent, ParentQueue, RequestSlot, Tree
 
 ROOT = Parent('{"q": "root"}', 0)
 
@@ -54,7 +54,7 @@ def test_a_chain_is_the_requests_that_are_alike_modulo_the_window(born: list[int
         if born[before.request]:
             assert place.parent == children(before, 1)[0]
             assert place.attempt == 0
-        elif before.attempt < MOST_ATTEMPTS:
+        elif before.attempt < MAX_ATTEMPTS:
             assert (place.parent, place.attempt) == (before.parent, before.attempt + 1)
         else:
             assert (place.parent, place.attempt) == (ROOT, 0)

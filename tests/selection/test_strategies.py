@@ -8,7 +8,7 @@ import pytest
 
 from datacreate.checkpoints import resolve
 from datacreate.errors import UsageError
-from datacreate.selection.similarity import SentenceSimilarity
+from datacreate.selection.embeddings import SentenceSimilarity
 from datacreate.selection.strategies import STRATEGIES, find_strategy, strategy
 from tests.making import SharedWords
 
@@ -68,7 +68,7 @@ def test_a_real_encoder_finds_what_is_alike() -> None:
     similarity = SentenceSimilarity(checkpoint.path)
     parent = "Where do you keep a wet umbrella?"
     others = ["In which place is a dripping umbrella put?", "Who wrote the first symphony?", parent]
-    near, far, same = similarity.to_one(parent, others)
+    near, far, same = similarity.similarities(parent, others)
     assert same == pytest.approx(1, abs=1e-4)
     assert far < near < same
     assert list(find_strategy("similar").choose(parent, others, random.Random(0), similarity)) == [2]

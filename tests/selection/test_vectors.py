@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datacreate.errors import StorageError
-from datacreate.selection.vectors import Vectors, exact, rounded
+from datacreate.selection.accepted_vectors import Vectors, exact, rounded
 
 ROWS = np.random.default_rng(0).normal(size=(3000, 8)).astype(np.float32)
 

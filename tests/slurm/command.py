@@ -60,5 +60,5 @@ if __name__ == "__main__":
         engine = Stalling(int(stalls)) if stalls else ScriptedEngine(answering())
         import_module("datacreate.run_models").make_engine = lambda *_, **__: engine
     elif verb == "sweep":
-        import_module("datacreate.sweep.running").COMMAND = COMMAND
+        import_module("datacreate.sweep.run").COMMAND = COMMAND
     import_module("datacreate.cli.main").main()

@@ -1,4 +1,4 @@
-"""Small benchmarks, two checkpoints as far as files go, and plans over them."""
+"""Small benchmarks, two checkpoints without weights, and plans that use them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from datacreate.sweep import Outcome, Sweep, load_plan, running
+from datacreate.sweep import Outcome, Sweep, load_plan, run
 from tests.finetuning.conftest import import_rows
 from tests.finetuning.sets import choices, claims
 from tests.process import ROOT
@@ -32,21 +32,21 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def home(imported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home with CREAK and StrategyQA, 60 rows to train on and 20 to test on; nothing else."""
+    """A data directory with CREAK and StrategyQA, 60 training and 20 test rows each."""
     monkeypatch.setenv("DATACREATE_HOME", str(tmp_path / "home"))
     return Path(shutil.copytree(imported, tmp_path / "home"))
 
 
 @pytest.fixture
 def csqa(home: Path, tmp_path: Path) -> None:
-    """CommonsenseQA and its partner as well; CommonsenseQA without its train split."""
+    """Also CommonsenseQA (without a train split) and RiddleSense."""
     import_rows(tmp_path / "reference", "csqa", dev=choices(20, 5, 1), test=choices(20, 5, 2))
     import_rows(tmp_path / "reference", "riddle_sense", test=choices(20, 5, 3))
 
 
 @dataclass
 class Bench:
-    """A folder with a plan, its sweep, and the commands that its steps were."""
+    """A folder with a plan, its sweep, and the commands of its steps."""
 
     folder: Path
     usual: dict[str, Any]
@@ -60,7 +60,7 @@ class Bench:
         return self.folder / "plan.yaml"
 
     def write(self, **changes: Any) -> Path:
-        """A plan: one cell that creates 10 rows of CREAK, unless told otherwise."""
+        """Write a plan; by default one cell that creates 10 rows of CREAK."""
         self.plan.write_text(yaml.safe_dump({**self.usual, **changes}))
         return self.plan
 
@@ -71,7 +71,7 @@ class Bench:
         return self.sweep(**changes).run()
 
     def calls(self) -> list[str]:
-        """The commands of the steps since the last time, without the folder."""
+        """The commands of the steps since the last call, with relative paths."""
         path = self.folder / "calls"
         found = path.read_text().splitlines() if path.exists() else []
         path.unlink(missing_ok=True)
@@ -85,7 +85,7 @@ def bench(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setenv("QUICK_CALLS", str(tmp_path / "calls"))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("SCRIPTED", json.dumps({}))
-    monkeypatch.setattr(running, "run_process", run_here)
+    monkeypatch.setattr(run, "run_process", run_here)
     usual = {
         "benchmarks": ["creak"],
         "conditions": ["random"],

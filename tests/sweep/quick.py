@@ -1,8 +1,8 @@
-"""The real command with a scripted engine, and with models that are trained and measured in no time.
+"""The real command with a scripted engine and with training and evaluation that take no time.
 
-`python -m tests.sweep.quick sweep PLAN` is `datacreate sweep PLAN`, its steps are run the same way.
-Rows are read and drawn as ever; a model is an empty file. $QUICK_CALLS names a file to which every step
-adds its arguments.
+`python -m tests.sweep.quick sweep PLAN` is `datacreate sweep PLAN`; its steps run the same way.
+Rows are really read and sampled; a model is an empty file. Every step adds its arguments to the file
+$QUICK_CALLS.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import pytest
 from datacreate.cli.main import main
 from datacreate.errors import TrainingError
 from datacreate.signals import Signals
-from datacreate.sweep.process import Ended, last_line, run_process
+from datacreate.sweep.run import last_line, run_process
 from tests.inprocess import scripted_engine, typed
 
 COMMAND = (sys.executable, "-m", "tests.sweep.quick")
@@ -57,7 +57,7 @@ def evaluate(folder: Path, names: Sequence[str], split: str, progress: Any = Non
 
 @contextmanager
 def quick(arguments: Sequence[str]) -> Iterator[None]:
-    """In the block a verb with these arguments takes no time; steps are run the same way."""
+    """Replace what takes time for a command with these arguments, and for its steps."""
     verb = arguments[0]
     if "QUICK_CALLS" in os.environ and verb != "sweep":
         with Path(os.environ["QUICK_CALLS"]).open("a") as calls:
@@ -65,7 +65,7 @@ def quick(arguments: Sequence[str]) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RANK", "0")  # one process, without asking torch for its number
         if verb == "sweep":
-            patch.setattr("datacreate.sweep.running.COMMAND", COMMAND)
+            patch.setattr("datacreate.sweep.run.COMMAND", COMMAND)
         elif verb in ("train", "evaluate"):
             double = {"train": train, "evaluate": evaluate}[verb]
             patch.setattr(import_module(f"datacreate.finetuning.{verb}"), verb, double)
@@ -74,22 +74,24 @@ def quick(arguments: Sequence[str]) -> Iterator[None]:
 
 
 def words(arguments: Sequence[str]) -> list[str]:
-    """The arguments; what is created is not verified, being random words."""
+    """The arguments; created rows are not verified, because they are random words."""
     return [*arguments, *(["--verify", "off"] if arguments[0] == "create" else [])]
 
 
-def run_here(command: Sequence[str], log: Path, signals: Signals, tell: Callable[[str], None]) -> Ended:
-    """As `run_process`, in this process if it is a step of ours."""
+def run_here(
+    command: Sequence[str], log: Path, signals: Signals, poll: Callable[[str], None]
+) -> tuple[int, str]:
+    """Like `run_process`, but runs `datacreate` in this process."""
     if tuple(command[: len(COMMAND)]) != COMMAND:
-        return run_process(command, log, signals, tell)
+        return run_process(command, log, signals, poll)
     arguments = list(command[len(COMMAND) :])
     start = log.stat().st_size if log.exists() else 0
     with quick(arguments):
         ended = typed(*words(arguments))
     with log.open("a") as file:
         file.write(f"$ {' '.join(command)}\n{ended.out}{ended.err}")
-    tell(last_line(log, start))
-    return Ended(ended.code, last_line(log, start))
+    poll(last_line(log, start))
+    return ended.code, last_line(log, start)
 
 
 if __name__ == "__main__":

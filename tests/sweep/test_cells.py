@@ -1,4 +1,4 @@
-"""A plan becomes cells, and a cell commands."""
+"""From a plan to cells, and from a cell to commands."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from datacreate.cli.create import create, read_options
+from datacreate.cli.create import create
 from datacreate.errors import PlanError
 from datacreate.runs.config import CreateConfig
-from datacreate.sweep import Step, cells_of, load_plan
-from datacreate.sweep.options import CREATE_OPTIONS, checked_create, create_arguments
+from datacreate.settings import as_arguments
+from datacreate.sweep import Step, load_plan
+from datacreate.sweep.plan import CREATE_OPTIONS
 from tests.sweep.conftest import Bench
 
 READER = {"encoders": ["./models/reader"]}
@@ -30,9 +32,9 @@ def trainings(bench: Bench, **changes: object) -> dict[str, list[str]]:
 
 
 def commands(bench: Bench, **changes: object) -> list[str]:
-    """All commands of the first cell, with the folder of the models left out."""
+    """The commands of the first cell, without the folder of the models."""
     [cell, *_] = bench.sweep(**changes).cells
-    return [" ".join(step.told).replace(f"{bench.folder}/models/", "") for step in cell.steps]
+    return [" ".join(step.command).replace(f"{bench.folder}/models/", "") for step in cell.steps]
 
 
 def test_cells_are_benchmarks_times_sets_of_rows(bench: Bench) -> None:
@@ -52,7 +54,7 @@ def test_a_cell_creates_trains_and_measures(bench: Bench) -> None:
     assert commands(bench, conditions=["tree"], train_seeds=[1, 2], **READER) == [
         "create --benchmark creak --strategy tree --model writer --seed 42 "
         "--run-dir runs/creak-writer-tree-42 --count 10",
-        "train runs/creak-writer-tree-42 --encoder reader --settings datacreate --model-selection held-out "
+        "train runs/creak-writer-tree-42 --encoder reader --recipe datacreate --model-selection held-out "
         "--out trained/creak-writer-tree-42/tree-reader-10 --seeds 1,2",
         "evaluate trained/creak-writer-tree-42/tree-reader-10 --benchmark creak --benchmark strategyqa",
     ]
@@ -62,36 +64,39 @@ def test_further_options_reach_create_and_train(bench: Bench) -> None:
     create, train, _ = commands(
         bench,
         create={"method": "paper", "max_num_seqs": 8},
-        train={"learning_rates": [1e-5, 2e-5], "epochs": 3, "lora": True},
-        settings="paper",
+        train={"learning_rates": [1e-5, 2e-5], "epochs": 3, "lora": True, "recipe": "paper"},
         **READER,
     )
     assert "--method paper --run-dir" in create
     assert "--max-num-seqs 8 --count" in create
-    assert (
-        "--settings paper --model-selection human --learning-rates 1e-05,2e-05 --epochs 3 --lora --out"
-        in train
-    )
+    options = "--recipe paper --learning-rates 1e-05,2e-05 --epochs 3 --lora --model-selection human --out"
+    assert options in train
 
 
 EVERY_KIND_OF_OPTION: list[dict[str, Any]] = [
     {"urls": ["http://a:1", "http://b:2"], "servers": 2, "wait": 9, "request_timeout": 7},
-    {"exact": False, "near": 0.7, "gate": None, "decontaminate": [], "decontaminate_near": None},
+    {"exact": False, "near": 0.7, "label_noise_check": None, "decontaminate": [], "decontaminate_near": None},
     {"enforce_eager": False, "gpu_memory_utilization": 0.5, "replicas": 2, "trust_remote_code": True},
     {"enforce_eager": True, "concurrency": 4, "top_p": 0.9, "decontaminate": ["csqa", "creak"]},
     {"label_ratio": {"True": 0.7, "False": 0.3}, "threshold": 0.8, "semantic": 0.9},
-    {"chat_template": {"enable_thinking": False, "words": "so many"}, "verify": "keep"},
+    {"chat_template_kwargs": {"enable_thinking": False, "words": "so many"}, "verify": "keep"},
 ]
 
 
 @pytest.mark.parametrize("options", EVERY_KIND_OF_OPTION)
-def test_create_is_told_every_option_as_the_plan_has_it(options: dict[str, Any], tmp_path: Path) -> None:
+def test_create_gets_every_option_as_the_plan_has_it(options: dict[str, Any], tmp_path: Path) -> None:
     always = {"benchmark": "creak", "count": 1, "run_dir": tmp_path}
-    arguments = create_arguments(checked_create(options, tmp_path))
+    (tmp_path / "plan.yaml").write_text(
+        yaml.safe_dump(
+            {"benchmarks": ["creak"], "conditions": ["tree"], "generators": ["a/b"], "create": options}
+        )
+    )
+    arguments = as_arguments(CreateConfig, load_plan(str(tmp_path / "plan.yaml")).create)
     usual = ["--benchmark", "creak", "--count", "1", "--run-dir", str(tmp_path)]
-    given = create.make_context("create", [*usual, *arguments]).params
-    del given["as_json"]
-    assert CreateConfig.of(**read_options(given)) == CreateConfig.of(**always, **options)
+    params = create.make_context("create", [*usual, *arguments]).params
+    given = {name: value for name, value in params.items() if value not in (None, ())}
+    config = {name: value for name, value in given.items() if name in CreateConfig.model_fields}
+    assert CreateConfig.of(**config) == CreateConfig.of(**always, **options)
 
 
 def test_every_option_of_a_plan_is_one_of_create() -> None:
@@ -99,33 +104,31 @@ def test_every_option_of_a_plan_is_one_of_create() -> None:
     assert {f"--{name.replace('_', '-')}" for name in CREATE_OPTIONS if name != "urls"} <= flags
 
 
-def test_how_a_model_is_asked_is_said_to_create_and_zero_shot_and_decides_nothing(bench: Bench) -> None:
+def test_engine_options_go_to_create_and_zero_shot_and_are_no_part_of_the_identity(bench: Bench) -> None:
     def steps(*urls: str) -> list[Step]:
         create = {"urls": list(urls), "request_timeout": 9, "temperature": 0.5}
-        sweep = bench.sweep(
-            create=create, conditions=["zero-shot", "random"], generators=["org/unknown-here"]
-        )
+        sweep = bench.sweep(create=create, conditions=["zero-shot", "random"], generators=["unknown-here"])
         return [step for cell in sweep.cells for step in cell.steps]
 
     for step in steps("http://a:1", "./servers"):
-        told = " ".join(step.told)
-        assert f"--url http://a:1,{bench.folder}/servers --request-timeout 9" in told
-        assert ("--temperature 0.5" in told) == (step.kind == "create")
+        command = " ".join(step.command)
+        assert f"--url http://a:1 --url {bench.folder}/servers --request-timeout 9" in command
+        assert ("--temperature 0.5" in command) == (step.kind == "create")
         assert [need.name for need in step.needs] == ["creak"]
     moved = steps("http://c:3")
-    assert [step.decided_by for step in moved] == [step.decided_by for step in steps("http://a:1")]
+    assert [step.identity for step in moved] == [step.identity for step in steps("http://a:1")]
 
 
-def test_a_generator_of_no_name_needs_servers(bench: Bench) -> None:
-    with pytest.raises(PlanError, match="org/unknown-here"):
-        bench.sweep(generators=["org/unknown-here"], create={"engine": "llamacpp"})
+def test_an_unknown_generator_needs_servers(bench: Bench) -> None:
+    with pytest.raises(PlanError, match="unknown-here"):
+        bench.sweep(generators=["unknown-here"], create={"engine": "llamacpp"})
 
 
-def test_soft_labels_are_for_arms_with_created_rows(bench: Bench) -> None:
+def test_soft_labels_are_for_conditions_with_created_rows(bench: Bench) -> None:
     conditions = ["human", "tree", "human+tree"]
     cells = bench.sweep(conditions=conditions, train={"soft_labels": True}, **READER).cells
     trainings = [step for cell in cells for step in cell.steps if step.kind == "train"]
-    assert ["--soft-labels" in step.told for step in trainings] == [False, True, True]
+    assert ["--soft-labels" in step.command for step in trainings] == [False, True, True]
 
 
 def test_a_created_set_is_trained_on_alone_and_with_the_human_rows_in_one_cell(bench: Bench) -> None:
@@ -140,10 +143,10 @@ def test_a_learning_curve_is_drawn_from_one_created_set(bench: Bench) -> None:
     first, second = "train-tree-reader-4", "train-tree-reader-10"
     [cell] = bench.sweep(conditions=["tree"], sizes=[4, "all"], **READER).cells
     assert [step.name for step in cell.steps if step.kind == "train"] == [first, second]
-    told = {step.name: " ".join(step.told) for step in cell.steps}
-    assert "--count 4 --sample-seed 42" in told[first]
-    assert "--count" not in told[second]
-    assert told["create"].endswith("--count 10")
+    texts = {step.name: " ".join(step.command) for step in cell.steps}
+    assert "--count 4 --sample-seed 42" in texts[first]
+    assert "--count" not in texts[second]
+    assert texts["create"].endswith("--count 10")
 
 
 def test_human_rows_are_as_many_as_are_created(bench: Bench) -> None:
@@ -153,12 +156,12 @@ def test_human_rows_are_as_many_as_are_created(bench: Bench) -> None:
 
 
 def test_a_sample_of_all_human_rows_is_there_once(bench: Bench) -> None:
-    told = {"count": "train", "example_seeds": [7, 8], "conditions": ["human"]}
-    assert trainings(bench, **told) == {"creak-human-7": ["human-reader-full"]}
-    assert trainings(bench, **told | {"conditions": ["human", "human-full"]}) == {
+    plan = {"count": "train", "example_seeds": [7, 8], "conditions": ["human"]}
+    assert trainings(bench, **plan) == {"creak-human-7": ["human-reader-full"]}
+    assert trainings(bench, **plan | {"conditions": ["human", "human-full"]}) == {
         "creak-human-full": ["human-full-reader-full"]
     }
-    assert trainings(bench, **told, sizes=[100, "all"]) == {
+    assert trainings(bench, **plan, sizes=[100, "all"]) == {
         "creak-human-7": ["human-reader-100", "human-reader-full"],
         "creak-human-8": ["human-reader-100"],
     }
@@ -166,7 +169,7 @@ def test_a_sample_of_all_human_rows_is_there_once(bench: Bench) -> None:
 
 def test_the_count_train_is_that_of_each_benchmark(bench: Bench) -> None:
     sweep = bench.sweep(benchmarks=["creak", "winogrande"], count="train", sizes=[1000, "all"], **READER)
-    counts = [cell.steps[0].grows[-1] for cell in sweep.cells]
+    counts = [cell.steps[0].extendable[-1] for cell in sweep.cells]
     assert counts == ["10176", "160"]
     drawn = [[step.folder.name for step in cell.steps if step.kind == "train"] for cell in sweep.cells]
     assert drawn == [["random-reader-1000", "random-reader-10176"], ["random-reader-160"]]
@@ -174,38 +177,7 @@ def test_the_count_train_is_that_of_each_benchmark(bench: Bench) -> None:
 
 def test_named_test_sets_are_those_that_the_head_can_answer(bench: Bench) -> None:
     sweep = bench.sweep(benchmarks=["creak", "csqa"], test=["csqa", "boolq_open", "creak"], **READER)
-    asked = [[word for word in cell.steps[-1].told if not word.startswith("--")][2:] for cell in sweep.cells]
-    assert asked == [["boolq_open", "creak"], ["csqa"]]
-
-
-@pytest.mark.parametrize("name", ["cpu", "paper"])
-def test_the_shipped_plans_are_plans(name: str) -> None:
-    plan = load_plan(name)
-    assert plan.name == name
-    assert plan.description
-    assert cells_of(plan)
-
-
-def test_the_papers_grid_has_all_of_it() -> None:
-    plan = load_plan("paper")
-    assert len(plan.benchmarks) == 10
-    assert {"human-full", "random", "diverse", "similar", "tree"} <= set(plan.conditions)
-    assert (plan.settings, plan.selection, plan.count) == ("paper", "human", "train")
-    pairs = [
-        (name, test)
-        for cell in cells_of(plan)
-        if cell.name.endswith("-full")
-        for name, test in _pairs(cell.steps[-1])
+    asked = [
+        [word for word in cell.steps[-1].command if not word.startswith("--")][2:] for cell in sweep.cells
     ]
-    assert len(pairs) == 10
-
-
-def _pairs(step: object) -> list[tuple[str, str]]:
-    own, *others = [word for word in step.grows if not word.startswith("--")]  # type: ignore[attr-defined]
-    return [(own, other) for other in others]
-
-
-def test_a_file_is_found_before_a_shipped_plan(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(bench.folder)
-    Path("cpu").write_text(bench.write().read_text())
-    assert load_plan("cpu").benchmarks == ("creak",)
+    assert asked == [["boolq_open", "creak"], ["csqa"]]

@@ -1,4 +1,4 @@
-"""`datacreate sweep` as a user meets it."""
+"""`datacreate sweep` on the command line."""
 
 from __future__ import annotations
 
@@ -20,27 +20,46 @@ CELLS = ["creak-human-42", "creak-writer-tree-42"]
 
 
 def sweep(bench: Bench, *arguments: object) -> Ended:
-    told = ["sweep", str(bench.plan), "--out", str(bench.out), *map(str, arguments)]
-    with quick(told):
-        return typed(*told)
+    words = ["sweep", str(bench.plan), "--out", str(bench.out), *map(str, arguments)]
+    with quick(words):
+        return typed(*words)
 
 
-def test_the_list_shows_the_cells_and_writes_nothing(bench: Bench) -> None:
+def test_list_and_dry_run_show_the_cells_and_write_nothing(bench: Bench) -> None:
     bench.write(**BOTH)
     ended = sweep(bench, "--list")
-    assert ended.code == 0
-    assert [line.split() for line in ended.out.splitlines()] == [
+    table = [
         ["INDEX", "CELL", "STEPS", "STATE"],
-        ["0", "creak-human-42", "0/2", "to", "do"],
-        ["1", "creak-writer-tree-42", "0/3", "to", "do"],
+        ["0", "creak-human-42", "0/2", "pending"],
+        ["1", "creak-writer-tree-42", "0/3", "pending"],
     ]
-    assert not bench.out.exists()
+    assert (ended.code, [line.split() for line in ended.out.splitlines()]) == (0, table)
     cells = json.loads(sweep(bench, "--list", "--json").out)
     assert [cell["name"] for cell in cells] == CELLS
     assert cells[1]["steps"][0]["command"][:3] == ["create", "--benchmark", "creak"]
+    ended = sweep(bench, "--dry-run", "--index", "1")
+    assert ended.code == 0
+    _, _, _, name, *commands = ended.out.splitlines()
+    assert (name, [line.split()[:2] for line in commands]) == (
+        CELLS[1],
+        [["datacreate", "create"], ["datacreate", "train"], ["datacreate", "evaluate"]],
+    )
+    assert not bench.out.exists()
 
 
-def test_a_line_a_step_on_stderr_and_what_came_of_it_on_stdout(bench: Bench) -> None:
+def test_a_dry_run_reports_what_is_missing_and_exits_with_1(bench: Bench) -> None:
+    bench.write(conditions=["tree", "random"], encoders=["roberta-large"])
+    ended = sweep(bench, "--dry-run")
+    assert ended.code == 1
+    assert (
+        "\nmissing for creak-writer-tree-42, creak-writer-random-42:\n  roberta-large is not here"
+        in ended.out
+    )
+    commands = [line for line in ended.out.splitlines() if line.startswith("  datacreate ")]
+    assert [line.split()[1] for line in commands] == ["create", "create"]
+
+
+def test_steps_are_lines_on_stderr_and_the_result_is_on_stdout(bench: Bench) -> None:
     bench.write(**BOTH, count=70)
     ended = sweep(bench)
     assert ended.code == 1
@@ -59,7 +78,7 @@ def test_a_line_a_step_on_stderr_and_what_came_of_it_on_stdout(bench: Bench) -> 
     assert "failed: train-human-reader-70: 70 rows" in sweep(bench, "--list").out
 
 
-def test_a_job_of_an_array_runs_its_cell(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_of_an_array_runs_its_cell(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.write(**BOTH)
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
     ended = sweep(bench, "--index", "auto", "--json")
@@ -84,27 +103,27 @@ def test_a_wrong_index_is_wrong_usage(index: str, words: str, bench: Bench) -> N
     assert words in ended.failure
 
 
-def test_a_signal_stops_the_step_and_the_sweep_and_a_rerun_goes_on(
+def test_a_signal_stops_the_step_and_the_sweep_and_a_rerun_resumes(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.write()
     run = RunDirectory(bench.out / "runs" / "creak-writer-random-42")
-    monkeypatch.setenv("SCRIPTED", json.dumps({"gated": True}))  # waits for answers that never come
+    monkeypatch.setenv("SCRIPTED", json.dumps({"gated": True}))  # the engine never answers
     command = [*COMMAND, "sweep", str(bench.plan), "--out", str(bench.out)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         while not run.exists:
             assert process.poll() is None
-            time.sleep(0.02)  # and leave it the processor
+            time.sleep(0.02)
         process.terminate()
-        _, said = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 75
-    assert said.splitlines()[-1] == (
-        "datacreate: stopped by a signal; what is finished is kept: run the same command to go on"
+    assert errors.splitlines()[-1] == (
+        "datacreate: stopped by a signal; finished steps are kept: run the same command to resume"
     )
-    with run.locked():  # the step is gone, too
+    with run.locked():  # the step has ended, too
         pass
     monkeypatch.setenv("SCRIPTED", "{}")
     assert sweep(bench).code == 0

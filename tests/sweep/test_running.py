@@ -1,4 +1,4 @@
-"""What a sweep does: what is missing and nothing else, and what it says of the rest."""
+"""What a sweep runs, skips and runs again."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 from datacreate.errors import LockLost, RunLocked, Stopped
 from datacreate.locking import lock
 from datacreate.runs.directory import RunDirectory
-from datacreate.sweep import running
+from datacreate.sweep import run as sweep_run
 from datacreate.sweep.folder import SweepFolder
-from datacreate.sweep.process import run_process
+from datacreate.sweep.run import run_process
 from tests.claims import claim, take_over
 from tests.finetuning.conftest import import_rows
 from tests.finetuning.sets import claims
@@ -23,22 +23,6 @@ from tests.sweep.conftest import Bench, states
 READER: dict[str, Any] = {"encoders": ["./models/reader"]}
 HUMAN: dict[str, Any] = {"conditions": ["human"], **READER}
 BOTH: dict[str, Any] = {"conditions": ["human", "tree"], **READER}
-
-
-class Heard:
-    """A `Progress` that remembers."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.steps: list[tuple[str, str]] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def at_work(self, where: str, said: str, seconds: float) -> None: ...
-
-    def ended(self, where: str, how: str, seconds: float) -> None:
-        self.steps.append((where.rpartition("  ")[2], how))
 
 
 def verbs(calls: list[str]) -> list[str]:
@@ -60,23 +44,23 @@ def test_all_cells_are_created_trained_and_measured_and_then_left_alone(bench: B
     assert bench.calls() == []
 
 
-def test_each_step_keeps_its_command_and_all_that_it_said(bench: Bench) -> None:
+def test_each_step_has_a_log_with_its_command_and_output(bench: Bench) -> None:
     bench.run()
     place = bench.out / "cells" / "creak-writer-random-42"
-    assert "$ " in (log := (place / "create.log").read_text())
+    log = (place / "create.log").read_text()
+    assert log.startswith("$ ")
+    assert " create --benchmark creak " in log
     assert "10 of 10 examples" in log
-    mark = json.loads((place / "create.json").read_text())
-    assert mark["state"] == "finished"
-    assert mark["command"][:3] == ["create", "--benchmark", "creak"]
+    assert json.loads((place / "create.json").read_text())["state"] == "finished"
 
 
-def test_a_failed_cell_keeps_its_last_line_and_others_go_on(bench: Bench, tmp_path: Path) -> None:
-    heard = Heard()
-    failed, other = bench.sweep(**BOTH, count=70).run(progress=heard)
+def test_a_failed_cell_reports_its_last_line_and_the_others_run(bench: Bench, tmp_path: Path) -> None:
+    lines: list[str] = []
+    failed, other = bench.sweep(**BOTH, count=70).run(notify=lines.append)
     assert (failed.state, other.state) == ("failed", "finished")
-    assert failed.said == "70 rows were asked for and 60 are there; lower --count or make more"
-    assert heard.steps[0] == ("train-human-reader-70", f"failed: {failed.said}")
-    assert [one.said for one in bench.sweep(**BOTH, count=70).standing()] == [failed.said, None]
+    assert failed.message == "70 rows were asked for and 60 are there; lower --count or make more"
+    assert lines[0].startswith(f"1 of 2  creak-human-42  train-human-reader-70  failed: {failed.message}, ")
+    assert [one.message for one in bench.sweep(**BOTH, count=70).states()] == [failed.message, None]
 
     import_rows(tmp_path / "reference", "creak", train=claims(80, 1))
     bench.calls()
@@ -94,44 +78,42 @@ def test_what_fails_stops_only_what_follows_it(bench: Bench) -> None:
 def test_one_cell_can_be_run_alone(bench: Bench) -> None:
     [only] = bench.sweep(**BOTH).run(1)
     assert (only.cell.name, only.state) == ("creak-writer-tree-42", "finished")
-    assert states(bench.sweep(**BOTH).standing())["creak-human-42"] == "to do"
+    assert states(bench.sweep(**BOTH).states())["creak-human-42"] == "pending"
 
 
 def test_a_cell_is_run_by_one_process_at_a_time(bench: Bench) -> None:
     sweep = bench.sweep(**BOTH)
     with SweepFolder(bench.out).locked(sweep.cells[0]):
-        assert states(sweep.standing())["creak-human-42"] == "running"
+        assert states(sweep.states())["creak-human-42"] == "running"
         with pytest.raises(RunLocked, match="cell creak-human-42 is being run by process"):
             sweep.run(0)
-        heard = Heard()
-        assert states(sweep.run(progress=heard)) == {
+        lines: list[str] = []
+        assert states(sweep.run(notify=lines.append)) == {
             "creak-human-42": "running",
             "creak-writer-tree-42": "finished",
         }
-    [note] = heard.notes
-    assert note.startswith(f"1 of 2  cell creak-human-42 is being run by process {os.getpid()} on ")
-    assert note.endswith(" UTC; wait for it; going on with the next")
+    assert lines[0].startswith(f"1 of 2  cell creak-human-42 is being run by process {os.getpid()} on ")
+    assert lines[0].endswith(" UTC; wait for it; continuing with the next")
 
 
 def test_a_sweep_whose_cell_is_taken_over_stops_its_step_and_marks_nothing(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lock, "PACE", lock.Pace(beat=0))
-    monkeypatch.setattr(running, "run_process", run_process)  # a real step
+    monkeypatch.setattr(sweep_run, "run_process", run_process)  # a real step
     monkeypatch.setenv("SCRIPTED", json.dumps({"gated": True}))  # that waits for answers that never come
     place = bench.out / "cells" / "creak-writer-random-42"
     run = RunDirectory(bench.out / "runs" / "creak-writer-random-42")
 
-    class TakenOver(Heard):
-        def at_work(self, where: str, said: str, seconds: float) -> None:
-            if run.exists and (place / ".lock.1").exists():
-                take_over(place)
+    def update(_: str) -> None:
+        if run.exists and (place / ".lock.1").exists():
+            take_over(place)
 
     with pytest.raises(LockLost, match="taken over by process 7 on node7"):
-        bench.sweep().run(progress=TakenOver())
+        bench.sweep().run(update=update)
     with run.locked():  # the step is gone, too
         pass
-    assert json.loads((place / "create.json").read_text())["state"] == "begun"
+    assert json.loads((place / "create.json").read_text())["state"] == "started"
     assert (place / ".lock.2").is_file()
 
 
@@ -140,25 +122,25 @@ def test_a_list_tells_cells_that_another_machine_runs(bench: Bench) -> None:
     place = bench.out / "cells" / "creak-human-42"
     place.mkdir(parents=True)
     kept = claim(place)
-    assert states(sweep.standing())["creak-human-42"] == "running"
+    assert states(sweep.states())["creak-human-42"] == "running"
     os.utime(kept, (1, 1))
-    assert states(sweep.standing())["creak-human-42"] == "to do"
+    assert states(sweep.states())["creak-human-42"] == "pending"
 
 
 def test_what_is_not_here_is_told_before_the_first_cell(bench: Bench, csqa: None) -> None:
-    heard = Heard()
-    told = {"benchmarks": ["creak", "csqa"], "conditions": ["human-full"], **READER}
-    there, lacking = bench.sweep(**told).run(progress=heard)
-    assert (there.state, lacking.state) == ("finished", "impossible")
-    assert lacking.said
-    assert lacking.said.startswith("benchmark csqa has no train split here: ")
-    assert heard.notes == [f"impossible for csqa-human-full: {lacking.said}"]
+    lines: list[str] = []
+    plan = {"benchmarks": ["creak", "csqa"], "conditions": ["human-full"], **READER}
+    complete, blocked = bench.sweep(**plan).run(notify=lines.append)
+    assert (complete.state, blocked.state) == ("finished", "blocked")
+    assert blocked.message
+    assert blocked.message.startswith("benchmark csqa has no train split here: ")
+    assert lines[0] == f"blocked: csqa-human-full: {blocked.message}"
 
 
 def test_where_human_rows_are_missing_the_created_ones_are_trained_on_alone(bench: Bench, csqa: None) -> None:
     [cell] = bench.run(benchmarks=["csqa"], conditions=["human+tree", "tree"], **READER)
     assert verbs(bench.calls()) == ["create", "train", "evaluate"]
-    assert cell.state == "impossible"
+    assert cell.state == "blocked"
     assert cell.step
     assert cell.step.name == "train-human+tree-reader-full+10"
 
@@ -170,20 +152,20 @@ def test_where_human_rows_are_missing_the_created_ones_are_trained_on_alone(benc
         ({"encoders": ["roberta-large"]}, "roberta-large is not downloaded"),
         ({"conditions": ["diverse"]}, "all-mpnet-base-v2 is not downloaded"),
         (
-            {"conditions": ["diverse"], "create": {"encoder": "all-minilm-l6-v2"}},
+            {"conditions": ["diverse"], "create": {"embedding_model": "all-minilm-l6-v2"}},
             "all-minilm-l6-v2 is not downloaded",
         ),
         ({"benchmarks": ["csqa"]}, "benchmark csqa is not imported"),
         ({"test": ["boolq_closed"], **READER}, "benchmark boolq_closed is not imported"),
-        ({"model_selection": "human", **READER}, "benchmark creak has no dev split here"),
-        ({"settings": "paper", **READER}, "benchmark creak has no dev split here"),
+        ({"train": {"model_selection": "human"}, **READER}, "benchmark creak has no dev split here"),
+        ({"train": {"recipe": "paper"}, **READER}, "benchmark creak has no dev split here"),
     ],
 )
 def test_everything_that_a_cell_needs_is_looked_at(changes: dict[str, Any], words: str, bench: Bench) -> None:
-    [cell] = bench.sweep(**changes).standing()
-    assert cell.state == "impossible"
-    assert cell.said
-    assert words in cell.said
+    [cell] = bench.sweep(**changes).states()
+    assert cell.state == "blocked"
+    assert cell.message
+    assert words in cell.message
 
 
 class TestChangedPlans:
@@ -213,13 +195,13 @@ class TestChangedPlans:
     ) -> None:
         bench.run(conditions=["tree"], **READER)
         bench.calls()
-        heard = Heard()
-        bench.sweep(conditions=["tree"], create={"temperature": 0.5}, **READER).run(progress=heard)
+        lines: list[str] = []
+        bench.sweep(conditions=["tree"], create={"temperature": 0.5}, **READER).run(notify=lines.append)
         assert verbs(bench.calls()) == ["create", "train", "evaluate"]
-        assert heard.notes == [
-            "runs/creak-writer-tree-42: the plan has changed; moved to replaced/creak-writer-tree-42-1, "
-            "and made anew",
-            "trained/creak-writer-tree-42/tree-reader-10: the plan has changed; made anew",
+        run = "creak-writer-tree-42"
+        assert [line for line in lines if "has changed" in line] == [
+            f"runs/{run}: the plan has changed; the old set is now in replaced/{run}-1",
+            f"trained/{run}/tree-reader-10: the plan has changed; it is run again",
         ]
 
     def test_another_way_of_training_leaves_the_created_sets(self, bench: Bench) -> None:
@@ -247,19 +229,19 @@ class TestChangedPlans:
         assert "human-reader-5" in evaluate
 
     def test_one_more_test_set_trains_again_where_weights_are_gone(self, bench: Bench) -> None:
-        told = {"conditions": ["human"], "test": ["creak"], **READER}
-        bench.run(**told)
+        plan = {"conditions": ["human"], "test": ["creak"], **READER}
+        bench.run(**plan)
         bench.calls()
-        heard = Heard()
-        bench.sweep(**told | {"test": ["creak", "strategyqa"]}).run(progress=heard)
+        lines: list[str] = []
+        bench.sweep(**plan | {"test": ["creak", "strategyqa"]}).run(notify=lines.append)
         assert verbs(bench.calls()) == ["train", "evaluate"]
-        assert "seed-1 is trained again, to be measured: its weights were not kept" in heard.notes[0]
+        assert "seed-1 is trained again to be evaluated: its weights were deleted" in lines[0]
 
     def test_one_more_test_set_only_measures_where_weights_are_kept(self, bench: Bench) -> None:
-        told = {"conditions": ["human"], "test": ["creak"], "keep_weights": True, **READER}
-        bench.run(**told)
+        plan = {"conditions": ["human"], "test": ["creak"], "keep_weights": True, **READER}
+        bench.run(**plan)
         bench.calls()
-        bench.run(**told | {"test": ["creak", "strategyqa"]})
+        bench.run(**plan | {"test": ["creak", "strategyqa"]})
         assert verbs(bench.calls()) == ["evaluate"]
 
     def test_another_description_changes_nothing(self, bench: Bench) -> None:
@@ -299,19 +281,19 @@ def test_what_somebody_removed_is_made_again(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        ("kill -9 $$", "killed by signal 9; the memory may have been full"),
-        ("exit 3", "ended with exit code 3, and said nothing"),
+        ("kill -9 $$", "killed by signal 9; out of memory?"),
+        ("exit 3", "ended with exit code 3 and without output"),
         ("echo one; echo; echo two; exit 1", "two"),
         ("echo 'datacreate: no luck' >&2; echo noise; exit 1", "no luck"),
     ],
 )
 def test_a_failure_is_told_by_its_last_line(script: str, said: str, bench: Bench) -> None:
     [cell] = bench.sweep(("/bin/sh", "-c", script)).run()
-    assert (cell.state, cell.said) == ("failed", said)
+    assert (cell.state, cell.message) == ("failed", said)
 
 
 def test_a_step_that_was_stopped_stops_the_sweep(bench: Bench) -> None:
     sweep = bench.sweep(("/bin/sh", "-c", "echo 'datacreate: the disk is full'; exit 75"), **BOTH)
     with pytest.raises(Stopped, match="creak-human-42, train-human-reader-10: the disk is full"):
         sweep.run()
-    assert set(states(sweep.standing()).values()) == {"to do"}
+    assert set(states(sweep.states()).values()) == {"pending"}

@@ -65,7 +65,7 @@ def test_a_verifier_that_is_never_sure_of_many_labels_does_not_drop_everything(
     )
     assert summary["verification"]["threshold"] == 0.3
     assert summary["verification"]["pseudo_labels"] is True
-    assert summary["rejected"]["disagrees"] < 40 + 0.6 * (summary["verification"]["scored"] - 40)
+    assert summary["rejected"]["rejected_by_verifier"] < 40 + 0.6 * (summary["verification"]["scored"] - 40)
     assert set(Counter(example["stars"] for example in examples(tmp_path)).values()) == {10}
 
 
@@ -79,7 +79,7 @@ def test_dealt_labels_that_the_verifier_confirms_stay_dealt(tmp_path: Path, mode
 
 def test_without_a_gate_labels_stay_dealt_whatever_the_verifier_says(tmp_path: Path, model: str) -> None:
     engine = ScriptedEngine(writing(0.5, ["yes", "no"]), scorer=guessing)
-    summary, notes = verified(tmp_path, model, engine, gate=None, **SWITCHING)
+    summary, notes = verified(tmp_path, model, engine, label_noise_check=None, **SWITCHING)
     assert summary["verification"]["pseudo_labels"] is False
     assert summary["verification"]["min_auc"] is None
     assert any(note.startswith("label-noise check:") for note in notes)  # it is still measured
@@ -130,7 +130,9 @@ def test_shares_are_met_to_one_example(
 ) -> None:
     told = dict(zip(LABELS, label_ratio, strict=True))
     writer = writing(0.8, LABELS)
-    verified(tmp_path, model, writer, verify=verify, label_ratio=told, count=53, gate=None, **DEALT)
+    verified(
+        tmp_path, model, writer, verify=verify, label_ratio=told, count=53, label_noise_check=None, **DEALT
+    )
     counted = labels_in(tmp_path)
     assert sum(counted.values()) == 53
     for label, share in told.items():

@@ -10,7 +10,7 @@ import numpy as np
 
 from datacreate.formats.example import Json
 from datacreate.formats.task_format import TaskFormat
-from datacreate.formats.words import words
+from datacreate.formats.text_normalization import words
 from datacreate.metrics.shortcuts.partial_inputs import Floats, by_numbers, by_words
 from datacreate.metrics.shortcuts.shortcut import TOLERATED, TOLERATED_WORDING, Shortcut, Tried, ties_shared
 from datacreate.metrics.shortcuts.surface import chance, longest, position, repeated

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from datacreate.formats.words import words
+from datacreate.formats.text_normalization import words
 
 FOLDS = 5
 _DEPTH = 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from datacreate.formats.words import words
+from datacreate.formats.text_normalization import words
 from datacreate.metrics.shortcuts.shortcut import Shortcut, Tried, ties_shared
 from datacreate.metrics.shortcuts.views import Choice
 

@@ -6,9 +6,8 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from datacreate.formats.example import Json, field_at
-from datacreate.formats.roles import answer_text
-from datacreate.formats.task_format import TaskFormat
-from datacreate.formats.words import words
+from datacreate.formats.task_format import TaskFormat, answer_text
+from datacreate.formats.text_normalization import words
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,198 @@
+"""Command line options made from settings, help in groups, and `--config` files."""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import click
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+GROUPS = ("input", "output", "strategy", "quality", "training", "sampling", "engine", "run control")
+"""The headings of `--help`, in order."""
+
+
+class Text(click.ParamType[str]):
+    """Text that pydantic converts; in an environment variable of several values, one stands on each line."""
+
+    name = "text"
+
+    def split_envvar_value(self, rv: str) -> Sequence[str]:
+        return rv.splitlines()
+
+
+class Option(click.Option):
+    """An option under one of the headings of GROUPS."""
+
+    def __init__(self, *arguments: Any, group: str = "run control", **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.group = group
+
+
+class Command(click.Command):
+    """A command whose `--help` lists options by group."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        records: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
+        for param in self.get_params(ctx):
+            if record := param.get_help_record(ctx):
+                records[getattr(param, "group", "run control")].append(record)
+        for group, lines in records.items():
+            if lines:
+                with formatter.section(f"{group.capitalize()} options"):
+                    formatter.write_dl(lines)
+
+
+command = functools.partial(click.command, cls=Command)
+option = functools.partial(click.option, cls=Option)
+
+
+def json_option(help: str = "Print the result as JSON.") -> Callable[[F], F]:
+    """`--json`."""
+    return option("--json", "as_json", is_flag=True, help=help)
+
+
+def settings_options(
+    model: type[BaseModel], into: str = "settings", without: Iterable[str] = ()
+) -> Callable[[F], F]:
+    """An option for every setting of `model`; the command gets those that were given as the mapping `into`."""
+    from datacreate.settings import option_info
+
+    names = [name for name in model.model_fields if name not in without and option_info(model, name)]
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def wrapped(*arguments: Any, **values: Any) -> Any:
+            given = {name: values.pop(name) for name in names}
+            given = {name: value for name, value in given.items() if value not in (None, ())}
+            return function(*arguments, **values, **{into: given})
+
+        decorated: Any = wrapped
+        for name in reversed(names):
+            decorated = _option(model, name)(decorated)
+        return decorated  # type: ignore[no-any-return]
+
+    return decorate
+
+
+def _option(model: type[BaseModel], name: str) -> Callable[[F], F]:
+    from datacreate.settings import option_flag, option_info
+
+    field, info, flag = model.model_fields[name], option_info(model, name), option_flag(model, name)
+    kinds = _kinds(field.annotation)
+    shown = info["shown_default"]
+    if shown is None and field.default not in (None, (), {}) and not field.is_required():
+        shown = (
+            field.default if not isinstance(field.default, bool) else field.default and flag.partition("/")[0]
+        )
+    if shown is None and "off" in (info["metavar"] or ""):
+        shown = "off"
+    settings: dict[str, Any] = {
+        "help": f"{field.description}  [default: {shown}]" if shown else field.description,
+        "group": info["group"],
+        "required": field.is_required(),
+        "default": None,
+    }
+    if bool in kinds:
+        return option(flag, name, is_flag=True, **settings)
+    settings["multiple"] = (tuple in kinds or dict in kinds) and Path not in kinds
+    choices = [kind for kind in kinds if isinstance(kind, str)]
+    number = "INTEGER" if int in kinds else "NUMBER" if float in kinds else None
+    if choices and not number:
+        settings["type"] = click.Choice(choices)
+    else:
+        settings |= {"type": click.Path() if Path in kinds else Text(), "metavar": info["metavar"] or number}
+    return option(flag, name, **settings)
+
+
+def _kinds(annotation: Any) -> list[Any]:
+    """The types of a union, in order; the words of a Literal stand for themselves."""
+    origin = get_origin(annotation)
+    if origin in (Union, types.UnionType):
+        return [kind for part in get_args(annotation) for kind in _kinds(part)]
+    if origin is Annotated:
+        return _kinds(get_args(annotation)[0])
+    return list(get_args(annotation)) if origin is Literal else [origin or annotation]
+
+
+def config_option(function: F) -> F:
+    """`--config FILE.yaml`: options from a file; those of the command line and the environment win."""
+    return option(
+        "--config",
+        type=click.Path(),
+        is_eager=True,
+        expose_value=False,
+        callback=_read_config,
+        metavar="FILE.yaml",
+        help="Read options from this YAML file (keys are option names); the command line wins.",
+    )(function)
+
+
+def _read_config(context: click.Context, _: click.Parameter, path: str | None) -> None:
+    if path is None:
+        return
+    import yaml
+
+    try:
+        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = str(getattr(error, "strerror", None) or " ".join(str(error).split()))
+        raise click.UsageError(f"--config {path}: cannot be read: {reason}", context) from None
+    if isinstance(document, Mapping) and isinstance(document.get("config"), Mapping):
+        document = document["config"]  # what --dry-run --json prints
+    if not isinstance(document, Mapping):
+        raise click.UsageError(f"--config {path}: write it as `option: value`, one option a line", context)
+    params = {_key(param): param for param in context.command.params if _key(param) not in ("config", "help")}
+    defaults = {}
+    for key, value in document.items():
+        name = str(key).replace("_", "-")
+        if name not in params:
+            raise click.UsageError(f"--config {path}: no option {key!r}{_nearest(name, params)}", context)
+        defaults[str(params[name].name)] = _typed(params[name], value, f"--config {path}: {key}", context)
+    context.default_map = defaults
+
+
+def _key(param: click.Parameter) -> str:
+    """What a file calls it: the long option, or the name of an argument."""
+    return max(param.opts, key=len).lstrip("-").replace("_", "-")
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, names, n=1)
+    return f"; did you mean {near[0]}?" if near else "; see --help for the options"
+
+
+def _typed(param: click.Parameter, value: Any, where: str, context: click.Context) -> Any:
+    """A value of a file as click gets it from the command line."""
+    from datacreate.settings import as_text
+
+    if getattr(param, "is_flag", False):
+        if not isinstance(value, bool):
+            raise click.UsageError(f"{where}: give true or false", context)
+        return value
+    if value is False or value is None:
+        value = "off"  # YAML reads the bare word off as false
+    text = as_text(value)
+    if getattr(param, "multiple", False) or param.nargs != 1:
+        return [text] if isinstance(text, str) else text
+    if not isinstance(text, str):
+        if isinstance(value, Mapping):
+            raise click.UsageError(f"{where}: give one value, not a mapping", context)
+        return ",".join(text)
+    return text
+
+
+def refuse_options(context: click.Context, given: Iterable[str], why: str) -> None:
+    """Raise click.UsageError, naming the first of the parameters `given`, if there is one."""
+    for name in given:
+        flag = next(param.opts[0] for param in context.command.params if param.name == name)
+        raise click.UsageError(f"{flag}: {why}")

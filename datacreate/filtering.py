@@ -1,0 +1,380 @@
+"""Dataset filtering: what `datacreate filter` does with the rows of a run directory or of a JSONL file."""
+
+from __future__ import annotations
+
+import json
+import os
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, Self
+
+from pydantic import model_validator
+
+from datacreate.engines.base import Engine
+from datacreate.engines.factory import checkpoint_of, make_engine
+from datacreate.engines.self_test import scores_are_real
+from datacreate.engines.settings import EngineOptions
+from datacreate.errors import UsageError
+from datacreate.files import storage_error
+from datacreate.filters.base import (
+    Filter,
+    FilterInputs,
+    Notify,
+    Threshold,
+    no_notify,
+    quality,
+    threshold,
+)
+from datacreate.filters.held_out import held_out_sets
+from datacreate.filters.registry import (
+    FilterSettings,
+    filter_report,
+    load_embedder,
+    make_filters,
+    prepare_filters,
+)
+from datacreate.formats.example import Json, field_at
+from datacreate.formats.task_format import TaskFormat, answer_text
+from datacreate.formats.validate import Candidate, Reason
+from datacreate.prompts.label_scoring import (
+    MAX_LETTERED,
+    assigned_label,
+    can_score_labels,
+    label_question,
+    possible_answers,
+)
+from datacreate.runs.config import EmbeddingOptions, FormatOptions, VerifierOptions
+from datacreate.runs.rows import InvalidRow, Row, Rows, read_rows
+from datacreate.selection.accepted_vectors import AcceptedVectors
+from datacreate.selection.embeddings import Embedder
+from datacreate.verification.quotas import Quotas
+from datacreate.verification.scoring import (
+    NO_SCORES,
+    Probabilities,
+    default_threshold,
+    disagreement,
+    final_label,
+    round_probabilities,
+    score_labels,
+)
+
+OnProgress = Callable[[int, int], None]
+"""(rows done, most rows)"""
+
+_PROGRESS_ROWS = 256  # rows between two calls of `OnProgress`
+
+_BATCH = 256  # rows embedded or scored at once
+
+
+class DatasetFilterSettings(EngineOptions, VerifierOptions, EmbeddingOptions, FilterSettings, FormatOptions):
+    """The settings of `datacreate filter`."""
+
+    near: Threshold = threshold(
+        "Drop rows that share this part of their word shingles with an earlier one (Jaccard).", default=0.7
+    )
+    balance: bool = quality("Keep as many rows of each label as the rarest label has.", default=False)
+
+    @model_validator(mode="after")
+    def _check_verifier(self) -> Self:
+        flag = self.changed(["threshold", *EngineOptions.model_fields])
+        if self.verifier is None and flag:
+            raise ValueError(f"{flag}: that is for --verifier; remove it, or name a verifier")
+        return self
+
+
+@dataclass
+class _Counts:
+    rows: int = 0  # valid ones
+    invalid: int = 0
+    first_invalid: str | None = None  # its line number and reason
+    rejected: Counter[Reason] = field(default_factory=Counter)
+    labels_before: Counter[str] = field(default_factory=Counter)
+    labels_after: Counter[str] = field(default_factory=Counter)
+    kept: int = 0
+
+
+def filter_rows(
+    source: Path,
+    settings: DatasetFilterSettings | None = None,
+    *,
+    out: Path | None = None,
+    rejects: Path | None = None,
+    notify: Notify = no_notify,
+    on_progress: OnProgress | None = None,
+) -> dict[str, Any]:
+    """Check the rows of a run directory or of a JSONL file; returns the counts, as `filter --json` prints them.
+
+    `out` gets the kept rows as they were read, `rejects` one object per dropped row (reason, detail, line, row).
+    Of rows that repeat each other the first is kept. `notify` gets a line about each long preparation. Raises
+    UsageError if an output is an input, no row is valid, or there is nothing to balance; BenchmarkError or
+    CheckpointError for what is not downloaded; EngineError if the verifier fails; StorageError if the disk is
+    full; and what `read_rows` raises.
+    """
+    settings = settings or DatasetFilterSettings()
+    held_out = held_out_sets("all" if settings.decontaminate is None else settings.decontaminate)
+    benchmarks = tuple(dict.fromkeys(each.benchmark for each in held_out))
+    settings = settings.model_copy(update={"decontaminate": benchmarks})
+    rows = read_rows(source, settings.format, settings.labels, settings.ranges)
+    _refuse_overwriting(rows.inputs, {"--out": out, "--rejects": rejects})
+    if settings.balance and not rows.format.labels:
+        raise UsageError(
+            f"--balance: the format {rows.format.name} of {source} has no fixed labels; "
+            "give them with --labels FIELD=a,b,c, or remove --balance"
+        )
+    embedder, sha256 = load_embedder(settings.embedding_model) if settings.semantic else (None, None)
+    inputs = FilterInputs(held_out, AcceptedVectors(embedder) if embedder else None, sha256)
+    filters = make_filters(settings, inputs)
+    counts, verifier = _Counts(), None
+    with ExitStack() as stack:
+        if settings.verifier is not None:
+            checkpoint = checkpoint_of(settings.verifier, settings)
+            engine = make_engine(checkpoint, settings, count=rows.total, notify=notify)
+            stack.callback(engine.close)
+            verifier = Verifier(engine, checkpoint.name, rows.format, settings.threshold, tuple(filters))
+            filters.append(verifier)
+        prepare_filters(filters, notify)
+        kept_file, rejects_file = stack.enter_context(_outputs(out, rejects))
+        kept = _filtered(rows, filters, embedder, counts, rejects_file, on_progress)
+        if settings.balance:
+            kept = _balanced(rows, array("q", [row.number for row in kept]), counts, rejects_file)
+        for row in kept:
+            kept_file.write(row.line)
+            counts.kept += 1
+        if not counts.rows:
+            reason = f": {counts.first_invalid}" if counts.first_invalid else ""
+            raise UsageError(f"{source}: no valid rows of the format {rows.format.name}{reason}")
+    reports = filter_report(settings, counts.rejected)
+    if verifier:
+        reports.append(verifier.report(counts.rejected[Reason.REJECTED_BY_VERIFIER]))
+    labels = list(map(answer_text, rows.format.labels or ()))
+    return {
+        "source": str(source),
+        "format": rows.format.name,
+        "rows": counts.rows,
+        "invalid": counts.invalid,
+        "first_invalid": counts.first_invalid,
+        "filters": reports,
+        "embedding_model": settings.embedding_model if settings.semantic else None,
+        "compared_with": [vars(each) for each in held_out],
+        "balance": {"on": settings.balance, "rejected": counts.rejected[Reason.OVER_QUOTA]},
+        "kept": counts.kept,
+        "labels": {
+            "before": {label: counts.labels_before[label] for label in labels},
+            "after": {label: counts.labels_after[label] for label in labels},
+        },
+        "out": out and str(out),
+        "rejects": rejects and str(rejects),
+    }
+
+
+def _label(row: Row, format: TaskFormat) -> Json:
+    return field_at(row.values, format.roles.answer or ())
+
+
+def _filtered(
+    rows: Rows,
+    filters: Sequence[Filter],
+    embedder: Embedder | None,
+    counts: _Counts,
+    rejects: _Output,
+    on_progress: OnProgress | None,
+) -> Iterator[Row]:
+    """The rows that all filters accept; the others are counted and written to `rejects`."""
+    for done, row in enumerate(_prefetched(rows.read(), filters, embedder), 1):
+        if on_progress and done % _PROGRESS_ROWS == 0:
+            on_progress(done, max(done, rows.total))
+        if isinstance(row, InvalidRow):
+            counts.first_invalid = counts.first_invalid or f"line {row.number}: {row.detail}"
+            counts.invalid += 1
+            values = row.line if row.reason is Reason.INVALID_JSON else json.loads(row.line)
+            rejects.write_reject(row.reason, row.detail, row.number, values)
+            continue
+        counts.rows += 1
+        label = answer_text(_label(row, rows.format)) if rows.format.labels else ""
+        counts.labels_before[label] += 1
+        for filter in filters:
+            if (detail := filter.match(row.candidate)) is not None:
+                counts.rejected[filter.reason] += 1
+                rejects.write_reject(filter.reason, detail, row.number, json.loads(row.line))
+                break
+        else:
+            for filter in filters:
+                filter.add(row.candidate)
+            counts.labels_after[label] += 1
+            yield row
+
+
+def _prefetched(
+    read: Iterator[Row | InvalidRow], filters: Sequence[Filter], embedder: Embedder | None
+) -> Iterator[Row | InvalidRow]:
+    """The same rows, embedded and scored in batches: one by one is many times slower."""
+    while batch := list(islice(read, _BATCH)):
+        candidates = [row.candidate for row in batch if isinstance(row, Row)]
+        if embedder:
+            embedder.encode([candidate.text for candidate in candidates])
+        for each in filters:
+            each.prefetch(candidates)
+        yield from batch
+
+
+def _balanced(rows: Rows, kept: array[int], counts: _Counts, rejects: _Output) -> Iterator[Row]:
+    """Of the kept rows (ascending numbers), the first of each label, as many as the rarest label has."""
+    labels = rows.format.labels or ()
+    rarest = min(map(answer_text, labels), key=lambda label: counts.labels_after[label])
+    share = counts.labels_after[rarest]
+    if not share:
+        raise UsageError(
+            f"--balance: no row with the label {rarest!r} is left, so classes cannot be balanced; "
+            "add such rows, or remove --balance"
+        )
+    quotas = Quotas(labels, share * len(labels))
+    counts.labels_after = Counter({answer_text(label): share for label in labels})
+    numbers = iter(kept)
+    wanted = next(numbers, None)
+    for row in rows.read():
+        if row.number != wanted or isinstance(row, InvalidRow):
+            continue
+        wanted = next(numbers, None)
+        label = _label(row, rows.format)
+        if quotas.remaining(label):
+            quotas.add(label)
+            yield row
+        else:
+            counts.rejected[Reason.OVER_QUOTA] += 1
+            detail = f"{share} rows have this label already"
+            rejects.write_reject(Reason.OVER_QUOTA, detail, row.number, json.loads(row.line))
+
+
+class Verifier(Filter):
+    """Drops rows whose label a model finds improbable; it is shown the row without the label.
+
+    The most expensive filter: it does not score rows that one of the `others` rejects.
+    """
+
+    reason = Reason.REJECTED_BY_VERIFIER
+
+    def __init__(
+        self,
+        engine: Engine,
+        model: str,
+        format: TaskFormat,
+        threshold: float | None,
+        others: Sequence[Filter],
+    ) -> None:
+        """`threshold` is the least probability of the label. UsageError if labels are free text."""
+        if not can_score_labels(format):
+            raise UsageError(
+                f"--verifier: the answers of the format {format.name} are not a closed set; "
+                "give their values with --labels FIELD=a,b,c, or remove --verifier"
+            )
+        self._threshold = threshold or default_threshold(len(format.labels or ()))
+        self._engine, self._model, self._format, self._others = engine, model, format, others
+        self._lettered = False
+        self._scores: dict[int, Probabilities | None] = {}  # by the id() of a candidate of this batch
+
+    def prepare(self, notify: Notify = no_notify) -> None:
+        self._engine.start([scores_are_real()])
+        labels = [answer_text(label) for label in self._format.labels or ()]
+        self._lettered = bool(labels) and not self._engine.tells_apart(labels)
+        if not can_score_labels(self._format, lettered=self._lettered):
+            raise UsageError(
+                f"--verifier: its tokenizer starts several of the {len(labels)} labels with the same token, and "
+                f"there are only {MAX_LETTERED} letters to name them by; use another model"
+            )
+
+    def prefetch(self, candidates: Sequence[Candidate]) -> None:
+        self._scores.clear()
+        questions = [
+            (one, question)
+            for one in candidates
+            if all(each.match(one) is None for each in self._others)
+            and (question := label_question(self._format, one.example.values, lettered=self._lettered))
+        ]
+        seeded = [(question, question.shown) for _, question in questions]
+        scores = score_labels(self._engine, seeded, lambda _: None)
+        for (one, _), found in zip(questions, scores, strict=True):
+            self._scores[id(one)] = round_probabilities(found) if found else None
+
+    def match(self, candidate: Candidate) -> str | None:
+        scores = self._scores.get(id(candidate))
+        if scores is None:
+            return NO_SCORES
+        values = candidate.example.values
+        assigned = assigned_label(self._format, values)
+        if final_label("drop", self._threshold, assigned, scores) >= 0:
+            return None
+        options = [answer_text(each) for each in possible_answers(self._format, values)]
+        return disagreement(options, assigned, scores)
+
+    def report(self, rejected: int) -> dict[str, Any]:
+        """As `filter_report` describes a filter."""
+        settings = {"verifier": self._model, "threshold": self._threshold}
+        reason = self.reason.value
+        return {"name": "verifier", "reason": reason, "on": True, "settings": settings, "rejected": rejected}
+
+
+class _Output:
+    """A file written line by line; without a file nothing is written."""
+
+    def __init__(self, file: IO[bytes] | None) -> None:
+        self._file = file
+
+    def write(self, line: str) -> None:
+        if self._file:
+            self._file.write(line.encode("utf-8") + b"\n")
+
+    def write_reject(self, reason: Reason, detail: str, number: int, row: Json) -> None:
+        document = {"reason": reason, "detail": detail, "line": number, "row": row}
+        self.write(json.dumps(document, ensure_ascii=False))
+
+
+@contextmanager
+def _outputs(*paths: Path | None) -> Iterator[list[_Output]]:
+    """Output files, all renamed into place at the end of the block; none of them if it fails.
+
+    Raises StorageError if they cannot be written.
+    """
+    files: dict[Path, IO[bytes]] = {}
+    path = Path()
+    try:
+        try:
+            for path in filter(None, paths):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                files[path] = _part(path).open("wb")
+            yield [_Output(files[path] if path else None) for path in paths]
+            for file in files.values():
+                file.flush()
+                os.fsync(file.fileno())
+            for path in files:
+                _part(path).replace(path)
+        finally:
+            for each, file in files.items():
+                with suppress(OSError):
+                    file.close()
+                with suppress(OSError):
+                    _part(each).unlink(missing_ok=True)
+    except OSError as error:
+        where = Path(error.filename) if isinstance(error.filename, str) else path
+        raise storage_error(where, error) from None
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
+
+
+def _refuse_overwriting(inputs: Sequence[Path], outputs: dict[str, Path | None]) -> None:
+    """UsageError if an output (flag -> path) is a folder, an input, or another output."""
+    taken = {path.resolve() for path in inputs}
+    for flag, path in outputs.items():
+        if path is None:
+            continue
+        if path.is_dir():
+            raise UsageError(f"{flag} {path}: that is a folder; give a file")
+        if path.resolve() in taken or any(path.exists() and path.samefile(p) for p in taken if p.exists()):
+            raise UsageError(f"{flag} {path}: that would overwrite an input or output; give another file")
+        taken.add(path.resolve())

@@ -1,1 +1,0 @@
-"""Filtering of rows that exist: what `datacreate filter` does."""

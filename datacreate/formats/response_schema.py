@@ -1,0 +1,145 @@
+"""Builds the JSON Schema that constrains a response: the grammar of every request.
+
+vLLM compiles schemas with xgrammar or llguidance, llama.cpp with its own converter to GBNF or with
+llguidance. Each ignores, rejects or misreads some keywords. `grammar_schema` therefore rewrites a schema in a
+dialect that all of them enforce: `const`, `enum`, `anyOf`, strings with an anchored `pattern` or one of four
+formats, integers with inclusive bounds, tuples as `prefixItems` (without `items: false`, which llama.cpp
+rejects), arrays with one kind of item, closed objects. The result can be narrower than the original (all
+properties are required, a tuple has one length) or weaker; validation checks every example against the
+original. schema_keywords.py lists who enforces which keyword.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+from datacreate.formats.example import Json, canonical_json
+from datacreate.formats.patterns import portable_pattern
+from datacreate.formats.schema_keywords import GRAMMAR_FORMATS
+from datacreate.formats.schema_utils import Schema, integer_bounds, with_constant
+from datacreate.formats.serialization import Layout
+
+_ANY: dict[str, Json] = {"type": ["string", "number", "boolean", "null", "array", "object"]}
+"""Any value. llama.cpp reads {} as an object."""
+
+
+def build_response_schema(layout: Layout, count: int, labels: Sequence[Json] | None) -> str:
+    """The schema of a response as compact JSON: an array of `count` examples.
+
+    `labels` has one label per example, which becomes a constant of that item. Equal arguments give equal
+    strings, so that an engine compiles each grammar once.
+    """
+    if labels is None:
+        items = {"type": "array", "items": item_schema(layout), "minItems": count, "maxItems": count}
+    else:
+        items = _tuple([item_schema(layout, [label]) for label in labels])
+    # Models write properties in the order of the schema, so keys are not sorted.
+    return json.dumps(items, separators=(",", ":"), ensure_ascii=False)
+
+
+def item_schema(layout: Layout, labels: Sequence[Json] = ()) -> dict[str, Json]:
+    """The schema of one written example; a label in `labels` becomes the constant answer."""
+    parts = {name: grammar_schema(schema) for name, schema in layout.field_schemas.items()}
+    answer = layout.format.roles.answer
+    if labels and answer:
+        parts[answer[0]] = with_constant(parts[answer[0]], answer[1:], labels[0])
+    return _closed_object(parts) if layout.style == "keyed" else _tuple(list(parts.values()))
+
+
+def grammar_schema(schema: Json) -> dict[str, Json]:
+    """A schema without `$ref`, rewritten in the common dialect."""
+    if not isinstance(schema, Mapping):
+        return _ANY
+    for keyword in ("const", "enum"):
+        if keyword in schema:
+            return {keyword: schema[keyword]}
+    for keyword in ("anyOf", "oneOf"):
+        if keyword in schema:
+            siblings = {key: value for key, value in schema.items() if key != keyword}
+            return _any_of(_merge(siblings, branch) for branch in schema[keyword] if branch is not False)
+    kind = schema.get("type") or _implied_type(schema)
+    if isinstance(kind, list):
+        return _any_of({**schema, "type": one} for one in kind)
+    if kind == "string":
+        return _string(schema)
+    if kind == "integer":
+        bounds = zip(("minimum", "maximum"), integer_bounds(schema), strict=True)
+        return {"type": kind} | {key: bound for key, bound in bounds if _is_int64(bound)}
+    if kind == "array":
+        return _array(schema)
+    if kind == "object":
+        return _object(schema)
+    return {"type": kind} if kind else _ANY
+
+
+def _tuple(parts: Sequence[Json]) -> dict[str, Json]:
+    return {"type": "array", "prefixItems": list(parts), "minItems": len(parts), "maxItems": len(parts)}
+
+
+def _closed_object(properties: Mapping[str, Json]) -> dict[str, Json]:
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _implied_type(schema: Schema) -> str | None:
+    if "properties" in schema:
+        return "object"
+    return "array" if "items" in schema or "prefixItems" in schema else None
+
+
+def _any_of(schemas: Iterable[Json]) -> dict[str, Json]:
+    distinct = {canonical_json(branch): branch for branch in map(grammar_schema, schemas)}
+    branches = list(distinct.values())
+    return {"anyOf": branches} if len(branches) > 1 else branches[0] if branches else _ANY
+
+
+def _merge(siblings: Schema, branch: Json) -> Json:
+    """A branch of anyOf with the keywords beside anyOf; the branch takes precedence."""
+    if not isinstance(branch, Mapping):
+        return siblings
+    merged = {**siblings, **branch}
+    if "properties" in siblings and "properties" in branch:
+        merged["properties"] = {**siblings["properties"], **branch["properties"]}
+    return merged
+
+
+def _string(schema: Schema) -> dict[str, Json]:
+    if "pattern" in schema and (pattern := portable_pattern(schema["pattern"])):
+        return {"type": "string", "pattern": pattern}
+    if schema.get("format") in GRAMMAR_FORMATS:
+        return {"type": "string", "format": schema["format"]}
+    return {"type": "string"}
+
+
+def _is_int64(bound: int | None) -> bool:
+    return bound is not None and -(2**63) < bound < 2**63
+
+
+def _array(schema: Schema) -> dict[str, Json]:
+    low, high, rest = schema.get("minItems", 0), schema.get("maxItems"), schema.get("items", True)
+    if prefix := schema.get("prefixItems"):
+        # Only xgrammar enforces a tuple followed by more items, so the tuple is as short as allowed.
+        length = max(len(prefix), int(low))
+        parts = [*prefix, *[rest] * (length - len(prefix))][: None if high is None else int(high)]
+        return _tuple(list(map(grammar_schema, parts)))
+    if rest is False or high == 0:
+        return {"const": []}
+    lengths = {"minItems": low or None, "maxItems": high}
+    given = {key: int(length) for key, length in lengths.items() if length is not None}
+    return {"type": "array", "items": grammar_schema(rest), **given}
+
+
+def _object(schema: Schema) -> dict[str, Json]:
+    others = schema.get("additionalProperties", True)
+    properties = {**schema.get("properties", {})}
+    properties |= {name: others for name in schema.get("required", ()) if name not in properties}
+    if properties or "properties" in schema or others is False:
+        return _closed_object({name: grammar_schema(part) for name, part in properties.items()})
+    if isinstance(others, Mapping) and others:
+        return {"type": "object", "additionalProperties": grammar_schema(others)}
+    return {"type": "object"}

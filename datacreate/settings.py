@@ -1,0 +1,217 @@
+"""Declares a setting once: a pydantic field with its help text, option group and flag.
+
+`datacreate.cli.options` makes the command line options, the keys of `--config` files and the environment
+variables from these declarations; docs/cli.md follows from the options.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from datacreate.errors import UsageError
+
+_MAX_SHOWN = 80  # characters of a rejected value in a message
+
+_PYDANTIC_PREFIX = "Input should be "
+
+
+def setting(
+    help: str,
+    group: str,
+    *,
+    default: Any = ...,
+    flag: str | None = None,
+    metavar: str | None = None,
+    shown_default: str | None = None,
+    **constraints: Any,
+) -> Any:
+    """A field of `Settings` that is also a command line option.
+
+    `help` is one sentence; `group` is its heading in `--help`. Without a `default` the setting is required.
+    `flag` is needed where it is not the field's name (`--exact/--no-exact`); `shown_default` says what an
+    unset value means. `constraints` go to pydantic's `Field`: `gt=0`, `le=1`.
+    """
+    extra: Any = {"group": group, "flag": flag, "metavar": metavar, "shown_default": shown_default}
+    return Field(default, description=help, json_schema_extra=extra, **constraints)
+
+
+class Settings(BaseModel):
+    """Settings that belong together, checked when they are made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def of(cls, **values: Any) -> Self:
+        """These settings. Raises UsageError, in one line, for the first that is wrong."""
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise UsageError(SettingsError.first(error).on_command_line(cls.flags())) from None
+
+    @classmethod
+    def flags(cls) -> dict[str, str]:
+        """The flag of every field: `ranges` -> `--range`."""
+        return {name: option_flag(cls, name).partition("/")[0] for name in cls.model_fields}
+
+    def changed(self, names: Iterable[str]) -> str | None:
+        """The flag of the first of these settings that differs from its default."""
+        for name in names:
+            field = type(self).model_fields.get(name)
+            if field is not None and getattr(self, name) not in (None, field.default):
+                return self.flags()[name]
+        return None
+
+    def given(self, names: Iterable[str]) -> dict[str, Any]:
+        """Those of the settings of these names that are not None."""
+        return {name: value for name in names if (value := getattr(self, name, None)) is not None}
+
+    def subset(self, model: type[BaseModel]) -> dict[str, Any]:
+        """The values of all fields that `model` has too."""
+        return {name: getattr(self, name) for name in model.model_fields if name in type(self).model_fields}
+
+
+def option_info(model: type[BaseModel], name: str) -> dict[str, Any]:
+    """What `setting` was given for this field; {} for a field declared without it."""
+    extra = model.model_fields[name].json_schema_extra
+    return dict(extra) if isinstance(extra, dict) else {}
+
+
+def option_flag(model: type[BaseModel], name: str) -> str:
+    """The field's option as it is declared: `--max-tokens`, `--exact/--no-exact`."""
+    return option_info(model, name).get("flag") or f"--{name.replace('_', '-')}"
+
+
+def as_text(value: Any) -> str | list[str]:
+    """A value as typed on the command line: a list for an option that is given several times."""
+    if isinstance(value, Mapping):
+        return [f"{key}={_scalar(part)}" for key, part in value.items()]
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_scalar(part) for part in value] or ["none"]
+    return _scalar(value)
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(_scalar, value))
+    if value is None or isinstance(value, bool):
+        return "true" if value else "off" if value is None else "false"
+    return str(value)
+
+
+def as_arguments(model: type[BaseModel], values: Mapping[str, Any]) -> list[str]:
+    """Values by field name as command line arguments: `--max-num-seqs 32 --no-exact`."""
+    arguments: list[str] = []
+    for name, value in values.items():
+        flag, _, negative = option_flag(model, name).partition("/")
+        if isinstance(value, bool):
+            arguments += [flag] if value else [negative] if negative else []
+            continue
+        if value is None and "off" not in (option_info(model, name)["metavar"] or ""):
+            continue
+        text = as_text(value)
+        arguments += [word for part in ([text] if isinstance(text, str) else text) for word in (flag, part)]
+    return arguments
+
+
+def _off(value: Any) -> Any:
+    return None if value == "off" or value is False else value
+
+
+def _pairs(value: Any) -> Any:
+    """`NAME=VALUE` texts as a mapping."""
+    if isinstance(value, Mapping):
+        return value
+    pairs = {}
+    for text in [value] if isinstance(value, str) else value:
+        name, _, part = str(text).partition("=")
+        if not (name and part):
+            raise ValueError(f"write it as NAME=VALUE, not {text}")
+        pairs[name.strip()] = part
+    return pairs
+
+
+def _json_pairs(value: Any) -> Any:
+    return (
+        value if isinstance(value, Mapping) else {name: _json(part) for name, part in _pairs(value).items()}
+    )
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _list(value: Any) -> Any:
+    """`a,b` texts as a list of their parts, each once."""
+    if isinstance(value, (str, int, float)):
+        value = [value]
+    parts = (part.strip() for text in value for part in str(text).split(","))
+    return tuple(dict.fromkeys(parts))
+
+
+OrOff = BeforeValidator(_off)
+"""Takes the word `off` for None."""
+
+Pairs = Annotated[dict[str, str], BeforeValidator(_pairs)]
+"""A mapping, or `NAME=VALUE` texts."""
+
+JsonPairs = Annotated[dict[str, Any], BeforeValidator(_json_pairs)]
+"""The same; values are JSON where they can be read as such."""
+
+CommaList = BeforeValidator(_list)
+"""Takes `a,b` for ("a", "b")."""
+
+
+@dataclass(frozen=True)
+class SettingsError:
+    """The first thing that is wrong with settings. `place` is () where settings contradict each other."""
+
+    place: tuple[int | str, ...]
+    given: object
+    why: str
+    kind: str  # pydantic's name of it, such as `extra_forbidden`
+
+    @classmethod
+    def first(cls, error: ValidationError) -> SettingsError:
+        """The first finding of the error."""
+        found = error.errors(include_url=False)[0]
+        return cls(found["loc"], found["input"], found["msg"].removeprefix("Value error, "), found["type"])
+
+    @property
+    def key(self) -> str:
+        """Where it is, as files name it: `train.epochs`; "" for no one place."""
+        return ".".join(map(str, self.place))
+
+    def on_command_line(self, flags: Mapping[str, str]) -> str:
+        """Flag, value and what to give instead, in one line; for contradictions, the validator's message.
+
+        `flags` has the flag of each field that is not called like its field.
+        """
+        if not self.place:
+            return self.why
+        field = str(self.place[0])
+        flag = flags.get(field, f"--{field.replace('_', '-')}")
+        if self.kind == "missing":
+            return f"{flag}: this option is required"
+        given = self.given if isinstance(self.given, str) else as_text(self.given)
+        shown = given if isinstance(given, str) else ",".join(given)
+        if len(self.place) > 1 and isinstance(self.place[1], str):  # of a mapping
+            shown = f"{self.place[1]}={shown}"
+        if len(shown) > _MAX_SHOWN:
+            shown = shown[:_MAX_SHOWN] + "…"
+        return f"{flag} {shown}: {_remedy(self.why)}"
+
+
+def _remedy(why: str) -> str:
+    """`give a number greater than 0` for pydantic's `Input should be greater than 0`."""
+    if not why.startswith(_PYDANTIC_PREFIX):
+        return why
+    wanted = why.removeprefix(_PYDANTIC_PREFIX).partition(", unable to")[0]
+    return f"give {'a number ' if wanted.startswith(('greater', 'less')) else ''}{wanted}"

@@ -1,0 +1,120 @@
+"""Plan files: what is wrong with one is reported in one line that names the file and the key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datacreate.errors import DatacreateError, PlanError, UsageError
+from datacreate.sweep import Sweep, cells_of, load_plan
+from tests.sweep.conftest import Bench
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"benchmark": ["creak"]}, "benchmark: there is no such key (did you mean benchmarks?)"),
+    ({"max_num_seqs": 3}, "max_num_seqs: there is no such key (put it under create)"),
+    ({"benchmarks": ["kreak"]}, "benchmarks.0: unknown benchmark 'kreak' (did you mean creak?)"),
+    ({"benchmarks": "creak"}, "benchmarks: "),
+    ({"benchmarks": []}, "benchmarks: "),
+    ({"benchmarks": ["creak", "csqa", "creak"]}, "benchmarks: creak is listed twice"),
+    ({"conditions": ["tre"]}, "conditions.0: no condition 'tre' (did you mean tree?)"),
+    (
+        {"generators": ["qwen2.5-coder-0.6b-instruct"]},
+        "generators: unknown model 'qwen2.5-coder-0.6b-instruct'",
+    ),
+    ({"generators": ["./models/writer", "./others/writer"]}, "two checkpoints have the same last name"),
+    ({"generators": []}, "generators: the condition random needs a model"),
+    ({"conditions": ["human"]}, "encoders: the condition human needs training"),
+    ({"count": "all"}, "count: 'all' is neither a positive number of rows nor the word train"),
+    ({"count": True}, "count: True is neither"),
+    ({"sizes": [50]}, "sizes: 50 is more than the count of 10"),
+    ({"train_seeds": [1, -1]}, "train_seeds.1: Input should be greater than or equal to 0, not -1"),
+    ({"example_seeds": [1, 1]}, "example_seeds: 1 is listed twice"),
+    ({"create": {"methd": "paper"}}, "create: no option 'methd' (did you mean method?)"),
+    ({"create": {"method": "papr"}}, "create: method='papr': Input should be"),
+    ({"create": {"servers": 2}}, "create: --servers: that is for running servers"),
+    ({"create": {"seed": 3}}, "create: seed is set by the plan"),
+    ({"train": {"epoch": 3}}, "train.epoch: there is no such key (did you mean epochs?)"),
+    ({"train": {"recipe": "papr"}}, "train.recipe: Input should be 'datacreate' or 'paper', not 'papr'"),
+    ({"test": ["csqa"]}, "test: none of these fits the head of a model for creak"),
+    ({"name": "../x"}, "name: "),
+    ({"kount": 3, "settings": 4}, "(and 1 more)"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD)
+def test_a_wrong_key_is_one_line(changes: dict[str, Any], message: str, bench: Bench) -> None:
+    bench.write(**changes)
+    with pytest.raises(PlanError) as caught:
+        load_plan(str(bench.plan))
+    assert str(caught.value).startswith(f"plan {bench.plan}: ")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"conditions: [tree\n", "not YAML"),
+        (b"- tree\n", "not a mapping"),
+        (b"", "not a mapping"),
+        (b"conditions: [tree]\n", "benchmarks: this key is needed"),
+        (b"name: a\nname: b\n", "key name is there twice"),
+        (b"train: {epochs: 1, epochs: 2}\n", "key epochs is there twice"),
+        (b"\x00", "not YAML"),
+        (b"[" * 5000, "not YAML"),
+        (b"\xff\xfe\x00", "cannot be read as text"),
+    ],
+)
+def test_a_file_that_is_no_plan_is_one_line(text: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_bytes(text)
+    with pytest.raises(PlanError, match=message) as caught:
+        load_plan(str(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["cpu", "paper"])
+def test_shipped_plans_are_valid(name: str) -> None:
+    plan = load_plan(name)
+    assert plan.name == name
+    assert plan.description
+    assert cells_of(plan)
+
+
+def test_the_plan_of_the_paper_has_its_whole_grid() -> None:
+    plan = load_plan("paper")
+    assert len(plan.benchmarks) == 10
+    assert {"human-full", "random", "diverse", "similar", "tree"} <= set(plan.conditions)
+    assert (plan.train.recipe, plan.train.selection, plan.count) == ("paper", "human", "train")
+    full = [cell.steps[-1] for cell in cells_of(plan) if cell.name.endswith("-full")]
+    assert sum(len(evaluate.evaluations) - 1 for evaluate in full) == 10  # pairs out of distribution
+
+
+def test_a_file_is_found_before_a_shipped_plan(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(bench.folder)
+    Path("cpu").write_text(bench.write().read_text())
+    assert load_plan("cpu").benchmarks == ("creak",)
+    with pytest.raises(PlanError, match=r"papr: no such file, and no shipped plan \(did you mean paper\?\)"):
+        load_plan("papr")
+
+
+def test_a_wrong_index_names_the_right_ones(bench: Bench) -> None:
+    with pytest.raises(UsageError, match=r"plan plan has the cells 0 to 0, and no 3; "):
+        bench.sweep().run(3)
+    assert not bench.out.exists()
+
+
+def test_the_folder_of_another_plan_is_refused(bench: Bench) -> None:
+    assert bench.run()
+    with pytest.raises(PlanError, match="is the folder of the plan plan, not other; use another --out"):
+        bench.run(name="other")
+    with pytest.raises(PlanError, match="is the folder of the plan plan"):
+        bench.sweep(name="other").states()
+
+
+def test_a_folder_that_cannot_be_created_is_one_line(bench: Bench) -> None:
+    sweep = Sweep(load_plan(str(bench.write())), bench.plan / "below")
+    with pytest.raises(DatacreateError, match=r"plan\.yaml"):
+        sweep.run()
