@@ -1,10 +1,9 @@
-"""No downloads and no telemetry: switched off before any library is imported.
+"""Switches off downloads and telemetry of the libraries that datacreate uses.
 
-The libraries read these variables once, when they are imported, and processes inherit them. So
-`datacreate/__init__.py` calls `go_offline` before all else, whoever imports datacreate: the command, the
-engine's process, a process of a training, somebody's notebook. Commands that are for fetching
-(`models pull`, `benchmarks import --from hub`) do it in a process of their own, which alone calls
-`lift`.
+Libraries read these variables when they are imported, and child processes inherit them. The command line calls
+`go_offline` before it imports any library; servers get the variables from the process that starts them. From
+Python, datacreate reads local files only, and leaves the environment as it is. Commands that download
+(`models pull`, `benchmarks import --from hub`) do so in a child process, which calls `lift`.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 import os
 
 NO_DOWNLOADS = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-"""What keeps the Hub's libraries from asking it for files."""
+"""Keeps the libraries of the Hub from asking it for files."""
 
 NO_TELEMETRY = {
     "DO_NOT_TRACK": "1",
@@ -21,16 +20,16 @@ NO_TELEMETRY = {
     "VLLM_NO_USAGE_STATS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
-"""What keeps libraries from reporting that they are used; never lifted."""
+"""Keeps libraries from reporting their use; never lifted."""
 
 OURS = "DATACREATE_OFFLINE"
-"""Names which of NO_DOWNLOADS datacreate set, so that the user's own can be told from them."""
+"""The variable that lists which of NO_DOWNLOADS datacreate set, and not the user."""
 
 _TRUE = {"1", "on", "yes", "true"}
 
 
 def go_offline() -> None:
-    """Set all of them for this process and those it starts; a second call changes nothing."""
+    """Set all of them for this process and its children; a second call changes nothing."""
     ours = {name for name in os.environ.get(OURS, "").split(",") if name in os.environ}
     ours |= {name for name in NO_DOWNLOADS if os.environ.get(name, "").lower() not in _TRUE}
     os.environ.update(NO_DOWNLOADS | NO_TELEMETRY)
@@ -38,15 +37,15 @@ def go_offline() -> None:
 
 
 def lift() -> None:
-    """Let this process fetch; telemetry stays off. To be called before any library is imported."""
+    """Allow downloads in this process; telemetry stays off. Call it before importing any library."""
     for name in NO_DOWNLOADS:
         os.environ.pop(name, None)
 
 
 def user_forbids() -> str | None:
-    """The variable by which the user, and not datacreate, keeps the Hub out; None if there is none."""
+    """The variable by which the user, and not datacreate, forbids downloads; None if there is none."""
     ours = os.environ.get(OURS, "").split(",")
-    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):  # huggingface_hub heeds either
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):  # huggingface_hub reads both
         if os.environ.get(name, "").lower() in _TRUE and name not in ours:
             return name
     return None

@@ -14,6 +14,7 @@ import click
 
 from datacreate.cli.terminal import printable
 from datacreate.errors import DatacreateError
+from datacreate.offline import go_offline
 
 VERBS: dict[str, tuple[str, str]] = {
     "create": ("create", "Make a training set from one example."),
@@ -83,6 +84,7 @@ def datacreate() -> None:
 
 def main() -> NoReturn:
     """Run the command line; every error the user can meet is one line on stderr."""
+    go_offline()
     try:
         datacreate.main(prog_name="datacreate", standalone_mode=False)
         sys.stdout.flush()

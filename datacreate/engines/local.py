@@ -20,6 +20,7 @@ from pathlib import Path
 from datacreate.child_process import supervised
 from datacreate.engines.addresses import Address, ServerSource
 from datacreate.errors import EngineError, UsageError
+from datacreate.offline import NO_DOWNLOADS, NO_TELEMETRY
 
 _GRACE_SECONDS = 10.0
 """How long a server may take to end after SIGTERM."""
@@ -63,7 +64,7 @@ class LocalServer:
         with self._log.open("ab") if self._log else os.fdopen(os.dup(2), "wb") as output:
             self._process = subprocess.Popen(
                 supervised([*self._command.arguments, *where], _GRACE_SECONDS),
-                env={**os.environ, **self._command.environment, **keys},
+                env={**os.environ, **NO_DOWNLOADS, **NO_TELEMETRY, **self._command.environment, **keys},
                 stdin=subprocess.PIPE,  # its end is the sign to end
                 stdout=output,
                 stderr=output,

@@ -7,11 +7,8 @@ loopback, or asks for the address of a name, is refused and fails the test.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,7 +18,7 @@ from datacreate.finetuning.record import read_evaluation
 from tests.finetuning.conftest import import_rows, save_encoder
 from tests.finetuning.sets import claims
 from tests.guard import CallsOut
-from tests.offline.guarding import SWITCHES, Guarded, unset
+from tests.offline.guarding import Guarded, unset
 from tests.process import ROOT
 
 VERBS_ALONE = "tests.offline.several"
@@ -51,7 +48,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, model: str) -> Guarded:
         ("preview", *made): 0,
         ("show", run): 0,
         ("export", run, "--layout", "parquet", "--out", folder / "parquet"): 0,
-        ("filter", run, "--semantic", "0.999", "--encoder", tiny): 0,
+        ("filter", run, "--semantic", "0.999", "--embedding-model", tiny): 0,
         ("schema", "infer", example): 0,
         ("doctor",): None,  # whatever this machine lacks
         ("cluster", "template"): 0,
@@ -121,17 +118,14 @@ def test_this_suite_is_guarded_itself(calls_out: list[str]) -> None:
     calls_out.clear()
 
 
-def test_a_script_that_imports_datacreate_gets_the_same() -> None:
-    look = "import os\nfrom datacreate.create import create\nimport huggingface_hub.constants as hub, json\n"
-    look += "print(json.dumps([hub.HF_HUB_OFFLINE, hub.HF_HUB_DISABLE_TELEMETRY, dict(os.environ)]))"
-    environment = {name: text for name, text in os.environ.items() if name not in SWITCHES}
-    done = subprocess.run(
-        [sys.executable, "-c", look], env=environment, cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    offline, silent, found = json.loads(done.stdout)
-    assert offline
-    assert silent
-    assert {name: found[name] for name in SWITCHES} == SWITCHES
+def test_the_python_api_reads_local_files_only_and_leaves_the_environment_alone(
+    tmp_path: Path, model: str
+) -> None:
+    guarded = Guarded(tmp_path / "calls.jsonl", environment={"OMP_NUM_THREADS": "1"})
+    encoder = save_encoder(tmp_path / "tiny")
+    guarded.run(model, encoder, tmp_path, module="tests.offline.python_api")
+    assert guarded.called == set()
+    assert (tmp_path / "run" / "summary.json").is_file()
 
 
 def test_only_what_is_for_fetching_lifts_them() -> None:

@@ -1,0 +1,31 @@
+"""`create` from Python, as a notebook calls them: python_api.py MODEL ENCODER FOLDER."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+
+def main(model: str, encoder: str, folder: Path) -> None:
+    before = dict(os.environ)
+    from datacreate.create import create
+    from datacreate.runs.config import CreateConfig
+    from tests.making import COMMONSENSE
+    from tests.scripted import ScriptedEngine, answering
+
+    assert dict(os.environ) == before, "an import changed an environment variable"
+    config = CreateConfig(
+        example=COMMONSENSE,
+        count=30,
+        run_dir=folder / "run",
+        model=model,
+        strategy="diverse",
+        embedding_model=encoder,
+        verify="off",
+    )
+    create(config, engine_factory=lambda *_: ScriptedEngine(answering()))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
