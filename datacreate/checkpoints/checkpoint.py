@@ -95,7 +95,7 @@ def resolve(
     name = preset.name if preset and not is_hub_id(name_or_path) else name_or_path
     if preset and preset.kind != kind:
         raise CheckpointError(
-            f"{name} is of kind {preset.kind}; {kind} is needed here (see `datacreate models list`)"
+            f"{name} is an {preset.kind} model; an {kind} model is needed here (see `datacreate models list`)"
         )
     found = find_local(preset.name if preset else name, sources)
     if found is None:

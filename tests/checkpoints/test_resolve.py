@@ -22,7 +22,7 @@ def refused(place: str | Path, kind: Kind = "encoder", **how: bool) -> str:
 
 
 def test_the_other_kind_of_preset_is_refused(data_folder: Path) -> None:
-    assert "all-minilm-l6-v2 is of kind encoder; instruct is needed" in refused(
+    assert "all-minilm-l6-v2 is an encoder model; an instruct model is needed" in refused(
         "all-minilm-l6-v2", "instruct"
     )
     assert refused("all-minilm-l6-v2").endswith(

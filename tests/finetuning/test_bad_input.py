@@ -56,7 +56,7 @@ BAD: dict[str, tuple[list[str], int, str]] = {
         1,
         "not downloaded: run `datacreate models pull roberta-large`",
     ),
-    "a generator": (["--encoder", "qwen2.5-coder-0.5b-instruct"], 1, "an encoder is needed here"),
+    "a generator": (["--encoder", "qwen2.5-coder-0.5b-instruct"], 1, "an encoder model is needed here"),
     "no such folder": (["--encoder", "./nowhere"], 1, "no such folder"),
     "an unknown benchmark": (["--benchmark", "creek"], 1, "did you mean creak"),
     "an unknown source": (["nothing-of-that-name"], 1, "no run directory, JSONL file or benchmark"),
