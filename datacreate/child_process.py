@@ -1,9 +1,9 @@
-"""Run a command that ends when the process that started it ends, however that happened (kill -9 too).
+"""Runs a command that stops when the process that started it ends, even by kill -9.
 
-A script of its own: `python child_process.py GRACE_SECONDS COMMAND...`. It runs the command in a new
-session and waits. When its standard input closes, which the system does when the parent dies, or at
-SIGTERM or SIGINT, it ends the command and everything that the command started: SIGTERM first, and
-SIGKILL after the grace period. Works on every POSIX system.
+Run as a script: `python child_process.py GRACE_SECONDS COMMAND...`. It starts the command in a new session
+and waits. When its standard input closes (the system closes it when the parent dies), or at SIGTERM or
+SIGINT, it stops the command and all its child processes: SIGTERM first, SIGKILL after the grace period.
+Works on every POSIX system.
 """
 
 from __future__ import annotations
@@ -20,37 +20,37 @@ from pathlib import Path
 
 
 def supervised(command: Sequence[str], grace_seconds: float) -> list[str]:
-    """The command under supervision; start it with a pipe as its standard input and keep that open."""
+    """The supervised command line; start it with a pipe as standard input and keep the pipe open."""
     script = str(Path(__file__).resolve())
     return [sys.executable, "-I", "-S", script, str(grace_seconds), *command]
 
 
 def main() -> None:
-    """Run the command; exit as it does."""
+    """Run the command and exit with its code."""
     grace_seconds, *command = sys.argv[1:]
     ending = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ending.set())
-    child = subprocess.Popen(  # no thread runs yet, so that code between fork and exec is safe
+    child = subprocess.Popen(  # no thread runs yet, so preexec_fn is safe
         command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_end_with_supervisor
     )
     threading.Thread(target=_watch_parent, args=(ending,), daemon=True).start()
     threading.Thread(target=_watch_child, args=(child, ending), daemon=True).start()
-    while not ending.wait(3600.0):  # with a timeout, so that signals are handled meanwhile
+    while not ending.wait(3600.0):  # a timeout lets Python handle signals
         pass
     _signal_group(child, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
         child.wait(float(grace_seconds))
-    _signal_group(child, signal.SIGKILL)  # also what the command started and left behind
+    _signal_group(child, signal.SIGKILL)  # also orphaned child processes
     code = child.wait()
-    if code < 0:  # killed by a signal: so is this process, for whoever waits
+    if code < 0:  # killed by a signal: end by the same signal
         signal.signal(-code, signal.SIG_DFL) if -code != signal.SIGKILL else None
         os.kill(os.getpid(), -code)
     os._exit(code)  # a thread still reads standard input
 
 
 def _end_with_supervisor() -> None:
-    """Have Linux end the command if this process itself is killed."""
+    """Make Linux stop the command if this process itself is killed."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 

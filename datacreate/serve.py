@@ -1,6 +1,6 @@
-"""A server of one model on this machine that runs until it is stopped, and says where it is.
+"""Runs a server of one model on this machine until it is stopped (`datacreate serve`).
 
-It is started as a run would start it, so whoever asks it gets the answers that the run would get.
+The server is started with the same settings as `create` uses.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from datacreate.locking import slurm_job
 from datacreate.signals import Signals
 
 _OURS = {"--model", "--host", "--port", "--uds", "--served-model-name", "--max-num-seqs", "--api-key"}
-"""Arguments of vLLM's server that are options of `datacreate serve`, or follow from them."""
+"""Arguments of vLLM's server that datacreate sets itself."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a server listens, and the folder in which it says so once it is ready."""
+    """Where a server listens, and the folder in which it registers once it is ready."""
 
     host: str = "127.0.0.1"
-    port: int = 0  # 0: one that is free
+    port: int = 0  # 0: a free port
     register_dir: Path | None = None
 
 
@@ -45,19 +45,19 @@ def serving(
     signals: Signals,
     notify: Callable[[str], None],
 ) -> Iterator[LocalServer]:
-    """A server that is ready; its address is published until the block ends, then the server is ended.
+    """Start a server and yield it when it is ready; it is registered until the block ends, then stopped.
 
-    `more` are arguments for vLLM's server as they are. Clients need the key in $DATACREATE_API_KEY, if
-    there is one. Raises UsageError for an argument that is not vLLM's to get or an address that cannot be
-    listened at, EngineError if the server ends before it is ready.
+    `more` are further arguments for vLLM's server. The API key is $DATACREATE_API_KEY, if set. Raises
+    UsageError for an argument that datacreate sets itself or an address that cannot be used, EngineError if
+    the server ends before it is ready.
     """
     copies, key = _copies(more), api_key()
     _check_address(endpoint)
     _make(endpoint.register_dir)
-    notify(f"preparing {checkpoint.name}")  # a GGUF file is converted for vLLM
+    notify(f"preparing {checkpoint.name}")  # converts a GGUF file for vLLM
     command = server_command(checkpoint, options, tuple(more))
     environment = dict(command.environment)
-    if own := os.environ.get("VLLM_HOST_IP"):  # who serves over several nodes knows better
+    if own := os.environ.get("VLLM_HOST_IP"):  # set by the user for several nodes
         environment["VLLM_HOST_IP"] = own
     command = replace(command, environment=environment, capacity=command.capacity * copies)
     server = LocalServer(command, key, None, endpoint.host, endpoint.port)
@@ -68,49 +68,51 @@ def serving(
         with _published(server.address, endpoint.register_dir):
             yield server
     finally:
-        with signals.held():  # nothing is left running, however often it is told to stop
+        with signals.held():  # further signals must not leave the server running
             server.end()
 
 
 def wait(server: LocalServer) -> None:
-    """Until the server ends, which is a ServersGone: it has worked, and may again."""
+    """Wait until the server ends, then raise ServersGone (resumable)."""
     server.wait()
-    raise ServersGone(f"{server.death()}; run the same command to start it again")
+    raise ServersGone(f"{server.exit_reason()}; run the same command to start it again")
 
 
 def _copies(more: Sequence[str]) -> int:
-    """Engines behind the address, of which vLLM may start several. UsageError for what is not for vLLM."""
+    """The number of data-parallel copies in vLLM's arguments. UsageError for an invalid argument."""
     copies = 1
     for word, following in zip(more, [*more[1:], ""], strict=False):
         flag, equals, value = word.replace("_", "-").partition("=")
         if flag in _OURS:
-            raise UsageError(f"{word}: datacreate sets that; leave it out, or give it before the --")
+            raise UsageError(f"{word}: datacreate sets this argument; remove it, or pass it before the --")
         if flag.startswith("--ssl-"):
-            raise UsageError(f"{word}: servers are asked without TLS; put a proxy in front for that")
+            raise UsageError(f"{word}: datacreate serves without TLS; use a proxy for TLS")
         if flag in ("--data-parallel-size", "-dp"):
             given = value if equals else following
             if not given.isdecimal() or not int(given):
-                raise UsageError(f"{flag} {given}: give the number of copies, above 0")
+                raise UsageError(f"{flag} {given}: use a number of copies above 0")
             copies = int(given)
     return copies
 
 
 def _check_address(endpoint: Endpoint) -> None:
-    """UsageError if nobody can listen there, or somebody does."""
+    """UsageError if the address cannot be bound."""
     family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
     with socket.socket(family) as found:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the one before may just have gone
+        found.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # the previous server may just have stopped
         try:
             found.bind((endpoint.host, endpoint.port))
         except OSError as error:
             raise UsageError(
-                f"--host {endpoint.host} --port {endpoint.port}: {error.strerror or error}; name an address "
-                "of this machine and a port that is free, or leave --port out"
+                f"--host {endpoint.host} --port {endpoint.port}: {error.strerror or error}; use an address "
+                "of this machine and a free port, or omit --port"
             ) from None
 
 
 def _make(folder: Path | None) -> None:
-    """Make the folder at once: whoever is told of it may look before the model is loaded."""
+    """Create the folder before the model is loaded, so that clients can wait for it."""
     if folder is not None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -120,7 +122,7 @@ def _make(folder: Path | None) -> None:
 
 @contextmanager
 def _published(address: Address, folder: Path | None) -> Iterator[None]:
-    """The address in a file of the folder, written whole, and removed in the end."""
+    """Register the address: a file in the folder, removed at the end."""
     if folder is None:
         yield
         return
@@ -131,12 +133,12 @@ def _published(address: Address, folder: Path | None) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):
-            if path.read_text(encoding="utf-8") == text:  # else a later start of the same job has it
+            if path.read_text(encoding="utf-8") == text:  # otherwise a restart of the same job owns it
                 path.unlink()
 
 
 def _file_name(address: Address) -> str:
-    """Of a task of a job array the task's, so that its next start replaces what a dead node left."""
+    """A name per task of a job array, so that a restart replaces the file of a dead node."""
     if (job := slurm_job()) and "_" in job:
         return f"job-{job}"
     return re.sub(r"[^\w.]+", "-", address.url.partition("://")[2]).strip("-")

@@ -70,6 +70,17 @@ class Settings(BaseModel):
         """Those of the settings of these names that are not None."""
         return {name: value for name in names if (value := getattr(self, name, None)) is not None}
 
+    def as_options(self) -> dict[str, Any]:
+        """All settings by option name, as a `--config` file holds them; automatic ones are omitted."""
+        values = self.model_dump(mode="json")
+        options = {}
+        for name, field in type(self).model_fields.items():
+            value, info = values[name], option_info(type(self), name)
+            is_off = value is None and "off" in (info.get("metavar") or "")
+            if info and (value or is_off or getattr(self, name) != field.default):
+                options[self.flags()[name].removeprefix("--")] = "off" if is_off else value
+        return options
+
     def subset(self, model: type[BaseModel]) -> dict[str, Any]:
         """The values of all fields that `model` has too."""
         return {name: getattr(self, name) for name in model.model_fields if name in type(self).model_fields}

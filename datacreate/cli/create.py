@@ -11,14 +11,16 @@ from typing import Any
 import click
 
 from datacreate.cli.options import command, config_option, json_option, option, settings_options
+from datacreate.cli.terminal import print_columns, printable
 from datacreate.runs.config import CreateConfig
 
 
 @command()
 @settings_options(CreateConfig)
 @config_option
-@json_option("Print the summary as JSON.")
-def create(settings: dict[str, Any], as_json: bool) -> None:
+@option("--dry-run", is_flag=True, help="Print what would happen; start no server and write nothing.")
+@json_option("Print the summary as JSON; with --dry-run the plan and a configuration for --config.")
+def create(settings: dict[str, Any], dry_run: bool, as_json: bool) -> None:
     """Make a training set of exactly COUNT examples from one formatting example.
 
     The example is your own or a row of a benchmark's train split; it is not part of the set. A stopped run
@@ -38,6 +40,9 @@ def create(settings: dict[str, Any], as_json: bool) -> None:
     from datacreate.runs.directory import RunDirectory
 
     config = CreateConfig.of(**settings)
+    if dry_run:
+        _dry_run(config, as_json)
+        return
     with CreationProgress() as progress:
         summary = create_(config, progress=progress, compute_metrics=DatasetMetrics().run)
     if as_json:
@@ -46,6 +51,37 @@ def create(settings: dict[str, Any], as_json: bool) -> None:
     print_samples(list(islice(RunDirectory(config.run_dir).examples(), 3)))
     print_summary(summary)
     click.echo(f"\n{config.run_dir / 'train.jsonl'}")
+
+
+def _dry_run(config: CreateConfig, as_json: bool) -> None:
+    from datacreate.dry_run import dry_run
+
+    plan = dry_run(config)
+    if as_json:
+        options = config.as_options()
+        if plan["models"] is None:
+            options.pop("model")
+        click.echo(json.dumps({"plan": plan, "config": options}, indent=2, ensure_ascii=False))
+        return
+    counts = (
+        f"{plan['accepted']} of {plan['count']} examples" if plan["accepted"] else f"{plan['count']} examples"
+    )
+    verified = plan["verification"]
+    lines = {
+        "run": f"{plan['run_dir']}: {plan['state']}, {counts}",
+        "format": "; ".join(plan["notes"]),
+        "model": ", ".join(plan["models"] or ["the one on the servers"]),
+        "engine": ", ".join([*dict.fromkeys(plan["engines"]), *plan["servers"]]),
+        "requests": f"{plan['num_examples'] or 'up to 5'} examples each, "
+        f"{plan['concurrency'] or 'as many as the servers hold'} in flight, strategy {plan['strategy']}",
+        "verification": f"{verified['mode']}, by {verified['model'] or 'the same model'}"
+        if verified
+        else "off",
+        "filters": ", ".join(plan["filters"]) or "none",
+        "decontaminate": ", ".join(plan["decontaminate"]) or "none",
+        "embedding model": plan["embedding_model"] or "not needed",
+    }
+    print_columns([(name, printable(text)) for name, text in lines.items()])
 
 
 @command()

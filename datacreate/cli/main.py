@@ -67,7 +67,12 @@ class LazyGroup(click.Group):
 
 
 @click.group(
-    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=LazyGroup,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "auto_envvar_prefix": "DATACREATE",
+    },
 )
 @click.version_option(package_name="datacreate", message="%(prog)s %(version)s")
 def datacreate() -> None:

@@ -1,4 +1,4 @@
-"""Engines: OpenAI-compatible servers, started here or elsewhere, that turn chat prompts into text.
+"""Engines: OpenAI-compatible servers, local or remote, that generate text and score labels.
 
 engines/
   base.py         Request, Completion, Check, and the Engine protocol

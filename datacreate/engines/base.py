@@ -1,7 +1,7 @@
-"""What creation asks of an engine, and what it gets back.
+"""The interface between creation and engines: requests, completions, and the Engine protocol.
 
-An engine streams: requests go in one at a time and completions come out as they finish (continuous
-batching), so that the server's batch stays full between requests and between levels of the tree.
+An engine streams: requests are submitted one at a time, and completions are returned as they finish
+(continuous batching), so that the server's batch stays full.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Messages = Sequence[dict[str, str]]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are sampled. None is neutral: the setting has no effect."""
+    """How tokens are sampled. None means neutral: the setting has no effect."""
 
     max_tokens: int
     temperature: float = 1.0
@@ -65,7 +65,7 @@ class Completion:
 
 @dataclass(frozen=True)
 class Check:
-    """Requests with known answers. `fault` says what the completions show to be wrong, or None."""
+    """Requests with known answers. `fault` returns what is wrong with the completions, or None."""
 
     requests: tuple[Request, ...]
     fault: Callable[[Sequence[Completion]], str | None]
@@ -74,12 +74,12 @@ class Check:
 class Engine(Protocol):
     """A source of completions. Methods raise EngineError when the engine cannot be used any more.
 
-    An engine starts its servers, or connects to them, at the first question that needs them.
+    An engine starts its servers, or connects to them, when a method first needs them.
     """
 
     @property
     def capacity(self) -> int:
-        """How many requests are worth having in flight at once."""
+        """The number of requests in flight that keeps the servers busy."""
 
     @property
     def urls(self) -> Sequence[str]:
@@ -87,20 +87,20 @@ class Engine(Protocol):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """How the model is loaded, resolved; JSON. Recorded only: nothing is decided by it."""
+        """The resolved engine settings as JSON, for the record only."""
 
     @property
     def max_context(self) -> int:
-        """The most tokens that a prompt and its answer may have together."""
+        """The maximum number of tokens of a prompt and its answer together."""
 
     def count_tokens(self, messages: Messages) -> int:
-        """The length of the prompt in tokens, chat template included."""
+        """The length of the prompt in tokens, including the chat template."""
 
     def tells_apart(self, choices: Sequence[str]) -> bool:
         """Whether each choice begins with a different token, so that they can be scored."""
 
     def start(self, checks: Sequence[Check] = ()) -> None:
-        """Return when requests can be submitted: servers run, and pass these checks."""
+        """Return when the servers run and pass these checks."""
 
     def submit(self, request: Request) -> None:
         """Submit a request; returns at once."""
@@ -109,7 +109,7 @@ class Engine(Protocol):
         """Completions finished since the last call, waiting up to `timeout_seconds` for one."""
 
     def abort(self, request_ids: Iterable[int]) -> None:
-        """Give up requests; those that had not finished give no completion."""
+        """Cancel requests; unfinished ones give no completion."""
 
     def close(self) -> None:
-        """Free everything the engine holds; safe to call twice."""
+        """Stop servers and free resources; safe to call twice."""

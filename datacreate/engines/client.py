@@ -1,4 +1,4 @@
-"""The engine that a run uses: requests go to a thread with an event loop, where the pool lives."""
+"""The engine that a run uses. It hands requests to a pool of servers in an event loop on its own thread."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ _POLL_SECONDS = 0.5
 
 
 class HttpEngine:
-    """An `Engine` whose model runs behind OpenAI-compatible servers.
+    """An `Engine` that sends requests to OpenAI-compatible servers.
 
-    The servers are started or connected to at the first question that needs them; that raises
-    EngineError if none can be used, ServersGone if none can be reached, and so does `poll` later. No
-    request goes through a proxy.
+    It starts or connects to the servers on first use. That raises EngineError if no server can be used and
+    ServersGone if none can be reached; `poll` raises the same later. Requests never go through a proxy.
     """
 
     def __init__(
@@ -42,10 +41,10 @@ class HttpEngine:
     ) -> None:
         self._source = source
         self._protocol = protocol
-        self._most_context = max_context
+        self._max_context = max_context
         self._notify = notify
-        self._notes: SimpleQueue[str] = SimpleQueue()
-        self._pool = Pool(source, protocol, timeouts or Timeouts(), capacity, self._notes.put)
+        self._messages: SimpleQueue[str] = SimpleQueue()
+        self._pool = Pool(source, protocol, timeouts or Timeouts(), capacity, self._messages.put)
         self._asked: dict[int, Future[Completion]] = {}
         self._done: SimpleQueue[Future[Completion]] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -76,11 +75,11 @@ class HttpEngine:
     @property
     def max_context(self) -> int:
         least = min(server.max_context for server in self._members())
-        return min(least, self._most_context or least)
+        return min(least, self._max_context or least)
 
     @property
     def model(self) -> str:
-        """What the servers call the model."""
+        """The servers' name for the model."""
         return self._members()[0].model
 
     def count_tokens(self, messages: Messages) -> int:
@@ -116,24 +115,24 @@ class HttpEngine:
             asked = self._done.get(timeout=timeout_seconds)
             while True:
                 if not asked.cancelled():
-                    completions.append(self._taken(asked))
+                    completions.append(self._result_of(asked))
                 asked = self._done.get_nowait()
-        self._pass_notes()
-        if self._pool.lost and not self._pool.well and not completions:
+        self._pass_messages()
+        if self._pool.lost and not self._pool.healthy and not completions:
             raise self._pool.lost
         return completions
 
-    def _taken(self, asked: Future[Completion]) -> Completion:
+    def _result_of(self, asked: Future[Completion]) -> Completion:
         try:
             completion = asked.result()
         except Exception as error:
-            raise EngineError(f"an answer could not be read: {error!r}") from error
+            raise EngineError(f"cannot read an answer: {error!r}") from error
         self._asked.pop(completion.request_id, None)
         return completion
 
-    def _pass_notes(self) -> None:
-        while not self._notes.empty():
-            self._notify(self._notes.get())
+    def _pass_messages(self) -> None:
+        while not self._messages.empty():
+            self._notify(self._messages.get())
 
     def abort(self, request_ids: Iterable[int]) -> None:
         for number in request_ids:
@@ -142,9 +141,9 @@ class HttpEngine:
 
     def close(self) -> None:
         if self._loop and self._thread:
-            self._pass_notes()
+            self._pass_messages()
             if self._loop.is_running():
-                with suppress(TimeoutError):  # the thread ends with the process, whatever it hangs on
+                with suppress(TimeoutError):  # the daemon thread ends with the process in any case
                     asyncio.run_coroutine_threadsafe(self._pool.close(), self._loop).result(timeout=10)
                 self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(timeout=10)
@@ -152,7 +151,7 @@ class HttpEngine:
         self._source.stop()
 
     def _members(self) -> list[Server]:
-        """The servers in use, or the last that were; at the first call they are started or connected to."""
+        """The servers in use, or the last ones used. The first call starts or connects to them."""
         if self._loop is None:
             self._source.start()
             self._loop = asyncio.new_event_loop()
@@ -160,7 +159,7 @@ class HttpEngine:
             self._thread.start()
             self._run(self._pool.gather())
         if not self._pool.members:
-            raise self._pool.gone()
+            raise self._pool.no_server_error()
         return self._pool.members
 
     def _run(self, question: Coroutine[Any, Any, T]) -> T:
@@ -168,8 +167,8 @@ class HttpEngine:
         asked: Future[T] = asyncio.run_coroutine_threadsafe(question, self._loop)
         try:
             while not wait([asked], timeout=_POLL_SECONDS).done:
-                self._pass_notes()
+                self._pass_messages()
         finally:
             asked.cancel()
-            self._pass_notes()
+            self._pass_messages()
         return asked.result()

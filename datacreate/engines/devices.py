@@ -1,4 +1,4 @@
-"""GPUs for each of several servers of one machine, and whether a model fits the memory that is free."""
+"""Assigns GPUs to servers and checks that a model fits into free memory."""
 
 from __future__ import annotations
 
@@ -14,19 +14,16 @@ from datacreate.hardware import query_gpus, visible_gpus
 GIB = 1024**3
 
 OVERHEAD_GIB = {"cpu": 2.5, "gpu": 1.0}
-"""Python, torch, vLLM and activations, beside weights and cache.
-
-Measured on the CPU: 0.5B (1.2 GiB of weights) with 1 GiB of cache holds 4.3 GiB.
-"""
+"""Memory of Python, torch, vLLM and activations, besides weights and cache."""
 
 _GPU_SHARE = 0.9
-"""The share of a GPU's memory that vLLM takes unless told otherwise."""
+"""The share of a GPU's memory that vLLM uses by default."""
 
 
 def gpu_groups(replicas: int | Literal["auto"], gpus_each: int) -> tuple[tuple[str, ...], ...]:
-    """The GPUs of each server, each of which takes `gpus_each`; one empty group means: whatever is seen.
+    """The GPUs of each server, `gpus_each` per server. One empty group means all visible GPUs.
 
-    `auto` is one server for each whole group of GPUs. UsageError if there is no room for so many.
+    `auto` is one server per complete group of GPUs. UsageError if there are too few GPUs.
     """
     gpus = visible_gpus() if replicas != 1 else ()
     groups = tuple(tuple(gpus[at : at + gpus_each]) for at in range(0, len(gpus) - gpus_each + 1, gpus_each))
@@ -35,12 +32,10 @@ def gpu_groups(replicas: int | Literal["auto"], gpus_each: int) -> tuple[tuple[s
     if replicas == "auto":
         return groups
     if replicas > len(groups):
-        each = (
-            f", and each server takes {gpus_each} of them (--tensor-parallel-size)" if gpus_each > 1 else ""
-        )
+        each = f", and each server uses {gpus_each} of them (--tensor-parallel-size)" if gpus_each > 1 else ""
         raise UsageError(
-            f"--replicas {replicas}: {len(gpus)} GPUs are seen here{each}; ask for {max(1, len(groups))}"
-            f"{' or fewer' if len(groups) > 1 else ''}, or name more in CUDA_VISIBLE_DEVICES"
+            f"--replicas {replicas}: {len(gpus)} GPUs are visible{each}; use {max(1, len(groups))}"
+            f"{' or fewer' if len(groups) > 1 else ''}, or add GPUs to CUDA_VISIBLE_DEVICES"
         )
     return groups[:replicas]
 
@@ -53,9 +48,9 @@ def check_memory(
     settings: Mapping[str, Any],
     gpus: Sequence[str],
 ) -> None:
-    """Raise EngineError, with the numbers, if weights and cache cannot fit what is free.
+    """Raise EngineError, with the numbers, if weights and cache do not fit into free memory.
 
-    On GPUs vLLM itself says whether the cache holds a request: it takes what the weights leave.
+    On a GPU only the weights count: vLLM uses the rest for its cache and checks itself that a request fits.
     """
     spread = int(settings.get("tensor_parallel_size", 1))
     share = float(settings.get("gpu_memory_utilization") or _GPU_SHARE)
@@ -67,15 +62,15 @@ def check_memory(
         gpu_advice = ", or spread it over more GPUs (--tensor-parallel-size)" if device == "gpu" else ""
         raise EngineError(
             f"{checkpoint.name} needs about {needed:.1f} GiB ({weights:.1f} weights, {cache:.1f} cache, "
-            f"{OVERHEAD_GIB[device]:.1f} overhead), {free:.1f} GiB are free; take a smaller model, or free "
+            f"{OVERHEAD_GIB[device]:.1f} overhead), {free:.1f} GiB are free; use a smaller model, or free "
             f"memory{gpu_advice}"
         )
 
 
 def free_gib(device: str, number: int = 1, share: float = 1.0, gpus: Sequence[str] = ()) -> float | None:
-    """What a model may take where it would be loaded, in GiB; None if that cannot be asked.
+    """Memory in GiB that a model can use; None if it cannot be determined.
 
-    On GPUs: the `number` emptiest of `gpus` (by default all), what is free, at most `share` of each.
+    On GPUs: the free memory of the `number` emptiest of `gpus` (by default all), at most `share` of each.
     """
     if device == "cpu":
         import psutil

@@ -1,4 +1,4 @@
-"""From what a user says of engines to engines: servers that exist, or servers to start on this machine."""
+"""Creates engines from the user's settings: clients of running servers, or servers on this machine."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from datacreate.hardware import suited_engine
 from datacreate.settings import SettingsError
 
 _SHARED_GPU = 0.9
-"""The share of a GPU's memory that the models of a run divide among them, unless told otherwise."""
+"""The share of a GPU's memory that the models of a run share by default."""
 
 
 def checkpoint_of(name: str, options: EngineOptions) -> Checkpoint:
-    """The instruct model of that name; behind servers it need not be on this machine. CheckpointError."""
+    """Resolve an instruct model; with --url it need not be on this machine. Raises CheckpointError."""
     return (
         served(name)
         if options.served
@@ -39,7 +39,7 @@ def checkpoint_of(name: str, options: EngineOptions) -> Checkpoint:
 
 
 def only_model(options: EngineOptions, notify: Callable[[str], None]) -> str:
-    """The one model that the servers serve. ServersGone if none answers, EngineError if there are several."""
+    """The name of the single model of the servers. ServersGone if none answers, EngineError if several."""
     engine = HttpEngine(Addresses(options.urls), Protocol(()), timeouts=_timeouts(options), notify=notify)
     with closing(engine):
         return engine.model
@@ -56,10 +56,10 @@ def make_engine(
     models: int = 1,
     notify: Callable[[str], None] = lambda _: None,
 ) -> Engine:
-    """The engine of a checkpoint; nothing is started yet.
+    """Create the engine of a checkpoint; it starts no server before it is used.
 
-    `main` says that the user's settings are for this model, not only its preset's; `models` is how many
-    share this machine, `count` how many examples will be asked for.
+    `main`: the user's engine settings apply to this model, not only its preset's. `models`: how many models
+    share this machine. `count`: how many examples the run creates.
     """
     protocol = Protocol(
         (checkpoint.name, str(checkpoint.path)), {**checkpoint.chat_template, **(template_kwargs or {})}
@@ -73,33 +73,33 @@ def make_engine(
             timeouts=_timeouts(options),
             notify=notify,
         )
-    told = options if main else EngineOptions(engine=options.engine)
-    servers = LocalServers(lambda: _commands(checkpoint, told, count, models, notify), log, notify)
-    return HttpEngine(servers, protocol, max_context=told.max_model_len, notify=notify)
+    own = options if main else EngineOptions(engine=options.engine)
+    servers = LocalServers(lambda: _commands(checkpoint, own, count, models, notify), log, notify)
+    return HttpEngine(servers, protocol, max_context=own.max_model_len, notify=notify)
 
 
-def choose(checkpoint: Checkpoint, asked: EngineKind, count: int) -> Literal["vllm", "llamacpp"]:
-    """The engine for `count` examples of a checkpoint on this machine. EngineError if there is none."""
-    if asked == "vllm" or asked == "llamacpp":
-        return asked
+def choose(checkpoint: Checkpoint, requested: EngineKind, count: int) -> Literal["vllm", "llamacpp"]:
+    """Choose the engine for `count` examples of a checkpoint. EngineError if no installed engine loads it."""
+    if requested == "vllm" or requested == "llamacpp":
+        return requested
     if suited := suited_engine(gguf=checkpoint.gguf is not None, long_run=count >= WORTH_COMPILING):
         return suited
     if checkpoint.gguf is None:
         raise EngineError(
-            f"{checkpoint.name}: only vLLM loads safetensors, and it is not installed here; take a GGUF file "
-            "(`datacreate models list` shows which presets are), or install vLLM: scripts/setup --cpu"
+            f"{checkpoint.name}: only vLLM loads safetensors, and it is not installed; use a GGUF file "
+            "(see `datacreate models list`), or install vLLM: scripts/setup --cpu"
         )
-    raise EngineError("no engine is installed here; run scripts/setup, or pip install 'datacreate[llamacpp]'")
+    raise EngineError("no engine is installed; run scripts/setup, or pip install 'datacreate[llamacpp]'")
 
 
 def server_command(
     checkpoint: Checkpoint, options: EngineOptions, more: tuple[str, ...] = ()
 ) -> ServerCommand:
-    """How `datacreate serve` starts a model. UsageError, EngineError, CheckpointError."""
+    """The command with which `datacreate serve` starts a model. UsageError, EngineError, CheckpointError."""
     if choose(checkpoint, options.engine, WORTH_COMPILING) == "vllm":
         return vllm_command(checkpoint, _settings(checkpoint, options, 1), more=more)
     if more:
-        raise UsageError(f"{more[0]}: only vLLM's server takes options of its own after --")
+        raise UsageError(f"{more[0]}: only vLLM's server accepts further options after --")
     _refuse_vllm_only(options)
     return llamacpp_command(checkpoint, _settings(checkpoint, options, 1))
 
@@ -107,13 +107,13 @@ def server_command(
 def _commands(
     checkpoint: Checkpoint, options: EngineOptions, count: int, models: int, notify: Callable[[str], None]
 ) -> list[ServerCommand]:
-    """A command for each server: one on a CPU, one for each group of GPUs that the count keeps busy."""
+    """A command per server: one on a CPU, one per group of GPUs (no more than `count` examples need)."""
     settings = _settings(checkpoint, options, models)
     if choose(checkpoint, options.engine, count) == "llamacpp":
         _refuse_vllm_only(options)
         return [llamacpp_command(checkpoint, settings)]
     if checkpoint.gguf is not None:
-        notify(f"vLLM reads no GGUF files: {checkpoint.name} is converted once, if it was not before")
+        notify(f"vLLM reads no GGUF files: converting {checkpoint.name} (once)")
     commands: list[ServerCommand] = []
     groups = gpu_groups(options.replicas, settings.tensor_parallel_size)
     for gpus in groups:
@@ -124,18 +124,18 @@ def _commands(
         except EngineError as error:
             if options.replicas != "auto" or (gpus == groups[-1] and not commands):
                 raise
-            notify(f"GPU {','.join(gpus)} is left out: {str(error).partition(';')[0]}")
+            notify(f"skipping GPU {','.join(gpus)}: {str(error).partition(';')[0]}")
     enough = max(1, ceil(count / commands[0].capacity)) if options.replicas == "auto" else len(commands)
     return commands[:enough]
 
 
 def _refuse_vllm_only(options: EngineOptions) -> None:
     if flag := options.changed(VLLM_ONLY):
-        raise UsageError(f"{flag}: only vLLM has that setting; leave it out, or take --engine vllm")
+        raise UsageError(f"{flag}: only vLLM has this setting; remove it, or use --engine vllm")
 
 
 def _settings(checkpoint: Checkpoint, options: EngineOptions, models: int) -> EngineSettings:
-    """The preset's settings, and over them those that were given."""
+    """The preset's settings, overridden by the user's."""
     own = checkpoint.engine_settings
     if models > 1:
         share = round((own.gpu_memory_utilization or _SHARED_GPU) / models, 3)
@@ -147,7 +147,7 @@ def _settings(checkpoint: Checkpoint, options: EngineOptions, models: int) -> En
 
 
 def _timeouts(options: EngineOptions) -> Timeouts:
-    """Who gives a folder expects servers to come; an address that does not answer is a mistake."""
-    told = {} if options.wait is None else {"no_server": options.wait}
+    """Timeouts of `options`. At the start only a folder of servers is waited for, unless --wait is set."""
+    limit = {} if options.wait is None else {"no_server": options.wait}
     expects = options.wait is not None or options.servers > 1 or Addresses(options.urls).changes
-    return Timeouts(answer=options.request_timeout, at_start=expects, servers=options.servers, **told)
+    return Timeouts(answer=options.request_timeout, at_start=expects, servers=options.servers, **limit)

@@ -1,4 +1,4 @@
-"""llama.cpp's server, through xllamacpp: its command line, slots and memory. For GGUF files, on any CPU."""
+"""Builds the command line of llama.cpp's server (package xllamacpp): slots, context, memory. Any CPU."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from datacreate.errors import EngineError
 from datacreate.hardware import has_llamacpp, usable_cores
 
 _SLOTS = 32
-"""Requests worked on at once; past that throughput on a CPU no longer grows."""
+"""Requests processed at once; more do not increase throughput on a CPU."""
 
 _CONTEXT = 2048
-"""Tokens of a prompt and its answer, unless told otherwise: each slot has memory for so many."""
+"""Tokens of a prompt and its answer, by default: each slot allocates memory for a full context."""
 
 _CACHED_TOKENS = _SLOTS * _CONTEXT
-"""Tokens in all slots together, unless both are told: longer contexts get fewer slots."""
+"""Default number of tokens in all slots together: a longer context gets fewer slots."""
 
 _OVERHEAD_GIB = 0.5
-"""Beside weights and cache: Python, buffers. Measured: 0.5B (0.46 GiB) with 32 slots of 1,024 has 1.1 GB."""
+"""Memory besides weights and cache: Python and buffers."""
 
 _BARRIER_WAIT = {"GOMP_SPINCOUNT": "2000"}
 """ggml's threads meet at a barrier some 300 times a token. Spinning long, they lose a whole time slice each
@@ -30,18 +30,20 @@ scripts/perf/engines.py."""
 
 
 def llamacpp_command(checkpoint: Checkpoint, settings: EngineSettings) -> ServerCommand:
-    """How to serve a GGUF file. EngineError if that cannot be done here."""
+    """Return the command that serves a GGUF file. EngineError if this machine cannot do it."""
     if not has_llamacpp():
-        raise EngineError("llama.cpp is not installed here; run scripts/setup, or pip install xllamacpp")
+        raise EngineError("llama.cpp is not installed; run scripts/setup, or pip install xllamacpp")
     header = checkpoint.gguf_header
     if checkpoint.gguf is None or header is None:
         raise EngineError(
-            f"{checkpoint.name}: llama.cpp loads only GGUF files; give one with --model FILE.gguf, "
-            "or take --engine vllm"
+            f"{checkpoint.name}: llama.cpp loads only GGUF files; pass one with --model FILE.gguf, "
+            "or use --engine vllm"
         )
     longest = header.context_length or settings.max_model_len or _CONTEXT
     if settings.max_model_len and settings.max_model_len > longest:
-        raise EngineError(f"{checkpoint.name} has a context of {longest} tokens; ask for no more")
+        raise EngineError(
+            f"{checkpoint.name} has a context of {longest} tokens; set --max-model-len to at most that"
+        )
     context = settings.max_model_len or min(_CONTEXT, longest)
     slots = settings.max_num_seqs or max(1, min(_SLOTS, _CACHED_TOKENS // context))
     weights, cache = header.size_bytes / GIB, header.kv_bytes_per_token * slots * context / GIB
@@ -49,7 +51,7 @@ def llamacpp_command(checkpoint: Checkpoint, settings: EngineSettings) -> Server
     if free is not None and needed > free:
         raise EngineError(
             f"{checkpoint.name} needs about {needed:.1f} GiB ({weights:.1f} weights, {cache:.1f} cache for "
-            f"{slots} requests of {context} tokens, {_OVERHEAD_GIB} overhead), {free:.1f} GiB are free; take "
+            f"{slots} requests of {context} tokens, {_OVERHEAD_GIB} overhead), {free:.1f} GiB are free; use "
             "a smaller model, or a smaller --max-num-seqs or --max-model-len"
         )
     threads = usable_cores()
@@ -62,6 +64,6 @@ def llamacpp_command(checkpoint: Checkpoint, settings: EngineSettings) -> Server
     if checkpoint.adapter:
         command += ["--lora", str(checkpoint.adapter.path)]
         record["adapter"] = checkpoint.adapter.name
-    # Not the folder that the user is in: a module of the same name there must not be imported.
+    # Modules in the current folder must not shadow installed ones.
     environment = {**_BARRIER_WAIT, "PYTHONSAFEPATH": "1"}
     return ServerCommand("llama.cpp", checkpoint.name, tuple(command), environment, slots, record)

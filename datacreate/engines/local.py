@@ -1,7 +1,7 @@
-"""Servers on this machine: each a child process on a free loopback port, with a random key.
+"""Starts servers on this machine: child processes on free loopback ports, with a random API key.
 
-A server ends with whoever started it, kill -9 included (`child_process`). One that dies or hangs is
-started again once, at the same address; the pool then asks its unanswered requests again.
+A server stops when the process that started it ends, even by kill -9 (`child_process`). One that dies or
+hangs is restarted once, at the same address; the pool then repeats its unanswered requests.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from datacreate.errors import EngineError, UsageError
 from datacreate.offline import NO_DOWNLOADS, NO_TELEMETRY
 
 _GRACE_SECONDS = 10.0
-"""How long a server may take to end after SIGTERM."""
+"""How long a server may take to stop after SIGTERM."""
 
 _LONGEST_START_SECONDS = 1800.0
 
 
 @dataclass(frozen=True)
 class ServerCommand:
-    """How to start one server of a model, all but its address and key."""
+    """How to start one server of a model, without its address and key."""
 
     engine: str  # "vLLM" or "llama.cpp"
     model: str
     arguments: tuple[str, ...]  # `--host HOST --port PORT` is added
     environment: Mapping[str, str]
-    capacity: int  # requests it works on at once
+    capacity: int  # requests it processes at once
     record: Mapping[str, object] = field(default_factory=dict)  # for a run's config.json
 
 
 class LocalServer:
-    """One server process; without a log path what it says goes to this process's stderr."""
+    """One server process; without a log path its output goes to stderr."""
 
     def __init__(
         self, command: ServerCommand, key: str, log: Path | None, host: str = "127.0.0.1", port: int = 0
@@ -65,10 +65,10 @@ class LocalServer:
             self._process = subprocess.Popen(
                 supervised([*self._command.arguments, *where], _GRACE_SECONDS),
                 env={**os.environ, **NO_DOWNLOADS, **NO_TELEMETRY, **self._command.environment, **keys},
-                stdin=subprocess.PIPE,  # its end is the sign to end
+                stdin=subprocess.PIPE,  # closing it makes the server stop
                 stdout=output,
                 stderr=output,
-                start_new_session=True,  # Ctrl-C is for the run, which then ends the server
+                start_new_session=True,  # Ctrl-C reaches only the run, which then stops the server
             )
 
     @property
@@ -76,11 +76,11 @@ class LocalServer:
         return self._process is not None and self._process.poll() is None
 
     def ready(self) -> bool:
-        """Whether it answers; never waits long. EngineError, with its last words, if it has ended."""
+        """Whether it answers. EngineError, with the last error of its log, if it has ended."""
         import httpx2
 
         if not self.alive:
-            raise EngineError(self.death())
+            raise EngineError(self.exit_reason())
         host = "127.0.0.1" if self._host == "0.0.0.0" else "::1" if self._host == "::" else self._host
         url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}/health"
         with suppress(httpx2.HTTPError):
@@ -88,35 +88,36 @@ class LocalServer:
         return False
 
     def until_ready(self) -> None:
-        """Return when it answers. EngineError if it ends before or takes too long."""
+        """Wait until it answers. EngineError if it ends or takes too long."""
         until = time.monotonic() + _LONGEST_START_SECONDS
         while not self.ready():
             if time.monotonic() > until:
                 raise EngineError(f"{self.address.url} was not ready in {_LONGEST_START_SECONDS:.0f} s")
             time.sleep(0.1)
 
-    def death(self) -> str:
+    def exit_reason(self) -> str:
         """Why the process ended: its exit code and the last error in its log."""
         code = self._process.poll() if self._process else None
         lines: list[str] = []
         with suppress(OSError):
             text = self._log.read_bytes()[-20_000:].decode("utf-8", "replace") if self._log else ""
             lines = [line.strip() for line in text.splitlines() if line.strip()]
-        # llama.cpp says last that there was an error, and before that which.
+        # llama.cpp's last line only says that there was an error.
         errors = (line for line in reversed(lines) if "error" in line.lower() and "exiting due" not in line)
         last = next(errors, lines[-1] if lines else "see its output above")
         if code == -9:
-            last = "killed, most likely out of memory; take a smaller model or --max-num-seqs"
+            last = "killed, most likely out of memory; use a smaller model or --max-num-seqs"
         log = f"; its log is {self._log}" if self._log else ""
-        return f"{self._command.engine}'s server for {self._command.model} ended ({code}): {last[-300:]}{log}"
+        server = f"{self._command.engine} server for {self._command.model}"
+        return f"{server} ended (exit code {code}): {last[-300:]}{log}"
 
     def wait(self) -> None:
-        """Until it ends."""
+        """Wait until it ends."""
         assert self._process
         self._process.wait()
 
     def end(self) -> None:
-        """End it and all that it started; returns when it is gone."""
+        """Stop it and all its child processes; returns when they have ended."""
         if self._process is None or self._process.stdin is None:
             return
         with suppress(OSError):
@@ -126,7 +127,7 @@ class LocalServer:
 
 
 class LocalServers(ServerSource):
-    """The servers of one model on this machine; `prepare` gives their commands when they are first needed."""
+    """The servers of one model on this machine; `prepare` returns their commands on first use."""
 
     remote = False
 
@@ -147,7 +148,7 @@ class LocalServers(ServerSource):
         commands = self._prepare()
         replicas = {"replicas": len(commands)} if len(commands) > 1 else {}
         self.record = {**commands[0].record, **replicas}
-        servers = f"{len(commands)} servers" if replicas else "a server"
+        servers = f"{len(commands)} servers" if replicas else "one server"
         self._notify(f"starting {commands[0].engine} for {commands[0].model}: {servers} on this machine")
         for number, command in enumerate(commands, 1):
             server = LocalServer(command, self.key, self._log_of(number if replicas else 0))
@@ -157,7 +158,7 @@ class LocalServers(ServerSource):
             server.until_ready()
 
     def _log_of(self, number: int) -> Path:
-        """A log for each server; in a temporary folder if the run has none of its own yet."""
+        """The log path of a server; in a temporary folder if the run directory does not exist yet."""
         log = self._log
         if log is None or not log.parent.is_dir():
             self._folder = self._folder or tempfile.TemporaryDirectory(prefix="datacreate-")
@@ -168,19 +169,19 @@ class LocalServers(ServerSource):
         server = self._servers.get(url)
         if server is None or (server.alive and not hung):
             return None
-        reason = "it hangs" if server.alive else server.death()
+        reason = f"{url}: no answer" if server.alive else server.exit_reason()
         if server.restarts:
             del self._servers[url]
             if not self._servers:
                 self.failed = f"{reason} (again)"
-            return f"{reason}; it is not started again"
+            return f"{reason}; not restarted a second time"
         server.restarts += 1
         server.end()
         server.launch()
-        return f"{reason}; it is started again, and its unanswered requests are asked again"
+        return f"{reason}; restarted, its unanswered requests are repeated"
 
     def stop(self) -> None:
-        """End them all."""
+        """Stop all servers."""
         for server in self._servers.values():
             server.end()
         self._servers.clear()
@@ -190,10 +191,10 @@ class LocalServers(ServerSource):
 
 
 def _free_port(host: str) -> int:
-    """A port at which nobody listens. UsageError if the address is not this machine's."""
+    """A free port. UsageError if the address does not belong to this machine."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as found:
         try:
             found.bind((host, 0))
         except OSError as error:
-            raise UsageError(f"--host {host}: {error.strerror}; name an address of this machine") from None
+            raise UsageError(f"--host {host}: {error.strerror}; use an address of this machine") from None
         return int(found.getsockname()[1])

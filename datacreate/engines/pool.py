@@ -1,10 +1,10 @@
-"""Many servers as one: each request goes to whichever has room, and to another when that one fails.
+"""Distributes requests over servers; retries, suspends failing servers, and tests them again.
 
-A server that fails gets no new requests for a pause that doubles each time, with a random part, so that
-many runs do not return at the same moment. Then it is tested like a new one, and gets one request at a
-time until one succeeds. A request is blamed for failing only if another one succeeded meanwhile;
-otherwise the servers are, and without any server for too long the run stops, resumable.
-Everything here runs in one event loop.
+A request goes to the server with the largest free share of its capacity. A server that fails is suspended
+for a pause that doubles each time, with jitter. Then it is tested like a new one and gets one request at a
+time until one succeeds. A repeated failure counts against the request only if another request succeeded
+in between; otherwise against the server. Without any server for too long the run stops, resumable.
+All code here runs in one event loop.
 """
 
 from __future__ import annotations
@@ -24,30 +24,27 @@ from datacreate.engines.server import Server, client
 from datacreate.errors import EngineError, ServersGone
 
 MAX_ATTEMPTS = 3
-"""Failures of one request after which it counts as its own fault, from when another succeeded that was asked
-after its first failure."""
+"""Failures after which a request is given up. Only failures count before which another request, sent after
+the first failure, succeeded."""
 
 _LONGEST_PAUSE = 30.0
 
 _SCAN_SECONDS = 2.0
-"""How often a folder of servers is read."""
+"""Interval between two reads of a folder of servers."""
 
 _STRAGGLER_SECONDS = 20.0
-"""How long servers that are ready wait, at the start, for those that have not answered."""
+"""How long, at the start, the servers that are ready wait for the others."""
 
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Seconds: for one answer, and with no server; `at_start` where the latter begins before the first.
+    """Timeouts in seconds."""
 
-    `servers` is how many are waited for, at most so long, before the first request.
-    """
-
-    answer: float = 300.0
-    no_server: float = 300.0
-    at_start: bool = False
-    servers: int = 1
-    first_pause: float = 0.5
+    answer: float = 300.0  # without any answer of a server that has requests
+    no_server: float = 300.0  # without any usable server
+    at_start: bool = False  # whether `no_server` also applies before the first request
+    servers: int = 1  # number of servers to wait for before the first request
+    first_pause: float = 0.5  # of a server that failed for the first time
 
 
 class Pool:
@@ -66,64 +63,66 @@ class Pool:
         self._timeouts = timeouts
         self._capacity = capacity
         self._log = log
-        self._held = AsyncExitStack()  # connections, once there are any
+        self._held = AsyncExitStack()  # open connections
         self._checks: tuple[Check, ...] = ()
         self._servers: dict[str, Server] = {}
-        self._keepers: dict[str, asyncio.Task[None]] = {}
-        self.members: list[Server] = []  # those in use, or the last that were; replaced, never changed
-        self.lost: EngineError | None = None  # why the run cannot go on, unless a server is well again
+        self._monitors: dict[str, asyncio.Task[None]] = {}
+        self.members: list[
+            Server
+        ] = []  # those in use, or the last ones used; the list is replaced, never changed
+        self.lost: EngineError | None = None  # why the run must stop, unless a server recovers
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._changed = asyncio.Event()
-        self._asked = 0  # requests; each has its number
-        self._answered = 0  # the last one that was answered
-        self._last_well = 0.0  # when a server was last in use that answers
+        self._asked = 0  # number of requests sent
+        self._answered = 0  # number of the last request that was answered
+        self._last_healthy = 0.0  # when a healthy server was last in use
 
     @property
-    def well(self) -> bool:
-        """Whether a server is in use that has not just failed."""
+    def healthy(self) -> bool:
+        """Whether a server is in use whose last request did not fail."""
         return any(server.joined and server.proven for server in self.members)
 
     async def gather(self) -> None:
-        """Test all servers; returns when all have joined, failed, or keep the others waiting."""
+        """Test all servers. Returns when each has passed or failed, or after a limited wait for the rest."""
         self._http = await self._held.enter_async_context(client(self._source.key))
         self._scan()
-        began = self._last_well = time.monotonic()
+        began = self._last_healthy = time.monotonic()
         self._watcher = asyncio.create_task(self._watch())
         if len(self._servers) < self._timeouts.servers:
             awaited = "a server" if self._timeouts.servers == 1 else f"{self._timeouts.servers} servers"
             seconds = self._timeouts.no_server
-            self._log(f"waiting for {awaited} to come to {self._source.shown}, for up to {seconds:.0f} s")
+            self._log(f"waiting up to {seconds:.0f} s for {awaited} at {self._source.shown}")
         while not self._gathered(time.monotonic() - began):
             self._changed.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), _SCAN_SECONDS)
-        self._last_well, self.lost = time.monotonic(), None
+        self._last_healthy, self.lost = time.monotonic(), None
 
     def _gathered(self, seconds: float) -> bool:
         servers = self._servers.values()
         enough = sum(server.joined for server in servers) >= self._timeouts.servers
         longest = self._timeouts.no_server if self._timeouts.at_start else 0.0
-        if all(server.joined or server.trouble for server in servers):
-            hopeful = self._source.changes or not any(server.refused for server in servers)
-            return enough or not hopeful or seconds >= longest
+        if all(server.joined or server.problem for server in servers):
+            more_possible = self._source.changes or not any(server.refused for server in servers)
+            return enough or not more_possible or seconds >= longest
         return bool(self.members) and seconds > (_STRAGGLER_SECONDS if enough else longest)
 
     async def require(self, checks: Sequence[Check]) -> None:
-        """Have every server pass these checks too, now and whenever one joins. EngineError if none can."""
+        """Run these checks on every server, now and when one joins. EngineError if none passes."""
         self._checks = tuple(checks)
         for server in self.members:
             try:
                 await server.require(checks)
-            except (Unavailable, Incompatible) as trouble:
-                self._lose(server, trouble)
+            except (Unavailable, Incompatible) as problem:
+                self._suspend(server, problem)
         servers = self._servers.values()
         if any(server.refused for server in servers) and not any(server.joined for server in servers):
-            raise self.gone()
+            raise self.no_server_error()
 
     async def answer(self, request: Request) -> Completion:
-        """The answer of one of the servers, however often they must be asked."""
+        """Return the answer of one of the servers; retries as the module says."""
         failures, retried = 0, False
-        first_failure: int | None = None  # when it was: after so many requests
+        first_failure: int | None = None  # how many requests had been sent before it
         while True:
             server = await self._with_room(retried)
             retried = True
@@ -132,33 +131,33 @@ class Pool:
             try:
                 completion = await server.ask(request)
                 self._answered = max(self._answered, number)
-                self._works(server)
+                self._mark_healthy(server)
                 return completion
-            except Busy as trouble:
-                if server.in_flight > 1:  # it holds fewer than it was given
-                    server.capacity = server.in_flight - 1
+            except Busy as problem:
+                if server.in_flight > 1:  # its capacity is smaller than assumed
+                    server.shrink(server.in_flight - 1)
                 else:
-                    self._lose(server, trouble)
-            except Unavailable as trouble:
-                failures += trouble.counts and first_failure is not None and self._answered > first_failure
+                    self._suspend(server, problem)
+            except Unavailable as problem:
+                failures += problem.counts and first_failure is not None and self._answered > first_failure
                 first_failure = self._asked if first_failure is None else first_failure
-                if failures >= (1 if isinstance(trouble, Refused) else MAX_ATTEMPTS):
-                    return Completion(request.id, "", "error", error=f"asked {failures} times: {trouble}")
-                server.proven = server.proven and not trouble.counts
-                retried = not trouble.counts  # others first: they show whose fault it is
-                self._lose(server, trouble)
-            except Incompatible as trouble:
+                if failures >= (1 if isinstance(problem, Refused) else MAX_ATTEMPTS):
+                    return Completion(request.id, "", "error", error=f"{failures} attempts: {problem}")
+                server.proven = server.proven and not problem.counts
+                retried = not problem.counts  # send others first: their result shows the cause
+                self._suspend(server, problem)
+            except Incompatible as problem:
                 server.proven = False
-                self._lose(server, trouble)
+                self._suspend(server, problem)
             finally:
                 server.in_flight -= 1
                 self._wake(1)
 
     async def _with_room(self, first: bool) -> Server:
-        """The server with the largest share of its capacity free; waits until there is one."""
+        """The server with the largest free share of its capacity; waits until there is one."""
         while (best := max(self.members, key=lambda server: server.room)).room <= 0:
             turn = asyncio.get_running_loop().create_future()
-            # All that came later waits for what was asked before.
+            # Retried requests go before newer ones.
             (self._waiting.appendleft if first else self._waiting.append)(turn)
             await turn
             first = True
@@ -172,69 +171,73 @@ class Pool:
                 number -= 1
 
     def _scan(self) -> None:
-        """Take in servers that are new; forget those that are gone and published no longer."""
+        """Add new servers; remove those that fail and are no longer registered."""
         known = {address.url: address for address in self._source.now()}
         for url, address in known.items():
             if url not in self._servers:
                 limit = self._timeouts.answer
-                self._servers[url] = Server(address, self._protocol, self._http, self._capacity, limit)
-                self._keepers[url] = asyncio.create_task(self._keep(self._servers[url]))
+                self._servers[url] = Server(
+                    address, self._protocol, self._http, self._capacity, limit, self._source.remote
+                )
+                self._monitors[url] = asyncio.create_task(self._monitor(self._servers[url]))
         for url in self._servers.keys() - known.keys():
             if not self._servers[url].joined and not self._servers[url].in_flight:
-                self._keepers.pop(url).cancel()
+                self._monitors.pop(url).cancel()
                 del self._servers[url]
 
-    async def _keep(self, server: Server) -> None:
-        """Admit a server when it is well, wait until it fails, and again."""
+    async def _monitor(self, server: Server) -> None:
+        """Admit a server when it passes its tests; when it is suspended, test it again after a pause."""
         while True:
             try:
                 await server.admit(self._checks)
-                server.left.clear()
+                server.suspended.clear()
                 if server.proven:
-                    self._works(server)
+                    self._mark_healthy(server)
                 self._recount()
                 self._wake(server.capacity)
-                await server.left.wait()
-            except (Unavailable, Incompatible) as trouble:
-                self._note(server, trouble)
-            except Exception as error:  # noqa: BLE001 - whatever it sent: the others can be asked
-                self._note(server, Incompatible(f"it sent what cannot be read ({type(error).__name__})"))
-            if server.refused and not self._source.changes:  # else another may come to the same address
+                await server.suspended.wait()
+            except (Unavailable, Incompatible) as problem:
+                self._report(server, problem)
+            except Exception as error:  # noqa: BLE001 - a malformed answer must not stop the other servers
+                self._report(server, Incompatible(f"invalid response ({type(error).__name__})"))
+            if (
+                server.refused and not self._source.changes
+            ):  # otherwise another server may start at the same address
                 return
             await asyncio.sleep(self._pause(server))
 
     def _pause(self, server: Server) -> float:
-        """Seconds until it is tried again: doubling, with jitter, at least what it asks for."""
-        if not isinstance(server.trouble, Unavailable):
+        """Seconds until the next test: doubles each time, with jitter; at least Retry-After."""
+        if not isinstance(server.problem, Unavailable):
             return _LONGEST_PAUSE
         doubled = self._timeouts.first_pause * 2.0 ** min(server.failures - 1, 10)
         return max(
-            server.trouble.retry_after_seconds, min(_LONGEST_PAUSE, doubled) * random.uniform(0.5, 1.0)
+            server.problem.retry_after_seconds, min(_LONGEST_PAUSE, doubled) * random.uniform(0.5, 1.0)
         )
 
-    def _works(self, server: Server) -> None:
-        """It is well: it may be asked to its capacity."""
-        if server.joined and server.trouble:
+    def _mark_healthy(self, server: Server) -> None:
+        """Reset the failure state of a server that answered."""
+        if server.joined and server.problem:
             self._log(f"{server.url}: available again")
-            server.trouble, server.failures, server.proven = None, 0, True
+            server.problem, server.failures, server.proven = None, 0, True
             self._wake(server.capacity)
 
-    def _lose(self, server: Server, trouble: Unavailable | Incompatible) -> None:
+    def _suspend(self, server: Server, problem: Unavailable | Incompatible) -> None:
         if server.joined:
-            server.left.set()
-            self._note(server, trouble)
+            server.suspended.set()
+            self._report(server, problem)
 
-    def _note(self, server: Server, trouble: Unavailable | Incompatible) -> None:
-        """Say once why a server is not in use; a local one that died or hangs is started again."""
-        before, server.trouble = server.trouble, trouble
+    def _report(self, server: Server, problem: Unavailable | Incompatible) -> None:
+        """Log once why a server is suspended; restart a local one that died or hangs."""
+        before, server.problem = server.problem, problem
         server.failures += 1
-        if isinstance(trouble, Incompatible):
+        if isinstance(problem, Incompatible):
             if not isinstance(before, Incompatible):
-                self._log(f"{server.url} is not used: {trouble}")
-        elif told := self._source.repair(server.url, hung=trouble.hung):
-            self._log(told)
-        elif str(before) != str(trouble):
-            self._log(f"{server.url}: {trouble}; suspended, and tried again later")
+                self._log(f"{server.url} cannot be used: {problem}")
+        elif done := self._source.repair(server.url, hung=problem.hung):
+            self._log(done)
+        elif str(before) != str(problem):
+            self._log(f"{server.url}: {problem}; suspended, retrying later")
         self._recount()
 
     def _recount(self) -> None:
@@ -242,27 +245,27 @@ class Pool:
         self._changed.set()
 
     async def _watch(self) -> None:
-        """See which servers there are, and whether none has worked for too long or none can come any more."""
+        """Read the list of servers; set `lost` when none was usable for too long or none can be any more."""
         while True:
             await asyncio.sleep(min(_SCAN_SECONDS, max(0.05, self._timeouts.no_server / 4)))
             if self._source.changes:
-                with suppress(OSError):  # a file server may be away for a while
+                with suppress(OSError):  # a network file system may be unavailable for a while
                     self._scan()
-            hopeless = not self._source.changes and all(each.refused for each in self._servers.values())
-            hopeless = hopeless or self._source.failed is not None
-            if self.well and not hopeless:
-                self._last_well = time.monotonic()
-            elif hopeless or time.monotonic() - self._last_well > self._timeouts.no_server:
-                self.lost = self.gone()
+            none_possible = not self._source.changes and all(each.refused for each in self._servers.values())
+            none_possible = none_possible or self._source.failed is not None
+            if self.healthy and not none_possible:
+                self._last_healthy = time.monotonic()
+            elif none_possible or time.monotonic() - self._last_healthy > self._timeouts.no_server:
+                self.lost = self.no_server_error()
 
-    def gone(self) -> EngineError:
-        """What ends a run without servers, in their words: for good if none of them can be used."""
-        troubles = {server.url: server.trouble for server in self._servers.values() if server.trouble}
-        why = "; ".join(f"{url}: {trouble}" for url, trouble in list(troubles.items())[:3])
-        why += f"; and {len(troubles) - 3} more" if len(troubles) > 3 else ""
-        if troubles and not any(isinstance(trouble, Unavailable) for trouble in troubles.values()):
+    def no_server_error(self) -> EngineError:
+        """The error that stops a run without servers: resumable unless all servers are incompatible."""
+        problems = {server.url: server.problem for server in self._servers.values() if server.problem}
+        why = "; ".join(f"{url}: {problem}" for url, problem in list(problems.items())[:3])
+        why += f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+        if problems and not any(isinstance(problem, Unavailable) for problem in problems.values()):
             return EngineError(f"no server can be used: {why}")
-        why = self._source.failed or why or f"no server has come to {self._source.shown}"
+        why = self._source.failed or why or f"no server at {self._source.shown}"
         return ServersGone(f"no server answers: {why}; run the same command to resume")
 
     async def close(self) -> None:

@@ -1,7 +1,7 @@
 """The chat completions API: Request -> JSON body, and JSON answer -> Completion.
 
-The schema goes into the standard `response_format`. What only one kind of server knows
-(`logprob_token_ids` of vLLM, llguidance grammars of llama.cpp) is sent only to that kind.
+The schema goes into the standard `response_format`. Extensions (`logprob_token_ids` of vLLM, llguidance
+grammars of llama.cpp) are sent only to the servers that have them.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from datacreate.prompts.generation import merge_system_message
 ServerKind = Literal["vllm", "llamacpp", "other"]
 
 _UNLIKELY = -20.0
-"""The log-probability of a choice that a server does not list among the likeliest tokens."""
+"""The log-probability of a choice that is not among the most probable tokens."""
 
 _TOP_TOKENS = {"vllm": 20, "llamacpp": 100, "other": 20}
-"""How many of the likeliest tokens are asked for; the API allows 20, llama.cpp any number."""
+"""Number of most probable tokens to request; the API allows 20, llama.cpp any number."""
 
-_MOST_TOKENS = 10**9
+_MAX_TOKENS = 10**9
 """Token counts from a server are clamped to this."""
 
 _COMPACT = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
-"""llguidance then writes JSON without spaces: 22 % fewer tokens or better."""
+"""Makes llguidance write JSON without spaces, which saves tokens."""
 
 
 class Unavailable(Exception):
-    """A server could not answer now; another may.
+    """A server could not answer; it or another one may answer later.
 
-    `counts` where the request itself may be the reason, `hung` where the server gave no sign of life.
+    `counts`: the request itself may be the cause. `hung`: the server did not respond at all.
     """
 
     def __init__(
@@ -48,23 +48,22 @@ class Unavailable(Exception):
 
 
 class Busy(Unavailable):
-    """A server that has no room for this request, and goes on with those that it has."""
+    """A server that is at its capacity (HTTP 429 or 503 with Retry-After)."""
 
 
 class Refused(Unavailable):
-    """A server that refuses this request (HTTP 4xx); it is the request's fault if others succeed."""
+    """A server that refuses this request (HTTP 4xx); the request is invalid if others succeed."""
 
 
 class Incompatible(Exception):
-    """A server that cannot be used, however often it is asked: the reason, and what to do."""
+    """A server that cannot be used at all: the reason, and what to do."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How one server is asked.
+    """The request form of one server.
 
-    Before a server has been looked at there may be several names, each of which will do; no name means
-    whatever the server serves.
+    Before the server is known there may be several acceptable model names; none means any model.
     """
 
     names: tuple[str, ...]
@@ -74,7 +73,7 @@ class Protocol:
     compact_grammar: bool = False  # llama.cpp built with llguidance
 
     def messages(self, messages: Messages) -> list[dict[str, str]]:
-        """The messages as this model takes them."""
+        """The messages, without a system role if the model has none."""
         return list(messages) if self.has_system_role else merge_system_message(messages)
 
     def body(self, request: Request, tokens: Sequence[int] | None = None) -> dict[str, Any]:
@@ -86,7 +85,7 @@ class Protocol:
             "messages": self.messages(request.messages),
             "max_tokens": sampling.max_tokens,
             "temperature": sampling.temperature,
-            # Neutral values are sent too: a server's own generation_config must not change the sampling.
+            # Explicit neutral values: a server's generation_config must not change the sampling.
             "top_p": sampling.top_p,
             "top_k": sampling.top_k or 0,
             "min_p": sampling.min_p or 0.0,
@@ -123,7 +122,7 @@ def _llguidance(schema: str) -> str:
 
 
 def read(request: Request, document: Any, tokens: Sequence[int] | None = None) -> Completion:
-    """The completion in a server's answer. Unavailable if there is none: garbage, or an error."""
+    """Parse a server's answer. Raises Unavailable if it is no completion."""
     try:
         choice = document["choices"][0]
         usage = document.get("usage") or {}
@@ -131,19 +130,19 @@ def read(request: Request, document: Any, tokens: Sequence[int] | None = None) -
         if request.choices:
             return _scored(request, choice, used[0], tokens)
         message, reason = choice["message"], str(choice["finish_reason"])
-        # Servers that split reasoning off may put the whole answer there.
+        # Some servers put the whole answer into the reasoning field.
         text = message.get("content") or message.get("reasoning_content") or message.get("reasoning") or ""
     except (LookupError, TypeError, AttributeError):
-        error = f": {said(document)}" if isinstance(document, dict) and "error" in document else ""
-        raise Unavailable(f"an answer that is no completion{error}") from None
+        error = f": {one_line(document)}" if isinstance(document, dict) and "error" in document else ""
+        raise Unavailable(f"invalid response{error}") from None
     finish: FinishReason = "stop" if reason == "stop" else "length" if reason == "length" else "error"
     if finish == "error":
         return Completion(request.id, "", finish, *used, f"finish reason {reason[:40]}")
     return Completion(request.id, str(text), finish, *used)
 
 
-def said(document: Any, most: int = 160) -> str:
-    """A server's own words on what is wrong, in one line of at most so many characters."""
+def one_line(document: Any, most: int = 160) -> str:
+    """The error message in a response as one line of at most `most` characters."""
     if isinstance(document, dict):
         error = document.get("error", document)
         document = error.get("message", error) if isinstance(error, dict) else error
@@ -151,10 +150,10 @@ def said(document: Any, most: int = 160) -> str:
 
 
 def _count(value: Any) -> int:
-    """A token count from a server; 0 for what is none."""
+    """A token count from a server, clamped; 0 if it is not a number."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return 0
-    return int(min(max(value, 0), _MOST_TOKENS))
+    return int(min(max(value, 0), _MAX_TOKENS))
 
 
 def _scored(
@@ -162,15 +161,15 @@ def _scored(
 ) -> Completion:
     """Probabilities of the choices; an error if the server lists none of them.
 
-    Never uniform scores for want of any: they would pass for an opinion.
+    Uniform scores are never returned for missing ones: they would look like a real result.
     """
     try:
         listed = choice["logprobs"]["content"][0]["top_logprobs"]
         found = _by_token(listed, tokens) if tokens is not None else {}
         found = found or _by_spelling(listed, request.choices)
-        why = "its logprobs list none of the choices"
+        why = "its logprobs contain none of the choices"
     except (LookupError, TypeError, AttributeError, ValueError):
-        found, why = {}, "it sends no logprobs"
+        found, why = {}, "it returns no logprobs"
     if not found:
         return Completion(request.id, "", "error", prompt_tokens, 0, why)
     least = min(_UNLIKELY, *found.values())
@@ -180,7 +179,7 @@ def _scored(
 
 
 def _by_token(listed: Sequence[Mapping[str, Any]], tokens: Sequence[int]) -> dict[int, float]:
-    """Choice -> log-probability by token id: vLLM spells it `token_id:123`, llama.cpp has `id`."""
+    """Map choices to log-probabilities by token id: vLLM writes `token_id:123`, llama.cpp `id`."""
     places = {token: place for place, token in enumerate(tokens)}
     found: dict[int, float] = {}
     for each in listed:
@@ -192,7 +191,7 @@ def _by_token(listed: Sequence[Mapping[str, Any]], tokens: Sequence[int]) -> dic
 
 
 def _by_spelling(listed: Sequence[Mapping[str, Any]], choices: Sequence[str]) -> dict[int, float]:
-    """The same by the tokens' text, the likelier of two tokens that begin a choice."""
+    """Map choices to log-probabilities by token text; of two matching tokens the more probable one."""
     found: dict[int, float] = {}
     for each in listed:
         spelled = str(each["token"]).strip()
@@ -210,13 +209,13 @@ def _logprob(entry: Mapping[str, Any]) -> float:
 
 
 def refusal(status: int, document: Any) -> Exception:
-    """What an HTTP status other than 200 means."""
-    text = said(document)
+    """The exception for an HTTP status other than 200."""
+    text = one_line(document)
     if 300 <= status < 400:
-        return Incompatible(f"redirects to another address (HTTP {status}); give that address with --url")
+        return Incompatible(f"it redirects to another address (HTTP {status}); use that address with --url")
     if status in (401, 403):
-        return Incompatible(f"refuses access (HTTP {status}); set ${KEY} to the server's key")
+        return Incompatible(f"access denied (HTTP {status}); set ${KEY} to the server's key")
     if status == 404:
-        return Unavailable(f"has no such model or path (HTTP 404: {text})", counts=False)
+        return Unavailable(f"model or path not found (HTTP 404: {text})", counts=False)
     kind = Refused if 400 <= status < 500 and status != 408 else Unavailable
     return kind(f"HTTP {status}: {text}")

@@ -1,7 +1,7 @@
-"""Checks before a run: that a server enforces schemas, accepts the run's own, and gives real scores.
+"""Checks before a run: the server enforces schemas, accepts the run's schema, and returns real scores.
 
 Servers ignore request fields that they do not know, so a schema or `logprobs` can be dropped without
-an error. Each check therefore asks something whose answer is known.
+an error. Each check therefore sends a request with a known answer.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _LETTERS = ("A", "B")
 
 
 def schema_enforced() -> Check:
-    """No model answers with this word by itself."""
+    """Check that a schema is enforced: no model answers with this word by itself."""
     messages = [
-        {"role": "system", "content": "You are polite."},  # both roles, as in a run
+        {"role": "system", "content": "You are polite."},  # system and user role, as in a run
         {"role": "user", "content": "Say good morning."},
     ]
     schema = {"type": "array", "prefixItems": [{"const": _WORD}], "minItems": 1, "maxItems": 1}
@@ -38,7 +38,7 @@ def _word_fault(completions: Sequence[Completion]) -> str | None:
 
 
 def schema_accepted(messages: Messages, schema: str, sampling: Sampling) -> Check:
-    """The run's own schema is compiled, and the answer is valid (if it is not cut off)."""
+    """Check that the run's schema is accepted and the answer follows it (unless truncated)."""
 
     def fault(completions: Sequence[Completion]) -> str | None:
         [answer] = completions
@@ -50,14 +50,14 @@ def schema_accepted(messages: Messages, schema: str, sampling: Sampling) -> Chec
             value = json.loads(extract_json(answer.text))
             jsonschema.Draft202012Validator(json.loads(schema)).validate(value)
         except (ValueError, RecursionError, jsonschema.ValidationError):
-            return f"does not hold to the schema of this run: got {answer.text[:60]!r}"
+            return f"does not follow the schema of this run: got {answer.text[:60]!r}"
         return None
 
     return Check((Request(-1, messages, schema, sampling),), fault)
 
 
 def scores_are_real() -> Check:
-    """Asked for a letter, a model must prefer it to what it was when another one was asked for."""
+    """Check that scores depend on the question: each letter is more probable when the prompt asks for it."""
     asked = tuple(
         scoring(-1, [{"role": "user", "content": f"Answer with the letter {letter}."}], _LETTERS)
         for letter in _LETTERS
@@ -68,8 +68,10 @@ def scores_are_real() -> Check:
 def _scores_fault(completions: Sequence[Completion]) -> str | None:
     for answer in completions:
         if answer.error or not answer.scores:
-            return f"gives no probabilities to verify labels with: {answer.error or 'none of the choices'}"
+            return f"returns no probabilities for label scoring: {answer.error or 'none of the choices'}"
     asked_a, asked_b = (answer.scores[0] for answer in completions)
     if asked_a <= asked_b:
-        return f"gives probabilities that do not depend on the question (A: {asked_a:.2f} and {asked_b:.2f})"
+        return (
+            f"returns probabilities that do not depend on the question (A: {asked_a:.2f} and {asked_b:.2f})"
+        )
     return None

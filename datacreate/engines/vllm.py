@@ -1,4 +1,4 @@
-"""vLLM's own OpenAI-compatible server: its command line, environment, and memory."""
+"""Builds the command line and environment of vLLM's OpenAI-compatible server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from datacreate.errors import EngineError
 from datacreate.hardware import cpu_has_bf16, vllm_build
 
 _MAX_CONTEXT = {"cpu": 4096, "gpu": 16384}
-"""Tokens of context unless told otherwise; more only costs memory."""
+"""Tokens of context by default; a longer context only costs memory."""
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
     # On the CPU throughput no longer grows past 32 in flight, and blocks of 128 tokens never match short
@@ -31,20 +31,20 @@ _ENVIRONMENT = {
 }  # fmt: skip
 
 _GRAMMAR = {"backend": "xgrammar", "disable_any_whitespace": True}
-"""No request can set either."""
+"""vLLM reads these from the command line only, not from requests."""
 
 WORTH_COMPILING = 500
-"""Examples from which on a CPU compiling the model pays: it costs 12 s at a start, 40 s at the very
-first, and makes steps about a fifth faster (measured with 0.5B on 2 cores)."""
+"""Smallest number of examples for which the model is compiled on a CPU. Compilation slows the start down
+and makes each step faster."""
 
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""Ranks that vLLM makes room for; an adapter takes the next larger one."""
+"""LoRA ranks that vLLM supports; an adapter uses the next larger one."""
 
 _KV_CACHE_GIB = 1.0
-"""Memory for keys and values on the CPU, where vLLM must be told."""
+"""Memory for keys and values on the CPU, where vLLM has no automatic value."""
 
 PLAIN_TEMPLATE = "{% for message in messages %}{{ message['content'] }}\n\n{% endfor %}Answer:\n"
-"""The chat template of a base model, which brings none: plain text to continue."""
+"""The chat template for a base model, which has none: plain text to continue."""
 
 
 def vllm_command(
@@ -56,59 +56,61 @@ def vllm_command(
     shares_cores: bool = False,
     more: Sequence[str] = (),
 ) -> ServerCommand:
-    """How to serve a checkpoint for a run of `count` examples.
+    """Return the command that serves a checkpoint for a run of `count` examples.
 
-    `gpus` are those it may use (empty: all), `more` further arguments of vLLM's server. Raises
-    EngineError if vLLM is not installed or the model cannot fit, CheckpointError, StorageError.
+    `gpus` are the GPUs it may use (empty: all), `more` are further arguments for vLLM's server. Raises
+    EngineError if vLLM is not installed or the model does not fit in memory, CheckpointError, StorageError.
     """
     build = vllm_build()
     if build is None:
-        raise EngineError("vLLM is not installed here; run scripts/setup, or take --engine llamacpp")
-    told: dict[str, Any] = {**_DEFAULTS[build], **settings.model_dump(exclude_none=True)}
-    cache = max(1, round(told.pop("kv_cache_gib", None) or _KV_CACHE_GIB))  # whole GiB for vLLM
+        raise EngineError(
+            "vLLM is not installed; run scripts/setup --cpu (or --gpu), or use --engine llamacpp"
+        )
+    resolved: dict[str, Any] = {**_DEFAULTS[build], **settings.model_dump(exclude_none=True)}
+    cache = max(1, round(resolved.pop("kv_cache_gib", None) or _KV_CACHE_GIB))  # whole GiB for vLLM
     folder, name = dequantised(checkpoint), checkpoint.name
-    told["max_model_len"] = _context(folder, told.get("max_model_len") or _MAX_CONTEXT[build])
-    if told["dtype"] == "auto" and build == "cpu":
-        told["dtype"] = "bfloat16" if cpu_has_bf16() else "float32"  # emulated, it is 10 times slower
+    resolved["max_model_len"] = _context(folder, resolved.get("max_model_len") or _MAX_CONTEXT[build])
+    if resolved["dtype"] == "auto" and build == "cpu":
+        resolved["dtype"] = "bfloat16" if cpu_has_bf16() else "float32"  # emulated bfloat16 is much slower
     if settings.enforce_eager is None and build == "cpu":
-        told["enforce_eager"] = count < WORTH_COMPILING or shutil.which("g++") is None
-    check_memory(checkpoint, folder, build, cache, told, gpus)
+        resolved["enforce_eager"] = count < WORTH_COMPILING or shutil.which("g++") is None
+    check_memory(checkpoint, folder, build, cache, resolved, gpus)
     folder, adapter, lora = _weights(checkpoint, folder, build)
     program = ["-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
-    # An adapter is asked for by a name of its own, which then is the model's.
+    # Requests name the adapter, so it gets the model's name.
     program += ["--served-model-name", f"{name}-base" if adapter else name]
     program += ["--lora-modules", f"{name}={adapter}"] if adapter else []
     program += ["--structured-outputs-config", json.dumps(_GRAMMAR), "--enable-prefix-caching"]
     program += ["--uvicorn-log-level", "warning"]
     program += [] if has_chat_template(folder) else ["--chat-template", PLAIN_TEMPLATE]
     program += ["--trust-remote-code"] if checkpoint.trust_remote_code else []
-    if build == "cpu" and told.get("tensor_parallel_size") == 1:
-        # A worker of its own is given one core less than there are: on 2 cores 1.5 examples/s, not 3.6.
+    if build == "cpu" and resolved.get("tensor_parallel_size") == 1:
+        # A separate worker process would get one core less.
         program += ["--distributed-executor-backend", "uni"]
-    for setting, value in {**told, **lora}.items():
+    for setting, value in {**resolved, **lora}.items():
         flag = f"--{setting.replace('_', '-')}"
         program += ([flag] if value else []) if isinstance(value, bool) else [flag, str(value)]
     environment = dict(_ENVIRONMENT)
     if build == "cpu":
         environment |= {
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-            # vLLM 0.32 cannot load what it compiled ahead of time for the CPU, and compiles it anew at every
-            # start; inductor's own cache works.
+            # vLLM 0.32 cannot load its ahead-of-time compiled code on a CPU and recompiles at every start;
+            # the cache of inductor works.
             "VLLM_USE_AOT_COMPILE": "0",
             "VLLM_CPU_KVCACHE_SPACE": str(cache),
         }
-        if shares_cores:  # a thread that spins while it waits keeps another engine's from working
+        if shares_cores:  # a spinning thread would block the threads of the other engine
             environment |= {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "GOMP_SPINCOUNT": "0"}
-        told["kv_cache_gib"] = cache
+        resolved["kv_cache_gib"] = cache
     if gpus:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-    record = {"engine": "vllm", "device": build, **told} | ({"adapter": adapter} if adapter else {})
+    record = {"engine": "vllm", "device": build, **resolved} | ({"adapter": adapter} if adapter else {})
     command = (sys.executable, *program, *more)
-    return ServerCommand("vLLM", name, command, environment, int(told["max_num_seqs"]), record)
+    return ServerCommand("vLLM", name, command, environment, int(resolved["max_num_seqs"]), record)
 
 
 def has_chat_template(folder: Path) -> bool:
-    """Whether a folder of safetensors brings a chat template; a base model does not."""
+    """Whether a folder of safetensors has a chat template; a base model has none."""
     if (folder / "chat_template.jinja").is_file() or (folder / "chat_template.json").is_file():
         return True
     try:
@@ -118,8 +120,8 @@ def has_chat_template(folder: Path) -> bool:
         return False
 
 
-def _context(folder: Path, asked: int) -> int:
-    """The context asked for, as far as the model goes."""
+def _context(folder: Path, requested: int) -> int:
+    """The requested context, at most what the model supports."""
     try:
         config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         positions = config.get("text_config", config).get("max_position_embeddings")
@@ -127,11 +129,11 @@ def _context(folder: Path, asked: int) -> int:
         raise EngineError(
             f"{folder / 'config.json'} cannot be read ({error}); copy the model again"
         ) from None
-    return min(asked, positions) if isinstance(positions, int) else asked
+    return min(requested, positions) if isinstance(positions, int) else requested
 
 
 def _weights(checkpoint: Checkpoint, folder: Path, build: str) -> tuple[Path, str | None, dict[str, Any]]:
-    """What to load, the adapter to serve on top of it, and the settings that needs."""
+    """The folder to load, the adapter to serve on top of it, and vLLM's settings for that."""
     adapter = checkpoint.adapter
     if adapter is None:
         return folder, None, {}
@@ -142,6 +144,6 @@ def _weights(checkpoint: Checkpoint, folder: Path, build: str) -> tuple[Path, st
     if rank is None:
         raise EngineError(
             f"{adapter.path}: a LoRA adapter of rank {adapter.rank}; vLLM serves up to {_LORA_RANKS[-1]}; "
-            "merge it into its base and give that with --model"
+            "merge it into its base model and pass that with --model"
         )
     return folder, str(adapter.path), {"enable_lora": True, "max_lora_rank": rank}

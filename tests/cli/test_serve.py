@@ -40,13 +40,13 @@ def gguf(tmp_path: Path) -> str:
     ("words", "says"),
     [
         (["--host", "192.0.2.7"], "--host 192.0.2.7 --port 0: "),
-        (["--", "--port", "8000"], "--port: datacreate sets that"),
-        (["--", "--served_model_name=x"], "--served_model_name=x: datacreate sets that"),
-        (["--", "--ssl-keyfile", "key.pem"], "servers are asked without TLS"),
-        (["--", "--data-parallel-size", "none"], "--data-parallel-size none: give the number of copies"),
+        (["--", "--port", "8000"], "--port: datacreate sets this argument"),
+        (["--", "--served_model_name=x"], "--served_model_name=x: datacreate sets this argument"),
+        (["--", "--ssl-keyfile", "key.pem"], "datacreate serves without TLS"),
+        (["--", "--data-parallel-size", "none"], "--data-parallel-size none: use a number of copies"),
         (["--max-num-seqs", "-1"], "--max-num-seqs -1: "),
         (["--engine", "llamacpp", "--block-size", "16"], "--block-size: only vLLM has that setting"),
-        (["--engine", "llamacpp", "--", "--seed", "1"], "--seed: only vLLM's server takes options"),
+        (["--engine", "llamacpp", "--", "--seed", "1"], "--seed: only vLLM's server accepts"),
     ],
 )
 def test_what_cannot_be_is_one_line(gguf: str, words: list[str], says: str) -> None:
@@ -62,7 +62,7 @@ def test_a_port_that_somebody_has_and_a_key_that_cannot_be_sent(
         ended = typed("serve", "--model", gguf, "--port", str(taken.getsockname()[1]))
     assert (ended.code, "Address already in use" in ended.failure) == (2, True)
     monkeypatch.setenv("DATACREATE_API_KEY", "two\nlines")
-    assert "$DATACREATE_API_KEY holds" in typed("serve", "--model", gguf).failure
+    assert "$DATACREATE_API_KEY contains" in typed("serve", "--model", gguf).failure
 
 
 _SERVER = """
@@ -96,7 +96,7 @@ def test_an_address_is_published_while_the_server_is_ready_and_an_end_is_resumab
         assert found == Address(url=server.address.url, model="tiny", max_num_seqs=12)
         with suppress(OSError):
             urlopen(f"{found.url}/die")
-        with pytest.raises(ServersGone, match=r"ended \(3\).*run the same command"):
+        with pytest.raises(ServersGone, match=r"ended \(exit code 3\).*run the same command"):
             wait(server)
     assert not list(folder.iterdir())
 
@@ -107,7 +107,7 @@ def test_a_server_that_ends_before_it_is_ready_publishes_nothing(
     monkeypatch.setattr(serve, "server_command", lambda *_: command("raise SystemExit(1)"))
     endpoint = Endpoint(register_dir=tmp_path / "servers")
     with (
-        pytest.raises(EngineError, match=r"llama.cpp's server for tiny ended \(1\)"),
+        pytest.raises(EngineError, match=r"llama.cpp server for tiny ended \(exit code 1\)"),
         serving(resolve(gguf, "instruct"), EngineOptions(), endpoint, (), Signals(), lambda _: None),
     ):
         raise AssertionError("it is not ready")

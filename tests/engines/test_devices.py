@@ -47,9 +47,9 @@ def test_auto_is_a_server_for_each_whole_group_of_gpus(monkeypatch: pytest.Monke
     assert gpu_groups("auto", 2) == (("0", "1"), ("2", "3"))
     assert gpu_groups(3, 1) == (("0",), ("1",), ("2",))
     assert gpu_groups(1, 1) == ((),)
-    with pytest.raises(UsageError, match=r"--replicas 6: 5 GPUs are seen here; ask for 5 or fewer, or name"):
+    with pytest.raises(UsageError, match=r"--replicas 6: 5 GPUs are visible; use 5 or fewer, or add"):
         gpu_groups(6, 1)
-    with pytest.raises(UsageError, match=r"--replicas 2: .* takes 4 of them .*; ask for 1, or name"):
+    with pytest.raises(UsageError, match=r"--replicas 2: .* uses 4 of them .*; use 1, or add"):
         gpu_groups(2, 4)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert gpu_groups("auto", 1) == ((),)
@@ -93,7 +93,7 @@ def check(checkpoint: Checkpoint, device: str, **settings: Any) -> None:
 
 def test_a_model_larger_than_the_memory_is_refused_with_the_numbers(tmp_path: Path) -> None:
     with pytest.raises(
-        EngineError, match=r"giant needs about 4004.5 GiB \(.*2.0 cache.*\), .* GiB are free; t"
+        EngineError, match=r"giant needs about 4004.5 GiB \(.*2.0 cache.*\), .* GiB are free; u"
     ):
         check(large(tmp_path / "giant", 4000), "cpu")
 

@@ -90,7 +90,7 @@ FAILS: dict[str, tuple[Fault, str]] = {
     "HTTP 404": (refusing(404), "HTTP 404: out of cheese"),
     "an error in an answer": (
         sending({"error": {"message": "out of cheese"}}),
-        "no completion: out of cheese",
+        "invalid response: out of cheese",
     ),
     "no JSON": (sending(b"<html>Bad gateway</html>"), "an answer that is not JSON"),
     "half an answer": (cut_off, "the connection broke"),
@@ -176,7 +176,7 @@ def test_an_unreachable_address_is_one_line_at_once_and_beside_a_good_one_a_note
 
 
 def test_a_server_of_another_model_is_refused_naming_what_it_serves(tmp_path: Path, server: Server) -> None:
-    with pytest.raises(EngineError, match=f"serves {MODEL}, and not llama; name one that it serves"):
+    with pytest.raises(EngineError, match=f"serves {MODEL}, not llama; select one"):
         make(tmp_path / "run", server, model="llama")
 
 
@@ -188,7 +188,7 @@ def test_one_that_ignores_the_schema_among_others_is_not_used(
     make(tmp_path / "run", server, other, notes=notes)
     is_exact(tmp_path / "run", 40)
     assert server.answered == 0
-    assert notes.has(server.url, "ignores the JSON Schema", "is not used")
+    assert notes.has(server.url, "ignores the JSON Schema", "cannot be used")
 
 
 def test_a_full_server_is_given_a_rest_and_less_and_is_not_left(tmp_path: Path, server: Server) -> None:

@@ -30,7 +30,7 @@ def test_a_redirect_to_another_host_is_never_followed(
         server.fault_after, server.later_fault = after, there
     else:
         server.fault = there
-    with pytest.raises(EngineError, match=r"redirects to another address \(HTTP 307\); give that address"):
+    with pytest.raises(EngineError, match=r"redirects to another address \(HTTP 307\); use that address"):
         make(tmp_path / "run", server)
     assert not other.asked
 
@@ -56,7 +56,7 @@ class Flood:
     ("flood", "says"),
     [
         (Flood(b" " * MIB), "an answer of more than 8 MB"),
-        (Flood(gzip.compress(b" " * 64 * MIB), Content_Encoding="gzip"), "it compresses its answers"),
+        (Flood(gzip.compress(b" " * 64 * MIB), Content_Encoding="gzip"), "it sends compressed answers"),
     ],
     ids=["endless", "gzip bomb"],
 )
@@ -80,14 +80,17 @@ def test_token_counts_that_make_no_sense_do_no_harm(tmp_path: Path, server: Serv
 
 
 ODD: dict[str, tuple[dict[str, Any], str]] = {
-    "words for tokens": ({"tokens": ["a", "b"]}, "its /tokenize gives no list of token ids"),
-    "a text for tokens": ({"tokens": "abc"}, "its /tokenize gives no list of token ids"),
-    "no model": ({"cards": []}, "it serves no model; load one there first"),
-    "half a character in its name": ({"cards": [{"id": "a\ud800b"}]}, "the name of its model cannot be used"),
-    "a colour in its name": ({"cards": [{"id": "\x1b[31mred"}]}, "the name of its model cannot be used"),
-    "a name that is none": ({"cards": [{"id": {}}]}, "the name of its model cannot be used"),
-    "two models": ({"cards": [{"id": "a"}, {"id": "b"}]}, "it serves a, b; say with --model which of them"),
-    "no list of models": ({"cards": "many"}, "it does not say what it serves"),
+    "words for tokens": ({"tokens": ["a", "b"]}, "/tokenize returns no list of token ids"),
+    "a text for tokens": ({"tokens": "abc"}, "/tokenize returns no list of token ids"),
+    "no model": ({"cards": []}, "it serves no model; load one first"),
+    "half a character in its name": (
+        {"cards": [{"id": "a\ud800b"}]},
+        "the name of its model is not printable",
+    ),
+    "a colour in its name": ({"cards": [{"id": "\x1b[31mred"}]}, "the name of its model is not printable"),
+    "a name that is none": ({"cards": [{"id": {}}]}, "the name of its model is not printable"),
+    "two models": ({"cards": [{"id": "a"}, {"id": "b"}]}, "it serves a, b; select one with --model"),
+    "no list of models": ({"cards": "many"}, "/v1/models returns no list of models"),
 }
 
 
@@ -115,7 +118,7 @@ def test_a_key_that_no_header_holds_is_one_line(
 ) -> None:
     monkeypatch.setenv("DATACREATE_API_KEY", key)
     with pytest.raises(
-        UsageError, match=r"\$DATACREATE_API_KEY holds a blank, a line break or a letter"
+        UsageError, match=r"\$DATACREATE_API_KEY contains a space, a line break or a non-ASCII"
     ) as it:
         make(tmp_path / "run", server)
     assert key not in str(it.value)

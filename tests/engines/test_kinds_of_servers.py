@@ -68,12 +68,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "ignores logprobs": (
         {"kind": "bare", "scores": "none"},
-        "gives no probabilities to verify labels with: it sends no logprobs",
+        "returns no probabilities for label scoring: it returns no logprobs",
     ),
-    "names no choice": ({"scores": "others"}, "its logprobs list none of the choices"),
+    "names no choice": ({"scores": "others"}, "its logprobs contain none of the choices"),
     "names no choice, as llama.cpp": (
         {"kind": "llamacpp", "slots": 8, "scores": "others"},
-        "its logprobs list none of the choices",
+        "its logprobs contain none of the choices",
     ),
     "scores that do not depend on the question": ({"scores": "uniform"}, "do not depend on the question"),
 }

@@ -111,7 +111,7 @@ def test_a_server_that_is_killed_is_restarted_once_and_nothing_is_lost(
     make(tmp_path / "run", tiny_gguf, notes)
     is_exact(tmp_path / "run", 30)
     assert len(killed) == 1
-    assert notes.has("llama.cpp's server for tiny ended", "it is started again", "are asked again")
+    assert notes.has("llama.cpp server for tiny ended", "restarted", "are repeated")
     rejects = [
         reject.reason for commit in RunDirectory(tmp_path / "run").commits() for reject in commit.rejects
     ]
@@ -121,7 +121,7 @@ def test_a_server_that_is_killed_is_restarted_once_and_nothing_is_lost(
 
 def test_one_that_is_killed_again_ends_the_run_resumable(tmp_path: Path, tiny_gguf: Path) -> None:
     notes = Watching(lambda: [server.kill() for server in servers_of(os.getpid())])
-    with pytest.raises(ServersGone, match=r"ended \(-9\).*\(again\); run the same command") as gone:
+    with pytest.raises(ServersGone, match=r"ended \(exit code -9\).*\(again\); run the same command") as gone:
         make(tmp_path / "run", tiny_gguf, notes, count=1000)
     assert gone.value.exit_code == 75
     assert servers_of(os.getpid()) == []
@@ -129,7 +129,7 @@ def test_one_that_is_killed_again_ends_the_run_resumable(tmp_path: Path, tiny_gg
 
 def test_a_server_that_cannot_start_is_one_line_with_the_last_error_of_its_log(tmp_path: Path) -> None:
     damaged = write_gguf(tmp_path / "damaged.gguf", without="blk.1.attn_k.weight")
-    says = r"llama.cpp's server for damaged ended \(1\): .*tensor 'blk\.1\.attn_k\.weight' not found"
+    says = r"llama.cpp server for damaged ended \(exit code 1\): .*tensor 'blk\.1\.attn_k\.weight' not found"
     with pytest.raises(EngineError, match=says) as refused:
         make(tmp_path / "run", damaged, Notes())
     assert "\n" not in str(refused.value)

@@ -75,7 +75,7 @@ def test_the_likelier_choice_has_the_higher_score(
 
 def test_logprobs_that_name_no_choice_are_no_scores() -> None:
     completion = read(SCORE, scored([{"token": "token_id:7", "logprob": -0.1}]), (65, 66))
-    assert (completion.scores, completion.error) == ((), "its logprobs list none of the choices")
+    assert (completion.scores, completion.error) == ((), "its logprobs contain none of the choices")
 
 
 def test_each_kind_is_asked_for_probabilities_in_its_own_way() -> None:

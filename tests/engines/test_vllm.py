@@ -90,5 +90,5 @@ def test_a_base_model_is_given_plain_text_to_continue(tmp_path: Path) -> None:
 
 def test_without_vllm_the_other_engine_is_named(tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datacreate.engines.vllm.vllm_build", lambda: None)
-    with pytest.raises(EngineError, match=r"vLLM is not installed here; .*--engine llamacpp"):
+    with pytest.raises(EngineError, match=r"vLLM is not installed; .*--engine llamacpp"):
         vllm_command(tiny, EngineSettings())

@@ -1,0 +1,84 @@
+"""What `create` would do, found out without starting a server or writing a file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from datacreate.engines.factory import choose
+from datacreate.errors import RunMismatch
+from datacreate.filters.held_out import held_out_sets
+from datacreate.filters.registry import FILTERS, FilterSettings, is_on
+from datacreate.plan import make_plan, root_and_format
+from datacreate.run_models import engines_of, models_of, verify_mode
+from datacreate.runs.config import CreateConfig, RunSpec
+from datacreate.runs.directory import RunConfig, RunDirectory
+from datacreate.selection.strategies import find_strategy
+
+
+def dry_run(config: CreateConfig) -> dict[str, Any]:
+    """What `create` would do with these settings, as JSON has it; None: decided when the servers are up.
+
+    Raises the errors that `create` raises before it starts a server.
+    """
+    strategy = find_strategy(config.strategy)
+    root, inferred = root_and_format(config)
+    directory = RunDirectory(config.run_dir)
+    stored = directory.read_config() if directory.exists else None
+    embeds = config.semantic is not None or strategy.needs_similarity or strategy.grows == "cover"
+    models = None
+    if not config.served or "model" in config.model_fields_set:  # else the servers have to be asked
+        models = models_of(config, inferred, embeds, _ignore)
+    spec = None
+    if stored and models:
+        with engines_of(models, config, directory, None, _ignore) as engines:
+            spec = make_plan(config, root, inferred, models, engines, stored.spec).spec
+        stored.spec.refuse_other(spec, directory.path)
+    accepted = directory.accepted() if stored else 0
+    filters = _filters(config, spec)
+    mode = verify_mode(config, inferred)
+    verifier = models.verifier.name if models and models.verifier else config.verifier
+    return {
+        "run_dir": str(directory.path),
+        "state": _state(stored, accepted, config.count),
+        "accepted": accepted,
+        "count": config.count,
+        "format": inferred.format.name,
+        "notes": list(inferred.notes),
+        "strategy": config.strategy,
+        "models": [each.name for each in models.writers] if models else None,
+        "engines": ["openai"] if config.served else _engines(config, models and models.writers),
+        "servers": list(config.urls),
+        "embedding_model": models.encoder.name if models and models.encoder else None,
+        "verification": None if mode == "off" else {"mode": mode, "model": verifier},
+        "filters": [part.filter_name for part in FILTERS if is_on(part, filters)],
+        "decontaminate": list(filters.decontaminate or ()),
+        "num_examples": spec.num_examples if spec else config.num_examples,
+        "concurrency": spec.concurrency if spec else config.concurrency,
+    }
+
+
+def _filters(config: CreateConfig, spec: RunSpec | None) -> FilterSettings:
+    if spec:
+        return spec.filters
+    names = config.decontaminate
+    if names is None:
+        names = () if config.method == "paper" else ("all",)
+    held_out = held_out_sets("all" if names == ("all",) else names)
+    benchmarks = tuple(dict.fromkeys(each.benchmark for each in held_out))
+    return FilterSettings(**config.subset(FilterSettings) | {"decontaminate": benchmarks})
+
+
+def _engines(config: CreateConfig, writers: Any) -> list[str]:
+    return [choose(each, config.engine, config.count) for each in writers]
+
+
+def _state(stored: RunConfig | None, accepted: int, count: int) -> str:
+    if stored is None:
+        return "new"
+    if count < stored.count:
+        raise RunMismatch(f"--count {count}: the run was started with {stored.count}; a run cannot shrink")
+    return "finished" if accepted == count else "resumes"
+
+
+def _ignore(_: str) -> None:
+    """Messages about the choice of models are of no interest here."""

@@ -1,0 +1,150 @@
+"""Options from files and from the environment, and `--dry-run`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from datacreate.cli.create import create
+from datacreate.cli.options import config_option, option
+from datacreate.runs.config import CreateConfig
+from datacreate.settings import as_arguments
+from tests.inprocess import run
+from tests.making import NLI
+
+OPTIONS: dict[str, Any] = {
+    "count": 6,
+    "labels": {"label": ["entailment", "neutral", "contradiction"]},
+    "label-ratio": {"entailment": 0.5, "neutral": 0.5, "contradiction": 0.0},
+    "strategy": "random",
+    "concurrency": 2,
+    "temperature": 0.7,
+    "near": 0.9,
+    "decontaminate_near": False,  # a bare `off` in YAML
+    "exact": False,
+    "decontaminate": [],
+    "chat-template-kwargs": {"enable_thinking": False},
+}
+TYPED = (
+    "--count 6 --labels label=entailment,neutral,contradiction --strategy random --concurrency 2 --no-exact "
+    "--label-ratio entailment=0.5,neutral=0.5,contradiction=0 --temperature 0.7 --near 0.9 "
+    "--decontaminate-near off --decontaminate none --chat-template-kwargs enable_thinking=false"
+).split()
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("secrets.token_hex", lambda _: "0123456789abcdef")  # the id of a run
+    Path("nli.json").write_text(json.dumps(NLI))
+    return tmp_path
+
+
+def write(name: str, **options: Any) -> str:
+    Path(name).write_text(yaml.safe_dump(options))
+    return name
+
+
+def test_a_file_equals_the_same_options_typed(model: str) -> None:
+    file = write("run.yaml", example="nli.json", model=model, **OPTIONS)
+    assert run("create", "--config", file).code == 0
+    typed = run("create", "--example", "nli.json", "--model", model, *TYPED, "--run-dir", "typed")
+    assert typed.code == 0, typed.err
+    by_file = Path("runs", "nli-random")  # the default of --run-dir
+    assert (by_file / "config.json").read_bytes() == Path("typed", "config.json").read_bytes()
+    assert (by_file / "train.jsonl").read_bytes() == Path("typed", "train.jsonl").read_bytes()
+
+
+def test_the_command_line_wins_over_the_environment_and_that_over_the_file(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write("run.yaml", example="nli.json", model=model, count=3, seed=1, top_k=1)
+    monkeypatch.setenv("DATACREATE_CREATE_SEED", "2")
+    monkeypatch.setenv("DATACREATE_CREATE_TOP_K", "2")
+    ended = run("create", "--config", file, "--top-k", "3", "--dry-run", "--json")
+    assert ended.code == 0, ended.err
+    config = json.loads(ended.out)["config"]
+    assert [config[name] for name in ("count", "seed", "top-k")] == [3, 2, 3]
+
+
+def test_dry_run_writes_nothing_and_prints_a_config_that_can_be_given_back(model: str) -> None:
+    before = sorted(Path().rglob("*"))
+    command = ("create", "--example", "nli.json", "--model", model, *TYPED)
+    shown = run(*command, "--dry-run")
+    assert shown.code == 0, shown.err
+    assert "runs/nli-random: new, 6 examples" in shown.out
+    assert "labels entailment, neutral, contradiction" in shown.out
+    document = json.loads(run(*command, "--dry-run", "--json").out)
+    assert sorted(Path().rglob("*")) == before
+    assert document["plan"]["state"] == "new"
+    Path("saved.json").write_text(json.dumps(document))
+    assert run("create", "--config", "saved.json").code == 0
+    assert run(*command, "--run-dir", "typed").code == 0
+    config = Path("typed", "config.json").read_bytes()
+    assert Path("runs", "nli-random", "config.json").read_bytes() == config
+    again = json.loads(run(*command, "--dry-run", "--json").out)["plan"]
+    assert (again["state"], again["accepted"], again["concurrency"]) == ("finished", 6, 2)
+    other = run(*command, "--seed", "7", "--dry-run")
+    assert (other.code, "another seed: 42 stored, 7 requested" in other.failure) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("temprature: 1", "no option 'temprature'; did you mean temperature?"),
+        ("config: other.yaml", "no option 'config'"),
+        ("json: yes please", "json: give true or false"),
+        ("- seed", "write it as `option: value`"),
+        ("a: [", "cannot be read"),
+        ("seed: many", "--seed many: give a valid integer"),
+        ("seed: {a: 1}", "seed: give one value, not a mapping"),
+    ],
+)
+def test_a_wrong_file_is_one_line(model: str, text: str, words: str) -> None:
+    Path("run.yaml").write_text(text)
+    ended = run("create", "--config", "run.yaml", "--example", "nli.json", "--model", model, "--count", "3")
+    assert (ended.code, words in ended.failure) == (2, True), ended.err
+    assert not Path("runs").exists()
+
+
+def test_a_file_that_is_absent_is_one_line() -> None:
+    assert (
+        "--config none.yaml: cannot be read: No such file" in run("create", "--config", "none.yaml").failure
+    )
+
+
+def test_arguments_are_read_back_as_the_settings_they_were_made_of(folder: Path) -> None:
+    settings: list[dict[str, Any]] = [
+        {"urls": ("http://a:1", "http://b:2"), "servers": 2, "wait": 9.0},
+        {"near": 0.7, "label_noise_check": None, "decontaminate": (), "decontaminate_near": None},
+        {"enforce_eager": False, "replicas": 2, "trust_remote_code": True, "exact": False},
+        {"label_ratio": {"yes": 0.7, "no": 0.3}, "chat_template_kwargs": {"a": False, "b": "so many"}},
+    ]
+    always = {"example": Path("nli.json"), "count": 1, "run_dir": folder}
+    for given in settings:
+        words = as_arguments(CreateConfig, {**always, **given})
+        params = create.make_context("create", list(words)).params
+        names = {name: value for name, value in params.items() if name in CreateConfig.model_fields}
+        read = {name: value for name, value in names.items() if value not in (None, ())}
+        assert CreateConfig.of(**read) == CreateConfig.of(**always, **given)
+
+
+def test_options_that_are_written_by_hand_are_read_from_a_file_too() -> None:
+    @click.command()
+    @click.argument("sources", nargs=-1)
+    @option("--seeds")
+    @option("--lora", is_flag=True)
+    @config_option
+    def train(**given: Any) -> None:
+        click.echo(json.dumps(given))
+
+    file = write("train.yaml", sources=["a", "b"], seeds=[1, 2], lora=True)
+    from click.testing import CliRunner
+
+    out = CliRunner().invoke(train, ["--config", file]).output
+    assert json.loads(out) == {"sources": ["a", "b"], "seeds": "1,2", "lora": True}
