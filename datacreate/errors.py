@@ -8,7 +8,6 @@
     │   └── SiteError             a cluster's site settings are wrong, or not there
     ├── CheckpointError           a checkpoint or encoder is unknown, missing, damaged or too large
     ├── BenchmarkError            a benchmark is unknown, not imported, or damaged
-    ├── BundleError               a bundle cannot be made, is damaged, or is for another machine
     ├── EngineError               the engine did not start, died, or does not enforce the grammar
     │   ├── PromptTooLong         a prompt and its answer do not fit the model's context
     │   └── ServersGone           exit code 75: no server is reachable; run again later
@@ -65,10 +64,6 @@ class CheckpointError(DatacreateError):
 
 class BenchmarkError(DatacreateError):
     """A benchmark is unknown, not imported, or damaged."""
-
-
-class BundleError(DatacreateError):
-    """A bundle cannot be made, is damaged, or is for another machine."""
 
 
 class EngineError(DatacreateError):
