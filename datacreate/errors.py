@@ -8,7 +8,6 @@
     │   └── SiteError             a cluster's site settings are wrong, or not there
     ├── CheckpointError           a checkpoint or encoder is unknown, absent, damaged or too large
     ├── BenchmarkError            a benchmark is unknown, not imported, or not what it should be
-    ├── BundleError               a bundle cannot be made, is damaged, or is for another machine
     ├── EngineError               the engine did not start, died, or ignores the grammar
     │   ├── PromptTooLong         a prompt and its answer do not fit the model's context
     │   └── ServersGone           exit code 75: no server answers; run again when one does
@@ -65,10 +64,6 @@ class CheckpointError(DatacreateError):
 
 class BenchmarkError(DatacreateError):
     """A benchmark is unknown, not imported, damaged, or its files are not what they should be."""
-
-
-class BundleError(DatacreateError):
-    """A bundle cannot be made, is damaged, or is for another machine."""
 
 
 class EngineError(DatacreateError):

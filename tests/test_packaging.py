@@ -68,12 +68,11 @@ def test_the_wheel_holds_every_shipped_file(wheel: Path) -> None:
     assert {name.split("/")[0] for name in names if "dist-info" not in name} == {"datacreate"}
 
 
-def test_the_wheel_holds_the_templates_of_the_report(wheel: Path) -> None:
-    templates = ROOT / "datacreate" / "reporting" / "templates"
+def test_the_wheel_holds_the_templates(wheel: Path) -> None:
+    templates = {str(path.relative_to(ROOT)) for path in (ROOT / "datacreate").rglob("*.j2")}
     with zipfile.ZipFile(wheel) as archive:
-        assert {f"datacreate/reporting/templates/{path.name}" for path in templates.iterdir()} <= set(
-            archive.namelist()
-        )
+        assert templates
+        assert templates <= set(archive.namelist())
 
 
 def test_the_source_distribution_can_be_built_from(tmp_path: Path) -> None:

@@ -26,27 +26,27 @@ from datacreate.cli.terminal import harmless
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 def show(run: Path, samples: int, seed: int, as_json: bool) -> None:
     """Show RUN's summary, a few of its examples, its shortcuts and how diverse it is."""
-    from datacreate.cli.measures import print_measures
+    from datacreate.cli.measures import print_metrics
     from datacreate.dataset_metrics import DatasetMetrics
     from datacreate.runs.directory import RunDirectory
 
     directory = RunDirectory(run)
     config, summary = directory.read_config(), directory.summary()
     shown = _drawn(directory.examples(), summary["accepted"], samples, seed)
-    measures = DatasetMetrics().run(directory)
+    metrics = DatasetMetrics().run(directory)
     if as_json:
         document = {
             "summary": summary,
             "spec": config.spec.model_dump(mode="json"),
             "samples": shown,
-            "measures": measures,
+            "metrics": metrics,
         }
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
         return
     print_samples(shown)
     print_summary(summary)
     print()
-    print_measures(measures)
+    print_metrics(metrics)
 
 
 def _drawn(examples: Iterable[dict[str, Any]], total: int, number: int, seed: int) -> list[dict[str, Any]]:
@@ -86,7 +86,7 @@ def print_summary(summary: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from datacreate.verification.report import in_a_line, undecided
+    from datacreate.verification.report import undecided, verification_line
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
@@ -100,7 +100,7 @@ def print_summary(summary: dict[str, Any]) -> None:
         "rejected": _counts(summary["rejected"]),
         "depth": _counts(summary["depths"]),
         "labels": _counts(summary["labels"]),
-        "verified": in_a_line(verified) if (verified := summary["verification"]) else "",
+        "verified": verification_line(verified) if (verified := summary["verification"]) else "",
         "test sets": _compared(summary["compared_with"]),
         "speed": f"{summary['examples_per_second']} examples/s, {summary['tokens_per_second']} tokens/s"
         + (f", {copies} engines" if (copies := summary.get("replicas", 1)) > 1 else ""),

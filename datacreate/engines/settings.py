@@ -88,9 +88,7 @@ class EngineOptions(Settings):
     kv_cache_gib: float | None = _engine(
         "vLLM on a CPU: memory of the KV cache in GiB.", gt=0, metavar="GIB", shown_default="1"
     )
-    trust_remote_code: bool = _engine(
-        "Allow Python code from the checkpoint's publisher, for presets that need it.", default=False
-    )
+    trust_remote_code: bool = _engine("Allow Python code of the model's publisher to run.", default=False)
 
     @property
     def served(self) -> bool:

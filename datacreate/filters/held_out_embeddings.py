@@ -20,7 +20,7 @@ import numpy as np
 from datacreate.filters.base import Notify, no_notify
 from datacreate.filters.held_out import HeldOutRows, HeldOutSet
 from datacreate.filters.semantic import cosine
-from datacreate.paths import home
+from datacreate.paths import data_dir
 from datacreate.selection.accepted_vectors import Half, rounded
 from datacreate.selection.embeddings import REMEMBERED
 
@@ -92,7 +92,7 @@ def _vectors(
 ) -> Half:
     if model_sha256 is None:
         return _embed(held_out, questions, embedder, notify)
-    path = home() / "embeddings" / model_sha256[:16] / f"{held_out.digest[:16]}.npy"
+    path = data_dir() / "embeddings" / model_sha256[:16] / f"{held_out.digest[:16]}.npy"
     with contextlib.suppress(OSError, ValueError, EOFError):
         kept: Half = np.load(path, allow_pickle=False)
         if kept.dtype == np.float16 and kept.ndim == 2 and len(kept) == len(questions):

@@ -275,5 +275,5 @@ def test_show_tells_shortcuts_and_diversity(tmp_path: Path, model: str) -> None:
     for words in ("this set", "chance", "longest option", "options alone", "self-BLEU", "Vendi score"):
         assert words in shown
     document = json.loads(run("show", tmp_path / "run", "--json").out)
-    assert set(document) == {"summary", "spec", "samples", "measures"}
-    assert document["measures"]["diversity"]["texts"] == 30
+    assert set(document) == {"summary", "spec", "samples", "metrics"}
+    assert document["metrics"]["diversity"]["texts"] == 30

@@ -90,3 +90,9 @@ def evaluated(
     )
     keep(folder, evaluation, predictions)
     return folder
+
+
+def zero_shot(folder: Path, right: Sequence[bool], model: str, **changes: Any) -> Path:
+    """Write an evaluation of a generator's own answers."""
+    usual = {"condition": "zero-shot", "train": None, "encoder": model, "selection": "none", "rows_of": model}
+    return evaluated(folder, right, **(usual | changes))

@@ -1,4 +1,4 @@
-"""The bootstrap over formatting example, seed and row, where its answer is known without it."""
+"""The bootstrap over formatting example, seed and row, in cases with a known result."""
 
 from __future__ import annotations
 

@@ -148,12 +148,12 @@ def test_where_human_rows_are_missing_the_created_ones_are_trained_on_alone(benc
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"generators": ["qwen3-8b"]}, "qwen3-8b is not here yet: run `datacreate models pull qwen3-8b`"),
-        ({"encoders": ["roberta-large"]}, "roberta-large is not here yet"),
-        ({"conditions": ["diverse"]}, "all-mpnet-base-v2 is not here yet"),
+        ({"generators": ["qwen3-8b"]}, "qwen3-8b is not downloaded: run `datacreate models pull qwen3-8b`"),
+        ({"encoders": ["roberta-large"]}, "roberta-large is not downloaded"),
+        ({"conditions": ["diverse"]}, "all-mpnet-base-v2 is not downloaded"),
         (
             {"conditions": ["diverse"], "create": {"embedding_model": "all-minilm-l6-v2"}},
-            "all-minilm-l6-v2 is not here yet",
+            "all-minilm-l6-v2 is not downloaded",
         ),
         ({"benchmarks": ["csqa"]}, "benchmark csqa is not imported"),
         ({"test": ["boolq_closed"], **READER}, "benchmark boolq_closed is not imported"),
