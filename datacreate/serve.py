@@ -68,7 +68,7 @@ def serving(
         with _published(server.address, endpoint.register_dir):
             yield server
     finally:
-        with signals.held():  # further signals must not leave the server running
+        with signals.deferred():  # further signals must not leave the server running
             server.end()
 
 

@@ -88,7 +88,7 @@ def run_trial(
         return Outcome(**json.loads((folder / OUTCOME).read_text(encoding="utf-8")))
     import transformers
 
-    with quiet(), enough_memory("--device-batch-size or --max-length"), with_the_others(), signals.held():
+    with quiet(), enough_memory("--device-batch-size or --max-length"), with_the_others(), signals.deferred():
         transformers.set_seed(seed)  # the new head is drawn here
         model = load_with_head(materials.encoder, materials.task)
         if materials.settings.lora:

@@ -127,7 +127,7 @@ class Sweep:
             for number, cell in enumerate(chosen, 1):
                 prefix = f"{number} of {len(chosen)}  " if index is None else ""
                 try:
-                    with self._folder.locked(cell, notify) as lock, signals.held():
+                    with self._folder.locked(cell, notify) as lock, signals.deferred():
                         run = _Run(f"{prefix}{cell.name}", notify, update, signals, lock)
                         outcomes.append(self._run(cell, run))
                 except RunLocked as error:

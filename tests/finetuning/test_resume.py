@@ -75,7 +75,7 @@ def test_a_stopped_training_goes_on_to_the_same_result(
     for more in (17, 14):  # in the middle of a pass, twice
         before = checkpoints(tmp_path / "out")
         said = stopped(asked, more)
-        assert "run the same command to go on" in said
+        assert "run the same command to resume" in said
         assert len(checkpoints(tmp_path / "out")) >= len(before)
     assert "at step 31 of 48" in said
     heard = Heard()
@@ -104,7 +104,7 @@ def test_a_stop_long_after_the_best_step_goes_on_from_where_it_stopped(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_both_signals_stop_it(home: Path, tmp_path: Path, encoder: str, number: int) -> None:
     asked = config("creak", tmp_path / "out", encoder)
-    assert "stopped by a signal at step 5 of 48" in stopped(asked, 5, number)
+    assert "stopped by a signal after step 5 of 48" in stopped(asked, 5, number)
 
 
 def test_a_signal_between_seeds_leaves_the_finished_ones(home: Path, tmp_path: Path, encoder: str) -> None:
