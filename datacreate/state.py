@@ -193,7 +193,7 @@ class RunState:
             rejects=tuple(rejects),
             prompt_tokens=completion.prompt_tokens,
             generated_tokens=completion.generated_tokens,
-            at=round(time.time(), 3),
+            time=round(time.time(), 3),
             scored=tuple(scored),
             scoring_tokens=parsed.scoring_tokens,
         )

@@ -254,7 +254,7 @@ def test_a_damaged_log_and_a_damaged_config_are_one_line(tmp_path: Path, model: 
     ]
     whole = log.read_bytes()
     log.write_bytes(whole.replace(b"word", b"ward", 1))
-    assert "log.jsonl, line 2: not what this run wrote there" in one_line(
+    assert "log.jsonl, line 2: changed, missing or moved" in one_line(
         run(*create, "--run-dir", tmp_path / "run"), 1
     )
     assert "line 2" in one_line(run("show", tmp_path / "run"), 1)
@@ -287,7 +287,7 @@ def test_export_hf_does_not_replace_other_files(tmp_path: Path, model: str) -> N
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")
     ended = run("export", tmp_path / "run", "--layout", "hf", "--out", tmp_path / "mine")
-    assert "holds something else than a data set" in one_line(ended, 1)
+    assert "has other files and no data set" in one_line(ended, 1)
     assert [path.name for path in tmp_path.glob("mine*")] == ["mine"]
     assert (tmp_path / "mine" / "thesis.tex").exists()
 
