@@ -134,7 +134,7 @@ def create(
             if stored:
                 _warn_if_concurrency_is_low(plan.spec.concurrency, config.count, engines, progress)
         # The directory is written only after the engine has passed its checks.
-        lock.look()
+        lock.check()
         directory.write_config(run_config, metadata.version("datacreate"))
         if not run.finished:
             try:
@@ -231,7 +231,7 @@ class _Run:
                         train.append(_train_lines(line.record))
             finally:
                 train.close()
-            self._lock.look()
+            self._lock.check()
             part.replace(path)
         except OSError as error:
             raise storage_error(path, error) from None
@@ -246,7 +246,7 @@ class _Run:
         pipeline = Pipeline(state, engines)
         with ExitStack() as stack:
             stack.enter_context(signals.deferred())
-            self._lock.look()
+            self._lock.check()
             log = LogWriter(self._directory.log_path, self._checksum)
             stack.callback(log.close)
             train = Appender(self._directory.train_path)
@@ -258,13 +258,13 @@ class _Run:
             while not state.finished:
                 if signals.received:
                     raise Stopped(self._stopped_message())
-                self._lock.look()
+                self._lock.check()
                 pipeline.submit()
                 pipeline.poll(_POLL_SECONDS)
                 log.sync()
                 while not state.finished and (parsed := pipeline.next()) is not None:
                     commit = state.decide(parsed)
-                    self._lock.look()  # just before writing, which only one process may do
+                    self._lock.check()  # just before writing, which only one process may do
                     log.append(commit)
                     train.append(_train_lines(commit))
                     self._apply(parsed, commit)
@@ -283,7 +283,7 @@ class _Run:
     def save(self) -> dict[str, Any]:
         """Write summary.json and the dataset card; returns the summary."""
         directory = self._directory
-        self._lock.look()
+        self._lock.check()
         summary = summary_of(self._config, self._state.stats)
         replace_file(directory.summary_path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
         metrics = self._compute_metrics(directory) if self._compute_metrics and self.finished else None

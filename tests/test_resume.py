@@ -105,7 +105,7 @@ def test_a_second_process_is_refused_and_told_of_the_first(tmp_path: Path, examp
         first.wait_for(lambda: log_lines(tmp_path / "run") == 2)
         second = run(*command(example, model, tmp_path / "run"))
         assert second.code == 1
-        assert f"is being written by process {first.pid} on " in second.failure
+        assert f"is locked by process {first.pid} on " in second.failure
         assert log_lines(tmp_path / "run") == 2
         first.stop(signal.SIGKILL)
     assert run(*command(example, model, tmp_path / "run")).code == 0
