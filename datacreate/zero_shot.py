@@ -86,7 +86,7 @@ def _evaluate(
             raise Stopped("stopped by a signal; run the same command to repeat this test set")
         progress.step(test.benchmark.name, done, len(questions), None)
 
-    with signals.held():
+    with signals.deferred():
         answers = score_labels(engine, questions, report)
     predictions, scores = grade(test, answers, truncated)
     evaluation = Evaluation(

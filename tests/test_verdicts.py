@@ -78,7 +78,7 @@ def test_labels_kept_more_than_one_and_a_half_to_one_are_warned_of(tmp_path: Pat
     figures = summary["verification"]
     assert labels_in(tmp_path) == {"yes": 30, "no": 30}
     assert figures["kept_ratio"] > 1.5
-    assert "more than 1.5 to 1" in figures["warning"]
+    assert "a ratio above 1.5" in figures["warning"]
     kept, written = figures["kept_by_label"], figures["written_by_label"]
     assert kept["no"] < 0.5 * written["no"]
     assert f"yes {kept['yes']} of {written['yes']}, no {kept['no']} of {written['no']}" in figures["warning"]

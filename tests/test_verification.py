@@ -108,7 +108,7 @@ def test_a_reject_says_what_the_verifier_said(tmp_path: Path, model: str) -> Non
     ]
     assert because
     for line in because:
-        assert line.startswith("claimed ")
+        assert line.startswith("assigned ")
         assert "0.90" in line
         assert "0.05" in line
 
@@ -340,7 +340,7 @@ def test_options_of_another_type_than_the_answer_are_verified(tmp_path: Path, mo
 
 BAD = {
     "shares not numbers": (["--label-ratio", "yes=most"], 2, "yes=most: give a valid number"),
-    "shares of no label": (["--label-ratio", "yes=0.5,maybe=0.5"], 2, "no label 'maybe'"),
+    "shares of no label": (["--label-ratio", "yes=0.5,maybe=0.5"], 2, "unknown label 'maybe'"),
     "threshold": (["--threshold", "1.5"], 2, "--threshold 1.5: give a number"),
     "gate below chance": (["--label-noise-check", "0.3"], 2, "--label-noise-check 0.3: give a number"),
     "gate in words": (["--label-noise-check", "high"], 2, "high: give a valid number"),

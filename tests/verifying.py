@@ -118,7 +118,7 @@ class Heard:
     def notify(self, text: str) -> None:
         self.notes.append(text)
 
-    def update(self, stats: RunStats, count: int) -> None: ...
+    def update(self, stats: RunStats, count: int, uncommitted: object) -> None: ...
 
 
 def verified(

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from datacreate.checkpoints import find_preset
+from datacreate.checkpoints import sources_of
 from datacreate.errors import CheckpointError
 from datacreate.settings import CommaList, OrOff, Settings, setting
 
@@ -118,9 +118,10 @@ def make_recipe(encoder: str, *, name: str = "datacreate", **changes: Any) -> Re
     much.
     """
     try:
-        rate = find_preset(encoder).learning_rate or LEARNING_RATE
-    except CheckpointError:  # a folder without a preset
-        rate = LEARNING_RATE
+        preset, _ = sources_of(encoder)
+    except CheckpointError:
+        preset = None
+    rate = (preset and preset.learning_rate) or LEARNING_RATE
     base = (
         PAPER.model_dump()
         if name == "paper"

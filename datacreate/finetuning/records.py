@@ -22,11 +22,11 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from datacreate.errors import RunLocked, RunMismatch, TrainingError
+from datacreate.errors import RunMismatch, TrainingError
 from datacreate.files import replace_file, storage_error
 from datacreate.finetuning.recipe import Recipe
 from datacreate.formats.task_format import Head
-from datacreate.locking import FolderLock, Taken, is_claim
+from datacreate.locking import LOCK_FILE, FolderLock
 
 Selection = Literal["held-out", "human", "none"]
 """Which rows choose the best checkpoint: held-out training rows, the human dev split, or none."""
@@ -193,7 +193,9 @@ class TrainingDirectory:
         return sorted(folders, key=lambda path: int(path.name.removeprefix("seed-")))
 
     @contextmanager
-    def locked(self, training: Training, notify: Callable[[str], None] | None = None) -> Iterator[FolderLock]:
+    def locked(
+        self, training: Training, notify: Callable[[str], None] = lambda _: None
+    ) -> Iterator[FolderLock]:
         """Lock the folder for writing; create it if needed.
 
         Raises RunLocked if another process writes there, RunMismatch if it holds another training,
@@ -202,16 +204,12 @@ class TrainingDirectory:
         lock = FolderLock(self.path, notify)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            files = {path.name for path in self.path.iterdir() if not is_claim(path.name)}
+            files = {path.name for path in self.path.iterdir()} - {LOCK_FILE}
             if files - {f"{TRAINING}.part"} and TRAINING not in files:
                 raise TrainingError(
                     f"{self.path} holds other files, no training; choose an empty or new --out"
                 )
             lock.acquire()
-        except Taken as holder:
-            raise RunLocked(
-                f"{self.path} is being written by {holder}; wait, or choose another --out"
-            ) from None
         except (FileExistsError, NotADirectoryError):
             raise TrainingError(f"{self.path} is a file, not a folder; choose another --out") from None
         except OSError as error:

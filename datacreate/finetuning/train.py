@@ -178,7 +178,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> list[Model]:
             try:
                 _train_seeds(config, training, inputs, missing, directory, progress, signals, lock)
             except Stopped:
-                lock.look()  # raises LockLost if that is why
+                lock.check()  # raises LockLost if that is why
                 raise
         return [read_model(directory.model(seed)) for seed in config.seeds]
 
@@ -265,12 +265,12 @@ def _train_seeds(
 
     outcomes: defaultdict[int, dict[float, Outcome]] = defaultdict(dict)
     several = nproc > 1 or len(gpus) > 1  # transformers would use all visible GPUs in one process
-    with signals.held():
+    with signals.deferred():
         run = partial(_in_processes, nproc, gpus) if several else _in_this_process
         for (seed, rate), outcome in run(inputs, trials, directory, progress, interrupt):
             outcomes[seed][rate] = outcome
             if len(outcomes[seed]) == len(rates):
-                lock.look()
+                lock.check()
                 _keep_best(training, inputs, seed, outcomes[seed], directory)
 
 
@@ -377,6 +377,6 @@ def _in_worker(inputs: Inputs, seed: int, rate: float, folder: Path) -> Outcome:
     def report(done: int, _total: int, score: float | None) -> None:
         _reports.put(((seed, rate), done, score))
 
-    with caught_signals() as signals, signals.held():
+    with caught_signals() as signals, signals.deferred():
         interrupt = lambda: Interrupt(max(_request.value, int(signals.received)))  # noqa: E731
         return run_trial(inputs, seed, rate, folder, report, interrupt)

@@ -315,7 +315,7 @@ def test_what_cannot_be_done_is_one_line(tmp_path: Path) -> None:
     )
     assert "--ngram 1: give a number greater than or equal to 2" in refused(file, "--ngram", "1")
     assert "unknown" in refused(file, "--semantic", "0.9", "--embedding-model", "no-such-encoder")
-    assert "is not here yet" in refused(file, "--semantic", "0.9", "--embedding-model", "all-minilm-l6-v2")
+    assert "is not downloaded" in refused(file, "--semantic", "0.9", "--embedding-model", "all-minilm-l6-v2")
     assert "unknown format 'nothing'" in refused(file, "--format", "nothing")
     assert "line 1: " in refused(file, "--format", "multiple_choice")
     assert "the example has no such field" in refused(file, "--labels", "mood=a,b")

@@ -16,6 +16,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from datacreate import locking
 from datacreate.errors import LockLost, Stopped, StorageError
 from datacreate.finetuning import trial
 from datacreate.finetuning.encoder import collator, encode, load_tokenizer, load_with_head
@@ -26,11 +27,10 @@ from datacreate.finetuning.rows import Source, training_set
 from datacreate.finetuning.train import TrainConfig, train
 from datacreate.finetuning.trial import Inputs, LengthGroupedSampler, last_checkpoint, make_trainer
 from datacreate.formats.task_format import load_format
-from datacreate.locking import lock
-from tests.claims import take_over
 from tests.finetuning.conftest import save_encoder
 from tests.finetuning.sets import choices, claims
 from tests.finetuning.training import Recorder, config, trained, weights
+from tests.locks import write_record
 from tests.process import Live
 
 LENGTHS = st.lists(st.integers(1, 100), min_size=1, max_size=300)
@@ -131,11 +131,11 @@ def files(folder: Path) -> list[str]:
 def test_a_training_that_loses_its_lock_stops_with_75_and_writes_nothing(
     home: Path, tmp_path: Path, encoder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "PACE", lock.Pace(beat=0))
+    monkeypatch.setattr(locking, "BEAT_SECONDS", 0.0)
     seen: list[str] = []
 
     def taken_over() -> None:
-        take_over(tmp_path / "out")
+        write_record(tmp_path / "out")
         seen.extend(files(tmp_path / "out"))
 
     with pytest.raises(LockLost, match="taken over by process 7 on node7") as caught:

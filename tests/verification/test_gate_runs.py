@@ -109,7 +109,7 @@ def test_a_run_that_ends_before_its_gate_shuts_says_so(tmp_path: Path, model: st
 
 def test_a_model_that_judges_what_it_writes_is_named(tmp_path: Path, model: str) -> None:
     _, notes = verified(tmp_path / "own", model, writing(0.95, ["yes", "no"]), count=10, **TWO)
-    assert [note for note in notes if "verifies what it writes itself" in note]
+    assert [note for note in notes if "scores its own examples" in note]
 
 
 def test_a_label_inside_an_object_is_left_to_the_verifier_too(tmp_path: Path, model: str) -> None:
@@ -151,11 +151,11 @@ def test_shares_are_met_where_the_text_comes_first(tmp_path: Path, model: str) -
 @pytest.mark.parametrize(
     ("label_ratio", "words"),
     [
-        ({"yes": 0.7, "no": 0.2}, "0.9 in all"),
+        ({"yes": 0.7, "no": 0.2}, "add up to 0.9"),
         ({"yes": 1.2, "no": -0.2}, "positive"),
-        ({"yes": 0.7, "perhaps": 0.3}, "no label 'perhaps'; labels are yes, no"),
+        ({"yes": 0.7, "perhaps": 0.3}, "unknown label 'perhaps'; labels are yes, no"),
         ({"yes": float("nan"), "no": 1.0}, "add up to 1"),
-        ({}, "0 in all"),
+        ({}, "add up to 0;"),
     ],
 )
 def test_shares_that_cannot_be_are_refused(
