@@ -17,9 +17,9 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Protocol
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from datacreate.benchmarks import digest, find_benchmark, read_split
 from datacreate.checkpoints import resolve
@@ -96,11 +96,14 @@ class TrainConfig(Settings):
     device_batch_size: Annotated[int, Field(gt=0)] = setting(
         "Rows per forward pass; gradients are accumulated.", "training", default=DEVICE_BATCH_SIZE
     )
-    nproc: Annotated[int, Field(gt=0)] | Literal["auto"] = setting(
-        "Training processes, one seed and learning rate each; auto: one per GPU.",
-        "training",
-        default="auto",
-        metavar="N|auto",
+    nproc: Annotated[int | None, Field(gt=0), BeforeValidator(lambda n: None if n == "auto" else n)] = (
+        setting(
+            "Training processes, one seed and learning rate each; auto: one per GPU.",
+            "training",
+            default=None,
+            metavar="N|auto",
+            shown_default="auto",
+        )
     )
 
     @property
@@ -256,7 +259,7 @@ def _train_seeds(
     rates = config.recipe.learning_rates
     trials = [(seed, rate) for seed in seeds for rate in rates]
     gpus = visible_gpus()
-    nproc = min(len(gpus) or 1 if config.nproc == "auto" else config.nproc, len(trials))
+    nproc = min(config.nproc or len(gpus) or 1, len(trials))
 
     def interrupt() -> Interrupt:
         if lock.is_lost:
