@@ -172,7 +172,7 @@ def test_a_run_is_read_from_its_log(tmp_path: Path, model: str) -> None:
     assert read(out) == examples(folder)
     assert "would overwrite" in refused(folder, "--out", folder / "train.jsonl")
     assert "a run directory has a format" in refused(folder, "--format", "multiple_choice")
-    assert "is no run" in refused(tmp_path)
+    assert "not a run directory" in refused(tmp_path)
 
 
 def test_lines_that_are_no_rows_are_counted_and_named(tmp_path: Path) -> None:
