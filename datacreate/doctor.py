@@ -26,7 +26,7 @@ from packaging.utils import canonicalize_name
 from datacreate import hardware
 from datacreate.errors import CheckpointError, DatacreateError, EngineError
 from datacreate.hardware import Gpu, installed_version
-from datacreate.paths import home, shipped
+from datacreate.paths import data_dir, shipped
 
 State = Literal["ok", "warn", "fail"]
 
@@ -291,8 +291,8 @@ def storage() -> list[Finding]:
     cache = Path(constants.HF_HUB_CACHE)
     cached = len(list(cache.glob("models--*"))) if cache.is_dir() else 0
     return [
-        _data_directory(home()),
-        _free_space("free space", _existing(home())),
+        _data_directory(data_dir()),
+        _free_space("free space", _existing(data_dir())),
         _free_space("working folder", Path.cwd()),
         Finding("HF cache", "ok", f"{cache}, {cached} models"),
     ]

@@ -26,7 +26,7 @@ _CALLED: list[str] = []
 guard(lambda event, host: _CALLED.append(f"{event} {host}"))  # an audit hook stays to the end
 
 
-FIRST = ("tests/slurm/", "tests/finetuning/", "tests/bundle/", "tests/offline/", "tests/sweep/")
+FIRST = ("tests/slurm/", "tests/finetuning/", "tests/offline/", "tests/sweep/")
 """The folders whose tests take longest, that they do not come last and alone; SLURM's mostly wait."""
 
 
@@ -52,7 +52,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 @pytest.fixture(scope="session", autouse=True)
 def home_without_benchmarks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The home as it is, but for imported benchmarks: every creation would compare itself with those."""
-    own = paths.home()
+    own = paths.data_dir()
     if not (own / "benchmarks").is_dir():
         yield
         return

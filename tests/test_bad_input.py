@@ -25,7 +25,7 @@ BAD: dict[str, tuple[Any, list[str], int, str]] = {
     "empty": ("  \n", [], 2, "the file is empty"),
     "not JSON": ('{"a": 1,}', [], 2, "not JSON at line 1"),
     "not text": (b"\xff\xfe\x00", [], 2, "UTF-8"),
-    "list": ("[1, 2]", [], 2, "holds a list of 2"),
+    "list": ("[1, 2]", [], 2, "a list of 2"),
     "number": ("7", [], 2, "not a JSON object"),
     "no fields": ("{}", [], 2, "no fields"),
     "lone surrogate": ('{"text": "\\ud800"}', [], 2, "lone surrogate"),
@@ -36,7 +36,7 @@ BAD: dict[str, tuple[Any, list[str], int, str]] = {
         2,
         "answer_in_options",
     ),
-    "unknown format": (COMMONSENSE, ["--format", "essay"], 2, "shipped are"),
+    "unknown format": (COMMONSENSE, ["--format", "essay"], 2, "choose one of"),
     "format contradicts": (
         {"question": "Why?", "label": 3},
         ["--format", "FORMAT"],
@@ -76,7 +76,7 @@ BAD: dict[str, tuple[Any, list[str], int, str]] = {
     "labels of no field": (NLI, ["--labels", "lable=a,b"], 2, "lable"),
     "labels without the example's": (NLI, ["--labels", "label=yes,no"], 2, "not one of"),
     "range of a text": (NLI, ["--range", "label=1..5"], 2, "not a number"),
-    "prompt too long": ({**COMMONSENSE, "question": "long " * 4000}, [], 1, "take a shorter example"),
+    "prompt too long": ({**COMMONSENSE, "question": "long " * 4000}, [], 1, "use a shorter example"),
     "threshold": (NLI, ["--threshold", "1.5"], 2, "--threshold 1.5: give a number less than or equal to 1"),
     "near": (NLI, ["--near", "1.5"], 2, "--near 1.5: give a number less than or equal to 1"),
     "semantic": (NLI, ["--semantic", "nan"], 2, "--semantic nan: give a number less"),
@@ -104,13 +104,13 @@ BAD: dict[str, tuple[Any, list[str], int, str]] = {
         NLI,
         ["--labels", "label=entailment,neutral", "--label-ratio", "entailment=0.5,no=0.5"],
         2,
-        "no label 'no'; labels are entailment, neutral",
+        "unknown label 'no'; labels are entailment, neutral",
     ),
     "shares of more than all": (
         NLI,
         ["--labels", "label=entailment,neutral", "--label-ratio", "entailment=0.9,neutral=0.2"],
         2,
-        "1.1 in all; shares are positive and add up to 1",
+        "add up to 1.1; give positive shares",
     ),
     "shares the paper's way": (
         NLI,
@@ -254,7 +254,7 @@ def test_a_damaged_log_and_a_damaged_config_are_one_line(tmp_path: Path, model: 
     ]
     whole = log.read_bytes()
     log.write_bytes(whole.replace(b"word", b"ward", 1))
-    assert "log.jsonl, line 2: not what this run wrote there" in one_line(
+    assert "log.jsonl, line 2: changed, missing or moved" in one_line(
         run(*create, "--run-dir", tmp_path / "run"), 1
     )
     assert "line 2" in one_line(run("show", tmp_path / "run"), 1)
@@ -287,7 +287,7 @@ def test_export_hf_does_not_replace_other_files(tmp_path: Path, model: str) -> N
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")
     ended = run("export", tmp_path / "run", "--layout", "hf", "--out", tmp_path / "mine")
-    assert "holds something else than a data set" in one_line(ended, 1)
+    assert "has other files and no data set" in one_line(ended, 1)
     assert [path.name for path in tmp_path.glob("mine*")] == ["mine"]
     assert (tmp_path / "mine" / "thesis.tex").exists()
 
@@ -299,7 +299,7 @@ def test_a_hopeless_model_stops_with_reasons_and_samples_and_no_control_characte
     command = ["create", "--example", tmp_path / "example.json", "--run-dir", tmp_path / "run", "--count", 25]
     ended = run(*command, "--model", model, script="garbage")
     line = one_line(ended, 1)
-    assert "no example accepted in 69 requests in a row (0 of 25 so far); rejects: unparsable 69" in line
+    assert "no example accepted in 69 requests in a row (0 of 25 so far); rejects: invalid_json 69" in line
     assert line.count("nothing of use") == 3
     assert "\x1b" not in line
 

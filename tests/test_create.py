@@ -326,7 +326,6 @@ def test_summary_has_every_figure(tmp_path: Path, model: str) -> None:
     assert set(f"{keys} tokens_per_second depths labels".split()) <= set(summary)
     assert json.loads((tmp_path / "summary.json").read_text()) == summary == RunDirectory(tmp_path).summary()
     card = (tmp_path / "README.md").read_text()
-    assert "# 25 examples" in card
     assert "| 1 | " in card
 
 

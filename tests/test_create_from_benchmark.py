@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from datacreate.benchmarks import formatting_example, load_registry
-from datacreate.create import Silent
+from datacreate.create import SilentProgress
 from datacreate.errors import BenchmarkError, RunMismatch, UsageError
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
@@ -60,7 +60,7 @@ def test_the_example_has_a_seed_of_its_own(tmp_path: Path, model: str, home: Pat
 
 
 def test_the_note_says_which_row_it_is(tmp_path: Path, model: str, home: Path) -> None:
-    class Noting(Silent):
+    class Noting(SilentProgress):
         def notify(self, text: str) -> None:
             notes.append(text)
 

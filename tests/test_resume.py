@@ -66,7 +66,7 @@ def test_kills_at_random_moments_change_nothing(
             live.stop(signal.SIGKILL)
     ended = run(*killed, shuffle=1)
     assert ended.code == 0
-    assert "going on from" in ended.err
+    assert "resuming from" in ended.err
     assert train(tmp_path / "killed") == train(tmp_path / "whole")
     requests = [commit.request for commit in commits(tmp_path / "killed")]
     assert requests == list(range(len(requests)))
@@ -83,7 +83,7 @@ def test_a_signal_stops_in_one_line_with_75(tmp_path: Path, example: Path, model
     assert ended.code == 75
     assert (
         ended.failure
-        == "datacreate: stopped by a signal at 50 of 400 examples, all kept; run the same command to go on"
+        == "datacreate: stopped by a signal after 50 of 400 examples; run the same command to resume"
     )
     assert not json.loads((tmp_path / "run" / "summary.json").read_text())["finished"]
     assert run(*stopped).code == 0
@@ -95,7 +95,7 @@ def test_a_signal_while_the_model_loads_leaves_nothing(tmp_path: Path, example: 
         live.read_until("checking")
         ended = live.stop(signal.SIGTERM)
     assert ended.code == 75
-    assert ended.failure == "datacreate: stopped by a signal; run the same command to go on"
+    assert ended.failure == "datacreate: stopped by a signal; run the same command to resume"
     assert not (tmp_path / "run").exists()
 
 
@@ -105,7 +105,7 @@ def test_a_second_process_is_refused_and_told_of_the_first(tmp_path: Path, examp
         first.wait_for(lambda: log_lines(tmp_path / "run") == 2)
         second = run(*command(example, model, tmp_path / "run"))
         assert second.code == 1
-        assert f"is being written by process {first.pid} on " in second.failure
+        assert f"is locked by process {first.pid} on " in second.failure
         assert log_lines(tmp_path / "run") == 2
         first.stop(signal.SIGKILL)
     assert run(*command(example, model, tmp_path / "run")).code == 0
@@ -159,7 +159,7 @@ def test_labels_are_even_after_extending_too(tmp_path: Path, model: str) -> None
 
 def test_a_smaller_count_is_refused(tmp_path: Path, model: str) -> None:
     make(tmp_path, model, count=25)
-    with pytest.raises(RunMismatch, match="asked for 25 examples and cannot shrink to 24"):
+    with pytest.raises(RunMismatch, match="made with --count 25, which cannot be reduced to 24"):
         make(tmp_path, model, count=24)
 
 
@@ -281,7 +281,7 @@ def test_a_full_disk_keeps_what_was_committed_and_goes_on_when_there_is_room(
     (small_disk / "ballast").write_bytes(bytes(40_960))
     full = run(*command(example, model, small_disk / "run", 200))
     assert full.code == 75
-    assert "the disk is full; what was committed is kept: free space and run again" in full.failure
+    assert "the disk is full; free space and run the same command to resume" in full.failure
     kept = log_lines(small_disk / "run")
     assert kept > 2
     again = run(*command(example, model, small_disk / "run", 200))

@@ -120,7 +120,7 @@ class Recorder:
     def notify(self, text: str) -> None:
         self.messages.append(text)
 
-    def update(self, stats: RunStats, count: int) -> None: ...
+    def update(self, stats: RunStats, count: int, uncommitted: object) -> None: ...
 
 
 def verified(

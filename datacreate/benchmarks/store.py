@@ -1,9 +1,9 @@
-"""Imported benchmarks in the home.
+"""Imported benchmarks in the data directory.
 
-home()/benchmarks/NAME/        train.jsonl, dev.jsonl, test.jsonl, manifest.json; replaced as a whole
-home()/benchmarks/.NAME.new    being made
-home()/benchmarks/.NAME.old    being replaced
-home()/benchmarks/.lock        held by the process that imports
+data_dir()/benchmarks/NAME/        train.jsonl, dev.jsonl, test.jsonl, manifest.json; replaced as a whole
+data_dir()/benchmarks/.NAME.new    being made
+data_dir()/benchmarks/.NAME.old    being replaced
+data_dir()/benchmarks/.lock        held by the process that imports
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from datacreate.benchmarks.rows import Row
 from datacreate.errors import BenchmarkError
 from datacreate.files import storage_error, write_synced
 from datacreate.formats.example import Json
-from datacreate.paths import home
+from datacreate.paths import data_dir
 
 _LOCK_SECONDS = 120.0
 """Longer than any import from files takes."""
@@ -33,7 +33,7 @@ _LOCK_SECONDS = 120.0
 
 def folder(benchmark: Benchmark) -> Path:
     """Where the benchmark lies when it is imported."""
-    return home() / "benchmarks" / benchmark.name
+    return data_dir() / "benchmarks" / benchmark.name
 
 
 def read_manifest(benchmark: Benchmark) -> Manifest | None:
@@ -124,7 +124,7 @@ def how_to_bring(benchmark: Benchmark, split: str) -> str:
 
 @contextlib.contextmanager
 def locked(benchmark: Benchmark) -> Iterator[None]:
-    """Hold the benchmark for writing. StorageError if the home cannot be written."""
+    """Hold the benchmark for writing. StorageError if it cannot be written."""
     place = folder(benchmark)
     lock = filelock.FileLock(place.with_name(".lock"))
     try:

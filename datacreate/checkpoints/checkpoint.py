@@ -1,15 +1,34 @@
-"""What a run loads: a folder of safetensors or a GGUF file, and perhaps an adapter on top of it."""
+"""What a run loads: a model by preset, Hub id, folder or GGUF file, and perhaps a LoRA adapter."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from datacreate.checkpoints.gguf_file import GgufHeader, read_header
-from datacreate.checkpoints.preset import EngineSettings, Preset
+from datacreate.checkpoints import folder as folders
+from datacreate.checkpoints.folder import Damaged, combined_sha256, quick_hash
+from datacreate.checkpoints.gguf import (
+    SUFFIX,
+    GgufHeader,
+    check_gguf,
+    gguf_in,
+    model_name,
+    parts,
+    read_header,
+)
+from datacreate.checkpoints.presets import EngineSettings, Kind, Preset, is_hub_id, sources_of
+from datacreate.checkpoints.pull import find_local
+from datacreate.errors import CheckpointError
+
+UNSEEN = "served as "
+"""Prefix of the `sha256` of a model that is known only by the name that a server gives it."""
+
+_UNSERVED = ("modules_to_save", "use_dora", "lora_bias", "rank_pattern", "alpha_pattern")
+"""Settings of an adapter that is more than matrices of one rank, which vLLM does not serve."""
 
 
 @dataclass(frozen=True)
@@ -20,26 +39,16 @@ class Adapter:
     path: Path
     sha256: str
     rank: int
-    made_for: str  # the base model's name or path as its maker had it; empty if it does not say
-
-    @property
-    def is_gguf(self) -> bool:
-        return self.path.suffix == ".gguf"
-
-
-UNSEEN = "served as "
-"""What the identity of a model begins with that is only known by the name that a server gives it."""
+    made_for: str  # name or path of its base model, according to its maker; may be empty
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder of safetensors (transformers and vLLM load it), a GGUF file (llama.cpp loads it), or the
-    name of a model that a server has.
+    """A folder of safetensors (transformers, vLLM), a GGUF file (llama.cpp), or a served model's name.
 
-    `gguf` is the GGUF file, of a split one the first part; `path` is then its folder. `sha256` is the
-    identity of the model: of what was pulled, or of local files as `hashes.quick_identity` or
-    `gguf_file.content_identity` says, together with that of the adapter; of a served model that is not on
-    this machine, UNSEEN and its name. Two checkpoints with the same one are the same model.
+    `gguf` is the GGUF file (the first part of a split one); `path` is then its folder. `sha256` identifies
+    the model and its adapter: `quick_hash` of its files; UNSEEN and its name for a served model that is
+    not on this machine. Two checkpoints with the same one are the same model.
     """
 
     name: str
@@ -47,20 +56,141 @@ class Checkpoint:
     sha256: str
     preset: Preset | None
     adapter: Adapter | None = None
-    trust_remote_code: bool = False  # its publisher's code may run: its preset and the user both say so
+    trust_remote_code: bool = False  # the publisher's Python code may run
     gguf: Path | None = None
 
     @cached_property
     def gguf_header(self) -> GgufHeader | None:
-        """What the GGUF says about itself; None for safetensors. Reading it takes about 50 ms."""
+        """The header of the GGUF file; None for safetensors."""
         return read_header(self.gguf) if self.gguf else None
 
     @property
     def engine_settings(self) -> EngineSettings:
-        """How its preset has it loaded; nothing is set where it has none."""
+        """The preset's; the defaults if there is none."""
         return self.preset.engine if self.preset else EngineSettings()
 
     @property
     def chat_template(self) -> Mapping[str, Any]:
-        """What its preset has its chat template told."""
+        """Keyword arguments of the chat template, from the preset."""
         return self.preset.chat_template if self.preset else {}
+
+
+def resolve(
+    name_or_path: str, kind: Kind, presets: Path | None = None, *, trust_remote_code: bool = False
+) -> Checkpoint:
+    """Find and check a checkpoint without a network: names, sizes and headers, not contents.
+
+    `name_or_path` is a preset, an existing folder (safetensors or one GGUF model), a `.gguf` file, or a
+    Hub id (`org/name`, `org/name@revision`) in the Hub cache. `presets` is a folder of presets, by default
+    the shipped ones and the user's own. Raises CheckpointError: unknown, not downloaded, of the other kind,
+    damaged, or in need of its publisher's code without `trust_remote_code`.
+    """
+    place = Path(name_or_path).expanduser()
+    is_path = name_or_path.startswith((".", "~", os.sep)) or name_or_path.endswith(SUFFIX)
+    if is_path or (os.sep in name_or_path and place.is_dir()):
+        if not place.exists():
+            raise CheckpointError(f"{place}: no such {'file' if place.suffix == SUFFIX else 'folder'}")
+        return _checkpoint("", _absolute(place), None, kind, trust_remote_code, "copy or save it again")
+    preset, sources = sources_of(name_or_path, presets)
+    name = preset.name if preset and not is_hub_id(name_or_path) else name_or_path
+    if preset and preset.kind != kind:
+        raise CheckpointError(
+            f"{name} is an {preset.kind} model; an {kind} model is needed here (see `datacreate models list`)"
+        )
+    found = find_local(preset.name if preset else name, sources)
+    if found is None:
+        raise CheckpointError(f"{name} is not downloaded: run `datacreate models pull {name}`")
+    fix = f"run `datacreate models pull {name} --force`"
+    return _checkpoint(name, found, preset, kind, trust_remote_code, fix)
+
+
+def _checkpoint(
+    name: str, place: Path, preset: Preset | None, kind: Kind, trust: bool, fix: str
+) -> Checkpoint:
+    """The checkpoint in a folder or GGUF file. `fix` says what to do if it is damaged."""
+    try:
+        gguf = place if place.is_file() else None
+        if gguf is None and not any(place.glob("*.safetensors")):
+            gguf = gguf_in(place)
+        if gguf is not None:
+            if kind == "encoder":
+                raise CheckpointError(f"{gguf}: a GGUF file; an encoder must be a folder of safetensors")
+            check_gguf(gguf)
+            sha256 = quick_hash({str(number): part for number, part in enumerate(parts(gguf))})
+            return Checkpoint(name or model_name(gguf), gguf.parent, sha256, preset, gguf=gguf)
+        folders.check_loadable(place, trust)
+        if kind == "instruct":
+            folders.check_writes(place)
+        sha256 = quick_hash(folders.kept_files(place))
+        return Checkpoint(name or place.name, place, sha256, preset, trust_remote_code=trust)
+    except Damaged as damage:
+        raise CheckpointError(f"checkpoint {name or place} is damaged ({damage}): {fix}") from damage
+
+
+def _absolute(place: Path) -> Path:
+    """Without following the link of a file: the Hub cache has links to files without a suffix."""
+    return place.resolve() if place.is_dir() else place.parent.resolve() / place.name
+
+
+def served(name_or_path: str) -> Checkpoint:
+    """A model behind a server: its checkpoint if it is on this machine, too, else only its name."""
+    try:
+        return resolve(name_or_path, "instruct", trust_remote_code=True)
+    except CheckpointError:
+        pass
+    try:
+        preset, _ = sources_of(name_or_path)
+    except CheckpointError:
+        preset = None
+    return Checkpoint(name_or_path, Path(name_or_path), UNSEEN + name_or_path, preset)
+
+
+def read_adapter(path: Path) -> Adapter:
+    """The adapter in a folder or GGUF file. CheckpointError if there is none, or it cannot be served."""
+    path = _absolute(path.expanduser())
+    try:
+        if path.suffix == SUFFIX:
+            header = read_header(path)
+            if header.kind != "adapter" or header.lora_rank is None:
+                raise CheckpointError(f"{path}: a GGUF file but no LoRA adapter; give a model with --model")
+            sha256 = quick_hash({"0": path})
+            return Adapter(path.stem, path, sha256, header.lora_rank, header.base_model or "")
+        config = folders.read_json(path / "adapter_config.json")
+        if config["peft_type"] != "LORA" or any(config.get(name) for name in _UNSERVED):
+            raise CheckpointError(
+                f"{path}: only plain LoRA adapters can be served (without {', '.join(_UNSERVED)}); merge it into "
+                "its base (PEFT's merge_and_unload), save that, and give it with --model"
+            )
+        weights = path / "adapter_model.safetensors"
+        folders.check_safetensors(weights)
+        sha256 = quick_hash({each.name: each for each in (weights, path / "adapter_config.json")})
+        made_for = str(config.get("base_model_name_or_path") or "")
+        return Adapter(path.name, path, sha256, int(config["r"]), made_for)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{error.filename}: no such file; --adapter takes a folder that PEFT saved, or a .gguf LoRA"
+        ) from error
+    except (Damaged, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"adapter {path} is damaged ({error}); copy or save it again") from error
+
+
+def with_adapter(base: Checkpoint, adapter: Adapter) -> Checkpoint:
+    """The base with the adapter on top: another model.
+
+    Raises CheckpointError if base and adapter have different file formats or architectures. Shapes are
+    checked by the engine.
+    """
+    is_gguf = adapter.path.suffix == SUFFIX
+    if is_gguf != (base.gguf is not None):
+        raise CheckpointError(
+            f"adapter {adapter.path} {'is' if is_gguf else 'is not'} a GGUF file, unlike {base.name}: "
+            "llama.cpp needs GGUF for both (convert_lora_to_gguf.py), vLLM safetensors for both"
+        )
+    if base.gguf_header and base.gguf_header.architecture != (own := read_header(adapter.path).architecture):
+        made_for = f" ({adapter.made_for})" if adapter.made_for else ""
+        raise CheckpointError(
+            f"adapter {adapter.name} does not fit {base.name}: it is for {own}{made_for}, the base is "
+            f"{base.gguf_header.architecture}; give its own base with --model"
+        )
+    sha256 = combined_sha256({"base": base.sha256, "adapter": adapter.sha256})
+    return replace(base, name=f"{base.name} with {adapter.name}", sha256=sha256, adapter=adapter)

@@ -32,7 +32,6 @@ VERBS: dict[str, tuple[str, str]] = {
     "cluster": ("cluster", "SLURM: this site's settings, checked."),
     "benchmarks": ("benchmarks", "The ten test sets: list, import, verify."),
     "doctor": ("doctor", "Check this machine: software, GPUs, storage, models, servers."),
-    "bundle": ("bundle", "Carry everything to a machine without a network."),
 }
 """Verb -> (module in datacreate.cli, the line in the list)."""
 

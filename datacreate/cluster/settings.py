@@ -14,7 +14,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from datacreate.errors import SiteError
-from datacreate.paths import home, shipped
+from datacreate.paths import data_dir, shipped
 from datacreate.settings import SettingsError
 
 VARIABLE = "DATACREATE_SITE"
@@ -117,7 +117,7 @@ JOBS = tuple(name for name, field in Site.model_fields.items() if field.annotati
 def site_path() -> Path:
     """Where the site's settings are looked for."""
     chosen = os.environ.get(VARIABLE)
-    return Path(chosen).expanduser() if chosen else home() / "site.yaml"
+    return Path(chosen).expanduser() if chosen else data_dir() / "site.yaml"
 
 
 def load_site(path: Path | None = None) -> Site:

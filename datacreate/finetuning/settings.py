@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from datacreate.checkpoints import find_preset
+from datacreate.checkpoints import sources_of
 from datacreate.errors import CheckpointError
 from datacreate.finetuning.record import Record
 
@@ -110,7 +110,8 @@ LORA_TIMES = 10
 def usual_settings(encoder: str, *, lora: bool = False) -> Settings:
     """Ours, with the learning rate that the encoder's preset names, for all weights or for adapters."""
     try:
-        named = find_preset(encoder).learning_rate
+        preset, _ = sources_of(encoder)
     except CheckpointError:  # a folder of the user's own
-        named = None
+        preset = None
+    named = preset.learning_rate if preset else None
     return Settings(learning_rates=((named or LEARNING_RATE) * (LORA_TIMES if lora else 1),))

@@ -16,12 +16,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from datacreate.errors import RunError, RunLocked
+from datacreate.errors import RunError
 from datacreate.files import replace_file, storage_error
 from datacreate.filters.registry import filter_report
 from datacreate.formats.example import Json
 from datacreate.formats.task_format import TaskFormat, read_format
-from datacreate.locking import FolderLock, Taken, is_claim
+from datacreate.locking import LOCK_FILE, FolderLock
 from datacreate.runs.config import RunSpec
 from datacreate.runs.log import Commit, LogLine, read_log
 from datacreate.runs.summary import RunStats
@@ -76,24 +76,20 @@ class RunDirectory:
         return self.config_path.is_file()
 
     @contextlib.contextmanager
-    def locked(self, say: Callable[[str], None] | None = None) -> Iterator[FolderLock]:
-        """Hold the directory for writing, making it if need be; `say` is told of a wait.
+    def locked(self, notify: Callable[[str], None] = lambda _: None) -> Iterator[FolderLock]:
+        """Hold the directory for writing, and create it if needed; `notify` is called before a wait.
 
-        Whoever writes looks at the lock first. Raises RunLocked, naming the holder, if another
-        process has it; StorageError if it cannot be made; RunError if it holds files of something else.
+        Call `check` of the lock before each write. Raises RunLocked, naming the holder, if another process
+        has it; StorageError if it cannot be created; RunError if it holds files of something else.
         """
         made: list[Path] = []  # folders that were not there before, from the inside out
-        lock = FolderLock(self.path, say)
+        lock = FolderLock(self.path, notify)
         try:
             made += [path for path in (self.path, *self.path.parents) if not path.exists()]
             self.path.mkdir(parents=True, exist_ok=True)
             if not self.exists and any(not before_a_run(path.name) for path in self.path.iterdir()):
                 raise RunError(f"{self.path} holds other files and no run; choose an empty or new --run-dir")
             lock.acquire()
-        except Taken as holder:
-            raise RunLocked(
-                f"{self.path} is being written by {holder}; wait for it, or take another --run-dir"
-            ) from None
         except (FileExistsError, NotADirectoryError):
             raise RunError(
                 f"{self.path}: there is a file where a folder should be; choose another --run-dir"
@@ -102,7 +98,7 @@ class RunDirectory:
             _remove(made)
             raise storage_error(self.path, error) from None
         try:
-            if lock.by_silence:
+            if lock.after_silence:
                 self._part_from_the_silent()
             yield lock
         finally:
@@ -208,7 +204,7 @@ class RunDirectory:
 
 def before_a_run(name: str) -> bool:
     """Whether a folder that holds a file of that name may still become a run's."""
-    return name in _BEFORE_A_RUN or is_claim(name) or any(fnmatch(name, log) for log in _LOGS)
+    return name in _BEFORE_A_RUN or name == LOCK_FILE or any(fnmatch(name, log) for log in _LOGS)
 
 
 def summary_of(config: RunConfig, stats: RunStats) -> dict[str, Any]:

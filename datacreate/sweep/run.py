@@ -127,7 +127,7 @@ class Sweep:
             for number, cell in enumerate(chosen, 1):
                 prefix = f"{number} of {len(chosen)}  " if index is None else ""
                 try:
-                    with self._folder.locked(cell, notify) as lock, signals.held():
+                    with self._folder.locked(cell, notify) as lock, signals.deferred():
                         run = _Run(f"{prefix}{cell.name}", notify, update, signals, lock)
                         outcomes.append(self._run(cell, run))
                 except RunLocked as error:
@@ -156,19 +156,19 @@ class Sweep:
 
     def _run_step(self, cell: Cell, step: Step, run: _Run) -> str | None:
         """Run a step. Returns the last line of a failure, None if the step finished."""
-        run.lock.look()
+        run.lock.check()
         if note := self._folder.prepare(cell, step):
             run.notify(note)
         self._folder.write(cell, step, "started")
         start, name = time.monotonic(), f"{run.name}  {step.name}"
 
         def poll(line: str) -> None:
-            run.lock.look()
+            run.lock.check()
             run.update(f"{name}  {time.monotonic() - start:.0f} s  {line}")
 
         command = [*self._command, *self._arguments(step)]
         code, line = run_process(command, self._folder.log(cell, step), run.signals, poll)
-        run.lock.look()
+        run.lock.check()
         is_stopped = code != 0 and (code == RESUMABLE or run.signals.received)
         result = "finished" if code == 0 else "stopped" if is_stopped else f"failed: {line}"
         run.notify(f"{name}  {result}, {time.monotonic() - start:.0f} s")

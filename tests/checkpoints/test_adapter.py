@@ -42,30 +42,13 @@ def test_an_adapter_makes_another_model_of_its_base(tmp_path: Path) -> None:
     assert on_top.sha256 != plain.sha256
 
 
-@pytest.mark.parametrize("shape", [(6, 8), (8, 4)])
-def test_one_for_another_base_is_refused_with_the_shapes(tmp_path: Path, shape: tuple[int, int]) -> None:
-    with pytest.raises(CheckpointError, match=r"mine does not fit base: .*made for their/base.*--model"):
-        with_adapter(base(tmp_path / "base"), read_adapter(adapter(tmp_path / "mine", shape)))
-
-
-def test_one_for_modules_that_the_base_has_not_is_refused(tmp_path: Path) -> None:
-    plain = base(tmp_path / "base", name="model.layers.0.mlp.up.weight")
-    with pytest.raises(CheckpointError, match=f"the base has no {MODULE}"):
-        with_adapter(plain, read_adapter(adapter(tmp_path / "mine")))
-
-
-def test_packed_weights_have_no_shape_to_compare(tmp_path: Path) -> None:
-    plain = base(tmp_path / "base", name=f"model.{MODULE}.qweight")
-    assert with_adapter(plain, read_adapter(adapter(tmp_path / "mine"))).adapter
-
-
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"peft_type": "IA3"}, "only LoRA adapters"),
+        ({"peft_type": "IA3"}, "only plain LoRA adapters"),
         ({"use_dora": True}, "use_dora.*merge_and_unload"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save.*merge_and_unload"),
-        ({"r": "many"}, "not an adapter's configuration"),
+        ({"r": "many"}, "mine is damaged"),
     ],
 )
 def test_what_cannot_be_served_is_one_line(tmp_path: Path, config: dict[str, Any], words: str) -> None:
@@ -75,7 +58,7 @@ def test_what_cannot_be_served_is_one_line(tmp_path: Path, config: dict[str, Any
 
 
 def test_a_folder_without_one_and_a_damaged_one_are_one_line(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"no adapter_config\.json"):
+    with pytest.raises(CheckpointError, match=r"adapter_config\.json: no such file"):
         read_adapter(tmp_path)
     folder = adapter(tmp_path / "mine")
     weights = folder / "adapter_model.safetensors"
@@ -83,5 +66,5 @@ def test_a_folder_without_one_and_a_damaged_one_are_one_line(tmp_path: Path) -> 
     with pytest.raises(CheckpointError, match="damaged"):
         read_adapter(folder)
     weights.unlink()
-    with pytest.raises(CheckpointError, match=r"no adapter_model\.safetensors"):
+    with pytest.raises(CheckpointError, match=r"adapter_model\.safetensors: no such file"):
         read_adapter(folder)

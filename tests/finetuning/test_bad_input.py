@@ -54,9 +54,9 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "an encoder that is not here": (
         ["--encoder", "roberta-large"],
         1,
-        "not here yet: run `datacreate models pull roberta-large`",
+        "not downloaded: run `datacreate models pull roberta-large`",
     ),
-    "a generator": (["--encoder", "qwen2.5-coder-0.5b-instruct"], 1, "an encoder is needed here"),
+    "a generator": (["--encoder", "qwen2.5-coder-0.5b-instruct"], 1, "an encoder model is needed here"),
     "no such folder": (["--encoder", "./nowhere"], 1, "no such folder"),
     "an unknown benchmark": (["--benchmark", "creek"], 1, "did you mean creak"),
     "an unknown source": (["nothing-of-that-name"], 1, "no run directory, JSONL file or benchmark"),
@@ -145,6 +145,6 @@ def test_the_real_command_prints_the_line_and_exits_with_its_code(home: Path, tm
     ended = run("train", "creak", "--encoder", "roberta-large", "--out", tmp_path / "out")
     assert ended.code == 1
     assert ended.failure == (
-        "datacreate: roberta-large is not here yet: run `datacreate models pull roberta-large`"
+        "datacreate: roberta-large is not downloaded: run `datacreate models pull roberta-large`"
     )
     assert ended.out == ""

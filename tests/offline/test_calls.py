@@ -54,7 +54,6 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, model: str) -> Guarded:
         ("cluster", "template"): 0,
         ("serve", "--model", writer): 1,  # no model to load; tests/cli/test_serve.py has one
         ("models", "list"): 0,
-        ("models", "verify"): 0,
         ("benchmarks", "list"): 0,
         ("benchmarks", "show", "creak"): 0,
         ("benchmarks", "verify", "creak"): 1,  # fewer rows than the registry says
@@ -86,7 +85,7 @@ def test_the_verbs_that_were_run_are_all_that_need_no_network(guarded: Guarded) 
     from datacreate.cli.main import VERBS
 
     words = {word for line in guarded.noted("end") for word in line["command"]}
-    assert words >= set(VERBS) - {"bundle"}  # which is for fetching
+    assert words >= set(VERBS)
     assert {"create", "train", "evaluate"} <= words
 
 
@@ -135,4 +134,4 @@ def test_only_what_is_for_fetching_lifts_them() -> None:
         for path in sorted((ROOT / "datacreate").rglob("*.py"))
         if "lift()" in path.read_text(encoding="utf-8").replace("def lift()", "")
     ]
-    assert lifting == ["benchmarks/hub.py", "checkpoints/sources/hub.py"]
+    assert lifting == ["benchmarks/hub.py", "checkpoints/hub.py"]

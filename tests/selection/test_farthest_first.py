@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from datacreate.selection.accepted_vectors import exact
+from datacreate.selection.accepted_vectors import to_float64
 from datacreate.selection.farthest_first import FarthestFirst
 from datacreate.selection.queue import Parent, ParentQueue, RequestSlot
 from datacreate.selection.strategies import find_strategy
@@ -46,7 +46,7 @@ def walk(queue: ParentQueue, born: Callable[[RequestSlot], int], commits: int) -
     due, rows = drain(queue), 0
     for number in range(commits):
         place = due[number]
-        assert place.request == number
+        assert place.number == number
         children = [Parent(str(rows + k), place.parent.depth + 1) for k in range(born(place))]
         rows += len(children)
         queue.commit(place, children, len(children))
@@ -56,10 +56,10 @@ def walk(queue: ParentQueue, born: Callable[[RequestSlot], int], commits: int) -
 
 def farthest_first(born: list[int], commits: int, pool: int) -> list[str]:
     """The same by the definition, window 1: every cosine anew at every step."""
-    asked, waiting, order, rows = [exact(ROOT_VECTOR)], [], ["root"], 0
+    asked, waiting, order, rows = [to_float64(ROOT_VECTOR)], [], ["root"], 0
 
     def nearness(row: int) -> float:
-        return max(float(exact(VECTORS[row]) @ one) for one in asked)
+        return max(float(to_float64(VECTORS[row]) @ one) for one in asked)
 
     for number in range(commits):
         for row in range(rows, rows + born[number]):
@@ -69,7 +69,7 @@ def farthest_first(born: list[int], commits: int, pool: int) -> list[str]:
         rows += born[number]
         following = min(waiting, key=lambda row: (nearness(row), row))
         waiting.remove(following)
-        asked.append(exact(VECTORS[following]))
+        asked.append(to_float64(VECTORS[following]))
         order.append(str(following))
     return order
 
@@ -78,7 +78,7 @@ def farthest_first(born: list[int], commits: int, pool: int) -> list[str]:
 def test_the_next_parent_is_the_candidate_farthest_from_all_that_were_asked(
     born: list[int], pool: int
 ) -> None:
-    due = walk(cover(pool=pool), lambda place: born[place.request], 30)
+    due = walk(cover(pool=pool), lambda place: born[place.number], 30)
     assert [place.parent.line for place in due] == farthest_first(born, 30, pool)
     assert all(place.attempt == 0 for place in due)
 
@@ -88,7 +88,7 @@ def test_of_several_clusters_it_asks_one_each_before_any_twice() -> None:
     near = centres + unit(5, 300) * 0.1
     vectors = np.asarray(near / np.linalg.norm(near, axis=1, keepdims=True), np.float32)
     queue = FarthestFirst(ROOT, 1, vectors.__getitem__, vectors[0], max_parent_uses=1)
-    due = walk(queue, lambda place: 60 if place.request == 0 else 0, 6)
+    due = walk(queue, lambda place: 60 if place.number == 0 else 0, 6)
     assert {int(place.parent.line) % 6 for place in due[1:6]} == {1, 2, 3, 4, 5}
 
 
@@ -99,7 +99,7 @@ def test_there_is_always_a_request_out_and_never_more_than_the_window(
     queue = cover(concurrency, max_parent_uses)
     due, rows = drain(queue), 0
     for number, place in enumerate(due):
-        assert place.request == number
+        assert place.number == number
         assert 1 <= len(due) - number <= concurrency
         if number == 60:
             break
@@ -113,10 +113,10 @@ def test_only_commits_decide_and_not_when_places_are_asked_for(
     born: list[int], concurrency: int, at: int
 ) -> None:
     """A run that goes on after a kill tells of all commits first, by vectors that were read from the file."""
-    whole = walk(cover(concurrency), lambda place: born[place.request], 40)
+    whole = walk(cover(concurrency), lambda place: born[place.number], 40)
     resumed, rows = cover(concurrency, vectors=VECTORS.astype(np.float16)), 0
     for place in whole[:at]:
-        number = born[place.request]
+        number = born[place.number]
         children = [Parent(str(rows + k), place.parent.depth + 1) for k in range(number)]
         resumed.commit(place, children, number)
         rows += number
@@ -137,7 +137,7 @@ def test_while_nobody_waits_the_shallowest_are_asked_again_only_so_often() -> No
 
 
 def test_when_all_were_asked_the_least_asked_come_first_then_the_shallowest() -> None:
-    due = walk(cover(), lambda place: 3 if place.request == 0 else 0, 12)
+    due = walk(cover(), lambda place: 3 if place.number == 0 else 0, 12)
     assert [place.attempt for place in due] == [0] * 4 + [1] * 4 + [2] * 4 + [3]
     assert [place.parent.depth for place in due[4:8]] == [0, 1, 1, 1]
 
@@ -150,19 +150,19 @@ def test_rows_are_counted_by_what_was_accepted() -> None:
         return np.asarray(VECTORS[row])
 
     queue = FarthestFirst(ROOT, 1, vector_of, ROOT_VECTOR, max_parent_uses=4)
-    walk(queue, lambda place: [3, 0, 2][place.request], 3)
+    walk(queue, lambda place: [3, 0, 2][place.number], 3)
     assert read == [0, 1, 2, 3, 4]
 
 
 def test_its_cost_does_not_grow_with_what_was_asked() -> None:
     queue = cover(pool=16)
-    walk(queue, lambda place: 0 if place.request > 60 else 5, 7000)  # more than it keeps of anything
+    walk(queue, lambda place: 0 if place.number > 60 else 5, 7000)  # more than it keeps of anything
     assert len(drain(queue)) == 0  # the window is full, and it still answers
 
 
 def test_it_is_in_the_registry_and_takes_every_child() -> None:
     found = find_strategy("coverage")
-    assert (found.grows, found.needs_similarity) == ("cover", True)
+    assert (found.queue, found.needs_similarity) == ("coverage", True)
     assert list(found.choose("parent", ["a", "b", "c"], None, None)) == [0, 1, 2]  # type: ignore[arg-type]
 
 

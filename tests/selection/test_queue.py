@@ -18,7 +18,7 @@ Outcome = Callable[[RequestSlot], int]
 
 
 def children(place: RequestSlot, number: int) -> list[Parent]:
-    return [Parent(f'{{"q": "{place.request}.{k}"}}', place.parent.depth + 1) for k in range(number)]
+    return [Parent(f'{{"q": "{place.number}.{k}"}}', place.parent.depth + 1) for k in range(number)]
 
 
 def drain(queue: ParentQueue) -> list[RequestSlot]:
@@ -35,7 +35,7 @@ def walk(
     due = [(place, 0) for place in drain(queue)]
     for number in range(commits):
         place = due[number][0]
-        assert place.request == number
+        assert place.number == number
         born = children(place, outcome(place))
         queue.commit(place, born[:1] if chain else born, len(born))
         due += [(new, number + 1) for new in drain(queue)]
@@ -47,11 +47,11 @@ outcomes = st.lists(st.integers(0, 4), min_size=60, max_size=60)
 
 @given(outcomes, st.integers(1, 9))
 def test_a_chain_is_the_requests_that_are_alike_modulo_the_window(born: list[int], concurrency: int) -> None:
-    due = walk(Chains(ROOT, concurrency), lambda place: born[place.request], 60, chain=True)
-    assert [seen for _, seen in due] == [max(0, place.request - concurrency + 1) for place, _ in due]
+    due = walk(Chains(ROOT, concurrency), lambda place: born[place.number], 60, chain=True)
+    assert [seen for _, seen in due] == [max(0, place.number - concurrency + 1) for place, _ in due]
     for place, _ in due[concurrency:]:
-        before = due[place.request - concurrency][0]
-        if born[before.request]:
+        before = due[place.number - concurrency][0]
+        if born[before.number]:
             assert place.parent == children(before, 1)[0]
             assert place.attempt == 0
         elif before.attempt < MAX_ATTEMPTS:
@@ -61,7 +61,7 @@ def test_a_chain_is_the_requests_that_are_alike_modulo_the_window(born: list[int
 
 
 def test_a_chain_asks_a_barren_parent_eight_times_more_then_the_root() -> None:
-    due = walk(Chains(ROOT, 1), lambda place: int(place.request == 0), 12, chain=True)
+    due = walk(Chains(ROOT, 1), lambda place: int(place.number == 0), 12, chain=True)
     asked = [(place.parent.depth, place.attempt) for place, _ in due]
     assert asked[1:11] == [*((1, attempt) for attempt in range(9)), (0, 0)]
 
@@ -80,8 +80,8 @@ def test_the_parent_of_a_request_knows_only_commits_a_window_before(
     make: Callable[[int], ParentQueue], born: list[int], other: list[int], concurrency: int, at: int
 ) -> None:
     later = born[: max(0, at - concurrency + 1)] + other[max(0, at - concurrency + 1) :]
-    one = walk(make(concurrency), lambda place: born[place.request], 60)
-    two = walk(make(concurrency), lambda place: later[place.request], 60)
+    one = walk(make(concurrency), lambda place: born[place.number], 60)
+    two = walk(make(concurrency), lambda place: later[place.number], 60)
     assert one[at][0] == two[at][0]
 
 
@@ -89,8 +89,8 @@ def test_the_parent_of_a_request_knows_only_commits_a_window_before(
 def test_a_tree_always_has_a_request_out_and_never_more_than_the_window(
     born: list[int], concurrency: int, max_parent_uses: int
 ) -> None:
-    due = walk(Tree(ROOT, concurrency, max_parent_uses), lambda place: born[place.request], 60)
-    assert [place.request for place, _ in due] == list(range(len(due)))
+    due = walk(Tree(ROOT, concurrency, max_parent_uses), lambda place: born[place.number], 60)
+    assert [place.number for place, _ in due] == list(range(len(due)))
     for commits in range(61):
         out = sum(seen <= commits for _, seen in due) - commits
         assert 1 <= out <= concurrency
@@ -98,9 +98,9 @@ def test_a_tree_always_has_a_request_out_and_never_more_than_the_window(
 
 @given(outcomes, st.integers(1, 9))
 def test_a_tree_asks_every_child_breadth_first(born: list[int], concurrency: int) -> None:
-    due = walk(Tree(ROOT, concurrency, 1), lambda place: born[place.request], 60)
+    due = walk(Tree(ROOT, concurrency, 1), lambda place: born[place.number], 60)
     first = [place.parent for place, _ in due if place.attempt == 0]
-    queue = [ROOT, *(node for place, _ in due[:60] for node in children(place, born[place.request]))]
+    queue = [ROOT, *(node for place, _ in due[:60] for node in children(place, born[place.number]))]
     assert first == queue[: len(first)]
 
 
@@ -116,21 +116,21 @@ def test_a_tree_asks_the_root_only_so_often_while_others_are_out() -> None:
 
 
 def test_an_exhausted_tree_asks_its_shallowest_again_evenly() -> None:
-    due = walk(Tree(ROOT, 1, 4), lambda place: 2 if place.request == 0 else 0, 30)
+    due = walk(Tree(ROOT, 1, 4), lambda place: 2 if place.number == 0 else 0, 30)
     asked = Counter(place.parent.line for place, _ in due)
     assert len(asked) == 3
     assert max(asked.values()) - min(asked.values()) <= 1
 
 
 def test_a_level_is_finished_before_the_next_and_barren_nodes_are_lost() -> None:
-    due = walk(Levels(ROOT, 1), lambda place: [3, 0, 2, 2][min(place.request, 3)], 8)
+    due = walk(Levels(ROOT, 1), lambda place: [3, 0, 2, 2][min(place.number, 3)], 8)
     depths = [place.parent.depth for place, _ in due]
     assert depths == [0, 1, 1, 1, 2, 2, 2, 2, 3]
     assert len({place.parent for place, _ in due}) == len(due)
 
 
 def test_a_level_that_gave_nothing_at_all_is_asked_again() -> None:
-    due = walk(Levels(ROOT, 1), lambda place: 3 if place.request == 2 else 0, 9)
+    due = walk(Levels(ROOT, 1), lambda place: 3 if place.number == 2 else 0, 9)
     asked = [(place.parent.depth, place.attempt) for place, _ in due]
     assert asked == [(0, 0), (0, 1), (0, 2), *[(1, 0)] * 3, *[(1, 1)] * 3, (1, 2)]
 

@@ -39,13 +39,14 @@ def test_the_same_seed_chooses_the_same() -> None:
 
 def test_an_unknown_strategy_names_all() -> None:
     with pytest.raises(
-        UsageError, match="no strategy 'contrastive'; strategies are naive, random, diverse, similar, tree"
+        UsageError,
+        match="unknown strategy 'contrastive'; choose one of naive, random, diverse, similar, tree",
     ):
         find_strategy("contrastive")
 
 
 def test_without_an_encoder_similar_says_what_is_missing() -> None:
-    with pytest.raises(UsageError, match="--encoder"):
+    with pytest.raises(UsageError, match="--embedding-model"):
         find_strategy("similar").choose("a", ["b"], random.Random(0), None)
 
 
@@ -56,7 +57,7 @@ def test_a_new_strategy_is_one_decorated_function() -> None:
         return (max(range(len(children)), key=lambda i: len(children[i])),)
 
     try:
-        assert find_strategy("longest").grows == "chain"
+        assert find_strategy("longest").queue == "chain"
         assert choose("longest") == [0]
     finally:
         del STRATEGIES["longest"]

@@ -1,4 +1,4 @@
-"""Vectors in a file and in memory: what is read back, and what a kill or a full disk leaves."""
+"""VectorFile in a file and in memory: what is read back, and what a kill or a full disk leaves."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datacreate.errors import StorageError
-from datacreate.selection.accepted_vectors import Vectors, exact, rounded
+from datacreate.selection.accepted_vectors import VectorFile, to_float16, to_float64
 
 ROWS = np.random.default_rng(0).normal(size=(3000, 8)).astype(np.float32)
 
 
 @pytest.mark.parametrize("kept", [None, "vectors.f16"])
 def test_what_was_appended_is_read_back_rounded(tmp_path: Path, kept: str | None) -> None:
-    vectors = Vectors(8, tmp_path / kept if kept else None)
+    vectors = VectorFile(8, tmp_path / kept if kept else None)
     assert len(vectors) == len(vectors.all()) == 0
     for begin in range(0, 3000, 7):
         vectors.append(ROWS[begin : begin + 7])
-        assert (vectors[begin] == rounded(ROWS[begin])).all()
+        assert (vectors[begin] == to_float16(ROWS[begin])).all()
     assert len(vectors) == 3000
-    assert (vectors.all() == rounded(ROWS)).all()
-    assert (vectors[-1] == rounded(ROWS[-1])).all()
+    assert (vectors.all() == to_float16(ROWS)).all()
+    assert (vectors[-1] == to_float16(ROWS[-1])).all()
     vectors.append(ROWS[0])  # one row, not in a matrix
     assert len(vectors) == 3001
     vectors.close()
@@ -35,11 +35,11 @@ def test_what_was_appended_is_read_back_rounded(tmp_path: Path, kept: str | None
 def test_opened_again_it_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "vectors.f16"
     for begin in (0, 10, 20):
-        vectors = Vectors(8, path)
+        vectors = VectorFile(8, path)
         assert len(vectors) == begin
         vectors.append(ROWS[begin : begin + 10])
         vectors.close()
-    assert path.read_bytes() == rounded(ROWS[:30]).tobytes()
+    assert path.read_bytes() == to_float16(ROWS[:30]).tobytes()
 
 
 @given(st.integers(0, 200), st.none() | st.integers(0, 20))
@@ -47,20 +47,20 @@ def test_a_torn_row_and_all_beyond_the_rows_wanted_are_cut(
     tmp_path_factory: pytest.TempPathFactory, size: int, most: int | None
 ) -> None:
     path = tmp_path_factory.mktemp("vectors") / "vectors.f16"
-    path.write_bytes(rounded(ROWS[:20]).tobytes()[:size])
-    vectors = Vectors(8, path, most)
+    path.write_bytes(to_float16(ROWS[:20]).tobytes()[:size])
+    vectors = VectorFile(8, path, most)
     rows = min(size // 16, 20 if most is None else most)
     assert len(vectors) == rows
     assert path.stat().st_size == 16 * rows
     vectors.append(ROWS[rows])
     vectors.close()
-    assert path.read_bytes() == rounded(ROWS[: rows + 1]).tobytes()
+    assert path.read_bytes() == to_float16(ROWS[: rows + 1]).tobytes()
 
 
 def test_rows_of_zeros_at_the_end_were_never_written(tmp_path: Path) -> None:
     path = tmp_path / "vectors.f16"
-    path.write_bytes(rounded(ROWS[:5]).tobytes() + bytes(16 * 3 + 5))
-    vectors = Vectors(8, path)
+    path.write_bytes(to_float16(ROWS[:5]).tobytes() + bytes(16 * 3 + 5))
+    vectors = VectorFile(8, path)
     assert len(vectors) == 5
     vectors.close()
 
@@ -69,7 +69,7 @@ def test_a_full_disk_is_one_line_and_takes_no_half_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "vectors.f16"
-    vectors = Vectors(8, path)
+    vectors = VectorFile(8, path)
     vectors.append(ROWS[:3])
     write, room = os.write, 20
 
@@ -88,18 +88,18 @@ def test_a_full_disk_is_one_line_and_takes_no_half_row(
     assert len(vectors) == 3
     vectors.append(ROWS[3:4])
     vectors.close()
-    assert path.read_bytes() == rounded(ROWS[:4]).tobytes()
+    assert path.read_bytes() == to_float16(ROWS[:4]).tobytes()
 
 
 def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"vectors\.f16"):
-        Vectors(8, tmp_path / "absent" / "vectors.f16")
+        VectorFile(8, tmp_path / "absent" / "vectors.f16")
 
 
 @given(st.integers(0, 2**32 - 1))
 def test_dot_products_of_rounded_unit_vectors_do_not_hang_on_the_order(seed: int) -> None:
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(2, 384))
-    one, other = exact(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+    one, other = to_float64(rows / np.linalg.norm(rows, axis=1, keepdims=True))
     mixed = rng.permutation(384)
     assert float(one @ other) == float(one[mixed] @ other[mixed]) == sum((one * other).tolist())

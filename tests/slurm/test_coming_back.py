@@ -63,7 +63,7 @@ def test_a_time_limit_does_not_end_a_creation_and_what_waits_for_it_waits(limite
     assert user.rows("all/run") == user.rows("whole")
     said = user.log(create)
     assert "stopped, and comes back" in said
-    assert "going on from" in said
+    assert "resuming from" in said
     assert (user.folder / "all" / "report" / "report.html").is_file()
 
 

@@ -288,7 +288,7 @@ def test_options_of_another_type_than_the_answer_are_verified(tmp_path: Path, mo
     ("changes", "words"),
     [
         ({"label_ratio": ["yes=most"]}, "yes=most: give a valid number"),
-        ({"label_ratio": ["yes=0.5,maybe=0.5"]}, "no label 'maybe'"),
+        ({"label_ratio": ["yes=0.5,maybe=0.5"]}, "unknown label 'maybe'"),
         ({"threshold": 1.5}, "--threshold 1.5: give a number"),
         ({"label_noise_check": 0.3}, "--label-noise-check 0.3: give a number"),
         ({"label_noise_check": "high"}, "high: give a valid number"),
