@@ -18,6 +18,7 @@ from datacreate.create import create
 from datacreate.errors import EngineError, NoProgress, RunMismatch, UsageError
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
+from datacreate.verification.scoring import NO_SCORES
 from tests.making import COMMONSENSE, SharedWords, commits, examples, train
 from tests.making import settings as usual
 from tests.scripted import ScriptedEngine, answering
@@ -97,7 +98,7 @@ def test_a_reject_has_the_scores_as_its_detail(tmp_path: Path, model: str) -> No
     verified(tmp_path, model, writing(0.5, LABELS), count=30, label_noise_check=None, **THREE_LABELS)
     details = [reject.because for reject in rejects(tmp_path)]
     assert details
-    assert all("0.90" in detail and "0.05" in detail for detail in details)
+    assert all(detail.startswith("label ") and "0.90" in detail and "0.05" in detail for detail in details)
 
 
 # Determinism
@@ -204,7 +205,7 @@ def test_the_same_model_as_writer_and_verifier_is_loaded_once(tmp_path: Path, mo
 
 def test_examples_without_scores_are_dropped(tmp_path: Path, model: str) -> None:
     verified(tmp_path, model, writing(1.0), failing, count=60)
-    lost = [reject for reject in rejects(tmp_path) if "0.9" not in reject.because]
+    lost = [reject for reject in rejects(tmp_path) if reject.because == NO_SCORES]
     assert 8 < len(lost) < 40
     assert len(list(RunDirectory(tmp_path).verdicts())) == len(examples(tmp_path)) == 60
 
