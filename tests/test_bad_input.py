@@ -181,7 +181,12 @@ BAD: dict[str, tuple[Any, list[str], int, str]] = {
         2,
         "an adapter belongs to one model",
     ),
-    "an adapter that is not there": (COMMONSENSE, ["--adapter", "./nowhere"], 1, "adapter_config.json: no such file"),
+    "an adapter that is not there": (
+        COMMONSENSE,
+        ["--adapter", "./nowhere"],
+        1,
+        "adapter_config.json: no such file",
+    ),
     "unknown option": (COMMONSENSE, ["--chain", "3"], 2, "--chain"),
 }
 

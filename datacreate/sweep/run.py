@@ -93,9 +93,10 @@ class Sweep:
         skipped: list[Step] = []
         commands: list[list[str]] = []
         for step in cell.steps:
-            if step.follows in skipped or self._why_missing(step):
+            is_finished = self._folder.is_finished(cell, step)
+            if step.follows in skipped or (not is_finished and self._why_missing(step)):
                 skipped.append(step)
-            elif not self._folder.is_finished(cell, step):
+            elif not is_finished:
                 commands.append(["datacreate", *self._arguments(step)])
         return commands
 

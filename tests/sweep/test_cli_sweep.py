@@ -52,7 +52,7 @@ def test_a_dry_run_reports_what_is_missing_and_exits_with_1(bench: Bench) -> Non
     ended = sweep(bench, "--dry-run")
     assert ended.code == 1
     assert (
-        "\nmissing for creak-writer-tree-42, creak-writer-random-42:\n  roberta-large is not here"
+        "\nmissing for creak-writer-tree-42, creak-writer-random-42:\n  roberta-large is not downloaded"
         in ended.out
     )
     commands = [line for line in ended.out.splitlines() if line.startswith("  datacreate ")]
