@@ -157,7 +157,7 @@ def test_a_run_is_read_from_its_log(tmp_path: Path, model: str) -> None:
     assert read(out) == examples(folder)
     assert "would overwrite" in error_of(folder, "--out", folder / "train.jsonl")
     assert "a run directory has a format" in error_of(folder, "--format", "multiple_choice")
-    assert "is no run" in error_of(tmp_path)
+    assert "not a run directory" in error_of(tmp_path)
 
 
 def test_invalid_lines_are_counted_and_written_to_the_rejects(tmp_path: Path) -> None:
