@@ -92,7 +92,9 @@ def test_a_cell_is_run_by_one_process_at_a_time(bench: Bench) -> None:
             "creak-human-42": "running",
             "creak-writer-tree-42": "finished",
         }
-    assert lines[0].startswith(f"1 of 2  {bench.out}/cells/creak-human-42 is locked by process {os.getpid()} on ")
+    assert lines[0].startswith(
+        f"1 of 2  {bench.out}/cells/creak-human-42 is locked by process {os.getpid()} on "
+    )
     assert lines[0].endswith(" UTC; wait until it has finished; continuing with the next")
 
 
