@@ -24,7 +24,7 @@ from datacreate.filters.base import FilterInputs
 from datacreate.filters.registry import make_filters, prepare_filters
 from datacreate.formats.response_schema import build_response_schema
 from datacreate.locking import FolderLock
-from datacreate.pipeline import Pipeline
+from datacreate.pipeline import Pipeline, Uncommitted
 from datacreate.plan import Plan, make_plan, root_and_format
 from datacreate.prompts.generation import chat_prompt
 from datacreate.run_models import EngineFactory, Engines, Models, engines_of, models_of
@@ -65,8 +65,8 @@ class Progress(Protocol):
     def notify(self, text: str) -> None:
         """A message for the user."""
 
-    def update(self, stats: RunStats, count: int) -> None:
-        """The figures after a commit."""
+    def update(self, stats: RunStats, count: int, uncommitted: Uncommitted) -> None:
+        """The statistics at the start, and after every poll of the engines."""
 
 
 class SilentProgress:
@@ -74,7 +74,7 @@ class SilentProgress:
 
     def notify(self, text: str) -> None: ...
 
-    def update(self, stats: RunStats, count: int) -> None: ...
+    def update(self, stats: RunStats, count: int, uncommitted: Uncommitted) -> None: ...
 
 
 def create(
@@ -254,7 +254,7 @@ class _Run:
             session = Session(round(time.time(), 3), {**_environment(), **engines.where})
             log.append(session)
             state.stats.begin(session)
-            self._progress.update(state.stats, self._count)  # the start of this session's rates
+            self._progress.update(state.stats, self._count, pipeline.uncommitted)
             while not state.finished:
                 if signals.received:
                     raise Stopped(self._stopped_message())
@@ -270,6 +270,7 @@ class _Run:
                     self._apply(parsed, commit)
                     if state.stats.consecutive_failures >= patience and not state.finished:
                         raise NoProgress(self._no_progress_message())
+                self._progress.update(state.stats, self._count, pipeline.uncommitted)
             pipeline.abort()
 
     def _apply(self, parsed: ParsedCompletion, commit: Commit) -> None:
@@ -278,7 +279,6 @@ class _Run:
         self._state.apply(parsed.pending.slot, commit)
         if check and undecided and check.decided:
             self._progress.notify(check.result)
-        self._progress.update(self._state.stats, self._count)
 
     def save(self) -> dict[str, Any]:
         """Write summary.json and the dataset card; returns the summary."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.errors import PromptTooLong
+from datacreate.errors import PromptTooLong, RunError
 from tests.inprocess import run
 from tests.making import COMMONSENSE, NLI, examples, make
 from tests.process import Ended
@@ -181,7 +181,12 @@ BAD: dict[str, tuple[Any, list[str], int, str]] = {
         2,
         "an adapter belongs to one model",
     ),
-    "an adapter that is not there": (COMMONSENSE, ["--adapter", "./nowhere"], 1, "no adapter_config.json"),
+    "an adapter that is not there": (
+        COMMONSENSE,
+        ["--adapter", "./nowhere"],
+        1,
+        "adapter_config.json: no such file",
+    ),
     "unknown option": (COMMONSENSE, ["--chain", "3"], 2, "--chain"),
 }
 
@@ -224,7 +229,7 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path: Path, model: str) -> No
         "--model",
         model,
     )
-    assert "holds other files and no run; choose an empty or new --run-dir" in one_line(ended, 1)
+    assert "has other files and no run; choose an empty or new --run-dir" in one_line(ended, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["example.json"]
 
 
@@ -260,16 +265,25 @@ def test_a_damaged_log_and_a_damaged_config_are_one_line(tmp_path: Path, model: 
     assert "line 2" in one_line(run("show", tmp_path / "run"), 1)
     assert "line 2" in one_line(run("export", tmp_path / "run", "--layout", "chat"), 1)
     log.write_bytes(whole)
-    for damage in ("", "[]", '{"identity": {}}', config.read_text().replace('"seed": 42', '"sead": 42')):
+    for damage in ("", "[]", '{"layout": 2}', config.read_text().replace('"seed": 42', '"sead": 42')):
         config.write_text(damage)
         assert "config.json: damaged" in one_line(run(*create, "--run-dir", tmp_path / "run"), 1)
     assert len(examples(tmp_path / "run")) == 25
 
 
+def test_a_run_directory_of_another_layout_names_the_version_that_wrote_it(
+    tmp_path: Path, model: str
+) -> None:
+    make(tmp_path / "run", model, count=4)
+    (tmp_path / "run" / "config.json").write_text('{"datacreate": "0.0.9", "identity": {}}')
+    with pytest.raises(RunError, match=r"run: written by datacreate 0\.0\.9 in another layout"):
+        make(tmp_path / "run", model, count=4)
+
+
 @pytest.mark.parametrize("verb", [["show"], ["export", "--layout", "hf"]])
 def test_a_folder_that_is_no_run(tmp_path: Path, verb: list[str]) -> None:
     for path in (tmp_path, tmp_path / "nowhere"):
-        assert "is no run (no config.json in it)" in one_line(run(*verb, path), 1)
+        assert "not a run directory (it has no config.json)" in one_line(run(*verb, path), 1)
         assert list(tmp_path.iterdir()) == []
 
 

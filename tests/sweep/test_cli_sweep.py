@@ -52,9 +52,9 @@ def test_a_dry_run_reports_what_is_missing_and_exits_with_1(bench: Bench) -> Non
     ended = sweep(bench, "--dry-run")
     assert ended.code == 1
     assert (
-        "\nmissing for creak-writer-tree-42, creak-writer-random-42:\n  roberta-large is not here"
-        in ended.out
+        "\n\nmissing for 2 cells: roberta-large is not downloaded: run `datacreate models pull" in ended.out
     )
+    assert ended.out.splitlines()[1].endswith(" blocked")
     commands = [line for line in ended.out.splitlines() if line.startswith("  datacreate ")]
     assert [line.split()[1] for line in commands] == ["create", "create"]
 

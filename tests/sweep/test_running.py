@@ -136,7 +136,7 @@ def test_what_is_not_here_is_told_before_the_first_cell(bench: Bench, csqa: None
     assert (complete.state, blocked.state) == ("finished", "blocked")
     assert blocked.message
     assert blocked.message.startswith("benchmark csqa has no train split here: ")
-    assert lines[0] == f"blocked: csqa-human-full: {blocked.message}"
+    assert lines[0] == f"missing for csqa-human-full: {blocked.message}"
 
 
 def test_where_human_rows_are_missing_the_created_ones_are_trained_on_alone(bench: Bench, csqa: None) -> None:
