@@ -24,7 +24,7 @@ from datacreate.filters.base import FilterInputs
 from datacreate.filters.registry import make_filters, prepare_filters
 from datacreate.formats.response_schema import build_response_schema
 from datacreate.locking import FolderLock
-from datacreate.pipeline import Pipeline
+from datacreate.pipeline import Pipeline, Uncommitted
 from datacreate.plan import Plan, make_plan, root_and_format
 from datacreate.prompts.generation import chat_prompt
 from datacreate.run_models import EngineFactory, Engines, Models, engines_of, models_of
@@ -65,8 +65,8 @@ class Progress(Protocol):
     def notify(self, text: str) -> None:
         """A message for the user."""
 
-    def update(self, stats: RunStats, count: int) -> None:
-        """The figures after a commit."""
+    def update(self, stats: RunStats, count: int, uncommitted: Uncommitted) -> None:
+        """The statistics at the start, and after every poll of the engines."""
 
 
 class SilentProgress:
@@ -74,7 +74,7 @@ class SilentProgress:
 
     def notify(self, text: str) -> None: ...
 
-    def update(self, stats: RunStats, count: int) -> None: ...
+    def update(self, stats: RunStats, count: int, uncommitted: Uncommitted) -> None: ...
 
 
 def create(
@@ -134,7 +134,7 @@ def create(
             if stored:
                 _warn_if_concurrency_is_low(plan.spec.concurrency, config.count, engines, progress)
         # The directory is written only after the engine has passed its checks.
-        lock.look()
+        lock.check()
         directory.write_config(run_config, metadata.version("datacreate"))
         if not run.finished:
             try:
@@ -231,7 +231,7 @@ class _Run:
                         train.append(_train_lines(line.record))
             finally:
                 train.close()
-            self._lock.look()
+            self._lock.check()
             part.replace(path)
         except OSError as error:
             raise storage_error(path, error) from None
@@ -246,7 +246,7 @@ class _Run:
         pipeline = Pipeline(state, engines)
         with ExitStack() as stack:
             stack.enter_context(signals.deferred())
-            self._lock.look()
+            self._lock.check()
             log = LogWriter(self._directory.log_path, self._checksum)
             stack.callback(log.close)
             train = Appender(self._directory.train_path)
@@ -254,22 +254,23 @@ class _Run:
             session = Session(round(time.time(), 3), {**_environment(), **engines.where})
             log.append(session)
             state.stats.begin(session)
-            self._progress.update(state.stats, self._count)  # the start of this session's rates
+            self._progress.update(state.stats, self._count, pipeline.uncommitted)
             while not state.finished:
                 if signals.received:
                     raise Stopped(self._stopped_message())
-                self._lock.look()
+                self._lock.check()
                 pipeline.submit()
                 pipeline.poll(_POLL_SECONDS)
                 log.sync()
                 while not state.finished and (parsed := pipeline.next()) is not None:
                     commit = state.decide(parsed)
-                    self._lock.look()  # just before writing, which only one process may do
+                    self._lock.check()  # just before writing, which only one process may do
                     log.append(commit)
                     train.append(_train_lines(commit))
                     self._apply(parsed, commit)
                     if state.stats.consecutive_failures >= patience and not state.finished:
                         raise NoProgress(self._no_progress_message())
+                self._progress.update(state.stats, self._count, pipeline.uncommitted)
             pipeline.abort()
 
     def _apply(self, parsed: ParsedCompletion, commit: Commit) -> None:
@@ -278,12 +279,11 @@ class _Run:
         self._state.apply(parsed.pending.slot, commit)
         if check and undecided and check.decided:
             self._progress.notify(check.result)
-        self._progress.update(self._state.stats, self._count)
 
     def save(self) -> dict[str, Any]:
         """Write summary.json and the dataset card; returns the summary."""
         directory = self._directory
-        self._lock.look()
+        self._lock.check()
         summary = summary_of(self._config, self._state.stats)
         replace_file(directory.summary_path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
         metrics = self._compute_metrics(directory) if self._compute_metrics and self.finished else None

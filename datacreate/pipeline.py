@@ -13,6 +13,7 @@ from heapq import heappop, heappush
 from itertools import count
 
 from datacreate.engines.base import Completion, Engine, scoring
+from datacreate.formats.validate import Candidate
 from datacreate.prompts.label_scoring import (
     NUM_PERMUTATIONS,
     LabelQuestion,
@@ -24,6 +25,15 @@ from datacreate.state import ParsedCompletion, PendingRequest, RunState
 
 _SHARED_POLL_SECONDS = 0.02
 """Poll timeout when several engines are busy."""
+
+
+@dataclass(frozen=True)
+class Uncommitted:
+    """Finished requests that are not committed yet: their number, valid examples and generated tokens."""
+
+    requests: int = 0
+    examples: int = 0
+    tokens: int = 0
 
 
 @dataclass
@@ -129,6 +139,16 @@ class Pipeline:
             unscored.scores.setdefault(score.item, []).append(scores)
         if not unscored.remaining:
             self._ready[score.request] = self._unscored.pop(score.request).scored()
+
+    @property
+    def uncommitted(self) -> Uncommitted:
+        """Completions that wait for scores or for an earlier request."""
+        parsed = [*self._ready.values(), *(unscored.parsed for unscored in self._unscored.values())]
+        return Uncommitted(
+            requests=len(parsed),
+            examples=sum(isinstance(item, Candidate) for each in parsed for item in each.items),
+            tokens=sum(each.completion.generated_tokens for each in parsed),
+        )
 
     def next(self) -> ParsedCompletion | None:
         """The next completion in request order; None if it is not ready."""

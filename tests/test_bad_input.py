@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.errors import PromptTooLong
+from datacreate.errors import PromptTooLong, RunError
 from tests.inprocess import run
 from tests.making import COMMONSENSE, NLI, examples, make
 from tests.process import Ended
@@ -139,7 +139,7 @@ def test_a_folder_with_other_files_is_unchanged(tmp_path: Path, model: str) -> N
     path = tmp_path / "example.json"
     path.write_text(json.dumps(COMMONSENSE))
     ended = run("create", "--example", path, "--run-dir", tmp_path, "--count", 3, "--model", model)
-    assert "holds other files and no run; choose an empty or new --run-dir" in one_line(ended, 1)
+    assert "has other files and no run; choose an empty or new --run-dir" in one_line(ended, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["example.json"]
 
 
@@ -163,20 +163,27 @@ def test_a_damaged_log_or_config_is_one_line(tmp_path: Path, model: str) -> None
     create += ["--run-dir", tmp_path / "run"]
     whole = log.read_bytes()
     log.write_bytes(whole.replace(b"word", b"ward", 1))
-    assert "log.jsonl, line 2: not what this run wrote there" in one_line(run(*create), 1)
+    assert "log.jsonl, line 2: changed, missing or moved" in one_line(run(*create), 1)
     assert "line 2" in one_line(run("show", tmp_path / "run"), 1)
     assert "line 2" in one_line(run("export", tmp_path / "run", "--layout", "chat"), 1)
     log.write_bytes(whole)
-    for damage in ("", "[]", '{"identity": {}}', config.read_text().replace('"seed": 42', '"sead": 42')):
+    for damage in ("", "[]", '{"layout": 2}', config.read_text().replace('"seed": 42', '"sead": 42')):
         config.write_text(damage)
         assert "config.json: damaged" in one_line(run(*create), 1)
     assert len(examples(tmp_path / "run")) == 25
 
 
+def test_a_run_directory_of_an_old_layout_names_the_version(tmp_path: Path, model: str) -> None:
+    make(tmp_path / "run", model, count=4)
+    (tmp_path / "run" / "config.json").write_text('{"datacreate": "0.0.9", "identity": {}}')
+    with pytest.raises(RunError, match=r"run: written by datacreate 0\.0\.9 in another layout"):
+        make(tmp_path / "run", model, count=4)
+
+
 @pytest.mark.parametrize("verb", [["show"], ["export", "--layout", "hf"]])
 def test_a_folder_without_a_run_is_an_error(tmp_path: Path, verb: list[str]) -> None:
     for path in (tmp_path, tmp_path / "nowhere"):
-        assert "is no run (no config.json in it)" in one_line(run(*verb, path), 1)
+        assert "not a run directory (it has no config.json)" in one_line(run(*verb, path), 1)
         assert list(tmp_path.iterdir()) == []
 
 
@@ -194,7 +201,7 @@ def test_export_hf_keeps_other_files(tmp_path: Path, model: str) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")
     ended = run("export", tmp_path / "run", "--layout", "hf", "--out", tmp_path / "mine")
-    assert "holds something else than a data set" in one_line(ended, 1)
+    assert "has other files and no data set" in one_line(ended, 1)
     assert [path.name for path in tmp_path.glob("mine*")] == ["mine"]
     assert (tmp_path / "mine" / "thesis.tex").exists()
 

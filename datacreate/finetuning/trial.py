@@ -101,7 +101,7 @@ def run_trial(
             result = trainer.train(resume_from_checkpoint=str(last) if last else None)
             state = trainer.state
             if lock:
-                lock.look()
+                lock.check()
             if watch.stopped:
                 raise Stopped(
                     f"stopped by a signal at step {state.global_step} of {state.max_steps}; "

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from datacreate import locking
 from datacreate.errors import LockLost, Stopped, StorageError
 from datacreate.finetuning import trial
 from datacreate.finetuning.directory import TRIALS
@@ -20,9 +21,8 @@ from datacreate.finetuning.record import read_predictions
 from datacreate.finetuning.resume import last_checkpoint
 from datacreate.finetuning.settings import Lora
 from datacreate.finetuning.train import TrainConfig, train
-from datacreate.locking import lock
-from tests.claims import take_over
 from tests.finetuning.training import Heard, config, trained, weights
+from tests.locks import write_record
 from tests.process import Live
 
 
@@ -46,12 +46,12 @@ def checkpoints(out: Path) -> list[Path]:
 def test_a_training_that_is_taken_over_stops_with_75_and_saves_nothing(
     home: Path, tmp_path: Path, encoder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "PACE", lock.Pace(beat=0))
+    monkeypatch.setattr(locking, "BEAT_SECONDS", 0.0)
     asked = config("creak", tmp_path / "out", encoder)
     seen: list[str] = []
 
     def taken_over() -> None:
-        take_over(tmp_path / "out")
+        write_record(tmp_path / "out")
         seen.extend(files(tmp_path / "out"))
 
     with pytest.raises(LockLost, match="taken over by process 7 on node7") as caught:

@@ -52,9 +52,9 @@ def test_a_dry_run_reports_what_is_missing_and_exits_with_1(bench: Bench) -> Non
     ended = sweep(bench, "--dry-run")
     assert ended.code == 1
     assert (
-        "\nmissing for creak-writer-tree-42, creak-writer-random-42:\n  roberta-large is not here"
-        in ended.out
+        "\n\nmissing for 2 cells: roberta-large is not downloaded: run `datacreate models pull" in ended.out
     )
+    assert ended.out.splitlines()[1].endswith(" blocked")
     commands = [line for line in ended.out.splitlines() if line.startswith("  datacreate ")]
     assert [line.split()[1] for line in commands] == ["create", "create"]
 
@@ -134,13 +134,13 @@ def test_a_signal_stops_the_step_and_the_sweep_and_a_rerun_resumes(
 def test_a_sweep_that_is_killed_leaves_no_step_behind(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.write()
     monkeypatch.setenv("SCRIPTED", json.dumps({"gated": True}))
-    claim = bench.out / "runs" / "creak-writer-random-42" / ".lock.1"
+    claim = bench.out / "runs" / "creak-writer-random-42" / ".lock"
     process = subprocess.Popen([*COMMAND, "sweep", str(bench.plan), "--out", str(bench.out)])
     try:
-        while not (claim.is_file() and claim.read_text().endswith("\n")):
+        while not (claim.is_file() and claim.read_text().endswith("}")):
             assert process.poll() is None
             time.sleep(0.02)
-        step = json.loads(claim.read_text().splitlines()[0])["process"]
+        step = json.loads(claim.read_text())["process"]
     finally:
         process.kill()
         process.wait()

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
+from datacreate import locking
 from datacreate.errors import LockLost, RunLocked, Stopped
-from datacreate.locking import lock
 from datacreate.runs.directory import RunDirectory
 from datacreate.sweep import run as sweep_run
 from datacreate.sweep.folder import SweepFolder
 from datacreate.sweep.run import run_process
-from tests.claims import claim, take_over
 from tests.finetuning.conftest import import_rows
 from tests.finetuning.sets import claims
+from tests.locks import write_record
 from tests.sweep.conftest import Bench, states
 
 READER: dict[str, Any] = {"encoders": ["./models/reader"]}
@@ -85,43 +85,45 @@ def test_a_cell_is_run_by_one_process_at_a_time(bench: Bench) -> None:
     sweep = bench.sweep(**BOTH)
     with SweepFolder(bench.out).locked(sweep.cells[0]):
         assert states(sweep.states())["creak-human-42"] == "running"
-        with pytest.raises(RunLocked, match="cell creak-human-42 is being run by process"):
+        with pytest.raises(RunLocked, match="creak-human-42 is locked by process"):
             sweep.run(0)
         lines: list[str] = []
         assert states(sweep.run(notify=lines.append)) == {
             "creak-human-42": "running",
             "creak-writer-tree-42": "finished",
         }
-    assert lines[0].startswith(f"1 of 2  cell creak-human-42 is being run by process {os.getpid()} on ")
-    assert lines[0].endswith(" UTC; wait for it; continuing with the next")
+    assert lines[0].startswith(
+        f"1 of 2  {bench.out}/cells/creak-human-42 is locked by process {os.getpid()} on "
+    )
+    assert lines[0].endswith(" UTC; wait until it has finished; continuing with the next")
 
 
 def test_a_sweep_whose_cell_is_taken_over_stops_its_step_and_marks_nothing(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "PACE", lock.Pace(beat=0))
+    monkeypatch.setattr(locking, "BEAT_SECONDS", 0.0)
     monkeypatch.setattr(sweep_run, "run_process", run_process)  # a real step
     monkeypatch.setenv("SCRIPTED", json.dumps({"gated": True}))  # that waits for answers that never come
     place = bench.out / "cells" / "creak-writer-random-42"
     run = RunDirectory(bench.out / "runs" / "creak-writer-random-42")
 
     def update(_: str) -> None:
-        if run.exists and (place / ".lock.1").exists():
-            take_over(place)
+        if run.exists and (place / ".lock").exists():
+            write_record(place)
 
     with pytest.raises(LockLost, match="taken over by process 7 on node7"):
         bench.sweep().run(update=update)
     with run.locked():  # the step is gone, too
         pass
     assert json.loads((place / "create.json").read_text())["state"] == "started"
-    assert (place / ".lock.2").is_file()
+    assert (place / ".lock").is_file()
 
 
 def test_a_list_tells_cells_that_another_machine_runs(bench: Bench) -> None:
     sweep = bench.sweep(**BOTH)
     place = bench.out / "cells" / "creak-human-42"
     place.mkdir(parents=True)
-    kept = claim(place)
+    kept = write_record(place)
     assert states(sweep.states())["creak-human-42"] == "running"
     os.utime(kept, (1, 1))
     assert states(sweep.states())["creak-human-42"] == "pending"
@@ -134,7 +136,7 @@ def test_what_is_not_here_is_told_before_the_first_cell(bench: Bench, csqa: None
     assert (complete.state, blocked.state) == ("finished", "blocked")
     assert blocked.message
     assert blocked.message.startswith("benchmark csqa has no train split here: ")
-    assert lines[0] == f"blocked: csqa-human-full: {blocked.message}"
+    assert lines[0] == f"missing for csqa-human-full: {blocked.message}"
 
 
 def test_where_human_rows_are_missing_the_created_ones_are_trained_on_alone(bench: Bench, csqa: None) -> None:
