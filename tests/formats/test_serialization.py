@@ -13,6 +13,7 @@ import pytest
 from datacreate.formats.example import Example, field_at
 from datacreate.formats.response_schema import build_response_schema
 from datacreate.formats.serialization import Layout, MalformedItem
+from datacreate.prompts.generation import chat_prompt
 from tests.formats import examples
 from tests.formats.examples import layout_of
 
@@ -144,3 +145,14 @@ def test_the_paper_style_writes_the_object() -> None:
 def test_other_shapes_are_malformed(item: Any) -> None:
     with pytest.raises(MalformedItem):
         layout_of(examples.UMBRELLA).read(item)
+
+
+def test_the_generation_prompt_asks_for_questions_that_a_fixed_label_answers() -> None:
+    def sentence(values: dict[str, Any], labels: dict[str, str]) -> str:
+        return chat_prompt(layout_of(values, labels=labels), Example(values), 5)[-1]["content"]
+
+    claim = {"question": "Is ice cold?", "options": ["True", "False"], "label": True}
+    assert "Each question is one that True or False alone answers." in sentence(claim, {})
+    maybe = {"question": "Is ice cold?", "answer": "yes"}
+    assert "yes, no or maybe alone answers." in sentence(maybe, {"answer": "yes,no,maybe"})
+    assert "alone answers" not in sentence(examples.NLI, examples.NLI_LABELS)
