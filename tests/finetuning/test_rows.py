@@ -199,7 +199,7 @@ def test_unfinished_runs_and_missing_sources_are_refused(home: Path, tmp_path: P
         read_source(str(tmp_path / "run"))
     with pytest.raises(TrainingError, match="no run directory, JSONL file or benchmark"):
         read_source("csqaa")
-    with pytest.raises(DatacreateError, match="is no run"):
+    with pytest.raises(DatacreateError, match="not a run directory"):
         read_source(str(tmp_path))
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from datacreate.errors import DatacreateError, PlanError, UsageError
-from datacreate.sweep import Sweep, cells_of, load_plan
+from datacreate.sweep import Plan, Sweep, cells_of, load_plan
+from tests.process import ROOT
 from tests.sweep.conftest import Bench
 
 BAD: list[tuple[dict[str, Any], str]] = [
@@ -90,6 +91,13 @@ def test_the_plan_of_the_paper_has_its_whole_grid() -> None:
     assert (plan.train.recipe, plan.train.selection, plan.count) == ("paper", "human", "train")
     full = [cell.steps[-1] for cell in cells_of(plan) if cell.name.endswith("-full")]
     assert sum(len(evaluate.evaluations) - 1 for evaluate in full) == 10  # pairs out of distribution
+
+
+def test_the_documentation_has_a_valid_plan_and_every_key(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "sweeps.md").read_text()
+    (tmp_path / "p.yaml").write_text(text.partition("```yaml\n")[2].partition("```")[0])
+    assert cells_of(load_plan(str(tmp_path / "p.yaml")))
+    assert [name for name in Plan.model_fields if f"\n| `{name}` |" not in text] == []
 
 
 def test_a_file_is_found_before_a_shipped_plan(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
