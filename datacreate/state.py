@@ -26,7 +26,13 @@ from datacreate.formats.task_format import answer_text
 from datacreate.formats.validate import Candidate, Reason, Reject, shorten
 from datacreate.plan import Plan
 from datacreate.prompts.generation import chat_prompt
-from datacreate.prompts.label_scoring import LabelQuestion, assigned_label, label_question, with_answer
+from datacreate.prompts.label_scoring import (
+    LabelQuestion,
+    assigned_label,
+    label_question,
+    possible_answers,
+    with_answer,
+)
 from datacreate.runs.log import Commit, LogLine, example_line
 from datacreate.runs.summary import RunStats
 from datacreate.selection.accepted_vectors import AcceptedVectors
@@ -36,8 +42,10 @@ from datacreate.selection.queue import Chains, Levels, Parent, ParentQueue, Requ
 from datacreate.verification.label_noise import LabelNoiseCheck
 from datacreate.verification.quotas import Quotas
 from datacreate.verification.scoring import (
+    NO_SCORES,
     Probabilities,
     Scored,
+    disagreement,
     final_label,
     most_probable_label,
     round_probabilities,
@@ -213,11 +221,13 @@ class RunState:
         if not self._verification:
             return self._accept(item), None
         if probabilities is None:
-            return _reject(Reason.REJECTED_BY_VERIFIER, item, "the verifier gave no answer"), None
+            return _reject(Reason.REJECTED_BY_VERIFIER, item, NO_SCORES), None
         assigned = assigned_label(self._format, item.example.values)
         scored = self._verify(-1 if pending.pseudo_labels else assigned, probabilities)
         if scored.final < 0:
-            return _reject(Reason.REJECTED_BY_VERIFIER, item, self._describe_scores(scored)), scored
+            answers = list(map(answer_text, possible_answers(self._format, item.example.values)))
+            detail = disagreement(answers, scored.assigned, scored.probabilities)
+            return _reject(Reason.REJECTED_BY_VERIFIER, item, detail), scored
         if scored.final != assigned:
             relabelled = with_answer(self._format, item.example.values, scored.final)
             candidate = Candidate.of(relabelled, self._format)
@@ -265,13 +275,6 @@ class RunState:
         else:
             final = final_label(self._verification.mode, threshold, assigned, probabilities)
         return Scored(assigned, final, False, probabilities)
-
-    def _describe_scores(self, scored: Scored) -> str:
-        labels = self._format.labels or range(1, 1 + len(scored.probabilities))
-        names = [answer_text(label) for label in labels]
-        pairs = zip(names, scored.probabilities, strict=True)
-        assigned = f"assigned {names[scored.assigned]}; " if scored.assigned >= 0 else ""
-        return f"{assigned}the verifier: {', '.join(f'{name} {p:.2f}' for name, p in pairs)}"
 
     def _accept(self, candidate: Candidate) -> Candidate | Reject:
         """Add the example to the training set, unless the quota of its label is full."""
