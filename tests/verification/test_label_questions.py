@@ -24,11 +24,11 @@ from datacreate.prompts.label_scoring import (
     possible_answers,
     with_answer,
 )
-from tests.formats import kinds
-from tests.formats.kinds import inferred
+from tests.formats import examples
+from tests.formats.examples import inferred
 
 CLOSED: dict[str, dict[str, Any]] = {
-    name: kinds.ALL[name]
+    name: examples.ALL[name]
     for name in ("umbrella", "claim", "passage", "nested", "arabic", "chinese", "dotted")
 }
 """Examples whose answers are from a closed set."""
@@ -59,24 +59,24 @@ def prompt_of(
 
 
 def test_own_options_are_lettered_in_the_order_in_which_they_are_shown() -> None:
-    prompt, choices = prompt_of(format_of(kinds.UMBRELLA), kinds.UMBRELLA)
+    prompt, choices = prompt_of(format_of(examples.UMBRELLA), examples.UMBRELLA)
     assert choices == tuple("ABCDE")
     assert prompt == (
         "Where would you put a wet umbrella when you come home?\n\n"
         "A. stand\nB. bookshelf\nC. oven\nD. wallet\nE. aquarium"
     )
-    prompt, choices = prompt_of(format_of(kinds.UMBRELLA), kinds.UMBRELLA, reverse=True)
+    prompt, choices = prompt_of(format_of(examples.UMBRELLA), examples.UMBRELLA, reverse=True)
     assert choices == tuple("ABCDE")
     assert "A. aquarium\nB. wallet\nC. oven\nD. bookshelf\nE. stand" in prompt
 
 
 def test_fixed_labels_are_scored_by_name_or_by_letter() -> None:
-    prompt, choices = prompt_of(format_of(kinds.CLAIM), kinds.CLAIM)
+    prompt, choices = prompt_of(format_of(examples.CLAIM), examples.CLAIM)
     assert choices == ("True", "False")
     assert prompt == "Bees make honey.\n\nAnswer with one of: True, False."
-    assert prompt_of(format_of(kinds.CLAIM), kinds.CLAIM, reverse=True)[1] == ("False", "True")
-    format = format_of(kinds.NLI, labels=kinds.NLI_LABELS)
-    prompt, choices = prompt_of(format, kinds.NLI, lettered=True, reverse=True)
+    assert prompt_of(format_of(examples.CLAIM), examples.CLAIM, reverse=True)[1] == ("False", "True")
+    format = format_of(examples.NLI, labels=examples.NLI_LABELS)
+    prompt, choices = prompt_of(format, examples.NLI, lettered=True, reverse=True)
     assert choices == ("A", "B", "C")
     assert "A. contradiction\nB. neutral\nC. entailment" in prompt
     stars = {"text": "The Elbe flows north.", "stars": 3}
@@ -86,24 +86,24 @@ def test_fixed_labels_are_scored_by_name_or_by_letter() -> None:
 
 
 def test_the_context_comes_before_the_question_if_there_is_one() -> None:
-    format = format_of(kinds.PASSAGE)
-    prompt, _ = prompt_of(format, kinds.PASSAGE)
+    format = format_of(examples.PASSAGE)
+    prompt, _ = prompt_of(format, examples.PASSAGE)
     assert prompt.startswith("Bees carry nectar home and make honey of it.\n\nBees make honey.\n\n")
-    prompt, _ = prompt_of(format, {**kinds.PASSAGE, "context": "  "})
+    prompt, _ = prompt_of(format, {**examples.PASSAGE, "context": "  "})
     assert prompt.startswith("Bees make honey.\n\n")
 
 
 def test_without_a_question_all_fields_but_answer_and_options_are_shown() -> None:
-    prompt, _ = prompt_of(without_question(kinds.CLAIM), kinds.CLAIM)
+    prompt, _ = prompt_of(without_question(examples.CLAIM), examples.CLAIM)
     shown, _, asked = prompt.partition("\n\n")
     assert json.loads(shown) == {"question": "Bees make honey.", "context": None}
     assert asked == "What is its label?\n\nAnswer with one of: True, False."
-    prompt, choices = prompt_of(without_question(kinds.NESTED), kinds.NESTED)
+    prompt, choices = prompt_of(without_question(examples.NESTED), examples.NESTED)
     shown, _, asked = prompt.partition("\n\n")
     assert json.loads(shown)["output"] == {"why": "At sea level it does.", "note": ""}
     assert asked.startswith("What is its output.label?")
     assert choices == ("true", "false")
-    assert kinds.NESTED["output"]["label"] == "true"
+    assert examples.NESTED["output"]["label"] == "true"
 
 
 def test_options_that_fixed_labels_name_are_shown_with_them() -> None:
@@ -121,7 +121,7 @@ def test_options_that_fixed_labels_name_are_shown_with_them() -> None:
     assert choices == ("A", "B")
 
 
-@pytest.mark.parametrize("values", [kinds.SPAN, kinds.REVIEW, kinds.NLI, kinds.TAGGED])
+@pytest.mark.parametrize("values", [examples.SPAN, examples.REVIEW, examples.NLI, examples.TAGGED])
 def test_free_text_and_open_numbers_cannot_be_scored(values: dict[str, Any]) -> None:
     format = format_of(values)
     assert not can_score_labels(format)
@@ -131,9 +131,9 @@ def test_free_text_and_open_numbers_cannot_be_scored(values: dict[str, Any]) -> 
 
 def test_what_can_be_scored_is_a_closed_set_that_fits_the_letters() -> None:
     assert all(can_score_labels(format_of(values)) for values in CLOSED.values())
-    assert not can_score_labels(replace(format_of(kinds.UMBRELLA), rules=frozenset()))
-    no_answer = replace(format_of(kinds.CLAIM), roles=Roles(question=("question",)))
-    assert label_question(no_answer, kinds.CLAIM, lettered=False) is None
+    assert not can_score_labels(replace(format_of(examples.UMBRELLA), rules=frozenset()))
+    no_answer = replace(format_of(examples.CLAIM), roles=Roles(question=("question",)))
+    assert label_question(no_answer, examples.CLAIM, lettered=False) is None
     labels = {"label": ",".join(f"label {i}" for i in range(MAX_LETTERED + 1))}
     format = format_of({"question": "Why?", "label": "label 3"}, labels=labels)
     assert can_score_labels(format)
