@@ -4,8 +4,7 @@
     ├── UsageError                exit code 2: the command line or the configuration is wrong
     │   ├── ExampleError          the formatting example cannot be used
     │   ├── FormatError           a task format is wrong, or contradicts its example
-    │   ├── PlanError             the plan of a sweep is wrong, or differs from the one in its folder
-    │   └── SiteError             a cluster's site settings are wrong, or not there
+    │   └── PlanError             the plan of a sweep is wrong, or differs from the one in its folder
     ├── CheckpointError           a checkpoint or encoder is unknown, missing, damaged or too large
     ├── BenchmarkError            a benchmark is unknown, not imported, or damaged
     ├── EngineError               the engine did not start, died, or does not enforce the grammar
@@ -52,10 +51,6 @@ class FormatError(UsageError):
 
 class PlanError(UsageError):
     """The plan of a sweep is wrong, or differs from the one in its folder."""
-
-
-class SiteError(UsageError):
-    """The settings of a cluster's site are missing, wrong, or ask for what SLURM has not."""
 
 
 class CheckpointError(DatacreateError):

@@ -104,7 +104,7 @@ def test_settings_that_contradict_each_other(tmp_path: Path, what: str) -> None:
 
 def test_a_benchmark_that_is_not_here(tmp_path: Path, model: str, home: Path) -> None:
     with pytest.raises(
-        BenchmarkError, match="strategyqa is not imported: run `datacreate benchmarks import DIR`"
+        BenchmarkError, match="strategyqa is not imported: run `datacreate benchmarks import strategyqa"
     ):
         make(tmp_path / "run", model, example=None, benchmark="strategyqa")
     assert not (tmp_path / "run").exists()

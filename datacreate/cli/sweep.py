@@ -45,7 +45,7 @@ def sweep(plan: str, out: Path | None, index: str | None, list_: bool, dry_run: 
     \b
     datacreate sweep cpu --dry-run
     datacreate sweep my-plan.yaml --out runs/mine
-    sbatch --array=0-39 ... datacreate sweep my-plan.yaml --out runs/mine --index auto
+    sbatch --array=0-39 scripts/datacreate.sbatch sweep my-plan.yaml --out runs/mine --index auto
     """
     from datacreate.errors import RESUMABLE
     from datacreate.sweep import Sweep, load_plan

@@ -51,7 +51,6 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, model: str) -> Guarded:
         ("filter", run, "--semantic", "0.999", "--embedding-model", tiny): 0,
         ("schema", "infer", example): 0,
         ("doctor",): None,  # depends on this machine
-        ("cluster", "template"): 0,
         ("serve", "--model", writer): 1,  # no model to load; tests/cli/test_serve.py has one
         ("models", "list"): 0,
         ("benchmarks", "list"): 0,
