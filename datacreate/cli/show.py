@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from datacreate.cli.options import command, json_option, option
-from datacreate.cli.terminal import harmless
+from datacreate.markdown import visible
 
 
 @command()
@@ -93,7 +93,7 @@ def print_summary(summary: dict[str, Any]) -> None:
     }
     _print_fields((name, text) for name, text in rows.items() if text)
     for warning in filter(None, (undecided(verified), verified["warning"])) if verified else ():
-        Console(highlight=False).print(Text(harmless(f"warning: {warning}"), "yellow"))
+        Console(highlight=False).print(Text(visible(f"warning: {warning}"), "yellow"))
 
 
 def _print_fields(fields: Any) -> None:
@@ -105,7 +105,7 @@ def _print_fields(fields: Any) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in fields:
-        table.add_row(Text(harmless(name)), Text(_text(value)))
+        table.add_row(Text(visible(name)), Text(_text(value)))
     Console(highlight=False).print(table)
 
 
@@ -137,8 +137,8 @@ def _print_metrics(metrics: dict[str, Any]) -> None:
 
 def _text(value: Any) -> str:
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
-        return harmless(" · ".join(value))
-    return harmless(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        return visible(" · ".join(value))
+    return visible(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 def _test_sets(splits: Sequence[Mapping[str, Any]]) -> str:

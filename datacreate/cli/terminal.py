@@ -1,4 +1,4 @@
-"""Output on a terminal: harmless text, lines, columns."""
+"""Output on a terminal: lines, columns, sizes."""
 
 from __future__ import annotations
 
@@ -16,17 +16,6 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 def printable(text: str) -> str:
     """One line, with all characters replaced that are not printable."""
     return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else _REPLACEMENT for c in text)
-
-
-def harmless(text: str) -> str:
-    """Text of several lines without control characters, which could move the cursor or reverse the text."""
-    return "".join(map(_shown, text))
-
-
-def _shown(character: str) -> str:
-    reverses = "\u202a" <= character <= "\u202e" or "\u2066" <= character <= "\u2069"
-    control = unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t"
-    return _REPLACEMENT if reverses or control else character
 
 
 def say(text: str) -> None:

@@ -20,7 +20,7 @@ DEGENERATE_SHARE = 0.95
 """A model is degenerate if it predicts one class for at least this share of the test rows."""
 
 OWN_ROWS = "own rows"
-"""Stands for a benchmark if the training rows were made for none."""
+"""The benchmark name of training rows that were made for none."""
 
 
 def is_trained(one: Evaluated) -> bool:
