@@ -11,7 +11,7 @@ from typing import Any
 
 from datacreate.dataset_metrics import DatasetMetrics
 from datacreate.errors import RunError
-from datacreate.finetuning.record import SOFT_LABELS, Selection
+from datacreate.finetuning.records import SOFT_LABELS, Selection
 from datacreate.paths import shipped
 from datacreate.reporting.cells import (
     CONSTANT,
@@ -105,7 +105,7 @@ def _generators(evaluated: Sequence[Evaluated]) -> set[str]:
 
 def _setup(one: Evaluated) -> _Setup:
     e = one.evaluation
-    return e.encoder, e.encoder_sha256, e.settings, e.selection
+    return e.encoder, e.encoder_sha256, e.recipe, e.selection
 
 
 def _table(
