@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from datacreate.cli.options import command, json_option, option, settings_options
-from datacreate.cli.terminal import harmless, printable
+from datacreate.cli.terminal import printable
 from datacreate.filtering import DatasetFilterSettings
+from datacreate.markdown import visible
 
 
 @command()
@@ -80,7 +81,7 @@ def _print(report: dict[str, Any]) -> None:
     before, after = report["labels"]["before"], report["labels"]["after"]
     if before:
         labels = ", ".join(f"{label} {number} -> {after[label]}" for label, number in before.items())
-        console.print(Text(harmless(f"labels: {labels}")))
+        console.print(Text(visible(f"labels: {labels}")))
     for name in ("out", "rejects"):
         if report[name]:
             console.print(Text(printable(f"{name}: {report[name]}")))

@@ -1,4 +1,4 @@
-"""`datacreate show`: a run's figures and samples."""
+"""`datacreate show`: a run's summary, samples, shortcuts and diversity."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from datacreate.cli.terminal import harmless
+from datacreate.markdown import visible
 
 
 @click.command()
@@ -26,7 +26,6 @@ from datacreate.cli.terminal import harmless
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 def show(run: Path, samples: int, seed: int, as_json: bool) -> None:
     """Show RUN's summary, a few of its examples, its shortcuts and how diverse it is."""
-    from datacreate.cli.measures import print_metrics
     from datacreate.dataset_metrics import DatasetMetrics
     from datacreate.runs.directory import RunDirectory
 
@@ -77,7 +76,7 @@ def _spelled(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
         text = " · ".join(value)
-    return harmless(text)
+    return visible(text)
 
 
 def print_summary(summary: dict[str, Any]) -> None:
@@ -124,3 +123,30 @@ def _compared(splits: Sequence[Mapping[str, Any]]) -> str:
 
 def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {n}" for name, n in counts.items())
+
+
+def print_metrics(metrics: Mapping[str, Any]) -> None:
+    """Two tables and the warnings; nothing for a run without rows."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from datacreate.metrics import tables
+
+    if not metrics["rows"]:
+        return
+    console = Console(highlight=False)
+    if metrics["no_shortcuts"]:
+        console.print(Text(f"shortcuts: not measured, {metrics['no_shortcuts']}"))
+    for columns, rows in (tables.shortcut_table(metrics), tables.diversity_table(metrics)):
+        if rows:
+            table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+            for index, column in enumerate(columns):
+                table.add_column(Text(column), justify="right" if index else "left")
+            for row in rows:
+                table.add_row(*map(Text, row))
+            console.print(table)
+            console.print()
+    for warning in tables.warnings(metrics):
+        console.print(Text(f"warning: {warning}", "yellow"))
+    console.print(Text(tables.basis(metrics), style="dim"))

@@ -18,20 +18,6 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else _INSTEAD for c in text)
 
 
-def harmless(text: str) -> str:
-    """A text of several lines as it may be shown; markup and all letters stay as they are.
-
-    A control character could move the cursor, change colours or turn round what stands beside it.
-    """
-    return "".join(map(_shown, text))
-
-
-def _shown(character: str) -> str:
-    turns = "\u202a" <= character <= "\u202e" or "\u2066" <= character <= "\u2069"
-    control = unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t"
-    return _INSTEAD if turns or control else character
-
-
 def say(text: str) -> None:
     """A line for whoever reads stderr; that nobody does any more is no reason to stop working."""
     with suppress(OSError):  # a closed pipe, a terminal that has gone

@@ -84,14 +84,14 @@ def result_tables(evaluated: Sequence[Evaluated]) -> list[ResultTable]:
         names: list[str | None] = [*sorted(_generators(of_setup))]
         for generator in names or [None]:
             # The zero-shot answers of another generator belong to that generator's tables.
-            beside = [one for one in untrained if one.evaluation.encoder not in generators - {generator}]
+            other = [one for one in untrained if one.evaluation.encoder not in generators - {generator}]
             mine = [one for one in of_setup if one.evaluation.condition.generator in (None, generator)]
             for distribution in ("in", "out"):
                 inside = distribution == "in"
                 chosen = [one for one in mine if (trained_for(one) == one.evaluation.benchmark) == inside]
                 if chosen:
                     tests = {one.evaluation.digest for one in chosen}
-                    chosen += [one for one in beside if one.evaluation.digest in tests]
+                    chosen += [one for one in other if one.evaluation.digest in tests]
                     tables.append(_table("in" if inside else "out", setup, generator, chosen))
     tested = {one.evaluation.digest for one in trained}
     if alone := [one for one in untrained if one.evaluation.digest not in tested]:

@@ -25,7 +25,7 @@ from datacreate.reporting.results import Cell, Comparison, Interval, checkpoint_
 CONSTANT, ZERO_SHOT, HUMAN = "constant", "zero-shot", "human"
 
 OWN_ROWS = "own rows"
-"""Stands for a benchmark if the training rows were made for none."""
+"""The benchmark name of training rows that were made for none."""
 
 
 def is_trained(one: Evaluated) -> bool:

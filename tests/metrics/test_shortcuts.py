@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from datacreate.formats.task_format import TaskFormat, read_format
 from datacreate.metrics.shortcuts import MAX_ROWS, Shortcut, shortcuts, why_none
-from tests.filters.rows import CHOICE, PASSAGE, STATEMENT, choice_rows, sentence, statement_rows
+from tests.metrics.rows import CHOICE, PASSAGE, STATEMENT, choice_rows, sentence, statement_rows
 
 Rows = list[dict[str, Any]]
 

@@ -97,7 +97,7 @@ def test_flags(
 
 @pytest.mark.parametrize(
     "other",
-    [{"encoder": "other"}, {"encoder_sha256": "0" * 64}, {"settings": "paper"}, {"selection": "human"}],
+    [{"encoder": "other"}, {"encoder_sha256": "0" * 64}, {"recipe": "paper"}, {"selection": "human"}],
 )
 def test_models_of_another_setup_have_their_own_table(tmp_path: Path, other: dict[str, Any]) -> None:
     evaluated(tmp_path / "one", answers(60, 100), condition="tree")
