@@ -52,7 +52,8 @@ def test_a_cell_creates_trains_and_measures(bench: Bench) -> None:
     assert commands(bench, conditions=["tree"], train_seeds=[1, 2], **READER) == [
         "create --benchmark creak --strategy tree --model writer --seed 42 "
         "--run-dir runs/creak-writer-tree-42 --count 10",
-        "train runs/creak-writer-tree-42 --encoder reader --out trained/creak-writer-tree-42/tree-reader-10 --seeds 1,2",
+        "train runs/creak-writer-tree-42 --encoder reader "
+        "--out trained/creak-writer-tree-42/tree-reader-10 --seeds 1,2",
         "evaluate trained/creak-writer-tree-42/tree-reader-10 --benchmark creak --benchmark strategyqa",
     ]
 
