@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from datacreate.cli.options import command, json_option, option, settings_options
+from datacreate.cli.options import command, config_option, json_option, option, settings_options
 from datacreate.cli.terminal import printable
 from datacreate.finetuning.recipe import Recipe, make_recipe
 from datacreate.finetuning.train import TrainConfig
@@ -18,6 +18,7 @@ from datacreate.finetuning.train import TrainConfig
 @settings_options(TrainConfig)
 @settings_options(Recipe, "recipe")
 @option("--dry-run", is_flag=True, help="Print what would be trained; write nothing.")
+@config_option
 @json_option("Print the models as JSON; with --dry-run what would be trained.")
 def train(
     sources: tuple[str, ...], settings: dict[str, Any], recipe: dict[str, Any], dry_run: bool, as_json: bool
