@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from datacreate.cli.options import command, json_option, settings_options
+from datacreate.cli.options import command, config_option, json_option, settings_options
 from datacreate.finetuning.recipe import Recipe, make_recipe
 from datacreate.finetuning.train import TrainConfig
 
@@ -16,6 +16,7 @@ from datacreate.finetuning.train import TrainConfig
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @settings_options(TrainConfig)
 @settings_options(Recipe, "recipe")
+@config_option
 @json_option("Print the models as JSON.")
 def train(sources: tuple[str, ...], settings: dict[str, Any], recipe: dict[str, Any], as_json: bool) -> None:
     """Fine-tune an encoder on SOURCE: a run, a JSONL file, or a benchmark's human train split.
