@@ -78,7 +78,7 @@ def _measure(
             raise Stopped("stopped by a signal; run the same command to go on with this test set")
         progress.step(test.benchmark.name, done, len(questions), None)
 
-    with signals.held():
+    with signals.deferred():
         answers = score_labels(engine, questions, look)
     predictions, figures = judged(test, answers, truncated)
     evaluation = Evaluation(

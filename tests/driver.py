@@ -2,8 +2,8 @@
 
 `python -m tests.driver create --example ...` is `datacreate create --example ...`. The environment
 variable SCRIPTED holds JSON: `script` (a name below), `capacity`, `shuffle` (a seed), `gated`
-(each answer waits for a byte on standard input), `loads` (loading waits for a byte), `pace` (seconds of
-a lock: between beats, between looks, of silence).
+(each answer waits for a byte on standard input), `loads` (loading waits for a byte), `lock_speed` (a
+factor for the heartbeats of locks).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from datacreate import run_models as models
 from datacreate.cli.main import main
 from datacreate.engines.base import Check, Completion, Request
-from datacreate.locking import lock
+from tests.locks import speed_up
 from tests.scripted import Script, ScriptedEngine, answering, saying
 
 
@@ -83,8 +83,8 @@ def engine_of(spec: dict[str, Any]) -> ScriptedEngine:
 
 if __name__ == "__main__":
     spec = json.loads(os.environ.get("SCRIPTED", "{}"))
-    if "pace" in spec:
-        lock.PACE = lock.Pace(*spec["pace"])
+    if "lock_speed" in spec:
+        speed_up(spec["lock_speed"])
     engine = engine_of(spec)
     models.make_engine = lambda *_, **__: engine
     sys.argv[0] = "datacreate"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from datacreate.benchmarks import formatting_example, load_registry
-from datacreate.create import Silent
+from datacreate.create import SilentProgress
 from datacreate.errors import BenchmarkError, RunMismatch, UsageError
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
@@ -60,7 +60,7 @@ def test_the_example_has_a_seed_of_its_own(tmp_path: Path, model: str, home: Pat
 
 
 def test_the_note_says_which_row_it_is(tmp_path: Path, model: str, home: Path) -> None:
-    class Noting(Silent):
+    class Noting(SilentProgress):
         def notify(self, text: str) -> None:
             notes.append(text)
 
@@ -104,7 +104,7 @@ def test_settings_that_contradict_each_other(tmp_path: Path, what: str) -> None:
 
 def test_a_benchmark_that_is_not_here(tmp_path: Path, model: str, home: Path) -> None:
     with pytest.raises(
-        BenchmarkError, match="strategyqa is not imported: run `datacreate benchmarks import DIR`"
+        BenchmarkError, match="strategyqa is not imported: run `datacreate benchmarks import strategyqa"
     ):
         make(tmp_path / "run", model, example=None, benchmark="strategyqa")
     assert not (tmp_path / "run").exists()

@@ -28,7 +28,7 @@ def commit(request: int, parent: str, rows: list[dict[str, Any]]) -> Commit:
         rejects=(),
         prompt_tokens=1,
         generated_tokens=1,
-        at=0.0,
+        time=0.0,
     )
 
 

@@ -3,7 +3,7 @@
 The registry (`data/benchmarks.yaml`) says what there is and what must be counted; an import takes
 a set from the reference's files or from the Hub, normalises it, reports what is odd about it, and
 puts it into the home, where `read_split` finds it. Nothing here is heavy, and nothing fetches
-but `datacreate benchmarks import --from hub`.
+but `datacreate benchmarks import` without --from.
 
     benchmarks/
       registry.py    what the registry says, typed; find one by name
@@ -27,7 +27,7 @@ from datacreate.benchmarks.drawing import formatting_example
 from datacreate.benchmarks.findings import Findings
 from datacreate.benchmarks.importing import ImportReport, SplitReport, import_reference
 from datacreate.benchmarks.registry import SPLITS, Benchmark, find_benchmark, load_registry
-from datacreate.benchmarks.sources import RequestedSettings, from_hub, from_reference, from_snapshot
+from datacreate.benchmarks.sources import ImportOptions, from_folder, from_hub, from_reference, from_snapshot
 from datacreate.benchmarks.store import digest, has_split, how_to_bring, read_manifest, read_split
 from datacreate.benchmarks.verify import VerifyReport, state, verify
 
@@ -35,13 +35,14 @@ __all__ = [
     "SPLITS",
     "Benchmark",
     "Findings",
+    "ImportOptions",
     "ImportReport",
-    "RequestedSettings",
     "SplitReport",
     "VerifyReport",
     "digest",
     "find_benchmark",
     "formatting_example",
+    "from_folder",
     "from_hub",
     "from_reference",
     "from_snapshot",

@@ -76,8 +76,8 @@ def _out_of_reach(benchmark: Benchmark, hub: HubSource, why: str) -> BenchmarkEr
     revision = f" --revision {hub.revision}" if hub.revision != "main" else ""
     return BenchmarkError(
         f"cannot fetch {hub.id} from the Hub ({said}); where there is a network run `hf download {hub.id} "
-        f"--repo-type dataset{revision} --local-dir DIR`, bring DIR here, and run `datacreate benchmarks "
-        f"import DIR {benchmark.name} --from hub-snapshot`"
+        f"--repo-type dataset{revision} --local-dir DIR`, copy DIR to this machine, and run `datacreate "
+        f"benchmarks import {benchmark.name} --from DIR`"
     )
 
 

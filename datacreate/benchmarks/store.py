@@ -63,8 +63,8 @@ def record_of(benchmark: Benchmark, split: str) -> SplitRecord:
     found = read_manifest(benchmark)
     if found is None:
         raise BenchmarkError(
-            f"benchmark {benchmark.name} is not imported: run `datacreate benchmarks import DIR`, where DIR "
-            f"holds {benchmark.source.reference}/test.jsonl"
+            f"benchmark {benchmark.name} is not imported: run `datacreate benchmarks import {benchmark.name} --from "
+            f"DIR`, where DIR holds {benchmark.source.reference}/test.jsonl"
         )
     for name, record in found.splits.items():
         if name == split:
@@ -115,11 +115,11 @@ def how_to_bring(benchmark: Benchmark, split: str) -> str:
     name, hub = benchmark.name, benchmark.source.hub
     if hub is not None and any(split in ours for ours in hub.splits.values()):
         return (
-            f"it can be made from the Hub's {hub.id}: `datacreate benchmarks import {name} --from hub`, or "
-            f"`datacreate benchmarks import DIR {name} --from hub-snapshot` with a copy of it"
+            f"run `datacreate benchmarks import {name}` to download it from the Hub ({hub.id}), or with --from DIR "
+            "for a copy of that data set"
         )
     file = f"DIR/{benchmark.source.reference}/{split}.jsonl"
-    return f"`datacreate benchmarks import DIR {name}` takes it from {file}"
+    return f"run `datacreate benchmarks import {name} --from DIR`, where it is {file}"
 
 
 @contextlib.contextmanager
@@ -174,4 +174,4 @@ def _finish_a_killed_replace(place: Path) -> None:
 
 
 def _damaged(benchmark: Benchmark, what: str) -> BenchmarkError:
-    return BenchmarkError(f"{what}; run `datacreate benchmarks import DIR {benchmark.name} --replace`")
+    return BenchmarkError(f"{what}; run `datacreate benchmarks import {benchmark.name} --replace`")

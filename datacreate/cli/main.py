@@ -29,7 +29,6 @@ VERBS: dict[str, tuple[str, str]] = {
     "evaluate": ("evaluate", "Measure fine-tuned encoders on test sets."),
     "report": ("report", "Tables and one page of what the runs are worth."),
     "sweep": ("sweep", "Run a plan's grid: create, train, evaluate."),
-    "cluster": ("cluster", "SLURM: this site's settings, checked."),
     "benchmarks": ("benchmarks", "The ten test sets: list, import, verify."),
     "doctor": ("doctor", "Check this machine: software, GPUs, storage, models, servers."),
 }

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from datacreate.errors import RunLocked, RunMismatch, TrainingError
+from datacreate.errors import RunMismatch, TrainingError
 from datacreate.files import replace_file, storage_error
 from datacreate.finetuning.hardware import is_first_process
 from datacreate.finetuning.record import Arm, Record, Selection
 from datacreate.finetuning.settings import Settings
 from datacreate.finetuning.task import Task
-from datacreate.locking import FolderLock, Taken, is_claim
+from datacreate.locking import LOCK_FILE, FolderLock
 
 TRAINING = "training.json"
 MODEL = "model.json"
@@ -84,29 +84,25 @@ class TrainingDirectory:
 
     @contextmanager
     def locked(
-        self, training: Training, say: Callable[[str], None] | None = None
+        self, training: Training, notify: Callable[[str], None] = lambda _: None
     ) -> Iterator[FolderLock | None]:
-        """Hold the folder for writing, making it if need be; under torchrun the first process does.
+        """Hold the folder for writing, and create it if needed; under torchrun the first process does.
 
-        `say` is told of a wait, and whoever writes looks at the lock first. Raises RunLocked,
+        `notify` is called before a wait; call `check` of the lock before each write. Raises RunLocked,
         RunMismatch, TrainingError if it holds other files, StorageError.
         """
         if not is_first_process():
             yield None
             return
-        lock = FolderLock(self.path, say)
+        lock = FolderLock(self.path, notify)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            there = {path.name for path in self.path.iterdir() if not is_claim(path.name)}
+            there = {path.name for path in self.path.iterdir()} - {LOCK_FILE}
             if there - {f"{TRAINING}.part"} and TRAINING not in there:
                 raise TrainingError(
                     f"{self.path} holds other files and no training; choose an empty or new --out"
                 )
             lock.acquire()
-        except Taken as holder:
-            raise RunLocked(
-                f"{self.path} is being written by {holder}; wait for it, or take another --out"
-            ) from None
         except (FileExistsError, NotADirectoryError):
             raise TrainingError(
                 f"{self.path}: there is a file where a folder should be; choose another --out"

@@ -154,7 +154,7 @@ def _train_seed(
         versions=_versions(),
     )
     if lock:
-        lock.look()
+        lock.check()
         directory.keep(directory.trial(seed, best), model)
 
 

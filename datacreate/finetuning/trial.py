@@ -88,7 +88,7 @@ def run_trial(
         return Outcome(**json.loads((folder / OUTCOME).read_text(encoding="utf-8")))
     import transformers
 
-    with quiet(), enough_memory("--device-batch-size or --max-length"), with_the_others(), signals.held():
+    with quiet(), enough_memory("--device-batch-size or --max-length"), with_the_others(), signals.deferred():
         transformers.set_seed(seed)  # the new head is drawn here
         model = load_with_head(materials.encoder, materials.task)
         if materials.settings.lora:
@@ -101,7 +101,7 @@ def run_trial(
             result = trainer.train(resume_from_checkpoint=str(last) if last else None)
             state = trainer.state
             if lock:
-                lock.look()
+                lock.check()
             if watch.stopped:
                 raise Stopped(
                     f"stopped by a signal at step {state.global_step} of {state.max_steps}; "

@@ -75,7 +75,6 @@ class Diversity:
     between: float | None  # mean distance of two texts
     from_example: float | None  # mean distance to the formatting example; None without one
     vendi: float | None  # see `vendi_score`
-    vendi_share: float | None  # the same as a share of `paired`
 
 
 def diversity(
@@ -87,7 +86,8 @@ def diversity(
     seed: int = 0,
 ) -> Diversity | None:
     """The metrics of `number` of the texts (by default as many as are used); None if they have no words."""
-    drawn = draw(texts, min(MAX_TEXTS, len(texts) if number is None else number), seed)
+    most = min(MAX_TEXTS, len(texts), len(texts) if number is None else number)
+    drawn = random.Random(seed).sample(texts, most)
     split = [words(text) for text in drawn]
     total = sum(map(len, split))
     if not total:
@@ -95,7 +95,6 @@ def diversity(
     paired = drawn[:MAX_PAIRED]
     kernel = similarity.matrix(paired if example is None else [*paired, example])
     own = kernel[: len(paired), : len(paired)]
-    vendi = vendi_score(own)
     return Diversity(
         texts=len(drawn),
         mean_words=total / len(drawn),
@@ -107,14 +106,8 @@ def diversity(
         paired=len(paired),
         between=mean_distance(own),
         from_example=None if example is None else float((1 - kernel[-1, :-1]).clip(0).mean()),
-        vendi=vendi,
-        vendi_share=vendi / len(paired),
+        vendi=vendi_score(own),
     )
-
-
-def draw(texts: Sequence[str], number: int, seed: int) -> list[str]:
-    """`number` of the texts in random order; all if there are fewer."""
-    return random.Random(seed).sample(texts, min(number, len(texts)))
 
 
 def distinct(texts: Sequence[Sequence[str]], order: int) -> float | None:

@@ -37,8 +37,7 @@ TOLERATED = 0.10
 """Tolerated share of the way from chance to a perfect score: 55 % for two labels, 28 % for five options."""
 
 TOLERATED_WORDING = 0.50
-"""The same if wording is part of the task (a closed question, a review): 75 % for two labels. Words do say
-something about whether a statement is true; above this bound a few words decide."""
+"""The same if wording is part of the task (a closed question, a review): 75 % for two labels."""
 
 FOLD_FACTOR = 1.4
 """Widens the standard error of a classifier: the rows of a fold share one model's errors."""
@@ -61,22 +60,13 @@ class Shortcut:
 
 
 @dataclass(frozen=True)
-class ChoiceRow:
-    """A question with its own options, two or more."""
-
-    question: str
-    options: tuple[str, ...]
-    right: int  # index into `options`
-    family: Hashable
-
-
-@dataclass(frozen=True)
-class LabelRow:
-    """A row with one of a fixed set of labels."""
+class Row:
+    """A question with its options: its own (multiple choice), or the labels of the format."""
 
     text: str
     passage: str  # empty if the format has none
-    label: str
+    options: tuple[str, ...]
+    right: int  # index into `options`
     family: Hashable
 
 
@@ -96,16 +86,15 @@ def shortcuts(
     if len(rows) > MAX_ROWS:
         chosen = sorted(random.Random(seed).sample(chosen, MAX_ROWS))
     pairs = [(rows[index], of_row[index]) for index in chosen]
-    found: list[Shortcut | None] = []
+    found = list(_rows(format, pairs))
+    measured: list[Shortcut | None] = []
+    if len(found) < MIN_ROWS:
+        return ()
     if format.head == "multiple_choice":
-        choices = list(_choice_rows(format, pairs))
-        if len(choices) >= MIN_ROWS:
-            found = [longest_option(choices), question_words(choices), options_alone(choices, seed)]
-    elif format.head == "sequence_classification":
-        labels = list(_label_rows(format, pairs))
-        if len(labels) >= MIN_ROWS and len({row.label for row in labels}) > 1:
-            found = [length_alone(labels, seed), question_alone(labels, seed)]
-    return tuple(one for one in found if one)
+        measured = [longest_option(found), question_words(found), options_alone(found, seed)]
+    elif len({row.right for row in found}) > 1:
+        measured = [length_alone(found, seed), question_alone(found, seed)]
+    return tuple(one for one in measured if one)
 
 
 def why_none(format: TaskFormat) -> str | None:
@@ -113,28 +102,25 @@ def why_none(format: TaskFormat) -> str | None:
     return None if format.head else "the answers are free text: there is no label or option to guess"
 
 
-def longest_option(rows: Sequence[ChoiceRow]) -> Shortcut:
+def longest_option(rows: Sequence[Row]) -> Shortcut:
     """How often the right option has the most characters; a tie of t options counts 1/t."""
     credit = [_tie_credit([len(option.strip()) for option in row.options], row.right) for row in rows]
-    families = [row.family for row in rows]
-    return _scored(
-        "longest option", credit, _chance(rows), families, "the right option is the longest too often"
-    )
+    return _scored("longest option", credit, rows, "the right option is the longest too often")
 
 
-def question_words(rows: Sequence[ChoiceRow]) -> Shortcut:
+def question_words(rows: Sequence[Row]) -> Shortcut:
     """How often the right option has the largest share of its words in the question; ties as above."""
     credit = []
     for row in rows:
-        question = set(words(row.question))
+        question = set(words(row.text))
         bags = [set(words(option)) for option in row.options]
         shares = [len(bag & question) / len(bag) if bag else 0.0 for bag in bags]
         credit.append(_tie_credit(shares, row.right))
     warning = "the right option repeats the question's words too often"
-    return _scored("words of the question", credit, _chance(rows), [row.family for row in rows], warning)
+    return _scored("words of the question", credit, rows, warning)
 
 
-def options_alone(rows: Sequence[ChoiceRow], seed: int) -> Shortcut | None:
+def options_alone(rows: Sequence[Row], seed: int) -> Shortcut | None:
     """How often a classifier of the options' words picks the right option without the question."""
     groups = _groups([row.family for row in rows], ["\n".join(sorted(row.options)) for row in rows])
     group_of_option = [group for group, row in zip(groups, rows, strict=True) for _ in row.options]
@@ -145,75 +131,84 @@ def options_alone(rows: Sequence[ChoiceRow], seed: int) -> Shortcut | None:
     parts = np.split(scores[:, 1], np.cumsum([len(row.options) for row in rows])[:-1])
     credit = [_tie_credit(part, row.right) for part, row in zip(parts, rows, strict=True)]
     warning = "the words of the options alone give away which is right, without the question"
-    return _scored("options alone", credit, _chance(rows), groups, warning, factor=FOLD_FACTOR)
+    return _scored("options alone", credit, rows, warning, groups)
 
 
-def length_alone(rows: Sequence[LabelRow], seed: int) -> Shortcut | None:
+def length_alone(rows: Sequence[Row], seed: int) -> Shortcut | None:
     """How often a small decision tree on the lengths of question and passage finds the label."""
     from sklearn.tree import DecisionTreeClassifier
 
     lengths = [[len(row.text), len(row.passage), len(words(row.text))] for row in rows]
     leaf = max(2, min(50, len(rows) // 20))
     tree = DecisionTreeClassifier(max_depth=3, min_samples_leaf=leaf, class_weight="balanced", random_state=0)
-    truth, groups = _truth(rows), _groups([row.family for row in rows], [row.text for row in rows])
-    scores = _cross_validated(np.array(lengths, dtype=np.float64), truth, groups, seed, tree)
-    return _of_labels(
-        "length alone", scores, truth, groups, "the lengths alone give the label away", TOLERATED
-    )
+    groups = _groups([row.family for row in rows], [row.text for row in rows])
+    scores = _cross_validated(np.array(lengths, dtype=np.float64), _labels(rows), groups, seed, tree)
+    return _of_labels("length alone", scores, rows, groups, "the lengths alone give the label away")
 
 
-def question_alone(rows: Sequence[LabelRow], seed: int) -> Shortcut | None:
+def question_alone(rows: Sequence[Row], seed: int) -> Shortcut | None:
     """How often a classifier of the question's words finds the label: `wording` if there is no passage."""
-    truth, texts = _truth(rows), [row.text for row in rows]
+    texts = [row.text for row in rows]
     groups = _groups([row.family for row in rows], texts)
-    scores = _by_words(texts, truth, groups, seed)
+    scores = _by_words(texts, _labels(rows), groups, seed)
     word = _most_telling_word(rows)
     if any(row.passage for row in rows):
         warning = f"the question alone gives the label away, without its passage ({word})"
-        return _of_labels("question alone", scores, truth, groups, warning, TOLERATED)
+        return _of_labels("question alone", scores, rows, groups, warning)
     warning = f"the words alone give the label away, which is right only if wording is the task ({word})"
-    return _of_labels("wording", scores, truth, groups, warning, TOLERATED_WORDING)
+    return _of_labels("wording", scores, rows, groups, warning, TOLERATED_WORDING)
 
 
 def _of_labels(
-    name: str, scores: Floats | None, truth: Integers, groups: Sequence[int], warning: str, tolerated: float
+    name: str,
+    scores: Floats | None,
+    rows: Sequence[Row],
+    groups: Sequence[int],
+    warning: str,
+    tolerated: float = TOLERATED,
 ) -> Shortcut | None:
     if scores is None:
         return None
-    credit = [_tie_credit(row, label) for row, label in zip(scores, truth, strict=True)]
-    chance = 1 / scores.shape[1]
-    return _scored(name, credit, chance, groups, warning, tolerated, labels=truth, factor=FOLD_FACTOR)
+    labels = _labels(rows)
+    credit = [_tie_credit(row, label) for row, label in zip(scores, labels, strict=True)]
+    return _scored(name, credit, rows, warning, groups, labels, tolerated)
 
 
 def _scored(
     name: str,
     credit: Sequence[float],
-    chance: float,
-    families: Sequence[Hashable],
+    rows: Sequence[Row],
     warning: str,
-    tolerated: float = TOLERATED,
+    groups: Sequence[int] | None = None,
     labels: Integers | None = None,
-    factor: float = 1,
+    tolerated: float = TOLERATED,
 ) -> Shortcut:
     """The shortcut's score, with `warning` if it is past the bound.
 
     `credit` (rows,) is 1 for a right row, 0 for a wrong one, a fraction for a tie. With `labels` (rows,)
-    every label weighs the same, otherwise every row. Rows of one family are not independent: the standard
-    error sums residuals within families (Liang & Zeger, 1986), and is at least `factor` times that of rows at
-    chance.
+    every label weighs the same, otherwise every row. `groups` (rows,) were kept together by cross-validation.
+    Rows of one family or group are not independent: the standard error sums residuals within them (Liang &
+    Zeger, 1986), and is at least that of rows at chance.
     """
-    found, group = np.array(credit), np.zeros(len(credit), dtype=np.int64) if labels is None else labels
-    sizes = np.bincount(group)
-    weight = 1 / (len(sizes) * sizes[group])
+    found, label = np.array(credit), np.zeros(len(rows), dtype=np.int64) if labels is None else labels
+    sizes = np.bincount(label)
+    chance = 1 / len(sizes) if labels is not None else sum(1 / len(row.options) for row in rows) / len(rows)
+    weight = 1 / (len(sizes) * sizes[label])
     score = float(weight @ found)
-    residual = weight * (found - (np.bincount(group, found) / sizes)[group])
+    residual = weight * (found - (np.bincount(label, found) / sizes)[label])
+    families: Sequence[Hashable] = groups or [row.family for row in rows]
     _, family = np.unique([hash(one) for one in families], return_inverse=True)
     clustered = float(np.square(np.bincount(family, residual)).sum())
     at_chance = float(np.square(weight).sum()) * chance * (1 - chance)
-    error = max(clustered**0.5, at_chance**0.5 * factor)
+    error = max(clustered**0.5, at_chance**0.5 * (FOLD_FACTOR if groups else 1))
     exceeded = score - NormalDist().inv_cdf(1 - FALSE_ALARM) * error > chance + tolerated * (1 - chance)
     text = f"{warning}: {score:.0%}, chance {chance:.0%}" if exceeded else None
     return Shortcut(name, score, chance, len(found), text)
+
+
+def _labels(rows: Sequence[Row]) -> Integers:
+    """The label of each row as a number from 0, (rows,)."""
+    return np.unique([row.right for row in rows], return_inverse=True)[1]
 
 
 def _tie_credit(scores: npt.ArrayLike, right: int) -> float:
@@ -221,16 +216,6 @@ def _tie_credit(scores: npt.ArrayLike, right: int) -> float:
     found = np.asarray(scores, dtype=np.float64)
     best = found >= found.max() - 1e-9
     return float(best[right] / best.sum())
-
-
-def _chance(rows: Sequence[ChoiceRow]) -> float:
-    return sum(1 / len(row.options) for row in rows) / len(rows)
-
-
-def _truth(rows: Sequence[LabelRow]) -> Integers:
-    """The label of each row as a number, (rows,)."""
-    names = sorted({row.label for row in rows})
-    return np.array([names.index(row.label) for row in rows], dtype=np.int64)
 
 
 def _by_words(texts: Sequence[str], target: Integers, groups: Sequence[int], seed: int) -> Floats | None:
@@ -296,40 +281,36 @@ def _groups(families: Sequence[Hashable], texts: Sequence[str]) -> list[int]:
     return [int(group) for group in connected_components(graph, directed=False)[1][family]]
 
 
-def _most_telling_word(rows: Sequence[LabelRow]) -> str:
+def _most_telling_word(rows: Sequence[Row]) -> str:
     """The word whose share of rows differs most between one label and the others, as a phrase."""
-    total = Counter(row.label for row in rows)
-    counts = Counter((row.label, word) for row in rows for word in set(words(row.text)))
+    total = Counter(row.options[row.right] for row in rows)
+    counts = Counter((row.options[row.right], word) for row in rows for word in set(words(row.text)))
     everywhere: Counter[str] = Counter()
     for (_, word), number in counts.items():
         everywhere[word] += number
     best = (-1.0, "", "", 0.0, 0.0)
     for (label, word), number in counts.items():
-        inside = number / total[label]
-        others = (everywhere[word] - number) / (len(rows) - total[label])
+        inside, others = number / total[label], (everywhere[word] - number) / (len(rows) - total[label])
         best = max(best, (inside - others, word, label, inside, others))
     _, word, label, inside, others = best
     return f"most telling: {word[:40]!r}, in {inside:.0%} of {label[:40]!r} rows, {others:.0%} of others"
 
 
-def _choice_rows(format: TaskFormat, pairs: Pairs) -> Iterator[ChoiceRow]:
+def _rows(format: TaskFormat, pairs: Pairs) -> Iterator[Row]:
     """The rows with at least two options and their answer among them."""
     for values, family in pairs:
-        options = [answer_text(option) for option in field_of(values, format.roles.options) or ()]
+        own = (
+            format.labels
+            if format.head == "sequence_classification"
+            else field_of(values, format.roles.options)
+        )
+        options = tuple(answer_text(option) for option in own or ())
         answer = answer_text(field_of(values, format.roles.answer)).casefold()
         right = [index for index, option in enumerate(options) if option.casefold() == answer]
+        passage = field_of(values, format.roles.context)
         if right and len(options) > 1:
-            yield ChoiceRow(text_of(format, values), tuple(options), right[0], family)
-
-
-def _label_rows(format: TaskFormat, pairs: Pairs) -> Iterator[LabelRow]:
-    """The rows whose answer is one of the format's labels."""
-    known = {answer_text(label) for label in format.labels or ()}
-    for values, family in pairs:
-        label, passage = (field_of(values, path) for path in (format.roles.answer, format.roles.context))
-        if (name := answer_text(label)) in known:
             text = text_of(format, values)
-            yield LabelRow(text, passage if isinstance(passage, str) else "", name, family)
+            yield Row(text, passage if isinstance(passage, str) else "", options, right[0], family)
 
 
 def text_of(format: TaskFormat, values: Mapping[str, Json]) -> str:

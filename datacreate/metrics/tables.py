@@ -19,7 +19,6 @@ _DIVERSITY = {  # key -> title and format
     "between": ("distance between two texts", ".2f"),
     "from_example": ("distance to the formatting example", ".2f"),
     "vendi": ("Vendi score", ".1f"),
-    "vendi_share": ("Vendi score, share of the texts", ".2f"),
 }
 
 

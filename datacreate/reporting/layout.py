@@ -80,15 +80,12 @@ def _results(table: ResultTable, report: Report) -> Section:
         notes.append(f"Paper: {report.paper_citation}")
     if any(cell.paper_swapped for cell in table.cells):
         notes.append(f"‡ {report.paper_note}")
-    notes += [
-        f"{test_name(cell)}, {cell.label}: {number} test rows {what}"
-        for cell in table.cells
-        for number, what in (
-            (cell.unanswered, "could not be encoded and count as wrong"),
-            (cell.truncated, "were longer than the encoder's input and were truncated"),
-        )
-        if number
-    ]
+    for test in dict.fromkeys(map(test_name, table.cells)):
+        same = [cell for cell in table.cells if test_name(cell) == test]
+        if unanswered := max(cell.unanswered for cell in same):
+            notes.append(f"{test}: up to {unanswered} test rows could not be encoded and count as wrong.")
+        if truncated := max(cell.truncated for cell in same):
+            notes.append(f"{test}: up to {truncated} test rows were truncated to the encoder's input.")
     tables = (cells, Table(title, _COMPARED_COLUMNS, rows)) if rows else (cells,)
     return Section(title_of(table), tables=tables, notes=tuple(notes), results=table)
 

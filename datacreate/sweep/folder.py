@@ -11,9 +11,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from datacreate.errors import PlanError, RunLocked
+from datacreate.errors import PlanError
 from datacreate.files import replace_file, storage_error
-from datacreate.locking import FolderLock, Taken, held_by
+from datacreate.locking import FolderLock, held_by
 from datacreate.sweep.cells import Cell, Step
 from datacreate.sweep.plan import Plan
 
@@ -77,8 +77,6 @@ class SweepFolder:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock.acquire()
-        except Taken as holder:
-            raise RunLocked(f"cell {cell.name} is being run by {holder}; wait for it") from None
         except OSError as error:
             raise storage_error(folder, error) from None
         try:

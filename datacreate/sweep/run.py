@@ -93,20 +93,25 @@ class Sweep:
         skipped: list[Step] = []
         commands: list[list[str]] = []
         for step in cell.steps:
-            if step.follows in skipped or self._why_missing(step):
+            is_finished = self._folder.is_finished(cell, step)
+            if step.follows in skipped or (not is_finished and self._why_missing(step)):
                 skipped.append(step)
-            elif not self._folder.is_finished(cell, step):
+            elif not is_finished:
                 commands.append(["datacreate", *self._arguments(step)])
         return commands
 
-    def missing(self, cells: Sequence[Cell]) -> dict[str, list[str]]:
-        """What unfinished steps need and this machine lacks: each reason with the names of its cells."""
-        reasons: dict[str, dict[str, None]] = {}
+    def missing(self, cells: Sequence[Cell]) -> list[str]:
+        """A line for each thing that unfinished steps need and this machine lacks."""
+        lacking: dict[str, dict[str, None]] = {}
         for cell in cells:
-            for step in cell.steps:
-                if not self._folder.is_finished(cell, step) and (why := self._why_missing(step)):
-                    reasons.setdefault(why, {})[cell.name] = None
-        return {why: list(names) for why, names in reasons.items()}
+            left = [step for step in cell.steps if not self._folder.is_finished(cell, step)]
+            for need in dict.fromkeys(need for step in left for need in step.needs):
+                if why := self._check(need):
+                    lacking.setdefault(why, {})[cell.name] = None
+        return [
+            f"missing for {next(iter(names)) if len(names) == 1 else f'{len(names)} cells'}: {why}"
+            for why, names in lacking.items()
+        ]
 
     def run(
         self, index: int | None = None, notify: Notify = lambda _: None, update: Notify = lambda _: None
@@ -120,14 +125,14 @@ class Sweep:
         """
         chosen = self.cells if index is None else (self.cell(index),)
         self._folder.create(self.plan)
-        for why, names in self.missing(chosen).items():
-            notify(f"blocked: {names[0] if len(names) == 1 else f'{len(names)} cells'}: {why}")
+        for line in self.missing(chosen):
+            notify(line)
         outcomes = []
         with caught_signals() as signals:
             for number, cell in enumerate(chosen, 1):
                 prefix = f"{number} of {len(chosen)}  " if index is None else ""
                 try:
-                    with self._folder.locked(cell, notify) as lock, signals.held():
+                    with self._folder.locked(cell, notify) as lock, signals.deferred():
                         run = _Run(f"{prefix}{cell.name}", notify, update, signals, lock)
                         outcomes.append(self._run(cell, run))
                 except RunLocked as error:
@@ -156,19 +161,19 @@ class Sweep:
 
     def _run_step(self, cell: Cell, step: Step, run: _Run) -> str | None:
         """Run a step. Returns the last line of a failure, None if the step finished."""
-        run.lock.look()
+        run.lock.check()
         if note := self._folder.prepare(cell, step):
             run.notify(note)
         self._folder.write(cell, step, "started")
         start, name = time.monotonic(), f"{run.name}  {step.name}"
 
         def poll(line: str) -> None:
-            run.lock.look()
+            run.lock.check()
             run.update(f"{name}  {time.monotonic() - start:.0f} s  {line}")
 
         command = [*self._command, *self._arguments(step)]
         code, line = run_process(command, self._folder.log(cell, step), run.signals, poll)
-        run.lock.look()
+        run.lock.check()
         is_stopped = code != 0 and (code == RESUMABLE or run.signals.received)
         result = "finished" if code == 0 else "stopped" if is_stopped else f"failed: {line}"
         run.notify(f"{name}  {result}, {time.monotonic() - start:.0f} s")
@@ -202,13 +207,13 @@ class Sweep:
         return Outcome(cell, "pending", finished_steps=number)
 
     def _why_missing(self, step: Step) -> str | None:
-        """What a step needs and this machine lacks; each need is checked once."""
-        for need in step.needs:
-            if need not in self._missing:
-                self._missing[need] = need.missing()
-            if why := self._missing[need]:
-                return why
-        return None
+        """What a step needs and this machine lacks; None if everything is there."""
+        return next(filter(None, map(self._check, step.needs)), None)
+
+    def _check(self, need: Need) -> str | None:
+        if need not in self._missing:  # each is checked once
+            self._missing[need] = need.missing()
+        return self._missing[need]
 
 
 def run_process(

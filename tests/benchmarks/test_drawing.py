@@ -39,7 +39,7 @@ def test_it_is_from_dev_where_train_is_not_there(tmp_path: Path, home: Path) -> 
     values, note = formatting_example(boolq, 1)
     assert values in passages(5)
     assert "of boolq_open's dev split" in note
-    assert "its train split is not here (it can be made from the Hub's google/boolq" in note
+    assert "its train split is not here (run `datacreate benchmarks import boolq_open`" in note
 
 
 def test_without_any_good_row_or_any_split_it_is_one_line(tmp_path: Path, home: Path) -> None:

@@ -89,7 +89,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 
 def test_a_data_set_arrives_without_its_code_and_its_commit_is_kept(home: Path, hub: None) -> None:
-    ended = run("benchmarks", "import", "creak", "--from", "hub", "--allow-count-mismatch")
+    ended = run("benchmarks", "import", "creak", "--allow-count-mismatch")
     assert ended.code == 0, ended.err
     creak = find_benchmark("creak")
     assert read_split(creak, "train") == ROWS[:8]
@@ -104,7 +104,7 @@ def test_a_data_set_arrives_without_its_code_and_its_commit_is_kept(home: Path, 
 def test_offline_and_out_of_reach_say_how_to_bring_a_copy(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = ("benchmarks", "import", "piqa", "--from", "hub")
+    command = ("benchmarks", "import", "piqa")
     by_hand = "hf download ybisk/piqa --repo-type dataset --revision refs/convert/parquet --local-dir DIR"
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
     for offline, why in [("1", "HF_HUB_OFFLINE is set"), ("0", "ConnectError")]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from datacreate.benchmarks import (
-    RequestedSettings,
+    ImportOptions,
     digest,
     find_benchmark,
     from_reference,
@@ -128,26 +128,28 @@ def test_one_wrong_file_does_not_keep_the_other_benchmarks_out(tmp_path: Path, h
     write_reference(tmp_path, "piqa", {"test": b"[]\n"})
     write_reference(tmp_path, "creak", {"test": claims(3)})
     with pytest.raises(BenchmarkError, match=r"piqa/test\.jsonl, line 1: .*; csqa is wrong, too"):
-        list(from_reference(tmp_path, [], RequestedSettings(any_count=True)))
+        list(from_reference(tmp_path, [], ImportOptions(any_count=True)))
     assert state(find_benchmark("creak")) == "incomplete"
 
 
 def test_a_folder_of_something_else_is_told_how_snapshots_come_in(tmp_path: Path, home: Path) -> None:
-    with pytest.raises(BenchmarkError, match=r"no benchmark in the reference's layout .*--from hub-snapshot"):
-        list(from_reference(tmp_path, [], RequestedSettings()))
+    with pytest.raises(
+        BenchmarkError, match=r"no benchmark in the reference's layout .*import NAME --from DIR"
+    ):
+        list(from_reference(tmp_path, [], ImportOptions()))
     with pytest.raises(BenchmarkError, match=r"no mcqa_5/csqa/\{train,dev,test\}\.jsonl in it"):
-        list(from_reference(tmp_path, [find_benchmark("csqa")], RequestedSettings()))
+        list(from_reference(tmp_path, [find_benchmark("csqa")], ImportOptions()))
 
 
 def test_what_is_not_here_says_how_it_can_be_brought(tmp_path: Path, home: Path) -> None:
     boolq = find_benchmark("boolq_open")
     with pytest.raises(
-        BenchmarkError, match="boolq_open is not imported: run `datacreate benchmarks import DIR`"
+        BenchmarkError, match="boolq_open is not imported: run `datacreate benchmarks import boolq_open"
     ):
         read_split(boolq, "train")
     assert not has_split(boolq, "train")
     imported(tmp_path, "boolq_open", {"test": passages(3)})
-    with pytest.raises(BenchmarkError, match=r"no train split here: .*google/boolq.*--from hub-snapshot"):
+    with pytest.raises(BenchmarkError, match=r"no train split here: .*google/boolq.*--from DIR"):
         read_split(boolq, "train")
     imported(tmp_path, "bioasq", {"test": passages(3)})
     with pytest.raises(BenchmarkError, match=r"no dev split here: .*DIR/yesno_open/bioasq/dev\.jsonl"):
@@ -203,7 +205,7 @@ def test_the_papers_files_have_the_papers_counts(home: Path, pytestconfig: pytes
     folder = pytestconfig.rootpath.parent / "shared" / "benchmarks"
     if not folder.is_dir():
         pytest.skip("the reference's files are not beside this checkout")
-    reports = {report.name: report for report in from_reference(folder, [], RequestedSettings())}
+    reports = {report.name: report for report in from_reference(folder, [], ImportOptions())}
     assert list(reports) == list(load_registry())
     missing = {
         (name, split.split)

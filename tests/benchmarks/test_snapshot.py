@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from datacreate.benchmarks import (
+    ImportOptions,
     ImportReport,
-    RequestedSettings,
     find_benchmark,
     from_snapshot,
     import_reference,
@@ -23,7 +23,7 @@ from datacreate.benchmarks import (
 from datacreate.errors import BenchmarkError
 from tests.benchmarks.conftest import Row, choices, claims, imported, passages, write_reference
 
-ANY = RequestedSettings(any_count=True)
+ANY = ImportOptions(any_count=True)
 
 
 def as_piqa(row: Row, **changes: Any) -> Row:
@@ -150,19 +150,19 @@ def test_without_the_references_files_a_seed_deals_and_it_is_said(tmp_path: Path
     rows = claims(2290)
     save(tmp_path / "copy" / "strategyqa_train.json", [as_boolq(row) for row in rows])
     strategyqa = find_benchmark("strategyqa")
-    report = from_snapshot(tmp_path / "copy", strategyqa, RequestedSettings(seed=7))
+    report = from_snapshot(tmp_path / "copy", strategyqa, ImportOptions(seed=7))
     assert states(report) == ["imported"] * 3
     assert all("dealt by seed 7 into the paper's sizes" in str(split.remark) for split in report.splits)
     assert verify(strategyqa).good
     test = read_split(strategyqa, "test")
     assert test == sorted(test, key=rows.index)
-    assert states(from_snapshot(tmp_path / "copy", strategyqa, RequestedSettings(seed=8))) == ["kept"] * 3
+    assert states(from_snapshot(tmp_path / "copy", strategyqa, ImportOptions(seed=8))) == ["kept"] * 3
     assert read_split(strategyqa, "test") == test
     assert (
-        states(from_snapshot(tmp_path / "copy", strategyqa, RequestedSettings(seed=7, replace=True)))
+        states(from_snapshot(tmp_path / "copy", strategyqa, ImportOptions(seed=7, replace=True)))
         == ["unchanged"] * 3
     )
-    from_snapshot(tmp_path / "copy", strategyqa, RequestedSettings(seed=8, replace=True))
+    from_snapshot(tmp_path / "copy", strategyqa, ImportOptions(seed=8, replace=True))
     assert read_split(strategyqa, "test") != test
 
 
@@ -208,7 +208,7 @@ def test_what_datasets_saved_to_disk(tmp_path: Path, home: Path) -> None:
 def test_another_number_of_rows_is_refused(tmp_path: Path, home: Path) -> None:
     for split in ("train", "validation"):
         save(tmp_path / f"{split}.jsonl", [as_boolq(row) for row in passages(9)])
-    report = from_snapshot(tmp_path, find_benchmark("boolq_open"), RequestedSettings())
+    report = from_snapshot(tmp_path, find_benchmark("boolq_open"), ImportOptions())
     assert report.refused
     assert state(find_benchmark("boolq_open")) == "absent"
 

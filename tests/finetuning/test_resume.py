@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from datacreate import locking
 from datacreate.errors import LockLost, Stopped, StorageError
 from datacreate.finetuning import trial
 from datacreate.finetuning.directory import TRIALS
@@ -20,9 +21,8 @@ from datacreate.finetuning.record import read_predictions
 from datacreate.finetuning.resume import last_checkpoint
 from datacreate.finetuning.settings import Lora
 from datacreate.finetuning.train import TrainConfig, train
-from datacreate.locking import lock
-from tests.claims import take_over
 from tests.finetuning.training import Heard, config, trained, weights
+from tests.locks import write_record
 from tests.process import Live
 
 
@@ -46,12 +46,12 @@ def checkpoints(out: Path) -> list[Path]:
 def test_a_training_that_is_taken_over_stops_with_75_and_saves_nothing(
     home: Path, tmp_path: Path, encoder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "PACE", lock.Pace(beat=0))
+    monkeypatch.setattr(locking, "BEAT_SECONDS", 0.0)
     asked = config("creak", tmp_path / "out", encoder)
     seen: list[str] = []
 
     def taken_over() -> None:
-        take_over(tmp_path / "out")
+        write_record(tmp_path / "out")
         seen.extend(files(tmp_path / "out"))
 
     with pytest.raises(LockLost, match="taken over by process 7 on node7") as caught:
@@ -75,7 +75,7 @@ def test_a_stopped_training_goes_on_to_the_same_result(
     for more in (17, 14):  # in the middle of a pass, twice
         before = checkpoints(tmp_path / "out")
         said = stopped(asked, more)
-        assert "run the same command to go on" in said
+        assert "run the same command to resume" in said
         assert len(checkpoints(tmp_path / "out")) >= len(before)
     assert "at step 31 of 48" in said
     heard = Heard()
@@ -104,7 +104,7 @@ def test_a_stop_long_after_the_best_step_goes_on_from_where_it_stopped(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_both_signals_stop_it(home: Path, tmp_path: Path, encoder: str, number: int) -> None:
     asked = config("creak", tmp_path / "out", encoder)
-    assert "stopped by a signal at step 5 of 48" in stopped(asked, 5, number)
+    assert "stopped by a signal after step 5 of 48" in stopped(asked, 5, number)
 
 
 def test_a_signal_between_seeds_leaves_the_finished_ones(home: Path, tmp_path: Path, encoder: str) -> None:

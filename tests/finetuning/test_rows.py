@@ -249,5 +249,5 @@ def test_a_run_that_is_not_finished_is_refused(tmp_path: Path, model: str) -> No
 def test_what_is_nothing_at_all_is_refused(home: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="no run directory, JSONL file or benchmark"):
         read_source("csqaa")
-    with pytest.raises(DatacreateError, match="is no run"):
+    with pytest.raises(DatacreateError, match="not a run directory"):
         read_source(str(tmp_path))

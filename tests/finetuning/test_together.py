@@ -95,7 +95,7 @@ def test_two_processes_train_one_model_stop_together_and_go_on(
         process.wait_for(lambda: any(out.glob(".trials/*/checkpoint-*")))
         ended = process.stop(signal.SIGTERM)
     assert ended.code == 75
-    assert "stopped by a signal at step" in ended.failure
+    assert "stopped by a signal after step" in ended.failure
     guarded = Guarded(tmp_path / "calls.jsonl")
     assert [model["seed"] for model in json.loads(guarded.run(*asked).out)] == [1, 2]
     assert {path.name for path in out.iterdir()} == {"training.json", "seed-1", "seed-2"}

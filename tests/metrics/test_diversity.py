@@ -70,7 +70,7 @@ def test_metrics_of_any_texts_are_in_range(texts: list[str]) -> None:
     assert found.vendi is not None
     assert 1 - 1e-6 <= found.vendi <= found.paired + 1e-6
     shares = (found.distinct_1, found.distinct_2, found.distinct_3, found.self_bleu, found.between)
-    for share in (*shares, found.from_example, found.vendi_share):
+    for share in (*shares, found.from_example):
         assert share is None or -1e-6 <= share <= 1 + 1e-6
 
 

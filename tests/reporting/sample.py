@@ -109,7 +109,6 @@ def metrics(text: str, human: bool) -> dict[str, Any]:
             "between": 0.81,
             "from_example": 0.77,
             "vendi": 61.3,
-            "vendi_share": 0.12,
         },
         "passage_words": 91.5,
     }

@@ -9,11 +9,9 @@ import pytest
 import yaml
 
 from datacreate.cli.create import create
-from datacreate.errors import PlanError
 from datacreate.runs.config import CreateConfig
 from datacreate.settings import as_arguments
 from datacreate.sweep import Step, load_plan
-from datacreate.sweep.plan import CREATE_OPTIONS
 from tests.sweep.conftest import Bench
 
 READER = {"encoders": ["./models/reader"]}
@@ -99,11 +97,6 @@ def test_create_gets_every_option_as_the_plan_has_it(options: dict[str, Any], tm
     assert CreateConfig.of(**config) == CreateConfig.of(**always, **options)
 
 
-def test_every_option_of_a_plan_is_one_of_create() -> None:
-    flags = {flag for option in create.params for flag in (*option.opts, *option.secondary_opts)}
-    assert {f"--{name.replace('_', '-')}" for name in CREATE_OPTIONS if name != "urls"} <= flags
-
-
 def test_engine_options_go_to_create_and_zero_shot_and_are_no_part_of_the_identity(bench: Bench) -> None:
     def steps(*urls: str) -> list[Step]:
         create = {"urls": list(urls), "request_timeout": 9, "temperature": 0.5}
@@ -117,11 +110,6 @@ def test_engine_options_go_to_create_and_zero_shot_and_are_no_part_of_the_identi
         assert [need.name for need in step.needs] == ["creak"]
     moved = steps("http://c:3")
     assert [step.identity for step in moved] == [step.identity for step in steps("http://a:1")]
-
-
-def test_an_unknown_generator_needs_servers(bench: Bench) -> None:
-    with pytest.raises(PlanError, match="unknown-here"):
-        bench.sweep(generators=["unknown-here"], create={"engine": "llamacpp"})
 
 
 def test_soft_labels_are_for_conditions_with_created_rows(bench: Bench) -> None:

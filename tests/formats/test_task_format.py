@@ -1,4 +1,4 @@
-"""Formats from files: what a schema may say, and how it is refused when it may not."""
+"""Format files: what a schema may contain, and the errors."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from datacreate.formats.response_schema import build_response_schema
 from datacreate.formats.serialization import Layout
 from datacreate.formats.task_format import TaskFormat, bind, load_format, read_format
 from datacreate.formats.validate import Candidate, Reason, Reject
-from tests.formats import kinds
+from tests.formats import examples
 
 TEXT = {"type": "string"}
 
 
 def document(properties: dict[str, Any], roles: Any = None, rules: Any = (), **more: Any) -> dict[str, Any]:
-    said = {"roles": roles or {}, "rules": list(rules)}
-    return {"type": "object", "properties": properties, "x-datacreate": said, **more}
+    extension = {"roles": roles or {}, "rules": list(rules)}
+    return {"type": "object", "properties": properties, "x-datacreate": extension, **more}
 
 
 def read(properties: dict[str, Any], roles: Any = None, rules: Any = (), **more: Any) -> TaskFormat:
@@ -33,15 +33,15 @@ def read(properties: dict[str, Any], roles: Any = None, rules: Any = (), **more:
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        ("multiple_choice", kinds.UMBRELLA),
-        ("multiple_choice", {**kinds.UMBRELLA, "context": "It rained."}),
+        ("multiple_choice", examples.UMBRELLA),
+        ("multiple_choice", {**examples.UMBRELLA, "context": "It rained."}),
         ("multiple_choice", {"question": "Hot or cold?", "options": ["hot", "cold"], "label": "cold"}),
-        ("yes_no_closed_book", kinds.CLAIM),
+        ("yes_no_closed_book", examples.CLAIM),
         ("yes_no_closed_book", {"question": "Is it?", "label": False}),
-        ("yes_no_open_book", kinds.PASSAGE),
+        ("yes_no_open_book", examples.PASSAGE),
     ],
 )
-def test_the_shipped_formats_take_the_examples_they_are_for(name: str, values: dict[str, Any]) -> None:
+def test_shipped_formats_accept_their_examples(name: str, values: dict[str, Any]) -> None:
     format = bind(load_format(name), Example(values))
     assert list(format.schema["properties"]) == [
         k for k in load_format(name).schema["properties"] if k in values
@@ -49,12 +49,7 @@ def test_the_shipped_formats_take_the_examples_they_are_for(name: str, values: d
     assert format.head in ("multiple_choice", "sequence_classification")
 
 
-def test_the_number_of_options_comes_from_the_example() -> None:
-    format = bind(load_format("multiple_choice"), Example(kinds.UMBRELLA))
-    assert not format.validator.is_valid({**kinds.UMBRELLA, "options": ["stand", "oven"]})
-
-
-def test_options_inside_an_object_take_their_number_from_the_example_too() -> None:
+def test_options_in_an_object_have_the_number_of_the_example() -> None:
     format = read(
         {
             "task": {
@@ -69,9 +64,9 @@ def test_options_inside_an_object_take_their_number_from_the_example_too() -> No
     assert not bound.validator.is_valid({"task": {"options": ["a", "b"], "answer": "b"}})
 
 
-def test_a_format_that_was_printed_is_the_same_format_when_it_is_read() -> None:
-    for values in kinds.ALL.values():
-        format = kinds.inferred(values).format
+def test_a_document_reads_back_as_the_same_format() -> None:
+    for values in examples.ALL.values():
+        format = examples.inferred(values).format
         again = read_format(json.loads(json.dumps(format.document())), format.name)
         assert again == format
         assert bind(again, Example(values)) == format
@@ -87,19 +82,18 @@ def test_optional_fields_are_those_of_the_example() -> None:
 
 
 @pytest.mark.parametrize("nullable", [{"type": ["string", "null"]}, {"anyOf": [TEXT, {"type": "null"}]}])
-def test_a_field_that_may_be_null_is_as_the_example_has_it(nullable: dict[str, Any]) -> None:
+def test_the_example_decides_whether_a_field_is_null(nullable: dict[str, Any]) -> None:
     format = read({"text": TEXT, "note": nullable})
     assert Layout(bind(format, Example({"text": "a", "note": None}))).fields == ("text",)
     assert bind(format, Example({"text": "a", "note": "b"})).schema["properties"]["note"]["type"] == "string"
 
 
-def test_definitions_are_used_wherever_they_are_referred_to() -> None:
-    defs = {
-        "mood": {"enum": ["good", "bad"]},
-        "said": {"type": "object", "properties": {"m": {"$ref": "#/$defs/mood"}}},
-    }
-    format = read({"text": TEXT, "said": {"$ref": "#/$defs/said"}}, {"answer": "said.m"}, **{"$defs": defs})
-    bound = bind(format, Example({"text": "a", "said": {"m": "bad"}}))
+def test_definitions_are_resolved() -> None:
+    mood = {"enum": ["good", "bad"]}
+    entry = {"type": "object", "properties": {"m": {"$ref": "#/$defs/mood"}}}
+    defs = {"$defs": {"mood": mood, "entry": entry}}
+    format = read({"text": TEXT, "entry": {"$ref": "#/$defs/entry"}}, {"answer": "entry.m"}, **defs)
+    bound = bind(format, Example({"text": "a", "entry": {"m": "bad"}}))
     assert bound.labels == ("good", "bad")
     schema = json.loads(build_response_schema(Layout(bound), 1, ["good"]))
     jsonschema.validate([[{"m": "good"}, "b"]], schema)
@@ -107,7 +101,7 @@ def test_definitions_are_used_wherever_they_are_referred_to() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reference", "says"),
+    ("reference", "message"),
     [
         ("https://example.org/text.json", "unknown .ref"),
         ("#/$defs/none", "unknown .ref"),
@@ -115,14 +109,14 @@ def test_definitions_are_used_wherever_they_are_referred_to() -> None:
         ("#/$defs/tree", "recursive .ref"),
     ],
 )
-def test_a_reference_that_leads_nowhere_or_round_is_refused(reference: str, says: str) -> None:
+def test_unknown_and_recursive_references_are_errors(reference: str, message: str) -> None:
     tree = {"type": "object", "properties": {"part": {"$ref": "#/$defs/tree"}}}
-    with pytest.raises(FormatError, match=says):
+    with pytest.raises(FormatError, match=message):
         read({"text": {"$ref": reference}}, **{"$defs": {"tree": tree}})
 
 
 @pytest.mark.parametrize(
-    ("schema", "says"),
+    ("schema", "message"),
     [
         ({"allOf": [TEXT]}, "'allOf' at /properties/x; write out the combined schema"),
         (
@@ -142,10 +136,10 @@ def test_a_reference_that_leads_nowhere_or_round_is_refused(reference: str, says
         ({"type": "text"}, "not a valid JSON Schema at /properties/x/type"),
     ],
 )
-def test_what_nothing_would_check_is_refused_with_its_place(schema: dict[str, Any], says: str) -> None:
+def test_unsupported_keywords_are_errors_with_their_location(schema: dict[str, Any], message: str) -> None:
     with pytest.raises(FormatError) as raised:
         read({"x": schema})
-    assert says in str(raised.value)
+    assert message in str(raised.value)
     assert len(str(raised.value).splitlines()) == 1
 
 
@@ -174,7 +168,7 @@ def test_what_nothing_would_check_is_refused_with_its_place(schema: dict[str, An
     ],
     ids=canonical_json,
 )
-def test_what_no_grammar_holds_is_left_to_validation(schema: dict[str, Any], good: Any, bad: Any) -> None:
+def test_validation_checks_what_the_grammar_cannot(schema: dict[str, Any], good: Any, bad: Any) -> None:
     layout = Layout(bind(read({"text": TEXT, "x": schema}), Example({"text": "a text", "x": good})))
     written = json.loads(build_response_schema(layout, 1, None))["items"]["prefixItems"][1]
     jsonschema.validate(bad, written)
@@ -185,7 +179,7 @@ def test_what_no_grammar_holds_is_left_to_validation(schema: dict[str, Any], goo
     assert result.because.startswith("x")
 
 
-def test_labels_that_another_keyword_of_the_field_excludes_are_none() -> None:
+def test_other_keywords_exclude_labels() -> None:
     format = read(
         {"text": TEXT, "x": {"type": "integer", "exclusiveMinimum": 0, "maximum": 15, "multipleOf": 5}},
         {"answer": "x"},
@@ -193,22 +187,19 @@ def test_labels_that_another_keyword_of_the_field_excludes_are_none() -> None:
     assert format.labels == (5, 10, 15)
 
 
-def test_a_field_may_be_called_like_a_keyword() -> None:
-    assert read({"uniqueItems": TEXT, "oneOf": TEXT}).schema["properties"].keys() == {"uniqueItems", "oneOf"}
-
-
-def test_definitions_of_older_drafts_are_pointed_to_the_new_keyword() -> None:
+def test_keywords_for_all_fields_and_of_older_drafts_are_errors() -> None:
+    with pytest.raises(FormatError, match="write it in each field"):
+        read({"x": TEXT}, anyOf=[{"required": ["x"]}])
     with pytest.raises(FormatError, match=r"use \$defs"):
         read({"x": TEXT}, definitions={})
 
 
-def test_a_schema_that_binds_all_fields_at_once_is_refused() -> None:
-    with pytest.raises(FormatError, match="write it in each field"):
-        read({"x": TEXT}, anyOf=[{"required": ["x"]}])
+def test_a_field_may_have_the_name_of_a_keyword() -> None:
+    assert read({"uniqueItems": TEXT, "oneOf": TEXT}).schema["properties"].keys() == {"uniqueItems", "oneOf"}
 
 
 @pytest.mark.parametrize(
-    ("roles", "rules", "says"),
+    ("roles", "rules", "message"),
     [
         ({"title": "a"}, [], "unknown role 'title'; roles are answer, context, options, question"),
         ({"question": "c"}, [], "the role question names 'c'"),
@@ -221,29 +212,29 @@ def test_a_schema_that_binds_all_fields_at_once_is_refused() -> None:
         (["question"], [], "roles must be an object"),
     ],
 )
-def test_roles_and_rules_must_be_known_and_fit_the_schema(roles: Any, rules: list[Any], says: str) -> None:
+def test_unknown_roles_and_rules_are_errors(roles: Any, rules: list[Any], message: str) -> None:
     with pytest.raises(FormatError) as raised:
         read({"a": TEXT, "b": TEXT}, roles, rules)
-    assert says in str(raised.value)
+    assert message in str(raised.value)
 
 
-@pytest.mark.parametrize("said", [[], "roles", {"role": {}}, {"roles": {}, "rules": "options_differ"}])
-def test_what_is_said_in_another_shape_is_refused(said: Any) -> None:
+@pytest.mark.parametrize("extension", [[], "roles", {"role": {}}, {"roles": {}, "rules": "options_differ"}])
+def test_a_malformed_extension_is_an_error(extension: Any) -> None:
     with pytest.raises(FormatError):
-        read_format({"type": "object", "properties": {"a": TEXT}, "x-datacreate": said}, "mine")
+        read_format({"type": "object", "properties": {"a": TEXT}, "x-datacreate": extension}, "mine")
 
 
 @pytest.mark.parametrize(
     "not_one", [[], 3, {}, {"type": "array"}, {"properties": []}, {"type": "array", "properties": {}}]
 )
-def test_what_is_no_schema_of_an_object_is_refused(not_one: Any) -> None:
+def test_the_document_must_be_the_schema_of_an_object(not_one: Any) -> None:
     with pytest.raises(FormatError):
         read_format(not_one, "mine")
 
 
-def test_a_schema_that_contradicts_its_example_is_refused() -> None:
+def test_an_example_that_the_schema_rejects_is_an_error() -> None:
     format = read({"text": TEXT, "stars": {"type": "integer", "minimum": 1, "maximum": 5}})
-    for values, says in [
+    for values, message in [
         ({"text": "a", "stars": 6}, "stars: 6 is greater than the maximum of 5"),
         ({"text": "a", "stars": "five"}, "stars: 'five' is not of type 'integer'"),
         ({"text": "a", "stars": 3.0}, "stars: 3.0 is not of type 'integer'"),
@@ -251,10 +242,10 @@ def test_a_schema_that_contradicts_its_example_is_refused() -> None:
     ]:
         with pytest.raises(ExampleError) as raised:
             bind(format, Example(values))
-        assert says in str(raised.value)
+        assert message in str(raised.value)
 
 
-def test_an_example_that_breaks_a_rule_or_lacks_its_field_is_refused() -> None:
+def test_an_example_that_breaks_a_rule_is_an_error() -> None:
     span = read(
         {"context": {"type": ["string", "null"]}, "answer": TEXT},
         {r: r for r in ("context", "answer")},
@@ -265,11 +256,11 @@ def test_an_example_that_breaks_a_rule_or_lacks_its_field_is_refused() -> None:
     with pytest.raises(ExampleError, match="breaks the rule answer_in_context"):
         bind(span, Example({"context": None, "answer": "None"}))
     with pytest.raises(ExampleError, match="breaks the rule options_differ"):
-        bind(load_format("multiple_choice"), Example({**kinds.UMBRELLA, "options": ["stand", "Stand "]}))
+        bind(load_format("multiple_choice"), Example({**examples.UMBRELLA, "options": ["stand", "Stand "]}))
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         (None, "no such file"),
         (b"{", "cannot be read as JSON"),
@@ -277,18 +268,11 @@ def test_an_example_that_breaks_a_rule_or_lacks_its_field_is_refused() -> None:
         (b"\xff", "cannot be read"),
     ],
 )
-def test_a_format_file_that_cannot_be_read_is_an_error(
-    tmp_path: Path, content: bytes | None, says: str
-) -> None:
+def test_an_unreadable_format_file_is_an_error(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "mine.json"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(FormatError, match=says):
+    with pytest.raises(FormatError, match=message):
         load_format(str(path))
-
-
-def test_an_unknown_name_is_answered_with_the_shipped_ones() -> None:
-    with pytest.raises(
-        FormatError, match="choose one of multiple_choice, yes_no_closed_book, yes_no_open_book"
-    ):
+    with pytest.raises(FormatError, match="choose one of multiple_choice, yes_no_closed_book, yes_no_open"):
         load_format("multiple_choices")

@@ -1,8 +1,7 @@
-"""Formatting examples of every kind that the tests speak of, and arbitrary ones for hypothesis."""
+"""Formatting examples for the tests, and arbitrary JSON for hypothesis."""
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 from hypothesis import strategies as st
@@ -31,12 +30,7 @@ NESTED = {
     "input": {"claim": "Water boils at 100 degrees.", "source": None},
     "output": {"why": "At sea level it does.", "label": "true", "note": ""},
 }
-TAGGED = {
-    "headline": "Storm closes the harbour",
-    "tags": ["weather", "shipping"],
-    "priority": 2,
-    "score": 0.5,
-}
+TAGGED = {"headline": "Storm closes harbour", "tags": ["weather", "shipping"], "priority": 2, "score": 0.5}
 ARABIC = {
     "سؤال": "ما هي عاصمة مصر؟",
     "context": None,
@@ -44,23 +38,21 @@ ARABIC = {
     "label": "القاهرة",
 }
 CHINESE = {"question": "水在多少度结冰？", "options": ["零度", "十度", "一百度"], "label": "零度"}
-ODD = {"text": "One line\u2028and another 😀👩‍🔬", "label": "😀"}
+UNUSUAL = {"text": "One line\u2028and another 😀👩‍🔬", "label": "😀"}
 DOTTED = {"meta.id": "x1", "q.text": "Is water wet?", "a.label": "yes"}
 
-ALL = {
+CLOSED: dict[str, dict[str, Any]] = {
     "umbrella": UMBRELLA,
     "claim": CLAIM,
     "passage": PASSAGE,
-    "nli": NLI,
-    "review": REVIEW,
-    "span": SPAN,
     "nested": NESTED,
-    "tagged": TAGGED,
     "arabic": ARABIC,
     "chinese": CHINESE,
-    "odd": ODD,
     "dotted": DOTTED,
 }
+"""Examples with a closed set of answers."""
+
+ALL = {**CLOSED, "nli": NLI, "review": REVIEW, "span": SPAN, "tagged": TAGGED, "unusual": UNUSUAL}
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12)
 json_values = st.recursive(
@@ -68,22 +60,15 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
     max_leaves=12,
 )
-_names = st.sampled_from("question context options choices label answer text a.b a".split()) | st.text(
-    max_size=6
-)
-json_objects = st.dictionaries(_names, json_values, max_size=6)
+_names = st.sampled_from("question context options choices label answer text a.b a".split())
+json_objects = st.dictionaries(_names | st.text(max_size=6), json_values, max_size=6)
 
 
-def inferred(values: dict[str, Any], **told: dict[str, str]) -> InferredFormat:
-    """What is understood of these values."""
-    return infer_format(Example(values), **told)
+def inferred(values: dict[str, Any], **overrides: dict[str, str]) -> InferredFormat:
+    """The format inferred from these values."""
+    return infer_format(Example(values), **overrides)
 
 
-def layout_of(values: dict[str, Any], **told: dict[str, str]) -> Layout:
-    """How a model would write examples like these values."""
-    return Layout(inferred(values, **told).format)
-
-
-def seeded(seed: int = 0) -> random.Random:
-    """A source of chance that is the same every time."""
-    return random.Random(seed)
+def layout_of(values: dict[str, Any], **overrides: dict[str, str]) -> Layout:
+    """The layout of the inferred format."""
+    return Layout(inferred(values, **overrides).format)

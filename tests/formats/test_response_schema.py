@@ -1,4 +1,4 @@
-"""The response schema in the dialect that every engine's grammar holds, tried with the converters."""
+"""The response schema, tested with the grammar converters of the engines."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from datacreate.formats.patterns import portable_pattern
 from datacreate.formats.response_schema import build_response_schema, grammar_schema
 from datacreate.formats.serialization import Layout, Style
 from datacreate.formats.task_format import bind, load_format
-from tests.formats import kinds
+from tests.formats import examples
 
 Accepts = Callable[[str], bool]
 
 
 def xgrammar_accepts(schema: str) -> Accepts:
-    """What vLLM and SGLang enforce."""
+    """Whether the grammar of vLLM accepts a text."""
     xgrammar = pytest.importorskip("xgrammar")
     from xgrammar import testing
 
@@ -31,13 +31,13 @@ def xgrammar_accepts(schema: str) -> Accepts:
 
 
 def llguidance_accepts(schema: str) -> Accepts:
-    """What a llama.cpp that is built with llguidance enforces, xllamacpp for one."""
+    """Whether the grammar of a llama.cpp with llguidance (xllamacpp) accepts a text."""
     llguidance = pytest.importorskip("llguidance")
     compact = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
     whole = json.dumps({"x-guidance": compact, **json.loads(schema)})
     grammar, tokenizer = f"%llguidance {{}}\nstart: %json {whole}", llguidance.LLTokenizer("byte")
-    wrong, said = llguidance.LLMatcher.validate_grammar_with_warnings(grammar, tokenizer)
-    assert not wrong, said
+    error, message = llguidance.LLMatcher.validate_grammar_with_warnings(grammar, tokenizer)
+    assert not error, message
 
     def accepts(text: str) -> bool:
         matcher, tokens = llguidance.LLMatcher(tokenizer, grammar), tokenizer.tokenize_bytes(text.encode())
@@ -54,22 +54,22 @@ def compact(value: Any) -> str:
 
 
 SHIPPED = {
-    "multiple_choice": kinds.UMBRELLA,
-    "yes_no_closed_book": kinds.CLAIM,
-    "yes_no_open_book": kinds.PASSAGE,
+    "multiple_choice": examples.UMBRELLA,
+    "yes_no_closed_book": examples.CLAIM,
+    "yes_no_open_book": examples.PASSAGE,
 }
 FORMATS = {
-    **{name: (kinds.inferred(values).format, values) for name, values in kinds.ALL.items()},
+    **{name: (examples.inferred(values).format, values) for name, values in examples.ALL.items()},
     **{name: (bind(load_format(name), Example(values)), values) for name, values in SHIPPED.items()},
-    "labels": (kinds.inferred(kinds.NLI, labels=kinds.NLI_LABELS).format, kinds.NLI),
-    "range": (kinds.inferred(kinds.REVIEW, ranges={"stars": "1..5"}).format, kinds.REVIEW),
+    "labels": (examples.inferred(examples.NLI, labels=examples.NLI_LABELS).format, examples.NLI),
+    "range": (examples.inferred(examples.REVIEW, ranges={"stars": "1..5"}).format, examples.REVIEW),
 }
 
 
 @CONVERTERS
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("style", ["positional", "keyed"])
-def test_a_grammar_holds_what_is_written_and_nothing_else(
+def test_a_grammar_accepts_written_examples_and_nothing_else(
     converter: Callable[[str], Accepts], name: str, style: Style
 ) -> None:
     format, values = FORMATS[name]
@@ -89,9 +89,9 @@ def test_a_grammar_holds_what_is_written_and_nothing_else(
 
 
 TEXT = {"type": "string"}
-WRITTEN: list[
+SCHEMAS: list[
     tuple[dict[str, Any], list[Any], list[Any]]
-] = [  # a schema, and what its grammar holds and does not
+] = [  # a schema, values that its grammar accepts, and values that it rejects
     ({"type": "string", "pattern": r"^\d{3}-\d{4}$"}, ["123-4567"], ["123-456", "a123-4567"]),
     ({"type": "string", "pattern": "abc"}, ["abc", "é abc."], ["acb"]),
     ({"type": "string", "pattern": "^yes|no$"}, ["yes!", "or no"], ["oh yes", "no!"]),
@@ -138,9 +138,9 @@ WRITTEN: list[
 
 @CONVERTERS
 @pytest.mark.parametrize(
-    ("schema", "good", "bad"), WRITTEN, ids=[canonical_json(case[0]) for case in WRITTEN]
+    ("schema", "good", "bad"), SCHEMAS, ids=[canonical_json(case[0]) for case in SCHEMAS]
 )
-def test_what_a_grammar_holds_of_a_schema(
+def test_what_the_grammar_of_a_schema_accepts(
     converter: Callable[[str], Accepts], schema: dict[str, Any], good: list[Any], bad: list[Any]
 ) -> None:
     accepts = converter(compact(grammar_schema(schema)))
@@ -175,13 +175,13 @@ SHAPES = [set(keys.split()) for keys in ("const", "enum", "anyOf", "type")] + [
 
 @pytest.mark.parametrize(
     "schema",
-    [grammar_schema(case[0]) for case in WRITTEN]
+    [grammar_schema(case[0]) for case in SCHEMAS]
     + [json.loads(build_response_schema(Layout(format), 2, None)) for format, _ in FORMATS.values()],
     ids=str,
 )
-def test_nothing_is_written_that_llama_cpp_refuses_or_ignores(schema: dict[str, Any]) -> None:
-    # Its converter to GBNF is in no Python package. The dialect was tried with its C++ code (0.3.36 of
-    # llama-cpp-python); here stands what that takes.
+def test_only_keywords_that_llama_cpp_supports_are_used(schema: dict[str, Any]) -> None:
+    # No Python package has its converter to GBNF. This dialect was tested with its C++ code (llama-cpp-python
+    # 0.3.36).
     for part in parts_of(schema):
         assert isinstance(part, dict)
         assert any(part.keys() <= shape for shape in SHAPES)
@@ -215,15 +215,15 @@ def test_nothing_is_written_that_llama_cpp_refuses_or_ignores(schema: dict[str, 
         "^(a{9}){9}$",
     ],
 )
-def test_a_pattern_that_the_converters_differ_on_is_left_to_validation(pattern: str) -> None:
+def test_patterns_that_only_validation_checks(pattern: str) -> None:
     assert portable_pattern(pattern) is None
 
 
 @given(data=st.data())
 @pytest.mark.parametrize(
-    "pattern", [p for schema, _, _ in WRITTEN if (p := schema.get("pattern")) and r"\S" not in p]
+    "pattern", [p for schema, _, _ in SCHEMAS if (p := schema.get("pattern")) and r"\S" not in p]
 )
-def test_a_text_of_the_grammar_has_the_pattern_and_no_character_that_json_escapes(
+def test_texts_of_the_grammar_match_the_pattern_without_json_escapes(
     pattern: str, data: st.DataObject
 ) -> None:
     portable = portable_pattern(pattern)
