@@ -109,7 +109,9 @@ def _merge(base: Path, adapter: Path, folder: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(base, dtype="auto", local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(
+        base, dtype="auto", local_files_only=True, trust_remote_code=False
+    )
     PeftModel.from_pretrained(model, str(adapter)).merge_and_unload().save_pretrained(folder)
     for name, path in kept_files(base).items():  # the tokenizer and its template
         if ".safetensors" not in name and not (folder / name).exists():

@@ -264,18 +264,3 @@ class TrainingProgress(_Reporter):
         with self._lock:
             best = "" if score is None else f", best {score:.3f} above chance"
             self._count(what, self._unit, done, total, more=best)
-
-
-class CheckpointProgress(_Reporter):
-    """The `Progress` of downloads, conversions and hashing of checkpoints."""
-
-    def __init__(self, name: str = "", **options: Any) -> None:
-        super().__init__(**options)
-        self._prefix = f"{name}: " if name else ""
-
-    def __call__(self, stage: str, done: int, total: int, unit: str) -> None:
-        with self._lock:
-            if total > 0:
-                self._count(f"{self._prefix}{stage}", unit, done, total)
-            else:
-                self.notify(f"{self._prefix}{stage}")
