@@ -153,6 +153,8 @@ class _Reporter:
                 self._begin(text)
             self._print(text)
 
+    note = notify
+
     def status(self, text: str) -> None:
         """Set the current phase; the time since then is shown with it."""
         text = _ELAPSED.sub("", text)

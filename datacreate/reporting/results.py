@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from datacreate.checkpoints import UNSEEN
-from datacreate.finetuning.record import Selection
+from datacreate.finetuning.records import Selection
 from datacreate.formats.example import Json
 
 Interval = tuple[float, float]

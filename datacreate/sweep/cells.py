@@ -12,7 +12,7 @@ from datacreate.benchmarks import Benchmark, digest, find_benchmark, has_split
 from datacreate.checkpoints import resolve
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import DatacreateError
-from datacreate.finetuning.record import EVALUATION
+from datacreate.finetuning.records import EVALUATION
 from datacreate.runs.config import CreateConfig
 from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import as_arguments

@@ -16,7 +16,7 @@ from datacreate.benchmarks import Benchmark, find_benchmark
 from datacreate.checkpoints import find_preset
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import BenchmarkError, CheckpointError, PlanError
-from datacreate.finetuning.record import Selection
+from datacreate.finetuning.records import Selection
 from datacreate.paths import shipped
 from datacreate.runs.config import CreateConfig
 from datacreate.selection.strategies import STRATEGIES

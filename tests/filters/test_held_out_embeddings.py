@@ -111,17 +111,6 @@ def test_a_batch_is_embedded_in_one_call_and_no_text_twice(tmp_path: Path) -> No
     assert embedder.asked[1:] == [texts]
 
 
-def test_the_number_of_remembered_texts_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import_rows(tmp_path, ROWS)
-    monkeypatch.setattr(held_out_embeddings, "REMEMBERED", 2)
-    embedder = HashedWords()
-    filter = semantic_only(embedder)
-    filter.prepare()
-    for text in "abcca":
-        filter.match(asked(text))
-    assert embedder.asked[1:] == [["a"], ["b"], ["c"], ["a"]]
-
-
 words = st.lists(st.sampled_from(["red", "green", "blue", "cats", "dogs", "run"]), min_size=1, max_size=4)
 
 

@@ -77,14 +77,6 @@ def test_long_texts_are_estimated_within_a_tenth() -> None:
         assert guess == pytest.approx(exact(" ".join(one), " ".join(other)), abs=0.1)
 
 
-@pytest.mark.parametrize("text", ODD, ids=lambda text: ascii(text[:12]))
-def test_any_text_can_be_added_and_is_found_again(text: str) -> None:
-    filter = filter_with(0.9, "What is kept in a quiver?")
-    assert filter.match(asked(text)) is None
-    filter.add(asked(text))
-    assert filter.match(asked(text)) == "similar to example 2, Jaccard 1.00"
-
-
 @given(st.lists(texts, min_size=1, max_size=12), st.floats(0.2, 1.0))
 def test_an_exact_repeat_is_always_found(added: list[str], threshold: float) -> None:
     filter = filter_with(threshold, *added)

@@ -277,27 +277,3 @@ def test_relabelling_makes_no_duplicates(tmp_path: Path, model: str) -> None:
     values = {"number": 17, "kind": "prime"}
     verified(tmp_path, model, answering(), guessing, example=values, count=40, verify="relabel", **how)
     assert len({json.dumps(example) for example in examples(tmp_path)}) == 40
-
-
-def test_options_of_another_type_than_the_answer_are_verified(tmp_path: Path, model: str) -> None:
-    values = {"question": "What is 2+2?", "options": ["3", "4", "5"], "label": "4"}
-    summary, _ = verified(tmp_path, model, writing(0.5), example=values, count=10, verify="relabel")
-    assert summary["accepted"] == 10
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"label_ratio": ["yes=most"]}, "yes=most: give a valid number"),
-        ({"label_ratio": ["yes=0.5,maybe=0.5"]}, "unknown label 'maybe'"),
-        ({"threshold": 1.5}, "--threshold 1.5: give a number"),
-        ({"label_noise_check": 0.3}, "--label-noise-check 0.3: give a number"),
-        ({"label_noise_check": "high"}, "high: give a valid number"),
-        ({"example": FREE_TEXT, "labels": {}}, "--verify drop: the answers"),
-    ],
-)
-def test_a_wrong_setting_is_one_line(tmp_path: Path, model: str, changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(UsageError, match=words) as caught:
-        verified(tmp_path / "run", model, answering(), count=5, **{**TWO_LABELS, **changes})
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "run").exists()
