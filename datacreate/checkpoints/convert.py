@@ -12,6 +12,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +83,11 @@ def _made_once(verb: str, kind: str, sha256: str, *sources: Path) -> Path:
 
 
 def _dequantise(source: Path, folder: Path) -> None:
+    import gguf
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GgufConfig
 
+    gguf.GGUFReader = cache(gguf.GGUFReader)  # slow, and transformers would read the file three times
     local: dict[str, Any] = {"gguf_file": source.name, "local_files_only": True}
     tokenizer = AutoTokenizer.from_pretrained(source.parent, **local)
     model = AutoModelForCausalLM.from_pretrained(
