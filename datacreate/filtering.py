@@ -124,7 +124,8 @@ def filter_rows(
         kept_file, rejects_file = stack.enter_context(_outputs(out, rejects))
         kept = _filtered(rows, filters, embedder, counts, rejects_file, on_progress)
         if settings.balance:
-            kept = _balanced(rows, array("q", [row.number for row in kept]), counts, rejects_file)
+            numbers = array("q", (row.number for row in kept))
+            kept = _balanced(rows, numbers, counts, rejects_file) if counts.rows else iter(())
         for row in kept:
             kept_file.write(row.line)
             counts.kept += 1

@@ -30,7 +30,7 @@ def device() -> Any:
     import torch
 
     if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        return torch.device("cuda")
     return torch.device("cpu")
 
 

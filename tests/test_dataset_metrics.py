@@ -13,8 +13,8 @@ from datacreate.dataset_metrics import DatasetMetrics, sampled
 from datacreate.metrics import shortcuts
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit
-from tests.filters.rows import STATEMENT, choice_rows, statement_rows
 from tests.making import make
+from tests.metrics.rows import STATEMENT, choice_rows, statement_rows
 
 
 def commit(request: int, parent: str, rows: list[dict[str, Any]]) -> Commit:

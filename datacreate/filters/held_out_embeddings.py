@@ -12,7 +12,6 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -90,21 +89,29 @@ def _vectors(
     model_sha256: str | None,
     notify: Notify,
 ) -> Float16Rows:
+    """The vectors of the questions, (questions, dim), from the cache if it holds them."""
     if model_sha256 is None:
         return _embed(held_out, questions, embedder, notify)
     path = data_dir() / "embeddings" / model_sha256[:16] / f"{held_out.digest[:16]}.npy"
     with contextlib.suppress(OSError, ValueError, EOFError):
-        kept: Float16Rows = np.load(path, allow_pickle=False)
-        if kept.dtype == np.float16 and kept.ndim == 2 and len(kept) == len(questions):
-            return kept
-    made = _embed(held_out, questions, embedder, notify)
+        cached: Float16Rows = np.load(path, allow_pickle=False)
+        if cached.dtype == np.float16 and cached.ndim == 2 and len(cached) == len(questions):
+            return cached
+    vectors = _embed(held_out, questions, embedder, notify)
+    part = path.with_name(f".{path.name}.{os.getpid()}")  # other processes may write the same file
     with contextlib.suppress(OSError):  # without the cache the next run only takes longer
-        _save(path, made)
-    return made
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("wb") as file:
+                np.save(file, vectors, allow_pickle=False)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    return vectors
 
 
 def _embed(held_out: HeldOutSet, questions: Sequence[str], embedder: Embedder, notify: Notify) -> Float16Rows:
-    """The vectors of the questions, (questions, dim). Notifies at the start and every few seconds."""
+    """Embed the questions; notifies at the start and every few seconds."""
     what = f"{held_out.split} questions of {held_out.benchmark}"
     notify(f"embedding {len(questions)} {what}")
     notified = time.monotonic()
@@ -115,15 +122,3 @@ def _embed(held_out: HeldOutSet, questions: Sequence[str], embedder: Embedder, n
             notified = time.monotonic()
             notify(f"embedded {begin + _CHUNK} of {len(questions)} {what}")
     return np.concatenate(pieces) if pieces else np.zeros((0, embedder.dimensions), np.float16)
-
-
-def _save(path: Path, vectors: Float16Rows) -> None:
-    """Write the file atomically; other processes may write the same one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with part.open("wb") as file:
-            np.save(file, vectors, allow_pickle=False)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 from rensa import RMinHash
 
-from datacreate.filters.base import Filter, FilterInputs, FilterPart, Threshold, threshold
+from datacreate.filters.base import BaseFilterSettings, Filter, FilterInputs, Threshold, threshold
 from datacreate.filters.lsh import Hashes, LshIndex
 from datacreate.formats.text_normalization import words
 from datacreate.formats.validate import Candidate, Reason
@@ -117,7 +117,7 @@ class NearDuplicates(Filter):
         self._index.add(candidate.key)
 
 
-class NearSettings(FilterPart):
+class NearSettings(BaseFilterSettings):
     filter_name = "near"
     reason = Reason.NEAR_DUPLICATE
 

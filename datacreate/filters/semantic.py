@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from datacreate.errors import UsageError
-from datacreate.filters.base import Filter, FilterInputs, FilterPart, Threshold, threshold
+from datacreate.filters.base import BaseFilterSettings, Filter, FilterInputs, Threshold, threshold
 from datacreate.formats.validate import Candidate, Reason
 from datacreate.selection.accepted_vectors import AcceptedVectors, Float16Rows, to_float16, to_float64
 
@@ -67,7 +67,7 @@ class SemanticDuplicates(Filter):
         self._rows += 1
 
 
-class SemanticSettings(FilterPart):
+class SemanticSettings(BaseFilterSettings):
     filter_name = "semantic"
     reason = Reason.SEMANTIC_DUPLICATE
 

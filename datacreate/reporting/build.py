@@ -11,14 +11,14 @@ from typing import Any
 
 from datacreate.dataset_metrics import DatasetMetrics
 from datacreate.errors import RunError
-from datacreate.finetuning.record import SOFT_LABELS, Selection
+from datacreate.finetuning.records import SOFT_LABELS, Selection
 from datacreate.paths import shipped
 from datacreate.reporting.cells import (
     CONSTANT,
     HUMAN,
     ZERO_SHOT,
     cell_of,
-    compare,
+    compare_cells,
     constant_cell,
     is_trained,
     trained_for,
@@ -37,7 +37,7 @@ _PAPER_METHOD = " (paper)"
 """Ends the name of a condition whose rows were created by `--method paper`."""
 
 _Setup = tuple[str, str, str, Selection]
-"""Encoder, its SHA-256, training settings, model selection: what all models of a table share."""
+"""Encoder, its SHA-256, recipe, model selection: what all models of a table share."""
 
 
 def build_report(
@@ -84,14 +84,14 @@ def result_tables(evaluated: Sequence[Evaluated]) -> list[ResultTable]:
         names: list[str | None] = [*sorted(_generators(of_setup))]
         for generator in names or [None]:
             # The zero-shot answers of another generator belong to that generator's tables.
-            beside = [one for one in untrained if one.evaluation.encoder not in generators - {generator}]
+            other = [one for one in untrained if one.evaluation.encoder not in generators - {generator}]
             mine = [one for one in of_setup if one.evaluation.condition.generator in (None, generator)]
             for distribution in ("in", "out"):
                 inside = distribution == "in"
                 chosen = [one for one in mine if (trained_for(one) == one.evaluation.benchmark) == inside]
                 if chosen:
                     tests = {one.evaluation.digest for one in chosen}
-                    chosen += [one for one in beside if one.evaluation.digest in tests]
+                    chosen += [one for one in other if one.evaluation.digest in tests]
                     tables.append(_table("in" if inside else "out", setup, generator, chosen))
     tested = {one.evaluation.digest for one in trained}
     if alone := [one for one in untrained if one.evaluation.digest not in tested]:
@@ -105,7 +105,7 @@ def _generators(evaluated: Sequence[Evaluated]) -> set[str]:
 
 def _setup(one: Evaluated) -> _Setup:
     e = one.evaluation
-    return e.encoder, e.encoder_sha256, e.settings, e.selection
+    return e.encoder, e.encoder_sha256, e.recipe, e.selection
 
 
 def _table(
@@ -129,7 +129,7 @@ def _table(
         *setup,
         generator=generator,
         cells=tuple(cell for cell, _ in rows),
-        comparisons=compare([cell for cell, _ in voting], [models for _, models in voting]),
+        comparisons=compare_cells([cell for cell, _ in voting], [models for _, models in voting]),
     )
 
 

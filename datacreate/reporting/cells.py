@@ -8,19 +8,22 @@ from dataclasses import replace
 from itertools import combinations, groupby
 from statistics import mean, stdev, variance
 
-from datacreate.finetuning.record import Scores
-from datacreate.finetuning.statistics import centred, corrected, discordant, smallest_difference, wilson
+from datacreate.finetuning.records import Scores
+from datacreate.finetuning.statistics import (
+    chance_corrected,
+    compare,
+    discordant_counts,
+    minimum_detectable_effect,
+    wilson_interval,
+)
 from datacreate.reporting.collect import Evaluated
 from datacreate.reporting.intervals import Nest, intervals, nested_mean
 from datacreate.reporting.results import Cell, Comparison, Interval, checkpoint_name
 
 CONSTANT, ZERO_SHOT, HUMAN = "constant", "zero-shot", "human"
 
-DEGENERATE_SHARE = 0.95
-"""A model is degenerate if it predicts one class for at least this share of the test rows."""
-
 OWN_ROWS = "own rows"
-"""Stands for a benchmark if the training rows were made for none."""
+"""The benchmark name of training rows that were made for none."""
 
 
 def is_trained(one: Evaluated) -> bool:
@@ -50,7 +53,7 @@ def cell_of(models: Sequence[Evaluated], paper: tuple[float | None, bool] = (Non
         test_digest=first.digest,
         test_rows=first.scores.rows,
         classes=first.scores.classes,
-        mde=smallest_difference(first.scores.rows),
+        mde=minimum_detectable_effect(first.scores.rows),
         trained_for=trained_for(models[0]),
         condition=name if trained else f"{name} {checkpoint_name(first.encoder, first.encoder_sha256)}",
         count=first.condition.count if trained else None,
@@ -59,7 +62,7 @@ def cell_of(models: Sequence[Evaluated], paper: tuple[float | None, bool] = (Non
         examples=len({one.evaluation.condition.example for one in models} - {None}),
         sets=len({one.evaluation.condition.digest for one in models}) if trained else 0,
         seeds=len({one.evaluation.seed for one in models}) if trained else 0,
-        score=nested_mean(nest, [each.primary for each in scores]),
+        score=nested_mean(nest, [each.score for each in scores]),
         score_low=score[0],
         score_high=score[1],
         accuracy=nested_mean(nest, [each.accuracy for each in scores]),
@@ -67,8 +70,8 @@ def cell_of(models: Sequence[Evaluated], paper: tuple[float | None, bool] = (Non
         accuracy_high=accuracy[1],
         sd_seeds=sd_seeds,
         sd_sets=sd_sets,
-        degenerate=sum(map(is_degenerate, scores)),
-        not_above_chance=sum(not is_above_chance(each) for each in scores),
+        degenerate=sum(each.degenerate for each in scores),
+        not_above_chance=sum(not each.above_chance for each in scores),
         unanswered=max(each.unanswered for each in scores),
         truncated=max(each.truncated for each in scores),
         paper_accuracy=paper[0],
@@ -80,11 +83,11 @@ def cell_of(models: Sequence[Evaluated], paper: tuple[float | None, bool] = (Non
 def constant_cell(one: Evaluated) -> Cell:
     """The best constant prediction on the test set of an evaluation."""
     scores = one.evaluation.scores
-    low, high = wilson(round(scores.constant * scores.rows), scores.rows)
+    low, high = wilson_interval(round(scores.constant * scores.rows), scores.rows)
 
     def score(accuracy: float) -> float:
         """Of labels 0: the recall of one label is 1, of the others 0."""
-        return centred(accuracy, scores.classes) if one.evaluation.head == "multiple_choice" else 0.0
+        return chance_corrected(accuracy, scores.classes) if one.evaluation.head == "multiple_choice" else 0.0
 
     return replace(
         cell_of([one]),
@@ -109,19 +112,7 @@ def constant_cell(one: Evaluated) -> Cell:
     )
 
 
-def is_degenerate(scores: Scores) -> bool:
-    """Whether nearly all predictions are one class (one position, for multiple choice)."""
-    return max(scores.predicted.values(), default=0) >= DEGENERATE_SHARE * scores.rows
-
-
-def is_above_chance(scores: Scores) -> bool:
-    """Whether the 95 % interval excludes chance: of Matthews' coefficient for labels, else of accuracy."""
-    if scores.matthews_interval is not None:
-        return scores.matthews_interval[0] > 0
-    return scores.accuracy_interval[0] > 1 / scores.classes
-
-
-def compare(cells: Sequence[Cell], models: Sequence[Sequence[Evaluated]]) -> tuple[Comparison, ...]:
+def compare_cells(cells: Sequence[Cell], models: Sequence[Sequence[Evaluated]]) -> tuple[Comparison, ...]:
     """Every comparable pair of cells by McNemar's exact test on majority votes, Holm-corrected together.
 
     `models`, as long as `cells`, holds the models of each. Pairs have the same test rows, and the same number
@@ -134,7 +125,7 @@ def compare(cells: Sequence[Cell], models: Sequence[Sequence[Evaluated]]) -> tup
         for one, other in combinations(range(len(cells)), 2)
         if _comparable(cells[one], cells[other])
     ]
-    tests = corrected([("", "", *discordant(votes[one], votes[other])) for one, other in pairs])
+    tests = compare([("", "", *discordant_counts(votes[one], votes[other])) for one, other in pairs])
     made = [
         Comparison(
             max(cells[one].trained_for, cells[other].trained_for),  # "-" sorts before every name
@@ -202,20 +193,20 @@ def _intervals(
 ) -> tuple[Interval, Interval]:
     """Of the score and of accuracy: one model's own, or the bootstrap's over several models."""
     if len(models) == 1:
-        return scores[0].primary_interval, scores[0].accuracy_interval
+        return scores[0].score_interval, scores[0].accuracy_interval
     options = models[0].evaluation.head == "multiple_choice"
     labels = [label.strip().casefold() for label in models[0].truth]
     truth = [""] * len(labels) if options else labels  # positions of options are no classes
     accuracy, balanced = intervals(nest, [one.correct for one in models], truth)
     low, high = accuracy if options else balanced
-    return (centred(low, scores[0].classes), centred(high, scores[0].classes)), accuracy
+    return (chance_corrected(low, scores[0].classes), chance_corrected(high, scores[0].classes)), accuracy
 
 
 def _spread(models: Sequence[Evaluated]) -> tuple[float | None, float | None]:
     """Standard deviations of the score: between seeds, pooled over training sets; between means of sets."""
     sets: defaultdict[str, list[float]] = defaultdict(list)
     for one in models:
-        sets[one.evaluation.condition.digest].append(one.evaluation.scores.primary)
+        sets[one.evaluation.condition.digest].append(one.evaluation.scores.score)
     several = [scores for scores in sets.values() if len(scores) > 1]
     freedom = sum(len(scores) - 1 for scores in several)
     pooled = sum((len(scores) - 1) * variance(scores) for scores in several)

@@ -12,12 +12,14 @@ from sys import intern
 from pydantic import ValidationError
 
 from datacreate.errors import UsageError
-from datacreate.finetuning.directory import TRAINING, TRIALS, TrainingDirectory
-from datacreate.finetuning.record import (
+from datacreate.finetuning.records import (
     EVALUATION,
     PREDICTIONS,
+    TRAINING,
+    TRIALS,
     Evaluation,
     Prediction,
+    TrainingDirectory,
     read_evaluation,
     read_predictions,
 )
@@ -128,8 +130,8 @@ def _contradiction(evaluation: Evaluation, predictions: Sequence[Prediction]) ->
         return f"{scores.rows} test rows with {scores.classes} classes: nothing to score"
     if [one.row for one in predictions] != list(range(len(predictions))):
         return "the predictions are not in the order of the test rows"
-    numbers = (scores.accuracy, scores.primary, scores.constant)
-    if not all(map(math.isfinite, (*numbers, *scores.accuracy_interval, *scores.primary_interval))):
+    numbers = (scores.accuracy, scores.score, scores.constant)
+    if not all(map(math.isfinite, (*numbers, *scores.accuracy_interval, *scores.score_interval))):
         return "a score is not a finite number"
     share = sum(one.correct for one in predictions) / len(predictions)
     if abs(share - scores.accuracy) > 1e-6:
@@ -148,7 +150,7 @@ def _consistent(evaluated: Sequence[Evaluated], skipped: list[Skipped]) -> Itera
             reason = f"same test digest as {first.path} with other labels; evaluate both again"
             skipped.append(Skipped(one.path, reason))
             continue
-        key = (e.digest, e.condition, e.encoder, e.encoder_sha256, e.settings, e.selection, e.seed)
+        key = (e.digest, e.condition, e.encoder, e.encoder_sha256, e.recipe, e.selection, e.seed)
         if key in models:
             skipped.append(Skipped(one.path, f"same model and test rows as {models[key]}: counted once"))
             continue

@@ -21,7 +21,7 @@ from datacreate.metrics.diversity import (
     vendi_score,
     word_overlap,
 )
-from tests.filters.rows import sentence
+from tests.metrics.rows import sentence
 
 
 def test_by_hand() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from datacreate.finetuning.record import read_evaluation
+from datacreate.finetuning.records import read_evaluation
 from tests.finetuning.conftest import import_rows, save_encoder
 from tests.finetuning.sets import claims
 from tests.guard import CallsOut

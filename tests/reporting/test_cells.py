@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.finetuning.statistics import wilson
+from datacreate.finetuning.statistics import wilson_interval
 from datacreate.reporting.build import build_report
 from datacreate.reporting.cells import majority_vote
 from datacreate.reporting.collect import collect
@@ -42,7 +42,7 @@ def test_one_model(tmp_path: Path) -> None:
     evaluated(tmp_path / "one", answers(60, 115), rows_of="r")
     one = cell(only_table(tmp_path), "tree")
     assert one.accuracy == pytest.approx(60 / 115)
-    assert (one.accuracy_low, one.accuracy_high) == pytest.approx(wilson(60, 115))
+    assert (one.accuracy_low, one.accuracy_high) == pytest.approx(wilson_interval(60, 115))
     assert one.score == pytest.approx(2 * (30 / 58 + 30 / 57) / 2 - 1)  # balanced accuracy, corrected for 1/2
     assert (one.models, one.examples, one.sets, one.seeds, one.count) == (1, 0, 1, 1, 100)
     assert (one.sd_seeds, one.sd_sets) == (None, None)
@@ -97,7 +97,7 @@ def test_flags(
 
 @pytest.mark.parametrize(
     "other",
-    [{"encoder": "other"}, {"encoder_sha256": "0" * 64}, {"settings": "paper"}, {"selection": "human"}],
+    [{"encoder": "other"}, {"encoder_sha256": "0" * 64}, {"recipe": "paper"}, {"selection": "human"}],
 )
 def test_models_of_another_setup_have_their_own_table(tmp_path: Path, other: dict[str, Any]) -> None:
     evaluated(tmp_path / "one", answers(60, 100), condition="tree")
