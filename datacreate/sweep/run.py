@@ -31,6 +31,9 @@ COMMAND = (sys.executable, "-m", "datacreate")
 _STOPPED = "stopped by a signal; finished steps are kept: run the same command to resume"
 
 _POLL_SECONDS = 0.2
+_STEP_OPTIONS = ("DATACREATE_CREATE_", "DATACREATE_TRAIN_", "DATACREATE_EVALUATE_")
+"""Environment variables that steps do not get: the plan decides their options."""
+
 _GRACE_SECONDS = 600.0  # after SIGTERM: training writes a checkpoint first
 _TAIL_BYTES, _MAX_LINE = 8192, 500
 
@@ -235,6 +238,7 @@ def run_process(
         # In its own process group Ctrl-C reaches the step once, through this process, and not twice.
         process = subprocess.Popen(
             supervised(command, _GRACE_SECONDS),
+            env={name: text for name, text in os.environ.items() if not name.startswith(_STEP_OPTIONS)},
             stdin=subprocess.PIPE,
             stdout=file,
             stderr=subprocess.STDOUT,
