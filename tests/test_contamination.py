@@ -123,7 +123,7 @@ def test_held_out_rows_are_read_and_embedded_before_the_model_loads(
     [split] = home.rglob("test.jsonl")
     split.write_bytes(split.read_bytes()[:-20])
     engine = ScriptedEngine(answering())
-    with pytest.raises(BenchmarkError, match="is not what was imported"):
+    with pytest.raises(BenchmarkError, match="was changed after the import"):
         make(tmp_path / "damaged", model, engine)
     assert not engine.started
     assert not RunDirectory(tmp_path / "damaged").exists
