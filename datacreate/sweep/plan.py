@@ -260,7 +260,7 @@ def _first_error(error: ValidationError) -> str:
     message = wrong.why
     if wrong.kind == "extra_forbidden":
         other = " (put it under create)" if wrong.key in CREATE_OPTIONS else ""
-        message = f"there is no such key{_hint(wrong.key, Plan.model_fields) or other}"
+        message = f"no such key{_hint(wrong.key, Plan.model_fields) or other}"
     elif wrong.kind == "missing":
         message = "this key is required"
     elif wrong.kind != "value_error" and len(shown := repr(wrong.given)) <= _MAX_SHOWN:

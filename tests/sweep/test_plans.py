@@ -13,8 +13,8 @@ from tests.process import ROOT
 from tests.sweep.conftest import Bench
 
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({"benchmark": ["creak"]}, "benchmark: there is no such key (did you mean benchmarks?)"),
-    ({"max_num_seqs": 3}, "max_num_seqs: there is no such key (put it under create)"),
+    ({"benchmark": ["creak"]}, "benchmark: no such key (did you mean benchmarks?)"),
+    ({"max_num_seqs": 3}, "max_num_seqs: no such key (put it under create)"),
     ({"benchmarks": ["kreak"]}, "benchmarks: unknown benchmark 'kreak' (did you mean creak?)"),
     ({"benchmarks": "creak"}, "benchmarks: "),
     ({"benchmarks": []}, "benchmarks: "),
