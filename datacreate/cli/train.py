@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from datacreate.cli.options import command, config_option, json_option, settings_options
+from datacreate.cli.options import command, config_option, json_option, option, settings_options
+from datacreate.cli.terminal import printable
 from datacreate.finetuning.recipe import Recipe, make_recipe
 from datacreate.finetuning.train import TrainConfig
 
@@ -17,8 +18,11 @@ from datacreate.finetuning.train import TrainConfig
 @settings_options(TrainConfig)
 @settings_options(Recipe, "recipe")
 @config_option
+@option("--dry-run", is_flag=True, help="Print what would be trained; write nothing.")
 @json_option("Print the models as JSON.")
-def train(sources: tuple[str, ...], settings: dict[str, Any], recipe: dict[str, Any], as_json: bool) -> None:
+def train(
+    sources: tuple[str, ...], settings: dict[str, Any], recipe: dict[str, Any], dry_run: bool, as_json: bool
+) -> None:
     """Fine-tune an encoder on SOURCE: a run, a JSONL file, or a benchmark's human train split.
 
     Several sources are mixed. When interrupted it exits with 75, and the same command resumes.
@@ -29,14 +33,17 @@ def train(sources: tuple[str, ...], settings: dict[str, Any], recipe: dict[str, 
     datacreate train csqa runs/csqa --out trained/csqa-human+tree
     """
     from datacreate.cli.progress import TrainingProgress
-    from datacreate.finetuning.train import train as train_
+    from datacreate.finetuning import train as training
     from datacreate.finetuning.trial import configure_process
 
-    configure_process()
     encoder = settings.get("encoder", TrainConfig.model_fields["encoder"].default)
     config = TrainConfig.of(sources=sources, recipe=make_recipe(encoder, **recipe), **settings)
     with TrainingProgress() as progress:
-        models = train_(config, progress=progress)
+        if dry_run:
+            _print_plan(training.dry_run(config, progress), as_json)
+            return
+        configure_process()
+        models = training.train(config, progress=progress)
     if as_json:
         click.echo(json.dumps([model.model_dump(mode="json") for model in models], indent=2))
         return
@@ -49,3 +56,12 @@ def train(sources: tuple[str, ...], settings: dict[str, Any], recipe: dict[str, 
             f"{config.out / f'seed-{model.seed}'}  step {model.step} of {model.steps}, "
             f"lr {model.learning_rate:g}{chosen}, {model.seconds:.0f} s"
         )
+
+
+def _print_plan(plan: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(plan, indent=2, ensure_ascii=False))
+        return
+    click.echo(printable(f"{plan['condition']}: {plan['description']}; recipe {plan['recipe']}"))
+    for seed, state in plan["seeds"].items():
+        click.echo(f"{plan['out']}/seed-{seed}: {state}")

@@ -33,7 +33,15 @@ from datacreate.finetuning.encoder import (
     max_input_tokens,
 )
 from datacreate.finetuning.recipe import Recipe
-from datacreate.finetuning.records import Model, Selection, Training, TrainingDirectory, read_model
+from datacreate.finetuning.records import (
+    TRAINING,
+    Model,
+    Selection,
+    Training,
+    TrainingDirectory,
+    read_model,
+    read_training,
+)
 from datacreate.finetuning.rows import (
     Question,
     TrainingSet,
@@ -64,7 +72,7 @@ class TrainConfig(Settings):
     """One training as requested."""
 
     sources: tuple[str, ...]  # run directories, JSONL files, names of benchmarks
-    out: Path = setting("Folder for the models; the same command resumes there.", "output")
+    out: Path = setting("Folder for the models; the same command resumes there.", "output", default=...)
     encoder: str = setting("Preset or checkpoint folder.", "input", default="roberta-large")
     count: Annotated[int, Field(gt=0)] | None = setting(
         "Rows to sample from the sources.", "input", default=None, shown_default="all"
@@ -137,6 +145,45 @@ def train(config: TrainConfig, progress: Progress | None = None) -> list[Model]:
     over: after these two the same call resumes.
     """
     progress = progress or Silent()
+    training, encoder, trained, choosing = _prepare(config, progress)
+    directory = TrainingDirectory(config.out)
+    with caught_signals() as signals, directory.locked(training, progress.notify) as lock:
+        missing = [seed for seed in config.seeds if not directory.model(seed).is_dir()]
+        if missing:
+            progress.notify(_announcement(training, trained, choosing))
+            inputs = _encode(config, training, encoder, trained, choosing)
+            try:
+                _train_seeds(config, training, inputs, missing, directory, progress, signals, lock)
+            except Stopped:
+                lock.check()  # raises LockLost if that is why
+                raise
+        return [read_model(directory.model(seed)) for seed in config.seeds]
+
+
+def dry_run(config: TrainConfig, progress: Progress) -> dict[str, Any]:
+    """What `train` would do, as JSON has it; writes nothing. Raises the errors that need no training."""
+    training, _, trained, choosing = _prepare(config, progress)
+    directory = TrainingDirectory(config.out)
+    if (directory.path / TRAINING).is_file():
+        read_training(directory.path).check_same(training, directory.path)
+    return {
+        "out": str(config.out),
+        "description": _announcement(training, trained, choosing),
+        "condition": training.condition.name,
+        "encoder": training.encoder,
+        "recipe": training.recipe.description,
+        "rows": len(trained),
+        "selection_rows": len(choosing),
+        "seeds": {
+            str(seed): "finished" if directory.model(seed).is_dir() else "to train" for seed in config.seeds
+        },
+    }
+
+
+def _prepare(
+    config: TrainConfig, progress: Progress
+) -> tuple[Training, Path, Sequence[Question], Sequence[Question]]:
+    """The training, the encoder's folder, the rows to train on, and those that choose the best checkpoint."""
     recipe = config.recipe
     if not config.sources or not config.seeds:
         raise UsageError("nothing to train: give at least one source and one seed")
@@ -172,18 +219,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> list[Model]:
         selection_digest=selection_digest,
         verdicts_digest=rows.verdicts_digest,
     )
-    directory = TrainingDirectory(config.out)
-    with caught_signals() as signals, directory.locked(training, progress.notify) as lock:
-        missing = [seed for seed in config.seeds if not directory.model(seed).is_dir()]
-        if missing:
-            progress.notify(_announcement(training, trained, choosing))
-            inputs = _encode(config, training, encoder.path, trained, choosing)
-            try:
-                _train_seeds(config, training, inputs, missing, directory, progress, signals, lock)
-            except Stopped:
-                lock.check()  # raises LockLost if that is why
-                raise
-        return [read_model(directory.model(seed)) for seed in config.seeds]
+    return training, encoder.path, trained, choosing
 
 
 def _select(
