@@ -17,9 +17,9 @@ from datacreate.finetuning.train import TrainConfig
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @settings_options(TrainConfig)
 @settings_options(Recipe, "recipe")
-@config_option
 @option("--dry-run", is_flag=True, help="Print what would be trained; write nothing.")
-@json_option("Print the models as JSON.")
+@config_option
+@json_option("Print the models as JSON; with --dry-run what would be trained.")
 def train(
     sources: tuple[str, ...], settings: dict[str, Any], recipe: dict[str, Any], dry_run: bool, as_json: bool
 ) -> None:
@@ -33,17 +33,17 @@ def train(
     datacreate train csqa runs/csqa --out trained/csqa-human+tree
     """
     from datacreate.cli.progress import TrainingProgress
-    from datacreate.finetuning import train as training
+    from datacreate.finetuning.train import train as train_
     from datacreate.finetuning.trial import configure_process
 
+    configure_process()
     encoder = settings.get("encoder", TrainConfig.model_fields["encoder"].default)
     config = TrainConfig.of(sources=sources, recipe=make_recipe(encoder, **recipe), **settings)
+    if dry_run:
+        _dry_run(config, as_json)
+        return
     with TrainingProgress() as progress:
-        if dry_run:
-            _print_plan(training.dry_run(config, progress), as_json)
-            return
-        configure_process()
-        models = training.train(config, progress=progress)
+        models = train_(config, progress=progress)
     if as_json:
         click.echo(json.dumps([model.model_dump(mode="json") for model in models], indent=2))
         return
@@ -58,10 +58,33 @@ def train(
         )
 
 
-def _print_plan(plan: dict[str, Any], as_json: bool) -> None:
+def _dry_run(config: TrainConfig, as_json: bool) -> None:
+    from datacreate.finetuning.records import TrainingDirectory, read_training
+    from datacreate.finetuning.train import Silent, prepare
+    from datacreate.hardware import visible_gpus
+
+    prepared, directory = prepare(config, Silent()), TrainingDirectory(config.out)
+    training = prepared.training
+    if (config.out / "training.json").exists():
+        read_training(config.out).check_same(training, config.out)
+    left = [seed for seed in config.seeds if not directory.model(seed).is_dir()]
+    plan = {
+        "out": str(config.out),
+        "condition": training.condition.name,
+        "benchmark": training.condition.benchmark,
+        "task": training.task.description,
+        "encoder": str(prepared.encoder),
+        "recipe": training.recipe.description,
+        "training_rows": len(prepared.rows),
+        "selection": training.selection,
+        "selection_rows": len(prepared.selection_rows),
+        "steps": training.recipe.steps(len(prepared.rows)),
+        "seeds_to_train": left,
+        "trials": len(left) * len(training.recipe.learning_rates),
+        "device": ", ".join(visible_gpus()) or "CPU",
+    }
     if as_json:
         click.echo(json.dumps(plan, indent=2, ensure_ascii=False))
         return
-    click.echo(printable(f"{plan['condition']}: {plan['description']}; recipe {plan['recipe']}"))
-    for seed, state in plan["seeds"].items():
-        click.echo(f"{plan['out']}/seed-{seed}: {state}")
+    for name, value in plan.items():
+        click.echo(f"{name.replace('_', ' ')}: {printable(str(value))}")

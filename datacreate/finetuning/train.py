@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -33,15 +34,7 @@ from datacreate.finetuning.encoder import (
     max_input_tokens,
 )
 from datacreate.finetuning.recipe import Recipe
-from datacreate.finetuning.records import (
-    TRAINING,
-    Model,
-    Selection,
-    Training,
-    TrainingDirectory,
-    read_model,
-    read_training,
-)
+from datacreate.finetuning.records import Model, Selection, Training, TrainingDirectory, read_model
 from datacreate.finetuning.rows import (
     Question,
     TrainingSet,
@@ -137,53 +130,31 @@ class Silent:
     def step(self, what: str, done: int, total: int, score: float | None) -> None: ...
 
 
-def train(config: TrainConfig, progress: Progress | None = None) -> list[Model]:
-    """Train a model for every seed of `config`; finished ones are kept, interrupted ones resumed.
+@dataclass(frozen=True)
+class Prepared:
+    """A training before its rows are encoded."""
 
-    Raises a DatacreateError: TrainingError for unusable rows or encoders, RunMismatch if the folder holds
-    another training; Stopped after SIGINT or SIGTERM, LockLost if another process has taken the folder
-    over: after these two the same call resumes.
-    """
-    progress = progress or Silent()
-    training, encoder, trained, choosing = _prepare(config, progress)
-    directory = TrainingDirectory(config.out)
-    with caught_signals() as signals, directory.locked(training, progress.notify) as lock:
-        missing = [seed for seed in config.seeds if not directory.model(seed).is_dir()]
-        if missing:
-            progress.notify(_announcement(training, trained, choosing))
-            inputs = _encode(config, training, encoder, trained, choosing)
-            try:
-                _train_seeds(config, training, inputs, missing, directory, progress, signals, lock)
-            except Stopped:
-                lock.check()  # raises LockLost if that is why
-                raise
-        return [read_model(directory.model(seed)) for seed in config.seeds]
+    training: Training
+    encoder: Path
+    rows: Sequence[Question]
+    selection_rows: Sequence[Question]  # choose the best checkpoint
 
-
-def dry_run(config: TrainConfig, progress: Progress) -> dict[str, Any]:
-    """What `train` would do, as JSON has it; writes nothing. Raises the errors that need no training."""
-    training, _, trained, choosing = _prepare(config, progress)
-    directory = TrainingDirectory(config.out)
-    if (directory.path / TRAINING).is_file():
-        read_training(directory.path).check_same(training, directory.path)
-    return {
-        "out": str(config.out),
-        "description": _announcement(training, trained, choosing),
-        "condition": training.condition.name,
-        "encoder": training.encoder,
-        "recipe": training.recipe.description,
-        "rows": len(trained),
-        "selection_rows": len(choosing),
-        "seeds": {
-            str(seed): "finished" if directory.model(seed).is_dir() else "to train" for seed in config.seeds
-        },
-    }
+    @property
+    def summary(self) -> str:
+        """Encoder, rows, steps and selection in one line."""
+        selection, training = len(self.selection_rows), self.training
+        by = {
+            "held-out": f"{selection} of them held out to choose the best checkpoint",
+            "human": f"the best checkpoint chosen on {selection} human dev rows",
+            "none": "no selection rows: the last model is kept",
+        }[training.selection]
+        rows = len(self.rows) + (selection if training.selection == "held-out" else 0)
+        steps = training.recipe.steps(len(self.rows))
+        return f"{training.encoder} on {rows} rows ({training.task.description}), {steps} steps; {by}"
 
 
-def _prepare(
-    config: TrainConfig, progress: Progress
-) -> tuple[Training, Path, Sequence[Question], Sequence[Question]]:
-    """The training, the encoder's folder, the rows to train on, and those that choose the best checkpoint."""
+def prepare(config: TrainConfig, progress: Progress) -> Prepared:
+    """Read and split the rows, and find the encoder. Raises UsageError, TrainingError, CheckpointError."""
     recipe = config.recipe
     if not config.sources or not config.seeds:
         raise UsageError("nothing to train: give at least one source and one seed")
@@ -219,7 +190,30 @@ def _prepare(
         selection_digest=selection_digest,
         verdicts_digest=rows.verdicts_digest,
     )
-    return training, encoder.path, trained, choosing
+    return Prepared(training, encoder.path, trained, choosing)
+
+
+def train(config: TrainConfig, progress: Progress | None = None) -> list[Model]:
+    """Train a model for every seed of `config`; finished ones are kept, interrupted ones resumed.
+
+    Raises a DatacreateError: TrainingError for unusable rows or encoders, RunMismatch if the folder holds
+    another training; Stopped after SIGINT or SIGTERM, LockLost if another process has taken the folder
+    over: after these two the same call resumes.
+    """
+    progress = progress or Silent()
+    prepared = prepare(config, progress)
+    training, directory = prepared.training, TrainingDirectory(config.out)
+    with caught_signals() as signals, directory.locked(training, progress.notify) as lock:
+        missing = [seed for seed in config.seeds if not directory.model(seed).is_dir()]
+        if missing:
+            progress.notify(prepared.summary)
+            inputs = _encode(config, prepared)
+            try:
+                _train_seeds(config, training, inputs, missing, directory, progress, signals, lock)
+            except Stopped:
+                lock.check()  # raises LockLost if that is why
+                raise
+        return [read_model(directory.model(seed)) for seed in config.seeds]
 
 
 def _select(
@@ -245,14 +239,9 @@ def _select(
     return questions, usable, "human", digest(benchmark, "dev")
 
 
-def _encode(
-    config: TrainConfig,
-    training: Training,
-    path: Path,
-    trained: Sequence[Question],
-    choosing: Sequence[Question],
-) -> Inputs:
-    recipe, task, tokenizer = config.recipe, training.task, load_tokenizer(path)
+def _encode(config: TrainConfig, prepared: Prepared) -> Inputs:
+    recipe, task, path = config.recipe, prepared.training.task, prepared.encoder
+    tokenizer, trained, choosing = load_tokenizer(path), prepared.rows, prepared.selection_rows
     if not trained:
         raise TrainingError("no row to train on; give more rows")
     length = max_input_tokens(tokenizer, load_config(path), recipe, has_passages(trained))
@@ -264,17 +253,6 @@ def _encode(
         selection = encoded(choosing) if choosing else None
     collate = collator(task, tokenizer)
     return Inputs(path, task, tokenizer, collate, rows, selection, recipe, length, config.device_batch_size)
-
-
-def _announcement(training: Training, trained: Sequence[Question], choosing: Sequence[Question]) -> str:
-    by = {
-        "held-out": f"{len(choosing)} of them held out to choose the best checkpoint",
-        "human": f"the best checkpoint chosen on {len(choosing)} human dev rows",
-        "none": "no selection rows: the last model is kept",
-    }[training.selection]
-    rows = len(trained) + (len(choosing) if training.selection == "held-out" else 0)
-    steps = training.recipe.steps(len(trained))
-    return f"{training.encoder} on {rows} rows ({training.task.description}), {steps} steps; {by}"
 
 
 Trial = tuple[int, float]

@@ -160,8 +160,8 @@ def test_train_dry_run_with_options_of_a_file(tmp_path: Path) -> None:
     shown = run("train", "--config", file, "--epochs", "3", "--dry-run", "--json")
     assert shown.code == 0, shown.err
     plan = json.loads(shown.out)
-    assert plan["seeds"] == {"1": "to train", "2": "to train"}
-    assert plan["rows"] + plan["selection_rows"] == 40
+    assert plan["seeds_to_train"] == [1, 2]
+    assert plan["training_rows"] + plan["selection_rows"] == 40
     assert "epochs=3" in plan["recipe"]
     assert "lr 1e-05/2e-05" in plan["recipe"]
     assert not Path("trained").exists()

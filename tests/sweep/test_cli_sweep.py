@@ -71,10 +71,10 @@ def test_steps_are_lines_on_stderr_and_the_result_is_on_stdout(bench: Bench) -> 
         "2 of 2  creak-writer-tree-42  evaluate-tree-reader-70  finished",
     ]
     failed, log, counted, _ = ended.out.splitlines()
-    assert failed.startswith("creak-human-42  failed: train-human-reader-70: --count 70 but")
+    assert failed.startswith("creak-human-42  failed: train-human-reader-70: --count 70 but only")
     assert Path(log.split()[-1]).is_file()
     assert counted == "1 failed, 1 finished"
-    assert "failed: train-human-reader-70: 70 rows" in sweep(bench, "--list").out
+    assert "failed: train-human-reader-70: --count 70" in sweep(bench, "--list").out
 
 
 def test_a_task_of_an_array_runs_its_cell(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
