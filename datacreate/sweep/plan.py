@@ -55,7 +55,7 @@ class Plan(Settings):
     conditions: tuple[str, ...] = Field(min_length=1)
     create: dict[str, Any] = Field(
         default={}
-    )  # further options of `create`; those of the engine also for zero-shot
+    )  # further options of `create`; of the engine, also for zero-shot
     generators: tuple[str, ...] = ()  # instruct checkpoints; with `urls` in create, names of served models
     example_seeds: tuple[Seed, ...] = Field(default=(42,), min_length=1)  # of example and human sample
     count: int | Literal["train"] = "train"  # rows per set; train: as many as that split has
@@ -65,11 +65,6 @@ class Plan(Settings):
     train: dict[str, Any] = Field(default={})  # further options of `train`
     test: tuple[str, ...] = ()  # test sets; none: the benchmark and those out of distribution
     keep_weights: bool = False  # of evaluated models
-
-    @property
-    def engine(self) -> EngineOptions:
-        """How models are run."""
-        return engine_options(self.create)
 
     def rows(self, benchmark: Benchmark) -> int:
         """Rows of a set for this benchmark."""
