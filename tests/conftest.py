@@ -23,7 +23,7 @@ settings.register_profile("datacreate", derandomize=True, deadline=None, databas
 settings.load_profile("datacreate")
 
 _CALLED: list[str] = []
-guard(lambda event, host: _CALLED.append(f"{event} {host}"))  # an audit hook stays to the end
+guard(lambda event, host: _CALLED.append(f"{event} {host}"))  # an audit hook cannot be removed
 
 
 FIRST = ("tests/slurm/", "tests/finetuning/", "tests/offline/", "tests/sweep/")
