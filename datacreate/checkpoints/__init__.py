@@ -10,7 +10,7 @@ convert.py     copies for vLLM: a dequantised GGUF, base and adapter merged
 
 from __future__ import annotations
 
-from datacreate.checkpoints.checkpoint import (  # fmt: skip
+from datacreate.checkpoints.checkpoint import (
     UNSEEN,
     Adapter,
     Checkpoint,
@@ -18,22 +18,15 @@ from datacreate.checkpoints.checkpoint import (  # fmt: skip
     resolve,
     served,
     with_adapter,
-)
+)  # fmt: skip
 from datacreate.checkpoints.convert import dequantised, merged
 from datacreate.checkpoints.folder import combined_sha256
-from datacreate.checkpoints.gguf import GgufHeader, read_header
-from datacreate.checkpoints.presets import (  # fmt: skip
-    EngineSettings,
-    Preset,
-    find_preset,
-    is_hub_id,
-    load_presets,
-    sources_of,
-)
+from datacreate.checkpoints.gguf import read_header
+from datacreate.checkpoints.presets import EngineSettings, Preset, find_preset, load_presets, sources_of
 from datacreate.checkpoints.pull import find_local, pull
 
 __all__ = [
-    "UNSEEN", "Adapter", "Checkpoint", "EngineSettings", "GgufHeader", "Preset", "combined_sha256",
-    "dequantised", "find_local", "find_preset", "is_hub_id", "load_presets", "merged", "pull", "read_adapter",
-    "read_header", "resolve", "served", "sources_of", "with_adapter",
+    "UNSEEN", "Adapter", "Checkpoint", "EngineSettings", "Preset", "combined_sha256", "dequantised", "find_local",
+    "find_preset", "load_presets", "merged", "pull", "read_adapter", "read_header", "resolve", "served",
+    "sources_of", "with_adapter",
 ]  # fmt: skip

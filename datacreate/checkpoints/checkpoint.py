@@ -9,8 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from datacreate.checkpoints import folder as folders
-from datacreate.checkpoints.folder import Damaged, combined_sha256, quick_hash
+from datacreate.checkpoints.folder import (
+    check_loadable,
+    check_writes,
+    combined_sha256,
+    kept_files,
+    quick_hash,
+    read_json,
+)  # fmt: skip
 from datacreate.checkpoints.gguf import (
     SUFFIX,
     GgufHeader,
@@ -20,15 +26,12 @@ from datacreate.checkpoints.gguf import (
     parts,
     read_header,
 )
-from datacreate.checkpoints.presets import EngineSettings, Kind, Preset, is_hub_id, sources_of
+from datacreate.checkpoints.presets import HUB_ID, EngineSettings, Kind, Preset, sources_of
 from datacreate.checkpoints.pull import find_local
 from datacreate.errors import CheckpointError
 
 UNSEEN = "served as "
 """Prefix of the `sha256` of a model that is known only by the name that a server gives it."""
-
-_UNSERVED = ("modules_to_save", "use_dora", "lora_bias", "rank_pattern", "alpha_pattern")
-"""Settings of an adapter that is more than matrices of one rank, which vLLM does not serve."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,7 @@ class Adapter:
     name: str
     path: Path
     sha256: str
-    rank: int
-    made_for: str  # name or path of its base model, according to its maker; may be empty
+    rank: int  # 0 for a GGUF file
 
 
 @dataclass(frozen=True)
@@ -83,16 +85,16 @@ def resolve(
     `name_or_path` is a preset, an existing folder (safetensors or one GGUF model), a `.gguf` file, or a
     Hub id (`org/name`, `org/name@revision`) in the Hub cache. `presets` is a folder of presets, by default
     the shipped ones and the user's own. Raises CheckpointError: unknown, not downloaded, of the other kind,
-    damaged, or in need of its publisher's code without `trust_remote_code`.
+    incomplete, or in need of its publisher's code without `trust_remote_code`.
     """
     place = Path(name_or_path).expanduser()
     is_path = name_or_path.startswith((".", "~", os.sep)) or name_or_path.endswith(SUFFIX)
     if is_path or (os.sep in name_or_path and place.is_dir()):
         if not place.exists():
             raise CheckpointError(f"{place}: no such {'file' if place.suffix == SUFFIX else 'folder'}")
-        return _checkpoint("", _absolute(place), None, kind, trust_remote_code, "copy or save it again")
+        return _checkpoint("", _absolute(place), None, kind, trust_remote_code)
     preset, sources = sources_of(name_or_path, presets)
-    name = preset.name if preset and not is_hub_id(name_or_path) else name_or_path
+    name = preset.name if preset and not HUB_ID.fullmatch(name_or_path) else name_or_path
     if preset and preset.kind != kind:
         raise CheckpointError(
             f"{name} is an {preset.kind} model; an {kind} model is needed here (see `datacreate models list`)"
@@ -100,31 +102,25 @@ def resolve(
     found = find_local(preset.name if preset else name, sources)
     if found is None:
         raise CheckpointError(f"{name} is not downloaded: run `datacreate models pull {name}`")
-    fix = f"run `datacreate models pull {name} --force`"
-    return _checkpoint(name, found, preset, kind, trust_remote_code, fix)
+    return _checkpoint(name, found, preset, kind, trust_remote_code)
 
 
-def _checkpoint(
-    name: str, place: Path, preset: Preset | None, kind: Kind, trust: bool, fix: str
-) -> Checkpoint:
-    """The checkpoint in a folder or GGUF file. `fix` says what to do if it is damaged."""
-    try:
-        gguf = place if place.is_file() else None
-        if gguf is None and not any(place.glob("*.safetensors")):
-            gguf = gguf_in(place)
-        if gguf is not None:
-            if kind == "encoder":
-                raise CheckpointError(f"{gguf}: a GGUF file; an encoder must be a folder of safetensors")
-            check_gguf(gguf)
-            sha256 = quick_hash({str(number): part for number, part in enumerate(parts(gguf))})
-            return Checkpoint(name or model_name(gguf), gguf.parent, sha256, preset, gguf=gguf)
-        folders.check_loadable(place, trust)
-        if kind == "instruct":
-            folders.check_writes(place)
-        sha256 = quick_hash(folders.kept_files(place))
-        return Checkpoint(name or place.name, place, sha256, preset, trust_remote_code=trust)
-    except Damaged as damage:
-        raise CheckpointError(f"checkpoint {name or place} is damaged ({damage}): {fix}") from damage
+def _checkpoint(name: str, place: Path, preset: Preset | None, kind: Kind, trust: bool) -> Checkpoint:
+    """The checkpoint in a folder or GGUF file."""
+    gguf = place if place.is_file() else None
+    if gguf is None and not any(place.glob("*.safetensors")):
+        gguf = gguf_in(place)
+    if gguf is not None:
+        if kind == "encoder":
+            raise CheckpointError(f"{gguf}: a GGUF file; an encoder must be a folder of safetensors")
+        check_gguf(gguf)
+        sha256 = quick_hash({str(number): part for number, part in enumerate(parts(gguf))})
+        return Checkpoint(name or model_name(gguf), gguf.parent, sha256, preset, gguf=gguf)
+    check_loadable(place, trust)
+    if kind == "instruct":
+        check_writes(place)
+    sha256 = quick_hash(kept_files(place))
+    return Checkpoint(name or place.name, place, sha256, preset, trust_remote_code=trust)
 
 
 def _absolute(place: Path) -> Path:
@@ -135,43 +131,37 @@ def _absolute(place: Path) -> Path:
 def served(name_or_path: str) -> Checkpoint:
     """A model behind a server: its checkpoint if it is on this machine, too, else only its name."""
     try:
-        return resolve(name_or_path, "instruct", trust_remote_code=True)
-    except CheckpointError:
-        pass
-    try:
         preset, _ = sources_of(name_or_path)
     except CheckpointError:
         preset = None
-    return Checkpoint(name_or_path, Path(name_or_path), UNSEEN + name_or_path, preset)
+    try:
+        return resolve(name_or_path, "instruct", trust_remote_code=True)
+    except CheckpointError:
+        return Checkpoint(name_or_path, Path(name_or_path), UNSEEN + name_or_path, preset)
 
 
 def read_adapter(path: Path) -> Adapter:
-    """The adapter in a folder or GGUF file. CheckpointError if there is none, or it cannot be served."""
+    """The LoRA adapter in a folder or GGUF file. CheckpointError if there is none."""
     path = _absolute(path.expanduser())
     try:
         if path.suffix == SUFFIX:
-            header = read_header(path)
-            if header.kind != "adapter" or header.lora_rank is None:
+            if read_header(path).kind != "adapter":
                 raise CheckpointError(f"{path}: a GGUF file but no LoRA adapter; give a model with --model")
-            sha256 = quick_hash({"0": path})
-            return Adapter(path.stem, path, sha256, header.lora_rank, header.base_model or "")
-        config = folders.read_json(path / "adapter_config.json")
-        if config["peft_type"] != "LORA" or any(config.get(name) for name in _UNSERVED):
+            return Adapter(path.stem, path, quick_hash({"0": path}), 0)
+        config = read_json(path / "adapter_config.json")
+        if config["peft_type"] != "LORA" or config.get("use_dora") or config.get("modules_to_save"):
             raise CheckpointError(
-                f"{path}: only plain LoRA adapters can be served (without {', '.join(_UNSERVED)}); merge it into "
-                "its base (PEFT's merge_and_unload), save that, and give it with --model"
+                f"{path}: only plain LoRA adapters can be served (no DoRA, no modules_to_save); merge it into its "
+                "base (PEFT's merge_and_unload), and give the result with --model"
             )
-        weights = path / "adapter_model.safetensors"
-        folders.check_safetensors(weights)
-        sha256 = quick_hash({each.name: each for each in (weights, path / "adapter_config.json")})
-        made_for = str(config.get("base_model_name_or_path") or "")
-        return Adapter(path.name, path, sha256, int(config["r"]), made_for)
+        files = {name: path / name for name in ("adapter_config.json", "adapter_model.safetensors")}
+        return Adapter(path.name, path, quick_hash(files), int(config["r"]))
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{error.filename}: no such file; --adapter takes a folder that PEFT saved, or a .gguf LoRA"
         ) from error
-    except (Damaged, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"adapter {path} is damaged ({error}); copy or save it again") from error
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: no readable adapter_config.json ({error}); save it again") from error
 
 
 def with_adapter(base: Checkpoint, adapter: Adapter) -> Checkpoint:
@@ -180,16 +170,14 @@ def with_adapter(base: Checkpoint, adapter: Adapter) -> Checkpoint:
     Raises CheckpointError if base and adapter have different file formats or architectures. Shapes are
     checked by the engine.
     """
-    is_gguf = adapter.path.suffix == SUFFIX
-    if is_gguf != (base.gguf is not None):
+    if (adapter.path.suffix == SUFFIX) != (base.gguf is not None):
         raise CheckpointError(
-            f"adapter {adapter.path} {'is' if is_gguf else 'is not'} a GGUF file, unlike {base.name}: "
-            "llama.cpp needs GGUF for both (convert_lora_to_gguf.py), vLLM safetensors for both"
+            f"adapter {adapter.path} does not fit {base.name}: llama.cpp needs GGUF for both "
+            "(convert_lora_to_gguf.py), vLLM safetensors for both"
         )
     if base.gguf_header and base.gguf_header.architecture != (own := read_header(adapter.path).architecture):
-        made_for = f" ({adapter.made_for})" if adapter.made_for else ""
         raise CheckpointError(
-            f"adapter {adapter.name} does not fit {base.name}: it is for {own}{made_for}, the base is "
+            f"adapter {adapter.name} does not fit {base.name}: it is for {own}, the base is "
             f"{base.gguf_header.architecture}; give its own base with --model"
         )
     sha256 = combined_sha256({"base": base.sha256, "adapter": adapter.sha256})

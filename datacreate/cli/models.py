@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from datacreate.cli.options import Command, json_option, option
 from datacreate.cli.terminal import print_columns, size
 
 if TYPE_CHECKING:
     from datacreate.checkpoints import Preset
-
-JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 
 
 @click.group()
@@ -25,8 +24,8 @@ def models() -> None:
     """List and download models: presets, and any model of the Hugging Face Hub."""
 
 
-@models.command("list")
-@JSON
+@models.command("list", cls=Command)
+@json_option()
 def list_(as_json: bool) -> None:
     """All presets, and which of them are downloaded."""
     from datacreate.checkpoints import load_presets
@@ -45,9 +44,9 @@ def list_(as_json: bool) -> None:
     print_columns(lines)
 
 
-@models.command()
+@models.command(cls=Command)
 @click.argument("name")
-@JSON
+@json_option()
 def show(name: str, as_json: bool) -> None:
     """Everything a preset says, and the path of its model."""
     import yaml
@@ -60,10 +59,10 @@ def show(name: str, as_json: bool) -> None:
     click.echo(json.dumps(shown, indent=2) if as_json else text)
 
 
-@models.command()
+@models.command(cls=Command)
 @click.argument("names", nargs=-1, required=True, metavar="NAME|ORG/NAME[@REVISION]...")
-@click.option("--force", is_flag=True, help="Download again even if it is complete on this machine.")
-@JSON
+@option("--force", is_flag=True, help="Download again even if it is complete on this machine.")
+@json_option()
 def pull(names: tuple[str, ...], force: bool, as_json: bool) -> None:
     """Download presets, or models by their Hub id; an interrupted download resumes."""
     from datacreate.checkpoints import pull as pull_one

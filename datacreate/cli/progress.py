@@ -12,7 +12,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from datacreate.cli.terminal import is_live, printable, say, size
+from datacreate.cli.terminal import is_live, printable, say
 
 if TYPE_CHECKING:
     from datacreate.pipeline import Uncommitted
@@ -84,9 +84,7 @@ class _Stage:
         latest = (0.0, self.done, self._recent[-1][2]) if self.ended else self._recent[-1]
         rate, tokens = (max(0.0, (latest[index] - start[index]) / seconds) for index in (1, 2))
         counted = f"{self.done} of {self.total}"
-        if self._unit == "B":
-            counted = f"{100 * self.done // max(1, self.total)} % of {size(self.total)}"
-        elif self.name or self.ended:
+        if self.name or self.ended:
             counted += f" {self._unit}"
         parts = [f"{self.name}: {counted}" if self.name else counted]
         if self.ended:
@@ -99,7 +97,7 @@ class _Stage:
             parts.append("none in the last minute")
         if rate:
             left = max(0, self.total - self.done - self.ahead) / rate
-            parts.append(f"{size(rate)}/s" if self._unit == "B" else _rate(rate))
+            parts.append(_rate(rate))
             parts.append("" if self.ended else f"about {_duration(left)} left")
         if tokens:
             parts.append(f"{tokens:.{int(tokens < 10)}f} tokens/s")
@@ -266,18 +264,3 @@ class TrainingProgress(_Reporter):
         with self._lock:
             best = "" if score is None else f", best {score:.3f} above chance"
             self._count(what, self._unit, done, total, more=best)
-
-
-class CheckpointProgress(_Reporter):
-    """The `Progress` of downloads, conversions and hashing of checkpoints."""
-
-    def __init__(self, name: str = "", **options: Any) -> None:
-        super().__init__(**options)
-        self._prefix = f"{name}: " if name else ""
-
-    def __call__(self, stage: str, done: int, total: int, unit: str) -> None:
-        with self._lock:
-            if total > 0:
-                self._count(f"{self._prefix}{stage}", unit, done, total)
-            else:
-                self.notify(f"{self._prefix}{stage}")

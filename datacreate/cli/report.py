@@ -6,24 +6,27 @@ from pathlib import Path
 
 import click
 
+from datacreate.cli.options import command, json_option, option
 from datacreate.cli.terminal import say
 
 
-@click.command()
+@command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH...]")
-@click.option(
+@option(
     "--out",
+    group="output",
     type=click.Path(path_type=Path),
     default=Path("report"),
     show_default=True,
     help="Folder of the report; an older report in it is replaced.",
 )
-@click.option(
+@option(
     "--embedding-model",
+    group="quality",
     metavar="MODEL",
     help="Measure diversity by the sentence embeddings of this checkpoint.  [default: by shared words]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON instead of Markdown.")
+@json_option("Print the report as JSON instead of Markdown.")
 def report(paths: tuple[Path, ...], out: Path, embedding_model: str | None, as_json: bool) -> None:
     """Report all evaluations and creation runs below PATHs (default: runs).
 

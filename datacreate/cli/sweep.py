@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from datacreate.cli.options import command, config_option, json_option, option
 from datacreate.cli.terminal import is_live, print_columns, printable, say
 
 if TYPE_CHECKING:
@@ -22,19 +23,19 @@ if TYPE_CHECKING:
 _ARRAY = "SLURM_ARRAY_TASK_ID"
 
 
-@click.command()
+@command()
 @click.argument("plan", metavar="PLAN")
-@click.option(
+@option(
     "--out",
     type=click.Path(path_type=Path),
+    group="output",
     help="Folder of the sweep; the same command resumes there.  [default: runs/NAME]",
 )
-@click.option("--index", metavar="I|auto", help=f"Only this cell; auto: the one of ${_ARRAY}.")
-@click.option("--list", "list_", is_flag=True, help="Only list the cells and their states.")
-@click.option(
-    "--dry-run", is_flag=True, help="List the cells, what is missing, and the commands that would run."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the cells as JSON.")
+@option("--index", metavar="I|auto", help=f"Only this cell; auto: the one of ${_ARRAY}.")
+@option("--list", "list_", is_flag=True, help="Only list the cells and their states.")
+@option("--dry-run", is_flag=True, help="List the cells, what is missing, and the commands that would run.")
+@config_option
+@json_option("Print the cells as JSON.")
 def sweep(plan: str, out: Path | None, index: str | None, list_: bool, dry_run: bool, as_json: bool) -> None:
     """Run the grid of PLAN: a YAML file, or the name of a shipped one (cpu, paper).
 

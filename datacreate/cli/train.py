@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from datacreate.cli.options import command, json_option, settings_options
+from datacreate.cli.options import command, config_option, json_option, option, settings_options
+from datacreate.cli.terminal import printable
 from datacreate.finetuning.recipe import Recipe, make_recipe
 from datacreate.finetuning.train import TrainConfig
 
@@ -16,8 +17,13 @@ from datacreate.finetuning.train import TrainConfig
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @settings_options(TrainConfig)
 @settings_options(Recipe, "recipe")
-@json_option("Print the models as JSON.")
-def train(sources: tuple[str, ...], settings: dict[str, Any], recipe: dict[str, Any], as_json: bool) -> None:
+@config_option
+@option("--dry-run", is_flag=True, help="Print what would be trained; write nothing.")
+@config_option
+@json_option("Print the models as JSON; with --dry-run what would be trained.")
+def train(
+    sources: tuple[str, ...], settings: dict[str, Any], recipe: dict[str, Any], dry_run: bool, as_json: bool
+) -> None:
     """Fine-tune an encoder on SOURCE: a run, a JSONL file, or a benchmark's human train split.
 
     Several sources are mixed. When interrupted it exits with 75, and the same command resumes.
@@ -34,6 +40,9 @@ def train(sources: tuple[str, ...], settings: dict[str, Any], recipe: dict[str, 
     configure_process()
     encoder = settings.get("encoder", TrainConfig.model_fields["encoder"].default)
     config = TrainConfig.of(sources=sources, recipe=make_recipe(encoder, **recipe), **settings)
+    if dry_run:
+        _dry_run(config, as_json)
+        return
     with TrainingProgress() as progress:
         models = train_(config, progress=progress)
     if as_json:
@@ -48,3 +57,35 @@ def train(sources: tuple[str, ...], settings: dict[str, Any], recipe: dict[str, 
             f"{config.out / f'seed-{model.seed}'}  step {model.step} of {model.steps}, "
             f"lr {model.learning_rate:g}{chosen}, {model.seconds:.0f} s"
         )
+
+
+def _dry_run(config: TrainConfig, as_json: bool) -> None:
+    from datacreate.finetuning.records import TrainingDirectory, read_training
+    from datacreate.finetuning.train import Silent, prepare
+    from datacreate.hardware import visible_gpus
+
+    prepared, directory = prepare(config, Silent()), TrainingDirectory(config.out)
+    training = prepared.training
+    if (config.out / "training.json").exists():
+        read_training(config.out).check_same(training, config.out)
+    left = [seed for seed in config.seeds if not directory.model(seed).is_dir()]
+    plan = {
+        "out": str(config.out),
+        "condition": training.condition.name,
+        "benchmark": training.condition.benchmark,
+        "task": training.task.description,
+        "encoder": str(prepared.encoder),
+        "recipe": training.recipe.description,
+        "training_rows": len(prepared.rows),
+        "selection": training.selection,
+        "selection_rows": len(prepared.selection_rows),
+        "steps": training.recipe.steps(len(prepared.rows)),
+        "seeds_to_train": left,
+        "trials": len(left) * len(training.recipe.learning_rates),
+        "device": ", ".join(visible_gpus()) or "CPU",
+    }
+    if as_json:
+        click.echo(json.dumps(plan, indent=2, ensure_ascii=False))
+        return
+    for name, value in plan.items():
+        click.echo(f"{name.replace('_', ' ')}: {printable(str(value))}")

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -129,14 +130,31 @@ class Silent:
     def step(self, what: str, done: int, total: int, score: float | None) -> None: ...
 
 
-def train(config: TrainConfig, progress: Progress | None = None) -> list[Model]:
-    """Train a model for every seed of `config`; finished ones are kept, interrupted ones resumed.
+@dataclass(frozen=True)
+class Prepared:
+    """A training before its rows are encoded."""
 
-    Raises a DatacreateError: TrainingError for unusable rows or encoders, RunMismatch if the folder holds
-    another training; Stopped after SIGINT or SIGTERM, LockLost if another process has taken the folder
-    over: after these two the same call resumes.
-    """
-    progress = progress or Silent()
+    training: Training
+    encoder: Path
+    rows: Sequence[Question]
+    selection_rows: Sequence[Question]  # choose the best checkpoint
+
+    @property
+    def summary(self) -> str:
+        """Encoder, rows, steps and selection in one line."""
+        selection, training = len(self.selection_rows), self.training
+        by = {
+            "held-out": f"{selection} of them held out to choose the best checkpoint",
+            "human": f"the best checkpoint chosen on {selection} human dev rows",
+            "none": "no selection rows: the last model is kept",
+        }[training.selection]
+        rows = len(self.rows) + (selection if training.selection == "held-out" else 0)
+        steps = training.recipe.steps(len(self.rows))
+        return f"{training.encoder} on {rows} rows ({training.task.description}), {steps} steps; {by}"
+
+
+def prepare(config: TrainConfig, progress: Progress) -> Prepared:
+    """Read and split the rows, and find the encoder. Raises UsageError, TrainingError, CheckpointError."""
     recipe = config.recipe
     if not config.sources or not config.seeds:
         raise UsageError("nothing to train: give at least one source and one seed")
@@ -172,12 +190,24 @@ def train(config: TrainConfig, progress: Progress | None = None) -> list[Model]:
         selection_digest=selection_digest,
         verdicts_digest=rows.verdicts_digest,
     )
-    directory = TrainingDirectory(config.out)
+    return Prepared(training, encoder.path, trained, choosing)
+
+
+def train(config: TrainConfig, progress: Progress | None = None) -> list[Model]:
+    """Train a model for every seed of `config`; finished ones are kept, interrupted ones resumed.
+
+    Raises a DatacreateError: TrainingError for unusable rows or encoders, RunMismatch if the folder holds
+    another training; Stopped after SIGINT or SIGTERM, LockLost if another process has taken the folder
+    over: after these two the same call resumes.
+    """
+    progress = progress or Silent()
+    prepared = prepare(config, progress)
+    training, directory = prepared.training, TrainingDirectory(config.out)
     with caught_signals() as signals, directory.locked(training, progress.notify) as lock:
         missing = [seed for seed in config.seeds if not directory.model(seed).is_dir()]
         if missing:
-            progress.notify(_announcement(training, trained, choosing))
-            inputs = _encode(config, training, encoder.path, trained, choosing)
+            progress.notify(prepared.summary)
+            inputs = _encode(config, prepared)
             try:
                 _train_seeds(config, training, inputs, missing, directory, progress, signals, lock)
             except Stopped:
@@ -209,14 +239,9 @@ def _select(
     return questions, usable, "human", digest(benchmark, "dev")
 
 
-def _encode(
-    config: TrainConfig,
-    training: Training,
-    path: Path,
-    trained: Sequence[Question],
-    choosing: Sequence[Question],
-) -> Inputs:
-    recipe, task, tokenizer = config.recipe, training.task, load_tokenizer(path)
+def _encode(config: TrainConfig, prepared: Prepared) -> Inputs:
+    recipe, task, path = config.recipe, prepared.training.task, prepared.encoder
+    tokenizer, trained, choosing = load_tokenizer(path), prepared.rows, prepared.selection_rows
     if not trained:
         raise TrainingError("no row to train on; give more rows")
     length = max_input_tokens(tokenizer, load_config(path), recipe, has_passages(trained))
@@ -228,17 +253,6 @@ def _encode(
         selection = encoded(choosing) if choosing else None
     collate = collator(task, tokenizer)
     return Inputs(path, task, tokenizer, collate, rows, selection, recipe, length, config.device_batch_size)
-
-
-def _announcement(training: Training, trained: Sequence[Question], choosing: Sequence[Question]) -> str:
-    by = {
-        "held-out": f"{len(choosing)} of them held out to choose the best checkpoint",
-        "human": f"the best checkpoint chosen on {len(choosing)} human dev rows",
-        "none": "no selection rows: the last model is kept",
-    }[training.selection]
-    rows = len(trained) + (len(choosing) if training.selection == "held-out" else 0)
-    steps = training.recipe.steps(len(trained))
-    return f"{training.encoder} on {rows} rows ({training.task.description}), {steps} steps; {by}"
 
 
 Trial = tuple[int, float]

@@ -87,14 +87,17 @@ def shortcuts(
         chosen = sorted(random.Random(seed).sample(chosen, MAX_ROWS))
     pairs = [(rows[index], of_row[index]) for index in chosen]
     found = list(_rows(format, pairs))
-    measured: list[Shortcut | None] = []
     if len(found) < MIN_ROWS:
         return ()
-    if format.head == "multiple_choice":
-        measured = [longest_option(found), question_words(found), options_alone(found, seed)]
-    elif len({row.right for row in found}) > 1:
-        measured = [length_alone(found, seed), question_alone(found, seed)]
-    return tuple(one for one in measured if one)
+    options = format.head == "multiple_choice"
+    groups = _groups(found, ["\n".join(sorted(row.options)) if options else row.text for row in found])
+    has_folds = len(set(groups)) >= FOLDS
+    if options:
+        counted = longest_option(found), question_words(found)
+        return (*counted, options_alone(found, groups, seed)) if has_folds else counted
+    if has_folds and len({row.right for row in found}) > 1:
+        return length_alone(found, groups, seed), question_alone(found, groups, seed)
+    return ()
 
 
 def why_none(format: TaskFormat) -> str | None:
@@ -120,58 +123,39 @@ def question_words(rows: Sequence[Row]) -> Shortcut:
     return _scored("words of the question", credit, rows, warning)
 
 
-def options_alone(rows: Sequence[Row], seed: int) -> Shortcut | None:
+def options_alone(rows: Sequence[Row], groups: Sequence[int], seed: int) -> Shortcut:
     """How often a classifier of the options' words picks the right option without the question."""
-    groups = _groups([row.family for row in rows], ["\n".join(sorted(row.options)) for row in rows])
     group_of_option = [group for group, row in zip(groups, rows, strict=True) for _ in row.options]
     right = np.array([i == row.right for row in rows for i in range(len(row.options))], dtype=np.int64)
     scores = _by_words([option for row in rows for option in row.options], right, group_of_option, seed)
-    if scores is None:
-        return None
     parts = np.split(scores[:, 1], np.cumsum([len(row.options) for row in rows])[:-1])
     credit = [_tie_credit(part, row.right) for part, row in zip(parts, rows, strict=True)]
     warning = "the words of the options alone give away which is right, without the question"
     return _scored("options alone", credit, rows, warning, groups)
 
 
-def length_alone(rows: Sequence[Row], seed: int) -> Shortcut | None:
+def length_alone(rows: Sequence[Row], groups: Sequence[int], seed: int) -> Shortcut:
     """How often a small decision tree on the lengths of question and passage finds the label."""
     from sklearn.tree import DecisionTreeClassifier
 
     lengths = [[len(row.text), len(row.passage), len(words(row.text))] for row in rows]
     leaf = max(2, min(50, len(rows) // 20))
     tree = DecisionTreeClassifier(max_depth=3, min_samples_leaf=leaf, class_weight="balanced", random_state=0)
-    groups = _groups([row.family for row in rows], [row.text for row in rows])
-    scores = _cross_validated(np.array(lengths, dtype=np.float64), _labels(rows), groups, seed, tree)
-    return _of_labels("length alone", scores, rows, groups, "the lengths alone give the label away")
+    labels = _labels(rows)
+    scores = _cross_validated(np.array(lengths, dtype=np.float64), labels, groups, seed, tree)
+    credit = list(map(_tie_credit, scores, labels))
+    return _scored("length alone", credit, rows, "the lengths alone give the label away", groups, labels)
 
 
-def question_alone(rows: Sequence[Row], seed: int) -> Shortcut | None:
+def question_alone(rows: Sequence[Row], groups: Sequence[int], seed: int) -> Shortcut:
     """How often a classifier of the question's words finds the label: `wording` if there is no passage."""
-    texts = [row.text for row in rows]
-    groups = _groups([row.family for row in rows], texts)
-    scores = _by_words(texts, _labels(rows), groups, seed)
-    word = _most_telling_word(rows)
+    labels, word = _labels(rows), _most_telling_word(rows)
+    credit = list(map(_tie_credit, _by_words([row.text for row in rows], labels, groups, seed), labels))
     if any(row.passage for row in rows):
         warning = f"the question alone gives the label away, without its passage ({word})"
-        return _of_labels("question alone", scores, rows, groups, warning)
+        return _scored("question alone", credit, rows, warning, groups, labels)
     warning = f"the words alone give the label away, which is right only if wording is the task ({word})"
-    return _of_labels("wording", scores, rows, groups, warning, TOLERATED_WORDING)
-
-
-def _of_labels(
-    name: str,
-    scores: Floats | None,
-    rows: Sequence[Row],
-    groups: Sequence[int],
-    warning: str,
-    tolerated: float = TOLERATED,
-) -> Shortcut | None:
-    if scores is None:
-        return None
-    labels = _labels(rows)
-    credit = [_tie_credit(row, label) for row, label in zip(scores, labels, strict=True)]
-    return _scored(name, credit, rows, warning, groups, labels, tolerated)
+    return _scored("wording", credit, rows, warning, groups, labels, TOLERATED_WORDING)
 
 
 def _scored(
@@ -218,7 +202,7 @@ def _tie_credit(scores: npt.ArrayLike, right: int) -> float:
     return float(best[right] / best.sum())
 
 
-def _by_words(texts: Sequence[str], target: Integers, groups: Sequence[int], seed: int) -> Floats | None:
+def _by_words(texts: Sequence[str], target: Integers, groups: Sequence[int], seed: int) -> Floats:
     """`_cross_validated` scores of a linear support vector machine on words and word pairs."""
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.pipeline import make_pipeline
@@ -239,18 +223,14 @@ def _by_words(texts: Sequence[str], target: Integers, groups: Sequence[int], see
     return _cross_validated(features, target, groups, seed, model)
 
 
-def _cross_validated(
-    features: Any, target: Integers, groups: Sequence[int], seed: int, model: Any
-) -> Floats | None:
+def _cross_validated(features: Any, target: Integers, groups: Sequence[int], seed: int, model: Any) -> Floats:
     """A score for each class, (n, classes), by models that were not trained on the row's group.
 
-    `target` (n,) holds class numbers. None if there are fewer groups than folds.
+    `target` (n,) holds class numbers; there are at least as many groups as folds.
     """
     from sklearn.base import clone
     from sklearn.model_selection import GroupKFold
 
-    if len(set(groups)) < FOLDS:
-        return None
     scores = np.zeros((len(target), int(target.max()) + 1))
     folds = GroupKFold(FOLDS, shuffle=True, random_state=seed).split(target, groups=np.asarray(groups))
     for train, test in folds:
@@ -265,7 +245,7 @@ def _cross_validated(
     return scores
 
 
-def _groups(families: Sequence[Hashable], texts: Sequence[str]) -> list[int]:
+def _groups(rows: Sequence[Row], texts: Sequence[str]) -> list[int]:
     """A group number for each row, the same for rows of one family and for rows with the same text.
 
     Rows with the same question (or options) and opposite answers must not be in different folds: each would
@@ -275,7 +255,7 @@ def _groups(families: Sequence[Hashable], texts: Sequence[str]) -> list[int]:
     from scipy.sparse.csgraph import connected_components
 
     nodes: dict[Hashable, int] = {}
-    family = [nodes.setdefault(("family", one), len(nodes)) for one in families]
+    family = [nodes.setdefault(("family", row.family), len(nodes)) for row in rows]
     text = [nodes.setdefault(("text", " ".join(words(one))), len(nodes)) for one in texts]
     graph = coo_array((np.ones(len(family)), (family, text)), shape=(len(nodes), len(nodes)))
     return [int(group) for group in connected_components(graph, directed=False)[1][family]]

@@ -18,7 +18,7 @@ from datacreate.reporting.cells import (
     HUMAN,
     ZERO_SHOT,
     cell_of,
-    compare,
+    compare_cells,
     constant_cell,
     is_trained,
     trained_for,
@@ -37,7 +37,7 @@ _PAPER_METHOD = " (paper)"
 """Ends the name of a condition whose rows were created by `--method paper`."""
 
 _Setup = tuple[str, str, str, Selection]
-"""Encoder, its SHA-256, training settings, model selection: what all models of a table share."""
+"""Encoder, its SHA-256, recipe, model selection: what all models of a table share."""
 
 
 def build_report(
@@ -129,7 +129,7 @@ def _table(
         *setup,
         generator=generator,
         cells=tuple(cell for cell, _ in rows),
-        comparisons=compare([cell for cell, _ in voting], [models for _, models in voting]),
+        comparisons=compare_cells([cell for cell, _ in voting], [models for _, models in voting]),
     )
 
 

@@ -11,12 +11,10 @@ from statistics import mean, stdev, variance
 from datacreate.finetuning.records import Scores
 from datacreate.finetuning.statistics import (
     chance_corrected,
+    compare,
     discordant_counts,
     minimum_detectable_effect,
     wilson_interval,
-)
-from datacreate.finetuning.statistics import (
-    compare as test_pairs,
 )
 from datacreate.reporting.collect import Evaluated
 from datacreate.reporting.intervals import Nest, intervals, nested_mean
@@ -114,7 +112,7 @@ def constant_cell(one: Evaluated) -> Cell:
     )
 
 
-def compare(cells: Sequence[Cell], models: Sequence[Sequence[Evaluated]]) -> tuple[Comparison, ...]:
+def compare_cells(cells: Sequence[Cell], models: Sequence[Sequence[Evaluated]]) -> tuple[Comparison, ...]:
     """Every comparable pair of cells by McNemar's exact test on majority votes, Holm-corrected together.
 
     `models`, as long as `cells`, holds the models of each. Pairs have the same test rows, and the same number
@@ -127,7 +125,7 @@ def compare(cells: Sequence[Cell], models: Sequence[Sequence[Evaluated]]) -> tup
         for one, other in combinations(range(len(cells)), 2)
         if _comparable(cells[one], cells[other])
     ]
-    tests = test_pairs([("", "", *discordant_counts(votes[one], votes[other])) for one, other in pairs])
+    tests = compare([("", "", *discordant_counts(votes[one], votes[other])) for one, other in pairs])
     made = [
         Comparison(
             max(cells[one].trained_for, cells[other].trained_for),  # "-" sorts before every name

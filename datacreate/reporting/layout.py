@@ -96,7 +96,7 @@ def title_of(table: ResultTable) -> str:
         return _TITLES["untrained"]
     parts = [
         checkpoint_name(table.encoder, table.encoder_sha256),
-        f"recipe {table.settings}",
+        f"recipe {table.recipe}",
         _SELECTION[table.selection],
         *([f"rows written by {table.generator}"] if table.generator else []),
     ]

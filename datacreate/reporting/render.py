@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
     from plotly.graph_objects import Figure
 
-_GROUP = ("distribution", "encoder", "encoder_sha256", "settings", "selection", "generator")
+_GROUP = ("distribution", "encoder", "encoder_sha256", "recipe", "selection", "generator")
 """Fields of a table that each of its lines in CSV begins with."""
 
 

@@ -89,12 +89,12 @@ class Comparison:
 
 @dataclass(frozen=True)
 class ResultTable:
-    """Cells that may be compared: one encoder, training settings, model selection and generator."""
+    """Cells that may be compared: one encoder, recipe, model selection and generator."""
 
     distribution: Distribution
     encoder: str
     encoder_sha256: str
-    settings: str
+    recipe: str  # of the training
     selection: Selection
     generator: str | None  # the model that wrote the created training rows
     cells: tuple[Cell, ...]  # test set by test set

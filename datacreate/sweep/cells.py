@@ -12,11 +12,13 @@ from datacreate.benchmarks import Benchmark, digest, find_benchmark, has_split
 from datacreate.checkpoints import resolve
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import DatacreateError
+from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.records import EVALUATION
+from datacreate.finetuning.train import TrainConfig
 from datacreate.runs.config import CreateConfig
 from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import as_arguments
-from datacreate.sweep.plan import HUMAN, HUMAN_FULL, MIXED, ZERO_SHOT, Plan, TrainOptions, short_name
+from datacreate.sweep.plan import HUMAN, HUMAN_FULL, MIXED, ZERO_SHOT, Plan, short_name, split_recipe
 
 Argument = str | PurePath
 """A PurePath is relative to the folder of the sweep, which can therefore be moved."""
@@ -191,21 +193,20 @@ class _Builder:
     def _training(self, cell: str, rows: _Rows, encoder: str) -> tuple[Step, Step]:
         """Training an encoder on rows, and evaluating its models."""
         name = f"{rows.condition}-{short_name(encoder)}-{rows.label}"
-        folder, options = PurePath("trained", cell, name), self.plan.train
+        folder, (recipe, rest) = PurePath("trained", cell, name), split_recipe(self.plan.train)
+        if rows.created is None:
+            recipe.pop("soft_labels", None)  # human rows have no scores
+        selection = rest.get("model_selection") or ("human" if recipe.get("name") == "paper" else "held-out")
         needs = (
             *(rows.created.needs if rows.created else ()),
             *([Need("split", self.benchmark.name, "train")] if rows.human else []),
-            *([Need("split", self.benchmark.name, "dev")] if options.selection == "human" else []),
+            *([Need("split", self.benchmark.name, "dev")] if selection == "human" else []),
             *(Need("split", test, "test") for test in self.tests),
             Need("encoder", encoder),
         )
-        values = options.model_dump(exclude_none=True) | {"model_selection": options.selection}
-        values["soft_labels"] = options.soft_labels and rows.created is not None
-        if options.learning_rates:
-            values["learning_rates"] = ",".join(map(str, options.learning_rates))
         arguments: list[Argument] = ["train", *([self.benchmark.name] if rows.human else [])]
         arguments += [rows.created.folder] if rows.created else []
-        arguments += ["--encoder", encoder, *as_arguments(TrainOptions, values)]
+        arguments += ["--encoder", encoder, *as_arguments(Recipe, recipe), *as_arguments(TrainConfig, rest)]
         arguments += ["--count", str(rows.sample), "--sample-seed", str(rows.seed)] if rows.sample else []
         arguments += ["--out", folder]
         seeds = ("--seeds", ",".join(map(str, self.plan.train_seeds)))

@@ -15,8 +15,9 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from datacreate.benchmarks import Benchmark, find_benchmark
 from datacreate.checkpoints import find_preset
 from datacreate.engines.settings import EngineOptions
-from datacreate.errors import BenchmarkError, CheckpointError, PlanError
-from datacreate.finetuning.records import Selection
+from datacreate.errors import BenchmarkError, CheckpointError, PlanError, UsageError
+from datacreate.finetuning.recipe import Recipe
+from datacreate.finetuning.train import TrainConfig
 from datacreate.paths import shipped
 from datacreate.runs.config import CreateConfig
 from datacreate.selection.strategies import STRATEGIES
@@ -28,38 +29,18 @@ MIXED = "human+"
 
 CONDITIONS = (HUMAN, HUMAN_FULL, ZERO_SHOT, *STRATEGIES, *(MIXED + name for name in STRATEGIES))
 
-_SET_BY_THE_GRID = frozenset(
+CREATE_OPTIONS = set(CreateConfig.model_fields) - set(
     "example benchmark example_seed count run_dir strategy model format labels ranges seed".split()
 )
-CREATE_OPTIONS = tuple(name for name in CreateConfig.model_fields if name not in _SET_BY_THE_GRID)
-"""The options of `create` that a plan may set."""
+RECIPE_OPTIONS = set(Recipe.model_fields) - {"name"} | {"recipe"}
+TRAIN_OPTIONS = {"model_selection", "device_batch_size", "nproc"}
+"""The options that a plan may set; the grid sets all others."""
 
 _LISTS = "benchmarks conditions generators encoders test example_seeds train_seeds sizes".split()
 _MAX_SHOWN = 60  # characters of a wrong value in a message
 
 T = TypeVar("T", bound=Hashable)
 Seed = Annotated[int, Field(strict=True, ge=0)]
-Positive = Annotated[int, Field(gt=0)]
-
-
-class TrainOptions(Settings):
-    """Options of `datacreate train`. None means its default."""
-
-    recipe: Literal["datacreate", "paper"] = "datacreate"
-    model_selection: Selection | None = None
-    learning_rates: tuple[float, ...] | None = Field(default=None, min_length=1)
-    epochs: Positive | None = None
-    batch_size: Positive | None = None
-    device_batch_size: Positive | None = None
-    max_length: Positive | None = None
-    lora: bool = False
-    lora_rank: Positive | None = None
-    soft_labels: bool = False  # of conditions with created rows: human rows have no scores
-
-    @property
-    def selection(self) -> Selection:
-        """The rows that select the best model."""
-        return self.model_selection or ("human" if self.recipe == "paper" else "held-out")
 
 
 class Plan(Settings):
@@ -81,7 +62,7 @@ class Plan(Settings):
     encoders: tuple[str, ...] = ()  # to fine-tune; none: sets are created and nothing is trained
     sizes: tuple[int | Literal["all"], ...] = Field(default=("all",), min_length=1)  # rows to train on
     train_seeds: tuple[Seed, ...] = Field(default=(1, 2, 3), min_length=1)
-    train: TrainOptions = TrainOptions()
+    train: dict[str, Any] = Field(default={})  # further options of `train`
     test: tuple[str, ...] = ()  # test sets; none: the benchmark and those out of distribution
     keep_weights: bool = False  # of evaluated models
 
@@ -121,23 +102,25 @@ class Plan(Settings):
     @field_validator("create")
     @classmethod
     def _check_create(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        """The options as `CreateConfig` converts them, in the order of its fields."""
-        for name in given:
-            if name in _SET_BY_THE_GRID:
-                raise ValueError(f"{name} is set by the plan; it is no option of `create` here")
-            if name not in CREATE_OPTIONS:
-                raise ValueError(f"no option {name!r}{_hint(name, CREATE_OPTIONS)}")
+        _check_names(given, CREATE_OPTIONS)
         if isinstance(given.get("urls"), (list, tuple)):
             given = {**given, "urls": [_model(str(url), info, known=False) for url in given["urls"]]}
         if "embedding_model" in given:
             given = {**given, "embedding_model": _model(str(given["embedding_model"]), info)}
-        try:
-            config = CreateConfig(benchmark="any", count=1, run_dir=Path(), **given)
-        except ValidationError as error:
-            wrong = SettingsError.first(error)
-            where = f"{wrong.key}={wrong.given!r}: " if wrong.place else ""
-            raise ValueError(f"{where}{wrong.why}") from None
-        return {name: getattr(config, name) for name in CREATE_OPTIONS if name in given}
+        return _converted(CreateConfig, given, benchmark="any", count=1, run_dir=Path())
+
+    @field_validator("train")
+    @classmethod
+    def _check_train(cls, given: dict[str, Any]) -> dict[str, Any]:
+        _check_names(given, RECIPE_OPTIONS | TRAIN_OPTIONS)
+        recipe, rest = split_recipe(given)
+        return {
+            **{
+                "recipe" if name == "name" else name: value
+                for name, value in _converted(Recipe, recipe).items()
+            },
+            **_converted(TrainConfig, rest, sources=(), out=Path()),
+        }
 
     @field_validator("generators", "encoders")
     @classmethod
@@ -179,6 +162,29 @@ class Plan(Settings):
             if not self.tests(find_benchmark(name)):
                 raise ValueError(f"test: none of these fits the head of a model for {name}")
         return self
+
+
+def split_recipe(train: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options of `train` as fields of Recipe, and as fields of TrainConfig."""
+    recipe = {name: value for name, value in train.items() if name in RECIPE_OPTIONS}
+    if "recipe" in recipe:
+        recipe = {"name": recipe.pop("recipe"), **recipe}
+    return recipe, {name: value for name, value in train.items() if name not in RECIPE_OPTIONS}
+
+
+def _check_names(given: dict[str, Any], names: set[str]) -> None:
+    for name in given:
+        if name not in names:
+            raise ValueError(f"{name} is no option, or is set by the plan itself{_hint(name, names)}")
+
+
+def _converted(model: type[Settings], given: dict[str, Any], **required: Any) -> dict[str, Any]:
+    """The given values as the model converts them, in the order of its fields. ValueError."""
+    try:
+        settings = model.of(**required, **given)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+    return {name: getattr(settings, name) for name in model.model_fields if name in given}
 
 
 def short_name(model: str) -> str:
@@ -253,10 +259,8 @@ def _first_error(error: ValidationError) -> str:
     wrong = SettingsError.first(error)
     message = wrong.why
     if wrong.kind == "extra_forbidden":
-        name = str(wrong.place[-1])
-        known = (TrainOptions if len(wrong.place) > 1 else Plan).model_fields
-        other = " (put it under create)" if name in CREATE_OPTIONS else ""
-        message = f"there is no such key{_hint(name, known) or other}"
+        other = " (put it under create)" if wrong.key in CREATE_OPTIONS else ""
+        message = f"no such key{_hint(wrong.key, Plan.model_fields) or other}"
     elif wrong.kind == "missing":
         message = "this key is required"
     elif wrong.kind != "value_error" and len(shown := repr(wrong.given)) <= _MAX_SHOWN:

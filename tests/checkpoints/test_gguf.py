@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from datacreate.checkpoints import Checkpoint, read_adapter, read_header, resolve, with_adapter
-from datacreate.checkpoints.folder import Damaged
 from datacreate.errors import CheckpointError
 from tests.checkpoints.gguf_models import CONTEXT, LAYERS, TEMPLATE, WIDTH, write_lora, write_model
 
@@ -29,7 +28,6 @@ def test_the_header_says_what_an_engine_needs(model: Path) -> None:
     assert (header.kind, header.architecture, header.chat_template) == ("model", "qwen2", TEMPLATE)
     assert header.context_length == CONTEXT
     assert header.size_bytes == model.stat().st_size
-    assert 10_000 < header.parameters < header.size_bytes / 4
     assert header.kv_bytes_per_token == 2 * 2 * LAYERS * WIDTH
 
 
@@ -55,8 +53,7 @@ def test_a_split_one_is_given_by_its_first_part(tmp_path: Path) -> None:
     first = write_model(tmp_path / "split" / "big.gguf", split_max_tensors=20)
     parts = sorted(first.parent.iterdir())
     assert len(parts) == 2
-    whole = read_header(write_model(tmp_path / "whole.gguf"))
-    assert read_header(first).parameters == whole.parameters
+    assert read_header(first).size_bytes == sum(part.stat().st_size for part in parts)
     found = resolve(str(first), "instruct")
     assert (found.name, found.gguf) == ("big", first)
     assert resolve(str(first.parent), "instruct") == found
@@ -67,16 +64,14 @@ def test_a_split_one_is_given_by_its_first_part(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_whole(tmp_path: Path, model: Path) -> None:
     whole = model.read_bytes()
-    tensors_start = len(whole) - read_header(model).parameters * 4
-    for length in [*range(0, tensors_start, 97), tensors_start - 1, len(whole) - 4 * WIDTH * WIDTH * 3]:
+    for length in [*range(0, len(whole) // 2, 997), len(whole) - 40_000]:
         model.write_bytes(whole[:length])
-        with pytest.raises(Damaged, match=r"tiny\.gguf "):
-            read_header(model)
-    assert "bytes; its header says at least" in refused(model)
+        assert refused(model).startswith(f"{model}: ")
+    assert "truncated to" in refused(model)
     model.write_bytes(b"GGUF\x01\0\0\0" + whole[8:])
     assert "has GGUF version 1; versions 2 and 3 can be read" in refused(model)
     model.write_bytes(b"<html>" + whole)
-    assert "tiny.gguf is not a GGUF file" in refused(model)
+    assert "tiny.gguf: not a GGUF file" in refused(model)
 
 
 def test_what_is_no_model_that_writes(tmp_path: Path, model: Path) -> None:
@@ -96,12 +91,12 @@ def test_an_adapter_and_its_base_are_of_one_format(tmp_path: Path, model: Path) 
     base = resolve(str(model), "instruct")
     lora = read_adapter(write_lora(tmp_path / "lora.gguf"))
     both = with_adapter(base, lora)
-    assert (both.name, both.gguf, lora.rank) == ("tiny with lora", model, 4)
+    assert (both.name, both.gguf) == ("tiny with lora", model)
     assert both.sha256 != base.sha256
     other = read_adapter(write_lora(tmp_path / "other.gguf", architecture="llama"))
     with pytest.raises(CheckpointError, match="other does not fit tiny: it is for llama, the base is qwen2"):
         with_adapter(base, other)
-    with pytest.raises(CheckpointError, match=r"lora\.gguf is a GGUF file, unlike base"):
+    with pytest.raises(CheckpointError, match=r"lora\.gguf does not fit base: llama.cpp needs GGUF for both"):
         with_adapter(Checkpoint("base", tmp_path, "ab" * 32, None), lora)
     with pytest.raises(CheckpointError, match="but no LoRA adapter; give a model with --model"):
         read_adapter(model)

@@ -66,7 +66,7 @@ def test_a_misspelt_setting_names_the_file_and_the_key(tmp_path: Path) -> None:
         load_presets(tmp_path)
     assert "\n" not in str(caught.value)
     (tmp_path / "a.yaml").write_text("kind: [")
-    with pytest.raises(CheckpointError, match=r"a\.yaml: not YAML") as caught:
+    with pytest.raises(CheckpointError, match=r"a\.yaml: not a YAML mapping") as caught:
         find_preset("a", tmp_path)
     assert "\n" not in str(caught.value)
 
@@ -75,4 +75,4 @@ def test_a_range_of_packages_keeps_the_width_of_its_first_number() -> None:
     source = PackageSource.model_validate(
         {"packages": ["p-{008..010}", "q{9..10}"], "version": "1", "sha256": {"f": "0" * 64}}
     )
-    assert source.packages == ("p-008", "p-009", "p-010", "q9", "q10")
+    assert source.packages == ["p-008", "p-009", "p-010", "q9", "q10"]

@@ -52,21 +52,11 @@ LARGE = safetensors_bytes(3, floats=800_000)
         ({"tokenizer.json": None}, "no tokenizer"),
         ({"model.safetensors": None}, "no *.safetensors"),
         ({"model.safetensors": None, "pytorch_model.bin": b"p"}, "pickled weights can run code"),
-        ({"config.json": b"{"}, "config.json is not JSON"),
-        ({"config.json": b"[]"}, "config.json is not a JSON object"),
-        ({"model.safetensors": b"\x01\x02"}, "no readable safetensors header"),
-        ({"model.safetensors": b"\x02" + b"\0" * 7 + b"[]"}, "no readable safetensors header"),
-        (
-            {"model.safetensors.index.json": b'{"weight_map": {"a": "model-1.safetensors"}}'},
-            "model-1.safetensors is missing (1 of 1 shards)",
-        ),
+        ({"config.json": b"{"}, "config.json: not a JSON object"),
+        ({"config.json": b"[]"}, "config.json: not a JSON object"),
         (
             {"model.safetensors": None, "model-00002-of-00003.safetensors": safetensors_bytes()},
             "model-00001-of-00003.safetensors is missing (2 of 3 shards)",
-        ),
-        (
-            {"model-00001-of-00001.safetensors": safetensors_bytes()[:-1]},
-            "model-00001-of-00001.safetensors has",
         ),
         (
             {"config.json": None, "adapter_config.json": b'{"base_model_name_or_path": "org/base"}'},
@@ -104,17 +94,6 @@ def test_a_folder_that_cannot_write_text_is_no_instruct_model(
         resolve(folder, "instruct")
         return
     assert said in refused(folder, "instruct")
-
-
-def test_a_truncated_file_is_found_without_reading_it(tmp_path: Path) -> None:
-    whole = safetensors_bytes(floats=10)
-    folder = write_files(tmp_path / "local", checkpoint_files())
-    length = int.from_bytes(whole[:8], "little")
-    header = whole[8 : 8 + length].replace(b"40]", b"40000000000000]")
-    with (folder / "model.safetensors").open("wb") as file:
-        file.write(len(header).to_bytes(8, "little") + header)
-        file.truncate(10_000_000_000)  # a hole: 10 GB that no disk holds
-    assert "has 10,000,000,000 bytes; its header says 40,000,000,000,0" in refused(str(folder))
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.cli.progress import CheckpointProgress, CreationProgress, TrainingProgress
+from datacreate.cli.progress import CreationProgress, TrainingProgress
 from datacreate.formats.task_format import load_format
 from datacreate.formats.validate import Reason
 from datacreate.pipeline import Uncommitted
@@ -320,21 +320,3 @@ def test_training_says_how_fast_it_is_and_what_is_left(capsys: Said, monkeypatch
         silent.notify("nothing")
         silent.step("seed 1", 1, 1, None)
     assert lines(capsys) == []
-
-
-def test_a_checkpoint_says_what_is_done_to_it(capsys: Said) -> None:
-    clock = Clock()
-    progress = CheckpointProgress("mine", clock=clock)
-    progress("the Hub is out of reach", 0, 0, "")
-    for done in range(0, 101, 10):
-        progress("fetching", done * 10**6, 10**8, "B")
-        clock.now += 2
-    progress("fetching", 10**8, 10**8, "B")
-    progress("copying", 3, 4, "files")
-    assert lines(capsys) == [
-        "mine: the Hub is out of reach",
-        "mine: fetching: 0 % of 100 MB, 0 s",
-        "mine: fetching: 50 % of 100 MB, 5 MB/s, about 10 s left",
-        "mine: fetching: 100 % of 100 MB in 20 s, 5 MB/s",
-        "mine: copying: 3 of 4 files, 0 s",
-    ]

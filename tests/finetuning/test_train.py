@@ -23,6 +23,7 @@ from datacreate.finetuning.train import TrainConfig, train
 from tests.finetuning.conftest import import_rows
 from tests.finetuning.sets import choices, claims, write_rows
 from tests.finetuning.training import Recorder, config, trained, weights
+from tests.inprocess import typed
 from tests.making import make
 from tests.offline.guarding import Guarded, unset
 from tests.process import Live
@@ -51,6 +52,17 @@ def test_a_training_is_reproducible_and_seeds_differ(home: Path, tmp_path: Path,
     names = {path.name for path in (out / "seed-1").iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "model.json"} <= names
     assert not [name for name in names if "checkpoint" in name]
+
+
+def test_a_dry_run_shows_the_training_and_writes_nothing(home: Path, tmp_path: Path, encoder: str) -> None:
+    words = ["train", "creak", "--encoder", encoder, "--out", str(tmp_path / "out"), "--seeds", "1,2"]
+    ended = typed(*words, "--epochs", "2", "--dry-run", "--json")
+    plan = json.loads(ended.out)
+    assert (plan["task"], plan["seeds_to_train"], plan["trials"]) == ("the labels True, False", [1, 2], 2)
+    assert plan["selection"] == "held-out"
+    assert plan["steps"] == 2 * -(-plan["training_rows"] // 16)
+    assert f"selection rows: {plan['selection_rows']}\n" in typed(*words, "--dry-run").out
+    assert not (tmp_path / "out").exists()
 
 
 def test_finished_seeds_are_kept_and_more_are_added(home: Path, tmp_path: Path, encoder: str) -> None:

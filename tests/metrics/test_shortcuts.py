@@ -189,3 +189,12 @@ def test_scores_of_any_texts_are_shares(rows: list[tuple[str, list[str], int]]) 
     for one in (*shortcuts(CHOICE, made), *shortcuts(STATEMENT, closed)):
         assert 0 <= one.score <= 1 + 1e-9
         assert 0 < one.chance <= 0.5
+
+
+def test_the_bound_is_wider_if_rows_come_in_families() -> None:
+    rows = choice_rows(100, 1)
+    for row in rows[:45]:
+        row["label"] = max(row["options"], key=len)
+    families = [index // 20 for index in range(100)]
+    assert "longest option" in warned(measured(CHOICE, rows))
+    assert "longest option" not in warned(measured(CHOICE, rows, families=families))

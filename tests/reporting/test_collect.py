@@ -62,7 +62,7 @@ def lines(change: Callable[[list[str]], list[str]]) -> Callable[[Path], None]:
         (text("evaluation.json", b"[" * 100_000), "evaluation.json is damaged"),
         (evaluation(seed="one"), "evaluation.json is damaged (seed: "),
         (evaluation(surprise=1), "evaluation.json is damaged (surprise: "),
-        (evaluation(scores__primary=float("nan")), "a score is not a finite number"),
+        (evaluation(scores__score=float("nan")), "a score is not a finite number"),
         (evaluation(scores__classes=1), "nothing to score"),
         (evaluation(scores__accuracy=0.9), "accuracy 0.9000, its predictions 0.6000"),
         (text("predictions.jsonl", b'{"row": 0,'), "predictions.jsonl is damaged"),

@@ -63,7 +63,6 @@ def quick(arguments: Sequence[str]) -> Iterator[None]:
         with Path(os.environ["QUICK_CALLS"]).open("a") as calls:
             calls.write(" ".join(arguments) + "\n")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RANK", "0")  # one process, without asking torch for its number
         if verb == "sweep":
             patch.setattr("datacreate.sweep.run.COMMAND", COMMAND)
         elif verb in ("train", "evaluate"):

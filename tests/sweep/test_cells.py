@@ -52,7 +52,7 @@ def test_a_cell_creates_trains_and_measures(bench: Bench) -> None:
     assert commands(bench, conditions=["tree"], train_seeds=[1, 2], **READER) == [
         "create --benchmark creak --strategy tree --model writer --seed 42 "
         "--run-dir runs/creak-writer-tree-42 --count 10",
-        "train runs/creak-writer-tree-42 --encoder reader --recipe datacreate --model-selection held-out "
+        "train runs/creak-writer-tree-42 --encoder reader "
         "--out trained/creak-writer-tree-42/tree-reader-10 --seeds 1,2",
         "evaluate trained/creak-writer-tree-42/tree-reader-10 --benchmark creak --benchmark strategyqa",
     ]
@@ -62,13 +62,19 @@ def test_further_options_reach_create_and_train(bench: Bench) -> None:
     create, train, _ = commands(
         bench,
         create={"method": "paper", "max_num_seqs": 8},
-        train={"learning_rates": [1e-5, 2e-5], "epochs": 3, "lora": True, "recipe": "paper"},
+        train={
+            "learning_rates": [1e-5, 2e-5],
+            "epochs": 3,
+            "lora": True,
+            "recipe": "paper",
+            "model_selection": "none",
+        },
         **READER,
     )
     assert "--method paper --run-dir" in create
     assert "--max-num-seqs 8 --count" in create
-    options = "--recipe paper --learning-rates 1e-05,2e-05 --epochs 3 --lora --model-selection human --out"
-    assert options in train
+    rates = "--learning-rates 1e-05 --learning-rates 2e-05"
+    assert f"--recipe paper {rates} --epochs 3 --lora --model-selection none --out" in train
 
 
 EVERY_KIND_OF_OPTION: list[dict[str, Any]] = [

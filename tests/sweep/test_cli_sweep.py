@@ -64,17 +64,17 @@ def test_steps_are_lines_on_stderr_and_the_result_is_on_stdout(bench: Bench) -> 
     ended = sweep(bench)
     assert ended.code == 1
     assert [line.rpartition(",")[0] for line in ended.lines] == [
-        "1 of 2  creak-human-42  train-human-reader-70  failed: 70 rows were asked for and 60 are there; "
-        "lower --count or make more",
+        "1 of 2  creak-human-42  train-human-reader-70  failed: --count 70 but only 60 rows; "
+        "lower --count or add sources",
         "2 of 2  creak-writer-tree-42  create  finished",
         "2 of 2  creak-writer-tree-42  train-tree-reader-70  finished",
         "2 of 2  creak-writer-tree-42  evaluate-tree-reader-70  finished",
     ]
     failed, log, counted, _ = ended.out.splitlines()
-    assert failed.startswith("creak-human-42  failed: train-human-reader-70: 70 rows were asked for")
+    assert failed.startswith("creak-human-42  failed: train-human-reader-70: --count 70 but only")
     assert Path(log.split()[-1]).is_file()
     assert counted == "1 failed, 1 finished"
-    assert "failed: train-human-reader-70: 70 rows" in sweep(bench, "--list").out
+    assert "failed: train-human-reader-70: --count 70" in sweep(bench, "--list").out
 
 
 def test_a_task_of_an_array_runs_its_cell(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ def test_a_failed_cell_reports_its_last_line_and_the_others_run(bench: Bench, tm
     lines: list[str] = []
     failed, other = bench.sweep(**BOTH, count=70).run(notify=lines.append)
     assert (failed.state, other.state) == ("failed", "finished")
-    assert failed.message == "70 rows were asked for and 60 are there; lower --count or make more"
+    assert failed.message == "--count 70 but only 60 rows; lower --count or add sources"
     assert lines[0].startswith(f"1 of 2  creak-human-42  train-human-reader-70  failed: {failed.message}, ")
     assert [one.message for one in bench.sweep(**BOTH, count=70).states()] == [failed.message, None]
 
