@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -9,8 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from datacreate.checkpoints import pull, resolve
+from datacreate.cli.models import models
 from datacreate.errors import CheckpointError
 from tests.checkpoints.conftest import (
     COMMIT,
@@ -175,3 +178,14 @@ def test_a_full_disk_is_a_storage_error(
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.startswith("75 cannot write "), done.stderr
     assert "HF_HUB_CACHE" in done.stdout
+
+
+def test_the_command_prints_the_path_and_checks_all_names_first(hub: Hub, tmp_path: Path) -> None:
+    pulled = CliRunner().invoke(models, ["pull", "org/tiny", "--json"])
+    (printed,) = json.loads(pulled.stdout)
+    assert Path(printed["path"]).is_relative_to(tmp_path / "hub")
+    assert "downloading org/tiny from the Hub" in pulled.stderr
+    asked = len(hub.asked)
+    wrong = CliRunner().invoke(models, ["pull", "org/other", "qwen9"])
+    assert isinstance(wrong.exception, CheckpointError)
+    assert len(hub.asked) == asked
