@@ -1,7 +1,7 @@
 """The generation loop: choose parents, request examples, validate, log and commit them.
 
-`create` prepares a run and `_Run.generate` is the loop. Completions arrive in any order and are committed in
-the order of their requests. Every commit is logged, so that the same call resumes after any interruption.
+`create` prepares a run and `_Run.generate` is the loop. Completions arrive in any order and are committed in the
+order of their requests. Every commit is logged, so that the same call resumes after any interruption.
 """
 
 from __future__ import annotations
@@ -88,10 +88,9 @@ def create(
 ) -> dict[str, Any]:
     """Make the training set of `config`, or resume making it; returns the summary.
 
-    Raises a DatacreateError: UsageError for wrong settings, RunMismatch if the directory has another run,
-    NoProgress if the model writes nothing usable, Stopped after SIGINT or SIGTERM, LockLost if another
-    process has taken over the directory, StorageError if the disk is full. After the last three the same call
-    resumes.
+    Raises a DatacreateError: UsageError for wrong settings, RunMismatch if the directory has another run, NoProgress
+    if the model writes nothing usable, Stopped after SIGINT or SIGTERM, LockLost if another process has taken over
+    the directory, StorageError if the disk is full. After the last three the same call resumes.
     """
     progress = progress or SilentProgress()
     strategy = find_strategy(config.strategy)

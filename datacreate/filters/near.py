@@ -55,9 +55,6 @@ class NearIndex:
         self._starts = array("q", [0])
         self._last: tuple[str, Sequence[int], Hashes] | None = None
 
-    def __len__(self) -> int:
-        return len(self._index)
-
     def match(self, text: str) -> tuple[int, float] | None:
         """The number of the most similar text (the first of equals) and its Jaccard similarity."""
         own, hashes = self._hash(text)

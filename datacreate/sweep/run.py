@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -93,15 +93,16 @@ class Sweep:
 
     def commands(self, cell: Cell) -> list[list[str]]:
         """The commands that `run` would run for a cell, as far as what they need is there."""
-        skipped: list[Step] = []
-        commands: list[list[str]] = []
+        return [["datacreate", *self._arguments(step)] for step in self._steps_to_run(cell, [])]
+
+    def _steps_to_run(self, cell: Cell, skipped: list[Step]) -> Iterator[Step]:
+        """Unfinished steps whose needs are there. Steps that follow a step in `skipped` are skipped."""
         for step in cell.steps:
             is_finished = self._folder.is_finished(cell, step)
             if step.follows in skipped or (not is_finished and self._why_missing(step)):
                 skipped.append(step)
             elif not is_finished:
-                commands.append(["datacreate", *self._arguments(step)])
-        return commands
+                yield step
 
     def missing(self, cells: Sequence[Cell]) -> list[str]:
         """A line for each thing that unfinished steps need and this machine lacks."""
@@ -148,19 +149,21 @@ class Sweep:
     def _run(self, cell: Cell, run: _Run) -> Outcome:
         failed: dict[Step, str] = {}
         skipped: list[Step] = []
-        for step in cell.steps:
-            finished = self._folder.is_finished(cell, step)
-            if step.follows in skipped or (not finished and self._why_missing(step)):
-                skipped.append(step)
-                continue
-            if not finished and (message := self._run_step(cell, step, run)) is not None:
+        for step in self._steps_to_run(cell, skipped):
+            if (message := self._run_step(cell, step, run)) is not None:
                 failed[step] = message
                 skipped.append(step)
-            elif step.kind == "evaluate" and not self.plan.keep_weights:
-                self._folder.delete_weights(step)
+            self._delete_weights(cell)
             if run.signals.received:
                 raise Stopped(_STOPPED)
+        self._delete_weights(cell)
         return self._state(cell, failed)
+
+    def _delete_weights(self, cell: Cell) -> None:
+        """Delete the weights of evaluated models, unless the plan keeps them."""
+        for step in cell.steps if not self.plan.keep_weights else ():
+            if step.kind == "evaluate" and self._folder.is_finished(cell, step):
+                self._folder.delete_weights(step)
 
     def _run_step(self, cell: Cell, step: Step, run: _Run) -> str | None:
         """Run a step. Returns the last line of a failure, None if the step finished."""
@@ -182,8 +185,6 @@ class Sweep:
         run.notify(f"{name}  {result}, {time.monotonic() - start:.0f} s")
         if is_stopped:
             raise Stopped(_STOPPED if run.signals.received else f"{cell.name}, {step.name}: {line}")
-        if code == 0 and step.kind == "evaluate" and not self.plan.keep_weights:
-            self._folder.delete_weights(step)  # before the status: being killed in between costs nothing
         self._folder.write(cell, step, "failed" if code else "finished", line if code else None)
         return line if code else None
 
