@@ -220,7 +220,7 @@ def _write(
         }
         now, version = dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), metadata.version("datacreate")
         manifest = Manifest(name=benchmark.name, splits=records, when=now, datacreate=version)
-        store.replace(benchmark, manifest, {split: one.content for split, one in combined.items()})
+        store.write(benchmark, manifest, {split: one.content for split, one in combined.items()})
     return ImportReport(benchmark.name, source, tuple(reports))
 
 

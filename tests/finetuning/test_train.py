@@ -233,7 +233,7 @@ def test_without_selection_rows_the_last_model_is_kept(home: Path, tmp_path: Pat
     recorder = Recorder()
     [model] = train(config("creak", tmp_path / "few", encoder, count=30, epochs=1), recorder)
     assert model.training.selection == "none"
-    assert "the last model is kept" in recorder.notes[0]
+    assert "30 rows to train on, no selection rows" in recorder.notes[0]
     with pytest.raises(UsageError, match="cannot choose a learning rate"):
         train(config("creak", tmp_path, encoder, model_selection="none", learning_rates=(1e-5, 2e-5)))
 
