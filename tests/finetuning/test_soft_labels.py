@@ -25,8 +25,7 @@ from datacreate.finetuning.trial import Inputs, make_trainer
 from datacreate.formats.task_format import Roles, TaskFormat, load_format
 from datacreate.runs.directory import RunDirectory
 from tests.finetuning.sets import Row, choices, claims, write_rows
-from tests.finetuning.test_plain_script import sensible
-from tests.finetuning.training import Recorder, config, weights
+from tests.finetuning.training import Recorder, config, sensible, weights
 from tests.making import make
 
 Judge = Callable[[int, Row], Probabilities | None]
