@@ -17,7 +17,6 @@ from datacreate.finetuning.train import TrainConfig
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @settings_options(TrainConfig)
 @settings_options(Recipe, "recipe")
-@config_option
 @option("--dry-run", is_flag=True, help="Print what would be trained; write nothing.")
 @config_option
 @json_option("Print the models as JSON; with --dry-run what would be trained.")
