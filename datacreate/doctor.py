@@ -355,7 +355,7 @@ def benchmarks() -> list[Finding]:
 
     found = {name: state(benchmark) for name, benchmark in load_registry().items()}
     imported = [name for name, how in found.items() if how in ("present", "incomplete")]
-    fix = None if imported else "datacreate benchmarks import"
+    fix = None if imported else "datacreate benchmarks import NAME"
     message = f"{len(imported)} of {len(found)}: {', '.join(imported) or 'none'}"
     findings = [Finding("imported", "warn" if fix else "ok", message, fix)]
     for name, how in found.items():
