@@ -1,7 +1,7 @@
 """A Qwen2 of two layers with random weights and a real BPE vocabulary, for llama.cpp and for vLLM.
 
-It loads and answers in no time. Under a grammar it writes short strings of random words: every token has a
-likelihood of its own (one dimension of the residual stream is constant), which the rest of it varies.
+With a grammar it writes short strings of random words: one dimension of the residual stream is constant, and
+gives each token its own probability; the other dimensions vary it.
 """
 
 from __future__ import annotations
@@ -44,17 +44,15 @@ def tokens() -> list[str]:
     return sorted(vocabulary, key=lambda token: int(vocabulary[token]))
 
 
-def _liking(token: str) -> float:
-    if token == '"':
-        return 7.0
-    if token in ("A", "B", "C"):
-        return 6.0  # among the likeliest, so that choices can be scored
-    words = token.removeprefix("Ġ")
-    return 3.0 if words.isascii() and words.isalpha() and token not in SPECIAL else -4.0
+def _logit(token: str) -> float:
+    word = token.removeprefix("Ġ")
+    usual = 3.0 if word.isascii() and word.isalpha() and token not in SPECIAL else -4.0
+    # Choices are among the most probable tokens, so that they can be scored.
+    return {'"': 7.0, "A": 6.0, "B": 6.0, "C": 6.0}.get(token, usual)
 
 
 def weights(seed: int = 0) -> dict[str, Any]:
-    """All tensors, by the names that transformers has for them."""
+    """All tensors by their names in transformers."""
     import numpy as np
 
     random = np.random.default_rng(seed)
@@ -65,7 +63,7 @@ def weights(seed: int = 0) -> dict[str, Any]:
     names = tokens()
     embedding, head = matrix(len(names), WIDTH, 0.5), matrix(len(names), WIDTH, 0.3)
     embedding[:, 0] = 8.0
-    head[:, 0] = [_liking(token) / 7 for token in names]
+    head[:, 0] = [_logit(token) / 7 for token in names]
     found = {"model.embed_tokens.weight": embedding, "lm_head.weight": head}
     ones = np.ones(WIDTH, np.float32)
     found["model.norm.weight"] = ones
@@ -78,7 +76,7 @@ def weights(seed: int = 0) -> dict[str, Any]:
         outputs = {"self_attn.o_proj": (WIDTH, WIDTH), "mlp.down_proj": (WIDTH, INNER)}
         for name, shape in outputs.items():
             found[f"{at}{name}.weight"] = matrix(*shape, 0.1)
-            found[f"{at}{name}.weight"][0] = 0.0  # the constant stays as it is
+            found[f"{at}{name}.weight"][0] = 0.0  # the constant dimension is not changed
         for name in ("gate", "up"):
             found[f"{at}mlp.{name}_proj.weight"] = matrix(INNER, WIDTH, 0.1)
     return found
@@ -94,36 +92,58 @@ _IN_GGUF = {
 
 
 def write_gguf(path: Path, without: str = "") -> Path:
-    """The model as a GGUF file; `without` leaves a tensor out, so that no server can load it."""
+    """The model as a GGUF file; `without` omits a tensor, so that no server can load it."""
+    tensors = {}
+    for name, values in weights().items():
+        for theirs, ours in _IN_GGUF.items():
+            name = name.replace(theirs, ours)
+        tensors[name] = values
+    tensors.pop(without, None)
+    merges = json.loads(tokenizer().to_str())["model"]["merges"]
+    merges = [" ".join(merge) for merge in merges]
+    return save_gguf(path, tensors, tokens(), merges, TEMPLATE, (WIDTH, INNER, CONTEXT))
+
+
+def save_gguf(
+    path: Path,
+    tensors: dict[str, Any],
+    tokens: list[str],
+    merges: list[str],
+    template: str,
+    sizes: tuple[int, int, int],
+    architecture: str = "qwen2",
+    **options: Any,
+) -> Path:
+    """Write a model of LAYERS and HEADS. `sizes`: hidden, feed-forward, context; `options` of the writer."""
     import gguf
 
-    writer = gguf.GGUFWriter(path, "qwen2")
+    writer = gguf.GGUFWriter(path, architecture, **options)
     writer.add_type("model")
-    writer.add_context_length(CONTEXT)
-    writer.add_embedding_length(WIDTH)
+    writer.add_embedding_length(sizes[0])
+    writer.add_feed_forward_length(sizes[1])
+    writer.add_context_length(sizes[2])
     writer.add_block_count(LAYERS)
-    writer.add_feed_forward_length(INNER)
     writer.add_head_count(HEADS)
     writer.add_head_count_kv(HEADS)
     writer.add_rope_freq_base(10000.0)
     writer.add_layer_norm_rms_eps(1e-6)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
-    names = tokens()
-    writer.add_token_list(names)
-    writer.add_token_types([3 if name in SPECIAL else 1 for name in names])
-    merges = json.loads(tokenizer().to_str())["model"]["merges"]
-    writer.add_token_merges([" ".join(merge) for merge in merges])
-    writer.add_bos_token_id(names.index("<|endoftext|>"))
-    writer.add_eos_token_id(names.index("<|im_end|>"))
+    writer.add_token_list(tokens)
+    writer.add_token_types([3 if token in SPECIAL else 1 for token in tokens])
+    writer.add_token_merges(merges)
+    writer.add_bos_token_id(tokens.index("<|endoftext|>"))
+    writer.add_pad_token_id(tokens.index("<|endoftext|>"))
+    writer.add_eos_token_id(tokens.index("<|im_end|>"))
     writer.add_add_bos_token(False)
-    writer.add_chat_template(TEMPLATE)
-    for name, values in weights().items():
-        renamed = name
-        for theirs, ours in _IN_GGUF.items():
-            renamed = renamed.replace(theirs, ours)
-        if renamed != without:
-            writer.add_tensor(renamed, values)
+    writer.add_chat_template(template)
+    return close_gguf(writer, path, tensors)
+
+
+def close_gguf(writer: Any, path: Path, tensors: dict[str, Any]) -> Path:
+    """Write the tensors and the file."""
+    for name, values in tensors.items():
+        writer.add_tensor(name, values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -138,28 +158,19 @@ def write_safetensors(folder: Path) -> Path:
     folder.mkdir(parents=True)
     names = tokens()
     config = {
-        "architectures": ["Qwen2ForCausalLM"],
-        "model_type": "qwen2",
-        "vocab_size": len(names),
-        "hidden_size": WIDTH,
-        "intermediate_size": INNER,
-        "num_hidden_layers": LAYERS,
-        "num_attention_heads": HEADS,
-        "num_key_value_heads": HEADS,
-        "max_position_embeddings": CONTEXT,
-        "rms_norm_eps": 1e-6,
-        "tie_word_embeddings": False,
-        "dtype": "float32",
-        "bos_token_id": names.index("<|endoftext|>"),
-        "eos_token_id": names.index("<|im_end|>"),
-    }
+        "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "dtype": "float32",
+        "vocab_size": len(names), "hidden_size": WIDTH, "intermediate_size": INNER, "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS, "num_key_value_heads": HEADS, "max_position_embeddings": CONTEXT,
+        "rms_norm_eps": 1e-6, "tie_word_embeddings": False,
+        "bos_token_id": names.index("<|endoftext|>"), "eos_token_id": names.index("<|im_end|>"),
+    }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config))
     tokenizer().save(str(folder / "tokenizer.json"))
-    told = {
+    settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "eos_token": "<|im_end|>",
+        "eos_token": SPECIAL[2],
         "chat_template": TEMPLATE,
     }
-    (folder / "tokenizer_config.json").write_text(json.dumps(told))
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     save_file(weights(), folder / "model.safetensors", metadata={"format": "pt"})
     return folder
