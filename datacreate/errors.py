@@ -20,8 +20,8 @@
     └── Stopped                   exit code 75: stopped by a signal; run again to resume
         └── LockLost              another process has taken over the folder
 
-A message is one line: what is wrong, where, and what to do. Exit code 75 is `EX_TEMPFAIL` of sysexits.h: the
-same command resumes.
+A message is one line: what is wrong, where, and what to do. Exit code 75 is `EX_TEMPFAIL` of sysexits.h: the same
+command resumes.
 """
 
 from __future__ import annotations

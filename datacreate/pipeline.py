@@ -1,8 +1,8 @@
 """Keeps the engines busy: submits requests, parses and scores completions, returns them in request order.
 
-Verification overlaps with generation: the examples of a completion that pass the filters are scored by the
-verifier while the next completions are generated. The verifier may be one of the engines that generate.
-Several generating engines take turns by request number.
+Verification overlaps with generation: the examples of a completion that pass the filters are scored by the verifier
+while the next completions are generated. The verifier may be one of the engines that generate. Several generating
+engines take turns by request number.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Makes the plan of a run: everything that is decided before the first request.
 
-Settings are checked before anything slow starts. The engine is only asked for token counts if the run
-directory does not have them: resuming a finished run starts no server.
+Settings are checked before anything slow starts. The engine is only asked for token counts if the run directory does
+not have them: resuming a finished run starts no server.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class Plan:
 def root_and_format(config: CreateConfig) -> tuple[Example, InferredFormat]:
     """The formatting example and its format.
 
-    Raises ExampleError or FormatError if they are invalid, BenchmarkError if the benchmark to draw the
-    example from is unknown or not imported.
+    Raises ExampleError or FormatError if they are invalid, BenchmarkError if the benchmark to draw the example from
+    is unknown or not imported.
     """
     if config.benchmark is not None:
         return _draw_example(config, config.benchmark)
@@ -108,9 +108,8 @@ def make_plan(
 ) -> Plan:
     """Decide the settings that the user left open; those of an existing run come from `stored`.
 
-    The engines provide token counts, capacity and context length. Raises PromptTooLong if not even one
-    example fits, BenchmarkError if a benchmark for decontamination is not imported, UsageError for a wrong
-    --label-ratio.
+    The engines provide token counts, capacity and context length. Raises PromptTooLong if not even one example fits,
+    BenchmarkError if a benchmark for decontamination is not imported, UsageError for a wrong --label-ratio.
     """
     encoder, paper = models.encoder, config.method == "paper"
     layout = Layout(inferred.format, "keyed" if paper else "positional")

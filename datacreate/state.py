@@ -1,9 +1,9 @@
 """The state of a run: accepted examples, quotas, duplicates, and the requests to submit.
 
-A completion is parsed (`parse`) and then decided in the order of requests (`decide`), which gives a `Commit`.
-The commit is logged and then applied (`apply`). Replaying a log applies its commits again: a resumed run has
-the same state, without embedding or scoring anything twice. If a commit cannot be written, the run ends, and
-the changes that `decide` made are lost with it.
+A completion is parsed (`parse`) and then decided in the order of requests (`decide`), which gives a `Commit`. The
+commit is logged and then applied (`apply`). Replaying a log applies its commits again: a resumed run has the same
+state, without embedding or scoring anything twice. If a commit cannot be written, the run ends, and the changes that
+`decide` made are lost with it.
 """
 
 from __future__ import annotations

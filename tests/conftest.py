@@ -50,8 +50,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def home_without_benchmarks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The home as it is, but for imported benchmarks: every creation would compare itself with those."""
+def data_dir_without_benchmarks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The data directory without imported benchmarks, which every run would use for decontamination."""
     own = paths.data_dir()
     if not (own / "benchmarks").is_dir():
         yield

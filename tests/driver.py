@@ -73,12 +73,7 @@ def engine_of(spec: dict[str, Any]) -> ScriptedEngine:
     kind = Gated if spec.get("gated") else Loading if spec.get("loads") else ScriptedEngine
     shuffle = random.Random(spec["shuffle"]) if "shuffle" in spec else None
     script = SCRIPTS[spec.get("script", "answering")]
-    return kind(
-        script,
-        capacity=spec.get("capacity", 4),
-        shuffle=shuffle,
-        dies_after=spec.get("dies_after"),
-    )
+    return kind(script, capacity=spec.get("capacity", 4), shuffle=shuffle, dies_after=spec.get("dies_after"))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """An audit hook that blocks and logs connections to other machines.
 
-It sees Python's sockets only; tests/offline/test_namespace.py covers those of native code.
+It sees Python's sockets only; a test in tests/offline covers those of native code.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def called(event: str, args: tuple[Any, ...]) -> str | None:
     return host.decode() if isinstance(host, bytes) else str(host or "")
 
 
-def is_here(host: str) -> bool:
+def is_local(host: str) -> bool:
     """Whether the host is the loopback address."""
     if host in ("", "localhost"):
         return True
@@ -57,14 +57,14 @@ def guard(report: Callable[[str, str], None]) -> None:
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
         host = called(event, args)
-        if host is not None and not is_here(host):
+        if host is not None and not is_local(host):
             report(event, host)
             raise CallsOut(f"{event} {host}: connections to other machines are blocked")
 
     sys.addaudithook(hook)
 
 
-def guard_and_note() -> None:
+def guard_and_log() -> None:
     """Guard this process, and log its connections, and its environment at the import of each library."""
     seen: set[str] = set()
 

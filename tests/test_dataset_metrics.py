@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.benchmarks import find_benchmark, import_reference
+from datacreate.benchmarks import find_benchmark, import_benchmark
 from datacreate.dataset_metrics import DatasetMetrics, sampled
 from datacreate.metrics import shortcuts
 from datacreate.runs.directory import RunDirectory
@@ -41,7 +41,7 @@ def creak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = "".join(json.dumps(row) + "\n" for row in statement_rows(60, 1))
     (folder / "train.jsonl").write_text(lines, encoding="utf-8")
     (folder / "test.jsonl").write_text(lines, encoding="utf-8")
-    import_reference(tmp_path / "files", find_benchmark("creak"), any_count=True)
+    import_benchmark(find_benchmark("creak"), tmp_path / "files", allow_count_mismatch=True)
 
 
 def test_the_result_is_plain_json_with_null_for_what_is_absent(tmp_path: Path, model: str) -> None:

@@ -164,14 +164,10 @@ OTHER: dict[str, tuple[dict[str, Any], str]] = {
     "strategy": ({"strategy": "naive"}, r"strategy: 'tree' stored, 'naive' requested"),
     "method": ({"method": "paper", "concurrency": None}, r"method: .datacreate. stored, .paper. requested"),
     "concurrency": ({"concurrency": 6}, r"concurrency: 5 stored, 6 requested"),
-    "num_examples": ({"num_examples": 3}, r"num_examples: 5 stored, 3 requested"),
-    "top_k": ({"top_k": 20}, r"sampling.top_k: None stored, 20 requested"),
-    "max_tokens": ({"max_tokens": 99}, r"sampling.max_tokens: \d+ stored, 99 requested"),
     "example": (
         {"example": {**COMMONSENSE, "question": "Why?"}},
         r"example.question: '.*' stored, 'Why\?' requested",
     ),
-    "near": ({"near": 0.8}, r"filters.near: None stored, 0.8 requested"),
     "decontaminate": ({"decontaminate": ()}, r"filters.decontaminate: \['creak'\] stored, \[\] requested"),
     "label_ratio": (
         {"label_ratio": {"entailment": 0.5, "neutral": 0.5}},

@@ -91,64 +91,47 @@ _IN_GGUF = {
 }  # fmt: skip
 
 
-def write_gguf(path: Path, without: str = "") -> Path:
-    """The model as a GGUF file; `without` omits a tensor, so that no server can load it."""
-    tensors = {}
-    for name, values in weights().items():
-        for theirs, ours in _IN_GGUF.items():
-            name = name.replace(theirs, ours)
-        tensors[name] = values
-    tensors.pop(without, None)
-    merges = json.loads(tokenizer().to_str())["model"]["merges"]
-    merges = [" ".join(merge) for merge in merges]
-    return save_gguf(path, tensors, tokens(), merges, TEMPLATE, (WIDTH, INNER, CONTEXT))
-
-
-def save_gguf(
-    path: Path,
-    tensors: dict[str, Any],
-    tokens: list[str],
-    merges: list[str],
-    template: str,
-    sizes: tuple[int, int, int],
-    architecture: str = "qwen2",
-    **options: Any,
+def write_gguf(
+    path: Path, without: str = "", seed: int = 0, architecture: str = "qwen2", **options: Any
 ) -> Path:
-    """Write a model of LAYERS and HEADS. `sizes`: hidden, feed-forward, context; `options` of the writer."""
+    """The model as a GGUF file; `without` omits a tensor, so that no server can load it.
+
+    With `split_max_tensors=N` several parts; returns the first.
+    """
     import gguf
 
     writer = gguf.GGUFWriter(path, architecture, **options)
     writer.add_type("model")
-    writer.add_embedding_length(sizes[0])
-    writer.add_feed_forward_length(sizes[1])
-    writer.add_context_length(sizes[2])
+    writer.add_context_length(CONTEXT)
+    writer.add_embedding_length(WIDTH)
     writer.add_block_count(LAYERS)
+    writer.add_feed_forward_length(INNER)
     writer.add_head_count(HEADS)
     writer.add_head_count_kv(HEADS)
     writer.add_rope_freq_base(10000.0)
     writer.add_layer_norm_rms_eps(1e-6)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
-    writer.add_token_list(tokens)
-    writer.add_token_types([3 if token in SPECIAL else 1 for token in tokens])
-    writer.add_token_merges(merges)
-    writer.add_bos_token_id(tokens.index("<|endoftext|>"))
-    writer.add_pad_token_id(tokens.index("<|endoftext|>"))
-    writer.add_eos_token_id(tokens.index("<|im_end|>"))
+    names = tokens()
+    writer.add_token_list(names)
+    writer.add_token_types([3 if name in SPECIAL else 1 for name in names])
+    merges = json.loads(tokenizer().to_str())["model"]["merges"]
+    writer.add_token_merges([" ".join(merge) for merge in merges])
+    writer.add_bos_token_id(names.index("<|endoftext|>"))
+    writer.add_eos_token_id(names.index("<|im_end|>"))
     writer.add_add_bos_token(False)
-    writer.add_chat_template(template)
-    return close_gguf(writer, path, tensors)
-
-
-def close_gguf(writer: Any, path: Path, tensors: dict[str, Any]) -> Path:
-    """Write the tensors and the file."""
-    for name, values in tensors.items():
-        writer.add_tensor(name, values)
+    writer.add_chat_template(TEMPLATE)
+    for name, values in weights(seed).items():
+        renamed = name
+        for theirs, ours in _IN_GGUF.items():
+            renamed = renamed.replace(theirs, ours)
+        if renamed != without:
+            writer.add_tensor(renamed, values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path
+    return path if path.is_file() else min(path.parent.glob(f"{path.stem}-00001-of-*.gguf"))
 
 
 def write_safetensors(folder: Path) -> Path:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +13,7 @@ from datacreate.cli.options import Command, json_option, option
 from datacreate.cli.terminal import print_columns, say
 
 if TYPE_CHECKING:
-    from datacreate.benchmarks import Findings, ImportReport, SplitReport, VerifyReport
+    from datacreate.benchmarks import Benchmark, Findings, ImportReport
 
 _SHOWN_ROWS = 5
 
@@ -31,29 +29,21 @@ def list_(as_json: bool) -> None:
     """All benchmarks, their sizes in the paper, and which are imported."""
     from datacreate.benchmarks import SPLITS, has_split, load_registry, state
 
-    rows = [(benchmark, state(benchmark)) for benchmark in load_registry().values()]
+    found = [(benchmark, state(benchmark)) for benchmark in load_registry().values()]
     if as_json:
-        keys = {
-            "name",
-            "title",
-            "category",
-            "format_name",
-            "options",
-            "rows",
-            "out_of_distribution",
-            "license",
-        }
-        shown = [{**b.model_dump(mode="json", include=keys), "head": b.head, "state": s} for b, s in rows]
-        click.echo(json.dumps(shown, indent=2))
+        documents = [_entry(benchmark) | {"state": state} for benchmark, state in found]
+        click.echo(
+            json.dumps([{k: v for k, v in each.items() if k != "source"} for each in documents], indent=2)
+        )
         return
     lines: list[tuple[str, ...]] = [
         ("NAME", "CATEGORY", "OPTIONS", "TRAIN", "DEV", "TEST", "ALSO TESTED ON", "STATE")
     ]
-    for benchmark, found in rows:
+    for benchmark, how in found:
         counts = [str(benchmark.rows[split]) for split in SPLITS]
         others = ", ".join(benchmark.out_of_distribution) or "-"
-        missing = [split for split in SPLITS if found == "incomplete" and not has_split(benchmark, split)]
-        remark = f"without {', '.join(missing)}" if missing else found
+        missing = [split for split in SPLITS if how == "incomplete" and not has_split(benchmark, split)]
+        remark = f"without {', '.join(missing)}" if missing else how
         lines.append((benchmark.name, benchmark.category, str(benchmark.options), *counts, others, remark))
     print_columns(lines)
 
@@ -65,16 +55,13 @@ def show(name: str, as_json: bool) -> None:
     """The registry's entry of a benchmark, and what is imported."""
     import yaml
 
-    from datacreate.benchmarks import find_benchmark, read_manifest, state, store
+    from datacreate.benchmarks import find_benchmark, folder_of, read_manifest, state
 
     benchmark = find_benchmark(name)
-    found = state(benchmark)
-    document: dict[str, Any] = benchmark.model_dump(mode="json", exclude_none=True, by_alias=True)
-    document |= {"head": benchmark.head, "state": found}
-    if found in ("present", "incomplete"):
-        manifest = read_manifest(benchmark)
-        imported = manifest.model_dump(mode="json", exclude_none=True) if manifest else {}
-        document |= {"path": str(store.folder(benchmark)), "imported": imported}
+    document = _entry(benchmark) | {"state": state(benchmark)}
+    if document["state"] in ("present", "incomplete") and (manifest := read_manifest(benchmark)):
+        imported = manifest.model_dump(mode="json", exclude_none=True)
+        document |= {"path": str(folder_of(benchmark)), "imported": imported}
     if as_json:
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
         return
@@ -82,16 +69,20 @@ def show(name: str, as_json: bool) -> None:
     click.echo(yaml.safe_dump(_shortened(document), width=110, **options).rstrip())
 
 
+def _entry(benchmark: Benchmark) -> dict[str, Any]:
+    return {**benchmark.model_dump(mode="json", exclude_none=True, by_alias=True), "head": benchmark.head}
+
+
 @benchmarks.command("import", cls=Command)
 @click.argument("names", nargs=-1, metavar="NAME...")
 @option(
     "--from",
     "folder",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
     metavar="DIR",
     group="input",
-    help="Folder in the reference's layout (without NAME: all in it), or a copy of NAME's Hub data set.  "
-    "[default: download from the Hub]",
+    help="Folder in the layout of the paper's repository (without NAME: all in it), or a copy of NAME's Hub "
+    "data set.  [default: download from the Hub]",
 )
 @option("--allow-count-mismatch", is_flag=True, help="Import even if a number of rows is not the paper's.")
 @option("--replace", is_flag=True, help="Replace splits that are imported already.")
@@ -99,14 +90,7 @@ def show(name: str, as_json: bool) -> None:
     "--seed", type=int, default=42, show_default=True, help="Seed that divides one Hub split into several."
 )
 @json_option()
-def import_(
-    names: tuple[str, ...],
-    folder: Path | None,
-    allow_count_mismatch: bool,
-    replace: bool,
-    seed: int,
-    as_json: bool,
-) -> None:
+def import_(names: tuple[str, ...], folder: Path | None, seed: int, as_json: bool, **options: bool) -> None:
     """Import benchmarks from the Hub or from a folder.
 
     Prints rows, label ratios, the accuracy of the best constant prediction, and unusual rows, which are
@@ -117,31 +101,36 @@ def import_(
     datacreate benchmarks import --from DIR
     datacreate benchmarks import piqa --from DIR
     """
-    from datacreate.benchmarks import ImportOptions, find_benchmark, from_folder, from_hub
+    from dataclasses import asdict
+
+    from datacreate.benchmarks import find_benchmark, import_benchmark, import_folder
 
     if folder is None and not names:
         raise click.UsageError("name the benchmarks to download, or give a folder with --from DIR")
     chosen = [find_benchmark(name) for name in names]  # a wrong name is an error before the first import
-    options = ImportOptions(allow_count_mismatch, replace, seed)
-
-    def reports() -> Iterator[ImportReport]:
-        if folder is not None:
-            yield from from_folder(folder, chosen, options)
-            return
-        for benchmark in chosen:
-            say(f"{benchmark.name}: downloading from the Hub")
-            yield from_hub(benchmark, options)
-
     done: list[ImportReport] = []
+
+    def show_report(report: ImportReport) -> None:
+        done.append(report)
+        if not as_json:
+            _print_report(report)
+
     try:
-        for report in reports():
-            done.append(report)
-            if not as_json:
-                _print_report(report)
+        for benchmark in chosen:
+            if folder is None:
+                say(f"{benchmark.name}: downloading from the Hub")
+            show_report(import_benchmark(benchmark, folder, seed=seed, **options))
+        for report in import_folder(folder, **options) if folder and not chosen else ():
+            show_report(report)
     finally:
         if as_json:
-            click.echo(json.dumps([_document(report) for report in done], indent=2, ensure_ascii=False))
-    if not allow_count_mismatch and not all(report.counts_agree for report in done):
+            documents = [
+                asdict(report)
+                | {"counts_agree": report.counts_agree, "splits": [_split(s) for s in report.splits]}
+                for report in done
+            ]
+            click.echo(json.dumps(documents, indent=2, ensure_ascii=False))
+    if not options["allow_count_mismatch"] and not all(report.counts_agree for report in done):
         sys.exit(1)
 
 
@@ -159,37 +148,41 @@ def verify(names: tuple[str, ...], as_json: bool) -> None:
     chosen = [find_benchmark(name) for name in names]
     if not names:
         chosen = [benchmark for benchmark in load_registry().values() if state(benchmark) != "absent"]
-    reports = [verify_one(benchmark) for benchmark in chosen]
+    problems = {benchmark.name: verify_one(benchmark) for benchmark in chosen}
     if as_json:
-        click.echo(json.dumps([{**asdict(report), "good": report.good} for report in reports], indent=2))
+        click.echo(
+            json.dumps([{"name": name, "problems": found} for name, found in problems.items()], indent=2)
+        )
     else:
-        for report in reports:
-            click.echo(_verdict(report))
-        if not reports:
+        for name, found in problems.items():
+            click.echo(f"{name}: {'; '.join(found) or 'ok'}")
+        if not problems:
             click.echo("no benchmark is imported: run `datacreate benchmarks import NAME`")
-    if not all(report.good for report in reports):
+    if any(problems.values()):
         sys.exit(1)
+
+
+def _split(split: Any) -> dict[str, Any]:
+    findings = split.findings.model_dump(mode="json") if split.findings else None
+    return {**vars(split), "findings": findings, "counts_agree": split.counts_agree}
 
 
 def _print_report(report: ImportReport) -> None:
     click.echo(f"{report.name}, from {report.source}")
     for split in report.splits:
-        click.echo(f"  {split.split:<5}  {_state(split)}")
-        details = _findings(split.findings) if split.findings else []
+        size = f"missing (the paper has {split.expected:,} rows)"
+        if split.findings:
+            agrees = "as in the paper" if split.counts_agree else f"NOT the paper's {split.expected:,}"
+            size = f"{split.findings.rows:,} rows, {agrees}; {split.state}"
+        click.echo(f"  {split.split:<5}  {size}")
+        details = _describe(split.findings) if split.findings else []
         for line in [*details, *([split.remark] if split.remark else [])]:
             click.echo(f"         {line}")
-    if report.refused:
+    if any(split.state == "refused" for split in report.splits):
         click.echo("  not imported; --allow-count-mismatch imports it anyway")
 
 
-def _state(split: SplitReport) -> str:
-    if split.findings is None:
-        return f"missing (the paper's has {split.expected:,} rows)"
-    agrees = "as in the paper" if split.counts_agree else f"NOT the paper's {split.expected:,}"
-    return f"{split.findings.rows:,} rows, {agrees}; {split.state}"
-
-
-def _findings(findings: Findings) -> list[str]:
+def _describe(findings: Findings) -> list[str]:
     # Positions of the right option are shown as #1, #2; labels of a yes/no set as they are.
     names = {label: f"#{label}" if label.isdecimal() else label for label in findings.labels}
     ratio = ", ".join(f"{names[label]} {share:.1%}" for label, share in findings.labels.items())
@@ -203,16 +196,6 @@ def _findings(findings: Findings) -> list[str]:
     return lines + [f"{_rows(rows)} {what}: {_numbers(rows)}" for what, rows in unusual.items() if rows]
 
 
-def _document(report: ImportReport) -> dict[str, Any]:
-    splits = [
-        {**vars(split), "counts_agree": split.counts_agree}
-        | {"findings": split.findings.model_dump(mode="json") if split.findings else None}
-        for split in report.splits
-    ]
-    figures = {"refused": report.refused, "counts_agree": report.counts_agree}
-    return {"name": report.name, "source": report.source, **figures, "splits": splits}
-
-
 def _shortened(value: Any) -> Any:
     """The document with long lists of row numbers cut."""
     if isinstance(value, dict):
@@ -220,13 +203,6 @@ def _shortened(value: Any) -> Any:
     if isinstance(value, list) and len(value) > _SHOWN_ROWS and all(isinstance(n, int) for n in value):
         return f"{_rows(value)}: {_numbers(value)}"
     return value
-
-
-def _verdict(report: VerifyReport) -> str:
-    if not report.good:
-        return f"{report.name}: {report.state}: {'; '.join(report.problems)}"
-    without = f", without {', '.join(report.missing)}" if report.missing else ""
-    return f"{report.name}: good, {report.hashed_bytes / 1e6:.1f} MB hashed{without}"
 
 
 def _rows(rows: tuple[int, ...] | list[int]) -> str:

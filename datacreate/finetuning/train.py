@@ -65,7 +65,7 @@ class TrainConfig(Settings):
     """One training as requested."""
 
     sources: tuple[str, ...]  # run directories, JSONL files, names of benchmarks
-    out: Path = setting("Folder for the models; the same command resumes there.", "output")
+    out: Path = setting("Folder for the models; the same command resumes there.", "output", default=...)
     encoder: str = setting("Preset or checkpoint folder.", "input", default="roberta-large")
     count: Annotated[int, Field(gt=0)] | None = setting(
         "Rows to sample from the sources.", "input", default=None, shown_default="all"

@@ -158,18 +158,10 @@ def restore_constants(value: Json, schema: Json) -> Json:
     return value
 
 
-def has_parts(schema: Json) -> bool:
-    """Whether a value can contain constants: it is an object, or a list of objects."""
-    if not isinstance(schema, Mapping):
-        return False
-    return "properties" in schema or (_has_item_schema(schema) and has_parts(schema["items"]))
-
-
 def narrow(schema: Schema, value: Json, path: FieldPath, options: FieldPath | None) -> Schema:
     """The schema of a field, specialized to the formatting example.
 
-    It decides whether the field is null, removes fields that the example lacks, and fixes the number of
-    options.
+    It decides whether the field is null, removes fields that the example lacks, and fixes the number of options.
     """
     schema = _decide_null(schema, value)
     if is_constant(schema):

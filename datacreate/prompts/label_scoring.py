@@ -1,8 +1,8 @@
 """The prompt that asks a model for the label of an example without showing it the label.
 
-Used by verification and by zero-shot evaluation. The model writes nothing: the engine scores the choices.
-Small models are influenced by the order of the options, so each question is asked with several option
-permutations, and the probabilities are averaged.
+Used by verification and by zero-shot evaluation. The model writes nothing: the engine scores the choices. Small
+models are influenced by the order of the options, so each question is asked with several option permutations, and the
+probabilities are averaged.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ MAX_LETTERED = len(ascii_uppercase)
 class LabelQuestion:
     """What is shown of an example, and its possible labels.
 
-    With `lettered` each option gets a letter and the letter is scored; the system prompt asks for it.
-    Otherwise the options themselves are scored, which suits labels that all examples share.
+    With `lettered` each option gets a letter and the letter is scored; the system prompt asks for it. Otherwise the
+    options themselves are scored, which suits labels that all examples share.
     """
 
     shown: str
@@ -40,21 +40,21 @@ class LabelQuestion:
 
     def prompt(self, order: Sequence[int]) -> tuple[list[Message], tuple[str, ...]]:
         """The messages with the options in this order, and the choices to score, in the same order."""
-        options = [self.options[place] for place in order]
+        options = [self.options[index] for index in order]
         if self.lettered:
             choices = tuple(ascii_uppercase[: len(options)])
             listed = "\n".join(f"{letter}. {option}" for letter, option in zip(choices, options, strict=True))
             user = {"role": "user", "content": f"{self.shown}\n\n{listed}"}
             return [{"role": "system", "content": _LETTER}, user], choices
-        asked = f"Answer with one of: {', '.join(options)}."
-        return [{"role": "user", "content": f"{self.shown}\n\n{asked}"}], tuple(options)
+        request = f"Answer with one of: {', '.join(options)}."
+        return [{"role": "user", "content": f"{self.shown}\n\n{request}"}], tuple(options)
 
     def in_option_order(self, order: Sequence[int], scores: Sequence[float]) -> tuple[float, ...]:
         """The scores of choices that were shown in `order`, put back in the order of `options`."""
-        own = [0.0] * len(self.options)
-        for place, score in zip(order, scores, strict=True):
-            own[place] = score
-        return tuple(own)
+        ordered = [0.0] * len(self.options)
+        for index, score in zip(order, scores, strict=True):
+            ordered[index] = score
+        return tuple(ordered)
 
 
 def mean_probabilities(scores: Sequence[Sequence[float]]) -> tuple[float, ...]:
@@ -94,8 +94,8 @@ def possible_answers(format: TaskFormat, values: Mapping[str, Json]) -> list[Jso
 def label_question(format: TaskFormat, values: Mapping[str, Json], *, lettered: bool) -> LabelQuestion | None:
     """The question about a valid example; None if it has no closed set of answers.
 
-    `lettered` gives letters to fixed labels too, for a model whose tokenizer starts several labels with the
-    same token.
+    `lettered` gives letters to fixed labels too, for a model whose tokenizer starts several labels with the same
+    token.
     """
     answers = possible_answers(format, values)
     if not answers or format.roles.answer is None:
@@ -141,11 +141,11 @@ def _shown(format: TaskFormat, values: Mapping[str, Json]) -> str:
         context = field_at(values, roles.context) if roles.context else None
         question = str(field_at(values, roles.question)) + _named_options(format, values)
         return f"{context}\n\n{question}" if isinstance(context, str) and context.strip() else question
-    hidden = [answer] + ([roles.options] if roles.options and not _named_options(format, values) else [])
     kept = json.loads(canonical_json(dict(values)))
     kept = {name: kept[name] for name in values}  # in the declared order
-    for path in hidden:
-        _remove(kept, path)
+    for path in (answer, None if _named_options(format, values) else roles.options):
+        if path:
+            field_at(kept, path[:-1]).pop(path[-1], None)
     return f"{json.dumps(kept, ensure_ascii=False)}\n\nWhat is its {dotted(answer)}?"
 
 
@@ -158,9 +158,3 @@ def _named_options(format: TaskFormat, values: Mapping[str, Json]) -> str:
         return "".join(f"\n{option}" for option in options)
     named = zip(format.labels, options, strict=True)
     return "".join(f"\n{answer_text(label)}. {option}" for label, option in named)
-
-
-def _remove(values: Json, path: Sequence[str]) -> None:
-    for key in path[:-1]:
-        values = values[key]
-    values.pop(path[-1], None)

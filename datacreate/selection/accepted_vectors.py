@@ -1,7 +1,7 @@
 """The embeddings of the accepted examples, kept in a file of the run directory.
 
-The file holds rows of float16 and nothing else. It is a cache of the log: after its deletion it is computed
-again. Decisions use the rounded values, so that a resumed run decides alike.
+The file holds rows of float16 and nothing else. It is a cache of the log: after its deletion it is computed again.
+Decisions use the rounded values, so that a resumed run decides alike.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def to_float16(rows: NDArray[Any]) -> Float16Rows:
 def to_float64(rows: NDArray[Any]) -> NDArray[np.float64]:
     """Rows rounded to float16, as float64: their dot products are exact, in any order of summation.
 
-    Entries of a unit vector in float16 are multiples of 2^-24, so the products are multiples of 2^-48 up to
-    about 1, and float64 represents every partial sum.
+    Entries of a unit vector in float16 are multiples of 2^-24, so the products are multiples of 2^-48 up to about 1,
+    and float64 represents every partial sum.
     """
     return to_float16(rows).astype(np.float64)
 
@@ -41,8 +41,8 @@ class VectorFile:
     def __init__(self, dimensions: int, path: Path | None = None, max_rows: int | None = None) -> None:
         """Open or create `path`, and cut off an incomplete row and rows after the first `max_rows`.
 
-        After a power failure the file may hold fewer rows than expected; the caller appends the missing ones.
-        Raises StorageError if the file cannot be written.
+        After a power failure the file may hold fewer rows than expected; the caller appends the missing ones. Raises
+        StorageError if the file cannot be written.
         """
         self.dimensions = dimensions
         self._row_bytes = 2 * dimensions
@@ -117,9 +117,8 @@ class VectorFile:
 class AcceptedVectors:
     """The vectors of the accepted examples, numbered from 0 in order of acceptance.
 
-    `path`: the file, or None for memory; at most `max_rows` of its examples are used. The first row is the
-    vector of `root`, the text of the formatting example: computed on another machine it could round
-    differently.
+    `path`: the file, or None for memory; at most `max_rows` of its examples are used. The first row is the vector of
+    `root`, the text of the formatting example: computed on another machine it could round differently.
     """
 
     def __init__(

@@ -25,9 +25,9 @@ _MAX_CENTERS = 2048
 class FarthestFirst:
     """Chooses the candidate with the smallest maximum cosine to the parents used so far.
 
-    At most `pool` candidates wait; beyond that, the one closest to a used parent is dropped. While none
-    waits, parents are used again: the least used first, then the shallowest, up to `max_parent_uses` times
-    while requests are in flight. Vectors are rounded to float16, so that all machines decide alike.
+    At most `pool` candidates wait; beyond that, the one closest to a used parent is dropped. While none waits,
+    parents are used again: the least used first, then the shallowest, up to `max_parent_uses` times while requests
+    are in flight. Vectors are rounded to float16, so that all machines decide alike.
     """
 
     def __init__(

@@ -1,9 +1,9 @@
 """The queues of parents: chains, a tree, and the levels of the paper.
 
-Requests are numbered and committed in order. A queue only sees the commits, so that neither the capacity of
-the engine nor the order of arrival influences its decisions. At most `concurrency` requests are in flight.
-With chains there are always that many, so the parent of request i depends on the commits up to request i -
-`concurrency`. A tree without a new parent waits for commits, so a parent may depend on later ones.
+Requests are numbered and committed in order. A queue only sees the commits, so that neither the capacity of the
+engine nor the order of arrival influences its decisions. At most `concurrency` requests are in flight. With chains
+there are always that many, so the parent of request i depends on the commits up to request i - `concurrency`. A tree
+without a new parent waits for commits, so a parent may depend on later ones.
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ class UsedParents:
 class Tree:
     """All accepted children, breadth first.
 
-    While there is no new parent, the shallowest are used again, up to `max_parent_uses` times while requests
-    are in flight. More uses of the root would fill the batch at once, but with repetitive examples.
+    While there is no new parent, the shallowest are used again, up to `max_parent_uses` times while requests are in
+    flight. More uses of the root would fill the batch at once, but with repetitive examples.
     """
 
     def __init__(self, root: Parent, concurrency: int, max_parent_uses: int) -> None:
@@ -150,9 +150,9 @@ class Tree:
 class Levels:
     """The tree of the paper: a level is shuffled and completed before the next one starts.
 
-    A parent without accepted children is not used again. If a whole level has none, the level is repeated.
-    The paper sends one request at a time. The order of a level is known when it starts, so more requests in
-    flight change nothing but the time.
+    A parent without accepted children is not used again. If a whole level has none, the level is repeated. The paper
+    sends one request at a time. The order of a level is known when it starts, so more requests in flight change
+    nothing but the time.
     """
 
     def __init__(self, root: Parent, seed: int, concurrency: int = 1) -> None:

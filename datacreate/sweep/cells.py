@@ -18,7 +18,16 @@ from datacreate.finetuning.train import TrainConfig
 from datacreate.runs.config import CreateConfig
 from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import as_arguments
-from datacreate.sweep.plan import HUMAN, HUMAN_FULL, MIXED, ZERO_SHOT, Plan, short_name, split_recipe
+from datacreate.sweep.plan import (
+    HUMAN,
+    HUMAN_FULL,
+    MIXED,
+    ZERO_SHOT,
+    Plan,
+    engine_options,
+    short_name,
+    split_recipe,
+)
 
 Argument = str | PurePath
 """A PurePath is relative to the folder of the sweep, which can therefore be moved."""
@@ -54,8 +63,8 @@ class Step:
     """One `datacreate` command.
 
     `extendable` are arguments that can grow while existing results stay valid: the number of rows, the
-    training seeds, the test sets. `engine` says how models are run, which may change at any time. All other
-    arguments decide the result.
+    training seeds, the test sets. `engine` says how models are run (for a training: --nproc), which may change
+    at any time. All other arguments decide the result.
     """
 
     kind: Literal["create", "train", "evaluate", "zero-shot"]
@@ -64,9 +73,9 @@ class Step:
     extendable: tuple[str, ...]
     folder: PurePath  # of what it creates or evaluates
     needs: tuple[Need, ...]
+    engine: tuple[str, ...] = ()
     follows: Step | None = None
     evaluations: tuple[PurePath, ...] = ()  # files that the evaluation writes into the folder of a model
-    engine: tuple[str, ...] = ()
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -175,16 +184,9 @@ class _Builder:
             needs.append(Need("encoder", str(self.plan.create.get("embedding_model", default))))
         folder, count = PurePath("runs", cell), ("--count", str(self.count))
         grid = ("--benchmark", self.benchmark.name, "--strategy", strategy, "--model", generator)
-        arguments: tuple[Argument, ...] = (
-            "create",
-            *grid,
-            "--seed",
-            str(seed),
-            *self.options,
-            "--run-dir",
-            folder,
-        )
-        return Step("create", "create", arguments, count, folder, tuple(needs), engine=self.engine)
+        arguments: tuple[Argument, ...] = ("create", *grid, "--seed", str(seed), *self.options)
+        arguments += ("--run-dir", folder)
+        return Step("create", "create", arguments, count, folder, tuple(needs), self.engine)
 
     def _trainings(self, cell: str, sets: Sequence[_Rows]) -> list[Step]:
         encoders = self.plan.encoders
@@ -194,6 +196,7 @@ class _Builder:
         """Training an encoder on rows, and evaluating its models."""
         name = f"{rows.condition}-{short_name(encoder)}-{rows.label}"
         folder, (recipe, rest) = PurePath("trained", cell, name), split_recipe(self.plan.train)
+        engine = {name: rest.pop(name) for name in ("nproc",) if name in rest}
         if rows.created is None:
             recipe.pop("soft_labels", None)  # human rows have no scores
         selection = rest.get("model_selection") or ("human" if recipe.get("name") == "paper" else "held-out")
@@ -211,20 +214,21 @@ class _Builder:
         arguments += ["--out", folder]
         seeds = ("--seeds", ",".join(map(str, self.plan.train_seeds)))
         files = tuple(PurePath("evaluations", f"{test}-test", EVALUATION) for test in self.tests)
-        train = Step("train", f"train-{name}", tuple(arguments), seeds, folder, needs, rows.created, files)
+        nproc, command = tuple(as_arguments(TrainConfig, engine)), tuple(arguments)
+        train = Step("train", f"train-{name}", command, seeds, folder, needs, nproc, rows.created, files)
         tests = tuple(word for test in self.tests for word in ("--benchmark", test))
-        evaluate = ("evaluate", folder)
-        return train, Step("evaluate", f"evaluate-{name}", evaluate, tests, folder, needs, train, files)
+        name, command = f"evaluate-{name}", ("evaluate", folder)
+        return train, Step("evaluate", name, command, tests, folder, needs, (), train, files)
 
     def _zero_shot(self, cell: str, generator: str) -> Step:
         """The generator itself on the test set."""
         folder, test = PurePath(ZERO_SHOT, cell), self.benchmark.name
         arguments = ("evaluate", "--zero-shot", generator, "--benchmark", test, "--out", folder)
         needs = (*self._generator(generator), Need("split", test, "test"))
-        return Step("zero-shot", ZERO_SHOT, arguments, (), folder, needs, engine=self.engine)
+        return Step("zero-shot", ZERO_SHOT, arguments, (), folder, needs, self.engine)
 
     def _generator(self, name: str) -> tuple[Need, ...]:
         """A generator must be on this machine, unless servers have it."""
-        options = self.plan.engine
+        options = engine_options(self.plan.create)
         trust = options.trust_remote_code
         return () if options.served else (Need("instruct", name, trust_remote_code=trust),)

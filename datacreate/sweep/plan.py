@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -37,9 +37,6 @@ TRAIN_OPTIONS = {"model_selection", "device_batch_size", "nproc"}
 """The options that a plan may set; the grid sets all others."""
 
 _LISTS = "benchmarks conditions generators encoders test example_seeds train_seeds sizes".split()
-_MAX_SHOWN = 60  # characters of a wrong value in a message
-
-T = TypeVar("T", bound=Hashable)
 Seed = Annotated[int, Field(strict=True, ge=0)]
 
 
@@ -55,7 +52,7 @@ class Plan(Settings):
     conditions: tuple[str, ...] = Field(min_length=1)
     create: dict[str, Any] = Field(
         default={}
-    )  # further options of `create`; those of the engine also for zero-shot
+    )  # further options of `create`; of the engine, also for zero-shot
     generators: tuple[str, ...] = ()  # instruct checkpoints; with `urls` in create, names of served models
     example_seeds: tuple[Seed, ...] = Field(default=(42,), min_length=1)  # of example and human sample
     count: int | Literal["train"] = "train"  # rows per set; train: as many as that split has
@@ -65,11 +62,6 @@ class Plan(Settings):
     train: dict[str, Any] = Field(default={})  # further options of `train`
     test: tuple[str, ...] = ()  # test sets; none: the benchmark and those out of distribution
     keep_weights: bool = False  # of evaluated models
-
-    @property
-    def engine(self) -> EngineOptions:
-        """How models are run."""
-        return engine_options(self.create)
 
     def rows(self, benchmark: Benchmark) -> int:
         """Rows of a set for this benchmark."""
@@ -114,13 +106,8 @@ class Plan(Settings):
     def _check_train(cls, given: dict[str, Any]) -> dict[str, Any]:
         _check_names(given, RECIPE_OPTIONS | TRAIN_OPTIONS)
         recipe, rest = split_recipe(given)
-        return {
-            **{
-                "recipe" if name == "name" else name: value
-                for name, value in _converted(Recipe, recipe).items()
-            },
-            **_converted(TrainConfig, rest, sources=(), out=Path()),
-        }
+        values = _converted(Recipe, recipe) | _converted(TrainConfig, rest, sources=(), out=Path())
+        return {"recipe": values.pop("name"), **values} if "name" in values else values
 
     @field_validator("generators", "encoders")
     @classmethod
@@ -142,7 +129,7 @@ class Plan(Settings):
 
     @field_validator(*_LISTS)
     @classmethod
-    def _check_distinct(cls, values: tuple[T, ...]) -> tuple[T, ...]:
+    def _check_distinct(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
         for value in values:
             if values.count(value) > 1:
                 raise ValueError(f"{value} is listed twice")
@@ -248,22 +235,15 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value if isinstance(key.value, str)]
         if repeated := [key for key in keys if keys.count(key) > 1]:
-            raise yaml.MarkedYAMLError(
-                problem=f"key {repeated[0]} is listed twice", problem_mark=node.start_mark
-            )
+            problem = f"key {repeated[0]} is listed twice"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
         return super().construct_mapping(node, deep)
 
 
 def _first_error(error: ValidationError) -> str:
     """The first problem in one line, and the number of further ones."""
     wrong = SettingsError.first(error)
-    message = wrong.why
-    if wrong.kind == "extra_forbidden":
-        other = " (put it under create)" if wrong.key in CREATE_OPTIONS else ""
-        message = f"no such key{_hint(wrong.key, Plan.model_fields) or other}"
-    elif wrong.kind == "missing":
-        message = "this key is required"
-    elif wrong.kind != "value_error" and len(shown := repr(wrong.given)) <= _MAX_SHOWN:
-        message = f"{message}, not {shown}"
+    is_unknown = wrong.kind == "extra_forbidden"
+    message = f"no such key{_hint(wrong.key, Plan.model_fields)}" if is_unknown else wrong.why
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return f"{wrong.key}{': ' if wrong.place else ''}{message}{more}"

@@ -64,14 +64,6 @@ def test_options_in_an_object_have_the_number_of_the_example() -> None:
     assert not bound.validator.is_valid({"task": {"options": ["a", "b"], "answer": "b"}})
 
 
-def test_a_document_reads_back_as_the_same_format() -> None:
-    for values in examples.ALL.values():
-        format = examples.inferred(values).format
-        again = read_format(json.loads(json.dumps(format.document())), format.name)
-        assert again == format
-        assert bind(again, Example(values)) == format
-
-
 def test_optional_fields_are_those_of_the_example() -> None:
     format = read(
         {"text": TEXT, "note": TEXT, "about": {"type": "object", "properties": {"who": TEXT, "when": TEXT}}}
@@ -100,18 +92,10 @@ def test_definitions_are_resolved() -> None:
     assert not jsonschema.Draft202012Validator(schema).is_valid([[{"m": "bad"}, "b"]])
 
 
-@pytest.mark.parametrize(
-    ("reference", "message"),
-    [
-        ("https://example.org/text.json", "unknown .ref"),
-        ("#/$defs/none", "unknown .ref"),
-        ("#", "unknown .ref"),
-        ("#/$defs/tree", "recursive .ref"),
-    ],
-)
-def test_unknown_and_recursive_references_are_errors(reference: str, message: str) -> None:
+@pytest.mark.parametrize("reference", ["https://example.org/text.json", "#/$defs/none", "#/$defs/tree"])
+def test_unknown_and_recursive_references_are_errors(reference: str) -> None:
     tree = {"type": "object", "properties": {"part": {"$ref": "#/$defs/tree"}}}
-    with pytest.raises(FormatError, match=message):
+    with pytest.raises(FormatError, match="recursive .ref" if "tree" in reference else "unknown .ref"):
         read({"text": {"$ref": reference}}, **{"$defs": {"tree": tree}})
 
 
@@ -127,13 +111,8 @@ def test_unknown_and_recursive_references_are_errors(reference: str, message: st
             {"anyOf": [TEXT, {"maxlength": 3}]},
             "'maxlength' at /properties/x/anyOf/1; it is not a supported keyword",
         ),
-        ({"not": {"dependencies": {}}}, "/properties/x/not; use dependentRequired"),
-        (
-            {"type": "string", "format": "phone"},
-            "no checker for the format 'phone' at /properties/x; use",
-        ),
+        ({"type": "string", "format": "phone"}, "no checker for the format 'phone' at /properties/x; use"),
         ({"type": "string", "pattern": "(a"}, "JSON Schema at /properties/x/pattern: '(a' is not a 'regex'"),
-        ({"type": "text"}, "not a valid JSON Schema at /properties/x/type"),
     ],
 )
 def test_unsupported_keywords_are_errors_with_their_location(schema: dict[str, Any], message: str) -> None:
@@ -147,19 +126,13 @@ def test_unsupported_keywords_are_errors_with_their_location(schema: dict[str, A
     ("schema", "good", "bad"),
     [
         ({"type": "string", "minLength": 3, "maxLength": 5}, "fives", "far too long"),
-        ({"type": "string", "pattern": "^a", "maxLength": 3}, "abc", "abcd"),
         ({"type": "string", "pattern": r"^(?=.*x)\w+$"}, "a_x", "a_y"),
-        ({"type": "string", "pattern": r"\bfoo\b"}, "a foo", "food"),
-        ({"type": "string", "pattern": r"(.)\1"}, "aa", "ab"),
         ({"type": "string", "format": "email"}, "a@b.org", "a at b"),
-        ({"type": "string", "format": "ipv4"}, "10.0.0.1", "10.0.0.256"),
         ({"type": "string", "format": "date"}, "2024-02-29", "2023-02-29"),
         ({"type": "string", "format": "time"}, "23:59:59Z", "23:59:61Z"),
         ({"type": "string", "format": "date-time"}, "2024-02-29T01:02:03+01:00", "2024-02-29T01:02:03"),
         ({"type": "number", "minimum": 0, "exclusiveMaximum": 1}, 0.5, 1.0),
-        ({"type": "integer", "multipleOf": 5}, 15, 16),
         ({"type": "string", "not": {"enum": ["other"]}}, "this", "other"),
-        ({"type": "array", "items": TEXT, "uniqueItems": True}, ["a", "b"], ["a", "a"]),
         ({"type": "array", "items": TEXT, "contains": {"const": "a"}}, ["b", "a"], ["b"]),
         ({"type": "object", "patternProperties": {"^n": {"type": "integer"}}}, {"n": 1}, {"n": "x"}),
         ({"type": "integer", "if": {"minimum": 9}, "then": {"multipleOf": 2}}, 10, 11),
@@ -202,12 +175,10 @@ def test_a_field_may_have_the_name_of_a_keyword() -> None:
     ("roles", "rules", "message"),
     [
         ({"title": "a"}, [], "unknown role 'title'; roles are answer, context, options, question"),
-        ({"question": "c"}, [], "the role question names 'c'"),
         ({"question": "a.b"}, [], "the role question names 'a.b'"),
         ({"question": 3}, [], "the role question names 3"),
         ({"options": "a"}, [], "which is not a list"),
         ({}, ["options_vary"], "unknown rule 'options_vary'; rules are answer_in_options"),
-        ({}, [{}], "unknown rule {}"),
         ({"answer": "a"}, ["answer_in_options"], "needs the role options; name it under roles"),
         (["question"], [], "roles must be an object"),
     ],
@@ -218,18 +189,17 @@ def test_unknown_roles_and_rules_are_errors(roles: Any, rules: list[Any], messag
     assert message in str(raised.value)
 
 
-@pytest.mark.parametrize("extension", [[], "roles", {"role": {}}, {"roles": {}, "rules": "options_differ"}])
-def test_a_malformed_extension_is_an_error(extension: Any) -> None:
-    with pytest.raises(FormatError):
-        read_format({"type": "object", "properties": {"a": TEXT}, "x-datacreate": extension}, "mine")
-
-
 @pytest.mark.parametrize(
-    "not_one", [[], 3, {}, {"type": "array"}, {"properties": []}, {"type": "array", "properties": {}}]
+    "document",
+    [[], 3, {}, {"properties": []}, {"type": "array", "properties": {}}]
+    + [
+        {"properties": {"a": TEXT}, "x-datacreate": said}
+        for said in ([], "roles", {"role": {}}, {"rules": "a"})
+    ],
 )
-def test_the_document_must_be_the_schema_of_an_object(not_one: Any) -> None:
+def test_a_malformed_document_is_an_error(document: Any) -> None:
     with pytest.raises(FormatError):
-        read_format(not_one, "mine")
+        read_format(document, "mine")
 
 
 def test_an_example_that_the_schema_rejects_is_an_error() -> None:

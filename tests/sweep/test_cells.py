@@ -66,6 +66,7 @@ def test_further_options_reach_create_and_train(bench: Bench) -> None:
             "learning_rates": [1e-5, 2e-5],
             "epochs": 3,
             "lora": True,
+            "nproc": 2,
             "recipe": "paper",
             "model_selection": "none",
         },
@@ -75,6 +76,7 @@ def test_further_options_reach_create_and_train(bench: Bench) -> None:
     assert "--max-num-seqs 8 --count" in create
     rates = "--learning-rates 1e-05 --learning-rates 2e-05"
     assert f"--recipe paper {rates} --epochs 3 --lora --model-selection none --out" in train
+    assert train.endswith(" --nproc 2 --seeds 1")
 
 
 EVERY_KIND_OF_OPTION: list[dict[str, Any]] = [
