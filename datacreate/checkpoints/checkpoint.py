@@ -26,7 +26,7 @@ from datacreate.checkpoints.gguf import (
     parts,
     read_header,
 )
-from datacreate.checkpoints.presets import HUB_ID, EngineSettings, Kind, Preset, sources_of
+from datacreate.checkpoints.presets import HUB_ID, EngineSettings, Kind, Preset, preset_files, sources_of
 from datacreate.checkpoints.pull import find_local
 from datacreate.errors import CheckpointError
 
@@ -89,7 +89,7 @@ def resolve(
     """
     place = Path(name_or_path).expanduser()
     is_path = name_or_path.startswith((".", "~", os.sep)) or name_or_path.endswith(SUFFIX)
-    if is_path or (os.sep in name_or_path and place.is_dir()):
+    if is_path or (place.is_dir() and name_or_path.lower() not in preset_files(presets)):
         if not place.exists():
             raise CheckpointError(f"{place}: no such {'file' if place.suffix == SUFFIX else 'folder'}")
         return _checkpoint("", _absolute(place), None, kind, trust_remote_code)
