@@ -96,12 +96,20 @@ def server_command(
     checkpoint: Checkpoint, options: EngineOptions, more: tuple[str, ...] = ()
 ) -> ServerCommand:
     """The command with which `datacreate serve` starts a model. UsageError, EngineError, CheckpointError."""
+    settings = _settings(checkpoint, options, 1)
     if choose(checkpoint, options.engine, WORTH_COMPILING) == "vllm":
-        return vllm_command(checkpoint, _settings(checkpoint, options, 1), more=more)
+        return vllm_command(checkpoint, settings, more=more)
     if more:
         raise UsageError(f"{more[0]}: only vLLM's server accepts further options after --")
-    _refuse_vllm_only(options)
-    return llamacpp_command(checkpoint, _settings(checkpoint, options, 1))
+    return _llamacpp_command(checkpoint, options, settings)
+
+
+def _llamacpp_command(
+    checkpoint: Checkpoint, options: EngineOptions, settings: EngineSettings
+) -> ServerCommand:
+    if flag := options.changed(VLLM_ONLY):
+        raise UsageError(f"{flag}: only vLLM has this setting; remove it, or use --engine vllm")
+    return llamacpp_command(checkpoint, settings)
 
 
 def _commands(
@@ -110,28 +118,21 @@ def _commands(
     """A command per server: one on a CPU, one per group of GPUs (no more than `count` examples need)."""
     settings = _settings(checkpoint, options, models)
     if choose(checkpoint, options.engine, count) == "llamacpp":
-        _refuse_vllm_only(options)
-        return [llamacpp_command(checkpoint, settings)]
+        return [_llamacpp_command(checkpoint, options, settings)]
     if checkpoint.gguf is not None:
         notify(f"vLLM reads no GGUF files: converting {checkpoint.name} (once)")
     commands: list[ServerCommand] = []
     groups = gpu_groups(options.replicas, settings.tensor_parallel_size)
     for gpus in groups:
         try:
-            commands.append(
-                vllm_command(checkpoint, settings, count=count, gpus=gpus, shares_cores=models > 1)
-            )
+            command = vllm_command(checkpoint, settings, count=count, gpus=gpus, shares_cores=models > 1)
+            commands.append(command)
         except EngineError as error:
             if options.replicas != "auto" or (gpus == groups[-1] and not commands):
                 raise
             notify(f"skipping GPU {','.join(gpus)}: {str(error).partition(';')[0]}")
     enough = max(1, ceil(count / commands[0].capacity)) if options.replicas == "auto" else len(commands)
     return commands[:enough]
-
-
-def _refuse_vllm_only(options: EngineOptions) -> None:
-    if flag := options.changed(VLLM_ONLY):
-        raise UsageError(f"{flag}: only vLLM has this setting; remove it, or use --engine vllm")
 
 
 def _settings(checkpoint: Checkpoint, options: EngineOptions, models: int) -> EngineSettings:

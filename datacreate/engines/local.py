@@ -22,9 +22,7 @@ from datacreate.engines.addresses import Address, ServerSource
 from datacreate.errors import EngineError, UsageError
 from datacreate.offline import NO_DOWNLOADS, NO_TELEMETRY
 
-_GRACE_SECONDS = 10.0
-"""How long a server may take to stop after SIGTERM."""
-
+_GRACE_SECONDS = 10.0  # to stop after SIGTERM
 _LONGEST_START_SECONDS = 1800.0
 
 
@@ -50,7 +48,7 @@ class LocalServer:
         self._key = key
         self._log = log
         self._host = host
-        self.port = port or _free_port(host)
+        self.port = port or free_port(host)
         url = _url(socket.gethostname() if host in ("0.0.0.0", "::") else host, self.port)
         self.address = Address(url=url, model=command.model, max_num_seqs=command.capacity)
         self.restarted = False
@@ -70,15 +68,11 @@ class LocalServer:
                 start_new_session=True,  # Ctrl-C reaches only the run, which then stops the server
             )
 
-    @property
-    def alive(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
     def ready(self) -> bool:
         """Whether it answers. EngineError, with the last error of its log, if it has ended."""
         import httpx2
 
-        if not self.alive:
+        if self.exit_code is not None:
             raise EngineError(self.exit_reason())
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)
         with suppress(httpx2.HTTPError):
@@ -88,15 +82,19 @@ class LocalServer:
 
     def until_ready(self) -> None:
         """Wait until it answers. EngineError if it ends or takes too long."""
-        until = time.monotonic() + _LONGEST_START_SECONDS
+        deadline = time.monotonic() + _LONGEST_START_SECONDS
         while not self.ready():
-            if time.monotonic() > until:
+            if time.monotonic() > deadline:
                 raise EngineError(f"{self.address.url} was not ready in {_LONGEST_START_SECONDS:.0f} s")
             time.sleep(0.1)
 
+    @property
+    def exit_code(self) -> int | None:
+        return self._process.poll() if self._process else None
+
     def exit_reason(self) -> str:
         """Why the process ended: its exit code and the last error in its log."""
-        code = self._process.poll() if self._process else None
+        code = self.exit_code
         lines: list[str] = []
         with suppress(OSError):
             text = self._log.read_bytes()[-20_000:].decode("utf-8", "replace") if self._log else ""
@@ -110,18 +108,18 @@ class LocalServer:
         server = f"{self._command.engine} server for {self._command.model}"
         return f"{server} ended (exit code {code}): {last[-300:]}{log}"
 
-    def wait(self) -> None:
-        """Wait until it ends."""
-        assert self._process
-        self._process.wait()
+    def wait(self, seconds: float | None = None) -> None:
+        """Wait until it ends, or for `seconds`."""
+        with suppress(subprocess.TimeoutExpired):
+            if self._process:
+                self._process.wait(seconds)
 
     def end(self) -> None:
         """Stop it and all its child processes; returns when they have ended."""
         if self._process and self._process.stdin:
             with suppress(OSError):
                 self._process.stdin.close()
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(_GRACE_SECONDS + 5.0)
+            self.wait(_GRACE_SECONDS + 5.0)
 
 
 class LocalServers(ServerSource):
@@ -161,9 +159,9 @@ class LocalServers(ServerSource):
 
     def repair(self, url: str, *, hung: bool) -> str | None:
         server = self._servers.get(url)
-        if server is None or (server.alive and not hung):
+        if server is None or (server.exit_code is None and not hung):
             return None
-        reason = f"{url}: no answer" if server.alive else server.exit_reason()
+        reason = f"{url}: no answer" if server.exit_code is None else server.exit_reason()
         if server.restarted:
             del self._servers[url]
             if not self._servers:
@@ -181,7 +179,6 @@ class LocalServers(ServerSource):
         self._servers.clear()
         if self._folder:
             self._folder.cleanup()
-            self._folder = None
 
 
 def check_memory(
@@ -200,11 +197,15 @@ def _url(host: str, port: int) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def _free_port(host: str) -> int:
-    """A free port. UsageError if the address does not belong to this machine."""
+def free_port(host: str, port: int = 0) -> int:
+    """The port, or a free one for 0. UsageError if the address cannot be used."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server may just have stopped
         try:
-            probe.bind((host, 0))
+            probe.bind((host, port))
         except OSError as error:
-            raise UsageError(f"--host {host}: {error.strerror}; use an address of this machine") from None
+            raise UsageError(
+                f"--host {host} --port {port}: {error.strerror or error}; use an address of this machine and a "
+                "free port, or omit --port"
+            ) from None
         return int(probe.getsockname()[1])

@@ -24,9 +24,6 @@ _UNLISTED_LOGPROB = -20.0
 _TOP_TOKENS = {"vllm": 20, "llamacpp": 100, "other": 20}
 """Number of most probable tokens to request; the API allows 20, llama.cpp any number."""
 
-_MAX_TOKENS = 10**9
-"""Token counts from a server are clamped to this."""
-
 _COMPACT = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
 """Makes llguidance write JSON without spaces, which saves tokens."""
 
@@ -144,7 +141,7 @@ def one_line(document: Any, most: int = 160) -> str:
 def _count(value: Any) -> int:
     """A token count from a server, clamped; 0 if it is not a number."""
     is_number = type(value) is int or (type(value) is float and math.isfinite(value))
-    return int(min(max(value, 0), _MAX_TOKENS)) if is_number else 0
+    return int(min(max(value, 0), 10**9)) if is_number else 0
 
 
 def _scored(
@@ -157,7 +154,7 @@ def _scored(
     try:
         listed = choice["logprobs"]["content"][0]["top_logprobs"]
         found = _by_token(listed, tokens) if tokens is not None else {}
-        found = found or _by_spelling(listed, request.choices)
+        found = found or _by_text(listed, request.choices)
         why = "its logprobs contain none of the choices"
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError):
         found, why = {}, "it returns no logprobs"
@@ -174,21 +171,21 @@ def _by_token(listed: Sequence[Mapping[str, Any]], tokens: Sequence[int]) -> dic
     indices = {token: index for index, token in enumerate(tokens)}
     found: dict[int, float] = {}
     for each in listed:
-        spelled = str(each.get("token"))
-        token = each.get("id", spelled.removeprefix("token_id:") if "token_id:" in spelled else None)
+        text = str(each.get("token"))
+        token = each.get("id", text.removeprefix("token_id:") if "token_id:" in text else None)
         if token is not None and int(token) in indices:
             found[indices[int(token)]] = _logprob(each)
     return found
 
 
-def _by_spelling(listed: Sequence[Mapping[str, Any]], choices: Sequence[str]) -> dict[int, float]:
+def _by_text(listed: Sequence[Mapping[str, Any]], choices: Sequence[str]) -> dict[int, float]:
     """Map choices to log-probabilities by token text; of two matching tokens the more probable one."""
     found: dict[int, float] = {}
     for each in listed:
-        spelled = str(each["token"]).strip()
-        meant = [index for index, choice in enumerate(choices) if spelled and choice.startswith(spelled)]
-        if len(meant) == 1:
-            found[meant[0]] = max(found.get(meant[0], -math.inf), _logprob(each))
+        text = str(each["token"]).strip()
+        matching = [index for index, choice in enumerate(choices) if text and choice.startswith(text)]
+        if len(matching) == 1:
+            found[matching[0]] = max(found.get(matching[0], -math.inf), _logprob(each))
     return found
 
 

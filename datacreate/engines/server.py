@@ -23,23 +23,13 @@ from datacreate.engines.self_test import schema_enforced
 if TYPE_CHECKING:
     import httpx2
 
-_DEFAULT_CAPACITY = 64
-"""Requests in flight at a server that does not report how many it processes at once."""
+_DEFAULT_CAPACITY, _DEFAULT_CONTEXT = 64, 4096
+"""Requests in flight, and context in tokens, of a server that does not report its own limits."""
 
-_DEFAULT_CONTEXT = 4096
-"""Context in tokens of a server that does not report it."""
-
-_CONNECT_SECONDS = 20.0
-"""Timeout of a connection, and of requests that need no generation."""
-
-_KEEP_ALIVE_SECONDS = 4.0
-"""Less than uvicorn's 5 s, so that no request uses a connection that the server is closing."""
-
-_TEST_SECONDS = 120.0
-"""Timeout of one request of the self-test."""
-
-_MAX_BYTES = 8 * 2**20
-"""Size limit of a response; an answer with logprobs has about 100 kB."""
+_CONNECT_SECONDS = 20.0  # for a connection, and for requests that need no generation
+_TEST_SECONDS = 120.0  # for one request of the self-test
+_KEEP_ALIVE_SECONDS = 4.0  # less than uvicorn's 5 s: no request uses a connection that the server is closing
+_MAX_BYTES = 8 * 2**20  # size limit of a response
 
 
 def client(key: str) -> httpx2.AsyncClient:
@@ -81,13 +71,11 @@ class Server:
         self._admitted = False  # whether it ever passed the self-test
         self._given_capacity = capacity
         self.capacity = capacity or _DEFAULT_CAPACITY
-        self._unproven_protocol = protocol
-        self._protocol = protocol
+        self._protocol = self._initial_protocol = protocol
         self._http = http
         self._timeout_seconds = timeout_seconds
         self._last_answer = 0.0
-        self._full_capacity = 0
-        self._successes = 0  # since the capacity last changed
+        self._full_capacity = self._successes = 0  # before it was reduced; since it last changed
         self._first_tokens: dict[str, int] = {}
 
     @property
@@ -118,7 +106,7 @@ class Server:
 
     async def admit(self, checks: Sequence[Check]) -> None:
         """Check that it serves the model and passes the checks. Raises Incompatible or Unavailable."""
-        self._protocol = self._unproven_protocol
+        self._protocol = self._initial_protocol
         card = _the_model(await self._models(), self._protocol.names)
         self._protocol = replace(self._protocol, names=(str(card["id"]),))
         self.max_context = _positive(card.get("max_model_len")) or _DEFAULT_CONTEXT
@@ -136,7 +124,7 @@ class Server:
 
     async def _check(self, check: Check) -> None:
         """Run one check. Raises Incompatible if it fails, Unavailable if there is no answer."""
-        completions = []
+        completions: list[Completion] = []
         for request in check.requests:
             try:
                 completions.append(await self.ask(request, self_test=True))
@@ -185,32 +173,28 @@ class Server:
 
     async def _find_request_form(self) -> None:
         """Find the request form in which it enforces schemas: system role or not, compact or standard."""
-        ways = [(True, True), (False, True)] if self._protocol.compact_grammar else []
-        problem: Exception | None = None
-        for system, compact in [*ways, (True, False), (False, False)]:
-            self._protocol = replace(self._protocol, has_system_role=system, compact_grammar=compact)
-            try:
-                return await self._check(schema_enforced())
-            except Incompatible as error:
-                problem = problem or error
-            except Unavailable as error:
-                if error.hung or not error.counts:
-                    raise
-                problem = problem or error  # some chat templates raise an error for a system role
-        assert problem
-        raise problem
+        problems: list[Exception] = []
+        for compact in (True, False) if self._protocol.compact_grammar else (False,):
+            for system in (True, False):
+                self._protocol = replace(self._protocol, has_system_role=system, compact_grammar=compact)
+                try:
+                    return await self._check(schema_enforced())
+                except (Incompatible, Unavailable) as error:
+                    if isinstance(error, Unavailable) and (error.hung or not error.counts):
+                        raise
+                    problems.append(error)  # some chat templates raise an error for a system role
+        raise problems[0]
 
     async def _share_prompt(self) -> None:
         """Copy the prompt cache of slot 0 of a local llama.cpp server to its other slots.
 
         Each slot has its own cache. Without the copy each one computes the shared prompt again.
         """
-        if self._protocol.kind != "llamacpp" or self._remote:
-            return
-        file, url = {"filename": "prompt"}, "/slots/{}?action={}"
-        status, _ = await self._send(url.format(0, "save"), file)
-        for slot in range(1, self.capacity if status == 200 else 1):
-            await self._send(url.format(slot, "restore"), file)
+        if self._protocol.kind == "llamacpp" and not self._remote:
+            file = {"filename": "prompt"}
+            status, _ = await self._send("/slots/0?action=save", file)
+            for slot in range(1, self.capacity if status == 200 else 1):
+                await self._send(f"/slots/{slot}?action=restore", file)
 
     async def ask(self, request: Request, *, self_test: bool = False) -> Completion:
         """Send a request and return the answer. A self-test uses slot 0 of a llama.cpp server.
@@ -231,13 +215,13 @@ class Server:
 
     async def count_tokens(self, messages: Messages) -> int:
         """The length of the prompt in tokens, chat template included; estimated without a tokenizer."""
-        shown = self._protocol.messages(messages)
-        kwargs = self._protocol.template_kwargs
-        extra = {"chat_template_kwargs": dict(kwargs)} if kwargs else {}
+        body: dict[str, Any] = {"messages": self._protocol.messages(messages)}
+        if kwargs := self._protocol.template_kwargs:
+            body["chat_template_kwargs"] = dict(kwargs)
         if self._protocol.kind == "vllm":
-            return len(await self._tokens({"model": self.model, "messages": shown, **extra}))
+            return len(await self._tokens({"model": self.model, **body}))
         if self._protocol.kind == "llamacpp":
-            status, found = await self._send("/apply-template", {"messages": shown, **extra})
+            status, found = await self._send("/apply-template", body)
             if status == 200 and isinstance(found, dict) and isinstance(found.get("prompt"), str):
                 return len(await self._tokens({"content": found["prompt"], "add_special": True}))
         return sum(len(message["content"].encode("utf-8", "replace")) for message in messages) // 3 + 16
@@ -323,19 +307,16 @@ class Server:
 
 
 def _the_model(cards: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Any]:
-    """The entry of the model with one of these names or folders; without names, of the only model.
-
-    Raises Incompatible if there is none.
-    """
-    served = ", ".join(one_line(card["id"], 80) for card in cards)
-    fits = [card for card in cards if not names or card["id"] in names or card.get("root") in names]
+    """The entry of the model with one of these names or folders; without names, of the only model."""
     if not cards:
         raise Incompatible("it serves no model; load one first")
-    if not fits:
+    served = ", ".join(one_line(card["id"], 80) for card in cards)
+    matching = [card for card in cards if not names or card["id"] in names or card.get("root") in names]
+    if not matching:
         raise Incompatible(f"it serves {served}, not {names[0]}; select one of its models with --model")
-    if not names and len(fits) > 1:
+    if not names and len(cards) > 1:
         raise Incompatible(f"it serves {served}; select one with --model")
-    return fits[0]
+    return matching[0]
 
 
 def _is_name(value: Any) -> bool:
