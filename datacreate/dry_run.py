@@ -33,12 +33,12 @@ def create_plan(config: CreateConfig) -> dict[str, Any]:
         models = models_of(config, inferred, embeds, _ignore)
     spec = None
     if stored and models:
-        with engines_of(models, config, directory, None, _ignore) as engines:
-            spec = make_plan(config, root, inferred, models, engines, stored.spec).spec
+        with engines_of(models, config, directory, None, _ignore) as unstarted:
+            spec = make_plan(config, root, inferred, models, unstarted, stored.spec).spec
         stored.spec.refuse_other(spec, directory.path)
-    engines_to_start = (
-        [choose(each, config.engine, config.count) for each in models.writers] if models else []
-    )
+    engines = ["openai"]
+    if models and not config.served:
+        engines = [choose(each, config.engine, config.count) for each in models.writers]
     accepted = directory.accepted() if stored else 0
     filters = _filters(config, spec)
     mode = verify_mode(config, inferred)
@@ -52,7 +52,7 @@ def create_plan(config: CreateConfig) -> dict[str, Any]:
         "notes": list(inferred.notes),
         "strategy": config.strategy,
         "models": [each.name for each in models.writers] if models else None,
-        "engines": ["openai"] if config.served else engines_to_start,
+        "engines": engines,
         "servers": list(config.urls),
         "embedding_model": models.encoder.name if models and models.encoder else None,
         "verification": None if mode == "off" else {"mode": mode, "model": verifier},
