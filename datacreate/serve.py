@@ -18,7 +18,7 @@ from datacreate.engines.addresses import Address, api_key
 from datacreate.engines.factory import server_command
 from datacreate.engines.local import LocalServer
 from datacreate.engines.settings import EngineOptions
-from datacreate.errors import ServersGone, UsageError
+from datacreate.errors import ServersUnavailable, UsageError
 from datacreate.files import replace_file, storage_error
 from datacreate.hardware import slurm_job
 from datacreate.signals import Signals
@@ -73,9 +73,9 @@ def serving(
 
 
 def wait(server: LocalServer) -> None:
-    """Wait until the server ends, then raise ServersGone (resumable)."""
+    """Wait until the server ends, then raise ServersUnavailable (resumable)."""
     server.wait()
-    raise ServersGone(f"{server.exit_reason()}; run the same command to start it again")
+    raise ServersUnavailable(f"{server.exit_reason()}; run the same command to start it again")
 
 
 def _copies(more: Sequence[str]) -> int:

@@ -22,6 +22,7 @@ from types import FrameType
 
 GRACE_SECONDS = 10.0
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
@@ -46,13 +47,8 @@ def descendants() -> list[int]:
 def name(process: int) -> str:
     """The command line of a process."""
     try:
-        return (
-            Path(f"/proc/{process}/cmdline")
-            .read_bytes()
-            .replace(b"\0", b" ")
-            .decode(errors="replace")
-            .strip()
-        )
+        words = Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ")
+        return words.decode(errors="replace").strip()
     except OSError:
         return f"process {process}"
 
@@ -77,8 +73,8 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
 
 def run(command: list[str]) -> int:
     """The command's exit code."""
-    default = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]  # a shell's background job ignores SIGINT
-    child = os.posix_spawnp(command[0], command, os.environ, setsigdef=default)
+    # A shell's background job ignores SIGINT.
+    child = os.posix_spawnp(command[0], command, os.environ, setsigdef=_SIGNALS)
     while True:
         process, status = os.wait()
         if process == child:
@@ -90,7 +86,7 @@ def main(command: list[str]) -> int:
     def stop(number: int, frame: FrameType | None) -> None:
         raise Stopped(number)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in _SIGNALS:
         signal.signal(number, stop)
     parent, libc = os.getppid(), ctypes.CDLL(None)
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -102,7 +98,7 @@ def main(command: list[str]) -> int:
             code = code or 1
     except Stopped as stopped:
         code = 128 + stopped.args[0]
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         send(stopped.args[0])
         wait_until(lambda: not descendants(), GRACE_SECONDS)

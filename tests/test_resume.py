@@ -293,9 +293,3 @@ def test_files_of_a_killed_start_do_not_block_the_next_run(tmp_path: Path, model
     (tmp_path / ".lock").write_bytes(record)
     make(tmp_path, model)
     assert len(examples(tmp_path)) == 25
-
-
-def test_create_restores_the_signal_handlers(tmp_path: Path, model: str) -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    make(tmp_path, model)
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

@@ -116,3 +116,11 @@ class EngineOptions(Settings):
         if self.replicas != "auto" and self.replicas < 1:
             raise ValueError("--replicas: give a number of at least 1, or auto")
         return self
+
+
+class ServeOptions(EngineOptions):
+    """The settings of `datacreate serve`, which always starts a server."""
+
+    engine: Literal["auto", "vllm", "llamacpp"] = _engine(
+        "Server to start: vLLM, llama.cpp, or what suits this machine (auto).", default="auto"
+    )

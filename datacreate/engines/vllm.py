@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.checkpoints import Checkpoint, EngineSettings, dequantised, merged
-from datacreate.engines.devices import check_memory
-from datacreate.engines.local import ServerCommand
+from datacreate.engines.local import ServerCommand, check_memory
 from datacreate.errors import EngineError
-from datacreate.hardware import cpu_has_bf16, vllm_build
+from datacreate.hardware import GIB, cpu_has_bf16, free_gib, vllm_build
 
 _MAX_CONTEXT = {"cpu": 4096, "gpu": 16384}
 """Tokens of context by default; a longer context only costs memory."""
@@ -42,6 +41,12 @@ _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 _KV_CACHE_GIB = 1.0
 """Memory for keys and values on the CPU, where vLLM has no automatic value."""
+
+_OVERHEAD_GIB = {"cpu": 2.5, "gpu": 1.0}
+"""Memory of Python, torch, vLLM and activations, besides weights and cache."""
+
+GPU_SHARE = 0.9
+"""The share of a GPU's memory that vLLM uses by default."""
 
 PLAIN_TEMPLATE = "{% for message in messages %}{{ message['content'] }}\n\n{% endfor %}Answer:\n"
 """The chat template for a base model, which has none: plain text to continue."""
@@ -74,7 +79,7 @@ def vllm_command(
         resolved["dtype"] = "bfloat16" if cpu_has_bf16() else "float32"  # emulated bfloat16 is much slower
     if settings.enforce_eager is None and build == "cpu":
         resolved["enforce_eager"] = count < WORTH_COMPILING or shutil.which("g++") is None
-    check_memory(checkpoint, folder, build, cache, resolved, gpus)
+    _check_memory(name, folder, build, cache, resolved, gpus)
     folder, adapter, lora = _weights(checkpoint, folder, build)
     program = ["-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
     # Requests name the adapter, so it gets the model's name.
@@ -82,7 +87,7 @@ def vllm_command(
     program += ["--lora-modules", f"{name}={adapter}"] if adapter else []
     program += ["--structured-outputs-config", json.dumps(_GRAMMAR), "--enable-prefix-caching"]
     program += ["--uvicorn-log-level", "warning"]
-    program += [] if has_chat_template(folder) else ["--chat-template", PLAIN_TEMPLATE]
+    program += [] if _has_chat_template(folder) else ["--chat-template", PLAIN_TEMPLATE]
     program += ["--trust-remote-code"] if checkpoint.trust_remote_code else []
     if build == "cpu" and resolved.get("tensor_parallel_size") == 1:
         # A separate worker process would get one core less.
@@ -109,7 +114,19 @@ def vllm_command(
     return ServerCommand("vLLM", name, command, environment, int(resolved["max_num_seqs"]), record)
 
 
-def has_chat_template(folder: Path) -> bool:
+def _check_memory(
+    name: str, folder: Path, build: str, cache: int, resolved: dict[str, Any], gpus: Sequence[str]
+) -> None:
+    """EngineError if the model does not fit. On a GPU vLLM itself checks what remains for the cache."""
+    weights = sum(path.stat().st_size for path in folder.glob("*.safetensors")) / GIB
+    share = resolved.get("gpu_memory_utilization") or GPU_SHARE
+    free = free_gib(build, resolved.get("tensor_parallel_size", 1), share, gpus)
+    on_gpu = build == "gpu"
+    advice = "free memory" + (", or spread it over more GPUs (--tensor-parallel-size)" if on_gpu else "")
+    check_memory(name, weights, 0.0 if on_gpu else cache, _OVERHEAD_GIB[build], free, advice)
+
+
+def _has_chat_template(folder: Path) -> bool:
     """Whether a folder of safetensors has a chat template; a base model has none."""
     if (folder / "chat_template.jinja").is_file() or (folder / "chat_template.json").is_file():
         return True
