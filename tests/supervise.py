@@ -15,7 +15,6 @@ import signal
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -59,16 +58,14 @@ def send(number: int) -> None:
             os.kill(process, number)
 
 
-def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether the condition became true in time; reaps orphans meanwhile."""
+def all_ended(seconds: float) -> bool:
+    """Whether all descendants ended in time; reaps orphans meanwhile."""
     end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
+    while descendants() and time.monotonic() < end:
         with suppress(ChildProcessError):
             os.waitpid(-1, os.WNOHANG)
         time.sleep(0.05)
-    return True
+    return not descendants()
 
 
 def run(command: list[str]) -> int:
@@ -93,7 +90,7 @@ def main(command: list[str]) -> int:
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     try:
         code = run(command) if os.getppid() == parent else 1
-        if not wait_until(lambda: not descendants(), GRACE_SECONDS):
+        if not all_ended(GRACE_SECONDS):
             print("left behind:", *map(name, descendants()), sep="\n  ", file=sys.stderr)
             code = code or 1
     except Stopped as stopped:
@@ -101,10 +98,10 @@ def main(command: list[str]) -> int:
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         send(stopped.args[0])
-        wait_until(lambda: not descendants(), GRACE_SECONDS)
+        all_ended(GRACE_SECONDS)
     while descendants():
         send(signal.SIGKILL)
-        wait_until(lambda: not descendants(), 1)
+        all_ended(1)
     return code
 
 

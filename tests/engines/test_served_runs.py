@@ -14,8 +14,6 @@ from datacreate.engines.addresses import Addresses
 from datacreate.errors import EngineError, ServersUnavailable, UsageError
 from datacreate.runs.directory import RunDirectory
 from tests.engines.helpers import Notes, make
-from tests.inprocess import typed
-from tests.making import COMMONSENSE
 from tests.servers import MODEL, Server, until
 
 
@@ -162,10 +160,3 @@ def test_a_key_that_cannot_be_sent_is_one_line(
     with pytest.raises(UsageError, match=says) as refused:
         make(tmp_path / "run", server)
     assert key not in str(refused.value)
-
-
-def test_an_empty_address_is_an_error_of_the_command_line(tmp_path: Path) -> None:
-    (tmp_path / "example.json").write_text(json.dumps(COMMONSENSE))
-    words = ["create", "--example", str(tmp_path / "example.json"), "--run-dir", str(tmp_path / "run")]
-    ended = typed(*words, "--count", "5", "--url", "")
-    assert (ended.code, "--url" in ended.failure) == (2, True)
