@@ -86,7 +86,7 @@ def test_a_signal_ends_the_run_with_code_75(tmp_path: Path, example: Path, model
 
 def test_a_signal_while_the_engine_starts_leaves_no_files(tmp_path: Path, example: Path, model: str) -> None:
     with Live(*command(example, model, tmp_path / "run"), loads=True) as live:
-        live.read_until("checking")
+        live.read_until("testing")
         ended = live.stop(signal.SIGTERM)
     assert ended.code == 75
     assert ended.failure == "datacreate: stopped by a signal; run the same command to resume"
