@@ -86,7 +86,7 @@ def test_a_signal_ends_the_run_with_code_75(tmp_path: Path, example: Path, model
 
 def test_a_signal_while_the_engine_starts_leaves_no_files(tmp_path: Path, example: Path, model: str) -> None:
     with Live(*command(example, model, tmp_path / "run"), loads=True) as live:
-        live.read_until("checking")
+        live.read_until("testing")
         ended = live.stop(signal.SIGTERM)
     assert ended.code == 75
     assert ended.failure == "datacreate: stopped by a signal; run the same command to resume"
@@ -293,9 +293,3 @@ def test_files_of_a_killed_start_do_not_block_the_next_run(tmp_path: Path, model
     (tmp_path / ".lock").write_bytes(record)
     make(tmp_path, model)
     assert len(examples(tmp_path)) == 25
-
-
-def test_create_restores_the_signal_handlers(tmp_path: Path, model: str) -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    make(tmp_path, model)
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
