@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
@@ -244,11 +243,9 @@ class TrainingProgress(_Reporter):
     def __init__(self, unit: str = "steps", **options: Any) -> None:
         super().__init__(**options)
         self._unit = unit
-        if os.environ.get("RANK", "0") != "0":  # of several training processes, the first one reports
-            self._closed.set()
 
     def step(self, what: str, done: int, total: int, score: float | None) -> None:
         """After each step of `what`; `score` is the best so far on the rows of model selection."""
         with self._lock:
-            best = "" if score is None else f", best {score:.3f} above chance"
+            best = "" if score is None else f", best score {100 * score:.1f}"
             self._count(what, self._unit, done, total, more=best)

@@ -124,7 +124,7 @@ def test_what_is_missing_is_reported_before_the_first_cell(bench: Bench, csqa: N
     complete, blocked = bench.sweep(**plan).run(notify=lines.append)
     assert (complete.state, blocked.state) == ("finished", "blocked")
     assert blocked.message
-    assert blocked.message.startswith("benchmark csqa has no train split here: ")
+    assert blocked.message.startswith("benchmark csqa has no train split: ")
     assert lines[0] == f"missing for csqa-human-full: {blocked.message}"
 
 
@@ -146,7 +146,7 @@ def test_steps_that_miss_nothing_run_in_a_blocked_cell(bench: Bench, csqa: None)
             "all-minilm-l6-v2 is not downloaded",
         ),
         ({"test": ["boolq_closed"], **READER}, "benchmark boolq_closed is not imported"),
-        ({"train": {"recipe": "paper"}, **READER}, "benchmark creak has no dev split here"),
+        ({"train": {"recipe": "paper"}, **READER}, "benchmark creak has no dev split"),
     ],
 )
 def test_all_needs_of_a_cell_are_checked(changes: dict[str, Any], message: str, bench: Bench) -> None:
