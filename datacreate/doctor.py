@@ -26,7 +26,7 @@ from packaging.utils import canonicalize_name
 from datacreate import hardware
 from datacreate.errors import CheckpointError, DatacreateError, EngineError
 from datacreate.hardware import Gpu, installed_version
-from datacreate.paths import home, shipped
+from datacreate.paths import data_dir, shipped
 
 State = Literal["ok", "warn", "fail"]
 
@@ -291,8 +291,8 @@ def storage() -> list[Finding]:
     cache = Path(constants.HF_HUB_CACHE)
     cached = len(list(cache.glob("models--*"))) if cache.is_dir() else 0
     return [
-        _data_directory(home()),
-        _free_space("free space", _existing(home())),
+        _data_directory(data_dir()),
+        _free_space("free space", _existing(data_dir())),
         _free_space("working folder", Path.cwd()),
         Finding("HF cache", "ok", f"{cache}, {cached} models"),
     ]
@@ -329,24 +329,24 @@ def _size(size_bytes: float) -> str:
 
 
 def models() -> list[Finding]:
-    """The presets that are on this machine, one finding per kind."""
-    from datacreate.checkpoints import Preset, load_presets, resolve
+    """The presets that are on this machine, and those of them that are damaged."""
+    from datacreate.checkpoints import find_local, load_presets, resolve
 
-    def is_pulled(preset: Preset) -> bool:
+    presets, damaged = load_presets().values(), []
+    pulled = [preset for preset in presets if find_local(preset.name, preset.sources)]
+    for preset in pulled:
         try:
             resolve(preset.name, preset.kind, trust_remote_code=True)
-        except (CheckpointError, OSError):  # not pulled, incomplete, or not readable
-            return False
-        return True
-
-    findings: list[Finding] = []
+        except (CheckpointError, OSError) as error:
+            fix = f"datacreate models pull {preset.name} --force"
+            damaged.append(Finding(preset.name, "fail", str(error), fix))
+    findings = []
     for kind in ("instruct", "encoder"):
-        presets = [preset for preset in load_presets().values() if preset.kind == kind]
-        pulled = [preset.name for preset in presets if is_pulled(preset)]
-        fix = None if pulled else "datacreate models pull NAME"
-        message = f"{len(pulled)} of {len(presets)} presets: {', '.join(pulled) or 'none'}"
-        findings.append(Finding(kind, "warn" if fix else "ok", message, fix))
-    return findings
+        names = ", ".join(preset.name for preset in pulled if preset.kind == kind)
+        fix = "" if names else "datacreate models pull NAME"
+        message = f"{names or 'none'} (of {sum(preset.kind == kind for preset in presets)} presets)"
+        findings.append(Finding(kind, "ok" if names else "warn", message, fix or None))
+    return findings + damaged
 
 
 def benchmarks() -> list[Finding]:

@@ -24,7 +24,7 @@ def dry_run(config: CreateConfig) -> dict[str, Any]:
     root, inferred = root_and_format(config)
     directory = RunDirectory(config.run_dir)
     stored = directory.read_config() if directory.exists else None
-    embeds = config.semantic is not None or strategy.needs_similarity or strategy.grows == "cover"
+    embeds = config.semantic is not None or strategy.needs_similarity or strategy.queue == "coverage"
     models = None
     if not config.served or "model" in config.model_fields_set:  # else the servers have to be asked
         models = models_of(config, inferred, embeds, _ignore)

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and what to say when the disk does not take them."""
+"""Writes files atomically, and words the error when the disk is full or read-only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from datacreate.errors import StorageError
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Write a file whole or not at all. StorageError if the disk does not take it."""
+    """Write a file atomically. Raises StorageError."""
     part = path.with_name(path.name + ".part")
     try:
         write_synced(part, text.encode("utf-8"))
@@ -23,7 +23,7 @@ def replace_file(path: Path, text: str) -> None:
 
 
 def write_synced(path: Path, content: bytes) -> None:
-    """Write a file that is on the disk when this returns. Raises OSError if the disk does not take it."""
+    """Write a file and sync it to the disk. Raises OSError."""
     with path.open("wb") as file:
         file.write(content)
         file.flush()
@@ -33,9 +33,7 @@ def write_synced(path: Path, content: bytes) -> None:
 def storage_error(path: Path, error: OSError) -> StorageError:
     """The one-line error for a file that cannot be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return StorageError(f"{path}: the disk is full; what was committed is kept: free space and run again")
+        return StorageError(f"{path}: the disk is full; free space and run the same command to resume")
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return StorageError(
-            f"{path}: cannot be written ({error.strerror}); fix that, or choose another folder"
-        )
-    return StorageError(f"{path}: {error.strerror or error}; fix it and run again")
+        return StorageError(f"{path}: cannot be written ({error.strerror}); fix this, or use another folder")
+    return StorageError(f"{path}: {error.strerror or error}; fix this and run the same command to resume")

@@ -15,9 +15,7 @@ from typing import IO, Any, Self
 
 from pydantic import model_validator
 
-from datacreate.engines.base import Engine
 from datacreate.engines.factory import checkpoint_of, make_engine
-from datacreate.engines.self_test import scores_are_real
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import UsageError
 from datacreate.files import storage_error
@@ -40,28 +38,13 @@ from datacreate.filters.registry import (
 )
 from datacreate.formats.example import Json, field_at
 from datacreate.formats.task_format import TaskFormat, answer_text
-from datacreate.formats.validate import Candidate, Reason
-from datacreate.prompts.label_scoring import (
-    MAX_LETTERED,
-    assigned_label,
-    can_score_labels,
-    label_question,
-    possible_answers,
-)
+from datacreate.formats.validate import Reason
 from datacreate.runs.config import EmbeddingOptions, FormatOptions, VerifierOptions
 from datacreate.runs.rows import InvalidRow, Row, Rows, read_rows
 from datacreate.selection.accepted_vectors import AcceptedVectors
 from datacreate.selection.embeddings import Embedder
 from datacreate.verification.quotas import Quotas
-from datacreate.verification.scoring import (
-    NO_SCORES,
-    Probabilities,
-    default_threshold,
-    disagreement,
-    final_label,
-    round_probabilities,
-    score_labels,
-)
+from datacreate.verification.verifier import Verifier
 
 OnProgress = Callable[[int, int], None]
 """(rows done, most rows)"""
@@ -141,7 +124,8 @@ def filter_rows(
         kept_file, rejects_file = stack.enter_context(_outputs(out, rejects))
         kept = _filtered(rows, filters, embedder, counts, rejects_file, on_progress)
         if settings.balance:
-            kept = _balanced(rows, array("q", [row.number for row in kept]), counts, rejects_file)
+            numbers = array("q", (row.number for row in kept))
+            kept = _balanced(rows, numbers, counts, rejects_file) if counts.rows else iter(())
         for row in kept:
             kept_file.write(row.line)
             counts.kept += 1
@@ -248,74 +232,6 @@ def _balanced(rows: Rows, kept: array[int], counts: _Counts, rejects: _Output) -
             counts.rejected[Reason.OVER_QUOTA] += 1
             detail = f"{share} rows have this label already"
             rejects.write_reject(Reason.OVER_QUOTA, detail, row.number, json.loads(row.line))
-
-
-class Verifier(Filter):
-    """Drops rows whose label a model finds improbable; it is shown the row without the label.
-
-    The most expensive filter: it does not score rows that one of the `others` rejects.
-    """
-
-    reason = Reason.REJECTED_BY_VERIFIER
-
-    def __init__(
-        self,
-        engine: Engine,
-        model: str,
-        format: TaskFormat,
-        threshold: float | None,
-        others: Sequence[Filter],
-    ) -> None:
-        """`threshold` is the least probability of the label. UsageError if labels are free text."""
-        if not can_score_labels(format):
-            raise UsageError(
-                f"--verifier: the answers of the format {format.name} are not a closed set; "
-                "give their values with --labels FIELD=a,b,c, or remove --verifier"
-            )
-        self._threshold = threshold or default_threshold(len(format.labels or ()))
-        self._engine, self._model, self._format, self._others = engine, model, format, others
-        self._lettered = False
-        self._scores: dict[int, Probabilities | None] = {}  # by the id() of a candidate of this batch
-
-    def prepare(self, notify: Notify = no_notify) -> None:
-        self._engine.start([scores_are_real()])
-        labels = [answer_text(label) for label in self._format.labels or ()]
-        self._lettered = bool(labels) and not self._engine.tells_apart(labels)
-        if not can_score_labels(self._format, lettered=self._lettered):
-            raise UsageError(
-                f"--verifier: its tokenizer starts several of the {len(labels)} labels with the same token, and "
-                f"there are only {MAX_LETTERED} letters to name them by; use another model"
-            )
-
-    def prefetch(self, candidates: Sequence[Candidate]) -> None:
-        self._scores.clear()
-        questions = [
-            (one, question)
-            for one in candidates
-            if all(each.match(one) is None for each in self._others)
-            and (question := label_question(self._format, one.example.values, lettered=self._lettered))
-        ]
-        seeded = [(question, question.shown) for _, question in questions]
-        scores = score_labels(self._engine, seeded, lambda _: None)
-        for (one, _), found in zip(questions, scores, strict=True):
-            self._scores[id(one)] = round_probabilities(found) if found else None
-
-    def match(self, candidate: Candidate) -> str | None:
-        scores = self._scores.get(id(candidate))
-        if scores is None:
-            return NO_SCORES
-        values = candidate.example.values
-        assigned = assigned_label(self._format, values)
-        if final_label("drop", self._threshold, assigned, scores) >= 0:
-            return None
-        options = [answer_text(each) for each in possible_answers(self._format, values)]
-        return disagreement(options, assigned, scores)
-
-    def report(self, rejected: int) -> dict[str, Any]:
-        """As `filter_report` describes a filter."""
-        settings = {"verifier": self._model, "threshold": self._threshold}
-        reason = self.reason.value
-        return {"name": "verifier", "reason": reason, "on": True, "settings": settings, "rejected": rejected}
 
 
 class _Output:

@@ -30,7 +30,7 @@ def device() -> Any:
     import torch
 
     if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        return torch.device("cuda")
     return torch.device("cpu")
 
 
@@ -176,3 +176,9 @@ def installed_version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+def slurm_job() -> str | None:
+    """The SLURM job of this process; a task of an array as ARRAY_TASK, such as 4711_3."""
+    task = [os.environ.get(f"SLURM_ARRAY_{part}_ID") for part in ("JOB", "TASK")]
+    return "_".join(map(str, task)) if all(task) else os.environ.get("SLURM_JOB_ID")

@@ -3,7 +3,7 @@
 Libraries read these variables when they are imported, and child processes inherit them. The command line calls
 `go_offline` before it imports any library; servers get the variables from the process that starts them. From
 Python, datacreate reads local files only, and leaves the environment as it is. Commands that download
-(`models pull`, `benchmarks import --from hub`) do so in a child process, which calls `lift`.
+(`models pull`, `benchmarks import`) do so in a child process, which calls `lift`.
 """
 
 from __future__ import annotations

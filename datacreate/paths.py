@@ -1,9 +1,9 @@
-"""Where things are: the only module that knows the shipped files and the model home.
+"""Where files are: the shipped ones, and the data directory.
 
-Shipped files (`models/`, `schemas/`, `data/`) lie beside the package in a checkout and
-inside it in an installed wheel. Everything kept between runs (checkpoints, encoders,
-imported benchmarks) lies under one home: `$DATACREATE_HOME`, by default the platform's
-user data directory; on a cluster, a shared folder.
+Shipped files (`models/`, `schemas/`, `data/`) lie beside the package in a checkout and inside it in an
+installed wheel. The data directory holds what is kept between runs (models from mirrors, imported
+benchmarks, embeddings): `$DATACREATE_HOME`, by default the platform's user data directory; on a cluster, a
+shared folder.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def shipped(*parts: str) -> Path:
     return root.joinpath(*parts)
 
 
-def home() -> Path:
-    """The folder of everything kept between runs; it need not exist yet."""
+def data_dir() -> Path:
+    """The data directory; it need not exist yet."""
     chosen = os.environ.get("DATACREATE_HOME")
     return Path(chosen).expanduser() if chosen else Path(platformdirs.user_data_dir("datacreate"))

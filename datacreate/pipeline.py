@@ -1,8 +1,8 @@
-"""Requests out, drafts back in the order of their requests, verified where they are to be.
+"""Keeps the engines busy: submits requests, parses and scores completions, returns them in request order.
 
-Verification streams behind writing: as soon as an answer is there, what passes the cheap checks is
-scored by the verifier, which may be an engine that writes or another one, while the next answers
-are being written. Engines that write take turns by request.
+Verification overlaps with generation: the examples of a completion that pass the filters are scored by the verifier
+while the next completions are generated. The verifier may be one of the engines that generate. Several generating
+engines take turns by request number.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from heapq import heappop, heappush
 from itertools import count
 
 from datacreate.engines.base import Completion, Engine, scoring
+from datacreate.formats.validate import Candidate
 from datacreate.prompts.label_scoring import (
     NUM_PERMUTATIONS,
     LabelQuestion,
@@ -22,32 +23,41 @@ from datacreate.prompts.label_scoring import (
 from datacreate.run_models import Engines
 from datacreate.state import ParsedCompletion, PendingRequest, RunState
 
-_TURN_SECONDS = 0.02
-"""How long one engine is waited for while another, too, is at work."""
-
-
-@dataclass
-class _Pending:
-    """A draft whose examples are being scored, and what has come back of it."""
-
-    draft: ParsedCompletion
-    left: int  # requests
-    scores: dict[int, list[tuple[float, ...]]] = field(default_factory=dict)  # item -> its turns
-    tokens: int = 0
-
-    def verified(self) -> ParsedCompletion:
-        """The draft with the probabilities of every item that was scored in both orders."""
-        scored = {
-            item: mean_probabilities(turns)
-            for item, turns in self.scores.items()
-            if len(turns) == NUM_PERMUTATIONS
-        }
-        return replace(self.draft, scores=scored, scoring_tokens=self.tokens)
+_SHARED_POLL_SECONDS = 0.02
+"""Poll timeout when several engines are busy."""
 
 
 @dataclass(frozen=True)
-class _Score:
-    """One scoring request: of which draft, which of its items, with the options in which order."""
+class Uncommitted:
+    """Finished requests that are not committed yet: their number, valid examples and generated tokens."""
+
+    requests: int = 0
+    examples: int = 0
+    tokens: int = 0
+
+
+@dataclass
+class _Unscored:
+    """A parsed completion that waits for scores."""
+
+    parsed: ParsedCompletion
+    remaining: int  # scoring requests without a result
+    scores: dict[int, list[tuple[float, ...]]] = field(default_factory=dict)  # item -> scores per permutation
+    tokens: int = 0
+
+    def scored(self) -> ParsedCompletion:
+        """The completion with the mean scores of each item whose permutations were all scored."""
+        means = {
+            item: mean_probabilities(scores)
+            for item, scores in self.scores.items()
+            if len(scores) == NUM_PERMUTATIONS
+        }
+        return replace(self.parsed, scores=means, scoring_tokens=self.tokens)
+
+
+@dataclass(frozen=True)
+class _ScoringRequest:
+    """One permutation of the question about an item of a completion."""
 
     request: int
     item: int
@@ -56,93 +66,98 @@ class _Score:
 
 
 class Pipeline:
-    """What is out at the engines, and what is back."""
+    """The requests that are queued or in flight, and the completions that are ready."""
 
-    def __init__(self, ledger: RunState, engines: Engines) -> None:
-        self._ledger = ledger
+    def __init__(self, state: RunState, engines: Engines) -> None:
+        self._state = state
         self._writers = engines.writers
         self._verifier = engines.verifier
-        self._max_parent_uses: deque[PendingRequest] = (
-            deque()
-        )  # due and not yet handed on, in order of request
-        self._due: tuple[deque[PendingRequest], ...] = tuple(
-            deque() for _ in engines.writers
-        )  # not yet submitted
         self._engines = {id(engine): engine for engine in (*engines.writers, engines.verifier)}
-        self._out: dict[int, int] = dict.fromkeys(self._engines, 0)  # requests at each engine
-        self._writing: dict[int, PendingRequest] = {}
-        self._to_score: list[tuple[int, int, _Score]] = []  # a heap: what is committed next comes first
-        self._scoring: dict[int, _Score] = {}
-        self._pending: dict[int, _Pending] = {}
+        self._in_flight: dict[int, int] = dict.fromkeys(self._engines, 0)  # id of the engine -> requests
+        self._order: deque[int] = deque()  # numbers of the requests that `next` has not returned
+        self._queued: tuple[deque[PendingRequest], ...] = tuple(deque() for _ in engines.writers)
+        self._generating: dict[int, PendingRequest] = {}
+        self._to_score: list[tuple[int, int, _ScoringRequest]] = []  # a heap, ordered by request
+        self._scoring: dict[int, _ScoringRequest] = {}
+        self._unscored: dict[int, _Unscored] = {}
         self._ready: dict[int, ParsedCompletion] = {}
-        self._ids = count(-2, -1)  # scoring has the numbers that writing has not; -1 is the self-test's
+        self._scoring_ids = count(-2, -1)  # generation uses ids from 0, the self-test uses -1
 
-    def feed(self) -> None:
-        """Hand in as much as the engines hold: what is to be scored first, then what is due."""
-        while self._to_score and self._room(self._verifier):
+    def submit(self) -> None:
+        """Submit as many requests as the engines have capacity for; scoring requests come first."""
+        while self._to_score and self._has_capacity(self._verifier):
             _, _, score = heappop(self._to_score)
-            number = next(self._ids)
+            number = next(self._scoring_ids)
             self._verifier.submit(scoring(number, *score.question.prompt(score.order)))
             self._scoring[number] = score
-            self._out[id(self._verifier)] += 1
-        while self._ledger.due:
-            ask = self._ledger.due.popleft()
-            self._max_parent_uses.append(ask)
-            self._due[ask.place.request % len(self._writers)].append(ask)
-        for writer, due in zip(self._writers, self._due, strict=True):
-            while due and self._room(writer):
-                ask = due.popleft()
-                writer.submit(self._ledger.request(ask))
-                self._writing[ask.place.request] = ask
-                self._out[id(writer)] += 1
+            self._in_flight[id(self._verifier)] += 1
+        while self._state.to_submit:
+            pending = self._state.to_submit.popleft()
+            self._order.append(pending.slot.number)
+            self._queued[pending.slot.number % len(self._writers)].append(pending)
+        for writer, queued in zip(self._writers, self._queued, strict=True):
+            while queued and self._has_capacity(writer):
+                pending = queued.popleft()
+                writer.submit(self._state.build_request(pending))
+                self._generating[pending.slot.number] = pending
+                self._in_flight[id(writer)] += 1
 
-    def _room(self, engine: Engine) -> bool:
-        return self._out[id(engine)] < engine.capacity
+    def _has_capacity(self, engine: Engine) -> bool:
+        return self._in_flight[id(engine)] < engine.capacity
 
     def poll(self, timeout_seconds: float) -> None:
-        """Take in what has come back, waiting up to `timeout_seconds` for something."""
-        busy = [engine for key, engine in self._engines.items() if self._out[key]]
+        """Process the completions that arrived, waiting up to `timeout_seconds` for the first."""
+        busy = [engine for key, engine in self._engines.items() if self._in_flight[key]]
         for engine in busy:
-            for completion in engine.poll(timeout_seconds if len(busy) == 1 else _TURN_SECONDS):
-                self._out[id(engine)] -= 1
+            for completion in engine.poll(timeout_seconds if len(busy) == 1 else _SHARED_POLL_SECONDS):
+                self._in_flight[id(engine)] -= 1
                 if completion.request_id < 0:
-                    self._scored(completion)
+                    self._add_scores(completion)
                 else:
-                    self._written(completion)
+                    self._add_completion(completion)
 
-    def _written(self, completion: Completion) -> None:
-        ask = self._writing.pop(completion.request_id)
-        draft = self._ledger.read(ask, completion)
-        if not draft.questions:
-            self._ready[completion.request_id] = draft
+    def _add_completion(self, completion: Completion) -> None:
+        number = completion.request_id
+        parsed = self._state.parse(self._generating.pop(number), completion)
+        if not parsed.questions:
+            self._ready[number] = parsed
             return
-        request = completion.request_id
-        for item, question in draft.questions.items():
-            orders = option_permutations(len(question.options), f"{self._ledger.seed}:{question.shown}")
-            for turn, order in enumerate(orders):
-                score = _Score(request, item, question, order)
-                heappush(self._to_score, (request, NUM_PERMUTATIONS * item + turn, score))
-        self._pending[request] = _Pending(draft, NUM_PERMUTATIONS * len(draft.questions))
+        for item, question in parsed.questions.items():
+            orders = option_permutations(len(question.options), f"{self._state.seed}:{question.shown}")
+            for index, order in enumerate(orders):
+                score = _ScoringRequest(number, item, question, order)
+                heappush(self._to_score, (number, NUM_PERMUTATIONS * item + index, score))
+        self._unscored[number] = _Unscored(parsed, NUM_PERMUTATIONS * len(parsed.questions))
 
-    def _scored(self, completion: Completion) -> None:
+    def _add_scores(self, completion: Completion) -> None:
         score = self._scoring.pop(completion.request_id)
-        pending = self._pending[score.request]
-        pending.left -= 1
-        pending.tokens += completion.prompt_tokens
+        unscored = self._unscored[score.request]
+        unscored.remaining -= 1
+        unscored.tokens += completion.prompt_tokens
         if completion.scores:
-            placed = score.question.in_option_order(score.order, completion.scores)
-            pending.scores.setdefault(score.item, []).append(placed)
-        if not pending.left:
-            self._ready[score.request] = self._pending.pop(score.request).verified()
+            scores = score.question.in_option_order(score.order, completion.scores)
+            unscored.scores.setdefault(score.item, []).append(scores)
+        if not unscored.remaining:
+            self._ready[score.request] = self._unscored.pop(score.request).scored()
+
+    @property
+    def uncommitted(self) -> Uncommitted:
+        """Completions that wait for scores or for an earlier request."""
+        parsed = [*self._ready.values(), *(unscored.parsed for unscored in self._unscored.values())]
+        return Uncommitted(
+            requests=len(parsed),
+            examples=sum(isinstance(item, Candidate) for each in parsed for item in each.items),
+            tokens=sum(each.completion.generated_tokens for each in parsed),
+        )
 
     def next(self) -> ParsedCompletion | None:
-        """The next draft in the order of requests, or None while it is not there."""
-        if not self._max_parent_uses or self._max_parent_uses[0].place.request not in self._ready:
+        """The next completion in request order; None if it is not ready."""
+        if not self._order or self._order[0] not in self._ready:
             return None
-        return self._ready.pop(self._max_parent_uses.popleft().place.request)
+        return self._ready.pop(self._order.popleft())
 
     def abort(self) -> None:
-        """Give up all that is out."""
-        out = [*self._writing, *self._scoring]
+        """Cancel everything in flight."""
+        in_flight = [*self._generating, *self._scoring]
         for engine in self._engines.values():
-            engine.abort(out)
+            engine.abort(in_flight)

@@ -1,7 +1,7 @@
-"""From what the user asked for to what every request of the run will ask: worked out once.
+"""Makes the plan of a run: everything that is decided before the first request.
 
-What needs no model is checked first, so that a wrong setting costs no waiting. The engine is asked for
-token counts only where nothing is stored: a finished run starts no server.
+Settings are checked before anything slow starts. The engine is only asked for token counts if the run directory does
+not have them: resuming a finished run starts no server.
 """
 
 from __future__ import annotations
@@ -37,60 +37,59 @@ from datacreate.selection.strategies import Strategy, find_strategy
 from datacreate.verification.scoring import default_threshold
 
 DEFAULT_NUM_EXAMPLES = 5
-"""Examples asked for in one request, as in the paper; fewer where they do not fit."""
+"""Examples per request, as in the paper; fewer if they do not fit the context."""
 
-ANSWER_ROOM = 2
-"""How many times as long as the formatting example a new one may be."""
+MAX_GROWTH = 2
+"""How many times longer than the formatting example a new example can be."""
 
-SMALL_ANSWER_TOKENS = 16
-"""Room on top of that, so that a three-word example does not cut its children off."""
-
+EXTRA_TOKENS = 16
+"""Additional tokens per example, so that answers to a very short example are not truncated."""
 
 LABEL_NOISE_ROWS = 200
-"""Verified examples that the gate looks at: the AUC is then known to 0.04 or so."""
+"""Verified examples for the label-noise check; its AUC then has a standard error of about 0.04."""
 
-LEAST_LABEL_NOISE_ROWS = 40
-"""What a small set's gate looks at, where half its count is less than that."""
+MIN_LABEL_NOISE_ROWS = 40
+"""Verified examples for the label-noise check of a small set, if half of its count is less."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run does, as far as it is decided before the first request."""
+    """The decisions of a run before the first request."""
 
     root: Example
     layout: Layout
     strategy: Strategy
-    samplings: tuple[Sampling, ...]  # of the models that write, by their turn
+    samplings: tuple[Sampling, ...]  # one per generating model
     spec: RunSpec
-    held_out_sets: tuple[HeldOutSet, ...]  # what created examples are compared with
-    notes: tuple[str, ...]  # what was understood of the example and what is to be known, for the user
+    held_out_sets: tuple[HeldOutSet, ...]  # for decontamination
+    notes: tuple[str, ...]  # for the user: the inferred format, warnings
 
     @property
     def improved(self) -> bool:
-        """Whether labels are dealt and held to quotas, and truncated answers salvaged."""
+        """Whether labels are assigned and balanced, and truncated completions salvaged: not in the paper."""
         return self.spec.method == "datacreate"
 
 
 def root_and_format(config: CreateConfig) -> tuple[Example, InferredFormat]:
     """The formatting example and its format.
 
-    Raises ExampleError or FormatError if they are wrong, BenchmarkError if the example is to be
-    drawn from a benchmark that is unknown or not here.
+    Raises ExampleError or FormatError if they are invalid, BenchmarkError if the benchmark to draw the example from
+    is unknown or not imported.
     """
     if config.benchmark is not None:
-        return _drawn(config, config.benchmark)
+        return _draw_example(config, config.benchmark)
     if isinstance(config.example, dict):
         root = Example(config.example)
-        if flaw := find_unsupported_value(config.example):  # load_example looks at those from a file
-            raise ExampleError(f"the example: {flaw}; fix the example")
+        if message := find_unsupported_value(config.example):
+            raise ExampleError(f"the example: {message}; fix the example")
     else:
-        assert config.example is not None, "CreateConfig has one of the two"
+        assert config.example is not None, "CreateConfig has an example or a benchmark"
         root = load_example(config.example)
     return root, infer_format(root, config.format, config.labels, config.ranges)
 
 
-def _drawn(config: CreateConfig, name: str) -> tuple[Example, InferredFormat]:
-    """A row of the benchmark's train split as the formatting example, in the benchmark's own format."""
+def _draw_example(config: CreateConfig, name: str) -> tuple[Example, InferredFormat]:
+    """A row of the benchmark's train split as the formatting example, in the benchmark's format."""
     benchmark = find_benchmark(name)
     seed = config.seed if config.example_seed is None else config.example_seed
     values, note = formatting_example(benchmark, seed)
@@ -107,28 +106,30 @@ def make_plan(
     engines: Engines,
     stored: RunSpec | None,
 ) -> Plan:
-    """Resolve what was left open, as `stored` has it where the run has begun already.
+    """Decide the settings that the user left open; those of an existing run come from `stored`.
 
-    The engines (which may be one) are asked for token counts, capacity and context. Raises PromptTooLong
-    if not even one example fits, BenchmarkError if there is no such benchmark to compare with, UsageError
-    for shares of other labels than the format's.
+    The engines provide token counts, capacity and context length. Raises PromptTooLong if not even one example fits,
+    BenchmarkError if a benchmark for decontamination is not imported, UsageError for a wrong --label-ratio.
     """
     encoder, paper = models.encoder, config.method == "paper"
     layout = Layout(inferred.format, "keyed" if paper else "positional")
-    label_ratio = _shares(config, inferred.format)
-    met = held_out_sets(_names(config, stored))
-    asked = config.num_examples or (stored.num_examples if stored else None)
-    number = stored.num_examples if stored and asked == stored.num_examples else None
-    number = number or min(_fit(layout, root, engine, asked)[0] for engine in engines.writers)
+    label_ratio = _label_ratio(config, inferred.format)
+    held_out = held_out_sets(_decontaminate(config, stored))
+    requested = config.num_examples or (stored.num_examples if stored else None)
+    if stored and requested == stored.num_examples:
+        number = stored.num_examples
+    else:
+        number = min(_fit_context(layout, root, engine, requested)[0] for engine in engines.writers)
     samplings = tuple(
         _sampling(
-            config, checkpoint, _most_tokens(config, stored, turn) or _fit(layout, root, engine, number)[1]
+            config,
+            checkpoint,
+            _max_tokens(config, stored, index) or _fit_context(layout, root, engine, number)[1],
         )
-        for turn, (checkpoint, engine) in enumerate(zip(models.writers, engines.writers, strict=True))
+        for index, (checkpoint, engine) in enumerate(zip(models.writers, engines.writers, strict=True))
     )
-    told = config.concurrency or (stored.concurrency if stored else None)
-    concurrency = told or (1 if paper else _concurrency(config.count, number, engines.writers))
-    verification = _verification(config, inferred, models, layout, engines.verifier, stored)
+    concurrency = config.concurrency or (stored.concurrency if stored else None)
+    concurrency = concurrency or (1 if paper else _concurrency(config.count, number, engines.writers))
     spec = RunSpec(
         **config.subset(IdentitySettings),
         example=dict(root.values),
@@ -139,50 +140,46 @@ def make_plan(
         embedding_model_sha256=encoder.sha256 if encoder else None,
         num_examples=number,
         concurrency=concurrency,
-        sampling=_told(samplings[0]),
+        sampling=_given(samplings[0]),
         benchmark=config.benchmark,
         filters=FilterSettings(
             **config.subset(FilterSettings)
-            | {"decontaminate": tuple(dict.fromkeys(each.benchmark for each in met))}
+            | {"decontaminate": tuple(dict.fromkeys(each.benchmark for each in held_out))}
         ),
-        compared_with=tuple(HeldOutRef(**vars(each)) for each in met),
+        compared_with=tuple(HeldOutRef(**vars(each)) for each in held_out),
         label_ratio=label_ratio,
-        verification=verification,
+        verification=_verification(config, inferred, models, layout, engines.verifier, stored),
         mixture=tuple(
-            Writer(model=each.name, sha256=each.sha256, sampling=_told(sampling))
-            for each, sampling in zip(models.writers, samplings, strict=True)
+            Writer(model=writer.name, sha256=writer.sha256, sampling=_given(sampling))
+            for writer, sampling in zip(models.writers, samplings, strict=True)
             if len(samplings) > 1
         ),
     )
     strategy = find_strategy(config.strategy)
-    notes = (*inferred.notes, *_who_judges(spec))
-    return Plan(root, layout, strategy, samplings, spec, met, notes)
+    return Plan(root, layout, strategy, samplings, spec, held_out, (*inferred.notes, *_warnings(spec)))
 
 
-def _who_judges(spec: RunSpec) -> Iterator[str]:
-    """A line where labels are judged by a model that wrote them."""
-    how = spec.verification
-    if how and how.model_sha256 in {spec.model_sha256, *(each.sha256 for each in spec.mixture)}:
-        yield (
-            f"{how.model} verifies what it writes itself: another model would be a better judge "
-            "(--verifier MODEL)"
-        )
+def _warnings(spec: RunSpec) -> Iterator[str]:
+    verification = spec.verification
+    writers = {spec.model_sha256, *(writer.sha256 for writer in spec.mixture)}
+    if verification and verification.model_sha256 in writers:
+        yield f"{verification.model} scores its own examples; a different --verifier is more reliable"
 
 
-def _told(sampling: Sampling) -> dict[str, Any]:
+def _given(sampling: Sampling) -> dict[str, Any]:
     return {name: value for name, value in vars(sampling).items() if value is not None}
 
 
-def _most_tokens(config: CreateConfig, stored: RunSpec | None, turn: int) -> int | None:
-    """max_tokens as told, or as the run began; None if it is to be worked out."""
+def _max_tokens(config: CreateConfig, stored: RunSpec | None, index: int) -> int | None:
+    """The user's max_tokens, or that of the existing run; None to derive it from the example."""
     if config.max_tokens or stored is None:
         return config.max_tokens
-    began = stored.mixture[turn].sampling if turn < len(stored.mixture) else stored.sampling
-    return int(began["max_tokens"])
+    sampling = stored.mixture[index].sampling if index < len(stored.mixture) else stored.sampling
+    return int(sampling["max_tokens"])
 
 
-def _names(config: CreateConfig, stored: RunSpec | None) -> Sequence[str] | Literal["all"]:
-    """The benchmarks to compare with: as told, else as the run began, else all that are here."""
+def _decontaminate(config: CreateConfig, stored: RunSpec | None) -> Sequence[str] | Literal["all"]:
+    """The benchmarks for decontamination: the user's, or those of the existing run, or all imported ones."""
     if config.decontaminate is not None:
         return config.decontaminate
     if stored:
@@ -198,43 +195,38 @@ def _verification(
     verifier: Engine,
     stored: RunSpec | None,
 ) -> Verification | None:
-    """How labels are verified, if they are."""
+    """How labels are verified; None if they are not."""
     mode, model = verify_mode(config, inferred), models.verifier
     if mode == "off" or model is None:
         return None
-    labels = inferred.format.labels
-    gated = mode != "keep" and layout.supports_pseudo_labels and config.method == "datacreate"
+    labels = inferred.format.labels or ()
     known = stored.verification if stored else None
-    rows = config.label_noise_rows or (known.label_noise_rows if known else _label_noise_rows(config.count))
-    if stored:  # one that was not verified is refused for that, and no server is started for it
+    if stored:  # if the run was made without verification, it is refused later, without starting a server
         lettered = bool(known and known.lettered)
     else:
-        lettered = bool(labels) and not verifier.tells_apart([answer_text(label) for label in labels or ()])
+        lettered = bool(labels) and not verifier.tells_apart(list(map(answer_text, labels)))
     if not can_score_labels(inferred.format, lettered=lettered):
         if config.verify is None and config.verifier is None:
             return None
         raise UsageError(
-            f"--verify {mode}: {model.name} cannot tell the {len(labels or ())} labels apart by their first "
-            f"tokens, nor by letters, of which there are {MAX_LETTERED}; take another --verifier, "
-            "or --verify off"
+            f"--verify {mode}: {model.name} cannot tell the {len(labels)} labels apart by their first token, "
+            f"and they are more than the {MAX_LETTERED} letters; use another --verifier, or --verify off"
         )
+    has_check = mode != "keep" and layout.supports_pseudo_labels and config.method == "datacreate"
+    rows = min(LABEL_NOISE_ROWS, max(MIN_LABEL_NOISE_ROWS, config.count // 2))
     return Verification(
         mode=mode,
         model=model.name,
         model_sha256=model.sha256,
-        threshold=config.threshold or (known.threshold if known else default_threshold(len(labels or ()))),
-        label_noise_check=config.label_noise_check if gated else None,
-        label_noise_rows=rows,
+        threshold=config.threshold or (known.threshold if known else default_threshold(len(labels))),
+        label_noise_check=config.label_noise_check if has_check else None,
+        label_noise_rows=config.label_noise_rows or (known.label_noise_rows if known else rows),
         lettered=lettered,
     )
 
 
-def _label_noise_rows(count: int) -> int:
-    return min(LABEL_NOISE_ROWS, max(LEAST_LABEL_NOISE_ROWS, count // 2))
-
-
-def _shares(config: CreateConfig, format: TaskFormat) -> dict[str, float] | None:
-    """What share of the set each label has, in the order of the labels; None if all have the same."""
+def _label_ratio(config: CreateConfig, format: TaskFormat) -> dict[str, float] | None:
+    """The share of each label, in the order of the labels; None if all are equal."""
     if config.label_ratio is None:
         return None
     names = [answer_text(label) for label in format.labels or ()]
@@ -244,44 +236,43 @@ def _shares(config: CreateConfig, format: TaskFormat) -> dict[str, float] | None
             "--labels FIELD=a,b,c"
         )
     if unknown := [name for name in config.label_ratio if name not in names]:
-        raise UsageError(f"--label-ratio: no label {unknown[0]!r}; labels are {', '.join(names)}")
-    label_ratio = {name: config.label_ratio.get(name, 0.0) for name in names}
-    # Asked this way round, since a share may be no number at all.
-    if any(share < 0 for share in label_ratio.values()) or not abs(sum(label_ratio.values()) - 1) <= 1e-6:
+        raise UsageError(f"--label-ratio: unknown label {unknown[0]!r}; labels are {', '.join(names)}")
+    ratio = {name: config.label_ratio.get(name, 0.0) for name in names}
+    total = sum(ratio.values())
+    # NaN fails this comparison, too.
+    if any(share < 0 for share in ratio.values()) or not abs(total - 1) <= 1e-6:
         raise UsageError(
-            f"--label-ratio: {sum(label_ratio.values()):g} in all; shares are positive and add up to 1"
+            f"--label-ratio: the shares add up to {total:g}; give positive shares that add up to 1"
         )
-    return label_ratio
+    return ratio
 
 
-def _fit(layout: Layout, root: Example, engine: Engine, asked: int | None) -> tuple[int, int]:
-    """How many examples one request asks for, and its max_tokens."""
+def _fit_context(layout: Layout, root: Example, engine: Engine, requested: int | None) -> tuple[int, int]:
+    """The number of examples per request, and its max_tokens. Raises PromptTooLong if none fits."""
     shown = [{"role": "user", "content": json.dumps(layout.write(root), ensure_ascii=False)}]
-    one = ANSWER_ROOM * engine.count_tokens(shown) + SMALL_ANSWER_TOKENS
-    # A child may be twice as long as the root when its turn to be the parent comes.
-    prompt = engine.count_tokens(chat_prompt(layout, root, asked or DEFAULT_NUM_EXAMPLES)) + one // 2
-    for number in [asked] if asked else range(DEFAULT_NUM_EXAMPLES, 0, -1):
+    one = MAX_GROWTH * engine.count_tokens(shown) + EXTRA_TOKENS
+    # A later parent can be twice as long as the formatting example.
+    prompt = engine.count_tokens(chat_prompt(layout, root, requested or DEFAULT_NUM_EXAMPLES)) + one // 2
+    for number in [requested] if requested else range(DEFAULT_NUM_EXAMPLES, 0, -1):
         if prompt + number * one <= engine.max_context:
             return number, number * one
     raise PromptTooLong(
-        f"a prompt of {prompt} tokens and {asked or 1} new example(s) of up to {one} do not fit the model's "
-        f"context of {engine.max_context}; take a shorter example, "
-        f"{'a smaller --num-examples, ' if asked else ''}or raise --max-model-len if the model can do more"
+        f"a prompt of {prompt} tokens and {requested or 1} new example(s) of up to {one} tokens exceed the "
+        f"model's context of {engine.max_context}; use a shorter example, "
+        f"{'a smaller --num-examples, ' if requested else ''}or a larger --max-model-len"
     )
 
 
 def _concurrency(count: int, number: int, engines: Sequence[Engine]) -> int:
-    """Three times what the engines hold; but no more requests than the count needs.
+    """Three times the capacity of the engines, but no more requests than the count needs.
 
-    Commits are in order, so an answer that runs to max_tokens holds up all behind it: with twice
-    the capacity a quarter of the batch stood empty (ratio to the raw engine 0.81). The second
-    bound has small sets, too, grown in several generations.
+    Commits are in order, so a long completion delays all later ones; with less, the engines would run empty.
     """
     return max(1, min(3 * sum(engine.capacity for engine in engines), count // number))
 
 
 def _sampling(config: CreateConfig, checkpoint: Checkpoint, max_tokens: int) -> Sampling:
-    """The user's word first, then the preset's; the paper's way is plain sampling at 1."""
+    """The user's sampling settings, then the preset's. The paper uses temperature 1."""
     sampling = Sampling(max_tokens=max_tokens)
     names = [name for name in SamplingOptions.model_fields if name != "max_tokens"]
     if checkpoint.preset and config.method != "paper":

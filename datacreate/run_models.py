@@ -7,8 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from datacreate.checkpoints import Checkpoint, read_adapter, resolve, with_adapter
-from datacreate.checkpoints.hashes import spec
+from datacreate.checkpoints import Checkpoint, combined_sha256, read_adapter, resolve, with_adapter
 from datacreate.engines.base import Check, Engine
 from datacreate.engines.factory import checkpoint_of, make_engine, only_model
 from datacreate.errors import UsageError
@@ -37,7 +36,7 @@ class Models:
         """The identity of what writes: of several, over them in their order."""
         if len(self.writers) == 1:
             return self.writers[0].sha256
-        return spec({str(turn): writer.sha256 for turn, writer in enumerate(self.writers)})
+        return combined_sha256({str(turn): writer.sha256 for turn, writer in enumerate(self.writers)})
 
 
 def models_of(

@@ -20,7 +20,7 @@ from datacreate.engines.local import LocalServer
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import ServersGone, UsageError
 from datacreate.files import replace_file, storage_error
-from datacreate.locking import slurm_job
+from datacreate.hardware import slurm_job
 from datacreate.signals import Signals
 
 _OURS = {"--model", "--host", "--port", "--uds", "--served-model-name", "--max-num-seqs", "--api-key"}
@@ -68,7 +68,7 @@ def serving(
         with _published(server.address, endpoint.register_dir):
             yield server
     finally:
-        with signals.held():  # further signals must not leave the server running
+        with signals.deferred():  # further signals must not leave the server running
             server.end()
 
 

@@ -24,7 +24,7 @@ def setting(
     help: str,
     group: str,
     *,
-    default: Any = ...,
+    default: Any = None,
     flag: str | None = None,
     metavar: str | None = None,
     shown_default: str | None = None,
@@ -32,7 +32,7 @@ def setting(
 ) -> Any:
     """A field of `Settings` that is also a command line option.
 
-    `help` is one sentence; `group` is its heading in `--help`. Without a `default` the setting is required.
+    `help` is one sentence; `group` is its heading in `--help`. A `default` of `...` makes it required.
     `flag` is needed where it is not the field's name (`--exact/--no-exact`); `shown_default` says what an
     unset value means. `constraints` go to pydantic's `Field`: `gt=0`, `le=1`.
     """

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as `Stopped`: so a time limit on a cluster ends a command cleanly."""
+"""Turns SIGINT and SIGTERM into `Stopped`, so that a time limit of a cluster ends a command cleanly."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from datacreate.errors import Stopped
 
 
 class Signals:
-    """What has arrived: raised at once, or only noted while it is held."""
+    """Raises Stopped when a signal arrives; inside `deferred` it only sets `received`."""
 
     def __init__(self) -> None:
         self.received = False
-        self._held = False
+        self._deferred = False
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Only note a signal, so that nothing is cut in two; the holder looks at `received`."""
-        self._held = True
+    def deferred(self) -> Iterator[None]:
+        """Do not raise in this block, so that no step is interrupted; the block checks `received`."""
+        self._deferred = True
         try:
             yield
         finally:
-            self._held = False
+            self._deferred = False
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         self.received = True
-        if not self._held:
-            raise Stopped("stopped by a signal; run the same command to go on")
+        if not self._deferred:
+            raise Stopped("stopped by a signal; run the same command to resume")
 
 
 @contextmanager
 def caught_signals() -> Iterator[Signals]:
-    """Catch both signals in the block; in a thread that is not the main one none arrive."""
+    """Handle both signals in this block. Only the main thread receives signals."""
     signals = Signals()
     if threading.current_thread() is not threading.main_thread():
         yield signals
         return
-    before = {number: signal.signal(number, signals.handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, signals.handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield signals
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)

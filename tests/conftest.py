@@ -1,4 +1,4 @@
-"""Fixtures for everybody: a checkpoint that is one as far as files go, and a guard against calls."""
+"""Shared fixtures: a tiny checkpoint, and a guard against connections to other machines."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from tests.tiny_model import write_gguf
 if TYPE_CHECKING:
     from datacreate.engines.local import LocalServers
 
-# The same examples in each run, however busy the machine is.
+# The same examples in every run, without a deadline.
 settings.register_profile("datacreate", derandomize=True, deadline=None, database=None, max_examples=40)
 settings.load_profile("datacreate")
 
 _CALLED: list[str] = []
-guard(lambda event, host: _CALLED.append(f"{event} {host}"))  # an audit hook stays to the end
+guard(lambda event, host: _CALLED.append(f"{event} {host}"))  # audit hooks cannot be removed
 
 
-FIRST = ("tests/slurm/", "tests/finetuning/", "tests/bundle/", "tests/offline/", "tests/sweep/")
-"""The folders whose tests take longest, that they do not come last and alone; SLURM's mostly wait."""
+FIRST = ("tests/slurm/", "tests/finetuning/", "tests/offline/", "tests/sweep/")
+"""Folders with slow tests, which start first."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """The tests of a file stay together, for their fixtures, and those of SLURM all, for their cluster."""
+    """Tests of a file share a worker, for their fixtures; all SLURM tests share one, for their cluster."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):  # type: ignore[misc]
@@ -50,9 +50,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def home_without_benchmarks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The home as it is, but for imported benchmarks: every creation would compare itself with those."""
-    own = paths.home()
+def data_dir_without_benchmarks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The data directory without imported benchmarks, which every run would use for decontamination."""
+    own = paths.data_dir()
     if not (own / "benchmarks").is_dir():
         yield
         return
@@ -67,15 +67,15 @@ def home_without_benchmarks(tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture(autouse=True)
 def calls_out() -> Iterator[list[str]]:
-    """What the test called that is not this machine; a test that leaves any fails."""
+    """The connections to other machines that the test attempted; it fails if there are any."""
     _CALLED.clear()
     yield _CALLED
-    assert _CALLED == [], "nothing may be called but this machine"
+    assert _CALLED == [], "connections to other machines are blocked"
 
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The folder of a tiny local checkpoint; the scripted engine never looks into it."""
+    """The folder of a tiny local checkpoint, which the scripted engine does not read."""
     folder = tmp_path_factory.mktemp("checkpoints") / "scripted-model"
     folder.mkdir()
     (folder / "config.json").write_text('{"model_type": "qwen2"}')
@@ -87,7 +87,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A GGUF file that llama.cpp loads at once, and that writes short random words (tests/tiny_model.py)."""
+    """A GGUF file that loads quickly and writes random words (tests/tiny_model.py)."""
     return write_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
 
 
@@ -96,7 +96,7 @@ REAL_MODEL = "qwen2.5-coder-0.5b-instruct"
 
 @pytest.fixture(scope="session")
 def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServers]:
-    """The one llama.cpp server with a real model (0.5B) that all tests of real models share."""
+    """A llama.cpp server with a real model (0.5B) that all tests share."""
     from datacreate.checkpoints import EngineSettings, resolve
     from datacreate.engines.llamacpp import llamacpp_command
     from datacreate.engines.local import LocalServers
@@ -113,6 +113,6 @@ def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServe
 
 @pytest.fixture
 def real_url(real_server: LocalServers, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Its address; its key is in $DATACREATE_API_KEY."""
+    """The address of `real_server`; its key is in $DATACREATE_API_KEY."""
     monkeypatch.setenv("DATACREATE_API_KEY", real_server.key)
     return real_server.now()[0].url

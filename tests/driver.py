@@ -1,9 +1,9 @@
-"""The real command with a scripted engine in the place of vLLM, for tests that need a process.
+"""The command with a scripted engine, for tests that need a process.
 
 `python -m tests.driver create --example ...` is `datacreate create --example ...`. The environment
-variable SCRIPTED holds JSON: `script` (a name below), `capacity`, `shuffle` (a seed), `gated`
-(each answer waits for a byte on standard input), `loads` (loading waits for a byte), `pace` (seconds of
-a lock: between beats, between looks, of silence).
+variable SCRIPTED has JSON: `script` (a name below), `capacity`, `shuffle` (a seed), `gated`
+(each completion waits for a byte on standard input), `loads` (the start waits for a byte), `lock_speed` (a
+factor for the heartbeats of locks).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from typing import Any
 from datacreate import run_models as models
 from datacreate.cli.main import main
 from datacreate.engines.base import Check, Completion, Request
-from datacreate.locking import lock
+from tests.locks import speed_up
 from tests.scripted import Script, ScriptedEngine, answering, saying
 
 
 def ignorant(request: Request) -> Completion:
-    """Obeys the schema but for the label, which is always the same."""
+    """Obeys the schema, except that the label is always the same."""
     answer = answering()(request)
     items = [["entailment", *item[1:]] for item in json.loads(answer.text)]
     return Completion(request.id, json.dumps(items), "stop", 50, 50)
@@ -48,7 +48,7 @@ SCRIPTS: dict[str, Script] = {
 
 
 class Gated(ScriptedEngine):
-    """Gives as many answers as bytes arrive on standard input."""
+    """Returns one completion per byte on standard input."""
 
     def poll(self, timeout_seconds: float) -> list[Completion]:
         if self._waiting and self._waiting[0].id < 0:
@@ -63,7 +63,7 @@ class Gated(ScriptedEngine):
 
 
 class Loading(ScriptedEngine):
-    """Loads until a byte arrives."""
+    """Starts when a byte arrives."""
 
     def start(self, checks: Sequence[Check] = ()) -> None:
         os.read(0, 1)
@@ -73,18 +73,13 @@ def engine_of(spec: dict[str, Any]) -> ScriptedEngine:
     kind = Gated if spec.get("gated") else Loading if spec.get("loads") else ScriptedEngine
     shuffle = random.Random(spec["shuffle"]) if "shuffle" in spec else None
     script = SCRIPTS[spec.get("script", "answering")]
-    return kind(
-        script,
-        capacity=spec.get("capacity", 4),
-        shuffle=shuffle,
-        dies_after=spec.get("dies_after"),
-    )
+    return kind(script, capacity=spec.get("capacity", 4), shuffle=shuffle, dies_after=spec.get("dies_after"))
 
 
 if __name__ == "__main__":
     spec = json.loads(os.environ.get("SCRIPTED", "{}"))
-    if "pace" in spec:
-        lock.PACE = lock.Pace(*spec["pace"])
+    if "lock_speed" in spec:
+        speed_up(spec["lock_speed"])
     engine = engine_of(spec)
     models.make_engine = lambda *_, **__: engine
     sys.argv[0] = "datacreate"

@@ -1,7 +1,6 @@
-"""The command line in this process: arguments, exit codes and output as with `tests.process.run`, at once.
+"""Runs the command line in this process, which is faster than `tests.process.run`.
 
-For whatever is no matter of processes. What is (signals, kills, imports, a closed standard error) stays with
-`tests.process`.
+Tests of signals, kills, imports and standard streams need a process.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from tests.process import Ended
 
 
 def run(*arguments: object, **scripted: Any) -> Ended:
-    """The command with a scripted engine (see `tests.driver`), to its end."""
+    """Run the command with a scripted engine (see `tests.driver`)."""
     words = list(map(str, arguments))
     creates = words[:1] in (["create"], ["preview"]) and "--help" not in words
-    # The scripted engine writes random words, which nobody can verify; tests that want it say so.
+    # The scripted engine writes random words, so verification is off unless a test requests it.
     unverified = ["--verify", "off"] if creates and "--verify" not in words else []
     with scripted_engine(scripted):
         return typed(*words, *unverified)
@@ -32,14 +31,14 @@ def run(*arguments: object, **scripted: Any) -> Ended:
 
 @contextmanager
 def scripted_engine(scripted: dict[str, Any]) -> Iterator[None]:
-    """In the block every local engine is a scripted one."""
+    """Replace every local engine in this block."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, "make_engine", lambda *_, **__: engine_of(scripted))
         yield
 
 
 def typed(*words: str) -> Ended:
-    """`datacreate WORDS`, with whatever engine there is."""
+    """Run `datacreate WORDS`."""
     code: object = None
     with pytest.MonkeyPatch.context() as patch, CliRunner().isolation() as (out, err, _):
         patch.setattr(sys, "argv", ["datacreate", *words])

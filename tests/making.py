@@ -1,4 +1,4 @@
-"""What the tests of creation share: examples of several kinds, and runs with the scripted engine."""
+"""Runs `create` with the scripted engine, and reads the results."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NLI_LABELS = {"label": "entailment,neutral,contradiction"}
 
 
 class SharedWords:
-    """A `Similarity` without a model: the share of words two texts have in common. Counts its calls."""
+    """A `Similarity` without a model: the share of words that two texts have in common. Counts its calls."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -43,9 +43,9 @@ class SharedWords:
 
 
 def settings(run_dir: Path, model: str, **changes: Any) -> dict[str, Any]:
-    """The configuration most tests start from."""
-    usual = {"example": COMMONSENSE, "count": 25, "run_dir": run_dir, "model": model, "concurrency": 5}
-    return usual | {"verify": "off"} | changes
+    """The default configuration of tests."""
+    defaults = {"example": COMMONSENSE, "count": 25, "run_dir": run_dir, "model": model, "concurrency": 5}
+    return defaults | {"verify": "off"} | changes
 
 
 def make(
@@ -70,7 +70,7 @@ def make(
 
 
 def shuffled(seed: int, capacity: int = 4) -> ScriptedEngine:
-    """The usual answers, arriving in an order of their own."""
+    """An engine whose completions arrive in random order."""
     return ScriptedEngine(answering(), capacity=capacity, shuffle=random.Random(seed))
 
 

@@ -1,4 +1,4 @@
-"""Runs of `tests.driver` as processes of their own."""
+"""Runs `tests.driver` in separate processes."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Ended:
 
     @property
     def lines(self) -> list[str]:
-        """What standard error holds, without progress."""
+        """The lines of standard error."""
         return self.err.splitlines()
 
     @property
     def failure(self) -> str:
-        """The one line that says what went wrong; fails if there is not exactly one."""
+        """The error line; fails if there is not exactly one."""
         [line] = [line for line in self.lines if line.startswith("datacreate: ")]
         assert "Traceback" not in self.err
         assert self.lines[-1] == line
@@ -38,13 +38,13 @@ class Ended:
 def _command(arguments: tuple[object, ...], scripted: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
     creates = arguments and arguments[0] in ("create", "preview") and "--help" not in arguments
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "SCRIPTED": json.dumps(scripted)}
-    # The scripted engine writes random words, which nobody can verify; tests that want it say so.
+    # The scripted engine writes random words, so verification is off unless a test requests it.
     unverified = ["--verify", "off"] if creates and "--verify" not in arguments else []
     return [sys.executable, "-m", "tests.driver", *map(str, arguments), *unverified], environment
 
 
 def run(*arguments: object, preexec: Callable[[], None] | None = None, **scripted: Any) -> Ended:
-    """The command, to its end."""
+    """Run the command and wait for it."""
     command, environment = _command(arguments, scripted)
     ended = subprocess.run(
         command,
@@ -59,14 +59,14 @@ def run(*arguments: object, preexec: Callable[[], None] | None = None, **scripte
 
 
 def ended_process() -> int:
-    """The number of a process that is no more."""
+    """The id of a process that has ended."""
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return process.pid
 
 
 class Live:
-    """The command, running; leaving the block kills it if it is still there."""
+    """A running command; leaving the block kills it."""
 
     def __init__(self, *arguments: object, **scripted: Any) -> None:
         command, environment = _command(arguments, scripted)
@@ -84,29 +84,29 @@ class Live:
         self._process.communicate()
 
     def allow(self, answers: int) -> None:
-        """Let the gated engine give that many answers."""
+        """Let the gated engine return that many completions."""
         stdin: IO[bytes] | None = self._process.stdin
         assert stdin
         stdin.write(b"." * answers)
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Watch until the condition holds, as it must before the process has ended."""
+        """Wait until the condition holds; fails if the process ends before."""
         while not condition():
-            if self._process.poll() is not None and not condition():  # it may have ended since
+            if self._process.poll() is not None and not condition():
                 _, err = self._process.communicate()
                 raise AssertionError(f"ended with {self._process.returncode}: {err.decode()}")
-            time.sleep(0.02)  # what is waited for are files; spinning takes the processor from their writer
+            time.sleep(0.02)  # leave the CPU to the process
 
     def read_until(self, words: str) -> None:
-        """Read standard error until a line holds these words."""
+        """Read standard error until a line contains `words`."""
         assert self._process.stderr
-        end = time.monotonic() + 60  # a line comes at least every 10 s
+        end = time.monotonic() + 60
         for line in self._process.stderr:
             if words in line.decode():
                 return
             if time.monotonic() > end:
                 break
-        raise AssertionError(f"never said {words!r}")
+        raise AssertionError(f"no line with {words!r}")
 
     def stop(self, signal: int) -> Ended:
         self._process.send_signal(signal)

@@ -1,4 +1,4 @@
-"""An engine that answers by a script instead of a model: fast, and as wild as a test wants it."""
+"""An engine that answers with a script instead of a model."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ Script = Callable[[Request], Completion]
 
 
 class ScriptedEngine:
-    """Answers each request by `script`, in an order drawn from `shuffle` if it is given.
+    """Answers each request with `script`, in an order drawn from `shuffle`.
 
-    Answers depend on the request alone; the order of arrival does not. `dies_after` that many
-    answers it is dead, and every call says so.
+    After `dies_after` completions every call raises EngineError.
     """
 
     def __init__(
@@ -88,20 +87,20 @@ class ScriptedEngine:
 
 
 def undecided(request: Request) -> Completion:
-    """A verifier that holds all choices for equally right."""
+    """A verifier that gives all choices the same probability."""
     label_ratio = (1 / len(request.choices),) * len(request.choices)
     return Completion(request.id, "", "stop", 20, 0, None, label_ratio)
 
 
 def written(request: Request, rng: random.Random, vocabulary: int = 1_000_000) -> list[Any]:
-    """What a model that obeys the schema might write: random words in every string."""
+    """A random response that is valid under the request's schema."""
     assert request.schema
     value: list[Any] = fill(json.loads(request.schema), rng, vocabulary)
     return value
 
 
 def fill(schema: dict[str, Any], rng: random.Random, vocabulary: int) -> Any:
-    """A random value that is valid under a schema as the grammar takes it."""
+    """A random value that is valid under a response schema."""
     if "const" in schema:
         return schema["const"]
     if "enum" in schema:
@@ -126,12 +125,12 @@ def fill(schema: dict[str, Any], rng: random.Random, vocabulary: int) -> Any:
 
 
 def saying(text: str, reason: FinishReason = "stop", error: str | None = None) -> Script:
-    """A script that says the same whatever it is asked."""
+    """A script that always returns the same text."""
     return lambda request: Completion(request.id, text, reason, 50, len(text) // 4, error)
 
 
 def answering(vocabulary: int = 1_000_000, seed: int = 0) -> Script:
-    """A script whose answers depend on the request's number and prompt alone."""
+    """A script whose completions depend only on the id and the prompt of the request."""
 
     def script(request: Request) -> Completion:
         rng = random.Random(f"{seed}:{request.id}:{request.messages}")

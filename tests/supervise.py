@@ -1,10 +1,10 @@
-"""Run a command; however it ends, and however this process is stopped, nothing that it started lives on.
+"""Run a command, and make sure that all its descendants end with it.
 
     python3 tests/supervise.py COMMAND...
 
-Ended by a signal, or when its parent dies, it passes the signal on, and kills what is still there a few
-seconds later. A command that has ended must have left nothing: otherwise that is killed, named, and the exit
-code is 1. Linux only (PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG), and no library but Python's own.
+It passes signals on, also when its parent dies, and kills remaining processes after a grace period. If the
+command ends and leaves processes, they are killed and named, and the exit code is 1. Linux only
+(PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG); standard library only.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 class Stopped(BaseException):
-    """A signal has arrived, or the parent is gone."""
+    """A signal has arrived, or the parent has ended."""
 
 
 def descendants() -> list[int]:
-    """All processes below this one that have not ended."""
+    """All running descendants of this process."""
     children: dict[int, list[int]] = defaultdict(list)
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
@@ -44,7 +44,7 @@ def descendants() -> list[int]:
 
 
 def name(process: int) -> str:
-    """Its command line."""
+    """The command line of a process."""
     try:
         return (
             Path(f"/proc/{process}/cmdline")
@@ -64,7 +64,7 @@ def send(number: int) -> None:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether it came to hold in that time; orphans that have ended meanwhile are buried."""
+    """Whether the condition became true in time; reaps orphans meanwhile."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:

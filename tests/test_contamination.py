@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.benchmarks import find_benchmark, import_reference
+from datacreate.benchmarks import find_benchmark, import_benchmark
 from datacreate.engines.base import Check, Completion, Request
 from datacreate.errors import BenchmarkError, RunMismatch
 from datacreate.runs.directory import RunDirectory
@@ -93,7 +93,7 @@ def test_a_run_cannot_resume_after_rows_were_imported_again(tmp_path: Path, mode
     imported(tmp_path / "files", "csqa", {"test": [HELD_OUT]})
     make(tmp_path / "run", model)
     write_reference(tmp_path / "other", "csqa", {"test": choices(4)})
-    import_reference(tmp_path / "other", find_benchmark("csqa"), any_count=True, replace=True)
+    import_benchmark(find_benchmark("csqa"), tmp_path / "other", allow_count_mismatch=True, replace=True)
     with pytest.raises(RunMismatch, match="was made with another compared_with"):
         make(tmp_path / "run", model)
 
@@ -123,7 +123,7 @@ def test_held_out_rows_are_read_and_embedded_before_the_model_loads(
     [split] = home.rglob("test.jsonl")
     split.write_bytes(split.read_bytes()[:-20])
     engine = ScriptedEngine(answering())
-    with pytest.raises(BenchmarkError, match="is not what was imported"):
+    with pytest.raises(BenchmarkError, match="was changed after the import"):
         make(tmp_path / "damaged", model, engine)
     assert not engine.started
     assert not RunDirectory(tmp_path / "damaged").exists

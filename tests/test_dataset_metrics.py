@@ -1,4 +1,4 @@
-"""What the rows of a run are like, beside the human train set's."""
+"""Metrics of a run's rows, beside those of the human train set."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from datacreate.benchmarks import find_benchmark, import_reference
+from datacreate.benchmarks import find_benchmark, import_benchmark
 from datacreate.dataset_metrics import DatasetMetrics, sampled
 from datacreate.metrics import shortcuts
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit
-from tests.filters.rows import STATEMENT, choice_rows, statement_rows
 from tests.making import make
+from tests.metrics.rows import STATEMENT, choice_rows, statement_rows
 
 
 def commit(request: int, parent: str, rows: list[dict[str, Any]]) -> Commit:
@@ -28,33 +28,29 @@ def commit(request: int, parent: str, rows: list[dict[str, Any]]) -> Commit:
         rejects=(),
         prompt_tokens=1,
         generated_tokens=1,
-        at=0.0,
+        time=0.0,
     )
 
 
 @pytest.fixture
 def creak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An imported benchmark of 60 train rows that were made up."""
+    """An imported benchmark of 60 synthetic train rows."""
     monkeypatch.setenv("DATACREATE_HOME", str(tmp_path / "home"))
     folder = tmp_path / "files" / find_benchmark("creak").source.reference
     folder.mkdir(parents=True)
     lines = "".join(json.dumps(row) + "\n" for row in statement_rows(60, 1))
     (folder / "train.jsonl").write_text(lines, encoding="utf-8")
     (folder / "test.jsonl").write_text(lines, encoding="utf-8")
-    import_reference(tmp_path / "files", find_benchmark("creak"), any_count=True)
+    import_benchmark(find_benchmark("creak"), tmp_path / "files", allow_count_mismatch=True)
 
 
-def test_the_document_is_plain_json_with_a_null_for_what_is_not_there(tmp_path: Path, model: str) -> None:
+def test_the_result_is_plain_json_with_null_for_what_is_absent(tmp_path: Path, model: str) -> None:
     make(tmp_path, model, count=30)
     found = DatasetMetrics().run(RunDirectory(tmp_path))
     assert json.loads(json.dumps(found)) == found
     assert (found["rows"], found["human"], found["no_shortcuts"]) == (30, None, None)
-    assert {one["name"] for one in found["shortcuts"]} >= {"longest option", "position of the right option"}
+    assert {one["name"] for one in found["shortcuts"]} >= {"longest option", "words of the question"}
     assert found["diversity"]["texts"] == 30
-
-
-def test_a_run_without_rows_has_nothing_to_say(tmp_path: Path, model: str) -> None:
-    make(tmp_path, model, count=5)
     (tmp_path / "log.jsonl").write_bytes(b"")
     found = DatasetMetrics().run(RunDirectory(tmp_path))
     assert (found["rows"], found["shortcuts"], found["diversity"]) == (0, [], None)
@@ -76,12 +72,12 @@ def test_the_human_set_is_measured_at_the_same_size() -> None:
 
 @pytest.mark.usefixtures("creak")
 @pytest.mark.parametrize("benchmark", [None, "csqa", "never-heard-of"])
-def test_without_a_human_set_here_there_is_none_to_stand_beside(benchmark: str | None) -> None:
+def test_without_an_imported_human_set(benchmark: str | None) -> None:
     rows = statement_rows(40, 3)
     assert DatasetMetrics().rows(STATEMENT, rows, None, rows[0], benchmark)["human"] is None
 
 
-def test_rows_of_one_parent_are_a_family_and_one_parent_of_all_is_told_apart_by_request() -> None:
+def test_rows_of_one_parent_are_a_family_unless_it_has_most_rows() -> None:
     made = choice_rows(60, 4)
     several = [commit(n, f"p{n % 6}", made[n * 5 : n * 5 + 5]) for n in range(12)]
     rows, families = sampled(several, 0)
@@ -91,10 +87,10 @@ def test_rows_of_one_parent_are_a_family_and_one_parent_of_all_is_told_apart_by_
     assert len(set(sampled(naive, 0)[1])) == 12
 
 
-def test_of_a_large_run_rows_are_drawn_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_of_a_large_run_are_sampled_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     commits = [commit(n, f"p{n}", [{"n": n * 5 + k} for k in range(5)]) for n in range(2000)]
     rows, families = sampled(commits, 0)
     numbers = [row["n"] for row in rows]
-    assert len(rows) == len(families) == len(set(numbers)) == shortcuts.MOST_ROWS
+    assert len(rows) == len(families) == len(set(numbers)) == shortcuts.MAX_ROWS
     assert 4700 < sum(numbers) / len(numbers) < 5300
     assert sampled(commits, 0) == (rows, families)

@@ -20,6 +20,7 @@ import pytest
 from datacreate import doctor, hardware
 from datacreate.doctor import Finding, ImportResult
 from tests.benchmarks.conftest import choices, imported
+from tests.checkpoints.conftest import checkpoint_files, write_files
 from tests.inprocess import typed
 from tests.servers import Server
 
@@ -103,7 +104,7 @@ def test_a_machine_in_order_has_no_failure(data: Path) -> None:
     assert ended.code == 0
     headings = [line for line in ended.out.splitlines() if not line.startswith(" ")]
     assert headings == ["software", "machine", "storage", "models", "benchmarks", "15 ok, 2 warn"]
-    assert "  warn  instruct  0 of 23 presets: none → datacreate models pull NAME" in ended.out
+    assert "  warn  instruct  none (of 23 presets) → datacreate models pull NAME" in ended.out
 
 
 def test_a_failure_needs_a_fix() -> None:
@@ -289,6 +290,14 @@ def test_a_damaged_benchmark_is_a_failure(data: Path) -> None:
     assert look()["imported"].message == "1 of 10: csqa"
     (data / "benchmarks" / "csqa" / "test.jsonl").unlink()
     assert states() == {"imported": "warn", "csqa": "fail"}
+
+
+def test_a_pulled_model_is_listed_and_a_damaged_one_is_a_failure(data: Path) -> None:
+    folder = write_files(data / "checkpoints" / "all-mpnet-base-v2", checkpoint_files())
+    assert look()["encoder"].message == "all-mpnet-base-v2 (of 7 presets)"
+    (folder / "model.safetensors").write_bytes(checkpoint_files()["model.safetensors"][:-7])
+    damaged = look()["all-mpnet-base-v2"]
+    assert (damaged.state, damaged.fix) == ("fail", "datacreate models pull all-mpnet-base-v2 --force")
 
 
 def test_servers_are_tested_with_a_schema_and_a_score() -> None:

@@ -1,4 +1,4 @@
-"""Several models in one run, taking turns by request."""
+"""Several models in one run, which take turns by request."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from datacreate.create import create
 from datacreate.errors import EngineError, RunMismatch, UsageError
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
-from tests.making import SharedWords, examples, train
-from tests.making import settings as usual
+from tests.making import SharedWords, train
+from tests.making import settings as default_settings
 from tests.scripted import ScriptedEngine, answering
 from tests.verifying import knowing
 
@@ -34,24 +34,24 @@ def other(tmp_path_factory: pytest.TempPathFactory, model: str) -> str:
 
 
 class Fleet:
-    """An engine for each checkpoint, by its name."""
+    """One engine per checkpoint, by its name."""
 
-    def __init__(self, **changes: Any) -> None:
+    def __init__(self, **options: Any) -> None:
         self.engines: dict[str, ScriptedEngine] = {}
-        self._changes = changes
+        self._options = options
 
     def __call__(self, checkpoint: Checkpoint, *_: Any) -> ScriptedEngine:
-        return self.engines.setdefault(checkpoint.name, ScriptedEngine(answering(), **self._changes))
+        return self.engines.setdefault(checkpoint.name, ScriptedEngine(answering(), **self._options))
 
 
-def mixed(run_dir: Path, models: tuple[str, ...], fleet: Fleet, **changes: Any) -> dict[str, Any]:
-    config = CreateConfig.of(**(usual(run_dir, models[0], **changes) | {"model": models}))
+def make_mixed(run_dir: Path, models: tuple[str, ...], fleet: Fleet, **changes: Any) -> dict[str, Any]:
+    config = CreateConfig.of(**(default_settings(run_dir, models[0], **changes) | {"model": models}))
     return create(config, engine_factory=fleet, similarity=SharedWords())
 
 
 def test_models_take_turns_by_request(tmp_path: Path, model: str, other: str) -> None:
     fleet = Fleet()
-    summary = mixed(tmp_path, (model, other), fleet, count=30)
+    summary = make_mixed(tmp_path, (model, other), fleet, count=30)
     first, second = fleet.engines["scripted-model"], fleet.engines["another-model"]
     assert all(request.id % 2 == 0 for request in first.history)
     assert all(request.id % 2 == 1 for request in second.history)
@@ -61,75 +61,65 @@ def test_models_take_turns_by_request(tmp_path: Path, model: str, other: str) ->
     assert all(summary["writers"].values())
 
 
-def test_order_of_arrival_and_kills_decide_nothing(
+def test_the_result_does_not_depend_on_arrival_order_or_kills(
     tmp_path_factory: pytest.TempPathFactory, model: str, other: str
 ) -> None:
     first = tmp_path_factory.mktemp("first")
-    mixed(first, (model, other), Fleet(), count=40)
+    make_mixed(first, (model, other), Fleet(), count=40)
 
     @settings(max_examples=8)
-    @given(
-        order=st.integers(0, 2**32),
-        capacity=st.integers(1, 5),
-        deaths=st.lists(st.integers(1, 8), max_size=3),
-    )
-    def holds(order: int, capacity: int, deaths: list[int]) -> None:
+    @given(st.integers(0, 2**32), st.integers(1, 5), st.lists(st.integers(1, 8), max_size=3))
+    def check(order: int, capacity: int, deaths: list[int]) -> None:
         run_dir = tmp_path_factory.mktemp("run")
         for dies_after in [*deaths, None]:
             fleet = Fleet(capacity=capacity, shuffle=random.Random(order), dies_after=dies_after)
             try:
-                mixed(run_dir, (model, other), fleet, count=40)
+                make_mixed(run_dir, (model, other), fleet, count=40)
             except EngineError:
                 assert dies_after is not None
         assert train(run_dir) == train(first)
 
-    holds()
+    check()
 
 
-def test_one_of_them_may_verify(tmp_path: Path, model: str, other: str) -> None:
+def test_one_of_the_models_can_verify(tmp_path: Path, model: str, other: str) -> None:
     fleet = Fleet(scorer=knowing)
-    mixed(tmp_path, (model, other), fleet, count=20, verify="keep", verifier=other)
+    make_mixed(tmp_path, (model, other), fleet, count=20, verify="keep", verifier=other)
     assert set(fleet.engines) == {"scripted-model", "another-model"}
     assert fleet.engines["another-model"].verified
     assert not fleet.engines["scripted-model"].verified
 
 
-def test_the_mixture_is_part_of_the_runs_identity(tmp_path: Path, model: str, other: str) -> None:
-    mixed(tmp_path, (model, other), Fleet(), count=10)
-    with pytest.raises(RunMismatch, match="another model"):
-        mixed(tmp_path, (model,), Fleet(), count=10)
-    with pytest.raises(RunMismatch, match="another model"):
-        mixed(tmp_path, (other, model), Fleet(), count=10)
+def test_the_mixture_identifies_the_run(tmp_path: Path, model: str, other: str) -> None:
+    make_mixed(tmp_path, (model, other), Fleet(), count=10)
+    for models in ((model,), (other, model)):
+        with pytest.raises(RunMismatch, match="another model"):
+            make_mixed(tmp_path, models, Fleet(), count=10)
     spec = json.loads((tmp_path / "config.json").read_text())["spec"]
     assert [writer["model"] for writer in spec["mixture"]] == ["scripted-model", "another-model"]
     assert len({writer["sha256"] for writer in spec["mixture"]}) == 2
 
 
-def test_what_was_loaded_and_with_which_versions_is_in_the_config(tmp_path: Path, model: str) -> None:
+def test_the_config_records_engine_settings_and_versions(tmp_path: Path, model: str) -> None:
     fleet = Fleet()
     fleet(Checkpoint("scripted-model", Path(model), "", None)).settings = {"dtype": "bfloat16"}
-    mixed(tmp_path, (model,), fleet, count=5)
+    make_mixed(tmp_path, (model,), fleet, count=5)
     document = json.loads((tmp_path / "config.json").read_text())
     assert document["engines"] == {"engine": {"dtype": "bfloat16"}}
     assert "datacreate" in document["versions"]
     assert RunDirectory(tmp_path).read_config().engines == document["engines"]
-    assert len(examples(tmp_path)) == 5
 
 
-def test_two_folders_of_one_name_are_told_apart(tmp_path: Path, model: str, other: str) -> None:
-    again = tmp_path / "elsewhere" / Path(model).name
-    shutil.copytree(other, again)
-    summary = mixed(tmp_path / "run", (model, str(again)), Fleet(), count=20)
+def test_models_of_one_name_get_different_names_and_equal_models_are_an_error(
+    tmp_path: Path, model: str, other: str
+) -> None:
+    same_name = tmp_path / "other" / Path(model).name
+    shutil.copytree(other, same_name)
+    summary = make_mixed(tmp_path / "run", (model, str(same_name)), Fleet(), count=20)
     assert len(summary["writers"]) == 2
     assert sum(summary["writers"].values()) == 20
-
-
-def test_the_same_weights_twice_are_refused(tmp_path: Path, model: str) -> None:
     shutil.copytree(model, tmp_path / "copy")
     with pytest.raises(UsageError, match="two of these are the same model"):
-        mixed(tmp_path / "run", (model, str(tmp_path / "copy")), Fleet())
-
-
-def test_a_model_named_twice_is_refused(tmp_path: Path, model: str) -> None:
+        make_mixed(tmp_path / "same", (model, str(tmp_path / "copy")), Fleet())
     with pytest.raises(UsageError, match="name each model once"):
-        mixed(tmp_path / "run", (model, model), Fleet())
+        make_mixed(tmp_path / "same", (model, model), Fleet())

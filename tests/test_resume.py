@@ -1,10 +1,10 @@
-"""Killed, stopped, out of disk: the same command goes on, and the result is the same bytes."""
+"""Resume: after a kill, a signal or a full disk the same command ends with the same bytes."""
 
 from __future__ import annotations
 
 import json
-import os
 import random
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ from tests.benchmarks.conftest import claims, imported
 from tests.filters.texts import HashedWords
 from tests.inprocess import run
 from tests.making import COMMONSENSE, NLI, NLI_LABELS, commits, examples, make, train
-from tests.process import Live, ended_process
+from tests.process import Live
 from tests.scripted import ScriptedEngine, answering
 
 
@@ -36,21 +36,17 @@ def command(example: Path, model: str, run_dir: Path, count: int = 400, *more: o
 
 
 def log_bytes(run_dir: Path) -> int:
-    try:
-        return (run_dir / "log.jsonl").stat().st_size
-    except FileNotFoundError:
-        return 0
+    path = run_dir / "log.jsonl"
+    return path.stat().st_size if path.exists() else 0
 
 
 def log_lines(run_dir: Path) -> int:
-    try:
-        return (run_dir / "log.jsonl").read_bytes().count(b"\n")
-    except FileNotFoundError:
-        return 0
+    path = run_dir / "log.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 @pytest.mark.parametrize(("strategy", "kills"), [("tree", 4), ("random", 2)])
-def test_kills_at_random_moments_change_nothing(
+def test_kills_at_random_times_do_not_change_the_result(
     tmp_path: Path, example: Path, model: str, strategy: str, kills: int
 ) -> None:
     whole = command(example, model, tmp_path / "whole", 400, "--strategy", strategy, "--concurrency", 7)
@@ -66,14 +62,14 @@ def test_kills_at_random_moments_change_nothing(
             live.stop(signal.SIGKILL)
     ended = run(*killed, shuffle=1)
     assert ended.code == 0
-    assert "going on from" in ended.err
+    assert "resuming from" in ended.err
     assert train(tmp_path / "killed") == train(tmp_path / "whole")
     requests = [commit.request for commit in commits(tmp_path / "killed")]
     assert requests == list(range(len(requests)))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_in_one_line_with_75(tmp_path: Path, example: Path, model: str, number: int) -> None:
+def test_a_signal_ends_the_run_with_code_75(tmp_path: Path, example: Path, model: str, number: int) -> None:
     assert run(*command(example, model, tmp_path / "whole")).code == 0
     stopped = command(example, model, tmp_path / "run")
     with Live(*stopped, gated=True) as live:
@@ -81,37 +77,37 @@ def test_a_signal_stops_in_one_line_with_75(tmp_path: Path, example: Path, model
         live.wait_for(lambda: log_lines(tmp_path / "run") == 11)
         ended = live.stop(number)
     assert ended.code == 75
-    assert (
-        ended.failure
-        == "datacreate: stopped by a signal at 50 of 400 examples, all kept; run the same command to go on"
-    )
+    message = "datacreate: stopped by a signal after 50 of 400 examples; run the same command to resume"
+    assert ended.failure == message
     assert not json.loads((tmp_path / "run" / "summary.json").read_text())["finished"]
     assert run(*stopped).code == 0
     assert train(tmp_path / "run") == train(tmp_path / "whole")
 
 
-def test_a_signal_while_the_model_loads_leaves_nothing(tmp_path: Path, example: Path, model: str) -> None:
+def test_a_signal_while_the_engine_starts_leaves_no_files(tmp_path: Path, example: Path, model: str) -> None:
     with Live(*command(example, model, tmp_path / "run"), loads=True) as live:
         live.read_until("checking")
         ended = live.stop(signal.SIGTERM)
     assert ended.code == 75
-    assert ended.failure == "datacreate: stopped by a signal; run the same command to go on"
+    assert ended.failure == "datacreate: stopped by a signal; run the same command to resume"
     assert not (tmp_path / "run").exists()
 
 
-def test_a_second_process_is_refused_and_told_of_the_first(tmp_path: Path, example: Path, model: str) -> None:
+def test_a_second_process_is_refused_and_the_message_names_the_first(
+    tmp_path: Path, example: Path, model: str
+) -> None:
     with Live(*command(example, model, tmp_path / "run"), gated=True) as first:
         first.allow(1)
         first.wait_for(lambda: log_lines(tmp_path / "run") == 2)
         second = run(*command(example, model, tmp_path / "run"))
         assert second.code == 1
-        assert f"is being written by process {first.pid} on " in second.failure
+        assert f"is locked by process {first.pid} on " in second.failure
         assert log_lines(tmp_path / "run") == 2
         first.stop(signal.SIGKILL)
     assert run(*command(example, model, tmp_path / "run")).code == 0
 
 
-def test_the_directory_is_free_again_after_a_failure(tmp_path: Path, model: str) -> None:
+def test_the_lock_is_released_after_a_failure(tmp_path: Path, model: str) -> None:
     directory = RunDirectory(tmp_path / "run")
     with pytest.raises(RunLocked), directory.locked(), RunDirectory(tmp_path / "run").locked():
         pass
@@ -124,50 +120,43 @@ def test_the_directory_is_free_again_after_a_failure(tmp_path: Path, model: str)
     }
 
 
-# Another request of the same directory
+# Other settings for the same directory
 
 
-def test_a_larger_count_extends_a_finished_run(tmp_path: Path, model: str) -> None:
-    make(tmp_path, model, count=25)
+def test_a_larger_count_extends_a_finished_run_and_a_smaller_one_is_an_error(
+    tmp_path: Path, model: str
+) -> None:
+    make(tmp_path, model, example=NLI, labels=NLI_LABELS, count=10)
     before = train(tmp_path)
-    summary = make(tmp_path, model, count=60)
+    with pytest.raises(EngineError, match="ended"):
+        make(
+            tmp_path,
+            model,
+            ScriptedEngine(answering(), dies_after=0),
+            example=NLI,
+            labels=NLI_LABELS,
+            count=31,
+        )
+    assert make(tmp_path, model, example=NLI, labels=NLI_LABELS, count=10)["accepted"] == 10
+    summary = make(tmp_path, model, example=NLI, labels=NLI_LABELS, count=31)
     assert train(tmp_path).startswith(before)
-    assert len(examples(tmp_path)) == summary["accepted"] == summary["requested"] == 60
-    assert len({example["question"] for example in examples(tmp_path)}) == 60
+    assert len(examples(tmp_path)) == summary["accepted"] == summary["requested"] == 31
+    labels = [example["label"] for example in examples(tmp_path)]
+    assert sorted(map(labels.count, set(labels))) == [10, 10, 11]
+    with pytest.raises(RunMismatch, match="made with --count 31, which cannot be reduced to 30"):
+        make(tmp_path, model, example=NLI, labels=NLI_LABELS, count=30)
 
 
-def test_a_run_by_embeddings_goes_on_where_texts_are_embedded_otherwise(tmp_path: Path, model: str) -> None:
-    class Elsewhere(HashedWords):
-        """Another machine: nothing comes out as on the first."""
-
+def test_coverage_resumes_on_a_machine_with_other_embeddings(tmp_path: Path, model: str) -> None:
+    class OtherMachine(HashedWords):
         def encode(self, texts: Sequence[str]) -> Any:
             return super().encode([text[::-1] for text in texts])
 
     make(tmp_path, model, count=25, strategy="coverage")
     before = train(tmp_path)
-    make(tmp_path, model, count=60, strategy="coverage", embedder=Elsewhere())
+    make(tmp_path, model, count=60, strategy="coverage", embedder=OtherMachine())
     assert train(tmp_path).startswith(before)
     assert len(examples(tmp_path)) == 60
-
-
-def test_labels_are_even_after_extending_too(tmp_path: Path, model: str) -> None:
-    for count in (10, 31):
-        make(tmp_path, model, example=NLI, labels=NLI_LABELS, count=count)
-    labels = [example["label"] for example in examples(tmp_path)]
-    assert sorted(map(labels.count, set(labels))) == [10, 10, 11]
-
-
-def test_a_smaller_count_is_refused(tmp_path: Path, model: str) -> None:
-    make(tmp_path, model, count=25)
-    with pytest.raises(RunMismatch, match="asked for 25 examples and cannot shrink to 24"):
-        make(tmp_path, model, count=24)
-
-
-def test_an_extension_that_never_began_can_be_taken_back(tmp_path: Path, model: str) -> None:
-    make(tmp_path, model, count=25)
-    with pytest.raises(EngineError, match="ended"):
-        make(tmp_path, model, ScriptedEngine(answering(), dies_after=0), count=60)
-    assert make(tmp_path, model, count=25)["accepted"] == 25
 
 
 OTHER: dict[str, tuple[dict[str, Any], str]] = {
@@ -175,84 +164,62 @@ OTHER: dict[str, tuple[dict[str, Any], str]] = {
     "strategy": ({"strategy": "naive"}, r"strategy: 'tree' stored, 'naive' requested"),
     "method": ({"method": "paper", "concurrency": None}, r"method: .datacreate. stored, .paper. requested"),
     "concurrency": ({"concurrency": 6}, r"concurrency: 5 stored, 6 requested"),
-    "max_parent_uses": ({"max_parent_uses": 9}, r"max_parent_uses: 4 stored, 9 requested"),
     "num_examples": ({"num_examples": 3}, r"num_examples: 5 stored, 3 requested"),
-    "temperature": ({"temperature": 0.5}, r"sampling.temperature: 1.0 stored, 0.5 requested"),
     "top_k": ({"top_k": 20}, r"sampling.top_k: None stored, 20 requested"),
     "max_tokens": ({"max_tokens": 99}, r"sampling.max_tokens: \d+ stored, 99 requested"),
     "example": (
         {"example": {**COMMONSENSE, "question": "Why?"}},
         r"example.question: '.*' stored, 'Why\?' requested",
     ),
-    "exact": ({"exact": False}, r"filters.exact: True stored, False requested"),
     "near": ({"near": 0.8}, r"filters.near: None stored, 0.8 requested"),
-    "semantic": ({"semantic": 0.9}, r"filters.semantic: None stored, 0.9 requested"),
     "decontaminate": ({"decontaminate": ()}, r"filters.decontaminate: \['creak'\] stored, \[\] requested"),
-    "decontaminate_near": (
-        {"decontaminate_near": None},
-        r"filters.decontaminate_near: 0.7 stored, None requested",
-    ),
-    "ngram": ({"ngram": 9}, r"filters.ngram: 8 stored, 9 requested"),
     "label_ratio": (
         {"label_ratio": {"entailment": 0.5, "neutral": 0.5}},
         r"label_ratio: None stored, .'entailment': 0.5, 'neutral': 0.5, 'contradiction': 0.0. requested",
     ),
     "verify": ({"verify": "drop"}, r"verification.mode: 'keep' stored, 'drop' requested"),
-    "threshold": ({"threshold": 0.6}, r"verification.threshold: 0.5 stored, 0.6 requested"),
-    "gate": ({"label_noise_check": 0.9}, r"verification.label_noise_check: None stored, 0.9 requested"),
     "order of fields": ({"example": dict(reversed(COMMONSENSE.items()))}, r"order of fields in example"),
 }
-
+"""Name of the setting -> changes, and the message."""
 
 LABELLED: dict[str, Any] = {"example": NLI, "labels": NLI_LABELS}
-VERIFIED: dict[str, Any] = {**LABELLED, "verify": "keep", "label_noise_check": None}
-BEGAN = {
+NEEDED: dict[str, dict[str, Any]] = {
     "label_ratio": LABELLED,
-    "verify": VERIFIED,
-    "threshold": VERIFIED,
-    "gate": {**VERIFIED, "verify": "drop", "threshold": 0.1},
+    "verify": {**LABELLED, "verify": "keep", "label_noise_check": None},
 }
-"""What a setting needs to mean anything."""
+"""Other settings that a setting needs."""
 
 
-@pytest.mark.parametrize("what", OTHER)
-def test_a_run_of_other_settings_is_refused_naming_what_differs(
-    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch, what: str
+@pytest.mark.parametrize("name", OTHER)
+def test_other_settings_are_an_error_that_names_the_difference(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    changes, said = OTHER[what]
+    changes, message = OTHER[name]
     monkeypatch.setenv("DATACREATE_HOME", str(tmp_path / "home"))
     imported(tmp_path / "files", "creak", {"test": claims(3)})
-    run_dir, began = tmp_path / "run", BEGAN.get(what, {})
-    make(run_dir, model, **began)
+    run_dir, needed = tmp_path / "run", NEEDED.get(name, {})
+    make(run_dir, model, **needed)
     before = {path.name: path.read_bytes() for path in run_dir.iterdir()}
-    with pytest.raises(RunMismatch, match=f"was made with another {said}; use the same settings, or another"):
-        make(run_dir, model, **began | changes)
+    with pytest.raises(
+        RunMismatch, match=f"was made with another {message}; use the same settings, or another"
+    ):
+        make(run_dir, model, **needed | changes)
     assert {path.name: path.read_bytes() for path in run_dir.iterdir()} == before
 
 
-def test_true_is_not_one(tmp_path: Path, model: str) -> None:
-    make(tmp_path, model, example={"question": "Is it?", "label": True}, count=4)
+def test_true_differs_from_one_and_models_are_compared(tmp_path: Path, model: str) -> None:
+    make(tmp_path / "run", model, example={"question": "Is it?", "label": True}, count=4)
     with pytest.raises(RunMismatch, match=r"another example\.label: True stored, 1 requested"):
-        make(tmp_path, model, example={"question": "Is it?", "label": 1}, count=4)
-
-
-def test_another_model_is_refused(tmp_path: Path, model: str) -> None:
-    other = tmp_path / "other-model"
-    other.mkdir()
-    for path in Path(model).iterdir():
-        (other / path.name).write_bytes(path.read_bytes())
-    make(tmp_path / "run", model)
+        make(tmp_path / "run", model, example={"question": "Is it?", "label": 1}, count=4)
+    other = shutil.copytree(model, tmp_path / "other-model")
     with pytest.raises(RunMismatch, match="another model: 'scripted-model' stored, 'other-model' requested"):
-        make(tmp_path / "run", str(other))
+        make(tmp_path / "run", str(other), example={"question": "Is it?", "label": True}, count=4)
 
 
-def test_a_machine_that_holds_more_goes_on_with_the_window_of_the_first(tmp_path: Path, model: str) -> None:
-    make(tmp_path / "whole", model, ScriptedEngine(answering(), capacity=2), count=80, concurrency=None)
-    make(tmp_path / "run", model, ScriptedEngine(answering(), capacity=2), count=40, concurrency=None)
-    make(tmp_path / "run", model, ScriptedEngine(answering(), capacity=8), count=80, concurrency=None)
-    assert (
-        RunDirectory(tmp_path / "run").read_config().spec.concurrency == 6
-    )  # three times the first capacity
+def test_a_machine_with_more_capacity_keeps_the_concurrency_of_the_run(tmp_path: Path, model: str) -> None:
+    make(tmp_path, model, ScriptedEngine(answering(), capacity=2), count=40, concurrency=None)
+    make(tmp_path, model, ScriptedEngine(answering(), capacity=8), count=80, concurrency=None)
+    assert RunDirectory(tmp_path).read_config().spec.concurrency == 6  # three times the first capacity
 
 
 # Disks
@@ -274,14 +241,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_full_disk_keeps_what_was_committed_and_goes_on_when_there_is_room(
-    tmp_path: Path, small_disk: Path, example: Path, model: str
-) -> None:
+def test_a_run_resumes_after_a_full_disk(tmp_path: Path, small_disk: Path, example: Path, model: str) -> None:
     assert run(*command(example, model, tmp_path / "whole", 200)).code == 0
     (small_disk / "ballast").write_bytes(bytes(40_960))
     full = run(*command(example, model, small_disk / "run", 200))
     assert full.code == 75
-    assert "the disk is full; what was committed is kept: free space and run again" in full.failure
+    assert "the disk is full; free space and run the same command to resume" in full.failure
     kept = log_lines(small_disk / "run")
     assert kept > 2
     again = run(*command(example, model, small_disk / "run", 200))
@@ -299,7 +264,7 @@ def test_a_read_only_disk_is_one_line(small_disk: Path, example: Path, model: st
     assert "Read-only file system" in ended.failure
 
 
-def test_a_file_size_limit_is_a_full_disk_too(tmp_path: Path, example: Path, model: str) -> None:
+def test_a_file_size_limit_is_handled_like_a_full_disk(tmp_path: Path, example: Path, model: str) -> None:
     import resource
 
     def limit() -> None:
@@ -310,32 +275,31 @@ def test_a_file_size_limit_is_a_full_disk_too(tmp_path: Path, example: Path, mod
     assert full.code == 75
     assert "disk is full" in full.failure
     log = (tmp_path / "run" / "log.jsonl").read_bytes()
-    assert log.endswith(b"}\n")  # nothing torn is left
+    assert log.endswith(b"}\n")  # no partial line is left
     assert run(*command(example, model, tmp_path / "run", 200)).code == 0
     assert train(tmp_path / "run") == train(tmp_path / "whole")
 
 
-def test_a_file_in_the_way_is_one_line(tmp_path: Path, model: str) -> None:
+def test_a_file_at_the_path_of_the_folder_is_one_line(tmp_path: Path, model: str) -> None:
     (tmp_path / "file").write_text("x")
     for where in ("file", "file/run"):
-        with pytest.raises(RunError, match=r"a file where a folder should be"):
+        with pytest.raises(RunError, match="a part of this path is a file"):
             make(tmp_path / where, model)
     with pytest.raises(StorageError, match="too long"):
         make(tmp_path / ("n" * 300), model)
 
 
-def test_a_kill_before_the_run_began_does_not_lock_out_the_next(tmp_path: Path, model: str) -> None:
+def test_files_of_a_killed_start_do_not_block_the_next_run(tmp_path: Path, model: str) -> None:
     for name in ("config.json.part", "engine.log"):
         (tmp_path / name).write_text("half")
     with RunDirectory(tmp_path).locked():
-        [claim] = tmp_path.glob(".lock.*")
-        kept = claim.read_bytes()
-    claim.write_bytes(kept.replace(b'"process":%d,' % os.getpid(), b'"process":%d,' % ended_process()))
+        record = (tmp_path / ".lock").read_bytes()
+    (tmp_path / ".lock").write_bytes(record)
     make(tmp_path, model)
     assert len(examples(tmp_path)) == 25
 
 
-def test_create_leaves_the_signals_as_it_found_them(tmp_path: Path, model: str) -> None:
+def test_create_restores_the_signal_handlers(tmp_path: Path, model: str) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     make(tmp_path, model)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

@@ -1,4 +1,4 @@
-"""The generator answering a test set itself, with a scripted engine in its place."""
+"""Zero-shot evaluation with a scripted engine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from datacreate.engines.base import Completion, Request
-from datacreate.finetuning.record import Evaluation, read_predictions
+from datacreate.finetuning.records import Evaluation, read_predictions
 from datacreate.finetuning.train import Silent
 from datacreate.zero_shot import answer_zero_shot
 from tests.finetuning.conftest import import_rows
@@ -25,8 +25,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def saying(word: Callable[[Request], str]) -> ScriptedEngine:
-    """An engine that is sure of one word; where that is none of the choices, it has no answer."""
+def engine_for(word: Callable[[Request], str]) -> ScriptedEngine:
+    """An engine that is certain of one word; if that is none of the choices, it gives no scores."""
 
     def scorer(request: Request) -> Completion:
         scores = tuple(float(choice == word(request)) for choice in request.choices)
@@ -36,7 +36,7 @@ def saying(word: Callable[[Request], str]) -> ScriptedEngine:
 
 
 def row_of(request: Request) -> int:
-    return request.id // 2  # each is asked in two orders
+    return request.id // 2  # each row is asked under two permutations
 
 
 def answer(home: Path, model: str, engine: ScriptedEngine) -> Evaluation:
@@ -44,30 +44,26 @@ def answer(home: Path, model: str, engine: ScriptedEngine) -> Evaluation:
     return found
 
 
-def test_its_answers_are_scored_as_those_of_an_encoder_are(home: Path, model: str) -> None:
-    knows = saying(lambda request: str(ROWS[row_of(request)]["label"]))
-    found = answer(home, model, knows)
+def test_answers_are_scored_like_those_of_an_encoder_and_not_repeated(home: Path, model: str) -> None:
+    engine = engine_for(lambda request: str(ROWS[row_of(request)]["label"]))
+    found = answer(home, model, engine)
     assert (found.scores.accuracy, found.scores.rows, found.condition.name) == (1.0, len(ROWS), "zero-shot")
-    orders = [request.choices for request in knows.history]
+    orders = [request.choices for request in engine.history]
     assert orders.count(("True", "False")) == orders.count(("False", "True")) == len(ROWS)
+    again = engine_for(lambda request: "False")
+    assert answer(home, model, again) == found
+    assert not again.started
 
 
-def test_the_same_answer_to_all_is_a_collapse_and_no_answer_counts_as_wrong(home: Path, model: str) -> None:
-    found = answer(home, model, saying(lambda request: "True" if row_of(request) else "perhaps"))
-    assert found.scores.collapsed
+def test_identical_answers_are_degenerate_and_missing_ones_are_wrong(home: Path, model: str) -> None:
+    found = answer(home, model, engine_for(lambda request: "True" if row_of(request) else "perhaps"))
+    assert found.scores.degenerate
     assert found.scores.unanswered == 1
     assert read_predictions(home / "out" / "evaluations" / "bioasq-test")[0].predicted is None
 
 
-def test_what_was_answered_is_not_asked_again(home: Path, model: str) -> None:
-    first = answer(home, model, saying(lambda request: "True"))
-    again = saying(lambda request: "False")
-    assert answer(home, model, again) == first
-    assert not again.started
-
-
-def test_a_passage_that_does_not_fit_is_cut_and_counted(home: Path, model: str) -> None:
-    engine = saying(lambda request: "True")
+def test_a_passage_that_does_not_fit_is_truncated_and_counted(home: Path, model: str) -> None:
+    engine = engine_for(lambda request: "True")
     shortest = min(engine.count_tokens([{"role": "user", "content": row["context"]}]) for row in ROWS)
     engine.max_context = shortest + 1
     assert answer(home, model, engine).scores.truncated == len(ROWS)

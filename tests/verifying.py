@@ -1,7 +1,7 @@
-"""What the tests of verification share: texts with a hidden truth, who writes them, and who knows it.
+"""Shared by the tests of verification: texts with a hidden right answer, writers and verifiers.
 
-The truth about a text is drawn from its hash, so that the writer can be made to hit it as often as
-a test wants, and a verifier can read it off the prompt without being told the label.
+The right answer follows from the hash of the text: a writer can hit it as often as a test wants, and a
+verifier can know it without seeing the label.
 """
 
 from __future__ import annotations
@@ -23,44 +23,46 @@ from tests.making import NLI, NLI_LABELS, SharedWords, examples, settings
 from tests.scripted import Script, ScriptedEngine, written
 
 SURE = 0.9
-"""What a knowing verifier gives the right choice."""
+"""The probability that `knowing` gives the right choice."""
 
 LABELS = NLI_LABELS["label"].split(",")
-DEALT: dict[str, Any] = {"example": NLI, "labels": NLI_LABELS}
-TWO: dict[str, Any] = {"example": {**NLI, "label": "yes"}, "labels": {"label": "yes,no"}}
-SWITCHING: dict[str, Any] = {**TWO, "count": 80, "label_noise_rows": 25, "verify": "drop"}
+YES_NO = ["yes", "no"]
+THREE_LABELS: dict[str, Any] = {"example": NLI, "labels": NLI_LABELS}
+TWO_LABELS: dict[str, Any] = {"example": {**NLI, "label": "yes"}, "labels": {"label": "yes,no"}}
+FALLBACK: dict[str, Any] = {**TWO_LABELS, "count": 80, "label_noise_rows": 25, "verify": "drop"}
+"""With `writing(0.5, YES_NO)`: the labels are noise, so the run falls back to pseudo-labels."""
 
 _NAMES = re.compile(r"^(.*)\n\nAnswer with one of: (.*)\.$", re.DOTALL)
 _OPTION = re.compile(r"^[A-Z]\. (.*)$", re.MULTILINE)
 
 
-def number_of(*texts: str) -> int:
+def hash_of(*texts: str) -> int:
     return int.from_bytes(hashlib.sha256("\n".join(texts).encode()).digest()[:6], "big")
 
 
 def truth(text: str, choices: Sequence[str]) -> str:
-    """The right one of these choices about this text, in whatever order they stand."""
-    return min(choices, key=lambda choice: number_of(text, choice))
+    """The right one of these choices, whatever their order."""
+    return min(choices, key=lambda choice: hash_of(text, choice))
 
 
-def writing(knows: float, labels: Sequence[str] = ()) -> Script:
-    """Obeys the schema; of what it writes so large a share holds the label or right option it should.
+def writing(right: float, labels: Sequence[str] = ()) -> Script:
+    """Writes valid items of which this share has the right answer.
 
-    Without `labels` each item is a question with the right option first; with them a label, if it
-    has to be written, and two texts.
+    Without `labels` an item is a question with the right option first; with them it is two texts, after a
+    label if one is to be written.
     """
 
     def script(request: Request) -> Completion:
         rng = random.Random(f"{request.id}:{request.messages}")
         items = written(request, rng)
         for item in items:
-            right = rng.random() < knows
+            is_right = rng.random() < right
             if not labels:
                 question, options = item
                 answer = truth(question, options)
-                options.sort(key=lambda option: (option == answer) != right)
+                options.sort(key=lambda option: (option == answer) != is_right)
             elif len(item) == 3:
-                while (truth(f"{item[1]}\n\n{item[2]}", labels) == item[0]) != right:
+                while (truth(f"{item[1]}\n\n{item[2]}", labels) == item[0]) != is_right:
                     item[2] = f"word {rng.randrange(10**6)}"
         text = json.dumps(items)
         return Completion(request.id, text, "stop", 50, len(text) // 4)
@@ -69,11 +71,11 @@ def writing(knows: float, labels: Sequence[str] = ()) -> Script:
 
 
 def asked(request: Request) -> tuple[str, list[str]]:
-    """What a scoring request shows, and its choices as texts: behind each letter its option."""
-    said = request.messages[-1]["content"]
-    if match := _NAMES.match(said):
+    """The text of a scoring request, and its choices as texts (not as letters)."""
+    content = request.messages[-1]["content"]
+    if match := _NAMES.match(content):
         return match[1], list(request.choices)
-    return said.split("\n\n")[0], _OPTION.findall(said)
+    return content.split("\n\n")[0], _OPTION.findall(content)
 
 
 def scored(request: Request, weights: Sequence[float]) -> Completion:
@@ -82,7 +84,7 @@ def scored(request: Request, weights: Sequence[float]) -> Completion:
 
 
 def knowing(request: Request) -> Completion:
-    """A verifier that knows the truth."""
+    """A verifier that knows the right answer."""
     text, choices = asked(request)
     right = truth(text, choices)
     rest = (1 - SURE) / (len(choices) - 1)
@@ -90,50 +92,50 @@ def knowing(request: Request) -> Completion:
 
 
 def guessing(request: Request) -> Completion:
-    """A verifier that knows nothing, but holds to what it once said."""
+    """A verifier that knows nothing, but always gives a text the same scores."""
     text, choices = asked(request)
-    return scored(request, [1 + number_of(text, "a guess", choice) % 1000 for choice in choices])
+    return scored(request, [1 + hash_of(text, "a guess", choice) % 1000 for choice in choices])
 
 
 def unsure(request: Request) -> Completion:
-    """A verifier that leans a little, and is never sure."""
+    """A verifier that gives all choices nearly the same probability."""
     text, choices = asked(request)
-    return scored(request, [100 + number_of(text, "leans", choice) % 30 for choice in choices])
+    return scored(request, [100 + hash_of(text, "leans", choice) % 30 for choice in choices])
 
 
 def failing(request: Request) -> Completion:
-    """Knows the truth, but has no answer about some texts."""
+    """Knows the right answer, but fails for a quarter of the texts."""
     text, _ = asked(request)
-    if number_of(text, "fails") % 4 == 0:
+    if hash_of(text, "fails") % 4 == 0:
         return Completion(request.id, "", "error", 0, 0, "the request was lost")
     return knowing(request)
 
 
-class Heard:
-    """A `Progress` that keeps what it is told."""
+class Recorder:
+    """A `Progress` that keeps its messages."""
 
     def __init__(self) -> None:
-        self.notes: list[str] = []
+        self.messages: list[str] = []
 
     def notify(self, text: str) -> None:
-        self.notes.append(text)
+        self.messages.append(text)
 
-    def update(self, stats: RunStats, count: int) -> None: ...
+    def update(self, stats: RunStats, count: int, uncommitted: object) -> None: ...
 
 
 def verified(
     run_dir: Path, model: str, writer: Script | ScriptedEngine, scorer: Script = knowing, **changes: Any
 ) -> tuple[dict[str, Any], list[str]]:
-    """Run `create` with a scripted engine that writes and verifies; the summary, and the notes on the way."""
+    """Run `create` with one scripted engine that writes and verifies; the summary and the messages."""
     engine = writer if isinstance(writer, ScriptedEngine) else ScriptedEngine(writer, scorer=scorer)
     config = CreateConfig.of(**settings(run_dir, model, **({"verify": "drop"} | changes)))
-    heard = Heard()
-    summary = create(config, progress=heard, engine_factory=lambda *_: engine, similarity=SharedWords())
-    return summary, heard.notes
+    recorder = Recorder()
+    summary = create(config, progress=recorder, engine_factory=lambda *_: engine, similarity=SharedWords())
+    return summary, recorder.messages
 
 
-def is_true(values: dict[str, Any], labels: list[str] = LABELS) -> bool:
-    """Whether the example's answer is the right one."""
+def is_right(values: dict[str, Any], labels: Sequence[str] = LABELS) -> bool:
+    """Whether the example has the right answer."""
     if "options" in values:
         return truth(values["question"], values["options"]) == values["label"]
     return truth(f"{values['premise']}\n\n{values['hypothesis']}", labels) == values["label"]

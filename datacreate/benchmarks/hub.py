@@ -1,11 +1,9 @@
-"""Fetch a copy of a data set from the Hub: the only module here that uses a network.
+"""Downloads a data set from the Hugging Face Hub into its cache, in a process of its own.
 
-In a process of its own, which alone may go online: the library reads its environment once, at import,
-and the caller stays offline.
+`huggingface_hub` reads its environment once, at import. So only this process goes online; its parent stays
+offline. It prints the folder, whose name is the commit; or the reason, and exits with 1.
 
-    python -m datacreate.benchmarks.hub REPO REVISION FOLDER PATTERN...
-
-prints the commit; exits with 1 and one line on stderr when the Hub cannot serve.
+    python -m datacreate.benchmarks.hub REPO REVISION PATTERN...
 """
 
 from __future__ import annotations
@@ -17,68 +15,69 @@ import sys
 from pathlib import Path
 
 from datacreate.benchmarks.registry import Benchmark, HubSource
-from datacreate.benchmarks.snapshot import READERS
-from datacreate.errors import BenchmarkError
-from datacreate.files import storage_error
+from datacreate.errors import RESUMABLE, BenchmarkError, StorageError
 from datacreate.offline import lift, user_forbids
 
-_PROBE_SECONDS = 10.0
+PROBE_SECONDS = 5
 
 
-def fetch(benchmark: Benchmark, hub: HubSource, folder: Path) -> str:
-    """Download the data files into the folder; returns the commit they are of.
+def download(benchmark: Benchmark, hub: HubSource) -> Path:
+    """The folder with the data files of a benchmark's data set.
 
-    Raises BenchmarkError, saying how to bring a copy by hand, where the Hub is out of reach.
+    Raises StorageError if the disk is full, BenchmarkError if the Hub cannot serve, saying how to import a copy.
     """
-    if forbidden := user_forbids():
-        raise _out_of_reach(benchmark, hub, f"{forbidden} is set")
+    if variable := user_forbids():
+        raise _failed(benchmark, hub, f"{variable} is set")
     within = f"*{hub.config}*" if hub.config else "*"
-    patterns = [f"{within}{suffix}" for suffix in READERS]
-    done = subprocess.run(
-        [sys.executable, "-m", __name__, hub.id, hub.revision, str(folder), *patterns],
-        env=os.environ | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"},
+    command = [sys.executable, "-m", __name__, hub.id, hub.revision]
+    command += [within + suffix for suffix in (".parquet", ".jsonl", ".json", ".csv")]
+    bars = {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    child = subprocess.run(
+        command,
+        env=os.environ | bars,
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
         check=False,
     )
-    if done.returncode == 0:
-        return done.stdout.strip()
-    number, _, said = (done.stderr.strip().splitlines() or ["0 it ended without a word"])[-1].partition(" ")
-    if number.isdigit() and int(number) in errno.errorcode:
-        raise storage_error(folder, OSError(int(number), os.strerror(int(number))))
-    raise _out_of_reach(benchmark, hub, said or number)
+    output = (child.stdout.strip().splitlines() or [f"exit code {child.returncode}"])[-1]
+    if child.returncode == RESUMABLE:
+        raise StorageError(output)
+    if child.returncode:
+        raise _failed(benchmark, hub, output)
+    return Path(output)
 
 
-def main(repo: str, revision: str, folder: str, *patterns: str) -> int:
-    """The child process; its last line is the error's number (0: not the disk's) and its words."""
-    lift()
-    from huggingface_hub import HfApi, snapshot_download
-
-    try:
-        commit = HfApi().dataset_info(repo, revision=revision, timeout=_PROBE_SECONDS).sha
-        snapshot_download(
-            repo, repo_type="dataset", revision=commit, local_dir=folder, allow_patterns=list(patterns)
-        )
-    # Whatever else the network does (the library lets several families of errors through) means the same.
-    except Exception as error:  # noqa: BLE001
-        of_disk = isinstance(error, OSError) and error.errno is not None and error.filename is not None
-        number = error.errno if isinstance(error, OSError) and of_disk else 0
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        print(f"{number} {said}", file=sys.stderr)
-        return 1
-    print(commit)
-    return 0
-
-
-def _out_of_reach(benchmark: Benchmark, hub: HubSource, why: str) -> BenchmarkError:
-    said = " ".join(why.split())[:160]
+def _failed(benchmark: Benchmark, hub: HubSource, reason: str) -> BenchmarkError:
     revision = f" --revision {hub.revision}" if hub.revision != "main" else ""
     return BenchmarkError(
-        f"cannot fetch {hub.id} from the Hub ({said}); where there is a network run `hf download {hub.id} "
-        f"--repo-type dataset{revision} --local-dir DIR`, bring DIR here, and run `datacreate benchmarks "
-        f"import DIR {benchmark.name} --from hub-snapshot`"
+        f"cannot download {hub.id} ({reason[:160]}); on a machine with a network run `hf download {hub.id} "
+        f"--repo-type dataset{revision} --local-dir DIR`, copy DIR here, and run `datacreate benchmarks import "
+        f"{benchmark.name} --from DIR`"
     )
+
+
+def main(repo: str, revision: str, *patterns: str) -> int:
+    """The child process."""
+    lift()
+    from huggingface_hub import HfApi, constants, snapshot_download
+
+    try:
+        commit = HfApi().dataset_info(repo, revision=revision, timeout=PROBE_SECONDS).sha
+        print(snapshot_download(repo, repo_type="dataset", revision=commit, allow_patterns=list(patterns)))
+    except Exception as error:  # noqa: BLE001 - several families of network errors mean the same
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        if isinstance(error, OSError) and error.errno in (
+            errno.ENOSPC,
+            errno.EDQUOT,
+            errno.EROFS,
+            errno.EACCES,
+        ):
+            print(f"cannot write {constants.HF_HUB_CACHE}: {said[:160]}; free space or set HF_HUB_CACHE")
+            return RESUMABLE
+        print(said)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

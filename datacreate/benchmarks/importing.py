@@ -1,47 +1,52 @@
-"""Put what a source brought in place, and say what is in it."""
+"""Imports a benchmark: from files of the paper's repository, from the Hub, or from a copy of a Hub data set.
+
+Where the paper made several splits from one of the Hub's (PIQA's test set is a part of the Hub's train split),
+only its own files say which rows are which. Rows of splits that are already imported are removed from the
+others; without them a seed splits the rows into the paper's sizes, and the report says so.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+import random
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from datacreate.benchmarks import store
-from datacreate.benchmarks.findings import Findings, look_at
-from datacreate.benchmarks.manifest import Manifest, SplitRecord
-from datacreate.benchmarks.reference import Brought, parse_rows, read_reference
-from datacreate.benchmarks.registry import SPLITS, Benchmark, Split
-from datacreate.benchmarks.rows import Row
+from datacreate.benchmarks.hub import download
+from datacreate.benchmarks.registry import SPLITS, Benchmark, HubSource, Split, load_registry
+from datacreate.benchmarks.rows import YES_NO_OPTIONS, Findings, Row, find_problems, parse_rows, row_of
+from datacreate.benchmarks.store import Manifest, SplitRecord
 from datacreate.errors import BenchmarkError
-
-State = Literal["imported", "unchanged", "kept", "refused", "missing"]
-
-Bring = Callable[[Mapping[Split, list[Row]]], Brought]
-"""What a source gives, told the rows of the splits that are here and will stay."""
+from datacreate.formats.example import Json, field_at
+from datacreate.formats.text_normalization import normalize_text
 
 
 @dataclass(frozen=True)
 class SplitReport:
-    """What became of one split. `expected` is the paper's number of rows."""
+    """The result for one split. `expected` is the paper's number of rows."""
 
     split: Split
-    state: State
+    state: Literal["imported", "unchanged", "kept", "refused", "missing"]
     expected: int
-    findings: Findings | None = None  # None where it is missing
+    findings: Findings | None = None  # None if it is missing
     remark: str | None = None
 
     @property
     def counts_agree(self) -> bool:
-        """Whether it has the paper's number of rows; a missing split has no wrong number."""
+        """Whether it has the paper's number of rows; True for a missing split."""
         return self.findings is None or self.findings.rows == self.expected
 
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What an import did with one benchmark."""
+    """The result of one import."""
 
     name: str
     source: str
@@ -51,139 +56,304 @@ class ImportReport:
     def counts_agree(self) -> bool:
         return all(split.counts_agree for split in self.splits)
 
-    @property
-    def refused(self) -> bool:
-        """Whether nothing was put in place, since a number of rows is not the paper's."""
-        return any(split.state == "refused" for split in self.splits)
-
 
 @dataclass(frozen=True)
-class _Held:
-    """A split as it will lie in the home."""
+class _Split:
+    """A split in memory."""
 
-    state: State
     rows: list[Row]
-    content: bytes
     source: str
     note: str | None = None
-    apart_from: Mapping[Split, str] | None = None
-    remark: str | None = None
+    disjoint_from: dict[Split, str] = field(default_factory=dict)
+
+    @property
+    def content(self) -> bytes:
+        return "".join(row.line() for row in self.rows).encode("utf-8")
 
     @property
     def sha256(self) -> str:
         return store.sha256(self.content)
 
 
-def import_reference(
-    folder: Path, benchmark: Benchmark, *, any_count: bool = False, replace: bool = False
-) -> ImportReport | None:
-    """Import one benchmark from a folder in the reference layout; None if the folder does not hold it.
+def import_folder(
+    folder: Path, *, allow_count_mismatch: bool = False, replace: bool = False
+) -> Iterator[ImportReport]:
+    """Import all benchmarks that a folder holds in the layout of the paper's repository.
 
-    A split that is here already is kept unless `replace`. Nothing is put in place if a number of
-    rows is not the paper's, unless `any_count`. Raises BenchmarkError for a file that is wrong.
+    A wrong file does not stop the others. Raises BenchmarkError at the end, naming the first such file,
+    or if there is no benchmark.
     """
-    brought = read_reference(folder, benchmark)
-    return None if brought is None else put(benchmark, lambda _: brought, any_count, replace)
+    errors: list[BenchmarkError] = []
+    found = [benchmark for benchmark in load_registry().values() if _reference_files(folder, benchmark)]
+    if not found:
+        raise BenchmarkError(
+            f"{folder}: no benchmark in the layout of the paper's repository (mcqa_5/csqa/test.jsonl, ...); "
+            "name the benchmark to import a copy of a Hub data set"
+        )
+    for benchmark in found:
+        try:
+            yield import_benchmark(
+                benchmark, folder, allow_count_mismatch=allow_count_mismatch, replace=replace
+            )
+        except BenchmarkError as error:
+            errors.append(error)
+    if errors:
+        raise BenchmarkError(f"{errors[0]}" + (f"; {len(errors) - 1} more failed" if errors[1:] else ""))
 
 
-def put(benchmark: Benchmark, bring: Bring, any_count: bool = False, replace: bool = False) -> ImportReport:
-    """Put what `bring` gives in place, all of it or nothing, and report on every split."""
+def import_benchmark(
+    benchmark: Benchmark,
+    folder: Path | None = None,
+    *,
+    allow_count_mismatch: bool = False,
+    replace: bool = False,
+    seed: int = 42,
+) -> ImportReport:
+    """Import a benchmark from a folder, or from the Hub if it is None.
+
+    The folder is in the layout of the paper's repository, or a copy of the Hub data set. A split that is
+    imported already is kept unless `replace`. Nothing is written if a number of rows is not the paper's,
+    unless `allow_count_mismatch`. Raises BenchmarkError for missing or wrong files.
+    """
+    hub, files = benchmark.source.hub, _reference_files(folder, benchmark) if folder else {}
+    raw: dict[str, list[Row]] = {}
+    if files:
+        source = f"files {folder}"
+        new = {split: _Split(_read(path, benchmark), source) for split, path in files.items()}
+    elif hub is None:
+        raise BenchmarkError(
+            f"{benchmark.name}: {benchmark.source.remark}; then `datacreate benchmarks import {benchmark.name} "
+            f"--from DIR` reads DIR/{benchmark.source.reference}/test.jsonl"
+        )
+    else:
+        copy = folder or download(benchmark, hub)
+        source = f"copy {folder}" if folder else f"hub {hub.id}@{copy.name}"
+        raw = _read_copy(copy, benchmark, hub)
     with store.locked(benchmark):
-        before = _here(benchmark, forgiving=replace)
-        brought = bring({} if replace else {split: held.rows for split, held in before.items()})
-        together = _together(before, brought, replace)
-        held = _without_stale(together)
-        test = held["test"].rows if "test" in held else []
-        findings = {s: look_at(h.rows, () if s == "test" else test) for s, h in held.items()}
-        stale = together.keys() - held.keys()
-        reports = tuple(_report(benchmark, s, held.get(s), findings.get(s), s in stale) for s in SPLITS)
-        fresh = [report for report in reports if report.state == "imported"]
-        if not any_count and not all(report.counts_agree for report in fresh):
-            return ImportReport(benchmark.name, brought.source, tuple(map(_refused, reports)))
-        if fresh or held.keys() != before.keys():
-            manifest = _manifest(benchmark, held, findings)
-            store.replace(benchmark, manifest, {split: one.content for split, one in held.items()})
-        return ImportReport(benchmark.name, brought.source, reports)
+        before = _imported(benchmark, ignore_damage=replace)
+        if not files:
+            assert hub is not None
+            new = _assign(source, raw, {} if replace else before, benchmark, hub, seed)
+        return _write(benchmark, source, before, new, allow_count_mismatch, replace)
 
 
-def _here(benchmark: Benchmark, forgiving: bool) -> dict[Split, _Held]:
-    """What is imported already; where damage is `forgiving`, without what is damaged."""
-    held: dict[Split, _Held] = {}
+def _reference_files(folder: Path, benchmark: Benchmark) -> dict[Split, Path]:
+    paths = {split: folder / benchmark.source.reference / f"{split}.jsonl" for split in SPLITS}
+    return {split: path for split, path in paths.items() if path.is_file()}
+
+
+def _read(path: Path, benchmark: Benchmark) -> list[Row]:
+    try:
+        return parse_rows(path.read_bytes(), str(path), benchmark)
+    except OSError as error:
+        raise BenchmarkError(f"{path}: cannot be read ({error.strerror}); copy it again") from None
+
+
+def _imported(benchmark: Benchmark, ignore_damage: bool) -> dict[Split, _Split]:
+    """The splits that are imported already, damaged ones skipped or refused."""
+    found: dict[Split, _Split] = {}
     try:
         manifest = store.read_manifest(benchmark)
     except BenchmarkError:
-        if not forgiving:
+        if not ignore_damage:
             raise
-        return held
+        return found
     for split, record in manifest.splits.items() if manifest else ():
         try:
-            content = store.read_bytes(benchmark, split)
+            rows = parse_rows(store.read_bytes(benchmark, split), str(store.folder_of(benchmark)), benchmark)
+            found[split] = _Split(rows, record.source, record.note, record.disjoint_from)
         except BenchmarkError:
-            if not forgiving:
+            if not ignore_damage:
                 raise
-            continue
-        rows = parse_rows(content, str(store.folder(benchmark) / f"{split}.jsonl"), benchmark)
-        held[split] = _Held("kept", rows, content, record.source, record.note, record.apart_from)
-    return held
+    return found
 
 
-def _together(before: Mapping[Split, _Held], brought: Brought, renew: bool) -> dict[Split, _Held]:
-    held = dict(before)
-    for split, rows in brought.rows.items():
-        content = store.content_of(rows)
-        here = before.get(split)
-        if here is not None and here.content == content:
-            held[split] = replace(here, state="unchanged")
-        elif here is not None and not renew:
-            remark = f"differs from {brought.source}; --replace takes that instead"
-            held[split] = replace(here, remark=remark)
+def _write(
+    benchmark: Benchmark,
+    source: str,
+    before: Mapping[Split, _Split],
+    new: Mapping[Split, _Split],
+    allow_count_mismatch: bool,
+    renew: bool,
+) -> ImportReport:
+    """Combine old and new splits, write them if their sizes are right, and report."""
+    combined, states, remarks = dict(before), dict.fromkeys(before, "kept"), {}
+    for split, one in new.items():
+        if split in before and before[split].content == one.content:
+            states[split] = "unchanged"
+        elif split in before and not renew:
+            remarks[split] = f"differs from {source}; --replace takes that instead"
         else:
-            note, apart_from = brought.notes.get(split), brought.apart_from.get(split)
-            held[split] = _Held("imported", rows, content, brought.source, note, apart_from)
-    return held
+            combined[split], states[split] = one, "imported"
+    for split in [split for split in combined if states[split] == "kept"]:
+        if any(
+            s not in combined or combined[s].sha256 != sha for s, sha in combined[split].disjoint_from.items()
+        ):
+            remarks[split] = "removed, because the splits that it is disjoint from were replaced; "
+            del combined[split]
+    test = combined["test"].rows if "test" in combined else []
+    findings = {s: find_problems(one.rows, () if s == "test" else test) for s, one in combined.items()}
+    reports = []
+    for split in SPLITS:
+        expected = benchmark.rows[split]
+        if split in combined:
+            remark = remarks.get(split) or combined[split].note
+            reports.append(SplitReport(split, states[split], expected, findings[split], remark))  # type: ignore[arg-type]
+        else:
+            how = remarks.get(split, "") + store.how_to_import(benchmark, split)
+            reports.append(SplitReport(split, "missing", expected, remark=how))
+    fresh = [report for report in reports if report.state == "imported"]
+    if not allow_count_mismatch and not all(report.counts_agree for report in fresh):
+        reports = [replace(one, state="refused") if one.state == "imported" else one for one in reports]
+    elif fresh or combined.keys() != before.keys():
+        records = {
+            split: SplitRecord(
+                rows=len(one.rows),
+                size=len(one.content),
+                sha256=one.sha256,
+                source=one.source,
+                note=one.note,
+                disjoint_from=one.disjoint_from,
+                findings=findings[split],
+            )
+            for split, one in combined.items()
+        }
+        now, version = dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), metadata.version("datacreate")
+        manifest = Manifest(name=benchmark.name, splits=records, when=now, datacreate=version)
+        store.replace(benchmark, manifest, {split: one.content for split, one in combined.items()})
+    return ImportReport(benchmark.name, source, tuple(reports))
 
 
-def _without_stale(held: Mapping[Split, _Held]) -> dict[Split, _Held]:
-    """Without kept splits that were chosen apart from rows that are no longer the ones here."""
+def _read_copy(folder: Path, benchmark: Benchmark, hub: HubSource) -> dict[str, list[Row]]:
+    """The rows of the Hub's splits that the registry names."""
+    import datasets
 
-    def stale(one: _Held) -> bool:
-        apart_from = (one.apart_from or {}).items()
-        return one.state == "kept" and any(s not in held or held[s].sha256 != sha for s, sha in apart_from)
-
-    return {split: one for split, one in held.items() if not stale(one)}
-
-
-def _report(
-    benchmark: Benchmark, split: Split, held: _Held | None, findings: Findings | None, stale: bool
-) -> SplitReport:
-    expected = benchmark.rows[split]
-    if held is None:
-        was = "removed, since it was made beside other splits than those now here; " if stale else ""
-        return SplitReport(split, "missing", expected, remark=was + store.how_to_bring(benchmark, split))
-    return SplitReport(split, held.state, expected, findings, held.remark or held.note)
-
-
-def _refused(report: SplitReport) -> SplitReport:
-    return replace(report, state="refused") if report.state == "imported" else report
-
-
-def _manifest(
-    benchmark: Benchmark, held: Mapping[Split, _Held], findings: Mapping[Split, Findings]
-) -> Manifest:
-    records = {
-        split: SplitRecord(
-            rows=len(held[split].rows),
-            size=len(held[split].content),
-            sha256=held[split].sha256,
-            source=held[split].source,
-            note=held[split].note,
-            apart_from=dict(held[split].apart_from or {}),
-            findings=findings[split],
+    if not folder.is_dir():
+        raise BenchmarkError(f"{folder}: no such folder; give a copy of {hub.id}")
+    data = folder / hub.config if hub.config and (folder / hub.config).is_dir() else folder
+    with tempfile.TemporaryDirectory() as cache:  # keeps no second copy in the user's cache
+        try:
+            found = datasets.load_dataset(str(data), cache_dir=cache, streaming=True)
+            raw = {split: list(found[split]) for split in hub.splits if split in found}
+        except (OSError, ValueError, TypeError, datasets.exceptions.DatasetsError) as error:
+            reason = " ".join(str(error.__cause__ or error).split())[:200]
+            raise BenchmarkError(f"{data}: cannot be read ({reason}); give a copy of {hub.id}") from None
+    if missing := [split for split in hub.splits if split not in raw]:
+        raise BenchmarkError(
+            f"{data}: no split {missing[0]!r}; a copy of {hub.id} has {', '.join(hub.splits)}"
         )
-        for split in SPLITS
-        if split in held
-    }
-    missing = {split: store.how_to_bring(benchmark, split) for split in SPLITS if split not in held}
-    when = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    versions = {"datacreate": metadata.version("datacreate")}
-    return Manifest(name=benchmark.name, splits=records, missing=missing, when=when, versions=versions)
+    rows: dict[str, list[Row]] = {}
+    for split, values in raw.items():
+        rows[split] = []
+        for number, each in enumerate(values, 1):
+            try:
+                rows[split].append(row_of(_mapped(each, hub), benchmark))
+            except ValueError as error:
+                raise BenchmarkError(
+                    f"{data}: {split}, row {number}: {error}; is it a copy of {hub.id}?"
+                ) from None
+    return rows
+
+
+def _mapped(values: Mapping[str, Json], hub: HubSource) -> dict[str, Json]:
+    """A row of the Hub in our columns."""
+    columns = hub.columns
+    options: list[Json] = YES_NO_OPTIONS
+    if isinstance(columns.options, str):
+        options = list(_at(values, columns.options))
+    elif columns.options is not None:
+        options = [_at(values, name) for name in columns.options]
+    context = None if columns.context is None else _at(values, columns.context)
+    if isinstance(context, list):
+        context = " ".join(map(str, context))
+    keys = _at(values, columns.option_keys) if columns.option_keys else None
+    label = _answer(_at(values, columns.label), options, keys, hub)
+    return {"question": _at(values, columns.question), "context": context, "options": options, "label": label}
+
+
+def _answer(value: Json, options: list[Json], keys: Json, hub: HubSource) -> Json:
+    """The text of the right option, or a boolean."""
+    if value is None or value in ("", -1, "-1"):
+        raise ValueError("its answer is hidden")
+    if hub.answer == "truth":
+        word = str(value).strip().lower()
+        if word not in hub.truths + hub.falsehoods:
+            raise ValueError(f"the answer {word[:40]!r} is none of {', '.join(hub.truths + hub.falsehoods)}")
+        return word in hub.truths
+    try:
+        index = list(keys).index(value) if hub.answer == "key" else int(value) - (hub.answer == "number")
+    except (TypeError, ValueError):
+        index = -1
+    if not 0 <= index < len(options):
+        raise ValueError(f"the answer {str(value)[:40]!r} names none of the {len(options)} options")
+    return options[index]
+
+
+def _at(values: Mapping[str, Json], path: str) -> Any:
+    try:
+        return field_at(values, tuple(path.split(".")))
+    except (KeyError, TypeError):
+        raise ValueError(f"no column {path!r}; the columns are {', '.join(map(str, values))}") from None
+
+
+def _assign(
+    source: str,
+    raw: Mapping[str, list[Row]],
+    imported: Mapping[Split, _Split],
+    benchmark: Benchmark,
+    hub: HubSource,
+    seed: int,
+) -> dict[Split, _Split]:
+    """Our splits from the Hub's, without those that are `imported` and without their rows."""
+    found: dict[Split, _Split] = {}
+    for name, rows in raw.items():
+        wanted = [split for split in hub.splits[name] if split not in imported]
+        others = {split: imported[split] for split in hub.splits[name] if split in imported}
+        notes = []
+        for split, other in others.items():
+            rows, note = _without(rows, other.rows, split)
+            notes.append(note)
+        if len(wanted) > 1:
+            notes.append(
+                f"split by seed {seed} into the paper's sizes, since the paper's own rows are not known"
+            )
+        parts = _divided(rows, [benchmark.rows[split] for split in wanted], seed)
+        new = {split: _Split(part, source) for split, part in zip(wanted, parts, strict=True)}
+        digests = {split: one.sha256 for split, one in (new | others).items()}
+        for split, one in new.items():
+            disjoint = {other: sha for other, sha in digests.items() if other != split}
+            found[split] = replace(one, note="; ".join(notes) or None, disjoint_from=disjoint)
+    return found
+
+
+def _without(rows: Sequence[Row], other: Sequence[Row], name: str) -> tuple[list[Row], str]:
+    """The rows without those of another split, each as often as it occurs there.
+
+    A row of the other split that has no exact match removes the rows with its question.
+    """
+
+    def key(row: Row) -> tuple[str, ...]:
+        return (normalize_text(row.question), *sorted(map(normalize_text, row.options)))
+
+    left = Counter(map(key, other))
+    rest = []
+    for row in rows:
+        if left[key(row)]:
+            left[key(row)] -= 1
+        else:
+            rest.append(row)
+    note = f"without the {len(rows) - len(rest)} rows of {name}"
+    if questions := {each[0] for each, number in left.items() if number}:
+        kept = [row for row in rest if normalize_text(row.question) not in questions]
+        note += f" (of {len(other)}; {len(rest) - len(kept)} more have the questions of those not found)"
+        rest = kept
+    return rest, note
+
+
+def _divided(rows: Sequence[Row], sizes: Sequence[int], seed: int) -> list[list[Row]]:
+    """Random parts in proportion to `sizes`, each in the original order."""
+    order = list(range(len(rows)))
+    random.Random(seed).shuffle(order)
+    total = sum(sizes) or 1
+    ends = [len(rows) * sum(sizes[:n]) // total for n in range(len(sizes) + 1)]
+    return [[rows[i] for i in sorted(order[a:b])] for a, b in pairwise(ends)]

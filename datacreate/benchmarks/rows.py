@@ -1,18 +1,23 @@
-"""One row of a benchmark: harmless text, the reference's four columns, one spelling of the label."""
+"""One row of a benchmark: normalized text, four columns, one spelling of the label; findings about a split."""
 
 from __future__ import annotations
 
 import json
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from pydantic import BaseModel, ConfigDict
+
 from datacreate.benchmarks.registry import Benchmark
+from datacreate.errors import BenchmarkError
 from datacreate.formats.example import Json
+from datacreate.formats.text_normalization import normalize_text
 
 COLUMNS = ("question", "context", "options", "label")
-TRUTHS = {"true": True, "yes": True, "false": False, "no": False}
+YES_NO = {"true": True, "yes": True, "false": False, "no": False}
 YES_NO_OPTIONS = ["True", "False"]
 
 _LINE_BREAKS = re.compile("\r\n|[\r\x0b\x0c\u2028\u2029]")
@@ -20,7 +25,7 @@ _CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class Row(NamedTuple):
-    """A row, normalised; `label` is a boolean in yes/no sets, otherwise the text of an option."""
+    """A normalized row; `label` is a boolean in yes/no sets, otherwise the text of an option."""
 
     question: str
     context: str | None
@@ -28,47 +33,35 @@ class Row(NamedTuple):
     label: str | bool
 
     @property
-    def repeats_options(self) -> bool:
-        """Whether two of its options are the same text."""
-        return len(set(self.options)) < len(self.options)
-
-    @property
     def position(self) -> int | None:
-        """The place of the right option from 0, the first if it is there twice; None if it is nowhere."""
+        """Index of the right option, the first if it occurs twice; None if it is not among the options."""
         answer = str(self.label) if isinstance(self.label, bool) else self.label
         return self.options.index(answer) if answer in self.options else None
 
-    def values(self) -> dict[str, Json]:
-        """As `read_split` gives it."""
-        return {**self._asdict(), "options": list(self.options)}
-
     def line(self) -> str:
-        """As it stands in a split's file."""
-        return json.dumps(self.values(), ensure_ascii=False) + "\n"
+        """The row as a line of a split's file."""
+        return json.dumps({**self._asdict(), "options": list(self.options)}, ensure_ascii=False) + "\n"
 
 
 def clean(text: str) -> str:
-    """The text in NFC, its line breaks all `\\n`, without control characters and half characters.
+    """The text in NFC with `\\n` as its only line break, without control characters and lone surrogates.
 
-    A C1 control is taken for the character of Windows-1252 that it is in practice (0x92: an apostrophe).
+    C1 controls are decoded as Windows-1252, which they are in practice (0x92 is an apostrophe).
     """
-    text = _LINE_BREAKS.sub("\n", text)
-    return unicodedata.normalize("NFC", _CONTROLS.sub(_harmless, text))
+    return unicodedata.normalize("NFC", _CONTROLS.sub(_printable, _LINE_BREAKS.sub("\n", text)))
 
 
-def _harmless(found: re.Match[str]) -> str:
-    character = found.group()
+def _printable(match: re.Match[str]) -> str:
+    character = match.group()
     if "\x80" <= character <= "\x9f":
-        meant = character.encode("latin-1").decode("cp1252", "ignore")
-        return meant or " "
+        return character.encode("latin-1").decode("cp1252", "ignore") or " "
     return "\N{REPLACEMENT CHARACTER}" if character >= "\ud800" else " "
 
 
 def row_of(values: Json, benchmark: Benchmark) -> Row:
-    """A row from a line's object; ValueError, in words, if its columns, options or label are wrong.
+    """A row from an object; ValueError, in words, if columns, options or label are wrong.
 
-    Repeated options and an answer that is not among them are no errors here: such rows exist in
-    published test sets, and none is dropped.
+    Repeated options, and an answer that is not among the options, are accepted: published test sets have them.
     """
     if not isinstance(values, dict):
         raise ValueError("not an object of question, context, options and label")
@@ -76,23 +69,21 @@ def row_of(values: Json, benchmark: Benchmark) -> Row:
         raise ValueError(f"no column {missing[0]!r}")
     if unknown := [name for name in values if name not in COLUMNS]:
         raise ValueError(f"unknown column {unknown[0]!r}; the columns are {', '.join(COLUMNS)}")
-    question, context = values["question"], values["context"]
+    question, context, options, label = (values[name] for name in COLUMNS)
     if not isinstance(question, str) or not question.strip():
         raise ValueError("question is not a text")
-    if benchmark.open_book and (not isinstance(context, str) or not context.strip()):
-        raise ValueError("context is not a text, and this set is open book")
     if context is not None and not isinstance(context, str):
         raise ValueError("context is neither a text nor null")
+    if benchmark.open_book and not (context or "").strip():
+        raise ValueError("context is empty, and this set is open book")
     if benchmark.category == "yesno_close" and context is not None:
         raise ValueError("context is not null, and this set is closed book")
-    told = context if context is None else clean(context)
-    return _labelled(clean(question), told, values["options"], values["label"], benchmark)
-
-
-def _labelled(question: str, context: str | None, options: Json, label: Json, benchmark: Benchmark) -> Row:
+    question, context = clean(question), None if context is None else clean(context)
     if benchmark.labels:
-        _refuse_other_options(options)
-        truth = label if isinstance(label, bool) else TRUTHS.get(str(label).strip().lower())
+        words = [str(option).strip().lower() for option in options] if isinstance(options, list) else []
+        if options is not None and {YES_NO.get(word) for word in words} != {True, False}:
+            raise ValueError("options are not True and False")
+        truth = YES_NO.get(str(label).strip().lower())
         if truth is None:
             raise ValueError(f"label {str(label)[:40]!r} is neither True nor False")
         return Row(question, context, tuple(YES_NO_OPTIONS), truth)
@@ -103,21 +94,72 @@ def _labelled(question: str, context: str | None, options: Json, label: Json, be
     if not isinstance(label, str):
         raise ValueError(f"label {str(label)[:40]} is not the text of an option")
     texts = tuple(map(clean, options))
-    return Row(question, context, texts, _as_an_option(clean(label), texts))
+    return Row(question, context, texts, _matching_option(clean(label), texts))
 
 
-def _refuse_other_options(options: Json) -> None:
-    if options is None:
-        return
-    words = options if isinstance(options, list) else []
-    if {TRUTHS.get(str(word).strip().lower()) for word in words} != {True, False}:
-        raise ValueError("options are not True and False")
-
-
-def _as_an_option(label: str, options: Iterable[str]) -> str:
-    """The option that the label means, where only spaces and case tell them apart; else the label."""
+def _matching_option(label: str, options: Sequence[str]) -> str:
+    """The option that equals the label except for spaces and case, if it is the only one; else the label."""
     if label in options:
         return label
-    meant = [option for option in options if option.split() == label.split()]
-    meant = meant or [option for option in options if option.casefold().split() == label.casefold().split()]
-    return meant[0] if len(meant) == 1 else label
+    same = [option for option in options if option.split() == label.split()]
+    same = same or [option for option in options if option.casefold().split() == label.casefold().split()]
+    return same[0] if len(same) == 1 else label
+
+
+def parse_rows(content: bytes, where: str, benchmark: Benchmark) -> list[Row]:
+    """The rows of a JSONL file's bytes; BenchmarkError naming the line that is wrong, or if there are none."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BenchmarkError(f"{where}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+    rows = []
+    for number, line in enumerate(text.split("\n"), 1):  # not splitlines(): texts may hold U+2028
+        if not line.strip():
+            continue
+        try:
+            rows.append(row_of(json.loads(line), benchmark))
+        except (ValueError, RecursionError) as error:
+            reason = "not JSON" if isinstance(error, json.JSONDecodeError) else str(error)
+            raise BenchmarkError(
+                f"{where}, line {number}: {reason}; is it a file of {benchmark.title}? fix or remove it"
+            ) from None
+    if not rows:
+        raise BenchmarkError(f"{where}: no rows; copy the file again, or remove it")
+    return rows
+
+
+class Findings(BaseModel):
+    """Label shares and malformed rows of a split. Row numbers start at 1."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rows: int
+    labels: dict[str, float]  # share of each label, or of each position of the right option (from 1)
+    constant: float  # accuracy of the best constant prediction
+    repeated_options: tuple[int, ...]  # rows in which two options are the same
+    answer_not_an_option: tuple[int, ...]
+    repeated_questions: tuple[int, ...]  # rows whose question occurs earlier in the split
+    in_test: tuple[int, ...]  # rows whose question is also in the test split; empty for the test split
+
+
+def find_problems(rows: Sequence[Row], test: Sequence[Row] = ()) -> Findings:
+    """The findings of a split; questions are compared ignoring case and punctuation."""
+    numbered = list(enumerate(rows, 1))
+    questions = [normalize_text(row.question) for row in rows]
+    tested = {normalize_text(row.question) for row in test}
+    first = {question: number for number, question in reversed(list(enumerate(questions, 1)))}
+    labels = Counter(
+        str(row.label) if isinstance(row.label, bool) else str(row.position + 1)
+        for row in rows
+        if row.position is not None
+    )
+    total = max(1, len(rows))
+    return Findings(
+        rows=len(rows),
+        labels={label: round(count / total, 4) for label, count in sorted(labels.items())},
+        constant=round(max(labels.values(), default=0) / total, 4),
+        repeated_options=tuple(n for n, row in numbered if len(set(row.options)) < len(row.options)),
+        answer_not_an_option=tuple(n for n, row in numbered if row.position is None),
+        repeated_questions=tuple(n for n, question in enumerate(questions, 1) if first[question] < n),
+        in_test=tuple(n for n, question in enumerate(questions, 1) if question in tested),
+    )

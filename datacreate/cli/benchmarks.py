@@ -1,182 +1,213 @@
-"""`datacreate benchmarks`: which test sets there are, bring them here, check them.
-
-Results go to stdout, progress to stderr.
-"""
+"""`datacreate benchmarks`: list, show, import and verify the test sets. Results on stdout, progress on stderr."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from datacreate.cli.options import Command, json_option, option
 from datacreate.cli.terminal import print_columns, say
 
 if TYPE_CHECKING:
-    from datacreate.benchmarks import Benchmark, ImportReport, RequestedSettings
+    from datacreate.benchmarks import Benchmark, Findings, ImportReport
 
-_AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+_SHOWN_ROWS = 5
 
 
 @click.group()
 def benchmarks() -> None:
-    """List, import and check the ten test sets (benchmarks)."""
+    """List, import and verify the ten test sets (benchmarks)."""
 
 
-@benchmarks.command("list")
-@_AS_JSON
+@benchmarks.command("list", cls=Command)
+@json_option()
 def list_(as_json: bool) -> None:
-    """All benchmarks, their sizes in the paper, and which of them are here."""
+    """All benchmarks, their sizes in the paper, and which are imported."""
     from datacreate.benchmarks import SPLITS, has_split, load_registry, state
 
-    rows = [(benchmark, state(benchmark)) for benchmark in load_registry().values()]
+    found = [(benchmark, state(benchmark)) for benchmark in load_registry().values()]
     if as_json:
-        keys = {
-            "name",
-            "title",
-            "category",
-            "format_name",
-            "options",
-            "rows",
-            "out_of_distribution",
-            "license",
-        }
-        said = [{**b.model_dump(mode="json", include=keys), "head": b.head, "state": s} for b, s in rows]
-        click.echo(json.dumps(said, indent=2))
+        documents = [_entry(benchmark) | {"state": state} for benchmark, state in found]
+        click.echo(
+            json.dumps([{k: v for k, v in each.items() if k != "source"} for each in documents], indent=2)
+        )
         return
     lines: list[tuple[str, ...]] = [
         ("NAME", "CATEGORY", "OPTIONS", "TRAIN", "DEV", "TEST", "ALSO TESTED ON", "STATE")
     ]
-    for benchmark, found in rows:
+    for benchmark, how in found:
         counts = [str(benchmark.rows[split]) for split in SPLITS]
         others = ", ".join(benchmark.out_of_distribution) or "-"
-        missing = [split for split in SPLITS if found == "incomplete" and not has_split(benchmark, split)]
-        remark = f"without {', '.join(missing)}" if missing else found
+        missing = [split for split in SPLITS if how == "incomplete" and not has_split(benchmark, split)]
+        remark = f"without {', '.join(missing)}" if missing else how
         lines.append((benchmark.name, benchmark.category, str(benchmark.options), *counts, others, remark))
     print_columns(lines)
 
 
-@benchmarks.command()
+@benchmarks.command(cls=Command)
 @click.argument("name")
-@_AS_JSON
+@json_option()
 def show(name: str, as_json: bool) -> None:
-    """Everything the registry says of a benchmark, and what is imported of it."""
+    """The registry's entry of a benchmark, and what is imported."""
     import yaml
 
-    from datacreate.benchmarks import find_benchmark, state, store
-    from datacreate.cli.benchmark_words import shortened
+    from datacreate.benchmarks import find_benchmark, folder_of, read_manifest, state
 
     benchmark = find_benchmark(name)
-    everything: dict[str, Any] = benchmark.model_dump(mode="json", exclude_none=True, by_alias=True)
-    found = state(benchmark)
-    everything |= {"head": benchmark.head, "state": found}
-    if found in ("present", "incomplete"):
-        manifest = store.read_manifest(benchmark)
-        said = manifest.model_dump(mode="json", exclude_none=True) if manifest else {}
-        everything |= {"path": str(store.folder(benchmark)), "imported": said}
+    document = _entry(benchmark) | {"state": state(benchmark)}
+    if document["state"] in ("present", "incomplete") and (manifest := read_manifest(benchmark)):
+        imported = manifest.model_dump(mode="json", exclude_none=True)
+        document |= {"path": str(folder_of(benchmark)), "imported": imported}
     if as_json:
-        click.echo(json.dumps(everything, indent=2, ensure_ascii=False))
-    else:
-        text = yaml.safe_dump(
-            shortened(everything), sort_keys=False, allow_unicode=True, width=110, default_flow_style=None
-        )
-        click.echo(text.rstrip())
+        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        return
+    options: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "default_flow_style": None}
+    click.echo(yaml.safe_dump(_shortened(document), width=110, **options).rstrip())
 
 
-@benchmarks.command("import")
-@click.argument("arguments", nargs=-1, metavar="[DIR] [NAME...]")
-@click.option(
+def _entry(benchmark: Benchmark) -> dict[str, Any]:
+    return {**benchmark.model_dump(mode="json", exclude_none=True, by_alias=True), "head": benchmark.head}
+
+
+@benchmarks.command("import", cls=Command)
+@click.argument("names", nargs=-1, metavar="NAME...")
+@option(
     "--from",
-    "kind",
-    type=click.Choice(["reference", "hub-snapshot", "hub"]),
-    default="reference",
-    show_default=True,
-    help="DIR is in the reference's layout, or is a Hub data set on disk; `hub` fetches and has no DIR.",
+    "folder",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIR",
+    group="input",
+    help="Folder in the layout of the paper's repository (without NAME: all in it), or a copy of NAME's Hub "
+    "data set.  [default: download from the Hub]",
 )
-@click.option(
-    "--allow-count-mismatch", is_flag=True, help="Take it even if a number of rows is not the paper's."
+@option("--allow-count-mismatch", is_flag=True, help="Import even if a number of rows is not the paper's.")
+@option("--replace", is_flag=True, help="Replace splits that are imported already.")
+@option(
+    "--seed", type=int, default=42, show_default=True, help="Seed that divides one Hub split into several."
 )
-@click.option("--replace", is_flag=True, help="Replace splits that are here; without it they are kept.")
-@click.option(
-    "--seed", type=int, default=42, show_default=True, help="Of dealing a Hub split into several of ours."
-)
-@_AS_JSON
-def import_(
-    arguments: tuple[str, ...], kind: str, allow_count_mismatch: bool, replace: bool, seed: int, as_json: bool
-) -> None:
-    """Import benchmarks from DIR: those named, or all that it holds.
+@json_option()
+def import_(names: tuple[str, ...], folder: Path | None, seed: int, as_json: bool, **options: bool) -> None:
+    """Import benchmarks from the Hub or from a folder.
 
-    Reports rows, label shares, the accuracy of the best constant prediction, and odd rows, which are
-    kept. Exits with 1 when a number of rows is not the paper's.
+    Prints rows, label ratios, the accuracy of the best constant prediction, and unusual rows, which are
+    imported as they are. Exits with 1 if a number of rows is not the paper's.
 
     \b
-    datacreate benchmarks import DIR
-    datacreate benchmarks import DIR piqa --from hub-snapshot
-    datacreate benchmarks import piqa boolq_open --from hub
+    datacreate benchmarks import piqa boolq_open
+    datacreate benchmarks import --from DIR
+    datacreate benchmarks import piqa --from DIR
     """
-    from datacreate.benchmarks import RequestedSettings, find_benchmark
-    from datacreate.cli.benchmark_words import document, print_report
+    from dataclasses import asdict
 
-    if kind != "hub" and not arguments:
-        raise click.UsageError("name the folder to import from")
-    names = arguments if kind == "hub" else arguments[1:]
-    if kind != "reference" and not names:
-        raise click.UsageError(f"--from {kind} wants the names of the benchmarks")
-    chosen = [find_benchmark(name) for name in names]  # a misspelt name is told before anything is done
-    reports: list[ImportReport] = []
+    from datacreate.benchmarks import find_benchmark, import_benchmark, import_folder
+
+    if folder is None and not names:
+        raise click.UsageError("name the benchmarks to download, or give a folder with --from DIR")
+    chosen = [find_benchmark(name) for name in names]  # a wrong name is an error before the first import
+    done: list[ImportReport] = []
+
+    def show_report(report: ImportReport) -> None:
+        done.append(report)
+        if not as_json:
+            _print_report(report)
+
     try:
-        for report in _imported(
-            kind, Path(arguments[0]), chosen, RequestedSettings(allow_count_mismatch, replace, seed)
-        ):
-            reports.append(report)
-            if not as_json:
-                print_report(report)
+        for benchmark in chosen:
+            if folder is None:
+                say(f"{benchmark.name}: downloading from the Hub")
+            show_report(import_benchmark(benchmark, folder, seed=seed, **options))
+        for report in import_folder(folder, **options) if folder and not chosen else ():
+            show_report(report)
     finally:
         if as_json:
-            click.echo(json.dumps([document(report) for report in reports], indent=2, ensure_ascii=False))
-    if not allow_count_mismatch and not all(report.counts_agree for report in reports):
+            documents = [
+                asdict(report)
+                | {"counts_agree": report.counts_agree, "splits": [_split(s) for s in report.splits]}
+                for report in done
+            ]
+            click.echo(json.dumps(documents, indent=2, ensure_ascii=False))
+    if not options["allow_count_mismatch"] and not all(report.counts_agree for report in done):
         sys.exit(1)
 
 
-def _imported(
-    kind: str, folder: Path, chosen: list[Benchmark], wishes: RequestedSettings
-) -> Iterator[ImportReport]:
-    from datacreate.benchmarks import from_hub, from_reference, from_snapshot
-
-    if kind == "reference":
-        yield from from_reference(folder, chosen, wishes)
-        return
-    for benchmark in chosen:
-        if kind == "hub":
-            say(f"{benchmark.name}: fetching from the Hub")
-        yield from_hub(benchmark, wishes) if kind == "hub" else from_snapshot(folder, benchmark, wishes)
-
-
-@benchmarks.command()
+@benchmarks.command(cls=Command)
 @click.argument("names", nargs=-1, metavar="[NAME...]")
-@_AS_JSON
+@json_option()
 def verify(names: tuple[str, ...], as_json: bool) -> None:
-    """Hash every byte again and count the rows; without names, of all that are here.
+    """Hash all files again and count the rows; without names, of all imported benchmarks.
 
-    Exits with 1 when anything is absent, not what it was, or not of the paper's size.
+    Exits with 1 if one is absent, changed, or does not have the paper's number of rows.
     """
     from datacreate.benchmarks import find_benchmark, load_registry, state
     from datacreate.benchmarks import verify as verify_one
-    from datacreate.cli.benchmark_words import verdict, verified
 
     chosen = [find_benchmark(name) for name in names]
     if not names:
         chosen = [benchmark for benchmark in load_registry().values() if state(benchmark) != "absent"]
-    reports = [verify_one(benchmark) for benchmark in chosen]
+    problems = {benchmark.name: verify_one(benchmark) for benchmark in chosen}
     if as_json:
-        click.echo(json.dumps([verified(report) for report in reports], indent=2))
+        click.echo(
+            json.dumps([{"name": name, "problems": found} for name, found in problems.items()], indent=2)
+        )
     else:
-        for report in reports:
-            click.echo(verdict(report))
-        if not reports:
-            click.echo("no benchmark is here yet: run `datacreate benchmarks import DIR`")
-    if not all(report.good for report in reports):
+        for name, found in problems.items():
+            click.echo(f"{name}: {'; '.join(found) or 'ok'}")
+        if not problems:
+            click.echo("no benchmark is imported: run `datacreate benchmarks import NAME`")
+    if any(problems.values()):
         sys.exit(1)
+
+
+def _split(split: Any) -> dict[str, Any]:
+    findings = split.findings.model_dump(mode="json") if split.findings else None
+    return {**vars(split), "findings": findings, "counts_agree": split.counts_agree}
+
+
+def _print_report(report: ImportReport) -> None:
+    click.echo(f"{report.name}, from {report.source}")
+    for split in report.splits:
+        size = f"missing (the paper has {split.expected:,} rows)"
+        if split.findings:
+            agrees = "as in the paper" if split.counts_agree else f"NOT the paper's {split.expected:,}"
+            size = f"{split.findings.rows:,} rows, {agrees}; {split.state}"
+        click.echo(f"  {split.split:<5}  {size}")
+        details = _describe(split.findings) if split.findings else []
+        for line in [*details, *([split.remark] if split.remark else [])]:
+            click.echo(f"         {line}")
+    if any(split.state == "refused" for split in report.splits):
+        click.echo("  not imported; --allow-count-mismatch imports it anyway")
+
+
+def _describe(findings: Findings) -> list[str]:
+    # Positions of the right option are shown as #1, #2; labels of a yes/no set as they are.
+    names = {label: f"#{label}" if label.isdecimal() else label for label in findings.labels}
+    ratio = ", ".join(f"{names[label]} {share:.1%}" for label, share in findings.labels.items())
+    unusual = {
+        "with two equal options": findings.repeated_options,
+        "whose answer is not an option": findings.answer_not_an_option,
+        "with the question of an earlier row": findings.repeated_questions,
+        "with a question of the test split": findings.in_test,
+    }
+    lines = [f"right answers: {ratio}; best constant prediction {findings.constant:.1%}"]
+    return lines + [f"{_rows(rows)} {what}: {_numbers(rows)}" for what, rows in unusual.items() if rows]
+
+
+def _shortened(value: Any) -> Any:
+    """The document with long lists of row numbers cut."""
+    if isinstance(value, dict):
+        return {key: _shortened(part) for key, part in value.items()}
+    if isinstance(value, list) and len(value) > _SHOWN_ROWS and all(isinstance(n, int) for n in value):
+        return f"{_rows(value)}: {_numbers(value)}"
+    return value
+
+
+def _rows(rows: tuple[int, ...] | list[int]) -> str:
+    return f"{len(rows):,} row{'s' if len(rows) > 1 else ''}"
+
+
+def _numbers(rows: tuple[int, ...] | list[int]) -> str:
+    return ", ".join(map(str, rows[:_SHOWN_ROWS])) + (", …" if len(rows) > _SHOWN_ROWS else "")

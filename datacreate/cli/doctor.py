@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from datacreate.cli.options import command, json_option, option
-from datacreate.cli.terminal import printable
+from datacreate.cli.terminal import printable, say
 
 if TYPE_CHECKING:
     from datacreate.doctor import Finding
@@ -36,6 +36,7 @@ def doctor(urls: tuple[str, ...], model: str | None, network: bool, as_json: boo
     """
     from datacreate.doctor import examine
 
+    say("importing the installed packages; this can take a minute")
     addresses = [part for url in urls for part in url.split(",")]
     findings = examine(urls=addresses, model=model, network=network)
     if as_json:

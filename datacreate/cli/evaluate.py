@@ -12,7 +12,7 @@ from datacreate.cli.options import command, json_option, option, refuse_options,
 from datacreate.engines.settings import EngineOptions
 
 if TYPE_CHECKING:
-    from datacreate.finetuning.record import Evaluation
+    from datacreate.finetuning.records import Evaluation
 
 
 @command()
@@ -79,7 +79,7 @@ def evaluate(
     else:
         given = [*engine, *(["out"] if out else [])]
         refuse_options(context, given, "that is for --zero-shot; remove it, or give --zero-shot GENERATOR")
-        found = _trained(models, benchmarks, split)
+        found = _fine_tuned(models, benchmarks, split)
     if as_json:
         documents = [{"model": str(folder), **one.model_dump(mode="json")} for folder, one in found]
         click.echo(json.dumps(documents, indent=2))
@@ -100,27 +100,22 @@ def _zero_shot(
         return [(out, one) for one in found]
 
 
-def _trained(
+def _fine_tuned(
     models: tuple[Path, ...], benchmarks: tuple[str, ...], split: str
 ) -> list[tuple[Path, Evaluation]]:
     from datacreate.cli.progress import TrainingProgress
-    from datacreate.finetuning.directory import models_at
     from datacreate.finetuning.evaluate import evaluate as evaluate_
-    from datacreate.finetuning.hardware import keep_memory, share_the_cores
+    from datacreate.finetuning.records import models_at
+    from datacreate.finetuning.trial import configure_process
 
-    share_the_cores()
-    keep_memory()
+    configure_process()
     folders = [folder for path in models for folder in models_at(path)]
     with TrainingProgress() as progress:
-        return [
-            (folder, evaluation)
-            for folder in folders
-            for evaluation in evaluate_(folder, benchmarks, split, progress)
-        ]
+        return [(folder, one) for folder in folders for one in evaluate_(folder, benchmarks, split, progress)]
 
 
 def _print(found: list[tuple[Path, Evaluation]]) -> None:
-    """A row for each model and test set; what has collapsed says so beneath."""
+    """A table row per model and test set; warnings below."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -128,33 +123,24 @@ def _print(found: list[tuple[Path, Evaluation]]) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("model", "test set"):
         table.add_column(name, no_wrap=True)
-    for name in ("above chance", "accuracy", "95 %", "macro-F1", "constant"):
+    for name in ("score", "accuracy", "95 %", "macro-F1", "constant"):
         table.add_column(name, justify="right", no_wrap=True)
-    notes = []
+    warnings = []
     for folder, one in found:
-        scores = one.scores
-        low, high = scores.accuracy_interval
-        mark = "†" if scores.collapsed else ""
-        table.add_row(
-            Text(str(folder)),
-            one.benchmark,
-            f"{100 * scores.primary:.1f}{mark}",
-            f"{100 * scores.accuracy:.2f}",
-            f"{100 * low:.1f}–{100 * high:.1f}",
-            f"{100 * scores.macro_f1:.1f}",
-            f"{100 * scores.constant:.1f}",
-        )
-        if scores.collapsed:
-            notes.append(f"† {folder} on {one.benchmark}: {scores.collapsed}")
-        if scores.unanswered:
-            notes.append(
-                f"{folder} on {one.benchmark}: {scores.unanswered} rows count as wrong, not answerable"
-            )
-        if scores.truncated:
-            notes.append(
-                f"{folder} on {one.benchmark}: {scores.truncated} of {scores.rows} rows were cut to fit"
-            )
+        s = one.scores
+        low, high = s.accuracy_interval
+        figures = f"{100 * s.accuracy:.2f}", f"{100 * low:.1f}–{100 * high:.1f}"
+        shares = f"{100 * s.macro_f1:.1f}", f"{100 * s.constant:.1f}"
+        table.add_row(Text(str(folder)), one.benchmark, f"{100 * s.score:.1f}", *figures, *shares)
+        for applies, text in (
+            (s.degenerate, "degenerate: (nearly) all predictions are the same"),
+            (not s.above_chance, "not significantly above chance"),
+            (s.unanswered, f"{s.unanswered} rows without a prediction count as wrong"),
+            (s.truncated, f"{s.truncated} of {s.rows} rows were truncated"),
+        ):
+            if applies:
+                warnings.append(f"{folder} on {one.benchmark}: {text}")
     console = Console(width=None if Console().is_terminal else 160, highlight=False)
     console.print(table)
-    for note in notes:
-        console.print(Text(note))
+    for warning in warnings:
+        console.print(Text(warning))

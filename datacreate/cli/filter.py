@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from datacreate.cli.options import command, json_option, option, settings_options
-from datacreate.cli.terminal import harmless, printable
+from datacreate.cli.terminal import print_columns, printable
 from datacreate.filtering import DatasetFilterSettings
 
 
@@ -57,33 +57,24 @@ def filter(
 
 def _print(report: dict[str, Any]) -> None:
     """A table of the filters in order, then the number of kept rows and the labels."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(width=None if Console().is_terminal else 160, highlight=False)
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("filter", no_wrap=True)
-    table.add_column("dropped", justify="right", no_wrap=True)
-    table.add_column("settings", overflow="fold")
+    lines = [("filter", "dropped", "settings")]
     if report["invalid"]:
-        first = Text(printable(f"first: {report['first_invalid']}"))
-        table.add_row("invalid", str(report["invalid"]), first)
+        lines.append(("invalid", str(report["invalid"]), f"first: {report['first_invalid']}"))
     for one in report["filters"]:
         dropped, settings = (str(one["rejected"]), _settings(one["settings"])) if one["on"] else ("", "off")
-        table.add_row(one["name"], dropped, Text(printable(settings)))
+        lines.append((one["name"], dropped, settings))
     if report["balance"]["on"]:
-        table.add_row("balance", str(report["balance"]["rejected"]), "")
-    console.print(table)
+        lines.append(("balance", str(report["balance"]["rejected"]), ""))
+    print_columns([[printable(cell) for cell in line] for line in lines])
     total = report["rows"] + report["invalid"]
-    console.print(Text(f"kept {report['kept']} of {total} rows ({report['kept'] / total:.1%})"))
+    click.echo(f"kept {report['kept']} of {total} rows ({report['kept'] / total:.1%})")
     before, after = report["labels"]["before"], report["labels"]["after"]
     if before:
         labels = ", ".join(f"{label} {number} -> {after[label]}" for label, number in before.items())
-        console.print(Text(harmless(f"labels: {labels}")))
+        click.echo(printable(f"labels: {labels}"))
     for name in ("out", "rejects"):
         if report[name]:
-            console.print(Text(printable(f"{name}: {report[name]}")))
+            click.echo(printable(f"{name}: {report[name]}"))
 
 
 def _settings(settings: dict[str, Any]) -> str:

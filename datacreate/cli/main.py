@@ -1,6 +1,6 @@
-"""The `datacreate` command: finds the verb, runs it, and turns errors into one line.
+"""The `datacreate` command: runs a command, and prints errors as one line.
 
-Verbs are imported when they are used, so that `--help` answers at once.
+Commands are imported when they are used, so that `datacreate --help` is fast.
 """
 
 from __future__ import annotations
@@ -18,27 +18,25 @@ from datacreate.offline import go_offline
 
 VERBS: dict[str, tuple[str, str]] = {
     "create": ("create", "Make a training set from one example."),
-    "serve": ("serve", "A model behind an address, for other runs and machines."),
     "preview": ("create", "Show a few examples; write nothing."),
-    "show": ("show", "A run's figures and samples."),
-    "export": ("export", "A run's examples in another layout."),
-    "filter": ("filter", "Drop duplicates, test-set rows, and what a verifier rejects."),
-    "schema": ("schema", "Work out or check a task format."),
-    "models": ("models", "Checkpoints: list, fetch, import, verify."),
+    "show": ("show", "Show a run: summary, samples, shortcuts, diversity."),
+    "export": ("show", "Write a run's examples in another layout."),
+    "filter": ("filter", "Drop duplicates, test-set rows and rows a verifier rejects."),
+    "schema": ("schema", "Infer or check a task format."),
+    "models": ("models", "List and download models."),
+    "benchmarks": ("benchmarks", "List, import and verify the ten test sets."),
     "train": ("train", "Fine-tune an encoder on a training set."),
     "evaluate": ("evaluate", "Measure fine-tuned encoders on test sets."),
-    "report": ("report", "Tables and one page of what the runs are worth."),
-    "sweep": ("sweep", "Run a plan's grid: create, train, evaluate."),
-    "cluster": ("cluster", "SLURM: this site's settings, checked."),
-    "benchmarks": ("benchmarks", "The ten test sets: list, import, verify."),
+    "report": ("report", "Tables, comparisons and one page of all results."),
+    "sweep": ("sweep", "Run a grid of experiments: create, train, evaluate."),
+    "serve": ("serve", "Serve a model over HTTP, for other runs and machines."),
     "doctor": ("doctor", "Check this machine: software, GPUs, storage, models, servers."),
-    "bundle": ("bundle", "Carry everything to a machine without a network."),
 }
-"""Verb -> (module in datacreate.cli, the line in the list)."""
+"""Command -> module in datacreate.cli, line in the list."""
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are called."""
+    """The group of all commands, which are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
@@ -58,12 +56,12 @@ class LazyGroup(click.Group):
             from difflib import get_close_matches
 
             near = get_close_matches(args[0], VERBS, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f"; verbs are {', '.join(VERBS)}"
-            raise click.UsageError(f"no verb {args[0]!r}{hint}", ctx)
+            hint = f"; did you mean {near[0]}?" if near else f"; commands are {', '.join(VERBS)}"
+            raise click.UsageError(f"no command {args[0]!r}{hint}", ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Verbs"):
+        with formatter.section("Commands"):
             formatter.write_dl([(verb, line) for verb, (_, line) in VERBS.items()])
 
 
@@ -77,19 +75,19 @@ class LazyGroup(click.Group):
 )
 @click.version_option(package_name="datacreate", message="%(prog)s %(version)s")
 def datacreate() -> None:
-    """Training data from one example, written by a model on your own hardware.
+    """Training data from one formatting example, written by a language model on your own hardware.
 
     \b
     datacreate models pull qwen2.5-coder-1.5b-instruct
-    datacreate create --example mine.json --count 100 --run-dir runs/mine
-    datacreate show runs/mine
+    datacreate create --example mine.json --count 100
+    datacreate show runs/mine-tree
 
     Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped and resumable.
     """
 
 
 def main() -> NoReturn:
-    """Run the command line; every error the user can meet is one line on stderr."""
+    """Run the command line; errors of the user are one line on stderr."""
     go_offline()
     try:
         datacreate.main(prog_name="datacreate", standalone_mode=False)
@@ -105,21 +103,21 @@ def main() -> NoReturn:
     except click.ClickException as error:
         _fail(error.format_message(), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        _fail("stopped; run the same command to go on", 75)
+        _fail("stopped; run the same command to resume", 75)
     except DatacreateError as error:
         _fail(str(error), error.exit_code)
     except BrokenPipeError:
-        # The reader of our output has gone (`| head`): not our error, and nothing more to say.
+        # The reader of stdout has ended (`| head`): no error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
-        # What nobody nearer could name better: a full disk behind a redirected output, say.
+        # Errors without a better message, such as a full disk behind a redirected stdout.
         where = error.filename or error.filename2 or "the output"
         _fail(f"{where}: {error.strerror or error}; fix that and run the same command again", 1)
     sys.exit(0)
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    # One line, and no control character of a model's text or a file's name reaches the terminal.
+    # One line, without the control characters of a model's text or a file's name.
     click.echo(f"datacreate: {printable(' '.join(message.split()))}", err=True)
     sys.exit(code)

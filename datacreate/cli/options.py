@@ -42,7 +42,7 @@ class Command(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         records: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
         for param in self.get_params(ctx):
-            if record := param.get_help_record(ctx):
+            if isinstance(param, click.Option) and (record := param.get_help_record(ctx)):
                 records[getattr(param, "group", "run control")].append(record)
         for group, lines in records.items():
             if lines:
@@ -95,7 +95,9 @@ def _option(model: type[BaseModel], name: str) -> Callable[[F], F]:
     if shown is None and "off" in (info["metavar"] or ""):
         shown = "off"
     settings: dict[str, Any] = {
-        "help": f"{field.description}  [default: {shown}]" if shown else field.description,
+        "help": field.description
+        if shown is None or shown is False
+        else f"{field.description}  [default: {shown}]",
         "group": info["group"],
         "required": field.is_required(),
         "default": None,

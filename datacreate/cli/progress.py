@@ -1,4 +1,4 @@
-"""Progress on stderr: a live line with a bar on a terminal, plain lines otherwise; never silent for long."""
+"""Progress on stderr: a live line with a bar on a terminal, otherwise a plain line at least every 10 seconds."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from datacreate.cli.terminal import is_live, printable, say, size
+from datacreate.cli.terminal import is_live, printable, say
 
 if TYPE_CHECKING:
+    from datacreate.pipeline import Uncommitted
     from datacreate.runs.summary import RunStats
 
 HEARTBEAT_SECONDS = 9.0
-"""The longest pause between two plain lines: 10 s, less what printing one takes on a busy machine."""
+"""Longest pause between two plain lines; printing one on a busy machine takes up to another second."""
 
 _LIVE_SECONDS = 0.5  # between two updates of the line on a terminal
-_WINDOW_SECONDS = 60.0  # that rates are over
-_MOST_REASONS = 4
+_WINDOW_SECONDS = 60.0  # of rates
+_MAX_REASONS = 4
 _ELAPSED = re.compile(r",? \d+ s$")
 
 
 class _Bar:
-    """A bar of rich after a text; rich is loaded when it is first drawn, and it leaves nothing behind."""
+    """A rich progress bar behind a text. It is removed when it is closed."""
 
     _bar: Any = None
     _task: Any = None
@@ -40,7 +41,7 @@ class _Bar:
 
             self._bar = Progress(
                 TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
-                BarColumn(bar_width=None, table_column=Column(ratio=1)),  # as wide as there is room
+                BarColumn(bar_width=None, table_column=Column(ratio=1)),  # takes the rest of the line
                 console=Console(stderr=True),
                 auto_refresh=False,
                 expand=True,
@@ -57,51 +58,53 @@ class _Bar:
 
 
 class _Stage:
-    """Something that is counted: how far it is, and how fast it was in the last minute."""
+    """A stage of the work that is counted. `ahead` is what is finished and not counted yet."""
 
     def __init__(self, name: str, unit: str, now: float, done: int, tokens: int) -> None:
         self.name, self._unit = name, unit
         self._first = (now, done, tokens)
         self._recent = deque([self._first])
-        self.done, self.total = done, 0
-        self.idle, self.more = "", ""  # said while nothing is done yet; said last
+        self.done, self.total, self.ahead = done, 0, 0
+        self.idle, self.more = "", ""  # shown before anything is done; shown at the end of the line
 
     @property
     def ended(self) -> bool:
         return self.done >= self.total
 
-    def add(self, now: float, done: int, total: int, tokens: int) -> None:
-        self._recent.append((now, done, tokens))
-        self.done, self.total = done, total
+    def add(self, now: float, done: int, total: int, tokens: int, ahead: int) -> None:
+        self._recent.append((now, done + ahead, tokens))
+        self.done, self.total, self.ahead = done, total, ahead
 
     def line(self, now: float) -> str:
-        """All figures. The rates are over the last minute, and in the end over the whole session."""
+        """Count, rate, time left. Rates are over the last minute, at the end over the whole session."""
         while len(self._recent) > 1 and self._recent[1][0] <= now - _WINDOW_SECONDS:
             self._recent.popleft()
         start = self._first if self.ended else self._recent[0]
         seconds = max(now - start[0], 1e-3)
-        speed, tokens = ((self._recent[-1][at] - start[at]) / seconds for at in (1, 2))
+        latest = (0.0, self.done, self._recent[-1][2]) if self.ended else self._recent[-1]
+        rate, tokens = (max(0.0, (latest[index] - start[index]) / seconds) for index in (1, 2))
         counted = f"{self.done} of {self.total}"
-        if self._unit == "B":
-            counted = f"{100 * self.done // max(1, self.total)} % of {size(self.total)}"
-        elif self.name or self.ended:
+        if self.name or self.ended:
             counted += f" {self._unit}"
         parts = [f"{self.name}: {counted}" if self.name else counted]
         if self.ended:
             parts[0] += f" in {seconds:.0f} s"
+        elif self.ahead:
+            parts[0] += f" (and {self.ahead} behind a slow request)"
         elif self.done == self._first[1]:
             parts += [f"{seconds:.0f} s", self.idle]
-        elif not speed:
+        elif not rate:
             parts.append("none in the last minute")
-        if speed:
-            parts.append(f"{size(speed)}/s" if self._unit == "B" else _speed(speed))
-            parts.append("" if self.ended else f"about {_duration((self.total - self.done) / speed)} left")
+        if rate:
+            left = max(0, self.total - self.done - self.ahead) / rate
+            parts.append(_rate(rate))
+            parts.append("" if self.ended else f"about {_duration(left)} left")
         if tokens:
             parts.append(f"{tokens:.{int(tokens < 10)}f} tokens/s")
         return ", ".join(filter(None, parts)) + self.more
 
 
-def _speed(per_second: float) -> str:
+def _rate(per_second: float) -> str:
     return f"{per_second:.1f}/s" if per_second >= 0.1 else f"{per_second * 60:.2g}/min"
 
 
@@ -112,7 +115,7 @@ def _duration(seconds: float) -> str:
 
 
 class _Reporter:
-    """What all kinds of progress share; use them as context managers. Any thread may call them."""
+    """The common part of all kinds of progress. Context managers; their methods are thread-safe."""
 
     def __init__(
         self, *, clock: Callable[[], float] = time.monotonic, heartbeat: float = HEARTBEAT_SECONDS
@@ -123,10 +126,10 @@ class _Reporter:
         self._lock = threading.RLock()
         self._closed = threading.Event()
         self._timer = threading.Thread(target=self._run, name="progress", daemon=True)
-        self._shown = self._phase_began = clock()
+        self._shown = self._phase_start = clock()
         self._phase, self._has_status = "starting", False
         self._stage: _Stage | None = None
-        self._counting = False  # whether the stage is the latest news, and not the phase
+        self._counting = False  # show the stage, not the phase
 
     def __enter__(self) -> Self:
         self._timer.start()
@@ -142,14 +145,16 @@ class _Reporter:
         self._timer.join()
 
     def notify(self, text: str) -> None:
-        """A line worth reading, once; where no status was given it names the phase as well."""
+        """Print a line once. Without a status it also names the phase."""
         with self._lock:
             if not self._counting and not self._has_status:
                 self._begin(text)
             self._print(text)
 
+    note = notify
+
     def status(self, text: str) -> None:
-        """What is being done from now on; how long it has taken is added here."""
+        """Set the current phase; the time since then is shown with it."""
         text = _ELAPSED.sub("", text)
         with self._lock:
             if not (self._has_status and text == self._phase and not self._counting):
@@ -157,7 +162,7 @@ class _Reporter:
                 self._draw() if self._bar else self._print(text)
 
     def beat(self) -> None:
-        """Show how things stand, if nothing was shown for a while; the timer calls it."""
+        """Show the current state if nothing was shown for a while; the timer calls this."""
         with self._lock:
             if self._clock() - self._shown >= self._pause:
                 self._draw()
@@ -167,36 +172,46 @@ class _Reporter:
             self.beat()
 
     def _begin(self, phase: str, *, has_status: bool = False) -> None:
-        self._phase, self._has_status, self._phase_began = phase, has_status, self._clock()
+        self._phase, self._has_status, self._phase_start = phase, has_status, self._clock()
         self._counting = False
 
     def _count(
-        self, name: str, unit: str, done: int, total: int, tokens: int = 0, *, idle: str = "", more: str = ""
+        self,
+        name: str,
+        unit: str,
+        done: int,
+        total: int,
+        tokens: int = 0,
+        *,
+        ahead: int = 0,
+        idle: str = "",
+        more: str = "",
     ) -> None:
-        """Take in the figures of a stage; its first and its last ones are printed at once."""
+        """Update a stage; its first and last states are printed at once."""
         now, stage = self._clock(), self._stage
-        began = stage is None or stage.name != name or done < stage.done
-        if stage is None or began:
+        is_new = stage is None or stage.name != name or done < stage.done
+        if stage is None or is_new:
             stage = self._stage = _Stage(name, unit, now, done, tokens)
         elif stage.ended:
             return
-        stage.add(now, done, total, tokens)
+        is_news = is_new or (done, ahead) != (stage.done, stage.ahead)
+        stage.add(now, done, total, tokens, ahead)
         stage.idle, stage.more = idle, more
-        self._counting = True
+        self._counting = self._counting or is_news  # an unchanged count does not replace a status
         if stage.ended:
             if self._bar:
                 self._bar.close()
             self._print(stage.line(now))
             self._begin(f"finishing {name}".rstrip())
-        elif began:
+        elif is_new:
             self._draw()
         else:
             self.beat()
 
     def _draw(self) -> None:
-        """Update the line on the terminal, or print one."""
+        """Update the line on the terminal, or print a line."""
         now, stage = self._clock(), self._stage if self._counting else None
-        text = stage.line(now) if stage else f"{self._phase}, {now - self._phase_began:.0f} s"
+        text = stage.line(now) if stage else f"{self._phase}, {now - self._phase_start:.0f} s"
         if not self._bar:
             self._print(text)
         elif not self._closed.is_set():
@@ -211,49 +226,41 @@ class _Reporter:
 
 
 class CreationProgress(_Reporter):
-    """A `creation.Progress`. The first update says how the run stands before the session's first request."""
+    """The `Progress` of `create`. The first update is the start of the session."""
 
     _first_request: int | None = None
 
-    def update(self, stats: RunStats, count: int) -> None:
+    def update(self, stats: RunStats, count: int, uncommitted: Uncommitted) -> None:
         with self._lock:
             if self._first_request is None:
                 self._first_request = stats.requests
-            waits = stats.requests == self._first_request
-            idle = "waiting for the first answer" if waits else "nothing accepted yet"
+            waits = stats.requests + uncommitted.requests == self._first_request
             reasons = [f"{n} {reason.replace('_', ' ')}" for reason, n in stats.rejects.most_common()]
-            rest = sum(n for _, n in stats.rejects.most_common()[_MOST_REASONS:])
-            told = ", ".join(reasons[:_MOST_REASONS]) + (f" and {rest} more" if rest else "")
-            more = f"; rejected: {told}" if told else ""
-            self._count("", "examples", stats.accepted, count, stats.generated_tokens, idle=idle, more=more)
+            rest = sum(n for _, n in stats.rejects.most_common()[_MAX_REASONS:])
+            shown = ", ".join(reasons[:_MAX_REASONS]) + (f" and {rest} more" if rest else "")
+            self._count(
+                "",
+                "examples",
+                stats.accepted,
+                count,
+                stats.generated_tokens + uncommitted.tokens,
+                ahead=uncommitted.examples,
+                idle="waiting for the first completion" if waits else "nothing accepted yet",
+                more=f"; rejected: {shown}" if shown else "",
+            )
 
 
 class TrainingProgress(_Reporter):
-    """A `Progress` of training, evaluation and zero-shot answers."""
+    """The `Progress` of training, evaluation, zero-shot answers and filtering."""
 
-    def __init__(self, unit: str = "steps", **how: Any) -> None:
-        super().__init__(**how)
+    def __init__(self, unit: str = "steps", **options: Any) -> None:
+        super().__init__(**options)
         self._unit = unit
-        if os.environ.get("RANK", "0") != "0":  # under torchrun one process speaks
+        if os.environ.get("RANK", "0") != "0":  # of several training processes, the first one reports
             self._closed.set()
 
     def step(self, what: str, done: int, total: int, score: float | None) -> None:
-        """After each step of `what`; `score` is the best so far on the rows that choose."""
+        """After each step of `what`; `score` is the best so far on the rows of model selection."""
         with self._lock:
             best = "" if score is None else f", best {score:.3f} above chance"
             self._count(what, self._unit, done, total, more=best)
-
-
-class CheckpointProgress(_Reporter):
-    """A `checkpoints.Progress`: of fetching, converting and hashing."""
-
-    def __init__(self, name: str = "", **how: Any) -> None:
-        super().__init__(**how)
-        self._before = f"{name}: " if name else ""
-
-    def __call__(self, stage: str, done: int, total: int, unit: str) -> None:
-        with self._lock:
-            if total > 0:
-                self._count(f"{self._before}{stage}", unit, done, total)
-            else:
-                self.notify(f"{self._before}{stage}")

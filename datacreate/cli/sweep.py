@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from datacreate.cli.options import command, config_option, json_option, option
 from datacreate.cli.terminal import is_live, print_columns, printable, say
 
 if TYPE_CHECKING:
@@ -22,19 +23,19 @@ if TYPE_CHECKING:
 _ARRAY = "SLURM_ARRAY_TASK_ID"
 
 
-@click.command()
+@command()
 @click.argument("plan", metavar="PLAN")
-@click.option(
+@option(
     "--out",
     type=click.Path(path_type=Path),
+    group="output",
     help="Folder of the sweep; the same command resumes there.  [default: runs/NAME]",
 )
-@click.option("--index", metavar="I|auto", help=f"Only this cell; auto: the one of ${_ARRAY}.")
-@click.option("--list", "list_", is_flag=True, help="Only list the cells and their states.")
-@click.option(
-    "--dry-run", is_flag=True, help="List the cells, what is missing, and the commands that would run."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the cells as JSON.")
+@option("--index", metavar="I|auto", help=f"Only this cell; auto: the one of ${_ARRAY}.")
+@option("--list", "list_", is_flag=True, help="Only list the cells and their states.")
+@option("--dry-run", is_flag=True, help="List the cells, what is missing, and the commands that would run.")
+@config_option
+@json_option("Print the cells as JSON.")
 def sweep(plan: str, out: Path | None, index: str | None, list_: bool, dry_run: bool, as_json: bool) -> None:
     """Run the grid of PLAN: a YAML file, or the name of a shipped one (cpu, paper).
 
@@ -45,7 +46,7 @@ def sweep(plan: str, out: Path | None, index: str | None, list_: bool, dry_run: 
     \b
     datacreate sweep cpu --dry-run
     datacreate sweep my-plan.yaml --out runs/mine
-    sbatch --array=0-39 ... datacreate sweep my-plan.yaml --out runs/mine --index auto
+    sbatch --array=0-39 scripts/datacreate.sbatch sweep my-plan.yaml --out runs/mine --index auto
     """
     from datacreate.errors import RESUMABLE
     from datacreate.sweep import Sweep, load_plan
@@ -61,7 +62,7 @@ def sweep(plan: str, out: Path | None, index: str | None, list_: bool, dry_run: 
     if as_json:
         click.echo(json.dumps([_document(grid, one) for one in outcomes], indent=2, ensure_ascii=False))
     elif list_ or dry_run:
-        _print_cells(outcomes)
+        _print_cells(outcomes, dry_run=dry_run)
         if dry_run:
             _print_commands(grid, outcomes)
     else:
@@ -104,19 +105,21 @@ def _run(grid: Sweep, number: int | None) -> list[Outcome]:
         return grid.run(number, notify, update)
 
 
-def _print_cells(outcomes: Sequence[Outcome]) -> None:
+def _print_cells(outcomes: Sequence[Outcome], *, dry_run: bool) -> None:
+    """A table of cells. What blocks them stands below the table of a dry run, not in it."""
     rows = [("INDEX", "CELL", "STEPS", "STATE")]
     for one in outcomes:
         steps = f"{one.finished_steps}/{len(one.cell.steps)}"
-        rows.append((str(one.cell.index), one.cell.name, steps, _state(one)))
+        state = one.state if dry_run and one.state == "blocked" else _state(one)
+        rows.append((str(one.cell.index), one.cell.name, steps, state))
     print_columns(rows)
 
 
 def _print_commands(grid: Sweep, outcomes: Sequence[Outcome]) -> None:
     """What is missing, and the commands that would run."""
     cells = [one.cell for one in outcomes if one.state != "running"]
-    for why, names in grid.missing(cells).items():
-        click.echo(f"\nmissing for {', '.join(names)}:\n  {printable(why)}")
+    if missing := grid.missing(cells):
+        click.echo("\n" + "\n".join(map(printable, missing)))
     for cell in cells:
         if commands := grid.commands(cell):
             click.echo(f"\n{cell.name}")

@@ -46,7 +46,7 @@ def llamacpp_command(checkpoint: Checkpoint, settings: EngineSettings) -> Server
         )
     context = settings.max_model_len or min(_CONTEXT, longest)
     slots = settings.max_num_seqs or max(1, min(_SLOTS, _CACHED_TOKENS // context))
-    weights, cache = header.size_bytes / GIB, header.kv_cache_bytes(slots * context) / GIB
+    weights, cache = header.size_bytes / GIB, header.kv_bytes_per_token * slots * context / GIB
     needed, free = weights + cache + _OVERHEAD_GIB, free_gib("cpu")
     if free is not None and needed > free:
         raise EngineError(

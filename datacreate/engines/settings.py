@@ -55,7 +55,6 @@ class EngineOptions(Settings):
     )
     wait: float | None = _engine(
         "With --url: seconds to wait while no server answers, before exit code 75.",
-        default=None,
         ge=0,
         le=10**7,
         metavar="SECONDS",
@@ -67,36 +66,29 @@ class EngineOptions(Settings):
         metavar="N|auto",
         shown_default="auto: one for each GPU that the count keeps busy; 1 on a CPU",
     )
-    max_model_len: int | None = _engine(
-        "Context length in tokens, prompt and answer together.", default=None, gt=0
-    )
-    max_num_seqs: int | None = _engine("Requests that one server processes at once.", default=None, gt=0)
-    tensor_parallel_size: int | None = _engine("vLLM: GPUs that one model is split over.", default=None, gt=0)
+    max_model_len: int | None = _engine("Context length in tokens, prompt and answer together.", gt=0)
+    max_num_seqs: int | None = _engine("Requests that one server processes at once.", gt=0)
+    tensor_parallel_size: int | None = _engine("vLLM: GPUs that one model is split over.", gt=0)
     gpu_memory_utilization: float | None = _engine(
-        "vLLM: share of the GPU memory to use.", default=None, gt=0, le=1, metavar="SHARE"
+        "vLLM: share of the GPU memory to use.", gt=0, le=1, metavar="SHARE"
     )
     dtype: str | None = _engine(
-        "vLLM: data type of the weights in memory.",
-        default=None,
-        shown_default="what this machine computes fast",
+        "vLLM: data type of the weights in memory.", shown_default="what this machine computes fast"
     )
     quantization: str | None = _engine(
-        "vLLM: quantization method of the weights.", default=None, shown_default="from the checkpoint"
+        "vLLM: quantization method of the weights.", shown_default="from the checkpoint"
     )
-    max_num_batched_tokens: int | None = _engine("vLLM: tokens processed in one step.", default=None, gt=0)
-    block_size: int | None = _engine("vLLM: tokens in one block of the KV cache.", default=None, gt=0)
+    max_num_batched_tokens: int | None = _engine("vLLM: tokens processed in one step.", gt=0)
+    block_size: int | None = _engine("vLLM: tokens in one block of the KV cache.", gt=0)
     enforce_eager: bool | None = _engine(
         "vLLM: skip or do the compilation of the model.",
-        default=None,
         flag="--enforce-eager/--compile",
         shown_default="compile on a GPU, and for 500 or more examples",
     )
     kv_cache_gib: float | None = _engine(
-        "vLLM on a CPU: memory of the KV cache in GiB.", default=None, gt=0, metavar="GIB", shown_default="1"
+        "vLLM on a CPU: memory of the KV cache in GiB.", gt=0, metavar="GIB", shown_default="1"
     )
-    trust_remote_code: bool = _engine(
-        "Allow Python code from the checkpoint's publisher, for presets that need it.", default=False
-    )
+    trust_remote_code: bool = _engine("Allow Python code of the model's publisher to run.", default=False)
 
     @property
     def served(self) -> bool:

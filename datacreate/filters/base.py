@@ -60,7 +60,7 @@ class FilterInputs:
     embedding_sha256: str | None = None  # of the embedding model; names the cache of held-out embeddings
 
 
-class FilterPart(Settings):
+class BaseFilterSettings(Settings):
     """The settings of one filter: the command line options, config.json and reports are made from them.
 
     The first setting switches the filter: None, False and () mean off.

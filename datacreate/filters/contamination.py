@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BeforeValidator
 
 from datacreate.filters.base import (
+    BaseFilterSettings,
     Filter,
     FilterInputs,
-    FilterPart,
     Notify,
     Threshold,
     no_notify,
@@ -110,7 +110,7 @@ def _benchmarks(value: Any) -> Any:
     return None if names == ("all",) else () if names == ("none",) else names
 
 
-class ContaminationSettings(FilterPart):
+class ContaminationSettings(BaseFilterSettings):
     filter_name = "contamination"
     reason = Reason.CONTAMINATED
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from datacreate.filters.base import Filter, FilterInputs, FilterPart, quality
+from datacreate.filters.base import BaseFilterSettings, Filter, FilterInputs, quality
 from datacreate.formats.validate import Candidate, Reason
 
 
@@ -29,7 +29,7 @@ class ExactDuplicates(Filter):
         self._number_of.setdefault(_digest(candidate.key), self._added)
 
 
-class ExactSettings(FilterPart):
+class ExactSettings(BaseFilterSettings):
     filter_name = "exact"
     reason = Reason.DUPLICATE
 

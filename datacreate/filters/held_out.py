@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,11 +10,14 @@ from itertools import accumulate
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from datacreate.benchmarks import digest, find_benchmark, has_split, load_registry, read_split
 from datacreate.errors import BenchmarkError
-from datacreate.filters.ngrams import NgramIndex, TextHasher, hash_words, ngrams
 from datacreate.formats.example import Json
+from datacreate.formats.text_normalization import words
+
+Hashes = NDArray[np.uint64]
 
 HELD_OUT_SPLITS: tuple[Literal["dev", "test"], ...] = ("dev", "test")
 
@@ -27,6 +31,8 @@ PASSAGE_SHARE = 0.2
 PASSAGE_NGRAMS = 8
 """A passage repeats a held-out passage if it shares this part of its n-grams and so many n-grams with it (all of
 them, if it has fewer). A lower share also occurs between unrelated passages with common formulas."""
+
+_STEP = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplication loses no information
 
 _MAX_SHOWN = 60  # characters of a question in a message
 
@@ -77,20 +83,20 @@ class HeldOutRows:
         self._sets, self._n = tuple(held_out), n
         self.questions: list[str] = []
         self.counts: list[int] = []  # rows of each set
-        questions, passages = TextHasher(), TextHasher()
+        self._short_lengths: set[int] = set()  # in words, of questions shorter than n
+        question_grams, passage_grams = [], []
         for each in held_out:
             before = len(self.questions)
             for row in each.rows():
+                hashed = hash_words(row["question"])
+                if 0 < len(hashed) < n:
+                    self._short_lengths.add(len(hashed))
                 self.questions.append(row["question"])
-                questions.add(row["question"])
-                passages.add(row["context"] or "")
+                question_grams.append(ngrams(hashed, min(n, max(1, len(hashed)))))
+                passage_grams.append(ngrams(hash_words(row["context"] or ""), n))
             self.counts.append(len(self.questions) - before)
         self._begins = [0, *accumulate(self.counts)]
-        self._short_lengths, self._question_index = _index_questions(questions, n)
-        self._passage_index = _index_passages(passages, n)
-
-    def __len__(self) -> int:
-        return len(self.questions)
+        self._question_index, self._passage_index = NgramIndex(question_grams), NgramIndex(passage_grams)
 
     def name(self, row: int) -> str:
         """A row as a person finds it: benchmark, split, line of the file, and the start of the question."""
@@ -104,8 +110,8 @@ class HeldOutRows:
         """The row that shares most n-grams with `text`, or all words if the row is shorter than an n-gram."""
         hashed = hash_words(text)
         lengths = {self._n, *(k for k in self._short_lengths if k >= MIN_WORDS_INSIDE or k == len(hashed))}
-        grams = [ngrams(hashed, k) for k in sorted(lengths, reverse=True) if k <= len(hashed)]
-        found = self._question_index.most_common(np.concatenate(grams)) if grams else None
+        grams = [ngrams(hashed, k) for k in sorted(lengths, reverse=True)]
+        found = self._question_index.most_common(np.concatenate(grams))
         return None if found is None else found[0]
 
     def repeated_passage(self, passage: str) -> tuple[int, float] | None:
@@ -119,22 +125,55 @@ class HeldOutRows:
         return (row, count / len(grams)) if enough else None
 
 
-def _index_questions(texts: TextHasher, n: int) -> tuple[list[int], NgramIndex]:
-    """The lengths of the questions shorter than n, and an index of all n-grams and these short questions."""
-    hashed, rows, lengths = texts.hashed()
-    hashes, places = [], []
-    short = [int(k) for k in np.unique(lengths) if 0 < k < n]
-    for k in (n, *short):
-        own = np.ones(len(rows), dtype=bool) if k == n else lengths[rows] == k
-        found, where = ngrams(hashed[own], k), rows[own]
-        inside = where[: len(found)] == where[k - 1 :]  # not across two rows
-        hashes.append(found[inside])
-        places.append(where[: len(found)][inside])
-    return short, NgramIndex(hashes, places)
+def hash_words(text: str) -> Hashes:
+    """The 64-bit hash of each word of a text, in order."""
+    codes = [zlib.crc32(word.encode("utf-8", "surrogatepass")) for word in words(text, limit=None)]
+    return _mix(np.array(codes, dtype=np.uint64))
 
 
-def _index_passages(texts: TextHasher, n: int) -> NgramIndex:
-    hashed, rows, _ = texts.hashed()
-    found = ngrams(hashed, n)
-    inside = rows[: len(found)] == rows[n - 1 :]
-    return NgramIndex([found[inside]], [rows[: len(found)][inside]])
+def ngrams(hashed: Hashes, n: int) -> Hashes:
+    """The hash of each n consecutive words, in order; empty if there are fewer words.
+
+    Different n-grams with the same hash are rare enough to ignore: 5e-12 for a text of a hundred n-grams
+    against a million.
+    """
+    number = len(hashed) - n + 1
+    if number <= 0:
+        return np.zeros(0, dtype=np.uint64)
+    found = np.full(number, n, dtype=np.uint64)  # different n give different hashes
+    for place in range(n):
+        found = found * _STEP + hashed[place : place + number]
+    return _mix(found)
+
+
+def _mix(values: Hashes) -> Hashes:
+    # The finaliser of SplitMix64 (Steele, Lea & Flood, 2014).
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+class NgramIndex:
+    """From an n-gram to the rows that contain it; built once."""
+
+    def __init__(self, grams: Sequence[Hashes]) -> None:
+        """`grams` holds the n-grams of each row; a row may contain an n-gram more than once."""
+        hashes = np.concatenate([np.zeros(0, dtype=np.uint64), *grams])
+        rows = np.repeat(np.arange(len(grams), dtype=np.int32), list(map(len, grams)))
+        order = np.lexsort((rows, hashes))
+        hashes, rows = hashes[order], rows[order]
+        new = np.ones(len(order), dtype=bool)
+        new[1:] = (hashes[1:] != hashes[:-1]) | (rows[1:] != rows[:-1])
+        self._hashes, self._rows = hashes[new], rows[new]
+
+    def most_common(self, grams: Hashes) -> tuple[int, int] | None:
+        """The row that contains most of `grams` (the first of equals), and how many; None if no row does."""
+        left = np.searchsorted(self._hashes, grams)
+        left = left[self._hashes.take(left, mode="clip") == grams] if len(self._hashes) else left[:0]
+        if not len(left):
+            return None
+        right = np.searchsorted(self._hashes, self._hashes[left], side="right")
+        pieces = [self._rows[a:b] for a, b in zip(left, right, strict=True)]
+        rows, counts = np.unique(np.concatenate(pieces), return_counts=True)
+        best = int(counts.argmax())
+        return int(rows[best]), int(counts[best])

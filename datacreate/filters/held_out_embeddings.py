@@ -12,7 +12,6 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,9 +19,9 @@ import numpy as np
 from datacreate.filters.base import Notify, no_notify
 from datacreate.filters.held_out import HeldOutRows, HeldOutSet
 from datacreate.filters.semantic import cosine
-from datacreate.paths import home
-from datacreate.selection.accepted_vectors import Half, rounded
-from datacreate.selection.embeddings import REMEMBERED
+from datacreate.paths import data_dir
+from datacreate.selection.accepted_vectors import Float16Rows, to_float16
+from datacreate.selection.embeddings import CACHE_SIZE
 
 if TYPE_CHECKING:
     from datacreate.selection.embeddings import Embedder
@@ -69,15 +68,15 @@ class HeldOutEmbeddings:
                 self._known.move_to_end(text)
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         if new:
-            vectors = rounded(self._embedder.encode(new))
+            vectors = to_float16(self._embedder.encode(new))
             count = min(_PROPOSALS, len(self._vectors))
             found = search(self._vectors, vectors, count, MetricKind.IP, exact=True, threads=1)
             for text, vector, rows in zip(new, vectors, found.keys.reshape(-1, count), strict=True):
                 self._known[text] = self._best(vector, sorted(rows.tolist()))
-        while len(self._known) > REMEMBERED:
+        while len(self._known) > CACHE_SIZE:
             self._known.popitem(last=False)
 
-    def _best(self, vector: Half, rows: list[int]) -> tuple[int, float]:
+    def _best(self, vector: Float16Rows, rows: list[int]) -> tuple[int, float]:
         cosines = [cosine(vector, self._vectors[row]) for row in rows]
         best = max(range(len(rows)), key=cosines.__getitem__)  # the first of equals
         return rows[best], cosines[best]
@@ -89,41 +88,37 @@ def _vectors(
     embedder: Embedder,
     model_sha256: str | None,
     notify: Notify,
-) -> Half:
+) -> Float16Rows:
+    """The vectors of the questions, (questions, dim), from the cache if it holds them."""
     if model_sha256 is None:
         return _embed(held_out, questions, embedder, notify)
-    path = home() / "embeddings" / model_sha256[:16] / f"{held_out.digest[:16]}.npy"
+    path = data_dir() / "embeddings" / model_sha256[:16] / f"{held_out.digest[:16]}.npy"
     with contextlib.suppress(OSError, ValueError, EOFError):
-        kept: Half = np.load(path, allow_pickle=False)
-        if kept.dtype == np.float16 and kept.ndim == 2 and len(kept) == len(questions):
-            return kept
-    made = _embed(held_out, questions, embedder, notify)
+        cached: Float16Rows = np.load(path, allow_pickle=False)
+        if cached.dtype == np.float16 and cached.ndim == 2 and len(cached) == len(questions):
+            return cached
+    vectors = _embed(held_out, questions, embedder, notify)
+    part = path.with_name(f".{path.name}.{os.getpid()}")  # other processes may write the same file
     with contextlib.suppress(OSError):  # without the cache the next run only takes longer
-        _save(path, made)
-    return made
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("wb") as file:
+                np.save(file, vectors, allow_pickle=False)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    return vectors
 
 
-def _embed(held_out: HeldOutSet, questions: Sequence[str], embedder: Embedder, notify: Notify) -> Half:
-    """The vectors of the questions, (questions, dim). Notifies at the start and every few seconds."""
+def _embed(held_out: HeldOutSet, questions: Sequence[str], embedder: Embedder, notify: Notify) -> Float16Rows:
+    """Embed the questions; notifies at the start and every few seconds."""
     what = f"{held_out.split} questions of {held_out.benchmark}"
     notify(f"embedding {len(questions)} {what}")
     notified = time.monotonic()
-    pieces: list[Half] = []
+    pieces: list[Float16Rows] = []
     for begin in range(0, len(questions), _CHUNK):
-        pieces.append(rounded(embedder.encode(questions[begin : begin + _CHUNK])))
+        pieces.append(to_float16(embedder.encode(questions[begin : begin + _CHUNK])))
         if time.monotonic() - notified >= _NOTIFY_SECONDS and begin + _CHUNK < len(questions):
             notified = time.monotonic()
             notify(f"embedded {begin + _CHUNK} of {len(questions)} {what}")
     return np.concatenate(pieces) if pieces else np.zeros((0, embedder.dimensions), np.float16)
-
-
-def _save(path: Path, vectors: Half) -> None:
-    """Write the file atomically; other processes may write the same one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with part.open("wb") as file:
-            np.save(file, vectors, allow_pickle=False)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -34,9 +34,6 @@ class LshIndex:
         self._length = 0
         self._make_slots(_FIRST_SLOTS)
 
-    def __len__(self) -> int:
-        return self._length
-
     def find(self, hashes: Hashes) -> list[int]:
         """The rows that share at least one band hash with `hashes`, (bands,); ascending."""
         found: set[int] = set()

@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 from rensa import RMinHash
 
-from datacreate.filters.base import Filter, FilterInputs, FilterPart, Threshold, threshold
+from datacreate.filters.base import BaseFilterSettings, Filter, FilterInputs, Threshold, threshold
 from datacreate.filters.lsh import Hashes, LshIndex
 from datacreate.formats.text_normalization import words
 from datacreate.formats.validate import Candidate, Reason
@@ -54,9 +54,6 @@ class NearIndex:
         self._shingles = array("I")
         self._starts = array("q", [0])
         self._last: tuple[str, Sequence[int], Hashes] | None = None
-
-    def __len__(self) -> int:
-        return len(self._index)
 
     def match(self, text: str) -> tuple[int, float] | None:
         """The number of the most similar text (the first of equals) and its Jaccard similarity."""
@@ -117,7 +114,7 @@ class NearDuplicates(Filter):
         self._index.add(candidate.key)
 
 
-class NearSettings(FilterPart):
+class NearSettings(BaseFilterSettings):
     filter_name = "near"
     reason = Reason.NEAR_DUPLICATE
 

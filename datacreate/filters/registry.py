@@ -1,7 +1,7 @@
 """All filters, in the order in which they run: the cheapest first.
 
-A new filter is a module with a `Filter` and a `FilterPart`, and one line here: its settings among the bases of
-`FilterSettings`. Command line options, config.json, reports and docs/cli.md follow.
+To add a filter, write a module with a `Filter` and its `BaseFilterSettings` (near.py is an example), and add the
+settings to the bases of `FilterSettings` below. Options, config.json, reports and docs/cli.md follow from them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from datacreate.filters.base import Filter, FilterInputs, FilterPart, Notify, no_notify
+from datacreate.filters.base import BaseFilterSettings, Filter, FilterInputs, Notify, no_notify
 from datacreate.filters.contamination import ContaminationSettings
 from datacreate.filters.exact import ExactSettings
 from datacreate.filters.near import NearSettings
@@ -24,17 +24,17 @@ class FilterSettings(ContaminationSettings, SemanticSettings, NearSettings, Exac
     """Which filters run, and how strict they are. The last base runs first (pydantic orders fields so, too)."""
 
 
-FILTERS = cast("tuple[type[FilterPart], ...]", FilterSettings.__bases__[::-1])
+FILTERS = cast("tuple[type[BaseFilterSettings], ...]", FilterSettings.__bases__[::-1])
 
 
-def is_on(part: type[FilterPart], settings: FilterSettings) -> bool:
+def is_on(one: type[BaseFilterSettings], settings: FilterSettings) -> bool:
     """Whether the filter runs: its first setting is not None, False or ()."""
-    return bool(getattr(settings, part.own_settings()[0]))
+    return bool(getattr(settings, one.own_settings()[0]))
 
 
 def make_filters(settings: FilterSettings, inputs: FilterInputs) -> list[Filter]:
     """The filters that are switched on, in order. Raises UsageError if `inputs` lacks what one needs."""
-    return [part.make(settings, inputs) for part in FILTERS if is_on(part, settings)]
+    return [one.make(settings, inputs) for one in FILTERS if is_on(one, settings)]
 
 
 def prepare_filters(filters: Sequence[Filter], notify: Notify = no_notify) -> None:
@@ -48,15 +48,15 @@ def filter_report(settings: FilterSettings, rejected: Mapping[Reason, int]) -> l
     values = settings.model_dump(mode="json")
     return [
         {
-            "name": part.filter_name,
-            "reason": part.reason.value,
-            "on": is_on(part, settings),
+            "name": one.filter_name,
+            "reason": one.reason.value,
+            "on": is_on(one, settings),
             "settings": {
-                name: values[name] for name in part.own_settings() if not isinstance(values[name], bool)
+                name: values[name] for name in one.own_settings() if not isinstance(values[name], bool)
             },
-            "rejected": rejected.get(part.reason, 0),
+            "rejected": rejected.get(one.reason, 0),
         }
-        for part in FILTERS
+        for one in FILTERS
     ]
 
 

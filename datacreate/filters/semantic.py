@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from datacreate.errors import UsageError
-from datacreate.filters.base import Filter, FilterInputs, FilterPart, Threshold, threshold
+from datacreate.filters.base import BaseFilterSettings, Filter, FilterInputs, Threshold, threshold
 from datacreate.formats.validate import Candidate, Reason
-from datacreate.selection.accepted_vectors import AcceptedVectors, Half, exact, rounded
+from datacreate.selection.accepted_vectors import AcceptedVectors, Float16Rows, to_float16, to_float64
 
 MAX_EXACT = 20_000
 """Up to this number of rows, all are compared; above it, the graph is faster."""
@@ -51,7 +51,7 @@ class SemanticDuplicates(Filter):
     def match(self, candidate: Candidate) -> str | None:
         if not self._rows:
             return None
-        [vector] = rounded(self._accepted.embedder.encode([candidate.text]))
+        [vector] = to_float16(self._accepted.embedder.encode([candidate.text]))
         self._update_index()
         every = len(self._index) <= MAX_EXACT
         nearest = self._index.search(vector, _PROPOSALS, threads=1, exact=every).keys
@@ -63,11 +63,11 @@ class SemanticDuplicates(Filter):
         return f"same meaning as example {rows[best] + 1}, cosine {cosines[best]:.2f}"
 
     def add(self, candidate: Candidate) -> None:
-        self._accepted.put(self._rows, candidate.text)
+        self._accepted.ensure(self._rows, candidate.text)
         self._rows += 1
 
 
-class SemanticSettings(FilterPart):
+class SemanticSettings(BaseFilterSettings):
     filter_name = "semantic"
     reason = Reason.SEMANTIC_DUPLICATE
 
@@ -83,8 +83,8 @@ class SemanticSettings(FilterPart):
         return SemanticDuplicates(self.semantic or 0, inputs.accepted)
 
 
-def cosine(one: Half, other: Half) -> float:
+def cosine(one: Float16Rows, other: Float16Rows) -> float:
     """The cosine of two rounded vectors, the same on every machine; 0 if one of them is 0."""
-    a, b = exact(one), exact(other)
+    a, b = to_float64(one), to_float64(other)
     # Rounded, so that the cosine of a vector with itself is 1.
     return round(float(a @ b / np.sqrt((a @ a) * (b @ b) or 1.0)), 6)

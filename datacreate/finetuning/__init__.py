@@ -1,12 +1,11 @@
-"""What a training set is worth: an encoder fine-tuned on it and measured.
+"""Fine-tunes an encoder on a training set and measures it on benchmarks. In the order of reading:
 
-finetuning/
-  rows.py        runs, files and benchmarks -> the rows to train on
-  encode.py      rows -> token ids for a head
-  settings.py    how to train: ours, and the paper's
-  train.py       one model per seed
-  predict.py     a model and rows -> an answer each
-  evaluate.py    models x benchmarks -> predictions and scores
-  statistics.py  scores, intervals, comparisons
-  record.py      what is kept of all this
+rows.py        runs, JSONL files and benchmarks -> questions; which of them are held out
+encoder.py     questions -> token ids; an encoder with a classification head
+recipe.py      hyperparameters: the default recipe, and the paper's
+trial.py       one model: one seed and one learning rate
+train.py       all trials of a training, one process per GPU; the best learning rate of each seed is kept
+evaluate.py    models x benchmarks -> predictions and scores
+statistics.py  scores, intervals, comparisons
+records.py     the files of a training and of its evaluations
 """

@@ -1,75 +1,177 @@
-"""An encoder with a head: loaded from a checkpoint, or from a folder that `train` left."""
+"""Questions -> token ids, and the encoder with the classification head that reads them.
+
+Multiple choice encodes each option as the pair (question, option); a question with a passage is the pair
+(question, passage); any other question stands alone. Truncation takes tokens from the longer part.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from datacreate.errors import TrainingError
-from datacreate.finetuning.settings import Lora
-from datacreate.finetuning.task import Task
+from datacreate.finetuning.recipe import Recipe
+from datacreate.finetuning.records import Task
+from datacreate.finetuning.rows import Question
+from datacreate.hardware import device
 
-MOST_MISSING = 0.5
-"""A checkpoint that lacks a larger share of the encoder's weights is not one of this encoder."""
+MAX_MISSING = 0.5
+"""A checkpoint that lacks a larger share of the model's weights is not an encoder of this family."""
+
+_OFFSET_POSITIONS = frozenset(
+    "roberta xlm-roberta xlm-roberta-xl roberta-prelayernorm camembert mpnet data2vec-text longformer".split()
+)
+"""Families whose positions start after the padding id, so that the first ones are never used."""
 
 
-def load_shape(folder: Path) -> Any:
-    """The configuration of a checkpoint; TrainingError if transformers cannot read it."""
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids: a `datasets.Dataset` with input_ids, attention_mask, ..., `label` and `length`."""
+
+    dataset: Any
+    truncated: int  # rows that were cut
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a checkpoint; TrainingError if it does not load."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # noqa: BLE001 - damaged files raise errors without a common class
+        raise TrainingError(
+            f"{folder}: the tokenizer does not load ({_short(error)}); restore tokenizer.json"
+        ) from None
+
+
+def load_config(folder: Path) -> Any:
+    """config.json of a checkpoint, read by transformers; TrainingError if it cannot be."""
     from transformers import AutoConfig
 
     try:
         return AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # noqa: BLE001
-        said = " ".join(str(error).split())[:200]
         raise TrainingError(
-            f"{folder / 'config.json'}: not the configuration of an encoder ({said}); bring it again"
+            f"{folder / 'config.json'}: not the configuration of an encoder ({_short(error)}); restore it"
         ) from None
 
 
+def max_input_tokens(tokenizer: Any, config: Any, recipe: Recipe, with_passage: bool) -> int:
+    """Longest input in tokens: the recipe's limit, within the positions of the encoder."""
+    positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
+    if config.model_type in _OFFSET_POSITIONS:
+        positions -= max(2, 1 + (config.pad_token_id or 0))
+    return int(min(recipe.input_tokens(with_passage), positions, tokenizer.model_max_length))
+
+
+def encode(
+    questions: Sequence[Question],
+    task: Task,
+    tokenizer: Any,
+    max_length: int,
+    *,
+    show_context: bool = True,
+    soft_labels: bool = False,
+) -> Encoded:
+    """Token ids of the questions, in order, not padded.
+
+    input_ids has shape (rows, options, tokens) for multiple choice, else (rows, tokens). `length` is the
+    longest input of a row. `label` is the index of the answer (0 if there is none), or with `soft_labels`
+    a probability per output.
+    """
+    import datasets
+
+    texts, pairs = _inputs(questions, task, show_context)
+    second = {"text_pair": pairs} if pairs else {}
+    tokens = tokenizer(texts, **second, verbose=False)
+    lengths = [len(ids) for ids in tokens["input_ids"]]
+    if max(lengths) > max_length:
+        tokens = tokenizer(texts, **second, truncation="longest_first", max_length=max_length)
+    columns = {name: tokens[name] for name in tokenizer.model_input_names if name in tokens}
+    each = task.classes if task.head == "multiple_choice" else 1
+    starts = range(0, len(texts), each)
+    if task.head == "multiple_choice":
+        columns = {name: [values[at : at + each] for at in starts] for name, values in columns.items()}
+    longest = [max(lengths[at : at + each]) for at in starts]
+    labels: list[Any] = [question.answer or 0 for question in questions]
+    if soft_labels:
+        one_hot = [tuple(float(place == label) for place in range(task.classes)) for label in labels]
+        labels = [list(q.probabilities or hard) for q, hard in zip(questions, one_hot, strict=True)]
+    shown = [min(length, max_length) for length in longest]
+    dataset = datasets.Dataset.from_dict({**columns, "label": labels, "length": shown})
+    return Encoded(dataset, sum(length > max_length for length in longest))
+
+
+def _inputs(questions: Sequence[Question], task: Task, show_context: bool) -> tuple[list[str], list[str]]:
+    """First and second texts of all inputs; no second ones for questions without passages."""
+    if task.head == "multiple_choice":
+        shown = [f"{q.context} {q.text}" if q.context and show_context else q.text for q in questions]
+        return [text for text in shown for _ in range(task.classes)], [
+            o for q in questions for o in q.options
+        ]
+    return [q.text for q in questions], [q.context or "" for q in questions] if has_passages(
+        questions
+    ) else []
+
+
+def has_passages(questions: Sequence[Question]) -> bool:
+    """Whether any question comes with a passage."""
+    return any(question.context for question in questions)
+
+
+def collator(task: Task, tokenizer: Any) -> Any:
+    """Pads a batch to its longest input; on a GPU to a multiple of 8, for tensor cores."""
+    from transformers import DataCollatorForMultipleChoice, DataCollatorWithPadding
+
+    kind = DataCollatorForMultipleChoice if task.head == "multiple_choice" else DataCollatorWithPadding
+    return kind(tokenizer, padding=True, pad_to_multiple_of=8 if device().type == "cuda" else None)
+
+
 def load_with_head(folder: Path, task: Task) -> Any:
-    """The encoder of a checkpoint under the head that the task needs; the head's weights may be new.
+    """The encoder of a checkpoint with the head of the task; a missing head gets new weights.
 
     Raises TrainingError if transformers has no such head for this family, or the weights do not fit.
     """
     from transformers import AutoModelForMultipleChoice, AutoModelForSequenceClassification
 
-    told: dict[str, Any] = {"ignore_mismatched_sizes": True}  # a head may be there, for another task
-    kind = AutoModelForMultipleChoice
+    kind, labels = AutoModelForMultipleChoice, {}
     if task.head == "sequence_classification":
         kind = AutoModelForSequenceClassification
-        told |= {
+        names = dict(enumerate(task.names))
+        labels = {
             "num_labels": task.classes,
-            "id2label": dict(enumerate(task.names)),
-            "label2id": {name: place for place, name in enumerate(task.names)},
+            "id2label": names,
+            "label2id": {name: place for place, name in names.items()},
         }
     try:
         model, info = kind.from_pretrained(
-            str(folder), local_files_only=True, trust_remote_code=False, output_loading_info=True, **told
+            str(folder),
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # the checkpoint may have a head for another task
+            **labels,
         )
     except Exception as error:  # noqa: BLE001
-        # What transformers and safetensors raise over a damaged or foreign folder has no common class.
-        said = " ".join(str(error).split())[:200]
         raise TrainingError(
-            f"{folder}: cannot be loaded with a {task.head} head ({type(error).__name__}: {said}); "
-            "bring it again, or take another encoder"
+            f"{folder}: cannot be loaded with a {task.head} head ({type(error).__name__}: {_short(error)}); "
+            "restore it, or choose another encoder"
         ) from None
-    beneath = f"{model.base_model_prefix}."
-    if odd := sorted(name for name, *_ in info["mismatched_keys"] if name.startswith(beneath)):
-        raise TrainingError(f"{folder}: {odd[0]} is of another size than config.json says; bring both again")
+    prefix = f"{model.base_model_prefix}."
+    if odd := sorted(name for name, *_ in info["mismatched_keys"] if name.startswith(prefix)):
+        raise TrainingError(f"{folder}: the shape of {odd[0]} does not match config.json; restore both")
     missing, total = len(info["missing_keys"]), len(model.state_dict())
-    if missing > MOST_MISSING * total:
+    if missing > MAX_MISSING * total:
         raise TrainingError(
-            f"{folder}: {missing} of {total} weights of {type(model).__name__} are missing; "
-            "it is a checkpoint of something else: take an encoder"
+            f"{folder}: {missing} of {total} weights of {type(model).__name__} are missing; choose an encoder"
         )
     return model.float()
 
 
-def with_lora(model: Any, lora: Lora) -> Any:
-    """The model with adapters on all its linear layers; its head is trained in full.
-
-    So is the pooler beneath it, which many checkpoints come without.
-    """
+def with_lora(model: Any, recipe: Recipe) -> Any:
+    """The model with adapters on all linear layers; head and pooler, which are new, are trained in full."""
     from peft import LoraConfig, get_peft_model
 
     heads = [
@@ -80,9 +182,9 @@ def with_lora(model: Any, lora: Lora) -> Any:
     if getattr(model.base_model, "pooler", None) is not None:
         heads.append("pooler")
     config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
+        r=recipe.lora_rank,
+        lora_alpha=2 * recipe.lora_rank,
+        lora_dropout=recipe.lora_dropout,
         target_modules="all-linear",
         exclude_modules=rf"(.*\.)?({'|'.join(heads)})(\..*)?",
         modules_to_save=heads,
@@ -90,6 +192,5 @@ def with_lora(model: Any, lora: Lora) -> Any:
     return get_peft_model(model, config)
 
 
-def without_lora(model: Any) -> Any:
-    """The plain model, adapters worked into its weights."""
-    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

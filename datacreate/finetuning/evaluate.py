@@ -7,55 +7,53 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from datacreate.benchmarks import Benchmark, digest, find_benchmark, has_split, load_registry, read_split
 from datacreate.errors import TrainingError
 from datacreate.files import replace_file, storage_error
-from datacreate.finetuning.directory import Model, read_model
-from datacreate.finetuning.encode import Encoded, collator, encode, load_tokenizer
-from datacreate.finetuning.encoder import load_with_head
-from datacreate.finetuning.hardware import padding_multiple
-from datacreate.finetuning.predict import probabilities
-from datacreate.finetuning.record import (
+from datacreate.finetuning.encoder import collator, encode, load_tokenizer, load_with_head
+from datacreate.finetuning.records import (
     EVALUATION,
     PREDICTIONS,
     Evaluation,
+    Model,
     Prediction,
     Scores,
+    Task,
     read_evaluation,
+    read_model,
 )
-from datacreate.finetuning.statistics import scores
-from datacreate.finetuning.task import Question, Task, question_of, task_of
+from datacreate.finetuning.rows import Question, question_of, task_of
+from datacreate.finetuning.statistics import compute_scores
+from datacreate.finetuning.train import Progress, Silent
+from datacreate.finetuning.trial import memory_errors
 from datacreate.formats.example import Json
 from datacreate.formats.task_format import load_format
+from datacreate.hardware import device, has_bf16
 from datacreate.logging_setup import quiet
 from datacreate.signals import caught_signals
 
-
-class Progress(Protocol):
-    """Whoever wants to know how an evaluation is going."""
-
-    def notify(self, text: str) -> None:
-        """A line worth reading, once."""
+BATCH_TOKENS = 16_384
+"""Tokens per batch, padding included: many short rows or few long ones."""
 
 
 @dataclass(frozen=True)
 class TestSet:
-    """One split of one benchmark, every row of it."""
+    """All rows of one split of one benchmark."""
 
-    __test__ = False  # pytest: no test
+    __test__ = False  # pytest: not a test
 
     benchmark: Benchmark
     split: str
     digest: str
     task: Task
     rows: Sequence[dict[str, Json]]
-    questions: Sequence[Question | str]  # in the order of the rows; a text says why a row cannot be asked
+    questions: Sequence[Question | str]  # per row; a string says why the row cannot be encoded
 
     @property
-    def asked(self) -> list[Question]:
-        """The questions that can be asked, in order."""
+    def usable(self) -> list[Question]:
+        """The questions that can be encoded, in order."""
         return [question for question in self.questions if isinstance(question, Question)]
 
 
@@ -68,62 +66,63 @@ def read_test_set(name: str, split: str = "test") -> TestSet:
     return TestSet(benchmark, split, digest(benchmark, split), task, rows, questions)
 
 
-def benchmarks_for(model: Model, asked: Sequence[str], split: str = "test") -> list[str]:
-    """The benchmarks to test a model on: those asked for, `all` that are here and have its head, or its own.
+def benchmarks_for(model: Model, requested: Sequence[str], split: str = "test") -> list[str]:
+    """The benchmarks to test a model on: those requested; with `all` every imported one with its head.
 
-    Without a word it is the benchmark its rows are for and those out of distribution.
+    By default the benchmark that its rows are for, and the out-of-distribution ones of that. Raises
+    TrainingError if there is none, BenchmarkError for an unknown name.
     """
-    registry = load_registry()
-    if "all" in asked:
-        here = [name for name, benchmark in registry.items() if has_split(benchmark, split)]
-        fits = [name for name in here if read_test_set(name, split).task == model.training.task]
-        if not fits:
+    if "all" in requested:
+        imported = [name for name, benchmark in load_registry().items() if has_split(benchmark, split)]
+        fitting = [name for name in imported if read_test_set(name, split).task == model.training.task]
+        if not fitting:
             raise TrainingError(
-                f"no imported benchmark has {model.training.task.described}: `datacreate benchmarks list`"
+                f"no imported benchmark has {model.training.task.description}: `datacreate benchmarks list`"
             )
-        return fits
-    if asked:
-        return list(dict.fromkeys(find_benchmark(name).name for name in asked))
+        return fitting
+    if requested:
+        return list(dict.fromkeys(find_benchmark(name).name for name in requested))
     own = model.training.condition.benchmark
     if own is None:
-        raise TrainingError("it is not known what the model was trained for; name --benchmark to test it on")
+        raise TrainingError(
+            "the model was trained on rows without a benchmark; name --benchmark to test it on"
+        )
     return [own, *find_benchmark(own).out_of_distribution]
 
 
 def evaluate(
     folder: Path, names: Sequence[str] = (), split: str = "test", progress: Progress | None = None
 ) -> list[Evaluation]:
-    """Measure the model in `folder`; what was measured on the same rows before is read, not redone.
+    """Evaluate the model in `folder`; existing evaluations on the same rows are read, not repeated.
 
-    Raises TrainingError for a damaged model or a benchmark that needs another head; Stopped after
-    SIGINT or SIGTERM: what has been measured is kept.
+    Raises TrainingError for a damaged model or a benchmark that needs another head; Stopped after SIGINT
+    or SIGTERM: finished evaluations are kept.
     """
     with caught_signals():
-        return list(_measured(folder, names, split, progress))
+        return list(_evaluations(folder, names, split, progress or Silent()))
 
 
-def _measured(
-    folder: Path, names: Sequence[str], split: str, progress: Progress | None
-) -> Iterator[Evaluation]:
+def _evaluations(folder: Path, names: Sequence[str], split: str, progress: Progress) -> Iterator[Evaluation]:
     model = read_model(folder)
+    training = model.training
     loaded: tuple[Any, Any] | None = None
     for name in benchmarks_for(model, names, split):
         test = read_test_set(name, split)
-        model.training.task.refuse_other(test.task, str(folder), name)
-        place = folder / "evaluations" / f"{name}-{split}"
-        if (known := known_evaluation(place, test)) is not None:
-            yield known
+        training.task.check_same(test.task, str(folder), name)
+        target = folder / "evaluations" / f"{name}-{split}"
+        if (existing := existing_evaluation(target, test)) is not None:
+            yield existing
             continue
+        if not test.usable:
+            raise TrainingError(f"{name}: no usable row in its {split} split; import it again")
         with quiet():
-            if loaded is None:
-                loaded = load_with_head(folder, model.training.task), load_tokenizer(folder)
-            if progress:
-                progress.notify(f"{folder}: {len(test.rows)} rows of {name} ({split})")
-            encoded = _encoded(test, model, loaded[1])
-            collate = collator(test.task, loaded[1], padding_multiple())
-            label_ratio = probabilities(loaded[0], encoded.dataset, collate)
-        predictions, figures = judged(test, label_ratio.tolist(), encoded.truncated)
-        training = model.training
+            loaded = loaded or (load_with_head(folder, training.task), load_tokenizer(folder))
+            network, tokenizer = loaded
+            progress.notify(f"{folder}: {len(test.rows)} rows of {name} ({split})")
+            show = training.recipe.show_context
+            encoded = encode(test.usable, test.task, tokenizer, model.max_length, show_context=show)
+            answers = probabilities(network, encoded.dataset, collator(test.task, tokenizer)).tolist()
+        predictions, scores = grade(test, answers, encoded.truncated)
         evaluation = Evaluation(
             benchmark=name,
             split=split,
@@ -132,79 +131,98 @@ def _measured(
             condition=training.condition,
             encoder=training.encoder,
             encoder_sha256=training.encoder_sha256,
-            settings=training.settings.described,
+            recipe=training.recipe.description,
             selection=training.selection,
             seed=model.seed,
-            scores=figures,
+            scores=scores,
         )
-        keep(place, evaluation, predictions)
+        write_evaluation(target, evaluation, predictions)
         yield evaluation
 
 
-def _encoded(test: TestSet, model: Model, tokenizer: Any) -> Encoded:
-    settings = model.training.settings
-    if not test.asked:
-        raise TrainingError(
-            f"{test.benchmark.name}: no row of its {test.split} split can be asked; import it again"
-        )
-    return encode(test.asked, test.task, tokenizer, model.longest, show_context=settings.show_context)
+def probabilities(model: Any, dataset: Any, collate: Any, batch_tokens: int = BATCH_TOKENS) -> Any:
+    """Softmax over the head's outputs, a numpy array of shape (rows, classes), in the order of the rows.
+
+    Batches hold rows of similar length, the longest first, so that there is little padding and running
+    out of memory shows at once.
+    """
+    import numpy as np
+    import torch
+
+    model = model.to(device()).eval()
+    lengths = np.asarray(dataset["length"])
+    rows = dataset.remove_columns("length")
+    ids = rows[0]["input_ids"]
+    inputs_per_row = len(ids) if isinstance(ids[0], list) else 1
+    order = np.argsort(-lengths, kind="stable")
+    found: list[Any] = []
+    at = 0
+    with torch.inference_mode(), memory_errors("the --max-length of its `train`"):
+        while at < len(order):
+            size = max(1, batch_tokens // (int(lengths[order[at]]) * inputs_per_row))
+            batch = collate([rows[int(i)] for i in order[at : at + size]])
+            batch.pop("labels")
+            batch = {name: tensor.to(device(), non_blocking=True) for name, tensor in batch.items()}
+            with torch.autocast(device().type, torch.bfloat16, enabled=has_bf16()):
+                logits = model(**batch).logits
+            found.append(torch.softmax(logits.float(), -1).cpu().numpy())
+            at += size
+    shares = np.concatenate(found)
+    unsorted = np.empty_like(shares)
+    unsorted[order] = shares
+    return unsorted
 
 
-def judged(
+def grade(
     test: TestSet, answers: Iterable[Sequence[float] | None], truncated: int = 0
 ) -> tuple[list[Prediction], Scores]:
-    """What was said of every row, and the scores.
+    """A prediction for every row, and the scores.
 
-    `answers` holds, for each row that was asked, a share per option or label, or None where there
-    was no answer. Answers are compared as texts: of two options that read the same, either is
-    right. A row without an answer, or whose right answer is none of its options, counts as wrong.
+    `answers` has, for each usable row, a probability per option or label, or None without an answer.
+    Answers are compared as texts: of two identical options either is right. A row without an answer, or
+    whose right answer is not among its options, counts as wrong.
     """
     labels = test.task.head == "sequence_classification"
-    each = iter(answers)
+    remaining = iter(answers)
     predictions: list[Prediction] = []
     truth: list[int] = []
     given: list[int] = []
     for number, (row, question) in enumerate(zip(test.rows, test.questions, strict=True)):
         label = str(row.get("label"))
-        label_ratio = next(each) if isinstance(question, Question) else None
-        place = question.answer if isinstance(question, Question) else None
-        truth.append(-1 if place is None else place)
-        if label_ratio is None or not isinstance(question, Question):
+        shares = next(remaining) if isinstance(question, Question) else None
+        answer = question.answer if isinstance(question, Question) else None
+        truth.append(-1 if answer is None else answer)
+        if shares is None or not isinstance(question, Question):
             predictions.append(Prediction(row=number, label=label, predicted=None, correct=False))
             given.append(-1)
             continue
         names = test.task.names if labels else question.options
-        said = max(range(len(label_ratio)), key=label_ratio.__getitem__)
-        right = place is not None and names[said] == names[place]
+        predicted = max(range(len(shares)), key=shares.__getitem__)
+        correct = answer is not None and names[predicted] == names[answer]
+        rounded = [round(float(share), 4) for share in shares]
         predictions.append(
-            Prediction(
-                row=number,
-                label=label,
-                predicted=names[said],
-                correct=right,
-                scores=[round(float(share), 4) for share in label_ratio],
-            )
+            Prediction(row=number, label=label, predicted=names[predicted], correct=correct, scores=rounded)
         )
-        given.append(-1 if place is None else place if right else said)
-    return predictions, scores(truth, given, test.task.names, balanced=labels, truncated=truncated)
+        given.append(-1 if answer is None else answer if correct else predicted)
+    return predictions, compute_scores(truth, given, test.task.names, balanced=labels, truncated=truncated)
 
 
-def keep(place: Path, evaluation: Evaluation, predictions: Sequence[Prediction]) -> None:
-    """Write an evaluation into its folder; evaluation.json comes last and makes it one."""
+def write_evaluation(folder: Path, evaluation: Evaluation, predictions: Sequence[Prediction]) -> None:
+    """Write an evaluation; evaluation.json comes last and marks it as complete."""
     try:
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
     except OSError as error:
-        raise storage_error(place, error) from None
+        raise storage_error(folder, error) from None
     lines = (json.dumps(prediction.model_dump(), ensure_ascii=False) + "\n" for prediction in predictions)
-    replace_file(place / PREDICTIONS, "".join(lines))
-    replace_file(place / EVALUATION, evaluation.model_dump_json(indent=2) + "\n")
+    replace_file(folder / PREDICTIONS, "".join(lines))
+    replace_file(folder / EVALUATION, evaluation.model_dump_json(indent=2) + "\n")
 
 
-def known_evaluation(place: Path, test: TestSet) -> Evaluation | None:
-    """An evaluation on these very rows that is there already; a damaged one is none."""
+def existing_evaluation(folder: Path, test: TestSet) -> Evaluation | None:
+    """A complete evaluation on the same rows; None if there is none, or it is damaged."""
     try:
-        known = read_evaluation(place)
+        existing = read_evaluation(folder)
     except (OSError, ValueError):
         return None
-    return known if known.digest == test.digest else None
+    return existing if existing.digest == test.digest else None

@@ -1,102 +1,118 @@
-"""Where training rows come from: a run, a file of examples, a benchmark's human train split.
+"""Rows to train on: from runs, JSONL files and the human train splits of benchmarks.
 
-Several sources are put together: `csqa runs/csqa` is the human rows and the created ones.
+Several sources are concatenated: `csqa runs/csqa` is the human rows and the created ones.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 from datacreate.benchmarks import find_benchmark, load_registry, read_split
-from datacreate.errors import DatacreateError, TrainingError
-from datacreate.finetuning.record import SOFT_LABELS, Arm
-from datacreate.finetuning.soft_labels import Verdict, in_head_order
-from datacreate.finetuning.task import Question, Task, question_of, task_of
-from datacreate.formats.example import Example, Json, canonical_json, find_unsupported_value
-from datacreate.formats.infer import infer_format
-from datacreate.formats.task_format import TaskFormat, load_format
+from datacreate.errors import TrainingError
+from datacreate.finetuning.records import SOFT_LABELS, Condition, Task
+from datacreate.formats.example import Example, FieldPath, Json, canonical_json, field_at
+from datacreate.formats.task_format import TaskFormat, answer_text, load_format
+from datacreate.formats.validate import Reason
 from datacreate.runs.directory import RunDirectory
+from datacreate.runs.rows import InvalidRow, read_rows
 
-MOST_DAMAGED = 0.5
-"""A source in which a larger share of rows cannot be used is taken to be the wrong one."""
+MAX_SKIPPED = 0.5
+"""A source is refused if a larger share of its rows cannot be used."""
+
+HELD_OUT = 10
+"""One row in this many is held out to choose the best checkpoint."""
+
+MIN_ROWS_TO_HOLD_OUT = 40
+
+Probabilities = tuple[float, ...]
+"""A verifier's probability for each option of a row, or for each label of its format."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One example as texts. `answer` is the index of the right option or label; None if it has none."""
+
+    text: str
+    context: str | None
+    options: tuple[str, ...]  # empty for a fixed label set
+    answer: int | None
+    probabilities: Probabilities | None = None  # soft label, in the order of the head's outputs
 
 
 @dataclass(frozen=True)
 class Source:
-    """The rows of one source, as they are there."""
+    """All rows of one source."""
 
-    where: str
+    name: str
     condition: str  # human, a strategy, or a file's name
     format: TaskFormat
     rows: Sequence[dict[str, Json]]
-    families: Sequence[str]  # of each row: rows of one parent are one family
+    families: Sequence[str]  # rows of one family have the same parent, and stay on one side of a split
     benchmark: str | None = None
     generator: str | None = None
     example: str | None = None
-    verdicts: Sequence[Verdict | None] | None = None  # of each row of a run; None: none were read
+    verdicts: Sequence[Probabilities | None] | None = None  # per row; None: not read
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Rows to train on, of one task; `families` as in Source."""
+    """Questions of one task; `families` as in Source."""
 
-    condition: Arm
+    condition: Condition
     task: Task
     questions: tuple[Question, ...]
     families: tuple[str, ...]
-    left_out: dict[str, int]  # why rows of the sources cannot be trained on -> how many
-    verdicts_digest: str | None = None  # SHA-256 of the questions' verdicts; None if none has one
+    skipped: dict[str, int]  # why a row cannot be used -> number of rows
+    verdicts_digest: str | None = None  # SHA-256 of the soft labels
 
 
 def read_source(name_or_path: str, *, verdicts: bool = False) -> Source:
-    """A benchmark by its name, else a run directory, with its `verdicts` if asked for, else a JSONL file.
+    """A benchmark by name, else a run directory (with its `verdicts`, if asked), else a JSONL file.
 
-    Raises BenchmarkError, RunError or TrainingError: not there, not finished, empty or not rows.
+    Raises BenchmarkError, RunError or TrainingError if it is missing, unfinished, empty or malformed.
     """
     path = Path(name_or_path)
     if name_or_path in load_registry():
-        return _human(name_or_path)
+        benchmark = find_benchmark(name_or_path)
+        rows = read_split(benchmark, "train")
+        families = [canonical_json(row["question"]) for row in rows]
+        return Source(
+            benchmark.name, "human", load_format(benchmark.format_name), rows, families, benchmark.name
+        )
     if path.is_dir():
-        return _run(path, verdicts)
+        return _read_run(path, verdicts)
     if path.is_file():
-        return _file(path)
+        return _read_file(path)
     raise TrainingError(
         f"{name_or_path}: no run directory, JSONL file or benchmark (`datacreate benchmarks list`)"
     )
 
 
-def _human(name: str) -> Source:
-    rows = read_split(benchmark := find_benchmark(name), "train")
-    families = [canonical_json(row["question"]) for row in rows]  # a question asked twice is one family
-    return Source(name, "human", load_format(benchmark.format_name), rows, families, name)
-
-
-def _run(path: Path, verdicts: bool) -> Source:
+def _read_run(path: Path, verdicts: bool) -> Source:
     run = RunDirectory(path)
     config = run.read_config()
     spec = config.spec
-    found = [(row, commit.parent) for commit in run.commits() for row in commit.accepted]
-    if len(found) < config.count:
+    accepted = [(row, commit.parent) for commit in run.commits() for row in commit.accepted][: config.count]
+    if len(accepted) < config.count:
         raise TrainingError(
-            f"{path}: not finished ({len(found)} of {config.count} examples); "
+            f"{path}: not finished ({len(accepted)} of {config.count} examples); "
             "run its `datacreate create` again first"
         )
-    made = islice(found, config.count)
-    rows, families = map(list, zip(*made, strict=True))
-    paper = " (paper)" if spec.method == "paper" else ""
     return Source(
         str(path),
-        spec.strategy + paper,
+        spec.strategy + (" (paper)" if spec.method == "paper" else ""),
         config.format,
-        rows,
-        families,
+        [row for row, _ in accepted],
+        [parent for _, parent in accepted],
         spec.benchmark,
         spec.model,
         Example(spec.example).id,
@@ -104,58 +120,70 @@ def _run(path: Path, verdicts: bool) -> Source:
     )
 
 
-def _file(path: Path) -> Source:
+def _read_file(path: Path) -> Source:
+    read = read_rows(path)
     rows: list[dict[str, Json]] = []
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TrainingError(f"{path}: cannot be read as UTF-8 text ({error})") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise TrainingError(f"{path}: line {number} is not JSON ({error}); fix or remove it") from None
-        if not isinstance(row, dict) or (rows and set(row) != set(rows[0])):
-            has = f"columns {', '.join(map(str, row))}" if isinstance(row, dict) else "no object"
-            wants = f", where line 1 has {', '.join(rows[0])}" if rows else ""
-            raise TrainingError(f"{path}: line {number} has {has}{wants}; fix or remove it")
-        if flaw := find_unsupported_value(row):
-            raise TrainingError(f"{path}: line {number}: {flaw}; fix or remove it")
-        rows.append(row)
-    if not rows:
-        raise TrainingError(f"{path}: no rows; give a file with one JSON object a line")
-    return Source(str(path), path.stem, _format_of(rows, path), rows, [str(n) for n in range(len(rows))])
+    for row in read.read():
+        if isinstance(row, InvalidRow) and row.reason is Reason.INVALID_JSON:
+            raise TrainingError(f"{path}: line {row.number}: {row.detail}; fix or remove it")
+        rows.append(json.loads(row.line))  # an invalid row may still be usable, or is counted as skipped
+    return Source(str(path), path.stem, read.format, rows, list(map(str, range(len(rows)))))
 
 
-def _format_of(rows: Sequence[dict[str, Json]], path: Path) -> TaskFormat:
-    """The format of the first row that has one: an odd row in front says nothing about the rest."""
-    first: DatacreateError | None = None
-    for row in rows[:20]:
-        try:
-            return infer_format(Example(row)).format
-        except DatacreateError as error:
-            first = first or error
-    raise TrainingError(f"{path}: line 1: {first}")
+def task_of(format: TaskFormat, rows: Sequence[Mapping[str, Json]], source: str) -> Task:
+    """The task of rows of a format. Raises TrainingError if no classification head fits.
 
-
-def refuse_unverified(sources: Sequence[Source]) -> None:
-    """Raise TrainingError if a run has no verdicts, or if there is no run: nothing would be soft.
-
-    Human rows and files beside a verified run are no fault: their rows keep their labels.
+    A format without fixed labels gets the labels that occur in the rows, if there are few.
     """
-    for source in sources:
-        if source.verdicts is not None and not any(source.verdicts):
-            raise TrainingError(
-                f"{source.where}: none of its rows was verified, and soft labels are a verifier's "
-                "probabilities; create it with --verifier, or leave --soft-labels out"
-            )
-    if all(source.verdicts is None for source in sources):
-        raise TrainingError(
-            f"{sources[0].where}: its rows have labels and no verdicts; --soft-labels needs a run whose rows "
-            "were verified: give one, or leave --soft-labels out"
-        )
+    if format.head == "multiple_choice" and format.roles.options is not None:
+        sizes = Counter(len(o) for o in _values(rows, format.roles.options) if isinstance(o, list))
+        options = sizes.most_common(1)[0][0] if sizes else 0  # a row with another number is malformed
+        if options < 2:
+            raise TrainingError(f"{source}: no row with two or more options; give each row a list of them")
+        return Task(head="multiple_choice", names=tuple(map(str, range(options))))
+    labels = [answer_text(label) for label in format.labels or ()]
+    if not labels and format.roles.answer is not None:
+        labels = sorted({answer_text(label) for label in _values(rows, format.roles.answer)})
+    if 2 <= len(labels) <= max(2, min(50, len(rows) // 2)):
+        return Task(head="sequence_classification", names=tuple(labels))
+    what = f"{len(labels)} different answers" if labels else "no answer field"
+    raise TrainingError(
+        f"{source}: {what} in {len(rows)} rows; an encoder needs options or a fixed set of labels"
+    )
+
+
+def _values(rows: Sequence[Mapping[str, Json]], path: FieldPath) -> Iterator[Json]:
+    for row in rows:
+        with suppress(KeyError, TypeError):
+            yield field_at(row, path)
+
+
+def question_of(row: Mapping[str, Json], format: TaskFormat, task: Task) -> Question | str:
+    """The texts of a row, or the reason why it cannot be used."""
+    roles = format.roles
+    try:
+        context = field_at(row, roles.context) if roles.context else None
+        text = format.text_of(row)
+        answer = answer_text(field_at(row, roles.answer or ()))
+        if not text.strip():
+            return "the question is empty"
+        if task.head == "sequence_classification":
+            return Question(text, context, (), _index(answer, task.names))
+        options = tuple(answer_text(option) for option in field_at(row, roles.options or ()))
+    except (KeyError, TypeError, IndexError) as error:
+        return f"a field is missing ({error})"
+    if len(options) != task.classes:
+        return f"{len(options)} options, expected {task.classes}"
+    return Question(text, context, options, _index(answer, options))
+
+
+def _index(answer: str, names: Sequence[str]) -> int | None:
+    """The index of an answer: exact spelling first, then ignoring case and outer spaces."""
+    if answer in names:
+        return names.index(answer)
+    folded = [name.casefold().strip() for name in names]
+    wanted = answer.casefold().strip()
+    return folded.index(wanted) if wanted in folded else None
 
 
 def training_set(
@@ -166,19 +194,18 @@ def training_set(
     condition: str | None = None,
     benchmark: str | None = None,
 ) -> TrainingSet:
-    """The rows of all sources together, or `count` of them drawn by `sample_seed`.
+    """The rows of all sources, or a sample of `count` rows.
 
-    Draws of one seed are nested: the first 100 are among the first 200. `condition` and `benchmark`
-    name what the sources do not; with verdicts the arm has a name of its own. Raises TrainingError
-    if there are too few rows, if sources need different heads, if most rows of one cannot be used,
-    or if a verdict is none on its row.
+    Samples of one seed are nested: the first 100 are among the first 200. `condition` and `benchmark`
+    override what the sources say. Raises TrainingError if there are too few rows, if sources need
+    different heads, if most rows of one cannot be used, or if a verdict does not fit its row.
     """
-    task = task_of(sources[0].format, sources[0].rows, sources[0].where)
+    task = task_of(sources[0].format, sources[0].rows, sources[0].name)
     questions: list[Question] = []
     families: list[str] = []
-    left_out: Counter[str] = Counter()
-    for place, source in enumerate(sources):
-        task.refuse_other(task_of(source.format, source.rows, source.where), sources[0].where, source.where)
+    skipped: Counter[str] = Counter()
+    for number, source in enumerate(sources):
+        task.check_same(task_of(source.format, source.rows, source.name), sources[0].name, source.name)
         reasons: Counter[str] = Counter()
         verdicts = source.verdicts or [None] * len(source.rows)
         for row, family, verdict in zip(source.rows, source.families, verdicts, strict=True):
@@ -186,66 +213,107 @@ def training_set(
             if isinstance(question, str):
                 reasons[question] += 1
             elif question.answer is None:
-                reasons[_NO_ANSWER[task.head]] += 1
+                set_ = "among the options" if task.head == "multiple_choice" else "one of the labels"
+                reasons[f"the answer is not {set_}"] += 1
             else:
-                questions.append(_judged(question, verdict, source, task))
-                families.append(f"{place}:{family}")
-        if sum(reasons.values()) > MOST_DAMAGED * len(source.rows):
-            why, number = reasons.most_common(1)[0]
+                if verdict is not None:
+                    question = replace(question, probabilities=soft_label(verdict, source, task))
+                questions.append(question)
+                families.append(f"{number}:{family}")
+        if reasons.total() > MAX_SKIPPED * len(source.rows):
+            why, rows = reasons.most_common(1)[0]
             raise TrainingError(
-                f"{source.where}: {number} of {len(source.rows)} rows cannot be used: {why}; "
-                f"the head has {task.described}"
+                f"{source.name}: {rows} of {len(source.rows)} rows cannot be used: {why}; "
+                f"the head has {task.description}"
             )
-        left_out += reasons
+        skipped += reasons
     if count is not None:
         if count > len(questions):
             raise TrainingError(
-                f"{count} rows were asked for and {len(questions)} are there; lower --count or make more"
+                f"--count {count} but only {len(questions)} rows; lower --count or add sources"
             )
-        drawn = random.Random(sample_seed).sample(range(len(questions)), len(questions))[:count]
-        questions, families = [questions[i] for i in drawn], [families[i] for i in drawn]
-    named = {source.benchmark for source in sources if source.benchmark}
-    called = condition or "+".join(
-        sorted({s.condition for s in sources}, key=lambda name: (name != "human", name))
-    )
-    verdicts_digest = _hashed(q.verdict for q in questions) if any(q.verdict for q in questions) else None
-    record = Arm(
-        name=called + (SOFT_LABELS if verdicts_digest else ""),
-        benchmark=benchmark or (named.pop() if len(named) == 1 else None),
+        sample = random.Random(sample_seed).sample(range(len(questions)), len(questions))[:count]
+        questions, families = [questions[i] for i in sample], [families[i] for i in sample]
+    benchmarks = {source.benchmark for source in sources if source.benchmark}
+    names = sorted({source.condition for source in sources}, key=lambda name: (name != "human", name))
+    soft = any(question.probabilities for question in questions)
+    record = Condition(
+        name=(condition or "+".join(names)) + (SOFT_LABELS if soft else ""),
+        benchmark=benchmark or (benchmarks.pop() if len(benchmarks) == 1 else None),
         count=len(questions),
         full=count is None,
         generator="+".join(sorted({s.generator for s in sources if s.generator})) or None,
         example="+".join(sorted({s.example for s in sources if s.example})) or None,
-        digest=_digest(questions),
+        digest=_sha256([q.text, q.context, q.options, q.answer] for q in questions),
     )
-    return TrainingSet(record, task, tuple(questions), tuple(families), dict(left_out), verdicts_digest)
+    digest = _sha256(q.probabilities for q in questions) if soft else None
+    return TrainingSet(record, task, tuple(questions), tuple(families), dict(skipped), digest)
 
 
-_NO_ANSWER = {
-    "multiple_choice": "the answer is not among the options",
-    "sequence_classification": "the answer is not one of the labels",
-}
+def _sha256(lines: Iterable[Json]) -> str:
+    return hashlib.sha256("".join(canonical_json(line) + "\n" for line in lines).encode()).hexdigest()
 
 
-def _judged(question: Question, verdict: Verdict | None, source: Source, task: Task) -> Question:
-    if verdict is None:
-        return question
-    ordered = in_head_order(verdict, source.format, task)
-    if ordered is None:
+def check_verified(sources: Sequence[Source]) -> None:
+    """Raise TrainingError if a run has no verdicts, or if no source is a run: no label would be soft."""
+    for source in sources:
+        if source.verdicts is not None and not any(source.verdicts):
+            raise TrainingError(
+                f"{source.name}: none of its rows was verified, so there are no probabilities; "
+                "create it with --verifier, or drop --soft-labels"
+            )
+    if all(source.verdicts is None for source in sources):
         raise TrainingError(
-            f"{source.where}: the verdict {' '.join(f'{p:g}' for p in verdict)} is no probability for each "
-            f"output of a head with {task.described}; create the run again, or leave --soft-labels out"
+            f"{sources[0].name}: no verified run among the sources; add one, or drop --soft-labels"
         )
-    return replace(question, verdict=ordered)
 
 
-def _digest(questions: Sequence[Question]) -> str:
-    return _hashed([q.text, q.context, q.options, q.answer] for q in questions)
+def soft_label(verdict: Probabilities, source: Source, task: Task) -> Probabilities:
+    """A verdict in the order of the head's outputs, normalised to sum 1.
+
+    Options are in the row's order, which is the head's; labels are matched by text. Raises TrainingError
+    if its length is wrong or it is not a probability distribution (within 0.01).
+    """
+    labels = task.head == "sequence_classification"
+    names = [answer_text(label) for label in source.format.labels or ()] if labels else list(task.names)
+    total = math.fsum(verdict)
+    fits = len(verdict) == len(names) and set(names) == set(task.names)
+    # `all(p >= 0)` and `<=` are false for NaN.
+    if not (fits and all(p >= 0 for p in verdict) and abs(total - 1) <= 0.01):
+        raise TrainingError(
+            f"{source.name}: the verdict {' '.join(f'{p:g}' for p in verdict)} is not a probability for each "
+            f"output of a head with {task.description}; create the run again, or drop --soft-labels"
+        )
+    by_name = dict(zip(names, verdict, strict=True))
+    return tuple(by_name[name] / total for name in task.names)
 
 
-def _hashed(lines: Iterable[Json]) -> str:
-    hashed = hashlib.sha256()
-    for line in lines:
-        hashed.update(canonical_json(line).encode())
-        hashed.update(b"\n")
-    return hashed.hexdigest()
+def hold_out(
+    questions: Sequence[Question], families: Sequence[str], task: Task, seed: int = 0
+) -> tuple[list[int], list[int]]:
+    """Indices of the rows to train on, and of those that choose the best checkpoint (none for small sets).
+
+    Stratified by label. Rows of one family stay on one side, since children resemble their siblings;
+    a family larger than half a slice is always trained on. With too few families rows are split singly.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    rows = list(range(len(questions)))
+    if len(rows) < MIN_ROWS_TO_HOLD_OUT:
+        return rows, []
+    sizes = Counter(families)
+    small = [i for i in rows if 2 * HELD_OUT * sizes[families[i]] <= len(rows)]
+    groups = [families[i] for i in small]
+    slices = round(HELD_OUT * len(small) / len(rows))
+    if slices < 2 or len(set(groups)) < 2 * slices:
+        small, slices, groups = rows, HELD_OUT, list(map(str, rows))
+    # The position of the right option carries no meaning: multiple choice is not stratified.
+    labels = [questions[i].answer or 0 if task.head == "sequence_classification" else 0 for i in small]
+    if min(Counter(labels).values()) < slices:
+        labels = [0] * len(small)
+    if len(set(groups)) == len(groups):  # much faster, and the same without shared families
+        folds = StratifiedKFold(slices, shuffle=True, random_state=seed).split(small, labels)
+    else:
+        folds = StratifiedGroupKFold(slices, shuffle=True, random_state=seed).split(small, labels, groups)
+    held_out = {small[place] for place in next(folds)[1].tolist()}
+    return [i for i in rows if i not in held_out], sorted(held_out)

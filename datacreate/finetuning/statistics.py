@@ -1,35 +1,31 @@
-"""Figures of a model on a test set, and whether two arms differ.
+"""Scores of a model on a test set, and tests of whether two conditions differ.
 
-The primary figure is balanced accuracy for a fixed label set and accuracy for multiple choice,
-centred on chance: (x - 1/k) / (1 - 1/k). Plain accuracy rewards a model that answers what the
-test set happens to hold most of; the centred balanced one gives it 0.
+The score is balanced accuracy (fixed labels) or accuracy (multiple choice), corrected for chance:
+(x - 1/k) / (1 - 1/k). A model that always predicts the majority label scores 0.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from datacreate.finetuning.record import Scores
+from datacreate.finetuning.records import Scores
 
-if TYPE_CHECKING:
-    import numpy as np
-
-COLLAPSED_SHARE = 0.95
-"""A model that gives one answer to this share of the rows, or more, has collapsed."""
+DEGENERATE_SHARE = 0.95
+"""From this share of identical predictions on, a model counts as degenerate."""
 
 ALPHA = 0.05
 RESAMPLES = 2_000
 
 DISCORDANT = 0.25
-"""The share of rows that two models are taken to answer differently (one right, one wrong) when
-the smallest detectable difference is worked out: between encoders of one test set it is near that."""
+"""Assumed share of test rows that exactly one of two models answers correctly, for power calculations."""
+
+Interval = tuple[float, float]
 
 
-def scores(
+def compute_scores(
     truth: Sequence[int],
     answers: Sequence[int],
     names: Sequence[str],
@@ -37,12 +33,11 @@ def scores(
     balanced: bool,
     truncated: int = 0,
 ) -> Scores:
-    """The figures of one model on one test set.
+    """Scores of one model on one test set.
 
-    `truth` and `answers`, of shape (rows,), hold the place of a label in `names` or of an option.
-    -1 in `answers` is a row without an answer, in `truth` one that has no right answer: both count
-    as wrong. `balanced` says that `names` are labels with a meaning of their own; otherwise they
-    are places of options. ValueError if no row has a right answer.
+    `truth` and `answers`, of shape (rows,), index `names`. -1 in `answers` is a row without a
+    prediction, in `truth` a row without a right answer: both count as wrong. `balanced`: `names` are
+    labels; otherwise they are option positions. Raises ValueError if no row has a right answer.
     """
     import numpy as np
     from sklearn.metrics import f1_score, matthews_corrcoef, recall_score
@@ -51,117 +46,77 @@ def scores(
     present = sorted(set(truth) - {-1})
     if not present:
         raise ValueError("no row with a right answer to score")
-    k = len(names)
+    rows, k, counts = len(y), len(names), Counter(answers)
     correct = int(((y == p) & (y >= 0)).sum())
-    accuracy, interval = correct / len(y), wilson(correct, len(y))
-    counts = Counter(answers)
-    constant = max(truth.count(place) for place in present) / len(y)
-    recall = matthews = matthews_interval = None
+    accuracy, interval = correct / rows, wilson_interval(correct, rows)
+    balanced_accuracy = matthews = matthews_interval = None
+    low, high = interval
+    above_chance = low > 1 / k
     if balanced:
-        drawn = _resampled(_confusion(y[y >= 0], p[y >= 0], k))
-        recall = float(recall_score(y, p, average="macro", labels=present, zero_division=0))
-        matthews = float(matthews_corrcoef(y[y >= 0], p[y >= 0]))
-        matthews_interval = _percentiles(_matthews(drawn))
-        primary = centred(recall, k)
-        low, high = _percentiles(_recalls(drawn))
-        primary_interval = (centred(low, k), centred(high, k))
-    else:
-        primary = centred(accuracy, k)
-        primary_interval = (centred(interval[0], k), centred(interval[1], k))
+        known = y >= 0
+        samples = _resampled_confusions(y[known], p[known], k)
+        balanced_accuracy = float(recall_score(y, p, average="macro", labels=present, zero_division=0))
+        low, high = _percentile_interval(_balanced_accuracies(samples))
+        matthews = float(matthews_corrcoef(y[known], p[known]))
+        matthews_interval = _percentile_interval(_matthews_coefficients(samples))
+        above_chance = matthews_interval[0] > 0
     return Scores(
-        rows=len(y),
+        rows=rows,
         classes=k,
         accuracy=accuracy,
         accuracy_interval=interval,
-        balanced_accuracy=recall,
+        balanced_accuracy=balanced_accuracy,
         macro_f1=float(f1_score(y, p, average="macro", labels=present, zero_division=0)),
         matthews=matthews,
         matthews_interval=matthews_interval,
-        constant=constant,
-        primary=primary,
-        primary_interval=primary_interval,
-        collapsed=collapse_reason(counts, len(y), names, interval, matthews_interval),
+        constant=max(truth.count(place) for place in present) / rows,
+        score=chance_corrected(accuracy if balanced_accuracy is None else balanced_accuracy, k),
+        score_interval=(chance_corrected(low, k), chance_corrected(high, k)),
+        degenerate=max(counts[place] for place in range(k)) / rows >= DEGENERATE_SHARE,
+        above_chance=above_chance,
         predicted={name: counts[place] for place, name in enumerate(names)},
         unanswered=counts[-1],
         truncated=truncated,
     )
 
 
-def centred(share: float, classes: int) -> float:
-    """A share of right answers with chance at 0 and perfection at 1."""
+def chance_corrected(share: float, classes: int) -> float:
+    """A share of correct answers, rescaled so that chance is 0 and perfect is 1."""
     return (share - 1 / classes) / (1 - 1 / classes)
 
 
-def wilson(correct: int, rows: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson, 1927), by statsmodels."""
+def wilson_interval(correct: int, rows: int) -> Interval:
+    """The 95 % interval of a share (Wilson, 1927)."""
     from statsmodels.stats.proportion import proportion_confint
 
     low, high = proportion_confint(correct, rows, alpha=ALPHA, method="wilson")
     return float(low), float(high)
 
 
-def collapse_reason(
-    counts: Mapping[int, int],
-    rows: int,
-    names: Sequence[str],
-    accuracy_interval: tuple[float, float],
-    matthews_interval: tuple[float, float] | None,
-) -> str | None:
-    """Why a model is taken to have learned nothing; None if it has learned something.
-
-    Either nearly all its answers are one; or it does no better than chance: an interval of
-    Matthews' coefficient that holds 0, for options an interval of accuracy that holds 1/k.
-    """
-    commonest = max(range(len(names)), key=lambda place: counts.get(place, 0))
-    if (share := counts.get(commonest, 0) / rows) >= COLLAPSED_SHARE:
-        what = f"{names[commonest]!r}" if matthews_interval else f"the option in place {names[commonest]}"
-        return f"answers {what} to {share:.0%} of the rows"
-    if matthews_interval:
-        low, high = matthews_interval
-        return f"Matthews' coefficient may be 0 ({low:.2f} to {high:.2f})" if low <= 0 <= high else None
-    low, high = accuracy_interval
-    chance = 1 / len(names)
-    return f"accuracy may be chance ({low:.1%} to {high:.1%})" if low <= chance <= high else None
-
-
 @dataclass(frozen=True)
 class Comparison:
-    """Two arms on the same rows: how often only one of them was right, and McNemar's test of it."""
+    """McNemar's exact test of two conditions on the same test rows."""
 
     first: str
     second: str
-    first_only: int
+    first_only: int  # rows that only the first answers correctly
     second_only: int
     p: float
-    p_holm: float  # corrected for all comparisons made together
+    p_holm: float  # corrected for all comparisons made together (Holm, 1979)
 
     @property
     def differs(self) -> bool:
         return self.p_holm < ALPHA
 
 
-def compare(conditions: Mapping[str, Sequence[bool]]) -> list[Comparison]:
-    """McNemar's exact test of every pair of arms, p-values corrected together (Holm, 1979).
-
-    `conditions` maps a name to what was right, of shape (rows,), the same rows for all. ValueError if
-    they are not equally many.
-    """
-    return corrected(
-        [
-            (first, second, *discordant(conditions[first], conditions[second]))
-            for first, second in combinations(conditions, 2)
-        ]
-    )
-
-
-def discordant(first: Sequence[bool], second: Sequence[bool]) -> tuple[int, int]:
-    """Rows that only the first, and that only the second, got right."""
+def discordant_counts(first: Sequence[bool], second: Sequence[bool]) -> tuple[int, int]:
+    """Rows that only the first, and rows that only the second, answers correctly."""
     only = Counter((a, b) for a, b in zip(first, second, strict=True) if a != b)
     return only[True, False], only[False, True]
 
 
-def corrected(pairs: Sequence[tuple[str, str, int, int]]) -> list[Comparison]:
-    """The comparisons of (first, second, only first, only second), corrected over all of them."""
+def compare(pairs: Sequence[tuple[str, str, int, int]]) -> list[Comparison]:
+    """Test each pair (first, second, rows only first, rows only second), corrected over all of them."""
     from statsmodels.stats.contingency_tables import mcnemar
     from statsmodels.stats.multitest import multipletests
 
@@ -172,63 +127,54 @@ def corrected(pairs: Sequence[tuple[str, str, int, int]]) -> list[Comparison]:
     return [Comparison(*pair, one, float(all_)) for pair, one, all_ in zip(pairs, p, holm, strict=True)]
 
 
-def smallest_difference(rows: int, discordant_share: float = DISCORDANT) -> float:
-    """The smallest difference of two accuracies on the same rows that shows 4 times in 5.
+def minimum_detectable_effect(rows: int, discordant_share: float = DISCORDANT) -> float:
+    """The smallest difference of two accuracies on the same rows that is found with power 0.8 at 5 %.
 
-    Power 0.8 at 5 %, two-sided, by the normal approximation of McNemar's test:
-    (z_0.975 + z_0.8) * sqrt(share of discordant rows / rows).
+    Normal approximation of McNemar's test: (z_0.975 + z_0.8) * sqrt(discordant share / rows).
     """
     from scipy.stats import norm
 
     return float((norm.ppf(1 - ALPHA / 2) + norm.ppf(0.8)) * (discordant_share / rows) ** 0.5)
 
 
-def _confusion(y: Any, p: Any, k: int) -> np.ndarray[Any, Any]:
-    """Counts of shape (k, k + 1): true label, given label; the last column is no answer."""
+def _resampled_confusions(y: Any, p: Any, k: int) -> Any:
+    """Bootstrap samples of the confusion matrix, of shape (RESAMPLES, k, k + 1); last column: no prediction.
+
+    Sampling cells with multinomial counts equals sampling rows with replacement.
+    """
     import numpy as np
 
     table = np.zeros((k, k + 1), dtype=np.int64)
     np.add.at(table, (y, np.where(p < 0, k, p)), 1)
-    return table
-
-
-def _resampled(table: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Tables of as many rows drawn with replacement, of shape (RESAMPLES, k, k + 1).
-
-    Drawing rows and counting them is drawing from the table: the figures need the counts alone.
-    """
-    import numpy as np
-
-    rng = np.random.default_rng(0)
     rows = int(table.sum())
-    drawn = rng.multinomial(rows, table.ravel() / rows, size=RESAMPLES)
-    return np.asarray(drawn.reshape(RESAMPLES, *table.shape))
+    samples = np.random.default_rng(0).multinomial(rows, table.ravel() / rows, size=RESAMPLES)
+    return samples.reshape(RESAMPLES, k, k + 1)
 
 
-def _recalls(tables: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The mean recall of each table, over the labels that it has rows of: (n, k, k + 1) -> (n,)."""
+def _balanced_accuracies(tables: Any) -> Any:
+    """Mean recall over the labels that occur: (n, k, k + 1) -> (n,)."""
     import numpy as np
 
     of_label = tables.sum(axis=2)  # (n, k)
     right = np.diagonal(tables, axis1=1, axis2=2)  # (n, k)
-    label_ratio = np.divide(right, of_label, out=np.zeros(right.shape), where=of_label > 0)
-    return np.asarray(label_ratio.sum(axis=1) / np.maximum(1, (of_label > 0).sum(axis=1)))
+    recall = np.divide(right, of_label, out=np.zeros(right.shape), where=of_label > 0)
+    return recall.sum(axis=1) / np.maximum(1, (of_label > 0).sum(axis=1))
 
 
-def _matthews(tables: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Matthews' coefficient for k labels (Gorodkin, 2004): (n, k, k + 1) -> (n,); 0 where undefined."""
+def _matthews_coefficients(tables: Any) -> Any:
+    """Matthews coefficient for k labels (Gorodkin, 2004): (n, k, k + 1) -> (n,); 0 if undefined."""
     import numpy as np
 
-    t = tables.sum(axis=2).astype(float)  # (n, k) rows of each label
-    p = tables.sum(axis=1).astype(float)  # (n, k + 1) answers of each kind
+    t = tables.sum(axis=2).astype(float)  # (n, k) rows per label
+    p = tables.sum(axis=1).astype(float)  # (n, k + 1) predictions per label
     s = t.sum(axis=1)
     c = np.trace(tables, axis1=1, axis2=2).astype(float)
     above = c * s - (t * p[:, :-1]).sum(axis=1)
     below = np.sqrt((s**2 - (p**2).sum(axis=1)) * (s**2 - (t**2).sum(axis=1)))
-    return np.asarray(np.divide(above, below, out=np.zeros(len(s)), where=below > 0))
+    return np.divide(above, below, out=np.zeros(len(s)), where=below > 0)
 
 
-def _percentiles(values: np.ndarray[Any, Any]) -> tuple[float, float]:
+def _percentile_interval(values: Any) -> Interval:
     import numpy as np
 
     low, high = np.percentile(values, [100 * ALPHA / 2, 100 * (1 - ALPHA / 2)])

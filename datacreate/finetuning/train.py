@@ -1,91 +1,172 @@
-"""Fine-tune an encoder: one model per seed, the best learning rate of each kept."""
+"""Fine-tune an encoder: one model per seed, with the best of the recipe's learning rates.
+
+A trial is one seed and one learning rate. With several GPUs, or with `nproc` above 1, each runs in a process
+of its own that sees one GPU; otherwise they run here, one after the other.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import multiprocessing
+import os
+import signal
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Any, Protocol
+
+from pydantic import BeforeValidator, Field
 
 from datacreate.benchmarks import digest, find_benchmark, read_split
-from datacreate.checkpoints import Checkpoint, resolve
-from datacreate.errors import TrainingError, UsageError
-from datacreate.finetuning.directory import Model, Training, TrainingDirectory, read_model
-from datacreate.finetuning.encode import collator, encode, has_passages, load_tokenizer, longest_input
-from datacreate.finetuning.encoder import load_shape
-from datacreate.finetuning.hardware import is_first_process, padding_multiple
-from datacreate.finetuning.record import Selection
-from datacreate.finetuning.rows import TrainingSet, read_source, refuse_unverified, training_set
-from datacreate.finetuning.settings import Settings
-from datacreate.finetuning.split import hold_out
-from datacreate.finetuning.task import Question, Task, question_of, task_of
-from datacreate.finetuning.trial import DEVICE_ROWS, Inputs, Outcome, run_trial
+from datacreate.checkpoints import resolve
+from datacreate.errors import Stopped, TrainingError, UsageError
+from datacreate.finetuning.encoder import (
+    collator,
+    encode,
+    has_passages,
+    load_config,
+    load_tokenizer,
+    max_input_tokens,
+)
+from datacreate.finetuning.recipe import Recipe
+from datacreate.finetuning.records import Model, Selection, Training, TrainingDirectory, read_model
+from datacreate.finetuning.rows import (
+    Question,
+    TrainingSet,
+    check_verified,
+    hold_out,
+    question_of,
+    read_source,
+    task_of,
+    training_set,
+)
+from datacreate.finetuning.trial import (
+    DEVICE_BATCH_SIZE,
+    Inputs,
+    Interrupt,
+    Outcome,
+    configure_process,
+    run_trial,
+)
 from datacreate.formats.task_format import load_format
+from datacreate.hardware import usable_cores, visible_gpus
 from datacreate.locking import FolderLock
 from datacreate.logging_setup import quiet
+from datacreate.settings import CommaList, Settings, setting
 from datacreate.signals import Signals, caught_signals
 
-_VERSIONS = ("datacreate", "torch", "transformers", "datasets", "peft", "accelerate")
 
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """One training, as the user asks for it."""
+class TrainConfig(Settings):
+    """One training as requested."""
 
     sources: tuple[str, ...]  # run directories, JSONL files, names of benchmarks
-    out: Path
-    encoder: str = "roberta-large"
-    seeds: tuple[int, ...] = (1,)
-    count: int | None = None  # rows to draw from the sources; None: all
-    sample_seed: int = 0
-    model_selection: Selection = "held-out"
-    condition: str | None = None
-    benchmark: str | None = None  # what the rows are for, where the sources do not say
-    settings: Settings = field(default_factory=Settings)
-    device_rows: int = DEVICE_ROWS
+    out: Path = setting("Folder for the models; the same command resumes there.", "output", default=...)
+    encoder: str = setting("Preset or checkpoint folder.", "input", default="roberta-large")
+    count: Annotated[int, Field(gt=0)] | None = setting(
+        "Rows to sample from the sources.", "input", default=None, shown_default="all"
+    )
+    sample_seed: int = setting("Seed of the sample; samples of one seed are nested.", "input", default=0)
+    benchmark: str | None = setting(
+        "The benchmark that the rows are for, where the sources do not say.", "input", default=None
+    )
+    condition: str | None = setting(
+        "Name of the training set in reports.",
+        "output",
+        default=None,
+        shown_default="human, the strategy, ...",
+    )
+    recipe: Recipe = Field(default_factory=Recipe)
+    seeds: Annotated[tuple[int, ...], CommaList] = setting(
+        "Training seeds, one model each.",
+        "training",
+        default=(1, 2, 3),
+        metavar="N,...",
+        shown_default="1,2,3",
+    )
+    model_selection: Selection | None = setting(
+        "Rows that choose the best checkpoint: held-out ones, the benchmark's human dev split, or none.",
+        "training",
+        default=None,
+        shown_default="held-out; human with --recipe paper",
+    )
+    device_batch_size: Annotated[int, Field(gt=0)] = setting(
+        "Rows per forward pass; gradients are accumulated.", "training", default=DEVICE_BATCH_SIZE
+    )
+    nproc: Annotated[int | None, Field(gt=0), BeforeValidator(lambda n: None if n == "auto" else n)] = (
+        setting(
+            "Training processes, one seed and learning rate each; auto: one per GPU.",
+            "training",
+            default=None,
+            metavar="N|auto",
+            shown_default="auto",
+        )
+    )
+
+    @property
+    def selection(self) -> Selection:
+        return self.model_selection or ("human" if self.recipe.name == "paper" else "held-out")
 
 
 class Progress(Protocol):
-    """Whoever wants to know how a training is going, or how a model answers."""
+    """Receives the progress of trainings, evaluations and zero-shot answers."""
 
     def notify(self, text: str) -> None:
-        """A line worth reading, once."""
+        """Show a line once."""
 
     def step(self, what: str, done: int, total: int, score: float | None) -> None:
-        """After each step of `what`; `score` is the best so far on the rows that choose, if any do."""
+        """After each step of `what`; `score` is the best selection score so far, if there is one."""
 
 
 class Silent:
-    """A `Progress` that says nothing."""
+    """A `Progress` that shows nothing."""
 
     def notify(self, text: str) -> None: ...
 
     def step(self, what: str, done: int, total: int, score: float | None) -> None: ...
 
 
-def train(config: TrainConfig, progress: Progress | None = None) -> list[Model]:
-    """Train a model for every seed of `config`, or go on training; those finished are left as they are.
+@dataclass(frozen=True)
+class Prepared:
+    """A training before its rows are encoded."""
 
-    Raises a DatacreateError: TrainingError for rows or encoders that cannot be used, RunMismatch for
-    a folder of another training, Stopped after SIGINT or SIGTERM, LockLost when another process has
-    taken the folder over; after these the same call goes on.
-    Under torchrun the first process alone returns the models.
-    """
-    progress = progress or Silent()
+    training: Training
+    encoder: Path
+    rows: Sequence[Question]
+    selection_rows: Sequence[Question]  # choose the best checkpoint
+
+    @property
+    def summary(self) -> str:
+        """Encoder, rows, steps and selection in one line."""
+        selection, training = len(self.selection_rows), self.training
+        by = {
+            "held-out": f"{selection} of them held out to choose the best checkpoint",
+            "human": f"the best checkpoint chosen on {selection} human dev rows",
+            "none": "no selection rows: the last model is kept",
+        }[training.selection]
+        rows = len(self.rows) + (selection if training.selection == "held-out" else 0)
+        steps = training.recipe.steps(len(self.rows))
+        return f"{training.encoder} on {rows} rows ({training.task.description}), {steps} steps; {by}"
+
+
+def prepare(config: TrainConfig, progress: Progress) -> Prepared:
+    """Read and split the rows, and find the encoder. Raises UsageError, TrainingError, CheckpointError."""
+    recipe = config.recipe
     if not config.sources or not config.seeds:
         raise UsageError("nothing to train: give at least one source and one seed")
     if config.benchmark is not None:
         find_benchmark(config.benchmark)
-    if config.model_selection == "none" and len(config.settings.learning_rates) > 1:
+    if config.selection == "none" and len(recipe.learning_rates) > 1:
         raise UsageError(
-            "--model-selection none cannot choose between learning rates; give one, or let rows choose"
+            "--model-selection none cannot choose a learning rate: give one, or another selection"
         )
-    soft = config.settings.soft_labels
-    sources = [read_source(source, verdicts=soft) for source in config.sources]
-    if soft:
-        refuse_unverified(sources)
+    sources = [read_source(source, verdicts=recipe.soft_labels) for source in config.sources]
+    if recipe.soft_labels:
+        check_verified(sources)
     rows = training_set(
         sources,
         count=config.count,
@@ -93,53 +174,129 @@ def train(config: TrainConfig, progress: Progress | None = None) -> list[Model]:
         condition=config.condition,
         benchmark=config.benchmark,
     )
-    for why, number in rows.left_out.items():
-        progress.notify(f"{number} rows cannot be trained on and are left out: {why}")
-    if soft and (bare := sum(one.verdict is None for one in rows.questions)):
-        progress.notify(f"{bare} of {len(rows.questions)} rows have no verdict and keep their label")
+    for why, number in rows.skipped.items():
+        progress.notify(f"{number} rows are skipped: {why}")
+    if recipe.soft_labels and (hard := sum(one.probabilities is None for one in rows.questions)):
+        progress.notify(f"{hard} of {len(rows.questions)} rows have no verdict and keep their label")
     encoder = resolve(config.encoder, "encoder")
-    used, choosing, selection, selection_digest = _divided(config, rows)
+    trained, choosing, selection, selection_digest = _select(config, rows)
     training = Training(
         condition=rows.condition,
         task=rows.task,
         encoder=encoder.name,
         encoder_sha256=encoder.sha256,
-        settings=config.settings,
+        recipe=recipe,
         selection=selection,
         selection_digest=selection_digest,
         verdicts_digest=rows.verdicts_digest,
     )
-    directory = TrainingDirectory(config.out)
+    return Prepared(training, encoder.path, trained, choosing)
+
+
+def train(config: TrainConfig, progress: Progress | None = None) -> list[Model]:
+    """Train a model for every seed of `config`; finished ones are kept, interrupted ones resumed.
+
+    Raises a DatacreateError: TrainingError for unusable rows or encoders, RunMismatch if the folder holds
+    another training; Stopped after SIGINT or SIGTERM, LockLost if another process has taken the folder
+    over: after these two the same call resumes.
+    """
+    progress = progress or Silent()
+    prepared = prepare(config, progress)
+    training, directory = prepared.training, TrainingDirectory(config.out)
     with caught_signals() as signals, directory.locked(training, progress.notify) as lock:
         missing = [seed for seed in config.seeds if not directory.model(seed).is_dir()]
         if missing:
-            progress.notify(_said(training, used, choosing))
-            materials = _materials(config, rows.task, encoder, used, choosing)
-        for seed in missing:
-            _train_seed(seed, training, materials, directory, progress, signals, lock)
-        if is_first_process():  # the others may be here before the last model is
-            return [read_model(directory.model(seed)) for seed in config.seeds]
-        return []
+            progress.notify(prepared.summary)
+            inputs = _encode(config, prepared)
+            try:
+                _train_seeds(config, training, inputs, missing, directory, progress, signals, lock)
+            except Stopped:
+                lock.check()  # raises LockLost if that is why
+                raise
+        return [read_model(directory.model(seed)) for seed in config.seeds]
 
 
-def _train_seed(
-    seed: int,
+def _select(
+    config: TrainConfig, rows: TrainingSet
+) -> tuple[Sequence[Question], Sequence[Question], Selection, str | None]:
+    """The rows to train on, those that choose the best checkpoint, their kind, and their digest if human."""
+    questions = rows.questions
+    if config.selection == "held-out":
+        kept, held = hold_out(questions, rows.families, rows.task)
+        if held:
+            return [questions[i] for i in kept], [questions[i] for i in held], "held-out", None
+    if config.selection != "human":
+        return questions, (), "none", None
+    if rows.condition.benchmark is None:
+        raise UsageError("--model-selection human needs a benchmark's dev split: name it with --benchmark")
+    benchmark = find_benchmark(rows.condition.benchmark)
+    format, dev = load_format(benchmark.format_name), read_split(benchmark, "dev")
+    rows.task.check_same(
+        task_of(format, dev, benchmark.name), "the training set", f"{benchmark.name}'s dev split"
+    )
+    found = [question_of(row, format, rows.task) for row in dev]
+    usable = [q for q in found if isinstance(q, Question) and q.answer is not None]
+    return questions, usable, "human", digest(benchmark, "dev")
+
+
+def _encode(config: TrainConfig, prepared: Prepared) -> Inputs:
+    recipe, task, path = config.recipe, prepared.training.task, prepared.encoder
+    tokenizer, trained, choosing = load_tokenizer(path), prepared.rows, prepared.selection_rows
+    if not trained:
+        raise TrainingError("no row to train on; give more rows")
+    length = max_input_tokens(tokenizer, load_config(path), recipe, has_passages(trained))
+    encoded = partial(
+        encode, task=task, tokenizer=tokenizer, max_length=length, show_context=recipe.show_context
+    )
+    with quiet():
+        rows = encoded(trained, soft_labels=recipe.soft_labels)
+        selection = encoded(choosing) if choosing else None
+    collate = collator(task, tokenizer)
+    return Inputs(path, task, tokenizer, collate, rows, selection, recipe, length, config.device_batch_size)
+
+
+Trial = tuple[int, float]
+"""Seed and learning rate."""
+
+
+def _train_seeds(
+    config: TrainConfig,
     training: Training,
-    materials: Inputs,
+    inputs: Inputs,
+    seeds: Sequence[int],
     directory: TrainingDirectory,
     progress: Progress,
     signals: Signals,
-    lock: FolderLock | None,
+    lock: FolderLock,
 ) -> None:
-    """Train a model with every learning rate and keep the best."""
-    trials: dict[float, Outcome] = {}
-    rates = training.settings.learning_rates
-    for rate in rates:
-        what = f"seed {seed}" + (f", lr {rate:g}" if len(rates) > 1 else "")
-        tell = partial(progress.step, what)
-        trials[rate] = run_trial(materials, seed, rate, directory.trial(seed, rate), tell, signals, lock)
-    best = max(trials, key=lambda rate: trials[rate].score or 0.0)
+    """Run all trials; keep the best model of a seed as soon as its trials have ended."""
+    rates = config.recipe.learning_rates
+    trials = [(seed, rate) for seed in seeds for rate in rates]
+    gpus = visible_gpus()
+    nproc = min(config.nproc or len(gpus) or 1, len(trials))
+
+    def interrupt() -> Interrupt:
+        if lock.is_lost:
+            return Interrupt.ABANDON
+        return Interrupt.SAVE if signals.received else Interrupt.NONE
+
+    outcomes: defaultdict[int, dict[float, Outcome]] = defaultdict(dict)
+    several = nproc > 1 or len(gpus) > 1  # transformers would use all visible GPUs in one process
+    with signals.deferred():
+        run = partial(_in_processes, nproc, gpus) if several else _in_this_process
+        for (seed, rate), outcome in run(inputs, trials, directory, progress, interrupt):
+            outcomes[seed][rate] = outcome
+            if len(outcomes[seed]) == len(rates):
+                lock.check()
+                _keep_best(training, inputs, seed, outcomes[seed], directory)
+
+
+def _keep_best(
+    training: Training, inputs: Inputs, seed: int, trials: dict[float, Outcome], directory: TrainingDirectory
+) -> None:
+    best = max(training.recipe.learning_rates, key=lambda rate: trials[rate].score or 0.0)
     outcome = trials[best]
+    packages = ("datacreate", "torch", "transformers", "datasets", "peft", "accelerate")
     model = Model(
         training=training,
         seed=seed,
@@ -147,87 +304,96 @@ def _train_seed(
         step=outcome.step,
         steps=outcome.steps,
         selection_score=None if outcome.score is None else round(outcome.score, 4) + 0.0,  # no -0
-        trained_rows=len(materials.rows.dataset),
-        selection_rows=len(materials.selection.dataset) if materials.selection else 0,
-        longest=materials.longest,
+        trained_rows=len(inputs.rows.dataset),
+        selection_rows=len(inputs.selection.dataset) if inputs.selection else 0,
+        max_length=inputs.max_length,
         seconds=round(sum(trial.seconds for trial in trials.values()), 1),
-        versions=_versions(),
+        versions={package: metadata.version(package) for package in packages},
     )
-    if lock:
-        lock.look()
-        directory.keep(directory.trial(seed, best), model)
+    directory.keep(directory.trial(seed, best), model)
 
 
-def _divided(
-    config: TrainConfig, rows: TrainingSet
-) -> tuple[Sequence[Question], Sequence[Question], Selection, str | None]:
-    """The rows that are trained on, those that choose, what the latter are, and their digest."""
-    if config.model_selection == "human":
-        choosing, digest_ = _human_dev(rows)
-        return rows.questions, choosing, "human", digest_
-    if config.model_selection == "held-out":
-        kept, held = hold_out(rows.questions, rows.families, rows.task)
-        if held:
-            return [rows.questions[i] for i in kept], [rows.questions[i] for i in held], "held-out", None
-    return rows.questions, (), "none", None
+def _in_this_process(
+    inputs: Inputs, trials: Sequence[Trial], directory: TrainingDirectory, progress: Progress, interrupt: Any
+) -> Iterator[tuple[Trial, Outcome]]:
+    for seed, rate in trials:
+        what = f"seed {seed}" + (f", lr {rate:g}" if len(inputs.recipe.learning_rates) > 1 else "")
+        report = partial(progress.step, what)
+        yield (seed, rate), run_trial(inputs, seed, rate, directory.trial(seed, rate), report, interrupt)
 
 
-def _human_dev(rows: TrainingSet) -> tuple[Sequence[Question], str]:
-    """The dev split of the rows' benchmark."""
-    name = rows.condition.benchmark
-    if name is None:
-        raise UsageError("--model-selection human needs a benchmark's dev split: name it with --benchmark")
-    benchmark = find_benchmark(name)
-    format, dev = load_format(benchmark.format_name), read_split(benchmark, "dev")
-    rows.task.refuse_other(task_of(format, dev, name), "what is trained on", f"{name}'s dev split")
-    found = [question_of(row, format, rows.task) for row in dev]
-    asked = [q for q in found if isinstance(q, Question) and q.answer is not None]
-    return asked, digest(benchmark, "dev")
+def _in_processes(
+    nproc: int,
+    gpus: Sequence[str],
+    inputs: Inputs,
+    trials: Sequence[Trial],
+    directory: TrainingDirectory,
+    progress: Progress,
+    interrupt: Any,
+) -> Iterator[tuple[Trial, Outcome]]:
+    """Run the trials in `nproc` processes. When one fails, the others save a checkpoint and stop."""
+    context = multiprocessing.get_context("spawn")
+    request, reports, devices = context.Value("i", 0), context.SimpleQueue(), context.SimpleQueue()
+    for number in range(nproc):
+        devices.put(gpus[number % len(gpus)] if gpus else "")
+    total = inputs.recipe.steps(len(inputs.rows.dataset))
+    steps, best, errors = dict.fromkeys(trials, 0), None, []
+    arguments = (request, reports, devices, max(1, usable_cores() // nproc))
+    with ProcessPoolExecutor(nproc, context, _start_worker, arguments) as pool:
+        futures = {pool.submit(_in_worker, inputs, *one, directory.trial(*one)): one for one in trials}
+        running = set(futures)
+        try:
+            while running:
+                ended, running = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
+                while not reports.empty():
+                    trial, steps[trial], score = reports.get()
+                    best = max(filter(None, (best, score)), default=None)
+                    progress.step(f"{len(trials)} models", sum(steps.values()), total * len(trials), best)
+                request.value = max(request.value, interrupt())
+                for future in ended:
+                    if error := future.exception():
+                        errors.append(error)
+                        request.value = max(request.value, Interrupt.SAVE)
+                    else:
+                        yield futures[future], future.result()
+        finally:
+            request.value = max(request.value, interrupt(), Interrupt.SAVE)
+    for error in sorted(errors, key=lambda error: isinstance(error, Stopped)):
+        if isinstance(error, BrokenProcessPool):
+            raise TrainingError(
+                "a training process was killed, as when memory runs out; run the same command to resume, "
+                "with a lower --device-batch-size or --nproc if it happens again"
+            )
+        raise error
 
 
-def _materials(
-    config: TrainConfig,
-    task: Task,
-    encoder: Checkpoint,
-    used: Sequence[Question],
-    choosing: Sequence[Question],
-) -> Inputs:
-    tokenizer = load_tokenizer(encoder.path)
-    settings = config.settings
-    longest = longest_input(tokenizer, load_shape(encoder.path), settings, has_passages(used))
-    with quiet():
-        encoded, chooses = (
-            encode(part, task, tokenizer, longest, show_context=settings.show_context, soft_labels=soft)
-            if part
-            else None
-            for part, soft in ((used, settings.soft_labels), (choosing, False))
-        )
-    if encoded is None:
-        raise TrainingError("no row is left to train on; give more rows")
-    return Inputs(
-        encoder.path,
-        task,
-        tokenizer,
-        collator(task, tokenizer, padding_multiple()),
-        encoded,
-        chooses,
-        settings,
-        longest,
-        config.device_rows,
-    )
+_request: Any = None
+_reports: Any = None
 
 
-def _said(training: Training, used: Sequence[Question], choosing: Sequence[Question]) -> str:
-    """One line on what is about to be trained."""
-    by = {
-        "held-out": f"{len(choosing)} of them held out to choose the best model",
-        "human": f"the best model chosen on {len(choosing)} human dev rows",
-        "none": "no rows to choose on: the last model is kept",
-    }[training.selection]
-    shown = len(used) + (len(choosing) if training.selection == "held-out" else 0)
-    steps = training.settings.steps(len(used))
-    return f"{training.encoder} on {shown} rows ({training.task.described}), {steps} steps; {by}"
+def _start_worker(request: Any, reports: Any, devices: Any, threads: int) -> None:
+    """Prepare a worker process: one GPU, or a share of the cores; it ends when its parent ends."""
+    global _request, _reports
+    _request, _reports = request, reports
+    if device := devices.get():
+        os.environ["CUDA_VISIBLE_DEVICES"] = device
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    configure_process()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles it
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _versions() -> dict[str, str]:
-    return {package: metadata.version(package) for package in _VERSIONS}
+def _exit_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _in_worker(inputs: Inputs, seed: int, rate: float, folder: Path) -> Outcome:
+    def report(done: int, _total: int, score: float | None) -> None:
+        _reports.put(((seed, rate), done, score))
+
+    with caught_signals() as signals, signals.deferred():
+        interrupt = lambda: Interrupt(max(_request.value, int(signals.received)))  # noqa: E731
+        return run_trial(inputs, seed, rate, folder, report, interrupt)

@@ -1,54 +1,58 @@
-"""One model: one encoder, one seed, one learning rate, trained by transformers' Trainer.
+"""One model: one seed and one learning rate, trained by transformers' Trainer.
 
-It can be stopped at any step: a signal saves a checkpoint, a kill loses what came after the
-last one, and the next call goes on from there.
+It can be interrupted at any step. A signal saves a checkpoint; a kill loses the steps since the last one.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import math
+import os
+import random
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from datacreate.errors import Stopped
-from datacreate.files import replace_file
-from datacreate.finetuning.encode import Encoded
-from datacreate.finetuning.encoder import load_with_head, with_lora, without_lora
-from datacreate.finetuning.hardware import (
-    enough_memory,
-    is_first_process,
-    world_size,
-)
-from datacreate.finetuning.order import ByLength
-from datacreate.finetuning.resume import last_checkpoint, passes_of, room_for
-from datacreate.finetuning.settings import Settings
-from datacreate.finetuning.soft_labels import collated, judged_by
-from datacreate.finetuning.statistics import centred
-from datacreate.finetuning.task import Task
-from datacreate.finetuning.together import with_the_others
+from datacreate.errors import Stopped, StorageError, TrainingError
+from datacreate.files import replace_file, storage_error, write_synced
+from datacreate.finetuning.encoder import Encoded, load_with_head, with_lora
+from datacreate.finetuning.recipe import Recipe
+from datacreate.finetuning.records import Task
+from datacreate.finetuning.statistics import chance_corrected
 from datacreate.hardware import device, has_bf16
-from datacreate.locking import FolderLock
 from datacreate.logging_setup import quiet
-from datacreate.signals import Signals
 
 OUTCOME = "outcome.json"
+COMPLETE = "complete"  # written into a checkpoint after all its other files
 
-DEVICE_ROWS = 16
-"""Rows that a device works on at once, unless told: a larger batch is gathered over several goes."""
+DEVICE_BATCH_SIZE = 16
+"""Rows per forward pass; larger batches accumulate gradients."""
 
-Tell = Callable[[int, int, float | None], None]
-"""Told after each step: steps done, steps in all, the last selection score."""
+SORTED_BATCHES = 50
+"""Batches whose rows are sorted by length together: more means less padding, fewer more randomness."""
+
+Report = Callable[[int, int, float | None], None]
+"""Called after each step: steps done, steps in total, best selection score."""
+
+
+class Interrupt(IntEnum):
+    """What a trial should do at the next step."""
+
+    NONE = 0
+    SAVE = 1  # save a checkpoint and stop
+    ABANDON = 2  # stop without writing: another process owns the folder
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial came out."""
+    """The result of a trial."""
 
-    score: float | None  # centred, on the rows that choose; None if none do
+    score: float | None  # chance-corrected, on the selection rows; None without selection
     step: int
     steps: int
     seconds: float
@@ -56,7 +60,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What every trial of a training shares."""
+    """What all trials of a training share."""
 
     encoder: Path
     task: Task
@@ -64,238 +68,323 @@ class Inputs:
     collate: Any
     rows: Encoded
     selection: Encoded | None
-    settings: Settings
-    longest: int  # tokens
-    device_rows: int = DEVICE_ROWS
+    recipe: Recipe
+    max_length: int  # tokens
+    device_batch_size: int = DEVICE_BATCH_SIZE
 
 
 def run_trial(
-    materials: Inputs,
+    inputs: Inputs,
     seed: int,
     learning_rate: float,
     folder: Path,
-    tell: Tell,
-    signals: Signals,
-    lock: FolderLock | None = None,
+    report: Report,
+    interrupt: Callable[[], Interrupt],
 ) -> Outcome:
-    """Train to the end and leave the best model in `folder`/model; go on where an earlier call stopped.
+    """Train to the end and save the best model in `folder`/model; resume from the last checkpoint there.
 
-    The first process has the `lock` of what is written. Raises Stopped after a signal, in the first process
-    LockLost when another one has taken the folder over, TrainingError if the encoder does not fit or memory
-    runs out.
+    Raises Stopped when `interrupt` asks for it, TrainingError if the encoder does not fit or memory runs
+    out, StorageError.
     """
     if (folder / OUTCOME).is_file():
         return Outcome(**json.loads((folder / OUTCOME).read_text(encoding="utf-8")))
+    if interrupt():
+        raise Stopped("stopped by a signal; run the same command to resume")
     import transformers
 
-    with quiet(), enough_memory("--device-batch-size or --max-length"), with_the_others(), signals.held():
-        transformers.set_seed(seed)  # the new head is drawn here
-        model = load_with_head(materials.encoder, materials.task)
-        if materials.settings.lora:
-            model = with_lora(model, materials.settings.lora)
-        with room_for(folder):
-            last = last_checkpoint(folder)
-            trainer = make_trainer(materials, model, seed, learning_rate, folder, passes_of(last))
-            watch = _watch(tell, signals, lock)
-            trainer.add_callback(watch)
-            result = trainer.train(resume_from_checkpoint=str(last) if last else None)
-            state = trainer.state
-            if lock:
-                lock.look()
-            if watch.stopped:
-                raise Stopped(
-                    f"stopped by a signal at step {state.global_step} of {state.max_steps}; "
-                    "run the same command to go on"
-                )
-            outcome = Outcome(
-                state.best_metric,
-                state.best_global_step or min(state.global_step, state.max_steps),
-                state.max_steps,
-                result.metrics["train_runtime"],
+    with quiet(), memory_errors("--device-batch-size or --max-length"), _disk_errors(folder):
+        transformers.set_seed(seed)  # before the new head is initialised
+        model = load_with_head(inputs.encoder, inputs.task)
+        if inputs.recipe.lora:
+            model = with_lora(model, inputs.recipe)
+        checkpoint = last_checkpoint(folder)
+        epochs_done = int(_trainer_state(checkpoint)["epoch"]) if checkpoint else 0
+        trainer = make_trainer(inputs, model, seed, learning_rate, folder, epochs_done)
+        watch = _watch(report, interrupt)
+        trainer.add_callback(watch)
+        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        state = trainer.state
+        if watch.stopped or interrupt() is Interrupt.ABANDON:
+            raise Stopped(
+                f"stopped by a signal at step {state.global_step} of {state.max_steps}; "
+                "run the same command to resume"
             )
-            if is_first_process():
-                _keep(
-                    without_lora(trainer.accelerator.unwrap_model(trainer.model)), materials, folder, outcome
-                )
-            trainer.accelerator.wait_for_everyone()
+        outcome = Outcome(
+            state.best_metric,
+            state.best_global_step or min(state.global_step, state.max_steps),
+            state.max_steps,
+            result.metrics["train_runtime"],
+        )
+        _save(trainer.accelerator.unwrap_model(trainer.model), inputs.tokenizer, folder, outcome)
     return outcome
 
 
-def _keep(model: Any, materials: Inputs, folder: Path, outcome: Outcome) -> None:
-    """Save a model; its outcome comes last and says that it is there."""
+def _save(model: Any, tokenizer: Any, folder: Path, outcome: Outcome) -> None:
+    """Save the model, adapters merged. The outcome is written last and marks it as complete."""
+    model = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
     model.save_pretrained(folder / "model")
-    materials.tokenizer.save_pretrained(folder / "model")
-    replace_file(folder / OUTCOME, json.dumps(vars(outcome)))
+    tokenizer.save_pretrained(folder / "model")
+    replace_file(folder / OUTCOME, json.dumps(asdict(outcome)))
     for checkpoint in folder.glob("checkpoint-*"):
         shutil.rmtree(checkpoint, ignore_errors=True)
 
 
-def make_trainer(
-    materials: Inputs, model: Any, seed: int, learning_rate: float, folder: Path, passes: int = 0
-) -> Any:
-    """transformers' Trainer for one model: batches by length, padded to the longest, judged in between.
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint whose best model is complete too; others newer than it are removed."""
+    steps = {int(path.name.rpartition("-")[2]): path for path in folder.glob("checkpoint-*")}
+    complete = {step: path for step, path in steps.items() if (path / COMPLETE).is_file()}
+    for step in sorted(steps, reverse=True):
+        if step in complete and (_trainer_state(complete[step])["best_global_step"] or step) in complete:
+            return complete[step]
+        shutil.rmtree(steps[step], ignore_errors=True)
+    return None
 
-    So many `passes` over the rows are behind it.
-    """
+
+def _trainer_state(checkpoint: Path) -> dict[str, Any]:
+    state: dict[str, Any] = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    return state
+
+
+def make_trainer(
+    inputs: Inputs, model: Any, seed: int, learning_rate: float, folder: Path, epochs_done: int = 0
+) -> Any:
+    """A Trainer for one model: batches grouped by length, evaluated on the selection rows at intervals."""
+    from torch.nn.functional import cross_entropy
     from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainingArguments
 
-    settings, rows = materials.settings, len(materials.rows.dataset)
-    steps = settings.steps(rows)
-    goes = math.ceil(settings.batch_size / (materials.device_rows * world_size()))
-    per_check = math.ceil(rows / settings.batch_size)  # after each pass, or less often
-    if settings.checks is not None:
-        per_check = max(per_check, math.ceil(steps / settings.checks))
-    chosen = materials.selection is not None
+    recipe, rows = inputs.recipe, len(inputs.rows.dataset)
+    steps = recipe.steps(rows)
+    accumulated = math.ceil(recipe.batch_size / inputs.device_batch_size)
+    interval = math.ceil(rows / recipe.batch_size)  # an epoch, or longer
+    if recipe.max_evaluations is not None:
+        interval = max(interval, math.ceil(steps / recipe.max_evaluations))
+    warmup = math.ceil(recipe.warmup_ratio * steps) if recipe.warmup_steps is None else recipe.warmup_steps
+    selects = inputs.selection is not None
     arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
-        per_device_train_batch_size=math.ceil(settings.batch_size / (goes * world_size())),
-        per_device_eval_batch_size=4 * materials.device_rows,
-        gradient_accumulation_steps=goes,
+        per_device_train_batch_size=math.ceil(recipe.batch_size / accumulated),
+        per_device_eval_batch_size=4 * inputs.device_batch_size,
+        gradient_accumulation_steps=accumulated,
         learning_rate=learning_rate,
-        warmup_steps=settings.warmup_steps
-        if settings.warmup_steps is not None
-        else math.ceil(settings.warmup_share * steps),
-        weight_decay=settings.weight_decay,
+        warmup_steps=warmup,
+        weight_decay=recipe.weight_decay,
         optim="adamw_torch_fused",
         bf16=has_bf16(),
         tf32=True if device().type == "cuda" else None,
         use_cpu=device().type == "cpu",
         train_sampling_strategy="group_by_length",
         length_column_name="length",
-        eval_strategy="steps" if chosen else "no",
-        eval_steps=per_check,
+        eval_strategy="steps" if selects else "no",
+        eval_steps=interval,
         save_strategy="steps",
-        save_steps=per_check,
-        save_total_limit=2,  # the last and the best: with 1, a stop would leave the best alone
-        load_best_model_at_end=chosen,
-        metric_for_best_model="selection" if chosen else None,
-        greater_is_better=True if chosen else None,
+        save_steps=interval,
+        save_total_limit=2,  # the last and the best; with 1 a stop would keep only the best
+        load_best_model_at_end=selects,
+        metric_for_best_model="selection" if selects else None,
+        greater_is_better=True if selects else None,
         restore_callback_states_from_checkpoint=True,
         dataloader_pin_memory=device().type == "cuda",
-        ddp_find_unused_parameters=False,
         logging_strategy="no",
         report_to="none",
         disable_tqdm=True,
         seed=seed,
     )
-    callbacks = []
-    if chosen and settings.patience is not None:
-        callbacks.append(EarlyStoppingCallback(settings.patience))
 
-    class InOrder(Trainer):  # type: ignore[misc]
+    class LengthGroupedTrainer(Trainer):  # type: ignore[misc]
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
             if self.args.train_sampling_strategy != "group_by_length":
                 return super()._get_train_sampler(train_dataset)
-            a_step = self.args.train_batch_size * self.args.gradient_accumulation_steps * world_size()
-            return ByLength(materials.rows.dataset["length"], a_step, seed, passes)
+            batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
+            return LengthGroupedSampler(inputs.rows.dataset["length"], batch, seed, epochs_done)
 
-        def compute_loss(self, model: Any, inputs: dict[str, Any], *more: Any, **told: Any) -> Any:
-            if inputs["labels"].is_floating_point():
-                # The models' own loss would take probabilities for labels of which several hold at once.
-                inputs = dict(inputs)
-                model = judged_by(model, inputs.pop("labels"))
-            return super().compute_loss(model, inputs, *more, **told)
+        def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+            if not inputs["labels"].is_floating_point():
+                return super().compute_loss(model, inputs, *args, **kwargs)
+            # Soft labels: the models' own loss would treat probabilities as multi-label targets.
+            features = {name: value for name, value in inputs.items() if name != "labels"}
+            outputs = model(**features)
+            loss = cross_entropy(outputs["logits"].float(), inputs["labels"])
+            return (loss, outputs) if kwargs.get("return_outputs") else loss
 
-    trainer = InOrder(
+    trainer = LengthGroupedTrainer(
         model=model,
         args=arguments,
-        data_collator=collated(materials.collate) if settings.soft_labels else materials.collate,
-        train_dataset=materials.rows.dataset,
-        eval_dataset=materials.selection.dataset if materials.selection else None,
-        compute_metrics=_selection(materials) if chosen else None,
-        callbacks=callbacks,
+        data_collator=_soft_collator(inputs.collate) if recipe.soft_labels else inputs.collate,
+        train_dataset=inputs.rows.dataset,
+        eval_dataset=inputs.selection.dataset if inputs.selection else None,
+        compute_metrics=_selection_metric(inputs) if selects else None,
+        callbacks=[EarlyStoppingCallback(recipe.patience)] if selects and recipe.patience else [],
     )
-    # The loss is a mean over the rows of one go. Of a model that takes any argument the Trainer believes
-    # it to be one over the whole step's, and would add up the gradients of all goes and processes.
+    # The loss is a mean over the rows of one forward pass. For models that accept any keyword argument the
+    # Trainer assumes a mean over the whole step, and would add up accumulated gradients.
     trainer.model_accepts_loss_kwargs = False
-    trainer.remove_callback(PrinterCallback)  # stdout is for results
+    trainer.remove_callback(PrinterCallback)  # it prints to stdout
     return trainer
 
 
-def _selection(materials: Inputs) -> Callable[[Any], dict[str, float]]:
-    """What chooses the best model: accuracy in the paper's way, else the primary figure.
+def _soft_collator(collate: Any) -> Callable[[Sequence[Mapping[str, Any]]], Any]:
+    """A collator for labels that are probabilities, of shape (rows, classes)."""
 
-    Ties are common on a small slice, and go to the lower loss: a millionth of it decides no more.
+    def call(rows: Sequence[Mapping[str, Any]]) -> Any:
+        import torch
+
+        batch = collate([{**row, "label": 0} for row in rows])  # it casts labels to integers
+        batch["labels"] = torch.tensor([row["label"] for row in rows])
+        return batch
+
+    return call
+
+
+def _selection_metric(inputs: Inputs) -> Callable[[Any], dict[str, float]]:
+    """What chooses the best checkpoint: the chance-corrected score; in the paper's recipe accuracy.
+
+    Ties are common on few rows and go to the lower loss, which is subtracted with a weight of 1e-6.
     """
-    balanced = materials.settings.name != "paper" and materials.task.head == "sequence_classification"
+    balanced = inputs.recipe.name != "paper" and inputs.task.head == "sequence_classification"
 
-    def judge(prediction: Any) -> dict[str, float]:
+    def metric(prediction: Any) -> dict[str, float]:
         import numpy as np
         from scipy.special import log_softmax
         from sklearn.metrics import accuracy_score, recall_score
 
         truth, logits = prediction.label_ids, np.asarray(prediction.predictions)
         answers = logits.argmax(-1)
-        share = (
-            recall_score(truth, answers, average="macro", labels=sorted(set(truth.tolist())), zero_division=0)
-            if balanced
-            else accuracy_score(truth, answers)
-        )
+        if balanced:
+            present = sorted(set(truth.tolist()))
+            share = recall_score(truth, answers, average="macro", labels=present, zero_division=0)
+        else:
+            share = accuracy_score(truth, answers)
         loss = -log_softmax(logits, axis=-1)[np.arange(len(truth)), truth].mean()
-        if not np.isfinite(loss):  # diverged: NaN would compare with nothing that comes after it
+        if not np.isfinite(loss):  # diverged; NaN would never be replaced as the best
             return {"selection": -1.0}
-        return {"selection": centred(float(share), materials.task.classes) - 1e-6 * float(loss)}
+        return {"selection": chance_corrected(float(share), inputs.task.classes) - 1e-6 * float(loss)}
 
-    return judge
+    return metric
 
 
-def _watch(tell: Tell, signals: Signals, lock: FolderLock | None) -> Any:
-    """A callback that tells how far it is, and stops at the step in which a signal came.
+class LengthGroupedSampler:
+    """Every row once per epoch, in batches of similar length, in an order fixed by the seed and the epoch.
 
-    Where the lock is lost nothing is saved any more.
+    Unlike transformers' own sampler it does not use the global random state, so a training resumed within
+    an epoch sees the remaining rows once each; and batches come in random order, not from long to short.
     """
+
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int, epochs_done: int = 0) -> None:
+        self._lengths, self._batch, self._seed, self._epoch = list(lengths), batch, seed, epochs_done
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        rng = random.Random(f"{self._seed}:{self._epoch}")
+        rows, batch = len(self._lengths), self._batch
+        shuffled = rng.sample(range(rows), rows)
+        pool = batch * max(1, min(SORTED_BATCHES, rows // (4 * batch)))
+        ordered = [
+            row
+            for at in range(0, rows, pool)
+            for row in sorted(shuffled[at : at + pool], key=lambda row: -self._lengths[row])
+        ]
+        rest = rows - rows % batch
+        batches = [ordered[at : at + batch] for at in range(0, rest, batch)]
+        rng.shuffle(batches)
+        if self._epoch == 0 and batches:  # the longest first, so that running out of memory shows at once
+            longest = max(range(len(batches)), key=lambda i: max(self._lengths[row] for row in batches[i]))
+            batches.insert(0, batches.pop(longest))
+        self._epoch += 1
+        yield from (row for rows_ in batches for row in rows_)
+        yield from ordered[rest:]
+
+
+def _watch(report: Report, interrupt: Callable[[], Interrupt]) -> Any:
+    """A callback that reports each step, stops when interrupted, and marks complete checkpoints."""
     from transformers import TrainerCallback
 
     class Watch(TrainerCallback):  # type: ignore[misc]
-        stopped = False  # by a signal, before the end
-        over = False  # already when it began: killed after the last step, before the model was kept
+        stopped = False  # interrupted before the last step
+        finished = False  # resumed after the last step: the previous process was killed before _save
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.over = state.global_step >= state.max_steps or _out_of_patience(state)
+            early = state.stateful_callbacks.get("EarlyStoppingCallback")
+            self.finished = state.global_step >= state.max_steps or bool(
+                early
+                and early["attributes"]["early_stopping_patience_counter"]
+                >= early["args"]["early_stopping_patience"]
+            )
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if self.over:  # the Trainer makes a step before it looks; the best model is loaded after it
+            if self.finished:  # the Trainer runs one step first, then loads the best model
                 control.should_training_stop = True
                 control.should_evaluate = control.should_save = False
                 return
-            tell(state.global_step, state.max_steps, state.best_metric)
-            why = _anywhere(_LOST if lock and lock.is_lost else _SIGNAL if signals.received else 0)
-            if why == _LOST:
-                self.stopped = control.should_training_stop = True
-                control.should_evaluate = control.should_save = False
-            elif why == _SIGNAL and state.global_step < state.max_steps:
-                self.stopped = control.should_save = control.should_training_stop = True
+            report(state.global_step, state.max_steps, state.best_metric)
+            request = interrupt()
+            if request is Interrupt.SAVE and state.global_step < state.max_steps:
+                self.stopped = control.should_training_stop = control.should_save = True
+            self._abandon(request, control)
 
         def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            # It takes a while, and the checkpoint is written after it.
-            if _anywhere(_LOST if lock and lock.is_lost else 0):
+            self._abandon(interrupt(), control)  # an evaluation takes long, and a checkpoint follows
+
+        def _abandon(self, request: Interrupt, control: Any) -> None:
+            if request is Interrupt.ABANDON:
                 self.stopped = control.should_training_stop = True
-                control.should_save = False
+                control.should_evaluate = control.should_save = False
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            for path in checkpoint.iterdir():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+            write_synced(checkpoint / COMPLETE, b"")
 
     return Watch()
 
 
-def _out_of_patience(state: Any) -> bool:
-    """Whether early stopping had ended the training that a checkpoint is of."""
-    kept = state.stateful_callbacks.get("EarlyStoppingCallback")
-    if not kept:
-        return False
-    counted: int = kept["attributes"]["early_stopping_patience_counter"]
-    patience: int = kept["args"]["early_stopping_patience"]
-    return counted >= patience
+@contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    """Turn failed writes into StorageError."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(folder, error) from None
+    except (RuntimeError, SafetensorError) as error:
+        # torch (inline_container) and safetensors (os error) hide the OSError of a failed write.
+        text = str(error)
+        if "os error" not in text and ("inline_container" not in text or "Reader" in text):
+            raise
+        raise StorageError(
+            f"{folder}: the disk is full or not writable; fix that and run the same command to resume"
+        ) from None
 
 
-_SIGNAL, _LOST = 1, 2
-"""Why a training stops before its end; the latter goes before the former."""
-
-
-def _anywhere(reason: int) -> int:
-    """The greatest reason to stop that any of the processes has, or 0: they must stop at the same step."""
-    if world_size() == 1:
-        return reason
+@contextmanager
+def memory_errors(remedy: str) -> Iterator[None]:
+    """Turn running out of memory into a TrainingError that says which option to lower."""
     import torch
 
-    flag = torch.tensor(reason, device=device())
-    torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
-    return int(flag.item())
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        words = ("not enough memory", "out of memory", "can't allocate memory")
+        if type(error) is RuntimeError and not any(text in str(error) for text in words):
+            raise
+        first = (str(error).splitlines() or ["no memory left"])[0][:160]
+        raise TrainingError(f"out of memory ({first}); lower {remedy}, or choose a smaller encoder") from None
+
+
+def configure_process() -> None:
+    """Set up threads and memory of this process for training; call it before torch is imported.
+
+    Idle OpenMP threads sleep, which is faster beside other busy processes. glibc keeps freed memory for the
+    next step and does not return it to the kernel.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    with suppress(AttributeError, OSError):  # not glibc
+        mallopt = ctypes.CDLL(None).mallopt
+        # M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX of malloc.h
+        for parameter, value in {-1: -1, -2: 2**26, -4: 0, -8: 1}.items():
+            mallopt(parameter, value)

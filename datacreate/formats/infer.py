@@ -1,8 +1,8 @@
 """Infers the task format from one example.
 
-Types, nesting and list lengths come from the values. Roles come from field names and from relations between
-values: an answer that is one of the options, or a span of the context. Fixed labels and ranges cannot be seen
-in one example; the user gives them with --labels and --range.
+Types, nesting and list lengths come from the values. Roles come from field names and from relations between values:
+an answer that is one of the options, or a span of the context. Fixed labels and ranges cannot be seen in one example;
+the user gives them with --labels and --range.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def infer_format(
 ) -> InferredFormat:
     """The format of an example: the one named, or the first shipped one that fits, or an inferred one.
 
-    `labels` maps dotted paths to comma-separated values, `ranges` maps them to `low..high`. Raises
-    ExampleError, FormatError or UsageError if these, the format and the example contradict each other.
+    `labels` maps dotted paths to comma-separated values, `ranges` maps them to `low..high`. Raises ExampleError,
+    FormatError or UsageError if these, the format and the example contradict each other.
     """
     if message := find_unsupported_value(example.values):
         raise ExampleError(f"{message}; fix the example")
@@ -76,8 +76,8 @@ def infer_format(
 def _shipped_format(example: Example) -> TaskFormat | None:
     """The first shipped format with the example's fields, bound.
 
-    An example that has the fields but breaks a rule raises ExampleError. Inferring a format without that rule
-    would hide the mistake.
+    An example that has the fields but breaks a rule raises ExampleError. Inferring a format without that rule would
+    hide the mistake.
     """
     for format in _shipped_formats():
         if format.validator.is_valid(example.values):

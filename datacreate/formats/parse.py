@@ -31,8 +31,8 @@ def parse_completion(
 ) -> list[Candidate | Reject]:
     """The items of a completion in order, each a valid candidate or a reject.
 
-    `count`: number of examples requested. `truncated`: generation stopped at max_tokens.
-    `salvage`: keep the complete items of an incomplete array.
+    `count`: number of examples requested. `truncated`: generation stopped at max_tokens. `salvage`: keep the complete
+    items of an incomplete array.
     """
     if not text.strip():
         return [Reject(Reason.NO_RESPONSE, "")]
@@ -85,8 +85,8 @@ def _complete_items(body: str) -> Iterator[Json]:
 def extract_json(text: str) -> str:
     """The JSON array or object in a completion, without thinking, code fences and prose; "" if there is none.
 
-    A truncated value extends to the end of the text. Of several values, the longest valid one is returned.
-    Runs in linear time.
+    A truncated value extends to the end of the text. Of several values, the longest valid one is returned. Runs in
+    linear time.
     """
     start = _end_of_thinking(text)
     if start is None:

@@ -1,12 +1,11 @@
 """Builds the JSON Schema that constrains a response: the grammar of every request.
 
-vLLM compiles schemas with xgrammar or llguidance, llama.cpp with its own converter to GBNF or with
-llguidance. Each ignores, rejects or misreads some keywords. `grammar_schema` therefore rewrites a schema in a
-dialect that all of them enforce: `const`, `enum`, `anyOf`, strings with an anchored `pattern` or one of four
-formats, integers with inclusive bounds, tuples as `prefixItems` (without `items: false`, which llama.cpp
-rejects), arrays with one kind of item, closed objects. The result can be narrower than the original (all
-properties are required, a tuple has one length) or weaker; validation checks every example against the
-original. schema_keywords.py lists who enforces which keyword.
+vLLM compiles schemas with xgrammar or llguidance, llama.cpp with its own converter to GBNF or with llguidance. Each
+ignores, rejects or misreads some keywords. `grammar_schema` therefore rewrites a schema in a dialect that all of them
+enforce: `const`, `enum`, `anyOf`, strings with an anchored `pattern` or one of four formats, integers with inclusive
+bounds, tuples as `prefixItems` (without `items: false`, which llama.cpp rejects), arrays with one kind of item,
+closed objects. The result can be narrower than the original (all properties are required, a tuple has one length) or
+weaker; validation checks every example against the original. schema_keywords.py lists who enforces which keyword.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ _ANY: dict[str, Json] = {"type": ["string", "number", "boolean", "null", "array"
 def build_response_schema(layout: Layout, count: int, labels: Sequence[Json] | None) -> str:
     """The schema of a response as compact JSON: an array of `count` examples.
 
-    `labels` has one label per example, which becomes a constant of that item. Equal arguments give equal
-    strings, so that an engine compiles each grammar once.
+    `labels` has one label per example, which becomes a constant of that item. Equal arguments give equal strings, so
+    that an engine compiles each grammar once.
     """
     if labels is None:
         items = {"type": "array", "items": item_schema(layout), "minItems": count, "maxItems": count}

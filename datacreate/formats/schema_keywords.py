@@ -1,8 +1,8 @@
 """Lists the JSON Schema keywords that a task format may use, and who enforces them.
 
 Validation (jsonschema) checks every keyword. The grammar enforces those that all engines support
-(response_schema.py); for the others the model may write something that validation then rejects. Other
-keywords are refused, and so are `format` values that validation cannot check.
+(response_schema.py); for the others the model may write something that validation then rejects. Other keywords are
+refused, and so are `format` values that validation cannot check.
 """
 
 from __future__ import annotations

@@ -168,8 +168,7 @@ def has_parts(schema: Json) -> bool:
 def narrow(schema: Schema, value: Json, path: FieldPath, options: FieldPath | None) -> Schema:
     """The schema of a field, specialized to the formatting example.
 
-    It decides whether the field is null, removes fields that the example lacks, and fixes the number of
-    options.
+    It decides whether the field is null, removes fields that the example lacks, and fixes the number of options.
     """
     schema = _decide_null(schema, value)
     if is_constant(schema):

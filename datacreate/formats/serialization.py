@@ -1,11 +1,10 @@
 """How an example is written compactly for the model, and how a written item is read back.
 
-The default style is `positional`: one JSON array per example, fields by position. Constants are not written.
-A fixed label comes first, so that the model writes the text for it. If each example has its own options, the
-right option is written first and the answer field is not written: every answer is then among its options.
-Reading shuffles the options, because models prefer some positions. Options inside an object, or of another
-type than the answer, keep the answer field and are shuffled too. The style `keyed` writes the JSON object
-unchanged, as the paper does.
+The default style is `positional`: one JSON array per example, fields by position. Constants are not written. A fixed
+label comes first, so that the model writes the text for it. If each example has its own options, the right option is
+written first and the answer field is not written: every answer is then among its options. Reading shuffles the
+options, because models prefer some positions. Options inside an object, or of another type than the answer, keep the
+answer field and are shuffled too. The style `keyed` writes the JSON object unchanged, as the paper does.
 """
 
 from __future__ import annotations
@@ -43,8 +42,8 @@ class MalformedItem(ValueError):
 class Layout:
     """How examples of a format are written.
 
-    With `pseudo_labels` the label is not written, because the verifier assigns it later; reading sets the
-    first label as a stand-in.
+    With `pseudo_labels` the label is not written, because the verifier assigns it later; reading sets the first label
+    as a stand-in.
     """
 
     format: TaskFormat

@@ -1,15 +1,15 @@
 """Defines `TaskFormat`: the JSON Schema of one example, and the roles of its fields.
 
-A task format is one JSON file: schemas/NAME.json, or a file given with `--format`. Its key `x-datacreate`
-says what JSON Schema cannot:
+A task format is one JSON file: schemas/NAME.json, or a file given with `--format`. Its key `x-datacreate` says what
+JSON Schema cannot:
 
     "x-datacreate": {
       "roles": {"question": "question", "context": "context", "options": "options", "answer": "label"},
       "rules": ["answer_in_options", "options_differ"]
     }
 
-A role is a dotted path, or a list of keys if a key contains a dot. `load_format` reads a file, `bind` fits
-the format to the formatting example: its number of options, and which fields are null.
+A role is a dotted path, or a list of keys if a key contains a dot. `load_format` reads a file, `bind` fits the format
+to the formatting example: its number of options, and which fields are null.
 """
 
 from __future__ import annotations
@@ -226,8 +226,8 @@ def load_format(name_or_path: str) -> TaskFormat:
 def read_format(document: Mapping[str, Json], name: str) -> TaskFormat:
     """A format from its document, not yet bound.
 
-    Raises FormatError with the location if the document is not the schema of an object, names a field that
-    does not exist, or uses an unsupported keyword.
+    Raises FormatError with the location if the document is not the schema of an object, names a field that does not
+    exist, or uses an unsupported keyword.
     """
     if not isinstance(document, Mapping) or not isinstance(document.get("properties"), Mapping):
         raise FormatError(f"{name}: not the JSON Schema of an object; start from `datacreate schema infer`")

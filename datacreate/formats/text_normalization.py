@@ -12,8 +12,8 @@ from functools import cache
 MAX_CHARACTERS = 5_000
 """Metrics look only at so many characters of a text."""
 
-# Punctuation and spaces are dropped; letters, marks, digits and symbols are kept. Some ASCII punctuation
-# carries meaning and is kept: % & # * / @, and - before a digit (3-4 is not 3*4, and C# is not C).
+# Punctuation and spaces are dropped; letters, marks, digits and symbols are kept. Some ASCII punctuation carries
+# meaning and is kept: % & # * / @, and - before a digit (3-4 is not 3*4, and C# is not C).
 _DROPPED_ASCII = r"\s\x00-\x1f\x7f!\"'(),.:;?\[\]\\`_{}"
 _SEPARATORS = re.compile(rf"(?:[{_DROPPED_ASCII}]|-(?!\d))+")
 
@@ -43,8 +43,8 @@ def words(text: str, limit: int | None = MAX_CHARACTERS) -> list[str]:
 
 @cache
 def _unicode_separators() -> re.Pattern[str]:
-    # \W would match the vowel signs of Hindi and Thai. There is no punctuation beyond U+1FFFF. Variation
-    # selectors (U+FE00 to U+FE0F) only change how a symbol is drawn.
+    # \W would match the vowel signs of Hindi and Thai. There is no punctuation beyond U+1FFFF. Variation selectors
+    # (U+FE00 to U+FE0F) only change how a symbol is drawn.
     dropped = [
         c
         for c in map(chr, range(0x80, 0x20000))

@@ -1,7 +1,7 @@
 """Validates an example, and defines the reasons for which an example is rejected.
 
-The grammar ensures most of the schema. This module checks the rest: all keywords with `jsonschema`, the
-text itself (blank, control characters, placeholders), and the rules between fields.
+The grammar ensures most of the schema. This module checks the rest: all keywords with `jsonschema`, the text itself
+(blank, control characters, placeholders), and the rules between fields.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ def validate_example(
 ) -> Candidate | Reject:
     """Check one example against its format: schema, texts, rules. Returns the first error as a reject.
 
-    Used for what a model writes and for rows of files. `placeholder` matches texts that only repeat words of
-    the prompt. With `allow_empty`, texts other than the compared one may be empty.
+    Used for what a model writes and for rows of files. `placeholder` matches texts that only repeat words of the
+    prompt. With `allow_empty`, texts other than the compared one may be empty.
     """
     error = _first_error(values, format, placeholder, allow_empty)
     if error is not None:

@@ -1,80 +1,100 @@
-"""How different the texts of a set are from each other, and from the formatting example.
+"""How different the texts of a set are from each other and from the formatting example.
 
-All figures but mean words depend on how many texts there are, so that sets are compared at the same number:
-`diversity(texts, number=n)` draws n of them by seed. Distinct-n and self-BLEU look at no more than 1,000,
-what needs all pairs at no more than 500 of those.
+All metrics but mean words depend on the number of texts, so sets are compared at the same number:
+`diversity(texts, number=n)` draws n of them by seed. Distinct-n uses at most 1,000 texts, distances and the
+Vendi score at most 500, self-BLEU, which is quadratic in the number of texts, at most 100.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from datacreate.formats.text_normalization import words
-from datacreate.metrics.self_bleu import grams, self_bleu
-from datacreate.metrics.text_similarity import Likeness, Matrix
+from datacreate.selection.embeddings import Embedder
 
-MOST_TEXTS = 1_000
-MOST_PAIRED = 500
+MAX_TEXTS = 1_000
+MAX_PAIRED = 500
+MAX_BLEU = 100
+
+Matrix = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """A kernel between texts: symmetric, positive semidefinite, 1 between a text and itself."""
+
+    name: str  # of the distance, which is 1 - similarity
+    matrix: Callable[[Sequence[str]], Matrix]  # (n,) texts -> (n, n)
+
+
+def word_overlap(texts: Sequence[str]) -> Matrix:
+    """Jaccard similarity of the words of each pair of texts, (n, n). Two texts without words have 1."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    bags = [set(words(text)) for text in texts]
+    if not any(bags):
+        return np.ones((len(bags), len(bags)))
+    counts = CountVectorizer(analyzer=sorted, dtype=np.float64).fit_transform(bags)
+    shared = (counts @ counts.T).toarray()
+    sizes = np.array([len(bag) for bag in bags], dtype=np.float64)
+    union = sizes[:, None] + sizes[None, :] - shared
+    overlap: Matrix = np.where(union > 0, shared / np.maximum(union, 1), 1.0)
+    return overlap
+
+
+WORD_OVERLAP = Similarity("word overlap (1 - Jaccard)", word_overlap)
+
+
+def embedding_cosine(name: str, embedder: Embedder) -> Similarity:
+    """Cosine of sentence embeddings by the checkpoint `name`."""
+
+    def matrix(texts: Sequence[str]) -> Matrix:
+        vectors = embedder.encode(texts).astype(np.float64)
+        return np.clip(vectors @ vectors.T, -1, 1)
+
+    return Similarity(f"cosine distance, {name}", matrix)
 
 
 @dataclass(frozen=True)
 class Diversity:
-    """The figures of one set; None where there are too few texts."""
+    """The metrics of one set; None if there are too few texts."""
 
-    texts: int
-    """Drawn, and looked at."""
-
+    texts: int  # drawn
     mean_words: float
-    distinct_1: float
-    """Different words as a share of all words (Li et al., 2016), in [0, 1]; then pairs and triples."""
-
+    distinct_1: float  # share of distinct words in [0, 1] (Li et al., 2016); then word pairs and triples
     distinct_2: float | None
     distinct_3: float | None
-    self_bleu: float | None
-    """In [0, 1]: 1 where all texts are alike."""
-
-    measure: str
-    """Of the distances, in words; `vendi` rests on the same."""
-
-    paired: int
-    """Texts behind the figures that follow."""
-
-    between: float | None
-    """Mean distance of two texts."""
-
-    from_example: float | None
-    """Mean distance to the formatting example; None without one."""
-
-    vendi: float | None
-    """As how many texts that have nothing in common the set counts, from 1 to `paired` (Friedman & Dieng,
-    2023)."""
-
-    vendi_share: float | None
-    """The same as a share of `paired`."""
+    self_bleu: float | None  # in [0, 1]; 1 if all texts are the same
+    measure: str  # name of the distance behind the metrics below
+    paired: int  # texts behind the metrics below
+    between: float | None  # mean distance of two texts
+    from_example: float | None  # mean distance to the formatting example; None without one
+    vendi: float | None  # see `vendi_score`
 
 
 def diversity(
     texts: Sequence[str],
-    likeness: Likeness,
+    similarity: Similarity = WORD_OVERLAP,
     *,
     example: str | None = None,
     number: int | None = None,
     seed: int = 0,
 ) -> Diversity | None:
-    """The figures of `number` of the texts (of all that may be looked at, by default); None of no words."""
-    drawn = draw(texts, min(MOST_TEXTS, len(texts) if number is None else number), seed)
+    """The metrics of `number` of the texts (by default as many as are used); None if they have no words."""
+    most = min(MAX_TEXTS, len(texts), len(texts) if number is None else number)
+    drawn = random.Random(seed).sample(texts, most)
     split = [words(text) for text in drawn]
     total = sum(map(len, split))
     if not total:
         return None
-    paired = drawn[:MOST_PAIRED]
-    kernel = likeness.matrix(paired if example is None else [*paired, example])
+    paired = drawn[:MAX_PAIRED]
+    kernel = similarity.matrix(paired if example is None else [*paired, example])
     own = kernel[: len(paired), : len(paired)]
-    vendi = vendi_score(own)
     return Diversity(
         texts=len(drawn),
         mean_words=total / len(drawn),
@@ -82,39 +102,54 @@ def diversity(
         distinct_2=distinct(split, 2),
         distinct_3=distinct(split, 3),
         self_bleu=self_bleu(split),
-        measure=likeness.name,
+        measure=similarity.name,
         paired=len(paired),
-        between=_between(own),
+        between=mean_distance(own),
         from_example=None if example is None else float((1 - kernel[-1, :-1]).clip(0).mean()),
-        vendi=vendi,
-        vendi_share=vendi / len(paired),
+        vendi=vendi_score(own),
     )
 
 
-def draw(texts: Sequence[str], number: int, seed: int) -> list[str]:
-    """`number` of the texts in an order of their own, by seed; all where there are fewer."""
-    return random.Random(seed).sample(texts, min(number, len(texts)))
-
-
 def distinct(texts: Sequence[Sequence[str]], order: int) -> float | None:
-    """Different runs of `order` words as a share of all; None where no text is so long."""
-    found = [gram for text in texts for gram in grams(text, [order])]
+    """Distinct n-grams of `order` words as a share of all; None if no text is that long."""
+    found = [tuple(text[at : at + order]) for text in texts for at in range(len(text) - order + 1)]
     return len(set(found)) / len(found) if found else None
 
 
-def vendi_score(kernel: Matrix) -> float:
-    """exp of the entropy of the eigenvalues of K / n, for a kernel (n, n) with 1 on its diagonal."""
-    from threadpoolctl import threadpool_limits  # comes with scikit-learn
+def mean_distance(kernel: Matrix) -> float | None:
+    """The mean of 1 - similarity over pairs of different texts; None for a single text."""
+    number = len(kernel)
+    if number < 2:
+        return None
+    return float(max(0.0, 1 - (kernel.sum() - np.trace(kernel)) / (number * (number - 1))))
 
-    with threadpool_limits(1):  # beside other processes several threads take forty times as long
+
+def vendi_score(kernel: Matrix) -> float:
+    """The effective number of texts without anything in common, from 1 to n (Friedman & Dieng, 2023).
+
+    exp of the entropy of the eigenvalues of K / n, for a kernel K of shape (n, n) with ones on its diagonal.
+    """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):  # several threads are far slower while other processes use the cores
         values = np.linalg.eigvalsh(kernel / len(kernel))
     positive = values[values > 1e-12]
     return float(np.exp(-(positive * np.log(positive)).sum()))
 
 
-def _between(kernel: Matrix) -> float | None:
-    """The mean distance of two different texts."""
-    number = len(kernel)
-    if number < 2:
+def self_bleu(texts: Sequence[Sequence[str]]) -> float | None:
+    """Mean BLEU-4 of each text with all others as references (Zhu et al., 2018), in [0, 1]; texts are words.
+
+    1 if all are the same; None for fewer than two. Of more than 100 texts the first 100.
+    """
+    from sacrebleu.metrics.bleu import BLEU
+
+    if len(texts) < 2:
         return None
-    return float(max(0.0, 1 - (kernel.sum() - np.trace(kernel)) / (number * (number - 1))))
+    bleu = BLEU(tokenize="none", effective_order=True)
+    lines = [" ".join(text) for text in texts[:MAX_BLEU]]
+    scores = [
+        float(bleu.sentence_score(line, lines[:index] + lines[index + 1 :]).score) / 100
+        for index, line in enumerate(lines)
+    ]
+    return sum(scores) / len(scores)

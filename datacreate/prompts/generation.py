@@ -19,8 +19,8 @@ Message = dict[str, str]
 def chat_prompt(layout: Layout, parent: Example, count: int) -> list[Message]:
     """The messages that ask for `count` new examples similar to `parent`.
 
-    The example is shown without spaces, as the grammar has the response written. With spaces, a small model
-    deviates from its preferred tokens at every comma, and fewer of its examples are valid and new.
+    The example is shown without spaces, as the grammar has the response written. With spaces, a small model deviates
+    from its preferred tokens at every comma, and fewer of its examples are valid and new.
     """
     shown = json.dumps(layout.write(parent), ensure_ascii=False, separators=(",", ":"))
     if layout.style == "keyed":

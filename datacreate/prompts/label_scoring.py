@@ -1,8 +1,8 @@
 """The prompt that asks a model for the label of an example without showing it the label.
 
-Used by verification and by zero-shot evaluation. The model writes nothing: the engine scores the choices.
-Small models are influenced by the order of the options, so each question is asked with several option
-permutations, and the probabilities are averaged.
+Used by verification and by zero-shot evaluation. The model writes nothing: the engine scores the choices. Small
+models are influenced by the order of the options, so each question is asked with several option permutations, and the
+probabilities are averaged.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ MAX_LETTERED = len(ascii_uppercase)
 class LabelQuestion:
     """What is shown of an example, and its possible labels.
 
-    With `lettered` each option gets a letter and the letter is scored; the system prompt asks for it.
-    Otherwise the options themselves are scored, which suits labels that all examples share.
+    With `lettered` each option gets a letter and the letter is scored; the system prompt asks for it. Otherwise the
+    options themselves are scored, which suits labels that all examples share.
     """
 
     shown: str
@@ -94,8 +94,8 @@ def possible_answers(format: TaskFormat, values: Mapping[str, Json]) -> list[Jso
 def label_question(format: TaskFormat, values: Mapping[str, Json], *, lettered: bool) -> LabelQuestion | None:
     """The question about a valid example; None if it has no closed set of answers.
 
-    `lettered` gives letters to fixed labels too, for a model whose tokenizer starts several labels with the
-    same token.
+    `lettered` gives letters to fixed labels too, for a model whose tokenizer starts several labels with the same
+    token.
     """
     answers = possible_answers(format, values)
     if not answers or format.roles.answer is None:

@@ -1,19 +1,11 @@
-"""What the runs are worth: from folders of predictions to tables, curves and one page.
+"""`datacreate report`: evaluations and creation runs -> tables, comparisons and one HTML page.
 
 reporting/
-  collect.py       folders -> evaluations, creation runs, and what had to be skipped
-  paper.py         the paper's own figures, shown beside ours
-  tables.py        the types that everything below fills in or writes out
-  intervals.py     bootstrap over formatting example, training seed and row
-  cells.py         the models of one arm on one test set -> a cell
-  lines.py         which models stand in which row
-  comparisons.py   the arms of a row against each other
-  arrange.py       rows -> tables, none of which mixes what cannot be compared
-  curves.py        primary figure against number of training rows
-  created.py       a creation run -> what its rows are like
-  distance.py      how far created questions are from the formatting example
-  build.py         all of it -> a Report
-  as_markdown.py, as_csv.py, as_json.py   a Report -> text
-  page.py          a Report -> one HTML page, with figures, overview, lineage and wording
-  files.py         the files of a report's folder
+  collect.py     folders -> evaluations and creation runs, and what had to be skipped
+  results.py     the records of a report: cells, comparisons, created sets
+  intervals.py   bootstrap over formatting example, training seed and test row
+  cells.py       evaluations of one condition on one test set -> a cell; two cells -> a comparison
+  build.py       everything found -> a Report: which cells share a table, the paper's results beside them
+  layout.py      a Report -> sections of tables, the same for Markdown and for the page
+  render.py      the files: Markdown, CSV, JSON, HTML page with plots
 """

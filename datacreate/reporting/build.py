@@ -2,80 +2,225 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from datacreate.dataset_metrics import DatasetMetrics
 from datacreate.errors import RunError
-from datacreate.reporting.arrange import tables
-from datacreate.reporting.cells import Cells
-from datacreate.reporting.collect import Found, collect, spelled
-from datacreate.reporting.created import created_set
-from datacreate.reporting.curves import curves
-from datacreate.reporting.distance import find_likeness
-from datacreate.reporting.paper import load_paper
-from datacreate.reporting.tables import CreatedSet, Report, Skipped
+from datacreate.finetuning.records import SOFT_LABELS, Selection
+from datacreate.paths import shipped
+from datacreate.reporting.cells import (
+    CONSTANT,
+    HUMAN,
+    ZERO_SHOT,
+    cell_of,
+    compare_cells,
+    constant_cell,
+    is_trained,
+    trained_for,
+)
+from datacreate.reporting.collect import Evaluated, Found, collect, path_text
+from datacreate.reporting.results import Cell, CreatedSet, Distribution, Report, ResultTable, Skipped
+from datacreate.runs.directory import RunDirectory
 
-Note = Callable[[str], None]
-"""Takes a line about what is going on."""
+CONDITIONS = (CONSTANT, ZERO_SHOT, HUMAN, "naive", "random", "diverse", "similar", "tree")
+"""The order of conditions; mixes with human rows come next, then all others by name."""
+
+SAMPLES = 5
+"""Accepted examples that are shown of each creation run."""
+
+_PAPER_METHOD = " (paper)"
+"""Ends the name of a condition whose rows were created by `--method paper`."""
+
+_Setup = tuple[str, str, str, Selection]
+"""Encoder, its SHA-256, recipe, model selection: what all models of a table share."""
 
 
-def build_report(paths: Sequence[Path], *, encoder: str | None = None, note: Note = lambda _: None) -> Report:
+def build_report(
+    paths: Sequence[Path],
+    *,
+    metrics: DatasetMetrics | None = None,
+    notify: Callable[[str], None] = lambda _: None,
+) -> Report:
     """The report of all evaluations and creation runs below `paths`.
 
-    `encoder` measures distances and the Vendi score, see `distance.find_likeness`. What is
-    damaged is skipped and named in the report. Raises UsageError if a path is no folder, RunError if
-    there is nothing to report, CheckpointError if the encoder that is named is not here.
+    Damaged ones are skipped and listed. Raises UsageError if a path is not a folder, RunError if there is
+    nothing to report.
     """
     found = collect(paths)
-    note(f"{len(found.measured)} evaluations, {len(found.runs)} creation runs")
-    created, damaged = _created(found, encoder, note)
+    notify(f"{len(found.evaluated)} evaluations, {len(found.runs)} creation runs")
+    created, damaged = _created_sets(found, metrics or DatasetMetrics())
     skipped = (*found.skipped, *damaged)
-    if not found.measured and not created:
-        raise RunError(_nothing(paths, skipped))
-    paper, cells = load_paper(), Cells()
+    if not found.evaluated and not created:
+        raise RunError(_nothing_found(paths, skipped))
     return Report(
         version=metadata.version("datacreate"),
-        paths=tuple(map(spelled, paths)),
-        evaluations=len(found.measured),
-        tables=tuple(tables(found.measured, paper, cells)),
-        curves=curves(found.measured, cells),
+        paths=tuple(map(path_text, paths)),
+        evaluations=len(found.evaluated),
+        tables=tuple(result_tables(found.evaluated)),
         created=created,
         skipped=skipped,
-        citation=paper.citation,
-        swapped_note=paper.swapped_note,
+        paper_citation=_paper()["citation"],
+        paper_note=_paper()["swapped_note"],
     )
 
 
-def _created(
-    found: Found, encoder: str | None, note: Note
+def result_tables(evaluated: Sequence[Evaluated]) -> list[ResultTable]:
+    """One table per setup, generator and distribution, in distribution first.
+
+    Conditions without a generator (human rows) are in the tables of every generator. Untrained models are
+    beside the trained ones on the same test rows; a test set without trained models has a table of its own.
+    """
+    trained = [one for one in evaluated if is_trained(one)]
+    untrained = [one for one in evaluated if not is_trained(one)]
+    generators = _generators(trained)
+    tables: list[ResultTable] = []
+    for setup in sorted({_setup(one) for one in trained}):
+        of_setup = [one for one in trained if _setup(one) == setup]
+        names: list[str | None] = [*sorted(_generators(of_setup))]
+        for generator in names or [None]:
+            # The zero-shot answers of another generator belong to that generator's tables.
+            other = [one for one in untrained if one.evaluation.encoder not in generators - {generator}]
+            mine = [one for one in of_setup if one.evaluation.condition.generator in (None, generator)]
+            for distribution in ("in", "out"):
+                inside = distribution == "in"
+                chosen = [one for one in mine if (trained_for(one) == one.evaluation.benchmark) == inside]
+                if chosen:
+                    tests = {one.evaluation.digest for one in chosen}
+                    chosen += [one for one in other if one.evaluation.digest in tests]
+                    tables.append(_table("in" if inside else "out", setup, generator, chosen))
+    tested = {one.evaluation.digest for one in trained}
+    if alone := [one for one in untrained if one.evaluation.digest not in tested]:
+        tables.append(_table("untrained", ("-", "-", "-", "none"), None, alone))
+    return sorted(tables, key=lambda table: ("in", "out", "untrained").index(table.distribution))
+
+
+def _generators(evaluated: Sequence[Evaluated]) -> set[str]:
+    return {name for one in evaluated if (name := one.evaluation.condition.generator) is not None}
+
+
+def _setup(one: Evaluated) -> _Setup:
+    e = one.evaluation
+    return e.encoder, e.encoder_sha256, e.recipe, e.selection
+
+
+def _table(
+    distribution: Distribution, setup: _Setup, generator: str | None, evaluated: Sequence[Evaluated]
+) -> ResultTable:
+    groups: defaultdict[tuple[Any, ...], list[Evaluated]] = defaultdict(list)
+    for one in evaluated:
+        e, condition = one.evaluation, one.evaluation.condition
+        if condition.name != CONSTANT:
+            key: tuple[Any, ...] = (condition.name, condition.count, condition.full)
+            if not is_trained(one):
+                key = (e.encoder, e.encoder_sha256)
+            groups[e.digest, trained_for(one), *key].append(one)
+    rows = [(cell_of(models, _paper_accuracy(models[0])), models) for models in groups.values()]
+    rows += [(constant_cell(one), []) for one in {one.evaluation.digest: one for one in evaluated}.values()]
+    order = _order([cell for cell, _ in rows])
+    rows.sort(key=lambda row: order(row[0]))
+    voting = [row for row in rows if row[1]]
+    return ResultTable(
+        distribution,
+        *setup,
+        generator=generator,
+        cells=tuple(cell for cell, _ in rows),
+        comparisons=compare_cells([cell for cell, _ in voting], [models for _, models in voting]),
+    )
+
+
+def _order(cells: Sequence[Cell]) -> Callable[[Cell], tuple[Any, ...]]:
+    """The sort key of cells: test sets as in the paper and then by name, conditions as in CONDITIONS.
+
+    An untrained cell is placed with the first trained ones on the same test rows.
+    """
+    pairs = [(name, name) for name in _paper()["in_distribution"]]
+    pairs += [(pair["train"], pair["test"]) for pair in _paper()["out_of_distribution"]]
+
+    def key(cell: Cell) -> tuple[Any, ...]:
+        trained = cell.trained_for != "-"
+        same = [cell] if trained else [c for c in cells if c.test_digest == cell.test_digest]
+        ranked = [(c.trained_for, c.test) for c in same if c.trained_for != "-"] or [(cell.test, cell.test)]
+        place = min((pairs.index(pair) if pair in pairs else len(pairs), *pair) for pair in ranked)
+        base = _strategy(cell.condition) if trained or cell.condition == CONSTANT else ZERO_SHOT
+        mixed = base.startswith(f"{HUMAN}+")
+        rank = CONDITIONS.index(base) if base in CONDITIONS else len(CONDITIONS) + (not mixed)
+        count = -(cell.count or 0)
+        return *place, cell.split != "test", cell.split, cell.test_digest, rank, cell.condition, count
+
+    return key
+
+
+def _strategy(condition: str) -> str:
+    """The strategy of a condition, without its method and label type."""
+    return condition.removesuffix(SOFT_LABELS).removesuffix(_PAPER_METHOD)
+
+
+@cache
+def _paper() -> dict[str, Any]:
+    """data/paper_results.yaml."""
+    import yaml
+
+    return dict(yaml.safe_load(shipped("data", "paper_results.yaml").read_text(encoding="utf-8")))
+
+
+def _paper_accuracy(one: Evaluated) -> tuple[float | None, bool]:
+    """The paper's accuracy for a condition and test set, and whether the paper seems to print it swapped."""
+    paper, e = _paper(), one.evaluation
+    name, train = _strategy(e.condition.name), trained_for(one)
+    if e.split != "test" or name not in paper["conditions"] or not (e.condition.full or name != HUMAN):
+        return None, False
+    column = paper["conditions"].index(name)
+    if train == e.benchmark:
+        row = paper["in_distribution"].get(train)
+        return (round(row[column] / 100, 6), False) if row else (None, False)
+    for pair in paper["out_of_distribution"]:
+        if (pair["train"], pair["test"]) == (train, e.benchmark):
+            return round(pair["accuracy"][column] / 100, 6), pair.get("printed_swapped", False)
+    return None, False
+
+
+def _created_sets(
+    found: Found, metrics: DatasetMetrics
 ) -> tuple[tuple[CreatedSet, ...], tuple[Skipped, ...]]:
-    """The created sets, and the runs that cannot be read."""
-    if not found.runs and encoder is None:
-        return (), ()
-    appraiser = DatasetMetrics(find_likeness(encoder))
-    note(f"distances and diversity: {appraiser.likeness.name}")
+    """The creation runs, and those that cannot be read."""
     created: list[CreatedSet] = []
     skipped: list[Skipped] = []
     for path in found.runs:
         try:
-            created.append(created_set(path, appraiser))
+            created.append(created_set(path, metrics))
         except RunError as error:
-            skipped.append(Skipped(spelled(path), str(error)))
+            skipped.append(Skipped(path_text(path), str(error)))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            why = f"cannot be read as a creation run ({type(error).__name__}: {error})"
-            skipped.append(Skipped(spelled(path), " ".join(why.split())[:300]))
+            reason = f"cannot be read as a creation run ({type(error).__name__}: {error})"
+            skipped.append(Skipped(path_text(path), " ".join(reason.split())[:300]))
     return tuple(created), tuple(skipped)
 
 
-def _nothing(paths: Sequence[Path], skipped: Sequence[Skipped]) -> str:
-    where = ", ".join(map(spelled, paths))
+def created_set(path: Path, metrics: DatasetMetrics) -> CreatedSet:
+    """A creation run. Raises RunError for a damaged config.json or log, OSError if they cannot be read."""
+    directory = RunDirectory(path)
+    spec, summary = directory.read_config().spec, directory.summary()
+    accepted = summary["accepted"]
+    chosen = {index * accepted // SAMPLES for index in range(SAMPLES)}
+    return CreatedSet(
+        path=path_text(path),
+        method=spec.method,
+        seed=spec.seed,
+        example=spec.example,
+        summary=summary,
+        metrics=metrics.run(directory) if accepted else None,
+        samples=tuple(values for index, values in enumerate(directory.examples()) if index in chosen),
+    )
+
+
+def _nothing_found(paths: Sequence[Path], skipped: Sequence[Skipped]) -> str:
+    where = ", ".join(map(path_text, paths))
     if not skipped:
-        return (
-            f"{where}: no evaluation and no creation run in there; "
-            "run `datacreate evaluate` first, or name the folders that hold them"
-        )
-    first, others = skipped[0], len(skipped) - 1
-    more = f" (and {others} more)" if others else ""
-    return f"{where}: nothing that can be reported; {first.path}: {first.reason}{more}"
+        return f"{where}: no evaluations and no creation runs; run `datacreate evaluate` first"
+    first, more = skipped[0], f" (and {len(skipped) - 1} more)" if len(skipped) > 1 else ""
+    return f"{where}: nothing usable; {first.path}: {first.reason}{more}"

@@ -1,4 +1,4 @@
-"""Folders -> the evaluations and creation runs in them. What cannot be used is named, never guessed at."""
+"""Folders -> the evaluations and creation runs in them. What cannot be used is listed with a reason."""
 
 from __future__ import annotations
 
@@ -12,86 +12,85 @@ from sys import intern
 from pydantic import ValidationError
 
 from datacreate.errors import UsageError
-from datacreate.finetuning.directory import TRAINING, TRIALS, TrainingDirectory
-from datacreate.finetuning.record import (
+from datacreate.finetuning.records import (
     EVALUATION,
     PREDICTIONS,
+    TRAINING,
+    TRIALS,
     Evaluation,
     Prediction,
+    TrainingDirectory,
     read_evaluation,
     read_predictions,
 )
-from datacreate.reporting.tables import Skipped
+from datacreate.reporting.results import Skipped
 from datacreate.settings import SettingsError
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
-    """One model on one test set, row by row. `truth`, `answers` and `right` have shape (rows,)."""
+class Evaluated:
+    """One model on one test set. `truth`, `answers` and `correct` have shape (rows,)."""
 
     path: str
     evaluation: Evaluation
     truth: tuple[str, ...]
     answers: tuple[str | None, ...]
-    right: tuple[bool, ...]
+    correct: tuple[bool, ...]
 
 
 @dataclass(frozen=True)
 class Found:
-    """What lies below some folders."""
+    """What is below some folders."""
 
-    measured: tuple[Measured, ...]
+    evaluated: tuple[Evaluated, ...]
     runs: tuple[Path, ...]  # creation runs, finished or not
     skipped: tuple[Skipped, ...]
 
 
 class Unusable(ValueError):
-    """An evaluation that cannot be used; the message says why, in one line."""
+    """An evaluation that cannot be used; the message is one line."""
 
 
 def collect(paths: Sequence[Path]) -> Found:
-    """Everything below `paths`, in the order of the folders' names.
+    """Everything below `paths`, sorted by folder name.
 
-    Raises UsageError if one of them is no folder. An evaluation of a model that was already found (a
-    copy, or a path given twice) counts once.
+    A second evaluation of the same model on the same rows (a copy, or a path given twice) is skipped.
+    Raises UsageError if a path is not a folder.
     """
-    measured: list[Measured] = []
+    evaluated: list[Evaluated] = []
     runs: list[Path] = []
     skipped: list[Skipped] = []
     for folder, files in _folders(paths, skipped):
         try:
             if EVALUATION in files:
-                measured.append(_read(folder))
+                evaluated.append(_read(folder))
             elif PREDICTIONS in files:
-                raise Unusable(
-                    f"unfinished: no {EVALUATION} beside its predictions; evaluate the model again"
-                )
+                raise Unusable(f"unfinished: predictions but no {EVALUATION}; evaluate the model again")
             if "config.json" in files and "log.jsonl" in files:
                 runs.append(folder)
             if TRAINING in files:
-                _refuse_unfinished(folder)
+                _check_finished(folder)
         except Unusable as error:
-            skipped.append(Skipped(spelled(folder), str(error)))
-    return Found(tuple(_consistent(measured, skipped)), tuple(runs), tuple(skipped))
+            skipped.append(Skipped(path_text(folder), str(error)))
+    return Found(tuple(_consistent(evaluated, skipped)), tuple(runs), tuple(skipped))
 
 
-def spelled(path: Path) -> str:
-    """A path as text, whatever bytes the file system has in it."""
+def path_text(path: Path) -> str:
+    """A path as valid text, whatever bytes its name has."""
     return os.fsencode(path).decode("utf-8", "replace")
 
 
 def _folders(paths: Sequence[Path], skipped: list[Skipped]) -> Iterator[tuple[Path, set[str]]]:
-    """Each folder once, with the names of its files; links are followed, but not in circles."""
+    """Each folder once with the names of its files. Symbolic links are followed; cycles end."""
     seen: set[str] = set()
 
     def unreadable(error: OSError) -> None:
-        where = spelled(Path(error.filename or "."))
-        skipped.append(Skipped(where, f"cannot be read ({error.strerror}); its content is not in the report"))
+        skipped.append(Skipped(path_text(Path(error.filename or ".")), f"cannot be read ({error.strerror})"))
 
     for path in paths:
         if not path.is_dir():
             what = "not a folder" if path.exists() else "no such folder"
-            raise UsageError(f"{path}: {what}; give folders that hold runs, trainings or evaluations")
+            raise UsageError(f"{path}: {what}; name folders with runs, trainings or evaluations")
         for name, folders, files in os.walk(path, onerror=unreadable, followlinks=True):
             real = os.path.realpath(name)
             folders.sort()
@@ -102,7 +101,7 @@ def _folders(paths: Sequence[Path], skipped: list[Skipped]) -> Iterator[tuple[Pa
             yield Path(name), set(files)
 
 
-def _read(folder: Path) -> Measured:
+def _read(folder: Path) -> Evaluated:
     try:
         evaluation = read_evaluation(folder)
     except (OSError, ValueError, RecursionError) as error:
@@ -111,10 +110,10 @@ def _read(folder: Path) -> Measured:
         predictions = read_predictions(folder)
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise Unusable(f"{PREDICTIONS} is damaged ({_reason(error)}); evaluate the model again") from None
-    if flaw := _contradiction(evaluation, predictions):
-        raise Unusable(f"{flaw}; evaluate the model again")
-    return Measured(
-        spelled(folder),
+    if problem := _contradiction(evaluation, predictions):
+        raise Unusable(f"{problem}; evaluate the model again")
+    return Evaluated(
+        path_text(folder),
         evaluation,
         tuple(intern(one.label) for one in predictions),  # many models answer the same rows
         tuple(one.predicted and intern(one.predicted) for one in predictions),
@@ -123,63 +122,54 @@ def _read(folder: Path) -> Measured:
 
 
 def _contradiction(evaluation: Evaluation, predictions: Sequence[Prediction]) -> str | None:
-    """Why the two files cannot belong together, or say what nothing can be; None if all is well."""
+    """How scores and predictions contradict each other; None if they agree."""
     scores = evaluation.scores
     if len(predictions) != scores.rows:
         return f"{len(predictions)} predictions for {scores.rows} test rows"
     if not predictions or scores.classes < 2:
-        return f"{scores.rows} test rows with {scores.classes} answers to choose from: nothing to score"
+        return f"{scores.rows} test rows with {scores.classes} classes: nothing to score"
     if [one.row for one in predictions] != list(range(len(predictions))):
         return "the predictions are not in the order of the test rows"
-    figures = (
-        scores.accuracy,
-        scores.primary,
-        scores.constant,
-        *scores.accuracy_interval,
-        *scores.primary_interval,
-    )
-    if not all(map(math.isfinite, figures)):
-        return "a figure is no number"
+    numbers = (scores.accuracy, scores.score, scores.constant)
+    if not all(map(math.isfinite, (*numbers, *scores.accuracy_interval, *scores.score_interval))):
+        return "a score is not a finite number"
     share = sum(one.correct for one in predictions) / len(predictions)
     if abs(share - scores.accuracy) > 1e-6:
-        return f"accuracy is given as {scores.accuracy:.4f}, and the predictions say {share:.4f}"
+        return f"{EVALUATION} has accuracy {scores.accuracy:.4f}, its predictions {share:.4f}"
     return None
 
 
-def _consistent(measured: Sequence[Measured], skipped: list[Skipped]) -> Iterator[Measured]:
-    """Each model on each test set once, and test sets of one digest with the same labels."""
+def _consistent(evaluated: Sequence[Evaluated], skipped: list[Skipped]) -> Iterator[Evaluated]:
+    """Each model on each test set once; test sets of one digest must have the same labels."""
     models: dict[tuple[object, ...], str] = {}
-    tests: dict[str, Measured] = {}
-    for one in measured:
+    tests: dict[str, Evaluated] = {}
+    for one in evaluated:
         e = one.evaluation
         first = tests.setdefault(e.digest, one)
         if (first.truth, first.evaluation.head) != (one.truth, e.head):
-            why = f"claims the same test rows as {first.path}, and has other labels; evaluate both again"
-            skipped.append(Skipped(one.path, why))
+            reason = f"same test digest as {first.path} with other labels; evaluate both again"
+            skipped.append(Skipped(one.path, reason))
             continue
-        key = (e.digest, e.condition, e.encoder, e.encoder_sha256, e.settings, e.selection, e.seed)
+        key = (e.digest, e.condition, e.encoder, e.encoder_sha256, e.recipe, e.selection, e.seed)
         if key in models:
-            skipped.append(
-                Skipped(one.path, f"the same model on the same test rows as {models[key]}: counted once")
-            )
+            skipped.append(Skipped(one.path, f"same model and test rows as {models[key]}: counted once"))
             continue
         models[key] = one.path
         yield one
 
 
-def _refuse_unfinished(folder: Path) -> None:
-    """Raise Unusable if a training has seeds that are not done; those that are count all the same."""
-    training = TrainingDirectory(folder)
+def _check_finished(folder: Path) -> None:
+    """Raise Unusable if a training has unfinished seeds. Its finished seeds are used all the same."""
     if any((folder / TRIALS).glob("seed-*")):
-        done = f"{len(models)} of its seeds are done" if (models := training.models()) else "no seed is done"
-        raise Unusable(f"unfinished training: {done}; run its `datacreate train` again")
+        finished = len(TrainingDirectory(folder).models())
+        raise Unusable(f"unfinished training ({finished} seeds finished); run its `datacreate train` again")
 
 
 def _reason(error: Exception) -> str:
     """An error in a few words, on one line."""
     if isinstance(error, ValidationError):
-        flaw = SettingsError.first(error)
-        return ": ".join(filter(None, (flaw.key, flaw.why)))[:160]
+        first = SettingsError.first(error)
+        return ": ".join(filter(None, (first.key, first.why)))[:160]
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
     return (str(error).splitlines() or [type(error).__name__])[0][:160]

@@ -73,12 +73,11 @@ class SamplingOptions(Settings):
     """How the model samples. None: as its preset recommends, else the server's default."""
 
     temperature: float | None = setting(
-        "Sampling temperature.", "sampling", default=None, ge=0, le=5, shown_default="the preset's, or 1"
+        "Sampling temperature.", "sampling", ge=0, le=5, shown_default="the preset's, or 1"
     )
     top_p: float | None = setting(
         "Sample from the most probable tokens that have this probability together.",
         "sampling",
-        default=None,
         gt=0,
         le=1,
         shown_default="the preset's, or 1",
@@ -86,14 +85,12 @@ class SamplingOptions(Settings):
     top_k: int | None = setting(
         "Sample from so many of the most probable tokens.",
         "sampling",
-        default=None,
         ge=1,
         shown_default="the preset's, or off",
     )
     min_p: float | None = setting(
         "Least probability of a token, relative to the most probable one.",
         "sampling",
-        default=None,
         ge=0,
         le=1,
         shown_default="the preset's, or off",
@@ -101,16 +98,11 @@ class SamplingOptions(Settings):
     repetition_penalty: float | None = setting(
         "Penalty on tokens that occurred before; above 1 it discourages them.",
         "sampling",
-        default=None,
         gt=0,
         shown_default="the preset's, or off",
     )
     max_tokens: int | None = setting(
-        "Most tokens of one answer.",
-        "sampling",
-        default=None,
-        gt=0,
-        shown_default="from the length of the example",
+        "Most tokens of one answer.", "sampling", gt=0, shown_default="from the length of the example"
     )
 
 
@@ -120,7 +112,6 @@ class FormatOptions(Settings):
     format: str | None = setting(
         "Task format: the name of a shipped one, or a JSON file.",
         "input",
-        default=None,
         metavar="NAME|FILE",
         shown_default="inferred from the example",
     )
@@ -137,18 +128,62 @@ class VerifierOptions(Settings):
         "Model that scores each answer without seeing it: preset, folder, GGUF file, or a name on the servers "
         "of --url.",
         "quality",
-        default=None,
         metavar="MODEL",
     )
     threshold: float | None = setting(
         "Least probability that the verifier must give to an answer.",
         "quality",
-        default=None,
         gt=0,
         le=1,
         metavar="SHARE",
         shown_default="0.5; with more than 3 labels 1.5 / their number",
     )
+
+
+class ExampleOptions(Settings):
+    """The formatting example, from a file or from a benchmark."""
+
+    example: Path | dict[str, Json] | None = setting(
+        "JSON file with one object: the formatting example.", "input", metavar="FILE"
+    )
+    benchmark: str | None = setting(
+        "Instead of --example: draw the example from the train split of this benchmark (see `benchmarks list`).",
+        "input",
+        metavar="NAME",
+    )
+    example_seed: int | None = setting(
+        "Seed that draws the example from the benchmark.", "input", shown_default="--seed"
+    )
+
+    @model_validator(mode="after")
+    def _check_example(self) -> Self:
+        if (self.example is None) == (self.benchmark is None):
+            raise ValueError("give either --example FILE or --benchmark NAME")
+        if self.benchmark is None and self.example_seed is not None:
+            raise ValueError(
+                "--example-seed draws from a benchmark; give --benchmark NAME instead of --example"
+            )
+        return self
+
+
+class WriterOptions(Settings):
+    """The models that write."""
+
+    model: str | tuple[str, ...] = setting(
+        "Model that writes: preset (see `models list`), folder or GGUF file; several take turns.",
+        "engine",
+        default=DEFAULT_MODEL,
+    )
+    adapter: Path | None = setting(
+        "LoRA adapter for the model: a PEFT folder, or a GGUF file for a GGUF model.",
+        "engine",
+        metavar="DIR|FILE.gguf",
+    )
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names or paths of the models that write, in their turn."""
+        return (self.model,) if isinstance(self.model, str) else self.model
 
 
 class EmbeddingOptions(Settings):
@@ -169,25 +204,16 @@ class CreateConfig(
     FilterSettings,
     EmbeddingOptions,
     EngineOptions,
+    WriterOptions,
     FormatOptions,
+    ExampleOptions,
 ):
-    """The settings of one run. None: chosen automatically."""
+    """The settings of one run. None: chosen automatically. The options of the last base come first in `--help`."""
 
-    example: Path | dict[str, Json] | None = setting(
-        "JSON file with one object: the formatting example.", "input", default=None, metavar="FILE"
-    )
-    benchmark: str | None = setting(
-        "Instead of --example: draw the example from the train split of this benchmark (see `benchmarks list`).",
-        "input",
-        default=None,
-        metavar="NAME",
-    )
-    example_seed: int | None = setting(
-        "Seed that draws the example from the benchmark.", "input", default=None, shown_default="--seed"
-    )
     count: int = setting(
         "Examples in the finished training set; train: as many as the benchmark's train split has.",
         "output",
+        default=...,
         gt=0,
         metavar="N|train",
     )
@@ -195,20 +221,18 @@ class CreateConfig(
         "Run directory; the same command resumes the run in it.",
         "output",
         metavar="DIR",
-        default=None,
         shown_default="runs/EXAMPLE-STRATEGY, or runs/BENCHMARK-STRATEGY",
         validate_default=True,
     )
     num_examples: int | None = setting(
-        "Examples in one request.", "strategy", default=None, gt=0, shown_default="5, fewer if they are long"
+        "Examples in one request.", "strategy", gt=0, shown_default="5, fewer if they are long"
     )
     concurrency: int | None = setting(
-        "Requests in flight.", "strategy", default=None, gt=0, shown_default="what the servers can hold"
+        "Requests in flight.", "strategy", gt=0, shown_default="what the servers can hold"
     )
     label_ratio: Annotated[dict[str, float] | None, BeforeValidator(_ratio)] = setting(
         "Share of each label in the set; the shares add up to 1.",
         "quality",
-        default=None,
         metavar="LABEL=0.7,...",
         shown_default="equal shares",
     )
@@ -216,7 +240,6 @@ class CreateConfig(
         "What to do after a model has scored each answer without seeing it: only log the scores (keep), drop "
         "or relabel the examples it disagrees with, or keep its probabilities as soft labels.",
         "quality",
-        default=None,
         shown_default="drop with fixed labels or --verifier, else off",
     )
     label_noise_check: Annotated[float | None, OrOff] = setting(
@@ -231,33 +254,15 @@ class CreateConfig(
     label_noise_rows: int | None = setting(
         "Verified examples that the label-noise check uses.",
         "quality",
-        default=None,
         gt=0,
         shown_default="200, or half of --count if that is less, but at least 40",
-    )
-    model: str | tuple[str, ...] = setting(
-        "Model that writes: preset (see `models list`), folder or GGUF file; several take turns.",
-        "engine",
-        default=DEFAULT_MODEL,
-    )
-    adapter: Path | None = setting(
-        "LoRA adapter for the model: a PEFT folder, or a GGUF file for a GGUF model.",
-        "engine",
-        default=None,
-        metavar="DIR|FILE.gguf",
     )
     patience: int | None = setting(
         "Consecutive requests without an accepted example, besides those in flight, before the run gives up.",
         "run control",
-        default=None,
         gt=0,
         shown_default="64",
     )
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """The names or paths of the models that write, in their turn."""
-        return (self.model,) if isinstance(self.model, str) else self.model
 
     @model_validator(mode="before")
     @classmethod
@@ -273,22 +278,14 @@ class CreateConfig(
         if values.get("run_dir") is None and (benchmark or isinstance(example, (str, Path))):
             strategy = values.get("strategy", cls.model_fields["strategy"].default)
             values = values | {"run_dir": Path("runs", f"{benchmark or Path(str(example)).stem}-{strategy}")}
+        if values.get("run_dir") is None and isinstance(example, dict):
+            raise ValueError("--run-dir: give a run directory; only an example from a file has a default one")
         return values
 
     @model_validator(mode="after")
-    def _check_example(self) -> Self:
-        if (self.example is None) == (self.benchmark is None):
-            raise ValueError("give either --example FILE or --benchmark NAME")
-        if self.benchmark is None and self.example_seed is not None:
-            raise ValueError(
-                "--example-seed draws from a benchmark; give --benchmark NAME instead of --example"
-            )
+    def _check_conflicts(self) -> Self:
         if self.benchmark is not None and self.format is not None:
             raise ValueError("--format: a benchmark has its own format; remove --format")
-        return self
-
-    @model_validator(mode="after")
-    def _check_conflicts(self) -> Self:
         if self.method == "paper" and (
             flag := self.changed(("label_ratio", "near", "label_noise_check", "label_noise_rows"))
         ):
@@ -317,9 +314,7 @@ class Verification(BaseModel):
     threshold: float
     label_noise_check: float | None
     label_noise_rows: int
-    lettered: bool = (
-        False  # the options are scored by their letters: their first tokens are not all different
-    )
+    lettered: bool = False  # options are scored by their letters, not by their first tokens
 
 
 class Writer(BaseModel):

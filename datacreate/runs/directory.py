@@ -1,7 +1,7 @@
 """The run directory: config.json, log.jsonl, train.jsonl, summary.json, README.md.
 
-Only one process writes it at a time. config.json, summary.json and README.md are replaced
-whole; train.jsonl is derived from the log and made anew when a run is taken up again.
+One process writes it at a time. config.json, summary.json and README.md are replaced atomically; train.jsonl is
+written again from the log when a run resumes.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from datacreate.errors import RunError, RunLocked
+from datacreate.errors import RunError
 from datacreate.files import replace_file, storage_error
 from datacreate.filters.registry import filter_report
 from datacreate.formats.example import Json
 from datacreate.formats.task_format import TaskFormat, read_format
-from datacreate.locking import FolderLock, Taken, is_claim
+from datacreate.locking import LOCK_FILE, FolderLock
 from datacreate.runs.config import RunSpec
 from datacreate.runs.log import Commit, LogLine, read_log
 from datacreate.runs.summary import RunStats
@@ -29,33 +29,33 @@ from datacreate.verification.scoring import Probabilities
 
 _VECTORS = "vectors.f16"
 
-_BEFORE_A_RUN = frozenset({"config.json.part", "servers", _VECTORS})
-"""Files that a directory may hold in which no run began: what a kill or a failed start leaves, and
-servers that came before the run."""
+_LAYOUT = 2
+"""Version of the files in a run directory; a directory of another version is refused."""
 
-_LOGS = ("engine*.log", "verifier*.log")
+_BEFORE_A_RUN = ("config.json.part", "servers", _VECTORS, LOCK_FILE, "engine*.log", "verifier*.log")
+"""Files that a directory without a run may hold: of a failed start, or of servers that registered there."""
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """config.json: the identity, how many examples are asked for, and the id that seals the log."""
+    """The content of config.json."""
 
     spec: RunSpec
     count: int
-    run: str = field(default_factory=lambda: secrets.token_hex(8))
-    license: str | None = None  # of the model that writes, as its preset says
-    engines: dict[str, dict[str, Any]] = field(default_factory=dict)  # name -> how it was first loaded
-    versions: dict[str, str] = field(default_factory=dict)  # of what it began with
+    run: str = field(default_factory=lambda: secrets.token_hex(8))  # id of the run, for the log's checksums
+    license: str | None = None  # of the models that write, from their presets
+    engines: dict[str, dict[str, Any]] = field(default_factory=dict)  # name -> settings in the first session
+    versions: dict[str, str] = field(default_factory=dict)  # of packages, in the first session
 
     @property
     def format(self) -> TaskFormat:
-        """The bound format of the run's examples."""
+        """The format of the run's examples."""
         document = self.spec.format
         return read_format(document, str(document.get("title", "format")))
 
 
 class RunDirectory:
-    """The files of one run, by name."""
+    """The files of one run."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -67,8 +67,7 @@ class RunDirectory:
         self.vectors_path = path / _VECTORS
 
     def log_of(self, engine: str) -> Path:
-        """Where an engine's own words go: `engine`, `engine-2` and so on, or `verifier`; of several
-        copies `engine.1` and so on."""
+        """The log file of an engine: `engine`, `engine-2`, `verifier`; `engine.1` for the first of several servers."""
         return self.path / f"{engine}.log"
 
     @property
@@ -76,46 +75,40 @@ class RunDirectory:
         return self.config_path.is_file()
 
     @contextlib.contextmanager
-    def locked(self, say: Callable[[str], None] | None = None) -> Iterator[FolderLock]:
-        """Hold the directory for writing, making it if need be; `say` is told of a wait.
+    def locked(self, notify: Callable[[str], None] = lambda _: None) -> Iterator[FolderLock]:
+        """Hold the directory for writing, and create it if needed; `notify` is called before a wait.
 
-        Whoever writes looks at the lock first. Raises RunLocked, naming the holder, if another
-        process has it; StorageError if it cannot be made; RunError if it holds files of something else.
+        Call `check` of the lock before each write. Raises RunLocked, naming the holder, if another process
+        has it; StorageError if it cannot be created; RunError if it holds files of something else.
         """
-        made: list[Path] = []  # folders that were not there before, from the inside out
-        lock = FolderLock(self.path, say)
+        created: list[Path] = []  # new folders, innermost first
+        lock = FolderLock(self.path, notify)
         try:
-            made += [path for path in (self.path, *self.path.parents) if not path.exists()]
+            created += [path for path in (self.path, *self.path.parents) if not path.exists()]
             self.path.mkdir(parents=True, exist_ok=True)
-            if not self.exists and any(not before_a_run(path.name) for path in self.path.iterdir()):
-                raise RunError(f"{self.path} holds other files and no run; choose an empty or new --run-dir")
+            if not self.exists and any(map(_is_foreign, self.path.iterdir())):
+                raise RunError(f"{self.path} has other files and no run; choose an empty or new --run-dir")
             lock.acquire()
-        except Taken as holder:
-            raise RunLocked(
-                f"{self.path} is being written by {holder}; wait for it, or take another --run-dir"
-            ) from None
         except (FileExistsError, NotADirectoryError):
-            raise RunError(
-                f"{self.path}: there is a file where a folder should be; choose another --run-dir"
-            ) from None
+            raise RunError(f"{self.path}: a part of this path is a file; choose another --run-dir") from None
         except OSError as error:
-            _remove(made)
+            _remove(created)
             raise storage_error(self.path, error) from None
         try:
-            if lock.by_silence:
-                self._part_from_the_silent()
+            if lock.after_silence:
+                self._copy_files()
             yield lock
         finally:
-            began = self.exists or lock.is_lost
-            if not began:  # leave nothing behind
+            keep = self.exists or lock.is_lost
+            if not keep:
                 self._clear()
             lock.release()
-            if not began:
-                _remove(made)
+            if not keep:
+                _remove(created)
 
-    def _part_from_the_silent(self) -> None:
-        """Go on in files of our own: a holder that wakes up within a write finishes it in the old ones."""
-        for path in (self.log_path, self.vectors_path):  # train.jsonl is made anew anyhow
+    def _copy_files(self) -> None:
+        """Replace growing files by copies: a former holder that still runs ends its last write in the old ones."""
+        for path in (self.log_path, self.vectors_path):  # train.jsonl is always written again
             part = path.with_name(path.name + ".part")
             try:
                 if path.is_file():
@@ -127,49 +120,57 @@ class RunDirectory:
                 raise storage_error(path, error) from None
 
     def _clear(self) -> None:
+        """Remove the files of a start that failed, except engine logs with content."""
         with contextlib.suppress(OSError):
             for name in ("config.json.part", _VECTORS):
                 (self.path / name).unlink(missing_ok=True)
             for log in self.path.glob("*.log"):
-                if not log.stat().st_size:  # one that says something says why
+                if not log.stat().st_size:
                     log.unlink()
 
     def read_config(self) -> RunConfig:
-        """config.json; RunError if it is not there or cannot be read."""
+        """The content of config.json. Raises RunError if it is missing, damaged, or of another layout."""
         if not self.exists:
             raise RunError(
-                f"{self.path} is no run (no config.json in it); give the --run-dir of a `datacreate create`"
+                f"{self.path}: not a run directory (it has no config.json); give one of `datacreate create`"
             )
         try:
             document = json.loads(self.config_path.read_text(encoding="utf-8"))
+            if document.get("layout") != _LAYOUT:
+                version = document.get("datacreate", "of unknown version")
+                raise RunError(
+                    f"{self.path}: written by datacreate {version} in another layout; resume with that version, "
+                    "or start again in another --run-dir"
+                )
             return RunConfig(
                 spec=RunSpec(**document["spec"]),
                 count=int(document["count"]),
                 run=str(document["run"]),
-                license=document.get("license"),
-                engines=document.get("engines", {}),
-                versions=document.get("versions", {}),
+                license=document["license"],
+                engines=document["engines"],
+                versions=document["versions"],
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunError(
                 f"{self.config_path}: damaged ({str(error).splitlines()[0]}); restore it from a copy"
             ) from None
 
-    def write_config(self, config: RunConfig, made_by: str) -> None:
-        spec = config.spec.model_dump(mode="json")
+    def write_config(self, config: RunConfig, version: str) -> None:
+        """Replace config.json; `version` is that of datacreate."""
         document = {
+            "layout": _LAYOUT,
+            "datacreate": version,
             "run": config.run,
             "count": config.count,
-            "datacreate": made_by,
             "license": config.license,
             "engines": config.engines,
             "versions": config.versions,
-            "spec": spec,
+            "spec": config.spec.model_dump(mode="json"),
         }
         replace_file(self.config_path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
     def log(self, run: str) -> Iterator[LogLine]:
-        """The lines of the log of the run of that id; none if it has no log yet."""
+        """The lines of the log; none if there is no log yet. Raises LogDamaged. `run` is the id of the run."""
         if self.log_path.is_file():
             yield from read_log(self.log_path, run)
 
@@ -180,16 +181,16 @@ class RunDirectory:
                 yield line.record
 
     def verdicts(self) -> Iterator[Probabilities | None]:
-        """What the verifier said of each accepted example, in order; None where it was not asked.
+        """The verifier's probabilities for each accepted example, in order; None without verification.
 
-        Probabilities of the example's options in their order, or of the format's labels in theirs.
+        They are those of the example's options or of the format's labels, in their order.
         """
         for commit in self.commits():
-            said = [scored.probabilities for scored in commit.scored if scored.accepted]
-            yield from said if commit.scored else [None] * len(commit.accepted)
+            verdicts = [scored.probabilities for scored in commit.scored if scored.accepted]
+            yield from verdicts if commit.scored else [None] * len(commit.accepted)
 
     def accepted(self) -> int:
-        """How many examples were accepted so far."""
+        """The number of accepted examples so far."""
         return sum(len(commit.accepted) for commit in self.commits())
 
     def examples(self) -> Iterator[dict[str, Json]]:
@@ -198,7 +199,7 @@ class RunDirectory:
             yield from commit.accepted
 
     def summary(self) -> dict[str, Any]:
-        """The figures so far, counted from the log: what summary.json holds of a run that has ended."""
+        """The content of summary.json so far, counted from the log."""
         config = self.read_config()
         stats = RunStats.of(config.spec, config.format)
         for line in self.log(config.run):
@@ -206,29 +207,27 @@ class RunDirectory:
         return summary_of(config, stats)
 
 
-def before_a_run(name: str) -> bool:
-    """Whether a folder that holds a file of that name may still become a run's."""
-    return name in _BEFORE_A_RUN or is_claim(name) or any(fnmatch(name, log) for log in _LOGS)
+def _is_foreign(path: Path) -> bool:
+    """Whether a folder with this file cannot become a run directory."""
+    return not any(fnmatch(path.name, pattern) for pattern in _BEFORE_A_RUN)
 
 
 def summary_of(config: RunConfig, stats: RunStats) -> dict[str, Any]:
-    """The document of summary.json."""
+    """The content of summary.json."""
     spec = config.spec
-    drawn_from = {"benchmark": spec.benchmark} if spec.benchmark else {}
-    compared = [each.model_dump() for each in spec.compared_with]
     return {
         "strategy": spec.strategy,
         "model": spec.model,
         "license": config.license,
-        **drawn_from,
+        **({"benchmark": spec.benchmark} if spec.benchmark else {}),
         **stats.summary(config.count),
         "filters": filter_report(spec.filters, stats.rejects),
-        "compared_with": compared,
+        "compared_with": [each.model_dump() for each in spec.compared_with],
     }
 
 
 def _remove(folders: list[Path]) -> None:
-    """Remove folders, the innermost first, as far as they are empty."""
+    """Remove these folders, innermost first, until one is not empty."""
     with contextlib.suppress(OSError):
         for folder in folders:
             folder.rmdir()

@@ -1,4 +1,4 @@
-"""A run's examples in the layouts that other programs read."""
+"""Writes a run's examples in the layouts that other programs read."""
 
 from __future__ import annotations
 
@@ -12,50 +12,42 @@ from typing import Any
 from datacreate.errors import RunError
 from datacreate.files import storage_error
 from datacreate.formats.example import Json, field_at
-from datacreate.formats.task_format import Roles, TaskFormat, answer_text
+from datacreate.formats.task_format import Roles, answer_text
 from datacreate.runs.directory import RunDirectory
-
-_KEYS = ("question", "context", "options", "label")
 
 
 def reference(run: RunDirectory, target: Path) -> Path:
-    """`train_<strategy>.jsonl` in the folder `target`, a line each of question, context, options, label.
+    """Write `train_<strategy>.jsonl` into the folder `target`, with question, context, options and label.
 
-    That is the layout of the reference implementation. RunError if the format has no question and answer.
+    This is the layout of the reference implementation. Raises RunError if the format lacks a question or answer.
     """
     config = run.read_config()
     format = config.format
-    roles = format.roles
-    if roles.question is None or roles.answer is None:
+    question, answer, roles = format.roles.question, format.roles.answer, format.roles
+    if question is None or answer is None:
         raise RunError(
             f"{run.path}: the reference layout needs a question and an answer field; export hf or chat"
         )
 
     def lines() -> Iterator[str]:
+        labels = [answer_text(label) for label in format.labels or ()]
         for values in run.examples():
-            yield json.dumps(
-                dict(zip(_KEYS, _reference_row(values, format), strict=True)), ensure_ascii=False
-            )
+            row = {
+                "question": field_at(values, question),
+                "context": field_at(values, roles.context) if roles.context else None,
+                "options": field_at(values, roles.options) if roles.options else labels,
+                "label": field_at(values, answer),
+            }
+            yield json.dumps(row, ensure_ascii=False)
 
     return _write_lines(target / f"train_{config.spec.strategy}.jsonl", lines())
 
 
-def _reference_row(values: dict[str, Json], format: TaskFormat) -> tuple[Json, ...]:
-    roles = format.roles
-    if roles.question is None or roles.answer is None:
-        raise AssertionError("the caller asks for both")
-    options = (
-        field_at(values, roles.options) if roles.options else [answer_text(x) for x in format.labels or ()]
-    )
-    context = field_at(values, roles.context) if roles.context else None
-    return field_at(values, roles.question), context, options, field_at(values, roles.answer)
-
-
 def chat(run: RunDirectory, target: Path) -> Path:
-    """`train_chat.jsonl`: one conversation a line, for fine-tuning a language model.
+    """Write `train_chat.jsonl`, one conversation per line, for fine-tuning a language model.
 
-    The user's turn holds the question, the context and the options; the assistant's the answer.
-    Without roles the assistant's turn is the whole example as JSON.
+    The user's turn holds context, question and options, the assistant's turn the answer. Without these roles the
+    assistant's turn is the whole example as JSON.
     """
     roles = run.read_config().format.roles
 
@@ -81,14 +73,14 @@ def _turns(values: dict[str, Json], roles: Roles) -> tuple[str, str]:
 
 
 def hf(run: RunDirectory, target: Path) -> Path:
-    """A directory that `datasets.load_from_disk` opens, as a DatasetDict with one split, train.
+    """Write a folder for `datasets.load_from_disk`: a DatasetDict with the split `train`.
 
-    It replaces one that was there; RunError if something else is.
+    Replaces an older data set. Raises RunError if the folder holds anything else.
     """
     part = target.with_name(target.name + ".part")
     with _columns(run, target) as dataset:
         if target.exists() and any(target.iterdir()) and not (target / "dataset_dict.json").is_file():
-            raise RunError(f"{target} holds something else than a data set; choose another --out")
+            raise RunError(f"{target} has other files and no data set; choose another --out")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(part, ignore_errors=True)
         dataset.save_to_disk(str(part))
@@ -98,7 +90,7 @@ def hf(run: RunDirectory, target: Path) -> Path:
 
 
 def parquet(run: RunDirectory, target: Path) -> Path:
-    """`train.parquet` in the folder `target`."""
+    """Write `train.parquet` into the folder `target`."""
     path = target / "train.parquet"
     part = path.with_name(path.name + ".part")
     with _columns(run, path) as dataset:
@@ -110,7 +102,7 @@ def parquet(run: RunDirectory, target: Path) -> Path:
 
 @contextmanager
 def _columns(run: RunDirectory, path: Path) -> Iterator[Any]:
-    """The examples as a DatasetDict; what goes wrong with it in the block becomes one line."""
+    """The examples as a DatasetDict; errors in the block become RunError or StorageError."""
     examples = list(run.examples())
     import datasets
 
@@ -119,7 +111,7 @@ def _columns(run: RunDirectory, path: Path) -> Iterator[Any]:
         yield datasets.DatasetDict({"train": datasets.Dataset.from_list(examples)})
     except OSError as error:
         raise storage_error(path, error) from None
-    except (ValueError, TypeError, OverflowError) as error:  # pyarrow's errors are of these
+    except (ValueError, TypeError, OverflowError) as error:  # base classes of pyarrow's errors
         raise RunError(
             f"{run.path}: the examples do not fit into columns of one type each ({error}); "
             "export reference or chat"

@@ -1,10 +1,9 @@
-"""The run's log: a line per session and a line per committed request. It is the truth.
+"""The log of a run: one line per session and one per committed request. Everything else is derived from it.
 
-Appended at every commit, synced to the disk at least every second. A torn last line (a kill in
-the middle of a write) is cut off when the log is opened again; damage before it is an error that
-names the line. For that every line ends with a seal, `"crc"`: the CRC-32 of the line and of all
-lines before it, begun from the run's id. So a changed byte, a line that is missing or in another
-place, and the log of another run are all found.
+A line is written at every commit, and synced to the disk at least once per second. An incomplete last line (of
+a process that was killed while writing) is removed when the log is opened again. Every line ends with a
+checksum, `"crc"`: the CRC-32 of all lines so far, which starts from the run's id. It detects changed, missing
+and moved lines, and the log of another run.
 """
 
 from __future__ import annotations
@@ -35,13 +34,13 @@ _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def example_line(values: dict[str, Json]) -> str:
-    """One line of train.jsonl: the fields in the order of the formatting example."""
+    """One line of train.jsonl, with the fields in the order of the formatting example."""
     return _encode(values)
 
 
 @dataclass(frozen=True)
 class Commit:
-    """What came of one request."""
+    """The result of one request."""
 
     request: int
     parent: str  # id of the parent example
@@ -52,8 +51,8 @@ class Commit:
     rejects: tuple[Reject, ...]
     prompt_tokens: int
     generated_tokens: int
-    at: float  # seconds since the epoch, to the millisecond
-    scored: tuple[Scored, ...] = ()  # in order; the accepted among them are `accepted`, in order
+    time: float  # seconds since the epoch, to the millisecond
+    scored: tuple[Scored, ...] = ()  # in order; the accepted ones are `accepted`, in order
     scoring_tokens: int = 0
 
     @cached_property
@@ -62,22 +61,25 @@ class Commit:
         return tuple(map(example_line, self.accepted))
 
     def line(self) -> str:
-        rejects = [_told(reject) for reject in self.rejects]
-        # Put together by hand, so that an example is made into text only once.
+        """The commit as a line of the log, without checksum and line break."""
+        rejects = [
+            [reject.reason, reject.text, reject.because] if reject.because else [reject.reason, reject.text]
+            for reject in self.rejects
+        ]
+        scoring = ""
+        if self.scored:
+            rows = [[s.assigned, s.final, int(s.accepted), *s.probabilities] for s in self.scored]
+            scoring = f'"scored":{_encode(rows)},"scoring_tokens":{self.scoring_tokens},'
+        # Assembled by hand, so that examples are encoded only once.
         return (
             f'{{"request":{self.request},"parent":"{self.parent}","depth":{self.depth},"attempt":{self.attempt},'
             f'"accepted":[{",".join(self.lines)}],"chosen":{list(self.chosen)},"rejects":{_encode(rejects)},'
-            f'"tokens":[{self.prompt_tokens},{self.generated_tokens}],{self._verified()}"at":{self.at}}}'
+            f'"tokens":[{self.prompt_tokens},{self.generated_tokens}],{scoring}"time":{self.time}}}'
         )
-
-    def _verified(self) -> str:
-        if not self.scored:
-            return ""
-        rows = [[s.assigned, s.final, int(s.accepted), *s.probabilities] for s in self.scored]
-        return f'"scored":{_encode(rows)},"scoring_tokens":{self.scoring_tokens},'
 
     @classmethod
     def parse(cls, record: dict[str, Any]) -> Commit:
+        """The commit of a parsed line. Raises KeyError, ValueError, TypeError or IndexError if it is none."""
         return cls(
             record["request"],
             record["parent"],
@@ -88,7 +90,7 @@ class Commit:
             tuple(Reject(Reason(reason), *texts) for reason, *texts in record["rejects"]),
             record["tokens"][0],
             record["tokens"][1],
-            record["at"],
+            record["time"],
             tuple(
                 Scored(assigned, final, bool(accepted), tuple(probabilities))
                 for assigned, final, accepted, *probabilities in record.get("scored", ())
@@ -97,39 +99,36 @@ class Commit:
         )
 
 
-def _told(reject: Reject) -> list[str]:
-    return [reject.reason, reject.text, reject.because] if reject.because else [reject.reason, reject.text]
-
-
 @dataclass(frozen=True)
 class Session:
-    """A process that worked on the run: when it began, where, with which versions."""
+    """A process that worked on the run."""
 
-    began: float  # seconds since the epoch, to the millisecond
-    where: dict[str, str]
+    started: float  # seconds since the epoch, to the millisecond
+    environment: dict[str, str]  # host, package versions, servers
 
     def line(self) -> str:
-        return _encode({"session": self.where, "began": self.began})
+        """The session as a line of the log, without checksum and line break."""
+        return _encode({"session": self.environment, "started": self.started})
 
 
 def first_checksum(run: str) -> int:
-    """What the first line's seal goes on from: the id of the run."""
+    """The checksum before the first line: that of the run's id."""
     return zlib.crc32(run.encode("utf-8"))
 
 
 @dataclass(frozen=True)
 class LogLine:
-    """A whole line of the log."""
+    """A complete line of the log."""
 
     number: int  # from 1
     record: Session | Commit
-    checksum: int  # what the next line's seal goes on from
+    checksum: int  # of all lines up to this one
 
 
 def read_log(path: Path, run: str) -> Iterator[LogLine]:
-    """The log's lines in order; a torn last line is left out.
+    """The complete lines of the log, in order.
 
-    Raises LogDamaged, naming the line, at the first that is not what the run of that id wrote there.
+    Raises LogDamaged, naming the line, at the first line that the run of that id did not write there.
     """
     checksum = first_checksum(run)
     with path.open("rb") as file:
@@ -139,8 +138,8 @@ def read_log(path: Path, run: str) -> Iterator[LogLine]:
             checksum = zlib.crc32(line[:-_CHECKSUM_BYTES], checksum)
             if line[-_CHECKSUM_BYTES:] != _CHECKSUM % checksum:
                 raise LogDamaged(
-                    f"{path}, line {number}: not what this run wrote there (changed, missing or moved); "
-                    "restore the file from a copy, cut it off before that line, or take another --run-dir"
+                    f"{path}, line {number}: changed, missing or moved; restore the file from a copy, cut it "
+                    "off before that line, or use another --run-dir"
                 )
             yield LogLine(number, _parse(line, path, number), checksum)
 
@@ -149,19 +148,19 @@ def _parse(line: bytes, path: Path, number: int) -> Session | Commit:
     try:
         record = json.loads(line)
         if "session" in record:
-            return Session(record["began"], record["session"])
+            return Session(record["started"], record["session"])
         return Commit.parse(record)
     except (ValueError, KeyError, TypeError, IndexError):
         raise LogDamaged(
-            f"{path}, line {number}: not a record that this version of datacreate knows; go on with the "
-            "version that wrote it, or start again in another --run-dir"
+            f"{path}, line {number}: unknown to this version of datacreate; resume with the version that wrote "
+            "it, or start again in another --run-dir"
         ) from None
 
 
 class Appender:
-    """A file that only grows. Opening it cuts off a torn last line.
+    """A file that only grows. Opening it removes an incomplete last line.
 
-    Raises StorageError where the disk is full or cannot be written.
+    All methods raise StorageError if the disk is full or cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -169,14 +168,14 @@ class Appender:
         self._synced = time.monotonic()
         self._dirty = False
         try:
-            _cut_torn_line(path)
+            _remove_incomplete_line(path)
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
             self._size = os.fstat(self._file).st_size
         except OSError as error:
             raise storage_error(path, error) from None
 
     def append(self, lines: bytes) -> None:
-        """Write whole lines; what a full disk took of them is cut off again."""
+        """Write complete lines; if the disk is full, none of them stays."""
         rest = memoryview(lines)
         try:
             while rest:
@@ -189,7 +188,7 @@ class Appender:
         self._dirty = True
 
     def sync(self, *, now: bool = False) -> None:
-        """See to it that the disk has everything, if the last time was a second ago."""
+        """Sync to the disk, unless that was done within the last second."""
         since = time.monotonic() - self._synced
         if self._dirty and (now or since >= _SYNC_SECONDS):
             try:
@@ -208,7 +207,7 @@ class Appender:
 
 
 class LogWriter:
-    """The log, open for writing; `checksum` is that of its last whole line, or the run's first."""
+    """The log, open for writing; `checksum` is that of its last line, or `first_checksum`."""
 
     def __init__(self, path: Path, checksum: int) -> None:
         self._checksum = checksum
@@ -217,13 +216,14 @@ class LogWriter:
         self.close = self._lines.close
 
     def append(self, record: Session | Commit) -> None:
+        """Write a record with its checksum. Raises StorageError as `Appender` does."""
         body = record.line().encode("utf-8")[:-1]
         checksum = zlib.crc32(body, self._checksum)
         self._lines.append(body + _CHECKSUM % checksum)
         self._checksum = checksum
 
 
-def _cut_torn_line(path: Path) -> None:
+def _remove_incomplete_line(path: Path) -> None:
     if not path.exists():
         return
     with path.open("rb+") as file:

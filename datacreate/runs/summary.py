@@ -1,4 +1,4 @@
-"""The figures of a run, counted commit by commit."""
+"""The statistics of a run, updated with every commit."""
 
 from __future__ import annotations
 
@@ -17,66 +17,65 @@ from datacreate.verification.label_noise import LabelNoiseCheck
 
 _SAMPLES = 3
 
-WARNED_RATIO = 1.5
-"""The label most often kept by the verifier against the least, of as many written: beyond it
-the summary warns."""
+MAX_KEPT_RATIO = 1.5
+"""Highest ratio of two labels' acceptance rates by the verifier without a warning in the summary."""
 
 
 @dataclass
 class RunStats:
-    """Running figures; feeding it a log again gives the same figures."""
+    """Running statistics; the same log gives the same numbers."""
 
     format: TaskFormat
     verification: Verification | None = None
-    writers: Sequence[str] = ()  # names of the models that take turns, if there are several
+    writers: Sequence[str] = ()  # names of the models that take turns; () for one model
     accepted: int = 0
     requests: int = 0
     prompt_tokens: int = 0
     generated_tokens: int = 0
     seconds: float = 0.0
-    replicas: int = 1  # copies of what writes that worked side by side, in the last session
-    consecutive_failures: int = 0  # requests in a row without an accepted example
+    replicas: int = 1  # servers of each model in the last session
+    consecutive_failures: int = 0  # latest requests without an accepted example
     rejects: Counter[Reason] = field(default_factory=Counter)
     depths: Counter[int] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
-    by_writer: Counter[int] = field(default_factory=Counter)  # accepted examples by the writer's turn
+    by_writer: Counter[int] = field(default_factory=Counter)  # accepted examples by index of the writer
     last_rejects: deque[Reject] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
-    scored: int = 0  # examples that the verifier was asked about and that it decided on
+    scored: int = 0  # examples that the verifier scored
     scoring_tokens: int = 0
-    written_by_label: Counter[int] = field(default_factory=Counter)  # of those with an answer of their own
-    agreed: int = 0  # with the answer that an example was written with
-    kept_by_label: Counter[int] = field(default_factory=Counter)  # by the verifier, quota aside
+    written_by_label: Counter[int] = field(default_factory=Counter)  # scored examples with an assigned label
+    agreed: int = 0  # scored examples whose assigned label is the most probable
+    kept_by_label: Counter[int] = field(default_factory=Counter)  # by the verifier, before quotas
     accepted_before_check: int = 0  # accepted before the label-noise check decided
-    _clock: float | None = None  # when the session or its last commit was
+    _clock: float | None = None  # time of the session's start or last commit
 
     @classmethod
     def of(cls, spec: RunSpec, format: TaskFormat) -> Self:
-        """Nothing counted yet, of the run of that identity."""
+        """The statistics of a run before its first commit."""
         return cls(format, spec.verification, [writer.model for writer in spec.mixture])
 
     @cached_property
     def label_noise_check(self) -> LabelNoiseCheck | None:
-        """The check of a run with fixed labels that are verified."""
+        """The label-noise check; None without fixed labels or verification."""
         how, labels = self.verification, self.format.labels
-        return (
-            LabelNoiseCheck(len(labels), how.label_noise_rows, how.label_noise_check)
-            if how and labels
-            else None
-        )
+        if how is None or not labels:
+            return None
+        return LabelNoiseCheck(len(labels), how.label_noise_rows, how.label_noise_check)
 
     def take(self, record: Session | Commit) -> None:
-        """Count a line of the log."""
+        """Update with a record of the log."""
         if isinstance(record, Commit):
             self.add(record)
         else:
             self.begin(record)
 
     def begin(self, session: Session) -> None:
-        self._clock = session.began
-        self.replicas = int(session.where.get("replicas", "1"))
-        self.consecutive_failures = 0  # whoever calls again after NoProgress means it
+        """Start a session: failures are counted again, and its first seconds do not count as run time."""
+        self._clock = session.started
+        self.replicas = int(session.environment.get("replicas", "1"))
+        self.consecutive_failures = 0
 
     def add(self, commit: Commit) -> None:
+        """Update with a commit."""
         self.requests += 1
         self.accepted += len(commit.accepted)
         self.by_writer[commit.request % max(1, len(self.writers))] += len(commit.accepted)
@@ -91,8 +90,8 @@ class RunStats:
         self.rejects.update(reject.reason for reject in commit.rejects)
         self.last_rejects.extend(commit.rejects)
         if self._clock is not None:
-            self.seconds += max(0.0, commit.at - self._clock)
-            self._clock = commit.at
+            self.seconds += max(0.0, commit.time - self._clock)
+            self._clock = commit.time
 
     def _add_scored(self, commit: Commit) -> None:
         self.scoring_tokens += commit.scoring_tokens
@@ -114,11 +113,11 @@ class RunStats:
 
     @property
     def written(self) -> int:
-        """Examples the model wrote that were judged; surplus ones were never needed."""
+        """Examples that were accepted or rejected; those not needed are not counted."""
         return self.accepted + sum(n for reason, n in self.rejects.items() if reason is not Reason.NOT_NEEDED)
 
     def summary(self, requested: int) -> dict[str, Any]:
-        """The document of summary.json; rates are over `seconds`, the time spent waiting for commits."""
+        """The content of summary.json. Rates are per second of the sessions between start and last commit."""
         rate = 1 / self.seconds if self.seconds else 0.0
         return {
             "requested": requested,
@@ -135,17 +134,16 @@ class RunStats:
             "tokens_per_second": round(self.generated_tokens * rate, 1),
             "depths": {str(depth): n for depth, n in sorted(self.depths.items())},
             "labels": dict(sorted(self.labels.items())),
-            "writers": {name: self.by_writer[turn] for turn, name in enumerate(self.writers)},
-            "verification": self._verified(),
+            "writers": {name: self.by_writer[index] for index, name in enumerate(self.writers)},
+            "verification": self._verification_summary(),
         }
 
-    def _verified(self) -> dict[str, Any] | None:
-        """What verification did; None where there was none."""
+    def _verification_summary(self) -> dict[str, Any] | None:
         how, names = self.verification, [answer_text(label) for label in self.format.labels or ()]
         if how is None:
             return None
-        kept = {name: self.kept_by_label[place] for place, name in enumerate(names)}
-        ratio = self._one_sidedness() if names else None
+        kept = {name: self.kept_by_label[index] for index, name in enumerate(names)}
+        ratio = self._kept_ratio() if names else None
         check = self.label_noise_check
         return {
             "model": how.model,
@@ -162,34 +160,34 @@ class RunStats:
             "label_noise_rows_required": check.required if check else None,
             "accepted_before_check": self.accepted_before_check if check else None,
             "pseudo_labels": check.pseudo_labels if check else None,
-            "written_by_label": {name: self.written_by_label[place] for place, name in enumerate(names)},
+            "written_by_label": {name: self.written_by_label[index] for index, name in enumerate(names)},
             "kept_by_label": kept,
             "kept_ratio": round(ratio, 2) if ratio else None,
-            "warning": self._warning(names) if ratio and ratio > WARNED_RATIO else None,
+            "warning": self._warning(names) if ratio and ratio > MAX_KEPT_RATIO else None,
         }
 
-    def _one_sidedness(self) -> float | None:
-        """How many times as many of one label were kept as of another, if as many were written of each.
+    def _kept_ratio(self) -> float | None:
+        """The highest acceptance rate of a label divided by the lowest; None if nothing was kept.
 
-        Quotas deal the label more often that is dropped more often, so that the bare numbers of kept
-        ones come out even. Where the text comes first no label is dealt, and the numbers speak.
+        Rates, not counts: quotas assign a label more often if it is rejected more often, so that counts are even.
+        Pseudo-labelled rows have no assigned label; for them counts are compared.
         """
         kept, written = self.kept_by_label, self.written_by_label
         if not kept:
             return None
         if self._pseudo_labels:
-            numbers = [kept[place] for place in range(len(self.format.labels or ()))]
+            numbers = [kept[index] for index in range(len(self.format.labels or ()))]
             return max(numbers) / max(1, min(numbers))
-        rates = [max(1, kept[place]) / number for place, number in written.items() if number]
+        rates = [max(1, kept[index]) / number for index, number in written.items() if number]
         return max(rates) / min(rates)
 
     def _warning(self, names: Sequence[str]) -> str:
         kept, written = self.kept_by_label, self.written_by_label
-        told = ", ".join(
-            f"{name} {kept[place]}" + ("" if self._pseudo_labels else f" of {written[place]}")
-            for place, name in enumerate(names)
+        counts = ", ".join(
+            f"{name} {kept[index]}" + ("" if self._pseudo_labels else f" of {written[index]}")
+            for index, name in enumerate(names)
         )
         return (
-            f"the verifier kept {told}: more than {WARNED_RATIO:g} to 1, so the balance of the set is bought "
-            "by throwing examples of one label away; the model finds it hard to write the other"
+            f"the verifier kept {counts}, a ratio above {MAX_KEPT_RATIO:g}: most rejected rows have one label; "
+            "classes balance only by discarding"
         )

@@ -1,6 +1,6 @@
-"""Texts as vectors: sentence embeddings.
+"""Sentence embeddings and the similarity of texts.
 
-One encoder serves all that compare meanings: the strategies, semantic duplicates, coverage.
+One embedding model serves the strategies, the semantic filter and coverage. It loads on first use.
 """
 
 from __future__ import annotations
@@ -20,40 +20,39 @@ from datacreate.logging_setup import quiet
 Rows = NDArray[np.float32]
 """Vectors, (n, dimensions)."""
 
-REMEMBERED = 8192
-"""Texts whose vectors are kept: those of the completions on their way, which several ask about."""
+CACHE_SIZE = 8192
+"""Texts whose vectors are cached: those of the completions in flight, which several components embed."""
 
-_AT_ONCE = 16  # texts of like length; more are slower on two cores
+_BATCH_SIZE = 16  # larger batches are slower on two cores
 
 
 class Embedder(Protocol):
-    """Texts to unit vectors, whose dot product is their cosine.
+    """From texts to unit vectors, whose dot product is the cosine.
 
-    It remembers what it was asked last: whoever has several texts at hand asks for all of them at
-    once, and who then asks for one of them waits for nothing.
+    It caches recent texts. Call `encode` with many texts at once; a later call for one of them is then free.
     """
 
     @property
     def dimensions(self) -> int:
-        """How long a vector is."""
+        """The length of a vector."""
 
     def encode(self, texts: Sequence[str]) -> Rows:
-        """A row of length 1 for each text, (n, dimensions)."""
+        """One unit vector per text, (n, dimensions)."""
 
 
 class SentenceEmbedder:
-    """An `Embedder` by a sentence-transformers checkpoint on disk, loaded when it is first asked."""
+    """An `Embedder` with a sentence-transformers checkpoint from a folder."""
 
     def __init__(self, checkpoint: Path) -> None:
         self._checkpoint = checkpoint
-        self._recent: OrderedDict[str, Rows] = OrderedDict()
+        self._cache: OrderedDict[str, Rows] = OrderedDict()
 
     @cached_property
     def _encoder(self) -> Any:
         import torch
         from sentence_transformers import SentenceTransformer
 
-        # Twice as fast (2 cores, MiniLM), and a vector stays within 0.004 of the whole one in cosine.
+        # bf16 is twice as fast, and the cosines differ little.
         dtype = torch.bfloat16 if has_bf16() else torch.float32
         with quiet():
             return SentenceTransformer(
@@ -65,47 +64,45 @@ class SentenceEmbedder:
 
     @cached_property
     def dimensions(self) -> int:
-        return int(self._encoder.encode([""]).shape[1])  # its own name for it changed between versions
+        # The attribute for it has different names in different versions of the library.
+        return int(self._encoder.encode([""]).shape[1])
 
     def encode(self, texts: Sequence[str]) -> Rows:
-        known = {text: self._recent[text] for text in texts if text in self._recent}
-        new = [text for text in dict.fromkeys(texts) if text not in known]
+        vectors = {text: self._cache[text] for text in texts if text in self._cache}
+        new = [text for text in dict.fromkeys(texts) if text not in vectors]
         if new:
-            # Halves of characters are no text for a tokenizer.
+            # Tokenizers reject lone surrogates.
             readable = [text.encode("utf-8", "replace").decode("utf-8") for text in new]
-            rows = self._encoder.encode(readable, batch_size=_AT_ONCE, show_progress_bar=False)
-            known |= dict(zip(new, _unit(rows), strict=True))
-        self._remember(known)
-        return np.stack([known[text] for text in texts]) if texts else np.zeros((0, self.dimensions), "f4")
-
-    def _remember(self, vectors: dict[str, Rows]) -> None:
+            rows = self._encoder.encode(readable, batch_size=_BATCH_SIZE, show_progress_bar=False)
+            vectors |= dict(zip(new, _normalize(rows), strict=True))
         for text, row in vectors.items():
-            self._recent[text] = row
-            self._recent.move_to_end(text)
-        while len(self._recent) > REMEMBERED:
-            self._recent.popitem(last=False)
+            self._cache[text] = row
+            self._cache.move_to_end(text)
+        while len(self._cache) > CACHE_SIZE:
+            self._cache.popitem(last=False)
+        return np.stack([vectors[text] for text in texts]) if texts else np.zeros((0, self.dimensions), "f4")
 
 
-def _unit(rows: NDArray[np.floating[Any]]) -> Rows:
-    """The rows with length 1: the encoder's own are so only to the precision that it reckons with."""
-    exact = np.asarray(rows, np.float32)
-    lengths = np.linalg.norm(exact, axis=1, keepdims=True)
-    unit: Rows = np.divide(exact, lengths, out=exact.copy(), where=lengths > 0)
+def _normalize(rows: NDArray[np.floating[Any]]) -> Rows:
+    """The rows with length 1. The model's own normalization is only accurate to bf16."""
+    rows = np.asarray(rows, np.float32)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit: Rows = np.divide(rows, lengths, out=rows.copy(), where=lengths > 0)
     return unit
 
 
 class Similarity(Protocol):
-    """Scores texts against one text."""
+    """Compares texts with one text."""
 
     def similarities(self, text: str, others: Sequence[str]) -> list[float]:
-        """The cosine of `text` with each of `others`, in [-1, 1]."""
+        """The cosine of `text` to each of `others`, in [-1, 1]."""
 
 
 class SentenceSimilarity:
-    """A `Similarity` by an embedder, or by the sentence-transformers checkpoint in a folder."""
+    """A `Similarity` by sentence embeddings, as in the paper (all-mpnet-base-v2)."""
 
-    def __init__(self, encoder: Embedder | Path) -> None:
-        self._embedder: Embedder = SentenceEmbedder(encoder) if isinstance(encoder, Path) else encoder
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
 
     def similarities(self, text: str, others: Sequence[str]) -> list[float]:
         vectors = self._embedder.encode([text, *others])

@@ -1,10 +1,9 @@
-"""Which parent is asked next.
+"""The queues of parents: chains, a tree, and the levels of the paper.
 
-Requests are numbered and committed in the order of their numbers. A queue is told of every
-commit and asked for the next place; it sees nothing else, so that capacity, clock and arrival
-decide nothing. At most `concurrency` places are out at any time. Chains always have that many out, so
-the parent of request i depends on what had been committed up to request i - window; a tree that
-has nobody new to ask waits for commits, and then a parent may depend on later ones.
+Requests are numbered and committed in order. A queue only sees the commits, so that neither the capacity of the
+engine nor the order of arrival influences its decisions. At most `concurrency` requests are in flight. With chains
+there are always that many, so the parent of request i depends on the commits up to request i - `concurrency`. A tree
+without a new parent waits for commits, so a parent may depend on later ones.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ from typing import Protocol
 from datacreate.formats.example import Example
 
 MAX_ATTEMPTS = 8
-"""How often a chain asks a parent again that gave nothing, before it goes back to the start."""
+"""How often a chain retries a parent without accepted children before it returns to the root."""
 
-_REMEMBERED = 4096
-"""How many asked parents a tree keeps for asking again: the shallowest."""
+_MAX_REUSABLE = 4096
+"""Only the first so many parents can be used again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """An example that can be asked: its line of train.jsonl (a tree keeps many), its depth below the root."""
+    """An example for a prompt: its line of train.jsonl (small in memory), and its depth (root: 0)."""
 
     line: str
     depth: int
@@ -37,99 +36,123 @@ class Parent:
 
 @dataclass(frozen=True)
 class RequestSlot:
-    """Where a request stands: its number, whom it asks, and for which time it asks them."""
+    """The number of a request, its parent, and how often that parent was used before."""
 
-    request: int
+    number: int
     parent: Parent
     attempt: int
 
     @cached_property
     def example(self) -> Example:
-        """The parent's example, read from its line when it is first needed."""
+        """The parent as an example."""
         return Example(json.loads(self.parent.line))
 
 
 class ParentQueue(Protocol):
-    """The order in which parents are asked."""
+    """The order in which parents are used."""
 
     def next(self) -> RequestSlot | None:
-        """The next place, or None while it depends on commits to come."""
+        """The next request; None if it depends on commits that are not there yet."""
 
-    def commit(self, place: RequestSlot, chosen: Sequence[Parent], accepted: int) -> None:
-        """Take note of what came of `place`: the next parents, and how many examples were accepted."""
+    def commit(self, slot: RequestSlot, chosen: Sequence[Parent], accepted: int) -> None:
+        """Record the result of a request: the parents that the strategy chose, and the number accepted."""
 
 
 class Chains:
-    """`concurrency` chains side by side; request i belongs to chain i modulo window."""
+    """`concurrency` independent chains; request i belongs to chain i modulo `concurrency`."""
 
     def __init__(self, root: Parent, concurrency: int) -> None:
         self._root = root
-        self._at = [(root, 0)] * concurrency
+        self._chains = [(root, 0)] * concurrency
         self._assigned = 0
         self._committed = 0
 
     def next(self) -> RequestSlot | None:
-        if self._assigned - self._committed == len(self._at):
+        if self._assigned - self._committed == len(self._chains):
             return None
-        parent, attempt = self._at[self._assigned % len(self._at)]
+        parent, attempt = self._chains[self._assigned % len(self._chains)]
         self._assigned += 1
         return RequestSlot(self._assigned - 1, parent, attempt)
 
-    def commit(self, place: RequestSlot, chosen: Sequence[Parent], accepted: int) -> None:
+    def commit(self, slot: RequestSlot, chosen: Sequence[Parent], accepted: int) -> None:
         self._committed += 1
         if chosen:
-            after = (chosen[0], 0)
+            following = (chosen[0], 0)
         elif accepted:
-            after = (place.parent, 0)
+            following = (slot.parent, 0)
+        elif slot.attempt < MAX_ATTEMPTS:
+            following = (slot.parent, slot.attempt + 1)
         else:
-            after = (place.parent, place.attempt + 1)
-        self._at[place.request % len(self._at)] = after if after[1] <= MAX_ATTEMPTS else (self._root, 0)
+            following = (self._root, 0)
+        self._chains[slot.number % len(self._chains)] = following
+
+
+Use = tuple[int, tuple[int, ...], Parent]
+"""How often a parent was used, its rank among equally used ones, and the parent."""
+
+
+class UsedParents:
+    """Parents that can be used again, the least used first."""
+
+    def __init__(self, max_uses: int) -> None:
+        self._max_uses = max_uses
+        self._heap: list[Use] = []
+
+    def push(self, uses: int, rank: tuple[int, ...], parent: Parent) -> None:
+        """Add a parent. `rank` orders equally used parents; its last number counts the parents from 0."""
+        if rank[-1] < _MAX_REUSABLE:
+            heapq.heappush(self._heap, (uses, rank, parent))
+
+    def pop(self, in_flight: int) -> Use | None:
+        """The least used parent; None if it was used `max_uses` times and new children may still arrive."""
+        if in_flight and self._heap[0][0] >= self._max_uses:
+            return None
+        return heapq.heappop(self._heap)
 
 
 class Tree:
     """All accepted children, breadth first.
 
-    While no parent is waiting, the shallowest are asked again, each at most `max_parent_uses` times as long
-    as any request is out: asking the root for a whole window would fill the batch at once, with
-    repeats. A parent that gave nothing is passed over.
+    While there is no new parent, the shallowest are used again, up to `max_parent_uses` times while requests are in
+    flight. More uses of the root would fill the batch at once, but with repetitive examples.
     """
 
     def __init__(self, root: Parent, concurrency: int, max_parent_uses: int) -> None:
         self._concurrency = concurrency
-        self._max_parent_uses = max_parent_uses
-        self._waiting = deque([root])
-        self._asked: list[tuple[int, int, Parent]] = []  # a heap of (times asked, order, node)
-        self._order = 0
+        self._new = deque([root])
+        self._used = UsedParents(max_parent_uses)
+        self._parents = 0
         self._assigned = 0
         self._committed = 0
 
     def next(self) -> RequestSlot | None:
-        out = self._assigned - self._committed
-        if out == self._concurrency:
+        in_flight = self._assigned - self._committed
+        if in_flight == self._concurrency:
             return None
-        if self._waiting:
-            times, order, parent = 0, self._order, self._waiting.popleft()
-            self._order += 1
-        elif out == 0 or self._asked[0][0] < self._max_parent_uses:
-            times, order, parent = heapq.heappop(self._asked)
+        use: Use | None
+        if self._new:
+            use = (0, (self._parents,), self._new.popleft())
+            self._parents += 1
         else:
+            use = self._used.pop(in_flight)
+        if use is None:
             return None
-        if order < _REMEMBERED:
-            heapq.heappush(self._asked, (times + 1, order, parent))
+        uses, rank, parent = use
+        self._used.push(uses + 1, rank, parent)
         self._assigned += 1
-        return RequestSlot(self._assigned - 1, parent, times)
+        return RequestSlot(self._assigned - 1, parent, uses)
 
-    def commit(self, place: RequestSlot, chosen: Sequence[Parent], accepted: int) -> None:
+    def commit(self, slot: RequestSlot, chosen: Sequence[Parent], accepted: int) -> None:
         self._committed += 1
-        self._waiting.extend(chosen)
+        self._new.extend(chosen)
 
 
 class Levels:
-    """The paper's tree: a whole level shuffled and finished before the next.
+    """The tree of the paper: a level is shuffled and completed before the next one starts.
 
-    A node that gave nothing is lost; a level that gave nothing at all is asked again, with the
-    next attempt. The paper has one request out at a time; since a level's order is known when it
-    begins, more of them change nothing but the time.
+    A parent without accepted children is not used again. If a whole level has none, the level is repeated. The paper
+    sends one request at a time. The order of a level is known when it starts, so more requests in flight change
+    nothing but the time.
     """
 
     def __init__(self, root: Parent, seed: int, concurrency: int = 1) -> None:
@@ -137,28 +160,29 @@ class Levels:
         self._concurrency = concurrency
         self._level = [root]
         self._children: list[Parent] = []
-        self._at = 0  # within the level
+        self._position = 0  # in the level
         self._attempt = 0
         self._assigned = 0
-        self._out = 0
+        self._in_flight = 0
 
     def next(self) -> RequestSlot | None:
-        if self._out == self._concurrency or (self._out and self._at == len(self._level)):
+        level_done = self._position == len(self._level)
+        if self._in_flight == self._concurrency or (self._in_flight and level_done):
             return None
-        if self._at == len(self._level):
-            self._descend()
-        self._out += 1
-        self._at += 1
+        if level_done:
+            self._start_next_level()
+        self._in_flight += 1
+        self._position += 1
         self._assigned += 1
-        return RequestSlot(self._assigned - 1, self._level[self._at - 1], self._attempt)
+        return RequestSlot(self._assigned - 1, self._level[self._position - 1], self._attempt)
 
-    def _descend(self) -> None:
+    def _start_next_level(self) -> None:
         self._attempt = 0 if self._children else self._attempt + 1
         if self._children:
             self._level, self._children = self._children, []
             random.Random(f"{self._seed}:level:{self._assigned}").shuffle(self._level)
-        self._at = 0
+        self._position = 0
 
-    def commit(self, place: RequestSlot, chosen: Sequence[Parent], accepted: int) -> None:
-        self._out -= 1
+    def commit(self, slot: RequestSlot, chosen: Sequence[Parent], accepted: int) -> None:
+        self._in_flight -= 1
         self._children.extend(chosen)

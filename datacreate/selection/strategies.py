@@ -1,37 +1,39 @@
-"""The selection strategies, as pure functions in one registry.
+"""The selection strategies: how the next prompt is chosen.
 
-A strategy sees a parent and the children accepted from it, and names which of the children
-become the next parents. How parents queue up is the queue's business: a `chain` asks one
-parent at a time, a `tree` all of them, breadth first, a `cover` those that are farthest from what
-was asked. The first five strategies are those of Lee et al. (EMNLP 2023), whose "contrastive" is
-`diverse`, as in their code.
+A strategy sees the parent (the example that the prompt showed) and its accepted children, and returns the children
+that become parents of later prompts. To add a strategy, write one function with `@strategy`. Its `queue` decides the
+order of the parents: a `chain` uses one at a time, a `tree` all of them breadth first, `coverage` the ones farthest
+from the parents used so far. The first five strategies are those of Lee et al. (EMNLP 2023); their "contrastive" is
+named `diverse` here, as in their code.
 """
 
-# ruff: noqa: ARG001 (all strategies have one signature)
+# ruff: noqa: ARG001 (all strategies have the same signature)
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import Literal
 
 from datacreate.errors import UsageError
 from datacreate.selection.embeddings import Similarity
 
-Grows = Literal["chain", "tree", "cover"]
-"""How a strategy's parents queue up."""
+QueueKind = Literal["chain", "tree", "coverage"]
 
-Choose = Callable[[str, Sequence[str], random.Random, Similarity | None], Sequence[int]]
-"""(parent's text, children's texts, rng, similarity) -> indices of the next parents, in order."""
+Texts = Sequence[str]
+Indices = Sequence[int]
+
+Choose = Callable[[str, Texts, Random, Similarity | None], Indices]
+"""(text of the parent, texts of the children, rng, similarity) -> indices of the next parents, in order."""
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """A named way to choose parents."""
+    """A named strategy. `needs_similarity`: `choose` compares texts, or the queue compares vectors."""
 
     name: str
-    grows: Grows
+    queue: QueueKind
     needs_similarity: bool
     choose: Choose
 
@@ -39,75 +41,63 @@ class Strategy:
 STRATEGIES: dict[str, Strategy] = {}
 
 
-def strategy(*, grows: Grows = "chain", needs_similarity: bool = False) -> Callable[[Choose], Choose]:
-    """Enter a function into the registry under its own name."""
+def strategy(*, queue: QueueKind = "chain", needs_similarity: bool = False) -> Callable[[Choose], Choose]:
+    """Register a function as a strategy under its own name."""
 
-    def enter(choose: Choose) -> Choose:
+    def register(choose: Choose) -> Choose:
         name = choose.__name__.rstrip("_")
-        STRATEGIES[name] = Strategy(name, grows, needs_similarity, choose)
+        STRATEGIES[name] = Strategy(name, queue, needs_similarity, choose)
         return choose
 
-    return enter
+    return register
 
 
 def find_strategy(name: str) -> Strategy:
-    """The strategy of this name; UsageError, naming all, if there is none."""
+    """The strategy with this name. Raises UsageError if there is none."""
     if name not in STRATEGIES:
-        raise UsageError(f"no strategy {name!r}; strategies are {', '.join(STRATEGIES)}")
+        raise UsageError(f"unknown strategy {name!r}; choose one of {', '.join(STRATEGIES)}")
     return STRATEGIES[name]
 
 
 @strategy()
-def naive(
-    parent: str, children: Sequence[str], rng: random.Random, similarity: Similarity | None
-) -> Sequence[int]:
-    """always the formatting example"""
+def naive(parent: str, children: Texts, rng: Random, similarity: Similarity | None) -> Indices:
+    """Always the formatting example."""
     return ()
 
 
 @strategy()
-def random_(
-    parent: str, children: Sequence[str], rng: random.Random, similarity: Similarity | None
-) -> Sequence[int]:
-    """one accepted child, at random"""
+def random_(parent: str, children: Texts, rng: Random, similarity: Similarity | None) -> Indices:
+    """One accepted child at random."""
     return (rng.randrange(len(children)),)
 
 
 @strategy(needs_similarity=True)
-def diverse(
-    parent: str, children: Sequence[str], rng: random.Random, similarity: Similarity | None
-) -> Sequence[int]:
-    """the child least similar to its parent"""
-    scores = _scores(parent, children, similarity)
+def diverse(parent: str, children: Texts, rng: Random, similarity: Similarity | None) -> Indices:
+    """The accepted child least similar to its parent."""
+    scores = _similarities(parent, children, similarity)
     return (scores.index(min(scores)),)
 
 
 @strategy(needs_similarity=True)
-def similar(
-    parent: str, children: Sequence[str], rng: random.Random, similarity: Similarity | None
-) -> Sequence[int]:
-    """the child most similar to its parent"""
-    scores = _scores(parent, children, similarity)
+def similar(parent: str, children: Texts, rng: Random, similarity: Similarity | None) -> Indices:
+    """The accepted child most similar to its parent."""
+    scores = _similarities(parent, children, similarity)
     return (scores.index(max(scores)),)
 
 
-@strategy(grows="tree")
-def tree(
-    parent: str, children: Sequence[str], rng: random.Random, similarity: Similarity | None
-) -> Sequence[int]:
-    """every accepted child, breadth first"""
+@strategy(queue="tree")
+def tree(parent: str, children: Texts, rng: Random, similarity: Similarity | None) -> Indices:
+    """Every accepted child, breadth first."""
     return rng.sample(range(len(children)), len(children))
 
 
-@strategy(grows="cover", needs_similarity=True)
-def coverage(
-    parent: str, children: Sequence[str], rng: random.Random, similarity: Similarity | None
-) -> Sequence[int]:
-    """those that cover best what is there, farthest first"""
+@strategy(queue="coverage", needs_similarity=True)
+def coverage(parent: str, children: Texts, rng: Random, similarity: Similarity | None) -> Indices:
+    """The accepted example farthest from the parents used so far."""
     return range(len(children))
 
 
-def _scores(parent: str, children: Sequence[str], similarity: Similarity | None) -> list[float]:
+def _similarities(parent: str, children: Texts, similarity: Similarity | None) -> list[float]:
     if similarity is None:
-        raise UsageError("this strategy compares texts; give it a sentence encoder with --encoder")
+        raise UsageError("this strategy compares texts; give a sentence encoder with --embedding-model")
     return similarity.similarities(parent, children)

@@ -12,7 +12,9 @@ from datacreate.benchmarks import Benchmark, digest, find_benchmark, has_split
 from datacreate.checkpoints import resolve
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import DatacreateError
-from datacreate.finetuning.record import EVALUATION
+from datacreate.finetuning.recipe import Recipe
+from datacreate.finetuning.records import EVALUATION
+from datacreate.finetuning.train import TrainConfig
 from datacreate.runs.config import CreateConfig
 from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import as_arguments
@@ -22,9 +24,9 @@ from datacreate.sweep.plan import (
     MIXED,
     ZERO_SHOT,
     Plan,
-    TrainOptions,
     engine_options,
     short_name,
+    split_recipe,
 )
 
 Argument = str | PurePath
@@ -61,8 +63,8 @@ class Step:
     """One `datacreate` command.
 
     `extendable` are arguments that can grow while existing results stay valid: the number of rows, the
-    training seeds, the test sets. `engine` says how models are run, which may change at any time. All other
-    arguments decide the result.
+    training seeds, the test sets. `engine` says how models are run (for a training: --nproc), which may change
+    at any time. All other arguments decide the result.
     """
 
     kind: Literal["create", "train", "evaluate", "zero-shot"]
@@ -71,9 +73,9 @@ class Step:
     extendable: tuple[str, ...]
     folder: PurePath  # of what it creates or evaluates
     needs: tuple[Need, ...]
+    engine: tuple[str, ...] = ()
     follows: Step | None = None
     evaluations: tuple[PurePath, ...] = ()  # files that the evaluation writes into the folder of a model
-    engine: tuple[str, ...] = ()
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -101,7 +103,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Rows:
+class _Rows:
     """Training rows: `sample` of them, drawn by `seed`; None means all."""
 
     condition: str
@@ -113,130 +115,120 @@ class Rows:
     @property
     def label(self) -> str:
         """The number of rows in names of files: a created set that grew is another one."""
-        parts = [
-            *(["full"] if self.human else []),
-            *([self.created.extendable[-1]] if self.created else []),
-        ]
-        return str(self.sample or "+".join(parts))
+        created = [self.created.extendable[-1]] if self.created else []
+        return str(self.sample or "+".join([*(["full"] if self.human else []), *created]))
 
 
 def cells_of(plan: Plan) -> tuple[Cell, ...]:
     """All cells of a plan: by benchmark, human rows first."""
-    named = [cell for name in plan.benchmarks for cell in _cells_for(plan, find_benchmark(name))]
+    benchmarks = map(find_benchmark, plan.benchmarks)
+    named = [cell for benchmark in benchmarks for cell in _Builder(plan, benchmark).cells()]
     return tuple(Cell(index, name, tuple(steps)) for index, (name, steps) in enumerate(named))
 
 
-def _cells_for(plan: Plan, benchmark: Benchmark) -> Iterator[tuple[str, Sequence[Step]]]:
-    if HUMAN_FULL in plan.conditions:
-        name = f"{benchmark.name}-{HUMAN_FULL}"
-        yield name, _trainings(plan, benchmark, [Rows(HUMAN_FULL, True, None)], name)
-    for seed in plan.example_seeds if HUMAN in plan.conditions else ():
-        if rows := _human_rows(plan, benchmark, seed):
-            name = f"{benchmark.name}-{HUMAN}-{seed}"
-            yield name, _trainings(plan, benchmark, rows, name)
-    for generator in plan.generators:
-        if ZERO_SHOT in plan.conditions:
-            name = f"{benchmark.name}-{short_name(generator)}-{ZERO_SHOT}"
-            yield name, [_zero_shot(plan, benchmark, generator, name)]
-        for strategy in dict.fromkeys(condition.removeprefix(MIXED) for condition in plan.conditions):
-            for seed in plan.example_seeds if strategy in STRATEGIES else ():
-                name = f"{benchmark.name}-{short_name(generator)}-{strategy}-{seed}"
-                create = _creation(plan, benchmark, generator, strategy, seed, name)
-                rows = _created_rows(plan, benchmark, create, strategy, seed)
-                yield name, [create, *_trainings(plan, benchmark, rows, name)]
+class _Builder:
+    """Builds the cells of one benchmark."""
 
+    def __init__(self, plan: Plan, benchmark: Benchmark) -> None:
+        self.plan, self.benchmark = plan, benchmark
+        self.count, self.tests = plan.rows(benchmark), plan.tests(benchmark)
+        sizes = [self.count if size == "all" else min(size, self.count) for size in plan.sizes]
+        self.sizes = list(dict.fromkeys(sizes))
+        self.engine, self.options = self._create_options(True), self._create_options(False)
 
-def _human_rows(plan: Plan, benchmark: Benchmark, seed: int) -> list[Rows]:
-    """Nested samples of the human rows. A sample of all rows is the same for each seed: it appears once."""
-    whole = benchmark.rows["train"]
-    samples = [size if size < whole else None for size in _sizes(plan, plan.rows(benchmark))]
-    whole_is_covered = HUMAN_FULL in plan.conditions or seed != plan.example_seeds[0]
-    return [Rows(HUMAN, True, None, size, seed) for size in samples if size or not whole_is_covered]
+    def _create_options(self, engine: bool) -> tuple[str, ...]:
+        """The options of `create` in the plan: those of the engine, or all others."""
+        given = self.plan.create
+        names = [name for name in given if (name in EngineOptions.model_fields) == engine]
+        return tuple(as_arguments(CreateConfig, {name: given[name] for name in names}))
 
+    def cells(self) -> Iterator[tuple[str, Sequence[Step]]]:
+        """Name and steps of each cell."""
+        plan, conditions = self.plan, self.plan.conditions
+        if HUMAN_FULL in conditions:
+            name = f"{self.benchmark.name}-{HUMAN_FULL}"
+            yield name, self._trainings(name, [_Rows(HUMAN_FULL, True, None)])
+        for seed in plan.example_seeds if HUMAN in conditions else ():
+            if rows := self._human_rows(seed):
+                name = f"{self.benchmark.name}-{HUMAN}-{seed}"
+                yield name, self._trainings(name, rows)
+        for generator in plan.generators:
+            prefix = f"{self.benchmark.name}-{short_name(generator)}"
+            if ZERO_SHOT in conditions:
+                yield f"{prefix}-{ZERO_SHOT}", [self._zero_shot(f"{prefix}-{ZERO_SHOT}", generator)]
+            for strategy in dict.fromkeys(condition.removeprefix(MIXED) for condition in conditions):
+                for seed in plan.example_seeds if strategy in STRATEGIES else ():
+                    name = f"{prefix}-{strategy}-{seed}"
+                    create = self._creation(name, generator, strategy, seed)
+                    rows = self._created_rows(create, strategy, seed)
+                    yield name, [create, *self._trainings(name, rows)]
 
-def _created_rows(plan: Plan, benchmark: Benchmark, create: Step, strategy: str, seed: int) -> list[Rows]:
-    """Samples of a created set, and the set together with all human rows."""
-    count, rows = plan.rows(benchmark), []
-    if strategy in plan.conditions:
-        samples = [size if size < count else None for size in _sizes(plan, count)]
-        rows += [Rows(strategy, False, create, size, seed) for size in samples]
-    if MIXED + strategy in plan.conditions:
-        rows.append(Rows(MIXED + strategy, True, create))
-    return rows
+    def _human_rows(self, seed: int) -> list[_Rows]:
+        """Nested samples of the human rows. All rows are the same for each seed: they appear once."""
+        whole = self.benchmark.rows["train"]
+        samples = [size if size < whole else None for size in self.sizes]
+        is_repeated = HUMAN_FULL in self.plan.conditions or seed != self.plan.example_seeds[0]
+        return [_Rows(HUMAN, True, None, size, seed) for size in samples if size or not is_repeated]
 
+    def _created_rows(self, create: Step, strategy: str, seed: int) -> list[_Rows]:
+        """Samples of a created set, and the set together with all human rows."""
+        samples = [size if size < self.count else None for size in self.sizes]
+        rows = [_Rows(strategy, False, create, size, seed) for size in samples]
+        mixed = _Rows(MIXED + strategy, True, create)
+        return [one for one in (*rows, mixed) if one.condition in self.plan.conditions]
 
-def _sizes(plan: Plan, count: int) -> list[int]:
-    """The distinct numbers of rows to train on, at most `count`."""
-    return list(dict.fromkeys(count if size == "all" else min(size, count) for size in plan.sizes))
+    def _creation(self, cell: str, generator: str, strategy: str, seed: int) -> Step:
+        needs = [Need("example", self.benchmark.name), *self._generator(generator)]
+        if STRATEGIES[strategy].needs_similarity:
+            default = CreateConfig.model_fields["embedding_model"].default
+            needs.append(Need("encoder", str(self.plan.create.get("embedding_model", default))))
+        folder, count = PurePath("runs", cell), ("--count", str(self.count))
+        grid = ("--benchmark", self.benchmark.name, "--strategy", strategy, "--model", generator)
+        arguments: tuple[Argument, ...] = ("create", *grid, "--seed", str(seed), *self.options)
+        arguments += ("--run-dir", folder)
+        return Step("create", "create", arguments, count, folder, tuple(needs), self.engine)
 
+    def _trainings(self, cell: str, sets: Sequence[_Rows]) -> list[Step]:
+        encoders = self.plan.encoders
+        return [step for encoder in encoders for rows in sets for step in self._training(cell, rows, encoder)]
 
-def _trainings(plan: Plan, benchmark: Benchmark, sets: Sequence[Rows], cell: str) -> list[Step]:
-    return [
-        step
-        for encoder in plan.encoders
-        for rows in sets
-        for step in _training(plan, benchmark, rows, encoder, cell)
-    ]
+    def _training(self, cell: str, rows: _Rows, encoder: str) -> tuple[Step, Step]:
+        """Training an encoder on rows, and evaluating its models."""
+        name = f"{rows.condition}-{short_name(encoder)}-{rows.label}"
+        folder, (recipe, rest) = PurePath("trained", cell, name), split_recipe(self.plan.train)
+        engine = {name: rest.pop(name) for name in ("nproc",) if name in rest}
+        if rows.created is None:
+            recipe.pop("soft_labels", None)  # human rows have no scores
+        selection = rest.get("model_selection") or ("human" if recipe.get("name") == "paper" else "held-out")
+        needs = (
+            *(rows.created.needs if rows.created else ()),
+            *([Need("split", self.benchmark.name, "train")] if rows.human else []),
+            *([Need("split", self.benchmark.name, "dev")] if selection == "human" else []),
+            *(Need("split", test, "test") for test in self.tests),
+            Need("encoder", encoder),
+        )
+        arguments: list[Argument] = ["train", *([self.benchmark.name] if rows.human else [])]
+        arguments += [rows.created.folder] if rows.created else []
+        arguments += ["--encoder", encoder, *as_arguments(Recipe, recipe), *as_arguments(TrainConfig, rest)]
+        arguments += ["--count", str(rows.sample), "--sample-seed", str(rows.seed)] if rows.sample else []
+        arguments += ["--out", folder]
+        seeds = ("--seeds", ",".join(map(str, self.plan.train_seeds)))
+        files = tuple(PurePath("evaluations", f"{test}-test", EVALUATION) for test in self.tests)
+        nproc, command = tuple(as_arguments(TrainConfig, engine)), tuple(arguments)
+        train = Step("train", f"train-{name}", command, seeds, folder, needs, nproc, rows.created, files)
+        tests = tuple(word for test in self.tests for word in ("--benchmark", test))
+        name, command = f"evaluate-{name}", ("evaluate", folder)
+        return train, Step("evaluate", name, command, tests, folder, needs, (), train, files)
 
+    def _zero_shot(self, cell: str, generator: str) -> Step:
+        """The generator itself on the test set."""
+        folder, test = PurePath(ZERO_SHOT, cell), self.benchmark.name
+        arguments = ("evaluate", "--zero-shot", generator, "--benchmark", test, "--out", folder)
+        needs = (*self._generator(generator), Need("split", test, "test"))
+        return Step("zero-shot", ZERO_SHOT, arguments, (), folder, needs, self.engine)
 
-def _creation(plan: Plan, benchmark: Benchmark, generator: str, strategy: str, seed: int, cell: str) -> Step:
-    needs = [Need("example", benchmark.name), *_generator(plan, generator)]
-    if STRATEGIES[strategy].needs_similarity:
-        default = CreateConfig.model_fields["embedding_model"].default
-        needs.append(Need("encoder", str(plan.create.get("embedding_model", default))))
-    model = ("--model", generator, "--seed", str(seed))
-    folder = PurePath("runs", cell)
-    arguments: tuple[Argument, ...] = ("create", "--benchmark", benchmark.name, "--strategy", strategy)
-    arguments += (*model, *_options(plan, engine=False), "--run-dir", folder)
-    count = ("--count", str(plan.rows(benchmark)))
-    return Step(
-        "create", "create", arguments, count, folder, tuple(needs), engine=_options(plan, engine=True)
-    )
-
-
-def _training(plan: Plan, benchmark: Benchmark, rows: Rows, encoder: str, cell: str) -> tuple[Step, Step]:
-    """Training an encoder on rows, and evaluating its models."""
-    name = f"{rows.condition}-{short_name(encoder)}-{rows.label}"
-    folder, tests = PurePath("trained", cell, name), plan.tests(benchmark)
-    evaluations = tuple(PurePath("evaluations", f"{test}-test", EVALUATION) for test in tests)
-    selection = plan.train.selection
-    needs = (
-        *(rows.created.needs if rows.created else ()),
-        *([Need("split", benchmark.name, "train")] if rows.human else []),
-        *([Need("split", benchmark.name, "dev")] if selection == "human" else []),
-        *(Need("split", test, "test") for test in tests),
-        Need("encoder", encoder),
-    )
-    options = plan.train.model_dump(exclude_none=True) | {"model_selection": selection}
-    options["soft_labels"] = plan.train.soft_labels and rows.created is not None
-    if rates := plan.train.learning_rates:
-        options["learning_rates"] = ",".join(map(str, rates))
-    arguments: list[Argument] = ["train", *([benchmark.name] if rows.human else [])]
-    arguments += [rows.created.folder] if rows.created else []
-    arguments += ["--encoder", encoder, *as_arguments(TrainOptions, options)]
-    arguments += ["--count", str(rows.sample), "--sample-seed", str(rows.seed)] if rows.sample else []
-    command, seeds = (*arguments, "--out", folder), ("--seeds", ",".join(map(str, plan.train_seeds)))
-    train = Step("train", f"train-{name}", command, seeds, folder, needs, rows.created, evaluations)
-    named, command = tuple(word for test in tests for word in ("--benchmark", test)), ("evaluate", folder)
-    evaluate = Step("evaluate", f"evaluate-{name}", command, named, folder, needs, train, evaluations)
-    return train, evaluate
-
-
-def _zero_shot(plan: Plan, benchmark: Benchmark, generator: str, cell: str) -> Step:
-    """The generator itself on the test set."""
-    folder = PurePath(ZERO_SHOT, cell)
-    arguments = ("evaluate", "--zero-shot", generator, "--benchmark", benchmark.name, "--out", folder)
-    needs = (*_generator(plan, generator), Need("split", benchmark.name, "test"))
-    return Step("zero-shot", ZERO_SHOT, arguments, (), folder, needs, engine=_options(plan, engine=True))
-
-
-def _generator(plan: Plan, name: str) -> tuple[Need, ...]:
-    """A generator must be on this machine, unless servers have it."""
-    options = engine_options(plan.create)
-    return () if options.served else (Need("instruct", name, trust_remote_code=options.trust_remote_code),)
-
-
-def _options(plan: Plan, *, engine: bool) -> tuple[str, ...]:
-    """The options of `create` in the plan: those of the engine, or all others."""
-    names = [name for name in plan.create if (name in EngineOptions.model_fields) == engine]
-    return tuple(as_arguments(CreateConfig, {name: plan.create[name] for name in names}))
+    def _generator(self, name: str) -> tuple[Need, ...]:
+        """A generator must be on this machine, unless servers have it."""
+        options = engine_options(self.plan.create)
+        trust = options.trust_remote_code
+        return () if options.served else (Need("instruct", name, trust_remote_code=trust),)

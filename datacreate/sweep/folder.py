@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
+from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from datacreate.errors import PlanError, RunLocked
+from datacreate.errors import PlanError
 from datacreate.files import replace_file, storage_error
-from datacreate.locking import FolderLock, Taken, held_by
+from datacreate.locking import FolderLock, held_by
 from datacreate.sweep.cells import Cell, Step
 from datacreate.sweep.plan import Plan
 
@@ -52,11 +53,13 @@ class SweepFolder:
     def create(self, plan: Plan) -> None:
         """Create the folder and store the plan. PlanError if it belongs to another plan; StorageError."""
         self.check_plan(plan)
+        part = self._plan.with_name(f"{self._plan.name}.{uuid4().hex}")  # several jobs may start at once
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            part.write_text(plan.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            part.replace(self._plan)
         except OSError as error:
             raise storage_error(self.path, error) from None
-        replace_file(self._plan, plan.model_dump_json(indent=2) + "\n")
 
     def check_plan(self, plan: Plan) -> None:
         """Raise PlanError if the folder belongs to a plan of another name."""
@@ -77,8 +80,6 @@ class SweepFolder:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock.acquire()
-        except Taken as holder:
-            raise RunLocked(f"cell {cell.name} is being run by {holder}; wait for it") from None
         except OSError as error:
             raise storage_error(folder, error) from None
         try:

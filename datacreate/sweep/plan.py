@@ -5,33 +5,23 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from datacreate.benchmarks import Benchmark, find_benchmark
 from datacreate.checkpoints import find_preset
 from datacreate.engines.settings import EngineOptions
-from datacreate.errors import BenchmarkError, CheckpointError, PlanError
-from datacreate.finetuning.record import Selection
+from datacreate.errors import BenchmarkError, CheckpointError, PlanError, UsageError
+from datacreate.finetuning.recipe import Recipe
+from datacreate.finetuning.train import TrainConfig
 from datacreate.paths import shipped
 from datacreate.runs.config import CreateConfig
 from datacreate.selection.strategies import STRATEGIES
-from datacreate.settings import SettingsError
+from datacreate.settings import Settings, SettingsError
 
 HUMAN, HUMAN_FULL, ZERO_SHOT = "human", "human-full", "zero-shot"
 MIXED = "human+"
@@ -39,107 +29,38 @@ MIXED = "human+"
 
 CONDITIONS = (HUMAN, HUMAN_FULL, ZERO_SHOT, *STRATEGIES, *(MIXED + name for name in STRATEGIES))
 
-_SET_BY_THE_GRID = frozenset(
+CREATE_OPTIONS = set(CreateConfig.model_fields) - set(
     "example benchmark example_seed count run_dir strategy model format labels ranges seed".split()
 )
-CREATE_OPTIONS = tuple(name for name in CreateConfig.model_fields if name not in _SET_BY_THE_GRID)
-"""The options of `create` that a plan may set."""
+RECIPE_OPTIONS = set(Recipe.model_fields) - {"name"} | {"recipe"}
+TRAIN_OPTIONS = {"model_selection", "device_batch_size", "nproc"}
+"""The options that a plan may set; the grid sets all others."""
 
-_MAX_SHOWN = 60  # characters of a wrong value in a message
-
-T = TypeVar("T", bound=Hashable)
-
-
-def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
-    for value in values:
-        if values.count(value) > 1:
-            raise ValueError(f"{value} is listed twice")
-    return values
+_LISTS = "benchmarks conditions generators encoders test example_seeds train_seeds sizes".split()
+Seed = Annotated[int, Field(strict=True, ge=0)]
 
 
-def _count_or(word: str) -> BeforeValidator:
-    def check(value: object) -> object:
-        if value == word or (type(value) is int and value > 0):
-            return value
-        raise ValueError(f"{value!r} is neither a positive number of rows nor the word {word}")
-
-    return BeforeValidator(check)
-
-
-def _benchmark(value: object) -> str:
-    try:
-        return find_benchmark(str(value)).name
-    except BenchmarkError as error:
-        raise ValueError(str(error)) from None
-
-
-def _condition(value: object) -> str:
-    if value in CONDITIONS:
-        return str(value)
-    raise ValueError(
-        f"no condition {value!r}{_hint(str(value), CONDITIONS)}: {HUMAN}, {HUMAN_FULL}, {ZERO_SHOT}, one of "
-        f"{', '.join(STRATEGIES)}, or {MIXED} before one of these"
-    )
-
-
-def _hint(name: str, names: Iterable[str]) -> str:
-    """` (did you mean ...?)`, or nothing if no name is similar."""
-    similar = difflib.get_close_matches(name.lower(), list(names), n=3, cutoff=0.6)
-    return f" (did you mean {', '.join(similar)}?)" if similar else ""
-
-
-_LIST = (Field(min_length=1), AfterValidator(_distinct))
-Seeds = Annotated[tuple[Annotated[int, Field(strict=True, ge=0)], ...], *_LIST]
-Benchmarks = Annotated[tuple[Annotated[str, BeforeValidator(_benchmark)], ...], *_LIST]
-Conditions = Annotated[tuple[Annotated[str, BeforeValidator(_condition)], ...], *_LIST]
-Sizes = Annotated[tuple[Annotated[int | Literal["all"], _count_or("all")], ...], *_LIST]
-
-
-class TrainOptions(BaseModel):
-    """Options of `datacreate train`. None means its default."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    recipe: Literal["datacreate", "paper"] = "datacreate"
-    model_selection: Selection | None = None
-    learning_rates: tuple[float, ...] | None = Field(default=None, min_length=1)
-    epochs: int | None = Field(default=None, gt=0)
-    batch_size: int | None = Field(default=None, gt=0)
-    device_batch_size: int | None = Field(default=None, gt=0)
-    max_length: int | None = Field(default=None, gt=1)
-    lora: bool = False
-    lora_rank: int | None = Field(default=None, gt=0)
-    soft_labels: bool = False  # of conditions with created rows: human rows have no scores
-
-    @property
-    def selection(self) -> Selection:
-        """The rows that select the best model."""
-        return self.model_selection or ("human" if self.recipe == "paper" else "held-out")
-
-
-class Plan(BaseModel):
+class Plan(Settings):
     """A grid: benchmarks x conditions x generators x example seeds, x encoders x sizes x train seeds.
 
     Paths of checkpoints are absolute; in the file they are relative to it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")]  # default: the name of the file
+    name: str = Field(pattern=r"^\w[\w.-]*$")  # default: the name of the file
     description: str = ""
-    benchmarks: Benchmarks
-    conditions: Conditions
-    create: dict[str, Any] = {}  # further options of `create`; those of the engine also for zero-shot
+    benchmarks: tuple[str, ...] = Field(min_length=1)
+    conditions: tuple[str, ...] = Field(min_length=1)
+    create: dict[str, Any] = Field(
+        default={}
+    )  # further options of `create`; of the engine, also for zero-shot
     generators: tuple[str, ...] = ()  # instruct checkpoints; with `urls` in create, names of served models
-    example_seeds: Seeds = (42,)  # draw the formatting example, and the sample of human rows
-    count: Annotated[int | Literal["train"], _count_or("train")] = (
-        "train"  # rows per set; train: as that split
-    )
+    example_seeds: tuple[Seed, ...] = Field(default=(42,), min_length=1)  # of example and human sample
+    count: int | Literal["train"] = "train"  # rows per set; train: as many as that split has
     encoders: tuple[str, ...] = ()  # to fine-tune; none: sets are created and nothing is trained
-    sizes: Sizes = ("all",)  # rows to train on
-    train_seeds: Seeds = (1, 2, 3)
-    train: TrainOptions = TrainOptions()
-    test: Benchmarks | None = None  # test sets; None: the benchmark and those out of distribution
+    sizes: tuple[int | Literal["all"], ...] = Field(default=("all",), min_length=1)  # rows to train on
+    train_seeds: tuple[Seed, ...] = Field(default=(1, 2, 3), min_length=1)
+    train: dict[str, Any] = Field(default={})  # further options of `train`
+    test: tuple[str, ...] = ()  # test sets; none: the benchmark and those out of distribution
     keep_weights: bool = False  # of evaluated models
 
     def rows(self, benchmark: Benchmark) -> int:
@@ -148,42 +69,71 @@ class Plan(BaseModel):
 
     def tests(self, benchmark: Benchmark) -> tuple[str, ...]:
         """Test sets for models of this benchmark: the default, or those of `test` that fit their head."""
-        if self.test is None:
+        if not self.test:
             return (benchmark.name, *benchmark.out_of_distribution)
-        named = [find_benchmark(name) for name in self.test]
-        return tuple(
-            one.name for one in named if (one.head, one.options) == (benchmark.head, benchmark.options)
-        )
+        head = (benchmark.head, benchmark.options)
+        named = map(find_benchmark, self.test)
+        return tuple(one.name for one in named if (one.head, one.options) == head)
+
+    @field_validator("benchmarks", "test")
+    @classmethod
+    def _check_benchmarks(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            return tuple(find_benchmark(name).name for name in names)
+        except BenchmarkError as error:
+            raise ValueError(str(error)) from None
+
+    @field_validator("conditions")
+    @classmethod
+    def _check_conditions(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in CONDITIONS:
+                raise ValueError(f"no condition {name!r}{_hint(name, CONDITIONS)}; see docs/sweeps.md")
+        return names
 
     @field_validator("create")
     @classmethod
     def _check_create(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        """The options as `CreateConfig` converts them, in the order of its fields."""
-        for name in given:
-            if name in _SET_BY_THE_GRID:
-                raise ValueError(f"{name} is set by the plan; it is no option of `create` here")
-            if name not in CREATE_OPTIONS:
-                raise ValueError(f"no option {name!r}{_hint(name, CREATE_OPTIONS)}")
+        _check_names(given, CREATE_OPTIONS)
         if isinstance(given.get("urls"), (list, tuple)):
             given = {**given, "urls": [_model(str(url), info, known=False) for url in given["urls"]]}
         if "embedding_model" in given:
             given = {**given, "embedding_model": _model(str(given["embedding_model"]), info)}
-        try:
-            config = CreateConfig(benchmark="any", count=1, run_dir=Path(), **given)
-        except ValidationError as error:
-            wrong = SettingsError.first(error)
-            where = f"{wrong.key}={wrong.given!r}: " if wrong.place else ""
-            raise ValueError(f"{where}{wrong.why}") from None
-        return {name: getattr(config, name) for name in CREATE_OPTIONS if name in given}
+        return _converted(CreateConfig, given, benchmark="any", count=1, run_dir=Path())
+
+    @field_validator("train")
+    @classmethod
+    def _check_train(cls, given: dict[str, Any]) -> dict[str, Any]:
+        _check_names(given, RECIPE_OPTIONS | TRAIN_OPTIONS)
+        recipe, rest = split_recipe(given)
+        values = _converted(Recipe, recipe) | _converted(TrainConfig, rest, sources=(), out=Path())
+        return {"recipe": values.pop("name"), **values} if "name" in values else values
 
     @field_validator("generators", "encoders")
     @classmethod
     def _check_models(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         served = info.field_name == "generators" and engine_options(info.data.get("create", {})).served
-        found = _distinct(tuple(_model(name, info, known=not served) for name in names))
-        if len({short_name(name) for name in found}) < len(found):
+        found = tuple(_model(name, info, known=not served) for name in names)
+        if len({short_name(name) for name in found}) < len(set(found)):
             raise ValueError("two checkpoints have the same last name; rename one of the folders")
         return found
+
+    @field_validator("count", "sizes", mode="before")
+    @classmethod
+    def _check_rows(cls, value: object, info: ValidationInfo) -> object:
+        word = "train" if info.field_name == "count" else "all"
+        for number in value if isinstance(value, (list, tuple)) else [value]:
+            if number != word and (type(number) is not int or number < 1):
+                raise ValueError(f"{number!r} is neither a positive number of rows nor the word {word}")
+        return value
+
+    @field_validator(*_LISTS)
+    @classmethod
+    def _check_distinct(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        for value in values:
+            if values.count(value) > 1:
+                raise ValueError(f"{value} is listed twice")
+        return values
 
     @model_validator(mode="after")
     def _check_grid(self) -> Self:
@@ -191,9 +141,7 @@ class Plan(BaseModel):
             if condition not in (HUMAN, HUMAN_FULL) and not self.generators:
                 raise ValueError(f"generators: the condition {condition} needs a model; name at least one")
             if condition not in (ZERO_SHOT, *STRATEGIES) and not self.encoders:
-                raise ValueError(
-                    f"encoders: the condition {condition} needs training; name at least one encoder"
-                )
+                raise ValueError(f"encoders: the condition {condition} needs at least one to train")
         for size in self.sizes:
             if size != "all" and self.count != "train" and size > self.count:
                 raise ValueError(f"sizes: {size} is more than the count of {self.count}")
@@ -201,6 +149,29 @@ class Plan(BaseModel):
             if not self.tests(find_benchmark(name)):
                 raise ValueError(f"test: none of these fits the head of a model for {name}")
         return self
+
+
+def split_recipe(train: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options of `train` as fields of Recipe, and as fields of TrainConfig."""
+    recipe = {name: value for name, value in train.items() if name in RECIPE_OPTIONS}
+    if "recipe" in recipe:
+        recipe = {"name": recipe.pop("recipe"), **recipe}
+    return recipe, {name: value for name, value in train.items() if name not in RECIPE_OPTIONS}
+
+
+def _check_names(given: dict[str, Any], names: set[str]) -> None:
+    for name in given:
+        if name not in names:
+            raise ValueError(f"{name} is no option, or is set by the plan itself{_hint(name, names)}")
+
+
+def _converted(model: type[Settings], given: dict[str, Any], **required: Any) -> dict[str, Any]:
+    """The given values as the model converts them, in the order of its fields. ValueError."""
+    try:
+        settings = model.of(**required, **given)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+    return {name: getattr(settings, name) for name in model.model_fields if name in given}
 
 
 def short_name(model: str) -> str:
@@ -211,6 +182,12 @@ def short_name(model: str) -> str:
 def engine_options(create: dict[str, Any]) -> EngineOptions:
     """The engine options among these options of `create`."""
     return EngineOptions(**{name: create[name] for name in create if name in EngineOptions.model_fields})
+
+
+def _hint(name: str, names: Iterable[str]) -> str:
+    """` (did you mean ...?)`, or nothing if no name is similar."""
+    similar = difflib.get_close_matches(name.lower(), list(names), n=3, cutoff=0.6)
+    return f" (did you mean {', '.join(similar)}?)" if similar else ""
 
 
 def _model(name: str, info: ValidationInfo, *, known: bool = True) -> str:
@@ -235,26 +212,21 @@ def load_plan(name_or_path: str) -> Plan:
     if not path.is_file():
         plans = {path.stem: path for path in sorted(shipped("data", "plans").glob("*.yaml"))}
         if name_or_path not in plans:
-            hint = _hint(name_or_path, plans)
-            raise PlanError(
-                f"{name_or_path}: no such file, and no shipped plan{hint}; shipped are {', '.join(plans)}"
-            )
+            hint = _hint(name_or_path, plans) or f"; shipped are {', '.join(plans)}"
+            raise PlanError(f"{name_or_path}: no such file, and no shipped plan{hint}")
         path = plans[name_or_path]
     try:
         raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        if not isinstance(raw, dict):
+            raise PlanError(f"plan {path}: not a mapping of settings; see docs/sweeps.md")
+        values = {"name": path.stem, **{str(key): value for key, value in raw.items()}}
+        return Plan.model_validate(values, context={"folder": path.absolute().parent})
+    except ValidationError as error:
+        raise PlanError(f"plan {path}: {_first_error(error)}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise PlanError(f"plan {path}: cannot be read as text ({error})") from None
     except (yaml.YAMLError, RecursionError) as error:
         raise PlanError(f"plan {path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(raw, dict):
-        raise PlanError(f"plan {path}: not a mapping of settings; see docs/sweeps.md")
-    try:
-        return Plan.model_validate(
-            {"name": path.stem, **{str(key): value for key, value in raw.items()}},
-            context={"folder": path.absolute().parent},
-        )
-    except ValidationError as error:
-        raise PlanError(f"plan {path}: {_first_error(error)}") from None
 
 
 class _Loader(yaml.SafeLoader):
@@ -263,24 +235,15 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value if isinstance(key.value, str)]
         if repeated := [key for key in keys if keys.count(key) > 1]:
-            raise yaml.MarkedYAMLError(
-                problem=f"key {repeated[0]} is there twice", problem_mark=node.start_mark
-            )
+            problem = f"key {repeated[0]} is listed twice"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
         return super().construct_mapping(node, deep)
 
 
 def _first_error(error: ValidationError) -> str:
     """The first problem in one line, and the number of further ones."""
     wrong = SettingsError.first(error)
-    message = wrong.why
-    if wrong.kind == "extra_forbidden":
-        known = (TrainOptions if len(wrong.place) > 1 else Plan).model_fields
-        name = str(wrong.place[-1])
-        other = " (put it under create)" if name in CREATE_OPTIONS else ""
-        message = f"there is no such key{_hint(name, known) or other}"
-    elif wrong.kind == "missing":
-        message = "this key is needed"
-    elif wrong.kind != "value_error" and len(shown := repr(wrong.given)) <= _MAX_SHOWN:
-        message = f"{message}, not {shown}"
+    is_unknown = wrong.kind == "extra_forbidden"
+    message = f"no such key{_hint(wrong.key, Plan.model_fields)}" if is_unknown else wrong.why
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return f"{wrong.key}{': ' if wrong.place else ''}{message}{more}"

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,9 @@ COMMAND = (sys.executable, "-m", "datacreate")
 _STOPPED = "stopped by a signal; finished steps are kept: run the same command to resume"
 
 _POLL_SECONDS = 0.2
+_STEP_OPTIONS = ("DATACREATE_CREATE_", "DATACREATE_TRAIN_", "DATACREATE_EVALUATE_")
+"""Environment variables that steps do not get: the plan decides their options."""
+
 _GRACE_SECONDS = 600.0  # after SIGTERM: training writes a checkpoint first
 _TAIL_BYTES, _MAX_LINE = 8192, 500
 
@@ -90,23 +93,29 @@ class Sweep:
 
     def commands(self, cell: Cell) -> list[list[str]]:
         """The commands that `run` would run for a cell, as far as what they need is there."""
-        skipped: list[Step] = []
-        commands: list[list[str]] = []
-        for step in cell.steps:
-            if step.follows in skipped or self._why_missing(step):
-                skipped.append(step)
-            elif not self._folder.is_finished(cell, step):
-                commands.append(["datacreate", *self._arguments(step)])
-        return commands
+        return [["datacreate", *self._arguments(step)] for step in self._steps_to_run(cell, [])]
 
-    def missing(self, cells: Sequence[Cell]) -> dict[str, list[str]]:
-        """What unfinished steps need and this machine lacks: each reason with the names of its cells."""
-        reasons: dict[str, dict[str, None]] = {}
+    def _steps_to_run(self, cell: Cell, skipped: list[Step]) -> Iterator[Step]:
+        """Unfinished steps whose needs are there. Steps that follow a step in `skipped` are skipped."""
+        for step in cell.steps:
+            is_finished = self._folder.is_finished(cell, step)
+            if step.follows in skipped or (not is_finished and self._why_missing(step)):
+                skipped.append(step)
+            elif not is_finished:
+                yield step
+
+    def missing(self, cells: Sequence[Cell]) -> list[str]:
+        """A line for each thing that unfinished steps need and this machine lacks."""
+        lacking: dict[str, dict[str, None]] = {}
         for cell in cells:
-            for step in cell.steps:
-                if not self._folder.is_finished(cell, step) and (why := self._why_missing(step)):
-                    reasons.setdefault(why, {})[cell.name] = None
-        return {why: list(names) for why, names in reasons.items()}
+            left = [step for step in cell.steps if not self._folder.is_finished(cell, step)]
+            for need in dict.fromkeys(need for step in left for need in step.needs):
+                if why := self._check(need):
+                    lacking.setdefault(why, {})[cell.name] = None
+        return [
+            f"missing for {next(iter(names)) if len(names) == 1 else f'{len(names)} cells'}: {why}"
+            for why, names in lacking.items()
+        ]
 
     def run(
         self, index: int | None = None, notify: Notify = lambda _: None, update: Notify = lambda _: None
@@ -120,14 +129,14 @@ class Sweep:
         """
         chosen = self.cells if index is None else (self.cell(index),)
         self._folder.create(self.plan)
-        for why, names in self.missing(chosen).items():
-            notify(f"blocked: {names[0] if len(names) == 1 else f'{len(names)} cells'}: {why}")
+        for line in self.missing(chosen):
+            notify(line)
         outcomes = []
         with caught_signals() as signals:
             for number, cell in enumerate(chosen, 1):
                 prefix = f"{number} of {len(chosen)}  " if index is None else ""
                 try:
-                    with self._folder.locked(cell, notify) as lock, signals.held():
+                    with self._folder.locked(cell, notify) as lock, signals.deferred():
                         run = _Run(f"{prefix}{cell.name}", notify, update, signals, lock)
                         outcomes.append(self._run(cell, run))
                 except RunLocked as error:
@@ -140,42 +149,42 @@ class Sweep:
     def _run(self, cell: Cell, run: _Run) -> Outcome:
         failed: dict[Step, str] = {}
         skipped: list[Step] = []
-        for step in cell.steps:
-            finished = self._folder.is_finished(cell, step)
-            if step.follows in skipped or (not finished and self._why_missing(step)):
-                skipped.append(step)
-                continue
-            if not finished and (message := self._run_step(cell, step, run)) is not None:
+        for step in self._steps_to_run(cell, skipped):
+            if (message := self._run_step(cell, step, run)) is not None:
                 failed[step] = message
                 skipped.append(step)
-            elif step.kind == "evaluate" and not self.plan.keep_weights:
-                self._folder.delete_weights(step)
+            self._delete_weights(cell)
             if run.signals.received:
                 raise Stopped(_STOPPED)
+        self._delete_weights(cell)
         return self._state(cell, failed)
+
+    def _delete_weights(self, cell: Cell) -> None:
+        """Delete the weights of evaluated models, unless the plan keeps them."""
+        for step in cell.steps if not self.plan.keep_weights else ():
+            if step.kind == "evaluate" and self._folder.is_finished(cell, step):
+                self._folder.delete_weights(step)
 
     def _run_step(self, cell: Cell, step: Step, run: _Run) -> str | None:
         """Run a step. Returns the last line of a failure, None if the step finished."""
-        run.lock.look()
+        run.lock.check()
         if note := self._folder.prepare(cell, step):
             run.notify(note)
         self._folder.write(cell, step, "started")
         start, name = time.monotonic(), f"{run.name}  {step.name}"
 
         def poll(line: str) -> None:
-            run.lock.look()
+            run.lock.check()
             run.update(f"{name}  {time.monotonic() - start:.0f} s  {line}")
 
         command = [*self._command, *self._arguments(step)]
         code, line = run_process(command, self._folder.log(cell, step), run.signals, poll)
-        run.lock.look()
+        run.lock.check()
         is_stopped = code != 0 and (code == RESUMABLE or run.signals.received)
         result = "finished" if code == 0 else "stopped" if is_stopped else f"failed: {line}"
         run.notify(f"{name}  {result}, {time.monotonic() - start:.0f} s")
         if is_stopped:
             raise Stopped(_STOPPED if run.signals.received else f"{cell.name}, {step.name}: {line}")
-        if code == 0 and step.kind == "evaluate" and not self.plan.keep_weights:
-            self._folder.delete_weights(step)  # before the status: being killed in between costs nothing
         self._folder.write(cell, step, "failed" if code else "finished", line if code else None)
         return line if code else None
 
@@ -202,13 +211,13 @@ class Sweep:
         return Outcome(cell, "pending", finished_steps=number)
 
     def _why_missing(self, step: Step) -> str | None:
-        """What a step needs and this machine lacks; each need is checked once."""
-        for need in step.needs:
-            if need not in self._missing:
-                self._missing[need] = need.missing()
-            if why := self._missing[need]:
-                return why
-        return None
+        """What a step needs and this machine lacks; None if everything is there."""
+        return next(filter(None, map(self._check, step.needs)), None)
+
+    def _check(self, need: Need) -> str | None:
+        if need not in self._missing:  # each is checked once
+            self._missing[need] = need.missing()
+        return self._missing[need]
 
 
 def run_process(
@@ -230,6 +239,7 @@ def run_process(
         # In its own process group Ctrl-C reaches the step once, through this process, and not twice.
         process = subprocess.Popen(
             supervised(command, _GRACE_SECONDS),
+            env={name: text for name, text in os.environ.items() if not name.startswith(_STEP_OPTIONS)},
             stdin=subprocess.PIPE,
             stdout=file,
             stderr=subprocess.STDOUT,

@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""How fast the filters are that look at everything accepted, and what they hold in memory.
+"""Measures the speed and memory of everything whose work grows with the number of accepted examples.
 
-    scripts/perf/filters.py [near] [semantic] [coverage] [--json FILE]
+    scripts/perf/filters.py [near] [semantic] [coverage] [--sizes N,N,...] [--json FILE]
 
-near      exact and near-duplicates on one core: examples/s at 10k, 100k, 1M, ratio of costs, bytes an example
-semantic  semantic duplicates with all-minilm-l6-v2, 5 questions at a time; the same without the encoder
-coverage  milliseconds a request of the queue that covers, of 384 dimensions
+near      exact and near-duplicates on one core: examples per second and bytes per example at each size
+semantic  semantic duplicates with all-minilm-l6-v2, 5 texts at a time; and the same without the model
+coverage  milliseconds per request of the queue of the strategy coverage, 384 dimensions
 
-Without names all are run. Questions are made up of words as unequal in frequency as English ones;
-one in ten is the last one with another word in one place.
+Without names all parts run. Sizes are 10,000, 100,000 and 1,000,000 for near, and a hundredth of the last one
+for the other parts. Texts are made of words that are as unequal in frequency as in English; one in ten is the
+previous text with one other word.
 """
 
 from __future__ import annotations
@@ -39,33 +40,34 @@ from datacreate.selection.farthest_first import FarthestFirst
 from datacreate.selection.queue import Parent
 
 SIZES = (10_000, 100_000, 1_000_000)
-NEAR = 0.7
-ENCODER = "all-minilm-l6-v2"
+MODEL = "all-minilm-l6-v2"
 
 
-def questions(seed: int, vocabulary: Sequence[str] | None = None) -> Iterator[str]:
-    """11 to 21 words, the commonest as common as in English (Zipf); one in ten rephrases the last."""
-    rng = random.Random(seed)
-    syllables = [a + b for a in "bdfgklmnprst" for b in ("a", "e", "i", "o", "u", "ar", "en", "il")]
-    known = vocabulary or ["".join(rng.choices(syllables, k=rng.randint(2, 3))) for _ in range(8000)]
-    weights = np.cumsum([1 / (rank + 2.7) for rank in range(len(known))]).tolist()
+def texts(vocabulary: Sequence[str]) -> Iterator[str]:
+    """Questions of 11 to 21 words with the word frequencies of English (Zipf)."""
+    rng = random.Random(0)
+    weights = np.cumsum([1 / (rank + 2.7) for rank in range(len(vocabulary))]).tolist()
     words: list[str] = []
     while True:
         if words and rng.random() < 0.1:
-            words[rng.randrange(len(words))] = rng.choice(known)
+            words[rng.randrange(len(words))] = rng.choice(vocabulary)
         else:
-            words = rng.choices(known, cum_weights=weights, k=rng.randint(11, 21))
+            words = rng.choices(vocabulary, cum_weights=weights, k=rng.randint(11, 21))
         yield " ".join(words).capitalize() + "?"
 
 
-def candidates(
-    number: int, seed: int = 0, vocabulary: Sequence[str] | None = None
-) -> Iterator[list[Candidate]]:
-    """In pieces, so that making them is neither timed nor held."""
-    texts = questions(seed, vocabulary)
+def made_up_words() -> list[str]:
+    rng = random.Random(0)
+    syllables = [a + b for a in "bdfgklmnprst" for b in ("a", "e", "i", "o", "u", "ar", "en", "il")]
+    return ["".join(rng.choices(syllables, k=rng.randint(2, 3))) for _ in range(8000)]
+
+
+def candidates(number: int, vocabulary: Sequence[str]) -> Iterator[list[Candidate]]:
+    """In chunks, so that making them is neither timed nor counted as memory."""
+    source = texts(vocabulary)
     for begin in range(0, number, 5000):
-        piece = [next(texts) for _ in range(min(5000, number - begin))]
-        yield [Candidate(Example({"question": text}), text, normalize_text(text)) for text in piece]
+        chunk = [next(source) for _ in range(min(5000, number - begin))]
+        yield [Candidate(Example({"question": text}), text, normalize_text(text)) for text in chunk]
 
 
 def resident_bytes() -> int:
@@ -73,41 +75,38 @@ def resident_bytes() -> int:
 
 
 def filter_near(number: int) -> dict[str, float]:
-    """One pass in this process; costs in processor seconds."""
-    exact, near = ExactDuplicates(), NearDuplicates(NEAR)
-    seconds, dropped, accepted, before = 0.0, 0, 0, resident_bytes()
-    for piece in candidates(number):
+    """One pass in this process; times are CPU seconds."""
+    exact, near = ExactDuplicates(), NearDuplicates(0.7)
+    seconds, rejected, before = 0.0, 0, resident_bytes()
+    for chunk in candidates(number, made_up_words()):
         began = time.process_time()
-        for candidate in piece:
+        for candidate in chunk:
             if exact.match(candidate) or near.match(candidate):
-                dropped += 1
+                rejected += 1
             else:
                 exact.add(candidate)
                 near.add(candidate)
         seconds += time.process_time() - began
-        accepted = number - dropped
-    held = resident_bytes() - before
-    return {"seconds": seconds, "dropped": dropped, "bytes_an_example": held / max(1, accepted)}
+    memory = (resident_bytes() - before) / max(1, number - rejected)
+    return {"seconds": seconds, "rejected": rejected, "bytes_per_example": memory}
 
 
-def measure_near() -> dict[str, Any]:
+def measure_near(sizes: Sequence[int]) -> dict[str, Any]:
     rows = {}
-    for number in SIZES:
-        child = subprocess.run(
-            [sys.executable, __file__, "--pass", str(number)], capture_output=True, text=True, check=True
-        )
-        rows[number] = json.loads(child.stdout)
-    costs = {number: row["seconds"] / number for number, row in rows.items()}
+    for number in sizes:
+        command = [sys.executable, __file__, "--near-pass", str(number)]
+        rows[number] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    seconds = {number: row["seconds"] / number for number, row in rows.items()}
     return {
-        "examples_per_second": {number: round(1 / cost) for number, cost in costs.items()},
-        "cost_at_1M_over_cost_at_10k": round(costs[SIZES[-1]] / costs[SIZES[0]], 2),
-        "dropped": {number: row["dropped"] for number, row in rows.items()},
-        "bytes_an_example": {number: round(row["bytes_an_example"]) for number, row in rows.items()},
+        "examples_per_second": {number: round(1 / cost) for number, cost in seconds.items()},
+        "cost_at_last_size_over_first": round(seconds[sizes[-1]] / seconds[sizes[0]], 2),
+        "rejected": {number: row["rejected"] for number, row in rows.items()},
+        "bytes_per_example": {number: round(row["bytes_per_example"]) for number, row in rows.items()},
     }
 
 
-class Prepared:
-    """An embedder whose vectors are there before: random ones of unit length, another for each text."""
+class PreparedVectors:
+    """An embedder that costs nothing: a prepared random unit vector for each different text."""
 
     dimensions = 384
 
@@ -120,54 +119,52 @@ class Prepared:
         return self._rows[[self._places.setdefault(text, len(self._places)) for text in texts]]
 
 
-def pass_semantic(
-    embedder: Embedder, number: int, vocabulary: Sequence[str] | None = None
-) -> tuple[float, int]:
-    """Examples per second, embedded 5 at a time as a completion has them, and how many were dropped."""
+def filter_semantic(embedder: Embedder, number: int, vocabulary: Sequence[str]) -> float:
+    """Examples per second, embedded 5 at a time as in a completion."""
     filter = SemanticDuplicates(0.9, AcceptedVectors(embedder))
-    seconds, dropped = 0.0, 0
-    for piece in candidates(number, 1, vocabulary):
+    seconds = 0.0
+    for chunk in candidates(number, vocabulary):
         began = time.perf_counter()
-        for start in range(0, len(piece), 5):
-            chunk = piece[start : start + 5]
-            embedder.encode([candidate.text for candidate in chunk])
-            for candidate in chunk:
-                if filter.match(candidate):
-                    dropped += 1
-                else:
+        for start in range(0, len(chunk), 5):
+            completion = chunk[start : start + 5]
+            embedder.encode([candidate.text for candidate in completion])
+            for candidate in completion:
+                if not filter.match(candidate):
                     filter.add(candidate)
         seconds += time.perf_counter() - began
-    return number / seconds, dropped
+    return number / seconds
 
 
-def measure_semantic() -> dict[str, Any]:
-    checkpoint = resolve(ENCODER, "encoder").path
-    embedder = SentenceEmbedder(checkpoint)
-    embedder.encode(["loads the encoder"])
-    # Words of one token each: a question has then about as many tokens as a real one.
-    listed = (checkpoint / "vocab.txt").read_text(encoding="utf-8").split()
-    rate, dropped = pass_semantic(embedder, 3000, [word for word in listed if word.isalpha()][:8000])
-    prepared = Prepared(50_000)
-    before = resident_bytes()
-    without, _ = pass_semantic(prepared, 40_000)
+def measure_semantic(sizes: Sequence[int]) -> dict[str, Any]:
+    number = max(1, sizes[-1] // 100)
+    folder = resolve(MODEL, "encoder").path
+    embedder = SentenceEmbedder(folder)
+    embedder.encode(["loads the model"])
+    # Words of one token each: a text then has about as many tokens as a real question.
+    vocabulary = (folder / "vocab.txt").read_text(encoding="utf-8").split()
+    real = filter_semantic(embedder, number, [word for word in vocabulary if word.isalpha()][:8000])
+    prepared, before = PreparedVectors(number + 1), resident_bytes()
+    without_model = filter_semantic(prepared, number, made_up_words())
     return {
-        "examples_per_second": round(rate),
-        "dropped_of_3000": dropped,
-        "examples_per_second_without_encoder_40k": round(without),
-        "bytes_an_example_40k": round((resident_bytes() - before) / 40_000),
+        "examples": number,
+        "examples_per_second": round(real),
+        "examples_per_second_without_model": round(without_model),
+        "bytes_per_example_without_model": round((resident_bytes() - before) / number),
     }
 
 
-def measure_coverage() -> dict[str, Any]:
-    vectors = Prepared(20_000).encode([str(number) for number in range(20_000)])
+def measure_coverage(sizes: Sequence[int]) -> dict[str, Any]:
+    requests = max(1, sizes[-1] // 500)
+    vectors = PreparedVectors(5 * requests).encode([str(number) for number in range(5 * requests)])
     queue = FarthestFirst(Parent("", 0), 64, vectors.__getitem__, vectors[0], max_parent_uses=4)
-    began, requests = time.perf_counter(), 4000
-    places = []
+    slots: list[Any] = []
+    began = time.perf_counter()
     for _ in range(requests):
-        while (place := queue.next()) is not None:
-            places.append(place)
-        queue.commit(places.pop(0), [Parent("", 1)] * 5, 5)
-    return {"milliseconds_a_request": round((time.perf_counter() - began) / requests * 1000, 2)}
+        while (slot := queue.next()) is not None:
+            slots.append(slot)
+        queue.commit(slots.pop(0), [Parent("", 1)] * 5, 5)
+    milliseconds = (time.perf_counter() - began) / requests * 1000
+    return {"requests": requests, "milliseconds_per_request": round(milliseconds, 2)}
 
 
 PARTS = {"near": measure_near, "semantic": measure_semantic, "coverage": measure_coverage}
@@ -176,20 +173,22 @@ PARTS = {"near": measure_near, "semantic": measure_semantic, "coverage": measure
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--pass", dest="number", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--sizes", metavar="N,N,...", default=",".join(map(str, SIZES)))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to this file")
+    parser.add_argument("--near-pass", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.number:
-        print(json.dumps(filter_near(options.number)))
+    if options.near_pass:
+        print(json.dumps(filter_near(options.near_pass)))
         return
     if unknown := set(options.parts) - set(PARTS):
-        parser.error(f"no part {', '.join(sorted(unknown))}; parts are {', '.join(PARTS)}")
-    figures = {}
+        parser.error(f"unknown part {', '.join(sorted(unknown))}; parts are {', '.join(PARTS)}")
+    sizes = [int(size) for size in options.sizes.split(",")]
+    results = {}
     for part in options.parts or PARTS:
-        figures[part] = PARTS[part]()
-        print(f"{part}: {json.dumps(figures[part])}", flush=True)
+        results[part] = PARTS[part](sizes)
+        print(f"{part}: {json.dumps(results[part])}", flush=True)
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import pytest
 from datacreate.benchmarks import find_benchmark, read_manifest, read_split
 from datacreate.offline import NO_DOWNLOADS, OURS
 from tests.benchmarks.conftest import claims
-from tests.benchmarks.test_snapshot import as_creak
+from tests.benchmarks.test_copy import as_creak
 from tests.process import run
 
 COMMIT = "b" * 40
@@ -88,8 +88,8 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     server.server_close()
 
 
-def test_a_data_set_arrives_without_its_code_and_its_commit_is_kept(home: Path, hub: None) -> None:
-    ended = run("benchmarks", "import", "creak", "--from", "hub", "--allow-count-mismatch")
+def test_a_data_set_is_downloaded_without_its_code_and_its_commit_is_recorded(home: Path, hub: None) -> None:
+    ended = run("benchmarks", "import", "creak", "--allow-count-mismatch")
     assert ended.code == 0, ended.err
     creak = find_benchmark("creak")
     assert read_split(creak, "train") == ROWS[:8]
@@ -101,10 +101,10 @@ def test_a_data_set_arrives_without_its_code_and_its_commit_is_kept(home: Path, 
     assert manifest.splits["train"].source == f"hub {REPO}@{COMMIT}"
 
 
-def test_offline_and_out_of_reach_say_how_to_bring_a_copy(
+def test_offline_and_unreachable_say_how_to_import_a_copy(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = ("benchmarks", "import", "piqa", "--from", "hub")
+    command = ("benchmarks", "import", "piqa")
     by_hand = "hf download ybisk/piqa --repo-type dataset --revision refs/convert/parquet --local-dir DIR"
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
     for offline, why in [("1", "HF_HUB_OFFLINE is set"), ("0", "ConnectError")]:

@@ -1,4 +1,4 @@
-"""One row: harmless text, one spelling of the label, and what is no row at all."""
+"""One row: normalized text, one spelling of the label, and what is not a row."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ANY_TEXT = st.text(st.characters(), max_size=60)
 
 
 @given(ANY_TEXT)
-def test_clean_text_is_harmless_nfc_and_stays_as_it_is(text: str) -> None:
+def test_clean_text_is_printable_nfc_and_cleaning_is_idempotent(text: str) -> None:
     once = clean(text)
     assert clean(once) == once == unicodedata.normalize("NFC", once)
     assert once.splitlines() == once.removesuffix("\n").split("\n") or not once
@@ -25,7 +25,7 @@ def test_clean_text_is_harmless_nfc_and_stays_as_it_is(text: str) -> None:
     once.encode("utf-8")
 
 
-def test_text_without_anything_odd_is_not_touched() -> None:
+def test_ordinary_text_is_not_changed() -> None:
     text = "  Größe – 日本語 👩‍🔬\tit's “so”\nnext  "
     assert clean(text) == text
 
@@ -40,7 +40,7 @@ def test_text_without_anything_odd_is_not_touched() -> None:
         ("half \ud83d", "half \ufffd"),
     ],
 )
-def test_odd_characters_become_what_they_mean(odd: str, plain: str) -> None:
+def test_odd_characters_are_replaced_by_what_they_mean(odd: str, plain: str) -> None:
     assert clean(odd) == plain
 
 
@@ -51,10 +51,10 @@ def test_odd_characters_become_what_they_mean(odd: str, plain: str) -> None:
 def test_every_spelling_of_yes_and_no_is_a_boolean(told: object, truth: bool) -> None:
     row = row_of({**claims(1)[0], "label": told}, find_benchmark("creak"))
     assert row.label is truth
-    assert row.values()["options"] == ["True", "False"]
+    assert row.options == ("True", "False")
 
 
-def test_the_answer_is_the_options_own_text() -> None:
+def test_the_answer_has_the_spelling_of_its_option() -> None:
     csqa = find_benchmark("csqa")
     row = choices(1)[0]
     assert row_of({**row, "label": " Shelf  0-0"}, csqa).label == "shelf 0-0"
@@ -87,7 +87,7 @@ BAD: dict[str, tuple[str, Any, str]] = {
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_what_is_no_row_of_the_set_is_said_in_words(what: str) -> None:
+def test_a_wrong_row_is_refused_with_the_reason(what: str) -> None:
     name, values, said = BAD[what]
     with pytest.raises(ValueError, match=said):
         row_of(values, find_benchmark(name))

@@ -1,35 +1,45 @@
-"""A package index of tiny wheels, and a home of its own for every test.
+"""A data directory and a Hub cache of its own for every test, a package index of tiny wheels, and a small Hub.
 
-The real pip reads the wheels: `PIP_FIND_LINKS` points at them, `PIP_NO_INDEX` keeps it off all else.
+The real pip reads the wheels: `PIP_FIND_LINKS` points at them, and `PIP_NO_INDEX` keeps it from any other index.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import struct
+import subprocess
+import sys
+import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import pytest
+import yaml
 
-from datacreate.checkpoints import Preset
+from tests.process import ROOT
+
+COMMIT = "a" * 40
 
 
 def safetensors_bytes(seed: int = 0, floats: int = 256) -> bytes:
     """A safetensors file with one float32 tensor."""
-    body = struct.pack(f"<{floats}f", *(float(seed + i) for i in range(floats)))
+    body = bytes([seed]) * 4 * floats
     entry = {"dtype": "F32", "shape": [floats], "data_offsets": [0, len(body)]}
     header = json.dumps({"weight": entry}).encode()
     return struct.pack("<Q", len(header)) + header + body
 
 
 def checkpoint_files(seed: int = 0) -> dict[str, bytes]:
-    """What a complete checkpoint consists of, in small."""
+    """A small but complete checkpoint."""
     return {
         "config.json": b'{"model_type": "bert"}',
         "tokenizer.json": b"{}",
@@ -49,17 +59,53 @@ def write_files(folder: Path, files: dict[str, bytes]) -> Path:
     return folder
 
 
-def zipped(files: dict[str, bytes]) -> bytes:
-    out = BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return out.getvalue()
+def files_in(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def run_python(code: str, *arguments: object, **more: Any) -> subprocess.CompletedProcess[str]:
+    """Run code in a process of its own, from the repository's root."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, **more
+    )
+
+
+@pytest.fixture
+def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The data directory; the Hub cache is beside it, for this process and those that it starts."""
+    from huggingface_hub import constants
+
+    folder, cache = tmp_path / "data", tmp_path / "hub"
+    folder.mkdir()
+    monkeypatch.setenv("DATACREATE_HOME", str(folder))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    return folder
+
+
+MakePreset = Callable[..., Path]
+
+
+@pytest.fixture
+def make_preset(tmp_path: Path, data_folder: Path) -> MakePreset:
+    """Writes the preset `tiny` with these sources; returns the folder of presets."""
+
+    def make(*sources: dict[str, Any], **settings: Any) -> Path:
+        usual = {"kind": "encoder", "description": "d", "license": "MIT", "size_bytes": 2000}
+        folder = tmp_path / "presets"
+        folder.mkdir(exist_ok=True)
+        (folder / "tiny.yaml").write_text(yaml.safe_dump(usual | settings | {"sources": list(sources)}))
+        return folder
+
+    return make
 
 
 @dataclass
 class Index:
-    """The folder that pip finds its wheels in."""
+    """The folder in which pip finds its wheels."""
 
     folder: Path
 
@@ -75,27 +121,30 @@ class Index:
         wheel.write_bytes(zipped(files | meta))
         return wheel
 
+    def pieces(self, files: dict[str, bytes], count: int = 3) -> dict[str, Any]:
+        """A checkpoint, zipped and split over packages `piece-1` ...; returns its source."""
+        whole = zipped(
+            {f"inner/{name}": content for name, content in files.items()} | {"inner/run.py": b"boom"}
+        )
+        step = -(-len(whole) // count)
+        for i in range(count):
+            self.add(f"piece-{i + 1}", {f"piece_{i + 1}/data/x.zip.{i}": whole[i * step : (i + 1) * step]})
+        return {
+            "packages": [f"piece-{{1..{count}}}"],
+            "version": "1.0",
+            "member": "*/data/x.zip.*",
+            "file": "x.zip",
+            "folder": "inner",
+            "sha256": hashes(files),
+        }
 
-@dataclass
-class Heard:
-    """A Progress that remembers."""
 
-    calls: list[tuple[str, int, int]] = field(default_factory=list)
-
-    def __call__(self, stage: str, done: int, total: int, unit: str) -> None:
-        self.calls.append((stage, done, total))
-
-    @property
-    def stages(self) -> list[str]:
-        return list(dict.fromkeys(stage for stage, _, _ in self.calls))
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    place = tmp_path / "home"
-    place.mkdir()
-    monkeypatch.setenv("DATACREATE_HOME", str(place))
-    return place
+def zipped(files: dict[str, bytes]) -> bytes:
+    out = BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return out.getvalue()
 
 
 @pytest.fixture
@@ -107,39 +156,96 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Index:
     return Index(folder)
 
 
+@dataclass
+class Hub:
+    """A server on loopback that answers as the Hub does: `org/tiny` at COMMIT, which is `main`.
+
+    Hashes are those of `files`; `sent` replaces what is sent for a file, `broken` sends only half of it.
+    """
+
+    files: dict[str, bytes] = field(default_factory=checkpoint_files)
+    sent: dict[str, bytes] = field(default_factory=dict)
+    broken: set[str] = field(default_factory=set)
+    asked: list[str] = field(default_factory=list)  # "METHOD path range"
+
+    def tree(self) -> list[dict[str, Any]]:
+        entries = []
+        for name, content in self.files.items():
+            oid = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+            entry: dict[str, Any] = {"type": "file", "path": name, "size": len(content), "oid": oid}
+            if name.endswith((".safetensors", ".gguf")):
+                entry["lfs"] = {"oid": sha256(content).hexdigest(), "size": len(content), "pointerSize": 100}
+            entries.append(entry)
+        return entries
+
+
 @pytest.fixture
-def heard() -> Heard:
-    return Heard()
+def hub(monkeypatch: pytest.MonkeyPatch, data_folder: Path) -> Iterator[Hub]:
+    shown = Hub()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self._answer(body=False)
+
+        def do_GET(self) -> None:
+            self._answer(body=True)
+
+        def _answer(self, body: bool) -> None:
+            path = urlparse(self.path).path
+            shown.asked.append(f"{self.command} {path} {self.headers.get('Range', '')}".strip())
+            if path.startswith("/api/models/org/tiny/tree/"):
+                self._send(json.dumps(shown.tree()).encode(), body)
+            elif path.startswith("/api/models/org/tiny"):
+                siblings = [{"rfilename": name} for name in shown.files]
+                self._send(json.dumps({"id": "org/tiny", "sha": COMMIT, "siblings": siblings}).encode(), body)
+            elif path.startswith(f"/org/tiny/resolve/{COMMIT}/"):
+                self._send_file(path.split("/", 5)[5], body)
+            else:
+                self.send_response(404)
+                self.send_header("X-Error-Code", "RepoNotFound")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+        def _send_file(self, name: str, body: bool) -> None:
+            content = shown.sent.get(name, shown.files[name])
+            tag = sha256(shown.files[name]).hexdigest()
+            start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
+            self._send(content[start:], body, tag, len(content) if start else 0, name in shown.broken)
+
+        def _send(
+            self, content: bytes, body: bool, tag: str = "x", whole: int = 0, broken: bool = False
+        ) -> None:
+            self.send_response(206 if whole else 200)
+            self.send_header("ETag", f'"{tag}"')
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("Content-Length", str(len(content)))
+            if whole:
+                self.send_header("Content-Range", f"bytes {whole - len(content)}-{whole - 1}/{whole}")
+            self.end_headers()
+            if body:
+                self.wfile.write(content[: len(content) // 2] if broken else content)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Keep the test's output quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_address[1]}")
+    yield shown
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
-MakePreset = Callable[..., Preset]
-
-
-def make_preset(*sources: dict[str, Any], **settings: Any) -> Preset:
-    """A preset called `tiny` with these sources."""
-    usual = {
-        "name": "tiny",
-        "kind": "encoder",
-        "description": "d",
-        "parameters": "1M",
-        "license": "MIT",
-        "size_bytes": 2000,
-    }
-    return Preset.model_validate(usual | settings | {"sources": list(sources)})
-
-
-def pieces_source(index: Index, files: dict[str, bytes] | None = None, count: int = 3) -> dict[str, Any]:
-    """A checkpoint, zipped and cut into packages `piece-1` ... of the index."""
-    files = checkpoint_files() if files is None else files
-    whole = zipped({f"inner/{name}": content for name, content in files.items()} | {"inner/run.py": b"boom"})
-    step = -(-len(whole) // count)
-    for i in range(count):
-        index.add(f"piece-{i + 1}", {f"piece_{i + 1}/data/x.zip.{i}": whole[i * step : (i + 1) * step]})
-    return {
-        "packages": [f"piece-{{1..{count}}}"],
-        "version": "1.0",
-        "member": "*/data/x.zip.*",
-        "file": "x.zip",
-        "folder": "inner",
-        "sha256": hashes(files),
-    }
+@pytest.fixture
+def mounted() -> list[str]:
+    """What runs `sh -c` where it may mount; skips where the kernel forbids it."""
+    command = ["unshare", *([] if os.geteuid() == 0 else ["-r"]), "-m", "sh", "-ec"]
+    try:
+        tried = subprocess.run([*command, "mount -t tmpfs none /mnt"], capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("no command `unshare` here (util-linux)")
+    if tried.returncode != 0:
+        pytest.skip(f"the kernel forbids a mount: {tried.stderr.strip()}")
+    return command

@@ -1,4 +1,4 @@
-"""`datacreate models`: what it prints where, and its exit codes."""
+"""`datacreate models`: what it prints where."""
 
 from __future__ import annotations
 
@@ -9,43 +9,32 @@ from click.testing import CliRunner
 
 from datacreate.cli.models import models
 from datacreate.errors import CheckpointError
-from tests.checkpoints.conftest import checkpoint_files, write_files
+from tests.checkpoints.conftest import Hub
 
 
-def test_list_shows_every_preset_and_its_state(home: Path) -> None:
+def test_list_shows_every_preset_and_whether_it_is_downloaded(data_folder: Path) -> None:
     text = CliRunner().invoke(models, ["list"])
     assert text.exit_code == 0
     assert "all-mpnet-base-v2" in text.stdout
-    assert "absent, untested, gated" in text.stdout
+    assert "untested, gated" in text.stdout
     rows = json.loads(CliRunner().invoke(models, ["list", "--json"]).stdout)
-    assert {row["state"] for row in rows} == {"absent"}
+    assert {row["path"] for row in rows} == {None}
 
 
-def test_show_has_sources_and_state(home: Path) -> None:
+def test_show_has_settings_and_path(data_folder: Path) -> None:
     shown = json.loads(CliRunner().invoke(models, ["show", "qwen3-8b", "--json"]).stdout)
-    assert shown["sources"][0]["hub"] == "Qwen/Qwen3-8B"
+    assert shown["sources"][0] == {"hub": "Qwen/Qwen3-8B"}
     assert shown["chat_template"] == {"enable_thinking": False}
-    assert shown["state"] == "absent"
+    assert shown["path"] is None
     assert "enable_thinking: false" in CliRunner().invoke(models, ["show", "qwen3-8b"]).stdout
 
 
-def test_a_misspelt_name_is_told_before_anything_is_fetched(home: Path) -> None:
-    result = CliRunner().invoke(models, ["pull", "all-minilm-l6-v2", "qwen9"])
-    assert isinstance(result.exception, CheckpointError)
-    assert not (home / "downloads").exists()
-
-
-def test_verify_exits_with_1_when_something_is_absent_and_0_when_nothing_is_asked(home: Path) -> None:
-    result = CliRunner().invoke(models, ["verify", "all-minilm-l6-v2"])
-    assert result.exit_code == 1
-    assert "run `datacreate models pull all-minilm-l6-v2`" in result.stdout
-    assert CliRunner().invoke(models, ["verify"]).exit_code == 0
-
-
-def test_where_a_model_lies_now_is_told_to_machines_too(home: Path, tmp_path: Path) -> None:
-    source = write_files(tmp_path / "source", checkpoint_files())
-    imported = CliRunner().invoke(models, ["import", str(source), "--name", "mine", "--json"])
-    place = {"name": "mine", "path": str(home / "checkpoints" / "mine")}
-    assert json.loads(imported.stdout) == place
-    pulled = CliRunner().invoke(models, ["pull", "mine", "--json"])
-    assert json.loads(pulled.stdout) == [place]
+def test_pull_prints_the_path_and_checks_all_names_first(hub: Hub, tmp_path: Path) -> None:
+    pulled = CliRunner().invoke(models, ["pull", "org/tiny", "--json"])
+    (told,) = json.loads(pulled.stdout)
+    assert Path(told["path"]).is_relative_to(tmp_path / "hub")
+    assert "downloading org/tiny from the Hub" in pulled.stderr
+    asked = len(hub.asked)
+    wrong = CliRunner().invoke(models, ["pull", "org/other", "qwen9"])
+    assert isinstance(wrong.exception, CheckpointError)
+    assert len(hub.asked) == asked

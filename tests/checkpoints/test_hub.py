@@ -1,97 +1,177 @@
-"""The Hub as a source, against a small server on loopback that answers as the Hub does."""
+"""The Hub and its cache, against a small server on loopback that answers as the Hub does."""
 
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Iterator
-from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
-from urllib.parse import urlparse
 
 import pytest
 
-from datacreate.checkpoints import pull, verify
+from datacreate.checkpoints import pull, resolve
 from datacreate.errors import CheckpointError
-from tests.checkpoints.conftest import Heard, checkpoint_files, make_preset, write_files
+from tests.checkpoints.conftest import (
+    COMMIT,
+    Hub,
+    Index,
+    MakePreset,
+    checkpoint_files,
+    files_in,
+    hashes,
+    run_python,
+    safetensors_bytes,
+)
+from tests.checkpoints.gguf_models import write_model
+from tests.checkpoints.test_mirrors import PULL
+from tests.process import ROOT
 
-COMMIT = "a" * 40
-FILES = checkpoint_files() | {"pytorch_model.bin": b"pickle", "onnx/config.json": b"{}"}
-
-
-class Hub(BaseHTTPRequestHandler):
-    """`org/tiny` at COMMIT, also known as `main`."""
-
-    def do_HEAD(self) -> None:
-        self._answer(body=False)
-
-    def do_GET(self) -> None:
-        self._answer(body=True)
-
-    def _answer(self, body: bool) -> None:
-        path = urlparse(self.path).path
-        siblings = [{"rfilename": name, "size": len(content)} for name, content in FILES.items()]
-        tree = [{"type": "file", "path": n, "size": len(c), "oid": "0" * 40} for n, c in FILES.items()]
-        if path.startswith("/api/models/org/tiny/tree/"):
-            self._send(json.dumps(tree).encode(), body)
-        elif path.startswith("/api/models/org/tiny"):
-            self._send(json.dumps({"id": "org/tiny", "sha": COMMIT, "siblings": siblings}).encode(), body)
-        elif path.startswith(f"/org/tiny/resolve/{COMMIT}/"):
-            self._send(FILES[path.split("/", 5)[5]], body)
-        else:
-            self.send_response(404)
-            self.send_header("X-Error-Code", "RepoNotFound")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-    def _send(self, content: bytes, body: bool) -> None:
-        self.send_response(200)
-        self.send_header("ETag", f'"{sha256(content).hexdigest()}"')
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if body:
-            self.wfile.write(content)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Keep the test's output quiet."""
+FILES = checkpoint_files()
+ABSENT = {"hub": "org/none"}
 
 
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_address[1]}")
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # a run's own setting; only a pull goes online
-    yield
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def test_a_repository_arrives_without_its_pickles_and_locks_its_commit(home: Path, hub: None) -> None:
-    preset = make_preset({"hub": "org/tiny", "revision": "main"}, untested=True)
-    folder = pull(preset)
-    arrived = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
-    assert arrived == {*checkpoint_files(), "datacreate.json"}
-    assert verify(preset).good
-    assert json.loads((home / "locks" / "tiny.json").read_text())["revision"] == COMMIT
-
-
-def test_a_repository_that_is_not_there_is_one_line(home: Path, hub: None) -> None:
-    with pytest.raises(CheckpointError, match=r"cannot pull tiny: hub org/none@main: no repository org/none"):
-        pull(make_preset({"hub": "org/none", "revision": "main"}))
-
-
-def test_without_a_network_the_next_source_serves(
-    home: Path, tmp_path: Path, heard: Heard, monkeypatch: pytest.MonkeyPatch
+def test_any_hub_id_is_pulled_into_the_cache_and_found_there_without_a_network(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
-    source = write_files(tmp_path / "src", checkpoint_files())
-    preset = make_preset({"hub": "org/tiny", "revision": "main"}, {"path": str(source)}, untested=True)
-    pull(preset, heard)
-    assert any(stage.startswith("hub org/tiny@main: out of reach (") for stage in heard.stages)
-    assert verify(preset).good
+    hub.files |= {"pytorch_model.bin": b"pickle", "onnx/config.json": b"{}", "own.py": b"code"}
+    with pytest.raises(
+        CheckpointError, match="org/tiny is not downloaded: run `datacreate models pull org/tiny`"
+    ):
+        resolve("org/tiny", "encoder")
+    folder = pull("org/tiny")
+    assert folder == tmp_path / "hub" / "models--org--tiny" / "snapshots" / COMMIT
+    assert files_in(folder) == {*FILES, "own.py"}
+    asked = len(hub.asked)
+    found = resolve("org/tiny", "encoder")
+    assert (found.name, found.path, found.preset) == ("org/tiny", folder, None)
+    assert resolve(f"org/tiny@{COMMIT}", "encoder").sha256 == found.sha256
+    assert resolve(str(folder), "encoder").sha256 == found.sha256
+    assert pull("org/tiny") == folder
+    assert len(hub.asked) == asked
+    with pytest.raises(CheckpointError, match="org/tiny@v2 is not downloaded"):
+        resolve("org/tiny@v2", "encoder")
+
+
+def test_a_presets_own_hub_id_has_its_settings(hub: Hub, make_preset: MakePreset) -> None:
+    presets = make_preset({"hub": "org/tiny"}, learning_rate=0.5)
+    folder = pull("tiny", presets=presets)
+    for name in ("tiny", "org/tiny", "Org/Tiny", f"org/tiny@{COMMIT}"):
+        found = resolve(name, "encoder", presets)
+        assert found.path == folder
+        assert found.preset
+        assert found.preset.learning_rate == 0.5
+
+
+def test_a_cache_that_hf_download_filled(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
+    hf = Path(sys.executable).with_name("hf")
+    subprocess.run([hf, "download", "org/tiny"], check=True, capture_output=True)
+    assert resolve("org/tiny", "encoder").name == "org/tiny"
+
+
+def test_a_gguf_of_the_hub(hub: Hub, tmp_path: Path, make_preset: MakePreset) -> None:
+    whole = write_model(tmp_path / "m.gguf").read_bytes()
+    hub.files = {"m-q4.gguf": whole, "m-q8.gguf": whole}
+    with pytest.raises(CheckpointError, match="no safetensors; for a GGUF, `hf download org/tiny FILE`"):
+        pull("org/tiny")
+    presets = make_preset({"hub": "org/tiny", "file": "m-q4.gguf"}, kind="instruct")
+    path = pull("tiny", presets=presets)
+    assert path.name == "m-q4.gguf"
+    assert files_in(path.parent) == {"m-q4.gguf"}
+    found = resolve("tiny", "instruct", presets)
+    assert found.gguf == path
+    assert resolve(str(path), "instruct").sha256 == found.sha256
+    assert resolve("org/tiny", "instruct").gguf == path  # the only one in the cache
+
+
+def test_an_interrupted_pull_is_no_model_and_resumes(hub: Hub) -> None:
+    hub.files["model.safetensors"] = safetensors_bytes(floats=7_000_000)  # the library writes 10 MB at a time
+    hub.broken = {"model.safetensors"}
+    with pytest.raises(CheckpointError, match="cannot download org/tiny: Hub org/tiny: not reachable"):
+        pull("org/tiny")
+    with pytest.raises(CheckpointError, match="not downloaded"):
+        resolve("org/tiny", "encoder")
+    hub.broken = set()
+    pull("org/tiny")
+    assert any("model.safetensors bytes=" in each for each in hub.asked)
+    assert resolve("org/tiny", "encoder")
+
+
+def test_a_file_that_differs_from_the_hubs_hash_is_removed(hub: Hub) -> None:
+    hub.sent["model.safetensors"] = safetensors_bytes(seed=7)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors has another hash than on the Hub"):
+        pull("org/tiny")
+    with pytest.raises(CheckpointError, match="not downloaded"):
+        resolve("org/tiny", "encoder")
+    hub.sent.clear()
+    assert pull("org/tiny") == resolve("org/tiny", "encoder").path
+
+
+def test_a_file_that_differs_from_the_presets_hash_is_refused(hub: Hub, make_preset: MakePreset) -> None:
+    presets = make_preset({"hub": "org/tiny", "sha256": {"model.safetensors": "0" * 64}})
+    with pytest.raises(CheckpointError, match=r"model\.safetensors has SHA-256 .*, not 0{64}"):
+        pull("tiny", presets=presets)
+
+
+def test_a_damaged_cache_is_downloaded_again_on_request(hub: Hub) -> None:
+    weights = pull("org/tiny") / "model.safetensors"
+    weights.resolve().write_bytes(b"cut")
+    pull("org/tiny", force=True)
+    assert weights.read_bytes() == FILES["model.safetensors"]
+
+
+def test_a_repository_that_is_not_there_is_one_line(hub: Hub) -> None:
+    with pytest.raises(CheckpointError) as raised:
+        pull("org/none")
+    assert str(raised.value).startswith(
+        "cannot download org/none: Hub org/none: no such repository, or no access"
+    )
+    assert "\n" not in str(raised.value)
+
+
+def test_without_a_network_the_mirror_serves_and_a_line_says_so(
+    index: Index, make_preset: MakePreset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
+    index.add("whole", {f"m/{name}": content for name, content in FILES.items()})
+    mirror = {"packages": ["whole"], "version": "1.0", "folder": "m", "sha256": hashes(FILES)}
+    told: list[str] = []
+    folder = pull("tiny", told.append, presets=make_preset(ABSENT, mirror))
+    assert files_in(folder) == set(FILES)
+    assert told[1].startswith("Hub org/none: not reachable (")
+    assert told[1].endswith("; trying mirror whole 1.0")
+
+
+def test_a_hub_that_does_not_answer_is_noticed_in_seconds(
+    data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as silent:  # accepts, and says nothing
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        start = time.monotonic()
+        with pytest.raises(CheckpointError, match="not reachable"):
+            pull("org/tiny")
+    assert time.monotonic() - start < 15  # 5, and importing the library on a busy machine
+
+
+def test_the_users_own_offline_switch_is_respected(hub: Hub, make_preset: MakePreset, tmp_path: Path) -> None:
+    code = "import os; os.environ['HF_HUB_OFFLINE'] = '1'; os.environ.pop('DATACREATE_OFFLINE', None)\n"
+    said = run_python(code + PULL, make_preset({"hub": "org/tiny"})).stdout
+    assert said == "1 cannot download tiny: Hub org/tiny: HF_HUB_OFFLINE is set\n"
+    assert hub.asked == []
+
+
+def test_a_full_disk_is_a_storage_error(
+    hub: Hub, make_preset: MakePreset, tmp_path: Path, mounted: list[str]
+) -> None:
+    hub.files["model.safetensors"] = safetensors_bytes(floats=200_000)
+    presets = make_preset({"hub": "org/tiny"})
+    (tmp_path / "hub").mkdir()
+    mount = f'mount -t tmpfs -o size=300k none {tmp_path / "hub"}; exec "$@"'
+    command = [*mounted, mount, "sh", sys.executable, "-c", PULL, str(presets)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.startswith("75 cannot write "), done.stderr
+    assert "HF_HUB_CACHE" in done.stdout

@@ -1,4 +1,4 @@
-"""The shipped presets, and what happens with a name or a file that is wrong."""
+"""The shipped presets, a user's own, and names and files that are wrong."""
 
 from __future__ import annotations
 
@@ -6,66 +6,73 @@ from pathlib import Path
 
 import pytest
 
-from datacreate.checkpoints import find_preset, load_presets
-from datacreate.checkpoints.preset import HubSource, PackageSource
+from datacreate.checkpoints import find_preset, load_presets, sources_of
+from datacreate.checkpoints.presets import HubSource, PackageSource
 from datacreate.errors import CheckpointError
 
 SHIPPED = load_presets()
-
-
-def test_the_four_that_work_without_a_hub_come_from_packages_with_known_hashes() -> None:
-    for name in (
-        "qwen2.5-coder-0.5b-instruct",
-        "qwen2.5-coder-1.5b-instruct",
-        "all-minilm-l6-v2",
-        "all-mpnet-base-v2",
-    ):
-        preset = SHIPPED[name]
-        assert not preset.untested
-        assert isinstance(preset.sources[0], PackageSource)
-        assert all(source.sha256 for source in preset.sources)
+MIRRORED = {
+    "qwen2.5-coder-0.5b-instruct",
+    "qwen2.5-coder-1.5b-instruct",
+    "all-minilm-l6-v2",
+    "all-mpnet-base-v2",
+}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_every_shipped_preset_has_what_it_needs(name: str) -> None:
+def test_every_shipped_preset_names_the_hub_first_and_mirrors_the_same_weights(name: str) -> None:
     preset = SHIPPED[name]
     assert preset.name == name == name.lower()
-    assert preset.description
-    assert preset.license
-    for source in preset.sources:
-        hub_commit = isinstance(source, HubSource) and len(source.revision) == 40
-        pinned = any(file.endswith((".gguf", ".safetensors")) for file in source.sha256)
-        assert pinned or hub_commit or preset.untested, f"{source.label} is pinned by nothing"
+    hub, *mirrors = preset.sources
+    assert isinstance(hub, HubSource)
+    assert bool(mirrors) == (name in MIRRORED) != preset.untested
+    for mirror in mirrors:
+        assert isinstance(mirror, PackageSource)
+        assert hub.sha256.items() <= mirror.sha256.items()
+        assert any(file.endswith((".gguf", ".safetensors")) for file in hub.sha256)
     assert preset.engine.dtype == "auto"  # the hardware decides
 
 
-def test_an_unknown_name_suggests_near_ones_and_where_to_look() -> None:
+def test_an_unknown_name_suggests_similar_ones() -> None:
     with pytest.raises(CheckpointError, match=r"did you mean .*qwen2\.5-7b-instruct.*models list"):
         find_preset("qwen2.5-7b-instrct")
-    with pytest.raises(CheckpointError, match=r"qwen2\.5-7b-instruct"):
-        find_preset("Qwen/Qwen2.5-7B-Instruct")
     with pytest.raises(CheckpointError, match="unknown model 'zzzz': "):
-        find_preset("zzzz")
-
-
-def test_case_does_not_matter() -> None:
+        sources_of("zzzz")
     assert find_preset("All-MiniLM-L6-v2").name == "all-minilm-l6-v2"
+
+
+def test_a_hub_id_is_that_of_a_preset_or_of_any_repository() -> None:
+    preset, sources = sources_of("qwen/qwen2.5-coder-0.5b-instruct-gguf")
+    assert preset == SHIPPED["qwen2.5-coder-0.5b-instruct"]
+    assert sources == preset.sources
+    other, (source,) = sources_of("Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF@v1")
+    assert other == preset
+    assert source == HubSource(hub=preset.sources[0].hub, revision="v1", file=preset.sources[0].file)
+    assert sources_of("org/name@abc") == (None, (HubSource(hub="org/name", revision="abc"),))
+
+
+def test_a_users_own_preset(data_folder: Path) -> None:
+    (data_folder / "presets").mkdir()
+    text = "kind: instruct\ndescription: d\nlicense: MIT\nsize_bytes: 5\nsources: [{hub: org/mine}]\n"
+    (data_folder / "presets" / "mine.yaml").write_text(text)
+    assert load_presets().keys() == {*SHIPPED, "mine"}
+    assert sources_of("org/mine")[0] == find_preset("mine")
 
 
 def test_a_misspelt_setting_names_the_file_and_the_key(tmp_path: Path) -> None:
     text = "kind: instruct\ndescription: d\nparameters: 1B\nlicense: MIT\nsize_bytes: 5\n"
-    (tmp_path / "a.yaml").write_text(text + "sources: [{path: /x}]\nengine: {max_model_length: 4}\n")
+    (tmp_path / "a.yaml").write_text(text + "sources: [{hub: o/x}]\nengine: {max_model_length: 4}\n")
     with pytest.raises(CheckpointError, match=r"a\.yaml: engine\.max_model_length: ") as caught:
         load_presets(tmp_path)
     assert "\n" not in str(caught.value)
     (tmp_path / "a.yaml").write_text("kind: [")
-    with pytest.raises(CheckpointError, match=r"a\.yaml: not YAML") as caught:
+    with pytest.raises(CheckpointError, match=r"a\.yaml: not a YAML mapping") as caught:
         find_preset("a", tmp_path)
     assert "\n" not in str(caught.value)
 
 
 def test_a_range_of_packages_keeps_the_width_of_its_first_number() -> None:
     source = PackageSource.model_validate(
-        {"packages": ["p-{008..010}", "q{9..10}"], "version": "1", "member": "*", "file": "x.gguf"}
+        {"packages": ["p-{008..010}", "q{9..10}"], "version": "1", "sha256": {"f": "0" * 64}}
     )
-    assert source.packages == ("p-008", "p-009", "p-010", "q9", "q10")
+    assert source.packages == ["p-008", "p-009", "p-010", "q9", "q10"]

@@ -14,6 +14,8 @@ from datacreate.cli.create import create
 from datacreate.cli.options import config_option, option
 from datacreate.runs.config import CreateConfig
 from datacreate.settings import as_arguments
+from tests.finetuning.conftest import save_encoder
+from tests.finetuning.sets import claims, write_rows
 from tests.inprocess import run
 from tests.making import NLI
 
@@ -148,3 +150,19 @@ def test_options_that_are_written_by_hand_are_read_from_a_file_too() -> None:
 
     out = CliRunner().invoke(train, ["--config", file]).output
     assert json.loads(out) == {"sources": ["a", "b"], "seeds": "1,2", "lora": True}
+
+
+def test_train_dry_run_with_options_of_a_file(tmp_path: Path) -> None:
+    encoder = str(save_encoder(tmp_path / "tiny"))
+    rows = write_rows(tmp_path / "rows.jsonl", claims(40))
+    options = {"sources": [str(rows)], "encoder": encoder, "out": "trained", "seeds": [1, 2], "epochs": 2}
+    file = write("train.yaml", learning_rates=[1e-5, 2e-5], **options)
+    shown = run("train", "--config", file, "--epochs", "3", "--dry-run", "--json")
+    assert shown.code == 0, shown.err
+    plan = json.loads(shown.out)
+    assert plan["seeds_to_train"] == [1, 2]
+    assert plan["training_rows"] + plan["selection_rows"] == 40
+    assert "epochs=3" in plan["recipe"]
+    assert "lr 1e-05/2e-05" in plan["recipe"]
+    assert not Path("trained").exists()
+    assert "--out: this option is required" in run("train", rows, "--encoder", encoder).failure

@@ -1,4 +1,4 @@
-"""`datacreate filter` as a user meets it."""
+"""`datacreate filter` on runs and files."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from datacreate.cli.filter import filter
-from datacreate.errors import DatacreateError, UsageError
-from datacreate.filtering import DatasetFilterSettings, filter_rows
+from datacreate.errors import DatacreateError
 from tests.benchmarks.conftest import imported
 from tests.inprocess import run
 from tests.making import COMMONSENSE, examples, make
@@ -31,9 +30,9 @@ def claim(text: str, label: bool = True) -> Row:
     return {"question": text, "context": None, "options": ["True", "False"], "label": label}
 
 
-def different(number: int, first: int = 0) -> list[Row]:
+def different(number: int) -> list[Row]:
     """Rows that share no word."""
-    return [claim(" ".join(f"w{i}q{k}" for k in range(10)), i % 3 > 0) for i in range(first, first + number)]
+    return [claim(" ".join(f"w{i}q{k}" for k in range(10)), i % 3 > 0) for i in range(number)]
 
 
 def write(path: Path, rows: list[Row]) -> Path:
@@ -46,7 +45,7 @@ def read(path: Path) -> list[Row]:
     return [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
 
 
-def screened(*arguments: object) -> dict[str, Any]:
+def filtered(*arguments: object) -> dict[str, Any]:
     """What `--json` prints."""
     ended = CliRunner().invoke(filter, [*map(str, arguments), "--json"], catch_exceptions=False)
     assert ended.exit_code == 0, ended.output
@@ -54,8 +53,8 @@ def screened(*arguments: object) -> dict[str, Any]:
     return report
 
 
-def refused(*arguments: object) -> str:
-    """The line that a wrong command ends with."""
+def error_of(*arguments: object) -> str:
+    """The one-line message of a command that fails."""
     try:
         ended = CliRunner().invoke(
             filter, list(map(str, arguments)), catch_exceptions=False, standalone_mode=False
@@ -67,11 +66,11 @@ def refused(*arguments: object) -> str:
     raise AssertionError(ended.output)
 
 
-def dropped(report: dict[str, Any]) -> dict[str, int]:
+def rejected(report: dict[str, Any]) -> dict[str, int]:
     return {one["name"]: one["rejected"] for one in report["filters"]}
 
 
-def test_what_is_planted_is_dropped_by_the_filter_that_looks_for_it(tmp_path: Path) -> None:
+def test_each_planted_row_is_dropped_by_its_filter(tmp_path: Path) -> None:
     rows = different(40)
     held_out = "Every tenth lighthouse on this coast was once painted red by its keeper's daughters."
     imported(tmp_path / "files", "creak", {"test": [claim(held_out)]})
@@ -82,8 +81,8 @@ def test_what_is_planted_is_dropped_by_the_filter_that_looks_for_it(tmp_path: Pa
     ]
     file = write(tmp_path / "rows.jsonl", rows[:20] + planted + rows[20:])
     out, rejects = tmp_path / "new" / "out.jsonl", tmp_path / "rejects.jsonl"
-    report = screened(file, "--out", out, "--rejects", rejects)
-    assert dropped(report) == {"exact": 1, "near": 1, "semantic": 0, "contamination": 1}
+    report = filtered(file, "--out", out, "--rejects", rejects)
+    assert rejected(report) == {"exact": 1, "near": 1, "semantic": 0, "contamination": 1}
     assert [one["on"] for one in report["filters"]] == [True, True, False, True]
     assert (report["rows"], report["kept"], report["invalid"]) == (43, 40, 0)
     assert read(out) == rows
@@ -93,12 +92,8 @@ def test_what_is_planted_is_dropped_by_the_filter_that_looks_for_it(tmp_path: Pa
     assert [one["line"] for one in found] == [21, 22, 23]
     assert found[2]["detail"].startswith("creak test row 1 (Every tenth lighthouse")
     assert report["filters"][3]["settings"]["decontaminate"] == ["creak"]
-    [decontaminate] = report["compared_with"]
-    assert (decontaminate["benchmark"], decontaminate["split"], len(decontaminate["digest"])) == (
-        "creak",
-        "test",
-        64,
-    )
+    [held] = report["compared_with"]
+    assert (held["benchmark"], held["split"], len(held["digest"])) == ("creak", "test", 64)
     assert report["labels"] == {"before": {"True": 29, "False": 14}, "after": {"True": 26, "False": 14}}
 
 
@@ -106,32 +101,24 @@ def test_each_filter_can_be_switched_off(tmp_path: Path) -> None:
     rows = different(5)
     imported(tmp_path / "files", "creak", {"test": [rows[4]]})
     file = write(tmp_path / "rows.jsonl", [*rows, rows[0], claim(rows[1]["question"] + " more")])
-    assert dropped(screened(file)) == {"exact": 1, "near": 1, "semantic": 0, "contamination": 1}
-    assert dropped(screened(file, "--near", "off")) == {
-        "exact": 1,
-        "near": 0,
-        "semantic": 0,
-        "contamination": 1,
-    }
-    assert dropped(screened(file, "--no-exact"))["near"] == 2
-    assert dropped(screened(file, "--decontaminate", "none"))["contamination"] == 0
-    off = screened(file, "--decontaminate", "none", "--no-exact", "--near", "off")
-    assert off["kept"] == 7
-    assert [one["on"] for one in off["filters"]] == [False] * 4
-    assert (
-        dropped(screened(file, "--decontaminate", "creak", "--decontaminate", "creak"))["contamination"] == 1
-    )
+    every = {"exact": 1, "near": 1, "semantic": 0, "contamination": 1}
+    assert rejected(filtered(file)) == every
+    assert rejected(filtered(file, "--near", "off")) == every | {"near": 0}
+    assert rejected(filtered(file, "--no-exact")) == every | {"exact": 0, "near": 2}
+    assert rejected(filtered(file, "--decontaminate", "none")) == every | {"contamination": 0}
+    assert rejected(filtered(file, "--decontaminate", "creak", "--decontaminate", "creak")) == every
+    off = filtered(file, "--decontaminate", "none", "--no-exact", "--near", "off")
+    assert (off["kept"], [one["on"] for one in off["filters"]]) == (7, [False] * 4)
 
 
-def test_the_table_says_what_was_done_and_writes_nothing(tmp_path: Path) -> None:
+def test_without_out_it_prints_a_table_and_writes_nothing(tmp_path: Path) -> None:
     rows = different(5)
-    file = write(tmp_path / "rows.jsonl", [*rows, rows[0]])
-    ended = run("filter", file)
-    assert ended.code == 0
-    assert ended.err == ""
-    checks = [line.split()[0] for line in ended.out.splitlines()]
-    assert checks == ["filter", "exact", "near", "semantic", "contamination", "kept", "labels:"]
-    assert "kept 5 of 6 rows (83.3%)" in ended.out
+    ended = run("filter", write(tmp_path / "rows.jsonl", [*rows, rows[0], {"question": "no label"}]))
+    assert (ended.code, ended.err) == (0, "")
+    names = [line.split()[0] for line in ended.out.splitlines()]
+    assert names == ["filter", "invalid", "exact", "near", "semantic", "contamination", "kept", "labels:"]
+    assert "first: line 7" in ended.out
+    assert "kept 5 of 7 rows (71.4%)" in ended.out
     assert "labels: True 3 -> 3, False 3 -> 2" in ended.out
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
 
@@ -139,7 +126,7 @@ def test_the_table_says_what_was_done_and_writes_nothing(tmp_path: Path) -> None
 def test_balance_keeps_the_first_rows_of_each_label(tmp_path: Path) -> None:
     rows = different(30)
     file, out, rejects = write(tmp_path / "rows.jsonl", rows), tmp_path / "out.jsonl", tmp_path / "no.jsonl"
-    report = screened(file, "--balance", "--out", out, "--rejects", rejects)
+    report = filtered(file, "--balance", "--out", out, "--rejects", rejects)
     assert report["labels"] == {"before": {"True": 20, "False": 10}, "after": {"True": 10, "False": 10}}
     assert report["balance"] == {"on": True, "rejected": 10}
     expected = [row for row in rows if not row["label"]] + [row for row in rows if row["label"]][:10]
@@ -148,96 +135,59 @@ def test_balance_keeps_the_first_rows_of_each_label(tmp_path: Path) -> None:
     assert {one["reason"] for one in read(rejects)} == {"over_quota"}
 
 
-def test_labels_can_be_told(tmp_path: Path) -> None:
-    rows = [
-        {"text": f"note{i} " + " ".join(f"n{i}q{k}" for k in range(5)), "mood": "glad" if i % 4 else "sad"}
-        for i in range(12)
-    ]
-    file = write(tmp_path / "rows.jsonl", rows)
-    report = screened(file, "--balance", "--labels", "mood=glad,sad")
-    assert report["labels"]["after"] == {"glad": 3, "sad": 3}
-    assert "has no fixed labels" in refused(file, "--balance")
-    rows[3]["mood"] = "cross"
-    report = screened(write(file, rows), "--labels", "mood=glad,sad")
-    assert report["invalid"] == 1
-    assert report["first_invalid"] == "line 4: mood: 'cross' is not one of ['glad', 'sad']"
-
-
-def test_a_run_is_read_from_its_log(tmp_path: Path, model: str) -> None:
-    folder = tmp_path / "run"
-    make(folder, model, count=25, verify="off")
-    out = tmp_path / "out.jsonl"
-    report = screened(folder, "--near", "off", "--out", out)
-    assert (report["format"], report["rows"], report["kept"]) == ("multiple_choice", 25, 25)
-    assert read(out) == examples(folder)
-    assert "would overwrite" in refused(folder, "--out", folder / "train.jsonl")
-    assert "a run directory has a format" in refused(folder, "--format", "multiple_choice")
-    assert "is no run" in refused(tmp_path)
-
-
-def test_lines_that_are_no_rows_are_counted_and_named(tmp_path: Path) -> None:
-    good = different(3)
-    text = "\n".join(
-        [
-            json.dumps(good[0]),
-            "",
-            "{broken",
-            '"a text"',
-            json.dumps({**good[1], "label": "maybe"}),
-            json.dumps({"question": "no label?"}),
-            json.dumps(claim("half \ud800 of a character")),
-            json.dumps({**good[1], "extra": float("nan")}),
-            "[" * 100_000,
-            json.dumps(good[1]) + "\r",
-        ]
-    )
-    file = tmp_path / "rows.jsonl"
-    file.write_bytes(b"\xef\xbb\xbf" + text.encode() + b"\n\xff\xfe\n" + json.dumps(good[2]).encode())
-    out, rejects = tmp_path / "out.jsonl", tmp_path / "rejects.jsonl"
-    report = screened(file, "--out", out, "--rejects", rejects)
-    assert (report["rows"], report["invalid"], report["kept"]) == (3, 8, 3)
-    assert report["first_invalid"].startswith("line 3: not JSON at column 2")
-    assert read(out) == good
-    assert [one["line"] for one in read(rejects)] == [3, 4, 5, 6, 7, 8, 9, 11]
-    assert {one["reason"] for one in read(rejects)} == {"invalid_json", "schema_violation"}
-    assert "first: line 3" in run("filter", file).out
-
-
-def test_ranges_can_be_told(tmp_path: Path) -> None:
+def test_labels_and_ranges_can_be_given(tmp_path: Path) -> None:
     rows: list[Row] = [
         {"text": f"note{i} " + " ".join(f"n{i}q{k}" for k in range(5)), "stars": i % 5 + 1} for i in range(10)
     ]
     file = write(tmp_path / "rows.jsonl", [*rows, {**rows[0], "stars": 9}])
-    report = screened(file, "--range", "stars=1..5", "--balance")
-    assert (report["rows"], report["invalid"]) == (10, 1)
+    assert "has no fixed labels" in error_of(file, "--balance")
+    report = filtered(file, "--range", "stars=1..5", "--balance")
+    assert (report["rows"], report["first_invalid"]) == (10, "line 11: stars: maximum 5")
     assert report["labels"]["after"] == {str(stars): 2 for stars in range(1, 6)}
-    weighed = [{**row, "weight": 0.1 * i} for i, row in enumerate(rows)]
-    write(file, weighed)
-    report = screened(file, "--range", "weight=0..0.5", "--labels", "stars=1,2,3,4,5")
-    assert (report["rows"], report["first_invalid"]) == (6, "line 7: weight: maximum 0.5")
-    assert "write LOW..HIGH" in refused(file, "--range", "weight=much")
-    assert "--range is for inferred formats" in refused(
-        file, "--range", "weight=0..1", "--format", "multiple_choice"
-    )
+    report = filtered(file, "--labels", "stars=1,2,3,4,5")
+    assert (report["rows"], report["invalid"]) == (10, 1)
 
 
-def test_a_setting_out_of_range_is_refused_in_python_too(tmp_path: Path) -> None:
-    file = write(tmp_path / "rows.jsonl", different(2))
-    with pytest.raises(UsageError, match=r"--near 1\.5: give a number less than or equal to 1"):
-        filter_rows(file, DatasetFilterSettings.of(near=1.5))
-    assert filter_rows(file)["kept"] == 2
+def test_a_run_is_read_from_its_log(tmp_path: Path, model: str) -> None:
+    folder, out = tmp_path / "run", tmp_path / "out.jsonl"
+    make(folder, model, count=25, verify="off")
+    report = filtered(folder, "--near", "off", "--out", out)
+    assert (report["format"], report["rows"], report["kept"]) == ("multiple_choice", 25, 25)
+    assert read(out) == examples(folder)
+    assert "would overwrite" in error_of(folder, "--out", folder / "train.jsonl")
+    assert "a run directory has a format" in error_of(folder, "--format", "multiple_choice")
+    assert "not a run directory" in error_of(tmp_path)
 
 
-def test_no_field_name_reaches_the_terminal_as_it_is(tmp_path: Path) -> None:
+def test_invalid_lines_are_counted_and_written_to_the_rejects(tmp_path: Path) -> None:
+    good = different(2)
+    lines = [json.dumps(good[0]), "", "{broken", json.dumps({**good[1], "label": "maybe"})]
+    lines += [json.dumps(claim("beep \x07")), json.dumps(claim("?!")), json.dumps(good[1])]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(lines))
+    out, rejects = tmp_path / "out.jsonl", tmp_path / "rejects.jsonl"
+    report = filtered(file, "--out", out, "--rejects", rejects)
+    assert (report["rows"], report["invalid"], report["kept"]) == (2, 4, 2)
+    assert report["first_invalid"].startswith("line 3: not JSON at column 2")
+    assert read(out) == good
+    assert [(one["line"], one["reason"]) for one in read(rejects)] == [
+        (3, "invalid_json"),
+        (4, "schema_violation"),
+        (5, "invalid_characters"),
+        (6, "blank"),
+    ]
+
+
+def test_terminal_escapes_in_field_names_are_not_printed(tmp_path: Path) -> None:
     good = [{"text": row["question"], "label": "a"} for row in different(3)]
     bad = {**good[0], "\x1b[31mred\u202e": "a", "text\x9b": "b"}
-    ended = run("filter", write(tmp_path / "rows.jsonl", [*good, bad]))
-    assert ended.code == 0
-    assert "[31mred" in ended.out
-    refused_at_once = run("filter", write(tmp_path / "bad.jsonl", [bad]), "--labels", "\u202etext=a,b")
-    assert refused_at_once.code == 2
-    for said in (ended.out, ended.err, refused_at_once.err):
-        assert not {"\x1b", "\x9b", "\u202e"} & set(said)
+    shown = run("filter", write(tmp_path / "rows.jsonl", [*good, bad]))
+    assert shown.code == 0
+    assert "[31mred" in shown.out
+    failed = run("filter", write(tmp_path / "bad.jsonl", [bad]), "--labels", "\u202etext=a,b")
+    assert failed.code == 2
+    for text in (shown.out, shown.err, failed.err):
+        assert not {"\x1b", "\x9b", "\u202e"} & set(text)
 
 
 ODD = [
@@ -249,106 +199,70 @@ ODD = [
     "<b>bold</b> & [link](javascript:1) </script>",
     "tab\tand\nline\r\nbreaks",
     "水在多少度结冰",
-    "2 ≤ 3?",
 ]
 
 
-def test_odd_texts_come_out_as_they_went_in(tmp_path: Path) -> None:
-    rows = [{**claim(text), "context": None} for text in ODD]
-    imported(tmp_path / "files", "creak", {"test": different(3)})
+@pytest.mark.parametrize("ensure_ascii", [True, False])
+def test_kept_lines_are_written_unchanged(tmp_path: Path, ensure_ascii: bool) -> None:
     imported(tmp_path / "files", "boolq_open", {"test": [{**claim("is it"), "context": "It is."}]})
-    for ascii_only in (False, True):
-        file, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
-        lines = [json.dumps(row, ensure_ascii=ascii_only) for row in rows]
-        file.write_bytes("\n".join(lines).encode())
-        for more in ((), ("--balance", "--labels", "label=true,false")):
-            if more:
-                lines = [*lines, json.dumps(claim("A false one", False))]
-                file.write_bytes("\n".join(lines).encode())
-                assert screened(file, *more, "--out", out)["kept"] == 2
-                assert out.read_bytes() == f"{lines[0]}\n{lines[-1]}\n".encode()
-            else:
-                assert screened(file, "--out", out)["kept"] == len(rows)
-                assert out.read_bytes() == "".join(line + "\n" for line in lines).encode()
+    lines = [json.dumps(claim(text), ensure_ascii=ensure_ascii) for text in ODD]
+    file, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    file.write_bytes("\n".join(lines).encode())
+    assert filtered(file, "--out", out)["kept"] == len(ODD)
+    assert out.read_bytes() == "".join(line + "\n" for line in lines).encode()
+    lines.append(json.dumps(claim("A false one", False)))
+    file.write_bytes("\n".join(lines).encode())
+    assert filtered(file, "--balance", "--labels", "label=true,false", "--out", out)["kept"] == 2
+    assert out.read_bytes() == f"{lines[0]}\n{lines[-1]}\n".encode()
 
 
-@given(
-    texts=st.lists(
-        st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn", "Co"])).map("a {}".format),
-        min_size=1,
-        max_size=6,
-    )
-)
+words = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn", "Co"]))
+
+
+@given(texts=st.lists(words.map("a {}".format), min_size=1, max_size=6))
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_text_comes_out_as_it_went_in(tmp_path: Path, texts: list[str]) -> None:
+def test_each_row_is_either_kept_or_rejected(tmp_path: Path, texts: list[str]) -> None:
     rows = [claim(text) for text in texts]
     file, out, rejects = write(tmp_path / "rows.jsonl", rows), tmp_path / "out.jsonl", tmp_path / "no.jsonl"
-    report = screened(file, "--out", out, "--rejects", rejects)
-    assert report["invalid"] == 0
+    assert filtered(file, "--out", out, "--rejects", rejects)["invalid"] == 0
     kept = read(out)
-    again = sorted([*kept, *(one["row"] for one in read(rejects))], key=lambda row: str(row["question"]))
-    assert again == sorted(rows, key=lambda row: str(row["question"]))
+    every = [*kept, *(one["row"] for one in read(rejects))]
+    assert sorted(row["question"] for row in every) == sorted(texts)
     assert kept[0] == rows[0]
 
 
-@pytest.mark.parametrize("flag", ["--near", "--semantic"])
-@pytest.mark.parametrize("value", ["0", "-0.5", "1.01", "nan", "inf", "much", ""])
-def test_a_threshold_out_of_range_is_refused(tmp_path: Path, flag: str, value: str) -> None:
+@pytest.mark.parametrize("value", ["0", "1.01", "nan", "much"])
+def test_a_threshold_out_of_range_is_an_error(tmp_path: Path, value: str) -> None:
     file = write(tmp_path / "rows.jsonl", different(2))
-    said = refused(file, flag, value)
-    assert f"{flag} {value}: give a " in said
+    for flag in ("--near", "--semantic"):
+        assert f"{flag} {value}: give a" in error_of(file, flag, value)
 
 
-def test_what_cannot_be_done_is_one_line(tmp_path: Path) -> None:
+def test_errors_are_one_line(tmp_path: Path) -> None:
     file = write(tmp_path / "rows.jsonl", different(3))
-    empty = tmp_path / "empty.jsonl"
-    empty.write_bytes(b"\n\n")
-    assert refused(tmp_path / "none.jsonl").endswith("no such file; give a run directory or a JSONL file")
-    assert "no rows; give a file with one JSON object per line" in refused(empty)
-    assert "line 1: not JSON" in refused(write_text(tmp_path / "prose.jsonl", "once upon a time\n"))
-    assert "unknown benchmark 'craek' (did you mean creak?)" in refused(file, "--decontaminate", "craek")
-    assert "creak is not imported: run `datacreate benchmarks import DIR`" in refused(
-        file, "--decontaminate", "creak"
-    )
-    assert "all and none cannot be combined" in refused(
-        file, "--decontaminate", "none", "--decontaminate", "creak"
-    )
-    assert "--ngram 1: give a number greater than or equal to 2" in refused(file, "--ngram", "1")
-    assert "unknown" in refused(file, "--semantic", "0.9", "--embedding-model", "no-such-encoder")
-    assert "is not here yet" in refused(file, "--semantic", "0.9", "--embedding-model", "all-minilm-l6-v2")
-    assert "unknown format 'nothing'" in refused(file, "--format", "nothing")
-    assert "line 1: " in refused(file, "--format", "multiple_choice")
-    assert "the example has no such field" in refused(file, "--labels", "mood=a,b")
-    assert "write it as NAME=VALUE" in refused(file, "--labels", "mood")
-    one_sided = write(tmp_path / "true.jsonl", [claim("All are true here")])
-    assert "no row with the label 'False' is left" in refused(one_sided, "--balance")
+    assert "cannot be combined" in error_of(file, "--decontaminate", "none", "--decontaminate", "creak")
+    assert "--ngram 1: give a number greater than or equal to 2" in error_of(file, "--ngram", "1")
+    assert "unknown" in error_of(file, "--semantic", "0.9", "--embedding-model", "no-such-model")
+    assert "write it as NAME=VALUE" in error_of(file, "--labels", "mood")
+    one_label = write(tmp_path / "true.jsonl", [claim("All are true here")])
+    assert "no row with the label 'False' is left" in error_of(one_label, "--balance")
 
 
-def write_text(path: Path, text: str) -> Path:
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def test_nothing_is_written_over_or_half(tmp_path: Path) -> None:
+def test_outputs_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     file = write(tmp_path / "rows.jsonl", different(3))
     before = file.read_bytes()
     link = tmp_path / "link.jsonl"
     link.hardlink_to(file)
     for out in (file, tmp_path / "." / "rows.jsonl", link):
-        assert "would overwrite an input" in refused(file, "--out", out)
-        assert "would overwrite an input" in refused(file, "--rejects", out)
-    assert "give another file" in refused(file, "--out", tmp_path / "o", "--rejects", tmp_path / "o")
-    assert "that is a folder" in refused(file, "--out", tmp_path)
+        assert "would overwrite an input" in error_of(file, "--out", out)
+        assert "would overwrite an input" in error_of(file, "--rejects", out)
+    assert "give another file" in error_of(file, "--out", tmp_path / "o", "--rejects", tmp_path / "o")
+    assert "that is a folder" in error_of(file, "--out", tmp_path)
     out = write(tmp_path / "out.jsonl", [COMMONSENSE])
-    one_sided = write(tmp_path / "true.jsonl", [claim("All are true here")])
-    refused(one_sided, "--balance", "--out", out)
+    one_label = write(tmp_path / "true.jsonl", [claim("All are true here")])
+    error_of(one_label, "--balance", "--out", out)
     assert read(out) == [COMMONSENSE]
     assert file.read_bytes() == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "link.jsonl",
-        "out.jsonl",
-        "rows.jsonl",
-        "true.jsonl",
-    ]
-    blocked = tmp_path / "out.jsonl" / "inside.jsonl"
-    assert str(out) in refused(file, "--out", blocked)
+    names = ["link.jsonl", "out.jsonl", "rows.jsonl", "true.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert str(out) in error_of(file, "--out", out / "inside.jsonl")

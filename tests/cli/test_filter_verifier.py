@@ -1,4 +1,4 @@
-"""`datacreate filter --verifier`: rows whose answer a model disagrees with are dropped."""
+"""`datacreate filter --verifier` drops rows whose label a model finds improbable."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from tests.scripted import ScriptedEngine
 
 
 def knowing(request: Request) -> Completion:
-    """Is sure that what names a fish is true, and everything else false; gives no answer on riddles."""
-    said = request.messages[-1]["content"]
-    right = str("fish" in said)
-    scores = tuple(0.9 if choice == right else 0.1 for choice in request.choices)
-    return Completion(request.id, "", "stop", 20, 0, None, () if "riddle" in said else scores)
+    """Takes texts that name a fish for true and others for false; has no scores for riddles."""
+    text = request.messages[-1]["content"]
+    scores = tuple(0.9 if choice == str("fish" in text) else 0.1 for choice in request.choices)
+    return Completion(request.id, "", "stop", 20, 0, None, () if "riddle" in text else scores)
 
 
 @pytest.fixture
@@ -42,14 +41,12 @@ def rows(path: Path, *claims: tuple[str, bool]) -> Path:
 
 
 def filtered(*arguments: object) -> dict[str, Any]:
-    ended = CliRunner().invoke(filter, ["--json", *map(str, arguments)])
-    if ended.exception:
-        raise ended.exception
+    ended = CliRunner().invoke(filter, ["--json", *map(str, arguments)], catch_exceptions=False)
     document: dict[str, Any] = json.loads(ended.stdout)
     return document
 
 
-def test_rows_that_the_verifier_rejects_are_dropped_with_its_scores(
+def test_rows_with_an_improbable_label_are_dropped(
     tmp_path: Path, model: str, engine: ScriptedEngine
 ) -> None:
     source = rows(
@@ -68,15 +65,9 @@ def test_rows_that_the_verifier_rejects_are_dropped_with_its_scores(
         (5, "rejected_by_verifier", "the verifier returned no scores"),
     ]
     assert (found["kept"], dropped[0]["reason"]) == (2, "duplicate")
-    settings = {"verifier": "scripted-model", "threshold": 0.5}
-    verifier = {
-        "name": "verifier",
-        "reason": "rejected_by_verifier",
-        "on": True,
-        "settings": settings,
-        "rejected": 2,
-    }
-    assert found["filters"][-1] == verifier
+    verifier = found["filters"][-1]
+    assert verifier["settings"] == {"verifier": "scripted-model", "threshold": 0.5}
+    assert (verifier["name"], verifier["rejected"]) == ("verifier", 2)
     assert engine.closed
 
 
@@ -86,16 +77,14 @@ def test_the_threshold_is_the_least_probability(tmp_path: Path, model: str, engi
     assert filtered(source, "--verifier", model, "--threshold", "0.95")["kept"] == 0
 
 
-def test_a_verifier_needs_answers_that_it_can_choose_among(
-    tmp_path: Path, model: str, engine: ScriptedEngine
-) -> None:
-    source = tmp_path / "rows.jsonl"
-    source.write_text(json.dumps({"question": "Who?", "answer": "nobody in particular"}) + "\n")
-    with pytest.raises(UsageError, match="--labels FIELD=a,b,c"):
-        filtered(source, "--verifier", model)
-
-
 @pytest.mark.parametrize("option", [["--url", "http://a:1"], ["--engine", "vllm"], ["--threshold", "0.5"]])
 def test_options_of_a_verifier_need_one(option: list[str], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"{option[0]}: .*--verifier"):
         filtered(tmp_path, *option)
+
+
+def test_a_verifier_needs_a_closed_set_of_answers(tmp_path: Path, model: str, engine: ScriptedEngine) -> None:
+    source = tmp_path / "rows.jsonl"
+    source.write_text(json.dumps({"question": "Who?", "answer": "nobody in particular"}) + "\n")
+    with pytest.raises(UsageError, match="--labels FIELD=a,b,c"):
+        filtered(source, "--verifier", model)

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from datacreate.cli.progress import CheckpointProgress, CreationProgress, TrainingProgress
+from datacreate.cli.progress import CreationProgress, TrainingProgress
 from datacreate.formats.task_format import load_format
 from datacreate.formats.validate import Reason
+from datacreate.pipeline import Uncommitted
 from datacreate.runs.summary import RunStats
 
 Said = pytest.CaptureFixture[str]
@@ -36,6 +37,7 @@ class Run:
         self.count = count
         self.stats = RunStats(load_format("multiple_choice"), accepted=accepted, requests=accepted)
         self.stats.generated_tokens = 100 * accepted
+        self.uncommitted = Uncommitted()
         self.progress = CreationProgress(clock=self.clock)
 
     def at(self, seconds: float) -> None:
@@ -43,7 +45,7 @@ class Run:
         self.progress.beat()
 
     def update(self) -> None:
-        self.progress.update(self.stats, self.count)
+        self.progress.update(self.stats, self.count, self.uncommitted)
 
     def commit(self, at: float, accepted: int = 0, tokens: int = 0, **rejects: int) -> None:
         self.clock.now = 1000 + at
@@ -63,7 +65,7 @@ def test_rate_time_left_tokens_and_reasons_stand_in_one_line(capsys: Said) -> No
     run.update()
     run.commit(at=58, accepted=29, tokens=58 * 54, duplicate=9, copied_example=4)
     assert lines(capsys) == [
-        "0 of 40, 0 s, waiting for the first answer",
+        "0 of 40, 0 s, waiting for the first completion",
         "29 of 40, 0.5/s, about 22 s left, 54 tokens/s; rejected: 9 duplicate, 4 copied example",
     ]
 
@@ -74,7 +76,7 @@ def test_before_the_first_accepted_example_the_line_says_what_is_waited_for(caps
     run.at(12)
     run.commit(at=22, tokens=110, copied_example=5)
     assert lines(capsys)[1:] == [
-        "0 of 40, 12 s, waiting for the first answer",
+        "0 of 40, 12 s, waiting for the first completion",
         "0 of 40, 22 s, nothing accepted yet, 5.0 tokens/s; rejected: 5 copied example",
     ]
 
@@ -95,6 +97,21 @@ def test_the_rate_is_that_of_the_last_minute(capsys: Said) -> None:
     assert lines(capsys) == ["190 of 1000, 1.0/s, about 14 min left", "190 of 1000, none in the last minute"]
 
 
+def test_requests_that_finish_behind_a_slow_one_count_in_the_rates(capsys: Said) -> None:
+    run = Run()
+    run.update()
+    for second in (10, 40, 70, 100):
+        run.uncommitted = Uncommitted(requests=second // 10, examples=second // 5, tokens=20 * second)
+        run.at(second)
+        run.update()
+    run.uncommitted = Uncommitted()
+    run.commit(at=110, accepted=22, tokens=2200)
+    assert lines(capsys)[-2:] == [
+        "0 of 40 (and 14 behind a slow request), 0.1/s, about 4 min left, 10 tokens/s",
+        "22 of 40, 0.2/s, about 90 s left, 20 tokens/s",
+    ]
+
+
 def test_a_slow_rate_is_never_zero(capsys: Said) -> None:
     run = Run(count=400)
     run.update()
@@ -107,7 +124,7 @@ def test_a_resumed_run_counts_its_own_session_only(capsys: Said) -> None:
     run.update()
     run.commit(at=10, accepted=5, tokens=200)
     assert lines(capsys) == [
-        "30 of 40, 0 s, waiting for the first answer",
+        "30 of 40, 0 s, waiting for the first completion",
         "35 of 40, 0.5/s, about 10 s left, 20 tokens/s",
     ]
 
@@ -170,7 +187,7 @@ def test_a_status_between_commits_lasts_until_the_next_and_a_note_changes_nothin
     run.commit(at=30, accepted=3)
     assert lines(capsys)[1:] == [
         "labels are noise",
-        "0 of 40, 10 s, waiting for the first answer",
+        "0 of 40, 10 s, waiting for the first completion",
         "restarting the server",
         "restarting the server, 10 s",
         "3 of 40, 0.1/s, about 6 min left",
@@ -203,7 +220,7 @@ def test_the_timer_prints_and_ends_with_the_block(monkeypatch: pytest.MonkeyPatc
     progress.beat()
     progress.notify("late")
     progress.status("late")
-    progress.update(Run().stats, 40)
+    progress.update(Run().stats, 40, Uncommitted())
     assert heard.getvalue() == before
 
 
@@ -303,21 +320,3 @@ def test_training_says_how_fast_it_is_and_what_is_left(capsys: Said, monkeypatch
         silent.notify("nothing")
         silent.step("seed 1", 1, 1, None)
     assert lines(capsys) == []
-
-
-def test_a_checkpoint_says_what_is_done_to_it(capsys: Said) -> None:
-    clock = Clock()
-    progress = CheckpointProgress("mine", clock=clock)
-    progress("the Hub is out of reach", 0, 0, "")
-    for done in range(0, 101, 10):
-        progress("fetching", done * 10**6, 10**8, "B")
-        clock.now += 2
-    progress("fetching", 10**8, 10**8, "B")
-    progress("copying", 3, 4, "files")
-    assert lines(capsys) == [
-        "mine: the Hub is out of reach",
-        "mine: fetching: 0 % of 100 MB, 0 s",
-        "mine: fetching: 50 % of 100 MB, 5 MB/s, about 10 s left",
-        "mine: fetching: 100 % of 100 MB in 20 s, 5 MB/s",
-        "mine: copying: 3 of 4 files, 0 s",
-    ]

@@ -46,7 +46,7 @@ def test_the_list_of_verbs_and_no_verb_at_all() -> None:
 def test_an_unknown_verb_suggests() -> None:
     ended = run("exprot", "x")
     assert ended.code == 2
-    assert ended.failure == "datacreate: no verb 'exprot'; did you mean export? (see datacreate --help)"
+    assert ended.failure == "datacreate: no command 'exprot'; did you mean export? (see datacreate --help)"
 
 
 def test_create_prints_its_summary_on_stdout_and_progress_on_stderr(
@@ -152,8 +152,8 @@ def test_a_label_that_looks_like_markup(tmp_path: Path, model: str) -> None:
     make(tmp_path / "run", model, example={"text": "Some text.", "label": "a|b"}, labels=labels, count=4)
     assert "[red]x 2" in run("show", tmp_path / "run").out
     card = (tmp_path / "run" / "README.md").read_text()
-    assert "| &#91;red]x | 2 |" in card
-    assert "| a&#124;b | 2 |" in card
+    assert "| &#91;red&#93;x |" in " ".join(card.split())
+    assert "| a&#124;b |" in " ".join(card.split())
 
 
 def exported(tmp_path: Path, model: str, layout: str, **changes: Any) -> Path:
@@ -275,5 +275,5 @@ def test_show_tells_shortcuts_and_diversity(tmp_path: Path, model: str) -> None:
     for words in ("this set", "chance", "longest option", "options alone", "self-BLEU", "Vendi score"):
         assert words in shown
     document = json.loads(run("show", tmp_path / "run", "--json").out)
-    assert set(document) == {"summary", "spec", "samples", "measures"}
-    assert document["measures"]["diversity"]["texts"] == 30
+    assert set(document) == {"summary", "spec", "samples", "metrics"}
+    assert document["metrics"]["diversity"]["texts"] == 30

@@ -73,9 +73,7 @@ def test_longer_contexts_get_fewer_slots_and_what_cannot_fit_is_refused_with_the
     with pytest.raises(EngineError, match="tiny has a context of 4096 tokens"):
         llamacpp_command(gguf, EngineSettings(max_model_len=10**6))
     monkeypatch.setattr(llamacpp, "free_gib", lambda _: 0.1)
-    with pytest.raises(
-        EngineError, match=r"tiny needs about 0\.\d GiB \(.*0\.1 GiB are free; use a smaller"
-    ):
+    with pytest.raises(EngineError, match=r"tiny needs about 0\.\d GiB \(.*0\.1 GiB are free; use a smaller"):
         llamacpp_command(gguf, EngineSettings())
 
 

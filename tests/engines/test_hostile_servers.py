@@ -83,7 +83,10 @@ ODD: dict[str, tuple[dict[str, Any], str]] = {
     "words for tokens": ({"tokens": ["a", "b"]}, "/tokenize returns no list of token ids"),
     "a text for tokens": ({"tokens": "abc"}, "/tokenize returns no list of token ids"),
     "no model": ({"cards": []}, "it serves no model; load one first"),
-    "half a character in its name": ({"cards": [{"id": "a\ud800b"}]}, "the name of its model is not printable"),
+    "half a character in its name": (
+        {"cards": [{"id": "a\ud800b"}]},
+        "the name of its model is not printable",
+    ),
     "a colour in its name": ({"cards": [{"id": "\x1b[31mred"}]}, "the name of its model is not printable"),
     "a name that is none": ({"cards": [{"id": {}}]}, "the name of its model is not printable"),
     "two models": ({"cards": [{"id": "a"}, {"id": "b"}]}, "it serves a, b; select one with --model"),

@@ -38,7 +38,7 @@ def test_the_request_has_the_sampling_and_the_record_has_where_it_ran(tmp_path: 
     config = RunDirectory(tmp_path / "run").read_config()
     assert (config.spec.model, config.spec.model_sha256) == (MODEL, f"served as {MODEL}")
     assert config.engines["engine"]["urls"] == [server.url]
-    assert "its weights were not seen" in (tmp_path / "run" / "README.md").read_text()
+    assert "its weights were not checked" in (tmp_path / "run" / "README.md").read_text()
     assert server.url in (tmp_path / "run" / "log.jsonl").read_text()
 
 

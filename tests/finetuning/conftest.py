@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.benchmarks import find_benchmark, import_reference
+from datacreate.benchmarks import find_benchmark, import_benchmark
 from tests.finetuning.sets import Row, choices, claims, words, write_rows
 
 SIZE: dict[str, Any] = {
@@ -117,7 +117,7 @@ def import_rows(folder: Path, name: str, **splits: Sequence[Row]) -> None:
     benchmark = find_benchmark(name)
     for split, rows in splits.items():
         write_rows(folder / benchmark.source.reference / f"{split}.jsonl", rows)
-    assert import_reference(folder, benchmark, any_count=True, replace=True)
+    assert import_benchmark(benchmark, folder, allow_count_mismatch=True, replace=True)
 
 
 MADE: Mapping[str, Callable[[int, int], list[Row]]] = {

@@ -1,24 +1,25 @@
-"""What the tests of training share: quick settings, and how to look at a model."""
+"""What the tests of training share: a short recipe, and how to look at a model."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from datacreate.finetuning.directory import Model
-from datacreate.finetuning.settings import Settings
+from datacreate.finetuning.recipe import Recipe
+from datacreate.finetuning.records import Model
 from datacreate.finetuning.train import TrainConfig, train
 
-QUICK: dict[str, Any] = {"learning_rates": (3e-3,), "epochs": 4}
+SHORT: dict[str, Any] = {"learning_rates": (3e-3,), "epochs": 4}
 
 
 def config(source: object, out: Path, encoder: str, **changes: Any) -> TrainConfig:
-    """The training most tests start from; what is no word of TrainConfig's goes into its settings."""
-    told = {name: changes.pop(name) for name in list(changes) if name in TrainConfig.__dataclass_fields__}
-    settings = told.pop("settings", None) or Settings(**QUICK | changes)
+    """A short training with one seed; `changes` are fields of TrainConfig or of its recipe."""
+    named = {name: changes.pop(name) for name in list(changes) if name in TrainConfig.model_fields}
+    base = {"seeds": (1,), "recipe": Recipe(**SHORT | changes)}
     sources = tuple(map(str, source)) if isinstance(source, list) else (str(source),)
-    return TrainConfig(sources=sources, out=out, encoder=encoder, settings=settings, **told)
+    return TrainConfig(**base | {"sources": sources, "out": out, "encoder": encoder} | named)
 
 
 def trained(source: object, out: Path, encoder: str, **changes: Any) -> Model:
@@ -32,13 +33,13 @@ def weights(folder: Path) -> str:
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
 
 
-class Heard:
-    """A `Progress` that remembers; `at_step` is called after so many steps in all."""
+class Recorder:
+    """A `Progress` that remembers; `action` is called after `stop_at` steps in total."""
 
-    def __init__(self, stop_at: int | None = None, at_step: Any = None) -> None:
+    def __init__(self, stop_at: int | None = None, action: Callable[[], object] = int) -> None:
         self.notes: list[str] = []
         self.steps: list[tuple[str, int, int]] = []
-        self._stop_at, self._at_step = stop_at, at_step
+        self._stop_at, self._action = stop_at, action
 
     def notify(self, text: str) -> None:
         self.notes.append(text)
@@ -46,4 +47,4 @@ class Heard:
     def step(self, what: str, done: int, total: int, score: float | None) -> None:
         self.steps.append((what, done, total))
         if len(self.steps) == self._stop_at:
-            self._at_step()
+            self._action()

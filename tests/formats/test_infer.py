@@ -1,8 +1,9 @@
-"""Any JSON object can be the example: what is understood of it, and what must be told."""
+"""Inference of the format: any JSON object can be the example."""
 
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -12,117 +13,94 @@ from hypothesis import given, settings
 
 from datacreate.errors import DatacreateError, ExampleError, UsageError
 from datacreate.formats.example import Example
-from datacreate.formats.infer import InferredFormat
 from datacreate.formats.parse import parse_completion, parse_item
 from datacreate.formats.response_schema import build_response_schema
 from datacreate.formats.serialization import Layout
 from datacreate.formats.task_format import bind, read_format
 from datacreate.formats.validate import Candidate, Reject
-from tests.formats import kinds
-from tests.formats.kinds import inferred, json_objects, layout_of, seeded
+from tests.formats import examples
+from tests.formats.examples import inferred, json_objects, layout_of
 from tests.scripted import fill
 
 
-@pytest.mark.parametrize("values", kinds.ALL.values(), ids=kinds.ALL)
-def test_an_example_of_any_kind_is_valid_under_the_format_worked_out_from_it(values: dict[str, Any]) -> None:
-    assert inferred(values).format.validator.is_valid(values)
+def roles(values: dict[str, Any], **overrides: dict[str, str]) -> dict[str, str]:
+    return inferred(values, **overrides).format.roles.named()
 
 
-@pytest.mark.parametrize("values", kinds.ALL.values(), ids=kinds.ALL)
-def test_a_model_that_obeys_the_grammar_writes_examples_of_the_same_fields_and_types(
-    values: dict[str, Any],
-) -> None:
+@pytest.mark.parametrize("values", examples.ALL.values(), ids=examples.ALL)
+def test_a_model_that_obeys_the_grammar_writes_the_same_fields(values: dict[str, Any]) -> None:
     layout = layout_of(values)
-    text = json.dumps(fill(json.loads(build_response_schema(layout, 3, None)), seeded(), 10**6))
+    assert layout.format.validator.is_valid(values)
+    text = json.dumps(fill(json.loads(build_response_schema(layout, 3, None)), random.Random(0), 10**6))
     results = parse_completion(text, layout, 3, truncated=False)
     assert len(results) == 3
-    for result in results:
-        if isinstance(result, Candidate):
-            assert list(result.example.values) == list(values)
+    accepted = [result for result in results if isinstance(result, Candidate)]
+    assert all(list(candidate.example.values) == list(values) for candidate in accepted)
 
 
-def roles(values: dict[str, Any], **told: dict[str, str]) -> dict[str, str]:
-    return inferred(values, **told).format.roles.named()
+def test_shipped_formats_are_recognized() -> None:
+    assert inferred(examples.UMBRELLA).format.name == "multiple_choice"
+    assert inferred(examples.CLAIM).format.name == "yes_no_closed_book"
+    assert inferred(examples.PASSAGE).format.name == "yes_no_open_book"
+    with pytest.raises(ExampleError, match="answer_in_options"):
+        inferred({**examples.UMBRELLA, "label": "attic"})
 
 
-def test_what_the_shipped_formats_describe_is_read_as_one_of_them() -> None:
-    assert inferred(kinds.UMBRELLA).format.name == "multiple_choice"
-    assert inferred(kinds.CLAIM).format.name == "yes_no_closed_book"
-    assert inferred(kinds.PASSAGE).format.name == "yes_no_open_book"
-
-
-def test_natural_language_inference_is_a_hypothesis_and_a_premise_with_three_labels() -> None:
-    found = inferred(kinds.NLI, labels=kinds.NLI_LABELS)
+def test_labels_that_the_user_gives() -> None:
+    found = inferred(examples.NLI, labels=examples.NLI_LABELS)
     assert found.format.roles.named() == {"question": "hypothesis", "context": "premise", "answer": "label"}
     assert found.format.labels == ("entailment", "neutral", "contradiction")
     assert found.format.head == "sequence_classification"
     assert "labels entailment, neutral, contradiction" in found.notes[0]
-
-
-def test_without_labels_an_answer_is_free_text_and_one_line_says_so() -> None:
-    found = inferred({"text": "I love it.", "sentiment": "positive"})
-    assert found.format.labels is None
-    assert (
-        found.notes[1]
-        == "sentiment is free text; if it has a fixed set of values, add --labels sentiment=a,b,c"
-    )
-
-
-def test_an_answer_that_stands_in_the_context_must_always_stand_there() -> None:
-    layout = layout_of(kinds.SPAN)
-    inside = ["Ada Lovelace wrote the first program.", "Who wrote it?", "Ada Lovelace"]
-    assert isinstance(parse_item(inside, layout), Candidate)
-    result = parse_item([*inside[:2], "Charles Babbage"], layout)
-    assert isinstance(result, Reject)
-    assert result.reason == "answer_not_in_context"
-
-
-def test_a_yes_no_answer_or_a_told_label_is_no_span_even_if_the_context_has_the_word() -> None:
-    yes = {"context": "yes, it rained.", "question": "Did it rain?", "answer": "yes"}
-    assert inferred(yes).format.rules == frozenset()
-    assert inferred(yes).format.labels == ("yes", "no")
-    told = {"context": "good weather", "question": "How was it?", "answer": "good"}
-    assert inferred(told, labels={"answer": "good,bad"}).format.rules == frozenset()
-
-
-def test_a_range_of_whole_numbers_is_a_set_of_labels() -> None:
-    assert inferred(kinds.REVIEW, ranges={"stars": "1..5"}).format.labels == (1, 2, 3, 4, 5)
-
-
-def test_a_wide_range_and_one_of_fractions_are_numbers() -> None:
-    assert inferred({"text": "hot", "celsius": 40}, ranges={"celsius": "-50..60"}).format.labels is None
-    found = inferred({"text": "so so", "score": 0.5}, ranges={"score": "0..1"}).format
-    assert found.labels is None
-    assert not found.validator.is_valid({"text": "x", "score": 1.5})
-
-
-def test_roles_are_found_inside_objects() -> None:
-    assert roles(kinds.NESTED) == {"question": "input.claim", "answer": "output.label"}
-    assert inferred(kinds.NESTED).format.labels == ("true", "false")
-
-
-def test_labels_may_be_told_for_a_field_inside_an_object() -> None:
-    values = {"review": {"text": "Fine.", "mood": "good"}}
-    found = inferred(values, labels={"review.mood": "good,bad"}).format
-    assert found.labels == ("good", "bad")
-    assert found.roles.answer == ("review", "mood")
-
-
-def test_keys_may_hold_dots() -> None:
-    found = inferred(kinds.DOTTED, labels={"a.label": "yes,no"}).format
-    assert found.roles.answer == ("a.label",)
-    again = bind(read_format(found.document(), "inferred"), Example(kinds.DOTTED))
-    assert again == found
-
-
-def test_options_that_are_the_told_labels_do_not_vary() -> None:
-    values = {"question": "How is it?", "options": ["good", "bad"], "label": "good"}
-    layout = layout_of(values, labels={"label": "bad,good"})
+    nested = inferred(
+        {"review": {"text": "Fine.", "mood": "good"}}, labels={"review.mood": "good,bad"}
+    ).format
+    assert (nested.labels, nested.roles.answer) == (("good", "bad"), ("review", "mood"))
+    with_dots = inferred(examples.DOTTED, labels={"a.label": "yes,no"}).format
+    assert with_dots.roles.answer == ("a.label",)
+    options = {"question": "How is it?", "options": ["good", "bad"], "label": "good"}
+    layout = layout_of(options, labels={"label": "bad,good"})
     assert not layout.format.options_vary
     assert layout.fields == ("label", "question")
 
 
-def test_an_answer_given_as_a_place_is_no_error_but_one_spelled_wrong_is() -> None:
+def test_a_free_text_answer_gets_a_note_about_labels() -> None:
+    found = inferred({"text": "I love it.", "sentiment": "positive"})
+    assert found.format.labels is None
+    assert found.notes[1] == (
+        "sentiment is free text; if it has a fixed set of values, add --labels sentiment=a,b,c"
+    )
+
+
+def test_an_answer_that_is_a_span_of_the_context() -> None:
+    layout = layout_of(examples.SPAN)
+    item = ["Ada Lovelace wrote the first program.", "Who wrote it?", "Ada Lovelace"]
+    assert isinstance(parse_item(item, layout), Candidate)
+    result = parse_item([*item[:2], "Charles Babbage"], layout)
+    assert isinstance(result, Reject)
+    assert result.reason == "answer_not_in_context"
+    yes = {"context": "yes, it rained.", "question": "Did it rain?", "answer": "yes"}
+    assert inferred(yes).format.rules == frozenset()
+    assert inferred(yes).format.labels == ("yes", "no")
+    good = {"context": "good weather", "question": "How was it?", "answer": "good"}
+    assert inferred(good, labels={"answer": "good,bad"}).format.rules == frozenset()
+
+
+def test_ranges() -> None:
+    assert inferred(examples.REVIEW, ranges={"stars": "1..5"}).format.labels == (1, 2, 3, 4, 5)
+    assert inferred({"text": "hot", "celsius": 40}, ranges={"celsius": "-50..60"}).format.labels is None
+    fractions = inferred({"text": "so so", "score": 0.5}, ranges={"score": "0..1"}).format
+    assert fractions.labels is None
+    assert not fractions.validator.is_valid({"text": "x", "score": 1.5})
+
+
+def test_roles_in_objects_and_of_a_single_text() -> None:
+    assert roles(examples.NESTED) == {"question": "input.claim", "answer": "output.label"}
+    assert inferred(examples.NESTED).format.labels == ("true", "false")
+    assert roles({"output": "A poem about rain."}) == {"question": "output"}
+
+
+def test_an_answer_may_be_a_position_but_not_a_misspelled_option() -> None:
     values = {"stem": "Two and two?", "choices": ["three", "four"]}
     assert roles({**values, "label": 1})["answer"] == "label"
     assert "options" not in roles({**values, "label": "B"})
@@ -130,28 +108,16 @@ def test_an_answer_given_as_a_place_is_no_error_but_one_spelled_wrong_is() -> No
         inferred({**values, "label": "five"})
 
 
-def test_an_answer_outside_the_options_of_a_shipped_format_is_an_error_too() -> None:
-    with pytest.raises(ExampleError, match="answer_in_options"):
-        inferred({**kinds.UMBRELLA, "label": "attic"})
-
-
-@pytest.mark.parametrize("nothing", [{"a": None}, {"a": ""}, {"a": []}, {"a": {"b": None}}, {}])
-def test_an_example_in_which_nothing_can_vary_is_an_error(nothing: dict[str, Any]) -> None:
+@pytest.mark.parametrize("values", [{"a": None}, {"a": ""}, {"a": []}, {"a": {"b": None}}, {}])
+def test_an_example_without_a_variable_field_is_an_error(values: dict[str, Any]) -> None:
     with pytest.raises(ExampleError, match="no field that can vary"):
-        inferred(nothing)
-
-
-def test_a_lone_text_is_what_is_to_be_written() -> None:
-    found = inferred({"output": "A poem about rain."}).format
-    assert found.roles.answer is None
-    assert found.head is None
+        inferred(values)
 
 
 @pytest.mark.parametrize(
-    ("told", "says"),
+    ("overrides", "message"),
     [
         ({"labels": {"lable": "a,b"}}, "no such field; it has text, stars"),
-        ({"labels": {"stars": "1"}}, "two or more different values"),
         ({"labels": {"stars": "1,1"}}, "two or more different values"),
         ({"labels": {"stars": "good,bad"}}, "is of type integer"),
         ({"labels": {"stars": "2,3"}}, "not one of"),
@@ -162,66 +128,66 @@ def test_a_lone_text_is_what_is_to_be_written() -> None:
         ({"ranges": {"stars": "1..5"}, "labels": {"stars": "1,2"}}, "both --labels and --range"),
     ],
 )
-def test_what_is_told_must_fit_the_example(told: dict[str, dict[str, str]], says: str) -> None:
-    with pytest.raises(UsageError, match=says):
-        inferred(kinds.REVIEW, **told)
+def test_overrides_must_fit_the_example(overrides: dict[str, dict[str, str]], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        inferred(examples.REVIEW, **overrides)
 
 
-def test_only_single_values_can_be_labels() -> None:
-    with pytest.raises(UsageError, match="has a list there"):
-        inferred(kinds.TAGGED, labels={"tags": "a,b"})
-    with pytest.raises(UsageError, match="has null there"):
-        inferred({"text": "x", "label": None}, labels={"label": "a,b"})
-    with pytest.raises(UsageError, match="of type boolean"):
-        inferred({"text": "x", "label": True}, labels={"label": "yes,no"})
+def test_labels_must_be_single_values_of_the_right_type() -> None:
+    for values, labels, message in [
+        (examples.TAGGED, {"tags": "a,b"}, "has a list there"),
+        ({"text": "x", "label": None}, {"label": "a,b"}, "has null there"),
+        ({"text": "x", "label": True}, {"label": "yes,no"}, "of type boolean"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            inferred(values, labels=labels)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 2**63, "\ud800", {1, 2}, {1: "x"}, b"x"])
-def test_what_no_line_of_json_can_hold_is_refused(value: Any) -> None:
+def test_values_that_json_cannot_hold_are_an_error(value: Any) -> None:
     with pytest.raises(ExampleError):
         inferred({"text": "a", "value": value})
 
 
-def understood_or_refused(values: dict[str, Any]) -> InferredFormat | str:
-    try:
-        return inferred(values)
-    except DatacreateError as error:
-        return str(error)
-
-
 @settings(max_examples=150)
 @given(values=json_objects)
-def test_any_object_is_understood_or_refused_in_one_line(values: dict[str, Any]) -> None:
-    found = understood_or_refused(values)
-    if isinstance(found, str):
-        assert len(found.splitlines()) == 1
+def test_any_object_gives_a_format_or_an_error_of_one_line(values: dict[str, Any]) -> None:
+    try:
+        found = inferred(values)
+    except DatacreateError as error:
+        message = str(error)
+    else:
+        message = "a format"
+    assert len(message.splitlines()) == 1
+    if message != "a format":
         return
     format = found.format
     assert all(len(note.splitlines()) == 1 for note in found.notes)
     assert format.validator.is_valid(values)
     assert bind(read_format(json.loads(json.dumps(format.document())), "inferred"), Example(values)) == format
     for style in ("positional", "keyed"):
-        reads_what_it_writes(Layout(format, style), values)
+        check_round_trip(Layout(format, style), values)
 
 
-def reads_what_it_writes(layout: Layout, values: dict[str, Any]) -> None:
+def check_round_trip(layout: Layout, values: dict[str, Any]) -> None:
     written = layout.write(Example(values))
     schema = json.loads(build_response_schema(layout, 1, None))
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate([written], schema, jsonschema.Draft202012Validator)
     assert layout.read(written).keys() == values.keys()
     answer = layout.format.roles.answer
-    if not answer or answer[0] in layout.fields:  # else it is the first option, and its spelling the option's
+    if not answer or answer[0] in layout.fields:  # otherwise the answer gets the spelling of its option
         assert layout.read(written) == values
-    number = 2
-    labels = list(layout.format.labels[:number]) if layout.format.labels else None
-    made = fill(json.loads(build_response_schema(layout, number, labels)), seeded(), 10**6)
-    for result in parse_completion(json.dumps(made), layout, number, truncated=False):
+    labels = list(layout.format.labels[:2]) if layout.format.labels else None
+    made = fill(json.loads(build_response_schema(layout, 2, labels)), random.Random(0), 10**6)
+    for result in parse_completion(json.dumps(made), layout, 2, truncated=False):
         assert isinstance(result, Reject) or layout.format.validator.is_valid(result.example.values)
 
 
 BENCHMARKS = sorted(Path(__file__).parents[3].glob("shared/benchmarks/*/*/test.jsonl"))
-SHIPPED = {"mcqa_2": "multiple_choice", "mcqa_5": "multiple_choice"} | {
+SHIPPED = {
+    "mcqa_2": "multiple_choice",
+    "mcqa_5": "multiple_choice",
     "yesno_close": "yes_no_closed_book",
     "yesno_open": "yes_no_open_book",
 }
@@ -229,7 +195,7 @@ SHIPPED = {"mcqa_2": "multiple_choice", "mcqa_5": "multiple_choice"} | {
 
 @pytest.mark.skipif(not BENCHMARKS, reason="the benchmarks are not on this machine")
 @pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.parent.name)
-def test_every_benchmark_row_is_read_as_its_shipped_format(path: Path) -> None:
+def test_benchmark_rows_have_shipped_formats(path: Path) -> None:
     with path.open(encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
     for values in rows[:: max(1, len(rows) // 100)]:

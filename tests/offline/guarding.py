@@ -1,4 +1,4 @@
-"""The command line in guarded processes, and what they took down."""
+"""Commands in guarded processes (tests/guard.py), and what those processes tried to reach."""
 
 from __future__ import annotations
 
@@ -20,20 +20,19 @@ SWITCHES = NO_DOWNLOADS | NO_TELEMETRY
 
 @dataclass
 class Guarded:
-    """Runs commands, each process of which is guarded, and so are those that it starts."""
+    """Runs commands. Each process, and each process that it starts, appends to `log`."""
 
     log: Path
-    before: Sequence[str] = ()  # what the command is put behind
+    prefix: Sequence[str] = ()  # of each command
     environment: dict[str, str] = field(default_factory=dict)
 
-    def run(self, *arguments: object, module: str = "datacreate", code: int | None = 0) -> Ended:
-        """`python -m module ARGUMENTS`, to its end, which must have that exit code; None: any."""
-        # As a user has it who never heard of the switches.
-        ours = {name: text for name, text in os.environ.items() if name not in {*SWITCHES, OURS}}
+    def run(self, *arguments: object, module: str = "datacreate", code: int = 0) -> Ended:
+        """`python -m module ARGUMENTS` without any switch of datacreate/offline.py; checks the exit code."""
+        inherited = {name: text for name, text in os.environ.items() if name not in {*SWITCHES, OURS}}
         paths = os.pathsep.join([str(Path(__file__).parent / "guarded"), str(ROOT)])
         ended = subprocess.run(
-            [*self.before, sys.executable, "-m", module, *map(str, arguments)],
-            env={**ours, **self.environment, "PYTHONPATH": paths, LOG: str(self.log)},
+            [*self.prefix, sys.executable, "-m", module, *map(str, arguments)],
+            env={**inherited, **self.environment, "PYTHONPATH": paths, LOG: str(self.log)},
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -41,20 +40,24 @@ class Guarded:
             check=False,
             timeout=600,
         )
-        assert code in (None, ended.returncode), ended.stderr
+        assert ended.returncode == code, ended.stderr
         return Ended(ended.returncode, ended.stdout, ended.stderr)
 
-    def noted(self, what: str) -> list[dict[str, Any]]:
-        """The lines of one kind: `call`, `import` or `end`."""
+    def lines(self, kind: str) -> list[dict[str, Any]]:
+        """The log lines of a kind: `call`, `import` or `end`."""
         lines = map(json.loads, self.log.read_text(encoding="utf-8").splitlines())
-        return [line for line in lines if line["what"] == what]
+        return [line for line in lines if line["what"] == kind]
 
     @property
     def called(self) -> set[tuple[str, str]]:
-        """(event, host) of all that was not this machine."""
-        return {(call["event"], call["host"]) for call in self.noted("call")}
+        """(event, host) of each attempt to reach another machine."""
+        return {(call["event"], call["host"]) for call in self.lines("call")}
 
-
-def unset(line: dict[str, Any]) -> list[str]:
-    """The switches that a process had not set."""
-    return [name for name, value in SWITCHES.items() if line["environment"].get(name) != value]
+    def missing_switches(self) -> set[tuple[str, ...]]:
+        """Libraries that a process imported while a switch was not set, each with its switches."""
+        found = set()
+        for line in self.lines("import"):
+            unset = [name for name, value in SWITCHES.items() if line["environment"].get(name) != value]
+            if unset:
+                found.add((line["library"], *line["command"][:5], *unset))
+        return found

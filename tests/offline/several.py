@@ -13,8 +13,9 @@ from datacreate.cli.main import main
 from tests.inprocess import scripted_engine
 
 if __name__ == "__main__":
-    # A sweep takes its steps in processes of their own, with the scripted engine.
+    # The steps of a sweep are processes of their own, with the scripted engine.
     import_module("datacreate.sweep.run").COMMAND = (sys.executable, "-m", "tests.driver")
+    import_module("datacreate.doctor").IMPORT_CODE.pop("vllm")  # takes long, and is a child process
     codes: list[object] = []
     words = sys.argv[1:]
     with scripted_engine({}):

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datacreate.finetuning.evaluate import keep
-from datacreate.finetuning.record import Arm, Evaluation, Prediction
-from datacreate.finetuning.statistics import scores
+from datacreate.finetuning.evaluate import write_evaluation
+from datacreate.finetuning.records import Condition, Evaluation, Prediction
+from datacreate.finetuning.statistics import compute_scores
 
 YES_NO = ("True", "False")
 
@@ -69,7 +69,7 @@ def evaluated(
         split=split,
         head="multiple_choice" if options else "sequence_classification",
         digest=sha(f"{benchmark} {split} {test}"),
-        condition=Arm(
+        condition=Condition(
             name=condition,
             benchmark=benchmark if train == "" else train,
             count=count,
@@ -81,12 +81,18 @@ def evaluated(
         **{
             "encoder": "tiny",
             "encoder_sha256": sha("tiny"),
-            "settings": "datacreate",
+            "recipe": "datacreate",
             "selection": "held-out",
         }
         | changes,
         seed=seed,
-        scores=scores(places, given, names, balanced=not options),
+        scores=compute_scores(places, given, names, balanced=not options),
     )
-    keep(folder, evaluation, predictions)
+    write_evaluation(folder, evaluation, predictions)
     return folder
+
+
+def zero_shot(folder: Path, right: Sequence[bool], model: str, **changes: Any) -> Path:
+    """Write an evaluation of a generator's own answers."""
+    usual = {"condition": "zero-shot", "train": None, "encoder": model, "selection": "none", "rows_of": model}
+    return evaluated(folder, right, **(usual | changes))

@@ -62,9 +62,9 @@ def lines(change: Callable[[list[str]], list[str]]) -> Callable[[Path], None]:
         (text("evaluation.json", b"[" * 100_000), "evaluation.json is damaged"),
         (evaluation(seed="one"), "evaluation.json is damaged (seed: "),
         (evaluation(surprise=1), "evaluation.json is damaged (surprise: "),
-        (evaluation(scores__primary=float("nan")), "a figure is no number"),
+        (evaluation(scores__score=float("nan")), "a score is not a finite number"),
         (evaluation(scores__classes=1), "nothing to score"),
-        (evaluation(scores__accuracy=0.9), "accuracy is given as 0.9000, and the predictions say 0.6000"),
+        (evaluation(scores__accuracy=0.9), "accuracy 0.9000, its predictions 0.6000"),
         (text("predictions.jsonl", b'{"row": 0,'), "predictions.jsonl is damaged"),
         (text("predictions.jsonl", b"7\n"), "predictions.jsonl is damaged"),
         (text("predictions.jsonl", b""), "0 predictions for 10 test rows"),
@@ -75,7 +75,10 @@ def lines(change: Callable[[list[str]], list[str]]) -> Callable[[Path], None]:
             lambda folder: (folder / "predictions.jsonl").unlink(),
             "predictions.jsonl is damaged (No such file",
         ),
-        (lambda folder: (folder / "evaluation.json").unlink(), "unfinished: no evaluation.json"),
+        (
+            lambda folder: (folder / "evaluation.json").unlink(),
+            "unfinished: predictions but no evaluation.json",
+        ),
     ],
 )
 def test_a_damaged_evaluation_is_named_and_the_others_are_reported(
@@ -84,12 +87,12 @@ def test_a_damaged_evaluation_is_named_and_the_others_are_reported(
     evaluated(tmp_path / "good", answers(7, 10), seed=2)
     damage(evaluated(tmp_path / "hurt", answers(6, 10), seed=1))
     found = collect([tmp_path])
-    assert [one.path for one in found.measured] == [str(tmp_path / "good")]
+    assert [one.path for one in found.evaluated] == [str(tmp_path / "good")]
     assert said in skipped(found, tmp_path / "hurt")
-    assert build_report([tmp_path], encoder="none").evaluations == 1
+    assert build_report([tmp_path]).evaluations == 1
     shutil.rmtree(tmp_path / "good")
-    with pytest.raises(RunError, match="nothing that can be reported") as caught:
-        build_report([tmp_path], encoder="none")
+    with pytest.raises(RunError, match="nothing usable") as caught:
+        build_report([tmp_path])
     assert "\n" not in str(caught.value)
 
 
@@ -97,26 +100,24 @@ def test_a_copy_of_an_evaluation_and_a_path_given_twice_count_once(tmp_path: Pat
     one = evaluated(tmp_path / "runs" / "one", answers(6, 10))
     shutil.copytree(one, tmp_path / "runs" / "two")
     found = collect([tmp_path / "runs", tmp_path, tmp_path / "runs" / "one"])
-    assert [measured.path for measured in found.measured] == [str(one)]
-    assert skipped(found, tmp_path / "runs" / "two").startswith(
-        f"the same model on the same test rows as {one}"
-    )
+    assert [one.path for one in found.evaluated] == [str(one)]
+    assert skipped(found, tmp_path / "runs" / "two").startswith(f"same model and test rows as {one}")
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
-    evaluated(tmp_path / "elsewhere" / "one", answers(6, 10))
+    evaluated(tmp_path / "other" / "one", answers(6, 10))
     (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "linked").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "runs")
-    assert len(collect([tmp_path / "runs"]).measured) == 1
+    (tmp_path / "runs" / "linked").symlink_to(tmp_path / "other")
+    (tmp_path / "other" / "back").symlink_to(tmp_path / "runs")
+    assert len(collect([tmp_path / "runs"]).evaluated) == 1
 
 
 def test_test_rows_of_one_digest_have_the_same_labels(tmp_path: Path) -> None:
     evaluated(tmp_path / "a", answers(6, 10))
     evaluated(tmp_path / "b", answers(6, 10), ["True"] * 5 + ["False"] * 5, seed=2)
     found = collect([tmp_path])
-    assert len(found.measured) == 1
-    assert "claims the same test rows" in skipped(found, tmp_path / "b")
+    assert len(found.evaluated) == 1
+    assert "same test digest as" in skipped(found, tmp_path / "b")
 
 
 def test_an_unfinished_training_is_said_and_its_finished_seeds_count(tmp_path: Path) -> None:
@@ -126,8 +127,8 @@ def test_an_unfinished_training_is_said_and_its_finished_seeds_count(tmp_path: P
     assert not collect([tmp_path]).skipped
     (tmp_path / "out" / ".trials" / "seed-2-lr-2e-05").mkdir(parents=True)
     found = collect([tmp_path])
-    assert len(found.measured) == 1
-    assert skipped(found, tmp_path / "out").startswith("unfinished training: 1 of its seeds are done")
+    assert len(found.evaluated) == 1
+    assert skipped(found, tmp_path / "out").startswith("unfinished training (1 seeds finished)")
 
 
 @pytest.mark.parametrize("name", ["absent", "file"])
@@ -150,7 +151,7 @@ def test_creation_runs_are_found_and_damaged_ones_named(tmp_path: Path, model: s
     log.write_bytes(log.read_bytes().replace(b"word", b"ward", 1))
     (tmp_path / "encoder").mkdir()
     (tmp_path / "encoder" / "config.json").write_text("{}")  # a model's, and no run
-    report = build_report([tmp_path], encoder="none")
+    report = build_report([tmp_path])
     assert [made.path for made in report.created] == [str(tmp_path / "good")]
     (one,) = report.skipped
     assert one.path == str(tmp_path / "hurt")

@@ -1,4 +1,4 @@
-"""The bootstrap over formatting example, seed and row, where its answer is known without it."""
+"""The bootstrap over formatting example, seed and row, in cases with a known result."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datacreate.finetuning.statistics import wilson
+from datacreate.finetuning.statistics import wilson_interval
 from datacreate.reporting.intervals import Nest, intervals, nested_mean
 from tests.reporting.evaluations import answers, yes_no
 
@@ -19,7 +19,7 @@ def test_each_level_is_averaged_in_turn() -> None:
 
 def test_one_model_varies_by_its_rows_alone() -> None:
     accuracy, _ = intervals([[[0]]], [answers(300, 500)], yes_no(500))
-    assert accuracy == pytest.approx(wilson(300, 500), abs=0.01)
+    assert accuracy == pytest.approx(wilson_interval(300, 500), abs=0.01)
 
 
 def test_models_that_answer_alike_are_no_more_certain_than_one() -> None:

@@ -1,4 +1,4 @@
-"""The dataset card: what was done, and as plainly what was not; no text is more than text."""
+"""The dataset card: what was done and what was not; untrusted text stays text."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import yaml
 from datacreate.filters.registry import FilterSettings
 from datacreate.runs.card import dataset_card
 from datacreate.runs.config import RunSpec
-from tests.reporting.sample_report import measures
+from tests.reporting.sample import HOSTILE, metrics
 
-IDENTITY = RunSpec(
+SPEC = RunSpec(
     example={"question": "Q?", "label": "```\n# not a heading"},
     format={},
     strategy="tree",
@@ -38,17 +38,18 @@ SUMMARY: dict[str, Any] = {
     "tokens_per_example": 7.5,
     "labels": {"True": 600, "False": 600},
     "depths": {"1": 1200},
+    "license": None,
+    "compared_with": [],
 }
 FULL = SUMMARY | {
     "license": "apache-2.0",
     "filters": [
-        {"name": "exact", "on": True, "settings": {}, "rejected": 12},
         {"name": "near", "on": True, "settings": {"near": 0.7}, "rejected": 4},
         {"name": "semantic", "on": False, "settings": {"semantic": None}, "rejected": 0},
         {
             "name": "contamination",
             "on": True,
-            "settings": {"ngram": 8, "decontaminate": ["csqa"]},
+            "settings": {"ngram": 8, "decontaminate": ["csqa", "creak"]},
             "rejected": 2,
         },
     ],
@@ -72,80 +73,81 @@ FULL = SUMMARY | {
 }
 
 
-def section(card: str, title: str) -> str:
-    """The text below a heading."""
-    found = re.search(rf"^## {title}\n\n(.*?)(?=^## |\Z)", card, re.MULTILINE | re.DOTALL)
-    assert found is not None, title
-    return found[1]
+def sections(card: str) -> dict[str, str]:
+    """Heading -> the text below it on one line, spaces collapsed."""
+    _, *parts = re.split(r"^## ", card, flags=re.MULTILINE)
+    return {part.split("\n")[0]: " ".join(part.split()) for part in parts}
 
 
-def test_a_card_begins_with_metadata_that_the_hub_reads() -> None:
-    _, block, _ = dataset_card(IDENTITY, SUMMARY).split("---\n", 2)
+def test_the_metadata_block_is_what_the_hub_reads() -> None:
+    _, block, _ = dataset_card(SPEC, SUMMARY).split("---\n", 2)
     assert yaml.safe_load(block)["size_categories"] == ["1K<n<10K"]
 
 
-def test_what_was_not_done_is_said() -> None:
-    card = dataset_card(IDENTITY, SUMMARY)
-    assert "Labels were not verified." in section(card, "Label verification")
-    assert "compared with no test set" in section(card, "Contamination")
-    assert "No other filter was on." in section(card, "Filters and rejects")
-    assert "Not measured." in section(card, "Shortcuts")
-    assert "Not measured." in section(card, "Diversity")
-    assert "license of the model is not known" in card
-    risks = section(card, "Risks and limits")
-    said = ("False statements", "Nobody checked", "Bias", "Test sets", "in other words", "in a few words")
-    for word in said:
-        assert word in risks
+def test_what_was_not_done() -> None:
+    card = dataset_card(SPEC, SUMMARY)
+    found = sections(card)
+    assert "Labels were not verified." in found["Label verification"]
+    assert "not checked against any test set" in found["Contamination"]
+    assert "Not measured." in found["Shortcuts"]
+    assert "Not measured." in found["Diversity"]
+    assert "License of the model: not known." in card
+    for words in ("False statements", "Neither a person", "Bias", "Test sets", "paraphrases", "a few words"):
+        assert words in found["Risks and limits"]
 
 
-def test_what_was_done_is_told_with_its_figures() -> None:
-    card = dataset_card(IDENTITY, FULL, measures("'not'", human=True))
-    assert "license of the model is apache-2.0" in card
-    filters = section(card, "Filters and rejects")
-    assert "| near | 4 | near 0.7 |" in filters
-    assert "| semantic | – | off |" in filters
-    assert "| contamination | 2 | ngram 8, decontaminate csqa |" in filters
-    assert "| rejected&#95;by&#95;verifier | 3 |" in section(card, "Filters and rejects")
-    verification = section(card, "Label verification")
-    told = ("`other-model`", "mode drop, pseudo-labels, threshold 0.8", "1200 rows kept, 3 dropped", "91%")
-    for figure in (*told, "AUC of 0.506", "| True | 700 |"):
-        assert figure in verification
-    assert f"| csqa | test | `{'cd' * 8}…` |" in section(card, "Contamination")
-    shortcuts = section(card, "Shortcuts")
-    assert "| wording | 91% | 50% | 91% |" in shortcuts
-    assert "**Warning:** wording: see" in shortcuts
-    assert "| shortcut | this set | chance | csqa train (500 rows) |" in shortcuts
-    diversity = section(card, "Diversity")
-    assert "| words a passage | 91.5 | 91.5 |" in diversity
-    assert "as many of either set" in diversity
-    risks = section(card, "Risks and limits")
-    assert "in a few words" not in risks  # near repeats were looked for
-    assert "in other words" in risks
-    assert "It is not the model that wrote" in risks
-    assert "See the warnings above" in risks
+def test_what_was_done() -> None:
+    card = dataset_card(SPEC, FULL, metrics("'not'", human=True))
+    found = sections(card)
+    assert "apache-2.0" in card
+    expected = {
+        "Filters and rejects": [
+            "| near | 4 | near 0.7 |",
+            "| semantic | – | off |",
+            "| contamination | 2 | ngram 8, decontaminate csqa creak |",
+            "| rejected_by_verifier | 3 |",
+        ],
+        "Label verification": [
+            "`other-model` answered",
+            "mode drop, pseudo-labels, threshold 0.8): 1200 rows kept, 3 dropped.",
+            "91% of the rows",
+            "AUC of 0.506",
+            "12 rows were accepted before",
+            "| True | 700 |",
+        ],
+        "Contamination": [f"| csqa | test | {'cd' * 8}… |"],
+        "Shortcuts": [
+            "| shortcut | this set | chance | csqa train (500 rows) |",
+            "| wording | 91% | 50% | 91% |",
+            "**Warning:** wording: see",
+        ],
+        "Diversity": ["| words per passage | 91.5 | 91.5 |", "the same number of both sets"],
+        "Risks and limits": ["`other-model` considers right, which did not write", "paraphrases"],
+    }
+    for title, parts in expected.items():
+        text = re.sub(r" +\|", " |", found[title])
+        assert [part for part in parts if part not in text] == [], title
+    assert "in a few words" not in found["Risks and limits"]  # the near filter was on
 
 
-def test_a_model_that_verifies_itself_or_only_takes_note_is_told_as_such() -> None:
+def test_a_model_that_verifies_its_own_examples_and_keeps_all() -> None:
     own = FULL | {"verification": FULL["verification"] | {"model": "some-model", "mode": "keep"}}
-    risks = section(dataset_card(IDENTITY, own), "Risks and limits")
-    assert "It is the model that wrote" in risks
-    assert "where it disagrees the examples were kept" in risks
+    risks = sections(dataset_card(SPEC, own))["Risks and limits"]
+    assert "`some-model`, which also wrote the examples, gave its own answers" in risks
+    assert "disagrees with were kept" in risks
 
 
-def test_a_set_beside_no_human_one_has_no_column_for_it() -> None:
-    card = dataset_card(IDENTITY, SUMMARY, measures("x", human=False))
-    assert "| wording | 91% | 50% |\n" in section(card, "Shortcuts")
-    assert "| self-BLEU (less is more diverse) | 0.31 |\n" in section(card, "Diversity")
+@pytest.mark.parametrize("hostile", [*HOSTILE, "\n# heading", "`code`", "a\n---\nb"])
+def test_untrusted_text_adds_no_markup(hostile: str) -> None:
+    def card(text: str) -> str:
+        spec = SPEC.model_copy(update={"model": text, "model_sha256": f"served as {text}"})
+        checked = FULL["verification"] | {"model": text, "warning": text}
+        summary = FULL | {"labels": {text: 1}, "license": text, "verification": checked}
+        return dataset_card(spec, summary, metrics(text, human=True))
 
-
-HOSTILE = ["a | b", "<script>", "\n# heading", "[x](http://y)", "`code`", "**bold**"]
-
-
-@pytest.mark.parametrize("hostile", HOSTILE)
-def test_what_a_model_wrote_marks_nothing_up(hostile: str) -> None:
-    summary = SUMMARY | {"labels": {hostile: 1}}
-    card = dataset_card(IDENTITY, summary, measures(hostile, human=True))
-    plain = dataset_card(IDENTITY, SUMMARY | {"labels": {"plain": 1}}, measures("plain", human=True))
-    assert hostile not in card
-    assert card.count("\n") == plain.count("\n")
-    assert re.findall(r"^#+ .*", card, re.MULTILINE) == re.findall(r"^#+ .*", plain, re.MULTILINE)
+    plain = card("plain")
+    assert card(hostile).count("\n") == plain.count("\n")
+    assert re.findall(r"^#+ .*", card(hostile), re.MULTILINE) == re.findall(r"^#+ .*", plain, re.MULTILINE)
+    assert not re.search(
+        r"<(?!/?code>)|\*\*bold|\]\(http|[\x00\x07\x1b\u202e]", card(hostile).split("---\n", 2)[2]
+    )

@@ -1,148 +1,203 @@
-"""The frontiers by themselves: what decides who is asked, and what does not."""
+"""The queues: chains, tree, levels and coverage, and that only commits decide."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from datacreate.selection.queue import MAX_ATTEMPTS, Chains, Levels, Parent, ParentQueue, RequestSlot, Tree
+from datacreate.selection.accepted_vectors import to_float64
+from datacreate.selection.farthest_first import FarthestFirst
+from datacreate.selection.queue import MAX_ATTEMPTS, Chains, Levels, Parent, ParentQueue, Tree
+from tests.selection.walking import ROOT, drain, walk
 
-ROOT = Parent('{"q": "root"}', 0)
-
-Outcome = Callable[[RequestSlot], int]
-"""How many children a place gets."""
-
-
-def children(place: RequestSlot, number: int) -> list[Parent]:
-    return [Parent(f'{{"q": "{place.request}.{k}"}}', place.parent.depth + 1) for k in range(number)]
+Rows = NDArray[np.float32]
+MakeQueue = Callable[[int], ParentQueue]
 
 
-def drain(queue: ParentQueue) -> list[RequestSlot]:
-    places = []
-    while (place := queue.next()) is not None:
-        places.append(place)
-    return places
+def unit_vectors(seed: int, number: int, dimensions: int = 6) -> Rows:
+    rows = np.random.default_rng(seed).normal(size=(number, dimensions)).astype(np.float32)
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
 
 
-def walk(
-    queue: ParentQueue, outcome: Outcome, commits: int, *, chain: bool = False
-) -> list[tuple[RequestSlot, int]]:
-    """Commit `commits` requests in order; every place with how many commits there were when it came due."""
-    due = [(place, 0) for place in drain(queue)]
-    for number in range(commits):
-        place = due[number][0]
-        assert place.request == number
-        born = children(place, outcome(place))
-        queue.commit(place, born[:1] if chain else born, len(born))
-        due += [(new, number + 1) for new in drain(queue)]
-    return due
+VECTORS = unit_vectors(1, 400)
+ROOT_VECTOR = unit_vectors(2, 1)[0]
+
+
+def coverage(
+    concurrency: int = 1, max_parent_uses: int = 4, pool: int = 1024, vectors: Rows = VECTORS
+) -> FarthestFirst:
+    return FarthestFirst(
+        ROOT, concurrency, vectors.__getitem__, ROOT_VECTOR, max_parent_uses=max_parent_uses, pool=pool
+    )
 
 
 outcomes = st.lists(st.integers(0, 4), min_size=60, max_size=60)
+"""The number of children of each request."""
+
+reusing = pytest.mark.parametrize(
+    "make", [lambda w, uses: Tree(ROOT, w, uses), coverage], ids=["tree", "coverage"]
+)
+
+
+# Chains
 
 
 @given(outcomes, st.integers(1, 9))
-def test_a_chain_is_the_requests_that_are_alike_modulo_the_window(born: list[int], concurrency: int) -> None:
-    due = walk(Chains(ROOT, concurrency), lambda place: born[place.request], 60, chain=True)
-    assert [seen for _, seen in due] == [max(0, place.request - concurrency + 1) for place, _ in due]
-    for place, _ in due[concurrency:]:
-        before = due[place.request - concurrency][0]
-        if born[before.request]:
-            assert place.parent == children(before, 1)[0]
-            assert place.attempt == 0
-        elif before.attempt < MAX_ATTEMPTS:
-            assert (place.parent, place.attempt) == (before.parent, before.attempt + 1)
+def test_a_chain_continues_with_its_child_or_retries_the_parent(born: list[int], concurrency: int) -> None:
+    slots = walk(Chains(ROOT, concurrency), lambda slot: born[slot.number], 60, chain=True)
+    assert [commits for _, commits in slots] == [max(0, slot.number - concurrency + 1) for slot, _ in slots]
+    for slot, _ in slots[concurrency:]:
+        previous = slots[slot.number - concurrency][0]
+        if born[previous.number]:
+            assert slot.parent == Parent(str(sum(born[: previous.number])), previous.parent.depth + 1)
+            assert slot.attempt == 0
+        elif previous.attempt < MAX_ATTEMPTS:
+            assert (slot.parent, slot.attempt) == (previous.parent, previous.attempt + 1)
         else:
-            assert (place.parent, place.attempt) == (ROOT, 0)
+            assert (slot.parent, slot.attempt) == (ROOT, 0)
 
 
-def test_a_chain_asks_a_barren_parent_eight_times_more_then_the_root() -> None:
-    due = walk(Chains(ROOT, 1), lambda place: int(place.request == 0), 12, chain=True)
-    asked = [(place.parent.depth, place.attempt) for place, _ in due]
-    assert asked[1:11] == [*((1, attempt) for attempt in range(9)), (0, 0)]
-
-
-def test_children_that_none_was_chosen_of_leave_the_parent_as_it_is() -> None:
+def test_a_chain_keeps_its_parent_if_no_child_was_chosen() -> None:
     queue = Chains(ROOT, 1)
     for _ in range(20):
-        [place] = drain(queue)
-        assert (place.parent, place.attempt) == (ROOT, 0)
-        queue.commit(place, [], 3)
+        [slot] = drain(queue)
+        assert (slot.parent, slot.attempt) == (ROOT, 0)
+        queue.commit(slot, [], 3)
 
 
 @pytest.mark.parametrize("make", [lambda w: Chains(ROOT, w), lambda w: Tree(ROOT, w, max_parent_uses=1000)])
 @given(born=outcomes, other=outcomes, concurrency=st.integers(1, 9), at=st.integers(0, 59))
-def test_the_parent_of_a_request_knows_only_commits_a_window_before(
-    make: Callable[[int], ParentQueue], born: list[int], other: list[int], concurrency: int, at: int
+def test_the_parent_depends_only_on_commits_before_the_concurrency_window(
+    make: MakeQueue, born: list[int], other: list[int], concurrency: int, at: int
 ) -> None:
-    later = born[: max(0, at - concurrency + 1)] + other[max(0, at - concurrency + 1) :]
-    one = walk(make(concurrency), lambda place: born[place.request], 60)
-    two = walk(make(concurrency), lambda place: later[place.request], 60)
-    assert one[at][0] == two[at][0]
+    changed = born[: max(0, at - concurrency + 1)] + other[max(0, at - concurrency + 1) :]
+    first = walk(make(concurrency), lambda slot: born[slot.number], 60)
+    second = walk(make(concurrency), lambda slot: changed[slot.number], 60)
+    assert first[at][0] == second[at][0]
 
 
-@given(outcomes, st.integers(1, 12), st.integers(1, 6))
-def test_a_tree_always_has_a_request_out_and_never_more_than_the_window(
-    born: list[int], concurrency: int, max_parent_uses: int
+# Tree and coverage
+
+
+@reusing
+@given(born=outcomes, concurrency=st.integers(1, 12), max_parent_uses=st.integers(1, 6))
+def test_between_one_and_concurrency_requests_are_in_flight(
+    make: Callable[[int, int], ParentQueue], born: list[int], concurrency: int, max_parent_uses: int
 ) -> None:
-    due = walk(Tree(ROOT, concurrency, max_parent_uses), lambda place: born[place.request], 60)
-    assert [place.request for place, _ in due] == list(range(len(due)))
+    slots = walk(make(concurrency, max_parent_uses), lambda slot: born[slot.number], 60)
+    assert [slot.number for slot, _ in slots] == list(range(len(slots)))
     for commits in range(61):
-        out = sum(seen <= commits for _, seen in due) - commits
-        assert 1 <= out <= concurrency
+        assert 1 <= sum(seen <= commits for _, seen in slots) - commits <= concurrency
+
+
+@reusing
+def test_the_root_is_reused_at_most_max_parent_uses_times_while_requests_are_in_flight(
+    make: Callable[[int, int], ParentQueue],
+) -> None:
+    queue = make(20, 4)
+    slots = drain(queue)
+    assert [(slot.parent, slot.attempt) for slot in slots] == [(ROOT, attempt) for attempt in range(4)]
+    for slot in slots[:3]:
+        queue.commit(slot, [], 0)
+        assert drain(queue) == []
+    queue.commit(slots[3], [], 0)  # nothing is in flight: the root once more
+    assert [slot.attempt for slot in drain(queue)] == [4]
 
 
 @given(outcomes, st.integers(1, 9))
-def test_a_tree_asks_every_child_breadth_first(born: list[int], concurrency: int) -> None:
-    due = walk(Tree(ROOT, concurrency, 1), lambda place: born[place.request], 60)
-    first = [place.parent for place, _ in due if place.attempt == 0]
-    queue = [ROOT, *(node for place, _ in due[:60] for node in children(place, born[place.request]))]
-    assert first == queue[: len(first)]
+def test_the_tree_uses_every_child_breadth_first(born: list[int], concurrency: int) -> None:
+    slots = walk(Tree(ROOT, concurrency, 1), lambda slot: born[slot.number], 60)
+    first_uses = [slot.parent.line for slot, _ in slots if slot.attempt == 0]
+    assert first_uses == [ROOT.line, *map(str, range(len(first_uses) - 1))]
 
 
-def test_a_tree_asks_the_root_only_so_often_while_others_are_out() -> None:
-    queue = Tree(ROOT, concurrency=20, max_parent_uses=4)
-    places = drain(queue)
-    assert [(place.parent, place.attempt) for place in places] == [(ROOT, attempt) for attempt in range(4)]
-    for place in places[:3]:
-        queue.commit(place, [], 0)
-        assert drain(queue) == []
-    queue.commit(places[3], [], 0)  # nothing is out any more: the root once again
-    assert [place.attempt for place in drain(queue)] == [4]
+def test_parents_without_new_children_are_reused_evenly_shallow_ones_first() -> None:
+    slots = walk(Tree(ROOT, 1, 4), lambda slot: 2 if slot.number == 0 else 0, 30)
+    uses = Counter(slot.parent.line for slot, _ in slots)
+    assert len(uses) == 3
+    assert max(uses.values()) - min(uses.values()) <= 1
+    slots = walk(coverage(), lambda slot: 3 if slot.number == 0 else 0, 12)
+    assert [slot.attempt for slot, _ in slots] == [0] * 4 + [1] * 4 + [2] * 4 + [3]
+    assert [slot.parent.depth for slot, _ in slots[4:8]] == [0, 1, 1, 1]
 
 
-def test_an_exhausted_tree_asks_its_shallowest_again_evenly() -> None:
-    due = walk(Tree(ROOT, 1, 4), lambda place: 2 if place.request == 0 else 0, 30)
-    asked = Counter(place.parent.line for place, _ in due)
-    assert len(asked) == 3
-    assert max(asked.values()) - min(asked.values()) <= 1
+# Levels
 
 
-def test_a_level_is_finished_before_the_next_and_barren_nodes_are_lost() -> None:
-    due = walk(Levels(ROOT, 1), lambda place: [3, 0, 2, 2][min(place.request, 3)], 8)
-    depths = [place.parent.depth for place, _ in due]
-    assert depths == [0, 1, 1, 1, 2, 2, 2, 2, 3]
-    assert len({place.parent for place, _ in due}) == len(due)
+def test_a_level_is_completed_before_the_next_and_childless_parents_are_dropped() -> None:
+    queue = Levels(ROOT, 1)
+    slots = walk(queue, lambda slot: [3, 0, 2, 2][min(slot.number, 3)], 8)
+    assert [slot.parent.depth for slot, _ in slots] == [0, 1, 1, 1, 2, 2, 2, 2, 3]
+    assert len({slot.parent for slot, _ in slots}) == len(slots)
+    assert all(slot.number == commits for slot, commits in slots)  # one request at a time
 
 
-def test_a_level_that_gave_nothing_at_all_is_asked_again() -> None:
-    due = walk(Levels(ROOT, 1), lambda place: 3 if place.request == 2 else 0, 9)
-    asked = [(place.parent.depth, place.attempt) for place, _ in due]
-    assert asked == [(0, 0), (0, 1), (0, 2), *[(1, 0)] * 3, *[(1, 1)] * 3, (1, 2)]
+def test_a_level_without_children_is_repeated() -> None:
+    slots = walk(Levels(ROOT, 1), lambda slot: 3 if slot.number == 2 else 0, 9)
+    uses = [(slot.parent.depth, slot.attempt) for slot, _ in slots]
+    assert uses == [(0, 0), (0, 1), (0, 2), *[(1, 0)] * 3, *[(1, 1)] * 3, (1, 2)]
 
 
-def test_levels_are_shuffled_by_the_seed() -> None:
+def test_the_seed_shuffles_levels() -> None:
     def order(seed: int) -> list[str]:
-        return [place.parent.line for place, _ in walk(Levels(ROOT, seed), lambda _: 9, 9)]
+        return [slot.parent.line for slot, _ in walk(Levels(ROOT, seed), lambda _: 9, 9)]
 
     assert order(1) == order(1)
     assert len({tuple(order(seed)) for seed in range(5)}) > 1
 
 
-def test_one_request_at_a_time_is_out_in_levels() -> None:
-    queue = Levels(ROOT, 1)
-    assert len(drain(queue)) == 1
+# Coverage
+
+
+def by_definition(born: list[int], commits: int, pool: int) -> list[str]:
+    """The farthest-first order with one request in flight: all cosines are computed at every step."""
+    used, waiting, order, rows = [to_float64(ROOT_VECTOR)], [], [ROOT.line], 0
+
+    def closeness(row: int) -> tuple[float, int]:
+        return max(float(to_float64(VECTORS[row]) @ one) for one in used), row
+
+    for number in range(commits):
+        for row in range(rows, rows + born[number]):
+            waiting.append(row)
+            if len(waiting) > pool:
+                waiting.remove(max(waiting, key=closeness))
+        rows += born[number]
+        chosen = min(waiting, key=closeness)
+        waiting.remove(chosen)
+        used.append(to_float64(VECTORS[chosen]))
+        order.append(str(chosen))
+    return order
+
+
+@given(st.lists(st.integers(1, 5), min_size=30, max_size=30), st.integers(1, 12))
+def test_the_farthest_candidate_is_next(born: list[int], pool: int) -> None:
+    slots = [slot for slot, _ in walk(coverage(pool=pool), lambda slot: born[slot.number], 30)]
+    assert [slot.parent.line for slot in slots] == by_definition(born, 30, pool)
+    assert all(slot.attempt == 0 for slot in slots)
+
+
+@given(st.lists(st.integers(0, 4), min_size=40, max_size=40), st.integers(1, 9), st.integers(0, 40))
+def test_replayed_commits_give_the_same_parents(born: list[int], concurrency: int, at: int) -> None:
+    """A resumed run commits first and then asks for slots, with vectors that are read from the file."""
+    whole = [slot for slot, _ in walk(coverage(concurrency), lambda slot: born[slot.number], 40)]
+    resumed, rows = coverage(concurrency, vectors=VECTORS.astype(np.float16)), 0
+    for slot in whole[:at]:
+        number = born[slot.number]
+        children = [Parent(str(rows + k), slot.parent.depth + 1) for k in range(number)]
+        resumed.commit(slot, children, number)
+        rows += number
+    slots = drain(resumed)
+    assert slots == whole[: len(slots)]
+    assert len(slots) > at
+
+
+def test_memory_and_time_are_bounded() -> None:
+    queue = coverage(pool=16)
+    walk(queue, lambda slot: 0 if slot.number > 60 else 5, 7000)  # more than any limit
+    assert drain(queue) == []

@@ -1,8 +1,8 @@
-"""A real SLURM of two nodes on this machine, in a folder and with a munge of its own, while it is wanted.
+"""A real SLURM cluster of two nodes on this machine, with its own folder and munge daemon.
 
-`python -m tests.slurm.cluster FOLDER` starts it, says `ready`, and does as standard input says: `kill NODE`
-kills a node's daemon and all its jobs at once, `start NODE` starts it again. When standard input ends, so
-does everything. It wants root, and Debian's slurm-wlm and munge.
+`python -m tests.slurm.cluster FOLDER` starts it and prints `ready`. Then it reads commands from standard input:
+`kill NODE` kills a node's daemon with all its jobs, `start NODE` starts it again. At the end of standard input it
+stops everything. It needs root, and Debian's slurm-wlm and munge.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ from typing import Self
 import psutil
 
 ROOT = Path(__file__).parents[2]
-
 NODES = ("n1", "n2")
-PARTITIONS = ("short", "long")
 
+_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 
 _SETTINGS = """\
@@ -34,7 +33,7 @@ SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={ports[0]}
 SlurmUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge/socket,cred_expire=10
+AuthInfo=socket={folder}/munge/socket,cred_expire=5
 CryptoType=crypto/munge
 StateSaveLocation={folder}/state
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -59,23 +58,22 @@ InactiveLimit=0
 MinJobAge=600
 ReturnToService=2
 SchedulerParameters=sched_interval=2,sched_min_interval=0,bf_interval=2
-NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=4 RealMemory=1000 State=UNKNOWN
-NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=4 RealMemory=1000 State=UNKNOWN
-PartitionName=short Nodes=ALL Default=YES MaxTime=60 State=UP
-PartitionName=long Nodes=ALL MaxTime=INFINITE State=UP
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=8 RealMemory=1000 State=UNKNOWN
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=8 RealMemory=1000 State=UNKNOWN
+PartitionName=main Nodes=ALL Default=YES MaxTime=60 State=UP
 """
 
 
-def why_not() -> str | None:
-    """Why there can be no cluster here; None if there can."""
-    lacking = [name for name in _PROGRAMS if _program(name) is None]
-    if lacking:
-        return f"no {', '.join(lacking)} here: apt-get install slurm-wlm munge"
-    return None if os.geteuid() == 0 else "SLURM's daemons want root"
+def missing() -> str | None:
+    """Why no cluster can be started; None if one can."""
+    programs = [name for name in _PROGRAMS if shutil.which(name, path=_PATH) is None]
+    if programs:
+        return f"no {', '.join(programs)}: apt-get install slurm-wlm munge"
+    return None if os.geteuid() == 0 else "the SLURM daemons need root"
 
 
 class Cluster:
-    """A cluster in a process of its own, for a `with`; jobs are submitted with `environment`."""
+    """A running cluster, in a process of its own; jobs are submitted with `environment`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -83,10 +81,9 @@ class Cluster:
 
     def __enter__(self) -> Self:
         command = [sys.executable, "-m", "tests.slurm.cluster", str(self.folder)]
-        self._process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self._heard("ready")
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
+        self._expect("ready")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -94,57 +91,45 @@ class Cluster:
         self._process.stdin.close()
         self._process.wait()
 
-    def kill(self, node: str) -> None:
-        """The node is gone, with whatever ran there."""
-        self._tell(f"kill {node}")
-
-    def start(self, node: str) -> None:
-        self._tell(f"start {node}")
-
-    def _tell(self, words: str) -> None:
+    def send(self, command: str) -> None:
+        """`kill NODE` or `start NODE`."""
         assert self._process.stdin
-        self._process.stdin.write(f"{words}\n")
+        self._process.stdin.write(f"{command}\n")
         self._process.stdin.flush()
-        self._heard(words)
+        self._expect(command)
 
-    def _heard(self, words: str) -> None:
+    def _expect(self, text: str) -> None:
         assert self._process.stdout
-        said = self._process.stdout.readline().strip()
-        if said != words:
+        answer = self._process.stdout.readline().strip()
+        if answer != text:
             logs = "".join(path.read_text()[-2000:] for path in self.folder.rglob("*.log"))
-            raise RuntimeError(f"the cluster said {said!r}, not {words!r}:\n{logs}")
+            raise RuntimeError(f"the cluster answered {answer!r}, not {text!r}:\n{logs}")
 
 
 class Daemons:
-    """The daemons themselves; all that they start are descendants of this process, whatever they do."""
+    """The daemons; everything that they start is a descendant of this process."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._nodes: dict[str, subprocess.Popen[bytes]] = {}
-        _adopt_orphans()
+        if ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0) != 0:  # PR_SET_CHILD_SUBREAPER
+            raise OSError(ctypes.get_errno(), "prctl")
 
     def start(self) -> None:
-        folder = self.folder
+        folder, munge = self.folder, self.folder / "munge"
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o755)
         for name in ("state", "munge", *(f"spool-{node}" for node in NODES)):
             (folder / name).mkdir()
         settings = _SETTINGS.format(host=socket.gethostname(), ports=_free_ports(3), folder=folder)
         (folder / "slurm.conf").write_text(settings)
-        munge = folder / "munge"
         (munge / "key").write_bytes(os.urandom(128))
         (munge / "key").chmod(0o400)
         for path in (munge, munge / "key"):
             shutil.chown(path, "munge", "munge")
-        places = {
-            "socket": "socket",
-            "key-file": "key",
-            "pid-file": "pid",
-            "log-file": "log",
-            "seed-file": "seed",
-        }
-        told = [f"--{option}={munge / name}" for option, name in places.items()]
-        self._run("munged", "--foreground", *told, user="munge")
+        options = [f"--socket={munge / 'socket'}"]
+        options += [f"--{name}-file={munge / name}" for name in ("key", "pid", "log", "seed")]
+        self._run("munged", "--foreground", *options, user="munge")
         _wait_for((munge / "socket").is_socket, "munged")
         self._run("slurmctld", "-D")
         for node in NODES:
@@ -160,29 +145,24 @@ class Daemons:
         for process in psutil.Process().children(recursive=True):
             with suppress(psutil.Error):
                 if process.environ().get("SLURMD_NODENAME") == node:
-                    above = process.parent()
-                    if above and above.name().startswith("slurmstepd"):
-                        above.kill()  # the daemon beside a job
+                    parent = process.parent()
+                    if parent and parent.name().startswith("slurmstepd"):
+                        parent.kill()
                     process.kill()
 
     def stop(self) -> None:
-        """End all of it, and see that it has ended."""
-        while left := psutil.Process().children(recursive=True):
-            for process in left:
+        while processes := psutil.Process().children(recursive=True):
+            for process in processes:
                 process.kill()
-            psutil.wait_procs(left, timeout=5)
+            psutil.wait_procs(processes, timeout=5)
 
     def _idle(self) -> bool:
-        said = self._ask("sinfo", "--noheader", "--Node", "--partition=long", "--format=%t")
-        return said.split() == ["idle"] * len(NODES)
-
-    def _ask(self, *command: str) -> str:
-        return subprocess.run(
-            command, env=self._environment(), capture_output=True, text=True, check=False
-        ).stdout
+        command = ["sinfo", "--noheader", "--Node", "--format=%t"]
+        answer = subprocess.run(command, env=self._environment(), capture_output=True, text=True, check=False)
+        return answer.stdout.split() == ["idle"] * len(NODES)
 
     def _run(self, name: str, *arguments: str, user: str | None = None) -> subprocess.Popen[bytes]:
-        program = _program(name)
+        program = shutil.which(name, path=_PATH)
         assert program
         with (self.folder / f"{name}.out").open("ab") as out:
             return subprocess.Popen(
@@ -200,16 +180,6 @@ class Daemons:
         return {**os.environ, "SLURM_CONF": str(self.folder / "slurm.conf")}
 
 
-def _program(name: str) -> str | None:
-    return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
-
-
-def _adopt_orphans() -> None:
-    """Make this process the parent of what its descendants leave (PR_SET_CHILD_SUBREAPER)."""
-    if ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl")
-
-
 def _free_ports(number: int) -> list[int]:
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
     ports = [one.getsockname()[1] for one in sockets]
@@ -222,7 +192,7 @@ def _wait_for(condition: Callable[[], bool], what: str, seconds: float = 60) -> 
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
-            raise TimeoutError(f"{what} did not come up in {seconds:.0f} s")
+            raise TimeoutError(f"{what} did not start within {seconds:.0f} s")
         time.sleep(0.1)
 
 

@@ -1,7 +1,6 @@
-"""The `datacreate` that the jobs of the tests run: the real one, with a scripted engine in the place of vLLM.
+"""The `datacreate` of the SLURM tests: the real one, with scripted engines and servers instead of models.
 
-$STALLS is a number of answers: in the first start of a job the engine gives no more, and waits to be stopped.
-`serve` is a server that answers by a script, in the place of vLLM's; it publishes where it is.
+$STALLS is a number of answers: in the first start of a job the engine stops answering after that many.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ COMMAND = (sys.executable, "-m", "tests.slurm.command")
 
 
 class Stalling(ScriptedEngine):
-    """Gives that many answers, and then none."""
+    """Gives a number of answers, and then none."""
 
     def __init__(self, answers: int) -> None:
         super().__init__(answering(), capacity=1)
@@ -37,14 +36,14 @@ class Stalling(ScriptedEngine):
         return done
 
 
-def serve(arguments: list[str]) -> None:
-    told = dict(zip(arguments[::2], arguments[1::2], strict=True))
+def serve(folder: Path) -> None:
+    """Answer by a script, and register the address, until SIGTERM."""
     with Server() as server:
-        place = Path(told["--register-dir"]) / f"{server.port}.json"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(json.dumps({"url": server.url, "max_num_seqs": 4}))
+        path = folder / f"{server.port}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"url": server.url, "max_num_seqs": 4}))
         signal.sigwait([signal.SIGTERM])
-        place.unlink()
+        path.unlink()
     sys.exit(75)
 
 
@@ -53,10 +52,10 @@ if __name__ == "__main__":
     sys.argv[0] = "datacreate"
     if verb == "serve":
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-        serve(sys.argv[2:])
+        serve(Path(sys.argv[sys.argv.index("--register-dir") + 1]))
     if verb == "create":
-        sys.argv += ["--verify", "off"]  # random words, which nobody can verify
-        stalls = os.environ.get("STALLS") if not int(os.environ.get("SLURM_RESTART_COUNT", "0")) else None
+        sys.argv += ["--verify", "off"]  # the words are random
+        stalls = os.environ.get("STALLS") if os.environ.get("SLURM_RESTART_COUNT", "0") == "0" else None
         engine = Stalling(int(stalls)) if stalls else ScriptedEngine(answering())
         import_module("datacreate.run_models").make_engine = lambda *_, **__: engine
     elif verb == "sweep":

@@ -39,8 +39,8 @@ def train(config: Any, progress: Any = None) -> list[Any]:
             folder.mkdir(parents=True)
             (folder / "model.json").write_text("{}")
             (folder / "model.safetensors").write_text("weights")
-    told = {"selection_score": None, "step": 1, "steps": 1, "learning_rate": 0.1, "seconds": 0.0}
-    return [SimpleNamespace(seed=seed, **told) for seed in config.seeds]
+    values = {"selection_score": None, "step": 1, "steps": 1, "learning_rate": 0.1, "seconds": 0.0}
+    return [SimpleNamespace(seed=seed, **values) for seed in config.seeds]
 
 
 def evaluate(folder: Path, names: Sequence[str], split: str, progress: Any = None) -> list[Any]:
@@ -63,7 +63,6 @@ def quick(arguments: Sequence[str]) -> Iterator[None]:
         with Path(os.environ["QUICK_CALLS"]).open("a") as calls:
             calls.write(" ".join(arguments) + "\n")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RANK", "0")  # one process, without asking torch for its number
         if verb == "sweep":
             patch.setattr("datacreate.sweep.run.COMMAND", COMMAND)
         elif verb in ("train", "evaluate"):

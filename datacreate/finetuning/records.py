@@ -1,0 +1,286 @@
+"""The files of a training and of its evaluations. Reporting reads nothing else.
+
+OUT/                              one `datacreate train`
+  training.json                   Training: rows, encoder, recipe; a folder has only one
+  .trials/                        unfinished models, one folder per seed and learning rate
+  seed-1/                         one model
+    config.json, model.safetensors, tokenizer.json, ...
+    model.json                    Model: its seed, learning rate, best step and selection score
+    evaluations/csqa-test/
+      evaluation.json             Evaluation: the scores
+      predictions.jsonl           one Prediction per test row, in the order of the split
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from datacreate.errors import RunMismatch, TrainingError
+from datacreate.files import replace_file, storage_error
+from datacreate.finetuning.recipe import Recipe
+from datacreate.formats.task_format import Head
+from datacreate.locking import LOCK_FILE, FolderLock
+
+Selection = Literal["held-out", "human", "none"]
+"""Which rows choose the best checkpoint: held-out training rows, the human dev split, or none."""
+
+SOFT_LABELS = " (soft labels)"
+"""Suffix of a condition's name when it was trained on the verifier's probabilities."""
+
+TRAINING, MODEL, TRIALS = "training.json", "model.json", ".trials"
+EVALUATION, PREDICTIONS = "evaluation.json", "predictions.jsonl"
+
+
+class Record(BaseModel):
+    """A frozen document; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Condition(Record):
+    """What a model was trained on. Models of one condition differ only in their training seed."""
+
+    name: str  # human, human+tree, tree, tree (soft labels), ...; zero-shot is not trained
+    benchmark: str | None  # the task the rows are for, by its name in the registry
+    count: int  # rows in total, selection rows included
+    full: bool  # whether all rows of the sources were used, not a sample of --count
+    generator: str | None = None  # the model that wrote the created rows
+    example: str | None = None  # id of the formatting example
+    digest: str  # SHA-256 of the rows
+
+
+class Scores(Record):
+    """Scores of one model on one test set; shares are in [0, 1], intervals are 95 %.
+
+    Intervals of accuracy are Wilson's; all others are percentile bootstraps over test rows.
+    """
+
+    rows: int
+    classes: int  # labels of the set, or options per question
+    accuracy: float
+    accuracy_interval: tuple[float, float]
+    balanced_accuracy: float | None  # mean recall over labels; None for multiple choice
+    macro_f1: float
+    matthews: float | None  # Matthews correlation coefficient; None for multiple choice
+    matthews_interval: tuple[float, float] | None
+    constant: float  # accuracy of the best constant prediction (one label, or one option position)
+    score: float  # chance-corrected balanced accuracy (labels) or accuracy (options): 0 chance, 1 perfect
+    score_interval: tuple[float, float]
+    degenerate: bool  # (nearly) all predictions are one label or option position
+    above_chance: bool  # significantly better than chance at 5 %
+    predicted: dict[str, int]  # label or option position (0 is the first) -> rows
+    unanswered: int = 0  # rows without a prediction; they count as wrong
+    truncated: int = 0  # rows cut to the model's input length
+
+
+class Evaluation(Record):
+    """One model on one split of one benchmark."""
+
+    benchmark: str
+    split: str
+    head: Head
+    digest: str  # SHA-256 of the test rows
+    condition: Condition
+    encoder: str  # for zero-shot, the generator
+    encoder_sha256: str
+    recipe: str  # Recipe.description, or "zero-shot"
+    selection: Selection
+    seed: int  # of the training
+    scores: Scores
+
+
+class Prediction(Record):
+    """The prediction for one test row. `label` and `predicted` are texts."""
+
+    row: int  # from 0
+    label: str
+    predicted: str | None  # None: the row could not be encoded
+    correct: bool
+    scores: list[float] = Field(default_factory=list)  # a probability per option or label
+
+
+class Task(Record):
+    """What the classification head predicts: one of several options, or one of fixed labels."""
+
+    head: Head
+    names: tuple[str, ...]  # labels in the order of the head's outputs, or option positions
+
+    @property
+    def classes(self) -> int:
+        return len(self.names)
+
+    @property
+    def description(self) -> str:
+        """`questions with 5 options`, or `the labels True, False`."""
+        if self.head == "multiple_choice":
+            return f"questions with {self.classes} options"
+        return f"the labels {', '.join(self.names)}"
+
+    def check_same(self, other: Task, this: str, that: str) -> None:
+        """Raise TrainingError unless `other` needs the same head; `this` and `that` name the two."""
+        if self != other:
+            raise TrainingError(
+                f"{this} has {self.description}, {that} has {other.description}; use data with the same head"
+            )
+
+
+class Training(Record):
+    """Everything that decides the models of a training, except their seeds."""
+
+    condition: Condition
+    task: Task
+    encoder: str
+    encoder_sha256: str
+    recipe: Recipe
+    selection: Selection
+    selection_digest: str | None  # of the human dev rows, where they are used
+    verdicts_digest: str | None = None  # of the verifier's probabilities, where labels are soft
+
+    def check_same(self, other: Training, where: Path) -> None:
+        """Raise RunMismatch, naming the first difference, unless `other` is the same training."""
+        for name, mine in self:
+            theirs = getattr(other, name)
+            if mine == theirs:
+                continue
+            if isinstance(mine, BaseModel):
+                key = next(key for key, value in mine if value != getattr(theirs, key))
+                mine, theirs = f"{key}={getattr(mine, key)}", f"{key}={getattr(theirs, key)}"
+            difference = f"{name}: {str(mine)[:80]} there, {str(theirs)[:80]} requested"
+            raise RunMismatch(
+                f"{where} holds another training ({difference}); repeat its settings, or choose another --out"
+            )
+
+
+class Model(Record):
+    """One trained model."""
+
+    training: Training
+    seed: int
+    learning_rate: float
+    step: int  # the best one
+    steps: int  # of the schedule
+    selection_score: float | None  # chance-corrected, on the selection rows; None without selection
+    trained_rows: int
+    selection_rows: int
+    max_length: int  # tokens
+    seconds: float
+    versions: dict[str, str]
+
+
+class TrainingDirectory:
+    """The files of one training, by name."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def model(self, seed: int) -> Path:
+        return self.path / f"seed-{seed}"
+
+    def trial(self, seed: int, learning_rate: float) -> Path:
+        """Where a model is trained until the best learning rate of its seed is known."""
+        return self.path / TRIALS / f"seed-{seed}-lr-{learning_rate:g}"
+
+    def models(self) -> list[Path]:
+        """The finished models, by seed."""
+        folders = [path for path in self.path.glob("seed-*") if (path / MODEL).is_file()]
+        return sorted(folders, key=lambda path: int(path.name.removeprefix("seed-")))
+
+    @contextmanager
+    def locked(
+        self, training: Training, notify: Callable[[str], None] = lambda _: None
+    ) -> Iterator[FolderLock]:
+        """Lock the folder for writing; create it if needed.
+
+        Raises RunLocked if another process writes there, RunMismatch if it holds another training,
+        TrainingError if it holds other files, StorageError.
+        """
+        lock = FolderLock(self.path, notify)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            files = {path.name for path in self.path.iterdir()} - {LOCK_FILE}
+            if files - {f"{TRAINING}.part"} and TRAINING not in files:
+                raise TrainingError(
+                    f"{self.path} holds other files, no training; choose an empty or new --out"
+                )
+            lock.acquire()
+        except (FileExistsError, NotADirectoryError):
+            raise TrainingError(f"{self.path} is a file, not a folder; choose another --out") from None
+        except OSError as error:
+            raise storage_error(self.path, error) from None
+        try:
+            if (self.path / TRAINING).is_file():
+                read_training(self.path).check_same(training, self.path)
+            else:
+                replace_file(self.path / TRAINING, training.model_dump_json(indent=2) + "\n")
+            yield lock
+        finally:
+            if not lock.is_lost:
+                for folder in self.models():  # a kill can leave the trials of a finished seed
+                    self._remove_trials(folder.name)
+                with suppress(OSError):
+                    (self.path / TRIALS).rmdir()
+            lock.release()
+
+    def keep(self, trial: Path, model: Model) -> None:
+        """Make a trial's model the one of its seed, and remove the seed's other trials."""
+        target = self.model(model.seed)
+        try:
+            replace_file(trial / "model" / MODEL, model.model_dump_json(indent=2) + "\n")
+            (trial / "model").replace(target)
+        except OSError as error:
+            raise storage_error(target, error) from None
+        self._remove_trials(target.name)
+
+    def _remove_trials(self, name: str) -> None:
+        for trial in self.path.glob(f"{TRIALS}/{name}-lr-*"):
+            shutil.rmtree(trial, ignore_errors=True)
+
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+
+def _read(kind: type[AnyRecord], path: Path, remedy: str) -> AnyRecord:
+    """A record from its file; TrainingError if it is missing or damaged."""
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise TrainingError(f"{path} does not exist; give the --out of a `datacreate train`") from None
+    except (OSError, ValidationError) as error:
+        raise TrainingError(f"{path}: damaged ({' '.join(str(error).split())[:120]}); {remedy}") from None
+
+
+def read_training(path: Path) -> Training:
+    """training.json of a folder; TrainingError if it is missing or damaged."""
+    return _read(Training, path / TRAINING, "train again into a new --out")
+
+
+def read_model(path: Path) -> Model:
+    """model.json of a trained model; TrainingError if it is missing or damaged."""
+    return _read(Model, path / MODEL, "train this seed again")
+
+
+def models_at(path: Path) -> list[Path]:
+    """The path itself if it is a model, else the models of the training there; TrainingError without any."""
+    if (path / MODEL).is_file():
+        return [path]
+    if found := TrainingDirectory(path).models():
+        return found
+    raise TrainingError(f"{path}: no trained model here; give the --out of a finished `datacreate train`")
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """evaluation.json of a folder; ValueError or OSError if it is missing or damaged."""
+    return Evaluation.model_validate_json((folder / EVALUATION).read_bytes())
+
+
+def read_predictions(folder: Path) -> list[Prediction]:
+    """predictions.jsonl of a folder, one per test row."""
+    text = (folder / PREDICTIONS).read_text(encoding="utf-8")
+    return [Prediction(**json.loads(line)) for line in text.split("\n") if line]  # U+2028 ends no line

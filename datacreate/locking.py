@@ -1,0 +1,150 @@
+"""A lock on a directory: one writer, also across the nodes of a shared file system.
+
+On one machine `flock` on the directory decides; the kernel frees it when the process ends. Nodes may not see
+each other's flock, so the holder also keeps a record in `.lock`, and touches it as a heartbeat. A foreign
+record is replaced only after many reads without a heartbeat. The new holder then waits once more, longer than
+the old one works without reading the record, so that an old one that was suspended stops before it writes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from datacreate.errors import LockLost, RunLocked
+from datacreate.hardware import slurm_job
+
+LOCK_FILE = ".lock"
+BEAT_SECONDS = 10.0  # between heartbeats; a holder reads its record at least every second heartbeat
+SETTLE_SECONDS = 25.0  # between replacing a foreign record and holding the lock: more than two heartbeats
+SILENCE_SECONDS = 60  # reads without a heartbeat, one a second: a slow file server delays the holder, too
+_BOOT = Path("/proc/sys/kernel/random/boot_id")  # containers of one machine share it, and flock
+MACHINE = _BOOT.read_text(encoding="ascii").strip() if _BOOT.exists() else os.uname().nodename
+sleep, clock = time.sleep, partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+class FolderLock:
+    """A lock on an existing directory. `notify` gets a line before a wait for another machine."""
+
+    def __init__(self, folder: Path, notify: Callable[[str], None] = lambda _: None) -> None:
+        self.folder, self._path, self._notify = folder, folder / LOCK_FILE, notify
+        self.after_silence = False  # the last holder may still run, and finish a write that it has begun
+        self._flock, self._checked, self._lost, self._released = -1, 0.0, "", threading.Event()
+        process, job, token = os.getpid(), slurm_job(), os.urandom(8).hex()
+        name = f"process {process} on {os.uname().nodename}" + (f" (SLURM job {job})" if job else "")
+        name += time.strftime(", since %Y-%m-%d %H:%M UTC", time.gmtime())
+        self._record = {"name": name, "process": process, "machine": MACHINE, "job": job, "token": token}
+
+    def acquire(self) -> None:
+        """Take the directory. Raises RunLocked, naming the holder, if another process has it; OSError."""
+        self._flock = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(self._flock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            while not self._claim():
+                pass
+        except BaseException as error:
+            os.close(self._flock)
+            if not isinstance(error, BlockingIOError):
+                raise
+            name = _read(self._path)[0].get("name", "another process")
+            raise RunLocked(f"{self.folder} is locked by {name}; wait until it has finished") from None
+        threading.Thread(target=self._keep_beating, name="lock", daemon=True).start()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether another process has taken over. Reads the record only if a heartbeat is overdue."""
+        if not self._lost and clock() - self._checked > 2 * BEAT_SECONDS:
+            self._beat()
+        return bool(self._lost)
+
+    def check(self) -> None:
+        """Raise LockLost if another process has taken over; called before each write."""
+        if self.is_lost:
+            raise LockLost(f"{self.folder}: {self._lost}; stopped, and everything committed before is kept")
+
+    def release(self) -> None:
+        """Free the directory, if this process still holds it."""
+        self._released.set()
+        with suppress(OSError):
+            if _read(self._path)[0] == self._record:
+                self._path.unlink()
+        os.close(self._flock)
+
+    def _claim(self) -> bool:
+        """Write our record; False if another machine was faster."""
+        began, (found, beat) = clock(), _read(self._path)
+        self.after_silence = bool(found) and found.get("machine") != MACHINE
+        if self.after_silence and not self._is_silent(found, beat):
+            return False
+        try:
+            with self._path.open("w" if found else "x", encoding="utf-8") as file:
+                json.dump(self._record, file)
+        except FileExistsError:
+            return False
+        except OSError:  # the disk is full: an empty file would look like a lock
+            self._path.unlink(missing_ok=True)
+            raise
+        if self.after_silence or clock() - began > SETTLE_SECONDS / 2:
+            sleep(SETTLE_SECONDS)
+        self._checked = clock()
+        return _read(self._path)[0] == self._record
+
+    def _is_silent(self, record: dict[str, Any], beat: int) -> bool:
+        """Whether a foreign record gets no heartbeat; False if it changes. BlockingIOError if it gets one."""
+        self._notify(f"{self.folder} is locked by {record['name']}; waiting up to a minute for its heartbeat")
+        requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+        ends_soon = requeued and record.get("job") == slurm_job()  # our last start, on a node that SLURM lost
+        for _ in range(SILENCE_SECONDS):
+            sleep(1)
+            found, now = _read(self._path)
+            if found != record or (now != beat and ends_soon):
+                return False
+            if now != beat:
+                raise BlockingIOError  # as from flock
+        return True
+
+    def _keep_beating(self) -> None:
+        while not self._lost and not self._released.wait(BEAT_SECONDS):
+            self._beat()
+
+    def _beat(self) -> None:
+        """Touch the record, if it is still ours."""
+        began = clock()
+        try:
+            if (found := _read(self._path)[0]) == self._record:
+                os.utime(self._path)
+                self._checked = began
+            else:
+                self._lost = f"taken over by {found['name']}" if found else "its lock file is gone"
+        except OSError as error:
+            if began - self._checked > SILENCE_SECONDS - BEAT_SECONDS:
+                self._lost = f"its lock cannot be renewed ({error.strerror})"
+
+
+def held_by(folder: Path) -> str | None:
+    """Who holds a directory, as far as can be seen without a wait; for display only. OSError."""
+    record, beat = _read(folder / LOCK_FILE)
+    recent, local = time.time() - beat / 1e9 < SILENCE_SECONDS, record.get("machine") == MACHINE
+    return record["name"] if (psutil.pid_exists(record["process"]) if local else recent) else None
+
+
+def _read(path: Path) -> tuple[dict[str, Any], int]:
+    """The record and the time of its last heartbeat in ns; ({}, 0) without a file. OSError."""
+    try:
+        with path.open("rb") as file:  # opening asks a file server for the current state
+            beat = os.fstat(file.fileno()).st_mtime_ns
+            return json.load(file), beat
+    except (FileNotFoundError, NotADirectoryError):
+        return {}, 0
+    except ValueError:  # incomplete
+        return {"name": "another process"}, beat

@@ -1,0 +1,70 @@
+"""The metrics of a set (see `dataset_metrics`) as tables, beside the metrics of human rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Metrics = Mapping[str, Any]
+Table = tuple[list[str], list[list[str]]]
+"""Columns and rows of text; no rows if nothing was measured."""
+
+_DIVERSITY = {  # key -> title and format
+    "mean_words": ("words per text", ".1f"),
+    "passage_words": ("words per passage", ".1f"),
+    "distinct_1": ("distinct words", ".2f"),
+    "distinct_2": ("distinct word pairs", ".2f"),
+    "distinct_3": ("distinct word triples", ".2f"),
+    "self_bleu": ("self-BLEU (lower is more diverse)", ".2f"),
+    "between": ("distance between two texts", ".2f"),
+    "from_example": ("distance to the formatting example", ".2f"),
+    "vendi": ("Vendi score", ".1f"),
+}
+
+
+def shortcut_table(metrics: Metrics) -> Table:
+    """Shortcut, its score in this set, at chance and in human rows."""
+    human = {one["name"]: f"{one['score']:.0%}" for one in (metrics["human"] or {}).get("shortcuts", ())}
+    return ["shortcut", "this set", "chance", human_name(metrics)], [
+        [one["name"], f"{one['score']:.0%}", f"{one['chance']:.0%}", human.get(one["name"], "")]
+        for one in metrics["shortcuts"]
+    ]
+
+
+def diversity_table(metrics: Metrics) -> Table:
+    """Diversity metric, its value in this set and in human rows."""
+
+    def values(document: Metrics) -> dict[str, str]:
+        found = {**(document.get("diversity") or {}), "passage_words": document.get("passage_words")}
+        return {
+            key: format(found[key], form)
+            for key, (_, form) in _DIVERSITY.items()
+            if found.get(key) is not None
+        }
+
+    ours, human = values(metrics), values(metrics["human"] or {})
+    rows = [[_DIVERSITY[key][0], value, human.get(key, "")] for key, value in ours.items()]
+    return ["diversity", "this set", human_name(metrics)], rows
+
+
+def warnings(metrics: Metrics) -> list[str]:
+    """The warnings, each after the name of its shortcut."""
+    return [f"{one['name']}: {one['warning']}" for one in metrics["shortcuts"] if one["warning"]]
+
+
+def human_name(metrics: Metrics) -> str:
+    """The human rows: "creak train (500 rows)"; "human rows" if there are none."""
+    human = metrics["human"]
+    return f"{human['benchmark']} {human['split']} ({human['rows']:,} rows)" if human else "human rows"
+
+
+def basis(metrics: Metrics) -> str:
+    """The texts and the distance behind the diversity metrics; empty if there are none."""
+    found = metrics["diversity"]
+    if not found:
+        return ""
+    same = ", the same number of both sets" if metrics["human"] else ""
+    return (
+        f"{found['texts']:,} texts drawn by seed{same}; distances and Vendi score by {found['measure']}, "
+        f"over {found['paired']:,} of them"
+    )

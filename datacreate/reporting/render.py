@@ -1,0 +1,237 @@
+"""A Report -> its files: Markdown, CSV, JSON, and an HTML page with plots that needs no other file.
+
+The page escapes every text (jinja2's autoescaping), and its content security policy allows no request and no
+script but those written here, named by hash. Markup that got through would still do nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import dataclasses
+import hashlib
+import html
+import io
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datacreate import markdown
+from datacreate.errors import UsageError
+from datacreate.files import replace_file, storage_error
+from datacreate.reporting.layout import flags, sections, test_name
+from datacreate.reporting.results import Cell, Comparison, Report, ResultTable
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from plotly.graph_objects import Figure
+
+_GROUP = ("distribution", "encoder", "encoder_sha256", "recipe", "selection", "generator")
+"""Fields of a table that each of its lines in CSV begins with."""
+
+
+def write_report(report: Report, folder: Path) -> list[Path]:
+    """Write all files into `folder`, which is made if needed; files of an older report are replaced.
+
+    Returns their paths. Raises UsageError if there is a file at the folder's path, StorageError if the disk
+    is full.
+    """
+    writers: dict[str, Callable[[Report], str]] = {
+        "report.md": as_markdown,
+        "results.csv": lambda report: as_csv(report, Cell),
+        "comparisons.csv": lambda report: as_csv(report, Comparison),
+        "report.json": as_json,
+        "report.html": as_page,
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UsageError(f"{folder}: a file is in the way; choose another --out") from None
+    except OSError as error:
+        raise storage_error(folder, error) from None
+    for name, write in writers.items():
+        # UTF-8 cannot hold lone surrogates: they are written as JSON escapes.
+        replace_file(folder / name, write(report).encode("utf-8", "backslashreplace").decode("utf-8"))
+    return [folder / name for name in writers]
+
+
+def as_markdown(report: Report) -> str:
+    """The report as Markdown that is also readable in a terminal."""
+    blocks = ["# datacreate report"]
+    for section in sections(report):
+        blocks += [f"## {markdown.escape(section.title)}", *map(markdown.escape, section.paragraphs)]
+        for table in section.tables:
+            blocks += [f"### {markdown.escape(table.title)}"] if table.title else []
+            blocks.append(markdown.table(table.columns, table.rows))
+        if section.notes:
+            blocks.append("\n".join(f"- {markdown.escape(note)}" for note in section.notes))
+    return "\n\n".join([*blocks, f"Made by datacreate {report.version}."]) + "\n"
+
+
+def as_csv(report: Report, record: type[Cell | Comparison]) -> str:
+    """All cells or all comparisons of a report, a line each, below a line of field names."""
+    names = [field.name for field in dataclasses.fields(record) if field.name != "sources"]
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow([*_GROUP, *names])
+    for table in report.tables:
+        for one in table.cells if record is Cell else table.comparisons:
+            values = [getattr(table, name) for name in _GROUP] + [getattr(one, name) for name in names]
+            writer.writerow(map(no_formula, values))
+    return file.getvalue()
+
+
+def no_formula(value: object) -> object:
+    """A value that no spreadsheet takes for a formula: such text gets an apostrophe in front."""
+    if not isinstance(value, str):
+        return value
+    text = " ".join(markdown.visible(value).split())
+    return f"'{text}" if text.startswith(tuple("=+-@＝＋－＠")) and len(text) > 1 else text
+
+
+def as_json(report: Report) -> str:
+    """Every field of a `Report` by its name."""
+    return json.dumps(dataclasses.asdict(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def as_page(report: Report) -> str:
+    """The report as one HTML page."""
+    from markupsafe import Markup
+
+    found = sections(report)
+    figures = [_figures(section.results) if section.results else [] for section in found]
+    plots: list[list[str]] = []
+    number = 0
+    for each in figures:
+        plots.append([])
+        for figure in each:
+            plots[-1].append(_figure_html(figure, number))
+            number += 1
+    # Only plotly's output is searched here: it escapes "<" in every text.
+    scripts = re.findall(r"<script[^>]*>(.*?)</script>", "".join(map("".join, plots)), re.DOTALL)
+    return _template().render(
+        version=report.version,
+        sections=found,
+        plots=[[Markup(plot) for plot in each] for each in plots],
+        policy=_content_security_policy(scripts),
+    )
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    def shown(value: object) -> object:
+        return value if isinstance(value, Markup) else markdown.visible(str(value))
+
+    environment = Environment(
+        loader=PackageLoader("datacreate.reporting"),
+        autoescape=True,
+        finalize=shown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("report.html.j2")
+
+
+def _content_security_policy(scripts: Sequence[str]) -> str:
+    digests = [base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode() for text in scripts]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in dict.fromkeys(digests)) or "'none'"
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _figure_html(figure: Figure, number: int) -> str:
+    """A figure as HTML with its script; the first one brings plotly.js along."""
+    return str(
+        figure.to_html(
+            full_html=False,
+            include_plotlyjs=number == 0,
+            div_id=f"plot-{number}",
+            default_height="420px",
+            config={"displaylogo": False, "responsive": True},
+        )
+    )
+
+
+def _figures(table: ResultTable) -> list[Figure]:
+    """The scores of a table as bars; and against training rows where a condition has several counts."""
+    trained = [cell for cell in table.cells if cell.models]
+    counts: defaultdict[tuple[str, str], set[int | None]] = defaultdict(set)
+    for cell in trained:
+        counts[test_name(cell), cell.condition].add(cell.count)
+    several = {test for (test, _), found in counts.items() if len(found) > 1}
+    curves = [_learning_curve(test, [c for c in trained if test_name(c) == test]) for test in sorted(several)]
+    return [_bars(trained), *curves] if trained else []
+
+
+def _bars(cells: Sequence[Cell]) -> Figure:
+    import plotly.graph_objects as go
+
+    by_label: defaultdict[str, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        by_label[cell.label].append(cell)
+    figure = go.Figure(
+        [
+            go.Bar(
+                name=plain(label),
+                x=[plain(test_name(cell)) for cell in found],
+                y=[cell.score * 100 for cell in found],
+                error_y=_errors(found),
+                hovertext=[plain(flags(cell)) for cell in found],
+                marker_pattern_shape=["/" if flags(cell) else "" for cell in found],
+            )
+            for label, found in by_label.items()
+        ]
+    )
+    _style(figure, "Chance-corrected score with 95 % interval (hatched: flagged)", "test set")
+    return figure
+
+
+def _learning_curve(test: str, cells: Sequence[Cell]) -> Figure:
+    import plotly.graph_objects as go
+
+    points: defaultdict[str, dict[int, Cell]] = defaultdict(dict)
+    for cell in sorted(cells, key=lambda cell: cell.full, reverse=True):  # a sample replaces a full set
+        if cell.count is not None:
+            points[cell.condition][cell.count] = cell
+    traces = []
+    for condition, by_count in points.items():
+        found = [cell for _, cell in sorted(by_count.items())]
+        x, y = [cell.count for cell in found], [cell.score * 100 for cell in found]
+        traces.append(
+            go.Scatter(name=plain(condition), mode="lines+markers", x=x, y=y, error_y=_errors(found))
+        )
+    figure = go.Figure(traces)
+    _style(figure, f"{plain(test)}: score by number of training rows", "training rows")
+    figure.update_xaxes(type="log")
+    return figure
+
+
+def _errors(cells: Sequence[Cell]) -> dict[str, Any]:
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [max(0.0, cell.score_high - cell.score) * 100 for cell in cells],
+        "arrayminus": [max(0.0, cell.score - cell.score_low) * 100 for cell in cells],
+    }
+
+
+def _style(figure: Figure, title: str, x: str) -> None:
+    figure.update_layout(
+        template="plotly_white", title=title, xaxis_title=x, yaxis_title="score (0 is chance)"
+    )
+
+
+def plain(text: str) -> str:
+    """A text that plotly shows literally: it would interpret <b>, <a href> and entities."""
+    return html.escape(markdown.visible(text), quote=False)

@@ -1,0 +1,201 @@
+"""Import from a copy of a Hub data set: columns, answers, and how its splits become ours."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datacreate.benchmarks import find_benchmark, import_benchmark, read_split, state, verify
+from datacreate.benchmarks.importing import ImportReport
+from datacreate.errors import BenchmarkError
+from tests.benchmarks.conftest import Row, choices, claims, imported, passages, write_reference
+
+
+def as_piqa(row: Row, **changes: Any) -> Row:
+    one, other = row["options"]
+    label = row["options"].index(row["label"])
+    return {"goal": row["question"], "sol1": one, "sol2": other, "label": label} | changes
+
+
+def as_winogrande(row: Row) -> Row:
+    one, other = row["options"]
+    answer = str(row["options"].index(row["label"]) + 1)
+    return {"sentence": row["question"], "option1": one, "option2": other, "answer": answer}
+
+
+def as_csqa(row: Row) -> Row:
+    answer = "ABCDE"[row["options"].index(row["label"])]
+    listed = {"label": list("ABCDE"), "text": row["options"]}
+    return {"id": "x", "question": row["question"], "choices": listed, "answerKey": answer}
+
+
+def as_boolq(row: Row) -> Row:
+    return {"question": row["question"], "passage": row["context"], "answer": row["label"]}
+
+
+def as_pubmedqa(row: Row) -> Row:
+    words = row["context"].split(" ", 1)
+    decision = "yes" if row["label"] else random.Random(row["question"]).choice(["no", "maybe"])
+    return {"question": row["question"], "context": {"contexts": words}, "final_decision": decision}
+
+
+def as_creak(row: Row) -> Row:
+    return {"sentence": row["question"], "label": str(row["label"]).lower()}
+
+
+def save(path: Path, rows: Sequence[Row]) -> None:
+    """A data file of the kind that its ending says."""
+    import datasets
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows))
+    elif path.suffix == ".csv":
+        datasets.Dataset.from_list(list(rows)).to_csv(path, index=False)
+    else:
+        datasets.Dataset.from_list(list(rows)).to_parquet(path)
+
+
+def read(folder: Path, name: str, **changes: Any) -> ImportReport:
+    return import_benchmark(find_benchmark(name), folder, **{"allow_count_mismatch": True} | changes)
+
+
+def states(report: ImportReport) -> list[str]:
+    return [split.state for split in report.splits]
+
+
+KINDS: dict[str, tuple[Callable[[Row], Row], list[Row], str]] = {
+    "piqa": (as_piqa, choices(40, options=2), "parquet"),
+    "winogrande": (as_winogrande, choices(40, options=2), "parquet"),
+    "csqa": (as_csqa, choices(40), "parquet"),
+    "riddle_sense": (as_csqa, choices(40), "jsonl"),
+    "boolq_open": (as_boolq, passages(40), "parquet"),
+    "boolq_closed": (as_boolq, claims(40), "jsonl"),
+    "pubmedqa": (as_pubmedqa, passages(40), "parquet"),
+    "strategyqa": (as_boolq, claims(40), "json"),
+    "creak": (as_creak, claims(40), "csv"),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_columns_and_answers_of_each_data_set_become_ours(tmp_path: Path, home: Path, name: str) -> None:
+    convert, rows, ending = KINDS[name]
+    benchmark = find_benchmark(name)
+    hub = benchmark.source.hub
+    assert hub
+    parts = [rows] if len(hub.splits) == 1 else [rows[:30], rows[30:]]
+    for split, part in zip(hub.splits, parts, strict=True):
+        folder = tmp_path / "copy" / (hub.config or "data")
+        save(folder / f"{split}-00000-of-00001.{ending}", [convert(row) for row in part])
+    save(tmp_path / "copy" / "other_config" / f"train.{ending}", [{"a": 1}]) if hub.config else None
+    report = read(tmp_path / "copy", name)
+    ours = [split for splits in hub.splits.values() for split in splits]
+    assert {s.split for s in report.splits if s.state == "imported"} == set(ours)
+    found = [row for split in ours for row in read_split(benchmark, split)]
+    assert sorted(found, key=str) == sorted(rows, key=str)
+
+
+def test_rows_of_imported_splits_are_removed_from_the_others(tmp_path: Path, home: Path) -> None:
+    rows = choices(60, options=2)
+    test = rows[:20]
+    piqa = imported(tmp_path / "files", "piqa", {"test": test, "dev": choices(5, options=2, first=90)})
+    mixed = [as_piqa(row) for row in rows]
+    random.Random(1).shuffle(mixed)
+    mixed[3]["goal"] = mixed[3]["goal"].upper()  # the same row except for case
+    save(tmp_path / "hub" / "plain_text" / "train" / "0000.parquet", mixed)
+    save(tmp_path / "hub" / "plain_text" / "validation" / "0000.parquet", [as_piqa(row) for row in rows[:2]])
+    save(tmp_path / "hub" / "plain_text" / "test" / "0000.parquet", [as_piqa(rows[0], label=-1)])
+    report = read(tmp_path / "hub", "piqa")
+    assert states(report) == ["imported", "kept", "kept"]
+    assert report.splits[0].remark == "without the 20 rows of test"
+    left = {row["options"][0] for row in read_split(piqa, "train")}
+    assert left == {row["options"][0] for row in rows[20:]}
+    assert read_split(piqa, "test") == test
+
+
+def test_changed_rows_remove_the_rows_with_their_question(tmp_path: Path, home: Path) -> None:
+    rows = choices(30, options=2)
+    changed = {**rows[0], "options": ["quite", "other"], "label": "quite"}
+    piqa = imported(tmp_path / "files", "piqa", {"test": [changed, *rows[1:10]]})
+    save(tmp_path / "hub" / "train.jsonl", [as_piqa(row) for row in rows])
+    save(tmp_path / "hub" / "validation.jsonl", [as_piqa(row) for row in rows[:3]])
+    report = read(tmp_path / "hub", "piqa")
+    assert len(read_split(piqa, "train")) == 20
+    assert "the 9 rows of test (of 10; 1 more have the questions" in str(report.splits[0].remark)
+
+
+def test_without_the_papers_files_a_seed_splits_the_rows(tmp_path: Path, home: Path) -> None:
+    rows = claims(2290)
+    save(tmp_path / "copy" / "strategyqa_train.json", [as_boolq(row) for row in rows])
+    strategyqa = find_benchmark("strategyqa")
+    report = read(tmp_path / "copy", "strategyqa", seed=7, allow_count_mismatch=False)
+    assert states(report) == ["imported"] * 3
+    assert all("split by seed 7 into the paper's sizes" in str(split.remark) for split in report.splits)
+    assert verify(strategyqa) == []
+    test = read_split(strategyqa, "test")
+    assert test == sorted(test, key=rows.index)
+    assert states(read(tmp_path / "copy", "strategyqa", seed=8)) == ["kept"] * 3
+    assert states(read(tmp_path / "copy", "strategyqa", seed=7, replace=True)) == ["unchanged"] * 3
+    read(tmp_path / "copy", "strategyqa", seed=8, replace=True)
+    assert read_split(strategyqa, "test") != test
+
+
+def test_a_train_split_is_removed_when_the_test_split_beside_it_is_replaced(
+    tmp_path: Path, home: Path
+) -> None:
+    rows = choices(30, options=2)
+    save(tmp_path / "hub" / "train.csv", [as_piqa(row) for row in rows])
+    save(tmp_path / "hub" / "validation.csv", [as_piqa(row) for row in rows[:3]])
+    read(tmp_path / "hub", "piqa")
+    report = read(write_reference(tmp_path / "files", "piqa", {"test": rows[:10]}), "piqa", replace=True)
+    assert states(report) == ["missing", "kept", "imported"]
+    assert "removed, because the splits that it is disjoint from" in str(report.splits[0].remark)
+    assert state(find_benchmark("piqa")) == "incomplete"
+
+
+QUESTION = {"question": "Is it?"}
+BAD: dict[str, tuple[str, dict[str, list[Row]], str]] = {
+    "no data": ("piqa", {}, r"cannot be read \(.*\); give a copy of ybisk/piqa"),
+    "no split": ("piqa", {"train.jsonl": [as_piqa(choices(1, 2)[0])]}, "no split 'validation'"),
+    "another set": ("strategyqa", {"train.jsonl": [{"text": "a"}]}, "train, row 1: no column 'answer'"),
+    "hidden answers": ("strategyqa", {"train.jsonl": [QUESTION | {"answer": ""}]}, "its answer is hidden"),
+    "odd answers": (
+        "strategyqa",
+        {"train.jsonl": [QUESTION | {"answer": "perhaps"}]},
+        "'perhaps' is none of true, yes, 1, false",
+    ),
+    "an answer beyond the options": (
+        "piqa",
+        {name: [as_piqa(choices(1, 2)[0], label=2)] for name in ("train.jsonl", "validation.jsonl")},
+        "the answer '2' names none of the 2 options",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_copy_of_something_else_is_one_line(tmp_path: Path, home: Path, what: str) -> None:
+    name, files, said = BAD[what]
+    (tmp_path / "copy").mkdir()
+    for file, rows in files.items():
+        save(tmp_path / "copy" / file, rows)
+    with pytest.raises(BenchmarkError, match=said) as raised:
+        read(tmp_path / "copy", name)
+    assert "\n" not in str(raised.value)
+
+
+def test_damaged_files_and_missing_folders_are_one_line(tmp_path: Path, home: Path) -> None:
+    for split in ("train", "validation"):
+        (tmp_path / f"{split}.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(BenchmarkError, match=r"cannot be read \(.*\); give a copy of amydeng2000/CREAK"):
+        read(tmp_path, "creak")
+    with pytest.raises(BenchmarkError, match="no such folder; give a copy of amydeng2000/CREAK"):
+        read(tmp_path / "nowhere", "creak")
+    with pytest.raises(BenchmarkError, match="bioasq: the Hub has no copy that its owners allow"):
+        read(tmp_path, "bioasq")

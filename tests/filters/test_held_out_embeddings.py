@@ -1,0 +1,142 @@
+"""Held-out rows are embedded once and cached, and rephrased repeats of them are found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datacreate.checkpoints import resolve
+from datacreate.filters import held_out_embeddings
+from datacreate.filters.contamination import Contamination
+from datacreate.filters.held_out import held_out_sets
+from datacreate.selection.embeddings import SentenceEmbedder
+from tests.benchmarks.conftest import imported
+from tests.filters.texts import DIFFERENT, ODD, PARAPHRASES, HashedWords, asked
+
+ROWS = ["green boats sail slowly home", "a lamp burns in each window tonight", "nobody counts the old stairs"]
+MODEL = "ab" * 32
+
+
+def import_rows(tmp_path: Path, questions: Sequence[str]) -> None:
+    rows = [
+        {"question": text, "context": None, "options": ["True", "False"], "label": True} for text in questions
+    ]
+    imported(tmp_path / "files", "creak", {"test": rows})
+
+
+def semantic_only(embedder: HashedWords, model_sha256: str | None = None) -> Contamination:
+    how = {"ngram": 99, "semantic": 0.95}
+    return Contamination(held_out_sets(["creak"]), embedder=embedder, model_sha256=model_sha256, **how)
+
+
+def rephrased(text: str) -> str:
+    return " ".join(reversed(text.split()))
+
+
+@pytest.fixture(scope="module")
+def encoder() -> SentenceEmbedder:
+    """A real model, resolved before `cache` changes the data directory."""
+    return SentenceEmbedder(resolve("all-minilm-l6-v2", "encoder").path)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DATACREATE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / "embeddings"
+
+
+def test_prepare_embeds_the_rows_and_reports_its_progress(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held_out_embeddings, "_CHUNK", 1)
+    monkeypatch.setattr(held_out_embeddings, "_NOTIFY_SECONDS", 0.0)
+    import_rows(tmp_path, ROWS)
+    embedder, lines = HashedWords(), list[str]()
+    filter = semantic_only(embedder)
+    filter.prepare(lines.append)
+    assert lines[0] == "embedding 3 test questions of creak"
+    assert lines[1:] == [f"embedded {done} of 3 test questions of creak" for done in (1, 2)]
+    assert embedder.asked == [[row] for row in ROWS]
+    assert filter.match(asked(rephrased(ROWS[1]))) == f"creak test row 2 ({ROWS[1]}): cosine 1.00"
+    assert filter.match(asked("who tunes the piano")) is None
+    assert embedder.asked[3:] == [[rephrased(ROWS[1])], ["who tunes the piano"]]
+
+
+@pytest.mark.parametrize("damage", ["", "truncated", "empty", "of other rows", "of another type"])
+def test_cached_embeddings_are_used_again_and_made_again_if_damaged(
+    tmp_path: Path, cache: Path, damage: str
+) -> None:
+    import_rows(tmp_path, ROWS)
+    semantic_only(HashedWords(), MODEL).prepare()
+    [cached] = cache.rglob("*.npy")
+    whole = cached.read_bytes()
+    if damage == "of other rows":
+        np.save(cached, np.load(cached)[:2])
+    elif damage == "of another type":
+        np.save(cached, np.load(cached).astype(np.float64))
+    elif damage:
+        cached.write_bytes(whole[:-100] if damage == "truncated" else b"")
+    embedder = HashedWords()
+    filter = semantic_only(embedder, MODEL)
+    filter.prepare()
+    assert embedder.asked == ([ROWS] if damage else [])
+    assert cached.read_bytes() == whole
+    assert [path.name for path in cached.parent.iterdir()] == [cached.name]
+    assert filter.match(asked(rephrased(ROWS[0])))
+    other = HashedWords()
+    semantic_only(other, "cd" * 32).prepare()
+    assert other.asked == [ROWS], "another model has its own cache"
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, cache: Path) -> None:
+    import_rows(tmp_path, ROWS)
+    cache.write_text("a file in place of the folder")
+    assert semantic_only(HashedWords(), MODEL).match(asked(rephrased(ROWS[0])))
+
+
+def test_a_batch_is_embedded_in_one_call_and_no_text_twice(tmp_path: Path) -> None:
+    import_rows(tmp_path, ROWS)
+    embedder = HashedWords()
+    filter = semantic_only(embedder)
+    filter.prepare()
+    texts = [*map(rephrased, ROWS), *DIFFERENT]
+    filter.prefetch([asked(text) for text in texts])
+    for _ in range(2):
+        assert [text for text in texts if filter.match(asked(text))] == texts[:3]
+    assert embedder.asked[1:] == [texts]
+
+
+words = st.lists(st.sampled_from(["red", "green", "blue", "cats", "dogs", "run"]), min_size=1, max_size=4)
+
+
+@given(st.lists(words.map(" ".join), min_size=1, max_size=20))
+def test_a_text_gets_the_same_answer_alone_and_in_a_batch(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("home")
+        patch.setenv("DATACREATE_HOME", str(folder))
+        import_rows(folder, ["red cats", "cats red", "green dogs run", "dogs run green blue"])
+        alone, batch = semantic_only(HashedWords()), semantic_only(HashedWords())
+        batch.prefetch([asked(text) for text in texts])
+        assert [alone.match(asked(text)) for text in texts] == [batch.match(asked(text)) for text in texts]
+        assert "row 1 " in str(alone.match(asked("red cats"))), "the first of equals"
+
+
+@pytest.mark.model
+def test_a_real_model_finds_four_of_five_rephrased_rows_and_nothing_else(
+    tmp_path: Path, encoder: SentenceEmbedder
+) -> None:
+    import_rows(tmp_path, [one for one, _ in PARAPHRASES])
+    filter = Contamination(held_out_sets(["creak"]), semantic=0.8, embedder=encoder)
+    candidates = [asked(text) for text in (*(other for _, other in PARAPHRASES), *DIFFERENT, *ODD)]
+    filter.prefetch(candidates)
+    found = [filter.match(candidate) or "" for candidate in candidates]
+    right = [f"creak test row {row} " in match for row, match in enumerate(found[: len(PARAPHRASES)], 1)]
+    assert sum(right) >= 0.8 * len(PARAPHRASES)
+    assert not any(found[len(PARAPHRASES) :])

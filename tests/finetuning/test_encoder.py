@@ -1,0 +1,191 @@
+"""Questions as token ids, and the encoders that read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from datacreate.errors import TrainingError
+from datacreate.finetuning.encoder import (
+    Encoded,
+    collator,
+    encode,
+    load_config,
+    load_tokenizer,
+    load_with_head,
+    max_input_tokens,
+)
+from datacreate.finetuning.evaluate import evaluate
+from datacreate.finetuning.recipe import PAPER, Recipe
+from datacreate.finetuning.records import Task
+from datacreate.finetuning.rows import Question
+from tests.finetuning.conftest import FAMILIES, TOKENS, save_encoder
+from tests.finetuning.sets import ASKED, FOODS, TOOLS
+from tests.finetuning.training import trained
+
+OPTIONS = Task(head="multiple_choice", names=("0", "1"))
+LABELS = Task(head="sequence_classification", names=("True", "False"))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(encoder: str) -> Any:
+    return load_tokenizer(Path(encoder))
+
+
+def texts(tokenizer: Any, encoded: Encoded, row: int = 0) -> list[str]:
+    """The inputs of a row, decoded, with special tokens."""
+    ids = encoded.dataset[row]["input_ids"]
+    return [tokenizer.decode(one) for one in (ids if isinstance(ids[0], list) else [ids])]
+
+
+def test_multiple_choice_pairs_the_question_with_each_option(tokenizer: Any) -> None:
+    questions = [
+        Question("which would you eat", "on the table", ("hammer", "apple"), 1),
+        Question("which one", None, ("bread", "saw there is"), 0),
+    ]
+    encoded = encode(questions, OPTIONS, tokenizer, TOKENS)
+    assert texts(tokenizer, encoded) == [
+        "<s> on the table which would you eat </s> </s> hammer </s>",
+        "<s> on the table which would you eat </s> </s> apple </s>",
+    ]
+    assert texts(tokenizer, encoded, 1)[1] == "<s> which one </s> </s> saw there is </s>"
+    assert (encoded.dataset["label"][:], encoded.dataset["length"][:]) == ([1, 0], [12, 9])
+    assert encoded.truncated == 0
+    hidden = encode(questions, OPTIONS, tokenizer, TOKENS, show_context=False)
+    assert texts(tokenizer, hidden)[0] == "<s> which would you eat </s> </s> hammer </s>"
+
+
+def test_a_passage_is_the_second_text_and_a_claim_stands_alone(tokenizer: Any) -> None:
+    claim = Question("there is a saw", None, (), 1)
+    open_book = Question("is there a saw", "on the table", (), 0)
+    assert texts(tokenizer, encode([claim], LABELS, tokenizer, TOKENS)) == ["<s> there is a saw </s>"]
+    both = encode([open_book, claim], LABELS, tokenizer, TOKENS)
+    assert texts(tokenizer, both) == ["<s> is there a saw </s> </s> on the table </s>"]
+    assert texts(tokenizer, both, 1) == ["<s> there is a saw </s> </s> </s>"]
+
+
+def test_the_longer_part_is_truncated_and_rows_are_counted_once(tokenizer: Any) -> None:
+    long = " ".join(FOODS * 10)
+    questions = [
+        Question("which one", long, (), 0),
+        Question("which one", "on the table", (), 0),
+        Question(long, " ".join(TOOLS * 10), (), 0),
+    ]
+    encoded = encode(questions, LABELS, tokenizer, 20)
+    assert encoded.truncated == 2
+    assert encoded.dataset["length"][:] == [20, 9, 20]
+    assert texts(tokenizer, encoded)[0].startswith("<s> which one </s> </s> apple bread")
+    halves = texts(tokenizer, encoded, 2)[0].removesuffix(" </s>").split("</s> </s>")
+    assert [len(half.split()) for half in halves] == [9, 8]
+    options = [Question(long, None, ("saw", "apple"), 0), Question("one", None, ("a", "b"), 0)]
+    assert encode(options, OPTIONS, tokenizer, 20).truncated == 1
+
+
+def test_only_batches_are_padded_to_their_longest_input(tokenizer: Any) -> None:
+    questions = [Question(" ".join(ASKED[:n]), None, (), n % 2) for n in (2, 7, 4)]
+    encoded = encode(questions, LABELS, tokenizer, TOKENS)
+    assert [len(row["input_ids"]) for row in encoded.dataset] == encoded.dataset["length"][:] == [4, 9, 6]
+    batch = collator(LABELS, tokenizer)([dict(row) for row in encoded.dataset.remove_columns("length")])
+    assert batch["input_ids"].shape == (3, 9)
+    assert batch["labels"].tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("family", "tokens"),
+    [("roberta", TOKENS), ("mpnet", TOKENS), ("bert", TOKENS + 2), ("modernbert", TOKENS + 2)],
+)
+def test_the_longest_input_fits_the_positions_of_the_encoder(
+    encoder_of: Callable[[str], str], family: str, tokens: int
+) -> None:
+    folder = Path(encoder_of(family))
+    tokenizer = load_tokenizer(folder)
+    length = max_input_tokens(tokenizer, load_config(folder), Recipe(), with_passage=True)
+    assert length == tokens
+    encoded = encode([Question(" ".join(FOODS * 20), None, (), 0)], LABELS, tokenizer, length)
+    model = load_with_head(folder, LABELS).eval()
+    batch = {name: torch.tensor([encoded.dataset[0][name]]) for name in tokenizer.model_input_names}
+    assert model(**batch).logits.shape == (1, 2)
+
+
+def test_positions_start_after_the_padding_id(tmp_path: Path) -> None:
+    folder = save_encoder(tmp_path / "odd", pad_token_id=4)
+    length = max_input_tokens(load_tokenizer(folder), load_config(folder), Recipe(), with_passage=False)
+    assert length == 61
+    model = load_with_head(folder, LABELS).eval()
+    assert model(torch.full((1, length), 7)).logits.shape == (1, 2)
+    with pytest.raises((IndexError, RuntimeError)):
+        model(torch.full((1, length + 1), 7))
+
+
+def test_recipe_and_tokenizer_limit_the_input(encoder: str, tokenizer: Any) -> None:
+    shape = load_config(Path(encoder))
+    assert max_input_tokens(tokenizer, shape, Recipe(max_length=30), with_passage=True) == 30
+    shape.max_position_embeddings = 2000
+    assert max_input_tokens(tokenizer, shape, Recipe(), with_passage=True) == 512
+    assert max_input_tokens(tokenizer, shape, Recipe(), with_passage=False) == 256
+    assert max_input_tokens(tokenizer, shape, PAPER, with_passage=True) == 256
+    assert max_input_tokens(tokenizer, shape, Recipe(max_length=1500), with_passage=True) == 1000
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+@pytest.mark.parametrize(
+    ("family", "benchmark", "lora"),
+    [
+        ("bert", "csqa", False),
+        ("mpnet", "pubmedqa", True),
+        ("deberta-v2", "csqa", True),
+        ("modernbert", "pubmedqa", False),
+        ("modernbert", "csqa", True),
+    ],
+)
+def test_every_family_trains_and_predicts(
+    home: Path,
+    tmp_path: Path,
+    encoder_of: Callable[[str], str],
+    family: str,
+    benchmark: str,
+    lora: bool,
+) -> None:
+    assert family in FAMILIES
+    trained(benchmark, tmp_path / "out", encoder_of(family), epochs=1, count=60, lora=lora, lora_rank=2)
+    [found] = evaluate(tmp_path / "out" / "seed-1", [benchmark])
+    assert (found.scores.rows, found.scores.unanswered) == (60, 0)
+
+
+def test_a_decoder_is_refused_in_one_line(home: Path, tmp_path: Path) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    folder = save_encoder(tmp_path / "gpt")
+    GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=1, n_head=1, vocab_size=50)).save_pretrained(folder)
+    with pytest.raises(TrainingError, match="cannot be loaded with a multiple_choice head") as caught:
+        trained("csqa", tmp_path / "out", str(folder), epochs=1)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_fine_tuned_encoder_gets_a_new_head(home: Path, tmp_path: Path, encoder: str) -> None:
+    trained("creak", tmp_path / "first", encoder, epochs=1)
+    model = trained("csqa", tmp_path / "second", str(tmp_path / "first" / "seed-1"), epochs=1)
+    assert model.training.task.classes == 5
+    again = trained("creak", tmp_path / "third", str(tmp_path / "second" / "seed-1"), epochs=1)
+    assert again.training.task.names == ("True", "False")
+
+
+@pytest.mark.parametrize("benchmark", ["csqa", "creak"])
+def test_a_lora_model_is_saved_with_merged_weights(
+    home: Path, tmp_path: Path, encoder: str, benchmark: str
+) -> None:
+    from safetensors.torch import load_file
+
+    trained(benchmark, tmp_path / "full", encoder, epochs=1)
+    trained(benchmark, tmp_path / "lora", encoder, epochs=1, lora=True, lora_rank=2)
+    full, lora = (load_file(tmp_path / kind / "seed-1" / "model.safetensors") for kind in ("full", "lora"))
+    before = load_file(Path(encoder) / "model.safetensors")
+    assert lora.keys() == full.keys()
+    words = "embeddings.word_embeddings.weight"
+    assert (lora[f"roberta.{words}"] == before[words]).all()
+    changed = "encoder.layer.1.attention.self.query.weight"
+    assert (lora[f"roberta.{changed}"] != before[changed]).any()

@@ -1,0 +1,234 @@
+"""Parsing and validation of completions, and the reject reasons."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from datacreate.formats.example import Example
+from datacreate.formats.parse import extract_json, parse_completion, parse_item
+from datacreate.formats.serialization import Layout
+from datacreate.formats.task_format import bind, read_format
+from datacreate.formats.validate import Candidate, Reason, Reject
+from tests.formats import examples
+from tests.formats.examples import json_values, layout_of
+
+CHOICE = layout_of(examples.UMBRELLA)
+KEYED = Layout(CHOICE.format, "keyed")
+CLAIMS = layout_of(examples.CLAIM)
+NUMBERS = layout_of({"text": "a b", "score": 0.5, "count": 3})
+OPTIONS = ["a", "b", "c", "d", "e"]
+TEXT = json.dumps([["Where do boats sleep?", ["harbour", *OPTIONS[1:]]], ["Who bakes?", OPTIONS]])
+FIRST, SECOND = "Where do boats sleep?", "Who bakes?"
+
+
+def parse(text: str, layout: Layout = CHOICE, count: int = 5, **options: Any) -> list[str]:
+    """The result of each item: its question, or the reject reason."""
+    results = parse_completion(text, layout, count, **{"truncated": False, **options})
+    return [
+        str(result.example.values.get("question")) if isinstance(result, Candidate) else result.reason.value
+        for result in results
+    ]
+
+
+def reason_of(item: Any, layout: Layout) -> Reason | None:
+    result = parse_item(item, layout)
+    return result.reason if isinstance(result, Reject) else None
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "results"),
+    [
+        (TEXT, {}, [FIRST, SECOND]),
+        (TEXT, {"count": 1}, [FIRST, "not_needed"]),
+        (f"<think>[1]?</think>Here you are:\n```json\n{TEXT}\n```", {}, [FIRST, SECOND]),
+        (f"Here you are:\n```json\n{TEXT[:-8]}", {"truncated": True}, [FIRST, "truncated"]),
+        (TEXT[:-8], {}, [FIRST, "invalid_json"]),
+        (TEXT[:-8], {"truncated": True, "salvage": False}, ["truncated"]),
+        (f"<think>Perhaps {TEXT}", {"truncated": True}, ["truncated"]),
+        ("  \n", {}, ["no_response"]),
+        ("[]", {}, ["no_response"]),
+        ("I cannot do that.", {}, ["invalid_json"]),
+        ('{"question": "q"}', {}, ["invalid_json"]),
+        ("[" * 100_000, {}, ["invalid_json"]),
+        ("[" + "[" * 900 + "]" * 900 + "]", {}, ["schema_violation"]),
+        ("[1, null, true]", {}, ["schema_violation"] * 3),
+        ("[" + "9" * 5000 + "]", {}, ["invalid_json"]),
+    ],
+)
+def test_the_results_of_a_completion(text: str, options: dict[str, Any], results: list[str]) -> None:
+    assert parse(text, **options) == results
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        (["Q?", OPTIONS[:4]], Reason.SCHEMA_VIOLATION),
+        (["Q?", [*OPTIONS[:4], 5]], Reason.SCHEMA_VIOLATION),
+        ([None, OPTIONS], Reason.SCHEMA_VIOLATION),
+        (["", OPTIONS], Reason.BLANK),
+        (["Q?", ["a", "b", " \u200b\n", "d", "e"]], Reason.BLANK),
+        ([" },{ ", OPTIONS], Reason.BLANK),
+        (["Q\x00?", OPTIONS], Reason.INVALID_CHARACTERS),
+        ([f"Q {chr(0xD83D)}?", OPTIONS], Reason.INVALID_CHARACTERS),
+        (["Q \ufffd?", OPTIONS], Reason.INVALID_CHARACTERS),
+        (["Q â\x80\x99?", OPTIONS], Reason.INVALID_CHARACTERS),
+        (["Q?", ["a", "b", "c", "B ", "e"]], Reason.DUPLICATE_OPTIONS),
+        (["Q?", ["right option", *OPTIONS[1:]]], Reason.PLACEHOLDER),
+        (["Q?", ["a", "-1 wrong option", *OPTIONS[2:]]], Reason.PLACEHOLDER),
+        (["Q?", ["a", "Option 2", *OPTIONS[2:]]], Reason.PLACEHOLDER),
+        (["[question]", OPTIONS], Reason.PLACEHOLDER),
+        *(
+            (["Q?", [text, *OPTIONS[1:]]], None)
+            for text in ("+", "😀", "an option to buy", "نعم", "\u2028 x")
+        ),
+    ],
+)
+def test_the_reason_against_an_item(item: Any, reason: Reason | None) -> None:
+    assert reason_of(item, CHOICE) is reason
+
+
+def test_a_separate_answer_must_be_an_option() -> None:
+    assert reason_of({**examples.UMBRELLA, "label": "attic"}, KEYED) is Reason.ANSWER_NOT_IN_OPTIONS
+
+
+def test_fixed_values_are_never_blank_or_placeholders() -> None:
+    labels = {"label": "question,statement"}
+    layout = layout_of({"text": "Ask me.", "note": "", "label": "question"}, labels=labels)
+    assert reason_of(["question", "What is it?"], layout) is None
+
+
+def test_numbers_must_be_valid_json_of_the_right_type() -> None:
+    for count in (3.0, 2**70, "3", True):
+        assert reason_of(["some words", 0.5, count], NUMBERS) is Reason.SCHEMA_VIOLATION
+    for score in ("NaN", "-Infinity", "1e999"):
+        text = f'[["some words", {score}, 1], ["fine", 0.25, 4]]'
+        invalid, valid = parse_completion(text, NUMBERS, 2, truncated=False)
+        assert isinstance(invalid, Reject)
+        assert invalid.reason is Reason.SCHEMA_VIOLATION
+        assert isinstance(valid, Candidate)
+
+
+def test_multiple_of_is_not_checked_for_numbers_that_cannot_be_divided() -> None:
+    schema = {"type": "object", "properties": {"text": {"type": "string"}, "x": {"multipleOf": 0.5}}}
+    layout = Layout(bind(read_format(schema, "mine"), Example({"text": "a b", "x": 1.5})))
+    for number in (float("nan"), float("inf"), 10**400):
+        assert reason_of(["some words", number], layout) is Reason.SCHEMA_VIOLATION
+    assert reason_of(["some words", 1.3], layout) is Reason.CONSTRAINT_VIOLATION
+    assert reason_of(["some words", 2.5], layout) is None
+
+
+def test_the_text_of_a_reject_is_short_and_printable() -> None:
+    [result] = parse_completion(json.dumps([["\ud800" * 1000]]), CHOICE, 1, truncated=False)
+    assert isinstance(result, Reject)
+    assert len(result.text) < 450
+    result.text.encode("utf-8")
+
+
+def test_the_key_of_duplicates_is_the_normalized_question_or_all_text_or_all_values() -> None:
+    def keys(layout: Layout, *items: Any) -> int:
+        return len({parse_item(item, layout).key for item in items})  # type: ignore[union-attr]
+
+    assert keys(CHOICE, [FIRST, OPTIONS], ["where do  boats sleep", OPTIONS]) == 1
+    assert keys(layout_of({"tags": ["a", "b"]}), [["a"]], [["b"]], [["a", "b"]]) == 3
+    assert keys(layout_of({"x": 1, "y": 2}), [1, 2], [2, 1]) == 2
+
+
+@settings(max_examples=200)
+@given(
+    text=st.text() | json_values.map(json.dumps) | st.text(alphabet='[]{},":1eE.-tn ul\\'),
+    salvage=st.booleans(),
+)
+@example(text="[[[]]", salvage=True)
+def test_any_text_gives_results(text: str, salvage: bool) -> None:
+    for layout in (CHOICE, CLAIMS, NUMBERS, KEYED):
+        assert parse_completion(text, layout, 3, truncated=False, salvage=salvage)
+
+
+@settings(max_examples=100)
+@given(items=st.lists(json_values, min_size=1, max_size=4), data=st.data())
+def test_a_truncated_array_gives_a_prefix_of_its_items(items: list[Any], data: st.DataObject) -> None:
+    text = json.dumps(items)
+    cut = data.draw(st.integers(1, len(text)))
+    complete = parse_completion(text, CHOICE, 9, truncated=True)
+    *prefix, last = parse_completion(text[:cut], CHOICE, 9, truncated=True)
+    if cut == len(text):
+        prefix.append(last)
+    else:
+        assert isinstance(last, Reject)
+        assert last.reason is Reason.TRUNCATED
+    assert prefix == complete[: len(prefix)]
+
+
+# extract_json
+
+ROWS = '[["Where do boats sleep?",["harbour","attic"]],["Who bakes?",["a baker","b"]]]'
+TAGS = json.dumps([["What does </think> end, and <think> begin?", ["a [", "b"]]])
+
+
+@pytest.mark.parametrize("part", [ROWS, '{"rows": [1, 2], "a": {}}', TAGS, ROWS[:-8]])
+@pytest.mark.parametrize(
+    "before",
+    [
+        "",
+        "The example [shown] has 'two' parts [1].\n```\n",
+        "<think>Five of them.</think>",
+        ' <think>[1], or [[2]]? "[</think>\n\n<think></think>```json\n',
+        "[hm] [1]</think>",
+    ],
+)
+def test_text_before_the_json_is_removed(before: str, part: str) -> None:
+    assert extract_json(before + part) == part
+
+
+@pytest.mark.parametrize("after", ["  ", "\n```\nI hope this helps [1].", " and [no more] {of it}"])
+def test_text_after_the_json_is_removed(after: str) -> None:
+    assert extract_json(ROWS + after) == ROWS
+    assert extract_json(f"```json\n{TAGS}{after}") == TAGS
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("I cannot do that.", ""),
+        (f"<think>Perhaps {ROWS}", ""),
+        (f"Well. <think>{ROWS}", ""),
+        (f"{ROWS}</think>", ""),
+        ("a]", ""),
+        ("Well: [", "["),
+        (f"```json\n{TAGS[:-9]}", TAGS[:-9]),
+        ("[1] [2, three, four, five] [3, 4]", "[3, 4]"),
+        (f'[1] {{"x": 2}} {ROWS} [3]', ROWS),
+    ],
+)
+def test_missing_truncated_and_several_json_values(text: str, part: str) -> None:
+    assert extract_json(text) == part
+
+
+PROSE = st.text(alphabet="abc 🙂é\n\t\"'`.,:;(){}!-").filter(
+    lambda text: '{"' not in text and "{}" not in text
+)
+TOKENS = ["<think>", "</think>", "```json", "[", "]", "{", "}", '"', "\\", " ", "a", "1", ","]
+
+
+@given(PROSE, json_values.filter(lambda value: isinstance(value, list | dict)).map(json.dumps), PROSE)
+def test_json_is_found_in_any_prose(before: str, part: str, after: str) -> None:
+    found = extract_json(before + part + after)
+    assert found == part or len(found) > len(part)  # prose may look like JSON, too
+
+
+@given(st.text() | st.text(alphabet='[]{}"\\ 1') | st.lists(st.sampled_from(TOKENS)).map("".join))
+def test_the_result_is_a_part_of_the_text(text: str) -> None:
+    part = extract_json(text)
+    assert part in text
+    assert not part or part[0] in "[{"
+
+
+@pytest.mark.parametrize("piece", ["[", '["', "[ ", '"', "[1]", "<think></think>", "<think>", '\\"[', "[a] "])
+def test_the_time_is_linear_in_the_length(piece: str) -> None:
+    text = piece * (1_000_000 // len(piece))  # quadratic time would be hours
+    assert len(extract_json(text)) <= len(text)

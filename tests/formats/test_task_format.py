@@ -1,0 +1,248 @@
+"""Format files: what a schema may contain, and the errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from datacreate.errors import ExampleError, FormatError
+from datacreate.formats.example import Example, canonical_json
+from datacreate.formats.parse import parse_item
+from datacreate.formats.response_schema import build_response_schema
+from datacreate.formats.serialization import Layout
+from datacreate.formats.task_format import TaskFormat, bind, load_format, read_format
+from datacreate.formats.validate import Candidate, Reason, Reject
+from tests.formats import examples
+
+TEXT = {"type": "string"}
+
+
+def document(properties: dict[str, Any], roles: Any = None, rules: Any = (), **more: Any) -> dict[str, Any]:
+    extension = {"roles": roles or {}, "rules": list(rules)}
+    return {"type": "object", "properties": properties, "x-datacreate": extension, **more}
+
+
+def read(properties: dict[str, Any], roles: Any = None, rules: Any = (), **more: Any) -> TaskFormat:
+    return read_format(document(properties, roles, rules, **more), "mine")
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("multiple_choice", examples.UMBRELLA),
+        ("multiple_choice", {**examples.UMBRELLA, "context": "It rained."}),
+        ("multiple_choice", {"question": "Hot or cold?", "options": ["hot", "cold"], "label": "cold"}),
+        ("yes_no_closed_book", examples.CLAIM),
+        ("yes_no_closed_book", {"question": "Is it?", "label": False}),
+        ("yes_no_open_book", examples.PASSAGE),
+    ],
+)
+def test_shipped_formats_accept_their_examples(name: str, values: dict[str, Any]) -> None:
+    format = bind(load_format(name), Example(values))
+    assert list(format.schema["properties"]) == [
+        k for k in load_format(name).schema["properties"] if k in values
+    ]
+    assert format.head in ("multiple_choice", "sequence_classification")
+
+
+def test_options_in_an_object_have_the_number_of_the_example() -> None:
+    format = read(
+        {
+            "task": {
+                "type": "object",
+                "properties": {"options": {"type": "array", "items": TEXT}, "answer": TEXT},
+            }
+        },
+        {"options": "task.options", "answer": "task.answer"},
+        ["answer_in_options"],
+    )
+    bound = bind(format, Example({"task": {"options": ["a", "b", "c"], "answer": "b"}}))
+    assert not bound.validator.is_valid({"task": {"options": ["a", "b"], "answer": "b"}})
+
+
+def test_optional_fields_are_those_of_the_example() -> None:
+    format = read(
+        {"text": TEXT, "note": TEXT, "about": {"type": "object", "properties": {"who": TEXT, "when": TEXT}}}
+    )
+    bound = bind(format, Example({"text": "a", "about": {"who": "b"}}))
+    assert Layout(bound).fields == ("text", "about")
+    assert not bound.validator.is_valid({"text": "a", "about": {"who": "b", "when": "c"}})
+
+
+@pytest.mark.parametrize("nullable", [{"type": ["string", "null"]}, {"anyOf": [TEXT, {"type": "null"}]}])
+def test_the_example_decides_whether_a_field_is_null(nullable: dict[str, Any]) -> None:
+    format = read({"text": TEXT, "note": nullable})
+    assert Layout(bind(format, Example({"text": "a", "note": None}))).fields == ("text",)
+    assert bind(format, Example({"text": "a", "note": "b"})).schema["properties"]["note"]["type"] == "string"
+
+
+def test_definitions_are_resolved() -> None:
+    mood = {"enum": ["good", "bad"]}
+    entry = {"type": "object", "properties": {"m": {"$ref": "#/$defs/mood"}}}
+    defs = {"$defs": {"mood": mood, "entry": entry}}
+    format = read({"text": TEXT, "entry": {"$ref": "#/$defs/entry"}}, {"answer": "entry.m"}, **defs)
+    bound = bind(format, Example({"text": "a", "entry": {"m": "bad"}}))
+    assert bound.labels == ("good", "bad")
+    schema = json.loads(build_response_schema(Layout(bound), 1, ["good"]))
+    jsonschema.validate([[{"m": "good"}, "b"]], schema)
+    assert not jsonschema.Draft202012Validator(schema).is_valid([[{"m": "bad"}, "b"]])
+
+
+@pytest.mark.parametrize("reference", ["https://example.org/text.json", "#/$defs/none", "#/$defs/tree"])
+def test_unknown_and_recursive_references_are_errors(reference: str) -> None:
+    tree = {"type": "object", "properties": {"part": {"$ref": "#/$defs/tree"}}}
+    with pytest.raises(FormatError, match="recursive .ref" if "tree" in reference else "unknown .ref"):
+        read({"text": {"$ref": reference}}, **{"$defs": {"tree": tree}})
+
+
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [
+        ({"allOf": [TEXT]}, "'allOf' at /properties/x; write out the combined schema"),
+        (
+            {"type": "array", "items": {"additionalItems": TEXT}},
+            "/properties/x/items; use prefixItems and items",
+        ),
+        (
+            {"anyOf": [TEXT, {"maxlength": 3}]},
+            "'maxlength' at /properties/x/anyOf/1; it is not a supported keyword",
+        ),
+        ({"type": "string", "format": "phone"}, "no checker for the format 'phone' at /properties/x; use"),
+        ({"type": "string", "pattern": "(a"}, "JSON Schema at /properties/x/pattern: '(a' is not a 'regex'"),
+    ],
+)
+def test_unsupported_keywords_are_errors_with_their_location(schema: dict[str, Any], message: str) -> None:
+    with pytest.raises(FormatError) as raised:
+        read({"x": schema})
+    assert message in str(raised.value)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("schema", "good", "bad"),
+    [
+        ({"type": "string", "minLength": 3, "maxLength": 5}, "fives", "far too long"),
+        ({"type": "string", "pattern": r"^(?=.*x)\w+$"}, "a_x", "a_y"),
+        ({"type": "string", "format": "email"}, "a@b.org", "a at b"),
+        ({"type": "string", "format": "date"}, "2024-02-29", "2023-02-29"),
+        ({"type": "string", "format": "time"}, "23:59:59Z", "23:59:61Z"),
+        ({"type": "string", "format": "date-time"}, "2024-02-29T01:02:03+01:00", "2024-02-29T01:02:03"),
+        ({"type": "number", "minimum": 0, "exclusiveMaximum": 1}, 0.5, 1.0),
+        ({"type": "string", "not": {"enum": ["other"]}}, "this", "other"),
+        ({"type": "array", "items": TEXT, "contains": {"const": "a"}}, ["b", "a"], ["b"]),
+        ({"type": "object", "patternProperties": {"^n": {"type": "integer"}}}, {"n": 1}, {"n": "x"}),
+        ({"type": "integer", "if": {"minimum": 9}, "then": {"multipleOf": 2}}, 10, 11),
+        ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, 0.5, 1),
+        ({"anyOf": [{"type": "null"}, {"type": "string", "maxLength": 1}]}, "a", "ab"),
+    ],
+    ids=canonical_json,
+)
+def test_validation_checks_what_the_grammar_cannot(schema: dict[str, Any], good: Any, bad: Any) -> None:
+    layout = Layout(bind(read({"text": TEXT, "x": schema}), Example({"text": "a text", "x": good})))
+    written = json.loads(build_response_schema(layout, 1, None))["items"]["prefixItems"][1]
+    jsonschema.validate(bad, written)
+    assert isinstance(parse_item(["another", good], layout), Candidate)
+    result = parse_item(["another", bad], layout)
+    assert isinstance(result, Reject)
+    assert result.reason is Reason.CONSTRAINT_VIOLATION
+    assert result.because.startswith("x")
+
+
+def test_other_keywords_exclude_labels() -> None:
+    format = read(
+        {"text": TEXT, "x": {"type": "integer", "exclusiveMinimum": 0, "maximum": 15, "multipleOf": 5}},
+        {"answer": "x"},
+    )
+    assert format.labels == (5, 10, 15)
+
+
+def test_keywords_for_all_fields_and_of_older_drafts_are_errors() -> None:
+    with pytest.raises(FormatError, match="write it in each field"):
+        read({"x": TEXT}, anyOf=[{"required": ["x"]}])
+    with pytest.raises(FormatError, match=r"use \$defs"):
+        read({"x": TEXT}, definitions={})
+
+
+def test_a_field_may_have_the_name_of_a_keyword() -> None:
+    assert read({"uniqueItems": TEXT, "oneOf": TEXT}).schema["properties"].keys() == {"uniqueItems", "oneOf"}
+
+
+@pytest.mark.parametrize(
+    ("roles", "rules", "message"),
+    [
+        ({"title": "a"}, [], "unknown role 'title'; roles are answer, context, options, question"),
+        ({"question": "a.b"}, [], "the role question names 'a.b'"),
+        ({"question": 3}, [], "the role question names 3"),
+        ({"options": "a"}, [], "which is not a list"),
+        ({}, ["options_vary"], "unknown rule 'options_vary'; rules are answer_in_options"),
+        ({"answer": "a"}, ["answer_in_options"], "needs the role options; name it under roles"),
+        (["question"], [], "roles must be an object"),
+    ],
+)
+def test_unknown_roles_and_rules_are_errors(roles: Any, rules: list[Any], message: str) -> None:
+    with pytest.raises(FormatError) as raised:
+        read({"a": TEXT, "b": TEXT}, roles, rules)
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [[], 3, {}, {"properties": []}, {"type": "array", "properties": {}}]
+    + [
+        {"properties": {"a": TEXT}, "x-datacreate": said}
+        for said in ([], "roles", {"role": {}}, {"rules": "a"})
+    ],
+)
+def test_a_malformed_document_is_an_error(document: Any) -> None:
+    with pytest.raises(FormatError):
+        read_format(document, "mine")
+
+
+def test_an_example_that_the_schema_rejects_is_an_error() -> None:
+    format = read({"text": TEXT, "stars": {"type": "integer", "minimum": 1, "maximum": 5}})
+    for values, message in [
+        ({"text": "a", "stars": 6}, "stars: 6 is greater than the maximum of 5"),
+        ({"text": "a", "stars": "five"}, "stars: 'five' is not of type 'integer'"),
+        ({"text": "a", "stars": 3.0}, "stars: 3.0 is not of type 'integer'"),
+        ({"text": "a", "rating": 5}, "the field 'rating' is not in the format mine"),
+    ]:
+        with pytest.raises(ExampleError) as raised:
+            bind(format, Example(values))
+        assert message in str(raised.value)
+
+
+def test_an_example_that_breaks_a_rule_is_an_error() -> None:
+    span = read(
+        {"context": {"type": ["string", "null"]}, "answer": TEXT},
+        {r: r for r in ("context", "answer")},
+        ["answer_in_context"],
+    )
+    with pytest.raises(ExampleError, match="needs the field context"):
+        bind(span, Example({"answer": "a"}))
+    with pytest.raises(ExampleError, match="breaks the rule answer_in_context"):
+        bind(span, Example({"context": None, "answer": "None"}))
+    with pytest.raises(ExampleError, match="breaks the rule options_differ"):
+        bind(load_format("multiple_choice"), Example({**examples.UMBRELLA, "options": ["stand", "Stand "]}))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        (b"{", "cannot be read as JSON"),
+        (b"[" * 100_000, "cannot be read"),
+        (b"\xff", "cannot be read"),
+    ],
+)
+def test_an_unreadable_format_file_is_an_error(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "mine.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(FormatError, match=message):
+        load_format(str(path))
+    with pytest.raises(FormatError, match="choose one of multiple_choice, yes_no_closed_book, yes_no_open"):
+        load_format("multiple_choices")

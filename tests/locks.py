@@ -1,0 +1,28 @@
+"""Locks as other processes leave them, and faster ones."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from datacreate import locking
+
+NODE = "process 7 on node7 (SLURM job 4711), since 2026-11-21 18:39 UTC"
+
+
+def write_record(folder: Path, **fields: Any) -> Path:
+    """The lock file of a process on another machine, with these fields changed."""
+    record = {"name": NODE, "process": 7, "machine": "node7", "job": "4711", "token": "0123"}
+    path = folder / locking.LOCK_FILE
+    part = path.with_name(".lock.part")
+    part.write_text(json.dumps(record | fields))
+    return part.replace(path)
+
+
+def speed_up(factor: float, patch: Callable[[Any, str, Any], None] = setattr) -> None:
+    """Make heartbeats and waits of locks faster by `factor`."""
+    patch(locking, "BEAT_SECONDS", locking.BEAT_SECONDS / factor)
+    patch(locking, "sleep", lambda seconds: time.sleep(seconds / factor))

@@ -1,0 +1,156 @@
+"""No command reaches another machine, and none lets a library download or report its use.
+
+Every process is guarded (tests/guard.py): Python code that connects to anything but loopback, or looks up a name,
+is refused and logged. For native code one test runs in a network namespace without interfaces.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from datacreate.checkpoints import resolve
+from datacreate.finetuning.records import read_evaluation
+from tests.finetuning.conftest import import_rows, save_encoder
+from tests.finetuning.sets import choices, claims
+from tests.guard import CallsOut
+from tests.offline.guarding import Guarded
+from tests.process import ROOT
+
+EXAMPLE = ROOT / "data" / "examples" / "commonsense.json"
+MODEL = "qwen2.5-coder-0.5b-instruct"
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory, model: str) -> Guarded:
+    """Has run every command: the steps of a sweep in processes of their own, the others in one process."""
+    folder = tmp_path_factory.mktemp("guarded")
+    (folder / "models").mkdir()
+    writer = Path(shutil.copytree(model, folder / "models" / "writer"))
+    tiny = save_encoder(folder / "models" / "tiny")
+    home = {"DATACREATE_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1", "SCRIPTED": "{}"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATACREATE_HOME", home["DATACREATE_HOME"])
+        import_rows(folder / "reference", "creak", train=claims(60, 1), test=claims(20, 2))
+    guarded = Guarded(folder / "calls.jsonl", environment=home)
+    run, plan = folder / "run", folder / "plan.yaml"
+    cells = {"benchmarks": ["creak"], "conditions": ["tree"], "generators": ["./models/writer"], "count": 10}
+    cells |= {"encoders": ["./models/tiny"], "train_seeds": [1], "train": {"epochs": 1}, "test": ["creak"]}
+    plan.write_text(yaml.safe_dump(cells))
+    create = ("--example", EXAMPLE, "--model", writer, "--verify", "off")
+    commands: dict[tuple[object, ...], int | None] = {
+        ("create", *create, "--count", 12, "--run-dir", run, "--strategy", "naive"): 0,
+        ("preview", *create): 0,
+        ("show", run): 0,
+        ("export", run, "--layout", "parquet", "--out", folder / "parquet"): 0,
+        ("filter", run, "--semantic", "0.999", "--embedding-model", tiny): 0,
+        ("schema", "infer", EXAMPLE): 0,
+        ("doctor",): None,  # depends on this machine
+        ("serve", "--model", writer): 1,  # no real model; tests/cli/test_serve.py has one
+        ("models", "list"): 0,
+        ("benchmarks", "list"): 0,
+        ("benchmarks", "show", "creak"): 0,
+        ("benchmarks", "verify", "creak"): 1,  # fewer rows than the registry says
+        ("sweep", plan, "--out", folder / "out"): 0,
+        ("report", folder / "out", "--out", folder / "report"): 0,
+    }
+    words = [word for command in commands for word in ("--then", *command)][1:]
+    codes = json.loads(guarded.run(*words, module="tests.offline.several").out.splitlines()[-1])
+    expected = list(commands.values())
+    assert [
+        code if want is not None else None for code, want in zip(codes, expected, strict=True)
+    ] == expected
+    return guarded
+
+
+def test_no_command_calls_another_machine(guarded: Guarded) -> None:
+    from datacreate.cli.main import VERBS
+
+    assert guarded.called == set()
+    words = {word for line in guarded.lines("end") for word in line["command"]}
+    assert words >= {*VERBS, "create", "train", "evaluate"}
+    model = guarded.log.parent / "out" / "trained" / "creak-writer-tree-42" / "tree-tiny-10" / "seed-1"
+    assert read_evaluation(model / "evaluations" / "creak-test").scores.rows == 20
+
+
+def test_downloads_and_telemetry_are_off_before_a_library_is_imported(guarded: Guarded) -> None:
+    imported = {line["library"] for line in guarded.lines("import")}
+    assert {"huggingface_hub", "transformers", "datasets"} <= imported
+    assert guarded.missing_switches() == set()
+
+
+def test_the_guard_catches_every_kind_of_call(tmp_path: Path) -> None:
+    guarded = Guarded(tmp_path / "calls.jsonl")
+    guarded.run(module="tests.offline.calls_out")
+    assert guarded.called == {
+        ("socket.connect", "192.0.2.1"),
+        ("socket.sendto", "2001:db8::1"),
+        ("socket.getaddrinfo", "example.invalid"),
+        ("socket.gethostbyname", "example.invalid"),
+    }
+
+
+def test_the_tests_themselves_are_guarded(calls_out: list[str]) -> None:
+    with pytest.raises(CallsOut), socket.socket() as outside:
+        outside.connect(("192.0.2.1", 80))
+    assert calls_out == ["socket.connect 192.0.2.1"]
+    calls_out.clear()
+
+
+def test_the_python_api_reads_local_files_only_and_leaves_the_environment_alone(
+    tmp_path: Path, model: str
+) -> None:
+    guarded = Guarded(tmp_path / "calls.jsonl", environment={"OMP_NUM_THREADS": "1"})
+    encoder = save_encoder(tmp_path / "tiny")
+    guarded.run(model, encoder, tmp_path, module="tests.offline.python_api")
+    assert guarded.called == set()
+    assert (tmp_path / "run" / "summary.json").is_file()
+
+
+def test_only_the_modules_that_download_allow_downloads() -> None:
+    lifting = [
+        path.relative_to(ROOT / "datacreate").as_posix()
+        for path in sorted((ROOT / "datacreate").rglob("*.py"))
+        if "lift()" in path.read_text(encoding="utf-8").replace("def lift()", "")
+    ]
+    assert lifting == ["benchmarks/hub.py", "checkpoints/hub.py"]
+
+
+@pytest.mark.model
+@pytest.mark.slow
+def test_create_train_evaluate_and_report_in_a_namespace_without_a_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    namespace = ["unshare", "-n" if os.geteuid() == 0 else "-rn", "--"]
+    if shutil.which("unshare") is None or subprocess.run([*namespace, "true"], check=False).returncode:
+        pytest.skip("cannot create a network namespace")
+    model = resolve(MODEL, "instruct").path
+    monkeypatch.setenv("DATACREATE_HOME", str(tmp_path / "home"))
+    import_rows(tmp_path / "reference", "csqa", dev=choices(20, 5, 1), test=choices(20, 5, 2))
+    tiny, run, trained = save_encoder(tmp_path / "tiny"), tmp_path / "run", tmp_path / "trained"
+    log = tmp_path / "calls.jsonl"
+    # `create` talks to its model's server on loopback; the other commands get no interface at all.
+    loopback = [*namespace, sys.executable, str(Path(__file__).with_name("loopback.py"))]
+    with_loopback, without = Guarded(log, loopback), Guarded(log, namespace)
+    with_loopback.run(
+        *("create", "--example", EXAMPLE, "--count", 6, "--model", model, "--verify", "off"),
+        *("--run-dir", run, "--num-examples", 2, "--concurrency", 4),
+    )
+    assert len((run / "train.jsonl").read_bytes().splitlines()) == 6
+    without.run(
+        *("train", run, "--encoder", tiny, "--out", trained, "--seeds", 1, "--epochs", 1),
+        *("--model-selection", "none", "--learning-rates", "1e-3", "--max-length", 64),
+    )
+    without.run("evaluate", trained, "--benchmark", "csqa")
+    without.run("report", tmp_path, "--out", tmp_path / "report")
+    assert (tmp_path / "report" / "report.html").is_file()
+    assert without.called == set()
+    assert without.missing_switches() == set()

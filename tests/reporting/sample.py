@@ -1,0 +1,115 @@
+"""A report with untrusted text in every place that a model, a server or a folder name can reach."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from datacreate.reporting.results import Cell, Comparison, CreatedSet, Report, ResultTable, Skipped
+
+HOSTILE = (
+    '<script>document.title = "owned"</script>',
+    '</script><script>document.body.className = "owned"</script>',
+    '<img src="http://127.0.0.1:9/pixel.png" onerror="alert(1)">',
+    "</style><style>body { display: none }</style>",
+    '"><svg onload=alert(1)><a href="javascript:alert(1)">click</a>',
+    "{{ 7 * 7 }} {% raw %} ${7*7} %{x}",
+    "<!-- <b>bold</b> &lt;i&gt; &amp; ]]>",
+    "a | b\n| c | **bold** [link](http://x) `code`",
+    "a\u202egnp.exe \u2066hidden\u2069",
+    "bell\u0007 null\u0000 escape\u001b[31mred",
+    "line\u2028separator\u2029here\u0085next",
+    "half \ud800 of a character",
+)
+
+
+def sample_report(text: str = "tree", samples: tuple[str, ...] = HOSTILE) -> Report:
+    """Two test sets, two conditions of which one is named `text`, two sizes, one creation run."""
+    cells = tuple(
+        _cell(test, condition, count)
+        for test in ("csqa", "creak")
+        for condition in ("human", text)
+        for count in (100, 400)
+    )
+    compared = Comparison("creak", "creak", "test", "human", 100, text, 100, 0.1, 9, 2, 0.03, 0.06, False)
+    table = ResultTable("in", text, "ab" * 32, "datacreate", "held-out", text, cells, (compared,))
+    created = CreatedSet(
+        path=f"runs/{text}",
+        method="datacreate",
+        seed=1,
+        example={"question": text, "options": [text, "b"], "label": text},
+        summary={
+            "strategy": "tree",
+            "model": text,
+            "accepted": 40,
+            "requested": 40,
+            "requests": 8,
+            "examples_per_second": 1.5,
+            "labels": {text: 40},
+            "depths": {"1": 40},
+            "rejected": {"duplicate": 2},
+        },
+        metrics=metrics(text, human=True),
+        samples=tuple({"question": each, "key": {each: 1}} for each in samples),
+    )
+    return Report("0.1", (text,), 8, (table,), (created,), (Skipped(text, text),), "A paper.", "A note.")
+
+
+def _cell(test: str, condition: str, count: int) -> Cell:
+    return Cell(
+        trained_for=test,
+        test=test,
+        split="test",
+        test_digest=test,
+        test_rows=500,
+        classes=2,
+        mde=0.06,
+        condition=condition,
+        count=count,
+        full=count == 400,
+        models=3,
+        examples=1,
+        sets=1,
+        seeds=3,
+        score=0.2,
+        score_low=0.1,
+        score_high=0.25,
+        accuracy=0.6,
+        accuracy_low=0.55,
+        accuracy_high=0.65,
+        sd_seeds=0.02,
+        sd_sets=None,
+        degenerate=1,
+        not_above_chance=2,
+        unanswered=0,
+        truncated=4,
+        paper_accuracy=0.7,
+        paper_swapped=test == "creak",
+        sources=("a",),
+    )
+
+
+def metrics(text: str, human: bool) -> dict[str, Any]:
+    """Shortcuts and diversity, with `text` in a warning."""
+    found = {
+        "rows": 500,
+        "shortcuts": [
+            {"name": "length alone", "score": 0.55, "chance": 0.5, "rows": 500, "warning": None},
+            {"name": "wording", "score": 0.91, "chance": 0.5, "rows": 500, "warning": f"see {text!r}"},
+        ],
+        "no_shortcuts": None,
+        "diversity": {
+            "texts": 500,
+            "paired": 500,
+            "measure": "word overlap (1 - Jaccard)",
+            "mean_words": 12.4,
+            "distinct_1": 0.21,
+            "distinct_2": 0.63,
+            "distinct_3": None,
+            "self_bleu": 0.31,
+            "between": 0.81,
+            "from_example": 0.77,
+            "vendi": 61.3,
+        },
+        "passage_words": 91.5,
+    }
+    return found | {"human": {"benchmark": "csqa", "split": "train", **found} if human else None}

@@ -1,0 +1,229 @@
+"""From evaluations on disk to cells and comparisons; every number computed by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import stdev
+from typing import Any
+
+import pytest
+
+from datacreate.finetuning.statistics import wilson_interval
+from datacreate.reporting.build import build_report
+from datacreate.reporting.cells import majority_vote
+from datacreate.reporting.collect import collect
+from datacreate.reporting.results import Cell, ResultTable
+from tests.reporting.evaluations import answers, evaluated, zero_shot
+
+
+def tables_of(path: Path) -> tuple[ResultTable, ...]:
+    return build_report([path]).tables
+
+
+def only_table(path: Path) -> ResultTable:
+    (table,) = tables_of(path)
+    return table
+
+
+def cell(table: ResultTable, condition: str) -> Cell:
+    (found,) = [one for one in table.cells if one.condition == condition]
+    return found
+
+
+def rows(table: ResultTable) -> list[tuple[str, str, str, int | None]]:
+    return [(one.trained_for, one.test, one.condition, one.count) for one in table.cells]
+
+
+def conditions(table: ResultTable) -> list[str]:
+    return [one.condition for one in table.cells]
+
+
+def test_one_model(tmp_path: Path) -> None:
+    evaluated(tmp_path / "one", answers(60, 115), rows_of="r")
+    one = cell(only_table(tmp_path), "tree")
+    assert one.accuracy == pytest.approx(60 / 115)
+    assert (one.accuracy_low, one.accuracy_high) == pytest.approx(wilson_interval(60, 115))
+    assert one.score == pytest.approx(2 * (30 / 58 + 30 / 57) / 2 - 1)  # balanced accuracy, corrected for 1/2
+    assert (one.models, one.examples, one.sets, one.seeds, one.count) == (1, 0, 1, 1, 100)
+    assert (one.sd_seeds, one.sd_sets) == (None, None)
+    assert one.mde == pytest.approx(0.131, abs=0.001)
+    assert one.sources == (str(tmp_path / "one"),)
+
+
+def test_the_constant_prediction_follows_from_the_test_set(tmp_path: Path) -> None:
+    evaluated(tmp_path / "one", answers(60, 100), ["True"] * 70 + ["False"] * 30)
+    constant = cell(only_table(tmp_path), "constant")
+    assert (constant.accuracy, constant.score, constant.models) == (pytest.approx(0.7), 0, 0)
+
+
+def test_options_are_corrected_for_their_number(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        evaluated(tmp_path / str(seed), answers(50 + 10 * seed, 100), options=5, benchmark="csqa", seed=seed)
+    one = cell(only_table(tmp_path), "tree")
+    assert one.accuracy == pytest.approx(0.65)
+    assert one.score == pytest.approx((0.65 - 0.2) / 0.8)
+    assert one.score_low == pytest.approx((one.accuracy_low - 0.2) / 0.8)
+
+
+def test_seeds_are_averaged_within_a_training_set_and_sets_within_an_example(tmp_path: Path) -> None:
+    for seed, right in enumerate((60, 62, 64), 1):
+        evaluated(tmp_path / f"a{seed}", answers(right, 100), example="a", rows_of="a", seed=seed)
+    evaluated(tmp_path / "b1", answers(80, 100), example="b", rows_of="b", seed=1)
+    one = cell(only_table(tmp_path), "tree")
+    assert one.accuracy == pytest.approx((0.62 + 0.80) / 2)
+    assert (one.models, one.examples, one.sets, one.seeds) == (4, 2, 2, 3)
+    assert one.sd_seeds == pytest.approx(stdev([0.20, 0.24, 0.28]))
+    assert one.sd_sets == pytest.approx(stdev([0.24, 0.60]))
+    assert one.accuracy_low < 0.62 < 0.8 < one.accuracy_high  # examples were resampled, too
+
+
+@pytest.mark.parametrize(
+    ("right", "truth", "degenerate", "not_above_chance"),
+    [
+        (50, ["True"] * 50 + ["False"] * 50, 1, 1),  # predicts True for every row
+        (52, None, 0, 1),  # predicts both labels, at chance
+        (90, None, 0, 0),
+        (10, None, 0, 1),  # significantly below chance
+    ],
+)
+def test_flags(
+    tmp_path: Path, right: int, truth: list[str] | None, degenerate: int, not_above_chance: int
+) -> None:
+    evaluated(tmp_path / "1", answers(right, 100), truth, seed=1)
+    evaluated(tmp_path / "2", answers(95, 100), truth, seed=2)
+    one = cell(only_table(tmp_path), "tree")
+    assert (one.degenerate, one.not_above_chance, one.models) == (degenerate, not_above_chance, 2)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"encoder": "other"}, {"encoder_sha256": "0" * 64}, {"recipe": "paper"}, {"selection": "human"}],
+)
+def test_models_of_another_setup_have_their_own_table(tmp_path: Path, other: dict[str, Any]) -> None:
+    evaluated(tmp_path / "one", answers(60, 100), condition="tree")
+    evaluated(tmp_path / "two", answers(70, 100), condition="random", rows_of="other", **other)
+    tables = tables_of(tmp_path)
+    assert sorted(map(conditions, tables)) == [["constant", "random"], ["constant", "tree"]]
+    assert not any(table.comparisons for table in tables)
+
+
+def test_generators_have_their_own_tables_with_the_human_rows_in_each(tmp_path: Path) -> None:
+    for generator in ("large", "small"):
+        evaluated(tmp_path / generator, answers(60, 100), generator=generator, rows_of=generator)
+        zero_shot(tmp_path / f"zero-{generator}", answers(55, 100), generator)
+    evaluated(tmp_path / "human", answers(70, 100), condition="human", count=900)
+    zero_shot(tmp_path / "zero-huge", answers(55, 100), "huge")
+    tables = tables_of(tmp_path)
+    assert [table.generator for table in tables] == ["large", "small"]
+    for table in tables:
+        names = [condition.split(" (")[0] for condition in conditions(table)]
+        zero = sorted(("zero-shot huge", f"zero-shot {table.generator}"))
+        assert names == ["constant", *zero, "human", "tree"]
+
+
+def test_checkpoints_of_one_name_are_distinguished_by_their_hash(tmp_path: Path) -> None:
+    for sha in ("a" * 64, "b" * 64):
+        zero_shot(tmp_path / sha[:2], answers(55, 100), "mine", encoder_sha256=sha)
+    table = only_table(tmp_path)
+    assert table.distribution == "untrained"
+    assert conditions(table) == ["constant", "zero-shot mine (aaaaaaaa)", "zero-shot mine (bbbbbbbb)"]
+
+
+def test_order_of_conditions_and_test_sets(tmp_path: Path) -> None:
+    names = ["zebra", "tree", "tree (soft labels)", "human+tree", "naive", "human", "random"]
+    for condition in names:
+        evaluated(tmp_path / condition, answers(6, 10), condition=condition, rows_of=condition)
+    for name in ("zoo", "bioasq", "aviary"):
+        evaluated(tmp_path / name, answers(6, 10), benchmark=name, rows_of=name)
+    evaluated(tmp_path / "csqa", answers(6, 10), benchmark="csqa", options=5, rows_of="csqa")
+    table = only_table(tmp_path)
+    order = ["human", "naive", "random", "tree", "tree (soft labels)", "human+tree", "zebra"]
+    assert [one.condition for one in table.cells if one.test == "creak"] == ["constant", *order]
+    assert list(dict.fromkeys(one.test for one in table.cells)) == [
+        "csqa",
+        "bioasq",
+        "creak",
+        "aviary",
+        "zoo",
+    ]
+
+
+def test_out_of_distribution_has_its_own_table(tmp_path: Path) -> None:
+    for train, test in (("creak", "strategyqa"), ("bioasq", "creak"), (None, "creak")):
+        evaluated(
+            tmp_path / f"{train}-{test}", answers(6, 10), train=train, benchmark=test, rows_of=str(train)
+        )
+    table = only_table(tmp_path)
+    assert table.distribution == "out"
+    trained = [(one.trained_for, one.test) for one in table.cells if one.models]
+    assert trained == [("creak", "strategyqa"), ("bioasq", "creak"), ("own rows", "creak")]
+
+
+def test_samples_and_whole_sets_of_one_size_are_two_cells(tmp_path: Path) -> None:
+    evaluated(tmp_path / "whole", answers(60, 100), count=100, rows_of="w")
+    evaluated(tmp_path / "part", answers(70, 100), count=100, full=False, rows_of="p")
+    assert {one.label: one.accuracy for one in only_table(tmp_path).cells if one.models} == {
+        "tree": 0.6,
+        "tree, 100 sampled": 0.7,
+    }
+
+
+def test_the_papers_accuracy_stands_beside_its_condition(tmp_path: Path) -> None:
+    for condition in ("tree (paper)", "tree", "random", "mine"):
+        evaluated(tmp_path / condition, answers(6, 10), condition=condition, rows_of=condition)
+    evaluated(tmp_path / "swap", answers(6, 10), train="bioasq", benchmark="pubmedqa", rows_of="swap")
+    inside, outside = tables_of(tmp_path)
+    assert {one.condition: one.paper_accuracy for one in inside.cells} == {
+        "constant": None,
+        "random": 0.6793,
+        "tree": 0.7274,
+        "tree (paper)": 0.7274,
+        "mine": None,
+    }
+    assert (cell(outside, "tree").paper_accuracy, cell(outside, "tree").paper_swapped) == (0.8142, True)
+
+
+def test_other_test_rows_of_the_same_name_are_not_compared(tmp_path: Path) -> None:
+    evaluated(tmp_path / "one", answers(60, 100), condition="tree", test="old rows")
+    evaluated(tmp_path / "two", answers(90, 100), condition="random", test="new rows")
+    evaluated(tmp_path / "dev", answers(90, 100), condition="random", split="dev")
+    table = only_table(tmp_path)
+    assert len({one.test_digest for one in table.cells}) == 3
+    assert [one.split for one in table.cells if one.models] == ["test", "test", "dev"]
+    assert not table.comparisons
+
+
+def test_the_majority_of_the_models_answers_and_the_lowest_seed_resolves_a_tie(tmp_path: Path) -> None:
+    says = {1: [True, True, False, False], 2: [True, False, False, True], 3: [True, True, True, False]}
+    for seed, right in says.items():
+        evaluated(tmp_path / "three" / str(seed), right, seed=seed)
+    assert majority_vote(collect([tmp_path / "three"]).evaluated) == [True, True, False, False]
+    for seed, right in {10: [False, True], 9: [True, False]}.items():
+        evaluated(tmp_path / "two" / str(seed), right, seed=seed)
+    assert majority_vote(collect([tmp_path / "two"]).evaluated) == [True, False]
+
+
+def test_comparisons_are_corrected_over_the_whole_table(tmp_path: Path) -> None:
+    tree = [index % 10 != 0 for index in range(200)]  # 180 right
+    random = [index % 10 not in (0, 1) for index in range(200)]  # 160 of these
+    for benchmark in ("creak", "boolq_open", "pubmedqa"):
+        for condition, right in (("tree", tree), ("random", random)):
+            evaluated(tmp_path / benchmark / condition, right, benchmark=benchmark, condition=condition)
+    comparisons = only_table(tmp_path).comparisons
+    assert {one.test for one in comparisons} == {"creak", "boolq_open", "pubmedqa"}
+    for one in comparisons:
+        assert (one.first, one.second) == ("random", "tree")
+        assert (one.first_only, one.second_only, one.difference) == (0, 20, -0.1)
+        assert one.p == pytest.approx(2 * 0.5**20)
+        assert one.p_holm == pytest.approx(3 * one.p)
+        assert one.significant
+
+
+def test_only_cells_of_one_size_are_compared_except_for_references(tmp_path: Path) -> None:
+    evaluated(tmp_path / "human", answers(80, 100), condition="human", count=900)
+    zero_shot(tmp_path / "zero", answers(70, 100), "big")
+    for count in (100, 400):
+        evaluated(tmp_path / str(count), answers(60, 100), count=count, rows_of=str(count))
+    pairs = {(one.first.split()[0], one.second, one.second_count) for one in only_table(tmp_path).comparisons}
+    references = {(name, "tree", count) for name in ("zero-shot", "human") for count in (100, 400)}
+    assert pairs == {("zero-shot", "human", 900), *references}

@@ -1,0 +1,177 @@
+"""The files of a report: numbers are in them, untrusted text stays text, nothing is loaded from a network."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import html
+import io
+import json
+import re
+import unicodedata
+from html.parser import HTMLParser
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datacreate import markdown
+from datacreate.errors import UsageError
+from datacreate.reporting import render
+from datacreate.reporting.build import build_report
+from datacreate.reporting.render import as_csv, as_json, as_markdown, as_page, no_formula, plain, write_report
+from datacreate.reporting.results import Cell, Comparison, Report
+from tests.reporting.evaluations import answers, evaluated
+from tests.reporting.sample import HOSTILE, sample_report
+
+FILES = {"report.md", "report.html", "report.json", "results.csv", "comparisons.csv"}
+ANY_TEXT = st.text(max_size=12) | st.sampled_from([*HOSTILE, "{{", "{%", "]]>", "&#x3c;", "</textarea>"])
+
+
+class Parsed(HTMLParser):
+    """The elements of a page in order, and its text without scripts."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, tuple[str, ...]]] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text = ""
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, tuple(name for name, _ in attrs)))
+        self.attributes += attrs
+
+    def handle_data(self, data: str) -> None:
+        self.text += "" if self.cdata_elem else data
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Report:
+    truth = ["True"] * 50 + ["False"] * 50
+    for seed, right in enumerate((60, 62, 50), 1):
+        evaluated(tmp_path / "runs" / f"tree{seed}", answers(right, 100), truth, seed=seed, example="a")
+    evaluated(tmp_path / "runs" / "swap", answers(6, 10), train="bioasq", benchmark="pubmedqa")
+    evaluated(tmp_path / "runs" / "human", answers(90, 100), truth, condition="human", count=1234)
+    return build_report([tmp_path / "runs"])
+
+
+def test_markdown_has_every_number_of_a_cell(report: Report) -> None:
+    text = as_markdown(report)
+    lines = [[part.strip() for part in line.strip("|").split("|")] for line in text.split("\n")]
+    constant, human, tree = [line for line in lines if line[0] == "creak"][:3]
+    assert (constant[1], constant[4], constant[-1]) == ("constant", "0.0", "")
+    assert (human[1], human[2], human[3], human[-1]) == ("human", "1,234", "1s", "")
+    assert re.fullmatch(r"\+80\.0 \(\+\S+ to \+\S+\)", human[4])
+    assert (tree[1], tree[2], tree[3], tree[6], tree[8], tree[9]) == (
+        *("tree", "100", "1e·3s", "72.7"),
+        *("100", "14.0"),
+    )
+    assert tree[-1] == "degenerate 1/3, not above chance 1/3"
+    assert "Comparisons: 1 of 1 significant at 5 %" in text
+    assert text.count("‡ These two rows of the paper look exchanged") == 1
+
+
+def test_csv_and_json_have_the_records(report: Report) -> None:
+    lines = list(csv.DictReader(io.StringIO(as_csv(report, Cell))))
+    assert [line["condition"] for line in lines] == ["constant", "human", "tree", "constant", "tree"]
+    assert float(lines[2]["accuracy"]) == pytest.approx((0.60 + 0.62 + 0.50) / 3)
+    assert (lines[2]["distribution"], lines[2]["degenerate"], lines[2]["sd_sets"]) == ("in", "1", "")
+    (compared,) = csv.DictReader(io.StringIO(as_csv(report, Comparison)))
+    assert (compared["first"], compared["second"], compared["significant"]) == ("human", "tree", "True")
+    document = json.loads(as_json(report))
+    assert document["tables"][0]["cells"][2]["models"] == 3
+    assert document["tables"][0]["comparisons"][0]["p_holm"] < 0.05
+
+
+def test_a_report_is_reproducible_and_replaces_an_older_one(tmp_path: Path, report: Report) -> None:
+    for name in ("one", "two"):
+        assert {path.name for path in write_report(report, tmp_path / name)} == FILES
+    write_report(build_report([tmp_path / "runs"]), tmp_path / "two")
+    for name in FILES:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert {path.name for path in (tmp_path / "two").iterdir()} == FILES
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UsageError, match="choose another --out"):
+        write_report(report, tmp_path / "file")
+
+
+def test_the_page_loads_nothing_and_allows_only_its_own_scripts() -> None:
+    page = as_page(sample_report())
+    parsed = Parsed(page)
+    names = {name for name, _ in parsed.attributes}
+    assert not names & {"src", "srcset", "data", "poster", "action", "background", "ping"}
+    assert not {tag for tag, _ in parsed.elements} & {
+        "link",
+        "img",
+        "iframe",
+        "object",
+        "embed",
+        "base",
+        "form",
+    }
+    assert all((value or "").startswith("#") for name, value in parsed.attributes if name == "href")
+    (policy,) = [value or "" for _, value in parsed.attributes if value and value.startswith("default-src")]
+    scripts = re.findall(r"<script[^>]*>(.*?)</script>", page, re.DOTALL)
+    assert page.count("* plotly.js v") == 1
+    for script in scripts:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert len(page.encode()) < 6_000_000
+
+
+def test_a_page_without_results_has_no_script() -> None:
+    page = as_page(Report("0.1", ("runs",), 0, (), (), (), "", ""))
+    assert "<script" not in page
+    assert any("script-src 'none'" in (value or "") for _, value in Parsed(page).attributes)
+
+
+@settings(max_examples=50, deadline=None)
+@given(text=ANY_TEXT)
+def test_no_text_adds_an_element_to_the_page(text: str) -> None:
+    text = "x" + text
+    with patch.object(render, "_figures", return_value=[]):  # plotly.js takes seconds to parse
+        page = as_page(sample_report(text, samples=(text,)))
+        plain_page = as_page(sample_report("x", samples=("x",)))
+    parsed = Parsed(page)
+    assert parsed.elements == Parsed(plain_page).elements
+    assert markdown.visible(text).replace("\r", "\n") in parsed.text.replace("\r", "\n")
+    page.encode("utf-8")
+
+
+def test_no_text_ends_a_script() -> None:
+    figures = render._figures(sample_report(HOSTILE[1]).tables[0])
+    scripts = "".join(render._figure_html(each, 1) for each in figures)
+    assert scripts.count("<script") == scripts.count("</script") == len(figures) == 3
+
+
+@settings(max_examples=50, deadline=None)
+@given(text=ANY_TEXT)
+def test_no_text_is_markup_in_markdown(text: str) -> None:
+    shown = markdown.escape(text)
+    assert not set(re.sub(r"&#\d+;", "", shown)) & set("<>|*`~[]\\$!@&\n\x1b\u202e\ud800")
+    assert not re.search(r"(?<![^\W_])_|_(?![^\W_])|://|www\.", shown)
+    if not any(unicodedata.category(c) in ("Cc", "Cs") or "\u202a" <= c <= "\u2069" for c in text):
+        assert " ".join(html.unescape(shown).split()) == " ".join(text.split())
+    lines = as_markdown(sample_report(text)).split("\n")
+    assert all(line.endswith("|") for line in lines if line.startswith("|"))
+    assert len(lines) == len(as_markdown(sample_report("x")).split("\n"))
+
+
+@given(st.text(max_size=20))
+def test_no_text_is_a_formula_in_a_spreadsheet(text: str) -> None:
+    shown = str(no_formula(text))
+    assert len(shown) < 2 or not shown.startswith(("=", "+", "-", "@", "\t", "\r", "\n", " "))
+    assert list(csv.reader(io.StringIO(as_csv(sample_report(text), Cell))))
+    assert (no_formula(-0.5), no_formula("=1+1"), no_formula("\t=1+1")) == (-0.5, "'=1+1", "'=1+1")
+
+
+def test_names_stay_readable() -> None:
+    name = "boolq_open → all-minilm-l6-v2, lr 2e-05"
+    assert markdown.escape(name) == name
+    assert plain("<b>a</b> & \u202e") == "&lt;b&gt;a&lt;/b&gt; &amp; \ufffd"

@@ -1,0 +1,536 @@
+"""Locks on directories: who is refused, who takes over, and who stops before it writes."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from datacreate import locking
+from datacreate.engines.base import Check, Completion, Request
+from datacreate.errors import LockLost, RunLocked
+from datacreate.locking import LOCK_FILE, MACHINE, FolderLock, held_by
+from datacreate.runs.directory import RunDirectory
+from tests.inprocess import run
+from tests.locks import NODE, speed_up, write_record
+from tests.making import COMMONSENSE, commits, make, train
+from tests.process import ROOT, Live, ended_process
+from tests.scripted import ScriptedEngine, answering
+
+
+class Time:
+    """A clock that only moves in `sleep`, which then calls `event`."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.sleeps: list[float] = []
+        self.event: Callable[[], object] = lambda: None
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.sleeps.append(seconds)
+        self.event()
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> Time:
+    time = Time()
+    monkeypatch.setattr(locking, "sleep", time.sleep)
+    monkeypatch.setattr(locking, "clock", lambda: time.now)
+    return time
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[FolderLock]:
+    lock = FolderLock(folder)
+    lock.acquire()
+    try:
+        yield lock
+    finally:
+        lock.release()
+
+
+def beat(path: Path, count: int) -> None:
+    os.utime(path, (count, count))
+
+
+# One machine
+
+
+def test_a_second_process_is_refused_at_once(
+    tmp_path: Path, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"JOB_ID": "817", "ARRAY_JOB_ID": "815", "ARRAY_TASK_ID": "2"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    with held(tmp_path):
+        name = rf"process {os.getpid()} on \S+ \(SLURM job 815_2\), since .* UTC; wait"
+        with pytest.raises(RunLocked, match=name):
+            FolderLock(tmp_path).acquire()
+    assert time.sleeps == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_process_frees_the_directory_at_once(tmp_path: Path, time: Time) -> None:
+    script = f"""
+import time
+from pathlib import Path
+from datacreate.locking import FolderLock
+FolderLock(Path({str(tmp_path)!r})).acquire()
+print("held", flush=True)
+time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"held\n"
+        with pytest.raises(RunLocked, match=f"process {process.pid} on "):
+            FolderLock(tmp_path).acquire()
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # ended, and still a zombie
+        with held(tmp_path) as lock:
+            assert not lock.after_silence
+    assert time.sleeps == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_no_lock_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(json, "dump", fails)
+    with pytest.raises(OSError, match="No space"):
+        FolderLock(tmp_path).acquire()
+    monkeypatch.undo()
+    with held(tmp_path):
+        pass
+
+
+# Another machine
+
+
+def test_a_heartbeat_of_another_machine_refuses(tmp_path: Path, time: Time) -> None:
+    path = write_record(tmp_path)
+    time.event = lambda: beat(path, 1) if len(time.sleeps) == 9 else None
+    notes: list[str] = []
+    with pytest.raises(RunLocked) as error:
+        FolderLock(tmp_path, notes.append).acquire()
+    assert str(error.value) == f"{tmp_path} is locked by {NODE}; wait until it has finished"
+    assert time.sleeps == [1] * 9
+    assert notes == [f"{tmp_path} is locked by {NODE}; waiting up to a minute for its heartbeat"]
+    assert path.exists()
+
+
+@pytest.mark.parametrize("content", [None, b"", b'{"name": "proc'], ids=["whole", "empty", "cut off"])
+def test_a_silent_lock_of_another_machine_is_taken_over(
+    tmp_path: Path, time: Time, content: bytes | None
+) -> None:
+    path = write_record(tmp_path)
+    if content is not None:
+        path.write_bytes(content)
+    with held(tmp_path) as lock:
+        assert lock.after_silence
+        assert time.sleeps == [1] * 60 + [25]
+    assert not path.exists()
+
+
+def test_slow_reads_do_not_make_a_holder_dead(tmp_path: Path, time: Time) -> None:
+    path = write_record(tmp_path)
+
+    def event() -> None:
+        time.now += 3600  # the file server hangs, for the holder too
+        if len(time.sleeps) == 3:
+            beat(path, 1)
+
+    time.event = event
+    with pytest.raises(RunLocked):
+        FolderLock(tmp_path).acquire()
+
+
+def test_a_lock_that_is_freed_meanwhile_is_taken(tmp_path: Path, time: Time) -> None:
+    path = write_record(tmp_path)
+    time.event = lambda: path.unlink(missing_ok=True)
+    with held(tmp_path) as lock:
+        assert time.sleeps == [1]
+        assert not lock.after_silence
+
+
+def test_a_requeued_job_waits_for_its_last_start(
+    tmp_path: Path, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    path = write_record(tmp_path)
+    time.event = lambda: beat(path, int(time.now / 10)) if time.now < 100 else None
+    with held(tmp_path):
+        assert time.now > 100
+
+
+def test_held_by_names_the_holder_without_waiting(tmp_path: Path, time: Time) -> None:
+    assert held_by(tmp_path) is None
+    with held(tmp_path):
+        assert str(held_by(tmp_path)).startswith(f"process {os.getpid()} on ")
+    path = write_record(tmp_path)
+    assert held_by(tmp_path) == NODE
+    beat(path, 1)
+    assert held_by(tmp_path) is None
+    write_record(tmp_path, machine=MACHINE, process=ended_process())
+    assert held_by(tmp_path) is None
+
+
+# Loss
+
+
+@pytest.mark.parametrize("change", ["taken over", "removed", "directory removed"])
+def test_a_holder_notices_the_loss_and_leaves_the_new_lock(tmp_path: Path, time: Time, change: str) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with held(folder) as lock:
+        lock.check()
+        if change == "taken over":
+            write_record(folder)
+        else:
+            (folder / LOCK_FILE).unlink()
+        if change == "directory removed":
+            folder.rmdir()
+        time.now += 21  # two heartbeats are overdue
+        assert lock.is_lost
+        why = f"taken over by {NODE}" if change == "taken over" else "its lock file is gone"
+        with pytest.raises(LockLost, match=r"^[^\n]*$") as error:
+            lock.check()
+    assert f"{folder}: {why}; stopped" in str(error.value)
+    assert error.value.exit_code == 75
+    assert (folder / LOCK_FILE).exists() == (change == "taken over")
+
+
+def test_a_lock_that_cannot_be_renewed_is_lost_before_others_take_it(
+    tmp_path: Path, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with held(tmp_path) as lock:
+        monkeypatch.setattr(os, "utime", fails)
+        time.now = 30
+        lock.check()
+        time.now = 51
+        with pytest.raises(LockLost, match="cannot be renewed"):
+            lock.check()
+        monkeypatch.undo()
+
+
+def test_a_holder_sends_heartbeats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locking, "BEAT_SECONDS", 0.001)
+    with held(tmp_path) as lock:
+        first = (tmp_path / LOCK_FILE).stat().st_mtime_ns
+        while (tmp_path / LOCK_FILE).stat().st_mtime_ns == first:
+            lock.check()
+
+
+# Several at once
+
+WORKER = """
+import sys
+from pathlib import Path
+from datacreate import locking
+from datacreate.errors import RunLocked
+from tests.locks import speed_up
+speed_up(50)
+if sys.argv[1]:
+    locking.MACHINE, locking.fcntl.flock = sys.argv[1], lambda *_: None
+for line in sys.stdin:
+    lock = locking.FolderLock(Path(line.strip()))
+    try:
+        lock.acquire()
+    except RunLocked:
+        print("refused", flush=True)
+    else:
+        print("held", flush=True)
+        sys.stdin.readline()
+        print("lost" if lock.is_lost else "kept", flush=True)
+        lock.release()
+"""
+
+
+@pytest.mark.parametrize("left", ["nothing", "dead", "silent"])
+@pytest.mark.parametrize("machines", [("", "", "", ""), ("a", "b", "c", "d")], ids=["one", "several"])
+def test_of_several_processes_exactly_one_gets_the_directory(
+    tmp_path: Path, machines: tuple[str, ...], left: str
+) -> None:
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    workers = [subprocess.Popen([sys.executable, "-c", WORKER, name], cwd=ROOT, **pipes) for name in machines]
+
+    def send(worker: subprocess.Popen[str], line: object) -> None:
+        assert worker.stdin
+        worker.stdin.write(f"{line}\n")
+        worker.stdin.flush()
+
+    def read(worker: subprocess.Popen[str]) -> str:
+        assert worker.stdout
+        return worker.stdout.readline().strip()
+
+    try:
+        for number in range(2 if left == "silent" or machines[0] else 20):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            if left != "nothing":
+                write_record(folder, **{"machine": MACHINE} if left == "dead" else {})
+            for worker in workers:
+                send(worker, folder)
+            answers = [read(worker) for worker in workers]
+            assert sorted(answers) == ["held", "refused", "refused", "refused"]
+            winner = workers[answers.index("held")]
+            send(winner, "")
+            assert read(winner) == "kept"
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.communicate()
+
+
+class Simulation:
+    """Threads that run one at a time, in an order given by simulated time; each file that is opened takes time."""
+
+    def __init__(self, folder: Path, delays: Sequence[float]) -> None:
+        self.folder = folder
+        self.now = 0.0
+        self.latest = 0  # number of the last acquisition
+        self.waiting: list[tuple[float, int, Actor]] = []
+        self.current: Actor | None = None
+        self._delays = iter(delays)
+        self._order = 0
+
+    def pause(self, seconds: float | None = None) -> None:
+        """In an actor's thread: let the others run until so much time has passed, by default the next delay."""
+        actor = self.current
+        assert actor
+        wake = self.now + (next(self._delays, 4.0) if seconds is None else seconds)
+        self._order += 1
+        heapq.heappush(self.waiting, (wake, self._order, actor))
+        actor.paused.set()
+        actor.resumed.acquire()
+
+    def run(self) -> None:
+        while self.waiting:
+            self.now, _, self.current = heapq.heappop(self.waiting)
+            locking.MACHINE = self.current.machine
+            self.current.paused.clear()
+            self.current.resumed.release()
+            self.current.paused.wait()
+        self.current = None
+
+
+class Actor(threading.Thread):
+    """Takes the lock twice, if it can, and then writes several times, unless it has lost the lock."""
+
+    def __init__(self, simulation: Simulation, machine: str) -> None:
+        super().__init__(daemon=True)
+        self.simulation, self.machine = simulation, machine
+        self.paused, self.resumed = threading.Event(), threading.Semaphore(0)
+        self.held, self.error = 0, ""
+        heapq.heappush(simulation.waiting, (0.0, -len(simulation.waiting), self))
+        self.start()
+
+    def __lt__(self, other: Actor) -> bool:
+        return False
+
+    def run(self) -> None:
+        self.resumed.acquire()
+        simulation = self.simulation
+        try:
+            simulation.pause()
+            for _ in range(2):
+                with suppress(RunLocked):
+                    lock = FolderLock(simulation.folder)
+                    lock.acquire()
+                    self.held += 1
+                    simulation.latest += 1
+                    self.write(lock, simulation.latest)
+                    lock.release()
+                simulation.pause(60)
+        except (AssertionError, OSError, LockLost) as error:
+            self.error = repr(error)
+        self.paused.set()
+
+    def write(self, lock: FolderLock, acquisition: int) -> None:
+        for count in range(1, 16):
+            self.simulation.pause()
+            if count % 3 == 0:
+                lock._beat()  # as its thread does
+            if lock.is_lost:
+                return
+            assert acquisition == self.simulation.latest, "wrote after another process had acquired the lock"
+
+
+ACTIVE: list[Simulation] = []
+
+
+def pause_before_open(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open" and ACTIVE and threading.current_thread() is ACTIVE[0].current:
+        ACTIVE[0].pause(None if arguments[1] in ("w", "x") else 0.01)
+
+
+sys.addaudithook(pause_before_open)
+
+
+@settings(max_examples=100)
+@example(machines=["A", "B"], delays=[0, 0, 90], left="A")  # the other one takes over meanwhile
+@given(
+    machines=st.lists(st.sampled_from("AB"), min_size=2, max_size=4),
+    delays=st.lists(st.sampled_from([0.0, 4.0, 15.0, 30.0, 90.0]), max_size=40),
+    left=st.sampled_from([None, "A", "node7"]),
+)
+def test_no_holder_writes_after_a_takeover_whatever_is_slow_or_suspended(
+    tmp_path_factory: pytest.TempPathFactory, machines: list[str], delays: list[float], left: str | None
+) -> None:
+    folder, flocks = tmp_path_factory.mktemp("folder"), tmp_path_factory.mktemp("flocks")
+    for machine in "AB":
+        (flocks / machine).mkdir()
+    if left:
+        write_record(folder, machine=left)
+    simulation = Simulation(folder, delays)
+    flock, beats = locking.fcntl.flock, iter(range(1, 10**6))
+
+    def local_flock(file: int, mode: int) -> None:
+        """A flock that only the same machine sees."""
+        own = os.open(flocks / locking.MACHINE, os.O_RDONLY)
+        os.dup2(own, file)
+        os.close(own)
+        flock(file, mode)
+
+    def dump(record: object, file: Any) -> None:
+        simulation.pause()  # between creating a file and writing it
+        json.dump(record, file)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(locking, "MACHINE", "")
+        patch.setattr(locking, "fcntl", SimpleNamespace(**{**vars(locking.fcntl), "flock": local_flock}))
+        patch.setattr(locking, "json", SimpleNamespace(dump=dump, load=json.load))
+        patch.setattr(locking, "sleep", simulation.pause)
+        patch.setattr(locking, "clock", lambda: simulation.now)
+        utime = os.utime
+        patch.setattr(os, "utime", lambda path: utime(path, ns=(0, next(beats))))
+        actors = [Actor(simulation, machine) for machine in machines]
+        ACTIVE[:] = [simulation]
+        simulation.run()
+        ACTIVE.clear()
+    assert [actor.error for actor in actors] == [""] * len(actors)
+    assert any(actor.held for actor in actors)
+    assert list(folder.iterdir()) == []
+
+
+# Runs
+
+
+@pytest.fixture
+def command(tmp_path: Path, model: str) -> list[object]:
+    example = tmp_path / "example.json"
+    example.write_text(json.dumps(COMMONSENSE))
+    return ["create", "--example", example, "--model", model, "--count", 400, "--run-dir", tmp_path / "run"]
+
+
+def log_lines(run_dir: Path) -> int:
+    log = run_dir / "log.jsonl"
+    return log.read_bytes().count(b"\n") if log.exists() else 0
+
+
+def test_a_run_of_a_lost_node_resumes_after_its_lock_is_silent(
+    tmp_path: Path, command: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Live(*command, gated=True) as first:
+        first.allow(10)
+        first.wait_for(lambda: log_lines(tmp_path / "run") == 11)
+        second = run(*command)
+        assert second.code == 1
+        assert f"{tmp_path / 'run'} is locked by process {first.pid} on " in second.failure
+        first.stop(signal.SIGKILL)
+    write_record(tmp_path / "run")
+    speed_up(100, monkeypatch.setattr)
+    second = run(*command)
+    assert second.code == 0
+    assert any(f"is locked by {NODE}; waiting" in line for line in second.lines)
+    assert len(train(tmp_path / "run").splitlines()) == 400
+    assert not (tmp_path / "run" / LOCK_FILE).exists()
+
+
+def test_a_run_that_was_suspended_during_a_takeover_stops_with_75_and_writes_nothing(
+    tmp_path: Path, command: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run"
+
+    def contents() -> dict[str, bytes]:
+        return {each.name: each.read_bytes() for each in path.iterdir() if each.name != "train.jsonl"}
+
+    with Live(*command, gated=True, lock_speed=200) as first:
+        first.allow(10)
+        first.wait_for(lambda: log_lines(path) == 11)
+        os.kill(first.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, first.pid, os.WSTOPPED | os.WNOWAIT)
+        old = (path / "log.jsonl").stat().st_ino
+        speed_up(200, monkeypatch.setattr)
+        monkeypatch.setattr(locking, "MACHINE", "another")
+        monkeypatch.setattr(locking.fcntl, "flock", lambda *_: None)
+        with RunDirectory(
+            path
+        ).locked() as lock:  # its log is a copy: a write cut in two ends in the old file
+            assert (path / "log.jsonl").stat().st_ino != old
+            monkeypatch.setattr(locking, "BEAT_SECONDS", 1e6)
+            kept = contents()
+            first.allow(100)
+            ended = first.stop(signal.SIGCONT)
+            assert contents() == kept
+            assert not lock.is_lost
+    monkeypatch.undo()
+    assert ended.code == 75
+    assert f"taken over by process {os.getpid()} on " in ended.failure
+    assert run(*command).code == 0
+    whole = tmp_path / "whole"
+    assert run(*command[:-1], whole).code == 0
+    assert train(path) == train(whole)
+
+
+def test_a_run_that_is_taken_over_leaves_all_files_as_they_are(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locking, "BEAT_SECONDS", 0.001)
+    script = answering()
+    seen: dict[str, bytes] = {}
+
+    def answers(request: Request) -> Completion:
+        if request.id == 7:
+            write_record(tmp_path)
+            locking.time.sleep(0.01)
+            seen.update({path.name: path.read_bytes() for path in tmp_path.iterdir()})
+        return script(request)
+
+    with pytest.raises(LockLost, match="taken over by process 7 on node7"):
+        make(tmp_path, model, answers, count=100)
+    assert seen == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(commits(tmp_path)) >= 4
+
+
+def test_a_run_that_is_taken_over_while_the_model_loads_leaves_the_directory_alone(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locking, "BEAT_SECONDS", 0.001)
+
+    class Slow(ScriptedEngine):
+        def start(self, checks: Sequence[Check] = ()) -> None:
+            write_record(tmp_path)
+            locking.time.sleep(0.01)
+            super().start()
+
+    with pytest.raises(LockLost):
+        make(tmp_path, model, Slow(answering()))
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK_FILE]

@@ -1,0 +1,224 @@
+"""The question that a verifier is asked: what it shows, and how the scores are read."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datacreate.formats.example import field_at
+from datacreate.formats.task_format import Roles, TaskFormat, read_format
+from datacreate.prompts.label_scoring import (
+    MAX_LETTERED,
+    LabelQuestion,
+    assigned_label,
+    can_score_labels,
+    label_question,
+    mean_probabilities,
+    option_permutations,
+    possible_answers,
+    with_answer,
+)
+from tests.formats import examples
+from tests.formats.examples import inferred
+
+CLOSED: dict[str, dict[str, Any]] = {
+    name: examples.ALL[name]
+    for name in ("umbrella", "claim", "passage", "nested", "arabic", "chinese", "dotted")
+}
+"""Examples whose answers are from a closed set."""
+
+
+def format_of(values: dict[str, Any], **how: dict[str, str]) -> TaskFormat:
+    return inferred(values, **how).format
+
+
+def without_question(values: dict[str, Any]) -> TaskFormat:
+    """The format of these values without the roles question and context."""
+    format = format_of(values)
+    return replace(format, roles=replace(format.roles, question=None, context=None))
+
+
+def prompt_of(
+    format: TaskFormat, values: dict[str, Any], *, lettered: bool = False, reverse: bool = False
+) -> tuple[str, tuple[str, ...]]:
+    """The user prompt and the choices, with the options in their own order or in reverse."""
+    question = label_question(format, values, lettered=lettered)
+    assert question
+    order = range(len(question.options))
+    messages, choices = question.prompt(order[::-1] if reverse else order)
+    system = {"role": "system", "content": "Answer with the letter of the right option."}
+    assert messages[:-1] == ([system] if question.lettered else [])
+    assert messages[-1]["role"] == "user"
+    return messages[-1]["content"], choices
+
+
+def test_own_options_are_lettered_in_the_order_in_which_they_are_shown() -> None:
+    prompt, choices = prompt_of(format_of(examples.UMBRELLA), examples.UMBRELLA)
+    assert choices == tuple("ABCDE")
+    assert prompt == (
+        "Where would you put a wet umbrella when you come home?\n\n"
+        "A. stand\nB. bookshelf\nC. oven\nD. wallet\nE. aquarium"
+    )
+    prompt, choices = prompt_of(format_of(examples.UMBRELLA), examples.UMBRELLA, reverse=True)
+    assert choices == tuple("ABCDE")
+    assert "A. aquarium\nB. wallet\nC. oven\nD. bookshelf\nE. stand" in prompt
+
+
+def test_fixed_labels_are_scored_by_name_or_by_letter() -> None:
+    prompt, choices = prompt_of(format_of(examples.CLAIM), examples.CLAIM)
+    assert choices == ("True", "False")
+    assert prompt == "Bees make honey.\n\nAnswer with one of: True, False."
+    assert prompt_of(format_of(examples.CLAIM), examples.CLAIM, reverse=True)[1] == ("False", "True")
+    format = format_of(examples.NLI, labels=examples.NLI_LABELS)
+    prompt, choices = prompt_of(format, examples.NLI, lettered=True, reverse=True)
+    assert choices == ("A", "B", "C")
+    assert "A. contradiction\nB. neutral\nC. entailment" in prompt
+    stars = {"text": "The Elbe flows north.", "stars": 3}
+    format = format_of(stars, labels={"stars": "1,2,3"})
+    assert prompt_of(format, stars)[1] == ("1", "2", "3")
+    assert assigned_label(format, stars) == 2
+
+
+def test_the_context_comes_before_the_question_if_there_is_one() -> None:
+    format = format_of(examples.PASSAGE)
+    prompt, _ = prompt_of(format, examples.PASSAGE)
+    assert prompt.startswith("Bees carry nectar home and make honey of it.\n\nBees make honey.\n\n")
+    prompt, _ = prompt_of(format, {**examples.PASSAGE, "context": "  "})
+    assert prompt.startswith("Bees make honey.\n\n")
+
+
+def test_without_a_question_all_fields_but_answer_and_options_are_shown() -> None:
+    prompt, _ = prompt_of(without_question(examples.CLAIM), examples.CLAIM)
+    shown, _, asked = prompt.partition("\n\n")
+    assert json.loads(shown) == {"question": "Bees make honey.", "context": None}
+    assert asked == "What is its label?\n\nAnswer with one of: True, False."
+    prompt, choices = prompt_of(without_question(examples.NESTED), examples.NESTED)
+    shown, _, asked = prompt.partition("\n\n")
+    assert json.loads(shown)["output"] == {"why": "At sea level it does.", "note": ""}
+    assert asked.startswith("What is its output.label?")
+    assert choices == ("true", "false")
+    assert examples.NESTED["output"]["label"] == "true"
+
+
+def test_options_that_fixed_labels_name_are_shown_with_them() -> None:
+    document = {
+        "properties": {
+            "question": {"type": "string"},
+            "options": {"type": "array", "items": {"type": "string"}},
+            "label": {"enum": ["A", "B"]},
+        },
+        "x-datacreate": {"roles": {"question": "question", "options": "options", "answer": "label"}},
+    }
+    values = {"question": "Which flies?", "options": ["fish", "bird"], "label": "B"}
+    prompt, choices = prompt_of(read_format(document, "letters"), values)
+    assert prompt == "Which flies?\nA. fish\nB. bird\n\nAnswer with one of: A, B."
+    assert choices == ("A", "B")
+
+
+@pytest.mark.parametrize("values", [examples.SPAN, examples.REVIEW, examples.NLI, examples.TAGGED])
+def test_free_text_and_open_numbers_cannot_be_scored(values: dict[str, Any]) -> None:
+    format = format_of(values)
+    assert not can_score_labels(format)
+    assert possible_answers(format, values) == []
+    assert label_question(format, values, lettered=True) is None
+
+
+def test_what_can_be_scored_is_a_closed_set_that_fits_the_letters() -> None:
+    assert all(can_score_labels(format_of(values)) for values in CLOSED.values())
+    assert not can_score_labels(replace(format_of(examples.UMBRELLA), rules=frozenset()))
+    no_answer = replace(format_of(examples.CLAIM), roles=Roles(question=("question",)))
+    assert label_question(no_answer, examples.CLAIM, lettered=False) is None
+    labels = {"label": ",".join(f"label {i}" for i in range(MAX_LETTERED + 1))}
+    format = format_of({"question": "Why?", "label": "label 3"}, labels=labels)
+    assert can_score_labels(format)
+    assert not can_score_labels(format, lettered=True)
+    options = [f"option {i}" for i in range(MAX_LETTERED + 1)]
+    for number in (MAX_LETTERED, MAX_LETTERED + 1):
+        values = {"question": "Which?", "options": options[:number], "label": options[0]}
+        question = label_question(format_of(values), values, lettered=False)
+        assert (question is not None) == (number == MAX_LETTERED)
+
+
+@pytest.mark.parametrize("values", CLOSED.values(), ids=CLOSED)
+@pytest.mark.parametrize("lettered", [False, True])
+@pytest.mark.parametrize("has_question", [True, False])
+def test_the_question_does_not_depend_on_the_answer(
+    values: dict[str, Any], lettered: bool, has_question: bool
+) -> None:
+    format = format_of(values) if has_question else without_question(values)
+    answers = range(len(possible_answers(format, values)))
+    questions = {
+        label_question(format, with_answer(format, values, index), lettered=lettered) for index in answers
+    }
+    assert len(questions) == 1
+    assert None not in questions
+
+
+@pytest.mark.parametrize("values", CLOSED.values(), ids=CLOSED)
+def test_with_answer_changes_the_answer_and_nothing_else(values: dict[str, Any]) -> None:
+    format = format_of(values)
+    path = format.roles.answer
+    assert path
+    for index, answer in enumerate(possible_answers(format, values)):
+        other = with_answer(format, values, index)
+        assert assigned_label(format, other) == index
+        assert field_at(other, path) == answer
+        assert json.dumps(with_answer(format, other, assigned_label(format, values))) == json.dumps(values)
+        assert format.validator.is_valid(other)
+
+
+def test_an_answer_of_another_type_or_case_than_its_option_is_found() -> None:
+    values: dict[str, Any] = {"question": "2+2?", "options": [3, 4], "label": "4"}
+    format = format_of(values)
+    assert assigned_label(format, values) == 1
+    assert with_answer(format, values, 0)["label"] == "3"
+    values = {"question": "Where is the Elbe?", "options": ["Asia", "Europe"], "label": "europe"}
+    assert assigned_label(format_of(values), values) == 1
+
+
+# Option permutations
+
+
+@given(number=st.integers(1, 26), seed=st.text(max_size=20))
+def test_the_permutations_are_a_seeded_order_and_its_reverse(number: int, seed: str) -> None:
+    one, other = option_permutations(number, seed)
+    assert sorted(one) == list(range(number))
+    assert other == one[::-1]
+    assert option_permutations(number, seed) == (one, other)
+
+
+def test_over_many_questions_each_option_has_every_position_equally_often() -> None:
+    from scipy.stats import chisquare
+
+    places = [option_permutations(5, f"42:question {i}")[0].index(0) for i in range(2000)]
+    assert chisquare([places.count(place) for place in range(5)]).pvalue > 1e-4
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.text(max_size=8), st.booleans())
+def test_scores_are_put_back_in_the_order_of_the_options(own: list[float], seed: str, lettered: bool) -> None:
+    options = tuple(f"option {i}" for i in range(len(own)))
+    question = LabelQuestion("Which?", options, lettered)
+    scores = []
+    for order in option_permutations(len(own), seed):
+        messages, choices = question.prompt(order)
+        shown = dict(re.findall(r"^([A-Z])\. (.*)$", messages[-1]["content"], re.MULTILINE))
+        scored = [own[options.index(shown.get(choice, choice))] for choice in choices]
+        scores.append(question.in_option_order(order, scored))
+    assert scores == [tuple(own)] * 2
+    assert mean_probabilities(scores) == pytest.approx(own)
+
+
+@given(number=st.integers(2, 8), seed=st.text(max_size=8))
+def test_a_preference_for_the_first_position_is_averaged_out(number: int, seed: str) -> None:
+    question = LabelQuestion("Which?", tuple(map(str, range(number))), True)
+    orders = option_permutations(number, seed)
+    first = [1.0] + [0.0] * (number - 1)
+    averaged = mean_probabilities([question.in_option_order(order, first) for order in orders])
+    assert averaged[orders[0][0]] == averaged[orders[0][-1]] == 0.5
+    assert sum(averaged) == 1

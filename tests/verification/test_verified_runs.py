@@ -1,0 +1,279 @@
+"""Runs with a verifier: its scores decide what is accepted, and nothing else does."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datacreate.checkpoints import Checkpoint
+from datacreate.create import create
+from datacreate.errors import EngineError, NoProgress, RunMismatch, UsageError
+from datacreate.runs.config import CreateConfig
+from datacreate.runs.directory import RunDirectory
+from datacreate.verification.scoring import NO_SCORES
+from tests.making import COMMONSENSE, SharedWords, commits, examples, train
+from tests.making import settings as usual
+from tests.scripted import ScriptedEngine, answering
+from tests.verifying import (
+    FALLBACK,
+    LABELS,
+    SURE,
+    THREE_LABELS,
+    TWO_LABELS,
+    YES_NO,
+    failing,
+    guessing,
+    is_right,
+    knowing,
+    labels_in,
+    verified,
+    writing,
+)
+
+MODES = ["keep", "drop", "relabel", "soft"]
+FREE_TEXT = {"question": "Where does the Elbe rise?", "label": "In the Giant Mountains."}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_wrong_answers_among_options_are_kept_dropped_or_relabelled(
+    tmp_path: Path, model: str, mode: str
+) -> None:
+    summary, _ = verified(tmp_path, model, writing(0.6), verify=mode, count=60)
+    made = examples(tmp_path)
+    dropped = summary["rejected"].get("rejected_by_verifier", 0)
+    assert len(made) == summary["accepted"] == 60
+    assert all(example["label"] in example["options"] for example in made)
+    right = sum(map(is_right, made))
+    assert right == 60 if mode in ("drop", "relabel") else 20 < right < 50
+    assert dropped > 20 if mode == "drop" else dropped == 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_wrong_labels_too_and_counts_per_label_stay_exact(tmp_path: Path, model: str, mode: str) -> None:
+    summary, _ = verified(tmp_path, model, writing(0.7, LABELS), verify=mode, count=91, **THREE_LABELS)
+    assert sorted(labels_in(tmp_path).values()) == [30, 30, 31]
+    assert summary["verification"]["pseudo_labels"] is False
+    right = sum(map(is_right, examples(tmp_path)))
+    assert right == 91 if mode in ("drop", "relabel") else 40 < right < 85
+    rejected = summary["rejected"]
+    assert rejected.get("rejected_by_verifier", 0) > 20 if mode == "drop" else True
+    assert rejected["over_quota"] > 0 if mode == "relabel" else True
+
+
+@pytest.mark.parametrize("changes", [{}, THREE_LABELS], ids=["options", "labels"])
+@pytest.mark.parametrize("mode", ["keep", "soft"])
+def test_modes_that_only_log_scores_do_not_change_the_set(
+    tmp_path: Path, model: str, changes: dict[str, Any], mode: str
+) -> None:
+    writer = writing(0.7, LABELS if changes else ())
+    verified(tmp_path / "off", model, writer, verify="off", count=60, **changes)
+    verified(tmp_path / mode, model, writer, verify=mode, count=60, **changes)
+    assert train(tmp_path / mode) == train(tmp_path / "off")
+
+
+def test_the_threshold_is_the_least_probability(tmp_path: Path, model: str) -> None:
+    verified(tmp_path / "met", model, writing(0.6), threshold=SURE, count=20)
+    assert all(map(is_right, examples(tmp_path / "met")))
+    with pytest.raises(NoProgress, match=r"no example accepted.*rejected_by_verifier") as caught:
+        verified(tmp_path / "missed", model, writing(0.6), threshold=SURE + 0.01, count=20, patience=3)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(RunMismatch, match=r"verification\.threshold: 0\.9 stored, 0\.6 requested"):
+        verified(tmp_path / "met", model, writing(0.6), threshold=0.6, count=20)
+
+
+def rejects(run_dir: Path) -> list[Any]:
+    found = [reject for commit in commits(run_dir) for reject in commit.rejects]
+    return [reject for reject in found if reject.reason == "rejected_by_verifier"]
+
+
+def test_a_reject_has_the_scores_as_its_detail(tmp_path: Path, model: str) -> None:
+    verified(tmp_path, model, writing(0.5, LABELS), count=30, label_noise_check=None, **THREE_LABELS)
+    details = [reject.because for reject in rejects(tmp_path)]
+    assert details
+    assert all(detail.startswith("label ") and "0.90" in detail and "0.05" in detail for detail in details)
+
+
+# Determinism
+
+
+def decisions(run_dir: Path) -> list[Any]:
+    """The commits without times and token counts."""
+    return [
+        (c.request, c.parent, c.attempt, c.lines, c.chosen, c.rejects, c.scored) for c in commits(run_dir)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "labels"),
+    [
+        ({"count": 40, "verify": "drop"}, []),
+        ({"count": 40, "verify": "relabel"}, []),
+        ({**THREE_LABELS, "count": 40, "verify": "drop", "label_noise_rows": 30}, LABELS),
+        ({**THREE_LABELS, "count": 40, "verify": "relabel", "strategy": "random"}, LABELS),
+        (FALLBACK, YES_NO),
+    ],
+    ids=["options dropped", "options relabelled", "labels dropped", "labels relabelled", "pseudo-labels"],
+)
+def test_arrival_order_capacity_and_kills_change_nothing(
+    tmp_path_factory: pytest.TempPathFactory, model: str, changes: dict[str, Any], labels: list[str]
+) -> None:
+    writer = writing(0.5 if changes is FALLBACK else 0.7, labels)
+
+    @settings(max_examples=6)
+    @given(
+        order=st.integers(0, 2**32),
+        capacity=st.integers(1, 9),
+        kills=st.lists(st.integers(1, 12), max_size=4),
+    )
+    def check(order: int, capacity: int, kills: list[int]) -> None:
+        other = tmp_path_factory.mktemp("run")
+        for dies_after in [*kills, None]:
+            how: dict[str, Any] = {"capacity": capacity, "shuffle": random.Random(order)}
+            engine = ScriptedEngine(writer, scorer=knowing, dies_after=dies_after, **how)
+            try:
+                verified(other, model, engine, **changes)
+            except EngineError:
+                assert dies_after
+        assert train(other) == expected
+        assert decisions(other) == expected_decisions
+
+    first = tmp_path_factory.mktemp("first")
+    summary, _ = verified(first, model, writer, **changes)
+    assert bool(summary["verification"]["pseudo_labels"]) == (changes is FALLBACK)
+    expected, expected_decisions = train(first), decisions(first)
+    check()
+
+
+def test_a_larger_count_extends_a_run_with_pseudo_labels(tmp_path: Path, model: str) -> None:
+    changes = {**FALLBACK, "concurrency": 4}
+    verified(tmp_path, model, writing(0.5, YES_NO), **changes)
+    before = train(tmp_path)
+    summary, messages = verified(tmp_path, model, writing(0.5, YES_NO), **{**changes, "count": 120})
+    assert train(tmp_path).startswith(before)
+    assert labels_in(tmp_path) == {"yes": 60, "no": 60}
+    assert summary["verification"]["label_noise_rows"] == 25
+    assert not any("label-noise check:" in line for line in messages)  # reported when it decided
+
+
+# The verifier
+
+
+def test_another_model_can_verify_and_writes_nothing(tmp_path: Path, model: str) -> None:
+    other = tmp_path / "another-model"
+    shutil.copytree(model, other)
+    weights = other / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    writer = ScriptedEngine(writing(0.6), capacity=3)
+    verifier = ScriptedEngine(answering(), scorer=knowing, capacity=2)
+
+    def engine_for(checkpoint: Checkpoint, *_: Any) -> ScriptedEngine:
+        return verifier if checkpoint.path == other else writer
+
+    run_dir = tmp_path / "run"
+    config = CreateConfig.of(**usual(run_dir, model, verify="drop", verifier=str(other), count=30))
+    summary = create(config, engine_factory=engine_for, similarity=SharedWords())
+    assert all(map(is_right, examples(run_dir)))
+    assert writer.history
+    assert not writer.verified
+    assert verifier.verified
+    assert not verifier.history
+    assert all(engine.started and engine.closed for engine in (writer, verifier))
+    assert summary["verification"]["model"] == "another-model"
+    verified(tmp_path / "alone", model, writing(0.6), count=30)
+    assert train(tmp_path / "alone") == train(run_dir)
+
+
+def test_the_same_model_as_writer_and_verifier_is_loaded_once(tmp_path: Path, model: str) -> None:
+    loaded: list[Checkpoint] = []
+
+    def engine_for(checkpoint: Checkpoint, *_: Any) -> ScriptedEngine:
+        loaded.append(checkpoint)
+        return ScriptedEngine(writing(0.6), scorer=knowing)
+
+    config = CreateConfig.of(**usual(tmp_path / "run", model, verify="drop", verifier=model, count=10))
+    create(config, engine_factory=engine_for, similarity=SharedWords())
+    assert len(loaded) == 1
+
+
+def test_examples_without_scores_are_dropped(tmp_path: Path, model: str) -> None:
+    verified(tmp_path, model, writing(1.0), failing, count=60)
+    lost = [reject for reject in rejects(tmp_path) if reject.because == NO_SCORES]
+    assert 8 < len(lost) < 40
+    assert len(list(RunDirectory(tmp_path).verdicts())) == len(examples(tmp_path)) == 60
+
+
+def test_each_question_is_scored_with_its_options_in_two_opposite_orders(tmp_path: Path, model: str) -> None:
+    engine = ScriptedEngine(writing(1.0), scorer=knowing)
+    verified(tmp_path, model, engine, count=20)
+    by_question: dict[str, list[str]] = {}
+    for request in engine.verified:
+        question, listed = request.messages[-1]["content"].split("\n\n")
+        by_question.setdefault(question, []).append(listed)
+    for both in by_question.values():
+        one, other = ([line[3:] for line in listed.splitlines()] for listed in both)
+        assert one == other[::-1]
+
+
+# What is verified
+
+
+def mode_of(run_dir: Path, model: str, writer: Any = None, **changes: Any) -> str | None:
+    """The mode in which a run with the default of --verify is verified."""
+    summary, _ = verified(run_dir, model, writer or answering(), verify=None, count=9, **changes)
+    return summary["verification"] and str(summary["verification"]["mode"])
+
+
+def test_fixed_labels_are_verified_by_default_and_options_with_a_verifier(tmp_path: Path, model: str) -> None:
+    assert mode_of(tmp_path / "labels", model, writing(0.8, LABELS), **THREE_LABELS) == "drop"
+    assert mode_of(tmp_path / "options", model, writing(0.9)) is None
+    assert mode_of(tmp_path / "named", model, writing(0.9), verifier=model) == "drop"
+    assert mode_of(tmp_path / "free", model, example=FREE_TEXT) is None
+    paper = {"method": "paper", "concurrency": None}
+    assert mode_of(tmp_path / "paper", model, **TWO_LABELS, **paper) is None
+    with pytest.raises(UsageError, match=r"free text.*--verifier"):
+        mode_of(tmp_path / "refused", model, example=FREE_TEXT, verifier=model)
+
+
+def test_more_options_than_letters_cannot_be_verified(tmp_path: Path, model: str) -> None:
+    many = {**COMMONSENSE, "options": [f"option {i}" for i in range(27)], "label": "option 3"}
+    assert mode_of(tmp_path / "run", model, example=many) is None
+    with pytest.raises(UsageError, match="--verify drop"):
+        verified(tmp_path / "refused", model, answering(), example=many, count=5)
+
+
+class SameFirstToken(ScriptedEngine):
+    """All labels begin with the same token."""
+
+    def tells_apart(self, choices: Sequence[str]) -> bool:
+        return False
+
+
+def test_labels_with_the_same_first_token_are_scored_by_letter(tmp_path: Path, model: str) -> None:
+    engine = SameFirstToken(writing(0.8, LABELS), scorer=knowing)
+    verified(tmp_path / "run", model, engine, count=30, label_noise_check=None, **THREE_LABELS)
+    assert {request.choices for request in engine.verified} == {("A", "B", "C")}
+    assert labels_in(tmp_path / "run") == dict.fromkeys(LABELS, 10)
+    many = {
+        "labels": {"label": ",".join(f"label {i}" for i in range(27))},
+        "example": {"question": "Why?", "label": "label 3"},
+    }
+    engine = SameFirstToken(answering())
+    assert mode_of(tmp_path / "many", model, engine, **many) is None
+    with pytest.raises(UsageError, match="27 labels"):
+        verified(tmp_path / "refused", model, engine, count=5, **many)
+
+
+def test_relabelling_makes_no_duplicates(tmp_path: Path, model: str) -> None:
+    """Without free text, examples differ only by their answers."""
+    how: dict[str, Any] = {"labels": {"kind": "prime,composite"}, "ranges": {"number": "1..60"}}
+    values = {"number": 17, "kind": "prime"}
+    verified(tmp_path, model, answering(), guessing, example=values, count=40, verify="relabel", **how)
+    assert len({json.dumps(example) for example in examples(tmp_path)}) == 40
