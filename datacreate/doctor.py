@@ -12,7 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -42,13 +42,10 @@ IMPORT_CODE = {
 }
 """Module -> the program that imports it in a child process."""
 
-_IMPORT_SECONDS = 300.0
-_SERVER_SECONDS = 30.0
-_NETWORK_SECONDS = 5.0
+_IMPORT_SECONDS, _SERVER_SECONDS, _NETWORK_SECONDS = 300.0, 30.0, 5.0
 _GIB = 1024**3
 _LOW_DISK, _NO_DISK, _LOW_MEMORY = 10 * _GIB, _GIB // 4, 4 * _GIB
 _MOST_NAMES = 5
-
 _FLAG_NAMES = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "AVX-512-BF16", "amx_bf16": "AMX-BF16"}
 
 
@@ -87,12 +84,20 @@ def examine(
         "software": software(imports),
         "machine": machine(imports.get("torch")),
         "storage": storage(),
-        "models": models(),
-        "benchmarks": benchmarks(),
+        "models": _readable(models),
+        "benchmarks": _readable(benchmarks),
         "servers": [server(url, model) for url in urls],
         "network": reachable() if network else [],
     }
     return {section: found for section, found in findings.items() if found}
+
+
+def _readable(check: Callable[[], list[Finding]]) -> list[Finding]:
+    """The findings of a check that reads the data directory; one failure if it cannot be read."""
+    try:
+        return check()
+    except (DatacreateError, OSError) as error:
+        return [Finding("data directory", "fail", str(error), f"check {data_dir()}")]
 
 
 def build() -> Build:
@@ -138,10 +143,9 @@ def _package(module: str) -> str | None:
 def _module(module: str, pinned: Mapping[str, str], imported: ImportResult | None, fix: str) -> Finding:
     package = _package(module)
     if package is None:
-        uses = {"vllm": "needed for GPUs and safetensors", "xllamacpp": "needed for GGUF files"}
-        if use := uses.get(module):
-            return Finding(module, "ok", f"not installed; {use}")
-        return Finding(module, "fail", "not installed", fix)
+        use = {"vllm": "GPUs and safetensors", "xllamacpp": "GGUF files"}.get(module)
+        message = f"not installed; needed for {use or 'everything'}"
+        return Finding(module, "ok", message) if use else Finding(module, "fail", message, fix)
     version = str(installed_version(package))
     if imported is not None and imported.error:
         return Finding(module, "fail", f"{version} cannot be imported: {imported.error}", fix)
@@ -155,8 +159,7 @@ def _engine(fix: str) -> Finding:
     chosen: list[str] = []
     for kind, gguf in (("GGUF", True), ("safetensors", False)):
         short, long = (hardware.suited_engine(gguf=gguf, long_run=long) for long in (False, True))
-        name = short if short == long else f"{short}, {long} for long runs"
-        chosen += [f"{kind}: {name}"] if short else []
+        chosen += [f"{kind}: {short}" + (f", {long} for long runs" if short != long else "")] if short else []
     if not chosen:
         return Finding("engine", "fail", "neither vLLM nor llama.cpp is installed", fix)
     return Finding("engine", "ok", f"--engine auto uses {'; '.join(chosen)}")
@@ -199,9 +202,8 @@ def _as_pinned(package: str, pinned: Mapping[str, str]) -> bool:
 def import_modules(modules: Sequence[str]) -> dict[str, ImportResult]:
     """Import each module in a child process of its own, all at the same time."""
     with ThreadPoolExecutor() as pool:
-        return dict(
-            zip(modules, pool.map(lambda module: run_import(IMPORT_CODE[module]), modules), strict=True)
-        )
+        results = pool.map(run_import, [IMPORT_CODE[module] for module in modules])
+        return dict(zip(modules, results, strict=True))
 
 
 def run_import(code: str) -> ImportResult:
@@ -214,24 +216,22 @@ def run_import(code: str) -> ImportResult:
         return ImportResult(str(error), "")
     if ended.returncode == 0:
         return ImportResult(None, ended.stdout.strip())
-    last = [line.strip() for line in ended.stderr.splitlines() if line.strip()][-1:]
-    how = f"signal {-ended.returncode}" if ended.returncode < 0 else f"exit code {ended.returncode}"
-    return ImportResult(last[0] if last and ended.returncode > 0 else f"the process ended with {how}", "")
+    if ended.returncode < 0:
+        return ImportResult(f"the process ended with signal {-ended.returncode}", "")
+    lines = ended.stderr.split("\n")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), f"exit code {ended.returncode}")
+    return ImportResult(last, "")
 
 
 def machine(torch: ImportResult | None) -> list[Finding]:
     """GPUs, CPU, memory and compiler. `torch` is the result of its import, None if it is not installed."""
     import psutil
 
-    wanted = build()
-    memory = psutil.virtual_memory()
+    wanted, memory = build(), psutil.virtual_memory()
     message = f"{_size(memory.available)} free of {_size(memory.total)}"
     low = "free memory, or use a small model" if memory.available < _LOW_MEMORY else None
-    findings = [
-        _gpus(wanted, torch),
-        _cpu(wanted),
-        Finding("memory", "warn" if low else "ok", message, low),
-    ]
+    findings = [_gpus(wanted, torch), _cpu(wanted)]
+    findings.append(Finding("memory", "warn" if low else "ok", message, low))
     if wanted != "llamacpp" and not shutil.which("g++"):
         state: State = "fail" if wanted == "gpu" else "warn"
         findings.append(Finding("compiler", state, "no g++, which vLLM compiles with", "install g++"))
@@ -289,7 +289,7 @@ def storage() -> list[Finding]:
     from huggingface_hub import constants
 
     cache = Path(constants.HF_HUB_CACHE)
-    cached = len(list(cache.glob("models--*"))) if cache.is_dir() else 0
+    cached = sum(1 for _ in cache.glob("models--*"))
     return [
         _data_directory(data_dir()),
         _free_space("free space", _existing(data_dir())),
@@ -320,8 +320,8 @@ def _free_space(name: str, path: Path) -> Finding:
     except OSError as error:
         return Finding(name, "warn", f"{path}: {error.strerror}", "check the file system")
     state: State = "fail" if usage.free < _NO_DISK else "warn" if usage.free < _LOW_DISK else "ok"
-    message = f"{_size(usage.free)} free of {_size(usage.total)} at {path}"
-    return Finding(name, state, message, None if state == "ok" else "delete files, or use a larger disk")
+    fix = None if state == "ok" else "delete files, or use a larger disk"
+    return Finding(name, state, f"{_size(usage.free)} free of {_size(usage.total)} at {path}", fix)
 
 
 def _size(size_bytes: float) -> str:
@@ -355,7 +355,7 @@ def benchmarks() -> list[Finding]:
 
     found = {name: state(benchmark) for name, benchmark in load_registry().items()}
     imported = [name for name, how in found.items() if how in ("present", "incomplete")]
-    fix = None if imported else "datacreate benchmarks import"
+    fix = None if imported else "datacreate benchmarks import NAME"
     message = f"{len(imported)} of {len(found)}: {', '.join(imported) or 'none'}"
     findings = [Finding("imported", "warn" if fix else "ok", message, fix)]
     for name, how in found.items():

@@ -1,4 +1,4 @@
-"""What `create` would do, found out without starting a server or writing a file."""
+"""What `create` and `train` would do, without starting a server or writing a file."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from datacreate.engines.factory import choose
 from datacreate.errors import RunMismatch
 from datacreate.filters.held_out import held_out_sets
 from datacreate.filters.registry import FILTERS, FilterSettings, is_on
+from datacreate.finetuning.records import TRAINING, TrainingDirectory, read_training
+from datacreate.finetuning.train import Silent, TrainConfig, prepare
+from datacreate.hardware import visible_gpus
 from datacreate.plan import make_plan, root_and_format
 from datacreate.run_models import engines_of, models_of, verify_mode
 from datacreate.runs.config import CreateConfig, RunSpec
@@ -15,7 +18,7 @@ from datacreate.runs.directory import RunConfig, RunDirectory
 from datacreate.selection.strategies import find_strategy
 
 
-def dry_run(config: CreateConfig) -> dict[str, Any]:
+def create_plan(config: CreateConfig) -> dict[str, Any]:
     """What `create` would do with these settings, as JSON has it; None: decided when the servers are up.
 
     Raises the errors that `create` raises before it starts a server.
@@ -82,3 +85,27 @@ def _state(stored: RunConfig | None, accepted: int, count: int) -> str:
 
 def _ignore(_: str) -> None:
     """Messages about the choice of models are of no interest here."""
+
+
+def train_plan(config: TrainConfig) -> dict[str, Any]:
+    """What `train` would do, as JSON has it. Raises the errors that `train` raises before it trains."""
+    prepared, directory = prepare(config, Silent()), TrainingDirectory(config.out)
+    training = prepared.training
+    if (config.out / TRAINING).is_file():
+        read_training(config.out).check_same(training, config.out)
+    left = [seed for seed in config.seeds if not directory.model(seed).is_dir()]
+    return {
+        "out": str(config.out),
+        "condition": training.condition.name,
+        "benchmark": training.condition.benchmark,
+        "task": training.task.description,
+        "encoder": str(prepared.encoder),
+        "recipe": training.recipe.description,
+        "training_rows": len(prepared.rows),
+        "selection": training.selection,
+        "selection_rows": len(prepared.selection_rows),
+        "steps": training.recipe.steps(len(prepared.rows)),
+        "seeds_to_train": left,
+        "trials": len(left) * len(training.recipe.learning_rates),
+        "device": ", ".join(visible_gpus()) or "CPU",
+    }

@@ -26,12 +26,10 @@ _BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 
 @cache
 def device() -> Any:
-    """The torch device of this process: the GPU of its local rank, or the CPU."""
+    """The torch device of this process: its GPU, or the CPU."""
     import torch
 
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("cpu")
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Which models a run needs, and its engines: what writes, what verifies, what embeds."""
+"""The models of a run (writers, verifier, embedding model) and their engines."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from datacreate.verification.scoring import VerifyMode
 
 @dataclass(frozen=True)
 class Models:
-    """The checkpoints of a run; None where none is needed."""
+    """The checkpoints of a run; None: not needed."""
 
-    writers: tuple[Checkpoint, ...]  # one or several, which take turns
-    encoder: Checkpoint | None
-    verifier: Checkpoint | None  # one of the writers, or another
+    writers: tuple[Checkpoint, ...]  # several take turns by request
+    encoder: Checkpoint | None  # the embedding model
+    verifier: Checkpoint | None  # one of the writers, or another model
 
     @property
     def name(self) -> str:
-        """What writes, in words."""
+        """The names of the writers."""
         return " + ".join(writer.name for writer in self.writers)
 
     @property
     def sha256(self) -> str:
-        """The identity of what writes: of several, over them in their order."""
+        """The identity of the writers, in their order."""
         if len(self.writers) == 1:
             return self.writers[0].sha256
         return combined_sha256({str(turn): writer.sha256 for turn, writer in enumerate(self.writers)})
@@ -42,15 +42,15 @@ class Models:
 def models_of(
     config: CreateConfig, inferred: InferredFormat, embeds: bool, note: Callable[[str], None]
 ) -> Models:
-    """The checkpoints that a run needs, `embeds` saying whether texts are embedded.
+    """The checkpoints that a run needs; `embeds` says whether it embeds texts.
 
-    Raises CheckpointError if one is not here or an adapter does not fit, UsageError if there is
-    nothing to verify.
+    Raises CheckpointError if one is not downloaded or an adapter does not fit, UsageError if labels
+    cannot be verified.
     """
     writers = tuple(checkpoint_of(name, config) for name in _names(config, note))
     if config.adapter is not None:
         writers = (with_adapter(writers[0], read_adapter(config.adapter)),)
-    writers = _told_apart(writers)
+    writers = _with_distinct_names(writers)
     encoder = resolve(config.embedding_model, "encoder") if embeds else None
     if verify_mode(config, inferred) == "off":
         return Models(writers, encoder, None)
@@ -61,16 +61,16 @@ def models_of(
 
 
 def _names(config: CreateConfig, note: Callable[[str], None]) -> tuple[str, ...]:
-    """The models that write; behind servers, where none is named, the one that they serve."""
+    """The names of the writers; with servers and no --model, the one model that they serve."""
     if config.served and "model" not in config.model_fields_set:
         return (only_model(config, note),)
     return config.models
 
 
-def _told_apart(writers: tuple[Checkpoint, ...]) -> tuple[Checkpoint, ...]:
-    """Writers by names of their own; UsageError if two are the same model."""
+def _with_distinct_names(writers: tuple[Checkpoint, ...]) -> tuple[Checkpoint, ...]:
+    """Writers with distinct names. UsageError if two are the same model."""
     if len({writer.sha256 for writer in writers}) < len(writers):
-        raise UsageError("--model: two of these are the same model by its weights; name each once")
+        raise UsageError("--model: two of these are the same model (equal weights); give each once")
     names = [writer.name for writer in writers]
     return tuple(
         replace(writer, name=f"{writer.name} {writer.sha256[:8]}") if names.count(writer.name) > 1 else writer
@@ -79,26 +79,26 @@ def _told_apart(writers: tuple[Checkpoint, ...]) -> tuple[Checkpoint, ...]:
 
 
 def verify_mode(config: CreateConfig, inferred: InferredFormat) -> VerifyMode:
-    """How labels are verified; UsageError if that was asked for where the choices cannot be asked for."""
+    """How labels are verified. UsageError if it is requested for a format whose labels cannot be scored."""
     format = inferred.format
-    # Whoever names a verifier wants it to work.
-    asked = config.verify or ("drop" if config.verifier else None)
-    if asked is None:
-        # Dealt labels can be noise. That a model's word on options of its own helps has not been shown; that
-        # of a larger verifier has, and whoever names one has it.
+    # `--verifier` implies verification.
+    requested = config.verify or ("drop" if config.verifier else None)
+    if requested is None:
+        # Assigned labels can be noise, so they are verified. For options, only a larger model helps: with
+        # --verifier.
         wanted = can_score_labels(format) and format.labels and config.method == "datacreate"
         return "drop" if wanted else "off"
-    if asked == "off" or can_score_labels(format):
-        return asked
+    if requested == "off" or can_score_labels(format):
+        return requested
     flag = f"--verify {config.verify}" if config.verify else f"--verifier {config.verifier}"
     if format.options_vary and format.roles.answer is not None:
         raise UsageError(
-            f"{flag}: options can be asked for if the format has the rule answer_in_options "
-            f"and an example no more than {MAX_LETTERED} of them; leave {flag.split()[0]} out"
+            f"{flag}: options can be scored if the format has the rule answer_in_options and an example at most "
+            f"{MAX_LETTERED} of them; remove {flag.split()[0]}"
         )
     raise UsageError(
-        f"{flag}: the answers of the format {format.name} are free text, which nothing can verify; "
-        f"say what they may be with --labels FIELD=a,b,c, or leave {flag.split()[0]} out"
+        f"{flag}: the answers of the format {format.name} are free text, which cannot be scored; give the "
+        f"possible ones with --labels FIELD=a,b,c, or remove {flag.split()[0]}"
     )
 
 
@@ -107,7 +107,7 @@ EngineFactory = Callable[[Checkpoint, CreateConfig, RunDirectory], Engine]
 
 @dataclass(frozen=True)
 class Engines:
-    """What writes and what verifies: the verifier may be one of those that write."""
+    """The engines of the writers and of the verifier, which may be one of the writers'."""
 
     writers: tuple[Engine, ...]
     verifier: Engine
@@ -115,26 +115,26 @@ class Engines:
     def start(
         self, models: Models, notify: Callable[[str], None], write: Sequence[Check], score: Sequence[Check]
     ) -> None:
-        """Start what does not run; returns when all pass the checks of what they are for."""
+        """Start the servers, and return when all have passed their self-tests."""
         for engine, writer in zip(self.writers, models.writers, strict=True):
-            notify(f"{'asking' if engine.urls else 'checking'} {writer.name}")
+            notify(f"testing {writer.name}")
             engine.start([*(score if engine is self.verifier else ()), *write])
         if self.verifier not in self.writers and models.verifier:
-            notify(f"{'asking' if self.verifier.urls else 'checking'} {models.verifier.name}, which verifies")
+            notify(f"testing {models.verifier.name}, the verifier")
             self.verifier.start(score)
 
     @property
     def where(self) -> dict[str, str]:
-        """What a session's record says of them: the servers that answered."""
+        """For the log of a session: the servers that answered."""
         engines = (*self.writers, self.verifier)
         urls = dict.fromkeys(url for engine in engines for url in engine.urls)
-        replicas = self.writers[0].settings.get("replicas", 1)  # of several models, of the first
+        replicas = self.writers[0].settings.get("replicas", 1)  # with several models, of the first
         servers = {"servers": ", ".join(urls)} if urls else {}
         return servers | ({"replicas": str(replicas)} if replicas > 1 else {})
 
     @property
     def settings(self) -> dict[str, dict[str, Any]]:
-        """How each is loaded, by name."""
+        """The settings of each engine, by name."""
         found = {_name(turn): dict(engine.settings) for turn, engine in enumerate(self.writers)}
         return found if self.verifier in self.writers else {**found, "verifier": dict(self.verifier.settings)}
 
@@ -151,7 +151,7 @@ def engines_of(
     factory: EngineFactory | None,
     notify: Callable[[str], None],
 ) -> Iterator[Engines]:
-    """The engines of a run, which start at the first question; closed at the end."""
+    """The engines of a run, not started yet; closed at the end."""
     turns = {writer.sha256: turn for turn, writer in enumerate(models.writers)}
     extra = models.verifier if models.verifier and models.verifier.sha256 not in turns else None
 

@@ -147,7 +147,7 @@ def test_the_build_that_is_installed_decides_which_pins_count(packages: dict[str
     [
         ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
         ("import os; os.kill(os.getpid(), 11)", "the process ended with signal 11"),
-        ("raise SystemExit(3)", "the process ended with exit code 3"),
+        ("raise SystemExit(3)", "exit code 3"),
         ("print('13.0', True)", None),
     ],
 )
@@ -286,6 +286,15 @@ def test_the_data_directory_must_be_a_folder_and_may_be_read_only(
     assert not (tmp_path / "new").exists()
 
 
+def test_a_data_directory_that_cannot_be_read_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> list[Finding]:
+        raise PermissionError("Permission denied: checkpoints")
+
+    monkeypatch.setattr(doctor, "models", refuse)
+    [finding] = doctor.examine()["models"]
+    assert (finding.state, finding.message) == ("fail", "Permission denied: checkpoints")
+
+
 def test_a_damaged_benchmark_is_a_failure(data: Path) -> None:
     assert look()["imported"].message == "1 of 10: csqa"
     (data / "benchmarks" / "csqa" / "test.jsonl").unlink()
@@ -295,7 +304,7 @@ def test_a_damaged_benchmark_is_a_failure(data: Path) -> None:
 def test_a_pulled_model_is_listed_and_a_damaged_one_is_a_failure(data: Path) -> None:
     folder = write_files(data / "checkpoints" / "all-mpnet-base-v2", checkpoint_files())
     assert look()["encoder"].message == "all-mpnet-base-v2 (of 7 presets)"
-    (folder / "model.safetensors").write_bytes(checkpoint_files()["model.safetensors"][:-7])
+    (folder / "config.json").unlink()
     damaged = look()["all-mpnet-base-v2"]
     assert (damaged.state, damaged.fix) == ("fail", "datacreate models pull all-mpnet-base-v2 --force")
 

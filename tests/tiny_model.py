@@ -93,11 +93,14 @@ _IN_GGUF = {
 }  # fmt: skip
 
 
-def write_gguf(path: Path, without: str = "") -> Path:
-    """The model as a GGUF file; `without` leaves a tensor out, so that no server can load it."""
+def write_gguf(path: Path, without: str = "", seed: int = 0, architecture: str = "qwen2", **how: Any) -> Path:
+    """The model as a GGUF file; `without` leaves a tensor out, so that no server can load it.
+
+    With `split_max_tensors=N` several parts; returns the first.
+    """
     import gguf
 
-    writer = gguf.GGUFWriter(path, "qwen2")
+    writer = gguf.GGUFWriter(path, architecture, **how)
     writer.add_type("model")
     writer.add_context_length(CONTEXT)
     writer.add_embedding_length(WIDTH)
@@ -118,7 +121,7 @@ def write_gguf(path: Path, without: str = "") -> Path:
     writer.add_eos_token_id(names.index("<|im_end|>"))
     writer.add_add_bos_token(False)
     writer.add_chat_template(TEMPLATE)
-    for name, values in weights().items():
+    for name, values in weights(seed).items():
         renamed = name
         for theirs, ours in _IN_GGUF.items():
             renamed = renamed.replace(theirs, ours)
@@ -128,7 +131,7 @@ def write_gguf(path: Path, without: str = "") -> Path:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path
+    return path if path.is_file() else min(path.parent.glob(f"{path.stem}-00001-of-*.gguf"))
 
 
 def write_safetensors(folder: Path) -> Path:

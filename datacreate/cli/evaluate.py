@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from datacreate.cli.options import command, json_option, option, refuse_options, settings_options
+from datacreate.cli.options import command, json_option, option, settings_options
+from datacreate.cli.terminal import print_columns, printable
 from datacreate.engines.settings import EngineOptions
 
 if TYPE_CHECKING:
@@ -48,10 +49,7 @@ if TYPE_CHECKING:
 )
 @settings_options(EngineOptions, "engine")
 @json_option("Print the evaluations as JSON.")
-@click.pass_context
 def evaluate(
-    context: click.Context,
-    /,
     models: tuple[Path, ...],
     benchmarks: tuple[str, ...],
     split: str,
@@ -72,75 +70,58 @@ def evaluate(
     """
     if bool(models) == bool(zero_shot):
         raise click.UsageError("give either models or --zero-shot GENERATOR")
+    from datacreate.benchmarks import load_registry
+    from datacreate.cli.progress import TrainingProgress
+
     if zero_shot:
+        from datacreate.zero_shot import answer_zero_shot
+
         if not benchmarks or out is None:
             raise click.UsageError("--zero-shot needs --benchmark NAME and --out DIR")
-        found = _zero_shot(zero_shot, benchmarks, out, split, EngineOptions.of(**engine))
+        names = list(load_registry()) if "all" in benchmarks else benchmarks
+        options = EngineOptions.of(**engine)
+        with TrainingProgress("answers") as progress:
+            answers = answer_zero_shot(zero_shot, names, out, progress, options=options, split=split)
+            found = [(out, one) for one in answers]
     else:
-        given = [*engine, *(["out"] if out else [])]
-        refuse_options(context, given, "that is for --zero-shot; remove it, or give --zero-shot GENERATOR")
-        found = _fine_tuned(models, benchmarks, split)
+        from datacreate.finetuning.evaluate import evaluate as evaluate_
+        from datacreate.finetuning.records import models_at
+        from datacreate.finetuning.trial import configure_process
+
+        if flag := "--out" if out else next((EngineOptions.flags()[name] for name in engine), None):
+            raise click.UsageError(
+                f"{flag}: that is for --zero-shot; remove it, or give --zero-shot GENERATOR"
+            )
+        configure_process()
+        folders = [folder for path in models for folder in models_at(path)]
+        with TrainingProgress() as progress:
+            found = [
+                (folder, one) for folder in folders for one in evaluate_(folder, benchmarks, split, progress)
+            ]
     if as_json:
         documents = [{"model": str(folder), **one.model_dump(mode="json")} for folder, one in found]
         click.echo(json.dumps(documents, indent=2))
-        return
-    _print(found)
-
-
-def _zero_shot(
-    generator: str, benchmarks: tuple[str, ...], out: Path, split: str, options: EngineOptions
-) -> list[tuple[Path, Evaluation]]:
-    from datacreate.benchmarks import load_registry
-    from datacreate.cli.progress import TrainingProgress
-    from datacreate.zero_shot import answer_zero_shot
-
-    names = list(load_registry()) if "all" in benchmarks else benchmarks
-    with TrainingProgress("answers") as progress:
-        found = answer_zero_shot(generator, names, out, progress, options=options, split=split)
-        return [(out, one) for one in found]
-
-
-def _fine_tuned(
-    models: tuple[Path, ...], benchmarks: tuple[str, ...], split: str
-) -> list[tuple[Path, Evaluation]]:
-    from datacreate.cli.progress import TrainingProgress
-    from datacreate.finetuning.evaluate import evaluate as evaluate_
-    from datacreate.finetuning.records import models_at
-    from datacreate.finetuning.trial import configure_process
-
-    configure_process()
-    folders = [folder for path in models for folder in models_at(path)]
-    with TrainingProgress() as progress:
-        return [(folder, one) for folder in folders for one in evaluate_(folder, benchmarks, split, progress)]
+    else:
+        _print(found)
 
 
 def _print(found: list[tuple[Path, Evaluation]]) -> None:
-    """A table row per model and test set; warnings below."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("model", "test set"):
-        table.add_column(name, no_wrap=True)
-    for name in ("score", "accuracy", "95 %", "macro-F1", "constant"):
-        table.add_column(name, justify="right", no_wrap=True)
+    """A line per model and test set; warnings below."""
+    lines = [("MODEL", "TEST SET", "SCORE", "ACCURACY", "95 %", "MACRO-F1", "CONSTANT")]
     warnings = []
     for folder, one in found:
         s = one.scores
         low, high = s.accuracy_interval
         figures = f"{100 * s.accuracy:.2f}", f"{100 * low:.1f}–{100 * high:.1f}"
         shares = f"{100 * s.macro_f1:.1f}", f"{100 * s.constant:.1f}"
-        table.add_row(Text(str(folder)), one.benchmark, f"{100 * s.score:.1f}", *figures, *shares)
-        for applies, text in (
-            (s.degenerate, "degenerate: (nearly) all predictions are the same"),
-            (not s.above_chance, "not significantly above chance"),
-            (s.unanswered, f"{s.unanswered} rows without a prediction count as wrong"),
-            (s.truncated, f"{s.truncated} of {s.rows} rows were truncated"),
-        ):
-            if applies:
-                warnings.append(f"{folder} on {one.benchmark}: {text}")
-    console = Console(width=None if Console().is_terminal else 160, highlight=False)
-    console.print(table)
+        lines.append((printable(str(folder)), one.benchmark, f"{100 * s.score:.1f}", *figures, *shares))
+        remarks = {
+            "degenerate: (nearly) all predictions are the same": s.degenerate,
+            "not significantly above chance": not s.above_chance,
+            f"{s.unanswered} rows without a prediction count as wrong": s.unanswered,
+            f"{s.truncated} of {s.rows} rows were truncated": s.truncated,
+        }
+        warnings += [f"{folder} on {one.benchmark}: {text}" for text, applies in remarks.items() if applies]
+    print_columns(lines)
     for warning in warnings:
-        console.print(Text(warning))
+        click.echo(printable(warning))

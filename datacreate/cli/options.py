@@ -191,10 +191,3 @@ def _typed(param: click.Parameter, value: Any, where: str, context: click.Contex
             raise click.UsageError(f"{where}: give one value, not a mapping", context)
         return ",".join(text)
     return text
-
-
-def refuse_options(context: click.Context, given: Iterable[str], why: str) -> None:
-    """Raise click.UsageError, naming the first of the parameters `given`, if there is one."""
-    for name in given:
-        flag = next(param.opts[0] for param in context.command.params if param.name == name)
-        raise click.UsageError(f"{flag}: {why}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 import time
 from collections import deque
@@ -24,7 +23,6 @@ HEARTBEAT_SECONDS = 9.0
 _LIVE_SECONDS = 0.5  # between two updates of the line on a terminal
 _WINDOW_SECONDS = 60.0  # of rates
 _MAX_REASONS = 4
-_ELAPSED = re.compile(r",? \d+ s$")
 
 
 class _Bar:
@@ -127,7 +125,7 @@ class _Reporter:
         self._closed = threading.Event()
         self._timer = threading.Thread(target=self._run, name="progress", daemon=True)
         self._shown = self._phase_start = clock()
-        self._phase, self._has_status = "starting", False
+        self._phase = "starting"
         self._stage: _Stage | None = None
         self._counting = False  # show the stage, not the phase
 
@@ -145,21 +143,13 @@ class _Reporter:
         self._timer.join()
 
     def notify(self, text: str) -> None:
-        """Print a line once. Without a status it also names the phase."""
+        """Print a line once. Before anything is counted it also names the phase."""
         with self._lock:
-            if not self._counting and not self._has_status:
+            if not self._counting:
                 self._begin(text)
             self._print(text)
 
     note = notify
-
-    def status(self, text: str) -> None:
-        """Set the current phase; the time since then is shown with it."""
-        text = _ELAPSED.sub("", text)
-        with self._lock:
-            if not (self._has_status and text == self._phase and not self._counting):
-                self._begin(text, has_status=True)
-                self._draw() if self._bar else self._print(text)
 
     def beat(self) -> None:
         """Show the current state if nothing was shown for a while; the timer calls this."""
@@ -171,9 +161,8 @@ class _Reporter:
         while not self._closed.wait(max(0.1, self._shown + self._pause - self._clock())):
             self.beat()
 
-    def _begin(self, phase: str, *, has_status: bool = False) -> None:
-        self._phase, self._has_status, self._phase_start = phase, has_status, self._clock()
-        self._counting = False
+    def _begin(self, phase: str) -> None:
+        self._phase, self._phase_start, self._counting = phase, self._clock(), False
 
     def _count(
         self,
@@ -194,10 +183,9 @@ class _Reporter:
             stage = self._stage = _Stage(name, unit, now, done, tokens)
         elif stage.ended:
             return
-        is_news = is_new or (done, ahead) != (stage.done, stage.ahead)
         stage.add(now, done, total, tokens, ahead)
         stage.idle, stage.more = idle, more
-        self._counting = self._counting or is_news  # an unchanged count does not replace a status
+        self._counting = True
         if stage.ended:
             if self._bar:
                 self._bar.close()

@@ -17,7 +17,6 @@ from datacreate.finetuning.train import TrainConfig
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @settings_options(TrainConfig)
 @settings_options(Recipe, "recipe")
-@config_option
 @option("--dry-run", is_flag=True, help="Print what would be trained; write nothing.")
 @config_option
 @json_option("Print the models as JSON; with --dry-run what would be trained.")
@@ -34,6 +33,7 @@ def train(
     datacreate train csqa runs/csqa --out trained/csqa-human+tree
     """
     from datacreate.cli.progress import TrainingProgress
+    from datacreate.dry_run import train_plan
     from datacreate.finetuning.train import train as train_
     from datacreate.finetuning.trial import configure_process
 
@@ -41,7 +41,9 @@ def train(
     encoder = settings.get("encoder", TrainConfig.model_fields["encoder"].default)
     config = TrainConfig.of(sources=sources, recipe=make_recipe(encoder, **recipe), **settings)
     if dry_run:
-        _dry_run(config, as_json)
+        plan = train_plan(config)
+        lines = (f"{name.replace('_', ' ')}: {printable(str(value))}" for name, value in plan.items())
+        click.echo(json.dumps(plan, indent=2, ensure_ascii=False) if as_json else "\n".join(lines))
         return
     with TrainingProgress() as progress:
         models = train_(config, progress=progress)
@@ -57,35 +59,3 @@ def train(
             f"{config.out / f'seed-{model.seed}'}  step {model.step} of {model.steps}, "
             f"lr {model.learning_rate:g}{chosen}, {model.seconds:.0f} s"
         )
-
-
-def _dry_run(config: TrainConfig, as_json: bool) -> None:
-    from datacreate.finetuning.records import TrainingDirectory, read_training
-    from datacreate.finetuning.train import Silent, prepare
-    from datacreate.hardware import visible_gpus
-
-    prepared, directory = prepare(config, Silent()), TrainingDirectory(config.out)
-    training = prepared.training
-    if (config.out / "training.json").exists():
-        read_training(config.out).check_same(training, config.out)
-    left = [seed for seed in config.seeds if not directory.model(seed).is_dir()]
-    plan = {
-        "out": str(config.out),
-        "condition": training.condition.name,
-        "benchmark": training.condition.benchmark,
-        "task": training.task.description,
-        "encoder": str(prepared.encoder),
-        "recipe": training.recipe.description,
-        "training_rows": len(prepared.rows),
-        "selection": training.selection,
-        "selection_rows": len(prepared.selection_rows),
-        "steps": training.recipe.steps(len(prepared.rows)),
-        "seeds_to_train": left,
-        "trials": len(left) * len(training.recipe.learning_rates),
-        "device": ", ".join(visible_gpus()) or "CPU",
-    }
-    if as_json:
-        click.echo(json.dumps(plan, indent=2, ensure_ascii=False))
-        return
-    for name, value in plan.items():
-        click.echo(f"{name.replace('_', ' ')}: {printable(str(value))}")

@@ -158,13 +158,6 @@ def restore_constants(value: Json, schema: Json) -> Json:
     return value
 
 
-def has_parts(schema: Json) -> bool:
-    """Whether a value can contain constants: it is an object, or a list of objects."""
-    if not isinstance(schema, Mapping):
-        return False
-    return "properties" in schema or (_has_item_schema(schema) and has_parts(schema["items"]))
-
-
 def narrow(schema: Schema, value: Json, path: FieldPath, options: FieldPath | None) -> Schema:
     """The schema of a field, specialized to the formatting example.
 

@@ -20,7 +20,6 @@ from datacreate.formats.example import Example, FieldPath, Json, canonical_json
 from datacreate.formats.schema_utils import (
     constant_of,
     drop_constants,
-    has_parts,
     is_constant,
     restore_constants,
     schema_at,
@@ -74,10 +73,6 @@ class Layout:
     @cached_property
     def _constants(self) -> dict[str, Json]:
         return {name: constant_of(schema) for name, schema in self._properties.items() if is_constant(schema)}
-
-    @cached_property
-    def _fields_with_parts(self) -> list[str]:
-        return [name for name in self.fields if has_parts(self._properties[name])]
 
     @cached_property
     def _answer_as_first_option(self) -> tuple[str, str] | None:
@@ -155,9 +150,8 @@ class Layout:
             return {name: item[name] for name in self._properties if name in item} | item
         if not isinstance(item, list) or len(item) != len(self.fields):
             raise MalformedItem(f"not a list of {len(self.fields)}")
-        values = dict(zip(self.fields, item, strict=True))
-        for name in self._fields_with_parts:
-            values[name] = restore_constants(values[name], self._properties[name])
+        written = zip(self.fields, item, strict=True)
+        values = {name: restore_constants(value, self._properties[name]) for name, value in written}
         if self._answer_as_first_option:
             options, answer = self._answer_as_first_option
             listed = values[options]
@@ -172,13 +166,12 @@ class Layout:
         """The layout in words for the prompt: `[question, [right option, 4 wrong options]]`."""
         if self.style == "keyed":
             return "{" + ", ".join(self.fields) + "}"
-        return "[" + ", ".join(map(self._describe_field, self.fields)) + "]"
-
-    def _describe_field(self, name: str) -> str:
-        if self._answer_as_first_option and name == self._answer_as_first_option[0]:
+        words = list(self.fields)
+        if self._answer_as_first_option:
+            name = self._answer_as_first_option[0]
             wrong = self._properties[name].get("minItems", 2) - 1
-            return f"[right option, {wrong} wrong option{'s' if wrong > 1 else ''}]"
-        return name
+            words[words.index(name)] = f"[right option, {wrong} wrong option{'s' if wrong > 1 else ''}]"
+        return f"[{', '.join(words)}]"
 
 
 def _mismatch(option: str, answer: str) -> tuple[bool, bool]:

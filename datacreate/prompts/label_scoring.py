@@ -141,11 +141,11 @@ def _shown(format: TaskFormat, values: Mapping[str, Json]) -> str:
         context = field_at(values, roles.context) if roles.context else None
         question = str(field_at(values, roles.question)) + _named_options(format, values)
         return f"{context}\n\n{question}" if isinstance(context, str) and context.strip() else question
-    hidden = [answer] + ([roles.options] if roles.options and not _named_options(format, values) else [])
     kept = json.loads(canonical_json(dict(values)))
     kept = {name: kept[name] for name in values}  # in the declared order
-    for path in hidden:
-        _remove(kept, path)
+    for path in (answer, None if _named_options(format, values) else roles.options):
+        if path:
+            field_at(kept, path[:-1]).pop(path[-1], None)
     return f"{json.dumps(kept, ensure_ascii=False)}\n\nWhat is its {dotted(answer)}?"
 
 
@@ -158,9 +158,3 @@ def _named_options(format: TaskFormat, values: Mapping[str, Json]) -> str:
         return "".join(f"\n{option}" for option in options)
     named = zip(format.labels, options, strict=True)
     return "".join(f"\n{answer_text(label)}. {option}" for label, option in named)
-
-
-def _remove(values: Json, path: Sequence[str]) -> None:
-    for key in path[:-1]:
-        values = values[key]
-    values.pop(path[-1], None)

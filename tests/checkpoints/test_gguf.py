@@ -4,16 +4,33 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import gguf
+import numpy as np
 import pytest
 
 from datacreate.checkpoints import Checkpoint, read_adapter, read_header, resolve, with_adapter
 from datacreate.errors import CheckpointError
-from tests.checkpoints.gguf_models import CONTEXT, LAYERS, TEMPLATE, WIDTH, write_lora, write_model
+from tests.tiny_model import CONTEXT, LAYERS, TEMPLATE, WIDTH, write_gguf
+
+
+def write_lora(path: Path, architecture: str = "qwen2") -> Path:
+    """An adapter for one matrix of the tiny model."""
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", 8.0)
+    writer.add_tensor("blk.0.attn_q.weight.lora_a", np.ones((4, WIDTH), np.float32))
+    writer.add_tensor("blk.0.attn_q.weight.lora_b", np.ones((WIDTH, 4), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    return write_model(tmp_path / "tiny.gguf")
+    return write_gguf(tmp_path / "tiny.gguf")
 
 
 def refused(path: Path | str, kind: str = "instruct") -> str:
@@ -45,12 +62,12 @@ def test_a_file_is_a_model_by_its_path(tmp_path: Path, model: Path, monkeypatch:
 def test_its_identity_follows_its_content_and_not_its_name(tmp_path: Path, model: Path) -> None:
     one = resolve(str(model), "instruct").sha256
     assert resolve(str(model.rename(tmp_path / "other.gguf")), "instruct").sha256 == one
-    assert resolve(str(write_model(tmp_path / "tiny.gguf", seed=1)), "instruct").sha256 != one
+    assert resolve(str(write_gguf(tmp_path / "tiny.gguf", seed=1)), "instruct").sha256 != one
 
 
 def test_a_split_one_is_given_by_its_first_part(tmp_path: Path) -> None:
     (tmp_path / "split").mkdir()
-    first = write_model(tmp_path / "split" / "big.gguf", split_max_tensors=20)
+    first = write_gguf(tmp_path / "split" / "big.gguf", split_max_tensors=20)
     parts = sorted(first.parent.iterdir())
     assert len(parts) == 2
     assert read_header(first).size_bytes == sum(part.stat().st_size for part in parts)
@@ -77,7 +94,7 @@ def test_a_file_that_is_not_whole(tmp_path: Path, model: Path) -> None:
 def test_what_is_no_model_that_writes(tmp_path: Path, model: Path) -> None:
     assert "an encoder must be a folder of safetensors" in refused(model, "encoder")
     assert "no language model (model, bert)" in refused(
-        write_model(tmp_path / "bert.gguf", architecture="bert")
+        write_gguf(tmp_path / "bert.gguf", architecture="bert")
     )
     lora = write_lora(tmp_path / "lora.gguf")
     assert "a LoRA adapter, not a model; give its base with --model and this with --adapter" in refused(lora)

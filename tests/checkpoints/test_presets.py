@@ -1,13 +1,16 @@
-"""The shipped presets, a user's own, and names and files that are wrong."""
+"""The shipped presets, a user's own, names and files that are wrong, and `models list` and `show`."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from datacreate.checkpoints import find_preset, load_presets, sources_of
 from datacreate.checkpoints.presets import HubSource, PackageSource
+from datacreate.cli.models import models
 from datacreate.errors import CheckpointError
 
 SHIPPED = load_presets()
@@ -76,3 +79,14 @@ def test_a_range_of_packages_keeps_the_width_of_its_first_number() -> None:
         {"packages": ["p-{008..010}", "q{9..10}"], "version": "1", "sha256": {"f": "0" * 64}}
     )
     assert source.packages == ["p-008", "p-009", "p-010", "q9", "q10"]
+
+
+def test_list_and_show(data_folder: Path) -> None:
+    text = CliRunner().invoke(models, ["list"]).stdout
+    assert {"all-mpnet-base-v2", "qwen3-8b"} <= {line.split()[0] for line in text.splitlines()}
+    assert "untested, gated" in text
+    rows = json.loads(CliRunner().invoke(models, ["list", "--json"]).stdout)
+    assert {row["path"] for row in rows} == {None}
+    shown = json.loads(CliRunner().invoke(models, ["show", "qwen3-8b", "--json"]).stdout)
+    assert (shown["sources"], shown["path"]) == ([{"hub": "Qwen/Qwen3-8B"}], None)
+    assert "enable_thinking: false" in CliRunner().invoke(models, ["show", "qwen3-8b"]).stdout

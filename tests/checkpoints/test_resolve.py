@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.checkpoints import resolve
+from datacreate.checkpoints import Checkpoint, read_adapter, resolve, with_adapter
 from datacreate.checkpoints.presets import Kind
 from datacreate.errors import CheckpointError
 from tests.checkpoints.conftest import checkpoint_files, run_python, safetensors_bytes, write_files
@@ -22,12 +22,9 @@ def refused(place: str | Path, kind: Kind = "encoder", **how: bool) -> str:
 
 
 def test_the_other_kind_of_preset_is_refused(data_folder: Path) -> None:
-    assert "all-minilm-l6-v2 is an encoder model; an instruct model is needed" in refused(
-        "all-minilm-l6-v2", "instruct"
-    )
-    assert refused("all-minilm-l6-v2").endswith(
-        "not downloaded: run `datacreate models pull all-minilm-l6-v2`"
-    )
+    name = "all-minilm-l6-v2"
+    assert f"{name} is an encoder model; an instruct model is needed" in refused(name, "instruct")
+    assert refused(name) == f"{name} is not downloaded: run `datacreate models pull {name}`"
 
 
 def test_a_local_folder_has_an_identity_that_follows_its_content(tmp_path: Path) -> None:
@@ -40,6 +37,7 @@ def test_a_local_folder_has_an_identity_that_follows_its_content(tmp_path: Path)
     found = [resolve(str(folder), "encoder").sha256 for folder in (one, same, other, large, large_other)]
     assert found[0] == found[1]
     assert len(set(found)) == 4
+    assert "no such folder" in refused(tmp_path / "absent")
 
 
 LARGE = safetensors_bytes(3, floats=800_000)
@@ -52,7 +50,6 @@ LARGE = safetensors_bytes(3, floats=800_000)
         ({"tokenizer.json": None}, "no tokenizer"),
         ({"model.safetensors": None}, "no *.safetensors"),
         ({"model.safetensors": None, "pytorch_model.bin": b"p"}, "pickled weights can run code"),
-        ({"config.json": b"{"}, "config.json: not a JSON object"),
         ({"config.json": b"[]"}, "config.json: not a JSON object"),
         (
             {"model.safetensors": None, "model-00002-of-00003.safetensors": safetensors_bytes()},
@@ -96,10 +93,6 @@ def test_a_folder_that_cannot_write_text_is_no_instruct_model(
     assert said in refused(folder, "instruct")
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    assert "no such folder" in refused(str(tmp_path / "absent"))
-
-
 def test_python_code_of_the_publisher_needs_consent(tmp_path: Path) -> None:
     own = {"config.json": b'{"model_type": "own", "auto_map": {"AutoModel": "own.Own"}}', "own.py": b"boom"}
     folder = write_files(tmp_path / "own", checkpoint_files() | own)
@@ -121,3 +114,41 @@ print({"torch", "transformers", "numpy", "gguf", "huggingface_hub"} & {*sys.modu
 def test_resolving_a_folder_imports_nothing_heavy(tmp_path: Path) -> None:
     folder = write_files(tmp_path / "one", checkpoint_files())
     assert run_python(_RESOLVES, folder).stdout == "set()\n"
+
+
+def adapter(folder: Path, **config: Any) -> Path:
+    text = json.dumps({"peft_type": "LORA", "r": 2, **config})
+    files = {"adapter_config.json": text.encode(), "adapter_model.safetensors": safetensors_bytes()}
+    return write_files(folder, files)
+
+
+def test_an_adapter_makes_another_model_of_its_base(tmp_path: Path) -> None:
+    base = Checkpoint("base", tmp_path, "ab" * 32, None)
+    both = with_adapter(base, read_adapter(adapter(tmp_path / "mine")))
+    assert (both.name, both.path) == ("base with mine", base.path)
+    assert both.adapter
+    assert both.adapter.rank == 2
+    assert both.sha256 != base.sha256
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"peft_type": "IA3"}, "only plain LoRA adapters"),
+        ({"use_dora": True}, "no DoRA.*merge_and_unload"),
+        ({"modules_to_save": ["lm_head"]}, "no modules_to_save"),
+        ({"r": "many"}, "no readable adapter_config"),
+    ],
+)
+def test_what_cannot_be_served_is_one_line(tmp_path: Path, config: dict[str, Any], words: str) -> None:
+    with pytest.raises(CheckpointError, match=words) as raised:
+        read_adapter(adapter(tmp_path / "mine", **config))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_folder_without_one_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"adapter_config\.json: no such file"):
+        read_adapter(tmp_path)
+    (adapter(tmp_path / "mine") / "adapter_model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"adapter_model\.safetensors: no such file"):
+        read_adapter(tmp_path / "mine")

@@ -157,46 +157,28 @@ def test_lines_come_no_more_often_than_needed_and_with_the_last_example(capsys: 
     assert lines(capsys) == ["finishing, 10 s"]
 
 
-def test_every_phase_has_a_heartbeat(capsys: Said) -> None:
+def test_every_phase_has_a_heartbeat_and_a_note_between_commits_changes_nothing(capsys: Said) -> None:
     run = Run()
     run.at(9)
     run.progress.notify("loading qwen…")
     run.at(17)
     run.at(18)
-    run.progress.status("starting llama.cpp for qwen…, 0 s")
-    run.progress.status("starting llama.cpp for qwen…, 3 s")
-    run.progress.notify("the machine has no bf16")
-    run.at(30)
+    run.update()
+    run.progress.notify("labels are noise")
+    run.at(28)
     assert lines(capsys) == [
         "starting, 9 s",
         "loading qwen…",
         "loading qwen…, 9 s",
-        "starting llama.cpp for qwen…",
-        "the machine has no bf16",
-        "starting llama.cpp for qwen…, 12 s",
-    ]
-
-
-def test_a_status_between_commits_lasts_until_the_next_and_a_note_changes_nothing(capsys: Said) -> None:
-    run = Run()
-    run.update()
-    run.progress.notify("labels are noise")
-    run.at(10)
-    run.progress.status("restarting the server")
-    run.at(20)
-    run.commit(at=30, accepted=3)
-    assert lines(capsys)[1:] == [
+        "0 of 40, 0 s, waiting for the first completion",
         "labels are noise",
         "0 of 40, 10 s, waiting for the first completion",
-        "restarting the server",
-        "restarting the server, 10 s",
-        "3 of 40, 0.1/s, about 6 min left",
     ]
 
 
 def test_what_models_and_servers_write_does_nothing_on_a_terminal(capsys: Said) -> None:
     run = Run()
-    run.progress.status("loading \x1b[2J\u202e")
+    run.progress.notify("loading \x1b[2J\u202e")
     run.at(10)
     assert lines(capsys) == ["loading �[2J�", "loading �[2J�, 10 s"]
 
@@ -219,7 +201,6 @@ def test_the_timer_prints_and_ends_with_the_block(monkeypatch: pytest.MonkeyPatc
     before = heard.getvalue()
     progress.beat()
     progress.notify("late")
-    progress.status("late")
     progress.update(Run().stats, 40, Uncommitted())
     assert heard.getvalue() == before
 
@@ -231,7 +212,7 @@ def test_that_nobody_reads_is_no_reason_to_stop(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(sys, "stderr", closed)
     run = Run()
     with run.progress as progress:
-        progress.status("loading")
+        progress.notify("loading")
         run.update()
         run.commit(at=20, accepted=40)
     monkeypatch.undo()
@@ -268,14 +249,14 @@ def test_on_a_terminal_one_line_changes_and_notes_stand_above_it(monkeypatch: py
     shown = terminal(monkeypatch)
     run = Run()
     with run.progress as progress:
-        progress.status("loading [b]qwen[/b]…")
-        progress.notify("a note")
+        progress.notify("loading [b]qwen[/b]…")
         run.at(3)
         run.update()
+        progress.notify("a note")
         run.commit(at=61, accepted=29, tokens=58 * 54, duplicate=9, copied_example=4)
         run.at(61)
-    assert "loading [b]qwen[/b]…, 0 s" in shown.text
-    assert "\r\x1b[2Ka note\n" in shown.getvalue()  # the line is taken away first
+    assert "loading [b]qwen[/b]…, 3 s" in shown.text
+    assert "\r\x1b[2Ka note\n" in shown.getvalue()  # the live line is removed first
     # The whole line in 80 columns, and room for a bar.
     assert "29 of 40, 0.5/s, about 22 s left, 54 tokens/s; rejected: 9 duplicate" in shown.text
     assert shown.getvalue().endswith("\x1b[2K")  # it is gone in the end

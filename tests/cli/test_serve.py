@@ -24,16 +24,16 @@ from datacreate.errors import EngineError, ServersGone, UsageError
 from datacreate.hardware import has_llamacpp
 from datacreate.serve import Endpoint, serving, wait
 from datacreate.signals import Signals
-from tests.checkpoints.gguf_models import write_model
 from tests.engines.asking import is_exact, make
 from tests.inprocess import typed
 from tests.process import ROOT
 from tests.servers import until
+from tests.tiny_model import write_gguf
 
 
 @pytest.fixture
 def gguf(tmp_path: Path) -> str:
-    return str(write_model(tmp_path / "tiny.gguf"))
+    return str(write_gguf(tmp_path / "tiny.gguf"))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from datacreate.cli.main import VERBS
 from tests import process
 from tests.inprocess import run
 from tests.making import COMMONSENSE, NLI, NLI_LABELS, examples, make
+from tests.process import ROOT
 
 
 @pytest.fixture
@@ -33,6 +36,11 @@ def test_every_verb_has_help_and_says_what_the_list_says_it_is(verb: str) -> Non
     ended = run(verb, "--help")
     assert ended.code == 0
     assert ended.out.startswith(f"Usage: datacreate {verb}")
+
+
+def test_the_page_of_the_docs_is_up_to_date() -> None:
+    found = subprocess.run([sys.executable, ROOT / "scripts" / "docs-cli", "--check"], check=False)
+    assert found.returncode == 0, "run scripts/docs-cli, and commit docs/cli.md"
 
 
 def test_the_list_of_verbs_and_no_verb_at_all() -> None:
