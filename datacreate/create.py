@@ -92,6 +92,7 @@ def create(
     if the model writes nothing usable, Stopped after SIGINT or SIGTERM, LockLost if another process has taken over
     the directory, StorageError if the disk is full. After the last three the same call resumes.
     """
+    # Read the example, infer its format, and find the checkpoints.
     progress = progress or SilentProgress()
     strategy = find_strategy(config.strategy)
     root, inferred = root_and_format(config)
@@ -105,6 +106,7 @@ def create(
         stored = directory.read_config() if directory.exists else None
         engines = stack.enter_context(engines_of(models, config, directory, engine_factory, progress.notify))
 
+        # Decide everything else; an existing run must have been made with the same settings.
         plan = make_plan(config, root, inferred, models, engines, stored.spec if stored else None)
         if stored:
             _check_same_run(stored, plan, config, directory)
@@ -112,6 +114,7 @@ def create(
             progress.notify(note)
         run_config = _run_config(stored, plan, config, models, engines)
 
+        # Restore the state from the commits of earlier sessions.
         if models.encoder:
             embedder = SentenceEmbedder(models.encoder.path)
         vectors = None
@@ -126,15 +129,18 @@ def create(
         run = _Run(state, directory, lock, run_config, progress, compute_metrics)
         if stored:
             run.replay()
+
+        # Start the engines; the directory is written only after they have passed their checks.
         if not run.finished:
             prepare_filters(filters, progress.notify)
             scoring_checks = [scores_are_real()] if plan.spec.verification else []
             engines.start(models, progress.notify, [_schema_check(plan)], scoring_checks)
             if stored:
                 _warn_if_concurrency_is_low(plan.spec.concurrency, config.count, engines, progress)
-        # The directory is written only after the engine has passed its checks.
         lock.check()
         directory.write_config(run_config, metadata.version("datacreate"))
+
+        # Generate.
         if not run.finished:
             try:
                 run.generate(engines, config.patience or DEFAULT_PATIENCE, signals)
@@ -143,6 +149,122 @@ def create(
                     run.save()
                 raise
         return run.save()
+
+
+class _Run:
+    """One session of a run."""
+
+    def __init__(
+        self,
+        state: RunState,
+        directory: RunDirectory,
+        lock: FolderLock,
+        config: RunConfig,
+        progress: Progress,
+        compute_metrics: ComputeMetrics | None,
+    ) -> None:
+        self._state = state
+        self._directory = directory
+        self._lock = lock
+        self._config = config
+        self._count = config.count
+        self._progress = progress
+        self._compute_metrics = compute_metrics
+        self._checksum = first_checksum(config.run)
+
+    @property
+    def finished(self) -> bool:
+        return self._state.finished
+
+    def generate(self, engines: Engines, patience: int, signals: Signals) -> None:
+        """Request, verify, decide and commit until the count is reached."""
+        state = self._state
+        # The effect of a commit shows only after the requests that were in flight.
+        patience += self._config.spec.concurrency
+        pipeline = Pipeline(state, engines)
+        with ExitStack() as stack:
+            stack.enter_context(signals.deferred())
+            self._lock.check()
+            log = LogWriter(self._directory.log_path, self._checksum)
+            stack.callback(log.close)
+            train = Appender(self._directory.train_path)
+            stack.callback(train.close)
+            session = Session(round(time.time(), 3), {**_environment(), **engines.where})
+            log.append(session)
+            state.stats.begin(session)
+            self._progress.update(state.stats, self._count, pipeline.uncommitted)
+            while not state.finished:
+                if signals.received:
+                    raise Stopped(self._stopped_message())
+                self._lock.check()
+                pipeline.submit()
+                pipeline.poll(_POLL_SECONDS)
+                log.sync()
+                while not state.finished and (parsed := pipeline.next()) is not None:
+                    commit = state.decide(parsed)
+                    self._lock.check()  # just before writing, which only one process may do
+                    log.append(commit)
+                    train.append(_train_lines(commit))
+                    self._apply(parsed, commit)
+                    if state.stats.consecutive_failures >= patience and not state.finished:
+                        raise NoProgress(self._no_progress_message())
+                self._progress.update(state.stats, self._count, pipeline.uncommitted)
+            pipeline.abort()
+
+    def _apply(self, parsed: ParsedCompletion, commit: Commit) -> None:
+        check = self._state.label_noise_check
+        undecided = check is not None and not check.decided
+        self._state.apply(parsed.pending.slot, commit)
+        if check and undecided and check.decided:
+            self._progress.notify(check.result)
+
+    def replay(self) -> None:
+        """Apply the commits of earlier sessions, and write train.jsonl from them."""
+        path = self._directory.train_path
+        part = path.with_name(path.name + ".part")
+        try:
+            part.unlink(missing_ok=True)
+            train = Appender(part)
+            try:
+                for line in self._directory.log(self._config.run):
+                    self._state.replay(line, str(self._directory.log_path))
+                    self._checksum = line.checksum
+                    if isinstance(line.record, Commit):
+                        train.append(_train_lines(line.record))
+            finally:
+                train.close()
+            self._lock.check()
+            part.replace(path)
+        except OSError as error:
+            raise storage_error(path, error) from None
+        if self._state.stats.requests:
+            self._progress.notify(f"resuming from {self._state.stats.accepted} accepted examples")
+
+    def save(self) -> dict[str, Any]:
+        """Write summary.json and the dataset card; returns the summary."""
+        directory = self._directory
+        self._lock.check()
+        summary = summary_of(self._config, self._state.stats)
+        replace_file(directory.summary_path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+        metrics = self._compute_metrics(directory) if self._compute_metrics and self.finished else None
+        replace_file(directory.card_path, dataset_card(self._config.spec, summary, metrics))
+        return summary
+
+    def _stopped_message(self) -> str:
+        accepted = self._state.stats.accepted
+        return (
+            f"stopped by a signal after {accepted} of {self._count} examples; run the same command to resume"
+        )
+
+    def _no_progress_message(self) -> str:
+        stats = self._state.stats
+        reasons = ", ".join(f"{reason} {n}" for reason, n in stats.rejects.most_common()) or "none"
+        samples = " | ".join(f"{reject.reason}: {reject.text[:100]!r}" for reject in stats.last_rejects)
+        return (
+            f"no example accepted in {stats.consecutive_failures} requests in a row ({stats.accepted} of "
+            f"{self._count} so far); rejects: {reasons}; the last ones: {samples}; try another model or "
+            "example, or a larger --max-tokens"
+        )
 
 
 def _check_same_run(stored: RunConfig, plan: Plan, config: CreateConfig, directory: RunDirectory) -> None:
@@ -187,122 +309,6 @@ def _warn_if_concurrency_is_low(concurrency: int, count: int, engines: Engines, 
         progress.notify(
             f"the servers can process {capacity} requests at once, but this run was started with "
             f"--concurrency {concurrency}; a new run can wait for all servers with --servers, or use more"
-        )
-
-
-class _Run:
-    """One session of a run."""
-
-    def __init__(
-        self,
-        state: RunState,
-        directory: RunDirectory,
-        lock: FolderLock,
-        config: RunConfig,
-        progress: Progress,
-        compute_metrics: ComputeMetrics | None,
-    ) -> None:
-        self._state = state
-        self._directory = directory
-        self._lock = lock
-        self._config = config
-        self._count = config.count
-        self._progress = progress
-        self._compute_metrics = compute_metrics
-        self._checksum = first_checksum(config.run)
-
-    @property
-    def finished(self) -> bool:
-        return self._state.finished
-
-    def replay(self) -> None:
-        """Apply the commits of earlier sessions, and write train.jsonl from them."""
-        path = self._directory.train_path
-        part = path.with_name(path.name + ".part")
-        try:
-            part.unlink(missing_ok=True)
-            train = Appender(part)
-            try:
-                for line in self._directory.log(self._config.run):
-                    self._state.replay(line, str(self._directory.log_path))
-                    self._checksum = line.checksum
-                    if isinstance(line.record, Commit):
-                        train.append(_train_lines(line.record))
-            finally:
-                train.close()
-            self._lock.check()
-            part.replace(path)
-        except OSError as error:
-            raise storage_error(path, error) from None
-        if self._state.stats.requests:
-            self._progress.notify(f"resuming from {self._state.stats.accepted} accepted examples")
-
-    def generate(self, engines: Engines, patience: int, signals: Signals) -> None:
-        """Request, verify, decide and commit until the count is reached."""
-        state = self._state
-        # The effect of a commit shows only after the requests that were in flight.
-        patience += self._config.spec.concurrency
-        pipeline = Pipeline(state, engines)
-        with ExitStack() as stack:
-            stack.enter_context(signals.deferred())
-            self._lock.check()
-            log = LogWriter(self._directory.log_path, self._checksum)
-            stack.callback(log.close)
-            train = Appender(self._directory.train_path)
-            stack.callback(train.close)
-            session = Session(round(time.time(), 3), {**_environment(), **engines.where})
-            log.append(session)
-            state.stats.begin(session)
-            self._progress.update(state.stats, self._count, pipeline.uncommitted)
-            while not state.finished:
-                if signals.received:
-                    raise Stopped(self._stopped_message())
-                self._lock.check()
-                pipeline.submit()
-                pipeline.poll(_POLL_SECONDS)
-                log.sync()
-                while not state.finished and (parsed := pipeline.next()) is not None:
-                    commit = state.decide(parsed)
-                    self._lock.check()  # just before writing, which only one process may do
-                    log.append(commit)
-                    train.append(_train_lines(commit))
-                    self._apply(parsed, commit)
-                    if state.stats.consecutive_failures >= patience and not state.finished:
-                        raise NoProgress(self._no_progress_message())
-                self._progress.update(state.stats, self._count, pipeline.uncommitted)
-            pipeline.abort()
-
-    def _apply(self, parsed: ParsedCompletion, commit: Commit) -> None:
-        check = self._state.label_noise_check
-        undecided = check is not None and not check.decided
-        self._state.apply(parsed.pending.slot, commit)
-        if check and undecided and check.decided:
-            self._progress.notify(check.result)
-
-    def save(self) -> dict[str, Any]:
-        """Write summary.json and the dataset card; returns the summary."""
-        directory = self._directory
-        self._lock.check()
-        summary = summary_of(self._config, self._state.stats)
-        replace_file(directory.summary_path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-        metrics = self._compute_metrics(directory) if self._compute_metrics and self.finished else None
-        replace_file(directory.card_path, dataset_card(self._config.spec, summary, metrics))
-        return summary
-
-    def _stopped_message(self) -> str:
-        accepted = self._state.stats.accepted
-        return (
-            f"stopped by a signal after {accepted} of {self._count} examples; run the same command to resume"
-        )
-
-    def _no_progress_message(self) -> str:
-        stats = self._state.stats
-        reasons = ", ".join(f"{reason} {n}" for reason, n in stats.rejects.most_common()) or "none"
-        samples = " | ".join(f"{reject.reason}: {reject.text[:100]!r}" for reject in stats.last_rejects)
-        return (
-            f"no example accepted in {stats.consecutive_failures} requests in a row ({stats.accepted} of "
-            f"{self._count} so far); rejects: {reasons}; the last ones: {samples}; try another model or "
-            "example, or a larger --max-tokens"
         )
 
 

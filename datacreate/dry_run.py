@@ -11,7 +11,7 @@ from datacreate.filters.registry import FILTERS, FilterSettings, is_on
 from datacreate.finetuning.records import TRAINING, TrainingDirectory, read_training
 from datacreate.finetuning.train import Silent, TrainConfig, prepare
 from datacreate.hardware import visible_gpus
-from datacreate.plan import make_plan, root_and_format
+from datacreate.plan import benchmarks_to_exclude, make_plan, root_and_format
 from datacreate.run_models import engines_of, models_of, verify_mode
 from datacreate.runs.config import CreateConfig, RunSpec
 from datacreate.runs.directory import RunConfig, RunDirectory
@@ -33,9 +33,12 @@ def create_plan(config: CreateConfig) -> dict[str, Any]:
         models = models_of(config, inferred, embeds, _ignore)
     spec = None
     if stored and models:
-        with engines_of(models, config, directory, None, _ignore) as engines:
-            spec = make_plan(config, root, inferred, models, engines, stored.spec).spec
+        with engines_of(models, config, directory, None, _ignore) as unstarted:
+            spec = make_plan(config, root, inferred, models, unstarted, stored.spec).spec
         stored.spec.refuse_other(spec, directory.path)
+    engines = ["openai"]
+    if models and not config.served:
+        engines = [choose(each, config.engine, config.count) for each in models.writers]
     accepted = directory.accepted() if stored else 0
     filters = _filters(config, spec)
     mode = verify_mode(config, inferred)
@@ -49,7 +52,7 @@ def create_plan(config: CreateConfig) -> dict[str, Any]:
         "notes": list(inferred.notes),
         "strategy": config.strategy,
         "models": [each.name for each in models.writers] if models else None,
-        "engines": ["openai"] if config.served else _engines(config, models and models.writers),
+        "engines": engines,
         "servers": list(config.urls),
         "embedding_model": models.encoder.name if models and models.encoder else None,
         "verification": None if mode == "off" else {"mode": mode, "model": verifier},
@@ -63,16 +66,9 @@ def create_plan(config: CreateConfig) -> dict[str, Any]:
 def _filters(config: CreateConfig, spec: RunSpec | None) -> FilterSettings:
     if spec:
         return spec.filters
-    names = config.decontaminate
-    if names is None:
-        names = () if config.method == "paper" else ("all",)
-    held_out = held_out_sets("all" if names == ("all",) else names)
-    benchmarks = tuple(dict.fromkeys(each.benchmark for each in held_out))
-    return FilterSettings(**config.subset(FilterSettings) | {"decontaminate": benchmarks})
-
-
-def _engines(config: CreateConfig, writers: Any) -> list[str]:
-    return [choose(each, config.engine, config.count) for each in writers]
+    held_out = held_out_sets(benchmarks_to_exclude(config, None))
+    names = tuple(dict.fromkeys(each.benchmark for each in held_out))
+    return FilterSettings(**config.subset(FilterSettings) | {"decontaminate": names})
 
 
 def _state(stored: RunConfig | None, accepted: int, count: int) -> str:

@@ -9,7 +9,7 @@
     ├── BenchmarkError            a benchmark is unknown, not imported, or damaged
     ├── EngineError               the engine did not start, died, or does not enforce the grammar
     │   ├── PromptTooLong         a prompt and its answer do not fit the model's context
-    │   └── ServersGone           exit code 75: no server is reachable; run again later
+    │   └── ServersUnavailable    exit code 75: no server is reachable; run again later
     ├── RunError                  a run directory cannot be used
     │   ├── RunMismatch           it was made with other settings
     │   ├── RunLocked             another process is writing it
@@ -69,7 +69,7 @@ class PromptTooLong(EngineError):
     """A prompt and its completion exceed the model's context."""
 
 
-class ServersGone(EngineError):
+class ServersUnavailable(EngineError):
     """No server is reachable; committed examples are kept."""
 
     exit_code = RESUMABLE

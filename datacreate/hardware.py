@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datacreate.errors import EngineError
+
+GIB = 1024**3
 
 _SMI_SECONDS = 30  # a driver that has to wake up takes seconds to answer
 
@@ -125,6 +128,25 @@ def query_gpus(names: str = "") -> tuple[Gpu, ...]:
         line.rsplit(", ", 3) for line in _nvidia_smi(*query, *(["-i", names] if names else [])).splitlines()
     )
     return tuple(Gpu(row[0], _gib(row[1]), _gib(row[2]), row[3]) for row in rows if len(row) == 4)
+
+
+def free_gib(device: str, number: int = 1, share: float = 1.0, gpus: Sequence[str] = ()) -> float | None:
+    """Memory in GiB that a model can use; None if it cannot be determined.
+
+    On GPUs: the free memory of the `number` emptiest of `gpus` (by default all), at most `share` of each.
+    """
+    if device == "cpu":
+        import psutil
+
+        return float(psutil.virtual_memory().available / GIB)
+    try:
+        found = query_gpus(",".join(gpus) or os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+    except EngineError:
+        return None
+    if not found or any(gpu.free is None or gpu.total is None for gpu in found):
+        return None
+    usable = sorted((min(gpu.free or 0.0, share * (gpu.total or 0.0)) for gpu in found), reverse=True)
+    return sum(usable[:number])
 
 
 def _nvidia_smi(*arguments: str) -> str:

@@ -114,7 +114,7 @@ def make_plan(
     encoder, paper = models.encoder, config.method == "paper"
     layout = Layout(inferred.format, "keyed" if paper else "positional")
     label_ratio = _label_ratio(config, inferred.format)
-    held_out = held_out_sets(_decontaminate(config, stored))
+    held_out = held_out_sets(benchmarks_to_exclude(config, stored))
     requested = config.num_examples or (stored.num_examples if stored else None)
     if stored and requested == stored.num_examples:
         number = stored.num_examples
@@ -178,7 +178,7 @@ def _max_tokens(config: CreateConfig, stored: RunSpec | None, index: int) -> int
     return int(sampling["max_tokens"])
 
 
-def _decontaminate(config: CreateConfig, stored: RunSpec | None) -> Sequence[str] | Literal["all"]:
+def benchmarks_to_exclude(config: CreateConfig, stored: RunSpec | None) -> Sequence[str] | Literal["all"]:
     """The benchmarks for decontamination: the user's, or those of the existing run, or all imported ones."""
     if config.decontaminate is not None:
         return config.decontaminate

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -16,9 +15,9 @@ from pathlib import Path
 from datacreate.checkpoints import Checkpoint
 from datacreate.engines.addresses import Address, api_key
 from datacreate.engines.factory import server_command
-from datacreate.engines.local import LocalServer
+from datacreate.engines.local import LocalServer, free_port
 from datacreate.engines.settings import EngineOptions
-from datacreate.errors import ServersGone, UsageError
+from datacreate.errors import ServersUnavailable, UsageError
 from datacreate.files import replace_file, storage_error
 from datacreate.hardware import slurm_job
 from datacreate.signals import Signals
@@ -52,20 +51,24 @@ def serving(
     the server ends before it is ready.
     """
     copies, key = _copies(more), api_key()
-    _check_address(endpoint)
-    _make(endpoint.register_dir)
+    port = free_port(endpoint.host, endpoint.port)
+    if folder := endpoint.register_dir:  # created before the model is loaded, so that clients can wait for it
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_error(folder, error) from None
     notify(f"preparing {checkpoint.name}")  # converts a GGUF file for vLLM
     command = server_command(checkpoint, options, tuple(more))
     environment = dict(command.environment)
     if own := os.environ.get("VLLM_HOST_IP"):  # set by the user for several nodes
         environment["VLLM_HOST_IP"] = own
     command = replace(command, environment=environment, capacity=command.capacity * copies)
-    server = LocalServer(command, key, None, endpoint.host, endpoint.port)
+    server = LocalServer(command, key, None, endpoint.host, port)
     notify(f"starting {command.engine} for {command.model}")
     try:
         server.launch()
         server.until_ready()
-        with _published(server.address, endpoint.register_dir):
+        with _registered(server.address, folder):
             yield server
     finally:
         with signals.deferred():  # further signals must not leave the server running
@@ -73,9 +76,9 @@ def serving(
 
 
 def wait(server: LocalServer) -> None:
-    """Wait until the server ends, then raise ServersGone (resumable)."""
+    """Wait until the server ends, then raise ServersUnavailable (resumable)."""
     server.wait()
-    raise ServersGone(f"{server.exit_reason()}; run the same command to start it again")
+    raise ServersUnavailable(f"{server.exit_reason()}; run the same command to start it again")
 
 
 def _copies(more: Sequence[str]) -> int:
@@ -88,46 +91,23 @@ def _copies(more: Sequence[str]) -> int:
         if flag.startswith("--ssl-"):
             raise UsageError(f"{word}: datacreate serves without TLS; use a proxy for TLS")
         if flag in ("--data-parallel-size", "-dp"):
-            given = value if equals else following
-            if not given.isdecimal() or not int(given):
-                raise UsageError(f"{flag} {given}: use a number of copies above 0")
-            copies = int(given)
+            number = value if equals else following
+            if not number.isdecimal() or not int(number):
+                raise UsageError(f"{flag} {number}: use a number of copies above 0")
+            copies = int(number)
     return copies
 
 
-def _check_address(endpoint: Endpoint) -> None:
-    """UsageError if the address cannot be bound."""
-    family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
-    with socket.socket(family) as found:
-        found.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # the previous server may just have stopped
-        try:
-            found.bind((endpoint.host, endpoint.port))
-        except OSError as error:
-            raise UsageError(
-                f"--host {endpoint.host} --port {endpoint.port}: {error.strerror or error}; use an address "
-                "of this machine and a free port, or omit --port"
-            ) from None
-
-
-def _make(folder: Path | None) -> None:
-    """Create the folder before the model is loaded, so that clients can wait for it."""
-    if folder is not None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise storage_error(folder, error) from None
-
-
 @contextmanager
-def _published(address: Address, folder: Path | None) -> Iterator[None]:
+def _registered(address: Address, folder: Path | None) -> Iterator[None]:
     """Register the address: a file in the folder, removed at the end."""
     if folder is None:
         yield
         return
-    path = folder / f"{_file_name(address)}.json"
-    text = address.model_dump_json() + "\n"
+    # A restarted task of a job array replaces the file of its dead node.
+    job = slurm_job() or ""
+    name = f"job-{job}" if "_" in job else re.sub(r"[^\w.]+", "-", address.url.partition("://")[2]).strip("-")
+    path, text = folder / f"{name}.json", address.model_dump_json() + "\n"
     replace_file(path, text)
     try:
         yield
@@ -135,10 +115,3 @@ def _published(address: Address, folder: Path | None) -> Iterator[None]:
         with suppress(OSError):
             if path.read_text(encoding="utf-8") == text:  # otherwise a restart of the same job owns it
                 path.unlink()
-
-
-def _file_name(address: Address) -> str:
-    """A name per task of a job array, so that a restart replaces the file of a dead node."""
-    if (job := slurm_job()) and "_" in job:
-        return f"job-{job}"
-    return re.sub(r"[^\w.]+", "-", address.url.partition("://")[2]).strip("-")

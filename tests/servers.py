@@ -1,6 +1,6 @@
-"""OpenAI-compatible servers on loopback that answer by a script, well or badly, like vLLM or llama.cpp.
+"""OpenAI-compatible servers on loopback that answer from a script, correctly or not, like vLLM or llama.cpp.
 
-Only the standard library: what a server may send, down to the bytes, is up to a test.
+They use only the standard library, so that a test controls every byte of a response.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Handler(BaseHTTPRequestHandler):
     def _handle(self, body: Any) -> None:
         try:
             self.owner.handle(self, body)
-        except OSError:  # the client has gone, or the server is dead
+        except OSError:  # the client closed the connection, or the server is dead
             self.close_connection = True
 
     def reply(self, document: Any, status: int = 200, **headers: str) -> None:
@@ -81,29 +81,32 @@ class Server:
     script: Script = field(default_factory=answering)
     model: str = MODEL
     latency: float = 0.0  # seconds an answer takes
-    slots: int = 1000  # requests worked on at once; the others wait
-    holds: int | None = None  # requests taken at once; one more is refused with 429
-    obeys: bool = True  # whether it holds to schemas
+    slots: int = 1000  # requests processed at once; the others wait
+    holds: int | None = None  # requests accepted at once; one more is refused with 429
+    obeys: bool = True  # whether it enforces schemas
     guided: bool = True  # llama.cpp built with llguidance
-    system_role: int = 200  # the status at a prompt with a system role
+    system_role: int = 200  # the status of a prompt with a system role
     scores: Literal["real", "none", "others", "uniform"] = "real"
     says: Callable[[str], dict[str, Any]] = lambda text: {"content": text}  # the message with an answer
-    usage: dict[str, Any] | None = None  # told instead of the real one
-    fault: Fault | None = None  # answers all chat requests instead, if set
-    fault_after: int | None = None  # ...and this one all after so many answers, self-test aside
+    usage: dict[str, Any] | None = None  # replaces the real one
+    fault: Fault | None = None  # answers all chat requests, if set
+    fault_after: int | None = None  # after this number of answers `later_fault` answers all but the self-test
     later_fault: Fault | None = None
-    key: str | None = None  # that it asks for
+    key: str | None = None  # required API key
     tls: Path | None = None  # its certificate and key, in one file
     port: int = 0
-    cards: Any = None  # what it says of its models instead of the usual
-    tokens: Any = None  # what /tokenize says instead
-    asked: Counter[str] = field(default_factory=Counter)  # path -> requests
+    cards: Any = None  # replaces the list of models; bytes replace the whole response
+    tokens: Any = None  # replaces the tokens of /tokenize
+    page: bytes | None = None  # response for unknown paths, instead of 404
+    requests: Counter[str] = field(default_factory=Counter)  # path -> requests
     answered: int = 0  # real requests, the self-test aside
     out: int = 0
     most_out: int = 0
     bodies: list[dict[str, Any]] = field(default_factory=list)
-    on_answer: Callable[[int], object] = lambda _: None  # told how many it has answered; nobody is meanwhile
-    on_models: Callable[[int], object] = lambda _: None  # told how often its models were asked for
+    on_answer: Callable[[int], object] = lambda _: (
+        None
+    )  # called with `answered`; other answers wait meanwhile
+    on_models: Callable[[int], object] = lambda _: None  # called with the number of requests for its models
 
     def __enter__(self) -> Self:
         self.stopping = threading.Event()
@@ -127,7 +130,7 @@ class Server:
         self.stop()
 
     def stop(self) -> None:
-        """Die: connections break, and nothing listens any more."""
+        """Break all connections and stop listening."""
         self.stopping.set()
         self._http.shutdown()
         self._http.server_close()
@@ -136,8 +139,8 @@ class Server:
                 each.shutdown(socket.SHUT_RDWR)
         self._thread.join(10)
 
-    def again(self) -> None:
-        """Come back at the same address."""
+    def start_again(self) -> None:
+        """Listen at the same address."""
         self.__enter__()
 
     @property
@@ -148,35 +151,38 @@ class Server:
         """Answer one request."""
         path = handler.path
         with self._lock:
-            self.asked[path] += 1
+            self.requests[path] += 1
         if self.key and handler.headers["Authorization"] != f"Bearer {self.key}":
             return handler.reply({"error": {"message": "wrong key"}}, 401)
         if path == "/v1/models":
-            self.on_models(self.asked[path])
+            self.on_models(self.requests[path])
             usual = {"id": self.model, "object": "model", "root": f"/models/{self.model}"}
             usual |= {"max_model_len": _CONTEXT} if self.kind == "vllm" else {}
-            return handler.reply({"data": [usual] if self.cards is None else self.cards})
+            cards = [usual] if self.cards is None else self.cards
+            return handler.reply(cards if isinstance(cards, bytes) else {"data": cards})
         if path == "/v1/chat/completions":
             return self._chat(handler, body)
-        own = self._own(path, body)
-        return handler.reply(*(own if own is not None else ({"error": {"message": "Not Found"}}, 404)))
+        if (own := self._own(path, body)) is not None:
+            return handler.reply(own)
+        not_found = {"error": {"message": "Not Found"}}
+        return handler.reply(not_found, 404) if self.page is None else handler.reply(self.page)
 
-    def _own(self, path: str, body: Any) -> tuple[Any, ...] | None:
-        """What only one kind of server knows."""
+    def _own(self, path: str, body: Any) -> dict[str, Any] | None:
+        """The answer of a path that only one kind of server has."""
         if path == "/version" and self.kind == "vllm":
-            return ({"version": "0.0 (scripted)"},)
+            return {"version": "0.0 (scripted)"}
         if path == "/props" and self.kind == "llamacpp":
             settings = {"n_ctx": _CONTEXT}
-            return ({"total_slots": self.slots, "build_info": "b0", "default_generation_settings": settings},)
+            return {"total_slots": self.slots, "build_info": "b0", "default_generation_settings": settings}
         if path == "/apply-template" and self.kind == "llamacpp":
-            return ({"prompt": "".join(message["content"] for message in body["messages"])},)
+            return {"prompt": "".join(message["content"] for message in body["messages"])}
         if path == "/tokenize" and self.kind != "bare":
             text = body.get("prompt", body.get("content"))
             if text is None:
                 text = "".join(message["content"] for message in body["messages"])
             tokens = [ord(letter) for letter in text[::4]] if self.tokens is None else self.tokens
-            told = {"count": len(text), "max_model_len": _CONTEXT} if self.kind == "vllm" else {}
-            return ({"tokens": tokens, **told},)
+            extra = {"count": len(text), "max_model_len": _CONTEXT} if self.kind == "vllm" else {}
+            return {"tokens": tokens, **extra}
         return None
 
     def _chat(self, handler: Handler, body: dict[str, Any]) -> None:
@@ -217,8 +223,8 @@ class Server:
         schema = _schema(body)
         with self._lock:
             number = -1 if _tests(body) else self.answered
-            asked = Request(number, body["messages"], json.dumps(schema), Sampling(body["max_tokens"]))
-            completion = self.script(asked)
+            request = Request(number, body["messages"], json.dumps(schema), Sampling(body["max_tokens"]))
+            completion = self.script(request)
             if number >= 0:
                 self.answered += 1
                 self.on_answer(self.answered)
@@ -236,12 +242,12 @@ class Server:
         likeliest: list[dict[str, Any]] = []
         for choice in choices:
             logprob = -0.1 if choice == right and self.scores == "real" else -3.0
-            if self.kind == "vllm":
-                likeliest.append({"token": f"token_id:{ord(choice[0])}", "logprob": logprob})
-            elif self.kind == "llamacpp":
-                likeliest.append({"id": ord(choice[0]), "token": choice, "logprob": logprob})
-            else:
-                likeliest.append({"token": f" {choice}", "logprob": logprob})
+            token: dict[str, dict[str, Any]] = {
+                "vllm": {"token": f"token_id:{ord(choice[0])}"},
+                "llamacpp": {"id": ord(choice[0]), "token": choice},
+                "bare": {"token": f" {choice}"},
+            }
+            likeliest.append({**token[self.kind], "logprob": logprob})
         if self.scores == "others":
             likeliest = [{"token": "token_id:7", "id": 7, "logprob": -0.1}]
         content = [{"token": right, "logprob": -0.1, "top_logprobs": likeliest}]
@@ -262,15 +268,13 @@ class _Http(ThreadingHTTPServer):
         return connection, address
 
     def handle_error(self, *_: Any) -> None:
-        pass  # a client that hangs up is what many tests are about
+        pass  # many tests close connections
 
 
-def _schema(body: dict[str, Any]) -> dict[str, Any]:
+def _schema(body: dict[str, Any]) -> Any:
     if grammar := body.get("grammar"):
-        found: dict[str, Any] = json.loads(grammar.partition("%json ")[2])
-        return found
-    schema: dict[str, Any] = body["response_format"]["json_schema"]["schema"]
-    return schema
+        return json.loads(grammar.partition("%json ")[2])
+    return body["response_format"]["json_schema"]["schema"]
 
 
 def _tests(body: dict[str, Any]) -> bool:
@@ -298,22 +302,20 @@ def cut_off(handler: Handler, body: dict[str, Any]) -> None:
 
 def hanging(handler: Handler, body: dict[str, Any]) -> None:
     """A fault: half an answer, and then nothing."""
-    handler.start(200, Content_Length="5000")
-    handler.wfile.write(b'{"choices": [{"mess')
-    handler.wfile.flush()
+    cut_off(handler, body)
     handler.owner.stopping.wait(60)
 
 
-def until(true: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Wait for something that another thread brings about."""
+def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Wait until a condition is true. Fails after `seconds`."""
     end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not happen"
+    while not condition():
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.005)
 
 
 def main() -> None:
-    """`python -m tests.servers NUMBER SECONDS`: so many, each with that latency; prints their addresses."""
+    """`python -m tests.servers NUMBER SECONDS`: starts servers with this latency and prints their addresses."""
     number, latency = int(sys.argv[1]), float(sys.argv[2])
     servers = [Server(script=answering(seed=port), latency=latency).__enter__() for port in range(number)]
     print(",".join(server.url for server in servers), flush=True)

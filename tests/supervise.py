@@ -15,13 +15,13 @@ import signal
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
 GRACE_SECONDS = 10.0
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
@@ -46,13 +46,8 @@ def descendants() -> list[int]:
 def name(process: int) -> str:
     """The command line of a process."""
     try:
-        return (
-            Path(f"/proc/{process}/cmdline")
-            .read_bytes()
-            .replace(b"\0", b" ")
-            .decode(errors="replace")
-            .strip()
-        )
+        words = Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ")
+        return words.decode(errors="replace").strip()
     except OSError:
         return f"process {process}"
 
@@ -63,22 +58,20 @@ def send(number: int) -> None:
             os.kill(process, number)
 
 
-def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether the condition became true in time; reaps orphans meanwhile."""
+def all_ended(seconds: float) -> bool:
+    """Whether all descendants ended in time; reaps orphans meanwhile."""
     end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
+    while descendants() and time.monotonic() < end:
         with suppress(ChildProcessError):
             os.waitpid(-1, os.WNOHANG)
         time.sleep(0.05)
-    return True
+    return not descendants()
 
 
 def run(command: list[str]) -> int:
     """The command's exit code."""
-    default = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]  # a shell's background job ignores SIGINT
-    child = os.posix_spawnp(command[0], command, os.environ, setsigdef=default)
+    # A shell's background job ignores SIGINT.
+    child = os.posix_spawnp(command[0], command, os.environ, setsigdef=_SIGNALS)
     while True:
         process, status = os.wait()
         if process == child:
@@ -90,25 +83,25 @@ def main(command: list[str]) -> int:
     def stop(number: int, frame: FrameType | None) -> None:
         raise Stopped(number)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in _SIGNALS:
         signal.signal(number, stop)
     parent, libc = os.getppid(), ctypes.CDLL(None)
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     try:
         code = run(command) if os.getppid() == parent else 1
-        if not wait_until(lambda: not descendants(), GRACE_SECONDS):
+        if not all_ended(GRACE_SECONDS):
             print("left behind:", *map(name, descendants()), sep="\n  ", file=sys.stderr)
             code = code or 1
     except Stopped as stopped:
         code = 128 + stopped.args[0]
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         send(stopped.args[0])
-        wait_until(lambda: not descendants(), GRACE_SECONDS)
+        all_ended(GRACE_SECONDS)
     while descendants():
         send(signal.SIGKILL)
-        wait_until(lambda: not descendants(), 1)
+        all_ended(1)
     return code
 
 

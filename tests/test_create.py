@@ -6,7 +6,6 @@ import json
 import random
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import pytest
@@ -25,7 +24,6 @@ from tests.making import (
     NLI,
     NLI_LABELS,
     STRATEGIES,
-    SharedWords,
     commits,
     examples,
     make,
@@ -120,20 +118,6 @@ def test_the_tree_is_breadth_first_with_shuffled_siblings(tmp_path: Path, model:
     orders = {commit.chosen for commit in commits(tmp_path) if len(commit.accepted) == 5}
     assert all(sorted(order) == list(range(5)) for order in orders)
     assert len(orders) > 3
-
-
-@pytest.mark.parametrize(("strategy", "pick"), [("similar", max), ("diverse", min)])
-def test_similar_and_diverse_compare_with_the_parent(
-    tmp_path: Path, model: str, strategy: str, pick: Any
-) -> None:
-    make(tmp_path, model, answering(vocabulary=30), strategy=strategy, count=20)
-    texts = {Example(COMMONSENSE).id: COMMONSENSE["question"]}
-    for commit in commits(tmp_path):
-        questions = [values["question"] for values in commit.accepted]
-        texts |= {Example(values).id: values["question"] for values in commit.accepted}
-        if questions:
-            scores = SharedWords().similarities(texts[commit.parent], questions)
-            assert scores[commit.chosen[0]] == pick(scores)
 
 
 # Labels
@@ -251,13 +235,6 @@ def test_a_run_resumes_after_the_engine_died(tmp_path: Path, model: str) -> None
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["accepted"] < 25
     make(tmp_path / "run", model)
     assert train(tmp_path / "run") == train(tmp_path / "whole")
-
-
-def test_the_engine_is_closed_and_unneeded_requests_are_aborted(tmp_path: Path, model: str) -> None:
-    engine = ScriptedEngine(answering(), capacity=4)
-    make(tmp_path, model, engine, count=5, concurrency=8)
-    assert engine.closed
-    assert set(engine.aborted) <= {request.id for request in engine.history}
 
 
 def test_a_finished_run_does_not_start_the_engine(tmp_path: Path, model: str) -> None:

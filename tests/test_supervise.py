@@ -1,4 +1,4 @@
-"""What scripts/test starts ends with it."""
+"""Processes that scripts/test starts end with it."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ def supervised(*command: str) -> list[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_nothing_lives_on_when_the_supervisor_or_its_parent_is_ended(number: int) -> None:
+def test_all_processes_end_with_the_supervisor_or_its_parent(number: int) -> None:
     command = supervised(*WAITS)
-    if number == signal.SIGKILL:  # of whoever started the supervisor
+    if number == signal.SIGKILL:  # to the parent of the supervisor
         command = [sys.executable, "-c", "import subprocess, sys; subprocess.run(sys.argv[1:])", *command]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)
     assert process.stdout
     assert process.stdout.readline() == b"ready\n"
     process.send_signal(number)
-    assert process.stdout.read() == b""  # until nobody has it open any more
+    assert process.stdout.read() == b""  # until no process has it open
     assert process.wait() == (128 + number if number != signal.SIGKILL else -number)
 
 
-def test_a_command_that_leaves_something_behind_has_failed() -> None:
+def test_a_command_that_leaves_processes_has_failed() -> None:
     ended = subprocess.run(supervised(*LEAVES_ONE), capture_output=True, text=True, cwd=ROOT)
     assert (ended.returncode, ended.stdout) == (1, "ready\n")
     assert ended.stderr == "left behind:\n  sleep 600\n"

@@ -1,7 +1,7 @@
 """A Qwen2 of two layers with random weights and a real BPE vocabulary, for llama.cpp and for vLLM.
 
-It loads and answers in no time. Under a grammar it writes short strings of random words: every token has a
-likelihood of its own (one dimension of the residual stream is constant), which the rest of it varies.
+With a grammar it writes short strings of random words: one dimension of the residual stream is constant, and
+gives each token its own probability; the other dimensions vary it.
 """
 
 from __future__ import annotations
@@ -44,17 +44,15 @@ def tokens() -> list[str]:
     return sorted(vocabulary, key=lambda token: int(vocabulary[token]))
 
 
-def _liking(token: str) -> float:
-    if token == '"':
-        return 7.0
-    if token in ("A", "B", "C"):
-        return 6.0  # among the likeliest, so that choices can be scored
-    words = token.removeprefix("Ġ")
-    return 3.0 if words.isascii() and words.isalpha() and token not in SPECIAL else -4.0
+def _logit(token: str) -> float:
+    word = token.removeprefix("Ġ")
+    usual = 3.0 if word.isascii() and word.isalpha() and token not in SPECIAL else -4.0
+    # Choices are among the most probable tokens, so that they can be scored.
+    return {'"': 7.0, "A": 6.0, "B": 6.0, "C": 6.0}.get(token, usual)
 
 
 def weights(seed: int = 0) -> dict[str, Any]:
-    """All tensors, by the names that transformers has for them."""
+    """All tensors by their names in transformers."""
     import numpy as np
 
     random = np.random.default_rng(seed)
@@ -65,7 +63,7 @@ def weights(seed: int = 0) -> dict[str, Any]:
     names = tokens()
     embedding, head = matrix(len(names), WIDTH, 0.5), matrix(len(names), WIDTH, 0.3)
     embedding[:, 0] = 8.0
-    head[:, 0] = [_liking(token) / 7 for token in names]
+    head[:, 0] = [_logit(token) / 7 for token in names]
     found = {"model.embed_tokens.weight": embedding, "lm_head.weight": head}
     ones = np.ones(WIDTH, np.float32)
     found["model.norm.weight"] = ones
@@ -78,7 +76,7 @@ def weights(seed: int = 0) -> dict[str, Any]:
         outputs = {"self_attn.o_proj": (WIDTH, WIDTH), "mlp.down_proj": (WIDTH, INNER)}
         for name, shape in outputs.items():
             found[f"{at}{name}.weight"] = matrix(*shape, 0.1)
-            found[f"{at}{name}.weight"][0] = 0.0  # the constant stays as it is
+            found[f"{at}{name}.weight"][0] = 0.0  # the constant dimension is not changed
         for name in ("gate", "up"):
             found[f"{at}mlp.{name}_proj.weight"] = matrix(INNER, WIDTH, 0.1)
     return found
@@ -93,14 +91,16 @@ _IN_GGUF = {
 }  # fmt: skip
 
 
-def write_gguf(path: Path, without: str = "", seed: int = 0, architecture: str = "qwen2", **how: Any) -> Path:
-    """The model as a GGUF file; `without` leaves a tensor out, so that no server can load it.
+def write_gguf(
+    path: Path, without: str = "", seed: int = 0, architecture: str = "qwen2", **options: Any
+) -> Path:
+    """The model as a GGUF file; `without` omits a tensor, so that no server can load it.
 
     With `split_max_tensors=N` several parts; returns the first.
     """
     import gguf
 
-    writer = gguf.GGUFWriter(path, architecture, **how)
+    writer = gguf.GGUFWriter(path, architecture, **options)
     writer.add_type("model")
     writer.add_context_length(CONTEXT)
     writer.add_embedding_length(WIDTH)
@@ -141,28 +141,19 @@ def write_safetensors(folder: Path) -> Path:
     folder.mkdir(parents=True)
     names = tokens()
     config = {
-        "architectures": ["Qwen2ForCausalLM"],
-        "model_type": "qwen2",
-        "vocab_size": len(names),
-        "hidden_size": WIDTH,
-        "intermediate_size": INNER,
-        "num_hidden_layers": LAYERS,
-        "num_attention_heads": HEADS,
-        "num_key_value_heads": HEADS,
-        "max_position_embeddings": CONTEXT,
-        "rms_norm_eps": 1e-6,
-        "tie_word_embeddings": False,
-        "dtype": "float32",
-        "bos_token_id": names.index("<|endoftext|>"),
-        "eos_token_id": names.index("<|im_end|>"),
-    }
+        "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "dtype": "float32",
+        "vocab_size": len(names), "hidden_size": WIDTH, "intermediate_size": INNER, "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS, "num_key_value_heads": HEADS, "max_position_embeddings": CONTEXT,
+        "rms_norm_eps": 1e-6, "tie_word_embeddings": False,
+        "bos_token_id": names.index("<|endoftext|>"), "eos_token_id": names.index("<|im_end|>"),
+    }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config))
     tokenizer().save(str(folder / "tokenizer.json"))
-    told = {
+    settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "eos_token": "<|im_end|>",
+        "eos_token": SPECIAL[2],
         "chat_template": TEMPLATE,
     }
-    (folder / "tokenizer_config.json").write_text(json.dumps(told))
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     save_file(weights(), folder / "model.safetensors", metadata={"format": "pt"})
     return folder

@@ -10,15 +10,7 @@ convert.py     copies for vLLM: a dequantised GGUF, base and adapter merged
 
 from __future__ import annotations
 
-from datacreate.checkpoints.checkpoint import (
-    UNSEEN,
-    Adapter,
-    Checkpoint,
-    read_adapter,
-    resolve,
-    served,
-    with_adapter,
-)  # fmt: skip
+from datacreate.checkpoints.checkpoint import UNSEEN, Checkpoint, read_adapter, resolve, served, with_adapter
 from datacreate.checkpoints.convert import dequantised, merged
 from datacreate.checkpoints.folder import combined_sha256
 from datacreate.checkpoints.gguf import read_header
@@ -26,7 +18,7 @@ from datacreate.checkpoints.presets import EngineSettings, Preset, find_preset, 
 from datacreate.checkpoints.pull import find_local, pull
 
 __all__ = [
-    "UNSEEN", "Adapter", "Checkpoint", "EngineSettings", "Preset", "combined_sha256", "dequantised", "find_local",
+    "UNSEEN", "Checkpoint", "EngineSettings", "Preset", "combined_sha256", "dequantised", "find_local",
     "find_preset", "load_presets", "merged", "pull", "read_adapter", "read_header", "resolve", "served",
     "sources_of", "with_adapter",
 ]  # fmt: skip

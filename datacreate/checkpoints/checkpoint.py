@@ -9,24 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from datacreate.checkpoints.folder import (
-    check_loadable,
-    check_writes,
-    combined_sha256,
-    kept_files,
-    quick_hash,
-    read_json,
-)  # fmt: skip
-from datacreate.checkpoints.gguf import (
-    SUFFIX,
-    GgufHeader,
-    check_gguf,
-    gguf_in,
-    model_name,
-    parts,
-    read_header,
-)
-from datacreate.checkpoints.presets import HUB_ID, EngineSettings, Kind, Preset, sources_of
+from datacreate.checkpoints import folder as folders
+from datacreate.checkpoints import gguf as gguf_files
+from datacreate.checkpoints.folder import combined_sha256, quick_hash
+from datacreate.checkpoints.gguf import SUFFIX, GgufHeader, read_header
+from datacreate.checkpoints.presets import HUB_ID, EngineSettings, Kind, Preset, preset_files, sources_of
 from datacreate.checkpoints.pull import find_local
 from datacreate.errors import CheckpointError
 
@@ -89,7 +76,7 @@ def resolve(
     """
     place = Path(name_or_path).expanduser()
     is_path = name_or_path.startswith((".", "~", os.sep)) or name_or_path.endswith(SUFFIX)
-    if is_path or (os.sep in name_or_path and place.is_dir()):
+    if is_path or (place.is_dir() and name_or_path.lower() not in preset_files(presets)):
         if not place.exists():
             raise CheckpointError(f"{place}: no such {'file' if place.suffix == SUFFIX else 'folder'}")
         return _checkpoint("", _absolute(place), None, kind, trust_remote_code)
@@ -109,17 +96,17 @@ def _checkpoint(name: str, place: Path, preset: Preset | None, kind: Kind, trust
     """The checkpoint in a folder or GGUF file."""
     gguf = place if place.is_file() else None
     if gguf is None and not any(place.glob("*.safetensors")):
-        gguf = gguf_in(place)
+        gguf = gguf_files.gguf_in(place)
     if gguf is not None:
         if kind == "encoder":
             raise CheckpointError(f"{gguf}: a GGUF file; an encoder must be a folder of safetensors")
-        check_gguf(gguf)
-        sha256 = quick_hash({str(number): part for number, part in enumerate(parts(gguf))})
-        return Checkpoint(name or model_name(gguf), gguf.parent, sha256, preset, gguf=gguf)
-    check_loadable(place, trust)
+        gguf_files.check_gguf(gguf)
+        sha256 = quick_hash({str(number): part for number, part in enumerate(gguf_files.parts(gguf))})
+        return Checkpoint(name or gguf_files.model_name(gguf), gguf.parent, sha256, preset, gguf=gguf)
+    folders.check_loadable(place, trust)
     if kind == "instruct":
-        check_writes(place)
-    sha256 = quick_hash(kept_files(place))
+        folders.check_writes(place)
+    sha256 = quick_hash(folders.kept_files(place))
     return Checkpoint(name or place.name, place, sha256, preset, trust_remote_code=trust)
 
 
@@ -148,7 +135,7 @@ def read_adapter(path: Path) -> Adapter:
             if read_header(path).kind != "adapter":
                 raise CheckpointError(f"{path}: a GGUF file but no LoRA adapter; give a model with --model")
             return Adapter(path.stem, path, quick_hash({"0": path}), 0)
-        config = read_json(path / "adapter_config.json")
+        config = folders.read_json(path / "adapter_config.json")
         if config["peft_type"] != "LORA" or config.get("use_dora") or config.get("modules_to_save"):
             raise CheckpointError(
                 f"{path}: only plain LoRA adapters can be served (no DoRA, no modules_to_save); merge it into its "

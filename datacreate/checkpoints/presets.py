@@ -35,11 +35,11 @@ def _expand(names: list[str]) -> list[str]:
     """`["part-{001..005}"]` -> part-001 ... part-005, as wide as the first number."""
     expanded: list[str] = []
     for name in names:
-        before, first, last, after = (
-            found.groups() if (found := _RANGE.fullmatch(name)) else (name, "", "", "")
-        )
-        numbers = [f"{i:0{len(first)}d}" for i in range(int(first), int(last) + 1)] if first else [""]
-        expanded += [f"{before}{number}{after}" for number in numbers]
+        if (found := _RANGE.fullmatch(name)) is None:
+            expanded.append(name)
+            continue
+        before, first, last, after = found.groups()
+        expanded += [f"{before}{i:0{len(first)}d}{after}" for i in range(int(first), int(last) + 1)]
     return expanded
 
 
@@ -126,12 +126,12 @@ def load_presets(folder: Path | None = None) -> dict[str, Preset]:
 
     Raises CheckpointError naming the file and the key if one is wrong.
     """
-    return {name: _load(path) for name, path in sorted(_files(folder).items())}
+    return {name: _load(path) for name, path in sorted(preset_files(folder).items())}
 
 
 def find_preset(name: str, folder: Path | None = None) -> Preset:
     """The preset of that name, in any case. CheckpointError with similar names if there is none."""
-    files = _files(folder)
+    files = preset_files(folder)
     if path := files.get(name.lower()):
         return _load(path)
     near = difflib.get_close_matches(name.lower(), files, n=3, cutoff=0.5)
@@ -161,7 +161,7 @@ def sources_of(name: str, folder: Path | None = None) -> tuple[Preset | None, tu
     return None, (HubSource(hub=hub, revision=revision or "main"),)
 
 
-def _files(folder: Path | None) -> dict[str, Path]:
+def preset_files(folder: Path | None) -> dict[str, Path]:
     """Preset files by name; a shipped one wins over a user's own of the same name."""
     folders = [folder] if folder else [data_dir() / "presets", shipped("models")]
     return {path.stem: path for each in folders for path in each.glob("*.yaml")}

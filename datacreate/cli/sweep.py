@@ -8,7 +8,6 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,23 +85,20 @@ def _cell_number(given: str | None) -> int | None:
 
 def _run(grid: Sweep, number: int | None) -> list[Outcome]:
     """Run cells with a line per step; on a terminal, also the last line of the running step."""
+    if not is_live():
+        return grid.run(number, say)
     from rich.console import Console
     from rich.text import Text
 
     console = Console(stderr=True)
-    status = console.status("") if is_live() else None
+    with console.status("") as status:
 
-    def notify(line: str) -> None:
-        console.print(Text(printable(line))) if status else say(line)
-
-    def update(line: str) -> None:
-        if status:
+        def update(line: str) -> None:
             text = Text(printable(line))
             text.truncate(max(20, console.width - 4), overflow="ellipsis")  # next to the spinner
             status.update(text)
 
-    with status or nullcontext():
-        return grid.run(number, notify, update)
+        return grid.run(number, lambda line: console.print(Text(printable(line))), update)
 
 
 def _print_cells(outcomes: Sequence[Outcome], *, dry_run: bool) -> None:

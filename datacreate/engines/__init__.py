@@ -1,16 +1,15 @@
 """Engines: OpenAI-compatible servers, local or remote, that generate text and score labels.
 
 engines/
-  base.py         Request, Completion, Check, and the Engine protocol
-  client.py       the engine that a run uses; its requests are sent from a thread of their own
-  pool.py         many servers as one: capacity, retries, lost servers
-  server.py       one server: HTTP, self-test, tokenizer
-  protocol.py     Request -> JSON body, JSON answer -> Completion
-  addresses.py    --url -> the servers that exist now
-  self_test.py    what a server must show before a run
-  local.py        starts, watches and stops servers on this machine
-  vllm.py         command line, environment and memory of vLLM's server
-  llamacpp.py     the same for llama.cpp's; llamacpp_server.py is its process
-  devices.py      GPUs and cores of several servers on one machine
-  factory.py      settings of a run -> its engines
+  base.py       Request, Completion, Check, and the Engine protocol
+  client.py     the engine that a run uses; it sends its requests from its own thread
+  pool.py       many servers as one: capacity, retries, lost servers
+  server.py     one server: HTTP, self-test, tokenizer
+  protocol.py   Request -> JSON body, JSON answer -> Completion
+  addresses.py  --url -> the servers that exist now
+  self_test.py  the checks that a server must pass before a run
+  local.py      starts, watches and stops servers on this machine
+  vllm.py       command line, environment and memory of vLLM's server
+  llamacpp.py   the same for llama.cpp's; llamacpp_server.py is its process
+  factory.py    settings of a run -> its engines; GPUs of several servers
 """

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,7 +17,6 @@ from datacreate.errors import UsageError
 
 KEY = "DATACREATE_API_KEY"
 """The environment variable with the API key of the servers; no option takes the key."""
-
 
 _HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/|$)")
 """An address without http://, as opposed to a path."""
@@ -45,14 +45,12 @@ class Address(BaseModel):
 class ServerSource:
     """The servers of a run: those of `--url` (Addresses), or started on this machine (LocalServers)."""
 
+    key: str  # their API key; empty if none
     remote = True  # False if this process starts them
     changes = False  # whether servers may be added later
-    shown = "this machine"  # short description for messages
+    description = "this machine"  # for messages
     failed: str | None = None  # why there will be no server any more; None if there may be
     record: Mapping[str, Any] = MappingProxyType({})  # how they were started, for config.json
-
-    def __init__(self, key: str) -> None:
-        self.key = key  # their API key; empty if none
 
     def start(self) -> None:
         """Return when the servers accept requests. EngineError if they cannot be started."""
@@ -74,49 +72,42 @@ class Addresses(ServerSource):
 
     def __init__(self, urls: Iterable[str]) -> None:
         """Parse `--url`. UsageError for neither an address nor a folder, or an address with a password."""
-        super().__init__(api_key())
-        listed: list[Address] = []
+        self.key = api_key()
+        self._listed: dict[str, Address] = {}
         self._folders: list[Path] = []
         for url in urls:
             if not url.strip():
                 raise UsageError("--url: an empty address; write it as http://HOST:PORT")
-            place = Path(url).expanduser()
-            if place.is_dir() or ("/" in url and "://" not in url and not _HOST_AND_PORT.match(url)):
-                self._folders.append(place)  # it may be created later
+            path = Path(url).expanduser()
+            if path.is_dir() or ("/" in url and "://" not in url and not _HOST_AND_PORT.match(url)):
+                self._folders.append(path)  # it may be created later
             else:
-                listed.append(Address(url=_checked(url)))
-        self._listed = tuple(dict.fromkeys(listed))
+                self._listed[_checked(url)] = Address(url=_checked(url))
         self.changes = bool(self._folders)
-        names = [*(address.url for address in self._listed), *map(str, self._folders)]
-        self.shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        if not (self._listed or self._folders):
+        names = [*self._listed, *map(str, self._folders)]
+        self.description = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        if not names:
             raise UsageError("--url: no address; write it as http://HOST:PORT, or pass a folder of servers")
 
     def now(self) -> tuple[Address, ...]:
-        found = {address.url: address for address in self._listed}
-        for folder in self._folders:
-            for address in _published(folder):
-                found.setdefault(address.url, address)
+        found = dict(self._listed)
+        for path in (path for folder in self._folders for path in sorted(folder.glob("*.json"))):
+            # A file may have been removed, be incomplete, or be no address.
+            with suppress(OSError, ValidationError, UsageError):
+                address = Address.model_validate_json(path.read_bytes())
+                url = _checked(address.url)
+                found.setdefault(url, address.model_copy(update={"url": url}))
         return tuple(found.values())
-
-
-def _published(folder: Path) -> Iterator[Address]:
-    for path in sorted(folder.glob("*.json")):
-        try:
-            address = Address.model_validate_json(path.read_bytes())
-            yield address.model_copy(update={"url": _checked(address.url)})
-        except (OSError, ValidationError, UsageError):  # removed, incomplete, or another file
-            continue
 
 
 def _checked(url: str) -> str:
     """The address without /v1 and trailing slashes. UsageError if it is invalid."""
     try:
         parts = urlsplit(url)
-        known = parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
+        valid = parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
     except ValueError:
-        known = False
-    if not known:
+        valid = False
+    if not valid:
         raise UsageError(
             f"--url {url}: neither an address nor a folder; write it as http://HOST:PORT, several with commas"
         )

@@ -1,7 +1,7 @@
-"""The interface between creation and engines: requests, completions, and the Engine protocol.
+"""Requests, completions, and the Engine protocol.
 
-An engine streams: requests are submitted one at a time, and completions are returned as they finish
-(continuous batching), so that the server's batch stays full.
+An engine streams: requests are submitted one at a time, and completions are returned as they finish, so that
+the server's batch stays full (continuous batching).
 """
 
 from __future__ import annotations

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 from datacreate.engines.addresses import ServerSource
 from datacreate.engines.base import Check, Completion, Messages, Request
-from datacreate.engines.pool import Pool, Timeouts
+from datacreate.engines.pool import Limits, Pool
 from datacreate.engines.protocol import Incompatible, Protocol, Unavailable
 from datacreate.engines.server import Server
-from datacreate.errors import EngineError, ServersGone
+from datacreate.errors import EngineError, ServersUnavailable
 
 T = TypeVar("T")
 
@@ -26,27 +26,24 @@ class HttpEngine:
     """An `Engine` that sends requests to OpenAI-compatible servers.
 
     It starts or connects to the servers on first use. That raises EngineError if no server can be used and
-    ServersGone if none can be reached; `poll` raises the same later. Requests never go through a proxy.
+    ServersUnavailable if none can be reached; `poll` raises the same later. Requests never go through a proxy.
     """
 
     def __init__(
         self,
         source: ServerSource,
         protocol: Protocol,
-        *,
-        capacity: int | None = None,
-        max_context: int | None = None,
-        timeouts: Timeouts | None = None,
+        limits: Limits,
         notify: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._source = source
         self._protocol = protocol
-        self._max_context = max_context
+        self._limits = limits
         self._notify = notify
         self._messages: SimpleQueue[str] = SimpleQueue()
-        self._pool = Pool(source, protocol, timeouts or Timeouts(), capacity, self._messages.put)
-        self._asked: dict[int, Future[Completion]] = {}
-        self._done: SimpleQueue[Future[Completion]] = SimpleQueue()
+        self._pool = Pool(source, protocol, limits, self._messages.put)
+        self._unfinished: dict[int, Future[Completion]] = {}
+        self._finished: SimpleQueue[Future[Completion]] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: Thread | None = None
 
@@ -63,7 +60,7 @@ class HttpEngine:
         members = self._members()
         versions = dict.fromkeys(server.version for server in members if server.version)
         return {
-            "model": self.model,
+            "model": members[0].model,
             **({"urls": list(self.urls)} if self._source.remote else {}),
             "max_num_seqs": [server.capacity for server in members],
             "max_model_len": self.max_context,
@@ -75,28 +72,23 @@ class HttpEngine:
     @property
     def max_context(self) -> int:
         least = min(server.max_context for server in self._members())
-        return min(least, self._max_context or least)
-
-    @property
-    def model(self) -> str:
-        """The servers' name for the model."""
-        return self._members()[0].model
+        return min(least, self._limits.max_context or least)
 
     def count_tokens(self, messages: Messages) -> int:
-        return self._ask(lambda server: server.count_tokens(messages))
+        return self._query(lambda server: server.count_tokens(messages))
 
     def tells_apart(self, choices: Sequence[str]) -> bool:
-        tokens = self._ask(lambda server: server.first_tokens(tuple(choices)))
+        tokens = self._query(lambda server: server.first_tokens(tuple(choices)))
         return tokens is not None and -1 not in tokens and len(set(tokens)) == len(tokens)
 
-    def _ask(self, ask: Callable[[Server], Coroutine[Any, Any, T]]) -> T:
+    def _query(self, query: Callable[[Server], Coroutine[Any, Any, T]]) -> T:
         server = self._members()[0]
         try:
-            return self._run(ask(server))
+            return self._run(query(server))
         except Incompatible as error:
             raise EngineError(f"{server.url}: {error}") from None
         except Unavailable as error:
-            raise ServersGone(f"{server.url}: {error}; run the same command to resume") from None
+            raise ServersUnavailable(f"{server.url}: {error}; run the same command to resume") from None
 
     def start(self, checks: Sequence[Check] = ()) -> None:
         self._members()
@@ -105,30 +97,25 @@ class HttpEngine:
     def submit(self, request: Request) -> None:
         self._members()
         assert self._loop
-        asked = asyncio.run_coroutine_threadsafe(self._pool.answer(request), self._loop)
-        self._asked[request.id] = asked
-        asked.add_done_callback(self._done.put)
+        future = asyncio.run_coroutine_threadsafe(self._pool.answer(request), self._loop)
+        self._unfinished[request.id] = future
+        future.add_done_callback(self._finished.put)
 
     def poll(self, timeout_seconds: float) -> list[Completion]:
         completions: list[Completion] = []
         with suppress(Empty):
-            asked = self._done.get(timeout=timeout_seconds)
+            future = self._finished.get(timeout=timeout_seconds)
             while True:
-                if not asked.cancelled():
-                    completions.append(self._result_of(asked))
-                asked = self._done.get_nowait()
+                if not future.cancelled():
+                    if error := future.exception():
+                        raise EngineError(f"cannot read an answer: {error!r}") from error
+                    completions.append(future.result())
+                    self._unfinished.pop(completions[-1].request_id, None)
+                future = self._finished.get_nowait()
         self._pass_messages()
         if self._pool.lost and not self._pool.healthy and not completions:
             raise self._pool.lost
         return completions
-
-    def _result_of(self, asked: Future[Completion]) -> Completion:
-        try:
-            completion = asked.result()
-        except Exception as error:
-            raise EngineError(f"cannot read an answer: {error!r}") from error
-        self._asked.pop(completion.request_id, None)
-        return completion
 
     def _pass_messages(self) -> None:
         while not self._messages.empty():
@@ -136,8 +123,8 @@ class HttpEngine:
 
     def abort(self, request_ids: Iterable[int]) -> None:
         for number in request_ids:
-            if asked := self._asked.pop(number, None):
-                asked.cancel()
+            if future := self._unfinished.pop(number, None):
+                future.cancel()
 
     def close(self) -> None:
         if self._loop and self._thread:
@@ -162,13 +149,14 @@ class HttpEngine:
             raise self._pool.no_server_error()
         return self._pool.members
 
-    def _run(self, question: Coroutine[Any, Any, T]) -> T:
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run `work` in the event loop; its messages are passed on meanwhile."""
         assert self._loop
-        asked: Future[T] = asyncio.run_coroutine_threadsafe(question, self._loop)
+        future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
-            while not wait([asked], timeout=_POLL_SECONDS).done:
+            while not wait([future], timeout=_POLL_SECONDS).done:
                 self._pass_messages()
         finally:
-            asked.cancel()
+            future.cancel()
             self._pass_messages()
-        return asked.result()
+        return future.result()

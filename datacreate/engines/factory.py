@@ -14,35 +14,28 @@ from datacreate.checkpoints import Checkpoint, EngineSettings, resolve, served
 from datacreate.engines.addresses import Addresses
 from datacreate.engines.base import Engine
 from datacreate.engines.client import HttpEngine
-from datacreate.engines.devices import gpu_groups
 from datacreate.engines.llamacpp import llamacpp_command
 from datacreate.engines.local import LocalServers, ServerCommand
-from datacreate.engines.pool import Timeouts
+from datacreate.engines.pool import Limits
 from datacreate.engines.protocol import Protocol
 from datacreate.engines.settings import VLLM_ONLY, EngineKind, EngineOptions
-from datacreate.engines.vllm import WORTH_COMPILING, vllm_command
+from datacreate.engines.vllm import GPU_SHARE, WORTH_COMPILING, vllm_command
 from datacreate.errors import EngineError, UsageError
-from datacreate.hardware import suited_engine
+from datacreate.hardware import suited_engine, visible_gpus
 from datacreate.settings import SettingsError
-
-_SHARED_GPU = 0.9
-"""The share of a GPU's memory that the models of a run share by default."""
 
 
 def checkpoint_of(name: str, options: EngineOptions) -> Checkpoint:
     """Resolve an instruct model; with --url it need not be on this machine. Raises CheckpointError."""
-    return (
-        served(name)
-        if options.served
-        else resolve(name, "instruct", trust_remote_code=options.trust_remote_code)
-    )
+    if options.served:
+        return served(name)
+    return resolve(name, "instruct", trust_remote_code=options.trust_remote_code)
 
 
 def only_model(options: EngineOptions, notify: Callable[[str], None]) -> str:
-    """The name of the single model of the servers. ServersGone if none answers, EngineError if several."""
-    engine = HttpEngine(Addresses(options.urls), Protocol(()), timeouts=_timeouts(options), notify=notify)
-    with closing(engine):
-        return engine.model
+    """The name of the single model of the servers. ServersUnavailable if none answers; EngineError if several."""
+    with closing(_remote_engine(Protocol(()), options, notify)) as engine:
+        return str(engine.settings["model"])
 
 
 def make_engine(
@@ -65,17 +58,24 @@ def make_engine(
         (checkpoint.name, str(checkpoint.path)), {**checkpoint.chat_template, **(template_kwargs or {})}
     )
     if options.served:
-        return HttpEngine(
-            Addresses(options.urls),
-            protocol,
-            capacity=options.max_num_seqs,
-            max_context=options.max_model_len,
-            timeouts=_timeouts(options),
-            notify=notify,
-        )
+        return _remote_engine(protocol, options, notify)
     own = options if main else EngineOptions(engine=options.engine)
     servers = LocalServers(lambda: _commands(checkpoint, own, count, models, notify), log, notify)
-    return HttpEngine(servers, protocol, max_context=own.max_model_len, notify=notify)
+    return HttpEngine(servers, protocol, Limits(max_context=own.max_model_len), notify)
+
+
+def _remote_engine(protocol: Protocol, options: EngineOptions, notify: Callable[[str], None]) -> HttpEngine:
+    source = Addresses(options.urls)
+    limits = Limits(
+        answer=options.request_timeout,
+        no_server=300.0 if options.wait is None else options.wait,
+        # At the start only a folder of servers is waited for, unless --wait is set.
+        at_start=options.wait is not None or options.servers > 1 or source.changes,
+        servers=options.servers,
+        capacity=options.max_num_seqs,
+        max_context=options.max_model_len,
+    )
+    return HttpEngine(source, protocol, limits, notify)
 
 
 def choose(checkpoint: Checkpoint, requested: EngineKind, count: int) -> Literal["vllm", "llamacpp"]:
@@ -96,12 +96,20 @@ def server_command(
     checkpoint: Checkpoint, options: EngineOptions, more: tuple[str, ...] = ()
 ) -> ServerCommand:
     """The command with which `datacreate serve` starts a model. UsageError, EngineError, CheckpointError."""
+    settings = _settings(checkpoint, options, 1)
     if choose(checkpoint, options.engine, WORTH_COMPILING) == "vllm":
-        return vllm_command(checkpoint, _settings(checkpoint, options, 1), more=more)
+        return vllm_command(checkpoint, settings, more=more)
     if more:
         raise UsageError(f"{more[0]}: only vLLM's server accepts further options after --")
-    _refuse_vllm_only(options)
-    return llamacpp_command(checkpoint, _settings(checkpoint, options, 1))
+    return _llamacpp_command(checkpoint, options, settings)
+
+
+def _llamacpp_command(
+    checkpoint: Checkpoint, options: EngineOptions, settings: EngineSettings
+) -> ServerCommand:
+    if flag := options.changed(VLLM_ONLY):
+        raise UsageError(f"{flag}: only vLLM has this setting; remove it, or use --engine vllm")
+    return llamacpp_command(checkpoint, settings)
 
 
 def _commands(
@@ -110,17 +118,15 @@ def _commands(
     """A command per server: one on a CPU, one per group of GPUs (no more than `count` examples need)."""
     settings = _settings(checkpoint, options, models)
     if choose(checkpoint, options.engine, count) == "llamacpp":
-        _refuse_vllm_only(options)
-        return [llamacpp_command(checkpoint, settings)]
+        return [_llamacpp_command(checkpoint, options, settings)]
     if checkpoint.gguf is not None:
         notify(f"vLLM reads no GGUF files: converting {checkpoint.name} (once)")
     commands: list[ServerCommand] = []
     groups = gpu_groups(options.replicas, settings.tensor_parallel_size)
     for gpus in groups:
         try:
-            commands.append(
-                vllm_command(checkpoint, settings, count=count, gpus=gpus, shares_cores=models > 1)
-            )
+            command = vllm_command(checkpoint, settings, count=count, gpus=gpus, shares_cores=models > 1)
+            commands.append(command)
         except EngineError as error:
             if options.replicas != "auto" or (gpus == groups[-1] and not commands):
                 raise
@@ -129,16 +135,11 @@ def _commands(
     return commands[:enough]
 
 
-def _refuse_vllm_only(options: EngineOptions) -> None:
-    if flag := options.changed(VLLM_ONLY):
-        raise UsageError(f"{flag}: only vLLM has this setting; remove it, or use --engine vllm")
-
-
 def _settings(checkpoint: Checkpoint, options: EngineOptions, models: int) -> EngineSettings:
     """The preset's settings, overridden by the user's."""
     own = checkpoint.engine_settings
     if models > 1:
-        share = round((own.gpu_memory_utilization or _SHARED_GPU) / models, 3)
+        share = round((own.gpu_memory_utilization or GPU_SHARE) / models, 3)
         own = own.model_copy(update={"gpu_memory_utilization": share})
     try:
         return EngineSettings(**{**own.model_dump(), **options.given(EngineSettings.model_fields)})
@@ -146,8 +147,19 @@ def _settings(checkpoint: Checkpoint, options: EngineOptions, models: int) -> En
         raise UsageError(SettingsError.first(error).on_command_line({})) from None
 
 
-def _timeouts(options: EngineOptions) -> Timeouts:
-    """Timeouts of `options`. At the start only a folder of servers is waited for, unless --wait is set."""
-    limit = {} if options.wait is None else {"no_server": options.wait}
-    expects = options.wait is not None or options.servers > 1 or Addresses(options.urls).changes
-    return Timeouts(answer=options.request_timeout, at_start=expects, servers=options.servers, **limit)
+def gpu_groups(replicas: int | Literal["auto"], gpus_each: int) -> tuple[tuple[str, ...], ...]:
+    """The GPUs of each server, `gpus_each` per server. One empty group means all visible GPUs.
+
+    `auto` is one server per complete group of GPUs. UsageError if there are too few GPUs.
+    """
+    gpus = visible_gpus() if replicas != 1 else ()
+    groups = tuple(tuple(gpus[at : at + gpus_each]) for at in range(0, len(gpus) - gpus_each + 1, gpus_each))
+    if replicas == 1 or (replicas == "auto" and len(groups) < 2):
+        return ((),)
+    if replicas != "auto" and replicas > len(groups):
+        each = f", and each server uses {gpus_each} of them (--tensor-parallel-size)" if gpus_each > 1 else ""
+        raise UsageError(
+            f"--replicas {replicas}: {len(gpus)} GPUs are visible{each}; use {max(1, len(groups))}"
+            f"{' or fewer' if len(groups) > 1 else ''}, or add GPUs to CUDA_VISIBLE_DEVICES"
+        )
+    return groups if replicas == "auto" else groups[:replicas]

@@ -5,28 +5,23 @@ from __future__ import annotations
 import sys
 
 from datacreate.checkpoints import Checkpoint, EngineSettings
-from datacreate.engines.devices import GIB, free_gib
-from datacreate.engines.local import ServerCommand
+from datacreate.engines.local import ServerCommand, check_memory
 from datacreate.engines.vllm import PLAIN_TEMPLATE
 from datacreate.errors import EngineError
-from datacreate.hardware import has_llamacpp, usable_cores
+from datacreate.hardware import GIB, free_gib, has_llamacpp, usable_cores
 
 _SLOTS = 32
 """Requests processed at once; more do not increase throughput on a CPU."""
 
 _CONTEXT = 2048
-"""Tokens of a prompt and its answer, by default: each slot allocates memory for a full context."""
-
-_CACHED_TOKENS = _SLOTS * _CONTEXT
-"""Default number of tokens in all slots together: a longer context gets fewer slots."""
+"""Default tokens of a prompt and its answer. Each slot allocates a full context, so a longer one gets fewer slots."""
 
 _OVERHEAD_GIB = 0.5
 """Memory besides weights and cache: Python and buffers."""
 
 _BARRIER_WAIT = {"GOMP_SPINCOUNT": "2000"}
-"""ggml's threads meet at a barrier some 300 times a token. Spinning long, they lose a whole time slice each
-time another process has one of the cores; sleeping at once costs up to 40 % on an idle machine. See
-scripts/perf/engines.py."""
+"""ggml's threads wait for each other many times a token. If they spin for long, they lose a time slice whenever
+another process uses one of the cores; if they sleep at once, an idle machine is slower (docs/results.md)."""
 
 
 def llamacpp_command(checkpoint: Checkpoint, settings: EngineSettings) -> ServerCommand:
@@ -45,15 +40,10 @@ def llamacpp_command(checkpoint: Checkpoint, settings: EngineSettings) -> Server
             f"{checkpoint.name} has a context of {longest} tokens; set --max-model-len to at most that"
         )
     context = settings.max_model_len or min(_CONTEXT, longest)
-    slots = settings.max_num_seqs or max(1, min(_SLOTS, _CACHED_TOKENS // context))
+    slots = settings.max_num_seqs or max(1, min(_SLOTS, _SLOTS * _CONTEXT // context))
     weights, cache = header.size_bytes / GIB, header.kv_bytes_per_token * slots * context / GIB
-    needed, free = weights + cache + _OVERHEAD_GIB, free_gib("cpu")
-    if free is not None and needed > free:
-        raise EngineError(
-            f"{checkpoint.name} needs about {needed:.1f} GiB ({weights:.1f} weights, {cache:.1f} cache for "
-            f"{slots} requests of {context} tokens, {_OVERHEAD_GIB} overhead), {free:.1f} GiB are free; use "
-            "a smaller model, or a smaller --max-num-seqs or --max-model-len"
-        )
+    advice = f"a smaller --max-num-seqs (it is {slots}) or --max-model-len (it is {context})"
+    check_memory(checkpoint.name, weights, cache, _OVERHEAD_GIB, free_gib("cpu"), advice)
     threads = usable_cores()
     command = [sys.executable, "-m", "datacreate.engines.llamacpp_server", "--model", str(checkpoint.gguf)]
     command += ["--alias", checkpoint.name, "--slots", str(slots), "--context", str(context)]

@@ -36,7 +36,7 @@ def main() -> None:
     parameters.n_batch = parameters.n_ubatch = 512
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = options.threads
     parameters.n_threads_http = options.slots + 4  # each request occupies one thread
-    parameters.cache_ram_mib = 0  # a cache for later conversations, which this client never continues
+    parameters.cache_ram_mib = 0  # no cache for later conversations: this client has none
     parameters.ui = False
     parameters.offline = True
     if options.chat_template:

@@ -22,9 +22,7 @@ from datacreate.engines.addresses import Address, ServerSource
 from datacreate.errors import EngineError, UsageError
 from datacreate.offline import NO_DOWNLOADS, NO_TELEMETRY
 
-_GRACE_SECONDS = 10.0
-"""How long a server may take to stop after SIGTERM."""
-
+_GRACE_SECONDS = 10.0  # to stop after SIGTERM
 _LONGEST_START_SECONDS = 1800.0
 
 
@@ -50,20 +48,19 @@ class LocalServer:
         self._key = key
         self._log = log
         self._host = host
-        self.port = port or _free_port(host)
-        name = socket.gethostname() if host in ("0.0.0.0", "::") else host
-        url = f"http://{f'[{name}]' if ':' in name else name}:{self.port}"
+        self.port = port or free_port(host)
+        url = _url(socket.gethostname() if host in ("0.0.0.0", "::") else host, self.port)
         self.address = Address(url=url, model=command.model, max_num_seqs=command.capacity)
-        self.restarts = 0
+        self.restarted = False
         self._process: subprocess.Popen[bytes] | None = None
 
     def launch(self) -> None:
         """Start the process; returns at once."""
-        where = ["--host", self._host, "--port", str(self.port)]
+        address = ["--host", self._host, "--port", str(self.port)]
         keys = {"VLLM_API_KEY": self._key, "LLAMA_API_KEY": self._key} if self._key else {}
         with self._log.open("ab") if self._log else os.fdopen(os.dup(2), "wb") as output:
             self._process = subprocess.Popen(
-                supervised([*self._command.arguments, *where], _GRACE_SECONDS),
+                supervised([*self._command.arguments, *address], _GRACE_SECONDS),
                 env={**os.environ, **NO_DOWNLOADS, **NO_TELEMETRY, **self._command.environment, **keys},
                 stdin=subprocess.PIPE,  # closing it makes the server stop
                 stdout=output,
@@ -71,33 +68,33 @@ class LocalServer:
                 start_new_session=True,  # Ctrl-C reaches only the run, which then stops the server
             )
 
-    @property
-    def alive(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
     def ready(self) -> bool:
         """Whether it answers. EngineError, with the last error of its log, if it has ended."""
         import httpx2
 
-        if not self.alive:
+        if self.exit_code is not None:
             raise EngineError(self.exit_reason())
-        host = "127.0.0.1" if self._host == "0.0.0.0" else "::1" if self._host == "::" else self._host
-        url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}/health"
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)
         with suppress(httpx2.HTTPError):
+            url = f"{_url(host, self.port)}/health"
             return httpx2.get(url, timeout=5.0, trust_env=False).status_code == 200
         return False
 
     def until_ready(self) -> None:
         """Wait until it answers. EngineError if it ends or takes too long."""
-        until = time.monotonic() + _LONGEST_START_SECONDS
+        deadline = time.monotonic() + _LONGEST_START_SECONDS
         while not self.ready():
-            if time.monotonic() > until:
+            if time.monotonic() > deadline:
                 raise EngineError(f"{self.address.url} was not ready in {_LONGEST_START_SECONDS:.0f} s")
             time.sleep(0.1)
 
+    @property
+    def exit_code(self) -> int | None:
+        return self._process.poll() if self._process else None
+
     def exit_reason(self) -> str:
         """Why the process ended: its exit code and the last error in its log."""
-        code = self._process.poll() if self._process else None
+        code = self.exit_code
         lines: list[str] = []
         with suppress(OSError):
             text = self._log.read_bytes()[-20_000:].decode("utf-8", "replace") if self._log else ""
@@ -111,19 +108,18 @@ class LocalServer:
         server = f"{self._command.engine} server for {self._command.model}"
         return f"{server} ended (exit code {code}): {last[-300:]}{log}"
 
-    def wait(self) -> None:
-        """Wait until it ends."""
-        assert self._process
-        self._process.wait()
+    def wait(self, seconds: float | None = None) -> None:
+        """Wait until it ends, or for `seconds`."""
+        with suppress(subprocess.TimeoutExpired):
+            if self._process:
+                self._process.wait(seconds)
 
     def end(self) -> None:
         """Stop it and all its child processes; returns when they have ended."""
-        if self._process is None or self._process.stdin is None:
-            return
-        with suppress(OSError):
-            self._process.stdin.close()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(_GRACE_SECONDS + 5.0)
+        if self._process and self._process.stdin:
+            with suppress(OSError):
+                self._process.stdin.close()
+            self.wait(_GRACE_SECONDS + 5.0)
 
 
 class LocalServers(ServerSource):
@@ -134,7 +130,7 @@ class LocalServers(ServerSource):
     def __init__(
         self, prepare: Callable[[], Sequence[ServerCommand]], log: Path | None, notify: Callable[[str], None]
     ) -> None:
-        super().__init__(secrets.token_urlsafe(32))
+        self.key = secrets.token_urlsafe(32)
         self._prepare = prepare
         self._log = log
         self._notify = notify
@@ -146,36 +142,32 @@ class LocalServers(ServerSource):
 
     def start(self) -> None:
         commands = self._prepare()
-        replicas = {"replicas": len(commands)} if len(commands) > 1 else {}
-        self.record = {**commands[0].record, **replicas}
-        servers = f"{len(commands)} servers" if replicas else "one server"
+        several = len(commands) > 1
+        self.record = {**commands[0].record, **({"replicas": len(commands)} if several else {})}
+        servers = f"{len(commands)} servers" if several else "one server"
         self._notify(f"starting {commands[0].engine} for {commands[0].model}: {servers} on this machine")
+        log = self._log
+        if log is None or not log.parent.is_dir():  # the run directory does not exist yet
+            self._folder = tempfile.TemporaryDirectory(prefix="datacreate-")
+            log = Path(self._folder.name, "server.log")
         for number, command in enumerate(commands, 1):
-            server = LocalServer(command, self.key, self._log_of(number if replicas else 0))
+            server = LocalServer(command, self.key, log.with_suffix(f".{number}.log") if several else log)
             self._servers[server.address.url] = server
             server.launch()
         for server in self._servers.values():
             server.until_ready()
 
-    def _log_of(self, number: int) -> Path:
-        """The log path of a server; in a temporary folder if the run directory does not exist yet."""
-        log = self._log
-        if log is None or not log.parent.is_dir():
-            self._folder = self._folder or tempfile.TemporaryDirectory(prefix="datacreate-")
-            log = Path(self._folder.name, "server.log")
-        return log.with_suffix(f".{number}.log") if number else log
-
     def repair(self, url: str, *, hung: bool) -> str | None:
         server = self._servers.get(url)
-        if server is None or (server.alive and not hung):
+        if server is None or (server.exit_code is None and not hung):
             return None
-        reason = f"{url}: no answer" if server.alive else server.exit_reason()
-        if server.restarts:
+        reason = f"{url}: no answer" if server.exit_code is None else server.exit_reason()
+        if server.restarted:
             del self._servers[url]
             if not self._servers:
                 self.failed = f"{reason} (again)"
             return f"{reason}; not restarted a second time"
-        server.restarts += 1
+        server.restarted = True
         server.end()
         server.launch()
         return f"{reason}; restarted, its unanswered requests are repeated"
@@ -187,14 +179,33 @@ class LocalServers(ServerSource):
         self._servers.clear()
         if self._folder:
             self._folder.cleanup()
-            self._folder = None
 
 
-def _free_port(host: str) -> int:
-    """A free port. UsageError if the address does not belong to this machine."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as found:
+def check_memory(
+    name: str, weights: float, cache: float, overhead: float, free: float | None, advice: str
+) -> None:
+    """Raise EngineError, with the numbers in GiB, if a model needs more memory than is free."""
+    needed = weights + cache + overhead
+    if free is not None and needed > free:
+        raise EngineError(
+            f"{name} needs about {needed:.1f} GiB ({weights:.1f} weights, {cache:.1f} cache, {overhead:.1f} "
+            f"overhead), {free:.1f} GiB are free; use a smaller model, or {advice}"
+        )
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def free_port(host: str, port: int = 0) -> int:
+    """The port, or a free one for 0. UsageError if the address cannot be used."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server may just have stopped
         try:
-            found.bind((host, 0))
+            probe.bind((host, port))
         except OSError as error:
-            raise UsageError(f"--host {host}: {error.strerror}; use an address of this machine") from None
-        return int(found.getsockname()[1])
+            raise UsageError(
+                f"--host {host} --port {port}: {error.strerror or error}; use an address of this machine and a "
+                "free port, or omit --port"
+            ) from None
+        return int(probe.getsockname()[1])

@@ -14,20 +14,24 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from datacreate.engines.addresses import ServerSource
 from datacreate.engines.base import Check, Completion, Request
 from datacreate.engines.protocol import Busy, Incompatible, Protocol, Refused, Unavailable
 from datacreate.engines.server import Server, client
-from datacreate.errors import EngineError, ServersGone
+from datacreate.errors import EngineError, ServersUnavailable
 
-MAX_ATTEMPTS = 3
+if TYPE_CHECKING:
+    import httpx2
+
+_MAX_ATTEMPTS = 3
 """Failures after which a request is given up. Only failures count before which another request, sent after
 the first failure, succeeded."""
 
-_LONGEST_PAUSE = 30.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 
 _SCAN_SECONDS = 2.0
 """Interval between two reads of a folder of servers."""
@@ -37,43 +41,37 @@ _STRAGGLER_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
-class Timeouts:
-    """Timeouts in seconds."""
+class Limits:
+    """Timeouts in seconds, and what the user limits. None: as the servers report."""
 
     answer: float = 300.0  # without any answer of a server that has requests
     no_server: float = 300.0  # without any usable server
     at_start: bool = False  # whether `no_server` also applies before the first request
     servers: int = 1  # number of servers to wait for before the first request
-    first_pause: float = 0.5  # of a server that failed for the first time
+    capacity: int | None = None  # requests that one server processes at once
+    max_context: int | None = None  # tokens of a prompt and its answer
 
 
 class Pool:
     """The servers of one model."""
 
     def __init__(
-        self,
-        source: ServerSource,
-        protocol: Protocol,
-        timeouts: Timeouts,
-        capacity: int | None,
-        log: Callable[[str], None],
+        self, source: ServerSource, protocol: Protocol, limits: Limits, log: Callable[[str], None]
     ) -> None:
         self._source = source
         self._protocol = protocol
-        self._timeouts = timeouts
-        self._capacity = capacity
+        self._limits = limits
         self._log = log
-        self._held = AsyncExitStack()  # open connections
+        self._http: httpx2.AsyncClient | None = None
         self._checks: tuple[Check, ...] = ()
         self._servers: dict[str, Server] = {}
         self._monitors: dict[str, asyncio.Task[None]] = {}
-        self.members: list[
-            Server
-        ] = []  # those in use, or the last ones used; the list is replaced, never changed
+        # Those in use, or the last ones used. Other threads read it: the list is replaced, never changed.
+        self.members: list[Server] = []
         self.lost: EngineError | None = None  # why the run must stop, unless a server recovers
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._changed = asyncio.Event()
-        self._asked = 0  # number of requests sent
+        self._sent = 0  # number of requests sent
         self._answered = 0  # number of the last request that was answered
         self._last_healthy = 0.0  # when a healthy server was last in use
 
@@ -84,14 +82,15 @@ class Pool:
 
     async def gather(self) -> None:
         """Test all servers. Returns when each has passed or failed, or after a limited wait for the rest."""
-        self._http = await self._held.enter_async_context(client(self._source.key))
+        self._http = client(self._source.key)
         self._scan()
         began = self._last_healthy = time.monotonic()
         self._watcher = asyncio.create_task(self._watch())
-        if len(self._servers) < self._timeouts.servers:
-            awaited = "a server" if self._timeouts.servers == 1 else f"{self._timeouts.servers} servers"
-            seconds = self._timeouts.no_server
-            self._log(f"waiting up to {seconds:.0f} s for {awaited} at {self._source.shown}")
+        if len(self._servers) < (wanted := self._limits.servers):
+            awaited = "a server" if wanted == 1 else f"{wanted} servers"
+            self._log(
+                f"waiting up to {self._limits.no_server:.0f} s for {awaited} at {self._source.description}"
+            )
         while not self._gathered(time.monotonic() - began):
             self._changed.clear()
             with suppress(TimeoutError):
@@ -100,8 +99,8 @@ class Pool:
 
     def _gathered(self, seconds: float) -> bool:
         servers = self._servers.values()
-        enough = sum(server.joined for server in servers) >= self._timeouts.servers
-        longest = self._timeouts.no_server if self._timeouts.at_start else 0.0
+        enough = sum(server.joined for server in servers) >= self._limits.servers
+        longest = self._limits.no_server if self._limits.at_start else 0.0
         if all(server.joined or server.problem for server in servers):
             more_possible = self._source.changes or not any(server.refused for server in servers)
             return enough or not more_possible or seconds >= longest
@@ -127,7 +126,7 @@ class Pool:
             server = await self._with_room(retried)
             retried = True
             server.in_flight += 1
-            self._asked = number = self._asked + 1
+            self._sent = number = self._sent + 1
             try:
                 completion = await server.ask(request)
                 self._answered = max(self._answered, number)
@@ -140,8 +139,8 @@ class Pool:
                     self._suspend(server, problem)
             except Unavailable as problem:
                 failures += problem.counts and first_failure is not None and self._answered > first_failure
-                first_failure = self._asked if first_failure is None else first_failure
-                if failures >= (1 if isinstance(problem, Refused) else MAX_ATTEMPTS):
+                first_failure = self._sent if first_failure is None else first_failure
+                if failures >= (1 if isinstance(problem, Refused) else _MAX_ATTEMPTS):
                     return Completion(request.id, "", "error", error=f"{failures} attempts: {problem}")
                 server.proven = server.proven and not problem.counts
                 retried = not problem.counts  # send others first: their result shows the cause
@@ -172,14 +171,16 @@ class Pool:
 
     def _scan(self) -> None:
         """Add new servers; remove those that fail and are no longer registered."""
+        assert self._http
         known = {address.url: address for address in self._source.now()}
         for url, address in known.items():
             if url not in self._servers:
-                limit = self._timeouts.answer
-                self._servers[url] = Server(
-                    address, self._protocol, self._http, self._capacity, limit, self._source.remote
+                capacity = self._limits.capacity or address.max_num_seqs
+                server = Server(
+                    url, self._protocol, self._http, capacity, self._limits.answer, self._source.remote
                 )
-                self._monitors[url] = asyncio.create_task(self._monitor(self._servers[url]))
+                self._servers[url] = server
+                self._monitors[url] = asyncio.create_task(self._monitor(server))
         for url in self._servers.keys() - known.keys():
             if not self._servers[url].joined and not self._servers[url].in_flight:
                 self._monitors.pop(url).cancel()
@@ -200,20 +201,13 @@ class Pool:
                 self._report(server, problem)
             except Exception as error:  # noqa: BLE001 - a malformed answer must not stop the other servers
                 self._report(server, Incompatible(f"invalid response ({type(error).__name__})"))
-            if (
-                server.refused and not self._source.changes
-            ):  # otherwise another server may start at the same address
+            pause = _LONGEST_PAUSE
+            if isinstance(server.problem, Unavailable):
+                doubled = min(pause, _FIRST_PAUSE * 2.0 ** min(server.failures - 1, 10))
+                pause = max(server.problem.retry_after_seconds, doubled * random.uniform(0.5, 1.0))
+            elif server.refused and not self._source.changes:  # no other server can start at its address
                 return
-            await asyncio.sleep(self._pause(server))
-
-    def _pause(self, server: Server) -> float:
-        """Seconds until the next test: doubles each time, with jitter; at least Retry-After."""
-        if not isinstance(server.problem, Unavailable):
-            return _LONGEST_PAUSE
-        doubled = self._timeouts.first_pause * 2.0 ** min(server.failures - 1, 10)
-        return max(
-            server.problem.retry_after_seconds, min(_LONGEST_PAUSE, doubled) * random.uniform(0.5, 1.0)
-        )
+            await asyncio.sleep(pause)
 
     def _mark_healthy(self, server: Server) -> None:
         """Reset the failure state of a server that answered."""
@@ -247,15 +241,16 @@ class Pool:
     async def _watch(self) -> None:
         """Read the list of servers; set `lost` when none was usable for too long or none can be any more."""
         while True:
-            await asyncio.sleep(min(_SCAN_SECONDS, max(0.05, self._timeouts.no_server / 4)))
+            await asyncio.sleep(min(_SCAN_SECONDS, max(0.05, self._limits.no_server / 4)))
             if self._source.changes:
                 with suppress(OSError):  # a network file system may be unavailable for a while
                     self._scan()
-            none_possible = not self._source.changes and all(each.refused for each in self._servers.values())
-            none_possible = none_possible or self._source.failed is not None
+            none_possible = self._source.failed is not None or (
+                not self._source.changes and all(server.refused for server in self._servers.values())
+            )
             if self.healthy and not none_possible:
                 self._last_healthy = time.monotonic()
-            elif none_possible or time.monotonic() - self._last_healthy > self._timeouts.no_server:
+            elif none_possible or time.monotonic() - self._last_healthy > self._limits.no_server:
                 self.lost = self.no_server_error()
 
     def no_server_error(self) -> EngineError:
@@ -265,12 +260,13 @@ class Pool:
         why += f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
         if problems and not any(isinstance(problem, Unavailable) for problem in problems.values()):
             return EngineError(f"no server can be used: {why}")
-        why = self._source.failed or why or f"no server at {self._source.shown}"
-        return ServersGone(f"no server answers: {why}; run the same command to resume")
+        why = self._source.failed or why or f"no server at {self._source.description}"
+        return ServersUnavailable(f"no server answers: {why}; run the same command to resume")
 
     async def close(self) -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._held.aclose()
+        if self._http:
+            await self._http.aclose()

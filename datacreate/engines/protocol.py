@@ -13,20 +13,16 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
-from datacreate.engines.addresses import KEY
 from datacreate.engines.base import Completion, FinishReason, Messages, Request
 from datacreate.prompts.generation import merge_system_message
 
 ServerKind = Literal["vllm", "llamacpp", "other"]
 
-_UNLIKELY = -20.0
+_UNLISTED_LOGPROB = -20.0
 """The log-probability of a choice that is not among the most probable tokens."""
 
 _TOP_TOKENS = {"vllm": 20, "llamacpp": 100, "other": 20}
 """Number of most probable tokens to request; the API allows 20, llama.cpp any number."""
-
-_MAX_TOKENS = 10**9
-"""Token counts from a server are clamped to this."""
 
 _COMPACT = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
 """Makes llguidance write JSON without spaces, which saves tokens."""
@@ -94,31 +90,24 @@ class Protocol:
         if self.template_kwargs:
             body["chat_template_kwargs"] = dict(self.template_kwargs)
         if request.schema is not None:
-            if self.compact_grammar:
-                body["grammar"] = _llguidance(request.schema)
-            else:
-                named = {"name": "examples", "schema": _parsed(request.schema), "strict": True}
-                body["response_format"] = {"type": "json_schema", "json_schema": named}
+            body |= _schema_field(request.schema, self.compact_grammar)
         if request.choices:
             body |= {"logprobs": True, "top_logprobs": _TOP_TOKENS[self.kind]}
             if self.kind == "vllm" and tokens is not None:
-                body |= {
-                    "top_logprobs": min(20, len(tokens)),
-                    "logprob_token_ids": list(tokens),
-                    "return_tokens_as_token_ids": True,
-                }
+                body |= {"logprob_token_ids": list(tokens), "return_tokens_as_token_ids": True}
+                body["top_logprobs"] = min(20, len(tokens))
         return body
 
 
 @lru_cache(maxsize=1024)
-def _parsed(schema: str) -> Any:
-    return json.loads(schema)
-
-
-@lru_cache(maxsize=1024)
-def _llguidance(schema: str) -> str:
-    guided = {"x-guidance": _COMPACT, **json.loads(schema)}
-    return f"%llguidance {{}}\nstart: %json {json.dumps(guided, ensure_ascii=False)}"
+def _schema_field(schema: str, compact: bool) -> dict[str, Any]:
+    """The field of a request that holds the schema."""
+    parsed = json.loads(schema)
+    if compact:
+        guided = json.dumps({"x-guidance": _COMPACT, **parsed}, ensure_ascii=False)
+        return {"grammar": f"%llguidance {{}}\nstart: %json {guided}"}
+    named = {"name": "examples", "schema": parsed, "strict": True}
+    return {"response_format": {"type": "json_schema", "json_schema": named}}
 
 
 def read(request: Request, document: Any, tokens: Sequence[int] | None = None) -> Completion:
@@ -151,9 +140,8 @@ def one_line(document: Any, most: int = 160) -> str:
 
 def _count(value: Any) -> int:
     """A token count from a server, clamped; 0 if it is not a number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return 0
-    return int(min(max(value, 0), _MAX_TOKENS))
+    is_number = type(value) is int or (type(value) is float and math.isfinite(value))
+    return int(min(max(value, 0), 10**9)) if is_number else 0
 
 
 def _scored(
@@ -166,38 +154,38 @@ def _scored(
     try:
         listed = choice["logprobs"]["content"][0]["top_logprobs"]
         found = _by_token(listed, tokens) if tokens is not None else {}
-        found = found or _by_spelling(listed, request.choices)
+        found = found or _by_text(listed, request.choices)
         why = "its logprobs contain none of the choices"
-    except (LookupError, TypeError, AttributeError, ValueError):
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError):
         found, why = {}, "it returns no logprobs"
     if not found:
         return Completion(request.id, "", "error", prompt_tokens, 0, why)
-    least = min(_UNLIKELY, *found.values())
-    weights = [math.exp(found.get(place, least)) for place in range(len(request.choices))]
+    least = min(_UNLISTED_LOGPROB, *found.values())
+    weights = [math.exp(found.get(index, least)) for index in range(len(request.choices))]
     scores = tuple(weight / sum(weights) for weight in weights)
     return Completion(request.id, "", "stop", prompt_tokens, 0, None, scores)
 
 
 def _by_token(listed: Sequence[Mapping[str, Any]], tokens: Sequence[int]) -> dict[int, float]:
     """Map choices to log-probabilities by token id: vLLM writes `token_id:123`, llama.cpp `id`."""
-    places = {token: place for place, token in enumerate(tokens)}
+    indices = {token: index for index, token in enumerate(tokens)}
     found: dict[int, float] = {}
     for each in listed:
-        spelled = str(each.get("token"))
-        token = each.get("id", spelled.removeprefix("token_id:") if "token_id:" in spelled else None)
-        if token is not None and int(token) in places:
-            found[places[int(token)]] = _logprob(each)
+        text = str(each.get("token"))
+        token = each.get("id", text.removeprefix("token_id:") if "token_id:" in text else None)
+        if token is not None and int(token) in indices:
+            found[indices[int(token)]] = _logprob(each)
     return found
 
 
-def _by_spelling(listed: Sequence[Mapping[str, Any]], choices: Sequence[str]) -> dict[int, float]:
+def _by_text(listed: Sequence[Mapping[str, Any]], choices: Sequence[str]) -> dict[int, float]:
     """Map choices to log-probabilities by token text; of two matching tokens the more probable one."""
     found: dict[int, float] = {}
     for each in listed:
-        spelled = str(each["token"]).strip()
-        meant = [place for place, choice in enumerate(choices) if spelled and choice.startswith(spelled)]
-        if len(meant) == 1:
-            found[meant[0]] = max(found.get(meant[0], -math.inf), _logprob(each))
+        text = str(each["token"]).strip()
+        matching = [index for index, choice in enumerate(choices) if text and choice.startswith(text)]
+        if len(matching) == 1:
+            found[matching[0]] = max(found.get(matching[0], -math.inf), _logprob(each))
     return found
 
 
@@ -206,16 +194,3 @@ def _logprob(entry: Mapping[str, Any]) -> float:
     if math.isnan(value):
         raise ValueError("not a number")
     return min(0.0, max(value, -100.0))
-
-
-def refusal(status: int, document: Any) -> Exception:
-    """The exception for an HTTP status other than 200."""
-    text = one_line(document)
-    if 300 <= status < 400:
-        return Incompatible(f"it redirects to another address (HTTP {status}); use that address with --url")
-    if status in (401, 403):
-        return Incompatible(f"access denied (HTTP {status}); set ${KEY} to the server's key")
-    if status == 404:
-        return Unavailable(f"model or path not found (HTTP 404: {text})", counts=False)
-    kind = Refused if 400 <= status < 500 and status != 408 else Unavailable
-    return kind(f"HTTP {status}: {text}")

@@ -25,53 +25,44 @@ def schema_enforced() -> Check:
         {"role": "user", "content": "Say good morning."},
     ]
     schema = {"type": "array", "prefixItems": [{"const": _WORD}], "minItems": 1, "maxItems": 1}
-    return Check((Request(-1, messages, json.dumps(schema), Sampling(max_tokens=32)),), _word_fault)
-
-
-def _word_fault(completions: Sequence[Completion]) -> str | None:
-    [answer] = completions
-    if answer.error:
-        return f"refused the self-test: {answer.error}"
-    if "".join(extract_json(answer.text).split()) != f'["{_WORD}"]':
-        return f'ignores the JSON Schema: asked for ["{_WORD}"], got {answer.text[:60]!r}'
-    return None
+    request = Request(-1, messages, json.dumps(schema), Sampling(max_tokens=32))
+    return _schema_check(request, "the self-test", f'ignores the JSON Schema: asked for ["{_WORD}"], got')
 
 
 def schema_accepted(messages: Messages, schema: str, sampling: Sampling) -> Check:
     """Check that the run's schema is accepted and the answer follows it (unless truncated)."""
+    request = Request(-1, messages, schema, sampling)
+    name = "the schema of this run"
+    return _schema_check(request, name, f"does not follow {name}: got", may_be_truncated=True)
 
+
+def _schema_check(request: Request, name: str, problem: str, may_be_truncated: bool = False) -> Check:
     def fault(completions: Sequence[Completion]) -> str | None:
         [answer] = completions
         if answer.error:
-            return f"refused the schema of this run: {answer.error}"
-        if answer.finish_reason == "length":
+            return f"refused {name}: {answer.error}"
+        if answer.finish_reason == "length" and may_be_truncated:
             return None
         try:
             value = json.loads(extract_json(answer.text))
-            jsonschema.Draft202012Validator(json.loads(schema)).validate(value)
+            jsonschema.Draft202012Validator(json.loads(request.schema or "{}")).validate(value)
         except (ValueError, RecursionError, jsonschema.ValidationError):
-            return f"does not follow the schema of this run: got {answer.text[:60]!r}"
+            return f"{problem} {answer.text[:60]!r}"
         return None
 
-    return Check((Request(-1, messages, schema, sampling),), fault)
+    return Check((request,), fault)
 
 
 def scores_are_real() -> Check:
     """Check that scores depend on the question: each letter is more probable when the prompt asks for it."""
-    asked = tuple(
-        scoring(-1, [{"role": "user", "content": f"Answer with the letter {letter}."}], _LETTERS)
-        for letter in _LETTERS
-    )
-    return Check(asked, _scores_fault)
+    prompts = [[{"role": "user", "content": f"Answer with the letter {letter}."}] for letter in _LETTERS]
+    return Check(tuple(scoring(-1, prompt, _LETTERS) for prompt in prompts), _scores_fault)
 
 
 def _scores_fault(completions: Sequence[Completion]) -> str | None:
     for answer in completions:
         if answer.error or not answer.scores:
             return f"returns no probabilities for label scoring: {answer.error or 'none of the choices'}"
-    asked_a, asked_b = (answer.scores[0] for answer in completions)
-    if asked_a <= asked_b:
-        return (
-            f"returns probabilities that do not depend on the question (A: {asked_a:.2f} and {asked_b:.2f})"
-        )
-    return None
+    of_a, of_b = (answer.scores[0] for answer in completions)  # of the letter A, for both prompts
+    why = f"returns probabilities that do not depend on the question (A: {of_a:.2f} and {of_b:.2f})"
+    return why if of_a <= of_b else None

@@ -15,40 +15,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from datacreate.engines.addresses import Address
+from datacreate.engines.addresses import KEY
 from datacreate.engines.base import Check, Completion, Messages, Request
-from datacreate.engines.protocol import (
-    Busy,
-    Incompatible,
-    Protocol,
-    Refused,
-    Unavailable,
-    one_line,
-    read,
-    refusal,
-)  # fmt: skip
+from datacreate.engines.protocol import Busy, Incompatible, Protocol, Refused, Unavailable, one_line, read
 from datacreate.engines.self_test import schema_enforced
 
 if TYPE_CHECKING:
     import httpx2
 
-DEFAULT_CAPACITY = 64
-"""Requests in flight at a server that does not report how many it processes at once."""
+_DEFAULT_CAPACITY, _DEFAULT_CONTEXT = 64, 4096
+"""Requests in flight, and context in tokens, of a server that does not report its own limits."""
 
-DEFAULT_CONTEXT = 4096
-"""Context in tokens of a server that does not report it."""
-
-_CONNECT_SECONDS = 20.0
-"""Timeout of a connection, and of requests that need no generation."""
-
-_KEEP_ALIVE_SECONDS = 4.0
-"""Less than uvicorn's 5 s, so that no request uses a connection that the server is closing."""
-
-_TEST_SECONDS = 120.0
-"""Timeout of one request of the self-test."""
-
-_MAX_BYTES = 8 * 2**20
-"""Size limit of a response; an answer with logprobs has about 100 kB."""
+_CONNECT_SECONDS = 20.0  # for a connection, and for requests that need no generation
+_TEST_SECONDS = 120.0  # for one request of the self-test
+_KEEP_ALIVE_SECONDS = 4.0  # less than uvicorn's 5 s: no request uses a connection that the server is closing
+_MAX_BYTES = 8 * 2**20  # size limit of a response
 
 
 def client(key: str) -> httpx2.AsyncClient:
@@ -70,16 +51,16 @@ class Server:
 
     def __init__(
         self,
-        address: Address,
+        url: str,
         protocol: Protocol,
         http: httpx2.AsyncClient,
         capacity: int | None,
         timeout_seconds: float,
         remote: bool,
     ) -> None:
-        self.url = address.url
-        self._remote = remote  # started by somebody else
-        self.max_context = DEFAULT_CONTEXT
+        self.url = url
+        self._remote = remote  # another process started it
+        self.max_context = _DEFAULT_CONTEXT
         self.version = ""
         self.in_flight = 0
         self.suspended = asyncio.Event()  # set while it gets no requests: it has not passed the self-test
@@ -87,15 +68,14 @@ class Server:
         self.proven = True  # whether the last request of the run succeeded
         self.problem: Unavailable | Incompatible | None = None  # the last one; None once it works again
         self.failures = 0  # in a row
-        self._given_capacity = capacity or address.max_num_seqs
-        self.capacity = self._given_capacity or DEFAULT_CAPACITY
-        self._unproven_protocol = protocol
-        self._protocol = protocol
+        self._admitted = False  # whether it ever passed the self-test
+        self._given_capacity = capacity
+        self.capacity = capacity or _DEFAULT_CAPACITY
+        self._protocol = self._initial_protocol = protocol
         self._http = http
         self._timeout_seconds = timeout_seconds
         self._last_answer = 0.0
-        self._full_capacity = 0
-        self._successes = 0  # since the capacity last changed
+        self._full_capacity = self._successes = 0  # before it was reduced; since it last changed
         self._first_tokens: dict[str, int] = {}
 
     @property
@@ -124,47 +104,47 @@ class Server:
         self._full_capacity = max(self._full_capacity, self.capacity)
         self.capacity, self._successes = max(1, capacity), 0
 
-    def _grow(self) -> None:
-        if self.capacity < self._full_capacity:
-            self._successes += 1
-            if self._successes >= 4 * self.capacity:
-                self.capacity, self._successes = self.capacity + 1, 0
-
     async def admit(self, checks: Sequence[Check]) -> None:
         """Check that it serves the model and passes the checks. Raises Incompatible or Unavailable."""
-        self._protocol = self._unproven_protocol
-        card = _the_model(await self.serves(), self._protocol.names)
+        self._protocol = self._initial_protocol
+        card = _the_model(await self._models(), self._protocol.names)
         self._protocol = replace(self._protocol, names=(str(card["id"]),))
-        self.max_context = _positive(card.get("max_model_len")) or DEFAULT_CONTEXT
+        self.max_context = _positive(card.get("max_model_len")) or _DEFAULT_CONTEXT
         await self._recognise()
         await self._find_request_form()
         await self.require(checks)
+        self._admitted = True
 
     async def require(self, checks: Sequence[Check]) -> None:
-        """Run more checks, the last one with a prompt of the run. Raises what `check` raises."""
+        """Run more checks, the last one with a prompt of the run. Raises what `_check` raises."""
         for check in checks:
-            await self.check(check)
+            await self._check(check)
         if checks:
-            await self.share_prompt()
+            await self._share_prompt()
 
-    async def check(self, check: Check) -> None:
+    async def _check(self, check: Check) -> None:
         """Run one check. Raises Incompatible if it fails, Unavailable if there is no answer."""
-        completions = []
+        completions: list[Completion] = []
         for request in check.requests:
             try:
-                seconds = min(self._timeout_seconds, _TEST_SECONDS)
-                completions.append(await self.ask(request, seconds, slot=0))
+                completions.append(await self.ask(request, self_test=True))
             except Refused as problem:
                 completions.append(Completion(request.id, "", "error", error=str(problem)))
         if fault := check.fault(completions):
             raise Incompatible(f"it {fault}")
 
-    async def serves(self) -> list[dict[str, Any]]:
+    async def _models(self) -> list[dict[str, Any]]:
         """The entries of /v1/models with a usable name."""
-        document = await self._json("/v1/models")
+        status, document = await self._send("/v1/models")
+        if status != 200:
+            raise _refusal(status, document)
         cards = document.get("data") if isinstance(document, dict) else None
         if not isinstance(cards, list):
-            raise Unavailable("/v1/models returns no list of models")
+            # A server that was in use before may be behind a proxy that shows an error page for a while.
+            problem = Unavailable if self._admitted else Incompatible
+            raise problem(
+                "no OpenAI-compatible server at this address (/v1/models returns no list of models)"
+            )
         named = [card for card in cards if isinstance(card, dict) and _is_name(card.get("id"))]
         if cards and not named:
             raise Incompatible("the name of its model is not printable text")
@@ -176,10 +156,11 @@ class Server:
         if status == 200 and isinstance(props, dict) and "total_slots" in props:
             self._protocol = replace(self._protocol, kind="llamacpp", compact_grammar=True)
             self.version = f"llama.cpp {one_line(props.get('build_info', ''), 40)}"
-            slots, defaults = _positive(props["total_slots"]), props.get("default_generation_settings")
+            slots = _positive(props["total_slots"]) or _DEFAULT_CAPACITY
+            self.capacity = min(self._given_capacity or slots, slots)
+            defaults = props.get("default_generation_settings")
             context = _positive(defaults.get("n_ctx")) if isinstance(defaults, dict) else None
             self.max_context = context or self.max_context
-            self.capacity = min(self._given_capacity or slots or DEFAULT_CAPACITY, slots or DEFAULT_CAPACITY)
             return
         status, found = await self._send("/version")
         known = status == 200 and isinstance(found, dict) and "version" in found
@@ -192,58 +173,55 @@ class Server:
 
     async def _find_request_form(self) -> None:
         """Find the request form in which it enforces schemas: system role or not, compact or standard."""
-        ways = [(True, True), (False, True)] if self._protocol.compact_grammar else []
-        problem: Exception | None = None
-        for system, compact in [*ways, (True, False), (False, False)]:
-            self._protocol = replace(self._protocol, has_system_role=system, compact_grammar=compact)
-            try:
-                return await self.check(schema_enforced())
-            except Incompatible as error:
-                problem = problem or error
-            except Unavailable as error:
-                if error.hung or not error.counts:
-                    raise
-                problem = problem or error  # some chat templates raise an error for a system role
-        assert problem
-        raise problem
+        problems: list[Exception] = []
+        for compact in (True, False) if self._protocol.compact_grammar else (False,):
+            for system in (True, False):
+                self._protocol = replace(self._protocol, has_system_role=system, compact_grammar=compact)
+                try:
+                    return await self._check(schema_enforced())
+                except (Incompatible, Unavailable) as error:
+                    if isinstance(error, Unavailable) and (error.hung or not error.counts):
+                        raise
+                    problems.append(error)  # some chat templates raise an error for a system role
+        raise problems[0]
 
-    async def share_prompt(self) -> None:
+    async def _share_prompt(self) -> None:
         """Copy the prompt cache of slot 0 of a local llama.cpp server to its other slots.
 
         Each slot has its own cache. Without the copy each one computes the shared prompt again.
         """
-        if self._protocol.kind != "llamacpp" or self._remote:
-            return
-        file, url = {"filename": "prompt"}, "/slots/{}?action={}"
-        status, _ = await self._send(url.format(0, "save"), file)
-        for slot in range(1, self.capacity if status == 200 else 1):
-            await self._send(url.format(slot, "restore"), file)
+        if self._protocol.kind == "llamacpp" and not self._remote:
+            file = {"filename": "prompt"}
+            status, _ = await self._send("/slots/0?action=save", file)
+            for slot in range(1, self.capacity if status == 200 else 1):
+                await self._send(f"/slots/{slot}?action=restore", file)
 
-    async def ask(
-        self, request: Request, timeout_seconds: float | None = None, slot: int | None = None
-    ) -> Completion:
-        """Send a request and return the answer; `slot` selects a slot of a llama.cpp server.
+    async def ask(self, request: Request, *, self_test: bool = False) -> Completion:
+        """Send a request and return the answer. A self-test uses slot 0 of a llama.cpp server.
 
-        Raises Unavailable if there is no answer, Incompatible if there never will be."""
+        Raises Unavailable if there is no answer, Incompatible if there never will be.
+        """
         tokens = await self.first_tokens(request.choices) if request.choices else None
         body = self._protocol.body(request, tokens)
-        if slot is not None and self._protocol.kind == "llamacpp":
-            body["id_slot"] = slot
-        seconds = timeout_seconds or self._timeout_seconds
+        if self_test and self._protocol.kind == "llamacpp":
+            body["id_slot"] = 0
+        seconds = min(self._timeout_seconds, _TEST_SECONDS) if self_test else self._timeout_seconds
         completion = read(request, await self._json("/v1/chat/completions", body, seconds), tokens)
         self._last_answer = time.monotonic()
-        self._grow()
+        self._successes += 1
+        if self.capacity < self._full_capacity and self._successes >= 4 * self.capacity:
+            self.capacity, self._successes = self.capacity + 1, 0
         return completion
 
     async def count_tokens(self, messages: Messages) -> int:
         """The length of the prompt in tokens, chat template included; estimated without a tokenizer."""
-        shown = self._protocol.messages(messages)
-        kwargs = self._protocol.template_kwargs
-        extra = {"chat_template_kwargs": dict(kwargs)} if kwargs else {}
+        body: dict[str, Any] = {"messages": self._protocol.messages(messages)}
+        if kwargs := self._protocol.template_kwargs:
+            body["chat_template_kwargs"] = dict(kwargs)
         if self._protocol.kind == "vllm":
-            return len(await self._tokens({"model": self.model, "messages": shown, **extra}))
+            return len(await self._tokens({"model": self.model, **body}))
         if self._protocol.kind == "llamacpp":
-            status, found = await self._send("/apply-template", {"messages": shown, **extra})
+            status, found = await self._send("/apply-template", body)
             if status == 200 and isinstance(found, dict) and isinstance(found.get("prompt"), str):
                 return len(await self._tokens({"content": found["prompt"], "add_special": True}))
         return sum(len(message["content"].encode("utf-8", "replace")) for message in messages) // 3 + 16
@@ -254,9 +232,9 @@ class Server:
             return None
         for choice in choices:
             if choice not in self._first_tokens:
-                body = {"model": self.model, "prompt": choice, "add_special_tokens": False}
-                if self._protocol.kind == "llamacpp":
-                    body = {"content": choice, "add_special": False}
+                body: dict[str, Any] = {"content": choice, "add_special": False}
+                if self._protocol.kind == "vllm":
+                    body = {"model": self.model, "prompt": choice, "add_special_tokens": False}
                 self._first_tokens[choice] = next(iter(await self._tokens(body)), -1)
         return tuple(self._first_tokens[choice] for choice in choices)
 
@@ -267,11 +245,13 @@ class Server:
             raise Incompatible("/tokenize returns no list of token ids")
         return tokens
 
-    async def _json(self, path: str, body: dict[str, Any] | None = None, seconds: float | None = None) -> Any:
-        """The JSON of a response with HTTP status 200; other statuses raise `refusal`."""
-        status, document = await self._send(path, body, seconds or _CONNECT_SECONDS)
+    async def _json(self, path: str, body: dict[str, Any], seconds: float = _CONNECT_SECONDS) -> Any:
+        """The JSON of a response with HTTP status 200; other statuses raise `_refusal`."""
+        status, document = await self._send(path, body, seconds)
         if status != 200:
-            raise refusal(status, document)
+            raise _refusal(status, document)
+        if isinstance(document, str):
+            raise Unavailable("an answer that is not JSON")
         return document
 
     async def _send(
@@ -283,9 +263,8 @@ class Server:
         try:
             status, after, raw = await self._within(seconds, self._exchange(path, body))
         except httpx2.ConnectTimeout:
-            raise Unavailable(
-                f"cannot be reached ({_CONNECT_SECONDS:.0f} s)", counts=False, hung=True
-            ) from None
+            reason = f"cannot be reached ({_CONNECT_SECONDS:.0f} s)"
+            raise Unavailable(reason, counts=False, hung=True) from None
         except (TimeoutError, httpx2.TimeoutException):
             raise Unavailable(f"no answer in {seconds:g} s", hung=True) from None
         except httpx2.ConnectError as error:
@@ -297,8 +276,6 @@ class Server:
         try:
             return status, json.loads(raw)
         except (ValueError, RecursionError):
-            if status == 200:
-                raise Unavailable("an answer that is not JSON") from None
             return status, raw[:400].decode("utf-8", "replace")
 
     async def _exchange(self, path: str, body: Any) -> tuple[int, float, bytes]:
@@ -310,7 +287,7 @@ class Server:
                 raw += chunk
                 if len(raw) > _MAX_BYTES:
                     raise Unavailable(f"an answer of more than {_MAX_BYTES // 2**20} MB")
-            return answer.status_code, _retry_after(answer.headers.get("retry-after")), bytes(raw)
+            return answer.status_code, _retry_after(answer.headers.get("retry-after", "")), bytes(raw)
 
     async def _within(self, seconds: float, exchange: Any) -> Any:
         """The result of an exchange. TimeoutError after `seconds` without any answer of the server.
@@ -330,19 +307,16 @@ class Server:
 
 
 def _the_model(cards: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Any]:
-    """The entry of the model with one of these names or folders; without names, of the only model.
-
-    Raises Incompatible if there is none.
-    """
-    served = ", ".join(one_line(card["id"], 80) for card in cards)
-    fits = [card for card in cards if not names or card["id"] in names or card.get("root") in names]
+    """The entry of the model with one of these names or folders; without names, of the only model."""
     if not cards:
         raise Incompatible("it serves no model; load one first")
-    if not fits:
+    served = ", ".join(one_line(card["id"], 80) for card in cards)
+    matching = [card for card in cards if not names or card["id"] in names or card.get("root") in names]
+    if not matching:
         raise Incompatible(f"it serves {served}, not {names[0]}; select one of its models with --model")
-    if not names and len(fits) > 1:
+    if not names and len(cards) > 1:
         raise Incompatible(f"it serves {served}; select one with --model")
-    return fits[0]
+    return matching[0]
 
 
 def _is_name(value: Any) -> bool:
@@ -362,21 +336,26 @@ def _connection_problem(error: Exception) -> Exception:
     causes: list[BaseException] = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and len(causes) < 9:
         causes.append(cause)
-    for cause in causes:
-        if "CERTIFICATE" in str(cause).upper():
-            return Incompatible(
-                "its TLS certificate is not trusted (self-signed?); set SSL_CERT_FILE to its CA's file"
-            )
+    if any("CERTIFICATE" in str(cause).upper() for cause in causes):
+        return Incompatible("its TLS certificate is not trusted; set SSL_CERT_FILE to the file of its CA")
     numbers = [cause.errno for cause in causes if isinstance(cause, OSError) and (cause.errno or 0) > 0]
-    reason = (
-        os.strerror(numbers[0] or 0) if numbers else one_line(str(causes[-1]) or type(error).__name__, 80)
-    )
-    return Unavailable(f"cannot be reached ({reason})", counts=False)
+    reason = os.strerror(numbers[0] or 0) if numbers else one_line(causes[-1], 80)
+    return Unavailable(f"cannot be reached ({reason or type(error).__name__})", counts=False)
 
 
-def _retry_after(value: str | None) -> float:
+def _retry_after(value: str) -> float:
     """Retry-After in seconds, at most 60; 0 if it is missing or a date."""
-    try:
-        return min(60.0, max(0.0, float(value or 0)))
-    except ValueError:
-        return 0.0
+    return min(60.0, float(value)) if value.isdecimal() else 0.0
+
+
+def _refusal(status: int, document: Any) -> Exception:
+    """The exception for an HTTP status other than 200."""
+    text = one_line(document)
+    if 300 <= status < 400:
+        return Incompatible(f"it redirects to another address (HTTP {status}); use that address with --url")
+    if status in (401, 403):
+        return Incompatible(f"access denied (HTTP {status}); set ${KEY} to the server's key")
+    if status == 404:
+        return Unavailable(f"model or path not found (HTTP 404: {text})", counts=False)
+    kind = Refused if 400 <= status < 500 and status != 408 else Unavailable
+    return kind(f"HTTP {status}: {text}")

@@ -10,13 +10,13 @@ from datacreate.settings import CommaList, Settings, setting
 
 EngineKind = Literal["auto", "vllm", "llamacpp", "openai"]
 
-_SERVER_SIDE = (
-    "adapter", "tensor_parallel_size", "gpu_memory_utilization", "dtype", "quantization",
+VLLM_ONLY = (
+    "replicas", "tensor_parallel_size", "gpu_memory_utilization", "dtype", "quantization",
     "max_num_batched_tokens", "block_size", "enforce_eager", "kv_cache_gib", "trust_remote_code",
 )  # fmt: skip
-"""Settings of a server that datacreate starts."""
 
-VLLM_ONLY = ("replicas", *_SERVER_SIDE[1:])
+_SERVER_SIDE = ("adapter", *VLLM_ONLY[1:])
+"""Settings of a server that datacreate starts."""
 
 _CLIENT_SIDE = ("request_timeout", "servers", "wait")
 """Settings for the use of running servers."""
@@ -92,7 +92,7 @@ class EngineOptions(Settings):
 
     @property
     def served(self) -> bool:
-        """Whether the models run behind servers that are running already."""
+        """Whether running servers are used, instead of starting some."""
         return self.engine == "openai" or (self.engine == "auto" and bool(self.urls))
 
     @model_validator(mode="after")
@@ -116,3 +116,11 @@ class EngineOptions(Settings):
         if self.replicas != "auto" and self.replicas < 1:
             raise ValueError("--replicas: give a number of at least 1, or auto")
         return self
+
+
+class ServeOptions(EngineOptions):
+    """The settings of `datacreate serve`, which always starts a server."""
+
+    engine: Literal["auto", "vllm", "llamacpp"] = _engine(
+        "Server to start: vLLM, llama.cpp, or what suits this machine (auto).", default="auto"
+    )

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.checkpoints import Checkpoint, EngineSettings, dequantised, merged
-from datacreate.engines.devices import check_memory
-from datacreate.engines.local import ServerCommand
+from datacreate.engines.local import ServerCommand, check_memory
 from datacreate.errors import EngineError
-from datacreate.hardware import cpu_has_bf16, vllm_build
+from datacreate.hardware import GIB, cpu_has_bf16, free_gib, vllm_build
 
 _MAX_CONTEXT = {"cpu": 4096, "gpu": 16384}
 """Tokens of context by default; a longer context only costs memory."""
@@ -40,8 +39,11 @@ and makes each step faster."""
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """LoRA ranks that vLLM supports; an adapter uses the next larger one."""
 
-_KV_CACHE_GIB = 1.0
-"""Memory for keys and values on the CPU, where vLLM has no automatic value."""
+_KV_CACHE_GIB = 1.0  # for keys and values on a CPU, where vLLM has no automatic value
+
+_OVERHEAD_GIB = {"cpu": 2.5, "gpu": 1.0}  # Python, torch, vLLM and activations
+
+GPU_SHARE = 0.9  # of a GPU's memory, which vLLM uses by default
 
 PLAIN_TEMPLATE = "{% for message in messages %}{{ message['content'] }}\n\n{% endfor %}Answer:\n"
 """The chat template for a base model, which has none: plain text to continue."""
@@ -69,12 +71,13 @@ def vllm_command(
     resolved: dict[str, Any] = {**_DEFAULTS[build], **settings.model_dump(exclude_none=True)}
     cache = max(1, round(resolved.pop("kv_cache_gib", None) or _KV_CACHE_GIB))  # whole GiB for vLLM
     folder, name = dequantised(checkpoint), checkpoint.name
-    resolved["max_model_len"] = _context(folder, resolved.get("max_model_len") or _MAX_CONTEXT[build])
+    config = _read_json(folder / "config.json")
+    resolved["max_model_len"] = _context(config, resolved.get("max_model_len") or _MAX_CONTEXT[build])
     if resolved["dtype"] == "auto" and build == "cpu":
         resolved["dtype"] = "bfloat16" if cpu_has_bf16() else "float32"  # emulated bfloat16 is much slower
     if settings.enforce_eager is None and build == "cpu":
         resolved["enforce_eager"] = count < WORTH_COMPILING or shutil.which("g++") is None
-    check_memory(checkpoint, folder, build, cache, resolved, gpus)
+    _check_memory(name, folder, build, cache, resolved, gpus)
     folder, adapter, lora = _weights(checkpoint, folder, build)
     program = ["-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
     # Requests name the adapter, so it gets the model's name.
@@ -82,7 +85,7 @@ def vllm_command(
     program += ["--lora-modules", f"{name}={adapter}"] if adapter else []
     program += ["--structured-outputs-config", json.dumps(_GRAMMAR), "--enable-prefix-caching"]
     program += ["--uvicorn-log-level", "warning"]
-    program += [] if has_chat_template(folder) else ["--chat-template", PLAIN_TEMPLATE]
+    program += [] if _has_chat_template(folder) else ["--chat-template", PLAIN_TEMPLATE]
     program += ["--trust-remote-code"] if checkpoint.trust_remote_code else []
     if build == "cpu" and resolved.get("tensor_parallel_size") == 1:
         # A separate worker process would get one core less.
@@ -109,27 +112,37 @@ def vllm_command(
     return ServerCommand("vLLM", name, command, environment, int(resolved["max_num_seqs"]), record)
 
 
-def has_chat_template(folder: Path) -> bool:
+def _check_memory(
+    name: str, folder: Path, build: str, cache: int, resolved: dict[str, Any], gpus: Sequence[str]
+) -> None:
+    """EngineError if the model does not fit. On a GPU vLLM itself checks what remains for the cache."""
+    weights = sum(path.stat().st_size for path in folder.glob("*.safetensors")) / GIB
+    share = resolved.get("gpu_memory_utilization") or GPU_SHARE
+    free = free_gib(build, resolved.get("tensor_parallel_size", 1), share, gpus)
+    on_gpu = build == "gpu"
+    advice = "free memory" + (", or spread it over more GPUs (--tensor-parallel-size)" if on_gpu else "")
+    check_memory(name, weights, 0.0 if on_gpu else cache, _OVERHEAD_GIB[build], free, advice)
+
+
+def _has_chat_template(folder: Path) -> bool:
     """Whether a folder of safetensors has a chat template; a base model has none."""
-    if (folder / "chat_template.jinja").is_file() or (folder / "chat_template.json").is_file():
+    if any((folder / f"chat_template.{suffix}").is_file() for suffix in ("jinja", "json")):
         return True
-    try:
-        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-        return bool(config.get("chat_template"))
-    except (OSError, ValueError, AttributeError):
-        return False
+    tokenizer = folder / "tokenizer_config.json"
+    return tokenizer.is_file() and bool(_read_json(tokenizer).get("chat_template"))
 
 
-def _context(folder: Path, requested: int) -> int:
+def _context(config: dict[str, Any], requested: int) -> int:
     """The requested context, at most what the model supports."""
-    try:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        positions = config.get("text_config", config).get("max_position_embeddings")
-    except (OSError, ValueError, AttributeError) as error:
-        raise EngineError(
-            f"{folder / 'config.json'} cannot be read ({error}); copy the model again"
-        ) from None
+    positions = (config.get("text_config") or config).get("max_position_embeddings")
     return min(requested, positions) if isinstance(positions, int) else requested
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise EngineError(f"{path} cannot be read ({error}); copy the model again") from None
 
 
 def _weights(checkpoint: Checkpoint, folder: Path, build: str) -> tuple[Path, str | None, dict[str, Any]]:
@@ -137,8 +150,7 @@ def _weights(checkpoint: Checkpoint, folder: Path, build: str) -> tuple[Path, st
     adapter = checkpoint.adapter
     if adapter is None:
         return folder, None, {}
-    quantised = "quantization_config" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if build == "cpu" and not quantised:
+    if build == "cpu" and "quantization_config" not in _read_json(folder / "config.json"):
         return merged(folder, adapter, checkpoint.sha256), None, {}
     rank = next((rank for rank in _LORA_RANKS if rank >= adapter.rank), None)
     if rank is None:

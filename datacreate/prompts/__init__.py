@@ -1,1 +1,1 @@
-"""Prompts: the generation prompt and the label-scoring prompt."""
+"""Prompts: generation.py asks for new examples, label_scoring.py asks for the label of an example."""

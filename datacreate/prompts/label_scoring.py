@@ -40,21 +40,21 @@ class LabelQuestion:
 
     def prompt(self, order: Sequence[int]) -> tuple[list[Message], tuple[str, ...]]:
         """The messages with the options in this order, and the choices to score, in the same order."""
-        options = [self.options[place] for place in order]
+        options = [self.options[index] for index in order]
         if self.lettered:
             choices = tuple(ascii_uppercase[: len(options)])
             listed = "\n".join(f"{letter}. {option}" for letter, option in zip(choices, options, strict=True))
             user = {"role": "user", "content": f"{self.shown}\n\n{listed}"}
             return [{"role": "system", "content": _LETTER}, user], choices
-        asked = f"Answer with one of: {', '.join(options)}."
-        return [{"role": "user", "content": f"{self.shown}\n\n{asked}"}], tuple(options)
+        request = f"Answer with one of: {', '.join(options)}."
+        return [{"role": "user", "content": f"{self.shown}\n\n{request}"}], tuple(options)
 
     def in_option_order(self, order: Sequence[int], scores: Sequence[float]) -> tuple[float, ...]:
         """The scores of choices that were shown in `order`, put back in the order of `options`."""
-        own = [0.0] * len(self.options)
-        for place, score in zip(order, scores, strict=True):
-            own[place] = score
-        return tuple(own)
+        ordered = [0.0] * len(self.options)
+        for index, score in zip(order, scores, strict=True):
+            ordered[index] = score
+        return tuple(ordered)
 
 
 def mean_probabilities(scores: Sequence[Sequence[float]]) -> tuple[float, ...]:

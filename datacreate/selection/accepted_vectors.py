@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -36,82 +37,57 @@ def to_float64(rows: NDArray[Any]) -> NDArray[np.float64]:
 
 
 class VectorFile:
-    """Rows of float16, in a memory-mapped file or in memory."""
+    """Rows of float16, in a file or in memory."""
 
     def __init__(self, dimensions: int, path: Path | None = None, max_rows: int | None = None) -> None:
         """Open or create `path`, and cut off an incomplete row and rows after the first `max_rows`.
 
-        After a power failure the file may hold fewer rows than expected; the caller appends the missing ones. Raises
-        StorageError if the file cannot be written.
+        After a power failure the file may hold fewer rows than expected, and some file systems leave rows of zeros,
+        which are cut off; the caller appends the missing rows. Raises StorageError if the file cannot be written.
         """
         self.dimensions = dimensions
+        self._path = path
         self._row_bytes = 2 * dimensions
-        self._rows: Float16Rows = np.zeros((0, dimensions), "<f2")  # memory-mapped, or with spare capacity
-        self._path, self._file, self._length = path, -1, 0
-        if path is not None:
-            try:
-                self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-                rows = os.fstat(self._file).st_size // self._row_bytes
-                self._length = rows if max_rows is None else min(rows, max_rows)
-                self._truncate()
-                self._length -= self._trailing_zero_rows()
-                self._truncate()
-            except OSError as error:
-                self.close()
-                raise storage_error(path, error) from None
+        try:
+            self._file = path.open("a+b", buffering=0) if path else BytesIO()
+            rows = self._file.seek(0, os.SEEK_END) // self._row_bytes
+            self._length = rows if max_rows is None else min(rows, max_rows)
+            while self._length and not self[self._length - 1].any():
+                self._length -= 1
+            self._file.truncate(self._length * self._row_bytes)
+        except OSError as error:
+            raise storage_error(path or Path(), error) from None
 
     def __len__(self) -> int:
         return self._length
 
     def __getitem__(self, row: int) -> Float16Rows:
         """Row `row`, (dimensions,)."""
-        vector: Float16Rows = self.all()[row]
+        vector: Float16Rows = self.between(row, row + 1)[0]
         return vector
 
-    def all(self) -> Float16Rows:
-        """All rows, (n, dimensions), without rows appended later."""
-        if self._path is not None and len(self._rows) < self._length:
-            self._rows = np.memmap(self._path, "<f2", "r", shape=(self._length, self.dimensions))
-        return self._rows[: self._length]
+    def between(self, begin: int, end: int) -> Float16Rows:
+        """The rows from `begin` to before `end`, (end - begin, dimensions)."""
+        self._file.seek(begin * self._row_bytes)
+        content = self._file.read((end - begin) * self._row_bytes)
+        return np.frombuffer(content, "<f2").reshape(-1, self.dimensions)
 
     def append(self, rows: NDArray[Any]) -> None:
         """Append rows, (n, dimensions), rounded. Raises StorageError, and appends none, if the disk is full."""
-        new = to_float16(rows).reshape(-1, self.dimensions)
-        if self._path is not None:
-            self._write(self._path, new.tobytes())
-        else:
-            if self._length + len(new) > len(self._rows):
-                spare = np.zeros((max(1024, len(self._rows) // 2, len(new)), self.dimensions), "<f2")
-                self._rows = np.concatenate([self._rows[: self._length], spare])
-            self._rows[self._length : self._length + len(new)] = new
-        self._length += len(new)
-
-    def _write(self, path: Path, content: bytes) -> None:
-        rest = memoryview(content)
+        content = to_float16(rows).reshape(-1, self.dimensions).tobytes()
+        size, written = self._length * self._row_bytes, 0
+        self._file.seek(size)
         try:
-            while rest:
-                rest = rest[os.write(self._file, rest) :]
+            while written < len(content):
+                written += self._file.write(content[written:]) or 0
         except OSError as error:
             with contextlib.suppress(OSError):
-                self._truncate()
-            raise storage_error(path, error) from None
-
-    def _truncate(self) -> None:
-        os.ftruncate(self._file, self._length * self._row_bytes)
-
-    def _trailing_zero_rows(self) -> int:
-        """The number of zero rows at the end: some file systems leave them after a power failure."""
-        rows = self.all()
-        number = 0
-        while number < len(rows) and not rows[-1 - number].any():
-            number += 1
-        self._rows = np.zeros((0, self.dimensions), "<f2")  # unmap before truncating
-        return number
+                self._file.truncate(size)
+            raise storage_error(self._path or Path(), error) from None
+        self._length += written // self._row_bytes
 
     def close(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        self._file.close()
 
 
 class AcceptedVectors:
@@ -152,7 +128,7 @@ class AcceptedVectors:
 
     def between(self, begin: int, end: int) -> Float16Rows:
         """The vectors from number `begin` to before `end`, (end - begin, dimensions)."""
-        return self._file.all()[1 + begin : 1 + end]
+        return self._file.between(1 + begin, 1 + end)
 
     def ensure(self, row: int, text: str) -> None:
         """Embed `text` as vector number `row`, unless it is there already. Raises StorageError."""

@@ -5,7 +5,6 @@ This is the greedy algorithm for k centers (Gonzalez, 1985): its covering radius
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datacreate.selection.accepted_vectors import to_float64
-from datacreate.selection.queue import Parent, RequestSlot, Use, UsedParents
+from datacreate.selection.queue import Parent, RequestSlot, Tree
 
 VectorOf = Callable[[int], NDArray[Any]]
 """From the number of an accepted example (from 0) to its unit vector."""
@@ -22,12 +21,12 @@ _MAX_CENTERS = 2048
 """Used parents that a new candidate is compared with: the first half (far apart), and the latest half (close)."""
 
 
-class FarthestFirst:
-    """Chooses the candidate with the smallest maximum cosine to the parents used so far.
+class FarthestFirst(Tree):
+    """A tree that uses the candidate with the smallest maximum cosine to the parents used so far.
 
-    At most `pool` candidates wait; beyond that, the one closest to a used parent is dropped. While none waits,
-    parents are used again: the least used first, then the shallowest, up to `max_parent_uses` times while requests
-    are in flight. Vectors are rounded to float16, so that all machines decide alike.
+    At most `pool` candidates wait; beyond that, the one closest to a used parent is dropped. While none waits, parents
+    are used again: the least used first, then the shallowest. Vectors are rounded to float16, so that all machines
+    decide alike.
     """
 
     def __init__(
@@ -40,21 +39,27 @@ class FarthestFirst:
         max_parent_uses: int,
         pool: int = 1024,
     ) -> None:
-        self._concurrency = concurrency
+        super().__init__(root, concurrency, max_parent_uses)
         self._vector_of = vector_of
+        self._root_vector = to_float64(root_vector)
         self._candidates = _Candidates(pool, len(root_vector))
         self._centers = _Centers(len(root_vector))
-        self._root: tuple[Parent, NDArray[np.float64]] | None = (root, to_float64(root_vector))
-        self._used = UsedParents(max_parent_uses)
-        self._parents = 0
         self._accepted = 0
-        self._assigned = 0
-        self._committed = 0
-        self._slots: deque[RequestSlot] = deque()
-        self._assign()
 
-    def next(self) -> RequestSlot | None:
-        return self._slots.popleft() if self._slots else None
+    def _take_new(self) -> Parent | None:
+        if root := super()._take_new():
+            found = (root, self._root_vector)
+        elif (farthest := self._candidates.take_farthest()) is not None:
+            found = farthest
+        else:
+            return None
+        parent, vector = found
+        self._centers.add(vector)
+        self._candidates.update(vector)
+        return parent
+
+    def _rank(self, parent: Parent) -> tuple[int, ...]:
+        return (parent.depth, self._parents)
 
     def commit(self, slot: RequestSlot, chosen: Sequence[Parent], accepted: int) -> None:
         """See ParentQueue. `chosen` are all accepted children, whose vectors must exist."""
@@ -62,37 +67,11 @@ class FarthestFirst:
         if chosen:
             rows = range(self._accepted, self._accepted + len(chosen))
             vectors = to_float64(np.stack([self._vector_of(row) for row in rows]))
-            closeness = self._centers.max_cosines(vectors)
-            for parent, vector, cosine in zip(chosen, vectors, closeness, strict=True):
+            for parent, vector, cosine in zip(
+                chosen, vectors, self._centers.max_cosines(vectors), strict=True
+            ):
                 self._candidates.add(parent, vector, cosine)
         self._accepted += accepted
-        self._assign()
-
-    def _assign(self) -> None:
-        """Choose parents at once, not when `next` is called: that would depend on the engine's speed."""
-        while (slot := self._next_slot()) is not None:
-            self._assigned += 1
-            self._slots.append(slot)
-
-    def _next_slot(self) -> RequestSlot | None:
-        in_flight = self._assigned - self._committed
-        if in_flight == self._concurrency:
-            return None
-        use: Use | None
-        if new := self._root or self._candidates.take_farthest():
-            self._root = None
-            parent, vector = new
-            self._centers.add(vector)
-            self._candidates.update(vector)
-            use = (0, (parent.depth, self._parents), parent)
-            self._parents += 1
-        else:
-            use = self._used.pop(in_flight)
-        if use is None:
-            return None
-        uses, rank, parent = use
-        self._used.push(uses + 1, rank, parent)
-        return RequestSlot(self._assigned, parent, uses)
 
 
 class _Centers:

@@ -130,8 +130,8 @@ class Tree:
         if in_flight == self._concurrency:
             return None
         use: Use | None
-        if self._new:
-            use = (0, (self._parents,), self._new.popleft())
+        if (new := self._take_new()) is not None:
+            use = (0, self._rank(new), new)
             self._parents += 1
         else:
             use = self._used.pop(in_flight)
@@ -141,6 +141,14 @@ class Tree:
         self._used.push(uses + 1, rank, parent)
         self._assigned += 1
         return RequestSlot(self._assigned - 1, parent, uses)
+
+    def _take_new(self) -> Parent | None:
+        """Remove and return the next parent that was not used before."""
+        return self._new.popleft() if self._new else None
+
+    def _rank(self, parent: Parent) -> tuple[int, ...]:
+        """The order among equally used parents."""
+        return (self._parents,)
 
     def commit(self, slot: RequestSlot, chosen: Sequence[Parent], accepted: int) -> None:
         self._committed += 1

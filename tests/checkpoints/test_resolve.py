@@ -27,7 +27,9 @@ def test_the_other_kind_of_preset_is_refused(data_folder: Path) -> None:
     assert refused(name) == f"{name} is not downloaded: run `datacreate models pull {name}`"
 
 
-def test_a_local_folder_has_an_identity_that_follows_its_content(tmp_path: Path) -> None:
+def test_a_local_folder_has_an_identity_that_follows_its_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = write_files(tmp_path / "one", checkpoint_files())
     same = write_files(tmp_path / "same", checkpoint_files())
     other = write_files(tmp_path / "other", checkpoint_files(seed=1))
@@ -38,6 +40,8 @@ def test_a_local_folder_has_an_identity_that_follows_its_content(tmp_path: Path)
     assert found[0] == found[1]
     assert len(set(found)) == 4
     assert "no such folder" in refused(tmp_path / "absent")
+    monkeypatch.chdir(tmp_path)
+    assert resolve("one", "encoder").sha256 == found[0]  # no preset has that name
 
 
 LARGE = safetensors_bytes(3, floats=800_000)

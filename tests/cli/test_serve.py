@@ -1,14 +1,14 @@
-"""`datacreate serve`, as far as it goes without a model: what is wrong is told before anything loads."""
+"""`datacreate serve`: invalid settings are refused before a model loads; servers register while they are ready."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -18,22 +18,16 @@ import pytest
 from datacreate import serve
 from datacreate.checkpoints import resolve
 from datacreate.engines.addresses import Address, Addresses
-from datacreate.engines.local import ServerCommand
+from datacreate.engines.local import LocalServer, ServerCommand
 from datacreate.engines.settings import EngineOptions
-from datacreate.errors import EngineError, ServersGone, UsageError
+from datacreate.errors import EngineError, ServersUnavailable
 from datacreate.hardware import has_llamacpp
 from datacreate.serve import Endpoint, serving, wait
 from datacreate.signals import Signals
-from tests.engines.asking import is_exact, make
+from tests.engines.helpers import make
 from tests.inprocess import typed
 from tests.process import ROOT
 from tests.servers import until
-from tests.tiny_model import write_gguf
-
-
-@pytest.fixture
-def gguf(tmp_path: Path) -> str:
-    return str(write_gguf(tmp_path / "tiny.gguf"))
 
 
 @pytest.mark.parametrize(
@@ -45,24 +39,25 @@ def gguf(tmp_path: Path) -> str:
         (["--", "--ssl-keyfile", "key.pem"], "datacreate serves without TLS"),
         (["--", "--data-parallel-size", "none"], "--data-parallel-size none: use a number of copies"),
         (["--max-num-seqs", "-1"], "--max-num-seqs -1: "),
+        (["--engine", "openai"], "'openai' is not one of 'auto', 'vllm', 'llamacpp'"),
         (["--engine", "llamacpp", "--block-size", "16"], "--block-size: only vLLM has that setting"),
         (["--engine", "llamacpp", "--", "--seed", "1"], "--seed: only vLLM's server accepts"),
     ],
 )
-def test_what_cannot_be_is_one_line(gguf: str, words: list[str], says: str) -> None:
-    ended = typed("serve", "--model", gguf, *words)
+def test_invalid_settings_are_one_line(tiny_gguf: Path, words: list[str], says: str) -> None:
+    ended = typed("serve", "--model", str(tiny_gguf), *words)
     assert (ended.code, says in ended.failure) == (2, True), ended.err
     assert "starting llama.cpp" not in ended.err
 
 
-def test_a_port_that_somebody_has_and_a_key_that_cannot_be_sent(
-    gguf: str, monkeypatch: pytest.MonkeyPatch
+def test_a_port_in_use_and_an_invalid_key_are_refused(
+    tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        ended = typed("serve", "--model", gguf, "--port", str(taken.getsockname()[1]))
+    with socket.create_server(("127.0.0.1", 0)) as used:
+        ended = typed("serve", "--model", str(tiny_gguf), "--port", str(used.getsockname()[1]))
     assert (ended.code, "Address already in use" in ended.failure) == (2, True)
     monkeypatch.setenv("DATACREATE_API_KEY", "two\nlines")
-    assert "$DATACREATE_API_KEY contains" in typed("serve", "--model", gguf).failure
+    assert "$DATACREATE_API_KEY contains" in typed("serve", "--model", str(tiny_gguf)).failure
 
 
 _SERVER = """
@@ -76,74 +71,70 @@ port = int(sys.argv[sys.argv.index("--port") + 1])
 http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever()
 """
 
-
-def command(script: str) -> ServerCommand:
-    """A server of a model as far as HTTP goes."""
-    return ServerCommand("llama.cpp", "tiny", (sys.executable, "-c", script), {}, 4)
+Serving = Callable[..., AbstractContextManager[LocalServer]]
 
 
-def test_an_address_is_published_while_the_server_is_ready_and_an_end_is_resumable(
-    gguf: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(serve, "server_command", lambda *_: command(_SERVER))
-    folder = tmp_path / "run" / "servers"
-    endpoint = Endpoint(register_dir=folder)
-    more = ["--data-parallel-size=3"]
-    with serving(
-        resolve(gguf, "instruct"), EngineOptions(), endpoint, more, Signals(), lambda _: None
-    ) as server:
-        [found] = Addresses([str(folder)]).now()
+@pytest.fixture
+def serving_script(tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serving:
+    """`serving` with a Python script as the server, registered in tmp_path/servers."""
+
+    def start(script: str, *more: str) -> AbstractContextManager[LocalServer]:
+        command = ServerCommand("llama.cpp", "tiny", (sys.executable, "-c", script), {}, 4)
+        monkeypatch.setattr(serve, "server_command", lambda *_: command)
+        checkpoint, endpoint = (
+            resolve(str(tiny_gguf), "instruct"),
+            Endpoint(register_dir=tmp_path / "servers"),
+        )
+        return serving(checkpoint, EngineOptions(), endpoint, more, Signals(), lambda _: None)
+
+    return start
+
+
+def test_a_server_is_registered_while_it_is_ready(serving_script: Serving, tmp_path: Path) -> None:
+    with serving_script(_SERVER, "--data-parallel-size=3") as server:
+        [found] = Addresses([str(tmp_path / "servers")]).now()
         assert found == Address(url=server.address.url, model="tiny", max_num_seqs=12)
         with suppress(OSError):
             urlopen(f"{found.url}/die")
-        with pytest.raises(ServersGone, match=r"ended \(exit code 3\).*run the same command"):
+        with pytest.raises(ServersUnavailable, match=r"ended \(exit code 3\).*run the same command"):
             wait(server)
-    assert not list(folder.iterdir())
+    assert list((tmp_path / "servers").iterdir()) == []
 
 
-def test_a_server_that_ends_before_it_is_ready_publishes_nothing(
-    gguf: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_server_that_ends_before_it_is_ready_is_not_registered(
+    serving_script: Serving, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(serve, "server_command", lambda *_: command("raise SystemExit(1)"))
-    endpoint = Endpoint(register_dir=tmp_path / "servers")
-    with (
-        pytest.raises(EngineError, match=r"llama.cpp server for tiny ended \(exit code 1\)"),
-        serving(resolve(gguf, "instruct"), EngineOptions(), endpoint, (), Signals(), lambda _: None),
-    ):
+    says = r"llama.cpp server for tiny ended \(exit code 1\)"
+    with pytest.raises(EngineError, match=says), serving_script("raise SystemExit(1)"):
         raise AssertionError("it is not ready")
     assert list((tmp_path / "servers").iterdir()) == []
 
 
-def test_unreadable_files_of_a_folder_are_nobody(tmp_path: Path) -> None:
-    assert Addresses([str(tmp_path / "to" / "come")]).now() == ()
-    (tmp_path / "half.json").write_text('{"url": "htt')
-    (tmp_path / "other.json").write_text('{"url": 3}')
-    (tmp_path / "one.json").write_text(json.dumps({"url": "http://node7:8000/v1/", "max_num_seqs": 256}))
-    [found] = Addresses([str(tmp_path)]).now()
-    assert (found.url, found.max_num_seqs) == ("http://node7:8000", 256)
-    with pytest.raises(UsageError, match="an empty address"):
-        Addresses([""])
-
-
 @pytest.mark.skipif(not has_llamacpp(), reason="llama.cpp (xllamacpp) is not installed here")
-def test_a_server_is_published_while_it_is_ready_and_ends_with_what_it_started(
+def test_a_run_uses_a_registered_server_and_sigterm_stops_it(
     tmp_path: Path, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATACREATE_API_KEY", "sesame-4711")
     folder = tmp_path / "servers"
-    command = [sys.executable, "-m", "datacreate", "serve", "--model", str(tiny_gguf), "--engine", "llamacpp"]
+    words = [
+        "serve",
+        "--model",
+        tiny_gguf,
+        "--engine",
+        "llamacpp",
+        "--max-num-seqs",
+        "4",
+        "--register-dir",
+        folder,
+    ]
+    command = [sys.executable, "-m", "datacreate", *map(str, words)]
     with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, "--max-num-seqs", "4", "--register-dir", str(folder)],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=log,
-            stderr=log,
-        )
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
         until(lambda: bool(list(folder.glob("*.json"))) or process.poll() is not None, 120)
         assert process.poll() is None, (tmp_path / "log").read_text()
         make(tmp_path / "run", str(folder), count=10, num_examples=2, max_num_seqs=None)
-        is_exact(tmp_path / "run", 10)
         below = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 75

@@ -1,4 +1,4 @@
-"""llama.cpp's own servers as a run starts them: on a port of their own, restarted once, gone with the run."""
+"""Servers that a run starts: they answer, are restarted once, and stop with the run."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,90 +15,78 @@ import psutil
 import pytest
 
 from datacreate.checkpoints import resolve
-from datacreate.create import create
 from datacreate.engines.base import Completion, Request, Sampling, scoring
 from datacreate.engines.factory import make_engine
 from datacreate.engines.settings import EngineOptions
-from datacreate.errors import EngineError, ServersGone
-from datacreate.hardware import has_llamacpp
-from datacreate.runs.config import CreateConfig
-from datacreate.runs.directory import RunDirectory
-from tests.engines.asking import Notes, is_exact
+from datacreate.errors import EngineError, ServersUnavailable
+from datacreate.hardware import has_llamacpp, vllm_build
+from tests.engines.helpers import MESSAGES, Notes, failed_requests, make
 from tests.making import COMMONSENSE
 from tests.process import ROOT
 from tests.servers import until
-from tests.tiny_model import write_gguf
+from tests.tiny_model import write_gguf, write_safetensors
 
-pytestmark = pytest.mark.skipif(not has_llamacpp(), reason="llama.cpp (xllamacpp) is not installed here")
-
-SMALL = {"engine": "llamacpp", "max_num_seqs": 4, "num_examples": 2, "concurrency": 4, "verify": "off"}
+needs_llamacpp = pytest.mark.skipif(not has_llamacpp(), reason="llama.cpp (xllamacpp) is not installed here")
 
 
 def servers_of(pid: int) -> list[psutil.Process]:
-    """The servers below a process, by their own processes and not those that watch them."""
+    """The llama.cpp servers among the descendants of a process, without their supervisors."""
     found = []
-    for each in psutil.Process(pid).children(recursive=True):
+    for process in psutil.Process(pid).children(recursive=True):
         with suppress(psutil.Error):  # it has just ended
-            if each.cmdline()[1:3] == ["-m", "datacreate.engines.llamacpp_server"]:
-                found.append(each)
+            if process.cmdline()[1:3] == ["-m", "datacreate.engines.llamacpp_server"]:
+                found.append(process)
     return found
 
 
-def port_of(server: psutil.Process) -> str:
-    words = server.cmdline()
-    return words[words.index("--port") + 1]
+def make_local(run_dir: Path, model: Path, notes: Notes, count: int = 30) -> None:
+    settings = {"engine": "llamacpp", "num_examples": 2, "concurrency": 4}
+    make(run_dir, model=str(model), notes=notes, count=count, **settings)
 
 
-class Watching(Notes):
-    """A `Progress` that does something after every commit."""
-
-    def __init__(self, on_commit: Callable[[], object]) -> None:
-        super().__init__()
-        self._on_commit = on_commit
-
-    def update(self, *_: object) -> None:
-        self._on_commit()
-
-
-def make(run_dir: Path, model: Path, notes: Notes, **changes: Any) -> None:
-    told = {"example": COMMONSENSE, "count": 30, "model": str(model), "decontaminate": (), **SMALL, **changes}
-    create(CreateConfig.of(run_dir=run_dir, **told), progress=notes)
-
-
-def test_a_model_in_a_file_is_asked_through_a_server_of_its_own(tiny_gguf: Path, tmp_path: Path) -> None:
-    options = EngineOptions(engine="llamacpp", max_num_seqs=2)
-    engine = make_engine(resolve(str(tiny_gguf), "instruct"), options, count=5)
-    try:
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("llamacpp", marks=needs_llamacpp),
+        pytest.param(
+            "vllm",
+            marks=[
+                pytest.mark.model,
+                pytest.mark.skipif(vllm_build() is None, reason="vLLM is not installed"),
+            ],
+        ),
+    ],
+)
+def test_a_local_server_writes_by_a_schema_and_scores_choices(
+    tiny_gguf: Path, tmp_path: Path, kind: Any
+) -> None:
+    options: dict[str, Any] = {"max_num_seqs": 2, "max_model_len": 1024}
+    options |= {"enforce_eager": True, "replicas": 1} if kind == "vllm" else {}
+    model = write_safetensors(tmp_path / "tiny") if kind == "vllm" else tiny_gguf
+    checkpoint = resolve(str(model), "instruct")
+    engine = make_engine(checkpoint, EngineOptions(engine=kind, **options), count=5, log=tmp_path / "log")
+    item = {"prefixItems": [{"const": "a b"}, {"enum": [1, 2]}]}
+    schema = {"type": "array", **item, "minItems": 2, "maxItems": 2}
+    with closing(engine):
         engine.start()
-        [server] = servers_of(os.getpid())
-        assert (engine.capacity, engine.urls, engine.max_context) == (2, (), 2048)
-        messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Where is it?"}]
-        assert 10 < engine.count_tokens(messages) < 100
+        assert (engine.capacity, engine.urls, engine.max_context) == (2, (), 1024)
+        assert 10 < engine.count_tokens(MESSAGES) < 100
         assert engine.tells_apart(["yes", "no"])
         assert not engine.tells_apart(["yes", "yes"])
-        schema = {
-            "type": "array",
-            "prefixItems": [{"const": "a b"}, {"enum": [1, 2]}],
-            "minItems": 2,
-            "maxItems": 2,
-        }
-        engine.submit(Request(1, messages, json.dumps(schema), Sampling(max_tokens=50)))
-        engine.submit(scoring(-2, messages, ("A", "B", "C")))
+        engine.submit(Request(1, MESSAGES, json.dumps(schema), Sampling(max_tokens=50)))
+        engine.submit(scoring(-2, MESSAGES, ("A", "B", "C")))
         answers: dict[int, Completion] = {}
         while len(answers) < 2:
             answers |= {answer.request_id: answer for answer in engine.poll(60.0)}
-        assert answers[1].text in ('["a b",1]', '["a b",2]')  # without a space that need not be
-        assert answers[1].generated_tokens > 0
-        assert sum(answers[-2].scores) == pytest.approx(1)
-        assert len(set(answers[-2].scores)) == 3
-    finally:
-        engine.close()
-    assert not server.is_running()
+    assert answers[1].text in ('["a b",1]', '["a b",2]')  # without optional spaces
+    assert answers[1].generated_tokens > 0
+    assert sum(answers[-2].scores) == pytest.approx(1)
+    assert len(set(answers[-2].scores)) == 3
+    assert servers_of(os.getpid()) == []
 
 
-def test_a_server_that_is_killed_is_restarted_once_and_nothing_is_lost(
-    tmp_path: Path, tiny_gguf: Path
-) -> None:
+@needs_llamacpp
+def test_a_server_that_is_killed_is_restarted_and_nothing_is_lost(tmp_path: Path, tiny_gguf: Path) -> None:
     killed: list[psutil.Process] = []
 
     def kill_once() -> None:
@@ -107,60 +94,50 @@ def test_a_server_that_is_killed_is_restarted_once_and_nothing_is_lost(
             killed.extend(servers_of(os.getpid()))
             killed[0].kill()
 
-    notes = Watching(kill_once)
-    make(tmp_path / "run", tiny_gguf, notes)
-    is_exact(tmp_path / "run", 30)
+    notes = Notes(kill_once)
+    make_local(tmp_path / "run", tiny_gguf, notes)
     assert len(killed) == 1
     assert notes.has("llama.cpp server for tiny ended", "restarted", "are repeated")
-    rejects = [
-        reject.reason for commit in RunDirectory(tmp_path / "run").commits() for reject in commit.rejects
-    ]
-    assert "no_response" not in rejects
+    assert failed_requests(tmp_path / "run") == 0
     assert servers_of(os.getpid()) == []
 
 
-def test_one_that_is_killed_again_ends_the_run_resumable(tmp_path: Path, tiny_gguf: Path) -> None:
-    notes = Watching(lambda: [server.kill() for server in servers_of(os.getpid())])
-    with pytest.raises(ServersGone, match=r"ended \(exit code -9\).*\(again\); run the same command") as gone:
-        make(tmp_path / "run", tiny_gguf, notes, count=1000)
-    assert gone.value.exit_code == 75
+@needs_llamacpp
+def test_a_server_that_is_killed_twice_stops_the_run_resumable(tmp_path: Path, tiny_gguf: Path) -> None:
+    notes = Notes(lambda: [server.kill() for server in servers_of(os.getpid())])
+    says = r"ended \(exit code -9\).*\(again\); run the same command"
+    with pytest.raises(ServersUnavailable, match=says):
+        make_local(tmp_path / "run", tiny_gguf, notes, count=1000)
     assert servers_of(os.getpid()) == []
 
 
-def test_a_server_that_cannot_start_is_one_line_with_the_last_error_of_its_log(tmp_path: Path) -> None:
+@needs_llamacpp
+def test_a_server_that_cannot_start_is_one_line_with_its_last_error(tmp_path: Path) -> None:
     damaged = write_gguf(tmp_path / "damaged.gguf", without="blk.1.attn_k.weight")
     says = r"llama.cpp server for damaged ended \(exit code 1\): .*tensor 'blk\.1\.attn_k\.weight' not found"
     with pytest.raises(EngineError, match=says) as refused:
-        make(tmp_path / "run", damaged, Notes())
+        make_local(tmp_path / "run", damaged, Notes())
     assert "\n" not in str(refused.value)
     assert Path(str(refused.value).rpartition("its log is ")[2]).is_file()
 
 
-def test_runs_at_the_same_time_have_servers_of_their_own_which_end_with_them(
-    tmp_path: Path, tiny_gguf: Path
-) -> None:
+@needs_llamacpp
+def test_concurrent_runs_have_their_own_servers_which_stop_with_them(tmp_path: Path, tiny_gguf: Path) -> None:
     (tmp_path / "example.json").write_text(json.dumps(COMMONSENSE))
     words = ["create", "--example", tmp_path / "example.json", "--count", "100000", "--model", tiny_gguf]
     words += ["--engine", "llamacpp", "--max-num-seqs", "4", "--num-examples", "2", "--verify", "off"]
     runs: list[subprocess.Popen[bytes]] = []
-
-    def start(name: str) -> None:
-        command = [sys.executable, "-m", "datacreate", *map(str, words), "--run-dir", str(tmp_path / name)]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        with (tmp_path / f"{name}.err").open("wb") as err:
-            runs.append(subprocess.Popen(command, env=environment, stderr=err, stdout=subprocess.DEVNULL))
-
-    def writes(name: str) -> bool:
-        log = tmp_path / name / "log.jsonl"
-        return log.exists() and b'"request"' in log.read_bytes()
-
+    logs = [tmp_path / name / "log.jsonl" for name in ("first", "second")]
     try:
-        start("first")
-        start("second")
-        until(lambda: writes("first") and writes("second"), 120)
-        first, second = (servers_of(run.pid) for run in runs)
+        for log in logs:
+            command = [sys.executable, "-m", "datacreate", *map(str, words), "--run-dir", str(log.parent)]
+            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+            with log.parent.with_suffix(".err").open("wb") as err:
+                runs.append(subprocess.Popen(command, env=environment, stderr=err, stdout=subprocess.DEVNULL))
+        until(lambda: all(log.exists() and b'"request"' in log.read_bytes() for log in logs), 120)
+        lines = [server.cmdline() for run in runs for server in servers_of(run.pid)]
         below = [psutil.Process(run.pid).children(recursive=True) for run in runs]
-        assert len({port_of(server) for server in first + second}) == 2
+        assert len({line[line.index("--port") + 1] for line in lines}) == 2
         runs[0].kill()  # kill -9
         _, alive = psutil.wait_procs(below[0], timeout=10)
         assert alive == []

@@ -1,4 +1,4 @@
-"""What servers send, read: text, token counts, probabilities of choices."""
+"""Requests in the form of each kind of server, and answers: text, token counts, probabilities of choices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from datacreate.engines.base import Request, Sampling, scoring
 from datacreate.engines.protocol import Protocol, Unavailable, read
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | st.text(max_size=5),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
@@ -30,7 +30,7 @@ SCORE = scoring(-2, [], ("A", "B"))
 
 
 @given(json_values)
-def test_whatever_a_server_sends_is_an_answer_or_no_answer(document: Any) -> None:
+def test_any_json_is_a_completion_or_unavailable(document: Any) -> None:
     for request, tokens in ((WRITE, None), (SCORE, None), (SCORE, (65, 66))):
         try:
             completion = read(request, document, tokens)
@@ -40,10 +40,10 @@ def test_whatever_a_server_sends_is_an_answer_or_no_answer(document: Any) -> Non
 
 
 @given(st.lists(st.tuples(st.sampled_from("A B C ab".split()), st.integers(60, 70), st.floats()), max_size=6))
-def test_scores_are_probabilities_or_there_are_none(listed: list[tuple[str, int, float]]) -> None:
-    likeliest = [{"token": token, "id": number, "logprob": logprob} for token, number, logprob in listed]
+def test_scores_are_probabilities_or_missing(listed: list[tuple[str, int, float]]) -> None:
+    top = [{"token": token, "id": number, "logprob": logprob} for token, number, logprob in listed]
     for tokens in (None, (65, 66)):
-        completion = read(SCORE, scored(likeliest), tokens)
+        completion = read(SCORE, scored(top), tokens)
         if completion.scores:
             assert sum(completion.scores) == pytest.approx(1)
             assert all(0 <= share <= 1 for share in completion.scores)
@@ -51,34 +51,29 @@ def test_scores_are_probabilities_or_there_are_none(listed: list[tuple[str, int,
             assert completion.finish_reason == "error"
 
 
-def scored(likeliest: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"choices": [{"logprobs": {"content": [{"top_logprobs": likeliest}]}}]}
+def scored(top: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"choices": [{"logprobs": {"content": [{"top_logprobs": top}]}}]}
 
 
 @pytest.mark.parametrize(
-    ("likeliest", "tokens"),
+    ("top", "tokens"),
     [
         ([{"token": "token_id:66", "logprob": -0.1}, {"token": "token_id:65", "logprob": -2.4}], (65, 66)),
         ([{"id": 66, "token": "B", "logprob": -0.1}, {"id": 65, "token": "A", "logprob": -2.4}], (65, 66)),
         ([{"token": " B", "logprob": -0.1}, {"token": "A", "logprob": -2.4}], None),
         ([{"token": " B", "logprob": -0.1}], None),
     ],
-    ids=["vLLM", "llama.cpp", "by spelling", "one not listed"],
+    ids=["vLLM", "llama.cpp", "by text", "one not listed"],
 )
-def test_the_likelier_choice_has_the_higher_score(
-    likeliest: list[dict[str, Any]], tokens: tuple[int, ...] | None
+def test_the_more_probable_choice_has_the_higher_score(
+    top: list[dict[str, Any]], tokens: tuple[int, ...] | None
 ) -> None:
-    scores = read(SCORE, scored(likeliest), tokens).scores
+    scores = read(SCORE, scored(top), tokens).scores
     assert scores[1] > 0.85
     assert sum(scores) == pytest.approx(1)
 
 
-def test_logprobs_that_name_no_choice_are_no_scores() -> None:
-    completion = read(SCORE, scored([{"token": "token_id:7", "logprob": -0.1}]), (65, 66))
-    assert (completion.scores, completion.error) == ((), "its logprobs contain none of the choices")
-
-
-def test_each_kind_is_asked_for_probabilities_in_its_own_way() -> None:
+def test_each_kind_of_server_gets_its_own_request_for_probabilities() -> None:
     other = Protocol(("m",)).body(SCORE)
     assert (other["logprobs"], other["top_logprobs"], "logprob_token_ids" in other) == (True, 20, False)
     vllm = Protocol(("m",), kind="vllm").body(SCORE, (65, 66))
@@ -86,7 +81,7 @@ def test_each_kind_is_asked_for_probabilities_in_its_own_way() -> None:
     assert Protocol(("m",), kind="llamacpp").body(SCORE, (65, 66))["top_logprobs"] >= 100
 
 
-def test_llama_cpp_is_asked_for_compact_json_where_it_can_write_it() -> None:
+def test_llama_cpp_with_llguidance_writes_compact_json() -> None:
     protocol = Protocol(("m",), kind="llamacpp")
     assert "response_format" in protocol.body(WRITE)
     grammar = replace(protocol, compact_grammar=True).body(WRITE)["grammar"]

@@ -1,8 +1,9 @@
-"""The commands `datacreate schema infer` and `schema check`."""
+"""The commands `datacreate schema infer` and `schema check`, and docs/formats.md."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from datacreate.cli.main import datacreate
 from datacreate.errors import DatacreateError
 from datacreate.formats.example import Example
 from datacreate.formats.infer import infer_format
+from datacreate.formats.schema_keywords import KEYWORDS
+from datacreate.formats.validate import Reason
 from tests.formats import examples
 
 
@@ -54,3 +57,28 @@ def test_check_takes_a_shipped_name_and_an_example(tmp_path: Path) -> None:
     error = run("check", "yes_no_open_book", "--example", example).exception
     assert isinstance(error, DatacreateError)
     assert error.exit_code == 2
+
+
+DOCS = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+
+
+def test_the_documented_commands_print_the_documented_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    [format_file] = re.findall(r"```json\n(.*?)```", DOCS, re.DOTALL)
+    Path("tickets.json").write_text(format_file)
+    for block in re.findall(r"```console\n\$ (.*?)```", DOCS, re.DOTALL):
+        for command, _, output in (part.partition("\n") for part in block.split("\n$ ")):
+            verb, *words = command.partition(" > ")[0].split()
+            if verb == "cat":
+                Path(words[0]).write_text(output)
+            else:
+                result = CliRunner().invoke(datacreate, words)
+                assert output.strip() in result.output
+
+
+def test_all_keywords_and_reasons_are_documented() -> None:
+    documented = set(re.findall(r"`([$\w]+)`", DOCS))
+    assert set(KEYWORDS) - {"x-datacreate"} <= documented
+    assert {reason.value for reason in Reason} <= documented

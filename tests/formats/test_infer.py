@@ -133,16 +133,6 @@ def test_overrides_must_fit_the_example(overrides: dict[str, dict[str, str]], me
         inferred(examples.REVIEW, **overrides)
 
 
-def test_labels_must_be_single_values_of_the_right_type() -> None:
-    for values, labels, message in [
-        (examples.TAGGED, {"tags": "a,b"}, "has a list there"),
-        ({"text": "x", "label": None}, {"label": "a,b"}, "has null there"),
-        ({"text": "x", "label": True}, {"label": "yes,no"}, "of type boolean"),
-    ]:
-        with pytest.raises(UsageError, match=message):
-            inferred(values, labels=labels)
-
-
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 2**63, "\ud800", {1, 2}, {1: "x"}, b"x"])
 def test_values_that_json_cannot_hold_are_an_error(value: Any) -> None:
     with pytest.raises(ExampleError):

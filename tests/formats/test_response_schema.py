@@ -95,7 +95,6 @@ SCHEMAS: list[
     ({"type": "string", "pattern": r"^\d{3}-\d{4}$"}, ["123-4567"], ["123-456", "a123-4567"]),
     ({"type": "string", "pattern": "abc"}, ["abc", "é abc."], ["acb"]),
     ({"type": "string", "pattern": "^yes|no$"}, ["yes!", "or no"], ["oh yes", "no!"]),
-    ({"type": "string", "pattern": "^yes$|^no"}, ["yes", "no", "not"], ["yes!", "oh no"]),
     ({"type": "string", "pattern": r"^(?:Mrs?)\. [^\W\d_]+$"}, ["Mr. X", "Mrs. Y"], ["Mr X", "Mr. 7"]),
     ({"type": "string", "pattern": r"^né+\.+[\]\[^\-/&~]*$"}, ["né.", "néé..]^-&~"], ["n.", "né"]),
     ({"type": "string", "pattern": "^[一-龥]{2,3}😀*$"}, ["中文", "中文字😀"], ["中", "ab"]),
@@ -107,17 +106,14 @@ SCHEMAS: list[
     ({"type": "string", "pattern": r"^\S(a|bc){2,}$"}, ["-abc"], ["-a", " aa"]),
     ({"type": "string", "format": "date"}, ["2024-02-29"], ["2024-13-01", "today"]),
     ({"type": "string", "format": "time"}, ["23:59:59Z", "01:02:03.123+01:00"], ["24:00:00Z"]),
-    ({"type": "string", "format": "date-time"}, ["2024-01-01T01:02:03Z"], ["2024-01-01"]),
     ({"type": "string", "format": "uuid"}, ["123e4567-e89b-12d3-a456-426614174000"], ["123"]),
     ({"type": "integer", "minimum": -50, "maximum": 60}, [-50, 0, 60], [-51, 61]),
     ({"type": "integer", "exclusiveMinimum": 0, "exclusiveMaximum": 10.5}, [1, 10], [0, 11]),
-    ({"type": "integer", "minimum": 1900}, [1900, 20000], [1899]),
     ({"type": ["string", "null"], "pattern": "^a$"}, ["a", None], ["b", 1]),
     ({"anyOf": [{"type": "integer", "minimum": 3}, TEXT, False]}, [3, "a"], [2, None]),
     ({"enum": ['é"x', 1, None, {"z": 1, "a": [1, 2]}]}, ['é"x', 1, None], ["b", 2]),
     ({"const": 'a\\b\n"c"\u2028😀'}, ['a\\b\n"c"\u2028😀'], ["b"]),
     ({"type": "array", "items": TEXT, "minItems": 2, "maxItems": 3}, [["a", "b"]], [["a"], ["a"] * 4]),
-    ({"type": "array", "items": False}, [[]], [[1]]),
     ({"type": "array", "prefixItems": [TEXT], "items": False}, [["a"]], [[], ["a", "b"]]),
     (
         {"type": "array", "prefixItems": [TEXT], "items": {"type": "null"}, "minItems": 2},
@@ -125,7 +121,6 @@ SCHEMAS: list[
         [["a"]],
     ),
     ({"type": "object", "additionalProperties": {"type": "integer"}}, [{}, {"a": 1}], [{"a": "x"}]),
-    ({"type": "object", "properties": {}, "additionalProperties": False}, [{}], [{"a": 1}]),
     ({"properties": {"b": TEXT, "a": TEXT}}, [{"b": "", "a": ""}], [{"b": ""}, {"a": "", "b": ""}]),
     (
         {"properties": {"a": TEXT}, "oneOf": [{"properties": {"k": {"const": k}}} for k in "xy"]},
@@ -150,26 +145,18 @@ def test_what_the_grammar_of_a_schema_accepts(
 
 def parts_of(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield schema
-    inside = [
-        *schema.get("anyOf", ()),
-        *schema.get("prefixItems", ()),
-        *schema.get("properties", {}).values(),
-    ]
+    inside = [*schema.get("anyOf", ()), *schema.get("prefixItems", ())]
+    inside += [*schema.get("properties", {}).values()]
     inside += [schema[key] for key in ("items", "additionalProperties") if schema.get(key)]
     for part in inside:
         yield from parts_of(part)
 
 
-SHAPES = [set(keys.split()) for keys in ("const", "enum", "anyOf", "type")] + [
-    {"type", *keys.split()}
-    for keys in (
-        "pattern",
-        "format",
-        "minimum maximum",
-        "items minItems maxItems",
-        "prefixItems minItems maxItems",
-        "properties required additionalProperties",
-    )
+SHAPES = [set(keys.split()) for keys in ("const", "enum", "anyOf", "type", "type pattern", "type format")] + [
+    {"type", "minimum", "maximum"},
+    {"type", "items", "minItems", "maxItems"},
+    {"type", "prefixItems", "minItems", "maxItems"},
+    {"type", "properties", "required", "additionalProperties"},
 ]
 
 
@@ -196,25 +183,10 @@ def test_only_keywords_that_llama_cpp_supports_are_used(schema: dict[str, Any]) 
         assert part.get("format", "date") in ("date", "time", "date-time", "uuid")
 
 
-@pytest.mark.parametrize(
-    "pattern",
-    [
-        "",
-        '^"x"$',
-        '^["]$',
-        "^$",
-        r"^\n$",
-        r"^a\\b$",
-        r"^(?=a)b$",
-        r"\bfoo",
-        r"(a)\1",
-        "(^a)b",
-        "(?i)abc",
-        "a++",
-        ".{99}",
-        "^(a{9}){9}$",
-    ],
-)
+NOT_PORTABLE = r"""^"x"$ ^["]$ ^$ ^\n$ ^a\\b$ ^(?=a)b$ \bfoo (a)\1 (^a)b (?i)abc a++ .{99} ^(a{9}){9}$"""
+
+
+@pytest.mark.parametrize("pattern", ["", *NOT_PORTABLE.split()])
 def test_patterns_that_only_validation_checks(pattern: str) -> None:
     assert portable_pattern(pattern) is None
 
