@@ -1,84 +1,112 @@
-"""Downloads a data set from the Hugging Face Hub into its cache, in a process of its own.
-
-`huggingface_hub` reads its environment once, at import. So only this process goes online; its parent stays
-offline. It prints the folder, whose name is the commit; or the reason, and exits with 1.
-
-    python -m datacreate.benchmarks.hub REPO REVISION PATTERN...
-"""
+"""Data sets of the Hugging Face Hub: download one, read a copy, map its columns and answers to ours."""
 
 from __future__ import annotations
 
-import errno
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from datacreate.benchmarks.registry import Benchmark, HubSource
-from datacreate.errors import RESUMABLE, BenchmarkError, StorageError
-from datacreate.offline import lift, user_forbids
-
-PROBE_SECONDS = 5
+from datacreate.benchmarks.rows import YES_NO_OPTIONS, Row, row_of
+from datacreate.errors import BenchmarkError
+from datacreate.formats.example import Json, field_at
+from datacreate.offline import NO_DOWNLOADS, user_forbids
 
 
 def download(benchmark: Benchmark, hub: HubSource) -> Path:
-    """The folder with the data files of a benchmark's data set.
+    """The folder of a data set in the Hub's cache; its name is the commit. Only the child process goes online.
 
-    Raises StorageError if the disk is full, BenchmarkError if the Hub cannot serve, saying how to import a copy.
+    Raises BenchmarkError if the Hub cannot serve, saying how to import a copy.
     """
-    if variable := user_forbids():
-        raise _failed(benchmark, hub, f"{variable} is set")
-    within = f"*{hub.config}*" if hub.config else "*"
-    command = [sys.executable, "-m", __name__, hub.id, hub.revision]
-    command += [within + suffix for suffix in (".parquet", ".jsonl", ".json", ".csv")]
-    bars = {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    child = subprocess.run(
-        command,
-        env=os.environ | bars,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    output = (child.stdout.strip().splitlines() or [f"exit code {child.returncode}"])[-1]
-    if child.returncode == RESUMABLE:
-        raise StorageError(output)
-    if child.returncode:
-        raise _failed(benchmark, hub, output)
-    return Path(output)
-
-
-def _failed(benchmark: Benchmark, hub: HubSource, reason: str) -> BenchmarkError:
-    revision = f" --revision {hub.revision}" if hub.revision != "main" else ""
-    return BenchmarkError(
-        f"cannot download {hub.id} ({reason[:160]}); on a machine with a network run `hf download {hub.id} "
-        f"--repo-type dataset{revision} --local-dir DIR`, copy DIR here, and run `datacreate benchmarks import "
+    options = ["--repo-type", "dataset", "--revision", hub.revision]
+    if not (reason := user_forbids() and f"{user_forbids()} is set"):
+        within = f"*{hub.config}*" if hub.config else "*"
+        for suffix in (".parquet", ".jsonl", ".json", ".csv"):
+            options += ["--include", within + suffix]
+        command = [sys.executable, "-m", "huggingface_hub.cli.hf", "download", hub.id, *options, "--quiet"]
+        online = {name: value for name, value in os.environ.items() if name not in NO_DOWNLOADS}
+        child = subprocess.run(command, env=online, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if child.returncode == 0:
+            return Path(child.stdout.strip().splitlines()[-1])
+        reason = (child.stderr.strip().splitlines() or [f"exit code {child.returncode}"])[-1][:200]
+    raise BenchmarkError(
+        f"cannot download {hub.id} ({reason}); on a machine with a network run `hf download {hub.id} --repo-type "
+        f"dataset --revision {hub.revision} --local-dir DIR`, copy DIR here, and run `datacreate benchmarks import "
         f"{benchmark.name} --from DIR`"
     )
 
 
-def main(repo: str, revision: str, *patterns: str) -> int:
-    """The child process."""
-    lift()
-    from huggingface_hub import HfApi, constants, snapshot_download
+def read_copy(folder: Path, benchmark: Benchmark, hub: HubSource) -> dict[str, list[Row]]:
+    """The rows of the Hub's splits that the registry names."""
+    import datasets
 
+    if not folder.is_dir():
+        raise BenchmarkError(f"{folder}: no such folder; give a copy of {hub.id}")
+    data = folder / hub.config if hub.config and (folder / hub.config).is_dir() else folder
+    with tempfile.TemporaryDirectory() as cache:  # keeps no second copy in the user's cache
+        try:
+            found = datasets.load_dataset(str(data), cache_dir=cache, streaming=True)
+            raw = {split: list(found[split]) for split in hub.splits if split in found}
+        except (OSError, ValueError, TypeError, datasets.exceptions.DatasetsError) as error:
+            reason = " ".join(str(error.__cause__ or error).split())[:200]
+            raise BenchmarkError(f"{data}: cannot be read ({reason}); give a copy of {hub.id}") from None
+    if missing := [split for split in hub.splits if split not in raw]:
+        raise BenchmarkError(
+            f"{data}: no split {missing[0]!r}; a copy of {hub.id} has {', '.join(hub.splits)}"
+        )
+    rows: dict[str, list[Row]] = {}
+    for split, values in raw.items():
+        rows[split] = []
+        for number, each in enumerate(values, 1):
+            try:
+                rows[split].append(row_of(_mapped(each, hub), benchmark))
+            except ValueError as error:
+                raise BenchmarkError(
+                    f"{data}: {split}, row {number}: {error}; is it a copy of {hub.id}?"
+                ) from None
+    return rows
+
+
+def _mapped(values: Mapping[str, Json], hub: HubSource) -> dict[str, Json]:
+    """A row of the Hub in our columns."""
+    columns = hub.columns
+    options: list[Json] = YES_NO_OPTIONS
+    if isinstance(columns.options, str):
+        options = list(_at(values, columns.options))
+    elif columns.options is not None:
+        options = [_at(values, name) for name in columns.options]
+    context = None if columns.context is None else _at(values, columns.context)
+    if isinstance(context, list):
+        context = " ".join(map(str, context))
+    keys = _at(values, columns.option_keys) if columns.option_keys else None
+    label = _answer(_at(values, columns.label), options, keys, hub)
+    return {"question": _at(values, columns.question), "context": context, "options": options, "label": label}
+
+
+def _answer(value: Json, options: list[Json], keys: Json, hub: HubSource) -> Json:
+    """The text of the right option, or a boolean."""
+    if value is None or value in ("", -1, "-1"):
+        raise ValueError("its answer is hidden")
+    if hub.answer == "truth":
+        word = str(value).strip().lower()
+        if word not in hub.truths + hub.falsehoods:
+            raise ValueError(f"the answer {word[:40]!r} is none of {', '.join(hub.truths + hub.falsehoods)}")
+        return word in hub.truths
     try:
-        commit = HfApi().dataset_info(repo, revision=revision, timeout=PROBE_SECONDS).sha
-        print(snapshot_download(repo, repo_type="dataset", revision=commit, allow_patterns=list(patterns)))
-    except Exception as error:  # noqa: BLE001 - several families of network errors mean the same
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        if isinstance(error, OSError) and error.errno in (
-            errno.ENOSPC,
-            errno.EDQUOT,
-            errno.EROFS,
-            errno.EACCES,
-        ):
-            print(f"cannot write {constants.HF_HUB_CACHE}: {said[:160]}; free space or set HF_HUB_CACHE")
-            return RESUMABLE
-        print(said)
-        return 1
-    return 0
+        index = list(keys).index(value) if hub.answer == "key" else int(value) - (hub.answer == "number")
+    except (TypeError, ValueError):
+        index = -1
+    if not 0 <= index < len(options):
+        raise ValueError(f"the answer {str(value)[:40]!r} names none of the {len(options)} options")
+    return options[index]
 
 
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+def _at(values: Mapping[str, Json], path: str) -> Any:
+    try:
+        return field_at(values, tuple(path.split(".")))
+    except (KeyError, TypeError):
+        raise ValueError(f"no column {path!r}; the columns are {', '.join(map(str, values))}") from None

@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import datetime as dt
 import random
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from datacreate.benchmarks import store
-from datacreate.benchmarks.hub import download
+from datacreate.benchmarks.hub import download, read_copy
 from datacreate.benchmarks.registry import SPLITS, Benchmark, HubSource, Split, load_registry
-from datacreate.benchmarks.rows import YES_NO_OPTIONS, Findings, Row, find_problems, parse_rows, row_of
+from datacreate.benchmarks.rows import Findings, Row, find_problems, parse_rows
 from datacreate.benchmarks.store import Manifest, SplitRecord
 from datacreate.errors import BenchmarkError
-from datacreate.formats.example import Json, field_at
 from datacreate.formats.text_normalization import normalize_text
 
 
@@ -128,7 +126,7 @@ def import_benchmark(
     else:
         copy = folder or download(benchmark, hub)
         source = f"copy {folder}" if folder else f"hub {hub.id}@{copy.name}"
-        raw = _read_copy(copy, benchmark, hub)
+        raw = read_copy(copy, benchmark, hub)
     with store.locked(benchmark):
         before = _imported(benchmark, ignore_damage=replace)
         if not files:
@@ -220,80 +218,8 @@ def _write(
         }
         now, version = dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), metadata.version("datacreate")
         manifest = Manifest(name=benchmark.name, splits=records, when=now, datacreate=version)
-        store.replace(benchmark, manifest, {split: one.content for split, one in combined.items()})
+        store.write(benchmark, manifest, {split: one.content for split, one in combined.items()})
     return ImportReport(benchmark.name, source, tuple(reports))
-
-
-def _read_copy(folder: Path, benchmark: Benchmark, hub: HubSource) -> dict[str, list[Row]]:
-    """The rows of the Hub's splits that the registry names."""
-    import datasets
-
-    if not folder.is_dir():
-        raise BenchmarkError(f"{folder}: no such folder; give a copy of {hub.id}")
-    data = folder / hub.config if hub.config and (folder / hub.config).is_dir() else folder
-    with tempfile.TemporaryDirectory() as cache:  # keeps no second copy in the user's cache
-        try:
-            found = datasets.load_dataset(str(data), cache_dir=cache, streaming=True)
-            raw = {split: list(found[split]) for split in hub.splits if split in found}
-        except (OSError, ValueError, TypeError, datasets.exceptions.DatasetsError) as error:
-            reason = " ".join(str(error.__cause__ or error).split())[:200]
-            raise BenchmarkError(f"{data}: cannot be read ({reason}); give a copy of {hub.id}") from None
-    if missing := [split for split in hub.splits if split not in raw]:
-        raise BenchmarkError(
-            f"{data}: no split {missing[0]!r}; a copy of {hub.id} has {', '.join(hub.splits)}"
-        )
-    rows: dict[str, list[Row]] = {}
-    for split, values in raw.items():
-        rows[split] = []
-        for number, each in enumerate(values, 1):
-            try:
-                rows[split].append(row_of(_mapped(each, hub), benchmark))
-            except ValueError as error:
-                raise BenchmarkError(
-                    f"{data}: {split}, row {number}: {error}; is it a copy of {hub.id}?"
-                ) from None
-    return rows
-
-
-def _mapped(values: Mapping[str, Json], hub: HubSource) -> dict[str, Json]:
-    """A row of the Hub in our columns."""
-    columns = hub.columns
-    options: list[Json] = YES_NO_OPTIONS
-    if isinstance(columns.options, str):
-        options = list(_at(values, columns.options))
-    elif columns.options is not None:
-        options = [_at(values, name) for name in columns.options]
-    context = None if columns.context is None else _at(values, columns.context)
-    if isinstance(context, list):
-        context = " ".join(map(str, context))
-    keys = _at(values, columns.option_keys) if columns.option_keys else None
-    label = _answer(_at(values, columns.label), options, keys, hub)
-    return {"question": _at(values, columns.question), "context": context, "options": options, "label": label}
-
-
-def _answer(value: Json, options: list[Json], keys: Json, hub: HubSource) -> Json:
-    """The text of the right option, or a boolean."""
-    if value is None or value in ("", -1, "-1"):
-        raise ValueError("its answer is hidden")
-    if hub.answer == "truth":
-        word = str(value).strip().lower()
-        if word not in hub.truths + hub.falsehoods:
-            raise ValueError(f"the answer {word[:40]!r} is none of {', '.join(hub.truths + hub.falsehoods)}")
-        return word in hub.truths
-    try:
-        index = list(keys).index(value) if hub.answer == "key" else int(value) - (hub.answer == "number")
-    except (TypeError, ValueError):
-        index = -1
-    if not 0 <= index < len(options):
-        raise ValueError(f"the answer {str(value)[:40]!r} names none of the {len(options)} options")
-    return options[index]
-
-
-def _at(values: Mapping[str, Json], path: str) -> Any:
-    try:
-        return field_at(values, tuple(path.split(".")))
-    except (KeyError, TypeError):
-        raise ValueError(f"no column {path!r}; the columns are {', '.join(map(str, values))}") from None
 
 
 def _assign(

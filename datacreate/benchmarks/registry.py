@@ -59,14 +59,6 @@ class Source(_Strict):
     remark: str | None = None
 
 
-class SplitSizes(_Strict):
-    """The paper's number of rows per split."""
-
-    train: int
-    dev: int
-    test: int
-
-
 class Benchmark(_Strict):
     """One test set with its training set."""
 
@@ -76,15 +68,10 @@ class Benchmark(_Strict):
     category: Category
     format_name: str = Field(alias="format")  # a shipped task format
     options: int = Field(ge=2)  # per question; 2 for yes/no
-    sizes: SplitSizes = Field(alias="rows")
+    rows: dict[Split, int] = Field(min_length=3)  # the paper's number per split
     out_of_distribution: tuple[str, ...]  # other test sets for a model trained on this one
     license: str
     source: Source
-
-    @property
-    def rows(self) -> dict[Split, int]:
-        """The paper's number of rows per split."""
-        return {"train": self.sizes.train, "dev": self.sizes.dev, "test": self.sizes.test}
 
     @property
     def labels(self) -> tuple[bool, ...] | None:

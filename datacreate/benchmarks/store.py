@@ -1,9 +1,7 @@
 """Imported benchmarks in the data directory.
 
-data_dir()/benchmarks/NAME/        train.jsonl, dev.jsonl, test.jsonl, manifest.json; replaced as a whole
-data_dir()/benchmarks/.NAME.new    being written
-data_dir()/benchmarks/.NAME.old    being replaced
-data_dir()/benchmarks/.lock        locked by the process that imports
+data_dir()/benchmarks/NAME/    train.jsonl, dev.jsonl, test.jsonl, manifest.json
+data_dir()/benchmarks/.lock    locked by the process that imports
 """
 
 from __future__ import annotations
@@ -12,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import random
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
@@ -23,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from datacreate.benchmarks.registry import SPLITS, Benchmark, Split
 from datacreate.benchmarks.rows import Findings
 from datacreate.errors import BenchmarkError, ExampleError
-from datacreate.files import storage_error, write_synced
+from datacreate.files import replace_file, storage_error
 from datacreate.formats.example import Example, Json
 from datacreate.formats.task_format import bind, load_format
 from datacreate.paths import data_dir
@@ -212,41 +209,27 @@ def locked(benchmark: Benchmark) -> Iterator[None]:
     except OSError as error:
         raise storage_error(folder.parent, error) from None
     try:
-        _finish_replacement(folder)
         yield
     finally:
         lock.release()
 
 
-def replace(benchmark: Benchmark, manifest: Manifest, splits: Mapping[Split, bytes]) -> None:
-    """Replace the benchmark's folder as a whole, or not at all; the caller holds the lock."""
+def write(benchmark: Benchmark, manifest: Manifest, splits: Mapping[Split, bytes]) -> None:
+    """Write the files, each atomically, the manifest last; the caller holds the lock.
+
+    A kill in between leaves a benchmark that `read_split` calls damaged, and --replace repairs.
+    """
     folder = folder_of(benchmark)
-    new, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
     try:
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir()
-        for split, content in splits.items():
-            write_synced(new / f"{split}.jsonl", content)
-        write_synced(new / MANIFEST, (manifest.model_dump_json(indent=2) + "\n").encode("utf-8"))
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
+        folder.mkdir(exist_ok=True)
+        for split in SPLITS:
+            if split in splits:
+                replace_file(folder / f"{split}.jsonl", splits[split].decode("utf-8"))
+            else:
+                (folder / f"{split}.jsonl").unlink(missing_ok=True)
     except OSError as error:
-        shutil.rmtree(new, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            _finish_replacement(folder)
         raise storage_error(folder, error) from None
-
-
-def _finish_replacement(folder: Path) -> None:
-    """Complete or undo a replacement that was killed."""
-    old = folder.with_name(f".{folder.name}.old")
-    if old.exists():
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            old.rename(folder)
+    replace_file(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
 
 
 def _damaged(benchmark: Benchmark, what: str) -> BenchmarkError:

@@ -38,23 +38,23 @@ def load_tokenizer(folder: Path) -> Any:
     """The tokenizer of a checkpoint; TrainingError if it does not load."""
     from transformers import AutoTokenizer
 
-    try:
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # noqa: BLE001 - damaged files raise errors without a common class
-        raise TrainingError(
-            f"{folder}: the tokenizer does not load ({_short(error)}); restore tokenizer.json"
-        ) from None
+    return _load(AutoTokenizer, folder, "the tokenizer does not load")
 
 
 def load_config(folder: Path) -> Any:
     """config.json of a checkpoint, read by transformers; TrainingError if it cannot be."""
     from transformers import AutoConfig
 
+    return _load(AutoConfig, folder, "config.json is not the configuration of an encoder")
+
+
+def _load(kind: Any, folder: Path, failure: str, **options: Any) -> Any:
     try:
-        return AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # noqa: BLE001
+        return kind.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **options)
+    except Exception as error:  # noqa: BLE001 - damaged files raise errors without a common class
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise TrainingError(
-            f"{folder / 'config.json'}: not the configuration of an encoder ({_short(error)}); restore it"
+            f"{folder}: {failure} ({reason}); restore it, or choose another encoder"
         ) from None
 
 
@@ -140,25 +140,10 @@ def load_with_head(folder: Path, task: Task) -> Any:
     if task.head == "sequence_classification":
         kind = AutoModelForSequenceClassification
         names = dict(enumerate(task.names))
-        labels = {
-            "num_labels": task.classes,
-            "id2label": names,
-            "label2id": {name: place for place, name in names.items()},
-        }
-    try:
-        model, info = kind.from_pretrained(
-            str(folder),
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # the checkpoint may have a head for another task
-            **labels,
-        )
-    except Exception as error:  # noqa: BLE001
-        raise TrainingError(
-            f"{folder}: cannot be loaded with a {task.head} head ({type(error).__name__}: {_short(error)}); "
-            "restore it, or choose another encoder"
-        ) from None
+        labels = {"id2label": names, "label2id": {name: place for place, name in names.items()}}
+    labels["ignore_mismatched_sizes"] = True  # the checkpoint may have a head for another task
+    failure = f"cannot be loaded with a {task.head} head"
+    model, info = _load(kind, folder, failure, output_loading_info=True, **labels)
     prefix = f"{model.base_model_prefix}."
     if odd := sorted(name for name, *_ in info["mismatched_keys"] if name.startswith(prefix)):
         raise TrainingError(f"{folder}: the shape of {odd[0]} does not match config.json; restore both")
@@ -190,7 +175,3 @@ def with_lora(model: Any, recipe: Recipe) -> Any:
         modules_to_save=heads,
     )
     return get_peft_model(model, config)
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -27,7 +27,7 @@ from datacreate.finetuning.records import (
 from datacreate.finetuning.rows import Question, question_of, task_of
 from datacreate.finetuning.statistics import compute_scores
 from datacreate.finetuning.train import Progress, Silent
-from datacreate.finetuning.trial import memory_errors
+from datacreate.finetuning.trial import one_line_errors
 from datacreate.formats.example import Json
 from datacreate.formats.task_format import load_format
 from datacreate.hardware import device, has_bf16
@@ -157,7 +157,7 @@ def probabilities(model: Any, dataset: Any, collate: Any, batch_tokens: int = BA
     order = np.argsort(-lengths, kind="stable")
     found: list[Any] = []
     at = 0
-    with torch.inference_mode(), memory_errors("the --max-length of its `train`"):
+    with torch.inference_mode(), one_line_errors("the --max-length of its `train`"):
         while at < len(order):
             size = max(1, batch_tokens // (int(lengths[order[at]]) * inputs_per_row))
             batch = collate([rows[int(i)] for i in order[at : at + size]])

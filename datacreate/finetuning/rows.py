@@ -255,16 +255,11 @@ def _sha256(lines: Iterable[Json]) -> str:
 
 
 def check_verified(sources: Sequence[Source]) -> None:
-    """Raise TrainingError if a run has no verdicts, or if no source is a run: no label would be soft."""
-    for source in sources:
-        if source.verdicts is not None and not any(source.verdicts):
-            raise TrainingError(
-                f"{source.name}: none of its rows was verified, so there are no probabilities; "
-                "create it with --verifier, or drop --soft-labels"
-            )
-    if all(source.verdicts is None for source in sources):
+    """Raise TrainingError if no row of any source was verified: no label would be soft."""
+    if not any(any(source.verdicts or ()) for source in sources):
+        names = ", ".join(source.name for source in sources)
         raise TrainingError(
-            f"{sources[0].name}: no verified run among the sources; add one, or drop --soft-labels"
+            f"{names}: no row was verified; add a run created with --verifier, or drop --soft-labels"
         )
 
 

@@ -142,15 +142,10 @@ class Prepared:
     @property
     def summary(self) -> str:
         """Encoder, rows, steps and selection in one line."""
-        selection, training = len(self.selection_rows), self.training
-        by = {
-            "held-out": f"{selection} of them held out to choose the best checkpoint",
-            "human": f"the best checkpoint chosen on {selection} human dev rows",
-            "none": "no selection rows: the last model is kept",
-        }[training.selection]
-        rows = len(self.rows) + (selection if training.selection == "held-out" else 0)
-        steps = training.recipe.steps(len(self.rows))
-        return f"{training.encoder} on {rows} rows ({training.task.description}), {steps} steps; {by}"
+        training, selection = self.training, len(self.selection_rows)
+        chosen = f"{selection} ({training.selection})" if selection else "no"
+        rows = f"{len(self.rows)} rows to train on, {chosen} selection rows"
+        return f"{training.encoder}, {training.task.description}: {rows}, {training.recipe.steps(len(self.rows))} steps"
 
 
 def prepare(config: TrainConfig, progress: Progress) -> Prepared:

@@ -92,7 +92,7 @@ def run_trial(
         raise Stopped("stopped by a signal; run the same command to resume")
     import transformers
 
-    with quiet(), memory_errors("--device-batch-size or --max-length"), _disk_errors(folder):
+    with quiet(), one_line_errors("--device-batch-size or --max-length", folder):
         transformers.set_seed(seed)  # before the new head is initialised
         model = load_with_head(inputs.encoder, inputs.task)
         if inputs.recipe.lora:
@@ -343,37 +343,30 @@ def _watch(report: Report, interrupt: Callable[[], Interrupt]) -> Any:
 
 
 @contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
-    """Turn failed writes into StorageError."""
+def one_line_errors(lower: str, folder: Path | None = None) -> Iterator[None]:
+    """Turn out-of-memory errors into a TrainingError that says what to `lower`, failed writes into StorageError."""
     from safetensors import SafetensorError
 
     try:
         yield
     except OSError as error:
-        raise storage_error(folder, error) from None
-    except (RuntimeError, SafetensorError) as error:
-        # torch (inline_container) and safetensors (os error) hide the OSError of a failed write.
+        raise storage_error(folder or Path(error.filename or "."), error) from None
+    except (MemoryError, RuntimeError, SafetensorError) as error:
         text = str(error)
-        if "os error" not in text and ("inline_container" not in text or "Reader" in text):
-            raise
-        raise StorageError(
-            f"{folder}: the disk is full or not writable; fix that and run the same command to resume"
-        ) from None
+        if isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY):
+            first = (text.splitlines() or ["no memory left"])[0][:160]
+            raise TrainingError(
+                f"out of memory ({first}); lower {lower}, or choose a smaller encoder"
+            ) from None
+        # torch (inline_container) and safetensors (os error) hide the OSError of a failed write.
+        if "os error" in text or ("inline_container" in text and "Reader" not in text):
+            raise StorageError(
+                f"{folder}: the disk is full or not writable; fix that and run the command again"
+            ) from None
+        raise
 
 
-@contextmanager
-def memory_errors(remedy: str) -> Iterator[None]:
-    """Turn running out of memory into a TrainingError that says which option to lower."""
-    import torch
-
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        words = ("not enough memory", "out of memory", "can't allocate memory")
-        if type(error) is RuntimeError and not any(text in str(error) for text in words):
-            raise
-        first = (str(error).splitlines() or ["no memory left"])[0][:160]
-        raise TrainingError(f"out of memory ({first}); lower {remedy}, or choose a smaller encoder") from None
+_NO_MEMORY = ("not enough memory", "out of memory", "can't allocate memory")
 
 
 def configure_process() -> None:

@@ -120,17 +120,6 @@ def test_rows_of_imported_splits_are_removed_from_the_others(tmp_path: Path, hom
     assert read_split(piqa, "test") == test
 
 
-def test_changed_rows_remove_the_rows_with_their_question(tmp_path: Path, home: Path) -> None:
-    rows = choices(30, options=2)
-    changed = {**rows[0], "options": ["quite", "other"], "label": "quite"}
-    piqa = imported(tmp_path / "files", "piqa", {"test": [changed, *rows[1:10]]})
-    save(tmp_path / "hub" / "train.jsonl", [as_piqa(row) for row in rows])
-    save(tmp_path / "hub" / "validation.jsonl", [as_piqa(row) for row in rows[:3]])
-    report = read(tmp_path / "hub", "piqa")
-    assert len(read_split(piqa, "train")) == 20
-    assert "the 9 rows of test (of 10; 1 more have the questions" in str(report.splits[0].remark)
-
-
 def test_without_the_papers_files_a_seed_splits_the_rows(tmp_path: Path, home: Path) -> None:
     rows = claims(2290)
     save(tmp_path / "copy" / "strategyqa_train.json", [as_boolq(row) for row in rows])

@@ -146,16 +146,6 @@ def test_damage_is_found_and_can_be_replaced(tmp_path: Path, home: Path) -> None
     assert read_split(creak, "test") == claims(3)
 
 
-def test_a_killed_replacement_is_completed_by_the_next_import(tmp_path: Path, home: Path) -> None:
-    creak = imported(tmp_path, "creak", {"test": claims(3)})
-    folder = home / "benchmarks" / "creak"
-    folder.rename(folder.with_name(".creak.old"))
-    folder.with_name(".creak.new").mkdir()
-    imported(tmp_path / "more", "creak", {"dev": claims(2)})
-    assert len(read_split(creak, "test")) == 3
-    assert sorted(p.name for p in folder.parent.iterdir() if p.is_dir()) == ["creak"]
-
-
 def test_a_data_directory_that_cannot_be_written_is_a_storage_error(tmp_path: Path, home: Path) -> None:
     home.write_text("a file")
     with pytest.raises(StorageError, match="benchmarks"):

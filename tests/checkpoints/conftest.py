@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -109,17 +110,15 @@ class Index:
 
     folder: Path
 
-    def add(self, package: str, files: dict[str, bytes], version: str = "1.0") -> Path:
+    def add(self, package: str, files: dict[str, bytes]) -> None:
         module = package.replace("-", "_")
-        info = f"{module}-{version}.dist-info"
+        info = f"{module}-1.0.dist-info"
         meta = {
-            f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n".encode(),
+            f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n".encode(),
             f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
             f"{info}/RECORD": b"",
         }
-        wheel = self.folder / f"{module}-{version}-py3-none-any.whl"
-        wheel.write_bytes(zipped(files | meta))
-        return wheel
+        (self.folder / f"{module}-1.0-py3-none-any.whl").write_bytes(zipped(files | meta))
 
     def pieces(self, files: dict[str, bytes], count: int = 3) -> dict[str, Any]:
         """A checkpoint, zipped and split over packages `piece-1` ...; returns its source."""
@@ -168,15 +167,13 @@ class Hub:
     broken: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)  # "METHOD path range"
 
-    def tree(self) -> list[dict[str, Any]]:
-        entries = []
-        for name, content in self.files.items():
-            oid = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-            entry: dict[str, Any] = {"type": "file", "path": name, "size": len(content), "oid": oid}
-            if name.endswith((".safetensors", ".gguf")):
-                entry["lfs"] = {"oid": sha256(content).hexdigest(), "size": len(content), "pointerSize": 100}
-            entries.append(entry)
-        return entries
+    def entry(self, name: str) -> dict[str, Any]:
+        """A file as the Hub lists it."""
+        content = self.files[name]
+        oid = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        lfs = {"oid": sha256(content).hexdigest(), "size": len(content), "pointerSize": 100}
+        large = {"lfs": lfs} if name.endswith((".safetensors", ".gguf")) else {}
+        return {"type": "file", "path": name, "size": len(content), "oid": oid, **large}
 
 
 @pytest.fixture
@@ -184,17 +181,11 @@ def hub(monkeypatch: pytest.MonkeyPatch, data_folder: Path) -> Iterator[Hub]:
     shown = Hub()
 
     class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self._answer(body=False)
-
         def do_GET(self) -> None:
-            self._answer(body=True)
-
-        def _answer(self, body: bool) -> None:
-            path = urlparse(self.path).path
+            path, body = urlparse(self.path).path, self.command == "GET"
             shown.asked.append(f"{self.command} {path} {self.headers.get('Range', '')}".strip())
             if path.startswith("/api/models/org/tiny/tree/"):
-                self._send(json.dumps(shown.tree()).encode(), body)
+                self._send(json.dumps([*map(shown.entry, shown.files)]).encode(), body)
             elif path.startswith("/api/models/org/tiny"):
                 siblings = [{"rfilename": name} for name in shown.files]
                 self._send(json.dumps({"id": "org/tiny", "sha": COMMIT, "siblings": siblings}).encode(), body)
@@ -205,6 +196,8 @@ def hub(monkeypatch: pytest.MonkeyPatch, data_folder: Path) -> Iterator[Hub]:
                 self.send_header("X-Error-Code", "RepoNotFound")
                 self.send_header("Content-Length", "0")
                 self.end_headers()
+
+        do_HEAD = do_GET  # noqa: N815
 
         def _send_file(self, name: str, body: bool) -> None:
             content = shown.sent.get(name, shown.files[name])
@@ -242,10 +235,8 @@ def hub(monkeypatch: pytest.MonkeyPatch, data_folder: Path) -> Iterator[Hub]:
 def mounted() -> list[str]:
     """What runs `sh -c` where it may mount; skips where the kernel forbids it."""
     command = ["unshare", *([] if os.geteuid() == 0 else ["-r"]), "-m", "sh", "-ec"]
-    try:
-        tried = subprocess.run([*command, "mount -t tmpfs none /mnt"], capture_output=True, text=True)
-    except FileNotFoundError:
-        pytest.skip("no command `unshare` here (util-linux)")
-    if tried.returncode != 0:
-        pytest.skip(f"the kernel forbids a mount: {tried.stderr.strip()}")
+    if shutil.which("unshare") is None:
+        pytest.skip("no command `unshare` (util-linux)")
+    if subprocess.run([*command, "mount -t tmpfs none /mnt"], capture_output=True).returncode:
+        pytest.skip("the kernel forbids a mount")
     return command

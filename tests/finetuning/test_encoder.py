@@ -20,7 +20,7 @@ from datacreate.finetuning.encoder import (
     max_input_tokens,
 )
 from datacreate.finetuning.evaluate import evaluate
-from datacreate.finetuning.recipe import PAPER, Recipe
+from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.records import Task
 from datacreate.finetuning.rows import Question
 from tests.finetuning.conftest import FAMILIES, TOKENS, save_encoder
@@ -121,16 +121,6 @@ def test_positions_start_after_the_padding_id(tmp_path: Path) -> None:
         model(torch.full((1, length + 1), 7))
 
 
-def test_recipe_and_tokenizer_limit_the_input(encoder: str, tokenizer: Any) -> None:
-    shape = load_config(Path(encoder))
-    assert max_input_tokens(tokenizer, shape, Recipe(max_length=30), with_passage=True) == 30
-    shape.max_position_embeddings = 2000
-    assert max_input_tokens(tokenizer, shape, Recipe(), with_passage=True) == 512
-    assert max_input_tokens(tokenizer, shape, Recipe(), with_passage=False) == 256
-    assert max_input_tokens(tokenizer, shape, PAPER, with_passage=True) == 256
-    assert max_input_tokens(tokenizer, shape, Recipe(max_length=1500), with_passage=True) == 1000
-
-
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
 @pytest.mark.parametrize(
     ("family", "benchmark", "lora"),
@@ -172,20 +162,3 @@ def test_a_fine_tuned_encoder_gets_a_new_head(home: Path, tmp_path: Path, encode
     assert model.training.task.classes == 5
     again = trained("creak", tmp_path / "third", str(tmp_path / "second" / "seed-1"), epochs=1)
     assert again.training.task.names == ("True", "False")
-
-
-@pytest.mark.parametrize("benchmark", ["csqa", "creak"])
-def test_a_lora_model_is_saved_with_merged_weights(
-    home: Path, tmp_path: Path, encoder: str, benchmark: str
-) -> None:
-    from safetensors.torch import load_file
-
-    trained(benchmark, tmp_path / "full", encoder, epochs=1)
-    trained(benchmark, tmp_path / "lora", encoder, epochs=1, lora=True, lora_rank=2)
-    full, lora = (load_file(tmp_path / kind / "seed-1" / "model.safetensors") for kind in ("full", "lora"))
-    before = load_file(Path(encoder) / "model.safetensors")
-    assert lora.keys() == full.keys()
-    words = "embeddings.word_embeddings.weight"
-    assert (lora[f"roberta.{words}"] == before[words]).all()
-    changed = "encoder.layer.1.attention.self.query.weight"
-    assert (lora[f"roberta.{changed}"] != before[changed]).any()

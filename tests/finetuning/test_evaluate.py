@@ -69,22 +69,6 @@ def test_probabilities_are_in_row_order_whatever_the_batches(parts: Parts) -> No
     assert np.allclose(probabilities(model, encoded.dataset, collate, 100), found, atol=1e-4)
 
 
-def test_batches_start_with_the_longest_rows_and_keep_their_limit(parts: Parts) -> None:
-    model, encoded, collate = parts
-    shapes: list[tuple[int, ...]] = []
-
-    def remember(rows: list[dict[str, Any]]) -> Any:
-        batch = collate(rows)
-        shapes.append(tuple(batch["input_ids"].shape))
-        return batch
-
-    probabilities(model, encoded.dataset, remember, 200)
-    assert all(np.prod(shape) <= 200 for shape in shapes)
-    widths = [shape[-1] for shape in shapes]
-    assert widths == sorted(widths, reverse=True)
-    assert (sum(shape[0] for shape in shapes), len(shapes) > 3) == (40, True)
-
-
 def test_out_of_memory_is_one_line(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     model, encoded, collate = parts
 

@@ -28,7 +28,7 @@ from datacreate.finetuning.rows import (
 from datacreate.formats.task_format import load_format
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import reference
-from tests.finetuning.sets import Row, choices, claims, write_rows
+from tests.finetuning.sets import Row, choices, write_rows
 from tests.making import NLI, NLI_LABELS, make
 
 CLAIM: Row = {
@@ -101,14 +101,6 @@ def test_human_and_created_rows_are_mixed(home: Path, tmp_path: Path, model: str
     assert mixed(tmp_path / "run", "csqa").condition.name == "human+random"
 
 
-def test_condition_and_benchmark_can_be_named(home: Path, tmp_path: Path) -> None:
-    file = write_rows(tmp_path / "mine.jsonl", claims(50))
-    found = mixed(file, condition="handmade", benchmark="creak")
-    assert (found.condition.name, found.condition.benchmark) == ("handmade", "creak")
-    assert (mixed(file).condition.name, mixed(file).condition.benchmark) == ("mine", None)
-    assert mixed("creak", "strategyqa").condition.benchmark is None
-
-
 @given(total=st.integers(2, 40), seed=st.integers(0, 5), data=st.data())
 def test_samples_of_one_seed_are_nested(total: int, seed: int, data: st.DataObject) -> None:
     rows = choices(total, 2)
@@ -121,13 +113,6 @@ def test_samples_of_one_seed_are_nested(total: int, seed: int, data: st.DataObje
     assert larger.families[:few] == smaller.families
     assert len(set(larger.questions)) == many
     assert (smaller.condition.count, smaller.condition.full) == (few, False)
-
-
-def test_samples_differ_by_seed_and_have_a_limit(home: Path) -> None:
-    digests = {mixed("creak", count=50, sample_seed=seed).condition.digest for seed in range(3)}
-    assert len(digests) == 3
-    with pytest.raises(TrainingError, match="--count 201 but only 200 rows"):
-        mixed("creak", count=201)
 
 
 def test_unusable_rows_are_skipped_and_counted(tmp_path: Path) -> None:
@@ -173,14 +158,6 @@ def test_an_unusable_file_is_refused_in_one_line(tmp_path: Path, name: str) -> N
     assert words in str(caught.value)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_a_source_whose_rows_are_mostly_unusable_is_refused(home: Path, tmp_path: Path) -> None:
-    rows: list[Row] = claims(20)
-    for row in rows[1:]:
-        row["label"] = "maybe"
-    with pytest.raises(TrainingError, match="19 of 20 rows cannot be used: the answer is not one of the"):
-        mixed(write_rows(tmp_path / "most.jsonl", rows))
 
 
 def test_sources_of_different_heads_are_not_mixed(home: Path) -> None:

@@ -25,8 +25,7 @@ from datacreate.finetuning.trial import Inputs, make_trainer
 from datacreate.formats.task_format import Roles, TaskFormat, load_format
 from datacreate.runs.directory import RunDirectory
 from tests.finetuning.sets import Row, choices, claims, write_rows
-from tests.finetuning.test_plain_script import sensible
-from tests.finetuning.training import Recorder, config, weights
+from tests.finetuning.training import Recorder, config, sensible, weights
 from tests.making import make
 
 Judge = Callable[[int, Row], Probabilities | None]
@@ -198,8 +197,8 @@ def test_sources_without_verdicts_are_refused_in_one_line(
         return str(result.exception)
 
     set_verdicts(lambda *_: None)
-    assert f"{file}: no verified run among the sources" in refused(file)
-    assert f"{run}: none of its rows was verified" in refused("csqa", run)
+    assert f"{file}: no row was verified" in refused(file)
+    assert f"csqa, {run}: no row was verified" in refused("csqa", run)
     set_verdicts(lambda *_: (0.5, 0.5))
     assert f"{run}: the verdict 0.5 0.5 is not a probability for each output" in refused(run)
     assert not (tmp_path / "out").exists()

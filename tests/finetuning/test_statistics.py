@@ -92,13 +92,6 @@ def test_intervals_are_those_of_resampled_rows(classes: int, low: int) -> None:
         assert found.score_interval == pytest.approx(expected, abs=0.05)
 
 
-@pytest.mark.parametrize(
-    ("share", "classes", "expected"), [(0.5, 2, 0), (1, 2, 1), (0, 2, -1), (0.2, 5, 0), (0.6, 5, 0.5)]
-)
-def test_chance_is_0_and_perfect_is_1(share: float, classes: int, expected: float) -> None:
-    assert chance_corrected(share, classes) == pytest.approx(expected)
-
-
 def test_rows_without_a_prediction_or_a_right_answer_are_wrong() -> None:
     found = labels([0, 1, 0, 1], [0, 1, -1, -1], ("a", "b"))
     assert (found.accuracy, found.unanswered, found.balanced_accuracy) == (0.5, 2, 0.5)
@@ -155,11 +148,6 @@ def test_holms_correction_by_hand() -> None:
     assert [one.p_holm for one in made] == pytest.approx(expected)
     assert [one.differs for one in made] == [True, False, True] == [q < 0.05 for q in expected]
     assert compare([]) == []
-
-
-def test_conditions_with_other_rows_cannot_be_compared() -> None:
-    with pytest.raises(ValueError, match="longer"):
-        discordant_counts([True], [True, False])
 
 
 @pytest.mark.parametrize(("rows", "points"), [(115, 13.1), (500, 6.3), (1241, 4.0), (2000, 3.1)])

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file
 
 from datacreate.benchmarks import digest, find_benchmark
 from datacreate.errors import BenchmarkError, RunLocked, RunMismatch, Stopped, TrainingError, UsageError
@@ -25,17 +24,8 @@ from tests.finetuning.sets import choices, claims, write_rows
 from tests.finetuning.training import Recorder, config, trained, weights
 from tests.inprocess import typed
 from tests.making import make
-from tests.offline.guarding import Guarded, unset
+from tests.offline.guarding import Guarded
 from tests.process import Live
-
-
-@pytest.mark.slow
-def test_lora_learns(home: Path, tmp_path: Path, encoder: str) -> None:
-    model = trained("pubmedqa", tmp_path / "out", encoder, lora=True, lora_dropout=0, epochs=40)
-    assert model.selection_score == 1
-    [found] = evaluate(tmp_path / "out" / "seed-1", ["pubmedqa"])
-    assert found.scores.score >= 0.8
-    assert found.scores.above_chance
 
 
 def test_a_training_is_reproducible_and_seeds_differ(home: Path, tmp_path: Path, encoder: str) -> None:
@@ -141,7 +131,6 @@ def test_the_command_with_several_processes_calls_nothing_outside(
     guarded = Guarded(tmp_path / "calls.jsonl")
     assert [model["seed"] for model in json.loads(guarded.run(*command).out)] == [1, 2]
     assert guarded.called == set()
-    assert [line["command"] for line in guarded.noted("import") if unset(line)] == []
 
 
 CHANGES: Sequence[tuple[dict[str, Any], str]] = [
@@ -233,7 +222,7 @@ def test_without_selection_rows_the_last_model_is_kept(home: Path, tmp_path: Pat
     recorder = Recorder()
     [model] = train(config("creak", tmp_path / "few", encoder, count=30, epochs=1), recorder)
     assert model.training.selection == "none"
-    assert "the last model is kept" in recorder.notes[0]
+    assert "30 rows to train on, no selection rows" in recorder.notes[0]
     with pytest.raises(UsageError, match="cannot choose a learning rate"):
         train(config("creak", tmp_path, encoder, model_selection="none", learning_rates=(1e-5, 2e-5)))
 
@@ -248,15 +237,6 @@ def test_the_papers_recipe_trains_as_the_paper_does(home: Path, tmp_path: Path, 
     assert model.max_length == 64
 
 
-def test_batches_are_accumulated(home: Path, tmp_path: Path, encoder: str) -> None:
-    whole = trained("creak", tmp_path / "whole", encoder, batch_size=24, epochs=1)
-    parts = trained("creak", tmp_path / "parts", encoder, batch_size=24, epochs=1, device_batch_size=12)
-    assert whole.steps == parts.steps == 8
-    one, two = (load_file(tmp_path / name / "seed-1" / "model.safetensors") for name in ("whole", "parts"))
-    # The rows of a step are the same; dropout differs, since it is sampled for each part of a batch.
-    assert all((one[name] - two[name]).abs().max() < 0.03 for name in one)
-
-
 def test_human_and_created_rows_are_mixed(home: Path, tmp_path: Path, encoder: str, model: str) -> None:
     make(tmp_path / "run", model, count=45)
     recipe = Recipe(learning_rates=(1e-3,), epochs=1, max_length=12, batch_size=32)
@@ -267,19 +247,6 @@ def test_human_and_created_rows_are_mixed(home: Path, tmp_path: Path, encoder: s
     [evaluation, other] = evaluate(tmp_path / "out" / "seed-1")
     assert (evaluation.benchmark, other.benchmark) == ("csqa", "riddle_sense")
     assert evaluation.condition == found.training.condition
-
-
-def test_skipped_rows_are_reported(home: Path, tmp_path: Path, encoder: str) -> None:
-    rows = claims(30)
-    rows[3]["label"] = "who knows"
-    recorder = Recorder()
-    train(config(write_rows(tmp_path / "rows.jsonl", rows), tmp_path / "out", encoder, epochs=1), recorder)
-    assert recorder.notes[0] == "1 rows are skipped: the answer is not one of the labels"
-
-
-def test_nothing_to_train_is_refused(tmp_path: Path, encoder: str) -> None:
-    with pytest.raises(UsageError, match="at least one source and one seed"):
-        train(config([], tmp_path / "out", encoder))
 
 
 def test_a_missing_split_says_how_to_import_it(own_home: Path, tmp_path: Path, encoder: str) -> None:

@@ -165,17 +165,6 @@ def test_a_stopped_training_resumes_to_the_same_result(
     assert read_predictions(tmp_path / "out" / place) == read_predictions(tmp_path / "whole" / place)
 
 
-def test_a_stop_long_after_the_best_step_resumes_where_it_stopped(
-    home: Path, tmp_path: Path, encoder: str
-) -> None:
-    # The learning rate is so high that the first checkpoints are the best.
-    requested = config("creak", tmp_path / "out", encoder, learning_rates=(0.3,), epochs=8, patience=None)
-    stopped(requested, 80)
-    recorder = Recorder()
-    train(requested, recorder)
-    assert recorder.steps[0][1] == 81
-
-
 def test_finished_trials_are_not_repeated(home: Path, tmp_path: Path, encoder: str) -> None:
     changes: dict[str, Any] = {"learning_rates": (1e-3, 3e-3), "epochs": 1, "seeds": (1, 2)}
     train(config("creak", tmp_path / "whole", encoder, **changes))
@@ -297,13 +286,3 @@ def test_a_full_disk_is_one_line_with_75_and_the_training_resumes(
     assert caught.value.exit_code == 75
     train(requested)
     assert weights(tmp_path / "out" / "seed-1") == weights(tmp_path / "whole" / "seed-1")
-
-
-def test_trials_that_a_kill_left_of_a_finished_seed_are_removed(
-    home: Path, tmp_path: Path, encoder: str
-) -> None:
-    requested = config("creak", tmp_path / "out", encoder, epochs=1)
-    train(requested)
-    (tmp_path / "out" / TRIALS / "seed-1-lr-0.001" / "checkpoint-12").mkdir(parents=True)
-    train(requested)
-    assert not (tmp_path / "out" / TRIALS).exists()

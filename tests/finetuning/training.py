@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from datacreate.engines.base import Completion, Request
 from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.records import Model
 from datacreate.finetuning.train import TrainConfig, train
+from tests.finetuning.sets import ASKED, FOODS, TOOLS
+from tests.scripted import written
 
 SHORT: dict[str, Any] = {"learning_rates": (3e-3,), "epochs": 4}
 
@@ -48,3 +53,28 @@ class Recorder:
         self.steps.append((what, done, total))
         if len(self.steps) == self._stop_at:
             self._action()
+
+
+def sensible(request: Request) -> Completion:
+    """Examples that can be learned: the right answer can be eaten."""
+    rng = random.Random(f"{request.id}:{request.messages}")
+    items = written(request, rng)
+    for place, item in enumerate(items):
+        _make_sense(item, rng, f"{request.id} {place}")
+    text = json.dumps(items)
+    return Completion(request.id, text, "stop", 50, len(text) // 4)
+
+
+def _make_sense(item: Any, rng: random.Random, number: str) -> None:
+    """Fill the fields that the schema leaves open: a claim, or a question and its options."""
+    asked = " ".join(rng.sample(ASKED, 4))
+    strings = [at for at, value in enumerate(item) if isinstance(value, str)]
+    lists = [at for at, value in enumerate(item) if isinstance(value, list)]
+    if lists:  # the right option is generated first, and shuffled afterwards
+        [options], [question] = lists, strings
+        item[options] = [rng.choice(FOODS), *rng.sample(TOOLS, 4)]
+        item[question] = f"{number} {asked}"
+        return
+    [label] = [at for at, value in enumerate(item) if isinstance(value, bool)]
+    [question] = strings
+    item[question] = f"{number} {asked} {rng.choice(FOODS if item[label] else TOOLS)}"

@@ -121,7 +121,7 @@ def test_only_the_modules_that_download_allow_downloads() -> None:
         for path in sorted((ROOT / "datacreate").rglob("*.py"))
         if "lift()" in path.read_text(encoding="utf-8").replace("def lift()", "")
     ]
-    assert lifting == ["benchmarks/hub.py", "checkpoints/hub.py"]
+    assert lifting == ["checkpoints/hub.py"]
 
 
 @pytest.mark.model
