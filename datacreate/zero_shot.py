@@ -1,7 +1,7 @@
 """Zero-shot evaluation: an instruct model answers the test sets itself.
 
-Each row is asked as verification asks (prompts.label_scoring): the choices are scored under permutations of
-their order, and the likeliest one is the prediction.
+Each row is scored like an example in verification (prompts.label_scoring): under permutations of the choices. The
+most probable choice is the prediction.
 """
 
 from __future__ import annotations

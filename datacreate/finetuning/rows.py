@@ -76,7 +76,7 @@ class TrainingSet:
 
 
 def read_source(name_or_path: str, *, verdicts: bool = False) -> Source:
-    """A benchmark by name, else a run directory (with its `verdicts`, if asked), else a JSONL file.
+    """A benchmark by name, else a run directory (with its `verdicts`, if requested), else a JSONL file.
 
     Raises BenchmarkError, RunError or TrainingError if it is missing, unfinished, empty or malformed.
     """
@@ -197,7 +197,7 @@ def training_set(
     """The rows of all sources, or a sample of `count` rows.
 
     Samples of one seed are nested: the first 100 are among the first 200. `condition` and `benchmark`
-    override what the sources say. Raises TrainingError if there are too few rows, if sources need
+    override those of the sources. Raises TrainingError if there are too few rows, if sources need
     different heads, if most rows of one cannot be used, or if a verdict does not fit its row.
     """
     task = task_of(sources[0].format, sources[0].rows, sources[0].name)

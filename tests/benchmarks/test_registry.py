@@ -1,4 +1,4 @@
-"""The shipped registry, and what a wrong one is told."""
+"""The shipped registry, and errors of a wrong one."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_counts_are_those_of_the_papers_results(pytestconfig: pytest.Config)
 @pytest.mark.parametrize(
     ("given", "meant"), [("CSQA", "csqa"), ("riddlesense", "riddle_sense"), ("boolq", "boolq_open")]
 )
-def test_an_unknown_name_is_told_the_near_ones(given: str, meant: str) -> None:
+def test_an_unknown_name_suggests_similar_ones(given: str, meant: str) -> None:
     with pytest.raises(BenchmarkError, match=rf"did you mean .*{meant}.*datacreate benchmarks list"):
         find_benchmark(given)
 

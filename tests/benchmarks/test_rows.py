@@ -40,11 +40,11 @@ def test_odd_characters_are_replaced_by_what_they_mean(odd: str, plain: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("told", "truth"),
+    ("label", "truth"),
     [(True, True), (False, False), ("True", True), ("false", False), ("yes", True), (" No ", False)],
 )
-def test_every_spelling_of_yes_and_no_is_a_boolean(told: object, truth: bool) -> None:
-    row = row_of({**claims(1)[0], "label": told}, find_benchmark("creak"))
+def test_every_spelling_of_yes_and_no_is_a_boolean(label: object, truth: bool) -> None:
+    row = row_of({**claims(1)[0], "label": label}, find_benchmark("creak"))
     assert row.label is truth
     assert row.options == ("True", "False")
 

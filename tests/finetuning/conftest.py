@@ -39,7 +39,7 @@ _SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]  # ids 0 to 4, as RoBERTa
 
 
 def save_tokenizer(folder: Path, vocabulary: Sequence[str] = (), inputs: Sequence[str] = ()) -> int:
-    """A tokenizer with an id a word, in RoBERTa's manner; returns the size of its vocabulary."""
+    """A word-level tokenizer with RoBERTa's special tokens; returns the size of its vocabulary."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -70,8 +70,8 @@ def save_encoder(folder: Path, family: str = "roberta", **changes: Any) -> Path:
     inputs = ["input_ids", "attention_mask"] + (["token_type_ids"] if family == "bert" else [])
     size = save_tokenizer(folder, inputs=inputs)
     special = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "cls_token_id": 0, "sep_token_id": 2}
-    told = special | SIZE | FAMILIES[family] | changes
-    config = AutoConfig.for_model(family, vocab_size=size, **told)
+    shape = special | SIZE | FAMILIES[family] | changes
+    config = AutoConfig.for_model(family, vocab_size=size, **shape)
     torch.manual_seed(0)
     AutoModel.from_config(config).save_pretrained(folder)
     return folder
@@ -79,10 +79,7 @@ def save_encoder(folder: Path, family: str = "roberta", **changes: Any) -> Path:
 
 @pytest.fixture(scope="package", autouse=True)
 def quick() -> Iterator[None]:
-    """One thread, since on a busy machine they wait for each other, and less garbage to collect.
-
-    Every training collects it, and looks through all that the large libraries brought.
-    """
+    """One thread, and large libraries excluded from garbage collection: both save time on a busy machine."""
     import sklearn.model_selection  # noqa: F401
     import statsmodels.stats.proportion  # noqa: F401
     import torch
@@ -113,7 +110,7 @@ def encoder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]
 
 
 def import_rows(folder: Path, name: str, **splits: Sequence[Row]) -> None:
-    """Put these rows into the home as the benchmark of that name."""
+    """Import these rows as the benchmark of that name."""
     benchmark = find_benchmark(name)
     for split, rows in splits.items():
         write_rows(folder / benchmark.source.reference / f"{split}.jsonl", rows)
@@ -143,13 +140,13 @@ def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def home(shared_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home with small benchmarks of every kind, that no test changes."""
+    """A data directory with small benchmarks of every kind, that no test changes."""
     monkeypatch.setenv("DATACREATE_HOME", str(shared_home))
     return shared_home
 
 
 @pytest.fixture
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home of the test's own."""
+    """An empty data directory."""
     monkeypatch.setenv("DATACREATE_HOME", str(tmp_path / "home"))
     return tmp_path / "home"

@@ -1,4 +1,4 @@
-"""Small sets that can be learned: the right answer is the one that can be eaten."""
+"""Small data sets that can be learned: the right answer can be eaten."""
 
 from __future__ import annotations
 

@@ -67,14 +67,14 @@ def sensible(request: Request) -> Completion:
 
 def _make_sense(item: Any, rng: random.Random, number: str) -> None:
     """Fill the fields that the schema leaves open: a claim, or a question and its options."""
-    asked = " ".join(rng.sample(ASKED, 4))
+    words = " ".join(rng.sample(ASKED, 4))
     strings = [at for at, value in enumerate(item) if isinstance(value, str)]
     lists = [at for at, value in enumerate(item) if isinstance(value, list)]
     if lists:  # the right option is generated first, and shuffled afterwards
         [options], [question] = lists, strings
         item[options] = [rng.choice(FOODS), *rng.sample(TOOLS, 4)]
-        item[question] = f"{number} {asked}"
+        item[question] = f"{number} {words}"
         return
     [label] = [at for at, value in enumerate(item) if isinstance(value, bool)]
     [question] = strings
-    item[question] = f"{number} {asked} {rng.choice(FOODS if item[label] else TOOLS)}"
+    item[question] = f"{number} {words} {rng.choice(FOODS if item[label] else TOOLS)}"
