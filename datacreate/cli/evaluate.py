@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     "--zero-shot",
     metavar="GENERATOR",
     group="input",
-    help="Have an instruct model answer the test sets, instead of fine-tuned models: preset, folder, GGUF file, "
+    help="Have an instruct model answer the test sets instead of fine-tuned models: preset, Hub id, folder, GGUF file "
     "or a name on the servers of --url.",
 )
 @option(

@@ -14,7 +14,9 @@ from datacreate.engines.settings import ServeOptions
 
 
 @command()
-@option("--model", required=True, group="engine", help="Preset (see `models list`), folder or GGUF file.")
+@option(
+    "--model", required=True, group="engine", help="Preset (see `models list`), Hub id, folder or GGUF file."
+)
 @option(
     "--adapter",
     type=click.Path(path_type=Path),

@@ -125,7 +125,7 @@ class VerifierOptions(Settings):
     """The model that scores answers."""
 
     verifier: str | None = setting(
-        "Model that scores each answer without seeing it: preset, folder, GGUF file, or a name on the servers "
+        "Model that scores each answer without seeing it: preset, Hub id, folder, GGUF file, or a name on the servers "
         "of --url.",
         "quality",
         metavar="MODEL",
@@ -170,7 +170,7 @@ class WriterOptions(Settings):
     """The models that write."""
 
     model: str | tuple[str, ...] = setting(
-        "Model that writes: preset (see `models list`), folder or GGUF file; several take turns.",
+        "Model that writes: preset (see `models list`), Hub id (org/name), folder or GGUF file; several take turns.",
         "engine",
         default=DEFAULT_MODEL,
     )
