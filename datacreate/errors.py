@@ -26,6 +26,9 @@ command resumes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 RESUMABLE = 75
 
 
@@ -113,3 +116,9 @@ class Stopped(DatacreateError):
 
 class LockLost(Stopped):
     """Another process has taken over the folder; this one must not write to it."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """` (did you mean a, b?)`, or an empty text if no known name is similar."""
+    similar = get_close_matches(name.lower(), list(known), n=3, cutoff=0.5)
+    return f" (did you mean {', '.join(similar)}?)" if similar else ""

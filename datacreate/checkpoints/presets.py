@@ -7,7 +7,6 @@ sampling, chat template switches, license, and mirrors.
 
 from __future__ import annotations
 
-import difflib
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,7 +14,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from datacreate.errors import CheckpointError
+from datacreate.errors import CheckpointError, did_you_mean
 from datacreate.paths import data_dir, shipped
 
 Kind = Literal["instruct", "encoder"]
@@ -134,11 +133,9 @@ def find_preset(name: str, folder: Path | None = None) -> Preset:
     files = preset_files(folder)
     if path := files.get(name.lower()):
         return _load(path)
-    near = difflib.get_close_matches(name.lower(), files, n=3, cutoff=0.5)
-    hint = f" (did you mean {', '.join(near)}?)" if near else ""
     raise CheckpointError(
-        f"unknown model {name!r}{hint}: `datacreate models list` shows the presets; or give a Hub id "
-        "(org/name), a folder or a .gguf file"
+        f"unknown model {name!r}{did_you_mean(name, files)}: `datacreate models list` shows the presets; or give "
+        "a Hub id (org/name), a folder or a .gguf file"
     )
 
 
