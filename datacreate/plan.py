@@ -204,7 +204,7 @@ def _verification(
     if stored:  # if the run was made without verification, it is refused later, without starting a server
         lettered = bool(known and known.lettered)
     else:
-        lettered = bool(labels) and not verifier.tells_apart(list(map(answer_text, labels)))
+        lettered = bool(labels) and not verifier.have_distinct_first_tokens(list(map(answer_text, labels)))
     if not can_score_labels(inferred.format, lettered=lettered):
         if config.verify is None and config.verifier is None:
             return None
