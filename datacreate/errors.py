@@ -27,7 +27,6 @@ command resumes.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 RESUMABLE = 75
 
@@ -120,5 +119,7 @@ class LockLost(Stopped):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """` (did you mean a, b?)`, or an empty text if no known name is similar."""
+    from difflib import get_close_matches  # slow to import
+
     similar = get_close_matches(name.lower(), list(known), n=3, cutoff=0.5)
     return f" (did you mean {', '.join(similar)}?)" if similar else ""
