@@ -70,12 +70,12 @@ class Pipeline:
 
     def __init__(self, state: RunState, engines: Engines) -> None:
         self._state = state
-        self._writers = engines.writers
+        self._generators = engines.generators
         self._verifier = engines.verifier
-        self._engines = {id(engine): engine for engine in (*engines.writers, engines.verifier)}
+        self._engines = {id(engine): engine for engine in (*engines.generators, engines.verifier)}
         self._in_flight: dict[int, int] = dict.fromkeys(self._engines, 0)  # id of the engine -> requests
-        self._order: deque[int] = deque()  # numbers of the requests that `next` has not returned
-        self._queued: tuple[deque[PendingRequest], ...] = tuple(deque() for _ in engines.writers)
+        self._order: deque[int] = deque()  # numbers of the requests that `next_completed` has not returned
+        self._queued: tuple[deque[PendingRequest], ...] = tuple(deque() for _ in engines.generators)
         self._generating: dict[int, PendingRequest] = {}
         self._to_score: list[tuple[int, int, _ScoringRequest]] = []  # a heap, ordered by request
         self._scoring: dict[int, _ScoringRequest] = {}
@@ -94,13 +94,13 @@ class Pipeline:
         while self._state.to_submit:
             pending = self._state.to_submit.popleft()
             self._order.append(pending.slot.number)
-            self._queued[pending.slot.number % len(self._writers)].append(pending)
-        for writer, queued in zip(self._writers, self._queued, strict=True):
-            while queued and self._has_capacity(writer):
+            self._queued[pending.slot.number % len(self._generators)].append(pending)
+        for generator, queued in zip(self._generators, self._queued, strict=True):
+            while queued and self._has_capacity(generator):
                 pending = queued.popleft()
-                writer.submit(self._state.build_request(pending))
+                generator.submit(self._state.build_request(pending))
                 self._generating[pending.slot.number] = pending
-                self._in_flight[id(writer)] += 1
+                self._in_flight[id(generator)] += 1
 
     def _has_capacity(self, engine: Engine) -> bool:
         return self._in_flight[id(engine)] < engine.capacity
@@ -150,7 +150,7 @@ class Pipeline:
             tokens=sum(each.completion.generated_tokens for each in parsed),
         )
 
-    def next(self) -> ParsedCompletion | None:
+    def next_completed(self) -> ParsedCompletion | None:
         """The next completion in request order; None if it is not ready."""
         if not self._order or self._order[0] not in self._ready:
             return None

@@ -1,10 +1,10 @@
 """Copies of a model that vLLM needs, made once and kept in the data directory.
 
-data_dir()/dequantised/SHA256/   a GGUF as safetensors in bfloat16
+data_dir()/dequantized/SHA256/   a GGUF as safetensors in bfloat16
 data_dir()/merged/SHA256/        base and LoRA adapter in one: on a CPU vLLM applies an adapter very slowly
 
 Each is made in a process of its own, so that its memory is free before the engine starts:
-python -m datacreate.checkpoints.convert dequantise|merge SOURCE... FOLDER
+python -m datacreate.checkpoints.convert dequantize|merge SOURCE... FOLDER
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ENDS = (
 )  # fmt: skip
 
 
-def dequantised(checkpoint: Checkpoint) -> Path:
+def dequantized(checkpoint: Checkpoint) -> Path:
     """The folder of safetensors of a checkpoint; for a GGUF, a copy made the first time.
 
     Raises CheckpointError for a GGUF with an adapter, for a split GGUF, and if the conversion fails;
@@ -44,7 +44,7 @@ def dequantised(checkpoint: Checkpoint) -> Path:
             f"{source}: vLLM reads no GGUF adapters and no split GGUF; use --engine llamacpp, a model as "
             "safetensors, or join the parts with `llama-gguf-split --merge`"
         )
-    return _made_once("dequantise", "dequantised", checkpoint.sha256, source)
+    return _made_once("dequantize", "dequantized", checkpoint.sha256, source)
 
 
 def merged(base: Path, adapter: Adapter, sha256: str) -> Path:
@@ -82,7 +82,7 @@ def _made_once(verb: str, kind: str, sha256: str, *sources: Path) -> Path:
     raise CheckpointError(f"cannot {verb} {sources[0].name}: {reason}")
 
 
-def _dequantise(source: Path, folder: Path) -> None:
+def _dequantize(source: Path, folder: Path) -> None:
     import gguf
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GgufConfig
@@ -123,4 +123,4 @@ def _merge(base: Path, adapter: Path, folder: Path) -> None:
 
 if __name__ == "__main__":
     verb, *paths = sys.argv[1:]
-    (_merge if verb == "merge" else _dequantise)(*map(Path, paths))
+    (_merge if verb == "merge" else _dequantize)(*map(Path, paths))

@@ -7,7 +7,6 @@ sampling, chat template switches, license, and mirrors.
 
 from __future__ import annotations
 
-import difflib
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,6 +15,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from datacreate.errors import CheckpointError
+from datacreate.messages import did_you_mean
 from datacreate.paths import data_dir, shipped
 
 Kind = Literal["instruct", "encoder"]
@@ -26,7 +26,7 @@ _RANGE = re.compile(r"(.*)\{(\d+)\.\.(\d+)\}(.*)")
 
 
 class _Strict(BaseModel):
-    """An unknown key is an error, so that no misspelt setting is ignored."""
+    """An unknown key is an error, so that no misspelled setting is ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -134,8 +134,7 @@ def find_preset(name: str, folder: Path | None = None) -> Preset:
     files = preset_files(folder)
     if path := files.get(name.lower()):
         return _load(path)
-    near = difflib.get_close_matches(name.lower(), files, n=3, cutoff=0.5)
-    hint = f" (did you mean {', '.join(near)}?)" if near else ""
+    hint = f" ({similar})" if (similar := did_you_mean(name, files)) else ""
     raise CheckpointError(
         f"unknown model {name!r}{hint}: `datacreate models list` shows the presets; or give a Hub id "
         "(org/name), a folder or a .gguf file"
@@ -162,7 +161,7 @@ def sources_of(name: str, folder: Path | None = None) -> tuple[Preset | None, tu
 
 
 def preset_files(folder: Path | None) -> dict[str, Path]:
-    """Preset files by name; a shipped one wins over a user's own of the same name."""
+    """Preset files by name; a shipped one takes precedence over a user's own of the same name."""
     folders = [folder] if folder else [data_dir() / "presets", shipped("models")]
     return {path.stem: path for each in folders for path in each.glob("*.yaml")}
 

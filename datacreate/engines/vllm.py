@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datacreate.checkpoints import Checkpoint, EngineSettings, dequantised, merged
+from datacreate.checkpoints import Checkpoint, EngineSettings, dequantized, merged
 from datacreate.engines.local import ServerCommand, check_memory
 from datacreate.errors import EngineError
 from datacreate.hardware import GIB, cpu_has_bf16, free_gib, vllm_build
@@ -70,7 +70,7 @@ def vllm_command(
         )
     resolved: dict[str, Any] = {**_DEFAULTS[build], **settings.model_dump(exclude_none=True)}
     cache = max(1, round(resolved.pop("kv_cache_gib", None) or _KV_CACHE_GIB))  # whole GiB for vLLM
-    folder, name = dequantised(checkpoint), checkpoint.name
+    folder, name = dequantized(checkpoint), checkpoint.name
     config = _read_json(folder / "config.json")
     resolved["max_model_len"] = _context(config, resolved.get("max_model_len") or _MAX_CONTEXT[build])
     if resolved["dtype"] == "auto" and build == "cpu":

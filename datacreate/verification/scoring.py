@@ -9,15 +9,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from datacreate.engines.base import Engine, scoring
-from datacreate.prompts.label_scoring import (
-    NUM_PERMUTATIONS,
-    LabelQuestion,
-    mean_probabilities,
-    option_permutations,
-)
+if TYPE_CHECKING:
+    from datacreate.engines.base import Engine
+    from datacreate.prompts.label_scoring import LabelQuestion
 
 VerifyMode = Literal["off", "keep", "drop", "relabel", "soft"]
 """What happens to an example after it was scored. `keep`: only log the scores. `drop`: drop the example if
@@ -83,6 +79,10 @@ def score_labels(
     Each question comes with the seed of its option permutations. `on_progress` gets the number of finished
     questions; an exception that it raises ends the scoring.
     """
+    # Imported here, because the settings import this module for `VerifyMode`, and `--help` must be fast.
+    from datacreate.engines.base import scoring
+    from datacreate.prompts.label_scoring import NUM_PERMUTATIONS, mean_probabilities, option_permutations
+
     requests = [
         (number, question, order)
         for number, (question, seed) in enumerate(questions)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from datacreate.checkpoints import dequantised, merged, read_adapter, resolve, with_adapter
+from datacreate.checkpoints import dequantized, merged, read_adapter, resolve, with_adapter
 from datacreate.errors import CheckpointError
 from tests.tiny_model import CONTEXT, SPECIAL, tokens, write_gguf, write_safetensors
 
@@ -15,14 +15,14 @@ from tests.tiny_model import CONTEXT, SPECIAL, tokens, write_gguf, write_safeten
 @pytest.mark.model
 def test_it_loads_with_its_template(data_folder: Path, tmp_path: Path) -> None:
     model = resolve(str(write_gguf(tmp_path / "tiny.gguf")), "instruct")
-    folder = dequantised(model)
-    assert folder == data_folder / "dequantised" / model.sha256[:16]
+    folder = dequantized(model)
+    assert folder == data_folder / "dequantized" / model.sha256[:16]
     assert {path.name for path in folder.parent.iterdir()} == {folder.name, f"{folder.name}.lock"}
     generation = json.loads((folder / "generation_config.json").read_text())
     end_of_text, start, end = map(tokens().index, SPECIAL)
     assert generation["eos_token_id"] == [end, end_of_text]
-    assert dequantised(model) == folder  # there already
-    assert dequantised(resolve(str(folder), "instruct")) == folder  # nothing to do
+    assert dequantized(model) == folder  # there already
+    assert dequantized(resolve(str(folder), "instruct")) == folder  # nothing to do
 
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -37,16 +37,16 @@ def test_it_loads_with_its_template(data_folder: Path, tmp_path: Path) -> None:
 @pytest.mark.model
 def test_one_that_transformers_cannot_read_is_one_line(data_folder: Path, tmp_path: Path) -> None:
     model = resolve(str(write_gguf(tmp_path / "tiny.gguf", architecture="rwkv6")), "instruct")
-    with pytest.raises(CheckpointError, match=r"cannot dequantise tiny\.gguf: ") as caught:
-        dequantised(model)
+    with pytest.raises(CheckpointError, match=r"cannot dequantize tiny\.gguf: ") as caught:
+        dequantized(model)
     assert "\n" not in str(caught.value)
-    assert not [path for path in (data_folder / "dequantised").iterdir() if path.is_dir()]
+    assert not [path for path in (data_folder / "dequantized").iterdir() if path.is_dir()]
 
 
 def test_vllm_cannot_load_a_split_gguf(data_folder: Path, tmp_path: Path) -> None:
     split = resolve(str(write_gguf(tmp_path / "split.gguf", split_max_tensors=20)), "instruct")
     with pytest.raises(CheckpointError, match=r"--engine llamacpp.*llama-gguf-split --merge"):
-        dequantised(split)
+        dequantized(split)
 
 
 @pytest.mark.model
