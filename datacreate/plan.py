@@ -211,7 +211,7 @@ def _verification(
         # If the stored run had no verification, `check_same` reports that later; do not start a server for it.
         lettered = bool(known and known.lettered)
     else:
-        lettered = bool(labels) and not verifier.tells_apart(list(map(answer_text, labels)))
+        lettered = bool(labels) and not verifier.have_distinct_first_tokens(list(map(answer_text, labels)))
     if not can_score_labels(inferred.format, lettered=lettered):
         if config.verify is None and config.verifier is None:
             return None

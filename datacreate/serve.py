@@ -72,7 +72,7 @@ def serving(
             yield server
     finally:
         with signals.deferred():  # further signals must not leave the server running
-            server.end()
+            server.stop()
 
 
 def wait(server: LocalServer) -> None:

@@ -76,7 +76,7 @@ def answer_zero_shot(
 def _evaluate(
     engine: Engine, test: TestSet, checkpoint: Checkpoint, target: Path, progress: Progress, signals: Signals
 ) -> Evaluation:
-    lettered = test.task.head == "multiple_choice" or not engine.tells_apart(test.task.names)
+    lettered = test.task.head == "multiple_choice" or not engine.have_distinct_first_tokens(test.task.names)
     fitting = [_truncated(engine, question, test.task, lettered) for question in test.usable]
     truncated = sum(cut is not whole for cut, whole in zip(fitting, test.usable, strict=True))
     questions = [(_prompt(each, test.task, lettered), each.text) for each in fitting]

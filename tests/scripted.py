@@ -46,7 +46,7 @@ class ScriptedEngine:
     def count_tokens(self, messages: Messages) -> int:
         return sum(len(message["content"]) for message in messages) // 4
 
-    def tells_apart(self, choices: Sequence[str]) -> bool:
+    def have_distinct_first_tokens(self, choices: Sequence[str]) -> bool:
         return True
 
     def start(self, checks: Sequence[Check] = ()) -> None:

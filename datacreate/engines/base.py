@@ -96,7 +96,7 @@ class Engine(Protocol):
     def count_tokens(self, messages: Messages) -> int:
         """The length of the prompt in tokens, including the chat template."""
 
-    def tells_apart(self, choices: Sequence[str]) -> bool:
+    def have_distinct_first_tokens(self, choices: Sequence[str]) -> bool:
         """Whether each choice begins with a different token, so that they can be scored."""
 
     def start(self, checks: Sequence[Check] = ()) -> None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from datacreate.engines.addresses import ServerSource
 from datacreate.engines.base import Check, Completion, Messages, Request
 from datacreate.engines.pool import Limits, Pool
-from datacreate.engines.protocol import Incompatible, Protocol, Unavailable
+from datacreate.engines.protocol import ChatApi, Incompatible, Unavailable
 from datacreate.engines.server import Server
 from datacreate.errors import EngineError, ServersUnavailable
 
@@ -32,7 +32,7 @@ class HttpEngine:
     def __init__(
         self,
         source: ServerSource,
-        protocol: Protocol,
+        protocol: ChatApi,
         limits: Limits,
         notify: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -49,15 +49,15 @@ class HttpEngine:
 
     @property
     def capacity(self) -> int:
-        return max(1, sum(server.capacity for server in self._members()))
+        return max(1, sum(server.capacity for server in self._active_servers()))
 
     @property
     def urls(self) -> tuple[str, ...]:
-        return tuple(server.url for server in self._members()) if self._source.remote else ()
+        return tuple(server.url for server in self._active_servers()) if self._source.remote else ()
 
     @property
     def settings(self) -> dict[str, Any]:
-        members = self._members()
+        members = self._active_servers()
         versions = dict.fromkeys(server.version for server in members if server.version)
         return {
             "model": members[0].model,
@@ -71,18 +71,18 @@ class HttpEngine:
 
     @property
     def max_context(self) -> int:
-        least = min(server.max_context for server in self._members())
+        least = min(server.max_context for server in self._active_servers())
         return min(least, self._limits.max_context or least)
 
     def count_tokens(self, messages: Messages) -> int:
         return self._query(lambda server: server.count_tokens(messages))
 
-    def tells_apart(self, choices: Sequence[str]) -> bool:
+    def have_distinct_first_tokens(self, choices: Sequence[str]) -> bool:
         tokens = self._query(lambda server: server.first_tokens(tuple(choices)))
         return tokens is not None and -1 not in tokens and len(set(tokens)) == len(tokens)
 
     def _query(self, query: Callable[[Server], Coroutine[Any, Any, T]]) -> T:
-        server = self._members()[0]
+        server = self._active_servers()[0]
         try:
             return self._run(query(server))
         except Incompatible as error:
@@ -91,11 +91,11 @@ class HttpEngine:
             raise ServersUnavailable(f"{server.url}: {error}; run the same command to resume") from None
 
     def start(self, checks: Sequence[Check] = ()) -> None:
-        self._members()
-        self._run(self._pool.require(checks))
+        self._active_servers()
+        self._run(self._pool.run_checks(checks))
 
     def submit(self, request: Request) -> None:
-        self._members()
+        self._active_servers()
         assert self._loop
         future = asyncio.run_coroutine_threadsafe(self._pool.answer(request), self._loop)
         self._unfinished[request.id] = future
@@ -113,8 +113,8 @@ class HttpEngine:
                     self._unfinished.pop(completions[-1].request_id, None)
                 future = self._finished.get_nowait()
         self._pass_messages()
-        if self._pool.lost and not self._pool.healthy and not completions:
-            raise self._pool.lost
+        if self._pool.fatal_error and not self._pool.healthy and not completions:
+            raise self._pool.fatal_error
         return completions
 
     def _pass_messages(self) -> None:
@@ -137,17 +137,17 @@ class HttpEngine:
         self._loop = self._thread = None
         self._source.stop()
 
-    def _members(self) -> list[Server]:
+    def _active_servers(self) -> list[Server]:
         """The servers in use, or the last ones used. The first call starts or connects to them."""
         if self._loop is None:
             self._source.start()
             self._loop = asyncio.new_event_loop()
             self._thread = Thread(target=self._loop.run_forever, name="servers", daemon=True)
             self._thread.start()
-            self._run(self._pool.gather())
-        if not self._pool.members:
+            self._run(self._pool.connect())
+        if not self._pool.active_servers:
             raise self._pool.no_server_error()
-        return self._pool.members
+        return self._pool.active_servers
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run `work` in the event loop; its messages are passed on meanwhile."""

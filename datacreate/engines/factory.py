@@ -17,7 +17,7 @@ from datacreate.engines.client import HttpEngine
 from datacreate.engines.llamacpp import llamacpp_command
 from datacreate.engines.local import LocalServers, ServerCommand
 from datacreate.engines.pool import Limits
-from datacreate.engines.protocol import Protocol
+from datacreate.engines.protocol import ChatApi
 from datacreate.engines.settings import VLLM_ONLY, EngineKind, EngineOptions
 from datacreate.engines.vllm import GPU_SHARE, WORTH_COMPILING, vllm_command
 from datacreate.errors import EngineError, UsageError
@@ -34,7 +34,7 @@ def checkpoint_of(name: str, options: EngineOptions) -> Checkpoint:
 
 def only_model(options: EngineOptions, notify: Callable[[str], None]) -> str:
     """The name of the single model of the servers. ServersUnavailable if none answers; EngineError if several."""
-    with closing(_remote_engine(Protocol(()), options, notify)) as engine:
+    with closing(_remote_engine(ChatApi(()), options, notify)) as engine:
         return str(engine.settings["model"])
 
 
@@ -54,7 +54,7 @@ def make_engine(
     `main`: the user's engine settings apply to this model, not only its preset's. `models`: how many models
     share this machine. `count`: how many examples the run creates.
     """
-    protocol = Protocol(
+    protocol = ChatApi(
         (checkpoint.name, str(checkpoint.path)), {**checkpoint.chat_template, **(template_kwargs or {})}
     )
     if options.served:
@@ -64,11 +64,11 @@ def make_engine(
     return HttpEngine(servers, protocol, Limits(max_context=own.max_model_len), notify)
 
 
-def _remote_engine(protocol: Protocol, options: EngineOptions, notify: Callable[[str], None]) -> HttpEngine:
+def _remote_engine(protocol: ChatApi, options: EngineOptions, notify: Callable[[str], None]) -> HttpEngine:
     source = Addresses(options.urls)
     limits = Limits(
-        answer=options.request_timeout,
-        no_server=300.0 if options.wait is None else options.wait,
+        answer_seconds=options.request_timeout,
+        no_server_seconds=300.0 if options.wait is None else options.wait,
         # At the start only a folder of servers is waited for, unless --wait is set.
         at_start=options.wait is not None or options.servers > 1 or source.changes,
         servers=options.servers,

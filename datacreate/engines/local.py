@@ -114,7 +114,7 @@ class LocalServer:
             if self._process:
                 self._process.wait(seconds)
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """Stop it and all its child processes; returns when they have ended."""
         if self._process and self._process.stdin:
             with suppress(OSError):
@@ -165,17 +165,17 @@ class LocalServers(ServerSource):
         if server.restarted:
             del self._servers[url]
             if not self._servers:
-                self.failed = f"{reason} (again)"
+                self.failed = f"{reason} failed again after a restart"
             return f"{reason}; not restarted a second time"
         server.restarted = True
-        server.end()
+        server.stop()
         server.launch()
         return f"{reason}; restarted, its unanswered requests are repeated"
 
     def stop(self) -> None:
         """Stop all servers."""
         for server in self._servers.values():
-            server.end()
+            server.stop()
         self._servers.clear()
         if self._folder:
             self._folder.cleanup()

@@ -2,8 +2,8 @@
 
 A request goes to the server with the largest free share of its capacity. A server that fails is suspended
 for a pause that doubles each time, with jitter. Then it is tested like a new one and gets one request at a
-time until one succeeds. A repeated failure counts against the request only if another request succeeded
-in between; otherwise against the server. Without any server for too long the run stops, resumable.
+time until one succeeds. If other requests succeed meanwhile, a repeated failure is the request's fault;
+otherwise it is the server's. If no server is usable for too long, the run stops and can be resumed.
 All code here runs in one event loop.
 """
 
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from datacreate.engines.addresses import ServerSource
 from datacreate.engines.base import Check, Completion, Request
-from datacreate.engines.protocol import Busy, Incompatible, Protocol, Refused, Unavailable
+from datacreate.engines.protocol import Busy, ChatApi, Incompatible, RequestRejected, Unavailable
 from datacreate.engines.server import Server, client
 from datacreate.errors import EngineError, ServersUnavailable
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     import httpx2
 
 _MAX_ATTEMPTS = 3
-"""Failures after which a request is given up. Only failures count before which another request, sent after
-the first failure, succeeded."""
+"""Failures after which a request is given up. A failure counts only if a request that was sent after the first
+failure has been answered since."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 
@@ -44,9 +44,9 @@ _STRAGGLER_SECONDS = 20.0
 class Limits:
     """Timeouts in seconds, and what the user limits. None: as the servers report."""
 
-    answer: float = 300.0  # without any answer of a server that has requests
-    no_server: float = 300.0  # without any usable server
-    at_start: bool = False  # whether `no_server` also applies before the first request
+    answer_seconds: float = 300.0  # without any answer of a server that has requests
+    no_server_seconds: float = 300.0  # without any usable server
+    at_start: bool = False  # whether `no_server_seconds` also applies before the first request
     servers: int = 1  # number of servers to wait for before the first request
     capacity: int | None = None  # requests that one server processes at once
     max_context: int | None = None  # tokens of a prompt and its answer
@@ -56,7 +56,7 @@ class Pool:
     """The servers of one model."""
 
     def __init__(
-        self, source: ServerSource, protocol: Protocol, limits: Limits, log: Callable[[str], None]
+        self, source: ServerSource, protocol: ChatApi, limits: Limits, log: Callable[[str], None]
     ) -> None:
         self._source = source
         self._protocol = protocol
@@ -67,8 +67,8 @@ class Pool:
         self._servers: dict[str, Server] = {}
         self._monitors: dict[str, asyncio.Task[None]] = {}
         # Those in use, or the last ones used. Other threads read it: the list is replaced, never changed.
-        self.members: list[Server] = []
-        self.lost: EngineError | None = None  # why the run must stop, unless a server recovers
+        self.active_servers: list[Server] = []
+        self.fatal_error: EngineError | None = None  # why the run must stop, unless a server recovers
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._changed = asyncio.Event()
         self._sent = 0  # number of requests sent
@@ -78,9 +78,9 @@ class Pool:
     @property
     def healthy(self) -> bool:
         """Whether a server is in use whose last request did not fail."""
-        return any(server.joined and server.proven for server in self.members)
+        return any(server.is_active and server.last_request_succeeded for server in self.active_servers)
 
-    async def gather(self) -> None:
+    async def connect(self) -> None:
         """Test all servers. Returns when each has passed or failed, or after a limited wait for the rest."""
         self._http = client(self._source.key)
         self._scan()
@@ -89,33 +89,35 @@ class Pool:
         if len(self._servers) < (wanted := self._limits.servers):
             awaited = "a server" if wanted == 1 else f"{wanted} servers"
             self._log(
-                f"waiting up to {self._limits.no_server:.0f} s for {awaited} at {self._source.description}"
+                f"waiting up to {self._limits.no_server_seconds:.0f} s for {awaited} at {self._source.description}"
             )
-        while not self._gathered(time.monotonic() - began):
+        while not self._all_settled(time.monotonic() - began):
             self._changed.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), _SCAN_SECONDS)
-        self._last_healthy, self.lost = time.monotonic(), None
+        self._last_healthy, self.fatal_error = time.monotonic(), None
 
-    def _gathered(self, seconds: float) -> bool:
+    def _all_settled(self, seconds: float) -> bool:
         servers = self._servers.values()
-        enough = sum(server.joined for server in servers) >= self._limits.servers
-        longest = self._limits.no_server if self._limits.at_start else 0.0
-        if all(server.joined or server.problem for server in servers):
-            more_possible = self._source.changes or not any(server.refused for server in servers)
+        enough = sum(server.is_active for server in servers) >= self._limits.servers
+        longest = self._limits.no_server_seconds if self._limits.at_start else 0.0
+        if all(server.is_active or server.problem for server in servers):
+            more_possible = self._source.changes or not any(server.is_incompatible for server in servers)
             return enough or not more_possible or seconds >= longest
-        return bool(self.members) and seconds > (_STRAGGLER_SECONDS if enough else longest)
+        return bool(self.active_servers) and seconds > (_STRAGGLER_SECONDS if enough else longest)
 
-    async def require(self, checks: Sequence[Check]) -> None:
+    async def run_checks(self, checks: Sequence[Check]) -> None:
         """Run these checks on every server, now and when one joins. EngineError if none passes."""
         self._checks = tuple(checks)
-        for server in self.members:
+        for server in self.active_servers:
             try:
-                await server.require(checks)
+                await server.run_checks(checks)
             except (Unavailable, Incompatible) as problem:
                 self._suspend(server, problem)
         servers = self._servers.values()
-        if any(server.refused for server in servers) and not any(server.joined for server in servers):
+        if any(server.is_incompatible for server in servers) and not any(
+            server.is_active for server in servers
+        ):
             raise self.no_server_error()
 
     async def answer(self, request: Request) -> Completion:
@@ -123,7 +125,7 @@ class Pool:
         failures, retried = 0, False
         first_failure: int | None = None  # how many requests had been sent before it
         while True:
-            server = await self._with_room(retried)
+            server = await self._with_free_share(retried)
             retried = True
             server.in_flight += 1
             self._sent = number = self._sent + 1
@@ -138,23 +140,25 @@ class Pool:
                 else:
                     self._suspend(server, problem)
             except Unavailable as problem:
-                failures += problem.counts and first_failure is not None and self._answered > first_failure
+                failures += (
+                    problem.may_be_request and first_failure is not None and self._answered > first_failure
+                )
                 first_failure = self._sent if first_failure is None else first_failure
-                if failures >= (1 if isinstance(problem, Refused) else _MAX_ATTEMPTS):
+                if failures >= (1 if isinstance(problem, RequestRejected) else _MAX_ATTEMPTS):
                     return Completion(request.id, "", "error", error=f"{failures} attempts: {problem}")
-                server.proven = server.proven and not problem.counts
-                retried = not problem.counts  # send others first: their result shows the cause
+                server.last_request_succeeded = server.last_request_succeeded and not problem.may_be_request
+                retried = not problem.may_be_request  # send others first: their result shows the cause
                 self._suspend(server, problem)
             except Incompatible as problem:
-                server.proven = False
+                server.last_request_succeeded = False
                 self._suspend(server, problem)
             finally:
                 server.in_flight -= 1
                 self._wake(1)
 
-    async def _with_room(self, first: bool) -> Server:
+    async def _with_free_share(self, first: bool) -> Server:
         """The server with the largest free share of its capacity; waits until there is one."""
-        while (best := max(self.members, key=lambda server: server.room)).room <= 0:
+        while (best := max(self.active_servers, key=lambda server: server.free_share)).free_share <= 0:
             turn = asyncio.get_running_loop().create_future()
             # Retried requests go before newer ones.
             (self._waiting.appendleft if first else self._waiting.append)(turn)
@@ -177,12 +181,17 @@ class Pool:
             if url not in self._servers:
                 capacity = self._limits.capacity or address.max_num_seqs
                 server = Server(
-                    url, self._protocol, self._http, capacity, self._limits.answer, self._source.remote
+                    url,
+                    self._protocol,
+                    self._http,
+                    capacity,
+                    self._limits.answer_seconds,
+                    self._source.remote,
                 )
                 self._servers[url] = server
                 self._monitors[url] = asyncio.create_task(self._monitor(server))
         for url in self._servers.keys() - known.keys():
-            if not self._servers[url].joined and not self._servers[url].in_flight:
+            if not self._servers[url].is_active and not self._servers[url].in_flight:
                 self._monitors.pop(url).cancel()
                 del self._servers[url]
 
@@ -190,38 +199,40 @@ class Pool:
         """Admit a server when it passes its tests; when it is suspended, test it again after a pause."""
         while True:
             try:
-                await server.admit(self._checks)
+                await server.test(self._checks)
                 server.suspended.clear()
-                if server.proven:
+                if server.last_request_succeeded:
                     self._mark_healthy(server)
-                self._recount()
+                self._update_active_servers()
                 self._wake(server.capacity)
                 await server.suspended.wait()
             except (Unavailable, Incompatible) as problem:
-                self._report(server, problem)
+                self._handle_failure(server, problem)
             except Exception as error:  # noqa: BLE001 - a malformed answer must not stop the other servers
-                self._report(server, Incompatible(f"invalid response ({type(error).__name__})"))
+                self._handle_failure(server, Incompatible(f"invalid response ({type(error).__name__})"))
             pause = _LONGEST_PAUSE
             if isinstance(server.problem, Unavailable):
                 doubled = min(pause, _FIRST_PAUSE * 2.0 ** min(server.failures - 1, 10))
                 pause = max(server.problem.retry_after_seconds, doubled * random.uniform(0.5, 1.0))
-            elif server.refused and not self._source.changes:  # no other server can start at its address
+            elif (
+                server.is_incompatible and not self._source.changes
+            ):  # no other server can start at its address
                 return
             await asyncio.sleep(pause)
 
     def _mark_healthy(self, server: Server) -> None:
         """Reset the failure state of a server that answered."""
-        if server.joined and server.problem:
+        if server.is_active and server.problem:
             self._log(f"{server.url}: available again")
-            server.problem, server.failures, server.proven = None, 0, True
+            server.problem, server.failures, server.last_request_succeeded = None, 0, True
             self._wake(server.capacity)
 
     def _suspend(self, server: Server, problem: Unavailable | Incompatible) -> None:
-        if server.joined:
+        if server.is_active:
             server.suspended.set()
-            self._report(server, problem)
+            self._handle_failure(server, problem)
 
-    def _report(self, server: Server, problem: Unavailable | Incompatible) -> None:
+    def _handle_failure(self, server: Server, problem: Unavailable | Incompatible) -> None:
         """Log once why a server is suspended; restart a local one that died or hangs."""
         before, server.problem = server.problem, problem
         server.failures += 1
@@ -232,26 +243,28 @@ class Pool:
             self._log(done)
         elif str(before) != str(problem):
             self._log(f"{server.url}: {problem}; suspended, retrying later")
-        self._recount()
+        self._update_active_servers()
 
-    def _recount(self) -> None:
-        self.members = [server for server in self._servers.values() if server.joined] or self.members
+    def _update_active_servers(self) -> None:
+        self.active_servers = [
+            server for server in self._servers.values() if server.is_active
+        ] or self.active_servers
         self._changed.set()
 
     async def _watch(self) -> None:
         """Read the list of servers; set `lost` when none was usable for too long or none can be any more."""
         while True:
-            await asyncio.sleep(min(_SCAN_SECONDS, max(0.05, self._limits.no_server / 4)))
+            await asyncio.sleep(min(_SCAN_SECONDS, max(0.05, self._limits.no_server_seconds / 4)))
             if self._source.changes:
                 with suppress(OSError):  # a network file system may be unavailable for a while
                     self._scan()
             none_possible = self._source.failed is not None or (
-                not self._source.changes and all(server.refused for server in self._servers.values())
+                not self._source.changes and all(server.is_incompatible for server in self._servers.values())
             )
             if self.healthy and not none_possible:
                 self._last_healthy = time.monotonic()
-            elif none_possible or time.monotonic() - self._last_healthy > self._limits.no_server:
-                self.lost = self.no_server_error()
+            elif none_possible or time.monotonic() - self._last_healthy > self._limits.no_server_seconds:
+                self.fatal_error = self.no_server_error()
 
     def no_server_error(self) -> EngineError:
         """The error that stops a run without servers: resumable unless all servers are incompatible."""

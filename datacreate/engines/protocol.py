@@ -31,14 +31,19 @@ _COMPACT = {"whitespace_flexible": False, "item_separator": ",", "key_separator"
 class Unavailable(Exception):
     """A server could not answer; it or another one may answer later.
 
-    `counts`: the request itself may be the cause. `hung`: the server did not respond at all.
+    `may_be_request`: the request itself may be the cause. `hung`: the server did not respond at all.
     """
 
     def __init__(
-        self, reason: str, *, counts: bool = True, hung: bool = False, retry_after_seconds: float = 0.0
+        self,
+        reason: str,
+        *,
+        may_be_request: bool = True,
+        hung: bool = False,
+        retry_after_seconds: float = 0.0,
     ) -> None:
         super().__init__(reason)
-        self.counts = counts
+        self.may_be_request = may_be_request
         self.hung = hung
         self.retry_after_seconds = retry_after_seconds
 
@@ -47,7 +52,7 @@ class Busy(Unavailable):
     """A server that is at its capacity (HTTP 429 or 503 with Retry-After)."""
 
 
-class Refused(Unavailable):
+class RequestRejected(Unavailable):
     """A server that refuses this request (HTTP 4xx); the request is invalid if others succeed."""
 
 
@@ -56,7 +61,7 @@ class Incompatible(Exception):
 
 
 @dataclass(frozen=True)
-class Protocol:
+class ChatApi:
     """The request form of one server.
 
     Before the server is known there may be several acceptable model names; none means any model.

@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from datacreate.engines.addresses import KEY
 from datacreate.engines.base import Check, Completion, Messages, Request
-from datacreate.engines.protocol import Busy, Incompatible, Protocol, Refused, Unavailable, one_line, read
+from datacreate.engines.protocol import (
+    Busy,
+    ChatApi,
+    Incompatible,
+    RequestRejected,
+    Unavailable,
+    one_line,
+    read,
+)
 from datacreate.engines.self_test import schema_enforced
 
 if TYPE_CHECKING:
@@ -52,7 +60,7 @@ class Server:
     def __init__(
         self,
         url: str,
-        protocol: Protocol,
+        protocol: ChatApi,
         http: httpx2.AsyncClient,
         capacity: int | None,
         timeout_seconds: float,
@@ -65,17 +73,18 @@ class Server:
         self.in_flight = 0
         self.suspended = asyncio.Event()  # set while it gets no requests: it has not passed the self-test
         self.suspended.set()
-        self.proven = True  # whether the last request of the run succeeded
+        self.last_request_succeeded = True  # whether the last request of the run succeeded
         self.problem: Unavailable | Incompatible | None = None  # the last one; None once it works again
         self.failures = 0  # in a row
-        self._admitted = False  # whether it ever passed the self-test
+        self._was_active = False  # whether it ever passed the self-test
         self._given_capacity = capacity
         self.capacity = capacity or _DEFAULT_CAPACITY
         self._protocol = self._initial_protocol = protocol
         self._http = http
         self._timeout_seconds = timeout_seconds
         self._last_answer = 0.0
-        self._full_capacity = self._successes = 0  # before it was reduced; since it last changed
+        self._full_capacity = 0  # before it was reduced
+        self._successes = 0  # since the capacity last changed
         self._first_tokens: dict[str, int] = {}
 
     @property
@@ -84,43 +93,43 @@ class Server:
         return self._protocol.names[0]
 
     @property
-    def joined(self) -> bool:
+    def is_active(self) -> bool:
         """Whether it passed the self-test and gets requests."""
         return not self.suspended.is_set()
 
     @property
-    def refused(self) -> bool:
+    def is_incompatible(self) -> bool:
         """Whether it is incompatible."""
-        return not self.joined and isinstance(self.problem, Incompatible)
+        return not self.is_active and isinstance(self.problem, Incompatible)
 
     @property
-    def room(self) -> float:
+    def free_share(self) -> float:
         """The free share of its capacity; 0 or less if it can take no request."""
-        limit = self.capacity if self.proven else 1  # after a failure, one request at a time
-        return (limit - self.in_flight) / self.capacity if self.joined else 0.0
+        limit = self.capacity if self.last_request_succeeded else 1  # after a failure, one request at a time
+        return (limit - self.in_flight) / self.capacity if self.is_active else 0.0
 
     def shrink(self, capacity: int) -> None:
         """Reduce the capacity after a 429; successful requests raise it again, one at a time."""
         self._full_capacity = max(self._full_capacity, self.capacity)
         self.capacity, self._successes = max(1, capacity), 0
 
-    async def admit(self, checks: Sequence[Check]) -> None:
+    async def test(self, checks: Sequence[Check]) -> None:
         """Check that it serves the model and passes the checks. Raises Incompatible or Unavailable."""
         self._protocol = self._initial_protocol
         card = _the_model(await self._models(), self._protocol.names)
         self._protocol = replace(self._protocol, names=(str(card["id"]),))
         self.max_context = _positive(card.get("max_model_len")) or _DEFAULT_CONTEXT
-        await self._recognise()
+        await self._recognize()
         await self._find_request_form()
-        await self.require(checks)
-        self._admitted = True
+        await self.run_checks(checks)
+        self._was_active = True
 
-    async def require(self, checks: Sequence[Check]) -> None:
+    async def run_checks(self, checks: Sequence[Check]) -> None:
         """Run more checks, the last one with a prompt of the run. Raises what `_check` raises."""
         for check in checks:
             await self._check(check)
         if checks:
-            await self._share_prompt()
+            await self._copy_prompt_cache()
 
     async def _check(self, check: Check) -> None:
         """Run one check. Raises Incompatible if it fails, Unavailable if there is no answer."""
@@ -128,7 +137,7 @@ class Server:
         for request in check.requests:
             try:
                 completions.append(await self.ask(request, self_test=True))
-            except Refused as problem:
+            except RequestRejected as problem:
                 completions.append(Completion(request.id, "", "error", error=str(problem)))
         if fault := check.fault(completions):
             raise Incompatible(f"it {fault}")
@@ -141,7 +150,7 @@ class Server:
         cards = document.get("data") if isinstance(document, dict) else None
         if not isinstance(cards, list):
             # A server that was in use before may be behind a proxy that shows an error page for a while.
-            problem = Unavailable if self._admitted else Incompatible
+            problem = Unavailable if self._was_active else Incompatible
             raise problem(
                 "no OpenAI-compatible server at this address (/v1/models returns no list of models)"
             )
@@ -150,8 +159,8 @@ class Server:
             raise Incompatible("the name of its model is not printable text")
         return named
 
-    async def _recognise(self) -> None:
-        """Recognise vLLM and llama.cpp, which offer more than the standard API."""
+    async def _recognize(self) -> None:
+        """Recognize vLLM and llama.cpp, which offer more than the standard API."""
         status, props = await self._send("/props")
         if status == 200 and isinstance(props, dict) and "total_slots" in props:
             self._protocol = replace(self._protocol, kind="llamacpp", compact_grammar=True)
@@ -180,12 +189,12 @@ class Server:
                 try:
                     return await self._check(schema_enforced())
                 except (Incompatible, Unavailable) as error:
-                    if isinstance(error, Unavailable) and (error.hung or not error.counts):
+                    if isinstance(error, Unavailable) and (error.hung or not error.may_be_request):
                         raise
                     problems.append(error)  # some chat templates raise an error for a system role
         raise problems[0]
 
-    async def _share_prompt(self) -> None:
+    async def _copy_prompt_cache(self) -> None:
         """Copy the prompt cache of slot 0 of a local llama.cpp server to its other slots.
 
         Each slot has its own cache. Without the copy each one computes the shared prompt again.
@@ -251,7 +260,7 @@ class Server:
         if status != 200:
             raise _refusal(status, document)
         if isinstance(document, str):
-            raise Unavailable("an answer that is not JSON")
+            raise Unavailable("it returned something other than JSON")
         return document
 
     async def _send(
@@ -261,18 +270,20 @@ class Server:
         import httpx2
 
         try:
-            status, after, raw = await self._within(seconds, self._exchange(path, body))
+            status, after, raw = await self._wait_for_answer(seconds, self._exchange(path, body))
         except httpx2.ConnectTimeout:
             reason = f"cannot be reached ({_CONNECT_SECONDS:.0f} s)"
-            raise Unavailable(reason, counts=False, hung=True) from None
+            raise Unavailable(reason, may_be_request=False, hung=True) from None
         except (TimeoutError, httpx2.TimeoutException):
             raise Unavailable(f"no answer in {seconds:g} s", hung=True) from None
         except httpx2.ConnectError as error:
             raise _connection_problem(error) from None
         except (httpx2.HTTPError, ValueError) as error:
-            raise Unavailable(f"the connection broke ({type(error).__name__})", counts=False) from None
+            raise Unavailable(
+                f"the connection broke ({type(error).__name__})", may_be_request=False
+            ) from None
         if status == 429 or (status == 503 and after):
-            raise Busy(f"it is busy (HTTP {status})", counts=False, retry_after_seconds=after)
+            raise Busy(f"it is busy (HTTP {status})", may_be_request=False, retry_after_seconds=after)
         try:
             return status, json.loads(raw)
         except (ValueError, RecursionError):
@@ -286,10 +297,10 @@ class Server:
             async for chunk in answer.aiter_raw():
                 raw += chunk
                 if len(raw) > _MAX_BYTES:
-                    raise Unavailable(f"an answer of more than {_MAX_BYTES // 2**20} MB")
+                    raise Unavailable(f"it returned more than {_MAX_BYTES // 2**20} MB")
             return answer.status_code, _retry_after(answer.headers.get("retry-after", "")), bytes(raw)
 
-    async def _within(self, seconds: float, exchange: Any) -> Any:
+    async def _wait_for_answer(self, seconds: float, exchange: Any) -> Any:
         """The result of an exchange. TimeoutError after `seconds` without any answer of the server.
 
         The answers to other requests count, so a server may queue requests for longer.
@@ -340,7 +351,7 @@ def _connection_problem(error: Exception) -> Exception:
         return Incompatible("its TLS certificate is not trusted; set SSL_CERT_FILE to the file of its CA")
     numbers = [cause.errno for cause in causes if isinstance(cause, OSError) and (cause.errno or 0) > 0]
     reason = os.strerror(numbers[0] or 0) if numbers else one_line(causes[-1], 80)
-    return Unavailable(f"cannot be reached ({reason or type(error).__name__})", counts=False)
+    return Unavailable(f"cannot be reached ({reason or type(error).__name__})", may_be_request=False)
 
 
 def _retry_after(value: str) -> float:
@@ -356,6 +367,6 @@ def _refusal(status: int, document: Any) -> Exception:
     if status in (401, 403):
         return Incompatible(f"access denied (HTTP {status}); set ${KEY} to the server's key")
     if status == 404:
-        return Unavailable(f"model or path not found (HTTP 404: {text})", counts=False)
-    kind = Refused if 400 <= status < 500 and status != 408 else Unavailable
+        return Unavailable(f"model or path not found (HTTP 404: {text})", may_be_request=False)
+    kind = RequestRejected if 400 <= status < 500 and status != 408 else Unavailable
     return kind(f"HTTP {status}: {text}")

@@ -60,7 +60,7 @@ class Verifier(Filter):
     def prepare(self, notify: Notify = no_notify) -> None:
         self._engine.start([scores_are_real()])
         labels = [answer_text(label) for label in self._format.labels or ()]
-        self._lettered = bool(labels) and not self._engine.tells_apart(labels)
+        self._lettered = bool(labels) and not self._engine.have_distinct_first_tokens(labels)
         if not can_score_labels(self._format, lettered=self._lettered):
             raise UsageError(
                 f"--verifier: several of the {len(labels)} labels start with the same token, and letters work for "

@@ -127,7 +127,7 @@ def running(model: str, options: EngineOptions) -> Iterator[str]:
                 time.sleep(0.2)
             yield server.address.url
         finally:
-            server.end()
+            server.stop()
 
 
 def raw_tokens_per_second(url: str, requests: list[Request], length: int, in_flight: int) -> float:

@@ -69,7 +69,7 @@ FAILURES: dict[str, tuple[Fault, str]] = {
     "HTTP 400": (refusing(400), "HTTP 400: out of cheese"),
     "HTTP 404": (refusing(404), "HTTP 404: out of cheese"),
     "an error in an answer": (sending({"error": {"message": "out of cheese"}}), "invalid response: out of cheese"),
-    "no JSON": (sending(b"<html>Bad gateway</html>"), "an answer that is not JSON"),
+    "no JSON": (sending(b"<html>Bad gateway</html>"), "it returned something other than JSON"),
     "half an answer": (cut_off, "the connection broke"),
 }  # fmt: skip
 

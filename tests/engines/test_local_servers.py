@@ -71,8 +71,8 @@ def test_a_local_server_writes_by_a_schema_and_scores_choices(
         engine.start()
         assert (engine.capacity, engine.urls, engine.max_context) == (2, (), 1024)
         assert 10 < engine.count_tokens(MESSAGES) < 100
-        assert engine.tells_apart(["yes", "no"])
-        assert not engine.tells_apart(["yes", "yes"])
+        assert engine.have_distinct_first_tokens(["yes", "no"])
+        assert not engine.have_distinct_first_tokens(["yes", "yes"])
         engine.submit(Request(1, MESSAGES, json.dumps(schema), Sampling(max_tokens=50)))
         engine.submit(scoring(-2, MESSAGES, ("A", "B", "C")))
         answers: dict[int, Completion] = {}
@@ -105,7 +105,7 @@ def test_a_server_that_is_killed_is_restarted_and_nothing_is_lost(tmp_path: Path
 @needs_llamacpp
 def test_a_server_that_is_killed_twice_stops_the_run_resumable(tmp_path: Path, tiny_gguf: Path) -> None:
     notes = Notes(lambda: [server.kill() for server in servers_of(os.getpid())])
-    says = r"ended \(exit code -9\).*\(again\); run the same command"
+    says = r"ended \(exit code -9\).*failed again after a restart; run the same command"
     with pytest.raises(ServersUnavailable, match=says):
         make_local(tmp_path / "run", tiny_gguf, notes, count=1000)
     assert servers_of(os.getpid()) == []

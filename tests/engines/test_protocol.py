@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datacreate.engines.base import Request, Sampling, scoring
-from datacreate.engines.protocol import Protocol, Unavailable, read
+from datacreate.engines.protocol import ChatApi, Unavailable, read
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | st.text(max_size=5),
@@ -74,15 +74,15 @@ def test_the_more_probable_choice_has_the_higher_score(
 
 
 def test_each_kind_of_server_gets_its_own_request_for_probabilities() -> None:
-    other = Protocol(("m",)).body(SCORE)
+    other = ChatApi(("m",)).body(SCORE)
     assert (other["logprobs"], other["top_logprobs"], "logprob_token_ids" in other) == (True, 20, False)
-    vllm = Protocol(("m",), kind="vllm").body(SCORE, (65, 66))
+    vllm = ChatApi(("m",), kind="vllm").body(SCORE, (65, 66))
     assert (vllm["logprob_token_ids"], vllm["top_logprobs"]) == ([65, 66], 2)
-    assert Protocol(("m",), kind="llamacpp").body(SCORE, (65, 66))["top_logprobs"] >= 100
+    assert ChatApi(("m",), kind="llamacpp").body(SCORE, (65, 66))["top_logprobs"] >= 100
 
 
 def test_llama_cpp_with_llguidance_writes_compact_json() -> None:
-    protocol = Protocol(("m",), kind="llamacpp")
+    protocol = ChatApi(("m",), kind="llamacpp")
     assert "response_format" in protocol.body(WRITE)
     grammar = replace(protocol, compact_grammar=True).body(WRITE)["grammar"]
     assert grammar.startswith("%llguidance")

@@ -252,7 +252,7 @@ def test_more_options_than_letters_cannot_be_verified(tmp_path: Path, model: str
 class SameFirstToken(ScriptedEngine):
     """All labels begin with the same token."""
 
-    def tells_apart(self, choices: Sequence[str]) -> bool:
+    def have_distinct_first_tokens(self, choices: Sequence[str]) -> bool:
         return False
 
 
