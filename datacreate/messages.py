@@ -16,5 +16,5 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     """`did you mean tree?`: the most similar names; "" if none is similar."""
     from difflib import get_close_matches
 
-    similar = get_close_matches(name.lower(), list(names), n=3, cutoff=0.5)
+    similar = get_close_matches(name.lower(), list(names), n=3, cutoff=0.6)
     return f"did you mean {', '.join(similar)}?" if similar else ""

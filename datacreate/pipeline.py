@@ -8,7 +8,7 @@ engines take turns by request number.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import count
 
@@ -16,9 +16,7 @@ from datacreate.engines.base import Completion, Engine, scoring
 from datacreate.formats.validate import Candidate
 from datacreate.prompts.label_scoring import (
     NUM_PERMUTATIONS,
-    LabelQuestion,
-    mean_probabilities,
-    option_permutations,
+    PermutedQuestion,
 )
 from datacreate.run_models import Engines
 from datacreate.state import ParsedCompletion, PendingRequest, RunState
@@ -41,17 +39,13 @@ class _Unscored:
     """A parsed completion that waits for scores."""
 
     parsed: ParsedCompletion
+    questions: dict[int, PermutedQuestion]  # by item
     remaining: int  # scoring requests without a result
-    scores: dict[int, list[tuple[float, ...]]] = field(default_factory=dict)  # item -> scores per permutation
     tokens: int = 0
 
     def scored(self) -> ParsedCompletion:
         """The completion with the mean scores of each item whose permutations were all scored."""
-        means = {
-            item: mean_probabilities(scores)
-            for item, scores in self.scores.items()
-            if len(scores) == NUM_PERMUTATIONS
-        }
+        means = {item: mean for item, question in self.questions.items() if (mean := question.mean())}
         return replace(self.parsed, scores=means, scoring_tokens=self.tokens)
 
 
@@ -60,9 +54,8 @@ class _ScoringRequest:
     """One permutation of the question about an item of a completion."""
 
     request: int
-    item: int
-    question: LabelQuestion
-    order: tuple[int, ...]
+    question: PermutedQuestion
+    permutation: int
 
 
 class Pipeline:
@@ -88,7 +81,7 @@ class Pipeline:
         while self._to_score and self._has_capacity(self._verifier):
             _, _, score = heappop(self._to_score)
             number = next(self._scoring_ids)
-            self._verifier.submit(scoring(number, *score.question.prompt(score.order)))
+            self._verifier.submit(scoring(number, *score.question.prompt(score.permutation)))
             self._scoring[number] = score
             self._in_flight[id(self._verifier)] += 1
         while self._state.to_submit:
@@ -122,21 +115,22 @@ class Pipeline:
         if not parsed.questions:
             self._ready[number] = parsed
             return
-        for item, question in parsed.questions.items():
-            orders = option_permutations(len(question.options), f"{self._state.seed}:{question.shown}")
-            for index, order in enumerate(orders):
-                score = _ScoringRequest(number, item, question, order)
+        questions = {
+            item: PermutedQuestion(question, f"{self._state.seed}:{question.shown}")
+            for item, question in parsed.questions.items()
+        }
+        for item, permuted in questions.items():
+            for index in range(NUM_PERMUTATIONS):
+                score = _ScoringRequest(number, permuted, index)
                 heappush(self._to_score, (number, NUM_PERMUTATIONS * item + index, score))
-        self._unscored[number] = _Unscored(parsed, NUM_PERMUTATIONS * len(parsed.questions))
+        self._unscored[number] = _Unscored(parsed, questions, NUM_PERMUTATIONS * len(questions))
 
     def _add_scores(self, completion: Completion) -> None:
         score = self._scoring.pop(completion.request_id)
         unscored = self._unscored[score.request]
         unscored.remaining -= 1
         unscored.tokens += completion.prompt_tokens
-        if completion.scores:
-            scores = score.question.in_option_order(score.order, completion.scores)
-            unscored.scores.setdefault(score.item, []).append(scores)
+        score.question.add(score.permutation, completion.scores)
         if not unscored.remaining:
             self._ready[score.request] = self._unscored.pop(score.request).scored()
 
