@@ -12,9 +12,9 @@ def no_notify(message: str) -> None:
     """A `Notify` that shows nothing."""
 
 
-def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """`did you mean tree?`: the most similar names; "" if none is similar."""
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """` (did you mean a, b?)`, or an empty text if no known name is similar."""
     from difflib import get_close_matches
 
-    similar = get_close_matches(name.lower(), list(names), n=3, cutoff=0.6)
-    return f"did you mean {', '.join(similar)}?" if similar else ""
+    similar = get_close_matches(name.lower(), list(known), n=3, cutoff=0.6)
+    return f" (did you mean {', '.join(similar)}?)" if similar else ""

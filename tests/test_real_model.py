@@ -82,8 +82,12 @@ def test_labels_are_dealt_evenly_and_each_is_verified(real_url: str, tmp_path: P
     assert_good(tmp_path / "run", CLAIM)
     assert sorted(Counter(example["label"] for example in examples(tmp_path / "run")).values()) == [3, 4]
     assert summary["verification"]["scored"] >= 7
-    verdicts = [verdict for verdict in RunDirectory(tmp_path / "run").verdicts() if verdict]
-    assert len({max(verdict) for verdict in verdicts}) > 3  # an opinion of each, not one for all
+    found = [
+        probabilities
+        for probabilities in RunDirectory(tmp_path / "run").verifier_probabilities()
+        if probabilities
+    ]
+    assert len({max(probabilities) for probabilities in found}) > 3  # an opinion of each, not one for all
 
 
 def test_a_killed_run_resumes_with_the_rows_that_it_had(real_url: str, tmp_path: Path) -> None:

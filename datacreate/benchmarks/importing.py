@@ -76,7 +76,7 @@ class _Split:
 def import_folder(
     folder: Path, *, allow_count_mismatch: bool = False, replace: bool = False
 ) -> Iterator[ImportReport]:
-    """Import all benchmarks that a folder holds in the layout of the paper's repository.
+    """Import all benchmarks that a folder holds in the folder structure of the paper's repository.
 
     A wrong file does not stop the others. Raises BenchmarkError at the end, naming the first such file,
     or if there is no benchmark.
@@ -85,8 +85,8 @@ def import_folder(
     found = [benchmark for benchmark in load_registry().values() if _reference_files(folder, benchmark)]
     if not found:
         raise BenchmarkError(
-            f"{folder}: no benchmark in the layout of the paper's repository (mcqa_5/csqa/test.jsonl, ...); "
-            "name the benchmark to import a copy of a Hub data set"
+            f"{folder}: no benchmark in the folder structure of the paper's repository "
+            "(mcqa_5/csqa/test.jsonl, ...); name the benchmark to import a copy of a Hub data set"
         )
     for benchmark in found:
         try:
@@ -109,7 +109,7 @@ def import_benchmark(
 ) -> ImportReport:
     """Import a benchmark from a folder, or from the Hub if it is None.
 
-    The folder is in the layout of the paper's repository, or a copy of the Hub data set. A split that is
+    The folder is in the folder structure of the paper's repository, or a copy of the Hub data set. A split that is
     imported already is kept unless `replace`. Nothing is written if a number of rows is not the paper's,
     unless `allow_count_mismatch`. Raises BenchmarkError for missing or wrong files.
     """

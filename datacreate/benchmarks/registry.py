@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from datacreate.errors import BenchmarkError
+from datacreate.messages import did_you_mean
 from datacreate.paths import shipped
 
 Category = Literal["mcqa_2", "mcqa_5", "yesno_open", "yesno_close"]
@@ -114,7 +114,5 @@ def find_benchmark(name: str) -> Benchmark:
     registry = load_registry()
     if name in registry:
         return registry[name]
-    near = difflib.get_close_matches(name.lower().replace("-", "_"), registry, n=3, cutoff=0.5)
-    near = near or [other for other in registry if other.startswith(name.lower().partition("_")[0])]
-    hint = f" (did you mean {', '.join(near)}?)" if near else ""
+    hint = did_you_mean(name.replace("-", "_"), registry)
     raise BenchmarkError(f"unknown benchmark {name!r}{hint}: `datacreate benchmarks list` shows all ten")

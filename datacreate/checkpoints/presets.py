@@ -134,10 +134,9 @@ def find_preset(name: str, folder: Path | None = None) -> Preset:
     files = preset_files(folder)
     if path := files.get(name.lower()):
         return _load(path)
-    hint = f" ({similar})" if (similar := did_you_mean(name, files)) else ""
     raise CheckpointError(
-        f"unknown model {name!r}{hint}: `datacreate models list` shows the presets; or give a Hub id "
-        "(org/name), a folder or a .gguf file"
+        f"unknown model {name!r}{did_you_mean(name, files)}: `datacreate models list` shows the presets; or give "
+        "a Hub id (org/name), a folder or a .gguf file"
     )
 
 

@@ -81,7 +81,7 @@ def _entry(benchmark: Benchmark) -> dict[str, Any]:
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     metavar="DIR",
     group="input",
-    help="Folder in the layout of the paper's repository (without NAME: all in it), or a copy of NAME's Hub "
+    help="Folder with the structure of the paper's repository (without NAME: all in it), or a copy of NAME's Hub "
     "data set.  [default: download from the Hub]",
 )
 @option("--allow-count-mismatch", is_flag=True, help="Import even if a number of rows is not the paper's.")

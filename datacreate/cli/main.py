@@ -54,8 +54,8 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in VERBS and not args[0].startswith("-"):
-            hint = did_you_mean(args[0], VERBS) or f"commands are {', '.join(VERBS)}"
-            raise click.UsageError(f"no command {args[0]!r}; {hint}", ctx)
+            hint = did_you_mean(args[0], VERBS) or f"; commands are {', '.join(VERBS)}"
+            raise click.UsageError(f"no command {args[0]!r}{hint}", ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

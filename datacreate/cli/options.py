@@ -153,8 +153,8 @@ def _read_config(context: click.Context, _: click.Parameter, path: str | None) -
     for key, value in document.items():
         name = str(key).replace("_", "-")
         if name not in params:
-            hint = did_you_mean(name, params) or "see --help for the options"
-            raise click.UsageError(f"--config {path}: no option {key!r}; {hint}", context)
+            hint = did_you_mean(name, params) or "; see --help for the options"
+            raise click.UsageError(f"--config {path}: no option {key!r}{hint}", context)
         defaults[str(params[name].name)] = _typed(params[name], value, f"--config {path}: {key}", context)
     context.default_map = defaults
 

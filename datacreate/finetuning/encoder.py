@@ -90,11 +90,13 @@ def encode(
     if max(lengths) > max_length:
         tokens = tokenizer(texts, **second, truncation="longest_first", max_length=max_length)
     columns = {name: tokens[name] for name in tokenizer.model_input_names if name in tokens}
-    each = task.classes if task.head == "multiple_choice" else 1
-    starts = range(0, len(texts), each)
+    inputs_per_row = task.classes if task.head == "multiple_choice" else 1
+    starts = range(0, len(texts), inputs_per_row)
     if task.head == "multiple_choice":
-        columns = {name: [values[at : at + each] for at in starts] for name, values in columns.items()}
-    longest = [max(lengths[at : at + each]) for at in starts]
+        columns = {
+            name: [values[at : at + inputs_per_row] for at in starts] for name, values in columns.items()
+        }
+    longest = [max(lengths[at : at + inputs_per_row]) for at in starts]
     labels: list[Any] = [question.answer or 0 for question in questions]
     if soft_labels:
         one_hot = [tuple(float(place == label) for place in range(task.classes)) for label in labels]
@@ -145,8 +147,10 @@ def load_with_head(folder: Path, task: Task) -> Any:
     failure = f"cannot be loaded with a {task.head} head"
     model, info = _load(kind, folder, failure, output_loading_info=True, **labels)
     prefix = f"{model.base_model_prefix}."
-    if odd := sorted(name for name, *_ in info["mismatched_keys"] if name.startswith(prefix)):
-        raise TrainingError(f"{folder}: the shape of {odd[0]} does not match config.json; restore both")
+    if mismatched := sorted(name for name, *_ in info["mismatched_keys"] if name.startswith(prefix)):
+        raise TrainingError(
+            f"{folder}: the shape of {mismatched[0]} does not match config.json; restore both"
+        )
     missing, total = len(info["missing_keys"]), len(model.state_dict())
     if missing > MAX_MISSING * total:
         raise TrainingError(

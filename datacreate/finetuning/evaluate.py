@@ -167,39 +167,39 @@ def probabilities(model: Any, dataset: Any, collate: Any, batch_tokens: int = BA
                 logits = model(**batch).logits
             found.append(torch.softmax(logits.float(), -1).cpu().numpy())
             at += size
-    shares = np.concatenate(found)
-    unsorted = np.empty_like(shares)
-    unsorted[order] = shares
+    sorted_rows = np.concatenate(found)
+    unsorted = np.empty_like(sorted_rows)
+    unsorted[order] = sorted_rows
     return unsorted
 
 
 def grade(
-    test: TestSet, answers: Iterable[Sequence[float] | None], truncated: int = 0
+    test: TestSet, probabilities: Iterable[Sequence[float] | None], truncated: int = 0
 ) -> tuple[list[Prediction], Scores]:
     """A prediction for every row, and the scores.
 
-    `answers` has, for each usable row, a probability per option or label, or None without an answer.
+    `probabilities` has, for each usable row, one number per option or label, or None without an answer.
     Answers are compared as texts: of two identical options either is right. A row without an answer, or
     whose right answer is not among its options, counts as wrong.
     """
     labels = test.task.head == "sequence_classification"
-    remaining = iter(answers)
+    remaining = iter(probabilities)
     predictions: list[Prediction] = []
     truth: list[int] = []
     given: list[int] = []
     for number, (row, question) in enumerate(zip(test.rows, test.questions, strict=True)):
         label = str(row.get("label"))
-        shares = next(remaining) if isinstance(question, Question) else None
+        row_probabilities = next(remaining) if isinstance(question, Question) else None
         answer = question.answer if isinstance(question, Question) else None
         truth.append(-1 if answer is None else answer)
-        if shares is None or not isinstance(question, Question):
+        if row_probabilities is None or not isinstance(question, Question):
             predictions.append(Prediction(row=number, label=label, predicted=None, correct=False))
             given.append(-1)
             continue
         names = test.task.names if labels else question.options
-        predicted = max(range(len(shares)), key=shares.__getitem__)
+        predicted = max(range(len(row_probabilities)), key=row_probabilities.__getitem__)
         correct = answer is not None and names[predicted] == names[answer]
-        rounded = [round(float(share), 4) for share in shares]
+        rounded = [round(float(probability), 4) for probability in row_probabilities]
         predictions.append(
             Prediction(row=number, label=label, predicted=names[predicted], correct=correct, scores=rounded)
         )

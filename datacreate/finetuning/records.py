@@ -141,7 +141,7 @@ class Training(Record):
     recipe: Recipe
     selection: Selection
     selection_digest: str | None  # of the human dev rows, where they are used
-    verdicts_digest: str | None = None  # of the verifier's probabilities, where labels are soft
+    probabilities_digest: str | None = None  # of the verifier's probabilities, where labels are soft
 
     def check_same(self, other: Training, where: Path) -> None:
         """Raise RunMismatch, naming the first difference, unless `other` is the same training."""

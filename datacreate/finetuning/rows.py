@@ -28,10 +28,10 @@ from datacreate.runs.rows import InvalidRow, read_rows
 MAX_SKIPPED = 0.5
 """A source is refused if a larger share of its rows cannot be used."""
 
-HELD_OUT = 10
-"""One row in this many is held out to choose the best checkpoint."""
+SELECTION_FOLDS = 10
+"""One row in this many is a selection row: it chooses the best checkpoint."""
 
-MIN_ROWS_TO_HOLD_OUT = 40
+MIN_ROWS_TO_SPLIT = 40
 
 Probabilities = tuple[float, ...]
 """A verifier's probability for each option of a row, or for each label of its format."""
@@ -56,27 +56,27 @@ class Source:
     condition: str  # human, a strategy, or a file's name
     format: TaskFormat
     rows: Sequence[dict[str, Json]]
-    families: Sequence[str]  # rows of one family have the same parent, and stay on one side of a split
+    groups: Sequence[str]  # rows of one group have the same parent, and stay on one side of a split
     benchmark: str | None = None
     generator: str | None = None
     example: str | None = None
-    verdicts: Sequence[Probabilities | None] | None = None  # per row; None: not read
+    verifier_probabilities: Sequence[Probabilities | None] | None = None  # per row; None: not read
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Questions of one task; `families` as in Source."""
+    """Questions of one task; `groups` as in Source."""
 
     condition: Condition
     task: Task
     questions: tuple[Question, ...]
-    families: tuple[str, ...]
+    groups: tuple[str, ...]
     skipped: dict[str, int]  # why a row cannot be used -> number of rows
-    verdicts_digest: str | None = None  # SHA-256 of the soft labels
+    probabilities_digest: str | None = None  # SHA-256 of the soft labels
 
 
-def read_source(name_or_path: str, *, verdicts: bool = False) -> Source:
-    """A benchmark by name, else a run directory (with its `verdicts`, if requested), else a JSONL file.
+def read_source(name_or_path: str, *, verifier_probabilities: bool = False) -> Source:
+    """A benchmark by name, else a run directory (with its `verifier_probabilities`, if requested), else a JSONL file.
 
     Raises BenchmarkError, RunError or TrainingError if it is missing, unfinished, empty or malformed.
     """
@@ -84,12 +84,12 @@ def read_source(name_or_path: str, *, verdicts: bool = False) -> Source:
     if name_or_path in load_registry():
         benchmark = find_benchmark(name_or_path)
         rows = read_split(benchmark, "train")
-        families = [canonical_json(row["question"]) for row in rows]
+        groups = [canonical_json(row["question"]) for row in rows]
         return Source(
-            benchmark.name, "human", load_format(benchmark.format_name), rows, families, benchmark.name
+            benchmark.name, "human", load_format(benchmark.format_name), rows, groups, benchmark.name
         )
     if path.is_dir():
-        return _read_run(path, verdicts)
+        return _read_run(path, verifier_probabilities)
     if path.is_file():
         return _read_file(path)
     raise TrainingError(
@@ -97,7 +97,7 @@ def read_source(name_or_path: str, *, verdicts: bool = False) -> Source:
     )
 
 
-def _read_run(path: Path, verdicts: bool) -> Source:
+def _read_run(path: Path, verifier_probabilities: bool) -> Source:
     run = RunDirectory(path)
     config = run.read_config()
     spec = config.spec
@@ -116,7 +116,7 @@ def _read_run(path: Path, verdicts: bool) -> Source:
         spec.benchmark,
         spec.model,
         Example(spec.example).id,
-        list(islice(run.verdicts(), config.count)) if verdicts else None,
+        list(islice(run.verifier_probabilities(), config.count)) if verifier_probabilities else None,
     )
 
 
@@ -198,17 +198,17 @@ def training_set(
 
     Samples of one seed are nested: the first 100 are among the first 200. `condition` and `benchmark`
     override those of the sources. Raises TrainingError if there are too few rows, if sources need
-    different heads, if most rows of one cannot be used, or if a verdict does not fit its row.
+    different heads, if most rows of one cannot be used, or if probabilities do not fit their row.
     """
     task = task_of(sources[0].format, sources[0].rows, sources[0].name)
     questions: list[Question] = []
-    families: list[str] = []
+    groups: list[str] = []
     skipped: Counter[str] = Counter()
     for number, source in enumerate(sources):
         task.check_same(task_of(source.format, source.rows, source.name), sources[0].name, source.name)
         reasons: Counter[str] = Counter()
-        verdicts = source.verdicts or [None] * len(source.rows)
-        for row, family, verdict in zip(source.rows, source.families, verdicts, strict=True):
+        soft_labels = source.verifier_probabilities or [None] * len(source.rows)
+        for row, group, probabilities in zip(source.rows, source.groups, soft_labels, strict=True):
             question = question_of(row, source.format, task)
             if isinstance(question, str):
                 reasons[question] += 1
@@ -216,10 +216,10 @@ def training_set(
                 set_ = "among the options" if task.head == "multiple_choice" else "one of the labels"
                 reasons[f"the answer is not {set_}"] += 1
             else:
-                if verdict is not None:
-                    question = replace(question, probabilities=soft_label(verdict, source, task))
+                if probabilities is not None:
+                    question = replace(question, probabilities=soft_label(probabilities, source, task))
                 questions.append(question)
-                families.append(f"{number}:{family}")
+                groups.append(f"{number}:{group}")
         if reasons.total() > MAX_SKIPPED * len(source.rows):
             why, rows = reasons.most_common(1)[0]
             raise TrainingError(
@@ -233,7 +233,7 @@ def training_set(
                 f"--count {count} but only {len(questions)} rows; lower --count or add sources"
             )
         sample = random.Random(sample_seed).sample(range(len(questions)), len(questions))[:count]
-        questions, families = [questions[i] for i in sample], [families[i] for i in sample]
+        questions, groups = [questions[i] for i in sample], [groups[i] for i in sample]
     benchmarks = {source.benchmark for source in sources if source.benchmark}
     names = sorted({source.condition for source in sources}, key=lambda name: (name != "human", name))
     soft = any(question.probabilities for question in questions)
@@ -247,7 +247,7 @@ def training_set(
         digest=_sha256([q.text, q.context, q.options, q.answer] for q in questions),
     )
     digest = _sha256(q.probabilities for q in questions) if soft else None
-    return TrainingSet(record, task, tuple(questions), tuple(families), dict(skipped), digest)
+    return TrainingSet(record, task, tuple(questions), tuple(groups), dict(skipped), digest)
 
 
 def _sha256(lines: Iterable[Json]) -> str:
@@ -256,59 +256,61 @@ def _sha256(lines: Iterable[Json]) -> str:
 
 def check_verified(sources: Sequence[Source]) -> None:
     """Raise TrainingError if no row of any source was verified: no label would be soft."""
-    if not any(any(source.verdicts or ()) for source in sources):
+    if not any(any(source.verifier_probabilities or ()) for source in sources):
         names = ", ".join(source.name for source in sources)
         raise TrainingError(
             f"{names}: no row was verified; add a run created with --verifier, or drop --soft-labels"
         )
 
 
-def soft_label(verdict: Probabilities, source: Source, task: Task) -> Probabilities:
-    """A verdict in the order of the head's outputs, normalised to sum 1.
+def soft_label(probabilities: Probabilities, source: Source, task: Task) -> Probabilities:
+    """The verifier's probabilities in the order of the head's outputs, normalized to sum 1.
 
     Options are in the row's order, which is the head's; labels are matched by text. Raises TrainingError
-    if its length is wrong or it is not a probability distribution (within 0.01).
+    if their number is wrong or they are not a probability distribution (within 0.01).
     """
     labels = task.head == "sequence_classification"
     names = [answer_text(label) for label in source.format.labels or ()] if labels else list(task.names)
-    total = math.fsum(verdict)
-    fits = len(verdict) == len(names) and set(names) == set(task.names)
+    total = math.fsum(probabilities)
+    fits = len(probabilities) == len(names) and set(names) == set(task.names)
     # `all(p >= 0)` and `<=` are false for NaN.
-    if not (fits and all(p >= 0 for p in verdict) and abs(total - 1) <= 0.01):
+    if not (fits and all(p >= 0 for p in probabilities) and abs(total - 1) <= 0.01):
         raise TrainingError(
-            f"{source.name}: the verdict {' '.join(f'{p:g}' for p in verdict)} is not a probability for each "
+            f"{source.name}: the probabilities {' '.join(f'{p:g}' for p in probabilities)} are not one for each "
             f"output of a head with {task.description}; create the run again, or drop --soft-labels"
         )
-    by_name = dict(zip(names, verdict, strict=True))
+    by_name = dict(zip(names, probabilities, strict=True))
     return tuple(by_name[name] / total for name in task.names)
 
 
-def hold_out(
-    questions: Sequence[Question], families: Sequence[str], task: Task, seed: int = 0
+def split_selection_rows(
+    questions: Sequence[Question], groups: Sequence[str], task: Task, seed: int = 0
 ) -> tuple[list[int], list[int]]:
-    """Indices of the rows to train on, and of those that choose the best checkpoint (none for small sets).
+    """Indices of the training rows, and of the selection rows (none for small sets).
 
-    Stratified by label. Rows of one family stay on one side, since children resemble their siblings;
-    a family larger than half a slice is always trained on. With too few families rows are split singly.
+    Stratified by label. Rows of one group stay together, since children resemble their siblings. A group
+    larger than half a fold always goes to training. With too few groups, rows are split individually.
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     rows = list(range(len(questions)))
-    if len(rows) < MIN_ROWS_TO_HOLD_OUT:
+    if len(rows) < MIN_ROWS_TO_SPLIT:
         return rows, []
-    sizes = Counter(families)
-    small = [i for i in rows if 2 * HELD_OUT * sizes[families[i]] <= len(rows)]
-    groups = [families[i] for i in small]
-    slices = round(HELD_OUT * len(small) / len(rows))
-    if slices < 2 or len(set(groups)) < 2 * slices:
-        small, slices, groups = rows, HELD_OUT, list(map(str, rows))
+    sizes = Counter(groups)
+    small = [i for i in rows if 2 * SELECTION_FOLDS * sizes[groups[i]] <= len(rows)]
+    small_groups = [groups[i] for i in small]
+    fold_count = round(SELECTION_FOLDS * len(small) / len(rows))
+    if fold_count < 2 or len(set(small_groups)) < 2 * fold_count:
+        small, fold_count, small_groups = rows, SELECTION_FOLDS, list(map(str, rows))
     # The position of the right option carries no meaning: multiple choice is not stratified.
     labels = [questions[i].answer or 0 if task.head == "sequence_classification" else 0 for i in small]
-    if min(Counter(labels).values()) < slices:
+    if min(Counter(labels).values()) < fold_count:
         labels = [0] * len(small)
-    if len(set(groups)) == len(groups):  # much faster, and the same without shared families
-        folds = StratifiedKFold(slices, shuffle=True, random_state=seed).split(small, labels)
+    if len(set(small_groups)) == len(small_groups):  # much faster, and the same without shared groups
+        folds = StratifiedKFold(fold_count, shuffle=True, random_state=seed).split(small, labels)
     else:
-        folds = StratifiedGroupKFold(slices, shuffle=True, random_state=seed).split(small, labels, groups)
-    held_out = {small[place] for place in next(folds)[1].tolist()}
-    return [i for i in rows if i not in held_out], sorted(held_out)
+        folds = StratifiedGroupKFold(fold_count, shuffle=True, random_state=seed).split(
+            small, labels, small_groups
+        )
+    selection = {small[i] for i in next(folds)[1].tolist()}
+    return [i for i in rows if i not in selection], sorted(selection)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from datacreate.finetuning.records import Scores
@@ -23,6 +22,7 @@ DISCORDANT = 0.25
 """Assumed share of test rows that exactly one of two models answers correctly, for power calculations."""
 
 Interval = tuple[float, float]
+"""Low and high end."""
 
 
 def compute_scores(
@@ -56,9 +56,9 @@ def compute_scores(
         known = y >= 0
         samples = _resampled_confusions(y[known], p[known], k)
         balanced_accuracy = float(recall_score(y, p, average="macro", labels=present, zero_division=0))
-        low, high = _percentile_interval(_balanced_accuracies(samples))
+        low, high = percentile_interval(_balanced_accuracies(samples))
         matthews = float(matthews_corrcoef(y[known], p[known]))
-        matthews_interval = _percentile_interval(_matthews_coefficients(samples))
+        matthews_interval = percentile_interval(_matthews_coefficients(samples))
         above_chance = matthews_interval[0] > 0
     return Scores(
         rows=rows,
@@ -93,48 +93,35 @@ def wilson_interval(correct: int, rows: int) -> Interval:
     return float(low), float(high)
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """McNemar's exact test of two conditions on the same test rows."""
-
-    first: str
-    second: str
-    first_only: int  # rows that only the first answers correctly
-    second_only: int
-    p: float
-    p_holm: float  # corrected for all comparisons made together (Holm, 1979)
-
-    @property
-    def differs(self) -> bool:
-        return self.p_holm < ALPHA
-
-
 def discordant_counts(first: Sequence[bool], second: Sequence[bool]) -> tuple[int, int]:
     """Rows that only the first, and rows that only the second, answers correctly."""
     only = Counter((a, b) for a, b in zip(first, second, strict=True) if a != b)
     return only[True, False], only[False, True]
 
 
-def compare(pairs: Sequence[tuple[str, str, int, int]]) -> list[Comparison]:
-    """Test each pair (first, second, rows only first, rows only second), corrected over all of them."""
+def compare(discordant: Sequence[tuple[int, int]]) -> list[tuple[float, float]]:
+    """McNemar's exact test of each pair of models or conditions, from its `discordant_counts`.
+
+    Returns p, and p corrected for all pairs (Holm, 1979).
+    """
     from statsmodels.stats.contingency_tables import mcnemar
     from statsmodels.stats.multitest import multipletests
 
-    if not pairs:
+    if not discordant:
         return []
-    p = [float(mcnemar([[0, b], [c, 0]], exact=True).pvalue) if b + c else 1.0 for _, _, b, c in pairs]
+    p = [float(mcnemar([[0, b], [c, 0]], exact=True).pvalue) if b + c else 1.0 for b, c in discordant]
     holm = multipletests(p, alpha=ALPHA, method="holm")[1]
-    return [Comparison(*pair, one, float(all_)) for pair, one, all_ in zip(pairs, p, holm, strict=True)]
+    return list(zip(p, map(float, holm), strict=True))
 
 
-def minimum_detectable_effect(rows: int, discordant_share: float = DISCORDANT) -> float:
-    """The smallest difference of two accuracies on the same rows that is found with power 0.8 at 5 %.
+def minimum_detectable_effect(rows: int) -> float:
+    """The smallest difference of two accuracies on the same rows that is detected with power 0.8 at 5 %.
 
     Normal approximation of McNemar's test: (z_0.975 + z_0.8) * sqrt(discordant share / rows).
     """
     from scipy.stats import norm
 
-    return float((norm.ppf(1 - ALPHA / 2) + norm.ppf(0.8)) * (discordant_share / rows) ** 0.5)
+    return float((norm.ppf(1 - ALPHA / 2) + norm.ppf(0.8)) * (DISCORDANT / rows) ** 0.5)
 
 
 def _resampled_confusions(y: Any, p: Any, k: int) -> Any:
@@ -169,12 +156,13 @@ def _matthews_coefficients(tables: Any) -> Any:
     p = tables.sum(axis=1).astype(float)  # (n, k + 1) predictions per label
     s = t.sum(axis=1)
     c = np.trace(tables, axis1=1, axis2=2).astype(float)
-    above = c * s - (t * p[:, :-1]).sum(axis=1)
-    below = np.sqrt((s**2 - (p**2).sum(axis=1)) * (s**2 - (t**2).sum(axis=1)))
-    return np.divide(above, below, out=np.zeros(len(s)), where=below > 0)
+    numerator = c * s - (t * p[:, :-1]).sum(axis=1)
+    denominator = np.sqrt((s**2 - (p**2).sum(axis=1)) * (s**2 - (t**2).sum(axis=1)))
+    return np.divide(numerator, denominator, out=np.zeros(len(s)), where=denominator > 0)
 
 
-def _percentile_interval(values: Any) -> Interval:
+def percentile_interval(values: Any) -> Interval:
+    """The central 95 % of resampled values."""
     import numpy as np
 
     low, high = np.percentile(values, [100 * ALPHA / 2, 100 * (1 - ALPHA / 2)])

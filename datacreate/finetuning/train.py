@@ -39,9 +39,9 @@ from datacreate.finetuning.rows import (
     Question,
     TrainingSet,
     check_verified,
-    hold_out,
     question_of,
     read_source,
+    split_selection_rows,
     task_of,
     training_set,
 )
@@ -159,7 +159,7 @@ def prepare(config: TrainConfig, progress: Progress) -> Prepared:
         raise UsageError(
             "--model-selection none cannot choose a learning rate: give one, or another selection"
         )
-    sources = [read_source(source, verdicts=recipe.soft_labels) for source in config.sources]
+    sources = [read_source(source, verifier_probabilities=recipe.soft_labels) for source in config.sources]
     if recipe.soft_labels:
         check_verified(sources)
     rows = training_set(
@@ -171,8 +171,10 @@ def prepare(config: TrainConfig, progress: Progress) -> Prepared:
     )
     for why, number in rows.skipped.items():
         progress.notify(f"{number} rows are skipped: {why}")
-    if recipe.soft_labels and (hard := sum(one.probabilities is None for one in rows.questions)):
-        progress.notify(f"{hard} of {len(rows.questions)} rows have no verdict and keep their label")
+    if recipe.soft_labels and (hard := sum(question.probabilities is None for question in rows.questions)):
+        progress.notify(
+            f"{hard} of {len(rows.questions)} rows have no verifier probabilities; their hard label is used"
+        )
     encoder = resolve(config.encoder, "encoder")
     trained, choosing, selection, selection_digest = _select(config, rows)
     training = Training(
@@ -183,7 +185,7 @@ def prepare(config: TrainConfig, progress: Progress) -> Prepared:
         recipe=recipe,
         selection=selection,
         selection_digest=selection_digest,
-        verdicts_digest=rows.verdicts_digest,
+        probabilities_digest=rows.probabilities_digest,
     )
     return Prepared(training, encoder.path, trained, choosing)
 
@@ -217,7 +219,7 @@ def _select(
     """The rows to train on, those that choose the best checkpoint, their kind, and their digest if human."""
     questions = rows.questions
     if config.selection == "held-out":
-        kept, held = hold_out(questions, rows.families, rows.task)
+        kept, held = split_selection_rows(questions, rows.groups, rows.task)
         if held:
             return [questions[i] for i in kept], [questions[i] for i in held], "held-out", None
     if config.selection != "human":
@@ -356,7 +358,7 @@ def _in_processes(
     for error in sorted(errors, key=lambda error: isinstance(error, Stopped)):
         if isinstance(error, BrokenProcessPool):
             raise TrainingError(
-                "a training process was killed, as when memory runs out; run the same command to resume, "
+                "a training process was killed (probably out of memory); run the same command to resume, "
                 "with a lower --device-batch-size or --nproc if it happens again"
             )
         raise error

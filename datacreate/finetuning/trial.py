@@ -1,6 +1,7 @@
 """One model: one seed and one learning rate, trained by transformers' Trainer.
 
-It can be interrupted at any step. A signal saves a checkpoint; a kill loses the steps since the last one.
+It can be interrupted at any step. A signal saves a checkpoint; after SIGKILL, the steps since the last
+checkpoint are repeated.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ DEVICE_BATCH_SIZE = 16
 """Rows per forward pass; larger batches accumulate gradients."""
 
 SORTED_BATCHES = 50
-"""Batches whose rows are sorted by length together: more means less padding, fewer more randomness."""
+"""Batches whose rows are sorted by length together. Larger: less padding; smaller: more random batches."""
 
 Report = Callable[[int, int, float | None], None]
 """Called after each step: steps done, steps in total, best selection score."""
@@ -93,7 +94,7 @@ def run_trial(
     import transformers
 
     with quiet(), one_line_errors("--device-batch-size or --max-length", folder):
-        transformers.set_seed(seed)  # before the new head is initialised
+        transformers.set_seed(seed)  # before the new head is initialized
         model = load_with_head(inputs.encoder, inputs.task)
         if inputs.recipe.lora:
             model = with_lora(model, inputs.recipe)
@@ -343,8 +344,9 @@ def _watch(report: Report, interrupt: Callable[[], Interrupt]) -> Any:
 
 
 @contextmanager
-def one_line_errors(lower: str, folder: Path | None = None) -> Iterator[None]:
-    """Turn out-of-memory errors into a TrainingError that says what to `lower`, failed writes into StorageError."""
+def one_line_errors(options_to_lower: str, folder: Path | None = None) -> Iterator[None]:
+    """Turn out-of-memory errors into a TrainingError that names `options_to_lower`, and failed
+    writes into a StorageError."""
     from safetensors import SafetensorError
 
     try:
@@ -356,7 +358,7 @@ def one_line_errors(lower: str, folder: Path | None = None) -> Iterator[None]:
         if isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY):
             first = (text.splitlines() or ["no memory left"])[0][:160]
             raise TrainingError(
-                f"out of memory ({first}); lower {lower}, or choose a smaller encoder"
+                f"out of memory ({first}); lower {options_to_lower}, or choose a smaller encoder"
             ) from None
         # torch (inline_container) and safetensors (os error) hide the OSError of a failed write.
         if "os error" in text or ("inline_container" in text and "Reader" not in text):

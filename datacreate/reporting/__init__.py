@@ -6,6 +6,6 @@ reporting/
   intervals.py   bootstrap over formatting example, training seed and test row
   cells.py       evaluations of one condition on one test set -> a cell; two cells -> a comparison
   build.py       everything found -> a Report: which cells share a table, the paper's results beside them
-  layout.py      a Report -> sections of tables, the same for Markdown and for the page
+  sections.py    a Report -> sections of tables, the same for Markdown and for the page
   render.py      the files: Markdown, CSV, JSON, HTML page with plots
 """

@@ -24,10 +24,11 @@ from datacreate.reporting.cells import (
     trained_for,
 )
 from datacreate.reporting.collect import Evaluated, Found, collect, path_text
-from datacreate.reporting.results import Cell, CreatedSet, Distribution, Report, ResultTable, Skipped
+from datacreate.reporting.results import CreatedSet, Distribution, Report, ResultCell, ResultTable, Skipped
 from datacreate.runs.directory import RunDirectory
+from datacreate.selection.strategies import STRATEGIES
 
-CONDITIONS = (CONSTANT, ZERO_SHOT, HUMAN, "naive", "random", "diverse", "similar", "tree")
+CONDITIONS = (CONSTANT, ZERO_SHOT, HUMAN, *STRATEGIES)
 """The order of conditions; mixes with human rows come next, then all others by name."""
 
 SAMPLES = 5
@@ -75,36 +76,39 @@ def result_tables(evaluated: Sequence[Evaluated]) -> list[ResultTable]:
     Conditions without a generator (human rows) are in the tables of every generator. Untrained models are
     beside the trained ones on the same test rows; a test set without trained models has a table of its own.
     """
-    trained = [one for one in evaluated if is_trained(one)]
-    untrained = [one for one in evaluated if not is_trained(one)]
+    trained = [model for model in evaluated if is_trained(model)]
+    untrained = [model for model in evaluated if not is_trained(model)]
     generators = _generators(trained)
     tables: list[ResultTable] = []
-    for setup in sorted({_setup(one) for one in trained}):
-        of_setup = [one for one in trained if _setup(one) == setup]
+    for setup in sorted({_setup(model) for model in trained}):
+        of_setup = [model for model in trained if _setup(model) == setup]
         names: list[str | None] = [*sorted(_generators(of_setup))]
         for generator in names or [None]:
             # The zero-shot answers of another generator belong to that generator's tables.
-            other = [one for one in untrained if one.evaluation.encoder not in generators - {generator}]
-            mine = [one for one in of_setup if one.evaluation.condition.generator in (None, generator)]
-            for distribution in ("in", "out"):
-                inside = distribution == "in"
-                chosen = [one for one in mine if (trained_for(one) == one.evaluation.benchmark) == inside]
-                if chosen:
-                    tests = {one.evaluation.digest for one in chosen}
-                    chosen += [one for one in other if one.evaluation.digest in tests]
-                    tables.append(_table("in" if inside else "out", setup, generator, chosen))
-    tested = {one.evaluation.digest for one in trained}
-    if alone := [one for one in untrained if one.evaluation.digest not in tested]:
-        tables.append(_table("untrained", ("-", "-", "-", "none"), None, alone))
+            untrained_here = [m for m in untrained if m.evaluation.encoder not in generators - {generator}]
+            trained_here = [m for m in of_setup if m.evaluation.condition.generator in (None, generator)]
+            for in_distribution in (True, False):
+                models = [
+                    model
+                    for model in trained_here
+                    if (trained_for(model) == model.evaluation.benchmark) == in_distribution
+                ]
+                if models:
+                    tests = {model.evaluation.digest for model in models}
+                    models += [model for model in untrained_here if model.evaluation.digest in tests]
+                    tables.append(_table("in" if in_distribution else "out", setup, generator, models))
+    tested = {model.evaluation.digest for model in trained}
+    if untested := [model for model in untrained if model.evaluation.digest not in tested]:
+        tables.append(_table("untrained", ("-", "-", "-", "none"), None, untested))
     return sorted(tables, key=lambda table: ("in", "out", "untrained").index(table.distribution))
 
 
 def _generators(evaluated: Sequence[Evaluated]) -> set[str]:
-    return {name for one in evaluated if (name := one.evaluation.condition.generator) is not None}
+    return {name for model in evaluated if (name := model.evaluation.condition.generator) is not None}
 
 
-def _setup(one: Evaluated) -> _Setup:
-    e = one.evaluation
+def _setup(model: Evaluated) -> _Setup:
+    e = model.evaluation
     return e.encoder, e.encoder_sha256, e.recipe, e.selection
 
 
@@ -112,28 +116,29 @@ def _table(
     distribution: Distribution, setup: _Setup, generator: str | None, evaluated: Sequence[Evaluated]
 ) -> ResultTable:
     groups: defaultdict[tuple[Any, ...], list[Evaluated]] = defaultdict(list)
-    for one in evaluated:
-        e, condition = one.evaluation, one.evaluation.condition
+    for model in evaluated:
+        e, condition = model.evaluation, model.evaluation.condition
         if condition.name != CONSTANT:
             key: tuple[Any, ...] = (condition.name, condition.count, condition.full)
-            if not is_trained(one):
+            if not is_trained(model):
                 key = (e.encoder, e.encoder_sha256)
-            groups[e.digest, trained_for(one), *key].append(one)
+            groups[e.digest, trained_for(model), *key].append(model)
     rows = [(cell_of(models, _paper_accuracy(models[0])), models) for models in groups.values()]
-    rows += [(constant_cell(one), []) for one in {one.evaluation.digest: one for one in evaluated}.values()]
+    tests = {model.evaluation.digest: model for model in evaluated}
+    rows += [(constant_cell(model), []) for model in tests.values()]
     order = _order([cell for cell, _ in rows])
     rows.sort(key=lambda row: order(row[0]))
-    voting = [row for row in rows if row[1]]
+    with_models = [row for row in rows if row[1]]
     return ResultTable(
         distribution,
         *setup,
         generator=generator,
         cells=tuple(cell for cell, _ in rows),
-        comparisons=compare_cells([cell for cell, _ in voting], [models for _, models in voting]),
+        comparisons=compare_cells([cell for cell, _ in with_models], [models for _, models in with_models]),
     )
 
 
-def _order(cells: Sequence[Cell]) -> Callable[[Cell], tuple[Any, ...]]:
+def _order(cells: Sequence[ResultCell]) -> Callable[[ResultCell], tuple[Any, ...]]:
     """The sort key of cells: test sets as in the paper and then by name, conditions as in CONDITIONS.
 
     An untrained cell is placed with the first trained ones on the same test rows.
@@ -141,7 +146,7 @@ def _order(cells: Sequence[Cell]) -> Callable[[Cell], tuple[Any, ...]]:
     pairs = [(name, name) for name in _paper()["in_distribution"]]
     pairs += [(pair["train"], pair["test"]) for pair in _paper()["out_of_distribution"]]
 
-    def key(cell: Cell) -> tuple[Any, ...]:
+    def key(cell: ResultCell) -> tuple[Any, ...]:
         trained = cell.trained_for != "-"
         same = [cell] if trained else [c for c in cells if c.test_digest == cell.test_digest]
         ranked = [(c.trained_for, c.test) for c in same if c.trained_for != "-"] or [(cell.test, cell.test)]
@@ -168,10 +173,10 @@ def _paper() -> dict[str, Any]:
     return dict(yaml.safe_load(shipped("data", "paper_results.yaml").read_text(encoding="utf-8")))
 
 
-def _paper_accuracy(one: Evaluated) -> tuple[float | None, bool]:
+def _paper_accuracy(model: Evaluated) -> tuple[float | None, bool]:
     """The paper's accuracy for a condition and test set, and whether the paper seems to print it swapped."""
-    paper, e = _paper(), one.evaluation
-    name, train = _strategy(e.condition.name), trained_for(one)
+    paper, e = _paper(), model.evaluation
+    name, train = _strategy(e.condition.name), trained_for(model)
     if e.split != "test" or name not in paper["conditions"] or not (e.condition.full or name != HUMAN):
         return None, False
     column = paper["conditions"].index(name)

@@ -10,6 +10,8 @@ from statistics import mean, stdev, variance
 
 from datacreate.finetuning.records import Scores
 from datacreate.finetuning.statistics import (
+    ALPHA,
+    Interval,
     chance_corrected,
     compare,
     discordant_counts,
@@ -17,8 +19,8 @@ from datacreate.finetuning.statistics import (
     wilson_interval,
 )
 from datacreate.reporting.collect import Evaluated
-from datacreate.reporting.intervals import Nest, intervals, nested_mean
-from datacreate.reporting.results import Cell, Comparison, Interval, checkpoint_name
+from datacreate.reporting.intervals import ModelGroups, intervals, nested_mean
+from datacreate.reporting.results import Comparison, ResultCell, checkpoint_name
 
 CONSTANT, ZERO_SHOT, HUMAN = "constant", "zero-shot", "human"
 
@@ -26,28 +28,28 @@ OWN_ROWS = "own rows"
 """The benchmark name of training rows that were made for none."""
 
 
-def is_trained(one: Evaluated) -> bool:
-    return one.evaluation.condition.name not in (CONSTANT, ZERO_SHOT)
+def is_trained(model: Evaluated) -> bool:
+    return model.evaluation.condition.name not in (CONSTANT, ZERO_SHOT)
 
 
-def trained_for(one: Evaluated) -> str:
+def trained_for(model: Evaluated) -> str:
     """The benchmark that a model was trained for."""
-    return (one.evaluation.condition.benchmark or OWN_ROWS) if is_trained(one) else "-"
+    return (model.evaluation.condition.benchmark or OWN_ROWS) if is_trained(model) else "-"
 
 
-def cell_of(models: Sequence[Evaluated], paper: tuple[float | None, bool] = (None, False)) -> Cell:
+def cell_of(models: Sequence[Evaluated], paper: tuple[float | None, bool] = (None, False)) -> ResultCell:
     """The cell of all models of one condition on the same test rows (at least one).
 
     `paper` is the paper's accuracy for the condition, and whether it is printed under the wrong heading.
     """
     models = sorted(models, key=_origin)
     first, trained = models[0].evaluation, is_trained(models[0])
-    scores = [one.evaluation.scores for one in models]
-    nest = _nested(models)
-    score, accuracy = _intervals(models, scores, nest)
+    scores = [model.evaluation.scores for model in models]
+    groups = _group_models(models)
+    score, accuracy = _intervals(models, scores, groups)
     sd_seeds, sd_sets = _spread(models)
     name = first.condition.name
-    return Cell(
+    return ResultCell(
         test=first.benchmark,
         split=first.split,
         test_digest=first.digest,
@@ -59,38 +61,40 @@ def cell_of(models: Sequence[Evaluated], paper: tuple[float | None, bool] = (Non
         count=first.condition.count if trained else None,
         full=first.condition.full,
         models=len(models),
-        examples=len({one.evaluation.condition.example for one in models} - {None}),
-        sets=len({one.evaluation.condition.digest for one in models}) if trained else 0,
-        seeds=len({one.evaluation.seed for one in models}) if trained else 0,
-        score=nested_mean(nest, [each.score for each in scores]),
+        examples=len({model.evaluation.condition.example for model in models} - {None}),
+        sets=len({model.evaluation.condition.digest for model in models}) if trained else 0,
+        seeds=len({model.evaluation.seed for model in models}) if trained else 0,
+        score=nested_mean(groups, [model_scores.score for model_scores in scores]),
         score_low=score[0],
         score_high=score[1],
-        accuracy=nested_mean(nest, [each.accuracy for each in scores]),
+        accuracy=nested_mean(groups, [model_scores.accuracy for model_scores in scores]),
         accuracy_low=accuracy[0],
         accuracy_high=accuracy[1],
         sd_seeds=sd_seeds,
         sd_sets=sd_sets,
-        degenerate=sum(each.degenerate for each in scores),
-        not_above_chance=sum(not each.above_chance for each in scores),
-        unanswered=max(each.unanswered for each in scores),
-        truncated=max(each.truncated for each in scores),
+        degenerate=sum(model_scores.degenerate for model_scores in scores),
+        not_above_chance=sum(not model_scores.above_chance for model_scores in scores),
+        unanswered=max(model_scores.unanswered for model_scores in scores),
+        truncated=max(model_scores.truncated for model_scores in scores),
         paper_accuracy=paper[0],
         paper_swapped=paper[1],
-        sources=tuple(one.path for one in models),
+        sources=tuple(model.path for model in models),
     )
 
 
-def constant_cell(one: Evaluated) -> Cell:
+def constant_cell(model: Evaluated) -> ResultCell:
     """The best constant prediction on the test set of an evaluation."""
-    scores = one.evaluation.scores
+    scores = model.evaluation.scores
     low, high = wilson_interval(round(scores.constant * scores.rows), scores.rows)
 
     def score(accuracy: float) -> float:
-        """Of labels 0: the recall of one label is 1, of the others 0."""
-        return chance_corrected(accuracy, scores.classes) if one.evaluation.head == "multiple_choice" else 0.0
+        """For fixed labels the score is 0: a constant prediction has balanced accuracy equal to chance."""
+        return (
+            chance_corrected(accuracy, scores.classes) if model.evaluation.head == "multiple_choice" else 0.0
+        )
 
     return replace(
-        cell_of([one]),
+        cell_of([model]),
         trained_for="-",
         condition=CONSTANT,
         count=None,
@@ -112,39 +116,41 @@ def constant_cell(one: Evaluated) -> Cell:
     )
 
 
-def compare_cells(cells: Sequence[Cell], models: Sequence[Sequence[Evaluated]]) -> tuple[Comparison, ...]:
+def compare_cells(
+    cells: Sequence[ResultCell], models: Sequence[Sequence[Evaluated]]
+) -> tuple[Comparison, ...]:
     """Every comparable pair of cells by McNemar's exact test on majority votes, Holm-corrected together.
 
-    `models`, as long as `cells`, holds the models of each. Pairs have the same test rows, and the same number
+    `models`, as long as `cells`, holds the models of model_scores. Pairs have the same test rows, and the same number
     of training rows unless one of them is untrained or is all human rows. The test accounts for the sampling
     of test rows, not for how formatting examples differ. Smallest p first.
     """
-    votes = [majority_vote(each) for each in models]
+    votes = [majority_vote(models_of_cell) for models_of_cell in models]
     pairs = [
-        (one, other)
-        for one, other in combinations(range(len(cells)), 2)
-        if _comparable(cells[one], cells[other])
+        (first, second, discordant_counts(first_votes, second_votes))
+        for (first, first_votes), (second, second_votes) in combinations(zip(cells, votes, strict=True), 2)
+        if _comparable(first, second)
     ]
-    tests = compare([("", "", *discordant_counts(votes[one], votes[other])) for one, other in pairs])
-    made = [
+    tests = compare([discordant for _, _, discordant in pairs])
+    comparisons = [
         Comparison(
-            max(cells[one].trained_for, cells[other].trained_for),  # "-" sorts before every name
-            cells[one].test,
-            cells[one].split,
-            cells[one].label,
-            cells[one].count,
-            cells[other].label,
-            cells[other].count,
-            (test.first_only - test.second_only) / cells[one].test_rows,
-            test.first_only,
-            test.second_only,
-            test.p,
-            test.p_holm,
-            test.differs,
+            max(first.trained_for, second.trained_for),  # "-" sorts before every name
+            first.test,
+            first.split,
+            first.label,
+            first.count,
+            second.label,
+            second.count,
+            (first_only - second_only) / first.test_rows,
+            first_only,
+            second_only,
+            p,
+            p_holm,
+            p_holm < ALPHA,
         )
-        for (one, other), test in zip(pairs, tests, strict=True)
+        for (first, second, (first_only, second_only)), (p, p_holm) in zip(pairs, tests, strict=True)
     ]
-    return tuple(sorted(made, key=lambda comparison: comparison.p))
+    return tuple(sorted(comparisons, key=lambda comparison: comparison.p))
 
 
 def majority_vote(models: Sequence[Evaluated]) -> list[bool]:
@@ -152,34 +158,36 @@ def majority_vote(models: Sequence[Evaluated]) -> list[bool]:
 
     A tie goes to the answer of the model with the lowest seed.
     """
-    ranked = sorted(models, key=lambda one: (one.evaluation.seed, one.evaluation.condition.digest, one.path))
+    ranked = sorted(
+        models, key=lambda model: (model.evaluation.seed, model.evaluation.condition.digest, model.path)
+    )
     return [_vote(ranked, row) for row in range(len(ranked[0].correct))]
 
 
 def _vote(models: Sequence[Evaluated], row: int) -> bool:
     # Counter keeps insertion order, so that `most_common` resolves a tie for the lowest seed.
-    (answer, _), *_ = Counter(one.answers[row] for one in models).most_common(1)
-    return next(one.correct[row] for one in models if one.answers[row] == answer)
+    (answer, _), *_ = Counter(model.answers[row] for model in models).most_common(1)
+    return next(model.correct[row] for model in models if model.answers[row] == answer)
 
 
-def _comparable(one: Cell, other: Cell) -> bool:
-    same_rows = one.test_digest == other.test_digest and "-" in (one.trained_for, other.trained_for)
-    if not (same_rows or (one.test_digest, one.trained_for) == (other.test_digest, other.trained_for)):
+def _comparable(first: ResultCell, second: ResultCell) -> bool:
+    same_rows = first.test_digest == second.test_digest and "-" in (first.trained_for, second.trained_for)
+    if not (same_rows or (first.test_digest, first.trained_for) == (second.test_digest, second.trained_for)):
         return False
-    return one.count == other.count or _is_reference(one) or _is_reference(other)
+    return first.count == second.count or _is_reference(first) or _is_reference(second)
 
 
-def _is_reference(cell: Cell) -> bool:
+def _is_reference(cell: ResultCell) -> bool:
     """Whether a cell is compared with every number of training rows."""
     return cell.count is None or (cell.full and cell.condition.partition("+")[0] == HUMAN)
 
 
-def _origin(one: Evaluated) -> tuple[str, str, int, str]:
-    e = one.evaluation
-    return e.condition.example or "", e.condition.digest, e.seed, one.path
+def _origin(model: Evaluated) -> tuple[str, str, int, str]:
+    e = model.evaluation
+    return e.condition.example or "", e.condition.digest, e.seed, model.path
 
 
-def _nested(models: Sequence[Evaluated]) -> Nest:
+def _group_models(models: Sequence[Evaluated]) -> ModelGroups:
     """Indices into `models` (sorted by `_origin`): formatting examples of training sets of seeds."""
     indices = range(len(models))
     return [
@@ -189,7 +197,7 @@ def _nested(models: Sequence[Evaluated]) -> Nest:
 
 
 def _intervals(
-    models: Sequence[Evaluated], scores: Sequence[Scores], nest: Nest
+    models: Sequence[Evaluated], scores: Sequence[Scores], groups: ModelGroups
 ) -> tuple[Interval, Interval]:
     """Of the score and of accuracy: one model's own, or the bootstrap's over several models."""
     if len(models) == 1:
@@ -197,7 +205,7 @@ def _intervals(
     options = models[0].evaluation.head == "multiple_choice"
     labels = [label.strip().casefold() for label in models[0].truth]
     truth = [""] * len(labels) if options else labels  # positions of options are no classes
-    accuracy, balanced = intervals(nest, [one.correct for one in models], truth)
+    accuracy, balanced = intervals(groups, [model.correct for model in models], truth)
     low, high = accuracy if options else balanced
     return (chance_corrected(low, scores[0].classes), chance_corrected(high, scores[0].classes)), accuracy
 
@@ -205,8 +213,8 @@ def _intervals(
 def _spread(models: Sequence[Evaluated]) -> tuple[float | None, float | None]:
     """Standard deviations of the score: between seeds, pooled over training sets; between means of sets."""
     sets: defaultdict[str, list[float]] = defaultdict(list)
-    for one in models:
-        sets[one.evaluation.condition.digest].append(one.evaluation.scores.score)
+    for model in models:
+        sets[model.evaluation.condition.digest].append(model.evaluation.scores.score)
     several = [scores for scores in sets.values() if len(scores) > 1]
     freedom = sum(len(scores) - 1 for scores in several)
     pooled = sum((len(scores) - 1) * variance(scores) for scores in several)

@@ -11,28 +11,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from datacreate.reporting.results import Interval
+from datacreate.finetuning.statistics import RESAMPLES, Interval, percentile_interval
 
 if TYPE_CHECKING:
     import numpy as np
 
     Array = np.ndarray[Any, Any]
 
-RESAMPLES = 2_000
-
-Nest = int | Sequence["Nest"]
-"""Indices of models, grouped by origin: formatting examples of training sets of seeds."""
+ModelGroups = int | Sequence["ModelGroups"]
+"""Indices of models in nested groups: formatting example > training set > seed."""
 
 
-def nested_mean(nest: Nest, values: Sequence[float]) -> float:
+def nested_mean(groups: ModelGroups, values: Sequence[float]) -> float:
     """The mean over each level in turn, the innermost first: each formatting example weighs the same."""
-    if isinstance(nest, int):
-        return values[nest]
-    return sum(nested_mean(part, values) for part in nest) / len(nest)
+    if isinstance(groups, int):
+        return values[groups]
+    return sum(nested_mean(part, values) for part in groups) / len(groups)
 
 
 def intervals(
-    nest: Nest, correct: Sequence[Sequence[bool]], truth: Sequence[str], seed: int = 0
+    groups: ModelGroups, correct: Sequence[Sequence[bool]], truth: Sequence[str], seed: int = 0
 ) -> tuple[Interval, Interval]:
     """Percentile intervals of the nested mean of accuracy and of balanced accuracy.
 
@@ -42,7 +40,7 @@ def intervals(
     import numpy as np
 
     rng = np.random.default_rng(seed)
-    weights = _model_weights(nest, RESAMPLES, len(correct), rng)
+    weights = _model_weights(groups, RESAMPLES, len(correct), rng)
     patterns, labels, counts = _resampled_patterns(np.asarray(correct, dtype=bool), truth, rng)
     accuracy = counts @ patterns.T / len(truth)  # (resamples, models)
     recalls, present = np.zeros_like(accuracy), np.zeros((RESAMPLES, 1))
@@ -52,23 +50,23 @@ def intervals(
         recalls += np.where(total > 0, of_label @ patterns[:, labels == label].T / np.maximum(1, total), 0)
         present += total > 0
     return (
-        _percentiles((weights * accuracy).sum(axis=1)),
-        _percentiles((weights * recalls / present).sum(axis=1)),
+        percentile_interval((weights * accuracy).sum(axis=1)),
+        percentile_interval((weights * recalls / present).sum(axis=1)),
     )
 
 
-def _model_weights(nest: Nest, draws: int, models: int, rng: np.random.Generator) -> Array:
+def _model_weights(groups: ModelGroups, draws: int, models: int, rng: np.random.Generator) -> Array:
     """The weight of each model in each resample, of shape (draws, models); each row sums to 1."""
     import numpy as np
 
     weights = np.zeros((draws, models))
-    if isinstance(nest, int):
-        weights[:, nest] = 1
+    if isinstance(groups, int):
+        weights[:, groups] = 1
         return weights
-    for choice in rng.integers(len(nest), size=(len(nest), draws)):
-        for index, part in enumerate(nest):
+    for choice in rng.integers(len(groups), size=(len(groups), draws)):
+        for index, part in enumerate(groups):
             chosen = choice == index
-            weights[chosen] += _model_weights(part, int(chosen.sum()), models, rng) / len(nest)
+            weights[chosen] += _model_weights(part, int(chosen.sum()), models, rng) / len(groups)
     return weights
 
 
@@ -87,10 +85,3 @@ def _resampled_patterns(
     rows = correct.shape[1]
     drawn = rng.multinomial(rows, counts / rows, size=RESAMPLES)
     return patterns[1:].astype(float), patterns[0], drawn.astype(float)
-
-
-def _percentiles(values: Array) -> Interval:
-    import numpy as np
-
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)

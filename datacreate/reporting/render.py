@@ -1,7 +1,8 @@
 """A Report -> its files: Markdown, CSV, JSON, and an HTML page with plots that needs no other file.
 
 The page escapes every text (jinja2's autoescaping), and its content security policy allows no request and no
-script but those written here, named by hash. Markup that got through would still do nothing.
+script but those written here, named by hash. Even unescaped markup could not run scripts or
+load resources.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 from datacreate import markdown
 from datacreate.errors import UsageError
 from datacreate.files import replace_file, storage_error
-from datacreate.reporting.layout import flags, sections, test_name
-from datacreate.reporting.results import Cell, Comparison, Report, ResultTable
+from datacreate.reporting.results import Comparison, Report, ResultCell, ResultTable
+from datacreate.reporting.sections import flags, sections, test_name
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -42,7 +43,7 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     """
     writers: dict[str, Callable[[Report], str]] = {
         "report.md": as_markdown,
-        "results.csv": lambda report: as_csv(report, Cell),
+        "results.csv": lambda report: as_csv(report, ResultCell),
         "comparisons.csv": lambda report: as_csv(report, Comparison),
         "report.json": as_json,
         "report.html": as_page,
@@ -50,7 +51,7 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise UsageError(f"{folder}: a file is in the way; choose another --out") from None
+        raise UsageError(f"{folder} is a file, not a folder; choose another --out") from None
     except OSError as error:
         raise storage_error(folder, error) from None
     for name, write in writers.items():
@@ -72,15 +73,15 @@ def as_markdown(report: Report) -> str:
     return "\n\n".join([*blocks, f"Made by datacreate {report.version}."]) + "\n"
 
 
-def as_csv(report: Report, record: type[Cell | Comparison]) -> str:
+def as_csv(report: Report, record: type[ResultCell | Comparison]) -> str:
     """All cells or all comparisons of a report, a line each, below a line of field names."""
     names = [field.name for field in dataclasses.fields(record) if field.name != "sources"]
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow([*_GROUP, *names])
     for table in report.tables:
-        for one in table.cells if record is Cell else table.comparisons:
-            values = [getattr(table, name) for name in _GROUP] + [getattr(one, name) for name in names]
+        for row in table.cells if record is ResultCell else table.comparisons:
+            values = [getattr(table, name) for name in _GROUP] + [getattr(row, name) for name in names]
             writer.writerow(map(no_formula, values))
     return file.getvalue()
 
@@ -106,9 +107,9 @@ def as_page(report: Report) -> str:
     figures = [_figures(section.results) if section.results else [] for section in found]
     plots: list[list[str]] = []
     number = 0
-    for each in figures:
+    for section_figures in figures:
         plots.append([])
-        for figure in each:
+        for figure in section_figures:
             plots[-1].append(_figure_html(figure, number))
             number += 1
     # Only plotly's output is searched here: it escapes "<" in every text.
@@ -116,7 +117,7 @@ def as_page(report: Report) -> str:
     return _template().render(
         version=report.version,
         sections=found,
-        plots=[[Markup(plot) for plot in each] for each in plots],
+        plots=[[Markup(plot) for plot in section_plots] for section_plots in plots],
         policy=_content_security_policy(scripts),
     )
 
@@ -151,7 +152,7 @@ def _content_security_policy(scripts: Sequence[str]) -> str:
 
 
 def _figure_html(figure: Figure, number: int) -> str:
-    """A figure as HTML with its script; the first one brings plotly.js along."""
+    """A figure as HTML with its script; the first one includes plotly.js."""
     return str(
         figure.to_html(
             full_html=False,
@@ -174,10 +175,10 @@ def _figures(table: ResultTable) -> list[Figure]:
     return [_bars(trained), *curves] if trained else []
 
 
-def _bars(cells: Sequence[Cell]) -> Figure:
+def _bars(cells: Sequence[ResultCell]) -> Figure:
     import plotly.graph_objects as go
 
-    by_label: defaultdict[str, list[Cell]] = defaultdict(list)
+    by_label: defaultdict[str, list[ResultCell]] = defaultdict(list)
     for cell in cells:
         by_label[cell.label].append(cell)
     figure = go.Figure(
@@ -197,10 +198,10 @@ def _bars(cells: Sequence[Cell]) -> Figure:
     return figure
 
 
-def _learning_curve(test: str, cells: Sequence[Cell]) -> Figure:
+def _learning_curve(test: str, cells: Sequence[ResultCell]) -> Figure:
     import plotly.graph_objects as go
 
-    points: defaultdict[str, dict[int, Cell]] = defaultdict(dict)
+    points: defaultdict[str, dict[int, ResultCell]] = defaultdict(dict)
     for cell in sorted(cells, key=lambda cell: cell.full, reverse=True):  # a sample replaces a full set
         if cell.count is not None:
             points[cell.condition][cell.count] = cell
@@ -217,7 +218,7 @@ def _learning_curve(test: str, cells: Sequence[Cell]) -> Figure:
     return figure
 
 
-def _errors(cells: Sequence[Cell]) -> dict[str, Any]:
+def _errors(cells: Sequence[ResultCell]) -> dict[str, Any]:
     return {
         "type": "data",
         "symmetric": False,

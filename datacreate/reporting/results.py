@@ -15,15 +15,12 @@ from datacreate.checkpoints import UNSEEN
 from datacreate.finetuning.records import Selection
 from datacreate.formats.example import Json
 
-Interval = tuple[float, float]
-"""Low and high end."""
-
 Distribution = Literal["in", "out", "untrained"]
 """Tested on the benchmark that the model was trained for, on another, or not trained at all."""
 
 
 @dataclass(frozen=True)
-class Cell:
+class ResultCell:
     """All models of one condition on one test set: a line of results.csv.
 
     Means are taken over the seeds of a training set, then over the training sets of a formatting example,
@@ -36,9 +33,9 @@ class Cell:
     test_digest: str  # SHA-256 of the test rows
     test_rows: int
     classes: int  # labels, or options of a question: chance is 1 / classes
-    mde: float  # minimum detectable effect: difference of two accuracies that shows at 80 % power
+    mde: float  # minimum detectable effect: difference of two accuracies that is detected with 80 % power
     condition: str
-    count: int | None  # training rows, rows held out for model selection included; None if not trained
+    count: int | None  # training rows, selection rows included; None if not trained
     full: bool  # whether that is all rows of the source, not a sample
     models: int  # 0 for the constant prediction, which needs no model
     examples: int  # distinct formatting examples; 0 for conditions without one
@@ -97,7 +94,7 @@ class ResultTable:
     recipe: str  # of the training
     selection: Selection
     generator: str | None  # the model that wrote the created training rows
-    cells: tuple[Cell, ...]  # test set by test set
+    cells: tuple[ResultCell, ...]  # test set by test set
     comparisons: tuple[Comparison, ...]  # smallest p first
 
 

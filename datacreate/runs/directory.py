@@ -189,14 +189,14 @@ class RunDirectory:
             if isinstance(line.record, Commit):
                 yield line.record
 
-    def verdicts(self) -> Iterator[Probabilities | None]:
+    def verifier_probabilities(self) -> Iterator[Probabilities | None]:
         """The verifier's probabilities for each accepted example, in order; None without verification.
 
         They are those of the example's options or of the format's labels, in their order.
         """
         for commit in self.commits():
-            verdicts = [scored.probabilities for scored in commit.scored if scored.accepted]
-            yield from verdicts if commit.scored else [None] * len(commit.accepted)
+            found = [scored.probabilities for scored in commit.scored if scored.accepted]
+            yield from found if commit.scored else [None] * len(commit.accepted)
 
     def accepted(self) -> int:
         """The number of accepted examples so far."""

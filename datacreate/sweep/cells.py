@@ -23,7 +23,7 @@ from datacreate.sweep.plan import (
     HUMAN_FULL,
     MIXED,
     ZERO_SHOT,
-    Plan,
+    SweepPlan,
     engine_options,
     short_name,
     split_recipe,
@@ -34,8 +34,8 @@ Argument = str | PurePath
 
 
 @dataclass(frozen=True)
-class Need:
-    """What a step needs on this machine: a split, a split for the formatting example, or a checkpoint."""
+class Requirement:
+    """What a step requires on this machine: a split, a split for the formatting example, or a checkpoint."""
 
     kind: Literal["split", "example", "instruct", "encoder"]
     name: str
@@ -62,44 +62,44 @@ class Need:
 class Step:
     """One `datacreate` command.
 
-    `extendable` are arguments that can grow while existing results stay valid: the number of rows, the
-    training seeds, the test sets. `engine` says how models are run (for a training: --nproc), which may change
+    `growable_arguments` are arguments that can grow while existing results stay valid: the number of rows, the
+    training seeds, the test sets. `engine_arguments` say how models are run (for a training: --nproc), which may change
     at any time. All other arguments decide the result.
     """
 
     kind: Literal["create", "train", "evaluate", "zero-shot"]
     name: str  # unique in the cell
     arguments: tuple[Argument, ...]
-    extendable: tuple[str, ...]
+    growable_arguments: tuple[str, ...]
     folder: PurePath  # of what it creates or evaluates
-    needs: tuple[Need, ...]
-    engine: tuple[str, ...] = ()
-    follows: Step | None = None
+    requirements: tuple[Requirement, ...]
+    engine_arguments: tuple[str, ...] = ()
+    depends_on: Step | None = None
     evaluations: tuple[PurePath, ...] = ()  # files that the evaluation writes into the folder of a model
 
     @property
     def command(self) -> tuple[str, ...]:
         """The arguments of `datacreate`, with paths relative to the folder of the sweep."""
-        return (*map(str, self.arguments), *self.engine, *self.extendable)
+        return (*map(str, self.arguments), *self.engine_arguments, *self.growable_arguments)
 
     @cached_property
     def identity(self) -> tuple[str, ...]:
-        """Everything that decides the result, except what is extendable."""
-        own = tuple(map(str, self.arguments))
-        if self.follows is None:
-            return own
-        # A sample of more rows is another sample; more seeds or test sets change nothing that follows.
-        rows = self.follows.extendable if self.follows.kind == "create" else ()
-        return (*self.follows.identity, *rows, "|", *own)
+        """Everything that decides the result, except arguments that can grow."""
+        arguments = tuple(map(str, self.arguments))
+        if self.depends_on is None:
+            return arguments
+        # A sample of more rows is another sample; more seeds or test sets change no later step.
+        rows = self.depends_on.growable_arguments if self.depends_on.kind == "create" else ()
+        return (*self.depends_on.identity, *rows, "|", *arguments)
 
 
 @dataclass(frozen=True)
-class Cell:
+class SweepCell:
     """What one job does: one set of rows, and everything that is trained on it."""
 
     index: int
     name: str
-    steps: tuple[Step, ...]  # each after the one that it follows
+    steps: tuple[Step, ...]  # each after the one that it depends on
 
 
 @dataclass(frozen=True)
@@ -115,21 +115,21 @@ class _Rows:
     @property
     def label(self) -> str:
         """The number of rows in names of files: a created set that grew is another one."""
-        created = [self.created.extendable[-1]] if self.created else []
+        created = [self.created.growable_arguments[-1]] if self.created else []
         return str(self.sample or "+".join([*(["full"] if self.human else []), *created]))
 
 
-def cells_of(plan: Plan) -> tuple[Cell, ...]:
+def cells_of(plan: SweepPlan) -> tuple[SweepCell, ...]:
     """All cells of a plan: by benchmark, human rows first."""
     benchmarks = map(find_benchmark, plan.benchmarks)
     named = [cell for benchmark in benchmarks for cell in _Builder(plan, benchmark).cells()]
-    return tuple(Cell(index, name, tuple(steps)) for index, (name, steps) in enumerate(named))
+    return tuple(SweepCell(index, name, tuple(steps)) for index, (name, steps) in enumerate(named))
 
 
 class _Builder:
     """Builds the cells of one benchmark."""
 
-    def __init__(self, plan: Plan, benchmark: Benchmark) -> None:
+    def __init__(self, plan: SweepPlan, benchmark: Benchmark) -> None:
         self.plan, self.benchmark = plan, benchmark
         self.count, self.tests = plan.rows(benchmark), plan.tests(benchmark)
         sizes = [self.count if size == "all" else min(size, self.count) for size in plan.sizes]
@@ -175,18 +175,18 @@ class _Builder:
         samples = [size if size < self.count else None for size in self.sizes]
         rows = [_Rows(strategy, False, create, size, seed) for size in samples]
         mixed = _Rows(MIXED + strategy, True, create)
-        return [one for one in (*rows, mixed) if one.condition in self.plan.conditions]
+        return [sample for sample in (*rows, mixed) if sample.condition in self.plan.conditions]
 
     def _creation(self, cell: str, generator: str, strategy: str, seed: int) -> Step:
-        needs = [Need("example", self.benchmark.name), *self._generator(generator)]
+        requirements = [Requirement("example", self.benchmark.name), *self._generator(generator)]
         if STRATEGIES[strategy].needs_similarity:
             default = CreateConfig.model_fields["embedding_model"].default
-            needs.append(Need("encoder", str(self.plan.create.get("embedding_model", default))))
+            requirements.append(Requirement("encoder", str(self.plan.create.get("embedding_model", default))))
         folder, count = PurePath("runs", cell), ("--count", str(self.count))
         grid = ("--benchmark", self.benchmark.name, "--strategy", strategy, "--model", generator)
         arguments: tuple[Argument, ...] = ("create", *grid, "--seed", str(seed), *self.options)
         arguments += ("--run-dir", folder)
-        return Step("create", "create", arguments, count, folder, tuple(needs), self.engine)
+        return Step("create", "create", arguments, count, folder, tuple(requirements), self.engine)
 
     def _trainings(self, cell: str, sets: Sequence[_Rows]) -> list[Step]:
         encoders = self.plan.encoders
@@ -200,12 +200,12 @@ class _Builder:
         if rows.created is None:
             recipe.pop("soft_labels", None)  # human rows have no scores
         selection = rest.get("model_selection") or ("human" if recipe.get("name") == "paper" else "held-out")
-        needs = (
-            *(rows.created.needs if rows.created else ()),
-            *([Need("split", self.benchmark.name, "train")] if rows.human else []),
-            *([Need("split", self.benchmark.name, "dev")] if selection == "human" else []),
-            *(Need("split", test, "test") for test in self.tests),
-            Need("encoder", encoder),
+        requirements = (
+            *(rows.created.requirements if rows.created else ()),
+            *([Requirement("split", self.benchmark.name, "train")] if rows.human else []),
+            *([Requirement("split", self.benchmark.name, "dev")] if selection == "human" else []),
+            *(Requirement("split", test, "test") for test in self.tests),
+            Requirement("encoder", encoder),
         )
         arguments: list[Argument] = ["train", *([self.benchmark.name] if rows.human else [])]
         arguments += [rows.created.folder] if rows.created else []
@@ -215,20 +215,22 @@ class _Builder:
         seeds = ("--seeds", ",".join(map(str, self.plan.train_seeds)))
         files = tuple(PurePath("evaluations", f"{test}-test", EVALUATION) for test in self.tests)
         nproc, command = tuple(as_arguments(TrainConfig, engine)), tuple(arguments)
-        train = Step("train", f"train-{name}", command, seeds, folder, needs, nproc, rows.created, files)
+        train = Step(
+            "train", f"train-{name}", command, seeds, folder, requirements, nproc, rows.created, files
+        )
         tests = tuple(word for test in self.tests for word in ("--benchmark", test))
         name, command = f"evaluate-{name}", ("evaluate", folder)
-        return train, Step("evaluate", name, command, tests, folder, needs, (), train, files)
+        return train, Step("evaluate", name, command, tests, folder, requirements, (), train, files)
 
     def _zero_shot(self, cell: str, generator: str) -> Step:
         """The generator itself on the test set."""
         folder, test = PurePath(ZERO_SHOT, cell), self.benchmark.name
         arguments = ("evaluate", "--zero-shot", generator, "--benchmark", test, "--out", folder)
-        needs = (*self._generator(generator), Need("split", test, "test"))
-        return Step("zero-shot", ZERO_SHOT, arguments, (), folder, needs, self.engine)
+        requirements = (*self._generator(generator), Requirement("split", test, "test"))
+        return Step("zero-shot", ZERO_SHOT, arguments, (), folder, requirements, self.engine)
 
-    def _generator(self, name: str) -> tuple[Need, ...]:
+    def _generator(self, name: str) -> tuple[Requirement, ...]:
         """A generator must be on this machine, unless servers have it."""
         options = engine_options(self.plan.create)
         trust = options.trust_remote_code
-        return () if options.served else (Need("instruct", name, trust_remote_code=trust),)
+        return () if options.served else (Requirement("instruct", name, trust_remote_code=trust),)

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from datacreate.errors import PlanError
 from datacreate.files import replace_file, storage_error
 from datacreate.locking import FolderLock, held_by
-from datacreate.sweep.cells import Cell, Step
-from datacreate.sweep.plan import Plan
+from datacreate.sweep.cells import Step, SweepCell
+from datacreate.sweep.plan import SweepPlan
 
 State = Literal["started", "finished", "failed"]
 
@@ -24,22 +24,22 @@ _WEIGHTS = ("*.safetensors", "*.bin")
 
 
 class Status(BaseModel):
-    """The last status of a step, with its arguments then. `identity` and `extendable` as in `Step`."""
+    """The last status of a step, with its arguments then. `identity` and `growable_arguments` as in `Step`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     state: State
     identity: tuple[str, ...]
-    extendable: tuple[str, ...]
+    growable_arguments: tuple[str, ...]
     message: str | None = None  # the last line of a failed step
 
     def is_current(self, step: Step) -> bool:
         """Whether the arguments of the step are still the same."""
-        return (self.identity, self.extendable) == (step.identity, step.extendable)
+        return (self.identity, self.growable_arguments) == (step.identity, step.growable_arguments)
 
     def can_resume(self, step: Step) -> bool:
         """Whether the step can continue from the results of its earlier arguments."""
-        grows = step.kind != "create" or int(self.extendable[-1]) <= int(step.extendable[-1])
+        grows = step.kind != "create" or int(self.growable_arguments[-1]) <= int(step.growable_arguments[-1])
         return grows and self.identity == step.identity
 
 
@@ -50,7 +50,7 @@ class SweepFolder:
         self.path = path
         self._plan = path / "plan.json"
 
-    def create(self, plan: Plan) -> None:
+    def create(self, plan: SweepPlan) -> None:
         """Create the folder and store the plan. PlanError if it belongs to another plan; StorageError."""
         self.check_plan(plan)
         part = self._plan.with_name(f"{self._plan.name}.{uuid4().hex}")  # several jobs may start at once
@@ -61,10 +61,10 @@ class SweepFolder:
         except OSError as error:
             raise storage_error(self.path, error) from None
 
-    def check_plan(self, plan: Plan) -> None:
+    def check_plan(self, plan: SweepPlan) -> None:
         """Raise PlanError if the folder belongs to a plan of another name."""
         try:
-            name = Plan.model_validate_json(self._plan.read_bytes()).name
+            name = SweepPlan.model_validate_json(self._plan.read_bytes()).name
         except (OSError, ValidationError):  # no plan yet, or one of another version
             return
         if name != plan.name:
@@ -73,7 +73,7 @@ class SweepFolder:
             )
 
     @contextmanager
-    def locked(self, cell: Cell, notify: Callable[[str], None] = lambda _: None) -> Iterator[FolderLock]:
+    def locked(self, cell: SweepCell, notify: Callable[[str], None] = lambda _: None) -> Iterator[FolderLock]:
         """Lock a cell; `notify` gets a line before a wait. RunLocked if another process has it."""
         folder = self._cell(cell)
         lock = FolderLock(folder, notify)
@@ -87,49 +87,51 @@ class SweepFolder:
         finally:
             lock.release()
 
-    def is_running(self, cell: Cell) -> bool:
+    def is_running(self, cell: SweepCell) -> bool:
         """Whether a process has locked the cell; does not wait."""
         try:
             return held_by(self._cell(cell)) is not None
         except OSError:  # not started, or not readable
             return False
 
-    def _cell(self, cell: Cell) -> Path:
+    def _cell(self, cell: SweepCell) -> Path:
         return self.path / "cells" / cell.name
 
-    def log(self, cell: Cell, step: Step) -> Path:
+    def log(self, cell: SweepCell, step: Step) -> Path:
         return self._cell(cell) / f"{step.name}.log"
 
-    def status(self, cell: Cell, step: Step) -> Status | None:
+    def status(self, cell: SweepCell, step: Step) -> Status | None:
         """The status of a step, also of earlier arguments; None without a readable file."""
         try:
             return Status.model_validate_json(self.log(cell, step).with_suffix(".json").read_bytes())
         except (OSError, ValidationError):
             return None
 
-    def write(self, cell: Cell, step: Step, state: State, message: str | None = None) -> None:
+    def write(self, cell: SweepCell, step: Step, state: State, message: str | None = None) -> None:
         """Store the status of a step. StorageError."""
-        status = Status(state=state, identity=step.identity, extendable=step.extendable, message=message)
+        status = Status(
+            state=state, identity=step.identity, growable_arguments=step.growable_arguments, message=message
+        )
         replace_file(self.log(cell, step).with_suffix(".json"), status.model_dump_json(indent=2) + "\n")
 
-    def is_finished(self, cell: Cell, step: Step) -> bool:
+    def is_finished(self, cell: SweepCell, step: Step) -> bool:
         """Whether a step finished with its current arguments and its results exist."""
         status, folder = self.status(cell, step), self.path / step.folder
         if status is None or status.state != "finished" or not status.is_current(step):
             return False
         if step.kind in ("create", "zero-shot"):
             return folder.is_dir()
-        train = step if step.kind == "train" else step.follows
-        assert train is not None, "an evaluation follows a training"
-        models = [folder / f"seed-{seed}" for seed in train.extendable[-1].split(",")]
+        train = step if step.kind == "train" else step.depends_on
+        assert train is not None, "an evaluation depends on a training"
+        models = [folder / f"seed-{seed}" for seed in train.growable_arguments[-1].split(",")]
         return all((_is_usable if step is train else _is_evaluated)(model, step) for model in models)
 
-    def failure(self, cell: Cell, step: Step) -> str | None:
+    def failure(self, cell: SweepCell, step: Step) -> str | None:
         """The message of the step if it failed with its current arguments."""
         status = self.status(cell, step)
         return status.message if status and status.state == "failed" and status.is_current(step) else None
 
-    def prepare(self, cell: Cell, step: Step) -> str | None:
+    def prepare(self, cell: SweepCell, step: Step) -> str | None:
         """Clear away results that the step cannot continue from; returns a message if that loses work.
 
         Created sets move to `replaced/`. Trainings are deleted, and so are models without weights that need
@@ -152,7 +154,7 @@ class SweepFolder:
                 for model in lost:
                     shutil.rmtree(model)
                 names = ", ".join(model.name for model in lost)
-                return f"{step.folder}: {names} is trained again to be evaluated: its weights were deleted"
+                return f"{step.folder}: retraining {names}: a new evaluation needs weights that were deleted"
         except OSError as error:
             raise storage_error(folder, error) from None
         return None

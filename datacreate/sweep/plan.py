@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -18,6 +16,7 @@ from datacreate.engines.settings import EngineOptions
 from datacreate.errors import BenchmarkError, CheckpointError, PlanError, UsageError
 from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.train import TrainConfig
+from datacreate.messages import did_you_mean
 from datacreate.paths import shipped
 from datacreate.runs.config import CreateConfig
 from datacreate.selection.strategies import STRATEGIES
@@ -40,7 +39,7 @@ _LISTS = "benchmarks conditions generators encoders test example_seeds train_see
 Seed = Annotated[int, Field(strict=True, ge=0)]
 
 
-class Plan(Settings):
+class SweepPlan(Settings):
     """A grid: benchmarks x conditions x generators x example seeds, x encoders x sizes x train seeds.
 
     Paths of checkpoints are absolute; in the file they are relative to it.
@@ -73,7 +72,7 @@ class Plan(Settings):
             return (benchmark.name, *benchmark.out_of_distribution)
         head = (benchmark.head, benchmark.options)
         named = map(find_benchmark, self.test)
-        return tuple(one.name for one in named if (one.head, one.options) == head)
+        return tuple(test.name for test in named if (test.head, test.options) == head)
 
     @field_validator("benchmarks", "test")
     @classmethod
@@ -88,7 +87,7 @@ class Plan(Settings):
     def _check_conditions(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
             if name not in CONDITIONS:
-                raise ValueError(f"no condition {name!r}{_hint(name, CONDITIONS)}; see docs/sweeps.md")
+                raise ValueError(f"no condition {name!r}{did_you_mean(name, CONDITIONS)}; see docs/sweeps.md")
         return names
 
     @field_validator("create")
@@ -115,7 +114,7 @@ class Plan(Settings):
         served = info.field_name == "generators" and engine_options(info.data.get("create", {})).served
         found = tuple(_model(name, info, known=not served) for name in names)
         if len({short_name(name) for name in found}) < len(set(found)):
-            raise ValueError("two checkpoints have the same last name; rename one of the folders")
+            raise ValueError("two checkpoints have the same folder name; rename one of the folders")
         return found
 
     @field_validator("count", "sizes", mode="before")
@@ -141,7 +140,7 @@ class Plan(Settings):
             if condition not in (HUMAN, HUMAN_FULL) and not self.generators:
                 raise ValueError(f"generators: the condition {condition} needs a model; name at least one")
             if condition not in (ZERO_SHOT, *STRATEGIES) and not self.encoders:
-                raise ValueError(f"encoders: the condition {condition} needs at least one to train")
+                raise ValueError(f"encoders: the condition {condition} requirements at least one to train")
         for size in self.sizes:
             if size != "all" and self.count != "train" and size > self.count:
                 raise ValueError(f"sizes: {size} is more than the count of {self.count}")
@@ -162,7 +161,7 @@ def split_recipe(train: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
 def _check_names(given: dict[str, Any], names: set[str]) -> None:
     for name in given:
         if name not in names:
-            raise ValueError(f"{name} is no option, or is set by the plan itself{_hint(name, names)}")
+            raise ValueError(f"{name} is not an option, or the plan sets it{did_you_mean(name, names)}")
 
 
 def _converted(model: type[Settings], given: dict[str, Any], **required: Any) -> dict[str, Any]:
@@ -184,12 +183,6 @@ def engine_options(create: dict[str, Any]) -> EngineOptions:
     return EngineOptions(**{name: create[name] for name in create if name in EngineOptions.model_fields})
 
 
-def _hint(name: str, names: Iterable[str]) -> str:
-    """` (did you mean ...?)`, or nothing if no name is similar."""
-    similar = difflib.get_close_matches(name.lower(), list(names), n=3, cutoff=0.6)
-    return f" (did you mean {', '.join(similar)}?)" if similar else ""
-
-
 def _model(name: str, info: ValidationInfo, *, known: bool = True) -> str:
     """A name, with paths made absolute. ValueError for one that is not `known`: no path, Hub id or preset."""
     path = Path((info.context or {}).get("folder", "."), Path(name).expanduser())
@@ -203,7 +196,7 @@ def _model(name: str, info: ValidationInfo, *, known: bool = True) -> str:
         raise ValueError(str(error)) from None
 
 
-def load_plan(name_or_path: str) -> Plan:
+def load_plan(name_or_path: str) -> SweepPlan:
     """The plan in a file, or a shipped one by its name.
 
     Raises PlanError, in one line that names the file and the key.
@@ -212,7 +205,7 @@ def load_plan(name_or_path: str) -> Plan:
     if not path.is_file():
         plans = {path.stem: path for path in sorted(shipped("data", "plans").glob("*.yaml"))}
         if name_or_path not in plans:
-            hint = _hint(name_or_path, plans) or f"; shipped are {', '.join(plans)}"
+            hint = did_you_mean(name_or_path, plans) or f"; shipped are {', '.join(plans)}"
             raise PlanError(f"{name_or_path}: no such file, and no shipped plan{hint}")
         path = plans[name_or_path]
     try:
@@ -220,7 +213,7 @@ def load_plan(name_or_path: str) -> Plan:
         if not isinstance(raw, dict):
             raise PlanError(f"plan {path}: not a mapping of settings; see docs/sweeps.md")
         values = {"name": path.stem, **{str(key): value for key, value in raw.items()}}
-        return Plan.model_validate(values, context={"folder": path.absolute().parent})
+        return SweepPlan.model_validate(values, context={"folder": path.absolute().parent})
     except ValidationError as error:
         raise PlanError(f"plan {path}: {_first_error(error)}") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -244,6 +237,6 @@ def _first_error(error: ValidationError) -> str:
     """The first problem in one line, and the number of further ones."""
     wrong = SettingsError.first(error)
     is_unknown = wrong.kind == "extra_forbidden"
-    message = f"no such key{_hint(wrong.key, Plan.model_fields)}" if is_unknown else wrong.why
+    message = f"no such key{did_you_mean(wrong.key, SweepPlan.model_fields)}" if is_unknown else wrong.why
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return f"{wrong.key}{': ' if wrong.place else ''}{message}{more}"

@@ -19,9 +19,9 @@ from datacreate.errors import RESUMABLE, RunLocked, Stopped, UsageError
 from datacreate.files import storage_error
 from datacreate.locking import FolderLock
 from datacreate.signals import Signals, caught_signals
-from datacreate.sweep.cells import Cell, Need, Step, cells_of
+from datacreate.sweep.cells import Requirement, Step, SweepCell, cells_of
 from datacreate.sweep.folder import SweepFolder
-from datacreate.sweep.plan import Plan
+from datacreate.sweep.plan import SweepPlan
 
 State = Literal["finished", "failed", "blocked", "running", "pending"]
 """Of a cell. blocked: a checkpoint or benchmark is missing."""
@@ -42,7 +42,7 @@ _TAIL_BYTES, _MAX_LINE = 8192, 500
 class Outcome:
     """The state of a cell. `message` says why it failed or is blocked, and `step` where."""
 
-    cell: Cell
+    cell: SweepCell
     state: State
     message: str | None = None
     step: Step | None = None
@@ -54,7 +54,7 @@ Notify = Callable[[str], None]
 
 @dataclass(frozen=True)
 class _Run:
-    """A cell that is being run. `name` is how messages call it."""
+    """A cell that is being run. `name` is shown in messages."""
 
     name: str
     notify: Notify
@@ -66,18 +66,18 @@ class _Run:
 class Sweep:
     """A plan in a folder. `command` runs a step's arguments; default: this `datacreate`."""
 
-    def __init__(self, plan: Plan, out: Path, command: Sequence[str] | None = None) -> None:
+    def __init__(self, plan: SweepPlan, out: Path, command: Sequence[str] | None = None) -> None:
         self.plan = plan
         self._folder = SweepFolder(out)
         self._out = out.absolute()
         self._command = tuple(command or COMMAND)
-        self._missing: dict[Need, str | None] = {}
+        self._missing: dict[Requirement, str | None] = {}
 
     @cached_property
-    def cells(self) -> tuple[Cell, ...]:
+    def cells(self) -> tuple[SweepCell, ...]:
         return cells_of(self.plan)
 
-    def cell(self, index: int) -> Cell:
+    def cell(self, index: int) -> SweepCell:
         """The cell of that index, from 0. UsageError if there is none."""
         if not 0 <= index < len(self.cells):
             raise UsageError(
@@ -91,26 +91,28 @@ class Sweep:
         self._folder.check_plan(self.plan)
         return [self._state(cell) for cell in self.cells]
 
-    def commands(self, cell: Cell) -> list[list[str]]:
-        """The commands that `run` would run for a cell, as far as what they need is there."""
+    def commands(self, cell: SweepCell) -> list[list[str]]:
+        """The commands that `run` would run for a cell, as far as their requirements are met."""
         return [["datacreate", *self._arguments(step)] for step in self._steps_to_run(cell, [])]
 
-    def _steps_to_run(self, cell: Cell, skipped: list[Step]) -> Iterator[Step]:
-        """Unfinished steps whose needs are there. Steps that follow a step in `skipped` are skipped."""
+    def _steps_to_run(self, cell: SweepCell, skipped: list[Step]) -> Iterator[Step]:
+        """Unfinished steps whose requirements are met, without those that depend on a step in `skipped`."""
         for step in cell.steps:
             is_finished = self._folder.is_finished(cell, step)
-            if step.follows in skipped or (not is_finished and self._why_missing(step)):
+            if step.depends_on in skipped or (not is_finished and self._why_missing(step)):
                 skipped.append(step)
             elif not is_finished:
                 yield step
 
-    def missing(self, cells: Sequence[Cell]) -> list[str]:
-        """A line for each thing that unfinished steps need and this machine lacks."""
+    def missing(self, cells: Sequence[SweepCell]) -> list[str]:
+        """A line for each unmet requirement of unfinished steps."""
         lacking: dict[str, dict[str, None]] = {}
         for cell in cells:
             left = [step for step in cell.steps if not self._folder.is_finished(cell, step)]
-            for need in dict.fromkeys(need for step in left for need in step.needs):
-                if why := self._check(need):
+            for requirement in dict.fromkeys(
+                requirement for step in left for requirement in step.requirements
+            ):
+                if why := self._check(requirement):
                     lacking.setdefault(why, {})[cell.name] = None
         return [
             f"missing for {next(iter(names)) if len(names) == 1 else f'{len(names)} cells'}: {why}"
@@ -146,7 +148,7 @@ class Sweep:
                     outcomes.append(Outcome(cell, "running"))
         return outcomes
 
-    def _run(self, cell: Cell, run: _Run) -> Outcome:
+    def _run(self, cell: SweepCell, run: _Run) -> Outcome:
         failed: dict[Step, str] = {}
         skipped: list[Step] = []
         for step in self._steps_to_run(cell, skipped):
@@ -159,13 +161,13 @@ class Sweep:
         self._delete_weights(cell)
         return self._state(cell, failed)
 
-    def _delete_weights(self, cell: Cell) -> None:
+    def _delete_weights(self, cell: SweepCell) -> None:
         """Delete the weights of evaluated models, unless the plan keeps them."""
         for step in cell.steps if not self.plan.keep_weights else ():
             if step.kind == "evaluate" and self._folder.is_finished(cell, step):
                 self._folder.delete_weights(step)
 
-    def _run_step(self, cell: Cell, step: Step, run: _Run) -> str | None:
+    def _run_step(self, cell: SweepCell, step: Step, run: _Run) -> str | None:
         """Run a step. Returns the last line of a failure, None if the step finished."""
         run.lock.check()
         if note := self._folder.prepare(cell, step):
@@ -190,10 +192,10 @@ class Sweep:
 
     def _arguments(self, step: Step) -> list[str]:
         """The arguments of a step with absolute paths: it may start in any folder."""
-        paths = [one if isinstance(one, str) else str(self._out / one) for one in step.arguments]
-        return [*paths, *step.engine, *step.extendable]
+        paths = [word if isinstance(word, str) else str(self._out / word) for word in step.arguments]
+        return [*paths, *step.engine_arguments, *step.growable_arguments]
 
-    def _state(self, cell: Cell, failed: Mapping[Step, str] | None = None) -> Outcome:
+    def _state(self, cell: SweepCell, failed: Mapping[Step, str] | None = None) -> Outcome:
         """The state of a cell from its files; `failed` are the steps that failed in this process."""
         finished = [step for step in cell.steps if self._folder.is_finished(cell, step)]
         left, number = [step for step in cell.steps if step not in finished], len(finished)
@@ -211,13 +213,13 @@ class Sweep:
         return Outcome(cell, "pending", finished_steps=number)
 
     def _why_missing(self, step: Step) -> str | None:
-        """What a step needs and this machine lacks; None if everything is there."""
-        return next(filter(None, map(self._check, step.needs)), None)
+        """Why a requirement of the step is not met; None if all are met."""
+        return next(filter(None, map(self._check, step.requirements)), None)
 
-    def _check(self, need: Need) -> str | None:
-        if need not in self._missing:  # each is checked once
-            self._missing[need] = need.missing()
-        return self._missing[need]
+    def _check(self, requirement: Requirement) -> str | None:
+        if requirement not in self._missing:  # each is checked once
+            self._missing[requirement] = requirement.missing()
+        return self._missing[requirement]
 
 
 def run_process(
@@ -277,5 +279,5 @@ def last_line(log: Path, start: int) -> str:
     except OSError:
         return ""
     lines = [line.strip() for line in text.split("\n") if line.strip()]
-    own = [line for line in lines if line.startswith("datacreate: ")]
-    return (own or lines or [""])[-1].removeprefix("datacreate: ")[:_MAX_LINE]
+    errors = [line for line in lines if line.startswith("datacreate: ")]
+    return (errors or lines or [""])[-1].removeprefix("datacreate: ")[:_MAX_LINE]

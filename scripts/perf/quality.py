@@ -171,7 +171,7 @@ def verdicts(run: RunDirectory, format: TaskFormat) -> list[Probabilities]:
 
     A label-noise check that sees all rows, and that none can pass, measures the bias.
     """
-    found = [each or () for each in run.verdicts()]
+    found = [each or () for each in run.verifier_probabilities()]
     if not format.labels:
         return found
     check = LabelNoiseCheck(len(format.labels), len(found), min_auc=1.0)

@@ -1,4 +1,4 @@
-"""Small benchmarks in the layout of the paper's repository, and a data directory for every test."""
+"""Small benchmarks in the folder structure of the paper's repository, and a data directory for every test."""
 
 from __future__ import annotations
 

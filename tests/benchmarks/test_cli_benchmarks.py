@@ -76,7 +76,7 @@ def test_wrong_usage_is_one_line(tmp_path: Path, home: Path) -> None:
     assert isinstance(typed("import", "creak", "cskwa", "--from", tmp_path).exception, BenchmarkError)
     failed = run("benchmarks", "import", "--from", tmp_path)
     assert (failed.code, failed.out) == (1, "")
-    assert "no benchmark in the layout of the paper's repository" in failed.failure
+    assert "no benchmark in the folder structure of the paper's repository" in failed.failure
 
 
 def test_verify_exits_with_1_for_absent_or_changed_benchmarks(tmp_path: Path, home: Path) -> None:

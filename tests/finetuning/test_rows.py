@@ -16,13 +16,13 @@ from datacreate.benchmarks import find_benchmark, read_split
 from datacreate.errors import DatacreateError, TrainingError
 from datacreate.finetuning.records import Task
 from datacreate.finetuning.rows import (
-    HELD_OUT,
-    MIN_ROWS_TO_HOLD_OUT,
+    MIN_ROWS_TO_SPLIT,
+    SELECTION_FOLDS,
     Question,
     Source,
     TrainingSet,
-    hold_out,
     read_source,
+    split_selection_rows,
     training_set,
 )
 from datacreate.formats.task_format import load_format
@@ -87,7 +87,7 @@ def test_children_of_one_parent_are_one_family(tmp_path: Path, model: str) -> No
     found = mixed(tmp_path / "run")
     parents = [c.parent for c in RunDirectory(tmp_path / "run").commits() for _ in c.accepted][:43]
     same = [a == b for a in parents for b in parents]
-    assert [a == b for a in found.families for b in found.families] == same
+    assert [a == b for a in found.groups for b in found.groups] == same
     lines = (tmp_path / "run" / "train.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
     assert [q.text for q in found.questions] == [json.loads(line)["question"] for line in lines]
 
@@ -97,7 +97,7 @@ def test_human_and_created_rows_are_mixed(home: Path, tmp_path: Path, model: str
     found = mixed("csqa", tmp_path / "run")
     assert (found.condition.name, found.condition.benchmark) == ("human+random", "csqa")
     assert found.condition.count == 225
-    assert not set(found.families[:200]) & set(found.families[200:])
+    assert not set(found.groups[:200]) & set(found.groups[200:])
     assert mixed(tmp_path / "run", "csqa").condition.name == "human+random"
 
 
@@ -110,7 +110,7 @@ def test_samples_of_one_seed_are_nested(total: int, seed: int, data: st.DataObje
     larger = training_set([source], count=many, sample_seed=seed)
     smaller = training_set([source], count=few, sample_seed=seed)
     assert larger.questions[:few] == smaller.questions
-    assert larger.families[:few] == smaller.families
+    assert larger.groups[:few] == smaller.groups
     assert len(set(larger.questions)) == many
     assert (smaller.condition.count, smaller.condition.full) == (few, False)
 
@@ -195,24 +195,28 @@ def questions(answers: list[int]) -> list[Question]:
 def test_about_a_tenth_is_held_out_whatever_the_families(
     task: Task, total: int, size: int, large: float, rng: Random
 ) -> None:
-    families = ["root" if place < large * total else str(place // size) for place in range(total)]
-    rng.shuffle(families)
-    kept, held = hold_out(questions([rng.randrange(3) for _ in range(total)]), families, task)
+    groups = ["root" if place < large * total else str(place // size) for place in range(total)]
+    rng.shuffle(groups)
+    kept, held = split_selection_rows(questions([rng.randrange(3) for _ in range(total)]), groups, task)
     assert sorted(kept + held) == list(range(total))
-    if total < MIN_ROWS_TO_HOLD_OUT:
+    if total < MIN_ROWS_TO_SPLIT:
         assert held == []
     else:
-        assert total / HELD_OUT * 0.5 <= len(held) <= total / HELD_OUT * 2
+        assert total / SELECTION_FOLDS * 0.5 <= len(held) <= total / SELECTION_FOLDS * 2
 
 
 @unhurried
 @given(st.integers(100, 400), st.integers(1, 5), TASKS)
 def test_families_stay_on_one_side(total: int, size: int, task: Task) -> None:
-    families = [str(place // size) for place in range(total)]
+    groups = [str(place // size) for place in range(total)]
     rows = questions([place % 3 for place in range(total)])
-    kept, held = hold_out(rows, families, task)
-    assert not {families[i] for i in kept} & {families[i] for i in held}
-    assert hold_out(rows, families, task) == (kept, held) != hold_out(rows, families, task, seed=1)
+    kept, held = split_selection_rows(rows, groups, task)
+    assert not {groups[i] for i in kept} & {groups[i] for i in held}
+    assert (
+        split_selection_rows(rows, groups, task)
+        == (kept, held)
+        != split_selection_rows(rows, groups, task, seed=1)
+    )
 
 
 @unhurried
@@ -220,5 +224,5 @@ def test_families_stay_on_one_side(total: int, size: int, task: Task) -> None:
 def test_labels_keep_their_shares(total: int, share: float, rng: Random) -> None:
     answers = [int(place < share * total) for place in range(total)]
     rng.shuffle(answers)
-    _, held = hold_out(questions(answers), list(map(str, range(total))), LABELS)
+    _, held = split_selection_rows(questions(answers), list(map(str, range(total))), LABELS)
     assert abs(Counter(answers[i] for i in held)[1] / len(held) - sum(answers) / total) <= 1.5 / len(held)

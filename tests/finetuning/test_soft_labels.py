@@ -29,7 +29,7 @@ from tests.finetuning.training import Recorder, config, sensible, weights
 from tests.making import make
 
 Judge = Callable[[int, Row], Probabilities | None]
-SetVerdicts = Callable[[Judge], None]
+SetProbabilities = Callable[[Judge], None]
 
 LABELS = Task(head="sequence_classification", names=("yes", "no", "maybe"))
 
@@ -44,12 +44,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory, model: str) -> dict[str, Path
 
 
 @pytest.fixture
-def set_verdicts(monkeypatch: pytest.MonkeyPatch) -> SetVerdicts:
+def set_probabilities(monkeypatch: pytest.MonkeyPatch) -> SetProbabilities:
     def set_(judge: Judge) -> None:
-        def verdicts(run: RunDirectory) -> Iterator[Probabilities | None]:
+        def verifier_probabilities(run: RunDirectory) -> Iterator[Probabilities | None]:
             yield from (judge(place, row) for place, row in enumerate(run.examples()))
 
-        monkeypatch.setattr(RunDirectory, "verdicts", verdicts)
+        monkeypatch.setattr(RunDirectory, "verifier_probabilities", verifier_probabilities)
 
     return set_
 
@@ -61,7 +61,7 @@ def certain(place: int, row: Row) -> Probabilities:
 
 
 def unsure(place: int, row: Row) -> Probabilities | None:
-    """Never certain, and no verdict on every third row."""
+    """Never certain, and no probabilities on every third row."""
     sure = certain(place, row)
     return None if place % 3 == 0 else tuple(0.7 * p + 0.3 / len(sure) for p in sure)
 
@@ -76,15 +76,15 @@ def soft(run: Path, out: Path, encoder: str, **changes: Any) -> TrainConfig:
     [("options", {"lora": True, "lora_rank": 2}), ("labels", {"model_selection": "held-out"})],
     ids=["lora", "held-out"],
 )
-def test_certain_verdicts_give_the_model_of_hard_labels(
+def test_certain_probabilities_give_the_model_of_hard_labels(
     runs: dict[str, Path],
     tmp_path: Path,
     encoder: str,
-    set_verdicts: SetVerdicts,
+    set_probabilities: SetProbabilities,
     head: str,
     changes: dict[str, Any],
 ) -> None:
-    set_verdicts(certain)
+    set_probabilities(certain)
     [hard] = train(soft(runs[head], tmp_path / "hard", encoder, soft_labels=False, **changes))
     [same] = train(soft(runs[head], tmp_path / "soft", encoder, **changes))
     assert same.selection_score == hard.selection_score
@@ -92,26 +92,26 @@ def test_certain_verdicts_give_the_model_of_hard_labels(
     assert all(torch.allclose(tensor, other[name], atol=1e-4) for name, tensor in one.items())
 
 
-def test_the_verdict_is_learned_not_the_label(
-    home: Path, runs: dict[str, Path], tmp_path: Path, encoder: str, set_verdicts: SetVerdicts
+def test_the_probabilities_are_learned_not_the_label(
+    home: Path, runs: dict[str, Path], tmp_path: Path, encoder: str, set_probabilities: SetProbabilities
 ) -> None:
-    set_verdicts(lambda place, row: tuple((1 - p) / 4 for p in certain(place, row)))
+    set_probabilities(lambda place, row: tuple((1 - p) / 4 for p in certain(place, row)))
     train(soft(runs["options"], tmp_path / "out", encoder, epochs=12))
     [found] = evaluate(tmp_path / "out" / "seed-1", ["csqa"])
     assert found.scores.accuracy < 0.1
 
 
 @pytest.mark.parametrize(("head", "family"), [("options", "roberta"), ("labels", "deberta-v2")])
-def test_the_loss_is_the_cross_entropy_with_the_verdicts(
+def test_the_loss_is_the_cross_entropy_with_the_probabilities(
     runs: dict[str, Path],
     tmp_path: Path,
     encoder_of: Callable[[str], str],
-    set_verdicts: SetVerdicts,
+    set_probabilities: SetProbabilities,
     head: str,
     family: str,
 ) -> None:
-    set_verdicts(unsure)
-    rows = training_set([read_source(str(runs[head]), verdicts=True)])
+    set_probabilities(unsure)
+    rows = training_set([read_source(str(runs[head]), verifier_probabilities=True)])
     folder, recipe = Path(encoder_of(family)), Recipe(soft_labels=True)
     tokenizer, model = load_tokenizer(folder), load_with_head(folder, rows.task).eval()
     encoded = encode(rows.questions, rows.task, tokenizer, 60, soft_labels=True)
@@ -126,13 +126,13 @@ def test_the_loss_is_the_cross_entropy_with_the_verdicts(
     assert found == pytest.approx(float(-(wanted * logits.log_softmax(-1)).sum(-1).mean()), abs=1e-5)
 
 
-def test_a_stopped_training_resumes_and_other_verdicts_are_refused(
-    runs: dict[str, Path], tmp_path: Path, encoder: str, set_verdicts: SetVerdicts
+def test_a_stopped_training_resumes_and_other_probabilities_are_refused(
+    runs: dict[str, Path], tmp_path: Path, encoder: str, set_probabilities: SetProbabilities
 ) -> None:
-    set_verdicts(unsure)
+    set_probabilities(unsure)
     recorder = Recorder()
     [whole] = train(soft(runs["options"], tmp_path / "whole", encoder), recorder)
-    assert "54 of 160 rows have no verdict and keep their label" in recorder.notes
+    assert "54 of 160 rows have no verifier probabilities; their hard label is used" in recorder.notes
     assert whole.training.condition.name == "tree (soft labels)"
     requested = soft(runs["options"], tmp_path / "out", encoder)
     with pytest.raises(Stopped):
@@ -141,16 +141,16 @@ def test_a_stopped_training_resumes_and_other_verdicts_are_refused(
     assert weights(tmp_path / "out" / "seed-1") == weights(tmp_path / "whole" / "seed-1")
     with pytest.raises(RunMismatch, match=r"name=tree \(soft labels\) there, name=tree requested"):
         train(soft(runs["options"], tmp_path / "out", encoder, soft_labels=False))
-    set_verdicts(certain)
-    with pytest.raises(RunMismatch, match=r"verdicts_digest: "):
+    set_probabilities(certain)
+    with pytest.raises(RunMismatch, match=r"probabilities_digest: "):
         train(requested)
 
 
 def test_human_rows_beside_a_verified_run_keep_their_labels(
-    home: Path, runs: dict[str, Path], set_verdicts: SetVerdicts
+    home: Path, runs: dict[str, Path], set_probabilities: SetProbabilities
 ) -> None:
-    set_verdicts(unsure)
-    sources = [read_source(name, verdicts=True) for name in ("csqa", str(runs["options"]))]
+    set_probabilities(unsure)
+    sources = [read_source(name, verifier_probabilities=True) for name in ("csqa", str(runs["options"]))]
     rows = training_set(sources)
     assert [one.probabilities is None for one in rows.questions[:202]] == [*[True] * 201, False]
     hard = training_set([read_source(source.name) for source in sources])
@@ -177,15 +177,15 @@ def test_probabilities_of_labels_are_matched_by_text() -> None:
 @pytest.mark.parametrize(
     "wrong", [(0.5, 0.5), (0.5, 0.6, 0.5), (1.5, -0.5, 0.0), (float("nan"), 0.5, 0.5), ()]
 )
-def test_a_verdict_that_does_not_fit_its_row_is_refused(wrong: Probabilities) -> None:
+def test_probabilities_that_do_not_fit_their_row_are_refused(wrong: Probabilities) -> None:
     source = Source("x", "tree", load_format("multiple_choice"), [], [])
     options = Task(head="multiple_choice", names=("0", "1", "2"))
-    with pytest.raises(TrainingError, match=r"x: the verdict .* is not a probability for each output"):
+    with pytest.raises(TrainingError, match=r"x: the probabilities .* are not one for each output"):
         soft_label(wrong, source, options)
 
 
-def test_sources_without_verdicts_are_refused_in_one_line(
-    home: Path, runs: dict[str, Path], tmp_path: Path, encoder: str, set_verdicts: SetVerdicts
+def test_sources_without_probabilities_are_refused_in_one_line(
+    home: Path, runs: dict[str, Path], tmp_path: Path, encoder: str, set_probabilities: SetProbabilities
 ) -> None:
     file, run = write_rows(tmp_path / "rows.jsonl", choices(50)), runs["options"]
 
@@ -196,9 +196,9 @@ def test_sources_without_verdicts_are_refused_in_one_line(
         assert "\n" not in str(result.exception)
         return str(result.exception)
 
-    set_verdicts(lambda *_: None)
+    set_probabilities(lambda *_: None)
     assert f"{file}: no row was verified" in refused(file)
     assert f"csqa, {run}: no row was verified" in refused("csqa", run)
-    set_verdicts(lambda *_: (0.5, 0.5))
-    assert f"{run}: the verdict 0.5 0.5 is not a probability for each output" in refused(run)
+    set_probabilities(lambda *_: (0.5, 0.5))
+    assert f"{run}: the probabilities 0.5 0.5 are not one for each output" in refused(run)
     assert not (tmp_path / "out").exists()

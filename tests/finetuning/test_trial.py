@@ -90,8 +90,15 @@ def _gradients(encoder: Path, folder: Path, head: str, soft: bool, device_batch_
 
     rows = choices(8, 3) if head == "options" else claims(8)
     format = load_format("multiple_choice" if head == "options" else "yes_no_closed_book")
-    verdict = (0.5, 0.2, 0.3) if head == "options" else (0.4, 0.6)
-    source = Source("rows", "tree", format, rows, list("abcdefgh"), verdicts=[verdict] * 8 if soft else None)
+    probabilities = (0.5, 0.2, 0.3) if head == "options" else (0.4, 0.6)
+    source = Source(
+        "rows",
+        "tree",
+        format,
+        rows,
+        list("abcdefgh"),
+        verifier_probabilities=[probabilities] * 8 if soft else None,
+    )
     set_ = training_set([source])
     set_seed(1)
     tokenizer, model = load_tokenizer(encoder), load_with_head(encoder, set_.task)

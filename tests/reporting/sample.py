@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from datacreate.reporting.results import Cell, Comparison, CreatedSet, Report, ResultTable, Skipped
+from datacreate.reporting.results import Comparison, CreatedSet, Report, ResultCell, ResultTable, Skipped
 
 HOSTILE = (
     '<script>document.title = "owned"</script>',
@@ -54,8 +54,8 @@ def sample_report(text: str = "tree", samples: tuple[str, ...] = HOSTILE) -> Rep
     return Report("0.1", (text,), 8, (table,), (created,), (Skipped(text, text),), "A paper.", "A note.")
 
 
-def _cell(test: str, condition: str, count: int) -> Cell:
-    return Cell(
+def _cell(test: str, condition: str, count: int) -> ResultCell:
+    return ResultCell(
         trained_for=test,
         test=test,
         split="test",

@@ -12,7 +12,7 @@ from datacreate.finetuning.statistics import wilson_interval
 from datacreate.reporting.build import build_report
 from datacreate.reporting.cells import majority_vote
 from datacreate.reporting.collect import collect
-from datacreate.reporting.results import Cell, ResultTable
+from datacreate.reporting.results import ResultCell, ResultTable
 from tests.reporting.evaluations import answers, evaluated, zero_shot
 
 
@@ -25,7 +25,7 @@ def only_table(path: Path) -> ResultTable:
     return table
 
 
-def cell(table: ResultTable, condition: str) -> Cell:
+def cell(table: ResultTable, condition: str) -> ResultCell:
     (found,) = [one for one in table.cells if one.condition == condition]
     return found
 

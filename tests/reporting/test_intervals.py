@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datacreate.finetuning.statistics import wilson_interval
-from datacreate.reporting.intervals import Nest, intervals, nested_mean
+from datacreate.reporting.intervals import ModelGroups, intervals, nested_mean
 from tests.reporting.evaluations import answers, yes_no
 
 
 def test_each_level_is_averaged_in_turn() -> None:
-    nest: Nest = [[[0, 1], [2]], [[3]]]
-    assert nested_mean(nest, [0.0, 1.0, 0.1, 0.9]) == pytest.approx(((0.5 + 0.1) / 2 + 0.9) / 2)
+    groups: ModelGroups = [[[0, 1], [2]], [[3]]]
+    assert nested_mean(groups, [0.0, 1.0, 0.1, 0.9]) == pytest.approx(((0.5 + 0.1) / 2 + 0.9) / 2)
 
 
 def test_one_model_varies_by_its_rows_alone() -> None:
@@ -24,21 +24,23 @@ def test_one_model_varies_by_its_rows_alone() -> None:
 
 def test_models_that_answer_alike_are_no_more_certain_than_one() -> None:
     right = answers(60, 100)
-    (one, _), (many, _) = (intervals(nest, [right] * 9, yes_no(100)) for nest in ([[[0]]], [[[*range(9)]]]))
+    (one, _), (many, _) = (
+        intervals(groups, [right] * 9, yes_no(100)) for groups in ([[[0]]], [[[*range(9)]]])
+    )
     assert many == pytest.approx(one, abs=0.02)
 
 
-@pytest.mark.parametrize("nest", [[[[0], [1]]], [[[0]], [[1]]], [[[0, 1]]]])
-def test_two_that_differ_in_everything_may_be_either(nest: Nest) -> None:
+@pytest.mark.parametrize("groups", [[[[0], [1]]], [[[0]], [[1]]], [[[0, 1]]]])
+def test_two_that_differ_in_everything_may_be_either(groups: ModelGroups) -> None:
     right = [[True] * 40, [False] * 40]
-    assert intervals(nest, right, yes_no(40))[0] == (0.0, 1.0)
+    assert intervals(groups, right, yes_no(40))[0] == (0.0, 1.0)
 
 
 def test_examples_are_drawn_as_a_whole() -> None:
     """Ten seeds of one example say nothing about other examples: the interval stays wide."""
     right = [[True] * 40] * 10 + [[False] * 40] * 10
-    by_example: Nest = [[[*range(10)]], [[*range(10, 20)]]]
-    as_seeds: Nest = [[[*range(20)]]]
+    by_example: ModelGroups = [[[*range(10)]], [[*range(10, 20)]]]
+    as_seeds: ModelGroups = [[[*range(20)]]]
     assert intervals(by_example, right, yes_no(40))[0] == (0.0, 1.0)
     low, high = intervals(as_seeds, right, yes_no(40))[0]
     assert 0.2 < low < 0.5 < high < 0.8
@@ -64,11 +66,11 @@ def test_intervals_lie_in_what_is_possible_and_repeat(data: st.DataObject, model
     )
     truth = data.draw(st.lists(st.sampled_from("ab"), min_size=rows, max_size=rows))
     cut = data.draw(st.integers(1, models - 1))
-    nest: Nest = [[[*range(cut)]], [[*range(cut, models)]]]
-    once = intervals(nest, right, truth)
-    assert once == intervals(nest, right, truth)
+    groups: ModelGroups = [[[*range(cut)]], [[*range(cut, models)]]]
+    once = intervals(groups, right, truth)
+    assert once == intervals(groups, right, truth)
     for low, high in once:
         assert 0 <= low <= high <= 1 + 1e-9
     low, high = once[0]
-    mean = nested_mean(nest, [float(np.mean(one)) for one in right])
+    mean = nested_mean(groups, [float(np.mean(one)) for one in right])
     assert low - 1e-9 <= mean <= high + 1e-9 or rows < 10

@@ -23,7 +23,7 @@ from datacreate.errors import UsageError
 from datacreate.reporting import render
 from datacreate.reporting.build import build_report
 from datacreate.reporting.render import as_csv, as_json, as_markdown, as_page, no_formula, plain, write_report
-from datacreate.reporting.results import Cell, Comparison, Report
+from datacreate.reporting.results import Comparison, Report, ResultCell
 from tests.reporting.evaluations import answers, evaluated
 from tests.reporting.sample import HOSTILE, sample_report
 
@@ -77,7 +77,7 @@ def test_markdown_has_every_number_of_a_cell(report: Report) -> None:
 
 
 def test_csv_and_json_have_the_records(report: Report) -> None:
-    lines = list(csv.DictReader(io.StringIO(as_csv(report, Cell))))
+    lines = list(csv.DictReader(io.StringIO(as_csv(report, ResultCell))))
     assert [line["condition"] for line in lines] == ["constant", "human", "tree", "constant", "tree"]
     assert float(lines[2]["accuracy"]) == pytest.approx((0.60 + 0.62 + 0.50) / 3)
     assert (lines[2]["distribution"], lines[2]["degenerate"], lines[2]["sd_sets"]) == ("in", "1", "")
@@ -167,7 +167,7 @@ def test_no_text_is_markup_in_markdown(text: str) -> None:
 def test_no_text_is_a_formula_in_a_spreadsheet(text: str) -> None:
     shown = str(no_formula(text))
     assert len(shown) < 2 or not shown.startswith(("=", "+", "-", "@", "\t", "\r", "\n", " "))
-    assert list(csv.reader(io.StringIO(as_csv(sample_report(text), Cell))))
+    assert list(csv.reader(io.StringIO(as_csv(sample_report(text), ResultCell))))
     assert (no_formula(-0.5), no_formula("=1+1"), no_formula("\t=1+1")) == (-0.5, "'=1+1", "'=1+1")
 
 

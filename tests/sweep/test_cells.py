@@ -115,7 +115,7 @@ def test_engine_options_go_to_create_and_zero_shot_and_are_no_part_of_the_identi
         command = " ".join(step.command)
         assert f"--url http://a:1 --url {bench.folder}/servers --request-timeout 9" in command
         assert ("--temperature 0.5" in command) == (step.kind == "create")
-        assert [need.name for need in step.needs] == ["creak"]
+        assert [requirement.name for requirement in step.requirements] == ["creak"]
     moved = steps("http://c:3")
     assert [step.identity for step in moved] == [step.identity for step in steps("http://a:1")]
 
@@ -165,7 +165,7 @@ def test_a_sample_of_all_human_rows_is_there_once(bench: Bench) -> None:
 
 def test_the_count_train_is_that_of_each_benchmark(bench: Bench) -> None:
     sweep = bench.sweep(benchmarks=["creak", "winogrande"], count="train", sizes=[1000, "all"], **READER)
-    counts = [cell.steps[0].extendable[-1] for cell in sweep.cells]
+    counts = [cell.steps[0].growable_arguments[-1] for cell in sweep.cells]
     assert counts == ["10176", "160"]
     drawn = [[step.folder.name for step in cell.steps if step.kind == "train"] for cell in sweep.cells]
     assert drawn == [["random-reader-1000", "random-reader-10176"], ["random-reader-160"]]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from datacreate.errors import DatacreateError, PlanError, UsageError
-from datacreate.sweep import Plan, Sweep, cells_of, load_plan
+from datacreate.sweep import Sweep, SweepPlan, cells_of, load_plan
 from tests.process import ROOT
 from tests.sweep.conftest import Bench
 
@@ -24,9 +24,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
         {"generators": ["qwen2.5-coder-0.6b-instruct"]},
         "generators: unknown model 'qwen2.5-coder-0.6b-instruct'",
     ),
-    ({"generators": ["./models/writer", "./others/writer"]}, "two checkpoints have the same last name"),
+    ({"generators": ["./models/writer", "./others/writer"]}, "two checkpoints have the same folder name"),
     ({"generators": []}, "generators: the condition random needs a model"),
-    ({"conditions": ["human"]}, "encoders: the condition human needs at least one to train"),
+    ({"conditions": ["human"]}, "encoders: the condition human requirements at least one to train"),
     ({"count": "all"}, "count: 'all' is neither a positive number of rows nor the word train"),
     ({"count": True}, "count: True is neither"),
     ({"sizes": [50]}, "sizes: 50 is more than the count of 10"),
@@ -34,12 +34,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"example_seeds": [1, 1]}, "example_seeds: 1 is listed twice"),
     (
         {"create": {"methd": "paper"}},
-        "create: methd is no option, or is set by the plan itself (did you mean method?)",
+        "create: methd is not an option, or the plan sets it (did you mean method?)",
     ),
     ({"create": {"method": "papr"}}, "create: --method papr: give 'datacreate' or 'paper'"),
     ({"create": {"servers": 2}}, "create: --servers: that is for running servers"),
-    ({"create": {"seed": 3}}, "create: seed is no option, or is set by the plan itself"),
-    ({"train": {"epoch": 3}}, "train: epoch is no option, or is set by the plan itself (did you mean epochs"),
+    ({"create": {"seed": 3}}, "create: seed is not an option, or the plan sets it"),
+    ({"train": {"epoch": 3}}, "train: epoch is not an option, or the plan sets it (did you mean epochs"),
     ({"train": {"recipe": "papr"}}, "train: --recipe papr: give 'datacreate' or 'paper'"),
     ({"test": ["csqa"]}, "test: none of these fits the head of a model for creak"),
     ({"name": "../x"}, "name: "),
@@ -100,7 +100,7 @@ def test_the_documentation_has_a_valid_plan_and_every_key(tmp_path: Path) -> Non
     text = (ROOT / "docs" / "sweeps.md").read_text()
     (tmp_path / "p.yaml").write_text(text.partition("```yaml\n")[2].partition("```")[0])
     assert cells_of(load_plan(str(tmp_path / "p.yaml")))
-    assert [name for name in Plan.model_fields if f"\n| `{name}` |" not in text] == []
+    assert [name for name in SweepPlan.model_fields if f"\n| `{name}` |" not in text] == []
 
 
 def test_a_file_is_found_before_a_shipped_plan(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

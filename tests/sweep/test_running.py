@@ -215,7 +215,7 @@ class TestChangedPlans:
         lines: list[str] = []
         bench.sweep(**plan | {"test": ["creak", "strategyqa"]}).run(notify=lines.append)
         assert verbs(bench.calls()) == (["evaluate"] if keep else ["train", "evaluate"])
-        assert keep or "seed-1 is trained again to be evaluated: its weights were deleted" in lines[0]
+        assert keep or "retraining seed-1: a new evaluation needs weights that were deleted" in lines[0]
 
 
 def test_weights_are_deleted_after_the_evaluation_and_lost_results_are_made_again(bench: Bench) -> None:

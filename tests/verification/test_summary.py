@@ -26,19 +26,21 @@ from tests.verifying import (
 )
 
 
-def test_there_is_one_verdict_per_example_in_order(tmp_path: Path, model: str) -> None:
+def test_there_is_one_probability_vector_per_example_in_order(tmp_path: Path, model: str) -> None:
     verified(tmp_path / "options", model, writing(0.6), verify="soft", count=40)
     verified(tmp_path / "labels", model, writing(0.5, YES_NO), failing, **{**FALLBACK, "verify": "soft"})
     for name in ("options", "labels"):
         directory = RunDirectory(tmp_path / name)
         format = directory.read_config().format
-        for values, verdict in zip(directory.examples(), directory.verdicts(), strict=True):
-            assert verdict
-            assert sum(verdict) == pytest.approx(1, abs=1e-3)
-            best = verdict.index(max(verdict))
+        for values, probabilities in zip(
+            directory.examples(), directory.verifier_probabilities(), strict=True
+        ):
+            assert probabilities
+            assert sum(probabilities) == pytest.approx(1, abs=1e-3)
+            best = probabilities.index(max(probabilities))
             assert (assigned_label(format, values) == best) == is_right(values, YES_NO)
     assert make(tmp_path / "off", model, count=10)["verification"] is None
-    assert list(RunDirectory(tmp_path / "off").verdicts()) == [None] * 10
+    assert list(RunDirectory(tmp_path / "off").verifier_probabilities()) == [None] * 10
 
 
 def test_the_summary_counts_what_was_scored_kept_and_dropped(tmp_path: Path, model: str) -> None:

@@ -207,7 +207,7 @@ def test_examples_without_scores_are_dropped(tmp_path: Path, model: str) -> None
     verified(tmp_path, model, writing(1.0), failing, count=60)
     lost = [reject for reject in rejects(tmp_path) if reject.detail == NO_SCORES]
     assert 8 < len(lost) < 40
-    assert len(list(RunDirectory(tmp_path).verdicts())) == len(examples(tmp_path)) == 60
+    assert len(list(RunDirectory(tmp_path).verifier_probabilities())) == len(examples(tmp_path)) == 60
 
 
 def test_each_question_is_scored_with_its_options_in_two_opposite_orders(tmp_path: Path, model: str) -> None:

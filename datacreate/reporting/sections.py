@@ -8,7 +8,14 @@ from dataclasses import dataclass
 
 from datacreate.formats.example import Json
 from datacreate.metrics import tables as metric_tables
-from datacreate.reporting.results import Cell, Comparison, CreatedSet, Report, ResultTable, checkpoint_name
+from datacreate.reporting.results import (
+    Comparison,
+    CreatedSet,
+    Report,
+    ResultCell,
+    ResultTable,
+    checkpoint_name,
+)
 
 LEGEND = (
     "Score: chance-corrected balanced accuracy (fixed labels) or accuracy (options); 0 is chance, 100 is "
@@ -16,10 +23,10 @@ LEGEND = (
     "rows (Wilson for accuracy, bootstrap for balanced accuracy), of several models by a bootstrap over "
     "formatting examples, training seeds and test rows; with one formatting example the interval does not "
     "include how examples differ.",
-    "N: training rows, rows held out for model selection included. Models: formatting examples (e) and "
+    "N: training rows, selection rows included. Models: formatting examples (e) and "
     "training seeds (s). SD: standard deviation of the score between seeds of one training set / between "
-    "training sets. MDE: minimum detectable effect, the smallest difference of two accuracies that shows at "
-    "80 % power.",
+    "training sets. MDE: minimum detectable effect, the smallest difference of two accuracies that is "
+    "detected with 80 % power.",
     "Flags, with the number of models: degenerate, one class is predicted for at least 95 % of the rows; not "
     "above chance, the 95 % interval reaches down to chance.",
 )
@@ -60,20 +67,20 @@ def sections(report: Report) -> list[Section]:
     """The sections of a report in order."""
     where = ", ".join(report.paths)
     about = f"{report.evaluations} evaluations and {len(report.created)} creation runs in {where}."
-    found = [Section("Overview", (about, *(LEGEND if report.tables else ())))]
-    found += [_results(table, report) for table in report.tables]
+    result = [Section("Overview", (about, *(LEGEND if report.tables else ())))]
+    result += [_results(table, report) for table in report.tables]
     if report.created:
-        found.append(_created(report.created))
+        result.append(_created(report.created))
     if report.skipped:
-        rows = tuple((one.path, one.reason) for one in report.skipped)
-        found.append(Section("Skipped", tables=(Table("", ("folder", "reason"), rows),)))
-    return found
+        rows = tuple((skipped.path, skipped.reason) for skipped in report.skipped)
+        result.append(Section("Skipped", tables=(Table("", ("folder", "reason"), rows),)))
+    return result
 
 
 def _results(table: ResultTable, report: Report) -> Section:
     cells = Table("Results", _COLUMNS, tuple(map(_cell, table.cells)))
     rows = tuple(map(_comparison, table.comparisons))
-    significant = sum(one.significant for one in table.comparisons)
+    significant = sum(comparison.significant for comparison in table.comparisons)
     title = f"Comparisons: {significant} of {len(rows)} significant at 5 %"
     notes = [COMPARED] if rows else []
     if any(cell.paper_accuracy is not None for cell in table.cells):
@@ -103,7 +110,7 @@ def title_of(table: ResultTable) -> str:
     return f"{_TITLES[table.distribution]}: {', '.join(parts)}"
 
 
-def test_name(cell: Cell) -> str:
+def test_name(cell: ResultCell | Comparison) -> str:
     """`creak`, `bioasq → pubmedqa`, `creak (dev)`."""
     test = cell.test if cell.split == "test" else f"{cell.test} ({cell.split})"
     return test if cell.trained_for in ("-", cell.test) else f"{cell.trained_for} → {test}"
@@ -115,7 +122,7 @@ _COLUMNS = (
 )
 
 
-def _cell(cell: Cell) -> tuple[str, ...]:
+def _cell(cell: ResultCell) -> tuple[str, ...]:
     paper = "" if cell.paper_accuracy is None else points(cell.paper_accuracy)
     score = f"{signed(cell.score)} ({signed(cell.score_low)} to {signed(cell.score_high)})"
     return (
@@ -133,12 +140,12 @@ def _cell(cell: Cell) -> tuple[str, ...]:
     )
 
 
-def _spread(cell: Cell) -> str:
+def _spread(cell: ResultCell) -> str:
     parts = (cell.sd_seeds, cell.sd_sets)
     return " / ".join("–" if sd is None else points(sd) for sd in parts) if any(parts) else ""
 
 
-def flags(cell: Cell) -> str:
+def flags(cell: ResultCell) -> str:
     """`degenerate 1/3, not above chance 2/3`; empty if no model has a flag."""
     found = {"degenerate": cell.degenerate, "not above chance": cell.not_above_chance}
     return ", ".join(f"{flag} {number}/{cell.models}" for flag, number in found.items() if number)
@@ -150,35 +157,34 @@ _COMPARED_COLUMNS = (
 )
 
 
-def _comparison(one: Comparison) -> tuple[str, ...]:
-    test = one.test if one.split == "test" else f"{one.test} ({one.split})"
+def _comparison(comparison: Comparison) -> tuple[str, ...]:
     return (
-        test if one.trained_for in ("-", one.test) else f"{one.trained_for} → {test}",
-        one.first,
-        one.second,
-        signed(one.difference),
-        str(one.first_only),
-        str(one.second_only),
-        _p(one.p),
-        _p(one.p_holm),
-        "yes" if one.significant else "",
+        test_name(comparison),
+        comparison.first,
+        comparison.second,
+        signed(comparison.difference),
+        str(comparison.first_only),
+        str(comparison.second_only),
+        _p(comparison.p),
+        _p(comparison.p_holm),
+        "yes" if comparison.significant else "",
     )
 
 
 def _created(created: tuple[CreatedSet, ...]) -> Section:
-    runs = [
+    rows = [
         (
-            made.path,
-            str(made.summary["strategy"]),
-            str(made.summary["model"]),
-            f"{made.summary['accepted']:,} of {made.summary['requested']:,}",
-            f"{made.summary['requests']:,}",
-            f"{made.summary['examples_per_second']:g}",
-            _counts(made.summary["labels"]),
-            _counts(made.summary["depths"]),
-            _counts(made.summary["rejected"]),
+            run.path,
+            str(run.summary["strategy"]),
+            str(run.summary["model"]),
+            f"{run.summary['accepted']:,} of {run.summary['requested']:,}",
+            f"{run.summary['requests']:,}",
+            f"{run.summary['examples_per_second']:g}",
+            _counts(run.summary["labels"]),
+            _counts(run.summary["depths"]),
+            _counts(run.summary["rejected"]),
         )
-        for made in created
+        for run in created
     ]
     columns = (
         "run",
@@ -191,9 +197,9 @@ def _created(created: tuple[CreatedSet, ...]) -> Section:
         "depths",
         "rejected",
     )
-    examples = [(made.path, _sample(values)) for made in created for values in (made.example, *made.samples)]
+    examples = [(run.path, _sample(values)) for run in created for values in (run.example, *run.samples)]
     tables = [
-        Table("Runs", columns, tuple(runs)),
+        Table("Runs", columns, tuple(rows)),
         _metric_table(
             "Shortcuts: share of rows that a model gets right without the task",
             metric_tables.shortcut_table,
@@ -203,14 +209,14 @@ def _created(created: tuple[CreatedSet, ...]) -> Section:
         Table("Formatting example and samples of each run", ("run", "example"), tuple(examples)),
     ]
     notes: list[str] = []
-    for made in created:
-        if metrics := made.metrics:
+    for run in created:
+        if metrics := run.metrics:
             if metrics["no_shortcuts"]:
-                notes.append(f"{made.path}: shortcuts were not measured, {metrics['no_shortcuts']}.")
-            notes += [f"{made.path}: warning: {warning}." for warning in metric_tables.warnings(metrics)]
-            notes.append(f"{made.path}: {metric_tables.basis(metrics)}.")
+                notes.append(f"{run.path}: shortcuts were not measured, {metrics['no_shortcuts']}.")
+            notes += [f"{run.path}: warning: {warning}." for warning in metric_tables.warnings(metrics)]
+            notes.append(f"{run.path}: {metric_tables.basis(metrics)}.")
             if metrics["human"]:
-                notes.append(f"{made.path}: human rows are {metric_tables.human_name(metrics)}.")
+                notes.append(f"{run.path}: human rows are {metric_tables.human_name(metrics)}.")
     about = "A language model wrote these examples; nobody has read all of them."
     return Section("Created sets", (about,), tuple(table for table in tables if table.rows), tuple(notes))
 
@@ -219,7 +225,7 @@ def _metric_table(
     title: str, of: Callable[[metric_tables.Metrics], metric_tables.Table], created: Sequence[CreatedSet]
 ) -> Table:
     """The metrics of all runs in one table."""
-    found = [(made.path, of(made.metrics)) for made in created if made.metrics]
+    found = [(run.path, of(run.metrics)) for run in created if run.metrics]
     rows = tuple((path, *row) for path, (_, rows) in found for row in rows)
     columns = ["run", *found[0][1][0][:-1], "human rows"] if found else []
     return Table(title, tuple(columns), rows)
