@@ -18,16 +18,16 @@ from typing import Any, Protocol
 
 from datacreate.engines.base import Check
 from datacreate.engines.self_test import schema_accepted, scores_are_real
-from datacreate.errors import DatacreateError, LockLost, NoProgress, RunMismatch, Stopped, StorageError
+from datacreate.errors import DatacreateError, LockLost, NoProgress, Stopped, StorageError
 from datacreate.files import replace_file, storage_error
 from datacreate.filters.base import FilterInputs
 from datacreate.filters.registry import make_filters, prepare_filters
 from datacreate.formats.response_schema import build_response_schema
 from datacreate.locking import FolderLock
 from datacreate.pipeline import Pipeline, Uncommitted
-from datacreate.plan import Plan, make_plan, root_and_format
+from datacreate.plan import RunPlan, make_plan, root_and_format
 from datacreate.prompts.generation import chat_prompt
-from datacreate.run_models import EngineFactory, Engines, Models, engines_of, models_of
+from datacreate.run_models import EngineFactory, Engines, Models, engines_of, models_of, needs_embedder
 from datacreate.runs.card import dataset_card
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunConfig, RunDirectory, summary_of
@@ -35,7 +35,6 @@ from datacreate.runs.log import Appender, Commit, LogWriter, Session, first_chec
 from datacreate.runs.summary import RunStats
 from datacreate.selection.accepted_vectors import AcceptedVectors
 from datacreate.selection.embeddings import Embedder, SentenceEmbedder, SentenceSimilarity, Similarity
-from datacreate.selection.strategies import find_strategy
 from datacreate.signals import Signals, caught_signals
 from datacreate.state import ParsedCompletion, RunState
 
@@ -94,11 +93,9 @@ def create(
     """
     # Read the example, infer its format, and find the checkpoints.
     progress = progress or SilentProgress()
-    strategy = find_strategy(config.strategy)
+    embeds = not embedder and needs_embedder(config, similarity=similarity is not None)
     root, inferred = root_and_format(config)
-    needs_embedder = config.semantic is not None or strategy.queue == "coverage"
-    needs_embedder |= strategy.needs_similarity and not similarity
-    models = models_of(config, inferred, needs_embedder and not embedder, progress.notify)
+    models = models_of(config, inferred, embeds, progress.notify)
     directory = RunDirectory(config.run_dir)
     with ExitStack() as stack:
         signals = stack.enter_context(caught_signals())
@@ -115,15 +112,15 @@ def create(
         run_config = _run_config(stored, plan, config, models, engines)
 
         # Restore the state from the commits of earlier sessions.
-        if models.encoder:
-            embedder = SentenceEmbedder(models.encoder.path)
+        if models.embedding_model:
+            embedder = SentenceEmbedder(models.embedding_model.path)
         vectors = None
         if embedder:
             similarity = similarity or SentenceSimilarity(embedder)
             accepted = directory.accepted() if stored else 0
-            root_text = plan.layout.format.text_of(plan.root.values)
+            root_text = plan.encoding.format.text_of(plan.root.values)
             vectors = AcceptedVectors(embedder, directory.vectors_path, accepted, root_text)
-        sha256 = models.encoder.sha256 if models.encoder else None
+        sha256 = models.embedding_model.sha256 if models.embedding_model else None
         filters = make_filters(plan.spec.filters, FilterInputs(plan.held_out_sets, vectors, sha256))
         state = RunState(plan, config.count, similarity, filters, vectors)
         run = _Run(state, directory, lock, run_config, progress, compute_metrics)
@@ -170,7 +167,7 @@ class _Run:
         self._count = config.count
         self._progress = progress
         self._compute_metrics = compute_metrics
-        self._checksum = first_checksum(config.run)
+        self._checksum = first_checksum(config.run_id)
 
     @property
     def finished(self) -> bool:
@@ -179,7 +176,7 @@ class _Run:
     def generate(self, engines: Engines, patience: int, signals: Signals) -> None:
         """Request, verify, decide and commit until the count is reached."""
         state = self._state
-        # The effect of a commit shows only after the requests that were in flight.
+        # Requests already in flight do not use the latest commit; allow for them.
         patience += self._config.spec.concurrency
         pipeline = Pipeline(state, engines)
         with ExitStack() as stack:
@@ -200,7 +197,7 @@ class _Run:
                 pipeline.submit()
                 pipeline.poll(_POLL_SECONDS)
                 log.sync()
-                while not state.finished and (parsed := pipeline.next()) is not None:
+                while not state.finished and (parsed := pipeline.next_completed()) is not None:
                     commit = state.decide(parsed)
                     self._lock.check()  # just before writing, which only one process may do
                     log.append(commit)
@@ -226,7 +223,7 @@ class _Run:
             part.unlink(missing_ok=True)
             train = Appender(part)
             try:
-                for line in self._directory.log(self._config.run):
+                for line in self._directory.log(self._config.run_id):
                     self._state.replay(line, str(self._directory.log_path))
                     self._checksum = line.checksum
                     if isinstance(line.record, Commit):
@@ -267,22 +264,18 @@ class _Run:
         )
 
 
-def _check_same_run(stored: RunConfig, plan: Plan, config: CreateConfig, directory: RunDirectory) -> None:
-    stored.spec.refuse_other(plan.spec, directory.path)
-    if config.count < stored.count:
-        raise RunMismatch(
-            f"{directory.path} was made with --count {stored.count}, which cannot be reduced to "
-            f"{config.count}; use a larger --count, or another --run-dir"
-        )
+def _check_same_run(stored: RunConfig, plan: RunPlan, config: CreateConfig, directory: RunDirectory) -> None:
+    stored.spec.check_same(plan.spec, directory.path)
+    stored.check_count(config.count, directory.path)
 
 
 def _run_config(
-    stored: RunConfig | None, plan: Plan, config: CreateConfig, models: Models, engines: Engines
+    stored: RunConfig | None, plan: RunPlan, config: CreateConfig, models: Models, engines: Engines
 ) -> RunConfig:
     if stored:
         return replace(stored, count=config.count)
-    licenses = [writer.preset.license for writer in models.writers if writer.preset]
-    known = len(licenses) == len(models.writers)
+    licenses = [generator.preset.license for generator in models.generators if generator.preset]
+    known = len(licenses) == len(models.generators)
     return RunConfig(
         plan.spec,
         config.count,
@@ -292,23 +285,23 @@ def _run_config(
     )
 
 
-def _schema_check(plan: Plan) -> Check:
+def _schema_check(plan: RunPlan) -> Check:
     """Whether the server accepts the schema of this run's requests, for one example."""
-    labels = plan.layout.format.labels if plan.improved else None
-    schema = build_response_schema(plan.layout, 1, labels[:1] if labels else None)
+    labels = plan.encoding.format.labels if not plan.is_paper_method else None
+    schema = build_response_schema(plan.encoding, 1, labels[:1] if labels else None)
     # The prompt is the one of the run, so that the server's prefix cache has it afterwards.
-    prompt = chat_prompt(plan.layout, plan.root, plan.spec.num_examples)
+    prompt = chat_prompt(plan.encoding, plan.root, plan.spec.num_examples)
     max_tokens = plan.samplings[0].max_tokens // plan.spec.num_examples + 1
     return schema_accepted(prompt, schema, replace(plan.samplings[0], max_tokens=max_tokens))
 
 
 def _warn_if_concurrency_is_low(concurrency: int, count: int, engines: Engines, progress: Progress) -> None:
     """Warn if the run was started with fewer servers and cannot use all of the present ones."""
-    capacity = sum(engine.capacity for engine in engines.writers)
+    capacity = sum(engine.capacity for engine in engines.generators)
     if concurrency < min(capacity, count // 5):
         progress.notify(
             f"the servers can process {capacity} requests at once, but this run was started with "
-            f"--concurrency {concurrency}; a new run can wait for all servers with --servers, or use more"
+            f"--concurrency {concurrency}; start a new run with --servers N or a larger --concurrency"
         )
 
 

@@ -5,40 +5,40 @@ from __future__ import annotations
 from typing import Any
 
 from datacreate.engines.factory import choose
-from datacreate.errors import RunMismatch
 from datacreate.filters.held_out import held_out_sets
 from datacreate.filters.registry import FILTERS, FilterSettings, is_on
 from datacreate.finetuning.records import TRAINING, TrainingDirectory, read_training
 from datacreate.finetuning.train import Silent, TrainConfig, prepare
 from datacreate.hardware import visible_gpus
-from datacreate.plan import benchmarks_to_exclude, make_plan, root_and_format
-from datacreate.run_models import engines_of, models_of, verify_mode
+from datacreate.messages import no_notify
+from datacreate.plan import benchmarks_for_decontamination, make_plan, root_and_format
+from datacreate.run_models import engines_of, models_of, needs_embedder, verify_mode
 from datacreate.runs.config import CreateConfig, RunSpec
 from datacreate.runs.directory import RunConfig, RunDirectory
-from datacreate.selection.strategies import find_strategy
 
 
-def create_plan(config: CreateConfig) -> dict[str, Any]:
+def describe_run(config: CreateConfig) -> dict[str, Any]:
     """What `create` would do with these settings, as JSON has it; None: decided when the servers are up.
 
     Raises the errors that `create` raises before it starts a server.
     """
-    strategy = find_strategy(config.strategy)
+    embeds = needs_embedder(config)
     root, inferred = root_and_format(config)
     directory = RunDirectory(config.run_dir)
     stored = directory.read_config() if directory.exists else None
-    embeds = config.semantic is not None or strategy.needs_similarity or strategy.queue == "coverage"
+    if stored:
+        stored.check_count(config.count, directory.path)
     models = None
     if not config.served or "model" in config.model_fields_set:  # else the servers have to be asked
-        models = models_of(config, inferred, embeds, _ignore)
+        models = models_of(config, inferred, embeds, no_notify)
     spec = None
     if stored and models:
-        with engines_of(models, config, directory, None, _ignore) as unstarted:
+        with engines_of(models, config, directory, None, no_notify) as unstarted:
             spec = make_plan(config, root, inferred, models, unstarted, stored.spec).spec
-        stored.spec.refuse_other(spec, directory.path)
+        stored.spec.check_same(spec, directory.path)
     engines = ["openai"]
     if models and not config.served:
-        engines = [choose(each, config.engine, config.count) for each in models.writers]
+        engines = [choose(each, config.engine, config.count) for each in models.generators]
     accepted = directory.accepted() if stored else 0
     filters = _filters(config, spec)
     mode = verify_mode(config, inferred)
@@ -51,10 +51,10 @@ def create_plan(config: CreateConfig) -> dict[str, Any]:
         "format": inferred.format.name,
         "notes": list(inferred.notes),
         "strategy": config.strategy,
-        "models": [each.name for each in models.writers] if models else None,
+        "models": [each.name for each in models.generators] if models else None,
         "engines": engines,
         "servers": list(config.urls),
-        "embedding_model": models.encoder.name if models and models.encoder else None,
+        "embedding_model": models.embedding_model.name if models and models.embedding_model else None,
         "verification": None if mode == "off" else {"mode": mode, "model": verifier},
         "filters": [part.filter_name for part in FILTERS if is_on(part, filters)],
         "decontaminate": list(filters.decontaminate or ()),
@@ -66,7 +66,7 @@ def create_plan(config: CreateConfig) -> dict[str, Any]:
 def _filters(config: CreateConfig, spec: RunSpec | None) -> FilterSettings:
     if spec:
         return spec.filters
-    held_out = held_out_sets(benchmarks_to_exclude(config, None))
+    held_out = held_out_sets(benchmarks_for_decontamination(config, None))
     names = tuple(dict.fromkeys(each.benchmark for each in held_out))
     return FilterSettings(**config.subset(FilterSettings) | {"decontaminate": names})
 
@@ -74,16 +74,10 @@ def _filters(config: CreateConfig, spec: RunSpec | None) -> FilterSettings:
 def _state(stored: RunConfig | None, accepted: int, count: int) -> str:
     if stored is None:
         return "new"
-    if count < stored.count:
-        raise RunMismatch(f"--count {count}: the run was started with {stored.count}; a run cannot shrink")
     return "finished" if accepted == count else "resumes"
 
 
-def _ignore(_: str) -> None:
-    """Messages about the choice of models are of no interest here."""
-
-
-def train_plan(config: TrainConfig) -> dict[str, Any]:
+def describe_training(config: TrainConfig) -> dict[str, Any]:
     """What `train` would do, as JSON has it. Raises the errors that `train` raises before it trains."""
     prepared, directory = prepare(config, Silent()), TrainingDirectory(config.out)
     training = prepared.training

@@ -26,8 +26,6 @@ command resumes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 RESUMABLE = 75
 
 
@@ -38,88 +36,58 @@ class DatacreateError(Exception):
 
 
 class UsageError(DatacreateError):
-    """The command line or the configuration is wrong."""
-
     exit_code = 2
 
 
-class ExampleError(UsageError):
-    """The formatting example is missing, not a JSON object, or contradictory."""
+class ExampleError(UsageError): ...
 
 
-class FormatError(UsageError):
-    """A task format is invalid, contradicts its example, or uses unsupported keywords."""
+class FormatError(UsageError): ...
 
 
-class PlanError(UsageError):
-    """The plan of a sweep is wrong, or differs from the one in its folder."""
+class PlanError(UsageError): ...
 
 
-class CheckpointError(DatacreateError):
-    """A checkpoint or encoder is unknown, missing, damaged or too large."""
+class CheckpointError(DatacreateError): ...
 
 
-class BenchmarkError(DatacreateError):
-    """A benchmark is unknown, not imported, or damaged."""
+class BenchmarkError(DatacreateError): ...
 
 
-class EngineError(DatacreateError):
-    """The engine did not start, died, or does not enforce the grammar."""
+class EngineError(DatacreateError): ...
 
 
-class PromptTooLong(EngineError):
-    """A prompt and its completion exceed the model's context."""
+class PromptTooLong(EngineError): ...
 
 
 class ServersUnavailable(EngineError):
-    """No server is reachable; committed examples are kept."""
-
     exit_code = RESUMABLE
 
 
-class RunError(DatacreateError):
-    """A run directory cannot be used."""
+class RunError(DatacreateError): ...
 
 
-class RunMismatch(RunError):
-    """The run directory was made with other settings."""
+class RunMismatch(RunError): ...
 
 
-class RunLocked(RunError):
-    """Another process is writing the run directory."""
+class RunLocked(RunError): ...
 
 
-class LogDamaged(RunError):
-    """The log of a run is damaged before its last line."""
+class LogDamaged(RunError): ...
 
 
-class TrainingError(DatacreateError):
-    """An encoder cannot be trained or evaluated on these rows or on this machine."""
+class TrainingError(DatacreateError): ...
 
 
-class NoProgress(DatacreateError):
-    """Many requests in a row gave no accepted example."""
+class NoProgress(DatacreateError): ...
 
 
 class StorageError(DatacreateError):
-    """The disk is full or read-only; committed examples are kept."""
-
     exit_code = RESUMABLE
 
 
 class Stopped(DatacreateError):
-    """Stopped by a signal; committed examples are kept."""
-
     exit_code = RESUMABLE
 
 
-class LockLost(Stopped):
-    """Another process has taken over the folder; this one must not write to it."""
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """` (did you mean a, b?)`, or an empty text if no known name is similar."""
-    from difflib import get_close_matches  # slow to import
-
-    similar = get_close_matches(name.lower(), list(known), n=3, cutoff=0.5)
-    return f" (did you mean {', '.join(similar)}?)" if similar else ""
+class LockLost(Stopped): ...

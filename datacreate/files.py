@@ -1,4 +1,4 @@
-"""Writes files atomically, and words the error when the disk is full or read-only."""
+"""Writes files atomically, and builds the error message for a full or read-only disk."""
 
 from __future__ import annotations
 

@@ -19,26 +19,21 @@ from datacreate.engines.factory import checkpoint_of, make_engine
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import UsageError
 from datacreate.files import storage_error
-from datacreate.filters.base import (
-    Filter,
-    FilterInputs,
-    Notify,
-    Threshold,
-    no_notify,
-    quality,
-    threshold,
-)
-from datacreate.filters.held_out import held_out_sets
+from datacreate.filters.base import Filter, FilterInputs
 from datacreate.filters.registry import (
     FilterSettings,
+    Threshold,
     filter_report,
     load_embedder,
     make_filters,
     prepare_filters,
+    quality,
+    threshold,
 )
 from datacreate.formats.example import Json, field_at
 from datacreate.formats.task_format import TaskFormat, answer_text
 from datacreate.formats.validate import Reason
+from datacreate.messages import Notify, no_notify
 from datacreate.runs.config import EmbeddingOptions, FormatOptions, VerifierOptions
 from datacreate.runs.rows import InvalidRow, Row, Rows, read_rows
 from datacreate.selection.accepted_vectors import AcceptedVectors
@@ -58,7 +53,8 @@ class DatasetFilterSettings(EngineOptions, VerifierOptions, EmbeddingOptions, Fi
     """The settings of `datacreate filter`."""
 
     near: Threshold = threshold(
-        "Drop rows that share this part of their word shingles with an earlier one (Jaccard).", default=0.7
+        "Drop rows that share at least this fraction of their word shingles with an earlier one (Jaccard).",
+        default=0.7,
     )
     balance: bool = quality("Keep as many rows of each label as the rarest label has.", default=False)
 
@@ -98,6 +94,8 @@ def filter_rows(
     CheckpointError for what is not downloaded; EngineError if the verifier fails; StorageError if the disk is
     full; and what `read_rows` raises.
     """
+    from datacreate.filters.held_out import held_out_sets
+
     settings = settings or DatasetFilterSettings()
     held_out = held_out_sets("all" if settings.decontaminate is None else settings.decontaminate)
     benchmarks = tuple(dict.fromkeys(each.benchmark for each in held_out))

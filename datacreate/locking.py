@@ -13,7 +13,6 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ import psutil
 
 from datacreate.errors import LockLost, RunLocked
 from datacreate.hardware import slurm_job
+from datacreate.messages import Notify, no_notify
 
 LOCK_FILE = ".lock"
 BEAT_SECONDS = 10.0  # between heartbeats; a holder reads its record at least every second heartbeat
@@ -36,7 +36,7 @@ sleep, clock = time.sleep, partial(time.clock_gettime, getattr(time, "CLOCK_BOOT
 class FolderLock:
     """A lock on an existing directory. `notify` gets a line before a wait for another machine."""
 
-    def __init__(self, folder: Path, notify: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, folder: Path, notify: Notify = no_notify) -> None:
         self.folder, self._path, self._notify = folder, folder / LOCK_FILE, notify
         self.after_silence = False  # the last holder may still run, and finish a write that it has begun
         self._flock, self._checked, self._lost, self._released = -1, 0.0, "", threading.Event()

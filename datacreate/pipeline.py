@@ -8,7 +8,7 @@ engines take turns by request number.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import count
 
@@ -16,9 +16,7 @@ from datacreate.engines.base import Completion, Engine, scoring
 from datacreate.formats.validate import Candidate
 from datacreate.prompts.label_scoring import (
     NUM_PERMUTATIONS,
-    LabelQuestion,
-    mean_probabilities,
-    option_permutations,
+    PermutedQuestion,
 )
 from datacreate.run_models import Engines
 from datacreate.state import ParsedCompletion, PendingRequest, RunState
@@ -41,17 +39,13 @@ class _Unscored:
     """A parsed completion that waits for scores."""
 
     parsed: ParsedCompletion
+    questions: dict[int, PermutedQuestion]  # by item
     remaining: int  # scoring requests without a result
-    scores: dict[int, list[tuple[float, ...]]] = field(default_factory=dict)  # item -> scores per permutation
     tokens: int = 0
 
     def scored(self) -> ParsedCompletion:
         """The completion with the mean scores of each item whose permutations were all scored."""
-        means = {
-            item: mean_probabilities(scores)
-            for item, scores in self.scores.items()
-            if len(scores) == NUM_PERMUTATIONS
-        }
+        means = {item: mean for item, question in self.questions.items() if (mean := question.mean())}
         return replace(self.parsed, scores=means, scoring_tokens=self.tokens)
 
 
@@ -60,9 +54,8 @@ class _ScoringRequest:
     """One permutation of the question about an item of a completion."""
 
     request: int
-    item: int
-    question: LabelQuestion
-    order: tuple[int, ...]
+    question: PermutedQuestion
+    permutation: int
 
 
 class Pipeline:
@@ -70,12 +63,12 @@ class Pipeline:
 
     def __init__(self, state: RunState, engines: Engines) -> None:
         self._state = state
-        self._writers = engines.writers
+        self._generators = engines.generators
         self._verifier = engines.verifier
-        self._engines = {id(engine): engine for engine in (*engines.writers, engines.verifier)}
+        self._engines = {id(engine): engine for engine in (*engines.generators, engines.verifier)}
         self._in_flight: dict[int, int] = dict.fromkeys(self._engines, 0)  # id of the engine -> requests
-        self._order: deque[int] = deque()  # numbers of the requests that `next` has not returned
-        self._queued: tuple[deque[PendingRequest], ...] = tuple(deque() for _ in engines.writers)
+        self._order: deque[int] = deque()  # numbers of the requests that `next_completed` has not returned
+        self._queued: tuple[deque[PendingRequest], ...] = tuple(deque() for _ in engines.generators)
         self._generating: dict[int, PendingRequest] = {}
         self._to_score: list[tuple[int, int, _ScoringRequest]] = []  # a heap, ordered by request
         self._scoring: dict[int, _ScoringRequest] = {}
@@ -88,19 +81,19 @@ class Pipeline:
         while self._to_score and self._has_capacity(self._verifier):
             _, _, score = heappop(self._to_score)
             number = next(self._scoring_ids)
-            self._verifier.submit(scoring(number, *score.question.prompt(score.order)))
+            self._verifier.submit(scoring(number, *score.question.prompt(score.permutation)))
             self._scoring[number] = score
             self._in_flight[id(self._verifier)] += 1
         while self._state.to_submit:
             pending = self._state.to_submit.popleft()
             self._order.append(pending.slot.number)
-            self._queued[pending.slot.number % len(self._writers)].append(pending)
-        for writer, queued in zip(self._writers, self._queued, strict=True):
-            while queued and self._has_capacity(writer):
+            self._queued[pending.slot.number % len(self._generators)].append(pending)
+        for generator, queued in zip(self._generators, self._queued, strict=True):
+            while queued and self._has_capacity(generator):
                 pending = queued.popleft()
-                writer.submit(self._state.build_request(pending))
+                generator.submit(self._state.build_request(pending))
                 self._generating[pending.slot.number] = pending
-                self._in_flight[id(writer)] += 1
+                self._in_flight[id(generator)] += 1
 
     def _has_capacity(self, engine: Engine) -> bool:
         return self._in_flight[id(engine)] < engine.capacity
@@ -122,21 +115,22 @@ class Pipeline:
         if not parsed.questions:
             self._ready[number] = parsed
             return
-        for item, question in parsed.questions.items():
-            orders = option_permutations(len(question.options), f"{self._state.seed}:{question.shown}")
-            for index, order in enumerate(orders):
-                score = _ScoringRequest(number, item, question, order)
+        questions = {
+            item: PermutedQuestion(question, f"{self._state.seed}:{question.shown}")
+            for item, question in parsed.questions.items()
+        }
+        for item, permuted in questions.items():
+            for index in range(NUM_PERMUTATIONS):
+                score = _ScoringRequest(number, permuted, index)
                 heappush(self._to_score, (number, NUM_PERMUTATIONS * item + index, score))
-        self._unscored[number] = _Unscored(parsed, NUM_PERMUTATIONS * len(parsed.questions))
+        self._unscored[number] = _Unscored(parsed, questions, NUM_PERMUTATIONS * len(questions))
 
     def _add_scores(self, completion: Completion) -> None:
         score = self._scoring.pop(completion.request_id)
         unscored = self._unscored[score.request]
         unscored.remaining -= 1
         unscored.tokens += completion.prompt_tokens
-        if completion.scores:
-            scores = score.question.in_option_order(score.order, completion.scores)
-            unscored.scores.setdefault(score.item, []).append(scores)
+        score.question.add(score.permutation, completion.scores)
         if not unscored.remaining:
             self._ready[score.request] = self._unscored.pop(score.request).scored()
 
@@ -150,7 +144,7 @@ class Pipeline:
             tokens=sum(each.completion.generated_tokens for each in parsed),
         )
 
-    def next(self) -> ParsedCompletion | None:
+    def next_completed(self) -> ParsedCompletion | None:
         """The next completion in request order; None if it is not ready."""
         if not self._order or self._order[0] not in self._ready:
             return None

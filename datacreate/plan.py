@@ -1,4 +1,4 @@
-"""Makes the plan of a run: everything that is decided before the first request.
+"""Makes a `RunPlan`: everything that is decided before the first request.
 
 Settings are checked before anything slow starts. The engine is only asked for token counts if the run directory does
 not have them: resuming a finished run starts no server.
@@ -19,19 +19,19 @@ from datacreate.filters.held_out import HeldOutSet, held_out_sets
 from datacreate.filters.registry import FilterSettings
 from datacreate.formats.example import Example, find_unsupported_value, load_example
 from datacreate.formats.infer import InferredFormat, infer_format
-from datacreate.formats.serialization import Layout
+from datacreate.formats.serialization import PromptEncoding
 from datacreate.formats.task_format import TaskFormat, answer_text
 from datacreate.prompts.generation import chat_prompt
 from datacreate.prompts.label_scoring import MAX_LETTERED, can_score_labels
 from datacreate.run_models import Engines, Models, verify_mode
 from datacreate.runs.config import (
     CreateConfig,
+    Generator,
     HeldOutRef,
     IdentitySettings,
     RunSpec,
     SamplingOptions,
     Verification,
-    Writer,
 )
 from datacreate.selection.strategies import Strategy, find_strategy
 from datacreate.verification.scoring import default_threshold
@@ -53,21 +53,25 @@ MIN_LABEL_NOISE_ROWS = 40
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """The decisions of a run before the first request."""
 
     root: Example
-    layout: Layout
+    encoding: PromptEncoding
     strategy: Strategy
-    samplings: tuple[Sampling, ...]  # one per generating model
+    samplings: tuple[Sampling, ...]  # one per generator
     spec: RunSpec
     held_out_sets: tuple[HeldOutSet, ...]  # for decontamination
     notes: tuple[str, ...]  # for the user: the inferred format, warnings
 
     @property
-    def improved(self) -> bool:
-        """Whether labels are assigned and balanced, and truncated completions salvaged: not in the paper."""
-        return self.spec.method == "datacreate"
+    def is_paper_method(self) -> bool:
+        """Whether the run follows the paper only.
+
+        Otherwise labels are assigned and balanced, and complete examples of truncated answers are kept; the paper
+        does none of this.
+        """
+        return self.spec.method == "paper"
 
 
 def root_and_format(config: CreateConfig) -> tuple[Example, InferredFormat]:
@@ -105,39 +109,39 @@ def make_plan(
     models: Models,
     engines: Engines,
     stored: RunSpec | None,
-) -> Plan:
+) -> RunPlan:
     """Decide the settings that the user left open; those of an existing run come from `stored`.
 
     The engines provide token counts, capacity and context length. Raises PromptTooLong if not even one example fits,
     BenchmarkError if a benchmark for decontamination is not imported, UsageError for a wrong --label-ratio.
     """
-    encoder, paper = models.encoder, config.method == "paper"
-    layout = Layout(inferred.format, "keyed" if paper else "positional")
+    embedding_model, paper = models.embedding_model, config.method == "paper"
+    encoding = PromptEncoding(inferred.format, "keyed" if paper else "positional")
     label_ratio = _label_ratio(config, inferred.format)
-    held_out = held_out_sets(benchmarks_to_exclude(config, stored))
+    held_out = held_out_sets(benchmarks_for_decontamination(config, stored))
     requested = config.num_examples or (stored.num_examples if stored else None)
     if stored and requested == stored.num_examples:
         number = stored.num_examples
     else:
-        number = min(_fit_context(layout, root, engine, requested)[0] for engine in engines.writers)
+        number = min(_fit_context(encoding, root, engine, requested)[0] for engine in engines.generators)
     samplings = tuple(
         _sampling(
             config,
             checkpoint,
-            _max_tokens(config, stored, index) or _fit_context(layout, root, engine, number)[1],
+            _max_tokens(config, stored, index) or _fit_context(encoding, root, engine, number)[1],
         )
-        for index, (checkpoint, engine) in enumerate(zip(models.writers, engines.writers, strict=True))
+        for index, (checkpoint, engine) in enumerate(zip(models.generators, engines.generators, strict=True))
     )
     concurrency = config.concurrency or (stored.concurrency if stored else None)
-    concurrency = concurrency or (1 if paper else _concurrency(config.count, number, engines.writers))
+    concurrency = concurrency or (1 if paper else _concurrency(config.count, number, engines.generators))
     spec = RunSpec(
         **config.subset(IdentitySettings),
         example=dict(root.values),
         format=inferred.format.document(),
         model=models.name,
         model_sha256=models.sha256,
-        embedding_model=encoder.name if encoder else None,
-        embedding_model_sha256=encoder.sha256 if encoder else None,
+        embedding_model=embedding_model.name if embedding_model else None,
+        embedding_model_sha256=embedding_model.sha256 if embedding_model else None,
         num_examples=number,
         concurrency=concurrency,
         sampling=_given(samplings[0]),
@@ -148,21 +152,21 @@ def make_plan(
         ),
         compared_with=tuple(HeldOutRef(**vars(each)) for each in held_out),
         label_ratio=label_ratio,
-        verification=_verification(config, inferred, models, layout, engines.verifier, stored),
+        verification=_verification(config, inferred, models, encoding, engines.verifier, stored),
         mixture=tuple(
-            Writer(model=writer.name, sha256=writer.sha256, sampling=_given(sampling))
-            for writer, sampling in zip(models.writers, samplings, strict=True)
+            Generator(model=generator.name, sha256=generator.sha256, sampling=_given(sampling))
+            for generator, sampling in zip(models.generators, samplings, strict=True)
             if len(samplings) > 1
         ),
     )
     strategy = find_strategy(config.strategy)
-    return Plan(root, layout, strategy, samplings, spec, held_out, (*inferred.notes, *_warnings(spec)))
+    return RunPlan(root, encoding, strategy, samplings, spec, held_out, (*inferred.notes, *_warnings(spec)))
 
 
 def _warnings(spec: RunSpec) -> Iterator[str]:
     verification = spec.verification
-    writers = {spec.model_sha256, *(writer.sha256 for writer in spec.mixture)}
-    if verification and verification.model_sha256 in writers:
+    generators = {spec.model_sha256, *(generator.sha256 for generator in spec.mixture)}
+    if verification and verification.model_sha256 in generators:
         yield f"{verification.model} scores its own examples; a different --verifier is more reliable"
 
 
@@ -178,7 +182,9 @@ def _max_tokens(config: CreateConfig, stored: RunSpec | None, index: int) -> int
     return int(sampling["max_tokens"])
 
 
-def benchmarks_to_exclude(config: CreateConfig, stored: RunSpec | None) -> Sequence[str] | Literal["all"]:
+def benchmarks_for_decontamination(
+    config: CreateConfig, stored: RunSpec | None
+) -> Sequence[str] | Literal["all"]:
     """The benchmarks for decontamination: the user's, or those of the existing run, or all imported ones."""
     if config.decontaminate is not None:
         return config.decontaminate
@@ -191,7 +197,7 @@ def _verification(
     config: CreateConfig,
     inferred: InferredFormat,
     models: Models,
-    layout: Layout,
+    encoding: PromptEncoding,
     verifier: Engine,
     stored: RunSpec | None,
 ) -> Verification | None:
@@ -201,7 +207,8 @@ def _verification(
         return None
     labels = inferred.format.labels or ()
     known = stored.verification if stored else None
-    if stored:  # if the run was made without verification, it is refused later, without starting a server
+    if stored:
+        # If the stored run had no verification, `check_same` reports that later; do not start a server for it.
         lettered = bool(known and known.lettered)
     else:
         lettered = bool(labels) and not verifier.have_distinct_first_tokens(list(map(answer_text, labels)))
@@ -209,10 +216,10 @@ def _verification(
         if config.verify is None and config.verifier is None:
             return None
         raise UsageError(
-            f"--verify {mode}: {model.name} cannot tell the {len(labels)} labels apart by their first token, "
-            f"and they are more than the {MAX_LETTERED} letters; use another --verifier, or --verify off"
+            f"--verify {mode}: {model.name}: several of the {len(labels)} labels start with the same token, and "
+            f"letters work for at most {MAX_LETTERED} labels; use another --verifier, or --verify off"
         )
-    has_check = mode != "keep" and layout.supports_pseudo_labels and config.method == "datacreate"
+    has_check = mode != "keep" and encoding.supports_pseudo_labels and config.method == "datacreate"
     rows = min(LABEL_NOISE_ROWS, max(MIN_LABEL_NOISE_ROWS, config.count // 2))
     return Verification(
         mode=mode,
@@ -247,12 +254,14 @@ def _label_ratio(config: CreateConfig, format: TaskFormat) -> dict[str, float] |
     return ratio
 
 
-def _fit_context(layout: Layout, root: Example, engine: Engine, requested: int | None) -> tuple[int, int]:
+def _fit_context(
+    encoding: PromptEncoding, root: Example, engine: Engine, requested: int | None
+) -> tuple[int, int]:
     """The number of examples per request, and its max_tokens. Raises PromptTooLong if none fits."""
-    shown = [{"role": "user", "content": json.dumps(layout.write(root), ensure_ascii=False)}]
+    shown = [{"role": "user", "content": json.dumps(encoding.write(root), ensure_ascii=False)}]
     one = MAX_GROWTH * engine.count_tokens(shown) + EXTRA_TOKENS
     # A later parent can be twice as long as the formatting example.
-    prompt = engine.count_tokens(chat_prompt(layout, root, requested or DEFAULT_NUM_EXAMPLES)) + one // 2
+    prompt = engine.count_tokens(chat_prompt(encoding, root, requested or DEFAULT_NUM_EXAMPLES)) + one // 2
     for number in [requested] if requested else range(DEFAULT_NUM_EXAMPLES, 0, -1):
         if prompt + number * one <= engine.max_context:
             return number, number * one
@@ -266,7 +275,8 @@ def _fit_context(layout: Layout, root: Example, engine: Engine, requested: int |
 def _concurrency(count: int, number: int, engines: Sequence[Engine]) -> int:
     """Three times the capacity of the engines, but no more requests than the count needs.
 
-    Commits are in order, so a long completion delays all later ones; with less, the engines would run empty.
+    Commits are in order, so a long completion delays all later ones; with fewer requests in flight, the
+    engines would be idle.
     """
     return max(1, min(3 * sum(engine.capacity for engine in engines), count // number))
 

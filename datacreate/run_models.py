@@ -1,4 +1,4 @@
-"""The models of a run (writers, verifier, embedding model) and their engines."""
+"""The models of a run (generators, verifier, embedding model) and their engines."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from datacreate.engines.base import Check, Engine
 from datacreate.engines.factory import checkpoint_of, make_engine, only_model
 from datacreate.errors import UsageError
 from datacreate.formats.infer import InferredFormat
+from datacreate.messages import Notify
 from datacreate.prompts.label_scoring import MAX_LETTERED, can_score_labels
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
+from datacreate.selection.strategies import find_strategy
 from datacreate.verification.scoring import VerifyMode
 
 
@@ -22,59 +24,69 @@ from datacreate.verification.scoring import VerifyMode
 class Models:
     """The checkpoints of a run; None: not needed."""
 
-    writers: tuple[Checkpoint, ...]  # several take turns by request
-    encoder: Checkpoint | None  # the embedding model
-    verifier: Checkpoint | None  # one of the writers, or another model
+    generators: tuple[Checkpoint, ...]  # several take turns by request
+    embedding_model: Checkpoint | None  # the embedding model
+    verifier: Checkpoint | None  # one of the generators, or another model
 
     @property
     def name(self) -> str:
-        """The names of the writers."""
-        return " + ".join(writer.name for writer in self.writers)
+        """The names of the generators."""
+        return " + ".join(generator.name for generator in self.generators)
 
     @property
     def sha256(self) -> str:
-        """The identity of the writers, in their order."""
-        if len(self.writers) == 1:
-            return self.writers[0].sha256
-        return combined_sha256({str(turn): writer.sha256 for turn, writer in enumerate(self.writers)})
+        """The identity of the generators, in their order."""
+        if len(self.generators) == 1:
+            return self.generators[0].sha256
+        return combined_sha256(
+            {str(turn): generator.sha256 for turn, generator in enumerate(self.generators)}
+        )
 
 
-def models_of(
-    config: CreateConfig, inferred: InferredFormat, embeds: bool, note: Callable[[str], None]
-) -> Models:
+def needs_embedder(config: CreateConfig, *, similarity: bool = False) -> bool:
+    """Whether a run embeds texts; `similarity`: the caller has a `Similarity` for the strategy."""
+    strategy = find_strategy(config.strategy)
+    return (
+        config.semantic is not None
+        or strategy.queue == "coverage"
+        or (strategy.needs_similarity and not similarity)
+    )
+
+
+def models_of(config: CreateConfig, inferred: InferredFormat, embeds: bool, notify: Notify) -> Models:
     """The checkpoints that a run needs; `embeds` says whether it embeds texts.
 
     Raises CheckpointError if one is not downloaded or an adapter does not fit, UsageError if labels
     cannot be verified.
     """
-    writers = tuple(checkpoint_of(name, config) for name in _names(config, note))
+    generators = tuple(checkpoint_of(name, config) for name in _names(config, notify))
     if config.adapter is not None:
-        writers = (with_adapter(writers[0], read_adapter(config.adapter)),)
-    writers = _with_distinct_names(writers)
-    encoder = resolve(config.embedding_model, "encoder") if embeds else None
+        generators = (with_adapter(generators[0], read_adapter(config.adapter)),)
+    generators = _with_distinct_names(generators)
+    embedding_model = resolve(config.embedding_model, "encoder") if embeds else None
     if verify_mode(config, inferred) == "off":
-        return Models(writers, encoder, None)
-    verifier = writers[0]
+        return Models(generators, embedding_model, None)
+    verifier = generators[0]
     if config.verifier:
         verifier = checkpoint_of(config.verifier, config)
-    return Models(writers, encoder, verifier)
+    return Models(generators, embedding_model, verifier)
 
 
-def _names(config: CreateConfig, note: Callable[[str], None]) -> tuple[str, ...]:
-    """The names of the writers; with servers and no --model, the one model that they serve."""
+def _names(config: CreateConfig, notify: Notify) -> tuple[str, ...]:
+    """The names of the generators; with servers and no --model, the one model that they serve."""
     if config.served and "model" not in config.model_fields_set:
-        return (only_model(config, note),)
+        return (only_model(config, notify),)
     return config.models
 
 
-def _with_distinct_names(writers: tuple[Checkpoint, ...]) -> tuple[Checkpoint, ...]:
+def _with_distinct_names(generators: tuple[Checkpoint, ...]) -> tuple[Checkpoint, ...]:
     """Writers with distinct names. UsageError if two are the same model."""
-    if len({writer.sha256 for writer in writers}) < len(writers):
+    if len({generator.sha256 for generator in generators}) < len(generators):
         raise UsageError("--model: two of these are the same model (equal weights); give each once")
-    names = [writer.name for writer in writers]
+    names = [generator.name for generator in generators]
     return tuple(
-        replace(writer, name=f"{writer.name} {writer.sha256[:8]}") if names.count(writer.name) > 1 else writer
-        for writer in writers
+        replace(model, name=f"{model.name} {model.sha256[:8]}") if names.count(model.name) > 1 else model
+        for model in generators
     )
 
 
@@ -107,36 +119,36 @@ EngineFactory = Callable[[Checkpoint, CreateConfig, RunDirectory], Engine]
 
 @dataclass(frozen=True)
 class Engines:
-    """The engines of the writers and of the verifier, which may be one of the writers'."""
+    """The engines of the generators and of the verifier, which may be one of the generators'."""
 
-    writers: tuple[Engine, ...]
+    generators: tuple[Engine, ...]
     verifier: Engine
 
-    def start(
-        self, models: Models, notify: Callable[[str], None], write: Sequence[Check], score: Sequence[Check]
-    ) -> None:
+    def start(self, models: Models, notify: Notify, write: Sequence[Check], score: Sequence[Check]) -> None:
         """Start the servers, and return when all have passed their self-tests."""
-        for engine, writer in zip(self.writers, models.writers, strict=True):
-            notify(f"testing {writer.name}")
+        for engine, generator in zip(self.generators, models.generators, strict=True):
+            notify(f"testing {generator.name}")
             engine.start([*(score if engine is self.verifier else ()), *write])
-        if self.verifier not in self.writers and models.verifier:
+        if self.verifier not in self.generators and models.verifier:
             notify(f"testing {models.verifier.name}, the verifier")
             self.verifier.start(score)
 
     @property
     def where(self) -> dict[str, str]:
         """For the log of a session: the servers that answered."""
-        engines = (*self.writers, self.verifier)
+        engines = (*self.generators, self.verifier)
         urls = dict.fromkeys(url for engine in engines for url in engine.urls)
-        replicas = self.writers[0].settings.get("replicas", 1)  # with several models, of the first
+        replicas = self.generators[0].settings.get("replicas", 1)  # with several models, of the first
         servers = {"servers": ", ".join(urls)} if urls else {}
         return servers | ({"replicas": str(replicas)} if replicas > 1 else {})
 
     @property
     def settings(self) -> dict[str, dict[str, Any]]:
         """The settings of each engine, by name."""
-        found = {_name(turn): dict(engine.settings) for turn, engine in enumerate(self.writers)}
-        return found if self.verifier in self.writers else {**found, "verifier": dict(self.verifier.settings)}
+        found = {_name(turn): dict(engine.settings) for turn, engine in enumerate(self.generators)}
+        return (
+            found if self.verifier in self.generators else {**found, "verifier": dict(self.verifier.settings)}
+        )
 
 
 def _name(turn: int) -> str:
@@ -149,10 +161,10 @@ def engines_of(
     config: CreateConfig,
     directory: RunDirectory,
     factory: EngineFactory | None,
-    notify: Callable[[str], None],
+    notify: Notify,
 ) -> Iterator[Engines]:
     """The engines of a run, not started yet; closed at the end."""
-    turns = {writer.sha256: turn for turn, writer in enumerate(models.writers)}
+    turns = {generator.sha256: turn for turn, generator in enumerate(models.generators)}
     extra = models.verifier if models.verifier and models.verifier.sha256 not in turns else None
 
     def engine_of(checkpoint: Checkpoint, name: str) -> Engine:
@@ -166,13 +178,15 @@ def engines_of(
                 log=directory.log_of(name),
                 template_kwargs=config.chat_template_kwargs if checkpoint is not extra else None,
                 main=checkpoint is not extra,
-                models=len(models.writers) + (extra is not None),
+                models=len(models.generators) + (extra is not None),
                 notify=notify,
             )
         stack.callback(engine.close)
         return engine
 
     with ExitStack() as stack:
-        writers = tuple(engine_of(writer, _name(turn)) for turn, writer in enumerate(models.writers))
-        verifier = writers[turns.get(models.verifier.sha256, 0)] if models.verifier else writers[0]
-        yield Engines(writers, engine_of(extra, "verifier") if extra else verifier)
+        generators = tuple(
+            engine_of(generator, _name(turn)) for turn, generator in enumerate(models.generators)
+        )
+        verifier = generators[turns.get(models.verifier.sha256, 0)] if models.verifier else generators[0]
+        yield Engines(generators, engine_of(extra, "verifier") if extra else verifier)

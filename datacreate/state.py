@@ -24,7 +24,7 @@ from datacreate.formats.parse import parse_completion
 from datacreate.formats.response_schema import build_response_schema
 from datacreate.formats.task_format import answer_text
 from datacreate.formats.validate import Candidate, Reason, Reject, shorten
-from datacreate.plan import Plan
+from datacreate.plan import RunPlan
 from datacreate.prompts.generation import chat_prompt
 from datacreate.prompts.label_scoring import (
     LabelQuestion,
@@ -78,7 +78,7 @@ class RunState:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: RunPlan,
         count: int,
         similarity: Similarity | None,
         filters: Sequence[Filter],
@@ -92,14 +92,14 @@ class RunState:
         self._embedder = accepted.embedder if accepted else None
         self._vectors = accepted if plan.strategy.queue == "coverage" else None
         self._num_accepted = 0  # including those of the request that is being decided
-        self._format = plan.layout.format
-        self._layouts = {pseudo: replace(plan.layout, pseudo_labels=pseudo) for pseudo in (False, True)}
+        self._format = plan.encoding.format
+        self._encodings = {pseudo: replace(plan.encoding, pseudo_labels=pseudo) for pseudo in (False, True)}
         self._root_key = Candidate.of(plan.root.values, self._format).key
         self._parent_key = lru_cache(maxsize=4096)(self._key_of_line)
         self._schema = lru_cache(maxsize=1024)(self._build_schema)
         labels, ratio = self._format.labels, spec.label_ratio
         self._quotas = None
-        if labels and plan.improved:
+        if labels and not plan.is_paper_method:
             self._quotas = Quotas(labels, count, list(ratio.values()) if ratio else None)
         self._verification = spec.verification
         self._queue = _make_queue(plan, self._vectors)
@@ -126,7 +126,7 @@ class RunState:
         while (slot := self._queue.next()) is not None:
             labels = None
             if self._quotas and not self._pseudo_labels:
-                rng = self._rng("deal", slot.number)
+                rng = self._rng("deal", slot.number)  # the word is part of the seed: do not change it
                 labels = tuple(self._quotas.assign(self._plan.spec.num_examples, rng))
             self.to_submit.append(PendingRequest(slot, labels, self._pseudo_labels))
 
@@ -134,7 +134,7 @@ class RunState:
         return random.Random(f"{self.seed}:{purpose}:{request}")
 
     def _build_schema(self, labels: tuple[Json, ...] | None, pseudo_labels: bool) -> str:
-        return build_response_schema(self._layouts[pseudo_labels], self._plan.spec.num_examples, labels)
+        return build_response_schema(self._encodings[pseudo_labels], self._plan.spec.num_examples, labels)
 
     def _key_of_line(self, line: str) -> str:
         return Candidate.of(json.loads(line), self._format).key
@@ -143,7 +143,7 @@ class RunState:
         """The request for the engine."""
         slot, samplings = pending.slot, self._plan.samplings
         messages = chat_prompt(
-            self._layouts[pending.pseudo_labels], slot.example, self._plan.spec.num_examples
+            self._encodings[pending.pseudo_labels], slot.example, self._plan.spec.num_examples
         )
         schema = self._schema(pending.labels, pending.pseudo_labels)
         return Request(slot.number, messages, schema, samplings[slot.number % len(samplings)])
@@ -155,10 +155,10 @@ class RunState:
         else:
             items = parse_completion(
                 completion.text,
-                self._layouts[pending.pseudo_labels],
+                self._encodings[pending.pseudo_labels],
                 self._plan.spec.num_examples,
                 truncated=completion.finish_reason == "length",
-                salvage=self._plan.improved,
+                keep_complete_items=not self._plan.is_paper_method,
             )
         if self._embedder:  # one batch is faster than single texts later
             candidates = [item for item in items if isinstance(item, Candidate)]
@@ -183,19 +183,19 @@ class RunState:
         for index, item in enumerate(parsed.items):
             scores = parsed.scores.get(index)
             probabilities = round_probabilities(scores) if scores else None
-            result, judged = self._decide_item(parsed.pending, item, probabilities, len(accepted))
+            result, verified = self._decide_item(parsed.pending, item, probabilities, len(accepted))
             if isinstance(result, Reject):
                 rejects.append(result)
             else:
                 accepted.append(result)
-            if judged:
-                scored.append(judged)
+            if verified:
+                scored.append(verified)
         slot, completion = parsed.pending.slot, parsed.completion
         return Commit(
             request=slot.number,
             parent=slot.example.id,
             depth=slot.parent.depth,
-            attempt=slot.attempt,
+            attempt=slot.previous_uses,
             accepted=tuple(dict(candidate.example.values) for candidate in accepted),
             chosen=tuple(self._choose_parents(slot, accepted)),
             rejects=tuple(rejects),
@@ -213,7 +213,7 @@ class RunState:
         probabilities: Probabilities | None,
         accepted: int,
     ) -> tuple[Candidate | Reject, Scored | None]:
-        """The item as it is accepted, or a reject; and what the verifier did, if anything."""
+        """The item as it is accepted, or a reject; and the verifier's result, or None."""
         if isinstance(item, Reject):
             return item, None
         if reject := self._find_reject(pending, item, accepted):
@@ -229,8 +229,8 @@ class RunState:
             detail = disagreement(answers, scored.assigned, scored.probabilities)
             return _reject(Reason.REJECTED_BY_VERIFIER, item, detail), scored
         if scored.final != assigned:
-            relabelled = with_answer(self._format, item.example.values, scored.final)
-            candidate = Candidate.of(relabelled, self._format)
+            relabeled = with_answer(self._format, item.example.values, scored.final)
+            candidate = Candidate.of(relabeled, self._format)
             # In a format without free text, the answer is part of the compared text.
             if candidate.key != item.key and (reject := self._find_reject(pending, candidate, accepted)):
                 return reject, scored
@@ -239,7 +239,7 @@ class RunState:
         return result, replace(scored, accepted=not isinstance(result, Reject))
 
     def _find_reject(self, pending: PendingRequest, candidate: Candidate, accepted: int = 0) -> Reject | None:
-        """The first reason against a valid example before verification; None if there is none.
+        """The first reason to reject a valid example, before verification; None if there is none.
 
         `accepted`: examples accepted from the same completion.
         """
@@ -321,7 +321,7 @@ class RunState:
             return
         slot = self.to_submit.popleft().slot
         logged = (commit.request, commit.parent, commit.attempt)
-        expected = (slot.number, slot.example.id, slot.attempt)
+        expected = (slot.number, slot.example.id, slot.previous_uses)
         if logged != expected:
             raise LogDamaged(
                 f"{path}, line {line.number}: (request, parent, attempt) is {logged}, expected {expected}; "
@@ -332,11 +332,11 @@ class RunState:
         self.apply(slot, commit)
 
 
-def _reject(reason: Reason, candidate: Candidate, because: str = "") -> Reject:
-    return Reject(reason, shorten(candidate.example.values), because)
+def _reject(reason: Reason, candidate: Candidate, detail: str = "") -> Reject:
+    return Reject(reason, shorten(candidate.example.values), detail)
 
 
-def _make_queue(plan: Plan, vectors: AcceptedVectors | None) -> ParentQueue:
+def _make_queue(plan: RunPlan, vectors: AcceptedVectors | None) -> ParentQueue:
     root, spec = Parent(example_line(dict(plan.root.values)), 0), plan.spec
     if vectors:
         return FarthestFirst(

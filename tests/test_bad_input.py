@@ -166,7 +166,7 @@ def test_a_damaged_log_or_config_is_one_line(tmp_path: Path, model: str) -> None
 def test_a_run_directory_of_an_old_layout_names_the_version(tmp_path: Path, model: str) -> None:
     make(tmp_path / "run", model, count=4)
     (tmp_path / "run" / "config.json").write_text('{"datacreate": "0.0.9", "identity": {}}')
-    with pytest.raises(RunError, match=r"run: written by datacreate 0\.0\.9 in another layout"):
+    with pytest.raises(RunError, match=r"run: written by datacreate 0\.0\.9 in another format"):
         make(tmp_path / "run", model, count=4)
 
 

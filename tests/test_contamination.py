@@ -48,7 +48,7 @@ def writing(question: str) -> Script:
 def details(run_dir: Path) -> list[str]:
     """The details of the rejects with the reason `contaminated`."""
     rejects = [reject for commit in commits(run_dir) for reject in commit.rejects]
-    return [reject.because for reject in rejects if reject.reason == "contaminated"]
+    return [reject.detail for reject in rejects if reject.reason == "contaminated"]
 
 
 def report(summary: dict[str, Any]) -> dict[str, Any]:

@@ -57,8 +57,8 @@ def test_models_take_turns_by_request(tmp_path: Path, model: str, other: str) ->
     assert all(request.id % 2 == 1 for request in second.history)
     assert all(engine.started and engine.closed for engine in (first, second))
     assert summary["model"] == "scripted-model + another-model"
-    assert sum(summary["writers"].values()) == 30
-    assert all(summary["writers"].values())
+    assert sum(summary["generators"].values()) == 30
+    assert all(summary["generators"].values())
 
 
 def test_the_result_does_not_depend_on_arrival_order_or_kills(
@@ -96,8 +96,8 @@ def test_the_mixture_identifies_the_run(tmp_path: Path, model: str, other: str) 
         with pytest.raises(RunMismatch, match="another model"):
             make_mixed(tmp_path, models, Fleet(), count=10)
     spec = json.loads((tmp_path / "config.json").read_text())["spec"]
-    assert [writer["model"] for writer in spec["mixture"]] == ["scripted-model", "another-model"]
-    assert len({writer["sha256"] for writer in spec["mixture"]}) == 2
+    assert [generator["model"] for generator in spec["mixture"]] == ["scripted-model", "another-model"]
+    assert len({generator["sha256"] for generator in spec["mixture"]}) == 2
 
 
 def test_the_config_records_engine_settings_and_versions(tmp_path: Path, model: str) -> None:
@@ -116,8 +116,8 @@ def test_models_of_one_name_get_different_names_and_equal_models_are_an_error(
     same_name = tmp_path / "other" / Path(model).name
     shutil.copytree(other, same_name)
     summary = make_mixed(tmp_path / "run", (model, str(same_name)), Fleet(), count=20)
-    assert len(summary["writers"]) == 2
-    assert sum(summary["writers"].values()) == 20
+    assert len(summary["generators"]) == 2
+    assert sum(summary["generators"].values()) == 20
     shutil.copytree(model, tmp_path / "copy")
     with pytest.raises(UsageError, match="two of these are the same model"):
         make_mixed(tmp_path / "same", (model, str(tmp_path / "copy")), Fleet())

@@ -178,10 +178,10 @@ OTHER: dict[str, tuple[dict[str, Any], str]] = {
 }
 """Name of the setting -> changes, and the message."""
 
-LABELLED: dict[str, Any] = {"example": NLI, "labels": NLI_LABELS}
+LABELED: dict[str, Any] = {"example": NLI, "labels": NLI_LABELS}
 NEEDED: dict[str, dict[str, Any]] = {
-    "label_ratio": LABELLED,
-    "verify": {**LABELLED, "verify": "keep", "label_noise_check": None},
+    "label_ratio": LABELED,
+    "verify": {**LABELED, "verify": "keep", "label_noise_check": None},
 }
 """Other settings that a setting needs."""
 

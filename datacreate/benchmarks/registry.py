@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from datacreate.errors import BenchmarkError, did_you_mean
+from datacreate.errors import BenchmarkError
+from datacreate.messages import did_you_mean
 from datacreate.paths import shipped
 
 Category = Literal["mcqa_2", "mcqa_5", "yesno_open", "yesno_close"]

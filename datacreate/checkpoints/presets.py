@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from datacreate.errors import CheckpointError, did_you_mean
+from datacreate.errors import CheckpointError
+from datacreate.messages import did_you_mean
 from datacreate.paths import data_dir, shipped
 
 Kind = Literal["instruct", "encoder"]
@@ -25,7 +26,7 @@ _RANGE = re.compile(r"(.*)\{(\d+)\.\.(\d+)\}(.*)")
 
 
 class _Strict(BaseModel):
-    """An unknown key is an error, so that no misspelt setting is ignored."""
+    """An unknown key is an error, so that no misspelled setting is ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -159,7 +160,7 @@ def sources_of(name: str, folder: Path | None = None) -> tuple[Preset | None, tu
 
 
 def preset_files(folder: Path | None) -> dict[str, Path]:
-    """Preset files by name; a shipped one wins over a user's own of the same name."""
+    """Preset files by name; a shipped one takes precedence over a user's own of the same name."""
     folders = [folder] if folder else [data_dir() / "presets", shipped("models")]
     return {path.stem: path for each in folders for path in each.glob("*.yaml")}
 

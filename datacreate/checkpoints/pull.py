@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -29,10 +29,9 @@ from datacreate.checkpoints.folder import KEPT, SKIPPED
 from datacreate.checkpoints.presets import HubSource, PackageSource, Source, sources_of
 from datacreate.errors import RESUMABLE, CheckpointError, StorageError
 from datacreate.files import storage_error
+from datacreate.messages import Notify, no_notify
 from datacreate.offline import user_forbids
 from datacreate.paths import data_dir
-
-Notify = Callable[[str], None]
 
 PROBE_SECONDS = 5
 _CONNECTIONS = 4
@@ -77,9 +76,7 @@ def _in_hub_cache(source: HubSource) -> Path | None:
     return folder if [*folder.glob("*.safetensors"), *folder.glob("*.gguf")] else None
 
 
-def pull(
-    name: str, notify: Notify = lambda _: None, *, force: bool = False, presets: Path | None = None
-) -> Path:
+def pull(name: str, notify: Notify = no_notify, *, force: bool = False, presets: Path | None = None) -> Path:
     """Download a preset or a Hub id, unless it is complete on this machine; returns its folder or GGUF file.
 
     Tries the sources in order. An interrupted pull resumes, and concurrent pulls are safe. Hashes are

@@ -54,9 +54,9 @@ def create(settings: dict[str, Any], dry_run: bool, as_json: bool) -> None:
 
 
 def _dry_run(config: CreateConfig, as_json: bool) -> None:
-    from datacreate.dry_run import create_plan
+    from datacreate.dry_run import describe_run
 
-    plan = create_plan(config)
+    plan = describe_run(config)
     if as_json:
         options = config.as_options()
         if plan["models"] is None:

@@ -16,7 +16,7 @@ from datacreate.cli.terminal import printable, say
 if TYPE_CHECKING:
     from datacreate.doctor import Finding
 
-_COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
+_COLORS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
 @command()
@@ -54,8 +54,8 @@ def _print(findings: dict[str, list[Finding]]) -> None:
         click.secho(section, bold=True)
         width = max(len(finding.name) for finding in found)
         for finding in found:
-            state = click.style(f"{finding.state:<4}", fg=_COLOURS[finding.state])
+            state = click.style(f"{finding.state:<4}", fg=_COLORS[finding.state])
             fix = f" → {finding.fix}" if finding.fix else ""
             click.echo(f"  {state}  {printable(f'{finding.name:<{width}}  {finding.message}{fix}')}")
     counts: Counter[str] = Counter(finding.state for found in findings.values() for finding in found)
-    click.secho(", ".join(f"{counts[state]} {state}" for state in _COLOURS if counts[state]), bold=True)
+    click.secho(", ".join(f"{counts[state]} {state}" for state in _COLORS if counts[state]), bold=True)

@@ -14,6 +14,7 @@ import click
 
 from datacreate.cli.terminal import printable
 from datacreate.errors import DatacreateError
+from datacreate.messages import did_you_mean
 from datacreate.offline import go_offline
 
 VERBS: dict[str, tuple[str, str]] = {
@@ -53,10 +54,7 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in VERBS and not args[0].startswith("-"):
-            from difflib import get_close_matches
-
-            near = get_close_matches(args[0], VERBS, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f"; commands are {', '.join(VERBS)}"
+            hint = did_you_mean(args[0], VERBS) or f"; commands are {', '.join(VERBS)}"
             raise click.UsageError(f"no command {args[0]!r}{hint}", ctx)
         return super().resolve_command(ctx, args)
 

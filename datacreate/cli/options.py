@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_a
 
 import click
 
+from datacreate.messages import did_you_mean
+
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
@@ -20,7 +22,7 @@ GROUPS = ("input", "output", "strategy", "quality", "training", "sampling", "eng
 
 
 class Text(click.ParamType[str]):
-    """Text that pydantic converts; in an environment variable of several values, one stands on each line."""
+    """Text that pydantic converts; an environment variable holds several values one per line."""
 
     name = "text"
 
@@ -120,7 +122,7 @@ def _kinds(annotation: Any) -> list[Any]:
 
 
 def config_option(function: F) -> F:
-    """`--config FILE.yaml`: options from a file; those of the command line and the environment win."""
+    """`--config FILE.yaml`: options from a file; the command line and the environment take precedence."""
     return option(
         "--config",
         type=click.Path(),
@@ -128,7 +130,7 @@ def config_option(function: F) -> F:
         expose_value=False,
         callback=_read_config,
         metavar="FILE.yaml",
-        help="Read options from this YAML file (keys are option names); the command line wins.",
+        help="Read options from this YAML file (keys are option names); the command line takes precedence.",
     )(function)
 
 
@@ -145,27 +147,21 @@ def _read_config(context: click.Context, _: click.Parameter, path: str | None) -
     if isinstance(document, Mapping) and isinstance(document.get("config"), Mapping):
         document = document["config"]  # what --dry-run --json prints
     if not isinstance(document, Mapping):
-        raise click.UsageError(f"--config {path}: write it as `option: value`, one option a line", context)
+        raise click.UsageError(f"--config {path}: write it as `option: value`, one option per line", context)
     params = {_key(param): param for param in context.command.params if _key(param) not in ("config", "help")}
     defaults = {}
     for key, value in document.items():
         name = str(key).replace("_", "-")
         if name not in params:
-            raise click.UsageError(f"--config {path}: no option {key!r}{_nearest(name, params)}", context)
+            hint = did_you_mean(name, params) or "; see --help for the options"
+            raise click.UsageError(f"--config {path}: no option {key!r}{hint}", context)
         defaults[str(params[name].name)] = _typed(params[name], value, f"--config {path}: {key}", context)
     context.default_map = defaults
 
 
 def _key(param: click.Parameter) -> str:
-    """What a file calls it: the long option, or the name of an argument."""
+    """The option's key in a config file: the long option, or the name of an argument."""
     return max(param.opts, key=len).lstrip("-").replace("_", "-")
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, names, n=1)
-    return f"; did you mean {near[0]}?" if near else "; see --help for the options"
 
 
 def _typed(param: click.Parameter, value: Any, where: str, context: click.Context) -> Any:

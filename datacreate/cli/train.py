@@ -33,7 +33,7 @@ def train(
     datacreate train csqa runs/csqa --out trained/csqa-human+tree
     """
     from datacreate.cli.progress import TrainingProgress
-    from datacreate.dry_run import train_plan
+    from datacreate.dry_run import describe_training
     from datacreate.finetuning.train import train as train_
     from datacreate.finetuning.trial import configure_process
 
@@ -41,7 +41,7 @@ def train(
     encoder = settings.get("encoder", TrainConfig.model_fields["encoder"].default)
     config = TrainConfig.of(sources=sources, recipe=make_recipe(encoder, **recipe), **settings)
     if dry_run:
-        plan = train_plan(config)
+        plan = describe_training(config)
         lines = (f"{name.replace('_', ' ')}: {printable(str(value))}" for name, value in plan.items())
         click.echo(json.dumps(plan, indent=2, ensure_ascii=False) if as_json else "\n".join(lines))
         return

@@ -1,28 +1,18 @@
-"""The interface of a filter and of its settings. `registry.py` lists all filters."""
+"""The interface of a filter. `registry.py` lists all filters with their settings."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from datacreate.formats.validate import Candidate, Reason
-from datacreate.settings import OrOff, Settings, setting
+from datacreate.messages import Notify, no_notify
 
 if TYPE_CHECKING:
     from datacreate.filters.held_out import HeldOutSet
+    from datacreate.formats.validate import Candidate, Reason
     from datacreate.selection.accepted_vectors import AcceptedVectors
-
-Notify = Callable[[str], None]
-"""Shows a line to the user."""
-
-Threshold = Annotated[float | None, OrOff]
-"""A similarity above 0 and at most 1; None and the word `off` switch the filter off."""
-
-
-def no_notify(line: str) -> None:
-    """A `Notify` that shows nothing."""
 
 
 class Filter(ABC):
@@ -58,32 +48,3 @@ class FilterInputs:
     held_out: Sequence[HeldOutSet] = ()
     accepted: AcceptedVectors | None = None  # embeddings of the accepted examples
     embedding_sha256: str | None = None  # of the embedding model; names the cache of held-out embeddings
-
-
-class BaseFilterSettings(Settings):
-    """The settings of one filter: the command line options, config.json and reports are made from them.
-
-    The first setting switches the filter: None, False and () mean off.
-    """
-
-    filter_name: ClassVar[str]
-    reason: ClassVar[Reason]
-
-    @classmethod
-    def own_settings(cls) -> list[str]:
-        """The names of the filter's settings."""
-        return list(cls.model_fields)
-
-    def make(self, inputs: FilterInputs) -> Filter:
-        """The filter with these settings."""
-        raise NotImplementedError
-
-
-def quality(help: str, **options: Any) -> Any:
-    """A setting in the quality group of `--help`."""
-    return setting(help, "quality", **options)
-
-
-def threshold(help: str, *, default: float | None = None, metavar: str = "SHARE|off") -> Any:
-    """A `Threshold` setting."""
-    return quality(help, default=default, gt=0, le=1, metavar=metavar)

@@ -9,24 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
-from pydantic import BeforeValidator
-
-from datacreate.filters.base import (
-    BaseFilterSettings,
-    Filter,
-    FilterInputs,
-    Notify,
-    Threshold,
-    no_notify,
-    quality,
-    threshold,
-)
+from datacreate.filters.base import Filter
 from datacreate.filters.held_out import HeldOutRows, HeldOutSet
 from datacreate.filters.held_out_embeddings import HeldOutEmbeddings
 from datacreate.filters.near import NearIndex
 from datacreate.formats.validate import Candidate, Reason
+from datacreate.messages import Notify, no_notify
 
 if TYPE_CHECKING:
     from datacreate.selection.embeddings import Embedder
@@ -97,44 +87,3 @@ class Contamination(Filter):
             if cosine >= self._semantic:
                 return f"{rows.name(row)}: cosine {cosine:.2f}"
         return None
-
-
-def _benchmarks(value: Any) -> Any:
-    """`all` as None, `none` as (), and names, which may be separated by commas."""
-    if value is None:
-        return None
-    texts = [value] if isinstance(value, str) else value
-    names = tuple(dict.fromkeys(part.strip() for text in texts for part in str(text).split(",")))
-    if {"all", "none"} & set(names) and len(names) > 1:
-        raise ValueError("all and none cannot be combined with other names")
-    return None if names == ("all",) else () if names == ("none",) else names
-
-
-class ContaminationSettings(BaseFilterSettings):
-    filter_name = "contamination"
-    reason = Reason.CONTAMINATED
-
-    decontaminate: Annotated[tuple[str, ...] | None, BeforeValidator(_benchmarks)] = quality(
-        "Benchmarks whose dev and test rows examples must not repeat.",
-        default=None,
-        metavar="all|none|NAME[,NAME...]",
-        shown_default="all that are imported",
-    )
-    ngram: int = quality(
-        "Drop examples that share so many consecutive words with a row of --decontaminate.", default=8, ge=2
-    )
-    decontaminate_near: Threshold = threshold(
-        "Drop examples that share this part of their word shingles with a row of --decontaminate.",
-        default=0.7,
-    )
-
-    def make(self, inputs: FilterInputs) -> Filter:
-        semantic = getattr(self, "semantic", None)  # the threshold of SemanticSettings
-        return Contamination(
-            inputs.held_out,
-            ngram=self.ngram,
-            near=self.decontaminate_near,
-            semantic=semantic,
-            embedder=inputs.accepted.embedder if inputs.accepted and semantic else None,
-            model_sha256=inputs.embedding_sha256,
-        )

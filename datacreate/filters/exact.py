@@ -1,15 +1,15 @@
-"""Exact duplicates: the same text after normalisation."""
+"""Exact duplicates: equal normalized question (all free text if there is no question); other fields are ignored."""
 
 from __future__ import annotations
 
 import hashlib
 
-from datacreate.filters.base import BaseFilterSettings, Filter, FilterInputs, quality
+from datacreate.filters.base import Filter
 from datacreate.formats.validate import Candidate, Reason
 
 
 class ExactDuplicates(Filter):
-    """Finds texts that were added before, by 8-byte digests of the normalised text.
+    """Finds texts that were added before, by 8-byte digests of the normalized text.
 
     At a million examples the chance that any two different texts share a digest is 3e-8.
     """
@@ -27,20 +27,6 @@ class ExactDuplicates(Filter):
     def add(self, candidate: Candidate) -> None:
         self._added += 1
         self._number_of.setdefault(_digest(candidate.key), self._added)
-
-
-class ExactSettings(BaseFilterSettings):
-    filter_name = "exact"
-    reason = Reason.DUPLICATE
-
-    exact: bool = quality(
-        "Drop examples with the text of an earlier one; case, punctuation and spacing are ignored.",
-        default=True,
-        flag="--exact/--no-exact",
-    )
-
-    def make(self, inputs: FilterInputs) -> Filter:
-        return ExactDuplicates()
 
 
 def _digest(key: str) -> int:

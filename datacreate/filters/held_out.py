@@ -22,15 +22,15 @@ Hashes = NDArray[np.uint64]
 HELD_OUT_SPLITS: tuple[Literal["dev", "test"], ...] = ("dev", "test")
 
 MIN_WORDS_INSIDE = 5
-"""A held-out question shorter than the n-gram is searched inside longer questions if it has so many words.
+"""A held-out question shorter than the n-gram is searched inside longer questions if it has this many words.
 
 Shorter ones, such as "What is it?", occur in many unrelated texts: they must be the whole question.
 """
 
 PASSAGE_SHARE = 0.2
 PASSAGE_NGRAMS = 8
-"""A passage repeats a held-out passage if it shares this part of its n-grams and so many n-grams with it (all of
-them, if it has fewer). A lower share also occurs between unrelated passages with common formulas."""
+"""A passage repeats a held-out passage if it shares this fraction of its n-grams and this many n-grams with it
+(all of them, if it has fewer). A lower share also occurs between unrelated passages with common formulas."""
 
 _STEP = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplication loses no information
 
@@ -147,7 +147,7 @@ def ngrams(hashed: Hashes, n: int) -> Hashes:
 
 
 def _mix(values: Hashes) -> Hashes:
-    # The finaliser of SplitMix64 (Steele, Lea & Flood, 2014).
+    # The finalizer of SplitMix64 (Steele, Lea & Flood, 2014).
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from datacreate.filters.base import Notify, no_notify
 from datacreate.filters.held_out import HeldOutRows, HeldOutSet
 from datacreate.filters.semantic import cosine
+from datacreate.messages import Notify, no_notify
 from datacreate.paths import data_dir
 from datacreate.selection.accepted_vectors import Float16Rows, to_float16
 from datacreate.selection.embeddings import CACHE_SIZE

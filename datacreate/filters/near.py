@@ -1,6 +1,6 @@
 """Near-duplicates: texts that share most of their words and word pairs.
 
-MinHash signatures (Broder, 1997; by the library rensa) with locality-sensitive hashing propose similar texts. The
+MinHash signatures (Broder, 1997; by the library rensa) with locality-sensitive hashing find candidates. The
 Jaccard similarity of the shingles decides, so that a rejection does not depend on the hashing.
 """
 
@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 from rensa import RMinHash
 
-from datacreate.filters.base import BaseFilterSettings, Filter, FilterInputs, Threshold, threshold
+from datacreate.filters.base import Filter
 from datacreate.filters.lsh import Hashes, LshIndex
 from datacreate.formats.text_normalization import words
 from datacreate.formats.validate import Candidate, Reason
@@ -21,10 +21,10 @@ from datacreate.formats.validate import Candidate, Reason
 BANDS = 32
 
 MAX_ROWS_PER_BAND = 8
-"""Above this, longer signatures cost more than the false proposals that they avoid."""
+"""Above this, longer signatures cost more time than they save by avoiding false candidates."""
 
 MIN_RECALL = 0.97
-"""The least chance, by the usual formula, that a pair exactly at the threshold is proposed."""
+"""Minimum probability that a pair at the threshold becomes a candidate (formula in `rows_per_band`)."""
 
 MAX_SHINGLES = 128
 """Shingles kept per text. Up to this number (64 words) Jaccard is exact. Of a longer text the smallest hashes are
@@ -33,17 +33,18 @@ kept (bottom-k, Broder 1997); the standard error of the estimate is below 0.045.
 _SEED = 1
 
 _SCALAR_LIMIT = 4
-"""Up to this number of proposals, comparing them one by one is faster than the numpy calls."""
+"""Up to this number of candidates, comparing them one by one is faster than the numpy calls."""
 
+# Coefficients of a polynomial hash of a band.
 _POWERS = np.uint64(0x9E3779B97F4A7C15) ** np.arange(1, MAX_ROWS_PER_BAND + 1, dtype=np.uint64)
 
 
 class NearIndex:
     """Texts, numbered from 0, searchable for the most similar one.
 
-    Case, punctuation and the order of words beyond pairs are ignored. Of pairs whose similarity is at least
-    `threshold`, at least 95 % are found; none below it, except for errors of the estimate in texts of more than 64
-    words.
+    Case, punctuation and the order of words beyond pairs are ignored. A pair at the threshold is found with a
+    probability of about `MIN_RECALL`, a more similar pair with a higher one. Pairs below the threshold are never
+    rejected, except in texts over 64 words, where similarity is estimated.
     """
 
     def __init__(self, threshold: float) -> None:
@@ -57,16 +58,16 @@ class NearIndex:
 
     def match(self, text: str) -> tuple[int, float] | None:
         """The number of the most similar text (the first of equals) and its Jaccard similarity."""
-        own, hashes = self._hash(text)
+        sketch, hashes = self._hash(text)
         best = None
-        for row in self._similar(own, self._index.find(hashes)):
-            similarity = jaccard(own, self._shingles[self._starts[row] : self._starts[row + 1]])
+        for row in self._similar(sketch, self._index.find(hashes)):
+            similarity = jaccard(sketch, self._shingles[self._starts[row] : self._starts[row + 1]])
             if similarity >= self._threshold and (best is None or similarity > best[1]):
                 best = (row, similarity)
         return best
 
-    def _similar(self, own: Sequence[int], rows: list[int]) -> list[int]:
-        """The rows that may reach the threshold: a vectorised check of many proposals."""
+    def _similar(self, sketch: Sequence[int], rows: list[int]) -> list[int]:
+        """The rows that may reach the threshold: a vectorized check of many candidates."""
         if len(rows) <= _SCALAR_LIMIT:
             return rows
         kept, starts = np.frombuffer(self._shingles, np.uint32), np.frombuffer(self._starts, np.int64)
@@ -74,27 +75,27 @@ class NearIndex:
         sizes = starts[np.add(rows, 1)] - begin
         offsets = np.cumsum(sizes) - sizes
         pieces = kept[np.repeat(begin - offsets, sizes) + np.arange(sizes.sum())]
-        common = np.add.reduceat(np.isin(pieces, np.array(own, np.uint32)), offsets, dtype=np.int64)
-        similar = common >= self._threshold * (len(own) + sizes - common) - 1e-9
-        estimated = (sizes == MAX_SHINGLES) | (len(own) == MAX_SHINGLES)  # needs `jaccard`
-        return [row for row, likely in zip(rows, similar | estimated, strict=True) if likely]
+        common = np.add.reduceat(np.isin(pieces, np.array(sketch, np.uint32)), offsets, dtype=np.int64)
+        similar = common >= self._threshold * (len(sketch) + sizes - common) - 1e-9
+        estimated = (sizes == MAX_SHINGLES) | (len(sketch) == MAX_SHINGLES)  # needs `jaccard`
+        return [row for row, passes in zip(rows, similar | estimated, strict=True) if passes]
 
     def add(self, text: str) -> None:
         """Add the next text."""
-        own, hashes = self._hash(text)
+        sketch, hashes = self._hash(text)
         self._index.add(hashes)
-        self._shingles.extend(own)
+        self._shingles.extend(sketch)
         self._starts.append(len(self._shingles))
 
     def _hash(self, text: str) -> tuple[Sequence[int], Hashes]:
-        """The text's shingles as `sketch` gives them, and the hash of each band, (BANDS,)."""
+        """The text's shingles as `sketch_of` gives them, and the hash of each band, (BANDS,)."""
         if self._last is None or self._last[0] != text:  # an added text was usually matched just before
             pieces = shingles(text)
             signature = RMinHash(BANDS * self._rows_per_band, _SEED)
             signature.update(pieces)
             rows = np.array(signature.digest(), np.uint64).reshape(BANDS, self._rows_per_band)
             hashes = (rows @ _POWERS[: self._rows_per_band]) >> np.uint64(32)
-            self._last = (text, sketch(pieces), hashes.astype(np.uint32))
+            self._last = (text, sketch_of(pieces), hashes.astype(np.uint32))
         return self._last[1:]
 
 
@@ -114,18 +115,6 @@ class NearDuplicates(Filter):
         self._index.add(candidate.key)
 
 
-class NearSettings(BaseFilterSettings):
-    filter_name = "near"
-    reason = Reason.NEAR_DUPLICATE
-
-    near: Threshold = threshold(
-        "Drop examples that share this part of their word shingles with an earlier one (Jaccard; try 0.7)."
-    )
-
-    def make(self, inputs: FilterInputs) -> Filter:
-        return NearDuplicates(self.near or 0)
-
-
 def rows_per_band(threshold: float) -> int:
     """The most rows that keep `MIN_RECALL` at the threshold.
 
@@ -138,13 +127,13 @@ def rows_per_band(threshold: float) -> int:
 
 
 def shingles(text: str) -> list[str]:
-    """Words and pairs of neighbouring words; of a text without words, the text itself."""
+    """Words and pairs of neighboring words; of a text without words, the text itself."""
     text = text.encode("utf-8", "replace").decode("utf-8")  # rensa takes no lone surrogates
     found = words(text, limit=None)
     return found + [f"{one} {other}" for one, other in pairwise(found)] or [text]
 
 
-def sketch(pieces: Sequence[str]) -> Sequence[int]:
+def sketch_of(pieces: Sequence[str]) -> Sequence[int]:
     """The `MAX_SHINGLES` smallest different 32-bit hashes of the shingles, ascending."""
     [hashes] = RMinHash.hash_token_sets([pieces])
     return sorted({one >> 32 for one in hashes})[:MAX_SHINGLES]
@@ -152,9 +141,10 @@ def sketch(pieces: Sequence[str]) -> Sequence[int]:
 
 def jaccard(one: Sequence[int], other: Sequence[int]) -> float:
     """The Jaccard similarity of two sketches; an estimate if one of them is cut at `MAX_SHINGLES`."""
-    reach = min((kept[-1] for kept in (one, other) if len(kept) == MAX_SHINGLES), default=None)
+    largest_common_hash = min((kept[-1] for kept in (one, other) if len(kept) == MAX_SHINGLES), default=None)
     a, b = set(one), set(other)
-    if reach is not None:
-        a, b = {x for x in a if x <= reach}, {x for x in b if x <= reach}
+    if largest_common_hash is not None:
+        a = {x for x in a if x <= largest_common_hash}
+        b = {x for x in b if x <= largest_common_hash}
     common = len(a & b)
     return common / (len(a) + len(b) - common)

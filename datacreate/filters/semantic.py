@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from datacreate.errors import UsageError
-from datacreate.filters.base import BaseFilterSettings, Filter, FilterInputs, Threshold, threshold
+from datacreate.filters.base import Filter
 from datacreate.formats.validate import Candidate, Reason
 from datacreate.selection.accepted_vectors import AcceptedVectors, Float16Rows, to_float16, to_float64
 
@@ -65,22 +64,6 @@ class SemanticDuplicates(Filter):
     def add(self, candidate: Candidate) -> None:
         self._accepted.ensure(self._rows, candidate.text)
         self._rows += 1
-
-
-class SemanticSettings(BaseFilterSettings):
-    filter_name = "semantic"
-    reason = Reason.SEMANTIC_DUPLICATE
-
-    semantic: Threshold = threshold(
-        "Drop examples whose sentence embedding has this cosine similarity with an earlier example or with a "
-        "row of --decontaminate (try 0.95).",
-        metavar="COSINE|off",
-    )
-
-    def make(self, inputs: FilterInputs) -> Filter:
-        if inputs.accepted is None:
-            raise UsageError("semantic duplicates need an embedding model; name one with --embedding-model")
-        return SemanticDuplicates(self.semantic or 0, inputs.accepted)
 
 
 def cosine(one: Float16Rows, other: Float16Rows) -> float:

@@ -4,7 +4,7 @@ example.py             Example, and the formatting example from a file
 infer.py               the format of an example; field_overrides.py: --labels and --range
 task_format.py         TaskFormat, roles and rules; loads schemas/*.json and --format files
 schema_keywords.py     the JSON Schema keywords that a format may use
-serialization.py       the compact layout: writes an example, reads an item
+serialization.py       the prompt encoding: writes an example, reads an item
 response_schema.py     the grammar of a request; patterns.py: regular expressions in it
 parse.py               from a completion to candidates and rejects
 validate.py            Candidate, Reject, the reject reasons; validates an example

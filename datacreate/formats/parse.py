@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from datacreate.formats.example import Json
-from datacreate.formats.serialization import Layout, MalformedItem
+from datacreate.formats.serialization import MalformedItem, PromptEncoding
 from datacreate.formats.validate import Candidate, Reason, Reject, shorten, validate_example
 
 _DECODER = json.JSONDecoder()
@@ -27,12 +27,12 @@ _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 
 def parse_completion(
-    text: str, layout: Layout, count: int, *, truncated: bool, salvage: bool = True
+    text: str, encoding: PromptEncoding, count: int, *, truncated: bool, keep_complete_items: bool = True
 ) -> list[Candidate | Reject]:
     """The items of a completion in order, each a valid candidate or a reject.
 
-    `count`: number of examples requested. `truncated`: generation stopped at max_tokens. `salvage`: keep the complete
-    items of an incomplete array.
+    `count`: number of examples requested. `truncated`: generation stopped at max_tokens. `keep_complete_items`:
+    of an incomplete array.
     """
     if not text.strip():
         return [Reject(Reason.NO_RESPONSE, "")]
@@ -43,18 +43,18 @@ def parse_completion(
         return [incomplete]
     items, complete = _parse_array(body[start:])
     results: list[Candidate | Reject] = []
-    if complete or salvage:
-        results += [parse_item(item, layout) for item in items[:count]]
+    if complete or keep_complete_items:
+        results += [parse_item(item, encoding) for item in items[:count]]
         results += [Reject(Reason.NOT_NEEDED, shorten(item)) for item in items[count:]]
     if not complete:
         results.append(incomplete)
     return results or [Reject(Reason.NO_RESPONSE, shorten(text))]
 
 
-def parse_item(item: Json, layout: Layout) -> Candidate | Reject:
+def parse_item(item: Json, encoding: PromptEncoding) -> Candidate | Reject:
     """Parse and validate one item of the array."""
     try:
-        result = validate_example(layout.read(item), layout.format, placeholder=layout.placeholder)
+        result = validate_example(encoding.read(item), encoding.format, placeholder=encoding.placeholder)
     except (MalformedItem, RecursionError):
         return Reject(Reason.SCHEMA_VIOLATION, shorten(item))
     return result if isinstance(result, Candidate) else replace(result, text=shorten(item))

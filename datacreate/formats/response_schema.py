@@ -5,7 +5,8 @@ ignores, rejects or misreads some keywords. `grammar_schema` therefore rewrites 
 enforce: `const`, `enum`, `anyOf`, strings with an anchored `pattern` or one of four formats, integers with inclusive
 bounds, tuples as `prefixItems` (without `items: false`, which llama.cpp rejects), arrays with one kind of item,
 closed objects. The result can be narrower than the original (all properties are required, a tuple has one length) or
-weaker; validation checks every example against the original. schema_keywords.py lists who enforces which keyword.
+weaker; validation checks every example against the original. schema_keywords.py lists which component enforces each
+keyword.
 """
 
 from __future__ import annotations
@@ -17,33 +18,33 @@ from datacreate.formats.example import Json, canonical_json
 from datacreate.formats.patterns import portable_pattern
 from datacreate.formats.schema_keywords import GRAMMAR_FORMATS
 from datacreate.formats.schema_utils import Schema, integer_bounds, with_constant
-from datacreate.formats.serialization import Layout
+from datacreate.formats.serialization import PromptEncoding
 
 _ANY: dict[str, Json] = {"type": ["string", "number", "boolean", "null", "array", "object"]}
 """Any value. llama.cpp reads {} as an object."""
 
 
-def build_response_schema(layout: Layout, count: int, labels: Sequence[Json] | None) -> str:
+def build_response_schema(encoding: PromptEncoding, count: int, labels: Sequence[Json] | None) -> str:
     """The schema of a response as compact JSON: an array of `count` examples.
 
     `labels` has one label per example, which becomes a constant of that item. Equal arguments give equal strings, so
     that an engine compiles each grammar once.
     """
     if labels is None:
-        items = {"type": "array", "items": item_schema(layout), "minItems": count, "maxItems": count}
+        items = {"type": "array", "items": item_schema(encoding), "minItems": count, "maxItems": count}
     else:
-        items = _tuple([item_schema(layout, [label]) for label in labels])
+        items = _tuple([item_schema(encoding, [label]) for label in labels])
     # Models write properties in the order of the schema, so keys are not sorted.
     return json.dumps(items, separators=(",", ":"), ensure_ascii=False)
 
 
-def item_schema(layout: Layout, labels: Sequence[Json] = ()) -> dict[str, Json]:
+def item_schema(encoding: PromptEncoding, labels: Sequence[Json] = ()) -> dict[str, Json]:
     """The schema of one written example; a label in `labels` becomes the constant answer."""
-    parts = {name: grammar_schema(schema) for name, schema in layout.field_schemas.items()}
-    answer = layout.format.roles.answer
+    parts = {name: grammar_schema(schema) for name, schema in encoding.field_schemas.items()}
+    answer = encoding.format.roles.answer
     if labels and answer:
         parts[answer[0]] = with_constant(parts[answer[0]], answer[1:], labels[0])
-    return _closed_object(parts) if layout.style == "keyed" else _tuple(list(parts.values()))
+    return _closed_object(parts) if encoding.style == "keyed" else _tuple(list(parts.values()))
 
 
 def grammar_schema(schema: Json) -> dict[str, Json]:

@@ -34,11 +34,11 @@ _OPTION_WORDS = r"(?:-?\d+ )?(?:right |wrong |correct |incorrect )?options?(?: (
 
 
 class MalformedItem(ValueError):
-    """An item does not have the shape of the layout."""
+    """An item does not have the shape of the encoding."""
 
 
 @dataclass(frozen=True)
-class Layout:
+class PromptEncoding:
     """How examples of a format are written.
 
     With `pseudo_labels` the label is not written, because the verifier assigns it later; reading sets the first label
@@ -163,7 +163,7 @@ class Layout:
         return {name: values[name] if name in values else self._constants[name] for name in self._properties}
 
     def describe(self) -> str:
-        """The layout in words for the prompt: `[question, [right option, 4 wrong options]]`."""
+        """The encoding in words for the prompt: `[question, [right option, 4 wrong options]]`."""
         if self.style == "keyed":
             return "{" + ", ".join(self.fields) + "}"
         words = list(self.fields)

@@ -67,7 +67,7 @@ class Reject:
 
     reason: Reason
     text: str
-    because: str = ""  # details: the row that it repeats, the verifier's probabilities
+    detail: str = ""  # the row that it repeats, the verifier's probabilities
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Builds the generation prompt: (layout, parent example, number of examples) -> chat messages.
+"""Builds the generation prompt: (encoding, parent example, number of examples) -> chat messages.
 
 The wording was chosen by measurement; scripts/perf/creation.py repeats it.
 """
@@ -9,27 +9,27 @@ import json
 from collections.abc import Mapping, Sequence
 
 from datacreate.formats.example import Example, dotted
-from datacreate.formats.serialization import Layout
+from datacreate.formats.serialization import PromptEncoding
 from datacreate.formats.task_format import TaskFormat, answer_text
 
 Message = dict[str, str]
 """A chat message: `role` and `content`."""
 
 
-def chat_prompt(layout: Layout, parent: Example, count: int) -> list[Message]:
+def chat_prompt(encoding: PromptEncoding, parent: Example, count: int) -> list[Message]:
     """The messages that ask for `count` new examples similar to `parent`.
 
     The example is shown without spaces, as the grammar has the response written. With spaces, a small model deviates
     from its preferred tokens at every comma, and fewer of its examples are valid and new.
     """
-    shown = json.dumps(layout.write(parent), ensure_ascii=False, separators=(",", ":"))
-    if layout.style == "keyed":
+    shown = json.dumps(encoding.write(parent), ensure_ascii=False, separators=(",", ":"))
+    if encoding.style == "keyed":
         return _paper_prompt(shown, count)
-    options = " All options of an example differ from each other." if layout.format.options_vary else ""
+    options = " All options of an example differ from each other." if encoding.format.options_vary else ""
     user = (
-        f"Here is a JSON array with one example, written as {layout.describe()}:\n[{shown}]\n\n"
+        f"Here is a JSON array with one example, written as {encoding.describe()}:\n[{shown}]\n\n"
         f"Write a JSON array of {count} more examples in the same way, about other topics.{options}"
-        f"{_fixed_answers_sentence(layout.format)}{_label_balance_sentence(layout)}"
+        f"{_fixed_answers_sentence(encoding.format)}{_label_balance_sentence(encoding)}"
     )
     return [
         {"role": "system", "content": "You write data for training language models."},
@@ -46,11 +46,6 @@ def merge_system_message(messages: Sequence[Mapping[str, str]]) -> list[Message]
     return [merged, *(dict(message) for message in rest)]
 
 
-def plain_prompt(messages: Sequence[Mapping[str, str]]) -> str:
-    """The messages as one text to complete, for a base model without a chat template."""
-    return "\n\n".join([*(message["content"] for message in messages), "Answer:\n"])
-
-
 def _fixed_answers_sentence(format: TaskFormat) -> str:
     """For a field named question with fixed labels: the question must be answerable with a label.
 
@@ -64,10 +59,10 @@ def _fixed_answers_sentence(format: TaskFormat) -> str:
     return f" Each {dotted(question)} is one that {choices} alone answers."
 
 
-def _label_balance_sentence(layout: Layout) -> str:
+def _label_balance_sentence(encoding: PromptEncoding) -> str:
     """With pseudo-labels no request asks for a given label, so the prompt asks for all of them equally."""
-    answer, labels = layout.format.roles.answer, layout.format.labels
-    if not (layout.pseudo_labels and answer and labels):
+    answer, labels = encoding.format.roles.answer, encoding.format.labels
+    if not (encoding.pseudo_labels and answer and labels):
         return ""
     names = ", ".join(map(answer_text, labels))
     return f" The {dotted(answer)} of each is one of {names}, each equally often."

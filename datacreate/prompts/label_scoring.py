@@ -57,6 +57,28 @@ class LabelQuestion:
         return tuple(ordered)
 
 
+class PermutedQuestion:
+    """A question that is asked once per option permutation, and the scores of each."""
+
+    def __init__(self, question: LabelQuestion, seed: str) -> None:
+        self._question = question
+        self._orders = option_permutations(len(question.options), seed)
+        self._scores: list[tuple[float, ...]] = []
+
+    def prompt(self, permutation: int) -> tuple[list[Message], tuple[str, ...]]:
+        """The messages and the choices to score of a permutation, 0 to NUM_PERMUTATIONS - 1."""
+        return self._question.prompt(self._orders[permutation])
+
+    def add(self, permutation: int, scores: Sequence[float] | None) -> None:
+        """Add the scores of the choices of a permutation; None if the engine returned none."""
+        if scores:
+            self._scores.append(self._question.in_option_order(self._orders[permutation], scores))
+
+    def mean(self) -> tuple[float, ...] | None:
+        """The mean scores in the order of the options; None unless all permutations were scored."""
+        return mean_probabilities(self._scores) if len(self._scores) == len(self._orders) else None
+
+
 def mean_probabilities(scores: Sequence[Sequence[float]]) -> tuple[float, ...]:
     """The mean over the permutations, per option."""
     return tuple(sum(column) / len(scores) for column in zip(*scores, strict=True))

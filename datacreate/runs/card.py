@@ -28,10 +28,10 @@ def dataset_card(spec: RunSpec, summary: Mapping[str, Any], metrics: tables.Metr
 
     `metrics` as in `dataset_metrics`; None if nothing was measured.
     """
-    filters, checked = summary.get("filters") or (), summary.get("verification")
-    on = {each["name"] for each in filters if each.get("on", True)}
-    writers = [writer.model for writer in spec.mixture] or [spec.model]
-    same = checked and checked["model"] in writers
+    filters, checked = summary["filters"], summary["verification"]
+    on = {each["name"] for each in filters if each["on"]}
+    generators = [generator.model for generator in spec.mixture] or [spec.model]
+    same = checked and checked["model"] in generators
     return _template().render(
         spec=spec,
         summary=summary,
@@ -43,11 +43,9 @@ def dataset_card(spec: RunSpec, summary: Mapping[str, Any], metrics: tables.Metr
         weights=_weights(spec.model_sha256),
         sampling=json.dumps(spec.sampling),
         example=_fenced(json.dumps(spec.example, ensure_ascii=False, indent=2)),
-        filters=[_filter(each) for each in filters]
-        or [["exact", summary["rejected"].get("duplicate", 0), ""]],
+        filters=[_filter(each) for each in filters],
         held_out=[
-            [one["benchmark"], one["split"], f"{one['digest'][:16]}…"]
-            for one in summary.get("compared_with") or ()
+            [one["benchmark"], one["split"], f"{one['digest'][:16]}…"] for one in summary["compared_with"]
         ],
         undecided=undecided(checked) if checked else None,
         same_model="which also wrote the examples" if same else "which did not write the examples",
@@ -88,7 +86,7 @@ def _weights(sha256: str) -> str:
 
 def _filter(report: Mapping[str, Any]) -> list[Any]:
     """A row of the filter table: name, rejected examples, settings."""
-    if not report.get("on", True):
+    if not report["on"]:
         return [report["name"], "–", "off"]
     shown = [
         f"{name} {' '.join(map(str, value)) if isinstance(value, list) else value}"

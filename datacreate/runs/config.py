@@ -17,6 +17,7 @@ from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch
 from datacreate.filters.registry import FilterSettings
 from datacreate.formats.example import Json
+from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import JsonPairs, OrOff, Pairs, Settings, setting
 from datacreate.verification.scoring import VerifyMode
 
@@ -45,7 +46,7 @@ class IdentitySettings(Settings):
     """Settings that decide the result and are part of `RunSpec` as they are."""
 
     strategy: str = setting(
-        "How the next prompt is chosen: naive, random, diverse, similar, tree or coverage.",
+        f"How the next prompt is chosen: {', '.join(STRATEGIES)}.",
         "strategy",
         default="tree",
     )
@@ -83,13 +84,13 @@ class SamplingOptions(Settings):
         shown_default="the preset's, or 1",
     )
     top_k: int | None = setting(
-        "Sample from so many of the most probable tokens.",
+        "Sample from this many of the most probable tokens.",
         "sampling",
         ge=1,
         shown_default="the preset's, or off",
     )
     min_p: float | None = setting(
-        "Least probability of a token, relative to the most probable one.",
+        "Minimum probability of a token, relative to the most probable one.",
         "sampling",
         ge=0,
         le=1,
@@ -102,7 +103,10 @@ class SamplingOptions(Settings):
         shown_default="the preset's, or off",
     )
     max_tokens: int | None = setting(
-        "Most tokens of one answer.", "sampling", gt=0, shown_default="from the length of the example"
+        "Maximum number of tokens in one answer.",
+        "sampling",
+        gt=0,
+        shown_default="from the length of the example",
     )
 
 
@@ -131,7 +135,7 @@ class VerifierOptions(Settings):
         metavar="MODEL",
     )
     threshold: float | None = setting(
-        "Least probability that the verifier must give to an answer.",
+        "Minimum probability that the verifier must give to an answer.",
         "quality",
         gt=0,
         le=1,
@@ -166,11 +170,12 @@ class ExampleOptions(Settings):
         return self
 
 
-class WriterOptions(Settings):
-    """The models that write."""
+class GeneratorOptions(Settings):
+    """The models that write the examples."""
 
     model: str | tuple[str, ...] = setting(
-        "Model that writes: preset (see `models list`), Hub id (org/name), folder or GGUF file; several take turns.",
+        "Generator, the model that writes: preset (see `models list`), Hub id (org/name), folder or GGUF file; "
+        "several take turns.",
         "engine",
         default=DEFAULT_MODEL,
     )
@@ -182,7 +187,7 @@ class WriterOptions(Settings):
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The names or paths of the models that write, in their turn."""
+        """The names or paths of the generators, in their turn."""
         return (self.model,) if isinstance(self.model, str) else self.model
 
 
@@ -204,7 +209,7 @@ class CreateConfig(
     FilterSettings,
     EmbeddingOptions,
     EngineOptions,
-    WriterOptions,
+    GeneratorOptions,
     FormatOptions,
     ExampleOptions,
 ):
@@ -243,7 +248,7 @@ class CreateConfig(
         shown_default="drop with fixed labels or --verifier, else off",
     )
     label_noise_check: Annotated[float | None, OrOff] = setting(
-        "Least AUC between assigned labels and the verifier; below it, texts are written first and labelled by "
+        "Minimum AUC between assigned labels and the verifier; below it, texts are written first and labeled by "
         "the verifier.",
         "quality",
         default=0.75,
@@ -317,7 +322,7 @@ class Verification(BaseModel):
     lettered: bool = False  # options are scored by their letters, not by their first tokens
 
 
-class Writer(BaseModel):
+class Generator(BaseModel):
     """One of several models that take turns."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -354,9 +359,11 @@ class RunSpec(IdentitySettings):
     compared_with: tuple[HeldOutRef, ...] = ()
     label_ratio: dict[str, float] | None = None
     verification: Verification | None = None
-    mixture: tuple[Writer, ...] = ()  # request i goes to writer i modulo their number; () with one model
+    mixture: tuple[
+        Generator, ...
+    ] = ()  # request i goes to generator i modulo their number; () with one model
 
-    def refuse_other(self, requested: RunSpec, directory: Path) -> None:
+    def check_same(self, requested: RunSpec, directory: Path) -> None:
         """Raise RunMismatch, naming what differs, unless `requested` is the same."""
         stored, wanted = self.model_dump(mode="json"), requested.model_dump(mode="json")
         for name in RunSpec.model_fields:

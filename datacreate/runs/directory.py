@@ -10,18 +10,19 @@ import contextlib
 import json
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from datacreate.errors import RunError
+from datacreate.errors import RunError, RunMismatch
 from datacreate.files import replace_file, storage_error
 from datacreate.filters.registry import filter_report
 from datacreate.formats.example import Json
 from datacreate.formats.task_format import TaskFormat, read_format
 from datacreate.locking import LOCK_FILE, FolderLock
+from datacreate.messages import Notify, no_notify
 from datacreate.runs.config import RunSpec
 from datacreate.runs.log import Commit, LogLine, read_log
 from datacreate.runs.summary import RunStats
@@ -29,7 +30,7 @@ from datacreate.verification.scoring import Probabilities
 
 _VECTORS = "vectors.f16"
 
-_LAYOUT = 2
+_SCHEMA_VERSION = 2
 """Version of the files in a run directory; a directory of another version is refused."""
 
 _BEFORE_A_RUN = ("config.json.part", "servers", _VECTORS, LOCK_FILE, "engine*.log", "verifier*.log")
@@ -42,10 +43,18 @@ class RunConfig:
 
     spec: RunSpec
     count: int
-    run: str = field(default_factory=lambda: secrets.token_hex(8))  # id of the run, for the log's checksums
-    license: str | None = None  # of the models that write, from their presets
+    run_id: str = field(default_factory=lambda: secrets.token_hex(8))  # for the log's checksums
+    license: str | None = None  # of the generators, from their presets
     engines: dict[str, dict[str, Any]] = field(default_factory=dict)  # name -> settings in the first session
     versions: dict[str, str] = field(default_factory=dict)  # of packages, in the first session
+
+    def check_count(self, requested: int, directory: Path) -> None:
+        """Raise RunMismatch if the requested count is less than that of the run."""
+        if requested < self.count:
+            raise RunMismatch(
+                f"{directory} was made with --count {self.count}, which cannot be reduced to {requested}; "
+                "use a larger --count, or another --run-dir"
+            )
 
     @property
     def format(self) -> TaskFormat:
@@ -75,7 +84,7 @@ class RunDirectory:
         return self.config_path.is_file()
 
     @contextlib.contextmanager
-    def locked(self, notify: Callable[[str], None] = lambda _: None) -> Iterator[FolderLock]:
+    def locked(self, notify: Notify = no_notify) -> Iterator[FolderLock]:
         """Hold the directory for writing, and create it if needed; `notify` is called before a wait.
 
         Call `check` of the lock before each write. Raises RunLocked, naming the holder, if another process
@@ -129,23 +138,23 @@ class RunDirectory:
                     log.unlink()
 
     def read_config(self) -> RunConfig:
-        """The content of config.json. Raises RunError if it is missing, damaged, or of another layout."""
+        """The content of config.json. Raises RunError if it is missing, damaged, or of another version."""
         if not self.exists:
             raise RunError(
                 f"{self.path}: not a run directory (it has no config.json); give one of `datacreate create`"
             )
         try:
             document = json.loads(self.config_path.read_text(encoding="utf-8"))
-            if document.get("layout") != _LAYOUT:
+            if document.get("layout") != _SCHEMA_VERSION:
                 version = document.get("datacreate", "of unknown version")
                 raise RunError(
-                    f"{self.path}: written by datacreate {version} in another layout; resume with that version, "
+                    f"{self.path}: written by datacreate {version} in another format; resume with that version, "
                     "or start again in another --run-dir"
                 )
             return RunConfig(
                 spec=RunSpec(**document["spec"]),
                 count=int(document["count"]),
-                run=str(document["run"]),
+                run_id=str(document["run"]),
                 license=document["license"],
                 engines=document["engines"],
                 versions=document["versions"],
@@ -158,9 +167,9 @@ class RunDirectory:
     def write_config(self, config: RunConfig, version: str) -> None:
         """Replace config.json; `version` is that of datacreate."""
         document = {
-            "layout": _LAYOUT,
+            "layout": _SCHEMA_VERSION,
             "datacreate": version,
-            "run": config.run,
+            "run": config.run_id,
             "count": config.count,
             "license": config.license,
             "engines": config.engines,
@@ -169,14 +178,14 @@ class RunDirectory:
         }
         replace_file(self.config_path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
-    def log(self, run: str) -> Iterator[LogLine]:
-        """The lines of the log; none if there is no log yet. Raises LogDamaged. `run` is the id of the run."""
+    def log(self, run_id: str) -> Iterator[LogLine]:
+        """The lines of the log; none if there is no log yet. Raises LogDamaged."""
         if self.log_path.is_file():
-            yield from read_log(self.log_path, run)
+            yield from read_log(self.log_path, run_id)
 
     def commits(self) -> Iterator[Commit]:
         """The committed requests in order."""
-        for line in self.log(self.read_config().run):
+        for line in self.log(self.read_config().run_id):
             if isinstance(line.record, Commit):
                 yield line.record
 
@@ -202,7 +211,7 @@ class RunDirectory:
         """The content of summary.json so far, counted from the log."""
         config = self.read_config()
         stats = RunStats.of(config.spec, config.format)
-        for line in self.log(config.run):
+        for line in self.log(config.run_id):
             stats.take(line.record)
         return summary_of(config, stats)
 

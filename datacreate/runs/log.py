@@ -63,7 +63,7 @@ class Commit:
     def line(self) -> str:
         """The commit as a line of the log, without checksum and line break."""
         rejects = [
-            [reject.reason, reject.text, reject.because] if reject.because else [reject.reason, reject.text]
+            [reject.reason, reject.text, reject.detail] if reject.detail else [reject.reason, reject.text]
             for reject in self.rejects
         ]
         scoring = ""

@@ -1,6 +1,6 @@
 """Reads the rows of a run directory or of a JSONL file, and validates each one.
 
-Every command that takes rows uses `read_rows`. Rows of a file are validated by the function that validates
+`filter` and the diversity metrics use `read_rows`. Rows of a file are validated by the function that validates
 what a model writes (`formats.validate.validate_example`); rows of a run were validated when it was made.
 """
 
@@ -21,7 +21,7 @@ from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import example_line
 
 _FORMAT_ROWS = 20
-"""The format is inferred from the first valid one of so many rows."""
+"""The format is inferred from the first valid one of this many rows."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _validated(values: Mapping[str, Json], format: TaskFormat) -> Candidate | tu
         return Reason.SCHEMA_VIOLATION, f"a field of the format {format.name} is missing"
     if isinstance(found, Candidate):
         return found
-    return found.reason, found.because or found.reason.value.replace("_", " ")
+    return found.reason, found.detail or found.reason.value.replace("_", " ")
 
 
 def _format_of_file(

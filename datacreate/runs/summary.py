@@ -27,7 +27,7 @@ class RunStats:
 
     format: TaskFormat
     verification: Verification | None = None
-    writers: Sequence[str] = ()  # names of the models that take turns; () for one model
+    generators: Sequence[str] = ()  # names of the models that take turns; () for one model
     accepted: int = 0
     requests: int = 0
     prompt_tokens: int = 0
@@ -38,7 +38,7 @@ class RunStats:
     rejects: Counter[Reason] = field(default_factory=Counter)
     depths: Counter[int] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
-    by_writer: Counter[int] = field(default_factory=Counter)  # accepted examples by index of the writer
+    by_generator: Counter[int] = field(default_factory=Counter)  # accepted examples by index of the generator
     last_rejects: deque[Reject] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
     scored: int = 0  # examples that the verifier scored
     scoring_tokens: int = 0
@@ -51,7 +51,7 @@ class RunStats:
     @classmethod
     def of(cls, spec: RunSpec, format: TaskFormat) -> Self:
         """The statistics of a run before its first commit."""
-        return cls(format, spec.verification, [writer.model for writer in spec.mixture])
+        return cls(format, spec.verification, [generator.model for generator in spec.mixture])
 
     @cached_property
     def label_noise_check(self) -> LabelNoiseCheck | None:
@@ -78,7 +78,7 @@ class RunStats:
         """Update with a commit."""
         self.requests += 1
         self.accepted += len(commit.accepted)
-        self.by_writer[commit.request % max(1, len(self.writers))] += len(commit.accepted)
+        self.by_generator[commit.request % max(1, len(self.generators))] += len(commit.accepted)
         self.consecutive_failures = 0 if commit.accepted else self.consecutive_failures + 1
         self.prompt_tokens += commit.prompt_tokens
         self.generated_tokens += commit.generated_tokens
@@ -134,7 +134,7 @@ class RunStats:
             "tokens_per_second": round(self.generated_tokens * rate, 1),
             "depths": {str(depth): n for depth, n in sorted(self.depths.items())},
             "labels": dict(sorted(self.labels.items())),
-            "writers": {name: self.by_writer[index] for index, name in enumerate(self.writers)},
+            "generators": {name: self.by_generator[index] for index, name in enumerate(self.generators)},
             "verification": self._verification_summary(),
         }
 
@@ -170,7 +170,7 @@ class RunStats:
         """The highest acceptance rate of a label divided by the lowest; None if nothing was kept.
 
         Rates, not counts: quotas assign a label more often if it is rejected more often, so that counts are even.
-        Pseudo-labelled rows have no assigned label; for them counts are compared.
+        Pseudo-labeled rows have no assigned label; for them counts are compared.
         """
         kept, written = self.kept_by_label, self.written_by_label
         if not kept:

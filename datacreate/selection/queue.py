@@ -23,7 +23,7 @@ MAX_ATTEMPTS = 8
 """How often a chain retries a parent without accepted children before it returns to the root."""
 
 _MAX_REUSABLE = 4096
-"""Only the first so many parents can be used again."""
+"""Only this many parents, the first ones, can be used again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class RequestSlot:
 
     number: int
     parent: Parent
-    attempt: int
+    previous_uses: int
 
     @cached_property
     def example(self) -> Example:
@@ -70,9 +70,9 @@ class Chains:
     def next(self) -> RequestSlot | None:
         if self._assigned - self._committed == len(self._chains):
             return None
-        parent, attempt = self._chains[self._assigned % len(self._chains)]
+        parent, previous_uses = self._chains[self._assigned % len(self._chains)]
         self._assigned += 1
-        return RequestSlot(self._assigned - 1, parent, attempt)
+        return RequestSlot(self._assigned - 1, parent, previous_uses)
 
     def commit(self, slot: RequestSlot, chosen: Sequence[Parent], accepted: int) -> None:
         self._committed += 1
@@ -80,8 +80,8 @@ class Chains:
             following = (chosen[0], 0)
         elif accepted:
             following = (slot.parent, 0)
-        elif slot.attempt < MAX_ATTEMPTS:
-            following = (slot.parent, slot.attempt + 1)
+        elif slot.previous_uses < MAX_ATTEMPTS:
+            following = (slot.parent, slot.previous_uses + 1)
         else:
             following = (self._root, 0)
         self._chains[slot.number % len(self._chains)] = following
@@ -169,7 +169,7 @@ class Levels:
         self._level = [root]
         self._children: list[Parent] = []
         self._position = 0  # in the level
-        self._attempt = 0
+        self._previous_uses = 0
         self._assigned = 0
         self._in_flight = 0
 
@@ -182,10 +182,10 @@ class Levels:
         self._in_flight += 1
         self._position += 1
         self._assigned += 1
-        return RequestSlot(self._assigned - 1, self._level[self._position - 1], self._attempt)
+        return RequestSlot(self._assigned - 1, self._level[self._position - 1], self._previous_uses)
 
     def _start_next_level(self) -> None:
-        self._attempt = 0 if self._children else self._attempt + 1
+        self._previous_uses = 0 if self._children else self._previous_uses + 1
         if self._children:
             self._level, self._children = self._children, []
             random.Random(f"{self._seed}:level:{self._assigned}").shuffle(self._level)

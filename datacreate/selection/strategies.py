@@ -14,17 +14,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from datacreate.errors import UsageError
-from datacreate.selection.embeddings import Similarity
+
+if TYPE_CHECKING:
+    from datacreate.selection.embeddings import Similarity
 
 QueueKind = Literal["chain", "tree", "coverage"]
 
 Texts = Sequence[str]
 Indices = Sequence[int]
 
-Choose = Callable[[str, Texts, Random, Similarity | None], Indices]
+Choose = Callable[[str, Texts, Random, "Similarity | None"], Indices]
 """(text of the parent, texts of the children, rng, similarity) -> indices of the next parents, in order."""
 
 

@@ -13,9 +13,10 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from datacreate.benchmarks import Benchmark, find_benchmark
 from datacreate.checkpoints import find_preset
 from datacreate.engines.settings import EngineOptions
-from datacreate.errors import BenchmarkError, CheckpointError, PlanError, UsageError, did_you_mean
+from datacreate.errors import BenchmarkError, CheckpointError, PlanError, UsageError
 from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.train import TrainConfig
+from datacreate.messages import did_you_mean
 from datacreate.paths import shipped
 from datacreate.runs.config import CreateConfig
 from datacreate.selection.strategies import STRATEGIES

@@ -77,7 +77,7 @@ class LabelNoiseCheck:
             self._medians = _median_by_label([self.calibrated(row) for row in rows], self._labels)
 
     def thresholds(self, highest: float) -> Sequence[float]:
-        """The least probability of each label under pseudo-labels; none is above `highest`."""
+        """The minimum probability of each label under pseudo-labels; none is above `highest`."""
         return [min(highest, each) for each in self._medians]
 
     def calibrated(self, probabilities: Probabilities) -> Probabilities:

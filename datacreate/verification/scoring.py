@@ -6,18 +6,13 @@ that writes at the same time sends the same requests from its own `pipeline`.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from datacreate.engines.base import Engine, scoring
-from datacreate.prompts.label_scoring import (
-    NUM_PERMUTATIONS,
-    LabelQuestion,
-    mean_probabilities,
-    option_permutations,
-)
+if TYPE_CHECKING:
+    from datacreate.engines.base import Engine
+    from datacreate.prompts.label_scoring import LabelQuestion
 
 VerifyMode = Literal["off", "keep", "drop", "relabel", "soft"]
 """What happens to an example after it was scored. `keep`: only log the scores. `drop`: drop the example if
@@ -83,27 +78,23 @@ def score_labels(
     Each question comes with the seed of its option permutations. `on_progress` gets the number of finished
     questions; an exception that it raises ends the scoring.
     """
-    requests = [
-        (number, question, order)
-        for number, (question, seed) in enumerate(questions)
-        for order in option_permutations(len(question.options), seed)
-    ]
-    scores: dict[int, list[Probabilities]] = defaultdict(list)
+    # Imported here, because the settings import this module for `VerifyMode`, and `--help` must be fast.
+    from datacreate.engines.base import scoring
+    from datacreate.prompts.label_scoring import NUM_PERMUTATIONS, PermutedQuestion
+
+    permuted = [PermutedQuestion(question, seed) for question, seed in questions]
+    requests = [(question, permutation) for question in permuted for permutation in range(NUM_PERMUTATIONS)]
     waiting = enumerate(requests)
     in_flight = done = 0
     while done < len(requests):
         on_progress(done // NUM_PERMUTATIONS)
         while in_flight < engine.capacity and (following := next(waiting, None)) is not None:
-            request_id, (_, question, order) = following
-            engine.submit(scoring(request_id, *question.prompt(order)))
+            request_id, (question, permutation) = following
+            engine.submit(scoring(request_id, *question.prompt(permutation)))
             in_flight += 1
         for completion in engine.poll(_POLL_SECONDS):
-            number, question, order = requests[completion.request_id]
-            if completion.scores:
-                scores[number].append(question.in_option_order(order, completion.scores))
+            question, permutation = requests[completion.request_id]
+            question.add(permutation, completion.scores)
             in_flight, done = in_flight - 1, done + 1
     on_progress(len(questions))
-    return [
-        mean_probabilities(scores[number]) if len(scores[number]) == NUM_PERMUTATIONS else None
-        for number in range(len(questions))
-    ]
+    return [question.mean() for question in permuted]

@@ -8,9 +8,10 @@ from typing import Any
 from datacreate.engines.base import Engine
 from datacreate.engines.self_test import scores_are_real
 from datacreate.errors import UsageError
-from datacreate.filters.base import Filter, Notify, no_notify
+from datacreate.filters.base import Filter
 from datacreate.formats.task_format import TaskFormat, answer_text
 from datacreate.formats.validate import Candidate, Reason
+from datacreate.messages import Notify, no_notify
 from datacreate.prompts.label_scoring import (
     MAX_LETTERED,
     assigned_label,
@@ -45,7 +46,7 @@ class Verifier(Filter):
         threshold: float | None,
         others: Sequence[Filter],
     ) -> None:
-        """`threshold` is the least probability of the label. UsageError if labels are free text."""
+        """`threshold` is the minimum probability of the label. UsageError if labels are free text."""
         if not can_score_labels(format):
             raise UsageError(
                 f"--verifier: the answers of the format {format.name} are not a closed set; "
@@ -62,8 +63,8 @@ class Verifier(Filter):
         self._lettered = bool(labels) and not self._engine.have_distinct_first_tokens(labels)
         if not can_score_labels(self._format, lettered=self._lettered):
             raise UsageError(
-                f"--verifier: its tokenizer starts several of the {len(labels)} labels with the same token, and "
-                f"there are only {MAX_LETTERED} letters to name them by; use another model"
+                f"--verifier: several of the {len(labels)} labels start with the same token, and letters work for "
+                f"at most {MAX_LETTERED} labels; use another model"
             )
 
     def prefetch(self, candidates: Sequence[Candidate]) -> None:

@@ -62,7 +62,7 @@ def test_a_users_own_preset(data_folder: Path) -> None:
     assert sources_of("org/mine")[0] == find_preset("mine")
 
 
-def test_a_misspelt_setting_names_the_file_and_the_key(tmp_path: Path) -> None:
+def test_a_misspelled_setting_names_the_file_and_the_key(tmp_path: Path) -> None:
     text = "kind: instruct\ndescription: d\nparameters: 1B\nlicense: MIT\nsize_bytes: 5\n"
     (tmp_path / "a.yaml").write_text(text + "sources: [{hub: o/x}]\nengine: {max_model_length: 4}\n")
     with pytest.raises(CheckpointError, match=r"a\.yaml: engine\.max_model_length: ") as caught:

@@ -98,7 +98,7 @@ def test_dry_run_writes_nothing_and_prints_a_config_that_can_be_given_back(model
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("temprature: 1", "no option 'temprature'; did you mean temperature?"),
+        ("temprature: 1", "no option 'temprature' (did you mean temperature?)"),
         ("config: other.yaml", "no option 'config'"),
         ("json: yes please", "json: give true or false"),
         ("- seed", "write it as `option: value`"),

@@ -54,7 +54,7 @@ def test_the_list_of_verbs_and_no_verb_at_all() -> None:
 def test_an_unknown_verb_suggests() -> None:
     ended = run("exprot", "x")
     assert ended.code == 2
-    assert ended.failure == "datacreate: no command 'exprot'; did you mean export? (see datacreate --help)"
+    assert ended.failure == "datacreate: no command 'exprot' (did you mean export?) (see datacreate --help)"
 
 
 def test_create_prints_its_summary_on_stdout_and_progress_on_stderr(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datacreate.filters.lsh import MAX_IN_BUCKET, LshIndex
-from datacreate.filters.near import NearDuplicates, NearIndex, jaccard, shingles, sketch
+from datacreate.filters.near import NearDuplicates, NearIndex, jaccard, shingles, sketch_of
 from tests.filters.texts import DIFFERENT, NEAR, ODD, PARAPHRASES, asked
 
 texts = st.text(max_size=60) | st.sampled_from(ODD[:-4])
@@ -73,7 +73,7 @@ def test_long_texts_are_estimated_within_a_tenth() -> None:
     for share in (0.02, 0.05, 0.1, 0.3):
         one = [f"w{rng.randrange(10_000)}" for _ in range(3000)]
         other = [f"v{rng.random()}" if rng.random() < share else word for word in one]
-        guess = jaccard(sketch(shingles(" ".join(one))), sketch(shingles(" ".join(other))))
+        guess = jaccard(sketch_of(shingles(" ".join(one))), sketch_of(shingles(" ".join(other))))
         assert guess == pytest.approx(exact(" ".join(one), " ".join(other)), abs=0.1)
 
 

@@ -12,7 +12,7 @@ from datacreate.settings import option_info
 
 def test_the_settings_of_every_filter_are_options_of_create_and_filter() -> None:
     for part in FILTERS:
-        for name in part.own_settings():
+        for name in part.setting_names():
             for model in (CreateConfig, DatasetFilterSettings):
                 assert option_info(model, name)["group"] == "quality"
                 assert model.model_fields[name].description

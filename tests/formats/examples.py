@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from datacreate.formats.example import Example
 from datacreate.formats.infer import InferredFormat, infer_format
-from datacreate.formats.serialization import Layout
+from datacreate.formats.serialization import PromptEncoding
 
 UMBRELLA = {
     "question": "Where would you put a wet umbrella when you come home?",
@@ -69,6 +69,6 @@ def inferred(values: dict[str, Any], **overrides: dict[str, str]) -> InferredFor
     return infer_format(Example(values), **overrides)
 
 
-def layout_of(values: dict[str, Any], **overrides: dict[str, str]) -> Layout:
-    """The layout of the inferred format."""
-    return Layout(inferred(values, **overrides).format)
+def encoding_of(values: dict[str, Any], **overrides: dict[str, str]) -> PromptEncoding:
+    """The encoding of the inferred format."""
+    return PromptEncoding(inferred(values, **overrides).format)

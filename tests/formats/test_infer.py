@@ -15,11 +15,11 @@ from datacreate.errors import DatacreateError, ExampleError, UsageError
 from datacreate.formats.example import Example
 from datacreate.formats.parse import parse_completion, parse_item
 from datacreate.formats.response_schema import build_response_schema
-from datacreate.formats.serialization import Layout
+from datacreate.formats.serialization import PromptEncoding
 from datacreate.formats.task_format import bind, read_format
 from datacreate.formats.validate import Candidate, Reject
 from tests.formats import examples
-from tests.formats.examples import inferred, json_objects, layout_of
+from tests.formats.examples import encoding_of, inferred, json_objects
 from tests.scripted import fill
 
 
@@ -29,10 +29,10 @@ def roles(values: dict[str, Any], **overrides: dict[str, str]) -> dict[str, str]
 
 @pytest.mark.parametrize("values", examples.ALL.values(), ids=examples.ALL)
 def test_a_model_that_obeys_the_grammar_writes_the_same_fields(values: dict[str, Any]) -> None:
-    layout = layout_of(values)
-    assert layout.format.validator.is_valid(values)
-    text = json.dumps(fill(json.loads(build_response_schema(layout, 3, None)), random.Random(0), 10**6))
-    results = parse_completion(text, layout, 3, truncated=False)
+    encoding = encoding_of(values)
+    assert encoding.format.validator.is_valid(values)
+    text = json.dumps(fill(json.loads(build_response_schema(encoding, 3, None)), random.Random(0), 10**6))
+    results = parse_completion(text, encoding, 3, truncated=False)
     assert len(results) == 3
     accepted = [result for result in results if isinstance(result, Candidate)]
     assert all(list(candidate.example.values) == list(values) for candidate in accepted)
@@ -59,9 +59,9 @@ def test_labels_that_the_user_gives() -> None:
     with_dots = inferred(examples.DOTTED, labels={"a.label": "yes,no"}).format
     assert with_dots.roles.answer == ("a.label",)
     options = {"question": "How is it?", "options": ["good", "bad"], "label": "good"}
-    layout = layout_of(options, labels={"label": "bad,good"})
-    assert not layout.format.options_vary
-    assert layout.fields == ("label", "question")
+    encoding = encoding_of(options, labels={"label": "bad,good"})
+    assert not encoding.format.options_vary
+    assert encoding.fields == ("label", "question")
 
 
 def test_a_free_text_answer_gets_a_note_about_labels() -> None:
@@ -73,10 +73,10 @@ def test_a_free_text_answer_gets_a_note_about_labels() -> None:
 
 
 def test_an_answer_that_is_a_span_of_the_context() -> None:
-    layout = layout_of(examples.SPAN)
+    encoding = encoding_of(examples.SPAN)
     item = ["Ada Lovelace wrote the first program.", "Who wrote it?", "Ada Lovelace"]
-    assert isinstance(parse_item(item, layout), Candidate)
-    result = parse_item([*item[:2], "Charles Babbage"], layout)
+    assert isinstance(parse_item(item, encoding), Candidate)
+    result = parse_item([*item[:2], "Charles Babbage"], encoding)
     assert isinstance(result, Reject)
     assert result.reason == "answer_not_in_context"
     yes = {"context": "yes, it rained.", "question": "Did it rain?", "answer": "yes"}
@@ -156,22 +156,22 @@ def test_any_object_gives_a_format_or_an_error_of_one_line(values: dict[str, Any
     assert format.validator.is_valid(values)
     assert bind(read_format(json.loads(json.dumps(format.document())), "inferred"), Example(values)) == format
     for style in ("positional", "keyed"):
-        check_round_trip(Layout(format, style), values)
+        check_round_trip(PromptEncoding(format, style), values)
 
 
-def check_round_trip(layout: Layout, values: dict[str, Any]) -> None:
-    written = layout.write(Example(values))
-    schema = json.loads(build_response_schema(layout, 1, None))
+def check_round_trip(encoding: PromptEncoding, values: dict[str, Any]) -> None:
+    written = encoding.write(Example(values))
+    schema = json.loads(build_response_schema(encoding, 1, None))
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate([written], schema, jsonschema.Draft202012Validator)
-    assert layout.read(written).keys() == values.keys()
-    answer = layout.format.roles.answer
-    if not answer or answer[0] in layout.fields:  # otherwise the answer gets the spelling of its option
-        assert layout.read(written) == values
-    labels = list(layout.format.labels[:2]) if layout.format.labels else None
-    made = fill(json.loads(build_response_schema(layout, 2, labels)), random.Random(0), 10**6)
-    for result in parse_completion(json.dumps(made), layout, 2, truncated=False):
-        assert isinstance(result, Reject) or layout.format.validator.is_valid(result.example.values)
+    assert encoding.read(written).keys() == values.keys()
+    answer = encoding.format.roles.answer
+    if not answer or answer[0] in encoding.fields:  # otherwise the answer gets the spelling of its option
+        assert encoding.read(written) == values
+    labels = list(encoding.format.labels[:2]) if encoding.format.labels else None
+    made = fill(json.loads(build_response_schema(encoding, 2, labels)), random.Random(0), 10**6)
+    for result in parse_completion(json.dumps(made), encoding, 2, truncated=False):
+        assert isinstance(result, Reject) or encoding.format.validator.is_valid(result.example.values)
 
 
 BENCHMARKS = sorted(Path(__file__).parents[3].glob("shared/benchmarks/*/*/test.jsonl"))

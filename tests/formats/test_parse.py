@@ -11,32 +11,32 @@ from hypothesis import strategies as st
 
 from datacreate.formats.example import Example
 from datacreate.formats.parse import extract_json, parse_completion, parse_item
-from datacreate.formats.serialization import Layout
+from datacreate.formats.serialization import PromptEncoding
 from datacreate.formats.task_format import bind, read_format
 from datacreate.formats.validate import Candidate, Reason, Reject
 from tests.formats import examples
-from tests.formats.examples import json_values, layout_of
+from tests.formats.examples import encoding_of, json_values
 
-CHOICE = layout_of(examples.UMBRELLA)
-KEYED = Layout(CHOICE.format, "keyed")
-CLAIMS = layout_of(examples.CLAIM)
-NUMBERS = layout_of({"text": "a b", "score": 0.5, "count": 3})
+CHOICE = encoding_of(examples.UMBRELLA)
+KEYED = PromptEncoding(CHOICE.format, "keyed")
+CLAIMS = encoding_of(examples.CLAIM)
+NUMBERS = encoding_of({"text": "a b", "score": 0.5, "count": 3})
 OPTIONS = ["a", "b", "c", "d", "e"]
 TEXT = json.dumps([["Where do boats sleep?", ["harbour", *OPTIONS[1:]]], ["Who bakes?", OPTIONS]])
 FIRST, SECOND = "Where do boats sleep?", "Who bakes?"
 
 
-def parse(text: str, layout: Layout = CHOICE, count: int = 5, **options: Any) -> list[str]:
+def parse(text: str, encoding: PromptEncoding = CHOICE, count: int = 5, **options: Any) -> list[str]:
     """The result of each item: its question, or the reject reason."""
-    results = parse_completion(text, layout, count, **{"truncated": False, **options})
+    results = parse_completion(text, encoding, count, **{"truncated": False, **options})
     return [
         str(result.example.values.get("question")) if isinstance(result, Candidate) else result.reason.value
         for result in results
     ]
 
 
-def reason_of(item: Any, layout: Layout) -> Reason | None:
-    result = parse_item(item, layout)
+def reason_of(item: Any, encoding: PromptEncoding) -> Reason | None:
+    result = parse_item(item, encoding)
     return result.reason if isinstance(result, Reject) else None
 
 
@@ -48,7 +48,7 @@ def reason_of(item: Any, layout: Layout) -> Reason | None:
         (f"<think>[1]?</think>Here you are:\n```json\n{TEXT}\n```", {}, [FIRST, SECOND]),
         (f"Here you are:\n```json\n{TEXT[:-8]}", {"truncated": True}, [FIRST, "truncated"]),
         (TEXT[:-8], {}, [FIRST, "invalid_json"]),
-        (TEXT[:-8], {"truncated": True, "salvage": False}, ["truncated"]),
+        (TEXT[:-8], {"truncated": True, "keep_complete_items": False}, ["truncated"]),
         (f"<think>Perhaps {TEXT}", {"truncated": True}, ["truncated"]),
         ("  \n", {}, ["no_response"]),
         ("[]", {}, ["no_response"]),
@@ -98,8 +98,8 @@ def test_a_separate_answer_must_be_an_option() -> None:
 
 def test_fixed_values_are_never_blank_or_placeholders() -> None:
     labels = {"label": "question,statement"}
-    layout = layout_of({"text": "Ask me.", "note": "", "label": "question"}, labels=labels)
-    assert reason_of(["question", "What is it?"], layout) is None
+    encoding = encoding_of({"text": "Ask me.", "note": "", "label": "question"}, labels=labels)
+    assert reason_of(["question", "What is it?"], encoding) is None
 
 
 def test_numbers_must_be_valid_json_of_the_right_type() -> None:
@@ -115,11 +115,11 @@ def test_numbers_must_be_valid_json_of_the_right_type() -> None:
 
 def test_multiple_of_is_not_checked_for_numbers_that_cannot_be_divided() -> None:
     schema = {"type": "object", "properties": {"text": {"type": "string"}, "x": {"multipleOf": 0.5}}}
-    layout = Layout(bind(read_format(schema, "mine"), Example({"text": "a b", "x": 1.5})))
+    encoding = PromptEncoding(bind(read_format(schema, "mine"), Example({"text": "a b", "x": 1.5})))
     for number in (float("nan"), float("inf"), 10**400):
-        assert reason_of(["some words", number], layout) is Reason.SCHEMA_VIOLATION
-    assert reason_of(["some words", 1.3], layout) is Reason.CONSTRAINT_VIOLATION
-    assert reason_of(["some words", 2.5], layout) is None
+        assert reason_of(["some words", number], encoding) is Reason.SCHEMA_VIOLATION
+    assert reason_of(["some words", 1.3], encoding) is Reason.CONSTRAINT_VIOLATION
+    assert reason_of(["some words", 2.5], encoding) is None
 
 
 def test_the_text_of_a_reject_is_short_and_printable() -> None:
@@ -130,23 +130,23 @@ def test_the_text_of_a_reject_is_short_and_printable() -> None:
 
 
 def test_the_key_of_duplicates_is_the_normalized_question_or_all_text_or_all_values() -> None:
-    def keys(layout: Layout, *items: Any) -> int:
-        return len({parse_item(item, layout).key for item in items})  # type: ignore[union-attr]
+    def keys(encoding: PromptEncoding, *items: Any) -> int:
+        return len({parse_item(item, encoding).key for item in items})  # type: ignore[union-attr]
 
     assert keys(CHOICE, [FIRST, OPTIONS], ["where do  boats sleep", OPTIONS]) == 1
-    assert keys(layout_of({"tags": ["a", "b"]}), [["a"]], [["b"]], [["a", "b"]]) == 3
-    assert keys(layout_of({"x": 1, "y": 2}), [1, 2], [2, 1]) == 2
+    assert keys(encoding_of({"tags": ["a", "b"]}), [["a"]], [["b"]], [["a", "b"]]) == 3
+    assert keys(encoding_of({"x": 1, "y": 2}), [1, 2], [2, 1]) == 2
 
 
 @settings(max_examples=200)
 @given(
     text=st.text() | json_values.map(json.dumps) | st.text(alphabet='[]{},":1eE.-tn ul\\'),
-    salvage=st.booleans(),
+    keep_complete_items=st.booleans(),
 )
-@example(text="[[[]]", salvage=True)
-def test_any_text_gives_results(text: str, salvage: bool) -> None:
-    for layout in (CHOICE, CLAIMS, NUMBERS, KEYED):
-        assert parse_completion(text, layout, 3, truncated=False, salvage=salvage)
+@example(text="[[[]]", keep_complete_items=True)
+def test_any_text_gives_results(text: str, keep_complete_items: bool) -> None:
+    for encoding in (CHOICE, CLAIMS, NUMBERS, KEYED):
+        assert parse_completion(text, encoding, 3, truncated=False, keep_complete_items=keep_complete_items)
 
 
 @settings(max_examples=100)

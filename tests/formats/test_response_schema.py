@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from datacreate.formats.example import Example, canonical_json, field_at
 from datacreate.formats.patterns import portable_pattern
 from datacreate.formats.response_schema import build_response_schema, grammar_schema
-from datacreate.formats.serialization import Layout, Style
+from datacreate.formats.serialization import PromptEncoding, Style
 from datacreate.formats.task_format import bind, load_format
 from tests.formats import examples
 
@@ -73,9 +73,9 @@ def test_a_grammar_accepts_written_examples_and_nothing_else(
     converter: Callable[[str], Accepts], name: str, style: Style
 ) -> None:
     format, values = FORMATS[name]
-    layout = Layout(format, style)
-    item = layout.write(Example(values))
-    accepts = converter(build_response_schema(layout, 2, None))
+    encoding = PromptEncoding(format, style)
+    item = encoding.write(Example(values))
+    accepts = converter(build_response_schema(encoding, 2, None))
     assert accepts(compact([item, item]))
     more = [*item, 1] if isinstance(item, list) else {**item, "more": 1}
     less = item[:-1] if isinstance(item, list) else dict(list(item.items())[1:])
@@ -84,8 +84,8 @@ def test_a_grammar_accepts_written_examples_and_nothing_else(
     if format.labels and format.roles.answer:
         own = field_at(values, format.roles.answer)
         other = next(label for label in format.labels if label != own)
-        assert converter(build_response_schema(layout, 2, [own, own]))(compact([item, item]))
-        assert not converter(build_response_schema(layout, 2, [own, other]))(compact([item, item]))
+        assert converter(build_response_schema(encoding, 2, [own, own]))(compact([item, item]))
+        assert not converter(build_response_schema(encoding, 2, [own, other]))(compact([item, item]))
 
 
 TEXT = {"type": "string"}
@@ -163,7 +163,7 @@ SHAPES = [set(keys.split()) for keys in ("const", "enum", "anyOf", "type", "type
 @pytest.mark.parametrize(
     "schema",
     [grammar_schema(case[0]) for case in SCHEMAS]
-    + [json.loads(build_response_schema(Layout(format), 2, None)) for format, _ in FORMATS.values()],
+    + [json.loads(build_response_schema(PromptEncoding(format), 2, None)) for format, _ in FORMATS.values()],
     ids=str,
 )
 def test_only_keywords_that_llama_cpp_supports_are_used(schema: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from datacreate.errors import ExampleError, FormatError
 from datacreate.formats.example import Example, canonical_json
 from datacreate.formats.parse import parse_item
 from datacreate.formats.response_schema import build_response_schema
-from datacreate.formats.serialization import Layout
+from datacreate.formats.serialization import PromptEncoding
 from datacreate.formats.task_format import TaskFormat, bind, load_format, read_format
 from datacreate.formats.validate import Candidate, Reason, Reject
 from tests.formats import examples
@@ -69,14 +69,14 @@ def test_optional_fields_are_those_of_the_example() -> None:
         {"text": TEXT, "note": TEXT, "about": {"type": "object", "properties": {"who": TEXT, "when": TEXT}}}
     )
     bound = bind(format, Example({"text": "a", "about": {"who": "b"}}))
-    assert Layout(bound).fields == ("text", "about")
+    assert PromptEncoding(bound).fields == ("text", "about")
     assert not bound.validator.is_valid({"text": "a", "about": {"who": "b", "when": "c"}})
 
 
 @pytest.mark.parametrize("nullable", [{"type": ["string", "null"]}, {"anyOf": [TEXT, {"type": "null"}]}])
 def test_the_example_decides_whether_a_field_is_null(nullable: dict[str, Any]) -> None:
     format = read({"text": TEXT, "note": nullable})
-    assert Layout(bind(format, Example({"text": "a", "note": None}))).fields == ("text",)
+    assert PromptEncoding(bind(format, Example({"text": "a", "note": None}))).fields == ("text",)
     assert bind(format, Example({"text": "a", "note": "b"})).schema["properties"]["note"]["type"] == "string"
 
 
@@ -87,7 +87,7 @@ def test_definitions_are_resolved() -> None:
     format = read({"text": TEXT, "entry": {"$ref": "#/$defs/entry"}}, {"answer": "entry.m"}, **defs)
     bound = bind(format, Example({"text": "a", "entry": {"m": "bad"}}))
     assert bound.labels == ("good", "bad")
-    schema = json.loads(build_response_schema(Layout(bound), 1, ["good"]))
+    schema = json.loads(build_response_schema(PromptEncoding(bound), 1, ["good"]))
     jsonschema.validate([[{"m": "good"}, "b"]], schema)
     assert not jsonschema.Draft202012Validator(schema).is_valid([[{"m": "bad"}, "b"]])
 
@@ -142,14 +142,14 @@ def test_unsupported_keywords_are_errors_with_their_location(schema: dict[str, A
     ids=canonical_json,
 )
 def test_validation_checks_what_the_grammar_cannot(schema: dict[str, Any], good: Any, bad: Any) -> None:
-    layout = Layout(bind(read({"text": TEXT, "x": schema}), Example({"text": "a text", "x": good})))
-    written = json.loads(build_response_schema(layout, 1, None))["items"]["prefixItems"][1]
+    encoding = PromptEncoding(bind(read({"text": TEXT, "x": schema}), Example({"text": "a text", "x": good})))
+    written = json.loads(build_response_schema(encoding, 1, None))["items"]["prefixItems"][1]
     jsonschema.validate(bad, written)
-    assert isinstance(parse_item(["another", good], layout), Candidate)
-    result = parse_item(["another", bad], layout)
+    assert isinstance(parse_item(["another", good], encoding), Candidate)
+    result = parse_item(["another", bad], encoding)
     assert isinstance(result, Reject)
     assert result.reason is Reason.CONSTRAINT_VIOLATION
-    assert result.because.startswith("x")
+    assert result.detail.startswith("x")
 
 
 def test_other_keywords_exclude_labels() -> None:

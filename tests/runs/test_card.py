@@ -39,6 +39,8 @@ SUMMARY: dict[str, Any] = {
     "labels": {"True": 600, "False": 600},
     "depths": {"1": 1200},
     "license": None,
+    "filters": [{"name": "exact", "on": True, "settings": {}, "rejected": 12}],
+    "verification": None,
     "compared_with": [],
 }
 FULL = SUMMARY | {

@@ -47,7 +47,7 @@ def run(tmp_path: Path, model: str) -> RunDirectory:
     )
     [commit] = made.commits()
     made.log_path.unlink()
-    log = LogWriter(made.log_path, first_checksum(made.read_config().run))
+    log = LogWriter(made.log_path, first_checksum(made.read_config().run_id))
     log.append(replace(commit, accepted=rows))
     log.close()
     assert tuple(made.examples()) == rows

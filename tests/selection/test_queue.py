@@ -56,18 +56,18 @@ def test_a_chain_continues_with_its_child_or_retries_the_parent(born: list[int],
         previous = slots[slot.number - concurrency][0]
         if born[previous.number]:
             assert slot.parent == Parent(str(sum(born[: previous.number])), previous.parent.depth + 1)
-            assert slot.attempt == 0
-        elif previous.attempt < MAX_ATTEMPTS:
-            assert (slot.parent, slot.attempt) == (previous.parent, previous.attempt + 1)
+            assert slot.previous_uses == 0
+        elif previous.previous_uses < MAX_ATTEMPTS:
+            assert (slot.parent, slot.previous_uses) == (previous.parent, previous.previous_uses + 1)
         else:
-            assert (slot.parent, slot.attempt) == (ROOT, 0)
+            assert (slot.parent, slot.previous_uses) == (ROOT, 0)
 
 
 def test_a_chain_keeps_its_parent_if_no_child_was_chosen() -> None:
     queue = Chains(ROOT, 1)
     for _ in range(20):
         [slot] = drain(queue)
-        assert (slot.parent, slot.attempt) == (ROOT, 0)
+        assert (slot.parent, slot.previous_uses) == (ROOT, 0)
         queue.commit(slot, [], 3)
 
 
@@ -102,18 +102,20 @@ def test_the_root_is_reused_at_most_max_parent_uses_times_while_requests_are_in_
 ) -> None:
     queue = make(20, 4)
     slots = drain(queue)
-    assert [(slot.parent, slot.attempt) for slot in slots] == [(ROOT, attempt) for attempt in range(4)]
+    assert [(slot.parent, slot.previous_uses) for slot in slots] == [
+        (ROOT, previous_uses) for previous_uses in range(4)
+    ]
     for slot in slots[:3]:
         queue.commit(slot, [], 0)
         assert drain(queue) == []
     queue.commit(slots[3], [], 0)  # nothing is in flight: the root once more
-    assert [slot.attempt for slot in drain(queue)] == [4]
+    assert [slot.previous_uses for slot in drain(queue)] == [4]
 
 
 @given(outcomes, st.integers(1, 9))
 def test_the_tree_uses_every_child_breadth_first(born: list[int], concurrency: int) -> None:
     slots = walk(Tree(ROOT, concurrency, 1), lambda slot: born[slot.number], 60)
-    first_uses = [slot.parent.line for slot, _ in slots if slot.attempt == 0]
+    first_uses = [slot.parent.line for slot, _ in slots if slot.previous_uses == 0]
     assert first_uses == [ROOT.line, *map(str, range(len(first_uses) - 1))]
 
 
@@ -123,7 +125,7 @@ def test_parents_without_new_children_are_reused_evenly_shallow_ones_first() -> 
     assert len(uses) == 3
     assert max(uses.values()) - min(uses.values()) <= 1
     slots = walk(coverage(), lambda slot: 3 if slot.number == 0 else 0, 12)
-    assert [slot.attempt for slot, _ in slots] == [0] * 4 + [1] * 4 + [2] * 4 + [3]
+    assert [slot.previous_uses for slot, _ in slots] == [0] * 4 + [1] * 4 + [2] * 4 + [3]
     assert [slot.parent.depth for slot, _ in slots[4:8]] == [0, 1, 1, 1]
 
 
@@ -140,7 +142,7 @@ def test_a_level_is_completed_before_the_next_and_childless_parents_are_dropped(
 
 def test_a_level_without_children_is_repeated() -> None:
     slots = walk(Levels(ROOT, 1), lambda slot: 3 if slot.number == 2 else 0, 9)
-    uses = [(slot.parent.depth, slot.attempt) for slot, _ in slots]
+    uses = [(slot.parent.depth, slot.previous_uses) for slot, _ in slots]
     assert uses == [(0, 0), (0, 1), (0, 2), *[(1, 0)] * 3, *[(1, 1)] * 3, (1, 2)]
 
 
@@ -179,7 +181,7 @@ def by_definition(born: list[int], commits: int, pool: int) -> list[str]:
 def test_the_farthest_candidate_is_next(born: list[int], pool: int) -> None:
     slots = [slot for slot, _ in walk(coverage(pool=pool), lambda slot: born[slot.number], 30)]
     assert [slot.parent.line for slot in slots] == by_definition(born, 30, pool)
-    assert all(slot.attempt == 0 for slot in slots)
+    assert all(slot.previous_uses == 0 for slot in slots)
 
 
 @given(outcomes, st.integers(1, 9))

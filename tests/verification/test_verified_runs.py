@@ -43,7 +43,7 @@ FREE_TEXT = {"question": "Where does the Elbe rise?", "label": "In the Giant Mou
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_wrong_answers_among_options_are_kept_dropped_or_relabelled(
+def test_wrong_answers_among_options_are_kept_dropped_or_relabeled(
     tmp_path: Path, model: str, mode: str
 ) -> None:
     summary, _ = verified(tmp_path, model, writing(0.6), verify=mode, count=60)
@@ -96,7 +96,7 @@ def rejects(run_dir: Path) -> list[Any]:
 
 def test_a_reject_has_the_scores_as_its_detail(tmp_path: Path, model: str) -> None:
     verified(tmp_path, model, writing(0.5, LABELS), count=30, label_noise_check=None, **THREE_LABELS)
-    details = [reject.because for reject in rejects(tmp_path)]
+    details = [reject.detail for reject in rejects(tmp_path)]
     assert details
     assert all(detail.startswith("label ") and "0.90" in detail and "0.05" in detail for detail in details)
 
@@ -120,7 +120,7 @@ def decisions(run_dir: Path) -> list[Any]:
         ({**THREE_LABELS, "count": 40, "verify": "relabel", "strategy": "random"}, LABELS),
         (FALLBACK, YES_NO),
     ],
-    ids=["options dropped", "options relabelled", "labels dropped", "labels relabelled", "pseudo-labels"],
+    ids=["options dropped", "options relabeled", "labels dropped", "labels relabeled", "pseudo-labels"],
 )
 def test_arrival_order_capacity_and_kills_change_nothing(
     tmp_path_factory: pytest.TempPathFactory, model: str, changes: dict[str, Any], labels: list[str]
@@ -205,7 +205,7 @@ def test_the_same_model_as_writer_and_verifier_is_loaded_once(tmp_path: Path, mo
 
 def test_examples_without_scores_are_dropped(tmp_path: Path, model: str) -> None:
     verified(tmp_path, model, writing(1.0), failing, count=60)
-    lost = [reject for reject in rejects(tmp_path) if reject.because == NO_SCORES]
+    lost = [reject for reject in rejects(tmp_path) if reject.detail == NO_SCORES]
     assert 8 < len(lost) < 40
     assert len(list(RunDirectory(tmp_path).verifier_probabilities())) == len(examples(tmp_path)) == 60
 
@@ -271,7 +271,7 @@ def test_labels_with_the_same_first_token_are_scored_by_letter(tmp_path: Path, m
         verified(tmp_path / "refused", model, engine, count=5, **many)
 
 
-def test_relabelling_makes_no_duplicates(tmp_path: Path, model: str) -> None:
+def test_relabeling_makes_no_duplicates(tmp_path: Path, model: str) -> None:
     """Without free text, examples differ only by their answers."""
     how: dict[str, Any] = {"labels": {"kind": "prime,composite"}, "ranges": {"number": "1..60"}}
     values = {"number": 17, "kind": "prime"}

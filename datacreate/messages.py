@@ -1,0 +1,20 @@
+"""Messages to the user: the callback that receives them, and suggestions for misspelled names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+Notify = Callable[[str], None]
+"""Shows a line to the user."""
+
+
+def no_notify(message: str) -> None:
+    """A `Notify` that shows nothing."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """` (did you mean a, b?)`, or an empty text if no known name is similar."""
+    from difflib import get_close_matches
+
+    similar = get_close_matches(name.lower(), list(known), n=3, cutoff=0.6)
+    return f" (did you mean {', '.join(similar)}?)" if similar else ""
