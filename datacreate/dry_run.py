@@ -8,7 +8,7 @@ from datacreate.engines.factory import choose
 from datacreate.filters.held_out import held_out_sets
 from datacreate.filters.registry import FILTERS, FilterSettings, is_on
 from datacreate.finetuning.records import TRAINING, TrainingDirectory, read_training
-from datacreate.finetuning.train import Silent, TrainConfig, prepare
+from datacreate.finetuning.train import SilentProgress, TrainConfig, prepare
 from datacreate.hardware import visible_gpus
 from datacreate.messages import no_notify
 from datacreate.plan import benchmarks_for_decontamination, make_plan, root_and_format
@@ -79,7 +79,7 @@ def _state(stored: RunConfig | None, accepted: int, count: int) -> str:
 
 def describe_training(config: TrainConfig) -> dict[str, Any]:
     """What `train` would do, as JSON has it. Raises the errors that `train` raises before it trains."""
-    prepared, directory = prepare(config, Silent()), TrainingDirectory(config.out)
+    prepared, directory = prepare(config, SilentProgress()), TrainingDirectory(config.out)
     training = prepared.training
     if (config.out / TRAINING).is_file():
         read_training(config.out).check_same(training, config.out)

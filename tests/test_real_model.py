@@ -16,7 +16,7 @@ import pytest
 from datacreate.create import create
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import PromptTooLong
-from datacreate.finetuning.train import Silent
+from datacreate.finetuning.train import SilentProgress
 from datacreate.formats.text_normalization import normalize_text
 from datacreate.hardware import has_llamacpp
 from datacreate.runs.config import CreateConfig
@@ -146,7 +146,7 @@ def test_its_own_answers_to_simple_questions_beat_chance(
     ]
     import_rows(tmp_path / "rows", "csqa", test=rows)
     options = EngineOptions(urls=(real_url,))
-    [found] = answer_zero_shot(REAL_MODEL, ["csqa"], tmp_path / "out", Silent(), options=options)
+    [found] = answer_zero_shot(REAL_MODEL, ["csqa"], tmp_path / "out", SilentProgress(), options=options)
     assert found.scores.rows == len(rows)
     assert found.scores.unanswered == 0
     assert found.scores.accuracy >= 0.6  # chance is 0.2

@@ -9,7 +9,7 @@ import pytest
 
 from datacreate.engines.base import Completion, Request
 from datacreate.finetuning.records import Evaluation, read_predictions
-from datacreate.finetuning.train import Silent
+from datacreate.finetuning.train import SilentProgress
 from datacreate.zero_shot import answer_zero_shot
 from tests.finetuning.conftest import import_rows
 from tests.finetuning.sets import claims
@@ -40,7 +40,9 @@ def row_of(request: Request) -> int:
 
 
 def answer(home: Path, model: str, engine: ScriptedEngine) -> Evaluation:
-    [found] = answer_zero_shot(model, ["bioasq"], home / "out", Silent(), engine_factory=lambda *_: engine)
+    [found] = answer_zero_shot(
+        model, ["bioasq"], home / "out", SilentProgress(), engine_factory=lambda *_: engine
+    )
     return found
 
 

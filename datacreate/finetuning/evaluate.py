@@ -26,7 +26,7 @@ from datacreate.finetuning.records import (
 )
 from datacreate.finetuning.rows import Question, question_of, task_of
 from datacreate.finetuning.statistics import compute_scores
-from datacreate.finetuning.train import Progress, Silent
+from datacreate.finetuning.train import Progress, SilentProgress
 from datacreate.finetuning.trial import one_line_errors
 from datacreate.formats.example import Json
 from datacreate.formats.task_format import load_format
@@ -99,7 +99,7 @@ def evaluate(
     or SIGTERM: finished evaluations are kept.
     """
     with caught_signals():
-        return list(_evaluations(folder, names, split, progress or Silent()))
+        return list(_evaluations(folder, names, split, progress or SilentProgress()))
 
 
 def _evaluations(folder: Path, names: Sequence[str], split: str, progress: Progress) -> Iterator[Evaluation]:

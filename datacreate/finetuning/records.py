@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -27,9 +27,10 @@ from datacreate.files import replace_file, storage_error
 from datacreate.finetuning.recipe import Recipe
 from datacreate.formats.task_format import Head
 from datacreate.locking import LOCK_FILE, FolderLock
+from datacreate.messages import Notify, no_notify
 
 Selection = Literal["held-out", "human", "none"]
-"""Which rows choose the best checkpoint: held-out training rows, the human dev split, or none."""
+"""The selection rows: a tenth of the training rows, the human dev split, or none."""
 
 SOFT_LABELS = " (soft labels)"
 """Suffix of a condition's name when it was trained on the verifier's probabilities."""
@@ -193,9 +194,7 @@ class TrainingDirectory:
         return sorted(folders, key=lambda path: int(path.name.removeprefix("seed-")))
 
     @contextmanager
-    def locked(
-        self, training: Training, notify: Callable[[str], None] = lambda _: None
-    ) -> Iterator[FolderLock]:
+    def locked(self, training: Training, notify: Notify = no_notify) -> Iterator[FolderLock]:
         """Lock the folder for writing; create it if needed.
 
         Raises RunLocked if another process writes there, RunMismatch if it holds another training,

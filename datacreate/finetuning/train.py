@@ -89,7 +89,7 @@ class TrainConfig(Settings):
         shown_default="1,2,3",
     )
     model_selection: Selection | None = setting(
-        "Rows that choose the best checkpoint: held-out ones, the benchmark's human dev split, or none.",
+        "Rows that choose the best checkpoint: a tenth of the sources' rows, the benchmark's human dev split, or none.",
         "training",
         default=None,
         shown_default="held-out; human with --recipe paper",
@@ -122,7 +122,7 @@ class Progress(Protocol):
         """After each step of `what`; `score` is the best selection score so far, if there is one."""
 
 
-class Silent:
+class SilentProgress:
     """A `Progress` that shows nothing."""
 
     def notify(self, text: str) -> None: ...
@@ -197,7 +197,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> list[Model]:
     another training; Stopped after SIGINT or SIGTERM, LockLost if another process has taken the folder
     over: after these two the same call resumes.
     """
-    progress = progress or Silent()
+    progress = progress or SilentProgress()
     prepared = prepare(config, progress)
     training, directory = prepared.training, TrainingDirectory(config.out)
     with caught_signals() as signals, directory.locked(training, progress.notify) as lock:

@@ -12,6 +12,7 @@ from typing import Any
 from datacreate.dataset_metrics import DatasetMetrics
 from datacreate.errors import RunError
 from datacreate.finetuning.records import SOFT_LABELS, Selection
+from datacreate.messages import Notify, no_notify
 from datacreate.paths import shipped
 from datacreate.reporting.cells import (
     CONSTANT,
@@ -45,7 +46,7 @@ def build_report(
     paths: Sequence[Path],
     *,
     metrics: DatasetMetrics | None = None,
-    notify: Callable[[str], None] = lambda _: None,
+    notify: Notify = no_notify,
 ) -> Report:
     """The report of all evaluations and creation runs below `paths`.
 

@@ -36,7 +36,7 @@ COMPARED = (
 )
 _LONGEST = 300  # characters of a sample's field
 _SELECTION = {
-    "held-out": "model selected on held-out training rows",
+    "held-out": "model selected on a tenth of the training rows",
     "human": "model selected on the human dev split",
     "none": "no model selection",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from datacreate.errors import PlanError
 from datacreate.files import replace_file, storage_error
 from datacreate.locking import FolderLock, held_by
+from datacreate.messages import Notify, no_notify
 from datacreate.sweep.cells import Step, SweepCell
 from datacreate.sweep.plan import SweepPlan
 
@@ -73,7 +74,7 @@ class SweepFolder:
             )
 
     @contextmanager
-    def locked(self, cell: SweepCell, notify: Callable[[str], None] = lambda _: None) -> Iterator[FolderLock]:
+    def locked(self, cell: SweepCell, notify: Notify = no_notify) -> Iterator[FolderLock]:
         """Lock a cell; `notify` gets a line before a wait. RunLocked if another process has it."""
         folder = self._cell(cell)
         lock = FolderLock(folder, notify)

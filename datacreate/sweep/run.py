@@ -18,6 +18,7 @@ from datacreate.child_process import supervised
 from datacreate.errors import RESUMABLE, RunLocked, Stopped, UsageError
 from datacreate.files import storage_error
 from datacreate.locking import FolderLock
+from datacreate.messages import Notify, no_notify
 from datacreate.signals import Signals, caught_signals
 from datacreate.sweep.cells import Requirement, Step, SweepCell, cells_of
 from datacreate.sweep.folder import SweepFolder
@@ -47,9 +48,6 @@ class Outcome:
     message: str | None = None
     step: Step | None = None
     finished_steps: int = 0
-
-
-Notify = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,7 @@ class Sweep:
         ]
 
     def run(
-        self, index: int | None = None, notify: Notify = lambda _: None, update: Notify = lambda _: None
+        self, index: int | None = None, notify: Notify = no_notify, update: Notify = no_notify
     ) -> list[Outcome]:
         """Run all unfinished cells, or only the one of `index`; returns their outcomes.
 
