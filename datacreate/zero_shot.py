@@ -52,7 +52,7 @@ def answer_zero_shot(
     options = options or EngineOptions()
     checkpoint = checkpoint_of(model, options)
     tests = [read_test_set(name, split) for name in dict.fromkeys(names)]
-    found: list[Evaluation] = []
+    evaluations: list[Evaluation] = []
     engine: Engine | None = None
     with ExitStack() as stack:
         signals = stack.enter_context(caught_signals())
@@ -69,8 +69,8 @@ def answer_zero_shot(
                     stack.callback(engine.close)
                     engine.start([scores_are_real()])
                 evaluation = _evaluate(engine, test, checkpoint, target, progress, signals)
-            found.append(evaluation)
-    return found
+            evaluations.append(evaluation)
+    return evaluations
 
 
 def _evaluate(
@@ -79,7 +79,7 @@ def _evaluate(
     lettered = test.task.head == "multiple_choice" or not engine.have_distinct_first_tokens(test.task.names)
     fitting = [_truncated(engine, question, test.task, lettered) for question in test.usable]
     truncated = sum(cut is not whole for cut, whole in zip(fitting, test.usable, strict=True))
-    questions = [(_prompt(each, test.task, lettered), each.text) for each in fitting]
+    questions = [(_prompt(question, test.task, lettered), question.text) for question in fitting]
 
     def report(done: int) -> None:
         if signals.received:

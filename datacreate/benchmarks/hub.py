@@ -49,8 +49,8 @@ def read_copy(folder: Path, benchmark: Benchmark, hub: HubSource) -> dict[str, l
     data = folder / hub.config if hub.config and (folder / hub.config).is_dir() else folder
     with tempfile.TemporaryDirectory() as cache:  # keeps no second copy in the user's cache
         try:
-            found = datasets.load_dataset(str(data), cache_dir=cache, streaming=True)
-            raw = {split: list(found[split]) for split in hub.splits if split in found}
+            splits = datasets.load_dataset(str(data), cache_dir=cache, streaming=True)
+            raw = {split: list(splits[split]) for split in hub.splits if split in splits}
         except (OSError, ValueError, TypeError, datasets.exceptions.DatasetsError) as error:
             reason = " ".join(str(error.__cause__ or error).split())[:200]
             raise BenchmarkError(f"{data}: cannot be read ({reason}); give a copy of {hub.id}") from None
@@ -61,9 +61,9 @@ def read_copy(folder: Path, benchmark: Benchmark, hub: HubSource) -> dict[str, l
     rows: dict[str, list[Row]] = {}
     for split, values in raw.items():
         rows[split] = []
-        for number, each in enumerate(values, 1):
+        for number, row in enumerate(values, 1):
             try:
-                rows[split].append(row_of(_mapped(each, hub), benchmark))
+                rows[split].append(row_of(_mapped(row, hub), benchmark))
             except ValueError as error:
                 raise BenchmarkError(
                     f"{data}: {split}, row {number}: {error}; is it a copy of {hub.id}?"

@@ -82,13 +82,13 @@ def import_folder(
     or if there is no benchmark.
     """
     errors: list[BenchmarkError] = []
-    found = [benchmark for benchmark in load_registry().values() if _reference_files(folder, benchmark)]
-    if not found:
+    benchmarks = [benchmark for benchmark in load_registry().values() if _reference_files(folder, benchmark)]
+    if not benchmarks:
         raise BenchmarkError(
             f"{folder}: no benchmark in the folder structure of the paper's repository "
             "(mcqa_5/csqa/test.jsonl, ...); name the benchmark to import a copy of a Hub data set"
         )
-    for benchmark in found:
+    for benchmark in benchmarks:
         try:
             yield import_benchmark(
                 benchmark, folder, allow_count_mismatch=allow_count_mismatch, replace=replace
@@ -149,21 +149,21 @@ def _read(path: Path, benchmark: Benchmark) -> list[Row]:
 
 def _imported(benchmark: Benchmark, ignore_damage: bool) -> dict[Split, _Split]:
     """The splits that are imported already, damaged ones skipped or refused."""
-    found: dict[Split, _Split] = {}
+    splits: dict[Split, _Split] = {}
     try:
         manifest = store.read_manifest(benchmark)
     except BenchmarkError:
         if not ignore_damage:
             raise
-        return found
+        return splits
     for split, record in manifest.splits.items() if manifest else ():
         try:
             rows = parse_rows(store.read_bytes(benchmark, split), str(store.folder_of(benchmark)), benchmark)
-            found[split] = _Split(rows, record.source, record.note, record.disjoint_from)
+            splits[split] = _Split(rows, record.source, record.note, record.disjoint_from)
         except BenchmarkError:
             if not ignore_damage:
                 raise
-    return found
+    return splits
 
 
 def _write(
@@ -176,13 +176,13 @@ def _write(
 ) -> ImportReport:
     """Combine old and new splits, write them if their sizes are right, and report."""
     combined, states, remarks = dict(before), dict.fromkeys(before, "kept"), {}
-    for split, one in new.items():
-        if split in before and before[split].content == one.content:
+    for split, new_split in new.items():
+        if split in before and before[split].content == new_split.content:
             states[split] = "unchanged"
         elif split in before and not renew:
             remarks[split] = f"differs from {source}; --replace takes that instead"
         else:
-            combined[split], states[split] = one, "imported"
+            combined[split], states[split] = new_split, "imported"
     for split in [split for split in combined if states[split] == "kept"]:
         if any(
             s not in combined or combined[s].sha256 != sha for s, sha in combined[split].disjoint_from.items()
@@ -190,7 +190,7 @@ def _write(
             remarks[split] = "removed, because the splits that it is disjoint from were replaced; "
             del combined[split]
     test = combined["test"].rows if "test" in combined else []
-    findings = {s: find_problems(one.rows, () if s == "test" else test) for s, one in combined.items()}
+    findings = {s: find_problems(data.rows, () if s == "test" else test) for s, data in combined.items()}
     reports = []
     for split in SPLITS:
         expected = benchmark.rows[split]
@@ -202,23 +202,25 @@ def _write(
             reports.append(SplitReport(split, "missing", expected, remark=how))
     fresh = [report for report in reports if report.state == "imported"]
     if not allow_count_mismatch and not all(report.counts_agree for report in fresh):
-        reports = [replace(one, state="refused") if one.state == "imported" else one for one in reports]
+        reports = [
+            replace(report, state="refused") if report.state == "imported" else report for report in reports
+        ]
     elif fresh or combined.keys() != before.keys():
         records = {
             split: SplitRecord(
-                rows=len(one.rows),
-                size=len(one.content),
-                sha256=one.sha256,
-                source=one.source,
-                note=one.note,
-                disjoint_from=one.disjoint_from,
+                rows=len(data.rows),
+                size=len(data.content),
+                sha256=data.sha256,
+                source=data.source,
+                note=data.note,
+                disjoint_from=data.disjoint_from,
                 findings=findings[split],
             )
-            for split, one in combined.items()
+            for split, data in combined.items()
         }
         now, version = dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), metadata.version("datacreate")
         manifest = Manifest(name=benchmark.name, splits=records, when=now, datacreate=version)
-        store.write(benchmark, manifest, {split: one.content for split, one in combined.items()})
+        store.write(benchmark, manifest, {split: data.content for split, data in combined.items()})
     return ImportReport(benchmark.name, source, tuple(reports))
 
 
@@ -231,7 +233,7 @@ def _assign(
     seed: int,
 ) -> dict[Split, _Split]:
     """Our splits from the Hub's, without those that are `imported` and without their rows."""
-    found: dict[Split, _Split] = {}
+    assigned: dict[Split, _Split] = {}
     for name, rows in raw.items():
         wanted = [split for split in hub.splits[name] if split not in imported]
         others = {split: imported[split] for split in hub.splits[name] if split in imported}
@@ -245,11 +247,11 @@ def _assign(
             )
         parts = _divided(rows, [benchmark.rows[split] for split in wanted], seed)
         new = {split: _Split(part, source) for split, part in zip(wanted, parts, strict=True)}
-        digests = {split: one.sha256 for split, one in (new | others).items()}
-        for split, one in new.items():
+        digests = {split: data.sha256 for split, data in (new | others).items()}
+        for split, data in new.items():
             disjoint = {other: sha for other, sha in digests.items() if other != split}
-            found[split] = replace(one, note="; ".join(notes) or None, disjoint_from=disjoint)
-    return found
+            assigned[split] = replace(data, note="; ".join(notes) or None, disjoint_from=disjoint)
+    return assigned
 
 
 def _without(rows: Sequence[Row], other: Sequence[Row], name: str) -> tuple[list[Row], str]:
@@ -269,7 +271,7 @@ def _without(rows: Sequence[Row], other: Sequence[Row], name: str) -> tuple[list
         else:
             rest.append(row)
     note = f"without the {len(rows) - len(rest)} rows of {name}"
-    if questions := {each[0] for each, number in left.items() if number}:
+    if questions := {question for (question, *_), number in left.items() if number}:
         kept = [row for row in rest if normalize_text(row.question) not in questions]
         note += f" (of {len(other)}; {len(rest) - len(kept)} more have the questions of those not found)"
         rest = kept

@@ -129,7 +129,7 @@ def sha256(content: bytes) -> str:
 def how_to_import(benchmark: Benchmark, split: str) -> str:
     """What to do about a missing split."""
     command, hub = f"datacreate benchmarks import {benchmark.name}", benchmark.source.hub
-    if hub is not None and any(split in ours for ours in hub.splits.values()):
+    if hub is not None and any(split in made_from for made_from in hub.splits.values()):
         return f"`{command}` makes it from {hub.id} of the Hub"
     return f"`{command} --from DIR` reads DIR/{benchmark.source.reference}/{split}.jsonl"
 

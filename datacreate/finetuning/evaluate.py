@@ -82,12 +82,12 @@ def benchmarks_for(model: Model, requested: Sequence[str], split: str = "test") 
         return fitting
     if requested:
         return list(dict.fromkeys(find_benchmark(name).name for name in requested))
-    own = model.training.condition.benchmark
-    if own is None:
+    benchmark = model.training.condition.benchmark
+    if benchmark is None:
         raise TrainingError(
             "the model was trained on rows without a benchmark; name --benchmark to test it on"
         )
-    return [own, *find_benchmark(own).out_of_distribution]
+    return [benchmark, *find_benchmark(benchmark).out_of_distribution]
 
 
 def evaluate(
@@ -121,8 +121,10 @@ def _evaluations(folder: Path, names: Sequence[str], split: str, progress: Progr
             progress.notify(f"{folder}: {len(test.rows)} rows of {name} ({split})")
             show = training.recipe.show_context
             encoded = encode(test.usable, test.task, tokenizer, model.max_length, show_context=show)
-            answers = probabilities(network, encoded.dataset, collator(test.task, tokenizer)).tolist()
-        predictions, scores = grade(test, answers, encoded.truncated)
+            row_probabilities = probabilities(
+                network, encoded.dataset, collator(test.task, tokenizer)
+            ).tolist()
+        predictions, scores = grade(test, row_probabilities, encoded.truncated)
         evaluation = Evaluation(
             benchmark=name,
             split=split,
@@ -155,7 +157,7 @@ def probabilities(model: Any, dataset: Any, collate: Any, batch_tokens: int = BA
     ids = rows[0]["input_ids"]
     inputs_per_row = len(ids) if isinstance(ids[0], list) else 1
     order = np.argsort(-lengths, kind="stable")
-    found: list[Any] = []
+    batches: list[Any] = []
     at = 0
     with torch.inference_mode(), one_line_errors("the --max-length of its `train`"):
         while at < len(order):
@@ -165,9 +167,9 @@ def probabilities(model: Any, dataset: Any, collate: Any, batch_tokens: int = BA
             batch = {name: tensor.to(device(), non_blocking=True) for name, tensor in batch.items()}
             with torch.autocast(device().type, torch.bfloat16, enabled=has_bf16()):
                 logits = model(**batch).logits
-            found.append(torch.softmax(logits.float(), -1).cpu().numpy())
+            batches.append(torch.softmax(logits.float(), -1).cpu().numpy())
             at += size
-    sorted_rows = np.concatenate(found)
+    sorted_rows = np.concatenate(batches)
     unsorted = np.empty_like(sorted_rows)
     unsorted[order] = sorted_rows
     return unsorted

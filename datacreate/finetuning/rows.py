@@ -24,6 +24,7 @@ from datacreate.formats.task_format import TaskFormat, answer_text, load_format
 from datacreate.formats.validate import Reason
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.rows import InvalidRow, read_rows
+from datacreate.verification.scoring import Probabilities
 
 MAX_SKIPPED = 0.5
 """A source is refused if a larger share of its rows cannot be used."""
@@ -32,9 +33,6 @@ SELECTION_FOLDS = 10
 """One row in this many is a selection row: it chooses the best checkpoint."""
 
 MIN_ROWS_TO_SPLIT = 40
-
-Probabilities = tuple[float, ...]
-"""A verifier's probability for each option of a row, or for each label of its format."""
 
 
 @dataclass(frozen=True)

@@ -219,9 +219,9 @@ def _select(
     """The rows to train on, those that choose the best checkpoint, their kind, and their digest if human."""
     questions = rows.questions
     if config.selection == "held-out":
-        kept, held = split_selection_rows(questions, rows.groups, rows.task)
-        if held:
-            return [questions[i] for i in kept], [questions[i] for i in held], "held-out", None
+        training, chosen = split_selection_rows(questions, rows.groups, rows.task)
+        if chosen:
+            return [questions[i] for i in training], [questions[i] for i in chosen], "held-out", None
     if config.selection != "human":
         return questions, (), "none", None
     if rows.condition.benchmark is None:
@@ -231,8 +231,8 @@ def _select(
     rows.task.check_same(
         task_of(format, dev, benchmark.name), "the training set", f"{benchmark.name}'s dev split"
     )
-    found = [question_of(row, format, rows.task) for row in dev]
-    usable = [q for q in found if isinstance(q, Question) and q.answer is not None]
+    all_questions = [question_of(row, format, rows.task) for row in dev]
+    usable = [q for q in all_questions if isinstance(q, Question) and q.answer is not None]
     return questions, usable, "human", digest(benchmark, "dev")
 
 
@@ -337,7 +337,9 @@ def _in_processes(
     steps, best, errors = dict.fromkeys(trials, 0), None, []
     arguments = (request, reports, devices, max(1, usable_cores() // nproc))
     with ProcessPoolExecutor(nproc, context, _start_worker, arguments) as pool:
-        futures = {pool.submit(_in_worker, inputs, *one, directory.trial(*one)): one for one in trials}
+        futures = {
+            pool.submit(_in_worker, inputs, *trial, directory.trial(*trial)): trial for trial in trials
+        }
         running = set(futures)
         try:
             while running:

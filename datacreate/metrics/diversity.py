@@ -94,7 +94,7 @@ def diversity(
         return None
     paired = drawn[:MAX_PAIRED]
     kernel = similarity.matrix(paired if example is None else [*paired, example])
-    own = kernel[: len(paired), : len(paired)]
+    among_texts = kernel[: len(paired), : len(paired)]
     return Diversity(
         texts=len(drawn),
         mean_words=total / len(drawn),
@@ -104,16 +104,16 @@ def diversity(
         self_bleu=self_bleu(split),
         measure=similarity.name,
         paired=len(paired),
-        between=mean_distance(own),
+        between=mean_distance(among_texts),
         from_example=None if example is None else float((1 - kernel[-1, :-1]).clip(0).mean()),
-        vendi=vendi_score(own),
+        vendi=vendi_score(among_texts),
     )
 
 
 def distinct(texts: Sequence[Sequence[str]], order: int) -> float | None:
     """Distinct n-grams of `order` words as a share of all; None if no text is that long."""
-    found = [tuple(text[at : at + order]) for text in texts for at in range(len(text) - order + 1)]
-    return len(set(found)) / len(found) if found else None
+    ngrams = [tuple(text[at : at + order]) for text in texts for at in range(len(text) - order + 1)]
+    return len(set(ngrams)) / len(ngrams) if ngrams else None
 
 
 def mean_distance(kernel: Matrix) -> float | None:

@@ -86,17 +86,17 @@ def shortcuts(
     if len(rows) > MAX_ROWS:
         chosen = sorted(random.Random(seed).sample(chosen, MAX_ROWS))
     pairs = [(rows[index], of_row[index]) for index in chosen]
-    found = list(_rows(format, pairs))
-    if len(found) < MIN_ROWS:
+    usable = list(_rows(format, pairs))
+    if len(usable) < MIN_ROWS:
         return ()
     options = format.head == "multiple_choice"
-    groups = _groups(found, ["\n".join(sorted(row.options)) if options else row.text for row in found])
+    groups = _groups(usable, ["\n".join(sorted(row.options)) if options else row.text for row in usable])
     has_folds = len(set(groups)) >= FOLDS
     if options:
-        counted = longest_option(found), question_words(found)
-        return (*counted, options_alone(found, groups, seed)) if has_folds else counted
-    if has_folds and len({row.right for row in found}) > 1:
-        return length_alone(found, groups, seed), question_alone(found, groups, seed)
+        counted = longest_option(usable), question_words(usable)
+        return (*counted, options_alone(usable, groups, seed)) if has_folds else counted
+    if has_folds and len({row.right for row in usable}) > 1:
+        return length_alone(usable, groups, seed), question_alone(usable, groups, seed)
     return ()
 
 
@@ -174,20 +174,20 @@ def _scored(
     Rows of one family or group are not independent: the standard error sums residuals within them (Liang &
     Zeger, 1986), and is at least that of rows at chance.
     """
-    found, label = np.array(credit), np.zeros(len(rows), dtype=np.int64) if labels is None else labels
+    credits, label = np.array(credit), np.zeros(len(rows), dtype=np.int64) if labels is None else labels
     sizes = np.bincount(label)
     chance = 1 / len(sizes) if labels is not None else sum(1 / len(row.options) for row in rows) / len(rows)
     weight = 1 / (len(sizes) * sizes[label])
-    score = float(weight @ found)
-    residual = weight * (found - (np.bincount(label, found) / sizes)[label])
+    score = float(weight @ credits)
+    residual = weight * (credits - (np.bincount(label, credits) / sizes)[label])
     families: Sequence[Hashable] = groups or [row.family for row in rows]
-    _, family = np.unique([hash(one) for one in families], return_inverse=True)
+    _, family = np.unique([hash(key) for key in families], return_inverse=True)
     clustered = float(np.square(np.bincount(family, residual)).sum())
     at_chance = float(np.square(weight).sum()) * chance * (1 - chance)
     error = max(clustered**0.5, at_chance**0.5 * (FOLD_FACTOR if groups else 1))
     exceeded = score - NormalDist().inv_cdf(1 - FALSE_ALARM) * error > chance + tolerated * (1 - chance)
     text = f"{warning}: {score:.0%}, chance {chance:.0%}" if exceeded else None
-    return Shortcut(name, score, chance, len(found), text)
+    return Shortcut(name, score, chance, len(credits), text)
 
 
 def _labels(rows: Sequence[Row]) -> Integers:
@@ -240,8 +240,10 @@ def _cross_validated(features: Any, target: Integers, groups: Sequence[int], see
             continue
         trained = clone(model).fit(features[train], target[train])
         predict = getattr(trained, "predict_proba", None) or trained.decision_function
-        found = np.asarray(predict(features[test]))
-        scores[np.ix_(test, present)] = np.stack([-found, found], axis=1) if found.ndim == 1 else found
+        predicted = np.asarray(predict(features[test]))
+        scores[np.ix_(test, present)] = (
+            np.stack([-predicted, predicted], axis=1) if predicted.ndim == 1 else predicted
+        )
     return scores
 
 
@@ -256,7 +258,7 @@ def _groups(rows: Sequence[Row], texts: Sequence[str]) -> list[int]:
 
     nodes: dict[Hashable, int] = {}
     family = [nodes.setdefault(("family", row.family), len(nodes)) for row in rows]
-    text = [nodes.setdefault(("text", " ".join(words(one))), len(nodes)) for one in texts]
+    text = [nodes.setdefault(("text", " ".join(words(string))), len(nodes)) for string in texts]
     graph = coo_array((np.ones(len(family)), (family, text)), shape=(len(nodes), len(nodes)))
     return [int(group) for group in connected_components(graph, directed=False)[1][family]]
 

@@ -24,10 +24,10 @@ _DIVERSITY = {  # key -> title and format
 
 def shortcut_table(metrics: Metrics) -> Table:
     """Shortcut, its score in this set, at chance and in human rows."""
-    human = {one["name"]: f"{one['score']:.0%}" for one in (metrics["human"] or {}).get("shortcuts", ())}
+    human = {row["name"]: f"{row['score']:.0%}" for row in (metrics["human"] or {}).get("shortcuts", ())}
     return ["shortcut", "this set", "chance", human_name(metrics)], [
-        [one["name"], f"{one['score']:.0%}", f"{one['chance']:.0%}", human.get(one["name"], "")]
-        for one in metrics["shortcuts"]
+        [row["name"], f"{row['score']:.0%}", f"{row['chance']:.0%}", human.get(row["name"], "")]
+        for row in metrics["shortcuts"]
     ]
 
 
@@ -35,21 +35,21 @@ def diversity_table(metrics: Metrics) -> Table:
     """Diversity metric, its value in this set and in human rows."""
 
     def values(document: Metrics) -> dict[str, str]:
-        found = {**(document.get("diversity") or {}), "passage_words": document.get("passage_words")}
+        measured = {**(document.get("diversity") or {}), "passage_words": document.get("passage_words")}
         return {
-            key: format(found[key], form)
+            key: format(measured[key], form)
             for key, (_, form) in _DIVERSITY.items()
-            if found.get(key) is not None
+            if measured.get(key) is not None
         }
 
-    ours, human = values(metrics), values(metrics["human"] or {})
-    rows = [[_DIVERSITY[key][0], value, human.get(key, "")] for key, value in ours.items()]
+    created, human = values(metrics), values(metrics["human"] or {})
+    rows = [[_DIVERSITY[key][0], value, human.get(key, "")] for key, value in created.items()]
     return ["diversity", "this set", human_name(metrics)], rows
 
 
 def warnings(metrics: Metrics) -> list[str]:
     """The warnings, each after the name of its shortcut."""
-    return [f"{one['name']}: {one['warning']}" for one in metrics["shortcuts"] if one["warning"]]
+    return [f"{row['name']}: {row['warning']}" for row in metrics["shortcuts"] if row["warning"]]
 
 
 def human_name(metrics: Metrics) -> str:
@@ -60,11 +60,11 @@ def human_name(metrics: Metrics) -> str:
 
 def basis(metrics: Metrics) -> str:
     """The texts and the distance behind the diversity metrics; empty if there are none."""
-    found = metrics["diversity"]
-    if not found:
+    metric = metrics["diversity"]
+    if not metric:
         return ""
     same = ", the same number of both sets" if metrics["human"] else ""
     return (
-        f"{found['texts']:,} texts drawn by seed{same}; distances and Vendi score by {found['measure']}, "
-        f"over {found['paired']:,} of them"
+        f"{metric['texts']:,} texts drawn by seed{same}; distances and Vendi score by {metric['measure']}, "
+        f"over {metric['paired']:,} of them"
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import combinations, groupby
 from statistics import mean, stdev, variance
+from typing import Any
 
-from datacreate.finetuning.records import Scores
+from datacreate.finetuning.records import Evaluation, Scores
 from datacreate.finetuning.statistics import (
     ALPHA,
     Interval,
@@ -50,12 +50,7 @@ def cell_of(models: Sequence[Evaluated], paper: tuple[float | None, bool] = (Non
     sd_seeds, sd_sets = _spread(models)
     name = first.condition.name
     return ResultCell(
-        test=first.benchmark,
-        split=first.split,
-        test_digest=first.digest,
-        test_rows=first.scores.rows,
-        classes=first.scores.classes,
-        mde=minimum_detectable_effect(first.scores.rows),
+        **_test_set(first),
         trained_for=trained_for(models[0]),
         condition=name if trained else f"{name} {checkpoint_name(first.encoder, first.encoder_sha256)}",
         count=first.condition.count if trained else None,
@@ -93,27 +88,30 @@ def constant_cell(model: Evaluated) -> ResultCell:
             chance_corrected(accuracy, scores.classes) if model.evaluation.head == "multiple_choice" else 0.0
         )
 
-    return replace(
-        cell_of([model]),
+    return ResultCell(
+        **_test_set(model.evaluation),
         trained_for="-",
         condition=CONSTANT,
-        count=None,
-        models=0,
-        examples=0,
-        sets=0,
-        seeds=0,
+        full=model.evaluation.condition.full,
         score=score(scores.constant),
         score_low=score(low),
         score_high=score(high),
         accuracy=scores.constant,
         accuracy_low=low,
         accuracy_high=high,
-        degenerate=0,
-        not_above_chance=0,
-        unanswered=0,
-        truncated=0,
-        sources=(),
     )
+
+
+def _test_set(evaluation: Evaluation) -> dict[str, Any]:
+    """The fields of a cell that describe its test set."""
+    return {
+        "test": evaluation.benchmark,
+        "split": evaluation.split,
+        "test_digest": evaluation.digest,
+        "test_rows": evaluation.scores.rows,
+        "classes": evaluation.scores.classes,
+        "mde": minimum_detectable_effect(evaluation.scores.rows),
+    }
 
 
 def compare_cells(

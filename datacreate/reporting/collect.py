@@ -115,9 +115,9 @@ def _read(folder: Path) -> Evaluated:
     return Evaluated(
         path_text(folder),
         evaluation,
-        tuple(intern(one.label) for one in predictions),  # many models answer the same rows
-        tuple(one.predicted and intern(one.predicted) for one in predictions),
-        tuple(one.correct for one in predictions),
+        tuple(intern(prediction.label) for prediction in predictions),  # many models answer the same rows
+        tuple(prediction.predicted and intern(prediction.predicted) for prediction in predictions),
+        tuple(prediction.correct for prediction in predictions),
     )
 
 
@@ -128,12 +128,12 @@ def _contradiction(evaluation: Evaluation, predictions: Sequence[Prediction]) ->
         return f"{len(predictions)} predictions for {scores.rows} test rows"
     if not predictions or scores.classes < 2:
         return f"{scores.rows} test rows with {scores.classes} classes: nothing to score"
-    if [one.row for one in predictions] != list(range(len(predictions))):
+    if [prediction.row for prediction in predictions] != list(range(len(predictions))):
         return "the predictions are not in the order of the test rows"
     numbers = (scores.accuracy, scores.score, scores.constant)
     if not all(map(math.isfinite, (*numbers, *scores.accuracy_interval, *scores.score_interval))):
         return "a score is not a finite number"
-    share = sum(one.correct for one in predictions) / len(predictions)
+    share = sum(prediction.correct for prediction in predictions) / len(predictions)
     if abs(share - scores.accuracy) > 1e-6:
         return f"{EVALUATION} has accuracy {scores.accuracy:.4f}, its predictions {share:.4f}"
     return None
@@ -143,19 +143,19 @@ def _consistent(evaluated: Sequence[Evaluated], skipped: list[Skipped]) -> Itera
     """Each model on each test set once; test sets of one digest must have the same labels."""
     models: dict[tuple[object, ...], str] = {}
     tests: dict[str, Evaluated] = {}
-    for one in evaluated:
-        e = one.evaluation
-        first = tests.setdefault(e.digest, one)
-        if (first.truth, first.evaluation.head) != (one.truth, e.head):
+    for model in evaluated:
+        e = model.evaluation
+        first = tests.setdefault(e.digest, model)
+        if (first.truth, first.evaluation.head) != (model.truth, e.head):
             reason = f"same test digest as {first.path} with other labels; evaluate both again"
-            skipped.append(Skipped(one.path, reason))
+            skipped.append(Skipped(model.path, reason))
             continue
         key = (e.digest, e.condition, e.encoder, e.encoder_sha256, e.recipe, e.selection, e.seed)
         if key in models:
-            skipped.append(Skipped(one.path, f"same model and test rows as {models[key]}: counted once"))
+            skipped.append(Skipped(model.path, f"same model and test rows as {models[key]}: counted once"))
             continue
-        models[key] = one.path
-        yield one
+        models[key] = model.path
+        yield model
 
 
 def _check_finished(folder: Path) -> None:

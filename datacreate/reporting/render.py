@@ -103,8 +103,8 @@ def as_page(report: Report) -> str:
     """The report as one HTML page."""
     from markupsafe import Markup
 
-    found = sections(report)
-    figures = [_figures(section.results) if section.results else [] for section in found]
+    page_sections = sections(report)
+    figures = [_figures(section.results) if section.results else [] for section in page_sections]
     plots: list[list[str]] = []
     number = 0
     for section_figures in figures:
@@ -116,7 +116,7 @@ def as_page(report: Report) -> str:
     scripts = re.findall(r"<script[^>]*>(.*?)</script>", "".join(map("".join, plots)), re.DOTALL)
     return _template().render(
         version=report.version,
-        sections=found,
+        sections=page_sections,
         plots=[[Markup(plot) for plot in section_plots] for section_plots in plots],
         policy=_content_security_policy(scripts),
     )
@@ -170,7 +170,7 @@ def _figures(table: ResultTable) -> list[Figure]:
     counts: defaultdict[tuple[str, str], set[int | None]] = defaultdict(set)
     for cell in trained:
         counts[test_name(cell), cell.condition].add(cell.count)
-    several = {test for (test, _), found in counts.items() if len(found) > 1}
+    several = {test for (test, _), sizes in counts.items() if len(sizes) > 1}
     curves = [_learning_curve(test, [c for c in trained if test_name(c) == test]) for test in sorted(several)]
     return [_bars(trained), *curves] if trained else []
 
@@ -185,13 +185,13 @@ def _bars(cells: Sequence[ResultCell]) -> Figure:
         [
             go.Bar(
                 name=plain(label),
-                x=[plain(test_name(cell)) for cell in found],
-                y=[cell.score * 100 for cell in found],
-                error_y=_errors(found),
-                hovertext=[plain(flags(cell)) for cell in found],
-                marker_pattern_shape=["/" if flags(cell) else "" for cell in found],
+                x=[plain(test_name(cell)) for cell in same_label],
+                y=[cell.score * 100 for cell in same_label],
+                error_y=_errors(same_label),
+                hovertext=[plain(flags(cell)) for cell in same_label],
+                marker_pattern_shape=["/" if flags(cell) else "" for cell in same_label],
             )
-            for label, found in by_label.items()
+            for label, same_label in by_label.items()
         ]
     )
     _style(figure, "Chance-corrected score with 95 % interval (hatched: flagged)", "test set")
@@ -207,10 +207,10 @@ def _learning_curve(test: str, cells: Sequence[ResultCell]) -> Figure:
             points[cell.condition][cell.count] = cell
     traces = []
     for condition, by_count in points.items():
-        found = [cell for _, cell in sorted(by_count.items())]
-        x, y = [cell.count for cell in found], [cell.score * 100 for cell in found]
+        curve = [cell for _, cell in sorted(by_count.items())]
+        x, y = [cell.count for cell in curve], [cell.score * 100 for cell in curve]
         traces.append(
-            go.Scatter(name=plain(condition), mode="lines+markers", x=x, y=y, error_y=_errors(found))
+            go.Scatter(name=plain(condition), mode="lines+markers", x=x, y=y, error_y=_errors(curve))
         )
     figure = go.Figure(traces)
     _style(figure, f"{plain(test)}: score by number of training rows", "training rows")

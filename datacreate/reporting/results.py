@@ -19,7 +19,7 @@ Distribution = Literal["in", "out", "untrained"]
 """Tested on the benchmark that the model was trained for, on another, or not trained at all."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ResultCell:
     """All models of one condition on one test set: a line of results.csv.
 
@@ -35,27 +35,27 @@ class ResultCell:
     classes: int  # labels, or options of a question: chance is 1 / classes
     mde: float  # minimum detectable effect: difference of two accuracies that is detected with 80 % power
     condition: str
-    count: int | None  # training rows, selection rows included; None if not trained
+    count: int | None = None  # training rows, selection rows included; None if not trained
     full: bool  # whether that is all rows of the source, not a sample
-    models: int  # 0 for the constant prediction, which needs no model
-    examples: int  # distinct formatting examples; 0 for conditions without one
-    sets: int  # distinct sets of training rows
-    seeds: int  # distinct training seeds
+    models: int = 0  # 0 for the constant prediction, which needs no model
+    examples: int = 0  # distinct formatting examples; 0 for conditions without one
+    sets: int = 0  # distinct sets of training rows
+    seeds: int = 0  # distinct training seeds
     score: float  # chance-corrected
     score_low: float
     score_high: float
     accuracy: float
     accuracy_low: float
     accuracy_high: float
-    sd_seeds: float | None  # of the score, between seeds of one training set; None below two seeds
-    sd_sets: float | None  # of the score, between training sets; None below two sets
-    degenerate: int  # models that predict one class for at least 95 % of the rows
-    not_above_chance: int  # models whose 95 % interval reaches down to chance
-    unanswered: int  # test rows that could not be encoded and count as wrong, in the worst model
-    truncated: int  # test rows longer than the encoder's input, in the worst model
-    paper_accuracy: float | None
-    paper_swapped: bool  # the paper seems to print this row under the wrong heading
-    sources: tuple[str, ...]  # folders of the evaluations
+    sd_seeds: float | None = None  # of the score, between seeds of one training set; None below two seeds
+    sd_sets: float | None = None  # of the score, between training sets; None below two sets
+    degenerate: int = 0  # models that predict one class for at least 95 % of the rows
+    not_above_chance: int = 0  # models whose 95 % interval reaches down to chance
+    unanswered: int = 0  # test rows that could not be encoded and count as wrong, in the worst model
+    truncated: int = 0  # test rows longer than the encoder's input, in the worst model
+    paper_accuracy: float | None = None
+    paper_swapped: bool = False  # the paper seems to print this row under the wrong heading
+    sources: tuple[str, ...] = ()  # folders of the evaluations
 
     @property
     def label(self) -> str:

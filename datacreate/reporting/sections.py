@@ -147,8 +147,8 @@ def _spread(cell: ResultCell) -> str:
 
 def flags(cell: ResultCell) -> str:
     """`degenerate 1/3, not above chance 2/3`; empty if no model has a flag."""
-    found = {"degenerate": cell.degenerate, "not above chance": cell.not_above_chance}
-    return ", ".join(f"{flag} {number}/{cell.models}" for flag, number in found.items() if number)
+    numbers = {"degenerate": cell.degenerate, "not above chance": cell.not_above_chance}
+    return ", ".join(f"{flag} {number}/{cell.models}" for flag, number in numbers.items() if number)
 
 
 _COMPARED_COLUMNS = (
@@ -225,9 +225,9 @@ def _metric_table(
     title: str, of: Callable[[metric_tables.Metrics], metric_tables.Table], created: Sequence[CreatedSet]
 ) -> Table:
     """The metrics of all runs in one table."""
-    found = [(run.path, of(run.metrics)) for run in created if run.metrics]
-    rows = tuple((path, *row) for path, (_, rows) in found for row in rows)
-    columns = ["run", *found[0][1][0][:-1], "human rows"] if found else []
+    of_runs = [(run.path, of(run.metrics)) for run in created if run.metrics]
+    rows = tuple((path, *row) for path, (_, rows) in of_runs for row in rows)
+    columns = ["run", *of_runs[0][1][0][:-1], "human rows"] if of_runs else []
     return Table(title, tuple(columns), rows)
 
 

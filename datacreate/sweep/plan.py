@@ -112,10 +112,10 @@ class SweepPlan(Settings):
     @classmethod
     def _check_models(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         served = info.field_name == "generators" and engine_options(info.data.get("create", {})).served
-        found = tuple(_model(name, info, known=not served) for name in names)
-        if len({short_name(name) for name in found}) < len(set(found)):
+        models = tuple(_model(name, info, known=not served) for name in names)
+        if len({short_name(name) for name in models}) < len(set(models)):
             raise ValueError("two checkpoints have the same folder name; rename one of the folders")
-        return found
+        return models
 
     @field_validator("count", "sizes", mode="before")
     @classmethod
