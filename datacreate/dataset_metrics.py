@@ -105,7 +105,7 @@ class DatasetMetrics:
         lengths = [len(words(passage)) for passage in passages if isinstance(passage, str) and passage]
         return {
             "rows": len(rows),
-            "shortcuts": [asdict(one) for one in found],
+            "shortcuts": [asdict(shortcut) for shortcut in found],
             "no_shortcuts": None if found else why_none(format) or "there are too few rows",
             "diversity": asdict(different) if different else None,
             "passage_words": mean(lengths) if lengths else None,

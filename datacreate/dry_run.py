@@ -38,7 +38,7 @@ def describe_run(config: CreateConfig) -> dict[str, Any]:
         stored.spec.check_same(spec, directory.path)
     engines = ["openai"]
     if models and not config.served:
-        engines = [choose(each, config.engine, config.count) for each in models.generators]
+        engines = [choose(model, config.engine, config.count) for model in models.generators]
     accepted = directory.accepted() if stored else 0
     filters = _filters(config, spec)
     mode = verify_mode(config, inferred)
@@ -51,7 +51,7 @@ def describe_run(config: CreateConfig) -> dict[str, Any]:
         "format": inferred.format.name,
         "notes": list(inferred.notes),
         "strategy": config.strategy,
-        "models": [each.name for each in models.generators] if models else None,
+        "models": [model.name for model in models.generators] if models else None,
         "engines": engines,
         "servers": list(config.urls),
         "embedding_model": models.embedding_model.name if models and models.embedding_model else None,
@@ -67,7 +67,7 @@ def _filters(config: CreateConfig, spec: RunSpec | None) -> FilterSettings:
     if spec:
         return spec.filters
     held_out = held_out_sets(benchmarks_for_decontamination(config, None))
-    names = tuple(dict.fromkeys(each.benchmark for each in held_out))
+    names = tuple(dict.fromkeys(split.benchmark for split in held_out))
     return FilterSettings(**config.subset(FilterSettings) | {"decontaminate": names})
 
 

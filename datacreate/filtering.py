@@ -98,7 +98,7 @@ def filter_rows(
 
     settings = settings or DatasetFilterSettings()
     held_out = held_out_sets("all" if settings.decontaminate is None else settings.decontaminate)
-    benchmarks = tuple(dict.fromkeys(each.benchmark for each in held_out))
+    benchmarks = tuple(dict.fromkeys(split.benchmark for split in held_out))
     settings = settings.model_copy(update={"decontaminate": benchmarks})
     rows = read_rows(source, settings.format, settings.labels, settings.ranges)
     _refuse_overwriting(rows.inputs, {"--out": out, "--rejects": rejects})
@@ -142,7 +142,7 @@ def filter_rows(
         "first_invalid": counts.first_invalid,
         "filters": reports,
         "embedding_model": settings.embedding_model if settings.semantic else None,
-        "compared_with": [vars(each) for each in held_out],
+        "compared_with": [vars(split) for split in held_out],
         "balance": {"on": settings.balance, "rejected": counts.rejected[Reason.OVER_QUOTA]},
         "kept": counts.kept,
         "labels": {
@@ -199,8 +199,8 @@ def _prefetched(
         candidates = [row.candidate for row in batch if isinstance(row, Row)]
         if embedder:
             embedder.encode([candidate.text for candidate in candidates])
-        for each in filters:
-            each.prefetch(candidates)
+        for filter in filters:
+            filter.prefetch(candidates)
         yield from batch
 
 

@@ -140,8 +140,8 @@ class Pipeline:
         parsed = [*self._ready.values(), *(unscored.parsed for unscored in self._unscored.values())]
         return Uncommitted(
             requests=len(parsed),
-            examples=sum(isinstance(item, Candidate) for each in parsed for item in each.items),
-            tokens=sum(each.completion.generated_tokens for each in parsed),
+            examples=sum(isinstance(item, Candidate) for completion in parsed for item in completion.items),
+            tokens=sum(completion.completion.generated_tokens for completion in parsed),
         )
 
     def next_completed(self) -> ParsedCompletion | None:

@@ -148,9 +148,9 @@ def make_plan(
         benchmark=config.benchmark,
         filters=FilterSettings(
             **config.subset(FilterSettings)
-            | {"decontaminate": tuple(dict.fromkeys(each.benchmark for each in held_out))}
+            | {"decontaminate": tuple(dict.fromkeys(split.benchmark for split in held_out))}
         ),
-        compared_with=tuple(HeldOutRef(**vars(each)) for each in held_out),
+        compared_with=tuple(HeldOutRef(**vars(split)) for split in held_out),
         label_ratio=label_ratio,
         verification=_verification(config, inferred, models, encoding, engines.verifier, stored),
         mixture=tuple(
@@ -259,14 +259,17 @@ def _fit_context(
 ) -> tuple[int, int]:
     """The number of examples per request, and its max_tokens. Raises PromptTooLong if none fits."""
     shown = [{"role": "user", "content": json.dumps(encoding.write(root), ensure_ascii=False)}]
-    one = MAX_GROWTH * engine.count_tokens(shown) + EXTRA_TOKENS
+    example_tokens = MAX_GROWTH * engine.count_tokens(shown) + EXTRA_TOKENS
     # A later parent can be twice as long as the formatting example.
-    prompt = engine.count_tokens(chat_prompt(encoding, root, requested or DEFAULT_NUM_EXAMPLES)) + one // 2
+    prompt = (
+        engine.count_tokens(chat_prompt(encoding, root, requested or DEFAULT_NUM_EXAMPLES))
+        + example_tokens // 2
+    )
     for number in [requested] if requested else range(DEFAULT_NUM_EXAMPLES, 0, -1):
-        if prompt + number * one <= engine.max_context:
-            return number, number * one
+        if prompt + number * example_tokens <= engine.max_context:
+            return number, number * example_tokens
     raise PromptTooLong(
-        f"a prompt of {prompt} tokens and {requested or 1} new example(s) of up to {one} tokens exceed the "
+        f"a prompt of {prompt} tokens and {requested or 1} new example(s) of up to {example_tokens} tokens exceed the "
         f"model's context of {engine.max_context}; use a shorter example, "
         f"{'a smaller --num-examples, ' if requested else ''}or a larger --max-model-len"
     )

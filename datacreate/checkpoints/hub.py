@@ -51,7 +51,7 @@ def _download(repo: str, revision: str, pattern: str, force: bool) -> None:
     signal.alarm(PROBE_SECONDS)  # ends this process: looking up a name may take longer than any timeout
     info = HfApi().model_info(repo, revision=revision, timeout=PROBE_SECONDS)
     signal.alarm(0)
-    names = [each.rfilename for each in info.siblings or ()]
+    names = [sibling.rfilename for sibling in info.siblings or ()]
     if not pattern and not any(name.endswith(".safetensors") for name in names):
         raise ValueError(f"no safetensors; for a GGUF, `hf download {repo} FILE` and --model with its path")
     folder = snapshot_download(

@@ -162,7 +162,7 @@ def sources_of(name: str, folder: Path | None = None) -> tuple[Preset | None, tu
 def preset_files(folder: Path | None) -> dict[str, Path]:
     """Preset files by name; a shipped one takes precedence over a user's own of the same name."""
     folders = [folder] if folder else [data_dir() / "presets", shipped("models")]
-    return {path.stem: path for each in folders for path in each.glob("*.yaml")}
+    return {path.stem: path for directory in folders for path in directory.glob("*.yaml")}
 
 
 def _load(path: Path) -> Preset:

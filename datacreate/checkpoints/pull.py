@@ -65,7 +65,9 @@ def _in_hub_cache(source: HubSource) -> Path | None:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     # `hf download --include` may have left out files that only some models have.
-    needed = [source.file] if source.file else [each for each in KEPT if each not in ("*.py", "*.txt")]
+    needed = (
+        [source.file] if source.file else [pattern for pattern in KEPT if pattern not in ("*.py", "*.txt")]
+    )
     look = partial(snapshot_download, source.hub, revision=source.revision, local_files_only=True)
     try:
         folder = Path(look(allow_patterns=needed, ignore_patterns=SKIPPED))

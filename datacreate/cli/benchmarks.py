@@ -33,7 +33,9 @@ def list_(as_json: bool) -> None:
     if as_json:
         documents = [_entry(benchmark) | {"state": state} for benchmark, state in found]
         click.echo(
-            json.dumps([{k: v for k, v in each.items() if k != "source"} for each in documents], indent=2)
+            json.dumps(
+                [{k: v for k, v in document.items() if k != "source"} for document in documents], indent=2
+            )
         )
         return
     lines: list[tuple[str, ...]] = [

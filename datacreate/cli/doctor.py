@@ -40,7 +40,7 @@ def doctor(urls: tuple[str, ...], model: str | None, network: bool, as_json: boo
     addresses = [part for url in urls for part in url.split(",")]
     findings = examine(urls=addresses, model=model, network=network)
     if as_json:
-        document = {section: [asdict(one) for one in found] for section, found in findings.items()}
+        document = {section: [asdict(finding) for finding in found] for section, found in findings.items()}
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
     else:
         _print(findings)

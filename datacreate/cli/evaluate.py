@@ -82,7 +82,7 @@ def evaluate(
         options = EngineOptions.of(**engine)
         with TrainingProgress("answers") as progress:
             answers = answer_zero_shot(zero_shot, names, out, progress, options=options, split=split)
-            found = [(out, one) for one in answers]
+            found = [(out, evaluation) for evaluation in answers]
     else:
         from datacreate.finetuning.evaluate import evaluate as evaluate_
         from datacreate.finetuning.records import models_at

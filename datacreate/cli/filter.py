@@ -60,9 +60,11 @@ def _print(report: dict[str, Any]) -> None:
     lines = [("filter", "dropped", "settings")]
     if report["invalid"]:
         lines.append(("invalid", str(report["invalid"]), f"first: {report['first_invalid']}"))
-    for one in report["filters"]:
-        dropped, settings = (str(one["rejected"]), _settings(one["settings"])) if one["on"] else ("", "off")
-        lines.append((one["name"], dropped, settings))
+    for filter in report["filters"]:
+        dropped, settings = (
+            (str(filter["rejected"]), _settings(filter["settings"])) if filter["on"] else ("", "off")
+        )
+        lines.append((filter["name"], dropped, settings))
     if report["balance"]["on"]:
         lines.append(("balance", str(report["balance"]["rejected"]), ""))
     print_columns([[printable(cell) for cell in line] for line in lines])

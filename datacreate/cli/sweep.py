@@ -59,14 +59,16 @@ def sweep(plan: str, out: Path | None, index: str | None, list_: bool, dry_run: 
     else:
         outcomes = _run(grid, number)
     if as_json:
-        click.echo(json.dumps([_document(grid, one) for one in outcomes], indent=2, ensure_ascii=False))
+        click.echo(
+            json.dumps([_document(grid, outcome) for outcome in outcomes], indent=2, ensure_ascii=False)
+        )
     elif list_ or dry_run:
         _print_cells(outcomes, dry_run=dry_run)
         if dry_run:
             _print_commands(grid, outcomes)
     else:
         _print_result(outcomes, out)
-    states = {one.state for one in outcomes}
+    states = {outcome.state for outcome in outcomes}
     if states & {"failed", "blocked"} if not dry_run else "blocked" in states:
         sys.exit(0 if list_ else 1)
     if "running" in states and not (list_ or dry_run):
@@ -104,16 +106,16 @@ def _run(grid: Sweep, number: int | None) -> list[Outcome]:
 def _print_cells(outcomes: Sequence[Outcome], *, dry_run: bool) -> None:
     """A table of cells. What blocks them stands below the table of a dry run, not in it."""
     rows = [("INDEX", "CELL", "STEPS", "STATE")]
-    for one in outcomes:
-        steps = f"{one.finished_steps}/{len(one.cell.steps)}"
-        state = one.state if dry_run and one.state == "blocked" else _state(one)
-        rows.append((str(one.cell.index), one.cell.name, steps, state))
+    for outcome in outcomes:
+        steps = f"{outcome.finished_steps}/{len(outcome.cell.steps)}"
+        state = outcome.state if dry_run and outcome.state == "blocked" else _state(outcome)
+        rows.append((str(outcome.cell.index), outcome.cell.name, steps, state))
     print_columns(rows)
 
 
 def _print_commands(grid: Sweep, outcomes: Sequence[Outcome]) -> None:
     """What is missing, and the commands that would run."""
-    cells = [one.cell for one in outcomes if one.state != "running"]
+    cells = [outcome.cell for outcome in outcomes if outcome.state != "running"]
     if missing := grid.missing(cells):
         click.echo("\n" + "\n".join(map(printable, missing)))
     for cell in cells:
@@ -125,12 +127,12 @@ def _print_commands(grid: Sweep, outcomes: Sequence[Outcome]) -> None:
 
 def _print_result(outcomes: Sequence[Outcome], out: Path) -> None:
     """Each unfinished cell with its reason, and the number of cells per state."""
-    for one in outcomes:
-        if one.state != "finished":
-            click.echo(f"{one.cell.name}  {_state(one)}")
-            if one.state == "failed" and one.step:
-                click.echo(f"  log: {out / 'cells' / one.cell.name / one.step.name}.log")
-    counts = Counter(one.state for one in outcomes)
+    for outcome in outcomes:
+        if outcome.state != "finished":
+            click.echo(f"{outcome.cell.name}  {_state(outcome)}")
+            if outcome.state == "failed" and outcome.step:
+                click.echo(f"  log: {out / 'cells' / outcome.cell.name / outcome.step.name}.log")
+    counts = Counter(outcome.state for outcome in outcomes)
     click.echo(", ".join(f"{number} {state}" for state, number in counts.items()))
     click.echo(f"{out}  (`datacreate report {out}` makes tables from it)")
 

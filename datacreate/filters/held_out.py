@@ -85,9 +85,9 @@ class HeldOutRows:
         self.counts: list[int] = []  # rows of each set
         self._short_lengths: set[int] = set()  # in words, of questions shorter than n
         question_grams, passage_grams = [], []
-        for each in held_out:
+        for split in held_out:
             before = len(self.questions)
-            for row in each.rows():
+            for row in split.rows():
                 hashed = hash_words(row["question"])
                 if 0 < len(hashed) < n:
                     self._short_lengths.add(len(hashed))

@@ -130,13 +130,13 @@ def shingles(text: str) -> list[str]:
     """Words and pairs of neighboring words; of a text without words, the text itself."""
     text = text.encode("utf-8", "replace").decode("utf-8")  # rensa takes no lone surrogates
     found = words(text, limit=None)
-    return found + [f"{one} {other}" for one, other in pairwise(found)] or [text]
+    return found + [f"{word} {following}" for word, following in pairwise(found)] or [text]
 
 
 def sketch_of(pieces: Sequence[str]) -> Sequence[int]:
     """The `MAX_SHINGLES` smallest different 32-bit hashes of the shingles, ascending."""
     [hashes] = RMinHash.hash_token_sets([pieces])
-    return sorted({one >> 32 for one in hashes})[:MAX_SHINGLES]
+    return sorted({value >> 32 for value in hashes})[:MAX_SHINGLES]
 
 
 def jaccard(one: Sequence[int], other: Sequence[int]) -> float:

@@ -60,7 +60,7 @@ def grammar_schema(schema: Json) -> dict[str, Json]:
             return _any_of(_merge(siblings, branch) for branch in schema[keyword] if branch is not False)
     kind = schema.get("type") or _implied_type(schema)
     if isinstance(kind, list):
-        return _any_of({**schema, "type": one} for one in kind)
+        return _any_of({**schema, "type": name} for name in kind)
     if kind == "string":
         return _string(schema)
     if kind == "integer":

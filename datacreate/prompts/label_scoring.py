@@ -133,9 +133,9 @@ def assigned_label(format: TaskFormat, values: Mapping[str, Json]) -> int:
     assert format.roles.answer is not None, "called only for formats with an answer"
     answer, answers = field_at(values, format.roles.answer), possible_answers(format, values)
     if format.labels:
-        return [canonical_json(each) for each in answers].index(canonical_json(answer))
+        return [canonical_json(value) for value in answers].index(canonical_json(answer))
     # The rule answer_in_options ignores type and case.
-    right, texts = answer_text(answer), [answer_text(each) for each in answers]
+    right, texts = answer_text(answer), [answer_text(value) for value in answers]
     if right in texts:
         return texts.index(right)
     return [text.casefold() for text in texts].index(right.casefold())

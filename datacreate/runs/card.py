@@ -29,7 +29,7 @@ def dataset_card(spec: RunSpec, summary: Mapping[str, Any], metrics: tables.Metr
     `metrics` as in `dataset_metrics`; None if nothing was measured.
     """
     filters, checked = summary["filters"], summary["verification"]
-    on = {each["name"] for each in filters if each["on"]}
+    on = {report["name"] for report in filters if report["on"]}
     generators = [generator.model for generator in spec.mixture] or [spec.model]
     same = checked and checked["model"] in generators
     return _template().render(
@@ -43,9 +43,10 @@ def dataset_card(spec: RunSpec, summary: Mapping[str, Any], metrics: tables.Metr
         weights=_weights(spec.model_sha256),
         sampling=json.dumps(spec.sampling),
         example=_fenced(json.dumps(spec.example, ensure_ascii=False, indent=2)),
-        filters=[_filter(each) for each in filters],
+        filters=[_filter(report) for report in filters],
         held_out=[
-            [one["benchmark"], one["split"], f"{one['digest'][:16]}…"] for one in summary["compared_with"]
+            [split["benchmark"], split["split"], f"{split['digest'][:16]}…"]
+            for split in summary["compared_with"]
         ],
         undecided=undecided(checked) if checked else None,
         same_model="which also wrote the examples" if same else "which did not write the examples",

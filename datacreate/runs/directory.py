@@ -231,7 +231,7 @@ def summary_of(config: RunConfig, stats: RunStats) -> dict[str, Any]:
         **({"benchmark": spec.benchmark} if spec.benchmark else {}),
         **stats.summary(config.count),
         "filters": filter_report(spec.filters, stats.rejects),
-        "compared_with": [each.model_dump() for each in spec.compared_with],
+        "compared_with": [split.model_dump() for split in spec.compared_with],
     }
 
 

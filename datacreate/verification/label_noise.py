@@ -78,7 +78,7 @@ class LabelNoiseCheck:
 
     def thresholds(self, highest: float) -> Sequence[float]:
         """The minimum probability of each label under pseudo-labels; none is above `highest`."""
-        return [min(highest, each) for each in self._medians]
+        return [min(highest, middle) for middle in self._medians]
 
     def calibrated(self, probabilities: Probabilities) -> Probabilities:
         """The probabilities without the verifier's bias, under pseudo-labels; else unchanged."""
@@ -95,7 +95,7 @@ def _median_by_label(rows: Sequence[Probabilities], labels: int) -> tuple[float,
     for row in rows:
         best = max(range(labels), key=row.__getitem__)
         by_label[best].append(row[best])
-    return tuple(median(each) if each else 1.0 for each in by_label)
+    return tuple(median(values) if values else 1.0 for values in by_label)
 
 
 def label_auc(seen: Sequence[tuple[int, Probabilities]], labels: int) -> float | None:

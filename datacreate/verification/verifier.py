@@ -70,15 +70,15 @@ class Verifier(Filter):
     def prefetch(self, candidates: Sequence[Candidate]) -> None:
         self._scores.clear()
         questions = [
-            (one, question)
-            for one in candidates
-            if all(each.match(one) is None for each in self._others)
-            and (question := label_question(self._format, one.example.values, lettered=self._lettered))
+            (candidate, question)
+            for candidate in candidates
+            if all(other.match(candidate) is None for other in self._others)
+            and (question := label_question(self._format, candidate.example.values, lettered=self._lettered))
         ]
         seeded = [(question, question.shown) for _, question in questions]
         scores = score_labels(self._engine, seeded, lambda _: None)
-        for (one, _), found in zip(questions, scores, strict=True):
-            self._scores[id(one)] = round_probabilities(found) if found else None
+        for (candidate, _), found in zip(questions, scores, strict=True):
+            self._scores[id(candidate)] = round_probabilities(found) if found else None
 
     def match(self, candidate: Candidate) -> str | None:
         scores = self._scores.get(id(candidate))
@@ -88,7 +88,7 @@ class Verifier(Filter):
         assigned = assigned_label(self._format, values)
         if final_label("drop", self._threshold, assigned, scores) >= 0:
             return None
-        options = [answer_text(each) for each in possible_answers(self._format, values)]
+        options = [answer_text(answer) for answer in possible_answers(self._format, values)]
         return disagreement(options, assigned, scores)
 
     def report(self, rejected: int) -> dict[str, Any]:
