@@ -176,6 +176,13 @@ class Hub:
         return {"type": "file", "path": name, "size": len(content), "oid": oid, **large}
 
 
+@pytest.fixture(autouse=True)
+def downloads_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the variables with which scripts/test forbids downloads; the Hub of these tests is on this machine."""
+    for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(variable, raising=False)
+
+
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, data_folder: Path) -> Iterator[Hub]:
     shown = Hub()

@@ -66,9 +66,7 @@ def test_a_presets_own_hub_id_has_its_settings(hub: Hub, make_preset: MakePreset
         assert found.preset.learning_rate == 0.5
 
 
-def test_a_cache_that_hf_download_filled(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
+def test_a_cache_that_hf_download_filled(hub: Hub) -> None:
     hf = Path(sys.executable).with_name("hf")
     subprocess.run([hf, "download", "org/tiny"], check=True, capture_output=True)
     assert resolve("org/tiny", "encoder").name == "org/tiny"
