@@ -141,7 +141,7 @@ def _read_config(context: click.Context, _: click.Parameter, path: str | None) -
 
     try:
         document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = str(getattr(error, "strerror", None) or " ".join(str(error).split()))
         raise click.UsageError(f"--config {path}: cannot be read: {reason}", context) from None
     if isinstance(document, Mapping) and isinstance(document.get("config"), Mapping):
@@ -155,7 +155,12 @@ def _read_config(context: click.Context, _: click.Parameter, path: str | None) -
         if name not in params:
             hint = did_you_mean(name, params) or "; see --help for the options"
             raise click.UsageError(f"--config {path}: no option {key!r}{hint}", context)
-        defaults[str(params[name].name)] = _typed(params[name], value, f"--config {path}: {key}", context)
+        if value is None and "off" not in (getattr(params[name], "metavar", None) or ""):
+            continue  # null: not set
+        try:
+            defaults[str(params[name].name)] = _typed(params[name], value, f"--config {path}: {key}", context)
+        except RecursionError:
+            raise click.UsageError(f"--config {path}: {key}: nested too deeply", context) from None
     context.default_map = defaults
 
 

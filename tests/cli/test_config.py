@@ -105,6 +105,8 @@ def test_dry_run_writes_nothing_and_prints_a_config_that_can_be_given_back(model
         ("a: [", "cannot be read"),
         ("seed: many", "--seed many: give a valid integer"),
         ("seed: {a: 1}", "seed: give one value, not a mapping"),
+        ("example: &a [*a]", "nested too deeply"),
+        ("labels: " + "[" * 5000, "cannot be read"),
     ],
 )
 def test_a_wrong_file_is_one_line(model: str, text: str, words: str) -> None:
