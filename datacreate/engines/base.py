@@ -72,26 +72,22 @@ class Check:
 
 
 class Engine(Protocol):
-    """A source of completions. Methods raise EngineError when the engine cannot be used any more.
+    """A source of completions. It starts its servers, or connects to them, when a method first needs them.
 
-    An engine starts its servers, or connects to them, when a method first needs them.
+    Methods raise EngineError when the engine cannot be used any more.
     """
 
     @property
     def capacity(self) -> int:
-        """The number of requests in flight that keeps the servers busy."""
-
-    @property
-    def urls(self) -> Sequence[str]:
-        """Addresses of remote servers; empty if the servers were started here."""
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """The resolved engine settings as JSON, for the record only."""
+        """How many requests in flight keep the servers busy: what they process at once, and a short queue."""
 
     @property
     def max_context(self) -> int:
         """The maximum number of tokens of a prompt and its answer together."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """For the record, as JSON: model, capacity, versions, `urls` of remote servers."""
 
     def count_tokens(self, messages: Messages) -> int:
         """The length of the prompt in tokens, including the chat template."""

@@ -12,14 +12,17 @@ from typing import Any, TypeVar
 
 from datacreate.engines.addresses import ServerSource
 from datacreate.engines.base import Check, Completion, Messages, Request
-from datacreate.engines.pool import Limits, Pool
+from datacreate.engines.pool import Pool
 from datacreate.engines.protocol import ChatApi, Incompatible, Unavailable
 from datacreate.engines.server import Server
+from datacreate.engines.settings import EngineOptions
 from datacreate.errors import EngineError, ServersUnavailable
 
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.5
+
+_DEFAULT_CONTEXT = 4096  # tokens, if neither the servers nor the user tell
 
 
 class HttpEngine:
@@ -33,15 +36,15 @@ class HttpEngine:
         self,
         source: ServerSource,
         protocol: ChatApi,
-        limits: Limits,
+        options: EngineOptions,
         notify: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._source = source
         self._protocol = protocol
-        self._limits = limits
+        self._options = options
         self._notify = notify
         self._messages: SimpleQueue[str] = SimpleQueue()
-        self._pool = Pool(source, protocol, limits, self._messages.put)
+        self._pool = Pool(source, protocol, options, self._messages.put)
         self._unfinished: dict[int, Future[Completion]] = {}
         self._finished: SimpleQueue[Future[Completion]] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -52,17 +55,13 @@ class HttpEngine:
         return max(1, sum(server.capacity for server in self._active_servers()))
 
     @property
-    def urls(self) -> tuple[str, ...]:
-        return tuple(server.url for server in self._active_servers()) if self._source.remote else ()
-
-    @property
     def settings(self) -> dict[str, Any]:
         members = self._active_servers()
         versions = dict.fromkeys(server.version for server in members if server.version)
         return {
             "model": members[0].model,
-            **({"urls": list(self.urls)} if self._source.remote else {}),
-            "max_num_seqs": [server.capacity for server in members],
+            **({"urls": [server.url for server in members]} if self._source.remote else {}),
+            "max_num_seqs": [server.slots for server in members],
             "max_model_len": self.max_context,
             "chat_template": dict(self._protocol.template_kwargs),
             **({"server": ", ".join(versions)} if versions else {}),
@@ -71,8 +70,9 @@ class HttpEngine:
 
     @property
     def max_context(self) -> int:
-        least = min(server.max_context for server in self._active_servers())
-        return min(least, self._limits.max_context or least)
+        told = [server.max_context for server in self._active_servers() if server.max_context]
+        told += [self._options.max_model_len] if self._options.max_model_len else []
+        return min(told, default=_DEFAULT_CONTEXT)
 
     def count_tokens(self, messages: Messages) -> int:
         return self._query(lambda server: server.count_tokens(messages))

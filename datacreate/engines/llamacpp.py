@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from typing import Any
 
 from datacreate.checkpoints import Checkpoint, EngineSettings
 from datacreate.engines.local import ServerCommand, check_memory
-from datacreate.engines.vllm import PLAIN_TEMPLATE
 from datacreate.errors import EngineError
-from datacreate.hardware import GIB, free_gib, has_llamacpp, usable_cores
+from datacreate.hardware import GIB, has_llamacpp, usable_cores
 
 _SLOTS = 32
 """Requests processed at once; more do not increase throughput on a CPU."""
@@ -43,17 +44,19 @@ def llamacpp_command(checkpoint: Checkpoint, settings: EngineSettings) -> Server
     slots = settings.max_num_seqs or max(1, min(_SLOTS, _SLOTS * _CONTEXT // context))
     weights, cache = header.size_bytes / GIB, header.kv_bytes_per_token * slots * context / GIB
     advice = f"a smaller --max-num-seqs (it is {slots}) or --max-model-len (it is {context})"
-    check_memory(checkpoint.name, weights, cache, _OVERHEAD_GIB, free_gib("cpu"), advice)
-    threads = usable_cores()
-    command = [sys.executable, "-m", "datacreate.engines.llamacpp_server", "--model", str(checkpoint.gguf)]
-    command += ["--alias", checkpoint.name, "--slots", str(slots), "--context", str(context)]
-    command += ["--threads", str(threads)]
-    if not header.chat_template:
-        command += ["--chat-template", PLAIN_TEMPLATE]
-    record: dict[str, object] = {"engine": "llamacpp", "device": "cpu", "threads": threads}
+    check_memory(checkpoint.name, weights, cache, _OVERHEAD_GIB, advice)
+    parameters: dict[str, Any] = {
+        "model": str(checkpoint.gguf),
+        "alias": checkpoint.name,
+        "lora": str(checkpoint.adapter.path) if checkpoint.adapter else None,
+        "slots": slots,
+        "context": context,
+        "threads": usable_cores(),
+    }
+    command = (sys.executable, "-m", "datacreate.engines.llamacpp_server", json.dumps(parameters))
+    record: dict[str, object] = {"engine": "llamacpp", "device": "cpu", "threads": parameters["threads"]}
     if checkpoint.adapter:
-        command += ["--lora", str(checkpoint.adapter.path)]
         record["adapter"] = checkpoint.adapter.name
     # Modules in the current folder must not shadow installed ones.
     environment = {**_BARRIER_WAIT, "PYTHONSAFEPATH": "1"}
-    return ServerCommand("llama.cpp", checkpoint.name, tuple(command), environment, slots, record)
+    return ServerCommand("llama.cpp", checkpoint.name, command, environment, slots, record)
