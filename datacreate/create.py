@@ -119,7 +119,7 @@ def create(
         if embedder:
             similarity = similarity or SentenceSimilarity(embedder)
             accepted = directory.accepted() if stored else 0
-            root_text = plan.encoding.format.text_of(plan.root.values)
+            root_text = "\n".join(plan.encoding.format.input_texts(plan.root.values))
             vectors = AcceptedVectors(embedder, directory.vectors_path, accepted, root_text)
         sha256 = models.embedding_model.sha256 if models.embedding_model else None
         filters = make_filters(plan.spec.filters, FilterInputs(plan.held_out_sets, vectors, sha256))
