@@ -92,7 +92,8 @@ class RunDirectory:
         if not existing.is_dir():
             raise RunError(f"{self.path}: a part of this path is a file; choose another --run-dir")
         if not os.access(existing, os.W_OK | os.X_OK):
-            raise storage_error(self.path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+            code = errno.EROFS if os.statvfs(existing).f_flag & os.ST_RDONLY else errno.EACCES
+            raise storage_error(self.path, OSError(code, os.strerror(code)))
         if existing == self.path and not self.exists and any(map(_is_foreign, self.path.iterdir())):
             raise RunError(f"{self.path} has other files and no run; choose an empty or new --run-dir")
 
