@@ -88,7 +88,10 @@ class RunDirectory:
 
     def check(self) -> None:
         """Raise RunError if this cannot become a run directory, StorageError if it cannot be written."""
-        existing = next(path for path in (self.path, *self.path.absolute().parents) if os.path.lexists(path))
+        try:
+            existing = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
+        except OSError as error:
+            raise storage_error(self.path, error) from None
         if not existing.is_dir():
             raise RunError(f"{self.path}: a part of this path is a file; choose another --run-dir")
         if not os.access(existing, os.W_OK | os.X_OK):
@@ -106,10 +109,10 @@ class RunDirectory:
         """
         created: list[Path] = []  # new folders, innermost first
         lock = FolderLock(self.path, notify)
+        self.check()
         try:
             created += [path for path in (self.path, *self.path.parents) if not path.exists()]
             self.path.mkdir(parents=True, exist_ok=True)
-            self.check()
             lock.acquire()
         except OSError as error:
             _remove(created)
