@@ -14,7 +14,8 @@ from typing import Any
 from datacreate.benchmarks import find_benchmark, formatting_example
 from datacreate.checkpoints import Checkpoint
 from datacreate.engines.addresses import Addresses
-from datacreate.engines.base import Engine, Sampling
+from datacreate.engines.base import Sampling
+from datacreate.engines.client import Engine
 from datacreate.errors import ExampleError, PromptTooLong, UsageError
 from datacreate.filters.base import FilterSettings
 from datacreate.filters.held_out import HeldOutSet, held_out_sets

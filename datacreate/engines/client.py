@@ -25,11 +25,13 @@ _POLL_SECONDS = 0.5
 _DEFAULT_CONTEXT = 4096  # tokens, if neither the servers nor the user tell
 
 
-class HttpEngine:
-    """An `Engine` that sends requests to OpenAI-compatible servers.
+class Engine:
+    """A source of completions: servers of one model.
 
-    It starts or connects to the servers on first use. That raises EngineError if no server can be used and
-    ServersUnavailable if none can be reached; `poll` raises the same later. Requests never go through a proxy.
+    It streams: requests are submitted one at a time, and completions are returned as they finish, so that the
+    servers' batches stay full (continuous batching). It starts its servers, or connects to them, when a method
+    first needs them. Methods raise EngineError when no server can be used, and ServersUnavailable when none can
+    be reached. Requests never go through a proxy.
     """
 
     def __init__(
@@ -52,10 +54,12 @@ class HttpEngine:
 
     @property
     def capacity(self) -> int:
+        """How many requests in flight keep the servers busy: what they process at once, and a short queue."""
         return max(1, sum(server.capacity for server in self._active_servers()))
 
     @property
     def settings(self) -> dict[str, Any]:
+        """For the record, as JSON: model, slots, versions, `urls` of remote servers."""
         members = self._active_servers()
         versions = dict.fromkeys(server.version for server in members if server.version)
         return {
@@ -70,14 +74,17 @@ class HttpEngine:
 
     @property
     def max_context(self) -> int:
+        """The maximum number of tokens of a prompt and its answer together."""
         told = [server.max_context for server in self._active_servers() if server.max_context]
         told += [self._options.max_model_len] if self._options.max_model_len else []
         return min(told, default=_DEFAULT_CONTEXT)
 
     def count_tokens(self, messages: Messages) -> int:
+        """The length of the prompt in tokens, including the chat template."""
         return self._query(lambda server: server.count_tokens(messages))
 
     def have_distinct_first_tokens(self, choices: Sequence[str]) -> bool:
+        """Whether each choice begins with a different token, so that they can be scored."""
         tokens = self._query(lambda server: server.first_tokens(tuple(choices)))
         return tokens is not None and -1 not in tokens and len(set(tokens)) == len(tokens)
 
@@ -91,10 +98,12 @@ class HttpEngine:
             raise ServersUnavailable(f"{server.url}: {error}; run the same command to resume") from None
 
     def start(self, checks: Sequence[Check] = ()) -> None:
+        """Return when the servers run and pass these checks."""
         self._active_servers()
         self._run(self._pool.run_checks(checks))
 
     def submit(self, request: Request) -> None:
+        """Submit a request; returns at once."""
         self._active_servers()
         assert self._loop
         future = asyncio.run_coroutine_threadsafe(self._pool.answer(request), self._loop)
@@ -102,6 +111,7 @@ class HttpEngine:
         future.add_done_callback(self._finished.put)
 
     def poll(self, timeout_seconds: float) -> list[Completion]:
+        """Completions finished since the last call, waiting up to `timeout_seconds` for one."""
         completions: list[Completion] = []
         with suppress(Empty):
             future = self._finished.get(timeout=timeout_seconds)
@@ -122,11 +132,13 @@ class HttpEngine:
             self._notify(self._messages.get())
 
     def abort(self, request_ids: Iterable[int]) -> None:
+        """Cancel requests; unfinished ones give no completion."""
         for number in request_ids:
             if future := self._unfinished.pop(number, None):
                 future.cancel()
 
     def close(self) -> None:
+        """Stop servers and free resources; safe to call twice."""
         if self._loop and self._thread:
             self._pass_messages()
             if self._loop.is_running():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from functools import partial
 from math import ceil
@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from datacreate.checkpoints import Checkpoint, EngineSettings, resolve, served
 from datacreate.engines.addresses import Addresses
-from datacreate.engines.client import HttpEngine
+from datacreate.engines.client import Engine
 from datacreate.engines.llamacpp import llamacpp_command
 from datacreate.engines.local import LocalServers, ServerCommand
 from datacreate.engines.protocol import ChatApi
@@ -36,7 +36,7 @@ def only_model(
 ) -> str:
     """The name of the single model of the servers. ServersUnavailable if none answers; EngineError if several."""
     protocol = ChatApi((), template_kwargs or {})
-    with closing(HttpEngine(Addresses(options.urls), protocol, options, notify)) as engine:
+    with closing(Engine(Addresses(options.urls), protocol, options, notify)) as engine:
         return str(engine.settings["model"])
 
 
@@ -50,7 +50,7 @@ def make_engine(
     main: bool = True,
     models: int = 1,
     notify: Notify = no_notify,
-) -> HttpEngine:
+) -> Engine:
     """Create the engine of a checkpoint; it starts no server before it is used.
 
     `main`: the user's engine settings apply to this model, not only its preset's. `models`: how many models
@@ -60,10 +60,10 @@ def make_engine(
         (checkpoint.name, str(checkpoint.path)), {**checkpoint.chat_template, **(template_kwargs or {})}
     )
     if options.served:
-        return HttpEngine(Addresses(options.urls), protocol, options, notify)
+        return Engine(Addresses(options.urls), protocol, options, notify)
     own = options if main else EngineOptions(engine=options.engine)
     servers = LocalServers(lambda: _commands(checkpoint, own, count, models, notify), log, notify)
-    return HttpEngine(servers, protocol, own, notify)
+    return Engine(servers, protocol, own, notify)
 
 
 def choose(checkpoint: Checkpoint, requested: EngineKind, count: int) -> Literal["vllm", "llamacpp"]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
 
 from datacreate.checkpoints import Checkpoint, EngineSettings
 from datacreate.engines.local import ServerCommand, check_memory
@@ -29,8 +28,8 @@ def llamacpp_command(checkpoint: Checkpoint, settings: EngineSettings) -> Server
     """Return the command that serves a GGUF file. EngineError if this machine cannot do it."""
     if not has_llamacpp():
         raise EngineError("llama.cpp is not installed; run scripts/setup, or pip install xllamacpp")
-    header = checkpoint.gguf_header
-    if checkpoint.gguf is None or header is None:
+    header = checkpoint.gguf
+    if header is None:
         raise EngineError(
             f"{checkpoint.name}: llama.cpp loads only GGUF files; pass one with --model FILE.gguf, "
             "or use --engine vllm"
@@ -45,18 +44,25 @@ def llamacpp_command(checkpoint: Checkpoint, settings: EngineSettings) -> Server
     weights, cache = header.size_bytes / GIB, header.kv_bytes_per_token * slots * context / GIB
     advice = f"a smaller --max-num-seqs (it is {slots}) or --max-model-len (it is {context})"
     check_memory(checkpoint.name, weights, cache, _OVERHEAD_GIB, advice)
-    parameters: dict[str, Any] = {
-        "model": str(checkpoint.gguf),
-        "alias": checkpoint.name,
-        "lora": str(checkpoint.adapter.path) if checkpoint.adapter else None,
-        "slots": slots,
-        "context": context,
-        "threads": usable_cores(),
+    threads = usable_cores()
+    parameters = {
+        "model.path": str(header.path),
+        "n_parallel": slots,
+        "n_ctx": slots * context,
+        "n_batch": 512,
+        "n_ubatch": 512,
+        "cpuparams.n_threads": threads,
+        "cpuparams_batch.n_threads": threads,
+        "n_threads_http": 2 * slots + 4,  # each request, also a queued one, occupies one thread
+        "cache_ram_mib": 0,  # no cache for later conversations: this client has none
+        "ui": False,
+        "offline": True,
     }
-    command = (sys.executable, "-m", "datacreate.engines.llamacpp_server", json.dumps(parameters))
-    record: dict[str, object] = {"engine": "llamacpp", "device": "cpu", "threads": parameters["threads"]}
+    record: dict[str, object] = {"engine": "llamacpp", "device": "cpu", "threads": threads}
+    lora = ""
     if checkpoint.adapter:
-        record["adapter"] = checkpoint.adapter.name
+        lora, record["adapter"] = str(checkpoint.adapter.path), checkpoint.adapter.name
+    program = ("-m", "datacreate.engines.llamacpp_server", checkpoint.name, lora, json.dumps(parameters))
     # Modules in the current folder must not shadow installed ones.
     environment = {**_BARRIER_WAIT, "PYTHONSAFEPATH": "1"}
-    return ServerCommand("llama.cpp", checkpoint.name, command, environment, slots, record)
+    return ServerCommand("llama.cpp", checkpoint.name, (sys.executable, *program), environment, slots, record)

@@ -1,52 +1,39 @@
-"""The process of a llama.cpp server: `python -m datacreate.engines.llamacpp_server PARAMETERS --host H --port P`.
+"""The process of a llama.cpp server.
 
-xllamacpp contains llama.cpp's HTTP server as a library. This module sets its parameters (JSON, from
-`llamacpp_command`) and waits. The API key is read from $LLAMA_API_KEY, which other users of the machine cannot
-see.
+xllamacpp contains llama.cpp's HTTP server as a library. This module sets its parameters, which `llamacpp_command`
+wrote as JSON, and waits. The API key is read from $LLAMA_API_KEY, which other users of the machine cannot see.
+
+    python -m datacreate.engines.llamacpp_server NAME ADAPTER PARAMETERS --host HOST --port PORT
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
 import sys
+from functools import reduce
 
 from datacreate.child_process import SCRATCH
 
 _ENDS = {signal.SIGTERM, signal.SIGINT}
 
 
-def main() -> None:
+def main(name: str, lora: str, settings: str, host: str, port: int) -> None:
     """Serve until SIGTERM."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("parameters", type=json.loads)
-    parser.add_argument("--host", required=True)
-    parser.add_argument("--port", type=int, required=True)
-    options = parser.parse_args()
-    chosen = options.parameters
     import xllamacpp
 
     parameters = xllamacpp.CommonParams()
-    parameters.model.path = chosen["model"]
-    parameters.model_alias = {chosen["alias"]}
-    parameters.hostnames = [options.host]
-    parameters.port = options.port
+    for path, value in json.loads(settings).items():
+        *parents, last = path.split(".")
+        setattr(reduce(getattr, parents, parameters), last, value)
+    parameters.model_alias = {name}
+    parameters.hostnames, parameters.port = [host], port
     parameters.api_keys = [key for key in [os.environ.get("LLAMA_API_KEY")] if key]
-    parameters.n_parallel = chosen["slots"]
-    parameters.n_ctx = chosen["slots"] * chosen["context"]
-    parameters.n_batch = parameters.n_ubatch = 512
-    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = chosen["threads"]
-    # Each request, also a queued one, occupies one thread.
-    parameters.n_threads_http = 2 * chosen["slots"] + 4
-    parameters.cache_ram_mib = 0  # no cache for later conversations: this client has none
-    parameters.ui = False
-    parameters.offline = True
     parameters.slot_save_path = os.environ[SCRATCH] + os.sep
-    if chosen["lora"]:
+    if lora:
         adapter = xllamacpp.CommonAdapterLoraInfo()
-        adapter.path, adapter.scale = chosen["lora"], 1.0
+        adapter.path, adapter.scale = lora, 1.0
         parameters.lora_adapters = [adapter]
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)  # before the library starts its threads
     try:
@@ -58,4 +45,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    name, lora, settings, _, host, _, port = sys.argv[1:]
+    main(name, lora, settings, host, int(port))

@@ -53,7 +53,9 @@ class Pool:
         self._source = source
         self._protocol = protocol
         self._options = options
-        self._longest_wait = 300.0 if options.wait is None else options.wait  # seconds without any usable server
+        self._longest_wait = (
+            300.0 if options.wait is None else options.wait
+        )  # seconds without any usable server
         self._log = log
         self._http: httpx2.AsyncClient | None = None
         self._checks: tuple[Check, ...] = ()
@@ -161,7 +163,7 @@ class Pool:
         if len(self._errors) >= _MAX_SAME_ERRORS:
             where = self._source.description
             self.fatal_error = ServersUnavailable(
-                f"{where}: the same error {len(self._errors)} times in a row: {error}; see the log of the server, "
+                f"{where}: the same error {_MAX_SAME_ERRORS} times in a row: {error}; see the log of the server, "
                 "then run the same command to resume"
             )
 
@@ -188,7 +190,10 @@ class Pool:
         known = {address.url: address for address in self._source.now()}
         for url, address in known.items():
             if url not in self._servers:
-                slots, seconds = self._options.max_num_seqs or address.max_num_seqs, self._options.request_timeout
+                slots, seconds = (
+                    self._options.max_num_seqs or address.max_num_seqs,
+                    self._options.request_timeout,
+                )
                 server = Server(url, self._protocol, self._http, slots, seconds, self._source.remote)
                 self._servers[url] = server
                 self._monitors[url] = asyncio.create_task(self._monitor(server))

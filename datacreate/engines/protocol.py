@@ -192,7 +192,9 @@ def _listed_choices(
             matching = [index for index, choice in enumerate(choices) if text and choice.startswith(text)]
         else:
             number = entry.get("id", text.removeprefix("token_id:") if "token_id:" in text else None)
-            matching = [index for index, token in enumerate(tokens) if number is not None and int(number) == token]
+            matching = [
+                index for index, token in enumerate(tokens) if number is not None and int(number) == token
+            ]
         if len(matching) == 1:
             logprob = float(entry["logprob"])
             if math.isnan(logprob):

@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from datacreate.engines.addresses import KEY
 from datacreate.engines.base import Check, Completion, Messages, Request
-from datacreate.engines.protocol import Busy, ChatApi, Incompatible, RequestRejected, Unavailable, one_line, read
+from datacreate.engines.protocol import (
+    Busy,
+    ChatApi,
+    Incompatible,
+    RequestRejected,
+    Unavailable,
+    one_line,
+    read,
+)
 from datacreate.engines.self_test import schema_enforced
 
 if TYPE_CHECKING:

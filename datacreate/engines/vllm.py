@@ -27,7 +27,11 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "gpu": {"max_num_seqs": 256, "max_num_batched_tokens": 8192},
 }
 
-_ENVIRONMENT = {"VLLM_HOST_IP": "127.0.0.1", "VLLM_LOGGING_LEVEL": "WARNING", "TOKENIZERS_PARALLELISM": "false"}
+_ENVIRONMENT = {
+    "VLLM_HOST_IP": "127.0.0.1",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "TOKENIZERS_PARALLELISM": "false",
+}
 
 _GRAMMAR = {"backend": "xgrammar", "disable_any_whitespace": True}
 """vLLM reads these from the command line only, not from requests."""
@@ -91,7 +95,9 @@ def vllm_command(
         weights = sum(path.stat().st_size for path in folder.glob("*.safetensors")) / GIB
         check_memory(name, weights, cache, _OVERHEAD_GIB, "free memory")
         if resolved["dtype"] == "auto":
-            resolved["dtype"] = "bfloat16" if cpu_has_bf16() else "float32"  # emulated bfloat16 is much slower
+            resolved["dtype"] = (
+                "bfloat16" if cpu_has_bf16() else "float32"
+            )  # emulated bfloat16 is much slower
         if settings.enforce_eager is None:
             resolved["enforce_eager"] = count < WORTH_COMPILING or shutil.which("g++") is None
         if resolved.get("tensor_parallel_size") == 1:  # a separate worker process would get one core less
