@@ -1,25 +1,26 @@
 """The state of a run: accepted examples, quotas, duplicates, and the requests to submit.
 
-A completion is parsed (`parse`) and then decided in the order of requests (`decide`), which gives a `Commit`. The
-commit is logged and then applied (`apply`). Replaying a log applies its commits again: a resumed run has the same
-state, without embedding or scoring anything twice. If a commit cannot be written, the run ends, and the changes that
-`decide` made are lost with it.
+A completion is parsed (`parse`) and then decided in the order of requests (`decide`), which gives a `Commit`.
+Applying it (`apply`) gives the parents of the next requests, which are logged with it. Replaying a log applies its
+commits again: a resumed run has the same state and the same requests, without choosing, embedding or scoring
+anything twice. If a commit cannot be written, the run ends, and the changes that it made are lost with it.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import random
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from datacreate.engines.base import Completion, Request
 from datacreate.errors import LogDamaged
 from datacreate.filters.base import Filter
-from datacreate.formats.example import Json, field_at
+from datacreate.formats.example import Example, Json, field_at
 from datacreate.formats.parse import parse_completion
 from datacreate.formats.response_schema import build_response_schema
 from datacreate.formats.task_format import answer_text
@@ -33,12 +34,12 @@ from datacreate.prompts.label_scoring import (
     possible_answers,
     with_answer,
 )
-from datacreate.runs.log import Commit, LogLine, example_line
+from datacreate.runs.log import Commit, LogLine, Session, example_line
 from datacreate.runs.summary import RunStats
 from datacreate.selection.accepted_vectors import AcceptedVectors
 from datacreate.selection.embeddings import Similarity
 from datacreate.selection.farthest_first import FarthestFirst
-from datacreate.selection.queue import Chains, Levels, Parent, ParentQueue, RequestSlot, Tree
+from datacreate.selection.queue import UNLIMITED_USES, Chains, Levels, Parent, ParentQueue, Tree
 from datacreate.verification.label_noise import LabelNoiseCheck
 from datacreate.verification.quotas import Quotas
 from datacreate.verification.scoring import (
@@ -51,14 +52,27 @@ from datacreate.verification.scoring import (
     round_probabilities,
 )
 
+_RATE_REQUESTS = 100
+"""The accepted examples per request are averaged over about this many of the latest requests."""
+
+_SPARE = 1.05
+"""Requests are made for this many times the examples that are missing."""
+
 
 @dataclass(frozen=True)
 class PendingRequest:
     """A request to submit, with the label assigned to each of its examples; None without fixed labels."""
 
-    slot: RequestSlot
+    number: int
+    parent: Parent
     labels: tuple[Json, ...] | None
     pseudo_labels: bool = False  # the verifier will assign the labels
+    model: int = 0  # index of the generator
+
+    @cached_property
+    def example(self) -> Example:
+        """The parent as an example."""
+        return Example(json.loads(self.parent.line))
 
 
 @dataclass(frozen=True)
@@ -106,7 +120,8 @@ class RunState:
         self.seed = spec.seed
         self.stats = RunStats.of(spec, self._format)
         self.to_submit: deque[PendingRequest] = deque()
-        self._assign()
+        self._requests = 0  # made so far
+        self._rate = float(spec.num_examples)  # accepted examples per request
 
     @property
     def finished(self) -> bool:
@@ -121,14 +136,35 @@ class RunState:
     def _pseudo_labels(self) -> bool:
         return self.label_noise_check is not None and self.label_noise_check.pseudo_labels
 
-    def _assign(self) -> None:
-        """Add the requests that the queue allows to `to_submit`, with their labels."""
-        while (slot := self._queue.next()) is not None:
-            labels = None
-            if self._quotas and not self._pseudo_labels:
-                rng = self._rng("deal", slot.number)  # the word is part of the seed: do not change it
-                labels = tuple(self._quotas.assign(self._plan.spec.num_examples, rng))
-            self.to_submit.append(PendingRequest(slot, labels, self._pseudo_labels))
+    def _make_requests(self) -> list[int]:
+        """Add the next requests to `to_submit`; returns the numbers of their parents."""
+        parents = []
+        while self._needs_request and (parent := self._queue.next(self._requests, idle=not self._in_flight)):
+            self._make_request(parent)
+            parents.append(parent.number)
+        return parents
+
+    def _make_request(self, parent: Parent) -> None:
+        labels = None
+        if self._quotas and not self._pseudo_labels:
+            rng = self._rng("deal", self._requests)  # the word is part of the seed: do not change it
+            labels = tuple(self._quotas.assign(self._plan.spec.num_examples, rng))
+        self.to_submit.append(PendingRequest(self._requests, parent, labels, self._pseudo_labels))
+        self._requests += 1
+
+    @property
+    def _in_flight(self) -> int:
+        """Requests that are not committed."""
+        return self._requests - self.stats.requests
+
+    @property
+    def _needs_request(self) -> bool:
+        """Whether another request is needed, given those in flight and what earlier ones gave."""
+        missing = self._count - self.stats.accepted
+        if not self._in_flight or missing <= 0:
+            return missing > 0
+        expected = self._in_flight * self._rate
+        return self._in_flight < self._plan.spec.max_in_flight and expected < _SPARE * missing
 
     def _rng(self, purpose: str, request: int) -> random.Random:
         return random.Random(f"{self.seed}:{purpose}:{request}")
@@ -141,12 +177,11 @@ class RunState:
 
     def build_request(self, pending: PendingRequest) -> Request:
         """The request for the engine."""
-        slot, samplings = pending.slot, self._plan.samplings
         messages = chat_prompt(
-            self._encodings[pending.pseudo_labels], slot.example, self._plan.spec.num_examples
+            self._encodings[pending.pseudo_labels], pending.example, self._plan.spec.num_examples
         )
         schema = self._schema(pending.labels, pending.pseudo_labels)
-        return Request(slot.number, messages, schema, samplings[slot.number % len(samplings)])
+        return Request(pending.number, messages, schema, self._plan.samplings[pending.model])
 
     def parse(self, pending: PendingRequest, completion: Completion) -> ParsedCompletion:
         """The items of a completion, and questions for the verifier about those that pass the filters now."""
@@ -190,18 +225,18 @@ class RunState:
                 accepted.append(result)
             if verified:
                 scored.append(verified)
-        slot, completion = parsed.pending.slot, parsed.completion
+        pending, completion = parsed.pending, parsed.completion
         return Commit(
-            request=slot.number,
-            parent=slot.example.id,
-            depth=slot.parent.depth,
-            attempt=slot.previous_uses,
+            request=pending.number,
+            parent=pending.example.id,
+            depth=pending.parent.depth,
             accepted=tuple(dict(candidate.example.values) for candidate in accepted),
-            chosen=tuple(self._choose_parents(slot, accepted)),
+            chosen=tuple(self._choose_parents(pending, accepted)),
             rejects=tuple(rejects),
             prompt_tokens=completion.prompt_tokens,
             generated_tokens=completion.generated_tokens,
             time=round(time.time(), 3),
+            model=pending.model,
             scored=tuple(scored),
             scoring_tokens=parsed.scoring_tokens,
         )
@@ -243,7 +278,7 @@ class RunState:
 
         `accepted`: examples accepted from the same completion.
         """
-        if candidate.key in (self._parent_key(pending.slot.parent.line), self._root_key):
+        if candidate.key in (self._parent_key(pending.parent.line), self._root_key):
             return _reject(Reason.COPIED_EXAMPLE, candidate)
         for filter in self._filters:
             if (detail := filter.match(candidate)) is not None:
@@ -297,39 +332,61 @@ class RunState:
         path = self._format.roles.answer
         return field_at(candidate.example.values, path) if path else None
 
-    def _choose_parents(self, slot: RequestSlot, accepted: Sequence[Candidate]) -> Sequence[int]:
+    def _choose_parents(self, pending: PendingRequest, accepted: Sequence[Candidate]) -> Sequence[int]:
         if not accepted:
             return ()
-        parent = "\n".join(self._format.input_texts(slot.example.values))
+        parent = "\n".join(self._format.input_texts(pending.example.values))
         children = [candidate.text for candidate in accepted]
         return self._plan.strategy.choose(
-            parent, children, self._rng("choose", slot.number), self._similarity
+            parent, children, self._rng("choose", pending.number), self._similarity
         )
 
-    def apply(self, slot: RequestSlot, commit: Commit) -> None:
-        """Update the figures and the queue with a decided commit, and assign the next requests."""
+    def begin(self, session: Session) -> list[int]:
+        """Start a session; returns the numbers of the parents of its first requests."""
+        self.stats.begin(session)
+        return self._make_requests()
+
+    def apply(self, commit: Commit) -> list[int]:
+        """Update the figures and the queue with a decided commit; returns the parents of the next requests."""
+        self._record(commit)
+        return self._make_requests()
+
+    def _record(self, commit: Commit) -> None:
+        first = self.stats.accepted + 1
+        parents = [Parent(first + i, commit.lines[i], commit.depth + 1) for i in commit.chosen]
         self.stats.add(commit)
-        parents = [Parent(commit.lines[i], commit.depth + 1) for i in commit.chosen]
-        self._queue.commit(slot, parents, len(commit.accepted))
-        self._assign()
+        self._rate += (len(commit.accepted) - self._rate) / min(self.stats.requests, _RATE_REQUESTS)
+        # Twice what will be needed at this rate.
+        needed = 2 * (self._count - self.stats.accepted) / max(1.0, self._rate)
+        self._queue.commit(commit.request, parents, len(commit.accepted), math.ceil(needed))
 
     def replay(self, line: LogLine, path: str) -> None:
         """Apply a line of the log at `path`. Raises LogDamaged if it cannot follow the lines before it."""
         commit = line.record
-        if not isinstance(commit, Commit):
+        if isinstance(commit, Commit):
+            pending = self.to_submit.popleft() if self.to_submit else None
+            if pending is None or pending.number != commit.request:
+                raise _cannot_follow(path, line, f"request {commit.request}")
+            for values in commit.accepted:
+                self._add(Candidate.of(values, self._format))
+            self._record(commit)
+        else:
             self.stats.begin(commit)
-            return
-        slot = self.to_submit.popleft().slot
-        logged = (commit.request, commit.parent, commit.attempt)
-        expected = (slot.number, slot.example.id, slot.previous_uses)
-        if logged != expected:
-            raise LogDamaged(
-                f"{path}, line {line.number}: (request, parent, attempt) is {logged}, expected {expected}; "
-                "restore the file from a copy, or use another --run-dir"
-            )
-        for values in commit.accepted:
-            self._add(Candidate.of(values, self._format))
-        self.apply(slot, commit)
+        for number in line.next:
+            try:
+                parent = self._queue.next(self._requests, idle=not self._in_flight, logged=number)
+            except KeyError:
+                parent = None
+            if parent is None or parent.number != number:
+                raise _cannot_follow(path, line, f"parent {number}")
+            self._make_request(parent)
+
+
+def _cannot_follow(path: str, line: LogLine, what: str) -> LogDamaged:
+    return LogDamaged(
+        f"{path}, line {line.number}: {what} cannot follow the lines before it; restore the file from a copy, or use "
+        "another --run-dir"
+    )
 
 
 def _reject(reason: Reason, candidate: Candidate, detail: str = "") -> Reject:
@@ -337,13 +394,13 @@ def _reject(reason: Reason, candidate: Candidate, detail: str = "") -> Reject:
 
 
 def _make_queue(plan: RunPlan, vectors: AcceptedVectors | None) -> ParentQueue:
-    root, spec = Parent(example_line(dict(plan.root.values)), 0), plan.spec
+    root, spec = Parent(0, example_line(dict(plan.root.values)), 0), plan.spec
     if vectors:
-        return FarthestFirst(
-            root, spec.concurrency, vectors.__getitem__, vectors.root, max_parent_uses=spec.max_parent_uses
-        )
-    if plan.strategy.queue == "chain":
-        return Chains(root, spec.concurrency)
+        return FarthestFirst(root, vectors.of_line, max_parent_uses=spec.max_parent_uses)
+    if spec.num_chains:
+        return Chains(root, spec.num_chains)
+    if plan.strategy.queue == "root":
+        return Tree(root, UNLIMITED_USES)
     if spec.method == "paper":
-        return Levels(root, spec.seed, spec.concurrency)
-    return Tree(root, spec.concurrency, spec.max_parent_uses)
+        return Levels(root, spec.seed)
+    return Tree(root, spec.max_parent_uses)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterable, Sequence
+from math import ceil
 from typing import Any
 
 from datacreate.engines.base import Check, Completion, FinishReason, Messages, Request
@@ -60,7 +61,7 @@ class ScriptedEngine:
         elif request.choices:
             self.verified.append(request)
         self._waiting.append(request)
-        assert len(self._waiting) <= self.capacity
+        assert len(self._waiting) <= self.capacity + ceil(self.capacity / 8)
 
     def poll(self, timeout_seconds: float) -> list[Completion]:
         if self._shuffle:

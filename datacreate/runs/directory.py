@@ -32,7 +32,7 @@ from datacreate.verification.scoring import Probabilities
 
 _VECTORS = "vectors.f16"
 
-_SCHEMA_VERSION = 2
+_SCHEMA_VERSION = 3
 """Version of the files in a run directory; a directory of another version is refused."""
 
 _BEFORE_A_RUN = ("config.json.part", "servers", _VECTORS, LOCK_FILE, "engine*.log", "verifier*.log")

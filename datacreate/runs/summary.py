@@ -27,7 +27,7 @@ class RunStats:
 
     format: TaskFormat
     verification: Verification | None = None
-    generators: Sequence[str] = ()  # names of the models that take turns; () for one model
+    generators: Sequence[str] = ()  # names of several models; () for one model
     accepted: int = 0
     requests: int = 0
     prompt_tokens: int = 0
@@ -78,7 +78,7 @@ class RunStats:
         """Update with a commit."""
         self.requests += 1
         self.accepted += len(commit.accepted)
-        self.by_generator[commit.request % max(1, len(self.generators))] += len(commit.accepted)
+        self.by_generator[commit.model] += len(commit.accepted)
         self.consecutive_failures = 0 if commit.accepted else self.consecutive_failures + 1
         self.prompt_tokens += commit.prompt_tokens
         self.generated_tokens += commit.generated_tokens

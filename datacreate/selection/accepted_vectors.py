@@ -118,10 +118,9 @@ class AcceptedVectors:
         """The length of a vector."""
         return self._file.dimensions
 
-    @property
-    def root(self) -> Float16Rows:
-        """The vector of the formatting example, (dimensions,)."""
-        return self._file[0]
+    def of_line(self, number: int) -> Float16Rows:
+        """The vector of a line of train.jsonl, from 1, or of the formatting example (0), (dimensions,)."""
+        return self._file[number]
 
     def __getitem__(self, row: int) -> Float16Rows:
         return self._file[1 + row]
