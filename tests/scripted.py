@@ -38,6 +38,7 @@ class ScriptedEngine:
         self.history: list[Request] = []
         self.verified: list[Request] = []
         self.aborted: list[int] = []
+        self.most_waiting = 0
         self.started = False
         self.closed = False
         self._shuffle = shuffle
@@ -61,6 +62,7 @@ class ScriptedEngine:
         elif request.choices:
             self.verified.append(request)
         self._waiting.append(request)
+        self.most_waiting = max(self.most_waiting, len(self._waiting))
         assert len(self._waiting) <= self.capacity + ceil(self.capacity / 8)
 
     def poll(self, timeout_seconds: float) -> list[Completion]:

@@ -119,12 +119,13 @@ def test_chains_are_deep_whatever_the_capacity(tmp_path: Path, model: str, strat
     assert summary["depths"]["1"] <= 0.2 * 300
 
 
-def test_naive_fills_the_engine(tmp_path: Path, model: str) -> None:
-    engine = ScriptedEngine(answering(), capacity=8)
-    most = []
-    engine.poll = lambda _: most.append(len(engine._waiting)) or ScriptedEngine.poll(engine, 0)  # type: ignore[method-assign,func-returns-value]
-    make(tmp_path, model, engine, strategy="naive", count=300, concurrency=None)
-    assert max(most) == 9  # one more than the capacity waits
+@pytest.mark.parametrize("strategy", ["naive", "tree", "coverage"])
+def test_a_queue_of_an_eighth_of_its_capacity_waits_at_the_engine(
+    tmp_path: Path, model: str, strategy: str
+) -> None:
+    engine = shuffled(1, capacity=32)
+    make(tmp_path, model, engine, strategy=strategy, count=600, concurrency=None)
+    assert engine.most_waiting == 36
 
 
 def accepting(share: float) -> Script:
