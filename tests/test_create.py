@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datacreate.cli.show import print_summary
 from datacreate.engines.base import Completion, Request
 from datacreate.errors import EngineError, NoProgress, PromptTooLong
 from datacreate.formats.example import Example
@@ -117,6 +118,21 @@ def test_chains_are_deep_whatever_the_capacity(tmp_path: Path, model: str, strat
     assert (spec.num_chains, spec.concurrency) == (6, 6)
     assert max(map(int, summary["depths"])) >= 10
     assert summary["depths"]["1"] <= 0.2 * 300
+    assert summary["depth_warning"] is None
+
+
+@pytest.mark.parametrize(
+    ("strategy", "count", "warns"), [("random", 60, True), ("random", 45, False), ("naive", 60, False)]
+)
+def test_a_shallow_set_is_a_warning(
+    tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str], strategy: str, count: int, warns: bool
+) -> None:
+    summary = make(tmp_path, model, strategy=strategy, count=count, num_chains=12, concurrency=12)
+    print_summary(summary)
+    shown = capsys.readouterr().out.replace("\n", " ")
+    for text in (shown, (tmp_path / "README.md").read_text()):
+        assert ("60 of 60 examples are children of the formatting example" in text) == warns
+    assert "depth" in shown
 
 
 @pytest.mark.parametrize("strategy", ["naive", "tree", "coverage"])

@@ -91,7 +91,8 @@ def print_summary(summary: dict[str, Any]) -> None:
         f"({summary['tokens_per_example']} per example), {summary['seconds']} s",
     }
     _print_fields((name, text) for name, text in rows.items() if text)
-    for warning in filter(None, (undecided(verified), verified["warning"])) if verified else ():
+    warnings = [summary["depth_warning"], *((undecided(verified), verified["warning"]) if verified else ())]
+    for warning in filter(None, warnings):
         click.secho(visible(f"warning: {warning}"), fg="yellow")
 
 
