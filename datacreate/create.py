@@ -21,7 +21,7 @@ from datacreate.engines.self_test import schema_accepted, scores_are_real
 from datacreate.errors import DatacreateError, LockLost, NoProgress, Stopped, StorageError
 from datacreate.files import replace_file, storage_error
 from datacreate.filters.base import FilterInputs
-from datacreate.filters.registry import make_filters, prepare_filters
+from datacreate.filters.registry import make_filters
 from datacreate.formats.response_schema import build_response_schema
 from datacreate.locking import FolderLock
 from datacreate.pipeline import Pipeline, Uncommitted
@@ -130,7 +130,8 @@ def create(
 
         # Start the engines; the directory is written only after they have passed their checks.
         if not run.finished:
-            prepare_filters(filters, progress.notify)
+            for filter in filters:
+                filter.prepare(progress.notify)
             scoring_checks = [scores_are_real()] if plan.spec.verification else []
             engines.start(models, progress.notify, [_schema_check(plan)], scoring_checks)
             if stored:

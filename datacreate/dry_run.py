@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from datacreate.engines.factory import choose
-from datacreate.filters.registry import FILTERS, is_on
+from datacreate.filters.registry import FILTERS
 from datacreate.finetuning.records import TRAINING, TrainingDirectory, read_training
 from datacreate.finetuning.train import SilentProgress, TrainConfig, prepare
 from datacreate.hardware import visible_gpus
@@ -49,7 +49,7 @@ def describe_run(config: CreateConfig) -> dict[str, Any]:
         "servers": list(config.urls),
         "embedding_model": models.embedding_model.name if models and models.embedding_model else None,
         "verification": None if inputs.verify == "off" else {"mode": inputs.verify, "model": verifier},
-        "filters": [part.filter_name for part in FILTERS if is_on(part, filters)],
+        "filters": [entry.name for entry in FILTERS if entry.is_on(filters)],
         "decontaminate": list(filters.decontaminate or ()),
         "num_examples": stored.spec.num_examples if stored else config.num_examples,
         "concurrency": stored.spec.concurrency if stored else config.concurrency,

@@ -16,8 +16,8 @@ from datacreate.checkpoints import Checkpoint
 from datacreate.engines.addresses import Addresses
 from datacreate.engines.base import Engine, Sampling
 from datacreate.errors import ExampleError, PromptTooLong, UsageError
+from datacreate.filters.base import FilterSettings
 from datacreate.filters.held_out import HeldOutSet, held_out_sets
-from datacreate.filters.registry import FilterSettings
 from datacreate.formats.example import Example, find_unsupported_value, load_example
 from datacreate.formats.infer import InferredFormat, infer_format
 from datacreate.formats.serialization import PromptEncoding

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from datacreate.filters.base import Filter
+from datacreate.filters.base import Filter, FilterInputs, FilterSettings
 from datacreate.filters.held_out import HeldOutRows, HeldOutSet
 from datacreate.filters.held_out_embeddings import HeldOutEmbeddings
 from datacreate.filters.near import NearIndex
@@ -43,6 +43,17 @@ class Contamination(Filter):
         self._held_out, self._ngram, self._near_threshold = tuple(held_out), ngram, near
         self._semantic, self._embedder, self._model_sha256 = semantic, embedder, model_sha256
         self._notify: Notify = no_notify
+
+    @classmethod
+    def make(cls, settings: FilterSettings, inputs: FilterInputs, /) -> Self:
+        return cls(
+            inputs.held_out,
+            ngram=settings.ngram,
+            near=settings.decontaminate_near,
+            semantic=settings.semantic,
+            embedder=inputs.accepted.embedder if inputs.accepted and settings.semantic else None,
+            model_sha256=inputs.embedding_sha256,
+        )
 
     def prepare(self, notify: Notify = no_notify) -> None:
         """Read, index and embed the held-out rows. Raises BenchmarkError as `HeldOutSet.rows` does."""

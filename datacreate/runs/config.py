@@ -17,7 +17,7 @@ from pydantic_core import to_jsonable_python
 
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch
-from datacreate.filters.registry import FilterSettings
+from datacreate.filters.base import FilterSettings
 from datacreate.formats.example import Json
 from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import JsonPairs, OrOff, Pairs, Settings, setting

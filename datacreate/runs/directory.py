@@ -88,11 +88,15 @@ class RunDirectory:
 
     def check(self) -> None:
         """Raise RunError if this cannot become a run directory, StorageError if it cannot be written."""
-        existing = next(path for path in (self.path, *self.path.absolute().parents) if os.path.lexists(path))
+        try:
+            existing = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
+        except OSError as error:
+            raise storage_error(self.path, error) from None
         if not existing.is_dir():
             raise RunError(f"{self.path}: a part of this path is a file; choose another --run-dir")
         if not os.access(existing, os.W_OK | os.X_OK):
-            raise storage_error(self.path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+            code = errno.EROFS if os.statvfs(existing).f_flag & os.ST_RDONLY else errno.EACCES
+            raise storage_error(self.path, OSError(code, os.strerror(code)))
         if existing == self.path and not self.exists and any(map(_is_foreign, self.path.iterdir())):
             raise RunError(f"{self.path} has other files and no run; choose an empty or new --run-dir")
 
@@ -105,10 +109,10 @@ class RunDirectory:
         """
         created: list[Path] = []  # new folders, innermost first
         lock = FolderLock(self.path, notify)
+        self.check()
         try:
             created += [path for path in (self.path, *self.path.parents) if not path.exists()]
             self.path.mkdir(parents=True, exist_ok=True)
-            self.check()
             lock.acquire()
         except OSError as error:
             _remove(created)

@@ -30,8 +30,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datacreate.filters.base import FilterInputs
-from datacreate.filters.registry import FilterSettings, make_filters
+from datacreate.filters.base import FilterInputs, FilterSettings
+from datacreate.filters.registry import make_filters
 from datacreate.formats.example import field_at
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.validate import Candidate
