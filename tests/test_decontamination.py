@@ -248,7 +248,7 @@ def test_rows_of_the_users_own_file_are_rejected(tmp_path: Path, model: str) -> 
         [csqa, mine] = summary["compared_with"]
         assert (csqa["split"], mine["name"], mine["split"], len(mine["digest"])) == ("test", name, None, 64)
         card = (run_dir / "README.md").read_text("utf-8")
-        assert f" | – | {mine['digest'][:16]}… |" in card
+        assert f"| {mine['digest'][:16]}… |" in card
         for file in run_dir.iterdir():
             assert str(tmp_path).encode() not in file.read_bytes(), file
 
