@@ -75,7 +75,7 @@ def test_each_planted_row_is_dropped_by_its_filter(tmp_path: Path) -> None:
     held_out = "Every tenth lighthouse on this coast was once painted red by its keeper's daughters."
     imported(tmp_path / "files", "creak", {"test": [claim(held_out)]})
     planted = [
-        claim(rows[3]["question"].upper() + "!"),
+        claim(rows[3]["question"].upper() + "."),
         claim(rows[5]["question"] + " more"),
         claim("It is said that " + held_out.replace("daughters", "sons")),
     ]
