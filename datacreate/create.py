@@ -21,11 +21,11 @@ from datacreate.engines.self_test import schema_accepted, scores_are_real
 from datacreate.errors import DatacreateError, LockLost, NoProgress, Stopped, StorageError
 from datacreate.files import replace_file, storage_error
 from datacreate.filters.base import FilterInputs
-from datacreate.filters.registry import make_filters, prepare_filters
+from datacreate.filters.registry import make_filters
 from datacreate.formats.response_schema import build_response_schema
 from datacreate.locking import FolderLock
 from datacreate.pipeline import Pipeline, Uncommitted
-from datacreate.plan import RunPlan, make_plan, root_and_format
+from datacreate.plan import RunPlan, make_plan, read_inputs
 from datacreate.prompts.generation import chat_prompt
 from datacreate.run_models import EngineFactory, Engines, Models, engines_of, models_of, needs_embedder
 from datacreate.runs.card import dataset_card
@@ -91,22 +91,23 @@ def create(
     if the model writes nothing usable, Stopped after SIGINT or SIGTERM, LockLost if another process has taken over
     the directory, StorageError if the disk is full. After the last three the same call resumes.
     """
-    # Read the example, infer its format, and find the checkpoints.
+    # Check what needs no server (a dry run ends here), and find the checkpoints.
     progress = progress or SilentProgress()
-    embeds = not embedder and needs_embedder(config, similarity=similarity is not None)
-    root, inferred = root_and_format(config)
-    models = models_of(config, inferred, embeds, progress.notify)
     directory = RunDirectory(config.run_dir)
+    inputs = read_inputs(config, directory)
+    embeds = not embedder and needs_embedder(config, similarity=similarity is not None)
+    models = models_of(config, inputs.verify, embeds, progress.notify)
     with ExitStack() as stack:
         signals = stack.enter_context(caught_signals())
         lock = stack.enter_context(directory.locked(progress.notify))
-        stored = directory.read_config() if directory.exists else None
+        stored = directory.read_config() if directory.exists else None  # maybe changed before the lock
+        inputs = replace(inputs, stored=stored)
         engines = stack.enter_context(engines_of(models, config, directory, engine_factory, progress.notify))
 
         # Decide everything else; an existing run must have been made with the same settings.
-        plan = make_plan(config, root, inferred, models, engines, stored.spec if stored else None)
+        plan = make_plan(config, inputs, models, engines)
         if stored:
-            _check_same_run(stored, plan, config, directory)
+            stored.check_same(dict(plan.spec), config.count, directory.path)
         for note in plan.notes:
             progress.notify(note)
         run_config = _run_config(stored, plan, config, models, engines)
@@ -118,7 +119,7 @@ def create(
         if embedder:
             similarity = similarity or SentenceSimilarity(embedder)
             passed = directory.passed() if stored else 0
-            root_text = plan.encoding.format.text_of(plan.root.values)
+            root_text = "\n".join(plan.encoding.format.input_texts(plan.root.values))
             vectors = AcceptedVectors(embedder, directory.vectors_path, passed, root_text)
         sha256 = models.embedding_model.sha256 if models.embedding_model else None
         filters = make_filters(plan.spec.filters, FilterInputs(plan.held_out_sets, vectors, sha256))
@@ -129,7 +130,8 @@ def create(
 
         # Start the engines; the directory is written only after they have passed their checks.
         if not run.finished:
-            prepare_filters(filters, progress.notify)
+            for filter in filters:
+                filter.prepare(progress.notify)
             scoring_checks = [scores_are_real()] if plan.spec.verification else []
             engines.start(models, progress.notify, [_schema_check(plan)], scoring_checks)
             if stored:
@@ -274,11 +276,6 @@ class _Run:
             f"{self._count} so far); rejects: {reasons}; the last ones: {samples}; try another model or "
             "example, or a larger --max-tokens"
         )
-
-
-def _check_same_run(stored: RunConfig, plan: RunPlan, config: CreateConfig, directory: RunDirectory) -> None:
-    stored.spec.check_same(plan.spec, directory.path)
-    stored.check_count(config.count, directory.path)
 
 
 def _run_config(

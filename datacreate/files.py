@@ -1,4 +1,4 @@
-"""Writes files atomically, and builds the error message for a full or read-only disk."""
+"""Writes files atomically, and makes the error for a path or disk that cannot be written."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ import errno
 import os
 from pathlib import Path
 
-from datacreate.errors import StorageError
+from datacreate.errors import StorageError, UnwritablePath
+
+_IMPOSSIBLE = (
+    errno.EACCES, errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT,
+    errno.ENOTDIR, errno.ENXIO, errno.EPERM,
+)  # fmt: skip
 
 
 def replace_file(path: Path, text: str) -> None:
@@ -31,9 +36,9 @@ def write_synced(path: Path, content: bytes) -> None:
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:
-    """The one-line error for a file that cannot be written."""
+    """The one-line error for a file or folder that cannot be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return StorageError(f"{path}: the disk is full; free space and run the same command to resume")
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return StorageError(f"{path}: cannot be written ({error.strerror}); fix this, or use another folder")
+    if error.errno in _IMPOSSIBLE:
+        return UnwritablePath(f"{path}: cannot be written ({error.strerror}); choose another path")
     return StorageError(f"{path}: {error.strerror or error}; fix this and run the same command to resume")

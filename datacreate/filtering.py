@@ -19,17 +19,8 @@ from datacreate.engines.factory import checkpoint_of, make_engine
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import UsageError
 from datacreate.files import storage_error
-from datacreate.filters.base import Filter, FilterInputs
-from datacreate.filters.registry import (
-    FilterSettings,
-    Threshold,
-    filter_report,
-    load_embedder,
-    make_filters,
-    prepare_filters,
-    quality,
-    threshold,
-)
+from datacreate.filters.base import Filter, FilterInputs, FilterSettings, Threshold, quality, threshold
+from datacreate.filters.registry import filter_report, load_embedder, make_filters
 from datacreate.formats.example import Json, field_at
 from datacreate.formats.task_format import TaskFormat, answer_text
 from datacreate.formats.validate import Candidate, Reason
@@ -120,7 +111,8 @@ def filter_rows(
             stack.callback(engine.close)
             verifier = Verifier(engine, checkpoint.name, rows.format, tuple(filters))
             filters.append(verifier)
-        prepare_filters(filters, notify)
+        for filter in filters:
+            filter.prepare(notify)
         if verifier:
             verifier.calibrate(_sample(rows))
         kept_file, rejects_file = stack.enter_context(_outputs(out, rejects))

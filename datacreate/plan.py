@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from datacreate.benchmarks import find_benchmark, formatting_example
 from datacreate.checkpoints import Checkpoint
+from datacreate.engines.addresses import Addresses
 from datacreate.engines.base import Engine, Sampling
 from datacreate.errors import ExampleError, PromptTooLong, UsageError
+from datacreate.filters.base import FilterSettings
 from datacreate.filters.held_out import HeldOutSet, held_out_sets
-from datacreate.filters.registry import FilterSettings
 from datacreate.formats.example import Example, find_unsupported_value, load_example
 from datacreate.formats.infer import InferredFormat, infer_format
 from datacreate.formats.serialization import PromptEncoding
@@ -33,8 +34,10 @@ from datacreate.runs.config import (
     SamplingOptions,
     Verification,
 )
+from datacreate.runs.directory import RunConfig, RunDirectory
 from datacreate.selection.strategies import Strategy, find_strategy
 from datacreate.verification.label_noise import most_rows
+from datacreate.verification.scoring import VerifyMode
 
 DEFAULT_NUM_EXAMPLES = 5
 """Examples per request, as in the paper; fewer if they do not fit the context."""
@@ -44,6 +47,18 @@ MAX_GROWTH = 2
 
 EXTRA_TOKENS = 16
 """Additional tokens per example, so that answers to a very short example are not truncated."""
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """What is known of a run before a model or a server is looked at."""
+
+    root: Example
+    inferred: InferredFormat
+    verify: VerifyMode
+    held_out: tuple[HeldOutSet, ...]  # for decontamination
+    stored: RunConfig | None  # of the run in the directory
+    identity: dict[str, Any]  # the fields of `RunSpec` that are decided
 
 
 @dataclass(frozen=True)
@@ -68,12 +83,41 @@ class RunPlan:
         return self.spec.method == "paper"
 
 
-def root_and_format(config: CreateConfig) -> tuple[Example, InferredFormat]:
-    """The formatting example and its format.
+def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
+    """Read and check everything that needs no server and writes nothing: all of a dry run, the first part of a run.
 
-    Raises ExampleError or FormatError if they are invalid, BenchmarkError if the benchmark to draw the example from
-    is unknown or not imported.
+    Raises ExampleError or FormatError for a wrong example or format, BenchmarkError if a benchmark is unknown or not
+    imported, UsageError for other settings, RunError for the run directory, RunMismatch if its run is another.
     """
+    find_strategy(config.strategy)
+    if config.served:
+        Addresses(config.urls)
+    root, inferred = _root_and_format(config)
+    verify = verify_mode(config, inferred)
+    label_ratio = _label_ratio(config, inferred.format)
+    directory.check()
+    stored = directory.read_config() if directory.exists else None
+    if config.decontaminate is None and stored:
+        held_out = held_out_sets(stored.spec.filters.decontaminate or ())
+    else:
+        default = () if config.method == "paper" else "all"
+        held_out = held_out_sets(default if config.decontaminate is None else config.decontaminate)
+    names = tuple(dict.fromkeys(split.benchmark for split in held_out))
+    identity = config.subset(IdentitySettings) | {
+        "example": dict(root.values),
+        "format": inferred.format.document(),
+        "benchmark": config.benchmark,
+        "filters": FilterSettings(**config.subset(FilterSettings) | {"decontaminate": names}),
+        "compared_with": tuple(HeldOutRef(**vars(split)) for split in held_out),
+        "label_ratio": label_ratio,
+        **config.given(("num_examples", "concurrency")),
+    }
+    if stored:
+        stored.check_same(identity, config.count, directory.path)
+    return RunInputs(root, inferred, verify, held_out, stored, identity)
+
+
+def _root_and_format(config: CreateConfig) -> tuple[Example, InferredFormat]:
     if config.benchmark is not None:
         return _draw_example(config, config.benchmark)
     if isinstance(config.example, dict):
@@ -96,28 +140,19 @@ def _draw_example(config: CreateConfig, name: str) -> tuple[Example, InferredFor
     return root, replace(inferred, notes=(note, *inferred.notes))
 
 
-def make_plan(
-    config: CreateConfig,
-    root: Example,
-    inferred: InferredFormat,
-    models: Models,
-    engines: Engines,
-    stored: RunSpec | None,
-) -> RunPlan:
-    """Decide the settings that the user left open; those of an existing run come from `stored`.
+def make_plan(config: CreateConfig, inputs: RunInputs, models: Models, engines: Engines) -> RunPlan:
+    """Decide the settings that the user left open; those of an existing run stay as they are.
 
-    The engines provide token counts, capacity and context length. Raises PromptTooLong if not even one example fits,
-    BenchmarkError if a benchmark for decontamination is not imported, UsageError for a wrong --label-ratio.
+    The engines provide token counts, capacity and context length; a finished run needs none of them. Raises
+    PromptTooLong if not even one example fits, UsageError if the verifier cannot score the labels.
     """
-    embedding_model, paper = models.embedding_model, config.method == "paper"
-    encoding = PromptEncoding(inferred.format, "keyed" if paper else "positional")
-    label_ratio = _label_ratio(config, inferred.format)
-    held_out = held_out_sets(benchmarks_for_decontamination(config, stored))
-    requested = config.num_examples or (stored.num_examples if stored else None)
-    if stored and requested == stored.num_examples:
-        number = stored.num_examples
-    else:
-        number = min(_fit_context(encoding, root, engine, requested)[0] for engine in engines.generators)
+    root, embedding_model, paper = inputs.root, models.embedding_model, config.method == "paper"
+    stored = inputs.stored.spec if inputs.stored else None
+    encoding = PromptEncoding(inputs.inferred.format, "keyed" if paper else "positional")
+    number = stored.num_examples if stored else None
+    number = number or min(
+        _fit_context(encoding, root, engine, config.num_examples)[0] for engine in engines.generators
+    )
     samplings = tuple(
         _sampling(
             config,
@@ -126,35 +161,25 @@ def make_plan(
         )
         for index, (checkpoint, engine) in enumerate(zip(models.generators, engines.generators, strict=True))
     )
-    concurrency = config.concurrency or (stored.concurrency if stored else None)
-    concurrency = concurrency or (1 if paper else _concurrency(config.count, number, engines.generators))
-    spec = RunSpec(
-        **config.subset(IdentitySettings),
-        example=dict(root.values),
-        format=inferred.format.document(),
-        model=models.name,
-        model_sha256=models.sha256,
-        embedding_model=embedding_model.name if embedding_model else None,
-        embedding_model_sha256=embedding_model.sha256 if embedding_model else None,
-        num_examples=number,
-        concurrency=concurrency,
-        sampling=_given(samplings[0]),
-        benchmark=config.benchmark,
-        filters=FilterSettings(
-            **config.subset(FilterSettings)
-            | {"decontaminate": tuple(dict.fromkeys(split.benchmark for split in held_out))}
-        ),
-        compared_with=tuple(HeldOutRef(**vars(split)) for split in held_out),
-        label_ratio=label_ratio,
-        verification=_verification(config, inferred, models, encoding, engines.verifier, stored),
-        mixture=tuple(
+    concurrency = stored.concurrency if stored else config.concurrency or (1 if paper else None)
+    decided = {
+        "model": models.name,
+        "model_sha256": models.sha256,
+        "embedding_model": embedding_model.name if embedding_model else None,
+        "embedding_model_sha256": embedding_model.sha256 if embedding_model else None,
+        "num_examples": number,
+        "concurrency": concurrency or _concurrency(config.count, number, engines.generators),
+        "sampling": _given(samplings[0]),
+        "verification": _verification(config, inputs, models, encoding, engines.verifier),
+        "mixture": tuple(
             Generator(model=generator.name, sha256=generator.sha256, sampling=_given(sampling))
             for generator, sampling in zip(models.generators, samplings, strict=True)
             if len(samplings) > 1
         ),
-    )
-    strategy = find_strategy(config.strategy)
-    return RunPlan(root, encoding, strategy, samplings, spec, held_out, (*inferred.notes, *_warnings(spec)))
+    }
+    spec = RunSpec(**decided | inputs.identity)
+    strategy, notes = find_strategy(config.strategy), (*inputs.inferred.notes, *_warnings(spec))
+    return RunPlan(root, encoding, strategy, samplings, spec, inputs.held_out, notes)
 
 
 def _warnings(spec: RunSpec) -> Iterator[str]:
@@ -176,37 +201,25 @@ def _max_tokens(config: CreateConfig, stored: RunSpec | None, index: int) -> int
     return int(sampling["max_tokens"])
 
 
-def benchmarks_for_decontamination(
-    config: CreateConfig, stored: RunSpec | None
-) -> Sequence[str] | Literal["all"]:
-    """The benchmarks for decontamination: the user's, or those of the existing run, or all imported ones."""
-    if config.decontaminate is not None:
-        return config.decontaminate
-    if stored:
-        return stored.filters.decontaminate or ()
-    return () if config.method == "paper" else "all"
-
-
 def _verification(
     config: CreateConfig,
-    inferred: InferredFormat,
+    inputs: RunInputs,
     models: Models,
     encoding: PromptEncoding,
     verifier: Engine,
-    stored: RunSpec | None,
 ) -> Verification | None:
     """How labels are verified; None if they are not."""
-    mode, model = verify_mode(config, inferred), models.verifier
+    mode, model, format = inputs.verify, models.verifier, encoding.format
     if mode == "off" or model is None:
         return None
-    labels = inferred.format.labels or ()
-    known = stored.verification if stored else None
-    if stored:
+    labels = format.labels or ()
+    known = inputs.stored.spec.verification if inputs.stored else None
+    if inputs.stored:
         # If the stored run had no verification, `check_same` reports that later; do not start a server for it.
         lettered = bool(known and known.lettered)
     else:
         lettered = bool(labels) and not verifier.have_distinct_first_tokens(list(map(answer_text, labels)))
-    if not can_score_labels(inferred.format, lettered=lettered):
+    if not can_score_labels(format, lettered=lettered):
         if config.verify is None and config.verifier is None:
             return None
         raise UsageError(
@@ -236,7 +249,9 @@ def _label_ratio(config: CreateConfig, format: TaskFormat) -> dict[str, float] |
         )
     if unknown := [name for name in config.label_ratio if name not in names]:
         raise UsageError(f"--label-ratio: unknown label {unknown[0]!r}; labels are {', '.join(names)}")
-    ratio = {name: config.label_ratio.get(name, 0.0) for name in names}
+    if missing := [name for name in names if name not in config.label_ratio]:
+        raise UsageError(f"--label-ratio: no share for the label {missing[0]!r}; give one, 0 for none of it")
+    ratio = {name: config.label_ratio[name] for name in names}
     total = sum(ratio.values())
     # NaN fails this comparison, too.
     if any(share < 0 for share in ratio.values()) or not abs(total - 1) <= 1e-6:

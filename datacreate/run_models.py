@@ -53,18 +53,17 @@ def needs_embedder(config: CreateConfig, *, similarity: bool = False) -> bool:
     )
 
 
-def models_of(config: CreateConfig, inferred: InferredFormat, embeds: bool, notify: Notify) -> Models:
+def models_of(config: CreateConfig, verify: VerifyMode, embeds: bool, notify: Notify) -> Models:
     """The checkpoints that a run needs; `embeds` says whether it embeds texts.
 
-    Raises CheckpointError if one is not downloaded or an adapter does not fit, UsageError if labels
-    cannot be verified.
+    Raises CheckpointError if one is not downloaded or an adapter does not fit.
     """
+    embedding_model = resolve(config.embedding_model, "encoder") if embeds else None
     generators = tuple(checkpoint_of(name, config) for name in _names(config, notify))
     if config.adapter is not None:
         generators = (with_adapter(generators[0], read_adapter(config.adapter)),)
     generators = _with_distinct_names(generators)
-    embedding_model = resolve(config.embedding_model, "encoder") if embeds else None
-    if verify_mode(config, inferred) == "off":
+    if verify == "off":
         return Models(generators, embedding_model, None)
     verifier = generators[0]
     if config.verifier:

@@ -371,7 +371,7 @@ class RunState:
     def _choose_parents(self, slot: RequestSlot, accepted: Sequence[Candidate]) -> Sequence[int]:
         if not accepted:
             return ()
-        parent = self._format.text_of(slot.example.values)
+        parent = "\n".join(self._format.input_texts(slot.example.values))
         children = [candidate.text for candidate in accepted]
         return self._plan.strategy.choose(
             parent, children, self._rng("choose", slot.number), self._similarity

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.errors import EngineError, RunError, RunLocked, RunMismatch, StorageError
+from datacreate.errors import EngineError, RunError, RunLocked, RunMismatch, UnwritablePath
 from datacreate.runs.directory import RunDirectory
 from tests import process
 from tests.benchmarks.conftest import claims, imported
@@ -170,7 +170,7 @@ OTHER: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "decontaminate": ({"decontaminate": ()}, r"filters.decontaminate: \['creak'\] stored, \[\] requested"),
     "label_ratio": (
-        {"label_ratio": {"entailment": 0.5, "neutral": 0.5}},
+        {"label_ratio": {"entailment": 0.5, "neutral": 0.5, "contradiction": 0.0}},
         r"label_ratio: None stored, .'entailment': 0.5, 'neutral': 0.5, 'contradiction': 0.0. requested",
     ),
     "verify": ({"verify": "drop"}, r"verification.mode: 'keep' stored, 'drop' requested"),
@@ -281,7 +281,9 @@ def test_a_file_at_the_path_of_the_folder_is_one_line(tmp_path: Path, model: str
     for where in ("file", "file/run"):
         with pytest.raises(RunError, match="a part of this path is a file"):
             make(tmp_path / where, model)
-    with pytest.raises(StorageError, match="too long"):
+    with pytest.raises(
+        UnwritablePath, match=r"cannot be written \(File name too long\); choose another path"
+    ):
         make(tmp_path / ("n" * 300), model)
 
 

@@ -51,13 +51,14 @@ def show(run: Path, samples: int, seed: int, as_json: bool) -> None:
     help="reference: train_STRATEGY.jsonl; hf: a datasets folder; parquet; chat: conversations for an LLM.",
 )
 @option("--out", type=click.Path(path_type=Path), help="Folder to write to.  [default: RUN/export/LAYOUT]")
+@option("--partial", is_flag=True, help="Export what an unfinished run has so far.")
 @json_option("Print the path as JSON.")
-def export(run: Path, layout: str, out: Path | None, as_json: bool) -> None:
+def export(run: Path, layout: str, out: Path | None, partial: bool, as_json: bool) -> None:
     """Write RUN's examples in another layout."""
     from datacreate.runs.directory import RunDirectory
-    from datacreate.runs.export import LAYOUTS
+    from datacreate.runs.export import export as export_
 
-    written = LAYOUTS[layout](RunDirectory(run), out or run / "export" / layout)
+    written = export_(RunDirectory(run), layout, out, partial=partial)
     click.echo(json.dumps({"layout": layout, "written": str(written)}) if as_json else str(written))
 
 

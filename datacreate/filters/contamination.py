@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from datacreate.filters.base import Filter
+from datacreate.filters.base import Filter, FilterInputs, FilterSettings
 from datacreate.filters.held_out import HeldOutRows, HeldOutSet
 from datacreate.filters.held_out_embeddings import HeldOutEmbeddings
 from datacreate.filters.near import NearIndex
@@ -44,6 +44,17 @@ class Contamination(Filter):
         self._semantic, self._embedder, self._model_sha256 = semantic, embedder, model_sha256
         self._notify: Notify = no_notify
 
+    @classmethod
+    def make(cls, settings: FilterSettings, inputs: FilterInputs, /) -> Self:
+        return cls(
+            inputs.held_out,
+            ngram=settings.ngram,
+            near=settings.decontaminate_near,
+            semantic=settings.semantic,
+            embedder=inputs.accepted.embedder if inputs.accepted and settings.semantic else None,
+            model_sha256=inputs.embedding_sha256,
+        )
+
     def prepare(self, notify: Notify = no_notify) -> None:
         """Read, index and embed the held-out rows. Raises BenchmarkError as `HeldOutSet.rows` does."""
         self._notify = notify
@@ -70,20 +81,25 @@ class Contamination(Filter):
 
     def prefetch(self, candidates: Sequence[Candidate]) -> None:
         if self._embeddings:
-            self._embeddings.prefetch([candidate.text for candidate in candidates])
+            self._embeddings.prefetch([_question(candidate) for candidate in candidates])
 
     def match(self, candidate: Candidate) -> str | None:
         """The held-out row that the example repeats, and which check found it."""
-        rows = self.rows
-        if (row := rows.repeated_question(candidate.text)) is not None:
+        rows, question = self.rows, _question(candidate)
+        if (row := rows.repeated_question(question)) is not None:
             return f"{rows.name(row)}: n-gram"
         if candidate.passage and (passage := rows.repeated_passage(candidate.passage)):
             row, share = passage
             return f"{rows.name(row)}: {share:.0%} of the n-grams of the passage"
-        if self._near and (near := self._near.match(candidate.text)):
+        if self._near and (near := self._near.match(question)):
             return f"{rows.name(near[0])}: Jaccard {near[1]:.2f}"
         if self._embeddings and self._semantic:
-            row, cosine = self._embeddings.nearest(candidate.text)
+            row, cosine = self._embeddings.nearest(question)
             if cosine >= self._semantic:
                 return f"{rows.name(row)}: cosine {cosine:.2f}"
         return None
+
+
+def _question(candidate: Candidate) -> str:
+    """The inputs without the passage, which is compared with passages."""
+    return "\n".join(text for text in candidate.inputs if text != candidate.passage) or candidate.text

@@ -63,6 +63,8 @@ def held_out_sets(names: Sequence[str] | Literal["all"]) -> tuple[HeldOutSet, ..
     (the message says how to import it), or if a manifest is damaged.
     """
     registry = load_registry()
+    if "all" in names:
+        names = "all"
     wanted = set(registry) if names == "all" else {find_benchmark(name).name for name in names}
     found: list[HeldOutSet] = []
     for name, benchmark in registry.items():

@@ -71,6 +71,15 @@ def strings_in(value: Json) -> list[str]:
     return []
 
 
+def values_in(value: Json) -> list[str]:
+    """All strings, numbers and booleans in a JSON value as texts, in order."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return [text for part in value for text in values_in(part)]
+    return [] if value is None or value == "" else [str(value)]
+
+
 def find_unsupported_value(value: Json, path: FieldPath = ()) -> str | None:
     """A message about the first value that train.jsonl cannot hold; None if there is none.
 

@@ -115,6 +115,28 @@ def text_reader(schema: Json) -> TextReader | None:
     return strings_in
 
 
+def input_schema(schema: Schema, roles: Mapping[str, FieldPath]) -> Schema:
+    """The schema without the answer and the options; the question comes first, the context last."""
+    for role in ("answer", "options"):
+        if role in roles:
+            schema = _without_field(schema, roles[role])
+    properties = dict(schema["properties"])
+    for role, first in (("context", False), ("question", True)):
+        if role in roles and (name := roles[role][0]) in properties:
+            part = {name: properties.pop(name)}
+            properties = {**part, **properties} if first else {**properties, **part}
+    return {**schema, "properties": properties}
+
+
+def _without_field(schema: Schema, path: FieldPath) -> Schema:
+    properties = dict(schema["properties"])
+    if path[1:]:
+        properties[path[0]] = _without_field(properties[path[0]], path[1:])
+    else:
+        del properties[path[0]]
+    return {**schema, "properties": properties}
+
+
 def without_constants(schema: Json) -> Json:
     """The schema of what the model writes: constant properties are removed at every depth."""
     if not isinstance(schema, Mapping) or is_constant(schema):

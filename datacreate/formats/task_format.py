@@ -26,11 +26,21 @@ import jsonschema
 from jsonschema.validators import extend
 
 from datacreate.errors import ExampleError, FormatError
-from datacreate.formats.example import Example, FieldPath, Json, canonical_json, dotted, field_at
+from datacreate.formats.example import (
+    Example,
+    FieldPath,
+    Json,
+    canonical_json,
+    dotted,
+    field_at,
+    values_in,
+)
 from datacreate.formats.schema_keywords import FORMAT_CHECKER, check_keywords, resolve_refs
 from datacreate.formats.schema_utils import (
     TextReader,
+    drop_constants,
     fixed_labels,
+    input_schema,
     is_constant,
     may_contain_numbers,
     narrow,
@@ -171,8 +181,21 @@ class TaskFormat:
         """Whether an example can contain a number that is not from an enumeration."""
         return may_contain_numbers(self.schema)
 
-    def text_of(self, values: Mapping[str, Json]) -> str:
-        """The text that similarity and filters compare: the question, or all free text, or the JSON."""
+    @cached_property
+    def _read_inputs(self) -> TextReader:
+        return text_reader(input_schema(self.schema, self.roles.paths())) or (lambda _: [])
+
+    def input_texts(self, values: Mapping[str, Json]) -> tuple[str, ...]:
+        """What makes an example different from others: filters and similarity compare these texts.
+
+        These are all free texts that are neither answer nor options, the question first and the context last. If the
+        example has none, they are all its values that are not constant.
+        """
+        texts = tuple(text for text in self._read_inputs(values) if text)
+        return texts or tuple(values_in(drop_constants(values, self.schema))) or (canonical_json(values),)
+
+    def question_text(self, values: Mapping[str, Json]) -> str:
+        """The text that an encoder reads beside the context: the question, or all free text, or the JSON."""
         if self.roles.question is not None:
             question = field_at(values, self.roles.question)
             if question is not None:

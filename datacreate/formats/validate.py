@@ -75,16 +75,22 @@ class Candidate:
     """A valid example with the texts that filters compare."""
 
     example: Example
-    text: str  # the question, or all free text if there is no question
+    inputs: tuple[str, ...]  # as `TaskFormat.input_texts` gives them
     key: str  # `text`, normalized: examples with equal keys are exact duplicates
-    passage: str = ""  # the context; empty if the format has none
+    passage: str = ""  # the context, which is one of the inputs; empty if the format has none
+
+    @property
+    def text(self) -> str:
+        """The inputs as one text."""
+        return "\n".join(self.inputs)
 
     @classmethod
     def of(cls, values: Mapping[str, Json], format: TaskFormat) -> Self:
         """The candidate of a valid example."""
-        text, context = format.text_of(values), format.roles.context
+        inputs, context = format.input_texts(values), format.roles.context
         passage = field_at(values, context) if context else None
-        return cls(Example(values), text, normalize_text(text), passage if isinstance(passage, str) else "")
+        key = normalize_text("\n".join(inputs))
+        return cls(Example(values), inputs, key, passage if isinstance(passage, str) else "")
 
 
 def validate_example(
@@ -103,7 +109,7 @@ def validate_example(
     if error is not None:
         return Reject(error[0], shorten(values), error[1])
     candidate = Candidate.of(values, format)
-    return candidate if _WORD.search(candidate.text) else Reject(Reason.BLANK, shorten(values))
+    return candidate if _WORD.search(candidate.inputs[0]) else Reject(Reason.BLANK, shorten(values))
 
 
 def _first_error(

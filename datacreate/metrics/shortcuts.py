@@ -298,7 +298,7 @@ def _rows(format: TaskFormat, pairs: Pairs) -> Iterator[Row]:
 def text_of(format: TaskFormat, values: Mapping[str, Json]) -> str:
     """The question, or else all free text; empty for a row that does not match the format."""
     try:
-        return format.text_of(values)
+        return format.question_text(values)
     except (KeyError, TypeError):
         return ""
 

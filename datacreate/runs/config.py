@@ -8,14 +8,16 @@ change between sessions: they are no part of it.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic_core import to_jsonable_python
 
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch
-from datacreate.filters.registry import FilterSettings
+from datacreate.filters.base import FilterSettings
 from datacreate.formats.example import Json
 from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import JsonPairs, OrOff, Pairs, Settings, setting
@@ -344,10 +346,10 @@ class RunSpec(IdentitySettings):
         Generator, ...
     ] = ()  # request i goes to generator i modulo their number; () with one model
 
-    def check_same(self, requested: RunSpec, directory: Path) -> None:
-        """Raise RunMismatch, naming what differs, unless `requested` is the same."""
-        stored, wanted = self.model_dump(mode="json"), requested.model_dump(mode="json")
-        for name in RunSpec.model_fields:
+    def check_same(self, requested: Mapping[str, Any], directory: Path) -> None:
+        """Raise RunMismatch, naming what differs, unless the fields in `requested` are the same."""
+        stored, wanted = self.model_dump(mode="json"), to_jsonable_python(requested)
+        for name in filter(wanted.__contains__, RunSpec.model_fields):
             if json.dumps(stored[name]) != json.dumps(wanted[name]):
                 raise RunMismatch(
                     f"{directory} was made with another {_difference(name, stored[name], wanted[name])}; "

@@ -7,10 +7,12 @@ written again from the log when a run resumes.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -48,11 +50,12 @@ class RunConfig:
     engines: dict[str, dict[str, Any]] = field(default_factory=dict)  # name -> settings in the first session
     versions: dict[str, str] = field(default_factory=dict)  # of packages, in the first session
 
-    def check_count(self, requested: int, directory: Path) -> None:
-        """Raise RunMismatch if the requested count is less than that of the run."""
-        if requested < self.count:
+    def check_same(self, requested: Mapping[str, Any], count: int, directory: Path) -> None:
+        """Raise RunMismatch if `requested`, fields of the spec, differ, or if `count` is less than that of the run."""
+        self.spec.check_same(requested, directory)
+        if count < self.count:
             raise RunMismatch(
-                f"{directory} was made with --count {self.count}, which cannot be reduced to {requested}; "
+                f"{directory} was made with --count {self.count}, which cannot be reduced to {count}; "
                 "use a larger --count, or another --run-dir"
             )
 
@@ -83,6 +86,20 @@ class RunDirectory:
     def exists(self) -> bool:
         return self.config_path.is_file()
 
+    def check(self) -> None:
+        """Raise RunError if this cannot become a run directory, StorageError if it cannot be written."""
+        try:
+            existing = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
+        except OSError as error:
+            raise storage_error(self.path, error) from None
+        if not existing.is_dir():
+            raise RunError(f"{self.path}: a part of this path is a file; choose another --run-dir")
+        if not os.access(existing, os.W_OK | os.X_OK):
+            code = errno.EROFS if os.statvfs(existing).f_flag & os.ST_RDONLY else errno.EACCES
+            raise storage_error(self.path, OSError(code, os.strerror(code)))
+        if existing == self.path and not self.exists and any(map(_is_foreign, self.path.iterdir())):
+            raise RunError(f"{self.path} has other files and no run; choose an empty or new --run-dir")
+
     @contextlib.contextmanager
     def locked(self, notify: Notify = no_notify) -> Iterator[FolderLock]:
         """Hold the directory for writing, and create it if needed; `notify` is called before a wait.
@@ -92,14 +109,11 @@ class RunDirectory:
         """
         created: list[Path] = []  # new folders, innermost first
         lock = FolderLock(self.path, notify)
+        self.check()
         try:
             created += [path for path in (self.path, *self.path.parents) if not path.exists()]
             self.path.mkdir(parents=True, exist_ok=True)
-            if not self.exists and any(map(_is_foreign, self.path.iterdir())):
-                raise RunError(f"{self.path} has other files and no run; choose an empty or new --run-dir")
             lock.acquire()
-        except (FileExistsError, NotADirectoryError):
-            raise RunError(f"{self.path}: a part of this path is a file; choose another --run-dir") from None
         except OSError as error:
             _remove(created)
             raise storage_error(self.path, error) from None

@@ -213,4 +213,4 @@ def test_real_test_rows_are_found_and_unrelated_train_rows_are_not(tmp_path: Pat
 def _shared(path: str) -> list[Candidate]:
     lines = (SHARED / f"{path}.jsonl").read_text("utf-8").split("\n")
     questions = [json.loads(line)["question"] for line in lines if line]
-    return [Candidate(Example({"question": text}), text, normalize_text(text)) for text in questions]
+    return [Candidate(Example({"question": text}), (text,), normalize_text(text)) for text in questions]

@@ -14,7 +14,7 @@ from datacreate.formats.validate import Candidate
 
 def asked(text: str) -> Candidate:
     """The candidate whose question this is."""
-    return Candidate(Example({"question": text}), text, normalize_text(text))
+    return Candidate(Example({"question": text}), (text,), normalize_text(text))
 
 
 class HashedWords:

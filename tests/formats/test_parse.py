@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from datacreate.formats.example import Example
 from datacreate.formats.parse import extract_json, parse_completion, parse_item
 from datacreate.formats.serialization import PromptEncoding
-from datacreate.formats.task_format import bind, read_format
+from datacreate.formats.task_format import TaskFormat, bind, read_format
 from datacreate.formats.validate import Candidate, Reason, Reject
 from tests.formats import examples
-from tests.formats.examples import encoding_of, json_values
+from tests.formats.examples import encoding_of, inferred, json_values
 
 CHOICE = encoding_of(examples.UMBRELLA)
 KEYED = PromptEncoding(CHOICE.format, "keyed")
@@ -129,13 +129,65 @@ def test_the_text_of_a_reject_is_short_and_printable() -> None:
     result.text.encode("utf-8")
 
 
-def test_the_key_of_duplicates_is_the_normalized_question_or_all_text_or_all_values() -> None:
-    def keys(encoding: PromptEncoding, *items: Any) -> int:
-        return len({parse_item(item, encoding).key for item in items})  # type: ignore[union-attr]
+def format_of(properties: dict[str, Any], *roles: str) -> TaskFormat:
+    document = {"properties": properties, "x-datacreate": {"roles": {role: role for role in roles}}}
+    return read_format(document, "mine")
 
-    assert keys(CHOICE, [FIRST, OPTIONS], ["where do  boats sleep", OPTIONS]) == 1
-    assert keys(encoding_of({"tags": ["a", "b"]}), [["a"]], [["b"]], [["a", "b"]]) == 3
-    assert keys(encoding_of({"x": 1, "y": 2}), [1, 2], [2, 1]) == 2
+
+ANY_TEXT = {"type": "string"}
+REVIEWS = format_of(
+    {
+        "question": {"const": "Is it good?"},
+        "context": ANY_TEXT,
+        "note": {"type": ["string", "null"]},
+        "answer": {"enum": ["yes", "no"]},
+    },
+    "question",
+    "context",
+    "answer",
+)
+REVIEW = {"question": "Is it good?", "context": "Great.", "note": None, "answer": "yes"}
+SUMS = format_of(
+    {
+        "question": {"const": "a + b?"},
+        "a": {"type": "integer"},
+        "b": {"type": "integer"},
+        "answer": ANY_TEXT,
+    },
+    "question",
+    "answer",
+)
+NO_QUESTION = {**examples.UMBRELLA, "question": ""}
+MAIL = {"subject": "Hello", "body": "Shall we meet?", "label": "ham"}
+POEM = {"instruction": "", "output": "One poem."}
+TAGS_ONLY = {"tags": ["a", "b"]}
+
+
+@pytest.mark.parametrize(
+    ("format", "values", "changes", "repeats"),
+    [
+        (CHOICE.format, examples.UMBRELLA, {"options": [*OPTIONS[:4], "stand"]}, True),
+        (CHOICE.format, examples.UMBRELLA, {"question": "Where is a dry umbrella?"}, False),
+        (REVIEWS, REVIEW, {"context": "Bad."}, False),
+        (REVIEWS, REVIEW, {"context": "great", "answer": "no"}, True),
+        (REVIEWS, REVIEW, {"note": "Twice."}, False),
+        (inferred(examples.NLI).format, examples.NLI, {"premise": "A man plays the piano."}, False),
+        (inferred(examples.NLI).format, examples.NLI, {"label": "neutral"}, True),
+        (inferred(examples.SPAN).format, examples.SPAN, {"context": "It is in the Giant Mountains."}, False),
+        (inferred(examples.SPAN).format, examples.SPAN, {"answer": "Mountains"}, True),
+        (inferred(MAIL).format, MAIL, {"body": "Buy now!"}, False),
+        (SUMS, {"question": "a + b?", "a": 1, "b": 6, "answer": "7"}, {"a": 2, "b": 5}, False),
+        (inferred(NO_QUESTION).format, NO_QUESTION, {"options": [*OPTIONS[:4], "stand"]}, False),
+        (inferred(POEM).format, POEM, {"output": "Another poem."}, False),
+        (inferred(TAGS_ONLY).format, TAGS_ONLY, {"tags": ["b"]}, False),
+        (NUMBERS.format, {"text": "a b", "score": 0.5, "count": 3}, {"score": 0.25}, True),
+    ],
+)
+def test_an_example_repeats_another_if_all_its_inputs_are_equal(
+    format: TaskFormat, values: dict[str, Any], changes: dict[str, Any], repeats: bool
+) -> None:
+    key, changed = (Candidate.of(v, format).key for v in (values, {**values, **changes}))
+    assert (key == changed) is repeats
 
 
 @settings(max_examples=200)

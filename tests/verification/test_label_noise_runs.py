@@ -171,7 +171,7 @@ def test_label_ratios_are_met_with_pseudo_labels(tmp_path: Path, model: str) -> 
     [
         ({"yes": 1.2, "no": -0.2}, "positive"),
         ({"yes": float("nan"), "no": 1.0}, "add up to 1"),
-        ({}, "add up to 0;"),
+        ({}, "no share for the label 'yes'"),
     ],
 )
 def test_impossible_label_ratios_are_errors(
