@@ -136,7 +136,8 @@ def test_bad_input_is_one_line_and_creates_nothing(tmp_path: Path, model: str, n
     (tmp_path / "UNSUPPORTED").write_text(json.dumps(unsupported))
     more = [str(tmp_path / word) if word.isupper() else word for word in arguments.split()]
     run_dir = tmp_path / "deep" / "run"
-    command = ["create", "--example", path, "--run-dir", run_dir, "--count", "3", "--model", model]
+    count = [] if "--count" in more else ["--count", "3"]
+    command = ["create", "--example", path, "--run-dir", run_dir, *count, "--model", model]
     assert message in one_line(run(*command, *more), code)
     if name != "long prompt":  # only a server counts tokens
         assert message in one_line(run(*command, *more, "--dry-run"), code)
@@ -154,7 +155,7 @@ def test_a_run_directory_that_cannot_be_used_stays_as_it_is(
     path.parent.mkdir()
     path.write_text(json.dumps(COMMONSENSE))
     make(tmp_path / "run", model, count=5)
-    create = ("create", "--example", path, "--count", 5, *(how or ["--model", model]), "--concurrency", 5)
+    create = ("create", "--example", path, *(how or ["--model", model]), "--concurrency", 5)
     for run_dir, options, says in [
         (path.parent, [], "has other files and no run; choose an empty or new --run-dir"),
         (path, [], "a part of this path is a file; choose another --run-dir"),
@@ -163,7 +164,8 @@ def test_a_run_directory_that_cannot_be_used_stays_as_it_is(
         (tmp_path / "run", ["--num-examples", 7], "another num_examples: 5 stored, 7 requested"),
         (tmp_path / "run", ["--count", 4], "which cannot be reduced to 4"),
     ]:
-        assert says in one_line(run(*create, "--run-dir", run_dir, *options), 1)
+        count = [] if "--count" in options else ["--count", 5]
+        assert says in one_line(run(*create, "--run-dir", run_dir, *count, *options), 1)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["mine", "run"]
     assert [file.name for file in path.parent.iterdir()] == ["example.json"]
 

@@ -40,6 +40,8 @@ def _ratio(value: Any) -> Any:
         label, equals, share = part.rpartition("=")
         if not (label.strip() and equals):
             raise ValueError("write it as LABEL=0.7,LABEL=0.3")
+        if label.strip() in ratio:
+            raise ValueError(f"{label.strip()} is given twice; give it once")
         ratio[label.strip()] = share
     return ratio
 
