@@ -24,7 +24,7 @@ from datacreate.filters.base import Filter, FilterInputs, FilterSettings, Thresh
 from datacreate.filters.registry import filter_report, load_embedder, make_filters
 from datacreate.formats.example import Json, field_at
 from datacreate.formats.task_format import TaskFormat, answer_text
-from datacreate.formats.validate import Reason
+from datacreate.formats.validate import Candidate, Reason
 from datacreate.messages import Notify, no_notify
 from datacreate.runs.config import EmbeddingOptions, FormatOptions, VerifierOptions
 from datacreate.runs.rows import InvalidRow, Row, Rows, read_rows
@@ -40,6 +40,8 @@ _PROGRESS_ROWS = 256  # rows between two calls of `OnProgress`
 
 _BATCH = 256  # rows embedded or scored at once
 
+_SAMPLE = 200  # least number of rows that calibrate the verifier, if there are as many
+
 
 class DatasetFilterSettings(EngineOptions, VerifierOptions, EmbeddingOptions, FilterSettings, FormatOptions):
     """The settings of `datacreate filter`."""
@@ -52,7 +54,7 @@ class DatasetFilterSettings(EngineOptions, VerifierOptions, EmbeddingOptions, Fi
 
     @model_validator(mode="after")
     def _check_verifier(self) -> Self:
-        flag = self.changed(["threshold", *EngineOptions.model_fields])
+        flag = self.changed(EngineOptions.model_fields)
         if self.verifier is None and flag:
             raise ValueError(f"{flag}: that is for --verifier; remove it, or name a verifier")
         return self
@@ -106,10 +108,12 @@ def filter_rows(
             checkpoint = checkpoint_of(settings.verifier, settings)
             engine = make_engine(checkpoint, settings, count=rows.total, notify=notify)
             stack.callback(engine.close)
-            verifier = Verifier(engine, checkpoint.name, rows.format, settings.threshold, tuple(filters))
+            verifier = Verifier(engine, checkpoint.name, rows.format, tuple(filters))
             filters.append(verifier)
         for filter in filters:
             filter.prepare(notify)
+        if verifier:
+            verifier.calibrate(_sample(rows))
         kept_file, rejects_file = stack.enter_context(_outputs(out, rejects))
         kept = _filtered(rows, filters, embedder, counts, rejects_file, on_progress)
         if settings.balance:
@@ -143,6 +147,12 @@ def filter_rows(
         "out": out and str(out),
         "rejects": rejects and str(rejects),
     }
+
+
+def _sample(rows: Rows) -> list[Candidate]:
+    """Up to about 2 x `_SAMPLE` valid rows, evenly spaced."""
+    spaced = islice(rows.read(), 0, None, max(1, rows.total // _SAMPLE))
+    return [row.candidate for row in spaced if isinstance(row, Row)]
 
 
 def _label(row: Row, format: TaskFormat) -> Json:

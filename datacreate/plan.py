@@ -35,7 +35,8 @@ from datacreate.runs.config import (
 )
 from datacreate.runs.directory import RunConfig, RunDirectory
 from datacreate.selection.strategies import Strategy, find_strategy
-from datacreate.verification.scoring import VerifyMode, default_threshold
+from datacreate.verification.label_noise import most_rows
+from datacreate.verification.scoring import VerifyMode
 
 DEFAULT_NUM_EXAMPLES = 5
 """Examples per request, as in the paper; fewer if they do not fit the context."""
@@ -45,12 +46,6 @@ MAX_GROWTH = 2
 
 EXTRA_TOKENS = 16
 """Additional tokens per example, so that answers to a very short example are not truncated."""
-
-LABEL_NOISE_ROWS = 200
-"""Verified examples for the label-noise check; its AUC then has a standard error of about 0.04."""
-
-MIN_LABEL_NOISE_ROWS = 40
-"""Verified examples for the label-noise check of a small set, if half of its count is less."""
 
 
 @dataclass(frozen=True)
@@ -232,14 +227,12 @@ def _verification(
             f"letters work for at most {MAX_LETTERED} labels; use another --verifier, or --verify off"
         )
     has_check = mode != "keep" and encoding.supports_pseudo_labels and config.method == "datacreate"
-    rows = min(LABEL_NOISE_ROWS, max(MIN_LABEL_NOISE_ROWS, config.count // 2))
     return Verification(
         mode=mode,
         model=model.name,
         model_sha256=model.sha256,
-        threshold=config.threshold or (known.threshold if known else default_threshold(len(labels))),
         label_noise_check=config.label_noise_check if has_check else None,
-        label_noise_rows=config.label_noise_rows or (known.label_noise_rows if known else rows),
+        label_noise_rows=known.label_noise_rows if known else most_rows(config.count),
         lettered=lettered,
     )
 

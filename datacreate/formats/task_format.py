@@ -237,8 +237,10 @@ class TaskFormat:
         These are all free texts that are neither answer nor options, the question first and the context last. If the
         example has none, they are all its values that are not constant.
         """
-        texts = tuple(text for text in self._read_inputs(values) if text)
-        return texts or tuple(values_in(drop_constants(values, self.schema))) or (canonical_json(values),)
+        texts = tuple(self._read_inputs(values))
+        if any(texts):
+            return texts
+        return tuple(values_in(drop_constants(values, self.schema))) or (canonical_json(values),)
 
     def question_text(self, values: Mapping[str, Json]) -> str:
         """The text that an encoder reads beside the context: the question, or all free text, or the JSON."""
