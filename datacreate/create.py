@@ -113,15 +113,15 @@ def create(
         run_config = _run_config(stored, plan, config, models, engines)
 
         # Restore the state from the commits of earlier sessions; of a finished run, only its figures.
-        accepted = directory.accepted() if stored else 0
-        finished = accepted >= config.count
+        finished = stored is not None and directory.accepted() >= config.count
         if models.embedding_model:
             embedder = SentenceEmbedder(models.embedding_model.path)
         vectors = None
         if embedder and not finished:
             similarity = similarity or SentenceSimilarity(embedder)
+            passed = directory.passed() if stored else 0
             root_text = "\n".join(plan.encoding.format.input_texts(plan.root.values))
-            vectors = AcceptedVectors(embedder, directory.vectors_path, accepted, root_text)
+            vectors = AcceptedVectors(embedder, directory.vectors_path, passed, root_text)
         sha256 = models.embedding_model.sha256 if models.embedding_model else None
         filter_inputs = FilterInputs(plan.held_out_sets, vectors, sha256)
         filters = [] if finished else make_filters(plan.spec.filters, filter_inputs)
@@ -191,6 +191,14 @@ class _Run:
             session = Session(round(time.time(), 3), {**_environment(), **engines.where})
             log.append(session, state.begin(session))
             self._progress.update(state.stats, self._count, pipeline.uncommitted)
+
+            def apply(commit: Commit) -> None:
+                parents = self._apply(commit)
+                self._lock.check()  # just before writing, which only one process may do
+                log.append(commit, parents)
+                train.append(_train_lines(commit))
+
+            self._release(apply)  # an earlier session may have ended just after the check had decided
             while not state.finished:
                 if signals.received:
                     raise Stopped(self._stopped_message())
@@ -199,11 +207,8 @@ class _Run:
                 pipeline.poll(_POLL_SECONDS)
                 log.sync()
                 while not state.finished and (parsed := pipeline.next_completed()) is not None:
-                    commit = state.decide(parsed)
-                    parents = self._apply(commit)
-                    self._lock.check()  # just before writing, which only one process may do
-                    log.append(commit, parents)
-                    train.append(_train_lines(commit))
+                    apply(state.decide(parsed))
+                    self._release(apply)
                     if state.stats.consecutive_failures >= patience and not state.finished:
                         raise NoProgress(self._no_progress_message())
                 self._progress.update(state.stats, self._count, pipeline.uncommitted)
@@ -216,6 +221,11 @@ class _Run:
         if check and undecided and check.decided:
             self._progress.notify(check.result)
         return parents
+
+    def _release(self, apply: Callable[[Commit], None]) -> None:
+        """Apply and write the commits of held examples, if the label-noise check has decided."""
+        while not self._state.finished and (commit := self._state.release()) is not None:
+            apply(commit)
 
     def replay(self, *, figures_only: bool) -> None:
         """Apply the commits of earlier sessions, and write train.jsonl from them."""

@@ -4,6 +4,10 @@ A completion is parsed (`parse`) and then decided in the order of requests (`dec
 Applying it (`apply`) gives the parents of the next requests, which are logged with it. Replaying a log applies its
 commits again: a resumed run has the same state and the same requests, without choosing, embedding or scoring
 anything twice. If a commit cannot be written, the run ends, and the changes that it made are lost with it.
+
+With fixed labels the first scored examples are held until the label-noise check has decided and the verifier is
+calibrated; then `release` decides them, request by request. A held example counts for the filters and can be a
+parent: both need its text, which verification does not change. It does so even if it is dropped later.
 """
 
 from __future__ import annotations
@@ -48,7 +52,6 @@ from datacreate.verification.scoring import (
     Scored,
     disagreement,
     final_label,
-    most_probable_label,
     round_probabilities,
 )
 
@@ -105,7 +108,8 @@ class RunState:
         self._filters = filters
         self._embedder = accepted.embedder if accepted else None
         self._vectors = accepted if plan.strategy.queue == "coverage" else None
-        self._num_accepted = 0  # including those of the request that is being decided
+        self._num_passed = 0  # examples that passed the filters, held ones included
+        self._held: deque[Commit] = deque()  # with examples that wait for the label-noise check
         self._format = plan.encoding.format
         self._encodings = {pseudo: replace(plan.encoding, pseudo_labels=pseudo) for pseudo in (False, True)}
         self._root_key = Candidate.of(plan.root.values, self._format).key
@@ -121,7 +125,7 @@ class RunState:
         self.stats = RunStats.of(spec, self._format)
         self.to_submit: deque[PendingRequest] = deque()
         self._requests = 0  # made so far
-        self._rate = float(spec.num_examples)  # accepted examples per request
+        self._rate = float(spec.num_examples)  # examples of a request that are accepted, or held
 
     @property
     def finished(self) -> bool:
@@ -160,9 +164,9 @@ class RunState:
     @property
     def _needs_request(self) -> bool:
         """Whether another request is needed, given those in flight and what earlier ones gave."""
-        missing = self._count - self.stats.accepted
-        if not self._in_flight or missing <= 0:
-            return missing > 0
+        if not self._in_flight or self.finished:
+            return not self.finished
+        missing = self._count - self.stats.accepted - self.stats.held  # if all that are held will be accepted
         expected = self._in_flight * self._rate
         return self._in_flight < self._plan.spec.max_in_flight and expected < _SPARE * missing
 
@@ -212,26 +216,31 @@ class RunState:
 
     def decide(self, parsed: ParsedCompletion) -> Commit:
         """Accept or reject each item, given all earlier commits."""
-        accepted: list[Candidate] = []
+        holds = self._holds
+        passed: list[Candidate] = []
         rejects: list[Reject] = []
         scored: list[Scored] = []
         for index, item in enumerate(parsed.items):
             scores = parsed.scores.get(index)
             probabilities = round_probabilities(scores) if scores else None
-            result, verified = self._decide_item(parsed.pending, item, probabilities, len(accepted))
+            # A held example does not count as accepted.
+            result, verified = self._decide_item(
+                parsed.pending, item, probabilities, 0 if holds else len(passed)
+            )
             if isinstance(result, Reject):
                 rejects.append(result)
             else:
-                accepted.append(result)
+                passed.append(result)
             if verified:
                 scored.append(verified)
         pending, completion = parsed.pending, parsed.completion
+        values = tuple(dict(candidate.example.values) for candidate in passed)
         return Commit(
             request=pending.number,
             parent=pending.example.id,
             depth=pending.parent.depth,
-            accepted=tuple(dict(candidate.example.values) for candidate in accepted),
-            chosen=tuple(self._choose_parents(pending, accepted)),
+            accepted=() if holds else values,
+            chosen=tuple(self._choose_parents(pending, passed)),
             rejects=tuple(rejects),
             prompt_tokens=completion.prompt_tokens,
             generated_tokens=completion.generated_tokens,
@@ -239,6 +248,46 @@ class RunState:
             model=pending.model,
             scored=tuple(scored),
             scoring_tokens=parsed.scoring_tokens,
+            held=values if holds else (),
+        )
+
+    @property
+    def _holds(self) -> bool:
+        """Whether scored examples wait for the label-noise check."""
+        check, how = self.label_noise_check, self._verification
+        return check is not None and how is not None and how.mode != "keep" and not check.decided
+
+    def release(self) -> Commit | None:
+        """Decide the held examples of the earliest request; None if there are none, or the check is undecided."""
+        if self._holds or not self._held:
+            return None
+        commit = self._held[0]
+        accepted: list[Candidate] = []
+        rejects: list[Reject] = []
+        decided: list[Scored] = []
+        for values, scored in zip(commit.held, commit.scored, strict=True):
+            candidate = Candidate.of(values, self._format)
+            if self.stats.accepted + len(accepted) >= self._count:
+                result: Candidate | Reject = _reject(Reason.NOT_NEEDED, candidate)
+            else:
+                result, scored = self._verify(candidate, scored, commit.request, is_new=False)
+            decided.append(scored)
+            if isinstance(result, Reject):
+                rejects.append(result)
+            else:
+                accepted.append(result)
+        return replace(
+            commit,
+            accepted=tuple(dict(candidate.example.values) for candidate in accepted),
+            chosen=(),
+            rejects=tuple(rejects),
+            prompt_tokens=0,
+            generated_tokens=0,
+            time=round(time.time(), 3),
+            scored=tuple(decided),
+            scoring_tokens=0,
+            held=(),
+            released=True,
         )
 
     def _decide_item(
@@ -257,20 +306,36 @@ class RunState:
             return self._accept(item), None
         if probabilities is None:
             return _reject(Reason.REJECTED_BY_VERIFIER, item, NO_SCORES), None
-        assigned = assigned_label(self._format, item.example.values)
-        scored = self._verify(-1 if pending.pseudo_labels else assigned, probabilities)
+        assigned = -1 if pending.pseudo_labels else assigned_label(self._format, item.example.values)
+        scored = Scored(assigned, -1, False, probabilities)
+        if self._holds:
+            self._add_to_filters(item)
+            return item, scored
+        return self._verify(item, scored, pending.number)
+
+    def _verify(
+        self, item: Candidate, scored: Scored, request: int, *, is_new: bool = True
+    ) -> tuple[Candidate | Reject, Scored]:
+        """Accept or reject a scored example that passed the filters; `is_new`: it was not added to them."""
+        assert self._verification is not None, "the caller checks it"
+        check = self.label_noise_check
+        calibrated = check.calibrated(scored.probabilities) if check else scored.probabilities
+        assigned = -1 if self._pseudo_labels else scored.assigned
+        scored = replace(scored, final=final_label(self._verification.mode, assigned, calibrated, request))
         if scored.final < 0:
             answers = list(map(answer_text, possible_answers(self._format, item.example.values)))
-            detail = disagreement(answers, scored.assigned, scored.probabilities)
+            detail = disagreement(answers, assigned, calibrated)
             return _reject(Reason.REJECTED_BY_VERIFIER, item, detail), scored
-        if scored.final != assigned:
+        if scored.final != assigned_label(self._format, item.example.values):
             relabeled = with_answer(self._format, item.example.values, scored.final)
             candidate = Candidate.of(relabeled, self._format)
             # In a format without free text, the answer is part of the compared text.
-            if candidate.key != item.key and (reject := self._find_reject(pending, candidate, accepted)):
-                return reject, scored
+            if candidate.key != item.key:
+                is_new = True
+                if reject := self._match_filters(candidate):
+                    return reject, scored
             item = candidate
-        result = self._accept(item)
+        result = self._accept(item, is_new=is_new)
         return result, replace(scored, accepted=not isinstance(result, Reject))
 
     def _find_reject(self, pending: PendingRequest, candidate: Candidate, accepted: int = 0) -> Reject | None:
@@ -278,15 +343,22 @@ class RunState:
 
         `accepted`: examples accepted from the same completion.
         """
-        if candidate.key in (self._parent_key(pending.parent.line), self._root_key):
+        if candidate.key == self._parent_key(pending.parent.line):
             return _reject(Reason.COPIED_EXAMPLE, candidate)
-        for filter in self._filters:
-            if (detail := filter.match(candidate)) is not None:
-                return _reject(filter.reason, candidate, detail)
+        if reject := self._match_filters(candidate):
+            return reject
         if self.stats.accepted + accepted >= self._count:
             return _reject(Reason.NOT_NEEDED, candidate)
         if self._label_is_final and self._quota_is_full(candidate):
             return _reject(Reason.OVER_QUOTA, candidate)
+        return None
+
+    def _match_filters(self, candidate: Candidate) -> Reject | None:
+        if candidate.key == self._root_key:
+            return _reject(Reason.COPIED_EXAMPLE, candidate)
+        for filter in self._filters:
+            if (detail := filter.match(candidate)) is not None:
+                return _reject(filter.reason, candidate, detail)
         return None
 
     @property
@@ -300,33 +372,26 @@ class RunState:
     def _quota_is_full(self, candidate: Candidate) -> bool:
         return self._quotas is not None and not self._quotas.remaining(self._label(candidate))
 
-    def _verify(self, assigned: int, probabilities: Probabilities) -> Scored:
-        """What verification does with an example whose label is `assigned` (-1: written without a label)."""
-        assert self._verification is not None, "the caller checks it"
-        threshold, check = self._verification.threshold, self.label_noise_check
-        if check and check.pseudo_labels:
-            probabilities = check.calibrated(probabilities)
-            final = most_probable_label(check.thresholds(threshold), probabilities)
-        else:
-            final = final_label(self._verification.mode, threshold, assigned, probabilities)
-        return Scored(assigned, final, False, probabilities)
-
-    def _accept(self, candidate: Candidate) -> Candidate | Reject:
+    def _accept(self, candidate: Candidate, *, is_new: bool = True) -> Candidate | Reject:
         """Add the example to the training set, unless the quota of its label is full."""
         if self._quota_is_full(candidate):
             return _reject(Reason.OVER_QUOTA, candidate)
-        self._add(candidate)
+        self._add(candidate, is_new=is_new)
         return candidate
 
-    def _add(self, candidate: Candidate) -> None:
-        """Update filters, quotas and vectors with an accepted example."""
-        for filter in self._filters:
-            filter.add(candidate)
+    def _add(self, candidate: Candidate, *, is_new: bool = True) -> None:
+        """Update quotas with an accepted example, and the filters if they have not seen its text."""
+        if is_new:
+            self._add_to_filters(candidate)
         if self._quotas:
             self._quotas.add(self._label(candidate))
+
+    def _add_to_filters(self, candidate: Candidate) -> None:
+        for filter in self._filters:
+            filter.add(candidate)
         if self._vectors:
-            self._vectors.ensure(self._num_accepted, candidate.text)
-        self._num_accepted += 1
+            self._vectors.ensure(self._num_passed, candidate.text)
+        self._num_passed += 1
 
     def _label(self, candidate: Candidate) -> Json:
         path = self._format.roles.answer
@@ -352,26 +417,28 @@ class RunState:
         return self._make_requests()
 
     def _record(self, commit: Commit) -> None:
-        first = self.stats.accepted + 1
-        parents = [Parent(first + i, commit.lines[i], commit.depth + 1) for i in commit.chosen]
         self.stats.add(commit)
-        self._rate += (len(commit.accepted) - self._rate) / min(self.stats.requests, _RATE_REQUESTS)
-        # Twice what will be needed at this rate.
-        needed = 2 * (self._count - self.stats.accepted) / max(1.0, self._rate)
-        self._queue.commit(commit.request, parents, len(commit.accepted), math.ceil(needed))
+        if commit.released:
+            self._held.popleft()
+            return
+        if commit.held:
+            self._held.append(commit)
+        passed = len(commit.passed)
+        self._rate += (passed - self._rate) / min(self.stats.requests, _RATE_REQUESTS)
+        lines, first = tuple(map(example_line, commit.held)) or commit.lines, self._num_passed - passed + 1
+        parents = [Parent(first + i, lines[i], commit.depth + 1) for i in commit.chosen]
+        # Twice what this rate requires, as if no held example will be accepted.
+        needed = math.ceil(2 * (self._count - self.stats.accepted) / max(1.0, self._rate))
+        self._queue.commit(commit.request, parents, passed, needed)
 
     def replay(self, line: LogLine, path: str) -> None:
         """Apply a line of the log at `path`. Raises LogDamaged if it cannot follow the lines before it."""
         commit = line.record
-        if isinstance(commit, Commit):
-            pending = self.to_submit.popleft() if self.to_submit else None
-            if pending is None or pending.number != commit.request:
-                raise _cannot_follow(path, line, f"request {commit.request}")
-            for values in commit.accepted:
-                self._add(Candidate.of(values, self._format))
-            self._record(commit)
-        else:
+        if not isinstance(commit, Commit):
             self.stats.begin(commit)
+        else:
+            self._replay_examples(commit, line, path)
+            self._record(commit)
         for number in line.next:
             try:
                 parent = self._queue.next(self._requests, idle=not self._in_flight, logged=number)
@@ -380,6 +447,26 @@ class RunState:
             if parent is None or parent.number != number:
                 raise _cannot_follow(path, line, f"parent {number}")
             self._make_request(parent)
+
+    def _replay_examples(self, commit: Commit, line: LogLine, path: str) -> None:
+        """Add the examples of a commit to filters, quotas and vectors."""
+        if commit.released and self._held:
+            expected = self._held[0].request
+        else:
+            expected = self.to_submit.popleft().number if self.to_submit else -1
+        if commit.request != expected:
+            raise _cannot_follow(path, line, f"request {commit.request}")
+        candidates = [Candidate.of(values, self._format) for values in commit.accepted]
+        if commit.released:
+            places = [place for place, scored in enumerate(commit.scored) if scored.accepted]
+            for place, candidate in zip(places, candidates, strict=True):
+                before = Candidate.of(self._held[0].held[place], self._format)
+                self._add(candidate, is_new=candidate.key != before.key)
+            return
+        for candidate in candidates:
+            self._add(candidate)
+        for values in commit.held:
+            self._add_to_filters(Candidate.of(values, self._format))
 
 
 def _cannot_follow(path: str, line: LogLine, what: str) -> LogDamaged:
@@ -396,7 +483,7 @@ def _reject(reason: Reason, candidate: Candidate, detail: str = "") -> Reject:
 def _make_queue(plan: RunPlan, vectors: AcceptedVectors | None) -> ParentQueue:
     root, spec = Parent(0, example_line(dict(plan.root.values)), 0), plan.spec
     if vectors:
-        return FarthestFirst(root, vectors.of_line, max_parent_uses=spec.max_parent_uses)
+        return FarthestFirst(root, vectors.of_parent, max_parent_uses=spec.max_parent_uses)
     if spec.num_chains:
         return Chains(root, spec.num_chains)
     if plan.strategy.queue == "root":

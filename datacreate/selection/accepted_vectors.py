@@ -118,8 +118,8 @@ class AcceptedVectors:
         """The length of a vector."""
         return self._file.dimensions
 
-    def of_line(self, number: int) -> Float16Rows:
-        """The vector of a line of train.jsonl, from 1, or of the formatting example (0), (dimensions,)."""
+    def of_parent(self, number: int) -> Float16Rows:
+        """The vector of the parent with this number (see `Parent`), (dimensions,)."""
         return self._file[number]
 
     def __getitem__(self, row: int) -> Float16Rows:

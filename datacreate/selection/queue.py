@@ -25,8 +25,8 @@ UNLIMITED_USES = 2**62
 class Parent:
     """An example for a prompt.
 
-    `number`: its line of train.jsonl, from 1; the formatting example, the root, has 0. `line` is that line (small in
-    memory). `depth`: 0 for the root.
+    `number`: from 1 in the order in which examples passed the filters; the formatting example, the root, has 0.
+    `line`: as in train.jsonl, small in memory. `depth`: 0 for the root.
     """
 
     number: int
