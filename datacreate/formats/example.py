@@ -60,6 +60,12 @@ def field_at(values: Json, path: FieldPath) -> Json:
     return values
 
 
+def replace_field(values: Mapping[str, Json], path: FieldPath, value: Json) -> dict[str, Json]:
+    """A copy of `values` with another value at `path`."""
+    inner = value if len(path) == 1 else replace_field(values[path[0]], path[1:], value)
+    return {**values, path[0]: inner}
+
+
 def strings_in(value: Json) -> list[str]:
     """All strings in a JSON value, in order."""
     if isinstance(value, str):

@@ -23,7 +23,7 @@ from datacreate.formats.example import (
 )
 from datacreate.formats.field_overrides import field_overrides, leaves
 from datacreate.formats.schema_utils import fixed_labels, is_constant, schema_at
-from datacreate.formats.task_format import Roles, Rule, TaskFormat, answer_text, bind, load_format
+from datacreate.formats.task_format import Roles, Rule, TaskFormat, answer_text, bind, is_span, load_format
 from datacreate.paths import shipped
 
 _ANSWER_NAMES = (
@@ -209,7 +209,7 @@ def _find_named(fields: Iterable[FieldPath], names: list[str]) -> FieldPath | No
 
 def _is_span(values: Mapping[str, Json], roles: Roles) -> bool:
     answer, context = field_at(values, roles.answer or ()), field_at(values, roles.context or ())
-    return isinstance(answer, str) and len(answer) < len(context) and answer in context
+    return isinstance(answer, str) and is_span(answer, context)
 
 
 def _fix_labels(

@@ -54,7 +54,10 @@ def parse_completion(
 def parse_item(item: Json, encoding: PromptEncoding) -> Candidate | Reject:
     """Parse and validate one item of the array."""
     try:
-        result = validate_example(encoding.read(item), encoding.format, placeholder=encoding.placeholder)
+        values = encoding.read(item)
+        if encoding.has_placeholder(values):
+            return Reject(Reason.PLACEHOLDER, shorten(item))
+        result = validate_example(values, encoding.format)
     except (MalformedItem, RecursionError):
         return Reject(Reason.SCHEMA_VIOLATION, shorten(item))
     return result if isinstance(result, Candidate) else replace(result, text=shorten(item))

@@ -74,6 +74,22 @@ def integer_bounds(schema: Schema) -> tuple[int | None, int | None]:
     return max(lows, default=None), min(highs, default=None)
 
 
+def is_number(value: Json) -> bool:
+    """Whether a JSON value is a number: True and False are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def number_enumerations(schema: Json, path: FieldPath = ()) -> dict[FieldPath, list[float]]:
+    """The numbers of each field that is a constant or an enumeration."""
+    if not isinstance(schema, Mapping):
+        return {}
+    allowed = schema.get("enum", [schema["const"]] if "const" in schema else [])
+    if numbers := [value for value in allowed if is_number(value)]:
+        return {path: numbers}
+    parts = schema.get("properties", {}).items()
+    return {k: v for name, part in parts for k, v in number_enumerations(part, (*path, name)).items()}
+
+
 def may_contain_numbers(schema: Json) -> bool:
     """Whether a value can contain a number that is not from an enumeration."""
     if not isinstance(schema, Mapping) or not schema:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 
-from datacreate.formats.example import Json, canonical_json, dotted, field_at
+from datacreate.formats.example import Json, canonical_json, dotted, field_at, replace_field
 from datacreate.formats.schema_utils import schema_at
 from datacreate.formats.task_format import Rule, TaskFormat, answer_text
 from datacreate.prompts.generation import Message
@@ -147,12 +147,7 @@ def with_answer(format: TaskFormat, values: Mapping[str, Json], index: int) -> d
     chosen = possible_answers(format, values)[index]
     if not format.labels and isinstance(field_at(values, format.roles.answer), str):
         chosen = answer_text(chosen)  # options may be numbers where the answer field holds text
-    return _replaced(dict(values), format.roles.answer, chosen)
-
-
-def _replaced(values: Mapping[str, Json], path: Sequence[str], value: Json) -> dict[str, Json]:
-    inner = value if len(path) == 1 else _replaced(values[path[0]], path[1:], value)
-    return {**values, path[0]: inner}
+    return replace_field(values, format.roles.answer, chosen)
 
 
 def _shown(format: TaskFormat, values: Mapping[str, Json]) -> str:

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from datacreate.formats.example import Example
+from datacreate.formats.example import Example, canonical_json
 from datacreate.formats.parse import extract_json, parse_completion, parse_item
 from datacreate.formats.serialization import PromptEncoding
 from datacreate.formats.task_format import TaskFormat, bind, read_format
 from datacreate.formats.validate import Candidate, Reason, Reject
+from datacreate.prompts.label_scoring import assigned_label
 from tests.formats import examples
 from tests.formats.examples import encoding_of, inferred, json_values
 
@@ -82,6 +83,11 @@ def test_the_results_of_a_completion(text: str, options: dict[str, Any], results
         (["Q?", ["a", "-1 wrong option", *OPTIONS[2:]]], Reason.PLACEHOLDER),
         (["Q?", ["a", "Option 2", *OPTIONS[2:]]], Reason.PLACEHOLDER),
         (["[question]", OPTIONS], Reason.PLACEHOLDER),
+        (["options", OPTIONS], None),
+        (["Q?", ["Paris", "Paris.", *OPTIONS[2:]]], Reason.DUPLICATE_OPTIONS),
+        (["Q?", ["Caf\u00e9", "Cafe\u0301", *OPTIONS[2:]]], Reason.DUPLICATE_OPTIONS),
+        (["Q?", ["New  York", "new york", *OPTIONS[2:]]], Reason.DUPLICATE_OPTIONS),
+        (["Q?", ["+", "-", "5", "5!", "-5"]], None),
         *(
             (["Q?", [text, *OPTIONS[1:]]], None)
             for text in ("+", "😀", "an option to buy", "نعم", "\u2028 x")
@@ -90,6 +96,48 @@ def test_the_results_of_a_completion(text: str, options: dict[str, Any], results
 )
 def test_the_reason_against_an_item(item: Any, reason: Reason | None) -> None:
     assert reason_of(item, CHOICE) is reason
+
+
+@pytest.mark.parametrize(
+    ("answer", "context", "valid"),
+    [
+        ("Haus", "Das Haus ist rot.", True),
+        ("Haus", "Die Haustür ist rot.", False),
+        ("Haus", "Die Haustür am Haus ist rot.", True),
+        ("5", "It was 15 degrees.", False),
+        ("cafe", "The cafe\u0301 is open.", False),
+        ("The house is red.", "The house is red.", False),
+        ("The house is red", " The house is red.", False),
+        ("东京", "他住在东京附近。", True),
+        ("서울", "서울은 수도이다.", True),
+        ("not there", "The house is red.", False),
+    ],
+)
+def test_an_answer_from_the_context_is_whole_words_but_not_everything(
+    answer: str, context: str, valid: bool
+) -> None:
+    reason = reason_of([context, "Which one?", answer], encoding_of(examples.SPAN))
+    assert reason is (None if valid else Reason.ANSWER_NOT_IN_CONTEXT)
+
+
+def test_a_text_may_be_the_name_of_another_field() -> None:
+    encoding = encoding_of({"title": "On words", "genre": "essay", "tags": ["a", "b"]})
+    assert reason_of(["On rain", "title", ["genre"]], encoding) is None
+    assert reason_of(["Title.", "essay", ["a"]], encoding) is Reason.PLACEHOLDER
+    assert reason_of(["On rain", "essay", ["a", "tags"]], encoding) is Reason.PLACEHOLDER
+
+
+@pytest.mark.parametrize(("labels", "written"), [("3.0,4.0", 4), ("3,4", 4.0)])
+@pytest.mark.parametrize("style", ["positional", "keyed"])
+def test_a_number_is_stored_as_the_label(labels: str, written: float, style: Any) -> None:
+    label = float if "." in labels else int
+    values = {"text": "Very good.", "stars": label(3)}
+    encoding = PromptEncoding(inferred(values, labels={"stars": labels}).format, style)
+    item = [written, "Good."] if style == "positional" else {"text": "Good.", "stars": written}
+    result = parse_item(item, encoding)
+    assert isinstance(result, Candidate)
+    assert canonical_json(result.example.values["stars"]) == canonical_json(label(4))
+    assert assigned_label(encoding.format, result.example.values) == 1
 
 
 def test_a_separate_answer_must_be_an_option() -> None:
