@@ -15,6 +15,7 @@ from typing import IO, Any, Self
 
 from pydantic import model_validator
 
+from datacreate.decontamination import held_out_sets, with_names
 from datacreate.engines.factory import checkpoint_of, make_engine
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import UsageError
@@ -23,7 +24,7 @@ from datacreate.filters.base import Filter, FilterInputs, FilterSettings, Thresh
 from datacreate.filters.registry import filter_report, load_embedder, make_filters
 from datacreate.formats.example import Json, field_at
 from datacreate.formats.task_format import TaskFormat, answer_text
-from datacreate.formats.validate import Reason
+from datacreate.formats.validate import Candidate, Reason
 from datacreate.messages import Notify, no_notify
 from datacreate.runs.config import EmbeddingOptions, FormatOptions, VerifierOptions
 from datacreate.runs.rows import InvalidRow, Row, Rows, read_rows
@@ -39,6 +40,8 @@ _PROGRESS_ROWS = 256  # rows between two calls of `OnProgress`
 
 _BATCH = 256  # rows embedded or scored at once
 
+_SAMPLE = 200  # least number of rows that calibrate the verifier, if there are as many
+
 
 class DatasetFilterSettings(EngineOptions, VerifierOptions, EmbeddingOptions, FilterSettings, FormatOptions):
     """The settings of `datacreate filter`."""
@@ -51,7 +54,7 @@ class DatasetFilterSettings(EngineOptions, VerifierOptions, EmbeddingOptions, Fi
 
     @model_validator(mode="after")
     def _check_verifier(self) -> Self:
-        flag = self.changed(["threshold", *EngineOptions.model_fields])
+        flag = self.changed(EngineOptions.model_fields)
         if self.verifier is None and flag:
             raise ValueError(f"{flag}: that is for --verifier; remove it, or name a verifier")
         return self
@@ -85,14 +88,12 @@ def filter_rows(
     CheckpointError for what is not downloaded; EngineError if the verifier fails; StorageError if the disk is
     full; and what `read_rows` raises.
     """
-    from datacreate.filters.held_out import held_out_sets
-
     settings = settings or DatasetFilterSettings()
-    held_out = held_out_sets("all" if settings.decontaminate is None else settings.decontaminate)
-    benchmarks = tuple(dict.fromkeys(split.benchmark for split in held_out))
-    settings = settings.model_copy(update={"decontaminate": benchmarks})
+    test_sets = ("all",) if settings.decontaminate is None else settings.decontaminate
     rows = read_rows(source, settings.format, settings.labels, settings.ranges)
-    _refuse_overwriting(rows.inputs, {"--out": out, "--rejects": rejects})
+    _refuse_overwriting((*rows.inputs, *map(Path, test_sets)), {"--out": out, "--rejects": rejects})
+    held_out = held_out_sets(test_sets, rows.format)
+    filter_settings = with_names(settings, held_out)
     if settings.balance and not rows.format.labels:
         raise UsageError(
             f"--balance: the format {rows.format.name} of {source} has no fixed labels; "
@@ -100,17 +101,19 @@ def filter_rows(
         )
     embedder, sha256 = load_embedder(settings.embedding_model) if settings.semantic else (None, None)
     inputs = FilterInputs(held_out, AcceptedVectors(embedder) if embedder else None, sha256)
-    filters = make_filters(settings, inputs)
+    filters = make_filters(filter_settings, inputs)
     counts, verifier = _Counts(), None
     with ExitStack() as stack:
         if settings.verifier is not None:
             checkpoint = checkpoint_of(settings.verifier, settings)
             engine = make_engine(checkpoint, settings, count=rows.total, notify=notify)
             stack.callback(engine.close)
-            verifier = Verifier(engine, checkpoint.name, rows.format, settings.threshold, tuple(filters))
+            verifier = Verifier(engine, checkpoint.name, rows.format, tuple(filters))
             filters.append(verifier)
         for filter in filters:
             filter.prepare(notify)
+        if verifier:
+            verifier.calibrate(_sample(rows))
         kept_file, rejects_file = stack.enter_context(_outputs(out, rejects))
         kept = _filtered(rows, filters, embedder, counts, rejects_file, on_progress)
         if settings.balance:
@@ -122,7 +125,7 @@ def filter_rows(
         if not counts.rows:
             reason = f": {counts.first_invalid}" if counts.first_invalid else ""
             raise UsageError(f"{source}: no valid rows of the format {rows.format.name}{reason}")
-    reports = filter_report(settings, counts.rejected)
+    reports = filter_report(filter_settings, counts.rejected)
     if verifier:
         reports.append(verifier.report(counts.rejected[Reason.REJECTED_BY_VERIFIER]))
     labels = list(map(answer_text, rows.format.labels or ()))
@@ -134,7 +137,7 @@ def filter_rows(
         "first_invalid": counts.first_invalid,
         "filters": reports,
         "embedding_model": settings.embedding_model if settings.semantic else None,
-        "compared_with": [vars(split) for split in held_out],
+        "compared_with": [each.ref.model_dump() for each in held_out],
         "balance": {"on": settings.balance, "rejected": counts.rejected[Reason.OVER_QUOTA]},
         "kept": counts.kept,
         "labels": {
@@ -144,6 +147,12 @@ def filter_rows(
         "out": out and str(out),
         "rejects": rejects and str(rejects),
     }
+
+
+def _sample(rows: Rows) -> list[Candidate]:
+    """Up to about 2 x `_SAMPLE` valid rows, evenly spaced."""
+    spaced = islice(rows.read(), 0, None, max(1, rows.total // _SAMPLE))
+    return [row.candidate for row in spaced if isinstance(row, Row)]
 
 
 def _label(row: Row, format: TaskFormat) -> Json:

@@ -58,10 +58,7 @@ class Condition(Record):
 
 
 class Scores(Record):
-    """Scores of one model on one test set; shares are in [0, 1], intervals are 95 %.
-
-    Intervals of accuracy are Wilson's; all others are percentile bootstraps over test rows.
-    """
+    """Scores of one model on one test set; shares are in [0, 1], intervals are 95 % over test rows."""
 
     rows: int
     classes: int  # labels of the set, or options per question
@@ -70,12 +67,11 @@ class Scores(Record):
     balanced_accuracy: float | None  # mean recall over labels; None for multiple choice
     macro_f1: float
     matthews: float | None  # Matthews correlation coefficient; None for multiple choice
-    matthews_interval: tuple[float, float] | None
     constant: float  # accuracy of the best constant prediction (one label, or one option position)
     score: float  # chance-corrected balanced accuracy (labels) or accuracy (options): 0 chance, 1 perfect
     score_interval: tuple[float, float]
     degenerate: bool  # (nearly) all predictions are one label or option position
-    above_chance: bool  # significantly better than chance at 5 %
+    above_chance: bool  # the interval of the score lies above 0
     predicted: dict[str, int]  # label or option position (0 is the first) -> rows
     unanswered: int = 0  # rows without a prediction; they count as wrong
     truncated: int = 0  # rows cut to the model's input length

@@ -129,13 +129,12 @@ def _table(
     rows += [(constant_cell(model), []) for model in tests.values()]
     order = _order([cell for cell, _ in rows])
     rows.sort(key=lambda row: order(row[0]))
-    with_models = [row for row in rows if row[1]]
     return ResultTable(
         distribution,
         *setup,
         generator=generator,
         cells=tuple(cell for cell, _ in rows),
-        comparisons=compare_cells([cell for cell, _ in with_models], [models for _, models in with_models]),
+        comparisons=compare_cells([row for row in rows if row[1]]),
     )
 
 

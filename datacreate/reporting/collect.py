@@ -29,12 +29,11 @@ from datacreate.settings import SettingsError
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """One model on one test set. `truth`, `answers` and `correct` have shape (rows,)."""
+    """One model on one test set. `truth` and `correct` have shape (rows,)."""
 
     path: str
     evaluation: Evaluation
     truth: tuple[str, ...]
-    answers: tuple[str | None, ...]
     correct: tuple[bool, ...]
 
 
@@ -116,7 +115,6 @@ def _read(folder: Path) -> Evaluated:
         path_text(folder),
         evaluation,
         tuple(intern(prediction.label) for prediction in predictions),  # many models answer the same rows
-        tuple(prediction.predicted and intern(prediction.predicted) for prediction in predictions),
         tuple(prediction.correct for prediction in predictions),
     )
 

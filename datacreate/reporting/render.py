@@ -25,7 +25,7 @@ from datacreate import markdown
 from datacreate.errors import UsageError
 from datacreate.files import replace_file, storage_error
 from datacreate.reporting.results import Comparison, Report, ResultCell, ResultTable
-from datacreate.reporting.sections import flags, sections, test_name
+from datacreate.reporting.sections import DEGENERATE, NOT_ABOVE_CHANCE, flags, sections, test_name
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -189,13 +189,18 @@ def _bars(cells: Sequence[ResultCell]) -> Figure:
                 y=[cell.score * 100 for cell in same_label],
                 error_y=_errors(same_label),
                 hovertext=[plain(flags(cell)) for cell in same_label],
-                marker_pattern_shape=["/" if flags(cell) else "" for cell in same_label],
+                marker_pattern_shape=["/" * _is_weak(cell) for cell in same_label],
             )
             for label, same_label in by_label.items()
         ]
     )
-    _style(figure, "Chance-corrected score with 95 % interval (hatched: flagged)", "test set")
+    title = f"Chance-corrected score with 95 % interval (hatched: {DEGENERATE} or {NOT_ABOVE_CHANCE})"
+    _style(figure, title, "test set")
     return figure
+
+
+def _is_weak(cell: ResultCell) -> bool:
+    return bool(cell.degenerate or cell.not_above_chance)
 
 
 def _learning_curve(test: str, cells: Sequence[ResultCell]) -> Figure:
