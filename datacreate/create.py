@@ -118,9 +118,9 @@ def create(
         vectors = None
         if embedder:
             similarity = similarity or SentenceSimilarity(embedder)
-            accepted = directory.accepted() if stored else 0
+            passed = directory.passed() if stored else 0
             root_text = "\n".join(plan.encoding.format.input_texts(plan.root.values))
-            vectors = AcceptedVectors(embedder, directory.vectors_path, accepted, root_text)
+            vectors = AcceptedVectors(embedder, directory.vectors_path, passed, root_text)
         sha256 = models.embedding_model.sha256 if models.embedding_model else None
         filters = make_filters(plan.spec.filters, FilterInputs(plan.held_out_sets, vectors, sha256))
         state = RunState(plan, config.count, similarity, filters, vectors)
@@ -192,6 +192,13 @@ class _Run:
             log.append(session)
             state.stats.begin(session)
             self._progress.update(state.stats, self._count, pipeline.uncommitted)
+
+            def write(commit: Commit) -> None:
+                self._lock.check()  # just before writing, which only one process may do
+                log.append(commit)
+                train.append(_train_lines(commit))
+
+            self._release(write)  # an earlier session may have ended just after the check had decided
             while not state.finished:
                 if signals.received:
                     raise Stopped(self._stopped_message())
@@ -201,10 +208,9 @@ class _Run:
                 log.sync()
                 while not state.finished and (parsed := pipeline.next_completed()) is not None:
                     commit = state.decide(parsed)
-                    self._lock.check()  # just before writing, which only one process may do
-                    log.append(commit)
-                    train.append(_train_lines(commit))
+                    write(commit)
                     self._apply(parsed, commit)
+                    self._release(write)
                     if state.stats.consecutive_failures >= patience and not state.finished:
                         raise NoProgress(self._no_progress_message())
                 self._progress.update(state.stats, self._count, pipeline.uncommitted)
@@ -216,6 +222,12 @@ class _Run:
         self._state.apply(parsed.pending.slot, commit)
         if check and undecided and check.decided:
             self._progress.notify(check.result)
+
+    def _release(self, write: Callable[[Commit], None]) -> None:
+        """Write and apply the commits of held examples, if the label-noise check has decided."""
+        while not self._state.finished and (commit := self._state.release()) is not None:
+            write(commit)
+            self._state.apply_released(commit)
 
     def replay(self) -> None:
         """Apply the commits of earlier sessions, and write train.jsonl from them."""

@@ -4,6 +4,10 @@ A completion is parsed (`parse`) and then decided in the order of requests (`dec
 commit is logged and then applied (`apply`). Replaying a log applies its commits again: a resumed run has the same
 state, without embedding or scoring anything twice. If a commit cannot be written, the run ends, and the changes that
 `decide` made are lost with it.
+
+With fixed labels the first scored examples are held until the label-noise check has decided and the verifier is
+calibrated; then `release` decides them, request by request. A held example counts for the filters and can be a
+parent: both need its text, which verification does not change. It does so even if it is dropped later.
 """
 
 from __future__ import annotations
@@ -47,7 +51,6 @@ from datacreate.verification.scoring import (
     Scored,
     disagreement,
     final_label,
-    most_probable_label,
     round_probabilities,
 )
 
@@ -91,7 +94,8 @@ class RunState:
         self._filters = filters
         self._embedder = accepted.embedder if accepted else None
         self._vectors = accepted if plan.strategy.queue == "coverage" else None
-        self._num_accepted = 0  # including those of the request that is being decided
+        self._num_passed = 0  # examples that passed the filters, held ones included
+        self._held: deque[Commit] = deque()  # with examples that wait for the label-noise check
         self._format = plan.encoding.format
         self._encodings = {pseudo: replace(plan.encoding, pseudo_labels=pseudo) for pseudo in (False, True)}
         self._root_key = Candidate.of(plan.root.values, self._format).key
@@ -142,9 +146,9 @@ class RunState:
     def build_request(self, pending: PendingRequest) -> Request:
         """The request for the engine."""
         slot, samplings = pending.slot, self._plan.samplings
-        messages = chat_prompt(
-            self._encodings[pending.pseudo_labels], slot.example, self._plan.spec.num_examples
-        )
+        spec = self._plan.spec
+        encoding = self._encodings[pending.pseudo_labels]
+        messages = chat_prompt(encoding, slot.example, spec.num_examples, spec.label_ratio)
         schema = self._schema(pending.labels, pending.pseudo_labels)
         return Request(slot.number, messages, schema, samplings[slot.number % len(samplings)])
 
@@ -177,34 +181,85 @@ class RunState:
 
     def decide(self, parsed: ParsedCompletion) -> Commit:
         """Accept or reject each item, given all earlier commits."""
-        accepted: list[Candidate] = []
+        holds = self._holds
+        passed: list[Candidate] = []
         rejects: list[Reject] = []
         scored: list[Scored] = []
         for index, item in enumerate(parsed.items):
             scores = parsed.scores.get(index)
             probabilities = round_probabilities(scores) if scores else None
-            result, verified = self._decide_item(parsed.pending, item, probabilities, len(accepted))
+            # A held example does not count as accepted.
+            result, verified = self._decide_item(
+                parsed.pending, item, probabilities, 0 if holds else len(passed)
+            )
             if isinstance(result, Reject):
                 rejects.append(result)
             else:
-                accepted.append(result)
+                passed.append(result)
             if verified:
                 scored.append(verified)
         slot, completion = parsed.pending.slot, parsed.completion
+        values = tuple(dict(candidate.example.values) for candidate in passed)
         return Commit(
             request=slot.number,
             parent=slot.example.id,
             depth=slot.parent.depth,
             attempt=slot.previous_uses,
-            accepted=tuple(dict(candidate.example.values) for candidate in accepted),
-            chosen=tuple(self._choose_parents(slot, accepted)),
+            accepted=() if holds else values,
+            chosen=tuple(self._choose_parents(slot, passed)),
             rejects=tuple(rejects),
             prompt_tokens=completion.prompt_tokens,
             generated_tokens=completion.generated_tokens,
             time=round(time.time(), 3),
             scored=tuple(scored),
             scoring_tokens=parsed.scoring_tokens,
+            held=values if holds else (),
         )
+
+    @property
+    def _holds(self) -> bool:
+        """Whether scored examples wait for the label-noise check."""
+        check, how = self.label_noise_check, self._verification
+        return check is not None and how is not None and how.mode != "keep" and not check.decided
+
+    def release(self) -> Commit | None:
+        """Decide the held examples of the earliest request; None if there are none, or the check is undecided."""
+        if self._holds or not self._held:
+            return None
+        commit = self._held[0]
+        accepted: list[Candidate] = []
+        rejects: list[Reject] = []
+        decided: list[Scored] = []
+        for values, scored in zip(commit.held, commit.scored, strict=True):
+            candidate = Candidate.of(values, self._format)
+            if self.stats.accepted + len(accepted) >= self._count:
+                result: Candidate | Reject = _reject(Reason.NOT_NEEDED, candidate)
+            else:
+                result, scored = self._verify(candidate, scored, commit.request, is_new=False)
+            decided.append(scored)
+            if isinstance(result, Reject):
+                rejects.append(result)
+            else:
+                accepted.append(result)
+        return Commit(
+            request=commit.request,
+            parent=commit.parent,
+            depth=commit.depth,
+            attempt=commit.attempt,
+            accepted=tuple(dict(candidate.example.values) for candidate in accepted),
+            chosen=(),
+            rejects=tuple(rejects),
+            prompt_tokens=0,
+            generated_tokens=0,
+            time=round(time.time(), 3),
+            scored=tuple(decided),
+            released=True,
+        )
+
+    def apply_released(self, commit: Commit) -> None:
+        """Update the figures with a commit of `release`."""
+        self._held.popleft()
+        self.stats.add(commit)
 
     def _decide_item(
         self,
@@ -222,20 +277,36 @@ class RunState:
             return self._accept(item), None
         if probabilities is None:
             return _reject(Reason.REJECTED_BY_VERIFIER, item, NO_SCORES), None
-        assigned = assigned_label(self._format, item.example.values)
-        scored = self._verify(-1 if pending.pseudo_labels else assigned, probabilities)
+        assigned = -1 if pending.pseudo_labels else assigned_label(self._format, item.example.values)
+        scored = Scored(assigned, -1, False, probabilities)
+        if self._holds:
+            self._add_to_filters(item)
+            return item, scored
+        return self._verify(item, scored, pending.slot.number)
+
+    def _verify(
+        self, item: Candidate, scored: Scored, request: int, *, is_new: bool = True
+    ) -> tuple[Candidate | Reject, Scored]:
+        """Accept or reject a scored example that passed the filters; `is_new`: it was not added to them."""
+        assert self._verification is not None, "the caller checks it"
+        check = self.label_noise_check
+        calibrated = check.calibrated(scored.probabilities) if check else scored.probabilities
+        assigned = -1 if self._pseudo_labels else scored.assigned
+        scored = replace(scored, final=final_label(self._verification.mode, assigned, calibrated, request))
         if scored.final < 0:
             answers = list(map(answer_text, possible_answers(self._format, item.example.values)))
-            detail = disagreement(answers, scored.assigned, scored.probabilities)
+            detail = disagreement(answers, assigned, calibrated)
             return _reject(Reason.REJECTED_BY_VERIFIER, item, detail), scored
-        if scored.final != assigned:
+        if scored.final != assigned_label(self._format, item.example.values):
             relabeled = with_answer(self._format, item.example.values, scored.final)
             candidate = Candidate.of(relabeled, self._format)
             # In a format without free text, the answer is part of the compared text.
-            if candidate.key != item.key and (reject := self._find_reject(pending, candidate, accepted)):
-                return reject, scored
+            if candidate.key != item.key:
+                is_new = True
+                if reject := self._match_filters(candidate):
+                    return reject, scored
             item = candidate
-        result = self._accept(item)
+        result = self._accept(item, is_new=is_new)
         return result, replace(scored, accepted=not isinstance(result, Reject))
 
     def _find_reject(self, pending: PendingRequest, candidate: Candidate, accepted: int = 0) -> Reject | None:
@@ -243,15 +314,22 @@ class RunState:
 
         `accepted`: examples accepted from the same completion.
         """
-        if candidate.key in (self._parent_key(pending.slot.parent.line), self._root_key):
+        if candidate.key == self._parent_key(pending.slot.parent.line):
             return _reject(Reason.COPIED_EXAMPLE, candidate)
-        for filter in self._filters:
-            if (detail := filter.match(candidate)) is not None:
-                return _reject(filter.reason, candidate, detail)
+        if reject := self._match_filters(candidate):
+            return reject
         if self.stats.accepted + accepted >= self._count:
             return _reject(Reason.NOT_NEEDED, candidate)
         if self._label_is_final and self._quota_is_full(candidate):
             return _reject(Reason.OVER_QUOTA, candidate)
+        return None
+
+    def _match_filters(self, candidate: Candidate) -> Reject | None:
+        if candidate.key == self._root_key:
+            return _reject(Reason.COPIED_EXAMPLE, candidate)
+        for filter in self._filters:
+            if (detail := filter.match(candidate)) is not None:
+                return _reject(filter.reason, candidate, detail)
         return None
 
     @property
@@ -265,33 +343,26 @@ class RunState:
     def _quota_is_full(self, candidate: Candidate) -> bool:
         return self._quotas is not None and not self._quotas.remaining(self._label(candidate))
 
-    def _verify(self, assigned: int, probabilities: Probabilities) -> Scored:
-        """What verification does with an example whose label is `assigned` (-1: written without a label)."""
-        assert self._verification is not None, "the caller checks it"
-        threshold, check = self._verification.threshold, self.label_noise_check
-        if check and check.pseudo_labels:
-            probabilities = check.calibrated(probabilities)
-            final = most_probable_label(check.thresholds(threshold), probabilities)
-        else:
-            final = final_label(self._verification.mode, threshold, assigned, probabilities)
-        return Scored(assigned, final, False, probabilities)
-
-    def _accept(self, candidate: Candidate) -> Candidate | Reject:
+    def _accept(self, candidate: Candidate, *, is_new: bool = True) -> Candidate | Reject:
         """Add the example to the training set, unless the quota of its label is full."""
         if self._quota_is_full(candidate):
             return _reject(Reason.OVER_QUOTA, candidate)
-        self._add(candidate)
+        self._add(candidate, is_new=is_new)
         return candidate
 
-    def _add(self, candidate: Candidate) -> None:
-        """Update filters, quotas and vectors with an accepted example."""
-        for filter in self._filters:
-            filter.add(candidate)
+    def _add(self, candidate: Candidate, *, is_new: bool = True) -> None:
+        """Update quotas with an accepted example, and the filters if they have not seen its text."""
+        if is_new:
+            self._add_to_filters(candidate)
         if self._quotas:
             self._quotas.add(self._label(candidate))
+
+    def _add_to_filters(self, candidate: Candidate) -> None:
+        for filter in self._filters:
+            filter.add(candidate)
         if self._vectors:
-            self._vectors.ensure(self._num_accepted, candidate.text)
-        self._num_accepted += 1
+            self._vectors.ensure(self._num_passed, candidate.text)
+        self._num_passed += 1
 
     def _label(self, candidate: Candidate) -> Json:
         path = self._format.roles.answer
@@ -309,8 +380,11 @@ class RunState:
     def apply(self, slot: RequestSlot, commit: Commit) -> None:
         """Update the figures and the queue with a decided commit, and assign the next requests."""
         self.stats.add(commit)
-        parents = [Parent(commit.lines[i], commit.depth + 1) for i in commit.chosen]
-        self._queue.commit(slot, parents, len(commit.accepted))
+        if commit.held:
+            self._held.append(commit)
+        lines = tuple(map(example_line, commit.held)) or commit.lines
+        parents = [Parent(lines[i], commit.depth + 1) for i in commit.chosen]
+        self._queue.commit(slot, parents, len(lines))
         self._assign()
 
     def replay(self, line: LogLine, path: str) -> None:
@@ -319,16 +393,30 @@ class RunState:
         if not isinstance(commit, Commit):
             self.stats.begin(commit)
             return
-        slot = self.to_submit.popleft().slot
+        if commit.released and self._held:
+            held = self._held[0]
+            expected = (held.request, held.parent, held.attempt)
+        else:
+            slot = self.to_submit.popleft().slot
+            expected = (slot.number, slot.example.id, slot.previous_uses)
         logged = (commit.request, commit.parent, commit.attempt)
-        expected = (slot.number, slot.example.id, slot.previous_uses)
         if logged != expected:
             raise LogDamaged(
                 f"{path}, line {line.number}: (request, parent, attempt) is {logged}, expected {expected}; "
                 "restore the file from a copy, or use another --run-dir"
             )
-        for values in commit.accepted:
-            self._add(Candidate.of(values, self._format))
+        candidates = [Candidate.of(values, self._format) for values in commit.accepted]
+        if commit.released:
+            places = [place for place, scored in enumerate(commit.scored) if scored.accepted]
+            for place, candidate in zip(places, candidates, strict=True):
+                before = Candidate.of(held.held[place], self._format)
+                self._add(candidate, is_new=candidate.key != before.key)
+            self.apply_released(commit)
+            return
+        for candidate in candidates:
+            self._add(candidate)
+        for values in commit.held:
+            self._add_to_filters(Candidate.of(values, self._format))
         self.apply(slot, commit)
 
 

@@ -17,7 +17,7 @@ from pydantic_core import to_jsonable_python
 
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch
-from datacreate.filters.base import FilterSettings
+from datacreate.filters.base import FilterSettings, HeldOutRef
 from datacreate.formats.example import Json
 from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import JsonPairs, OrOff, Pairs, Settings, setting
@@ -138,14 +138,6 @@ class VerifierOptions(Settings):
         "quality",
         metavar="MODEL",
     )
-    threshold: float | None = setting(
-        "Minimum probability that the verifier must give to an answer.",
-        "quality",
-        gt=0,
-        le=1,
-        metavar="SHARE",
-        shown_default="0.5; with more than 3 labels 1.5 / their number",
-    )
 
 
 class ExampleOptions(Settings):
@@ -247,24 +239,18 @@ class CreateConfig(
     )
     verify: VerifyMode | None = setting(
         "What to do after a model has scored each answer without seeing it: only log the scores (keep), drop "
-        "or relabel the examples it disagrees with, or keep its probabilities as soft labels.",
+        "or relabel the examples for which another answer is more probable, or keep its probabilities as soft labels.",
         "quality",
         shown_default="drop with fixed labels or --verifier, else off",
     )
     label_noise_check: Annotated[float | None, OrOff] = setting(
-        "Minimum AUC between assigned labels and the verifier; below it, texts are written first and labeled by "
-        "the verifier.",
+        "Minimum concordance (0.5: chance; with two labels the AUC) of assigned labels and the verifier in the first "
+        "examples; below it, texts are written first and labeled by the verifier.",
         "quality",
-        default=0.75,
+        default=0.6,
         ge=0.5,
         le=1,
-        metavar="AUC|off",
-    )
-    label_noise_rows: int | None = setting(
-        "Verified examples that the label-noise check uses.",
-        "quality",
-        gt=0,
-        shown_default="200, or half of --count if that is less, but at least 40",
+        metavar="SHARE|off",
     )
     patience: int | None = setting(
         "Consecutive requests without an accepted example, besides those in flight, before the run gives up.",
@@ -295,9 +281,7 @@ class CreateConfig(
     def _check_conflicts(self) -> Self:
         if self.benchmark is not None and self.format is not None:
             raise ValueError("--format: a benchmark has its own format; remove --format")
-        if self.method == "paper" and (
-            flag := self.changed(("label_ratio", "near", "label_noise_check", "label_noise_rows"))
-        ):
+        if self.method == "paper" and (flag := self.changed(("label_ratio", "near", "label_noise_check"))):
             raise ValueError(f"{flag}: --method paper has no such step; remove one of the two")
         if len(self.models) != len(set(self.models)) or not self.models:
             raise ValueError("--model: name each model once")
@@ -305,9 +289,7 @@ class CreateConfig(
             raise ValueError("--adapter: an adapter belongs to one model; give one --model")
         if taken := _SET_BY_DATACREATE & self.chat_template_kwargs.keys():
             raise ValueError(f"--chat-template-kwargs: datacreate sets {min(taken)} itself; remove it")
-        if self.verify == "off" and (
-            flag := self.changed(("verifier", "threshold", "label_noise_check", "label_noise_rows"))
-        ):
+        if self.verify == "off" and (flag := self.changed(("verifier", "label_noise_check"))):
             raise ValueError(f"{flag}: --verify off verifies nothing; remove one of the two")
         return self
 
@@ -320,9 +302,8 @@ class Verification(BaseModel):
     mode: VerifyMode
     model: str
     model_sha256: str
-    threshold: float
     label_noise_check: float | None
-    label_noise_rows: int
+    label_noise_rows: int  # the most examples that the check uses
     lettered: bool = False  # options are scored by their letters, not by their first tokens
 
 
@@ -334,16 +315,6 @@ class Generator(BaseModel):
     model: str
     sha256: str
     sampling: dict[str, Json]
-
-
-class HeldOutRef(BaseModel):
-    """A split of a benchmark that examples are compared with."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    benchmark: str
-    split: str
-    digest: str
 
 
 class RunSpec(IdentitySettings):
@@ -386,5 +357,10 @@ def _difference(name: str, stored: Json, requested: Json) -> str:
             if json.dumps(stored.get(key)) != json.dumps(requested.get(key)):
                 return _difference(f"{name}.{key}", stored.get(key), requested.get(key))
         return f"order of fields in {name}"
+    if name == "compared_with":
+        for one, other in zip(stored, requested, strict=False):
+            if one["digest"] != other["digest"]:
+                before, now = one["digest"][:12], other["digest"][:12]
+                return f"version of {one['name']} (sha256 {before}… stored, {now}… requested)"
     detail = f": {stored!r} stored, {requested!r} requested"
     return name + (detail if len(detail) < 160 else "")

@@ -32,7 +32,7 @@ from datacreate.verification.scoring import Probabilities
 
 _VECTORS = "vectors.f16"
 
-_SCHEMA_VERSION = 2
+_SCHEMA_VERSION = 3
 """Version of the files in a run directory; a directory of another version is refused."""
 
 _BEFORE_A_RUN = ("config.json.part", "servers", _VECTORS, LOCK_FILE, "engine*.log", "verifier*.log")
@@ -206,15 +206,28 @@ class RunDirectory:
     def verifier_probabilities(self) -> Iterator[Probabilities | None]:
         """The verifier's probabilities for each accepted example, in order; None without verification.
 
-        They are those of the example's options or of the format's labels, in their order.
+        They are those of the example's options, or of the format's labels without the verifier's bias to labels.
         """
+        config = self.read_config()
+        stats = RunStats.of(config.spec, config.format)
+        check = stats.label_noise_check
+        for commit in self.commits() if check else ():
+            if check and check.decided:
+                break
+            stats.add(commit)
         for commit in self.commits():
             found = [scored.probabilities for scored in commit.scored if scored.accepted]
+            if check:
+                found = list(map(check.calibrated, found))
             yield from found if commit.scored else [None] * len(commit.accepted)
 
     def accepted(self) -> int:
         """The number of accepted examples so far."""
         return sum(len(commit.accepted) for commit in self.commits())
+
+    def passed(self) -> int:
+        """The number of examples so far that passed the filters: accepted ones and those held for the check."""
+        return sum(len(commit.passed) for commit in self.commits())
 
     def examples(self) -> Iterator[dict[str, Json]]:
         """The accepted examples in order, from the log."""

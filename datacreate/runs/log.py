@@ -40,20 +40,31 @@ def example_line(values: dict[str, Json]) -> str:
 
 @dataclass(frozen=True)
 class Commit:
-    """The result of one request."""
+    """The result of one request.
+
+    While the label-noise check has not decided, scored examples are held: their commit has them in `held`, with one
+    `scored` each. After the decision a second commit of the same request, `released`, accepts or rejects them.
+    """
 
     request: int
     parent: str  # id of the parent example
     depth: int  # of the parent; the root has 0
     attempt: int
     accepted: tuple[dict[str, Json], ...]
-    chosen: tuple[int, ...]  # indices into `accepted`: the next parents, in order
+    chosen: tuple[int, ...]  # indices into `passed`: the next parents, in order
     rejects: tuple[Reject, ...]
     prompt_tokens: int
     generated_tokens: int
     time: float  # seconds since the epoch, to the millisecond
     scored: tuple[Scored, ...] = ()  # in order; the accepted ones are `accepted`, in order
     scoring_tokens: int = 0
+    held: tuple[dict[str, Json], ...] = ()
+    released: bool = False
+
+    @property
+    def passed(self) -> tuple[dict[str, Json], ...]:
+        """The examples that passed the filters in this commit; those of a released one passed earlier."""
+        return () if self.released else self.held or self.accepted
 
     @cached_property
     def lines(self) -> tuple[str, ...]:
@@ -70,6 +81,8 @@ class Commit:
         if self.scored:
             rows = [[s.assigned, s.final, int(s.accepted), *s.probabilities] for s in self.scored]
             scoring = f'"scored":{_encode(rows)},"scoring_tokens":{self.scoring_tokens},'
+        if self.held or self.released:
+            scoring += f'"held":{_encode(self.held)},"released":{_encode(self.released)},'
         # Assembled by hand, so that examples are encoded only once.
         return (
             f'{{"request":{self.request},"parent":"{self.parent}","depth":{self.depth},"attempt":{self.attempt},'
@@ -96,6 +109,8 @@ class Commit:
                 for assigned, final, accepted, *probabilities in record.get("scored", ())
             ),
             record.get("scoring_tokens", 0),
+            tuple(record.get("held", ())),
+            record.get("released", False),
         )
 
 

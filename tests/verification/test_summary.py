@@ -44,17 +44,17 @@ def test_there_is_one_probability_vector_per_example_in_order(tmp_path: Path, mo
 
 
 def test_the_summary_counts_what_was_scored_kept_and_dropped(tmp_path: Path, model: str) -> None:
-    how = {"count": 60, "label_noise_rows": 30, "label_noise_check": 0.6}
+    how = {"count": 60}
     summary, _ = verified(tmp_path, model, writing(0.6, LABELS), **how, **THREE_LABELS)
     assert json.loads((tmp_path / "summary.json").read_text()) == summary == RunDirectory(tmp_path).summary()
     figures = summary["verification"]
-    assert (figures["mode"], figures["model"], figures["threshold"]) == ("drop", "scripted-model", 0.5)
+    assert (figures["mode"], figures["model"]) == ("drop", "scripted-model")
     assert figures["kept"] + figures["dropped"] == figures["scored"]
     assert figures["dropped"] == summary["rejected"]["rejected_by_verifier"]
     assert figures["kept"] == sum(figures["kept_by_label"].values()) >= 60
     assert figures["agreed"] == pytest.approx(0.6, abs=0.15)
     assert figures["tokens"] >= 2 * 30 * figures["scored"]
-    assert figures["label_noise_rows"] == 30
+    assert figures["label_noise_rows"] in (40, 60)
     assert figures["warning"] is None
 
 
@@ -85,7 +85,7 @@ def test_a_requested_label_ratio_is_no_reason_for_a_warning(tmp_path: Path, mode
 
 
 def test_agreement_counts_only_examples_with_an_assigned_label(tmp_path: Path, model: str) -> None:
-    summary, _ = verified(tmp_path, model, writing(0.5, YES_NO), **{**FALLBACK, "count": 200})
+    summary, _ = verified(tmp_path, model, writing(0.5, YES_NO), **{**FALLBACK, "count": 400})
     figures = summary["verification"]
     assert sum(figures["written_by_label"].values()) < 0.5 * figures["scored"]
     assert figures["agreed"] == pytest.approx(0.5, abs=0.2)
