@@ -181,9 +181,9 @@ class RunState:
 
     def build_request(self, pending: PendingRequest) -> Request:
         """The request for the engine."""
-        messages = chat_prompt(
-            self._encodings[pending.pseudo_labels], pending.example, self._plan.spec.num_examples
-        )
+        spec = self._plan.spec
+        encoding = self._encodings[pending.pseudo_labels]
+        messages = chat_prompt(encoding, pending.example, spec.num_examples, spec.label_ratio)
         schema = self._schema(pending.labels, pending.pseudo_labels)
         return Request(pending.number, messages, schema, self._plan.samplings[pending.model])
 
