@@ -15,6 +15,7 @@ from typing import IO, Any, Self
 
 from pydantic import model_validator
 
+from datacreate.decontamination import held_out_sets, with_names
 from datacreate.engines.factory import checkpoint_of, make_engine
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import UsageError
@@ -87,14 +88,12 @@ def filter_rows(
     CheckpointError for what is not downloaded; EngineError if the verifier fails; StorageError if the disk is
     full; and what `read_rows` raises.
     """
-    from datacreate.filters.held_out import held_out_sets
-
     settings = settings or DatasetFilterSettings()
-    held_out = held_out_sets("all" if settings.decontaminate is None else settings.decontaminate)
-    benchmarks = tuple(dict.fromkeys(split.benchmark for split in held_out))
-    settings = settings.model_copy(update={"decontaminate": benchmarks})
+    test_sets = ("all",) if settings.decontaminate is None else settings.decontaminate
     rows = read_rows(source, settings.format, settings.labels, settings.ranges)
-    _refuse_overwriting(rows.inputs, {"--out": out, "--rejects": rejects})
+    _refuse_overwriting((*rows.inputs, *map(Path, test_sets)), {"--out": out, "--rejects": rejects})
+    held_out = held_out_sets(test_sets, rows.format)
+    filter_settings = with_names(settings, held_out)
     if settings.balance and not rows.format.labels:
         raise UsageError(
             f"--balance: the format {rows.format.name} of {source} has no fixed labels; "
@@ -102,7 +101,7 @@ def filter_rows(
         )
     embedder, sha256 = load_embedder(settings.embedding_model) if settings.semantic else (None, None)
     inputs = FilterInputs(held_out, AcceptedVectors(embedder) if embedder else None, sha256)
-    filters = make_filters(settings, inputs)
+    filters = make_filters(filter_settings, inputs)
     counts, verifier = _Counts(), None
     with ExitStack() as stack:
         if settings.verifier is not None:
@@ -126,7 +125,7 @@ def filter_rows(
         if not counts.rows:
             reason = f": {counts.first_invalid}" if counts.first_invalid else ""
             raise UsageError(f"{source}: no valid rows of the format {rows.format.name}{reason}")
-    reports = filter_report(settings, counts.rejected)
+    reports = filter_report(filter_settings, counts.rejected)
     if verifier:
         reports.append(verifier.report(counts.rejected[Reason.REJECTED_BY_VERIFIER]))
     labels = list(map(answer_text, rows.format.labels or ()))
@@ -138,7 +137,7 @@ def filter_rows(
         "first_invalid": counts.first_invalid,
         "filters": reports,
         "embedding_model": settings.embedding_model if settings.semantic else None,
-        "compared_with": [vars(split) for split in held_out],
+        "compared_with": [each.ref.model_dump() for each in held_out],
         "balance": {"on": settings.balance, "rejected": counts.rejected[Reason.OVER_QUOTA]},
         "kept": counts.kept,
         "labels": {

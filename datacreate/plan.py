@@ -13,11 +13,11 @@ from typing import Any
 
 from datacreate.benchmarks import find_benchmark, formatting_example
 from datacreate.checkpoints import Checkpoint
+from datacreate.decontamination import held_out_sets, with_names
 from datacreate.engines.addresses import Addresses
 from datacreate.engines.base import Engine, Sampling
 from datacreate.errors import ExampleError, PromptTooLong, UsageError
-from datacreate.filters.base import FilterSettings
-from datacreate.filters.held_out import HeldOutSet, held_out_sets
+from datacreate.filters.base import HeldOutSet
 from datacreate.formats.example import Example, find_unsupported_value, load_example
 from datacreate.formats.infer import InferredFormat, infer_format
 from datacreate.formats.serialization import PromptEncoding
@@ -28,7 +28,6 @@ from datacreate.run_models import Engines, Models, verify_mode
 from datacreate.runs.config import (
     CreateConfig,
     Generator,
-    HeldOutRef,
     IdentitySettings,
     RunSpec,
     SamplingOptions,
@@ -97,18 +96,19 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     label_ratio = _label_ratio(config, inferred.format)
     directory.check()
     stored = directory.read_config() if directory.exists else None
-    if config.decontaminate is None and stored:
-        held_out = held_out_sets(stored.spec.filters.decontaminate or ())
-    else:
-        default = () if config.method == "paper" else "all"
-        held_out = held_out_sets(default if config.decontaminate is None else config.decontaminate)
-    names = tuple(dict.fromkeys(split.benchmark for split in held_out))
+    test_sets = config.decontaminate
+    if test_sets is None and stored:
+        test_sets = stored.spec.filters.decontaminate
+    elif test_sets is None:
+        test_sets = () if config.method == "paper" else ("all",)
+    before = stored.spec.compared_with if stored else None
+    held_out = held_out_sets(test_sets or (), inferred.format, before)
     identity = config.subset(IdentitySettings) | {
         "example": dict(root.values),
         "format": inferred.format.document(),
         "benchmark": config.benchmark,
-        "filters": FilterSettings(**config.subset(FilterSettings) | {"decontaminate": names}),
-        "compared_with": tuple(HeldOutRef(**vars(split)) for split in held_out),
+        "filters": with_names(config, held_out),
+        "compared_with": tuple(each.ref for each in held_out),
         "label_ratio": label_ratio,
         **config.given(("num_examples", "concurrency")),
     }

@@ -139,7 +139,7 @@ def _text(value: Any) -> str:
 
 
 def _test_sets(splits: Sequence[Mapping[str, Any]]) -> str:
-    names = dict.fromkeys(split["benchmark"] for split in splits)
+    names = dict.fromkeys(split["name"] for split in splits)
     return f"compared with {', '.join(names)}" if names else "compared with none"
 
 

@@ -84,13 +84,18 @@ class Candidate:
         """The inputs as one text."""
         return "\n".join(self.inputs)
 
+    @property
+    def question(self) -> str:
+        """The inputs without the passage, as one text."""
+        return "\n".join(text for text in self.inputs if text != self.passage)
+
     @classmethod
     def of(cls, values: Mapping[str, Json], format: TaskFormat) -> Self:
         """The candidate of a valid example."""
         inputs, context = format.input_texts(values), format.roles.context
         passage = field_at(values, context) if context else None
         key = normalize_text("\n".join(inputs))
-        return cls(Example(values), inputs, key, passage if isinstance(passage, str) else "")
+        return cls(Example(values), inputs, key, passage if passage in inputs else "")
 
 
 def validate_example(

@@ -44,7 +44,7 @@ def dataset_card(spec: RunSpec, summary: Mapping[str, Any], metrics: tables.Metr
         example=_fenced(json.dumps(spec.example, ensure_ascii=False, indent=2)),
         filters=[_filter(report) for report in filters],
         held_out=[
-            [split["benchmark"], split["split"], f"{split['digest'][:16]}…"]
+            [split["name"], split["split"] or "–", f"{split['digest'][:16]}…"]
             for split in summary["compared_with"]
         ],
         same_model="which also wrote the examples" if same else "which did not write the examples",

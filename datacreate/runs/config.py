@@ -17,7 +17,7 @@ from pydantic_core import to_jsonable_python
 
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch
-from datacreate.filters.base import FilterSettings
+from datacreate.filters.base import FilterSettings, HeldOutRef
 from datacreate.formats.example import Json
 from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import JsonPairs, OrOff, Pairs, Settings, setting
@@ -317,16 +317,6 @@ class Generator(BaseModel):
     sampling: dict[str, Json]
 
 
-class HeldOutRef(BaseModel):
-    """A split of a benchmark that examples are compared with."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    benchmark: str
-    split: str
-    digest: str
-
-
 class RunSpec(IdentitySettings):
     """What decides a run's result; the same for every session of a run directory."""
 
@@ -367,5 +357,10 @@ def _difference(name: str, stored: Json, requested: Json) -> str:
             if json.dumps(stored.get(key)) != json.dumps(requested.get(key)):
                 return _difference(f"{name}.{key}", stored.get(key), requested.get(key))
         return f"order of fields in {name}"
+    if name == "compared_with":
+        for one, other in zip(stored, requested, strict=False):
+            if one["digest"] != other["digest"]:
+                before, now = one["digest"][:12], other["digest"][:12]
+                return f"version of {one['name']} (sha256 {before}… stored, {now}… requested)"
     detail = f": {stored!r} stored, {requested!r} requested"
     return name + (detail if len(detail) < 160 else "")

@@ -75,7 +75,7 @@ def test_each_planted_row_is_dropped_by_its_filter(tmp_path: Path) -> None:
     held_out = "Every tenth lighthouse on this coast was once painted red by its keeper's daughters."
     imported(tmp_path / "files", "creak", {"test": [claim(held_out)]})
     planted = [
-        claim(rows[3]["question"].upper() + "!"),
+        claim(rows[3]["question"].upper() + "."),
         claim(rows[5]["question"] + " more"),
         claim("It is said that " + held_out.replace("daughters", "sons")),
     ]
@@ -93,7 +93,7 @@ def test_each_planted_row_is_dropped_by_its_filter(tmp_path: Path) -> None:
     assert found[2]["detail"].startswith("creak test row 1 (Every tenth lighthouse")
     assert report["filters"][3]["settings"]["decontaminate"] == ["creak"]
     [held] = report["compared_with"]
-    assert (held["benchmark"], held["split"], len(held["digest"])) == ("creak", "test", 64)
+    assert (held["name"], held["split"], len(held["digest"])) == ("creak", "test", 64)
     assert report["labels"] == {"before": {"True": 29, "False": 14}, "after": {"True": 26, "False": 14}}
 
 

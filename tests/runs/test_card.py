@@ -69,7 +69,7 @@ FULL = SUMMARY | {
         "kept_by_label": {"True": 700, "False": 500},
         "warning": None,
     },
-    "compared_with": [{"benchmark": "csqa", "split": "test", "digest": "cd" * 32}],
+    "compared_with": [{"name": "csqa", "split": "test", "digest": "cd" * 32}],
 }
 
 
