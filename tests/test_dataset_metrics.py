@@ -23,7 +23,6 @@ def commit(request: int, parent: str, rows: list[dict[str, Any]]) -> Commit:
         request=request,
         parent=parent,
         depth=0,
-        attempt=0,
         accepted=tuple(rows),
         chosen=(),
         rejects=(),
