@@ -37,7 +37,7 @@ BAD: dict[str, tuple[Any, str, int, str]] = {
         "label: 3 is not of type 'string'",
     ),
     "unsupported keyword": ({"question": "Why?", "label": "a"}, "--format UNSUPPORTED", 2, "'allOf'"),
-    "unknown model": (COMMONSENSE, "--model qwen2.5-coder-0.6b-instruct", 1, "qwen2.5-coder-0.5b-instruct"),
+    "unknown model": (COMMONSENSE, "--model qwen2.5-coder-0.6b-instruct", 2, "qwen2.5-coder-0.5b-instruct"),
     "encoder as the model": (COMMONSENSE, "--model all-minilm-l6-v2", 1, "an instruct model is needed"),
     "missing checkpoint": (COMMONSENSE, "--model ./nowhere", 1, "no such folder"),
     "unknown strategy": (COMMONSENSE, "--strategy clever", 2, "naive, random, diverse, similar, tree"),
@@ -197,6 +197,9 @@ def test_a_damaged_log_or_config_is_one_line(tmp_path: Path, model: str) -> None
     for damage in ("", "[]", '{"layout": 2}', config.read_text().replace('"seed": 42', '"sead": 42')):
         config.write_text(damage)
         assert "config.json: damaged" in one_line(run(*create), 1)
+    for foreign in ('{"model_type": "qwen2"}', "{}"):  # a folder of a model has a config.json, too
+        config.write_text(foreign)
+        assert "not a run directory (its config.json is of another program)" in one_line(run(*create), 1)
     assert len(examples(tmp_path / "run")) == 25
 
 
