@@ -146,9 +146,9 @@ class RunState:
     def build_request(self, pending: PendingRequest) -> Request:
         """The request for the engine."""
         slot, samplings = pending.slot, self._plan.samplings
-        messages = chat_prompt(
-            self._encodings[pending.pseudo_labels], slot.example, self._plan.spec.num_examples
-        )
+        spec = self._plan.spec
+        encoding = self._encodings[pending.pseudo_labels]
+        messages = chat_prompt(encoding, slot.example, spec.num_examples, spec.label_ratio)
         schema = self._schema(pending.labels, pending.pseudo_labels)
         return Request(slot.number, messages, schema, samplings[slot.number % len(samplings)])
 

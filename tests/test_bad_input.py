@@ -20,7 +20,7 @@ FORMAT: dict[str, Any] = {
 }
 
 BAD: dict[str, tuple[Any, str, int, str]] = {
-    "missing file": (None, "", 2, "no such file; --example takes a JSON file with one object"),
+    "missing file": (None, "", 2, "no such file; give a JSON file with one object"),
     "invalid JSON": ('{"a": 1,}', "", 2, "not JSON at line 1"),
     "list": ("[1, 2]", "", 2, "a list of 2"),
     "answer not in options": (

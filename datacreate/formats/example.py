@@ -123,20 +123,18 @@ def load_example(path: Path) -> Example:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise ExampleError(f"{path}: no such file; --example takes a JSON file with one object") from None
+        raise ExampleError(f"{path}: no such file; give a JSON file with one object") from None
     except UnicodeDecodeError as error:
         raise ExampleError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
     except OSError as error:
-        raise ExampleError(
-            f"{path}: cannot be read ({error.strerror}); --example takes a JSON file"
-        ) from None
+        raise ExampleError(f"{path}: cannot be read ({error.strerror}); give a JSON file") from None
     if not text.strip():
         raise ExampleError(f"{path}: the file is empty; write one JSON object into it")
     try:
-        value = json.loads(text, object_pairs_hook=_unique_keys)
+        value = json.loads(text, object_pairs_hook=_unique_keys, parse_int=_parse_int)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise ExampleError(f"{path}: not JSON at {where} ({error.msg}); --example takes one object") from None
+        raise ExampleError(f"{path}: not JSON at {where} ({error.msg}); write one object into it") from None
     except RecursionError:
         raise ExampleError(f"{path}: nested deeper than {MAX_NESTING} levels; fix the example") from None
     except ValueError as error:
@@ -150,6 +148,12 @@ def load_example(path: Path) -> Example:
     if message := find_unsupported_value(value):
         raise ExampleError(f"{path}: {message}; fix the example")
     return Example(value)
+
+
+def _parse_int(text: str) -> int:
+    if len(text) > 20:
+        raise ValueError(f"the number {text[:10]}… has {len(text)} digits, more than 64 bits")
+    return int(text)
 
 
 def _unique_keys(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
