@@ -115,7 +115,7 @@ BAD: dict[str, tuple[Any, str, int, str]] = {
 }
 """Name -> content of the example file, further arguments, exit code, part of the message."""
 
-LOCAL = {"servers without --url", "adapter for two models"}
+LOCAL = {"servers without --url", "adapter for two models", "unknown model"}
 """Cases that --url would change."""
 
 
