@@ -98,12 +98,6 @@ def guessing(request: Request) -> Completion:
     return scored(request, [1 + hash_of(text, "a guess", choice) % 1000 for choice in choices])
 
 
-def unsure(request: Request) -> Completion:
-    """A verifier that gives all choices nearly the same probability."""
-    text, choices = asked(request)
-    return scored(request, [100 + hash_of(text, "leans", choice) % 30 for choice in choices])
-
-
 def biased(knows: float) -> Script:
     """A verifier that gives the labels 0.42, 0.3 and 0.28, and a little more to the right one."""
 

@@ -42,7 +42,7 @@ EVALUATION, PREDICTIONS = "evaluation.json", "predictions.jsonl"
 class Record(BaseModel):
     """A frozen document; an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Condition(Record):
@@ -60,8 +60,8 @@ class Condition(Record):
 class Scores(Record):
     """Scores of one model on one test set; shares are in [0, 1], intervals are 95 % over test rows."""
 
-    rows: int
-    classes: int  # labels of the set, or options per question
+    rows: int = Field(ge=1)
+    classes: int = Field(ge=2)  # labels of the set, or options per question
     accuracy: float
     accuracy_interval: tuple[float, float]
     balanced_accuracy: float | None  # mean recall over labels; None for multiple choice

@@ -132,6 +132,13 @@ def _joined(text: str, place: int) -> bool:
     return bool(_INSIDE_WORD.match(text[max(0, place - 1) : place + 1]))
 
 
+def label_key(value: Json) -> str:
+    """The same text for equal labels: 4 and 4.0 are equal, 1 and true are not."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return canonical_json(value)
+
+
 def rule_holds(rule: Rule, roles: Roles, values: Mapping[str, Json]) -> bool:
     """Whether an example satisfies `rule`. The fields of the rule must exist."""
     if rule is Rule.OPTIONS_DIFFER:

@@ -15,7 +15,7 @@ from string import ascii_uppercase
 
 from datacreate.formats.example import Json, canonical_json, dotted, field_at, replace_field
 from datacreate.formats.schema_utils import schema_at
-from datacreate.formats.task_format import Rule, TaskFormat, answer_text
+from datacreate.formats.task_format import Rule, TaskFormat, answer_text, label_key
 from datacreate.prompts.generation import Message
 
 _LETTER = "Answer with the letter of the right option."
@@ -133,7 +133,7 @@ def assigned_label(format: TaskFormat, values: Mapping[str, Json]) -> int:
     assert format.roles.answer is not None, "called only for formats with an answer"
     answer, answers = field_at(values, format.roles.answer), possible_answers(format, values)
     if format.labels:
-        return [canonical_json(value) for value in answers].index(canonical_json(answer))
+        return list(map(label_key, answers)).index(label_key(answer))
     # The rule answer_in_options ignores type and case.
     right, texts = answer_text(answer), [answer_text(value) for value in answers]
     if right in texts:

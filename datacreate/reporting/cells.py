@@ -88,21 +88,17 @@ def constant_cell(model: Evaluated) -> ResultCell:
     """The best constant prediction on the test set of an evaluation."""
     scores = model.evaluation.scores
     low, high = mean_interval([round(scores.constant * scores.rows)], [scores.rows])
-
-    def score(accuracy: float) -> float:
-        """For fixed labels the score is 0: a constant prediction has balanced accuracy equal to chance."""
-        return (
-            chance_corrected(accuracy, scores.classes) if model.evaluation.head == "multiple_choice" else 0.0
-        )
-
+    # With fixed labels a constant prediction has a balanced accuracy equal to chance.
+    options = model.evaluation.head == "multiple_choice"
+    score = chance_corrected(scores.constant, scores.classes) if options else 0.0
     return ResultCell(
         **_test_set(model.evaluation),
         trained_for="-",
         condition=CONSTANT,
         full=model.evaluation.condition.full,
-        score=score(scores.constant),
-        score_low=score(low),
-        score_high=score(high),
+        score=score,
+        score_low=score,
+        score_high=score,
         accuracy=scores.constant,
         accuracy_low=low,
         accuracy_high=high,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -101,14 +100,13 @@ def _folders(paths: Sequence[Path], skipped: list[Skipped]) -> Iterator[tuple[Pa
 
 
 def _read(folder: Path) -> Evaluated:
+    name = EVALUATION
     try:
         evaluation = read_evaluation(folder)
-    except (OSError, ValueError, RecursionError) as error:
-        raise Unusable(f"{EVALUATION} is damaged ({_reason(error)}); evaluate the model again") from None
-    try:
+        name = PREDICTIONS
         predictions = read_predictions(folder)
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise Unusable(f"{PREDICTIONS} is damaged ({_reason(error)}); evaluate the model again") from None
+        raise Unusable(f"{name} is damaged ({_reason(error)}); evaluate the model again") from None
     if problem := _contradiction(evaluation, predictions):
         raise Unusable(f"{problem}; evaluate the model again")
     return Evaluated(
@@ -124,13 +122,8 @@ def _contradiction(evaluation: Evaluation, predictions: Sequence[Prediction]) ->
     scores = evaluation.scores
     if len(predictions) != scores.rows:
         return f"{len(predictions)} predictions for {scores.rows} test rows"
-    if not predictions or scores.classes < 2:
-        return f"{scores.rows} test rows with {scores.classes} classes: nothing to score"
     if [prediction.row for prediction in predictions] != list(range(len(predictions))):
         return "the predictions are not in the order of the test rows"
-    numbers = (scores.accuracy, scores.score, scores.constant)
-    if not all(map(math.isfinite, (*numbers, *scores.accuracy_interval, *scores.score_interval))):
-        return "a score is not a finite number"
     share = sum(prediction.correct for prediction in predictions) / len(predictions)
     if abs(share - scores.accuracy) > 1e-6:
         return f"{EVALUATION} has accuracy {scores.accuracy:.4f}, its predictions {share:.4f}"

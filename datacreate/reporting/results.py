@@ -106,8 +106,6 @@ class CreatedSet:
     """One creation run."""
 
     path: str
-    method: str
-    seed: int
     example: Mapping[str, Json]  # the formatting example
     summary: Mapping[str, Any]  # as in summary.json
     metrics: Mapping[str, Any] | None  # shortcuts and diversity, see `dataset_metrics`; None without examples

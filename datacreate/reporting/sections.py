@@ -190,15 +190,8 @@ def _created(created: tuple[CreatedSet, ...]) -> Section:
         for run in created
     ]
     columns = (
-        "run",
-        "strategy",
-        "model",
-        "examples",
-        "requests",
-        "examples/s",
-        "labels",
-        "depths",
-        "rejected",
+        *("run", "strategy", "model", "examples", "requests", "examples/s"),
+        *("labels", "depths", "rejected"),
     )
     examples = [(run.path, _sample(values)) for run in created for values in (run.example, *run.samples)]
     tables = [

@@ -50,8 +50,6 @@ def sample_report(text: str = "tree", samples: tuple[str, ...] = HOSTILE) -> Rep
     table = ResultTable("in", text, "ab" * 32, "datacreate", "held-out", text, cells, (compared,))
     created = CreatedSet(
         path=f"runs/{text}",
-        method="datacreate",
-        seed=1,
         example={"question": text, "options": [text, "b"], "label": text},
         summary={
             "strategy": "tree",
@@ -92,10 +90,8 @@ def _cell(test: str, condition: str, count: int) -> ResultCell:
         accuracy_low=0.55,
         accuracy_high=0.65,
         sd_seeds=0.02,
-        sd_examples=None,
         degenerate=1,
         not_above_chance=2,
-        unanswered=0,
         truncated=4,
         paper_accuracy=0.7,
         paper_swapped=test == "creak",

@@ -12,6 +12,7 @@ import pytest
 
 from datacreate.finetuning.statistics import mean_interval
 from datacreate.reporting.build import build_report
+from datacreate.reporting.render import as_markdown
 from datacreate.reporting.results import ResultCell, ResultTable
 from tests.reporting.evaluations import answers, evaluated, zero_shot
 
@@ -28,10 +29,6 @@ def only_table(path: Path) -> ResultTable:
 def cell(table: ResultTable, condition: str) -> ResultCell:
     (found,) = [one for one in table.cells if one.condition == condition]
     return found
-
-
-def rows(table: ResultTable) -> list[tuple[str, str, str, int | None]]:
-    return [(one.trained_for, one.test, one.condition, one.count) for one in table.cells]
 
 
 def conditions(table: ResultTable) -> list[str]:
@@ -86,24 +83,6 @@ def test_test_rows_without_a_known_label_are_wrong_but_of_no_class(tmp_path: Pat
     one = cell(only_table(tmp_path), "tree")
     assert one.accuracy == pytest.approx(0.6)
     assert one.score == pytest.approx(2 * (30 / 50 + 30 / 49) / 2 - 1)
-
-
-@pytest.mark.parametrize(
-    ("right", "truth", "degenerate", "not_above_chance"),
-    [
-        (50, ["True"] * 50 + ["False"] * 50, 1, 1),  # predicts True for every row
-        (52, None, 0, 1),  # predicts both labels, at chance
-        (90, None, 0, 0),
-        (10, None, 0, 1),  # significantly below chance
-    ],
-)
-def test_flags(
-    tmp_path: Path, right: int, truth: list[str] | None, degenerate: int, not_above_chance: int
-) -> None:
-    evaluated(tmp_path / "1", answers(right, 100), truth, seed=1)
-    evaluated(tmp_path / "2", answers(95, 100), truth, seed=2)
-    one = cell(only_table(tmp_path), "tree")
-    assert (one.degenerate, one.not_above_chance, one.models) == (degenerate, not_above_chance, 2)
 
 
 @pytest.mark.parametrize(
@@ -202,6 +181,7 @@ def test_other_test_rows_of_the_same_name_are_not_compared(tmp_path: Path) -> No
     assert len({one.test_digest for one in table.cells}) == 3
     assert [one.split for one in table.cells if one.models] == ["test", "test", "dev"]
     assert not table.comparisons
+    assert "2 versions of the test rows" in as_markdown(build_report([tmp_path]))
 
 
 def test_comparisons_are_corrected_over_the_whole_table(tmp_path: Path) -> None:
@@ -224,27 +204,16 @@ def test_comparisons_are_corrected_over_the_whole_table(tmp_path: Path) -> None:
 def test_more_models_of_the_same_condition_win_nothing(tmp_path: Path) -> None:
     """Nine models that err on rows of their own have a better majority than three; each is no better."""
     rng = random.Random(1)
-    for condition, examples in (("tree", "abc"), ("random", "a")):
-        for example, seed in product(examples, (1, 2, 3)):
-            right = [rng.random() < 0.65 for _ in range(1000)]
-            name = f"{condition}-{example}"
-            evaluated(
-                tmp_path / name / str(seed),
-                right,
-                condition=condition,
-                example=example,
-                rows_of=name,
-                seed=seed,
-            )
-    (compared,) = only_table(tmp_path).comparisons
+    for name, seed in product(("tree-a", "tree-b", "tree-c", "random-a"), (1, 2, 3)):
+        right = [rng.random() < 0.65 for _ in range(1000)]
+        kind = dict(zip(("condition", "example"), name.split("-"), strict=True))
+        evaluated(tmp_path / name / str(seed), right, rows_of=name, seed=seed, **kind)
+    table = only_table(tmp_path)
+    assert [one.examples for one in table.cells] == [0, 1, 3]
+    (compared,) = table.comparisons
     assert abs(compared.difference) < 0.03
     assert not compared.significant
     assert compared.covers == "examples, seeds, rows"
-    assert {one.condition: one.examples for one in only_table(tmp_path).cells} == {
-        "constant": 0,
-        "random": 1,
-        "tree": 3,
-    }
 
 
 def test_only_cells_of_one_size_are_compared_except_for_references(tmp_path: Path) -> None:

@@ -62,8 +62,11 @@ def lines(change: Callable[[list[str]], list[str]]) -> Callable[[Path], None]:
         (text("evaluation.json", b"[" * 100_000), "evaluation.json is damaged"),
         (evaluation(seed="one"), "evaluation.json is damaged (seed: "),
         (evaluation(surprise=1), "evaluation.json is damaged (surprise: "),
-        (evaluation(scores__score=float("nan")), "a score is not a finite number"),
-        (evaluation(scores__classes=1), "nothing to score"),
+        (
+            evaluation(scores__score=float("nan")),
+            "evaluation.json is damaged (scores.score: Input should be a finite number",
+        ),
+        (evaluation(scores__classes=1), "evaluation.json is damaged (scores.classes: "),
         (evaluation(scores__accuracy=0.9), "accuracy 0.9000, its predictions 0.6000"),
         (text("predictions.jsonl", b'{"row": 0,'), "predictions.jsonl is damaged"),
         (text("predictions.jsonl", b"7\n"), "predictions.jsonl is damaged"),

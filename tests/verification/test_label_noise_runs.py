@@ -21,7 +21,6 @@ from tests.verifying import (
     is_right,
     knowing,
     labels_in,
-    unsure,
     verified,
     writing,
 )
@@ -32,8 +31,8 @@ def assigned_in(engine: ScriptedEngine) -> list[bool]:
     return ['"const"' in (request.schema or "") for request in engine.history]
 
 
-def test_noisy_labels_lead_to_pseudo_labels(tmp_path: Path, model: str) -> None:
-    engine = ScriptedEngine(writing(0.5, YES_NO), scorer=guessing)
+def test_noisy_labels_lead_to_pseudo_labels_for_held_rows_too(tmp_path: Path, model: str) -> None:
+    engine = ScriptedEngine(writing(0.5, YES_NO), scorer=knowing)
     summary, messages = verified(tmp_path, model, engine, **FALLBACK)
     figures = summary["verification"]
     [result] = [line for line in messages if line.startswith("label-noise check:")]
@@ -47,18 +46,10 @@ def test_noisy_labels_lead_to_pseudo_labels(tmp_path: Path, model: str) -> None:
     assert set(assigned) == {True, False}
     late = [request for request, has in zip(engine.history, assigned, strict=True) if not has]
     assert not any("yes" in (request.schema or "") for request in late)
-    assert labels_in(tmp_path) == {"yes": 40, "no": 40}
-
-
-def test_pseudo_labels_are_the_verifiers_for_held_rows_too(tmp_path: Path, model: str) -> None:
-    summary, _ = verified(tmp_path, model, writing(0.5, YES_NO), **FALLBACK)
-    assert summary["verification"]["pseudo_labels"] is True
     assert all(is_right(example, YES_NO) for example in examples(tmp_path))
     assert labels_in(tmp_path) == {"yes": 40, "no": 40}
     assert "rejected_by_verifier" not in summary["rejected"]  # nothing written is wasted
-    late = [scored for commit in commits(tmp_path)[-2:] for scored in commit.scored]
-    assert {scored.final for scored in late} == {0, 1}
-    assert {scored.assigned for scored in late} == {-1}
+    assert {scored.assigned for scored in commits(tmp_path)[-1].scored} == {-1}
 
 
 @pytest.mark.parametrize("check", [0.6, None])
@@ -85,15 +76,6 @@ def test_a_verifier_without_an_opinion_does_not_stop_a_run(
     assert labels_in(tmp_path) == dict.fromkeys(LABELS, 20)
     assert summary["verification"]["concordance"] == 0.5
     assert summary["verification"]["pseudo_labels"] == (check is not None)
-
-
-def test_a_verifier_that_is_never_sure_does_not_drop_everything(tmp_path: Path, model: str) -> None:
-    values = {"question": "The soup was warm.", "stars": "4"}
-    how = {"example": values, "labels": {"stars": "1,2,3,4,5"}, "count": 50}
-    summary, _ = verified(tmp_path, model, answering(), unsure, **how)
-    assert summary["verification"]["pseudo_labels"] is True
-    assert "rejected_by_verifier" not in summary["rejected"]
-    assert set(Counter(example["stars"] for example in examples(tmp_path)).values()) == {10}
 
 
 @pytest.mark.parametrize("check", [0.6, None])
@@ -134,7 +116,8 @@ def test_a_short_run_checks_20_rows(tmp_path: Path, model: str) -> None:
 
 def test_a_label_inside_an_object_can_be_a_pseudo_label(tmp_path: Path, model: str) -> None:
     nested = {"claim": "Water boils.", "output": {"why": "It is hot.", "label": "true"}}
-    summary, _ = verified(tmp_path, model, answering(), guessing, example=nested, count=40)
+    how = {"example": nested, "labels": {"output.label": "true,false"}, "count": 40, "label_noise_check": 1}
+    summary, _ = verified(tmp_path, model, answering(), guessing, **how)
     assert summary["verification"]["pseudo_labels"] is True
     assert Counter(example["output"]["label"] for example in examples(tmp_path)) == {"true": 20, "false": 20}
 
@@ -143,15 +126,14 @@ def test_a_label_inside_an_object_can_be_a_pseudo_label(tmp_path: Path, model: s
 
 
 @pytest.mark.parametrize("verify", ["off", "drop", "relabel"])
-@pytest.mark.parametrize("label_ratio", [(0.7, 0.2, 0.1), (0.5, 0.5, 0.0), (1 / 3, 1 / 3, 1 / 3)])
+@pytest.mark.parametrize("label_ratio", [(0.7, 0.2, 0.1), (0.5, 0.5, 0.0)])
 def test_label_ratios_are_met_to_one_example(
     tmp_path: Path, model: str, verify: str, label_ratio: tuple[float, ...]
 ) -> None:
     ratio = dict(zip(LABELS, label_ratio, strict=True))
-    how = {"verify": verify, "label_ratio": ratio, "count": 53, "label_noise_check": None}
-    if verify == "off":
-        del how["label_noise_check"]
-    verified(tmp_path, model, writing(0.8, LABELS), **how, **THREE_LABELS)
+    verified(
+        tmp_path, model, writing(0.8, LABELS), verify=verify, label_ratio=ratio, count=53, **THREE_LABELS
+    )
     counted = labels_in(tmp_path)
     assert sum(counted.values()) == 53
     for label, share in ratio.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 
 from datacreate.prompts.label_scoring import assigned_label
 from datacreate.runs.directory import RunDirectory
-from tests.making import examples, make
+from tests.making import make
 from tests.verifying import (
     FALLBACK,
     LABELS,
@@ -82,19 +81,3 @@ def test_a_requested_label_ratio_is_no_reason_for_a_warning(tmp_path: Path, mode
     summary, _ = verified(tmp_path, model, writing(0.8, YES_NO), **how)
     assert labels_in(tmp_path) == {"yes": 90, "no": 10}
     assert summary["verification"]["warning"] is None
-
-
-def test_agreement_counts_only_examples_with_an_assigned_label(tmp_path: Path, model: str) -> None:
-    summary, _ = verified(tmp_path, model, writing(0.5, YES_NO), **{**FALLBACK, "count": 400})
-    figures = summary["verification"]
-    assert sum(figures["written_by_label"].values()) < 0.5 * figures["scored"]
-    assert figures["agreed"] == pytest.approx(0.5, abs=0.2)
-
-
-@pytest.mark.parametrize("mode", ["off", "drop", "relabel"])
-def test_the_position_of_the_right_option_is_uniform(tmp_path: Path, model: str, mode: str) -> None:
-    from scipy.stats import chisquare
-
-    verified(tmp_path, model, writing(0.7), verify=mode, count=1500, concurrency=40)
-    places = Counter(example["options"].index(example["label"]) for example in examples(tmp_path))
-    assert chisquare([places[place] for place in range(5)]).pvalue > 1e-3

@@ -46,27 +46,22 @@ MODES = ["keep", "drop", "relabel", "soft"]
 FREE_TEXT = {"question": "Where does the Elbe rise?", "label": "In the Giant Mountains."}
 
 
+@pytest.mark.parametrize("changes", [{}, THREE_LABELS], ids=["options", "labels"])
 @pytest.mark.parametrize("mode", MODES)
-def test_wrong_answers_among_options_are_kept_dropped_or_relabeled(
-    tmp_path: Path, model: str, mode: str
+def test_wrong_answers_are_kept_dropped_or_relabeled(
+    tmp_path: Path, model: str, changes: dict[str, Any], mode: str
 ) -> None:
-    summary, _ = verified(tmp_path, model, writing(0.6), verify=mode, count=60)
+    writer = writing(0.6, LABELS if changes else ())
+    summary, _ = verified(tmp_path, model, writer, verify=mode, count=91, **changes)
     made = examples(tmp_path)
-    dropped = summary["rejected"].get("rejected_by_verifier", 0)
-    assert len(made) == summary["accepted"] == 60
-    assert all(example["label"] in example["options"] for example in made)
+    assert len(made) == summary["accepted"] == 91
+    assert bool(summary["verification"]["pseudo_labels"]) is False
+    if changes:
+        assert sorted(labels_in(tmp_path).values()) == [30, 30, 31]
+    else:
+        assert all(example["label"] in example["options"] for example in made)
     right = sum(map(is_right, made))
-    assert right == 60 if mode in ("drop", "relabel") else 20 < right < 50
-    assert dropped > 20 if mode == "drop" else dropped == 0
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_wrong_labels_too_and_counts_per_label_stay_exact(tmp_path: Path, model: str, mode: str) -> None:
-    summary, _ = verified(tmp_path, model, writing(0.7, LABELS), verify=mode, count=91, **THREE_LABELS)
-    assert sorted(labels_in(tmp_path).values()) == [30, 30, 31]
-    assert summary["verification"]["pseudo_labels"] is False
-    right = sum(map(is_right, examples(tmp_path)))
-    assert right == 91 if mode in ("drop", "relabel") else 40 < right < 85
+    assert right == 91 if mode in ("drop", "relabel") else 35 < right < 80
     assert (summary["rejected"].get("rejected_by_verifier", 0) > 20) == (mode == "drop")
 
 
@@ -128,12 +123,10 @@ def decisions(run_dir: Path) -> list[Any]:
     ("changes", "labels"),
     [
         ({"count": 40, "verify": "drop"}, []),
-        ({"count": 40, "verify": "relabel"}, []),
-        ({**THREE_LABELS, "count": 40, "verify": "drop"}, LABELS),
         ({**THREE_LABELS, "count": 40, "verify": "relabel", "strategy": "random"}, LABELS),
         (FALLBACK, YES_NO),
     ],
-    ids=["options dropped", "options relabeled", "labels dropped", "labels relabeled", "pseudo-labels"],
+    ids=["options dropped", "labels relabeled", "pseudo-labels"],
 )
 def test_arrival_order_capacity_and_kills_change_nothing(
     tmp_path_factory: pytest.TempPathFactory, model: str, changes: dict[str, Any], labels: list[str]
@@ -166,24 +159,24 @@ def test_arrival_order_capacity_and_kills_change_nothing(
 
 
 @pytest.mark.parametrize(
-    "changes", [FALLBACK, {**THREE_LABELS, "count": 30}], ids=["pseudo-labels", "labels"]
+    ("changes", "labels"),
+    [({**FALLBACK, "strategy": "coverage"}, YES_NO), ({**THREE_LABELS, "count": 30}, LABELS)],
+    ids=["pseudo-labels", "labels"],
 )
-def test_a_run_that_ends_while_examples_are_held_or_released_scores_nothing_twice(
-    tmp_path: Path, model: str, changes: dict[str, Any]
+def test_a_run_that_ends_while_examples_are_held_or_released_asks_nothing_twice(
+    tmp_path: Path, model: str, changes: dict[str, Any], labels: list[str]
 ) -> None:
-    writer = writing(0.5, YES_NO if changes is FALLBACK else LABELS)
-    verified(tmp_path / "whole", model, writer, **changes)
-    lines = (tmp_path / "whole" / "log.jsonl").read_bytes().splitlines(keepends=True)
-    made = commits(tmp_path / "whole")
+    whole = tmp_path / "whole"
+    verified(whole, model, writing(0.5, labels), **changes)
+    lines, made = (whole / "log.jsonl").read_bytes().splitlines(keepends=True), commits(whole)
     assert any(commit.released for commit in made)
     for number in range(1, len(lines), 3):
         run_dir = tmp_path / f"cut-{number}"
-        shutil.copytree(tmp_path / "whole", run_dir)
+        shutil.copytree(whole, run_dir)
         (run_dir / "log.jsonl").write_bytes(b"".join(lines[:number]))
-        engine = ScriptedEngine(writer, scorer=knowing)
+        engine = ScriptedEngine(writing(0.5, labels), scorer=knowing)
         verified(run_dir, model, engine, **changes)
-        assert train(run_dir) == train(tmp_path / "whole")
-        assert decisions(run_dir) == decisions(tmp_path / "whole")
+        assert (train(run_dir), decisions(run_dir)) == (train(whole), decisions(whole))
         logged = sum(not commit.released for commit in made[: number - 1])
         assert all(request.id >= logged for request in engine.history)
 
@@ -228,11 +221,11 @@ def test_another_model_can_verify_and_writes_nothing(tmp_path: Path, model: str)
 
 
 def test_the_same_model_as_writer_and_verifier_is_loaded_once(tmp_path: Path, model: str) -> None:
-    loaded: list[Checkpoint] = []
+    loaded: list[ScriptedEngine] = []
 
-    def engine_for(checkpoint: Checkpoint, *_: Any) -> ScriptedEngine:
-        loaded.append(checkpoint)
-        return ScriptedEngine(writing(0.6), scorer=knowing)
+    def engine_for(*_: Any) -> ScriptedEngine:
+        loaded.append(ScriptedEngine(writing(0.6), scorer=knowing))
+        return loaded[-1]
 
     config = CreateConfig.of(**usual(tmp_path / "run", model, verify="drop", verifier=model, count=10))
     create(config, engine_factory=engine_for, similarity=SharedWords())
@@ -244,18 +237,6 @@ def test_examples_without_scores_are_dropped(tmp_path: Path, model: str) -> None
     lost = [reject for reject in rejects(tmp_path) if reject.detail == NO_SCORES]
     assert 8 < len(lost) < 40
     assert len(list(RunDirectory(tmp_path).verifier_probabilities())) == len(examples(tmp_path)) == 60
-
-
-def test_each_question_is_scored_with_its_options_in_two_opposite_orders(tmp_path: Path, model: str) -> None:
-    engine = ScriptedEngine(writing(1.0), scorer=knowing)
-    verified(tmp_path, model, engine, count=20)
-    by_question: dict[str, list[str]] = {}
-    for request in engine.verified:
-        question, listed = request.messages[-1]["content"].split("\n\n")
-        by_question.setdefault(question, []).append(listed)
-    for both in by_question.values():
-        one, other = ([line[3:] for line in listed.splitlines()] for listed in both)
-        assert one == other[::-1]
 
 
 # What is verified
