@@ -95,7 +95,7 @@ BAD: dict[str, tuple[Any, str, int, str]] = {
         2,
         "--enforce-eager: running servers have loaded their models",
     ),
-    "unknown benchmark": (COMMONSENSE, "--decontaminate csqb", 1, "did you mean csqa?"),
+    "unknown benchmark": (COMMONSENSE, "--decontaminate csqb", 2, "did you mean csqa?"),
     "benchmark not imported": (COMMONSENSE, "--decontaminate csqa", 1, "datacreate benchmarks import"),
     "missing encoder": (COMMONSENSE, "--semantic 0.9 --embedding-model ./nowhere", 1, "no such folder"),
     "reserved template argument": (
