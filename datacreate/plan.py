@@ -41,6 +41,9 @@ from datacreate.verification.scoring import VerifyMode
 DEFAULT_NUM_EXAMPLES = 5
 """Examples per request, as in the paper; fewer if they do not fit the context."""
 
+MIN_GENERATIONS = 10
+"""Requests in each chain, if all examples are accepted: with fewer, most examples are children of the root."""
+
 MAX_GROWTH = 2
 """How many times longer than the formatting example a new example can be."""
 
@@ -88,7 +91,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     Raises ExampleError or FormatError for a wrong example or format, BenchmarkError if a benchmark is unknown or not
     imported, UsageError for other settings, RunError for the run directory, RunMismatch if its run is another.
     """
-    find_strategy(config.strategy)
+    has_chains = find_strategy(config.strategy).queue == "chain"
     if config.served:
         Addresses(config.urls)
     root, inferred = _root_and_format(config)
@@ -111,6 +114,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
         "compared_with": tuple(each.ref for each in held_out),
         "label_ratio": label_ratio,
         **config.given(("num_examples", "concurrency")),
+        **(config.given(("num_chains",)) if has_chains else {}),
     }
     if stored:
         stored.check_same(identity, config.count, directory.path)
@@ -161,7 +165,13 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: Models, engines: 
         )
         for index, (checkpoint, engine) in enumerate(zip(models.generators, engines.generators, strict=True))
     )
-    concurrency = stored.concurrency if stored else config.concurrency or (1 if paper else None)
+    strategy = find_strategy(config.strategy)
+    num_chains = stored.num_chains if stored else config.num_chains
+    if strategy.queue != "chain":
+        num_chains = None
+    elif not num_chains:
+        num_chains = 1 if paper else max(1, config.count // (MIN_GENERATIONS * number))
+    concurrency = stored.concurrency if stored else config.concurrency or num_chains or (1 if paper else None)
     decided = {
         "model": models.name,
         "model_sha256": models.sha256,
@@ -169,6 +179,7 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: Models, engines: 
         "embedding_model_sha256": embedding_model.sha256 if embedding_model else None,
         "num_examples": number,
         "concurrency": concurrency or _concurrency(config.count, number, engines.generators),
+        "num_chains": num_chains,
         "sampling": _given(samplings[0]),
         "verification": _verification(config, inputs, models, encoding, engines.verifier),
         "mixture": tuple(
@@ -178,8 +189,10 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: Models, engines: 
         ),
     }
     spec = RunSpec(**decided | inputs.identity)
-    strategy, notes = find_strategy(config.strategy), (*inputs.inferred.notes, *_warnings(spec))
-    return RunPlan(root, encoding, strategy, samplings, spec, inputs.held_out, notes)
+    notes = [*inputs.inferred.notes, *_warnings(spec)]
+    if num_chains and not stored:
+        notes += _idle_note(spec, engines.generators)
+    return RunPlan(root, encoding, strategy, samplings, spec, inputs.held_out, tuple(notes))
 
 
 def _warnings(spec: RunSpec) -> Iterator[str]:
@@ -283,12 +296,23 @@ def _fit_context(
 
 
 def _concurrency(count: int, number: int, engines: Sequence[Engine]) -> int:
-    """Three times the capacity of the engines, but no more requests than the count needs.
+    """A multiple of the capacity of the engines, but no more requests than the count needs.
 
-    Commits are in order, so a long completion delays all later ones; with fewer requests in flight, the
-    engines would be idle.
+    Commits are in order, so a long completion delays all later ones; with fewer requests in flight, the engines would
+    be idle. The slowest of several models delays the others in the same way.
     """
-    return max(1, min(3 * sum(engine.capacity for engine in engines), count // number))
+    multiple = 3 if len(engines) == 1 else 10
+    return max(1, min(multiple * sum(engine.capacity for engine in engines), count // number))
+
+
+def _idle_note(spec: RunSpec, engines: Sequence[Engine]) -> Iterator[str]:
+    requests, capacity = spec.max_in_flight, sum(engine.capacity for engine in engines)
+    if 2 * requests < capacity:
+        yield (
+            f"{spec.strategy}: at most {requests} request{'s' * (requests > 1)} in flight, one per chain, of the "
+            f"{capacity} that the servers can process at once; faster: --strategy tree, or several runs at once with "
+            "`datacreate sweep`"
+        )
 
 
 def _sampling(config: CreateConfig, checkpoint: Checkpoint, max_tokens: int) -> Sampling:

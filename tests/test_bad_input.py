@@ -194,7 +194,7 @@ def test_a_damaged_log_or_config_is_one_line(tmp_path: Path, model: str) -> None
     assert "line 2" in one_line(run("show", tmp_path / "run"), 1)
     assert "line 2" in one_line(run("export", tmp_path / "run", "--layout", "chat"), 1)
     log.write_bytes(whole)
-    for damage in ("", "[]", '{"layout": 2}', config.read_text().replace('"seed": 42', '"sead": 42')):
+    for damage in ("", "[]", '{"layout": 3}', config.read_text().replace('"seed": 42', '"sead": 42')):
         config.write_text(damage)
         assert "config.json: damaged" in one_line(run(*create), 1)
     for foreign in ('{"model_type": "qwen2"}', "{}"):  # a folder of a model has a config.json, too

@@ -89,8 +89,8 @@ def print_summary(summary: dict[str, Any]) -> None:
         f"({summary['tokens_per_example']} per example), {summary['seconds']} s",
     }
     _print_fields((name, text) for name, text in rows.items() if text)
-    if verified and verified["warning"]:
-        click.secho(visible(f"warning: {verified['warning']}"), fg="yellow")
+    for warning in filter(None, (summary["depth_warning"], verified and verified["warning"])):
+        click.secho(visible(f"warning: {warning}"), fg="yellow")
 
 
 def _verification(checked: Mapping[str, Any]) -> str:

@@ -70,7 +70,7 @@ def collect(paths: Sequence[Path]) -> Found:
                 _check_finished(folder)
         except Unusable as error:
             skipped.append(Skipped(path_text(folder), str(error)))
-    return Found(tuple(_consistent(evaluated, skipped)), tuple(runs), tuple(skipped))
+    return Found(tuple(_each_once(evaluated, skipped)), tuple(runs), tuple(skipped))
 
 
 def path_text(path: Path) -> str:
@@ -130,23 +130,17 @@ def _contradiction(evaluation: Evaluation, predictions: Sequence[Prediction]) ->
     return None
 
 
-def _consistent(evaluated: Sequence[Evaluated], skipped: list[Skipped]) -> Iterator[Evaluated]:
-    """Each model on each test set once; test sets of one digest must have the same labels."""
+def _each_once(evaluated: Sequence[Evaluated], skipped: list[Skipped]) -> Iterator[Evaluated]:
+    """Each model on each test set once."""
     models: dict[tuple[object, ...], str] = {}
-    tests: dict[str, Evaluated] = {}
     for model in evaluated:
         e = model.evaluation
-        first = tests.setdefault(e.digest, model)
-        if (first.truth, first.evaluation.head) != (model.truth, e.head):
-            reason = f"same test digest as {first.path} with other labels; evaluate both again"
-            skipped.append(Skipped(model.path, reason))
-            continue
         key = (e.digest, e.condition, e.encoder, e.encoder_sha256, e.recipe, e.selection, e.seed)
         if key in models:
             skipped.append(Skipped(model.path, f"same model and test rows as {models[key]}: counted once"))
-            continue
-        models[key] = model.path
-        yield model
+        else:
+            models[key] = model.path
+            yield model
 
 
 def _check_finished(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from datacreate.formats.example import Json
 from datacreate.metrics import tables as metric_tables
@@ -84,11 +85,13 @@ def sections(report: Report) -> list[Section]:
 
 
 def _results(table: ResultTable, report: Report) -> Section:
-    cells = Table("Results", _COLUMNS, tuple(map(_cell, table.cells)))
-    rows = tuple(map(_comparison, table.comparisons))
-    significant = sum(comparison.significant for comparison in table.comparisons)
-    title = f"Comparisons: {significant} of {len(rows)} significant at 5 %"
-    notes = [COMPARED] if rows else []
+    tables = [_table("Results", _CELL_COLUMNS, table.cells)]
+    notes: list[str] = []
+    if table.comparisons:
+        significant = sum(comparison.significant for comparison in table.comparisons)
+        title = f"Comparisons: {significant} of {len(table.comparisons)} significant at 5 %"
+        tables.append(_table(title, _COMPARISON_COLUMNS, table.comparisons))
+        notes.append(COMPARED)
     if any(cell.paper_accuracy is not None for cell in table.cells):
         notes.append(f"Paper: {report.paper_citation}")
     if any(cell.paper_swapped for cell in table.cells):
@@ -101,8 +104,7 @@ def _results(table: ResultTable, report: Report) -> Section:
             notes.append(f"{test}: up to {truncated} test rows were truncated to the encoder's input.")
         if (versions := len({cell.test_digest for cell in same})) > 1:
             notes.append(f"{test}: {versions} versions of the test rows; only cells of one are compared.")
-    tables = (cells, Table(title, _COMPARED_COLUMNS, rows)) if rows else (cells,)
-    return Section(title_of(table), tables=tables, notes=tuple(notes), results=table)
+    return Section(title_of(table), tables=tuple(tables), notes=tuple(notes), results=table)
 
 
 def title_of(table: ResultTable) -> str:
@@ -124,29 +126,6 @@ def test_name(cell: ResultCell | Comparison) -> str:
     return test if cell.trained_for in ("-", cell.test) else f"{cell.trained_for} → {test}"
 
 
-_COLUMNS = (
-    *("test set", "condition", "N", "examples", "seeds", "score (95 %)", "accuracy (95 %)"),
-    *("paper", "SD seeds", "SD examples", "test rows", "flags"),
-)
-
-
-def _cell(cell: ResultCell) -> tuple[str, ...]:
-    return (
-        test_name(cell),
-        cell.condition,
-        "" if cell.count is None else f"{cell.count:,}{'' if cell.full else ' (sample)'}",
-        str(cell.examples or ""),
-        str(cell.seeds or ""),
-        _with_interval(cell.score, cell.score_low, cell.score_high) if cell.models else signed(cell.score),
-        f"{points(cell.accuracy)} ({points(cell.accuracy_low)} to {points(cell.accuracy_high)})",
-        points(cell.paper_accuracy) + SWAPPED * cell.paper_swapped,
-        points(cell.sd_seeds),
-        points(cell.sd_examples),
-        f"{cell.test_rows:,}",
-        flags(cell),
-    )
-
-
 def flags(cell: ResultCell) -> str:
     """`†1/3 ‡2/3 °`: the symbols of LEGEND; empty if no model has a flag."""
     counts = {DEGENERATE: cell.degenerate, NOT_ABOVE_CHANCE: cell.not_above_chance}
@@ -154,48 +133,10 @@ def flags(cell: ResultCell) -> str:
     return " ".join([*found, *([FEW_EXAMPLES] if 0 < cell.examples < MIN_EXAMPLES else [])])
 
 
-_COMPARED_COLUMNS = (
-    *("test set", "first", "second", "difference (95 %)", "covers", "MDE"),
-    *("p", "p (Holm)", "significant"),
-)
-
-
-def _comparison(comparison: Comparison) -> tuple[str, ...]:
-    return (
-        test_name(comparison),
-        comparison.first,
-        comparison.second,
-        _with_interval(comparison.difference, comparison.low, comparison.high),
-        comparison.covers,
-        points(comparison.mde),
-        _p(comparison.p),
-        _p(comparison.p_holm),
-        "yes" if comparison.significant else "",
-    )
-
-
 def _created(created: tuple[CreatedSet, ...]) -> Section:
-    rows = [
-        (
-            run.path,
-            str(run.summary["strategy"]),
-            str(run.summary["model"]),
-            f"{run.summary['accepted']:,} of {run.summary['requested']:,}",
-            f"{run.summary['requests']:,}",
-            f"{run.summary['examples_per_second']:g}",
-            _counts(run.summary["labels"]),
-            _counts(run.summary["depths"]),
-            _counts(run.summary["rejected"]),
-        )
-        for run in created
-    ]
-    columns = (
-        *("run", "strategy", "model", "examples", "requests", "examples/s"),
-        *("labels", "depths", "rejected"),
-    )
     examples = [(run.path, _sample(values)) for run in created for values in (run.example, *run.samples)]
     tables = [
-        Table("Runs", columns, tuple(rows)),
+        _table("Runs", _RUN_COLUMNS, created),
         _metric_table(
             "Shortcuts: share of rows that a model gets right without the task",
             metric_tables.shortcut_table,
@@ -215,6 +156,12 @@ def _created(created: tuple[CreatedSet, ...]) -> Section:
                 notes.append(f"{run.path}: human rows are {metric_tables.human_name(metrics)}.")
     about = "A language model wrote these examples; nobody has read all of them."
     return Section("Created sets", (about,), tuple(table for table in tables if table.rows), tuple(notes))
+
+
+def _table(title: str, columns: Mapping[str, Callable[[Any], str]], records: Sequence[object]) -> Table:
+    """A row per record; `columns` says how each column is made."""
+    rows = tuple(tuple(text(record) for text in columns.values()) for record in records)
+    return Table(title, tuple(columns), rows)
 
 
 def _metric_table(
@@ -261,3 +208,45 @@ def _with_interval(share: float, low: float, high: float) -> str:
 
 def _p(p: float) -> str:
     return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}"
+
+
+_CELL_COLUMNS: dict[str, Callable[[ResultCell], str]] = {
+    "test set": test_name,
+    "condition": lambda cell: cell.condition,
+    "N": lambda cell: "" if cell.count is None else f"{cell.count:,}{'' if cell.full else ' (sample)'}",
+    "examples": lambda cell: str(cell.examples or ""),
+    "seeds": lambda cell: str(cell.seeds or ""),
+    "score (95 %)": lambda cell: (
+        _with_interval(cell.score, cell.score_low, cell.score_high) if cell.models else signed(cell.score)
+    ),
+    "accuracy (95 %)": lambda cell: (
+        f"{points(cell.accuracy)} ({points(cell.accuracy_low)} to {points(cell.accuracy_high)})"
+    ),
+    "paper": lambda cell: points(cell.paper_accuracy) + SWAPPED * cell.paper_swapped,
+    "SD seeds": lambda cell: points(cell.sd_seeds),
+    "SD examples": lambda cell: points(cell.sd_examples),
+    "test rows": lambda cell: f"{cell.test_rows:,}",
+    "flags": flags,
+}
+_COMPARISON_COLUMNS: dict[str, Callable[[Comparison], str]] = {
+    "test set": test_name,
+    "first": lambda pair: pair.first,
+    "second": lambda pair: pair.second,
+    "difference (95 %)": lambda pair: _with_interval(pair.difference, pair.low, pair.high),
+    "covers": lambda pair: pair.covers,
+    "MDE": lambda pair: points(pair.mde),
+    "p": lambda pair: _p(pair.p),
+    "p (Holm)": lambda pair: _p(pair.p_holm),
+    "significant": lambda pair: "yes" if pair.significant else "",
+}
+_RUN_COLUMNS: dict[str, Callable[[CreatedSet], str]] = {
+    "run": lambda run: run.path,
+    "strategy": lambda run: str(run.summary["strategy"]),
+    "model": lambda run: str(run.summary["model"]),
+    "examples": lambda run: f"{run.summary['accepted']:,} of {run.summary['requested']:,}",
+    "requests": lambda run: f"{run.summary['requests']:,}",
+    "examples/s": lambda run: f"{run.summary['examples_per_second']:g}",
+    "labels": lambda run: _counts(run.summary["labels"]),
+    "depths": lambda run: _counts(run.summary["depths"]),
+    "rejected": lambda run: _counts(run.summary["rejected"]),
+}

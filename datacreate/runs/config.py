@@ -152,7 +152,7 @@ class GeneratorOptions(Settings):
 
     model: str | tuple[str, ...] = setting(
         "Generator, the model that writes: preset (see `models list`), Hub id (org/name), folder or GGUF file; "
-        "several take turns.",
+        "several share the requests.",
         "engine",
         default=DEFAULT_MODEL,
     )
@@ -164,7 +164,7 @@ class GeneratorOptions(Settings):
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The names or paths of the generators, in their turn."""
+        """The names or paths of the generators."""
         return (self.model,) if isinstance(self.model, str) else self.model
 
 
@@ -210,7 +210,16 @@ class CreateConfig(
         "Examples in one request.", "strategy", gt=0, shown_default="5, fewer if they are long"
     )
     concurrency: int | None = setting(
-        "Requests in flight.", "strategy", gt=0, shown_default="what the servers can hold"
+        "Most requests in flight; random, diverse, similar: not more than --num-chains.",
+        "strategy",
+        gt=0,
+        shown_default="what the servers can hold",
+    )
+    num_chains: int | None = setting(
+        "random, diverse, similar: independent chains of prompts, with one request in flight each.",
+        "strategy",
+        gt=0,
+        shown_default="so many that each has at least 10 generations",
     )
     label_ratio: Annotated[dict[str, float] | None, BeforeValidator(_ratio)] = setting(
         "Share of each label in the set; the shares add up to 1.",
@@ -287,7 +296,7 @@ class Verification(Settings):
 
 
 class Generator(Settings):
-    """One of several models that take turns."""
+    """One of several models."""
 
     model: str
     sha256: str
@@ -305,13 +314,19 @@ class RunSpec(IdentitySettings):
     embedding_model_sha256: str | None
     num_examples: int
     concurrency: int
+    num_chains: int | None = None  # of the strategies with chains
     sampling: dict[str, Json]
     benchmark: str | None = None  # that the example was drawn from
     filters: FilterSettings
     compared_with: tuple[HeldOutRef, ...] = ()
     label_ratio: dict[str, float] | None = None
     verification: Verification | None = None
-    mixture: tuple[Generator, ...] = ()  # request i goes to generator i modulo their number; () with one
+    mixture: tuple[Generator, ...] = ()  # () with one model
+
+    @property
+    def max_in_flight(self) -> int:
+        """The most requests in flight."""
+        return min(self.concurrency, self.num_chains or self.concurrency)
 
     def check_same(self, requested: Mapping[str, Any], directory: Path) -> None:
         """Raise RunMismatch, naming what differs, unless the fields in `requested` are the same."""

@@ -29,7 +29,7 @@ from datacreate.locking import LOCK_FILE, FolderLock
 from datacreate.messages import Notify, no_notify
 from datacreate.runs.config import RunSpec
 from datacreate.runs.log import Commit, LogLine, read_log
-from datacreate.runs.summary import RunStats
+from datacreate.runs.summary import RunStats, depth_warning
 from datacreate.settings import SettingsError
 from datacreate.verification.scoring import Probabilities
 
@@ -260,6 +260,7 @@ def summary_of(config: RunConfig, stats: RunStats) -> dict[str, Any]:
         "license": config.license,
         **({"benchmark": spec.benchmark} if spec.benchmark else {}),
         **stats.summary(config.count),
+        "depth_warning": depth_warning(spec, stats.depths),
         "filters": filter_report(spec.filters, stats.rejects),
         "compared_with": [split.model_dump() for split in spec.compared_with],
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
@@ -22,13 +22,20 @@ MAX_KEPT_RATIO = 1.5
 """Highest ratio of two labels' acceptance rates by the verifier without a warning in the summary."""
 
 
+MAX_SHALLOW = 0.5
+"""Largest share of children of the formatting example without a warning."""
+
+MIN_REQUESTS = 10
+"""A set that this many requests can write is too small to be deep."""
+
+
 @dataclass
 class RunStats:
     """Running statistics; the same log gives the same numbers."""
 
     format: TaskFormat
     verification: Verification | None = None
-    generators: Sequence[str] = ()  # names of the models that take turns; () for one model
+    generators: Sequence[str] = ()  # names of several models; () for one model
     accepted: int = 0
     requests: int = 0
     prompt_tokens: int = 0
@@ -79,7 +86,7 @@ class RunStats:
         """Update with a commit."""
         self.requests += not commit.released
         self.accepted += len(commit.accepted)
-        self.by_generator[commit.request % max(1, len(self.generators))] += len(commit.accepted)
+        self.by_generator[commit.model] += len(commit.accepted)
         if commit.accepted or commit.held:
             self.consecutive_failures = 0
         else:
@@ -200,3 +207,16 @@ class RunStats:
             f"the verifier kept {counts}, a ratio above {MAX_KEPT_RATIO:g}: most rejected rows have one label; "
             "classes balance only by discarding"
         )
+
+
+def depth_warning(spec: RunSpec, depths: Mapping[int, int]) -> str | None:
+    """Why the set is not what its strategy is for; None if it is, or if the set is too small to be deep."""
+    rows, children = sum(depths.values()), depths.get(1, 0)
+    small = rows < MIN_REQUESTS * spec.num_examples
+    if spec.strategy == "naive" or small or children <= MAX_SHALLOW * rows:
+        return None
+    remedy = "fewer --num-chains" if spec.num_chains else "a smaller --max-parent-uses"
+    return (
+        f"{children} of {rows} examples are children of the formatting example, as with --strategy naive; use "
+        f"{remedy} or a larger --count"
+    )

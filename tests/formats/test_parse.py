@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from datacreate.formats.example import Example, canonical_json
-from datacreate.formats.parse import extract_json, parse_completion, parse_item
+from datacreate.formats.parse import parse_completion, parse_item
 from datacreate.formats.serialization import PromptEncoding
 from datacreate.formats.task_format import TaskFormat, bind, read_format
 from datacreate.formats.validate import Candidate, Reason, Reject
@@ -47,7 +47,8 @@ def reason_of(item: Any, encoding: PromptEncoding) -> Reason | None:
         (TEXT, {}, [FIRST, SECOND]),
         (TEXT, {"count": 1}, [FIRST, "not_needed"]),
         (f"<think>[1]?</think>Here you are:\n```json\n{TEXT}\n```", {}, [FIRST, SECOND]),
-        (f"Here you are:\n```json\n{TEXT[:-8]}", {"truncated": True}, [FIRST, "truncated"]),
+        (f"Only [1]?</think>{TEXT[:-8]}", {"truncated": True}, [FIRST, "truncated"]),
+        (TEXT.replace("bakes", "</think>"), {}, [FIRST, "Who </think>?"]),
         (TEXT[:-8], {}, [FIRST, "invalid_json"]),
         (TEXT[:-8], {"truncated": True, "keep_complete_items": False}, ["truncated"]),
         (f"<think>Perhaps {TEXT}", {"truncated": True}, ["truncated"]),
@@ -262,73 +263,3 @@ def test_a_truncated_array_gives_a_prefix_of_its_items(items: list[Any], data: s
         assert isinstance(last, Reject)
         assert last.reason is Reason.TRUNCATED
     assert prefix == complete[: len(prefix)]
-
-
-# extract_json
-
-ROWS = '[["Where do boats sleep?",["harbour","attic"]],["Who bakes?",["a baker","b"]]]'
-TAGS = json.dumps([["What does </think> end, and <think> begin?", ["a [", "b"]]])
-
-
-@pytest.mark.parametrize("part", [ROWS, '{"rows": [1, 2], "a": {}}', TAGS, ROWS[:-8]])
-@pytest.mark.parametrize(
-    "before",
-    [
-        "",
-        "The example [shown] has 'two' parts [1].\n```\n",
-        "<think>Five of them.</think>",
-        ' <think>[1], or [[2]]? "[</think>\n\n<think></think>```json\n',
-        "[hm] [1]</think>",
-    ],
-)
-def test_text_before_the_json_is_removed(before: str, part: str) -> None:
-    assert extract_json(before + part) == part
-
-
-@pytest.mark.parametrize("after", ["  ", "\n```\nI hope this helps [1].", " and [no more] {of it}"])
-def test_text_after_the_json_is_removed(after: str) -> None:
-    assert extract_json(ROWS + after) == ROWS
-    assert extract_json(f"```json\n{TAGS}{after}") == TAGS
-
-
-@pytest.mark.parametrize(
-    ("text", "part"),
-    [
-        ("I cannot do that.", ""),
-        (f"<think>Perhaps {ROWS}", ""),
-        (f"Well. <think>{ROWS}", ""),
-        (f"{ROWS}</think>", ""),
-        ("a]", ""),
-        ("Well: [", "["),
-        (f"```json\n{TAGS[:-9]}", TAGS[:-9]),
-        ("[1] [2, three, four, five] [3, 4]", "[3, 4]"),
-        (f'[1] {{"x": 2}} {ROWS} [3]', ROWS),
-    ],
-)
-def test_missing_truncated_and_several_json_values(text: str, part: str) -> None:
-    assert extract_json(text) == part
-
-
-PROSE = st.text(alphabet="abc 🙂é\n\t\"'`.,:;(){}!-").filter(
-    lambda text: '{"' not in text and "{}" not in text
-)
-TOKENS = ["<think>", "</think>", "```json", "[", "]", "{", "}", '"', "\\", " ", "a", "1", ","]
-
-
-@given(PROSE, json_values.filter(lambda value: isinstance(value, list | dict)).map(json.dumps), PROSE)
-def test_json_is_found_in_any_prose(before: str, part: str, after: str) -> None:
-    found = extract_json(before + part + after)
-    assert found == part or len(found) > len(part)  # prose may look like JSON, too
-
-
-@given(st.text() | st.text(alphabet='[]{}"\\ 1') | st.lists(st.sampled_from(TOKENS)).map("".join))
-def test_the_result_is_a_part_of_the_text(text: str) -> None:
-    part = extract_json(text)
-    assert part in text
-    assert not part or part[0] in "[{"
-
-
-@pytest.mark.parametrize("piece", ["[", '["', "[ ", '"', "[1]", "<think></think>", "<think>", '\\"[', "[a] "])
-def test_the_time_is_linear_in_the_length(piece: str) -> None:
-    text = piece * (1_000_000 // len(piece))  # quadratic time would be hours
-    assert len(extract_json(text)) <= len(text)

@@ -115,14 +115,6 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     assert len(collect([tmp_path / "runs"]).evaluated) == 1
 
 
-def test_test_rows_of_one_digest_have_the_same_labels(tmp_path: Path) -> None:
-    evaluated(tmp_path / "a", answers(6, 10))
-    evaluated(tmp_path / "b", answers(6, 10), ["True"] * 5 + ["False"] * 5, seed=2)
-    found = collect([tmp_path])
-    assert len(found.evaluated) == 1
-    assert "same test digest as" in skipped(found, tmp_path / "b")
-
-
 def test_an_unfinished_training_is_said_and_its_finished_seeds_count(tmp_path: Path) -> None:
     evaluated(tmp_path / "out" / "seed-1" / "evaluations" / "creak-test", answers(6, 10))
     (tmp_path / "out" / "training.json").write_text("{}")

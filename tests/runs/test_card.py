@@ -38,6 +38,7 @@ SUMMARY: dict[str, Any] = {
     "tokens_per_example": 7.5,
     "labels": {"True": 600, "False": 600},
     "depths": {"1": 1200},
+    "depth_warning": "1200 of 1200 examples are children of the formatting example",
     "license": None,
     "filters": [{"name": "exact", "on": True, "settings": {}, "rejected": 12}],
     "verification": None,
