@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -112,14 +111,6 @@ def test_a_short_run_checks_20_rows(tmp_path: Path, model: str) -> None:
     assert summary["accepted"] == 3
     assert figures["label_noise_rows"] == 20
     assert any("--verifier" in line for line in messages), "the model scores its own examples"
-
-
-def test_a_label_inside_an_object_can_be_a_pseudo_label(tmp_path: Path, model: str) -> None:
-    nested = {"claim": "Water boils.", "output": {"why": "It is hot.", "label": "true"}}
-    how = {"example": nested, "labels": {"output.label": "true,false"}, "count": 40, "label_noise_check": 1}
-    summary, _ = verified(tmp_path, model, answering(), guessing, **how)
-    assert summary["verification"]["pseudo_labels"] is True
-    assert Counter(example["output"]["label"] for example in examples(tmp_path)) == {"true": 20, "false": 20}
 
 
 # Label ratios
