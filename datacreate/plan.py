@@ -13,12 +13,12 @@ from typing import Any
 
 from datacreate.benchmarks import find_benchmark, formatting_example
 from datacreate.checkpoints import Checkpoint
+from datacreate.decontamination import held_out_sets, with_names
 from datacreate.engines.addresses import Addresses
 from datacreate.engines.base import Sampling
 from datacreate.engines.client import Engine
 from datacreate.errors import ExampleError, PromptTooLong, UsageError
-from datacreate.filters.base import FilterSettings
-from datacreate.filters.held_out import HeldOutSet, held_out_sets
+from datacreate.filters.base import HeldOutSet
 from datacreate.formats.example import Example, find_unsupported_value, load_example
 from datacreate.formats.infer import InferredFormat, infer_format
 from datacreate.formats.serialization import PromptEncoding
@@ -29,7 +29,6 @@ from datacreate.run_models import Engines, Models, verify_mode
 from datacreate.runs.config import (
     CreateConfig,
     Generator,
-    HeldOutRef,
     IdentitySettings,
     RunSpec,
     SamplingOptions,
@@ -37,22 +36,20 @@ from datacreate.runs.config import (
 )
 from datacreate.runs.directory import RunConfig, RunDirectory
 from datacreate.selection.strategies import Strategy, find_strategy
-from datacreate.verification.scoring import VerifyMode, default_threshold
+from datacreate.verification.label_noise import most_rows
+from datacreate.verification.scoring import VerifyMode
 
 DEFAULT_NUM_EXAMPLES = 5
 """Examples per request, as in the paper; fewer if they do not fit the context."""
+
+MIN_GENERATIONS = 10
+"""Requests in each chain, if all examples are accepted: with fewer, most examples are children of the root."""
 
 MAX_GROWTH = 2
 """How many times longer than the formatting example a new example can be."""
 
 EXTRA_TOKENS = 16
 """Additional tokens per example, so that answers to a very short example are not truncated."""
-
-LABEL_NOISE_ROWS = 200
-"""Verified examples for the label-noise check; its AUC then has a standard error of about 0.04."""
-
-MIN_LABEL_NOISE_ROWS = 40
-"""Verified examples for the label-noise check of a small set, if half of its count is less."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     Raises ExampleError or FormatError for a wrong example or format, BenchmarkError if a benchmark is unknown or not
     imported, UsageError for other settings, RunError for the run directory, RunMismatch if its run is another.
     """
-    find_strategy(config.strategy)
+    has_chains = find_strategy(config.strategy).queue == "chain"
     if config.served:
         Addresses(config.urls)
     root, inferred = _root_and_format(config)
@@ -103,20 +100,22 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     label_ratio = _label_ratio(config, inferred.format)
     directory.check()
     stored = directory.read_config() if directory.exists else None
-    if config.decontaminate is None and stored:
-        held_out = held_out_sets(stored.spec.filters.decontaminate or ())
-    else:
-        default = () if config.method == "paper" else "all"
-        held_out = held_out_sets(default if config.decontaminate is None else config.decontaminate)
-    names = tuple(dict.fromkeys(split.benchmark for split in held_out))
+    test_sets = config.decontaminate
+    if test_sets is None and stored:
+        test_sets = stored.spec.filters.decontaminate
+    elif test_sets is None:
+        test_sets = () if config.method == "paper" else ("all",)
+    before = stored.spec.compared_with if stored else None
+    held_out = held_out_sets(test_sets or (), inferred.format, before)
     identity = config.subset(IdentitySettings) | {
         "example": dict(root.values),
         "format": inferred.format.document(),
         "benchmark": config.benchmark,
-        "filters": FilterSettings(**config.subset(FilterSettings) | {"decontaminate": names}),
-        "compared_with": tuple(HeldOutRef(**vars(split)) for split in held_out),
+        "filters": with_names(config, held_out),
+        "compared_with": tuple(each.ref for each in held_out),
         "label_ratio": label_ratio,
         **config.given(("num_examples", "concurrency")),
+        **(config.given(("num_chains",)) if has_chains else {}),
     }
     if stored:
         stored.check_same(identity, config.count, directory.path)
@@ -167,7 +166,13 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: Models, engines: 
         )
         for index, (checkpoint, engine) in enumerate(zip(models.generators, engines.generators, strict=True))
     )
-    concurrency = stored.concurrency if stored else config.concurrency or (1 if paper else None)
+    strategy = find_strategy(config.strategy)
+    num_chains = stored.num_chains if stored else config.num_chains
+    if strategy.queue != "chain":
+        num_chains = None
+    elif not num_chains:
+        num_chains = 1 if paper else max(1, config.count // (MIN_GENERATIONS * number))
+    concurrency = stored.concurrency if stored else config.concurrency or num_chains or (1 if paper else None)
     decided = {
         "model": models.name,
         "model_sha256": models.sha256,
@@ -175,6 +180,7 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: Models, engines: 
         "embedding_model_sha256": embedding_model.sha256 if embedding_model else None,
         "num_examples": number,
         "concurrency": concurrency or _concurrency(config.count, number, engines.generators),
+        "num_chains": num_chains,
         "sampling": _given(samplings[0]),
         "verification": _verification(config, inputs, models, encoding, engines.verifier),
         "mixture": tuple(
@@ -184,8 +190,10 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: Models, engines: 
         ),
     }
     spec = RunSpec(**decided | inputs.identity)
-    strategy, notes = find_strategy(config.strategy), (*inputs.inferred.notes, *_warnings(spec))
-    return RunPlan(root, encoding, strategy, samplings, spec, inputs.held_out, notes)
+    notes = [*inputs.inferred.notes, *_warnings(spec)]
+    if num_chains and not stored:
+        notes += _idle_note(spec, engines.generators)
+    return RunPlan(root, encoding, strategy, samplings, spec, inputs.held_out, tuple(notes))
 
 
 def _warnings(spec: RunSpec) -> Iterator[str]:
@@ -233,14 +241,12 @@ def _verification(
             f"letters work for at most {MAX_LETTERED} labels; use another --verifier, or --verify off"
         )
     has_check = mode != "keep" and encoding.supports_pseudo_labels and config.method == "datacreate"
-    rows = min(LABEL_NOISE_ROWS, max(MIN_LABEL_NOISE_ROWS, config.count // 2))
     return Verification(
         mode=mode,
         model=model.name,
         model_sha256=model.sha256,
-        threshold=config.threshold or (known.threshold if known else default_threshold(len(labels))),
         label_noise_check=config.label_noise_check if has_check else None,
-        label_noise_rows=config.label_noise_rows or (known.label_noise_rows if known else rows),
+        label_noise_rows=known.label_noise_rows if known else most_rows(config.count),
         lettered=lettered,
     )
 
@@ -291,12 +297,23 @@ def _fit_context(
 
 
 def _concurrency(count: int, number: int, engines: Sequence[Engine]) -> int:
-    """Three times the capacity of the engines, but no more requests than the count needs.
+    """A multiple of the capacity of the engines, but no more than twice the requests that the count needs.
 
-    Commits are in order, so a long completion delays all later ones; with fewer requests in flight, the
-    engines would be idle.
+    Commits are in order, so a long completion delays all later ones; with fewer requests in flight, the engines would
+    be idle. The slowest of several models delays the others in the same way.
     """
-    return max(1, min(3 * sum(engine.capacity for engine in engines), count // number))
+    multiple = 3 if len(engines) == 1 else 10
+    return max(1, min(multiple * sum(engine.capacity for engine in engines), 2 * count // number))
+
+
+def _idle_note(spec: RunSpec, engines: Sequence[Engine]) -> Iterator[str]:
+    requests, capacity = spec.max_in_flight, sum(engine.capacity for engine in engines)
+    if 2 * requests < capacity:
+        yield (
+            f"{spec.strategy}: at most {requests} request{'s' * (requests > 1)} in flight, one per chain, of the "
+            f"{capacity} that the servers can process at once; faster: --strategy tree, or several runs at once with "
+            "`datacreate sweep`"
+        )
 
 
 def _sampling(config: CreateConfig, checkpoint: Checkpoint, max_tokens: int) -> Sampling:

@@ -1,64 +1,69 @@
-"""The state of a run: accepted examples, quotas, duplicates, and the requests to submit.
+"""The state of a run: its examples (see acceptance.py), its statistics, and the requests to submit.
 
-A completion is parsed (`parse`) and then decided in the order of requests (`decide`), which gives a `Commit`. The
-commit is logged and then applied (`apply`). Replaying a log applies its commits again: a resumed run has the same
-state, without embedding or scoring anything twice. If a commit cannot be written, the run ends, and the changes that
-`decide` made are lost with it.
+A completion is parsed (`parse`) and then decided in the order of requests (`decide`), which gives a `Commit`.
+Applying it (`apply`) gives the parents of the next requests, which are logged with it. Replaying a log applies its
+commits again: a resumed run has the same state and the same requests, without choosing, embedding or scoring
+anything twice. If a commit cannot be written, the run ends, and the changes that it made are lost with it.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import random
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
+from datacreate.acceptance import Acceptance
 from datacreate.engines.base import Completion, Request
 from datacreate.errors import LogDamaged
 from datacreate.filters.base import Filter
-from datacreate.formats.example import Json, field_at
+from datacreate.formats.example import Example, Json
 from datacreate.formats.parse import parse_completion
 from datacreate.formats.response_schema import build_response_schema
-from datacreate.formats.task_format import answer_text
 from datacreate.formats.validate import Candidate, Reason, Reject, shorten
 from datacreate.plan import RunPlan
 from datacreate.prompts.generation import chat_prompt
-from datacreate.prompts.label_scoring import (
-    LabelQuestion,
-    assigned_label,
-    label_question,
-    possible_answers,
-    with_answer,
-)
-from datacreate.runs.log import Commit, LogLine, example_line
+from datacreate.prompts.label_scoring import LabelQuestion, label_question
+from datacreate.runs.log import Commit, LogLine, Session, example_line
 from datacreate.runs.summary import RunStats
 from datacreate.selection.accepted_vectors import AcceptedVectors
 from datacreate.selection.embeddings import Similarity
 from datacreate.selection.farthest_first import FarthestFirst
-from datacreate.selection.queue import Chains, Levels, Parent, ParentQueue, RequestSlot, Tree
+from datacreate.selection.queue import UNLIMITED_USES, Chains, Levels, Parent, ParentQueue, Tree
 from datacreate.verification.label_noise import LabelNoiseCheck
-from datacreate.verification.quotas import Quotas
 from datacreate.verification.scoring import (
-    NO_SCORES,
-    Probabilities,
     Scored,
-    disagreement,
-    final_label,
-    most_probable_label,
     round_probabilities,
 )
+
+_FIRST_RATE, _FIRST_REQUESTS = 0.8, 10
+"""The share of examples that is expected to be accepted at the start, as if measured on so many requests."""
+
+_RATE_REQUESTS = 100
+"""The accepted examples per request are averaged over about this many of the latest requests."""
+
+_SPARE = 1.05
+"""Requests are made for this many times the examples that are missing."""
 
 
 @dataclass(frozen=True)
 class PendingRequest:
     """A request to submit, with the label assigned to each of its examples; None without fixed labels."""
 
-    slot: RequestSlot
+    number: int
+    parent: Parent
     labels: tuple[Json, ...] | None
     pseudo_labels: bool = False  # the verifier will assign the labels
+    model: int = 0  # index of the generator
+
+    @cached_property
+    def example(self) -> Example:
+        """The parent as an example."""
+        return Example(json.loads(self.parent.line))
 
 
 @dataclass(frozen=True)
@@ -90,23 +95,18 @@ class RunState:
         self._similarity = similarity
         self._filters = filters
         self._embedder = accepted.embedder if accepted else None
-        self._vectors = accepted if plan.strategy.queue == "coverage" else None
-        self._num_accepted = 0  # including those of the request that is being decided
         self._format = plan.encoding.format
         self._encodings = {pseudo: replace(plan.encoding, pseudo_labels=pseudo) for pseudo in (False, True)}
-        self._root_key = Candidate.of(plan.root.values, self._format).key
-        self._parent_key = lru_cache(maxsize=4096)(self._key_of_line)
         self._schema = lru_cache(maxsize=1024)(self._build_schema)
-        labels, ratio = self._format.labels, spec.label_ratio
-        self._quotas = None
-        if labels and not plan.is_paper_method:
-            self._quotas = Quotas(labels, count, list(ratio.values()) if ratio else None)
         self._verification = spec.verification
-        self._queue = _make_queue(plan, self._vectors)
+        vectors = accepted if plan.strategy.queue == "coverage" else None
+        self._queue = _make_queue(plan, vectors)
         self.seed = spec.seed
         self.stats = RunStats.of(spec, self._format)
+        self._acceptance = Acceptance(plan, count, filters, self.stats, vectors)
         self.to_submit: deque[PendingRequest] = deque()
-        self._assign()
+        self._requests = 0  # made so far
+        self._rate = _FIRST_RATE * spec.num_examples  # examples of a request that are accepted, or held
 
     @property
     def finished(self) -> bool:
@@ -117,18 +117,35 @@ class RunState:
         """The check of the assigned labels; None if labels are not assigned or not verified."""
         return self.stats.label_noise_check
 
-    @property
-    def _pseudo_labels(self) -> bool:
-        return self.label_noise_check is not None and self.label_noise_check.pseudo_labels
+    def _make_requests(self) -> list[int]:
+        """Add the next requests to `to_submit`; returns the numbers of their parents."""
+        parents = []
+        while self._needs_request and (parent := self._queue.next(self._requests, idle=not self._in_flight)):
+            self._make_request(parent)
+            parents.append(parent.number)
+        return parents
 
-    def _assign(self) -> None:
-        """Add the requests that the queue allows to `to_submit`, with their labels."""
-        while (slot := self._queue.next()) is not None:
-            labels = None
-            if self._quotas and not self._pseudo_labels:
-                rng = self._rng("deal", slot.number)  # the word is part of the seed: do not change it
-                labels = tuple(self._quotas.assign(self._plan.spec.num_examples, rng))
-            self.to_submit.append(PendingRequest(slot, labels, self._pseudo_labels))
+    def _make_request(self, parent: Parent) -> None:
+        labels, pseudo_labels = None, self._acceptance.pseudo_labels
+        if (quotas := self._acceptance.quotas) and not pseudo_labels:
+            rng = self._rng("deal", self._requests)  # the word is part of the seed: do not change it
+            labels = tuple(quotas.assign(self._plan.spec.num_examples, rng))
+        self.to_submit.append(PendingRequest(self._requests, parent, labels, pseudo_labels))
+        self._requests += 1
+
+    @property
+    def _in_flight(self) -> int:
+        """Requests that are not committed."""
+        return self._requests - self.stats.requests
+
+    @property
+    def _needs_request(self) -> bool:
+        """Whether another request is needed, given those in flight and what earlier ones gave."""
+        if not self._in_flight or self.finished:
+            return not self.finished
+        missing = self._count - self.stats.accepted - self.stats.held  # if all that are held will be accepted
+        expected = self._in_flight * self._rate
+        return self._in_flight < self._plan.spec.max_in_flight and expected < _SPARE * missing
 
     def _rng(self, purpose: str, request: int) -> random.Random:
         return random.Random(f"{self.seed}:{purpose}:{request}")
@@ -136,17 +153,13 @@ class RunState:
     def _build_schema(self, labels: tuple[Json, ...] | None, pseudo_labels: bool) -> str:
         return build_response_schema(self._encodings[pseudo_labels], self._plan.spec.num_examples, labels)
 
-    def _key_of_line(self, line: str) -> str:
-        return Candidate.of(json.loads(line), self._format).key
-
     def build_request(self, pending: PendingRequest) -> Request:
         """The request for the engine."""
-        slot, samplings = pending.slot, self._plan.samplings
-        messages = chat_prompt(
-            self._encodings[pending.pseudo_labels], slot.example, self._plan.spec.num_examples
-        )
+        spec = self._plan.spec
+        encoding = self._encodings[pending.pseudo_labels]
+        messages = chat_prompt(encoding, pending.example, spec.num_examples, spec.label_ratio)
         schema = self._schema(pending.labels, pending.pseudo_labels)
-        return Request(slot.number, messages, schema, samplings[slot.number % len(samplings)])
+        return Request(pending.number, messages, schema, self._plan.samplings[pending.model])
 
     def parse(self, pending: PendingRequest, completion: Completion) -> ParsedCompletion:
         """The items of a completion, and questions for the verifier about those that pass the filters now."""
@@ -168,7 +181,7 @@ class RunState:
         questions: dict[int, LabelQuestion] = {}
         for index, item in enumerate(items if self._verification else ()):
             # Filters only get stricter: an item that is rejected now is also rejected by `decide`.
-            if isinstance(item, Candidate) and self._find_reject(pending, item) is None:
+            if isinstance(item, Candidate) and not self._acceptance.find_reject(item, pending.parent.line):
                 lettered = self._verification is not None and self._verification.lettered
                 question = label_question(self._format, item.example.values, lettered=lettered)
                 if question is not None:
@@ -177,173 +190,123 @@ class RunState:
 
     def decide(self, parsed: ParsedCompletion) -> Commit:
         """Accept or reject each item, given all earlier commits."""
-        accepted: list[Candidate] = []
+        pending, completion, holds = parsed.pending, parsed.completion, self._acceptance.holds
+        passed: list[Candidate] = []
         rejects: list[Reject] = []
         scored: list[Scored] = []
         for index, item in enumerate(parsed.items):
+            if isinstance(item, Reject):
+                rejects.append(item)
+                continue
             scores = parsed.scores.get(index)
             probabilities = round_probabilities(scores) if scores else None
-            result, verified = self._decide_item(parsed.pending, item, probabilities, len(accepted))
+            result, verified = self._acceptance.decide(
+                item,
+                pending.parent.line,
+                pending.number,
+                probabilities,
+                has_label=not pending.pseudo_labels,
+                accepted=0 if holds else len(passed),
+            )
             if isinstance(result, Reject):
                 rejects.append(result)
             else:
-                accepted.append(result)
+                passed.append(result)
             if verified:
                 scored.append(verified)
-        slot, completion = parsed.pending.slot, parsed.completion
+        values = tuple(dict(candidate.example.values) for candidate in passed)
         return Commit(
-            request=slot.number,
-            parent=slot.example.id,
-            depth=slot.parent.depth,
-            attempt=slot.previous_uses,
-            accepted=tuple(dict(candidate.example.values) for candidate in accepted),
-            chosen=tuple(self._choose_parents(slot, accepted)),
+            request=pending.number,
+            parent=pending.example.id,
+            depth=pending.parent.depth,
+            accepted=() if holds else values,
+            chosen=tuple(self._choose_parents(pending, passed)),
             rejects=tuple(rejects),
             prompt_tokens=completion.prompt_tokens,
             generated_tokens=completion.generated_tokens,
             time=round(time.time(), 3),
+            model=pending.model,
             scored=tuple(scored),
             scoring_tokens=parsed.scoring_tokens,
+            held=values if holds else (),
         )
 
-    def _decide_item(
-        self,
-        pending: PendingRequest,
-        item: Candidate | Reject,
-        probabilities: Probabilities | None,
-        accepted: int,
-    ) -> tuple[Candidate | Reject, Scored | None]:
-        """The item as it is accepted, or a reject; and the verifier's result, or None."""
-        if isinstance(item, Reject):
-            return item, None
-        if reject := self._find_reject(pending, item, accepted):
-            return reject, None
-        if not self._verification:
-            return self._accept(item), None
-        if probabilities is None:
-            return _reject(Reason.REJECTED_BY_VERIFIER, item, NO_SCORES), None
-        assigned = assigned_label(self._format, item.example.values)
-        scored = self._verify(-1 if pending.pseudo_labels else assigned, probabilities)
-        if scored.final < 0:
-            answers = list(map(answer_text, possible_answers(self._format, item.example.values)))
-            detail = disagreement(answers, scored.assigned, scored.probabilities)
-            return _reject(Reason.REJECTED_BY_VERIFIER, item, detail), scored
-        if scored.final != assigned:
-            relabeled = with_answer(self._format, item.example.values, scored.final)
-            candidate = Candidate.of(relabeled, self._format)
-            # In a format without free text, the answer is part of the compared text.
-            if candidate.key != item.key and (reject := self._find_reject(pending, candidate, accepted)):
-                return reject, scored
-            item = candidate
-        result = self._accept(item)
-        return result, replace(scored, accepted=not isinstance(result, Reject))
+    def release(self) -> Commit | None:
+        """The next commit of held examples, if the label-noise check has decided; see `Acceptance.release`."""
+        return self._acceptance.release()
 
-    def _find_reject(self, pending: PendingRequest, candidate: Candidate, accepted: int = 0) -> Reject | None:
-        """The first reason to reject a valid example, before verification; None if there is none.
-
-        `accepted`: examples accepted from the same completion.
-        """
-        if candidate.key in (self._parent_key(pending.slot.parent.line), self._root_key):
-            return _reject(Reason.COPIED_EXAMPLE, candidate)
-        for filter in self._filters:
-            if (detail := filter.match(candidate)) is not None:
-                return _reject(filter.reason, candidate, detail)
-        if self.stats.accepted + accepted >= self._count:
-            return _reject(Reason.NOT_NEEDED, candidate)
-        if self._label_is_final and self._quota_is_full(candidate):
-            return _reject(Reason.OVER_QUOTA, candidate)
-        return None
-
-    @property
-    def _label_is_final(self) -> bool:
-        """Whether verification, now and later, keeps the label that an example was written with."""
-        check = self.label_noise_check
-        if check and (not check.decided or check.pseudo_labels):
-            return False
-        return not (self._verification and self._verification.mode == "relabel")
-
-    def _quota_is_full(self, candidate: Candidate) -> bool:
-        return self._quotas is not None and not self._quotas.remaining(self._label(candidate))
-
-    def _verify(self, assigned: int, probabilities: Probabilities) -> Scored:
-        """What verification does with an example whose label is `assigned` (-1: written without a label)."""
-        assert self._verification is not None, "the caller checks it"
-        threshold, check = self._verification.threshold, self.label_noise_check
-        if check and check.pseudo_labels:
-            probabilities = check.calibrated(probabilities)
-            final = most_probable_label(check.thresholds(threshold), probabilities)
-        else:
-            final = final_label(self._verification.mode, threshold, assigned, probabilities)
-        return Scored(assigned, final, False, probabilities)
-
-    def _accept(self, candidate: Candidate) -> Candidate | Reject:
-        """Add the example to the training set, unless the quota of its label is full."""
-        if self._quota_is_full(candidate):
-            return _reject(Reason.OVER_QUOTA, candidate)
-        self._add(candidate)
-        return candidate
-
-    def _add(self, candidate: Candidate) -> None:
-        """Update filters, quotas and vectors with an accepted example."""
-        for filter in self._filters:
-            filter.add(candidate)
-        if self._quotas:
-            self._quotas.add(self._label(candidate))
-        if self._vectors:
-            self._vectors.ensure(self._num_accepted, candidate.text)
-        self._num_accepted += 1
-
-    def _label(self, candidate: Candidate) -> Json:
-        path = self._format.roles.answer
-        return field_at(candidate.example.values, path) if path else None
-
-    def _choose_parents(self, slot: RequestSlot, accepted: Sequence[Candidate]) -> Sequence[int]:
+    def _choose_parents(self, pending: PendingRequest, accepted: Sequence[Candidate]) -> Sequence[int]:
         if not accepted:
             return ()
-        parent = "\n".join(self._format.input_texts(slot.example.values))
+        parent = "\n".join(self._format.input_texts(pending.example.values))
         children = [candidate.text for candidate in accepted]
         return self._plan.strategy.choose(
-            parent, children, self._rng("choose", slot.number), self._similarity
+            parent, children, self._rng("choose", pending.number), self._similarity
         )
 
-    def apply(self, slot: RequestSlot, commit: Commit) -> None:
-        """Update the figures and the queue with a decided commit, and assign the next requests."""
+    def begin(self, session: Session) -> list[int]:
+        """Start a session; returns the numbers of the parents of its first requests."""
+        self.stats.begin(session)
+        return self._make_requests()
+
+    def apply(self, commit: Commit) -> list[int]:
+        """Update the figures and the queue with a decided commit; returns the parents of the next requests."""
+        self._record(commit)
+        return self._make_requests()
+
+    def _record(self, commit: Commit) -> None:
         self.stats.add(commit)
-        parents = [Parent(commit.lines[i], commit.depth + 1) for i in commit.chosen]
-        self._queue.commit(slot, parents, len(commit.accepted))
-        self._assign()
+        self._acceptance.record(commit)
+        if commit.released:  # it was counted with all its examples
+            dropped = len(commit.scored) - len(commit.accepted)
+            self._rate -= dropped / min(_FIRST_REQUESTS + self.stats.requests, _RATE_REQUESTS)
+            return
+        passed = len(commit.passed)
+        self._rate += (passed - self._rate) / min(_FIRST_REQUESTS + self.stats.requests, _RATE_REQUESTS)
+        lines = tuple(map(example_line, commit.held)) or commit.lines
+        first = self._acceptance.passed - passed + 1
+        parents = [Parent(first + i, lines[i], commit.depth + 1) for i in commit.chosen]
+        # Twice what this rate requires, as if no held example will be accepted.
+        needed = math.ceil(2 * (self._count - self.stats.accepted) / max(1.0, self._rate))
+        self._queue.commit(commit.request, parents, passed, needed)
 
     def replay(self, line: LogLine, path: str) -> None:
         """Apply a line of the log at `path`. Raises LogDamaged if it cannot follow the lines before it."""
         commit = line.record
         if not isinstance(commit, Commit):
             self.stats.begin(commit)
-            return
-        slot = self.to_submit.popleft().slot
-        logged = (commit.request, commit.parent, commit.attempt)
-        expected = (slot.number, slot.example.id, slot.previous_uses)
-        if logged != expected:
-            raise LogDamaged(
-                f"{path}, line {line.number}: (request, parent, attempt) is {logged}, expected {expected}; "
-                "restore the file from a copy, or use another --run-dir"
-            )
-        for values in commit.accepted:
-            self._add(Candidate.of(values, self._format))
-        self.apply(slot, commit)
+        else:
+            requests = self.to_submit
+            expected = requests.popleft().number if requests and not commit.released else None
+            if commit.request != (self._acceptance.next_released if commit.released else expected):
+                raise _cannot_follow(path, line, f"request {commit.request}")
+            self._acceptance.replay(commit)
+            self._record(commit)
+        for number in line.next:
+            try:
+                parent = self._queue.next(self._requests, idle=not self._in_flight, logged=number)
+            except KeyError:
+                parent = None
+            if parent is None or parent.number != number:
+                raise _cannot_follow(path, line, f"parent {number}")
+            self._make_request(parent)
 
 
-def _reject(reason: Reason, candidate: Candidate, detail: str = "") -> Reject:
-    return Reject(reason, shorten(candidate.example.values), detail)
+def _cannot_follow(path: str, line: LogLine, what: str) -> LogDamaged:
+    return LogDamaged(
+        f"{path}, line {line.number}: {what} cannot follow the lines before it; restore the file from a copy, or use "
+        "another --run-dir"
+    )
 
 
 def _make_queue(plan: RunPlan, vectors: AcceptedVectors | None) -> ParentQueue:
-    root, spec = Parent(example_line(dict(plan.root.values)), 0), plan.spec
+    root, spec = Parent(0, example_line(dict(plan.root.values)), 0), plan.spec
     if vectors:
-        return FarthestFirst(
-            root, spec.concurrency, vectors.__getitem__, vectors.root, max_parent_uses=spec.max_parent_uses
-        )
-    if plan.strategy.queue == "chain":
-        return Chains(root, spec.concurrency)
+        return FarthestFirst(root, vectors.of_parent, max_parent_uses=spec.max_parent_uses)
+    if spec.num_chains:
+        return Chains(root, spec.num_chains)
+    if plan.strategy.queue == "root":
+        return Tree(root, UNLIMITED_USES)
     if spec.method == "paper":
-        return Levels(root, spec.seed, spec.concurrency)
-    return Tree(root, spec.concurrency, spec.max_parent_uses)
+        return Levels(root, spec.seed)
+    return Tree(root, spec.max_parent_uses)

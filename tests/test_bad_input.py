@@ -20,7 +20,7 @@ FORMAT: dict[str, Any] = {
 }
 
 BAD: dict[str, tuple[Any, str, int, str]] = {
-    "missing file": (None, "", 2, "no such file; --example takes a JSON file with one object"),
+    "missing file": (None, "", 2, "no such file; give a JSON file with one object"),
     "invalid JSON": ('{"a": 1,}', "", 2, "not JSON at line 1"),
     "list": ("[1, 2]", "", 2, "a list of 2"),
     "answer not in options": (
@@ -37,7 +37,7 @@ BAD: dict[str, tuple[Any, str, int, str]] = {
         "label: 3 is not of type 'string'",
     ),
     "unsupported keyword": ({"question": "Why?", "label": "a"}, "--format UNSUPPORTED", 2, "'allOf'"),
-    "unknown model": (COMMONSENSE, "--model qwen2.5-coder-0.6b-instruct", 1, "qwen2.5-coder-0.5b-instruct"),
+    "unknown model": (COMMONSENSE, "--model qwen2.5-coder-0.6b-instruct", 2, "qwen2.5-coder-0.5b-instruct"),
     "encoder as the model": (COMMONSENSE, "--model all-minilm-l6-v2", 1, "an instruct model is needed"),
     "missing checkpoint": (COMMONSENSE, "--model ./nowhere", 1, "no such folder"),
     "unknown strategy": (COMMONSENSE, "--strategy clever", 2, "naive, random, diverse, similar, tree"),
@@ -95,7 +95,7 @@ BAD: dict[str, tuple[Any, str, int, str]] = {
         2,
         "--enforce-eager: running servers have loaded their models",
     ),
-    "unknown benchmark": (COMMONSENSE, "--decontaminate csqb", 1, "did you mean csqa?"),
+    "unknown benchmark": (COMMONSENSE, "--decontaminate csqb", 2, "did you mean csqa?"),
     "benchmark not imported": (COMMONSENSE, "--decontaminate csqa", 1, "datacreate benchmarks import"),
     "missing encoder": (COMMONSENSE, "--semantic 0.9 --embedding-model ./nowhere", 1, "no such folder"),
     "reserved template argument": (
@@ -115,7 +115,7 @@ BAD: dict[str, tuple[Any, str, int, str]] = {
 }
 """Name -> content of the example file, further arguments, exit code, part of the message."""
 
-LOCAL = {"servers without --url", "adapter for two models"}
+LOCAL = {"servers without --url", "adapter for two models", "unknown model"}
 """Cases that --url would change."""
 
 
@@ -136,7 +136,8 @@ def test_bad_input_is_one_line_and_creates_nothing(tmp_path: Path, model: str, n
     (tmp_path / "UNSUPPORTED").write_text(json.dumps(unsupported))
     more = [str(tmp_path / word) if word.isupper() else word for word in arguments.split()]
     run_dir = tmp_path / "deep" / "run"
-    command = ["create", "--example", path, "--run-dir", run_dir, "--count", "3", "--model", model]
+    count = [] if "--count" in more else ["--count", "3"]
+    command = ["create", "--example", path, "--run-dir", run_dir, *count, "--model", model]
     assert message in one_line(run(*command, *more), code)
     if name != "long prompt":  # only a server counts tokens
         assert message in one_line(run(*command, *more, "--dry-run"), code)
@@ -154,7 +155,7 @@ def test_a_run_directory_that_cannot_be_used_stays_as_it_is(
     path.parent.mkdir()
     path.write_text(json.dumps(COMMONSENSE))
     make(tmp_path / "run", model, count=5)
-    create = ("create", "--example", path, "--count", 5, *(how or ["--model", model]), "--concurrency", 5)
+    create = ("create", "--example", path, *(how or ["--model", model]), "--concurrency", 5)
     for run_dir, options, says in [
         (path.parent, [], "has other files and no run; choose an empty or new --run-dir"),
         (path, [], "a part of this path is a file; choose another --run-dir"),
@@ -163,7 +164,8 @@ def test_a_run_directory_that_cannot_be_used_stays_as_it_is(
         (tmp_path / "run", ["--num-examples", 7], "another num_examples: 5 stored, 7 requested"),
         (tmp_path / "run", ["--count", 4], "which cannot be reduced to 4"),
     ]:
-        assert says in one_line(run(*create, "--run-dir", run_dir, *options), 1)
+        count = [] if "--count" in options else ["--count", 5]
+        assert says in one_line(run(*create, "--run-dir", run_dir, *count, *options), 1)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["mine", "run"]
     assert [file.name for file in path.parent.iterdir()] == ["example.json"]
 
@@ -192,9 +194,12 @@ def test_a_damaged_log_or_config_is_one_line(tmp_path: Path, model: str) -> None
     assert "line 2" in one_line(run("show", tmp_path / "run"), 1)
     assert "line 2" in one_line(run("export", tmp_path / "run", "--layout", "chat"), 1)
     log.write_bytes(whole)
-    for damage in ("", "[]", '{"layout": 2}', config.read_text().replace('"seed": 42', '"sead": 42')):
+    for damage in ("", "[]", '{"layout": 3}', config.read_text().replace('"seed": 42', '"sead": 42')):
         config.write_text(damage)
         assert "config.json: damaged" in one_line(run(*create), 1)
+    for foreign in ('{"model_type": "qwen2"}', "{}"):  # a folder of a model has a config.json, too
+        config.write_text(foreign)
+        assert "not a run directory (its config.json is of another program)" in one_line(run(*create), 1)
     assert len(examples(tmp_path / "run")) == 25
 
 

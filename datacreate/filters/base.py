@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self
 
-from pydantic import BeforeValidator
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from datacreate.messages import Notify, no_notify
 from datacreate.settings import OrOff, Settings, setting
 
 if TYPE_CHECKING:
-    from datacreate.filters.held_out import HeldOutSet
     from datacreate.formats.validate import Candidate, Reason
     from datacreate.selection.accepted_vectors import AcceptedVectors
 
@@ -62,9 +61,9 @@ class FilterSettings(Settings):
         metavar="COSINE|off",
     )
     decontaminate: Annotated[tuple[str, ...] | None, BeforeValidator(_test_sets)] = quality(
-        "Benchmarks whose dev and test rows examples must not repeat.",
-        metavar="all|none|NAME[,NAME...]",
-        shown_default="all that are imported",
+        "Test sets whose rows examples must not repeat: benchmarks (their dev and test rows) and files of your own.",
+        metavar="all|none|NAME|FILE[,...]",
+        shown_default="all imported benchmarks",
     )
     ngram: int = quality(
         "Drop examples that share this many consecutive words with a row of --decontaminate.", default=8, ge=2
@@ -104,6 +103,36 @@ class Filter(ABC):
     def add(self, candidate: Candidate) -> None:
         """Take an accepted example into account."""
         return
+
+
+class HeldOutRow(NamedTuple):
+    """The inputs of a held-out row that examples are compared with."""
+
+    question: str  # all inputs but the passage
+    passage: str  # the context; empty if the examples have none
+
+
+class HeldOutRef(BaseModel):
+    """A test set that examples are compared with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str  # of the benchmark, or of the file, without its folder
+    split: str | None  # of the benchmark; None for a file
+    digest: str  # SHA-256 of the file
+
+    @property
+    def title(self) -> str:
+        """The name and the split."""
+        return f"{self.name} {self.split}" if self.split else self.name
+
+
+@dataclass(frozen=True)
+class HeldOutSet:
+    """A test set with its rows. `read` raises an error if they have changed since the set was chosen."""
+
+    ref: HeldOutRef
+    read: Callable[[], Iterable[HeldOutRow]]
 
 
 @dataclass(frozen=True)

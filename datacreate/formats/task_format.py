@@ -15,6 +15,7 @@ to the formatting example: its number of options, and which fields are null.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -35,18 +36,17 @@ from datacreate.formats.example import (
     field_at,
     values_in,
 )
-from datacreate.formats.schema_keywords import FORMAT_CHECKER, check_keywords, resolve_refs
+from datacreate.formats.schema_keywords import FORMAT_CHECKER, resolve
 from datacreate.formats.schema_utils import (
-    TextReader,
-    drop_constants,
+    Schema,
     fixed_labels,
+    free_texts,
     input_schema,
     is_constant,
-    may_contain_numbers,
     narrow,
     schema_at,
-    text_reader,
 )
+from datacreate.formats.text_normalization import normalize_text
 from datacreate.paths import shipped
 
 Head = Literal["multiple_choice", "sequence_classification"]
@@ -100,20 +100,48 @@ class Roles:
         }
 
 
+_SPACED = r"[^\W_\u0530-\u1dff\u2c00-\U0010ffff]"  # Latin, Greek, Cyrillic letters and digits
+_INSIDE_WORD = re.compile(rf"{_SPACED}(?:{_SPACED}|[\u0300-\u036f])")
+
+
 def answer_text(value: Json) -> str:
     """An answer as the text of an option: "True" for true, "3" for 3."""
     return value if isinstance(value, str) else str(value)
 
 
+def is_span(answer: str, context: str) -> bool:
+    """Whether the answer is a part of the context, not the whole, that begins and ends where words do."""
+    start = context.find(answer) if answer else -1
+    while start >= 0:
+        end = start + len(answer)
+        inside_word = _joined(context, start) or _joined(context, end)
+        if not inside_word and any(map(str.isalnum, context[:start] + context[end:])):
+            return True
+        start = context.find(answer, start + 1)
+    return False
+
+
+def _joined(text: str, place: int) -> bool:
+    """Whether `place` is inside a word. Only alphabets that put spaces around every word can tell."""
+    return bool(_INSIDE_WORD.match(text[max(0, place - 1) : place + 1]))
+
+
+def label_key(value: Json) -> str:
+    """The same text for equal labels: 4 and 4.0 are equal, 1 and true are not."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return canonical_json(value)
+
+
 def rule_holds(rule: Rule, roles: Roles, values: Mapping[str, Json]) -> bool:
     """Whether an example satisfies `rule`. The fields of the rule must exist."""
     if rule is Rule.OPTIONS_DIFFER:
-        options = [answer_text(option).strip().casefold() for option in field_at(values, roles.options or ())]
+        options = [normalize_text(answer_text(option)) for option in field_at(values, roles.options or ())]
         return len(set(options)) == len(options)
     answer = answer_text(field_at(values, roles.answer or ()))
     if rule is Rule.ANSWER_IN_CONTEXT:
         context = field_at(values, roles.context or ())
-        return isinstance(context, str) and answer in context
+        return isinstance(context, str) and is_span(answer, context)
     answer = answer.casefold()
     return any(answer_text(option).casefold() == answer for option in field_at(values, roles.options or ()))
 
@@ -171,19 +199,14 @@ class TaskFormat:
         """Canonical JSON of the document: equal formats have equal digests."""
         return canonical_json(self.document())
 
-    @cached_property
-    def free_texts(self) -> TextReader:
-        """From a valid example to the texts that the model worded: no constants, no enumerations."""
-        return text_reader(self.schema) or (lambda _: [])
+    def free_texts(self, values: Mapping[str, Json]) -> list[str]:
+        """The texts of an example that the model worded: no constants, no enumerations."""
+        return free_texts(values, self.schema)
 
     @cached_property
-    def may_contain_numbers(self) -> bool:
-        """Whether an example can contain a number that is not from an enumeration."""
-        return may_contain_numbers(self.schema)
-
-    @cached_property
-    def _read_inputs(self) -> TextReader:
-        return text_reader(input_schema(self.schema, self.roles.paths())) or (lambda _: [])
+    def input_schema(self) -> Schema:
+        """The schema without answer and options; the question comes first, the context last."""
+        return input_schema(self.schema, self.roles.paths())
 
     def input_texts(self, values: Mapping[str, Json]) -> tuple[str, ...]:
         """What makes an example different from others: filters and similarity compare these texts.
@@ -191,8 +214,12 @@ class TaskFormat:
         These are all free texts that are neither answer nor options, the question first and the context last. If the
         example has none, they are all its values that are not constant.
         """
-        texts = tuple(text for text in self._read_inputs(values) if text)
-        return texts or tuple(values_in(drop_constants(values, self.schema))) or (canonical_json(values),)
+        parts = self.schema["properties"]
+        varying = {name: value for name, value in values.items() if not is_constant(parts.get(name))}
+        for texts in (free_texts(values, self.input_schema), values_in(varying)):
+            if any(texts):
+                return tuple(texts)
+        return (canonical_json(values),)
 
     def question_text(self, values: Mapping[str, Json]) -> str:
         """The text that an encoder reads beside the context: the question, or all free text, or the JSON."""
@@ -264,14 +291,13 @@ def read_format(document: Mapping[str, Json], name: str) -> TaskFormat:
         raise FormatError(
             f'{name}: an example is an object, not {document["type"]!r}; write "type": "object"'
         )
-    check_keywords(document, name)
     extension = document.get("x-datacreate", {})
     if not isinstance(extension, Mapping) or set(extension) - {"roles", "rules"}:
         raise FormatError(
             f"{name}: x-datacreate must be an object with roles and rules, not {str(extension)[:80]}"
         )
     kept = {k: v for k, v in document.items() if k not in ("$schema", "$id", "title", "x-datacreate")}
-    schema = resolve_refs(kept, name)
+    schema = resolve(kept, name)
     roles = _read_roles(extension.get("roles", {}), schema, name)
     return TaskFormat(name, schema, roles, _read_rules(extension.get("rules", []), roles, name))
 

@@ -18,6 +18,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from datacreate.errors import RunError, RunMismatch
 from datacreate.files import replace_file, storage_error
 from datacreate.filters.registry import filter_report
@@ -27,12 +29,13 @@ from datacreate.locking import LOCK_FILE, FolderLock
 from datacreate.messages import Notify, no_notify
 from datacreate.runs.config import RunSpec
 from datacreate.runs.log import Commit, LogLine, read_log
-from datacreate.runs.summary import RunStats
+from datacreate.runs.summary import RunStats, depth_warning
+from datacreate.settings import SettingsError
 from datacreate.verification.scoring import Probabilities
 
 _VECTORS = "vectors.f16"
 
-_SCHEMA_VERSION = 2
+_SCHEMA_VERSION = 3
 """Version of the files in a run directory; a directory of another version is refused."""
 
 _BEFORE_A_RUN = ("config.json.part", "servers", _VECTORS, LOCK_FILE, "engine*.log", "verifier*.log")
@@ -159,11 +162,12 @@ class RunDirectory:
             )
         try:
             document = json.loads(self.config_path.read_text(encoding="utf-8"))
+            if not {"datacreate", "layout"} & document.keys():
+                raise RunError(f"{self.path}: not a run directory (its config.json is of another program)")
             if document.get("layout") != _SCHEMA_VERSION:
-                version = document.get("datacreate", "of unknown version")
                 raise RunError(
-                    f"{self.path}: written by datacreate {version} in another format; resume with that version, "
-                    "or start again in another --run-dir"
+                    f"{self.path}: written by datacreate {document['datacreate']} in another format; resume with "
+                    "that version, or start again in another --run-dir"
                 )
             return RunConfig(
                 spec=RunSpec(**document["spec"]),
@@ -174,9 +178,8 @@ class RunDirectory:
                 versions=document["versions"],
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RunError(
-                f"{self.config_path}: damaged ({str(error).splitlines()[0]}); restore it from a copy"
-            ) from None
+            why = SettingsError.first(error).key if isinstance(error, ValidationError) else str(error)
+            raise RunError(f"{self.config_path}: damaged ({why}); restore it from a copy") from None
 
     def write_config(self, config: RunConfig, version: str) -> None:
         """Replace config.json; `version` is that of datacreate."""
@@ -206,15 +209,28 @@ class RunDirectory:
     def verifier_probabilities(self) -> Iterator[Probabilities | None]:
         """The verifier's probabilities for each accepted example, in order; None without verification.
 
-        They are those of the example's options or of the format's labels, in their order.
+        They are those of the example's options, or of the format's labels without the verifier's bias to labels.
         """
+        config = self.read_config()
+        stats = RunStats.of(config.spec, config.format)
+        check = stats.label_noise_check
+        for commit in self.commits() if check else ():
+            if check and check.decided:
+                break
+            stats.add(commit)
         for commit in self.commits():
             found = [scored.probabilities for scored in commit.scored if scored.accepted]
+            if check:
+                found = list(map(check.calibrated, found))
             yield from found if commit.scored else [None] * len(commit.accepted)
 
     def accepted(self) -> int:
         """The number of accepted examples so far."""
         return sum(len(commit.accepted) for commit in self.commits())
+
+    def passed(self) -> int:
+        """The number of examples so far that passed the filters: accepted ones and those held for the check."""
+        return sum(len(commit.passed) for commit in self.commits())
 
     def examples(self) -> Iterator[dict[str, Json]]:
         """The accepted examples in order, from the log."""
@@ -244,6 +260,7 @@ def summary_of(config: RunConfig, stats: RunStats) -> dict[str, Any]:
         "license": config.license,
         **({"benchmark": spec.benchmark} if spec.benchmark else {}),
         **stats.summary(config.count),
+        "depth_warning": depth_warning(spec, stats.depths),
         "filters": filter_report(spec.filters, stats.rejects),
         "compared_with": [split.model_dump() for split in spec.compared_with],
     }

@@ -7,14 +7,22 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from datacreate.filters.base import HeldOutRef, HeldOutRow, HeldOutSet
 from datacreate.formats.example import Example
 from datacreate.formats.text_normalization import normalize_text
 from datacreate.formats.validate import Candidate
 
 
-def asked(text: str) -> Candidate:
-    """The candidate whose question this is."""
-    return Candidate(Example({"question": text}), (text,), normalize_text(text))
+def asked(question: str, passage: str = "") -> Candidate:
+    """The candidate with this question and passage."""
+    inputs = tuple(filter(None, (question, passage)))
+    return Candidate(Example({}), inputs, normalize_text("\n".join(inputs)), passage)
+
+
+def held_out(rows: Sequence[str | tuple[str, str]], title: str = "creak") -> HeldOutSet:
+    """A held-out test split with these questions, or questions and passages."""
+    read = [HeldOutRow(*row) if isinstance(row, tuple) else HeldOutRow(row, "") for row in rows]
+    return HeldOutSet(HeldOutRef(name=title, split="test", digest=""), lambda: read)
 
 
 class HashedWords:
@@ -57,26 +65,6 @@ NEAR = [
      "What is the conductor most likely holding when the orchestra begins to tune before the concert?"),
     ("Who would you ask for help if the elevator stopped between two floors late in the evening?",
      "Who would you ask for help if the elevator stopped between two floors late on the evening?"),
-    ("The gardener covered the young tomato plants with cloth because the forecast spoke of what?",
-     "The gardener covered the young pepper plants with cloth because the forecast spoke of what?"),
-    ("What happens to a puddle on a black road during a hot and windy afternoon in July?",
-     "What happens to a puddle on a black road during a hot and windy afternoon in August?"),
-    ("Where would a violinist store the bow so that moist air does not warp it between concerts?",
-     "Where would a cellist store the bow so that moist air does not warp it between concerts?"),
-    ("Why might a shopkeeper turn the sign on the door around although the street is still full?",
-     "Why might a shopkeeper turn the sign on the door around although the street is still busy?"),
-    ("What does a nurse check before giving a patient the second dose of a strong medicine?",
-     "What does the nurse check before giving a patient the second dose of a strong medicine?"),
-    ("In which room of a house would you expect to find both a drain and a warm towel?",
-     "In which room of a house would you expect to find both a drain and a clean towel?"),
-    ("A sailor sees the barometer fall quickly at noon; what will he probably do with the sails?",
-     "A sailor sees the barometer fall quickly at dawn; what will he probably do with the sails?"),
-    ("What did the mechanic forget if the car rolls slowly down the hill after being parked?",
-     "What did the mechanic forget if the truck rolls slowly down the hill after being parked?"),
-    ("Which animal would a shepherd miss most when wolves come down from the forest in winter?",
-     "Which animal would a shepherd miss most when wolves come down from the hills in winter?"),
-    ("How does a potter keep a half finished vase from drying out before the next working day?",
-     "How does a potter keep a half finished bowl from drying out before the next working day?"),
     ("Wo stellt man nach einem langen Spaziergang im Regen die nassen Schuhe zum Trocknen hin?",
      "Wo stellt man nach einem langen Spaziergang im Schnee die nassen Schuhe zum Trocknen hin?"),
     ("أين يضع المسافر حقيبته الثقيلة عندما يصعد إلى القطار السريع المتجه إلى المدينة القديمة؟",
@@ -105,11 +93,6 @@ PARAPHRASES = [
     ("How many legs does a spider have?", "What is the number of legs on a spider?"),
     ("What do plants need to grow?", "Which things are needed for plants to grow?"),
     ("Which animal is the largest on earth?", "What is the biggest animal in the world?"),
-    ("Where would you store frozen food?", "In what place would you keep frozen food?"),
-    ("Why do we wear coats in winter?", "What is the reason people wear coats during winter?"),
-    ("What does a dentist take care of?", "What is it that dentists look after?"),
-    ("How do you clean a dirty window?", "What is the way to clean windows that are dirty?"),
-    ("What happens when ice is heated?", "If you heat ice, what happens to it?"),
 ]
 
 DIFFERENT = [
@@ -141,20 +124,6 @@ DIFFERENT = [
     "Who flies an aeroplane?",
     "What is spread on a road when it freezes?",
     "Where does a kangaroo carry its young?",
-    "Which language is spoken in Brazil?",
-    "Why does bread go mouldy?",
-    "What do you hang on a Christmas tree?",
-    "How do you find a lost phone that is switched on?",
-    "What is the opposite of generous?",
-    "Where does a river end?",
-    "Which game ends with checkmate?",
-    "What is the smallest prime number?",
-    "Who delivers letters to the door?",
-    "What keeps a kite in the air?",
-    "Why do onions make cooks cry?",
-    "Where do astronauts sleep on the space station?",
-    "What is inside a pillow?",
-    "Which tax do shops add to prices?",
 ]
 
 ODD = [
