@@ -1,10 +1,10 @@
 """Distributes requests over servers; retries, suspends failing servers, and tests them again.
 
 A request goes to the server with the largest free share of its capacity. A server that fails is suspended
-for a pause that doubles each time, with jitter. Then it is tested like a new one and gets one request at a
-time until one succeeds. If other requests succeed meanwhile, a repeated failure is the request's fault;
-otherwise it is the server's. The run stops, and can be resumed, if no server is usable for too long, or if
-the servers answer requests with the same error again and again.
+for a pause that doubles each time, with jitter. Then it is tested like a new one, also with a request that was
+answered before, and gets one request at a time until one succeeds. If other requests succeed meanwhile, a
+repeated failure is the request's fault; otherwise it is the server's. The run stops, and can be resumed, if no
+server is usable for too long, or if servers answer requests with the same error again and again.
 All code here runs in one event loop.
 """
 
@@ -68,6 +68,7 @@ class Pool:
         self._changed = asyncio.Event()
         self._sent = 0  # number of requests sent
         self._answered = 0  # number of the last request that was answered
+        self._proven: Request | None = None  # the last one that was answered
         self._errors: list[str] = []  # for which servers were suspended since the last answer
         self._last_healthy = 0.0  # when a healthy server was last in use
 
@@ -129,7 +130,7 @@ class Pool:
             self._sent = number = self._sent + 1
             try:
                 completion = await server.ask(request)
-                self._answered = max(self._answered, number)
+                self._answered, self._proven = max(self._answered, number), request
                 self._errors.clear()
                 self._mark_healthy(server)
                 return completion
@@ -147,8 +148,8 @@ class Pool:
                     return Completion(request.id, "", "error", error=f"{failures} attempts: {problem}")
                 server.last_request_succeeded = server.last_request_succeeded and not problem.may_be_request
                 retried = not problem.may_be_request  # send others first: their result shows the cause
-                if problem.may_be_request and server.is_active:
-                    self._count_error(str(problem))
+                if server.is_active:
+                    self._count_error(problem)
                 self._suspend(server, problem)
             except Incompatible as problem:
                 server.last_request_succeeded = False
@@ -157,15 +158,28 @@ class Pool:
                 server.in_flight -= 1
                 self._wake(1)
 
-    def _count_error(self, error: str) -> None:
-        """Stop the run if servers only ever answer with this error."""
-        self._errors = [*(earlier for earlier in self._errors if earlier == error), error]
+    def _count_error(self, problem: Unavailable) -> None:
+        """Stop the run if servers only ever answer with the same error."""
+        self._errors = [earlier for earlier in self._errors if earlier == str(problem)]
+        self._errors += [str(problem)] if problem.may_be_request else []
         if len(self._errors) >= _MAX_SAME_ERRORS:
-            where = self._source.description
             self.fatal_error = ServersUnavailable(
-                f"{where}: the same error {_MAX_SAME_ERRORS} times in a row: {error}; see the log of the server, "
-                "then run the same command to resume"
+                f"{self._source.description}: the same error {_MAX_SAME_ERRORS} times in a row: {problem}; see the "
+                "log of the server, then run the same command to resume"
             )
+
+    async def _repeat_proven(self, server: Server) -> None:
+        """Repeat a request that was answered before: if it is answered again, the server is not at fault."""
+        if self._proven is None or server.last_request_succeeded:
+            return
+        self._sent = number = self._sent + 1
+        try:
+            await server.ask(self._proven)
+        except Unavailable as problem:
+            self._count_error(problem)
+            raise
+        self._answered = max(self._answered, number)
+        self._errors.clear()
 
     async def _with_free_share(self, first: bool) -> Server:
         """The server with the largest free share of its capacity; waits until there is one."""
@@ -207,6 +221,7 @@ class Pool:
         while True:
             try:
                 await server.test(self._checks)
+                await self._repeat_proven(server)
                 server.suspended.clear()
                 if server.last_request_succeeded:
                     self._mark_healthy(server)
