@@ -12,6 +12,7 @@ import click
 
 from datacreate.cli.options import command, config_option, json_option, option, settings_options
 from datacreate.cli.terminal import print_columns, printable
+from datacreate.errors import DatacreateError
 from datacreate.runs.config import CreateConfig
 
 
@@ -98,7 +99,10 @@ def preview(count: int, settings: dict[str, Any], as_json: bool) -> None:
 
     with tempfile.TemporaryDirectory(prefix="datacreate-preview-") as folder, CreationProgress() as progress:
         config = CreateConfig.of(count=count, run_dir=Path(folder), **settings)
-        create_(config, progress=progress)
+        try:
+            create_(config, progress=progress)
+        except DatacreateError as error:  # there is nothing to resume
+            raise type(error)(str(error).replace("run the same command to resume", "run it again")) from None
         examples = list(RunDirectory(config.run_dir).examples())
     if as_json:
         for values in examples:

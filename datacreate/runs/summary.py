@@ -25,7 +25,7 @@ MAX_KEPT_RATIO = 1.5
 MAX_SHALLOW = 0.5
 """Largest share of children of the formatting example without a warning."""
 
-MIN_REQUESTS = 10
+MIN_REQUESTS = 20
 """A set that this many requests can write is too small to be deep."""
 
 
