@@ -60,7 +60,7 @@ class RunStats:
     @classmethod
     def of(cls, spec: RunSpec, format: TaskFormat) -> Self:
         """The statistics of a run before its first commit."""
-        ratio = spec.label_ratio and tuple(spec.label_ratio.values())
+        ratio = tuple(spec.label_ratio.values()) if spec.label_ratio else None
         return cls(format, spec.verification, ratio, [generator.model for generator in spec.mixture])
 
     @cached_property
@@ -191,7 +191,8 @@ class RunStats:
         Rates, not counts: quotas assign a label more often if it is rejected more often, so that counts are even.
         Labels that the verifier gives are compared with the requested shares.
         """
-        kept, wanted = self.kept_by_label, dict(self.written_by_label)
+        kept = self.kept_by_label
+        wanted: Mapping[int, float] = self.written_by_label
         if not kept:
             return None
         if self._labels_by_verifier:
