@@ -66,24 +66,13 @@ def replace_field(values: Mapping[str, Json], path: FieldPath, value: Json) -> d
     return {**values, path[0]: inner}
 
 
-def strings_in(value: Json) -> list[str]:
-    """All strings in a JSON value, in order."""
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        return [text for part in value for text in strings_in(part)]
-    return []
-
-
 def values_in(value: Json) -> list[str]:
     """All strings, numbers and booleans in a JSON value as texts, in order."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list | tuple):
         return [text for part in value for text in values_in(part)]
-    return [] if value is None or value == "" else [str(value)]
+    return [] if value is None else [str(value)]
 
 
 def find_unsupported_value(value: Json, path: FieldPath = ()) -> str | None:

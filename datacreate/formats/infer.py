@@ -21,7 +21,7 @@ from datacreate.formats.example import (
     field_at,
     find_unsupported_value,
     one_line,
-    strings_in,
+    values_in,
 )
 from datacreate.formats.field_overrides import field_overrides, leaves
 from datacreate.formats.schema_utils import fixed_labels, is_constant, is_number, schema_at
@@ -251,7 +251,7 @@ def _fix_labels(
             if roles.answer not in overrides and value in options:
                 _set_schema(schema, roles.answer, {**schema_at(schema, roles.answer), "enum": list(options)})
     elif isinstance(value, str) and roles.answer not in overrides and len(roles.answer) == 1:
-        pair = yes_no_labels(value, strings_in(example.values))
+        pair = yes_no_labels(value, values_in(example.values))
         if pair:
             _set_schema(schema, roles.answer, {"type": "string", "enum": list(pair)})
 
