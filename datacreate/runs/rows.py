@@ -142,13 +142,13 @@ def _parse(line: bytes) -> tuple[str, dict[str, Json]]:
         text = line.decode("utf-8")
         values = json.loads(text)
     except UnicodeDecodeError as error:
-        raise ValueError(f"not UTF-8 at byte {error.start}") from None
+        raise ValueError(f"not UTF-8 at byte {error.start}; save the file as UTF-8") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON at column {error.colno} ({error.msg})") from None
+        raise ValueError(f"not JSON at column {error.colno}; each line must be one JSON object") from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(values, dict):
-        raise ValueError("not a JSON object")
+        raise ValueError("not a JSON object; each line must be one")
     if message := find_unsupported_value(values):
         raise ValueError(message)
     return text, values
@@ -157,8 +157,10 @@ def _parse(line: bytes) -> tuple[str, dict[str, Json]]:
 def _validated(values: Mapping[str, Json], format: TaskFormat) -> Candidate | tuple[Reason, str]:
     try:
         found = validate_example(values, format, allow_empty=True)
-    except (KeyError, TypeError):
-        return Reason.SCHEMA_VIOLATION, f"a field of the format {format.name} is missing"
+    except KeyError as error:
+        return Reason.SCHEMA_VIOLATION, f"the field {error.args[0]} is missing"
+    except TypeError:
+        return Reason.SCHEMA_VIOLATION, f"a field has not the type of the format {format.name}"
     if isinstance(found, Candidate):
         return found
     return found.reason, found.detail or found.reason.value.replace("_", " ")
