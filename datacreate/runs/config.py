@@ -60,7 +60,7 @@ class IdentitySettings(Settings):
     max_parent_uses: int = setting(
         "tree, coverage: prompts made from one example while no other example is waiting.",
         "strategy",
-        default=4,
+        default=8,
         gt=0,
     )
     seed: int = setting("Seed of every random choice of the run.", "sampling", default=42)
