@@ -40,6 +40,9 @@ from datacreate.verification.scoring import (
     round_probabilities,
 )
 
+_FIRST_RATE, _FIRST_REQUESTS = 0.8, 10
+"""The share of examples that is expected to be accepted at the start, as if measured on so many requests."""
+
 _RATE_REQUESTS = 100
 """The accepted examples per request are averaged over about this many of the latest requests."""
 
@@ -103,7 +106,7 @@ class RunState:
         self._acceptance = Acceptance(plan, count, filters, self.stats, vectors)
         self.to_submit: deque[PendingRequest] = deque()
         self._requests = 0  # made so far
-        self._rate = float(spec.num_examples)  # examples of a request that are accepted, or held
+        self._rate = _FIRST_RATE * spec.num_examples  # examples of a request that are accepted, or held
 
     @property
     def finished(self) -> bool:
@@ -256,10 +259,10 @@ class RunState:
         self._acceptance.record(commit)
         if commit.released:  # it was counted with all its examples
             dropped = len(commit.scored) - len(commit.accepted)
-            self._rate -= dropped / min(self.stats.requests, _RATE_REQUESTS)
+            self._rate -= dropped / min(_FIRST_REQUESTS + self.stats.requests, _RATE_REQUESTS)
             return
         passed = len(commit.passed)
-        self._rate += (passed - self._rate) / min(self.stats.requests, _RATE_REQUESTS)
+        self._rate += (passed - self._rate) / min(_FIRST_REQUESTS + self.stats.requests, _RATE_REQUESTS)
         lines = tuple(map(example_line, commit.held)) or commit.lines
         first = self._acceptance.passed - passed + 1
         parents = [Parent(first + i, lines[i], commit.depth + 1) for i in commit.chosen]

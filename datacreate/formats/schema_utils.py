@@ -25,12 +25,16 @@ def schema_at(schema: Schema, path: FieldPath) -> Schema:
     return schema
 
 
-def with_constant(schema: Json, path: FieldPath, value: Json) -> Json:
-    """The schema with the field at `path` fixed to `value`."""
-    if not path:
-        return {"const": value}
-    inner = with_constant(schema["properties"][path[0]], path[1:], value)
-    return {**schema, "properties": {**schema["properties"], path[0]: inner}}
+def with_field(schema: Schema, path: FieldPath, field_schema: Json | None) -> Schema:
+    """The schema with another schema of the field at `path`; None removes the field."""
+    properties = dict(schema["properties"])
+    if path[1:]:
+        properties[path[0]] = with_field(properties[path[0]], path[1:], field_schema)
+    elif field_schema is None:
+        del properties[path[0]]
+    else:
+        properties[path[0]] = field_schema
+    return {**schema, "properties": properties}
 
 
 def is_constant(schema: Json) -> bool:
@@ -107,36 +111,18 @@ def tidied(value: Json, schema: Json) -> Json:
     if is_number(value):
         allowed = fixed_labels(schema) or (schema.get("const"),)
         return next((number for number in allowed if is_number(number) and number == value), value)
-    if (
-        isinstance(value, str)
-        and schema.get("type") == "string"
-        and "enum" not in schema
-        and "\n" not in value
-    ):
-        return value.strip(" ")
-    return value
+    is_line = isinstance(value, str) and "\n" not in value
+    return value.strip(" ") if is_line and schema.get("type") == "string" and "enum" not in schema else value
 
 
 def input_schema(schema: Schema, roles: Mapping[str, FieldPath]) -> Schema:
     """The schema without the answer and the options; the question comes first, the context last."""
     for role in ("answer", "options"):
         if role in roles:
-            schema = _without_field(schema, roles[role])
-    properties = dict(schema["properties"])
-    for role, first in (("context", False), ("question", True)):
-        if role in roles and (name := roles[role][0]) in properties:
-            part = {name: properties.pop(name)}
-            properties = {**part, **properties} if first else {**properties, **part}
-    return {**schema, "properties": properties}
-
-
-def _without_field(schema: Schema, path: FieldPath) -> Schema:
-    properties = dict(schema["properties"])
-    if path[1:]:
-        properties[path[0]] = _without_field(properties[path[0]], path[1:])
-    else:
-        del properties[path[0]]
-    return {**schema, "properties": properties}
+            schema = with_field(schema, roles[role], None)
+    rank = {roles[role][0]: rank for role, rank in (("context", 1), ("question", -1)) if role in roles}
+    properties = sorted(schema["properties"].items(), key=lambda part: rank.get(part[0], 0))
+    return {**schema, "properties": dict(properties)}
 
 
 def narrow(schema: Schema, value: Json, path: FieldPath, options: FieldPath | None) -> Schema:
@@ -161,21 +147,12 @@ def narrow(schema: Schema, value: Json, path: FieldPath, options: FieldPath | No
 
 def _decide_null(schema: Schema, value: Json) -> Schema:
     """The schema with null as the only value or without null, whichever the value is."""
-    kinds = schema.get("type")
-    if isinstance(kinds, list) and "null" in kinds:
-        if value is None:
-            return {"type": "null"}
-        rest = [kind for kind in kinds if kind != "null"]
-        return {**schema, "type": rest[0] if len(rest) == 1 else rest}
+    null = {"type": "null"}
     for keyword in ("anyOf", "oneOf"):
-        if {"type": "null"} not in schema.get(keyword, ()):
-            continue
-        if value is None:
-            return {"type": "null"}
-        branches = [part for part in schema[keyword] if part != {"type": "null"}]
-        siblings = {key: part for key, part in schema.items() if key != keyword}
-        mergeable = (
-            len(branches) == 1 and isinstance(branches[0], Mapping) and not siblings.keys() & branches[0]
-        )
-        return {**siblings, **branches[0]} if mergeable else {**schema, keyword: branches}
-    return schema
+        if null in schema.get(keyword, ()):
+            return null if value is None else {**schema, keyword: [x for x in schema[keyword] if x != null]}
+    kinds = schema.get("type")
+    if not isinstance(kinds, list) or "null" not in kinds:
+        return schema
+    rest = [kind for kind in kinds if kind != "null"]
+    return null if value is None else {**schema, "type": rest[0] if len(rest) == 1 else rest}

@@ -36,7 +36,7 @@ from datacreate.formats.example import (
     field_at,
     values_in,
 )
-from datacreate.formats.schema_keywords import FORMAT_CHECKER, check_keywords, resolve_refs
+from datacreate.formats.schema_keywords import FORMAT_CHECKER, resolve
 from datacreate.formats.schema_utils import (
     Schema,
     fixed_labels,
@@ -100,8 +100,8 @@ class Roles:
         }
 
 
-_SPACED = r"[^\W_԰-᷿Ⰰ-􏿿]"  # Latin, Greek, Cyrillic letters and digits
-_INSIDE_WORD = re.compile(rf"{_SPACED}(?:{_SPACED}|[̀-ͯ])")
+_SPACED = r"[^\W_\u0530-\u1dff\u2c00-\U0010ffff]"  # Latin, Greek, Cyrillic letters and digits
+_INSIDE_WORD = re.compile(rf"{_SPACED}(?:{_SPACED}|[\u0300-\u036f])")
 
 
 def answer_text(value: Json) -> str:
@@ -291,14 +291,13 @@ def read_format(document: Mapping[str, Json], name: str) -> TaskFormat:
         raise FormatError(
             f'{name}: an example is an object, not {document["type"]!r}; write "type": "object"'
         )
-    check_keywords(document, name)
     extension = document.get("x-datacreate", {})
     if not isinstance(extension, Mapping) or set(extension) - {"roles", "rules"}:
         raise FormatError(
             f"{name}: x-datacreate must be an object with roles and rules, not {str(extension)[:80]}"
         )
     kept = {k: v for k, v in document.items() if k not in ("$schema", "$id", "title", "x-datacreate")}
-    schema = resolve_refs(kept, name)
+    schema = resolve(kept, name)
     roles = _read_roles(extension.get("roles", {}), schema, name)
     return TaskFormat(name, schema, roles, _read_rules(extension.get("rules", []), roles, name))
 
