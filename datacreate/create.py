@@ -21,11 +21,11 @@ from datacreate.engines.self_test import schema_accepted, scores_are_real
 from datacreate.errors import DatacreateError, LockLost, NoProgress, Stopped, StorageError
 from datacreate.files import replace_file, storage_error
 from datacreate.filters.base import FilterInputs
-from datacreate.filters.registry import make_filters, prepare_filters
+from datacreate.filters.registry import make_filters
 from datacreate.formats.response_schema import build_response_schema
 from datacreate.locking import FolderLock
 from datacreate.pipeline import Pipeline, Uncommitted
-from datacreate.plan import RunPlan, make_plan, root_and_format
+from datacreate.plan import RunPlan, make_plan, read_inputs
 from datacreate.prompts.generation import chat_prompt
 from datacreate.run_models import EngineFactory, Engines, Models, engines_of, models_of, needs_embedder
 from datacreate.runs.card import dataset_card
@@ -36,7 +36,7 @@ from datacreate.runs.summary import RunStats
 from datacreate.selection.accepted_vectors import AcceptedVectors
 from datacreate.selection.embeddings import Embedder, SentenceEmbedder, SentenceSimilarity, Similarity
 from datacreate.signals import Signals, caught_signals
-from datacreate.state import ParsedCompletion, RunState
+from datacreate.state import RunState
 
 DEFAULT_PATIENCE = 64
 """Consecutive requests without an accepted example after which a run fails."""
@@ -91,45 +91,49 @@ def create(
     if the model writes nothing usable, Stopped after SIGINT or SIGTERM, LockLost if another process has taken over
     the directory, StorageError if the disk is full. After the last three the same call resumes.
     """
-    # Read the example, infer its format, and find the checkpoints.
+    # Check what needs no server (a dry run ends here), and find the checkpoints.
     progress = progress or SilentProgress()
-    embeds = not embedder and needs_embedder(config, similarity=similarity is not None)
-    root, inferred = root_and_format(config)
-    models = models_of(config, inferred, embeds, progress.notify)
     directory = RunDirectory(config.run_dir)
+    inputs = read_inputs(config, directory)
+    embeds = not embedder and needs_embedder(config, similarity=similarity is not None)
+    models = models_of(config, inputs.verify, embeds, progress.notify)
     with ExitStack() as stack:
         signals = stack.enter_context(caught_signals())
         lock = stack.enter_context(directory.locked(progress.notify))
-        stored = directory.read_config() if directory.exists else None
+        stored = directory.read_config() if directory.exists else None  # maybe changed before the lock
+        inputs = replace(inputs, stored=stored)
         engines = stack.enter_context(engines_of(models, config, directory, engine_factory, progress.notify))
 
         # Decide everything else; an existing run must have been made with the same settings.
-        plan = make_plan(config, root, inferred, models, engines, stored.spec if stored else None)
+        plan = make_plan(config, inputs, models, engines)
         if stored:
-            _check_same_run(stored, plan, config, directory)
+            stored.check_same(dict(plan.spec), config.count, directory.path)
         for note in plan.notes:
             progress.notify(note)
         run_config = _run_config(stored, plan, config, models, engines)
 
-        # Restore the state from the commits of earlier sessions.
+        # Restore the state from the commits of earlier sessions; of a finished run, only its figures.
+        finished = stored is not None and directory.accepted() >= config.count
         if models.embedding_model:
             embedder = SentenceEmbedder(models.embedding_model.path)
         vectors = None
-        if embedder:
+        if embedder and not finished:
             similarity = similarity or SentenceSimilarity(embedder)
-            accepted = directory.accepted() if stored else 0
-            root_text = plan.encoding.format.text_of(plan.root.values)
-            vectors = AcceptedVectors(embedder, directory.vectors_path, accepted, root_text)
+            passed = directory.passed() if stored else 0
+            root_text = "\n".join(plan.encoding.format.input_texts(plan.root.values))
+            vectors = AcceptedVectors(embedder, directory.vectors_path, passed, root_text)
         sha256 = models.embedding_model.sha256 if models.embedding_model else None
-        filters = make_filters(plan.spec.filters, FilterInputs(plan.held_out_sets, vectors, sha256))
+        filter_inputs = FilterInputs(plan.held_out_sets, vectors, sha256)
+        filters = [] if finished else make_filters(plan.spec.filters, filter_inputs)
         state = RunState(plan, config.count, similarity, filters, vectors)
         run = _Run(state, directory, lock, run_config, progress, compute_metrics)
         if stored:
-            run.replay()
+            run.replay(figures_only=finished)
 
         # Start the engines; the directory is written only after they have passed their checks.
-        if not run.finished:
-            prepare_filters(filters, progress.notify)
+        if not finished:
+            for filter in filters:
+                filter.prepare(progress.notify)
             scoring_checks = [scores_are_real()] if plan.spec.verification else []
             engines.start(models, progress.notify, [_schema_check(plan)], scoring_checks)
             if stored:
@@ -138,9 +142,11 @@ def create(
         directory.write_config(run_config, metadata.version("datacreate"))
 
         # Generate.
-        if not run.finished:
+        if not finished:
             try:
                 run.generate(engines, config.patience or DEFAULT_PATIENCE, signals)
+            except StorageError:  # the last commit may not be in the log
+                raise
             except DatacreateError:
                 with suppress(StorageError, LockLost):
                     run.save()
@@ -169,15 +175,11 @@ class _Run:
         self._compute_metrics = compute_metrics
         self._checksum = first_checksum(config.run_id)
 
-    @property
-    def finished(self) -> bool:
-        return self._state.finished
-
     def generate(self, engines: Engines, patience: int, signals: Signals) -> None:
         """Request, verify, decide and commit until the count is reached."""
         state = self._state
         # Requests already in flight do not use the latest commit; allow for them.
-        patience += self._config.spec.concurrency
+        patience += self._config.spec.max_in_flight
         pipeline = Pipeline(state, engines)
         with ExitStack() as stack:
             stack.enter_context(signals.deferred())
@@ -187,9 +189,16 @@ class _Run:
             train = Appender(self._directory.train_path)
             stack.callback(train.close)
             session = Session(round(time.time(), 3), {**_environment(), **engines.where})
-            log.append(session)
-            state.stats.begin(session)
+            log.append(session, state.begin(session))
             self._progress.update(state.stats, self._count, pipeline.uncommitted)
+
+            def apply(commit: Commit) -> None:
+                parents = self._apply(commit)
+                self._lock.check()  # just before writing, which only one process may do
+                log.append(commit, parents)
+                train.append(_train_lines(commit))
+
+            self._release(apply)  # an earlier session may have ended just after the check had decided
             while not state.finished:
                 if signals.received:
                     raise Stopped(self._stopped_message())
@@ -198,24 +207,27 @@ class _Run:
                 pipeline.poll(_POLL_SECONDS)
                 log.sync()
                 while not state.finished and (parsed := pipeline.next_completed()) is not None:
-                    commit = state.decide(parsed)
-                    self._lock.check()  # just before writing, which only one process may do
-                    log.append(commit)
-                    train.append(_train_lines(commit))
-                    self._apply(parsed, commit)
+                    apply(state.decide(parsed))
+                    self._release(apply)
                     if state.stats.consecutive_failures >= patience and not state.finished:
                         raise NoProgress(self._no_progress_message())
                 self._progress.update(state.stats, self._count, pipeline.uncommitted)
             pipeline.abort()
 
-    def _apply(self, parsed: ParsedCompletion, commit: Commit) -> None:
+    def _apply(self, commit: Commit) -> list[int]:
         check = self._state.label_noise_check
         undecided = check is not None and not check.decided
-        self._state.apply(parsed.pending.slot, commit)
+        parents = self._state.apply(commit)
         if check and undecided and check.decided:
             self._progress.notify(check.result)
+        return parents
 
-    def replay(self) -> None:
+    def _release(self, apply: Callable[[Commit], None]) -> None:
+        """Apply and write the commits of held examples, if the label-noise check has decided."""
+        while not self._state.finished and (commit := self._state.release()) is not None:
+            apply(commit)
+
+    def replay(self, *, figures_only: bool) -> None:
         """Apply the commits of earlier sessions, and write train.jsonl from them."""
         path = self._directory.train_path
         part = path.with_name(path.name + ".part")
@@ -224,7 +236,10 @@ class _Run:
             train = Appender(part)
             try:
                 for line in self._directory.log(self._config.run_id):
-                    self._state.replay(line, str(self._directory.log_path))
+                    if figures_only:
+                        self._state.stats.take(line.record)
+                    else:
+                        self._state.replay(line, str(self._directory.log_path))
                     self._checksum = line.checksum
                     if isinstance(line.record, Commit):
                         train.append(_train_lines(line.record))
@@ -243,7 +258,7 @@ class _Run:
         self._lock.check()
         summary = summary_of(self._config, self._state.stats)
         replace_file(directory.summary_path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-        metrics = self._compute_metrics(directory) if self._compute_metrics and self.finished else None
+        metrics = self._compute_metrics(directory) if self._compute_metrics and self._state.finished else None
         replace_file(directory.card_path, dataset_card(self._config.spec, summary, metrics))
         return summary
 
@@ -262,11 +277,6 @@ class _Run:
             f"{self._count} so far); rejects: {reasons}; the last ones: {samples}; try another model or "
             "example, or a larger --max-tokens"
         )
-
-
-def _check_same_run(stored: RunConfig, plan: RunPlan, config: CreateConfig, directory: RunDirectory) -> None:
-    stored.spec.check_same(plan.spec, directory.path)
-    stored.check_count(config.count, directory.path)
 
 
 def _run_config(

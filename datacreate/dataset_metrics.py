@@ -24,7 +24,7 @@ from datacreate.formats.example import Json
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import words
 from datacreate.metrics.diversity import MAX_TEXTS, WORD_OVERLAP, Similarity, diversity, embedding_cosine
-from datacreate.metrics.shortcuts import MAX_ROWS, field_of, shortcuts, text_of, why_none
+from datacreate.metrics.shortcuts import MAX_ROWS, shortcuts, texts_of, why_none
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit
 
@@ -73,43 +73,30 @@ class DatasetMetrics:
         Shortcuts use all sampled rows of this set, and as many of the human set or all that it has.
         """
         human = _human_rows(benchmark)
-        texts = min(len(rows), MAX_TEXTS, *([len(human)] if human else []))
-        document = self._measure(format, rows, families, example, texts)
-        document["human"] = None
+        number = min(len(rows), MAX_TEXTS, *([len(human)] if human else []))
+
+        def measured(rows: Rows, families: Sequence[Hashable] | None) -> dict[str, Any]:
+            found = shortcuts(format, rows, families, self.seed)
+            pairs = [texts_of(format, values) for values in rows]
+            texts, root = [text for text, _ in pairs if text], texts_of(format, example)[0] or None
+            different = diversity(texts, self.similarity, example=root, number=number, seed=self.seed)
+            lengths = [len(words(passage)) for _, passage in pairs[:MAX_TEXTS] if passage]
+            return {
+                "rows": len(rows),
+                "shortcuts": [asdict(shortcut) for shortcut in found],
+                "no_shortcuts": None if found else why_none(format) or "there are too few rows",
+                "diversity": asdict(different) if different else None,
+                "passage_words": mean(lengths) if lengths else None,
+            }
+
+        document = measured(rows, families) | {"human": None}
         if human and rows and benchmark:
-            key = (benchmark, format.digest, len(rows), texts)
+            key = (benchmark, format.digest, len(rows), number)
             if key not in self._human:
                 same = random.Random(self.seed).sample(human, min(len(rows), len(human)))
-                measured = self._measure(format, same, None, example, texts)
-                self._human[key] = {"benchmark": benchmark, "split": "train", **measured}
+                self._human[key] = {"benchmark": benchmark, "split": "train", **measured(same, None)}
             document["human"] = self._human[key]
         return document
-
-    def _measure(
-        self,
-        format: TaskFormat,
-        rows: Rows,
-        families: Sequence[Hashable] | None,
-        example: Mapping[str, Json],
-        texts: int,
-    ) -> dict[str, Any]:
-        found = shortcuts(format, rows, families, self.seed)
-        different = diversity(
-            [text for values in rows if (text := text_of(format, values))],
-            self.similarity,
-            example=text_of(format, example) or None,
-            number=texts,
-            seed=self.seed,
-        )
-        passages = [field_of(values, format.roles.context) for values in rows[:MAX_TEXTS]]
-        lengths = [len(words(passage)) for passage in passages if isinstance(passage, str) and passage]
-        return {
-            "rows": len(rows),
-            "shortcuts": [asdict(shortcut) for shortcut in found],
-            "no_shortcuts": None if found else why_none(format) or "there are too few rows",
-            "diversity": asdict(different) if different else None,
-            "passage_words": mean(lengths) if lengths else None,
-        }
 
 
 def sampled(commits: Iterable[Commit], seed: int) -> tuple[list[dict[str, Json]], list[Hashable]]:

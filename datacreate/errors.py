@@ -17,11 +17,13 @@
     ├── TrainingError             an encoder cannot be trained or measured on these rows
     ├── NoProgress                many requests in a row gave no accepted example
     ├── StorageError              exit code 75: disk full or read-only; fix it and run again
+    │   └── UnwritablePath        exit code 1: nothing can be written there; another path is needed
     └── Stopped                   exit code 75: stopped by a signal; run again to resume
         └── LockLost              another process has taken over the folder
 
-A message is one line: what is wrong, where, and what to do. Exit code 75 is `EX_TEMPFAIL` of sysexits.h: the same
-command resumes.
+A message is one line: what is wrong, where, and what to do. Exit code 2: the command cannot work as it was typed, on
+any machine. Exit code 1: something that it needs is missing or wrong on this machine. Exit code 75 is `EX_TEMPFAIL`
+of sysexits.h: the same command resumes.
 """
 
 from __future__ import annotations
@@ -84,6 +86,10 @@ class NoProgress(DatacreateError): ...
 
 class StorageError(DatacreateError):
     exit_code = RESUMABLE
+
+
+class UnwritablePath(StorageError):
+    exit_code = 1
 
 
 class Stopped(DatacreateError):

@@ -7,32 +7,24 @@ import os
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from pydantic import model_validator
 
+from datacreate.decontamination import held_out_sets, with_names
 from datacreate.engines.factory import checkpoint_of, make_engine
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import UsageError
 from datacreate.files import storage_error
-from datacreate.filters.base import Filter, FilterInputs
-from datacreate.filters.registry import (
-    FilterSettings,
-    Threshold,
-    filter_report,
-    load_embedder,
-    make_filters,
-    prepare_filters,
-    quality,
-    threshold,
-)
+from datacreate.filters.base import Filter, FilterInputs, FilterSettings, Threshold, quality, threshold
+from datacreate.filters.registry import filter_report, load_embedder, make_filters
 from datacreate.formats.example import Json, field_at
 from datacreate.formats.task_format import TaskFormat, answer_text
-from datacreate.formats.validate import Reason
+from datacreate.formats.validate import Candidate, Reason
 from datacreate.messages import Notify, no_notify
 from datacreate.runs.config import EmbeddingOptions, FormatOptions, VerifierOptions
 from datacreate.runs.rows import InvalidRow, Row, Rows, read_rows
@@ -44,9 +36,13 @@ from datacreate.verification.verifier import Verifier
 OnProgress = Callable[[int, int], None]
 """(rows done, most rows)"""
 
+WriteLine = Callable[[str], object]
+
 _PROGRESS_ROWS = 256  # rows between two calls of `OnProgress`
 
 _BATCH = 256  # rows embedded or scored at once
+
+_SAMPLE = 200  # least number of rows that calibrate the verifier, if there are as many
 
 
 class DatasetFilterSettings(EngineOptions, VerifierOptions, EmbeddingOptions, FilterSettings, FormatOptions):
@@ -60,7 +56,7 @@ class DatasetFilterSettings(EngineOptions, VerifierOptions, EmbeddingOptions, Fi
 
     @model_validator(mode="after")
     def _check_verifier(self) -> Self:
-        flag = self.changed(["threshold", *EngineOptions.model_fields])
+        flag = self.changed(EngineOptions.model_fields)
         if self.verifier is None and flag:
             raise ValueError(f"{flag}: that is for --verifier; remove it, or name a verifier")
         return self
@@ -94,14 +90,12 @@ def filter_rows(
     CheckpointError for what is not downloaded; EngineError if the verifier fails; StorageError if the disk is
     full; and what `read_rows` raises.
     """
-    from datacreate.filters.held_out import held_out_sets
-
     settings = settings or DatasetFilterSettings()
-    held_out = held_out_sets("all" if settings.decontaminate is None else settings.decontaminate)
-    benchmarks = tuple(dict.fromkeys(split.benchmark for split in held_out))
-    settings = settings.model_copy(update={"decontaminate": benchmarks})
+    test_sets = ("all",) if settings.decontaminate is None else settings.decontaminate
     rows = read_rows(source, settings.format, settings.labels, settings.ranges)
-    _refuse_overwriting(rows.inputs, {"--out": out, "--rejects": rejects})
+    _refuse_overwriting((*rows.inputs, *map(Path, test_sets)), {"--out": out, "--rejects": rejects})
+    held_out = held_out_sets(test_sets, rows.format)
+    filter_settings = with_names(settings, held_out)
     if settings.balance and not rows.format.labels:
         raise UsageError(
             f"--balance: the format {rows.format.name} of {source} has no fixed labels; "
@@ -109,28 +103,35 @@ def filter_rows(
         )
     embedder, sha256 = load_embedder(settings.embedding_model) if settings.semantic else (None, None)
     inputs = FilterInputs(held_out, AcceptedVectors(embedder) if embedder else None, sha256)
-    filters = make_filters(settings, inputs)
+    filters = make_filters(filter_settings, inputs)
     counts, verifier = _Counts(), None
     with ExitStack() as stack:
+        write, write_rejects = [stack.enter_context(_lines(path)) for path in (out, rejects)]
         if settings.verifier is not None:
             checkpoint = checkpoint_of(settings.verifier, settings)
             engine = make_engine(checkpoint, settings, count=rows.total, notify=notify)
             stack.callback(engine.close)
-            verifier = Verifier(engine, checkpoint.name, rows.format, settings.threshold, tuple(filters))
+            verifier = Verifier(engine, checkpoint.name, rows.format, tuple(filters))
             filters.append(verifier)
-        prepare_filters(filters, notify)
-        kept_file, rejects_file = stack.enter_context(_outputs(out, rejects))
-        kept = _filtered(rows, filters, embedder, counts, rejects_file, on_progress)
+        for filter in filters:
+            filter.prepare(notify)
+        if verifier:
+            verifier.calibrate(_sample(rows))
+        kept = _filtered(rows, filters, embedder, counts, write_rejects, on_progress)
         if settings.balance:
             numbers = array("q", (row.number for row in kept))
-            kept = _balanced(rows, numbers, counts, rejects_file) if counts.rows else iter(())
+            kept = _balanced(rows, numbers, counts, write_rejects) if counts.rows else iter(())
         for row in kept:
-            kept_file.write(row.line)
+            write(row.line)
             counts.kept += 1
+        if counts.invalid > counts.rows:
+            raise UsageError(
+                f"{source}: {counts.invalid} of {counts.rows + counts.invalid} rows are not valid in the format "
+                f"{rows.format.name}, the first in {counts.first_invalid}; name another --format, or repair the rows"
+            )
         if not counts.rows:
-            reason = f": {counts.first_invalid}" if counts.first_invalid else ""
-            raise UsageError(f"{source}: no valid rows of the format {rows.format.name}{reason}")
-    reports = filter_report(settings, counts.rejected)
+            raise UsageError(f"{source}: no rows")
+    reports = filter_report(filter_settings, counts.rejected)
     if verifier:
         reports.append(verifier.report(counts.rejected[Reason.REJECTED_BY_VERIFIER]))
     labels = list(map(answer_text, rows.format.labels or ()))
@@ -142,7 +143,7 @@ def filter_rows(
         "first_invalid": counts.first_invalid,
         "filters": reports,
         "embedding_model": settings.embedding_model if settings.semantic else None,
-        "compared_with": [vars(split) for split in held_out],
+        "compared_with": [each.ref.model_dump() for each in held_out],
         "balance": {"on": settings.balance, "rejected": counts.rejected[Reason.OVER_QUOTA]},
         "kept": counts.kept,
         "labels": {
@@ -154,6 +155,12 @@ def filter_rows(
     }
 
 
+def _sample(rows: Rows) -> list[Candidate]:
+    """Up to about 2 x `_SAMPLE` valid rows, evenly spaced."""
+    spaced = islice(rows.read(), 0, None, max(1, rows.total // _SAMPLE))
+    return [row.candidate for row in spaced if isinstance(row, Row)]
+
+
 def _label(row: Row, format: TaskFormat) -> Json:
     return field_at(row.values, format.roles.answer or ())
 
@@ -163,7 +170,7 @@ def _filtered(
     filters: Sequence[Filter],
     embedder: Embedder | None,
     counts: _Counts,
-    rejects: _Output,
+    rejects: WriteLine,
     on_progress: OnProgress | None,
 ) -> Iterator[Row]:
     """The rows that all filters accept; the others are counted and written to `rejects`."""
@@ -174,7 +181,7 @@ def _filtered(
             counts.first_invalid = counts.first_invalid or f"line {row.number}: {row.detail}"
             counts.invalid += 1
             values = row.line if row.reason is Reason.INVALID_JSON else json.loads(row.line)
-            rejects.write_reject(row.reason, row.detail, row.number, values)
+            _write_reject(rejects, row.reason, row.detail, row.number, values)
             continue
         counts.rows += 1
         label = answer_text(_label(row, rows.format)) if rows.format.labels else ""
@@ -182,7 +189,7 @@ def _filtered(
         for filter in filters:
             if (detail := filter.match(row.candidate)) is not None:
                 counts.rejected[filter.reason] += 1
-                rejects.write_reject(filter.reason, detail, row.number, json.loads(row.line))
+                _write_reject(rejects, filter.reason, detail, row.number, json.loads(row.line))
                 break
         else:
             for filter in filters:
@@ -204,7 +211,7 @@ def _prefetched(
         yield from batch
 
 
-def _balanced(rows: Rows, kept: array[int], counts: _Counts, rejects: _Output) -> Iterator[Row]:
+def _balanced(rows: Rows, kept: array[int], counts: _Counts, rejects: WriteLine) -> Iterator[Row]:
     """Of the kept rows (ascending numbers), the first of each label, as many as the rarest label has."""
     labels = rows.format.labels or ()
     rarest = min(map(answer_text, labels), key=lambda label: counts.labels_after[label])
@@ -229,56 +236,40 @@ def _balanced(rows: Rows, kept: array[int], counts: _Counts, rejects: _Output) -
         else:
             counts.rejected[Reason.OVER_QUOTA] += 1
             detail = f"{share} rows have this label already"
-            rejects.write_reject(Reason.OVER_QUOTA, detail, row.number, json.loads(row.line))
-
-
-class _Output:
-    """A file written line by line; without a file nothing is written."""
-
-    def __init__(self, file: IO[bytes] | None) -> None:
-        self._file = file
-
-    def write(self, line: str) -> None:
-        if self._file:
-            self._file.write(line.encode("utf-8") + b"\n")
-
-    def write_reject(self, reason: Reason, detail: str, number: int, row: Json) -> None:
-        document = {"reason": reason, "detail": detail, "line": number, "row": row}
-        self.write(json.dumps(document, ensure_ascii=False))
+            _write_reject(rejects, Reason.OVER_QUOTA, detail, row.number, json.loads(row.line))
 
 
 @contextmanager
-def _outputs(*paths: Path | None) -> Iterator[list[_Output]]:
-    """Output files, all renamed into place at the end of the block; none of them if it fails.
+def _lines(path: Path | None) -> Iterator[WriteLine]:
+    """Writes lines to a file that appears at the end of the block, unless the block fails; without a path to nothing.
 
-    Raises StorageError if they cannot be written.
+    A device or a pipe is written directly. Raises StorageError.
     """
-    files: dict[Path, IO[bytes]] = {}
-    path = Path()
+    if path is None:
+        yield lambda _: None
+        return
+    in_place = path.exists() and not path.is_file()
+    target = path if in_place else path.resolve()  # a link stays a link
+    part = target if in_place else target.with_name(f"{target.name}.part")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            for path in filter(None, paths):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                files[path] = _part(path).open("wb")
-            yield [_Output(files[path] if path else None) for path in paths]
-            for file in files.values():
+            with part.open("wb") as file:
+                yield lambda line: file.write(line.encode("utf-8") + b"\n")
                 file.flush()
-                os.fsync(file.fileno())
-            for path in files:
-                _part(path).replace(path)
+                if not in_place:
+                    os.fsync(file.fileno())
+                    part.replace(target)
         finally:
-            for each, file in files.items():
-                with suppress(OSError):
-                    file.close()
-                with suppress(OSError):
-                    _part(each).unlink(missing_ok=True)
+            if not in_place:
+                part.unlink(missing_ok=True)
     except OSError as error:
-        where = Path(error.filename) if isinstance(error.filename, str) else path
-        raise storage_error(where, error) from None
+        raise storage_error(path, error) from None
 
 
-def _part(path: Path) -> Path:
-    return path.with_name(path.name + ".part")
+def _write_reject(write: WriteLine, reason: Reason, detail: str, number: int, row: Json) -> None:
+    document = {"reason": reason, "detail": detail, "line": number, "row": row}
+    write(json.dumps(document, ensure_ascii=False))
 
 
 def _refuse_overwriting(inputs: Sequence[Path], outputs: dict[str, Path | None]) -> None:

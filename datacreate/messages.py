@@ -16,5 +16,6 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """` (did you mean a, b?)`, or an empty text if no known name is similar."""
     from difflib import get_close_matches
 
-    similar = get_close_matches(name.lower(), list(known), n=3, cutoff=0.6)
-    return f" (did you mean {', '.join(similar)}?)" if similar else ""
+    names = {one.lower(): one for one in known}
+    similar = get_close_matches(name.lower(), names, n=3, cutoff=0.6)
+    return f" (did you mean {', '.join(names[one] for one in similar)}?)" if similar else ""

@@ -1,8 +1,8 @@
 """Keeps the engines busy: submits requests, parses and scores completions, returns them in request order.
 
 Verification overlaps with generation: the examples of a completion that pass the filters are scored by the verifier
-while the next completions are generated. The verifier may be one of the engines that generate. Several generating
-engines take turns by request number.
+while the next completions are generated. The verifier may be one of the engines that generate. With several models,
+the one with the largest free share of its capacity takes the next request.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import count
+from math import ceil
 
 from datacreate.engines.base import Completion, Engine, scoring
 from datacreate.formats.validate import Candidate
@@ -20,6 +21,9 @@ from datacreate.prompts.label_scoring import (
 )
 from datacreate.run_models import Engines
 from datacreate.state import ParsedCompletion, PendingRequest, RunState
+
+_WAITING = 8
+"""One request waits per this many that an engine processes at once, so that a free place is taken at once."""
 
 _SHARED_POLL_SECONDS = 0.02
 """Poll timeout when several engines are busy."""
@@ -68,7 +72,6 @@ class Pipeline:
         self._engines = {id(engine): engine for engine in (*engines.generators, engines.verifier)}
         self._in_flight: dict[int, int] = dict.fromkeys(self._engines, 0)  # id of the engine -> requests
         self._order: deque[int] = deque()  # numbers of the requests that `next_completed` has not returned
-        self._queued: tuple[deque[PendingRequest], ...] = tuple(deque() for _ in engines.generators)
         self._generating: dict[int, PendingRequest] = {}
         self._to_score: list[tuple[int, int, _ScoringRequest]] = []  # a heap, ordered by request
         self._scoring: dict[int, _ScoringRequest] = {}
@@ -78,25 +81,28 @@ class Pipeline:
 
     def submit(self) -> None:
         """Submit as many requests as the engines have capacity for; scoring requests come first."""
-        while self._to_score and self._has_capacity(self._verifier):
+        while self._to_score and self._free_share(self._verifier) > 0:
             _, _, score = heappop(self._to_score)
             number = next(self._scoring_ids)
             self._verifier.submit(scoring(number, *score.question.prompt(score.permutation)))
             self._scoring[number] = score
             self._in_flight[id(self._verifier)] += 1
         while self._state.to_submit:
-            pending = self._state.to_submit.popleft()
-            self._order.append(pending.slot.number)
-            self._queued[pending.slot.number % len(self._generators)].append(pending)
-        for generator, queued in zip(self._generators, self._queued, strict=True):
-            while queued and self._has_capacity(generator):
-                pending = queued.popleft()
-                generator.submit(self._state.build_request(pending))
-                self._generating[pending.slot.number] = pending
-                self._in_flight[id(generator)] += 1
+            shares = [self._free_share(generator) for generator in self._generators]
+            model = shares.index(max(shares))
+            if shares[model] <= 0:
+                break
+            pending = replace(self._state.to_submit.popleft(), model=model)
+            generator = self._generators[model]
+            generator.submit(self._state.build_request(pending))
+            self._order.append(pending.number)
+            self._generating[pending.number] = pending
+            self._in_flight[id(generator)] += 1
 
-    def _has_capacity(self, engine: Engine) -> bool:
-        return self._in_flight[id(engine)] < engine.capacity
+    def _free_share(self, engine: Engine) -> float:
+        """The free share of the requests that an engine may have: its capacity, and some that wait for a place."""
+        most = engine.capacity + ceil(engine.capacity / _WAITING)
+        return 1 - self._in_flight[id(engine)] / most
 
     def poll(self, timeout_seconds: float) -> None:
         """Process the completions that arrived, waiting up to `timeout_seconds` for the first."""

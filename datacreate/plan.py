@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from datacreate.benchmarks import find_benchmark, formatting_example
 from datacreate.checkpoints import Checkpoint
+from datacreate.decontamination import held_out_sets, with_names
+from datacreate.engines.addresses import Addresses
 from datacreate.engines.base import Engine, Sampling
 from datacreate.errors import ExampleError, PromptTooLong, UsageError
-from datacreate.filters.held_out import HeldOutSet, held_out_sets
-from datacreate.filters.registry import FilterSettings
+from datacreate.filters.base import HeldOutSet
 from datacreate.formats.example import Example, find_unsupported_value, load_example
 from datacreate.formats.infer import InferredFormat, infer_format
 from datacreate.formats.serialization import PromptEncoding
@@ -27,17 +28,21 @@ from datacreate.run_models import Engines, Models, verify_mode
 from datacreate.runs.config import (
     CreateConfig,
     Generator,
-    HeldOutRef,
     IdentitySettings,
     RunSpec,
     SamplingOptions,
     Verification,
 )
+from datacreate.runs.directory import RunConfig, RunDirectory
 from datacreate.selection.strategies import Strategy, find_strategy
-from datacreate.verification.scoring import default_threshold
+from datacreate.verification.label_noise import most_rows
+from datacreate.verification.scoring import VerifyMode
 
 DEFAULT_NUM_EXAMPLES = 5
 """Examples per request, as in the paper; fewer if they do not fit the context."""
+
+MIN_GENERATIONS = 10
+"""Requests in each chain, if all examples are accepted: with fewer, most examples are children of the root."""
 
 MAX_GROWTH = 2
 """How many times longer than the formatting example a new example can be."""
@@ -45,11 +50,17 @@ MAX_GROWTH = 2
 EXTRA_TOKENS = 16
 """Additional tokens per example, so that answers to a very short example are not truncated."""
 
-LABEL_NOISE_ROWS = 200
-"""Verified examples for the label-noise check; its AUC then has a standard error of about 0.04."""
 
-MIN_LABEL_NOISE_ROWS = 40
-"""Verified examples for the label-noise check of a small set, if half of its count is less."""
+@dataclass(frozen=True)
+class RunInputs:
+    """What is known of a run before a model or a server is looked at."""
+
+    root: Example
+    inferred: InferredFormat
+    verify: VerifyMode
+    held_out: tuple[HeldOutSet, ...]  # for decontamination
+    stored: RunConfig | None  # of the run in the directory
+    identity: dict[str, Any]  # the fields of `RunSpec` that are decided
 
 
 @dataclass(frozen=True)
@@ -74,12 +85,43 @@ class RunPlan:
         return self.spec.method == "paper"
 
 
-def root_and_format(config: CreateConfig) -> tuple[Example, InferredFormat]:
-    """The formatting example and its format.
+def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
+    """Read and check everything that needs no server and writes nothing: all of a dry run, the first part of a run.
 
-    Raises ExampleError or FormatError if they are invalid, BenchmarkError if the benchmark to draw the example from
-    is unknown or not imported.
+    Raises ExampleError or FormatError for a wrong example or format, BenchmarkError if a benchmark is unknown or not
+    imported, UsageError for other settings, RunError for the run directory, RunMismatch if its run is another.
     """
+    has_chains = find_strategy(config.strategy).queue == "chain"
+    if config.served:
+        Addresses(config.urls)
+    root, inferred = _root_and_format(config)
+    verify = verify_mode(config, inferred)
+    label_ratio = _label_ratio(config, inferred.format)
+    directory.check()
+    stored = directory.read_config() if directory.exists else None
+    test_sets = config.decontaminate
+    if test_sets is None and stored:
+        test_sets = stored.spec.filters.decontaminate
+    elif test_sets is None:
+        test_sets = () if config.method == "paper" else ("all",)
+    before = stored.spec.compared_with if stored else None
+    held_out = held_out_sets(test_sets or (), inferred.format, before)
+    identity = config.subset(IdentitySettings) | {
+        "example": dict(root.values),
+        "format": inferred.format.document(),
+        "benchmark": config.benchmark,
+        "filters": with_names(config, held_out),
+        "compared_with": tuple(each.ref for each in held_out),
+        "label_ratio": label_ratio,
+        **config.given(("num_examples", "concurrency")),
+        **(config.given(("num_chains",)) if has_chains else {}),
+    }
+    if stored:
+        stored.check_same(identity, config.count, directory.path)
+    return RunInputs(root, inferred, verify, held_out, stored, identity)
+
+
+def _root_and_format(config: CreateConfig) -> tuple[Example, InferredFormat]:
     if config.benchmark is not None:
         return _draw_example(config, config.benchmark)
     if isinstance(config.example, dict):
@@ -102,28 +144,19 @@ def _draw_example(config: CreateConfig, name: str) -> tuple[Example, InferredFor
     return root, replace(inferred, notes=(note, *inferred.notes))
 
 
-def make_plan(
-    config: CreateConfig,
-    root: Example,
-    inferred: InferredFormat,
-    models: Models,
-    engines: Engines,
-    stored: RunSpec | None,
-) -> RunPlan:
-    """Decide the settings that the user left open; those of an existing run come from `stored`.
+def make_plan(config: CreateConfig, inputs: RunInputs, models: Models, engines: Engines) -> RunPlan:
+    """Decide the settings that the user left open; those of an existing run stay as they are.
 
-    The engines provide token counts, capacity and context length. Raises PromptTooLong if not even one example fits,
-    BenchmarkError if a benchmark for decontamination is not imported, UsageError for a wrong --label-ratio.
+    The engines provide token counts, capacity and context length; a finished run needs none of them. Raises
+    PromptTooLong if not even one example fits, UsageError if the verifier cannot score the labels.
     """
-    embedding_model, paper = models.embedding_model, config.method == "paper"
-    encoding = PromptEncoding(inferred.format, "keyed" if paper else "positional")
-    label_ratio = _label_ratio(config, inferred.format)
-    held_out = held_out_sets(benchmarks_for_decontamination(config, stored))
-    requested = config.num_examples or (stored.num_examples if stored else None)
-    if stored and requested == stored.num_examples:
-        number = stored.num_examples
-    else:
-        number = min(_fit_context(encoding, root, engine, requested)[0] for engine in engines.generators)
+    root, embedding_model, paper = inputs.root, models.embedding_model, config.method == "paper"
+    stored = inputs.stored.spec if inputs.stored else None
+    encoding = PromptEncoding(inputs.inferred.format, "keyed" if paper else "positional")
+    number = stored.num_examples if stored else None
+    number = number or min(
+        _fit_context(encoding, root, engine, config.num_examples)[0] for engine in engines.generators
+    )
     samplings = tuple(
         _sampling(
             config,
@@ -132,35 +165,34 @@ def make_plan(
         )
         for index, (checkpoint, engine) in enumerate(zip(models.generators, engines.generators, strict=True))
     )
-    concurrency = config.concurrency or (stored.concurrency if stored else None)
-    concurrency = concurrency or (1 if paper else _concurrency(config.count, number, engines.generators))
-    spec = RunSpec(
-        **config.subset(IdentitySettings),
-        example=dict(root.values),
-        format=inferred.format.document(),
-        model=models.name,
-        model_sha256=models.sha256,
-        embedding_model=embedding_model.name if embedding_model else None,
-        embedding_model_sha256=embedding_model.sha256 if embedding_model else None,
-        num_examples=number,
-        concurrency=concurrency,
-        sampling=_given(samplings[0]),
-        benchmark=config.benchmark,
-        filters=FilterSettings(
-            **config.subset(FilterSettings)
-            | {"decontaminate": tuple(dict.fromkeys(split.benchmark for split in held_out))}
-        ),
-        compared_with=tuple(HeldOutRef(**vars(split)) for split in held_out),
-        label_ratio=label_ratio,
-        verification=_verification(config, inferred, models, encoding, engines.verifier, stored),
-        mixture=tuple(
+    strategy = find_strategy(config.strategy)
+    num_chains = stored.num_chains if stored else config.num_chains
+    if strategy.queue != "chain":
+        num_chains = None
+    elif not num_chains:
+        num_chains = 1 if paper else max(1, config.count // (MIN_GENERATIONS * number))
+    concurrency = stored.concurrency if stored else config.concurrency or num_chains or (1 if paper else None)
+    decided = {
+        "model": models.name,
+        "model_sha256": models.sha256,
+        "embedding_model": embedding_model.name if embedding_model else None,
+        "embedding_model_sha256": embedding_model.sha256 if embedding_model else None,
+        "num_examples": number,
+        "concurrency": concurrency or _concurrency(config.count, number, engines.generators),
+        "num_chains": num_chains,
+        "sampling": _given(samplings[0]),
+        "verification": _verification(config, inputs, models, encoding, engines.verifier),
+        "mixture": tuple(
             Generator(model=generator.name, sha256=generator.sha256, sampling=_given(sampling))
             for generator, sampling in zip(models.generators, samplings, strict=True)
             if len(samplings) > 1
         ),
-    )
-    strategy = find_strategy(config.strategy)
-    return RunPlan(root, encoding, strategy, samplings, spec, held_out, (*inferred.notes, *_warnings(spec)))
+    }
+    spec = RunSpec(**decided | inputs.identity)
+    notes = [*inputs.inferred.notes, *_warnings(spec)]
+    if num_chains and not stored:
+        notes += _idle_note(spec, engines.generators)
+    return RunPlan(root, encoding, strategy, samplings, spec, inputs.held_out, tuple(notes))
 
 
 def _warnings(spec: RunSpec) -> Iterator[str]:
@@ -182,37 +214,25 @@ def _max_tokens(config: CreateConfig, stored: RunSpec | None, index: int) -> int
     return int(sampling["max_tokens"])
 
 
-def benchmarks_for_decontamination(
-    config: CreateConfig, stored: RunSpec | None
-) -> Sequence[str] | Literal["all"]:
-    """The benchmarks for decontamination: the user's, or those of the existing run, or all imported ones."""
-    if config.decontaminate is not None:
-        return config.decontaminate
-    if stored:
-        return stored.filters.decontaminate or ()
-    return () if config.method == "paper" else "all"
-
-
 def _verification(
     config: CreateConfig,
-    inferred: InferredFormat,
+    inputs: RunInputs,
     models: Models,
     encoding: PromptEncoding,
     verifier: Engine,
-    stored: RunSpec | None,
 ) -> Verification | None:
     """How labels are verified; None if they are not."""
-    mode, model = verify_mode(config, inferred), models.verifier
+    mode, model, format = inputs.verify, models.verifier, encoding.format
     if mode == "off" or model is None:
         return None
-    labels = inferred.format.labels or ()
-    known = stored.verification if stored else None
-    if stored:
+    labels = format.labels or ()
+    known = inputs.stored.spec.verification if inputs.stored else None
+    if inputs.stored:
         # If the stored run had no verification, `check_same` reports that later; do not start a server for it.
         lettered = bool(known and known.lettered)
     else:
         lettered = bool(labels) and not verifier.have_distinct_first_tokens(list(map(answer_text, labels)))
-    if not can_score_labels(inferred.format, lettered=lettered):
+    if not can_score_labels(format, lettered=lettered):
         if config.verify is None and config.verifier is None:
             return None
         raise UsageError(
@@ -220,14 +240,12 @@ def _verification(
             f"letters work for at most {MAX_LETTERED} labels; use another --verifier, or --verify off"
         )
     has_check = mode != "keep" and encoding.supports_pseudo_labels and config.method == "datacreate"
-    rows = min(LABEL_NOISE_ROWS, max(MIN_LABEL_NOISE_ROWS, config.count // 2))
     return Verification(
         mode=mode,
         model=model.name,
         model_sha256=model.sha256,
-        threshold=config.threshold or (known.threshold if known else default_threshold(len(labels))),
         label_noise_check=config.label_noise_check if has_check else None,
-        label_noise_rows=config.label_noise_rows or (known.label_noise_rows if known else rows),
+        label_noise_rows=known.label_noise_rows if known else most_rows(config.count),
         lettered=lettered,
     )
 
@@ -244,7 +262,9 @@ def _label_ratio(config: CreateConfig, format: TaskFormat) -> dict[str, float] |
         )
     if unknown := [name for name in config.label_ratio if name not in names]:
         raise UsageError(f"--label-ratio: unknown label {unknown[0]!r}; labels are {', '.join(names)}")
-    ratio = {name: config.label_ratio.get(name, 0.0) for name in names}
+    if missing := [name for name in names if name not in config.label_ratio]:
+        raise UsageError(f"--label-ratio: no share for the label {missing[0]!r}; give one, 0 for none of it")
+    ratio = {name: config.label_ratio[name] for name in names}
     total = sum(ratio.values())
     # NaN fails this comparison, too.
     if any(share < 0 for share in ratio.values()) or not abs(total - 1) <= 1e-6:
@@ -276,12 +296,23 @@ def _fit_context(
 
 
 def _concurrency(count: int, number: int, engines: Sequence[Engine]) -> int:
-    """Three times the capacity of the engines, but no more requests than the count needs.
+    """A multiple of the capacity of the engines, but no more requests than the count needs.
 
-    Commits are in order, so a long completion delays all later ones; with fewer requests in flight, the
-    engines would be idle.
+    Commits are in order, so a long completion delays all later ones; with fewer requests in flight, the engines would
+    be idle. The slowest of several models delays the others in the same way.
     """
-    return max(1, min(3 * sum(engine.capacity for engine in engines), count // number))
+    multiple = 3 if len(engines) == 1 else 10
+    return max(1, min(multiple * sum(engine.capacity for engine in engines), count // number))
+
+
+def _idle_note(spec: RunSpec, engines: Sequence[Engine]) -> Iterator[str]:
+    requests, capacity = spec.max_in_flight, sum(engine.capacity for engine in engines)
+    if 2 * requests < capacity:
+        yield (
+            f"{spec.strategy}: at most {requests} request{'s' * (requests > 1)} in flight, one per chain, of the "
+            f"{capacity} that the servers can process at once; faster: --strategy tree, or several runs at once with "
+            "`datacreate sweep`"
+        )
 
 
 def _sampling(config: CreateConfig, checkpoint: Checkpoint, max_tokens: int) -> Sampling:

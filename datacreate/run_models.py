@@ -53,22 +53,19 @@ def needs_embedder(config: CreateConfig, *, similarity: bool = False) -> bool:
     )
 
 
-def models_of(config: CreateConfig, inferred: InferredFormat, embeds: bool, notify: Notify) -> Models:
+def models_of(config: CreateConfig, verify: VerifyMode, embeds: bool, notify: Notify) -> Models:
     """The checkpoints that a run needs; `embeds` says whether it embeds texts.
 
-    Raises CheckpointError if one is not downloaded or an adapter does not fit, UsageError if labels
-    cannot be verified.
+    Raises CheckpointError if one is not downloaded or an adapter does not fit.
     """
+    embedding_model = resolve(config.embedding_model, "encoder") if embeds else None
     generators = tuple(checkpoint_of(name, config) for name in _names(config, notify))
     if config.adapter is not None:
         generators = (with_adapter(generators[0], read_adapter(config.adapter)),)
     generators = _with_distinct_names(generators)
-    embedding_model = resolve(config.embedding_model, "encoder") if embeds else None
-    if verify_mode(config, inferred) == "off":
-        return Models(generators, embedding_model, None)
-    verifier = generators[0]
-    if config.verifier:
-        verifier = checkpoint_of(config.verifier, config)
+    verifier = None
+    if verify != "off":
+        verifier = checkpoint_of(config.verifier, config) if config.verifier else generators[0]
     return Models(generators, embedding_model, verifier)
 
 
@@ -96,21 +93,16 @@ def verify_mode(config: CreateConfig, inferred: InferredFormat) -> VerifyMode:
     # `--verifier` implies verification.
     requested = config.verify or ("drop" if config.verifier else None)
     if requested is None:
-        # Assigned labels can be noise, so they are verified. For options, only a larger model helps: with
-        # --verifier.
+        # Assigned labels can be noise, so they are verified. For options, only a larger model helps.
         wanted = can_score_labels(format) and format.labels and config.method == "datacreate"
         return "drop" if wanted else "off"
     if requested == "off" or can_score_labels(format):
         return requested
     flag = f"--verify {config.verify}" if config.verify else f"--verifier {config.verifier}"
-    if format.options_vary and format.roles.answer is not None:
-        raise UsageError(
-            f"{flag}: options can be scored if the format has the rule answer_in_options and an example at most "
-            f"{MAX_LETTERED} of them; remove {flag.split()[0]}"
-        )
     raise UsageError(
-        f"{flag}: the answers of the format {format.name} are free text, which cannot be scored; give the "
-        f"possible ones with --labels FIELD=a,b,c, or remove {flag.split()[0]}"
+        f"{flag}: free text cannot be scored, and the answers of the format {format.name} are neither fixed labels nor "
+        f"one of at most {MAX_LETTERED} options (rule answer_in_options); give --labels FIELD=a,b,c, or remove "
+        f"{flag.split()[0]}"
     )
 
 

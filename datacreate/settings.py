@@ -142,6 +142,8 @@ def _pairs(value: Any) -> Any:
         name, _, part = str(text).partition("=")
         if not (name and part):
             raise ValueError(f"write it as NAME=VALUE, not {text}")
+        if name.strip() in pairs:
+            raise ValueError(f"{name.strip()} is given twice; give it once")
         pairs[name.strip()] = part
     return pairs
 

@@ -6,7 +6,7 @@ most probable choice is the prediction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -31,8 +31,6 @@ from datacreate.prompts.label_scoring import LabelQuestion
 from datacreate.signals import Signals, caught_signals
 from datacreate.verification.scoring import score_labels
 
-EngineFactory = Callable[[Checkpoint, EngineOptions, Path], Engine]
-
 
 def answer_zero_shot(
     model: str,
@@ -42,12 +40,10 @@ def answer_zero_shot(
     *,
     options: EngineOptions | None = None,
     split: str = "test",
-    engine_factory: EngineFactory | None = None,
 ) -> list[Evaluation]:
     """Evaluate a model on the benchmarks `names`, in `out`/evaluations; existing evaluations are read.
 
-    Raises CheckpointError, BenchmarkError or EngineError; Stopped after a signal: finished test sets are
-    kept.
+    Raises CheckpointError, BenchmarkError or EngineError; Stopped after a signal: finished test sets are kept.
     """
     options = options or EngineOptions()
     checkpoint = checkpoint_of(model, options)
@@ -62,10 +58,7 @@ def answer_zero_shot(
                 if engine is None:
                     out.mkdir(parents=True, exist_ok=True)
                     log = out / "engine.log"
-                    if engine_factory:
-                        engine = engine_factory(checkpoint, options, log)
-                    else:
-                        engine = make_engine(checkpoint, options, count=500, log=log, notify=progress.notify)
+                    engine = make_engine(checkpoint, options, count=500, log=log, notify=progress.notify)
                     stack.callback(engine.close)
                     engine.start([scores_are_real()])
                 evaluation = _evaluate(engine, test, checkpoint, target, progress, signals)
@@ -118,13 +111,11 @@ def _truncated(engine: Engine, question: Question, task: Task, lettered: bool) -
     room = engine.max_context - 1  # one token is generated
     while question.context:
         prompt = _prompt(question, task, lettered)
-        messages, _ = prompt.prompt(range(len(prompt.options)))
-        length = engine.count_tokens(messages)
+        length = engine.count_tokens(prompt.prompt(range(len(prompt.options)))[0])
         if length <= room:
             break
-        question = replace(
-            question, context=question.context[: int(len(question.context) * room / length * 0.95)]
-        )
+        kept = int(len(question.context) * room / length * 0.95)
+        question = replace(question, context=question.context[:kept])
     return question
 
 

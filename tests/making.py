@@ -45,7 +45,7 @@ class SharedWords:
 def settings(run_dir: Path, model: str, **changes: Any) -> dict[str, Any]:
     """The default configuration of tests."""
     defaults = {"example": COMMONSENSE, "count": 25, "run_dir": run_dir, "model": model, "concurrency": 5}
-    return defaults | {"verify": "off"} | changes
+    return defaults | {"num_chains": 5, "verify": "off"} | changes
 
 
 def make(

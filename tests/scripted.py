@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterable, Sequence
+from math import ceil
 from typing import Any
 
 from datacreate.engines.base import Check, Completion, FinishReason, Messages, Request
@@ -37,6 +38,7 @@ class ScriptedEngine:
         self.history: list[Request] = []
         self.verified: list[Request] = []
         self.aborted: list[int] = []
+        self.most_waiting = 0
         self.started = False
         self.closed = False
         self._shuffle = shuffle
@@ -60,7 +62,8 @@ class ScriptedEngine:
         elif request.choices:
             self.verified.append(request)
         self._waiting.append(request)
-        assert len(self._waiting) <= self.capacity
+        self.most_waiting = max(self.most_waiting, len(self._waiting))
+        assert len(self._waiting) <= self.capacity + ceil(self.capacity / 8)
 
     def poll(self, timeout_seconds: float) -> list[Completion]:
         if self._shuffle:

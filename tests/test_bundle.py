@@ -93,6 +93,7 @@ def bundle(project: Path, environment: dict[str, str], tmp_path_factory: pytest.
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="bundles are for Linux")
+@pytest.mark.slow
 def test_a_bundle_installs_without_an_index(
     bundle: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datacreate.cli.show import print_summary
 from datacreate.engines.base import Completion, Request
 from datacreate.errors import EngineError, NoProgress, PromptTooLong
 from datacreate.formats.example import Example
@@ -94,18 +95,75 @@ def test_another_seed_chooses_other_parents(tmp_path: Path, model: str, strategy
 def test_the_parent_in_a_chain_is_a_child_of_its_previous_request(
     tmp_path: Path, model: str, strategy: str
 ) -> None:
-    concurrency = 4
-    make(tmp_path, model, strategy=strategy, count=100, concurrency=concurrency)
+    chains = 4
+    make(tmp_path, model, strategy=strategy, count=100, num_chains=chains)
     made = commits(tmp_path)
     root = made[0].parent
-    assert {commit.parent for commit in made[:concurrency]} == {root}
-    for commit in made[concurrency:]:
-        previous = made[commit.request - concurrency]
+    assert {commit.parent for commit in made[:chains]} == {root}
+    for commit in made[chains:]:
+        previous = made[commit.request - chains]
         if strategy == "naive":
             assert commit.parent == root
         else:
             assert commit.parent in {Example(values).id for values in previous.accepted}
             assert commit.depth == previous.depth + 1
+
+
+@pytest.mark.parametrize("strategy", ["random", "diverse", "similar"])
+def test_chains_are_deep_whatever_the_capacity(tmp_path: Path, model: str, strategy: str) -> None:
+    engine = ScriptedEngine(answering(), capacity=64)
+    automatic = {"num_chains": None, "concurrency": None}
+    summary = make(tmp_path, model, engine, strategy=strategy, count=300, num_examples=5, **automatic)
+    spec = RunDirectory(tmp_path).read_config().spec
+    assert (spec.num_chains, spec.concurrency) == (6, 6)
+    assert max(map(int, summary["depths"])) >= 10
+    assert summary["depths"]["1"] <= 0.2 * 300
+    assert summary["depth_warning"] is None
+
+
+@pytest.mark.parametrize(
+    ("strategy", "count", "warns"), [("random", 60, True), ("random", 45, False), ("naive", 60, False)]
+)
+def test_a_shallow_set_is_a_warning(
+    tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str], strategy: str, count: int, warns: bool
+) -> None:
+    summary = make(tmp_path, model, strategy=strategy, count=count, num_chains=12, concurrency=12)
+    print_summary(summary)
+    shown = capsys.readouterr().out.replace("\n", " ")
+    for text in (shown, (tmp_path / "README.md").read_text()):
+        assert ("60 of 60 examples are children of the formatting example" in text) == warns
+    assert "depth" in shown
+
+
+@pytest.mark.parametrize("strategy", ["naive", "tree", "coverage"])
+def test_a_queue_of_an_eighth_of_its_capacity_waits_at_the_engine(
+    tmp_path: Path, model: str, strategy: str
+) -> None:
+    engine = shuffled(1, capacity=32)
+    make(tmp_path, model, engine, strategy=strategy, count=600, concurrency=None)
+    assert engine.most_waiting == 36
+
+
+def accepting(share: float) -> Script:
+    """A script that writes this share of the examples correctly."""
+
+    def script(request: Request) -> Completion:
+        answer = answering()(request)
+        rng = random.Random(f"{request.id}")
+        items = [item if rng.random() < share else ["", []] for item in json.loads(answer.text)]
+        return Completion(request.id, json.dumps(items), "stop", 50, 50)
+
+    return script
+
+
+@pytest.mark.parametrize("strategy", ["naive", "tree"])
+@pytest.mark.parametrize(("count", "capacity", "needed"), [(1000, 256, 250), (300, 32, 75)])
+def test_few_more_requests_are_made_than_needed(
+    tmp_path: Path, model: str, strategy: str, count: int, capacity: int, needed: int
+) -> None:
+    engine = ScriptedEngine(accepting(0.8), capacity=capacity, shuffle=random.Random(0))
+    make(tmp_path, model, engine, strategy=strategy, count=count, concurrency=None)
+    assert needed <= len(engine.history) <= 1.1 * needed
 
 
 def test_the_tree_is_breadth_first_with_shuffled_siblings(tmp_path: Path, model: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from datacreate.benchmarks import find_benchmark, import_benchmark
 from datacreate.dataset_metrics import DatasetMetrics, sampled
+from datacreate.formats.task_format import read_format
 from datacreate.metrics import shortcuts
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit
@@ -22,7 +23,6 @@ def commit(request: int, parent: str, rows: list[dict[str, Any]]) -> Commit:
         request=request,
         parent=parent,
         depth=0,
-        attempt=0,
         accepted=tuple(rows),
         chosen=(),
         rejects=(),
@@ -94,3 +94,21 @@ def test_rows_of_a_large_run_are_sampled_evenly(monkeypatch: pytest.MonkeyPatch)
     assert len(rows) == len(families) == len(set(numbers)) == shortcuts.MAX_ROWS
     assert 4700 < sum(numbers) / len(numbers) < 5300
     assert sampled(commits, 0) == (rows, families)
+
+
+def test_the_texts_that_vary_are_measured_not_a_constant_question() -> None:
+    label = {"enum": ["yes", "no"]}
+    document = {
+        "properties": {"question": {"const": "Is it good?"}, "context": {"type": "string"}, "answer": label},
+        "x-datacreate": {"roles": {"question": "question", "context": "context", "answer": "answer"}},
+    }
+    format, question = read_format(document, "reviews"), {"question": "Is it good?"}
+    rows = [
+        question | {"context": f"{row['question']} {row['label']}", "answer": "yes" if row["label"] else "no"}
+        for row in statement_rows(60, 3)
+    ]
+    found = DatasetMetrics().rows(format, rows, None, rows[0], None)
+    assert found["diversity"]["between"] > 0.5
+    assert found["passage_words"] is None
+    [wording] = [one for one in found["shortcuts"] if one["name"] == "wording"]
+    assert "most telling: " in wording["warning"]

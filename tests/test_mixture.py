@@ -1,23 +1,23 @@
-"""Several models in one run, which take turns by request."""
+"""Several models in one run, which share its requests."""
 
 from __future__ import annotations
 
 import json
 import random
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from datacreate.checkpoints import Checkpoint
 from datacreate.create import create
+from datacreate.engines.base import Completion
 from datacreate.errors import EngineError, RunMismatch, UsageError
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
-from tests.making import SharedWords, train
+from tests.making import SharedWords, commits, train
 from tests.making import settings as default_settings
 from tests.scripted import ScriptedEngine, answering
 from tests.verifying import knowing
@@ -49,37 +49,51 @@ def make_mixed(run_dir: Path, models: tuple[str, ...], fleet: Fleet, **changes: 
     return create(config, engine_factory=fleet, similarity=SharedWords())
 
 
-def test_models_take_turns_by_request(tmp_path: Path, model: str, other: str) -> None:
+def test_models_share_the_requests_and_the_log_names_the_model_of_each(
+    tmp_path: Path, model: str, other: str
+) -> None:
     fleet = Fleet()
     summary = make_mixed(tmp_path, (model, other), fleet, count=30)
     first, second = fleet.engines["scripted-model"], fleet.engines["another-model"]
-    assert all(request.id % 2 == 0 for request in first.history)
-    assert all(request.id % 2 == 1 for request in second.history)
+    written = [{request.id for request in engine.history} for engine in (first, second)]
+    for commit in commits(tmp_path):
+        assert commit.request in written[commit.model]
     assert all(engine.started and engine.closed for engine in (first, second))
     assert summary["model"] == "scripted-model + another-model"
     assert sum(summary["generators"].values()) == 30
     assert all(summary["generators"].values())
+    assert RunDirectory(tmp_path).summary()["generators"] == summary["generators"]
 
 
-def test_the_result_does_not_depend_on_arrival_order_or_kills(
-    tmp_path_factory: pytest.TempPathFactory, model: str, other: str
+def test_the_fastest_model_is_not_held_back_by_the_slowest(tmp_path: Path, model: str, other: str) -> None:
+    class Slow(ScriptedEngine):
+        """Answers at every tenth poll."""
+
+        polls = 0
+
+        def poll(self, timeout_seconds: float) -> list[Completion]:
+            self.polls += 1
+            return super().poll(timeout_seconds) if self.polls % 10 == 0 else []
+
+    fleet = Fleet(capacity=8)
+    fleet.engines["another-model"] = Slow(answering(), capacity=8)
+    make_mixed(tmp_path, (model, other), fleet, strategy="naive", count=2000, concurrency=None)
+    fast, slow = (len(fleet.engines[name].history) for name in ("scripted-model", "another-model"))
+    assert fast > 7 * slow
+
+
+def test_a_killed_mixture_keeps_what_it_has_and_the_models_that_wrote_it(
+    tmp_path: Path, model: str, other: str
 ) -> None:
-    first = tmp_path_factory.mktemp("first")
-    make_mixed(first, (model, other), Fleet(), count=40)
-
-    @settings(max_examples=8)
-    @given(st.integers(0, 2**32), st.integers(1, 5), st.lists(st.integers(1, 8), max_size=3))
-    def check(order: int, capacity: int, deaths: list[int]) -> None:
-        run_dir = tmp_path_factory.mktemp("run")
-        for dies_after in [*deaths, None]:
-            fleet = Fleet(capacity=capacity, shuffle=random.Random(order), dies_after=dies_after)
-            try:
-                make_mixed(run_dir, (model, other), fleet, count=40)
-            except EngineError:
-                assert dies_after is not None
-        assert train(run_dir) == train(first)
-
-    check()
+    kept = b""
+    for dies_after in (3, 1, 6, None):
+        fleet = Fleet(capacity=3, shuffle=random.Random(1), dies_after=dies_after)
+        with suppress(EngineError):
+            make_mixed(tmp_path, (model, other), fleet, count=60)
+        assert train(tmp_path).startswith(kept)
+        kept = train(tmp_path)
+    assert kept.count(b"\n") == 60
+    assert {commit.model for commit in commits(tmp_path)} == {0, 1}
 
 
 def test_one_of_the_models_can_verify(tmp_path: Path, model: str, other: str) -> None:

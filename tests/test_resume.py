@@ -8,18 +8,20 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from datacreate.errors import EngineError, RunError, RunLocked, RunMismatch, StorageError
+from datacreate.errors import EngineError, RunError, RunLocked, RunMismatch, UnwritablePath
 from datacreate.runs.directory import RunDirectory
 from tests import process
 from tests.benchmarks.conftest import claims, imported
 from tests.filters.texts import HashedWords
 from tests.inprocess import run
-from tests.making import COMMONSENSE, NLI, NLI_LABELS, commits, examples, make, train
+from tests.making import COMMONSENSE, NLI, NLI_LABELS, STRATEGIES, commits, examples, make, train
 from tests.process import Live
 from tests.scripted import ScriptedEngine, answering
 
@@ -147,16 +149,59 @@ def test_a_larger_count_extends_a_finished_run_and_a_smaller_one_is_an_error(
         make(tmp_path, model, example=NLI, labels=NLI_LABELS, count=30)
 
 
-def test_coverage_resumes_on_a_machine_with_other_embeddings(tmp_path: Path, model: str) -> None:
-    class OtherMachine(HashedWords):
-        def encode(self, texts: Sequence[str]) -> Any:
-            return super().encode([text[::-1] for text in texts])
+class OtherMachine(HashedWords):
+    """Vectors that differ in their last bits, or completely."""
 
-    make(tmp_path, model, count=25, strategy="coverage")
-    before = train(tmp_path)
-    make(tmp_path, model, count=60, strategy="coverage", embedder=OtherMachine())
-    assert train(tmp_path).startswith(before)
-    assert len(examples(tmp_path)) == 60
+    def __init__(self, difference: float) -> None:
+        super().__init__()
+        self._difference = difference
+
+    def encode(self, texts: Sequence[str]) -> Any:
+        vectors = super().encode(texts)
+        vectors = vectors + self._difference * np.random.default_rng(1).normal(size=vectors.shape)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("keeps_vectors", [True, False])
+@pytest.mark.parametrize("difference", [0, 1e-3, 1])
+def test_coverage_resumes_with_other_embeddings_and_without_the_file_of_vectors(
+    tmp_path: Path, model: str, difference: float, keeps_vectors: bool
+) -> None:
+    run: dict[str, Any] = {"count": 100, "strategy": "coverage", "concurrency": 7}
+    with pytest.raises(EngineError, match="ended"):
+        make(tmp_path / "run", model, ScriptedEngine(answering(), dies_after=12), **run)
+    before = train(tmp_path / "run")
+    asked = [commit.parent for commit in commits(tmp_path / "run")]
+    if not keeps_vectors:
+        (tmp_path / "run" / "vectors.f16").unlink()
+    embedder = OtherMachine(difference)
+    make(tmp_path / "run", model, embedder=embedder, **run)
+    assert train(tmp_path / "run").startswith(before)
+    assert [commit.parent for commit in commits(tmp_path / "run")][: len(asked)] == asked
+    assert len(examples(tmp_path / "run")) == 100
+    if difference == 0:
+        make(tmp_path / "whole", model, **run)
+        assert train(tmp_path / "run") == train(tmp_path / "whole")
+
+
+def test_a_finished_run_with_coverage_embeds_nothing(tmp_path: Path, model: str) -> None:
+    summary = make(tmp_path, model, strategy="coverage", semantic=0.9)
+    (tmp_path / "vectors.f16").unlink()
+    embedder = HashedWords()
+    assert make(tmp_path, model, strategy="coverage", semantic=0.9, embedder=embedder) == summary
+    assert embedder.asked == []
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_an_extended_run_that_is_killed_continues_alike(tmp_path: Path, model: str, strategy: str) -> None:
+    for name, deaths in (("whole", [None]), ("killed", [3, 9, 5, None])):
+        make(tmp_path / name, model, strategy=strategy, count=40)
+        for dies_after in deaths:
+            with suppress(EngineError):
+                engine = ScriptedEngine(answering(), dies_after=dies_after)
+                make(tmp_path / name, model, engine, strategy=strategy, count=200)
+    assert train(tmp_path / "killed") == train(tmp_path / "whole")
+    assert len(examples(tmp_path / "killed")) == 200
 
 
 OTHER: dict[str, tuple[dict[str, Any], str]] = {
@@ -170,7 +215,7 @@ OTHER: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "decontaminate": ({"decontaminate": ()}, r"filters.decontaminate: \['creak'\] stored, \[\] requested"),
     "label_ratio": (
-        {"label_ratio": {"entailment": 0.5, "neutral": 0.5}},
+        {"label_ratio": {"entailment": 0.5, "neutral": 0.5, "contradiction": 0.0}},
         r"label_ratio: None stored, .'entailment': 0.5, 'neutral': 0.5, 'contradiction': 0.0. requested",
     ),
     "verify": ({"verify": "drop"}, r"verification.mode: 'keep' stored, 'drop' requested"),
@@ -281,7 +326,9 @@ def test_a_file_at_the_path_of_the_folder_is_one_line(tmp_path: Path, model: str
     for where in ("file", "file/run"):
         with pytest.raises(RunError, match="a part of this path is a file"):
             make(tmp_path / where, model)
-    with pytest.raises(StorageError, match="too long"):
+    with pytest.raises(
+        UnwritablePath, match=r"cannot be written \(File name too long\); choose another path"
+    ):
         make(tmp_path / ("n" * 300), model)
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from datacreate import zero_shot
 from datacreate.engines.base import Completion, Request
 from datacreate.finetuning.records import Evaluation, read_predictions
 from datacreate.finetuning.train import SilentProgress
-from datacreate.zero_shot import answer_zero_shot
 from tests.finetuning.conftest import import_rows
 from tests.finetuning.sets import claims
 from tests.scripted import ScriptedEngine
@@ -40,9 +40,9 @@ def row_of(request: Request) -> int:
 
 
 def answer(home: Path, model: str, engine: ScriptedEngine) -> Evaluation:
-    [found] = answer_zero_shot(
-        model, ["bioasq"], home / "out", SilentProgress(), engine_factory=lambda *_: engine
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(zero_shot, "make_engine", lambda *_, **__: engine)
+        [found] = zero_shot.answer_zero_shot(model, ["bioasq"], home / "out", SilentProgress())
     return found
 
 

@@ -19,6 +19,7 @@ from datacreate.create import create
 from datacreate.engines.base import Completion, Request
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.summary import RunStats
+from tests.filters.texts import HashedWords
 from tests.making import NLI, NLI_LABELS, SharedWords, examples, settings
 from tests.scripted import Script, ScriptedEngine, written
 
@@ -29,7 +30,7 @@ LABELS = NLI_LABELS["label"].split(",")
 YES_NO = ["yes", "no"]
 THREE_LABELS: dict[str, Any] = {"example": NLI, "labels": NLI_LABELS}
 TWO_LABELS: dict[str, Any] = {"example": {**NLI, "label": "yes"}, "labels": {"label": "yes,no"}}
-FALLBACK: dict[str, Any] = {**TWO_LABELS, "count": 80, "label_noise_rows": 25, "verify": "drop"}
+FALLBACK: dict[str, Any] = {**TWO_LABELS, "count": 80, "verify": "drop", "label_noise_check": 0.9}
 """With `writing(0.5, YES_NO)`: the labels are noise, so the run falls back to pseudo-labels."""
 
 _NAMES = re.compile(r"^(.*)\n\nAnswer with one of: (.*)\.$", re.DOTALL)
@@ -97,10 +98,16 @@ def guessing(request: Request) -> Completion:
     return scored(request, [1 + hash_of(text, "a guess", choice) % 1000 for choice in choices])
 
 
-def unsure(request: Request) -> Completion:
-    """A verifier that gives all choices nearly the same probability."""
-    text, choices = asked(request)
-    return scored(request, [100 + hash_of(text, "leans", choice) % 30 for choice in choices])
+def biased(knows: float) -> Script:
+    """A verifier that gives the labels 0.42, 0.3 and 0.28, and a little more to the right one."""
+
+    def scorer(request: Request) -> Completion:
+        text, choices = asked(request)
+        right = truth(text, choices)
+        weights = dict(zip(LABELS, (0.42, 0.3, 0.28), strict=True))
+        return scored(request, [weights[choice] + knows * (choice == right) for choice in choices])
+
+    return scorer
 
 
 def failing(request: Request) -> Completion:
@@ -130,7 +137,13 @@ def verified(
     engine = writer if isinstance(writer, ScriptedEngine) else ScriptedEngine(writer, scorer=scorer)
     config = CreateConfig.of(**settings(run_dir, model, **({"verify": "drop"} | changes)))
     recorder = Recorder()
-    summary = create(config, progress=recorder, engine_factory=lambda *_: engine, similarity=SharedWords())
+    summary = create(
+        config,
+        progress=recorder,
+        engine_factory=lambda *_: engine,
+        similarity=SharedWords(),
+        embedder=HashedWords() if config.strategy == "coverage" else None,
+    )
     return summary, recorder.messages
 
 

@@ -16,6 +16,8 @@ from datacreate.errors import BenchmarkError
 from datacreate.formats.example import Json, field_at
 from datacreate.offline import NO_DOWNLOADS, user_forbids
 
+_SUFFIXES = (".parquet", ".jsonl", ".json", ".csv")
+
 
 def download(benchmark: Benchmark, hub: HubSource) -> Path:
     """The folder of a data set in the Hub's cache; its name is the commit. Only the child process goes online.
@@ -25,7 +27,7 @@ def download(benchmark: Benchmark, hub: HubSource) -> Path:
     options = ["--repo-type", "dataset", "--revision", hub.revision]
     if not (reason := user_forbids() and f"{user_forbids()} is set"):
         within = f"*{hub.config}*" if hub.config else "*"
-        for suffix in (".parquet", ".jsonl", ".json", ".csv"):
+        for suffix in _SUFFIXES:
             options += ["--include", within + suffix]
         command = [sys.executable, "-m", "huggingface_hub.cli.hf", "download", hub.id, *options, "--quiet"]
         online = {name: value for name, value in os.environ.items() if name not in NO_DOWNLOADS}
@@ -42,33 +44,46 @@ def download(benchmark: Benchmark, hub: HubSource) -> Path:
 
 def read_copy(folder: Path, benchmark: Benchmark, hub: HubSource) -> dict[str, list[Row]]:
     """The rows of the Hub's splits that the registry names."""
+    data = folder / hub.config if hub.config and (folder / hub.config).is_dir() else folder
+    return {
+        split: [
+            _row(values, f"{data}: {split}, row {number}", benchmark, hub)
+            for number, values in enumerate(rows, 1)
+        ]
+        for split, rows in _read(data, hub).items()
+    }
+
+
+def _read(data: Path, hub: HubSource) -> dict[str, list[Any]]:
+    """The rows of the splits in a folder, as they are there."""
     import datasets
 
-    if not folder.is_dir():
-        raise BenchmarkError(f"{folder}: no such folder; give a copy of {hub.id}")
-    data = folder / hub.config if hub.config and (folder / hub.config).is_dir() else folder
+    if not any(path.suffix in _SUFFIXES for path in data.rglob("*")):
+        raise BenchmarkError(f"{data}: no {', '.join(_SUFFIXES)} file; give a copy of {hub.id}")
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL + 1)  # errors are reported below
+    found, where = {}, "split files or README.md"
     with tempfile.TemporaryDirectory() as cache:  # keeps no second copy in the user's cache
         try:
             splits = datasets.load_dataset(str(data), cache_dir=cache, streaming=True)
-            raw = {split: list(splits[split]) for split in hub.splits if split in splits}
-        except (OSError, ValueError, TypeError, datasets.exceptions.DatasetsError) as error:
-            reason = " ".join(str(error.__cause__ or error).split())[:200]
-            raise BenchmarkError(f"{data}: cannot be read ({reason}); give a copy of {hub.id}") from None
-    if missing := [split for split in hub.splits if split not in raw]:
+            for split in filter(splits.__contains__, hub.splits):
+                where = f"files of the split {split}"
+                found[split] = list(splits[split])
+        except Exception:  # noqa: BLE001 (the library has no common error for damaged files)
+            raise BenchmarkError(
+                f"{data}: the {where} cannot be read; give a complete copy of {hub.id}"
+            ) from None
+    if missing := [split for split in hub.splits if split not in found]:
         raise BenchmarkError(
             f"{data}: no split {missing[0]!r}; a copy of {hub.id} has {', '.join(hub.splits)}"
         )
-    rows: dict[str, list[Row]] = {}
-    for split, values in raw.items():
-        rows[split] = []
-        for number, row in enumerate(values, 1):
-            try:
-                rows[split].append(row_of(_mapped(row, hub), benchmark))
-            except ValueError as error:
-                raise BenchmarkError(
-                    f"{data}: {split}, row {number}: {error}; is it a copy of {hub.id}?"
-                ) from None
-    return rows
+    return found
+
+
+def _row(values: Mapping[str, Json], where: str, benchmark: Benchmark, hub: HubSource) -> Row:
+    try:
+        return row_of(_mapped(values, hub), benchmark)
+    except ValueError as error:
+        raise BenchmarkError(f"{where}: {error}; is it a copy of {hub.id}?") from None
 
 
 def _mapped(values: Mapping[str, Json], hub: HubSource) -> dict[str, Json]:

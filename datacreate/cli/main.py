@@ -39,6 +39,8 @@ VERBS: dict[str, tuple[str, str]] = {
 class LazyGroup(click.Group):
     """The group of all commands, which are imported when they are called."""
 
+    verbs = tuple(VERBS)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
 
@@ -101,7 +103,7 @@ def main() -> NoReturn:
     except click.ClickException as error:
         _fail(error.format_message(), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        _fail("stopped; run the same command to resume", 75)
+        _fail("stopped; run the same command again", 75)
     except DatacreateError as error:
         _fail(str(error), error.exit_code)
     except BrokenPipeError:

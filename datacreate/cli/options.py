@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import functools
+import os
 import types
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import click
 
+from datacreate.cli.terminal import say
+from datacreate.files import read_yaml
 from datacreate.messages import did_you_mean
 
 if TYPE_CHECKING:
@@ -19,6 +23,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 GROUPS = ("input", "output", "strategy", "quality", "training", "sampling", "engine", "run control")
 """The headings of `--help`, in order."""
+
+VARIABLES = (
+    "DATACREATE_API_KEY", "DATACREATE_HOME", "DATACREATE_OFFLINE", "DATACREATE_RESTARTS",
+    "DATACREATE_SUPERVISED",
+)  # fmt: skip
+"""Environment variables that set no option."""
 
 
 class Text(click.ParamType[str]):
@@ -31,15 +41,18 @@ class Text(click.ParamType[str]):
 
 
 class Option(click.Option):
-    """An option under one of the headings of GROUPS."""
+    """An option under one of the headings of GROUPS, also set by the variable DATACREATE_COMMAND_OPTION."""
 
     def __init__(self, *arguments: Any, group: str = "run control", **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self.group = group
 
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        return os.environ.get(_variable(self, ctx)) or None
+
 
 class Command(click.Command):
-    """A command whose `--help` lists options by group."""
+    """A command whose `--help` lists options by group, and which refuses options that would be ignored."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         records: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
@@ -50,6 +63,34 @@ class Command(click.Command):
             if lines:
                 with formatter.section(f"{group.capitalize()} options"):
                     formatter.write_dl(lines)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        _, _, order = self.make_parser(ctx).parse_args(list(args))
+        for param, times in Counter(order).items():
+            if times > 1 and isinstance(param, click.Option) and not param.multiple:
+                raise click.UsageError(f"{param.opts[0]}: given {times} times; give it once", ctx)
+        _warn_about_variables(ctx)
+        return super().parse_args(ctx, args)
+
+
+def _variable(option: click.Parameter, context: click.Context) -> str:
+    """The environment variable of an option: DATACREATE_CREATE_URL for --url of `create`."""
+    return f"{context.auto_envvar_prefix}_{_key(option)}".upper().replace("-", "_")
+
+
+def _warn_about_variables(context: click.Context) -> None:
+    """Warn about variables named like those of datacreate that nothing reads."""
+    prefix, verbs = f"{context.auto_envvar_prefix}_", getattr(context.find_root().command, "verbs", ())
+    own = {_variable(param, context) for param in context.command.params if isinstance(param, Option)}
+    others = tuple(f"DATACREATE_{verb.upper()}_" for verb in verbs)
+    for name in sorted(os.environ):
+        if name.startswith("DATACREATE_") and name not in {*own, *VARIABLES}:
+            if name.startswith(prefix):
+                hint = did_you_mean(name.removeprefix(prefix), [one.removeprefix(prefix) for one in own])
+                say(f"warning: ${name}: {context.command_path} has no such option{hint}")
+            elif not name.startswith(others):
+                hint = did_you_mean(name, (*VARIABLES, *others))
+                say(f"warning: ${name}: no such variable is read{hint}")
 
 
 command = functools.partial(click.command, cls=Command)
@@ -137,13 +178,10 @@ def config_option(function: F) -> F:
 def _read_config(context: click.Context, _: click.Parameter, path: str | None) -> None:
     if path is None:
         return
-    import yaml
-
     try:
-        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        reason = str(getattr(error, "strerror", None) or " ".join(str(error).split()))
-        raise click.UsageError(f"--config {path}: cannot be read: {reason}", context) from None
+        document = read_yaml(Path(path))
+    except ValueError as error:
+        raise click.UsageError(f"--config {path}: {error}", context) from None
     if isinstance(document, Mapping) and isinstance(document.get("config"), Mapping):
         document = document["config"]  # what --dry-run --json prints
     if not isinstance(document, Mapping):
@@ -155,12 +193,15 @@ def _read_config(context: click.Context, _: click.Parameter, path: str | None) -
         if name not in params:
             hint = did_you_mean(name, params) or "; see --help for the options"
             raise click.UsageError(f"--config {path}: no option {key!r}{hint}", context)
-        if value is None and "off" not in (getattr(params[name], "metavar", None) or ""):
+        param = params[name]
+        if param.name in defaults:
+            raise click.UsageError(f"--config {path}: {key}: given twice", context)
+        if value is None and "off" not in (getattr(param, "metavar", None) or ""):
             continue  # null: not set
         try:
-            defaults[str(params[name].name)] = _typed(params[name], value, f"--config {path}: {key}", context)
-        except RecursionError:
-            raise click.UsageError(f"--config {path}: {key}: nested too deeply", context) from None
+            defaults[str(param.name)] = _typed(param, value)
+        except ValueError as error:
+            raise click.UsageError(f"--config {path}: {key}: {error}", context) from None
     context.default_map = defaults
 
 
@@ -169,21 +210,27 @@ def _key(param: click.Parameter) -> str:
     return max(param.opts, key=len).lstrip("-").replace("_", "-")
 
 
-def _typed(param: click.Parameter, value: Any, where: str, context: click.Context) -> Any:
-    """A value of a file as click gets it from the command line."""
+def _typed(param: click.Parameter, value: Any) -> Any:
+    """A value of a file as click gets it from the command line. ValueError, in a few words, if it has none."""
     from datacreate.settings import as_text
 
     if getattr(param, "is_flag", False):
         if not isinstance(value, bool):
-            raise click.UsageError(f"{where}: give true or false", context)
+            raise ValueError("give true or false")
         return value
-    if value is False or value is None:
-        value = "off"  # YAML reads the bare word off as false
-    text = as_text(value)
+    takes_pairs = "=" in (getattr(param, "metavar", None) or "")
+    if isinstance(value, Mapping) and not takes_pairs:
+        raise ValueError("give one value, not a mapping")
+    for part in value.values() if isinstance(value, Mapping) else [value]:
+        if isinstance(part, Mapping) or (isinstance(part, list) and any(map(_is_nested, part))):
+            raise ValueError("nested too deeply")
+    if isinstance(value, list) and takes_pairs and not all("=" in str(part) for part in value):
+        raise ValueError(f"write it as a mapping: `{_key(param)}: {{NAME: VALUE}}`")
+    text = as_text("off" if value is False or value is None else value)
     if getattr(param, "multiple", False) or param.nargs != 1:
         return [text] if isinstance(text, str) else text
-    if not isinstance(text, str):
-        if isinstance(value, Mapping):
-            raise click.UsageError(f"{where}: give one value, not a mapping", context)
-        return ",".join(text)
-    return text
+    return text if isinstance(text, str) else ",".join(text)
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, (Mapping, list))

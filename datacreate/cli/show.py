@@ -51,13 +51,14 @@ def show(run: Path, samples: int, seed: int, as_json: bool) -> None:
     help="reference: train_STRATEGY.jsonl; hf: a datasets folder; parquet; chat: conversations for an LLM.",
 )
 @option("--out", type=click.Path(path_type=Path), help="Folder to write to.  [default: RUN/export/LAYOUT]")
+@option("--partial", is_flag=True, help="Export what an unfinished run has so far.")
 @json_option("Print the path as JSON.")
-def export(run: Path, layout: str, out: Path | None, as_json: bool) -> None:
+def export(run: Path, layout: str, out: Path | None, partial: bool, as_json: bool) -> None:
     """Write RUN's examples in another layout."""
     from datacreate.runs.directory import RunDirectory
-    from datacreate.runs.export import LAYOUTS
+    from datacreate.runs.export import export as export_
 
-    written = LAYOUTS[layout](RunDirectory(run), out or run / "export" / layout)
+    written = export_(RunDirectory(run), layout, out, partial=partial)
     click.echo(json.dumps({"layout": layout, "written": str(written)}) if as_json else str(written))
 
 
@@ -70,8 +71,6 @@ def print_samples(examples: Sequence[dict[str, Any]]) -> None:
 
 def print_summary(summary: dict[str, Any]) -> None:
     """The most important figures, a line each, and warnings."""
-    from datacreate.verification.report import undecided, verification_line
-
     verified = summary["verification"]
     rejected = sum(n for reason, n in summary["rejected"].items() if reason != "not_needed")
     share = f" ({summary['accepted'] / (summary['accepted'] + rejected):.0%} accepted)" if rejected else ""
@@ -83,15 +82,25 @@ def print_summary(summary: dict[str, Any]) -> None:
         "rejected": _counts(summary["rejected"]),
         "depth": _counts(summary["depths"]),
         "labels": _counts(summary["labels"]),
-        "verified": verification_line(verified) if verified else "",
+        "verified": _verification(verified) if verified else "",
         "test sets": _test_sets(summary["compared_with"]),
         "speed": f"{summary['examples_per_second']} examples/s, {summary['tokens_per_second']} tokens/s{replicas}",
         "cost": f"{summary['requests']} requests, {summary['generated_tokens']} tokens generated "
         f"({summary['tokens_per_example']} per example), {summary['seconds']} s",
     }
     _print_fields((name, text) for name, text in rows.items() if text)
-    for warning in filter(None, (undecided(verified), verified["warning"])) if verified else ():
+    for warning in filter(None, (summary["depth_warning"], verified and verified["warning"])):
         click.secho(visible(f"warning: {warning}"), fg="yellow")
+
+
+def _verification(checked: Mapping[str, Any]) -> str:
+    """Verifier, rows kept, and the result of the label-noise check."""
+    parts = [f"kept {checked['kept']} of {checked['scored']}"]
+    if (agreed := checked["agreed"]) is not None:
+        parts.append(f"agreed with {agreed:.0%} of the assigned answers")
+    if (found := checked["concordance"]) is not None:
+        parts.append(f"concordance {found:.2f}{', pseudo-labels' if checked['pseudo_labels'] else ''}")
+    return f"by {checked['model']} ({checked['mode']}): {', '.join(parts)}"
 
 
 def _print_fields(fields: Any) -> None:
@@ -130,7 +139,7 @@ def _text(value: Any) -> str:
 
 
 def _test_sets(splits: Sequence[Mapping[str, Any]]) -> str:
-    names = dict.fromkeys(split["benchmark"] for split in splits)
+    names = dict.fromkeys(split["name"] for split in splits)
     return f"compared with {', '.join(names)}" if names else "compared with none"
 
 

@@ -44,7 +44,7 @@ def _schema_check(request: Request, name: str, problem: str, may_be_truncated: b
         if answer.finish_reason == "length" and may_be_truncated:
             return None
         try:
-            value = json.loads(extract_json(answer.text))
+            value, _ = json.JSONDecoder().raw_decode(extract_json(answer.text))
             jsonschema.Draft202012Validator(json.loads(request.schema or "{}")).validate(value)
         except (ValueError, RecursionError, jsonschema.ValidationError):
             return f"{problem} {answer.text[:60]!r}"

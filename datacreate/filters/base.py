@@ -1,18 +1,77 @@
-"""The interface of a filter. `registry.py` lists all filters with their settings."""
+"""The interface of a filter, and the settings of all filters. `registry.py` lists the filters."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from datacreate.messages import Notify, no_notify
+from datacreate.settings import OrOff, Settings, setting
 
 if TYPE_CHECKING:
-    from datacreate.filters.held_out import HeldOutSet
     from datacreate.formats.validate import Candidate, Reason
     from datacreate.selection.accepted_vectors import AcceptedVectors
+
+
+Threshold = Annotated[float | None, OrOff]
+"""A similarity above 0 and at most 1; None and the word `off` switch the filter off."""
+
+
+def quality(help: str, **options: Any) -> Any:
+    """A setting in the quality group of `--help`."""
+    return setting(help, "quality", **options)
+
+
+def threshold(help: str, *, default: float | None = None, metavar: str = "SHARE|off") -> Any:
+    """A `Threshold` setting."""
+    return quality(help, default=default, gt=0, le=1, metavar=metavar)
+
+
+def _test_sets(value: Any) -> Any:
+    """Names, which may be separated by commas; `none` as ()."""
+    if value is None:
+        return None
+    texts = [value] if isinstance(value, str) else value
+    names = tuple(dict.fromkeys(part.strip() for text in texts for part in str(text).split(",")))
+    if "none" in names and len(names) > 1:
+        raise ValueError("none cannot be combined with other names")
+    return () if names == ("none",) else names
+
+
+class FilterSettings(Settings):
+    """Which filters run, and how strict they are."""
+
+    exact: bool = quality(
+        "Drop examples whose inputs (all texts but answer and options) repeat those of an earlier one; case, "
+        "punctuation and spacing are ignored.",
+        default=True,
+        flag="--exact/--no-exact",
+    )
+    near: Threshold = threshold(
+        "Drop examples that share at least this fraction of their word shingles with an earlier one (Jaccard; try "
+        "0.7)."
+    )
+    semantic: Threshold = threshold(
+        "Drop examples whose sentence embedding has at least this cosine similarity with an earlier example or with "
+        "a row of --decontaminate (try 0.95).",
+        metavar="COSINE|off",
+    )
+    decontaminate: Annotated[tuple[str, ...] | None, BeforeValidator(_test_sets)] = quality(
+        "Test sets whose rows examples must not repeat: benchmarks (their dev and test rows) and files of your own.",
+        metavar="all|none|NAME|FILE[,...]",
+        shown_default="all imported benchmarks",
+    )
+    ngram: int = quality(
+        "Drop examples that share this many consecutive words with a row of --decontaminate.", default=8, ge=2
+    )
+    decontaminate_near: Threshold = threshold(
+        "Drop examples that share at least this fraction of their word shingles with a row of --decontaminate.",
+        default=0.7,
+    )
 
 
 class Filter(ABC):
@@ -23,6 +82,11 @@ class Filter(ABC):
     """
 
     reason: ClassVar[Reason]
+
+    @classmethod
+    def make(cls, settings: FilterSettings, inputs: FilterInputs, /) -> Self:
+        """A filter of the registry with these settings. Raises UsageError if `inputs` lacks what it needs."""
+        raise NotImplementedError
 
     def prepare(self, notify: Notify = no_notify) -> None:
         """Do what takes long or may fail before the first `match`; otherwise the first `match` does it."""
@@ -39,6 +103,36 @@ class Filter(ABC):
     def add(self, candidate: Candidate) -> None:
         """Take an accepted example into account."""
         return
+
+
+class HeldOutRow(NamedTuple):
+    """The inputs of a held-out row that examples are compared with."""
+
+    question: str  # all inputs but the passage
+    passage: str  # the context; empty if the examples have none
+
+
+class HeldOutRef(BaseModel):
+    """A test set that examples are compared with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str  # of the benchmark, or of the file, without its folder
+    split: str | None  # of the benchmark; None for a file
+    digest: str  # SHA-256 of the file
+
+    @property
+    def title(self) -> str:
+        """The name and the split."""
+        return f"{self.name} {self.split}" if self.split else self.name
+
+
+@dataclass(frozen=True)
+class HeldOutSet:
+    """A test set with its rows. `read` raises an error if they have changed since the set was chosen."""
+
+    ref: HeldOutRef
+    read: Callable[[], Iterable[HeldOutRow]]
 
 
 @dataclass(frozen=True)

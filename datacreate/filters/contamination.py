@@ -2,17 +2,21 @@
 
 Three checks, the cheapest first. Word n-grams: a question that shares n consecutive words with a held-out question,
 or a passage that shares a large part of its n-grams with a held-out passage (as in Brown et al., 2020, appendix C).
-Near-duplicates of held-out questions, by MinHash. The cosine of sentence embeddings, with `--semantic`.
+Near-duplicates of held-out rows, by MinHash. The cosine of sentence embeddings, with `--semantic`. The last two compare
+whole inputs, or only the questions with a row that has no passage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Self
 
-from datacreate.filters.base import Filter
-from datacreate.filters.held_out import HeldOutRows, HeldOutSet
+from datacreate.filters.base import Filter, FilterInputs, FilterSettings, HeldOutSet
+from datacreate.filters.held_out import HeldOutRows
 from datacreate.filters.held_out_embeddings import HeldOutEmbeddings
 from datacreate.filters.near import NearIndex
 from datacreate.formats.validate import Candidate, Reason
@@ -40,50 +44,89 @@ class Contamination(Filter):
         embedder: Embedder | None = None,
         model_sha256: str | None = None,
     ) -> None:
-        self._held_out, self._ngram, self._near_threshold = tuple(held_out), ngram, near
+        self._held_out, self._ngram, self._near = tuple(held_out), ngram, near
         self._semantic, self._embedder, self._model_sha256 = semantic, embedder, model_sha256
         self._notify: Notify = no_notify
 
+    @classmethod
+    def make(cls, settings: FilterSettings, inputs: FilterInputs, /) -> Self:
+        return cls(
+            inputs.held_out,
+            ngram=settings.ngram,
+            near=settings.decontaminate_near,
+            semantic=settings.semantic,
+            embedder=inputs.accepted.embedder if inputs.accepted and settings.semantic else None,
+            model_sha256=inputs.embedding_sha256,
+        )
+
     def prepare(self, notify: Notify = no_notify) -> None:
-        """Read, index and embed the held-out rows. Raises BenchmarkError as `HeldOutSet.rows` does."""
+        """Read, index and embed the held-out rows. Raises what the sets raise."""
         self._notify = notify
-        _ = self.rows, self._near, self._embeddings
+        _ = self._texts
 
     @cached_property
     def rows(self) -> HeldOutRows:
         return HeldOutRows(self._held_out, self._ngram)
 
     @cached_property
-    def _near(self) -> NearIndex | None:
-        if self._near_threshold is None:
-            return None
-        index = NearIndex(self._near_threshold)
-        for question in self.rows.questions:
-            index.add(question)
-        return index
+    def _texts(self) -> tuple[_Texts, _Texts]:
+        """The rows without and with a passage."""
+        return self._indexed(with_passage=False), self._indexed(with_passage=True)
 
-    @cached_property
-    def _embeddings(self) -> HeldOutEmbeddings | None:
-        if self._semantic is None or self._embedder is None:
-            return None
-        return HeldOutEmbeddings(self.rows, self._held_out, self._embedder, self._model_sha256, self._notify)
+    def _indexed(self, *, with_passage: bool) -> _Texts:
+        rows, near = self.rows, None if self._near is None else NearIndex(self._near)
+        numbers = [number for number, row in enumerate(rows.rows) if bool(row.passage) == with_passage]
+        texts = ["\n".join(filter(None, rows.rows[number])) for number in numbers]
+        if near:
+            for text in texts:
+                near.add(text)
+        embeddings = None
+        if self._semantic is not None and self._embedder is not None and texts:
+            bounds = [bisect_left(numbers, begin) for begin in rows.begins]
+            parts = {
+                each.ref.title: texts[begin:end]
+                for each, (begin, end) in zip(rows.sets, pairwise(bounds), strict=True)
+            }
+            embeddings = HeldOutEmbeddings(parts, self._embedder, self._model_sha256, self._notify)
+        return _Texts(numbers, near, embeddings)
+
+    def _compared(self, candidate: Candidate) -> Iterator[tuple[_Texts, str]]:
+        """The rows to compare the example with, and the text that it is compared by."""
+        questions, whole = self._texts
+        if candidate.question:
+            yield questions, candidate.question
+        if candidate.passage:
+            yield whole, candidate.text
 
     def prefetch(self, candidates: Sequence[Candidate]) -> None:
-        if self._embeddings:
-            self._embeddings.prefetch([candidate.text for candidate in candidates])
+        for texts in self._texts:
+            if texts.embeddings:
+                pairs = (pair for candidate in candidates for pair in self._compared(candidate))
+                texts.embeddings.prefetch([text for each, text in pairs if each is texts])
 
     def match(self, candidate: Candidate) -> str | None:
         """The held-out row that the example repeats, and which check found it."""
         rows = self.rows
-        if (row := rows.repeated_question(candidate.text)) is not None:
+        if (row := rows.repeated_question(candidate.question)) is not None:
             return f"{rows.name(row)}: n-gram"
         if candidate.passage and (passage := rows.repeated_passage(candidate.passage)):
             row, share = passage
             return f"{rows.name(row)}: {share:.0%} of the n-grams of the passage"
-        if self._near and (near := self._near.match(candidate.text)):
-            return f"{rows.name(near[0])}: Jaccard {near[1]:.2f}"
-        if self._embeddings and self._semantic:
-            row, cosine = self._embeddings.nearest(candidate.text)
-            if cosine >= self._semantic:
-                return f"{rows.name(row)}: cosine {cosine:.2f}"
+        for texts, text in self._compared(candidate):
+            if texts.near and (near := texts.near.match(text)):
+                return f"{rows.name(texts.rows[near[0]])}: Jaccard {near[1]:.2f}"
+        for texts, text in self._compared(candidate):
+            if texts.embeddings and self._semantic:
+                nearest, cosine = texts.embeddings.nearest(text)
+                if cosine >= self._semantic:
+                    return f"{rows.name(texts.rows[nearest])}: cosine {cosine:.2f}"
         return None
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """Held-out rows that are compared by texts of the same kind. The indexes number them from 0."""
+
+    rows: Sequence[int]  # their numbers in `HeldOutRows`
+    near: NearIndex | None
+    embeddings: HeldOutEmbeddings | None

@@ -1,10 +1,11 @@
-"""Exact duplicates: equal normalized question (all free text if there is no question); other fields are ignored."""
+"""Exact duplicates: examples with equal normalized inputs; answers and options are ignored."""
 
 from __future__ import annotations
 
 import hashlib
+from typing import Self
 
-from datacreate.filters.base import Filter
+from datacreate.filters.base import Filter, FilterInputs, FilterSettings
 from datacreate.formats.validate import Candidate, Reason
 
 
@@ -15,6 +16,10 @@ class ExactDuplicates(Filter):
     """
 
     reason = Reason.DUPLICATE
+
+    @classmethod
+    def make(cls, _settings: FilterSettings, _inputs: FilterInputs, /) -> Self:
+        return cls()
 
     def __init__(self) -> None:
         self._number_of: dict[int, int] = {}

@@ -1,31 +1,28 @@
-"""Held-out rows: the dev and test splits of imported benchmarks, searchable by their word n-grams."""
+"""Held-out rows: the rows of test sets, searchable by their word n-grams."""
 
 from __future__ import annotations
 
 import zlib
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import accumulate
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datacreate.benchmarks import digest, find_benchmark, has_split, load_registry, read_split
-from datacreate.errors import BenchmarkError
-from datacreate.formats.example import Json
+from datacreate.filters.base import HeldOutRow, HeldOutSet
 from datacreate.formats.text_normalization import words
 
 Hashes = NDArray[np.uint64]
 
-HELD_OUT_SPLITS: tuple[Literal["dev", "test"], ...] = ("dev", "test")
-
 MIN_WORDS_INSIDE = 5
-"""A held-out question shorter than the n-gram is searched inside longer questions if it has this many words.
+"""A held-out text shorter than the n-gram is searched inside longer texts if it has this many words.
 
-Shorter ones, such as "What is it?", occur in many unrelated texts: they must be the whole question.
+Shorter ones, such as "What is it?", occur in many unrelated texts: they must be the whole text.
 """
+
+MAX_ROWS_OF_NGRAM = 10
+"""An n-gram of more held-out texts is a phrase of the test set, such as an instruction, and shows no repeat."""
 
 PASSAGE_SHARE = 0.2
 PASSAGE_NGRAMS = 8
@@ -34,90 +31,59 @@ PASSAGE_NGRAMS = 8
 
 _STEP = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplication loses no information
 
-_MAX_SHOWN = 60  # characters of a question in a message
-
-
-@dataclass(frozen=True)
-class HeldOutSet:
-    """A split that created examples must not repeat; `digest` is the SHA-256 of its file when it was chosen."""
-
-    benchmark: str
-    split: str
-    digest: str
-
-    def rows(self) -> Iterator[dict[str, Json]]:
-        """The rows; BenchmarkError if the file has changed since it was chosen."""
-        benchmark = find_benchmark(self.benchmark)
-        if digest(benchmark, self.split) != self.digest:
-            raise BenchmarkError(
-                f"benchmark {self.benchmark}: the {self.split} split was imported again in the meantime; "
-                "run the command again"
-            )
-        yield from read_split(benchmark, self.split)
-
-
-def held_out_sets(names: Sequence[str] | Literal["all"]) -> tuple[HeldOutSet, ...]:
-    """The dev and test splits of the named benchmarks, or of all imported ones, in the registry's order.
-
-    `all` is empty where nothing is imported. Raises BenchmarkError if a named benchmark is unknown or not imported
-    (the message says how to import it), or if a manifest is damaged.
-    """
-    registry = load_registry()
-    wanted = set(registry) if names == "all" else {find_benchmark(name).name for name in names}
-    found: list[HeldOutSet] = []
-    for name, benchmark in registry.items():
-        if name not in wanted:
-            continue
-        splits = [split for split in HELD_OUT_SPLITS if has_split(benchmark, split)]
-        if not splits and names != "all":
-            splits = ["test"]  # missing: `digest` raises the error that says how to import it
-        found += [HeldOutSet(name, split, digest(benchmark, split)) for split in splits]
-    return tuple(found)
+_MAX_SHOWN = 60  # characters of a row in a message
 
 
 class HeldOutRows:
-    """The questions and passages of some held-out sets. Rows are numbered across the sets, from 0."""
+    """The rows of some held-out sets, numbered across the sets from 0."""
 
     def __init__(self, held_out: Sequence[HeldOutSet], n: int = 8) -> None:
-        """Read and index all rows by their n-grams. Raises BenchmarkError as `HeldOutSet.rows` does."""
-        self._sets, self._n = tuple(held_out), n
-        self.questions: list[str] = []
-        self.counts: list[int] = []  # rows of each set
+        """Read and index all rows by their n-grams. Raises what the sets raise."""
+        self.sets, self._n = tuple(held_out), n
+        self.rows: list[HeldOutRow] = []
+        counts: list[int] = []
+        question_grams, short_grams, passage_grams = [], [], []
         self._short_lengths: set[int] = set()  # in words, of questions shorter than n
-        question_grams, passage_grams = [], []
-        for split in held_out:
-            before = len(self.questions)
-            for row in split.rows():
-                hashed = hash_words(row["question"])
-                if 0 < len(hashed) < n:
+        for each in held_out:
+            before = len(self.rows)
+            self.rows.extend(each.read())
+            counts.append(len(self.rows) - before)
+            for row in self.rows[before:]:
+                hashed = hash_words(row.question)
+                question_grams.append(ngrams(hashed, n))
+                # A short question says little if each has a passage of its own.
+                is_short = 0 < len(hashed) < n and not row.passage
+                short_grams.append(ngrams(hashed, len(hashed)) if is_short else hashed[:0])
+                if is_short:
                     self._short_lengths.add(len(hashed))
-                self.questions.append(row["question"])
-                question_grams.append(ngrams(hashed, min(n, max(1, len(hashed)))))
-                passage_grams.append(ngrams(hash_words(row["context"] or ""), n))
-            self.counts.append(len(self.questions) - before)
-        self._begins = [0, *accumulate(self.counts)]
-        self._question_index, self._passage_index = NgramIndex(question_grams), NgramIndex(passage_grams)
+                passage_grams.append(
+                    ngrams(hash_words(row.passage), n) if row.passage else question_grams[-1]
+                )
+        self.begins = [0, *accumulate(counts)]
+        self._questions = NgramIndex(question_grams, MAX_ROWS_OF_NGRAM)
+        self._short, self._passages = NgramIndex(short_grams), NgramIndex(passage_grams)
 
     def name(self, row: int) -> str:
-        """A row as a person finds it: benchmark, split, line of the file, and the start of the question."""
-        place = bisect_right(self._begins, row) - 1
-        held_out, line = self._sets[place], row - self._begins[place] + 1
-        start = " ".join(self.questions[row].split())
+        """A row as a person finds it: test set, row of the file, and how it starts."""
+        place = bisect_right(self.begins, row) - 1
+        start = " ".join((self.rows[row].question or self.rows[row].passage).split())
         start = start if len(start) <= _MAX_SHOWN else start[:_MAX_SHOWN] + "…"
-        return f"{held_out.benchmark} {held_out.split} row {line} ({start})"
+        return f"{self.sets[place].ref.title} row {row - self.begins[place] + 1} ({start})"
 
-    def repeated_question(self, text: str) -> int | None:
-        """The row that shares most n-grams with `text`, or all words if the row is shorter than an n-gram."""
-        hashed = hash_words(text)
-        lengths = {self._n, *(k for k in self._short_lengths if k >= MIN_WORDS_INSIDE or k == len(hashed))}
-        grams = [ngrams(hashed, k) for k in sorted(lengths, reverse=True)]
-        found = self._question_index.most_common(np.concatenate(grams))
+    def repeated_question(self, question: str) -> int | None:
+        """The row that shares most n-grams with `question`, or all words if the row is shorter than an n-gram."""
+        hashed = hash_words(question)
+        found = self._questions.most_common(ngrams(hashed, self._n))
+        if found is None:
+            lengths = [k for k in self._short_lengths if k >= MIN_WORDS_INSIDE or k == len(hashed)]
+            grams = [ngrams(hashed, k) for k in sorted(lengths, reverse=True)]
+            found = self._short.most_common(np.concatenate([hashed[:0], *grams]))
         return None if found is None else found[0]
 
     def repeated_passage(self, passage: str) -> tuple[int, float] | None:
         """The row whose passage contains a large part of `passage`, and the shared part of its n-grams."""
         grams = ngrams(hash_words(passage), self._n)
-        found = self._passage_index.most_common(grams)
+        found = self._passages.most_common(grams)
         if found is None:
             return None
         row, count = found
@@ -156,8 +122,8 @@ def _mix(values: Hashes) -> Hashes:
 class NgramIndex:
     """From an n-gram to the rows that contain it; built once."""
 
-    def __init__(self, grams: Sequence[Hashes]) -> None:
-        """`grams` holds the n-grams of each row; a row may contain an n-gram more than once."""
+    def __init__(self, grams: Sequence[Hashes], max_rows: int | None = None) -> None:
+        """`grams` holds the n-grams of each row; those in more than `max_rows` different rows are left out."""
         hashes = np.concatenate([np.zeros(0, dtype=np.uint64), *grams])
         rows = np.repeat(np.arange(len(grams), dtype=np.int32), list(map(len, grams)))
         order = np.lexsort((rows, hashes))
@@ -165,6 +131,12 @@ class NgramIndex:
         new = np.ones(len(order), dtype=bool)
         new[1:] = (hashes[1:] != hashes[:-1]) | (rows[1:] != rows[:-1])
         self._hashes, self._rows = hashes[new], rows[new]
+        if max_rows is not None:
+            sums = np.array([piece.sum(dtype=np.uint64) for piece in grams], dtype=np.uint64)
+            pairs = np.unique(np.stack([self._hashes, sums[self._rows]]), axis=1)  # equal rows count once
+            found, counts = np.unique(pairs[0], return_counts=True)
+            kept = ~np.isin(self._hashes, found[counts > max_rows])
+            self._hashes, self._rows = self._hashes[kept], self._rows[kept]
 
     def most_common(self, grams: Hashes) -> tuple[int, int] | None:
         """The row that contains most of `grams` (the first of equals), and how many; None if no row does."""

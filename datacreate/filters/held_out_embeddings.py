@@ -1,22 +1,23 @@
-"""Held-out questions by their sentence embeddings, computed once per split and embedding model.
+"""Held-out texts by their sentence embeddings, computed once per test set and embedding model.
 
-$DATACREATE_HOME/embeddings/MODEL/SPLIT.npy holds float16 vectors, (rows, dim). Both names are the first 16 digits of
-a SHA-256. Exact search by the library usearch proposes rows; the cosine that decides is computed from the rounded
-vectors, so that a text gets the same answer alone and in a batch.
+$DATACREATE_HOME/embeddings/MODEL/TEXTS.npy holds float16 vectors, (texts, dim). MODEL and TEXTS are the first 16 digits
+of a SHA-256: of the model and of the texts. Exact search by the library usearch proposes rows; the cosine that decides
+is computed from the rounded vectors, so that a text gets the same answer alone and in a batch.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from datacreate.filters.held_out import HeldOutRows, HeldOutSet
 from datacreate.filters.semantic import cosine
 from datacreate.messages import Notify, no_notify
 from datacreate.paths import data_dir
@@ -26,7 +27,7 @@ from datacreate.selection.embeddings import CACHE_SIZE
 if TYPE_CHECKING:
     from datacreate.selection.embeddings import Embedder
 
-_CHUNK = 1024  # questions embedded between two looks at the clock
+_CHUNK = 1024  # texts embedded between two looks at the clock
 
 _NOTIFY_SECONDS = 10.0
 
@@ -34,33 +35,33 @@ _PROPOSALS = 16
 
 
 class HeldOutEmbeddings:
-    """Finds the held-out question that is nearest to a text."""
+    """Finds the held-out text that is nearest to a text."""
 
     def __init__(
         self,
-        rows: HeldOutRows,
-        held_out: Sequence[HeldOutSet],
+        texts: Mapping[str, Sequence[str]],
         embedder: Embedder,
         model_sha256: str | None = None,
         notify: Notify = no_notify,
     ) -> None:
-        """Embed what the cache does not hold; without the model's hash, everything."""
+        """`texts`: those of each test set, by its title, at least one in all. Embed what the cache does not hold.
+
+        Without the model's hash nothing is cached.
+        """
         self._embedder = embedder
-        pieces, begin = [], 0
-        for each, count in zip(held_out, rows.counts, strict=True):
-            questions = rows.questions[begin : begin + count]
-            pieces.append(_vectors(each, questions, embedder, model_sha256, notify))
-            begin += count
+        pieces = [
+            _vectors(title, part, embedder, model_sha256, notify) for title, part in texts.items() if part
+        ]
         self._vectors = np.concatenate(pieces)
         self._known: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     def nearest(self, text: str) -> tuple[int, float]:
-        """The row whose question is nearest to `text` (the first of equals), and their cosine."""
+        """The number of the nearest text (the first of equals), and its cosine."""
         self.prefetch([text])
         return self._known[text]
 
     def prefetch(self, texts: Sequence[str]) -> None:
-        """Find the nearest rows of all these texts in one batch; `nearest` then returns them."""
+        """Find the nearest of all these texts in one batch; `nearest` then returns them."""
         from usearch.index import MetricKind, search
 
         for text in texts:
@@ -83,21 +84,18 @@ class HeldOutEmbeddings:
 
 
 def _vectors(
-    held_out: HeldOutSet,
-    questions: Sequence[str],
-    embedder: Embedder,
-    model_sha256: str | None,
-    notify: Notify,
+    title: str, texts: Sequence[str], embedder: Embedder, model_sha256: str | None, notify: Notify
 ) -> Float16Rows:
-    """The vectors of the questions, (questions, dim), from the cache if it holds them."""
+    """The vectors of the texts, (texts, dim), from the cache if it holds them."""
     if model_sha256 is None:
-        return _embed(held_out, questions, embedder, notify)
-    path = data_dir() / "embeddings" / model_sha256[:16] / f"{held_out.digest[:16]}.npy"
+        return _embed(title, texts, embedder, notify)
+    digest = hashlib.sha256(json.dumps(texts).encode("ascii")).hexdigest()
+    path = data_dir() / "embeddings" / model_sha256[:16] / f"{digest[:16]}.npy"
     with contextlib.suppress(OSError, ValueError, EOFError):
         cached: Float16Rows = np.load(path, allow_pickle=False)
-        if cached.dtype == np.float16 and cached.ndim == 2 and len(cached) == len(questions):
+        if cached.dtype == np.float16 and cached.ndim == 2 and len(cached) == len(texts):
             return cached
-    vectors = _embed(held_out, questions, embedder, notify)
+    vectors = _embed(title, texts, embedder, notify)
     part = path.with_name(f".{path.name}.{os.getpid()}")  # other processes may write the same file
     with contextlib.suppress(OSError):  # without the cache the next run only takes longer
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,15 +108,14 @@ def _vectors(
     return vectors
 
 
-def _embed(held_out: HeldOutSet, questions: Sequence[str], embedder: Embedder, notify: Notify) -> Float16Rows:
-    """Embed the questions; notifies at the start and every few seconds."""
-    what = f"{held_out.split} questions of {held_out.benchmark}"
-    notify(f"embedding {len(questions)} {what}")
+def _embed(title: str, texts: Sequence[str], embedder: Embedder, notify: Notify) -> Float16Rows:
+    """Embed the texts; notifies at the start and every few seconds."""
+    notify(f"embedding {len(texts)} rows of {title}")
     notified = time.monotonic()
     pieces: list[Float16Rows] = []
-    for begin in range(0, len(questions), _CHUNK):
-        pieces.append(to_float16(embedder.encode(questions[begin : begin + _CHUNK])))
-        if time.monotonic() - notified >= _NOTIFY_SECONDS and begin + _CHUNK < len(questions):
+    for begin in range(0, len(texts), _CHUNK):
+        pieces.append(to_float16(embedder.encode(texts[begin : begin + _CHUNK])))
+        if time.monotonic() - notified >= _NOTIFY_SECONDS and begin + _CHUNK < len(texts):
             notified = time.monotonic()
-            notify(f"embedded {begin + _CHUNK} of {len(questions)} {what}")
-    return np.concatenate(pieces) if pieces else np.zeros((0, embedder.dimensions), np.float16)
+            notify(f"embedded {begin + _CHUNK} of {len(texts)} rows of {title}")
+    return np.concatenate(pieces)

@@ -9,11 +9,12 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Self
 
 import numpy as np
 from rensa import RMinHash
 
-from datacreate.filters.base import Filter
+from datacreate.filters.base import Filter, FilterInputs, FilterSettings
 from datacreate.filters.lsh import Hashes, LshIndex
 from datacreate.formats.text_normalization import words
 from datacreate.formats.validate import Candidate, Reason
@@ -103,6 +104,11 @@ class NearDuplicates(Filter):
     """Finds texts that are similar to an added one."""
 
     reason = Reason.NEAR_DUPLICATE
+
+    @classmethod
+    def make(cls, settings: FilterSettings, _inputs: FilterInputs, /) -> Self:
+        assert settings.near is not None, "the filter is on"
+        return cls(settings.near)
 
     def __init__(self, threshold: float) -> None:
         self._index = NearIndex(threshold)

@@ -8,11 +8,12 @@ that decides is computed from the rounded vectors.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from datacreate.filters.base import Filter
+from datacreate.errors import UsageError
+from datacreate.filters.base import Filter, FilterInputs, FilterSettings
 from datacreate.formats.validate import Candidate, Reason
 from datacreate.selection.accepted_vectors import AcceptedVectors, Float16Rows, to_float16, to_float64
 
@@ -28,6 +29,13 @@ class SemanticDuplicates(Filter):
     """Finds examples whose embedding is close to that of an accepted one."""
 
     reason = Reason.SEMANTIC_DUPLICATE
+
+    @classmethod
+    def make(cls, settings: FilterSettings, inputs: FilterInputs, /) -> Self:
+        if inputs.accepted is None:
+            raise UsageError("semantic duplicates need an embedding model; name one with --embedding-model")
+        assert settings.semantic is not None, "the filter is on"
+        return cls(settings.semantic, inputs.accepted)
 
     def __init__(self, threshold: float, accepted: AcceptedVectors) -> None:
         """`threshold` is a cosine in (0, 1]."""

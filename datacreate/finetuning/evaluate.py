@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,48 +98,43 @@ def evaluate(
     Raises TrainingError for a damaged model or a benchmark that needs another head; Stopped after SIGINT
     or SIGTERM: finished evaluations are kept.
     """
-    with caught_signals():
-        return list(_evaluations(folder, names, split, progress or SilentProgress()))
-
-
-def _evaluations(folder: Path, names: Sequence[str], split: str, progress: Progress) -> Iterator[Evaluation]:
-    model = read_model(folder)
+    model, found = read_model(folder), []
     training = model.training
-    loaded: tuple[Any, Any] | None = None
-    for name in benchmarks_for(model, names, split):
-        test = read_test_set(name, split)
-        training.task.check_same(test.task, str(folder), name)
-        target = folder / "evaluations" / f"{name}-{split}"
-        if (existing := existing_evaluation(target, test)) is not None:
-            yield existing
-            continue
-        if not test.usable:
-            raise TrainingError(f"{name}: no usable row in its {split} split; import it again")
-        with quiet():
-            loaded = loaded or (load_with_head(folder, training.task), load_tokenizer(folder))
-            network, tokenizer = loaded
-            progress.notify(f"{folder}: {len(test.rows)} rows of {name} ({split})")
-            show = training.recipe.show_context
-            encoded = encode(test.usable, test.task, tokenizer, model.max_length, show_context=show)
-            row_probabilities = probabilities(
-                network, encoded.dataset, collator(test.task, tokenizer)
-            ).tolist()
-        predictions, scores = grade(test, row_probabilities, encoded.truncated)
-        evaluation = Evaluation(
-            benchmark=name,
-            split=split,
-            head=test.task.head,
-            digest=test.digest,
-            condition=training.condition,
-            encoder=training.encoder,
-            encoder_sha256=training.encoder_sha256,
-            recipe=training.recipe.description,
-            selection=training.selection,
-            seed=model.seed,
-            scores=scores,
-        )
-        write_evaluation(target, evaluation, predictions)
-        yield evaluation
+    network = tokenizer = None
+    with caught_signals():
+        for name in benchmarks_for(model, names, split):
+            test = read_test_set(name, split)
+            training.task.check_same(test.task, str(folder), name)
+            target = folder / "evaluations" / f"{name}-{split}"
+            if (existing := existing_evaluation(target, test)) is not None:
+                found.append(existing)
+                continue
+            if not test.usable:
+                raise TrainingError(f"{name}: no usable row in its {split} split; import it again")
+            with quiet():
+                if network is None:
+                    network, tokenizer = load_with_head(folder, training.task), load_tokenizer(folder)
+                (progress or SilentProgress()).notify(f"{folder}: {len(test.rows)} rows of {name} ({split})")
+                show = training.recipe.show_context
+                encoded = encode(test.usable, test.task, tokenizer, model.max_length, show_context=show)
+                predicted = probabilities(network, encoded.dataset, collator(test.task, tokenizer))
+            predictions, scores = grade(test, predicted.tolist(), encoded.truncated)
+            evaluation = Evaluation(
+                benchmark=name,
+                split=split,
+                head=test.task.head,
+                digest=test.digest,
+                condition=training.condition,
+                encoder=training.encoder,
+                encoder_sha256=training.encoder_sha256,
+                recipe=training.recipe.description,
+                selection=training.selection,
+                seed=model.seed,
+                scores=scores,
+            )
+            write_evaluation(target, evaluation, predictions)
+            found.append(evaluation)
+    return found
 
 
 def probabilities(model: Any, dataset: Any, collate: Any, batch_tokens: int = BATCH_TOKENS) -> Any:

@@ -42,7 +42,7 @@ EVALUATION, PREDICTIONS = "evaluation.json", "predictions.jsonl"
 class Record(BaseModel):
     """A frozen document; an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Condition(Record):
@@ -58,24 +58,20 @@ class Condition(Record):
 
 
 class Scores(Record):
-    """Scores of one model on one test set; shares are in [0, 1], intervals are 95 %.
+    """Scores of one model on one test set; shares are in [0, 1], intervals are 95 % over test rows."""
 
-    Intervals of accuracy are Wilson's; all others are percentile bootstraps over test rows.
-    """
-
-    rows: int
-    classes: int  # labels of the set, or options per question
+    rows: int = Field(ge=1)
+    classes: int = Field(ge=2)  # labels of the set, or options per question
     accuracy: float
     accuracy_interval: tuple[float, float]
     balanced_accuracy: float | None  # mean recall over labels; None for multiple choice
     macro_f1: float
     matthews: float | None  # Matthews correlation coefficient; None for multiple choice
-    matthews_interval: tuple[float, float] | None
     constant: float  # accuracy of the best constant prediction (one label, or one option position)
     score: float  # chance-corrected balanced accuracy (labels) or accuracy (options): 0 chance, 1 perfect
     score_interval: tuple[float, float]
     degenerate: bool  # (nearly) all predictions are one label or option position
-    above_chance: bool  # significantly better than chance at 5 %
+    above_chance: bool  # the interval of the score lies above 0
     predicted: dict[str, int]  # label or option position (0 is the first) -> rows
     unanswered: int = 0  # rows without a prediction; they count as wrong
     truncated: int = 0  # rows cut to the model's input length

@@ -179,7 +179,7 @@ def question_of(row: Mapping[str, Json], format: TaskFormat, task: Task) -> Ques
     roles = format.roles
     try:
         context = field_at(row, roles.context) if roles.context else None
-        text = format.text_of(row)
+        text = format.question_text(row)
         answer = answer_text(field_at(row, roles.answer or ()))
         if not text.strip():
             return "the question is empty"

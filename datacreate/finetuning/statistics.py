@@ -1,14 +1,24 @@
-"""Scores of a model on a test set, and tests of whether two conditions differ.
+"""Scores of a model on a test set, their intervals, and tests of whether two conditions differ.
 
 The score is balanced accuracy (fixed labels) or accuracy (multiple choice), corrected for chance:
 (x - 1/k) / (1 - 1/k). A model that always predicts the majority label scores 0.
+
+Several models of one condition differ in formatting example, training rows and seed, and all answer the same
+test rows. The variance of their mean score, and of the difference of two conditions, is that of Obuchowski
+and Rockette (1995) with the degrees of freedom of Hillis (2007), made for readers and cases: what models
+differ by, plus what they have in common because of the choice of test rows. It is what a bootstrap over
+examples and rows aims at, without its two errors: with three examples a bootstrap underestimates how
+examples differ, and it counts the noise of single predictions in both levels.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 
 from datacreate.finetuning.records import Scores
 
@@ -16,13 +26,18 @@ DEGENERATE_SHARE = 0.95
 """From this share of identical predictions on, a model counts as degenerate."""
 
 ALPHA = 0.05
-RESAMPLES = 2_000
-
-DISCORDANT = 0.25
-"""Assumed share of test rows that exactly one of two models answers correctly, for power calculations."""
+Z = 1.959964
+"""The quantile of the normal distribution for ALPHA, two-sided."""
 
 Interval = tuple[float, float]
-"""Low and high end."""
+"""Low and high end, 95 %."""
+
+Floats = npt.NDArray[np.float64]
+
+Origin = tuple[str, str, str]
+"""What a model was trained on and how: formatting example ("" without one), training rows, seed."""
+
+_COVERED = ("examples, seeds, rows", "training sets, seeds, rows", "seeds, rows")
 
 
 def compute_scores(
@@ -39,41 +54,34 @@ def compute_scores(
     prediction, in `truth` a row without a right answer: both count as wrong. `balanced`: `names` are
     labels; otherwise they are option positions. Raises ValueError if no row has a right answer.
     """
-    import numpy as np
-    from sklearn.metrics import f1_score, matthews_corrcoef, recall_score
+    from sklearn.metrics import f1_score, matthews_corrcoef
 
-    y, p = np.asarray(truth), np.asarray(answers)
     present = sorted(set(truth) - {-1})
     if not present:
         raise ValueError("no row with a right answer to score")
-    rows, k, counts = len(y), len(names), Counter(answers)
-    correct = int(((y == p) & (y >= 0)).sum())
-    accuracy, interval = correct / rows, wilson_interval(correct, rows)
-    balanced_accuracy = matthews = matthews_interval = None
-    low, high = interval
-    above_chance = low > 1 / k
+    y, p = np.asarray(truth), np.asarray(answers)
+    rows, k, counts, of_label = len(y), len(names), Counter(answers), Counter(truth)
+    right = Counter(y[y == p].tolist())
+    correct = sum(right[label] for label in present)
+    recalls = [right[label] / of_label[label] for label in present]
+    accuracy, accuracy_interval = correct / rows, mean_interval([correct], [rows])
+    share, (low, high) = accuracy, accuracy_interval
     if balanced:
-        known = y >= 0
-        samples = _resampled_confusions(y[known], p[known], k)
-        balanced_accuracy = float(recall_score(y, p, average="macro", labels=present, zero_division=0))
-        low, high = percentile_interval(_balanced_accuracies(samples))
-        matthews = float(matthews_corrcoef(y[known], p[known]))
-        matthews_interval = percentile_interval(_matthews_coefficients(samples))
-        above_chance = matthews_interval[0] > 0
+        share = sum(recalls) / len(recalls)
+        low, high = mean_interval([right[label] for label in present], [of_label[label] for label in present])
     return Scores(
         rows=rows,
         classes=k,
         accuracy=accuracy,
-        accuracy_interval=interval,
-        balanced_accuracy=balanced_accuracy,
+        accuracy_interval=accuracy_interval,
+        balanced_accuracy=share if balanced else None,
         macro_f1=float(f1_score(y, p, average="macro", labels=present, zero_division=0)),
-        matthews=matthews,
-        matthews_interval=matthews_interval,
-        constant=max(truth.count(place) for place in present) / rows,
-        score=chance_corrected(accuracy if balanced_accuracy is None else balanced_accuracy, k),
+        matthews=float(matthews_corrcoef(y[y >= 0], p[y >= 0])) if balanced else None,
+        constant=max(of_label[label] for label in present) / rows,
+        score=chance_corrected(share, k),
         score_interval=(chance_corrected(low, k), chance_corrected(high, k)),
         degenerate=max(counts[place] for place in range(k)) / rows >= DEGENERATE_SHARE,
-        above_chance=above_chance,
+        above_chance=low > 1 / k,
         predicted={name: counts[place] for place, name in enumerate(names)},
         unanswered=counts[-1],
         truncated=truncated,
@@ -85,85 +93,160 @@ def chance_corrected(share: float, classes: int) -> float:
     return (share - 1 / classes) / (1 - 1 / classes)
 
 
-def wilson_interval(correct: int, rows: int) -> Interval:
-    """The 95 % interval of a share (Wilson, 1927)."""
-    from statsmodels.stats.proportion import proportion_confint
+def mean_interval(correct: Sequence[int], rows: Sequence[int]) -> Interval:
+    """The interval of the mean of some shares `correct / rows`, each of rows of its own.
 
-    low, high = proportion_confint(correct, rows, alpha=ALPHA, method="wilson")
-    return float(low), float(high)
-
-
-def discordant_counts(first: Sequence[bool], second: Sequence[bool]) -> tuple[int, int]:
-    """Rows that only the first, and rows that only the second, answers correctly."""
-    only = Counter((a, b) for a, b in zip(first, second, strict=True) if a != b)
-    return only[True, False], only[False, True]
-
-
-def compare(discordant: Sequence[tuple[int, int]]) -> list[tuple[float, float]]:
-    """McNemar's exact test of each pair of models or conditions, from its `discordant_counts`.
-
-    Returns p, and p corrected for all pairs (Holm, 1979).
+    Of one share it is Wilson's (1927); several are combined as by Zou and Donner (2008).
     """
-    from statsmodels.stats.contingency_tables import mcnemar
-    from statsmodels.stats.multitest import multipletests
+    n = np.asarray(rows, dtype=float)
+    share = np.asarray(correct) / n
+    middle = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z / (1 + Z**2 / n) * np.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
+    low = share.mean() - np.sqrt(((share - middle + half) ** 2).sum()) / len(n)
+    high = share.mean() + np.sqrt(((middle + half - share) ** 2).sum()) / len(n)
+    return max(0.0, float(low)), min(1.0, float(high))
 
-    if not discordant:
-        return []
-    p = [float(mcnemar([[0, b], [c, 0]], exact=True).pvalue) if b + c else 1.0 for b, c in discordant]
-    holm = multipletests(p, alpha=ALPHA, method="holm")[1]
-    return list(zip(p, map(float, holm), strict=True))
 
+@dataclass(frozen=True)
+class Models:
+    """The models of one condition on one test set, at least one.
 
-def minimum_detectable_effect(rows: int) -> float:
-    """The smallest difference of two accuracies on the same rows that is detected with power 0.8 at 5 %.
-
-    Normal approximation of McNemar's test: (z_0.975 + z_0.8) * sqrt(discordant share / rows).
+    `correct`, of shape (models, rows), says which rows each got right. `trained` is false for a model whose
+    answers depend on no training: nothing but the choice of test rows could change its score.
     """
-    from scipy.stats import norm
 
-    return float((norm.ppf(1 - ALPHA / 2) + norm.ppf(0.8)) * (DISCORDANT / rows) ** 0.5)
+    correct: npt.NDArray[np.bool_]
+    origins: Sequence[Origin]  # of each model, all different
+    trained: bool = True
+
+    @property
+    def level(self) -> int:
+        """The outermost level of `Origin` at which the models differ; the seed if there is one model."""
+        return next((level for level in (0, 1) if len({o[: level + 1] for o in self.origins}) > 1), 2)
 
 
-def _resampled_confusions(y: Any, p: Any, k: int) -> Any:
-    """Bootstrap samples of the confusion matrix, of shape (RESAMPLES, k, k + 1); last column: no prediction.
+@dataclass(frozen=True)
+class Estimate:
+    """A mean score, or the difference of two, with its uncertainty."""
 
-    Sampling cells with multinomial counts equals sampling rows with replacement.
+    value: float
+    error: float  # standard error
+    freedom: float  # degrees of freedom of Student's t; infinite if models do not differ or there is one
+    covers: str  # what the error includes: rows, and seeds and formatting examples where there are several
+
+    @property
+    def interval(self) -> Interval:
+        half = self.error * self._quantile(1 - ALPHA / 2)
+        return self.value - half, self.value + half
+
+    @property
+    def p(self) -> float:
+        """The two-sided probability of a value at least as far from 0 if the true value is 0."""
+        from scipy.stats import t
+
+        if self.error < 1e-12:  # no row, example or seed could change the value
+            return 0.0 if abs(self.value) > 1e-12 else 1.0
+        return float(2 * t.sf(abs(self.value) / self.error, self.freedom))
+
+    @property
+    def minimum_detectable(self) -> float:
+        """The smallest true value that is found significant at 5 % with a power of 0.8, approximately."""
+        return self.error * (self._quantile(1 - ALPHA / 2) + self._quantile(0.8))
+
+    def _quantile(self, probability: float) -> float:
+        from scipy.stats import t
+
+        return float(t.ppf(probability, self.freedom))
+
+
+def mean_score(models: Models, truth: npt.ArrayLike, classes: int | None) -> Estimate:
+    """The mean score over the seeds of a training set, then over training sets, then over examples.
+
+    `truth`, of shape (rows,), groups test rows by label: the score of a model is the mean of the shares right
+    in each group, corrected for chance if `classes` is given.
     """
-    import numpy as np
-
-    table = np.zeros((k, k + 1), dtype=np.int64)
-    np.add.at(table, (y, np.where(p < 0, k, p)), 1)
-    rows = int(table.sum())
-    samples = np.random.default_rng(0).multinomial(rows, table.ravel() / rows, size=RESAMPLES)
-    return samples.reshape(RESAMPLES, k, k + 1)
+    scores, covariance = _scores(models.correct, truth, classes)
+    _, units = _units(models.origins, models.level)
+    return _estimate([units], scores, covariance, _COVERED[models.level])
 
 
-def _balanced_accuracies(tables: Any) -> Any:
-    """Mean recall over the labels that occur: (n, k, k + 1) -> (n,)."""
-    import numpy as np
+def difference(first: Models, second: Models, truth: npt.ArrayLike, classes: int | None) -> Estimate:
+    """The mean score of the first condition less that of the second, on the same test rows.
 
-    of_label = tables.sum(axis=2)  # (n, k)
-    right = np.diagonal(tables, axis1=1, axis2=2)  # (n, k)
-    recall = np.divide(right, of_label, out=np.zeros(right.shape), where=of_label > 0)
-    return recall.sum(axis=1) / np.maximum(1, (of_label > 0).sum(axis=1))
-
-
-def _matthews_coefficients(tables: Any) -> Any:
-    """Matthews coefficient for k labels (Gorodkin, 2004): (n, k, k + 1) -> (n,); 0 if undefined."""
-    import numpy as np
-
-    t = tables.sum(axis=2).astype(float)  # (n, k) rows per label
-    p = tables.sum(axis=1).astype(float)  # (n, k + 1) predictions per label
-    s = t.sum(axis=1)
-    c = np.trace(tables, axis1=1, axis2=2).astype(float)
-    numerator = c * s - (t * p[:, :-1]).sum(axis=1)
-    denominator = np.sqrt((s**2 - (p**2).sum(axis=1)) * (s**2 - (t**2).sum(axis=1)))
-    return np.divide(numerator, denominator, out=np.zeros(len(s)), where=denominator > 0)
+    Conditions with the same formatting examples are compared example by example, others as independent
+    samples. A condition with a single example (or seed) is assumed to vary as the other one does.
+    """
+    scores, covariance = _scores(np.vstack([first.correct, second.correct]), truth, classes)
+    with_example = [models.level for models in (first, second) if models.origins[0][0]]
+    level = min(with_example or (first.level, second.level))
+    (keys, ours), (other_keys, theirs) = (
+        _units(models.origins, level if models.origins[0][0] else models.level) for models in (first, second)
+    )
+    if keys == other_keys and len(keys) > 1:
+        parts, single = [np.hstack([ours, -theirs])], False
+    else:
+        parts = [np.pad(ours, ((0, 0), (0, theirs.shape[1]))), np.pad(-theirs, ((0, 0), (ours.shape[1], 0)))]
+        single = (len(ours) == 1 and first.trained) or (len(theirs) == 1 and second.trained)
+    return _estimate(parts, scores, covariance, _COVERED[level], single)
 
 
-def percentile_interval(values: Any) -> Interval:
-    """The central 95 % of resampled values."""
-    import numpy as np
+def _estimate(
+    parts: Sequence[Floats], scores: Floats, covariance: Floats, covers: str, single: bool = False
+) -> Estimate:
+    """The sum of the means of `parts`, (units, models): weights of the models in each independent unit.
 
-    low, high = np.percentile(values, [100 * ALPHA / 2, 100 * (1 - ALPHA / 2)])
-    return float(low), float(high)
+    `single`: the part with several units says how the only unit of the other part varies, too.
+    """
+    contrast = np.sum([part.mean(axis=0) for part in parts], axis=0)
+    spread = expected = terms = 0.0
+    for part in parts:
+        if (n := len(part)) > 1:
+            of_units, by_rows = (part @ scores).var(ddof=1), part @ covariance @ part.T
+            factor = 1 / n + single
+            spread += of_units * factor
+            expected += (np.trace(by_rows) - by_rows.sum() / n) / (n - 1) * factor
+            terms += (of_units * factor) ** 2 / (n - 1)
+    common = max(0.0, contrast @ covariance @ contrast - expected)
+    return Estimate(
+        value=float(contrast @ scores),
+        error=float(spread + common) ** 0.5,
+        freedom=float((spread + common) ** 2 / terms) if terms else np.inf,
+        covers=covers if any(len(part) > 1 for part in parts) else "rows",
+    )
+
+
+def _scores(
+    correct: npt.NDArray[np.bool_], truth: npt.ArrayLike, classes: int | None
+) -> tuple[Floats, Floats]:
+    """The score of each model, (models,), and their covariance over the choice of test rows, (models, models)."""
+    labels = np.unique(np.asarray(truth), return_inverse=True)[1]
+    number = int(labels.max()) + 1
+    scores, covariance = np.zeros(len(correct)), np.zeros((len(correct), len(correct)))
+    for label in range(number):
+        right = correct[:, labels == label].astype(float)
+        deviation = right - right.mean(axis=1, keepdims=True)
+        scores += right.mean(axis=1) / number
+        covariance += deviation @ deviation.T / (right.shape[1] * max(1, right.shape[1] - 1)) / number**2
+    if classes is None:
+        return scores, covariance
+    return (scores - 1 / classes) / (1 - 1 / classes), covariance / (1 - 1 / classes) ** 2
+
+
+def _units(origins: Sequence[Origin], level: int) -> tuple[list[tuple[str, ...]], Floats]:
+    """What models are grouped by at a level, sorted, and the weight of each model in each, (units, models)."""
+    keys = sorted({origin[: level + 1] for origin in origins})
+    sets = Counter(example for example, _ in {origin[:2] for origin in origins})
+    seeds = Counter(origin[:2] for origin in origins)
+    weights = np.zeros((len(keys), len(origins)))
+    for index, origin in enumerate(origins):
+        models = (sets[origin[0]] * seeds[origin[:2]], seeds[origin[:2]], 1)[level]
+        weights[keys.index(origin[: level + 1]), index] = 1 / models
+    return keys, weights
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p-values, corrected for their number (Holm, 1979)."""
+    order = np.argsort(p, kind="stable")
+    corrected = np.empty(len(p))
+    corrected[order] = np.maximum.accumulate(np.asarray(p)[order] * (len(p) - np.arange(len(p))))
+    return [min(1.0, float(value)) for value in corrected]

@@ -60,6 +60,12 @@ def field_at(values: Json, path: FieldPath) -> Json:
     return values
 
 
+def replace_field(values: Mapping[str, Json], path: FieldPath, value: Json) -> dict[str, Json]:
+    """A copy of `values` with another value at `path`."""
+    inner = value if len(path) == 1 else replace_field(values[path[0]], path[1:], value)
+    return {**values, path[0]: inner}
+
+
 def strings_in(value: Json) -> list[str]:
     """All strings in a JSON value, in order."""
     if isinstance(value, str):
@@ -69,6 +75,15 @@ def strings_in(value: Json) -> list[str]:
     if isinstance(value, list | tuple):
         return [text for part in value for text in strings_in(part)]
     return []
+
+
+def values_in(value: Json) -> list[str]:
+    """All strings, numbers and booleans in a JSON value as texts, in order."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return [text for part in value for text in values_in(part)]
+    return [] if value is None or value == "" else [str(value)]
 
 
 def find_unsupported_value(value: Json, path: FieldPath = ()) -> str | None:
@@ -108,20 +123,18 @@ def load_example(path: Path) -> Example:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise ExampleError(f"{path}: no such file; --example takes a JSON file with one object") from None
+        raise ExampleError(f"{path}: no such file; give a JSON file with one object") from None
     except UnicodeDecodeError as error:
         raise ExampleError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
     except OSError as error:
-        raise ExampleError(
-            f"{path}: cannot be read ({error.strerror}); --example takes a JSON file"
-        ) from None
+        raise ExampleError(f"{path}: cannot be read ({error.strerror}); give a JSON file") from None
     if not text.strip():
         raise ExampleError(f"{path}: the file is empty; write one JSON object into it")
     try:
-        value = json.loads(text, object_pairs_hook=_unique_keys)
+        value = json.loads(text, object_pairs_hook=_unique_keys, parse_int=_parse_int)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise ExampleError(f"{path}: not JSON at {where} ({error.msg}); --example takes one object") from None
+        raise ExampleError(f"{path}: not JSON at {where} ({error.msg}); write one object into it") from None
     except RecursionError:
         raise ExampleError(f"{path}: nested deeper than {MAX_NESTING} levels; fix the example") from None
     except ValueError as error:
@@ -135,6 +148,12 @@ def load_example(path: Path) -> Example:
     if message := find_unsupported_value(value):
         raise ExampleError(f"{path}: {message}; fix the example")
     return Example(value)
+
+
+def _parse_int(text: str) -> int:
+    if len(text) > 20:
+        raise ValueError(f"the number {text[:10]}… has {len(text)} digits, more than 64 bits")
+    return int(text)
 
 
 def _unique_keys(pairs: list[tuple[str, Json]]) -> dict[str, Json]:

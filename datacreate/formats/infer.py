@@ -1,8 +1,9 @@
 """Infers the task format from one example.
 
 Types, nesting and list lengths come from the values. Roles come from field names and from relations between values:
-an answer that is one of the options, or a span of the context. Fixed labels and ranges cannot be seen in one example;
-the user gives them with --labels and --range.
+an answer that is one of the options, or a span of the context. A label is only inferred from a top-level field with a
+usual name. Fixed labels and ranges cannot be seen in one example, except yes/no: the user gives them with --labels and
+--range.
 """
 
 from __future__ import annotations
@@ -20,26 +21,28 @@ from datacreate.formats.example import (
     field_at,
     find_unsupported_value,
     one_line,
+    strings_in,
 )
 from datacreate.formats.field_overrides import field_overrides, leaves
-from datacreate.formats.schema_utils import fixed_labels, is_constant, schema_at
-from datacreate.formats.task_format import Roles, Rule, TaskFormat, answer_text, bind, load_format
+from datacreate.formats.schema_utils import fixed_labels, is_constant, is_number, schema_at
+from datacreate.formats.task_format import Roles, Rule, TaskFormat, answer_text, bind, is_span, load_format
+from datacreate.formats.yes_no import are_yes_no, yes_no_labels
 from datacreate.paths import shipped
 
 _ANSWER_NAMES = (
-    "label answer answers output target class category sentiment gold verdict stars rating score".split()
-)
+    "label labels answer answers output target class category sentiment emotion stance intent gold verdict correct "
+    "stars rating score response completion"
+).split()
 _QUESTION_NAMES = (
     "question query claim hypothesis statement text sentence review prompt instruction input problem".split()
 )
 _CONTEXT_NAMES = "context passage premise document article paragraph story abstract background source".split()
 _OPTIONS_NAMES = "options choices candidates alternatives answers endings".split()
-_YES_NO = ({"yes", "no"}, {"true", "false"}, {"yes", "no", "maybe"})
 
 
 @dataclass(frozen=True)
 class InferredFormat:
-    """A bound format, and a line or two for the user about what was inferred."""
+    """A bound format, and a line for the user about what was inferred and how to change it."""
 
     format: TaskFormat
     notes: tuple[str, ...]
@@ -106,15 +109,32 @@ def _infer(example: Example, overrides: Mapping[FieldPath, dict[str, Json]]) -> 
     elif roles.context and roles.answer and not format.labels and _is_span(example.values, roles):
         rules = {Rule.ANSWER_IN_CONTEXT}
     format = bind(TaskFormat("inferred", schema, roles, frozenset(rules)), example)
-    notes = [_summary(format)]
-    if roles.answer and not format.labels and not format.head and not rules:
-        name = dotted(roles.answer)
-        is_number = isinstance(field_at(example.values, roles.answer), int | float)
-        kind, option = (
-            ("a number", f"--range {name}=1..5") if is_number else ("free text", f"--labels {name}=a,b,c")
-        )
-        notes.append(f"{name} is {kind}; if it has a fixed set of values, add {option}")
-    return InferredFormat(format, tuple(notes))
+    advice = "" if overrides or rules or format.head == "multiple_choice" else _advice(format, example)
+    return InferredFormat(format, (_summary(format) + advice,))
+
+
+def _advice(format: TaskFormat, example: Example) -> str:
+    """How to change what was inferred about the label."""
+    path = format.roles.answer
+    if path is None:
+        scalars = [
+            (path, value) for path, value in leaves(example.values) if isinstance(value, str | int | float)
+        ]
+        path, value = next((field for field in scalars if _is_yes_no(field[1])), (None, None))
+        if path is None:
+            return "; for a field with fixed values add --labels FIELD=a,b,c" if len(scalars) > 1 else ""
+        return f"; if {dotted(path)} is a label, add --labels {dotted(path)}={_sample(value)}"
+    value, name = field_at(example.values, path), dotted(path)
+    if format.labels:
+        return "" if isinstance(value, bool) else f"; for other labels add --labels {name}={_sample(value)}"
+    return f"; if {name} has a fixed set of values, add --labels {name}={_sample(value)}"
+
+
+def _sample(value: Json) -> str:
+    """Labels as --labels takes them, for a message."""
+    if isinstance(value, bool):
+        return "true,false"
+    return f"{value},{value + 1}" if is_number(value) else "a,b,c"
 
 
 def _infer_schema(value: Json) -> dict[str, Json]:
@@ -150,11 +170,10 @@ def _infer_roles(values: Mapping[str, Json], overridden: list[FieldPath]) -> Rol
     if overridden:
         answer = _find_named(overridden, _ANSWER_NAMES) or overridden[0]
     else:
-        answer = _find_named(scalars, _ANSWER_NAMES)
+        # Inside an object a boolean or a yes/no text can mean anything: it would be dealt and verified as the label.
+        candidates = [path for path, value in scalars.items() if len(path) == 1 or not _is_yes_no(value)]
+        answer = _find_named(candidates, _ANSWER_NAMES)
     options, answer = _infer_options(lists, scalars, answer)
-    if answer is None:
-        yes_no = [p for p, v in scalars.items() if isinstance(v, bool) or str(v).casefold() in {"yes", "no"}]
-        answer = yes_no[0] if len(yes_no) == 1 else None
     only_text = len(scalars) == 1 and isinstance(scalars.get(answer or ()), str)
     if answer not in overridden and only_text:
         answer = None  # a single text is what the model writes, not an answer to something
@@ -165,6 +184,10 @@ def _infer_roles(values: Mapping[str, Json], overridden: list[FieldPath]) -> Rol
     if question is None:
         question, context = context, None
     return Roles(question, context, options, answer)
+
+
+def _is_yes_no(value: Json) -> bool:
+    return isinstance(value, bool) or (isinstance(value, str) and yes_no_labels(value, ()) is not None)
 
 
 def _infer_options(
@@ -209,7 +232,7 @@ def _find_named(fields: Iterable[FieldPath], names: list[str]) -> FieldPath | No
 
 def _is_span(values: Mapping[str, Json], roles: Roles) -> bool:
     answer, context = field_at(values, roles.answer or ()), field_at(values, roles.context or ())
-    return isinstance(answer, str) and len(answer) < len(context) and answer in context
+    return isinstance(answer, str) and is_span(answer, context)
 
 
 def _fix_labels(
@@ -223,18 +246,14 @@ def _fix_labels(
         texts = {answer_text(option).casefold() for option in options}
         labels = fixed_labels(schema_at(schema, roles.answer)) or ()
         are_labels = texts == {answer_text(label).casefold() for label in labels}
-        if are_labels or texts in _YES_NO or isinstance(value, bool):
+        if are_labels or are_yes_no(texts) or isinstance(value, bool):
             _set_schema(schema, roles.options, {"const": options})
             if roles.answer not in overrides and value in options:
                 _set_schema(schema, roles.answer, {**schema_at(schema, roles.answer), "enum": list(options)})
-    elif isinstance(value, str) and roles.answer not in overrides:
-        for pair in (("yes", "no"), ("true", "false")):
-            for change_case in (str.lower, str.capitalize, str.upper):
-                if value in map(change_case, pair):
-                    _set_schema(
-                        schema, roles.answer, {"type": "string", "enum": list(map(change_case, pair))}
-                    )
-                    return
+    elif isinstance(value, str) and roles.answer not in overrides and len(roles.answer) == 1:
+        pair = yes_no_labels(value, strings_in(example.values))
+        if pair:
+            _set_schema(schema, roles.answer, {"type": "string", "enum": list(pair)})
 
 
 def _set_schema(schema: dict[str, Json], path: FieldPath, field_schema: dict[str, Json]) -> None:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
+from functools import partial
 
 from jsonschema import Draft202012Validator, FormatChecker
 
@@ -76,15 +77,27 @@ GRAMMAR_FORMATS = frozenset({"date", "time", "date-time", "uuid"})
 """Values of `format` that llama.cpp's converter knows; it reads others as free text."""
 
 FORMAT_CHECKER = FormatChecker(())
-FORMAT_CHECKER.checkers = dict(Draft202012Validator.FORMAT_CHECKER.checkers)  # a copy of the global checkers
+"""Checks `format`. It has the same formats on every machine: those of jsonschema depend on installed packages."""
+
+_OF_JSONSCHEMA = ("date", "ipv4", "ipv6", "regex", "uuid")
+FORMAT_CHECKER.checkers = {
+    name: Draft202012Validator.FORMAT_CHECKER.checkers[name] for name in _OF_JSONSCHEMA
+}
 
 _TIME = r"\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})"
 _DATE_TIME = re.compile(rf"\d{{4}}-\d{{2}}-\d{{2}}[Tt ]{_TIME}", re.ASCII)
+_HOST = r"(?=.{1,253}\Z)(?!-)[A-Za-z0-9-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*"
+_PATTERNS = {
+    "duration": r"P(?:\d+W|(?=\d|T)(?:\d+Y)?(?:\d+M)?(?:\d+D)?(?:T(?=\d)(?:\d+H)?(?:\d+M)?(?:\d+(?:\.\d+)?S)?)?)",
+    "email": rf"(?=.{{1,254}}\Z)[\w!#$%&'*+/=?^`{{|}}~-]+(?:\.[\w!#$%&'*+/=?^`{{|}}~-]+)*@{_HOST}",
+    "hostname": _HOST,
+    "uri": r"[A-Za-z][A-Za-z0-9+.-]*:(?:[\w.~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+",
+}
 
 
 @FORMAT_CHECKER.checks("date-time", ValueError)
 def _is_date_time(value: object) -> bool:
-    """RFC 3339 with an offset, without leap seconds. jsonschema has no checker of its own for this format."""
+    """RFC 3339 with an offset, without leap seconds."""
     if not isinstance(value, str):
         return True
     return _DATE_TIME.fullmatch(value) is not None and bool(datetime.fromisoformat(value.upper()))
@@ -93,6 +106,14 @@ def _is_date_time(value: object) -> bool:
 @FORMAT_CHECKER.checks("time", ValueError)
 def _is_time(value: object) -> bool:
     return not isinstance(value, str) or _is_date_time(f"2000-01-01T{value}")
+
+
+def _matches(pattern: re.Pattern[str], value: object) -> bool:
+    return not isinstance(value, str) or pattern.fullmatch(value) is not None
+
+
+for _name, _pattern in _PATTERNS.items():
+    FORMAT_CHECKER.checks(_name)(partial(_matches, re.compile(_pattern, re.ASCII)))
 
 
 def check_keywords(schema: Json, name: str, where: str = "") -> None:
@@ -110,8 +131,8 @@ def check_keywords(schema: Json, name: str, where: str = "") -> None:
             check_keywords(part, name, f"{where}/{key}")
     if (format := schema.get("format")) is not None and format not in FORMAT_CHECKER.checkers:
         raise FormatError(
-            f"{name}: no checker for the format {format!r} at {location}; use a pattern, one of "
-            f"{', '.join(sorted(FORMAT_CHECKER.checkers))}, or install jsonschema[format-nongpl]"
+            f"{name}: no checker for the format {format!r} at {location}; use a pattern, or one of "
+            f"{', '.join(sorted(FORMAT_CHECKER.checkers))}"
         )
 
 

@@ -74,6 +74,22 @@ def integer_bounds(schema: Schema) -> tuple[int | None, int | None]:
     return max(lows, default=None), min(highs, default=None)
 
 
+def is_number(value: Json) -> bool:
+    """Whether a JSON value is a number: True and False are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def number_enumerations(schema: Json, path: FieldPath = ()) -> dict[FieldPath, list[float]]:
+    """The numbers of each field that is a constant or an enumeration."""
+    if not isinstance(schema, Mapping):
+        return {}
+    allowed = schema.get("enum", [schema["const"]] if "const" in schema else [])
+    if numbers := [value for value in allowed if is_number(value)]:
+        return {path: numbers}
+    parts = schema.get("properties", {}).items()
+    return {k: v for name, part in parts for k, v in number_enumerations(part, (*path, name)).items()}
+
+
 def may_contain_numbers(schema: Json) -> bool:
     """Whether a value can contain a number that is not from an enumeration."""
     if not isinstance(schema, Mapping) or not schema:
@@ -113,6 +129,28 @@ def text_reader(schema: Json) -> TextReader | None:
             return item and (lambda value: list(value))
         return lambda value: [text for part in value for text in item(part)]
     return strings_in
+
+
+def input_schema(schema: Schema, roles: Mapping[str, FieldPath]) -> Schema:
+    """The schema without the answer and the options; the question comes first, the context last."""
+    for role in ("answer", "options"):
+        if role in roles:
+            schema = _without_field(schema, roles[role])
+    properties = dict(schema["properties"])
+    for role, first in (("context", False), ("question", True)):
+        if role in roles and (name := roles[role][0]) in properties:
+            part = {name: properties.pop(name)}
+            properties = {**part, **properties} if first else {**properties, **part}
+    return {**schema, "properties": properties}
+
+
+def _without_field(schema: Schema, path: FieldPath) -> Schema:
+    properties = dict(schema["properties"])
+    if path[1:]:
+        properties[path[0]] = _without_field(properties[path[0]], path[1:])
+    else:
+        del properties[path[0]]
+    return {**schema, "properties": properties}
 
 
 def without_constants(schema: Json) -> Json:

@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import hashlib
 import re
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from datacreate.formats.example import Example, FieldPath, Json, canonical_json
+from datacreate.formats.example import Example, FieldPath, Json, canonical_json, field_at, strings_in
 from datacreate.formats.schema_utils import (
     constant_of,
     drop_constants,
     is_constant,
     restore_constants,
     schema_at,
+    text_reader,
     with_constant,
     without_constants,
 )
@@ -30,7 +32,13 @@ from datacreate.formats.task_format import Rule, TaskFormat, answer_text
 
 Style = Literal["positional", "keyed"]
 
-_OPTION_WORDS = r"(?:-?\d+ )?(?:right |wrong |correct |incorrect )?options?(?: (?:\d+|[a-z]))?"
+_OPTION_WORDS = re.compile(
+    r"\W*(?:\d+ )?(?:right |wrong |correct |incorrect )?options?(?: (?:\d+|[a-z]))?\W*", re.IGNORECASE
+)
+"""What small models write for an option, copied from `PromptEncoding.describe`."""
+
+
+_AROUND_NAME = string.punctuation + string.whitespace
 
 
 class MalformedItem(ValueError):
@@ -125,10 +133,20 @@ class PromptEncoding:
         return {name: without_constants(schema) for name, schema in schemas.items()}
 
     @cached_property
-    def placeholder(self) -> re.Pattern[str]:
-        """Matches a text that only has words of `describe`, which small models copy."""
-        words = [re.escape(name) for name in self.fields if len(name) > 2 and any(map(str.isalpha, name))]
-        return re.compile(rf"\W*(?:{'|'.join([*words, _OPTION_WORDS])})\W*", re.IGNORECASE)
+    def _free_fields(self) -> tuple[str, ...]:
+        return tuple(name for name in self.fields if text_reader(self._properties[name]))
+
+    def has_placeholder(self, values: Mapping[str, Json]) -> bool:
+        """Whether a text repeats the prompt instead of following it: a field's own name, "wrong option 2"."""
+        if any(_is_own_name(values.get(name), name) for name in self._free_fields):
+            return True
+        if self.format.roles.options is None or not self.format.options_vary:
+            return False
+        try:
+            options = field_at(values, self.format.roles.options)
+        except (KeyError, TypeError):
+            return False
+        return any(map(_OPTION_WORDS.fullmatch, strings_in(options)))
 
     def write(self, example: Example) -> Json:
         """The example as the prompt shows it."""
@@ -172,6 +190,17 @@ class PromptEncoding:
             wrong = self._properties[name].get("minItems", 2) - 1
             words[words.index(name)] = f"[right option, {wrong} wrong option{'s' if wrong > 1 else ''}]"
         return f"[{', '.join(words)}]"
+
+
+def _is_own_name(value: Json, name: str) -> bool:
+    """Whether a text in `value` is only the name of its field."""
+    if isinstance(value, Mapping):
+        return any(_is_own_name(part, key) for key, part in value.items())
+    if isinstance(value, list):
+        return any(_is_own_name(part, name) for part in value)
+    if not isinstance(value, str) or len(name) < 3 or len(value) > len(name) + 8:
+        return False
+    return value.strip(_AROUND_NAME).casefold() == name.strip(_AROUND_NAME).casefold()
 
 
 def _mismatch(option: str, answer: str) -> tuple[bool, bool]:

@@ -15,7 +15,9 @@ to the formatting example: its number of options, and which fields are null.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
@@ -26,17 +28,31 @@ import jsonschema
 from jsonschema.validators import extend
 
 from datacreate.errors import ExampleError, FormatError
-from datacreate.formats.example import Example, FieldPath, Json, canonical_json, dotted, field_at
+from datacreate.formats.example import (
+    Example,
+    FieldPath,
+    Json,
+    canonical_json,
+    dotted,
+    field_at,
+    replace_field,
+    values_in,
+)
 from datacreate.formats.schema_keywords import FORMAT_CHECKER, check_keywords, resolve_refs
 from datacreate.formats.schema_utils import (
     TextReader,
+    drop_constants,
     fixed_labels,
+    input_schema,
     is_constant,
+    is_number,
     may_contain_numbers,
     narrow,
+    number_enumerations,
     schema_at,
     text_reader,
 )
+from datacreate.formats.text_normalization import normalize_text
 from datacreate.paths import shipped
 
 Head = Literal["multiple_choice", "sequence_classification"]
@@ -90,20 +106,48 @@ class Roles:
         }
 
 
+_SPACED = r"[^\W_԰-᷿Ⰰ-􏿿]"  # Latin, Greek, Cyrillic letters and digits
+_INSIDE_WORD = re.compile(rf"{_SPACED}(?:{_SPACED}|[̀-ͯ])")
+
+
 def answer_text(value: Json) -> str:
     """An answer as the text of an option: "True" for true, "3" for 3."""
     return value if isinstance(value, str) else str(value)
 
 
+def is_span(answer: str, context: str) -> bool:
+    """Whether the answer is a part of the context, not the whole, that begins and ends where words do."""
+    start = context.find(answer) if answer else -1
+    while start >= 0:
+        end = start + len(answer)
+        inside_word = _joined(context, start) or _joined(context, end)
+        if not inside_word and any(map(str.isalnum, context[:start] + context[end:])):
+            return True
+        start = context.find(answer, start + 1)
+    return False
+
+
+def _joined(text: str, place: int) -> bool:
+    """Whether `place` is inside a word. Only alphabets that put spaces around every word can tell."""
+    return bool(_INSIDE_WORD.match(text[max(0, place - 1) : place + 1]))
+
+
+def label_key(value: Json) -> str:
+    """The same text for equal labels: 4 and 4.0 are equal, 1 and true are not."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return canonical_json(value)
+
+
 def rule_holds(rule: Rule, roles: Roles, values: Mapping[str, Json]) -> bool:
     """Whether an example satisfies `rule`. The fields of the rule must exist."""
     if rule is Rule.OPTIONS_DIFFER:
-        options = [answer_text(option).strip().casefold() for option in field_at(values, roles.options or ())]
+        options = [normalize_text(answer_text(option)) for option in field_at(values, roles.options or ())]
         return len(set(options)) == len(options)
     answer = answer_text(field_at(values, roles.answer or ()))
     if rule is Rule.ANSWER_IN_CONTEXT:
         context = field_at(values, roles.context or ())
-        return isinstance(context, str) and answer in context
+        return isinstance(context, str) and is_span(answer, context)
     answer = answer.casefold()
     return any(answer_text(option).casefold() == answer for option in field_at(values, roles.options or ()))
 
@@ -162,6 +206,25 @@ class TaskFormat:
         return canonical_json(self.document())
 
     @cached_property
+    def _enumerated_numbers(self) -> dict[FieldPath, list[float]]:
+        numbers = number_enumerations(self.schema)
+        if self.roles.answer and (labels := [label for label in self.labels or () if is_number(label)]):
+            numbers[self.roles.answer] = labels
+        return numbers
+
+    def with_schema_numbers(self, values: Mapping[str, Json]) -> Mapping[str, Json]:
+        """The values with each number of an enumeration as the schema writes it: 4 where the schema has 4.0.
+
+        Engines write the shorter form. Labels are counted by their text.
+        """
+        for path, numbers in self._enumerated_numbers.items():
+            with suppress(KeyError, TypeError):
+                value = field_at(values, path)
+                if is_number(value) and value in numbers:
+                    values = replace_field(values, path, numbers[numbers.index(value)])
+        return values
+
+    @cached_property
     def free_texts(self) -> TextReader:
         """From a valid example to the texts that the model worded: no constants, no enumerations."""
         return text_reader(self.schema) or (lambda _: [])
@@ -171,8 +234,23 @@ class TaskFormat:
         """Whether an example can contain a number that is not from an enumeration."""
         return may_contain_numbers(self.schema)
 
-    def text_of(self, values: Mapping[str, Json]) -> str:
-        """The text that similarity and filters compare: the question, or all free text, or the JSON."""
+    @cached_property
+    def _read_inputs(self) -> TextReader:
+        return text_reader(input_schema(self.schema, self.roles.paths())) or (lambda _: [])
+
+    def input_texts(self, values: Mapping[str, Json]) -> tuple[str, ...]:
+        """What makes an example different from others: filters and similarity compare these texts.
+
+        These are all free texts that are neither answer nor options, the question first and the context last. If the
+        example has none, they are all its values that are not constant.
+        """
+        texts = tuple(self._read_inputs(values))
+        if any(texts):
+            return texts
+        return tuple(values_in(drop_constants(values, self.schema))) or (canonical_json(values),)
+
+    def question_text(self, values: Mapping[str, Json]) -> str:
+        """The text that an encoder reads beside the context: the question, or all free text, or the JSON."""
         if self.roles.question is not None:
             question = field_at(values, self.roles.question)
             if question is not None:

@@ -75,39 +75,49 @@ class Candidate:
     """A valid example with the texts that filters compare."""
 
     example: Example
-    text: str  # the question, or all free text if there is no question
+    inputs: tuple[str, ...]  # as `TaskFormat.input_texts` gives them
     key: str  # `text`, normalized: examples with equal keys are exact duplicates
-    passage: str = ""  # the context; empty if the format has none
+    passage: str = ""  # the context, which is one of the inputs; empty if the format has none
+
+    @property
+    def text(self) -> str:
+        """The inputs as one text."""
+        return "\n".join(self.inputs)
+
+    @property
+    def question(self) -> str:
+        """The inputs without the passage, as one text."""
+        return "\n".join(text for text in self.inputs if text != self.passage)
 
     @classmethod
     def of(cls, values: Mapping[str, Json], format: TaskFormat) -> Self:
         """The candidate of a valid example."""
-        text, context = format.text_of(values), format.roles.context
+        inputs, context = format.input_texts(values), format.roles.context
         passage = field_at(values, context) if context else None
-        return cls(Example(values), text, normalize_text(text), passage if isinstance(passage, str) else "")
+        key = normalize_text("\n".join(inputs))
+        return cls(Example(values), inputs, key, passage if passage in inputs else "")
 
 
 def validate_example(
     values: Mapping[str, Json],
     format: TaskFormat,
     *,
-    placeholder: re.Pattern[str] | None = None,
     allow_empty: bool = False,
 ) -> Candidate | Reject:
     """Check one example against its format: schema, texts, rules. Returns the first error as a reject.
 
-    Used for what a model writes and for rows of files. `placeholder` matches texts that only repeat words of the
-    prompt. With `allow_empty`, texts other than the compared one may be empty.
+    Used for what a model writes and for rows of files. With `allow_empty`, all inputs but the first may be empty.
     """
-    error = _first_error(values, format, placeholder, allow_empty)
+    values = format.with_schema_numbers(values)
+    error = _first_error(values, format, allow_empty)
     if error is not None:
         return Reject(error[0], shorten(values), error[1])
     candidate = Candidate.of(values, format)
-    return candidate if _WORD.search(candidate.text) else Reject(Reason.BLANK, shorten(values))
+    return candidate if _WORD.search(candidate.inputs[0]) else Reject(Reason.BLANK, shorten(values))
 
 
 def _first_error(
-    values: Mapping[str, Json], format: TaskFormat, placeholder: re.Pattern[str] | None, allow_empty: bool
+    values: Mapping[str, Json], format: TaskFormat, allow_empty: bool
 ) -> tuple[Reason, str] | None:
     if format.may_contain_numbers and (message := find_unsupported_value(values)):
         return Reason.SCHEMA_VIOLATION, message  # Python's json reads NaN, and jsonschema cannot divide by it
@@ -120,8 +130,6 @@ def _first_error(
             return Reason.INVALID_CHARACTERS, ""
         if not _VISIBLE.search(text):
             return Reason.BLANK, ""
-        if placeholder and placeholder.fullmatch(text):
-            return Reason.PLACEHOLDER, ""
     for rule in sorted(format.rules):
         if not rule_holds(rule, format.roles, values):
             return _REASON_OF_RULE[rule], ""

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from datacreate.formats.example import Json, field_at
 from datacreate.formats.task_format import TaskFormat, answer_text
 from datacreate.formats.text_normalization import words
+from datacreate.formats.validate import Candidate
 
 MAX_ROWS = 4_000
 """Larger sets are sampled down to this many rows by seed."""
@@ -81,6 +82,8 @@ def shortcuts(
     `families`, as long as `rows`, says which rows have the same parent: no classifier is tested on a family
     that it was trained on. By default every row is a family. Empty for free-text answers and below 20 rows.
     """
+    if format.head is None:
+        return ()
     of_row = range(len(rows)) if families is None else families
     chosen: Sequence[int] = range(len(rows))
     if len(rows) > MAX_ROWS:
@@ -280,32 +283,26 @@ def _most_telling_word(rows: Sequence[Row]) -> str:
 
 def _rows(format: TaskFormat, pairs: Pairs) -> Iterator[Row]:
     """The rows with at least two options and their answer among them."""
+    labels = format.labels if format.head == "sequence_classification" else None
     for values, family in pairs:
-        own = (
-            format.labels
-            if format.head == "sequence_classification"
-            else field_of(values, format.roles.options)
-        )
+        try:
+            own = labels or field_at(values, format.roles.options or ())
+            answer = answer_text(field_at(values, format.roles.answer or ())).casefold()
+        except (KeyError, TypeError):
+            continue
         options = tuple(answer_text(option) for option in own or ())
-        answer = answer_text(field_of(values, format.roles.answer)).casefold()
         right = [index for index, option in enumerate(options) if option.casefold() == answer]
-        passage = field_of(values, format.roles.context)
         if right and len(options) > 1:
-            text = text_of(format, values)
-            yield Row(text, passage if isinstance(passage, str) else "", options, right[0], family)
+            yield Row(*texts_of(format, values), options, right[0], family)
 
 
-def text_of(format: TaskFormat, values: Mapping[str, Json]) -> str:
-    """The question, or else all free text; empty for a row that does not match the format."""
+def texts_of(format: TaskFormat, values: Mapping[str, Json]) -> tuple[str, str]:
+    """The question (all inputs but the passage) and the passage; if only the passage varies, it is the question.
+
+    Both are empty for a row that has not the format.
+    """
     try:
-        return format.text_of(values)
+        candidate = Candidate.of(values, format)
     except (KeyError, TypeError):
-        return ""
-
-
-def field_of(values: Mapping[str, Json], path: Sequence[str] | None) -> Json:
-    """The value at a role's path; None if there is none."""
-    try:
-        return None if path is None else field_at(values, tuple(path))
-    except (KeyError, TypeError):
-        return None
+        return "", ""
+    return (candidate.question, candidate.passage) if candidate.question else (candidate.passage, "")

@@ -16,8 +16,12 @@ Message = dict[str, str]
 """A chat message: `role` and `content`."""
 
 
-def chat_prompt(encoding: PromptEncoding, parent: Example, count: int) -> list[Message]:
+def chat_prompt(
+    encoding: PromptEncoding, parent: Example, count: int, label_ratio: Mapping[str, float] | None = None
+) -> list[Message]:
     """The messages that ask for `count` new examples similar to `parent`.
+
+    `label_ratio`: the share of each label, adding up to 1; None if all are equal.
 
     The example is shown without spaces, as the grammar has the response written. With spaces, a small model deviates
     from its preferred tokens at every comma, and fewer of its examples are valid and new.
@@ -29,7 +33,7 @@ def chat_prompt(encoding: PromptEncoding, parent: Example, count: int) -> list[M
     user = (
         f"Here is a JSON array with one example, written as {encoding.describe()}:\n[{shown}]\n\n"
         f"Write a JSON array of {count} more examples in the same way, about other topics.{options}"
-        f"{_fixed_answers_sentence(encoding.format)}{_label_balance_sentence(encoding)}"
+        f"{_fixed_answers_sentence(encoding.format)}{_label_ratio_sentence(encoding, label_ratio)}"
     )
     return [
         {"role": "system", "content": "You write data for training language models."},
@@ -59,13 +63,16 @@ def _fixed_answers_sentence(format: TaskFormat) -> str:
     return f" Each {dotted(question)} is one that {choices} alone answers."
 
 
-def _label_balance_sentence(encoding: PromptEncoding) -> str:
-    """With pseudo-labels no request asks for a given label, so the prompt asks for all of them equally."""
+def _label_ratio_sentence(encoding: PromptEncoding, label_ratio: Mapping[str, float] | None) -> str:
+    """With pseudo-labels no request asks for a given label, so the prompt says how frequent each is."""
     answer, labels = encoding.format.roles.answer, encoding.format.labels
     if not (encoding.pseudo_labels and answer and labels):
         return ""
-    names = ", ".join(map(answer_text, labels))
-    return f" The {dotted(answer)} of each is one of {names}, each equally often."
+    names = list(map(answer_text, labels))
+    if label_ratio is None:
+        return f" The {dotted(answer)} of each is one of {', '.join(names)}, each equally often."
+    shares = ", ".join(f"{name} for {label_ratio[name]:.0%}" for name in names if label_ratio[name])
+    return f" The {dotted(answer)} of the examples is {shares} of them."
 
 
 def _paper_prompt(shown: str, count: int) -> list[Message]:

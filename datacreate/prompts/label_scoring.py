@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 
-from datacreate.formats.example import Json, canonical_json, dotted, field_at
+from datacreate.formats.example import Json, canonical_json, dotted, field_at, replace_field
 from datacreate.formats.schema_utils import schema_at
-from datacreate.formats.task_format import Rule, TaskFormat, answer_text
+from datacreate.formats.task_format import Rule, TaskFormat, answer_text, label_key
 from datacreate.prompts.generation import Message
 
 _LETTER = "Answer with the letter of the right option."
@@ -133,7 +133,7 @@ def assigned_label(format: TaskFormat, values: Mapping[str, Json]) -> int:
     assert format.roles.answer is not None, "called only for formats with an answer"
     answer, answers = field_at(values, format.roles.answer), possible_answers(format, values)
     if format.labels:
-        return [canonical_json(value) for value in answers].index(canonical_json(answer))
+        return list(map(label_key, answers)).index(label_key(answer))
     # The rule answer_in_options ignores type and case.
     right, texts = answer_text(answer), [answer_text(value) for value in answers]
     if right in texts:
@@ -147,12 +147,7 @@ def with_answer(format: TaskFormat, values: Mapping[str, Json], index: int) -> d
     chosen = possible_answers(format, values)[index]
     if not format.labels and isinstance(field_at(values, format.roles.answer), str):
         chosen = answer_text(chosen)  # options may be numbers where the answer field holds text
-    return _replaced(dict(values), format.roles.answer, chosen)
-
-
-def _replaced(values: Mapping[str, Json], path: Sequence[str], value: Json) -> dict[str, Json]:
-    inner = value if len(path) == 1 else _replaced(values[path[0]], path[1:], value)
-    return {**values, path[0]: inner}
+    return replace_field(values, format.roles.answer, chosen)
 
 
 def _shown(format: TaskFormat, values: Mapping[str, Json]) -> str:

@@ -24,7 +24,7 @@ from datacreate.reporting.cells import (
     is_trained,
     trained_for,
 )
-from datacreate.reporting.collect import Evaluated, Found, collect, path_text
+from datacreate.reporting.collect import Evaluated, collect, path_text
 from datacreate.reporting.results import CreatedSet, Distribution, Report, ResultCell, ResultTable, Skipped
 from datacreate.runs.directory import RunDirectory
 from datacreate.selection.strategies import STRATEGIES
@@ -55,10 +55,16 @@ def build_report(
     """
     found = collect(paths)
     notify(f"{len(found.evaluated)} evaluations, {len(found.runs)} creation runs")
-    created, damaged = _created_sets(found, metrics or DatasetMetrics())
-    skipped = (*found.skipped, *damaged)
+    metrics = metrics or DatasetMetrics()
+    runs = [created_set(path, metrics) for path in found.runs]
+    created = tuple(run for run in runs if isinstance(run, CreatedSet))
+    skipped = (*found.skipped, *(run for run in runs if isinstance(run, Skipped)))
     if not found.evaluated and not created:
-        raise RunError(_nothing_found(paths, skipped))
+        what = "no evaluations and no creation runs; run `datacreate evaluate` first"
+        if skipped:
+            more = f" (and {len(skipped) - 1} more)" if len(skipped) > 1 else ""
+            what = f"nothing usable; {skipped[0].path}: {skipped[0].reason}{more}"
+        raise RunError(f"{', '.join(map(path_text, paths))}: {what}")
     return Report(
         version=metadata.version("datacreate"),
         paths=tuple(map(path_text, paths)),
@@ -79,38 +85,33 @@ def result_tables(evaluated: Sequence[Evaluated]) -> list[ResultTable]:
     """
     trained = [model for model in evaluated if is_trained(model)]
     untrained = [model for model in evaluated if not is_trained(model)]
-    generators = _generators(trained)
+    generators, tested = _generators(trained), {model.evaluation.digest for model in trained}
+    groups: defaultdict[tuple[Distribution, _Setup], list[Evaluated]] = defaultdict(list)
+    for model in trained:
+        e = model.evaluation
+        setup: _Setup = (e.encoder, e.encoder_sha256, e.recipe, e.selection)
+        groups["in" if trained_for(model) == e.benchmark else "out", setup].append(model)
     tables: list[ResultTable] = []
-    for setup in sorted({_setup(model) for model in trained}):
-        of_setup = [model for model in trained if _setup(model) == setup]
+    for (distribution, setup), of_setup in sorted(groups.items(), key=lambda item: item[0]):
         names: list[str | None] = [*sorted(_generators(of_setup))]
         for generator in names or [None]:
+            models = [m for m in of_setup if m.evaluation.condition.generator in (None, generator)]
+            tests = {model.evaluation.digest for model in models}
             # The zero-shot answers of another generator belong to that generator's tables.
-            untrained_here = [m for m in untrained if m.evaluation.encoder not in generators - {generator}]
-            trained_here = [m for m in of_setup if m.evaluation.condition.generator in (None, generator)]
-            for in_distribution in (True, False):
-                models = [
-                    model
-                    for model in trained_here
-                    if (trained_for(model) == model.evaluation.benchmark) == in_distribution
-                ]
-                if models:
-                    tests = {model.evaluation.digest for model in models}
-                    models += [model for model in untrained_here if model.evaluation.digest in tests]
-                    tables.append(_table("in" if in_distribution else "out", setup, generator, models))
-    tested = {model.evaluation.digest for model in trained}
+            others = generators - {generator}
+            models += [
+                model
+                for model in untrained
+                if model.evaluation.digest in tests and model.evaluation.encoder not in others
+            ]
+            tables.append(_table(distribution, setup, generator, models))
     if untested := [model for model in untrained if model.evaluation.digest not in tested]:
         tables.append(_table("untrained", ("-", "-", "-", "none"), None, untested))
-    return sorted(tables, key=lambda table: ("in", "out", "untrained").index(table.distribution))
+    return tables
 
 
 def _generators(evaluated: Sequence[Evaluated]) -> set[str]:
     return {name for model in evaluated if (name := model.evaluation.condition.generator) is not None}
-
-
-def _setup(model: Evaluated) -> _Setup:
-    e = model.evaluation
-    return e.encoder, e.encoder_sha256, e.recipe, e.selection
 
 
 def _table(
@@ -129,13 +130,12 @@ def _table(
     rows += [(constant_cell(model), []) for model in tests.values()]
     order = _order([cell for cell, _ in rows])
     rows.sort(key=lambda row: order(row[0]))
-    with_models = [row for row in rows if row[1]]
     return ResultTable(
         distribution,
         *setup,
         generator=generator,
         cells=tuple(cell for cell, _ in rows),
-        comparisons=compare_cells([cell for cell, _ in with_models], [models for _, models in with_models]),
+        comparisons=compare_cells([row for row in rows if row[1]]),
     )
 
 
@@ -144,8 +144,7 @@ def _order(cells: Sequence[ResultCell]) -> Callable[[ResultCell], tuple[Any, ...
 
     An untrained cell is placed with the first trained ones on the same test rows.
     """
-    pairs = [(name, name) for name in _paper()["in_distribution"]]
-    pairs += [(pair["train"], pair["test"]) for pair in _paper()["out_of_distribution"]]
+    pairs = list(_paper_rows())
 
     def key(cell: ResultCell) -> tuple[Any, ...]:
         trained = cell.trained_for != "-"
@@ -174,59 +173,42 @@ def _paper() -> dict[str, Any]:
     return dict(yaml.safe_load(shipped("data", "paper_results.yaml").read_text(encoding="utf-8")))
 
 
+@cache
+def _paper_rows() -> dict[tuple[str, str], tuple[Sequence[float], bool]]:
+    """(trained for, test set) -> accuracies in percent, and whether the row seems to be printed swapped."""
+    rows = {(name, name): (accuracies, False) for name, accuracies in _paper()["in_distribution"].items()}
+    for row in _paper()["out_of_distribution"]:
+        rows[row["train"], row["test"]] = row["accuracy"], row.get("printed_swapped", False)
+    return rows
+
+
 def _paper_accuracy(model: Evaluated) -> tuple[float | None, bool]:
     """The paper's accuracy for a condition and test set, and whether the paper seems to print it swapped."""
-    paper, e = _paper(), model.evaluation
-    name, train = _strategy(e.condition.name), trained_for(model)
-    if e.split != "test" or name not in paper["conditions"] or not (e.condition.full or name != HUMAN):
+    e, conditions = model.evaluation, _paper()["conditions"]
+    name, row = _strategy(e.condition.name), _paper_rows().get((trained_for(model), e.benchmark))
+    sampled = name == HUMAN and not e.condition.full
+    if row is None or e.split != "test" or name not in conditions or sampled:
         return None, False
-    column = paper["conditions"].index(name)
-    if train == e.benchmark:
-        row = paper["in_distribution"].get(train)
-        return (round(row[column] / 100, 6), False) if row else (None, False)
-    for pair in paper["out_of_distribution"]:
-        if (pair["train"], pair["test"]) == (train, e.benchmark):
-            return round(pair["accuracy"][column] / 100, 6), pair.get("printed_swapped", False)
-    return None, False
+    accuracies, swapped = row
+    return round(accuracies[conditions.index(name)] / 100, 6), swapped
 
 
-def _created_sets(
-    found: Found, metrics: DatasetMetrics
-) -> tuple[tuple[CreatedSet, ...], tuple[Skipped, ...]]:
-    """The creation runs, and those that cannot be read."""
-    created: list[CreatedSet] = []
-    skipped: list[Skipped] = []
-    for path in found.runs:
-        try:
-            created.append(created_set(path, metrics))
-        except RunError as error:
-            skipped.append(Skipped(path_text(path), str(error)))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            reason = f"cannot be read as a creation run ({type(error).__name__}: {error})"
-            skipped.append(Skipped(path_text(path), " ".join(reason.split())[:300]))
-    return tuple(created), tuple(skipped)
-
-
-def created_set(path: Path, metrics: DatasetMetrics) -> CreatedSet:
-    """A creation run. Raises RunError for a damaged config.json or log, OSError if they cannot be read."""
-    directory = RunDirectory(path)
-    spec, summary = directory.read_config().spec, directory.summary()
-    accepted = summary["accepted"]
-    chosen = {index * accepted // SAMPLES for index in range(SAMPLES)}
-    return CreatedSet(
-        path=path_text(path),
-        method=spec.method,
-        seed=spec.seed,
-        example=spec.example,
-        summary=summary,
-        metrics=metrics.run(directory) if accepted else None,
-        samples=tuple(values for index, values in enumerate(directory.examples()) if index in chosen),
-    )
-
-
-def _nothing_found(paths: Sequence[Path], skipped: Sequence[Skipped]) -> str:
-    where = ", ".join(map(path_text, paths))
-    if not skipped:
-        return f"{where}: no evaluations and no creation runs; run `datacreate evaluate` first"
-    first, more = skipped[0], f" (and {len(skipped) - 1} more)" if len(skipped) > 1 else ""
-    return f"{where}: nothing usable; {first.path}: {first.reason}{more}"
+def created_set(path: Path, metrics: DatasetMetrics) -> CreatedSet | Skipped:
+    """A creation run; why it is skipped if it cannot be read."""
+    try:
+        directory = RunDirectory(path)
+        summary = directory.summary()
+        accepted = summary["accepted"]
+        chosen = {index * accepted // SAMPLES for index in range(SAMPLES)}
+        return CreatedSet(
+            path=path_text(path),
+            example=directory.read_config().spec.example,
+            summary=summary,
+            metrics=metrics.run(directory) if accepted else None,
+            samples=tuple(values for index, values in enumerate(directory.examples()) if index in chosen),
+        )
+    except RunError as error:
+        return Skipped(path_text(path), str(error))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f"cannot be read as a creation run ({type(error).__name__}: {error})"
+        return Skipped(path_text(path), " ".join(reason.split())[:300])

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
-from itertools import combinations, groupby
+from itertools import combinations
 from statistics import mean, stdev, variance
 from typing import Any
 
-from datacreate.finetuning.records import Evaluation, Scores
+import numpy as np
+
+from datacreate.finetuning.records import Evaluation
 from datacreate.finetuning.statistics import (
     ALPHA,
     Interval,
+    Models,
     chance_corrected,
-    compare,
-    discordant_counts,
-    minimum_detectable_effect,
-    wilson_interval,
+    difference,
+    holm,
+    mean_interval,
+    mean_score,
 )
 from datacreate.reporting.collect import Evaluated
-from datacreate.reporting.intervals import ModelGroups, intervals, nested_mean
 from datacreate.reporting.results import Comparison, ResultCell, checkpoint_name
 
 CONSTANT, ZERO_SHOT, HUMAN = "constant", "zero-shot", "human"
@@ -42,12 +44,17 @@ def cell_of(models: Sequence[Evaluated], paper: tuple[float | None, bool] = (Non
 
     `paper` is the paper's accuracy for the condition, and whether it is printed under the wrong heading.
     """
-    models = sorted(models, key=_origin)
     first, trained = models[0].evaluation, is_trained(models[0])
     scores = [model.evaluation.scores for model in models]
-    groups = _group_models(models)
-    score, accuracy = _intervals(models, scores, groups)
-    sd_seeds, sd_sets = _spread(models)
+    score, score_interval = scores[0].score, scores[0].score_interval
+    accuracy, accuracy_interval = scores[0].accuracy, scores[0].accuracy_interval
+    if len(models) > 1:
+        k, labels = first.scores.classes, _labels(models[0])
+        found = mean_score(_statistics(models, labels), labels[labels >= 0], k)
+        score, score_interval = found.value, _clipped(found.interval, chance_corrected(0, k))
+        found = mean_score(_statistics(models), np.zeros(first.scores.rows), None)
+        accuracy, accuracy_interval = found.value, _clipped(found.interval, 0)
+    sd_seeds, sd_examples = _spread(models)
     name = first.condition.name
     return ResultCell(
         **_test_set(first),
@@ -59,14 +66,14 @@ def cell_of(models: Sequence[Evaluated], paper: tuple[float | None, bool] = (Non
         examples=len({model.evaluation.condition.example for model in models} - {None}),
         sets=len({model.evaluation.condition.digest for model in models}) if trained else 0,
         seeds=len({model.evaluation.seed for model in models}) if trained else 0,
-        score=nested_mean(groups, [model_scores.score for model_scores in scores]),
-        score_low=score[0],
-        score_high=score[1],
-        accuracy=nested_mean(groups, [model_scores.accuracy for model_scores in scores]),
-        accuracy_low=accuracy[0],
-        accuracy_high=accuracy[1],
+        score=score,
+        score_low=score_interval[0],
+        score_high=score_interval[1],
+        accuracy=accuracy,
+        accuracy_low=accuracy_interval[0],
+        accuracy_high=accuracy_interval[1],
         sd_seeds=sd_seeds,
-        sd_sets=sd_sets,
+        sd_examples=sd_examples,
         degenerate=sum(model_scores.degenerate for model_scores in scores),
         not_above_chance=sum(not model_scores.above_chance for model_scores in scores),
         unanswered=max(model_scores.unanswered for model_scores in scores),
@@ -80,22 +87,18 @@ def cell_of(models: Sequence[Evaluated], paper: tuple[float | None, bool] = (Non
 def constant_cell(model: Evaluated) -> ResultCell:
     """The best constant prediction on the test set of an evaluation."""
     scores = model.evaluation.scores
-    low, high = wilson_interval(round(scores.constant * scores.rows), scores.rows)
-
-    def score(accuracy: float) -> float:
-        """For fixed labels the score is 0: a constant prediction has balanced accuracy equal to chance."""
-        return (
-            chance_corrected(accuracy, scores.classes) if model.evaluation.head == "multiple_choice" else 0.0
-        )
-
+    low, high = mean_interval([round(scores.constant * scores.rows)], [scores.rows])
+    # With fixed labels a constant prediction has a balanced accuracy equal to chance.
+    options = model.evaluation.head == "multiple_choice"
+    score = chance_corrected(scores.constant, scores.classes) if options else 0.0
     return ResultCell(
         **_test_set(model.evaluation),
         trained_for="-",
         condition=CONSTANT,
         full=model.evaluation.condition.full,
-        score=score(scores.constant),
-        score_low=score(low),
-        score_high=score(high),
+        score=score,
+        score_low=score,
+        score_high=score,
         accuracy=scores.constant,
         accuracy_low=low,
         accuracy_high=high,
@@ -110,62 +113,44 @@ def _test_set(evaluation: Evaluation) -> dict[str, Any]:
         "test_digest": evaluation.digest,
         "test_rows": evaluation.scores.rows,
         "classes": evaluation.scores.classes,
-        "mde": minimum_detectable_effect(evaluation.scores.rows),
     }
 
 
-def compare_cells(
-    cells: Sequence[ResultCell], models: Sequence[Sequence[Evaluated]]
-) -> tuple[Comparison, ...]:
-    """Every comparable pair of cells by McNemar's exact test on majority votes, Holm-corrected together.
+def compare_cells(rows: Sequence[tuple[ResultCell, Sequence[Evaluated]]]) -> tuple[Comparison, ...]:
+    """Every comparable pair of cells, each with its models; Holm-corrected together, smallest p first.
 
-    `models`, as long as `cells`, holds the models of model_scores. Pairs have the same test rows, and the same number
-    of training rows unless one of them is untrained or is all human rows. The test accounts for the sampling
-    of test rows, not for how formatting examples differ. Smallest p first.
+    Pairs have the same test rows, and the same number of training rows unless one of them is untrained or
+    is all human rows.
     """
-    votes = [majority_vote(models_of_cell) for models_of_cell in models]
-    pairs = [
-        (first, second, discordant_counts(first_votes, second_votes))
-        for (first, first_votes), (second, second_votes) in combinations(zip(cells, votes, strict=True), 2)
-        if _comparable(first, second)
-    ]
-    tests = compare([discordant for _, _, discordant in pairs])
+    pairs = [pair for pair in combinations(rows, 2) if _comparable(pair[0][0], pair[1][0])]
+    found = []
+    for (first, ours), (_, theirs) in pairs:
+        labels = _labels(ours[0])
+        both = _statistics(ours, labels), _statistics(theirs, labels)
+        found.append(difference(*both, labels[labels >= 0], first.classes))
     comparisons = [
         Comparison(
-            max(first.trained_for, second.trained_for),  # "-" sorts before every name
-            first.test,
-            first.split,
-            first.label,
-            first.count,
-            second.label,
-            second.count,
-            (first_only - second_only) / first.test_rows,
-            first_only,
-            second_only,
-            p,
-            p_holm,
-            p_holm < ALPHA,
+            trained_for=max(first.trained_for, second.trained_for),  # "-" sorts before every name
+            test=first.test,
+            split=first.split,
+            first=first.label,
+            first_count=first.count,
+            second=second.label,
+            second_count=second.count,
+            difference=estimate.value,
+            low=estimate.interval[0],
+            high=estimate.interval[1],
+            covers=estimate.covers,
+            mde=estimate.minimum_detectable,
+            p=estimate.p,
+            p_holm=p_holm,
+            significant=p_holm < ALPHA,
         )
-        for (first, second, (first_only, second_only)), (p, p_holm) in zip(pairs, tests, strict=True)
+        for ((first, _), (second, _)), estimate, p_holm in zip(
+            pairs, found, holm([estimate.p for estimate in found]), strict=True
+        )
     ]
     return tuple(sorted(comparisons, key=lambda comparison: comparison.p))
-
-
-def majority_vote(models: Sequence[Evaluated]) -> list[bool]:
-    """Which rows the majority answer of some models gets right, of shape (rows,).
-
-    A tie goes to the answer of the model with the lowest seed.
-    """
-    ranked = sorted(
-        models, key=lambda model: (model.evaluation.seed, model.evaluation.condition.digest, model.path)
-    )
-    return [_vote(ranked, row) for row in range(len(ranked[0].correct))]
-
-
-def _vote(models: Sequence[Evaluated], row: int) -> bool:
-    # Counter keeps insertion order, so that `most_common` resolves a tie for the lowest seed.
-    (answer, _), *_ = Counter(model.answers[row] for model in models).most_common(1)
-    return next(model.correct[row] for model in models if model.answers[row] == answer)
 
 
 def _comparable(first: ResultCell, second: ResultCell) -> bool:
@@ -180,41 +165,41 @@ def _is_reference(cell: ResultCell) -> bool:
     return cell.count is None or (cell.full and cell.condition.partition("+")[0] == HUMAN)
 
 
-def _origin(model: Evaluated) -> tuple[str, str, int, str]:
-    e = model.evaluation
-    return e.condition.example or "", e.condition.digest, e.seed, model.path
+def _labels(model: Evaluated) -> Any:
+    """The number of each test row's label, of shape (rows,); -1 without one. With options it is always 0."""
+    if model.evaluation.head == "multiple_choice":
+        return np.zeros(len(model.truth), dtype=int)
+    numbers = {name.strip().casefold(): at for at, name in enumerate(model.evaluation.scores.predicted)}
+    return np.array([numbers.get(label.strip().casefold(), -1) for label in model.truth])
 
 
-def _group_models(models: Sequence[Evaluated]) -> ModelGroups:
-    """Indices into `models` (sorted by `_origin`): formatting examples of training sets of seeds."""
-    indices = range(len(models))
-    return [
-        [list(seeds) for _, seeds in groupby(sets, lambda index: _origin(models[index])[:2])]
-        for _, sets in groupby(indices, lambda index: _origin(models[index])[0])
-    ]
+def _statistics(models: Sequence[Evaluated], labels: Any = None) -> Models:
+    """Models as the statistics take them; without the rows that have no label."""
+    correct = np.array([model.correct for model in models])
+    conditions = [(model.evaluation.condition, str(model.evaluation.seed)) for model in models]
+    return Models(
+        correct if labels is None else correct[:, labels >= 0],
+        [(condition.example or "", condition.digest, seed) for condition, seed in conditions],
+        trained=is_trained(models[0]),
+    )
 
 
-def _intervals(
-    models: Sequence[Evaluated], scores: Sequence[Scores], groups: ModelGroups
-) -> tuple[Interval, Interval]:
-    """Of the score and of accuracy: one model's own, or the bootstrap's over several models."""
-    if len(models) == 1:
-        return scores[0].score_interval, scores[0].accuracy_interval
-    options = models[0].evaluation.head == "multiple_choice"
-    labels = [label.strip().casefold() for label in models[0].truth]
-    truth = [""] * len(labels) if options else labels  # positions of options are no classes
-    accuracy, balanced = intervals(groups, [model.correct for model in models], truth)
-    low, high = accuracy if options else balanced
-    return (chance_corrected(low, scores[0].classes), chance_corrected(high, scores[0].classes)), accuracy
+def _clipped(interval: Interval, lowest: float) -> Interval:
+    return max(lowest, interval[0]), min(1.0, interval[1])
 
 
 def _spread(models: Sequence[Evaluated]) -> tuple[float | None, float | None]:
-    """Standard deviations of the score: between seeds, pooled over training sets; between means of sets."""
-    sets: defaultdict[str, list[float]] = defaultdict(list)
+    """Standard deviations of the score: between seeds, pooled over training sets; between means of examples."""
+    sets: defaultdict[tuple[str | None, str], list[float]] = defaultdict(list)
     for model in models:
-        sets[model.evaluation.condition.digest].append(model.evaluation.scores.score)
-    several = [scores for scores in sets.values() if len(scores) > 1]
-    freedom = sum(len(scores) - 1 for scores in several)
-    pooled = sum((len(scores) - 1) * variance(scores) for scores in several)
-    means = [mean(scores) for scores in sets.values()]
-    return (pooled / freedom) ** 0.5 if freedom else None, stdev(means) if len(means) > 1 else None
+        condition = model.evaluation.condition
+        sets[condition.example, condition.digest].append(model.evaluation.scores.score)
+    freedom = sum(len(scores) - 1 for scores in sets.values())
+    pooled = sum((len(scores) - 1) * variance(scores) for scores in sets.values() if len(scores) > 1)
+    examples: defaultdict[str | None, list[float]] = defaultdict(list)
+    for (example, _), scores in sets.items():
+        examples[example].append(mean(scores))
+    return (
+        (pooled / freedom) ** 0.5 if freedom else None,
+        stdev(map(mean, examples.values())) if len(examples) > 1 else None,
+    )

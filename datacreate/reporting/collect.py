@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,12 +28,11 @@ from datacreate.settings import SettingsError
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """One model on one test set. `truth`, `answers` and `correct` have shape (rows,)."""
+    """One model on one test set. `truth` and `correct` have shape (rows,)."""
 
     path: str
     evaluation: Evaluation
     truth: tuple[str, ...]
-    answers: tuple[str | None, ...]
     correct: tuple[bool, ...]
 
 
@@ -72,7 +70,7 @@ def collect(paths: Sequence[Path]) -> Found:
                 _check_finished(folder)
         except Unusable as error:
             skipped.append(Skipped(path_text(folder), str(error)))
-    return Found(tuple(_consistent(evaluated, skipped)), tuple(runs), tuple(skipped))
+    return Found(tuple(_each_once(evaluated, skipped)), tuple(runs), tuple(skipped))
 
 
 def path_text(path: Path) -> str:
@@ -102,21 +100,19 @@ def _folders(paths: Sequence[Path], skipped: list[Skipped]) -> Iterator[tuple[Pa
 
 
 def _read(folder: Path) -> Evaluated:
+    name = EVALUATION
     try:
         evaluation = read_evaluation(folder)
-    except (OSError, ValueError, RecursionError) as error:
-        raise Unusable(f"{EVALUATION} is damaged ({_reason(error)}); evaluate the model again") from None
-    try:
+        name = PREDICTIONS
         predictions = read_predictions(folder)
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise Unusable(f"{PREDICTIONS} is damaged ({_reason(error)}); evaluate the model again") from None
+        raise Unusable(f"{name} is damaged ({_reason(error)}); evaluate the model again") from None
     if problem := _contradiction(evaluation, predictions):
         raise Unusable(f"{problem}; evaluate the model again")
     return Evaluated(
         path_text(folder),
         evaluation,
         tuple(intern(prediction.label) for prediction in predictions),  # many models answer the same rows
-        tuple(prediction.predicted and intern(prediction.predicted) for prediction in predictions),
         tuple(prediction.correct for prediction in predictions),
     )
 
@@ -126,36 +122,25 @@ def _contradiction(evaluation: Evaluation, predictions: Sequence[Prediction]) ->
     scores = evaluation.scores
     if len(predictions) != scores.rows:
         return f"{len(predictions)} predictions for {scores.rows} test rows"
-    if not predictions or scores.classes < 2:
-        return f"{scores.rows} test rows with {scores.classes} classes: nothing to score"
     if [prediction.row for prediction in predictions] != list(range(len(predictions))):
         return "the predictions are not in the order of the test rows"
-    numbers = (scores.accuracy, scores.score, scores.constant)
-    if not all(map(math.isfinite, (*numbers, *scores.accuracy_interval, *scores.score_interval))):
-        return "a score is not a finite number"
     share = sum(prediction.correct for prediction in predictions) / len(predictions)
     if abs(share - scores.accuracy) > 1e-6:
         return f"{EVALUATION} has accuracy {scores.accuracy:.4f}, its predictions {share:.4f}"
     return None
 
 
-def _consistent(evaluated: Sequence[Evaluated], skipped: list[Skipped]) -> Iterator[Evaluated]:
-    """Each model on each test set once; test sets of one digest must have the same labels."""
+def _each_once(evaluated: Sequence[Evaluated], skipped: list[Skipped]) -> Iterator[Evaluated]:
+    """Each model on each test set once."""
     models: dict[tuple[object, ...], str] = {}
-    tests: dict[str, Evaluated] = {}
     for model in evaluated:
         e = model.evaluation
-        first = tests.setdefault(e.digest, model)
-        if (first.truth, first.evaluation.head) != (model.truth, e.head):
-            reason = f"same test digest as {first.path} with other labels; evaluate both again"
-            skipped.append(Skipped(model.path, reason))
-            continue
         key = (e.digest, e.condition, e.encoder, e.encoder_sha256, e.recipe, e.selection, e.seed)
         if key in models:
             skipped.append(Skipped(model.path, f"same model and test rows as {models[key]}: counted once"))
-            continue
-        models[key] = model.path
-        yield model
+        else:
+            models[key] = model.path
+            yield model
 
 
 def _check_finished(folder: Path) -> None:

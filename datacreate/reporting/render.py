@@ -18,6 +18,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from datacreate import markdown
 from datacreate.errors import UsageError
 from datacreate.files import replace_file, storage_error
 from datacreate.reporting.results import Comparison, Report, ResultCell, ResultTable
-from datacreate.reporting.sections import flags, sections, test_name
+from datacreate.reporting.sections import NOT_ABOVE_CHANCE, flags, sections, test_name
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -104,16 +105,13 @@ def as_page(report: Report) -> str:
     from markupsafe import Markup
 
     page_sections = sections(report)
-    figures = [_figures(section.results) if section.results else [] for section in page_sections]
-    plots: list[list[str]] = []
-    number = 0
-    for section_figures in figures:
-        plots.append([])
-        for figure in section_figures:
-            plots[-1].append(_figure_html(figure, number))
-            number += 1
+    number = count()
+    plots = [
+        [_figure_html(figure, next(number)) for figure in _figures(section.results)]
+        for section in page_sections
+    ]
     # Only plotly's output is searched here: it escapes "<" in every text.
-    scripts = re.findall(r"<script[^>]*>(.*?)</script>", "".join(map("".join, plots)), re.DOTALL)
+    scripts = re.findall(r"<script[^>]*>(.*?)</script>", "".join(chain(*plots)), re.DOTALL)
     return _template().render(
         version=report.version,
         sections=page_sections,
@@ -164,13 +162,13 @@ def _figure_html(figure: Figure, number: int) -> str:
     )
 
 
-def _figures(table: ResultTable) -> list[Figure]:
+def _figures(table: ResultTable | None) -> list[Figure]:
     """The scores of a table as bars; and against training rows where a condition has several counts."""
-    trained = [cell for cell in table.cells if cell.models]
-    counts: defaultdict[tuple[str, str], set[int | None]] = defaultdict(set)
+    trained = [cell for cell in table.cells if cell.models] if table else []
+    sizes: defaultdict[tuple[str, str], set[int | None]] = defaultdict(set)
     for cell in trained:
-        counts[test_name(cell), cell.condition].add(cell.count)
-    several = {test for (test, _), sizes in counts.items() if len(sizes) > 1}
+        sizes[test_name(cell), cell.condition].add(cell.count)
+    several = {test for (test, _), counts in sizes.items() if len(counts) > 1}
     curves = [_learning_curve(test, [c for c in trained if test_name(c) == test]) for test in sorted(several)]
     return [_bars(trained), *curves] if trained else []
 
@@ -189,12 +187,13 @@ def _bars(cells: Sequence[ResultCell]) -> Figure:
                 y=[cell.score * 100 for cell in same_label],
                 error_y=_errors(same_label),
                 hovertext=[plain(flags(cell)) for cell in same_label],
-                marker_pattern_shape=["/" if flags(cell) else "" for cell in same_label],
+                marker_pattern_shape=["/" * min(1, cell.not_above_chance) for cell in same_label],
             )
             for label, same_label in by_label.items()
         ]
     )
-    _style(figure, "Chance-corrected score with 95 % interval (hatched: flagged)", "test set")
+    title = f"Chance-corrected score with 95 % interval (hatched: {NOT_ABOVE_CHANCE} not above chance)"
+    _style(figure, title, "test set")
     return figure
 
 

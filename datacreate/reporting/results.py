@@ -33,7 +33,6 @@ class ResultCell:
     test_digest: str  # SHA-256 of the test rows
     test_rows: int
     classes: int  # labels, or options of a question: chance is 1 / classes
-    mde: float  # minimum detectable effect: difference of two accuracies that is detected with 80 % power
     condition: str
     count: int | None = None  # training rows, selection rows included; None if not trained
     full: bool  # whether that is all rows of the source, not a sample
@@ -48,7 +47,7 @@ class ResultCell:
     accuracy_low: float
     accuracy_high: float
     sd_seeds: float | None = None  # of the score, between seeds of one training set; None below two seeds
-    sd_sets: float | None = None  # of the score, between training sets; None below two sets
+    sd_examples: float | None = None  # of the score, between the means of examples; None below two examples
     degenerate: int = 0  # models that predict one class for at least 95 % of the rows
     not_above_chance: int = 0  # models whose 95 % interval reaches down to chance
     unanswered: int = 0  # test rows that could not be encoded and count as wrong, in the worst model
@@ -65,9 +64,9 @@ class ResultCell:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two conditions on the same test rows by McNemar's exact test: a line of comparisons.csv."""
+    """Two conditions on the same test rows (`finetuning.statistics.difference`): a line of comparisons.csv."""
 
     trained_for: str
     test: str
@@ -76,9 +75,13 @@ class Comparison:
     first_count: int | None
     second: str
     second_count: int | None
-    difference: float  # accuracy of the first less that of the second, both by majority vote of the models
-    first_only: int  # test rows that only the first got right
-    second_only: int
+    difference: float  # chance-corrected score of the first less that of the second
+    low: float
+    high: float
+    covers: (
+        str  # what the interval and p include: rows, and seeds and formatting examples if there are several
+    )
+    mde: float  # minimum detectable effect: the true difference that is detected with 80 % power
     p: float
     p_holm: float  # corrected for all comparisons of the table
     significant: bool  # p_holm < 0.05
@@ -103,8 +106,6 @@ class CreatedSet:
     """One creation run."""
 
     path: str
-    method: str
-    seed: int
     example: Mapping[str, Json]  # the formatting example
     summary: Mapping[str, Any]  # as in summary.json
     metrics: Mapping[str, Any] | None  # shortcuts and diversity, see `dataset_metrics`; None without examples

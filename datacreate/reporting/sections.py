@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from datacreate.formats.example import Json
 from datacreate.metrics import tables as metric_tables
@@ -17,23 +18,29 @@ from datacreate.reporting.results import (
     checkpoint_name,
 )
 
+DEGENERATE, NOT_ABOVE_CHANCE, FEW_EXAMPLES, SWAPPED = "†‡°§"
+"""Symbols of a cell in tables."""
+
 LEGEND = (
     "Score: chance-corrected balanced accuracy (fixed labels) or accuracy (options); 0 is chance, 100 is "
-    "perfect. Accuracy: uncorrected, as in the paper. In parentheses: 95 % intervals, of one model over test "
-    "rows (Wilson for accuracy, bootstrap for balanced accuracy), of several models by a bootstrap over "
-    "formatting examples, training seeds and test rows; with one formatting example the interval does not "
-    "include how examples differ.",
-    "N: training rows, selection rows included. Models: formatting examples (e) and "
-    "training seeds (s). SD: standard deviation of the score between seeds of one training set / between "
-    "training sets. MDE: minimum detectable effect, the smallest difference of two accuracies that is "
-    "detected with 80 % power.",
-    "Flags, with the number of models: degenerate, one class is predicted for at least 95 % of the rows; not "
-    "above chance, the 95 % interval reaches down to chance.",
+    "perfect. Accuracy: uncorrected, as in the paper. In parentheses: 95 % intervals. That of one model covers "
+    "the choice of test rows; that of several models also how seeds differ and, from two formatting examples "
+    "on, how these differ.",
+    "N: training rows, selection rows included. Examples: formatting examples. SD seeds: standard deviation of "
+    "the score between seeds of one training set; SD examples: between the means of formatting examples.",
+    f"{DEGENERATE} degenerate: one class is predicted for at least 95 % of the rows. {NOT_ABOVE_CHANCE} not "
+    "significantly above chance: the 95 % interval of the score reaches down to chance. Both with the number of "
+    f"models. {FEW_EXAMPLES} fewer than three formatting examples: how examples differ is unknown or uncertain.",
 )
 COMPARED = (
-    "McNemar's exact test on the majority vote of each condition's models; p (Holm) is corrected for all "
-    "comparisons of this table. The test covers the choice of test rows, not how formatting examples differ."
+    "Difference of the scores, first less second, with its 95 % interval. Covers: what the interval and p "
+    "include. Without examples, another formatting example may give another result. MDE: minimum detectable "
+    "effect, the true difference that this comparison finds with 80 % power. p (Holm) is corrected for all "
+    "comparisons of this table."
 )
+MIN_EXAMPLES = 3
+"""With fewer formatting examples a cell is marked."""
+
 _LONGEST = 300  # characters of a sample's field
 _SELECTION = {
     "held-out": "model selected on a tenth of the training rows",
@@ -78,23 +85,26 @@ def sections(report: Report) -> list[Section]:
 
 
 def _results(table: ResultTable, report: Report) -> Section:
-    cells = Table("Results", _COLUMNS, tuple(map(_cell, table.cells)))
-    rows = tuple(map(_comparison, table.comparisons))
-    significant = sum(comparison.significant for comparison in table.comparisons)
-    title = f"Comparisons: {significant} of {len(rows)} significant at 5 %"
-    notes = [COMPARED] if rows else []
+    tables = [_table("Results", _CELL_COLUMNS, table.cells)]
+    notes: list[str] = []
+    if table.comparisons:
+        significant = sum(comparison.significant for comparison in table.comparisons)
+        title = f"Comparisons: {significant} of {len(table.comparisons)} significant at 5 %"
+        tables.append(_table(title, _COMPARISON_COLUMNS, table.comparisons))
+        notes.append(COMPARED)
     if any(cell.paper_accuracy is not None for cell in table.cells):
         notes.append(f"Paper: {report.paper_citation}")
     if any(cell.paper_swapped for cell in table.cells):
-        notes.append(f"‡ {report.paper_note}")
+        notes.append(f"{SWAPPED} {report.paper_note}")
     for test in dict.fromkeys(map(test_name, table.cells)):
         same = [cell for cell in table.cells if test_name(cell) == test]
         if unanswered := max(cell.unanswered for cell in same):
             notes.append(f"{test}: up to {unanswered} test rows could not be encoded and count as wrong.")
         if truncated := max(cell.truncated for cell in same):
             notes.append(f"{test}: up to {truncated} test rows were truncated to the encoder's input.")
-    tables = (cells, Table(title, _COMPARED_COLUMNS, rows)) if rows else (cells,)
-    return Section(title_of(table), tables=tables, notes=tuple(notes), results=table)
+        if (versions := len({cell.test_digest for cell in same})) > 1:
+            notes.append(f"{test}: {versions} versions of the test rows; only cells of one are compared.")
+    return Section(title_of(table), tables=tuple(tables), notes=tuple(notes), results=table)
 
 
 def title_of(table: ResultTable) -> str:
@@ -116,90 +126,17 @@ def test_name(cell: ResultCell | Comparison) -> str:
     return test if cell.trained_for in ("-", cell.test) else f"{cell.trained_for} → {test}"
 
 
-_COLUMNS = (
-    *("test set", "condition", "N", "models", "score (95 %)", "accuracy (95 %)"),
-    *("paper", "SD", "test rows", "MDE", "flags"),
-)
-
-
-def _cell(cell: ResultCell) -> tuple[str, ...]:
-    paper = "" if cell.paper_accuracy is None else points(cell.paper_accuracy)
-    score = f"{signed(cell.score)} ({signed(cell.score_low)} to {signed(cell.score_high)})"
-    return (
-        test_name(cell),
-        cell.condition,
-        "" if cell.count is None else f"{cell.count:,}{'' if cell.full else ' (sample)'}",
-        f"{cell.examples}e·{cell.seeds}s" if cell.examples else f"{cell.seeds}s" if cell.seeds else "",
-        score if cell.models else signed(cell.score),
-        f"{points(cell.accuracy)} ({points(cell.accuracy_low)} to {points(cell.accuracy_high)})",
-        paper + "‡" * cell.paper_swapped,
-        _spread(cell),
-        f"{cell.test_rows:,}",
-        points(cell.mde),
-        flags(cell),
-    )
-
-
-def _spread(cell: ResultCell) -> str:
-    parts = (cell.sd_seeds, cell.sd_sets)
-    return " / ".join("–" if sd is None else points(sd) for sd in parts) if any(parts) else ""
-
-
 def flags(cell: ResultCell) -> str:
-    """`degenerate 1/3, not above chance 2/3`; empty if no model has a flag."""
-    numbers = {"degenerate": cell.degenerate, "not above chance": cell.not_above_chance}
-    return ", ".join(f"{flag} {number}/{cell.models}" for flag, number in numbers.items() if number)
-
-
-_COMPARED_COLUMNS = (
-    *("test set", "first", "second", "accuracy difference", "only first right", "only second right"),
-    *("p", "p (Holm)", "significant"),
-)
-
-
-def _comparison(comparison: Comparison) -> tuple[str, ...]:
-    return (
-        test_name(comparison),
-        comparison.first,
-        comparison.second,
-        signed(comparison.difference),
-        str(comparison.first_only),
-        str(comparison.second_only),
-        _p(comparison.p),
-        _p(comparison.p_holm),
-        "yes" if comparison.significant else "",
-    )
+    """`†1/3 ‡2/3 °`: the symbols of LEGEND; empty if no model has a flag."""
+    counts = {DEGENERATE: cell.degenerate, NOT_ABOVE_CHANCE: cell.not_above_chance}
+    found = [f"{flag}{number}/{cell.models}" for flag, number in counts.items() if number]
+    return " ".join([*found, *([FEW_EXAMPLES] if 0 < cell.examples < MIN_EXAMPLES else [])])
 
 
 def _created(created: tuple[CreatedSet, ...]) -> Section:
-    rows = [
-        (
-            run.path,
-            str(run.summary["strategy"]),
-            str(run.summary["model"]),
-            f"{run.summary['accepted']:,} of {run.summary['requested']:,}",
-            f"{run.summary['requests']:,}",
-            f"{run.summary['examples_per_second']:g}",
-            _counts(run.summary["labels"]),
-            _counts(run.summary["depths"]),
-            _counts(run.summary["rejected"]),
-        )
-        for run in created
-    ]
-    columns = (
-        "run",
-        "strategy",
-        "model",
-        "examples",
-        "requests",
-        "examples/s",
-        "labels",
-        "depths",
-        "rejected",
-    )
     examples = [(run.path, _sample(values)) for run in created for values in (run.example, *run.samples)]
     tables = [
-        Table("Runs", columns, tuple(rows)),
+        _table("Runs", _RUN_COLUMNS, created),
         _metric_table(
             "Shortcuts: share of rows that a model gets right without the task",
             metric_tables.shortcut_table,
@@ -219,6 +156,12 @@ def _created(created: tuple[CreatedSet, ...]) -> Section:
                 notes.append(f"{run.path}: human rows are {metric_tables.human_name(metrics)}.")
     about = "A language model wrote these examples; nobody has read all of them."
     return Section("Created sets", (about,), tuple(table for table in tables if table.rows), tuple(notes))
+
+
+def _table(title: str, columns: Mapping[str, Callable[[Any], str]], records: Sequence[object]) -> Table:
+    """A row per record; `columns` says how each column is made."""
+    rows = tuple(tuple(text(record) for text in columns.values()) for record in records)
+    return Table(title, tuple(columns), rows)
 
 
 def _metric_table(
@@ -248,9 +191,9 @@ def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join([*shown, *([f"{len(counts) - 10} more"] if len(counts) > 10 else [])])
 
 
-def points(share: float) -> str:
-    """A share times 100."""
-    return f"{share * 100:.1f}"
+def points(share: float | None) -> str:
+    """A share times 100; empty without one."""
+    return "" if share is None else f"{share * 100:.1f}"
 
 
 def signed(share: float) -> str:
@@ -259,5 +202,51 @@ def signed(share: float) -> str:
     return f"{'+' if rounded > 0 else '−' if rounded < 0 else ''}{abs(rounded):.1f}"
 
 
+def _with_interval(share: float, low: float, high: float) -> str:
+    return f"{signed(share)} ({signed(low)} to {signed(high)})"
+
+
 def _p(p: float) -> str:
     return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}"
+
+
+_CELL_COLUMNS: dict[str, Callable[[ResultCell], str]] = {
+    "test set": test_name,
+    "condition": lambda cell: cell.condition,
+    "N": lambda cell: "" if cell.count is None else f"{cell.count:,}{'' if cell.full else ' (sample)'}",
+    "examples": lambda cell: str(cell.examples or ""),
+    "seeds": lambda cell: str(cell.seeds or ""),
+    "score (95 %)": lambda cell: (
+        _with_interval(cell.score, cell.score_low, cell.score_high) if cell.models else signed(cell.score)
+    ),
+    "accuracy (95 %)": lambda cell: (
+        f"{points(cell.accuracy)} ({points(cell.accuracy_low)} to {points(cell.accuracy_high)})"
+    ),
+    "paper": lambda cell: points(cell.paper_accuracy) + SWAPPED * cell.paper_swapped,
+    "SD seeds": lambda cell: points(cell.sd_seeds),
+    "SD examples": lambda cell: points(cell.sd_examples),
+    "test rows": lambda cell: f"{cell.test_rows:,}",
+    "flags": flags,
+}
+_COMPARISON_COLUMNS: dict[str, Callable[[Comparison], str]] = {
+    "test set": test_name,
+    "first": lambda pair: pair.first,
+    "second": lambda pair: pair.second,
+    "difference (95 %)": lambda pair: _with_interval(pair.difference, pair.low, pair.high),
+    "covers": lambda pair: pair.covers,
+    "MDE": lambda pair: points(pair.mde),
+    "p": lambda pair: _p(pair.p),
+    "p (Holm)": lambda pair: _p(pair.p_holm),
+    "significant": lambda pair: "yes" if pair.significant else "",
+}
+_RUN_COLUMNS: dict[str, Callable[[CreatedSet], str]] = {
+    "run": lambda run: run.path,
+    "strategy": lambda run: str(run.summary["strategy"]),
+    "model": lambda run: str(run.summary["model"]),
+    "examples": lambda run: f"{run.summary['accepted']:,} of {run.summary['requested']:,}",
+    "requests": lambda run: f"{run.summary['requests']:,}",
+    "examples/s": lambda run: f"{run.summary['examples_per_second']:g}",
+    "labels": lambda run: _counts(run.summary["labels"]),
+    "depths": lambda run: _counts(run.summary["depths"]),
+    "rejected": lambda run: _counts(run.summary["rejected"]),
+}

@@ -13,7 +13,6 @@ from datacreate import markdown
 from datacreate.checkpoints import UNSEEN
 from datacreate.metrics import tables
 from datacreate.runs.config import RunSpec
-from datacreate.verification.report import undecided
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -45,10 +44,9 @@ def dataset_card(spec: RunSpec, summary: Mapping[str, Any], metrics: tables.Metr
         example=_fenced(json.dumps(spec.example, ensure_ascii=False, indent=2)),
         filters=[_filter(report) for report in filters],
         held_out=[
-            [split["benchmark"], split["split"], f"{split['digest'][:16]}…"]
+            [split["name"], split["split"] or "–", f"{split['digest'][:16]}…"]
             for split in summary["compared_with"]
         ],
-        undecided=undecided(checked) if checked else None,
         same_model="which also wrote the examples" if same else "which did not write the examples",
         unchecked=", ".join(said for name, said in _DUPLICATES.items() if name not in on),
         shortcuts=tables.shortcut_table(metrics) if metrics else None,

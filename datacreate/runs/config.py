@@ -8,14 +8,16 @@ change between sessions: they are no part of it.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic_core import to_jsonable_python
 
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch
-from datacreate.filters.registry import FilterSettings
+from datacreate.filters.base import FilterSettings, HeldOutRef
 from datacreate.formats.example import Json
 from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import JsonPairs, OrOff, Pairs, Settings, setting
@@ -38,6 +40,8 @@ def _ratio(value: Any) -> Any:
         label, equals, share = part.rpartition("=")
         if not (label.strip() and equals):
             raise ValueError("write it as LABEL=0.7,LABEL=0.3")
+        if label.strip() in ratio:
+            raise ValueError(f"{label.strip()} is given twice; give it once")
         ratio[label.strip()] = share
     return ratio
 
@@ -134,14 +138,6 @@ class VerifierOptions(Settings):
         "quality",
         metavar="MODEL",
     )
-    threshold: float | None = setting(
-        "Minimum probability that the verifier must give to an answer.",
-        "quality",
-        gt=0,
-        le=1,
-        metavar="SHARE",
-        shown_default="0.5; with more than 3 labels 1.5 / their number",
-    )
 
 
 class ExampleOptions(Settings):
@@ -175,7 +171,7 @@ class GeneratorOptions(Settings):
 
     model: str | tuple[str, ...] = setting(
         "Generator, the model that writes: preset (see `models list`), Hub id (org/name), folder or GGUF file; "
-        "several take turns.",
+        "several share the requests.",
         "engine",
         default=DEFAULT_MODEL,
     )
@@ -187,7 +183,7 @@ class GeneratorOptions(Settings):
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The names or paths of the generators, in their turn."""
+        """The names or paths of the generators."""
         return (self.model,) if isinstance(self.model, str) else self.model
 
 
@@ -233,7 +229,16 @@ class CreateConfig(
         "Examples in one request.", "strategy", gt=0, shown_default="5, fewer if they are long"
     )
     concurrency: int | None = setting(
-        "Requests in flight.", "strategy", gt=0, shown_default="what the servers can hold"
+        "Most requests in flight; random, diverse, similar: not more than --num-chains.",
+        "strategy",
+        gt=0,
+        shown_default="what the servers can hold",
+    )
+    num_chains: int | None = setting(
+        "random, diverse, similar: independent chains of prompts, with one request in flight each.",
+        "strategy",
+        gt=0,
+        shown_default="so many that each has at least 10 generations",
     )
     label_ratio: Annotated[dict[str, float] | None, BeforeValidator(_ratio)] = setting(
         "Share of each label in the set; the shares add up to 1.",
@@ -243,24 +248,18 @@ class CreateConfig(
     )
     verify: VerifyMode | None = setting(
         "What to do after a model has scored each answer without seeing it: only log the scores (keep), drop "
-        "or relabel the examples it disagrees with, or keep its probabilities as soft labels.",
+        "or relabel the examples for which another answer is more probable, or keep its probabilities as soft labels.",
         "quality",
         shown_default="drop with fixed labels or --verifier, else off",
     )
     label_noise_check: Annotated[float | None, OrOff] = setting(
-        "Minimum AUC between assigned labels and the verifier; below it, texts are written first and labeled by "
-        "the verifier.",
+        "Minimum concordance (0.5: chance; with two labels the AUC) of assigned labels and the verifier in the first "
+        "examples; below it, texts are written first and labeled by the verifier.",
         "quality",
-        default=0.75,
+        default=0.6,
         ge=0.5,
         le=1,
-        metavar="AUC|off",
-    )
-    label_noise_rows: int | None = setting(
-        "Verified examples that the label-noise check uses.",
-        "quality",
-        gt=0,
-        shown_default="200, or half of --count if that is less, but at least 40",
+        metavar="SHARE|off",
     )
     patience: int | None = setting(
         "Consecutive requests without an accepted example, besides those in flight, before the run gives up.",
@@ -291,9 +290,7 @@ class CreateConfig(
     def _check_conflicts(self) -> Self:
         if self.benchmark is not None and self.format is not None:
             raise ValueError("--format: a benchmark has its own format; remove --format")
-        if self.method == "paper" and (
-            flag := self.changed(("label_ratio", "near", "label_noise_check", "label_noise_rows"))
-        ):
+        if self.method == "paper" and (flag := self.changed(("label_ratio", "near", "label_noise_check"))):
             raise ValueError(f"{flag}: --method paper has no such step; remove one of the two")
         if len(self.models) != len(set(self.models)) or not self.models:
             raise ValueError("--model: name each model once")
@@ -301,9 +298,7 @@ class CreateConfig(
             raise ValueError("--adapter: an adapter belongs to one model; give one --model")
         if taken := _SET_BY_DATACREATE & self.chat_template_kwargs.keys():
             raise ValueError(f"--chat-template-kwargs: datacreate sets {min(taken)} itself; remove it")
-        if self.verify == "off" and (
-            flag := self.changed(("verifier", "threshold", "label_noise_check", "label_noise_rows"))
-        ):
+        if self.verify == "off" and (flag := self.changed(("verifier", "label_noise_check"))):
             raise ValueError(f"{flag}: --verify off verifies nothing; remove one of the two")
         return self
 
@@ -316,30 +311,19 @@ class Verification(BaseModel):
     mode: VerifyMode
     model: str
     model_sha256: str
-    threshold: float
     label_noise_check: float | None
-    label_noise_rows: int
+    label_noise_rows: int  # the most examples that the check uses
     lettered: bool = False  # options are scored by their letters, not by their first tokens
 
 
 class Generator(BaseModel):
-    """One of several models that take turns."""
+    """One of several models."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str
     sha256: str
     sampling: dict[str, Json]
-
-
-class HeldOutRef(BaseModel):
-    """A split of a benchmark that examples are compared with."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    benchmark: str
-    split: str
-    digest: str
 
 
 class RunSpec(IdentitySettings):
@@ -353,20 +337,24 @@ class RunSpec(IdentitySettings):
     embedding_model_sha256: str | None
     num_examples: int
     concurrency: int
+    num_chains: int | None = None  # of the strategies with chains
     sampling: dict[str, Json]
     benchmark: str | None = None  # that the example was drawn from
     filters: FilterSettings
     compared_with: tuple[HeldOutRef, ...] = ()
     label_ratio: dict[str, float] | None = None
     verification: Verification | None = None
-    mixture: tuple[
-        Generator, ...
-    ] = ()  # request i goes to generator i modulo their number; () with one model
+    mixture: tuple[Generator, ...] = ()  # () with one model
 
-    def check_same(self, requested: RunSpec, directory: Path) -> None:
-        """Raise RunMismatch, naming what differs, unless `requested` is the same."""
-        stored, wanted = self.model_dump(mode="json"), requested.model_dump(mode="json")
-        for name in RunSpec.model_fields:
+    @property
+    def max_in_flight(self) -> int:
+        """The most requests in flight."""
+        return min(self.concurrency, self.num_chains or self.concurrency)
+
+    def check_same(self, requested: Mapping[str, Any], directory: Path) -> None:
+        """Raise RunMismatch, naming what differs, unless the fields in `requested` are the same."""
+        stored, wanted = self.model_dump(mode="json"), to_jsonable_python(requested)
+        for name in filter(wanted.__contains__, RunSpec.model_fields):
             if json.dumps(stored[name]) != json.dumps(wanted[name]):
                 raise RunMismatch(
                     f"{directory} was made with another {_difference(name, stored[name], wanted[name])}; "
@@ -382,5 +370,10 @@ def _difference(name: str, stored: Json, requested: Json) -> str:
             if json.dumps(stored.get(key)) != json.dumps(requested.get(key)):
                 return _difference(f"{name}.{key}", stored.get(key), requested.get(key))
         return f"order of fields in {name}"
+    if name == "compared_with":
+        for one, other in zip(stored, requested, strict=False):
+            if one["digest"] != other["digest"]:
+                before, now = one["digest"][:12], other["digest"][:12]
+                return f"version of {one['name']} (sha256 {before}… stored, {now}… requested)"
     detail = f": {stored!r} stored, {requested!r} requested"
     return name + (detail if len(detail) < 160 else "")

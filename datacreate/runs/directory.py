@@ -7,10 +7,12 @@ written again from the log when a run resumes.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -25,12 +27,12 @@ from datacreate.locking import LOCK_FILE, FolderLock
 from datacreate.messages import Notify, no_notify
 from datacreate.runs.config import RunSpec
 from datacreate.runs.log import Commit, LogLine, read_log
-from datacreate.runs.summary import RunStats
+from datacreate.runs.summary import RunStats, depth_warning
 from datacreate.verification.scoring import Probabilities
 
 _VECTORS = "vectors.f16"
 
-_SCHEMA_VERSION = 2
+_SCHEMA_VERSION = 3
 """Version of the files in a run directory; a directory of another version is refused."""
 
 _BEFORE_A_RUN = ("config.json.part", "servers", _VECTORS, LOCK_FILE, "engine*.log", "verifier*.log")
@@ -48,11 +50,12 @@ class RunConfig:
     engines: dict[str, dict[str, Any]] = field(default_factory=dict)  # name -> settings in the first session
     versions: dict[str, str] = field(default_factory=dict)  # of packages, in the first session
 
-    def check_count(self, requested: int, directory: Path) -> None:
-        """Raise RunMismatch if the requested count is less than that of the run."""
-        if requested < self.count:
+    def check_same(self, requested: Mapping[str, Any], count: int, directory: Path) -> None:
+        """Raise RunMismatch if `requested`, fields of the spec, differ, or if `count` is less than that of the run."""
+        self.spec.check_same(requested, directory)
+        if count < self.count:
             raise RunMismatch(
-                f"{directory} was made with --count {self.count}, which cannot be reduced to {requested}; "
+                f"{directory} was made with --count {self.count}, which cannot be reduced to {count}; "
                 "use a larger --count, or another --run-dir"
             )
 
@@ -83,6 +86,20 @@ class RunDirectory:
     def exists(self) -> bool:
         return self.config_path.is_file()
 
+    def check(self) -> None:
+        """Raise RunError if this cannot become a run directory, StorageError if it cannot be written."""
+        try:
+            existing = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
+        except OSError as error:
+            raise storage_error(self.path, error) from None
+        if not existing.is_dir():
+            raise RunError(f"{self.path}: a part of this path is a file; choose another --run-dir")
+        if not os.access(existing, os.W_OK | os.X_OK):
+            code = errno.EROFS if os.statvfs(existing).f_flag & os.ST_RDONLY else errno.EACCES
+            raise storage_error(self.path, OSError(code, os.strerror(code)))
+        if existing == self.path and not self.exists and any(map(_is_foreign, self.path.iterdir())):
+            raise RunError(f"{self.path} has other files and no run; choose an empty or new --run-dir")
+
     @contextlib.contextmanager
     def locked(self, notify: Notify = no_notify) -> Iterator[FolderLock]:
         """Hold the directory for writing, and create it if needed; `notify` is called before a wait.
@@ -92,14 +109,11 @@ class RunDirectory:
         """
         created: list[Path] = []  # new folders, innermost first
         lock = FolderLock(self.path, notify)
+        self.check()
         try:
             created += [path for path in (self.path, *self.path.parents) if not path.exists()]
             self.path.mkdir(parents=True, exist_ok=True)
-            if not self.exists and any(map(_is_foreign, self.path.iterdir())):
-                raise RunError(f"{self.path} has other files and no run; choose an empty or new --run-dir")
             lock.acquire()
-        except (FileExistsError, NotADirectoryError):
-            raise RunError(f"{self.path}: a part of this path is a file; choose another --run-dir") from None
         except OSError as error:
             _remove(created)
             raise storage_error(self.path, error) from None
@@ -192,15 +206,28 @@ class RunDirectory:
     def verifier_probabilities(self) -> Iterator[Probabilities | None]:
         """The verifier's probabilities for each accepted example, in order; None without verification.
 
-        They are those of the example's options or of the format's labels, in their order.
+        They are those of the example's options, or of the format's labels without the verifier's bias to labels.
         """
+        config = self.read_config()
+        stats = RunStats.of(config.spec, config.format)
+        check = stats.label_noise_check
+        for commit in self.commits() if check else ():
+            if check and check.decided:
+                break
+            stats.add(commit)
         for commit in self.commits():
             found = [scored.probabilities for scored in commit.scored if scored.accepted]
+            if check:
+                found = list(map(check.calibrated, found))
             yield from found if commit.scored else [None] * len(commit.accepted)
 
     def accepted(self) -> int:
         """The number of accepted examples so far."""
         return sum(len(commit.accepted) for commit in self.commits())
+
+    def passed(self) -> int:
+        """The number of examples so far that passed the filters: accepted ones and those held for the check."""
+        return sum(len(commit.passed) for commit in self.commits())
 
     def examples(self) -> Iterator[dict[str, Json]]:
         """The accepted examples in order, from the log."""
@@ -230,6 +257,7 @@ def summary_of(config: RunConfig, stats: RunStats) -> dict[str, Any]:
         "license": config.license,
         **({"benchmark": spec.benchmark} if spec.benchmark else {}),
         **stats.summary(config.count),
+        "depth_warning": depth_warning(spec, stats.depths),
         "filters": filter_report(spec.filters, stats.rejects),
         "compared_with": [split.model_dump() for split in spec.compared_with],
     }

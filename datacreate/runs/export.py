@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,48 +16,84 @@ from datacreate.formats.task_format import Roles, answer_text
 from datacreate.runs.directory import RunDirectory
 
 
-def reference(run: RunDirectory, target: Path) -> Path:
-    """Write `train_<strategy>.jsonl` into the folder `target`, with question, context, options and label.
+def export(run: RunDirectory, layout: str, target: Path | None = None, *, partial: bool = False) -> Path:
+    """Write the examples in a layout of `LAYOUTS` into the folder `target` (default: in the run); returns the path.
 
-    This is the layout of the reference implementation. Raises RunError if the format lacks a question or answer.
+    Raises RunError if the run is not finished (unless `partial`) or does not fit the layout, StorageError if the
+    target cannot be written. An older export is replaced; after an error nothing is left behind.
     """
-    config = run.read_config()
-    format = config.format
+    config, accepted = run.read_config(), run.accepted()
+    if accepted < config.count and not partial:
+        raise RunError(
+            f"{run.path}: not finished, {accepted} of {config.count} examples; finish it with the same `create` "
+            "command, or export what there is with --partial"
+        )
+    file_name, write = LAYOUTS[layout]
+    target = target or run.path / "export" / layout
+    path = target / file_name.format(strategy=config.spec.strategy)  # hf: the folder itself
+    if not file_name and path.is_dir() and any(path.iterdir()) and not (path / "dataset_dict.json").is_file():
+        raise RunError(f"{path} has other files and no data set; choose another --out")
+    with _replaced(path) as part:
+        write(run, part)
+    return path
+
+
+@contextmanager
+def _replaced(path: Path) -> Iterator[Path]:
+    """A path to write to; it replaces the file or folder at `path` at the end, and is removed after an error."""
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove(part)
+        yield part
+        if path.is_dir():
+            shutil.rmtree(path)
+        part.replace(path)
+    except OSError as error:
+        raise storage_error(path, error) from None
+    finally:
+        with suppress(OSError):
+            _remove(part)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _reference(run: RunDirectory, path: Path) -> None:
+    """Question, context, options and label, as the reference implementation writes them."""
+    format = run.read_config().format
     question, answer, roles = format.roles.question, format.roles.answer, format.roles
     if question is None or answer is None:
         raise RunError(
             f"{run.path}: the reference layout needs a question and an answer field; export hf or chat"
         )
-
-    def lines() -> Iterator[str]:
-        labels = [answer_text(label) for label in format.labels or ()]
-        for values in run.examples():
-            row = {
-                "question": field_at(values, question),
-                "context": field_at(values, roles.context) if roles.context else None,
-                "options": field_at(values, roles.options) if roles.options else labels,
-                "label": field_at(values, answer),
-            }
-            yield json.dumps(row, ensure_ascii=False)
-
-    return _write_lines(target / f"train_{config.spec.strategy}.jsonl", lines())
+    labels = [answer_text(label) for label in format.labels or ()]
+    rows = (
+        {
+            "question": field_at(values, question),
+            "context": field_at(values, roles.context) if roles.context else None,
+            "options": field_at(values, roles.options) if roles.options else labels,
+            "label": field_at(values, answer),
+        }
+        for values in run.examples()
+    )
+    _write_lines(path, rows)
 
 
-def chat(run: RunDirectory, target: Path) -> Path:
-    """Write `train_chat.jsonl`, one conversation per line, for fine-tuning a language model.
+def _chat(run: RunDirectory, path: Path) -> None:
+    """One conversation per line, for fine-tuning a language model.
 
     The user's turn holds context, question and options, the assistant's turn the answer. Without these roles the
     assistant's turn is the whole example as JSON.
     """
     roles = run.read_config().format.roles
-
-    def lines() -> Iterator[str]:
-        for values in run.examples():
-            user, assistant = _turns(values, roles)
-            messages = [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}]
-            yield json.dumps({"messages": messages}, ensure_ascii=False)
-
-    return _write_lines(target / "train_chat.jsonl", lines())
+    turns = (_turns(values, roles) for values in run.examples())
+    rows = (
+        [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}]
+        for user, assistant in turns
+    )
+    _write_lines(path, ({"messages": messages} for messages in rows))
 
 
 def _turns(values: dict[str, Json], roles: Roles) -> tuple[str, str]:
@@ -72,45 +108,25 @@ def _turns(values: dict[str, Json], roles: Roles) -> tuple[str, str]:
     return "\n\n".join(parts), answer_text(field_at(values, roles.answer))
 
 
-def hf(run: RunDirectory, target: Path) -> Path:
-    """Write a folder for `datasets.load_from_disk`: a DatasetDict with the split `train`.
-
-    Replaces an older data set. Raises RunError if the folder holds anything else.
-    """
-    part = target.with_name(target.name + ".part")
-    with _columns(run, target) as dataset:
-        if target.exists() and any(target.iterdir()) and not (target / "dataset_dict.json").is_file():
-            raise RunError(f"{target} has other files and no data set; choose another --out")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(part, ignore_errors=True)
-        dataset.save_to_disk(str(part))
-        shutil.rmtree(target, ignore_errors=True)
-        part.rename(target)
-    return target
+def _hf(run: RunDirectory, path: Path) -> None:
+    """A folder for `datasets.load_from_disk`: a DatasetDict with the split `train`."""
+    with _columns(run) as dataset:
+        dataset.save_to_disk(str(path))
 
 
-def parquet(run: RunDirectory, target: Path) -> Path:
-    """Write `train.parquet` into the folder `target`."""
-    path = target / "train.parquet"
-    part = path.with_name(path.name + ".part")
-    with _columns(run, path) as dataset:
-        target.mkdir(parents=True, exist_ok=True)
-        dataset["train"].to_parquet(part)
-        part.replace(path)
-    return path
+def _parquet(run: RunDirectory, path: Path) -> None:
+    with _columns(run) as dataset:
+        dataset["train"].to_parquet(path)
 
 
 @contextmanager
-def _columns(run: RunDirectory, path: Path) -> Iterator[Any]:
-    """The examples as a DatasetDict; errors in the block become RunError or StorageError."""
-    examples = list(run.examples())
+def _columns(run: RunDirectory) -> Iterator[Any]:
+    """The examples as a DatasetDict. Raises RunError where a field has values of several types."""
     import datasets
 
     datasets.disable_progress_bars()
     try:
-        yield datasets.DatasetDict({"train": datasets.Dataset.from_list(examples)})
-    except OSError as error:
-        raise storage_error(path, error) from None
+        yield datasets.DatasetDict({"train": datasets.Dataset.from_list(list(run.examples()))})
     except (ValueError, TypeError, OverflowError) as error:  # base classes of pyarrow's errors
         raise RunError(
             f"{run.path}: the examples do not fit into columns of one type each ({error}); "
@@ -118,21 +134,15 @@ def _columns(run: RunDirectory, path: Path) -> Iterator[Any]:
         ) from None
 
 
-LAYOUTS: dict[str, Callable[[RunDirectory, Path], Path]] = {
-    "reference": reference,
-    "hf": hf,
-    "parquet": parquet,
-    "chat": chat,
+def _write_lines(path: Path, rows: Iterable[Json]) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+LAYOUTS: dict[str, tuple[str, Callable[[RunDirectory, Path], None]]] = {
+    "reference": ("train_{strategy}.jsonl", _reference),
+    "hf": ("", _hf),
+    "parquet": ("train.parquet", _parquet),
+    "chat": ("train_chat.jsonl", _chat),
 }
-
-
-def _write_lines(path: Path, lines: Iterator[str]) -> Path:
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(line + "\n" for line in lines)
-        part.replace(path)
-    except OSError as error:
-        raise storage_error(path, error) from None
-    return path
+"""Layout -> name of its file, "" for a folder, and the function that writes it."""

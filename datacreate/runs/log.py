@@ -1,5 +1,7 @@
 """The log of a run: one line per session and one per committed request. Everything else is derived from it.
 
+A line also names the parents of the requests that are made after it, so that a resumed run makes the same ones.
+
 A line is written at every commit, and synced to the disk at least once per second. An incomplete last line (of
 a process that was killed while writing) is removed when the log is opened again. Every line ends with a
 checksum, `"crc"`: the CRC-32 of all lines so far, which starts from the run's id. It detects changed, missing
@@ -13,7 +15,7 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -40,20 +42,31 @@ def example_line(values: dict[str, Json]) -> str:
 
 @dataclass(frozen=True)
 class Commit:
-    """The result of one request."""
+    """The result of one request.
+
+    While the label-noise check has not decided, scored examples are held: their commit has them in `held`, with one
+    `scored` each. After the decision a second commit of the same request, `released`, accepts or rejects them.
+    """
 
     request: int
     parent: str  # id of the parent example
     depth: int  # of the parent; the root has 0
-    attempt: int
     accepted: tuple[dict[str, Json], ...]
-    chosen: tuple[int, ...]  # indices into `accepted`: the next parents, in order
+    chosen: tuple[int, ...]  # indices into `passed`: the next parents, in order
     rejects: tuple[Reject, ...]
     prompt_tokens: int
     generated_tokens: int
     time: float  # seconds since the epoch, to the millisecond
+    model: int = 0  # index of the generator
     scored: tuple[Scored, ...] = ()  # in order; the accepted ones are `accepted`, in order
     scoring_tokens: int = 0
+    held: tuple[dict[str, Json], ...] = ()
+    released: bool = False
+
+    @property
+    def passed(self) -> tuple[dict[str, Json], ...]:
+        """The examples that passed the filters in this commit; those of a released one passed earlier."""
+        return () if self.released else self.held or self.accepted
 
     @cached_property
     def lines(self) -> tuple[str, ...]:
@@ -70,9 +83,12 @@ class Commit:
         if self.scored:
             rows = [[s.assigned, s.final, int(s.accepted), *s.probabilities] for s in self.scored]
             scoring = f'"scored":{_encode(rows)},"scoring_tokens":{self.scoring_tokens},'
+        if self.held or self.released:
+            scoring += f'"held":{_encode(self.held)},"released":{_encode(self.released)},'
+        model = f'"model":{self.model},' if self.model else ""
         # Assembled by hand, so that examples are encoded only once.
         return (
-            f'{{"request":{self.request},"parent":"{self.parent}","depth":{self.depth},"attempt":{self.attempt},'
+            f'{{"request":{self.request},"parent":"{self.parent}","depth":{self.depth},{model}'
             f'"accepted":[{",".join(self.lines)}],"chosen":{list(self.chosen)},"rejects":{_encode(rejects)},'
             f'"tokens":[{self.prompt_tokens},{self.generated_tokens}],{scoring}"time":{self.time}}}'
         )
@@ -84,18 +100,20 @@ class Commit:
             record["request"],
             record["parent"],
             record["depth"],
-            record["attempt"],
             tuple(record["accepted"]),
             tuple(record["chosen"]),
             tuple(Reject(Reason(reason), *texts) for reason, *texts in record["rejects"]),
             record["tokens"][0],
             record["tokens"][1],
             record["time"],
+            record.get("model", 0),
             tuple(
                 Scored(assigned, final, bool(accepted), tuple(probabilities))
                 for assigned, final, accepted, *probabilities in record.get("scored", ())
             ),
             record.get("scoring_tokens", 0),
+            tuple(record.get("held", ())),
+            record.get("released", False),
         )
 
 
@@ -122,6 +140,7 @@ class LogLine:
 
     number: int  # from 1
     record: Session | Commit
+    next: tuple[int, ...]  # parents of the requests that are made after it, as `Parent.number`
     checksum: int  # of all lines up to this one
 
 
@@ -141,15 +160,15 @@ def read_log(path: Path, run: str) -> Iterator[LogLine]:
                     f"{path}, line {number}: changed, missing or moved; restore the file from a copy, cut it "
                     "off before that line, or use another --run-dir"
                 )
-            yield LogLine(number, _parse(line, path, number), checksum)
+            yield _parse(line, path, number, checksum)
 
 
-def _parse(line: bytes, path: Path, number: int) -> Session | Commit:
+def _parse(line: bytes, path: Path, number: int, checksum: int) -> LogLine:
     try:
-        record = json.loads(line)
-        if "session" in record:
-            return Session(record["started"], record["session"])
-        return Commit.parse(record)
+        found = json.loads(line)
+        is_session = "session" in found
+        record = Session(found["started"], found["session"]) if is_session else Commit.parse(found)
+        return LogLine(number, record, tuple(found["next"]), checksum)
     except (ValueError, KeyError, TypeError, IndexError):
         raise LogDamaged(
             f"{path}, line {number}: unknown to this version of datacreate; resume with the version that wrote "
@@ -215,9 +234,12 @@ class LogWriter:
         self.sync = self._lines.sync
         self.close = self._lines.close
 
-    def append(self, record: Session | Commit) -> None:
-        """Write a record with its checksum. Raises StorageError as `Appender` does."""
-        body = record.line().encode("utf-8")[:-1]
+    def append(self, record: Session | Commit, next: Sequence[int] = ()) -> None:
+        """Write a record, and the parents of the requests that are made after it (see LogLine).
+
+        Raises StorageError as `Appender` does.
+        """
+        body = f'{record.line()[:-1]},"next":{list(next)}'.encode()
         checksum = zlib.crc32(body, self._checksum)
         self._lines.append(body + _CHECKSUM % checksum)
         self._checksum = checksum

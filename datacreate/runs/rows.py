@@ -85,6 +85,23 @@ def read_rows(
     return Rows(path, found, total, lambda: _rows_of_file(path, found), (path,))
 
 
+def read_objects(path: Path) -> Iterator[dict[str, Json]]:
+    """The rows of a file, whatever their fields. Raises UsageError, naming the line, if one is not a JSON object."""
+    empty = True
+    try:
+        for number, line in _lines(path):
+            try:
+                _, values = _parse(line)
+            except ValueError as error:
+                raise UsageError(f"{path}: line {number}: {error}") from None
+            empty = False
+            yield values
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); give another file") from None
+    if empty:
+        raise UsageError(f"{path}: no rows; give a file with one JSON object per line")
+
+
 def _rows_of_run(run: RunDirectory) -> Rows:
     config = run.read_config()
 

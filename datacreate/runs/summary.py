@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
@@ -14,11 +14,19 @@ from datacreate.formats.validate import Reason, Reject
 from datacreate.runs.config import RunSpec, Verification
 from datacreate.runs.log import Commit, Session
 from datacreate.verification.label_noise import LabelNoiseCheck
+from datacreate.verification.scoring import Probabilities, Scored
 
 _SAMPLES = 3
 
 MAX_KEPT_RATIO = 1.5
 """Highest ratio of two labels' acceptance rates by the verifier without a warning in the summary."""
+
+
+MAX_SHALLOW = 0.5
+"""Largest share of children of the formatting example without a warning."""
+
+MIN_REQUESTS = 10
+"""A set that this many requests can write is too small to be deep."""
 
 
 @dataclass
@@ -27,7 +35,7 @@ class RunStats:
 
     format: TaskFormat
     verification: Verification | None = None
-    generators: Sequence[str] = ()  # names of the models that take turns; () for one model
+    generators: Sequence[str] = ()  # names of several models; () for one model
     accepted: int = 0
     requests: int = 0
     prompt_tokens: int = 0
@@ -40,12 +48,12 @@ class RunStats:
     labels: Counter[str] = field(default_factory=Counter)
     by_generator: Counter[int] = field(default_factory=Counter)  # accepted examples by index of the generator
     last_rejects: deque[Reject] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
-    scored: int = 0  # examples that the verifier scored
+    held: int = 0  # examples that wait for the label-noise check
+    scored: int = 0  # examples that the verifier scored, without those held
     scoring_tokens: int = 0
     written_by_label: Counter[int] = field(default_factory=Counter)  # scored examples with an assigned label
     agreed: int = 0  # scored examples whose assigned label is the most probable
     kept_by_label: Counter[int] = field(default_factory=Counter)  # by the verifier, before quotas
-    accepted_before_check: int = 0  # accepted before the label-noise check decided
     _clock: float | None = None  # time of the session's start or last commit
 
     @classmethod
@@ -59,7 +67,7 @@ class RunStats:
         how, labels = self.verification, self.format.labels
         if how is None or not labels:
             return None
-        return LabelNoiseCheck(len(labels), how.label_noise_rows, how.label_noise_check)
+        return LabelNoiseCheck(labels, how.label_noise_rows, how.label_noise_check)
 
     def take(self, record: Session | Commit) -> None:
         """Update with a record of the log."""
@@ -76,10 +84,13 @@ class RunStats:
 
     def add(self, commit: Commit) -> None:
         """Update with a commit."""
-        self.requests += 1
+        self.requests += not commit.released
         self.accepted += len(commit.accepted)
-        self.by_generator[commit.request % max(1, len(self.generators))] += len(commit.accepted)
-        self.consecutive_failures = 0 if commit.accepted else self.consecutive_failures + 1
+        self.by_generator[commit.model] += len(commit.accepted)
+        if commit.accepted or commit.held:
+            self.consecutive_failures = 0
+        else:
+            self.consecutive_failures += not commit.released
         self.prompt_tokens += commit.prompt_tokens
         self.generated_tokens += commit.generated_tokens
         if commit.accepted:
@@ -95,17 +106,23 @@ class RunStats:
 
     def _add_scored(self, commit: Commit) -> None:
         self.scoring_tokens += commit.scoring_tokens
-        if self.label_noise_check and not self.label_noise_check.decided:
-            self.accepted_before_check += len(commit.accepted)
+        check = self.label_noise_check
+        self.held += -len(commit.scored) if commit.released else len(commit.held)
         for scored in commit.scored:
-            self.scored += 1
-            if scored.assigned >= 0:
-                self.written_by_label[scored.assigned] += 1
-                self.agreed += scored.probabilities[scored.assigned] == max(scored.probabilities)
-            if scored.final >= 0:
-                self.kept_by_label[scored.final] += 1
-            if self.label_noise_check:
-                self.label_noise_check.add(scored)
+            if check and not commit.released:
+                check.add(scored)
+            if not commit.held:
+                self._add_decided(
+                    scored, check.calibrated(scored.probabilities) if check else scored.probabilities
+                )
+
+    def _add_decided(self, scored: Scored, probabilities: Probabilities) -> None:
+        self.scored += 1
+        if scored.assigned >= 0:
+            self.written_by_label[scored.assigned] += 1
+            self.agreed += probabilities[scored.assigned] == max(probabilities)
+        if scored.final >= 0:
+            self.kept_by_label[scored.final] += 1
 
     @property
     def _pseudo_labels(self) -> bool:
@@ -145,20 +162,19 @@ class RunStats:
         kept = {name: self.kept_by_label[index] for index, name in enumerate(names)}
         ratio = self._kept_ratio() if names else None
         check = self.label_noise_check
+        found = check.concordance if check else None
         return {
             "model": how.model,
             "mode": how.mode,
-            "threshold": how.threshold,
             "scored": self.scored,
             "kept": sum(self.kept_by_label.values()),
             "dropped": self.scored - sum(self.kept_by_label.values()),
             "agreed": round(self.agreed / written, 4) if (written := self.written_by_label.total()) else None,
             "tokens": self.scoring_tokens,
-            "auc": check.auc if check else None,
-            "min_auc": how.label_noise_check if check else None,
+            "concordance": found.value if found else None,
+            "concordance_interval": [found.low, found.high] if found else None,
+            "min_concordance": how.label_noise_check if check else None,
             "label_noise_rows": check.seen if check else None,
-            "label_noise_rows_required": check.required if check else None,
-            "accepted_before_check": self.accepted_before_check if check else None,
             "pseudo_labels": check.pseudo_labels if check else None,
             "written_by_label": {name: self.written_by_label[index] for index, name in enumerate(names)},
             "kept_by_label": kept,
@@ -191,3 +207,16 @@ class RunStats:
             f"the verifier kept {counts}, a ratio above {MAX_KEPT_RATIO:g}: most rejected rows have one label; "
             "classes balance only by discarding"
         )
+
+
+def depth_warning(spec: RunSpec, depths: Mapping[int, int]) -> str | None:
+    """Why the set is not what its strategy is for; None if it is, or if the set is too small to be deep."""
+    rows, children = sum(depths.values()), depths.get(1, 0)
+    small = rows < MIN_REQUESTS * spec.num_examples
+    if spec.strategy == "naive" or small or children <= MAX_SHALLOW * rows:
+        return None
+    remedy = "fewer --num-chains" if spec.num_chains else "a smaller --max-parent-uses"
+    return (
+        f"{children} of {rows} examples are children of the formatting example, as with --strategy naive; use "
+        f"{remedy} or a larger --count"
+    )

@@ -118,10 +118,9 @@ class AcceptedVectors:
         """The length of a vector."""
         return self._file.dimensions
 
-    @property
-    def root(self) -> Float16Rows:
-        """The vector of the formatting example, (dimensions,)."""
-        return self._file[0]
+    def of_parent(self, number: int) -> Float16Rows:
+        """The vector of the parent with this number (see `Parent`), (dimensions,)."""
+        return self._file[number]
 
     def __getitem__(self, row: int) -> Float16Rows:
         return self._file[1 + row]

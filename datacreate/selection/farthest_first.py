@@ -12,130 +12,68 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datacreate.selection.accepted_vectors import to_float64
-from datacreate.selection.queue import Parent, RequestSlot, Tree
+from datacreate.selection.queue import Parent, Tree
 
 VectorOf = Callable[[int], NDArray[Any]]
-"""From the number of an accepted example (from 0) to its unit vector."""
+"""From the number of a parent (0: the root) to its unit vector, (dimensions,)."""
 
 _MAX_CENTERS = 2048
 """Used parents that a new candidate is compared with: the first half (far apart), and the latest half (close)."""
 
 
 class FarthestFirst(Tree):
-    """A tree that uses the candidate with the smallest maximum cosine to the parents used so far.
+    """A tree that uses the waiting parent with the smallest maximum cosine to the parents used so far.
 
-    At most `pool` candidates wait; beyond that, the one closest to a used parent is dropped. While none waits, parents
-    are used again: the least used first, then the shallowest. Vectors are rounded to float16, so that all machines
+    The latest `pool` accepted examples that were not used wait. Vectors are rounded to float16, so that all machines
     decide alike.
     """
 
-    def __init__(
-        self,
-        root: Parent,
-        concurrency: int,
-        vector_of: VectorOf,
-        root_vector: NDArray[Any],
-        *,
-        max_parent_uses: int,
-        pool: int = 1024,
-    ) -> None:
-        super().__init__(root, concurrency, max_parent_uses)
+    def __init__(self, root: Parent, vector_of: VectorOf, *, max_parent_uses: int, pool: int = 1024) -> None:
+        super().__init__(root, max_parent_uses)
+        dimensions = len(vector_of(root.number))
         self._vector_of = vector_of
-        self._root_vector = to_float64(root_vector)
-        self._candidates = _Candidates(pool, len(root_vector))
-        self._centers = _Centers(len(root_vector))
-        self._accepted = 0
+        self._centers = np.zeros((_MAX_CENTERS, dimensions))
+        self._num_centers = 0  # added so far
+        # A waiting parent has a slot: a row of these arrays.
+        self._vectors = np.zeros((pool, dimensions))
+        self._cosines = np.full(pool, np.inf)  # the largest one to a center; inf in free slots
+        self._numbers = np.zeros(pool, np.int64)
+        self._slots: dict[int, int] = {}
+        self._free = list(range(pool))
+        self._waiting.clear()
+        self._add([root])
 
-    def _take_new(self) -> Parent | None:
-        if root := super()._take_new():
-            found = (root, self._root_vector)
-        elif (farthest := self._candidates.take_farthest()) is not None:
-            found = farthest
-        else:
-            return None
-        parent, vector = found
-        self._centers.add(vector)
-        self._candidates.update(vector)
-        return parent
+    def _add(self, parents: Sequence[Parent]) -> None:
+        vectors = to_float64(np.stack([self._vector_of(parent.number) for parent in parents]))
+        centers = self._centers[: min(self._num_centers, _MAX_CENTERS)]
+        cosines = (vectors @ centers.T).max(axis=1, initial=-1.0)
+        for parent, vector, cosine in zip(parents, vectors, cosines, strict=True):
+            if not self._free:
+                oldest = next(iter(self._waiting))
+                del self._waiting[oldest]
+                self._free_slot(oldest)
+            slot = self._free.pop()
+            self._waiting[parent.number], self._slots[parent.number] = parent, slot
+            self._vectors[slot], self._cosines[slot], self._numbers[slot] = vector, cosine, parent.number
 
-    def _rank(self, parent: Parent) -> tuple[int, ...]:
-        return (parent.depth, self._parents)
+    def _free_slot(self, number: int) -> int:
+        slot = self._slots.pop(number)
+        self._cosines[slot] = np.inf
+        self._free.append(slot)
+        return slot
 
-    def commit(self, slot: RequestSlot, chosen: Sequence[Parent], accepted: int) -> None:
-        """See ParentQueue. `chosen` are all accepted children, whose vectors must exist."""
-        self._committed += 1
-        if chosen:
-            rows = range(self._accepted, self._accepted + len(chosen))
-            vectors = to_float64(np.stack([self._vector_of(row) for row in rows]))
-            for parent, vector, cosine in zip(
-                chosen, vectors, self._centers.max_cosines(vectors), strict=True
-            ):
-                self._candidates.add(parent, vector, cosine)
-        self._accepted += accepted
+    def _choose_new(self) -> int:
+        return int(self._numbers[self._cosines.argmin()])
 
-
-class _Centers:
-    """The vectors of used parents, at most _MAX_CENTERS."""
-
-    def __init__(self, dimensions: int) -> None:
-        self._rows = np.zeros((_MAX_CENTERS, dimensions))
-        self._added = 0
-
-    def add(self, vector: NDArray[np.float64]) -> None:
+    def _use_first(self, parent: Parent) -> None:
+        """The parent becomes a center."""
         half = _MAX_CENTERS // 2
-        index = self._added if self._added < _MAX_CENTERS else half + self._added % half
-        self._rows[index] = vector
-        self._added += 1
+        at = self._num_centers if self._num_centers < _MAX_CENTERS else half + self._num_centers % half
+        self._centers[at] = center = self._vectors[self._free_slot(parent.number)]
+        self._num_centers += 1
+        np.maximum(self._cosines, self._vectors @ center, out=self._cosines)  # free slots stay inf
 
-    def max_cosines(self, vectors: NDArray[np.float64]) -> list[float]:
-        """The largest cosine of each vector, (n, dimensions), to a center."""
-        cosines: list[float] = (vectors @ self._rows[: min(self._added, _MAX_CENTERS)].T).max(axis=1).tolist()
-        return cosines
-
-
-class _Candidates:
-    """The waiting candidates, with the largest cosine of each to a used parent."""
-
-    def __init__(self, max_size: int, dimensions: int) -> None:
-        self._max_size = max_size
-        self._parents: list[Parent] = []
-        self._vectors = np.zeros((max_size + 1, dimensions))
-        self._cosines = np.zeros(max_size + 1)
-        self._order = np.zeros(max_size + 1, np.int64)
-        self._added = 0
-
-    def add(self, parent: Parent, vector: NDArray[np.float64], cosine: float) -> None:
-        index = len(self._parents)
-        self._parents.append(parent)
-        self._vectors[index], self._cosines[index], self._order[index] = vector, cosine, self._added
-        self._added += 1
-        if len(self._parents) > self._max_size:
-            self._remove(self._by_distance()[-1])
-
-    def take_farthest(self) -> tuple[Parent, NDArray[np.float64]] | None:
-        """Remove and return the farthest candidate, the oldest of equal ones."""
-        if not self._parents:
-            return None
-        index = self._by_distance()[0]
-        found = self._parents[index], self._vectors[index].copy()
-        self._remove(index)
-        return found
-
-    def update(self, vector: NDArray[np.float64]) -> None:
-        """Record that `vector` is now a used parent."""
-        number = len(self._parents)
-        cosines = self._vectors[:number] @ vector
-        np.maximum(self._cosines[:number], cosines, out=self._cosines[:number])
-
-    def _by_distance(self) -> list[int]:
-        """The indices of the candidates, farthest first, then oldest first."""
-        number = len(self._parents)
-        indices: list[int] = np.lexsort((self._order[:number], self._cosines[:number])).tolist()
-        return indices
-
-    def _remove(self, index: int) -> None:
-        last = len(self._parents) - 1
-        self._parents[index] = self._parents[last]
-        for column in (self._vectors, self._cosines, self._order):
-            column[index] = column[last]
-        self._parents.pop()
+    def commit(self, request: int, chosen: Sequence[Parent], accepted: int, needed: int) -> None:
+        """See ParentQueue. `chosen` are all accepted children, whose vectors must exist."""
+        if chosen:
+            self._add(chosen)

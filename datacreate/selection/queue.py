@@ -1,23 +1,16 @@
 """The queues of parents: chains, a tree, and the levels of the paper.
 
 Requests are numbered and committed in order. A queue only sees the commits, so that neither the capacity of the
-engine nor the order of arrival influences its decisions. At most `concurrency` requests are in flight. With chains
-there are always that many, so the parent of request i depends on the commits up to request i - `concurrency`. A tree
-without a new parent waits for commits, so a parent may depend on later ones.
+engine nor the order of arrival influences its decisions. Its caller limits the requests in flight. The log names
+every chosen parent, so that a resumed run takes them from there.
 """
 
 from __future__ import annotations
 
-import heapq
-import json
 import random
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Protocol
-
-from datacreate.formats.example import Example
 
 MAX_ATTEMPTS = 8
 """How often a chain retries a parent without accepted children before it returns to the root."""
@@ -25,134 +18,105 @@ MAX_ATTEMPTS = 8
 _MAX_REUSABLE = 4096
 """Only this many parents, the first ones, can be used again."""
 
+UNLIMITED_USES = 2**62
+
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """An example for a prompt: its line of train.jsonl (small in memory), and its depth (root: 0)."""
+    """An example for a prompt.
 
-    line: str
-    depth: int
-
-
-@dataclass(frozen=True)
-class RequestSlot:
-    """The number of a request, its parent, and how often that parent was used before."""
+    `number`: from 1 in the order in which examples passed the filters; the formatting example, the root, has 0.
+    `line`: as in train.jsonl, small in memory. `depth`: 0 for the root.
+    """
 
     number: int
-    parent: Parent
-    previous_uses: int
-
-    @cached_property
-    def example(self) -> Example:
-        """The parent as an example."""
-        return Example(json.loads(self.parent.line))
+    line: str
+    depth: int
 
 
 class ParentQueue(Protocol):
     """The order in which parents are used."""
 
-    def next(self) -> RequestSlot | None:
-        """The next request; None if it depends on commits that are not there yet."""
+    def next(self, request: int, *, idle: bool, logged: int | None = None) -> Parent | None:
+        """The parent of a request; None if it depends on commits that are not there yet.
 
-    def commit(self, slot: RequestSlot, chosen: Sequence[Parent], accepted: int) -> None:
-        """Record the result of a request: the parents that the strategy chose, and the number accepted."""
+        `idle`: no request is in flight. `logged`: the number of the parent in the log, when a run is resumed; raises
+        KeyError if that cannot be a parent.
+        """
+
+    def commit(self, request: int, chosen: Sequence[Parent], accepted: int, needed: int) -> None:
+        """Record the result of a request: the parents that the strategy chose, and the number of accepted examples.
+
+        At most `needed` parents that were not used yet have to be kept.
+        """
 
 
 class Chains:
-    """`concurrency` independent chains; request i belongs to chain i modulo `concurrency`."""
+    """Independent chains; request i belongs to chain i modulo their number, which limits the requests in flight."""
 
-    def __init__(self, root: Parent, concurrency: int) -> None:
+    def __init__(self, root: Parent, num_chains: int) -> None:
         self._root = root
-        self._chains = [(root, 0)] * concurrency
-        self._assigned = 0
-        self._committed = 0
+        self._chains = [(root, 0)] * num_chains  # the next parent, and its requests without accepted children
 
-    def next(self) -> RequestSlot | None:
-        if self._assigned - self._committed == len(self._chains):
-            return None
-        parent, previous_uses = self._chains[self._assigned % len(self._chains)]
-        self._assigned += 1
-        return RequestSlot(self._assigned - 1, parent, previous_uses)
+    def next(self, request: int, *, idle: bool, logged: int | None = None) -> Parent | None:
+        return self._chains[request % len(self._chains)][0]
 
-    def commit(self, slot: RequestSlot, chosen: Sequence[Parent], accepted: int) -> None:
-        self._committed += 1
+    def commit(self, request: int, chosen: Sequence[Parent], accepted: int, needed: int) -> None:
+        parent, attempts = self._chains[request % len(self._chains)]
         if chosen:
             following = (chosen[0], 0)
         elif accepted:
-            following = (slot.parent, 0)
-        elif slot.previous_uses < MAX_ATTEMPTS:
-            following = (slot.parent, slot.previous_uses + 1)
+            following = (parent, 0)
+        elif attempts < MAX_ATTEMPTS:
+            following = (parent, attempts + 1)
         else:
             following = (self._root, 0)
-        self._chains[slot.number % len(self._chains)] = following
-
-
-Use = tuple[int, tuple[int, ...], Parent]
-"""How often a parent was used, its rank among equally used ones, and the parent."""
-
-
-class UsedParents:
-    """Parents that can be used again, the least used first."""
-
-    def __init__(self, max_uses: int) -> None:
-        self._max_uses = max_uses
-        self._heap: list[Use] = []
-
-    def push(self, uses: int, rank: tuple[int, ...], parent: Parent) -> None:
-        """Add a parent. `rank` orders equally used parents; its last number counts the parents from 0."""
-        if rank[-1] < _MAX_REUSABLE:
-            heapq.heappush(self._heap, (uses, rank, parent))
-
-    def pop(self, in_flight: int) -> Use | None:
-        """The least used parent; None if it was used `max_uses` times and new children may still arrive."""
-        if in_flight and self._heap[0][0] >= self._max_uses:
-            return None
-        return heapq.heappop(self._heap)
+        self._chains[request % len(self._chains)] = following
 
 
 class Tree:
-    """All accepted children, breadth first.
+    """All chosen children, breadth first.
 
-    While there is no new parent, the shallowest are used again, up to `max_parent_uses` times while requests are in
-    flight. More uses of the root would fill the batch at once, but with repetitive examples.
+    While there is no new parent, the least used is used again, of equals the shallowest: up to `max_parent_uses`
+    times while requests are in flight. More uses of the root fill the batch earlier, but with repetitive examples.
     """
 
-    def __init__(self, root: Parent, concurrency: int, max_parent_uses: int) -> None:
-        self._concurrency = concurrency
-        self._new = deque([root])
-        self._used = UsedParents(max_parent_uses)
-        self._parents = 0
-        self._assigned = 0
-        self._committed = 0
+    def __init__(self, root: Parent, max_parent_uses: int) -> None:
+        self._max_parent_uses = max_parent_uses
+        self._waiting = {root.number: root}  # not used yet, in order of acceptance
+        self._uses: dict[int, int] = {}
+        self._used: dict[int, Parent] = {}  # those that can be used again, in order of their first use
 
-    def next(self) -> RequestSlot | None:
-        in_flight = self._assigned - self._committed
-        if in_flight == self._concurrency:
+    def next(self, request: int, *, idle: bool, logged: int | None = None) -> Parent | None:
+        number = self._choose(idle) if logged is None else logged
+        if number is None:
             return None
-        use: Use | None
-        if (new := self._take_new()) is not None:
-            use = (0, self._rank(new), new)
-            self._parents += 1
+        if (parent := self._waiting.pop(number, None)) is not None:
+            self._use_first(parent)
+            if len(self._used) < _MAX_REUSABLE:
+                self._used[number], self._uses[number] = parent, 1
         else:
-            use = self._used.pop(in_flight)
-        if use is None:
-            return None
-        uses, rank, parent = use
-        self._used.push(uses + 1, rank, parent)
-        self._assigned += 1
-        return RequestSlot(self._assigned - 1, parent, uses)
+            parent = self._used[number]
+            self._uses[number] += 1
+        return parent
 
-    def _take_new(self) -> Parent | None:
-        """Remove and return the next parent that was not used before."""
-        return self._new.popleft() if self._new else None
+    def _choose(self, idle: bool) -> int | None:
+        if self._waiting:
+            return self._choose_new()
+        number = min(self._used, key=lambda number: (self._uses[number], self._used[number].depth))
+        return number if idle or self._uses[number] < self._max_parent_uses else None
 
-    def _rank(self, parent: Parent) -> tuple[int, ...]:
-        """The order among equally used parents."""
-        return (self._parents,)
+    def _choose_new(self) -> int:
+        """The next parent of those that wait."""
+        return next(iter(self._waiting))
 
-    def commit(self, slot: RequestSlot, chosen: Sequence[Parent], accepted: int) -> None:
-        self._committed += 1
-        self._new.extend(chosen)
+    def _use_first(self, parent: Parent) -> None:
+        """Record that a parent is used for the first time."""
+
+    def commit(self, request: int, chosen: Sequence[Parent], accepted: int, needed: int) -> None:
+        self._waiting |= {parent.number: parent for parent in chosen}
+        while len(self._waiting) > needed:
+            self._waiting.popitem()
 
 
 class Levels:
@@ -163,34 +127,25 @@ class Levels:
     nothing but the time.
     """
 
-    def __init__(self, root: Parent, seed: int, concurrency: int = 1) -> None:
+    def __init__(self, root: Parent, seed: int) -> None:
         self._seed = seed
-        self._concurrency = concurrency
         self._level = [root]
         self._children: list[Parent] = []
         self._position = 0  # in the level
-        self._previous_uses = 0
-        self._assigned = 0
-        self._in_flight = 0
 
-    def next(self) -> RequestSlot | None:
-        level_done = self._position == len(self._level)
-        if self._in_flight == self._concurrency or (self._in_flight and level_done):
-            return None
-        if level_done:
-            self._start_next_level()
-        self._in_flight += 1
+    def next(self, request: int, *, idle: bool, logged: int | None = None) -> Parent | None:
+        if self._position == len(self._level):
+            if not idle:
+                return None
+            self._start_next_level(request)
         self._position += 1
-        self._assigned += 1
-        return RequestSlot(self._assigned - 1, self._level[self._position - 1], self._previous_uses)
+        return self._level[self._position - 1]
 
-    def _start_next_level(self) -> None:
-        self._previous_uses = 0 if self._children else self._previous_uses + 1
+    def _start_next_level(self, request: int) -> None:
         if self._children:
             self._level, self._children = self._children, []
-            random.Random(f"{self._seed}:level:{self._assigned}").shuffle(self._level)
+            random.Random(f"{self._seed}:level:{request}").shuffle(self._level)
         self._position = 0
 
-    def commit(self, slot: RequestSlot, chosen: Sequence[Parent], accepted: int) -> None:
-        self._in_flight -= 1
+    def commit(self, request: int, chosen: Sequence[Parent], accepted: int, needed: int) -> None:
         self._children.extend(chosen)

@@ -2,9 +2,9 @@
 
 A strategy sees the parent (the example that the prompt showed) and its accepted children, and returns the children
 that become parents of later prompts. To add a strategy, write one function with `@strategy`. Its `queue` decides the
-order of the parents: a `chain` uses one at a time, a `tree` all of them breadth first, `coverage` the ones farthest
-from the parents used so far. The first five strategies are those of Lee et al. (EMNLP 2023); their "contrastive" is
-named `diverse` here, as in their code.
+order of the parents: `root` uses no other, a `chain` one at a time, a `tree` all of them breadth first, `coverage` the
+ones farthest from the parents used so far. The first five strategies are those of Lee et al. (EMNLP 2023); their
+"contrastive" is named `diverse` here, as in their code.
 """
 
 # ruff: noqa: ARG001 (all strategies have the same signature)
@@ -21,7 +21,7 @@ from datacreate.errors import UsageError
 if TYPE_CHECKING:
     from datacreate.selection.embeddings import Similarity
 
-QueueKind = Literal["chain", "tree", "coverage"]
+QueueKind = Literal["root", "chain", "tree", "coverage"]
 
 Texts = Sequence[str]
 Indices = Sequence[int]
@@ -61,7 +61,7 @@ def find_strategy(name: str) -> Strategy:
     return STRATEGIES[name]
 
 
-@strategy()
+@strategy(queue="root")
 def naive(parent: str, children: Texts, rng: Random, similarity: Similarity | None) -> Indices:
     """Always the formatting example."""
     return ()

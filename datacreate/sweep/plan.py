@@ -7,13 +7,13 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from datacreate.benchmarks import Benchmark, find_benchmark
 from datacreate.checkpoints import find_preset
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import BenchmarkError, CheckpointError, PlanError, UsageError
+from datacreate.files import read_yaml
 from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.train import TrainConfig
 from datacreate.messages import did_you_mean
@@ -209,28 +209,15 @@ def load_plan(name_or_path: str) -> SweepPlan:
             raise PlanError(f"{name_or_path}: no such file, and no shipped plan{hint}")
         path = plans[name_or_path]
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        raw = read_yaml(path)
         if not isinstance(raw, dict):
             raise PlanError(f"plan {path}: not a mapping of settings; see docs/sweeps.md")
         values = {"name": path.stem, **{str(key): value for key, value in raw.items()}}
         return SweepPlan.model_validate(values, context={"folder": path.absolute().parent})
     except ValidationError as error:
         raise PlanError(f"plan {path}: {_first_error(error)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise PlanError(f"plan {path}: cannot be read as text ({error})") from None
-    except (yaml.YAMLError, RecursionError) as error:
-        raise PlanError(f"plan {path}: not YAML: {' '.join(str(error).split())}") from None
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which a repeated key is an error; by default the last one wins."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key.value, str)]
-        if repeated := [key for key in keys if keys.count(key) > 1]:
-            problem = f"key {repeated[0]} is listed twice"
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
-        return super().construct_mapping(node, deep)
+    except ValueError as error:
+        raise PlanError(f"plan {path}: {error}") from None
 
 
 def _first_error(error: ValidationError) -> str:

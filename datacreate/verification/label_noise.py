@@ -1,35 +1,66 @@
-"""Checks on the first examples of a run whether assigned labels match the text.
+"""Compares assigned labels with a verifier's probabilities on the first examples of a run; calibration.
 
-Labels are assigned before the text is written, and a small model may ignore them. The check compares the
-assigned labels with the verifier's probabilities. If the verifier cannot tell the labels apart (low AUC), the
-run falls back to pseudo-labels: texts are written without a label, and the verifier labels them. Its
-probabilities are then divided by their means over the checked examples, which removes its bias to one label
-(batch calibration: Zhou et al., ICLR 2024), and no label's threshold is higher than the median probability
-of the examples that the verifier gives this label, so that an unsure verifier does not drop everything.
+Labels are assigned before the text is written, and a small model may ignore them. The check measures whether the
+verifier's probabilities follow the assigned labels (`concordance`). If they do not, the run falls back to
+pseudo-labels: texts are written without a label, and the verifier labels them. The same examples give the verifier's
+bias to each label, which `calibrated` removes (batch calibration: Zhou et al., ICLR 2024).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from statistics import median
+from dataclasses import dataclass
+from typing import Any
 
+from datacreate.formats.example import Json
+from datacreate.formats.task_format import answer_text
 from datacreate.verification.scoring import Probabilities, Scored
+
+FIRST_ROWS = 40
+"""Rows of the first test; the concordance then has a standard error of about 0.09."""
+
+MIN_ROWS, MAX_ROWS = 20, 320
+"""Limits of the rows that a check uses; between them it is the count of the run."""
+
+_Z = 1.96  # of a 95 % interval
+
+
+def most_rows(count: int) -> int:
+    """The most rows that the check of a run with `count` examples uses."""
+    return max(MIN_ROWS, min(MAX_ROWS, count))
+
+
+@dataclass(frozen=True)
+class Concordance:
+    """A concordance with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
 
 
 class LabelNoiseCheck:
-    """Compares the first `required` verified examples of a run with fixed labels.
+    """Tests the first scored examples of a run with fixed labels, and calibrates the verifier with them.
 
-    If their AUC is below `min_auc`, the run falls back to pseudo-labels; None only measures the AUC.
+    It tests after 40, 80, 160, ... examples, at most `most_rows`, and decides when the interval of the concordance
+    does not include `min_concordance`; at the end the value decides. Below `min_concordance` the run falls back to
+    pseudo-labels; None only measures, at the first test.
     """
 
-    def __init__(self, labels: int, required: int, min_auc: float | None) -> None:
-        self._labels = labels
-        self._min_auc = min_auc
+    def __init__(self, labels: Sequence[Json], most_rows: int, min_concordance: float | None) -> None:
+        self._labels = len(labels)
+        self._values = numeric_values(labels)
+        self._most_rows = most_rows
+        self._min = min_concordance
+        self._next_test = min(FIRST_ROWS, most_rows)
         self._seen: list[tuple[int, Probabilities]] = []
-        self._means: Probabilities = ()
-        self._medians: tuple[float, ...] = ()
-        self.required = required
-        self.auc: float | None = None  # None until decided, and if all examples have one label
+        self._means: Sequence[float | None] = ()
+        self.concordance: Concordance | None = None  # None until decided, and if all examples have one label
+        self.decided = False
         self.pseudo_labels = False
 
     @property
@@ -38,78 +69,120 @@ class LabelNoiseCheck:
         return len(self._seen)
 
     @property
-    def decided(self) -> bool:
-        """Whether enough examples were compared."""
-        return self.seen >= self.required
-
-    @property
     def result(self) -> str:
         """The result in one line."""
-        if self.auc is None:
+        if self.concordance is None:
             return f"label-noise check: after {self.seen} examples, all with one label, nothing to compare"
         result = (
             f"label-noise check: after {self.seen} examples the verifier agrees with the assigned labels "
-            f"at AUC {self.auc:.2f}"
+            f"at a concordance of {self.concordance}"
         )
-        if self._min_auc is None:
+        if self._min is None:
             return result
         if not self.pseudo_labels:
-            return f"{result} (at least {self._min_auc:g}): labels are still assigned before writing"
+            return f"{result}, at least {self._min:g}: labels are still assigned before writing"
         return (
-            f"{result} (less than {self._min_auc:g}): from now on texts are written without a label, and "
+            f"{result}, less than {self._min:g}: from now on texts are written without a label, and "
             "the verifier labels them"
         )
 
     def add(self, scored: Scored) -> None:
-        """Compare one verified example; the last required one decides."""
+        """Compare one scored example; after the decision it is ignored."""
         if self.decided:
             return
         self._seen.append((scored.assigned, scored.probabilities))
-        if self.seen == self.required:
-            self._decide()
+        if self.seen == self._next_test:
+            self._test()
 
-    def _decide(self) -> None:
-        self.auc = label_auc(self._seen, self._labels)
-        if self._min_auc is not None and self.auc is not None and self.auc < self._min_auc:
-            self.pseudo_labels = True
-            rows = [probabilities for _, probabilities in self._seen]
-            self._means = tuple(sum(column) / len(rows) for column in zip(*rows, strict=True))
-            self._medians = _median_by_label([self.calibrated(row) for row in rows], self._labels)
-
-    def thresholds(self, highest: float) -> Sequence[float]:
-        """The minimum probability of each label under pseudo-labels; none is above `highest`."""
-        return [min(highest, middle) for middle in self._medians]
+    def _test(self) -> None:
+        means = label_means(self._seen, self._labels)
+        rows = [(assigned, calibrated(probabilities, means)) for assigned, probabilities in self._seen]
+        found = concordance(rows, self._values)
+        last = self._min is None or self.seen == self._most_rows
+        if self._min is not None and found and not found.low <= self._min <= found.high:
+            last = True
+        if not last:
+            self._next_test = min(2 * self._next_test, self._most_rows)
+            return
+        self.decided, self.concordance, self._means = True, found, means
+        self.pseudo_labels = self._min is not None and found is not None and found.value < self._min
 
     def calibrated(self, probabilities: Probabilities) -> Probabilities:
-        """The probabilities without the verifier's bias, under pseudo-labels; else unchanged."""
-        if not self.pseudo_labels:
-            return probabilities
-        weights = [p / max(mean, 1e-6) for p, mean in zip(probabilities, self._means, strict=True)]
-        total = sum(weights)
-        return tuple(round(weight / total, 4) for weight in weights) if total else probabilities
+        """The probabilities without the verifier's bias to labels; unchanged until the check has decided."""
+        return calibrated(probabilities, self._means) if self.decided else probabilities
 
 
-def _median_by_label(rows: Sequence[Probabilities], labels: int) -> tuple[float, ...]:
-    """For each label, the median of its probability where it is the most probable; 1 where it never is."""
-    by_label: list[list[float]] = [[] for _ in range(labels)]
-    for row in rows:
-        best = max(range(labels), key=row.__getitem__)
-        by_label[best].append(row[best])
-    return tuple(median(values) if values else 1.0 for values in by_label)
+def label_means(rows: Sequence[tuple[int, Probabilities]], labels: int) -> list[float | None]:
+    """The verifier's mean probability of each label over rows of (assigned label, probabilities).
 
-
-def label_auc(seen: Sequence[tuple[int, Probabilities]], labels: int) -> float | None:
-    """How well the probabilities predict the assigned labels: area under the ROC curve, one against the rest.
-
-    The mean over labels: 0.5 is chance, 1 perfect. None if only one label was assigned.
+    Each assigned label has the same weight, whatever the shares of the labels. None: the label was never assigned.
     """
-    from scipy.stats import mannwhitneyu
+    by_label = [[p for assigned, p in rows if assigned == label] for label in range(labels)]
+    means = [[sum(column) / len(own) for column in zip(*own, strict=True)] for own in by_label if own]
+    overall = [sum(column) / len(means) for column in zip(*means, strict=True)]
+    return [mean if own else None for mean, own in zip(overall, by_label, strict=True)]
 
-    areas: list[float] = []
-    for label in range(labels):
-        own = [probabilities[label] for assigned, probabilities in seen if assigned == label]
-        others = [probabilities[label] for assigned, probabilities in seen if assigned != label]
-        if own and others:
-            u = mannwhitneyu(own, others, method="asymptotic").statistic
-            areas.append(float(u) / (len(own) * len(others)))
-    return round(sum(areas) / len(areas), 4) if areas else None
+
+def calibrated(probabilities: Probabilities, means: Sequence[float | None]) -> Probabilities:
+    """Probabilities divided by the means of their labels and normalized; rounded as in the log.
+
+    A label without a mean keeps its probability.
+    """
+    weights = [
+        p / max(mean, 1e-6) if mean is not None else None
+        for p, mean in zip(probabilities, means, strict=True)
+    ]
+    total = sum(weight for weight in weights if weight is not None)
+    share = sum(p for p, weight in zip(probabilities, weights, strict=True) if weight is not None)
+    return tuple(
+        p if weight is None or not total else round(weight / total * share, 4)
+        for p, weight in zip(probabilities, weights, strict=True)
+    )
+
+
+def numeric_values(labels: Sequence[Json]) -> list[float] | None:
+    """The labels as numbers, also where they are texts such as "4"; None if one is no number."""
+    try:
+        values = [float(answer_text(label)) for label in labels]
+    except ValueError:
+        return None
+    return values if all(map(math.isfinite, values)) else None
+
+
+def concordance(
+    rows: Sequence[tuple[int, Probabilities]], values: Sequence[float] | None = None
+) -> Concordance | None:
+    """How well probabilities follow assigned labels: 0.5 is chance, 1 perfect.
+
+    The share of pairs of rows with different labels that the probabilities order as the labels do; ties count half.
+    For two labels it is the area under the ROC curve, for more the mean over pairs of labels (Hand and Till, 2001).
+    With `values` the labels are numbers: pairs are ordered by expected value (Harrell's C). The interval is a
+    jackknife over rows. None if all rows have one label.
+    """
+    import numpy as np
+
+    assigned = np.array([label for label, _ in rows])
+    scores: Any = np.array([probabilities for _, probabilities in rows])
+    if values:
+        numbers = np.array(values)
+        expected = scores @ numbers
+        margins = (expected[:, None] - expected) * np.sign(numbers[assigned][:, None] - numbers[assigned])
+    else:
+        logs = np.log(np.maximum(scores, 5e-5))[:, assigned]  # row i's score of the label of row j
+        own = np.diagonal(logs)
+        margins = own[:, None] - logs + own - logs.T
+    different = assigned[:, None] != assigned
+    ordered = np.where(np.abs(margins) < 1e-9, 0.5, margins > 0) * different
+    if not different.any():
+        return None
+    value = ordered.sum() / different.sum()
+    # Without row i, its pairs are missing twice: in its row and in its column.
+    left = different.sum() - 2 * different.sum(axis=1)
+    without = (ordered.sum() - 2 * ordered.sum(axis=1))[left > 0] / left[left > 0]
+    number = len(without)
+    error = math.sqrt((number - 1) / number * ((without - without.mean()) ** 2).sum()) if number else 1.0
+    return Concordance(
+        round(float(value), 4),
+        round(max(0.0, float(value) - _Z * error), 4),
+        round(min(1.0, float(value) + _Z * error), 4),
+    )

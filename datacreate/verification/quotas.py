@@ -6,20 +6,21 @@ import math
 import random
 from collections.abc import Sequence
 
-from datacreate.formats.example import Json, canonical_json
+from datacreate.formats.example import Json
+from datacreate.formats.task_format import label_key
 
 
 class Quotas:
     """How many examples each label may still have; of `count` examples each count is exact to one.
 
     `label_ratio` (one share per label, adding up to 1) sets the target; without it all labels get the same.
-    Labels are compared as JSON: true is not 1. A value that is not a label has a quota of 0.
+    4 and 4.0 are one label, true is not 1. A value that is not a label has a quota of 0.
     """
 
     def __init__(
         self, labels: Sequence[Json], count: int, label_ratio: Sequence[float] | None = None
     ) -> None:
-        self._labels = {canonical_json(label): label for label in labels}
+        self._labels = {label_key(label): label for label in labels}
         label_ratio = label_ratio or [1 / len(labels)] * len(labels)
         # 1e-9 against rounding: a third of 9 is 3, not 2.
         self._floors = {
@@ -31,7 +32,7 @@ class Quotas:
 
     def remaining(self, label: Json) -> int:
         """How many more examples with this label can be accepted."""
-        return self._remaining(canonical_json(label))
+        return self._remaining(label_key(label))
 
     def _remaining(self, key: str) -> int:
         if key not in self._accepted:
@@ -42,7 +43,7 @@ class Quotas:
 
     def add(self, label: Json) -> None:
         """Count an accepted example with this label."""
-        key = canonical_json(label)
+        key = label_key(label)
         if self._accepted[key] == self._floors[key]:
             self._spare -= 1
         self._accepted[key] += 1

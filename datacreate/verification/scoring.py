@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from datacreate.prompts.label_scoring import LabelQuestion
 
 VerifyMode = Literal["off", "keep", "drop", "relabel", "soft"]
-"""What happens to an example after it was scored. `keep`: only log the scores. `drop`: drop the example if
-its label is less probable than the threshold. `relabel`: replace the label by one that reaches the threshold,
-or drop. `soft`: keep all examples, with the probabilities as soft labels."""
+"""What happens to an example after it was scored. `keep`: only log the scores. `drop`: drop the example unless its
+label is the most probable. `relabel`: replace the label by the most probable. `soft`: keep all examples, with the
+probabilities as soft labels."""
 
 Probabilities = tuple[float, ...]
 """One per possible label; they add up to 1."""
@@ -30,29 +30,24 @@ class Scored:
     """The verifier's result for one example. Labels are indices of the possible labels."""
 
     assigned: int  # the label the text was written for; -1 if it was written without one
-    final: int  # the label after verification; -1 if the example is dropped
+    final: int  # the label after verification; -1 if the example is dropped, or held
     accepted: bool  # whether the example is in the training set
-    probabilities: Probabilities  # rounded to four decimals
+    probabilities: Probabilities  # of the verifier, not calibrated; rounded to four decimals
 
 
-def final_label(mode: VerifyMode, threshold: float, assigned: int, probabilities: Probabilities) -> int:
-    """The label that an example gets; -1 if it is dropped."""
-    if mode == "drop":
-        return assigned if probabilities[assigned] >= threshold else -1
-    if mode == "relabel":
-        return most_probable_label([threshold] * len(probabilities), probabilities)
-    return assigned
+def final_label(mode: VerifyMode, assigned: int, probabilities: Probabilities, turn: int = 0) -> int:
+    """The label that an example gets; -1 if it is dropped.
 
-
-def most_probable_label(thresholds: Sequence[float], probabilities: Probabilities) -> int:
-    """The most probable label; -1 if it does not reach its threshold."""
-    best = max(range(len(probabilities)), key=probabilities.__getitem__)
-    return best if probabilities[best] >= thresholds[best] else -1
-
-
-def default_threshold(labels: int) -> float:
-    """0.5; with more than three labels 1.5 times chance. `labels` is 0 where each example has own options."""
-    return min(0.5, 1.5 / labels) if labels else 0.5
+    `assigned` is -1 for an example without a label: it gets the most probable. An assigned label wins ties; other
+    ties are broken in turn, so that a verifier without an opinion does not give all examples one label.
+    """
+    highest = max(probabilities)
+    if assigned >= 0 and (mode in ("keep", "soft") or probabilities[assigned] == highest):
+        return assigned
+    if assigned >= 0 and mode == "drop":
+        return -1
+    best = [label for label, probability in enumerate(probabilities) if probability == highest]
+    return best[turn % len(best)]
 
 
 def round_probabilities(probabilities: Sequence[float]) -> Probabilities:

@@ -1,4 +1,4 @@
-"""The filter of `datacreate filter --verifier`: drops rows whose label a model finds improbable."""
+"""The filter of `datacreate filter --verifier`: drops rows for which a model finds another label more probable."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from datacreate.prompts.label_scoring import (
     label_question,
     possible_answers,
 )
+from datacreate.verification.label_noise import MIN_ROWS, calibrated, label_means
 from datacreate.verification.scoring import (
     NO_SCORES,
     Probabilities,
-    default_threshold,
     disagreement,
     final_label,
     round_probabilities,
@@ -31,31 +31,25 @@ from datacreate.verification.scoring import (
 
 
 class Verifier(Filter):
-    """Drops rows whose label a model finds improbable; it is shown the row without the label.
+    """Drops rows whose label is not the most probable one for a model; it is shown the row without the label.
 
     The most expensive filter: it does not score rows that one of the `others` rejects.
     """
 
     reason = Reason.REJECTED_BY_VERIFIER
 
-    def __init__(
-        self,
-        engine: Engine,
-        model: str,
-        format: TaskFormat,
-        threshold: float | None,
-        others: Sequence[Filter],
-    ) -> None:
-        """`threshold` is the minimum probability of the label. UsageError if labels are free text."""
+    def __init__(self, engine: Engine, model: str, format: TaskFormat, others: Sequence[Filter]) -> None:
+        """Raises UsageError if labels are free text."""
         if not can_score_labels(format):
             raise UsageError(
                 f"--verifier: the answers of the format {format.name} are not a closed set; "
                 "give their values with --labels FIELD=a,b,c, or remove --verifier"
             )
-        self._threshold = threshold or default_threshold(len(format.labels or ()))
         self._engine, self._model, self._format, self._others = engine, model, format, others
         self._lettered = False
-        self._scores: dict[int, Probabilities | None] = {}  # by the id() of a candidate of this batch
+        self._means: Sequence[float | None] | None = None
+        self._sample: dict[str, Probabilities | None] = {}  # by the id of an example
+        self._scores: dict[str, Probabilities | None] = {}  # of the sample and this batch
 
     def prepare(self, notify: Notify = no_notify) -> None:
         self._engine.start([scores_are_real()])
@@ -67,32 +61,52 @@ class Verifier(Filter):
                 f"at most {MAX_LETTERED} labels; use another model"
             )
 
+    def calibrate(self, sample: Sequence[Candidate]) -> None:
+        """Measure the model's bias to fixed labels on a sample of the rows, as a run does on its first ones."""
+        labels = self._format.labels
+        if labels is None:
+            return
+        self._sample = self._score(sample)
+        found = [
+            (assigned_label(self._format, candidate.example.values), scores)
+            for candidate in sample
+            if (scores := self._sample.get(candidate.example.id))
+        ]
+        self._means = label_means(found, len(labels)) if len(found) >= MIN_ROWS else None
+
     def prefetch(self, candidates: Sequence[Candidate]) -> None:
-        self._scores.clear()
-        questions = [
-            (candidate, question)
+        self._scores = dict(self._sample)
+        self._scores |= self._score([each for each in candidates if each.example.id not in self._sample])
+
+    def _score(self, candidates: Sequence[Candidate]) -> dict[str, Probabilities | None]:
+        questions = {
+            candidate.example.id: question
             for candidate in candidates
             if all(other.match(candidate) is None for other in self._others)
             and (question := label_question(self._format, candidate.example.values, lettered=self._lettered))
-        ]
-        seeded = [(question, question.shown) for _, question in questions]
+        }
+        seeded = [(question, question.shown) for question in questions.values()]
         scores = score_labels(self._engine, seeded, lambda _: None)
-        for (candidate, _), found in zip(questions, scores, strict=True):
-            self._scores[id(candidate)] = round_probabilities(found) if found else None
+        return {
+            id: round_probabilities(found) if found else None
+            for id, found in zip(questions, scores, strict=True)
+        }
 
     def match(self, candidate: Candidate) -> str | None:
-        scores = self._scores.get(id(candidate))
+        scores = self._scores.get(candidate.example.id)
         if scores is None:
             return NO_SCORES
+        if self._means is not None:
+            scores = calibrated(scores, self._means)
         values = candidate.example.values
         assigned = assigned_label(self._format, values)
-        if final_label("drop", self._threshold, assigned, scores) >= 0:
+        if final_label("drop", assigned, scores) >= 0:
             return None
         options = [answer_text(answer) for answer in possible_answers(self._format, values)]
         return disagreement(options, assigned, scores)
 
     def report(self, rejected: int) -> dict[str, Any]:
         """As `filter_report` describes a filter."""
-        settings = {"verifier": self._model, "threshold": self._threshold}
         reason = self.reason.value
+        settings = {"verifier": self._model}
         return {"name": "verifier", "reason": reason, "on": True, "settings": settings, "rejected": rejected}

@@ -67,7 +67,7 @@ def candidates(number: int, vocabulary: Sequence[str]) -> Iterator[list[Candidat
     source = texts(vocabulary)
     for begin in range(0, number, 5000):
         chunk = [next(source) for _ in range(min(5000, number - begin))]
-        yield [Candidate(Example({"question": text}), text, normalize_text(text)) for text in chunk]
+        yield [Candidate(Example({"question": text}), (text,), normalize_text(text)) for text in chunk]
 
 
 def resident_bytes() -> int:
@@ -156,13 +156,14 @@ def measure_semantic(sizes: Sequence[int]) -> dict[str, Any]:
 def measure_coverage(sizes: Sequence[int]) -> dict[str, Any]:
     requests = max(1, sizes[-1] // 500)
     vectors = PreparedVectors(5 * requests).encode([str(number) for number in range(5 * requests)])
-    queue = FarthestFirst(Parent("", 0), 64, vectors.__getitem__, vectors[0], max_parent_uses=4)
-    slots: list[Any] = []
+    queue = FarthestFirst(Parent(0, "", 0), vectors.__getitem__, max_parent_uses=4)
     began = time.perf_counter()
-    for _ in range(requests):
-        while (slot := queue.next()) is not None:
-            slots.append(slot)
-        queue.commit(slots.pop(0), [Parent("", 1)] * 5, 5)
+    for request in range(requests):
+        queue.next(request, idle=True)
+        children = [
+            Parent(5 * request + child, "", 1) for child in range(1, 6) if 5 * request + child < len(vectors)
+        ]
+        queue.commit(request, children, 5, 5 * requests)
     milliseconds = (time.perf_counter() - began) / requests * 1000
     return {"requests": requests, "milliseconds_per_request": round(milliseconds, 2)}
 

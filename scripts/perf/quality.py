@@ -1,205 +1,170 @@
 #!/usr/bin/env python3
-"""What each quality step is worth: same generator, same number of rows, same encoder.
+"""Which use of a verifier makes the better student, and what it costs.
 
-    scripts/perf/quality.py OUT [--benchmark creak] [--benchmark csqa] [--count 200] [--seeds 1,2,3]
+    scripts/perf/quality.py OUT [--benchmark creak]... [--example-seeds 1,2,3] [--count 100] [--seeds 1,2,3]
 
-For each benchmark it creates four sets (the same command resumes):
+For each benchmark and formatting example it creates `--count` rows per arm, trains a small encoder with several
+seeds and tests it on the benchmark. Without `--verifier` the generator verifies what it writes.
 
-    paper      `--method paper`, strategy tree
-    pool       assigned labels, label quotas, only exact duplicates removed; the verifier scores each row
-    checked    near-duplicates removed, verified, with the label-noise check
-    coverage   the same with the strategy coverage
+    off             no verification
+    soft            the same rows, trained with the verifier's probabilities as labels
+    drop            rows dropped for which another label is more probable
+    pseudo-labels   fixed labels: texts written without a label, labeled by the verifier
+    relabel         own options: answers replaced by the verifier's most probable one
 
-and takes these conditions from the pool: `assigned` (its first rows), `near` (near-duplicates removed),
-`verified` (and rows that the verifier rejects removed, its bias to one label corrected as by the label-noise
-check), and for each filter a control with as many rows removed at random. `human` is as many human rows. Fixed
-labels are balanced by quota in every condition but `paper`. Every condition is fine-tuned with several seeds and
-tested on the benchmark's test split; `datacreate report` makes the tables. Needs imported benchmarks and the
-checkpoints. docs/results.md has the results.
+`off` and `soft` share a run that only logs scores, so the seconds of `off` include scoring; its scoring tokens do not.
+Prints Markdown: a table per benchmark, and the differences to `off`. The same command resumes. Needs imported
+benchmarks and the checkpoints. docs/results.md has the results.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import random
+import math
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
-from datacreate.filters.base import FilterInputs
-from datacreate.filters.registry import FilterSettings, make_filters
-from datacreate.formats.example import field_at
-from datacreate.formats.task_format import TaskFormat
-from datacreate.formats.validate import Candidate
-from datacreate.prompts.label_scoring import assigned_label
 from datacreate.runs.directory import RunDirectory
-from datacreate.verification.label_noise import LabelNoiseCheck
-from datacreate.verification.quotas import Quotas
-from datacreate.verification.scoring import Probabilities, Scored
 
-WRITER = "qwen2.5-coder-0.5b-instruct"
-VERIFIER = "qwen2.5-coder-1.5b-instruct"
-ENCODER = "all-minilm-l6-v2"
-POOL = 2.25  # rows of the pool per row of a condition
-THRESHOLD = 0.5
-NEAR = 0.7
+KEEP, DROP = ("--verify", "keep"), ("--verify", "drop")
 
 
 @dataclass(frozen=True)
-class PoolRow:
-    """A row of the pool, whether it nearly repeats an earlier row, and its answer's probability."""
+class Arm:
+    """A way to make and use a set."""
 
-    values: dict[str, Any]
-    is_duplicate: bool
-    probability: float
+    run: str  # the run directory; arms with the same one share it
+    create: tuple[object, ...]
+    train: tuple[object, ...] = ()
+
+
+BOTH = {"off": Arm("keep", KEEP), "soft": Arm("keep", KEEP, ("--soft-labels",))}
+LABELS = {
+    "drop": Arm("drop", (*DROP, "--label-noise-check", "off")),
+    # No verifier is perfect, so the run always falls back.
+    "pseudo-labels": Arm("pseudo-labels", (*DROP, "--label-noise-check", "1")),
+}
+OPTIONS = {"drop": Arm("drop", DROP), "relabel": Arm("relabel", ("--verify", "relabel"))}
+
+
+@dataclass(frozen=True)
+class Result:
+    """An arm with one formatting example."""
+
+    scores: list[float]  # chance-corrected x 100, one per training seed
+    requests: int
+    tokens: int  # generated
+    scoring_tokens: int
+    seconds: float
+    agreed: float  # share of assigned answers that the verifier finds most probable
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--benchmark", action="append", help="default: creak, csqa and bioasq")
-    parser.add_argument("--count", type=int, default=200)
-    parser.add_argument("--seeds", default="1,2,3")
+    parser.add_argument("--benchmark", action="append", help="default: creak, pubmedqa and csqa")
+    parser.add_argument("--example-seeds", default="1,2,3", help="each draws a formatting example")
+    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--seeds", default="1,2,3", help="of the trainings")
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--max-length", type=int, help="tokens of the longest training row")
-    parser.add_argument("--example-seed", type=int, help="draws the formatting example")
-    parser.add_argument("--without", action="append", default=[], help="a condition to omit")
+    parser.add_argument("--max-length", type=int, default=256, help="tokens of the longest training row")
+    parser.add_argument("--split", default="test", choices=["dev", "test"])
+    parser.add_argument("--model", default="qwen2.5-coder-0.5b-instruct")
+    parser.add_argument("--verifier", help="default: the model")
+    parser.add_argument("--encoder", default="all-minilm-l6-v2")
+    parser.add_argument("--url", action="append", default=[], help="servers that run already")
     options = parser.parse_args()
-    trained: list[Path] = []
-    for name in options.benchmark or ["creak", "csqa", "bioasq"]:
-        folder = options.out / name
-        sources = conditions(folder, name, options.count, options.example_seed, options.without)
-        for condition, source in sources.items():
-            out = folder / "trained" / condition
-            rows = ("--count", options.count) if condition == "human" else ()
-            length = optional("--max-length", options.max_length)
-            recipe = ("--seeds", options.seeds, "--epochs", options.epochs, *length)
-            labels = ("--condition", condition, "--benchmark", name, "--encoder", ENCODER)
-            datacreate("train", source, "--out", out, *labels, *recipe, *rows)
-            datacreate("evaluate", out, "--benchmark", name)
-            trained.append(out)
-    datacreate("report", *trained, "--out", options.out / "report")
-    print((options.out / "report" / "report.md").read_text(encoding="utf-8"))
+    differences: dict[str, list[float]] = defaultdict(list)
+    for name in options.benchmark or ["creak", "pubmedqa", "csqa"]:
+        results: dict[str, list[Result]] = defaultdict(list)
+        for example_seed in options.example_seeds.split(","):
+            folder = options.out / name / f"example-{example_seed}"
+            for arm, result in measure(folder, name, example_seed, options).items():
+                results[arm].append(result)
+        print(table(name, results, options.count), flush=True)
+        for arm, found in results.items():
+            pairs = zip(found, results["off"], strict=True)
+            differences[arm] += [mean(one.scores) - mean(other.scores) for one, other in pairs]
+    print(difference_table(differences))
 
 
-def optional(option: str, value: int | None) -> tuple[object, ...]:
-    """An option, if it has a value."""
-    return () if value is None else (option, value)
-
-
-def datacreate(verb: str, *arguments: object) -> None:
-    """Run one command; the script ends if it fails."""
-    command = [sys.executable, "-m", "datacreate", verb, *map(str, arguments)]
-    print("$ datacreate", verb, *arguments, file=sys.stderr)
-    if code := subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
-        sys.exit(code)
-
-
-def conditions(
-    folder: Path, name: str, count: int, example_seed: int | None, without: Sequence[str]
-) -> dict[str, str | Path]:
-    """Condition -> its training rows (a run, a file, or a benchmark's name), created if necessary."""
-    made: dict[str, str | Path] = {"human": name}
-    common = ("--benchmark", name, *optional("--example-seed", example_seed), "--model", WRITER)
-    checked = ("--verifier", VERIFIER, "--verify", "drop", "--near", NEAR)
-    runs: dict[str, tuple[int, tuple[object, ...]]] = {
-        # A tree level's order is fixed when it begins: concurrency changes only the time.
-        "paper": (count, ("--method", "paper", "--concurrency", 24)),
-        "pool": (
-            round(POOL * count),
-            ("--verifier", VERIFIER, "--verify", "keep", "--decontaminate", "none"),
-        ),
-        "checked": (count, checked),
-        "coverage": (count, (*checked, "--strategy", "coverage", "--embedding-model", ENCODER)),
-    }
-    for condition, (number, options) in runs.items():
-        if condition not in without:
-            datacreate("create", *common, "--count", number, "--run-dir", folder / condition, *options)
-            made[condition] = folder / condition
-    if "pool" in made:
-        made |= from_pool(RunDirectory(folder / "pool"), folder, count)
-        del made["pool"]
-    return {condition: source for condition, source in made.items() if condition not in without}
-
-
-def from_pool(run: RunDirectory, folder: Path, count: int) -> dict[str, str | Path]:
-    """The conditions that are parts of the pool, as files. A filter and its control have as many rows."""
-    format = run.read_config().format
-    rows = list(pool_rows(run, format))
-    near = [row for row in rows if not row.is_duplicate]
-    verified = [row for row in near if row.probability >= THRESHOLD]
-    rng = random.Random(0)
-    parts = {
-        "assigned": rows,
-        "near": near,
-        "near-control": sample(rows, len(near), rng),
-        "verified": verified,
-        "verified-control": sample(near, len(verified), rng),
-    }
-    made: dict[str, str | Path] = {}
-    for condition, part in parts.items():
-        group = [parts[name] for name in parts if name.startswith(condition.removesuffix("-control"))]
-        rows_each = min(len(first_rows(each, count, format)) for each in group)
-        kept = first_rows(part, rows_each, format)
-        path = made[condition] = folder / f"{condition}.jsonl"
-        path.write_text("".join(json.dumps(row.values) + "\n" for row in kept), encoding="utf-8")
-        print(
-            f"{folder.name} {condition}: {len(part)} of {len(rows)} rows, {len(kept)} used", file=sys.stderr
+def measure(folder: Path, name: str, example_seed: str, options: argparse.Namespace) -> dict[str, Result]:
+    """Arm -> its result for one formatting example."""
+    models = ("--model", options.model, *(("--verifier", options.verifier) if options.verifier else ()))
+    models += tuple(part for url in options.url for part in ("--url", url))
+    common = ("--benchmark", name, "--example-seed", example_seed, "--count", options.count, *models)
+    recipe = ("--seeds", options.seeds, "--epochs", options.epochs, "--max-length", options.max_length)
+    datacreate("create", *common, "--run-dir", folder / "keep", *KEEP)
+    has_labels = RunDirectory(folder / "keep").read_config().format.labels
+    results: dict[str, Result] = {}
+    for condition, arm in (BOTH | (LABELS if has_labels else OPTIONS)).items():
+        run, out = folder / arm.run, folder / "trained" / condition
+        datacreate("create", *common, "--run-dir", run, *arm.create)
+        labels = ("--condition", condition, "--benchmark", name, "--encoder", options.encoder)
+        datacreate("train", run, "--out", out, *labels, *recipe, *arm.train)
+        found = datacreate("evaluate", out, "--benchmark", name, "--split", options.split, "--json")
+        summary = RunDirectory(run).summary()
+        verified = summary["verification"]
+        results[condition] = Result(
+            scores=[100 * evaluation["scores"]["score"] for evaluation in json.loads(found)],
+            requests=summary["requests"],
+            tokens=summary["generated_tokens"],
+            scoring_tokens=0 if condition == "off" else verified["tokens"],
+            seconds=summary["seconds"],
+            agreed=verified["agreed"] or math.nan,
         )
-    return made
+    return results
 
 
-def pool_rows(run: RunDirectory, format: TaskFormat) -> Iterable[PoolRow]:
-    """The rows of the pool in order."""
-    filters = make_filters(FilterSettings(near=NEAR, decontaminate=()), FilterInputs())
-    for values, probabilities in zip(run.examples(), verdicts(run, format), strict=True):
-        candidate = Candidate.of(values, format)
-        is_duplicate = any(each.match(candidate) for each in filters)
-        if not is_duplicate:
-            for each in filters:
-                each.add(candidate)
-        probability = probabilities[assigned_label(format, values)] if probabilities else 0.0
-        yield PoolRow(values, is_duplicate, probability)
+def datacreate(verb: str, *arguments: object) -> str:
+    """What one command prints; the script ends if it fails."""
+    print("$ datacreate", verb, *arguments, file=sys.stderr)
+    command = [sys.executable, "-m", "datacreate", verb, *map(str, arguments)]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if ended.returncode:
+        sys.exit(ended.returncode)
+    return ended.stdout
 
 
-def verdicts(run: RunDirectory, format: TaskFormat) -> list[Probabilities]:
-    """The verifier's probabilities of each row, () for none; for fixed labels without its bias to one label.
+def table(name: str, results: dict[str, list[Result]], count: int) -> str:
+    """A line per arm: means over formatting examples and seeds, and both standard deviations."""
+    lines = [
+        f"### {name}, {count} rows\n",
+        "| arm | score | SD of examples | SD of seeds | verifier agrees | requests | generated tokens | scoring tokens "
+        "| seconds |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for arm, found in results.items():
+        means = [mean(result.scores) for result in found]
+        seeds = [stdev(result.scores) for result in found if len(result.scores) > 1]
+        cells: list[Any] = [arm, f"{mean(means):+.1f}", f"{stdev(means):.1f}" if len(means) > 1 else "–"]
+        cells += [f"{mean(seeds):.1f}" if seeds else "–", f"{mean(result.agreed for result in found):.0%}"]
+        for cost in ("requests", "tokens", "scoring_tokens", "seconds"):
+            cells.append(f"{mean(getattr(result, cost) for result in found):,.0f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
-    A label-noise check that sees all rows, and that none can pass, measures the bias.
-    """
-    found = [each or () for each in run.verifier_probabilities()]
-    if not format.labels:
-        return found
-    check = LabelNoiseCheck(len(format.labels), len(found), min_auc=1.0)
-    for values, each in zip(run.examples(), found, strict=True):
-        check.add(Scored(assigned_label(format, values), 0, True, each))
-    return [check.calibrated(each) for each in found]
 
+def difference_table(differences: dict[str, list[float]]) -> str:
+    """Score minus that of `off` with the same formatting example, and its 95 % t interval over examples."""
+    from scipy.stats import t
 
-def sample(rows: list[PoolRow], number: int, rng: random.Random) -> list[PoolRow]:
-    """`number` random rows in their order."""
-    return [rows[index] for index in sorted(rng.sample(range(len(rows)), number))]
-
-
-def first_rows(rows: list[PoolRow], count: int, format: TaskFormat) -> list[PoolRow]:
-    """The first `count` rows (fewer if there are fewer); of a fixed label set as many of each label."""
-    if not format.labels or format.roles.answer is None:
-        return rows[:count]
-    path = format.roles.answer
-    labels = [str(field_at(row.values, path)) for row in rows]
-    rarest = min(labels.count(str(label)) for label in format.labels)
-    quotas = Quotas(format.labels, min(count, rarest * len(format.labels)))
-    kept: list[PoolRow] = []
-    for row in rows:
-        label = field_at(row.values, path)
-        if quotas.remaining(label):
-            quotas.add(label)
-            kept.append(row)
-    return kept
+    lines = ["### Difference to `off`\n", "| arm | pairs | difference | 95 % interval |", "|---|---|---|---|"]
+    for arm, found in differences.items():
+        if arm == "off":
+            continue
+        interval = "–"
+        if len(found) > 1:
+            half = t.ppf(0.975, len(found) - 1) * stdev(found) / math.sqrt(len(found))
+            interval = f"{mean(found) - half:+.1f} to {mean(found) + half:+.1f}"
+        lines.append(f"| {arm} | {len(found)} | {mean(found):+.1f} | {interval} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -151,7 +152,7 @@ def test_a_train_split_is_removed_when_the_test_split_beside_it_is_replaced(
 
 QUESTION = {"question": "Is it?"}
 BAD: dict[str, tuple[str, dict[str, list[Row]], str]] = {
-    "no data": ("piqa", {}, r"cannot be read \(.*\); give a copy of ybisk/piqa"),
+    "no data": ("piqa", {}, "no .parquet, .jsonl, .json, .csv file; give a copy of ybisk/piqa"),
     "no split": ("piqa", {"train.jsonl": [as_piqa(choices(1, 2)[0])]}, "no split 'validation'"),
     "another set": ("strategyqa", {"train.jsonl": [{"text": "a"}]}, "train, row 1: no column 'answer'"),
     "hidden answers": ("strategyqa", {"train.jsonl": [QUESTION | {"answer": ""}]}, "its answer is hidden"),
@@ -179,12 +180,33 @@ def test_a_copy_of_something_else_is_one_line(tmp_path: Path, home: Path, what: 
     assert "\n" not in str(raised.value)
 
 
-def test_damaged_files_and_missing_folders_are_one_line(tmp_path: Path, home: Path) -> None:
+DAMAGED = {
+    "train.parquet": b"PAR1 and no more",
+    "train.jsonl": b'{"sentence": "a", "label": "true"}\n{]\n',
+    "train.csv": b'sentence,label\n"a,true\n',
+    "README.md": b"---\nconfigs: [\n---\n",
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_files_are_one_line(
+    tmp_path: Path, home: Path, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     for split in ("train", "validation"):
-        (tmp_path / f"{split}.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(BenchmarkError, match=r"cannot be read \(.*\); give a copy of amydeng2000/CREAK"):
+        save(tmp_path / f"{split}.jsonl", [as_creak(row) for row in claims(2)])
+    (tmp_path / "train.jsonl").unlink() if name.startswith("train") else None
+    (tmp_path / name).write_bytes(DAMAGED[name])
+    with pytest.raises(BenchmarkError) as raised:
         read(tmp_path, "creak")
-    with pytest.raises(BenchmarkError, match="no such folder; give a copy of amydeng2000/CREAK"):
+    found = re.fullmatch(
+        r"\S+: the .* cannot be read; give a complete copy of amydeng2000/CREAK", str(raised.value)
+    )
+    assert found
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_benchmark_without_a_copy_on_the_hub_says_why(tmp_path: Path, home: Path) -> None:
+    with pytest.raises(BenchmarkError, match=r"no \.parquet, .*; give a copy of amydeng2000/CREAK"):
         read(tmp_path / "nowhere", "creak")
     with pytest.raises(BenchmarkError, match="bioasq: the Hub has no copy that its owners allow"):
         read(tmp_path, "bioasq")

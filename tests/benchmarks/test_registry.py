@@ -52,8 +52,8 @@ def test_an_unknown_name_suggests_similar_ones(given: str, meant: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("licence", "MIT", "creak: licence: Extra inputs"),
-        ("rows", {"train": 3}, "creak: rows: Dictionary should have at least 3 items"),
+        ("licence", "MIT", "creak: licence: unknown key"),
+        ("rows", {"train": 3}, "creak: rows: not a valid value"),
         ("out_of_distribution", ["crake"], "no entry 'crake'"),
     ],
 )
@@ -63,3 +63,13 @@ def test_a_wrong_entry_is_named_with_its_key(tmp_path: Path, key: str, value: ob
     (tmp_path / "other.yaml").write_text(yaml.safe_dump({"creak": entry}))
     with pytest.raises(BenchmarkError, match=said):
         load_registry(tmp_path / "other.yaml")
+
+
+@pytest.mark.parametrize("content", ["a: [", "- a", "a: 3"])
+def test_a_registry_that_is_no_mapping_is_one_line(tmp_path: Path, content: str) -> None:
+    (tmp_path / "other.yaml").write_text(content)
+    with pytest.raises(
+        BenchmarkError, match=r"other.yaml: not a YAML mapping of names to benchmarks"
+    ) as raised:
+        load_registry(tmp_path / "other.yaml")
+    assert "\n" not in str(raised.value)

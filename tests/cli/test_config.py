@@ -100,13 +100,18 @@ def test_dry_run_writes_nothing_and_prints_a_config_that_can_be_given_back(model
     [
         ("temprature: 1", "no option 'temprature' (did you mean temperature?)"),
         ("config: other.yaml", "no option 'config'"),
-        ("json: yes please", "json: give true or false"),
+        ("json: yes", "json: give true or false"),
         ("- seed", "write it as `option: value`"),
-        ("a: [", "cannot be read"),
+        ("seed: 1\na: [", "--config run.yaml: not valid YAML at line 2, column 5; put texts with "),
         ("seed: many", "--seed many: give a valid integer"),
         ("seed: {a: 1}", "seed: give one value, not a mapping"),
+        ("seed: 1\nseed: 2", "line 2: the key seed is given twice"),
+        ("top_k: 1\ntop-k: 2", "top-k: given twice"),
+        ("labels: {label: [a], label: [b]}", "line 1: the key label is given twice"),
+        ("labels: [label=a,b]", "labels: write it as a mapping: `labels: {NAME: VALUE}`"),
+        ("labels: {label: {a: 1}}", "labels: nested too deeply"),
         ("example: &a [*a]", "nested too deeply"),
-        ("labels: " + "[" * 5000, "cannot be read"),
+        ("labels: " + "[" * 5000, "nested too deeply"),
     ],
 )
 def test_a_wrong_file_is_one_line(model: str, text: str, words: str) -> None:
@@ -117,9 +122,54 @@ def test_a_wrong_file_is_one_line(model: str, text: str, words: str) -> None:
 
 
 def test_a_file_that_is_absent_is_one_line() -> None:
-    assert (
-        "--config none.yaml: cannot be read: No such file" in run("create", "--config", "none.yaml").failure
+    ended = run("create", "--config", "none.yaml")
+    assert "--config none.yaml: cannot be read: No such file" in ended.failure
+
+
+def test_words_and_numbers_of_a_file_stay_as_they_are_written(model: str) -> None:
+    Path("example.json").write_text(json.dumps({"text": "Some text.", "label": "no"}))
+    Path("run.yaml").write_text(
+        "count: 2\nlabels:\n  label: [yes, no, on, Off, 1:30, 007, 1.50, 2024-01-01]\n"
     )
+    ended = run("create", "--config", "run.yaml", "--example", "example.json", "--model", model, "--dry-run")
+    assert "labels yes, no, on, Off, 1:30, 007, 1.50, 2024-01-01" in ended.out, ended.err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--example", "nli.json", "--example", "b.json"], "--example: given 2 times; give it once"),
+        (["--exact", "--no-exact"], "--exact: given 2 times"),
+        (
+            ["--labels", "label=a,b", "--labels", "label=c"],
+            "--labels label=a,b,label=c: label is given twice",
+        ),
+        (["--label-ratio", "a=0.5", "--label-ratio", "a=1"], "a is given twice"),
+    ],
+)
+def test_an_option_is_never_silently_ignored(model: str, words: list[str], says: str) -> None:
+    example = [] if "--example" in words else ["--example", "nli.json"]
+    ended = run("create", *example, *words, "--count", 3, "--model", model)
+    assert (ended.code, says in ended.failure) == (2, True), ended.err
+
+
+def test_variables_set_options_by_their_flag_and_unknown_ones_are_named(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CREATE_JSON", "CREATE_DRY_RUN", "CREATE_SEDE", "TRAIN_SEED", "HOEM", "CREATE_RANGES"):
+        monkeypatch.setenv(f"DATACREATE_{name}", "1")
+    monkeypatch.setenv("DATACREATE_CREATE_CHAT_TEMPLATE_KWARGS", "a=1\nb=2")
+    ended = run("create", "--example", "nli.json", "--count", 3, "--model", model)
+    assert json.loads(ended.out)["config"]["chat-template-kwargs"] == {"a": 1, "b": 2}
+    ranges, seed, home = ended.lines
+    assert (
+        ranges
+        == "warning: $DATACREATE_CREATE_RANGES: datacreate create has no such option (did you mean RANGE?)"
+    )
+    assert (
+        seed == "warning: $DATACREATE_CREATE_SEDE: datacreate create has no such option (did you mean SEED?)"
+    )
+    assert "warning: $DATACREATE_HOEM: no such variable is read (did you mean DATACREATE_HOME" in home
 
 
 def test_arguments_are_read_back_as_the_settings_they_were_made_of(folder: Path) -> None:

@@ -75,7 +75,7 @@ def test_each_planted_row_is_dropped_by_its_filter(tmp_path: Path) -> None:
     held_out = "Every tenth lighthouse on this coast was once painted red by its keeper's daughters."
     imported(tmp_path / "files", "creak", {"test": [claim(held_out)]})
     planted = [
-        claim(rows[3]["question"].upper() + "!"),
+        claim(rows[3]["question"].upper() + "."),
         claim(rows[5]["question"] + " more"),
         claim("It is said that " + held_out.replace("daughters", "sons")),
     ]
@@ -93,7 +93,7 @@ def test_each_planted_row_is_dropped_by_its_filter(tmp_path: Path) -> None:
     assert found[2]["detail"].startswith("creak test row 1 (Every tenth lighthouse")
     assert report["filters"][3]["settings"]["decontaminate"] == ["creak"]
     [held] = report["compared_with"]
-    assert (held["benchmark"], held["split"], len(held["digest"])) == ("creak", "test", 64)
+    assert (held["name"], held["split"], len(held["digest"])) == ("creak", "test", 64)
     assert report["labels"] == {"before": {"True": 29, "False": 14}, "after": {"True": 26, "False": 14}}
 
 
@@ -160,14 +160,14 @@ def test_a_run_is_read_from_its_log(tmp_path: Path, model: str) -> None:
 
 
 def test_invalid_lines_are_counted_and_written_to_the_rejects(tmp_path: Path) -> None:
-    good = different(2)
+    good = different(4)
     lines = [json.dumps(good[0]), "", "{broken", json.dumps({**good[1], "label": "maybe"})]
-    lines += [json.dumps(claim("beep \x07")), json.dumps(claim("?!")), json.dumps(good[1])]
+    lines += [json.dumps(claim("beep \x07")), json.dumps(claim("?!")), *map(json.dumps, good[1:])]
     file = tmp_path / "rows.jsonl"
     file.write_text("\n".join(lines))
     out, rejects = tmp_path / "out.jsonl", tmp_path / "rejects.jsonl"
     report = filtered(file, "--out", out, "--rejects", rejects)
-    assert (report["rows"], report["invalid"], report["kept"]) == (2, 4, 2)
+    assert (report["rows"], report["invalid"], report["kept"]) == (4, 4, 4)
     assert report["first_invalid"].startswith("line 3: not JSON at column 2")
     assert read(out) == good
     assert [(one["line"], one["reason"]) for one in read(rejects)] == [
@@ -176,6 +176,10 @@ def test_invalid_lines_are_counted_and_written_to_the_rejects(tmp_path: Path) ->
         (5, "invalid_characters"),
         (6, "blank"),
     ]
+    file.write_text("\n".join(lines[:-1]))
+    message = "4 of 7 rows are not valid in the format yes_no_closed_book, the first in line 3: not JSON"
+    assert message in error_of(file, "--out", out)
+    assert read(out) == good
 
 
 def test_terminal_escapes_in_field_names_are_not_printed(tmp_path: Path) -> None:
@@ -265,4 +269,20 @@ def test_outputs_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert file.read_bytes() == before
     names = ["link.jsonl", "out.jsonl", "rows.jsonl", "true.jsonl"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
-    assert str(out) in error_of(file, "--out", out / "inside.jsonl")
+    for impossible in (out / "inside.jsonl", tmp_path / ("x" * 252), "/dev/null/inside.jsonl"):
+        failed = run("filter", file, "--out", impossible)
+        assert (failed.code, failed.out) == (1, "")
+        assert f"{impossible}: cannot be written (" in failed.err
+        assert ".part" not in failed.err
+
+
+def test_links_and_devices_stay_what_they_are(tmp_path: Path) -> None:
+    rows = different(3)
+    file, link, out = write(tmp_path / "rows.jsonl", rows), tmp_path / "link.jsonl", tmp_path / "out.jsonl"
+    link.symlink_to("out.jsonl")
+    filtered(file, "--out", link, "--rejects", "/dev/null")
+    assert link.is_symlink()
+    assert read(out) == rows
+    assert Path("/dev/null").is_char_device()
+    failed = run("filter", file, "--out", "/dev/full")
+    assert (failed.code, "/dev/full: the disk is full" in failed.err) == (75, True)

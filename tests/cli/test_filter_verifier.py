@@ -66,18 +66,30 @@ def test_rows_with_an_improbable_label_are_dropped(
     ]
     assert (found["kept"], dropped[0]["reason"]) == (2, "duplicate")
     verifier = found["filters"][-1]
-    assert verifier["settings"] == {"verifier": "scripted-model", "threshold": 0.5}
+    assert verifier["settings"] == {"verifier": "scripted-model"}
     assert (verifier["name"], verifier["rejected"]) == ("verifier", 2)
     assert engine.closed
 
 
-def test_the_threshold_is_the_least_probability(tmp_path: Path, model: str, engine: ScriptedEngine) -> None:
-    source = rows(tmp_path / "rows.jsonl", ("A trout is a fish", True), ("A stone can swim", True))
-    assert filtered(source, "--verifier", model, "--threshold", "0.1")["kept"] == 2
-    assert filtered(source, "--verifier", model, "--threshold", "0.95")["kept"] == 0
+def test_the_verifiers_bias_to_a_label_is_removed(tmp_path: Path, model: str, engine: ScriptedEngine) -> None:
+    """It finds "True" more probable for every claim, and a little more so for the true ones."""
+
+    def biased(request: Request) -> Completion:
+        true = 0.8 if "fish" in request.messages[-1]["content"] else 0.7
+        scores = tuple(true if choice == "True" else 1 - true for choice in request.choices)
+        return Completion(request.id, "", "stop", 20, 0, None, scores)
+
+    engine.scorer = biased
+    claims = [(f"Claim {n} is a {word}", word == "fish") for n in range(15) for word in ("fish", "stone")]
+    wrong = [("The last claim is a stone", True)]
+    # Sorted by label: the sample is taken from the whole file.
+    source = rows(tmp_path / "rows.jsonl", *sorted([*claims, *wrong], key=lambda claim: claim[1]))
+    found = filtered(source, "--verifier", model)
+    assert found["labels"]["after"] == {"True": 15, "False": 15}
+    assert len({request.messages[-1]["content"] for request in engine.history}) == 2 * 31
 
 
-@pytest.mark.parametrize("option", [["--url", "http://a:1"], ["--engine", "vllm"], ["--threshold", "0.5"]])
+@pytest.mark.parametrize("option", [["--url", "http://a:1"], ["--engine", "vllm"]])
 def test_options_of_a_verifier_need_one(option: list[str], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"{option[0]}: .*--verifier"):
         filtered(tmp_path, *option)

@@ -150,16 +150,6 @@ def test_export_in_the_reference_layout_needs_a_question_and_an_answer(tmp_path:
     assert "needs a question and an answer field; export hf or chat" in ended.failure
 
 
-def test_export_for_hugging_face_twice(tmp_path: Path, model: str) -> None:
-    exported(tmp_path, model, "hf", count=5)
-    written = exported(tmp_path, model, "hf", count=25)
-    import datasets
-
-    loaded = datasets.load_from_disk(str(written))
-    assert list(loaded["train"]) == examples(tmp_path / "run")
-    assert [path.name for path in tmp_path.glob("out*")] == ["out"]
-
-
 def test_columns_of_mixed_types_are_one_line(tmp_path: Path, model: str) -> None:
     make(tmp_path / "run", model, example={"text": "A text.", "parts": [1, "a", {"b": 2}]}, count=8)
     ended = run("export", tmp_path / "run", "--layout", "parquet")

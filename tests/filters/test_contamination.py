@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datacreate.benchmarks import find_benchmark, import_benchmark
-from datacreate.errors import BenchmarkError
 from datacreate.filters.contamination import Contamination
-from datacreate.filters.held_out import NgramIndex, hash_words, held_out_sets, ngrams
-from datacreate.formats.example import Example
-from datacreate.formats.task_format import load_format
+from datacreate.filters.held_out import NgramIndex, hash_words, ngrams
 from datacreate.formats.text_normalization import normalize_text
-from datacreate.formats.validate import Candidate
-from tests.benchmarks.conftest import imported, write_reference
-from tests.filters.texts import ODD
+from tests.filters.texts import ODD, asked, held_out
 
 SHARED = Path(__file__).parents[3] / "shared" / "benchmarks"
-
-CLOSED_BOOK, OPEN_BOOK = load_format("yes_no_closed_book"), load_format("yes_no_open_book")
 
 SUBJECTS = "baker sailor nurse farmer painter tailor pilot judge miner poet".split()
 THINGS = "kettle ladder compass lantern blanket hammer violin mirror basket anchor".split()
@@ -44,27 +37,12 @@ def question(i: int) -> str:
     return f"Why did the {who} carry a {what} into the {where} {REASONS[i % 5]} in year {i}?"
 
 
-def claim(text: str, passage: str | None = None) -> dict[str, Any]:
-    return {"question": text, "context": passage, "options": ["True", "False"], "label": True}
+def against(rows: Sequence[str | tuple[str, str]], **how: Any) -> Contamination:
+    return Contamination([held_out(rows)], **how)
 
 
-def asked(text: str, passage: str | None = None) -> Candidate:
-    return Candidate.of(claim(text, passage), OPEN_BOOK if passage else CLOSED_BOOK)
-
-
-def against(tmp_path: Path, name: str, test: list[dict[str, Any]], **how: Any) -> Contamination:
-    """The filter against these rows, imported as the test split of a benchmark."""
-    imported(tmp_path / f"files-{name}", name, {"test": test})
-    return Contamination(held_out_sets([name]), **how)
-
-
-@pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DATACREATE_HOME", str(tmp_path / "home"))
-
-
-def test_copies_are_found_whatever_their_case_punctuation_and_surroundings(tmp_path: Path) -> None:
-    filter = against(tmp_path, "creak", [claim(question(i)) for i in range(200)])
+def test_copies_are_found_whatever_their_case_punctuation_and_surroundings() -> None:
+    filter = against([question(i) for i in range(200)])
     for i in range(200):
         copy = question(i).upper().replace("?", " !").replace(" ", "  ")
         match = str(filter.match(asked(copy)))
@@ -76,9 +54,9 @@ def test_copies_are_found_whatever_their_case_punctuation_and_surroundings(tmp_p
     assert filter.match(other) is None, "accepted examples are not held-out rows"
 
 
-def test_rows_with_two_words_changed_are_found_and_unrelated_ones_are_not(tmp_path: Path) -> None:
+def test_rows_with_two_words_changed_are_found_and_unrelated_ones_are_not() -> None:
     rng = random.Random(0)
-    filter = against(tmp_path, "creak", [claim(question(i)) for i in range(300)], near=0.6)
+    filter = against([question(i) for i in range(300)], near=0.6)
     found = 0
     for i in range(300):
         words = question(i).split()
@@ -92,28 +70,27 @@ def test_rows_with_two_words_changed_are_found_and_unrelated_ones_are_not(tmp_pa
         assert filter.match(asked(unrelated)) is None
 
 
-def test_a_question_shorter_than_an_ngram_must_be_repeated_whole(tmp_path: Path) -> None:
-    filter = against(tmp_path, "creak", [claim("What is it?"), claim("how do pearls get made")])
+def test_a_question_shorter_than_an_ngram_must_be_repeated_whole() -> None:
+    filter = against(["What is it?", "how do pearls get made"])
     assert filter.match(asked("what is it"))
     assert not filter.match(asked("A parcel lies on the table, what is it that the postman brought?"))
     assert filter.match(asked("Tell me, how do pearls get made, and by whom?"))
     assert not filter.match(asked("How do pearls get lost?"))
 
 
-def test_ngram_is_the_number_of_consecutive_words(tmp_path: Path) -> None:
+def test_ngram_is_the_number_of_consecutive_words() -> None:
     row = "the quiet lighthouse keeper counted every single ship that passed before dawn"
-    filter = against(tmp_path, "creak", [claim(row)])
+    filter = against([row])
     eight = asked("Is it true that the quiet lighthouse keeper counted every single ship?")
     assert not filter.match(asked("Is it true that the quiet lighthouse keeper counted every single gull?"))
     assert filter.match(eight)
-    assert not Contamination(held_out_sets(["creak"]), ngram=9).match(eight)
+    assert not against([row], ngram=9).match(eight)
 
 
-def test_a_passage_must_share_a_large_part_with_one_row(tmp_path: Path) -> None:
+def test_a_passage_must_share_a_large_part_with_one_row() -> None:
     texts = [" ".join(f"word{row}x{i}" for i in range(200)) for row in range(3)]
     formula = "we conducted a randomised double blind placebo controlled trial in two centres"
-    rows = [claim(question(i), f"{formula} {text}") for i, text in enumerate(texts)]
-    filter = against(tmp_path, "boolq_open", rows)
+    filter = against([(question(i), f"{formula} {text}") for i, text in enumerate(texts)])
     own = " ".join(f"own{i}" for i in range(100))
     cases = {
         texts[1]: True,
@@ -128,53 +105,42 @@ def test_a_passage_must_share_a_large_part_with_one_row(tmp_path: Path) -> None:
         match = filter.match(asked("Is it so that nothing of the kind was ever seen again?", passage))
         assert (match is not None) is repeats, passage[:60]
         assert match is None or "of the n-grams of the passage" in match
-    assert "boolq_open test row 2 " in str(filter.match(asked("Is it?", texts[1])))
+    assert "creak test row 2 " in str(filter.match(asked("Is it?", texts[1])))
 
 
-def test_scripts_without_spaces_are_compared_by_character(tmp_path: Path) -> None:
-    filter = against(tmp_path, "creak", [claim("水在一个大气压下于摄氏一百度沸腾。")])
+def test_scripts_without_spaces_are_compared_by_character() -> None:
+    filter = against(["水在一个大气压下于摄氏一百度沸腾。"])
     assert filter.match(asked("请问：水在一个大气压下于摄氏一百度沸腾，对吗？"))
     assert not filter.match(asked("水在山顶上的沸点比较低，对吗？"))
 
 
-def test_any_text_is_found_if_it_is_a_row_and_passes_if_it_is_not(tmp_path: Path) -> None:
+def test_any_text_is_found_if_it_is_a_row_and_passes_if_it_is_not() -> None:
     texts = [text for text in ODD if text and "\ud800" not in text]
-    other = against(tmp_path, "creak", [claim(question(1))], near=0.7)
-    rows = [claim(f"{question(i)} {text}") for i, text in enumerate(texts)]
-    same = against(tmp_path, "strategyqa", rows, near=0.7)
+    rows = [f"{question(i)} {text}" for i, text in enumerate(texts)]
+    other, same = against([question(1)], near=0.7), against(rows, near=0.7)
     for row, text in zip(rows, texts, strict=True):
         assert other.match(asked(text, text)) is None
-        assert same.match(asked(row["question"]))
+        assert same.match(asked(row))
 
 
-def test_the_dev_and_test_splits_of_imported_benchmarks_are_held_out(tmp_path: Path) -> None:
-    assert held_out_sets("all") == ()
-    rows = {split: [claim(f"{question(i)} {split}")] for i, split in enumerate(("train", "dev", "test"))}
-    imported(tmp_path / "files", "strategyqa", rows)
-    imported(tmp_path / "files", "creak", {"test": rows["test"]})
-    sets = held_out_sets("all")
-    splits = [("strategyqa", "dev"), ("strategyqa", "test"), ("creak", "test")]  # in the registry's order
-    assert [(each.benchmark, each.split) for each in sets] == splits
-    assert held_out_sets(["creak", "creak"]) == sets[2:]
-    assert Contamination(sets).match(asked(question(0))) is None, "train rows are not held out"
-    assert Contamination(sets).match(asked(question(1)))
+def test_rows_with_passages_repeat_each_other_as_a_whole() -> None:
+    passages = [" ".join(f"word{row}x{i}" for i in range(12)) for row in range(3)]
+    filter = against([("Is it so?", passages[0]), ("How do pearls get made?", passages[1])], near=0.6)
+    assert filter.match(asked("Is it so?", passages[2])) is None
+    assert filter.match(asked("How do pearls get made?", passages[2])) is None
+    changed = passages[1].replace("word1x5", "other")
+    assert ": Jaccard 0." in str(against([("", passages[1])], ngram=12, near=0.6).match(asked("", changed)))
+    without = against(["How do pearls get made in the sea?"], near=0.6)
+    assert without.match(asked("How do pearls get made in a sea?", passages[2])), "no passage to compare"
 
 
-def test_missing_and_changed_benchmarks_are_one_line_errors(tmp_path: Path) -> None:
-    with pytest.raises(BenchmarkError, match=r"unknown benchmark 'craek' \(did you mean creak\?\)"):
-        held_out_sets(["craek"])
-    with pytest.raises(BenchmarkError, match=r"creak is not imported: run `datacreate benchmarks import"):
-        held_out_sets(["creak"])
-    imported(tmp_path / "files", "creak", {"train": [claim(question(1))]})
-    with pytest.raises(BenchmarkError, match=r"creak has no test split: `datacreate benchmarks"):
-        held_out_sets(["creak"])
-    filter = against(tmp_path, "strategyqa", [claim(question(1))])
-    write_reference(tmp_path / "other", "strategyqa", {"test": [claim(question(2))]})
-    import_benchmark(
-        find_benchmark("strategyqa"), tmp_path / "other", allow_count_mismatch=True, replace=True
-    )
-    with pytest.raises(BenchmarkError, match="imported again in the meantime"):
-        filter.match(asked(question(1)))
+def test_a_phrase_of_many_held_out_rows_shows_no_repeat() -> None:
+    phrase = "classify the sentiment of the following text into one of three classes"
+    rows = [f"{phrase}\n{' '.join(f'w{row}x{i}' for i in range(6))}" for row in range(11)]
+    filter = against([*rows, *rows])
+    assert filter.match(asked(f"{phrase}\nquite another text than those")) is None
+    assert all(filter.match(asked(row)) for row in rows)
+    assert against(rows[:10]).match(asked(f"{phrase}\nquite another text than those"))
 
 
 @given(st.lists(st.text(alphabet="ab cd水", min_size=1, max_size=30), max_size=8), st.integers(1, 5))
@@ -193,24 +159,21 @@ def test_ngrams_are_found_in_the_rows_that_have_them(texts: list[str], n: int) -
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared benchmarks are not on this machine")
-def test_real_test_rows_are_found_and_unrelated_train_rows_are_not(tmp_path: Path) -> None:
-    for name in ("csqa", "riddle_sense"):
-        import_benchmark(find_benchmark(name), SHARED, allow_count_mismatch=True)
-    filter = Contamination(held_out_sets(["csqa"]))
-    assert all(filter.match(row) for row in _shared("mcqa_5/csqa/test"))
-    assert not any(filter.match(row) for row in _shared("yesno_close/creak/train"))
+def test_real_test_rows_are_found_and_unrelated_train_rows_are_not() -> None:
+    csqa = against(_shared("mcqa_5/csqa/test"))
+    assert all(csqa.match(asked(row)) for row in _shared("mcqa_5/csqa/test"))
+    assert not any(csqa.match(asked(row)) for row in _shared("yesno_close/creak/train"))
     # By the same writers after the same pattern: "Where would you go if you wanted to ..."
     own = _shared("mcqa_5/csqa/train")
-    assert sum(filter.match(row) is not None for row in own) < 0.01 * len(own)
+    assert sum(csqa.match(asked(row)) is not None for row in own) < 0.01 * len(own)
 
-    riddles = Contamination(held_out_sets(["riddle_sense"]))
-    test = {row.key for row in _shared("mcqa_5/riddle_sense/test")}
-    recurring = [row for row in _shared("mcqa_5/riddle_sense/train") if row.key in test]
+    riddles = against(_shared("mcqa_5/riddle_sense/test"))
+    test = set(map(normalize_text, _shared("mcqa_5/riddle_sense/test")))
+    recurring = [row for row in _shared("mcqa_5/riddle_sense/train") if normalize_text(row) in test]
     assert len(recurring) == 16
-    assert all(riddles.match(row) for row in recurring)
+    assert all(riddles.match(asked(row)) for row in recurring)
 
 
-def _shared(path: str) -> list[Candidate]:
+def _shared(path: str) -> list[str]:
     lines = (SHARED / f"{path}.jsonl").read_text("utf-8").split("\n")
-    questions = [json.loads(line)["question"] for line in lines if line]
-    return [Candidate(Example({"question": text}), text, normalize_text(text)) for text in questions]
+    return [json.loads(line)["question"] for line in lines if line]

@@ -13,25 +13,18 @@ from hypothesis import strategies as st
 from datacreate.checkpoints import resolve
 from datacreate.filters import held_out_embeddings
 from datacreate.filters.contamination import Contamination
-from datacreate.filters.held_out import held_out_sets
 from datacreate.selection.embeddings import SentenceEmbedder
-from tests.benchmarks.conftest import imported
-from tests.filters.texts import DIFFERENT, ODD, PARAPHRASES, HashedWords, asked
+from tests.filters.texts import DIFFERENT, ODD, PARAPHRASES, HashedWords, asked, held_out
 
 ROWS = ["green boats sail slowly home", "a lamp burns in each window tonight", "nobody counts the old stairs"]
 MODEL = "ab" * 32
 
 
-def import_rows(tmp_path: Path, questions: Sequence[str]) -> None:
-    rows = [
-        {"question": text, "context": None, "options": ["True", "False"], "label": True} for text in questions
-    ]
-    imported(tmp_path / "files", "creak", {"test": rows})
-
-
-def semantic_only(embedder: HashedWords, model_sha256: str | None = None) -> Contamination:
+def semantic_only(
+    embedder: HashedWords, model_sha256: str | None = None, rows: Sequence[str] = ROWS
+) -> Contamination:
     how = {"ngram": 99, "semantic": 0.95}
-    return Contamination(held_out_sets(["creak"]), embedder=embedder, model_sha256=model_sha256, **how)
+    return Contamination([held_out(rows)], embedder=embedder, model_sha256=model_sha256, **how)
 
 
 def rephrased(text: str) -> str:
@@ -50,17 +43,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home" / "embeddings"
 
 
-def test_prepare_embeds_the_rows_and_reports_its_progress(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_prepare_embeds_the_rows_and_reports_its_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(held_out_embeddings, "_CHUNK", 1)
     monkeypatch.setattr(held_out_embeddings, "_NOTIFY_SECONDS", 0.0)
-    import_rows(tmp_path, ROWS)
     embedder, lines = HashedWords(), list[str]()
     filter = semantic_only(embedder)
     filter.prepare(lines.append)
-    assert lines[0] == "embedding 3 test questions of creak"
-    assert lines[1:] == [f"embedded {done} of 3 test questions of creak" for done in (1, 2)]
+    assert lines[0] == "embedding 3 rows of creak test"
+    assert lines[1:] == [f"embedded {done} of 3 rows of creak test" for done in (1, 2)]
     assert embedder.asked == [[row] for row in ROWS]
     assert filter.match(asked(rephrased(ROWS[1]))) == f"creak test row 2 ({ROWS[1]}): cosine 1.00"
     assert filter.match(asked("who tunes the piano")) is None
@@ -68,10 +58,7 @@ def test_prepare_embeds_the_rows_and_reports_its_progress(
 
 
 @pytest.mark.parametrize("damage", ["", "truncated", "empty", "of other rows", "of another type"])
-def test_cached_embeddings_are_used_again_and_made_again_if_damaged(
-    tmp_path: Path, cache: Path, damage: str
-) -> None:
-    import_rows(tmp_path, ROWS)
+def test_cached_embeddings_are_used_again_and_made_again_if_damaged(cache: Path, damage: str) -> None:
     semantic_only(HashedWords(), MODEL).prepare()
     [cached] = cache.rglob("*.npy")
     whole = cached.read_bytes()
@@ -93,14 +80,13 @@ def test_cached_embeddings_are_used_again_and_made_again_if_damaged(
     assert other.asked == [ROWS], "another model has its own cache"
 
 
-def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, cache: Path) -> None:
-    import_rows(tmp_path, ROWS)
+def test_a_cache_that_cannot_be_written_is_no_error(cache: Path) -> None:
+    cache.parent.mkdir()
     cache.write_text("a file in place of the folder")
     assert semantic_only(HashedWords(), MODEL).match(asked(rephrased(ROWS[0])))
 
 
-def test_a_batch_is_embedded_in_one_call_and_no_text_twice(tmp_path: Path) -> None:
-    import_rows(tmp_path, ROWS)
+def test_a_batch_is_embedded_in_one_call_and_no_text_twice() -> None:
     embedder = HashedWords()
     filter = semantic_only(embedder)
     filter.prepare()
@@ -115,25 +101,30 @@ words = st.lists(st.sampled_from(["red", "green", "blue", "cats", "dogs", "run"]
 
 
 @given(st.lists(words.map(" ".join), min_size=1, max_size=20))
-def test_a_text_gets_the_same_answer_alone_and_in_a_batch(
-    tmp_path_factory: pytest.TempPathFactory, texts: list[str]
-) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("home")
-        patch.setenv("DATACREATE_HOME", str(folder))
-        import_rows(folder, ["red cats", "cats red", "green dogs run", "dogs run green blue"])
-        alone, batch = semantic_only(HashedWords()), semantic_only(HashedWords())
-        batch.prefetch([asked(text) for text in texts])
-        assert [alone.match(asked(text)) for text in texts] == [batch.match(asked(text)) for text in texts]
-        assert "row 1 " in str(alone.match(asked("red cats"))), "the first of equals"
+def test_a_text_gets_the_same_answer_alone_and_in_a_batch(texts: list[str]) -> None:
+    rows = ["red cats", "cats red", "green dogs run", "dogs run green blue"]
+    alone, batch = semantic_only(HashedWords(), rows=rows), semantic_only(HashedWords(), rows=rows)
+    batch.prefetch([asked(text) for text in texts])
+    assert [alone.match(asked(text)) for text in texts] == [batch.match(asked(text)) for text in texts]
+    assert "row 1 " in str(alone.match(asked("red cats"))), "the first of equals"
+
+
+def test_the_embeddings_of_a_test_set_do_not_depend_on_the_others(cache: Path) -> None:
+    semantic_only(HashedWords(), MODEL).prepare()
+    embedder, passage = HashedWords(), "the lake froze over in one night"
+    sets = [held_out([("Is it so?", passage), ROWS[0]], "mine"), held_out(ROWS)]
+    filter = Contamination(sets, ngram=99, semantic=0.95, embedder=embedder, model_sha256=MODEL)
+    filter.prepare()
+    assert embedder.asked == [[ROWS[0]], [f"Is it so?\n{passage}"]]
+    assert str(filter.match(asked(rephrased(ROWS[2])))).startswith("creak test row 3 ")
+    assert str(filter.match(asked("so it Is?", rephrased(passage)))).startswith("mine test row 1 ")
+    assert filter.match(asked("Is it so?", "nobody was at home")) is None
 
 
 @pytest.mark.model
-def test_a_real_model_finds_four_of_five_rephrased_rows_and_nothing_else(
-    tmp_path: Path, encoder: SentenceEmbedder
-) -> None:
-    import_rows(tmp_path, [one for one, _ in PARAPHRASES])
-    filter = Contamination(held_out_sets(["creak"]), semantic=0.8, embedder=encoder)
+def test_a_real_model_finds_four_of_five_rephrased_rows_and_nothing_else(encoder: SentenceEmbedder) -> None:
+    rows = [held_out([one for one, _ in PARAPHRASES])]
+    filter = Contamination(rows, semantic=0.8, embedder=encoder)
     candidates = [asked(text) for text in (*(other for _, other in PARAPHRASES), *DIFFERENT, *ODD)]
     filter.prefetch(candidates)
     found = [filter.match(candidate) or "" for candidate in candidates]

@@ -1,21 +1,21 @@
-"""A filter's settings are declared once: options, configuration and reports come from the registry."""
+"""A filter is one line of the registry: options, configuration and reports follow from it."""
 
 from __future__ import annotations
 
 from datacreate.filtering import DatasetFilterSettings
-from datacreate.filters.base import FilterInputs
-from datacreate.filters.registry import FILTERS, FilterSettings, filter_report, make_filters
+from datacreate.filters.base import Filter, FilterInputs, FilterSettings
+from datacreate.filters.registry import FILTERS, filter_report, make_filters
 from datacreate.formats.validate import Reason
 from datacreate.runs.config import CreateConfig
 from datacreate.settings import option_info
 
 
-def test_the_settings_of_every_filter_are_options_of_create_and_filter() -> None:
-    for part in FILTERS:
-        for name in part.setting_names():
-            for model in (CreateConfig, DatasetFilterSettings):
-                assert option_info(model, name)["group"] == "quality"
-                assert model.model_fields[name].description
+def test_every_setting_of_a_filter_is_an_option_of_create_and_filter() -> None:
+    assert [name for entry in FILTERS for name in entry.settings] == list(FilterSettings.model_fields)
+    assert all(issubclass(entry.type, Filter) for entry in FILTERS)
+    for name in FilterSettings.model_fields:
+        for model in (CreateConfig, DatasetFilterSettings):
+            assert option_info(model, name)["group"] == "quality"
 
 
 def test_filters_run_and_are_reported_in_the_order_of_the_registry() -> None:

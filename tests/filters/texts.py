@@ -7,14 +7,22 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from datacreate.filters.base import HeldOutRef, HeldOutRow, HeldOutSet
 from datacreate.formats.example import Example
 from datacreate.formats.text_normalization import normalize_text
 from datacreate.formats.validate import Candidate
 
 
-def asked(text: str) -> Candidate:
-    """The candidate whose question this is."""
-    return Candidate(Example({"question": text}), text, normalize_text(text))
+def asked(question: str, passage: str = "") -> Candidate:
+    """The candidate with this question and passage."""
+    inputs = tuple(filter(None, (question, passage)))
+    return Candidate(Example({}), inputs, normalize_text("\n".join(inputs)), passage)
+
+
+def held_out(rows: Sequence[str | tuple[str, str]], title: str = "creak") -> HeldOutSet:
+    """A held-out test split with these questions, or questions and passages."""
+    read = [HeldOutRow(*row) if isinstance(row, tuple) else HeldOutRow(row, "") for row in rows]
+    return HeldOutSet(HeldOutRef(name=title, split="test", digest=""), lambda: read)
 
 
 class HashedWords:

@@ -81,7 +81,6 @@ def save_encoder(folder: Path, family: str = "roberta", **changes: Any) -> Path:
 def quick() -> Iterator[None]:
     """One thread, and large libraries excluded from garbage collection: both save time on a busy machine."""
     import sklearn.model_selection  # noqa: F401
-    import statsmodels.stats.proportion  # noqa: F401
     import torch
     from transformers import AutoModelForMultipleChoice, RobertaModel, Trainer  # noqa: F401
 

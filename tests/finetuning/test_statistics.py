@@ -1,4 +1,4 @@
-"""Scores against scikit-learn, scipy and statsmodels, and cases computed by hand."""
+"""Scores against scikit-learn and scipy, cases computed by hand, and simulated comparisons."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, matthews_corrcoef
+from scipy.stats import binomtest, t, ttest_rel
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from datacreate.finetuning.records import Scores
 from datacreate.finetuning.statistics import (
+    Estimate,
+    Models,
     chance_corrected,
-    compare,
     compute_scores,
-    discordant_counts,
-    minimum_detectable_effect,
-    wilson_interval,
+    difference,
+    holm,
+    mean_interval,
+    mean_score,
 )
+from tests.finetuning.simulation import Pair, significant
 
 few = settings(max_examples=30)
 NAMES = ("a", "b", "c")
@@ -51,9 +54,7 @@ def test_scores_are_scikit_learns(pairs: list[tuple[int, int]]) -> None:
     assert found.constant == max(truth.count(label) for label in range(3)) / len(truth)
     assert found.score == pytest.approx(chance_corrected(found.balanced_accuracy or 0, 3))
     assert sum(found.predicted.values()) == found.rows == len(pairs)
-    low, high = found.matthews_interval or (2, 2)
-    assert -1 <= low <= high <= 1
-    assert found.score_interval[0] <= found.score_interval[1] <= 1
+    assert found.score_interval[0] <= found.score <= found.score_interval[1] <= 1
     assert Scores.model_validate_json(found.model_dump_json()) == found
 
 
@@ -63,33 +64,24 @@ def test_multiple_choice_is_scored_by_accuracy(pairs: list[tuple[int, int]]) -> 
     found = options([one for one, _ in pairs], [two for _, two in pairs])
     assert found.score == pytest.approx((found.accuracy - 0.2) / 0.8)
     assert found.score_interval == tuple(chance_corrected(share, 5) for share in found.accuracy_interval)
-    assert (found.balanced_accuracy, found.matthews, found.matthews_interval) == (None, None, None)
+    assert (found.balanced_accuracy, found.matthews) == (None, None)
 
 
-@few
 @given(st.integers(1, 500), st.data())
 def test_the_interval_of_accuracy_is_wilsons(rows: int, data: st.DataObject) -> None:
     correct = data.draw(st.integers(0, rows))
-    z, share = 1.959963984540054, correct / rows
-    middle = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
-    half = z / (1 + z**2 / rows) * (share * (1 - share) / rows + z**2 / (4 * rows**2)) ** 0.5
-    expected = (max(0, middle - half), min(1, middle + half))
-    assert wilson_interval(correct, rows) == pytest.approx(expected, abs=1e-9)
+    expected = binomtest(correct, rows).proportion_ci(method="wilson")
+    assert mean_interval([correct], [rows]) == pytest.approx((expected.low, expected.high), abs=1e-6)
 
 
-@pytest.mark.parametrize(("classes", "low"), [(2, 0), (3, 0), (3, -1)], ids=["two", "three", "no answers"])
-def test_intervals_are_those_of_resampled_rows(classes: int, low: int) -> None:
-    rng = np.random.default_rng(classes)
-    truth = rng.integers(0, classes, 300)
-    answers = np.where(rng.random(300) < 0.7, truth, rng.integers(low, classes, 300))
-    found = labels(truth.tolist(), answers.tolist(), NAMES[:classes])
-    samples = [rng.integers(0, 300, 300) for _ in range(500)]
-    values = [matthews_corrcoef(truth[rows], answers[rows]) for rows in samples]
-    assert found.matthews_interval == pytest.approx(np.percentile(values, [2.5, 97.5]), abs=0.05)
-    if low == 0:
-        recalls = [balanced_accuracy_score(truth[rows], answers[rows]) for rows in samples]
-        expected = [chance_corrected(share, classes) for share in np.percentile(recalls, [2.5, 97.5])]
-        assert found.score_interval == pytest.approx(expected, abs=0.05)
+@pytest.mark.parametrize(("shares", "rows"), [((0.6, 0.9), (30, 100)), ((0.5, 0.5, 0.97), (60, 60, 60))])
+def test_the_interval_of_balanced_accuracy_covers_it_in_95_percent(
+    shares: tuple[float, ...], rows: tuple[int, ...]
+) -> None:
+    correct = np.random.default_rng(0).binomial(rows, shares, size=(2000, len(rows)))
+    intervals = [mean_interval(sample, rows) for sample in correct.tolist()]
+    covered = np.mean([low <= np.mean(shares) <= high for low, high in intervals])
+    assert 0.935 < covered < 0.97
 
 
 def test_rows_without_a_prediction_or_a_right_answer_are_wrong() -> None:
@@ -127,28 +119,133 @@ def test_degenerate_and_above_chance_are_two_flags(name: str) -> None:
     assert (found.degenerate, found.above_chance) == (degenerate, above_chance)
 
 
-@few
-@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
-def test_mcnemars_test_is_the_binomial_test_of_discordant_rows(pairs: list[tuple[bool, bool]]) -> None:
-    b, c = discordant_counts([one for one, _ in pairs], [two for _, two in pairs])
-    assert b == sum(one and not two for one, two in pairs)
-    assert c == sum(two and not one for one, two in pairs)
-    [(p, p_holm)] = compare([(b, c)])
-    expected = binomtest(b, b + c, 0.5).pvalue if b + c else 1.0
-    assert p == p_holm == pytest.approx(min(1.0, expected))
+def models(right: Sequence[Sequence[bool]], origins: str, trained: bool = True) -> Models:
+    """Models from words like `a-x-1`: formatting example (may be empty), training rows, seed."""
+    found = [tuple(word.split("-")) for word in origins.split()]
+    return Models(np.array(right, dtype=bool), [(e, rows, seed) for e, rows, seed in found], trained)
+
+
+def shares(correct: Sequence[int], rows: int = 100) -> list[list[bool]]:
+    """The first rows right, the others wrong."""
+    return [[row < number for row in range(rows)] for number in correct]
+
+
+ROWS = [""] * 100
+
+
+def test_seeds_are_averaged_within_training_rows_within_examples() -> None:
+    found = mean_score(models(shares([60, 80, 10, 90]), "a-x-1 a-x-2 a-y-1 b-z-1"), ROWS, None)
+    assert found.value == pytest.approx(((0.7 + 0.1) / 2 + 0.9) / 2)
+    assert found.covers == "examples, seeds, rows"
+
+
+def test_the_error_of_independent_models_is_that_of_a_t_test() -> None:
+    """Models that err on rows of their own have nothing in common: scores are a sample of size three."""
+    rng = np.random.default_rng(3)
+    right = rng.random((6, 4000)) < np.array([[0.5], [0.6], [0.7], [0.52], [0.65], [0.71]])
+    words = "a-x-1 b-y-1 c-z-1"
+    scores = right.mean(axis=1)
+    found = mean_score(models(right[:3].tolist(), words), [""] * 4000, None)
+    half = t.ppf(0.975, 2) * scores[:3].std(ddof=1) / 3**0.5
+    assert found.interval == pytest.approx((found.value - half, found.value + half), rel=0.02)
+    paired = difference(
+        models(right[:3].tolist(), words), models(right[3:].tolist(), words), [""] * 4000, None
+    )
+    assert paired.p == pytest.approx(ttest_rel(scores[:3], scores[3:]).pvalue, abs=0.02)
+
+
+def test_models_that_answer_alike_are_no_more_certain_than_one() -> None:
+    one = mean_score(models(shares([60]), "a-x-1"), ROWS, None)
+    nine = mean_score(models(shares([60] * 9), " ".join(f"a-x-{seed}" for seed in range(9))), ROWS, None)
+    assert (nine.value, nine.error) == pytest.approx((one.value, one.error))
+    assert one.error == pytest.approx((0.6 * 0.4 / 99) ** 0.5)
+    assert (one.covers, nine.covers) == ("rows", "seeds, rows")
+
+
+def test_seeds_of_one_example_say_nothing_of_other_examples() -> None:
+    right = shares([80] * 4 + [40] * 4)
+    as_seeds = mean_score(models(right, " ".join(f"a-x-{seed}" for seed in range(8))), ROWS, None)
+    by_example = mean_score(
+        models(right, " ".join(f"{e}-{e}-{seed}" for e in "ab" for seed in "1234")), ROWS, None
+    )
+    assert by_example.error > 1.5 * as_seeds.error
+    assert by_example.freedom < 2 < as_seeds.freedom
+
+
+def test_the_same_examples_are_compared_example_by_example() -> None:
+    """Both conditions suffer from the same examples: their difference is certain."""
+    words = "a-x-1 b-y-1 c-z-1"
+    ours, theirs = shares([90, 60, 30]), shares([80, 50, 20])
+    paired = difference(models(ours, words), models(theirs, words), ROWS, None)
+    others = difference(models(ours, words), models(theirs, words.upper()), ROWS, None)
+    assert paired.value == others.value == pytest.approx(0.1)
+    assert paired.p < 0.01 < 0.7 < others.p
+    reverse = difference(models(theirs, words), models(ours, words), ROWS, None)
+    assert (reverse.value, reverse.p) == pytest.approx((-paired.value, paired.p))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "trained", "covers"),
+    [
+        ("a-x-1 b-y-1 c-z-1", "d-v-1 d-v-2 d-v-3", True, "examples, seeds, rows"),
+        ("a-x-1 a-x-2 a-x-3", "d-v-1 d-v-2 d-v-3", True, "seeds, rows"),
+        ("a-x-1 a-x-2 a-x-3", "d-v-1", True, "seeds, rows"),
+        ("a-x-1 a-x-2 a-x-3", "-v-1", False, "seeds, rows"),
+        ("-h-1 -h-2 -h-3", "d-v-1 e-w-1", True, "examples, seeds, rows"),
+        ("-h-1 -i-1", "-v-1", False, "training sets, seeds, rows"),
+        ("a-x-1", "d-v-1", True, "rows"),
+    ],
+)
+def test_what_a_comparison_covers_is_said(first: str, second: str, trained: bool, covers: str) -> None:
+    ours, theirs = shares([70, 50, 60][: len(first.split())]), shares([62, 48, 55][: len(second.split())])
+    assert difference(models(ours, first), models(theirs, second, trained), ROWS, None).covers == covers
+
+
+def test_a_single_seed_is_assumed_to_vary_like_the_others() -> None:
+    several, one = models(shares([70, 50, 60]), "a-x-1 a-x-2 a-x-3"), models(shares([60]), "b-y-1")
+    trained = difference(several, one, ROWS, None)
+    fixed = difference(several, models(shares([60]), "-y-1", trained=False), ROWS, None)
+    assert trained.error > 1.5 * fixed.error
+
+
+def test_balanced_accuracy_is_compared_corrected_for_chance() -> None:
+    truth = ["a"] * 70 + ["b"] * 30
+    constant = models([[True] * 70 + [False] * 30], "-x-1")
+    right = models([[True] * 60 + [False] * 10 + [True] * 27 + [False] * 3], "-y-1")
+    assert mean_score(constant, truth, 2) == Estimate(0.0, 0.0, np.inf, "rows")
+    found = difference(right, constant, truth, 2)
+    recalls = 60 / 70, 27 / 30
+    assert found.value == pytest.approx(sum(recalls) - 1)
+    variance = sum(p * (1 - p) / (n - 1) for p, n in zip(recalls, (70, 30), strict=True))
+    assert found.error == pytest.approx(variance**0.5)
+    assert found.minimum_detectable == pytest.approx((1.95996 + 0.84162) * found.error, rel=1e-4)
+    assert difference(constant, constant, truth, 2).p == 1
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        Pair((3, 3), (3, 1)),
+        Pair((3, 3), (3, 1), examples_sd=0.15, condition_sd=0.15),
+        Pair((3, 3), (3, 3), examples_sd=0.15, condition_sd=0.15),
+        Pair((3, 3), (3, 1), same_examples=False, examples_sd=0.15),
+        Pair((3, 3), (1, 3), same_examples=False, examples_sd=0.15),
+        Pair((1, 9), (1, 3), rows_sd=0),
+        Pair((1, 3), (1, 1), seeds_sd=0.2),
+    ],
+    ids=str,
+)
+def test_identical_conditions_differ_in_5_percent(pair: Pair) -> None:
+    assert 0.02 <= significant(pair, 400) <= 0.08
+
+
+def test_a_true_difference_is_found() -> None:
+    pair = Pair((3, 3), (3, 3), rows=1000, examples_sd=0.1, seeds_sd=0.05, effect=0.3)
+    assert significant(pair, 100) > 0.8
 
 
 def test_holms_correction_by_hand() -> None:
     # Sorted p-values are multiplied by 3, 2 and 1, and none is below the one before it.
-    results = compare([(10, 1), (9, 2), (12, 1)])
-    p = [binomtest(1, 11).pvalue, binomtest(2, 11).pvalue, binomtest(1, 13).pvalue]
-    assert [uncorrected for uncorrected, _ in results] == pytest.approx(p)
-    assert p[2] < p[0] < p[1]
-    expected = [max(2 * p[0], 3 * p[2]), max(p[1], 2 * p[0], 3 * p[2]), 3 * p[2]]
-    assert [corrected for _, corrected in results] == pytest.approx(expected)
-    assert compare([]) == []
-
-
-@pytest.mark.parametrize(("rows", "points"), [(115, 13.1), (500, 6.3), (1241, 4.0), (2000, 3.1)])
-def test_the_minimum_detectable_effect_is_the_published_one(rows: int, points: float) -> None:
-    assert 100 * minimum_detectable_effect(rows) == pytest.approx(points, abs=0.05)
+    assert holm([0.02, 0.03, 0.005]) == pytest.approx([0.04, 0.04, 0.015])
+    assert holm([0.6, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []

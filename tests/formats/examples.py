@@ -65,7 +65,11 @@ json_objects = st.dictionaries(_names | st.text(max_size=6), json_values, max_si
 
 
 def inferred(values: dict[str, Any], **overrides: dict[str, str]) -> InferredFormat:
-    """The format inferred from these values."""
+    """The format inferred from these values. NESTED and DOTTED get the labels that cannot be inferred."""
+    if values is NESTED:
+        overrides = {"labels": {"output.label": "true,false"}, **overrides}
+    if values is DOTTED:
+        overrides = {"labels": {"a.label": "yes,no"}, **overrides}
     return infer_format(Example(values), **overrides)
 
 

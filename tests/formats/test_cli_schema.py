@@ -35,7 +35,7 @@ def test_format_reads_what_infer_prints(tmp_path: Path, values: dict[str, Any]) 
     result = run("infer", example)
     assert result.exit_code == 0
     format = save(tmp_path, json.loads(result.stdout), "format.json")
-    assert infer_format(Example(values), str(format)).format == examples.inferred(values).format
+    assert infer_format(Example(values), str(format)).format == infer_format(Example(values)).format
     assert run("check", format, "--example", example).exit_code == 0
 
 

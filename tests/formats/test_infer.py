@@ -64,12 +64,71 @@ def test_labels_that_the_user_gives() -> None:
     assert encoding.fields == ("label", "question")
 
 
-def test_a_free_text_answer_gets_a_note_about_labels() -> None:
-    found = inferred({"text": "I love it.", "sentiment": "positive"})
-    assert found.format.labels is None
-    assert found.notes[1] == (
-        "sentiment is free text; if it has a fixed set of values, add --labels sentiment=a,b,c"
-    )
+@pytest.mark.parametrize(
+    ("values", "labels", "advice"),
+    [
+        ({"text": "I love it.", "sentiment": "positive"}, None, "sentiment=a,b,c"),
+        ({"text": "I love it.", "stars": 4}, None, "stars=4,5"),
+        ({"text": "I love it.", "label": "YES"}, ("YES", "NO"), "label=a,b,c"),
+        ({"text": "I love it.", "label": True}, (True, False), None),
+        ({"text": "It hurts.", "triage": {"urgent": True}}, None, "triage.urgent=true,false"),
+        ({"text": "It hurts.", "triage": {"label": "no"}}, None, "triage.label=a,b,c"),
+        ({"text": "It hurts.", "urgent": True}, None, "urgent=true,false"),
+        ({"subject": "Hi", "body": "It hurts."}, None, "FIELD=a,b,c"),
+        ({"text": "It hurts."}, None, None),
+    ],
+)
+def test_a_label_has_a_usual_name_at_the_top_and_the_line_says_how_to_change_it(
+    values: dict[str, Any], labels: Any, advice: str | None
+) -> None:
+    found = inferred(values)
+    assert found.format.labels == labels
+    [line] = found.notes
+    assert line.endswith(f"--labels {advice}") if advice else "--labels" not in line
+
+
+@pytest.mark.parametrize(
+    ("values", "overrides"),
+    [
+        ({"triage": {"urgent": True}}, {"labels": {"triage.urgent": "true,false"}}),
+        ({"stars": 4}, {"labels": {"stars": "4,5"}}),
+        ({"score": 0.5}, {"ranges": {"score": "0..1"}}),
+        ({"celsius": 40}, {"ranges": {"celsius": "0..100"}}),
+    ],
+)
+def test_no_more_advice_when_it_was_followed(values: dict[str, Any], overrides: dict[str, Any]) -> None:
+    [line] = inferred({"text": "It hurts.", **values}, **overrides).notes
+    assert "add --" not in line
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "labels"),
+    [
+        ("Schwimmt Eis?", "ja", ("ja", "nein")),
+        ("Drijft het ijs op een meer?", "Ja", ("Ja", "Nee")),
+        ("Flyter is och är det kallt?", "nej", ("ja", "nej")),
+        ("¿Flota el hielo en los lagos?", "No", ("Sí", "No")),
+        ("Il ghiaccio è di acqua?", "no", ("sì", "no")),
+        ("Does the ice float?", "no", ("yes", "no")),
+        ("冰会浮吗？", "是", ("是", "否")),
+        ("氷は浮きますか？", "いいえ", ("はい", "いいえ")),
+        ("Est-ce froid ?", "OUI", ("OUI", "NON")),
+        ("Flutua?", "não", ("sim", "não")),
+        ("Лёд плавает?", "Нет", ("Да", "Нет")),
+        ("क्या बर्फ तैरती है?", "नहीं", ("हाँ", "नहीं")),
+        ("هل يطفو الجليد؟", "نعم", ("نعم", "لا")),
+        ("얼음은 뜨나요?", "예", ("예", "아니요")),
+        ("Buz yüzer mi?", "Hayır", ("Evet", "Hayır")),
+        ("Băng có nổi không?", "không", ("có", "không")),
+        ("Czy lód pływa?", "tak", ("tak", "nie")),
+        ("Apakah es mengapung?", "tidak", ("ya", "tidak")),
+    ],
+)
+def test_yes_and_no_in_many_languages(question: str, answer: str, labels: tuple[str, str]) -> None:
+    assert inferred({"question": question, "answer": answer}).format.labels == labels
+    with_options = inferred({"question": question, "options": list(labels), "answer": answer}).format
+    assert with_options.labels == labels
+    assert not with_options.options_vary
 
 
 def test_an_answer_that_is_a_span_of_the_context() -> None:
@@ -95,8 +154,9 @@ def test_ranges() -> None:
 
 
 def test_roles_in_objects_and_of_a_single_text() -> None:
-    assert roles(examples.NESTED) == {"question": "input.claim", "answer": "output.label"}
-    assert inferred(examples.NESTED).format.labels == ("true", "false")
+    format = inferred(examples.NESTED).format
+    assert format.roles.named() == {"question": "input.claim", "answer": "output.label"}
+    assert format.labels == ("true", "false")
     assert roles({"output": "A poem about rain."}) == {"question": "output"}
 
 

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from datacreate.formats.example import Example
-from datacreate.formats.parse import extract_json, parse_completion, parse_item
+from datacreate.formats.example import Example, canonical_json
+from datacreate.formats.parse import parse_completion, parse_item
 from datacreate.formats.serialization import PromptEncoding
-from datacreate.formats.task_format import bind, read_format
+from datacreate.formats.task_format import TaskFormat, bind, read_format
 from datacreate.formats.validate import Candidate, Reason, Reject
+from datacreate.prompts.label_scoring import assigned_label
 from tests.formats import examples
-from tests.formats.examples import encoding_of, json_values
+from tests.formats.examples import encoding_of, inferred, json_values
 
 CHOICE = encoding_of(examples.UMBRELLA)
 KEYED = PromptEncoding(CHOICE.format, "keyed")
@@ -46,7 +47,8 @@ def reason_of(item: Any, encoding: PromptEncoding) -> Reason | None:
         (TEXT, {}, [FIRST, SECOND]),
         (TEXT, {"count": 1}, [FIRST, "not_needed"]),
         (f"<think>[1]?</think>Here you are:\n```json\n{TEXT}\n```", {}, [FIRST, SECOND]),
-        (f"Here you are:\n```json\n{TEXT[:-8]}", {"truncated": True}, [FIRST, "truncated"]),
+        (f"Only [1]?</think>{TEXT[:-8]}", {"truncated": True}, [FIRST, "truncated"]),
+        (TEXT.replace("bakes", "</think>"), {}, [FIRST, "Who </think>?"]),
         (TEXT[:-8], {}, [FIRST, "invalid_json"]),
         (TEXT[:-8], {"truncated": True, "keep_complete_items": False}, ["truncated"]),
         (f"<think>Perhaps {TEXT}", {"truncated": True}, ["truncated"]),
@@ -82,6 +84,11 @@ def test_the_results_of_a_completion(text: str, options: dict[str, Any], results
         (["Q?", ["a", "-1 wrong option", *OPTIONS[2:]]], Reason.PLACEHOLDER),
         (["Q?", ["a", "Option 2", *OPTIONS[2:]]], Reason.PLACEHOLDER),
         (["[question]", OPTIONS], Reason.PLACEHOLDER),
+        (["options", OPTIONS], None),
+        (["Q?", ["Paris", "Paris.", *OPTIONS[2:]]], Reason.DUPLICATE_OPTIONS),
+        (["Q?", ["Caf\u00e9", "Cafe\u0301", *OPTIONS[2:]]], Reason.DUPLICATE_OPTIONS),
+        (["Q?", ["New  York", "new york", *OPTIONS[2:]]], Reason.DUPLICATE_OPTIONS),
+        (["Q?", ["+", "-", "5", "5!", "-5"]], None),
         *(
             (["Q?", [text, *OPTIONS[1:]]], None)
             for text in ("+", "😀", "an option to buy", "نعم", "\u2028 x")
@@ -90,6 +97,48 @@ def test_the_results_of_a_completion(text: str, options: dict[str, Any], results
 )
 def test_the_reason_against_an_item(item: Any, reason: Reason | None) -> None:
     assert reason_of(item, CHOICE) is reason
+
+
+@pytest.mark.parametrize(
+    ("answer", "context", "valid"),
+    [
+        ("Haus", "Das Haus ist rot.", True),
+        ("Haus", "Die Haustür ist rot.", False),
+        ("Haus", "Die Haustür am Haus ist rot.", True),
+        ("5", "It was 15 degrees.", False),
+        ("cafe", "The cafe\u0301 is open.", False),
+        ("The house is red.", "The house is red.", False),
+        ("The house is red", " The house is red.", False),
+        ("东京", "他住在东京附近。", True),
+        ("서울", "서울은 수도이다.", True),
+        ("not there", "The house is red.", False),
+    ],
+)
+def test_an_answer_from_the_context_is_whole_words_but_not_everything(
+    answer: str, context: str, valid: bool
+) -> None:
+    reason = reason_of([context, "Which one?", answer], encoding_of(examples.SPAN))
+    assert reason is (None if valid else Reason.ANSWER_NOT_IN_CONTEXT)
+
+
+def test_a_text_may_be_the_name_of_another_field() -> None:
+    encoding = encoding_of({"title": "On words", "genre": "essay", "tags": ["a", "b"]})
+    assert reason_of(["On rain", "title", ["genre"]], encoding) is None
+    assert reason_of(["Title.", "essay", ["a"]], encoding) is Reason.PLACEHOLDER
+    assert reason_of(["On rain", "essay", ["a", "tags"]], encoding) is Reason.PLACEHOLDER
+
+
+@pytest.mark.parametrize(("labels", "written"), [("3.0,4.0", 4), ("3,4", 4.0)])
+@pytest.mark.parametrize("style", ["positional", "keyed"])
+def test_a_number_is_stored_as_the_label(labels: str, written: float, style: Any) -> None:
+    label = float if "." in labels else int
+    values = {"text": "Very good.", "stars": label(3)}
+    encoding = PromptEncoding(inferred(values, labels={"stars": labels}).format, style)
+    item = [written, "Good."] if style == "positional" else {"text": "Good.", "stars": written}
+    result = parse_item(item, encoding)
+    assert isinstance(result, Candidate)
+    assert canonical_json(result.example.values["stars"]) == canonical_json(label(4))
+    assert assigned_label(encoding.format, result.example.values) == 1
 
 
 def test_a_separate_answer_must_be_an_option() -> None:
@@ -129,13 +178,65 @@ def test_the_text_of_a_reject_is_short_and_printable() -> None:
     result.text.encode("utf-8")
 
 
-def test_the_key_of_duplicates_is_the_normalized_question_or_all_text_or_all_values() -> None:
-    def keys(encoding: PromptEncoding, *items: Any) -> int:
-        return len({parse_item(item, encoding).key for item in items})  # type: ignore[union-attr]
+def format_of(properties: dict[str, Any], *roles: str) -> TaskFormat:
+    document = {"properties": properties, "x-datacreate": {"roles": {role: role for role in roles}}}
+    return read_format(document, "mine")
 
-    assert keys(CHOICE, [FIRST, OPTIONS], ["where do  boats sleep", OPTIONS]) == 1
-    assert keys(encoding_of({"tags": ["a", "b"]}), [["a"]], [["b"]], [["a", "b"]]) == 3
-    assert keys(encoding_of({"x": 1, "y": 2}), [1, 2], [2, 1]) == 2
+
+ANY_TEXT = {"type": "string"}
+REVIEWS = format_of(
+    {
+        "question": {"const": "Is it good?"},
+        "context": ANY_TEXT,
+        "note": {"type": ["string", "null"]},
+        "answer": {"enum": ["yes", "no"]},
+    },
+    "question",
+    "context",
+    "answer",
+)
+REVIEW = {"question": "Is it good?", "context": "Great.", "note": None, "answer": "yes"}
+SUMS = format_of(
+    {
+        "question": {"const": "a + b?"},
+        "a": {"type": "integer"},
+        "b": {"type": "integer"},
+        "answer": ANY_TEXT,
+    },
+    "question",
+    "answer",
+)
+NO_QUESTION = {**examples.UMBRELLA, "question": ""}
+MAIL = {"subject": "Hello", "body": "Shall we meet?", "label": "ham"}
+POEM = {"instruction": "", "output": "One poem."}
+TAGS_ONLY = {"tags": ["a", "b"]}
+
+
+@pytest.mark.parametrize(
+    ("format", "values", "changes", "repeats"),
+    [
+        (CHOICE.format, examples.UMBRELLA, {"options": [*OPTIONS[:4], "stand"]}, True),
+        (CHOICE.format, examples.UMBRELLA, {"question": "Where is a dry umbrella?"}, False),
+        (REVIEWS, REVIEW, {"context": "Bad."}, False),
+        (REVIEWS, REVIEW, {"context": "great", "answer": "no"}, True),
+        (REVIEWS, REVIEW, {"note": "Twice."}, False),
+        (inferred(examples.NLI).format, examples.NLI, {"premise": "A man plays the piano."}, False),
+        (inferred(examples.NLI).format, examples.NLI, {"label": "neutral"}, True),
+        (inferred(examples.SPAN).format, examples.SPAN, {"context": "It is in the Giant Mountains."}, False),
+        (inferred(examples.SPAN).format, examples.SPAN, {"answer": "Mountains"}, True),
+        (inferred(MAIL).format, MAIL, {"body": "Buy now!"}, False),
+        (SUMS, {"question": "a + b?", "a": 1, "b": 6, "answer": "7"}, {"a": 2, "b": 5}, False),
+        (inferred(NO_QUESTION).format, NO_QUESTION, {"options": [*OPTIONS[:4], "stand"]}, False),
+        (inferred(POEM).format, POEM, {"output": "Another poem."}, False),
+        (inferred(TAGS_ONLY).format, TAGS_ONLY, {"tags": ["b"]}, False),
+        (NUMBERS.format, {"text": "a b", "score": 0.5, "count": 3}, {"score": 0.25}, True),
+    ],
+)
+def test_an_example_repeats_another_if_all_its_inputs_are_equal(
+    format: TaskFormat, values: dict[str, Any], changes: dict[str, Any], repeats: bool
+) -> None:
+    key, changed = (Candidate.of(v, format).key for v in (values, {**values, **changes}))
+    assert (key == changed) is repeats
 
 
 @settings(max_examples=200)
@@ -162,73 +263,3 @@ def test_a_truncated_array_gives_a_prefix_of_its_items(items: list[Any], data: s
         assert isinstance(last, Reject)
         assert last.reason is Reason.TRUNCATED
     assert prefix == complete[: len(prefix)]
-
-
-# extract_json
-
-ROWS = '[["Where do boats sleep?",["harbour","attic"]],["Who bakes?",["a baker","b"]]]'
-TAGS = json.dumps([["What does </think> end, and <think> begin?", ["a [", "b"]]])
-
-
-@pytest.mark.parametrize("part", [ROWS, '{"rows": [1, 2], "a": {}}', TAGS, ROWS[:-8]])
-@pytest.mark.parametrize(
-    "before",
-    [
-        "",
-        "The example [shown] has 'two' parts [1].\n```\n",
-        "<think>Five of them.</think>",
-        ' <think>[1], or [[2]]? "[</think>\n\n<think></think>```json\n',
-        "[hm] [1]</think>",
-    ],
-)
-def test_text_before_the_json_is_removed(before: str, part: str) -> None:
-    assert extract_json(before + part) == part
-
-
-@pytest.mark.parametrize("after", ["  ", "\n```\nI hope this helps [1].", " and [no more] {of it}"])
-def test_text_after_the_json_is_removed(after: str) -> None:
-    assert extract_json(ROWS + after) == ROWS
-    assert extract_json(f"```json\n{TAGS}{after}") == TAGS
-
-
-@pytest.mark.parametrize(
-    ("text", "part"),
-    [
-        ("I cannot do that.", ""),
-        (f"<think>Perhaps {ROWS}", ""),
-        (f"Well. <think>{ROWS}", ""),
-        (f"{ROWS}</think>", ""),
-        ("a]", ""),
-        ("Well: [", "["),
-        (f"```json\n{TAGS[:-9]}", TAGS[:-9]),
-        ("[1] [2, three, four, five] [3, 4]", "[3, 4]"),
-        (f'[1] {{"x": 2}} {ROWS} [3]', ROWS),
-    ],
-)
-def test_missing_truncated_and_several_json_values(text: str, part: str) -> None:
-    assert extract_json(text) == part
-
-
-PROSE = st.text(alphabet="abc 🙂é\n\t\"'`.,:;(){}!-").filter(
-    lambda text: '{"' not in text and "{}" not in text
-)
-TOKENS = ["<think>", "</think>", "```json", "[", "]", "{", "}", '"', "\\", " ", "a", "1", ","]
-
-
-@given(PROSE, json_values.filter(lambda value: isinstance(value, list | dict)).map(json.dumps), PROSE)
-def test_json_is_found_in_any_prose(before: str, part: str, after: str) -> None:
-    found = extract_json(before + part + after)
-    assert found == part or len(found) > len(part)  # prose may look like JSON, too
-
-
-@given(st.text() | st.text(alphabet='[]{}"\\ 1') | st.lists(st.sampled_from(TOKENS)).map("".join))
-def test_the_result_is_a_part_of_the_text(text: str) -> None:
-    part = extract_json(text)
-    assert part in text
-    assert not part or part[0] in "[{"
-
-
-@pytest.mark.parametrize("piece", ["[", '["', "[ ", '"', "[1]", "<think></think>", "<think>", '\\"[', "[a] "])
-def test_the_time_is_linear_in_the_length(piece: str) -> None:
-    text = piece * (1_000_000 // len(piece))  # quadratic time would be hours
-    assert len(extract_json(text)) <= len(text)

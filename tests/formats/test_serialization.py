@@ -147,12 +147,30 @@ def test_other_shapes_are_malformed(item: Any) -> None:
         encoding_of(examples.UMBRELLA).read(item)
 
 
-def test_the_generation_prompt_asks_for_questions_that_a_fixed_label_answers() -> None:
-    def sentence(values: dict[str, Any], labels: dict[str, str]) -> str:
-        return chat_prompt(encoding_of(values, labels=labels), Example(values), 5)[-1]["content"]
+def prompt(values: dict[str, Any], labels: dict[str, str], **how: Any) -> str:
+    """The user message of the generation prompt."""
+    encoding = replace(encoding_of(values, labels=labels), pseudo_labels="ratio" in how)
+    return chat_prompt(encoding, Example(values), 5, how.get("ratio"))[-1]["content"]
 
+
+def test_the_generation_prompt_asks_for_questions_that_a_fixed_label_answers() -> None:
     claim = {"question": "Is ice cold?", "options": ["True", "False"], "label": True}
-    assert "Each question is one that True or False alone answers." in sentence(claim, {})
+    assert "Each question is one that True or False alone answers." in prompt(claim, {})
     maybe = {"question": "Is ice cold?", "answer": "yes"}
-    assert "yes, no or maybe alone answers." in sentence(maybe, {"answer": "yes,no,maybe"})
-    assert "alone answers" not in sentence(examples.NLI, examples.NLI_LABELS)
+    assert "yes, no or maybe alone answers." in prompt(maybe, {"answer": "yes,no,maybe"})
+    assert "alone answers" not in prompt(examples.NLI, examples.NLI_LABELS)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "sentence"),
+    [
+        (None, "The label of each is one of entailment, neutral, contradiction, each equally often."),
+        (
+            {"entailment": 0.7, "neutral": 0.3, "contradiction": 0},
+            "The label of the examples is entailment for 70%, neutral for 30% of them.",
+        ),
+    ],
+)
+def test_with_pseudo_labels_the_prompt_says_how_frequent_each_label_is(ratio: Any, sentence: str) -> None:
+    assert prompt(examples.NLI, examples.NLI_LABELS, ratio=ratio).endswith(sentence)
+    assert "often" not in prompt(examples.NLI, examples.NLI_LABELS)

@@ -1,4 +1,4 @@
-"""`create` from Python, as a notebook calls them: python_api.py MODEL ENCODER FOLDER."""
+"""`create` from Python, as a notebook calls them: python_api.py MODEL ENCODER STRATEGY FOLDER."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 
-def main(model: str, encoder: str, folder: Path) -> None:
+def main(model: str, encoder: str, strategy: str, folder: Path) -> None:
     before = dict(os.environ)
     from datacreate.create import create
     from datacreate.runs.config import CreateConfig
@@ -20,7 +20,7 @@ def main(model: str, encoder: str, folder: Path) -> None:
         count=30,
         run_dir=folder / "run",
         model=model,
-        strategy="diverse",
+        strategy=strategy,
         embedding_model=encoder,
         verify="off",
     )
@@ -28,4 +28,4 @@ def main(model: str, encoder: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+    main(*sys.argv[1:4], Path(sys.argv[4]))

@@ -54,7 +54,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, model: str) -> Guarded:
         ("filter", run, "--semantic", "0.999", "--embedding-model", tiny): 0,
         ("schema", "infer", EXAMPLE): 0,
         ("doctor",): None,  # depends on this machine
-        ("serve", "--model", writer): 1,  # no real model; tests/cli/test_serve.py has one
+        ("serve", "--model", writer, "--engine", "llamacpp"): 1,  # no GGUF file; vLLM is slow, see below
         ("models", "list"): 0,
         ("benchmarks", "list"): 0,
         ("benchmarks", "show", "creak"): 0,
@@ -71,6 +71,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, model: str) -> Guarded:
     return guarded
 
 
+@pytest.mark.slow
 def test_no_command_calls_another_machine(guarded: Guarded) -> None:
     from datacreate.cli.main import VERBS
 
@@ -81,6 +82,7 @@ def test_no_command_calls_another_machine(guarded: Guarded) -> None:
     assert read_evaluation(model / "evaluations" / "creak-test").scores.rows == 20
 
 
+@pytest.mark.slow
 def test_downloads_and_telemetry_are_off_before_a_library_is_imported(guarded: Guarded) -> None:
     imported = {line["library"] for line in guarded.lines("import")}
     assert {"huggingface_hub", "transformers", "datasets"} <= imported
@@ -105,12 +107,13 @@ def test_the_tests_themselves_are_guarded(calls_out: list[str]) -> None:
     calls_out.clear()
 
 
+@pytest.mark.parametrize("strategy", ["naive", pytest.param("diverse", marks=pytest.mark.slow)])
 def test_the_python_api_reads_local_files_only_and_leaves_the_environment_alone(
-    tmp_path: Path, model: str
+    tmp_path: Path, model: str, strategy: str
 ) -> None:
     guarded = Guarded(tmp_path / "calls.jsonl", environment={"OMP_NUM_THREADS": "1"})
-    encoder = save_encoder(tmp_path / "tiny")
-    guarded.run(model, encoder, tmp_path, module="tests.offline.python_api")
+    encoder = save_encoder(tmp_path / "tiny") if strategy == "diverse" else "none"
+    guarded.run(model, encoder, strategy, tmp_path, module="tests.offline.python_api")
     assert guarded.called == set()
     assert (tmp_path / "run" / "summary.json").is_file()
 
@@ -122,6 +125,16 @@ def test_only_the_modules_that_download_allow_downloads() -> None:
         if "lift()" in path.read_text(encoding="utf-8").replace("def lift()", "")
     ]
     assert lifting == ["checkpoints/hub.py"]
+
+
+@pytest.mark.slow
+def test_a_server_of_vllm_calls_nobody(tmp_path: Path, model: str) -> None:
+    pytest.importorskip("vllm")
+    guarded = Guarded(tmp_path / "calls.jsonl")
+    guarded.run("serve", "--model", model, "--engine", "vllm", code=1)  # the model cannot be loaded
+    assert "vllm" in {line["library"] for line in guarded.lines("import")}
+    assert guarded.called == set()
+    assert guarded.missing_switches() == set()
 
 
 @pytest.mark.model

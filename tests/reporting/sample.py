@@ -30,12 +30,26 @@ def sample_report(text: str = "tree", samples: tuple[str, ...] = HOSTILE) -> Rep
         for condition in ("human", text)
         for count in (100, 400)
     )
-    compared = Comparison("creak", "creak", "test", "human", 100, text, 100, 0.1, 9, 2, 0.03, 0.06, False)
+    compared = Comparison(
+        trained_for="creak",
+        test="creak",
+        split="test",
+        covers="seeds, rows",
+        first="human",
+        first_count=100,
+        second=text,
+        second_count=100,
+        difference=0.1,
+        low=0.01,
+        high=0.19,
+        mde=0.13,
+        p=0.03,
+        p_holm=0.06,
+        significant=False,
+    )
     table = ResultTable("in", text, "ab" * 32, "datacreate", "held-out", text, cells, (compared,))
     created = CreatedSet(
         path=f"runs/{text}",
-        method="datacreate",
-        seed=1,
         example={"question": text, "options": [text, "b"], "label": text},
         summary={
             "strategy": "tree",
@@ -62,7 +76,6 @@ def _cell(test: str, condition: str, count: int) -> ResultCell:
         test_digest=test,
         test_rows=500,
         classes=2,
-        mde=0.06,
         condition=condition,
         count=count,
         full=count == 400,
@@ -77,10 +90,8 @@ def _cell(test: str, condition: str, count: int) -> ResultCell:
         accuracy_low=0.55,
         accuracy_high=0.65,
         sd_seeds=0.02,
-        sd_sets=None,
         degenerate=1,
         not_above_chance=2,
-        unanswered=0,
         truncated=4,
         paper_accuracy=0.7,
         paper_swapped=test == "creak",

@@ -53,8 +53,16 @@ class Parsed(HTMLParser):
 @pytest.fixture
 def report(tmp_path: Path) -> Report:
     truth = ["True"] * 50 + ["False"] * 50
-    for seed, right in enumerate((60, 62, 50), 1):
-        evaluated(tmp_path / "runs" / f"tree{seed}", answers(right, 100), truth, seed=seed, example="a")
+    for example, rights in (("a", (90, 88)), ("b", (87, 50))):
+        for seed, right in enumerate(rights, 1):
+            evaluated(
+                tmp_path / "runs" / f"{example}{seed}",
+                answers(right, 100),
+                truth,
+                seed=seed,
+                example=example,
+                rows_of=example,
+            )
     evaluated(tmp_path / "runs" / "swap", answers(6, 10), train="bioasq", benchmark="pubmedqa")
     evaluated(tmp_path / "runs" / "human", answers(90, 100), truth, condition="human", count=1234)
     return build_report([tmp_path / "runs"])
@@ -63,29 +71,34 @@ def report(tmp_path: Path) -> Report:
 def test_markdown_has_every_number_of_a_cell(report: Report) -> None:
     text = as_markdown(report)
     lines = [[part.strip() for part in line.strip("|").split("|")] for line in text.split("\n")]
-    constant, human, tree = [line for line in lines if line[0] == "creak"][:3]
-    assert (constant[1], constant[4], constant[-1]) == ("constant", "0.0", "")
-    assert (human[1], human[2], human[3], human[-1]) == ("human", "1,234", "1s", "")
-    assert re.fullmatch(r"\+80\.0 \(\+\S+ to \+\S+\)", human[4])
-    assert (tree[1], tree[2], tree[3], tree[6], tree[8], tree[9]) == (
-        *("tree", "100", "1e·3s", "72.7"),
-        *("100", "14.0"),
-    )
-    assert tree[-1] == "degenerate 1/3, not above chance 1/3"
-    assert "Comparisons: 1 of 1 significant at 5 %" in text
-    assert text.count("‡ These two rows of the paper look exchanged") == 1
+    header = next(line for line in lines if line[0] == "test set")
+    cells = [line for line in lines if line[0] == "creak"][:3]
+    constant, human, tree = [dict(zip(header, line, strict=True)) for line in cells]
+    assert (constant["condition"], constant["score (95 %)"], constant["flags"]) == ("constant", "0.0", "")
+    assert (human["condition"], human["N"], human["seeds"], human["flags"]) == ("human", "1,234", "1", "")
+    assert re.fullmatch(r"\+80\.0 \(\+\S+ to \+\S+\)", human["score (95 %)"])
+    assert [
+        tree[name] for name in ("N", "examples", "seeds", "paper", "SD seeds", "SD examples", "test rows")
+    ] == (["100", "2", "2", "72.7", "37.1", "29.0", "100"])
+    assert tree["flags"] == "†1/4 ‡1/4 °"
+    assert "† degenerate: one class" in text
+    assert "° fewer than three formatting examples" in text
+    assert "Comparisons: 0 of 1 significant at 5 %" in text
+    assert text.count("§ These two rows of the paper look exchanged") == 1
 
 
 def test_csv_and_json_have_the_records(report: Report) -> None:
     lines = list(csv.DictReader(io.StringIO(as_csv(report, ResultCell))))
     assert [line["condition"] for line in lines] == ["constant", "human", "tree", "constant", "tree"]
-    assert float(lines[2]["accuracy"]) == pytest.approx((0.60 + 0.62 + 0.50) / 3)
-    assert (lines[2]["distribution"], lines[2]["degenerate"], lines[2]["sd_sets"]) == ("in", "1", "")
+    assert float(lines[2]["accuracy"]) == pytest.approx((0.89 + 0.685) / 2)
+    assert (lines[2]["distribution"], lines[2]["degenerate"], lines[1]["sd_examples"]) == ("in", "1", "")
     (compared,) = csv.DictReader(io.StringIO(as_csv(report, Comparison)))
-    assert (compared["first"], compared["second"], compared["significant"]) == ("human", "tree", "True")
+    assert (compared["first"], compared["second"], compared["significant"]) == ("human", "tree", "False")
     document = json.loads(as_json(report))
-    assert document["tables"][0]["cells"][2]["models"] == 3
-    assert document["tables"][0]["comparisons"][0]["p_holm"] < 0.05
+    assert document["tables"][0]["cells"][2]["models"] == 4
+    (compared,) = document["tables"][0]["comparisons"]
+    assert compared["difference"] == pytest.approx(0.8 - 0.575)
+    assert compared["low"] < compared["difference"] < compared["high"]
 
 
 def test_a_report_is_reproducible_and_replaces_an_older_one(tmp_path: Path, report: Report) -> None:

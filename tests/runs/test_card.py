@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from datacreate.filters.registry import FilterSettings
+from datacreate.filters.base import FilterSettings
 from datacreate.runs.card import dataset_card
 from datacreate.runs.config import RunSpec
 from tests.reporting.sample import HOSTILE, metrics
@@ -38,6 +38,7 @@ SUMMARY: dict[str, Any] = {
     "tokens_per_example": 7.5,
     "labels": {"True": 600, "False": 600},
     "depths": {"1": 1200},
+    "depth_warning": "1200 of 1200 examples are children of the formatting example",
     "license": None,
     "filters": [{"name": "exact", "on": True, "settings": {}, "rejected": 12}],
     "verification": None,
@@ -59,19 +60,17 @@ FULL = SUMMARY | {
         "model": "other-model",
         "mode": "drop",
         "pseudo_labels": True,
-        "threshold": 0.8,
         "kept": 1200,
         "dropped": 3,
         "agreed": 0.91,
-        "auc": 0.5061,
-        "min_auc": 0.75,
+        "concordance": 0.5061,
+        "concordance_interval": [0.42, 0.59],
+        "min_concordance": 0.6,
         "label_noise_rows": 200,
-        "label_noise_rows_required": 200,
-        "accepted_before_check": 12,
         "kept_by_label": {"True": 700, "False": 500},
         "warning": None,
     },
-    "compared_with": [{"benchmark": "csqa", "split": "test", "digest": "cd" * 32}],
+    "compared_with": [{"name": "csqa", "split": "test", "digest": "cd" * 32}],
 }
 
 
@@ -111,10 +110,9 @@ def test_what_was_done() -> None:
         ],
         "Label verification": [
             "`other-model` answered",
-            "mode drop, pseudo-labels, threshold 0.8): 1200 rows kept, 3 dropped.",
+            "mode drop, pseudo-labels): 1200 rows kept, 3 dropped.",
             "91% of the rows",
-            "AUC of 0.506",
-            "12 rows were accepted before",
+            "a concordance of 0.51 (95 % interval 0.42 to 0.59;",
             "| True | 700 |",
         ],
         "Contamination": [f"| csqa | test | {'cd' * 8}… |"],

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from datacreate.errors import RunError
 from datacreate.runs.directory import RunDirectory
-from datacreate.runs.export import LAYOUTS, chat, hf, parquet, reference
+from datacreate.runs.export import export
 from datacreate.runs.log import LogWriter, first_checksum
 from tests.making import make
 
@@ -61,16 +62,12 @@ def rows_of(path: Path) -> list[Any]:
     return [json.loads(line) for line in lines]
 
 
-def test_every_layout_is_tried_here() -> None:
-    assert set(LAYOUTS.values()) == {reference, chat, hf, parquet}
-
-
 def test_odd_texts_are_the_same_in_the_layout_of_the_reference(tmp_path: Path, run: RunDirectory) -> None:
-    assert rows_of(reference(run, tmp_path / "out")) == list(run.examples())
+    assert rows_of(export(run, "reference", tmp_path / "out")) == list(run.examples())
 
 
 def test_odd_texts_are_the_same_in_conversations(tmp_path: Path, run: RunDirectory) -> None:
-    made = rows_of(chat(run, tmp_path / "out"))
+    made = rows_of(export(run, "chat", tmp_path / "out"))
     for row, values in zip(made, run.examples(), strict=True):
         user, assistant = (message["content"] for message in row["messages"])
         options = "\n".join(f"- {option}" for option in values["options"])
@@ -83,5 +80,18 @@ def test_odd_texts_are_the_same_in_columns(tmp_path: Path, run: RunDirectory) ->
     import pyarrow.parquet
 
     values = list(run.examples())
-    assert datasets.load_from_disk(str(hf(run, tmp_path / "hf")))["train"].to_list() == values
-    assert pyarrow.parquet.read_table(parquet(run, tmp_path / "parquet")).to_pylist() == values
+    for _ in range(2):  # the second export replaces the first
+        dataset = datasets.load_from_disk(str(export(run, "hf", tmp_path / "hf")))
+        assert dataset["train"].to_list() == values
+    assert pyarrow.parquet.read_table(export(run, "parquet", tmp_path / "parquet")).to_pylist() == values
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hf", "parquet", "run"]
+
+
+def test_an_unfinished_run_is_exported_only_with_partial(tmp_path: Path, model: str) -> None:
+    make(tmp_path, model, count=10)
+    run = RunDirectory(tmp_path)
+    *lines, _ = run.log_path.read_bytes().splitlines(keepends=True)
+    run.log_path.write_bytes(b"".join(lines))
+    with pytest.raises(RunError, match=r"not finished, 5 of 10 examples; finish .* or .* with --partial"):
+        export(run, "chat")
+    assert len(rows_of(export(run, "chat", partial=True))) == 5

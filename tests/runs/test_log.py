@@ -30,7 +30,7 @@ records = st.builds(
     request=st.integers(0, 10**9),
     parent=st.text("0123456789abcdef", min_size=16, max_size=16),
     depth=st.integers(0, 1000),
-    attempt=st.integers(0, 8),
+    model=st.integers(0, 3),
     accepted=st.lists(st.dictionaries(texts, values, max_size=4), max_size=3).map(tuple),
     chosen=st.lists(st.integers(0, 5), max_size=5).map(tuple),
     rejects=st.lists(st.builds(Reject, st.sampled_from(Reason), texts), max_size=3).map(tuple),
@@ -42,18 +42,18 @@ records = st.builds(
 )
 
 
-@given(written=st.lists(records, max_size=4))
+@given(written=st.lists(st.tuples(records, st.lists(st.integers(0, 10**6), max_size=3)), max_size=4))
 def test_what_is_appended_is_read(tmp_path_factory: pytest.TempPathFactory, written: list[Any]) -> None:
     path = tmp_path_factory.mktemp("log") / "log.jsonl"
     checksum = first_checksum("run")
-    for record in written:  # opened anew each time, as sessions do
+    for record, parents in written:  # opened anew each time, as sessions do
         log = LogWriter(path, checksum)
-        log.append(record)
+        log.append(record, parents)
         log.close()
         *_, last = read_log(path, "run")
         checksum = last.checksum
     lines = list(read_log(path, "run")) if written else []
-    assert [line.record for line in lines] == written
+    assert [(line.record, list(line.next)) for line in lines] == written
     assert [line.number for line in lines] == list(range(1, len(written) + 1))
     if written:
         for line in path.read_bytes().split(b"\n")[:-1]:
@@ -62,7 +62,7 @@ def test_what_is_appended_is_read(tmp_path_factory: pytest.TempPathFactory, writ
 
 def test_line_separators_inside_a_text_do_not_break_a_line(tmp_path: Path) -> None:
     odd = {"q": "a\u2028b\u2029c\u0085d\r\ne\x1cf"}
-    commit = Commit(0, "0" * 16, 0, 0, (odd,), (0,), (Reject(Reason.COPIED_EXAMPLE, "\u2028\n"),), 1, 2, 3.0)
+    commit = Commit(0, "0" * 16, 0, (odd,), (0,), (Reject(Reason.COPIED_EXAMPLE, "\u2028\n"),), 1, 2, 3.0)
     log = LogWriter(tmp_path / "log", first_checksum("run"))
     log.append(commit)
     log.close()
@@ -89,7 +89,7 @@ def test_a_log_torn_anywhere_in_its_last_line_goes_on_to_the_same_bytes(tmp_path
     make(tmp_path / "whole", model, **small)
     log = (tmp_path / "whole" / "log.jsonl").read_bytes()
     last = log.rindex(b"\n", 0, -1) + 1
-    for cut in range(last, len(log)):
+    for cut in (last, last + 1, (last + len(log)) // 2, len(log) - 2, len(log) - 1):
         run = copied(tmp_path / "whole", tmp_path / str(cut), log[:cut])
         make(run, model, **small)
         assert train(run) == train(tmp_path / "whole")

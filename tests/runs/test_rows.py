@@ -49,7 +49,7 @@ def test_rows_of_an_inferred_format_may_have_other_types_and_lengths(tmp_path: P
         "valid",
         "valid",
         "constraint_violation",
-        "schema_violation",
+        "valid",
         "schema_violation",
         "schema_violation",
         "blank",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -13,11 +14,62 @@ from numpy.typing import NDArray
 
 from datacreate.selection.accepted_vectors import to_float64
 from datacreate.selection.farthest_first import FarthestFirst
-from datacreate.selection.queue import MAX_ATTEMPTS, Chains, Levels, Parent, ParentQueue, Tree
-from tests.selection.walking import ROOT, drain, walk
+from datacreate.selection.queue import MAX_ATTEMPTS, UNLIMITED_USES, Chains, Levels, Parent, ParentQueue, Tree
+
+ROOT = Parent(0, "root", 0)
 
 Rows = NDArray[np.float32]
-MakeQueue = Callable[[int], ParentQueue]
+Queues = Callable[[int], ParentQueue]
+"""From the limit of uses of a parent to a queue."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request: its parent, the commits before it, and how often the parent was used before."""
+
+    parent: Parent
+    commits: int
+    previous_uses: int
+
+
+def walk(
+    queue: ParentQueue,
+    born: list[int],
+    *,
+    window: int = 1,
+    chain: bool = False,
+    needed: int = 10**6,
+    logged: list[Asked] | None = None,
+) -> list[Asked]:
+    """All requests, with at most `window` in flight; request i gets `born[i]` accepted children.
+
+    `logged`: the requests of an earlier walk, whose parents are used again.
+    """
+    asked: list[Asked] = []
+    uses: Counter[int] = Counter()
+    rows = 0
+    for commits in range(len(born) + 1):
+        while len(asked) - commits < window:
+            request = len(asked)
+            number = logged[request].parent.number if logged else None
+            if logged and logged[request].commits > commits:
+                break
+            parent = queue.next(request, idle=request == commits, logged=number)
+            if parent is None:
+                break
+            asked.append(Asked(parent, commits, uses[parent.number]))
+            uses[parent.number] += 1
+            if logged and len(asked) == len(logged):
+                logged = None
+        if commits < len(born):
+            depth = asked[commits].parent.depth + 1
+            children = [
+                Parent(number, f"line {number}", depth)
+                for number in range(rows + 1, rows + born[commits] + 1)
+            ]
+            rows += len(children)
+            queue.commit(commits, children[:1] if chain else children, len(children), needed)
+    return asked
 
 
 def unit_vectors(seed: int, number: int, dimensions: int = 6) -> Rows:
@@ -26,129 +78,127 @@ def unit_vectors(seed: int, number: int, dimensions: int = 6) -> Rows:
 
 
 VECTORS = unit_vectors(1, 400)
-ROOT_VECTOR = unit_vectors(2, 1)[0]
 
 
-def coverage(
-    concurrency: int = 1, max_parent_uses: int = 4, pool: int = 1024, vectors: Rows = VECTORS
-) -> FarthestFirst:
-    return FarthestFirst(
-        ROOT, concurrency, vectors.__getitem__, ROOT_VECTOR, max_parent_uses=max_parent_uses, pool=pool
-    )
+def coverage(max_parent_uses: int = 4, pool: int = 1024, vectors: Rows = VECTORS) -> FarthestFirst:
+    return FarthestFirst(ROOT, vectors.__getitem__, max_parent_uses=max_parent_uses, pool=pool)
+
+
+def tree(max_parent_uses: int = 4) -> Tree:
+    return Tree(ROOT, max_parent_uses)
 
 
 outcomes = st.lists(st.integers(0, 4), min_size=60, max_size=60)
-"""The number of children of each request."""
-
-reusing = pytest.mark.parametrize(
-    "make", [lambda w, uses: Tree(ROOT, w, uses), coverage], ids=["tree", "coverage"]
-)
+reusing = pytest.mark.parametrize("make", [tree, coverage])
 
 
 # Chains
 
 
 @given(outcomes, st.integers(1, 9))
-def test_a_chain_continues_with_its_child_or_retries_the_parent(born: list[int], concurrency: int) -> None:
-    slots = walk(Chains(ROOT, concurrency), lambda slot: born[slot.number], 60, chain=True)
-    assert [commits for _, commits in slots] == [max(0, slot.number - concurrency + 1) for slot, _ in slots]
-    for slot, _ in slots[concurrency:]:
-        previous = slots[slot.number - concurrency][0]
-        if born[previous.number]:
-            assert slot.parent == Parent(str(sum(born[: previous.number])), previous.parent.depth + 1)
-            assert slot.previous_uses == 0
-        elif previous.previous_uses < MAX_ATTEMPTS:
-            assert (slot.parent, slot.previous_uses) == (previous.parent, previous.previous_uses + 1)
+def test_a_chain_continues_with_its_child_or_retries_the_parent(born: list[int], chains: int) -> None:
+    asked = walk(Chains(ROOT, chains), born, window=chains, chain=True)
+    assert [each.commits for each in asked] == [max(0, i - chains + 1) for i in range(len(asked))]
+    attempts = [0] * chains
+    for i, each in enumerate(asked[chains:]):
+        before = asked[i]
+        attempts[i % chains] = 0 if born[i] else attempts[i % chains] + 1
+        if born[i]:
+            assert each.parent == Parent(
+                sum(born[:i]) + 1, f"line {sum(born[:i]) + 1}", before.parent.depth + 1
+            )
+        elif attempts[i % chains] <= MAX_ATTEMPTS:
+            assert each.parent == before.parent
         else:
-            assert (slot.parent, slot.previous_uses) == (ROOT, 0)
+            assert each.parent == ROOT
+            attempts[i % chains] = 0
 
 
 def test_a_chain_keeps_its_parent_if_no_child_was_chosen() -> None:
     queue = Chains(ROOT, 1)
-    for _ in range(20):
-        [slot] = drain(queue)
-        assert (slot.parent, slot.previous_uses) == (ROOT, 0)
-        queue.commit(slot, [], 3)
-
-
-@pytest.mark.parametrize("make", [lambda w: Chains(ROOT, w), lambda w: Tree(ROOT, w, max_parent_uses=1000)])
-@given(born=outcomes, other=outcomes, concurrency=st.integers(1, 9), at=st.integers(0, 59))
-def test_the_parent_depends_only_on_commits_before_the_concurrency_window(
-    make: MakeQueue, born: list[int], other: list[int], concurrency: int, at: int
-) -> None:
-    changed = born[: max(0, at - concurrency + 1)] + other[max(0, at - concurrency + 1) :]
-    first = walk(make(concurrency), lambda slot: born[slot.number], 60)
-    second = walk(make(concurrency), lambda slot: changed[slot.number], 60)
-    assert first[at][0] == second[at][0]
+    for request in range(20):
+        assert queue.next(request, idle=True) == ROOT
+        queue.commit(request, [], 3, 9)
 
 
 # Tree and coverage
 
 
 @reusing
-@given(born=outcomes, concurrency=st.integers(1, 12), max_parent_uses=st.integers(1, 6))
-def test_between_one_and_concurrency_requests_are_in_flight(
-    make: Callable[[int, int], ParentQueue], born: list[int], concurrency: int, max_parent_uses: int
-) -> None:
-    slots = walk(make(concurrency, max_parent_uses), lambda slot: born[slot.number], 60)
-    assert [slot.number for slot, _ in slots] == list(range(len(slots)))
-    for commits in range(61):
-        assert 1 <= sum(seen <= commits for _, seen in slots) - commits <= concurrency
+@given(born=outcomes, window=st.integers(1, 12), uses=st.integers(1, 6))
+def test_at_least_one_request_is_in_flight(make: Queues, born: list[int], window: int, uses: int) -> None:
+    asked = walk(make(uses), born, window=window)
+    assert all(sum(each.commits <= commits for each in asked) > commits for commits in range(61))
 
 
 @reusing
-def test_the_root_is_reused_at_most_max_parent_uses_times_while_requests_are_in_flight(
-    make: Callable[[int, int], ParentQueue],
-) -> None:
-    queue = make(20, 4)
-    slots = drain(queue)
-    assert [(slot.parent, slot.previous_uses) for slot in slots] == [
-        (ROOT, previous_uses) for previous_uses in range(4)
-    ]
-    for slot in slots[:3]:
-        queue.commit(slot, [], 0)
-        assert drain(queue) == []
-    queue.commit(slots[3], [], 0)  # nothing is in flight: the root once more
-    assert [slot.previous_uses for slot in drain(queue)] == [4]
+def test_the_root_is_reused_at_most_max_parent_uses_times_while_requests_are_in_flight(make: Queues) -> None:
+    asked = walk(make(4), [0] * 4, window=20)
+    assert [(each.parent, each.commits) for each in asked] == [(ROOT, 0)] * 4 + [(ROOT, 4)]
+
+
+def test_naive_uses_the_root_without_limit() -> None:
+    assert [each.parent for each in walk(tree(UNLIMITED_USES), [0], window=50)] == [ROOT] * 51
 
 
 @given(outcomes, st.integers(1, 9))
-def test_the_tree_uses_every_child_breadth_first(born: list[int], concurrency: int) -> None:
-    slots = walk(Tree(ROOT, concurrency, 1), lambda slot: born[slot.number], 60)
-    first_uses = [slot.parent.line for slot, _ in slots if slot.previous_uses == 0]
-    assert first_uses == [ROOT.line, *map(str, range(len(first_uses) - 1))]
+def test_the_tree_uses_every_child_breadth_first(born: list[int], window: int) -> None:
+    asked = walk(tree(1), born, window=window)
+    first_uses = [each.parent.number for each in asked if each.previous_uses == 0]
+    assert first_uses == list(range(len(first_uses)))
 
 
 def test_parents_without_new_children_are_reused_evenly_shallow_ones_first() -> None:
-    slots = walk(Tree(ROOT, 1, 4), lambda slot: 2 if slot.number == 0 else 0, 30)
-    uses = Counter(slot.parent.line for slot, _ in slots)
+    uses = Counter(each.parent.number for each in walk(tree(), [2] + [0] * 29))
     assert len(uses) == 3
     assert max(uses.values()) - min(uses.values()) <= 1
-    slots = walk(coverage(), lambda slot: 3 if slot.number == 0 else 0, 12)
-    assert [slot.previous_uses for slot, _ in slots] == [0] * 4 + [1] * 4 + [2] * 4 + [3]
-    assert [slot.parent.depth for slot, _ in slots[4:8]] == [0, 1, 1, 1]
+    asked = walk(coverage(), [3] + [0] * 11)
+    assert [each.previous_uses for each in asked] == [0] * 4 + [1] * 4 + [2] * 4 + [3]
+    assert [each.parent.depth for each in asked[4:8]] == [0, 1, 1, 1]
+
+
+@given(outcomes, st.integers(1, 9))
+def test_the_tree_keeps_no_more_parents_than_are_needed(born: list[int], needed: int) -> None:
+    asked = walk(tree(), born, window=3, needed=needed)
+    first_uses = [each.parent.number for each in asked if each.previous_uses == 0]
+    assert first_uses == sorted(first_uses)  # still breadth first
+    used_after_half = {number for number in first_uses if number > sum(born[:30])}
+    assert len([n for n in first_uses if n <= sum(born[:30])]) <= 30 + needed + 3 + len(used_after_half)
+
+
+@pytest.mark.parametrize("make", [tree, coverage, lambda _: Levels(ROOT, 1), lambda _: Chains(ROOT, 3)])
+@given(born=outcomes, at=st.integers(0, 60))
+def test_logged_parents_give_the_same_state(make: Queues, born: list[int], at: int) -> None:
+    whole = walk(make(4), born, window=3)
+    assert walk(make(4), born, window=3, logged=whole[: at + 1]) == whole
+
+
+@given(born=st.lists(st.integers(0, 4), min_size=60, max_size=60), at=st.integers(1, 60))
+def test_logged_parents_need_no_equal_vectors(born: list[int], at: int) -> None:
+    whole = walk(coverage(pool=20), born, window=3)
+    again = walk(coverage(pool=20, vectors=VECTORS[::-1]), born, window=3, logged=whole[:at])
+    assert again[:at] == whole[:at]
 
 
 # Levels
 
 
 def test_a_level_is_completed_before_the_next_and_childless_parents_are_dropped() -> None:
-    queue = Levels(ROOT, 1)
-    slots = walk(queue, lambda slot: [3, 0, 2, 2][min(slot.number, 3)], 8)
-    assert [slot.parent.depth for slot, _ in slots] == [0, 1, 1, 1, 2, 2, 2, 2, 3]
-    assert len({slot.parent for slot, _ in slots}) == len(slots)
-    assert all(slot.number == commits for slot, commits in slots)  # one request at a time
+    asked = walk(Levels(ROOT, 1), [3, 0, 2, 2, 2, 2, 2, 2], window=5)
+    assert [each.parent.depth for each in asked[:9]] == [0, 1, 1, 1, 2, 2, 2, 2, 3]
+    assert len({each.parent.number for each in asked}) == len(asked)
+    assert [each.commits for each in asked[:9]] == [0, 1, 1, 1, 4, 4, 4, 4, 8]
 
 
 def test_a_level_without_children_is_repeated() -> None:
-    slots = walk(Levels(ROOT, 1), lambda slot: 3 if slot.number == 2 else 0, 9)
-    uses = [(slot.parent.depth, slot.previous_uses) for slot, _ in slots]
+    asked = walk(Levels(ROOT, 1), [0, 0, 3, 0, 0, 0, 0, 0, 0])
+    uses = [(each.parent.depth, each.previous_uses) for each in asked]
     assert uses == [(0, 0), (0, 1), (0, 2), *[(1, 0)] * 3, *[(1, 1)] * 3, (1, 2)]
 
 
 def test_the_seed_shuffles_levels() -> None:
-    def order(seed: int) -> list[str]:
-        return [slot.parent.line for slot, _ in walk(Levels(ROOT, seed), lambda _: 9, 9)]
+    def order(seed: int) -> list[int]:
+        return [each.parent.number for each in walk(Levels(ROOT, seed), [9] * 9)]
 
     assert order(1) == order(1)
     assert len({tuple(order(seed)) for seed in range(5)}) > 1
@@ -157,41 +207,32 @@ def test_the_seed_shuffles_levels() -> None:
 # Coverage
 
 
-def by_definition(born: list[int], commits: int, pool: int) -> list[str]:
+def by_definition(born: list[int], pool: int) -> list[int]:
     """The farthest-first order with one request in flight: all cosines are computed at every step."""
-    used, waiting, order, rows = [to_float64(ROOT_VECTOR)], [], [ROOT.line], 0
-
-    def closeness(row: int) -> tuple[float, int]:
-        return max(float(to_float64(VECTORS[row]) @ one) for one in used), row
-
-    for number in range(commits):
-        for row in range(rows, rows + born[number]):
-            waiting.append(row)
-            if len(waiting) > pool:
-                waiting.remove(max(waiting, key=closeness))
-        rows += born[number]
-        chosen = min(waiting, key=closeness)
+    used, waiting, order, rows = [to_float64(VECTORS[0])], list[int](), [0], 0
+    for number in born:
+        waiting = [*waiting, *range(rows + 1, rows + number + 1)][-pool:]
+        rows += number
+        cosines = {row: max(float(to_float64(VECTORS[row]) @ one) for one in used) for row in waiting}
+        chosen = min(waiting, key=cosines.__getitem__)
         waiting.remove(chosen)
         used.append(to_float64(VECTORS[chosen]))
-        order.append(str(chosen))
+        order.append(chosen)
     return order
 
 
-@given(st.lists(st.integers(1, 5), min_size=30, max_size=30), st.integers(1, 12))
-def test_the_farthest_candidate_is_next(born: list[int], pool: int) -> None:
-    slots = [slot for slot, _ in walk(coverage(pool=pool), lambda slot: born[slot.number], 30)]
-    assert [slot.parent.line for slot in slots] == by_definition(born, 30, pool)
-    assert all(slot.previous_uses == 0 for slot in slots)
+@given(st.lists(st.integers(1, 5), min_size=30, max_size=30), st.integers(5, 12))
+def test_the_farthest_of_the_latest_candidates_is_next(born: list[int], pool: int) -> None:
+    asked = walk(coverage(pool=pool), born)
+    assert [each.parent.number for each in asked] == by_definition(born, pool)
 
 
 @given(outcomes, st.integers(1, 9))
-def test_vectors_from_the_file_give_the_same_parents(born: list[int], concurrency: int) -> None:
-    computed = walk(coverage(concurrency), lambda slot: born[slot.number], 60)
-    read = walk(coverage(concurrency, vectors=VECTORS.astype(np.float16)), lambda slot: born[slot.number], 60)
-    assert computed == read
+def test_vectors_from_the_file_give_the_same_parents(born: list[int], window: int) -> None:
+    computed = walk(coverage(), born, window=window)
+    assert walk(coverage(vectors=VECTORS.astype(np.float16)), born, window=window) == computed
 
 
 def test_memory_and_time_are_bounded() -> None:
-    queue = coverage(pool=16)
-    walk(queue, lambda slot: 0 if slot.number > 60 else 5, 7000)  # more than any limit
-    assert drain(queue) == []
+    born = [5 if request <= 60 else 0 for request in range(7000)]  # more than any limit
+    assert len(walk(coverage(pool=16), born)) == 7001

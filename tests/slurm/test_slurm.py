@@ -22,6 +22,8 @@ from tests.finetuning.sets import choices
 from tests.making import COMMONSENSE
 from tests.slurm.cluster import ROOT, Cluster, missing
 
+pytestmark = pytest.mark.slow
+
 ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}
 SCRIPT = ROOT / "scripts" / "datacreate.sbatch"
 

@@ -84,7 +84,7 @@ EVERY_KIND_OF_OPTION: list[dict[str, Any]] = [
     {"exact": False, "near": 0.7, "label_noise_check": None, "decontaminate": [], "decontaminate_near": None},
     {"enforce_eager": False, "gpu_memory_utilization": 0.5, "replicas": 2, "trust_remote_code": True},
     {"enforce_eager": True, "concurrency": 4, "top_p": 0.9, "decontaminate": ["csqa", "creak"]},
-    {"label_ratio": {"True": 0.7, "False": 0.3}, "threshold": 0.8, "semantic": 0.9},
+    {"label_ratio": {"True": 0.7, "False": 0.3}, "label_noise_check": 0.8, "semantic": 0.9},
     {"chat_template_kwargs": {"enable_thinking": False, "words": "so many"}, "verify": "keep"},
 ]
 

@@ -1,129 +1,178 @@
-"""The label-noise check: its AUC, its decision, and the calibration that follows."""
+"""The label-noise check: its concordance, its decision, and the calibration that follows."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datacreate.verification.label_noise import LabelNoiseCheck, label_auc
+from datacreate.verification.label_noise import (
+    LabelNoiseCheck,
+    calibrated,
+    concordance,
+    label_means,
+    most_rows,
+    numeric_values,
+)
 from datacreate.verification.scoring import Probabilities, Scored
 
 Row = tuple[int, Probabilities]
+NAMES = ["yes", "no", "maybe"]
 
 
-def rows(number: int, labels: int, *, knows: float, bias: Sequence[float] = ()) -> list[Row]:
+def rows(number: int, labels: int, *, knows: float, bias: Sequence[float] = (), seed: int = 0) -> list[Row]:
     """Evenly assigned labels, scored by a verifier that knows them this well and prefers some labels."""
-    rng = random.Random(0)
+    rng = random.Random(seed)
     made: list[Row] = []
     for place in range(number):
         weights = [rng.random() for _ in range(labels)]
         weights[place % labels] += knows
         weights = [weight * factor for weight, factor in zip(weights, bias or [1.0] * labels, strict=True)]
-        made.append((place % labels, tuple(weight / sum(weights) for weight in weights)))
+        made.append((place % labels, tuple(round(weight / sum(weights), 4) for weight in weights)))
     return made
 
 
-def check_of(seen: Sequence[Row], min_auc: float | None = 0.75, *, labels: int = 2) -> LabelNoiseCheck:
-    """A decided check of all these rows."""
-    check = LabelNoiseCheck(labels, len(seen), min_auc)
+def check_of(
+    seen: Sequence[Row], least: float | None = 0.6, *, labels: int = 2, count: int = 500
+) -> LabelNoiseCheck:
+    """A check of these rows until it has decided."""
+    check = LabelNoiseCheck(NAMES[:labels], most_rows(count), least)
     for assigned, probabilities in seen:
         check.add(Scored(assigned, assigned, True, probabilities))
-    assert check.decided
     return check
+
+
+# Concordance
 
 
 @settings(max_examples=40)
 @given(
-    st.lists(st.tuples(st.booleans(), st.integers(0, 20)), min_size=2, max_size=80).filter(
+    st.lists(st.tuples(st.booleans(), st.integers(1, 19)), min_size=2, max_size=80).filter(
         lambda seen: len({assigned for assigned, _ in seen}) == 2
     )
 )
-def test_with_two_labels_the_auc_equals_scikit_learns(seen: list[tuple[bool, int]]) -> None:
+def test_with_two_labels_the_concordance_is_the_auc(seen: list[tuple[bool, int]]) -> None:
     from sklearn.metrics import roc_auc_score
 
     made = [(int(assigned), (1 - share / 20, share / 20)) for assigned, share in seen]
     expected = roc_auc_score([assigned for assigned, _ in seen], [share / 20 for _, share in seen])
-    assert label_auc(made, 2) == pytest.approx(expected, abs=1e-4)
+    for values in (None, [1.0, 5.0]):
+        found = concordance(made, values)
+        assert found
+        assert found.value == pytest.approx(expected, abs=1e-4)
+        assert 0 <= found.low <= found.value <= found.high <= 1
 
 
-@pytest.mark.parametrize("knows", [0.0, 0.3, 2.0])
-@pytest.mark.parametrize("labels", [3, 5])
-def test_with_more_labels_it_is_the_mean_of_each_against_the_rest(labels: int, knows: float) -> None:
-    from sklearn.metrics import roc_auc_score
-
-    made = rows(200, labels, knows=knows)
-    assigned, scores = [label for label, _ in made], np.array([p for _, p in made])
-    expected = roc_auc_score(assigned, scores, multi_class="ovr", average="macro")
-    assert label_auc(made, labels) == pytest.approx(expected, abs=1e-4)
-
-
-def test_a_label_that_was_never_assigned_is_ignored() -> None:
-    made = [(assigned, (*p, 0.0)) for assigned, p in rows(100, 2, knows=0.5)]
-    assert label_auc(made, 3) == label_auc([(assigned, p[:2]) for assigned, p in made], 2)
-    one_label = [(0, (0.9, 0.1)), (0, (0.4, 0.6))]
-    assert label_auc(one_label, 2) is None
-    check = check_of(one_label)
-    assert (check.auc, check.pseudo_labels) == (None, False)
-    assert "all with one label" in check.result
+@pytest.mark.parametrize("numeric", [False, True])
+@pytest.mark.parametrize("knows", [0.0, 0.4, 3.0])
+def test_with_more_labels_0_5_is_chance_and_1_is_perfect(knows: float, numeric: bool) -> None:
+    found = concordance(rows(300, 5, knows=knows), [1.0, 2.0, 3.0, 4.0, 5.0] if numeric else None)
+    assert found
+    if knows == 0:
+        assert found.low < 0.5 < found.high
+    else:
+        assert found.low > 0.5
+        assert (found.value > 0.97) == (knows == 3.0)
 
 
-def test_it_decides_after_the_required_rows_and_ignores_later_ones() -> None:
-    made = rows(100, 2, knows=0.1)
-    check = LabelNoiseCheck(2, 60, 0.75)
-    for number, (assigned, probabilities) in enumerate(made):
-        assert check.decided == (number >= 60)
-        assert (check.auc is None) == (number < 60)
-        check.add(Scored(assigned, assigned, True, probabilities))
-    assert check.seen == 60
-    assert check.auc == label_auc(made[:60], 2)
+def test_a_verifier_that_is_off_by_one_star_is_concordant_for_ratings() -> None:
+    near = [(1, 0), (0, 2), (1, 3), (2, 4), (4, 3)]  # its most probable stars, per assigned star
+    made = [
+        (star, tuple(0.8 if place == best else 0.05 for place in range(5)))
+        for star, both in enumerate(near)
+        for best in both
+    ]
+    as_names, as_ratings = concordance(made), concordance(made, [1.0, 2.0, 3.0, 4.0, 5.0])
+    assert as_names
+    assert as_ratings
+    assert as_ratings.value > 0.8 > as_names.value
+    assert numeric_values(["1", 2, "3.5"]) == [1.0, 2.0, 3.5]
+    assert (
+        numeric_values(["1", "nan"]) is numeric_values([True, False]) is numeric_values(["low", "1"]) is None
+    )
+
+
+def test_the_interval_holds_the_true_value_as_often_as_it_says() -> None:
+    truth = concordance(rows(2000, 2, knows=0.3))
+    assert truth
+    found = [concordance(rows(80, 2, knows=0.3, seed=seed)) for seed in range(1, 200)]
+    assert 0.9 < sum(each.low <= truth.value <= each.high for each in found if each) / len(found) < 0.99
+
+
+# The decision
 
 
 @pytest.mark.parametrize("knows", [0.0, 2.0])
-def test_below_the_least_auc_it_falls_back_to_pseudo_labels(knows: float) -> None:
-    check = check_of(rows(100, 2, knows=knows))
+def test_it_falls_back_to_pseudo_labels_if_the_concordance_is_low(knows: float) -> None:
+    check = check_of(rows(320, 2, knows=knows))
+    assert check.decided
     assert check.pseudo_labels == (knows == 0.0)
-    assert f"AUC {check.auc:.2f}" in check.result
+    assert f"concordance of {check.concordance}" in check.result
     assert ("without a label" in check.result) == check.pseudo_labels
 
 
-def test_an_auc_equal_to_the_least_one_is_enough_and_without_one_nothing_changes() -> None:
-    made = rows(100, 2, knows=0.2)
-    auc = label_auc(made, 2)
-    assert auc
-    assert not check_of(made, auc).pseudo_labels
-    assert check_of(made, auc + 1e-4).pseudo_labels
-    measured = check_of(made, None)
-    assert (measured.auc, measured.pseudo_labels) == (auc, False)
-    assert measured.result.endswith(f"AUC {auc:.2f}")
+def test_it_takes_more_rows_while_it_is_undecided_up_to_a_maximum() -> None:
+    assert check_of(rows(320, 2, knows=2.0)).seen == 40
+    borderline = rows(400, 2, knows=0.15)
+    check = check_of(borderline, 0.68)
+    assert (check.seen, check.concordance, check.pseudo_labels) == (320, concordance(borderline[:320]), False)
+    assert not check_of(borderline[:319], 0.68).decided
+    assert check_of(borderline, 0.68, count=100).seen == 100
+    assert check_of(borderline, 0.68, count=5).seen == 20
+    assert check_of(borderline, None).seen == 40
 
 
-def test_nothing_is_calibrated_while_labels_are_assigned() -> None:
-    assert LabelNoiseCheck(2, 100, 0.75).calibrated((0.9, 0.1)) == (0.9, 0.1)
-    assert check_of(rows(100, 2, knows=2.0)).calibrated((0.9, 0.1)) == (0.9, 0.1)
+def test_it_only_measures_without_a_minimum_and_without_a_second_label() -> None:
+    measured = check_of(rows(100, 2, knows=0.0), None)
+    assert measured.concordance
+    assert not measured.pseudo_labels
+    one_label = check_of([(0, (0.9, 0.1))] * 320)
+    assert one_label.decided
+    assert (one_label.concordance, one_label.pseudo_labels) == (None, False)
+    assert "all with one label" in one_label.result
+
+
+def test_a_verifier_with_constant_scores_is_no_agreement() -> None:
+    check = check_of([(place % 3, (0.42, 0.3, 0.28)) for place in range(40)], labels=3)
+    assert check.concordance
+    assert check.concordance.value == 0.5
+    assert check.pseudo_labels
+
+
+# Calibration
 
 
 @pytest.mark.parametrize("bias", [(4.0, 1.0), (1.0, 2.0, 6.0)])
 def test_calibration_removes_the_bias_of_the_verifier(bias: tuple[float, ...]) -> None:
     labels = len(bias)
-    made = rows(400, labels, knows=0.0, bias=bias)
-    check = check_of(made[:300], labels=labels)
+    made = rows(400, labels, knows=0.5, bias=bias)
+    check = check_of(made, None, labels=labels)
 
-    def counts(scores: Sequence[Probabilities]) -> list[int]:
-        best = [max(range(labels), key=p.__getitem__) for p in scores]
-        return [best.count(label) for label in range(labels)]
+    def right(scores: Sequence[Probabilities]) -> float:
+        return sum(p[place % labels] == max(p) for place, p in enumerate(scores)) / len(scores)
 
-    raw, calibrated = counts([p for _, p in made]), counts([check.calibrated(p) for _, p in made])
-    assert max(raw) > 5 * min(raw)
-    assert max(calibrated) < 2 * min(calibrated)
+    raw = [p for _, p in made]
+    assert right([check.calibrated(p) for p in raw]) > right(raw) + 0.08
+    assert LabelNoiseCheck(NAMES, 40, 0.6).calibrated((0.9, 0.1, 0.0)) == (0.9, 0.1, 0.0)
 
 
-@given(st.lists(st.floats(0, 1), min_size=3, max_size=3).filter(any))
+def test_calibration_does_not_depend_on_the_shares_of_the_labels() -> None:
+    made = rows(300, 2, knows=0.5, bias=(3.0, 1.0))
+    few = [row for place, row in enumerate(made) if row[0] == 0 or place % 6 == 1]
+    assert label_means(few, 2) == pytest.approx(label_means(made, 2), abs=0.03)
+
+
+def test_a_label_without_rows_keeps_its_probability() -> None:
+    means = label_means([(0, (0.6, 0.3, 0.1)), (1, (0.4, 0.5, 0.1))], 3)
+    assert means == [0.5, 0.4, None]
+    assert calibrated((0.5, 0.4, 0.1), means) == (0.45, 0.45, 0.1)
+
+
+@given(st.lists(st.floats(0, 1), min_size=3, max_size=3).filter(lambda w: sum(w) > 0.01))
 def test_calibrated_probabilities_add_up_to_1(weights: list[float]) -> None:
-    check = check_of(rows(60, 3, knows=0.0, bias=(5.0, 1.0, 1.0)), labels=3)
+    means = label_means(rows(60, 3, knows=0.0, bias=(5.0, 1.0, 1.0)), 3)
     probabilities = tuple(round(weight / sum(weights), 4) for weight in weights)
-    assert sum(check.calibrated(probabilities)) == pytest.approx(1, abs=3e-4)
+    assert sum(calibrated(probabilities, means)) == pytest.approx(1, abs=3e-4)

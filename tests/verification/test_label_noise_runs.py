@@ -16,11 +16,11 @@ from tests.verifying import (
     THREE_LABELS,
     TWO_LABELS,
     YES_NO,
+    biased,
     guessing,
     is_right,
     knowing,
     labels_in,
-    unsure,
     verified,
     writing,
 )
@@ -31,76 +31,93 @@ def assigned_in(engine: ScriptedEngine) -> list[bool]:
     return ['"const"' in (request.schema or "") for request in engine.history]
 
 
-def test_noisy_labels_lead_to_pseudo_labels(tmp_path: Path, model: str) -> None:
-    engine = ScriptedEngine(writing(0.5, YES_NO), scorer=guessing)
-    summary, messages = verified(tmp_path, model, engine, **{**FALLBACK, "label_noise_rows": 60})
+def test_noisy_labels_lead_to_pseudo_labels_for_held_rows_too(tmp_path: Path, model: str) -> None:
+    engine = ScriptedEngine(writing(0.5, YES_NO), scorer=knowing)
+    summary, messages = verified(tmp_path, model, engine, **FALLBACK)
     figures = summary["verification"]
     [result] = [line for line in messages if line.startswith("label-noise check:")]
     assert "from now on texts are written without a label" in result
-    assert f"AUC {figures['auc']:.2f}" in result
-    assert figures["auc"] < figures["min_auc"] == 0.75
+    low, high = figures["concordance_interval"]
+    assert f"{figures['concordance']:.2f} ({low:.2f} to {high:.2f})" in result
+    assert low < figures["concordance"] < figures["min_concordance"] == 0.9
     assert figures["pseudo_labels"] is True
     assigned = assigned_in(engine)
     assert assigned == sorted(assigned, reverse=True)  # first all requests with labels, then none
     assert set(assigned) == {True, False}
     late = [request for request, has in zip(engine.history, assigned, strict=True) if not has]
     assert not any("yes" in (request.schema or "") for request in late)
-    assert labels_in(tmp_path) == {"yes": 40, "no": 40}
-
-
-def test_pseudo_labels_are_the_verifiers_and_earlier_rows_are_counted(tmp_path: Path, model: str) -> None:
-    summary, _ = verified(tmp_path, model, writing(0.5, YES_NO), **FALLBACK)
-    assert summary["verification"]["pseudo_labels"] is True
     assert all(is_right(example, YES_NO) for example in examples(tmp_path))
     assert labels_in(tmp_path) == {"yes": 40, "no": 40}
-    late = [scored for commit in commits(tmp_path)[-5:] for scored in commit.scored]
-    assert {scored.final for scored in late} == {0, 1}
-    assert {scored.assigned for scored in late} == {-1}
-    early = summary["verification"]["accepted_before_check"]
-    assert 0 < early < 25
-    assert f"{early} rows" in (tmp_path / "README.md").read_text()
+    assert "rejected_by_verifier" not in summary["rejected"]  # nothing written is wasted
+    assert {scored.assigned for scored in commits(tmp_path)[-1].scored} == {-1}
 
 
-def test_a_verifier_that_is_never_sure_does_not_drop_everything(tmp_path: Path, model: str) -> None:
-    values = {"question": "The soup was warm.", "stars": "4"}
-    how = {"example": values, "labels": {"stars": "1,2,3,4,5"}, "count": 50, "label_noise_rows": 40}
-    summary, _ = verified(tmp_path, model, answering(), unsure, **how)
-    assert summary["verification"]["threshold"] == 0.3
-    assert summary["verification"]["pseudo_labels"] is True
-    scored = summary["verification"]["scored"]
-    assert summary["rejected"]["rejected_by_verifier"] < 40 + 0.6 * (scored - 40)
-    assert set(Counter(example["stars"] for example in examples(tmp_path)).values()) == {10}
+@pytest.mark.parametrize("check", [0.6, None])
+def test_a_biased_verifier_that_knows_a_little_accepts_rows(
+    tmp_path: Path, model: str, check: float | None
+) -> None:
+    """It prefers entailment for every row. Judged before calibration it contradicts all other labels."""
+    how = {"count": 60, "label_noise_check": check, **THREE_LABELS}
+    summary, _ = verified(tmp_path, model, writing(0.9, LABELS), biased(0.02), **how)
+    figures = summary["verification"]
+    assert labels_in(tmp_path) == dict.fromkeys(LABELS, 20)
+    assert figures["concordance"] > 0.8
+    assert figures["pseudo_labels"] is False
+    assert all(map(is_right, examples(tmp_path)))
+    assert summary["rejected"]["rejected_by_verifier"] < 0.3 * figures["scored"]
 
 
-@pytest.mark.parametrize("check", [0.75, None])
+@pytest.mark.parametrize("check", [0.6, None])
+def test_a_verifier_without_an_opinion_does_not_stop_a_run(
+    tmp_path: Path, model: str, check: float | None
+) -> None:
+    how = {"count": 60, "label_noise_check": check, **THREE_LABELS}
+    summary, _ = verified(tmp_path, model, writing(0.9, LABELS), biased(0.0), **how)
+    assert labels_in(tmp_path) == dict.fromkeys(LABELS, 20)
+    assert summary["verification"]["concordance"] == 0.5
+    assert summary["verification"]["pseudo_labels"] == (check is not None)
+
+
+@pytest.mark.parametrize("check", [0.6, None])
 def test_labels_stay_assigned_if_the_verifier_confirms_them_or_the_check_is_off(
     tmp_path: Path, model: str, check: float | None
 ) -> None:
     engine = ScriptedEngine(writing(0.95 if check else 0.5, LABELS), scorer=knowing if check else guessing)
-    how = {"count": 90, "label_noise_rows": 40, "label_noise_check": check}
-    summary, messages = verified(tmp_path, model, engine, **how, **THREE_LABELS)
+    summary, messages = verified(tmp_path, model, engine, count=90, label_noise_check=check, **THREE_LABELS)
     assert summary["verification"]["pseudo_labels"] is False
-    assert summary["verification"]["min_auc"] == check
-    assert (summary["verification"]["auc"] > 0.9) == bool(check)
+    assert summary["verification"]["min_concordance"] == check
+    assert (summary["verification"]["concordance"] > 0.9) == bool(check)
     assert any(line.startswith("label-noise check:") for line in messages)
     assert all(assigned_in(engine))
 
 
-def test_a_run_that_is_too_short_for_the_check_reports_it(tmp_path: Path, model: str) -> None:
-    summary, messages = verified(tmp_path, model, writing(0.95, YES_NO), count=20, **TWO_LABELS)
+@pytest.mark.parametrize("strategy", ["tree", "random", "coverage"])
+def test_held_examples_are_parents_and_no_text_is_held_twice(
+    tmp_path: Path, model: str, strategy: str
+) -> None:
+    """A small vocabulary: many texts repeat each other."""
+    verified(tmp_path, model, answering(200), guessing, count=60, strategy=strategy, **TWO_LABELS)
+    made = commits(tmp_path)
+    held = [commit for commit in made if commit.held]
+    texts = [(values["premise"], values["hypothesis"]) for commit in held for values in commit.held]
+    assert len(set(texts)) == len(texts) >= 60
+    assert any(commit.depth for commit in held)
+    assert not any(commit.accepted for commit in made[: len(held)])
+    assert [commit.request for commit in made if commit.released] == [commit.request for commit in held]
+
+
+def test_a_short_run_checks_20_rows(tmp_path: Path, model: str) -> None:
+    summary, messages = verified(tmp_path, model, writing(0.95, YES_NO), count=3, **TWO_LABELS)
     figures = summary["verification"]
-    assert figures["auc"] is None
-    assert figures["label_noise_rows"] < figures["label_noise_rows_required"] == 40
-    warning = f"did not decide: {figures['label_noise_rows']} of 40 verified examples seen"
-    assert warning in (tmp_path / "README.md").read_text()
+    assert summary["accepted"] == 3
+    assert figures["label_noise_rows"] == 20
     assert any("--verifier" in line for line in messages), "the model scores its own examples"
 
 
 def test_a_label_inside_an_object_can_be_a_pseudo_label(tmp_path: Path, model: str) -> None:
     nested = {"claim": "Water boils.", "output": {"why": "It is hot.", "label": "true"}}
-    summary, _ = verified(
-        tmp_path, model, answering(), guessing, example=nested, count=40, label_noise_rows=30
-    )
+    how = {"example": nested, "labels": {"output.label": "true,false"}, "count": 40, "label_noise_check": 1}
+    summary, _ = verified(tmp_path, model, answering(), guessing, **how)
     assert summary["verification"]["pseudo_labels"] is True
     assert Counter(example["output"]["label"] for example in examples(tmp_path)) == {"true": 20, "false": 20}
 
@@ -109,15 +126,14 @@ def test_a_label_inside_an_object_can_be_a_pseudo_label(tmp_path: Path, model: s
 
 
 @pytest.mark.parametrize("verify", ["off", "drop", "relabel"])
-@pytest.mark.parametrize("label_ratio", [(0.7, 0.2, 0.1), (0.5, 0.5, 0.0), (1 / 3, 1 / 3, 1 / 3)])
+@pytest.mark.parametrize("label_ratio", [(0.7, 0.2, 0.1), (0.5, 0.5, 0.0)])
 def test_label_ratios_are_met_to_one_example(
     tmp_path: Path, model: str, verify: str, label_ratio: tuple[float, ...]
 ) -> None:
     ratio = dict(zip(LABELS, label_ratio, strict=True))
-    how = {"verify": verify, "label_ratio": ratio, "count": 53, "label_noise_check": None}
-    if verify == "off":
-        del how["label_noise_check"]
-    verified(tmp_path, model, writing(0.8, LABELS), **how, **THREE_LABELS)
+    verified(
+        tmp_path, model, writing(0.8, LABELS), verify=verify, label_ratio=ratio, count=53, **THREE_LABELS
+    )
     counted = labels_in(tmp_path)
     assert sum(counted.values()) == 53
     for label, share in ratio.items():
@@ -137,7 +153,7 @@ def test_label_ratios_are_met_with_pseudo_labels(tmp_path: Path, model: str) -> 
     [
         ({"yes": 1.2, "no": -0.2}, "positive"),
         ({"yes": float("nan"), "no": 1.0}, "add up to 1"),
-        ({}, "add up to 0;"),
+        ({}, "no share for the label 'yes'"),
     ],
 )
 def test_impossible_label_ratios_are_errors(

@@ -82,10 +82,7 @@ def test_fixed_labels_are_scored_by_name_or_by_letter() -> None:
     stars = {"text": "The Elbe flows north.", "stars": 3}
     format = format_of(stars, labels={"stars": "1,2,3"})
     assert prompt_of(format, stars)[1] == ("1", "2", "3")
-    assert assigned_label(format, stars) == 2
-
-
-def test_the_context_comes_before_the_question_if_there_is_one() -> None:
+    assert assigned_label(format, stars) == assigned_label(format, {**stars, "stars": 3.0}) == 2
     format = format_of(examples.PASSAGE)
     prompt, _ = prompt_of(format, examples.PASSAGE)
     assert prompt.startswith("Bees carry nectar home and make honey of it.\n\nBees make honey.\n\n")
@@ -121,15 +118,12 @@ def test_options_that_fixed_labels_name_are_shown_with_them() -> None:
     assert choices == ("A", "B")
 
 
-@pytest.mark.parametrize("values", [examples.SPAN, examples.REVIEW, examples.NLI, examples.TAGGED])
-def test_free_text_and_open_numbers_cannot_be_scored(values: dict[str, Any]) -> None:
-    format = format_of(values)
-    assert not can_score_labels(format)
-    assert possible_answers(format, values) == []
-    assert label_question(format, values, lettered=True) is None
-
-
 def test_what_can_be_scored_is_a_closed_set_that_fits_the_letters() -> None:
+    for values in (examples.SPAN, examples.REVIEW, examples.NLI, examples.TAGGED):
+        format = format_of(values)
+        assert not can_score_labels(format)
+        assert possible_answers(format, values) == []
+        assert label_question(format, values, lettered=True) is None
     assert all(can_score_labels(format_of(values)) for values in CLOSED.values())
     assert not can_score_labels(replace(format_of(examples.UMBRELLA), rules=frozenset()))
     no_answer = replace(format_of(examples.CLAIM), roles=Roles(question=("question",)))
@@ -193,13 +187,6 @@ def test_the_permutations_are_a_seeded_order_and_its_reverse(number: int, seed: 
     assert option_permutations(number, seed) == (one, other)
 
 
-def test_over_many_questions_each_option_has_every_position_equally_often() -> None:
-    from scipy.stats import chisquare
-
-    places = [option_permutations(5, f"42:question {i}")[0].index(0) for i in range(2000)]
-    assert chisquare([places.count(place) for place in range(5)]).pvalue > 1e-4
-
-
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.text(max_size=8), st.booleans())
 def test_scores_are_put_back_in_the_order_of_the_options(own: list[float], seed: str, lettered: bool) -> None:
     options = tuple(f"option {i}" for i in range(len(own)))
@@ -212,13 +199,7 @@ def test_scores_are_put_back_in_the_order_of_the_options(own: list[float], seed:
         scores.append(question.in_option_order(order, scored))
     assert scores == [tuple(own)] * 2
     assert mean_probabilities(scores) == pytest.approx(own)
-
-
-@given(number=st.integers(2, 8), seed=st.text(max_size=8))
-def test_a_preference_for_the_first_position_is_averaged_out(number: int, seed: str) -> None:
-    question = LabelQuestion("Which?", tuple(map(str, range(number))), True)
-    orders = option_permutations(number, seed)
-    first = [1.0] + [0.0] * (number - 1)
+    first = [1.0] + [0.0] * (len(own) - 1)  # a preference for the first position is averaged out
+    orders = option_permutations(len(own), seed)
     averaged = mean_probabilities([question.in_option_order(order, first) for order in orders])
-    assert averaged[orders[0][0]] == averaged[orders[0][-1]] == 0.5
-    assert sum(averaged) == 1
+    assert averaged[orders[0][0]] == averaged[orders[0][-1]] == (0.5 if len(own) > 1 else 1)

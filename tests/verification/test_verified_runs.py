@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 
 from datacreate.checkpoints import Checkpoint
 from datacreate.create import create
-from datacreate.errors import EngineError, NoProgress, RunMismatch, UsageError
+from datacreate.engines.base import Completion, Request
+from datacreate.errors import EngineError, NoProgress, UsageError
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from datacreate.verification.scoring import NO_SCORES
@@ -25,15 +27,17 @@ from tests.scripted import ScriptedEngine, answering
 from tests.verifying import (
     FALLBACK,
     LABELS,
-    SURE,
     THREE_LABELS,
     TWO_LABELS,
     YES_NO,
+    asked,
     failing,
     guessing,
     is_right,
     knowing,
     labels_in,
+    scored,
+    truth,
     verified,
     writing,
 )
@@ -42,51 +46,55 @@ MODES = ["keep", "drop", "relabel", "soft"]
 FREE_TEXT = {"question": "Where does the Elbe rise?", "label": "In the Giant Mountains."}
 
 
+@pytest.mark.parametrize("changes", [{}, THREE_LABELS], ids=["options", "labels"])
 @pytest.mark.parametrize("mode", MODES)
-def test_wrong_answers_among_options_are_kept_dropped_or_relabeled(
-    tmp_path: Path, model: str, mode: str
+def test_wrong_answers_are_kept_dropped_or_relabeled(
+    tmp_path: Path, model: str, changes: dict[str, Any], mode: str
 ) -> None:
-    summary, _ = verified(tmp_path, model, writing(0.6), verify=mode, count=60)
+    writer = writing(0.6, LABELS if changes else ())
+    summary, _ = verified(tmp_path, model, writer, verify=mode, count=91, **changes)
     made = examples(tmp_path)
-    dropped = summary["rejected"].get("rejected_by_verifier", 0)
-    assert len(made) == summary["accepted"] == 60
-    assert all(example["label"] in example["options"] for example in made)
+    assert len(made) == summary["accepted"] == 91
+    assert bool(summary["verification"]["pseudo_labels"]) is False
+    if changes:
+        assert sorted(labels_in(tmp_path).values()) == [30, 30, 31]
+    else:
+        assert all(example["label"] in example["options"] for example in made)
     right = sum(map(is_right, made))
-    assert right == 60 if mode in ("drop", "relabel") else 20 < right < 50
-    assert dropped > 20 if mode == "drop" else dropped == 0
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_wrong_labels_too_and_counts_per_label_stay_exact(tmp_path: Path, model: str, mode: str) -> None:
-    summary, _ = verified(tmp_path, model, writing(0.7, LABELS), verify=mode, count=91, **THREE_LABELS)
-    assert sorted(labels_in(tmp_path).values()) == [30, 30, 31]
-    assert summary["verification"]["pseudo_labels"] is False
-    right = sum(map(is_right, examples(tmp_path)))
-    assert right == 91 if mode in ("drop", "relabel") else 40 < right < 85
-    rejected = summary["rejected"]
-    assert rejected.get("rejected_by_verifier", 0) > 20 if mode == "drop" else True
-    assert rejected["over_quota"] > 0 if mode == "relabel" else True
+    assert right == 91 if mode in ("drop", "relabel") else 35 < right < 80
+    assert (summary["rejected"].get("rejected_by_verifier", 0) > 20) == (mode == "drop")
 
 
 @pytest.mark.parametrize("changes", [{}, THREE_LABELS], ids=["options", "labels"])
-@pytest.mark.parametrize("mode", ["keep", "soft"])
-def test_modes_that_only_log_scores_do_not_change_the_set(
-    tmp_path: Path, model: str, changes: dict[str, Any], mode: str
+def test_keep_only_logs_scores_and_does_not_change_the_set(
+    tmp_path: Path, model: str, changes: dict[str, Any]
 ) -> None:
     writer = writing(0.7, LABELS if changes else ())
     verified(tmp_path / "off", model, writer, verify="off", count=60, **changes)
-    verified(tmp_path / mode, model, writer, verify=mode, count=60, **changes)
-    assert train(tmp_path / mode) == train(tmp_path / "off")
+    verified(tmp_path / "keep", model, writer, verify="keep", count=60, **changes)
+    assert train(tmp_path / "keep") == train(tmp_path / "off")
 
 
-def test_the_threshold_is_the_least_probability(tmp_path: Path, model: str) -> None:
-    verified(tmp_path / "met", model, writing(0.6), threshold=SURE, count=20)
-    assert all(map(is_right, examples(tmp_path / "met")))
+@pytest.mark.parametrize(
+    ("scores", "kept"), [((0.3, 0.7, 0, 0, 0), False), ((0.3, 0.2, 0.2, 0.2, 0.1), True), ((0.2,) * 5, True)]
+)
+def test_an_answer_is_kept_if_no_other_is_more_probable(
+    tmp_path: Path, model: str, scores: Sequence[float], kept: bool
+) -> None:
+    """The right answer gets the first score."""
+
+    def scorer(request: Request) -> Completion:
+        text, choices = asked(request)
+        right = choices.index(truth(text, choices))
+        return scored(request, [*scores[-right:], *scores[:-right]] if right else scores)
+
+    how: dict[str, Any] = {"count": 20, "patience": 3}
+    if kept:
+        verified(tmp_path, model, writing(1.0), scorer, **how)
+        return
     with pytest.raises(NoProgress, match=r"no example accepted.*rejected_by_verifier") as caught:
-        verified(tmp_path / "missed", model, writing(0.6), threshold=SURE + 0.01, count=20, patience=3)
+        verified(tmp_path, model, writing(1.0), scorer, **how)
     assert "\n" not in str(caught.value)
-    with pytest.raises(RunMismatch, match=r"verification\.threshold: 0\.9 stored, 0\.6 requested"):
-        verified(tmp_path / "met", model, writing(0.6), threshold=0.6, count=20)
 
 
 def rejects(run_dir: Path) -> list[Any]:
@@ -98,7 +106,7 @@ def test_a_reject_has_the_scores_as_its_detail(tmp_path: Path, model: str) -> No
     verified(tmp_path, model, writing(0.5, LABELS), count=30, label_noise_check=None, **THREE_LABELS)
     details = [reject.detail for reject in rejects(tmp_path)]
     assert details
-    assert all(detail.startswith("label ") and "0.90" in detail and "0.05" in detail for detail in details)
+    assert all(re.fullmatch(r"label \w+; the verifier: (\w+ 0\.\d\d(, )?){3}", detail) for detail in details)
 
 
 # Determinism
@@ -106,21 +114,17 @@ def test_a_reject_has_the_scores_as_its_detail(tmp_path: Path, model: str) -> No
 
 def decisions(run_dir: Path) -> list[Any]:
     """The commits without times and token counts."""
-    return [
-        (c.request, c.parent, c.attempt, c.lines, c.chosen, c.rejects, c.scored) for c in commits(run_dir)
-    ]
+    return [(c.request, c.parent, c.lines, c.chosen, c.rejects, c.scored) for c in commits(run_dir)]
 
 
 @pytest.mark.parametrize(
     ("changes", "labels"),
     [
         ({"count": 40, "verify": "drop"}, []),
-        ({"count": 40, "verify": "relabel"}, []),
-        ({**THREE_LABELS, "count": 40, "verify": "drop", "label_noise_rows": 30}, LABELS),
         ({**THREE_LABELS, "count": 40, "verify": "relabel", "strategy": "random"}, LABELS),
         (FALLBACK, YES_NO),
     ],
-    ids=["options dropped", "options relabeled", "labels dropped", "labels relabeled", "pseudo-labels"],
+    ids=["options dropped", "labels relabeled", "pseudo-labels"],
 )
 def test_arrival_order_capacity_and_kills_change_nothing(
     tmp_path_factory: pytest.TempPathFactory, model: str, changes: dict[str, Any], labels: list[str]
@@ -152,6 +156,29 @@ def test_arrival_order_capacity_and_kills_change_nothing(
     check()
 
 
+@pytest.mark.parametrize(
+    ("changes", "labels"),
+    [({**FALLBACK, "strategy": "coverage"}, YES_NO), ({**THREE_LABELS, "count": 30}, LABELS)],
+    ids=["pseudo-labels", "labels"],
+)
+def test_a_run_that_ends_while_examples_are_held_or_released_asks_nothing_twice(
+    tmp_path: Path, model: str, changes: dict[str, Any], labels: list[str]
+) -> None:
+    whole = tmp_path / "whole"
+    verified(whole, model, writing(0.5, labels), **changes)
+    lines, made = (whole / "log.jsonl").read_bytes().splitlines(keepends=True), commits(whole)
+    assert any(commit.released for commit in made)
+    for number in range(1, len(lines), 3):
+        run_dir = tmp_path / f"cut-{number}"
+        shutil.copytree(whole, run_dir)
+        (run_dir / "log.jsonl").write_bytes(b"".join(lines[:number]))
+        engine = ScriptedEngine(writing(0.5, labels), scorer=knowing)
+        verified(run_dir, model, engine, **changes)
+        assert (train(run_dir), decisions(run_dir)) == (train(whole), decisions(whole))
+        logged = sum(not commit.released for commit in made[: number - 1])
+        assert all(request.id >= logged for request in engine.history)
+
+
 def test_a_larger_count_extends_a_run_with_pseudo_labels(tmp_path: Path, model: str) -> None:
     changes = {**FALLBACK, "concurrency": 4}
     verified(tmp_path, model, writing(0.5, YES_NO), **changes)
@@ -159,7 +186,7 @@ def test_a_larger_count_extends_a_run_with_pseudo_labels(tmp_path: Path, model: 
     summary, messages = verified(tmp_path, model, writing(0.5, YES_NO), **{**changes, "count": 120})
     assert train(tmp_path).startswith(before)
     assert labels_in(tmp_path) == {"yes": 60, "no": 60}
-    assert summary["verification"]["label_noise_rows"] == 25
+    assert summary["verification"]["label_noise_rows"] == 40
     assert not any("label-noise check:" in line for line in messages)  # reported when it decided
 
 
@@ -192,11 +219,11 @@ def test_another_model_can_verify_and_writes_nothing(tmp_path: Path, model: str)
 
 
 def test_the_same_model_as_writer_and_verifier_is_loaded_once(tmp_path: Path, model: str) -> None:
-    loaded: list[Checkpoint] = []
+    loaded: list[ScriptedEngine] = []
 
-    def engine_for(checkpoint: Checkpoint, *_: Any) -> ScriptedEngine:
-        loaded.append(checkpoint)
-        return ScriptedEngine(writing(0.6), scorer=knowing)
+    def engine_for(*_: Any) -> ScriptedEngine:
+        loaded.append(ScriptedEngine(writing(0.6), scorer=knowing))
+        return loaded[-1]
 
     config = CreateConfig.of(**usual(tmp_path / "run", model, verify="drop", verifier=model, count=10))
     create(config, engine_factory=engine_for, similarity=SharedWords())
@@ -208,18 +235,6 @@ def test_examples_without_scores_are_dropped(tmp_path: Path, model: str) -> None
     lost = [reject for reject in rejects(tmp_path) if reject.detail == NO_SCORES]
     assert 8 < len(lost) < 40
     assert len(list(RunDirectory(tmp_path).verifier_probabilities())) == len(examples(tmp_path)) == 60
-
-
-def test_each_question_is_scored_with_its_options_in_two_opposite_orders(tmp_path: Path, model: str) -> None:
-    engine = ScriptedEngine(writing(1.0), scorer=knowing)
-    verified(tmp_path, model, engine, count=20)
-    by_question: dict[str, list[str]] = {}
-    for request in engine.verified:
-        question, listed = request.messages[-1]["content"].split("\n\n")
-        by_question.setdefault(question, []).append(listed)
-    for both in by_question.values():
-        one, other = ([line[3:] for line in listed.splitlines()] for listed in both)
-        assert one == other[::-1]
 
 
 # What is verified

@@ -1,0 +1,116 @@
+"""The test sets of `--decontaminate`: benchmarks and files whose rows examples must not repeat."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from datacreate.benchmarks import Benchmark, digest, has_split, load_registry, read_split
+from datacreate.errors import BenchmarkError, UsageError
+from datacreate.filters.base import FilterSettings, HeldOutRef, HeldOutRow, HeldOutSet
+from datacreate.formats.example import Json, values_in
+from datacreate.formats.schema_utils import input_schema, is_constant, schema_at
+from datacreate.formats.task_format import TaskFormat
+from datacreate.formats.validate import Candidate
+from datacreate.messages import did_you_mean
+from datacreate.runs.rows import read_objects
+
+SPLITS = ("dev", "test")
+"""The splits of a benchmark that are held out."""
+
+
+def held_out_sets(
+    names: Sequence[str], format: TaskFormat, before: Sequence[HeldOutRef] | None = None
+) -> tuple[HeldOutSet, ...]:
+    """The test sets with these names, for examples of a format: benchmarks in the registry's order, then files.
+
+    `all` stands for all imported benchmarks; in an existing run for those that it was compared with `before`. A
+    registered name is a benchmark, any other name a file. Raises UsageError if it is neither, BenchmarkError if a
+    benchmark is not imported (the message says how to import it) or damaged.
+    """
+    registry, wanted = load_registry(), set(names)
+    if before is not None and "all" in names:
+        wanted = wanted - {"all"} | {ref.name for ref in before if ref.split}
+    sets: list[HeldOutSet] = []
+    for name, benchmark in registry.items():
+        splits = [split for split in SPLITS if has_split(benchmark, split)] if wanted & {name, "all"} else []
+        if not splits and name in wanted:
+            splits = ["test"]  # missing: `digest` raises the error that says how to import it
+        for split in splits:
+            ref = HeldOutRef(name=name, split=split, digest=digest(benchmark, split))
+            sets.append(HeldOutSet(ref, partial(_rows_of_split, benchmark, ref, _has_passages(format))))
+    files = dict.fromkeys(_file(name) for name in names if name != "all" and name not in registry)
+    for path in files:
+        ref = HeldOutRef(name=path.name, split=None, digest=_sha256(path))
+        sets.append(HeldOutSet(ref, partial(_rows_of_file, path, ref, format)))
+    return tuple(sets)
+
+
+def with_names(settings: FilterSettings, sets: Sequence[HeldOutSet]) -> FilterSettings:
+    """The settings of the filters with the names of the test sets, without folders, for `--decontaminate`."""
+    names = tuple(dict.fromkeys(each.ref.name for each in sets))
+    return FilterSettings(**settings.subset(FilterSettings) | {"decontaminate": names})
+
+
+def _has_passages(format: TaskFormat) -> bool:
+    context = format.roles.context
+    return context is not None and not is_constant(schema_at(format.schema, context))
+
+
+def _rows_of_split(benchmark: Benchmark, ref: HeldOutRef, passages: bool) -> Iterator[HeldOutRow]:
+    assert ref.split is not None
+    if digest(benchmark, ref.split) != ref.digest:
+        raise BenchmarkError(
+            f"benchmark {ref.name}: the {ref.split} split was imported again in the meantime; "
+            "run the command again"
+        )
+    for row in read_split(benchmark, ref.split):
+        yield HeldOutRow(row["question"], (row["context"] or "") if passages else "")
+
+
+def _file(name: str) -> Path:
+    path = Path(name)
+    if path.is_dir():
+        raise UsageError(f"--decontaminate {name}: that is a folder; give a file with rows")
+    if not path.exists() and os.sep not in name:
+        raise UsageError(
+            f"--decontaminate {name}: no such file, and no benchmark of that name"
+            f"{did_you_mean(name.replace('-', '_'), load_registry())}; `datacreate benchmarks list` shows them"
+        )
+    return path
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UsageError(
+            f"--decontaminate {path}: cannot be read ({error.strerror}); give the file with the test rows"
+        ) from None
+
+
+def _rows_of_file(path: Path, ref: HeldOutRef, format: TaskFormat) -> Iterator[HeldOutRow]:
+    if _sha256(path) != ref.digest:
+        raise UsageError(
+            f"--decontaminate {path}: the file was changed in the meantime; run the command again"
+        )
+    for values in read_objects(path):
+        yield _inputs(values, format)
+
+
+def _inputs(values: Mapping[str, Json], format: TaskFormat) -> HeldOutRow:
+    """The inputs of a row that has all input fields of the format; otherwise everything in it is the question."""
+    schema = input_schema(format.schema, format.roles.paths())
+    fields = {name for name, part in schema["properties"].items() if not is_constant(part)}
+    optional = fields - set(schema.get("required", fields))
+    if fields - optional <= values.keys() and (fields & values.keys()):
+        try:
+            candidate = Candidate.of(values, format)
+            return HeldOutRow(candidate.question, candidate.passage)
+        except (KeyError, TypeError):  # a value of another type
+            pass
+    return HeldOutRow("\n".join(values_in(values)), "")

@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""How often a verifier is right about human rows, before and after calibration.
+
+    scripts/perf/verifier.py [--rows 300] [--benchmark creak]... [--model qwen2.5-coder-0.5b-instruct]...
+
+Scores random test rows as `create` and `filter` do: without the label, with two option permutations. The first
+`--calibration` rows give the calibration, the next `--rows` are counted. A row's own options are not calibrated.
+Prints a Markdown table with 95 % intervals: Wilson's for accuracy, for the difference that of a paired mean. Needs
+imported benchmarks and the checkpoints. docs/results.md has the results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Sequence
+from math import sqrt
+from pathlib import Path
+from statistics import mean, stdev
+from tempfile import TemporaryDirectory
+
+from datacreate.benchmarks import find_benchmark, read_split
+from datacreate.engines.base import Engine
+from datacreate.engines.factory import checkpoint_of, make_engine
+from datacreate.engines.self_test import scores_are_real
+from datacreate.engines.settings import EngineOptions
+from datacreate.formats.example import Example, Json
+from datacreate.formats.task_format import TaskFormat, answer_text, bind, load_format
+from datacreate.prompts.label_scoring import assigned_label, label_question
+from datacreate.verification.label_noise import FIRST_ROWS, calibrated, concordance, label_means
+from datacreate.verification.scoring import Probabilities, final_label, score_labels
+
+Scored = list[tuple[int, Probabilities]]
+"""Of each row the index of its label, and the verifier's probabilities."""
+
+COLUMNS = ("benchmark", "verifier", "rows", "right", "after calibration", "difference", "concordance")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--benchmark", action="append", help="default: creak, boolq_open, csqa and pubmedqa")
+    parser.add_argument(
+        "--model", action="append", help="default: qwen2.5-coder-0.5b-instruct and -1.5b-instruct"
+    )
+    parser.add_argument("--rows", type=int, default=300)
+    parser.add_argument("--calibration", type=int, default=FIRST_ROWS)
+    parser.add_argument(
+        "--url", action="append", default=[], help="servers that run already, with all models"
+    )
+    options = parser.parse_args()
+    print(f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|", flush=True)
+    for model in options.model or [f"qwen2.5-coder-{size}-instruct" for size in ("0.5b", "1.5b")]:
+        settings = EngineOptions(urls=tuple(options.url))
+        with TemporaryDirectory() as folder:
+            log = Path(folder) / "engine.log"
+            engine = make_engine(checkpoint_of(model, settings), settings, count=options.rows, log=log)
+            try:
+                engine.start([scores_are_real()])
+                for name in options.benchmark or ["creak", "boolq_open", "csqa", "pubmedqa"]:
+                    print(measure(engine, model, name, options.rows, options.calibration), flush=True)
+            finally:
+                engine.close()
+
+
+def measure(engine: Engine, model: str, name: str, number: int, calibration: int) -> str:
+    """A line of the table."""
+    benchmark = find_benchmark(name)
+    rows = read_split(benchmark, "test")
+    rows = random.Random(0).sample(rows, min(len(rows), number + calibration))
+    format = bind(load_format(benchmark.format_name), Example(rows[0]))
+    found = score(engine, format, rows)
+    first, rest = found[:calibration], found[calibration:]
+    before = [is_right(assigned, probabilities) for assigned, probabilities in rest]
+    after, agreement = before, None
+    if format.labels:
+        means = label_means(first, len(format.labels))
+        rest = [(assigned, calibrated(probabilities, means)) for assigned, probabilities in rest]
+        after = [is_right(assigned, probabilities) for assigned, probabilities in rest]
+        agreement = concordance(rest)
+    differences = [int(late) - int(early) for early, late in zip(before, after, strict=True)]
+    cells = [name, model, str(len(rest)), share(before), share(after) if format.labels else "–"]
+    cells += [difference(differences) if format.labels else "–", str(agreement or "–")]
+    return f"| {' | '.join(cells)} |"
+
+
+def score(engine: Engine, format: TaskFormat, rows: Sequence[dict[str, Json]]) -> Scored:
+    """The rows that the engine scored, in order."""
+    labels = list(map(answer_text, format.labels or ()))
+    lettered = bool(labels) and not engine.have_distinct_first_tokens(labels)
+    asked = [(row, label_question(format, row, lettered=lettered)) for row in rows]
+    questions = [(question, question.shown) for _, question in asked if question]
+    found = score_labels(engine, questions, lambda _: None)
+    used = [row for row, question in asked if question]
+    return [(assigned_label(format, row), scores) for row, scores in zip(used, found, strict=True) if scores]
+
+
+def is_right(assigned: int, probabilities: Probabilities) -> bool:
+    return final_label("drop", assigned, probabilities) == assigned
+
+
+def share(right: Sequence[bool]) -> str:
+    """A share in percent with Wilson's interval."""
+    n, p, z = len(right), mean(right), 1.96
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return f"{p:.1%} ({middle - half:.1%} to {middle + half:.1%})"
+
+
+def difference(values: Sequence[int]) -> str:
+    half = 1.96 * stdev(values) / sqrt(len(values)) if len(values) > 1 else 0.0
+    return f"{100 * mean(values):+.1f} ({100 * (mean(values) - half):+.1f} to {100 * (mean(values) + half):+.1f})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Simulated models of two conditions, and how often tests find a difference between identical conditions.
+
+    python -m tests.finetuning.simulation [--pairs 1000]
+
+prints a Markdown table: false positives at 5 %, in percent, of McNemar's test on majority votes, of the
+percentiles of a nested bootstrap (examples, seeds, rows), and of `statistics.difference`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+from scipy.stats import binomtest, norm
+
+from datacreate.finetuning.statistics import Estimate, Models, difference
+
+Shape = tuple[int, int]
+"""Formatting examples, and training seeds of each."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two conditions whose models answer the same yes/no questions. Standard deviations are in probits."""
+
+    first: Shape
+    second: Shape
+    same_examples: bool = True
+    rows: int = 200
+    examples_sd: float = 0.0  # of both conditions with the same example
+    condition_sd: float = 0.0  # of one condition with an example
+    seeds_sd: float = 0.1
+    rows_sd: float = 1.0  # of the difficulty of test rows; with 0 each model errs on other rows
+    effect: float = 0.0  # of the first condition
+
+    def simulated(self, rng: np.random.Generator) -> tuple[list[Any], Any]:
+        """Which rows are right, of shape (examples, seeds, rows), for each condition; and the labels."""
+        truth = rng.integers(0, 2, self.rows)
+        difficulty = rng.normal(0, self.rows_sd, self.rows)
+        shared = rng.normal(0, self.examples_sd, max(self.first[0], self.second[0]))
+        right = []
+        for (examples, seeds), effect in ((self.first, self.effect), (self.second, 0.0)):
+            own = shared if self.same_examples else rng.normal(0, self.examples_sd, examples)
+            own = own[:examples] + rng.normal(0, self.condition_sd, examples)
+            level = 0.4 + effect + own[:, None] + rng.normal(0, self.seeds_sd, (examples, seeds))
+            bias = rng.normal(0, self.seeds_sd, (examples, seeds, 1)) * np.where(truth == 1, 1, -1)
+            right.append(rng.random(bias.shape) < norm.cdf(level[..., None] + difficulty + bias))
+        return right, truth
+
+    def compared(self, right: list[Any], truth: Any) -> Estimate:
+        """`difference` of simulated conditions."""
+        other = "" if self.same_examples else "other "
+        first, second = (
+            Models(
+                correct.reshape(-1, self.rows),
+                [
+                    (f"{name}{e}", f"{name}{e}", str(s))
+                    for e in range(len(correct))
+                    for s in range(correct.shape[1])
+                ],
+            )
+            for correct, name in zip(right, ("", other), strict=True)
+        )
+        return difference(first, second, truth, 2)
+
+
+def significant(pair: Pair, pairs: int, seed: int = 0) -> float:
+    """The share of simulated pairs in which `difference` is significant at 5 %."""
+    rng = np.random.default_rng(seed)
+    return float(np.mean([pair.compared(*pair.simulated(rng)).p < 0.05 for _ in range(pairs)]))
+
+
+def mcnemar(right: list[Any]) -> bool:
+    """Whether McNemar's exact test on the majority votes of both conditions is significant."""
+    ours, theirs = (correct.reshape(-1, correct.shape[-1]).mean(axis=0) > 0.5 for correct in right)
+    b, c = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+    return bool(b + c and binomtest(b, b + c).pvalue < 0.05)
+
+
+def bootstrap(pair: Pair, right: list[Any], truth: Any, rng: np.random.Generator, draws: int = 500) -> bool:
+    """Whether the central 95 % of a nested bootstrap exclude 0."""
+    counts = rng.multinomial(len(truth), [1 / len(truth)] * len(truth), draws).astype(float)
+    shared = rng.integers(pair.first[0], size=(draws, pair.first[0]))
+    means = []
+    for correct in right:
+        flat = correct.reshape(-1, len(truth)).astype(float)
+        parts = [(counts[:, truth == y], flat[:, truth == y]) for y in (0, 1)]
+        scores = sum(drawn @ of_label.T / drawn.sum(axis=1, keepdims=True) for drawn, of_label in parts)
+        scores = scores.reshape(draws, *correct.shape[:2])
+        examples, seeds = scores.shape[1:]
+        same = pair.same_examples and pair.first[0] == pair.second[0]
+        chosen = shared if same else rng.integers(examples, size=(draws, examples))
+        scores = np.take_along_axis(scores, chosen[..., None], 1)
+        chosen = rng.integers(seeds, size=scores.shape)
+        means.append(np.take_along_axis(scores, chosen, 2).mean(axis=(1, 2)))
+    low, high = np.percentile(means[0] - means[1], [2.5, 97.5])
+    return bool(low > 0 or high < 0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=1000)
+    number = parser.parse_args().pairs
+    print("| examples x seeds | SD of examples, rows | McNemar | bootstrap | difference |")
+    print("|---|---|---|---|---|")
+    shapes = [((3, 3), (3, 1)), ((3, 3), (3, 3)), ((3, 3), (1, 3)), ((1, 9), (1, 3)), ((5, 3), (5, 3))]
+    for (first, second), (sd, rows_sd) in product(shapes, [(0.0, 1.0), (0.0, 0.0), (0.15, 1.0)]):
+        if sd and first[0] == second[0] == 1:
+            continue
+        pair = Pair(first, second, examples_sd=sd, condition_sd=sd, rows_sd=rows_sd)
+        rng = np.random.default_rng(1)
+        found = []
+        for _ in range(number):
+            right, truth = pair.simulated(rng)
+            p = pair.compared(right, truth).p
+            found.append((mcnemar(right), bootstrap(pair, right, truth, rng), p < 0.05))
+        shares = " | ".join(f"{100 * share:.1f}" for share in np.mean(found, axis=0))
+        shape = f"{first[0]} x {first[1]} against {second[0]} x {second[1]}"
+        print(f"| {shape} | {sd}, {rows_sd} | {shares} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

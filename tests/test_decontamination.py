@@ -1,0 +1,278 @@
+"""`create` and `filter` reject examples that repeat rows of benchmarks and of the user's own files."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datacreate.benchmarks import find_benchmark, import_benchmark
+from datacreate.decontamination import held_out_sets
+from datacreate.engines.base import Check, Completion, Request
+from datacreate.errors import BenchmarkError, RunMismatch, UsageError
+from datacreate.filtering import DatasetFilterSettings, filter_rows
+from datacreate.formats.example import Example
+from datacreate.formats.task_format import bind, load_format
+from datacreate.runs.directory import RunDirectory
+from tests.benchmarks.conftest import choices, claims, imported, write_reference
+from tests.filters.texts import HashedWords
+from tests.making import SharedWords, commits, examples, make
+from tests.scripted import Script, ScriptedEngine, answering, written
+
+HELD_OUT: dict[str, Any] = {
+    "question": "What would the keeper of a lighthouse polish before the evening fog comes in?",
+    "context": None,
+    "options": ["the lens", "a spoon", "his boots", "the moon", "a saddle"],
+    "label": "the lens",
+}
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DATACREATE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def writing(question: str) -> Script:
+    """A writer that writes this question in its third request, and otherwise random ones."""
+
+    def script(request: Request) -> Completion:
+        rows = written(request, random.Random(f"{request.id}:{request.messages}"))
+        if request.id == 2:
+            rows[1] = [question, HELD_OUT["options"]]
+        return Completion(request.id, json.dumps(rows), "stop", 50, 50)
+
+    return script
+
+
+def details(run_dir: Path) -> list[str]:
+    """The details of the rejects with the reason `contaminated`."""
+    rejects = [reject for commit in commits(run_dir) for reject in commit.rejects]
+    return [reject.detail for reject in rejects if reject.reason == "contaminated"]
+
+
+def report(summary: dict[str, Any]) -> dict[str, Any]:
+    [found] = [each for each in summary["filters"] if each["name"] == "contamination"]
+    return dict(found)
+
+
+def test_a_generated_test_row_is_rejected_and_counted(tmp_path: Path, model: str) -> None:
+    imported(tmp_path / "files", "csqa", {"test": [*choices(3), HELD_OUT], "dev": choices(2, first=9)})
+    run_dir = tmp_path / "run"
+    summary = make(run_dir, model, writing(HELD_OUT["question"]))
+    [detail] = details(run_dir)
+    assert detail.startswith("csqa test row 4 (What would the keeper of a lighthouse polish")
+    assert summary["rejected"]["contaminated"] == 1
+    assert HELD_OUT["question"] not in {row["question"] for row in examples(run_dir)}
+    assert len(examples(run_dir)) == 25
+    assert report(summary) == {
+        "name": "contamination",
+        "reason": "contaminated",
+        "on": True,
+        "settings": {"decontaminate": ["csqa"], "ngram": 8, "decontaminate_near": 0.7},
+        "rejected": 1,
+    }
+    compared = [(each["name"], each["split"]) for each in summary["compared_with"]]
+    assert compared == [("csqa", "dev"), ("csqa", "test")]
+
+
+def test_decontaminate_near_does_not_need_the_near_filter(tmp_path: Path, model: str) -> None:
+    imported(tmp_path / "files", "csqa", {"test": [HELD_OUT]})
+    similar = HELD_OUT["question"].replace("evening", "thick")
+    how: dict[str, Any] = {"near": None, "ngram": 14}
+    make(tmp_path / "run", model, writing(similar), **how)
+    [detail] = details(tmp_path / "run")
+    assert "csqa test row 1 (" in detail
+    assert ": Jaccard 0.7" in detail
+    make(tmp_path / "off", model, writing(similar), decontaminate_near=None, **how)
+    assert details(tmp_path / "off") == []
+    assert similar in {row["question"] for row in examples(tmp_path / "off")}
+
+
+def test_a_run_cannot_resume_after_rows_were_imported_again(tmp_path: Path, model: str) -> None:
+    imported(tmp_path / "files", "csqa", {"test": [HELD_OUT]})
+    make(tmp_path / "run", model)
+    write_reference(tmp_path / "other", "csqa", {"test": choices(4)})
+    import_benchmark(find_benchmark("csqa"), tmp_path / "other", allow_count_mismatch=True, replace=True)
+    with pytest.raises(RunMismatch, match=r"made with another version of csqa \(sha256 "):
+        make(tmp_path / "run", model)
+
+
+def test_without_imported_benchmarks_the_filter_is_off(tmp_path: Path, model: str) -> None:
+    summary = make(tmp_path / "run", model, writing(HELD_OUT["question"]))
+    assert summary["compared_with"] == []
+    assert (report(summary)["on"], report(summary)["rejected"]) == (False, 0)
+
+
+def test_held_out_rows_are_read_and_embedded_before_the_model_loads(
+    tmp_path: Path, model: str, home: Path
+) -> None:
+    imported(tmp_path / "files", "csqa", {"test": [HELD_OUT]})
+
+    class Late(ScriptedEngine):
+        def start(self, checks: Sequence[Check] = ()) -> None:
+            assert [HELD_OUT["question"]] in embedder.asked
+            super().start()
+
+    embedder = HashedWords()
+    other_order = " ".join(reversed(HELD_OUT["question"].split()))
+    how: dict[str, Any] = {"semantic": 0.95, "decontaminate_near": None}
+    make(tmp_path / "run", model, Late(writing(other_order)), SharedWords(), embedder, **how)
+    assert ["cosine 1.00" in detail for detail in details(tmp_path / "run")] == [True]
+
+    [split] = home.rglob("test.jsonl")
+    split.write_bytes(split.read_bytes()[:-20])
+    engine = ScriptedEngine(answering())
+    with pytest.raises(BenchmarkError, match="was changed after the import"):
+        make(tmp_path / "damaged", model, engine)
+    assert not engine.started
+    assert not RunDirectory(tmp_path / "damaged").exists
+
+
+def test_a_finished_run_does_not_read_benchmarks(tmp_path: Path, model: str, home: Path) -> None:
+    imported(tmp_path / "files", "csqa", {"test": [HELD_OUT]})
+    made = make(tmp_path / "run", model)
+    for split in home.rglob("test.jsonl"):
+        split.unlink()
+    assert make(tmp_path / "run", model)["accepted"] == made["accepted"]
+
+
+OPEN_BOOK, CHOICES = load_format("yes_no_open_book"), load_format("multiple_choice")
+
+
+def write(path: Path, *rows: Any) -> str:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_names_are_benchmarks_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert held_out_sets(["all"], OPEN_BOOK) == ()
+    imported(tmp_path / "files", "strategyqa", {s: claims(9, first=9) for s in ("train", "dev", "test")})
+    imported(tmp_path / "files", "creak", {"test": claims(3)})
+    write(tmp_path / "mine.jsonl", {"text": "a"})
+    write(tmp_path / "creak", {"text": "b"})
+
+    def titles(*names: str) -> list[str]:
+        return [each.ref.title for each in held_out_sets(names, OPEN_BOOK)]
+
+    everything = ["strategyqa dev", "strategyqa test", "creak test"]  # in the registry's order
+    assert titles("all") == everything
+    assert titles("mine.jsonl", "all", "./mine.jsonl") == [*everything, "mine.jsonl"]
+    assert titles("creak", "creak") == ["creak test"], "a registered name is not a file"
+    assert titles("./creak") == ["creak"]
+    assert DatasetFilterSettings.of(decontaminate="all, mine.jsonl").decontaminate == ("all", "mine.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("craek", UsageError, r"craek: no such file, and no benchmark of that name \(did you mean creak\?\)"),
+        ("here/mine.jsonl", UsageError, r"here/mine.jsonl: cannot be read \(No such file"),
+        ("home", UsageError, "that is a folder"),
+        ("csqa", BenchmarkError, "csqa is not imported: run `datacreate benchmarks import"),
+        ("creak", BenchmarkError, "creak has no test split: `datacreate benchmarks"),
+    ],
+)
+def test_a_missing_test_set_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: type[Exception], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    imported(tmp_path / "files", "creak", {"train": claims(3)})
+    with pytest.raises(error, match=message) as raised:
+        held_out_sets([name], OPEN_BOOK)
+    assert "\n" not in str(raised.value)
+
+
+def test_rows_that_change_after_the_start_are_an_error(tmp_path: Path) -> None:
+    mine = write(tmp_path / "mine.jsonl", {"question": "Is it?"})
+    imported(tmp_path / "files", "creak", {"test": claims(3)})
+    benchmark, file = held_out_sets(["creak", mine], OPEN_BOOK)
+    write(tmp_path / "mine.jsonl", {"question": "Was it?"})
+    write_reference(tmp_path / "other", "creak", {"test": claims(4)})
+    import_benchmark(find_benchmark("creak"), tmp_path / "other", allow_count_mismatch=True, replace=True)
+    with pytest.raises(UsageError, match=r"mine.jsonl: the file was changed in the meantime"):
+        list(file.read())
+    with pytest.raises(BenchmarkError, match="imported again in the meantime"):
+        list(benchmark.read())
+
+
+def test_rows_of_a_file_are_compared_by_the_inputs_of_the_format_or_by_all_their_values(
+    tmp_path: Path,
+) -> None:
+    rows = [
+        {"id": 7, "question": "Is it tall?", "context": "A tower.", "label": 0},
+        {"question": "Is it new?", "context": None},
+        {"question": ["Is it old?"], "context": "A barn."},
+        {"sentence": "It is wide.", "scores": [0.5, "high"]},
+    ]
+    mine = write(tmp_path / "mine.jsonl", *rows)
+    [open_book] = held_out_sets([mine], OPEN_BOOK)
+    assert list(map(tuple, open_book.read())) == [
+        ("Is it tall?", "A tower."),
+        ("Is it new?", ""),
+        ("Is it old?\nA barn.", ""),
+        ("It is wide.\n0.5\nhigh", ""),
+    ]
+    without_context = bind(CHOICES, Example(HELD_OUT))
+    [closed_book] = held_out_sets([mine], without_context)
+    assert [row.question for row in closed_book.read()][:2] == ["Is it tall?", "Is it new?"]
+    assert not any(row.passage for row in closed_book.read())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "no rows"), (b'{"a": 1}\n[2]\n', "line 2: not a JSON object"), (b"\xff\xfe", "line 1: not UTF-8")],
+)
+def test_a_file_that_is_no_jsonl_is_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "mine.jsonl").write_bytes(content)
+    with pytest.raises(UsageError, match=f"mine.jsonl: {message}"):
+        list(held_out_sets([str(tmp_path / "mine.jsonl")], OPEN_BOOK)[0].read())
+
+
+def test_rows_of_the_users_own_file_are_rejected(tmp_path: Path, model: str) -> None:
+    imported(tmp_path / "files", "csqa", {"test": choices(3)})
+    other = {"text": f"Riddle: {HELD_OUT['question']} Say why.", "gold": 3}
+    for name, row in (("mine.jsonl", {**HELD_OUT, "id": 4}), ("other.jsonl", other)):
+        test_set = write(tmp_path / name, {"question": "Who?"}, row)
+        run_dir = tmp_path / f"run-{name}"
+        summary = make(run_dir, model, writing(HELD_OUT["question"]), decontaminate=f"all,{test_set}")
+        [detail] = details(run_dir)
+        assert detail.startswith(f"{name} row 2 (")
+        assert report(summary)["settings"]["decontaminate"] == ["csqa", name]
+        [csqa, mine] = summary["compared_with"]
+        assert (csqa["split"], mine["name"], mine["split"], len(mine["digest"])) == ("test", name, None, 64)
+        card = (run_dir / "README.md").read_text("utf-8")
+        assert f"| {mine['digest'][:16]}… |" in card
+        for file in run_dir.iterdir():
+            assert str(tmp_path).encode() not in file.read_bytes(), file
+
+
+def test_a_file_is_known_by_its_content(tmp_path: Path, model: str) -> None:
+    mine, run_dir = write(tmp_path / "mine.jsonl", HELD_OUT), tmp_path / "run"
+    made = make(run_dir, model, decontaminate=mine)
+    moved = write(tmp_path / "elsewhere" / "mine.jsonl", HELD_OUT)
+    assert make(run_dir, model, decontaminate=moved)["accepted"] == made["accepted"]
+    write(tmp_path / "mine.jsonl", HELD_OUT, HELD_OUT)
+    with pytest.raises(RunMismatch, match=r"made with another version of mine.jsonl \(sha256 \w+… stored"):
+        make(run_dir, model, decontaminate=mine)
+    with pytest.raises(RunMismatch, match=r"decontaminate: \['mine.jsonl'\] stored, \[\] requested"):
+        make(run_dir, model, decontaminate="none")
+    (tmp_path / "mine.jsonl").unlink()
+    with pytest.raises(UsageError, match=r"mine.jsonl: cannot be read \(No such file"):
+        make(run_dir, model, decontaminate=mine)
+
+
+def test_filter_compares_with_the_users_own_file(tmp_path: Path) -> None:
+    rows = write(tmp_path / "rows.jsonl", *choices(3), HELD_OUT)
+    mine = write(tmp_path / "mine.jsonl", HELD_OUT)
+    found = filter_rows(Path(rows), DatasetFilterSettings.of(decontaminate=mine, near=None))
+    assert (found["kept"], report(found)["rejected"]) == (3, 1)
+    assert [(one["name"], one["split"]) for one in found["compared_with"]] == [("mine.jsonl", None)]
+    with pytest.raises(UsageError, match="would overwrite an input"):
+        filter_rows(Path(rows), DatasetFilterSettings.of(decontaminate=mine), out=Path(mine))
