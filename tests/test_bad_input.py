@@ -20,9 +20,9 @@ FORMAT: dict[str, Any] = {
 }
 
 BAD: dict[str, tuple[Any, str, int, str]] = {
-    "missing file": (None, "", 2, "no such file; give a JSON file with one object"),
-    "invalid JSON": ('{"a": 1,}', "", 2, "not JSON at line 1"),
-    "list": ("[1, 2]", "", 2, "a list of 2"),
+    "missing file": (None, "", 2, "No such file or directory; give a JSON file with one object"),
+    "invalid JSON": ('{"a": 1,}', "", 2, "not JSON at column 9"),
+    "list": ("[1, 2]", "", 2, "not a JSON object: [1,2]"),
     "answer not in options": (
         {**COMMONSENSE, "label": "roof"},
         "--format multiple_choice",
@@ -49,7 +49,7 @@ BAD: dict[str, tuple[Any, str, int, str]] = {
         {"question": "Why?", "label": "Because."},
         "--verify drop",
         2,
-        "--verify drop: the answers of the format inferred are free text",
+        "--verify drop: free text cannot be scored",
     ),
     "verifier without verification": (
         COMMONSENSE,

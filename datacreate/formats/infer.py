@@ -80,9 +80,11 @@ def infer_format(
         format = bind(load_format(format_name), example)
         return InferredFormat(format, (_summary(format),))
     overrides = _overrides(example, labels, ranges)
-    shipped_format = None if overrides else _shipped_format(example)
-    if shipped_format is not None:
-        return InferredFormat(shipped_format, (_summary(shipped_format),))
+    for format in () if overrides else _shipped_formats():
+        if format.validator.is_valid(example.values):
+            # If the example breaks a rule, this is an error: another format would hide the mistake.
+            format = bind(format, example)
+            return InferredFormat(format, (_summary(format),))
     return _infer(example, overrides)
 
 
@@ -156,18 +158,6 @@ def _parse_range(text: str, value: Json, name: str) -> dict[str, Json]:
     if not bounds[0] <= value <= bounds[1]:
         raise ExampleError(f"{name}: the example has {value!r}, which is outside {text}; fix one of them")
     return {"type": _TYPES[type(value)], "minimum": bounds[0], "maximum": bounds[1]}
-
-
-def _shipped_format(example: Example) -> TaskFormat | None:
-    """The first shipped format with the example's fields, bound.
-
-    An example that has the fields but breaks a rule raises ExampleError. Inferring a format without that rule would
-    hide the mistake.
-    """
-    for format in _shipped_formats():
-        if format.validator.is_valid(example.values):
-            return bind(format, example)
-    return None
 
 
 @cache

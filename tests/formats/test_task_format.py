@@ -114,7 +114,10 @@ def test_unknown_and_recursive_references_are_errors(reference: str) -> None:
             "cannot use 'maxlength' at /properties/x/anyOf/1",
         ),
         ({"type": "string", "format": "phone"}, "cannot check the format 'phone' at /properties/x"),
-        ({"type": "string", "pattern": "(a"}, "JSON Schema at /properties/x/pattern: '(a' is not a 'regex'"),
+        (
+            {"type": "string", "pattern": "(a"},
+            "not a valid format at /properties/x/pattern: '(a' is not a 'regex'",
+        ),
     ],
 )
 def test_unsupported_keywords_are_errors_with_their_location(schema: dict[str, Any], message: str) -> None:
@@ -182,13 +185,17 @@ def test_a_field_may_have_the_name_of_a_keyword() -> None:
 @pytest.mark.parametrize(
     ("roles", "rules", "message"),
     [
-        ({"title": "a"}, [], "unknown role 'title'; roles are answer, context, options, question"),
-        ({"question": "a.b"}, [], "the role question names 'a.b'"),
-        ({"question": 3}, [], "the role question names 3"),
+        (
+            {"title": "a"},
+            [],
+            "/x-datacreate/roles: Additional properties are not allowed ('title' was unexpected)",
+        ),
+        ({"question": "a.b"}, [], "the role question names a.b, which the schema lacks"),
+        ({"question": 3}, [], "/x-datacreate/roles/question: 3 is not of type 'string', 'array'"),
         ({"options": "a"}, [], "which is not a list"),
-        ({}, ["options_vary"], "unknown rule 'options_vary'; rules are answer_in_options"),
+        ({}, ["options_vary"], "'options_vary' is not one of ['answer_in_options'"),
         ({"answer": "a"}, ["answer_in_options"], "needs the role options; name it under roles"),
-        (["question"], [], "roles must be an object"),
+        (["question"], [], "/x-datacreate/roles: ['question'] is not of type 'object'"),
     ],
 )
 def test_unknown_roles_and_rules_are_errors(roles: Any, rules: list[Any], message: str) -> None:
@@ -240,7 +247,7 @@ def test_an_example_that_breaks_a_rule_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "no such file"),
+        (None, "No such file or directory; --format takes"),
         (b"{", "cannot be read as JSON"),
         (b"[" * 100_000, "cannot be read"),
         (b"\xff", "cannot be read"),
