@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
@@ -94,7 +95,9 @@ class Candidate:
     def of(cls, values: Mapping[str, Json], format: TaskFormat) -> Self:
         """The candidate of a valid example."""
         inputs, context = format.input_texts(values), format.roles.context
-        passage = field_at(values, context) if context else None
+        passage = None
+        with suppress(KeyError):  # it may be optional
+            passage = field_at(values, context) if context else None
         key = normalize_text("\n".join(inputs))
         return cls(Example(values), inputs, key, passage if passage in inputs else "")
 
