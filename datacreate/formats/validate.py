@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
@@ -16,7 +17,8 @@ from typing import Self
 from jsonschema.exceptions import best_match
 
 from datacreate.formats.example import Example, Json, dotted, field_at, find_unsupported_value
-from datacreate.formats.schema_keywords import KEYWORDS, EnforcedBy
+from datacreate.formats.schema_keywords import GRAMMAR_KEYWORDS, VALIDATION_KEYWORDS
+from datacreate.formats.schema_utils import tidied
 from datacreate.formats.task_format import Rule, TaskFormat, rule_holds
 from datacreate.formats.text_normalization import normalize_text
 
@@ -36,7 +38,7 @@ class Reason(StrEnum):
     )
     BLANK = "blank"  # a text without visible characters, or a question without a letter or digit
     INVALID_CHARACTERS = "invalid_characters"  # control characters, lone surrogates
-    PLACEHOLDER = "placeholder"  # words of the prompt instead of content: "wrong option"
+    PLACEHOLDER = "placeholder"  # words of the prompt or JSON instead of content: "wrong option"
     ANSWER_NOT_IN_OPTIONS = "answer_not_in_options"
     ANSWER_NOT_IN_CONTEXT = "answer_not_in_context"
     DUPLICATE_OPTIONS = "duplicate_options"
@@ -93,22 +95,21 @@ class Candidate:
     def of(cls, values: Mapping[str, Json], format: TaskFormat) -> Self:
         """The candidate of a valid example."""
         inputs, context = format.input_texts(values), format.roles.context
-        passage = field_at(values, context) if context else None
+        passage = None
+        with suppress(KeyError):  # it may be optional
+            passage = field_at(values, context) if context else None
         key = normalize_text("\n".join(inputs))
         return cls(Example(values), inputs, key, passage if passage in inputs else "")
 
 
 def validate_example(
-    values: Mapping[str, Json],
-    format: TaskFormat,
-    *,
-    allow_empty: bool = False,
+    values: Mapping[str, Json], format: TaskFormat, *, allow_empty: bool = False
 ) -> Candidate | Reject:
     """Check one example against its format: schema, texts, rules. Returns the first error as a reject.
 
     Used for what a model writes and for rows of files. With `allow_empty`, all inputs but the first may be empty.
     """
-    values = format.with_schema_numbers(values)
+    values = tidied(values, format.schema)
     error = _first_error(values, format, allow_empty)
     if error is not None:
         return Reject(error[0], shorten(values), error[1])
@@ -119,17 +120,15 @@ def validate_example(
 def _first_error(
     values: Mapping[str, Json], format: TaskFormat, allow_empty: bool
 ) -> tuple[Reason, str] | None:
-    if format.may_contain_numbers and (message := find_unsupported_value(values)):
+    texts = format.free_texts(values)
+    if any(map(_INVALID.search, texts)):
+        return Reason.INVALID_CHARACTERS, ""
+    if message := find_unsupported_value(values):
         return Reason.SCHEMA_VIOLATION, message  # Python's json reads NaN, and jsonschema cannot divide by it
     if not format.validator.is_valid(values):
         return _schema_error(values, format)
-    for text in format.free_texts(values):
-        if allow_empty and not text:
-            continue
-        if _INVALID.search(text):
-            return Reason.INVALID_CHARACTERS, ""
-        if not _VISIBLE.search(text):
-            return Reason.BLANK, ""
+    if not all(_VISIBLE.search(text) or (allow_empty and not text) for text in texts):
+        return Reason.BLANK, ""
     for rule in sorted(format.rules):
         if not rule_holds(rule, format.roles, values):
             return _REASON_OF_RULE[rule], ""
@@ -143,8 +142,7 @@ def _schema_error(values: Mapping[str, Json], format: TaskFormat) -> tuple[Reaso
         return Reason.SCHEMA_VIOLATION, ""
     keyword, path = str(error.validator), list(map(str, error.absolute_schema_path))
     location = dotted(tuple(map(str, error.absolute_path))) or "the example"
-    in_grammar = KEYWORDS.get(keyword) is EnforcedBy.GRAMMAR
-    if in_grammar and not any(KEYWORDS.get(step) is EnforcedBy.VALIDATION for step in path):
+    if keyword in GRAMMAR_KEYWORDS and VALIDATION_KEYWORDS.isdisjoint(path):
         return Reason.SCHEMA_VIOLATION, f"{location}: {shorten(' '.join(error.message.split()))[:150]}"
     return Reason.CONSTRAINT_VIOLATION, f"{location}: {keyword} {shorten(error.validator_value)[:80]}"
 

@@ -22,7 +22,7 @@ from datacreate.finetuning.statistics import (
     mean_interval,
     mean_score,
 )
-from tests.finetuning.simulation import Pair, significant
+from scripts.perf.significance import Pair, significant
 
 few = settings(max_examples=30)
 NAMES = ("a", "b", "c")

@@ -1,6 +1,7 @@
+#!/usr/bin/env python3
 """Simulated models of two conditions, and how often tests find a difference between identical conditions.
 
-    python -m tests.finetuning.simulation [--pairs 1000]
+    scripts/perf/significance.py [--pairs 1000]
 
 prints a Markdown table: false positives at 5 %, in percent, of McNemar's test on majority votes, of the
 percentiles of a nested bootstrap (examples, seeds, rows), and of `statistics.difference`.
@@ -52,19 +53,14 @@ class Pair:
 
     def compared(self, right: list[Any], truth: Any) -> Estimate:
         """`difference` of simulated conditions."""
-        other = "" if self.same_examples else "other "
-        first, second = (
-            Models(
-                correct.reshape(-1, self.rows),
-                [
-                    (f"{name}{e}", f"{name}{e}", str(s))
-                    for e in range(len(correct))
-                    for s in range(correct.shape[1])
-                ],
-            )
-            for correct, name in zip(right, ("", other), strict=True)
-        )
+        first, second = (self._models(correct, condition) for condition, correct in enumerate(right))
         return difference(first, second, truth, 2)
+
+    def _models(self, correct: Any, condition: int) -> Models:
+        examples, seeds = map(range, correct.shape[:2])
+        prefix = "" if self.same_examples else f"{condition} "
+        origins = [(f"{prefix}{e}", f"{condition} {e}", str(seed)) for e in examples for seed in seeds]
+        return Models(correct.reshape(-1, self.rows), origins)
 
 
 def significant(pair: Pair, pairs: int, seed: int = 0) -> float:
