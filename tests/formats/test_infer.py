@@ -66,14 +66,14 @@ def test_labels_that_the_user_gives() -> None:
 @pytest.mark.parametrize(
     ("values", "labels", "advice"),
     [
-        ({"text": "I love it.", "sentiment": "positive"}, None, "sentiment=a,b,c"),
-        ({"text": "I love it.", "stars": 4}, None, "stars=4,5"),
-        ({"text": "I love it.", "label": "YES"}, ("YES", "NO"), "label=a,b,c"),
+        ({"text": "I love it.", "sentiment": "positive"}, None, "--labels sentiment=a,b,c"),
+        ({"text": "I love it.", "stars": 4}, None, "--range stars=1..5"),
+        ({"text": "I love it.", "label": "YES"}, ("YES", "NO"), "--labels label=a,b,c"),
         ({"text": "I love it.", "label": True}, (True, False), None),
-        ({"text": "It hurts.", "triage": {"urgent": True}}, None, "triage.urgent=true,false"),
-        ({"text": "It hurts.", "triage": {"label": "no"}}, None, "triage.label=a,b,c"),
-        ({"text": "It hurts.", "urgent": True}, None, "urgent=true,false"),
-        ({"subject": "Hi", "body": "It hurts."}, None, "FIELD=a,b,c"),
+        ({"text": "It hurts.", "triage": {"urgent": True}}, None, "--labels triage.urgent=true,false"),
+        ({"text": "It hurts.", "triage": {"label": "no"}}, None, "--labels triage.label=a,b,c"),
+        ({"text": "It hurts.", "urgent": True}, None, "--labels urgent=true,false"),
+        ({"subject": "Hi", "body": "It hurts."}, None, "--labels FIELD=a,b,c"),
         ({"text": "It hurts."}, None, None),
     ],
 )
@@ -83,7 +83,7 @@ def test_a_label_has_a_usual_name_at_the_top_and_the_line_says_how_to_change_it(
     found = inferred(values)
     assert found.format.labels == labels
     [line] = found.notes
-    assert line.endswith(f"--labels {advice}") if advice else "--labels" not in line
+    assert line.endswith(f"add {advice}") if advice else "add --" not in line
 
 
 @pytest.mark.parametrize(
