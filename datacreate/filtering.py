@@ -26,7 +26,7 @@ from datacreate.formats.example import Json, field_at
 from datacreate.formats.task_format import TaskFormat, answer_text
 from datacreate.formats.validate import Candidate, Reason
 from datacreate.messages import Notify, no_notify
-from datacreate.runs.config import EmbeddingOptions, FormatOptions, VerifierOptions
+from datacreate.runs.config import FormatOptions, JudgingModels
 from datacreate.runs.rows import InvalidRow, Row, Rows, read_rows
 from datacreate.selection.accepted_vectors import AcceptedVectors
 from datacreate.selection.embeddings import Embedder
@@ -43,7 +43,7 @@ _BATCH = 256  # rows embedded or scored at once, and between two calls of `OnPro
 _SAMPLE = 200  # least number of rows that calibrate the verifier, if there are as many
 
 
-class DatasetFilterSettings(EngineOptions, VerifierOptions, EmbeddingOptions, FilterSettings, FormatOptions):
+class DatasetFilterSettings(EngineOptions, JudgingModels, FilterSettings, FormatOptions):
     """The settings of `datacreate filter`."""
 
     near: Threshold = threshold(

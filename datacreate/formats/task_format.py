@@ -114,8 +114,8 @@ _EXTENSION = {
 }
 """The schema of `x-datacreate`."""
 
-_SPACED = r"[^\W_\u0530-\u1dff\u2c00-\U0010ffff]"  # Latin, Greek, Cyrillic letters and digits
-_INSIDE_WORD = re.compile(rf"{_SPACED}(?:{_SPACED}|[\u0300-\u036f])")
+_LETTER = r"[^\W_\u0530-\u1dff\u2c00-\U0010ffff]"
+"""A digit, or a letter of an alphabet that puts spaces around every word: Latin, Greek, Cyrillic."""
 
 
 def answer_text(value: Json) -> str:
@@ -125,19 +125,10 @@ def answer_text(value: Json) -> str:
 
 def is_span(answer: str, context: str) -> bool:
     """Whether the answer is a part of the context, not the whole, that begins and ends where words do."""
-    start = context.find(answer) if answer else -1
-    while start >= 0:
-        end = start + len(answer)
-        inside_word = _joined(context, start) or _joined(context, end)
-        if not inside_word and any(map(str.isalnum, context[:start] + context[end:])):
-            return True
-        start = context.find(answer, start + 1)
-    return False
-
-
-def _joined(text: str, place: int) -> bool:
-    """Whether `place` is inside a word. Only alphabets that put spaces around every word can tell."""
-    return bool(_INSIDE_WORD.match(text[max(0, place - 1) : place + 1]))
+    before = rf"(?<!{_LETTER})" if re.match(_LETTER, answer) else ""
+    after = rf"(?!{_LETTER}|[\u0300-\u036f])" if re.search(rf"{_LETTER}$", answer) else ""
+    found = re.finditer(before + re.escape(answer) + after, context)
+    return any(map(str.isalnum, "".join(context[: m.start()] + context[m.end() :] for m in found)))
 
 
 def label_key(value: Json) -> str:

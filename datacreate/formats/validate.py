@@ -38,7 +38,7 @@ class Reason(StrEnum):
     )
     BLANK = "blank"  # a text without visible characters, or a question without a letter or digit
     INVALID_CHARACTERS = "invalid_characters"  # control characters, lone surrogates
-    PLACEHOLDER = "placeholder"  # words of the prompt instead of content: "wrong option"
+    PLACEHOLDER = "placeholder"  # words of the prompt or JSON instead of content: "wrong option"
     ANSWER_NOT_IN_OPTIONS = "answer_not_in_options"
     ANSWER_NOT_IN_CONTEXT = "answer_not_in_context"
     DUPLICATE_OPTIONS = "duplicate_options"
@@ -103,10 +103,7 @@ class Candidate:
 
 
 def validate_example(
-    values: Mapping[str, Json],
-    format: TaskFormat,
-    *,
-    allow_empty: bool = False,
+    values: Mapping[str, Json], format: TaskFormat, *, allow_empty: bool = False
 ) -> Candidate | Reject:
     """Check one example against its format: schema, texts, rules. Returns the first error as a reject.
 
