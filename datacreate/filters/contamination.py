@@ -82,11 +82,9 @@ class Contamination(Filter):
                 near.add(text)
         embeddings = None
         if self._semantic is not None and self._embedder is not None and texts:
-            bounds = [bisect_left(numbers, begin) for begin in rows.begins]
-            parts = {
-                each.ref.title: texts[begin:end]
-                for each, (begin, end) in zip(rows.sets, pairwise(bounds), strict=True)
-            }
+            bounds = pairwise(bisect_left(numbers, begin) for begin in rows.begins)
+            titles = (each.ref.title for each in rows.sets)
+            parts = [(title, texts[begin:end]) for title, (begin, end) in zip(titles, bounds, strict=True)]
             embeddings = HeldOutEmbeddings(parts, self._embedder, self._model_sha256, self._notify)
         return _Texts(numbers, near, embeddings)
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,19 +36,17 @@ class HeldOutEmbeddings:
 
     def __init__(
         self,
-        texts: Mapping[str, Sequence[str]],
+        texts: Sequence[tuple[str, Sequence[str]]],
         embedder: Embedder,
         model_sha256: str | None = None,
         notify: Notify = no_notify,
     ) -> None:
-        """`texts`: those of each test set, by its title, at least one in all. Embed what the cache does not hold.
+        """Embed what the cache does not hold; without the model's hash nothing is cached.
 
-        Without the model's hash nothing is cached.
+        `texts`: the title and the texts of each test set, at least one text in all.
         """
         self._embedder = embedder
-        pieces = [
-            _vectors(title, part, embedder, model_sha256, notify) for title, part in texts.items() if part
-        ]
+        pieces = [_vectors(title, part, embedder, model_sha256, notify) for title, part in texts if part]
         self._vectors = np.concatenate(pieces)
         self._known: OrderedDict[str, tuple[int, float]] = OrderedDict()
 

@@ -110,10 +110,10 @@ def test_a_text_gets_the_same_answer_alone_and_in_a_batch(texts: list[str]) -> N
 def test_the_embeddings_of_a_test_set_do_not_depend_on_the_others(cache: Path) -> None:
     semantic_only(HashedWords(), MODEL).prepare()
     embedder, passage = HashedWords(), "the lake froze over in one night"
-    sets = [held_out([("Is it so?", passage), ROWS[0]], "mine"), held_out(ROWS)]
+    sets = [held_out([("Is it so?", passage), ROWS[0]], "mine"), held_out(["odd"], "mine"), held_out(ROWS)]
     filter = Contamination(sets, ngram=99, semantic=0.95, embedder=embedder, model_sha256=MODEL)
     filter.prepare()
-    assert embedder.asked == [[ROWS[0]], [f"Is it so?\n{passage}"]]
+    assert embedder.asked == [[ROWS[0]], ["odd"], [f"Is it so?\n{passage}"]]
     assert str(filter.match(asked(rephrased(ROWS[2])))).startswith("creak test row 3 ")
     assert str(filter.match(asked("so it Is?", rephrased(passage)))).startswith("mine test row 1 ")
     assert filter.match(asked("Is it so?", "nobody was at home")) is None
