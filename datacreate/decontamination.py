@@ -12,7 +12,7 @@ from datacreate.benchmarks import Benchmark, digest, has_split, load_registry, r
 from datacreate.errors import BenchmarkError, UsageError
 from datacreate.filters.base import FilterSettings, HeldOutRef, HeldOutRow, HeldOutSet
 from datacreate.formats.example import Json, values_in
-from datacreate.formats.schema_utils import input_schema, is_constant, schema_at
+from datacreate.formats.schema_utils import is_constant, schema_at
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.validate import Candidate
 from datacreate.messages import did_you_mean
@@ -104,7 +104,7 @@ def _rows_of_file(path: Path, ref: HeldOutRef, format: TaskFormat) -> Iterator[H
 
 def _inputs(values: Mapping[str, Json], format: TaskFormat) -> HeldOutRow:
     """The inputs of a row that has all input fields of the format; otherwise everything in it is the question."""
-    schema = input_schema(format.schema, format.roles.paths())
+    schema = format.input_schema
     fields = {name for name, part in schema["properties"].items() if not is_constant(part)}
     optional = fields - set(schema.get("required", fields))
     if fields - optional <= values.keys() and (fields & values.keys()):

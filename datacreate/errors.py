@@ -5,8 +5,10 @@
     │   ├── ExampleError          the formatting example cannot be used
     │   ├── FormatError           a task format is wrong, or contradicts its example
     │   └── PlanError             the plan of a sweep is wrong, or differs from the one in its folder
-    ├── CheckpointError           a checkpoint or encoder is unknown, missing, damaged or too large
-    ├── BenchmarkError            a benchmark is unknown, not imported, or damaged
+    ├── CheckpointError           a checkpoint or encoder is missing, damaged or too large
+    │   └── UnknownModel          exit code 2: no preset, Hub id, folder or file
+    ├── BenchmarkError            a benchmark is not imported, or damaged
+    │   └── UnknownBenchmark      exit code 2: not in the registry
     ├── EngineError               the engine did not start, died, or does not enforce the grammar
     │   ├── PromptTooLong         a prompt and its answer do not fit the model's context
     │   └── ServersUnavailable    exit code 75: no server is reachable; run again later
@@ -21,9 +23,8 @@
     └── Stopped                   exit code 75: stopped by a signal; run again to resume
         └── LockLost              another process has taken over the folder
 
-A message is one line: what is wrong, where, and what to do. Exit code 2: the command cannot work as it was typed, on
-any machine. Exit code 1: something that it needs is missing or wrong on this machine. Exit code 75 is `EX_TEMPFAIL`
-of sysexits.h: the same command resumes.
+A message is one line: what is wrong, where, and what to do. Exit code 2: an option, name, value or input file is
+wrong. Exit code 1: everything else. Exit code 75 is `EX_TEMPFAIL` of sysexits.h: the same command resumes.
 """
 
 from __future__ import annotations
@@ -53,7 +54,15 @@ class PlanError(UsageError): ...
 class CheckpointError(DatacreateError): ...
 
 
+class UnknownModel(CheckpointError):
+    exit_code = 2
+
+
 class BenchmarkError(DatacreateError): ...
+
+
+class UnknownBenchmark(BenchmarkError):
+    exit_code = 2
 
 
 class EngineError(DatacreateError): ...

@@ -38,9 +38,7 @@ OnProgress = Callable[[int, int], None]
 
 WriteLine = Callable[[str], object]
 
-_PROGRESS_ROWS = 256  # rows between two calls of `OnProgress`
-
-_BATCH = 256  # rows embedded or scored at once
+_BATCH = 256  # rows embedded or scored at once, and between two calls of `OnProgress`
 
 _SAMPLE = 200  # least number of rows that calibrate the verifier, if there are as many
 
@@ -173,42 +171,39 @@ def _filtered(
     rejects: WriteLine,
     on_progress: OnProgress | None,
 ) -> Iterator[Row]:
-    """The rows that all filters accept; the others are counted and written to `rejects`."""
-    for done, row in enumerate(_prefetched(rows.read(), filters, embedder), 1):
-        if on_progress and done % _PROGRESS_ROWS == 0:
-            on_progress(done, max(done, rows.total))
-        if isinstance(row, InvalidRow):
-            counts.first_invalid = counts.first_invalid or f"line {row.number}: {row.detail}"
-            counts.invalid += 1
-            values = row.line if row.reason is Reason.INVALID_JSON else json.loads(row.line)
-            _write_reject(rejects, row.reason, row.detail, row.number, values)
-            continue
-        counts.rows += 1
-        label = answer_text(_label(row, rows.format)) if rows.format.labels else ""
-        counts.labels_before[label] += 1
-        for filter in filters:
-            if (detail := filter.match(row.candidate)) is not None:
-                counts.rejected[filter.reason] += 1
-                _write_reject(rejects, filter.reason, detail, row.number, json.loads(row.line))
-                break
-        else:
-            for filter in filters:
-                filter.add(row.candidate)
-            counts.labels_after[label] += 1
-            yield row
+    """The rows that all filters accept; the others are counted and written to `rejects`.
 
-
-def _prefetched(
-    read: Iterator[Row | InvalidRow], filters: Sequence[Filter], embedder: Embedder | None
-) -> Iterator[Row | InvalidRow]:
-    """The same rows, embedded and scored in batches: one by one is many times slower."""
+    Rows are embedded and scored in batches: one by one is many times slower.
+    """
+    read, done = rows.read(), 0
     while batch := list(islice(read, _BATCH)):
+        if on_progress and done:
+            on_progress(done, max(done, rows.total))
+        done += len(batch)
         candidates = [row.candidate for row in batch if isinstance(row, Row)]
         if embedder:
             embedder.encode([candidate.text for candidate in candidates])
         for filter in filters:
             filter.prefetch(candidates)
-        yield from batch
+        for row in batch:
+            if isinstance(row, InvalidRow):
+                counts.first_invalid = counts.first_invalid or f"line {row.number}: {row.detail}"
+                counts.invalid += 1
+                values = row.line if row.reason is Reason.INVALID_JSON else json.loads(row.line)
+                _write_reject(rejects, row.reason, row.detail, row.number, values)
+                continue
+            counts.rows += 1
+            label = answer_text(_label(row, rows.format)) if rows.format.labels else ""
+            counts.labels_before[label] += 1
+            found = ((filter.reason, filter.match(row.candidate)) for filter in filters)
+            if reject := next(((reason, detail) for reason, detail in found if detail is not None), None):
+                counts.rejected[reject[0]] += 1
+                _write_reject(rejects, *reject, row.number, json.loads(row.line))
+                continue
+            for filter in filters:
+                filter.add(row.candidate)
+            counts.labels_after[label] += 1
+            yield row
 
 
 def _balanced(rows: Rows, kept: array[int], counts: _Counts, rejects: WriteLine) -> Iterator[Row]:

@@ -296,13 +296,13 @@ def _fit_context(
 
 
 def _concurrency(count: int, number: int, engines: Sequence[Engine]) -> int:
-    """A multiple of the capacity of the engines, but no more requests than the count needs.
+    """A multiple of the capacity of the engines, but no more than twice the requests that the count needs.
 
     Commits are in order, so a long completion delays all later ones; with fewer requests in flight, the engines would
     be idle. The slowest of several models delays the others in the same way.
     """
     multiple = 3 if len(engines) == 1 else 10
-    return max(1, min(multiple * sum(engine.capacity for engine in engines), count // number))
+    return max(1, min(multiple * sum(engine.capacity for engine in engines), 2 * count // number))
 
 
 def _idle_note(spec: RunSpec, engines: Sequence[Engine]) -> Iterator[str]:

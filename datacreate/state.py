@@ -1,13 +1,9 @@
-"""The state of a run: accepted examples, quotas, duplicates, and the requests to submit.
+"""The state of a run: its examples (see acceptance.py), its statistics, and the requests to submit.
 
 A completion is parsed (`parse`) and then decided in the order of requests (`decide`), which gives a `Commit`.
 Applying it (`apply`) gives the parents of the next requests, which are logged with it. Replaying a log applies its
 commits again: a resumed run has the same state and the same requests, without choosing, embedding or scoring
 anything twice. If a commit cannot be written, the run ends, and the changes that it made are lost with it.
-
-With fixed labels the first scored examples are held until the label-noise check has decided and the verifier is
-calibrated; then `release` decides them, request by request. A held example counts for the filters and can be a
-parent: both need its text, which verification does not change. It does so even if it is dropped later.
 """
 
 from __future__ import annotations
@@ -21,23 +17,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
+from datacreate.acceptance import Acceptance
 from datacreate.engines.base import Completion, Request
 from datacreate.errors import LogDamaged
 from datacreate.filters.base import Filter
-from datacreate.formats.example import Example, Json, field_at
+from datacreate.formats.example import Example, Json
 from datacreate.formats.parse import parse_completion
 from datacreate.formats.response_schema import build_response_schema
-from datacreate.formats.task_format import answer_text
 from datacreate.formats.validate import Candidate, Reason, Reject, shorten
 from datacreate.plan import RunPlan
 from datacreate.prompts.generation import chat_prompt
-from datacreate.prompts.label_scoring import (
-    LabelQuestion,
-    assigned_label,
-    label_question,
-    possible_answers,
-    with_answer,
-)
+from datacreate.prompts.label_scoring import LabelQuestion, label_question
 from datacreate.runs.log import Commit, LogLine, Session, example_line
 from datacreate.runs.summary import RunStats
 from datacreate.selection.accepted_vectors import AcceptedVectors
@@ -45,15 +35,13 @@ from datacreate.selection.embeddings import Similarity
 from datacreate.selection.farthest_first import FarthestFirst
 from datacreate.selection.queue import UNLIMITED_USES, Chains, Levels, Parent, ParentQueue, Tree
 from datacreate.verification.label_noise import LabelNoiseCheck
-from datacreate.verification.quotas import Quotas
 from datacreate.verification.scoring import (
-    NO_SCORES,
-    Probabilities,
     Scored,
-    disagreement,
-    final_label,
     round_probabilities,
 )
+
+_FIRST_RATE, _FIRST_REQUESTS = 0.8, 10
+"""The share of examples that is expected to be accepted at the start, as if measured on so many requests."""
 
 _RATE_REQUESTS = 100
 """The accepted examples per request are averaged over about this many of the latest requests."""
@@ -107,25 +95,18 @@ class RunState:
         self._similarity = similarity
         self._filters = filters
         self._embedder = accepted.embedder if accepted else None
-        self._vectors = accepted if plan.strategy.queue == "coverage" else None
-        self._num_passed = 0  # examples that passed the filters, held ones included
-        self._held: deque[Commit] = deque()  # with examples that wait for the label-noise check
         self._format = plan.encoding.format
         self._encodings = {pseudo: replace(plan.encoding, pseudo_labels=pseudo) for pseudo in (False, True)}
-        self._root_key = Candidate.of(plan.root.values, self._format).key
-        self._parent_key = lru_cache(maxsize=4096)(self._key_of_line)
         self._schema = lru_cache(maxsize=1024)(self._build_schema)
-        labels, ratio = self._format.labels, spec.label_ratio
-        self._quotas = None
-        if labels and not plan.is_paper_method:
-            self._quotas = Quotas(labels, count, list(ratio.values()) if ratio else None)
         self._verification = spec.verification
-        self._queue = _make_queue(plan, self._vectors)
+        vectors = accepted if plan.strategy.queue == "coverage" else None
+        self._queue = _make_queue(plan, vectors)
         self.seed = spec.seed
         self.stats = RunStats.of(spec, self._format)
+        self._acceptance = Acceptance(plan, count, filters, self.stats, vectors)
         self.to_submit: deque[PendingRequest] = deque()
         self._requests = 0  # made so far
-        self._rate = float(spec.num_examples)  # examples of a request that are accepted, or held
+        self._rate = _FIRST_RATE * spec.num_examples  # examples of a request that are accepted, or held
 
     @property
     def finished(self) -> bool:
@@ -136,10 +117,6 @@ class RunState:
         """The check of the assigned labels; None if labels are not assigned or not verified."""
         return self.stats.label_noise_check
 
-    @property
-    def _pseudo_labels(self) -> bool:
-        return self.label_noise_check is not None and self.label_noise_check.pseudo_labels
-
     def _make_requests(self) -> list[int]:
         """Add the next requests to `to_submit`; returns the numbers of their parents."""
         parents = []
@@ -149,11 +126,11 @@ class RunState:
         return parents
 
     def _make_request(self, parent: Parent) -> None:
-        labels = None
-        if self._quotas and not self._pseudo_labels:
+        labels, pseudo_labels = None, self._acceptance.pseudo_labels
+        if (quotas := self._acceptance.quotas) and not pseudo_labels:
             rng = self._rng("deal", self._requests)  # the word is part of the seed: do not change it
-            labels = tuple(self._quotas.assign(self._plan.spec.num_examples, rng))
-        self.to_submit.append(PendingRequest(self._requests, parent, labels, self._pseudo_labels))
+            labels = tuple(quotas.assign(self._plan.spec.num_examples, rng))
+        self.to_submit.append(PendingRequest(self._requests, parent, labels, pseudo_labels))
         self._requests += 1
 
     @property
@@ -175,9 +152,6 @@ class RunState:
 
     def _build_schema(self, labels: tuple[Json, ...] | None, pseudo_labels: bool) -> str:
         return build_response_schema(self._encodings[pseudo_labels], self._plan.spec.num_examples, labels)
-
-    def _key_of_line(self, line: str) -> str:
-        return Candidate.of(json.loads(line), self._format).key
 
     def build_request(self, pending: PendingRequest) -> Request:
         """The request for the engine."""
@@ -207,7 +181,7 @@ class RunState:
         questions: dict[int, LabelQuestion] = {}
         for index, item in enumerate(items if self._verification else ()):
             # Filters only get stricter: an item that is rejected now is also rejected by `decide`.
-            if isinstance(item, Candidate) and self._find_reject(pending, item) is None:
+            if isinstance(item, Candidate) and not self._acceptance.find_reject(item, pending.parent.line):
                 lettered = self._verification is not None and self._verification.lettered
                 question = label_question(self._format, item.example.values, lettered=lettered)
                 if question is not None:
@@ -216,16 +190,23 @@ class RunState:
 
     def decide(self, parsed: ParsedCompletion) -> Commit:
         """Accept or reject each item, given all earlier commits."""
-        holds = self._holds
+        pending, completion, holds = parsed.pending, parsed.completion, self._acceptance.holds
         passed: list[Candidate] = []
         rejects: list[Reject] = []
         scored: list[Scored] = []
         for index, item in enumerate(parsed.items):
+            if isinstance(item, Reject):
+                rejects.append(item)
+                continue
             scores = parsed.scores.get(index)
             probabilities = round_probabilities(scores) if scores else None
-            # A held example does not count as accepted.
-            result, verified = self._decide_item(
-                parsed.pending, item, probabilities, 0 if holds else len(passed)
+            result, verified = self._acceptance.decide(
+                item,
+                pending.parent.line,
+                pending.number,
+                probabilities,
+                has_label=not pending.pseudo_labels,
+                accepted=0 if holds else len(passed),
             )
             if isinstance(result, Reject):
                 rejects.append(result)
@@ -233,7 +214,6 @@ class RunState:
                 passed.append(result)
             if verified:
                 scored.append(verified)
-        pending, completion = parsed.pending, parsed.completion
         values = tuple(dict(candidate.example.values) for candidate in passed)
         return Commit(
             request=pending.number,
@@ -251,151 +231,9 @@ class RunState:
             held=values if holds else (),
         )
 
-    @property
-    def _holds(self) -> bool:
-        """Whether scored examples wait for the label-noise check."""
-        check, how = self.label_noise_check, self._verification
-        return check is not None and how is not None and how.mode != "keep" and not check.decided
-
     def release(self) -> Commit | None:
-        """Decide the held examples of the earliest request; None if there are none, or the check is undecided."""
-        if self._holds or not self._held:
-            return None
-        commit = self._held[0]
-        accepted: list[Candidate] = []
-        rejects: list[Reject] = []
-        decided: list[Scored] = []
-        for values, scored in zip(commit.held, commit.scored, strict=True):
-            candidate = Candidate.of(values, self._format)
-            if self.stats.accepted + len(accepted) >= self._count:
-                result: Candidate | Reject = _reject(Reason.NOT_NEEDED, candidate)
-            else:
-                result, scored = self._verify(candidate, scored, commit.request, is_new=False)
-            decided.append(scored)
-            if isinstance(result, Reject):
-                rejects.append(result)
-            else:
-                accepted.append(result)
-        return replace(
-            commit,
-            accepted=tuple(dict(candidate.example.values) for candidate in accepted),
-            chosen=(),
-            rejects=tuple(rejects),
-            prompt_tokens=0,
-            generated_tokens=0,
-            time=round(time.time(), 3),
-            scored=tuple(decided),
-            scoring_tokens=0,
-            held=(),
-            released=True,
-        )
-
-    def _decide_item(
-        self,
-        pending: PendingRequest,
-        item: Candidate | Reject,
-        probabilities: Probabilities | None,
-        accepted: int,
-    ) -> tuple[Candidate | Reject, Scored | None]:
-        """The item as it is accepted, or a reject; and the verifier's result, or None."""
-        if isinstance(item, Reject):
-            return item, None
-        if reject := self._find_reject(pending, item, accepted):
-            return reject, None
-        if not self._verification:
-            return self._accept(item), None
-        if probabilities is None:
-            return _reject(Reason.REJECTED_BY_VERIFIER, item, NO_SCORES), None
-        assigned = -1 if pending.pseudo_labels else assigned_label(self._format, item.example.values)
-        scored = Scored(assigned, -1, False, probabilities)
-        if self._holds:
-            self._add_to_filters(item)
-            return item, scored
-        return self._verify(item, scored, pending.number)
-
-    def _verify(
-        self, item: Candidate, scored: Scored, request: int, *, is_new: bool = True
-    ) -> tuple[Candidate | Reject, Scored]:
-        """Accept or reject a scored example that passed the filters; `is_new`: it was not added to them."""
-        assert self._verification is not None, "the caller checks it"
-        check = self.label_noise_check
-        calibrated = check.calibrated(scored.probabilities) if check else scored.probabilities
-        assigned = -1 if self._pseudo_labels else scored.assigned
-        scored = replace(scored, final=final_label(self._verification.mode, assigned, calibrated, request))
-        if scored.final < 0:
-            answers = list(map(answer_text, possible_answers(self._format, item.example.values)))
-            detail = disagreement(answers, assigned, calibrated)
-            return _reject(Reason.REJECTED_BY_VERIFIER, item, detail), scored
-        if scored.final != assigned_label(self._format, item.example.values):
-            relabeled = with_answer(self._format, item.example.values, scored.final)
-            candidate = Candidate.of(relabeled, self._format)
-            # In a format without free text, the answer is part of the compared text.
-            if candidate.key != item.key:
-                is_new = True
-                if reject := self._match_filters(candidate):
-                    return reject, scored
-            item = candidate
-        result = self._accept(item, is_new=is_new)
-        return result, replace(scored, accepted=not isinstance(result, Reject))
-
-    def _find_reject(self, pending: PendingRequest, candidate: Candidate, accepted: int = 0) -> Reject | None:
-        """The first reason to reject a valid example, before verification; None if there is none.
-
-        `accepted`: examples accepted from the same completion.
-        """
-        if candidate.key == self._parent_key(pending.parent.line):
-            return _reject(Reason.COPIED_EXAMPLE, candidate)
-        if reject := self._match_filters(candidate):
-            return reject
-        if self.stats.accepted + accepted >= self._count:
-            return _reject(Reason.NOT_NEEDED, candidate)
-        if self._label_is_final and self._quota_is_full(candidate):
-            return _reject(Reason.OVER_QUOTA, candidate)
-        return None
-
-    def _match_filters(self, candidate: Candidate) -> Reject | None:
-        if candidate.key == self._root_key:
-            return _reject(Reason.COPIED_EXAMPLE, candidate)
-        for filter in self._filters:
-            if (detail := filter.match(candidate)) is not None:
-                return _reject(filter.reason, candidate, detail)
-        return None
-
-    @property
-    def _label_is_final(self) -> bool:
-        """Whether verification, now and later, keeps the label that an example was written with."""
-        check = self.label_noise_check
-        if check and (not check.decided or check.pseudo_labels):
-            return False
-        return not (self._verification and self._verification.mode == "relabel")
-
-    def _quota_is_full(self, candidate: Candidate) -> bool:
-        return self._quotas is not None and not self._quotas.remaining(self._label(candidate))
-
-    def _accept(self, candidate: Candidate, *, is_new: bool = True) -> Candidate | Reject:
-        """Add the example to the training set, unless the quota of its label is full."""
-        if self._quota_is_full(candidate):
-            return _reject(Reason.OVER_QUOTA, candidate)
-        self._add(candidate, is_new=is_new)
-        return candidate
-
-    def _add(self, candidate: Candidate, *, is_new: bool = True) -> None:
-        """Update quotas with an accepted example, and the filters if they have not seen its text."""
-        if is_new:
-            self._add_to_filters(candidate)
-        if self._quotas:
-            self._quotas.add(self._label(candidate))
-
-    def _add_to_filters(self, candidate: Candidate) -> None:
-        for filter in self._filters:
-            filter.add(candidate)
-        if self._vectors:
-            self._vectors.ensure(self._num_passed, candidate.text)
-        self._num_passed += 1
-
-    def _label(self, candidate: Candidate) -> Json:
-        path = self._format.roles.answer
-        return field_at(candidate.example.values, path) if path else None
+        """The next commit of held examples, if the label-noise check has decided; see `Acceptance.release`."""
+        return self._acceptance.release()
 
     def _choose_parents(self, pending: PendingRequest, accepted: Sequence[Candidate]) -> Sequence[int]:
         if not accepted:
@@ -418,14 +256,15 @@ class RunState:
 
     def _record(self, commit: Commit) -> None:
         self.stats.add(commit)
-        if commit.released:
-            self._held.popleft()
+        self._acceptance.record(commit)
+        if commit.released:  # it was counted with all its examples
+            dropped = len(commit.scored) - len(commit.accepted)
+            self._rate -= dropped / min(_FIRST_REQUESTS + self.stats.requests, _RATE_REQUESTS)
             return
-        if commit.held:
-            self._held.append(commit)
         passed = len(commit.passed)
-        self._rate += (passed - self._rate) / min(self.stats.requests, _RATE_REQUESTS)
-        lines, first = tuple(map(example_line, commit.held)) or commit.lines, self._num_passed - passed + 1
+        self._rate += (passed - self._rate) / min(_FIRST_REQUESTS + self.stats.requests, _RATE_REQUESTS)
+        lines = tuple(map(example_line, commit.held)) or commit.lines
+        first = self._acceptance.passed - passed + 1
         parents = [Parent(first + i, lines[i], commit.depth + 1) for i in commit.chosen]
         # Twice what this rate requires, as if no held example will be accepted.
         needed = math.ceil(2 * (self._count - self.stats.accepted) / max(1.0, self._rate))
@@ -437,7 +276,11 @@ class RunState:
         if not isinstance(commit, Commit):
             self.stats.begin(commit)
         else:
-            self._replay_examples(commit, line, path)
+            requests = self.to_submit
+            expected = requests.popleft().number if requests and not commit.released else None
+            if commit.request != (self._acceptance.next_released if commit.released else expected):
+                raise _cannot_follow(path, line, f"request {commit.request}")
+            self._acceptance.replay(commit)
             self._record(commit)
         for number in line.next:
             try:
@@ -448,36 +291,12 @@ class RunState:
                 raise _cannot_follow(path, line, f"parent {number}")
             self._make_request(parent)
 
-    def _replay_examples(self, commit: Commit, line: LogLine, path: str) -> None:
-        """Add the examples of a commit to filters, quotas and vectors."""
-        if commit.released and self._held:
-            expected = self._held[0].request
-        else:
-            expected = self.to_submit.popleft().number if self.to_submit else -1
-        if commit.request != expected:
-            raise _cannot_follow(path, line, f"request {commit.request}")
-        candidates = [Candidate.of(values, self._format) for values in commit.accepted]
-        if commit.released:
-            places = [place for place, scored in enumerate(commit.scored) if scored.accepted]
-            for place, candidate in zip(places, candidates, strict=True):
-                before = Candidate.of(self._held[0].held[place], self._format)
-                self._add(candidate, is_new=candidate.key != before.key)
-            return
-        for candidate in candidates:
-            self._add(candidate)
-        for values in commit.held:
-            self._add_to_filters(Candidate.of(values, self._format))
-
 
 def _cannot_follow(path: str, line: LogLine, what: str) -> LogDamaged:
     return LogDamaged(
         f"{path}, line {line.number}: {what} cannot follow the lines before it; restore the file from a copy, or use "
         "another --run-dir"
     )
-
-
-def _reject(reason: Reason, candidate: Candidate, detail: str = "") -> Reject:
-    return Reject(reason, shorten(candidate.example.values), detail)
 
 
 def _make_queue(plan: RunPlan, vectors: AcceptedVectors | None) -> ParentQueue:

@@ -20,9 +20,9 @@ FORMAT: dict[str, Any] = {
 }
 
 BAD: dict[str, tuple[Any, str, int, str]] = {
-    "missing file": (None, "", 2, "no such file; give a JSON file with one object"),
-    "invalid JSON": ('{"a": 1,}', "", 2, "not JSON at line 1"),
-    "list": ("[1, 2]", "", 2, "a list of 2"),
+    "missing file": (None, "", 2, "No such file or directory; give a JSON file with one object"),
+    "invalid JSON": ('{"a": 1,}', "", 2, "not JSON at column 9"),
+    "list": ("[1, 2]", "", 2, "not a JSON object: [1,2]"),
     "answer not in options": (
         {**COMMONSENSE, "label": "roof"},
         "--format multiple_choice",
@@ -37,7 +37,7 @@ BAD: dict[str, tuple[Any, str, int, str]] = {
         "label: 3 is not of type 'string'",
     ),
     "unsupported keyword": ({"question": "Why?", "label": "a"}, "--format UNSUPPORTED", 2, "'allOf'"),
-    "unknown model": (COMMONSENSE, "--model qwen2.5-coder-0.6b-instruct", 1, "qwen2.5-coder-0.5b-instruct"),
+    "unknown model": (COMMONSENSE, "--model qwen2.5-coder-0.6b-instruct", 2, "qwen2.5-coder-0.5b-instruct"),
     "encoder as the model": (COMMONSENSE, "--model all-minilm-l6-v2", 1, "an instruct model is needed"),
     "missing checkpoint": (COMMONSENSE, "--model ./nowhere", 1, "no such folder"),
     "unknown strategy": (COMMONSENSE, "--strategy clever", 2, "naive, random, diverse, similar, tree"),
@@ -49,7 +49,7 @@ BAD: dict[str, tuple[Any, str, int, str]] = {
         {"question": "Why?", "label": "Because."},
         "--verify drop",
         2,
-        "--verify drop: the answers of the format inferred are free text",
+        "--verify drop: free text cannot be scored",
     ),
     "verifier without verification": (
         COMMONSENSE,
@@ -95,7 +95,7 @@ BAD: dict[str, tuple[Any, str, int, str]] = {
         2,
         "--enforce-eager: running servers have loaded their models",
     ),
-    "unknown benchmark": (COMMONSENSE, "--decontaminate csqb", 1, "did you mean csqa?"),
+    "unknown benchmark": (COMMONSENSE, "--decontaminate csqb", 2, "did you mean csqa?"),
     "benchmark not imported": (COMMONSENSE, "--decontaminate csqa", 1, "datacreate benchmarks import"),
     "missing encoder": (COMMONSENSE, "--semantic 0.9 --embedding-model ./nowhere", 1, "no such folder"),
     "reserved template argument": (
@@ -115,7 +115,7 @@ BAD: dict[str, tuple[Any, str, int, str]] = {
 }
 """Name -> content of the example file, further arguments, exit code, part of the message."""
 
-LOCAL = {"servers without --url", "adapter for two models"}
+LOCAL = {"servers without --url", "adapter for two models", "unknown model"}
 """Cases that --url would change."""
 
 
@@ -197,6 +197,9 @@ def test_a_damaged_log_or_config_is_one_line(tmp_path: Path, model: str) -> None
     for damage in ("", "[]", '{"layout": 3}', config.read_text().replace('"seed": 42', '"sead": 42')):
         config.write_text(damage)
         assert "config.json: damaged" in one_line(run(*create), 1)
+    for foreign in ('{"model_type": "qwen2"}', "{}"):  # a folder of a model has a config.json, too
+        config.write_text(foreign)
+        assert "not a run directory (its config.json is of another program)" in one_line(run(*create), 1)
     assert len(examples(tmp_path / "run")) == 25
 
 

@@ -20,6 +20,7 @@ from datacreate.formats.text_normalization import normalize_text
 from datacreate.runs.directory import RunDirectory
 from tests.driver import ignorant
 from tests.filters.texts import HashedWords
+from tests.inprocess import run
 from tests.making import (
     COMMONSENSE,
     NLI,
@@ -121,17 +122,27 @@ def test_chains_are_deep_whatever_the_capacity(tmp_path: Path, model: str, strat
     assert summary["depth_warning"] is None
 
 
+def test_a_note_says_that_chains_leave_the_engine_idle(tmp_path: Path, model: str) -> None:
+    example = tmp_path / "example.json"
+    example.write_text(json.dumps(COMMONSENSE))
+    words = ["create", "--example", example, "--model", model, "--count", 100, "--strategy", "random"]
+    ended = run(*words, "--run-dir", tmp_path / "run", capacity=64)
+    assert "random: at most 2 requests in flight, one per chain, of the 64" in ended.err
+    ended = run(*words, "--run-dir", tmp_path / "other", "--num-chains", 32, capacity=64)
+    assert "one per chain" not in ended.err
+
+
 @pytest.mark.parametrize(
-    ("strategy", "count", "warns"), [("random", 60, True), ("random", 45, False), ("naive", 60, False)]
+    ("strategy", "count", "warns"), [("random", 100, True), ("random", 95, False), ("naive", 100, False)]
 )
 def test_a_shallow_set_is_a_warning(
     tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str], strategy: str, count: int, warns: bool
 ) -> None:
-    summary = make(tmp_path, model, strategy=strategy, count=count, num_chains=12, concurrency=12)
+    summary = make(tmp_path, model, strategy=strategy, count=count, num_chains=25, concurrency=25)
     print_summary(summary)
     shown = capsys.readouterr().out.replace("\n", " ")
     for text in (shown, (tmp_path / "README.md").read_text()):
-        assert ("60 of 60 examples are children of the formatting example" in text) == warns
+        assert ("100 of 100 examples are children of the formatting example" in text) == warns
     assert "depth" in shown
 
 

@@ -216,7 +216,7 @@ def test_rows_of_a_file_are_compared_by_the_inputs_of_the_format_or_by_all_their
     assert list(map(tuple, open_book.read())) == [
         ("Is it tall?", "A tower."),
         ("Is it new?", ""),
-        ("Is it old?\nA barn.", ""),
+        ("Is it old?", "A barn."),
         ("It is wide.\n0.5\nhigh", ""),
     ]
     without_context = bind(CHOICES, Example(HELD_OUT))

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from datacreate.errors import BenchmarkError
+from datacreate.errors import BenchmarkError, UnknownBenchmark
 from datacreate.messages import did_you_mean
 from datacreate.paths import shipped
 from datacreate.settings import SettingsError
@@ -112,9 +112,9 @@ def load_registry(path: Path | None = None) -> dict[str, Benchmark]:
 
 
 def find_benchmark(name: str) -> Benchmark:
-    """The benchmark of that name; BenchmarkError, with similar names, if there is none."""
+    """The benchmark of that name; UnknownBenchmark, with similar names, if there is none."""
     registry = load_registry()
     if name in registry:
         return registry[name]
     hint = did_you_mean(name.replace("-", "_"), registry)
-    raise BenchmarkError(f"unknown benchmark {name!r}{hint}: `datacreate benchmarks list` shows all ten")
+    raise UnknownBenchmark(f"unknown benchmark {name!r}{hint}: `datacreate benchmarks list` shows all ten")

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from datacreate.errors import CheckpointError
+from datacreate.errors import CheckpointError, UnknownModel
 from datacreate.messages import did_you_mean
 from datacreate.paths import data_dir, shipped
 
@@ -130,11 +130,11 @@ def load_presets(folder: Path | None = None) -> dict[str, Preset]:
 
 
 def find_preset(name: str, folder: Path | None = None) -> Preset:
-    """The preset of that name, in any case. CheckpointError with similar names if there is none."""
+    """The preset of that name, in any case. UnknownModel with similar names if there is none."""
     files = preset_files(folder)
     if path := files.get(name.lower()):
         return _load(path)
-    raise CheckpointError(
+    raise UnknownModel(
         f"unknown model {name!r}{did_you_mean(name, files)}: `datacreate models list` shows the presets; or give "
         "a Hub id (org/name), a folder or a .gguf file"
     )

@@ -95,6 +95,8 @@ def _warn_about_variables(context: click.Context) -> None:
 
 command = functools.partial(click.command, cls=Command)
 option = functools.partial(click.option, cls=Option)
+path_option = functools.partial(option, type=click.Path(path_type=Path))
+path_argument = functools.partial(click.argument, type=click.Path(path_type=Path))
 
 
 def json_option(help: str = "Print the result as JSON.") -> Callable[[F], F]:

@@ -95,7 +95,7 @@ class _Stage:
         if rate:
             left = max(0, self.total - self.done - self.ahead) / rate
             parts.append(_rate(rate))
-            parts.append("" if self.ended else f"about {_duration(left)} left")
+            parts.append("" if self.ended or left < 1 else f"about {_duration(left)} left")
         if tokens:
             parts.append(f"{tokens:.{int(tokens < 10)}f} tokens/s")
         return ", ".join(filter(None, parts)) + self.more

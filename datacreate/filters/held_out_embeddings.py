@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import json
 import os
-import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -27,9 +26,7 @@ from datacreate.selection.embeddings import CACHE_SIZE
 if TYPE_CHECKING:
     from datacreate.selection.embeddings import Embedder
 
-_CHUNK = 1024  # texts embedded between two looks at the clock
-
-_NOTIFY_SECONDS = 10.0
+_CHUNK = 2048  # texts embedded between two messages
 
 _PROPOSALS = 16
 
@@ -109,13 +106,8 @@ def _vectors(
 
 
 def _embed(title: str, texts: Sequence[str], embedder: Embedder, notify: Notify) -> Float16Rows:
-    """Embed the texts; notifies at the start and every few seconds."""
-    notify(f"embedding {len(texts)} rows of {title}")
-    notified = time.monotonic()
     pieces: list[Float16Rows] = []
     for begin in range(0, len(texts), _CHUNK):
+        notify(f"embedding {len(texts)} rows of {title}" + (f", {begin} done" if begin else ""))
         pieces.append(to_float16(embedder.encode(texts[begin : begin + _CHUNK])))
-        if time.monotonic() - notified >= _NOTIFY_SECONDS and begin + _CHUNK < len(texts):
-            notified = time.monotonic()
-            notify(f"embedded {begin + _CHUNK} of {len(texts)} rows of {title}")
     return np.concatenate(pieces)

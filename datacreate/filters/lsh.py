@@ -54,34 +54,27 @@ class LshIndex:
             self._hashes, self._older = _enlarged(self._hashes), _enlarged(self._older)
         if self._length == self._newest.shape[1]:
             self._make_slots(2 * self._length)
-        row, slot = self._length, hashes & self._mask
-        self._hashes[row] = hashes
+        self._hashes[self._length] = hashes
+        self._link(self._length)
+        self._length += 1
+
+    def _link(self, row: int) -> None:
+        """Put a row into the buckets that are not full."""
+        slot = self._hashes[row] & self._mask
         band = np.flatnonzero(self._sizes[self._band, slot] < MAX_IN_BUCKET)
         slot = slot[band]
         self._older[row, band] = self._newest[band, slot]
         self._newest[band, slot] = row + 1
         self._sizes[band, slot] += 1
-        self._length += 1
 
     def _make_slots(self, slots: int) -> None:
-        """Rebuild the tables with `slots` buckets per band, a power of two."""
-        bands = len(self._band)
+        """Make the tables again with `slots` buckets per band, a power of two."""
         self._mask = np.uint32(slots - 1)
-        self._newest = np.zeros((bands, slots), np.int32)
-        self._sizes = np.zeros((bands, slots), np.uint8)
-        if not self._length:
-            return
-        for band in range(bands):
-            slot = self._hashes[: self._length, band] & self._mask
-            order = np.argsort(slot, kind="stable").astype(np.int32)  # by slot, the oldest first
-            sizes = np.bincount(slot, minlength=slots)
-            starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-            rank = np.arange(self._length) - np.repeat(starts, sizes)
-            older = np.where(rank > 0, np.roll(order, 1) + 1, 0)
-            self._older[order, band] = np.where(rank < MAX_IN_BUCKET, older, 0)
-            self._sizes[band] = kept = np.minimum(sizes, MAX_IN_BUCKET)
-            filled = np.flatnonzero(kept)
-            self._newest[band, filled] = order[starts[filled] + kept[filled] - 1] + 1
+        self._newest = np.zeros((len(self._band), slots), np.int32)
+        self._sizes = np.zeros((len(self._band), slots), np.uint8)
+        self._older[:] = 0
+        for row in range(self._length):
+            self._link(row)
 
 
 def _enlarged(rows: NDArray[_Number]) -> NDArray[_Number]:

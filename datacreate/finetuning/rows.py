@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 
 from datacreate.benchmarks import find_benchmark, load_registry, read_split
-from datacreate.errors import TrainingError
+from datacreate.errors import TrainingError, UsageError
 from datacreate.finetuning.records import SOFT_LABELS, Condition, Task
 from datacreate.formats.example import Example, FieldPath, Json, canonical_json, field_at
 from datacreate.formats.task_format import TaskFormat, answer_text, load_format
@@ -90,7 +90,7 @@ def read_source(name_or_path: str, *, verifier_probabilities: bool = False) -> S
         return _read_run(path, verifier_probabilities)
     if path.is_file():
         return _read_file(path)
-    raise TrainingError(
+    raise UsageError(
         f"{name_or_path}: no run directory, JSONL file or benchmark (`datacreate benchmarks list`)"
     )
 

@@ -8,7 +8,8 @@ usual name. Fixed labels and ranges cannot be seen in one example, except yes/no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -21,10 +22,16 @@ from datacreate.formats.example import (
     field_at,
     find_unsupported_value,
     one_line,
-    strings_in,
+    values_in,
 )
-from datacreate.formats.field_overrides import field_overrides, leaves
-from datacreate.formats.schema_utils import fixed_labels, is_constant, is_number, schema_at
+from datacreate.formats.schema_utils import (
+    Schema,
+    fixed_labels,
+    is_constant,
+    is_number,
+    schema_at,
+    with_field,
+)
 from datacreate.formats.task_format import Roles, Rule, TaskFormat, answer_text, bind, is_span, load_format
 from datacreate.formats.yes_no import are_yes_no, yes_no_labels
 from datacreate.paths import shipped
@@ -38,6 +45,9 @@ _QUESTION_NAMES = (
 )
 _CONTEXT_NAMES = "context passage premise document article paragraph story abstract background source".split()
 _OPTIONS_NAMES = "options choices candidates alternatives answers endings".split()
+
+
+_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number"}
 
 
 @dataclass(frozen=True)
@@ -69,11 +79,83 @@ def infer_format(
             )
         format = bind(load_format(format_name), example)
         return InferredFormat(format, (_summary(format),))
-    overrides = field_overrides(example, labels, ranges)
+    overrides = _overrides(example, labels, ranges)
     shipped_format = None if overrides else _shipped_format(example)
     if shipped_format is not None:
         return InferredFormat(shipped_format, (_summary(shipped_format),))
     return _infer(example, overrides)
+
+
+def _overrides(
+    example: Example, labels: Mapping[str, str], ranges: Mapping[str, str]
+) -> dict[FieldPath, dict[str, Json]]:
+    """The schema of each field with --labels or --range.
+
+    Raises UsageError for an invalid value, ExampleError if the example contradicts it.
+    """
+    schemas: dict[FieldPath, dict[str, Json]] = {}
+    for option, given in (("--labels", labels), ("--range", ranges)):
+        for name, text in given.items():
+            path, value = _find_field(example, name, option)
+            if path in schemas:
+                raise UsageError(f"{name} has both --labels and --range; give one of them")
+            parse = _parse_labels if option == "--labels" else _parse_range
+            schemas[path] = parse(text, value, name)
+    return schemas
+
+
+def _find_field(example: Example, name: str, option: str) -> tuple[FieldPath, Json]:
+    # A key can contain dots, so names are compared as a whole.
+    paths = [path for path, _ in _leaves(example.values)]
+    path = next((path for path in paths if ".".join(path) == name), None)
+    if path is None:
+        known = ", ".join(map(dotted, paths))
+        raise UsageError(f"{option} {name}: the example has no such field; it has {known}")
+    value = field_at(example.values, path)
+    if type(value) not in _TYPES:
+        kind = "null" if value is None else "a list"
+        raise UsageError(f"{option} {name}: the example has {kind} there; put one of the values there")
+    return path, value
+
+
+def _parse_labels(text: str, value: Json, name: str) -> dict[str, Json]:
+    """An enumeration of comma-separated values, in the type of the example's value."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    kind = type(value)
+    try:
+        labels = [_convert(part, kind) for part in parts]
+    except ValueError:
+        raise UsageError(f"--labels {name}={text}: the example's {name} is of type {_TYPES[kind]}") from None
+    if len(set(labels)) < 2 or len(set(labels)) != len(labels):
+        raise UsageError(f"--labels {name}={text}: give two or more different values, separated by commas")
+    if value not in labels:
+        raise ExampleError(f"{name}: the example has {value!r}, which is not one of {text}; fix one of them")
+    return {"type": _TYPES[kind], "enum": labels}
+
+
+def _convert(text: str, kind: type) -> Json:
+    """A value from the command line. Raises ValueError if it is not of this type."""
+    if kind is bool:
+        return ("false", "true").index(text.casefold()) == 1
+    number = kind(text)
+    if kind is float and not math.isfinite(number):
+        raise ValueError(text)
+    return number
+
+
+def _parse_range(text: str, value: Json, name: str) -> dict[str, Json]:
+    low, _, high = text.partition("..")
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise UsageError(f"--range {name}={text}: the example's {name} is not a number")
+    try:
+        bounds = _convert(low, type(value)), _convert(high, type(value))
+    except ValueError:
+        raise UsageError(f"--range {name}={text}: write LOW..HIGH, e.g. --range {name}=1..5") from None
+    if bounds[0] >= bounds[1]:
+        raise UsageError(f"--range {name}={text}: LOW must be less than HIGH")
+    if not bounds[0] <= value <= bounds[1]:
+        raise ExampleError(f"{name}: the example has {value!r}, which is outside {text}; fix one of them")
+    return {"type": _TYPES[type(value)], "minimum": bounds[0], "maximum": bounds[1]}
 
 
 def _shipped_format(example: Example) -> TaskFormat | None:
@@ -94,14 +176,14 @@ def _shipped_formats() -> tuple[TaskFormat, ...]:
 
 
 def _infer(example: Example, overrides: Mapping[FieldPath, dict[str, Json]]) -> InferredFormat:
-    schema = _infer_schema(example.values)
+    schema: Schema = _infer_schema(example.values)
     if is_constant(schema) or not example.values:
         raise ExampleError("the example has no field that can vary: all are null or empty; fill one in")
     for path, override in overrides.items():
-        _set_schema(schema, path, override)
+        schema = with_field(schema, path, override)
     roles = _infer_roles(example.values, list(overrides))
     if roles.answer:
-        _fix_labels(schema, roles, example, overrides)
+        schema = _with_labels(schema, roles, example, overrides)
     format = TaskFormat("inferred", schema, roles)
     rules: set[Rule] = set()
     if roles.options and roles.answer:
@@ -118,7 +200,7 @@ def _advice(format: TaskFormat, example: Example) -> str:
     path = format.roles.answer
     if path is None:
         scalars = [
-            (path, value) for path, value in leaves(example.values) if isinstance(value, str | int | float)
+            (path, value) for path, value in _leaves(example.values) if isinstance(value, str | int | float)
         ]
         path, value = next((field for field in scalars if _is_yes_no(field[1])), (None, None))
         if path is None:
@@ -156,12 +238,20 @@ def _infer_schema(value: Json) -> dict[str, Json]:
         return {"type": "array", "items": items, "minItems": 1, "maxItems": max(3, 2 * len(value))}
     if value is None or value == "":
         return {"const": value}
-    types = {bool: "boolean", int: "integer", float: "number", str: "string"}
-    return {"type": types[type(value)]}
+    return {"type": _TYPES[type(value)]}
+
+
+def _leaves(value: Json, path: FieldPath = ()) -> Iterator[tuple[FieldPath, Json]]:
+    """Every field that is not an object, with its path."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _leaves(part, (*path, key))
+    else:
+        yield path, value
 
 
 def _infer_roles(values: Mapping[str, Json], overridden: list[FieldPath]) -> Roles:
-    fields = dict(leaves(values))
+    fields = dict(_leaves(values))
     scalars = {path: v for path, v in fields.items() if v not in (None, "") and not isinstance(v, list)}
     texts = {path: v for path, v in scalars.items() if isinstance(v, str)}
     lists = {path: v for path, v in fields.items() if isinstance(v, list) and len(v) > 1}
@@ -235,29 +325,26 @@ def _is_span(values: Mapping[str, Json], roles: Roles) -> bool:
     return isinstance(answer, str) and is_span(answer, context)
 
 
-def _fix_labels(
-    schema: dict[str, Json], roles: Roles, example: Example, overrides: Mapping[FieldPath, dict[str, Json]]
-) -> None:
-    """Set the enumeration of a yes/no answer, and of options that are the labels; changes `schema`."""
+def _with_labels(
+    schema: Schema, roles: Roles, example: Example, overrides: Mapping[FieldPath, dict[str, Json]]
+) -> Schema:
+    """The schema with the enumeration of a yes/no answer, and of options that are the labels."""
     assert roles.answer is not None, "the caller checks it"
-    value = field_at(example.values, roles.answer)
+    value, own = field_at(example.values, roles.answer), schema_at(schema, roles.answer)
+    given = roles.answer in overrides
     if roles.options:
         options = field_at(example.values, roles.options)
         texts = {answer_text(option).casefold() for option in options}
-        labels = fixed_labels(schema_at(schema, roles.answer)) or ()
-        are_labels = texts == {answer_text(label).casefold() for label in labels}
+        are_labels = texts == {answer_text(label).casefold() for label in fixed_labels(own) or ()}
         if are_labels or are_yes_no(texts) or isinstance(value, bool):
-            _set_schema(schema, roles.options, {"const": options})
-            if roles.answer not in overrides and value in options:
-                _set_schema(schema, roles.answer, {**schema_at(schema, roles.answer), "enum": list(options)})
-    elif isinstance(value, str) and roles.answer not in overrides and len(roles.answer) == 1:
-        pair = yes_no_labels(value, strings_in(example.values))
+            schema = with_field(schema, roles.options, {"const": options})
+            if not given and value in options:
+                schema = with_field(schema, roles.answer, {**own, "enum": list(options)})
+    elif isinstance(value, str) and not given and len(roles.answer) == 1:
+        pair = yes_no_labels(value, values_in(example.values))
         if pair:
-            _set_schema(schema, roles.answer, {"type": "string", "enum": list(pair)})
-
-
-def _set_schema(schema: dict[str, Json], path: FieldPath, field_schema: dict[str, Json]) -> None:
-    dict.__setitem__(schema_at(schema, path[:-1])["properties"], path[-1], field_schema)
+            schema = with_field(schema, roles.answer, {**own, "enum": list(pair)})
+    return schema
 
 
 def _summary(format: TaskFormat) -> str:

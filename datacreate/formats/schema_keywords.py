@@ -1,8 +1,7 @@
-"""Lists the JSON Schema keywords that a task format may use, and who enforces them.
+"""The JSON Schema keywords and the values of `format` that a task format may use.
 
 Validation (jsonschema) checks every keyword. The grammar enforces those that all engines support
-(response_schema.py); for the others the model may write something that validation then rejects. Other keywords are
-refused, and so are `format` values that validation cannot check.
+(response_schema.py); for the others the model may write something that validation then rejects.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from enum import Enum
 from functools import partial
 
 from jsonschema import Draft202012Validator, FormatChecker
@@ -18,58 +16,32 @@ from jsonschema import Draft202012Validator, FormatChecker
 from datacreate.errors import FormatError
 from datacreate.formats.example import Json
 
+GRAMMAR_KEYWORDS = frozenset(
+    "type properties required additionalProperties items minItems maxItems enum const anyOf".split()
+)
+"""The grammar enforces them."""
 
-class EnforcedBy(Enum):
-    """Who enforces a keyword."""
+VALIDATION_KEYWORDS = frozenset(
+    "minLength maxLength multipleOf not if then else uniqueItems contains minContains maxContains "
+    "patternProperties propertyNames minProperties maxProperties dependentRequired dependentSchemas "
+    "unevaluatedItems unevaluatedProperties".split()
+)
+"""Only validation checks them."""
 
-    GRAMMAR = "the grammar"
-    PARTLY = "the grammar where it can, otherwise validation"
-    VALIDATION = "validation"
-    NOTHING = "nothing: it is an annotation"
+_ANNOTATIONS = frozenset(
+    "$schema $id $comment title description default examples deprecated readOnly writeOnly x-datacreate $defs".split()
+)
+_OTHERS = "$ref prefixItems oneOf pattern format minimum maximum exclusiveMinimum exclusiveMaximum".split()
 
+KEYWORDS = GRAMMAR_KEYWORDS | VALIDATION_KEYWORDS | _ANNOTATIONS | frozenset(_OTHERS)
+"""All supported keywords. The grammar enforces those in none of the sets above as far as it can."""
 
-KEYWORDS: Mapping[str, EnforcedBy] = {
-    **dict.fromkeys(
-        "type properties required additionalProperties items minItems maxItems enum const anyOf".split(),
-        EnforcedBy.GRAMMAR,
-    ),
-    "prefixItems": EnforcedBy.PARTLY,  # as a tuple of one length
-    "oneOf": EnforcedBy.PARTLY,  # as anyOf
-    "pattern": EnforcedBy.PARTLY,  # what patterns.py can translate
-    "format": EnforcedBy.PARTLY,  # GRAMMAR_FORMATS
-    **dict.fromkeys(  # for integers
-        "minimum maximum exclusiveMinimum exclusiveMaximum".split(), EnforcedBy.PARTLY
-    ),
-    **dict.fromkeys(
-        "minLength maxLength multipleOf not if then else uniqueItems contains minContains maxContains "
-        "patternProperties propertyNames minProperties maxProperties dependentRequired dependentSchemas "
-        "unevaluatedItems unevaluatedProperties".split(),
-        EnforcedBy.VALIDATION,
-    ),
-    **dict.fromkeys(
-        "$schema $id $comment $defs $ref title description default examples deprecated readOnly writeOnly "
-        "x-datacreate".split(),
-        EnforcedBy.NOTHING,  # $ref and $defs are resolved when the format is read
-    ),
-}
-
-_TOP_LEVEL = frozenset(
-    {"type", "properties", "required", "additionalProperties"}
-    | {keyword for keyword, enforced in KEYWORDS.items() if enforced is EnforcedBy.NOTHING}
-) - {"$ref"}
-
-_REPLACEMENTS = {
-    "allOf": "write out the combined schema",
-    "definitions": "use $defs",
-    "dependencies": "use dependentRequired or dependentSchemas",
-    "additionalItems": "use prefixItems and items",
-}
+_TOP_LEVEL = _ANNOTATIONS | {"type", "properties", "required", "additionalProperties"}
 
 # Keywords whose value contains schemas: an object of schemas, one schema, a list of schemas.
-_SCHEMA_OBJECT = frozenset({"properties", "$defs", "patternProperties", "dependentSchemas"})
+_SCHEMA_OBJECT = frozenset({"properties", "patternProperties", "dependentSchemas"})
 _SCHEMA = frozenset(
-    "items additionalProperties not if then else contains propertyNames unevaluatedItems "
-    "unevaluatedProperties".split()
+    "items additionalProperties not if then else contains propertyNames unevaluatedItems unevaluatedProperties".split()
 )
 _SCHEMA_LIST = frozenset({"anyOf", "oneOf", "prefixItems"})
 
@@ -116,67 +88,45 @@ for _name, _pattern in _PATTERNS.items():
     FORMAT_CHECKER.checks(_name)(partial(_matches, re.compile(_pattern, re.ASCII)))
 
 
-def check_keywords(schema: Json, name: str, where: str = "") -> None:
-    """Raise FormatError with the location of the first unsupported keyword."""
-    if not isinstance(schema, Mapping):
-        return
-    location = where or "/"
-    for keyword, value in schema.items():
-        if keyword not in KEYWORDS:
-            hint = _REPLACEMENTS.get(keyword, "it is not a supported keyword of JSON Schema 2020-12")
-            raise FormatError(f"{name}: cannot use {keyword!r} at {location}; {hint}")
-        if not where and keyword not in _TOP_LEVEL:
-            raise FormatError(f"{name}: {keyword!r} at / applies to all fields; write it in each field")
-        for key, part in _subschemas(keyword, value):
-            check_keywords(part, name, f"{where}/{key}")
-    if (format := schema.get("format")) is not None and format not in FORMAT_CHECKER.checkers:
-        raise FormatError(
-            f"{name}: no checker for the format {format!r} at {location}; use a pattern, or one of "
-            f"{', '.join(sorted(FORMAT_CHECKER.checkers))}"
-        )
-
-
-def _subschemas(keyword: str, value: Json) -> list[tuple[str, Json]]:
-    """The schemas in a keyword's value, each with its location."""
-    if keyword in _SCHEMA_OBJECT:
-        return [(f"{keyword}/{key}", part) for key, part in value.items()]
-    if keyword in _SCHEMA:
-        return [(keyword, value)]
-    if keyword in _SCHEMA_LIST:
-        return [(f"{keyword}/{i}", part) for i, part in enumerate(value)]
-    return []
-
-
-def resolve_refs(document: Mapping[str, Json], name: str) -> dict[str, Json]:
+def resolve(document: Mapping[str, Json], name: str) -> dict[str, Json]:
     """The schema with each `$ref` replaced by its definition, without `$defs`.
 
-    Raises FormatError for a recursive reference and for one that is not to `#/$defs`. Nothing is downloaded.
+    Raises FormatError with the location of an unsupported keyword or format, of a recursive reference, and of one that
+    is not to `#/$defs`. Nothing is downloaded.
     """
     definitions = document.get("$defs", {})
 
-    def resolve(schema: Json, where: str, inside: tuple[str, ...]) -> Json:
+    def refuse(problem: str, where: str) -> FormatError:
+        return FormatError(f"{name}: {problem} at {where or '/'}; docs/formats.md lists what can be used")
+
+    def resolved(schema: Json, where: str, inside: tuple[str, ...]) -> Json:
         if not isinstance(schema, Mapping):
             return schema
         if "$ref" in schema:
             key = str(schema["$ref"]).removeprefix("#/$defs/")
             if key == schema["$ref"] or key not in definitions:
-                raise FormatError(f"{name}: unknown $ref {schema['$ref']!r} at {where}; use #/$defs/NAME")
+                raise refuse(f"unknown $ref {schema['$ref']!r}", where)
             if key in inside:
-                raise FormatError(f"{name}: recursive $ref at {where}; write out as many levels as needed")
-            siblings = {k: v for k, v in schema.items() if k != "$ref"}
-            if not isinstance(definitions[key], Mapping):
-                return resolve(siblings, where, inside)
-            return resolve({**definitions[key], **siblings}, where, (*inside, key))
-        resolved = dict(schema)
+                raise refuse("recursive $ref", where)
+            siblings = {keyword: value for keyword, value in schema.items() if keyword != "$ref"}
+            target = definitions[key] if isinstance(definitions[key], Mapping) else {}
+            return resolved({**target, **siblings}, where, (*inside, key))
+        result: dict[str, Json] = {}
         for keyword, value in schema.items():
-            parts = [resolve(part, f"{where}/{at}", inside) for at, part in _subschemas(keyword, value)]
+            if keyword not in KEYWORDS or not (where or keyword in _TOP_LEVEL):
+                raise refuse(f"cannot use {keyword!r}", where)
+            if keyword == "format" and value not in FORMAT_CHECKER.checkers:
+                raise refuse(f"cannot check the format {value!r}", where)
+            at = f"{where}/{keyword}"
             if keyword in _SCHEMA_OBJECT:
-                resolved[keyword] = dict(zip(value, parts, strict=True))
+                result[keyword] = {key: resolved(part, f"{at}/{key}", inside) for key, part in value.items()}
             elif keyword in _SCHEMA:
-                resolved[keyword] = parts[0]
+                result[keyword] = resolved(value, at, inside)
             elif keyword in _SCHEMA_LIST:
-                resolved[keyword] = parts
-        return resolved
+                result[keyword] = [resolved(part, f"{at}/{i}", inside) for i, part in enumerate(value)]
+            elif keyword != "$defs":
+                result[keyword] = value
+        return result
 
-    result: dict[str, Json] = resolve({k: v for k, v in document.items() if k != "$defs"}, "", ())
-    return result
+    schema: dict[str, Json] = resolved(document, "", ())
+    return schema

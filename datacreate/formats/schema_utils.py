@@ -6,9 +6,9 @@ Schemas have no `$ref` here: schema_keywords.py resolves them. `properties` list
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from datacreate.formats.example import FieldPath, Json, strings_in
+from datacreate.formats.example import FieldPath, Json, values_in
 
 MAX_LABELS = 20
 """An integer answer with more possible values is a number, not a label."""
@@ -16,7 +16,6 @@ MAX_LABELS = 20
 _BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
 
 Schema = Mapping[str, Json]
-TextReader = Callable[[Json], list[str]]
 
 
 def schema_at(schema: Schema, path: FieldPath) -> Schema:
@@ -26,12 +25,16 @@ def schema_at(schema: Schema, path: FieldPath) -> Schema:
     return schema
 
 
-def with_constant(schema: Json, path: FieldPath, value: Json) -> Json:
-    """The schema with the field at `path` fixed to `value`."""
-    if not path:
-        return {"const": value}
-    inner = with_constant(schema["properties"][path[0]], path[1:], value)
-    return {**schema, "properties": {**schema["properties"], path[0]: inner}}
+def with_field(schema: Schema, path: FieldPath, field_schema: Json | None) -> Schema:
+    """The schema with another schema of the field at `path`; None removes the field."""
+    properties = dict(schema["properties"])
+    if path[1:]:
+        properties[path[0]] = with_field(properties[path[0]], path[1:], field_schema)
+    elif field_schema is None:
+        del properties[path[0]]
+    else:
+        properties[path[0]] = field_schema
+    return {**schema, "properties": properties}
 
 
 def is_constant(schema: Json) -> bool:
@@ -79,121 +82,47 @@ def is_number(value: Json) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def number_enumerations(schema: Json, path: FieldPath = ()) -> dict[FieldPath, list[float]]:
-    """The numbers of each field that is a constant or an enumeration."""
+def free_texts(value: Json, schema: Json) -> list[str]:
+    """The texts that a model words, in order: no constants, enumerations or numbers."""
     if not isinstance(schema, Mapping):
-        return {}
-    allowed = schema.get("enum", [schema["const"]] if "const" in schema else [])
-    if numbers := [value for value in allowed if is_number(value)]:
-        return {path: numbers}
-    parts = schema.get("properties", {}).items()
-    return {k: v for name, part in parts for k, v in number_enumerations(part, (*path, name)).items()}
+        return values_in(value)
+    if is_constant(schema) or "enum" in schema or schema.get("type") in ("integer", "number", "boolean"):
+        return []
+    parts, items = schema.get("properties"), schema.get("items")
+    if isinstance(parts, Mapping) and isinstance(value, Mapping):
+        return [text for name in parts if name in value for text in free_texts(value[name], parts[name])]
+    if isinstance(value, list) and isinstance(items, Mapping) and "prefixItems" not in schema:
+        return [text for item in value for text in free_texts(item, items)]
+    return values_in(value)
 
 
-def may_contain_numbers(schema: Json) -> bool:
-    """Whether a value can contain a number that is not from an enumeration."""
-    if not isinstance(schema, Mapping) or not schema:
-        return True
-    if is_constant(schema) or "enum" in schema or schema.get("type") in ("string", "boolean"):
-        return False
-    if isinstance(schema.get("properties"), Mapping):
-        return any(map(may_contain_numbers, schema["properties"].values()))
-    if schema.get("type") == "array" and _has_item_schema(schema):
-        return may_contain_numbers(schema["items"])
-    return True
+def tidied(value: Json, schema: Json) -> Json:
+    """The value with numbers as an enumeration of the schema writes them (4.0 for 4), and lines without outer spaces.
 
-
-def _has_item_schema(schema: Schema) -> bool:
-    """Whether `items` applies to every item: with `prefixItems` it only applies to the rest."""
-    return isinstance(schema.get("items"), Mapping) and "prefixItems" not in schema
-
-
-def text_reader(schema: Json) -> TextReader | None:
-    """A function from a valid value to its free texts, in order; None if it has none.
-
-    Constants and enumerations are not free text: the model does not choose their wording.
+    Engines write the shorter form of a number. Labels are counted by their JSON text.
     """
     if not isinstance(schema, Mapping):
-        return strings_in
-    if is_constant(schema) or "enum" in schema or schema.get("type") in ("integer", "number", "boolean"):
-        return None
-    if schema.get("type") == "string":
-        return lambda value: [value]
-    if isinstance(schema.get("properties"), Mapping):
-        found = {name: text_reader(part) for name, part in schema["properties"].items()}
-        readers = [(name, reader) for name, reader in found.items() if reader]
-        return lambda value: [t for name, reader in readers if name in value for t in reader(value[name])]
-    if _has_item_schema(schema):
-        item = text_reader(schema["items"])
-        if item is None or schema["items"].get("type") == "string":
-            return item and (lambda value: list(value))
-        return lambda value: [text for part in value for text in item(part)]
-    return strings_in
+        return value
+    if isinstance(value, Mapping):
+        parts = schema.get("properties", {})
+        return {name: tidied(part, parts.get(name)) for name, part in value.items()}
+    if isinstance(value, list) and "prefixItems" not in schema:
+        return [tidied(item, schema.get("items")) for item in value]
+    if is_number(value):
+        allowed = fixed_labels(schema) or (schema.get("const"),)
+        return next((number for number in allowed if is_number(number) and number == value), value)
+    is_line = isinstance(value, str) and "\n" not in value
+    return value.strip(" ") if is_line and schema.get("type") == "string" and "enum" not in schema else value
 
 
 def input_schema(schema: Schema, roles: Mapping[str, FieldPath]) -> Schema:
     """The schema without the answer and the options; the question comes first, the context last."""
     for role in ("answer", "options"):
         if role in roles:
-            schema = _without_field(schema, roles[role])
-    properties = dict(schema["properties"])
-    for role, first in (("context", False), ("question", True)):
-        if role in roles and (name := roles[role][0]) in properties:
-            part = {name: properties.pop(name)}
-            properties = {**part, **properties} if first else {**properties, **part}
-    return {**schema, "properties": properties}
-
-
-def _without_field(schema: Schema, path: FieldPath) -> Schema:
-    properties = dict(schema["properties"])
-    if path[1:]:
-        properties[path[0]] = _without_field(properties[path[0]], path[1:])
-    else:
-        del properties[path[0]]
-    return {**schema, "properties": properties}
-
-
-def without_constants(schema: Json) -> Json:
-    """The schema of what the model writes: constant properties are removed at every depth."""
-    if not isinstance(schema, Mapping) or is_constant(schema):
-        return schema
-    if isinstance(schema.get("properties"), Mapping):
-        parts = {k: without_constants(p) for k, p in schema["properties"].items() if not is_constant(p)}
-        return {**schema, "properties": parts, "required": list(parts)}
-    if _has_item_schema(schema):
-        return {**schema, "items": without_constants(schema["items"])}
-    return schema
-
-
-def drop_constants(value: Json, schema: Json) -> Json:
-    """A valid value as it is written under `without_constants(schema)`."""
-    if not isinstance(schema, Mapping) or is_constant(schema):
-        return value
-    parts = schema.get("properties")
-    if isinstance(parts, Mapping) and isinstance(value, Mapping):
-        written = {k: part for k, part in parts.items() if k in value and not is_constant(part)}
-        return {k: drop_constants(value[k], part) for k, part in written.items()}
-    if isinstance(value, list) and _has_item_schema(schema):
-        return [drop_constants(part, schema["items"]) for part in value]
-    return value
-
-
-def restore_constants(value: Json, schema: Json) -> Json:
-    """The inverse of `drop_constants`. Values of another shape stay as they are; validation rejects them."""
-    if not isinstance(schema, Mapping) or is_constant(schema):
-        return value
-    parts = schema.get("properties")
-    if isinstance(parts, Mapping) and isinstance(value, Mapping):
-        whole = {}
-        for key, part in parts.items():
-            if key in value:
-                whole[key] = restore_constants(value[key], part)
-            elif is_constant(part):
-                whole[key] = constant_of(part)
-        return whole | {key: extra for key, extra in value.items() if key not in whole}
-    if isinstance(value, list) and _has_item_schema(schema):
-        return [restore_constants(part, schema["items"]) for part in value]
-    return value
+            schema = with_field(schema, roles[role], None)
+    rank = {roles[role][0]: rank for role, rank in (("context", 1), ("question", -1)) if role in roles}
+    properties = sorted(schema["properties"].items(), key=lambda part: rank.get(part[0], 0))
+    return {**schema, "properties": dict(properties)}
 
 
 def narrow(schema: Schema, value: Json, path: FieldPath, options: FieldPath | None) -> Schema:
@@ -218,21 +147,12 @@ def narrow(schema: Schema, value: Json, path: FieldPath, options: FieldPath | No
 
 def _decide_null(schema: Schema, value: Json) -> Schema:
     """The schema with null as the only value or without null, whichever the value is."""
-    kinds = schema.get("type")
-    if isinstance(kinds, list) and "null" in kinds:
-        if value is None:
-            return {"type": "null"}
-        rest = [kind for kind in kinds if kind != "null"]
-        return {**schema, "type": rest[0] if len(rest) == 1 else rest}
+    null = {"type": "null"}
     for keyword in ("anyOf", "oneOf"):
-        if {"type": "null"} not in schema.get(keyword, ()):
-            continue
-        if value is None:
-            return {"type": "null"}
-        branches = [part for part in schema[keyword] if part != {"type": "null"}]
-        siblings = {key: part for key, part in schema.items() if key != keyword}
-        mergeable = (
-            len(branches) == 1 and isinstance(branches[0], Mapping) and not siblings.keys() & branches[0]
-        )
-        return {**siblings, **branches[0]} if mergeable else {**schema, keyword: branches}
-    return schema
+        if null in schema.get(keyword, ()):
+            return null if value is None else {**schema, keyword: [x for x in schema[keyword] if x != null]}
+    kinds = schema.get("type")
+    if not isinstance(kinds, list) or "null" not in kinds:
+        return schema
+    rest = [kind for kind in kinds if kind != "null"]
+    return null if value is None else {**schema, "type": rest[0] if len(rest) == 1 else rest}

@@ -10,24 +10,16 @@ answer field and are shuffled too. The style `keyed` writes the JSON object unch
 from __future__ import annotations
 
 import hashlib
+import random
 import re
-import string
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from datacreate.formats.example import Example, FieldPath, Json, canonical_json, field_at, strings_in
-from datacreate.formats.schema_utils import (
-    constant_of,
-    drop_constants,
-    is_constant,
-    restore_constants,
-    schema_at,
-    text_reader,
-    with_constant,
-    without_constants,
-)
+from datacreate.formats.example import Example, FieldPath, Json, canonical_json, field_at, replace_field
+from datacreate.formats.schema_utils import constant_of, free_texts, is_constant, schema_at
 from datacreate.formats.task_format import Rule, TaskFormat, answer_text
 
 Style = Literal["positional", "keyed"]
@@ -37,8 +29,8 @@ _OPTION_WORDS = re.compile(
 )
 """What small models write for an option, copied from `PromptEncoding.describe`."""
 
-
-_AROUND_NAME = string.punctuation + string.whitespace
+_STRAY_JSON = re.compile(r"\s*[]},]")
+"""No text begins like this. Models continue so if the grammar keeps them from closing a list."""
 
 
 class MalformedItem(ValueError):
@@ -60,57 +52,49 @@ class PromptEncoding:
     @property
     def supports_pseudo_labels(self) -> bool:
         """Whether the format has a fixed label that need not be written."""
-        return self.style == "positional" and bool(self.format.labels) and bool(self.format.roles.answer)
+        answer = self.format.roles.answer
+        return (
+            self.style == "positional"
+            and bool(self.format.labels)
+            and answer is not None
+            and len(answer) == 1
+        )
 
     @cached_property
     def _properties(self) -> dict[str, Json]:
+        """The schemas of all fields. A fixed label comes before the text, inside an object, too."""
         properties = dict(self.format.schema["properties"])
         answer, labels = self.format.roles.answer, self.format.labels
-        if self.pseudo_labels and answer and labels:
-            properties[answer[0]] = with_constant(properties[answer[0]], answer[1:], labels[0])
+        if answer and labels and self.style == "positional":
+            properties[answer[0]] = _move_first(properties[answer[0]], answer[1:])
+            if self.pseudo_labels:
+                properties[answer[0]] = {"const": labels[0]}
         return properties
-
-    @cached_property
-    def _label_first(self) -> dict[str, Json]:
-        """The schemas of all fields; inside an object, too, a fixed label comes before the text."""
-        answer = self.format.roles.answer
-        if self.style == "keyed" or not answer or not self.format.labels:
-            return self._properties
-        return {**self._properties, answer[0]: _move_first(self._properties[answer[0]], answer[1:])}
 
     @cached_property
     def _constants(self) -> dict[str, Json]:
         return {name: constant_of(schema) for name, schema in self._properties.items() if is_constant(schema)}
 
     @cached_property
-    def _answer_as_first_option(self) -> tuple[str, str] | None:
-        """The fields of the options and of the answer, if the answer is written as the first option."""
+    def _varying_options(self) -> FieldPath | None:
+        """Where options are that each example has of its own, with the answer among them."""
         format = self.format
-        options, answer = format.roles.options, format.roles.answer
-        if self.style == "keyed" or Rule.ANSWER_IN_OPTIONS not in format.rules or not options or not answer:
-            return None
-        if format.labels or not format.options_vary or len(options) + len(answer) > 2:
-            return None
-        items, answer_schema = (
-            schema_at(format.schema, options).get("items"),
-            schema_at(format.schema, answer),
-        )
-        same_type = (
-            isinstance(items, Mapping) and "type" in items and items["type"] == answer_schema.get("type")
-        )
-        return (options[0], answer[0]) if same_type else None
+        varying = format.options_vary and format.roles.answer and Rule.ANSWER_IN_OPTIONS in format.rules
+        return format.roles.options if varying and self.style == "positional" else None
 
     @cached_property
-    def _shuffled_options(self) -> FieldPath | None:
-        """Where options are that have a separate answer field and are shuffled when read."""
-        roles = self.format.roles
-        if (
-            self.style == "keyed"
-            or self._answer_as_first_option
-            or Rule.ANSWER_IN_OPTIONS not in self.format.rules
-        ):
+    def _answer_as_first_option(self) -> tuple[str, str] | None:
+        """The fields of the options and of the answer, if the answer is written as the first option."""
+        options, answer = self._varying_options, self.format.roles.answer
+        if not options or not answer or self.format.labels or len(options) + len(answer) > 2:
             return None
-        return roles.options if roles.answer and self.format.options_vary else None
+        items = schema_at(self.format.schema, options).get("items")
+        kind = schema_at(self.format.schema, answer).get("type")
+        return (
+            (options[0], answer[0])
+            if isinstance(items, Mapping) and kind and items.get("type") == kind
+            else None
+        )
 
     @cached_property
     def fields(self) -> tuple[str, ...]:
@@ -127,32 +111,25 @@ class PromptEncoding:
     @property
     def field_schemas(self) -> dict[str, Json]:
         """The schema of each written field, in order."""
-        schemas = {name: self._label_first[name] for name in self.fields}
-        if self.style == "keyed":
-            return schemas
-        return {name: without_constants(schema) for name, schema in schemas.items()}
-
-    @cached_property
-    def _free_fields(self) -> tuple[str, ...]:
-        return tuple(name for name in self.fields if text_reader(self._properties[name]))
+        return {name: self._properties[name] for name in self.fields}
 
     def has_placeholder(self, values: Mapping[str, Json]) -> bool:
-        """Whether a text repeats the prompt instead of following it: a field's own name, "wrong option 2"."""
-        if any(_is_own_name(values.get(name), name) for name in self._free_fields):
-            return True
-        if self.format.roles.options is None or not self.format.options_vary:
-            return False
-        try:
-            options = field_at(values, self.format.roles.options)
-        except (KeyError, TypeError):
-            return False
-        return any(map(_OPTION_WORDS.fullmatch, strings_in(options)))
+        """Whether a text is a word of `describe` or JSON instead of content: a field's own name, "wrong option 2"."""
+        options = self.format.roles.options
+        for name in self.fields:
+            own_name = re.compile(rf"\W*{re.escape(name)}\W*", re.IGNORECASE)
+            for text in free_texts(values.get(name), self._properties[name]):
+                if _STRAY_JSON.match(text) or (len(name) > 2 and own_name.fullmatch(text)):
+                    return True
+                if options and options[0] == name and _OPTION_WORDS.fullmatch(text):
+                    return True
+        return False
 
     def write(self, example: Example) -> Json:
         """The example as the prompt shows it."""
         if self.style == "keyed":
             return dict(example.values)
-        row = [drop_constants(example.values[name], self._label_first[name]) for name in self.fields]
+        row = [_in_order(example.values[name], self._properties[name]) for name in self.fields]
         if self._answer_as_first_option:
             options, answer = self._answer_as_first_option
             right = answer_text(example.values[answer])
@@ -168,17 +145,20 @@ class PromptEncoding:
             return {name: item[name] for name in self._properties if name in item} | item
         if not isinstance(item, list) or len(item) != len(self.fields):
             raise MalformedItem(f"not a list of {len(self.fields)}")
-        written = zip(self.fields, item, strict=True)
-        values = {name: restore_constants(value, self._properties[name]) for name, value in written}
+        values = dict(zip(self.fields, item, strict=True))
         if self._answer_as_first_option:
             options, answer = self._answer_as_first_option
             listed = values[options]
             if not isinstance(listed, list) or not listed:
                 raise MalformedItem("no options")
-            values |= {answer: listed[0], options: _shuffled(listed, _hash_number(values))}
-        elif self._shuffled_options:
-            values = _with_shuffled(values, self._shuffled_options, _hash_number(values))
-        return {name: values[name] if name in values else self._constants[name] for name in self._properties}
+            values |= {answer: listed[0], options: _shuffled(listed, values)}
+        elif self._varying_options:
+            with suppress(KeyError, TypeError):  # malformed; validation rejects it
+                listed = field_at(values, self._varying_options)
+                if isinstance(listed, list):
+                    values = replace_field(values, self._varying_options, _shuffled(listed, values))
+        ordered: dict[str, Json] = _in_order(self._constants | values, self.format.schema)
+        return ordered
 
     def describe(self) -> str:
         """The encoding in words for the prompt: `[question, [right option, 4 wrong options]]`."""
@@ -192,19 +172,17 @@ class PromptEncoding:
         return f"[{', '.join(words)}]"
 
 
-def _is_own_name(value: Json, name: str) -> bool:
-    """Whether a text in `value` is only the name of its field."""
-    if isinstance(value, Mapping):
-        return any(_is_own_name(part, key) for key, part in value.items())
-    if isinstance(value, list):
-        return any(_is_own_name(part, name) for part in value)
-    if not isinstance(value, str) or len(name) < 3 or len(value) > len(name) + 8:
-        return False
-    return value.strip(_AROUND_NAME).casefold() == name.strip(_AROUND_NAME).casefold()
-
-
 def _mismatch(option: str, answer: str) -> tuple[bool, bool]:
     return option != answer, option.casefold() != answer.casefold()
+
+
+def _in_order(value: Json, schema: Json) -> Json:
+    """The value with the fields of objects in the order of the schema, other fields last."""
+    parts = schema.get("properties") if isinstance(schema, Mapping) else None
+    if not isinstance(parts, Mapping) or not isinstance(value, Mapping):
+        return value
+    names = [*(name for name in parts if name in value), *(name for name in value if name not in parts)]
+    return {name: _in_order(value[name], parts.get(name)) for name in names}
 
 
 def _move_first(schema: Json, path: FieldPath) -> Json:
@@ -216,30 +194,7 @@ def _move_first(schema: Json, path: FieldPath) -> Json:
     return {**schema, "properties": {path[0]: first, **properties}}
 
 
-def _with_shuffled(values: Json, path: FieldPath, number: int) -> Json:
-    """The values with the options at `path` shuffled; unchanged if there are none."""
-    if not path:
-        return _shuffled(values, number) if isinstance(values, list) and values else values
-    if not isinstance(values, Mapping) or path[0] not in values:
-        return values
-    return {**values, path[0]: _with_shuffled(values[path[0]], path[1:], number)}
-
-
-def _hash_number(values: Json) -> int:
-    """256 bits derived from the content, so that the same item always gives the same order."""
+def _shuffled(options: list[Json], values: Json) -> list[Json]:
+    """The options in an order derived from the content, so that the same item always gives the same order."""
     digest = hashlib.sha256(canonical_json(values).encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest, "little")
-
-
-def _shuffled(options: list[Json], number: int) -> list[Json]:
-    """A permutation chosen by the digits of `number` in factorial base; the first option's place is uniform.
-
-    This is faster than seeding a generator. 256 bits reach every order of up to 57 options.
-    """
-    shuffled = list(options)
-    number, first = divmod(number, len(shuffled))
-    for last in range(len(shuffled) - 1, 1, -1):
-        number, other = divmod(number, last)
-        shuffled[last], shuffled[other + 1] = shuffled[other + 1], shuffled[last]
-    shuffled[0], shuffled[first] = shuffled[first], shuffled[0]
-    return shuffled
+    return random.Random(digest).sample(options, len(options))

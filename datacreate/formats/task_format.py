@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
@@ -35,22 +34,17 @@ from datacreate.formats.example import (
     canonical_json,
     dotted,
     field_at,
-    replace_field,
     values_in,
 )
-from datacreate.formats.schema_keywords import FORMAT_CHECKER, check_keywords, resolve_refs
+from datacreate.formats.schema_keywords import FORMAT_CHECKER, resolve
 from datacreate.formats.schema_utils import (
-    TextReader,
-    drop_constants,
+    Schema,
     fixed_labels,
+    free_texts,
     input_schema,
     is_constant,
-    is_number,
-    may_contain_numbers,
     narrow,
-    number_enumerations,
     schema_at,
-    text_reader,
 )
 from datacreate.formats.text_normalization import normalize_text
 from datacreate.paths import shipped
@@ -106,8 +100,8 @@ class Roles:
         }
 
 
-_SPACED = r"[^\W_԰-᷿Ⰰ-􏿿]"  # Latin, Greek, Cyrillic letters and digits
-_INSIDE_WORD = re.compile(rf"{_SPACED}(?:{_SPACED}|[̀-ͯ])")
+_SPACED = r"[^\W_\u0530-\u1dff\u2c00-\U0010ffff]"  # Latin, Greek, Cyrillic letters and digits
+_INSIDE_WORD = re.compile(rf"{_SPACED}(?:{_SPACED}|[\u0300-\u036f])")
 
 
 def answer_text(value: Json) -> str:
@@ -205,38 +199,14 @@ class TaskFormat:
         """Canonical JSON of the document: equal formats have equal digests."""
         return canonical_json(self.document())
 
-    @cached_property
-    def _enumerated_numbers(self) -> dict[FieldPath, list[float]]:
-        numbers = number_enumerations(self.schema)
-        if self.roles.answer and (labels := [label for label in self.labels or () if is_number(label)]):
-            numbers[self.roles.answer] = labels
-        return numbers
-
-    def with_schema_numbers(self, values: Mapping[str, Json]) -> Mapping[str, Json]:
-        """The values with each number of an enumeration as the schema writes it: 4 where the schema has 4.0.
-
-        Engines write the shorter form. Labels are counted by their text.
-        """
-        for path, numbers in self._enumerated_numbers.items():
-            with suppress(KeyError, TypeError):
-                value = field_at(values, path)
-                if is_number(value) and value in numbers:
-                    values = replace_field(values, path, numbers[numbers.index(value)])
-        return values
+    def free_texts(self, values: Mapping[str, Json]) -> list[str]:
+        """The texts of an example that the model worded: no constants, no enumerations."""
+        return free_texts(values, self.schema)
 
     @cached_property
-    def free_texts(self) -> TextReader:
-        """From a valid example to the texts that the model worded: no constants, no enumerations."""
-        return text_reader(self.schema) or (lambda _: [])
-
-    @cached_property
-    def may_contain_numbers(self) -> bool:
-        """Whether an example can contain a number that is not from an enumeration."""
-        return may_contain_numbers(self.schema)
-
-    @cached_property
-    def _read_inputs(self) -> TextReader:
-        return text_reader(input_schema(self.schema, self.roles.paths())) or (lambda _: [])
+    def input_schema(self) -> Schema:
+        """The schema without answer and options; the question comes first, the context last."""
+        return input_schema(self.schema, self.roles.paths())
 
     def input_texts(self, values: Mapping[str, Json]) -> tuple[str, ...]:
         """What makes an example different from others: filters and similarity compare these texts.
@@ -244,10 +214,12 @@ class TaskFormat:
         These are all free texts that are neither answer nor options, the question first and the context last. If the
         example has none, they are all its values that are not constant.
         """
-        texts = tuple(self._read_inputs(values))
-        if any(texts):
-            return texts
-        return tuple(values_in(drop_constants(values, self.schema))) or (canonical_json(values),)
+        parts = self.schema["properties"]
+        varying = {name: value for name, value in values.items() if not is_constant(parts.get(name))}
+        for texts in (free_texts(values, self.input_schema), values_in(varying)):
+            if any(texts):
+                return tuple(texts)
+        return (canonical_json(values),)
 
     def question_text(self, values: Mapping[str, Json]) -> str:
         """The text that an encoder reads beside the context: the question, or all free text, or the JSON."""
@@ -319,14 +291,13 @@ def read_format(document: Mapping[str, Json], name: str) -> TaskFormat:
         raise FormatError(
             f'{name}: an example is an object, not {document["type"]!r}; write "type": "object"'
         )
-    check_keywords(document, name)
     extension = document.get("x-datacreate", {})
     if not isinstance(extension, Mapping) or set(extension) - {"roles", "rules"}:
         raise FormatError(
             f"{name}: x-datacreate must be an object with roles and rules, not {str(extension)[:80]}"
         )
     kept = {k: v for k, v in document.items() if k not in ("$schema", "$id", "title", "x-datacreate")}
-    schema = resolve_refs(kept, name)
+    schema = resolve(kept, name)
     roles = _read_roles(extension.get("roles", {}), schema, name)
     return TaskFormat(name, schema, roles, _read_rules(extension.get("rules", []), roles, name))
 

@@ -16,7 +16,8 @@ from typing import Self
 from jsonschema.exceptions import best_match
 
 from datacreate.formats.example import Example, Json, dotted, field_at, find_unsupported_value
-from datacreate.formats.schema_keywords import KEYWORDS, EnforcedBy
+from datacreate.formats.schema_keywords import GRAMMAR_KEYWORDS, VALIDATION_KEYWORDS
+from datacreate.formats.schema_utils import tidied
 from datacreate.formats.task_format import Rule, TaskFormat, rule_holds
 from datacreate.formats.text_normalization import normalize_text
 
@@ -108,7 +109,7 @@ def validate_example(
 
     Used for what a model writes and for rows of files. With `allow_empty`, all inputs but the first may be empty.
     """
-    values = format.with_schema_numbers(values)
+    values = tidied(values, format.schema)
     error = _first_error(values, format, allow_empty)
     if error is not None:
         return Reject(error[0], shorten(values), error[1])
@@ -119,17 +120,15 @@ def validate_example(
 def _first_error(
     values: Mapping[str, Json], format: TaskFormat, allow_empty: bool
 ) -> tuple[Reason, str] | None:
-    if format.may_contain_numbers and (message := find_unsupported_value(values)):
+    texts = format.free_texts(values)
+    if any(map(_INVALID.search, texts)):
+        return Reason.INVALID_CHARACTERS, ""
+    if message := find_unsupported_value(values):
         return Reason.SCHEMA_VIOLATION, message  # Python's json reads NaN, and jsonschema cannot divide by it
     if not format.validator.is_valid(values):
         return _schema_error(values, format)
-    for text in format.free_texts(values):
-        if allow_empty and not text:
-            continue
-        if _INVALID.search(text):
-            return Reason.INVALID_CHARACTERS, ""
-        if not _VISIBLE.search(text):
-            return Reason.BLANK, ""
+    if not all(_VISIBLE.search(text) or (allow_empty and not text) for text in texts):
+        return Reason.BLANK, ""
     for rule in sorted(format.rules):
         if not rule_holds(rule, format.roles, values):
             return _REASON_OF_RULE[rule], ""
@@ -143,8 +142,7 @@ def _schema_error(values: Mapping[str, Json], format: TaskFormat) -> tuple[Reaso
         return Reason.SCHEMA_VIOLATION, ""
     keyword, path = str(error.validator), list(map(str, error.absolute_schema_path))
     location = dotted(tuple(map(str, error.absolute_path))) or "the example"
-    in_grammar = KEYWORDS.get(keyword) is EnforcedBy.GRAMMAR
-    if in_grammar and not any(KEYWORDS.get(step) is EnforcedBy.VALIDATION for step in path):
+    if keyword in GRAMMAR_KEYWORDS and VALIDATION_KEYWORDS.isdisjoint(path):
         return Reason.SCHEMA_VIOLATION, f"{location}: {shorten(' '.join(error.message.split()))[:150]}"
     return Reason.CONSTRAINT_VIOLATION, f"{location}: {keyword} {shorten(error.validator_value)[:80]}"
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import BeforeValidator, model_validator
 from pydantic_core import to_jsonable_python
 
 from datacreate.engines.settings import EngineOptions
@@ -50,9 +50,7 @@ class IdentitySettings(Settings):
     """Settings that decide the result and are part of `RunSpec` as they are."""
 
     strategy: str = setting(
-        f"How the next prompt is chosen: {', '.join(STRATEGIES)}.",
-        "strategy",
-        default="tree",
+        f"How the next prompt is chosen: {', '.join(STRATEGIES)}.", "strategy", default="tree"
     )
     method: Method = setting(
         "paper switches off all improvements over the paper, for comparisons.",
@@ -62,7 +60,7 @@ class IdentitySettings(Settings):
     max_parent_uses: int = setting(
         "tree, coverage: prompts made from one example while no other example is waiting.",
         "strategy",
-        default=4,
+        default=8,
         gt=0,
     )
     seed: int = setting("Seed of every random choice of the run.", "sampling", default=42)
@@ -74,43 +72,26 @@ class IdentitySettings(Settings):
     )
 
 
+def _sampling(help: str, off: str = "off", **options: Any) -> Any:
+    return setting(help, "sampling", **{"shown_default": f"the preset's, or {off}"} | options)
+
+
 class SamplingOptions(Settings):
     """How the model samples. None: as its preset recommends, else the server's default."""
 
-    temperature: float | None = setting(
-        "Sampling temperature.", "sampling", ge=0, le=5, shown_default="the preset's, or 1"
+    temperature: float | None = _sampling("Sampling temperature.", "1", ge=0, le=5)
+    top_p: float | None = _sampling(
+        "Sample from the most probable tokens that have this probability together.", "1", gt=0, le=1
     )
-    top_p: float | None = setting(
-        "Sample from the most probable tokens that have this probability together.",
-        "sampling",
-        gt=0,
-        le=1,
-        shown_default="the preset's, or 1",
+    top_k: int | None = _sampling("Sample from this many of the most probable tokens.", ge=1)
+    min_p: float | None = _sampling(
+        "Minimum probability of a token, relative to the most probable one.", ge=0, le=1
     )
-    top_k: int | None = setting(
-        "Sample from this many of the most probable tokens.",
-        "sampling",
-        ge=1,
-        shown_default="the preset's, or off",
+    repetition_penalty: float | None = _sampling(
+        "Penalty on tokens that occurred before; above 1 it discourages them.", gt=0
     )
-    min_p: float | None = setting(
-        "Minimum probability of a token, relative to the most probable one.",
-        "sampling",
-        ge=0,
-        le=1,
-        shown_default="the preset's, or off",
-    )
-    repetition_penalty: float | None = setting(
-        "Penalty on tokens that occurred before; above 1 it discourages them.",
-        "sampling",
-        gt=0,
-        shown_default="the preset's, or off",
-    )
-    max_tokens: int | None = setting(
-        "Maximum number of tokens in one answer.",
-        "sampling",
-        gt=0,
-        shown_default="from the length of the example",
+    max_tokens: int | None = _sampling(
+        "Maximum number of tokens in one answer.", gt=0, shown_default="from the length of the example"
     )
 
 
@@ -303,10 +284,8 @@ class CreateConfig(
         return self
 
 
-class Verification(BaseModel):
+class Verification(Settings):
     """How labels are verified: part of what decides a run's result."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     mode: VerifyMode
     model: str
@@ -316,10 +295,8 @@ class Verification(BaseModel):
     lettered: bool = False  # options are scored by their letters, not by their first tokens
 
 
-class Generator(BaseModel):
+class Generator(Settings):
     """One of several models."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str
     sha256: str

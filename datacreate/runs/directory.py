@@ -18,6 +18,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from datacreate.errors import RunError, RunMismatch
 from datacreate.files import replace_file, storage_error
 from datacreate.filters.registry import filter_report
@@ -28,6 +30,7 @@ from datacreate.messages import Notify, no_notify
 from datacreate.runs.config import RunSpec
 from datacreate.runs.log import Commit, LogLine, read_log
 from datacreate.runs.summary import RunStats, depth_warning
+from datacreate.settings import SettingsError
 from datacreate.verification.scoring import Probabilities
 
 _VECTORS = "vectors.f16"
@@ -159,11 +162,12 @@ class RunDirectory:
             )
         try:
             document = json.loads(self.config_path.read_text(encoding="utf-8"))
+            if not {"datacreate", "layout"} & document.keys():
+                raise RunError(f"{self.path}: not a run directory (its config.json is of another program)")
             if document.get("layout") != _SCHEMA_VERSION:
-                version = document.get("datacreate", "of unknown version")
                 raise RunError(
-                    f"{self.path}: written by datacreate {version} in another format; resume with that version, "
-                    "or start again in another --run-dir"
+                    f"{self.path}: written by datacreate {document['datacreate']} in another format; resume with "
+                    "that version, or start again in another --run-dir"
                 )
             return RunConfig(
                 spec=RunSpec(**document["spec"]),
@@ -174,9 +178,8 @@ class RunDirectory:
                 versions=document["versions"],
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RunError(
-                f"{self.config_path}: damaged ({str(error).splitlines()[0]}); restore it from a copy"
-            ) from None
+            why = SettingsError.first(error).key if isinstance(error, ValidationError) else str(error)
+            raise RunError(f"{self.config_path}: damaged ({why}); restore it from a copy") from None
 
     def write_config(self, config: RunConfig, version: str) -> None:
         """Replace config.json; `version` is that of datacreate."""

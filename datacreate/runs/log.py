@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import mmap
 import os
 import time
 import zlib
@@ -75,23 +76,24 @@ class Commit:
 
     def line(self) -> str:
         """The commit as a line of the log, without checksum and line break."""
-        rejects = [
-            [reject.reason, reject.text, reject.detail] if reject.detail else [reject.reason, reject.text]
-            for reject in self.rejects
-        ]
-        scoring = ""
+        record: dict[str, Any] = {
+            "request": self.request,
+            "parent": self.parent,
+            "depth": self.depth,
+            "accepted": self.accepted,
+            "chosen": self.chosen,
+            "rejects": [[r.reason, r.text, *filter(None, [r.detail])] for r in self.rejects],
+            "tokens": [self.prompt_tokens, self.generated_tokens],
+            "time": self.time,
+        }
         if self.scored:
-            rows = [[s.assigned, s.final, int(s.accepted), *s.probabilities] for s in self.scored]
-            scoring = f'"scored":{_encode(rows)},"scoring_tokens":{self.scoring_tokens},'
+            record["scored"] = [[s.assigned, s.final, int(s.accepted), *s.probabilities] for s in self.scored]
+            record["scoring_tokens"] = self.scoring_tokens
         if self.held or self.released:
-            scoring += f'"held":{_encode(self.held)},"released":{_encode(self.released)},'
-        model = f'"model":{self.model},' if self.model else ""
-        # Assembled by hand, so that examples are encoded only once.
-        return (
-            f'{{"request":{self.request},"parent":"{self.parent}","depth":{self.depth},{model}'
-            f'"accepted":[{",".join(self.lines)}],"chosen":{list(self.chosen)},"rejects":{_encode(rejects)},'
-            f'"tokens":[{self.prompt_tokens},{self.generated_tokens}],{scoring}"time":{self.time}}}'
-        )
+            record |= {"held": self.held, "released": self.released}
+        if self.model:
+            record["model"] = self.model
+        return _encode(record)
 
     @classmethod
     def parse(cls, record: dict[str, Any]) -> Commit:
@@ -246,18 +248,10 @@ class LogWriter:
 
 
 def _remove_incomplete_line(path: Path) -> None:
-    if not path.exists():
+    if not path.exists() or not path.stat().st_size:
         return
     with path.open("rb+") as file:
-        size = file.seek(0, os.SEEK_END)
-        end = size
-        while end > 0:
-            start = max(0, end - 65536)
-            file.seek(start)
-            newline = file.read(end - start).rfind(b"\n")
-            if newline >= 0:
-                end = start + newline + 1
-                break
-            end = start
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            size, end = len(content), content.rfind(b"\n") + 1
         if end != size:
             file.truncate(end)

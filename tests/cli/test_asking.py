@@ -48,6 +48,13 @@ def test_a_served_model_previews(tmp_path: Path, url: str) -> None:
     assert [list(json.loads(line)) for line in ended.out.splitlines()] == [list(COMMONSENSE)] * 2
 
 
+def test_a_preview_has_nothing_to_resume(tmp_path: Path) -> None:
+    path = tmp_path / "example.json"
+    path.write_text(json.dumps(COMMONSENSE))
+    ended = typed("preview", "--example", str(path), "--url", "http://127.0.0.1:9", "--model", "any")
+    assert (ended.code, ended.failure.endswith("; run it again")) == (75, True)
+
+
 def test_a_served_model_verifies_rows(tmp_path: Path, url: str) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", claims(6))
     ended = typed("filter", str(rows), "--verifier", MODEL, "--url", url, "--json")

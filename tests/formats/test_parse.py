@@ -74,7 +74,7 @@ def test_the_results_of_a_completion(text: str, options: dict[str, Any], results
         ([None, OPTIONS], Reason.SCHEMA_VIOLATION),
         (["", OPTIONS], Reason.BLANK),
         (["Q?", ["a", "b", " \u200b\n", "d", "e"]], Reason.BLANK),
-        ([" },{ ", OPTIONS], Reason.BLANK),
+        ([" -- ", OPTIONS], Reason.BLANK),
         (["Q\x00?", OPTIONS], Reason.INVALID_CHARACTERS),
         ([f"Q {chr(0xD83D)}?", OPTIONS], Reason.INVALID_CHARACTERS),
         (["Q \ufffd?", OPTIONS], Reason.INVALID_CHARACTERS),
@@ -84,11 +84,14 @@ def test_the_results_of_a_completion(text: str, options: dict[str, Any], results
         (["Q?", ["a", "-1 wrong option", *OPTIONS[2:]]], Reason.PLACEHOLDER),
         (["Q?", ["a", "Option 2", *OPTIONS[2:]]], Reason.PLACEHOLDER),
         (["[question]", OPTIONS], Reason.PLACEHOLDER),
+        (["Q?", ["a", "] pharmacy", *OPTIONS[2:]]], Reason.PLACEHOLDER),
+        (["Q?", ["a", ", b", *OPTIONS[2:]]], Reason.PLACEHOLDER),
         (["options", OPTIONS], None),
         (["Q?", ["Paris", "Paris.", *OPTIONS[2:]]], Reason.DUPLICATE_OPTIONS),
         (["Q?", ["Caf\u00e9", "Cafe\u0301", *OPTIONS[2:]]], Reason.DUPLICATE_OPTIONS),
         (["Q?", ["New  York", "new york", *OPTIONS[2:]]], Reason.DUPLICATE_OPTIONS),
         (["Q?", ["+", "-", "5", "5!", "-5"]], None),
+        (["Q?", ["[a]", "{b}", ":)", ".c", "(d"]], None),
         *(
             (["Q?", [text, *OPTIONS[1:]]], None)
             for text in ("+", "😀", "an option to buy", "نعم", "\u2028 x")
@@ -119,6 +122,14 @@ def test_an_answer_from_the_context_is_whole_words_but_not_everything(
 ) -> None:
     reason = reason_of([context, "Which one?", answer], encoding_of(examples.SPAN))
     assert reason is (None if valid else Reason.ANSWER_NOT_IN_CONTEXT)
+
+
+def test_spaces_around_a_line_are_removed() -> None:
+    result = parse_item([" Who cooks rice? ", [" rice cooker", *OPTIONS[1:]]], CHOICE)
+    assert isinstance(result, Candidate)
+    assert result.example.values["question"] == "Who cooks rice?"
+    assert result.example.values["label"] == "rice cooker"
+    assert "rice cooker" in result.example.values["options"]
 
 
 def test_a_text_may_be_the_name_of_another_field() -> None:

@@ -25,10 +25,12 @@ def test_constants_are_not_written_and_are_restored() -> None:
     assert encoding_of(examples.UMBRELLA).fields == ("question", "options")
     encoding = encoding_of(examples.NESTED)
     written = encoding.write(Example(examples.NESTED))
-    assert written == [
-        {"label": "true", "why": "At sea level it does."},
-        {"claim": "Water boils at 100 degrees."},
-    ]
+    assert json.dumps(written) == json.dumps(
+        [
+            {"label": "true", "why": "At sea level it does.", "note": ""},
+            {"claim": "Water boils at 100 degrees.", "source": None},
+        ]
+    )
     assert json.dumps(encoding.read(written)) == json.dumps(examples.NESTED)
 
 
@@ -45,8 +47,9 @@ def test_fixed_labels_come_first_and_become_constants_of_the_schema() -> None:
     assert next(iter(item["prefixItems"][0]["properties"].items())) == ("label", {"const": "false"})
 
 
-@pytest.mark.parametrize("values", [examples.CLAIM, examples.NESTED], ids=["flat", "in an object"])
-def test_pseudo_labels_are_not_written(values: dict[str, Any]) -> None:
+def test_pseudo_labels_are_not_written() -> None:
+    values = examples.CLAIM
+    assert not encoding_of(examples.NESTED).supports_pseudo_labels
     encoding = encoding_of(values)
     assert encoding.supports_pseudo_labels
     encoding = replace(encoding, pseudo_labels=True)

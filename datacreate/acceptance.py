@@ -1,0 +1,247 @@
+"""Decides which examples are accepted: filters, verification, label quotas.
+
+With fixed labels the first scored examples are held until the label-noise check has decided and the verifier is
+calibrated; then `release` decides them, request by request. A held example counts for the filters and can be a
+parent: both need its text, which verification does not change. It does so even if it is dropped later.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+from datacreate.filters.base import Filter
+from datacreate.formats.example import Json, field_at
+from datacreate.formats.task_format import answer_text
+from datacreate.formats.validate import Candidate, Reason, Reject, shorten
+from datacreate.plan import RunPlan
+from datacreate.prompts.label_scoring import assigned_label, possible_answers, with_answer
+from datacreate.runs.log import Commit
+from datacreate.runs.summary import RunStats
+from datacreate.selection.accepted_vectors import AcceptedVectors
+from datacreate.verification.quotas import Quotas
+from datacreate.verification.scoring import NO_SCORES, Probabilities, Scored, disagreement, final_label
+
+
+class Acceptance:
+    """What decides about the next example: the examples accepted or held so far, and the results of verification.
+
+    `stats` has the number of accepted examples and the label-noise check; the caller updates it with every commit.
+    """
+
+    def __init__(
+        self,
+        plan: RunPlan,
+        count: int,
+        filters: Sequence[Filter],
+        stats: RunStats,
+        vectors: AcceptedVectors | None,
+    ) -> None:
+        self._count = count
+        self._filters = filters
+        self._stats = stats
+        self._vectors = vectors
+        self._format = plan.encoding.format
+        self._verification = plan.spec.verification
+        self._root_key = Candidate.of(plan.root.values, self._format).key
+        self._parent_key = lru_cache(maxsize=4096)(self._key_of_line)
+        self._held: deque[Commit] = deque()  # with examples that wait for the label-noise check
+        self.passed = 0  # examples that passed the filters, held ones included
+        self.quotas: Quotas | None = None
+        labels, ratio = self._format.labels, plan.spec.label_ratio
+        if labels and not plan.is_paper_method:
+            self.quotas = Quotas(labels, count, list(ratio.values()) if ratio else None)
+
+    def _key_of_line(self, line: str) -> str:
+        return Candidate.of(json.loads(line), self._format).key
+
+    @property
+    def pseudo_labels(self) -> bool:
+        """Whether texts are written without a label."""
+        check = self._stats.label_noise_check
+        return check is not None and check.pseudo_labels
+
+    @property
+    def holds(self) -> bool:
+        """Whether scored examples wait for the label-noise check."""
+        check, how = self._stats.label_noise_check, self._verification
+        return check is not None and how is not None and how.mode != "keep" and not check.decided
+
+    def decide(
+        self,
+        item: Candidate,
+        parent: str,
+        request: int,
+        probabilities: Probabilities | None,
+        *,
+        has_label: bool,
+        accepted: int,
+    ) -> tuple[Candidate | Reject, Scored | None]:
+        """The item as it is accepted or held, or a reject; and the verifier's result, or None.
+
+        `parent` is the line of its parent, `has_label` whether it was written for a label, `accepted` the number of
+        examples accepted from the same completion.
+        """
+        if reject := self.find_reject(item, parent, accepted):
+            return reject, None
+        if not self._verification:
+            return self._accept(item), None
+        if probabilities is None:
+            return _reject(Reason.REJECTED_BY_VERIFIER, item, NO_SCORES), None
+        assigned = assigned_label(self._format, item.example.values) if has_label else -1
+        scored = Scored(assigned, -1, False, probabilities)
+        if self.holds:
+            self._add_to_filters(item)
+            return item, scored
+        return self._verify(item, scored, request)
+
+    def _verify(
+        self, item: Candidate, scored: Scored, request: int, *, is_new: bool = True
+    ) -> tuple[Candidate | Reject, Scored]:
+        """Accept or reject a scored example that passed the filters; `is_new`: it was not added to them."""
+        assert self._verification is not None, "the caller checks it"
+        check = self._stats.label_noise_check
+        calibrated = check.calibrated(scored.probabilities) if check else scored.probabilities
+        assigned = -1 if self.pseudo_labels else scored.assigned
+        scored = replace(scored, final=final_label(self._verification.mode, assigned, calibrated, request))
+        if scored.final < 0:
+            answers = list(map(answer_text, possible_answers(self._format, item.example.values)))
+            detail = disagreement(answers, assigned, calibrated)
+            return _reject(Reason.REJECTED_BY_VERIFIER, item, detail), scored
+        if scored.final != assigned_label(self._format, item.example.values):
+            relabeled = with_answer(self._format, item.example.values, scored.final)
+            candidate = Candidate.of(relabeled, self._format)
+            # In a format without free text, the answer is part of the compared text.
+            if candidate.key != item.key:
+                is_new = True
+                if reject := self._match_filters(candidate):
+                    return reject, scored
+            item = candidate
+        result = self._accept(item, is_new=is_new)
+        return result, replace(scored, accepted=not isinstance(result, Reject))
+
+    def release(self) -> Commit | None:
+        """Decide the held examples of the earliest request; None if there are none, or the check is undecided."""
+        if self.holds or not self._held:
+            return None
+        commit = self._held[0]
+        accepted: list[Candidate] = []
+        rejects: list[Reject] = []
+        decided: list[Scored] = []
+        for values, scored in zip(commit.held, commit.scored, strict=True):
+            candidate = Candidate.of(values, self._format)
+            if self._stats.accepted + len(accepted) >= self._count:
+                result: Candidate | Reject = _reject(Reason.NOT_NEEDED, candidate)
+            else:
+                result, scored = self._verify(candidate, scored, commit.request, is_new=False)
+            decided.append(scored)
+            if isinstance(result, Reject):
+                rejects.append(result)
+            else:
+                accepted.append(result)
+        return replace(
+            commit,
+            accepted=tuple(dict(candidate.example.values) for candidate in accepted),
+            chosen=(),
+            rejects=tuple(rejects),
+            prompt_tokens=0,
+            generated_tokens=0,
+            time=round(time.time(), 3),
+            scored=tuple(decided),
+            scoring_tokens=0,
+            held=(),
+            released=True,
+        )
+
+    def record(self, commit: Commit) -> None:
+        """Note a commit that was decided: its examples are held, or no longer."""
+        if commit.released:
+            self._held.popleft()
+        elif commit.held:
+            self._held.append(commit)
+
+    @property
+    def next_released(self) -> int | None:
+        """The number of the earliest request with held examples."""
+        return self._held[0].request if self._held else None
+
+    def replay(self, commit: Commit) -> None:
+        """Add the examples of a commit from the log."""
+        candidates = [Candidate.of(values, self._format) for values in commit.accepted]
+        if commit.released:
+            places = [place for place, scored in enumerate(commit.scored) if scored.accepted]
+            for place, candidate in zip(places, candidates, strict=True):
+                before = Candidate.of(self._held[0].held[place], self._format)
+                self._add(candidate, is_new=candidate.key != before.key)
+            return
+        for candidate in candidates:
+            self._add(candidate)
+        for values in commit.held:
+            self._add_to_filters(Candidate.of(values, self._format))
+
+    def find_reject(self, candidate: Candidate, parent: str, accepted: int = 0) -> Reject | None:
+        """The first reason to reject a valid example, before verification; None if there is none.
+
+        `parent` is the line of its parent, `accepted` the number of examples accepted from the same completion.
+        """
+        if candidate.key == self._parent_key(parent):
+            return _reject(Reason.COPIED_EXAMPLE, candidate)
+        if reject := self._match_filters(candidate):
+            return reject
+        if self._stats.accepted + accepted >= self._count:
+            return _reject(Reason.NOT_NEEDED, candidate)
+        if self._label_is_final and self._quota_is_full(candidate):
+            return _reject(Reason.OVER_QUOTA, candidate)
+        return None
+
+    def _match_filters(self, candidate: Candidate) -> Reject | None:
+        if candidate.key == self._root_key:
+            return _reject(Reason.COPIED_EXAMPLE, candidate)
+        for filter in self._filters:
+            if (detail := filter.match(candidate)) is not None:
+                return _reject(filter.reason, candidate, detail)
+        return None
+
+    @property
+    def _label_is_final(self) -> bool:
+        """Whether verification, now and later, keeps the label that an example was written with."""
+        check = self._stats.label_noise_check
+        if check and (not check.decided or check.pseudo_labels):
+            return False
+        return not (self._verification and self._verification.mode == "relabel")
+
+    def _quota_is_full(self, candidate: Candidate) -> bool:
+        return self.quotas is not None and not self.quotas.remaining(self._label(candidate))
+
+    def _accept(self, candidate: Candidate, *, is_new: bool = True) -> Candidate | Reject:
+        """Add the example to the training set, unless the quota of its label is full."""
+        if self._quota_is_full(candidate):
+            return _reject(Reason.OVER_QUOTA, candidate)
+        self._add(candidate, is_new=is_new)
+        return candidate
+
+    def _add(self, candidate: Candidate, *, is_new: bool = True) -> None:
+        """Update quotas with an accepted example, and the filters if they have not seen its text."""
+        if is_new:
+            self._add_to_filters(candidate)
+        if self.quotas:
+            self.quotas.add(self._label(candidate))
+
+    def _add_to_filters(self, candidate: Candidate) -> None:
+        for filter in self._filters:
+            filter.add(candidate)
+        if self._vectors:
+            self._vectors.ensure(self.passed, candidate.text)
+        self.passed += 1
+
+    def _label(self, candidate: Candidate) -> Json:
+        path = self._format.roles.answer
+        return field_at(candidate.example.values, path) if path else None
+
+
+def _reject(reason: Reason, candidate: Candidate, detail: str = "") -> Reject:
+    return Reject(reason, shorten(candidate.example.values), detail)

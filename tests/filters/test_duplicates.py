@@ -1,0 +1,63 @@
+"""What all filters of duplicates have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datacreate.filters.base import Filter
+from datacreate.filters.exact import ExactDuplicates
+from datacreate.filters.near import NearDuplicates
+from datacreate.filters.semantic import SemanticDuplicates
+from datacreate.formats.text_normalization import normalize_text
+from datacreate.selection.accepted_vectors import AcceptedVectors
+from tests.filters.texts import ODD, HashedWords, asked
+
+Make = Callable[[], Filter]
+
+FILTERS: dict[str, Make] = {
+    "exact": ExactDuplicates,
+    "near": lambda: NearDuplicates(0.6),
+    "semantic": lambda: SemanticDuplicates(0.8, AcceptedVectors(HashedWords())),
+}
+
+words = st.lists(st.sampled_from(["red", "green", "blue", "cats", "dogs", "run"]), max_size=4).map(" ".join)
+texts = words | st.text(max_size=30) | st.sampled_from([text for text in ODD if len(text) < 100])
+
+
+def filled(make: Make, added: list[str]) -> Filter:
+    filter = make()
+    for text in added:
+        filter.add(asked(text))
+    return filter
+
+
+@pytest.mark.parametrize("make", FILTERS.values(), ids=FILTERS)
+@settings(max_examples=40)
+@given(added=st.lists(texts, min_size=1, max_size=10), more=st.lists(texts, max_size=5), text=texts)
+def test_repeats_are_found_additions_lose_no_match_and_queries_change_nothing(
+    make: Make, added: list[str], more: list[str], text: str
+) -> None:
+    filter, queried = filled(make, added), make()
+    assert all(filter.match(asked(each)) for each in added)
+    for each in added:
+        queried.match(asked(text))
+        queried.add(asked(each))
+    before = filter.match(asked(text))
+    assert queried.match(asked(text)) == before
+    assert filled(make, added + more).match(asked(text)) or not before
+
+
+def test_an_exact_duplicate_names_the_first_example_with_the_text() -> None:
+    filter = filled(ExactDuplicates, ["One?", "\ud800", "one", "three"])
+    found = [filter.match(asked(text)) for text in ("ONE", "\ud800", "three", "two")]
+    assert found == ["repeats example 1", "repeats example 2", "repeats example 4", None]
+
+
+@given(st.lists(st.text(max_size=9), max_size=20), st.text(max_size=9))
+def test_exactly_texts_with_an_added_normal_form_are_exact_duplicates(added: list[str], text: str) -> None:
+    expected = normalize_text(text) in set(map(normalize_text, added))
+    assert (filled(ExactDuplicates, added).match(asked(text)) is not None) == expected
