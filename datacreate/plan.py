@@ -166,11 +166,7 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: Models, engines: 
         for index, (checkpoint, engine) in enumerate(zip(models.generators, engines.generators, strict=True))
     )
     strategy = find_strategy(config.strategy)
-    num_chains = stored.num_chains if stored else config.num_chains
-    if strategy.queue != "chain":
-        num_chains = None
-    elif not num_chains:
-        num_chains = 1 if paper else max(1, config.count // (MIN_GENERATIONS * number))
+    num_chains = stored.num_chains if stored else default_chains(config, number)
     concurrency = stored.concurrency if stored else config.concurrency or num_chains or (1 if paper else None)
     decided = {
         "model": models.name,
@@ -270,6 +266,14 @@ def _label_ratio(config: CreateConfig, format: TaskFormat) -> dict[str, float] |
             f"--label-ratio: the shares add up to {total:g}; give positive shares that add up to 1"
         )
     return ratio
+
+
+def default_chains(config: CreateConfig, num_examples: int) -> int | None:
+    """The number of chains, each of which has at most one request in flight; None for a strategy without chains."""
+    if find_strategy(config.strategy).queue != "chain":
+        return None
+    chains = 1 if config.method == "paper" else max(1, config.count // (MIN_GENERATIONS * num_examples))
+    return config.num_chains or chains
 
 
 def _fit_context(
