@@ -3,7 +3,8 @@
 A request goes to the server with the largest free share of its capacity. A server that fails is suspended
 for a pause that doubles each time, with jitter. Then it is tested like a new one and gets one request at a
 time until one succeeds. If other requests succeed meanwhile, a repeated failure is the request's fault;
-otherwise it is the server's. If no server is usable for too long, the run stops and can be resumed.
+otherwise it is the server's. If no other request is in flight, the last successful one is sent again to find out.
+If no server is usable for too long, the run stops and can be resumed.
 All code here runs in one event loop.
 """
 
@@ -73,6 +74,7 @@ class Pool:
         self._changed = asyncio.Event()
         self._sent = 0  # number of requests sent
         self._answered = 0  # number of the last request that was answered
+        self._last_answered: Request | None = None
         self._last_healthy = 0.0  # when a healthy server was last in use
 
     @property
@@ -130,8 +132,12 @@ class Pool:
             server.in_flight += 1
             self._sent = number = self._sent + 1
             try:
+                if first_failure is not None and self._answered <= first_failure and self._last_answered:
+                    await server.ask(self._last_answered)
+                    self._answered = number
+                    self._mark_healthy(server)
                 completion = await server.ask(request)
-                self._answered = max(self._answered, number)
+                self._answered, self._last_answered = max(self._answered, number), request
                 self._mark_healthy(server)
                 return completion
             except Busy as problem:

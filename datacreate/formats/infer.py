@@ -80,9 +80,11 @@ def infer_format(
         format = bind(load_format(format_name), example)
         return InferredFormat(format, (_summary(format),))
     overrides = _overrides(example, labels, ranges)
-    shipped_format = None if overrides else _shipped_format(example)
-    if shipped_format is not None:
-        return InferredFormat(shipped_format, (_summary(shipped_format),))
+    for format in () if overrides else _shipped_formats():
+        if format.validator.is_valid(example.values):
+            # If the example breaks a rule, this is an error: another format would hide the mistake.
+            format = bind(format, example)
+            return InferredFormat(format, (_summary(format),))
     return _infer(example, overrides)
 
 
@@ -158,18 +160,6 @@ def _parse_range(text: str, value: Json, name: str) -> dict[str, Json]:
     return {"type": _TYPES[type(value)], "minimum": bounds[0], "maximum": bounds[1]}
 
 
-def _shipped_format(example: Example) -> TaskFormat | None:
-    """The first shipped format with the example's fields, bound.
-
-    An example that has the fields but breaks a rule raises ExampleError. Inferring a format without that rule would
-    hide the mistake.
-    """
-    for format in _shipped_formats():
-        if format.validator.is_valid(example.values):
-            return bind(format, example)
-    return None
-
-
 @cache
 def _shipped_formats() -> tuple[TaskFormat, ...]:
     return tuple(load_format(path.stem) for path in sorted(shipped("schemas").glob("*.json")))
@@ -197,26 +187,26 @@ def _infer(example: Example, overrides: Mapping[FieldPath, dict[str, Json]]) -> 
 
 def _advice(format: TaskFormat, example: Example) -> str:
     """How to change what was inferred about the label."""
-    path = format.roles.answer
-    if path is None:
-        scalars = [
-            (path, value) for path, value in _leaves(example.values) if isinstance(value, str | int | float)
-        ]
-        path, value = next((field for field in scalars if _is_yes_no(field[1])), (None, None))
-        if path is None:
-            return "; for a field with fixed values add --labels FIELD=a,b,c" if len(scalars) > 1 else ""
-        return f"; if {dotted(path)} is a label, add --labels {dotted(path)}={_sample(value)}"
-    value, name = field_at(example.values, path), dotted(path)
-    if format.labels:
-        return "" if isinstance(value, bool) else f"; for other labels add --labels {name}={_sample(value)}"
-    return f"; if {name} has a fixed set of values, add --labels {name}={_sample(value)}"
+    answer = format.roles.answer
+    if answer is not None:
+        value = field_at(example.values, answer)
+        if format.labels:
+            return "" if isinstance(value, bool) else f"; for other labels add {_option(answer, value)}"
+        return f"; if {dotted(answer)} has a fixed set of values, add {_option(answer, value)}"
+    scalars = {path: value for path, value in _leaves(example.values) if isinstance(value, str | int | float)}
+    for path, value in scalars.items():
+        if _is_yes_no(value):
+            return f"; if {dotted(path)} is a label, add {_option(path, value)}"
+    return "; for a field with fixed values add --labels FIELD=a,b,c" if len(scalars) > 1 else ""
 
 
-def _sample(value: Json) -> str:
-    """Labels as --labels takes them, for a message."""
-    if isinstance(value, bool):
-        return "true,false"
-    return f"{value},{value + 1}" if is_number(value) else "a,b,c"
+def _option(path: FieldPath, value: Json) -> str:
+    """The option that makes a field a label, for a message."""
+    name = dotted(path)
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 5:
+        return f"--range {name}=1..5"
+    numbers = f"{value},{value + 1}" if is_number(value) else "a,b,c"
+    return f"--labels {name}={'true,false' if isinstance(value, bool) else numbers}"
 
 
 def _infer_schema(value: Json) -> dict[str, Json]:

@@ -19,6 +19,8 @@ from datacreate.formats.validate import Candidate, Reason, validate_example
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import example_line
 
+_WANTED = "give a file with one JSON object per line"
+
 _FORMAT_ROWS = 20
 """The format is inferred from the first valid one of this many rows."""
 
@@ -92,13 +94,13 @@ def read_objects(path: Path) -> Iterator[dict[str, Json]]:
             try:
                 values = parse_object(line)
             except ValueError as error:
-                raise UsageError(f"{path}: line {number}: {error}") from None
+                raise UsageError(f"{path}: line {number}: {error}; {_WANTED}") from None
             empty = False
             yield values
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); give another file") from None
     if empty:
-        raise UsageError(f"{path}: no rows; give a file with one JSON object per line")
+        raise UsageError(f"{path}: no rows; {_WANTED}")
 
 
 def _rows_of_run(run: RunDirectory) -> Rows:
@@ -138,8 +140,10 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 def _validated(values: Mapping[str, Json], format: TaskFormat) -> Candidate | tuple[Reason, str]:
     try:
         found = validate_example(values, format, allow_empty=True)
-    except (KeyError, TypeError):
-        return Reason.SCHEMA_VIOLATION, f"a field of the format {format.name} is missing"
+    except KeyError as error:
+        return Reason.SCHEMA_VIOLATION, f"the field {error.args[0]} is missing"
+    except TypeError:
+        return Reason.SCHEMA_VIOLATION, f"a field has not the type of the format {format.name}"
     if isinstance(found, Candidate):
         return found
     return found.reason, found.detail or found.reason.value.replace("_", " ")
@@ -156,6 +160,10 @@ def _format_of_file(
     for number, line in islice(_lines(path), _FORMAT_ROWS):
         try:
             values = parse_object(line)
+        except ValueError as error:
+            first_error = first_error or (number, f"{error}; {_WANTED}")
+            continue
+        try:
             if named is None:
                 bound = infer_format(Example(values), None, labels, ranges).format
                 # One row binds a shipped format to its number of options; other rows may differ.
@@ -167,7 +175,7 @@ def _format_of_file(
         except (ValueError, DatacreateError) as error:
             first_error = first_error or (number, str(error))
     if first_error is None:
-        raise UsageError(f"{path}: no rows; give a file with one JSON object per line")
+        raise UsageError(f"{path}: no rows; {_WANTED}")
     raise UsageError(f"{path}: line {first_error[0]}: {first_error[1]}")
 
 

@@ -110,6 +110,8 @@ def test_dry_run_writes_nothing_and_prints_a_config_that_can_be_given_back(model
         ("labels: {label: [a], label: [b]}", "line 1: the key label is given twice"),
         ("labels: [label=a,b]", "labels: write it as a mapping: `labels: {NAME: VALUE}`"),
         ("labels: {label: {a: 1}}", "labels: nested too deeply"),
+        ("labels: {label: null}", "labels: give a value, not null"),
+        ('example: "a\\0b"', "example: remove the null character"),
         ("example: &a [*a]", "nested too deeply"),
         ("labels: " + "[" * 5000, "nested too deeply"),
     ],

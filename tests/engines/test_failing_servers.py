@@ -95,8 +95,8 @@ def test_if_all_requests_fail_the_server_is_the_cause(tmp_path: Path, failure: s
         assert train(tmp_path / "undisturbed") == train(tmp_path / "run")
 
 
-@pytest.mark.parametrize("status", [400, 500])
-def test_if_others_succeed_the_request_is_the_cause(tmp_path: Path, status: int) -> None:
+@pytest.mark.parametrize(("status", "num_chains"), [(400, 3), (500, 1)])
+def test_if_others_succeed_the_request_is_the_cause(tmp_path: Path, status: int, num_chains: int) -> None:
     failing: list[str] = []
 
     def fail_one(handler: Handler, body: dict[str, Any]) -> None:
@@ -108,7 +108,7 @@ def test_if_others_succeed_the_request_is_the_cause(tmp_path: Path, status: int)
         return handler.reply(handler.owner.answer(body))
 
     with Server(fault=fail_one) as server:
-        make(tmp_path / "run", server, count=150, strategy="random")
+        make(tmp_path / "run", server, count=150, strategy="random", num_chains=num_chains)
     assert failing
     assert failed_requests(tmp_path / "run") >= 1
 
