@@ -24,11 +24,14 @@ from datacreate.formats.example import Json, canonical_json
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import words
 from datacreate.metrics.diversity import MAX_TEXTS, WORD_OVERLAP, Similarity, diversity, embedding_cosine
-from datacreate.metrics.shortcuts import MAX_ROWS, shortcuts, texts_of, why_none
+from datacreate.metrics.shortcuts import MAX_ROWS, shortcuts, texts_of
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit
 
 Rows = Sequence[Mapping[str, Json]]
+
+_TOO_FEW = "there are too few rows"
+_FREE_TEXT = "the answers are free text: there is no label or option to guess"
 
 MAX_FAMILY = 0.2
 """If one parent has more than this share of the rows, its children are one family per request: siblings from
@@ -84,7 +87,7 @@ class DatasetMetrics:
             return {
                 "rows": len(rows),
                 "shortcuts": [asdict(shortcut) for shortcut in found],
-                "no_shortcuts": None if found else why_none(format) or "there are too few rows",
+                "no_shortcuts": None if found else _TOO_FEW if format.head else _FREE_TEXT,
                 "diversity": asdict(different) if different else None,
                 "passage_words": mean(lengths) if lengths else None,
             }

@@ -60,8 +60,21 @@ def make_engine(
     if options.served:
         return _remote_engine(protocol, options, notify)
     own = options if main else EngineOptions(engine=options.engine)
-    servers = LocalServers(lambda: _commands(checkpoint, own, count, models, notify), log, notify)
+    servers = local_servers(checkpoint, own, count=count, log=log, models=models, notify=notify)
     return HttpEngine(servers, protocol, Limits(max_context=own.max_model_len), notify)
+
+
+def local_servers(
+    checkpoint: Checkpoint,
+    options: EngineOptions,
+    *,
+    count: int,
+    log: Path | None,
+    models: int,
+    notify: Callable[[str], None],
+) -> LocalServers:
+    """The servers of a checkpoint on this machine, not started yet. Arguments as in `make_engine`."""
+    return LocalServers(lambda: _commands(checkpoint, options, count, models, notify), log, notify)
 
 
 def _remote_engine(protocol: ChatApi, options: EngineOptions, notify: Callable[[str], None]) -> HttpEngine:

@@ -135,6 +135,7 @@ class Pool:
                 if first_failure is not None and self._answered <= first_failure and self._last_answered:
                     await server.ask(self._last_answered)
                     self._answered = number
+                    self._mark_healthy(server)
                 completion = await server.ask(request)
                 self._answered, self._last_answered = max(self._answered, number), request
                 self._mark_healthy(server)
