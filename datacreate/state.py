@@ -34,7 +34,6 @@ from datacreate.selection.accepted_vectors import AcceptedVectors
 from datacreate.selection.embeddings import Similarity
 from datacreate.selection.farthest_first import FarthestFirst
 from datacreate.selection.queue import UNLIMITED_USES, Chains, Levels, Parent, ParentQueue, Tree
-from datacreate.verification.label_noise import LabelNoiseCheck
 from datacreate.verification.scoring import (
     Scored,
     round_probabilities,
@@ -111,11 +110,6 @@ class RunState:
     @property
     def finished(self) -> bool:
         return self.stats.accepted >= self._count
-
-    @property
-    def label_noise_check(self) -> LabelNoiseCheck | None:
-        """The check of the assigned labels; None if labels are not assigned or not verified."""
-        return self.stats.label_noise_check
 
     def _make_requests(self) -> list[int]:
         """Add the next requests to `to_submit`; returns the numbers of their parents."""
@@ -285,10 +279,7 @@ class RunState:
             self._acceptance.replay(commit)
             self._record(commit)
         for number in line.next:
-            try:
-                parent = self._queue.next(self._requests, idle=not self._in_flight, logged=number)
-            except KeyError:
-                parent = None
+            parent = self._queue.next(self._requests, idle=not self._in_flight, logged=number)
             if parent is None or parent.number != number:
                 raise _cannot_follow(path, line, f"parent {number}")
             self._make_request(parent)

@@ -97,10 +97,9 @@ class Contamination(Filter):
             yield whole, candidate.text
 
     def prefetch(self, candidates: Sequence[Candidate]) -> None:
-        for texts in self._texts:
-            if texts.embeddings:
-                pairs = (pair for candidate in candidates for pair in self._compared(candidate))
-                texts.embeddings.prefetch([text for each, text in pairs if each is texts])
+        if self._embedder:
+            pairs = (pair for candidate in candidates for pair in self._compared(candidate))
+            self._embedder.encode([text for texts, text in pairs if texts.embeddings])
 
     def match(self, candidate: Candidate) -> str | None:
         """The held-out row that the example repeats, and which check found it."""
