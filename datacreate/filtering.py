@@ -26,7 +26,7 @@ from datacreate.formats.example import Json, field_at
 from datacreate.formats.task_format import TaskFormat, answer_text
 from datacreate.formats.validate import Candidate, Reason
 from datacreate.messages import Notify, no_notify
-from datacreate.runs.config import EmbeddingOptions, FormatOptions, VerifierOptions
+from datacreate.runs.config import FormatOptions, JudgingModels
 from datacreate.runs.rows import InvalidRow, Row, Rows, read_rows
 from datacreate.selection.accepted_vectors import AcceptedVectors
 from datacreate.selection.embeddings import Embedder
@@ -43,7 +43,7 @@ _BATCH = 256  # rows embedded or scored at once, and between two calls of `OnPro
 _SAMPLE = 200  # least number of rows that calibrate the verifier, if there are as many
 
 
-class DatasetFilterSettings(EngineOptions, VerifierOptions, EmbeddingOptions, FilterSettings, FormatOptions):
+class DatasetFilterSettings(EngineOptions, JudgingModels, FilterSettings, FormatOptions):
     """The settings of `datacreate filter`."""
 
     near: Threshold = threshold(
@@ -91,7 +91,8 @@ def filter_rows(
     settings = settings or DatasetFilterSettings()
     test_sets = ("all",) if settings.decontaminate is None else settings.decontaminate
     rows = read_rows(source, settings.format, settings.labels, settings.ranges)
-    _refuse_overwriting((*rows.inputs, *map(Path, test_sets)), {"--out": out, "--rejects": rejects})
+    own_files = [path for path in map(Path, test_sets) if path.is_file()]
+    _refuse_overwriting((*rows.inputs, *own_files), {"--out": out, "--rejects": rejects})
     held_out = held_out_sets(test_sets, rows.format)
     filter_settings = with_names(settings, held_out)
     if settings.balance and not rows.format.labels:

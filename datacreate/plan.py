@@ -167,11 +167,7 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: Models, engines: 
         for index, (checkpoint, engine) in enumerate(zip(models.generators, engines.generators, strict=True))
     )
     strategy = find_strategy(config.strategy)
-    num_chains = stored.num_chains if stored else config.num_chains
-    if strategy.queue != "chain":
-        num_chains = None
-    elif not num_chains:
-        num_chains = 1 if paper else max(1, config.count // (MIN_GENERATIONS * number))
+    num_chains = stored.num_chains if stored else default_chains(config, number)
     concurrency = stored.concurrency if stored else config.concurrency or num_chains or (1 if paper else None)
     decided = {
         "model": models.name,
@@ -190,10 +186,8 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: Models, engines: 
         ),
     }
     spec = RunSpec(**decided | inputs.identity)
-    notes = [*inputs.inferred.notes, *_warnings(spec)]
-    if num_chains and not stored:
-        notes += _idle_note(spec, engines.generators)
-    return RunPlan(root, encoding, strategy, samplings, spec, inputs.held_out, tuple(notes))
+    notes = (*inputs.inferred.notes, *_warnings(spec))
+    return RunPlan(root, encoding, strategy, samplings, spec, inputs.held_out, notes)
 
 
 def _warnings(spec: RunSpec) -> Iterator[str]:
@@ -275,6 +269,14 @@ def _label_ratio(config: CreateConfig, format: TaskFormat) -> dict[str, float] |
     return ratio
 
 
+def default_chains(config: CreateConfig, num_examples: int) -> int | None:
+    """The number of chains, each of which has at most one request in flight; None for a strategy without chains."""
+    if find_strategy(config.strategy).queue != "chain":
+        return None
+    chains = 1 if config.method == "paper" else max(1, config.count // (MIN_GENERATIONS * num_examples))
+    return config.num_chains or chains
+
+
 def _fit_context(
     encoding: PromptEncoding, root: Example, engine: Engine, requested: int | None
 ) -> tuple[int, int]:
@@ -304,16 +306,6 @@ def _concurrency(count: int, number: int, engines: Sequence[Engine]) -> int:
     """
     multiple = 3 if len(engines) == 1 else 10
     return max(1, min(multiple * sum(engine.capacity for engine in engines), 2 * count // number))
-
-
-def _idle_note(spec: RunSpec, engines: Sequence[Engine]) -> Iterator[str]:
-    requests, capacity = spec.max_in_flight, sum(engine.capacity for engine in engines)
-    if 2 * requests < capacity:
-        yield (
-            f"{spec.strategy}: at most {requests} request{'s' * (requests > 1)} in flight, one per chain, of the "
-            f"{capacity} that the servers can process at once; faster: --strategy tree, or several runs at once with "
-            "`datacreate sweep`"
-        )
 
 
 def _sampling(config: CreateConfig, checkpoint: Checkpoint, max_tokens: int) -> Sampling:

@@ -258,10 +258,9 @@ for line in sys.stdin:
 """
 
 
-@pytest.mark.parametrize("left", ["nothing", "dead", "silent"])
 @pytest.mark.parametrize("machines", [("", "", "", ""), ("a", "b", "c", "d")], ids=["one", "several"])
 def test_of_several_processes_exactly_one_gets_the_directory(
-    tmp_path: Path, machines: tuple[str, ...], left: str
+    tmp_path: Path, machines: tuple[str, ...]
 ) -> None:
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     workers = [subprocess.Popen([sys.executable, "-c", WORKER, name], cwd=ROOT, **pipes) for name in machines]
@@ -276,11 +275,12 @@ def test_of_several_processes_exactly_one_gets_the_directory(
         return worker.stdout.readline().strip()
 
     try:
-        for number in range(2 if left == "silent" or machines[0] else 20):
+        # What is there: nothing, the lock of an ended process, a silent lock of another machine.
+        for number, left in enumerate([None, {"machine": MACHINE}] * (2 if machines[0] else 20) + [{}, {}]):
             folder = tmp_path / str(number)
             folder.mkdir()
-            if left != "nothing":
-                write_record(folder, **{"machine": MACHINE} if left == "dead" else {})
+            if left is not None:
+                write_record(folder, **left)
             for worker in workers:
                 send(worker, folder)
             answers = [read(worker) for worker in workers]

@@ -108,7 +108,6 @@ class Preset(_Strict):
     engine: EngineSettings = EngineSettings()
     sampling: Sampling = Sampling()
     chat_template: dict[str, Any] = {}  # keyword arguments of the chat template
-    learning_rate: float | None = Field(default=None, gt=0)  # encoders: for full fine-tuning
 
 
 def load_presets(folder: Path | None = None) -> dict[str, Preset]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from datacreate.cli.options import Command, json_option, option
-from datacreate.cli.terminal import print_columns, say
+from datacreate.cli.terminal import print_columns, print_json, say
 
 if TYPE_CHECKING:
     from datacreate.benchmarks import Benchmark, Findings, ImportReport
@@ -32,11 +31,7 @@ def list_(as_json: bool) -> None:
     found = [(benchmark, state(benchmark)) for benchmark in load_registry().values()]
     if as_json:
         documents = [_entry(benchmark) | {"state": state} for benchmark, state in found]
-        click.echo(
-            json.dumps(
-                [{k: v for k, v in document.items() if k != "source"} for document in documents], indent=2
-            )
-        )
+        print_json([{k: v for k, v in document.items() if k != "source"} for document in documents])
         return
     lines: list[tuple[str, ...]] = [
         ("NAME", "CATEGORY", "OPTIONS", "TRAIN", "DEV", "TEST", "ALSO TESTED ON", "STATE")
@@ -65,7 +60,7 @@ def show(name: str, as_json: bool) -> None:
         imported = manifest.model_dump(mode="json", exclude_none=True)
         document |= {"path": str(folder_of(benchmark)), "imported": imported}
     if as_json:
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        print_json(document)
         return
     options: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "default_flow_style": None}
     click.echo(yaml.safe_dump(_shortened(document), width=110, **options).rstrip())
@@ -131,7 +126,7 @@ def import_(names: tuple[str, ...], folder: Path | None, seed: int, as_json: boo
                 | {"counts_agree": report.counts_agree, "splits": [_split(s) for s in report.splits]}
                 for report in done
             ]
-            click.echo(json.dumps(documents, indent=2, ensure_ascii=False))
+            print_json(documents)
     if not options["allow_count_mismatch"] and not all(report.counts_agree for report in done):
         sys.exit(1)
 
@@ -152,9 +147,7 @@ def verify(names: tuple[str, ...], as_json: bool) -> None:
         chosen = [benchmark for benchmark in load_registry().values() if state(benchmark) != "absent"]
     problems = {benchmark.name: verify_one(benchmark) for benchmark in chosen}
     if as_json:
-        click.echo(
-            json.dumps([{"name": name, "problems": found} for name, found in problems.items()], indent=2)
-        )
+        print_json([{"name": name, "problems": found} for name, found in problems.items()])
     else:
         for name, found in problems.items():
             click.echo(f"{name}: {'; '.join(found) or 'ok'}")

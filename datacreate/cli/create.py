@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from datacreate.cli.options import command, config_option, json_option, option, settings_options
-from datacreate.cli.terminal import print_columns, printable
+from datacreate.cli.terminal import print_columns, print_json, printable
 from datacreate.errors import DatacreateError
 from datacreate.runs.config import CreateConfig
 
@@ -47,7 +47,7 @@ def create(settings: dict[str, Any], dry_run: bool, as_json: bool) -> None:
     with CreationProgress() as progress:
         summary = create_(config, progress=progress, compute_metrics=DatasetMetrics().run)
     if as_json:
-        click.echo(json.dumps(summary, indent=2, ensure_ascii=False))
+        print_json(summary)
         return
     print_samples(list(islice(RunDirectory(config.run_dir).examples(), 3)))
     print_summary(summary)
@@ -62,27 +62,17 @@ def _dry_run(config: CreateConfig, as_json: bool) -> None:
         options = config.as_options()
         if plan["models"] is None:
             options.pop("model")
-        click.echo(json.dumps({"plan": plan, "config": options}, indent=2, ensure_ascii=False))
+        print_json({"plan": plan, "config": options})
         return
-    counts = (
-        f"{plan['accepted']} of {plan['count']} examples" if plan["accepted"] else f"{plan['count']} examples"
-    )
-    verified = plan["verification"]
-    lines = {
-        "run": f"{plan['run_dir']}: {plan['state']}, {counts}",
-        "format": "; ".join(plan["notes"]),
-        "model": ", ".join(plan["models"] or ["the one on the servers"]),
-        "engine": ", ".join([*dict.fromkeys(plan["engines"]), *plan["servers"]]),
-        "requests": f"{plan['num_examples'] or 'up to 5'} examples each, "
-        f"{plan['concurrency'] or 'as many as the servers hold'} in flight, strategy {plan['strategy']}",
-        "verification": f"{verified['mode']}, by {verified['model'] or 'the same model'}"
-        if verified
-        else "off",
-        "filters": ", ".join(plan["filters"]) or "none",
-        "decontaminate": ", ".join(plan["decontaminate"]) or "none",
-        "embedding model": plan["embedding_model"] or "not needed",
-    }
-    print_columns([(name, printable(text)) for name, text in lines.items()])
+    print_columns([(name.replace("_", " "), printable(_planned(value))) for name, value in plan.items()])
+
+
+def _planned(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_planned(part)}" for name, part in value.items())
+    if isinstance(value, list):
+        return "; ".join(map(str, value)) or "none"
+    return "decided at the start" if value is None else str(value)
 
 
 @command()

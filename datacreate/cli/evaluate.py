@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from datacreate.cli.options import command, json_option, option, settings_options
-from datacreate.cli.terminal import print_columns, printable
+from datacreate.cli.options import command, json_option, option, path_argument, path_option, settings_options
+from datacreate.cli.terminal import print_columns, print_json, printable
 from datacreate.engines.settings import EngineOptions
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @command()
-@click.argument("models", nargs=-1, type=click.Path(path_type=Path), metavar="MODEL...")
+@path_argument("models", nargs=-1, metavar="MODEL...")
 @option(
     "--zero-shot",
     metavar="GENERATOR",
@@ -41,12 +40,7 @@ if TYPE_CHECKING:
     group="input",
     help="Split of the benchmarks.",
 )
-@option(
-    "--out",
-    type=click.Path(path_type=Path),
-    group="output",
-    help="Folder for the evaluations of --zero-shot.",
-)
+@path_option("--out", group="output", help="Folder for the evaluations of --zero-shot.")
 @settings_options(EngineOptions, "engine")
 @json_option("Print the evaluations as JSON.")
 def evaluate(
@@ -100,7 +94,7 @@ def evaluate(
             ]
     if as_json:
         documents = [{"model": str(folder), **one.model_dump(mode="json")} for folder, one in found]
-        click.echo(json.dumps(documents, indent=2))
+        print_json(documents)
     else:
         _print(found)
 

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from datacreate.cli.options import command, json_option, option, settings_options
-from datacreate.cli.terminal import print_columns, printable
+from datacreate.cli.options import command, json_option, path_argument, path_option, settings_options
+from datacreate.cli.terminal import print_columns, print_json, printable
 from datacreate.filtering import DatasetFilterSettings
 
 
 @command()
-@click.argument("source", type=click.Path(path_type=Path), metavar="RUN|FILE.jsonl")
-@option("--out", type=click.Path(path_type=Path), group="output", help="Write the kept rows here, unchanged.")
-@option(
-    "--rejects",
-    type=click.Path(path_type=Path),
-    group="output",
-    help="Write the dropped rows here, with reasons.",
-)
+@path_argument("source", metavar="RUN|FILE.jsonl")
+@path_option("--out", group="output", help="Write the kept rows here, unchanged.")
+@path_option("--rejects", group="output", help="Write the dropped rows here, with reasons.")
 @settings_options(DatasetFilterSettings)
 @json_option("Print the counts as JSON.")
 def filter(
@@ -50,7 +44,7 @@ def filter(
             on_progress=lambda done, total: shown.step("filter", done, total, None),
         )
     if as_json:
-        click.echo(json.dumps(report, indent=2, ensure_ascii=False))
+        print_json(report)
     else:
         _print(report)
 

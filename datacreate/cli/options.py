@@ -95,6 +95,8 @@ def _warn_about_variables(context: click.Context) -> None:
 
 command = functools.partial(click.command, cls=Command)
 option = functools.partial(click.option, cls=Option)
+path_option = functools.partial(option, type=click.Path(path_type=Path))
+path_argument = functools.partial(click.argument, type=click.Path(path_type=Path))
 
 
 def json_option(help: str = "Print the result as JSON.") -> Callable[[F], F]:
@@ -222,11 +224,15 @@ def _typed(param: click.Parameter, value: Any) -> Any:
     if isinstance(value, Mapping) and not takes_pairs:
         raise ValueError("give one value, not a mapping")
     for part in value.values() if isinstance(value, Mapping) else [value]:
+        if part is None and part is not value:
+            raise ValueError("give a value, not null")
         if isinstance(part, Mapping) or (isinstance(part, list) and any(map(_is_nested, part))):
             raise ValueError("nested too deeply")
     if isinstance(value, list) and takes_pairs and not all("=" in str(part) for part in value):
         raise ValueError(f"write it as a mapping: `{_key(param)}: {{NAME: VALUE}}`")
     text = as_text("off" if value is False or value is None else value)
+    if "\0" in "".join(text):
+        raise ValueError("remove the null character")
     if getattr(param, "multiple", False) or param.nargs != 1:
         return [text] if isinstance(text, str) else text
     return text if isinstance(text, str) else ",".join(text)

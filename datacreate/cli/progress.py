@@ -28,7 +28,6 @@ class _Bar:
     """A rich progress bar behind a text. It is removed when it is closed."""
 
     _bar: Any = None
-    _task: Any = None
 
     def draw(self, text: str, done: int, total: int | None) -> None:
         if self._bar is None:
@@ -44,9 +43,11 @@ class _Bar:
                 expand=True,
                 transient=True,
             )
-            self._task = self._bar.add_task("", total=None)
+            self._bar.add_task("", total=None)
             self._bar.start()
-        self._bar.update(self._task, completed=done, total=total, description=printable(text), refresh=True)
+        self._bar.update(
+            self._bar.task_ids[0], completed=done, total=total, description=printable(text), refresh=True
+        )
 
     def close(self) -> None:
         if self._bar is not None:
@@ -61,16 +62,18 @@ class _Stage:
         self.name, self._unit = name, unit
         self._first = (now, done, tokens)
         self._recent = deque([self._first])
-        self.done, self.total, self.ahead = done, 0, 0
-        self.idle, self.more = "", ""  # shown before anything is done; shown at the end of the line
+        self.done, self.total, self.ahead, self.idle, self.more = done, 0, 0, "", ""
 
     @property
     def ended(self) -> bool:
         return self.done >= self.total
 
-    def add(self, now: float, done: int, total: int, tokens: int, ahead: int) -> None:
+    def add(
+        self, now: float, done: int, total: int, tokens: int, ahead: int = 0, idle: str = "", more: str = ""
+    ) -> None:
+        """`idle` is shown before anything is done, `more` at the end of the line."""
         self._recent.append((now, done + ahead, tokens))
-        self.done, self.total, self.ahead = done, total, ahead
+        self.done, self.total, self.ahead, self.idle, self.more = done, total, ahead, idle, more
 
     def line(self, now: float) -> str:
         """Count, rate, time left. Rates are over the last minute, at the end over the whole session."""
@@ -163,27 +166,15 @@ class _Reporter:
     def _begin(self, phase: str) -> None:
         self._phase, self._phase_start, self._counting = phase, self._clock(), False
 
-    def _count(
-        self,
-        name: str,
-        unit: str,
-        done: int,
-        total: int,
-        tokens: int = 0,
-        *,
-        ahead: int = 0,
-        idle: str = "",
-        more: str = "",
-    ) -> None:
-        """Update a stage; its first and last states are printed at once."""
+    def _count(self, name: str, unit: str, done: int, total: int, tokens: int = 0, **shown: Any) -> None:
+        """Update a stage (`shown` as in `_Stage.add`); its first and last states are printed at once."""
         now, stage = self._clock(), self._stage
         is_new = stage is None or stage.name != name or done < stage.done
         if stage is None or is_new:
             stage = self._stage = _Stage(name, unit, now, done, tokens)
         elif stage.ended:
             return
-        stage.add(now, done, total, tokens, ahead)
-        stage.idle, stage.more = idle, more
+        stage.add(now, done, total, tokens, **shown)
         self._counting = True
         if stage.ended:
             if self._bar:

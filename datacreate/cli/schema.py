@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from datacreate.cli.options import Command, json_option, option, settings_options
-from datacreate.cli.terminal import printable, say
+from datacreate.cli.options import Command, json_option, path_argument, path_option, settings_options
+from datacreate.cli.terminal import print_json, printable, say
 from datacreate.runs.config import FormatOptions
 
 
@@ -19,7 +18,7 @@ def schema() -> None:
 
 
 @schema.command(cls=Command)
-@click.argument("example", type=click.Path(path_type=Path))
+@path_argument("example")
 @settings_options(FormatOptions, "fields", without=("format",))
 def infer(example: Path, fields: dict[str, Any]) -> None:
     """Print the format inferred from EXAMPLE, to edit and use with --format."""
@@ -30,12 +29,12 @@ def infer(example: Path, fields: dict[str, Any]) -> None:
     inferred = infer_format(load_example(example), None, options.labels, options.ranges)
     for note in inferred.notes:
         say(note)
-    click.echo(json.dumps(inferred.format.document(), indent=2, ensure_ascii=False))
+    print_json(inferred.format.document())
 
 
 @schema.command(cls=Command)
 @click.argument("file")
-@option("--example", type=click.Path(path_type=Path), group="input", help="Example to validate.")
+@path_option("--example", group="input", help="Example to validate.")
 @json_option()
 def check(file: str, example: Path | None, as_json: bool) -> None:
     """Check whether FILE (a file or a shipped name) is a valid format, and whether --example is valid in it."""
@@ -50,11 +49,7 @@ def check(file: str, example: Path | None, as_json: bool) -> None:
         format = load_format(file)
         notes = [f"format {format.name}: good"]
     if as_json:
-        click.echo(
-            json.dumps(
-                {"name": format.name, "roles": format.roles.named(), "head": format.head, "notes": notes}
-            )
-        )
+        print_json({"name": format.name, "roles": format.roles.named(), "head": format.head, "notes": notes})
         return
     for note in notes:
         click.echo(printable(note))

@@ -10,13 +10,13 @@ from typing import Any
 
 import click
 
-from datacreate.cli.options import command, json_option, option
-from datacreate.cli.terminal import print_columns, printable
+from datacreate.cli.options import command, json_option, option, path_argument, path_option
+from datacreate.cli.terminal import print_columns, print_json, printable
 from datacreate.markdown import visible
 
 
 @command()
-@click.argument("run", type=click.Path(path_type=Path))
+@path_argument("run")
 @option("--samples", type=click.IntRange(min=0), default=3, show_default=True, help="Examples to show.")
 @option("--seed", type=int, default=0, show_default=True, help="Seed that draws the examples.")
 @json_option("Print everything as one JSON object.")
@@ -34,7 +34,7 @@ def show(run: Path, samples: int, seed: int, as_json: bool) -> None:
     if as_json:
         spec = config.spec.model_dump(mode="json")
         document = {"summary": summary, "spec": spec, "samples": shown, "metrics": metrics}
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        print_json(document)
         return
     print_samples(shown)
     print_summary(summary)
@@ -43,14 +43,14 @@ def show(run: Path, samples: int, seed: int, as_json: bool) -> None:
 
 
 @command()
-@click.argument("run", type=click.Path(path_type=Path))
+@path_argument("run")
 @option(
     "--layout",
     type=click.Choice(["reference", "hf", "parquet", "chat"]),
     required=True,
     help="reference: train_STRATEGY.jsonl; hf: a datasets folder; parquet; chat: conversations for an LLM.",
 )
-@option("--out", type=click.Path(path_type=Path), help="Folder to write to.  [default: RUN/export/LAYOUT]")
+@path_option("--out", help="Folder to write to.  [default: RUN/export/LAYOUT]")
 @option("--partial", is_flag=True, help="Export what an unfinished run has so far.")
 @json_option("Print the path as JSON.")
 def export(run: Path, layout: str, out: Path | None, partial: bool, as_json: bool) -> None:

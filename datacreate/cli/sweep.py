@@ -31,11 +31,26 @@ _ARRAY = "SLURM_ARRAY_TASK_ID"
     help="Folder of the sweep; the same command resumes there.  [default: runs/NAME]",
 )
 @option("--index", metavar="I|auto", help=f"Only this cell; auto: the one of ${_ARRAY}.")
+@option(
+    "--nproc",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Most sets to create at once on the servers of one generator.  [default: as many as keep them busy, one per "
+    "core]",
+)
 @option("--list", "list_", is_flag=True, help="Only list the cells and their states.")
 @option("--dry-run", is_flag=True, help="List the cells, what is missing, and the commands that would run.")
 @config_option
 @json_option("Print the cells as JSON.")
-def sweep(plan: str, out: Path | None, index: str | None, list_: bool, dry_run: bool, as_json: bool) -> None:
+def sweep(
+    plan: str,
+    out: Path | None,
+    index: str | None,
+    nproc: int | None,
+    list_: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
     """Run the grid of PLAN: a YAML file, or the name of a shipped one (cpu, paper).
 
     Each step (create, train, evaluate) is a process with its own log. Finished steps are skipped, failed
@@ -57,7 +72,7 @@ def sweep(plan: str, out: Path | None, index: str | None, list_: bool, dry_run: 
     if list_ or dry_run:
         outcomes = grid.states() if number is None else [grid.states()[grid.cell(number).index]]
     else:
-        outcomes = _run(grid, number)
+        outcomes = _run(grid, number, nproc)
     if as_json:
         click.echo(
             json.dumps([_document(grid, outcome) for outcome in outcomes], indent=2, ensure_ascii=False)
@@ -85,22 +100,23 @@ def _cell_number(given: str | None) -> int | None:
     raise click.UsageError(f"--index {given}: give the number of a cell (see --list), or the word auto")
 
 
-def _run(grid: Sweep, number: int | None) -> list[Outcome]:
-    """Run cells with a line per step; on a terminal, also the last line of the running step."""
+def _run(grid: Sweep, number: int | None, nproc: int | None) -> list[Outcome]:
+    """Run cells with a line per step; on a terminal, also the last line of each running step."""
     if not is_live():
-        return grid.run(number, say)
+        return grid.run(number, say, nproc=nproc)
     from rich.console import Console
     from rich.text import Text
 
     console = Console(stderr=True)
     with console.status("") as status:
 
-        def update(line: str) -> None:
-            text = Text(printable(line))
-            text.truncate(max(20, console.width - 4), overflow="ellipsis")  # next to the spinner
-            status.update(text)
+        def update(lines: str) -> None:
+            texts = [Text(printable(line)) for line in lines.split("\n")]
+            for text in texts:
+                text.truncate(max(20, console.width - 4), overflow="ellipsis")  # next to the spinner
+            status.update(Text("\n").join(texts))
 
-        return grid.run(number, lambda line: console.print(Text(printable(line))), update)
+        return grid.run(number, lambda line: console.print(Text(printable(line))), update, nproc)
 
 
 def _print_cells(outcomes: Sequence[Outcome], *, dry_run: bool) -> None:

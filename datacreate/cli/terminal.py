@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import unicodedata
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 import click
 
@@ -27,6 +29,11 @@ def say(text: str) -> None:
 def is_live() -> bool:
     """Whether stderr is a terminal that can update a line."""
     return sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+
+
+def print_json(document: Any) -> None:
+    """Print a document on stdout."""
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 def print_columns(lines: Sequence[Sequence[str]]) -> None:

@@ -38,8 +38,7 @@ def train(
     from datacreate.finetuning.trial import configure_process
 
     configure_process()
-    encoder = settings.get("encoder", TrainConfig.model_fields["encoder"].default)
-    config = TrainConfig.of(sources=sources, recipe=make_recipe(encoder, **recipe), **settings)
+    config = TrainConfig.of(sources=sources, recipe=make_recipe(**recipe), **settings)
     if dry_run:
         plan = describe_training(config)
         lines = (f"{name.replace('_', ' ')}: {printable(str(value))}" for name, value in plan.items())

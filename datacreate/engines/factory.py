@@ -62,8 +62,21 @@ def make_engine(
     if options.served:
         return Engine(Addresses(options.urls), protocol, options, notify)
     own = options if main else EngineOptions(engine=options.engine)
-    servers = LocalServers(lambda: _commands(checkpoint, own, count, models, notify), log, notify)
+    servers = local_servers(checkpoint, own, count=count, log=log, models=models, notify=notify)
     return Engine(servers, protocol, own, notify)
+
+
+def local_servers(
+    checkpoint: Checkpoint,
+    options: EngineOptions,
+    *,
+    count: int,
+    log: Path | None,
+    models: int,
+    notify: Notify,
+) -> LocalServers:
+    """The servers of a checkpoint on this machine, not started yet. Arguments as in `make_engine`."""
+    return LocalServers(lambda: _commands(checkpoint, options, count, models, notify), log, notify)
 
 
 def choose(checkpoint: Checkpoint, requested: EngineKind, count: int) -> Literal["vllm", "llamacpp"]:

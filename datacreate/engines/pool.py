@@ -1,10 +1,11 @@
 """Distributes requests over servers; retries, suspends failing servers, and tests them again.
 
 A request goes to the server with the largest free share of its capacity. A server that fails is suspended
-for a pause that doubles each time, with jitter. Then it is tested like a new one, also with a request that was
-answered before, and gets one request at a time until one succeeds. If other requests succeed meanwhile, a
-repeated failure is the request's fault; otherwise it is the server's. The run stops, and can be resumed, if no
-server is usable for too long, or if servers answer requests with the same error again and again.
+for a pause that doubles each time, with jitter. Then it is tested like a new one and gets one request at a
+time until one succeeds. If other requests succeed meanwhile, a repeated failure is the request's fault;
+otherwise it is the server's. If no other request is in flight, the last successful one is sent again to find out.
+The run stops, and can be resumed, if no server is usable for too long, or if servers answer with the same error
+again and again.
 All code here runs in one event loop.
 """
 
@@ -68,7 +69,7 @@ class Pool:
         self._changed = asyncio.Event()
         self._sent = 0  # number of requests sent
         self._answered = 0  # number of the last request that was answered
-        self._proven: Request | None = None  # the last one that was answered
+        self._last_answered: Request | None = None
         self._errors: list[str] = []  # for which servers were suspended since the last answer
         self._last_healthy = 0.0  # when a healthy server was last in use
 
@@ -129,8 +130,13 @@ class Pool:
             server.in_flight += 1
             self._sent = number = self._sent + 1
             try:
+                if first_failure is not None and self._answered <= first_failure and self._last_answered:
+                    await server.ask(self._last_answered)
+                    self._answered = number
+                    self._errors.clear()
+                    self._mark_healthy(server)
                 completion = await server.ask(request)
-                self._answered, self._proven = max(self._answered, number), request
+                self._answered, self._last_answered = max(self._answered, number), request
                 self._errors.clear()
                 self._mark_healthy(server)
                 return completion
@@ -167,19 +173,6 @@ class Pool:
                 f"{self._source.description}: the same error {_MAX_SAME_ERRORS} times in a row: {problem}; see the "
                 "log of the server, then run the same command to resume"
             )
-
-    async def _repeat_proven(self, server: Server) -> None:
-        """Repeat a request that was answered before: if it is answered again, the server is not at fault."""
-        if self._proven is None or server.last_request_succeeded:
-            return
-        self._sent = number = self._sent + 1
-        try:
-            await server.ask(self._proven)
-        except Unavailable as problem:
-            self._count_error(problem)
-            raise
-        self._answered = max(self._answered, number)
-        self._errors.clear()
 
     async def _with_free_share(self, first: bool) -> Server:
         """The server with the largest free share of its capacity; waits until there is one."""
@@ -221,7 +214,6 @@ class Pool:
         while True:
             try:
                 await server.test(self._checks)
-                await self._repeat_proven(server)
                 server.suspended.clear()
                 if server.last_request_succeeded:
                     self._mark_healthy(server)

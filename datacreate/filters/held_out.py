@@ -133,8 +133,10 @@ class NgramIndex:
         self._hashes, self._rows = hashes[new], rows[new]
         if max_rows is not None:
             sums = np.array([piece.sum(dtype=np.uint64) for piece in grams], dtype=np.uint64)
-            pairs = np.unique(np.stack([self._hashes, sums[self._rows]]), axis=1)  # equal rows count once
-            found, counts = np.unique(pairs[0], return_counts=True)
+            _, different = np.unique(
+                self._hashes ^ _mix(sums)[self._rows], return_index=True
+            )  # equal rows: once
+            found, counts = np.unique(self._hashes[different], return_counts=True)
             kept = ~np.isin(self._hashes, found[counts > max_rows])
             self._hashes, self._rows = self._hashes[kept], self._rows[kept]
 

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
-from datacreate.checkpoints import sources_of
-from datacreate.errors import CheckpointError
 from datacreate.settings import CommaList, OrOff, Settings, setting
 
-LEARNING_RATE = 2e-5
-"""For encoders without a preset."""
-
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Rates = Annotated[tuple[Rate, ...], CommaList, Field(min_length=1)]
 Count = Annotated[int, Field(gt=0)]
 
 
@@ -33,12 +28,12 @@ class Recipe(Settings):
         default="datacreate",
         flag="--recipe",
     )
-    learning_rates: Rates = setting(
+    learning_rates: Annotated[tuple[Rate, ...], CommaList] = setting(
         "Learning rates; the best one of each seed is kept.",
         "training",
-        default=(LEARNING_RATE,),
+        default=(),
         metavar="RATE,...",
-        shown_default="of the encoder's preset",
+        shown_default="by the encoder's family and size",
     )
     batch_size: Count = setting("Rows per optimizer step.", "training", default=16)
     epochs: Count | None = setting(
@@ -84,12 +79,27 @@ class Recipe(Settings):
         """Longest input in tokens, before the encoder's own limit."""
         return self.max_length or (512 if with_passage else 256)
 
+    def for_encoder(self, config: Mapping[str, Any]) -> Self:
+        """With the learning rate that suits an encoder, if none is given; `config` is its config.json.
+
+        Larger encoders need smaller rates. Adapters, which start at zero, need ten times as much.
+        """
+        if self.learning_rates:
+            return self
+        hidden_size = int(config.get("hidden_size") or 768)
+        large = hidden_size >= 1024
+        if config.get("model_type") == "modernbert":
+            rate = 3e-5 if large else 5e-5
+        else:
+            rate = 1e-5 if large else 1e-4 if hidden_size <= 384 else 2e-5
+        return self.model_copy(update={"learning_rates": (rate * (10 if self.lora else 1),)})
+
     @property
     def description(self) -> str:
         """Name and changed values, by which reports group. Soft labels are part of the condition instead."""
         base = PAPER if self.name == "paper" else Recipe(learning_rates=self.learning_rates)
         parts: list[str] = [self.name]
-        if self.name != "paper":
+        if self.name != "paper" and self.learning_rates:
             parts.append(f"lr {'/'.join(f'{rate:g}' for rate in self.learning_rates)}")
         for key, value in self:
             if value != getattr(base, key) and key not in ("name", "soft_labels"):
@@ -111,20 +121,7 @@ PAPER = Recipe(
 """The reference implementation: the best epoch by accuracy on the human dev split."""
 
 
-def make_recipe(encoder: str, *, name: str = "datacreate", **changes: Any) -> Recipe:
-    """A recipe by name with some values changed; UsageError, in one line, for a wrong value.
-
-    The default learning rate is that of the encoder's preset; adapters, which start at zero, need ten times as
-    much.
-    """
-    try:
-        preset, _ = sources_of(encoder)
-    except CheckpointError:
-        preset = None
-    rate = (preset and preset.learning_rate) or LEARNING_RATE
-    base = (
-        PAPER.model_dump()
-        if name == "paper"
-        else {"learning_rates": (rate * (10 if changes.get("lora") else 1),)}
-    )
+def make_recipe(name: str = "datacreate", **changes: Any) -> Recipe:
+    """A recipe by name with some values changed; UsageError, in one line, for a wrong value."""
+    base = PAPER.model_dump() if name == "paper" else {}
     return Recipe.of(**{**base, "name": name, **changes})

@@ -19,9 +19,10 @@ from pathlib import Path
 from datacreate.benchmarks import find_benchmark, load_registry, read_split
 from datacreate.errors import TrainingError, UsageError
 from datacreate.finetuning.records import SOFT_LABELS, Condition, Task
-from datacreate.formats.example import Example, FieldPath, Json, canonical_json, field_at
+from datacreate.formats.example import Example, FieldPath, Json, canonical_json, dotted, field_at
 from datacreate.formats.task_format import TaskFormat, answer_text, load_format
 from datacreate.formats.validate import Reason
+from datacreate.runs.config import FormatOptions
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.rows import InvalidRow, read_rows
 from datacreate.verification.scoring import Probabilities
@@ -33,6 +34,9 @@ SELECTION_FOLDS = 10
 """One row in this many is a selection row: it chooses the best checkpoint."""
 
 MIN_ROWS_TO_SPLIT = 40
+"""With fewer rows the last checkpoint is kept; one row in four is held out if it has to choose a learning rate."""
+
+MIN_ROWS_TO_CHOOSE = 8
 
 
 @dataclass(frozen=True)
@@ -73,10 +77,13 @@ class TrainingSet:
     probabilities_digest: str | None = None  # SHA-256 of the soft labels
 
 
-def read_source(name_or_path: str, *, verifier_probabilities: bool = False) -> Source:
+def read_source(
+    name_or_path: str, *, verifier_probabilities: bool = False, options: FormatOptions | None = None
+) -> Source:
     """A benchmark by name, else a run directory (with its `verifier_probabilities`, if requested), else a JSONL file.
 
-    Raises BenchmarkError, RunError or TrainingError if it is missing, unfinished, empty or malformed.
+    `options` say how to read a file. Raises BenchmarkError, RunError or TrainingError if it is missing, unfinished,
+    empty or malformed.
     """
     path = Path(name_or_path)
     if name_or_path in load_registry():
@@ -89,7 +96,7 @@ def read_source(name_or_path: str, *, verifier_probabilities: bool = False) -> S
     if path.is_dir():
         return _read_run(path, verifier_probabilities)
     if path.is_file():
-        return _read_file(path)
+        return _read_file(path, options or FormatOptions())
     raise UsageError(
         f"{name_or_path}: no run directory, JSONL file or benchmark (`datacreate benchmarks list`)"
     )
@@ -118,8 +125,8 @@ def _read_run(path: Path, verifier_probabilities: bool) -> Source:
     )
 
 
-def _read_file(path: Path) -> Source:
-    read = read_rows(path)
+def _read_file(path: Path, options: FormatOptions) -> Source:
+    read = read_rows(path, options.format, options.labels, options.ranges)
     rows: list[dict[str, Json]] = []
     for row in read.read():
         if isinstance(row, InvalidRow) and row.reason is Reason.INVALID_JSON:
@@ -140,13 +147,24 @@ def task_of(format: TaskFormat, rows: Sequence[Mapping[str, Json]], source: str)
             raise TrainingError(f"{source}: no row with two or more options; give each row a list of them")
         return Task(head="multiple_choice", names=tuple(map(str, range(options))))
     labels = [answer_text(label) for label in format.labels or ()]
-    if not labels and format.roles.answer is not None:
-        labels = sorted({answer_text(label) for label in _values(rows, format.roles.answer)})
+    if len(labels) >= 2:
+        return Task(head="sequence_classification", names=tuple(labels))
+    path = format.roles.answer
+    if path is None:
+        raise TrainingError(
+            f"{source}: no field is recognized as the label; name it and its values with --labels FIELD=a,b,c"
+        )
+    labels = sorted({answer_text(label) for label in _values(rows, path)})
     if 2 <= len(labels) <= max(2, min(50, len(rows) // 2)):
         return Task(head="sequence_classification", names=tuple(labels))
-    what = f"{len(labels)} different answers" if labels else "no answer field"
+    if len(labels) < 2:
+        raise TrainingError(
+            f"{source}: the field {dotted(path)} has {len(labels)} different values; training needs two labels or more"
+        )
+    shown = ",".join(labels) if len(labels) <= 10 else "a,b,c"
     raise TrainingError(
-        f"{source}: {what} in {len(rows)} rows; an encoder needs options or a fixed set of labels"
+        f"{source}: the field {dotted(path)} has {len(labels)} different values in {len(rows)} rows; if they are the "
+        f"labels, add --labels {dotted(path)}={shown}; else give each row a list of options"
     )
 
 
@@ -252,15 +270,6 @@ def _sha256(lines: Iterable[Json]) -> str:
     return hashlib.sha256("".join(canonical_json(line) + "\n" for line in lines).encode()).hexdigest()
 
 
-def check_verified(sources: Sequence[Source]) -> None:
-    """Raise TrainingError if no row of any source was verified: no label would be soft."""
-    if not any(any(source.verifier_probabilities or ()) for source in sources):
-        names = ", ".join(source.name for source in sources)
-        raise TrainingError(
-            f"{names}: no row was verified; add a run created with --verifier, or drop --soft-labels"
-        )
-
-
 def soft_label(probabilities: Probabilities, source: Source, task: Task) -> Probabilities:
     """The verifier's probabilities in the order of the head's outputs, normalized to sum 1.
 
@@ -282,33 +291,42 @@ def soft_label(probabilities: Probabilities, source: Source, task: Task) -> Prob
 
 
 def split_selection_rows(
-    questions: Sequence[Question], groups: Sequence[str], task: Task, seed: int = 0
+    questions: Sequence[Question],
+    groups: Sequence[str],
+    task: Task,
+    seed: int = 0,
+    *,
+    chooses_rate: bool = False,
 ) -> tuple[list[int], list[int]]:
-    """Indices of the training rows, and of the selection rows (none for small sets).
+    """Indices of the training rows, and of the selection rows: one in ten.
+
+    A set below MIN_ROWS_TO_SPLIT has none, unless they have to choose the learning rate; then it is one in four
+    from MIN_ROWS_TO_CHOOSE rows on.
 
     Stratified by label. Rows of one group stay together, since children resemble their siblings. A group
     larger than half a fold always goes to training. With too few groups, rows are split individually.
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    rows = list(range(len(questions)))
+    rows, folds = list(range(len(questions))), SELECTION_FOLDS
     if len(rows) < MIN_ROWS_TO_SPLIT:
-        return rows, []
+        if not chooses_rate or len(rows) < MIN_ROWS_TO_CHOOSE:
+            return rows, []
+        folds = 4
     sizes = Counter(groups)
-    small = [i for i in rows if 2 * SELECTION_FOLDS * sizes[groups[i]] <= len(rows)]
+    small = [i for i in rows if 2 * folds * sizes[groups[i]] <= len(rows)]
     small_groups = [groups[i] for i in small]
-    fold_count = round(SELECTION_FOLDS * len(small) / len(rows))
+    fold_count = round(folds * len(small) / len(rows))
     if fold_count < 2 or len(set(small_groups)) < 2 * fold_count:
-        small, fold_count, small_groups = rows, SELECTION_FOLDS, list(map(str, rows))
+        small, fold_count, small_groups = rows, folds, list(map(str, rows))
     # The position of the right option carries no meaning: multiple choice is not stratified.
     labels = [questions[i].answer or 0 if task.head == "sequence_classification" else 0 for i in small]
     if min(Counter(labels).values()) < fold_count:
         labels = [0] * len(small)
     if len(set(small_groups)) == len(small_groups):  # much faster, and the same without shared groups
-        folds = StratifiedKFold(fold_count, shuffle=True, random_state=seed).split(small, labels)
+        splits = StratifiedKFold(fold_count, shuffle=True, random_state=seed).split(small, labels)
     else:
-        folds = StratifiedGroupKFold(fold_count, shuffle=True, random_state=seed).split(
-            small, labels, small_groups
-        )
-    selection = {small[i] for i in next(folds)[1].tolist()}
+        splitter = StratifiedGroupKFold(fold_count, shuffle=True, random_state=seed)
+        splits = splitter.split(small, labels, small_groups)
+    selection = {small[i] for i in next(splits)[1].tolist()}
     return [i for i in rows if i not in selection], sorted(selection)

@@ -6,6 +6,7 @@ of its own that sees one GPU; otherwise they run here, one after the other.
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -16,7 +17,6 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -24,7 +24,7 @@ from pydantic import BeforeValidator, Field
 
 from datacreate.benchmarks import digest, find_benchmark, read_split
 from datacreate.checkpoints import resolve
-from datacreate.errors import Stopped, TrainingError, UsageError
+from datacreate.errors import LockLost, Stopped, TrainingError, UsageError
 from datacreate.finetuning.encoder import (
     collator,
     encode,
@@ -38,7 +38,6 @@ from datacreate.finetuning.records import Model, Selection, Training, TrainingDi
 from datacreate.finetuning.rows import (
     Question,
     TrainingSet,
-    check_verified,
     question_of,
     read_source,
     split_selection_rows,
@@ -48,8 +47,7 @@ from datacreate.finetuning.rows import (
 from datacreate.finetuning.trial import (
     DEVICE_BATCH_SIZE,
     Inputs,
-    Interrupt,
-    Outcome,
+    ShouldStop,
     configure_process,
     run_trial,
 )
@@ -57,12 +55,13 @@ from datacreate.formats.task_format import load_format
 from datacreate.hardware import usable_cores, visible_gpus
 from datacreate.locking import FolderLock
 from datacreate.logging_setup import quiet
-from datacreate.settings import CommaList, Settings, setting
+from datacreate.runs.config import FormatOptions
+from datacreate.settings import CommaList, setting
 from datacreate.signals import Signals, caught_signals
 
 
-class TrainConfig(Settings):
-    """One training as requested."""
+class TrainConfig(FormatOptions):
+    """One training as requested; the format options are for sources that are JSONL files."""
 
     sources: tuple[str, ...]  # run directories, JSONL files, names of benchmarks
     out: Path = setting("Folder for the models; the same command resumes there.", "output", default=...)
@@ -155,13 +154,13 @@ def prepare(config: TrainConfig, progress: Progress) -> Prepared:
         raise UsageError("nothing to train: give at least one source and one seed")
     if config.benchmark is not None:
         find_benchmark(config.benchmark)
-    if config.selection == "none" and len(recipe.learning_rates) > 1:
-        raise UsageError(
-            "--model-selection none cannot choose a learning rate: give one, or another selection"
-        )
-    sources = [read_source(source, verifier_probabilities=recipe.soft_labels) for source in config.sources]
-    if recipe.soft_labels:
-        check_verified(sources)
+    flag = config.changed(FormatOptions.model_fields)
+    if flag and not any(Path(source).is_file() for source in config.sources):
+        raise UsageError(f"{flag}: that is for JSONL files; runs and benchmarks have their format")
+    sources = [
+        read_source(source, verifier_probabilities=recipe.soft_labels, options=config)
+        for source in config.sources
+    ]
     rows = training_set(
         sources,
         count=config.count,
@@ -171,12 +170,23 @@ def prepare(config: TrainConfig, progress: Progress) -> Prepared:
     )
     for why, number in rows.skipped.items():
         progress.notify(f"{number} rows are skipped: {why}")
-    if recipe.soft_labels and (hard := sum(question.probabilities is None for question in rows.questions)):
-        progress.notify(
-            f"{hard} of {len(rows.questions)} rows have no verifier probabilities; their hard label is used"
+    hard, total = sum(question.probabilities is None for question in rows.questions), len(rows.questions)
+    if recipe.soft_labels and hard == total:
+        names = ", ".join(config.sources)
+        raise TrainingError(
+            f"{names}: no row was verified; add a run created with --verifier, or drop --soft-labels"
         )
+    if recipe.soft_labels and hard:
+        progress.notify(f"{hard} of {total} rows have no verifier probabilities; their hard label is used")
     encoder = resolve(config.encoder, "encoder")
+    recipe = recipe.for_encoder(json.loads((encoder.path / "config.json").read_text(encoding="utf-8")))
     trained, choosing, selection, selection_digest = _select(config, rows)
+    if len(recipe.learning_rates) > 1 and not choosing:
+        few = "" if config.selection == "none" else f" ({len(rows.questions)} rows)"
+        raise UsageError(
+            f"--learning-rates: --model-selection {config.selection} has no rows to choose one of "
+            f"{len(recipe.learning_rates)}{few}; give one rate, more rows or another selection"
+        )
     training = Training(
         condition=rows.condition,
         task=rows.task,
@@ -204,12 +214,8 @@ def train(config: TrainConfig, progress: Progress | None = None) -> list[Model]:
         missing = [seed for seed in config.seeds if not directory.model(seed).is_dir()]
         if missing:
             progress.notify(prepared.summary)
-            inputs = _encode(config, prepared)
-            try:
-                _train_seeds(config, training, inputs, missing, directory, progress, signals, lock)
-            except Stopped:
-                lock.check()  # raises LockLost if that is why
-                raise
+            inputs = encode_inputs(config, prepared)
+            _train_seeds(inputs, missing, config.nproc, directory, progress, signals, lock)
         return [read_model(directory.model(seed)) for seed in config.seeds]
 
 
@@ -219,7 +225,8 @@ def _select(
     """The rows to train on, those that choose the best checkpoint, their kind, and their digest if human."""
     questions = rows.questions
     if config.selection == "held-out":
-        training, chosen = split_selection_rows(questions, rows.groups, rows.task)
+        several = len(config.recipe.learning_rates) > 1
+        training, chosen = split_selection_rows(questions, rows.groups, rows.task, chooses_rate=several)
         if chosen:
             return [questions[i] for i in training], [questions[i] for i in chosen], "held-out", None
     if config.selection != "human":
@@ -236,9 +243,10 @@ def _select(
     return questions, usable, "human", digest(benchmark, "dev")
 
 
-def _encode(config: TrainConfig, prepared: Prepared) -> Inputs:
-    recipe, task, path = config.recipe, prepared.training.task, prepared.encoder
-    tokenizer, trained, choosing = load_tokenizer(path), prepared.rows, prepared.selection_rows
+def encode_inputs(config: TrainConfig, prepared: Prepared) -> Inputs:
+    """The token ids of a training. TrainingError if there are no rows, or the encoder cannot be read."""
+    training, path, trained = prepared.training, prepared.encoder, prepared.rows
+    recipe, task, tokenizer = training.recipe, training.task, load_tokenizer(path)
     if not trained:
         raise TrainingError("no row to train on; give more rows")
     length = max_input_tokens(tokenizer, load_config(path), recipe, has_passages(trained))
@@ -247,9 +255,9 @@ def _encode(config: TrainConfig, prepared: Prepared) -> Inputs:
     )
     with quiet():
         rows = encoded(trained, soft_labels=recipe.soft_labels)
-        selection = encoded(choosing) if choosing else None
+        selection = encoded(prepared.selection_rows) if prepared.selection_rows else None
     collate = collator(task, tokenizer)
-    return Inputs(path, task, tokenizer, collate, rows, selection, recipe, length, config.device_batch_size)
+    return Inputs(training, path, tokenizer, collate, rows, selection, length, config.device_batch_size)
 
 
 Trial = tuple[int, float]
@@ -257,66 +265,50 @@ Trial = tuple[int, float]
 
 
 def _train_seeds(
-    config: TrainConfig,
-    training: Training,
     inputs: Inputs,
     seeds: Sequence[int],
+    nproc: int | None,
     directory: TrainingDirectory,
     progress: Progress,
     signals: Signals,
     lock: FolderLock,
 ) -> None:
     """Run all trials; keep the best model of a seed as soon as its trials have ended."""
-    rates = config.recipe.learning_rates
+    rates = inputs.training.recipe.learning_rates
     trials = [(seed, rate) for seed in seeds for rate in rates]
     gpus = visible_gpus()
-    nproc = min(config.nproc or len(gpus) or 1, len(trials))
+    nproc = min(nproc or len(gpus) or 1, len(trials))
 
-    def interrupt() -> Interrupt:
-        if lock.is_lost:
-            return Interrupt.ABANDON
-        return Interrupt.SAVE if signals.received else Interrupt.NONE
+    def should_stop() -> bool:
+        lock.check()
+        return signals.received
 
-    outcomes: defaultdict[int, dict[float, Outcome]] = defaultdict(dict)
-    several = nproc > 1 or len(gpus) > 1  # transformers would use all visible GPUs in one process
+    ended: defaultdict[int, list[Model]] = defaultdict(list)
     with signals.deferred():
-        run = partial(_in_processes, nproc, gpus) if several else _in_this_process
-        for (seed, rate), outcome in run(inputs, trials, directory, progress, interrupt):
-            outcomes[seed][rate] = outcome
-            if len(outcomes[seed]) == len(rates):
+        run = partial(_in_processes, nproc, gpus) if nproc > 1 else _in_this_process
+        for model in run(inputs, trials, directory, progress, should_stop):
+            models = ended[model.seed]
+            models.append(model)
+            if len(models) == len(rates):
                 lock.check()
-                _keep_best(training, inputs, seed, outcomes[seed], directory)
-
-
-def _keep_best(
-    training: Training, inputs: Inputs, seed: int, trials: dict[float, Outcome], directory: TrainingDirectory
-) -> None:
-    best = max(training.recipe.learning_rates, key=lambda rate: trials[rate].score or 0.0)
-    outcome = trials[best]
-    packages = ("datacreate", "torch", "transformers", "datasets", "peft", "accelerate")
-    model = Model(
-        training=training,
-        seed=seed,
-        learning_rate=best,
-        step=outcome.step,
-        steps=outcome.steps,
-        selection_score=None if outcome.score is None else round(outcome.score, 4) + 0.0,  # no -0
-        trained_rows=len(inputs.rows.dataset),
-        selection_rows=len(inputs.selection.dataset) if inputs.selection else 0,
-        max_length=inputs.max_length,
-        seconds=round(sum(trial.seconds for trial in trials.values()), 1),
-        versions={package: metadata.version(package) for package in packages},
-    )
-    directory.keep(directory.trial(seed, best), model)
+                models.sort(key=lambda model: rates.index(model.learning_rate))  # of equal ones the first
+                best = max(models, key=lambda model: model.selection_score or 0.0)
+                seconds = round(sum(model.seconds for model in models), 1)
+                trial = directory.trial(best.seed, best.learning_rate)
+                directory.keep(trial, best.model_copy(update={"seconds": seconds}))
 
 
 def _in_this_process(
-    inputs: Inputs, trials: Sequence[Trial], directory: TrainingDirectory, progress: Progress, interrupt: Any
-) -> Iterator[tuple[Trial, Outcome]]:
+    inputs: Inputs,
+    trials: Sequence[Trial],
+    directory: TrainingDirectory,
+    progress: Progress,
+    should_stop: ShouldStop,
+) -> Iterator[Model]:
     for seed, rate in trials:
-        what = f"seed {seed}" + (f", lr {rate:g}" if len(inputs.recipe.learning_rates) > 1 else "")
-        report = partial(progress.step, what)
-        yield (seed, rate), run_trial(inputs, seed, rate, directory.trial(seed, rate), report, interrupt)
+        several = len(inputs.training.recipe.learning_rates) > 1
+        report = partial(progress.step, f"seed {seed}" + (f", lr {rate:g}" if several else ""))
+        yield run_trial(inputs, seed, rate, directory.trial(seed, rate), report, should_stop)
 
 
 def _in_processes(
@@ -326,21 +318,18 @@ def _in_processes(
     trials: Sequence[Trial],
     directory: TrainingDirectory,
     progress: Progress,
-    interrupt: Any,
-) -> Iterator[tuple[Trial, Outcome]]:
+    should_stop: ShouldStop,
+) -> Iterator[Model]:
     """Run the trials in `nproc` processes. When one fails, the others save a checkpoint and stop."""
     context = multiprocessing.get_context("spawn")
     request, reports, devices = context.Value("i", 0), context.SimpleQueue(), context.SimpleQueue()
     for number in range(nproc):
         devices.put(gpus[number % len(gpus)] if gpus else "")
-    total = inputs.recipe.steps(len(inputs.rows.dataset))
+    total = inputs.training.recipe.steps(len(inputs.rows.dataset))
     steps, best, errors = dict.fromkeys(trials, 0), None, []
     arguments = (request, reports, devices, max(1, usable_cores() // nproc))
     with ProcessPoolExecutor(nproc, context, _start_worker, arguments) as pool:
-        futures = {
-            pool.submit(_in_worker, inputs, *trial, directory.trial(*trial)): trial for trial in trials
-        }
-        running = set(futures)
+        running = {pool.submit(_in_worker, inputs, *trial, directory.trial(*trial)) for trial in trials}
         try:
             while running:
                 ended, running = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
@@ -348,15 +337,19 @@ def _in_processes(
                     trial, steps[trial], score = reports.get()
                     best = max(filter(None, (best, score)), default=None)
                     progress.step(f"{len(trials)} models", sum(steps.values()), total * len(trials), best)
-                request.value = max(request.value, interrupt())
+                if should_stop():
+                    request.value = _SAVE
                 for future in ended:
                     if error := future.exception():
                         errors.append(error)
-                        request.value = max(request.value, Interrupt.SAVE)
+                        request.value = _SAVE
                     else:
-                        yield futures[future], future.result()
+                        yield future.result()
+        except (LockLost, GeneratorExit):  # the caller cannot use the folder
+            request.value = _ABANDON
+            raise
         finally:
-            request.value = max(request.value, interrupt(), Interrupt.SAVE)
+            request.value = request.value or _SAVE
     for error in sorted(errors, key=lambda error: isinstance(error, Stopped)):
         if isinstance(error, BrokenProcessPool):
             raise TrainingError(
@@ -365,6 +358,9 @@ def _in_processes(
             )
         raise error
 
+
+_SAVE, _ABANDON = 1, 2
+"""What workers are asked for: to save a checkpoint and stop, or to stop without writing."""
 
 _request: Any = None
 _reports: Any = None
@@ -389,10 +385,14 @@ def _exit_with_parent() -> None:
         os._exit(1)
 
 
-def _in_worker(inputs: Inputs, seed: int, rate: float, folder: Path) -> Outcome:
+def _in_worker(inputs: Inputs, seed: int, rate: float, folder: Path) -> Model:
     def report(done: int, _total: int, score: float | None) -> None:
         _reports.put(((seed, rate), done, score))
 
+    def should_stop() -> bool:
+        if _request.value == _ABANDON:
+            raise Stopped("another process has taken over")
+        return bool(_request.value or signals.received)
+
     with caught_signals() as signals, signals.deferred():
-        interrupt = lambda: Interrupt(max(_request.value, int(signals.received)))  # noqa: E731
-        return run_trial(inputs, seed, rate, folder, report, interrupt)
+        return run_trial(inputs, seed, rate, folder, report, should_stop)

@@ -1,7 +1,7 @@
 """One model: one seed and one learning rate, trained by transformers' Trainer.
 
 It can be interrupted at any step. A signal saves a checkpoint; after SIGKILL, the steps since the last
-checkpoint are repeated.
+checkpoint are repeated. Two checkpoints are kept, the last and the best.
 """
 
 from __future__ import annotations
@@ -14,25 +14,23 @@ import random
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
-from enum import IntEnum
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from datacreate.errors import Stopped, StorageError, TrainingError
 from datacreate.files import replace_file, storage_error, write_synced
 from datacreate.finetuning.encoder import Encoded, load_with_head, with_lora
-from datacreate.finetuning.recipe import Recipe
-from datacreate.finetuning.records import Task
+from datacreate.finetuning.records import MODEL, Model, Training, read_model
 from datacreate.finetuning.statistics import chance_corrected
 from datacreate.hardware import device, has_bf16
 from datacreate.logging_setup import quiet
 
-OUTCOME = "outcome.json"
-COMPLETE = "complete"  # written into a checkpoint after all its other files
+COMPLETE = "complete"  # written into a checkpoint after all its other files, and removed before them
 
 DEVICE_BATCH_SIZE = 16
-"""Rows per forward pass; larger batches accumulate gradients."""
+"""Most rows per forward pass; larger batches accumulate gradients."""
 
 SORTED_BATCHES = 50
 """Batches whose rows are sorted by length together. Larger: less padding; smaller: more random batches."""
@@ -40,122 +38,123 @@ SORTED_BATCHES = 50
 Report = Callable[[int, int, float | None], None]
 """Called after each step: steps done, steps in total, best selection score."""
 
-
-class Interrupt(IntEnum):
-    """What a trial should do at the next step."""
-
-    NONE = 0
-    SAVE = 1  # save a checkpoint and stop
-    ABANDON = 2  # stop without writing: another process owns the folder
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The result of a trial."""
-
-    score: float | None  # chance-corrected, on the selection rows; None without selection
-    step: int
-    steps: int
-    seconds: float
+ShouldStop = Callable[[], bool]
+"""Called after each step: whether to save a checkpoint and stop. An error that it raises stops without writing."""
 
 
 @dataclass(frozen=True)
 class Inputs:
     """What all trials of a training share."""
 
+    training: Training
     encoder: Path
-    task: Task
     tokenizer: Any
     collate: Any
     rows: Encoded
     selection: Encoded | None
-    recipe: Recipe
     max_length: int  # tokens
     device_batch_size: int = DEVICE_BATCH_SIZE
 
 
 def run_trial(
-    inputs: Inputs,
-    seed: int,
-    learning_rate: float,
-    folder: Path,
-    report: Report,
-    interrupt: Callable[[], Interrupt],
-) -> Outcome:
+    inputs: Inputs, seed: int, learning_rate: float, folder: Path, report: Report, should_stop: ShouldStop
+) -> Model:
     """Train to the end and save the best model in `folder`/model; resume from the last checkpoint there.
 
-    Raises Stopped when `interrupt` asks for it, TrainingError if the encoder does not fit or memory runs
+    Raises Stopped when `should_stop` asks for it, TrainingError if the encoder does not fit or memory runs
     out, StorageError.
     """
-    if (folder / OUTCOME).is_file():
-        return Outcome(**json.loads((folder / OUTCOME).read_text(encoding="utf-8")))
-    if interrupt():
+    if (folder / "model" / MODEL).is_file():
+        return read_model(folder / "model")
+    if should_stop():
         raise Stopped("stopped by a signal; run the same command to resume")
     import transformers
 
+    recipe = inputs.training.recipe
     with quiet(), one_line_errors("--device-batch-size or --max-length", folder):
         transformers.set_seed(seed)  # before the new head is initialized
-        model = load_with_head(inputs.encoder, inputs.task)
-        if inputs.recipe.lora:
-            model = with_lora(model, inputs.recipe)
+        model = load_with_head(inputs.encoder, inputs.training.task)
+        if recipe.lora:
+            model = with_lora(model, recipe)
         checkpoint = last_checkpoint(folder)
-        epochs_done = int(_trainer_state(checkpoint)["epoch"]) if checkpoint else 0
-        trainer = make_trainer(inputs, model, seed, learning_rate, folder, epochs_done)
-        watch = _watch(report, interrupt)
+        trainer = make_trainer(inputs, model, seed, learning_rate, folder)
+        watch = _watch(report, should_stop)
         trainer.add_callback(watch)
         result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         state = trainer.state
-        if watch.stopped or interrupt() is Interrupt.ABANDON:
+        should_stop()  # raises if another process has taken over; a finished training is saved in any case
+        if watch.stopped:
             raise Stopped(
                 f"stopped by a signal at step {state.global_step} of {state.max_steps}; "
                 "run the same command to resume"
             )
-        outcome = Outcome(
-            state.best_metric,
-            state.best_global_step or min(state.global_step, state.max_steps),
-            state.max_steps,
-            result.metrics["train_runtime"],
+        packages = ("datacreate", "torch", "transformers", "datasets", "peft", "accelerate")
+        record = Model(
+            training=inputs.training,
+            seed=seed,
+            learning_rate=learning_rate,
+            step=state.best_global_step or min(state.global_step, state.max_steps),
+            steps=state.max_steps,
+            selection_score=state.best_metric,
+            trained_rows=len(inputs.rows.dataset),
+            selection_rows=len(inputs.selection.dataset) if inputs.selection else 0,
+            max_length=inputs.max_length,
+            seconds=round(result.metrics["train_runtime"], 1),
+            versions={package: metadata.version(package) for package in packages},
         )
-        _save(trainer.accelerator.unwrap_model(trainer.model), inputs.tokenizer, folder, outcome)
-    return outcome
+        _save(trainer.accelerator.unwrap_model(trainer.model), inputs.tokenizer, folder, record)
+    return record
 
 
-def _save(model: Any, tokenizer: Any, folder: Path, outcome: Outcome) -> None:
-    """Save the model, adapters merged. The outcome is written last and marks it as complete."""
+def _save(model: Any, tokenizer: Any, folder: Path, record: Model) -> None:
+    """Save the model, adapters merged. The record is written last and marks it as complete."""
     model = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
-    replace_file(folder / OUTCOME, json.dumps(asdict(outcome)))
+    _sync(folder / "model")
+    replace_file(folder / "model" / MODEL, record.model_dump_json(indent=2) + "\n")
     for checkpoint in folder.glob("checkpoint-*"):
         shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    """Return when all files of the folder are on the disk."""
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
 
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest complete checkpoint whose best model is complete too; others newer than it are removed."""
     steps = {int(path.name.rpartition("-")[2]): path for path in folder.glob("checkpoint-*")}
-    complete = {step: path for step, path in steps.items() if (path / COMPLETE).is_file()}
     for step in sorted(steps, reverse=True):
-        if step in complete and (_trainer_state(complete[step])["best_global_step"] or step) in complete:
-            return complete[step]
-        shutil.rmtree(steps[step], ignore_errors=True)
+        if (steps[step] / COMPLETE).is_file():
+            state = json.loads((steps[step] / "trainer_state.json").read_text(encoding="utf-8"))
+            if (folder / f"checkpoint-{state['best_global_step'] or step}" / COMPLETE).is_file():
+                return steps[step]
+        _remove_checkpoint(steps[step])
     return None
 
 
-def _trainer_state(checkpoint: Path) -> dict[str, Any]:
-    state: dict[str, Any] = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    return state
+def _remove_checkpoint(folder: Path) -> None:
+    """Remove a checkpoint; one that is removed in part is not complete."""
+    (folder / COMPLETE).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
-def make_trainer(
-    inputs: Inputs, model: Any, seed: int, learning_rate: float, folder: Path, epochs_done: int = 0
-) -> Any:
-    """A Trainer for one model: batches grouped by length, evaluated on the selection rows at intervals."""
+def make_trainer(inputs: Inputs, model: Any, seed: int, learning_rate: float, folder: Path) -> Any:
+    """A Trainer for one model: batches grouped by length, evaluated on the selection rows at intervals.
+
+    A step has exactly the recipe's batch size, whatever the device batch size and the number of GPUs: the
+    rows of a forward pass are the largest divisor of it that is not above the device batch size.
+    """
     from torch.nn.functional import cross_entropy
     from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainingArguments
 
-    recipe, rows = inputs.recipe, len(inputs.rows.dataset)
+    recipe, rows = inputs.training.recipe, len(inputs.rows.dataset)
     steps = recipe.steps(rows)
-    accumulated = math.ceil(recipe.batch_size / inputs.device_batch_size)
+    fits = range(1, min(recipe.batch_size, inputs.device_batch_size) + 1)
+    per_device = max(size for size in fits if recipe.batch_size % size == 0)
     interval = math.ceil(rows / recipe.batch_size)  # an epoch, or longer
     if recipe.max_evaluations is not None:
         interval = max(interval, math.ceil(steps / recipe.max_evaluations))
@@ -164,9 +163,9 @@ def make_trainer(
     arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
-        per_device_train_batch_size=math.ceil(recipe.batch_size / accumulated),
+        per_device_train_batch_size=per_device,
         per_device_eval_batch_size=4 * inputs.device_batch_size,
-        gradient_accumulation_steps=accumulated,
+        gradient_accumulation_steps=recipe.batch_size // per_device,
         learning_rate=learning_rate,
         warmup_steps=warmup,
         weight_decay=recipe.weight_decay,
@@ -174,13 +173,12 @@ def make_trainer(
         bf16=has_bf16(),
         tf32=True if device().type == "cuda" else None,
         use_cpu=device().type == "cpu",
-        train_sampling_strategy="group_by_length",
+        train_sampling_strategy="group_by_length",  # of evaluations
         length_column_name="length",
         eval_strategy="steps" if selects else "no",
         eval_steps=interval,
         save_strategy="steps",
         save_steps=interval,
-        save_total_limit=2,  # the last and the best; with 1 a stop would keep only the best
         load_best_model_at_end=selects,
         metric_for_best_model="selection" if selects else None,
         greater_is_better=True if selects else None,
@@ -191,13 +189,12 @@ def make_trainer(
         disable_tqdm=True,
         seed=seed,
     )
+    if arguments.n_gpu > 1:  # the Trainer would split batches over all GPUs of this process
+        arguments._n_gpu = 1
 
     class LengthGroupedTrainer(Trainer):  # type: ignore[misc]
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            if self.args.train_sampling_strategy != "group_by_length":
-                return super()._get_train_sampler(train_dataset)
-            batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
-            return LengthGroupedSampler(inputs.rows.dataset["length"], batch, seed, epochs_done)
+            return LengthGroupedSampler(inputs.rows.dataset["length"], recipe.batch_size, seed)
 
         def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
             if not inputs["labels"].is_floating_point():
@@ -242,7 +239,8 @@ def _selection_metric(inputs: Inputs) -> Callable[[Any], dict[str, float]]:
 
     Ties are common on few rows and go to the lower loss, which is subtracted with a weight of 1e-6.
     """
-    balanced = inputs.recipe.name != "paper" and inputs.task.head == "sequence_classification"
+    task = inputs.training.task
+    balanced = inputs.training.recipe.name != "paper" and task.head == "sequence_classification"
 
     def metric(prediction: Any) -> dict[str, float]:
         import numpy as np
@@ -259,7 +257,7 @@ def _selection_metric(inputs: Inputs) -> Callable[[Any], dict[str, float]]:
         loss = -log_softmax(logits, axis=-1)[np.arange(len(truth)), truth].mean()
         if not np.isfinite(loss):  # diverged; NaN would never be replaced as the best
             return {"selection": -1.0}
-        return {"selection": chance_corrected(float(share), inputs.task.classes) - 1e-6 * float(loss)}
+        return {"selection": chance_corrected(float(share), task.classes) - 1e-6 * float(loss)}
 
     return metric
 
@@ -271,11 +269,15 @@ class LengthGroupedSampler:
     an epoch sees the remaining rows once each; and batches come in random order, not from long to short.
     """
 
-    def __init__(self, lengths: Sequence[int], batch: int, seed: int, epochs_done: int = 0) -> None:
-        self._lengths, self._batch, self._seed, self._epoch = list(lengths), batch, seed, epochs_done
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
+        self._lengths, self._batch, self._seed, self._epoch = list(lengths), batch, seed, 0
 
     def __len__(self) -> int:
         return len(self._lengths)
+
+    def set_epoch(self, epoch: int) -> None:
+        """The Trainer calls this before each epoch."""
+        self._epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
         rng = random.Random(f"{self._seed}:{self._epoch}")
@@ -291,54 +293,49 @@ class LengthGroupedSampler:
         batches = [ordered[at : at + batch] for at in range(0, rest, batch)]
         rng.shuffle(batches)
         if self._epoch == 0 and batches:  # the longest first, so that running out of memory shows at once
-            longest = max(range(len(batches)), key=lambda i: max(self._lengths[row] for row in batches[i]))
-            batches.insert(0, batches.pop(longest))
-        self._epoch += 1
-        yield from (row for rows_ in batches for row in rows_)
-        yield from ordered[rest:]
+            longest = max(batches, key=lambda part: max(self._lengths[row] for row in part))
+            batches.remove(longest)
+            batches.insert(0, longest)
+        return iter([*(row for part in batches for row in part), *ordered[rest:]])
 
 
-def _watch(report: Report, interrupt: Callable[[], Interrupt]) -> Any:
-    """A callback that reports each step, stops when interrupted, and marks complete checkpoints."""
+def _watch(report: Report, should_stop: ShouldStop) -> Any:
+    """A callback that reports each step, stops when asked to, and keeps the last and the best checkpoint."""
     from transformers import TrainerCallback
 
     class Watch(TrainerCallback):  # type: ignore[misc]
-        stopped = False  # interrupted before the last step
-        finished = False  # resumed after the last step: the previous process was killed before _save
+        stopped = False  # before the end
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            early = state.stateful_callbacks.get("EarlyStoppingCallback")
-            self.finished = state.global_step >= state.max_steps or bool(
-                early
-                and early["attributes"]["early_stopping_patience_counter"]
-                >= early["args"]["early_stopping_patience"]
-            )
+            if state.best_global_step:  # the folder may have been moved since
+                state.best_model_checkpoint = f"{args.output_dir}/checkpoint-{state.best_global_step}"
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if self.finished:  # the Trainer runs one step first, then loads the best model
-                control.should_training_stop = True
-                control.should_evaluate = control.should_save = False
-                return
             report(state.global_step, state.max_steps, state.best_metric)
-            request = interrupt()
-            if request is Interrupt.SAVE and state.global_step < state.max_steps:
-                self.stopped = control.should_training_stop = control.should_save = True
-            self._abandon(request, control)
+            if should_stop() and not control.should_training_stop:
+                self.stopped = control.should_save = True
 
         def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self._abandon(interrupt(), control)  # an evaluation takes long, and a checkpoint follows
-
-        def _abandon(self, request: Interrupt, control: Any) -> None:
-            if request is Interrupt.ABANDON:
-                self.stopped = control.should_training_stop = True
-                control.should_evaluate = control.should_save = False
+            should_stop()  # an evaluation takes long, and a checkpoint follows
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            for path in checkpoint.iterdir():
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
-            write_synced(checkpoint / COMPLETE, b"")
+            if (
+                control.should_training_stop
+            ):  # the end: a training killed before _save repeats the last interval
+                self.stopped = False
+                return
+            folder = Path(args.output_dir)
+            last, best = (
+                folder / f"checkpoint-{step}" for step in (state.global_step, state.best_global_step)
+            )
+            _sync(last)
+            write_synced(last / COMPLETE, b"")
+            for checkpoint in folder.glob(
+                "checkpoint-*"
+            ):  # the Trainer would do it before the last is complete
+                if checkpoint not in (last, best):
+                    _remove_checkpoint(checkpoint)
+            control.should_training_stop = self.stopped
 
     return Watch()
 

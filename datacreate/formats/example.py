@@ -110,33 +110,33 @@ def _has_surrogate(text: str) -> bool:
 def load_example(path: Path) -> Example:
     """Read the formatting example from a JSON file with one object. Raises ExampleError."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ExampleError(f"{path}: no such file; give a JSON file with one object") from None
-    except UnicodeDecodeError as error:
-        raise ExampleError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+        content = path.read_bytes()
+        values = parse_object(content)
     except OSError as error:
-        raise ExampleError(f"{path}: cannot be read ({error.strerror}); give a JSON file") from None
-    if not text.strip():
-        raise ExampleError(f"{path}: the file is empty; write one JSON object into it")
-    try:
-        value = json.loads(text, object_pairs_hook=_unique_keys, parse_int=_parse_int)
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        raise ExampleError(f"{path}: not JSON at {where} ({error.msg}); write one object into it") from None
-    except RecursionError:
-        raise ExampleError(f"{path}: nested deeper than {MAX_NESTING} levels; fix the example") from None
+        raise ExampleError(f"{path}: {error.strerror}; give a JSON file with one object") from None
     except ValueError as error:
-        raise ExampleError(f"{path}: {error}; fix the example") from None
-    if isinstance(value, list):
-        raise ExampleError(f"{path}: a list of {len(value)}; keep one of its objects")
-    if not isinstance(value, dict):
-        raise ExampleError(f"{path}: {canonical_json(value)[:60]} is not a JSON object; write {{...}}")
-    if not value:
+        raise ExampleError(f"{path}: {error}; write one JSON object into the file") from None
+    if not values:
         raise ExampleError(f"{path}: the object has no fields; fill in one example")
+    return Example(values)
+
+
+def parse_object(content: bytes) -> dict[str, Json]:
+    """A JSON object in UTF-8. Raises ValueError with a message of one line."""
+    try:
+        value = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_unique_keys, parse_int=_parse_int)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        where = f"column {error.colno}" if error.lineno == 1 else f"line {error.lineno}, column {error.colno}"
+        raise ValueError(f"not JSON at {where} ({error.msg})" if content.strip() else "empty") from None
+    except RecursionError:
+        raise ValueError(f"nested deeper than {MAX_NESTING} levels") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"not a JSON object: {canonical_json(value)[:60]}")
     if message := find_unsupported_value(value):
-        raise ExampleError(f"{path}: {message}; fix the example")
-    return Example(value)
+        raise ValueError(message)
+    return value
 
 
 def _parse_int(text: str) -> int:

@@ -100,8 +100,22 @@ class Roles:
         }
 
 
-_SPACED = r"[^\W_\u0530-\u1dff\u2c00-\U0010ffff]"  # Latin, Greek, Cyrillic letters and digits
-_INSIDE_WORD = re.compile(rf"{_SPACED}(?:{_SPACED}|[\u0300-\u036f])")
+_PATH = {"type": ["string", "array"], "items": {"type": "string"}}
+_ROLES = {"properties": dict.fromkeys(vars(Roles()), _PATH), "additionalProperties": False, "type": "object"}
+_RULES = {"type": "array", "items": {"enum": [rule.value for rule in Rule]}}
+_EXTENSION = {
+    "properties": {
+        "x-datacreate": {
+            "properties": {"roles": _ROLES, "rules": _RULES},
+            "additionalProperties": False,
+            "type": "object",
+        }
+    }
+}
+"""The schema of `x-datacreate`."""
+
+_LETTER = r"[^\W_\u0530-\u1dff\u2c00-\U0010ffff]"
+"""A digit, or a letter of an alphabet that puts spaces around every word: Latin, Greek, Cyrillic."""
 
 
 def answer_text(value: Json) -> str:
@@ -111,19 +125,10 @@ def answer_text(value: Json) -> str:
 
 def is_span(answer: str, context: str) -> bool:
     """Whether the answer is a part of the context, not the whole, that begins and ends where words do."""
-    start = context.find(answer) if answer else -1
-    while start >= 0:
-        end = start + len(answer)
-        inside_word = _joined(context, start) or _joined(context, end)
-        if not inside_word and any(map(str.isalnum, context[:start] + context[end:])):
-            return True
-        start = context.find(answer, start + 1)
-    return False
-
-
-def _joined(text: str, place: int) -> bool:
-    """Whether `place` is inside a word. Only alphabets that put spaces around every word can tell."""
-    return bool(_INSIDE_WORD.match(text[max(0, place - 1) : place + 1]))
+    before = rf"(?<!{_LETTER})" if re.match(_LETTER, answer) else ""
+    after = rf"(?!{_LETTER}|[\u0300-\u036f])" if re.search(rf"{_LETTER}$", answer) else ""
+    found = re.finditer(before + re.escape(answer) + after, context)
+    return any(map(str.isalnum, "".join(context[: m.start()] + context[m.end() :] for m in found)))
 
 
 def label_key(value: Json) -> str:
@@ -194,11 +199,6 @@ class TaskFormat:
             "x-datacreate": {"roles": self.roles.document(), "rules": sorted(self.rules)},
         }
 
-    @property
-    def digest(self) -> str:
-        """Canonical JSON of the document: equal formats have equal digests."""
-        return canonical_json(self.document())
-
     def free_texts(self, values: Mapping[str, Json]) -> list[str]:
         """The texts of an example that the model worded: no constants, no enumerations."""
         return free_texts(values, self.schema)
@@ -265,9 +265,9 @@ def load_format(name_or_path: str) -> TaskFormat:
             raise FormatError(f"unknown format {name_or_path!r}; choose one of {names}, or give a JSON file")
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise FormatError(f"{path}: no such file; --format takes a name or a JSON file") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise FormatError(f"{path}: {error.strerror}; --format takes a name or a JSON file") from None
+    except (ValueError, RecursionError) as error:
         raise FormatError(f"{path}: cannot be read as JSON ({error}); fix the file") from None
     name = document.get("title", path.stem) if isinstance(document, dict) else path.stem
     return read_format(document, name)
@@ -279,44 +279,38 @@ def read_format(document: Mapping[str, Json], name: str) -> TaskFormat:
     Raises FormatError with the location if the document is not the schema of an object, names a field that does not
     exist, or uses an unsupported keyword.
     """
-    if not isinstance(document, Mapping) or not isinstance(document.get("properties"), Mapping):
+    is_object = isinstance(document, Mapping) and document.get("type", "object") == "object"
+    if not is_object or not isinstance(document.get("properties"), Mapping):
         raise FormatError(f"{name}: not the JSON Schema of an object; start from `datacreate schema infer`")
     try:
         jsonschema.Draft202012Validator.check_schema(document)
-    except jsonschema.SchemaError as error:
-        where = dotted(tuple(map(str, error.absolute_path))).replace(".", "/")
+        jsonschema.Draft202012Validator(_EXTENSION).validate(document)
+    except (jsonschema.SchemaError, jsonschema.ValidationError) as error:
+        where = "/".join(map(str, error.absolute_path))
         message = " ".join(error.message[:150].split())
-        raise FormatError(f"{name}: not a valid JSON Schema at /{where}: {message}") from None
-    if document.get("type", "object") != "object":
-        raise FormatError(
-            f'{name}: an example is an object, not {document["type"]!r}; write "type": "object"'
-        )
-    extension = document.get("x-datacreate", {})
-    if not isinstance(extension, Mapping) or set(extension) - {"roles", "rules"}:
-        raise FormatError(
-            f"{name}: x-datacreate must be an object with roles and rules, not {str(extension)[:80]}"
-        )
+        raise FormatError(f"{name}: not a valid format at /{where}: {message}") from None
     kept = {k: v for k, v in document.items() if k not in ("$schema", "$id", "title", "x-datacreate")}
-    schema = resolve(kept, name)
-    roles = _read_roles(extension.get("roles", {}), schema, name)
-    return TaskFormat(name, schema, roles, _read_rules(extension.get("rules", []), roles, name))
+    extension, fields = document.get("x-datacreate", {}), resolve(kept, name)
+    roles = _read_roles(extension.get("roles", {}), fields, name)
+    rules = frozenset(map(Rule, extension.get("rules", [])))
+    for rule in sorted(rules):
+        for role in _ROLES_OF_RULE[rule]:
+            if getattr(roles, role) is None:
+                raise FormatError(f"{name}: the rule {rule} needs the role {role}; name it under roles")
+    return TaskFormat(name, fields, roles, rules)
 
 
-def _read_roles(given: Json, schema: Mapping[str, Json], name: str) -> Roles:
-    known = ", ".join(sorted(vars(Roles())))
-    if not isinstance(given, Mapping):
-        raise FormatError(f"{name}: roles must be an object from role to field; roles are {known}")
-    paths: dict[str, FieldPath] = {}
-    for role, path in given.items():
-        if role not in vars(Roles()):
-            raise FormatError(f"{name}: unknown role {role!r}; roles are {known}")
+def _read_roles(given: Mapping[str, Json], schema: Mapping[str, Json], name: str) -> Roles:
+    paths = {role: tuple(path.split(".") if isinstance(path, str) else path) for role, path in given.items()}
+    for role, path in paths.items():
         try:
-            paths[role] = tuple(path) if isinstance(path, list) else tuple(path.split("."))
-            field_schema = schema_at(schema, paths[role])
-        except (KeyError, TypeError, AttributeError):
-            raise FormatError(f"{name}: the role {role} names {path!r}, which the schema lacks") from None
+            field_schema = schema_at(schema, path)
+        except (KeyError, TypeError):
+            raise FormatError(
+                f"{name}: the role {role} names {dotted(path)}, which the schema lacks"
+            ) from None
         if role == "options" and not _is_list(field_schema):
-            raise FormatError(f"{name}: the role options names {path!r}, which is not a list")
+            raise FormatError(f"{name}: the role options names {dotted(path)}, which is not a list")
     return Roles(**paths)
 
 
@@ -325,18 +319,6 @@ def _is_list(schema: Json) -> bool:
         return False
     values = [schema["const"]] if "const" in schema else schema.get("enum", ())
     return "array" in schema.get("type", ()) or (bool(values) and all(isinstance(v, list) for v in values))
-
-
-def _read_rules(given: Json, roles: Roles, name: str) -> frozenset[Rule]:
-    if not isinstance(given, list):
-        raise FormatError(f"{name}: rules must be a list; rules are {', '.join(Rule)}")
-    for rule in given:
-        if rule not in list(Rule):
-            raise FormatError(f"{name}: unknown rule {rule!r}; rules are {', '.join(Rule)}")
-        for role in _ROLES_OF_RULE[Rule(rule)]:
-            if getattr(roles, role) is None:
-                raise FormatError(f"{name}: the rule {rule} needs the role {role}; name it under roles")
-    return frozenset(map(Rule, given))
 
 
 def bind(format: TaskFormat, example: Example) -> TaskFormat:

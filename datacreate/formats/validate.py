@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
@@ -37,7 +38,7 @@ class Reason(StrEnum):
     )
     BLANK = "blank"  # a text without visible characters, or a question without a letter or digit
     INVALID_CHARACTERS = "invalid_characters"  # control characters, lone surrogates
-    PLACEHOLDER = "placeholder"  # words of the prompt instead of content: "wrong option"
+    PLACEHOLDER = "placeholder"  # words of the prompt or JSON instead of content: "wrong option"
     ANSWER_NOT_IN_OPTIONS = "answer_not_in_options"
     ANSWER_NOT_IN_CONTEXT = "answer_not_in_context"
     DUPLICATE_OPTIONS = "duplicate_options"
@@ -94,16 +95,15 @@ class Candidate:
     def of(cls, values: Mapping[str, Json], format: TaskFormat) -> Self:
         """The candidate of a valid example."""
         inputs, context = format.input_texts(values), format.roles.context
-        passage = field_at(values, context) if context else None
+        passage = None
+        with suppress(KeyError):  # it may be optional
+            passage = field_at(values, context) if context else None
         key = normalize_text("\n".join(inputs))
         return cls(Example(values), inputs, key, passage if passage in inputs else "")
 
 
 def validate_example(
-    values: Mapping[str, Json],
-    format: TaskFormat,
-    *,
-    allow_empty: bool = False,
+    values: Mapping[str, Json], format: TaskFormat, *, allow_empty: bool = False
 ) -> Candidate | Reject:
     """Check one example against its format: schema, texts, rules. Returns the first error as a reject.
 

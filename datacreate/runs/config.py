@@ -110,14 +110,20 @@ class FormatOptions(Settings):
     )
 
 
-class VerifierOptions(Settings):
-    """The model that scores answers."""
+class JudgingModels(Settings):
+    """The models that judge examples: the verifier of labels, and the embeddings behind comparisons of meaning."""
 
     verifier: str | None = setting(
         "Model that scores each answer without seeing it: preset, Hub id, folder, GGUF file, or a name on the servers "
         "of --url.",
         "quality",
         metavar="MODEL",
+    )
+    embedding_model: str = setting(
+        "Sentence embedding model for similarity (--semantic; strategies diverse, similar, coverage): preset or "
+        "folder.",
+        "quality",
+        default="all-mpnet-base-v2",
     )
 
 
@@ -168,23 +174,11 @@ class GeneratorOptions(Settings):
         return (self.model,) if isinstance(self.model, str) else self.model
 
 
-class EmbeddingOptions(Settings):
-    """The model behind all comparisons of meaning."""
-
-    embedding_model: str = setting(
-        "Sentence embedding model for similarity (--semantic; strategies diverse, similar, coverage): preset or "
-        "folder.",
-        "quality",
-        default="all-mpnet-base-v2",
-    )
-
-
 class CreateConfig(
     IdentitySettings,
     SamplingOptions,
-    VerifierOptions,
+    JudgingModels,
     FilterSettings,
-    EmbeddingOptions,
     EngineOptions,
     GeneratorOptions,
     FormatOptions,

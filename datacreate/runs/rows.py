@@ -6,19 +6,20 @@ what a model writes (`formats.validate.validate_example`); rows of a run were va
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 from datacreate.errors import DatacreateError, UsageError
-from datacreate.formats.example import Example, FieldPath, Json, find_unsupported_value
+from datacreate.formats.example import Example, FieldPath, Json, parse_object
 from datacreate.formats.infer import infer_format
 from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.formats.validate import Candidate, Reason, validate_example
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import example_line
+
+_WANTED = "give a file with one JSON object per line"
 
 _FORMAT_ROWS = 20
 """The format is inferred from the first valid one of this many rows."""
@@ -91,15 +92,15 @@ def read_objects(path: Path) -> Iterator[dict[str, Json]]:
     try:
         for number, line in _lines(path):
             try:
-                _, values = _parse(line)
+                values = parse_object(line)
             except ValueError as error:
-                raise UsageError(f"{path}: line {number}: {error}") from None
+                raise UsageError(f"{path}: line {number}: {error}; {_WANTED}") from None
             empty = False
             yield values
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); give another file") from None
     if empty:
-        raise UsageError(f"{path}: no rows; give a file with one JSON object per line")
+        raise UsageError(f"{path}: no rows; {_WANTED}")
 
 
 def _rows_of_run(run: RunDirectory) -> Rows:
@@ -116,15 +117,15 @@ def _rows_of_run(run: RunDirectory) -> Rows:
 def _rows_of_file(path: Path, format: TaskFormat) -> Iterator[Row | InvalidRow]:
     for number, line in _lines(path):
         try:
-            text, values = _parse(line)
+            values = parse_object(line)
         except ValueError as error:
             yield InvalidRow(number, line.decode("utf-8", "replace"), Reason.INVALID_JSON, str(error))
             continue
         found = _validated(values, format)
         if isinstance(found, Candidate):
-            yield Row(number, text, found)
+            yield Row(number, line.decode(), found)
         else:
-            yield InvalidRow(number, text, *found)
+            yield InvalidRow(number, line.decode(), *found)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -136,29 +137,13 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 yield number, content
 
 
-def _parse(line: bytes) -> tuple[str, dict[str, Json]]:
-    """The line as text and as a JSON object; ValueError with a readable message if it is not one."""
-    try:
-        text = line.decode("utf-8")
-        values = json.loads(text)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"not UTF-8 at byte {error.start}") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON at column {error.colno} ({error.msg})") from None
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    if not isinstance(values, dict):
-        raise ValueError("not a JSON object")
-    if message := find_unsupported_value(values):
-        raise ValueError(message)
-    return text, values
-
-
 def _validated(values: Mapping[str, Json], format: TaskFormat) -> Candidate | tuple[Reason, str]:
     try:
         found = validate_example(values, format, allow_empty=True)
-    except (KeyError, TypeError):
-        return Reason.SCHEMA_VIOLATION, f"a field of the format {format.name} is missing"
+    except KeyError as error:
+        return Reason.SCHEMA_VIOLATION, f"the field {error.args[0]} is missing"
+    except TypeError:
+        return Reason.SCHEMA_VIOLATION, f"a field has not the type of the format {format.name}"
     if isinstance(found, Candidate):
         return found
     return found.reason, found.detail or found.reason.value.replace("_", " ")
@@ -174,7 +159,11 @@ def _format_of_file(
     first_error: tuple[int, str] | None = None
     for number, line in islice(_lines(path), _FORMAT_ROWS):
         try:
-            _, values = _parse(line)
+            values = parse_object(line)
+        except ValueError as error:
+            first_error = first_error or (number, f"{error}; {_WANTED}")
+            continue
+        try:
             if named is None:
                 bound = infer_format(Example(values), None, labels, ranges).format
                 # One row binds a shipped format to its number of options; other rows may differ.
@@ -186,7 +175,7 @@ def _format_of_file(
         except (ValueError, DatacreateError) as error:
             first_error = first_error or (number, str(error))
     if first_error is None:
-        raise UsageError(f"{path}: no rows; give a file with one JSON object per line")
+        raise UsageError(f"{path}: no rows; {_WANTED}")
     raise UsageError(f"{path}: line {first_error[0]}: {first_error[1]}")
 
 

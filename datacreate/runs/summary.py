@@ -35,6 +35,7 @@ class RunStats:
 
     format: TaskFormat
     verification: Verification | None = None
+    label_ratio: Sequence[float] | None = None
     generators: Sequence[str] = ()  # names of several models; () for one model
     accepted: int = 0
     requests: int = 0
@@ -59,7 +60,8 @@ class RunStats:
     @classmethod
     def of(cls, spec: RunSpec, format: TaskFormat) -> Self:
         """The statistics of a run before its first commit."""
-        return cls(format, spec.verification, [generator.model for generator in spec.mixture])
+        ratio = tuple(spec.label_ratio.values()) if spec.label_ratio else None
+        return cls(format, spec.verification, ratio, [generator.model for generator in spec.mixture])
 
     @cached_property
     def label_noise_check(self) -> LabelNoiseCheck | None:
@@ -125,8 +127,9 @@ class RunStats:
             self.kept_by_label[scored.final] += 1
 
     @property
-    def _pseudo_labels(self) -> bool:
-        return self.label_noise_check is not None and self.label_noise_check.pseudo_labels
+    def _labels_by_verifier(self) -> bool:
+        check, how = self.label_noise_check, self.verification
+        return (check is not None and check.pseudo_labels) or (how is not None and how.mode == "relabel")
 
     @property
     def written(self) -> int:
@@ -186,21 +189,21 @@ class RunStats:
         """The highest acceptance rate of a label divided by the lowest; None if nothing was kept.
 
         Rates, not counts: quotas assign a label more often if it is rejected more often, so that counts are even.
-        Pseudo-labeled rows have no assigned label; for them counts are compared.
+        Labels that the verifier gives are compared with the requested shares.
         """
-        kept, written = self.kept_by_label, self.written_by_label
+        kept = self.kept_by_label
+        wanted: Mapping[int, float] = self.written_by_label
         if not kept:
             return None
-        if self._pseudo_labels:
-            numbers = [kept[index] for index in range(len(self.format.labels or ()))]
-            return max(numbers) / max(1, min(numbers))
-        rates = [max(1, kept[index]) / number for index, number in written.items() if number]
+        if self._labels_by_verifier:
+            wanted = dict(enumerate(self.label_ratio or [1.0] * len(self.format.labels or ())))
+        rates = [max(1, kept[index]) / number for index, number in wanted.items() if number]
         return max(rates) / min(rates)
 
     def _warning(self, names: Sequence[str]) -> str:
         kept, written = self.kept_by_label, self.written_by_label
         counts = ", ".join(
-            f"{name} {kept[index]}" + ("" if self._pseudo_labels else f" of {written[index]}")
+            f"{name} {kept[index]}" + ("" if self._labels_by_verifier else f" of {written[index]}")
             for index, name in enumerate(names)
         )
         return (

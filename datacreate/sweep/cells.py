@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Literal
 
 from datacreate.benchmarks import Benchmark, digest, find_benchmark, has_split
@@ -15,6 +15,7 @@ from datacreate.errors import DatacreateError
 from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.records import EVALUATION
 from datacreate.finetuning.train import TrainConfig
+from datacreate.plan import DEFAULT_NUM_EXAMPLES, default_chains
 from datacreate.runs.config import CreateConfig
 from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import as_arguments
@@ -65,6 +66,9 @@ class Step:
     `growable_arguments` are arguments that can grow while existing results stay valid: the number of rows, the
     training seeds, the test sets. `engine_arguments` say how models are run (for a training: --nproc), which may change
     at any time. All other arguments decide the result.
+
+    `generator` is the model that the step runs, if it runs one. It sends `in_flight` requests at once, or with None as
+    many as the servers process.
     """
 
     kind: Literal["create", "train", "evaluate", "zero-shot"]
@@ -76,6 +80,8 @@ class Step:
     engine_arguments: tuple[str, ...] = ()
     depends_on: Step | None = None
     evaluations: tuple[PurePath, ...] = ()  # files that the evaluation writes into the folder of a model
+    generator: str | None = None
+    in_flight: int | None = None  # requests
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -186,7 +192,25 @@ class _Builder:
         grid = ("--benchmark", self.benchmark.name, "--strategy", strategy, "--model", generator)
         arguments: tuple[Argument, ...] = ("create", *grid, "--seed", str(seed), *self.options)
         arguments += ("--run-dir", folder)
-        return Step("create", "create", arguments, count, folder, tuple(requirements), self.engine)
+        given = {
+            "benchmark": self.benchmark.name,
+            "strategy": strategy,
+            "count": self.count,
+            "run_dir": Path(folder),
+        }
+        config = CreateConfig.of(**given, **self.plan.create)
+        in_flight = config.concurrency or default_chains(config, config.num_examples or DEFAULT_NUM_EXAMPLES)
+        return Step(
+            "create",
+            "create",
+            arguments,
+            count,
+            folder,
+            tuple(requirements),
+            self.engine,
+            generator=generator,
+            in_flight=in_flight,
+        )
 
     def _trainings(self, cell: str, sets: Sequence[_Rows]) -> list[Step]:
         encoders = self.plan.encoders
@@ -227,7 +251,9 @@ class _Builder:
         folder, test = PurePath(ZERO_SHOT, cell), self.benchmark.name
         arguments = ("evaluate", "--zero-shot", generator, "--benchmark", test, "--out", folder)
         requirements = (*self._generator(generator), Requirement("split", test, "test"))
-        return Step("zero-shot", ZERO_SHOT, arguments, (), folder, requirements, self.engine)
+        return Step(
+            "zero-shot", ZERO_SHOT, arguments, (), folder, requirements, self.engine, generator=generator
+        )
 
     def _generator(self, name: str) -> tuple[Requirement, ...]:
         """A generator must be on this machine, unless servers have it."""

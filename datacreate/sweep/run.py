@@ -1,4 +1,8 @@
-"""Runs a sweep: cell by cell, each step as a child process. Finished steps are skipped."""
+"""Runs a sweep, each step as a child process. Finished steps are skipped.
+
+First the sets of each generator are created, several at once on servers that are started once. Then the GPUs are free:
+the cells are trained and evaluated one after the other.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +13,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from datacreate.child_process import supervised
-from datacreate.errors import RESUMABLE, RunLocked, Stopped, UsageError
+from datacreate.errors import RESUMABLE, CheckpointError, EngineError, RunLocked, Stopped, UsageError
 from datacreate.files import storage_error
+from datacreate.hardware import usable_cores
 from datacreate.locking import FolderLock
 from datacreate.messages import Notify, no_notify
 from datacreate.signals import Signals, caught_signals
 from datacreate.sweep.cells import Requirement, Step, SweepCell, cells_of
 from datacreate.sweep.folder import SweepFolder
-from datacreate.sweep.plan import SweepPlan
+from datacreate.sweep.plan import SweepPlan, engine_options
+from datacreate.sweep.servers import SharedServers, shared_servers
 
 State = Literal["finished", "failed", "blocked", "running", "pending"]
 """Of a cell. blocked: a checkpoint or benchmark is missing."""
@@ -50,15 +58,30 @@ class Outcome:
     finished_steps: int = 0
 
 
-@dataclass(frozen=True)
-class _Run:
-    """A cell that is being run. `name` is shown in messages."""
+class _Session:
+    """One call of `run`: how it talks to the user and when it stops. Threads share it."""
 
-    name: str
-    notify: Notify
-    update: Notify
-    signals: Signals
-    lock: FolderLock
+    def __init__(self, cells: Sequence[SweepCell], signals: Signals, notify: Notify, update: Notify) -> None:
+        self.signals, self.notify, self._update = signals, notify, update
+        self.aborted = False  # a step was stopped, or a lock was lost: all others stop, too
+        self.failed: dict[Step, str] = {}
+        self.elsewhere: dict[SweepCell, RunLocked] = {}  # cells that another process runs
+        several = len(cells) > 1
+        self.names = {
+            cell: f"{number} of {len(cells)}  {cell.name}" if several else cell.name
+            for number, cell in enumerate(cells, 1)
+        }
+        self._lines: dict[str, str] = {}  # of running steps
+
+    @property
+    def stopping(self) -> bool:
+        return self.aborted or self.signals.received
+
+    def show(self, cell: SweepCell, line: str | None) -> None:
+        """The last line of the running step of a cell; None when it has ended."""
+        lines = {name: text for name, text in self._lines.items() if name != cell.name}
+        self._lines = lines | ({cell.name: line} if line else {})
+        self._update("\n".join(self._lines.values()))
 
 
 class Sweep:
@@ -91,7 +114,8 @@ class Sweep:
 
     def commands(self, cell: SweepCell) -> list[list[str]]:
         """The commands that `run` would run for a cell, as far as their requirements are met."""
-        return [["datacreate", *self._arguments(step)] for step in self._steps_to_run(cell, [])]
+        steps = self._steps_to_run(cell, [])
+        return [["datacreate", *self._arguments(step, step.engine_arguments)] for step in steps]
 
     def _steps_to_run(self, cell: SweepCell, skipped: list[Step]) -> Iterator[Step]:
         """Unfinished steps whose requirements are met, without those that depend on a step in `skipped`."""
@@ -118,11 +142,18 @@ class Sweep:
         ]
 
     def run(
-        self, index: int | None = None, notify: Notify = no_notify, update: Notify = no_notify
+        self,
+        index: int | None = None,
+        notify: Notify = no_notify,
+        update: Notify = no_notify,
+        nproc: int | None = None,
     ) -> list[Outcome]:
         """Run all unfinished cells, or only the one of `index`; returns their outcomes.
 
-        `notify` gets lines worth keeping; `update` gets the last line of the running step, several times a
+        First the sets of each generator are created, as many at once as keep its servers busy but at most `nproc`
+        (default: one per core); then the cells are trained and evaluated, one after the other.
+
+        `notify` gets lines worth keeping; `update` gets the last lines of the running steps, several times a
         second. A cell that another process runs is skipped; RunLocked if it is the one of `index`. Raises
         Stopped after a signal or if a step was stopped, LockLost, StorageError, PlanError; the same call
         resumes.
@@ -131,33 +162,97 @@ class Sweep:
         self._folder.create(self.plan)
         for line in self.missing(chosen):
             notify(line)
-        outcomes = []
         with caught_signals() as signals:
-            for number, cell in enumerate(chosen, 1):
-                prefix = f"{number} of {len(chosen)}  " if index is None else ""
-                try:
-                    with self._folder.locked(cell, notify) as lock, signals.deferred():
-                        run = _Run(f"{prefix}{cell.name}", notify, update, signals, lock)
-                        outcomes.append(self._run(cell, run))
-                except RunLocked as error:
-                    if index is not None:
-                        raise
-                    notify(f"{prefix}{error}; continuing with the next")
-                    outcomes.append(Outcome(cell, "running"))
+            session = _Session(chosen, signals, notify, update)
+            for generator in self.plan.generators:
+                self._generate(generator, chosen, nproc or usable_cores(), session)
+            outcomes = []
+            for cell in chosen:
+                if cell not in session.elsewhere:
+                    self._run_steps(cell, None, None, session)
+                here = cell not in session.elsewhere
+                outcomes.append(self._state(cell, session.failed) if here else Outcome(cell, "running"))
+        if index is not None and session.elsewhere:
+            raise session.elsewhere[chosen[0]]
         return outcomes
 
-    def _run(self, cell: SweepCell, run: _Run) -> Outcome:
-        failed: dict[Step, str] = {}
-        skipped: list[Step] = []
-        for step in self._steps_to_run(cell, skipped):
-            if (message := self._run_step(cell, step, run)) is not None:
-                failed[step] = message
-                skipped.append(step)
-            self._delete_weights(cell)
-            if run.signals.received:
+    def _generate(self, generator: str, cells: Sequence[SweepCell], nproc: int, session: _Session) -> None:
+        """Run the steps of all cells that need a generator, on servers that are started once."""
+        waiting = [
+            (cell, step)
+            for cell in cells
+            for step in self._steps_to_run(cell, [])
+            if step.generator == generator
+        ]
+        with self._servers(generator, [step for _, step in waiting], session) as servers:
+            capacity = servers.capacity if servers else 1
+            running: dict[Future[None], int] = {}  # -> requests in flight
+            with session.signals.deferred(), ThreadPoolExecutor(nproc) as pool:
+                try:
+                    while running or (waiting and not session.stopping):
+                        while waiting and len(running) < nproc and sum(running.values()) < capacity:
+                            cell, step = waiting.pop(0)
+                            future = pool.submit(self._run_steps, cell, generator, servers, session)
+                            running[future] = step.in_flight or capacity
+                        ended, _ = wait(running, _POLL_SECONDS, FIRST_COMPLETED)
+                        for future in ended:
+                            del running[future]
+                            future.result()
+                        if servers:
+                            servers.repair(session.notify)
+                except BaseException:
+                    session.aborted = True  # the block waits for the other steps
+                    raise
+            if session.signals.received:
                 raise Stopped(_STOPPED)
-        self._delete_weights(cell)
-        return self._state(cell, failed)
+
+    @contextmanager
+    def _servers(
+        self, generator: str, steps: Sequence[Step], session: _Session
+    ) -> Iterator[SharedServers | None]:
+        """The servers of a generator; None if each step starts its own, one after the other."""
+        create = self.plan.create
+        if len(steps) < 2 or "adapter" in create:
+            yield None
+            return
+        count = sum(int(step.growable_arguments[-1]) if step.kind == "create" else 500 for step in steps)
+        verifier, options = create.get("verifier"), engine_options(create)
+        with ExitStack() as stack:
+            servers = None
+            try:
+                servers = stack.enter_context(
+                    shared_servers(
+                        generator, verifier, options, count, self._out, session.signals, session.notify
+                    )
+                )
+            except (EngineError, CheckpointError) as error:
+                if error.exit_code == RESUMABLE:
+                    raise
+                session.notify(f"{generator}: no shared server ({error}); each cell starts its own")
+            yield servers
+
+    def _run_steps(
+        self, cell: SweepCell, generator: str | None, servers: SharedServers | None, session: _Session
+    ) -> None:
+        """Lock a cell, and run its steps with that generator, or with None those without one."""
+        skipped = list(session.failed)
+        try:
+            # Other threads must not touch the signals: only the main thread gets them.
+            deferred = session.signals.deferred() if generator is None else nullcontext()
+            with self._folder.locked(cell, session.notify) as lock, deferred:
+                for step in self._steps_to_run(cell, skipped):
+                    if session.stopping:
+                        raise Stopped(_STOPPED)
+                    if step.generator != generator:
+                        skipped.append(step)
+                    elif (message := self._run_step(cell, step, servers, lock, session)) is not None:
+                        session.failed[step] = message
+                        skipped.append(step)
+                    self._delete_weights(cell)
+                self._delete_weights(cell)
+        except RunLocked as error:
+            session.elsewhere[cell] = error
+            session.notify(f"{session.names[cell]}  {error}; continuing with the next")
 
     def _delete_weights(self, cell: SweepCell) -> None:
         """Delete the weights of evaluated models, unless the plan keeps them."""
@@ -165,33 +260,45 @@ class Sweep:
             if step.kind == "evaluate" and self._folder.is_finished(cell, step):
                 self._folder.delete_weights(step)
 
-    def _run_step(self, cell: SweepCell, step: Step, run: _Run) -> str | None:
+    def _run_step(
+        self,
+        cell: SweepCell,
+        step: Step,
+        servers: SharedServers | None,
+        lock: FolderLock,
+        session: _Session,
+    ) -> str | None:
         """Run a step. Returns the last line of a failure, None if the step finished."""
-        run.lock.check()
+        lock.check()
         if note := self._folder.prepare(cell, step):
-            run.notify(note)
+            session.notify(note)
         self._folder.write(cell, step, "started")
-        start, name = time.monotonic(), f"{run.name}  {step.name}"
+        start, name = time.monotonic(), f"{session.names[cell]}  {step.name}"
 
-        def poll(line: str) -> None:
-            run.lock.check()
-            run.update(f"{name}  {time.monotonic() - start:.0f} s  {line}")
+        def poll(line: str) -> bool:
+            lock.check()
+            session.show(cell, f"{name}  {time.monotonic() - start:.0f} s  {line}")
+            return session.stopping
 
-        command = [*self._command, *self._arguments(step)]
-        code, line = run_process(command, self._folder.log(cell, step), run.signals, poll)
-        run.lock.check()
-        is_stopped = code != 0 and (code == RESUMABLE or run.signals.received)
+        shared = servers.arguments if servers else None
+        engine = step.engine_arguments if shared is None else shared
+        environment = servers.environment if servers else {}
+        command = [*self._command, *self._arguments(step, engine)]
+        code, line = run_process(command, self._folder.log(cell, step), poll, environment)
+        lock.check()
+        session.show(cell, None)
+        is_stopped = code != 0 and (code == RESUMABLE or session.stopping)
         result = "finished" if code == 0 else "stopped" if is_stopped else f"failed: {line}"
-        run.notify(f"{name}  {result}, {time.monotonic() - start:.0f} s")
+        session.notify(f"{name}  {result}, {time.monotonic() - start:.0f} s")
         if is_stopped:
-            raise Stopped(_STOPPED if run.signals.received else f"{cell.name}, {step.name}: {line}")
+            raise Stopped(_STOPPED if session.stopping else f"{cell.name}, {step.name}: {line}")
         self._folder.write(cell, step, "failed" if code else "finished", line if code else None)
         return line if code else None
 
-    def _arguments(self, step: Step) -> list[str]:
+    def _arguments(self, step: Step, engine: Sequence[str]) -> list[str]:
         """The arguments of a step with absolute paths: it may start in any folder."""
         paths = [word if isinstance(word, str) else str(self._out / word) for word in step.arguments]
-        return [*paths, *step.engine_arguments, *step.growable_arguments]
+        return [*paths, *engine, *step.growable_arguments]
 
     def _state(self, cell: SweepCell, failed: Mapping[Step, str] | None = None) -> Outcome:
         """The state of a cell from its files; `failed` are the steps that failed in this process."""
@@ -203,8 +310,9 @@ class Sweep:
             return Outcome(cell, "running", finished_steps=number)
         if failed is None:
             failed = {step: why for step in left if (why := self._folder.failure(cell, step)) is not None}
-        for step, message in failed.items():
-            return Outcome(cell, "failed", message, step, number)
+        for step in left:
+            if step in failed:
+                return Outcome(cell, "failed", failed[step], step, number)
         for step in left:
             if why := self._why_missing(step):
                 return Outcome(cell, "blocked", why, step, number)
@@ -221,12 +329,13 @@ class Sweep:
 
 
 def run_process(
-    command: Sequence[str], log: Path, signals: Signals, poll: Callable[[str], None]
+    command: Sequence[str], log: Path, poll: Callable[[str], bool], environment: Mapping[str, str]
 ) -> tuple[int, str]:
     """Run a command, its output appended to `log`; returns its exit code and its last line.
 
-    The exit code is negative for a signal. `poll` gets the last line several times a second. A signal that
-    arrives is passed on, once. Raises StorageError if the log cannot be written.
+    The exit code is negative for a signal. `poll` gets the last line several times a second; if it returns True,
+    the command is stopped. `environment` is added to that of this process. Raises StorageError if the log cannot be
+    written.
     """
     try:
         with log.open("ab") as file:
@@ -239,22 +348,21 @@ def run_process(
         # In its own process group Ctrl-C reaches the step once, through this process, and not twice.
         process = subprocess.Popen(
             supervised(command, _GRACE_SECONDS),
-            env={name: text for name, text in os.environ.items() if not name.startswith(_STEP_OPTIONS)},
+            env={name: text for name, text in os.environ.items() if not name.startswith(_STEP_OPTIONS)}
+            | dict(environment),
             stdin=subprocess.PIPE,
             stdout=file,
             stderr=subprocess.STDOUT,
             process_group=0,
         )
-        passed_on = False
+        stopped = False
         try:
             while process.poll() is None:
-                if signals.received and not passed_on:
-                    process.terminate()
-                    passed_on = True
-                try:
+                with suppress(subprocess.TimeoutExpired):
                     process.wait(_POLL_SECONDS)
-                except subprocess.TimeoutExpired:
-                    poll(last_line(log, start))
+                if poll(last_line(log, start)) and not stopped:
+                    process.terminate()
+                    stopped = True
         finally:
             if process.poll() is None:
                 process.terminate()

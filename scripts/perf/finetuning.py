@@ -14,16 +14,15 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from datacreate.benchmarks import find_benchmark, has_split
-from datacreate.checkpoints import resolve
-from datacreate.finetuning.encoder import Encoded, collator, encode, load_tokenizer, load_with_head
-from datacreate.finetuning.evaluate import probabilities, read_test_set
+from datacreate.finetuning.encoder import Encoded, load_with_head
+from datacreate.finetuning.evaluate import probabilities
 from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.records import Task
-from datacreate.finetuning.rows import Question
+from datacreate.finetuning.train import SilentProgress, TrainConfig, encode_inputs, prepare
 from datacreate.finetuning.trial import Inputs, make_trainer
 from datacreate.hardware import device, has_bf16
 from datacreate.logging_setup import quiet
@@ -40,34 +39,37 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=96, help="rows per measurement")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    folder = resolve(options.encoder, "encoder").path
-    tokenizer = load_tokenizer(folder)
     setting = f"batch {BATCH_SIZE}, {options.rows} rows x {options.rounds}"
     print(f"{device()}, bf16 {has_bf16()}, {options.encoder}, {setting}")
+    recipe = Recipe(epochs=1, batch_size=BATCH_SIZE, max_length=MAX_LENGTH)
     for name in options.benchmark or ["csqa", "creak"]:
-        test = read_test_set(name, "train" if has_split(find_benchmark(name), "train") else "dev")
-        questions = [question for question in test.usable if question.answer is not None][: options.rows]
-        compare(name, test.task, questions, folder, tokenizer, options.rounds)
+        config = TrainConfig(
+            sources=(name,),
+            out=Path("unused"),
+            encoder=options.encoder,
+            count=options.rows,
+            recipe=recipe,
+            model_selection="none",
+        )
+        compare(name, encode_inputs(config, prepare(config, SilentProgress())), options.rounds)
     if device().type == "cuda":
         utilization()
 
 
-def compare(
-    name: str, task: Task, questions: list[Question], folder: Path, tokenizer: Any, rounds: int
-) -> None:
-    rows = encode(questions, task, tokenizer, MAX_LENGTH)
-    grouped, padded = collator(task, tokenizer), collator(task, tokenizer)
-    padded.padding, padded.max_length = "max_length", MAX_LENGTH
+def compare(name: str, grouped: Inputs, rounds: int) -> None:
+    """Print rows per second of training and evaluation, ours and padded."""
+    padded = encode_padded(grouped)
+    rows, task = grouped.rows, grouped.training.task
     speeds: dict[tuple[str, str], list[float]] = {}
     with quiet():
-        model = load(folder, task)
+        model = load(grouped.encoder, task)
         measurements: dict[tuple[str, str], Callable[[], float]] = {
-            ("training", "datacreate"): lambda: train(rows, grouped, model, task, group=True),
-            ("training", "padded"): lambda: train(rows, padded, model, task, group=False),
+            ("training", "datacreate"): lambda: train(grouped, model, in_order=False),
+            ("training", "padded"): lambda: train(padded, model, in_order=True),
             ("evaluation", "datacreate"): lambda: timed(
-                rows, lambda: probabilities(model, rows.dataset, grouped)
+                rows, lambda: probabilities(model, rows.dataset, grouped.collate)
             ),
-            ("evaluation", "padded"): lambda: predict_padded(rows, padded, model, task),
+            ("evaluation", "padded"): lambda: predict_padded(padded, model),
         }
         for _ in range(rounds):
             for key, measure in measurements.items():
@@ -75,6 +77,12 @@ def compare(
     for what in ("training", "evaluation"):
         ours, theirs = (statistics.median(speeds[what, loop]) for loop in ("datacreate", "padded"))
         print(f"{name:14} {what:10} {ours:8.1f} rows/s, padded {theirs:8.1f}, ratio {ours / theirs:5.1f}")
+
+
+def encode_padded(inputs: Inputs) -> Inputs:
+    """The same rows, padded to the longest possible input."""
+    collate = type(inputs.collate)(inputs.tokenizer, padding="max_length", max_length=MAX_LENGTH)
+    return replace(inputs, collate=collate)
 
 
 def load(folder: Path, task: Task) -> Any:
@@ -101,15 +109,9 @@ def roberta_large(classes: int) -> Any:
     return RobertaConfig(num_labels=classes, **positions, **shape)
 
 
-def trainer_for(rows: Encoded, collate: Any, model: Any, task: Task, folder: str) -> Any:
-    recipe = Recipe(epochs=1, batch_size=BATCH_SIZE)
-    return make_trainer(
-        Inputs(Path(), task, None, collate, rows, None, recipe, MAX_LENGTH), model, 0, 1e-5, Path(folder)
-    )
-
-
-def train(rows: Encoded, collate: Any, model: Any, task: Task, *, group: bool) -> float:
+def train(inputs: Inputs, model: Any, *, in_order: bool) -> float:
     """Rows per second of one epoch, without its first step, which warms up."""
+    from torch.utils.data import SequentialSampler
     from transformers import TrainerCallback
 
     times: list[float] = []
@@ -120,19 +122,19 @@ def train(rows: Encoded, collate: Any, model: Any, task: Task, *, group: bool) -
             times.append(time.perf_counter())
 
     with tempfile.TemporaryDirectory() as folder:
-        trainer = trainer_for(rows, collate, model, task, folder)
+        trainer = make_trainer(inputs, model, 0, 1e-5, Path(folder))
         trainer.args.save_strategy = "no"
-        if not group:
-            trainer.args.train_sampling_strategy = "random"
+        if in_order:
+            trainer._get_train_sampler = SequentialSampler
         trainer.add_callback(Clock())
         trainer.train()
     return BATCH_SIZE * (len(times) - 1) / (times[-1] - times[0])
 
 
-def predict_padded(rows: Encoded, collate: Any, model: Any, task: Task) -> float:
+def predict_padded(inputs: Inputs, model: Any) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        trainer = trainer_for(rows, collate, model, task, folder)
-        return timed(rows, lambda: trainer.predict(rows.dataset))
+        trainer = make_trainer(inputs, model, 0, 1e-5, Path(folder))
+        return timed(inputs.rows, lambda: trainer.predict(inputs.rows.dataset))
 
 
 def timed(rows: Encoded, work: Callable[[], object]) -> float:

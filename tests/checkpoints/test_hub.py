@@ -57,13 +57,13 @@ def test_any_hub_id_is_pulled_into_the_cache_and_found_there_without_a_network(
 
 
 def test_a_presets_own_hub_id_has_its_settings(hub: Hub, make_preset: MakePreset) -> None:
-    presets = make_preset({"hub": "org/tiny"}, learning_rate=0.5)
+    presets = make_preset({"hub": "org/tiny"}, license="mine")
     folder = pull("tiny", presets=presets)
     for name in ("tiny", "org/tiny", "Org/Tiny", f"org/tiny@{COMMIT}"):
         found = resolve(name, "encoder", presets)
         assert found.path == folder
         assert found.preset
-        assert found.preset.learning_rate == 0.5
+        assert found.preset.license == "mine"
 
 
 def test_a_cache_that_hf_download_filled(hub: Hub) -> None:

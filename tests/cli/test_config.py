@@ -79,7 +79,7 @@ def test_dry_run_writes_nothing_and_prints_a_config_that_can_be_given_back(model
     command = ("create", "--example", "nli.json", "--model", model, *TYPED)
     shown = run(*command, "--dry-run")
     assert shown.code == 0, shown.err
-    assert "runs/nli-random: new, 6 examples" in shown.out
+    assert "run dir          runs/nli-random\nstate            new\n" in shown.out
     assert "labels entailment, neutral, contradiction" in shown.out
     document = json.loads(run(*command, "--dry-run", "--json").out)
     assert sorted(Path().rglob("*")) == before
@@ -110,6 +110,8 @@ def test_dry_run_writes_nothing_and_prints_a_config_that_can_be_given_back(model
         ("labels: {label: [a], label: [b]}", "line 1: the key label is given twice"),
         ("labels: [label=a,b]", "labels: write it as a mapping: `labels: {NAME: VALUE}`"),
         ("labels: {label: {a: 1}}", "labels: nested too deeply"),
+        ("labels: {label: null}", "labels: give a value, not null"),
+        ('example: "a\\0b"', "example: remove the null character"),
         ("example: &a [*a]", "nested too deeply"),
         ("labels: " + "[" * 5000, "nested too deeply"),
     ],

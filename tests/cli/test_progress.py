@@ -112,6 +112,13 @@ def test_requests_that_finish_behind_a_slow_one_count_in_the_rates(capsys: Said)
     ]
 
 
+def test_less_than_a_second_is_not_named(capsys: Said) -> None:
+    run = Run()
+    run.update()
+    run.commit(at=10, accepted=39)
+    assert lines(capsys)[1:] == ["39 of 40, 3.9/s"]
+
+
 def test_a_slow_rate_is_never_zero(capsys: Said) -> None:
     run = Run(count=400)
     run.update()

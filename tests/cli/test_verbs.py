@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from importlib import import_module
@@ -14,7 +13,6 @@ import click
 import pytest
 
 from datacreate.cli.main import VERBS
-from tests import process
 from tests.inprocess import run
 from tests.making import COMMONSENSE, NLI, NLI_LABELS, examples, make
 from tests.process import ROOT
@@ -180,20 +178,6 @@ def test_schema_infer_gives_what_format_takes(tmp_path: Path, model: str) -> Non
 @pytest.mark.parametrize("name", ["multiple_choice", "yes_no_open_book", "yes_no_closed_book"])
 def test_schema_check_of_the_shipped(name: str) -> None:
     assert run("schema", "check", name).out == f"format {name}: good\n"
-
-
-def test_progress_that_nobody_reads_any_more_does_not_end_a_run(
-    tmp_path: Path, model: str, example: Path
-) -> None:
-    def close_the_readers_end() -> None:
-        reader, writer = os.pipe()
-        os.close(reader)
-        os.dup2(writer, 2)
-
-    command = ("create", "--example", example, "--run-dir", tmp_path / "run", "--count", 10, "--model", model)
-    ended = process.run(*command, preexec=close_the_readers_end)
-    assert ended.code == 0
-    assert len(examples(tmp_path / "run")) == 10
 
 
 def test_show_tells_shortcuts_and_diversity(tmp_path: Path, model: str) -> None:

@@ -109,8 +109,11 @@ def test_the_same_error_five_times_in_a_row_stops_the_run(
         make(tmp_path / "run", server)
 
 
-@pytest.mark.parametrize("status", [400, 500])
-def test_if_others_succeed_the_request_is_the_cause(tmp_path: Path, status: int) -> None:
+@pytest.mark.parametrize(("status", "num_chains"), [(400, 3), (500, 1)])
+def test_if_others_succeed_the_request_is_the_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, num_chains: int
+) -> None:
+    monkeypatch.setattr(pool, "_FIRST_PAUSE", 0.01)
     failing: list[str] = []
 
     def fail_one(handler: Handler, body: dict[str, Any]) -> None:
@@ -122,7 +125,7 @@ def test_if_others_succeed_the_request_is_the_cause(tmp_path: Path, status: int)
         return handler.reply(handler.owner.answer(body))
 
     with Server(fault=fail_one) as server:
-        make(tmp_path / "run", server, count=150, strategy="random")
+        make(tmp_path / "run", server, count=150, strategy="random", num_chains=num_chains)
     assert failing
     assert failed_requests(tmp_path / "run") >= 1
 

@@ -101,3 +101,15 @@ def test_filter_drops_equal_inputs_only(tmp_path: Path, case: str) -> None:
     assert (report["rows"], report["invalid"], report["kept"]) == (len(rows) + 1, 0, len(rows))
     assert report["filters"][0]["rejected"] == 1
     assert filter_rows(path)["kept"] == len(rows), "near-duplicates compare all inputs, too"
+
+
+@pytest.mark.parametrize("label", ["cork", True], ids=["options", "yes or no"])
+def test_filter_reads_rows_without_an_optional_context(tmp_path: Path, label: Any) -> None:
+    options = ["cork", "iron"] if label == "cork" else ["True", "False"]
+    rows = [
+        {"question": f"Does number {i} float on water?", "options": options, "label": label} for i in (1, 2)
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report = filter_rows(path, DatasetFilterSettings(near=None))
+    assert (report["kept"], report["invalid"]) == (2, 0)

@@ -59,6 +59,7 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "an unknown benchmark": (["--benchmark", "creek"], 2, "did you mean creak"),
     "an unknown source": (["nothing-of-that-name"], 2, "no run directory, JSONL file or benchmark"),
     "another head": (["csqa"], 1, "use data with the same head"),
+    "labels of a benchmark": (["--labels", "label=a,b"], 2, "--labels: that is for JSONL files"),
 }
 
 

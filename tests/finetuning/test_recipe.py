@@ -27,20 +27,35 @@ def test_the_papers_recipe() -> None:
 def test_the_description_has_what_was_changed() -> None:
     assert PAPER.description == "paper"
     assert PAPER.model_copy(update={"epochs": 3}).description == "paper, epochs=3"
-    assert Recipe().description == Recipe(soft_labels=True).description == "datacreate, lr 2e-05"
-    assert Recipe(lora=True, batch_size=8).description == "datacreate, lr 2e-05, batch_size=8, lora"
-    assert Recipe(lora=True, lora_rank=4).description == "datacreate, lr 2e-05, lora, lora_rank=4"
-
-
-def test_the_learning_rate_is_the_encoders() -> None:
-    assert make_recipe("all-minilm-l6-v2").learning_rates == (1e-4,)
-    assert make_recipe("/some/folder").learning_rates == (2e-5,)
-    assert make_recipe("/some/folder", lora=True).learning_rates == (2e-4,)
-    assert make_recipe("/some/folder", name="paper", epochs=3).description == "paper, epochs=3"
+    usual = Recipe(learning_rates=(2e-5,))
+    assert usual.description == "datacreate, lr 2e-05"
+    assert usual.model_copy(update={"soft_labels": True}).description == usual.description
+    changed = usual.model_copy(update={"lora": True, "batch_size": 8})
+    assert changed.description == "datacreate, lr 2e-05, batch_size=8, lora"
+    assert make_recipe("paper", epochs=3).description == "paper, epochs=3"
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"learning_rates": ()}, {"learning_rates": (float("nan"),)}, {"epochs": 0}, {"epoch": 3}]
+    ("family", "hidden_size", "rate"),
+    [
+        ("bert", 384, 1e-4),
+        ("roberta", 768, 2e-5),
+        ("roberta", 1024, 1e-5),
+        ("deberta-v2", 1024, 1e-5),
+        ("modernbert", 768, 5e-5),
+        ("modernbert", 1024, 3e-5),
+        ("unknown", None, 2e-5),
+    ],
+)
+def test_the_learning_rate_suits_the_encoder(family: str, hidden_size: int | None, rate: float) -> None:
+    config = {"model_type": family, "hidden_size": hidden_size}
+    assert Recipe().for_encoder(config).learning_rates == (rate,)
+    assert Recipe(lora=True).for_encoder(config).learning_rates == (10 * rate,)
+    assert Recipe(learning_rates=(3e-3,)).for_encoder(config).learning_rates == (3e-3,)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"learning_rates": (0,)}, {"learning_rates": (float("nan"),)}, {"epochs": 0}, {"epoch": 3}]
 )
 def test_impossible_values_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):

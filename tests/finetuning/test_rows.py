@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datacreate.benchmarks import find_benchmark, read_split
-from datacreate.errors import DatacreateError, TrainingError
+from datacreate.errors import DatacreateError, TrainingError, UsageError
 from datacreate.finetuning.records import Task
 from datacreate.finetuning.rows import (
     MIN_ROWS_TO_SPLIT,
@@ -26,6 +26,7 @@ from datacreate.finetuning.rows import (
     training_set,
 )
 from datacreate.formats.task_format import load_format
+from datacreate.runs.config import FormatOptions
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import export
 from tests.finetuning.sets import Row, choices, write_rows
@@ -139,11 +140,21 @@ BAD: dict[str, tuple[str, str]] = {
     "no object": ('{"question": "a", "label": true}\n[1]\n', "line 2: not a JSON object"),
     "no text": ('{"question": "\\ud800", "label": true}\n', "line 1: question: invalid Unicode"),
     "no UTF-8": ('{"question": "\udcff"}\n', "line 1: not UTF-8"),
-    "no answers": ('{"text": "one"}\n{"text": "two"}\n', "an encoder needs options or a fixed set of labels"),
-    "one label": ('{"text": "one", "label": "x"}\n' * 9, "1 different answers in 9 rows"),
+    "no answers": (
+        '{"text": "one"}\n{"text": "two"}\n',
+        "no field is recognized as the label; name it and its values with --labels FIELD=a,b,c",
+    ),
+    "one label": (
+        '{"text": "one", "label": "x"}\n' * 9,
+        "the field label has 1 different values; training needs",
+    ),
+    "few rows": (
+        "".join(f'{{"text": "text {i}", "label": "{i}"}}\n' for i in "cab"),
+        "has 3 different values in 3 rows; if they are the labels, add --labels label=a,b,c; else",
+    ),
     "all differ": (
         "".join(f'{{"question": "q {i}", "answer": "word {i} of many"}}\n' for i in range(20)),
-        "20 different answers in 20 rows",
+        "the field answer has 20 different values in 20 rows; if they are the labels, add --labels answer=a,b,c;",
     ),
 }
 
@@ -160,6 +171,19 @@ def test_an_unusable_file_is_refused_in_one_line(tmp_path: Path, name: str) -> N
     assert "\n" not in str(caught.value)
 
 
+def test_labels_of_a_file_can_be_named(tmp_path: Path) -> None:
+    rows = [
+        {"comment": "bad", "mood": "low"},
+        {"comment": "good", "mood": "high"},
+        {"comment": "?", "mood": "mid"},
+    ]
+    options = FormatOptions(labels={"mood": "low,mid,high"})
+    source = read_source(str(write_rows(tmp_path / "rows.jsonl", rows)), options=options)
+    found = training_set([source])
+    assert found.task.names == ("low", "mid", "high")
+    assert [(q.text, q.answer) for q in found.questions] == [("bad", 0), ("good", 2), ("?", 1)]
+
+
 def test_sources_of_different_heads_are_not_mixed(home: Path) -> None:
     with pytest.raises(TrainingError, match=r"csqa has questions with 5 options, piqa has .* 2 options"):
         mixed("csqa", "piqa")
@@ -174,7 +198,7 @@ def test_unfinished_runs_and_missing_sources_are_refused(home: Path, tmp_path: P
     path.write_text(json.dumps(document | {"count": 31}), encoding="utf-8")
     with pytest.raises(TrainingError, match=r"not finished \(30 of 31 examples\)"):
         read_source(str(tmp_path / "run"))
-    with pytest.raises(TrainingError, match="no run directory, JSONL file or benchmark"):
+    with pytest.raises(UsageError, match="no run directory, JSONL file or benchmark"):
         read_source("csqaa")
     with pytest.raises(DatacreateError, match="not a run directory"):
         read_source(str(tmp_path))

@@ -15,17 +15,17 @@ from safetensors.torch import load_file
 
 from datacreate.cli.train import train as command
 from datacreate.errors import RunMismatch, Stopped, TrainingError
-from datacreate.finetuning.encoder import collator, encode, load_tokenizer, load_with_head
+from datacreate.finetuning.encoder import encode, load_tokenizer, load_with_head
 from datacreate.finetuning.evaluate import evaluate
 from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.records import Task
 from datacreate.finetuning.rows import Probabilities, Question, Source, read_source, soft_label, training_set
 from datacreate.finetuning.train import TrainConfig, train
-from datacreate.finetuning.trial import Inputs, make_trainer
+from datacreate.finetuning.trial import make_trainer
 from datacreate.formats.task_format import Roles, TaskFormat, load_format
 from datacreate.runs.directory import RunDirectory
 from tests.finetuning.sets import Row, choices, claims, write_rows
-from tests.finetuning.training import Recorder, config, sensible, weights
+from tests.finetuning.training import Recorder, config, inputs_of, sensible, weights
 from tests.making import make
 
 Judge = Callable[[int, Row], Probabilities | None]
@@ -112,10 +112,9 @@ def test_the_loss_is_the_cross_entropy_with_the_probabilities(
 ) -> None:
     set_probabilities(unsure)
     rows = training_set([read_source(str(runs[head]), verifier_probabilities=True)])
-    folder, recipe = Path(encoder_of(family)), Recipe(soft_labels=True)
-    tokenizer, model = load_tokenizer(folder), load_with_head(folder, rows.task).eval()
-    encoded = encode(rows.questions, rows.task, tokenizer, 60, soft_labels=True)
-    inputs = Inputs(folder, rows.task, tokenizer, collator(rows.task, tokenizer), encoded, None, recipe, 60)
+    folder = Path(encoder_of(family))
+    model = load_with_head(folder, rows.task).eval()
+    inputs = inputs_of(folder, rows, Recipe(soft_labels=True))
     trainer = make_trainer(inputs, model, 1, 1e-3, tmp_path)
     batch = next(iter(trainer.get_train_dataloader()))
     with torch.inference_mode():

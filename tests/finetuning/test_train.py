@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from datacreate.benchmarks import digest, find_benchmark
+from datacreate.checkpoints import checkpoint
 from datacreate.errors import BenchmarkError, RunLocked, RunMismatch, Stopped, TrainingError, UsageError
 from datacreate.finetuning import train as train_module
 from datacreate.finetuning.evaluate import evaluate
 from datacreate.finetuning.recipe import PAPER, Recipe
 from datacreate.finetuning.records import TrainingDirectory, read_model, read_training
-from datacreate.finetuning.train import TrainConfig, train
-from tests.finetuning.conftest import import_rows
+from datacreate.finetuning.train import SilentProgress, TrainConfig, prepare, train
+from tests.finetuning.conftest import import_rows, save_encoder
 from tests.finetuning.sets import choices, claims, write_rows
 from tests.finetuning.training import Recorder, config, trained, weights
 from tests.inprocess import typed
@@ -187,6 +188,36 @@ def test_the_best_learning_rate_is_kept(home: Path, tmp_path: Path, encoder: str
     assert (model.step, model.selection_score) == (alone.step, alone.selection_score)
 
 
+def test_a_few_rows_choose_the_learning_rate_too_or_the_grid_is_refused(
+    home: Path, tmp_path: Path, encoder: str
+) -> None:
+    requested = config("creak", tmp_path / "out", encoder, learning_rates=(1e-9, 5e-3), count=30, epochs=30)
+    [model] = train(requested)
+    assert (model.learning_rate, model.training.selection) == (5e-3, "held-out")
+    assert model.trained_rows + model.selection_rows == 30
+    assert model.selection_rows in (7, 8)
+    for changes, words in [
+        ({"count": 7}, r"--learning-rates: --model-selection held-out .* one of 2 \(7 rows\); give one rate"),
+        (
+            {"model_selection": "none"},
+            "--learning-rates: --model-selection none has no rows to choose one of 2",
+        ),
+    ]:
+        with pytest.raises(UsageError, match=words):
+            train(config("creak", tmp_path / "no", encoder, learning_rates=(1e-9, 5e-3), **changes))
+    assert not (tmp_path / "no").exists()
+
+
+def test_the_learning_rate_is_the_same_by_preset_hub_id_and_folder(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_encoder(tmp_path / "large", hidden_size=1024, num_attention_heads=2, num_hidden_layers=1)
+    monkeypatch.setattr(checkpoint, "find_local", lambda *_: folder)
+    for name in ("roberta-large", "FacebookAI/roberta-large", str(folder)):
+        prepared = prepare(TrainConfig(sources=("creak",), out=tmp_path, encoder=name), SilentProgress())
+        assert prepared.training.recipe.learning_rates == (1e-5,), name
+
+
 def test_early_stopping_keeps_the_best_checkpoint(home: Path, tmp_path: Path, encoder: str) -> None:
     rows = claims(200)
     for place, row in enumerate(rows):
@@ -223,8 +254,6 @@ def test_without_selection_rows_the_last_model_is_kept(home: Path, tmp_path: Pat
     [model] = train(config("creak", tmp_path / "few", encoder, count=30, epochs=1), recorder)
     assert model.training.selection == "none"
     assert "30 rows to train on, no selection rows" in recorder.notes[0]
-    with pytest.raises(UsageError, match="cannot choose a learning rate"):
-        train(config("creak", tmp_path, encoder, model_selection="none", learning_rates=(1e-5, 2e-5)))
 
 
 def test_the_papers_recipe_trains_as_the_paper_does(home: Path, tmp_path: Path, encoder: str) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import resource
-import shutil
 import signal
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -18,45 +18,44 @@ from hypothesis import strategies as st
 
 from datacreate import locking
 from datacreate.errors import LockLost, Stopped, StorageError
-from datacreate.finetuning import trial
-from datacreate.finetuning.encoder import collator, encode, load_tokenizer, load_with_head
+from datacreate.finetuning.encoder import load_with_head
 from datacreate.finetuning.evaluate import evaluate
 from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.records import TRIALS, read_predictions
 from datacreate.finetuning.rows import Source, training_set
 from datacreate.finetuning.train import TrainConfig, train
-from datacreate.finetuning.trial import Inputs, LengthGroupedSampler, last_checkpoint, make_trainer
+from datacreate.finetuning.trial import LengthGroupedSampler, make_trainer
 from datacreate.formats.task_format import load_format
 from tests.finetuning.conftest import save_encoder
-from tests.finetuning.sets import choices, claims
-from tests.finetuning.training import Recorder, config, trained, weights
+from tests.finetuning.sets import choices, claims, write_rows
+from tests.finetuning.training import Recorder, config, inputs_of, trained, weights
 from tests.locks import write_record
-from tests.process import Live
 
 LENGTHS = st.lists(st.integers(1, 100), min_size=1, max_size=300)
 
 
-@given(LENGTHS, st.integers(1, 32), st.integers(0, 9), st.integers(1, 5))
-def test_an_epoch_has_every_row_once_in_an_order_that_earlier_epochs_do_not_change(
-    lengths: list[int], batch: int, seed: int, epochs: int
-) -> None:
+def epoch(lengths: list[int], batch: int, seed: int, number: int) -> list[int]:
     sampler = LengthGroupedSampler(lengths, batch, seed)
-    for _ in range(epochs):
-        assert sorted(sampler) == list(range(len(lengths)))
-    assert list(sampler) == list(LengthGroupedSampler(lengths, batch, seed, epochs))
+    sampler.set_epoch(number)
+    return list(sampler)
 
 
-@given(LENGTHS, st.integers(1, 32))
-@example([1, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1, 1, 3, 1], 3)  # the longest row is in the incomplete batch
-def test_the_longest_complete_batch_comes_first(lengths: list[int], batch: int) -> None:
-    shown = [lengths[row] for row in LengthGroupedSampler(lengths, batch, seed=1)]
+@given(LENGTHS, st.integers(1, 32), st.integers(0, 9), st.integers(0, 5))
+@example([1, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1, 1, 3, 1], 3, 1, 0)  # the longest is in the incomplete batch
+def test_an_epoch_has_every_row_once_and_the_first_begins_with_the_longest_complete_batch(
+    lengths: list[int], batch: int, seed: int, number: int
+) -> None:
+    rows = epoch(lengths, batch, seed, number)
+    assert sorted(rows) == list(range(len(lengths)))
+    assert rows == epoch(lengths, batch, seed, number)
+    shown = [lengths[row] for row in epoch(lengths, batch, seed, 0)]
     complete = shown[: len(shown) - len(shown) % batch]
-    assert max(shown[:batch], default=0) == max(complete, default=max(shown[:batch]))
+    assert max(shown[:batch]) == max(complete, default=max(shown[:batch]))
 
 
 def test_batches_have_similar_lengths_and_come_in_random_order() -> None:
     lengths = [1 + place % 97 for place in range(2000)]
-    rows = list(LengthGroupedSampler(lengths, 16, 1, 1))
+    rows = epoch(lengths, 16, 1, 1)
     batches = [[lengths[row] for row in rows[at : at + 16]] for at in range(0, 2000, 16)]
     padding = sum(max(batch) * len(batch) - sum(batch) for batch in batches)
     assert padding < 0.05 * sum(lengths)
@@ -73,7 +72,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(
 ) -> None:
     off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0} if family == "roberta" else {}
     encoder = save_encoder(tmp_path / "encoder", family, **off)
-    whole, accumulated = (_gradients(encoder, tmp_path, head, soft, rows) for rows in (8, 2))
+    whole, accumulated = (_gradients(encoder, tmp_path, head, soft, rows) for rows in (8, 3))
     assert whole.norm() > 0
     assert (accumulated - whole).norm() < 0.02 * whole.norm()  # bfloat16
 
@@ -90,28 +89,49 @@ def _gradients(encoder: Path, folder: Path, head: str, soft: bool, device_batch_
 
     rows = choices(8, 3) if head == "options" else claims(8)
     format = load_format("multiple_choice" if head == "options" else "yes_no_closed_book")
-    probabilities = (0.5, 0.2, 0.3) if head == "options" else (0.4, 0.6)
-    source = Source(
-        "rows",
-        "tree",
-        format,
-        rows,
-        list("abcdefgh"),
-        verifier_probabilities=[probabilities] * 8 if soft else None,
-    )
-    set_ = training_set([source])
-    set_seed(1)
-    tokenizer, model = load_tokenizer(encoder), load_with_head(encoder, set_.task)
-    encoded = encode(set_.questions, set_.task, tokenizer, 60, soft_labels=soft)
+    soft_labels = [(0.5, 0.2, 0.3) if head == "options" else (0.4, 0.6)] * 8 if soft else None
+    source = Source("x", "tree", format, rows, list("abcdefgh"), verifier_probabilities=soft_labels)
     recipe = Recipe(batch_size=8, epochs=1, soft_labels=soft)
-    collate = collator(set_.task, tokenizer)
-    inputs = Inputs(encoder, set_.task, tokenizer, collate, encoded, None, recipe, 60, device_batch_size)
-    trainer = make_trainer(inputs, model, 1, 1e-3, folder)
+    inputs = inputs_of(encoder, training_set([source]), recipe, device_batch_size)
+    set_seed(1)
+    trainer = make_trainer(inputs, load_with_head(encoder, inputs.training.task), 1, 1e-3, folder)
     trainer.args.max_grad_norm = 0
     trainer.add_callback(Look())
     trainer.train()
     [gradient] = found
     return gradient
+
+
+@pytest.mark.parametrize(
+    ("batch", "device_batch", "per_pass"), [(16, 16, 16), (64, 16, 16), (17, 16, 1), (20, 16, 10), (4, 16, 4)]
+)
+def test_a_step_has_the_batch_size_whatever_the_number_of_gpus_and_no_copies_of_the_model(
+    tmp_path: Path,
+    encoder: str,
+    batch: int,
+    device_batch: int,
+    per_pass: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from transformers import TrainingArguments
+
+    real = vars(TrainingArguments)["_setup_devices"]
+
+    set_up = real.func
+
+    def on_four_gpus(arguments: TrainingArguments) -> Any:
+        found = set_up(arguments)
+        arguments._n_gpu = 4
+        return found
+
+    monkeypatch.setattr(real, "func", on_four_gpus)
+    source = Source("x", "tree", load_format("yes_no_closed_book"), claims(8), list("abcdefgh"))
+    inputs = inputs_of(Path(encoder), training_set([source]), Recipe(batch_size=batch), device_batch)
+    model = load_with_head(Path(encoder), inputs.training.task)
+    trainer = make_trainer(inputs, model, 1, 1e-3, tmp_path)
+    assert trainer.args.train_batch_size == per_pass
+    assert per_pass * trainer.args.gradient_accumulation_steps == batch
+    assert type(trainer._wrap_model(model)) is type(model)
 
 
 def interrupt(number: int = signal.SIGTERM) -> Callable[[], None]:
@@ -196,84 +216,104 @@ def test_early_stopping_counts_on_after_a_stop(home: Path, tmp_path: Path, encod
     assert weights(tmp_path / "out" / "seed-1") == weights(tmp_path / "whole" / "seed-1")
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"epochs": 2},
-        {"epochs": 2, "model_selection": "none"},
-        {"learning_rates": (0.3,), "epochs": 10, "patience": 1},
-        {"epochs": None, "max_evaluations": 7, "count": 45, "patience": None},
-    ],
-    ids=["to the end", "no selection", "early", "within an epoch"],
-)
-def test_killed_after_the_last_step_it_only_saves_the_model(
-    home: Path, tmp_path: Path, encoder: str, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = trained("creak", tmp_path / "whole", encoder, **changes)
-    requested = config("creak", tmp_path / "out", encoder, **changes)
+KILLS = {
+    "the settings are written": ("os.rename", "training.json.part"),
+    "a checkpoint is written": ("open", "checkpoint-9/trainer_state.json"),
+    "a checkpoint is marked": ("open", "checkpoint-9/complete"),
+    "the mark of an old checkpoint is removed": ("os.remove", "/complete"),
+    "an old checkpoint is removed": ("os.remove", "optimizer.pt"),
+    "the model is written": ("open", "model/tokenizer_config.json"),
+    "the model is marked": ("os.rename", "model.json.part"),
+    "all checkpoints are removed": ("os.remove", "trainer_state.json"),
+    "the model is moved": ("os.rename", "lr-0.003/model"),
+    "the trial is removed": ("shutil.rmtree", "lr-0.003"),
+}
+CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree")
+_on_event: list[Callable[[str, str], object]] = []
 
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(trial, "_save", killed)
-        with pytest.raises(KeyboardInterrupt):
+@pytest.fixture(scope="module")
+def events() -> None:
+    """Calls all functions in `_on_event` before this process changes a file."""
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        writes = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        if _on_event and (writes or event in CHANGES):
+            _on_event[-1](event, str(arguments[0]))
+
+    sys.addaudithook(hook)  # cannot be removed
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, encoder: str, events: None) -> tuple[Any, list[Any]]:
+    """A training with five checkpoints that was not interrupted, and its events."""
+    folder, seen = tmp_path_factory.mktemp("whole"), []
+    write_rows(folder / "rows.jsonl", claims(48))
+    requested = config(folder / "rows.jsonl", folder / "out", encoder, epochs=5, patience=None)
+    _on_event.append(lambda *event: seen.append(event))
+    train(requested)
+    _on_event.clear()
+    return requested, seen
+
+
+def check_killed_training(whole: TrainConfig, out: Path, is_time: Callable[[str, str], bool]) -> None:
+    """Kill a training in a process of its own when it is time, resume it, and compare the weights."""
+    requested = whole.model_copy(update={"out": out})
+    if (child := os.fork()) == 0:
+        _on_event.append(lambda *event: is_time(*event) and os._exit(9))
+        try:
             train(requested)
-    recorder = Recorder()
-    [model] = train(requested, recorder)
-    assert recorder.steps == []
-    assert weights(tmp_path / "out" / "seed-1") == weights(tmp_path / "whole" / "seed-1")
-    assert (model.step, model.selection_score) == (whole.step, whole.selection_score)
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 9
+    train(requested)
+    assert weights(out / "seed-1") == weights(whole.out / "seed-1")
+    assert {path.name for path in out.iterdir()} == {"training.json", "seed-1"}
 
 
-def test_killed_while_the_model_is_saved_it_is_saved_again(
-    home: Path, tmp_path: Path, encoder: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("moment", KILLS)
+def test_a_training_killed_at_any_moment_resumes_to_the_same_result(
+    whole: tuple[TrainConfig, list[Any]], tmp_path: Path, moment: str
 ) -> None:
-    trained("creak", tmp_path / "whole", encoder, epochs=1)
-
-    def killed(path: Path, text: str) -> None:
-        (path.parent / "model" / "model.safetensors").write_bytes(b"cut")
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(trial, "replace_file", killed)
-        with pytest.raises(KeyboardInterrupt):
-            trained("creak", tmp_path / "out", encoder, epochs=1)
-    trained("creak", tmp_path / "out", encoder, epochs=1)
-    assert weights(tmp_path / "out" / "seed-1") == weights(tmp_path / "whole" / "seed-1")
-
-
-def test_incomplete_checkpoints_are_skipped(home: Path, tmp_path: Path, encoder: str) -> None:
-    trained("creak", tmp_path / "whole", encoder)
-    requested = config("creak", tmp_path / "out", encoder)
-    stopped(requested, 30)
-    best, last = checkpoints(tmp_path / "out")
-    assert [best.name, last.name] == ["checkpoint-24", "checkpoint-30"]
-    assert last_checkpoint(last.parent) == last
-    shutil.copytree(tmp_path / "out", tmp_path / "other")
-    (last / trial.COMPLETE).unlink()
-    recorder = Recorder()
-    train(requested, recorder)
-    assert recorder.steps[0][1] == 25
-    (tmp_path / "other" / best.relative_to(tmp_path / "out") / trial.COMPLETE).unlink()
-    assert last_checkpoint(tmp_path / "other" / last.parent.relative_to(tmp_path / "out")) is None
-    train(config("creak", tmp_path / "other", encoder))
-    for folder in ("out", "other"):
-        assert weights(tmp_path / folder / "seed-1") == weights(tmp_path / "whole" / "seed-1")
+    kind, ending = KILLS[moment]
+    check_killed_training(
+        whole[0], tmp_path / "out", lambda event, path: event == kind and path.endswith(ending)
+    )
 
 
 @pytest.mark.slow
-def test_a_killed_process_resumes_from_its_last_checkpoint(home: Path, tmp_path: Path, encoder: str) -> None:
-    changes: dict[str, Any] = {"epochs": 16, "model_selection": "none"}
-    trained("creak", tmp_path / "whole", encoder, **changes)
-    options = ["--encoder", encoder, "--seeds", 1, "--learning-rates", "3e-3", "--epochs", 16]
-    with Live("train", "creak", *options, "--model-selection", "none", "--out", tmp_path / "out") as process:
-        process.wait_for(lambda: any(tmp_path.glob(f"out/{TRIALS}/*/*/{trial.COMPLETE}")))
-        assert process.stop(signal.SIGKILL).code == -signal.SIGKILL
-    recorder = Recorder()
-    train(config("creak", tmp_path / "out", encoder, **changes), recorder)
-    assert recorder.steps[0][1] > 1
-    assert weights(tmp_path / "out" / "seed-1") == weights(tmp_path / "whole" / "seed-1")
+def test_a_training_killed_at_each_change_of_a_file_resumes_to_the_same_result(
+    whole: tuple[TrainConfig, list[Any]], tmp_path: Path
+) -> None:
+    for number in range(len(whole[1])):
+        left = iter(range(number))
+        check_killed_training(
+            whole[0], tmp_path / str(number), lambda *_, left=left: next(left, None) is None
+        )
+
+
+def test_only_the_last_and_the_best_checkpoint_are_kept(home: Path, tmp_path: Path, encoder: str) -> None:
+    most: list[int] = []
+    recorder = Recorder(every=lambda: most.append(len(checkpoints(tmp_path / "out"))))
+    diverging: dict[str, Any] = {
+        "learning_rates": (0.3,),
+        "epochs": 8,
+        "max_evaluations": None,
+        "patience": None,
+    }
+    train(config("creak", tmp_path / "out", encoder, **diverging), recorder)
+    assert (len(most), max(most)) == (96, 2)
+    assert checkpoints(tmp_path / "out") == []
+    assert len(list((tmp_path / "out").rglob("*.safetensors"))) == 1
+
+
+def test_a_folder_that_was_moved_resumes_to_the_same_result(home: Path, tmp_path: Path, encoder: str) -> None:
+    trained("creak", tmp_path / "whole", encoder)
+    stopped(config("creak", tmp_path / "out", encoder), 47)  # the last step, after the best one
+    (tmp_path / "out").rename(tmp_path / "moved")
+    trained("creak", tmp_path / "moved", encoder)
+    assert weights(tmp_path / "moved" / "seed-1") == weights(tmp_path / "whole" / "seed-1")
 
 
 def test_a_full_disk_is_one_line_with_75_and_the_training_resumes(

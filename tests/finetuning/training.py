@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.engines.base import Completion, Request
+from datacreate.finetuning.encoder import collator, encode, load_tokenizer
 from datacreate.finetuning.recipe import Recipe
-from datacreate.finetuning.records import Model
+from datacreate.finetuning.records import Model, Training
+from datacreate.finetuning.rows import TrainingSet
 from datacreate.finetuning.train import TrainConfig, train
+from datacreate.finetuning.trial import Inputs
 from tests.finetuning.sets import ASKED, FOODS, TOOLS
 from tests.scripted import written
 
@@ -38,19 +41,42 @@ def weights(folder: Path) -> str:
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
 
 
-class Recorder:
-    """A `Progress` that remembers; `action` is called after `stop_at` steps in total."""
+def inputs_of(encoder: Path, rows: TrainingSet, recipe: Recipe, device_batch_size: int = 16) -> Inputs:
+    """The inputs of a trial without selection rows."""
+    training = Training(
+        condition=rows.condition,
+        task=rows.task,
+        encoder=encoder.name,
+        encoder_sha256="",
+        recipe=recipe,
+        selection="none",
+        selection_digest=None,
+    )
+    tokenizer = load_tokenizer(encoder)
+    encoded = encode(rows.questions, rows.task, tokenizer, 60, soft_labels=recipe.soft_labels)
+    collate = collator(rows.task, tokenizer)
+    return Inputs(training, encoder, tokenizer, collate, encoded, None, 60, device_batch_size)
 
-    def __init__(self, stop_at: int | None = None, action: Callable[[], object] = int) -> None:
+
+class Recorder:
+    """A `Progress` that remembers; `action` is called after `stop_at` steps in total, `every` after each."""
+
+    def __init__(
+        self,
+        stop_at: int | None = None,
+        action: Callable[[], object] = int,
+        every: Callable[[], object] = int,
+    ) -> None:
         self.notes: list[str] = []
         self.steps: list[tuple[str, int, int]] = []
-        self._stop_at, self._action = stop_at, action
+        self._stop_at, self._action, self._every = stop_at, action, every
 
     def notify(self, text: str) -> None:
         self.notes.append(text)
 
     def step(self, what: str, done: int, total: int, score: float | None) -> None:
         self.steps.append((what, done, total))
+        self._every()
         if len(self.steps) == self._stop_at:
             self._action()
 

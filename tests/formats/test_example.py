@@ -21,10 +21,10 @@ def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b" \n\t", "the file is empty"),
+        (b" \n\t", "example.json: empty; write one JSON object"),
         (b'{"text": "a",\n  "label" 1}', "not JSON at line 2, column 11"),
-        (b'[{"text": "a"}, {"text": "b"}]', "a list of 2; keep one of its objects"),
-        (b"null", "null is not a JSON object"),
+        (b'[{"text": "a"}, {"text": "b"}]', 'not a JSON object: [{"text":"a"},{"text":"b"}]'),
+        (b"null", "not a JSON object: null"),
         (b"{}", "has no fields"),
         (b'{"text": "caf\xe9"}', "not UTF-8 at byte 13"),
         (b'{"score": NaN}', "score: JSON has no nan"),
@@ -50,7 +50,7 @@ def test_an_invalid_file_is_an_error_of_one_line_with_the_path(
 
 
 def test_a_missing_file_and_a_folder_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(ExampleError, match="no such file"):
+    with pytest.raises(ExampleError, match="No such file"):
         load_example(tmp_path / "mine.json")
     with pytest.raises(ExampleError, match="Is a directory"):
         load_example(tmp_path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -67,14 +66,14 @@ def test_labels_that_the_user_gives() -> None:
 @pytest.mark.parametrize(
     ("values", "labels", "advice"),
     [
-        ({"text": "I love it.", "sentiment": "positive"}, None, "sentiment=a,b,c"),
-        ({"text": "I love it.", "stars": 4}, None, "stars=4,5"),
-        ({"text": "I love it.", "label": "YES"}, ("YES", "NO"), "label=a,b,c"),
+        ({"text": "I love it.", "sentiment": "positive"}, None, "--labels sentiment=a,b,c"),
+        ({"text": "I love it.", "stars": 4}, None, "--range stars=1..5"),
+        ({"text": "I love it.", "label": "YES"}, ("YES", "NO"), "--labels label=a,b,c"),
         ({"text": "I love it.", "label": True}, (True, False), None),
-        ({"text": "It hurts.", "triage": {"urgent": True}}, None, "triage.urgent=true,false"),
-        ({"text": "It hurts.", "triage": {"label": "no"}}, None, "triage.label=a,b,c"),
-        ({"text": "It hurts.", "urgent": True}, None, "urgent=true,false"),
-        ({"subject": "Hi", "body": "It hurts."}, None, "FIELD=a,b,c"),
+        ({"text": "It hurts.", "triage": {"urgent": True}}, None, "--labels triage.urgent=true,false"),
+        ({"text": "It hurts.", "triage": {"label": "no"}}, None, "--labels triage.label=a,b,c"),
+        ({"text": "It hurts.", "urgent": True}, None, "--labels urgent=true,false"),
+        ({"subject": "Hi", "body": "It hurts."}, None, "--labels FIELD=a,b,c"),
         ({"text": "It hurts."}, None, None),
     ],
 )
@@ -84,7 +83,7 @@ def test_a_label_has_a_usual_name_at_the_top_and_the_line_says_how_to_change_it(
     found = inferred(values)
     assert found.format.labels == labels
     [line] = found.notes
-    assert line.endswith(f"--labels {advice}") if advice else "--labels" not in line
+    assert line.endswith(f"add {advice}") if advice else "add --" not in line
 
 
 @pytest.mark.parametrize(
@@ -179,12 +178,12 @@ def test_an_example_without_a_variable_field_is_an_error(values: dict[str, Any])
     [
         ({"labels": {"lable": "a,b"}}, "no such field; it has text, stars"),
         ({"labels": {"stars": "1,1"}}, "two or more different values"),
-        ({"labels": {"stars": "good,bad"}}, "is of type integer"),
+        ({"labels": {"stars": "good,bad"}}, "'good' is not of the type that the example has, integer"),
         ({"labels": {"stars": "2,3"}}, "not one of"),
         ({"ranges": {"text": "1..5"}}, "is not a number"),
         ({"ranges": {"stars": "1-5"}}, "write LOW..HIGH"),
         ({"ranges": {"stars": "5..1"}}, "LOW must be less"),
-        ({"ranges": {"stars": "2..5"}}, "outside"),
+        ({"ranges": {"stars": "2..5"}}, "stars: 1 is less than the minimum of 2"),
         ({"ranges": {"stars": "1..5"}, "labels": {"stars": "1,2"}}, "both --labels and --range"),
     ],
 )
@@ -232,22 +231,3 @@ def check_round_trip(encoding: PromptEncoding, values: dict[str, Any]) -> None:
     made = fill(json.loads(build_response_schema(encoding, 2, labels)), random.Random(0), 10**6)
     for result in parse_completion(json.dumps(made), encoding, 2, truncated=False):
         assert isinstance(result, Reject) or encoding.format.validator.is_valid(result.example.values)
-
-
-BENCHMARKS = sorted(Path(__file__).parents[3].glob("shared/benchmarks/*/*/test.jsonl"))
-SHIPPED = {
-    "mcqa_2": "multiple_choice",
-    "mcqa_5": "multiple_choice",
-    "yesno_close": "yes_no_closed_book",
-    "yesno_open": "yes_no_open_book",
-}
-
-
-@pytest.mark.skipif(not BENCHMARKS, reason="the benchmarks are not on this machine")
-@pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.parent.name)
-def test_benchmark_rows_have_shipped_formats(path: Path) -> None:
-    with path.open(encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
-    for values in rows[:: max(1, len(rows) // 100)]:
-        if len({option.strip().casefold() for option in values["options"]}) == len(values["options"]):
-            assert inferred(values).format.name == SHIPPED[path.parts[-3]]

@@ -30,40 +30,6 @@ def read(properties: dict[str, Any], roles: Any = None, rules: Any = (), **more:
     return read_format(document(properties, roles, rules, **more), "mine")
 
 
-@pytest.mark.parametrize(
-    ("name", "values"),
-    [
-        ("multiple_choice", examples.UMBRELLA),
-        ("multiple_choice", {**examples.UMBRELLA, "context": "It rained."}),
-        ("multiple_choice", {"question": "Hot or cold?", "options": ["hot", "cold"], "label": "cold"}),
-        ("yes_no_closed_book", examples.CLAIM),
-        ("yes_no_closed_book", {"question": "Is it?", "label": False}),
-        ("yes_no_open_book", examples.PASSAGE),
-    ],
-)
-def test_shipped_formats_accept_their_examples(name: str, values: dict[str, Any]) -> None:
-    format = bind(load_format(name), Example(values))
-    assert list(format.schema["properties"]) == [
-        k for k in load_format(name).schema["properties"] if k in values
-    ]
-    assert format.head in ("multiple_choice", "sequence_classification")
-
-
-def test_options_in_an_object_have_the_number_of_the_example() -> None:
-    format = read(
-        {
-            "task": {
-                "type": "object",
-                "properties": {"options": {"type": "array", "items": TEXT}, "answer": TEXT},
-            }
-        },
-        {"options": "task.options", "answer": "task.answer"},
-        ["answer_in_options"],
-    )
-    bound = bind(format, Example({"task": {"options": ["a", "b", "c"], "answer": "b"}}))
-    assert not bound.validator.is_valid({"task": {"options": ["a", "b"], "answer": "b"}})
-
-
 def test_optional_fields_are_those_of_the_example() -> None:
     format = read(
         {"text": TEXT, "note": TEXT, "about": {"type": "object", "properties": {"who": TEXT, "when": TEXT}}}
@@ -94,32 +60,23 @@ def test_definitions_are_resolved() -> None:
     assert not jsonschema.Draft202012Validator(schema).is_valid([[{"m": "bad"}, "b"]])
 
 
-@pytest.mark.parametrize("reference", ["https://example.org/text.json", "#/$defs/none", "#/$defs/tree"])
-def test_unknown_and_recursive_references_are_errors(reference: str) -> None:
-    tree = {"type": "object", "properties": {"part": {"$ref": "#/$defs/tree"}}}
-    with pytest.raises(FormatError, match="recursive .ref" if "tree" in reference else "unknown .ref"):
-        read({"text": {"$ref": reference}}, **{"$defs": {"tree": tree}})
-
-
 @pytest.mark.parametrize(
     ("schema", "message"),
     [
         ({"allOf": [TEXT]}, "cannot use 'allOf' at /properties/x; docs/formats.md"),
-        (
-            {"type": "array", "items": {"additionalItems": TEXT}},
-            "/properties/x/items; docs/formats.md",
-        ),
-        (
-            {"anyOf": [TEXT, {"maxlength": 3}]},
-            "cannot use 'maxlength' at /properties/x/anyOf/1",
-        ),
+        ({"type": "array", "items": {"additionalItems": TEXT}}, "'additionalItems' at /properties/x/items"),
+        ({"anyOf": [TEXT, {"maxlength": 3}]}, "cannot use 'maxlength' at /properties/x/anyOf/1"),
         ({"type": "string", "format": "phone"}, "cannot check the format 'phone' at /properties/x"),
-        ({"type": "string", "pattern": "(a"}, "JSON Schema at /properties/x/pattern: '(a' is not a 'regex'"),
+        ({"type": "string", "pattern": "(a"}, "at /properties/x/pattern: '(a' is not a 'regex'"),
+        ({"$ref": "https://example.org/text.json"}, "unknown $ref 'https://example.org/text.json' at"),
+        ({"$ref": "#/$defs/none"}, "unknown $ref '#/$defs/none' at /properties/x"),
+        ({"$ref": "#/$defs/tree"}, "recursive $ref at /properties/x/properties/part"),
     ],
 )
 def test_unsupported_keywords_are_errors_with_their_location(schema: dict[str, Any], message: str) -> None:
+    tree = {"type": "object", "properties": {"part": {"$ref": "#/$defs/tree"}}}
     with pytest.raises(FormatError) as raised:
-        read({"x": schema})
+        read({"x": schema}, **{"$defs": {"tree": tree}})
     assert message in str(raised.value)
     assert len(str(raised.value).splitlines()) == 1
 
@@ -182,13 +139,17 @@ def test_a_field_may_have_the_name_of_a_keyword() -> None:
 @pytest.mark.parametrize(
     ("roles", "rules", "message"),
     [
-        ({"title": "a"}, [], "unknown role 'title'; roles are answer, context, options, question"),
-        ({"question": "a.b"}, [], "the role question names 'a.b'"),
-        ({"question": 3}, [], "the role question names 3"),
+        (
+            {"title": "a"},
+            [],
+            "/x-datacreate/roles: Additional properties are not allowed ('title' was unexpected)",
+        ),
+        ({"question": "a.b"}, [], "the role question names a.b, which the schema lacks"),
+        ({"question": 3}, [], "/x-datacreate/roles/question: 3 is not of type 'string', 'array'"),
         ({"options": "a"}, [], "which is not a list"),
-        ({}, ["options_vary"], "unknown rule 'options_vary'; rules are answer_in_options"),
+        ({}, ["options_vary"], "'options_vary' is not one of ['answer_in_options'"),
         ({"answer": "a"}, ["answer_in_options"], "needs the role options; name it under roles"),
-        (["question"], [], "roles must be an object"),
+        (["question"], [], "/x-datacreate/roles: ['question'] is not of type 'object'"),
     ],
 )
 def test_unknown_roles_and_rules_are_errors(roles: Any, rules: list[Any], message: str) -> None:
@@ -197,16 +158,9 @@ def test_unknown_roles_and_rules_are_errors(roles: Any, rules: list[Any], messag
     assert message in str(raised.value)
 
 
-@pytest.mark.parametrize(
-    "document",
-    [[], 3, {}, {"properties": []}, {"type": "array", "properties": {}}]
-    + [
-        {"properties": {"a": TEXT}, "x-datacreate": said}
-        for said in ([], "roles", {"role": {}}, {"rules": "a"})
-    ],
-)
+@pytest.mark.parametrize("document", [[], 3, {}, {"properties": []}, {"type": "array", "properties": {}}])
 def test_a_malformed_document_is_an_error(document: Any) -> None:
-    with pytest.raises(FormatError):
+    with pytest.raises(FormatError, match="not the JSON Schema of an object"):
         read_format(document, "mine")
 
 
@@ -240,7 +194,7 @@ def test_an_example_that_breaks_a_rule_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "no such file"),
+        (None, "No such file or directory; --format takes"),
         (b"{", "cannot be read as JSON"),
         (b"[" * 100_000, "cannot be read"),
         (b"\xff", "cannot be read"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -95,51 +96,28 @@ def test_a_log_torn_anywhere_in_its_last_line_goes_on_to_the_same_bytes(tmp_path
         assert train(run) == train(tmp_path / "whole")
 
 
-def damaged(log: bytes, how: str) -> tuple[bytes, int]:
-    """A damaged log, and the number of the first line that is not as it was."""
-    lines = log.splitlines(keepends=True)
-    if how == "a letter of a question":
-        return log.replace(b"word", b"ward", 1), next(i for i, line in enumerate(lines, 1) if b"word" in line)
-    if how == "one bit":
-        lines[3] = lines[3][:40] + bytes([lines[3][40] ^ 1]) + lines[3][41:]
-        return b"".join(lines), 4
-    if how == "missing line":
-        return b"".join(lines[:2] + lines[3:]), 3
-    if how == "missing first line":
-        return b"".join(lines[1:]), 1
-    if how == "swapped lines":
-        return b"".join([*lines[:2], lines[3], lines[2], *lines[4:]]), 3
-    if how == "line twice":
-        return b"".join([*lines[:3], lines[2], *lines[3:]]), 4
-    if how == "empty line":
-        return b"".join([*lines[:3], b"\n", *lines[3:]]), 4
-    if how == "zeros":
-        return b"".join([*lines[:2], bytes(100), b"\n", *lines[2:]]), 3
-    raise AssertionError(how)
+DAMAGE: dict[str, tuple[Callable[[list[bytes]], list[bytes]], int]] = {
+    "a letter": (lambda lines: [lines[0], lines[1].replace(b"word", b"ward", 1), *lines[2:]], 2),
+    "missing line": (lambda lines: lines[:2] + lines[3:], 3),
+    "missing first line": (lambda lines: lines[1:], 1),
+    "swapped lines": (lambda lines: [*lines[:2], lines[3], lines[2], *lines[4:]], 3),
+    "line twice": (lambda lines: [*lines[:3], lines[2], *lines[3:]], 4),
+    "empty line": (lambda lines: [*lines[:3], b"\n", *lines[3:]], 4),
+    "zeros": (lambda lines: [*lines[:2], bytes(100) + b"\n", *lines[2:]], 3),
+}
+"""Change of the lines, and the number of the first line that is then wrong."""
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        "a letter of a question",
-        "one bit",
-        "missing line",
-        "missing first line",
-        "swapped lines",
-        "line twice",
-        "empty line",
-        "zeros",
-    ],
-)
+@pytest.mark.parametrize("how", DAMAGE)
 def test_damage_before_the_last_line_is_named_by_its_line_and_nothing_is_changed(
     whole: Path, tmp_path: Path, model: str, how: str
 ) -> None:
-    log, line = damaged((whole / "log.jsonl").read_bytes(), how)
+    change, line = DAMAGE[how]
+    log = b"".join(change((whole / "log.jsonl").read_bytes().splitlines(keepends=True)))
     run = copied(whole, tmp_path / "run", log)
-    for _ in range(2):
-        with pytest.raises(LogDamaged, match=f"log.jsonl, line {line}: ") as caught:
-            make(run, model)
-        assert caught.value.exit_code == 1
+    with pytest.raises(LogDamaged, match=f"log.jsonl, line {line}: ") as caught:
+        make(run, model)
+    assert caught.value.exit_code == 1
     assert (run / "log.jsonl").read_bytes() == log
 
 

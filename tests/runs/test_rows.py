@@ -74,7 +74,7 @@ def test_lines_that_are_not_rows_are_reported_with_their_number(tmp_path: Path) 
     assert all(row.line == good.decode() for row in rows if isinstance(row, Row))
     details = [row.detail for row in rows if isinstance(row, InvalidRow)]
     assert details[0].startswith("not JSON at column 2")
-    assert details[1] == "not a JSON object"
+    assert details[1].startswith("not a JSON object: ")
     assert {row.reason for row in rows if isinstance(row, InvalidRow)} == {"invalid_json"}
 
 

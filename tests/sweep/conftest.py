@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,7 @@ def bench(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("SCRIPTED", json.dumps({}))
     monkeypatch.setattr(run, "run_process", run_here)
+    monkeypatch.setattr(run, "shared_servers", lambda *_: nullcontext())  # steps have a scripted engine each
     usual = {
         "benchmarks": ["creak"],
         "conditions": ["random"],

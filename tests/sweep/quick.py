@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -21,7 +21,6 @@ import pytest
 
 from datacreate.cli.main import main
 from datacreate.errors import TrainingError
-from datacreate.signals import Signals
 from datacreate.sweep.run import last_line, run_process
 from tests.inprocess import scripted_engine, typed
 
@@ -78,11 +77,11 @@ def words(arguments: Sequence[str]) -> list[str]:
 
 
 def run_here(
-    command: Sequence[str], log: Path, signals: Signals, poll: Callable[[str], None]
+    command: Sequence[str], log: Path, poll: Callable[[str], bool], environment: Mapping[str, str]
 ) -> tuple[int, str]:
     """Like `run_process`, but runs `datacreate` in this process."""
     if tuple(command[: len(COMMAND)]) != COMMAND:
-        return run_process(command, log, signals, poll)
+        return run_process(command, log, poll, environment)
     arguments = list(command[len(COMMAND) :])
     start = log.stat().st_size if log.exists() else 0
     with quick(arguments):

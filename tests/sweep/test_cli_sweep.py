@@ -64,9 +64,9 @@ def test_steps_are_lines_on_stderr_and_the_result_is_on_stdout(bench: Bench) -> 
     ended = sweep(bench)
     assert ended.code == 1
     assert [line.rpartition(",")[0] for line in ended.lines] == [
+        "2 of 2  creak-writer-tree-42  create  finished",
         "1 of 2  creak-human-42  train-human-reader-70  failed: --count 70 but only 60 rows; "
         "lower --count or add sources",
-        "2 of 2  creak-writer-tree-42  create  finished",
         "2 of 2  creak-writer-tree-42  train-tree-reader-70  finished",
         "2 of 2  creak-writer-tree-42  evaluate-tree-reader-70  finished",
     ]

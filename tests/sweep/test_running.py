@@ -35,7 +35,7 @@ def files(folder: Path, pattern: str) -> list[str]:
 
 def test_all_cells_are_created_trained_and_evaluated_once(bench: Bench) -> None:
     assert states(bench.run(**BOTH)) == {"creak-human-42": "finished", "creak-writer-tree-42": "finished"}
-    assert verbs(bench.calls()) == ["train", "evaluate", "create", "train", "evaluate"]
+    assert verbs(bench.calls()) == ["create", "train", "evaluate", "train", "evaluate"]
     measured = files(bench.out / "trained", "evaluation.json")
     assert len(measured) == 4
     assert measured[0] == "creak-human-42/human-reader-10/seed-1/evaluations/creak-test/evaluation.json"
@@ -58,7 +58,7 @@ def test_a_failed_cell_reports_its_last_line_and_the_others_run(bench: Bench, tm
     failed, other = bench.sweep(**BOTH, count=70).run(notify=lines.append)
     assert (failed.state, other.state) == ("failed", "finished")
     assert failed.message == "--count 70 but only 60 rows; lower --count or add sources"
-    assert lines[0].startswith(f"1 of 2  creak-human-42  train-human-reader-70  failed: {failed.message}, ")
+    assert lines[1].startswith(f"1 of 2  creak-human-42  train-human-reader-70  failed: {failed.message}, ")
     assert [one.message for one in bench.sweep(**BOTH, count=70).states()] == [failed.message, None]
 
     import_rows(tmp_path / "reference", "creak", train=claims(80, 1))
@@ -91,10 +91,10 @@ def test_a_cell_is_run_by_one_process_at_a_time(bench: Bench) -> None:
             "creak-human-42": "running",
             "creak-writer-tree-42": "finished",
         }
-    assert lines[0].startswith(
-        f"1 of 2  {bench.out}/cells/creak-human-42 is locked by process {os.getpid()} on "
+    assert lines[1].startswith(
+        f"1 of 2  creak-human-42  {bench.out}/cells/creak-human-42 is locked by process {os.getpid()} on "
     )
-    assert lines[0].endswith(" UTC; wait until it has finished; continuing with the next")
+    assert lines[1].endswith(" UTC; wait until it has finished; continuing with the next")
 
 
 def test_a_sweep_that_loses_its_lock_stops_the_step_and_writes_nothing(
@@ -247,6 +247,6 @@ def test_the_message_of_a_failure_is_its_last_line(script: str, message: str, be
 
 def test_a_step_that_was_stopped_stops_the_sweep(bench: Bench) -> None:
     sweep = bench.sweep(("/bin/sh", "-c", "echo 'datacreate: the disk is full'; exit 75"), **BOTH)
-    with pytest.raises(Stopped, match="creak-human-42, train-human-reader-10: the disk is full"):
+    with pytest.raises(Stopped, match="creak-writer-tree-42, create: the disk is full"):
         sweep.run()
     assert set(states(sweep.states()).values()) == {"pending"}

@@ -1,0 +1,134 @@
+"""Several cells at once on one server: the same files as one after the other, and nobody waits for a failed one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datacreate.engines.addresses import Address
+from datacreate.engines.base import Completion, Request
+from datacreate.errors import Stopped
+from datacreate.sweep import Sweep, load_plan, servers
+from datacreate.sweep.run import run_process
+from tests.scripted import answering
+from tests.servers import Handler, Server, _tests
+from tests.sweep.conftest import Bench, states
+
+COMMAND = (sys.executable, "-m", "datacreate")
+PLAN: dict[str, Any] = {"example_seeds": [1, 2], "create": {"verify": "off", "num_examples": 2}}
+CELLS = ["creak-writer-random-1", "creak-writer-random-2"]
+
+
+def by_prompt(request: Request) -> Completion:
+    """The same answer to the same prompt, whoever asks first."""
+    return answering()(replace(request, id=0))
+
+
+class Meeting:
+    """Holds all answers until two cells, which have different formatting examples, are waiting for one."""
+
+    def __init__(self) -> None:
+        self.prompts: set[str] = set()
+        self.met = threading.Event()
+        self.on_meeting = lambda: None
+
+    def __call__(self, handler: Handler, body: dict[str, Any]) -> None:
+        if not _tests(body) and not self.met.is_set():
+            self.prompts.add(json.dumps(body["messages"]))
+            if len(self.prompts) == 2:
+                self.on_meeting()
+                self.met.set()
+            assert self.met.wait(60), "only one cell has asked"
+        handler.reply(handler.owner.answer(body))
+
+
+class Started:
+    """The server as `LocalServers` would have started it."""
+
+    key = "secret"
+
+    def __init__(self, server: Server) -> None:
+        self.server, self.started, self.stopped = server, 0, 0
+
+    def start(self) -> None:
+        self.started += 1
+
+    def now(self) -> tuple[Address, ...]:
+        return (Address(url=self.server.url, model=self.server.model, max_num_seqs=4),)
+
+    def repair(self, url: str, *, hung: bool) -> None:
+        assert url == self.server.url
+
+    def stop(self) -> None:
+        self.stopped += 1
+
+
+@pytest.fixture
+def started(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Iterator[Started]:
+    with Server(script=by_prompt, model="writer", key="secret") as server:
+        local = Started(server)
+        monkeypatch.setattr(servers, "local_servers", lambda *_, **__: local)
+        monkeypatch.setattr("datacreate.sweep.run.shared_servers", servers.shared_servers)
+        monkeypatch.setattr("datacreate.sweep.run.run_process", run_process)
+        yield local
+        assert local.started == local.stopped
+
+
+def sets(out: Path) -> list[bytes]:
+    return [(out / "runs" / cell / "train.jsonl").read_bytes() for cell in CELLS]
+
+
+def test_two_cells_at_once_on_one_server_give_what_they_give_one_after_the_other(
+    bench: Bench, started: Started
+) -> None:
+    alone = Sweep(load_plan(str(bench.write(**PLAN))), bench.folder / "alone", COMMAND)
+    assert set(states(alone.run(nproc=1)).values()) == {"finished"}
+    assert (started.started, started.server.most_out) == (1, 1)
+    started.server.fault = Meeting()
+    assert set(states(bench.sweep(COMMAND, **PLAN).run(nproc=2)).values()) == {"finished"}
+    assert (started.started, started.server.most_out) == (2, 2)
+    assert sets(bench.out) == sets(bench.folder / "alone")
+    log = (bench.out / "cells" / CELLS[0] / "create.log").read_text()
+    assert " --url " in log
+    assert "secret" not in log
+
+
+def test_a_signal_stops_all_cells_and_a_rerun_resumes_them(bench: Bench, started: Started) -> None:
+    meeting = started.server.fault = Meeting()
+    meeting.on_meeting = lambda: os.kill(os.getpid(), signal.SIGTERM)
+    shown: list[str] = []
+    sweep = bench.sweep(COMMAND, **PLAN)
+    with pytest.raises(Stopped, match="run the same command to resume") as caught:
+        sweep.run(update=shown.append, nproc=2)
+    assert caught.value.exit_code == 75
+    assert max(text.count("\n") for text in shown) == 1  # a line for each running cell
+    assert set(states(sweep.states()).values()) == {"pending"}
+    assert set(states(sweep.run(nproc=2)).values()) == {"finished"}
+    assert [len(rows.splitlines()) for rows in sets(bench.out)] == [10, 10]
+
+
+def test_a_failed_cell_does_not_stop_the_others(bench: Bench, started: Started) -> None:
+    foreign = bench.out / "runs" / CELLS[0]
+    foreign.mkdir(parents=True)
+    (foreign / "thesis.txt").write_text("words")
+    failed, other = bench.sweep(COMMAND, **PLAN).run(nproc=2)
+    assert (failed.state, other.state) == ("failed", "finished")
+    assert failed.message
+    assert "has other files and no run" in failed.message
+
+
+def test_a_cell_says_how_many_requests_it_has_in_flight(bench: Bench) -> None:
+    conditions = ["zero-shot", "naive", "random", "tree"]
+    cells = bench.sweep(conditions=conditions, count=500, create={"num_examples": 5}).cells
+    assert [cell.steps[0].in_flight for cell in cells] == [None, None, 10, None]
+    [cell] = bench.sweep(count=500, create={"concurrency": 3}).cells
+    assert cell.steps[0].in_flight == 3
