@@ -91,7 +91,7 @@ def test_the_results_of_a_completion(text: str, options: dict[str, Any], results
         (["Q?", ["Caf\u00e9", "Cafe\u0301", *OPTIONS[2:]]], Reason.DUPLICATE_OPTIONS),
         (["Q?", ["New  York", "new york", *OPTIONS[2:]]], Reason.DUPLICATE_OPTIONS),
         (["Q?", ["+", "-", "5", "5!", "-5"]], None),
-        (["Q?", ["[a]", "{b}", ":)", ".c", "(d"]], None),
+        (["Q?", ["[a]", "{b}", ":)", ".c", ","]], None),
         *(
             (["Q?", [text, *OPTIONS[1:]]], None)
             for text in ("+", "😀", "an option to buy", "نعم", "\u2028 x")
