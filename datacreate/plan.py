@@ -185,10 +185,8 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: Models, engines: 
         ),
     }
     spec = RunSpec(**decided | inputs.identity)
-    notes = [*inputs.inferred.notes, *_warnings(spec)]
-    if num_chains and not stored:
-        notes += _idle_note(spec, engines.generators)
-    return RunPlan(root, encoding, strategy, samplings, spec, inputs.held_out, tuple(notes))
+    notes = (*inputs.inferred.notes, *_warnings(spec))
+    return RunPlan(root, encoding, strategy, samplings, spec, inputs.held_out, notes)
 
 
 def _warnings(spec: RunSpec) -> Iterator[str]:
@@ -307,16 +305,6 @@ def _concurrency(count: int, number: int, engines: Sequence[Engine]) -> int:
     """
     multiple = 3 if len(engines) == 1 else 10
     return max(1, min(multiple * sum(engine.capacity for engine in engines), 2 * count // number))
-
-
-def _idle_note(spec: RunSpec, engines: Sequence[Engine]) -> Iterator[str]:
-    requests, capacity = spec.max_in_flight, sum(engine.capacity for engine in engines)
-    if 2 * requests < capacity:
-        yield (
-            f"{spec.strategy}: at most {requests} request{'s' * (requests > 1)} in flight, one per chain, of the "
-            f"{capacity} that the servers can process at once; faster: --strategy tree, or several runs at once with "
-            "`datacreate sweep`"
-        )
 
 
 def _sampling(config: CreateConfig, checkpoint: Checkpoint, max_tokens: int) -> Sampling:

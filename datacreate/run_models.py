@@ -24,7 +24,7 @@ from datacreate.verification.scoring import VerifyMode
 class Models:
     """The checkpoints of a run; None: not needed."""
 
-    generators: tuple[Checkpoint, ...]  # several take turns by request
+    generators: tuple[Checkpoint, ...]  # several share the requests
     embedding_model: Checkpoint | None  # the embedding model
     verifier: Checkpoint | None  # one of the generators, or another model
 

@@ -34,7 +34,6 @@ from datacreate.selection.accepted_vectors import AcceptedVectors
 from datacreate.selection.embeddings import Similarity
 from datacreate.selection.farthest_first import FarthestFirst
 from datacreate.selection.queue import UNLIMITED_USES, Chains, Levels, Parent, ParentQueue, Tree
-from datacreate.verification.label_noise import LabelNoiseCheck
 from datacreate.verification.scoring import (
     Scored,
     round_probabilities,
@@ -112,11 +111,6 @@ class RunState:
     def finished(self) -> bool:
         return self.stats.accepted >= self._count
 
-    @property
-    def label_noise_check(self) -> LabelNoiseCheck | None:
-        """The check of the assigned labels; None if labels are not assigned or not verified."""
-        return self.stats.label_noise_check
-
     def _make_requests(self) -> list[int]:
         """Add the next requests to `to_submit`; returns the numbers of their parents."""
         parents = []
@@ -144,6 +138,8 @@ class RunState:
         if not self._in_flight or self.finished:
             return not self.finished
         missing = self._count - self.stats.accepted - self.stats.held  # if all that are held will be accepted
+        if (check := self.stats.label_noise_check) and self._acceptance.holds:
+            missing = max(missing, check.rows_to_test)
         expected = self._in_flight * self._rate
         return self._in_flight < self._plan.spec.max_in_flight and expected < _SPARE * missing
 
@@ -283,10 +279,7 @@ class RunState:
             self._acceptance.replay(commit)
             self._record(commit)
         for number in line.next:
-            try:
-                parent = self._queue.next(self._requests, idle=not self._in_flight, logged=number)
-            except KeyError:
-                parent = None
+            parent = self._queue.next(self._requests, idle=not self._in_flight, logged=number)
             if parent is None or parent.number != number:
                 raise _cannot_follow(path, line, f"parent {number}")
             self._make_request(parent)

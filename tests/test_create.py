@@ -127,7 +127,7 @@ def test_a_note_says_that_chains_leave_the_engine_idle(tmp_path: Path, model: st
     example.write_text(json.dumps(COMMONSENSE))
     words = ["create", "--example", example, "--model", model, "--count", 100, "--strategy", "random"]
     ended = run(*words, "--run-dir", tmp_path / "run", capacity=64)
-    assert "random: at most 2 requests in flight, one per chain, of the 64" in ended.err
+    assert "can process 64 requests at once, but this run has at most 2 in flight: one per chain" in ended.err
     ended = run(*words, "--run-dir", tmp_path / "other", "--num-chains", 32, capacity=64)
     assert "one per chain" not in ended.err
 

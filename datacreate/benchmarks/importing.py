@@ -78,10 +78,8 @@ def import_folder(
 ) -> Iterator[ImportReport]:
     """Import all benchmarks that a folder holds in the folder structure of the paper's repository.
 
-    A wrong file does not stop the others. Raises BenchmarkError at the end, naming the first such file,
-    or if there is no benchmark.
+    Raises BenchmarkError at the first wrong file, or if there is no benchmark.
     """
-    errors: list[BenchmarkError] = []
     benchmarks = [benchmark for benchmark in load_registry().values() if _reference_files(folder, benchmark)]
     if not benchmarks:
         raise BenchmarkError(
@@ -89,14 +87,7 @@ def import_folder(
             "(mcqa_5/csqa/test.jsonl, ...); name the benchmark to import a copy of a Hub data set"
         )
     for benchmark in benchmarks:
-        try:
-            yield import_benchmark(
-                benchmark, folder, allow_count_mismatch=allow_count_mismatch, replace=replace
-            )
-        except BenchmarkError as error:
-            errors.append(error)
-    if errors:
-        raise BenchmarkError(f"{errors[0]}" + (f"; {len(errors) - 1} more failed" if errors[1:] else ""))
+        yield import_benchmark(benchmark, folder, allow_count_mismatch=allow_count_mismatch, replace=replace)
 
 
 def import_benchmark(
@@ -150,16 +141,12 @@ def _read(path: Path, benchmark: Benchmark) -> list[Row]:
 def _imported(benchmark: Benchmark, ignore_damage: bool) -> dict[Split, _Split]:
     """The splits that are imported already, damaged ones skipped or refused."""
     splits: dict[Split, _Split] = {}
-    try:
-        manifest = store.read_manifest(benchmark)
-    except BenchmarkError:
-        if not ignore_damage:
-            raise
-        return splits
-    for split, record in manifest.splits.items() if manifest else ():
+    for split in SPLITS:
         try:
-            rows = parse_rows(store.read_bytes(benchmark, split), str(store.folder_of(benchmark)), benchmark)
-            splits[split] = _Split(rows, record.source, record.note, record.disjoint_from)
+            if store.has_split(benchmark, split):
+                content, record = store.read_bytes(benchmark, split), store.record_of(benchmark, split)
+                rows = parse_rows(content, str(store.folder_of(benchmark)), benchmark)
+                splits[split] = _Split(rows, record.source, record.note, record.disjoint_from)
         except BenchmarkError:
             if not ignore_damage:
                 raise

@@ -82,22 +82,23 @@ def has_split(benchmark: Benchmark, split: str) -> bool:
 
 def digest(benchmark: Benchmark, split: str) -> str:
     """SHA-256 of an imported split; BenchmarkError, saying how to import it, if it is missing."""
-    return _record(benchmark, split).sha256
+    return record_of(benchmark, split).sha256
 
 
-def _record(benchmark: Benchmark, split: str) -> SplitRecord:
+def record_of(benchmark: Benchmark, split: str) -> SplitRecord:
+    """The record of an imported split. Raises like `digest`."""
     manifest = read_manifest(benchmark)
     if manifest is None:
         raise BenchmarkError(
             f"benchmark {benchmark.name} is not imported: run `datacreate benchmarks import {benchmark.name}"
             f"{'' if benchmark.source.hub else ' --from DIR'}`"
         )
-    record = dict(manifest.splits).get(split)  # type: ignore[call-overload]
-    if record is None:
-        raise BenchmarkError(
-            f"benchmark {benchmark.name} has no {split} split: {how_to_import(benchmark, split)}"
-        )
-    return record  # type: ignore[no-any-return]
+    for name, record in manifest.splits.items():
+        if name == split:
+            return record
+    raise BenchmarkError(
+        f"benchmark {benchmark.name} has no {split} split: {how_to_import(benchmark, split)}"
+    )
 
 
 def read_split(benchmark: Benchmark, split: str) -> list[dict[str, Json]]:
@@ -111,7 +112,7 @@ def read_split(benchmark: Benchmark, split: str) -> list[dict[str, Json]]:
 
 def read_bytes(benchmark: Benchmark, split: str) -> bytes:
     """The file of an imported split, checked against its hash. Raises like `read_split`."""
-    record = _record(benchmark, split)
+    record = record_of(benchmark, split)
     path = folder_of(benchmark) / f"{split}.jsonl"
     try:
         content = path.read_bytes()

@@ -82,11 +82,9 @@ class Contamination(Filter):
                 near.add(text)
         embeddings = None
         if self._semantic is not None and self._embedder is not None and texts:
-            bounds = [bisect_left(numbers, begin) for begin in rows.begins]
-            parts = {
-                each.ref.title: texts[begin:end]
-                for each, (begin, end) in zip(rows.sets, pairwise(bounds), strict=True)
-            }
+            bounds = pairwise(bisect_left(numbers, begin) for begin in rows.begins)
+            titles = (each.ref.title for each in rows.sets)
+            parts = [(title, texts[begin:end]) for title, (begin, end) in zip(titles, bounds, strict=True)]
             embeddings = HeldOutEmbeddings(parts, self._embedder, self._model_sha256, self._notify)
         return _Texts(numbers, near, embeddings)
 
@@ -99,10 +97,9 @@ class Contamination(Filter):
             yield whole, candidate.text
 
     def prefetch(self, candidates: Sequence[Candidate]) -> None:
-        for texts in self._texts:
-            if texts.embeddings:
-                pairs = (pair for candidate in candidates for pair in self._compared(candidate))
-                texts.embeddings.prefetch([text for each, text in pairs if each is texts])
+        if self._embedder:
+            pairs = (pair for candidate in candidates for pair in self._compared(candidate))
+            self._embedder.encode([text for texts, text in pairs if texts.embeddings])
 
     def match(self, candidate: Candidate) -> str | None:
         """The held-out row that the example repeats, and which check found it."""

@@ -2,7 +2,7 @@
 
 $DATACREATE_HOME/embeddings/MODEL/TEXTS.npy holds float16 vectors, (texts, dim). MODEL and TEXTS are the first 16 digits
 of a SHA-256: of the model and of the texts. Exact search by the library usearch proposes rows; the cosine that decides
-is computed from the rounded vectors, so that a text gets the same answer alone and in a batch.
+is computed from the rounded vectors.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import contextlib
 import hashlib
 import json
 import os
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,45 +36,28 @@ class HeldOutEmbeddings:
 
     def __init__(
         self,
-        texts: Mapping[str, Sequence[str]],
+        texts: Sequence[tuple[str, Sequence[str]]],
         embedder: Embedder,
         model_sha256: str | None = None,
         notify: Notify = no_notify,
     ) -> None:
-        """`texts`: those of each test set, by its title, at least one in all. Embed what the cache does not hold.
+        """Embed what the cache does not hold; without the model's hash nothing is cached.
 
-        Without the model's hash nothing is cached.
+        `texts`: the title and the texts of each test set, at least one text in all.
         """
         self._embedder = embedder
-        pieces = [
-            _vectors(title, part, embedder, model_sha256, notify) for title, part in texts.items() if part
-        ]
+        pieces = [_vectors(title, part, embedder, model_sha256, notify) for title, part in texts if part]
         self._vectors = np.concatenate(pieces)
-        self._known: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        self.nearest = lru_cache(CACHE_SIZE)(self._nearest)  # an example is matched more than once
 
-    def nearest(self, text: str) -> tuple[int, float]:
+    def _nearest(self, text: str) -> tuple[int, float]:
         """The number of the nearest text (the first of equals), and its cosine."""
-        self.prefetch([text])
-        return self._known[text]
-
-    def prefetch(self, texts: Sequence[str]) -> None:
-        """Find the nearest of all these texts in one batch; `nearest` then returns them."""
         from usearch.index import MetricKind, search
 
-        for text in texts:
-            if text in self._known:
-                self._known.move_to_end(text)
-        new = [text for text in dict.fromkeys(texts) if text not in self._known]
-        if new:
-            vectors = to_float16(self._embedder.encode(new))
-            count = min(_PROPOSALS, len(self._vectors))
-            found = search(self._vectors, vectors, count, MetricKind.IP, exact=True, threads=1)
-            for text, vector, rows in zip(new, vectors, found.keys.reshape(-1, count), strict=True):
-                self._known[text] = self._best(vector, sorted(rows.tolist()))
-        while len(self._known) > CACHE_SIZE:
-            self._known.popitem(last=False)
-
-    def _best(self, vector: Float16Rows, rows: list[int]) -> tuple[int, float]:
+        [vector] = to_float16(self._embedder.encode([text]))
+        count = min(_PROPOSALS, len(self._vectors))
+        found = search(self._vectors, vector, count, MetricKind.IP, exact=True, threads=1)
+        rows = sorted(int(row) for row in found.keys.ravel())
         cosines = [cosine(vector, self._vectors[row]) for row in rows]
         best = max(range(len(rows)), key=cosines.__getitem__)  # the first of equals
         return rows[best], cosines[best]

@@ -103,11 +103,6 @@ def shortcuts(
     return ()
 
 
-def why_none(format: TaskFormat) -> str | None:
-    """Why a format has no shortcuts to measure; None if it has."""
-    return None if format.head else "the answers are free text: there is no label or option to guess"
-
-
 def longest_option(rows: Sequence[Row]) -> Shortcut:
     """How often the right option has the most characters; a tie of t options counts 1/t."""
     credit = [_tie_credit([len(option.strip()) for option in row.options], row.right) for row in rows]

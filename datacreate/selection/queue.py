@@ -40,8 +40,8 @@ class ParentQueue(Protocol):
     def next(self, request: int, *, idle: bool, logged: int | None = None) -> Parent | None:
         """The parent of a request; None if it depends on commits that are not there yet.
 
-        `idle`: no request is in flight. `logged`: the number of the parent in the log, when a run is resumed; raises
-        KeyError if that cannot be a parent.
+        `idle`: no request is in flight. `logged`: the number of the parent in the log, when a run is resumed; None if
+        that cannot be a parent.
         """
 
     def commit(self, request: int, chosen: Sequence[Parent], accepted: int, needed: int) -> None:
@@ -95,8 +95,7 @@ class Tree:
             self._use_first(parent)
             if len(self._used) < _MAX_REUSABLE:
                 self._used[number], self._uses[number] = parent, 1
-        else:
-            parent = self._used[number]
+        elif (parent := self._used.get(number)) is not None:
             self._uses[number] += 1
         return parent
 

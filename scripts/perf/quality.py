@@ -68,7 +68,7 @@ class Result:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--benchmark", action="append", help="default: creak, pubmedqa and csqa")
+    parser.add_argument("--benchmark", action="append", help="default: creak, boolq_closed and csqa")
     parser.add_argument("--example-seeds", default="1,2,3", help="each draws a formatting example")
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seeds", default="1,2,3", help="of the trainings")
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--url", action="append", default=[], help="servers that run already")
     options = parser.parse_args()
     differences: dict[str, list[float]] = defaultdict(list)
-    for name in options.benchmark or ["creak", "pubmedqa", "csqa"]:
+    for name in options.benchmark or ["creak", "boolq_closed", "csqa"]:
         results: dict[str, list[Result]] = defaultdict(list)
         for example_seed in options.example_seeds.split(","):
             folder = options.out / name / f"example-{example_seed}"
@@ -105,7 +105,8 @@ def measure(folder: Path, name: str, example_seed: str, options: argparse.Namesp
     results: dict[str, Result] = {}
     for condition, arm in (BOTH | (LABELS if has_labels else OPTIONS)).items():
         run, out = folder / arm.run, folder / "trained" / condition
-        datacreate("create", *common, "--run-dir", run, *arm.create)
+        if arm.run != "keep":
+            datacreate("create", *common, "--run-dir", run, *arm.create)
         labels = ("--condition", condition, "--benchmark", name, "--encoder", options.encoder)
         datacreate("train", run, "--out", out, *labels, *recipe, *arm.train)
         found = datacreate("evaluate", out, "--benchmark", name, "--split", options.split, "--json")

@@ -63,7 +63,7 @@ def test_import_reports_and_exits_with_1_for_another_number_of_rows(tmp_path: Pa
 
 def test_reports_before_a_wrong_file_are_printed(tmp_path: Path, home: Path) -> None:
     write_reference(tmp_path, "creak", {"test": b"{}\n"})
-    write_reference(tmp_path, "csqa", {"test": choices(2)})
+    write_reference(tmp_path, "csqa", {"test": choices(2)})  # comes first in the registry
     ended = typed("import", "--from", tmp_path, "--allow-count-mismatch", "--json")
     assert isinstance(ended.exception, BenchmarkError)
     assert [report["name"] for report in json.loads(ended.stdout)] == ["csqa"]
