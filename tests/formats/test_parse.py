@@ -151,6 +151,11 @@ def test_a_number_is_stored_as_the_label(labels: str, written: float, style: Any
     assert assigned_label(encoding.format, result.example.values) == 1
 
 
+def test_a_list_of_words_may_begin_with_a_bracket() -> None:
+    encoding = encoding_of({"words": ["(", "so", ")"], "tags": ["O", "O", "O"]})
+    assert reason_of([["(", "well", ","], ["O", "O", "O"]], encoding) is None
+
+
 def test_a_separate_answer_must_be_an_option() -> None:
     assert reason_of({**examples.UMBRELLA, "label": "attic"}, KEYED) is Reason.ANSWER_NOT_IN_OPTIONS
 
