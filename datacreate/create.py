@@ -132,7 +132,7 @@ def create(
             if stored or plan.spec.num_chains:
                 _warn_if_idle(plan.spec, config.count, engines, progress)
         lock.check()
-        directory.write_config(run_config, metadata.version("datacreate"))
+        directory.write_config(run_config)
 
         # Generate.
         if not finished:
@@ -265,12 +265,12 @@ def _run_config(
     stored: RunConfig | None, plan: RunPlan, config: CreateConfig, models: Models, engines: Engines
 ) -> RunConfig:
     if stored:
-        return replace(stored, count=config.count)
+        return stored.model_copy(update={"count": config.count})
     licenses = [generator.preset.license for generator in models.generators if generator.preset]
     known = len(licenses) == len(models.generators)
     return RunConfig(
-        plan.spec,
-        config.count,
+        spec=plan.spec,
+        count=config.count,
         license=", ".join(dict.fromkeys(licenses)) if known else None,
         engines=engines.settings,
         versions={name: version for name, version in _environment().items() if name != "host"},

@@ -142,7 +142,7 @@ class PromptEncoding:
         if self.style == "keyed":
             if not isinstance(item, dict):
                 raise MalformedItem("not an object")
-            return {name: item[name] for name in self._properties if name in item} | item
+            return dict(_in_order(item, self.format.schema))
         if not isinstance(item, list) or len(item) != len(self.fields):
             raise MalformedItem(f"not a list of {len(self.fields)}")
         values = dict(zip(self.fields, item, strict=True))
@@ -162,8 +162,6 @@ class PromptEncoding:
 
     def describe(self) -> str:
         """The encoding in words for the prompt: `[question, [right option, 4 wrong options]]`."""
-        if self.style == "keyed":
-            return "{" + ", ".join(self.fields) + "}"
         words = list(self.fields)
         if self._answer_as_first_option:
             name = self._answer_as_first_option[0]

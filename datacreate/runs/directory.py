@@ -13,12 +13,12 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from datacreate.errors import RunError, RunMismatch
 from datacreate.files import replace_file, storage_error
@@ -30,7 +30,7 @@ from datacreate.messages import Notify, no_notify
 from datacreate.runs.config import RunSpec
 from datacreate.runs.log import Commit, LogLine, read_log
 from datacreate.runs.summary import RunStats, depth_warning
-from datacreate.settings import SettingsError
+from datacreate.settings import Settings, SettingsError
 from datacreate.verification.scoring import Probabilities
 
 _VECTORS = "vectors.f16"
@@ -42,16 +42,15 @@ _BEFORE_A_RUN = ("config.json.part", "servers", _VECTORS, LOCK_FILE, "engine*.lo
 """Files that a directory without a run may hold: of a failed start, or of servers that registered there."""
 
 
-@dataclass(frozen=True)
-class RunConfig:
+class RunConfig(Settings):
     """The content of config.json."""
 
-    spec: RunSpec
+    run_id: str = Field(default_factory=lambda: secrets.token_hex(8))  # for the log's checksums
     count: int
-    run_id: str = field(default_factory=lambda: secrets.token_hex(8))  # for the log's checksums
-    license: str | None = None  # of the generators, from their presets
-    engines: dict[str, dict[str, Any]] = field(default_factory=dict)  # name -> settings in the first session
-    versions: dict[str, str] = field(default_factory=dict)  # of packages, in the first session
+    license: str | None  # of the generators, from their presets
+    engines: dict[str, dict[str, Any]]  # name -> settings in the first session
+    versions: dict[str, str]  # of packages, in the first session
+    spec: RunSpec
 
     def check_same(self, requested: Mapping[str, Any], count: int, directory: Path) -> None:
         """Raise RunMismatch if `requested`, fields of the spec, differ, or if `count` is less than that of the run."""
@@ -164,35 +163,21 @@ class RunDirectory:
             document = json.loads(self.config_path.read_text(encoding="utf-8"))
             if not {"datacreate", "layout"} & document.keys():
                 raise RunError(f"{self.path}: not a run directory (its config.json is of another program)")
-            if document.get("layout") != _SCHEMA_VERSION:
+            version, layout = document.pop("datacreate"), document.pop("layout", None)
+            if layout != _SCHEMA_VERSION:
                 raise RunError(
-                    f"{self.path}: written by datacreate {document['datacreate']} in another format; resume with "
-                    "that version, or start again in another --run-dir"
+                    f"{self.path}: written by datacreate {version} in another format; resume with that version, "
+                    "or start again in another --run-dir"
                 )
-            return RunConfig(
-                spec=RunSpec(**document["spec"]),
-                count=int(document["count"]),
-                run_id=str(document["run"]),
-                license=document["license"],
-                engines=document["engines"],
-                versions=document["versions"],
-            )
+            return RunConfig(**document)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             why = SettingsError.first(error).key if isinstance(error, ValidationError) else str(error)
             raise RunError(f"{self.config_path}: damaged ({why}); restore it from a copy") from None
 
-    def write_config(self, config: RunConfig, version: str) -> None:
-        """Replace config.json; `version` is that of datacreate."""
-        document = {
-            "layout": _SCHEMA_VERSION,
-            "datacreate": version,
-            "run": config.run_id,
-            "count": config.count,
-            "license": config.license,
-            "engines": config.engines,
-            "versions": config.versions,
-            "spec": config.spec.model_dump(mode="json"),
-        }
+    def write_config(self, config: RunConfig) -> None:
+        """Replace config.json."""
+        document = {"layout": _SCHEMA_VERSION, "datacreate": metadata.version("datacreate")}
+        document |= config.model_dump(mode="json")
         replace_file(self.config_path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
     def log(self, run_id: str) -> Iterator[LogLine]:

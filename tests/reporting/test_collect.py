@@ -73,7 +73,7 @@ def lines(change: Callable[[list[str]], list[str]]) -> Callable[[Path], None]:
         (text("predictions.jsonl", b""), "0 predictions for 10 test rows"),
         (lines(lambda kept: kept[:-1]), "9 predictions for 10 test rows"),
         (lines(lambda kept: [*kept, kept[0]]), "11 predictions for 10 test rows"),
-        (lines(lambda kept: [kept[1], kept[0], *kept[2:]]), "not in the order of the test rows"),
+        (lines(lambda kept: [kept[1], kept[0], *kept[2:]]), "or not in their order"),
         (
             lambda folder: (folder / "predictions.jsonl").unlink(),
             "predictions.jsonl is damaged (No such file",
