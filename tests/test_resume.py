@@ -205,6 +205,7 @@ OTHER: dict[str, tuple[dict[str, Any], str]] = {
     "strategy": ({"strategy": "naive"}, r"strategy: 'tree' stored, 'naive' requested"),
     "method": ({"method": "paper", "concurrency": None}, r"method: .datacreate. stored, .paper. requested"),
     "concurrency": ({"concurrency": 6}, r"concurrency: 5 stored, 6 requested"),
+    "num_chains": ({"num_chains": 6}, r"num_chains: 5 stored, 6 requested"),
     "example": (
         {"example": {**COMMONSENSE, "question": "Why?"}},
         r"example.question: '.*' stored, 'Why\?' requested",
@@ -221,6 +222,7 @@ OTHER: dict[str, tuple[dict[str, Any], str]] = {
 
 LABELED: dict[str, Any] = {"example": NLI, "labels": NLI_LABELS}
 NEEDED: dict[str, dict[str, Any]] = {
+    "num_chains": {"strategy": "random"},
     "label_ratio": LABELED,
     "verify": {**LABELED, "verify": "keep", "label_noise_check": None},
 }
