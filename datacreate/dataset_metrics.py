@@ -20,7 +20,7 @@ from typing import Any
 from datacreate.benchmarks import find_benchmark, has_split, read_split
 from datacreate.errors import BenchmarkError
 from datacreate.filters.registry import load_embedder
-from datacreate.formats.example import Json
+from datacreate.formats.example import Json, canonical_json
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import words
 from datacreate.metrics.diversity import MAX_TEXTS, WORD_OVERLAP, Similarity, diversity, embedding_cosine
@@ -94,7 +94,7 @@ class DatasetMetrics:
 
         document = measured(rows, families) | {"human": None}
         if human and rows and benchmark:
-            key = (benchmark, format.digest, len(rows), number)
+            key = (benchmark, canonical_json(format.document()), len(rows), number)
             if key not in self._human:
                 same = random.Random(self.seed).sample(human, min(len(rows), len(human)))
                 self._human[key] = {"benchmark": benchmark, "split": "train", **measured(same, None)}

@@ -138,6 +138,8 @@ class RunState:
         if not self._in_flight or self.finished:
             return not self.finished
         missing = self._count - self.stats.accepted - self.stats.held  # if all that are held will be accepted
+        if (check := self.stats.label_noise_check) and self._acceptance.holds:
+            missing = max(missing, check.rows_to_test)
         expected = self._in_flight * self._rate
         return self._in_flight < self._plan.spec.max_in_flight and expected < _SPARE * missing
 

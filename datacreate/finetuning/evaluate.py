@@ -220,6 +220,6 @@ def existing_evaluation(folder: Path, test: TestSet) -> Evaluation | None:
     """A complete evaluation on the same rows; None if there is none, or it is damaged."""
     try:
         existing = read_evaluation(folder)
-    except (OSError, ValueError):
+    except TrainingError:
         return None
     return existing if existing.digest == test.digest else None

@@ -13,7 +13,6 @@ OUT/                              one `datacreate train`
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,6 +27,7 @@ from datacreate.finetuning.recipe import Recipe
 from datacreate.formats.task_format import Head
 from datacreate.locking import LOCK_FILE, FolderLock
 from datacreate.messages import Notify, no_notify
+from datacreate.settings import SettingsError
 
 Selection = Literal["held-out", "human", "none"]
 """The selection rows: a tenth of the training rows, the human dev split, or none."""
@@ -248,7 +248,16 @@ def _read(kind: type[AnyRecord], path: Path, remedy: str) -> AnyRecord:
     except FileNotFoundError:
         raise TrainingError(f"{path} does not exist; give the --out of a `datacreate train`") from None
     except (OSError, ValidationError) as error:
-        raise TrainingError(f"{path}: damaged ({' '.join(str(error).split())[:120]}); {remedy}") from None
+        raise _damaged(path, error, remedy) from None
+
+
+def _damaged(path: Path, error: OSError | ValidationError, remedy: str) -> TrainingError:
+    if isinstance(error, ValidationError):
+        first = SettingsError.first(error)
+        reason = ": ".join(filter(None, (first.key, first.why)))[:160]
+    else:
+        reason = error.strerror or type(error).__name__
+    return TrainingError(f"{path} is damaged ({reason}); {remedy}")
 
 
 def read_training(path: Path) -> Training:
@@ -271,11 +280,14 @@ def models_at(path: Path) -> list[Path]:
 
 
 def read_evaluation(folder: Path) -> Evaluation:
-    """evaluation.json of a folder; ValueError or OSError if it is missing or damaged."""
-    return Evaluation.model_validate_json((folder / EVALUATION).read_bytes())
+    """evaluation.json of a folder; TrainingError if it is missing or damaged."""
+    return _read(Evaluation, folder / EVALUATION, "evaluate the model again")
 
 
 def read_predictions(folder: Path) -> list[Prediction]:
-    """predictions.jsonl of a folder, one per test row."""
-    text = (folder / PREDICTIONS).read_text(encoding="utf-8")
-    return [Prediction(**json.loads(line)) for line in text.split("\n") if line]  # U+2028 ends no line
+    """predictions.jsonl of a folder, one per test row; TrainingError if it is missing or damaged."""
+    path = folder / PREDICTIONS
+    try:
+        return [Prediction.model_validate_json(line) for line in path.read_bytes().split(b"\n") if line]
+    except (OSError, ValidationError) as error:
+        raise _damaged(path, error, "evaluate the model again") from None

@@ -33,6 +33,7 @@ Interval = tuple[float, float]
 """Low and high end, 95 %."""
 
 Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
 
 Origin = tuple[str, str, str]
 """What a model was trained on and how: formatting example ("" without one), training rows, seed."""
@@ -124,6 +125,17 @@ class Models:
         """The outermost level of `Origin` at which the models differ; the seed if there is one model."""
         return next((level for level in (0, 1) if len({o[: level + 1] for o in self.origins}) > 1), 2)
 
+    def units(self, level: int) -> tuple[list[tuple[str, ...]], Floats]:
+        """The groups of models at a level, sorted, and the weight of each model in each, (groups, models)."""
+        keys = sorted({origin[: level + 1] for origin in self.origins})
+        sets = Counter(example for example, _ in {origin[:2] for origin in self.origins})
+        seeds = Counter(origin[:2] for origin in self.origins)
+        weights = np.zeros((len(keys), len(self.origins)))
+        for index, origin in enumerate(self.origins):
+            models = (sets[origin[0]] * seeds[origin[:2]], seeds[origin[:2]], 1)[level]
+            weights[keys.index(origin[: level + 1]), index] = 1 / models
+        return keys, weights
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -159,28 +171,28 @@ class Estimate:
         return float(t.ppf(probability, self.freedom))
 
 
-def mean_score(models: Models, truth: npt.ArrayLike, classes: int | None) -> Estimate:
+def mean_score(models: Models, labels: Integers, classes: int | None) -> Estimate:
     """The mean score over the seeds of a training set, then over training sets, then over examples.
 
-    `truth`, of shape (rows,), groups test rows by label: the score of a model is the mean of the shares right
-    in each group, corrected for chance if `classes` is given.
+    `labels`, of shape (rows,), numbers the label of each test row; -1 is none. The score of a model is the mean
+    of the shares right of each label, corrected for chance if `classes` is given.
     """
-    scores, covariance = _scores(models.correct, truth, classes)
-    _, units = _units(models.origins, models.level)
+    scores, covariance = _scores(models.correct, labels, classes)
+    _, units = models.units(models.level)
     return _estimate([units], scores, covariance, _COVERED[models.level])
 
 
-def difference(first: Models, second: Models, truth: npt.ArrayLike, classes: int | None) -> Estimate:
+def difference(first: Models, second: Models, labels: Integers, classes: int | None) -> Estimate:
     """The mean score of the first condition less that of the second, on the same test rows.
 
     Conditions with the same formatting examples are compared example by example, others as independent
     samples. A condition with a single example (or seed) is assumed to vary as the other one does.
     """
-    scores, covariance = _scores(np.vstack([first.correct, second.correct]), truth, classes)
+    scores, covariance = _scores(np.vstack([first.correct, second.correct]), labels, classes)
     with_example = [models.level for models in (first, second) if models.origins[0][0]]
     level = min(with_example or (first.level, second.level))
     (keys, ours), (other_keys, theirs) = (
-        _units(models.origins, level if models.origins[0][0] else models.level) for models in (first, second)
+        models.units(level if models.origins[0][0] else models.level) for models in (first, second)
     )
     if keys == other_keys and len(keys) > 1:
         parts, single = [np.hstack([ours, -theirs])], False
@@ -215,33 +227,18 @@ def _estimate(
     )
 
 
-def _scores(
-    correct: npt.NDArray[np.bool_], truth: npt.ArrayLike, classes: int | None
-) -> tuple[Floats, Floats]:
+def _scores(correct: npt.NDArray[np.bool_], labels: Integers, classes: int | None) -> tuple[Floats, Floats]:
     """The score of each model, (models,), and their covariance over the choice of test rows, (models, models)."""
-    labels = np.unique(np.asarray(truth), return_inverse=True)[1]
-    number = int(labels.max()) + 1
+    present = np.unique(labels[labels >= 0])
     scores, covariance = np.zeros(len(correct)), np.zeros((len(correct), len(correct)))
-    for label in range(number):
+    for label in present:
         right = correct[:, labels == label].astype(float)
-        deviation = right - right.mean(axis=1, keepdims=True)
-        scores += right.mean(axis=1) / number
-        covariance += deviation @ deviation.T / (right.shape[1] * max(1, right.shape[1] - 1)) / number**2
+        rows, deviation = right.shape[1], right - right.mean(axis=1, keepdims=True)
+        scores += right.mean(axis=1) / len(present)
+        covariance += deviation @ deviation.T / (rows * max(1, rows - 1) * len(present) ** 2)
     if classes is None:
         return scores, covariance
     return (scores - 1 / classes) / (1 - 1 / classes), covariance / (1 - 1 / classes) ** 2
-
-
-def _units(origins: Sequence[Origin], level: int) -> tuple[list[tuple[str, ...]], Floats]:
-    """What models are grouped by at a level, sorted, and the weight of each model in each, (units, models)."""
-    keys = sorted({origin[: level + 1] for origin in origins})
-    sets = Counter(example for example, _ in {origin[:2] for origin in origins})
-    seeds = Counter(origin[:2] for origin in origins)
-    weights = np.zeros((len(keys), len(origins)))
-    for index, origin in enumerate(origins):
-        models = (sets[origin[0]] * seeds[origin[:2]], seeds[origin[:2]], 1)[level]
-        weights[keys.index(origin[: level + 1]), index] = 1 / models
-    return keys, weights
 
 
 def holm(p: Sequence[float]) -> list[float]:

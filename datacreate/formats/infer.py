@@ -81,83 +81,73 @@ def infer_format(
         return InferredFormat(format, (_summary(format),))
     overrides = _overrides(example, labels, ranges)
     for format in () if overrides else _shipped_formats():
-        if format.validator.is_valid(example.values):
-            # If the example breaks a rule, this is an error: another format would hide the mistake.
-            format = bind(format, example)
-            return InferredFormat(format, (_summary(format),))
+        if not format.validator.is_valid(example.values):
+            continue
+        options = format.roles.options if format.options_vary else None
+        if options and are_yes_no(field_at(example.values, options)):
+            continue  # these are labels, not options of one example
+        # If the example breaks a rule, this is an error: another format would hide the mistake.
+        format = bind(format, example)
+        return InferredFormat(format, (_summary(format),))
     return _infer(example, overrides)
 
 
 def _overrides(
     example: Example, labels: Mapping[str, str], ranges: Mapping[str, str]
 ) -> dict[FieldPath, dict[str, Json]]:
-    """The schema of each field with --labels or --range.
-
-    Raises UsageError for an invalid value, ExampleError if the example contradicts it.
-    """
+    """The schema of each field with --labels or --range. Raises UsageError for an invalid value."""
+    fields = {
+        ".".join(path): (path, value) for path, value in _leaves(example.values)
+    }  # keys can contain dots
     schemas: dict[FieldPath, dict[str, Json]] = {}
     for option, given in (("--labels", labels), ("--range", ranges)):
         for name, text in given.items():
-            path, value = _find_field(example, name, option)
+            if name not in fields:
+                known = ", ".join(dotted(path) for path, _ in fields.values())
+                raise UsageError(f"{option} {name}: the example has no such field; it has {known}")
+            path, value = fields[name]
+            if type(value) not in _TYPES:
+                kind = "null" if value is None else "a list"
+                raise UsageError(
+                    f"{option} {name}: the example has {kind} there; put one of the values there"
+                )
             if path in schemas:
                 raise UsageError(f"{name} has both --labels and --range; give one of them")
-            parse = _parse_labels if option == "--labels" else _parse_range
-            schemas[path] = parse(text, value, name)
+            keywords = _labels if option == "--labels" else _range
+            schemas[path] = {
+                "type": _TYPES[type(value)],
+                **keywords(text, type(value), f"{option} {name}={text}"),
+            }
     return schemas
 
 
-def _find_field(example: Example, name: str, option: str) -> tuple[FieldPath, Json]:
-    # A key can contain dots, so names are compared as a whole.
-    paths = [path for path, _ in _leaves(example.values)]
-    path = next((path for path in paths if ".".join(path) == name), None)
-    if path is None:
-        known = ", ".join(map(dotted, paths))
-        raise UsageError(f"{option} {name}: the example has no such field; it has {known}")
-    value = field_at(example.values, path)
-    if type(value) not in _TYPES:
-        kind = "null" if value is None else "a list"
-        raise UsageError(f"{option} {name}: the example has {kind} there; put one of the values there")
-    return path, value
+def _labels(text: str, kind: type, given: str) -> dict[str, Json]:
+    labels = [_convert(part.strip(), kind, given) for part in text.split(",") if part.strip()]
+    if len(set(labels)) < max(2, len(labels)):
+        raise UsageError(f"{given}: give two or more different values, separated by commas")
+    return {"enum": labels}
 
 
-def _parse_labels(text: str, value: Json, name: str) -> dict[str, Json]:
-    """An enumeration of comma-separated values, in the type of the example's value."""
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    kind = type(value)
-    try:
-        labels = [_convert(part, kind) for part in parts]
-    except ValueError:
-        raise UsageError(f"--labels {name}={text}: the example's {name} is of type {_TYPES[kind]}") from None
-    if len(set(labels)) < 2 or len(set(labels)) != len(labels):
-        raise UsageError(f"--labels {name}={text}: give two or more different values, separated by commas")
-    if value not in labels:
-        raise ExampleError(f"{name}: the example has {value!r}, which is not one of {text}; fix one of them")
-    return {"type": _TYPES[kind], "enum": labels}
-
-
-def _convert(text: str, kind: type) -> Json:
-    """A value from the command line. Raises ValueError if it is not of this type."""
-    if kind is bool:
-        return ("false", "true").index(text.casefold()) == 1
-    number = kind(text)
-    if kind is float and not math.isfinite(number):
-        raise ValueError(text)
-    return number
-
-
-def _parse_range(text: str, value: Json, name: str) -> dict[str, Json]:
-    low, _, high = text.partition("..")
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise UsageError(f"--range {name}={text}: the example's {name} is not a number")
-    try:
-        bounds = _convert(low, type(value)), _convert(high, type(value))
-    except ValueError:
-        raise UsageError(f"--range {name}={text}: write LOW..HIGH, e.g. --range {name}=1..5") from None
+def _range(text: str, kind: type, given: str) -> dict[str, Json]:
+    low, dots, high = text.partition("..")
+    if kind not in (int, float) or not dots:
+        problem = "write LOW..HIGH" if kind in (int, float) else "the example's value is not a number"
+        raise UsageError(f"{given}: {problem}")
+    bounds = _convert(low, kind, given), _convert(high, kind, given)
     if bounds[0] >= bounds[1]:
-        raise UsageError(f"--range {name}={text}: LOW must be less than HIGH")
-    if not bounds[0] <= value <= bounds[1]:
-        raise ExampleError(f"{name}: the example has {value!r}, which is outside {text}; fix one of them")
-    return {"type": _TYPES[type(value)], "minimum": bounds[0], "maximum": bounds[1]}
+        raise UsageError(f"{given}: LOW must be less than HIGH")
+    return {"minimum": bounds[0], "maximum": bounds[1]}
+
+
+def _convert(text: str, kind: type, given: str) -> Json:
+    """A value from the command line in the type of the example's value."""
+    try:
+        value = ("false", "true").index(text.casefold()) == 1 if kind is bool else kind(text)
+        if kind is not float or math.isfinite(value):
+            return value
+    except ValueError:
+        pass
+    raise UsageError(f"{given}: {text!r} is not of the type that the example has, {_TYPES[kind]}")
 
 
 @cache

@@ -29,8 +29,9 @@ _OPTION_WORDS = re.compile(
 )
 """What small models write for an option, copied from `PromptEncoding.describe`."""
 
-_STRAY_JSON = re.compile(r"\s*[]},]")
-"""No text begins like this. Models continue so if the grammar keeps them from closing a list."""
+_STRAY_JSON = re.compile(r"\s*[]},]\s*\S")
+"""No text begins like this (a comma alone can be a token). Models continue so if the grammar keeps them from closing a
+list."""
 
 
 class MalformedItem(ValueError):
@@ -142,7 +143,7 @@ class PromptEncoding:
         if self.style == "keyed":
             if not isinstance(item, dict):
                 raise MalformedItem("not an object")
-            return {name: item[name] for name in self._properties if name in item} | item
+            return dict(_in_order(item, self.format.schema))
         if not isinstance(item, list) or len(item) != len(self.fields):
             raise MalformedItem(f"not a list of {len(self.fields)}")
         values = dict(zip(self.fields, item, strict=True))
@@ -162,8 +163,6 @@ class PromptEncoding:
 
     def describe(self) -> str:
         """The encoding in words for the prompt: `[question, [right option, 4 wrong options]]`."""
-        if self.style == "keyed":
-            return "{" + ", ".join(self.fields) + "}"
         words = list(self.fields)
         if self._answer_as_first_option:
             name = self._answer_as_first_option[0]

@@ -199,11 +199,6 @@ class TaskFormat:
             "x-datacreate": {"roles": self.roles.document(), "rules": sorted(self.rules)},
         }
 
-    @property
-    def digest(self) -> str:
-        """Canonical JSON of the document: equal formats have equal digests."""
-        return canonical_json(self.document())
-
     def free_texts(self, values: Mapping[str, Json]) -> list[str]:
         """The texts of an example that the model worded: no constants, no enumerations."""
         return free_texts(values, self.schema)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from itertools import combinations
-from statistics import mean, stdev, variance
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,6 @@ import numpy as np
 from datacreate.finetuning.records import Evaluation
 from datacreate.finetuning.statistics import (
     ALPHA,
-    Interval,
     Models,
     chance_corrected,
     difference,
@@ -46,15 +43,17 @@ def cell_of(models: Sequence[Evaluated], paper: tuple[float | None, bool] = (Non
     """
     first, trained = models[0].evaluation, is_trained(models[0])
     scores = [model.evaluation.scores for model in models]
-    score, score_interval = scores[0].score, scores[0].score_interval
-    accuracy, accuracy_interval = scores[0].accuracy, scores[0].accuracy_interval
+    score, (score_low, score_high) = scores[0].score, scores[0].score_interval
+    accuracy, (accuracy_low, accuracy_high) = scores[0].accuracy, scores[0].accuracy_interval
+    group = _statistics(models)
     if len(models) > 1:
-        k, labels = first.scores.classes, _labels(models[0])
-        found = mean_score(_statistics(models, labels), labels[labels >= 0], k)
-        score, score_interval = found.value, _clipped(found.interval, chance_corrected(0, k))
-        found = mean_score(_statistics(models), np.zeros(first.scores.rows), None)
-        accuracy, accuracy_interval = found.value, _clipped(found.interval, 0)
-    sd_seeds, sd_examples = _spread(models)
+        found = mean_score(group, _labels(models[0]), k := first.scores.classes)
+        score, (low, high) = found.value, found.interval
+        score_low, score_high = max(chance_corrected(0, k), low), min(1.0, high)
+        found = mean_score(group, np.zeros(first.scores.rows, dtype=int), None)
+        accuracy, (low, high) = found.value, found.interval
+        accuracy_low, accuracy_high = max(0.0, low), min(1.0, high)
+    sd_seeds, sd_examples = _spread(group, np.array([model_scores.score for model_scores in scores]))
     name = first.condition.name
     return ResultCell(
         **_test_set(first),
@@ -67,11 +66,11 @@ def cell_of(models: Sequence[Evaluated], paper: tuple[float | None, bool] = (Non
         sets=len({model.evaluation.condition.digest for model in models}) if trained else 0,
         seeds=len({model.evaluation.seed for model in models}) if trained else 0,
         score=score,
-        score_low=score_interval[0],
-        score_high=score_interval[1],
+        score_low=score_low,
+        score_high=score_high,
         accuracy=accuracy,
-        accuracy_low=accuracy_interval[0],
-        accuracy_high=accuracy_interval[1],
+        accuracy_low=accuracy_low,
+        accuracy_high=accuracy_high,
         sd_seeds=sd_seeds,
         sd_examples=sd_examples,
         degenerate=sum(model_scores.degenerate for model_scores in scores),
@@ -123,11 +122,10 @@ def compare_cells(rows: Sequence[tuple[ResultCell, Sequence[Evaluated]]]) -> tup
     is all human rows.
     """
     pairs = [pair for pair in combinations(rows, 2) if _comparable(pair[0][0], pair[1][0])]
-    found = []
-    for (first, ours), (_, theirs) in pairs:
-        labels = _labels(ours[0])
-        both = _statistics(ours, labels), _statistics(theirs, labels)
-        found.append(difference(*both, labels[labels >= 0], first.classes))
+    found = [
+        difference(_statistics(ours), _statistics(theirs), _labels(ours[0]), first.classes)
+        for (first, ours), (_, theirs) in pairs
+    ]
     comparisons = [
         Comparison(
             trained_for=max(first.trained_for, second.trained_for),  # "-" sorts before every name
@@ -173,33 +171,21 @@ def _labels(model: Evaluated) -> Any:
     return np.array([numbers.get(label.strip().casefold(), -1) for label in model.truth])
 
 
-def _statistics(models: Sequence[Evaluated], labels: Any = None) -> Models:
-    """Models as the statistics take them; without the rows that have no label."""
-    correct = np.array([model.correct for model in models])
+def _statistics(models: Sequence[Evaluated]) -> Models:
+    """Models as the statistics take them."""
     conditions = [(model.evaluation.condition, str(model.evaluation.seed)) for model in models]
     return Models(
-        correct if labels is None else correct[:, labels >= 0],
+        np.array([model.correct for model in models]),
         [(condition.example or "", condition.digest, seed) for condition, seed in conditions],
         trained=is_trained(models[0]),
     )
 
 
-def _clipped(interval: Interval, lowest: float) -> Interval:
-    return max(lowest, interval[0]), min(1.0, interval[1])
-
-
-def _spread(models: Sequence[Evaluated]) -> tuple[float | None, float | None]:
+def _spread(models: Models, scores: Any) -> tuple[float | None, float | None]:
     """Standard deviations of the score: between seeds, pooled over training sets; between means of examples."""
-    sets: defaultdict[tuple[str | None, str], list[float]] = defaultdict(list)
-    for model in models:
-        condition = model.evaluation.condition
-        sets[condition.example, condition.digest].append(model.evaluation.scores.score)
-    freedom = sum(len(scores) - 1 for scores in sets.values())
-    pooled = sum((len(scores) - 1) * variance(scores) for scores in sets.values() if len(scores) > 1)
-    examples: defaultdict[str | None, list[float]] = defaultdict(list)
-    for (example, _), scores in sets.items():
-        examples[example].append(mean(scores))
+    (_, examples), (_, sets) = models.units(0), models.units(1)
+    residuals, freedom = scores - (sets > 0).T @ (sets @ scores), len(scores) - len(sets)
     return (
-        (pooled / freedom) ** 0.5 if freedom else None,
-        stdev(map(mean, examples.values())) if len(examples) > 1 else None,
+        float(((residuals**2).sum() / freedom) ** 0.5) if freedom else None,
+        float((examples @ scores).std(ddof=1)) if len(examples) > 1 else None,
     )

@@ -8,22 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from sys import intern
 
-from pydantic import ValidationError
-
-from datacreate.errors import UsageError
+from datacreate.errors import TrainingError, UsageError
 from datacreate.finetuning.records import (
     EVALUATION,
     PREDICTIONS,
     TRAINING,
     TRIALS,
     Evaluation,
-    Prediction,
     TrainingDirectory,
     read_evaluation,
     read_predictions,
 )
 from datacreate.reporting.results import Skipped
-from datacreate.settings import SettingsError
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +41,6 @@ class Found:
     skipped: tuple[Skipped, ...]
 
 
-class Unusable(ValueError):
-    """An evaluation that cannot be used; the message is one line."""
-
-
 def collect(paths: Sequence[Path]) -> Found:
     """Everything below `paths`, sorted by folder name.
 
@@ -63,13 +55,13 @@ def collect(paths: Sequence[Path]) -> Found:
             if EVALUATION in files:
                 evaluated.append(_read(folder))
             elif PREDICTIONS in files:
-                raise Unusable(f"unfinished: predictions but no {EVALUATION}; evaluate the model again")
+                raise TrainingError(f"unfinished: predictions but no {EVALUATION}; evaluate the model again")
             if "config.json" in files and "log.jsonl" in files:
                 runs.append(folder)
             if TRAINING in files:
                 _check_finished(folder)
-        except Unusable as error:
-            skipped.append(Skipped(path_text(folder), str(error)))
+        except TrainingError as error:
+            skipped.append(Skipped(path_text(folder), str(error).removeprefix(f"{folder}{os.sep}")))
     return Found(tuple(_each_once(evaluated, skipped)), tuple(runs), tuple(skipped))
 
 
@@ -100,34 +92,19 @@ def _folders(paths: Sequence[Path], skipped: list[Skipped]) -> Iterator[tuple[Pa
 
 
 def _read(folder: Path) -> Evaluated:
-    name = EVALUATION
-    try:
-        evaluation = read_evaluation(folder)
-        name = PREDICTIONS
-        predictions = read_predictions(folder)
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise Unusable(f"{name} is damaged ({_reason(error)}); evaluate the model again") from None
-    if problem := _contradiction(evaluation, predictions):
-        raise Unusable(f"{problem}; evaluate the model again")
-    return Evaluated(
-        path_text(folder),
-        evaluation,
-        tuple(intern(prediction.label) for prediction in predictions),  # many models answer the same rows
-        tuple(prediction.correct for prediction in predictions),
-    )
-
-
-def _contradiction(evaluation: Evaluation, predictions: Sequence[Prediction]) -> str | None:
-    """How scores and predictions contradict each other; None if they agree."""
-    scores = evaluation.scores
-    if len(predictions) != scores.rows:
-        return f"{len(predictions)} predictions for {scores.rows} test rows"
-    if [prediction.row for prediction in predictions] != list(range(len(predictions))):
-        return "the predictions are not in the order of the test rows"
-    share = sum(prediction.correct for prediction in predictions) / len(predictions)
-    if abs(share - scores.accuracy) > 1e-6:
-        return f"{EVALUATION} has accuracy {scores.accuracy:.4f}, its predictions {share:.4f}"
-    return None
+    """An evaluation; TrainingError if it is damaged or contradicts its predictions."""
+    evaluation, predictions = read_evaluation(folder), read_predictions(folder)
+    rows, accuracy = evaluation.scores.rows, evaluation.scores.accuracy
+    correct = tuple(prediction.correct for prediction in predictions)
+    problem = None
+    if [prediction.row for prediction in predictions] != list(range(rows)):
+        problem = f"{len(predictions)} predictions for {rows} test rows, or not in their order"
+    elif abs(sum(correct) / rows - accuracy) > 1e-6:
+        problem = f"{EVALUATION} has accuracy {accuracy:.4f}, its predictions {sum(correct) / rows:.4f}"
+    if problem:
+        raise TrainingError(f"{problem}; evaluate the model again")
+    labels = tuple(intern(prediction.label) for prediction in predictions)  # many models answer the same rows
+    return Evaluated(path_text(folder), evaluation, labels, correct)
 
 
 def _each_once(evaluated: Sequence[Evaluated], skipped: list[Skipped]) -> Iterator[Evaluated]:
@@ -144,17 +121,9 @@ def _each_once(evaluated: Sequence[Evaluated], skipped: list[Skipped]) -> Iterat
 
 
 def _check_finished(folder: Path) -> None:
-    """Raise Unusable if a training has unfinished seeds. Its finished seeds are used all the same."""
+    """Raise TrainingError if a training has unfinished seeds. Its finished seeds are used all the same."""
     if any((folder / TRIALS).glob("seed-*")):
         finished = len(TrainingDirectory(folder).models())
-        raise Unusable(f"unfinished training ({finished} seeds finished); run its `datacreate train` again")
-
-
-def _reason(error: Exception) -> str:
-    """An error in a few words, on one line."""
-    if isinstance(error, ValidationError):
-        first = SettingsError.first(error)
-        return ": ".join(filter(None, (first.key, first.why)))[:160]
-    if isinstance(error, OSError):
-        return error.strerror or type(error).__name__
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]
+        raise TrainingError(
+            f"unfinished training ({finished} seeds finished); run its `datacreate train` again"
+        )

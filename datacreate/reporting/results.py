@@ -78,9 +78,7 @@ class Comparison:
     difference: float  # chance-corrected score of the first less that of the second
     low: float
     high: float
-    covers: (
-        str  # what the interval and p include: rows, and seeds and formatting examples if there are several
-    )
+    covers: str  # what the interval and p include: "examples, seeds, rows" or less
     mde: float  # minimum detectable effect: the true difference that is detected with 80 % power
     p: float
     p_holm: float  # corrected for all comparisons of the table

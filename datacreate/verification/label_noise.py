@@ -69,6 +69,11 @@ class LabelNoiseCheck:
         return len(self._seen)
 
     @property
+    def rows_to_test(self) -> int:
+        """The number of examples until the next test."""
+        return 0 if self.decided else self._next_test - self.seen
+
+    @property
     def result(self) -> str:
         """The result in one line."""
         if self.concordance is None:

@@ -130,7 +130,7 @@ def shares(correct: Sequence[int], rows: int = 100) -> list[list[bool]]:
     return [[row < number for row in range(rows)] for number in correct]
 
 
-ROWS = [""] * 100
+ROWS = np.zeros(100, dtype=int)
 
 
 def test_seeds_are_averaged_within_training_rows_within_examples() -> None:
@@ -145,11 +145,11 @@ def test_the_error_of_independent_models_is_that_of_a_t_test() -> None:
     right = rng.random((6, 4000)) < np.array([[0.5], [0.6], [0.7], [0.52], [0.65], [0.71]])
     words = "a-x-1 b-y-1 c-z-1"
     scores = right.mean(axis=1)
-    found = mean_score(models(right[:3].tolist(), words), [""] * 4000, None)
+    found = mean_score(models(right[:3].tolist(), words), np.zeros(4000, dtype=int), None)
     half = t.ppf(0.975, 2) * scores[:3].std(ddof=1) / 3**0.5
     assert found.interval == pytest.approx((found.value - half, found.value + half), rel=0.02)
     paired = difference(
-        models(right[:3].tolist(), words), models(right[3:].tolist(), words), [""] * 4000, None
+        models(right[:3].tolist(), words), models(right[3:].tolist(), words), np.zeros(4000, dtype=int), None
     )
     assert paired.p == pytest.approx(ttest_rel(scores[:3], scores[3:]).pvalue, abs=0.02)
 
@@ -209,9 +209,9 @@ def test_a_single_seed_is_assumed_to_vary_like_the_others() -> None:
 
 
 def test_balanced_accuracy_is_compared_corrected_for_chance() -> None:
-    truth = ["a"] * 70 + ["b"] * 30
-    constant = models([[True] * 70 + [False] * 30], "-x-1")
-    right = models([[True] * 60 + [False] * 10 + [True] * 27 + [False] * 3], "-y-1")
+    truth = np.array([0] * 70 + [1] * 30 + [-1] * 5)
+    constant = models([[True] * 70 + [False] * 35], "-x-1")
+    right = models([[True] * 60 + [False] * 10 + [True] * 27 + [False] * 8], "-y-1")
     assert mean_score(constant, truth, 2) == Estimate(0.0, 0.0, np.inf, "rows")
     found = difference(right, constant, truth, 2)
     recalls = 60 / 70, 27 / 30

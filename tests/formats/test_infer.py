@@ -125,9 +125,10 @@ def test_no_more_advice_when_it_was_followed(values: dict[str, Any], overrides: 
 )
 def test_yes_and_no_in_many_languages(question: str, answer: str, labels: tuple[str, str]) -> None:
     assert inferred({"question": question, "answer": answer}).format.labels == labels
-    with_options = inferred({"question": question, "options": list(labels), "answer": answer}).format
-    assert with_options.labels == labels
-    assert not with_options.options_vary
+    for name in ("answer", "label"):
+        with_options = inferred({"question": question, "options": list(labels), name: answer}).format
+        assert with_options.labels == labels
+        assert not with_options.options_vary
 
 
 def test_an_answer_that_is_a_span_of_the_context() -> None:
@@ -178,12 +179,12 @@ def test_an_example_without_a_variable_field_is_an_error(values: dict[str, Any])
     [
         ({"labels": {"lable": "a,b"}}, "no such field; it has text, stars"),
         ({"labels": {"stars": "1,1"}}, "two or more different values"),
-        ({"labels": {"stars": "good,bad"}}, "is of type integer"),
+        ({"labels": {"stars": "good,bad"}}, "'good' is not of the type that the example has, integer"),
         ({"labels": {"stars": "2,3"}}, "not one of"),
         ({"ranges": {"text": "1..5"}}, "is not a number"),
         ({"ranges": {"stars": "1-5"}}, "write LOW..HIGH"),
         ({"ranges": {"stars": "5..1"}}, "LOW must be less"),
-        ({"ranges": {"stars": "2..5"}}, "outside"),
+        ({"ranges": {"stars": "2..5"}}, "stars: 1 is less than the minimum of 2"),
         ({"ranges": {"stars": "1..5"}, "labels": {"stars": "1,2"}}, "both --labels and --range"),
     ],
 )

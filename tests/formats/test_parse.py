@@ -91,7 +91,7 @@ def test_the_results_of_a_completion(text: str, options: dict[str, Any], results
         (["Q?", ["Caf\u00e9", "Cafe\u0301", *OPTIONS[2:]]], Reason.DUPLICATE_OPTIONS),
         (["Q?", ["New  York", "new york", *OPTIONS[2:]]], Reason.DUPLICATE_OPTIONS),
         (["Q?", ["+", "-", "5", "5!", "-5"]], None),
-        (["Q?", ["[a]", "{b}", ":)", ".c", "(d"]], None),
+        (["Q?", ["[a]", "{b}", ":)", ".c", ","]], None),
         *(
             (["Q?", [text, *OPTIONS[1:]]], None)
             for text in ("+", "😀", "an option to buy", "نعم", "\u2028 x")
@@ -128,8 +128,7 @@ def test_spaces_around_a_line_are_removed() -> None:
     result = parse_item([" Who cooks rice? ", [" rice cooker", *OPTIONS[1:]]], CHOICE)
     assert isinstance(result, Candidate)
     assert result.example.values["question"] == "Who cooks rice?"
-    assert result.example.values["label"] == "rice cooker"
-    assert "rice cooker" in result.example.values["options"]
+    assert result.example.values["label"] == "rice cooker" in result.example.values["options"]
 
 
 def test_a_text_may_be_the_name_of_another_field() -> None:
@@ -150,6 +149,11 @@ def test_a_number_is_stored_as_the_label(labels: str, written: float, style: Any
     assert isinstance(result, Candidate)
     assert canonical_json(result.example.values["stars"]) == canonical_json(label(4))
     assert assigned_label(encoding.format, result.example.values) == 1
+
+
+def test_a_list_of_words_may_begin_with_a_bracket() -> None:
+    encoding = encoding_of({"words": ["(", "so", ")"], "tags": ["O", "O", "O"]})
+    assert reason_of([["(", "well", ","], ["O", "O", "O"]], encoding) is None
 
 
 def test_a_separate_answer_must_be_an_option() -> None:
@@ -173,13 +177,12 @@ def test_numbers_must_be_valid_json_of_the_right_type() -> None:
         assert isinstance(valid, Candidate)
 
 
-def test_multiple_of_is_not_checked_for_numbers_that_cannot_be_divided() -> None:
-    schema = {"type": "object", "properties": {"text": {"type": "string"}, "x": {"multipleOf": 0.5}}}
-    encoding = PromptEncoding(bind(read_format(schema, "mine"), Example({"text": "a b", "x": 1.5})))
+def test_numbers_that_cannot_be_divided_are_rejected_before_multiple_of_is_checked() -> None:
+    format = format_of(text={"type": "string"}, x={"multipleOf": 0.5})
+    encoding = PromptEncoding(bind(format, Example({"text": "a b", "x": 1.5})))
     for number in (float("nan"), float("inf"), 10**400):
         assert reason_of(["some words", number], encoding) is Reason.SCHEMA_VIOLATION
     assert reason_of(["some words", 1.3], encoding) is Reason.CONSTRAINT_VIOLATION
-    assert reason_of(["some words", 2.5], encoding) is None
 
 
 def test_the_text_of_a_reject_is_short_and_printable() -> None:
@@ -189,63 +192,41 @@ def test_the_text_of_a_reject_is_short_and_printable() -> None:
     result.text.encode("utf-8")
 
 
-def format_of(properties: dict[str, Any], *roles: str) -> TaskFormat:
-    document = {"properties": properties, "x-datacreate": {"roles": {role: role for role in roles}}}
-    return read_format(document, "mine")
+def format_of(**properties: Any) -> TaskFormat:
+    roles = {role: role for role in ("question", "context", "answer") if role in properties}
+    return read_format({"properties": properties, "x-datacreate": {"roles": roles}}, "mine")
 
 
-ANY_TEXT = {"type": "string"}
-REVIEWS = format_of(
-    {
-        "question": {"const": "Is it good?"},
-        "context": ANY_TEXT,
-        "note": {"type": ["string", "null"]},
-        "answer": {"enum": ["yes", "no"]},
-    },
-    "question",
-    "context",
-    "answer",
-)
-REVIEW = {"question": "Is it good?", "context": "Great.", "note": None, "answer": "yes"}
-SUMS = format_of(
-    {
-        "question": {"const": "a + b?"},
-        "a": {"type": "integer"},
-        "b": {"type": "integer"},
-        "answer": ANY_TEXT,
-    },
-    "question",
-    "answer",
-)
-NO_QUESTION = {**examples.UMBRELLA, "question": ""}
-MAIL = {"subject": "Hello", "body": "Shall we meet?", "label": "ham"}
-POEM = {"instruction": "", "output": "One poem."}
-TAGS_ONLY = {"tags": ["a", "b"]}
+ANY_TEXT, NULLABLE, NUMBER = {"type": "string"}, {"type": ["string", "null"]}, {"type": "integer"}
+YES_NO = {"enum": ["yes", "no"]}
+REVIEWS = format_of(question={"const": "Good?"}, context=ANY_TEXT, note=NULLABLE, answer=YES_NO)
+REVIEW = {"question": "Good?", "context": "Great.", "note": None, "answer": "yes"}
+SUMS = format_of(question={"const": "a + b?"}, a=NUMBER, b=NUMBER, answer=ANY_TEXT)
 
 
 @pytest.mark.parametrize(
     ("format", "values", "changes", "repeats"),
     [
-        (CHOICE.format, examples.UMBRELLA, {"options": [*OPTIONS[:4], "stand"]}, True),
-        (CHOICE.format, examples.UMBRELLA, {"question": "Where is a dry umbrella?"}, False),
+        (None, examples.UMBRELLA, {"options": [*OPTIONS[:4], "stand"]}, True),
+        (None, examples.UMBRELLA, {"question": "Where is a dry umbrella?"}, False),
         (REVIEWS, REVIEW, {"context": "Bad."}, False),
         (REVIEWS, REVIEW, {"context": "great", "answer": "no"}, True),
         (REVIEWS, REVIEW, {"note": "Twice."}, False),
-        (inferred(examples.NLI).format, examples.NLI, {"premise": "A man plays the piano."}, False),
-        (inferred(examples.NLI).format, examples.NLI, {"label": "neutral"}, True),
-        (inferred(examples.SPAN).format, examples.SPAN, {"context": "It is in the Giant Mountains."}, False),
-        (inferred(examples.SPAN).format, examples.SPAN, {"answer": "Mountains"}, True),
-        (inferred(MAIL).format, MAIL, {"body": "Buy now!"}, False),
+        (None, examples.NLI, {"premise": "A man plays the piano."}, False),
+        (None, examples.NLI, {"label": "neutral"}, True),
+        (None, examples.SPAN, {"context": "It is in the Giant Mountains."}, False),
+        (None, examples.SPAN, {"answer": "Mountains"}, True),
+        (None, {"subject": "Hello", "body": "Shall we meet?", "label": "ham"}, {"body": "Buy now!"}, False),
         (SUMS, {"question": "a + b?", "a": 1, "b": 6, "answer": "7"}, {"a": 2, "b": 5}, False),
-        (inferred(NO_QUESTION).format, NO_QUESTION, {"options": [*OPTIONS[:4], "stand"]}, False),
-        (inferred(POEM).format, POEM, {"output": "Another poem."}, False),
-        (inferred(TAGS_ONLY).format, TAGS_ONLY, {"tags": ["b"]}, False),
-        (NUMBERS.format, {"text": "a b", "score": 0.5, "count": 3}, {"score": 0.25}, True),
+        (None, {**examples.UMBRELLA, "question": ""}, {"options": [*OPTIONS[:4], "stand"]}, False),
+        (None, {"instruction": "", "output": "One poem."}, {"output": "Another poem."}, False),
+        (None, {"text": "a b", "score": 0.5, "tags": []}, {"score": 0.25}, True),
     ],
 )
 def test_an_example_repeats_another_if_all_its_inputs_are_equal(
-    format: TaskFormat, values: dict[str, Any], changes: dict[str, Any], repeats: bool
+    format: TaskFormat | None, values: dict[str, Any], changes: dict[str, Any], repeats: bool
 ) -> None:
+    format = format or inferred(values).format
     key, changed = (Candidate.of(v, format).key for v in (values, {**values, **changes}))
     assert (key == changed) is repeats
 
