@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from datacreate.benchmarks import Benchmark, find_benchmark
 from datacreate.checkpoints import find_preset
 from datacreate.engines.settings import EngineOptions
-from datacreate.errors import BenchmarkError, CheckpointError, PlanError, UsageError
+from datacreate.errors import BenchmarkError, CheckpointError, PlanError
 from datacreate.files import read_yaml
 from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.train import TrainConfig
@@ -49,7 +49,7 @@ class SweepPlan(Settings):
     description: str = ""
     benchmarks: tuple[str, ...] = Field(min_length=1)
     conditions: tuple[str, ...] = Field(min_length=1)
-    create: dict[str, Any] = Field(
+    create: dict[Any, Any] = Field(
         default={}
     )  # further options of `create`; of the engine, also for zero-shot
     generators: tuple[str, ...] = ()  # instruct checkpoints; with `urls` in create, names of served models
@@ -58,7 +58,7 @@ class SweepPlan(Settings):
     encoders: tuple[str, ...] = ()  # to fine-tune; none: sets are created and nothing is trained
     sizes: tuple[int | Literal["all"], ...] = Field(default=("all",), min_length=1)  # rows to train on
     train_seeds: tuple[Seed, ...] = Field(default=(1, 2, 3), min_length=1)
-    train: dict[str, Any] = Field(default={})  # further options of `train`
+    train: dict[Any, Any] = Field(default={})  # further options of `train`
     test: tuple[str, ...] = ()  # test sets; none: the benchmark and those out of distribution
     keep_weights: bool = False  # of evaluated models
 
@@ -140,7 +140,7 @@ class SweepPlan(Settings):
             if condition not in (HUMAN, HUMAN_FULL) and not self.generators:
                 raise ValueError(f"generators: the condition {condition} needs a model; name at least one")
             if condition not in (ZERO_SHOT, *STRATEGIES) and not self.encoders:
-                raise ValueError(f"encoders: the condition {condition} requirements at least one to train")
+                raise ValueError(f"encoders: the condition {condition} needs at least one to train")
         for size in self.sizes:
             if size != "all" and self.count != "train" and size > self.count:
                 raise ValueError(f"sizes: {size} is more than the count of {self.count}")
@@ -161,15 +161,16 @@ def split_recipe(train: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
 def _check_names(given: dict[str, Any], names: set[str]) -> None:
     for name in given:
         if name not in names:
-            raise ValueError(f"{name} is not an option, or the plan sets it{did_you_mean(name, names)}")
+            raise ValueError(f"{name}: no such option, or the plan sets it{did_you_mean(str(name), names)}")
 
 
 def _converted(model: type[Settings], given: dict[str, Any], **required: Any) -> dict[str, Any]:
     """The given values as the model converts them, in the order of its fields. ValueError."""
     try:
-        settings = model.of(**required, **given)
-    except UsageError as error:
-        raise ValueError(str(error)) from None
+        settings = model(**required, **given)
+    except ValidationError as error:
+        names = {name: name for name in model.model_fields} | {"name": "recipe"}  # keys, not flags
+        raise ValueError(SettingsError.first(error).on_command_line(names)) from None
     return {name: getattr(settings, name) for name in model.model_fields if name in given}
 
 
@@ -220,10 +221,30 @@ def load_plan(name_or_path: str) -> SweepPlan:
         raise PlanError(f"plan {path}: {error}") from None
 
 
+_REMEDIES = {
+    "missing": "this key is required",
+    "tuple_type": "give a list: [a, b]",
+    "too_short": "name at least one",
+    "dict_type": "give a mapping of options: {option: value}",
+    "string_type": "give text",
+    "string_pattern_mismatch": "use letters, digits, '.', '_' and '-' only",
+    "bool_type": "give true or false",
+    "bool_parsing": "give true or false",
+    "int_type": "give a whole number",
+    "int_from_float": "give a whole number",
+    "greater_than_equal": "give 0 or a larger number",
+}
+"""By pydantic's name of an error."""
+
+
 def _first_error(error: ValidationError) -> str:
     """The first problem in one line, and the number of further ones."""
     wrong = SettingsError.first(error)
-    is_unknown = wrong.kind == "extra_forbidden"
-    message = f"no such key{did_you_mean(wrong.key, SweepPlan.model_fields)}" if is_unknown else wrong.why
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{wrong.key}{': ' if wrong.place else ''}{message}{more}"
+    if wrong.kind == "extra_forbidden":
+        return f"{wrong.key}: no such key{did_you_mean(wrong.key, SweepPlan.model_fields)}{more}"
+    if not wrong.place:  # a contradiction; the message names the keys
+        return f"{wrong.why}{more}"
+    if wrong.key in ("create", "train") and wrong.kind == "value_error" and not wrong.why.startswith("--"):
+        return f"{wrong.key}.{wrong.why}{more}"  # the message begins with the name of an option
+    return f"{wrong.key}: {_REMEDIES.get(wrong.kind, wrong.why)}{more}"

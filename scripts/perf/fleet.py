@@ -24,13 +24,13 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "data" / "examples" / "commonsense.json"
 
 LATENCY = 2.0
-"""Seconds that a simulated server takes over an answer."""
+"""Seconds that a simulated server needs for an answer."""
 
-HOLDS = 8
-"""Requests that it works on at once."""
+MAX_NUM_SEQS = 8
+"""Requests that it processes at once."""
 
 SECONDS = 40
-"""How long each run with simulated servers is to take, about; its end, when they fall idle, is part of it."""
+"""Approximate length of each run, including its end, when servers become idle."""
 
 
 def measure_fleet() -> dict[str, Any]:
@@ -40,29 +40,29 @@ def measure_fleet() -> dict[str, Any]:
 
 
 def _simulated(number: int) -> dict[str, Any]:
-    """A run with so many simulated servers, which are another process, and this run a third."""
-    count = round(number * HOLDS / LATENCY * SECONDS) * 5  # five examples an answer
+    """A run with this number of servers; servers and run are processes of their own."""
+    count = round(number * MAX_NUM_SEQS / LATENCY * SECONDS) * 5  # five examples per answer
     command = [sys.executable, "-m", "tests.servers", str(number), str(LATENCY)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as servers:
         assert servers.stdout
         try:
             urls = servers.stdout.readline().strip()
             child = [sys.executable, __file__, "--drive", str(count), urls]
-            told = subprocess.run(child, capture_output=True, text=True, check=True)
-            return dict(json.loads(told.stdout))
+            ended = subprocess.run(child, capture_output=True, text=True, check=True)
+            return dict(json.loads(ended.stdout))
         finally:
             servers.kill()
 
 
 def drive(count: int, urls: str) -> dict[str, Any]:
-    """One run, in a process of its own: its speed, and its processor time."""
+    """One run: its speed and its processor time."""
     with tempfile.TemporaryDirectory() as folder:
         config = CreateConfig.of(
             example=EXAMPLE,
             count=count,
             run_dir=Path(folder) / "run",
             urls=tuple(urls.split(",")),
-            max_num_seqs=HOLDS,
+            max_num_seqs=MAX_NUM_SEQS,
             strategy="random",  # whose chains are full from the first request on
             decontaminate=(),
         )
@@ -72,7 +72,7 @@ def drive(count: int, urls: str) -> dict[str, Any]:
     return {
         "examples_per_second": summary["examples_per_second"],
         "accepted": summary["accepted"],
-        "processor_ms_an_example": round(1000 * spent / count, 3),
+        "processor_ms_per_example": round(1000 * spent / count, 3),
     }
 
 
@@ -80,14 +80,14 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     options.add_argument("--json", type=Path)
     options.add_argument("--drive", nargs=2, help=argparse.SUPPRESS)
-    told = options.parse_args()
-    if told.drive:
-        print(json.dumps(drive(int(told.drive[0]), told.drive[1])))
+    given = options.parse_args()
+    if given.drive:
+        print(json.dumps(drive(int(given.drive[0]), given.drive[1])))
         return
     figures = measure_fleet()
     print(json.dumps(figures, indent=2), flush=True)
-    if told.json:
-        told.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    if given.json:
+        given.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

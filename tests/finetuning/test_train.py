@@ -96,6 +96,7 @@ def test_processes_train_the_same_models_stop_together_and_resume(
         assert weights(tmp_path / "out" / seed) == weights(tmp_path / "one" / seed)
 
 
+@pytest.mark.slow
 def test_each_process_sees_one_gpu_and_a_killed_one_is_reported(
     home: Path, tmp_path: Path, encoder: str, two_gpus: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
