@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from datacreate.cli.show import print_summary
 from datacreate.engines.base import Completion, Request
-from datacreate.errors import EngineError, NoProgress, PromptTooLong
+from datacreate.errors import NoProgress, PromptTooLong
 from datacreate.formats.example import Example
 from datacreate.formats.text_normalization import normalize_text
 from datacreate.runs.directory import RunDirectory
@@ -55,9 +55,8 @@ def test_the_count_is_exact_and_all_examples_are_valid_and_new(
     assert json.loads((tmp_path / "run" / "summary.json").read_text()) == summary
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_duplicates_are_replaced(tmp_path: Path, model: str, strategy: str) -> None:
-    summary = make(tmp_path / "run", model, answering(vocabulary=120), strategy=strategy, count=60)
+def test_duplicates_are_replaced(tmp_path: Path, model: str) -> None:
+    summary = make(tmp_path / "run", model, answering(vocabulary=120), count=60)
     assert len({example["question"] for example in examples(tmp_path / "run")}) == 60
     assert summary["rejected"]["duplicate"] > 10
 
@@ -293,25 +292,6 @@ def test_a_model_that_repeats_itself_fails_and_keeps_what_was_new(tmp_path: Path
     with pytest.raises(NoProgress, match="duplicate"):
         make(tmp_path, model, saying(json.dumps(items)), count=25)
     assert len(examples(tmp_path)) == 5
-
-
-def test_a_run_resumes_after_the_engine_died(tmp_path: Path, model: str) -> None:
-    make(tmp_path / "whole", model)
-    dying = ScriptedEngine(answering(), dies_after=3)
-    with pytest.raises(EngineError, match="ended"):
-        make(tmp_path / "run", model, dying)
-    assert dying.closed
-    assert json.loads((tmp_path / "run" / "summary.json").read_text())["accepted"] < 25
-    make(tmp_path / "run", model)
-    assert train(tmp_path / "run") == train(tmp_path / "whole")
-
-
-def test_a_finished_run_does_not_start_the_engine(tmp_path: Path, model: str) -> None:
-    summary = make(tmp_path, model)
-    engine = ScriptedEngine(answering())
-    assert make(tmp_path, model, engine) == summary
-    assert not engine.started
-    assert engine.closed
 
 
 def test_long_examples_reduce_the_examples_per_request_or_fail_before_the_start(

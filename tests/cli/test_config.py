@@ -161,6 +161,7 @@ def test_variables_set_options_by_their_flag_and_unknown_ones_are_named(
     for name in ("CREATE_JSON", "CREATE_DRY_RUN", "CREATE_SEDE", "TRAIN_SEED", "HOEM", "CREATE_RANGES"):
         monkeypatch.setenv(f"DATACREATE_{name}", "1")
     monkeypatch.setenv("DATACREATE_CREATE_CHAT_TEMPLATE_KWARGS", "a=1\nb=2")
+    monkeypatch.setenv("DATACREATE_COMMAND", "srun datacreate")  # scripts/datacreate.sbatch reads it
     ended = run("create", "--example", "nli.json", "--count", 3, "--model", model)
     assert json.loads(ended.out)["config"]["chat-template-kwargs"] == {"a": 1, "b": 2}
     ranges, seed, home = ended.lines
