@@ -6,6 +6,7 @@ import json
 import random
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -218,12 +219,15 @@ def test_quotas_balance_a_model_that_prefers_one_label(tmp_path: Path, model: st
 
 def test_paper_has_one_request_in_flight_and_assigns_no_labels(tmp_path: Path, model: str) -> None:
     engine = ScriptedEngine(answering(), capacity=8)
-    make(tmp_path, model, engine, example=NLI, labels=NLI_LABELS, count=40, method="paper", concurrency=None)
-    assert RunDirectory(tmp_path).read_config().spec.concurrency == 1
+    paper: dict[str, Any] = {"example": NLI, "labels": NLI_LABELS, "count": 40, "method": "paper"}
+    make(tmp_path / "run", model, engine, **paper, concurrency=None)
+    assert RunDirectory(tmp_path / "run").read_config().spec.concurrency == 1
     assert all('"const"' not in (request.schema or "") for request in engine.history)
     assert [request.id for request in engine.history] == list(range(len(engine.history)))
-    counts = Counter(example["label"] for example in examples(tmp_path))
+    counts = Counter(example["label"] for example in examples(tmp_path / "run"))
     assert max(counts.values()) - min(counts.values()) > 1
+    make(tmp_path / "faster", model, **paper, concurrency=7)
+    assert train(tmp_path / "faster") == train(tmp_path / "run")
 
 
 def test_paper_loses_truncated_arrays_and_drops_single_invalid_items(tmp_path: Path, model: str) -> None:
