@@ -68,7 +68,8 @@ def _rows_of_split(benchmark: Benchmark, ref: HeldOutRef, passages: bool) -> Ite
             "run the command again"
         )
     for row in read_split(benchmark, ref.split):
-        yield HeldOutRow(row["question"], (row["context"] or "") if passages else "")
+        passage = (row["context"] or "") if passages else ""
+        yield HeldOutRow(tuple(filter(None, (row["question"], passage))), passage)
 
 
 def _file(name: str) -> Path:
@@ -110,7 +111,7 @@ def _inputs(values: Mapping[str, Json], format: TaskFormat) -> HeldOutRow:
     if fields - optional <= values.keys() and (fields & values.keys()):
         try:
             candidate = Candidate.of(values, format)
-            return HeldOutRow(candidate.question, candidate.passage)
+            return HeldOutRow(candidate.inputs, candidate.passage)
         except (KeyError, TypeError):  # a value of another type
             pass
-    return HeldOutRow("\n".join(values_in(values)), "")
+    return HeldOutRow(("\n".join(values_in(values)),), "")

@@ -34,7 +34,11 @@ def describe_run(config: CreateConfig) -> dict[str, Any]:
     engines = ["openai"]
     if models and not config.served:
         engines = [choose(model, config.engine, config.count) for model in models.generators]
-    accepted = directory.accepted() if stored else 0
+    accepted, notes = directory.accepted() if stored else 0, list(inputs.inferred.notes)
+    if config.num_examples and not stored:
+        notes.append(
+            f"whether {config.num_examples} examples fit the model's context is checked at the start"
+        )
     verifier = models.verifier.name if models and models.verifier else config.verifier
     return {
         "run_dir": str(directory.path),
@@ -42,7 +46,7 @@ def describe_run(config: CreateConfig) -> dict[str, Any]:
         "accepted": accepted,
         "count": config.count,
         "format": inputs.inferred.format.name,
-        "notes": list(inputs.inferred.notes),
+        "notes": notes,
         "strategy": config.strategy,
         "models": [model.name for model in models.generators] if models else None,
         "engines": engines,

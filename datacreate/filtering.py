@@ -47,7 +47,7 @@ class DatasetFilterSettings(EngineOptions, JudgingModels, FilterSettings, Format
     """The settings of `datacreate filter`."""
 
     near: Threshold = threshold(
-        "Drop rows that share at least this fraction of their word shingles with an earlier one (Jaccard).",
+        "Drop rows whose inputs each share at least this fraction of word shingles with an earlier one (Jaccard).",
         default=0.7,
     )
     balance: bool = quality("Keep as many rows of each label as the rarest label has.", default=False)

@@ -43,6 +43,7 @@ BAD: dict[str, tuple[Any, str, int, str]] = {
     "missing checkpoint": (COMMONSENSE, "--model ./nowhere", 1, "no such folder"),
     "unknown strategy": (COMMONSENSE, "--strategy clever", 2, "naive, random, diverse, similar, tree"),
     "count of 0": (COMMONSENSE, "--count 0", 2, "--count 0: give a number greater than 0"),
+    "too many per request": (COMMONSENSE, "--num-examples 1001", 2, "less than or equal to 1000"),
     "labels without =": (NLI, "--labels label", 2, "write it as NAME=VALUE"),
     "labels without the example's": (NLI, "--labels label=yes,no", 2, "not one of"),
     "long prompt": ({**COMMONSENSE, "question": "long " * 4000}, "", 1, "use a shorter example"),

@@ -6,6 +6,7 @@ import json
 import random
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from datacreate.cli.show import print_summary
 from datacreate.engines.base import Completion, Request
-from datacreate.errors import EngineError, NoProgress, PromptTooLong
+from datacreate.errors import NoProgress, PromptTooLong
 from datacreate.formats.example import Example
 from datacreate.formats.text_normalization import normalize_text
 from datacreate.runs.directory import RunDirectory
@@ -55,9 +56,8 @@ def test_the_count_is_exact_and_all_examples_are_valid_and_new(
     assert json.loads((tmp_path / "run" / "summary.json").read_text()) == summary
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_duplicates_are_replaced(tmp_path: Path, model: str, strategy: str) -> None:
-    summary = make(tmp_path / "run", model, answering(vocabulary=120), strategy=strategy, count=60)
+def test_duplicates_are_replaced(tmp_path: Path, model: str) -> None:
+    summary = make(tmp_path / "run", model, answering(vocabulary=120), count=60)
     assert len({example["question"] for example in examples(tmp_path / "run")}) == 60
     assert summary["rejected"]["duplicate"] > 10
 
@@ -219,12 +219,15 @@ def test_quotas_balance_a_model_that_prefers_one_label(tmp_path: Path, model: st
 
 def test_paper_has_one_request_in_flight_and_assigns_no_labels(tmp_path: Path, model: str) -> None:
     engine = ScriptedEngine(answering(), capacity=8)
-    make(tmp_path, model, engine, example=NLI, labels=NLI_LABELS, count=40, method="paper", concurrency=None)
-    assert RunDirectory(tmp_path).read_config().spec.concurrency == 1
+    paper: dict[str, Any] = {"example": NLI, "labels": NLI_LABELS, "count": 40, "method": "paper"}
+    make(tmp_path / "run", model, engine, **paper, concurrency=None)
+    assert RunDirectory(tmp_path / "run").read_config().spec.concurrency == 1
     assert all('"const"' not in (request.schema or "") for request in engine.history)
     assert [request.id for request in engine.history] == list(range(len(engine.history)))
-    counts = Counter(example["label"] for example in examples(tmp_path))
+    counts = Counter(example["label"] for example in examples(tmp_path / "run"))
     assert max(counts.values()) - min(counts.values()) > 1
+    make(tmp_path / "faster", model, **paper, concurrency=7)
+    assert train(tmp_path / "faster") == train(tmp_path / "run")
 
 
 def test_paper_loses_truncated_arrays_and_drops_single_invalid_items(tmp_path: Path, model: str) -> None:
@@ -293,25 +296,6 @@ def test_a_model_that_repeats_itself_fails_and_keeps_what_was_new(tmp_path: Path
     with pytest.raises(NoProgress, match="duplicate"):
         make(tmp_path, model, saying(json.dumps(items)), count=25)
     assert len(examples(tmp_path)) == 5
-
-
-def test_a_run_resumes_after_the_engine_died(tmp_path: Path, model: str) -> None:
-    make(tmp_path / "whole", model)
-    dying = ScriptedEngine(answering(), dies_after=3)
-    with pytest.raises(EngineError, match="ended"):
-        make(tmp_path / "run", model, dying)
-    assert dying.closed
-    assert json.loads((tmp_path / "run" / "summary.json").read_text())["accepted"] < 25
-    make(tmp_path / "run", model)
-    assert train(tmp_path / "run") == train(tmp_path / "whole")
-
-
-def test_a_finished_run_does_not_start_the_engine(tmp_path: Path, model: str) -> None:
-    summary = make(tmp_path, model)
-    engine = ScriptedEngine(answering())
-    assert make(tmp_path, model, engine) == summary
-    assert not engine.started
-    assert engine.closed
 
 
 def test_long_examples_reduce_the_examples_per_request_or_fail_before_the_start(

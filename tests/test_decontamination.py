@@ -214,10 +214,10 @@ def test_rows_of_a_file_are_compared_by_the_inputs_of_the_format_or_by_all_their
     mine = write(tmp_path / "mine.jsonl", *rows)
     [open_book] = held_out_sets([mine], OPEN_BOOK)
     assert list(map(tuple, open_book.read())) == [
-        ("Is it tall?", "A tower."),
-        ("Is it new?", ""),
-        ("Is it old?", "A barn."),
-        ("It is wide.\n0.5\nhigh", ""),
+        (("Is it tall?", "A tower."), "A tower."),
+        (("Is it new?",), ""),
+        (("Is it old?", "A barn."), "A barn."),
+        (("It is wide.\n0.5\nhigh",), ""),
     ]
     without_context = bind(CHOICES, Example(HELD_OUT))
     [closed_book] = held_out_sets([mine], without_context)

@@ -25,7 +25,7 @@ GROUPS = ("input", "output", "strategy", "quality", "training", "sampling", "eng
 """The headings of `--help`, in order."""
 
 VARIABLES = (
-    "DATACREATE_API_KEY", "DATACREATE_HOME", "DATACREATE_OFFLINE", "DATACREATE_RESTARTS",
+    "DATACREATE_API_KEY", "DATACREATE_COMMAND", "DATACREATE_HOME", "DATACREATE_OFFLINE", "DATACREATE_RESTARTS",
     "DATACREATE_SUPERVISED",
 )  # fmt: skip
 """Environment variables that set no option."""

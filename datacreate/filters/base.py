@@ -52,7 +52,7 @@ class FilterSettings(Settings):
         flag="--exact/--no-exact",
     )
     near: Threshold = threshold(
-        "Drop examples that share at least this fraction of their word shingles with an earlier one (Jaccard; try "
+        "Drop examples whose inputs each share at least this fraction of word shingles with an earlier one (try "
         "0.7)."
     )
     semantic: Threshold = threshold(
@@ -69,7 +69,7 @@ class FilterSettings(Settings):
         "Drop examples that share this many consecutive words with a row of --decontaminate.", default=8, ge=2
     )
     decontaminate_near: Threshold = threshold(
-        "Drop examples that share at least this fraction of their word shingles with a row of --decontaminate.",
+        "Drop examples whose inputs each share at least this fraction of word shingles with a row of --decontaminate.",
         default=0.7,
     )
 
@@ -106,10 +106,15 @@ class Filter(ABC):
 
 
 class HeldOutRow(NamedTuple):
-    """The inputs of a held-out row that examples are compared with."""
+    """The inputs of a held-out row that examples are compared with, as a `Candidate` has them."""
 
-    question: str  # all inputs but the passage
+    inputs: tuple[str, ...]  # the passage included
     passage: str  # the context; empty if the examples have none
+
+    @property
+    def question(self) -> str:
+        """All inputs but the passage."""
+        return "\n".join(text for text in self.inputs if text != self.passage)
 
 
 class HeldOutRef(BaseModel):

@@ -76,10 +76,10 @@ class Contamination(Filter):
     def _indexed(self, *, with_passage: bool) -> _Texts:
         rows, near = self.rows, None if self._near is None else NearIndex(self._near)
         numbers = [number for number, row in enumerate(rows.rows) if bool(row.passage) == with_passage]
-        texts = ["\n".join(filter(None, rows.rows[number])) for number in numbers]
+        texts = ["\n".join(rows.rows[number].inputs) for number in numbers]
         if near:
-            for text in texts:
-                near.add(text)
+            for number in numbers:
+                near.add(rows.rows[number].inputs)
         embeddings = None
         if self._semantic is not None and self._embedder is not None and texts:
             bounds = pairwise(bisect_left(numbers, begin) for begin in rows.begins)
@@ -88,18 +88,18 @@ class Contamination(Filter):
             embeddings = HeldOutEmbeddings(parts, self._embedder, self._model_sha256, self._notify)
         return _Texts(numbers, near, embeddings)
 
-    def _compared(self, candidate: Candidate) -> Iterator[tuple[_Texts, str]]:
-        """The rows to compare the example with, and the text that it is compared by."""
+    def _compared(self, candidate: Candidate) -> Iterator[tuple[_Texts, tuple[str, ...]]]:
+        """The rows to compare the example with, and the inputs that it is compared by."""
         questions, whole = self._texts
-        if candidate.question:
-            yield questions, candidate.question
+        if inputs := tuple(text for text in candidate.inputs if text != candidate.passage):
+            yield questions, inputs
         if candidate.passage:
-            yield whole, candidate.text
+            yield whole, candidate.inputs
 
     def prefetch(self, candidates: Sequence[Candidate]) -> None:
         if self._embedder:
             pairs = (pair for candidate in candidates for pair in self._compared(candidate))
-            self._embedder.encode([text for texts, text in pairs if texts.embeddings])
+            self._embedder.encode(["\n".join(inputs) for texts, inputs in pairs if texts.embeddings])
 
     def match(self, candidate: Candidate) -> str | None:
         """The held-out row that the example repeats, and which check found it."""
@@ -109,12 +109,12 @@ class Contamination(Filter):
         if candidate.passage and (passage := rows.repeated_passage(candidate.passage)):
             row, share = passage
             return f"{rows.name(row)}: {share:.0%} of the n-grams of the passage"
-        for texts, text in self._compared(candidate):
-            if texts.near and (near := texts.near.match(text)):
+        for texts, inputs in self._compared(candidate):
+            if texts.near and (near := texts.near.match(inputs)):
                 return f"{rows.name(texts.rows[near[0]])}: Jaccard {near[1]:.2f}"
-        for texts, text in self._compared(candidate):
+        for texts, inputs in self._compared(candidate):
             if texts.embeddings and self._semantic:
-                nearest, cosine = texts.embeddings.nearest(text)
+                nearest, cosine = texts.embeddings.nearest("\n".join(inputs))
                 if cosine >= self._semantic:
                     return f"{rows.name(texts.rows[nearest])}: cosine {cosine:.2f}"
         return None

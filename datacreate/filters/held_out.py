@@ -66,7 +66,7 @@ class HeldOutRows:
     def name(self, row: int) -> str:
         """A row as a person finds it: test set, row of the file, and how it starts."""
         place = bisect_right(self.begins, row) - 1
-        start = " ".join((self.rows[row].question or self.rows[row].passage).split())
+        start = " ".join("\n".join(self.rows[row].inputs).split())
         start = start if len(start) <= _MAX_SHOWN else start[:_MAX_SHOWN] + "…"
         return f"{self.sets[place].ref.title} row {row - self.begins[place] + 1} ({start})"
 

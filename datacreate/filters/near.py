@@ -1,4 +1,4 @@
-"""Near-duplicates: texts that share most of their words and word pairs.
+"""Near-duplicates: examples each of whose inputs shares most of its words and word pairs with another's.
 
 MinHash signatures (Broder, 1997; by the library rensa) with locality-sensitive hashing find candidates. The
 Jaccard similarity of the shingles decides, so that a rejection does not depend on the hashing.
@@ -40,12 +40,18 @@ _SCALAR_LIMIT = 4
 _POWERS = np.uint64(0x9E3779B97F4A7C15) ** np.arange(1, MAX_ROWS_PER_BAND + 1, dtype=np.uint64)
 
 
-class NearIndex:
-    """Texts, numbered from 0, searchable for the most similar one.
+Sketches = Sequence[Sequence[int]]
+"""Of each input of an example."""
 
-    Case, punctuation and the order of words beyond pairs are ignored. A pair at the threshold is found with a
-    probability of about `MIN_RECALL`, a more similar pair with a higher one. Pairs below the threshold are never
-    rejected, except in texts over 64 words, where similarity is estimated.
+
+class NearIndex:
+    """Examples by their inputs, numbered from 0, searchable for the most similar one.
+
+    An example is as similar to another as the least similar of its inputs: different questions about one passage, or
+    different texts under one instruction, are not near-duplicates. Case, punctuation and the order of words beyond
+    pairs are ignored. A pair at the threshold is found with a probability of about `MIN_RECALL`, a more similar pair
+    with a higher one. Pairs below the threshold are never rejected, except in texts over 64 words, where similarity is
+    estimated.
     """
 
     def __init__(self, threshold: float) -> None:
@@ -53,50 +59,62 @@ class NearIndex:
         self._threshold = threshold
         self._rows_per_band = rows_per_band(threshold)
         self._index = LshIndex(BANDS)
-        self._shingles = array("I")
-        self._starts = array("q", [0])
-        self._last: tuple[str, Sequence[int], Hashes] | None = None
+        self._shingles = array("I")  # of all inputs, one after the other
+        self._starts = array("q", [0])  # of each input in `_shingles`
+        self._inputs = array("q", [0])  # of each example: its first input in `_starts`
+        self._last: tuple[Sequence[str], Sketches, Hashes] | None = None
 
-    def match(self, text: str) -> tuple[int, float] | None:
-        """The number of the most similar text (the first of equals) and its Jaccard similarity."""
-        sketch, hashes = self._hash(text)
+    def match(self, inputs: Sequence[str]) -> tuple[int, float] | None:
+        """The number of the most similar example (the first of equals) and its Jaccard similarity."""
+        sketches, hashes = self._hash(inputs)
         best = None
-        for row in self._similar(sketch, self._index.find(hashes)):
-            similarity = jaccard(sketch, self._shingles[self._starts[row] : self._starts[row + 1]])
+        for row in self._similar(sketches, self._index.find(hashes)):
+            similarity = self._similarity(sketches, row)
             if similarity >= self._threshold and (best is None or similarity > best[1]):
                 best = (row, similarity)
         return best
 
-    def _similar(self, sketch: Sequence[int], rows: list[int]) -> list[int]:
-        """The rows that may reach the threshold: a vectorized check of many candidates."""
+    def _similarity(self, sketches: Sketches, row: int) -> float:
+        begin, end = self._inputs[row], self._inputs[row + 1]
+        others: Sketches = [self._shingles[self._starts[i] : self._starts[i + 1]] for i in range(begin, end)]
+        if len(others) != len(sketches):
+            sketches, others = [_merged(sketches)], [_merged(others)]
+        return min(jaccard(one, other) for one, other in zip(sketches, others, strict=True))
+
+    def _similar(self, sketches: Sketches, rows: list[int]) -> list[int]:
+        """The rows that may reach the threshold: a vectorized check of many candidates, of all inputs together."""
         if len(rows) <= _SCALAR_LIMIT:
             return rows
+        sketch = [value for each in sketches for value in each]
         kept, starts = np.frombuffer(self._shingles, np.uint32), np.frombuffer(self._starts, np.int64)
-        begin = starts[rows]
-        sizes = starts[np.add(rows, 1)] - begin
+        inputs = np.frombuffer(self._inputs, np.int64)
+        begin = starts[inputs[rows]]
+        sizes = starts[inputs[np.add(rows, 1)]] - begin
         offsets = np.cumsum(sizes) - sizes
         pieces = kept[np.repeat(begin - offsets, sizes) + np.arange(sizes.sum())]
         common = np.add.reduceat(np.isin(pieces, np.array(sketch, np.uint32)), offsets, dtype=np.int64)
         similar = common >= self._threshold * (len(sketch) + sizes - common) - 1e-9
-        estimated = (sizes == MAX_SHINGLES) | (len(sketch) == MAX_SHINGLES)  # needs `jaccard`
+        estimated = (sizes >= MAX_SHINGLES) | (len(sketch) >= MAX_SHINGLES)  # needs `jaccard`
         return [row for row, passes in zip(rows, similar | estimated, strict=True) if passes]
 
-    def add(self, text: str) -> None:
-        """Add the next text."""
-        sketch, hashes = self._hash(text)
+    def add(self, inputs: Sequence[str]) -> None:
+        """Add the next example."""
+        sketches, hashes = self._hash(inputs)
         self._index.add(hashes)
-        self._shingles.extend(sketch)
-        self._starts.append(len(self._shingles))
+        for sketch in sketches:
+            self._shingles.extend(sketch)
+            self._starts.append(len(self._shingles))
+        self._inputs.append(len(self._starts) - 1)
 
-    def _hash(self, text: str) -> tuple[Sequence[int], Hashes]:
-        """The text's shingles as `sketch_of` gives them, and the hash of each band, (BANDS,)."""
-        if self._last is None or self._last[0] != text:  # an added text was usually matched just before
-            pieces = shingles(text)
+    def _hash(self, inputs: Sequence[str]) -> tuple[Sketches, Hashes]:
+        """The sketch of each input, and the hash of each band of all inputs together, (BANDS,)."""
+        if self._last is None or self._last[0] != inputs:  # an added example was usually matched just before
+            pieces = [shingles(text) for text in inputs or [""]]
             signature = RMinHash(BANDS * self._rows_per_band, _SEED)
-            signature.update(pieces)
+            signature.update([piece for each in pieces for piece in each])
             rows = np.array(signature.digest(), np.uint64).reshape(BANDS, self._rows_per_band)
             hashes = (rows @ _POWERS[: self._rows_per_band]) >> np.uint64(32)
-            self._last = (text, sketch_of(pieces), hashes.astype(np.uint32))
+            self._last = (inputs, [sketch_of(each) for each in pieces], hashes.astype(np.uint32))
         return self._last[1:]
 
 
@@ -114,11 +132,11 @@ class NearDuplicates(Filter):
         self._index = NearIndex(threshold)
 
     def match(self, candidate: Candidate) -> str | None:
-        found = self._index.match(candidate.key)
+        found = self._index.match(candidate.inputs)
         return f"similar to example {found[0] + 1}, Jaccard {found[1]:.2f}" if found else None
 
     def add(self, candidate: Candidate) -> None:
-        self._index.add(candidate.key)
+        self._index.add(candidate.inputs)
 
 
 def rows_per_band(threshold: float) -> int:
@@ -143,6 +161,10 @@ def sketch_of(pieces: Sequence[str]) -> Sequence[int]:
     """The `MAX_SHINGLES` smallest different 32-bit hashes of the shingles, ascending."""
     [hashes] = RMinHash.hash_token_sets([pieces])
     return sorted({value >> 32 for value in hashes})[:MAX_SHINGLES]
+
+
+def _merged(sketches: Sketches) -> Sequence[int]:
+    return sorted({value for sketch in sketches for value in sketch})[:MAX_SHINGLES]
 
 
 def jaccard(one: Sequence[int], other: Sequence[int]) -> float:

@@ -81,10 +81,14 @@ def infer_format(
         return InferredFormat(format, (_summary(format),))
     overrides = _overrides(example, labels, ranges)
     for format in () if overrides else _shipped_formats():
-        if format.validator.is_valid(example.values):
-            # If the example breaks a rule, this is an error: another format would hide the mistake.
-            format = bind(format, example)
-            return InferredFormat(format, (_summary(format),))
+        if not format.validator.is_valid(example.values):
+            continue
+        options = format.roles.options if format.options_vary else None
+        if options and are_yes_no(field_at(example.values, options)):
+            continue  # these are labels, not options of one example
+        # If the example breaks a rule, this is an error: another format would hide the mistake.
+        format = bind(format, example)
+        return InferredFormat(format, (_summary(format),))
     return _infer(example, overrides)
 
 

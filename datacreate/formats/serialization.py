@@ -29,8 +29,9 @@ _OPTION_WORDS = re.compile(
 )
 """What small models write for an option, copied from `PromptEncoding.describe`."""
 
-_STRAY_JSON = re.compile(r"\s*[]},]")
-"""No text begins like this. Models continue so if the grammar keeps them from closing a list."""
+_STRAY_JSON = re.compile(r"\s*[]},]\s*\S")
+"""No text begins like this (a comma alone can be a token). Models continue so if the grammar keeps them from closing a
+list."""
 
 
 class MalformedItem(ValueError):

@@ -107,14 +107,15 @@ def validate_example(
 ) -> Candidate | Reject:
     """Check one example against its format: schema, texts, rules. Returns the first error as a reject.
 
-    Used for what a model writes and for rows of files. With `allow_empty`, all inputs but the first may be empty.
+    Used for what a model writes and for rows of files. With `allow_empty`, all texts but the question may be empty.
     """
     values = tidied(values, format.schema)
     error = _first_error(values, format, allow_empty)
     if error is not None:
         return Reject(error[0], shorten(values), error[1])
     candidate = Candidate.of(values, format)
-    return candidate if _WORD.search(candidate.inputs[0]) else Reject(Reason.BLANK, shorten(values))
+    leading = candidate.inputs[0] if format.roles.question else candidate.text
+    return candidate if _WORD.search(leading) else Reject(Reason.BLANK, shorten(values))
 
 
 def _first_error(

@@ -80,6 +80,7 @@ def test_dry_run_writes_nothing_and_prints_a_config_that_can_be_given_back(model
     shown = run(*command, "--dry-run")
     assert shown.code == 0, shown.err
     assert "run dir          runs/nli-random\nstate            new\n" in shown.out
+    assert "whether 7 examples fit" in run(*command, "--num-examples", 7, "--dry-run").out
     assert "labels entailment, neutral, contradiction" in shown.out
     document = json.loads(run(*command, "--dry-run", "--json").out)
     assert sorted(Path().rglob("*")) == before
@@ -161,6 +162,7 @@ def test_variables_set_options_by_their_flag_and_unknown_ones_are_named(
     for name in ("CREATE_JSON", "CREATE_DRY_RUN", "CREATE_SEDE", "TRAIN_SEED", "HOEM", "CREATE_RANGES"):
         monkeypatch.setenv(f"DATACREATE_{name}", "1")
     monkeypatch.setenv("DATACREATE_CREATE_CHAT_TEMPLATE_KWARGS", "a=1\nb=2")
+    monkeypatch.setenv("DATACREATE_COMMAND", "srun datacreate")  # scripts/datacreate.sbatch reads it
     ended = run("create", "--example", "nli.json", "--count", 3, "--model", model)
     assert json.loads(ended.out)["config"]["chat-template-kwargs"] == {"a": 1, "b": 2}
     ranges, seed, home = ended.lines

@@ -55,6 +55,26 @@ def test_an_unknown_verb_suggests() -> None:
     assert ended.failure == "datacreate: no command 'exprot' (did you mean export?) (see datacreate --help)"
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "models show nope",
+        "models pull nope",
+        "benchmarks show nope",
+        "benchmarks import nope",
+        "schema check nope",
+        "sweep nope",
+        "serve --model nope",
+        "export /tmp --layout nope",
+        "evaluate --zero-shot any --url http://127.0.0.1:9 --benchmark nope --out out",
+        "filter nope --verifier any --url http://127.0.0.1:9",
+    ],
+)
+def test_an_unknown_name_is_wrong_usage_whatever_servers_do(command: str) -> None:
+    ended = run(*command.split())
+    assert (ended.code, "nope" in ended.failure) == (2, True), ended.err
+
+
 def test_create_prints_its_summary_on_stdout_and_progress_on_stderr(
     tmp_path: Path, example: Path, model: str
 ) -> None:

@@ -89,10 +89,26 @@ def rows_of(case: str) -> list[dict[str, Any]]:
         "nli_same_hypothesis": [NLI | {"premise": f"Man {i} sleeps.", "label": "neutral"} for i in range(4)],
         "squad_same_question": [SPAN | {"context": f"River {i} flows to the sea."} for i in range(2)],
         "constant_instruction_train": [TOPIC | {"input": f"lantern {i} orchard"} for i in range(24)],
+        "alpaca_rows": [
+            TOPIC | {"instruction": "Give the plural of the noun.", "input": n} for n in ("ox", "cow")
+        ],
+        "one passage": [
+            SPAN | {"context": "The Elbe flows north. " * 9, "question": f"{q}?", "answer": "Elbe"}
+            for q in ("Which river flows north", "What is its name")
+        ],
     }[case]
 
 
-@pytest.mark.parametrize("case", ["nli_same_hypothesis", "squad_same_question", "constant_instruction_train"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "nli_same_hypothesis",
+        "squad_same_question",
+        "constant_instruction_train",
+        "alpaca_rows",
+        "one passage",
+    ],
+)
 def test_filter_drops_equal_inputs_only(tmp_path: Path, case: str) -> None:
     rows = rows_of(case)
     path = tmp_path / "rows.jsonl"

@@ -57,8 +57,8 @@ def test_recall_at_the_threshold_is_at_least_95_percent_and_precision_is_1(thres
         if threshold - 0.05 < similarity < threshold + 0.05:
             pairs.append((" ".join(one), " ".join(other), similarity))
     for one, _, _ in pairs:
-        index.add(one)
-    found = [(index.match(other) is not None, similarity) for _, other, similarity in pairs]
+        index.add([one])
+    found = [(index.match([other]) is not None, similarity) for _, other, similarity in pairs]
     above = [hit for hit, similarity in found if similarity >= threshold]
     assert sum(above) >= 0.95 * len(above) > 50
     assert not any(hit for hit, similarity in found if similarity < threshold)
@@ -90,3 +90,23 @@ def test_a_bucket_keeps_its_oldest_rows() -> None:
     for _ in range(3000):
         index.add(np.array([7, rng.integers(2**32)], np.uint32))
     assert index.find(np.array([7, 8], np.uint32)) == list(range(MAX_IN_BUCKET))
+
+
+def test_every_input_must_be_similar() -> None:
+    passage = " ".join(f"word{i}" for i in range(30))
+    pairs = [
+        (
+            ("Give the plural of the following noun.", "ox"),
+            ("Give the plural of the following noun.", "cactus"),
+        ),
+        (("Who was she?", passage), ("Where did the old king live?", passage)),
+    ]
+    for one, other in pairs:
+        index = NearIndex(0.6)
+        for _ in range(6):  # more rows than are compared one by one
+            index.add(one)
+        assert index.match(one) == (0, 1.0)
+        assert index.match(other) is None
+        assert index.match(["\n".join(one)]) is not None, "another number of inputs: compared as a whole"
+    index.add((pairs[1][1][0], passage.replace("word7 ", "other ")))
+    assert index.match(pairs[1][1]) == (6, pytest.approx(0.9, abs=0.05))

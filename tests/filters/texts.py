@@ -21,7 +21,8 @@ def asked(question: str, passage: str = "") -> Candidate:
 
 def held_out(rows: Sequence[str | tuple[str, str]], title: str = "creak") -> HeldOutSet:
     """A held-out test split with these questions, or questions and passages."""
-    read = [HeldOutRow(*row) if isinstance(row, tuple) else HeldOutRow(row, "") for row in rows]
+    pairs = [row if isinstance(row, tuple) else (row, "") for row in rows]
+    read = [HeldOutRow(asked(*pair).inputs, pair[1]) for pair in pairs]
     return HeldOutSet(HeldOutRef(name=title, split="test", digest=""), lambda: read)
 
 

@@ -125,9 +125,10 @@ def test_no_more_advice_when_it_was_followed(values: dict[str, Any], overrides: 
 )
 def test_yes_and_no_in_many_languages(question: str, answer: str, labels: tuple[str, str]) -> None:
     assert inferred({"question": question, "answer": answer}).format.labels == labels
-    with_options = inferred({"question": question, "options": list(labels), "answer": answer}).format
-    assert with_options.labels == labels
-    assert not with_options.options_vary
+    for name in ("answer", "label"):
+        with_options = inferred({"question": question, "options": list(labels), name: answer}).format
+        assert with_options.labels == labels
+        assert not with_options.options_vary
 
 
 def test_an_answer_that_is_a_span_of_the_context() -> None:

@@ -91,7 +91,7 @@ def test_the_results_of_a_completion(text: str, options: dict[str, Any], results
         (["Q?", ["Caf\u00e9", "Cafe\u0301", *OPTIONS[2:]]], Reason.DUPLICATE_OPTIONS),
         (["Q?", ["New  York", "new york", *OPTIONS[2:]]], Reason.DUPLICATE_OPTIONS),
         (["Q?", ["+", "-", "5", "5!", "-5"]], None),
-        (["Q?", ["[a]", "{b}", ":)", ".c", "(d"]], None),
+        (["Q?", ["[a]", "{b}", ":)", ".c", ","]], None),
         *(
             (["Q?", [text, *OPTIONS[1:]]], None)
             for text in ("+", "😀", "an option to buy", "نعم", "\u2028 x")
@@ -149,6 +149,11 @@ def test_a_number_is_stored_as_the_label(labels: str, written: float, style: Any
     assert isinstance(result, Candidate)
     assert canonical_json(result.example.values["stars"]) == canonical_json(label(4))
     assert assigned_label(encoding.format, result.example.values) == 1
+
+
+def test_a_list_of_words_may_begin_with_a_bracket() -> None:
+    encoding = encoding_of({"words": ["(", "so", ")"], "tags": ["O", "O", "O"]})
+    assert reason_of([["(", "well", ","], ["O", "O", "O"]], encoding) is None
 
 
 def test_a_separate_answer_must_be_an_option() -> None:

@@ -30,23 +30,10 @@ def sample_report(text: str = "tree", samples: tuple[str, ...] = HOSTILE) -> Rep
         for condition in ("human", text)
         for count in (100, 400)
     )
-    compared = Comparison(
-        trained_for="creak",
-        test="creak",
-        split="test",
-        covers="seeds, rows",
-        first="human",
-        first_count=100,
-        second=text,
-        second_count=100,
-        difference=0.1,
-        low=0.01,
-        high=0.19,
-        mde=0.13,
-        p=0.03,
-        p_holm=0.06,
-        significant=False,
-    )
+    pair: dict[str, Any] = {"first": "human", "first_count": 100, "second": text, "second_count": 100}
+    pair |= {"trained_for": "creak", "test": "creak", "split": "test", "covers": "seeds, rows", "mde": 0.13}
+    pair |= {"difference": 0.1, "low": 0.01, "high": 0.19, "p": 0.03, "p_holm": 0.06, "significant": False}
+    compared = Comparison(**pair)
     table = ResultTable("in", text, "ab" * 32, "datacreate", "held-out", text, cells, (compared,))
     created = CreatedSet(
         path=f"runs/{text}",
@@ -69,34 +56,21 @@ def sample_report(text: str = "tree", samples: tuple[str, ...] = HOSTILE) -> Rep
 
 
 def _cell(test: str, condition: str, count: int) -> ResultCell:
-    return ResultCell(
-        trained_for=test,
-        test=test,
-        split="test",
-        test_digest=test,
-        test_rows=500,
-        classes=2,
-        condition=condition,
-        count=count,
-        full=count == 400,
-        models=3,
-        examples=1,
-        sets=1,
-        seeds=3,
-        score=0.2,
-        score_low=0.1,
-        score_high=0.25,
-        accuracy=0.6,
-        accuracy_low=0.55,
-        accuracy_high=0.65,
-        sd_seeds=0.02,
-        degenerate=1,
-        not_above_chance=2,
-        truncated=4,
-        paper_accuracy=0.7,
-        paper_swapped=test == "creak",
-        sources=("a",),
-    )
+    names = {"trained_for": test, "test": test, "split": "test", "test_digest": test, "condition": condition}
+    numbers = {
+        "test_rows": 500,
+        "classes": 2,
+        "count": count,
+        "models": 3,
+        "examples": 1,
+        "sets": 1,
+        "seeds": 3,
+    }
+    score = {"score": 0.2, "score_low": 0.1, "score_high": 0.25, "sd_seeds": 0.02}
+    accuracy = {"accuracy": 0.6, "accuracy_low": 0.55, "accuracy_high": 0.65, "paper_accuracy": 0.7}
+    flags = {"degenerate": 1, "not_above_chance": 2, "truncated": 4, "paper_swapped": test == "creak"}
+    fields: dict[str, Any] = {**names, **numbers, **score, **accuracy, **flags}
+    return ResultCell(**fields, full=count == 400, sources=("a",))
 
 
 def metrics(text: str, human: bool) -> dict[str, Any]:

@@ -97,11 +97,10 @@ def test_the_policy_blocks_markup_that_gets_through(tmp_path: Path, beacon: tupl
     assert "<title>owned" in dom
 
 
-@pytest.mark.parametrize("width", [500, 1400])
-def test_only_tables_scroll_sideways(tmp_path: Path, width: int) -> None:
+def test_only_tables_scroll_sideways(tmp_path: Path) -> None:
     probe = """<script>document.documentElement.lang =
     `${document.documentElement.scrollWidth <= innerWidth}`;</script></body>"""
     page = POLICY.sub("", as_page(sample_report())).replace("</body>", probe)
     (tmp_path / "page.html").write_text(page, encoding="utf-8")
-    dom, _ = browse(tmp_path / "page.html", f"--window-size={width},1000")
+    dom, _ = browse(tmp_path / "page.html", "--window-size=500,1000")
     assert '<html lang="true">' in dom

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.errors import DatacreateError, RunError, UsageError
+from datacreate.errors import RunError, UsageError
 from datacreate.reporting.build import build_report
 from datacreate.reporting.collect import Found, collect
 from tests.making import make
@@ -131,12 +131,6 @@ def test_a_path_that_is_no_folder_is_a_wrong_command(tmp_path: Path, name: str) 
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=f"{name}: (no such|not a) folder"):
         collect([tmp_path / name])
-
-
-def test_an_empty_folder_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(DatacreateError, match="run `datacreate evaluate` first") as caught:
-        build_report([tmp_path])
-    assert caught.value.exit_code == 1
 
 
 def test_creation_runs_are_found_and_damaged_ones_named(tmp_path: Path, model: str) -> None:

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datacreate.errors import LogDamaged
+from datacreate.errors import EngineError, LogDamaged
 from datacreate.formats.validate import Reason, Reject
+from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit, LogWriter, Session, first_checksum, read_log
 from tests.making import SharedWords, make, train
+from tests.scripted import ScriptedEngine, answering
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 values = st.recursive(
@@ -119,6 +121,23 @@ def test_damage_before_the_last_line_is_named_by_its_line_and_nothing_is_changed
         make(run, model)
     assert caught.value.exit_code == 1
     assert (run / "log.jsonl").read_bytes() == log
+
+
+@pytest.mark.parametrize(
+    ("request_number", "parents", "what"), [(99, [], "request 99"), (0, [9999], "parent 9999")]
+)
+def test_a_line_that_cannot_follow_is_named(
+    tmp_path: Path, model: str, request_number: int, parents: list[int], what: str
+) -> None:
+    with pytest.raises(EngineError):
+        make(tmp_path, model, ScriptedEngine(answering(), dies_after=1))
+    run = RunDirectory(tmp_path)
+    *_, last = run.log(run.read_config().run_id)
+    log = LogWriter(run.log_path, last.checksum)
+    log.append(Commit(request_number, "0" * 16, 0, (), (), (), 1, 2, 3.0), parents)
+    log.close()
+    with pytest.raises(LogDamaged, match=rf"log.jsonl, line {last.number + 1}: {what} cannot follow"):
+        make(tmp_path, model)
 
 
 def test_the_log_of_another_run_is_not_taken_for_its_own(whole: Path, tmp_path: Path, model: str) -> None:

@@ -31,16 +31,6 @@ def test_rows_are_read_back_rounded(tmp_path: Path, name: str | None) -> None:
     vectors.close()
 
 
-def test_a_reopened_file_is_extended(tmp_path: Path) -> None:
-    path = tmp_path / "vectors.f16"
-    for begin in (0, 10, 20):
-        vectors = VectorFile(8, path)
-        assert len(vectors) == begin
-        vectors.append(ROWS[begin : begin + 10])
-        vectors.close()
-    assert path.read_bytes() == to_float16(ROWS[:30]).tobytes()
-
-
 @given(st.integers(0, 200), st.none() | st.integers(0, 20))
 def test_incomplete_and_surplus_rows_are_cut_off(
     tmp_path_factory: pytest.TempPathFactory, size: int, max_rows: int | None

@@ -25,7 +25,7 @@ Queues = Callable[[int], ParentQueue]
 
 @dataclass(frozen=True)
 class Asked:
-    """A request: its parent, the commits before it, and how often the parent was used before."""
+    """A request: its parent, the commits before it, and the earlier uses of the parent."""
 
     parent: Parent
     commits: int
@@ -157,13 +157,9 @@ def test_parents_without_new_children_are_reused_evenly_shallow_ones_first() -> 
     assert [each.parent.depth for each in asked[4:8]] == [0, 1, 1, 1]
 
 
-@given(outcomes, st.integers(1, 9))
-def test_the_tree_keeps_no_more_parents_than_are_needed(born: list[int], needed: int) -> None:
-    asked = walk(tree(), born, window=3, needed=needed)
-    first_uses = [each.parent.number for each in asked if each.previous_uses == 0]
-    assert first_uses == sorted(first_uses)  # still breadth first
-    used_after_half = {number for number in first_uses if number > sum(born[:30])}
-    assert len([n for n in first_uses if n <= sum(born[:30])]) <= 30 + needed + 3 + len(used_after_half)
+def test_the_tree_keeps_no_more_parents_than_are_needed() -> None:
+    asked = walk(tree(), [9] + [0] * 8, needed=3)
+    assert [each.parent.number for each in asked] == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
 
 
 @pytest.mark.parametrize("make", [tree, coverage, lambda _: Levels(ROOT, 1), lambda _: Chains(ROOT, 3)])
@@ -171,13 +167,6 @@ def test_the_tree_keeps_no_more_parents_than_are_needed(born: list[int], needed:
 def test_logged_parents_give_the_same_state(make: Queues, born: list[int], at: int) -> None:
     whole = walk(make(4), born, window=3)
     assert walk(make(4), born, window=3, logged=whole[: at + 1]) == whole
-
-
-@given(born=st.lists(st.integers(0, 4), min_size=60, max_size=60), at=st.integers(1, 60))
-def test_logged_parents_need_no_equal_vectors(born: list[int], at: int) -> None:
-    whole = walk(coverage(pool=20), born, window=3)
-    again = walk(coverage(pool=20, vectors=VECTORS[::-1]), born, window=3, logged=whole[:at])
-    assert again[:at] == whole[:at]
 
 
 # Levels
@@ -225,12 +214,6 @@ def by_definition(born: list[int], pool: int) -> list[int]:
 def test_the_farthest_of_the_latest_candidates_is_next(born: list[int], pool: int) -> None:
     asked = walk(coverage(pool=pool), born)
     assert [each.parent.number for each in asked] == by_definition(born, pool)
-
-
-@given(outcomes, st.integers(1, 9))
-def test_vectors_from_the_file_give_the_same_parents(born: list[int], window: int) -> None:
-    computed = walk(coverage(), born, window=window)
-    assert walk(coverage(vectors=VECTORS.astype(np.float16)), born, window=window) == computed
 
 
 def test_memory_and_time_are_bounded() -> None:
