@@ -206,8 +206,8 @@ def machine(torch: Imported | None) -> list[Finding]:
     wanted, memory = build(), psutil.virtual_memory()
     message = f"{_size(memory.available)} free of {_size(memory.total)}"
     low = "free memory, or use a small model" if memory.available < _LOW_MEMORY else None
-    findings = [_gpus(wanted, torch), _cpu(wanted)]
-    findings.append(Finding("memory", "warn" if low else "ok", message, low))
+    ram = Finding("memory", "warn" if low else "ok", message, low)
+    findings = [_gpus(wanted, torch), _cpu(wanted), ram]
     if wanted != "llamacpp" and not shutil.which("g++"):
         state: State = "fail" if wanted == "gpu" else "warn"
         findings.append(Finding("compiler", state, "no g++, which vLLM compiles with", "install g++"))
@@ -226,9 +226,7 @@ def _gpus(build: Build, torch: Imported | None) -> Finding:
             return Finding("GPU", "ok", "none; models run on the CPU")
         fix = f"use a machine with a GPU, or {install_command('cpu')}"
         return Finding("GPU", "fail", "none, but the GPU build of vLLM is installed", fix)
-    message = "; ".join(
-        f"{name}, {free} of {total} free, driver {driver}" for name, free, total, driver in rows
-    )
+    message = "; ".join(f"{row[0]}, {row[1]} of {row[2]} free, driver {row[3]}" for row in rows)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and visible.strip() in ("", "-1"):
         return Finding("GPU", bad, f"{message}; all hidden", "unset CUDA_VISIBLE_DEVICES")
