@@ -3,7 +3,7 @@
 Run as a script: `python child_process.py GRACE_SECONDS COMMAND...`. It starts the command in a new session
 and waits. When its standard input closes (the system closes it when the parent dies), or at SIGTERM or
 SIGINT, it stops the command and all its child processes: SIGTERM first, SIGKILL after the grace period.
-Works on every POSIX system.
+Then it removes the folder for temporary files that the command had. Works on every POSIX system.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+SCRATCH = "DATACREATE_SCRATCH"
+"""The environment variable with the command's folder for temporary files."""
 
 
 def supervised(command: Sequence[str], grace_seconds: float) -> list[str]:
@@ -27,44 +31,52 @@ def supervised(command: Sequence[str], grace_seconds: float) -> list[str]:
 
 def main() -> None:
     """Run the command and exit with its code."""
-    grace_seconds, *command = sys.argv[1:]
-    ending = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ending.set())
-    child = subprocess.Popen(  # no thread runs yet, so preexec_fn is safe
-        command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_end_with_supervisor
-    )
-    threading.Thread(target=_watch_parent, args=(ending,), daemon=True).start()
-    threading.Thread(target=_watch_child, args=(child, ending), daemon=True).start()
-    while not ending.wait(3600.0):  # a timeout lets Python handle signals
-        pass
-    _signal_group(child, signal.SIGTERM)
-    with suppress(subprocess.TimeoutExpired):
-        child.wait(float(grace_seconds))
-    _signal_group(child, signal.SIGKILL)  # also orphaned child processes
-    code = child.wait()
+    with TemporaryDirectory(prefix="datacreate-", ignore_cleanup_errors=True) as scratch:
+        code = _run(sys.argv[2:], float(sys.argv[1]), scratch)
     if code < 0:  # killed by a signal: end by the same signal
         signal.signal(-code, signal.SIG_DFL) if -code != signal.SIGKILL else None
         os.kill(os.getpid(), -code)
     os._exit(code)  # a thread still reads standard input
 
 
+def _run(command: Sequence[str], grace_seconds: float, scratch: str) -> int:
+    """Run the command until it ends or must end; returns its code, negative for a signal."""
+    ending = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ending.set())
+    child = subprocess.Popen(
+        command,
+        env={**os.environ, SCRATCH: scratch},
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=_end_with_supervisor,  # no thread runs yet, so it is safe
+    )
+
+    def watch_parent() -> None:
+        with suppress(OSError):
+            while os.read(0, 4096):
+                pass
+        ending.set()
+
+    def watch_child() -> None:
+        child.wait()
+        ending.set()
+
+    for watch in (watch_parent, watch_child):
+        threading.Thread(target=watch, daemon=True).start()
+    while not ending.wait(3600.0):  # a timeout lets Python handle signals
+        pass
+    _signal_group(child, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        child.wait(grace_seconds)
+    _signal_group(child, signal.SIGKILL)  # also orphaned child processes
+    return child.wait()
+
+
 def _end_with_supervisor() -> None:
     """Make Linux stop the command if this process itself is killed."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-
-
-def _watch_parent(ending: threading.Event) -> None:
-    with suppress(OSError):
-        while os.read(0, 4096):
-            pass
-    ending.set()
-
-
-def _watch_child(child: subprocess.Popen[bytes], ending: threading.Event) -> None:
-    child.wait()
-    ending.set()
 
 
 def _signal_group(child: subprocess.Popen[bytes], number: int) -> None:

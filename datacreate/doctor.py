@@ -1,6 +1,6 @@
-"""Checks this machine: software, hardware, data directory, models, benchmarks, servers, network.
+"""Checks this machine: software, hardware, data directory, models, benchmarks, servers.
 
-`examine` returns findings by section. It writes nothing and uses a network only if asked to. Heavy packages
+`examine` returns findings by section. It writes nothing and uses a network only for servers. Heavy packages
 are imported in child processes, so that one that crashes is a finding and not the end of the check.
 """
 
@@ -25,7 +25,7 @@ from packaging.utils import canonicalize_name
 
 from datacreate import hardware
 from datacreate.errors import CheckpointError, DatacreateError, EngineError
-from datacreate.hardware import Gpu, installed_version
+from datacreate.hardware import installed_version
 from datacreate.paths import data_dir, shipped
 
 State = Literal["ok", "warn", "fail"]
@@ -42,44 +42,35 @@ IMPORT_CODE = {
 }
 """Module -> the program that imports it in a child process."""
 
-_IMPORT_SECONDS, _SERVER_SECONDS, _NETWORK_SECONDS = 300.0, 30.0, 5.0
+_IMPORT_SECONDS, _SERVER_SECONDS = 300.0, 30.0
 _GIB = 1024**3
 _LOW_DISK, _NO_DISK, _LOW_MEMORY = 10 * _GIB, _GIB // 4, 4 * _GIB
 _MOST_NAMES = 5
-_FLAG_NAMES = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "AVX-512-BF16", "amx_bf16": "AMX-BF16"}
+_SHOWN_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check. `fix` says what to do; a finding that fails always has one."""
+    """The result of one check; `fix` says what to do."""
 
     name: str
     state: State
     message: str
     fix: str | None = None
 
-    def __post_init__(self) -> None:
-        if self.state == "fail" and not self.fix:
-            raise ValueError(f"{self.name}: a finding that fails needs a fix")
+
+Imported = tuple[str | None, str]
+"""How the import of a module ended: the error in one line (None: it worked), and the output."""
 
 
-@dataclass(frozen=True)
-class ImportResult:
-    """How the import of a module ended: the error in one line (None: it worked), and the output."""
-
-    error: str | None
-    output: str
-
-
-def examine(
-    *, urls: Sequence[str] = (), model: str | None = None, network: bool = False
-) -> dict[str, list[Finding]]:
+def examine(*, urls: Sequence[str] = (), model: str | None = None) -> dict[str, list[Finding]]:
     """The findings about this machine and about the servers at `urls`, by section.
 
-    `model` is the name of the model there; None if each server has only one. Only `urls` and `network`
-    use a network.
+    `model` is the name of the model there; None if each server has only one. Only `urls` uses a network.
     """
-    imports = import_modules([module for module in IMPORT_CODE if _package(module)])
+    modules = [module for module in IMPORT_CODE if _package(module)]
+    with ThreadPoolExecutor() as pool:
+        imports = dict(zip(modules, pool.map(run_import, modules), strict=True))
     findings = {
         "software": software(imports),
         "machine": machine(imports.get("torch")),
@@ -87,7 +78,6 @@ def examine(
         "models": _readable(models),
         "benchmarks": _readable(benchmarks),
         "servers": [server(url, model) for url in urls],
-        "network": reachable() if network else [],
     }
     return {section: found for section, found in findings.items() if found}
 
@@ -118,7 +108,7 @@ def install_command(build: Build) -> str:
     return f"{shlex.quote(str(setup))} --{build}{venv}"
 
 
-def software(imports: Mapping[str, ImportResult]) -> list[Finding]:
+def software(imports: Mapping[str, Imported]) -> list[Finding]:
     """Python, engines and libraries: installed versions against the pinned ones, and whether they import."""
     wanted, fix = build(), install_command(build())
     pinned = pins(wanted)
@@ -140,15 +130,15 @@ def _package(module: str) -> str | None:
     return next(filter(installed_version, packages), None)
 
 
-def _module(module: str, pinned: Mapping[str, str], imported: ImportResult | None, fix: str) -> Finding:
+def _module(module: str, pinned: Mapping[str, str], imported: Imported | None, fix: str) -> Finding:
     package = _package(module)
     if package is None:
         use = {"vllm": "GPUs and safetensors", "xllamacpp": "GGUF files"}.get(module)
         message = f"not installed; needed for {use or 'everything'}"
         return Finding(module, "ok", message) if use else Finding(module, "fail", message, fix)
     version = str(installed_version(package))
-    if imported is not None and imported.error:
-        return Finding(module, "fail", f"{version} cannot be imported: {imported.error}", fix)
+    if imported and imported[0]:
+        return Finding(module, "fail", f"{version} cannot be imported: {imported[0]}", fix)
     if not _as_pinned(package, pinned):
         return Finding(module, "warn", f"{version}; the pinned version is {pinned[package]}", fix)
     return Finding(module, "ok", version)
@@ -166,64 +156,50 @@ def _engine(fix: str) -> Finding:
 
 
 def _libraries(pinned: Mapping[str, str], fix: str) -> Finding:
-    """All other packages in one finding. Only a missing direct dependency is a failure."""
+    """All other packages in one finding: direct dependencies that are missing, pinned ones of another version."""
     required = metadata.requires("datacreate") if installed_version("datacreate") else None
     direct = [one for one in map(Requirement, required or ()) if not one.marker]  # extras have a marker
-    own = {canonicalize_name(one.name) for one in direct}
-    engines = {*VLLM_PACKAGES.values(), "xllamacpp", "torch"}
-    found = {name: installed_version(name) for name in sorted({*own, *pinned} - engines)}
-    if missing := [name for name, version in found.items() if version is None]:
-        state: State = "fail" if own.intersection(missing) else "warn"
-        names = ", ".join(missing[:_MOST_NAMES])
-        return Finding("libraries", state, f"{len(missing)} not installed: {names}", fix)
-    if other := [f"{name} {found[name]}" for name in found if not _as_pinned(name, pinned)]:
-        names = ", ".join(other[:_MOST_NAMES])
-        return Finding("libraries", "warn", f"{len(other)} not of the pinned version: {names}", fix)
+    own = {canonicalize_name(one.name) for one in direct} - {"torch"}
+    if missing := [name for name in sorted(own) if installed_version(name) is None]:
+        return Finding("libraries", "fail", f"{len(missing)} not installed: {', '.join(missing)}", fix)
+    others = {*pinned} - {*VLLM_PACKAGES.values(), "xllamacpp", "torch"}
+    found = {name: version for name in sorted({*own, *others}) if (version := installed_version(name))}
+    if changed := [f"{name} {found[name]}" for name in found if not _as_pinned(name, pinned)]:
+        names = ", ".join(changed[:_MOST_NAMES])
+        return Finding("libraries", "warn", f"{len(changed)} not of the pinned version: {names}", fix)
     return Finding("libraries", "ok", f"{len(found)} installed{', as pinned' if pinned else ''}")
 
 
 def pins(build: Build) -> dict[str, str]:
     """Package -> pinned version, if it holds for every Python version. Empty outside a checkout."""
-    try:
-        text = shipped("constraints", f"{build}.txt").read_text(encoding="utf-8")
-    except OSError:
-        return {}
+    path = shipped("constraints", f"{build}.txt")
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
     lines = (line.partition("#")[0].strip() for line in text.splitlines())
-    pairs = (line.partition("==") for line in lines if "==" in line and ";" not in line)
-    return {name: version for name, _, version in pairs}
+    return dict(line.split("==", 1) for line in lines if "==" in line and ";" not in line)
 
 
 def _as_pinned(package: str, pinned: Mapping[str, str]) -> bool:
     """Whether the installed version is the pinned one, whatever the build (`2.13.0+cpu`)."""
-    version = str(installed_version(package)).partition("+")[0]
-    return pinned.get(package, version) in (version, str(installed_version(package)))
+    version = str(installed_version(package))
+    return pinned.get(package, version) in (version, version.partition("+")[0])
 
 
-def import_modules(modules: Sequence[str]) -> dict[str, ImportResult]:
-    """Import each module in a child process of its own, all at the same time."""
-    with ThreadPoolExecutor() as pool:
-        results = pool.map(run_import, [IMPORT_CODE[module] for module in modules])
-        return dict(zip(modules, results, strict=True))
-
-
-def run_import(code: str) -> ImportResult:
-    """Run the program of an import in a child process."""
+def run_import(module: str) -> Imported:
+    """Import a module in a child process."""
+    command = [sys.executable, "-c", IMPORT_CODE[module]]
     try:
-        ended = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=_IMPORT_SECONDS, check=False
-        )
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=_IMPORT_SECONDS)
     except (OSError, subprocess.SubprocessError) as error:
-        return ImportResult(str(error), "")
+        return (str(error), "")
     if ended.returncode == 0:
-        return ImportResult(None, ended.stdout.strip())
+        return (None, ended.stdout.strip())
     if ended.returncode < 0:
-        return ImportResult(f"the process ended with signal {-ended.returncode}", "")
-    lines = ended.stderr.split("\n")
-    last = next((line.strip() for line in reversed(lines) if line.strip()), f"exit code {ended.returncode}")
-    return ImportResult(last, "")
+        return (f"the process ended with signal {-ended.returncode}", "")
+    lines = [line.strip() for line in ended.stderr.splitlines() if line.strip()]
+    return (lines[-1] if lines else f"exit code {ended.returncode}", "")
 
 
-def machine(torch: ImportResult | None) -> list[Finding]:
+def machine(torch: Imported | None) -> list[Finding]:
     """GPUs, CPU, memory and compiler. `torch` is the result of its import, None if it is not installed."""
     import psutil
 
@@ -238,43 +214,38 @@ def machine(torch: ImportResult | None) -> list[Finding]:
     return findings
 
 
-def _gpus(build: Build, torch: ImportResult | None) -> Finding:
+def _gpus(build: Build, torch: Imported | None) -> Finding:
     bad: State = "fail" if build == "gpu" else "warn"
+    query = ("--query-gpu=name,memory.free,memory.total,driver_version", "--format=csv,noheader")
     try:
-        gpus = hardware.query_gpus()
+        rows = [line.rsplit(", ", 3) for line in hardware.nvidia_smi(*query).splitlines()]
     except EngineError as error:
         return Finding("GPU", bad, str(error), "reload or reinstall the NVIDIA driver")
-    if not gpus:
+    if not rows:
         if build != "gpu":
             return Finding("GPU", "ok", "none; models run on the CPU")
-        fix = "srun --gres=gpu:1 datacreate doctor" if shutil.which("srun") else install_command("cpu")
+        fix = f"use a machine with a GPU, or {install_command('cpu')}"
         return Finding("GPU", "fail", "none, but the GPU build of vLLM is installed", fix)
-    message = f"{_gpu_list(gpus)}; driver {gpus[0].driver}"
+    message = "; ".join(
+        f"{name}, {free} of {total} free, driver {driver}" for name, free, total, driver in rows
+    )
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and visible.strip() in ("", "-1"):
         return Finding("GPU", bad, f"{message}; all hidden", "unset CUDA_VISIBLE_DEVICES")
     message += f"; CUDA_VISIBLE_DEVICES={visible}" if visible else ""
-    cuda, _, usable = torch.output.rpartition(" ") if torch and torch.error is None else ("", "", "True")
+    cuda, _, usable = torch[1].rpartition(" ") if torch and torch[0] is None else ("", "", "True")
     if usable == "True":
         return Finding("GPU", "ok", message)
     if not cuda:
         return Finding("GPU", "warn", f"{message}; not used: torch is a CPU build", install_command("gpu"))
-    message += f"; torch for CUDA {cuda} cannot use it"
-    return Finding("GPU", "fail", message, f"install an NVIDIA driver for CUDA {cuda}")
-
-
-def _gpu_list(gpus: Sequence[Gpu]) -> str:
-    """Name and free memory of each GPU: `NVIDIA H100 (78.9 of 79.6 GiB free)`."""
-    return ", ".join(
-        gpu.name + (f" ({gpu.free or 0:.1f} of {gpu.total:.1f} GiB free)" if gpu.total else "")
-        for gpu in gpus
-    )
+    fix = f"install an NVIDIA driver for CUDA {cuda}"
+    return Finding("GPU", "fail", f"{message}; torch for CUDA {cuda} cannot use it", fix)
 
 
 def _cpu(build: Build) -> Finding:
     flags = hardware.cpu_flags()
     message = ", ".join(
-        [f"{hardware.usable_cores()} cores", *(n for flag, n in _FLAG_NAMES.items() if flag in flags)]
+        [f"{hardware.usable_cores()} cores", *(flag for flag in _SHOWN_FLAGS if flag in flags)]
     )
     if platform.machine() in ("x86_64", "AMD64") and flags and build != "gpu" and "avx2" not in flags:
         return Finding("CPU", "fail", f"{message}; both engines need AVX2", "use another machine, or --url")
@@ -285,43 +256,31 @@ def _cpu(build: Build) -> Finding:
 
 
 def storage() -> list[Finding]:
-    """The data directory, the Hugging Face cache, and free space on their disks and in this folder."""
+    """The data directory, free space on its disk, and the Hugging Face cache."""
     from huggingface_hub import constants
 
+    path, fix = data_dir().absolute(), "export DATACREATE_HOME=DIR"
+    existing = next((each for each in (path, *path.parents) if os.path.lexists(each)), path)
+    state: State = "ok"
+    if not existing.is_dir() or not os.access(existing, os.R_OK | os.X_OK):
+        state, message = "fail", f"{path}: {existing} is not a readable folder"
+    elif not os.access(existing, os.W_OK | os.X_OK):
+        state, message = (
+            "warn" if existing == path else "fail",
+            f"{path} is read-only: no pulls and no imports",
+        )
+    else:
+        message = f"{path}{'' if existing == path else '; not created yet'}"
+    findings = [Finding("data directory", state, message, None if state == "ok" else fix)]
+    if existing.is_dir():
+        usage = shutil.disk_usage(existing)
+        state = "fail" if usage.free < _NO_DISK else "warn" if usage.free < _LOW_DISK else "ok"
+        message = f"{_size(usage.free)} free of {_size(usage.total)}"
+        more = None if state == "ok" else "delete files, or use a larger disk"
+        findings.append(Finding("free space", state, message, more))
     cache = Path(constants.HF_HUB_CACHE)
     cached = sum(1 for _ in cache.glob("models--*"))
-    return [
-        _data_directory(data_dir()),
-        _free_space("free space", _existing(data_dir())),
-        _free_space("working folder", Path.cwd()),
-        Finding("HF cache", "ok", f"{cache}, {cached} models"),
-    ]
-
-
-def _data_directory(path: Path) -> Finding:
-    existing, fix = _existing(path), "export DATACREATE_HOME=DIR"
-    if not existing.is_dir() or not os.access(existing, os.R_OK | os.X_OK):
-        return Finding("data directory", "fail", f"{path}: {existing} is not a readable folder", fix)
-    if not os.access(existing, os.W_OK | os.X_OK):
-        state: State = "warn" if existing == path else "fail"
-        return Finding("data directory", state, f"{path} is read-only: no `models pull` and no imports", fix)
-    return Finding("data directory", "ok", f"{path}{'' if existing == path else '; not created yet'}")
-
-
-def _existing(path: Path) -> Path:
-    """The path, or its nearest parent that exists."""
-    path = path.absolute()
-    return next((each for each in (path, *path.parents) if os.path.lexists(each)), path)
-
-
-def _free_space(name: str, path: Path) -> Finding:
-    try:
-        usage = shutil.disk_usage(path)
-    except OSError as error:
-        return Finding(name, "warn", f"{path}: {error.strerror}", "check the file system")
-    state: State = "fail" if usage.free < _NO_DISK else "warn" if usage.free < _LOW_DISK else "ok"
-    fix = None if state == "ok" else "delete files, or use a larger disk"
-    return Finding(name, state, f"{_size(usage.free)} free of {_size(usage.total)} at {path}", fix)
+    return [*findings, Finding("HF cache", "ok", f"{cache}, {cached} models")]
 
 
 def _size(size_bytes: float) -> str:
@@ -332,21 +291,21 @@ def models() -> list[Finding]:
     """The presets that are on this machine, and those of them that are damaged."""
     from datacreate.checkpoints import find_local, load_presets, resolve
 
-    presets, damaged = load_presets().values(), []
+    presets = load_presets().values()
     pulled = [preset for preset in presets if find_local(preset.name, preset.sources)]
+    findings = []
+    for kind in ("instruct", "encoder"):
+        names = ", ".join(preset.name for preset in pulled if preset.kind == kind)
+        message = f"{names or 'none'} (of {sum(preset.kind == kind for preset in presets)} presets)"
+        fix = None if names else "datacreate models pull NAME"
+        findings.append(Finding(kind, "warn" if fix else "ok", message, fix))
     for preset in pulled:
         try:
             resolve(preset.name, preset.kind, trust_remote_code=True)
         except (CheckpointError, OSError) as error:
             fix = f"datacreate models pull {preset.name} --force"
-            damaged.append(Finding(preset.name, "fail", str(error), fix))
-    findings = []
-    for kind in ("instruct", "encoder"):
-        names = ", ".join(preset.name for preset in pulled if preset.kind == kind)
-        fix = "" if names else "datacreate models pull NAME"
-        message = f"{names or 'none'} (of {sum(preset.kind == kind for preset in presets)} presets)"
-        findings.append(Finding(kind, "ok" if names else "warn", message, fix or None))
-    return findings + damaged
+            findings.append(Finding(preset.name, "fail", str(error), fix))
+    return findings
 
 
 def benchmarks() -> list[Finding]:
@@ -358,11 +317,9 @@ def benchmarks() -> list[Finding]:
     fix = None if imported else "datacreate benchmarks import NAME"
     message = f"{len(imported)} of {len(found)}: {', '.join(imported) or 'none'}"
     findings = [Finding("imported", "warn" if fix else "ok", message, fix)]
-    for name, how in found.items():
-        if how == "damaged":
-            fix = f"datacreate benchmarks import {name} --replace"
-            findings.append(Finding(name, "fail", "damaged", fix))
-    return findings
+    damaged = [name for name, how in found.items() if how == "damaged"]
+    fix = "datacreate benchmarks import {} --replace"
+    return [*findings, *(Finding(name, "fail", "damaged", fix.format(name)) for name in damaged)]
 
 
 def server(url: str, model: str | None) -> Finding:
@@ -372,10 +329,9 @@ def server(url: str, model: str | None) -> Finding:
     from datacreate.engines.self_test import scores_are_real
     from datacreate.engines.settings import EngineOptions
 
-    fix = "check the address, DATACREATE_API_KEY, and the log of the server"
     try:
         options = EngineOptions.of(urls=(url,), wait=0.0, request_timeout=_SERVER_SECONDS)
-        name = model or only_model(options, lambda _: None)
+        name = model or only_model(options)
         with closing(make_engine(served(name), options, count=1)) as engine:
             engine.start()
             try:
@@ -383,18 +339,5 @@ def server(url: str, model: str | None) -> Finding:
             except EngineError as error:
                 return Finding(url, "warn", str(error), "create with --verify off")
     except DatacreateError as error:
-        return Finding(url, "fail", str(error), fix)
+        return Finding(url, "fail", str(error), "check the address, DATACREATE_API_KEY, and the server's log")
     return Finding(url, "ok", f"{name}: schemas and scores pass the self-test")
-
-
-def reachable() -> list[Finding]:
-    """Whether the Hugging Face Hub answers."""
-    import httpx2
-    from huggingface_hub import constants
-
-    try:
-        httpx2.head(constants.ENDPOINT, timeout=_NETWORK_SECONDS, follow_redirects=True)
-    except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-        message = f"{constants.ENDPOINT} is not reachable ({error})"
-        return [Finding("Hub", "warn", message, "copy files from another machine: docs/offline.md")]
-    return [Finding("Hub", "ok", f"{constants.ENDPOINT} answers")]

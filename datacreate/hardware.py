@@ -6,8 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from itertools import takewhile
@@ -76,13 +74,10 @@ def visible_gpus() -> tuple[str, ...]:
     Without it they are UUIDs: nvidia-smi and CUDA may number GPUs differently.
     """
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return named_gpus(named) if named is not None else listed_gpus(_list_gpus())
-
-
-def named_gpus(names: str) -> tuple[str, ...]:
-    """The GPUs in a value of CUDA_VISIBLE_DEVICES. Like CUDA, stops at the first invalid name."""
-    parts = (name.strip() for name in names.split(","))
-    return tuple(dict.fromkeys(takewhile(_GPU.fullmatch, parts)))
+    if named is None:
+        return listed_gpus(_list_gpus())
+    parts = (name.strip() for name in named.split(","))
+    return tuple(dict.fromkeys(takewhile(_GPU.fullmatch, parts)))  # like CUDA, up to the first invalid name
 
 
 def listed_gpus(listing: str) -> tuple[str, ...]:
@@ -101,58 +96,18 @@ def listed_gpus(listing: str) -> tuple[str, ...]:
 @cache
 def _list_gpus() -> str:
     try:
-        return _nvidia_smi("-L")
+        return nvidia_smi("-L")
     except EngineError:
         return ""
 
 
-@dataclass(frozen=True)
-class Gpu:
-    """An NVIDIA GPU. Memory in GiB; None for a GPU that shares the memory of the CPU."""
-
-    name: str
-    total: float | None
-    free: float | None
-    driver: str
-
-
-def query_gpus(names: str = "") -> tuple[Gpu, ...]:
-    """All GPUs that nvidia-smi lists, or those in `names` (as in CUDA_VISIBLE_DEVICES).
-
-    Empty on a machine without nvidia-smi. Raises EngineError, with its message, if it fails.
-    """
+def nvidia_smi(*arguments: str) -> str:
+    """The output of nvidia-smi; empty without it. EngineError, with its message, if it fails."""
     if shutil.which("nvidia-smi") is None:
-        return ()
-    query = ["--query-gpu=name,memory.total,memory.free,driver_version", "--format=csv,noheader,nounits"]
-    rows = (
-        line.rsplit(", ", 3) for line in _nvidia_smi(*query, *(["-i", names] if names else [])).splitlines()
-    )
-    return tuple(Gpu(row[0], _gib(row[1]), _gib(row[2]), row[3]) for row in rows if len(row) == 4)
-
-
-def free_gib(device: str, number: int = 1, share: float = 1.0, gpus: Sequence[str] = ()) -> float | None:
-    """Memory in GiB that a model can use; None if it cannot be determined.
-
-    On GPUs: the free memory of the `number` emptiest of `gpus` (by default all), at most `share` of each.
-    """
-    if device == "cpu":
-        import psutil
-
-        return float(psutil.virtual_memory().available / GIB)
-    try:
-        found = query_gpus(",".join(gpus) or os.environ.get("CUDA_VISIBLE_DEVICES", ""))
-    except EngineError:
-        return None
-    if not found or any(gpu.free is None or gpu.total is None for gpu in found):
-        return None
-    usable = sorted((min(gpu.free or 0.0, share * (gpu.total or 0.0)) for gpu in found), reverse=True)
-    return sum(usable[:number])
-
-
-def _nvidia_smi(*arguments: str) -> str:
+        return ""
     try:
         ended = subprocess.run(
-            ["nvidia-smi", *arguments], capture_output=True, text=True, check=False, timeout=_SMI_SECONDS
+            ["nvidia-smi", *arguments], capture_output=True, text=True, timeout=_SMI_SECONDS
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise EngineError(f"nvidia-smi: {error}") from None
@@ -162,8 +117,11 @@ def _nvidia_smi(*arguments: str) -> str:
     return ended.stdout
 
 
-def _gib(mib: str) -> float | None:
-    return int(mib) / 1024 if mib.strip().isdecimal() else None
+def free_memory_gib() -> float:
+    """The memory of this machine that programs can still use."""
+    import psutil
+
+    return float(psutil.virtual_memory().available / GIB)
 
 
 def suited_engine(*, gguf: bool, long_run: bool) -> Literal["vllm", "llamacpp"] | None:

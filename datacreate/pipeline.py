@@ -13,7 +13,8 @@ from heapq import heappop, heappush
 from itertools import count
 from math import ceil
 
-from datacreate.engines.base import Completion, Engine, scoring
+from datacreate.engines.base import Completion, scoring
+from datacreate.engines.client import Engine
 from datacreate.formats.validate import Candidate
 from datacreate.prompts.label_scoring import (
     NUM_PERMUTATIONS,

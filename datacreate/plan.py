@@ -15,7 +15,8 @@ from datacreate.benchmarks import find_benchmark, formatting_example
 from datacreate.checkpoints import Checkpoint
 from datacreate.decontamination import held_out_sets, with_names
 from datacreate.engines.addresses import Addresses
-from datacreate.engines.base import Engine, Sampling
+from datacreate.engines.base import Sampling
+from datacreate.engines.client import Engine
 from datacreate.errors import ExampleError, PromptTooLong, UsageError
 from datacreate.filters.base import HeldOutSet
 from datacreate.formats.example import Example, find_unsupported_value, load_example

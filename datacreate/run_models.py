@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from datacreate.checkpoints import Checkpoint, combined_sha256, read_adapter, resolve, with_adapter
-from datacreate.engines.base import Check, Engine
+from datacreate.engines.base import Check
+from datacreate.engines.client import Engine
 from datacreate.engines.factory import checkpoint_of, make_engine, only_model
 from datacreate.errors import UsageError
 from datacreate.formats.infer import InferredFormat
@@ -72,7 +73,7 @@ def models_of(config: CreateConfig, verify: VerifyMode, embeds: bool, notify: No
 def _names(config: CreateConfig, notify: Notify) -> tuple[str, ...]:
     """The names of the generators; with servers and no --model, the one model that they serve."""
     if config.served and "model" not in config.model_fields_set:
-        return (only_model(config, notify),)
+        return (only_model(config, notify, config.chat_template_kwargs),)
     return config.models
 
 
@@ -129,7 +130,7 @@ class Engines:
     def where(self) -> dict[str, str]:
         """For the log of a session: the servers that answered."""
         engines = (*self.generators, self.verifier)
-        urls = dict.fromkeys(url for engine in engines for url in engine.urls)
+        urls = dict.fromkeys(url for engine in engines for url in engine.settings.get("urls", ()))
         replicas = self.generators[0].settings.get("replicas", 1)  # with several models, of the first
         servers = {"servers": ", ".join(urls)} if urls else {}
         return servers | ({"replicas": str(replicas)} if replicas > 1 else {})

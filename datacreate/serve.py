@@ -7,23 +7,27 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datacreate.checkpoints import Checkpoint
 from datacreate.engines.addresses import Address, api_key
-from datacreate.engines.factory import server_command
+from datacreate.engines.factory import choose, server_command
 from datacreate.engines.local import LocalServer, free_port
 from datacreate.engines.settings import EngineOptions
+from datacreate.engines.vllm import WORTH_COMPILING, check_arguments
 from datacreate.errors import ServersUnavailable, UsageError
 from datacreate.files import replace_file, storage_error
 from datacreate.hardware import slurm_job
+from datacreate.messages import Notify
 from datacreate.signals import Signals
 
-_OURS = {"--model", "--host", "--port", "--uds", "--served-model-name", "--max-num-seqs", "--api-key"}
-"""Arguments of vLLM's server that datacreate sets itself."""
+_OURS = re.compile(r"--(model|host|port|uds|served-model-name|max-num-seqs|api-key|ssl-.*)")
+"""Arguments of vLLM's server that datacreate sets itself, or that would make it serve with TLS."""
+
+_COPIES = re.compile(r"(?:--data-parallel-size|-dp)[= ](\d+)")
 
 
 @dataclass(frozen=True)
@@ -42,27 +46,31 @@ def serving(
     endpoint: Endpoint,
     more: Sequence[str],
     signals: Signals,
-    notify: Callable[[str], None],
+    notify: Notify,
 ) -> Iterator[LocalServer]:
     """Start a server and yield it when it is ready; it is registered until the block ends, then stopped.
 
     `more` are further arguments for vLLM's server. The API key is $DATACREATE_API_KEY, if set. Raises
-    UsageError for an argument that datacreate sets itself or an address that cannot be used, EngineError if
-    the server ends before it is ready.
+    UsageError for an invalid argument or an address that cannot be used, EngineError if the server ends
+    before it is ready.
     """
-    copies, key = _copies(more), api_key()
-    port = free_port(endpoint.host, endpoint.port)
+    key, port = api_key(), free_port(endpoint.host, endpoint.port)
+    if more:
+        notify("checking the arguments after --")
+        _check(checkpoint, options, more)
     if folder := endpoint.register_dir:  # created before the model is loaded, so that clients can wait for it
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise storage_error(folder, error) from None
-    notify(f"preparing {checkpoint.name}")  # converts a GGUF file for vLLM
-    command = server_command(checkpoint, options, tuple(more))
+    notify(f"preparing {checkpoint.name}")
+    command = server_command(checkpoint, options, notify=notify)
     environment = dict(command.environment)
     if own := os.environ.get("VLLM_HOST_IP"):  # set by the user for several nodes
         environment["VLLM_HOST_IP"] = own
-    command = replace(command, environment=environment, capacity=command.capacity * copies)
+    copies = _COPIES.search(" ".join(more).replace("_", "-"))
+    slots, arguments = command.slots * int(copies[1] if copies else 1), (*command.arguments, *more)
+    command = replace(command, environment=environment, slots=slots, arguments=arguments)
     server = LocalServer(command, key, None, endpoint.host, port)
     notify(f"starting {command.engine} for {command.model}")
     try:
@@ -81,21 +89,16 @@ def wait(server: LocalServer) -> None:
     raise ServersUnavailable(f"{server.exit_reason()}; run the same command to start it again")
 
 
-def _copies(more: Sequence[str]) -> int:
-    """The number of data-parallel copies in vLLM's arguments. UsageError for an invalid argument."""
-    copies = 1
-    for word, following in zip(more, [*more[1:], ""], strict=False):
-        flag, equals, value = word.replace("_", "-").partition("=")
-        if flag in _OURS:
-            raise UsageError(f"{word}: datacreate sets this argument; remove it, or pass it before the --")
-        if flag.startswith("--ssl-"):
-            raise UsageError(f"{word}: datacreate serves without TLS; use a proxy for TLS")
-        if flag in ("--data-parallel-size", "-dp"):
-            number = value if equals else following
-            if not number.isdecimal() or not int(number):
-                raise UsageError(f"{flag} {number}: use a number of copies above 0")
-            copies = int(number)
-    return copies
+def _check(checkpoint: Checkpoint, options: EngineOptions, more: Sequence[str]) -> None:
+    """UsageError if the server does not accept these arguments."""
+    if choose(checkpoint, options.engine, WORTH_COMPILING) != "vllm":
+        raise UsageError(f"{more[0]}: only vLLM's server accepts further options after --")
+    for word in more:
+        if _OURS.fullmatch(word.partition("=")[0].replace("_", "-")):
+            raise UsageError(
+                f"{word}: datacreate sets this argument; use its own options (no TLS: use a proxy)"
+            )
+    check_arguments(more)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from datacreate.checkpoints import Checkpoint
-from datacreate.engines.base import Engine
+from datacreate.engines.client import Engine
 from datacreate.engines.factory import checkpoint_of, make_engine
 from datacreate.engines.self_test import scores_are_real
 from datacreate.engines.settings import EngineOptions

@@ -33,7 +33,6 @@ class ScriptedEngine:
         self.scorer = scorer or undecided
         self.capacity = capacity
         self.max_context = 4096
-        self.urls: tuple[str, ...] = ()
         self.settings: dict[str, Any] = {}
         self.history: list[Request] = []
         self.verified: list[Request] = []

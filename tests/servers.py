@@ -88,6 +88,7 @@ class Server:
     system_role: int = 200  # the status of a prompt with a system role
     scores: Literal["real", "none", "others", "uniform"] = "real"
     says: Callable[[str], dict[str, Any]] = lambda text: {"content": text}  # the message with an answer
+    reason: str | None = None  # replaces the finish reason
     usage: dict[str, Any] | None = None  # replaces the real one
     fault: Fault | None = None  # answers all chat requests, if set
     fault_after: int | None = None  # after this number of answers `later_fault` answers all but the self-test
@@ -95,6 +96,7 @@ class Server:
     key: str | None = None  # required API key
     tls: Path | None = None  # its certificate and key, in one file
     port: int = 0
+    models_status: int = 200  # the status of the list of models
     cards: Any = None  # replaces the list of models; bytes replace the whole response
     tokens: Any = None  # replaces the tokens of /tokenize
     page: bytes | None = None  # response for unknown paths, instead of 404
@@ -159,7 +161,7 @@ class Server:
             usual = {"id": self.model, "object": "model", "root": f"/models/{self.model}"}
             usual |= {"max_model_len": _CONTEXT} if self.kind == "vllm" else {}
             cards = [usual] if self.cards is None else self.cards
-            return handler.reply(cards if isinstance(cards, bytes) else {"data": cards})
+            return handler.reply(cards if isinstance(cards, bytes) else {"data": cards}, self.models_status)
         if path == "/v1/chat/completions":
             return self._chat(handler, body)
         if (own := self._own(path, body)) is not None:
@@ -231,7 +233,7 @@ class Server:
         text = completion.text if self.obeys else "Good morning!"
         usage = {"prompt_tokens": completion.prompt_tokens, "completion_tokens": completion.generated_tokens}
         message = {"role": "assistant", **self.says(text)}
-        choice = {"index": 0, "message": message, "finish_reason": completion.finish_reason}
+        choice = {"index": 0, "message": message, "finish_reason": self.reason or completion.finish_reason}
         return {"choices": [choice], "usage": self.usage or usage}
 
     def _scores(self, body: dict[str, Any]) -> dict[str, Any]:

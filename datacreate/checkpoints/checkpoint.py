@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from datacreate.checkpoints import folder as folders
-from datacreate.checkpoints import gguf as gguf_files
 from datacreate.checkpoints.folder import combined_sha256, quick_hash
-from datacreate.checkpoints.gguf import SUFFIX, GgufHeader, read_header
+from datacreate.checkpoints.gguf import SUFFIX, GgufFile, gguf_in, parts, read_gguf
 from datacreate.checkpoints.presets import HUB_ID, EngineSettings, Kind, Preset, preset_files, sources_of
 from datacreate.checkpoints.pull import find_local
 from datacreate.errors import CheckpointError
@@ -35,9 +33,9 @@ class Adapter:
 class Checkpoint:
     """A folder of safetensors (transformers, vLLM), a GGUF file (llama.cpp), or a served model's name.
 
-    `gguf` is the GGUF file (the first part of a split one); `path` is then its folder. `sha256` identifies
-    the model and its adapter: `quick_hash` of its files; UNSEEN and its name for a served model that is
-    not on this machine. Two checkpoints with the same one are the same model.
+    `path` is the folder, also that of a GGUF file. `sha256` identifies the model and its adapter:
+    `quick_hash` of its files; UNSEEN and its name for a served model that is not on this machine. Two
+    checkpoints with the same one are the same model.
     """
 
     name: str
@@ -46,12 +44,7 @@ class Checkpoint:
     preset: Preset | None
     adapter: Adapter | None = None
     trust_remote_code: bool = False  # the publisher's Python code may run
-    gguf: Path | None = None
-
-    @cached_property
-    def gguf_header(self) -> GgufHeader | None:
-        """The header of the GGUF file; None for safetensors."""
-        return read_header(self.gguf) if self.gguf else None
+    gguf: GgufFile | None = None
 
     @property
     def engine_settings(self) -> EngineSettings:
@@ -94,15 +87,20 @@ def resolve(
 
 def _checkpoint(name: str, place: Path, preset: Preset | None, kind: Kind, trust: bool) -> Checkpoint:
     """The checkpoint in a folder or GGUF file."""
-    gguf = place if place.is_file() else None
-    if gguf is None and not any(place.glob("*.safetensors")):
-        gguf = gguf_files.gguf_in(place)
-    if gguf is not None:
+    path = place if place.is_file() else None
+    if path is None and not any(place.glob("*.safetensors")):
+        path = gguf_in(place)
+    if path is not None:
         if kind == "encoder":
-            raise CheckpointError(f"{gguf}: a GGUF file; an encoder must be a folder of safetensors")
-        gguf_files.check_gguf(gguf)
-        sha256 = quick_hash({str(number): part for number, part in enumerate(gguf_files.parts(gguf))})
-        return Checkpoint(name or gguf_files.model_name(gguf), gguf.parent, sha256, preset, gguf=gguf)
+            raise CheckpointError(f"{path}: a GGUF file; an encoder must be a folder of safetensors")
+        gguf = read_gguf(path)
+        if gguf.kind != "model":
+            raise CheckpointError(
+                f"{path}: no language model but of type {gguf.kind}; give its base with --model, and a LoRA "
+                "adapter with --adapter"
+            )
+        sha256 = quick_hash({str(number): part for number, part in enumerate(parts(path))})
+        return Checkpoint(name or gguf.model_name, path.parent, sha256, preset, gguf=gguf)
     folders.check_loadable(place, trust)
     if kind == "instruct":
         folders.check_writes(place)
@@ -132,7 +130,7 @@ def read_adapter(path: Path) -> Adapter:
     path = _absolute(path.expanduser())
     try:
         if path.suffix == SUFFIX:
-            if read_header(path).kind != "adapter":
+            if read_gguf(path).kind != "adapter":
                 raise CheckpointError(f"{path}: a GGUF file but no LoRA adapter; give a model with --model")
             return Adapter(path.stem, path, quick_hash({"0": path}), 0)
         config = folders.read_json(path / "adapter_config.json")
@@ -154,18 +152,13 @@ def read_adapter(path: Path) -> Adapter:
 def with_adapter(base: Checkpoint, adapter: Adapter) -> Checkpoint:
     """The base with the adapter on top: another model.
 
-    Raises CheckpointError if base and adapter have different file formats or architectures. Shapes are
-    checked by the engine.
+    Raises CheckpointError if base and adapter have different file formats. Architecture and shapes are checked
+    by the engine.
     """
     if (adapter.path.suffix == SUFFIX) != (base.gguf is not None):
         raise CheckpointError(
             f"adapter {adapter.path} does not fit {base.name}: llama.cpp needs GGUF for both "
             "(convert_lora_to_gguf.py), vLLM safetensors for both"
-        )
-    if base.gguf_header and base.gguf_header.architecture != (own := read_header(adapter.path).architecture):
-        raise CheckpointError(
-            f"adapter {adapter.name} does not fit {base.name}: it is for {own}, the base is "
-            f"{base.gguf_header.architecture}; give its own base with --model"
         )
     sha256 = combined_sha256({"base": base.sha256, "adapter": adapter.sha256})
     return replace(base, name=f"{base.name} with {adapter.name}", sha256=sha256, adapter=adapter)

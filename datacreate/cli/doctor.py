@@ -22,9 +22,8 @@ _COLORS = {"ok": "green", "warn": "yellow", "fail": "red"}
 @command()
 @option("--url", "urls", multiple=True, metavar="URL", help="Also test this server; repeat for more.")
 @option("--model", metavar="NAME", help="The model to test there, if a server has several.")
-@option("--network", is_flag=True, help="Also check whether the Hugging Face Hub is reachable.")
 @json_option("Print the findings as JSON.")
-def doctor(urls: tuple[str, ...], model: str | None, network: bool, as_json: bool) -> None:
+def doctor(urls: tuple[str, ...], model: str | None, as_json: bool) -> None:
     """Check this machine: software, GPUs, storage, models, benchmarks, servers.
 
     Prints one line per finding (ok, warn or fail) with what to do. Exits with 1 if any check fails.
@@ -38,7 +37,7 @@ def doctor(urls: tuple[str, ...], model: str | None, network: bool, as_json: boo
 
     say("importing the installed packages; this can take a minute")
     addresses = [part for url in urls for part in url.split(",")]
-    findings = examine(urls=addresses, model=model, network=network)
+    findings = examine(urls=addresses, model=model)
     if as_json:
         document = {section: [asdict(finding) for finding in found] for section, found in findings.items()}
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))

@@ -1,8 +1,8 @@
 """Engines: OpenAI-compatible servers, local or remote, that generate text and score labels.
 
 engines/
-  base.py       Request, Completion, Check, and the Engine protocol
-  client.py     the engine that a run uses; it sends its requests from its own thread
+  base.py       Request, Completion, Check
+  client.py     Engine: what a run uses; it sends its requests from its own thread
   pool.py       many servers as one: capacity, retries, lost servers
   server.py     one server: HTTP, self-test, tokenizer
   protocol.py   Request -> JSON body, JSON answer -> Completion

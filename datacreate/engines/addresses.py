@@ -75,19 +75,18 @@ class Addresses(ServerSource):
         self.key = api_key()
         self._listed: dict[str, Address] = {}
         self._folders: list[Path] = []
+        names: list[str] = []
         for url in urls:
-            if not url.strip():
-                raise UsageError("--url: an empty address; write it as http://HOST:PORT")
             path = Path(url).expanduser()
-            if path.is_dir() or ("/" in url and "://" not in url and not _HOST_AND_PORT.match(url)):
+            if url and (path.is_dir() or ("/" in url and "://" not in url and not _HOST_AND_PORT.match(url))):
                 self._folders.append(path)  # it may be created later
+                names.append(str(path) if path.is_dir() else f"{path} (no such folder yet)")
             else:
-                self._listed[_checked(url)] = Address(url=_checked(url))
+                address = Address(url=_checked(url))
+                self._listed[address.url] = address
+                names.append(address.url)
         self.changes = bool(self._folders)
-        names = [*self._listed, *map(str, self._folders)]
         self.description = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        if not names:
-            raise UsageError("--url: no address; write it as http://HOST:PORT, or pass a folder of servers")
 
     def now(self) -> tuple[Address, ...]:
         found = dict(self._listed)
@@ -109,7 +108,8 @@ def _checked(url: str) -> str:
         valid = False
     if not valid:
         raise UsageError(
-            f"--url {url}: neither an address nor a folder; write it as http://HOST:PORT, several with commas"
+            f"--url {url or '(empty)'}: neither an address nor a folder; write it as http://HOST:PORT, several "
+            "with commas"
         )
     if parts.username or parts.password:
         raise UsageError(f"--url: an address must not contain a password; set ${KEY} instead")

@@ -1,14 +1,10 @@
-"""Requests, completions, and the Engine protocol.
-
-An engine streams: requests are submitted one at a time, and completions are returned as they finish, so that
-the server's batch stays full (continuous batching).
-"""
+"""Requests to a model, their completions, and checks of a server."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 FinishReason = Literal["stop", "length", "error"]
 
@@ -69,47 +65,3 @@ class Check:
 
     requests: tuple[Request, ...]
     fault: Callable[[Sequence[Completion]], str | None]
-
-
-class Engine(Protocol):
-    """A source of completions. Methods raise EngineError when the engine cannot be used any more.
-
-    An engine starts its servers, or connects to them, when a method first needs them.
-    """
-
-    @property
-    def capacity(self) -> int:
-        """The number of requests in flight that keeps the servers busy."""
-
-    @property
-    def urls(self) -> Sequence[str]:
-        """Addresses of remote servers; empty if the servers were started here."""
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """The resolved engine settings as JSON, for the record only."""
-
-    @property
-    def max_context(self) -> int:
-        """The maximum number of tokens of a prompt and its answer together."""
-
-    def count_tokens(self, messages: Messages) -> int:
-        """The length of the prompt in tokens, including the chat template."""
-
-    def have_distinct_first_tokens(self, choices: Sequence[str]) -> bool:
-        """Whether each choice begins with a different token, so that they can be scored."""
-
-    def start(self, checks: Sequence[Check] = ()) -> None:
-        """Return when the servers run and pass these checks."""
-
-    def submit(self, request: Request) -> None:
-        """Submit a request; returns at once."""
-
-    def poll(self, timeout_seconds: float) -> list[Completion]:
-        """Completions finished since the last call, waiting up to `timeout_seconds` for one."""
-
-    def abort(self, request_ids: Iterable[int]) -> None:
-        """Cancel requests; unfinished ones give no completion."""
-
-    def close(self) -> None:
-        """Stop servers and free resources; safe to call twice."""

@@ -12,36 +12,41 @@ from typing import Any, TypeVar
 
 from datacreate.engines.addresses import ServerSource
 from datacreate.engines.base import Check, Completion, Messages, Request
-from datacreate.engines.pool import Limits, Pool
+from datacreate.engines.pool import Pool
 from datacreate.engines.protocol import ChatApi, Incompatible, Unavailable
 from datacreate.engines.server import Server
+from datacreate.engines.settings import EngineOptions
 from datacreate.errors import EngineError, ServersUnavailable
 
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.5
 
+_DEFAULT_CONTEXT = 4096  # tokens, if neither the servers nor the user tell
 
-class HttpEngine:
-    """An `Engine` that sends requests to OpenAI-compatible servers.
 
-    It starts or connects to the servers on first use. That raises EngineError if no server can be used and
-    ServersUnavailable if none can be reached; `poll` raises the same later. Requests never go through a proxy.
+class Engine:
+    """A source of completions: servers of one model.
+
+    It streams: requests are submitted one at a time, and completions are returned as they finish, so that the
+    servers' batches stay full (continuous batching). It starts its servers, or connects to them, when a method
+    first needs them. Methods raise EngineError when no server can be used, and ServersUnavailable when none can
+    be reached. Requests never go through a proxy.
     """
 
     def __init__(
         self,
         source: ServerSource,
         protocol: ChatApi,
-        limits: Limits,
+        options: EngineOptions,
         notify: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._source = source
         self._protocol = protocol
-        self._limits = limits
+        self._options = options
         self._notify = notify
         self._messages: SimpleQueue[str] = SimpleQueue()
-        self._pool = Pool(source, protocol, limits, self._messages.put)
+        self._pool = Pool(source, protocol, options, self._messages.put)
         self._unfinished: dict[int, Future[Completion]] = {}
         self._finished: SimpleQueue[Future[Completion]] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -49,20 +54,18 @@ class HttpEngine:
 
     @property
     def capacity(self) -> int:
+        """How many requests in flight keep the servers busy: what they process at once, and a short queue."""
         return max(1, sum(server.capacity for server in self._active_servers()))
 
     @property
-    def urls(self) -> tuple[str, ...]:
-        return tuple(server.url for server in self._active_servers()) if self._source.remote else ()
-
-    @property
     def settings(self) -> dict[str, Any]:
+        """For the record, as JSON: model, slots, versions, `urls` of remote servers."""
         members = self._active_servers()
         versions = dict.fromkeys(server.version for server in members if server.version)
         return {
             "model": members[0].model,
-            **({"urls": list(self.urls)} if self._source.remote else {}),
-            "max_num_seqs": [server.capacity for server in members],
+            **({"urls": [server.url for server in members]} if self._source.remote else {}),
+            "max_num_seqs": [server.slots for server in members],
             "max_model_len": self.max_context,
             "chat_template": dict(self._protocol.template_kwargs),
             **({"server": ", ".join(versions)} if versions else {}),
@@ -71,13 +74,17 @@ class HttpEngine:
 
     @property
     def max_context(self) -> int:
-        least = min(server.max_context for server in self._active_servers())
-        return min(least, self._limits.max_context or least)
+        """The maximum number of tokens of a prompt and its answer together."""
+        told = [server.max_context for server in self._active_servers() if server.max_context]
+        told += [self._options.max_model_len] if self._options.max_model_len else []
+        return min(told, default=_DEFAULT_CONTEXT)
 
     def count_tokens(self, messages: Messages) -> int:
+        """The length of the prompt in tokens, including the chat template."""
         return self._query(lambda server: server.count_tokens(messages))
 
     def have_distinct_first_tokens(self, choices: Sequence[str]) -> bool:
+        """Whether each choice begins with a different token, so that they can be scored."""
         tokens = self._query(lambda server: server.first_tokens(tuple(choices)))
         return tokens is not None and -1 not in tokens and len(set(tokens)) == len(tokens)
 
@@ -91,10 +98,12 @@ class HttpEngine:
             raise ServersUnavailable(f"{server.url}: {error}; run the same command to resume") from None
 
     def start(self, checks: Sequence[Check] = ()) -> None:
+        """Return when the servers run and pass these checks."""
         self._active_servers()
         self._run(self._pool.run_checks(checks))
 
     def submit(self, request: Request) -> None:
+        """Submit a request; returns at once."""
         self._active_servers()
         assert self._loop
         future = asyncio.run_coroutine_threadsafe(self._pool.answer(request), self._loop)
@@ -102,6 +111,7 @@ class HttpEngine:
         future.add_done_callback(self._finished.put)
 
     def poll(self, timeout_seconds: float) -> list[Completion]:
+        """Completions finished since the last call, waiting up to `timeout_seconds` for one."""
         completions: list[Completion] = []
         with suppress(Empty):
             future = self._finished.get(timeout=timeout_seconds)
@@ -122,11 +132,13 @@ class HttpEngine:
             self._notify(self._messages.get())
 
     def abort(self, request_ids: Iterable[int]) -> None:
+        """Cancel requests; unfinished ones give no completion."""
         for number in request_ids:
             if future := self._unfinished.pop(number, None):
                 future.cancel()
 
     def close(self) -> None:
+        """Stop servers and free resources; safe to call twice."""
         if self._loop and self._thread:
             self._pass_messages()
             if self._loop.is_running():

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
 from datacreate.checkpoints import Checkpoint, EngineSettings, resolve, served
 from datacreate.engines.addresses import Addresses
-from datacreate.engines.base import Engine
-from datacreate.engines.client import HttpEngine
+from datacreate.engines.client import Engine
 from datacreate.engines.llamacpp import llamacpp_command
 from datacreate.engines.local import LocalServers, ServerCommand
-from datacreate.engines.pool import Limits
 from datacreate.engines.protocol import ChatApi
 from datacreate.engines.settings import VLLM_ONLY, EngineKind, EngineOptions
-from datacreate.engines.vllm import GPU_SHARE, WORTH_COMPILING, vllm_command
+from datacreate.engines.vllm import WORTH_COMPILING, vllm_command
 from datacreate.errors import EngineError, UsageError
 from datacreate.hardware import suited_engine, visible_gpus
-from datacreate.settings import SettingsError
+from datacreate.messages import Notify, no_notify
+
+_GPU_SHARE = 0.9  # of a GPU's memory, which vLLM uses by default
 
 
 def checkpoint_of(name: str, options: EngineOptions) -> Checkpoint:
@@ -32,9 +31,12 @@ def checkpoint_of(name: str, options: EngineOptions) -> Checkpoint:
     return resolve(name, "instruct", trust_remote_code=options.trust_remote_code)
 
 
-def only_model(options: EngineOptions, notify: Callable[[str], None]) -> str:
+def only_model(
+    options: EngineOptions, notify: Notify = no_notify, template_kwargs: Mapping[str, Any] | None = None
+) -> str:
     """The name of the single model of the servers. ServersUnavailable if none answers; EngineError if several."""
-    with closing(_remote_engine(ChatApi(()), options, notify)) as engine:
+    protocol = ChatApi((), template_kwargs or {})
+    with closing(Engine(Addresses(options.urls), protocol, options, notify)) as engine:
         return str(engine.settings["model"])
 
 
@@ -47,7 +49,7 @@ def make_engine(
     template_kwargs: Mapping[str, Any] | None = None,
     main: bool = True,
     models: int = 1,
-    notify: Callable[[str], None] = lambda _: None,
+    notify: Notify = no_notify,
 ) -> Engine:
     """Create the engine of a checkpoint; it starts no server before it is used.
 
@@ -58,10 +60,10 @@ def make_engine(
         (checkpoint.name, str(checkpoint.path)), {**checkpoint.chat_template, **(template_kwargs or {})}
     )
     if options.served:
-        return _remote_engine(protocol, options, notify)
+        return Engine(Addresses(options.urls), protocol, options, notify)
     own = options if main else EngineOptions(engine=options.engine)
     servers = local_servers(checkpoint, own, count=count, log=log, models=models, notify=notify)
-    return HttpEngine(servers, protocol, Limits(max_context=own.max_model_len), notify)
+    return Engine(servers, protocol, own, notify)
 
 
 def local_servers(
@@ -71,24 +73,10 @@ def local_servers(
     count: int,
     log: Path | None,
     models: int,
-    notify: Callable[[str], None],
+    notify: Notify,
 ) -> LocalServers:
     """The servers of a checkpoint on this machine, not started yet. Arguments as in `make_engine`."""
     return LocalServers(lambda: _commands(checkpoint, options, count, models, notify), log, notify)
-
-
-def _remote_engine(protocol: ChatApi, options: EngineOptions, notify: Callable[[str], None]) -> HttpEngine:
-    source = Addresses(options.urls)
-    limits = Limits(
-        answer_seconds=options.request_timeout,
-        no_server_seconds=300.0 if options.wait is None else options.wait,
-        # At the start only a folder of servers is waited for, unless --wait is set.
-        at_start=options.wait is not None or options.servers > 1 or source.changes,
-        servers=options.servers,
-        capacity=options.max_num_seqs,
-        max_context=options.max_model_len,
-    )
-    return HttpEngine(source, protocol, limits, notify)
 
 
 def choose(checkpoint: Checkpoint, requested: EngineKind, count: int) -> Literal["vllm", "llamacpp"]:
@@ -106,58 +94,45 @@ def choose(checkpoint: Checkpoint, requested: EngineKind, count: int) -> Literal
 
 
 def server_command(
-    checkpoint: Checkpoint, options: EngineOptions, more: tuple[str, ...] = ()
+    checkpoint: Checkpoint,
+    options: EngineOptions,
+    *,
+    count: int = WORTH_COMPILING,
+    models: int = 1,
+    gpus: tuple[str, ...] = (),
+    notify: Notify = no_notify,
 ) -> ServerCommand:
-    """The command with which `datacreate serve` starts a model. UsageError, EngineError, CheckpointError."""
-    settings = _settings(checkpoint, options, 1)
-    if choose(checkpoint, options.engine, WORTH_COMPILING) == "vllm":
-        return vllm_command(checkpoint, settings, more=more)
-    if more:
-        raise UsageError(f"{more[0]}: only vLLM's server accepts further options after --")
-    return _llamacpp_command(checkpoint, options, settings)
+    """The command that starts one server of a model, on these GPUs (empty: all).
 
-
-def _llamacpp_command(
-    checkpoint: Checkpoint, options: EngineOptions, settings: EngineSettings
-) -> ServerCommand:
+    The preset's settings are overridden by the user's. Raises UsageError, EngineError, CheckpointError.
+    """
+    settings = _settings(checkpoint, options, models)
+    if choose(checkpoint, options.engine, count) == "vllm":
+        shares_cores = models > 1
+        return vllm_command(checkpoint, settings, notify, count=count, gpus=gpus, shares_cores=shares_cores)
     if flag := options.changed(VLLM_ONLY):
         raise UsageError(f"{flag}: only vLLM has this setting; remove it, or use --engine vllm")
     return llamacpp_command(checkpoint, settings)
 
 
+def _settings(checkpoint: Checkpoint, options: EngineOptions, models: int) -> EngineSettings:
+    own = checkpoint.engine_settings
+    share = round((own.gpu_memory_utilization or _GPU_SHARE) / models, 3) if models > 1 else None
+    changes = {"gpu_memory_utilization": share} if share else {}
+    return own.model_copy(update=changes | options.given(EngineSettings.model_fields))
+
+
 def _commands(
-    checkpoint: Checkpoint, options: EngineOptions, count: int, models: int, notify: Callable[[str], None]
+    checkpoint: Checkpoint, options: EngineOptions, count: int, models: int, notify: Notify
 ) -> list[ServerCommand]:
     """A command per server: one on a CPU, one per group of GPUs (no more than `count` examples need)."""
-    settings = _settings(checkpoint, options, models)
-    if choose(checkpoint, options.engine, count) == "llamacpp":
-        return [_llamacpp_command(checkpoint, options, settings)]
-    if checkpoint.gguf is not None:
-        notify(f"vLLM reads no GGUF files: converting {checkpoint.name} (once)")
-    commands: list[ServerCommand] = []
-    groups = gpu_groups(options.replicas, settings.tensor_parallel_size)
-    for gpus in groups:
-        try:
-            command = vllm_command(checkpoint, settings, count=count, gpus=gpus, shares_cores=models > 1)
-            commands.append(command)
-        except EngineError as error:
-            if options.replicas != "auto" or (gpus == groups[-1] and not commands):
-                raise
-            notify(f"skipping GPU {','.join(gpus)}: {str(error).partition(';')[0]}")
-    enough = max(1, ceil(count / commands[0].capacity)) if options.replicas == "auto" else len(commands)
-    return commands[:enough]
-
-
-def _settings(checkpoint: Checkpoint, options: EngineOptions, models: int) -> EngineSettings:
-    """The preset's settings, overridden by the user's."""
-    own = checkpoint.engine_settings
-    if models > 1:
-        share = round((own.gpu_memory_utilization or GPU_SHARE) / models, 3)
-        own = own.model_copy(update={"gpu_memory_utilization": share})
-    try:
-        return EngineSettings(**{**own.model_dump(), **options.given(EngineSettings.model_fields)})
-    except ValidationError as error:
-        raise UsageError(SettingsError.first(error).on_command_line({})) from None
+    groups: tuple[tuple[str, ...], ...] = ((),)
+    if choose(checkpoint, options.engine, count) == "vllm":
+        groups = gpu_groups(options.replicas, _settings(checkpoint, options, models).tensor_parallel_size)
+    command = partial(server_command, checkpoint, options, count=count, models=models, notify=notify)
+    first = command(gpus=groups[0])
+    needed = max(1, ceil(count / first.slots)) if options.replicas == "auto" else len(groups)
+    return [first, *(command(gpus=gpus) for gpus in groups[1:needed])]
 
 
 def gpu_groups(replicas: int | Literal["auto"], gpus_each: int) -> tuple[tuple[str, ...], ...]:
@@ -170,9 +145,8 @@ def gpu_groups(replicas: int | Literal["auto"], gpus_each: int) -> tuple[tuple[s
     if replicas == 1 or (replicas == "auto" and len(groups) < 2):
         return ((),)
     if replicas != "auto" and replicas > len(groups):
-        each = f", and each server uses {gpus_each} of them (--tensor-parallel-size)" if gpus_each > 1 else ""
         raise UsageError(
-            f"--replicas {replicas}: {len(gpus)} GPUs are visible{each}; use {max(1, len(groups))}"
-            f"{' or fewer' if len(groups) > 1 else ''}, or add GPUs to CUDA_VISIBLE_DEVICES"
+            f"--replicas {replicas}: {len(gpus)} GPUs are visible, and each server uses {gpus_each} "
+            f"(--tensor-parallel-size); use at most {max(1, len(groups))}, or add GPUs to CUDA_VISIBLE_DEVICES"
         )
     return groups if replicas == "auto" else groups[:replicas]

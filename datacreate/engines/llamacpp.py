@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 from datacreate.checkpoints import Checkpoint, EngineSettings
 from datacreate.engines.local import ServerCommand, check_memory
-from datacreate.engines.vllm import PLAIN_TEMPLATE
 from datacreate.errors import EngineError
-from datacreate.hardware import GIB, free_gib, has_llamacpp, usable_cores
+from datacreate.hardware import GIB, has_llamacpp, usable_cores
 
 _SLOTS = 32
 """Requests processed at once; more do not increase throughput on a CPU."""
@@ -28,8 +28,8 @@ def llamacpp_command(checkpoint: Checkpoint, settings: EngineSettings) -> Server
     """Return the command that serves a GGUF file. EngineError if this machine cannot do it."""
     if not has_llamacpp():
         raise EngineError("llama.cpp is not installed; run scripts/setup, or pip install xllamacpp")
-    header = checkpoint.gguf_header
-    if checkpoint.gguf is None or header is None:
+    header = checkpoint.gguf
+    if header is None:
         raise EngineError(
             f"{checkpoint.name}: llama.cpp loads only GGUF files; pass one with --model FILE.gguf, "
             "or use --engine vllm"
@@ -43,17 +43,26 @@ def llamacpp_command(checkpoint: Checkpoint, settings: EngineSettings) -> Server
     slots = settings.max_num_seqs or max(1, min(_SLOTS, _SLOTS * _CONTEXT // context))
     weights, cache = header.size_bytes / GIB, header.kv_bytes_per_token * slots * context / GIB
     advice = f"a smaller --max-num-seqs (it is {slots}) or --max-model-len (it is {context})"
-    check_memory(checkpoint.name, weights, cache, _OVERHEAD_GIB, free_gib("cpu"), advice)
+    check_memory(checkpoint.name, weights, cache, _OVERHEAD_GIB, advice)
     threads = usable_cores()
-    command = [sys.executable, "-m", "datacreate.engines.llamacpp_server", "--model", str(checkpoint.gguf)]
-    command += ["--alias", checkpoint.name, "--slots", str(slots), "--context", str(context)]
-    command += ["--threads", str(threads)]
-    if not header.chat_template:
-        command += ["--chat-template", PLAIN_TEMPLATE]
+    parameters = {
+        "model.path": str(header.path),
+        "n_parallel": slots,
+        "n_ctx": slots * context,
+        "n_batch": 512,
+        "n_ubatch": 512,
+        "cpuparams.n_threads": threads,
+        "cpuparams_batch.n_threads": threads,
+        "n_threads_http": 2 * slots + 4,  # each request, also a queued one, occupies one thread
+        "cache_ram_mib": 0,  # no cache for later conversations: this client has none
+        "ui": False,
+        "offline": True,
+    }
     record: dict[str, object] = {"engine": "llamacpp", "device": "cpu", "threads": threads}
+    lora = ""
     if checkpoint.adapter:
-        command += ["--lora", str(checkpoint.adapter.path)]
-        record["adapter"] = checkpoint.adapter.name
+        lora, record["adapter"] = str(checkpoint.adapter.path), checkpoint.adapter.name
+    program = ("-m", "datacreate.engines.llamacpp_server", checkpoint.name, lora, json.dumps(parameters))
     # Modules in the current folder must not shadow installed ones.
     environment = {**_BARRIER_WAIT, "PYTHONSAFEPATH": "1"}
-    return ServerCommand("llama.cpp", checkpoint.name, tuple(command), environment, slots, record)
+    return ServerCommand("llama.cpp", checkpoint.name, (sys.executable, *program), environment, slots, record)

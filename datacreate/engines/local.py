@@ -20,10 +20,10 @@ from pathlib import Path
 from datacreate.child_process import supervised
 from datacreate.engines.addresses import Address, ServerSource
 from datacreate.errors import EngineError, UsageError
+from datacreate.hardware import free_memory_gib
 from datacreate.offline import NO_DOWNLOADS, NO_TELEMETRY
 
 _GRACE_SECONDS = 10.0  # to stop after SIGTERM
-_LONGEST_START_SECONDS = 1800.0
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ServerCommand:
     model: str
     arguments: tuple[str, ...]  # `--host HOST --port PORT` is added
     environment: Mapping[str, str]
-    capacity: int  # requests it processes at once
+    slots: int  # requests it processes at once
     record: Mapping[str, object] = field(default_factory=dict)  # for a run's config.json
 
 
@@ -49,8 +49,8 @@ class LocalServer:
         self._log = log
         self._host = host
         self.port = port or free_port(host)
-        url = _url(socket.gethostname() if host in ("0.0.0.0", "::") else host, self.port)
-        self.address = Address(url=url, model=command.model, max_num_seqs=command.capacity)
+        url = f"http://{socket.gethostname() if host == '0.0.0.0' else host}:{self.port}"
+        self.address = Address(url=url, model=command.model, max_num_seqs=command.slots)
         self.restarted = False
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -68,25 +68,18 @@ class LocalServer:
                 start_new_session=True,  # Ctrl-C reaches only the run, which then stops the server
             )
 
-    def ready(self) -> bool:
-        """Whether it answers. EngineError, with the last error of its log, if it has ended."""
+    def until_ready(self) -> None:
+        """Wait until it answers. EngineError, with the last error of its log, if it ends."""
         import httpx2
 
-        if self.exit_code is not None:
-            raise EngineError(self.exit_reason())
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)
-        with suppress(httpx2.HTTPError):
-            url = f"{_url(host, self.port)}/health"
-            return httpx2.get(url, timeout=5.0, trust_env=False).status_code == 200
-        return False
-
-    def until_ready(self) -> None:
-        """Wait until it answers. EngineError if it ends or takes too long."""
-        deadline = time.monotonic() + _LONGEST_START_SECONDS
-        while not self.ready():
-            if time.monotonic() > deadline:
-                raise EngineError(f"{self.address.url} was not ready in {_LONGEST_START_SECONDS:.0f} s")
+        host = "127.0.0.1" if self._host == "0.0.0.0" else self._host
+        while self.exit_code is None:
+            with suppress(httpx2.HTTPError):
+                answer = httpx2.get(f"http://{host}:{self.port}/health", timeout=5.0, trust_env=False)
+                if answer.status_code == 200:
+                    return
             time.sleep(0.1)
+        raise EngineError(self.exit_reason())
 
     @property
     def exit_code(self) -> int | None:
@@ -181,25 +174,19 @@ class LocalServers(ServerSource):
             self._folder.cleanup()
 
 
-def check_memory(
-    name: str, weights: float, cache: float, overhead: float, free: float | None, advice: str
-) -> None:
-    """Raise EngineError, with the numbers in GiB, if a model needs more memory than is free."""
-    needed = weights + cache + overhead
-    if free is not None and needed > free:
+def check_memory(name: str, weights: float, cache: float, overhead: float, advice: str) -> None:
+    """Raise EngineError, with the numbers in GiB, if a model needs more memory than this machine has free."""
+    needed, free = weights + cache + overhead, free_memory_gib()
+    if needed > free:
         raise EngineError(
             f"{name} needs about {needed:.1f} GiB ({weights:.1f} weights, {cache:.1f} cache, {overhead:.1f} "
             f"overhead), {free:.1f} GiB are free; use a smaller model, or {advice}"
         )
 
 
-def _url(host: str, port: int) -> str:
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
-
-
 def free_port(host: str, port: int = 0) -> int:
     """The port, or a free one for 0. UsageError if the address cannot be used."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+    with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server may just have stopped
         try:
             probe.bind((host, port))

@@ -4,7 +4,8 @@ A request goes to the server with the largest free share of its capacity. A serv
 for a pause that doubles each time, with jitter. Then it is tested like a new one and gets one request at a
 time until one succeeds. If other requests succeed meanwhile, a repeated failure is the request's fault;
 otherwise it is the server's. If no other request is in flight, the last successful one is sent again to find out.
-If no server is usable for too long, the run stops and can be resumed.
+The run stops, and can be resumed, if no server is usable for too long, or if servers answer with the same error
+again and again.
 All code here runs in one event loop.
 """
 
@@ -16,13 +17,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from datacreate.engines.addresses import ServerSource
 from datacreate.engines.base import Check, Completion, Request
 from datacreate.engines.protocol import Busy, ChatApi, Incompatible, RequestRejected, Unavailable
 from datacreate.engines.server import Server, client
+from datacreate.engines.settings import EngineOptions
 from datacreate.errors import EngineError, ServersUnavailable
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 _MAX_ATTEMPTS = 3
 """Failures after which a request is given up. A failure counts only if a request that was sent after the first
 failure has been answered since."""
+
+_MAX_SAME_ERRORS = 5
+"""Suspensions for the same error, without a success in between, after which the run stops."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 
@@ -41,27 +45,18 @@ _STRAGGLER_SECONDS = 20.0
 """How long, at the start, the servers that are ready wait for the others."""
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Timeouts in seconds, and what the user limits. None: as the servers report."""
-
-    answer_seconds: float = 300.0  # without any answer of a server that has requests
-    no_server_seconds: float = 300.0  # without any usable server
-    at_start: bool = False  # whether `no_server_seconds` also applies before the first request
-    servers: int = 1  # number of servers to wait for before the first request
-    capacity: int | None = None  # requests that one server processes at once
-    max_context: int | None = None  # tokens of a prompt and its answer
-
-
 class Pool:
     """The servers of one model."""
 
     def __init__(
-        self, source: ServerSource, protocol: ChatApi, limits: Limits, log: Callable[[str], None]
+        self, source: ServerSource, protocol: ChatApi, options: EngineOptions, log: Callable[[str], None]
     ) -> None:
         self._source = source
         self._protocol = protocol
-        self._limits = limits
+        self._options = options
+        self._longest_wait = (
+            300.0 if options.wait is None else options.wait
+        )  # seconds without any usable server
         self._log = log
         self._http: httpx2.AsyncClient | None = None
         self._checks: tuple[Check, ...] = ()
@@ -75,6 +70,7 @@ class Pool:
         self._sent = 0  # number of requests sent
         self._answered = 0  # number of the last request that was answered
         self._last_answered: Request | None = None
+        self._errors: list[str] = []  # for which servers were suspended since the last answer
         self._last_healthy = 0.0  # when a healthy server was last in use
 
     @property
@@ -88,12 +84,12 @@ class Pool:
         self._scan()
         began = self._last_healthy = time.monotonic()
         self._watcher = asyncio.create_task(self._watch())
-        if len(self._servers) < (wanted := self._limits.servers):
-            awaited = "a server" if wanted == 1 else f"{wanted} servers"
-            self._log(
-                f"waiting up to {self._limits.no_server_seconds:.0f} s for {awaited} at {self._source.description}"
-            )
+        told = False
         while not self._all_settled(time.monotonic() - began):
+            if not told and all(server.is_active or server.problem for server in self._servers.values()):
+                awaited = "a server" if self._options.servers == 1 else f"{self._options.servers} servers"
+                seconds, told = f"{self._longest_wait:.0f} s", True
+                self._log(f"waiting up to {seconds} for {awaited} at {self._source.description}")
             self._changed.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), _SCAN_SECONDS)
@@ -101,8 +97,10 @@ class Pool:
 
     def _all_settled(self, seconds: float) -> bool:
         servers = self._servers.values()
-        enough = sum(server.is_active for server in servers) >= self._limits.servers
-        longest = self._limits.no_server_seconds if self._limits.at_start else 0.0
+        enough = sum(server.is_active for server in servers) >= self._options.servers
+        # At the start only several servers or a folder of servers are waited for, unless --wait is set.
+        waits = self._options.wait is not None or self._options.servers > 1 or self._source.changes
+        longest = self._longest_wait if waits else 0.0
         if all(server.is_active or server.problem for server in servers):
             more_possible = self._source.changes or not any(server.is_incompatible for server in servers)
             return enough or not more_possible or seconds >= longest
@@ -135,9 +133,11 @@ class Pool:
                 if first_failure is not None and self._answered <= first_failure and self._last_answered:
                     await server.ask(self._last_answered)
                     self._answered = number
+                    self._errors.clear()
                     self._mark_healthy(server)
                 completion = await server.ask(request)
                 self._answered, self._last_answered = max(self._answered, number), request
+                self._errors.clear()
                 self._mark_healthy(server)
                 return completion
             except Busy as problem:
@@ -154,6 +154,8 @@ class Pool:
                     return Completion(request.id, "", "error", error=f"{failures} attempts: {problem}")
                 server.last_request_succeeded = server.last_request_succeeded and not problem.may_be_request
                 retried = not problem.may_be_request  # send others first: their result shows the cause
+                if server.is_active:
+                    self._count_error(problem)
                 self._suspend(server, problem)
             except Incompatible as problem:
                 server.last_request_succeeded = False
@@ -161,6 +163,16 @@ class Pool:
             finally:
                 server.in_flight -= 1
                 self._wake(1)
+
+    def _count_error(self, problem: Unavailable) -> None:
+        """Stop the run if servers only ever answer with the same error."""
+        self._errors = [earlier for earlier in self._errors if earlier == str(problem)]
+        self._errors += [str(problem)] if problem.may_be_request else []
+        if len(self._errors) >= _MAX_SAME_ERRORS:
+            self.fatal_error = ServersUnavailable(
+                f"{self._source.description}: the same error {_MAX_SAME_ERRORS} times in a row: {problem}; see the "
+                "log of the server, then run the same command to resume"
+            )
 
     async def _with_free_share(self, first: bool) -> Server:
         """The server with the largest free share of its capacity; waits until there is one."""
@@ -185,15 +197,11 @@ class Pool:
         known = {address.url: address for address in self._source.now()}
         for url, address in known.items():
             if url not in self._servers:
-                capacity = self._limits.capacity or address.max_num_seqs
-                server = Server(
-                    url,
-                    self._protocol,
-                    self._http,
-                    capacity,
-                    self._limits.answer_seconds,
-                    self._source.remote,
+                slots, seconds = (
+                    self._options.max_num_seqs or address.max_num_seqs,
+                    self._options.request_timeout,
                 )
+                server = Server(url, self._protocol, self._http, slots, seconds, self._source.remote)
                 self._servers[url] = server
                 self._monitors[url] = asyncio.create_task(self._monitor(server))
         for url in self._servers.keys() - known.keys():
@@ -219,11 +227,9 @@ class Pool:
             pause = _LONGEST_PAUSE
             if isinstance(server.problem, Unavailable):
                 doubled = min(pause, _FIRST_PAUSE * 2.0 ** min(server.failures - 1, 10))
-                pause = max(server.problem.retry_after_seconds, doubled * random.uniform(0.5, 1.0))
-            elif (
-                server.is_incompatible and not self._source.changes
-            ):  # no other server can start at its address
-                return
+                pause = doubled * random.uniform(0.5, 1.0)
+            elif server.is_incompatible and not self._source.changes:
+                return  # no other server can start at its address
             await asyncio.sleep(pause)
 
     def _mark_healthy(self, server: Server) -> None:
@@ -252,15 +258,14 @@ class Pool:
         self._update_active_servers()
 
     def _update_active_servers(self) -> None:
-        self.active_servers = [
-            server for server in self._servers.values() if server.is_active
-        ] or self.active_servers
+        active = [server for server in self._servers.values() if server.is_active]
+        self.active_servers = active or self.active_servers
         self._changed.set()
 
     async def _watch(self) -> None:
-        """Read the list of servers; set `lost` when none was usable for too long or none can be any more."""
+        """Read the list of servers; stop the run when none was usable for too long or none can be any more."""
         while True:
-            await asyncio.sleep(min(_SCAN_SECONDS, max(0.05, self._limits.no_server_seconds / 4)))
+            await asyncio.sleep(min(_SCAN_SECONDS, max(0.05, self._longest_wait / 4)))
             if self._source.changes:
                 with suppress(OSError):  # a network file system may be unavailable for a while
                     self._scan()
@@ -269,7 +274,7 @@ class Pool:
             )
             if self.healthy and not none_possible:
                 self._last_healthy = time.monotonic()
-            elif none_possible or time.monotonic() - self._last_healthy > self._limits.no_server_seconds:
+            elif none_possible or time.monotonic() - self._last_healthy > self._longest_wait:
                 self.fatal_error = self.no_server_error()
 
     def no_server_error(self) -> EngineError:

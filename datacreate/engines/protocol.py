@@ -13,10 +13,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
-from datacreate.engines.base import Completion, FinishReason, Messages, Request
+from datacreate.engines.base import Completion, Messages, Request
 from datacreate.prompts.generation import merge_system_message
-
-ServerKind = Literal["vllm", "llamacpp", "other"]
 
 _UNLISTED_LOGPROB = -20.0
 """The log-probability of a choice that is not among the most probable tokens."""
@@ -27,6 +25,11 @@ _TOP_TOKENS = {"vllm": 20, "llamacpp": 100, "other": 20}
 _COMPACT = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
 """Makes llguidance write JSON without spaces, which saves tokens."""
 
+_THINKS = (
+    "it thinks before it answers and reached the maximum number of tokens; switch thinking off, such as with "
+    "--chat-template-kwargs enable_thinking=false (or reasoning_effort=low), or on the server"
+)
+
 
 class Unavailable(Exception):
     """A server could not answer; it or another one may answer later.
@@ -34,22 +37,14 @@ class Unavailable(Exception):
     `may_be_request`: the request itself may be the cause. `hung`: the server did not respond at all.
     """
 
-    def __init__(
-        self,
-        reason: str,
-        *,
-        may_be_request: bool = True,
-        hung: bool = False,
-        retry_after_seconds: float = 0.0,
-    ) -> None:
+    def __init__(self, reason: str, *, may_be_request: bool = True, hung: bool = False) -> None:
         super().__init__(reason)
         self.may_be_request = may_be_request
         self.hung = hung
-        self.retry_after_seconds = retry_after_seconds
 
 
 class Busy(Unavailable):
-    """A server that is at its capacity (HTTP 429 or 503 with Retry-After)."""
+    """A server that is at its capacity (HTTP 429)."""
 
 
 class RequestRejected(Unavailable):
@@ -69,13 +64,16 @@ class ChatApi:
 
     names: tuple[str, ...]
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    kind: ServerKind = "other"
+    kind: Literal["vllm", "llamacpp", "other"] = "other"
     has_system_role: bool = True
     compact_grammar: bool = False  # llama.cpp built with llguidance
 
-    def messages(self, messages: Messages) -> list[dict[str, str]]:
-        """The messages, without a system role if the model has none."""
-        return list(messages) if self.has_system_role else merge_system_message(messages)
+    def messages(self, messages: Messages) -> dict[str, Any]:
+        """The fields for a prompt, without a system role if the model has none."""
+        fields: dict[str, Any] = {
+            "messages": list(messages) if self.has_system_role else merge_system_message(messages)
+        }
+        return fields | ({"chat_template_kwargs": dict(self.template_kwargs)} if self.template_kwargs else {})
 
     def body(self, request: Request, tokens: Sequence[int] | None = None) -> dict[str, Any]:
         """The JSON of a request; `tokens` are the first tokens of its choices, if known."""
@@ -83,7 +81,7 @@ class ChatApi:
         penalty = 1.0 if sampling.repetition_penalty is None else sampling.repetition_penalty
         body: dict[str, Any] = {
             "model": self.names[0],
-            "messages": self.messages(request.messages),
+            **self.messages(request.messages),
             "max_tokens": sampling.max_tokens,
             "temperature": sampling.temperature,
             # Explicit neutral values: a server's generation_config must not change the sampling.
@@ -92,8 +90,6 @@ class ChatApi:
             "min_p": sampling.min_p or 0.0,
             "repeat_penalty" if self.kind == "llamacpp" else "repetition_penalty": penalty,
         }
-        if self.template_kwargs:
-            body["chat_template_kwargs"] = dict(self.template_kwargs)
         if request.schema is not None:
             body |= _schema_field(request.schema, self.compact_grammar)
         if request.choices:
@@ -123,16 +119,25 @@ def read(request: Request, document: Any, tokens: Sequence[int] | None = None) -
         used = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
         if request.choices:
             return _scored(request, choice, used[0], tokens)
-        message, reason = choice["message"], str(choice["finish_reason"])
-        # Some servers put the whole answer into the reasoning field.
-        text = message.get("content") or message.get("reasoning_content") or message.get("reasoning") or ""
+        message, reason = choice["message"], choice["finish_reason"]
+        content = str(message.get("content") or "")
+        thoughts = str(message.get("reasoning_content") or message.get("reasoning") or "")
     except (LookupError, TypeError, AttributeError):
         error = f": {one_line(document)}" if isinstance(document, dict) and "error" in document else ""
         raise Unavailable(f"invalid response{error}") from None
-    finish: FinishReason = "stop" if reason == "stop" else "length" if reason == "length" else "error"
-    if finish == "error":
-        return Completion(request.id, "", finish, *used, f"finish reason {reason[:40]}")
-    return Completion(request.id, str(text), finish, *used)
+    text = content or thoughts  # some servers put the whole answer into the reasoning field
+    if reason == "length" and _is_only_thinking(content, thoughts):
+        return Completion(request.id, "", "error", *used, _THINKS)
+    if reason == "stop" or reason == "length":
+        return Completion(request.id, text, reason, *used)
+    return Completion(request.id, "", "error", *used, f"finish reason {str(reason)[:40]}")
+
+
+def _is_only_thinking(content: str, thoughts: str) -> bool:
+    """Whether a truncated answer ended before its JSON began."""
+    if content.strip():
+        return content.lstrip().startswith("<think>") and "</think>" not in content
+    return not thoughts.lstrip().startswith(("[", "{"))
 
 
 def one_line(document: Any, most: int = 160) -> str:
@@ -158,8 +163,9 @@ def _scored(
     """
     try:
         listed = choice["logprobs"]["content"][0]["top_logprobs"]
-        found = _by_token(listed, tokens) if tokens is not None else {}
-        found = found or _by_text(listed, request.choices)
+        found = _listed_choices(listed, request.choices, tokens)
+        if not found and tokens is not None:
+            found = _listed_choices(listed, request.choices, None)
         why = "its logprobs contain none of the choices"
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError):
         found, why = {}, "it returns no logprobs"
@@ -171,31 +177,27 @@ def _scored(
     return Completion(request.id, "", "stop", prompt_tokens, 0, None, scores)
 
 
-def _by_token(listed: Sequence[Mapping[str, Any]], tokens: Sequence[int]) -> dict[int, float]:
-    """Map choices to log-probabilities by token id: vLLM writes `token_id:123`, llama.cpp `id`."""
-    indices = {token: index for index, token in enumerate(tokens)}
-    found: dict[int, float] = {}
-    for each in listed:
-        text = str(each.get("token"))
-        token = each.get("id", text.removeprefix("token_id:") if "token_id:" in text else None)
-        if token is not None and int(token) in indices:
-            found[indices[int(token)]] = _logprob(each)
-    return found
+def _listed_choices(
+    listed: Sequence[Mapping[str, Any]], choices: Sequence[str], tokens: Sequence[int] | None
+) -> dict[int, float]:
+    """The listed choices, by index, with their log-probabilities.
 
-
-def _by_text(listed: Sequence[Mapping[str, Any]], choices: Sequence[str]) -> dict[int, float]:
-    """Map choices to log-probabilities by token text; of two matching tokens the more probable one."""
+    With `tokens` they are found by token id (vLLM writes `token_id:123`, llama.cpp `id`), else by text; of
+    two matching texts the more probable one counts.
+    """
     found: dict[int, float] = {}
-    for each in listed:
-        text = str(each["token"]).strip()
-        matching = [index for index, choice in enumerate(choices) if text and choice.startswith(text)]
+    for entry in listed:
+        text = str(entry.get("token", "")).strip()
+        if tokens is None:
+            matching = [index for index, choice in enumerate(choices) if text and choice.startswith(text)]
+        else:
+            number = entry.get("id", text.removeprefix("token_id:") if "token_id:" in text else None)
+            matching = [
+                index for index, token in enumerate(tokens) if number is not None and int(number) == token
+            ]
         if len(matching) == 1:
-            found[matching[0]] = max(found.get(matching[0], -math.inf), _logprob(each))
+            logprob = float(entry["logprob"])
+            if math.isnan(logprob):
+                raise ValueError("not a number")
+            found[matching[0]] = max(found.get(matching[0], -100.0), min(0.0, logprob))
     return found
-
-
-def _logprob(entry: Mapping[str, Any]) -> float:
-    value = float(entry["logprob"])
-    if math.isnan(value):
-        raise ValueError("not a number")
-    return min(0.0, max(value, -100.0))

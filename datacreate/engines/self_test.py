@@ -32,15 +32,15 @@ def schema_enforced() -> Check:
 def schema_accepted(messages: Messages, schema: str, sampling: Sampling) -> Check:
     """Check that the run's schema is accepted and the answer follows it (unless truncated)."""
     request = Request(-1, messages, schema, sampling)
-    name = "the schema of this run"
-    return _schema_check(request, name, f"does not follow {name}: got", may_be_truncated=True)
+    name = "the test with the schema of this run"
+    return _schema_check(request, name, "does not follow the schema of this run: got", may_be_truncated=True)
 
 
 def _schema_check(request: Request, name: str, problem: str, may_be_truncated: bool = False) -> Check:
     def fault(completions: Sequence[Completion]) -> str | None:
         [answer] = completions
         if answer.error:
-            return f"refused {name}: {answer.error}"
+            return f"failed {name}: {answer.error}"
         if answer.finish_reason == "length" and may_be_truncated:
             return None
         try:
@@ -60,9 +60,14 @@ def scores_are_real() -> Check:
 
 
 def _scores_fault(completions: Sequence[Completion]) -> str | None:
+    advice = "to create without scores, use --verify off"
     for answer in completions:
         if answer.error or not answer.scores:
-            return f"returns no probabilities for label scoring: {answer.error or 'none of the choices'}"
+            why = answer.error or "none of the choices"
+            return f"returns no probabilities for label scoring: {why}; {advice}"
     of_a, of_b = (answer.scores[0] for answer in completions)  # of the letter A, for both prompts
-    why = f"returns probabilities that do not depend on the question (A: {of_a:.2f} and {of_b:.2f})"
-    return why if of_a <= of_b else None
+    if of_a > of_b:
+        return None
+    return (
+        f"returns probabilities that do not depend on the question (A: {of_a:.2f} and {of_b:.2f}); {advice}"
+    )

@@ -31,8 +31,7 @@ from datacreate.engines.self_test import schema_enforced
 if TYPE_CHECKING:
     import httpx2
 
-_DEFAULT_CAPACITY, _DEFAULT_CONTEXT = 64, 4096
-"""Requests in flight, and context in tokens, of a server that does not report its own limits."""
+_DEFAULT_SLOTS = 64  # of a server that does not report how many requests it processes at once
 
 _CONNECT_SECONDS = 20.0  # for a connection, and for requests that need no generation
 _TEST_SECONDS = 120.0  # for one request of the self-test
@@ -62,13 +61,12 @@ class Server:
         url: str,
         protocol: ChatApi,
         http: httpx2.AsyncClient,
-        capacity: int | None,
+        slots: int | None,
         timeout_seconds: float,
         remote: bool,
     ) -> None:
         self.url = url
-        self._remote = remote  # another process started it
-        self.max_context = _DEFAULT_CONTEXT
+        self.max_context: int | None = None  # tokens; None: it does not say
         self.version = ""
         self.in_flight = 0
         self.suspended = asyncio.Event()  # set while it gets no requests: it has not passed the self-test
@@ -76,16 +74,21 @@ class Server:
         self.last_request_succeeded = True  # whether the last request of the run succeeded
         self.problem: Unavailable | Incompatible | None = None  # the last one; None once it works again
         self.failures = 0  # in a row
+        self._remote = remote  # another process started it
         self._was_active = False  # whether it ever passed the self-test
-        self._given_capacity = capacity
-        self.capacity = capacity or _DEFAULT_CAPACITY
+        self._given_slots = slots
+        self._set_slots(slots or _DEFAULT_SLOTS)
         self._protocol = self._initial_protocol = protocol
         self._http = http
         self._timeout_seconds = timeout_seconds
         self._last_answer = 0.0
-        self._full_capacity = 0  # before it was reduced
         self._successes = 0  # since the capacity last changed
         self._first_tokens: dict[str, int] = {}
+
+    def _set_slots(self, slots: int) -> None:
+        self.slots = slots  # requests that it processes at once
+        # An eighth more wait in its queue, so that no slot is idle while an answer and the next request travel.
+        self.capacity = self._full_capacity = slots + -(-slots // 8)
 
     @property
     def model(self) -> str:
@@ -99,7 +102,6 @@ class Server:
 
     @property
     def is_incompatible(self) -> bool:
-        """Whether it is incompatible."""
         return not self.is_active and isinstance(self.problem, Incompatible)
 
     @property
@@ -110,7 +112,6 @@ class Server:
 
     def shrink(self, capacity: int) -> None:
         """Reduce the capacity after a 429; successful requests raise it again, one at a time."""
-        self._full_capacity = max(self._full_capacity, self.capacity)
         self.capacity, self._successes = max(1, capacity), 0
 
     async def test(self, checks: Sequence[Check]) -> None:
@@ -118,7 +119,7 @@ class Server:
         self._protocol = self._initial_protocol
         card = _the_model(await self._models(), self._protocol.names)
         self._protocol = replace(self._protocol, names=(str(card["id"]),))
-        self.max_context = _positive(card.get("max_model_len")) or _DEFAULT_CONTEXT
+        self.max_context = _positive(card.get("max_model_len"))
         await self._recognize()
         await self._find_request_form()
         await self.run_checks(checks)
@@ -128,8 +129,12 @@ class Server:
         """Run more checks, the last one with a prompt of the run. Raises what `_check` raises."""
         for check in checks:
             await self._check(check)
-        if checks:
-            await self._copy_prompt_cache()
+        # Each slot of llama.cpp has its own prompt cache: copy that of slot 0, which the checks used.
+        if checks and self._protocol.kind == "llamacpp" and not self._remote:
+            file = {"filename": "prompt"}
+            status, _ = await self._send("/slots/0?action=save", file)
+            for slot in range(1, self.slots if status == 200 else 1):
+                await self._send(f"/slots/{slot}?action=restore", file)
 
     async def _check(self, check: Check) -> None:
         """Run one check. Raises Incompatible if it fails, Unavailable if there is no answer."""
@@ -145,14 +150,15 @@ class Server:
     async def _models(self) -> list[dict[str, Any]]:
         """The entries of /v1/models with a usable name."""
         status, document = await self._send("/v1/models")
-        if status != 200:
+        if status not in (200, 404):
             raise _refusal(status, document)
         cards = document.get("data") if isinstance(document, dict) else None
-        if not isinstance(cards, list):
+        if status == 404 or not isinstance(cards, list):
             # A server that was in use before may be behind a proxy that shows an error page for a while.
             problem = Unavailable if self._was_active else Incompatible
+            found = "HTTP 404" if status == 404 else "no list of models"
             raise problem(
-                "no OpenAI-compatible server at this address (/v1/models returns no list of models)"
+                f"no OpenAI-compatible server at this address (/v1/models returns {found}); check --url"
             )
         named = [card for card in cards if isinstance(card, dict) and _is_name(card.get("id"))]
         if cards and not named:
@@ -165,8 +171,8 @@ class Server:
         if status == 200 and isinstance(props, dict) and "total_slots" in props:
             self._protocol = replace(self._protocol, kind="llamacpp", compact_grammar=True)
             self.version = f"llama.cpp {one_line(props.get('build_info', ''), 40)}"
-            slots = _positive(props["total_slots"]) or _DEFAULT_CAPACITY
-            self.capacity = min(self._given_capacity or slots, slots)
+            slots = _positive(props["total_slots"]) or _DEFAULT_SLOTS
+            self._set_slots(min(self._given_slots or slots, slots))
             defaults = props.get("default_generation_settings")
             context = _positive(defaults.get("n_ctx")) if isinstance(defaults, dict) else None
             self.max_context = context or self.max_context
@@ -194,17 +200,6 @@ class Server:
                     problems.append(error)  # some chat templates raise an error for a system role
         raise problems[0]
 
-    async def _copy_prompt_cache(self) -> None:
-        """Copy the prompt cache of slot 0 of a local llama.cpp server to its other slots.
-
-        Each slot has its own cache. Without the copy each one computes the shared prompt again.
-        """
-        if self._protocol.kind == "llamacpp" and not self._remote:
-            file = {"filename": "prompt"}
-            status, _ = await self._send("/slots/0?action=save", file)
-            for slot in range(1, self.capacity if status == 200 else 1):
-                await self._send(f"/slots/{slot}?action=restore", file)
-
     async def ask(self, request: Request, *, self_test: bool = False) -> Completion:
         """Send a request and return the answer. A self-test uses slot 0 of a llama.cpp server.
 
@@ -224,9 +219,7 @@ class Server:
 
     async def count_tokens(self, messages: Messages) -> int:
         """The length of the prompt in tokens, chat template included; estimated without a tokenizer."""
-        body: dict[str, Any] = {"messages": self._protocol.messages(messages)}
-        if kwargs := self._protocol.template_kwargs:
-            body["chat_template_kwargs"] = dict(kwargs)
+        body = self._protocol.messages(messages)
         if self._protocol.kind == "vllm":
             return len(await self._tokens({"model": self.model, **body}))
         if self._protocol.kind == "llamacpp":
@@ -248,13 +241,13 @@ class Server:
         return tuple(self._first_tokens[choice] for choice in choices)
 
     async def _tokens(self, body: dict[str, Any]) -> list[int]:
-        document = await self._json("/tokenize", body)
+        document = await self._json("/tokenize", body, _CONNECT_SECONDS)
         tokens = document.get("tokens") if isinstance(document, dict) else None
         if not isinstance(tokens, list) or not all(type(token) is int for token in tokens):
             raise Incompatible("/tokenize returns no list of token ids")
         return tokens
 
-    async def _json(self, path: str, body: dict[str, Any], seconds: float = _CONNECT_SECONDS) -> Any:
+    async def _json(self, path: str, body: dict[str, Any], seconds: float) -> Any:
         """The JSON of a response with HTTP status 200; other statuses raise `_refusal`."""
         status, document = await self._send(path, body, seconds)
         if status != 200:
@@ -266,30 +259,38 @@ class Server:
     async def _send(
         self, path: str, body: dict[str, Any] | None = None, seconds: float = _CONNECT_SECONDS
     ) -> tuple[int, Any]:
-        """GET, or POST with a body. Returns the HTTP status and the JSON or text. Raises Unavailable."""
+        """GET, or POST with a body. Returns the HTTP status and the JSON or text. Raises Unavailable.
+
+        It may take `seconds` without any answer of the server: answers to other requests count, so the server
+        may queue requests for longer.
+        """
         import httpx2
 
+        exchange, started = asyncio.ensure_future(self._exchange(path, body)), time.monotonic()
         try:
-            status, after, raw = await self._wait_for_answer(seconds, self._exchange(path, body))
+            while not exchange.done():
+                if (left := max(started, self._last_answer) + seconds - time.monotonic()) <= 0:
+                    raise Unavailable(f"no answer in {seconds:g} s", hung=True)
+                await asyncio.wait([exchange], timeout=left)
+            status, raw = exchange.result()
         except httpx2.ConnectTimeout:
             reason = f"cannot be reached ({_CONNECT_SECONDS:.0f} s)"
             raise Unavailable(reason, may_be_request=False, hung=True) from None
-        except (TimeoutError, httpx2.TimeoutException):
-            raise Unavailable(f"no answer in {seconds:g} s", hung=True) from None
         except httpx2.ConnectError as error:
             raise _connection_problem(error) from None
         except (httpx2.HTTPError, ValueError) as error:
-            raise Unavailable(
-                f"the connection broke ({type(error).__name__})", may_be_request=False
-            ) from None
-        if status == 429 or (status == 503 and after):
-            raise Busy(f"it is busy (HTTP {status})", may_be_request=False, retry_after_seconds=after)
+            reason = f"the connection broke ({type(error).__name__})"
+            raise Unavailable(reason, may_be_request=False) from None
+        finally:
+            exchange.cancel()  # closes the connection, which makes the server cancel the request
+        if status == 429:
+            raise Busy("it is busy (HTTP 429)", may_be_request=False)
         try:
             return status, json.loads(raw)
         except (ValueError, RecursionError):
             return status, raw[:400].decode("utf-8", "replace")
 
-    async def _exchange(self, path: str, body: Any) -> tuple[int, float, bytes]:
+    async def _exchange(self, path: str, body: Any) -> tuple[int, bytes]:
         raw = bytearray()
         async with self._http.stream("POST" if body else "GET", self.url + path, json=body) as answer:
             if answer.headers.get("content-encoding", "identity").lower() != "identity":
@@ -298,23 +299,7 @@ class Server:
                 raw += chunk
                 if len(raw) > _MAX_BYTES:
                     raise Unavailable(f"it returned more than {_MAX_BYTES // 2**20} MB")
-            return answer.status_code, _retry_after(answer.headers.get("retry-after", "")), bytes(raw)
-
-    async def _wait_for_answer(self, seconds: float, exchange: Any) -> Any:
-        """The result of an exchange. TimeoutError after `seconds` without any answer of the server.
-
-        The answers to other requests count, so a server may queue requests for longer.
-        """
-        task, started = asyncio.ensure_future(exchange), time.monotonic()
-        try:
-            while not task.done():
-                left = max(started, self._last_answer) + seconds - time.monotonic()
-                if left <= 0:
-                    raise TimeoutError
-                await asyncio.wait([task], timeout=left)
-            return task.result()
-        finally:
-            task.cancel()  # closes the connection, which makes the server cancel the request
+            return answer.status_code, bytes(raw)
 
 
 def _the_model(cards: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Any]:
@@ -331,11 +316,8 @@ def _the_model(cards: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str,
 
 
 def _is_name(value: Any) -> bool:
-    """Whether a model name is printable text of reasonable length."""
-    try:
-        return isinstance(value, str) and 0 < len(value.encode()) <= 500 and value.isprintable()
-    except UnicodeEncodeError:  # a lone surrogate
-        return False
+    """Whether a model name is printable text (no lone surrogates) of reasonable length."""
+    return isinstance(value, str) and 0 < len(value) <= 500 and value.isprintable()
 
 
 def _positive(value: Any) -> int | None:
@@ -354,19 +336,13 @@ def _connection_problem(error: Exception) -> Exception:
     return Unavailable(f"cannot be reached ({reason or type(error).__name__})", may_be_request=False)
 
 
-def _retry_after(value: str) -> float:
-    """Retry-After in seconds, at most 60; 0 if it is missing or a date."""
-    return min(60.0, float(value)) if value.isdecimal() else 0.0
-
-
 def _refusal(status: int, document: Any) -> Exception:
     """The exception for an HTTP status other than 200."""
-    text = one_line(document)
+    text = f"HTTP {status}: {one_line(document)}"
     if 300 <= status < 400:
         return Incompatible(f"it redirects to another address (HTTP {status}); use that address with --url")
     if status in (401, 403):
         return Incompatible(f"access denied (HTTP {status}); set ${KEY} to the server's key")
-    if status == 404:
-        return Unavailable(f"model or path not found (HTTP 404: {text})", may_be_request=False)
-    kind = RequestRejected if 400 <= status < 500 and status != 408 else Unavailable
-    return kind(f"HTTP {status}: {text}")
+    if status in (404, 502, 503, 504):  # still loading, or behind a proxy
+        return Unavailable(text, may_be_request=False)
+    return RequestRejected(text) if 400 <= status < 500 and status != 408 else Unavailable(text)

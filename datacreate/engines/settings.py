@@ -11,11 +11,11 @@ from datacreate.settings import CommaList, Settings, setting
 EngineKind = Literal["auto", "vllm", "llamacpp", "openai"]
 
 VLLM_ONLY = (
-    "replicas", "tensor_parallel_size", "gpu_memory_utilization", "dtype", "quantization",
-    "max_num_batched_tokens", "block_size", "enforce_eager", "kv_cache_gib", "trust_remote_code",
+    "replicas", "tensor_parallel_size", "gpu_memory_utilization", "dtype", "enforce_eager", "kv_cache_gib",
+    "trust_remote_code",
 )  # fmt: skip
 
-_SERVER_SIDE = ("adapter", *VLLM_ONLY[1:])
+_SERVER_SIDE = ("adapter", *VLLM_ONLY)
 """Settings of a server that datacreate starts."""
 
 _CLIENT_SIDE = ("request_timeout", "servers", "wait")
@@ -72,14 +72,9 @@ class EngineOptions(Settings):
     gpu_memory_utilization: float | None = _engine(
         "vLLM: share of the GPU memory to use.", gt=0, le=1, metavar="SHARE"
     )
-    dtype: str | None = _engine(
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] | None = _engine(
         "vLLM: data type of the weights in memory.", shown_default="what this machine computes fast"
     )
-    quantization: str | None = _engine(
-        "vLLM: quantization method of the weights.", shown_default="from the checkpoint"
-    )
-    max_num_batched_tokens: int | None = _engine("vLLM: tokens processed in one step.", gt=0)
-    block_size: int | None = _engine("vLLM: tokens in one block of the KV cache.", gt=0)
     enforce_eager: bool | None = _engine(
         "vLLM: skip or do the compilation of the model.",
         flag="--enforce-eager/--compile",
@@ -97,24 +92,23 @@ class EngineOptions(Settings):
 
     @model_validator(mode="after")
     def _check_engine(self) -> Self:
-        if self.served and not self.urls:
-            raise ValueError(
-                "--engine openai: name the servers with --url http://HOST:PORT, or a folder of servers"
-            )
         if self.urls and not self.served:
             raise ValueError(f"--url: that is for running servers; remove it or --engine {self.engine}")
-        if self.served and self.replicas != "auto":
-            raise ValueError("--replicas: start more servers instead, and name them with --url")
-        if self.served and (flag := self.changed(_SERVER_SIDE)):
-            raise ValueError(
-                f"{flag}: running servers have loaded their models; set it where they are started"
-            )
-        if not self.served and (flag := self.changed(_CLIENT_SIDE)):
+        if self.replicas != "auto" and self.replicas < 1:
+            raise ValueError("--replicas: give a number of at least 1, or auto")
+        if self.served:
+            if not self.urls:
+                raise ValueError(
+                    "--engine openai: name the servers with --url http://HOST:PORT, or a folder of servers"
+                )
+            if flag := self.changed(_SERVER_SIDE):
+                raise ValueError(
+                    f"{flag}: running servers have loaded their models; set it where they are started"
+                )
+        elif flag := self.changed(_CLIENT_SIDE):
             raise ValueError(f"{flag}: that is for running servers; name them with --url, or remove it")
         if self.engine == "llamacpp" and (flag := self.changed(VLLM_ONLY)):
             raise ValueError(f"{flag}: only vLLM has that setting; remove it or --engine llamacpp")
-        if self.replicas != "auto" and self.replicas < 1:
-            raise ValueError("--replicas: give a number of at least 1, or auto")
         return self
 
 

@@ -186,6 +186,10 @@ class Sweep:
         ]
         with self._servers(generator, [step for _, step in waiting], session) as servers:
             capacity = servers.capacity if servers else 1
+            if servers:
+                session.notify(
+                    f"{generator}: {len(waiting)} cells share servers for {capacity} requests at once"
+                )
             running: dict[Future[None], int] = {}  # -> requests in flight
             with session.signals.deferred(), ThreadPoolExecutor(nproc) as pool:
                 try:

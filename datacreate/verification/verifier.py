@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from datacreate.engines.base import Engine
+from datacreate.engines.client import Engine
 from datacreate.engines.self_test import scores_are_real
 from datacreate.errors import UsageError
 from datacreate.filters.base import Filter

@@ -30,7 +30,8 @@ from typing import Any
 
 from datacreate.checkpoints import Checkpoint, resolve
 from datacreate.create import create
-from datacreate.engines.base import Completion, Engine, Request
+from datacreate.engines.base import Completion, Request
+from datacreate.engines.client import Engine
 from datacreate.engines.factory import make_engine, server_command
 from datacreate.engines.local import LocalServer
 from datacreate.engines.settings import EngineOptions
@@ -123,8 +124,7 @@ def running(model: str, options: EngineOptions) -> Iterator[str]:
         server = LocalServer(server_command(resolve(model, "instruct"), options), "", Path(folder, "log"))
         server.launch()
         try:
-            while not server.ready():
-                time.sleep(0.2)
+            server.until_ready()
             yield server.address.url
         finally:
             server.stop()

@@ -129,7 +129,8 @@ class Index:
         for i in range(count):
             self.add(f"piece-{i + 1}", {f"piece_{i + 1}/data/x.zip.{i}": whole[i * step : (i + 1) * step]})
         return {
-            "packages": [f"piece-{{1..{count}}}"],
+            "package": "piece-{}",
+            "parts": count,
             "version": "1.0",
             "member": "*/data/x.zip.*",
             "file": "x.zip",

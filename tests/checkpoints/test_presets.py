@@ -33,6 +33,7 @@ def test_every_shipped_preset_names_the_hub_first_and_mirrors_the_same_weights(n
         assert isinstance(mirror, PackageSource)
         assert hub.sha256.items() <= mirror.sha256.items()
         assert any(file.endswith((".gguf", ".safetensors")) for file in hub.sha256)
+        assert len(set(mirror.packages)) == mirror.parts
     assert preset.engine.dtype == "auto"  # the hardware decides
 
 
@@ -74,13 +75,6 @@ def test_a_misspelled_setting_names_the_file_and_the_key(tmp_path: Path) -> None
     assert "\n" not in str(caught.value)
 
 
-def test_a_range_of_packages_keeps_the_width_of_its_first_number() -> None:
-    source = PackageSource.model_validate(
-        {"packages": ["p-{008..010}", "q{9..10}"], "version": "1", "sha256": {"f": "0" * 64}}
-    )
-    assert source.packages == ["p-008", "p-009", "p-010", "q9", "q10"]
-
-
 def test_list_and_show(data_folder: Path) -> None:
     text = CliRunner().invoke(models, ["list"]).stdout
     assert {"all-mpnet-base-v2", "qwen3-8b"} <= {line.split()[0] for line in text.splitlines()}
@@ -90,3 +84,8 @@ def test_list_and_show(data_folder: Path) -> None:
     shown = json.loads(CliRunner().invoke(models, ["show", "qwen3-8b", "--json"]).stdout)
     assert (shown["sources"], shown["path"]) == ([{"hub": "Qwen/Qwen3-8B"}], None)
     assert "enable_thinking: false" in CliRunner().invoke(models, ["show", "qwen3-8b"]).stdout
+    of_hub = json.loads(CliRunner().invoke(models, ["show", "org/any", "--json"]).stdout)
+    assert of_hub == {"name": "org/any", "preset": None, "path": None}
+    folder = CliRunner().invoke(models, ["show", str(data_folder)]).exception
+    assert isinstance(folder, CheckpointError)
+    assert str(folder).startswith(f"{data_folder}: a path; `models show` shows presets and Hub ids")

@@ -57,7 +57,7 @@ LARGE = safetensors_bytes(3, floats=800_000)
         ({"config.json": b"[]"}, "config.json: not a JSON object"),
         (
             {"model.safetensors": None, "model-00002-of-00003.safetensors": safetensors_bytes()},
-            "model-00001-of-00003.safetensors is missing (2 of 3 shards)",
+            "1 of 3 files of weights; copy it again",
         ),
         (
             {"config.json": None, "adapter_config.json": b'{"base_model_name_or_path": "org/base"}'},

@@ -66,7 +66,7 @@ def test_a_served_model_verifies_rows(tmp_path: Path, url: str) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--url", ""], "--url: an empty address"),
+        (["--url", ""], "--url (empty): neither an address"),
         (["--url", "http://a:1", "--engine", "vllm"], "--url: that is for running servers"),
         (["--url", "http://a:1", "--dtype", "float32"], "--dtype: running servers have loaded their models"),
         (["--engine", "openai"], "--engine openai: name the servers with --url"),

@@ -21,7 +21,7 @@ from datacreate.engines.addresses import Address, Addresses
 from datacreate.engines.local import LocalServer, ServerCommand
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import EngineError, ServersUnavailable
-from datacreate.hardware import has_llamacpp
+from datacreate.hardware import has_llamacpp, vllm_build
 from datacreate.serve import Endpoint, serving, wait
 from datacreate.signals import Signals
 from tests.engines.helpers import make
@@ -36,15 +36,19 @@ from tests.servers import until
         (["--host", "192.0.2.7"], "--host 192.0.2.7 --port 0: "),
         (["--", "--port", "8000"], "--port: datacreate sets this argument"),
         (["--", "--served_model_name=x"], "--served_model_name=x: datacreate sets this argument"),
-        (["--", "--ssl-keyfile", "key.pem"], "datacreate serves without TLS"),
-        (["--", "--data-parallel-size", "none"], "--data-parallel-size none: use a number of copies"),
+        (["--", "--ssl-keyfile", "key.pem"], "--ssl-keyfile: datacreate sets this argument"),
         (["--max-num-seqs", "-1"], "--max-num-seqs -1: "),
         (["--engine", "openai"], "'openai' is not one of 'auto', 'vllm', 'llamacpp'"),
-        (["--engine", "llamacpp", "--block-size", "16"], "--block-size: only vLLM has that setting"),
+        (["--engine", "llamacpp", "--dtype", "float16"], "--dtype: only vLLM has that setting"),
         (["--engine", "llamacpp", "--", "--seed", "1"], "--seed: only vLLM's server accepts"),
     ],
 )
-def test_invalid_settings_are_one_line(tiny_gguf: Path, words: list[str], says: str) -> None:
+def test_invalid_settings_are_one_line(
+    tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], says: str
+) -> None:
+    if words[0] == "--":  # for vLLM's server
+        monkeypatch.setattr(serve, "choose", lambda *_: "vllm")
+        monkeypatch.setattr(serve, "server_command", lambda *_, **__: pytest.fail("the model is converted"))
     ended = typed("serve", "--model", str(tiny_gguf), *words)
     assert (ended.code, says in ended.failure) == (2, True), ended.err
     assert "starting llama.cpp" not in ended.err
@@ -58,6 +62,14 @@ def test_a_port_in_use_and_an_invalid_key_are_refused(
     assert (ended.code, "Address already in use" in ended.failure) == (2, True)
     monkeypatch.setenv("DATACREATE_API_KEY", "two\nlines")
     assert "$DATACREATE_API_KEY contains" in typed("serve", "--model", str(tiny_gguf)).failure
+
+
+@pytest.mark.model
+@pytest.mark.skipif(vllm_build() is None, reason="vLLM is not installed here")
+def test_an_argument_that_vllm_does_not_know_is_one_line(tiny_gguf: Path) -> None:
+    ended = typed("serve", "--model", str(tiny_gguf), "--engine", "vllm", "--", "--foo", "3")
+    assert (ended.code, "unrecognized arguments: --foo; see" in ended.failure) == (2, True)
+    assert "converting" not in ended.err
 
 
 _SERVER = """
@@ -78,9 +90,11 @@ Serving = Callable[..., AbstractContextManager[LocalServer]]
 def serving_script(tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serving:
     """`serving` with a Python script as the server, registered in tmp_path/servers."""
 
+    monkeypatch.setattr(serve, "_check", lambda *_: None)
+
     def start(script: str, *more: str) -> AbstractContextManager[LocalServer]:
         command = ServerCommand("llama.cpp", "tiny", (sys.executable, "-c", script), {}, 4)
-        monkeypatch.setattr(serve, "server_command", lambda *_: command)
+        monkeypatch.setattr(serve, "server_command", lambda *_, **__: command)
         checkpoint, endpoint = (
             resolve(str(tiny_gguf), "instruct"),
             Endpoint(register_dir=tmp_path / "servers"),

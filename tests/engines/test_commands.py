@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from datacreate import hardware
-from datacreate.checkpoints import Checkpoint, EngineSettings, resolve
-from datacreate.engines import llamacpp, vllm
+from datacreate.checkpoints import Checkpoint, EngineSettings, resolve, with_adapter
+from datacreate.checkpoints.checkpoint import Adapter
+from datacreate.engines import llamacpp, local, vllm
 from datacreate.engines.factory import choose, gpu_groups
 from datacreate.engines.llamacpp import llamacpp_command
-from datacreate.engines.vllm import PLAIN_TEMPLATE, WORTH_COMPILING, vllm_command
+from datacreate.engines.vllm import WORTH_COMPILING, vllm_command
 from datacreate.errors import EngineError, UsageError
-from datacreate.hardware import free_gib, listed_gpus, named_gpus, visible_gpus
+from datacreate.hardware import listed_gpus, visible_gpus
 from tests.tiny_model import write_safetensors
 
 
@@ -69,19 +69,27 @@ def test_auto_chooses_by_machine_and_count(
     assert of_safetensors in chosen(safetensors)
 
 
-def test_llama_cpp_has_fewer_slots_with_a_longer_context(
-    gguf: Checkpoint, safetensors: Checkpoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_llama_cpp_has_fewer_slots_with_a_longer_context(gguf: Checkpoint, safetensors: Checkpoint) -> None:
     usual, long = (llamacpp_command(gguf, EngineSettings(max_model_len=tokens)) for tokens in (None, 4096))
-    assert usual.capacity == 2 * long.capacity
-    assert llamacpp_command(gguf, EngineSettings(max_num_seqs=3)).capacity == 3
+    assert usual.slots == 2 * long.slots
+    assert llamacpp_command(gguf, EngineSettings(max_num_seqs=3)).slots == 3
     with pytest.raises(EngineError, match="tiny has a context of 4096 tokens"):
         llamacpp_command(gguf, EngineSettings(max_model_len=10**6))
     with pytest.raises(EngineError, match=r"tiny: llama\.cpp loads only GGUF files; .*--engine vllm"):
         llamacpp_command(safetensors, EngineSettings())
-    monkeypatch.setattr(llamacpp, "free_gib", lambda _: 0.1)
+
+
+@pytest.mark.usefixtures("on_a_cpu")
+def test_a_model_larger_than_the_memory_is_refused_with_the_numbers(
+    gguf: Checkpoint, safetensors: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "free_memory_gib", lambda: 0.1)
     with pytest.raises(EngineError, match=r"tiny needs about 0\.\d GiB \(.*0\.1 GiB are free; use a smaller"):
         llamacpp_command(gguf, EngineSettings())
+    with pytest.raises(
+        EngineError, match=r"tiny needs about 3.5 GiB \(0.0 weights, 1.0 cache, 2.5 overhead\)"
+    ):
+        vllm_command(safetensors, EngineSettings())
 
 
 @pytest.mark.usefixtures("on_a_cpu")
@@ -92,7 +100,7 @@ def test_the_command_line_of_vllm_agrees_with_the_record(safetensors: Checkpoint
     assert words[words.index("--max-model-len") + 1] == "4096"  # all that the model has
     assert words[words.index("--served-model-name") + 1] == "tiny"
     assert {"--enforce-eager", "--enable-prefix-caching"} <= set(words)  # too few examples to compile
-    assert not {"--trust-remote-code", "--chat-template"} & set(words)
+    assert "--trust-remote-code" not in words
     assert command.environment["VLLM_CPU_KVCACHE_SPACE"] == "2"
     assert (command.record["dtype"], command.record["kv_cache_gib"]) == ("float32", 2)
     trusted = Checkpoint("tiny", safetensors.path, safetensors.sha256, None, trust_remote_code=True)
@@ -100,11 +108,15 @@ def test_the_command_line_of_vllm_agrees_with_the_record(safetensors: Checkpoint
 
 
 @pytest.mark.usefixtures("on_a_cpu")
-def test_a_base_model_gets_a_plain_chat_template(tmp_path: Path) -> None:
-    folder = write_safetensors(tmp_path / "base")
-    (folder / "tokenizer_config.json").write_text("{}")
-    words = vllm_command(resolve(str(folder), "instruct"), EngineSettings()).arguments
-    assert words[words.index("--chat-template") + 1] == PLAIN_TEMPLATE
+def test_an_adapter_is_served_under_the_name_of_the_model(safetensors: Checkpoint) -> None:
+    model = with_adapter(safetensors, Adapter("mine", Path("/mine"), "ab" * 32, 9))
+    words = vllm_command(model, EngineSettings()).arguments
+    for flag, value in (
+        ("--served-model-name", "tiny with mine-base"),
+        ("--lora-modules", "tiny with mine=/mine"),
+        ("--max-lora-rank", "16"),
+    ):
+        assert words[words.index(flag) + 1] == value
 
 
 def test_a_missing_vllm_is_one_line(safetensors: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +140,7 @@ def test_cuda_visible_devices_is_read_as_cuda_reads_it(
     monkeypatch: pytest.MonkeyPatch, names: str, visible: tuple[str, ...]
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", names)
-    assert visible_gpus() == named_gpus(names) == visible
+    assert visible_gpus() == visible
 
 
 def test_of_a_divided_gpu_only_the_parts_are_listed() -> None:
@@ -144,49 +156,9 @@ def test_auto_starts_a_server_per_complete_group_of_gpus(monkeypatch: pytest.Mon
     assert gpu_groups("auto", 2) == (("0", "1"), ("2", "3"))
     assert gpu_groups(3, 1) == (("0",), ("1",), ("2",))
     assert gpu_groups(1, 1) == ((),)
-    with pytest.raises(UsageError, match=r"--replicas 6: 5 GPUs are visible; use 5 or fewer, or add"):
+    with pytest.raises(UsageError, match=r"--replicas 6: 5 GPUs are visible.*; use at most 5, or add"):
         gpu_groups(6, 1)
-    with pytest.raises(UsageError, match=r"--replicas 2: .* uses 4 of them .*; use 1, or add"):
+    with pytest.raises(UsageError, match=r"--replicas 2: .* uses 4 .*; use at most 1, or add"):
         gpu_groups(2, 4)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert gpu_groups("auto", 1) == ((),)
-
-
-@pytest.fixture
-def two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two GPUs of 40 GiB; 30 GiB of GPU 0 are used."""
-    script = '#!/bin/sh\ncase "$*" in *"-i 1"*) ;; *) echo "NVIDIA A100, 40960, 10240, 580.82" ;; esac\n'
-    (tmp_path / "nvidia-smi").write_text(script + 'echo "NVIDIA A100, 40960, 40000, 580.82"\n')
-    (tmp_path / "nvidia-smi").chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-
-
-@pytest.mark.usefixtures("two_gpus")
-def test_free_memory_is_that_of_the_emptiest_visible_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert free_gib("gpu", share=0.9) == pytest.approx(36.0)
-    assert free_gib("gpu", 2, 0.9) == pytest.approx(46.0)
-    assert free_gib("gpu", 1, 0.9, ("1",)) == pytest.approx(36.0)
-    monkeypatch.setenv("PATH", "")
-    assert free_gib("gpu") is None
-
-
-@pytest.mark.usefixtures("two_gpus")
-def test_a_model_larger_than_the_memory_is_refused_with_the_numbers(
-    tmp_path: Path, safetensors: Checkpoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def command(build: str, gib: int) -> Any:
-        with (folder / "model.safetensors").open("wb") as file:
-            file.truncate(gib * 1024**3)
-        monkeypatch.setattr(vllm, "vllm_build", lambda: build)
-        return vllm_command(Checkpoint("large", folder, "0" * 64, None), EngineSettings())
-
-    folder = tmp_path / "large"
-    folder.mkdir()
-    (folder / "config.json").write_text("{}")
-    command("gpu", 30)
-    with pytest.raises(EngineError, match=r"41\.0 GiB \(40\.0 weights, .*--tensor-parallel-size"):
-        command("gpu", 40)
-    says = r"large needs about 4003.5 GiB \(.*1.0 cache.*\), .* GiB are free; use a smaller"
-    with pytest.raises(EngineError, match=says):
-        command("cpu", 4000)

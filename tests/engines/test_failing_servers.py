@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from datacreate.engines import pool
 from datacreate.errors import EngineError, ServersUnavailable
 from datacreate.runs.directory import RunDirectory
 from tests.engines.helpers import Notes, failed_requests, make
@@ -95,8 +96,24 @@ def test_if_all_requests_fail_the_server_is_the_cause(tmp_path: Path, failure: s
         assert train(tmp_path / "undisturbed") == train(tmp_path / "run")
 
 
+def test_the_same_error_five_times_in_a_row_stops_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server passes its self-test each time, so that it would be tried again for ever."""
+    monkeypatch.setattr(pool, "_FIRST_PAUSE", 0.001)
+    with Server(fault_after=3, later_fault=sending({"error": {"message": "out of cheese"}})) as server:
+        says = r"the same error 5 times in a row: invalid response: out of cheese; .*run the same command"
+        with pytest.raises(ServersUnavailable, match=says):
+            make(tmp_path / "run", server, wait=600)
+        server.fault_after = None
+        make(tmp_path / "run", server)
+
+
 @pytest.mark.parametrize(("status", "num_chains"), [(400, 3), (500, 1)])
-def test_if_others_succeed_the_request_is_the_cause(tmp_path: Path, status: int, num_chains: int) -> None:
+def test_if_others_succeed_the_request_is_the_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, num_chains: int
+) -> None:
+    monkeypatch.setattr(pool, "_FIRST_PAUSE", 0.01)
     failing: list[str] = []
 
     def fail_one(handler: Handler, body: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from threading import Semaphore
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from datacreate.errors import EngineError, ServersUnavailable
 from datacreate.runs.directory import RunDirectory
 from tests.engines.helpers import YES_NO, Notes, make
-from tests.servers import Server, refusing
+from tests.servers import Handler, Server, refusing, until
 
 LLAMACPP = {"kind": "llamacpp", "slots": 8}
 
@@ -22,6 +23,10 @@ def user_role_only(server: Server) -> bool:
 
 def answer_in(field: str) -> Callable[[str], dict[str, Any]]:
     return lambda text: {"content": None, field: text}
+
+
+def thinking(field: str) -> Callable[[str], dict[str, Any]]:
+    return lambda text: {"content": "", field: f"The user asks for {text}"}
 
 
 USED: dict[str, tuple[dict[str, Any], Callable[[Server], bool]]] = {
@@ -55,14 +60,15 @@ def test_a_compatible_server_is_used(tmp_path: Path, kind: str) -> None:
     assert holds(server)
 
 
+THINKS = "it thinks before it answers .* --chat-template-kwargs enable_thinking=false"
 NO_SCORES = "its logprobs contain none of the choices"
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "ignores response_format": ({"kind": "bare", "obeys": False}, "ignores the JSON Schema: .*Good morning"),
     "ignores the grammar": (LLAMACPP | {"obeys": False}, "ignores the JSON Schema"),
-    "refuses every schema": ({"fault": refusing(400, "no schemas")}, "refused the self-test: HTTP 400: no schemas"),
+    "refuses every schema": ({"fault": refusing(400, "no schemas")}, "failed the self-test: HTTP 400: no schemas"),
     "ignores logprobs": (
         {"kind": "bare", "scores": "none"},
-        "returns no probabilities for label scoring: it returns no logprobs",
+        "returns no probabilities for label scoring: it returns no logprobs; .* --verify off",
     ),
     "scores other tokens": ({"scores": "others"}, NO_SCORES),
     "scores other tokens, as llama.cpp": (LLAMACPP | {"scores": "others"}, NO_SCORES),
@@ -73,6 +79,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "half a character in its name": ({"cards": [{"id": "a\ud800b"}]}, "the name of its model is not printable"),
     "a colour in its name": ({"cards": [{"id": "\x1b[31mred"}]}, "the name of its model is not printable"),
     "a name that is an object": ({"cards": [{"id": {}}]}, "the name of its model is not printable"),
+    "thinks in reasoning_content": ({"says": thinking("reasoning_content"), "reason": "length"}, THINKS),
+    "thinks in the text": ({"says": lambda _: {"content": "<think> Well"}, "reason": "length"}, THINKS),
+    "thinks unseen": ({"says": lambda _: {"content": ""}, "reason": "length"}, THINKS),
+    "no such path": ({"models_status": 404}, r"no OpenAI-compatible server .* HTTP 404\); check --url"),
     "two models": ({"cards": [{"id": "a"}, {"id": "b"}]}, "it serves a, b; select one with --model"),
     "no list of models": ({"cards": "many"}, "no OpenAI-compatible server at this address"),
     "a web page": ({"page": b"<html>Hello</html>", "cards": b"<html>"}, "no OpenAI-compatible server at this address"),
@@ -95,30 +105,58 @@ def test_without_verification_no_logprobs_are_needed(tmp_path: Path) -> None:
 
 
 def test_the_schema_of_the_run_is_tried_first(tmp_path: Path) -> None:
-    def choosy(handler: Any, body: dict[str, Any]) -> None:
+    def choosy(handler: Handler, body: dict[str, Any]) -> None:
         if "enum" in str(body["response_format"]):
             return handler.reply({"error": {"message": "enum is not supported"}}, 400)
         return handler.reply(handler.owner.answer(body))
 
-    says = "refused the schema of this run: HTTP 400: enum is not supported"
+    says = "failed the test with the schema of this run: HTTP 400: enum is not supported"
     with Server(kind="bare", fault=choosy) as server, pytest.raises(EngineError, match=says):
         make(tmp_path / "run", server, example={"text": "fine", "mood": "good"}, labels={"mood": "good,bad"},
              method="paper")  # fmt: skip
 
 
+def test_the_template_switches_are_in_the_first_request(tmp_path: Path) -> None:
+    def think(handler: Handler, body: dict[str, Any]) -> None:
+        if body.get("chat_template_kwargs") != {"enable_thinking": False}:
+            return handler.reply({"error": {"message": "thinking"}}, 400)
+        return handler.reply(handler.owner.answer(body))
+
+    with Server(kind="bare", fault=think) as server:
+        make(tmp_path / "run", server, chat_template_kwargs={"enable_thinking": False})
+
+
+def test_the_context_is_the_users_where_the_server_tells_none(tmp_path: Path) -> None:
+    for kind, max_context in (("bare", 9000), ("vllm", 4096)):
+        with Server(kind=kind) as server:  # type: ignore[arg-type]
+            make(tmp_path / kind, server, max_model_len=9000)
+        engine = RunDirectory(tmp_path / kind).read_config().engines["engine"]
+        assert engine["max_model_len"] == max_context
+
+
 def test_queued_requests_of_a_server_with_one_slot_do_not_time_out(tmp_path: Path) -> None:
-    """Eight requests wait for one slot, together for longer than the timeout; one is answered at a time."""
+    """Nine requests wait for one slot, together for longer than the timeout; one is answered at a time."""
     notes = Notes()
     with Server(kind="bare", slots=1, latency=0.3) as server:
         make(tmp_path / "run", server, max_num_seqs=8, num_examples=2, count=20, request_timeout=2.0,
              notes=notes)  # fmt: skip
-    assert server.most_out == 8
+    assert server.most_out == 9
     assert not notes.has("suspended")
 
 
-def test_llama_cpp_gets_no_more_requests_than_slots(tmp_path: Path) -> None:
-    with Server(kind="llamacpp", slots=2, latency=0.01) as server:
-        make(tmp_path / "run", server, max_num_seqs=None)
-    assert server.most_out <= 2
+@pytest.mark.parametrize(("slots", "in_flight"), [(1, 2), (4, 5), (16, 18)])
+def test_in_flight_are_the_slots_and_a_short_queue(tmp_path: Path, slots: int, in_flight: int) -> None:
+    def wait_for_all(handler: Handler, body: dict[str, Any]) -> None:
+        until(lambda: handler.owner.most_out >= in_flight)
+        handler.reply(handler.owner.answer(body))
+
+    with Server(kind="llamacpp", slots=slots, fault_after=0, later_fault=wait_for_all) as server:
+        server._slots = Semaphore(in_flight)  # all are counted before one is answered
+        make(tmp_path / "run", server, max_num_seqs=None, count=100, num_examples=2, strategy="naive")
+    assert server.most_out == in_flight
     engine = RunDirectory(tmp_path / "run").read_config().engines["engine"]
-    assert (engine["max_num_seqs"], engine["max_model_len"], engine["server"]) == ([2], 4096, "llama.cpp b0")
+    assert (engine["max_num_seqs"], engine["max_model_len"], engine["server"]) == (
+        [slots],
+        4096,
+        "llama.cpp b0",
+    )

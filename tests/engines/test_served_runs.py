@@ -28,7 +28,7 @@ def test_every_server_gets_requests_up_to_its_capacity(tmp_path: Path) -> None:
     with ExitStack() as stack:
         servers = [stack.enter_context(Server(latency=0.002)) for _ in range(3)]
         make(tmp_path / "run", *servers, count=150)
-    assert all(0 < server.most_out <= 4 for server in servers)
+    assert all(0 < server.most_out <= 5 for server in servers)
 
 
 def test_requests_have_the_sampling_and_the_record_has_the_server(tmp_path: Path, server: Server) -> None:
@@ -79,7 +79,7 @@ def test_a_server_that_registers_during_the_run_is_used(
     register(folder, server, capacity=2)
     make(tmp_path / "run", str(folder), max_num_seqs=None, count=300)
     assert other.answered > 0
-    assert server.most_out <= 2
+    assert server.most_out <= 3
 
 
 def test_the_run_waits_for_the_requested_number_of_servers(
@@ -118,7 +118,7 @@ def test_a_resumed_run_warns_if_it_cannot_use_all_servers(
     make(tmp_path / "run", server, count=50, concurrency=4)
     notes = Notes()
     make(tmp_path / "run", server, other, count=100, concurrency=4, notes=notes)
-    assert notes.has("8 requests")
+    assert notes.has("10 requests")
 
 
 def test_each_of_several_models_has_its_servers(tmp_path: Path, server: Server) -> None:
@@ -134,7 +134,7 @@ HOST = "http://host:1"
 @pytest.mark.parametrize(
     ("urls", "settings", "says"),
     [
-        ("", {}, "--url: an empty address; write it as http://HOST:PORT"),
+        ("", {}, r"--url \(empty\): neither an address nor a folder; write it as http://HOST:PORT"),
         ("somewhere", {}, "neither an address nor a folder"),
         ("http://me:pass@host:1", {}, r"\$DATACREATE_API_KEY"),
         ("http://host:99999", {}, "neither an address nor a folder"),

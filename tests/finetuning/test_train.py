@@ -16,8 +16,7 @@ from datacreate.benchmarks import digest, find_benchmark
 from datacreate.checkpoints import checkpoint
 from datacreate.errors import BenchmarkError, RunLocked, RunMismatch, Stopped, TrainingError, UsageError
 from datacreate.finetuning import train as train_module
-from datacreate.finetuning.evaluate import evaluate
-from datacreate.finetuning.recipe import PAPER, Recipe
+from datacreate.finetuning.recipe import PAPER
 from datacreate.finetuning.records import TrainingDirectory, read_model, read_training
 from datacreate.finetuning.train import SilentProgress, TrainConfig, prepare, train
 from tests.finetuning.conftest import import_rows, save_encoder
@@ -25,8 +24,6 @@ from tests.finetuning.sets import choices, claims, write_rows
 from tests.finetuning.training import Recorder, config, trained, weights
 from tests.inprocess import typed
 from tests.making import make
-from tests.offline.guarding import Guarded
-from tests.process import Live
 
 
 def test_a_training_is_reproducible_and_seeds_differ(home: Path, tmp_path: Path, encoder: str) -> None:
@@ -116,23 +113,6 @@ def _visible(*_: Any) -> Any:
 
 def _killed(*_: Any) -> Any:
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-@pytest.mark.slow
-def test_the_command_with_several_processes_calls_nothing_outside(
-    home: Path, tmp_path: Path, encoder: str
-) -> None:
-    out = tmp_path / "out"
-    options = ["--encoder", encoder, "--out", out, "--learning-rates", "3e-3", "--nproc", 2, "--epochs", 8]
-    command = ["train", "creak", *options, "--seeds", "1,2", "--json"]
-    with Live(*command) as process:
-        process.wait_for(lambda: any(out.glob(".trials/*/checkpoint-*")))
-        ended = process.stop(signal.SIGTERM)
-    assert ended.code == 75
-    assert "stopped by a signal" in ended.failure
-    guarded = Guarded(tmp_path / "calls.jsonl")
-    assert [model["seed"] for model in json.loads(guarded.run(*command).out)] == [1, 2]
-    assert guarded.called == set()
 
 
 CHANGES: Sequence[tuple[dict[str, Any], str]] = [
@@ -265,18 +245,6 @@ def test_the_papers_recipe_trains_as_the_paper_does(home: Path, tmp_path: Path, 
     assert model.steps == 20
     assert model.step % 2 == 0  # evaluated after each epoch
     assert model.max_length == 64
-
-
-def test_human_and_created_rows_are_mixed(home: Path, tmp_path: Path, encoder: str, model: str) -> None:
-    make(tmp_path / "run", model, count=45)
-    recipe = Recipe(learning_rates=(1e-3,), epochs=1, max_length=12, batch_size=32)
-    found = trained(["csqa", tmp_path / "run"], tmp_path / "out", encoder, recipe=recipe)
-    assert found.training.condition.name == "human+tree"
-    assert found.trained_rows + found.selection_rows == 245
-    assert (found.training.recipe, found.max_length) == (recipe, 12)
-    [evaluation, other] = evaluate(tmp_path / "out" / "seed-1")
-    assert (evaluation.benchmark, other.benchmark) == ("csqa", "riddle_sense")
-    assert evaluation.condition == found.training.condition
 
 
 def test_a_missing_split_says_how_to_import_it(own_home: Path, tmp_path: Path, encoder: str) -> None:

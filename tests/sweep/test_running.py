@@ -74,12 +74,6 @@ def test_what_fails_stops_only_what_follows_it(bench: Bench) -> None:
     assert cell.finished_steps == 2
 
 
-def test_one_cell_can_be_run_alone(bench: Bench) -> None:
-    [only] = bench.sweep(**BOTH).run(1)
-    assert (only.cell.name, only.state) == ("creak-writer-tree-42", "finished")
-    assert states(bench.sweep(**BOTH).states())["creak-human-42"] == "pending"
-
-
 def test_a_cell_is_run_by_one_process_at_a_time(bench: Bench) -> None:
     sweep = bench.sweep(**BOTH)
     with SweepFolder(bench.out).locked(sweep.cells[0]):
