@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from dataclasses import asdict
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from datacreate.cli.options import command, json_option, option
-from datacreate.cli.terminal import printable, say
+from datacreate.cli.terminal import echo, print_json, say
 
 if TYPE_CHECKING:
     from datacreate.doctor import Finding
@@ -40,7 +39,7 @@ def doctor(urls: tuple[str, ...], model: str | None, as_json: bool) -> None:
     findings = examine(urls=addresses, model=model)
     if as_json:
         document = {section: [asdict(finding) for finding in found] for section, found in findings.items()}
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        print_json(document)
     else:
         _print(findings)
     if any(finding.state == "fail" for found in findings.values() for finding in found):
@@ -50,11 +49,11 @@ def doctor(urls: tuple[str, ...], model: str | None, as_json: bool) -> None:
 def _print(findings: dict[str, list[Finding]]) -> None:
     """A heading for each section, a line for each finding, and the number of each state."""
     for section, found in findings.items():
-        click.secho(section, bold=True)
+        echo(section, bold=True)
         width = max(len(finding.name) for finding in found)
         for finding in found:
             state = click.style(f"{finding.state:<4}", fg=_COLORS[finding.state])
             fix = f" → {finding.fix}" if finding.fix else ""
-            click.echo(f"  {state}  {printable(f'{finding.name:<{width}}  {finding.message}{fix}')}")
+            echo(f"  {state}  {finding.name:<{width}}  {finding.message}{fix}")
     counts: Counter[str] = Counter(finding.state for found in findings.values() for finding in found)
-    click.secho(", ".join(f"{counts[state]} {state}" for state in _COLORS if counts[state]), bold=True)
+    echo(", ".join(f"{counts[state]} {state}" for state in _COLORS if counts[state]), bold=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from datacreate.cli.options import Command, json_option, option
-from datacreate.cli.terminal import print_columns, size
+from datacreate.cli.terminal import echo, print_columns, print_json, size
 
 if TYPE_CHECKING:
     from datacreate.checkpoints import Preset
@@ -34,7 +34,7 @@ def list_(as_json: bool) -> None:
     if as_json:
         keys = {"name", "kind", "description", "parameters", "license", "size_bytes", "untested", "gated"}
         shown = [preset.model_dump(mode="json", include=keys) | {"path": path} for preset, path in rows]
-        click.echo(json.dumps(shown, indent=2))
+        print_json(shown)
         return
     lines = [("NAME", "KIND", "PARAMETERS", "SIZE", "LICENSE", "DOWNLOADED", "REMARKS")]
     for preset, path in rows:
@@ -63,7 +63,7 @@ def show(name: str, as_json: bool) -> None:
     )
     shown: dict[str, Any] = found | {"path": str(path) if path else None}
     text = yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=110).rstrip()
-    click.echo(json.dumps(shown, indent=2) if as_json else text)
+    echo(json.dumps(shown, indent=2) if as_json else text)
 
 
 @models.command(cls=Command)
@@ -82,9 +82,9 @@ def pull(names: tuple[str, ...], force: bool, as_json: bool) -> None:
         path: Path = pull_one(name, lambda text: click.echo(text, err=True), force=force)
         pulled.append({"name": name, "path": str(path)})
         if not as_json:
-            click.echo(f"{name}: {path}")
+            echo(f"{name}: {path}")
     if as_json:
-        click.echo(json.dumps(pulled, indent=2))
+        print_json(pulled)
 
 
 def _path(preset: Preset) -> str | None:

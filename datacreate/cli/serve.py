@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from datacreate.cli.options import command, option, settings_options
-from datacreate.cli.terminal import say
+from datacreate.cli.terminal import echo, say
 from datacreate.engines.settings import ServeOptions
 
 
@@ -75,10 +75,10 @@ def serve(
     if register_dir and host in ("127.0.0.1", "localhost", "::1"):
         say(f"{host}: only this machine can reach the server; name a reachable address with --host")
     endpoint = Endpoint(host, port, register_dir)
-    with caught_signals() as signals, ExitStack() as starting:
+    with caught_signals(), ExitStack() as starting:
         notify = starting.enter_context(CreationProgress()).notify
-        with serving(checkpoint, options, endpoint, more, signals, notify) as server:
+        with serving(checkpoint, options, endpoint, more, notify) as server:
             starting.close()
-            click.echo(server.address.url)
+            echo(server.address.url)
             say(f"{checkpoint.name} is ready; Ctrl-C ends it")
             wait(server)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
 from datacreate.cli.options import command, config_option, json_option, option, settings_options
-from datacreate.cli.terminal import printable
+from datacreate.cli.terminal import echo, print_json
 from datacreate.finetuning.recipe import Recipe, make_recipe
 from datacreate.finetuning.train import TrainConfig
+from datacreate.messages import visible_json
 
 
 @command()
@@ -41,20 +41,20 @@ def train(
     config = TrainConfig.of(sources=sources, recipe=make_recipe(**recipe), **settings)
     if dry_run:
         plan = describe_training(config)
-        lines = (f"{name.replace('_', ' ')}: {printable(str(value))}" for name, value in plan.items())
-        click.echo(json.dumps(plan, indent=2, ensure_ascii=False) if as_json else "\n".join(lines))
+        lines = (f"{name.replace('_', ' ')}: {value}" for name, value in plan.items())
+        echo(visible_json(plan, indent=2) if as_json else "\n".join(lines))
         return
     with TrainingProgress() as progress:
         models = train_(config, progress=progress)
     if as_json:
-        click.echo(json.dumps([model.model_dump(mode="json") for model in models], indent=2))
+        print_json([model.model_dump(mode="json") for model in models])
         return
     for model in models:
         score = model.selection_score
         chosen = (
             "" if score is None else f", score {100 * score:.1f} on {model.selection_rows} selection rows"
         )
-        click.echo(
+        echo(
             f"{config.out / f'seed-{model.seed}'}  step {model.step} of {model.steps}, "
             f"lr {model.learning_rate:g}{chosen}, {model.seconds:.0f} s"
         )

@@ -212,21 +212,6 @@ def test_the_timer_prints_and_ends_with_the_block(monkeypatch: pytest.MonkeyPatc
     assert heard.getvalue() == before
 
 
-def test_that_nobody_reads_is_no_reason_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    reading, writing = os.pipe()
-    os.close(reading)
-    closed = open(writing, "w")  # noqa: PTH123, SIM115 - a descriptor
-    monkeypatch.setattr(sys, "stderr", closed)
-    run = Run()
-    with run.progress as progress:
-        progress.notify("loading")
-        run.update()
-        run.commit(at=20, accepted=40)
-    monkeypatch.undo()
-    with suppress(BrokenPipeError):
-        closed.close()
-
-
 class Terminal(io.TextIOWrapper):
     """One that keeps what it is given."""
 
