@@ -52,25 +52,21 @@ def _run(command: Sequence[str], grace_seconds: float, scratch: str) -> int:
         preexec_fn=_end_with_supervisor,  # no thread runs yet, so it is safe
     )
 
-    def watch_parent() -> None:
-        with suppress(OSError):
-            while os.read(0, 4096):
-                pass
-        ending.set()
-
-    def watch_child() -> None:
-        child.wait()
-        ending.set()
-
-    for watch in (watch_parent, watch_child):
-        threading.Thread(target=watch, daemon=True).start()
-    while not ending.wait(3600.0):  # a timeout lets Python handle signals
+    threading.Thread(target=_watch_parent, args=(ending,), daemon=True).start()
+    while child.poll() is None and not ending.wait(0.1):
         pass
     _signal_group(child, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
         child.wait(grace_seconds)
     _signal_group(child, signal.SIGKILL)  # also orphaned child processes
     return child.wait()
+
+
+def _watch_parent(ending: threading.Event) -> None:
+    with suppress(OSError):
+        while os.read(0, 4096):
+            pass
+    ending.set()
 
 
 def _end_with_supervisor() -> None:

@@ -193,8 +193,6 @@ def run_import(module: str) -> Imported:
         return (str(error), "")
     if ended.returncode == 0:
         return (None, ended.stdout.strip())
-    if ended.returncode < 0:
-        return (f"the process ended with signal {-ended.returncode}", "")
     lines = [line.strip() for line in ended.stderr.splitlines() if line.strip()]
     return (lines[-1] if lines else f"exit code {ended.returncode}", "")
 
@@ -206,8 +204,8 @@ def machine(torch: Imported | None) -> list[Finding]:
     wanted, memory = build(), psutil.virtual_memory()
     message = f"{_size(memory.available)} free of {_size(memory.total)}"
     low = "free memory, or use a small model" if memory.available < _LOW_MEMORY else None
-    findings = [_gpus(wanted, torch), _cpu(wanted)]
-    findings.append(Finding("memory", "warn" if low else "ok", message, low))
+    ram = Finding("memory", "warn" if low else "ok", message, low)
+    findings = [_gpus(wanted, torch), _cpu(wanted), ram]
     if wanted != "llamacpp" and not shutil.which("g++"):
         state: State = "fail" if wanted == "gpu" else "warn"
         findings.append(Finding("compiler", state, "no g++, which vLLM compiles with", "install g++"))
@@ -226,9 +224,7 @@ def _gpus(build: Build, torch: Imported | None) -> Finding:
             return Finding("GPU", "ok", "none; models run on the CPU")
         fix = f"use a machine with a GPU, or {install_command('cpu')}"
         return Finding("GPU", "fail", "none, but the GPU build of vLLM is installed", fix)
-    message = "; ".join(
-        f"{name}, {free} of {total} free, driver {driver}" for name, free, total, driver in rows
-    )
+    message = "; ".join(f"{row[0]}, {row[1]} of {row[2]} free, driver {row[3]}" for row in rows)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and visible.strip() in ("", "-1"):
         return Finding("GPU", bad, f"{message}; all hidden", "unset CUDA_VISIBLE_DEVICES")
@@ -256,9 +252,7 @@ def _cpu(build: Build) -> Finding:
 
 
 def storage() -> list[Finding]:
-    """The data directory, free space on its disk, and the Hugging Face cache."""
-    from huggingface_hub import constants
-
+    """The data directory, and free space on its disk."""
     path, fix = data_dir().absolute(), "export DATACREATE_HOME=DIR"
     existing = next((each for each in (path, *path.parents) if os.path.lexists(each)), path)
     state: State = "ok"
@@ -278,9 +272,7 @@ def storage() -> list[Finding]:
         message = f"{_size(usage.free)} free of {_size(usage.total)}"
         more = None if state == "ok" else "delete files, or use a larger disk"
         findings.append(Finding("free space", state, message, more))
-    cache = Path(constants.HF_HUB_CACHE)
-    cached = sum(1 for _ in cache.glob("models--*"))
-    return [*findings, Finding("HF cache", "ok", f"{cache}, {cached} models")]
+    return findings
 
 
 def _size(size_bytes: float) -> str:

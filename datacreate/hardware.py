@@ -75,7 +75,10 @@ def visible_gpus() -> tuple[str, ...]:
     """
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is None:
-        return listed_gpus(_list_gpus())
+        try:
+            return listed_gpus(nvidia_smi("-L"))
+        except EngineError:
+            return ()
     parts = (name.strip() for name in named.split(","))
     return tuple(dict.fromkeys(takewhile(_GPU.fullmatch, parts)))  # like CUDA, up to the first invalid name
 
@@ -91,14 +94,6 @@ def listed_gpus(listing: str) -> tuple[str, ...]:
             found.pop()
         found.append(name)
     return tuple(found)
-
-
-@cache
-def _list_gpus() -> str:
-    try:
-        return nvidia_smi("-L")
-    except EngineError:
-        return ""
 
 
 def nvidia_smi(*arguments: str) -> str:

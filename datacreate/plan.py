@@ -168,6 +168,8 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: Models, engines: 
     )
     strategy = find_strategy(config.strategy)
     num_chains = stored.num_chains if stored else default_chains(config, number)
+    if num_chains and not stored and not config.num_chains:  # more would only be shallower
+        num_chains = min(num_chains, _concurrency(config.count, number, engines.generators))
     concurrency = stored.concurrency if stored else config.concurrency or num_chains or (1 if paper else None)
     decided = {
         "model": models.name,

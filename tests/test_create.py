@@ -122,6 +122,12 @@ def test_chains_are_deep_whatever_the_capacity(tmp_path: Path, model: str, strat
     assert summary["depth_warning"] is None
 
 
+def test_there_are_no_more_chains_than_the_servers_can_use(tmp_path: Path, model: str) -> None:
+    engine = ScriptedEngine(answering(), capacity=1)
+    make(tmp_path, model, engine, strategy="random", count=300, num_chains=None, concurrency=None)
+    assert RunDirectory(tmp_path).read_config().spec.num_chains == 3
+
+
 def test_a_note_says_that_chains_leave_the_engine_idle(tmp_path: Path, model: str) -> None:
     example = tmp_path / "example.json"
     example.write_text(json.dumps(COMMONSENSE))

@@ -45,16 +45,23 @@ def list_(as_json: bool) -> None:
 
 
 @models.command(cls=Command)
-@click.argument("name")
+@click.argument("name", metavar="NAME|ORG/NAME[@REVISION]")
 @json_option()
 def show(name: str, as_json: bool) -> None:
-    """Everything a preset says, and the path of its model."""
+    """Everything a preset says, and the path of its model; of a Hub id without a preset the path only."""
     import yaml
 
-    from datacreate.checkpoints import find_preset
+    from datacreate.checkpoints import find_local, sources_of
+    from datacreate.errors import CheckpointError
 
-    preset = find_preset(name)
-    shown: dict[str, Any] = preset.model_dump(mode="json", exclude_defaults=True) | {"path": _path(preset)}
+    if Path(name).expanduser().exists():
+        raise CheckpointError(f"{name}: a path; `models show` shows presets and Hub ids. Use it with --model")
+    preset, sources = sources_of(name)
+    path = find_local(preset.name if preset else name, sources)
+    found = (
+        preset.model_dump(mode="json", exclude_defaults=True) if preset else {"name": name, "preset": None}
+    )
+    shown: dict[str, Any] = found | {"path": str(path) if path else None}
     text = yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=110).rstrip()
     click.echo(json.dumps(shown, indent=2) if as_json else text)
 

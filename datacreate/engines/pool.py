@@ -197,11 +197,7 @@ class Pool:
         known = {address.url: address for address in self._source.now()}
         for url, address in known.items():
             if url not in self._servers:
-                slots, seconds = (
-                    self._options.max_num_seqs or address.max_num_seqs,
-                    self._options.request_timeout,
-                )
-                server = Server(url, self._protocol, self._http, slots, seconds, self._source.remote)
+                server = Server(address, self._protocol, self._http, self._options, self._source.remote)
                 self._servers[url] = server
                 self._monitors[url] = asyncio.create_task(self._monitor(server))
         for url in self._servers.keys() - known.keys():

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from datacreate.engines.addresses import KEY
+from datacreate.engines.addresses import KEY, Address
 from datacreate.engines.base import Check, Completion, Messages, Request
 from datacreate.engines.protocol import (
     Busy,
@@ -27,6 +27,7 @@ from datacreate.engines.protocol import (
     read,
 )
 from datacreate.engines.self_test import schema_enforced
+from datacreate.engines.settings import EngineOptions
 
 if TYPE_CHECKING:
     import httpx2
@@ -58,14 +59,14 @@ class Server:
 
     def __init__(
         self,
-        url: str,
+        address: Address,
         protocol: ChatApi,
         http: httpx2.AsyncClient,
-        slots: int | None,
-        timeout_seconds: float,
+        options: EngineOptions,
         remote: bool,
     ) -> None:
-        self.url = url
+        """`remote`: another process started it."""
+        self.url = address.url
         self.max_context: int | None = None  # tokens; None: it does not say
         self.version = ""
         self.in_flight = 0
@@ -74,13 +75,13 @@ class Server:
         self.last_request_succeeded = True  # whether the last request of the run succeeded
         self.problem: Unavailable | Incompatible | None = None  # the last one; None once it works again
         self.failures = 0  # in a row
-        self._remote = remote  # another process started it
+        self._remote = remote
         self._was_active = False  # whether it ever passed the self-test
-        self._given_slots = slots
-        self._set_slots(slots or _DEFAULT_SLOTS)
+        self._given_slots = options.max_num_seqs or address.max_num_seqs
+        self._set_slots(self._given_slots or _DEFAULT_SLOTS)
         self._protocol = self._initial_protocol = protocol
         self._http = http
-        self._timeout_seconds = timeout_seconds
+        self._timeout_seconds = options.request_timeout
         self._last_answer = 0.0
         self._successes = 0  # since the capacity last changed
         self._first_tokens: dict[str, int] = {}
@@ -326,14 +327,14 @@ def _positive(value: Any) -> int | None:
 
 def _connection_problem(error: Exception) -> Exception:
     """A short reason: connection refused, no route to host, name not known, certificate."""
-    causes: list[BaseException] = [error]
-    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and len(causes) < 9:
-        causes.append(cause)
-    if any("CERTIFICATE" in str(cause).upper() for cause in causes):
+    cause: BaseException = error
+    while (inner := cause.__cause__ or cause.__context__) is not None:
+        cause = inner
+    if "CERTIFICATE" in str(cause).upper():
         return Incompatible("its TLS certificate is not trusted; set SSL_CERT_FILE to the file of its CA")
-    numbers = [cause.errno for cause in causes if isinstance(cause, OSError) and (cause.errno or 0) > 0]
-    reason = os.strerror(numbers[0] or 0) if numbers else one_line(causes[-1], 80)
-    return Unavailable(f"cannot be reached ({reason or type(error).__name__})", may_be_request=False)
+    number = cause.errno if isinstance(cause, OSError) else None
+    reason = os.strerror(number) if number and number > 0 else one_line(cause, 80) or type(error).__name__
+    return Unavailable(f"cannot be reached ({reason})", may_be_request=False)
 
 
 def _refusal(status: int, document: Any) -> Exception:

@@ -84,3 +84,8 @@ def test_list_and_show(data_folder: Path) -> None:
     shown = json.loads(CliRunner().invoke(models, ["show", "qwen3-8b", "--json"]).stdout)
     assert (shown["sources"], shown["path"]) == ([{"hub": "Qwen/Qwen3-8B"}], None)
     assert "enable_thinking: false" in CliRunner().invoke(models, ["show", "qwen3-8b"]).stdout
+    of_hub = json.loads(CliRunner().invoke(models, ["show", "org/any", "--json"]).stdout)
+    assert of_hub == {"name": "org/any", "preset": None, "path": None}
+    folder = CliRunner().invoke(models, ["show", str(data_folder)]).exception
+    assert isinstance(folder, CheckpointError)
+    assert str(folder).startswith(f"{data_folder}: a path; `models show` shows presets and Hub ids")

@@ -86,8 +86,13 @@ def test_a_local_server_writes_by_a_schema_and_scores_choices(
 
 
 @needs_llamacpp
-def test_a_server_that_is_killed_is_restarted_and_nothing_is_lost(tmp_path: Path, tiny_gguf: Path) -> None:
+def test_a_server_that_is_killed_is_restarted_and_nothing_is_lost(
+    tmp_path: Path, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     killed: list[psutil.Process] = []
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))  # for the folder of the saved slots
 
     def kill_once() -> None:
         if not killed:
@@ -98,6 +103,7 @@ def test_a_server_that_is_killed_is_restarted_and_nothing_is_lost(tmp_path: Path
     make_local(tmp_path / "run", tiny_gguf, notes)
     assert len(killed) == 1
     assert notes.has("llama.cpp server for tiny ended", "restarted", "are repeated")
+    assert list(temporary.iterdir()) == []
     assert failed_requests(tmp_path / "run") == 0
     assert servers_of(os.getpid()) == []
 
