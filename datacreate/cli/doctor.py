@@ -38,8 +38,7 @@ def doctor(urls: tuple[str, ...], model: str | None, as_json: bool) -> None:
     addresses = [part for url in urls for part in url.split(",")]
     findings = examine(urls=addresses, model=model)
     if as_json:
-        document = {section: [asdict(finding) for finding in found] for section, found in findings.items()}
-        print_json(document)
+        print_json({section: list(map(asdict, found)) for section, found in findings.items()})
     else:
         _print(findings)
     if any(finding.state == "fail" for found in findings.values() for finding in found):

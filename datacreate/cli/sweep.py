@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from datacreate.cli.options import command, config_option, json_option, option
+from datacreate.cli.options import command, config_option, json_option, option, path_option
 from datacreate.cli.terminal import echo, is_live, print_columns, print_json, say
 from datacreate.messages import printable
 
@@ -24,11 +24,8 @@ _ARRAY = "SLURM_ARRAY_TASK_ID"
 
 @command()
 @click.argument("plan", metavar="PLAN")
-@option(
-    "--out",
-    type=click.Path(path_type=Path),
-    group="output",
-    help="Folder of the sweep; the same command resumes there.  [default: runs/NAME]",
+@path_option(
+    "--out", group="output", help="Folder of the sweep; the same command resumes there.  [default: runs/NAME]"
 )
 @option("--index", metavar="I|auto", help=f"Only this cell; auto: the one of ${_ARRAY}.")
 @option(

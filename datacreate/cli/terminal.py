@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -38,6 +38,19 @@ def print_columns(lines: Sequence[Sequence[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def print_plan(plan: Mapping[str, Any]) -> None:
+    """Print what `--dry-run` found, a line for each entry."""
+    print_columns([(name.replace("_", " "), _plan_text(value)) for name, value in plan.items()])
+
+
+def _plan_text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_plan_text(part)}" for name, part in value.items())
+    if isinstance(value, list):
+        return "; ".join(map(str, value)) or "none"
+    return "decided at the start" if value is None else str(value)
 
 
 def size(size_bytes: float) -> str:

@@ -7,10 +7,9 @@ from typing import Any
 import click
 
 from datacreate.cli.options import command, config_option, json_option, option, settings_options
-from datacreate.cli.terminal import echo, print_json
+from datacreate.cli.terminal import echo, print_json, print_plan
 from datacreate.finetuning.recipe import Recipe, make_recipe
 from datacreate.finetuning.train import TrainConfig
-from datacreate.messages import visible_json
 
 
 @command()
@@ -41,8 +40,7 @@ def train(
     config = TrainConfig.of(sources=sources, recipe=make_recipe(**recipe), **settings)
     if dry_run:
         plan = describe_training(config)
-        lines = (f"{name.replace('_', ' ')}: {value}" for name, value in plan.items())
-        echo(visible_json(plan, indent=2) if as_json else "\n".join(lines))
+        print_json(plan) if as_json else print_plan(plan)
         return
     with TrainingProgress() as progress:
         models = train_(config, progress=progress)
@@ -50,11 +48,7 @@ def train(
         print_json([model.model_dump(mode="json") for model in models])
         return
     for model in models:
-        score = model.selection_score
-        chosen = (
-            "" if score is None else f", score {100 * score:.1f} on {model.selection_rows} selection rows"
-        )
-        echo(
-            f"{config.out / f'seed-{model.seed}'}  step {model.step} of {model.steps}, "
-            f"lr {model.learning_rate:g}{chosen}, {model.seconds:.0f} s"
-        )
+        score, how = model.selection_score, f"step {model.step} of {model.steps}, lr {model.learning_rate:g}"
+        if score is not None:
+            how += f", score {100 * score:.1f} on {model.selection_rows} selection rows"
+        echo(f"{config.out / f'seed-{model.seed}'}  {how}, {model.seconds:.0f} s")
