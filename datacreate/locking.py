@@ -9,9 +9,11 @@ the old one works without reading the record, so that an old one that was suspen
 from __future__ import annotations
 
 import atexit
+import errno
 import fcntl
 import json
 import os
+import stat
 import threading
 import time
 from contextlib import suppress
@@ -145,11 +147,25 @@ def held_by(folder: Path) -> str | None:
 
 def _read(path: Path) -> tuple[dict[str, Any], int]:
     """The record and the time of its last heartbeat in ns; ({}, 0) without a file. OSError."""
-    try:
-        with path.open("rb") as file:  # opening asks a file server for the current state
-            beat = os.fstat(file.fileno()).st_mtime_ns
-            return json.load(file), beat
+    try:  # opening asks a file server for the current state; a link or a pipe is nothing to wait for
+        with open(path, "rb", opener=_open_regular) as file:
+            return _parse(file.read()), os.fstat(file.fileno()).st_mtime_ns
     except (FileNotFoundError, NotADirectoryError):
         return {}, 0
-    except ValueError:  # incomplete
-        return {"name": "another process"}, beat
+
+
+def _open_regular(path: str, flags: int) -> int:
+    if not stat.S_ISREG(os.lstat(path).st_mode):
+        raise OSError(errno.EINVAL, f"{LOCK_FILE} in it is no regular file", path)
+    return os.open(path, flags | os.O_CLOEXEC)
+
+
+def _parse(content: bytes) -> dict[str, Any]:
+    """A record; of an incomplete or damaged one, only a name."""
+    with suppress(ValueError, RecursionError):
+        record = json.loads(content)
+        if isinstance(record, dict) and isinstance(record.get("name"), str):
+            process = record.get("process", 1)
+            if type(process) is int and 0 < process < 2**31:  # as the system's process ids
+                return record
+    return {"name": "another process"}

@@ -145,7 +145,7 @@ def read_adapter(path: Path) -> Adapter:
         raise CheckpointError(
             f"{error.filename}: no such file; --adapter takes a folder that PEFT saved, or a .gguf LoRA"
         ) from error
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(f"{path}: no readable adapter_config.json ({error}); save it again") from error
 
 

@@ -56,7 +56,7 @@ def check_loadable(folder: Path, trust_remote_code: bool = False) -> None:
         # Slow to import, but few models have auto_map, and transformers knows most of them by now.
         from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-        if config.get("model_type") not in CONFIG_MAPPING_NAMES:
+        if str(config.get("model_type")) not in CONFIG_MAPPING_NAMES:
             raise CheckpointError(
                 f"{folder}: needs Python code of its publisher (auto_map): give --trust-remote-code to run it"
             )
@@ -65,7 +65,8 @@ def check_loadable(folder: Path, trust_remote_code: bool = False) -> None:
 def check_writes(folder: Path) -> None:
     """Refuse a checkpoint that, by its config.json, does not write text: an encoder or an encoder-decoder."""
     config = read_json(folder / "config.json")
-    kinds = [str(kind) for kind in config.get("architectures") or ()]
+    listed = config.get("architectures")
+    kinds = list(map(str, listed)) if isinstance(listed, list) else []
     writes = any(kind.endswith(("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")) for kind in kinds)
     if config.get("is_encoder_decoder") is True or (kinds and not writes):
         raise CheckpointError(
@@ -86,7 +87,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A configuration file; CheckpointError if it is not a JSON object."""
     try:
         return {**json.loads(path.read_text(encoding="utf-8"))}
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a JSON object; copy or download it again") from error
 
 

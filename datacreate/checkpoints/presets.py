@@ -164,5 +164,5 @@ def _load(path: Path) -> Preset:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the preset"
         raise CheckpointError(f"preset {path}: {where}: {first['msg']}") from error
-    except (yaml.YAMLError, TypeError) as error:
+    except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"preset {path}: not a YAML mapping: {' '.join(str(error).split())}") from error

@@ -170,7 +170,7 @@ class RunDirectory:
                     "or start again in another --run-dir"
                 )
             return RunConfig(**document)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             why = SettingsError.first(error).key if isinstance(error, ValidationError) else str(error)
             raise RunError(f"{self.config_path}: damaged ({why}); restore it from a copy") from None
 

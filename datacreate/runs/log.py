@@ -171,7 +171,7 @@ def _parse(line: bytes, path: Path, number: int, checksum: int) -> LogLine:
         is_session = "session" in found
         record = Session(found["started"], found["session"]) if is_session else Commit.parse(found)
         return LogLine(number, record, tuple(found["next"]), checksum)
-    except (ValueError, KeyError, TypeError, IndexError):
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
         raise LogDamaged(
             f"{path}, line {number}: unknown to this version of datacreate; resume with the version that wrote "
             "it, or start again in another --run-dir"

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from datacreate.errors import CheckpointError
 from datacreate.hardware import has_bf16
 from datacreate.logging_setup import quiet
 
@@ -55,12 +56,18 @@ class SentenceEmbedder:
         # bf16 is twice as fast, and the cosines differ little.
         dtype = torch.bfloat16 if has_bf16() else torch.float32
         with quiet():
-            return SentenceTransformer(
-                str(self._checkpoint),
-                local_files_only=True,
-                trust_remote_code=False,
-                model_kwargs={"dtype": dtype},
-            )
+            try:
+                return SentenceTransformer(
+                    str(self._checkpoint),
+                    local_files_only=True,
+                    trust_remote_code=False,
+                    model_kwargs={"dtype": dtype},
+                )
+            except Exception as error:  # noqa: BLE001 - damaged files raise errors without a common class
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                raise CheckpointError(
+                    f"{self._checkpoint}: does not load ({reason}); restore it, or choose another --embedding-model"
+                ) from None
 
     @cached_property
     def dimensions(self) -> int:

@@ -1,0 +1,200 @@
+"""Every file that is read may hold anything: the error is one line, never another exception."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from datacreate import paths
+from datacreate.benchmarks import find_benchmark, read_split
+from datacreate.checkpoints import find_preset, read_adapter, resolve
+from datacreate.cli.terminal import print_json
+from datacreate.engines.addresses import Addresses
+from datacreate.errors import DatacreateError, StorageError
+from datacreate.finetuning.encoder import load_config
+from datacreate.finetuning.records import read_evaluation, read_model, read_predictions, read_training
+from datacreate.formats.example import load_example
+from datacreate.formats.task_format import load_format
+from datacreate.locking import MACHINE, FolderLock, held_by
+from datacreate.runs.directory import RunDirectory
+from datacreate.runs.rows import read_rows
+from datacreate.selection.embeddings import SentenceEmbedder
+from datacreate.sweep.plan import load_plan
+from tests.making import COMMONSENSE, make
+
+ODD = [
+    "null",
+    "true",
+    "-1",
+    "0",
+    "1.5",
+    "1e999",
+    "-1e999",
+    "NaN",
+    "1" + 18 * "0",
+    "1" + 5000 * "0",
+    '""',
+    '"x"',
+]
+ODD += ["[]", "[1]", "{}", '{"x": [1]}', '"\\ud800"', '"\\u0000"', "[[1], {}]", 3000 * "[" + 3000 * "]"]
+DEEP = [start * 3000 for start in ("[", '{"a":', "- ", "a: [", "{")]
+HOLE = "@hole@"
+
+
+def holes(document: Any) -> Iterator[Any]:
+    """Copies of a document with a hole instead of one of its values."""
+    yield HOLE
+    for key in (
+        document if isinstance(document, dict) else range(len(document)) if isinstance(document, list) else ()
+    ):
+        for inner in holes(document[key]):
+            copy = document.copy()
+            copy[key] = inner
+            yield copy
+
+
+def contents(valid: str) -> st.SearchStrategy[bytes]:
+    """Random bytes, deep nesting, and the valid document with an odd value at one place."""
+    try:
+        texts = [json.dumps(document) for document in holes(yaml.safe_load(valid))]
+    except yaml.YAMLError:
+        texts = [valid]
+    put = lambda text, odd: text.replace(f'"{HOLE}"', odd).encode()  # noqa: E731
+    replaced = st.builds(put, st.sampled_from(texts), st.sampled_from(ODD))
+    return st.one_of(
+        st.binary(max_size=200), st.sampled_from(DEEP).map(str.encode), replaced, replaced, replaced
+    )
+
+
+Reader = Callable[[Path], object]
+"""Reads a folder."""
+
+PLAN = "generators: [a]\nstrategies: [tree]\ncreate: {count: 5}"
+CHECKPOINT = '{"model_type": "qwen2", "architectures": ["QForCausalLM"], "auto_map": null}'
+ADDRESS = '{"url": "http://a:1", "model": "m", "max_num_seqs": 4}'
+ADAPTER = '{"peft_type": "LORA", "r": 8, "use_dora": false}'
+MODULES = '[{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}]'
+LOCK = {"name": "process 1 on node", "process": 1, "machine": MACHINE, "job": None, "token": "abc"}
+SCORES = {"rows": 9, "classes": 2, "accuracy": 0.5, "accuracy_interval": [0.1, 0.9], "balanced_accuracy": 0.5}
+SCORES |= {"macro_f1": 0.5, "matthews": 0.1, "constant": 0.5, "score": 0.1, "score_interval": [0.0, 0.5]}
+SCORES |= {"degenerate": False, "above_chance": True, "predicted": {"a": 9}}
+
+
+def read_run(folder: Path) -> None:
+    run = RunDirectory(folder)
+    print_json(run.read_config().model_dump(mode="json"))
+    print_json([run.summary(), *run.examples()])
+
+
+def take_lock(folder: Path) -> None:
+    held_by(folder)
+    lock = FolderLock(folder)
+    lock.acquire()
+    lock.release()
+
+
+def shipped(*parts: str) -> str:
+    return paths.shipped(*parts).read_text(encoding="utf-8")
+
+
+READERS: dict[str, tuple[str, str, Reader]] = {
+    "example": ("example.json", json.dumps(COMMONSENSE), lambda at: load_example(at / "example.json")),
+    "format": (
+        "format.json",
+        shipped("schemas", "multiple_choice.json"),
+        lambda at: load_format(str(at / "format.json")),
+    ),
+    "rows": ("rows.jsonl", json.dumps(COMMONSENSE), lambda at: list(read_rows(at / "rows.jsonl").read())),
+    "plan": (
+        "plan.yaml",
+        PLAN,
+        lambda at: load_plan(str(at / "plan.yaml")),
+    ),
+    "preset": (
+        "mine.yaml",
+        shipped("models", "qwen2.5-coder-0.5b-instruct.yaml"),
+        lambda at: find_preset("mine", at),
+    ),
+    "checkpoint": (
+        "config.json",
+        CHECKPOINT,
+        lambda at: resolve(str(at), "instruct"),
+    ),
+    "encoder": ("config.json", '{"model_type": "bert", "hidden_size": 8}', lambda at: load_config(at)),
+    "modules": ("modules.json", MODULES, lambda at: SentenceEmbedder(at).encode(["a"])),
+    "adapter": ("adapter_config.json", ADAPTER, read_adapter),
+    "lock": (".lock", json.dumps(LOCK), held_by),
+    "address": (
+        "1.json",
+        ADDRESS,
+        lambda at: Addresses([str(at)]).now(),
+    ),
+    "scores": ("evaluation.json", json.dumps({"scores": SCORES}), read_evaluation),
+    "predictions": (
+        "predictions.jsonl",
+        '{"row": 0, "label": "a", "predicted": "b", "correct": false, "scores": [0.5]}',
+        read_predictions,
+    ),
+    "training": ("training.json", "{}", read_training),
+    "model": ("model.json", "{}", read_model),
+    "manifest": (
+        "benchmarks/csqa/manifest.json",
+        '{"name": "csqa", "splits": {}, "when": "2026", "datacreate": "0.1.0"}',
+        lambda at: read_split(find_benchmark("csqa"), "test"),
+    ),
+}
+"""What is read -> file, a valid or nearly valid content, reader."""
+
+
+@pytest.mark.parametrize("name", [*READERS, "run", "log"])
+def test_every_content_is_read_or_one_line(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    if name in ("run", "log"):
+        make(tmp_path, model, count=4)
+        path, read = tmp_path / {"run": "config.json", "log": "log.jsonl"}[name], read_run
+        valid = path.read_text(encoding="utf-8")
+    else:
+        if name in ("checkpoint", "encoder", "modules"):
+            shutil.copytree(model, tmp_path, dirs_exist_ok=True)
+        file, valid, read = READERS[name]
+        path = tmp_path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"x")
+    monkeypatch.setenv("DATACREATE_HOME", str(tmp_path))
+
+    @settings(max_examples=25, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(contents(valid))
+    def check(content: bytes) -> None:
+        path.write_bytes(content)
+        try:
+            read(tmp_path)
+        except DatacreateError as error:
+            told = str(error)
+            if told.splitlines() != [told]:
+                raise AssertionError(told) from error
+
+    check()
+
+
+@pytest.mark.parametrize("kind", ["link to nothing", "pipe", "folder"])
+def test_a_lock_that_is_no_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
+    lock = tmp_path / "run" / ".lock"
+    lock.parent.mkdir()
+    lock.symlink_to("nowhere") if kind == "link to nothing" else os.mkfifo(
+        lock
+    ) if kind == "pipe" else lock.mkdir()
+    with (
+        pytest.raises(StorageError, match=r"\.lock in it is no regular file"),
+        RunDirectory(tmp_path / "run").locked(),
+    ):
+        pass
