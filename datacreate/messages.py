@@ -1,8 +1,9 @@
-"""Messages to the user: the callback that receives them, and suggestions for misspelled names."""
+"""Messages to the user: what receives them, and suggestions for misspelled names."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 Notify = Callable[[str], None]
 """Shows a line to the user."""
@@ -10,6 +11,16 @@ Notify = Callable[[str], None]
 
 def no_notify(message: str) -> None:
     """A `Notify` that shows nothing."""
+
+
+class SilentProgress:
+    """The `Progress` of `create` and of `train` that shows nothing."""
+
+    def notify(self, text: str) -> None: ...
+
+    def update(self, *_: Any, **__: Any) -> None: ...
+
+    def step(self, *_: Any, **__: Any) -> None: ...
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
