@@ -35,7 +35,7 @@ from datacreate.runs.log import Appender, Commit, LogWriter, Session, first_chec
 from datacreate.runs.summary import RunStats
 from datacreate.selection.accepted_vectors import AcceptedVectors
 from datacreate.selection.embeddings import Embedder, SentenceEmbedder, SentenceSimilarity, Similarity
-from datacreate.signals import Signals, caught_signals
+from datacreate.signals import Signals, caught_signals, deferred
 from datacreate.state import RunState
 
 DEFAULT_PATIENCE = 64
@@ -175,7 +175,7 @@ class _Run:
         patience += self._config.spec.max_in_flight
         pipeline = Pipeline(state, engines)
         with ExitStack() as stack:
-            stack.enter_context(signals.deferred())
+            stack.enter_context(deferred())
             self._lock.check()
             log = LogWriter(self._directory.log_path, self._checksum)
             stack.callback(log.close)
@@ -237,6 +237,9 @@ class _Run:
             part.replace(path)
         except OSError as error:
             raise storage_error(path, error) from None
+        finally:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
         if self._state.stats.requests:
             self._progress.notify(f"resuming from {self._state.stats.accepted} accepted examples")
 
@@ -289,13 +292,13 @@ def _schema_check(plan: RunPlan) -> Check:
 
 def _warn_if_idle(spec: RunSpec, count: int, engines: Engines, progress: Progress) -> None:
     """Warn if chains, or the concurrency of an earlier session, leave servers idle."""
-    capacity = sum(engine.capacity for engine in engines.generators)
-    if spec.max_in_flight < min(capacity, count // spec.num_examples):
+    slots = sum(engine.slots for engine in engines.generators)
+    if spec.max_in_flight < min(slots, count // spec.num_examples):
         why = f"it was started with --concurrency {spec.concurrency}; start a new run with a larger one"
         if spec.num_chains:
             why = "one per chain; faster: --strategy tree, or several runs at once with `datacreate sweep`"
         progress.notify(
-            f"the servers can process {capacity} requests at once, but this run has at most {spec.max_in_flight} in "
+            f"the servers can process {slots} requests at once, but this run has at most {spec.max_in_flight} in "
             f"flight: {why}"
         )
 

@@ -15,7 +15,6 @@ from datacreate.engines.settings import EngineOptions
 from datacreate.files import replace_file
 from datacreate.messages import Notify
 from datacreate.settings import as_arguments
-from datacreate.signals import Signals
 from datacreate.sweep.plan import short_name
 
 
@@ -23,7 +22,7 @@ from datacreate.sweep.plan import short_name
 class SharedServers:
     """Running servers, and how a step uses them."""
 
-    capacity: int  # requests processed at once
+    slots: int  # requests processed at once
     arguments: tuple[str, ...] | None = None  # of a step; None: the engine options of the plan
     environment: Mapping[str, str] = field(default_factory=dict)
     local: Sequence[LocalServers] = ()
@@ -43,7 +42,6 @@ def shared_servers(
     options: EngineOptions,
     count: int,
     logs: Path,
-    signals: Signals,
     notify: Notify,
 ) -> Iterator[SharedServers]:
     """The servers of `options.urls`, or servers that are started here and stopped at the end of the block.
@@ -54,8 +52,8 @@ def shared_servers(
     if options.served:
         checkpoint = checkpoint_of(generator, options)
         with closing(make_engine(checkpoint, options, count=count, notify=notify)) as engine:
-            capacity = engine.capacity
-        yield SharedServers(capacity)
+            slots = engine.slots
+        yield SharedServers(slots)
         return
     names = [name for name in (generator, verifier) if name is not None]
     found = {checkpoint.sha256: checkpoint for checkpoint in (checkpoint_of(name, options) for name in names)}
@@ -72,7 +70,7 @@ def shared_servers(
             )
             if local:
                 servers.key = local[0].key  # steps know one key
-            stack.callback(_stop, servers, signals)
+            stack.callback(servers.stop)
             servers.start()
             local.append(servers)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="datacreate-")))
@@ -81,10 +79,5 @@ def shared_servers(
         addresses = local[0].now()
         arguments = ["--url", str(folder), "--servers", str(len(addresses))]
         arguments += as_arguments(EngineOptions, options.given(("max_model_len",)))
-        capacity = sum(address.max_num_seqs or 1 for address in addresses)
-        yield SharedServers(capacity, tuple(arguments), {KEY: local[0].key}, local)
-
-
-def _stop(servers: LocalServers, signals: Signals) -> None:
-    with signals.deferred():  # further signals must not leave it running
-        servers.stop()
+        slots = sum(address.max_num_seqs or 1 for address in addresses)
+        yield SharedServers(slots, tuple(arguments), {KEY: local[0].key}, local)
