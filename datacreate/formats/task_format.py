@@ -108,7 +108,7 @@ _LETTER = r"[^\W_\u0530-\u1dff\u2c00-\U0010ffff]"
 
 def answer_text(value: Json) -> str:
     """An answer as the text of an option: "True" for true, "3" for 3."""
-    return value if isinstance(value, str) else str(value)
+    return str(value)
 
 
 def is_span(answer: str, context: str) -> bool:
