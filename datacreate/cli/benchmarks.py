@@ -85,7 +85,7 @@ def _entry(benchmark: Benchmark) -> dict[str, Any]:
     "data set.  [default: download from the Hub]",
 )
 @option("--allow-count-mismatch", is_flag=True, help="Import even if a number of rows is not the paper's.")
-@option("--replace", is_flag=True, help="Replace splits that are imported already.")
+@option("--replace", is_flag=True, help="Remove the splits that are imported already first.")
 @option("--seed", type=int, default=42, show_default=True, help="Seed that divides one Hub split.")
 @json_option()
 def import_(names: tuple[str, ...], folder: Path | None, seed: int, as_json: bool, **options: bool) -> None:
