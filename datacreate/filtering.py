@@ -23,7 +23,7 @@ from datacreate.files import storage_error
 from datacreate.filters.base import Filter, FilterInputs, FilterSettings, Threshold, quality, threshold
 from datacreate.filters.registry import filter_report, load_embedder, make_filters
 from datacreate.formats.example import Json, field_at
-from datacreate.formats.task_format import TaskFormat, answer_text
+from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.validate import Candidate, Reason
 from datacreate.messages import Notify, no_notify
 from datacreate.runs.config import FormatOptions, JudgingModels
@@ -133,7 +133,7 @@ def filter_rows(
     reports = filter_report(filter_settings, counts.rejected)
     if verifier:
         reports.append(verifier.report(counts.rejected[Reason.REJECTED_BY_VERIFIER]))
-    labels = list(map(answer_text, rows.format.labels or ()))
+    labels = list(map(str, rows.format.labels or ()))
     return {
         "source": str(source),
         "format": rows.format.name,
@@ -194,7 +194,7 @@ def _filtered(
                 _write_reject(rejects, row.reason, row.detail, row.number, values)
                 continue
             counts.rows += 1
-            label = answer_text(_label(row, rows.format)) if rows.format.labels else ""
+            label = str(_label(row, rows.format)) if rows.format.labels else ""
             counts.labels_before[label] += 1
             found = ((filter.reason, filter.match(row.candidate)) for filter in filters)
             if reject := next(((reason, detail) for reason, detail in found if detail is not None), None):
@@ -210,7 +210,7 @@ def _filtered(
 def _balanced(rows: Rows, kept: array[int], counts: _Counts, rejects: WriteLine) -> Iterator[Row]:
     """Of the kept rows (ascending numbers), the first of each label, as many as the rarest label has."""
     labels = rows.format.labels or ()
-    rarest = min(map(answer_text, labels), key=lambda label: counts.labels_after[label])
+    rarest = min(map(str, labels), key=lambda label: counts.labels_after[label])
     share = counts.labels_after[rarest]
     if not share:
         raise UsageError(
@@ -218,7 +218,7 @@ def _balanced(rows: Rows, kept: array[int], counts: _Counts, rejects: WriteLine)
             "add such rows, or remove --balance"
         )
     quotas = Quotas(labels, share * len(labels))
-    counts.labels_after = Counter({answer_text(label): share for label in labels})
+    counts.labels_after = Counter({str(label): share for label in labels})
     numbers = iter(kept)
     wanted = next(numbers, None)
     for row in rows.read():

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datacreate.formats.example import Json, field_at
-from datacreate.formats.task_format import TaskFormat, answer_text
+from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import words
 from datacreate.formats.validate import Candidate
 
@@ -282,10 +282,10 @@ def _rows(format: TaskFormat, pairs: Pairs) -> Iterator[Row]:
     for values, family in pairs:
         try:
             own = labels or field_at(values, format.roles.options or ())
-            answer = answer_text(field_at(values, format.roles.answer or ())).casefold()
+            answer = str(field_at(values, format.roles.answer or ())).casefold()
         except (KeyError, TypeError):
             continue
-        options = tuple(answer_text(option) for option in own or ())
+        options = tuple(str(option) for option in own or ())
         right = [index for index, option in enumerate(options) if option.casefold() == answer]
         if right and len(options) > 1:
             yield Row(*texts_of(format, values), options, right[0], family)
