@@ -35,7 +35,7 @@ from datacreate.runs.log import Appender, Commit, LogWriter, Session, first_chec
 from datacreate.runs.summary import RunStats
 from datacreate.selection.accepted_vectors import AcceptedVectors
 from datacreate.selection.embeddings import Embedder, SentenceEmbedder, SentenceSimilarity, Similarity
-from datacreate.signals import Signals, caught_signals
+from datacreate.signals import Signals, caught_signals, deferred
 from datacreate.state import RunState
 
 DEFAULT_PATIENCE = 64
@@ -175,7 +175,7 @@ class _Run:
         patience += self._config.spec.max_in_flight
         pipeline = Pipeline(state, engines)
         with ExitStack() as stack:
-            stack.enter_context(signals.deferred())
+            stack.enter_context(deferred())
             self._lock.check()
             log = LogWriter(self._directory.log_path, self._checksum)
             stack.callback(log.close)
@@ -237,6 +237,9 @@ class _Run:
             part.replace(path)
         except OSError as error:
             raise storage_error(path, error) from None
+        finally:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
         if self._state.stats.requests:
             self._progress.notify(f"resuming from {self._state.stats.accepted} accepted examples")
 

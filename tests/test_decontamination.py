@@ -88,9 +88,6 @@ def test_decontaminate_near_does_not_need_the_near_filter(tmp_path: Path, model:
     [detail] = details(tmp_path / "run")
     assert "csqa test row 1 (" in detail
     assert ": Jaccard 0.7" in detail
-    make(tmp_path / "off", model, writing(similar), decontaminate_near=None, **how)
-    assert details(tmp_path / "off") == []
-    assert similar in {row["question"] for row in examples(tmp_path / "off")}
 
 
 def test_a_run_cannot_resume_after_rows_were_imported_again(tmp_path: Path, model: str) -> None:

@@ -57,7 +57,7 @@ from datacreate.locking import FolderLock
 from datacreate.logging_setup import quiet
 from datacreate.runs.config import FormatOptions
 from datacreate.settings import CommaList, setting
-from datacreate.signals import Signals, caught_signals
+from datacreate.signals import Signals, caught_signals, deferred
 
 
 class TrainConfig(FormatOptions):
@@ -284,7 +284,7 @@ def _train_seeds(
         return signals.received
 
     ended: defaultdict[int, list[Model]] = defaultdict(list)
-    with signals.deferred():
+    with deferred():
         run = partial(_in_processes, nproc, gpus) if nproc > 1 else _in_this_process
         for model in run(inputs, trials, directory, progress, should_stop):
             models = ended[model.seed]
@@ -394,5 +394,5 @@ def _in_worker(inputs: Inputs, seed: int, rate: float, folder: Path) -> Model:
             raise Stopped("another process has taken over")
         return bool(_request.value or signals.received)
 
-    with caught_signals() as signals, signals.deferred():
+    with caught_signals() as signals, deferred():
         return run_trial(inputs, seed, rate, folder, report, should_stop)

@@ -23,7 +23,6 @@ from datacreate.engines.settings import EngineOptions
 from datacreate.errors import EngineError, ServersUnavailable
 from datacreate.hardware import has_llamacpp, vllm_build
 from datacreate.serve import Endpoint, serving, wait
-from datacreate.signals import Signals
 from tests.engines.helpers import make
 from tests.inprocess import typed
 from tests.process import ROOT
@@ -97,7 +96,7 @@ def serving_script(tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(serve, "server_command", lambda *_, **__: command)
         checkpoint = resolve(str(tiny_gguf), "instruct")
         endpoint = Endpoint(register_dir=tmp_path / "servers")
-        return serving(checkpoint, EngineOptions(), endpoint, more, Signals(), lambda _: None)
+        return serving(checkpoint, EngineOptions(), endpoint, more, lambda _: None)
 
     return start
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from datacreate.cli.terminal import printable, say
-from datacreate.markdown import visible
+from datacreate.cli.terminal import echo, print_json, say
+from datacreate.messages import printable, visible
 
-ODD = "\x1b[31m \x9b \u202e \u2066 \x7f"
+ODD = "\x1b[31m \x9b \u202e \u2066 \u200b \ufeff \ud800"
 
 
 def test_nothing_moves_the_cursor_or_turns_text_round(capsys: pytest.CaptureFixture[str]) -> None:
     say(ODD)
-    for shown in (printable(ODD), visible(ODD), capsys.readouterr().err.rstrip("\n")):
-        assert shown == "�[31m � � � �"
+    echo(ODD)
+    told = capsys.readouterr()
+    for shown in (printable(ODD), visible(ODD), told.err.rstrip("\n"), told.out.rstrip("\n")):
+        assert shown == "�[31m � � � � � �"
+    print_json({ODD: [ODD]})
+    shown = capsys.readouterr().out
+    assert json.loads(shown) == {ODD: [ODD]}
+    assert shown.isascii()
 
 
 def test_letters_and_spaces_of_all_languages_stay() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 import pytest
 
-from datacreate.cli.main import VERBS
+from datacreate.cli.verbs import VERBS
 from tests.inprocess import run
 from tests.making import COMMONSENSE, NLI, NLI_LABELS, examples, make
 from tests.process import ROOT

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from datacreate import markdown
+from datacreate.messages import visible
 from datacreate.reporting.render import as_page
 from tests.reporting.sample import HOSTILE, sample_report
 
@@ -55,7 +55,7 @@ def test_plots_are_drawn_and_hostile_text_does_nothing(tmp_path: Path) -> None:
     assert "<title>datacreate report</title>" in dom
     assert not re.search(r"<(img|iframe|form)\b|<body class", dom)
     for text in HOSTILE[:7]:
-        assert markdown.visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") in dom
+        assert visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") in dom
 
 
 @pytest.fixture
