@@ -21,7 +21,7 @@ from datacreate.errors import EngineError, NoProgress, UsageError
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from datacreate.verification.scoring import NO_SCORES
-from tests.making import COMMONSENSE, SharedWords, commits, examples, train
+from tests.making import COMMONSENSE, commits, examples, train
 from tests.making import settings as usual
 from tests.scripted import ScriptedEngine, answering
 from tests.verifying import (
@@ -206,7 +206,7 @@ def test_another_model_can_verify_and_writes_nothing(tmp_path: Path, model: str)
 
     run_dir = tmp_path / "run"
     config = CreateConfig.of(**usual(run_dir, model, verify="drop", verifier=str(other), count=30))
-    summary = create(config, engine_factory=engine_for, similarity=SharedWords())
+    summary = create(config, engine_factory=engine_for)
     assert all(map(is_right, examples(run_dir)))
     assert writer.history
     assert not writer.verified
@@ -226,7 +226,7 @@ def test_the_same_model_as_writer_and_verifier_is_loaded_once(tmp_path: Path, mo
         return loaded[-1]
 
     config = CreateConfig.of(**usual(tmp_path / "run", model, verify="drop", verifier=model, count=10))
-    create(config, engine_factory=engine_for, similarity=SharedWords())
+    create(config, engine_factory=engine_for)
     assert len(loaded) == 1
 
 
