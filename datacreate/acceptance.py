@@ -200,9 +200,9 @@ class Acceptance:
     def _match_filters(self, candidate: Candidate) -> Reject | None:
         if candidate.key == self._root_key:
             return _reject(Reason.COPIED_EXAMPLE, candidate)
-        for filter in self._filters:
-            if (detail := filter.match(candidate)) is not None:
-                return _reject(filter.reason, candidate, detail)
+        for each in self._filters:
+            if (detail := each.match(candidate)) is not None:
+                return _reject(each.reason, candidate, detail)
         return None
 
     @property
@@ -231,8 +231,8 @@ class Acceptance:
             self.quotas.add(self._label(candidate))
 
     def _add_to_filters(self, candidate: Candidate) -> None:
-        for filter in self._filters:
-            filter.add(candidate)
+        for each in self._filters:
+            each.add(candidate)
         if self._vectors:
             self._vectors.ensure(self.passed, candidate.text)
         self.passed += 1

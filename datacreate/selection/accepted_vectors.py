@@ -86,9 +86,6 @@ class VectorFile:
             raise storage_error(self._path or Path(), error) from None
         self._length += written // self._row_bytes
 
-    def close(self) -> None:
-        self._file.close()
-
 
 class AcceptedVectors:
     """The vectors of the accepted examples, numbered from 0 in order of acceptance.

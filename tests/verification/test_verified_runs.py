@@ -21,7 +21,7 @@ from datacreate.errors import EngineError, NoProgress, UsageError
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from datacreate.verification.scoring import NO_SCORES
-from tests.making import COMMONSENSE, SharedWords, commits, examples, train
+from tests.making import COMMONSENSE, commits, examples, train
 from tests.making import settings as usual
 from tests.scripted import ScriptedEngine, answering
 from tests.verifying import (
@@ -202,7 +202,7 @@ def test_another_model_can_verify_and_writes_nothing(tmp_path: Path, model: str)
 
     def run(run_dir: Path, verifier: str) -> dict[str, Any]:
         config = CreateConfig.of(**usual(run_dir, model, verify="drop", verifier=verifier, count=30))
-        return create(config, engine_factory=engine_for, similarity=SharedWords())
+        return create(config, engine_factory=engine_for)
 
     run_dir = tmp_path / "run"
     summary = run(run_dir, str(other))
