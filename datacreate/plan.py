@@ -22,7 +22,7 @@ from datacreate.filters.base import HeldOutSet
 from datacreate.formats.example import Example, find_unsupported_value, load_example
 from datacreate.formats.infer import InferredFormat, infer_format
 from datacreate.formats.serialization import PromptEncoding
-from datacreate.formats.task_format import TaskFormat, answer_text
+from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.generation import chat_prompt
 from datacreate.prompts.label_scoring import MAX_LETTERED, can_score_labels
 from datacreate.run_models import Engines, Models, verify_mode
@@ -227,7 +227,7 @@ def _verification(
         # If the stored run had no verification, `check_same` reports that later; do not start a server for it.
         lettered = bool(known and known.lettered)
     else:
-        lettered = bool(labels) and not verifier.have_distinct_first_tokens(list(map(answer_text, labels)))
+        lettered = bool(labels) and not verifier.have_distinct_first_tokens(list(map(str, labels)))
     if not can_score_labels(format, lettered=lettered):
         if config.verify is None and config.verifier is None:
             return None
@@ -250,7 +250,7 @@ def _label_ratio(config: CreateConfig, format: TaskFormat) -> dict[str, float] |
     """The share of each label, in the order of the labels; None if all are equal."""
     if config.label_ratio is None:
         return None
-    names = [answer_text(label) for label in format.labels or ()]
+    names = [str(label) for label in format.labels or ()]
     if not names:
         raise UsageError(
             f"--label-ratio: the format {format.name} has no fixed labels; give them with "
