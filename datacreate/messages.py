@@ -1,4 +1,4 @@
-"""Messages to the user: the callback that receives them, unsafe characters, suggestions for misspelled names."""
+"""Messages to the user: what receives them, unsafe characters, suggestions for misspelled names."""
 
 from __future__ import annotations
 
@@ -13,6 +13,16 @@ Notify = Callable[[str], None]
 
 def no_notify(message: str) -> None:
     """A `Notify` that shows nothing."""
+
+
+class SilentProgress:
+    """The `Progress` of `create` and of `train` that shows nothing."""
+
+    def notify(self, text: str) -> None: ...
+
+    def update(self, *_: Any, **__: Any) -> None: ...
+
+    def step(self, *_: Any, **__: Any) -> None: ...
 
 
 def visible(text: str) -> str:

@@ -152,12 +152,10 @@ def verify(names: tuple[str, ...], as_json: bool) -> None:
 
 
 def _document(report: ImportReport) -> dict[str, Any]:
-    splits = [
-        vars(split)
-        | {"findings": split.findings and split.findings.model_dump(mode="json")}
-        | {"counts_agree": split.counts_agree}
-        for split in report.splits
-    ]
+    splits = []
+    for split in report.splits:
+        findings = split.findings and split.findings.model_dump(mode="json")
+        splits.append(vars(split) | {"findings": findings, "counts_agree": split.counts_agree})
     return vars(report) | {"counts_agree": report.counts_agree, "splits": splits}
 
 

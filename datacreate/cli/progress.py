@@ -151,8 +151,6 @@ class _Reporter:
                 self._begin(text)
             self._print(text)
 
-    note = notify
-
     def beat(self) -> None:
         """Show the current state if nothing was shown for a while; the timer calls this."""
         with self._lock:

@@ -108,11 +108,13 @@ def _print_fields(fields: Any) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from datacreate.formats.example import field_text
+
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in fields:
-        table.add_row(Text(visible(name)), Text(_text(value)))
+        table.add_row(Text(visible(name)), Text(visible(field_text(value))))
     Console(highlight=False).print(table)
 
 
@@ -130,12 +132,6 @@ def _print_metrics(metrics: dict[str, Any]) -> None:
     for warning in tables.warnings(metrics):
         echo(f"warning: {warning}", fg="yellow")
     echo(tables.basis(metrics))
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list) and all(isinstance(part, str) for part in value):
-        return visible(" · ".join(value))
-    return visible(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 def _counts(counts: dict[str, int]) -> str:

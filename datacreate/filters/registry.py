@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FilterEntry:
-    """A line of the registry. The filter is the class `type_name` of the module `filters/NAME.py`."""
+    """A line of the registry. The filter is the class `type_name` of the module `filters/NAME.py`.
+
+    `settings` are fields of `FilterSettings`; the first is None, False or () if the filter is off.
+    """
 
     name: str
     type_name: str
-    settings: tuple[
-        str, ...
-    ]  # fields of `FilterSettings`; the first is None, False or () if the filter is off
+    settings: tuple[str, ...]
 
     @property
     def type(self) -> type[Filter]:
@@ -49,7 +50,7 @@ FILTERS = (
 
 
 def make_filters(settings: FilterSettings, inputs: FilterInputs) -> list[Filter]:
-    """The filters that are switched on, in order. Raises UsageError if `inputs` lacks what one needs."""
+    """The filters that are switched on, in order."""
     return [entry.type(settings, inputs) for entry in FILTERS if entry.is_on(settings)]
 
 

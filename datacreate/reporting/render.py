@@ -144,10 +144,8 @@ def _content_security_policy(scripts: Sequence[str]) -> str:
 def _figure_html(figure: Figure, number: int) -> str:
     """A figure as HTML with its script; the first one includes plotly.js."""
     config, name = {"displaylogo": False, "responsive": True}, f"plot-{number}"
-    html = figure.to_html(
-        config, full_html=False, include_plotlyjs=number == 0, div_id=name, default_height="420px"
-    )
-    return str(html)
+    first = {"include_plotlyjs": number == 0, "div_id": name}
+    return str(figure.to_html(config, full_html=False, default_height="420px", **first))
 
 
 def _figures(table: ResultTable | None) -> list[Figure]:

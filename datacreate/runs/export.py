@@ -12,7 +12,7 @@ from typing import Any
 from datacreate.errors import RunError
 from datacreate.files import storage_error
 from datacreate.formats.example import Json, field_at
-from datacreate.formats.task_format import Roles, answer_text
+from datacreate.formats.task_format import Roles
 from datacreate.runs.directory import RunDirectory
 
 
@@ -68,7 +68,7 @@ def _reference(run: RunDirectory, path: Path) -> None:
         raise RunError(
             f"{run.path}: the reference layout needs a question and an answer field; export hf or chat"
         )
-    labels = [answer_text(label) for label in format.labels or ()]
+    labels = [str(label) for label in format.labels or ()]
     rows = (
         {
             "question": field_at(values, question),
@@ -104,8 +104,8 @@ def _turns(values: dict[str, Json], roles: Roles) -> tuple[str, str]:
     )
     parts.append(str(field_at(values, roles.question)))
     if roles.options:
-        parts.append("\n".join(f"- {answer_text(option)}" for option in field_at(values, roles.options)))
-    return "\n\n".join(parts), answer_text(field_at(values, roles.answer))
+        parts.append("\n".join(f"- {option!s}" for option in field_at(values, roles.options)))
+    return "\n\n".join(parts), str(field_at(values, roles.answer))
 
 
 def _hf(run: RunDirectory, path: Path) -> None:

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from datacreate.errors import PlanError
+from datacreate.errors import SweepPlanError
 from datacreate.files import replace_file, storage_error
 from datacreate.locking import FolderLock, held_by
 from datacreate.messages import Notify, no_notify
@@ -52,7 +52,7 @@ class SweepFolder:
         self._plan = path / "plan.json"
 
     def create(self, plan: SweepPlan) -> None:
-        """Create the folder and store the plan. PlanError if it belongs to another plan; StorageError."""
+        """Create the folder and store the plan. SweepPlanError if it belongs to another plan; StorageError."""
         self.check_plan(plan)
         part = self._plan.with_name(f"{self._plan.name}.{uuid4().hex}")  # several jobs may start at once
         try:
@@ -63,13 +63,13 @@ class SweepFolder:
             raise storage_error(self.path, error) from None
 
     def check_plan(self, plan: SweepPlan) -> None:
-        """Raise PlanError if the folder belongs to a plan of another name."""
+        """Raise SweepPlanError if the folder belongs to a plan of another name."""
         try:
             name = SweepPlan.model_validate_json(self._plan.read_bytes()).name
         except (OSError, ValidationError):  # no plan yet, or one of another version
             return
         if name != plan.name:
-            raise PlanError(
+            raise SweepPlanError(
                 f"{self.path} is the folder of the plan {name}, not {plan.name}; use another --out"
             )
 

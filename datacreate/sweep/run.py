@@ -108,7 +108,7 @@ class Sweep:
         return self.cells[index]
 
     def states(self) -> list[Outcome]:
-        """The state of every cell; writes nothing. PlanError if the folder belongs to another plan."""
+        """The state of every cell; writes nothing. SweepPlanError if the folder belongs to another plan."""
         self._folder.check_plan(self.plan)
         return [self._state(cell) for cell in self.cells]
 
@@ -155,7 +155,7 @@ class Sweep:
 
         `notify` gets lines worth keeping; `update` gets the last lines of the running steps, several times a
         second. A cell that another process runs is skipped; RunLocked if it is the one of `index`. Raises
-        Stopped after a signal or if a step was stopped, LockLost, StorageError, PlanError; the same call
+        Stopped after a signal or if a step was stopped, LockLost, StorageError, SweepPlanError; the same call
         resumes.
         """
         chosen = self.cells if index is None else (self.cell(index),)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from datacreate.cli.terminal import echo, print_columns, print_json, say
+from datacreate.cli.terminal import echo, print_json, say
 from datacreate.messages import printable, visible
 
 ODD = "\x1b[31m \x9b \u202e \u2066 \u200b \ufeff \ud800"
@@ -32,8 +32,3 @@ def test_letters_and_spaces_of_all_languages_stay() -> None:
 def test_lines_end_where_a_line_of_ours_ends() -> None:
     assert printable("a\nb\tc") == "a�b�c"
     assert visible("a\nb\tc") == "a\nb\tc"
-
-
-def test_columns_are_as_wide_as_their_widest_cell(capsys: pytest.CaptureFixture[str]) -> None:
-    print_columns([("NAME", "N"), ("a", "12")])
-    assert capsys.readouterr().out == "NAME  N\na     12\n"

@@ -28,7 +28,6 @@ def test_rows_are_read_back_rounded(tmp_path: Path, name: str | None) -> None:
     assert (vectors[2999] == to_float16(ROWS[-1])).all()
     vectors.append(ROWS[0])  # one row, not in a matrix
     assert len(vectors) == 3001
-    vectors.close()
 
 
 @given(st.integers(0, 200), st.none() | st.integers(0, 20))
@@ -42,7 +41,6 @@ def test_incomplete_and_surplus_rows_are_cut_off(
     assert len(vectors) == rows
     assert path.stat().st_size == 16 * rows
     vectors.append(ROWS[rows])
-    vectors.close()
     assert path.read_bytes() == to_float16(ROWS[: rows + 1]).tobytes()
 
 
@@ -51,7 +49,6 @@ def test_zero_rows_at_the_end_are_cut_off(tmp_path: Path) -> None:
     path.write_bytes(to_float16(ROWS[:5]).tobytes() + bytes(16 * 3 + 5))
     vectors = VectorFile(8, path)
     assert len(vectors) == 5
-    vectors.close()
 
 
 def test_a_full_disk_leaves_no_partial_row(tmp_path: Path) -> None:
@@ -67,7 +64,6 @@ def test_a_full_disk_leaves_no_partial_row(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert len(vectors) == 3
     vectors.append(ROWS[3:4])
-    vectors.close()
     assert path.read_bytes() == to_float16(ROWS[:4]).tobytes()
 
 
