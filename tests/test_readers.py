@@ -19,8 +19,7 @@ from datacreate.benchmarks import find_benchmark, read_split
 from datacreate.checkpoints import find_preset, read_adapter, resolve
 from datacreate.cli.terminal import print_json
 from datacreate.engines.addresses import Addresses
-from datacreate.errors import DatacreateError, StorageError
-from datacreate.finetuning.encoder import load_config
+from datacreate.errors import CheckpointError, DatacreateError, StorageError
 from datacreate.finetuning.records import read_evaluation, read_model, read_predictions, read_training
 from datacreate.formats.example import load_example
 from datacreate.formats.task_format import load_format
@@ -45,7 +44,17 @@ ODD = [
     '""',
     '"x"',
 ]
-ODD += ["[]", "[1]", "{}", '{"x": [1]}', '"\\ud800"', '"\\u0000"', "[[1], {}]", 3000 * "[" + 3000 * "]"]
+ODD += [
+    "[]",
+    "[1]",
+    "{}",
+    '{"x": [1]}',
+    '"\\ud800"',
+    '"\\u0000"',
+    "[[1], {}]",
+    300 * "[" + 300 * "]",
+    3000 * "[" + 3000 * "]",
+]
 DEEP = [start * 3000 for start in ("[", '{"a":', "- ", "a: [", "{")]
 HOLE = "@hole@"
 
@@ -79,10 +88,9 @@ Reader = Callable[[Path], object]
 """Reads a folder."""
 
 PLAN = "generators: [a]\nstrategies: [tree]\ncreate: {count: 5}"
-CHECKPOINT = '{"model_type": "qwen2", "architectures": ["QForCausalLM"], "auto_map": null}'
+CHECKPOINT = '{"model_type": "qwen2", "architectures": ["QForCausalLM"]}'
 ADDRESS = '{"url": "http://a:1", "model": "m", "max_num_seqs": 4}'
 ADAPTER = '{"peft_type": "LORA", "r": 8, "use_dora": false}'
-MODULES = '[{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}]'
 LOCK = {"name": "process 1 on node", "process": 1, "machine": MACHINE, "job": None, "token": "abc"}
 SCORES = {"rows": 9, "classes": 2, "accuracy": 0.5, "accuracy_interval": [0.1, 0.9], "balanced_accuracy": 0.5}
 SCORES |= {"macro_f1": 0.5, "matthews": 0.1, "constant": 0.5, "score": 0.1, "score_interval": [0.0, 0.5]}
@@ -129,8 +137,6 @@ READERS: dict[str, tuple[str, str, Reader]] = {
         CHECKPOINT,
         lambda at: resolve(str(at), "instruct"),
     ),
-    "encoder": ("config.json", '{"model_type": "bert", "hidden_size": 8}', lambda at: load_config(at)),
-    "modules": ("modules.json", MODULES, lambda at: SentenceEmbedder(at).encode(["a"])),
     "adapter": ("adapter_config.json", ADAPTER, read_adapter),
     "lock": (".lock", json.dumps(LOCK), held_by),
     "address": (
@@ -164,7 +170,7 @@ def test_every_content_is_read_or_one_line(
         path, read = tmp_path / {"run": "config.json", "log": "log.jsonl"}[name], read_run
         valid = path.read_text(encoding="utf-8")
     else:
-        if name in ("checkpoint", "encoder", "modules"):
+        if name == "checkpoint":
             shutil.copytree(model, tmp_path, dirs_exist_ok=True)
         file, valid, read = READERS[name]
         path = tmp_path / file
@@ -172,7 +178,11 @@ def test_every_content_is_read_or_one_line(
     (tmp_path / "adapter_model.safetensors").write_bytes(b"x")
     monkeypatch.setenv("DATACREATE_HOME", str(tmp_path))
 
-    @settings(max_examples=25, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=25,
+        phases=[Phase.generate],
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
     @given(contents(valid))
     def check(content: bytes) -> None:
         path.write_bytes(content)
@@ -198,3 +208,11 @@ def test_a_lock_that_is_no_file_is_refused_at_once(tmp_path: Path, kind: str) ->
         RunDirectory(tmp_path / "run").locked(),
     ):
         pass
+
+
+def test_an_embedding_model_that_does_not_load_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "modules.json").write_text("[1]")
+    with pytest.raises(
+        CheckpointError, match="does not load .* restore it, or choose another --embedding-model"
+    ):
+        SentenceEmbedder(tmp_path).encode(["a"])

@@ -128,9 +128,11 @@ def last_checkpoint(folder: Path) -> Path | None:
     """The newest complete checkpoint whose best model is complete too; others newer than it are removed."""
     steps = {int(path.name.rpartition("-")[2]): path for path in folder.glob("checkpoint-*")}
     for step in sorted(steps, reverse=True):
-        if (steps[step] / COMPLETE).is_file():
+        complete = (steps[step] / COMPLETE).is_file()
+        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):  # a damaged state
             state = json.loads((steps[step] / "trainer_state.json").read_text(encoding="utf-8"))
-            if (folder / f"checkpoint-{state['best_global_step'] or step}" / COMPLETE).is_file():
+            best = folder / f"checkpoint-{state['best_global_step'] or step}"
+            if complete and (best / COMPLETE).is_file():
                 return steps[step]
         _remove_checkpoint(steps[step])
     return None

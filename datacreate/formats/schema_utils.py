@@ -53,9 +53,11 @@ def constant_of(schema: Schema) -> Json:
     return schema["const"] if "const" in schema else schema["enum"][0] if "enum" in schema else None
 
 
-def fixed_labels(schema: Schema) -> tuple[Json, ...] | None:
+def fixed_labels(schema: Json) -> tuple[Json, ...] | None:
     """The values of an enumeration, a boolean or a short integer range; None if fewer than two."""
     labels: tuple[Json, ...] = ()
+    if not isinstance(schema, Mapping):
+        return None
     if "enum" in schema:
         labels = tuple(schema["enum"])
     elif schema.get("type") == "boolean":

@@ -23,7 +23,7 @@ from pydantic import Field, ValidationError
 from datacreate.errors import RunError, RunMismatch
 from datacreate.files import replace_file, storage_error
 from datacreate.filters.registry import filter_report
-from datacreate.formats.example import Json
+from datacreate.formats.example import Json, parse_object
 from datacreate.formats.task_format import TaskFormat, read_format
 from datacreate.locking import LOCK_FILE, FolderLock
 from datacreate.messages import Notify, no_notify
@@ -160,7 +160,7 @@ class RunDirectory:
                 f"{self.path}: not a run directory (it has no config.json); give one of `datacreate create`"
             )
         try:
-            document = json.loads(self.config_path.read_text(encoding="utf-8"))
+            document: dict[str, Any] = parse_object(self.config_path.read_bytes())
             if not {"datacreate", "layout"} & document.keys():
                 raise RunError(f"{self.path}: not a run directory (its config.json is of another program)")
             version, layout = document.pop("datacreate"), document.pop("layout", None)
@@ -170,7 +170,7 @@ class RunDirectory:
                     "or start again in another --run-dir"
                 )
             return RunConfig(**document)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             why = SettingsError.first(error).key if isinstance(error, ValidationError) else str(error)
             raise RunError(f"{self.config_path}: damaged ({why}); restore it from a copy") from None
 
