@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -19,7 +18,7 @@ from datacreate.decontamination import held_out_sets, with_names
 from datacreate.engines.factory import checkpoint_of, make_engine
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import UsageError
-from datacreate.files import storage_error
+from datacreate.files import replaced, storage_error
 from datacreate.filters.base import Filter, FilterInputs, FilterSettings, Threshold, quality, threshold
 from datacreate.filters.registry import filter_report, load_embedder, make_filters
 from datacreate.formats.example import Json, field_at
@@ -244,21 +243,14 @@ def _lines(path: Path | None) -> Iterator[WriteLine]:
     if path is None:
         yield lambda _: None
         return
-    in_place = path.exists() and not path.is_file()
-    target = path if in_place else path.resolve()  # a link stays a link
-    part = target if in_place else target.with_name(f"{target.name}.part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("wb") as file:
-                yield lambda line: file.write(line.encode("utf-8") + b"\n")
-                file.flush()
-                if not in_place:
-                    os.fsync(file.fileno())
-                    part.replace(target)
-        finally:
-            if not in_place:
-                part.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        is_device = path.exists() and not path.is_file()
+        with (
+            nullcontext(path) if is_device else replaced(path, follow_links=True) as part,
+            part.open("wb") as file,
+        ):
+            yield lambda line: file.write(line.encode("utf-8") + b"\n")
     except OSError as error:
         raise storage_error(path, error) from None
 

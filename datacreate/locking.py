@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 
 from datacreate.errors import LockLost, RunLocked
+from datacreate.files import open_own
 from datacreate.hardware import slurm_job
 from datacreate.messages import Notify, no_notify
 
@@ -87,7 +88,8 @@ class FolderLock:
         if self.after_silence and not self._is_silent(found, beat):
             return False
         try:
-            with self._path.open("w" if found else "x", encoding="utf-8") as file:
+            new = os.O_TRUNC if found else os.O_CREAT | os.O_EXCL
+            with os.fdopen(open_own(self._path, os.O_WRONLY | new), "w", encoding="utf-8") as file:
                 json.dump(self._record, file)
         except FileExistsError:
             return False
@@ -141,7 +143,8 @@ def held_by(folder: Path) -> str | None:
 def _read(path: Path) -> tuple[dict[str, Any], int]:
     """The record and the time of its last heartbeat in ns; ({}, 0) without a file. OSError."""
     try:
-        with path.open("rb") as file:  # opening asks a file server for the current state
+        # Opening asks a file server for the current state.
+        with os.fdopen(open_own(path, os.O_RDONLY), "rb") as file:
             beat = os.fstat(file.fileno()).st_mtime_ns
             return json.load(file), beat
     except (FileNotFoundError, NotADirectoryError):

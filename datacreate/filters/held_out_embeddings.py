@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from datacreate.errors import StorageError
+from datacreate.files import replaced
 from datacreate.filters.semantic import cosine
 from datacreate.messages import Notify, no_notify
 from datacreate.paths import data_dir
@@ -76,15 +77,10 @@ def _vectors(
         if cached.dtype == np.float16 and cached.ndim == 2 and len(cached) == len(texts):
             return cached
     vectors = _embed(title, texts, embedder, notify)
-    part = path.with_name(f".{path.name}.{os.getpid()}")  # other processes may write the same file
-    with contextlib.suppress(OSError):  # without the cache the next run only takes longer
+    with contextlib.suppress(OSError, StorageError):  # without the cache the next run only takes longer
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("wb") as file:
-                np.save(file, vectors, allow_pickle=False)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        with replaced(path) as part, part.open("xb") as file:
+            np.save(file, vectors, allow_pickle=False)
     return vectors
 
 
