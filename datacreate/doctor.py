@@ -193,8 +193,6 @@ def run_import(module: str) -> Imported:
         return (str(error), "")
     if ended.returncode == 0:
         return (None, ended.stdout.strip())
-    if ended.returncode < 0:
-        return (f"the process ended with signal {-ended.returncode}", "")
     lines = [line.strip() for line in ended.stderr.splitlines() if line.strip()]
     return (lines[-1] if lines else f"exit code {ended.returncode}", "")
 
@@ -254,9 +252,7 @@ def _cpu(build: Build) -> Finding:
 
 
 def storage() -> list[Finding]:
-    """The data directory, free space on its disk, and the Hugging Face cache."""
-    from huggingface_hub import constants
-
+    """The data directory, and free space on its disk."""
     path, fix = data_dir().absolute(), "export DATACREATE_HOME=DIR"
     existing = next((each for each in (path, *path.parents) if os.path.lexists(each)), path)
     state: State = "ok"
@@ -276,9 +272,7 @@ def storage() -> list[Finding]:
         message = f"{_size(usage.free)} free of {_size(usage.total)}"
         more = None if state == "ok" else "delete files, or use a larger disk"
         findings.append(Finding("free space", state, message, more))
-    cache = Path(constants.HF_HUB_CACHE)
-    cached = sum(1 for _ in cache.glob("models--*"))
-    return [*findings, Finding("HF cache", "ok", f"{cache}, {cached} models")]
+    return findings
 
 
 def _size(size_bytes: float) -> str:

@@ -13,7 +13,7 @@ from datacreate.messages import no_notify
 from datacreate.plan import make_plan, read_inputs
 from datacreate.run_models import engines_of, models_of, needs_embedder
 from datacreate.runs.config import CreateConfig
-from datacreate.runs.directory import RunConfig, RunDirectory
+from datacreate.runs.directory import RunDirectory
 
 
 def describe_run(config: CreateConfig) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def describe_run(config: CreateConfig) -> dict[str, Any]:
     verifier = models.verifier.name if models and models.verifier else config.verifier
     return {
         "run_dir": str(directory.path),
-        "state": _state(stored, accepted, config.count),
+        "state": "new" if stored is None else "finished" if accepted == config.count else "resumes",
         "accepted": accepted,
         "count": config.count,
         "format": inputs.inferred.format.name,
@@ -58,12 +58,6 @@ def describe_run(config: CreateConfig) -> dict[str, Any]:
         "num_examples": stored.spec.num_examples if stored else config.num_examples,
         "concurrency": stored.spec.concurrency if stored else config.concurrency,
     }
-
-
-def _state(stored: RunConfig | None, accepted: int, count: int) -> str:
-    if stored is None:
-        return "new"
-    return "finished" if accepted == count else "resumes"
 
 
 def describe_training(config: TrainConfig) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from collections import deque
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import count
-from math import ceil
 
 from datacreate.engines.base import Completion, scoring
 from datacreate.engines.client import Engine
@@ -22,9 +21,6 @@ from datacreate.prompts.label_scoring import (
 )
 from datacreate.run_models import Engines
 from datacreate.state import ParsedCompletion, PendingRequest, RunState
-
-_WAITING = 8
-"""One request waits per this many that an engine processes at once, so that a free place is taken at once."""
 
 _SHARED_POLL_SECONDS = 0.02
 """Poll timeout when several engines are busy."""
@@ -101,9 +97,8 @@ class Pipeline:
             self._in_flight[id(generator)] += 1
 
     def _free_share(self, engine: Engine) -> float:
-        """The free share of the requests that an engine may have: its capacity, and some that wait for a place."""
-        most = engine.capacity + ceil(engine.capacity / _WAITING)
-        return 1 - self._in_flight[id(engine)] / most
+        """The free share of an engine's capacity."""
+        return 1 - self._in_flight[id(engine)] / engine.capacity
 
     def poll(self, timeout_seconds: float) -> None:
         """Process the completions that arrived, waiting up to `timeout_seconds` for the first."""

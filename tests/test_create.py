@@ -152,15 +152,6 @@ def test_a_shallow_set_is_a_warning(
     assert "depth" in shown
 
 
-@pytest.mark.parametrize("strategy", ["naive", "tree", "coverage"])
-def test_a_queue_of_an_eighth_of_its_capacity_waits_at_the_engine(
-    tmp_path: Path, model: str, strategy: str
-) -> None:
-    engine = shuffled(1, capacity=32)
-    make(tmp_path, model, engine, strategy=strategy, count=600, concurrency=None)
-    assert engine.most_waiting == 36
-
-
 def accepting(share: float) -> Script:
     """A script that writes this share of the examples correctly."""
 

@@ -163,7 +163,7 @@ class OtherMachine(HashedWords):
 def test_coverage_resumes_with_other_embeddings_and_with_a_damaged_file_of_vectors(
     tmp_path: Path, model: str, difference: float, vectors: str
 ) -> None:
-    run: dict[str, Any] = {"count": 100, "strategy": "coverage", "concurrency": 7, "semantic": 0.99}
+    run: dict[str, Any] = {"count": 100, "strategy": "coverage", "concurrency": 7}
     with pytest.raises(EngineError, match="ended"):
         make(tmp_path / "run", model, ScriptedEngine(answering(), dies_after=12), **run)
     before = train(tmp_path / "run")

@@ -1,11 +1,4 @@
-"""The ten benchmarks: test sets, and the human training sets beside them.
-
-registry.py   data/benchmarks.yaml, typed
-rows.py       one row: normalized text and label; findings about a split
-importing.py  from files of the paper's repository, from the Hub, or from a copy of a Hub data set
-hub.py        download from the Hub, in a process of its own
-store.py      imported benchmarks in the data directory; the formatting example
-"""
+"""The ten benchmarks: test sets, and the human training sets beside them."""
 
 from datacreate.benchmarks.importing import ImportReport, import_benchmark, import_folder
 from datacreate.benchmarks.registry import SPLITS, Benchmark, find_benchmark, load_registry

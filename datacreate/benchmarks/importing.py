@@ -11,11 +11,11 @@ import datetime as dt
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from importlib import metadata
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from datacreate.benchmarks import store
 from datacreate.benchmarks.hub import download, read_copy
@@ -25,13 +25,15 @@ from datacreate.benchmarks.store import Manifest, SplitRecord
 from datacreate.errors import BenchmarkError
 from datacreate.formats.text_normalization import normalize_text
 
+State = Literal["imported", "unchanged", "kept", "refused", "missing"]
+
 
 @dataclass(frozen=True)
 class SplitReport:
     """The result for one split. `expected` is the paper's number of rows."""
 
     split: Split
-    state: Literal["imported", "unchanged", "kept", "refused", "missing"]
+    state: State
     expected: int
     findings: Findings | None = None  # None if it is missing
     remark: str | None = None
@@ -55,22 +57,16 @@ class ImportReport:
         return all(split.counts_agree for split in self.splits)
 
 
-@dataclass(frozen=True)
-class _Split:
+class _Split(NamedTuple):
     """A split in memory."""
 
     rows: list[Row]
     source: str
     note: str | None = None
-    disjoint_from: dict[Split, str] = field(default_factory=dict)
 
     @property
     def content(self) -> bytes:
         return "".join(row.line() for row in self.rows).encode("utf-8")
-
-    @property
-    def sha256(self) -> str:
-        return store.sha256(self.content)
 
 
 def import_folder(
@@ -100,12 +96,12 @@ def import_benchmark(
 ) -> ImportReport:
     """Import a benchmark from a folder, or from the Hub if it is None.
 
-    The folder is in the folder structure of the paper's repository, or a copy of the Hub data set. A split that is
-    imported already is kept unless `replace`. Nothing is written if a number of rows is not the paper's,
-    unless `allow_count_mismatch`. Raises BenchmarkError for missing or wrong files.
+    The folder is in the folder structure of the paper's repository, or a copy of the Hub data set. Splits that are
+    imported already are kept; `replace` removes them. Nothing is written if a number of rows is not the paper's, unless
+    `allow_count_mismatch`. Raises BenchmarkError for missing or wrong files.
     """
     hub, files = benchmark.source.hub, _reference_files(folder, benchmark) if folder else {}
-    raw: dict[str, list[Row]] = {}
+    before = {} if replace else _imported(benchmark)
     if files:
         source = f"files {folder}"
         new = {split: _Split(_read(path, benchmark), source) for split, path in files.items()}
@@ -117,13 +113,8 @@ def import_benchmark(
     else:
         copy = folder or download(benchmark, hub)
         source = f"copy {folder}" if folder else f"hub {hub.id}@{copy.name}"
-        raw = read_copy(copy, benchmark, hub)
-    with store.locked(benchmark):
-        before = _imported(benchmark, ignore_damage=replace)
-        if not files:
-            assert hub is not None
-            new = _assign(source, raw, {} if replace else before, benchmark, hub, seed)
-        return _write(benchmark, source, before, new, allow_count_mismatch, replace)
+        new = _assign(source, read_copy(copy, benchmark, hub), before, benchmark, hub, seed)
+    return _write(benchmark, source, before, new, allow_count_mismatch)
 
 
 def _reference_files(folder: Path, benchmark: Benchmark) -> dict[Split, Path]:
@@ -138,18 +129,14 @@ def _read(path: Path, benchmark: Benchmark) -> list[Row]:
         raise BenchmarkError(f"{path}: cannot be read ({error.strerror}); copy it again") from None
 
 
-def _imported(benchmark: Benchmark, ignore_damage: bool) -> dict[Split, _Split]:
-    """The splits that are imported already, damaged ones skipped or refused."""
+def _imported(benchmark: Benchmark) -> dict[Split, _Split]:
+    """The splits that are imported already."""
     splits: dict[Split, _Split] = {}
     for split in SPLITS:
-        try:
-            if store.has_split(benchmark, split):
-                content, record = store.read_bytes(benchmark, split), store.record_of(benchmark, split)
-                rows = parse_rows(content, str(store.folder_of(benchmark)), benchmark)
-                splits[split] = _Split(rows, record.source, record.note, record.disjoint_from)
-        except BenchmarkError:
-            if not ignore_damage:
-                raise
+        if store.has_split(benchmark, split):
+            content, record = store.read_bytes(benchmark, split), store.record_of(benchmark, split)
+            rows = parse_rows(content, str(store.folder_of(benchmark)), benchmark)
+            splits[split] = _Split(rows, record.source, record.note)
     return splits
 
 
@@ -159,55 +146,42 @@ def _write(
     before: Mapping[Split, _Split],
     new: Mapping[Split, _Split],
     allow_count_mismatch: bool,
-    renew: bool,
 ) -> ImportReport:
-    """Combine old and new splits, write them if their sizes are right, and report."""
-    combined, states, remarks = dict(before), dict.fromkeys(before, "kept"), {}
-    for split, new_split in new.items():
-        if split in before and before[split].content == new_split.content:
-            states[split] = "unchanged"
-        elif split in before and not renew:
-            remarks[split] = f"differs from {source}; --replace takes that instead"
-        else:
-            combined[split], states[split] = new_split, "imported"
-    for split in [split for split in combined if states[split] == "kept"]:
-        if any(
-            s not in combined or combined[s].sha256 != sha for s, sha in combined[split].disjoint_from.items()
-        ):
-            remarks[split] = "removed, because the splits that it is disjoint from were replaced; "
-            del combined[split]
+    """Combine old and new splits, write them if the new sizes are right, and report."""
+    fresh = new.keys() - before.keys()
+    combined = {**new, **before}
+    refused = not allow_count_mismatch and any(len(new[s].rows) != benchmark.rows[s] for s in fresh)
     test = combined["test"].rows if "test" in combined else []
     findings = {s: find_problems(data.rows, () if s == "test" else test) for s, data in combined.items()}
     reports = []
     for split in SPLITS:
-        expected = benchmark.rows[split]
-        if split in combined:
-            remark = remarks.get(split) or combined[split].note
-            reports.append(SplitReport(split, states[split], expected, findings[split], remark))  # type: ignore[arg-type]
-        else:
-            how = remarks.get(split, "") + store.how_to_import(benchmark, split)
-            reports.append(SplitReport(split, "missing", expected, remark=how))
-    fresh = [report for report in reports if report.state == "imported"]
-    if not allow_count_mismatch and not all(report.counts_agree for report in fresh):
-        reports = [
-            replace(report, state="refused") if report.state == "imported" else report for report in reports
-        ]
-    elif fresh or combined.keys() != before.keys():
+        state: State = "kept"
+        remark = combined[split].note if split in combined else store.how_to_import(benchmark, split)
+        if split not in combined:
+            state = "missing"
+        elif split in fresh:
+            state = "refused" if refused else "imported"
+        elif split in new and new[split].content == before[split].content:
+            state = "unchanged"
+        elif split in new:
+            remark = f"differs from {source}; --replace takes that instead"
+        reports.append(SplitReport(split, state, benchmark.rows[split], findings.get(split), remark))
+    if fresh and not refused:
+        contents = {split: data.content for split, data in combined.items()}
         records = {
             split: SplitRecord(
                 rows=len(data.rows),
-                size=len(data.content),
-                sha256=data.sha256,
+                size=len(contents[split]),
+                sha256=store.sha256(contents[split]),
                 source=data.source,
                 note=data.note,
-                disjoint_from=data.disjoint_from,
                 findings=findings[split],
             )
             for split, data in combined.items()
         }
         now, version = dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), metadata.version("datacreate")
         manifest = Manifest(name=benchmark.name, splits=records, when=now, datacreate=version)
-        store.write(benchmark, manifest, {split: data.content for split, data in combined.items()})
+        store.write(benchmark, manifest, contents)
     return ImportReport(benchmark.name, source, tuple(reports))
 
 
@@ -223,21 +197,18 @@ def _assign(
     assigned: dict[Split, _Split] = {}
     for name, rows in raw.items():
         wanted = [split for split in hub.splits[name] if split not in imported]
-        others = {split: imported[split] for split in hub.splits[name] if split in imported}
         notes = []
-        for split, other in others.items():
-            rows, note = _without(rows, other.rows, split)
-            notes.append(note)
+        for split in hub.splits[name]:
+            if split in imported:
+                rows, note = _without(rows, imported[split].rows, split)
+                notes.append(note)
         if len(wanted) > 1:
             notes.append(
                 f"split by seed {seed} into the paper's sizes, since the paper's own rows are not known"
             )
         parts = _divided(rows, [benchmark.rows[split] for split in wanted], seed)
-        new = {split: _Split(part, source) for split, part in zip(wanted, parts, strict=True)}
-        digests = {split: data.sha256 for split, data in (new | others).items()}
-        for split, data in new.items():
-            disjoint = {other: sha for other, sha in digests.items() if other != split}
-            assigned[split] = replace(data, note="; ".join(notes) or None, disjoint_from=disjoint)
+        for split, part in zip(wanted, parts, strict=True):
+            assigned[split] = _Split(part, source, "; ".join(notes) or None)
     return assigned
 
 

@@ -1,7 +1,6 @@
 """Imported benchmarks in the data directory.
 
 data_dir()/benchmarks/NAME/    train.jsonl, dev.jsonl, test.jsonl, manifest.json
-data_dir()/benchmarks/.lock    locked by the process that imports
 """
 
 from __future__ import annotations
@@ -10,11 +9,10 @@ import contextlib
 import hashlib
 import json
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-import filelock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from datacreate.benchmarks.registry import SPLITS, Benchmark, Split
@@ -29,28 +27,26 @@ MANIFEST = "manifest.json"
 
 State = Literal["present", "incomplete", "absent", "damaged"]
 
-_LOCK_SECONDS = 120.0  # longer than an import takes
 _MAX_SAMPLES = 1000
 
 
 class SplitRecord(BaseModel):
     """One imported split."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
     rows: int
     size: int  # bytes
     sha256: str
     source: str
     note: str | None = None  # how its rows were chosen, if they are a part of the source
-    disjoint_from: dict[Split, str] = {}  # splits whose rows were removed from it -> their sha256
     findings: Findings
 
 
 class Manifest(BaseModel):
     """manifest.json."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
     name: str
     splits: dict[Split, SplitRecord]
@@ -68,7 +64,7 @@ def read_manifest(benchmark: Benchmark) -> Manifest | None:
     path = folder_of(benchmark) / MANIFEST
     try:
         return Manifest.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValidationError):
         raise _damaged(benchmark, f"{path} cannot be read") from None
@@ -175,7 +171,7 @@ def state(benchmark: Benchmark) -> State:
 
 
 def verify(benchmark: Benchmark) -> list[str]:
-    """Problems of an imported benchmark: changed or unknown files, and row counts that are not the paper's."""
+    """Problems of an imported benchmark: changed files, and row counts that are not the paper's."""
     try:
         manifest = read_manifest(benchmark)
     except BenchmarkError as error:
@@ -190,39 +186,17 @@ def verify(benchmark: Benchmark) -> list[str]:
                 problems.append(f"{split} has {rows:,} rows, the paper has {expected:,}")
         except BenchmarkError as error:
             problems.append(str(error))
-    known = {MANIFEST, *(f"{split}.jsonl" for split in manifest.splits)}
-    unknown = sorted({path.name for path in folder_of(benchmark).iterdir()} - known)
-    return problems + [f"{name} was not imported" for name in unknown]
-
-
-@contextlib.contextmanager
-def locked(benchmark: Benchmark) -> Iterator[None]:
-    """Lock the benchmark for writing. StorageError if the data directory is not writable."""
-    folder = folder_of(benchmark)
-    lock = filelock.FileLock(folder.with_name(".lock"))
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=_LOCK_SECONDS)
-    except filelock.Timeout:
-        raise BenchmarkError(
-            f"another process has been importing for {_LOCK_SECONDS:.0f} s; wait for it"
-        ) from None
-    except OSError as error:
-        raise storage_error(folder.parent, error) from None
-    try:
-        yield
-    finally:
-        lock.release()
+    return problems
 
 
 def write(benchmark: Benchmark, manifest: Manifest, splits: Mapping[Split, bytes]) -> None:
-    """Write the files, each atomically, the manifest last; the caller holds the lock.
+    """Write the files, each atomically, the manifest last. StorageError if the data directory is not writable.
 
-    A kill in between leaves a benchmark that `read_split` calls damaged, and --replace repairs.
+    A kill, or another import at the same time, may leave a benchmark that `read_split` calls damaged.
     """
     folder = folder_of(benchmark)
     try:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         remove_temporary(folder)
         for split in SPLITS:
             if split in splits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,22 +27,19 @@ def benchmarks() -> None:
 @json_option()
 def list_(as_json: bool) -> None:
     """All benchmarks, their sizes in the paper, and which are imported."""
-    from datacreate.benchmarks import SPLITS, has_split, load_registry, state
+    from datacreate.benchmarks import SPLITS, has_split, load_registry
 
-    found = [(benchmark, state(benchmark)) for benchmark in load_registry().values()]
+    entries = [(one, _entry(one)) for one in load_registry().values()]
     if as_json:
-        documents = [_entry(benchmark) | {"state": state} for benchmark, state in found]
-        print_json([{k: v for k, v in document.items() if k != "source"} for document in documents])
+        print_json([{k: v for k, v in entry.items() if k != "source"} for _, entry in entries])
         return
-    lines: list[tuple[str, ...]] = [
-        ("NAME", "CATEGORY", "OPTIONS", "TRAIN", "DEV", "TEST", "ALSO TESTED ON", "STATE")
-    ]
-    for benchmark, how in found:
-        counts = [str(benchmark.rows[split]) for split in SPLITS]
-        others = ", ".join(benchmark.out_of_distribution) or "-"
-        missing = [split for split in SPLITS if how == "incomplete" and not has_split(benchmark, split)]
-        remark = f"without {', '.join(missing)}" if missing else how
-        lines.append((benchmark.name, benchmark.category, str(benchmark.options), *counts, others, remark))
+    lines = [["NAME", "CATEGORY", "OPTIONS", "TRAIN", "DEV", "TEST", "ALSO TESTED ON", "STATE"]]
+    for one, entry in entries:
+        counts = [str(one.rows[split]) for split in SPLITS]
+        others, remark = ", ".join(one.out_of_distribution) or "-", entry["state"]
+        if remark == "incomplete":
+            remark = f"without {', '.join(split for split in SPLITS if not has_split(one, split))}"
+        lines.append([one.name, one.category, str(one.options), *counts, others, remark])
     print_columns(lines)
 
 
@@ -52,22 +50,27 @@ def show(name: str, as_json: bool) -> None:
     """The registry's entry of a benchmark, and what is imported."""
     import yaml
 
-    from datacreate.benchmarks import find_benchmark, folder_of, read_manifest, state
+    from datacreate.benchmarks import find_benchmark, folder_of, read_manifest
 
     benchmark = find_benchmark(name)
-    document = _entry(benchmark) | {"state": state(benchmark)}
+    document = _entry(benchmark)
     if document["state"] in ("present", "incomplete") and (manifest := read_manifest(benchmark)):
         imported = manifest.model_dump(mode="json", exclude_none=True)
         document |= {"path": str(folder_of(benchmark)), "imported": imported}
     if as_json:
         print_json(document)
         return
-    options: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "default_flow_style": None}
-    click.echo(yaml.safe_dump(_shortened(document), width=110, **options).rstrip())
+    text = yaml.safe_dump(
+        _shortened(document), width=110, sort_keys=False, allow_unicode=True, default_flow_style=None
+    )
+    click.echo(text.rstrip())
 
 
 def _entry(benchmark: Benchmark) -> dict[str, Any]:
-    return {**benchmark.model_dump(mode="json", exclude_none=True, by_alias=True), "head": benchmark.head}
+    from datacreate.benchmarks import state
+
+    entry = benchmark.model_dump(mode="json", exclude_none=True, by_alias=True)
+    return entry | {"head": benchmark.head, "state": state(benchmark)}
 
 
 @benchmarks.command("import", cls=Command)
@@ -82,10 +85,8 @@ def _entry(benchmark: Benchmark) -> dict[str, Any]:
     "data set.  [default: download from the Hub]",
 )
 @option("--allow-count-mismatch", is_flag=True, help="Import even if a number of rows is not the paper's.")
-@option("--replace", is_flag=True, help="Replace splits that are imported already.")
-@option(
-    "--seed", type=int, default=42, show_default=True, help="Seed that divides one Hub split into several."
-)
+@option("--replace", is_flag=True, help="Remove the splits that are imported already first.")
+@option("--seed", type=int, default=42, show_default=True, help="Seed that divides one Hub split.")
 @json_option()
 def import_(names: tuple[str, ...], folder: Path | None, seed: int, as_json: bool, **options: bool) -> None:
     """Import benchmarks from the Hub or from a folder.
@@ -98,8 +99,6 @@ def import_(names: tuple[str, ...], folder: Path | None, seed: int, as_json: boo
     datacreate benchmarks import --from DIR
     datacreate benchmarks import piqa --from DIR
     """
-    from dataclasses import asdict
-
     from datacreate.benchmarks import find_benchmark, import_benchmark, import_folder
 
     if folder is None and not names:
@@ -121,12 +120,7 @@ def import_(names: tuple[str, ...], folder: Path | None, seed: int, as_json: boo
             show_report(report)
     finally:
         if as_json:
-            documents = [
-                asdict(report)
-                | {"counts_agree": report.counts_agree, "splits": [_split(s) for s in report.splits]}
-                for report in done
-            ]
-            print_json(documents)
+            print_json(list(map(_document, done)))
     if not options["allow_count_mismatch"] and not all(report.counts_agree for report in done):
         sys.exit(1)
 
@@ -157,9 +151,14 @@ def verify(names: tuple[str, ...], as_json: bool) -> None:
         sys.exit(1)
 
 
-def _split(split: Any) -> dict[str, Any]:
-    findings = split.findings.model_dump(mode="json") if split.findings else None
-    return {**vars(split), "findings": findings, "counts_agree": split.counts_agree}
+def _document(report: ImportReport) -> dict[str, Any]:
+    splits = [
+        vars(split)
+        | {"findings": split.findings and split.findings.model_dump(mode="json")}
+        | {"counts_agree": split.counts_agree}
+        for split in report.splits
+    ]
+    return vars(report) | {"counts_agree": report.counts_agree, "splits": splits}
 
 
 def _print_report(report: ImportReport) -> None:
@@ -171,7 +170,7 @@ def _print_report(report: ImportReport) -> None:
             size = f"{split.findings.rows:,} rows, {agrees}; {split.state}"
         click.echo(f"  {split.split:<5}  {size}")
         details = _describe(split.findings) if split.findings else []
-        for line in [*details, *([split.remark] if split.remark else [])]:
+        for line in filter(None, (*details, split.remark)):
             click.echo(f"         {line}")
     if any(split.state == "refused" for split in report.splits):
         click.echo("  not imported; --allow-count-mismatch imports it anyway")
@@ -200,9 +199,9 @@ def _shortened(value: Any) -> Any:
     return value
 
 
-def _rows(rows: tuple[int, ...] | list[int]) -> str:
+def _rows(rows: Sequence[int]) -> str:
     return f"{len(rows):,} row{'s' if len(rows) > 1 else ''}"
 
 
-def _numbers(rows: tuple[int, ...] | list[int]) -> str:
+def _numbers(rows: Sequence[int]) -> str:
     return ", ".join(map(str, rows[:_SHOWN_ROWS])) + (", …" if len(rows) > _SHOWN_ROWS else "")

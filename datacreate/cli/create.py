@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from datacreate.cli.options import command, config_option, json_option, option, settings_options
-from datacreate.cli.terminal import print_columns, print_json, printable
+from datacreate.cli.terminal import print_json, print_plan
 from datacreate.errors import DatacreateError
 from datacreate.runs.config import CreateConfig
 
@@ -57,22 +57,13 @@ def create(settings: dict[str, Any], dry_run: bool, as_json: bool) -> None:
 def _dry_run(config: CreateConfig, as_json: bool) -> None:
     from datacreate.dry_run import describe_run
 
-    plan = describe_run(config)
+    plan, options = describe_run(config), config.as_options()
+    if plan["models"] is None:
+        options.pop("model")
     if as_json:
-        options = config.as_options()
-        if plan["models"] is None:
-            options.pop("model")
         print_json({"plan": plan, "config": options})
-        return
-    print_columns([(name.replace("_", " "), printable(_planned(value))) for name, value in plan.items()])
-
-
-def _planned(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_planned(part)}" for name, part in value.items())
-    if isinstance(value, list):
-        return "; ".join(map(str, value)) or "none"
-    return "decided at the start" if value is None else str(value)
+    else:
+        print_plan(plan)
 
 
 @command()

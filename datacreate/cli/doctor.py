@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from dataclasses import asdict
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from datacreate.cli.options import command, json_option, option
-from datacreate.cli.terminal import printable, say
+from datacreate.cli.terminal import print_json, printable, say
 
 if TYPE_CHECKING:
     from datacreate.doctor import Finding
@@ -39,8 +38,7 @@ def doctor(urls: tuple[str, ...], model: str | None, as_json: bool) -> None:
     addresses = [part for url in urls for part in url.split(",")]
     findings = examine(urls=addresses, model=model)
     if as_json:
-        document = {section: [asdict(finding) for finding in found] for section, found in findings.items()}
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        print_json({section: list(map(asdict, found)) for section, found in findings.items()})
     else:
         _print(findings)
     if any(finding.state == "fail" for found in findings.values() for finding in found):

@@ -36,9 +36,8 @@ if TYPE_CHECKING:
     "--split",
     type=click.Choice(["test", "dev"]),
     default="test",
-    show_default=True,
     group="input",
-    help="Split of the benchmarks.",
+    help="Split.  [default: test]",
 )
 @path_option("--out", group="output", help="Folder for the evaluations of --zero-shot.")
 @settings_options(EngineOptions, "engine")
@@ -76,25 +75,20 @@ def evaluate(
         options = EngineOptions.of(**engine)
         with TrainingProgress("answers") as progress:
             answers = answer_zero_shot(zero_shot, names, out, progress, options=options, split=split)
-            found = [(out, evaluation) for evaluation in answers]
+            found = [(out, one) for one in answers]
     else:
         from datacreate.finetuning.evaluate import evaluate as evaluate_
         from datacreate.finetuning.records import models_at
         from datacreate.finetuning.trial import configure_process
 
         if flag := "--out" if out else next((EngineOptions.flags()[name] for name in engine), None):
-            raise click.UsageError(
-                f"{flag}: that is for --zero-shot; remove it, or give --zero-shot GENERATOR"
-            )
+            raise click.UsageError(f"{flag}: that is for --zero-shot; remove it, or give --zero-shot NAME")
         configure_process()
         folders = [folder for path in models for folder in models_at(path)]
         with TrainingProgress() as progress:
-            found = [
-                (folder, one) for folder in folders for one in evaluate_(folder, benchmarks, split, progress)
-            ]
+            found = [(at, one) for at in folders for one in evaluate_(at, benchmarks, split, progress)]
     if as_json:
-        documents = [{"model": str(folder), **one.model_dump(mode="json")} for folder, one in found]
-        print_json(documents)
+        print_json([{"model": str(folder), **one.model_dump(mode="json")} for folder, one in found])
     else:
         _print(found)
 

@@ -1,22 +1,13 @@
-"""`datacreate models`: list presets, show one, download models.
-
-Results go to stdout, progress to stderr. Everything heavy is imported inside the commands, since
-`datacreate --help` imports this module.
-"""
+"""`datacreate models`: list presets, show one, download models."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from datacreate.cli.options import Command, json_option, option
-from datacreate.cli.terminal import print_columns, size
-
-if TYPE_CHECKING:
-    from datacreate.checkpoints import Preset
+from datacreate.cli.terminal import print_columns, print_json, say, size
 
 
 @click.group()
@@ -28,13 +19,13 @@ def models() -> None:
 @json_option()
 def list_(as_json: bool) -> None:
     """All presets, and which of them are downloaded."""
-    from datacreate.checkpoints import load_presets
+    from datacreate.checkpoints import find_local, load_presets
 
-    rows = [(preset, _path(preset)) for preset in load_presets().values()]
+    presets = load_presets().values()
+    rows = [(preset, find_local(preset.name, preset.sources)) for preset in presets]
     if as_json:
         keys = {"name", "kind", "description", "parameters", "license", "size_bytes", "untested", "gated"}
-        shown = [preset.model_dump(mode="json", include=keys) | {"path": path} for preset, path in rows]
-        click.echo(json.dumps(shown, indent=2))
+        print_json([one.model_dump(mode="json", include=keys) | {"path": _text(at)} for one, at in rows])
         return
     lines = [("NAME", "KIND", "PARAMETERS", "SIZE", "LICENSE", "DOWNLOADED", "REMARKS")]
     for preset, path in rows:
@@ -58,12 +49,14 @@ def show(name: str, as_json: bool) -> None:
         raise CheckpointError(f"{name}: a path; `models show` shows presets and Hub ids. Use it with --model")
     preset, sources = sources_of(name)
     path = find_local(preset.name if preset else name, sources)
-    found = (
-        preset.model_dump(mode="json", exclude_defaults=True) if preset else {"name": name, "preset": None}
-    )
-    shown: dict[str, Any] = found | {"path": str(path) if path else None}
-    text = yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=110).rstrip()
-    click.echo(json.dumps(shown, indent=2) if as_json else text)
+    shown = {"name": name, "preset": None}
+    if preset:
+        shown = preset.model_dump(mode="json", exclude_defaults=True)
+    shown["path"] = _text(path)
+    if as_json:
+        print_json(shown)
+    else:
+        click.echo(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=110).rstrip())
 
 
 @models.command(cls=Command)
@@ -79,16 +72,13 @@ def pull(names: tuple[str, ...], force: bool, as_json: bool) -> None:
         sources_of(name)  # a wrong name is an error before the first download
     pulled: list[dict[str, str]] = []
     for name in names:
-        path: Path = pull_one(name, lambda text: click.echo(text, err=True), force=force)
+        path = pull_one(name, say, force=force)
         pulled.append({"name": name, "path": str(path)})
         if not as_json:
             click.echo(f"{name}: {path}")
     if as_json:
-        click.echo(json.dumps(pulled, indent=2))
+        print_json(pulled)
 
 
-def _path(preset: Preset) -> str | None:
-    from datacreate.checkpoints import find_local
-
-    path = find_local(preset.name, preset.sources)
+def _text(path: Path | None) -> str | None:
     return str(path) if path else None

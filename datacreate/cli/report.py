@@ -6,19 +6,14 @@ from pathlib import Path
 
 import click
 
-from datacreate.cli.options import command, json_option, option
+from datacreate.cli.options import command, json_option, option, path_argument, path_option
 from datacreate.cli.terminal import say
 
 
 @command()
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH...]")
-@option(
-    "--out",
-    group="output",
-    type=click.Path(path_type=Path),
-    default=Path("report"),
-    show_default=True,
-    help="Folder of the report; an older report in it is replaced.",
+@path_argument("paths", nargs=-1, metavar="[PATH...]")
+@path_option(
+    "--out", group="output", default="report", show_default=True, help="Folder; an older report is replaced."
 )
 @option(
     "--embedding-model",

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from datacreate.cli.options import command, option, settings_options
+from datacreate.cli.options import command, option, path_option, settings_options
 from datacreate.cli.terminal import say
 from datacreate.engines.settings import ServeOptions
 
@@ -17,40 +17,26 @@ from datacreate.engines.settings import ServeOptions
 @option(
     "--model", required=True, group="engine", help="Preset (see `models list`), Hub id, folder or GGUF file."
 )
-@option(
-    "--adapter",
-    type=click.Path(path_type=Path),
-    metavar="DIR|FILE.gguf",
-    group="engine",
-    help="LoRA adapter for the model: a PEFT folder, or a GGUF file for a GGUF model.",
+@path_option(
+    "--adapter", metavar="DIR|FILE.gguf", group="engine", help="LoRA adapter: a PEFT folder, or a GGUF file."
 )
 @option(
     "--host", default="127.0.0.1", show_default=True, group="output", help="Name or address to listen on."
 )
 @option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=0,
-    group="output",
-    help="Port to listen on.  [default: a free one]",
+    "--port", type=click.IntRange(0, 65535), default=0, group="output", help="Port.  [default: a free one]"
 )
 @option(
     "--register-dir",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
     group="output",
-    help="Folder in which to register the server's address when it is ready; `create --url DIR` reads it.",
+    help="Folder for the address of the ready server; `create --url DIR` reads it.",
 )
 @settings_options(ServeOptions, "engine", without=("urls", "request_timeout", "servers", "wait", "replicas"))
 @click.argument("more", nargs=-1, type=click.UNPROCESSED, metavar="[-- VLLM-OPTION...]")
 def serve(
-    model: str,
-    adapter: Path | None,
-    host: str,
-    port: int,
-    register_dir: Path | None,
-    engine: dict[str, Any],
-    more: tuple[str, ...],
+    model: str, adapter: Path | None, engine: dict[str, Any], more: tuple[str, ...], **address: Any
 ) -> None:
     """Serve MODEL with vLLM or llama.cpp, OpenAI-compatible, until it is stopped.
 
@@ -72,9 +58,9 @@ def serve(
     checkpoint = resolve(model, "instruct", trust_remote_code=options.trust_remote_code)
     if adapter is not None:
         checkpoint = with_adapter(checkpoint, read_adapter(adapter))
-    if register_dir and host in ("127.0.0.1", "localhost", "::1"):
-        say(f"{host}: only this machine can reach the server; name a reachable address with --host")
-    endpoint = Endpoint(host, port, register_dir)
+    endpoint = Endpoint(**address)
+    if endpoint.register_dir and endpoint.host in ("127.0.0.1", "localhost", "::1"):
+        say(f"{endpoint.host}: only this machine can reach the server; name a reachable address with --host")
     with caught_signals() as signals, ExitStack() as starting:
         notify = starting.enter_context(CreationProgress()).notify
         with serving(checkpoint, options, endpoint, more, signals, notify) as server:

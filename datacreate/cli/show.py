@@ -33,8 +33,7 @@ def show(run: Path, samples: int, seed: int, as_json: bool) -> None:
     metrics = DatasetMetrics().run(directory)
     if as_json:
         spec = config.spec.model_dump(mode="json")
-        document = {"summary": summary, "spec": spec, "samples": shown, "metrics": metrics}
-        print_json(document)
+        print_json({"summary": summary, "spec": spec, "samples": shown, "metrics": metrics})
         return
     print_samples(shown)
     print_summary(summary)
@@ -75,6 +74,7 @@ def print_summary(summary: dict[str, Any]) -> None:
     rejected = sum(n for reason, n in summary["rejected"].items() if reason != "not_needed")
     share = f" ({summary['accepted'] / (summary['accepted'] + rejected):.0%} accepted)" if rejected else ""
     replicas = f", {summary['replicas']} servers" if summary["replicas"] > 1 else ""
+    test_sets = ", ".join(dict.fromkeys(split["name"] for split in summary["compared_with"]))
     rows = {
         "examples": f"{summary['accepted']} of {summary['requested']}{share}",
         "made by": f"{summary['model']}, {summary['strategy']}",
@@ -83,7 +83,7 @@ def print_summary(summary: dict[str, Any]) -> None:
         "depth": _counts(summary["depths"]),
         "labels": _counts(summary["labels"]),
         "verified": _verification(verified) if verified else "",
-        "test sets": _test_sets(summary["compared_with"]),
+        "test sets": f"compared with {test_sets or 'none'}",
         "speed": f"{summary['examples_per_second']} examples/s, {summary['tokens_per_second']} tokens/s{replicas}",
         "cost": f"{summary['requests']} requests, {summary['generated_tokens']} tokens generated "
         f"({summary['tokens_per_example']} per example), {summary['seconds']} s",
@@ -136,11 +136,6 @@ def _text(value: Any) -> str:
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
         return visible(" · ".join(value))
     return visible(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-
-
-def _test_sets(splits: Sequence[Mapping[str, Any]]) -> str:
-    names = dict.fromkeys(split["name"] for split in splits)
-    return f"compared with {', '.join(names)}" if names else "compared with none"
 
 
 def _counts(counts: dict[str, int]) -> str:

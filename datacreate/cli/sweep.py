@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sys
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from datacreate.cli.options import command, config_option, json_option, option
-from datacreate.cli.terminal import is_live, print_columns, printable, say
+from datacreate.cli.options import command, config_option, json_option, option, path_option
+from datacreate.cli.terminal import is_live, print_columns, print_json, printable, say
 
 if TYPE_CHECKING:
     from datacreate.sweep import Outcome, Sweep
@@ -24,11 +23,8 @@ _ARRAY = "SLURM_ARRAY_TASK_ID"
 
 @command()
 @click.argument("plan", metavar="PLAN")
-@option(
-    "--out",
-    type=click.Path(path_type=Path),
-    group="output",
-    help="Folder of the sweep; the same command resumes there.  [default: runs/NAME]",
+@path_option(
+    "--out", group="output", help="Folder of the sweep; the same command resumes there.  [default: runs/NAME]"
 )
 @option("--index", metavar="I|auto", help=f"Only this cell; auto: the one of ${_ARRAY}.")
 @option(
@@ -74,9 +70,7 @@ def sweep(
     else:
         outcomes = _run(grid, number, nproc)
     if as_json:
-        click.echo(
-            json.dumps([_document(grid, outcome) for outcome in outcomes], indent=2, ensure_ascii=False)
-        )
+        print_json([_document(grid, outcome) for outcome in outcomes])
     elif list_ or dry_run:
         _print_cells(outcomes, dry_run=dry_run)
         if dry_run:

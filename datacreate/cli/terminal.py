@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -41,6 +41,19 @@ def print_columns(lines: Sequence[Sequence[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def print_plan(plan: Mapping[str, Any]) -> None:
+    """Print what `--dry-run` found, a line for each entry."""
+    print_columns([(name.replace("_", " "), printable(_plan_text(value))) for name, value in plan.items()])
+
+
+def _plan_text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_plan_text(part)}" for name, part in value.items())
+    if isinstance(value, list):
+        return "; ".join(map(str, value)) or "none"
+    return "decided at the start" if value is None else str(value)
 
 
 def size(size_bytes: float) -> str:

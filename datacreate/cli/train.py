@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
 from datacreate.cli.options import command, config_option, json_option, option, settings_options
-from datacreate.cli.terminal import printable
+from datacreate.cli.terminal import print_json, print_plan
 from datacreate.finetuning.recipe import Recipe, make_recipe
 from datacreate.finetuning.train import TrainConfig
 
@@ -41,20 +40,15 @@ def train(
     config = TrainConfig.of(sources=sources, recipe=make_recipe(**recipe), **settings)
     if dry_run:
         plan = describe_training(config)
-        lines = (f"{name.replace('_', ' ')}: {printable(str(value))}" for name, value in plan.items())
-        click.echo(json.dumps(plan, indent=2, ensure_ascii=False) if as_json else "\n".join(lines))
+        print_json(plan) if as_json else print_plan(plan)
         return
     with TrainingProgress() as progress:
         models = train_(config, progress=progress)
     if as_json:
-        click.echo(json.dumps([model.model_dump(mode="json") for model in models], indent=2))
+        print_json([model.model_dump(mode="json") for model in models])
         return
     for model in models:
-        score = model.selection_score
-        chosen = (
-            "" if score is None else f", score {100 * score:.1f} on {model.selection_rows} selection rows"
-        )
-        click.echo(
-            f"{config.out / f'seed-{model.seed}'}  step {model.step} of {model.steps}, "
-            f"lr {model.learning_rate:g}{chosen}, {model.seconds:.0f} s"
-        )
+        score, how = model.selection_score, f"step {model.step} of {model.steps}, lr {model.learning_rate:g}"
+        if score is not None:
+            how += f", score {100 * score:.1f} on {model.selection_rows} selection rows"
+        click.echo(f"{config.out / f'seed-{model.seed}'}  {how}, {model.seconds:.0f} s")

@@ -17,6 +17,7 @@ from datacreate.engines.protocol import ChatApi, Incompatible, Unavailable
 from datacreate.engines.server import Server
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import EngineError, ServersUnavailable
+from datacreate.messages import Notify, no_notify
 
 T = TypeVar("T")
 
@@ -39,7 +40,7 @@ class Engine:
         source: ServerSource,
         protocol: ChatApi,
         options: EngineOptions,
-        notify: Callable[[str], None] = lambda _: None,
+        notify: Notify = no_notify,
     ) -> None:
         self._source = source
         self._protocol = protocol

@@ -88,7 +88,7 @@ class Server:
 
     def _set_slots(self, slots: int) -> None:
         self.slots = slots  # requests that it processes at once
-        # An eighth more wait in its queue, so that no slot is idle while an answer and the next request travel.
+        # An eighth more waits in its queue, so that no slot is idle while an answer and the next request travel.
         self.capacity = self._full_capacity = slots + -(-slots // 8)
 
     @property

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from datacreate.checkpoints import Checkpoint, EngineSettings, dequantized
@@ -83,7 +82,10 @@ def vllm_command(
     resolved: dict[str, Any] = {**_DEFAULTS[build], **settings.model_dump(exclude_none=True)}
     cache = max(1, round(resolved.pop("kv_cache_gib", None) or 1))  # whole GiB for vLLM; no automatic value
     folder, name, adapter = dequantized(checkpoint, notify), checkpoint.name, checkpoint.adapter
-    resolved["max_model_len"] = _context(folder, resolved.get("max_model_len") or _MAX_CONTEXT[build])
+    config = read_json(folder / "config.json")
+    longest = (config.get("text_config") or config).get("max_position_embeddings")
+    context = resolved.get("max_model_len") or _MAX_CONTEXT[build]
+    resolved["max_model_len"] = min(context, longest) if isinstance(longest, int) else context
     program = ["-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
     # Requests name the adapter, so it gets the model's name.
     program += ["--served-model-name", f"{name}-base" if adapter else name]
@@ -125,10 +127,3 @@ def vllm_command(
     record |= {"adapter": str(adapter.path)} if adapter else {}
     command = (sys.executable, *program)
     return ServerCommand("vLLM", name, command, environment, int(resolved["max_num_seqs"]), record)
-
-
-def _context(folder: Path, requested: int) -> int:
-    """The requested context, at most what the model supports."""
-    config = read_json(folder / "config.json")
-    positions = (config.get("text_config") or config).get("max_position_embeddings")
-    return min(requested, positions) if isinstance(positions, int) else requested

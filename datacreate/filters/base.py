@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
@@ -83,13 +83,12 @@ class Filter(ABC):
 
     reason: ClassVar[Reason]
 
-    @classmethod
-    def make(cls, settings: FilterSettings, inputs: FilterInputs, /) -> Self:
-        """A filter of the registry with these settings. Raises UsageError if `inputs` lacks what it needs."""
-        raise NotImplementedError
+    def __init__(self, settings: FilterSettings, inputs: FilterInputs) -> None:
+        """Filters of the registry are made so. Raises UsageError if `inputs` lacks what the filter needs."""
+        return
 
     def prepare(self, notify: Notify = no_notify) -> None:
-        """Do what takes long or may fail before the first `match`; otherwise the first `match` does it."""
+        """Do what takes long or may fail; called once before the first `prefetch` or `match`."""
         return
 
     def prefetch(self, candidates: Sequence[Candidate]) -> None:

@@ -8,85 +8,61 @@ whole inputs, or only the questions with a row that has no passage.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import pairwise
-from typing import TYPE_CHECKING, Self
 
-from datacreate.filters.base import Filter, FilterInputs, FilterSettings, HeldOutSet
-from datacreate.filters.held_out import HeldOutRows
-from datacreate.filters.held_out_embeddings import HeldOutEmbeddings
+import numpy as np
+from numpy.typing import NDArray
+
+from datacreate.filters.base import Filter, FilterInputs, FilterSettings
+from datacreate.filters.held_out import HeldOutRows, embed_texts
 from datacreate.filters.near import NearIndex
+from datacreate.filters.semantic import most_similar
 from datacreate.formats.validate import Candidate, Reason
 from datacreate.messages import Notify, no_notify
+from datacreate.selection.accepted_vectors import to_float16
 
-if TYPE_CHECKING:
-    from datacreate.selection.embeddings import Embedder
+_PROPOSALS = 16  # rows whose cosine is computed from rounded vectors
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """The held-out rows with a passage, or those without. Indexes number them from 0."""
+
+    rows: Sequence[int]  # their numbers in `HeldOutRows`
+    near: NearIndex | None
+    vectors: NDArray[np.float32] | None  # (rows, dim)
 
 
 class Contamination(Filter):
-    """Finds examples that repeat rows of `held_out`. `near` and `semantic` are thresholds; None is off.
-
-    `model_sha256` names the cache of the rows' embeddings; without it nothing is cached.
-    """
+    """Finds examples that repeat rows of the test sets."""
 
     reason = Reason.CONTAMINATED
 
-    def __init__(
-        self,
-        held_out: Sequence[HeldOutSet],
-        *,
-        ngram: int = 8,
-        near: float | None = None,
-        semantic: float | None = None,
-        embedder: Embedder | None = None,
-        model_sha256: str | None = None,
-    ) -> None:
-        self._held_out, self._ngram, self._near = tuple(held_out), ngram, near
-        self._semantic, self._embedder, self._model_sha256 = semantic, embedder, model_sha256
-        self._notify: Notify = no_notify
-
-    @classmethod
-    def make(cls, settings: FilterSettings, inputs: FilterInputs, /) -> Self:
-        return cls(
-            inputs.held_out,
-            ngram=settings.ngram,
-            near=settings.decontaminate_near,
-            semantic=settings.semantic,
-            embedder=inputs.accepted.embedder if inputs.accepted and settings.semantic else None,
-            model_sha256=inputs.embedding_sha256,
-        )
+    def __init__(self, settings: FilterSettings, inputs: FilterInputs) -> None:
+        self._settings, self._sets, self._model_sha256 = settings, inputs.held_out, inputs.embedding_sha256
+        self._embedder = inputs.accepted.embedder if inputs.accepted and settings.semantic else None
 
     def prepare(self, notify: Notify = no_notify) -> None:
         """Read, index and embed the held-out rows. Raises what the sets raise."""
-        self._notify = notify
-        _ = self._texts
+        self._rows = HeldOutRows(self._sets, self._settings.ngram)
+        vectors = None
+        if self._embedder and self._rows.rows:
+            pieces = [
+                embed_texts(each.ref.title, texts, self._embedder, self._model_sha256, notify)
+                for each, texts in self._rows.texts()
+            ]
+            vectors = np.concatenate(pieces).astype(np.float32)
+        self._texts = [self._indexed(vectors, has_passage) for has_passage in (False, True)]
 
-    @cached_property
-    def rows(self) -> HeldOutRows:
-        return HeldOutRows(self._held_out, self._ngram)
-
-    @cached_property
-    def _texts(self) -> tuple[_Texts, _Texts]:
-        """The rows without and with a passage."""
-        return self._indexed(with_passage=False), self._indexed(with_passage=True)
-
-    def _indexed(self, *, with_passage: bool) -> _Texts:
-        rows, near = self.rows, None if self._near is None else NearIndex(self._near)
-        numbers = [number for number, row in enumerate(rows.rows) if bool(row.passage) == with_passage]
-        texts = ["\n".join(rows.rows[number].inputs) for number in numbers]
+    def _indexed(self, vectors: NDArray[np.float32] | None, has_passage: bool) -> _Texts:
+        threshold = self._settings.decontaminate_near
+        near = None if threshold is None else NearIndex(threshold)
+        numbers = [i for i, row in enumerate(self._rows.rows) if bool(row.passage) == has_passage]
         if near:
             for number in numbers:
-                near.add(rows.rows[number].inputs)
-        embeddings = None
-        if self._semantic is not None and self._embedder is not None and texts:
-            bounds = pairwise(bisect_left(numbers, begin) for begin in rows.begins)
-            titles = (each.ref.title for each in rows.sets)
-            parts = [(title, texts[begin:end]) for title, (begin, end) in zip(titles, bounds, strict=True)]
-            embeddings = HeldOutEmbeddings(parts, self._embedder, self._model_sha256, self._notify)
-        return _Texts(numbers, near, embeddings)
+                near.add(self._rows.rows[number].inputs)
+        return _Texts(numbers, near, vectors[numbers] if vectors is not None and numbers else None)
 
     def _compared(self, candidate: Candidate) -> Iterator[tuple[_Texts, tuple[str, ...]]]:
         """The rows to compare the example with, and the inputs that it is compared by."""
@@ -99,11 +75,11 @@ class Contamination(Filter):
     def prefetch(self, candidates: Sequence[Candidate]) -> None:
         if self._embedder:
             pairs = (pair for candidate in candidates for pair in self._compared(candidate))
-            self._embedder.encode(["\n".join(inputs) for texts, inputs in pairs if texts.embeddings])
+            self._embedder.encode(["\n".join(inputs) for texts, inputs in pairs if texts.vectors is not None])
 
     def match(self, candidate: Candidate) -> str | None:
         """The held-out row that the example repeats, and which check found it."""
-        rows = self.rows
+        rows = self._rows
         if (row := rows.repeated_question(candidate.question)) is not None:
             return f"{rows.name(row)}: n-gram"
         if candidate.passage and (passage := rows.repeated_passage(candidate.passage)):
@@ -113,17 +89,10 @@ class Contamination(Filter):
             if texts.near and (near := texts.near.match(inputs)):
                 return f"{rows.name(texts.rows[near[0]])}: Jaccard {near[1]:.2f}"
         for texts, inputs in self._compared(candidate):
-            if texts.embeddings and self._semantic:
-                nearest, cosine = texts.embeddings.nearest("\n".join(inputs))
-                if cosine >= self._semantic:
+            if self._embedder and texts.vectors is not None and self._settings.semantic:
+                [vector] = to_float16(self._embedder.encode(["\n".join(inputs)]))
+                proposed = np.argsort(texts.vectors @ vector.astype(np.float32))[-_PROPOSALS:]
+                nearest, cosine = most_similar(vector, proposed, texts.vectors.__getitem__)
+                if cosine >= self._settings.semantic:
                     return f"{rows.name(texts.rows[nearest])}: cosine {cosine:.2f}"
         return None
-
-
-@dataclass(frozen=True)
-class _Texts:
-    """Held-out rows that are compared by texts of the same kind. The indexes number them from 0."""
-
-    rows: Sequence[int]  # their numbers in `HeldOutRows`
-    near: NearIndex | None
-    embeddings: HeldOutEmbeddings | None

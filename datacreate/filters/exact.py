@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Self
 
 from datacreate.filters.base import Filter, FilterInputs, FilterSettings
 from datacreate.formats.validate import Candidate, Reason
@@ -17,11 +16,7 @@ class ExactDuplicates(Filter):
 
     reason = Reason.DUPLICATE
 
-    @classmethod
-    def make(cls, _settings: FilterSettings, _inputs: FilterInputs, /) -> Self:
-        return cls()
-
-    def __init__(self) -> None:
+    def __init__(self, _settings: FilterSettings, _inputs: FilterInputs) -> None:
         self._number_of: dict[int, int] = {}
         self._added = 0
 

@@ -6,8 +6,6 @@ arrays of chained rows, 16 to 18 bytes per band and row; hash maps with a list p
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,8 +15,6 @@ MAX_IN_BUCKET = 32
 _FIRST_SLOTS = 1024
 
 Hashes = NDArray[np.uint32]
-
-_Number = TypeVar("_Number", np.uint32, np.int32)
 
 
 class LshIndex:
@@ -51,7 +47,8 @@ class LshIndex:
     def add(self, hashes: Hashes) -> None:
         """Add the next row, (bands,)."""
         if self._length == len(self._hashes):
-            self._hashes, self._older = _enlarged(self._hashes), _enlarged(self._older)
+            more = ((0, self._length // 4), (0, 0))
+            self._hashes, self._older = np.pad(self._hashes, more), np.pad(self._older, more)
         if self._length == self._newest.shape[1]:
             self._make_slots(2 * self._length)
         self._hashes[self._length] = hashes
@@ -75,9 +72,3 @@ class LshIndex:
         self._older[:] = 0
         for row in range(self._length):
             self._link(row)
-
-
-def _enlarged(rows: NDArray[_Number]) -> NDArray[_Number]:
-    more = np.zeros((len(rows) + len(rows) // 4, rows.shape[1]), rows.dtype)
-    more[: len(rows)] = rows
-    return more

@@ -50,7 +50,7 @@ FILTERS = (
 
 def make_filters(settings: FilterSettings, inputs: FilterInputs) -> list[Filter]:
     """The filters that are switched on, in order. Raises UsageError if `inputs` lacks what one needs."""
-    return [entry.type.make(settings, inputs) for entry in FILTERS if entry.is_on(settings)]
+    return [entry.type(settings, inputs) for entry in FILTERS if entry.is_on(settings)]
 
 
 def filter_report(settings: FilterSettings, rejected: Mapping[Reason, int]) -> list[dict[str, Any]]:

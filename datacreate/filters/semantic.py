@@ -7,15 +7,20 @@ that decides is computed from the rounded vectors.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from functools import cached_property
-from typing import Any, Self
+from operator import itemgetter
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from datacreate.errors import UsageError
 from datacreate.filters.base import Filter, FilterInputs, FilterSettings
 from datacreate.formats.validate import Candidate, Reason
-from datacreate.selection.accepted_vectors import AcceptedVectors, Float16Rows, to_float16, to_float64
+from datacreate.selection.accepted_vectors import to_float16, to_float64
+
+Rows = NDArray[Any]
 
 MAX_EXACT = 20_000
 """Up to this number of rows, all are compared; above it, the graph is faster."""
@@ -30,17 +35,12 @@ class SemanticDuplicates(Filter):
 
     reason = Reason.SEMANTIC_DUPLICATE
 
-    @classmethod
-    def make(cls, settings: FilterSettings, inputs: FilterInputs, /) -> Self:
+    def __init__(self, settings: FilterSettings, inputs: FilterInputs) -> None:
         if inputs.accepted is None:
             raise UsageError("semantic duplicates need an embedding model; name one with --embedding-model")
         assert settings.semantic is not None, "the filter is on"
-        return cls(settings.semantic, inputs.accepted)
-
-    def __init__(self, threshold: float, accepted: AcceptedVectors) -> None:
-        """`threshold` is a cosine in (0, 1]."""
-        self._threshold = threshold
-        self._accepted = accepted
+        self._threshold = settings.semantic
+        self._accepted = inputs.accepted
         self._rows = 0
 
     @cached_property
@@ -62,20 +62,25 @@ class SemanticDuplicates(Filter):
         self._update_index()
         every = len(self._index) <= MAX_EXACT
         nearest = self._index.search(vector, _PROPOSALS, threads=1, exact=every).keys
-        rows = sorted(int(key) for key in nearest)
-        cosines = [cosine(vector, self._accepted[row]) for row in rows]
-        best = max(range(len(rows)), key=cosines.__getitem__)  # the first of equals
-        if cosines[best] < self._threshold:
-            return None
-        return f"same meaning as example {rows[best] + 1}, cosine {cosines[best]:.2f}"
+        row, cosine = most_similar(vector, nearest, self._accepted.__getitem__)
+        return (
+            f"same meaning as example {row + 1}, cosine {cosine:.2f}" if cosine >= self._threshold else None
+        )
 
     def add(self, candidate: Candidate) -> None:
         self._accepted.ensure(self._rows, candidate.text)
         self._rows += 1
 
 
-def cosine(one: Float16Rows, other: Float16Rows) -> float:
-    """The cosine of two rounded vectors, the same on every machine; 0 if one of them is 0."""
-    a, b = to_float64(one), to_float64(other)
-    # Rounded, so that the cosine of a vector with itself is 1.
-    return round(float(a @ b / np.sqrt((a @ a) * (b @ b) or 1.0)), 6)
+def most_similar(vector: Rows, rows: Iterable[int], vector_of: Callable[[int], Rows]) -> tuple[int, float]:
+    """Of some rows the one with the highest cosine (the first of equals), and the cosine: of rounded vectors, so that
+    it is the same on every machine."""
+    a = to_float64(vector)
+
+    def cosine(row: int) -> float:
+        b = to_float64(vector_of(row))
+        # Rounded, so that the cosine of a vector with itself is 1; 0 if one of them is 0.
+        return round(float(a @ b / np.sqrt((a @ a) * (b @ b) or 1.0)), 6)
+
+    cosines = {row: cosine(row) for row in sorted(map(int, rows))}
+    return max(cosines.items(), key=itemgetter(1))

@@ -74,9 +74,7 @@ def infer_format(
     labels, ranges = labels or {}, ranges or {}
     if format_name is not None:
         if labels or ranges:
-            raise UsageError(
-                "--labels and --range are for inferred formats; write them into the --format file"
-            )
+            raise UsageError("--labels and --range are for inferred formats; write them into the --format")
         format = bind(load_format(format_name), example)
         return InferredFormat(format, (_summary(format),))
     overrides = _overrides(example, labels, ranges)
@@ -96,9 +94,7 @@ def _overrides(
     example: Example, labels: Mapping[str, str], ranges: Mapping[str, str]
 ) -> dict[FieldPath, dict[str, Json]]:
     """The schema of each field with --labels or --range. Raises UsageError for an invalid value."""
-    fields = {
-        ".".join(path): (path, value) for path, value in _leaves(example.values)
-    }  # keys can contain dots
+    fields = {".".join(path): (path, value) for path, value in _leaves(example.values)}
     schemas: dict[FieldPath, dict[str, Json]] = {}
     for option, given in (("--labels", labels), ("--range", ranges)):
         for name, text in given.items():
@@ -108,16 +104,13 @@ def _overrides(
             path, value = fields[name]
             if type(value) not in _TYPES:
                 kind = "null" if value is None else "a list"
-                raise UsageError(
-                    f"{option} {name}: the example has {kind} there; put one of the values there"
-                )
+                raise UsageError(f"{option} {name}: the example has {kind} there; put a value there")
             if path in schemas:
                 raise UsageError(f"{name} has both --labels and --range; give one of them")
-            keywords = _labels if option == "--labels" else _range
-            schemas[path] = {
-                "type": _TYPES[type(value)],
-                **keywords(text, type(value), f"{option} {name}={text}"),
-            }
+            keywords = (_labels if option == "--labels" else _range)(
+                text, type(value), f"{option} {name}={text}"
+            )
+            schemas[path] = {"type": _TYPES[type(value)], **keywords}
     return schemas
 
 
@@ -168,8 +161,10 @@ def _infer(example: Example, overrides: Mapping[FieldPath, dict[str, Json]]) -> 
     rules: set[Rule] = set()
     if roles.options and roles.answer:
         rules = {Rule.ANSWER_IN_OPTIONS, Rule.OPTIONS_DIFFER}
-    elif roles.context and roles.answer and not format.labels and _is_span(example.values, roles):
-        rules = {Rule.ANSWER_IN_CONTEXT}
+    elif roles.context and roles.answer and not format.labels:
+        answer, context = field_at(example.values, roles.answer), field_at(example.values, roles.context)
+        if isinstance(answer, str) and is_span(answer, context):
+            rules = {Rule.ANSWER_IN_CONTEXT}
     format = bind(TaskFormat("inferred", schema, roles, frozenset(rules)), example)
     advice = "" if overrides or rules or format.head == "multiple_choice" else _advice(format, example)
     return InferredFormat(format, (_summary(format) + advice,))
@@ -268,25 +263,19 @@ def _infer_options(
     Raises ExampleError if a list is named like options but lacks the answer.
     """
     for path in _sort_by_name(lists, _OPTIONS_NAMES):
-        texts = [answer_text(v).casefold() for v in lists[path] if not isinstance(v, dict | list)]
+        values, named = lists[path], path[-1].casefold() in _OPTIONS_NAMES
+        texts = [answer_text(v).casefold() for v in values if not isinstance(v, dict | list)]
         answers = [answer] if answer else list(scalars)
         found = next((p for p in answers if answer_text(scalars[p]).casefold() in texts), None)
-        named = path[-1].casefold() in _OPTIONS_NAMES
-        distinct_strings = len(set(texts)) == len(lists[path]) and all(
-            isinstance(v, str) for v in lists[path]
-        )
-        if found and (named or distinct_strings):
+        if found and (named or (len(set(texts)) == len(values) and all(isinstance(v, str) for v in values))):
             return path, found
-        if answer and named and not found and _is_option_text(scalars[answer]):
+        given = scalars[answer] if answer else None
+        # 2 and "B" are positions in the list.
+        if named and not found and isinstance(given, str) and len(given) > 1 and not given.isdigit():
             raise ExampleError(
-                f"{dotted(answer)}: {scalars[answer]!r} is not among {dotted(path)}; fix the example"
+                f"{dotted(answer or ())}: {given!r} is not among {dotted(path)}; fix the example"
             )
     return None, answer
-
-
-def _is_option_text(value: Json) -> bool:
-    """Whether an answer is the text of an option: 2 and "B" are positions in the list."""
-    return isinstance(value, str) and len(value) > 1 and not value.isdigit()
 
 
 def _sort_by_name(fields: Iterable[FieldPath], names: list[str]) -> list[FieldPath]:
@@ -298,11 +287,6 @@ def _sort_by_name(fields: Iterable[FieldPath], names: list[str]) -> list[FieldPa
 def _find_named(fields: Iterable[FieldPath], names: list[str]) -> FieldPath | None:
     paths = _sort_by_name(fields, names)
     return paths[0] if paths and paths[0][-1].casefold() in names else None
-
-
-def _is_span(values: Mapping[str, Json], roles: Roles) -> bool:
-    answer, context = field_at(values, roles.answer or ()), field_at(values, roles.context or ())
-    return isinstance(answer, str) and is_span(answer, context)
 
 
 def _with_labels(

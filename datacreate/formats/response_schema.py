@@ -73,14 +73,17 @@ def grammar_schema(schema: Json) -> dict[str, Json]:
         if keyword in schema:
             siblings = {key: value for key, value in schema.items() if key != keyword}
             return _any_of(_merge(siblings, branch) for branch in schema[keyword] if branch is not False)
-    kind = schema.get("type") or _implied_type(schema)
+    implied = (
+        "object" if "properties" in schema else "array" if {"items", "prefixItems"} & {*schema} else None
+    )
+    kind = schema.get("type") or implied
     if isinstance(kind, list):
         return _any_of({**schema, "type": name} for name in kind)
     if kind == "string":
         return _string(schema)
     if kind == "integer":
         bounds = zip(("minimum", "maximum"), integer_bounds(schema), strict=True)
-        return {"type": kind} | {key: bound for key, bound in bounds if _is_int64(bound)}
+        return {"type": kind} | {k: bound for k, bound in bounds if bound is not None and abs(bound) < 2**63}
     if kind == "array":
         return _array(schema)
     if kind == "object":
@@ -92,19 +95,9 @@ def _tuple(parts: Sequence[Json]) -> dict[str, Json]:
     return {"type": "array", "prefixItems": list(parts), "minItems": len(parts), "maxItems": len(parts)}
 
 
-def _closed_object(properties: Mapping[str, Json]) -> dict[str, Json]:
-    return {
-        "type": "object",
-        "properties": dict(properties),
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-
-
-def _implied_type(schema: Schema) -> str | None:
-    if "properties" in schema:
-        return "object"
-    return "array" if "items" in schema or "prefixItems" in schema else None
+def _closed_object(properties: dict[str, Json]) -> dict[str, Json]:
+    closed = {"required": list(properties), "additionalProperties": False}
+    return {"type": "object", "properties": properties, **closed}
 
 
 def _any_of(schemas: Iterable[Json]) -> dict[str, Json]:
@@ -183,10 +176,6 @@ def _class_member(character: str) -> str:
     """A character in a class; in hexadecimal if it could have a special meaning."""
     plain = character.isalnum() or character in "_ " or not character.isascii()
     return character if plain else f"\\x{ord(character):02x}"
-
-
-def _is_int64(bound: int | None) -> bool:
-    return bound is not None and -(2**63) < bound < 2**63
 
 
 def _array(schema: Schema) -> dict[str, Json]:

@@ -115,16 +115,6 @@ def tidied(value: Json, schema: Json) -> Json:
     return value.strip(" ") if is_line and schema.get("type") == "string" and "enum" not in schema else value
 
 
-def input_schema(schema: Schema, roles: Mapping[str, FieldPath]) -> Schema:
-    """The schema without the answer and the options; the question comes first, the context last."""
-    for role in ("answer", "options"):
-        if role in roles:
-            schema = with_field(schema, roles[role], None)
-    rank = {roles[role][0]: rank for role, rank in (("context", 1), ("question", -1)) if role in roles}
-    properties = sorted(schema["properties"].items(), key=lambda part: rank.get(part[0], 0))
-    return {**schema, "properties": dict(properties)}
-
-
 def narrow(schema: Schema, value: Json, path: FieldPath, options: FieldPath | None) -> Schema:
     """The schema of a field, specialized to the formatting example.
 

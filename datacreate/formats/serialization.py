@@ -53,13 +53,8 @@ class PromptEncoding:
     @property
     def supports_pseudo_labels(self) -> bool:
         """Whether the format has a fixed label that need not be written."""
-        answer = self.format.roles.answer
-        return (
-            self.style == "positional"
-            and bool(self.format.labels)
-            and answer is not None
-            and len(answer) == 1
-        )
+        is_top_level = len(self.format.roles.answer or ()) == 1
+        return self.style == "positional" and bool(self.format.labels) and is_top_level
 
     @cached_property
     def _properties(self) -> dict[str, Json]:
@@ -91,11 +86,8 @@ class PromptEncoding:
             return None
         items = schema_at(self.format.schema, options).get("items")
         kind = schema_at(self.format.schema, answer).get("type")
-        return (
-            (options[0], answer[0])
-            if isinstance(items, Mapping) and kind and items.get("type") == kind
-            else None
-        )
+        same_type = isinstance(items, Mapping) and kind and items.get("type") == kind
+        return (options[0], answer[0]) if same_type else None
 
     @cached_property
     def fields(self) -> tuple[str, ...]:

@@ -27,24 +27,16 @@ import jsonschema
 from jsonschema.validators import extend
 
 from datacreate.errors import ExampleError, FormatError
-from datacreate.formats.example import (
-    Example,
-    FieldPath,
-    Json,
-    canonical_json,
-    dotted,
-    field_at,
-    values_in,
-)
+from datacreate.formats.example import Example, FieldPath, Json, canonical_json, dotted, field_at, values_in
 from datacreate.formats.schema_keywords import FORMAT_CHECKER, resolve
 from datacreate.formats.schema_utils import (
     Schema,
     fixed_labels,
     free_texts,
-    input_schema,
     is_constant,
     narrow,
     schema_at,
+    with_field,
 )
 from datacreate.formats.text_normalization import normalize_text
 from datacreate.paths import shipped
@@ -104,13 +96,9 @@ _PATH = {"type": ["string", "array"], "items": {"type": "string"}}
 _ROLES = {"properties": dict.fromkeys(vars(Roles()), _PATH), "additionalProperties": False, "type": "object"}
 _RULES = {"type": "array", "items": {"enum": [rule.value for rule in Rule]}}
 _EXTENSION = {
-    "properties": {
-        "x-datacreate": {
-            "properties": {"roles": _ROLES, "rules": _RULES},
-            "additionalProperties": False,
-            "type": "object",
-        }
-    }
+    "properties": {"roles": _ROLES, "rules": _RULES},
+    "additionalProperties": False,
+    "type": "object",
 }
 """The schema of `x-datacreate`."""
 
@@ -147,8 +135,8 @@ def rule_holds(rule: Rule, roles: Roles, values: Mapping[str, Json]) -> bool:
     if rule is Rule.ANSWER_IN_CONTEXT:
         context = field_at(values, roles.context or ())
         return isinstance(context, str) and is_span(answer, context)
-    answer = answer.casefold()
-    return any(answer_text(option).casefold() == answer for option in field_at(values, roles.options or ()))
+    options = field_at(values, roles.options or ())
+    return answer.casefold() in [answer_text(option).casefold() for option in options]
 
 
 @dataclass(frozen=True)
@@ -206,7 +194,14 @@ class TaskFormat:
     @cached_property
     def input_schema(self) -> Schema:
         """The schema without answer and options; the question comes first, the context last."""
-        return input_schema(self.schema, self.roles.paths())
+        schema, roles = self.schema, self.roles
+        for path in filter(None, (roles.answer, roles.options)):
+            schema = with_field(schema, path, None)
+        first, last = (path and path[0] for path in (roles.question, roles.context))
+        properties = sorted(
+            schema["properties"].items(), key=lambda part: (part[0] != first, part[0] == last)
+        )
+        return {**schema, "properties": dict(properties)}
 
     def input_texts(self, values: Mapping[str, Json]) -> tuple[str, ...]:
         """What makes an example different from others: filters and similarity compare these texts.
@@ -239,9 +234,7 @@ class TaskFormat:
         for rule in sorted(self.rules):
             for path in (getattr(self.roles, role) for role in _ROLES_OF_RULE[rule]):
                 if not _has_field(example.values, path):
-                    raise ExampleError(
-                        f"the rule {rule} needs the field {dotted(path)}; add it to the example"
-                    )
+                    raise ExampleError(f"the rule {rule} needs the field {dotted(path)}; add it")
             if not rule_holds(rule, self.roles, example.values):
                 roles = ", ".join(f"{role} = {path}" for role, path in self.roles.named().items())
                 raise ExampleError(f"the example breaks the rule {rule} ({roles}); fix the example")
@@ -284,7 +277,7 @@ def read_format(document: Mapping[str, Json], name: str) -> TaskFormat:
         raise FormatError(f"{name}: not the JSON Schema of an object; start from `datacreate schema infer`")
     try:
         jsonschema.Draft202012Validator.check_schema(document)
-        jsonschema.Draft202012Validator(_EXTENSION).validate(document)
+        jsonschema.Draft202012Validator({"properties": {"x-datacreate": _EXTENSION}}).validate(document)
     except (jsonschema.SchemaError, jsonschema.ValidationError) as error:
         where = "/".join(map(str, error.absolute_path))
         message = " ".join(error.message[:150].split())
@@ -306,9 +299,8 @@ def _read_roles(given: Mapping[str, Json], schema: Mapping[str, Json], name: str
         try:
             field_schema = schema_at(schema, path)
         except (KeyError, TypeError):
-            raise FormatError(
-                f"{name}: the role {role} names {dotted(path)}, which the schema lacks"
-            ) from None
+            why = f"the role {role} names {dotted(path)}, which the schema lacks"
+            raise FormatError(f"{name}: {why}") from None
         if role == "options" and not _is_list(field_schema):
             raise FormatError(f"{name}: the role options names {dotted(path)}, which is not a list")
     return Roles(**paths)
@@ -332,8 +324,6 @@ def bind(format: TaskFormat, example: Example) -> TaskFormat:
     format.check(example)
     schema = narrow(format.schema, example.values, (), format.roles.options)
     if all(map(is_constant, schema["properties"].values())):
-        raise ExampleError(
-            "the example has no field that can vary: all are null, empty or fixed; fill one in"
-        )
+        raise ExampleError("the example has no field that can vary: all are null or fixed; fill one in")
     roles = {role: path for role, path in format.roles.paths().items() if _has_field(example.values, path)}
     return replace(format, schema=schema, roles=Roles(**roles))

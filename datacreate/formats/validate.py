@@ -33,9 +33,7 @@ class Reason(StrEnum):
     INVALID_JSON = "invalid_json"
     TRUNCATED = "truncated"  # the completion stopped at max_tokens
     SCHEMA_VIOLATION = "schema_violation"  # a keyword that the grammar enforces
-    CONSTRAINT_VIOLATION = (
-        "constraint_violation"  # a keyword that only validation checks: length, `format`, ...
-    )
+    CONSTRAINT_VIOLATION = "constraint_violation"  # a keyword that only validation checks: a length, ...
     BLANK = "blank"  # a text without visible characters, or a question without a letter or digit
     INVALID_CHARACTERS = "invalid_characters"  # control characters, lone surrogates
     PLACEHOLDER = "placeholder"  # words of the prompt or JSON instead of content: "wrong option"

@@ -49,21 +49,18 @@ class LabelQuestion:
         request = f"Answer with one of: {', '.join(options)}."
         return [{"role": "user", "content": f"{self.shown}\n\n{request}"}], tuple(options)
 
-    def in_option_order(self, order: Sequence[int], scores: Sequence[float]) -> tuple[float, ...]:
-        """The scores of choices that were shown in `order`, put back in the order of `options`."""
-        ordered = [0.0] * len(self.options)
-        for index, score in zip(order, scores, strict=True):
-            ordered[index] = score
-        return tuple(ordered)
-
 
 class PermutedQuestion:
-    """A question that is asked once per option permutation, and the scores of each."""
+    """A question that is asked once per option permutation, and the scores of each.
+
+    The permutations are a seeded order and its reverse, so that each pair of options appears in both orders.
+    """
 
     def __init__(self, question: LabelQuestion, seed: str) -> None:
         self._question = question
-        self._orders = option_permutations(len(question.options), seed)
-        self._scores: list[tuple[float, ...]] = []
+        order = random.Random(seed).sample(range(len(question.options)), len(question.options))
+        self._orders = order, order[::-1]
+        self._scores: list[list[float]] = []
 
     def prompt(self, permutation: int) -> tuple[list[Message], tuple[str, ...]]:
         """The messages and the choices to score of a permutation, 0 to NUM_PERMUTATIONS - 1."""
@@ -72,22 +69,14 @@ class PermutedQuestion:
     def add(self, permutation: int, scores: Sequence[float] | None) -> None:
         """Add the scores of the choices of a permutation; None if the engine returned none."""
         if scores:
-            self._scores.append(self._question.in_option_order(self._orders[permutation], scores))
+            by_option = sorted(zip(self._orders[permutation], scores, strict=True))
+            self._scores.append([score for _, score in by_option])
 
     def mean(self) -> tuple[float, ...] | None:
         """The mean scores in the order of the options; None unless all permutations were scored."""
-        return mean_probabilities(self._scores) if len(self._scores) == len(self._orders) else None
-
-
-def mean_probabilities(scores: Sequence[Sequence[float]]) -> tuple[float, ...]:
-    """The mean over the permutations, per option."""
-    return tuple(sum(column) / len(scores) for column in zip(*scores, strict=True))
-
-
-def option_permutations(options: int, seed: str) -> tuple[tuple[int, ...], ...]:
-    """A seeded order of `options` options and its reverse, so that each pair appears in both orders."""
-    order = random.Random(seed).sample(range(options), options)
-    return tuple(order), tuple(reversed(order))
+        if len(self._scores) < NUM_PERMUTATIONS:
+            return None
+        return tuple(sum(column) / NUM_PERMUTATIONS for column in zip(*self._scores, strict=True))
 
 
 def can_score_labels(format: TaskFormat, *, lettered: bool = False) -> bool:
@@ -104,11 +93,9 @@ def can_score_labels(format: TaskFormat, *, lettered: bool = False) -> bool:
 
 def possible_answers(format: TaskFormat, values: Mapping[str, Json]) -> list[Json]:
     """The answers that an example may have, as the answer field holds them; empty for free text."""
-    if format.roles.answer is None:
-        return []
     if format.labels:
         return list(format.labels)
-    if format.options_vary and format.roles.options:
+    if format.roles.answer and format.roles.options and format.options_vary:
         return list(field_at(values, format.roles.options))
     return []
 
@@ -120,10 +107,8 @@ def label_question(format: TaskFormat, values: Mapping[str, Json], *, lettered: 
     token.
     """
     answers = possible_answers(format, values)
-    if not answers or format.roles.answer is None:
-        return None
     lettered = lettered or not format.labels
-    if lettered and len(answers) > MAX_LETTERED:
+    if not answers or (lettered and len(answers) > MAX_LETTERED):
         return None
     return LabelQuestion(_shown(format, values), tuple(map(answer_text, answers)), lettered)
 
@@ -135,10 +120,8 @@ def assigned_label(format: TaskFormat, values: Mapping[str, Json]) -> int:
     if format.labels:
         return list(map(label_key, answers)).index(label_key(answer))
     # The rule answer_in_options ignores type and case.
-    right, texts = answer_text(answer), [answer_text(value) for value in answers]
-    if right in texts:
-        return texts.index(right)
-    return [text.casefold() for text in texts].index(right.casefold())
+    right, texts = answer_text(answer), list(map(answer_text, answers))
+    return texts.index(right) if right in texts else [*map(str.casefold, texts)].index(right.casefold())
 
 
 def with_answer(format: TaskFormat, values: Mapping[str, Json], index: int) -> dict[str, Json]:

@@ -43,10 +43,7 @@ _Setup = tuple[str, str, str, Selection]
 
 
 def build_report(
-    paths: Sequence[Path],
-    *,
-    metrics: DatasetMetrics | None = None,
-    notify: Notify = no_notify,
+    paths: Sequence[Path], *, metrics: DatasetMetrics | None = None, notify: Notify = no_notify
 ) -> Report:
     """The report of all evaluations and creation runs below `paths`.
 
@@ -55,10 +52,15 @@ def build_report(
     """
     found = collect(paths)
     notify(f"{len(found.evaluated)} evaluations, {len(found.runs)} creation runs")
-    metrics = metrics or DatasetMetrics()
-    runs = [created_set(path, metrics) for path in found.runs]
-    created = tuple(run for run in runs if isinstance(run, CreatedSet))
-    skipped = (*found.skipped, *(run for run in runs if isinstance(run, Skipped)))
+    created, skipped = [], [*found.skipped]
+    for path in found.runs:
+        try:
+            created.append(created_set(path, metrics or DatasetMetrics()))
+        except (RunError, OSError, ValueError, KeyError, TypeError) as error:
+            reason = str(error)
+            if not isinstance(error, RunError):
+                reason = f"cannot be read as a creation run ({type(error).__name__}: {reason})"
+            skipped.append(Skipped(path_text(path), " ".join(reason.split())[:300]))
     if not found.evaluated and not created:
         what = "no evaluations and no creation runs; run `datacreate evaluate` first"
         if skipped:
@@ -70,10 +72,9 @@ def build_report(
         paths=tuple(map(path_text, paths)),
         evaluations=len(found.evaluated),
         tables=tuple(result_tables(found.evaluated)),
-        created=created,
-        skipped=skipped,
+        created=tuple(created),
+        skipped=tuple(skipped),
         paper_citation=_paper()["citation"],
-        paper_note=_paper()["swapped_note"],
     )
 
 
@@ -99,11 +100,8 @@ def result_tables(evaluated: Sequence[Evaluated]) -> list[ResultTable]:
             tests = {model.evaluation.digest for model in models}
             # The zero-shot answers of another generator belong to that generator's tables.
             others = generators - {generator}
-            models += [
-                model
-                for model in untrained
-                if model.evaluation.digest in tests and model.evaluation.encoder not in others
-            ]
+            same = (m for m in untrained if m.evaluation.digest in tests)
+            models += [m for m in same if m.evaluation.encoder not in others]
             tables.append(_table(distribution, setup, generator, models))
     if untested := [model for model in untrained if model.evaluation.digest not in tested]:
         tables.append(_table("untrained", ("-", "-", "-", "none"), None, untested))
@@ -174,41 +172,33 @@ def _paper() -> dict[str, Any]:
 
 
 @cache
-def _paper_rows() -> dict[tuple[str, str], tuple[Sequence[float], bool]]:
-    """(trained for, test set) -> accuracies in percent, and whether the row seems to be printed swapped."""
-    rows = {(name, name): (accuracies, False) for name, accuracies in _paper()["in_distribution"].items()}
-    for row in _paper()["out_of_distribution"]:
-        rows[row["train"], row["test"]] = row["accuracy"], row.get("printed_swapped", False)
-    return rows
+def _paper_rows() -> dict[tuple[str, str], Sequence[float]]:
+    """(trained for, test set) -> accuracies in percent, one for each condition of the paper."""
+    rows = {(name, name): accuracies for name, accuracies in _paper()["in_distribution"].items()}
+    return rows | {(row["train"], row["test"]): row["accuracy"] for row in _paper()["out_of_distribution"]}
 
 
-def _paper_accuracy(model: Evaluated) -> tuple[float | None, bool]:
-    """The paper's accuracy for a condition and test set, and whether the paper seems to print it swapped."""
+def _paper_accuracy(model: Evaluated) -> float | None:
+    """The paper's accuracy for the model's condition and test set."""
     e, conditions = model.evaluation, _paper()["conditions"]
-    name, row = _strategy(e.condition.name), _paper_rows().get((trained_for(model), e.benchmark))
+    name, accuracies = _strategy(e.condition.name), _paper_rows().get((trained_for(model), e.benchmark))
     sampled = name == HUMAN and not e.condition.full
-    if row is None or e.split != "test" or name not in conditions or sampled:
-        return None, False
-    accuracies, swapped = row
-    return round(accuracies[conditions.index(name)] / 100, 6), swapped
+    if accuracies is None or e.split != "test" or name not in conditions or sampled:
+        return None
+    place: int = conditions.index(name)
+    return round(accuracies[place] / 100, 6)
 
 
-def created_set(path: Path, metrics: DatasetMetrics) -> CreatedSet | Skipped:
-    """A creation run; why it is skipped if it cannot be read."""
-    try:
-        directory = RunDirectory(path)
-        summary = directory.summary()
-        accepted = summary["accepted"]
-        chosen = {index * accepted // SAMPLES for index in range(SAMPLES)}
-        return CreatedSet(
-            path=path_text(path),
-            example=directory.read_config().spec.example,
-            summary=summary,
-            metrics=metrics.run(directory) if accepted else None,
-            samples=tuple(values for index, values in enumerate(directory.examples()) if index in chosen),
-        )
-    except RunError as error:
-        return Skipped(path_text(path), str(error))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = f"cannot be read as a creation run ({type(error).__name__}: {error})"
-        return Skipped(path_text(path), " ".join(reason.split())[:300])
+def created_set(path: Path, metrics: DatasetMetrics) -> CreatedSet:
+    """A creation run. Raises RunError or another error if it cannot be read."""
+    directory = RunDirectory(path)
+    summary = directory.summary()
+    accepted = summary["accepted"]
+    chosen = {index * accepted // SAMPLES for index in range(SAMPLES)}
+    return CreatedSet(
+        path=path_text(path),
+        example=directory.read_config().spec.example,
+        summary=summary,
+        metrics=metrics.run(directory) if accepted else None,
+        samples=tuple(values for index, values in enumerate(directory.examples()) if index in chosen),
+    )

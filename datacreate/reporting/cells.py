@@ -36,11 +36,8 @@ def trained_for(model: Evaluated) -> str:
     return (model.evaluation.condition.benchmark or OWN_ROWS) if is_trained(model) else "-"
 
 
-def cell_of(models: Sequence[Evaluated], paper: tuple[float | None, bool] = (None, False)) -> ResultCell:
-    """The cell of all models of one condition on the same test rows (at least one).
-
-    `paper` is the paper's accuracy for the condition, and whether it is printed under the wrong heading.
-    """
+def cell_of(models: Sequence[Evaluated], paper_accuracy: float | None = None) -> ResultCell:
+    """The cell of all models of one condition on the same test rows (at least one)."""
     first, trained = models[0].evaluation, is_trained(models[0])
     scores = [model.evaluation.scores for model in models]
     score, (score_low, score_high) = scores[0].score, scores[0].score_interval
@@ -53,7 +50,7 @@ def cell_of(models: Sequence[Evaluated], paper: tuple[float | None, bool] = (Non
         found = mean_score(group, np.zeros(first.scores.rows, dtype=int), None)
         accuracy, (low, high) = found.value, found.interval
         accuracy_low, accuracy_high = max(0.0, low), min(1.0, high)
-    sd_seeds, sd_examples = _spread(group, np.array([model_scores.score for model_scores in scores]))
+    sd_seeds, sd_examples = _spread(group, np.array([one.score for one in scores]))
     name = first.condition.name
     return ResultCell(
         **_test_set(first),
@@ -73,12 +70,11 @@ def cell_of(models: Sequence[Evaluated], paper: tuple[float | None, bool] = (Non
         accuracy_high=accuracy_high,
         sd_seeds=sd_seeds,
         sd_examples=sd_examples,
-        degenerate=sum(model_scores.degenerate for model_scores in scores),
-        not_above_chance=sum(not model_scores.above_chance for model_scores in scores),
-        unanswered=max(model_scores.unanswered for model_scores in scores),
-        truncated=max(model_scores.truncated for model_scores in scores),
-        paper_accuracy=paper[0],
-        paper_swapped=paper[1],
+        degenerate=sum(one.degenerate for one in scores),
+        not_above_chance=sum(not one.above_chance for one in scores),
+        unanswered=max(one.unanswered for one in scores),
+        truncated=max(one.truncated for one in scores),
+        paper_accuracy=paper_accuracy,
         sources=tuple(model.path for model in models),
     )
 

@@ -104,20 +104,15 @@ def as_page(report: Report) -> str:
     """The report as one HTML page."""
     from markupsafe import Markup
 
-    page_sections = sections(report)
-    number = count()
+    page_sections, number = sections(report), count()
     plots = [
-        [_figure_html(figure, next(number)) for figure in _figures(section.results)]
+        [Markup(_figure_html(figure, next(number))) for figure in _figures(section.results)]
         for section in page_sections
     ]
     # Only plotly's output is searched here: it escapes "<" in every text.
     scripts = re.findall(r"<script[^>]*>(.*?)</script>", "".join(chain(*plots)), re.DOTALL)
-    return _template().render(
-        version=report.version,
-        sections=page_sections,
-        plots=[[Markup(plot) for plot in section_plots] for section_plots in plots],
-        policy=_content_security_policy(scripts),
-    )
+    policy = _content_security_policy(scripts)
+    return _template().render(version=report.version, sections=page_sections, plots=plots, policy=policy)
 
 
 @cache
@@ -128,14 +123,10 @@ def _template() -> Template:
     def shown(value: object) -> object:
         return value if isinstance(value, Markup) else markdown.visible(str(value))
 
+    layout: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    loader = PackageLoader("datacreate.reporting")
     environment = Environment(
-        loader=PackageLoader("datacreate.reporting"),
-        autoescape=True,
-        finalize=shown,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
+        loader=loader, autoescape=True, finalize=shown, undefined=StrictUndefined, **layout
     )
     return environment.get_template("report.html.j2")
 
@@ -151,15 +142,11 @@ def _content_security_policy(scripts: Sequence[str]) -> str:
 
 def _figure_html(figure: Figure, number: int) -> str:
     """A figure as HTML with its script; the first one includes plotly.js."""
-    return str(
-        figure.to_html(
-            full_html=False,
-            include_plotlyjs=number == 0,
-            div_id=f"plot-{number}",
-            default_height="420px",
-            config={"displaylogo": False, "responsive": True},
-        )
+    config, name = {"displaylogo": False, "responsive": True}, f"plot-{number}"
+    html = figure.to_html(
+        config, full_html=False, include_plotlyjs=number == 0, div_id=name, default_height="420px"
     )
+    return str(html)
 
 
 def _figures(table: ResultTable | None) -> list[Figure]:
@@ -179,22 +166,17 @@ def _bars(cells: Sequence[ResultCell]) -> Figure:
     by_label: defaultdict[str, list[ResultCell]] = defaultdict(list)
     for cell in cells:
         by_label[cell.label].append(cell)
-    figure = go.Figure(
-        [
-            go.Bar(
-                name=plain(label),
-                x=[plain(test_name(cell)) for cell in same_label],
-                y=[cell.score * 100 for cell in same_label],
-                error_y=_errors(same_label),
-                hovertext=[plain(flags(cell)) for cell in same_label],
-                marker_pattern_shape=["/" * min(1, cell.not_above_chance) for cell in same_label],
-            )
-            for label, same_label in by_label.items()
-        ]
-    )
+    traces = [
+        go.Bar(
+            x=[plain(test_name(cell)) for cell in same_label],
+            **_scores(label, same_label),
+            hovertext=[plain(flags(cell)) for cell in same_label],
+            marker_pattern_shape=["/" * min(1, cell.not_above_chance) for cell in same_label],
+        )
+        for label, same_label in by_label.items()
+    ]
     title = f"Chance-corrected score with 95 % interval (hatched: {NOT_ABOVE_CHANCE} not above chance)"
-    _style(figure, title, "test set")
-    return figure
+    return _styled(go.Figure(traces), title, "test set")
 
 
 def _learning_curve(test: str, cells: Sequence[ResultCell]) -> Figure:
@@ -204,32 +186,29 @@ def _learning_curve(test: str, cells: Sequence[ResultCell]) -> Figure:
     for cell in sorted(cells, key=lambda cell: cell.full, reverse=True):  # a sample replaces a full set
         if cell.count is not None:
             points[cell.condition][cell.count] = cell
-    traces = []
-    for condition, by_count in points.items():
-        curve = [cell for _, cell in sorted(by_count.items())]
-        x, y = [cell.count for cell in curve], [cell.score * 100 for cell in curve]
-        traces.append(
-            go.Scatter(name=plain(condition), mode="lines+markers", x=x, y=y, error_y=_errors(curve))
+    traces = [
+        go.Scatter(
+            x=sorted(by_count),
+            **_scores(condition, [by_count[count] for count in sorted(by_count)]),
+            mode="lines+markers",
         )
-    figure = go.Figure(traces)
-    _style(figure, f"{plain(test)}: score by number of training rows", "training rows")
-    figure.update_xaxes(type="log")
-    return figure
+        for condition, by_count in points.items()
+    ]
+    title = f"{plain(test)}: score by number of training rows"
+    return _styled(go.Figure(traces), title, "training rows", xaxis_type="log")
 
 
-def _errors(cells: Sequence[ResultCell]) -> dict[str, Any]:
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": [max(0.0, cell.score_high - cell.score) * 100 for cell in cells],
-        "arrayminus": [max(0.0, cell.score - cell.score_low) * 100 for cell in cells],
-    }
+def _scores(name: str, cells: Sequence[ResultCell]) -> dict[str, Any]:
+    """The name and the scores, with their intervals, of a trace."""
+    above = [max(0.0, cell.score_high - cell.score) * 100 for cell in cells]
+    below = [max(0.0, cell.score - cell.score_low) * 100 for cell in cells]
+    errors = {"type": "data", "symmetric": False, "array": above, "arrayminus": below}
+    return {"name": plain(name), "y": [cell.score * 100 for cell in cells], "error_y": errors}
 
 
-def _style(figure: Figure, title: str, x: str) -> None:
-    figure.update_layout(
-        template="plotly_white", title=title, xaxis_title=x, yaxis_title="score (0 is chance)"
-    )
+def _styled(figure: Figure, title: str, x: str, **layout: Any) -> Figure:
+    names = {"title": title, "xaxis_title": x, "yaxis_title": "score (0 is chance)"}
+    return figure.update_layout(template="plotly_white", **names, **layout)
 
 
 def plain(text: str) -> str:

@@ -53,15 +53,13 @@ class ResultCell:
     unanswered: int = 0  # test rows that could not be encoded and count as wrong, in the worst model
     truncated: int = 0  # test rows longer than the encoder's input, in the worst model
     paper_accuracy: float | None = None
-    paper_swapped: bool = False  # the paper seems to print this row under the wrong heading
     sources: tuple[str, ...] = ()  # folders of the evaluations
 
     @property
     def label(self) -> str:
         """The condition, with its number of training rows where it is a sample."""
-        return (
-            self.condition if self.full or self.count is None else f"{self.condition}, {self.count:,} sampled"
-        )
+        is_sample = self.count is not None and not self.full
+        return f"{self.condition}, {self.count:,} sampled" if is_sample else self.condition
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,4 +132,3 @@ class Report:
     created: tuple[CreatedSet, ...]
     skipped: tuple[Skipped, ...]
     paper_citation: str
-    paper_note: str  # footnote of cells with `paper_swapped`

@@ -18,7 +18,7 @@ from datacreate.reporting.results import (
     checkpoint_name,
 )
 
-DEGENERATE, NOT_ABOVE_CHANCE, FEW_EXAMPLES, SWAPPED = "†‡°§"
+DEGENERATE, NOT_ABOVE_CHANCE, FEW_EXAMPLES = "†‡°"
 """Symbols of a cell in tables."""
 
 LEGEND = (
@@ -94,8 +94,6 @@ def _results(table: ResultTable, report: Report) -> Section:
         notes.append(COMPARED)
     if any(cell.paper_accuracy is not None for cell in table.cells):
         notes.append(f"Paper: {report.paper_citation}")
-    if any(cell.paper_swapped for cell in table.cells):
-        notes.append(f"{SWAPPED} {report.paper_note}")
     for test in dict.fromkeys(map(test_name, table.cells)):
         same = [cell for cell in table.cells if test_name(cell) == test]
         if unanswered := max(cell.unanswered for cell in same):
@@ -104,20 +102,12 @@ def _results(table: ResultTable, report: Report) -> Section:
             notes.append(f"{test}: up to {truncated} test rows were truncated to the encoder's input.")
         if (versions := len({cell.test_digest for cell in same})) > 1:
             notes.append(f"{test}: {versions} versions of the test rows; only cells of one are compared.")
-    return Section(title_of(table), tables=tuple(tables), notes=tuple(notes), results=table)
-
-
-def title_of(table: ResultTable) -> str:
-    """What distinguishes a table from the others of its report."""
-    if table.distribution == "untrained":
-        return _TITLES["untrained"]
-    parts = [
-        checkpoint_name(table.encoder, table.encoder_sha256),
-        f"recipe {table.recipe}",
-        _SELECTION[table.selection],
-        *([f"rows written by {table.generator}"] if table.generator else []),
-    ]
-    return f"{_TITLES[table.distribution]}: {', '.join(parts)}"
+    title = _TITLES[table.distribution]
+    if table.distribution != "untrained":
+        encoder = checkpoint_name(table.encoder, table.encoder_sha256)
+        written = f", rows written by {table.generator}" if table.generator else ""
+        title += f": {encoder}, recipe {table.recipe}, {_SELECTION[table.selection]}{written}"
+    return Section(title, tables=tuple(tables), notes=tuple(notes), results=table)
 
 
 def test_name(cell: ResultCell | Comparison) -> str:
@@ -135,13 +125,10 @@ def flags(cell: ResultCell) -> str:
 
 def _created(created: tuple[CreatedSet, ...]) -> Section:
     examples = [(run.path, _sample(values)) for run in created for values in (run.example, *run.samples)]
+    shortcuts = "Shortcuts: share of rows that a model gets right without the task"
     tables = [
         _table("Runs", _RUN_COLUMNS, created),
-        _metric_table(
-            "Shortcuts: share of rows that a model gets right without the task",
-            metric_tables.shortcut_table,
-            created,
-        ),
+        _metric_table(shortcuts, metric_tables.shortcut_table, created),
         _metric_table("Diversity", metric_tables.diversity_table, created),
         Table("Formatting example and samples of each run", ("run", "example"), tuple(examples)),
     ]
@@ -222,7 +209,7 @@ _CELL_COLUMNS: dict[str, Callable[[ResultCell], str]] = {
     "accuracy (95 %)": lambda cell: (
         f"{points(cell.accuracy)} ({points(cell.accuracy_low)} to {points(cell.accuracy_high)})"
     ),
-    "paper": lambda cell: points(cell.paper_accuracy) + SWAPPED * cell.paper_swapped,
+    "paper": lambda cell: points(cell.paper_accuracy),
     "SD seeds": lambda cell: points(cell.sd_seeds),
     "SD examples": lambda cell: points(cell.sd_examples),
     "test rows": lambda cell: f"{cell.test_rows:,}",

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from datacreate.checkpoints import resolve
+from datacreate.filters.base import FilterInputs, FilterSettings
 from datacreate.filters.exact import ExactDuplicates
 from datacreate.filters.near import NearDuplicates
 from datacreate.filters.semantic import SemanticDuplicates
@@ -76,7 +77,8 @@ def resident_bytes() -> int:
 
 def filter_near(number: int) -> dict[str, float]:
     """One pass in this process; times are CPU seconds."""
-    exact, near = ExactDuplicates(), NearDuplicates(0.7)
+    settings, inputs = FilterSettings(near=0.7), FilterInputs()
+    exact, near = ExactDuplicates(settings, inputs), NearDuplicates(settings, inputs)
     seconds, rejected, before = 0.0, 0, resident_bytes()
     for chunk in candidates(number, made_up_words()):
         began = time.process_time()
@@ -121,7 +123,9 @@ class PreparedVectors:
 
 def filter_semantic(embedder: Embedder, number: int, vocabulary: Sequence[str]) -> float:
     """Examples per second, embedded 5 at a time as in a completion."""
-    filter = SemanticDuplicates(0.9, AcceptedVectors(embedder))
+    filter = SemanticDuplicates(
+        FilterSettings(semantic=0.9), FilterInputs(accepted=AcceptedVectors(embedder))
+    )
     seconds = 0.0
     for chunk in candidates(number, vocabulary):
         began = time.perf_counter()

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from datacreate.benchmarks import find_benchmark, import_benchmark, read_split, state, verify
+from datacreate.benchmarks import find_benchmark, import_benchmark, read_split, verify
 from datacreate.benchmarks.importing import ImportReport
 from datacreate.errors import BenchmarkError
-from tests.benchmarks.conftest import Row, choices, claims, imported, passages, write_reference
+from tests.benchmarks.conftest import Row, choices, claims, imported, passages
 
 
 def as_piqa(row: Row, **changes: Any) -> Row:
@@ -132,22 +132,8 @@ def test_without_the_papers_files_a_seed_splits_the_rows(tmp_path: Path, home: P
     test = read_split(strategyqa, "test")
     assert test == sorted(test, key=rows.index)
     assert states(read(tmp_path / "copy", "strategyqa", seed=8)) == ["kept"] * 3
-    assert states(read(tmp_path / "copy", "strategyqa", seed=7, replace=True)) == ["unchanged"] * 3
     read(tmp_path / "copy", "strategyqa", seed=8, replace=True)
     assert read_split(strategyqa, "test") != test
-
-
-def test_a_train_split_is_removed_when_the_test_split_beside_it_is_replaced(
-    tmp_path: Path, home: Path
-) -> None:
-    rows = choices(30, options=2)
-    save(tmp_path / "hub" / "train.csv", [as_piqa(row) for row in rows])
-    save(tmp_path / "hub" / "validation.csv", [as_piqa(row) for row in rows[:3]])
-    read(tmp_path / "hub", "piqa")
-    report = read(write_reference(tmp_path / "files", "piqa", {"test": rows[:10]}), "piqa", replace=True)
-    assert states(report) == ["missing", "kept", "imported"]
-    assert "removed, because the splits that it is disjoint from" in str(report.splits[0].remark)
-    assert state(find_benchmark("piqa")) == "incomplete"
 
 
 QUESTION = {"question": "Is it?"}

@@ -56,22 +56,6 @@ def test_any_hub_id_is_pulled_into_the_cache_and_found_there_without_a_network(
         resolve("org/tiny@v2", "encoder")
 
 
-def test_a_presets_own_hub_id_has_its_settings(hub: Hub, make_preset: MakePreset) -> None:
-    presets = make_preset({"hub": "org/tiny"}, license="mine")
-    folder = pull("tiny", presets=presets)
-    for name in ("tiny", "org/tiny", "Org/Tiny", f"org/tiny@{COMMIT}"):
-        found = resolve(name, "encoder", presets)
-        assert found.path == folder
-        assert found.preset
-        assert found.preset.license == "mine"
-
-
-def test_a_cache_that_hf_download_filled(hub: Hub) -> None:
-    hf = Path(sys.executable).with_name("hf")
-    subprocess.run([hf, "download", "org/tiny"], check=True, capture_output=True)
-    assert resolve("org/tiny", "encoder").name == "org/tiny"
-
-
 def test_a_gguf_of_the_hub(hub: Hub, tmp_path: Path, make_preset: MakePreset) -> None:
     whole = write_gguf(tmp_path / "m.gguf").read_bytes()
     hub.files = {"m-q4.gguf": whole, "m-q8.gguf": whole}

@@ -6,12 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import yaml
 
 from datacreate.cli.create import create
-from datacreate.cli.options import config_option, option
 from datacreate.runs.config import CreateConfig
 from datacreate.settings import as_arguments
 from tests.finetuning.conftest import save_encoder
@@ -122,11 +120,8 @@ def test_a_wrong_file_is_one_line(model: str, text: str, words: str) -> None:
     ended = run("create", "--config", "run.yaml", "--example", "nli.json", "--model", model, "--count", "3")
     assert (ended.code, words in ended.failure) == (2, True), ended.err
     assert not Path("runs").exists()
-
-
-def test_a_file_that_is_absent_is_one_line() -> None:
-    ended = run("create", "--config", "none.yaml")
-    assert "--config none.yaml: cannot be read: No such file" in ended.failure
+    absent = run("create", "--config", "none.yaml")
+    assert "--config none.yaml: cannot be read: No such file" in absent.failure
 
 
 def test_words_and_numbers_of_a_file_stay_as_they_are_written(model: str) -> None:
@@ -166,13 +161,8 @@ def test_variables_set_options_by_their_flag_and_unknown_ones_are_named(
     ended = run("create", "--example", "nli.json", "--count", 3, "--model", model)
     assert json.loads(ended.out)["config"]["chat-template-kwargs"] == {"a": 1, "b": 2}
     ranges, seed, home = ended.lines
-    assert (
-        ranges
-        == "warning: $DATACREATE_CREATE_RANGES: datacreate create has no such option (did you mean RANGE?)"
-    )
-    assert (
-        seed == "warning: $DATACREATE_CREATE_SEDE: datacreate create has no such option (did you mean SEED?)"
-    )
+    unknown = "warning: $DATACREATE_CREATE_{}: datacreate create has no such option (did you mean {}?)"
+    assert (ranges, seed) == (unknown.format("RANGES", "RANGE"), unknown.format("SEDE", "SEED"))
     assert "warning: $DATACREATE_HOEM: no such variable is read (did you mean DATACREATE_HOME" in home
 
 
@@ -190,22 +180,6 @@ def test_arguments_are_read_back_as_the_settings_they_were_made_of(folder: Path)
         names = {name: value for name, value in params.items() if name in CreateConfig.model_fields}
         read = {name: value for name, value in names.items() if value not in (None, ())}
         assert CreateConfig.of(**read) == CreateConfig.of(**always, **given)
-
-
-def test_options_that_are_written_by_hand_are_read_from_a_file_too() -> None:
-    @click.command()
-    @click.argument("sources", nargs=-1)
-    @option("--seeds")
-    @option("--lora", is_flag=True)
-    @config_option
-    def train(**given: Any) -> None:
-        click.echo(json.dumps(given))
-
-    file = write("train.yaml", sources=["a", "b"], seeds=[1, 2], lora=True)
-    from click.testing import CliRunner
-
-    out = CliRunner().invoke(train, ["--config", file]).output
-    assert json.loads(out) == {"sources": ["a", "b"], "seeds": "1,2", "lora": True}
 
 
 def test_train_dry_run_with_options_of_a_file(tmp_path: Path) -> None:

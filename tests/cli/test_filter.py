@@ -6,17 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
-from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datacreate.cli.filter import filter
-from datacreate.errors import DatacreateError
+from datacreate import filtering
+from datacreate.engines.base import Completion, Request
 from tests.benchmarks.conftest import imported
 from tests.inprocess import run
 from tests.making import COMMONSENSE, examples, make
+from tests.scripted import ScriptedEngine
 
 Row = dict[str, Any]
 
@@ -47,23 +46,17 @@ def read(path: Path) -> list[Row]:
 
 def filtered(*arguments: object) -> dict[str, Any]:
     """What `--json` prints."""
-    ended = CliRunner().invoke(filter, [*map(str, arguments), "--json"], catch_exceptions=False)
-    assert ended.exit_code == 0, ended.output
-    report: dict[str, Any] = json.loads(ended.stdout)
+    ended = run("filter", *arguments, "--json")
+    assert ended.code == 0, ended.err
+    report: dict[str, Any] = json.loads(ended.out)
     return report
 
 
 def error_of(*arguments: object) -> str:
     """The one-line message of a command that fails."""
-    try:
-        ended = CliRunner().invoke(
-            filter, list(map(str, arguments)), catch_exceptions=False, standalone_mode=False
-        )
-    except (DatacreateError, click.ClickException) as error:
-        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
-        assert "\n" not in message
-        return message
-    raise AssertionError(ended.output)
+    ended = run("filter", *arguments)
+    assert ended.code in (1, 2)
+    return ended.failure
 
 
 def rejected(report: dict[str, Any]) -> dict[str, int]:
@@ -235,21 +228,25 @@ def test_each_row_is_either_kept_or_rejected(tmp_path: Path, texts: list[str]) -
     assert kept[0] == rows[0]
 
 
-@pytest.mark.parametrize("value", ["0", "1.01", "nan", "much"])
-def test_a_threshold_out_of_range_is_an_error(tmp_path: Path, value: str) -> None:
-    file = write(tmp_path / "rows.jsonl", different(2))
-    for flag in ("--near", "--semantic"):
-        assert f"{flag} {value}: give a" in error_of(file, flag, value)
-
-
-def test_errors_are_one_line(tmp_path: Path) -> None:
-    file = write(tmp_path / "rows.jsonl", different(3))
-    assert "cannot be combined" in error_of(file, "--decontaminate", "none", "--decontaminate", "creak")
-    assert "--ngram 1: give a number greater than or equal to 2" in error_of(file, "--ngram", "1")
-    assert "unknown" in error_of(file, "--semantic", "0.9", "--embedding-model", "no-such-model")
-    assert "write it as NAME=VALUE" in error_of(file, "--labels", "mood")
-    one_label = write(tmp_path / "true.jsonl", [claim("All are true here")])
-    assert "no row with the label 'False' is left" in error_of(one_label, "--balance")
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--near 0", "--near 0: give a"),
+        ("--near nan", "--near nan: give a"),
+        ("--semantic 1.01", "--semantic 1.01: give a"),
+        ("--semantic much", "--semantic much: give a"),
+        ("--decontaminate none --decontaminate creak", "cannot be combined"),
+        ("--ngram 1", "--ngram 1: give a number greater than or equal to 2"),
+        ("--semantic 0.9 --embedding-model no-such-model", "unknown"),
+        ("--labels mood", "write it as NAME=VALUE"),
+        ("--balance", "no row with the label 'False' is left"),
+        ("--url http://a:1", "--url: that is for --verifier"),
+        ("--engine vllm", "--engine: that is for --verifier"),
+    ],
+)
+def test_errors_are_one_line(tmp_path: Path, words: str, says: str) -> None:
+    file = write(tmp_path / "rows.jsonl", [claim("All are true here")])
+    assert says in error_of(file, *words.split())
 
 
 def test_outputs_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -286,3 +283,64 @@ def test_links_and_devices_stay_what_they_are(tmp_path: Path) -> None:
     assert Path("/dev/null").is_char_device()
     failed = run("filter", file, "--out", "/dev/full")
     assert (failed.code, "/dev/full: the disk is full" in failed.err) == (75, True)
+
+
+# A verifier
+
+
+def knowing(request: Request) -> Completion:
+    """Takes texts that name a fish for true and others for false; has no scores for riddles."""
+    text = request.messages[-1]["content"]
+    scores = tuple(0.9 if choice == str("fish" in text) else 0.1 for choice in request.choices)
+    return Completion(request.id, "", "stop", 20, 0, None, () if "riddle" in text else scores)
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> ScriptedEngine:
+    engine = ScriptedEngine(knowing, scorer=knowing)
+    monkeypatch.setattr(filtering, "make_engine", lambda *_, **__: engine)
+    return engine
+
+
+def test_rows_with_an_improbable_label_are_dropped(
+    tmp_path: Path, model: str, engine: ScriptedEngine
+) -> None:
+    claims = [claim("A trout is a fish")] * 2 + [claim("A whale is a fish", False)]
+    claims += [claim("A stone can swim", False), claim("Is a riddle a question")]
+    source, rejects = write(tmp_path / "rows.jsonl", claims), tmp_path / "rejects.jsonl"
+    found = filtered(source, "--rejects", rejects, "--verifier", model)
+    dropped = read(rejects)
+    assert [(one["line"], one["reason"], one["detail"]) for one in dropped[1:]] == [
+        (3, "rejected_by_verifier", "label False; the verifier: True 0.90, False 0.10"),
+        (5, "rejected_by_verifier", "the verifier returned no scores"),
+    ]
+    assert (found["kept"], dropped[0]["reason"]) == (2, "duplicate")
+    verifier = found["filters"][-1]
+    assert verifier["settings"] == {"verifier": "scripted-model"}
+    assert (verifier["name"], verifier["rejected"]) == ("verifier", 2)
+    assert engine.closed
+
+
+def test_the_verifiers_bias_to_a_label_is_removed(tmp_path: Path, model: str, engine: ScriptedEngine) -> None:
+    """It finds "True" more probable for every claim, and a little more so for the true ones."""
+
+    def biased(request: Request) -> Completion:
+        true = 0.8 if "fish" in request.messages[-1]["content"] else 0.7
+        scores = tuple(true if choice == "True" else 1 - true for choice in request.choices)
+        return Completion(request.id, "", "stop", 20, 0, None, scores)
+
+    engine.scorer = biased
+    claims = [
+        claim(f"Claim {n} is a {word}", word == "fish") for n in range(15) for word in ("fish", "stone")
+    ]
+    wrong = [claim("The last claim is a stone", True)]
+    # Sorted by label: the sample is taken from the whole file.
+    source = write(tmp_path / "rows.jsonl", sorted([*claims, *wrong], key=lambda row: bool(row["label"])))
+    found = filtered(source, "--verifier", model)
+    assert found["labels"]["after"] == {"True": 15, "False": 15}
+    assert len({request.messages[-1]["content"] for request in engine.history}) == 2 * 31
+
+
+def test_a_verifier_needs_a_closed_set_of_answers(tmp_path: Path, model: str, engine: ScriptedEngine) -> None:
+    source = write(tmp_path / "rows.jsonl", [{"question": "Who?", "answer": "nobody in particular"}])
+    assert "--labels FIELD=a,b,c" in error_of(source, "--verifier", model)

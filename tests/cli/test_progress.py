@@ -60,25 +60,45 @@ def lines(capsys: Said) -> list[str]:
     return capsys.readouterr().err.splitlines()
 
 
-def test_rate_time_left_tokens_and_reasons_stand_in_one_line(capsys: Said) -> None:
-    run = Run()
-    run.update()
-    run.commit(at=58, accepted=29, tokens=58 * 54, duplicate=9, copied_example=4)
-    assert lines(capsys) == [
-        "0 of 40, 0 s, waiting for the first completion",
-        "29 of 40, 0.5/s, about 22 s left, 54 tokens/s; rejected: 9 duplicate, 4 copied example",
-    ]
+MANY = {"near_duplicate": 5, "truncated": 4, "copied_example": 3, "schema_violation": 2, "blank": 1}
+MANY |= {"rejected_by_verifier": 1}
 
 
-def test_before_the_first_accepted_example_the_line_says_what_is_waited_for(capsys: Said) -> None:
-    run = Run()
+@pytest.mark.parametrize(
+    ("count", "accepted", "commit", "line"),
+    [
+        (
+            40,
+            0,
+            {"at": 58, "accepted": 29, "tokens": 58 * 54, "duplicate": 9, "copied_example": 4},
+            "29 of 40, 0.5/s, about 22 s left, 54 tokens/s; rejected: 9 duplicate, 4 copied example",
+        ),
+        (
+            40,
+            0,
+            {"at": 22, "tokens": 110, "copied_example": 5},
+            "0 of 40, 22 s, nothing accepted yet, 5.0 tokens/s; rejected: 5 copied example",
+        ),
+        (
+            40,
+            0,
+            {"at": 9, **MANY},
+            "0 of 40, 9 s, nothing accepted yet; rejected: 5 near duplicate, 4 truncated, 3 copied example, "
+            "2 schema violation and 2 more",
+        ),
+        (40, 0, {"at": 10, "accepted": 39}, "39 of 40, 3.9/s"),  # less than a second is not named
+        (400, 0, {"at": 50, "accepted": 1}, "1 of 400, 1.2/min, about 5.5 h left"),
+        # A resumed run counts its own session only.
+        (40, 30, {"at": 10, "accepted": 5, "tokens": 200}, "35 of 40, 0.5/s, about 10 s left, 20 tokens/s"),
+    ],
+)
+def test_rate_time_left_tokens_and_reasons_stand_in_one_line(
+    capsys: Said, count: int, accepted: int, commit: dict[str, Any], line: str
+) -> None:
+    run = Run(count, accepted)
     run.update()
-    run.at(12)
-    run.commit(at=22, tokens=110, copied_example=5)
-    assert lines(capsys)[1:] == [
-        "0 of 40, 12 s, waiting for the first completion",
-        "0 of 40, 22 s, nothing accepted yet, 5.0 tokens/s; rejected: 5 copied example",
-    ]
+    run.commit(**commit)
+    assert lines(capsys) == [f"{accepted} of {count}, 0 s, waiting for the first completion", line]
 
 
 def test_the_rate_is_that_of_the_last_minute(capsys: Said) -> None:
@@ -110,46 +130,6 @@ def test_requests_that_finish_behind_a_slow_one_count_in_the_rates(capsys: Said)
         "0 of 40 (and 14 behind a slow request), 0.1/s, about 4 min left, 10 tokens/s",
         "22 of 40, 0.2/s, about 90 s left, 20 tokens/s",
     ]
-
-
-def test_less_than_a_second_is_not_named(capsys: Said) -> None:
-    run = Run()
-    run.update()
-    run.commit(at=10, accepted=39)
-    assert lines(capsys)[1:] == ["39 of 40, 3.9/s"]
-
-
-def test_a_slow_rate_is_never_zero(capsys: Said) -> None:
-    run = Run(count=400)
-    run.update()
-    run.commit(at=50, accepted=1)
-    assert lines(capsys)[1:] == ["1 of 400, 1.2/min, about 5.5 h left"]
-
-
-def test_a_resumed_run_counts_its_own_session_only(capsys: Said) -> None:
-    run = Run(accepted=30)
-    run.update()
-    run.commit(at=10, accepted=5, tokens=200)
-    assert lines(capsys) == [
-        "30 of 40, 0 s, waiting for the first completion",
-        "35 of 40, 0.5/s, about 10 s left, 20 tokens/s",
-    ]
-
-
-def test_the_commonest_reasons_are_named_and_the_rest_counted(capsys: Said) -> None:
-    run = Run()
-    run.commit(
-        at=9,
-        copied_example=3,
-        near_duplicate=5,
-        schema_violation=2,
-        blank=1,
-        rejected_by_verifier=1,
-        truncated=4,
-    )
-    assert lines(capsys)[-1].endswith(
-        "; rejected: 5 near duplicate, 4 truncated, 3 copied example, 2 schema violation and 2 more"
-    )
 
 
 def test_lines_come_no_more_often_than_needed_and_with_the_last_example(capsys: Said) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datacreate.engines.base import Request, Sampling, scoring
-from datacreate.engines.protocol import ChatApi, Unavailable, read
+from datacreate.engines.protocol import Unavailable, read
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | st.text(max_size=5),
@@ -71,20 +70,3 @@ def test_the_more_probable_choice_has_the_higher_score(
     scores = read(SCORE, scored(top), tokens).scores
     assert scores[1] > 0.85
     assert sum(scores) == pytest.approx(1)
-
-
-def test_each_kind_of_server_gets_its_own_request_for_probabilities() -> None:
-    other = ChatApi(("m",)).body(SCORE)
-    assert (other["logprobs"], other["top_logprobs"], "logprob_token_ids" in other) == (True, 20, False)
-    vllm = ChatApi(("m",), kind="vllm").body(SCORE, (65, 66))
-    assert (vllm["logprob_token_ids"], vllm["top_logprobs"]) == ([65, 66], 2)
-    assert ChatApi(("m",), kind="llamacpp").body(SCORE, (65, 66))["top_logprobs"] >= 100
-
-
-def test_llama_cpp_with_llguidance_writes_compact_json() -> None:
-    protocol = ChatApi(("m",), kind="llamacpp")
-    assert "response_format" in protocol.body(WRITE)
-    grammar = replace(protocol, compact_grammar=True).body(WRITE)["grammar"]
-    assert grammar.startswith("%llguidance")
-    assert '"whitespace_flexible": false' in grammar
-    assert grammar.endswith('"type": "array"}')

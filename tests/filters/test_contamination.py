@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datacreate.filters.contamination import Contamination
-from datacreate.filters.held_out import NgramIndex, hash_words, ngrams
-from datacreate.formats.text_normalization import normalize_text
-from tests.filters.texts import ODD, asked, held_out
+from datacreate.filters.held_out import NgramIndex, hash_ngrams
+from datacreate.formats.text_normalization import normalize_text, words
+from tests.filters.texts import ODD, asked, contamination, held_out
 
 SHARED = Path(__file__).parents[3] / "shared" / "benchmarks"
 
@@ -38,7 +38,7 @@ def question(i: int) -> str:
 
 
 def against(rows: Sequence[str | tuple[str, str]], **how: Any) -> Contamination:
-    return Contamination([held_out(rows)], **how)
+    return contamination([held_out(rows)], **how)
 
 
 def test_copies_are_found_whatever_their_case_punctuation_and_surroundings() -> None:
@@ -49,14 +49,11 @@ def test_copies_are_found_whatever_their_case_punctuation_and_surroundings() -> 
         assert match.startswith(f"creak test row {i + 1} (Why did the ")
         assert match.endswith(": n-gram")
     assert filter.match(asked(f"Here is a riddle for you. {question(7)} Think before you answer."))
-    other = asked("Can a comet be seen by day, if it is bright?")
-    filter.add(other)
-    assert filter.match(other) is None, "accepted examples are not held-out rows"
 
 
 def test_rows_with_two_words_changed_are_found_and_unrelated_ones_are_not() -> None:
     rng = random.Random(0)
-    filter = against([question(i) for i in range(300)], near=0.6)
+    filter = against([question(i) for i in range(300)], decontaminate_near=0.6)
     found = 0
     for i in range(300):
         words = question(i).split()
@@ -117,7 +114,7 @@ def test_scripts_without_spaces_are_compared_by_character() -> None:
 def test_any_text_is_found_if_it_is_a_row_and_passes_if_it_is_not() -> None:
     texts = [text for text in ODD if text and "\ud800" not in text]
     rows = [f"{question(i)} {text}" for i, text in enumerate(texts)]
-    other, same = against([question(1)], near=0.7), against(rows, near=0.7)
+    other, same = against([question(1)], decontaminate_near=0.7), against(rows, decontaminate_near=0.7)
     for row, text in zip(rows, texts, strict=True):
         assert other.match(asked(text, text)) is None
         assert same.match(asked(row))
@@ -125,12 +122,16 @@ def test_any_text_is_found_if_it_is_a_row_and_passes_if_it_is_not() -> None:
 
 def test_rows_with_passages_repeat_each_other_as_a_whole() -> None:
     passages = [" ".join(f"word{row}x{i}" for i in range(12)) for row in range(3)]
-    filter = against([("Is it so?", passages[0]), ("How do pearls get made?", passages[1])], near=0.6)
+    filter = against(
+        [("Is it so?", passages[0]), ("How do pearls get made?", passages[1])], decontaminate_near=0.6
+    )
     assert filter.match(asked("Is it so?", passages[2])) is None
     assert filter.match(asked("How do pearls get made?", passages[2])) is None
     changed = passages[1].replace("word1x5", "other")
-    assert ": Jaccard 0." in str(against([("", passages[1])], ngram=12, near=0.6).match(asked("", changed)))
-    without = against(["How do pearls get made in the sea?"], near=0.6)
+    assert ": Jaccard 0." in str(
+        against([("", passages[1])], ngram=12, decontaminate_near=0.6).match(asked("", changed))
+    )
+    without = against(["How do pearls get made in the sea?"], decontaminate_near=0.6)
     assert without.match(asked("How do pearls get made in a sea?", passages[2])), "no passage to compare"
 
 
@@ -145,7 +146,7 @@ def test_a_phrase_of_many_held_out_rows_shows_no_repeat() -> None:
 
 @given(st.lists(st.text(alphabet="ab cd水", min_size=1, max_size=30), max_size=8), st.integers(1, 5))
 def test_ngrams_are_found_in_the_rows_that_have_them(texts: list[str], n: int) -> None:
-    pieces = [ngrams(hash_words(text), n) for text in texts]
+    pieces = [hash_ngrams(words(text), n) for text in texts]
     index = NgramIndex(pieces)
     for i, piece in enumerate(pieces):
         most = index.most_common(piece)
@@ -155,7 +156,7 @@ def test_ngrams_are_found_in_the_rows_that_have_them(texts: list[str], n: int) -
         assert most is not None
         assert most[0] <= i
         assert most[1] == len(piece)
-    assert index.most_common(ngrams(hash_words("never seen in any of the texts"), n)) is None
+    assert index.most_common(hash_ngrams("never seen in any of the texts".split(), n)) is None
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared benchmarks are not on this machine")

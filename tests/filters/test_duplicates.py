@@ -8,20 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datacreate.filters.base import Filter
+from datacreate.filters.base import Filter, FilterInputs, FilterSettings
 from datacreate.filters.exact import ExactDuplicates
-from datacreate.filters.near import NearDuplicates
-from datacreate.filters.semantic import SemanticDuplicates
 from datacreate.formats.text_normalization import normalize_text
-from datacreate.selection.accepted_vectors import AcceptedVectors
-from tests.filters.texts import ODD, HashedWords, asked
+from tests.filters.texts import ODD, asked, near_filter, semantic_filter
 
 Make = Callable[[], Filter]
 
 FILTERS: dict[str, Make] = {
-    "exact": ExactDuplicates,
-    "near": lambda: NearDuplicates(0.6),
-    "semantic": lambda: SemanticDuplicates(0.8, AcceptedVectors(HashedWords())),
+    "exact": lambda: ExactDuplicates(FilterSettings(), FilterInputs()),
+    "near": lambda: near_filter(0.6),
+    "semantic": lambda: semantic_filter(0.8),
 }
 
 words = st.lists(st.sampled_from(["red", "green", "blue", "cats", "dogs", "run"]), max_size=4).map(" ".join)
@@ -52,7 +49,7 @@ def test_repeats_are_found_additions_lose_no_match_and_queries_change_nothing(
 
 
 def test_an_exact_duplicate_names_the_first_example_with_the_text() -> None:
-    filter = filled(ExactDuplicates, ["One?", "\ud800", "one", "three"])
+    filter = filled(FILTERS["exact"], ["One?", "\ud800", "one", "three"])
     found = [filter.match(asked(text)) for text in ("ONE", "\ud800", "three", "two")]
     assert found == ["repeats example 1", "repeats example 2", "repeats example 4", None]
 
@@ -60,4 +57,4 @@ def test_an_exact_duplicate_names_the_first_example_with_the_text() -> None:
 @given(st.lists(st.text(max_size=9), max_size=20), st.text(max_size=9))
 def test_exactly_texts_with_an_added_normal_form_are_exact_duplicates(added: list[str], text: str) -> None:
     expected = normalize_text(text) in set(map(normalize_text, added))
-    assert (filled(ExactDuplicates, added).match(asked(text)) is not None) == expected
+    assert (filled(FILTERS["exact"], added).match(asked(text)) is not None) == expected

@@ -9,20 +9,23 @@ import numpy as np
 import pytest
 
 from datacreate.checkpoints import resolve
-from datacreate.filters import held_out_embeddings
+from datacreate.filters import held_out as module
 from datacreate.filters.contamination import Contamination
+from datacreate.messages import Notify, no_notify
 from datacreate.selection.embeddings import SentenceEmbedder
-from tests.filters.texts import DIFFERENT, ODD, PARAPHRASES, HashedWords, asked, held_out
+from tests.filters.texts import DIFFERENT, ODD, PARAPHRASES, HashedWords, asked, contamination, held_out
 
 ROWS = ["green boats sail slowly home", "a lamp burns in each window tonight", "nobody counts the old stairs"]
 MODEL = "ab" * 32
 
 
 def semantic_only(
-    embedder: HashedWords, model_sha256: str | None = None, rows: Sequence[str] = ROWS
+    embedder: HashedWords,
+    model_sha256: str | None = None,
+    rows: Sequence[str] = ROWS,
+    notify: Notify = no_notify,
 ) -> Contamination:
-    how = {"ngram": 99, "semantic": 0.95}
-    return Contamination([held_out(rows)], embedder=embedder, model_sha256=model_sha256, **how)
+    return contamination([held_out(rows)], embedder, model_sha256, notify, ngram=99, semantic=0.95)
 
 
 def rephrased(text: str) -> str:
@@ -42,10 +45,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_prepare_embeds_the_rows_and_reports_its_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(held_out_embeddings, "_CHUNK", 1)
+    monkeypatch.setattr(module, "_CHUNK", 1)
     embedder, lines = HashedWords(), list[str]()
-    filter = semantic_only(embedder)
-    filter.prepare(lines.append)
+    filter = semantic_only(embedder, notify=lines.append)
     assert lines == [f"embedding 3 rows of creak test{done}" for done in ("", ", 1 done", ", 2 done")]
     assert embedder.asked == [[row] for row in ROWS]
     assert filter.match(asked(rephrased(ROWS[1]))) == f"creak test row 2 ({ROWS[1]}): cosine 1.00"
@@ -55,7 +57,7 @@ def test_prepare_embeds_the_rows_and_reports_its_progress(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("damage", ["", "truncated", "empty", "of other rows", "of another type"])
 def test_cached_embeddings_are_used_again_and_made_again_if_damaged(cache: Path, damage: str) -> None:
-    semantic_only(HashedWords(), MODEL).prepare()
+    semantic_only(HashedWords(), MODEL)
     [cached] = cache.rglob("*.npy")
     whole = cached.read_bytes()
     if damage == "of other rows":
@@ -66,13 +68,12 @@ def test_cached_embeddings_are_used_again_and_made_again_if_damaged(cache: Path,
         cached.write_bytes(whole[:-100] if damage == "truncated" else b"")
     embedder = HashedWords()
     filter = semantic_only(embedder, MODEL)
-    filter.prepare()
     assert embedder.asked == ([ROWS] if damage else [])
     assert cached.read_bytes() == whole
     assert [path.name for path in cached.parent.iterdir()] == [cached.name]
     assert filter.match(asked(rephrased(ROWS[0])))
     other = HashedWords()
-    semantic_only(other, "cd" * 32).prepare()
+    semantic_only(other, "cd" * 32)
     assert other.asked == [ROWS], "another model has its own cache"
 
 
@@ -85,7 +86,6 @@ def test_a_cache_that_cannot_be_written_is_no_error(cache: Path) -> None:
 def test_a_batch_is_embedded_in_one_call() -> None:
     embedder = HashedWords()
     filter = semantic_only(embedder)
-    filter.prepare()
     texts = [*map(rephrased, ROWS), *DIFFERENT]
     filter.prefetch([asked(text) for text in texts])
     assert embedder.asked[1:] == [texts]
@@ -98,12 +98,11 @@ def test_the_first_of_equal_rows_is_named() -> None:
 
 
 def test_the_embeddings_of_a_test_set_do_not_depend_on_the_others(cache: Path) -> None:
-    semantic_only(HashedWords(), MODEL).prepare()
+    semantic_only(HashedWords(), MODEL)
     embedder, passage = HashedWords(), "the lake froze over in one night"
     sets = [held_out([("Is it so?", passage), ROWS[0]], "mine"), held_out(["odd"], "mine"), held_out(ROWS)]
-    filter = Contamination(sets, ngram=99, semantic=0.95, embedder=embedder, model_sha256=MODEL)
-    filter.prepare()
-    assert embedder.asked == [[ROWS[0]], ["odd"], [f"Is it so?\n{passage}"]]
+    filter = contamination(sets, embedder, MODEL, ngram=99, semantic=0.95)
+    assert embedder.asked == [[f"Is it so?\n{passage}", ROWS[0]], ["odd"]]
     assert str(filter.match(asked(rephrased(ROWS[2])))).startswith("creak test row 3 ")
     assert str(filter.match(asked("so it Is?", rephrased(passage)))).startswith("mine test row 1 ")
     assert filter.match(asked("Is it so?", "nobody was at home")) is None
@@ -112,7 +111,7 @@ def test_the_embeddings_of_a_test_set_do_not_depend_on_the_others(cache: Path) -
 @pytest.mark.model
 def test_a_real_model_finds_four_of_five_rephrased_rows_and_nothing_else(encoder: SentenceEmbedder) -> None:
     rows = [held_out([one for one, _ in PARAPHRASES])]
-    filter = Contamination(rows, semantic=0.8, embedder=encoder)
+    filter = contamination(rows, encoder, semantic=0.8)
     candidates = [asked(text) for text in (*(other for _, other in PARAPHRASES), *DIFFERENT, *ODD)]
     filter.prefetch(candidates)
     found = [filter.match(candidate) or "" for candidate in candidates]

@@ -15,7 +15,7 @@ from datacreate.filters import semantic
 from datacreate.filters.semantic import SemanticDuplicates
 from datacreate.selection.accepted_vectors import AcceptedVectors
 from datacreate.selection.embeddings import SentenceEmbedder
-from tests.filters.texts import DIFFERENT, ODD, PARAPHRASES, HashedWords, asked
+from tests.filters.texts import DIFFERENT, ODD, PARAPHRASES, HashedWords, asked, semantic_filter
 
 sentences = st.lists(st.sampled_from(["red", "green", "blue", "cats", "dogs", "run"]), max_size=4).map(
     " ".join
@@ -25,7 +25,7 @@ GRID = [f"{one} {two} {three}" for one in "abcdefgh" for two in "klmnop" for thr
 
 
 def filter_with(threshold: float, *added: str, vectors: AcceptedVectors | None = None) -> SemanticDuplicates:
-    filter = SemanticDuplicates(threshold, vectors or AcceptedVectors(HashedWords()))
+    filter = semantic_filter(threshold, vectors)
     for text in added:
         filter.add(asked(text))
     return filter
@@ -78,7 +78,7 @@ def test_the_graph_finds_the_same_as_the_exact_search(
 def test_queries_between_additions_change_nothing(monkeypatch: pytest.MonkeyPatch, max_exact: int) -> None:
     texts = [text for one, other in pairwise(GRID) for text in (one, f"{one[:3]} {other[3:]} q")]
     monkeypatch.setattr(semantic, "MAX_EXACT", max_exact)
-    queried = SemanticDuplicates(0.8, AcceptedVectors(HashedWords()))
+    queried = semantic_filter(0.8)
     for number, text in enumerate(GRID):
         queried.match(asked(texts[number]))
         queried.add(asked(text))
@@ -90,7 +90,7 @@ def test_queries_between_additions_change_nothing(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.model
 def test_a_real_model_finds_four_of_five_paraphrases_and_nothing_else() -> None:
     embedder = SentenceEmbedder(resolve("all-minilm-l6-v2", "encoder").path)
-    filter = SemanticDuplicates(0.8, AcceptedVectors(embedder))
+    filter = semantic_filter(0.8, AcceptedVectors(embedder))
     for text in [*(one for one, _ in PARAPHRASES), *DIFFERENT]:
         assert filter.match(asked(text)) is None
         filter.add(asked(text))

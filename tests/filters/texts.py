@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datacreate.filters.base import HeldOutRef, HeldOutRow, HeldOutSet
+from datacreate.filters.base import FilterInputs, FilterSettings, HeldOutRef, HeldOutRow, HeldOutSet
+from datacreate.filters.contamination import Contamination
+from datacreate.filters.near import NearDuplicates
+from datacreate.filters.semantic import SemanticDuplicates
 from datacreate.formats.example import Example
 from datacreate.formats.text_normalization import normalize_text
 from datacreate.formats.validate import Candidate
+from datacreate.messages import Notify, no_notify
+from datacreate.selection.accepted_vectors import AcceptedVectors
+from datacreate.selection.embeddings import Embedder
 
 
 def asked(question: str, passage: str = "") -> Candidate:
@@ -24,6 +31,30 @@ def held_out(rows: Sequence[str | tuple[str, str]], title: str = "creak") -> Hel
     pairs = [row if isinstance(row, tuple) else (row, "") for row in rows]
     read = [HeldOutRow(asked(*pair).inputs, pair[1]) for pair in pairs]
     return HeldOutSet(HeldOutRef(name=title, split="test", digest=""), lambda: read)
+
+
+def near_filter(threshold: float) -> NearDuplicates:
+    return NearDuplicates(FilterSettings(near=threshold), FilterInputs())
+
+
+def semantic_filter(threshold: float, vectors: AcceptedVectors | None = None) -> SemanticDuplicates:
+    inputs = FilterInputs(accepted=vectors or AcceptedVectors(HashedWords()))
+    return SemanticDuplicates(FilterSettings(semantic=threshold), inputs)
+
+
+def contamination(
+    sets: Sequence[HeldOutSet],
+    embedder: Embedder | None = None,
+    model_sha256: str | None = None,
+    notify: Notify = no_notify,
+    **settings: Any,
+) -> Contamination:
+    """A prepared filter; the checks of near-duplicates and of embeddings are off unless they have a threshold."""
+    accepted = AcceptedVectors(embedder) if embedder else None
+    filter_settings = FilterSettings(**{"decontaminate_near": None} | settings)
+    filter = Contamination(filter_settings, FilterInputs(sets, accepted, model_sha256))
+    filter.prepare(notify)
+    return filter
 
 
 class HashedWords:

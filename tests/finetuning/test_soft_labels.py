@@ -96,7 +96,7 @@ def test_the_probabilities_are_learned_not_the_label(
     home: Path, runs: dict[str, Path], tmp_path: Path, encoder: str, set_probabilities: SetProbabilities
 ) -> None:
     set_probabilities(lambda place, row: tuple((1 - p) / 4 for p in certain(place, row)))
-    train(soft(runs["options"], tmp_path / "out", encoder, epochs=12))
+    train(soft(runs["options"], tmp_path / "out", encoder, epochs=24))
     [found] = evaluate(tmp_path / "out" / "seed-1", ["csqa"])
     assert found.scores.accuracy < 0.1
 

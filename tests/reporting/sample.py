@@ -52,7 +52,7 @@ def sample_report(text: str = "tree", samples: tuple[str, ...] = HOSTILE) -> Rep
         metrics=metrics(text, human=True),
         samples=tuple({"question": each, "key": {each: 1}} for each in samples),
     )
-    return Report("0.1", (text,), 8, (table,), (created,), (Skipped(text, text),), "A paper.", "A note.")
+    return Report("0.1", (text,), 8, (table,), (created,), (Skipped(text, text),), "A paper.")
 
 
 def _cell(test: str, condition: str, count: int) -> ResultCell:
@@ -68,7 +68,7 @@ def _cell(test: str, condition: str, count: int) -> ResultCell:
     }
     score = {"score": 0.2, "score_low": 0.1, "score_high": 0.25, "sd_seeds": 0.02}
     accuracy = {"accuracy": 0.6, "accuracy_low": 0.55, "accuracy_high": 0.65, "paper_accuracy": 0.7}
-    flags = {"degenerate": 1, "not_above_chance": 2, "truncated": 4, "paper_swapped": test == "creak"}
+    flags = {"degenerate": 1, "not_above_chance": 2, "truncated": 4}
     fields: dict[str, Any] = {**names, **numbers, **score, **accuracy, **flags}
     return ResultCell(**fields, full=count == 400, sources=("a",))
 

@@ -15,23 +15,17 @@ from datacreate.formats.example import field_at
 from datacreate.formats.task_format import Roles, TaskFormat, read_format
 from datacreate.prompts.label_scoring import (
     MAX_LETTERED,
+    NUM_PERMUTATIONS,
     LabelQuestion,
+    PermutedQuestion,
     assigned_label,
     can_score_labels,
     label_question,
-    mean_probabilities,
-    option_permutations,
     possible_answers,
     with_answer,
 )
 from tests.formats import examples
 from tests.formats.examples import inferred
-
-CLOSED: dict[str, dict[str, Any]] = {
-    name: examples.ALL[name]
-    for name in ("umbrella", "claim", "passage", "nested", "arabic", "chinese", "dotted")
-}
-"""Examples whose answers are from a closed set."""
 
 
 def format_of(values: dict[str, Any], **how: dict[str, str]) -> TaskFormat:
@@ -124,7 +118,7 @@ def test_what_can_be_scored_is_a_closed_set_that_fits_the_letters() -> None:
         assert not can_score_labels(format)
         assert possible_answers(format, values) == []
         assert label_question(format, values, lettered=True) is None
-    assert all(can_score_labels(format_of(values)) for values in CLOSED.values())
+    assert all(can_score_labels(format_of(values)) for values in examples.CLOSED.values())
     assert not can_score_labels(replace(format_of(examples.UMBRELLA), rules=frozenset()))
     no_answer = replace(format_of(examples.CLAIM), roles=Roles(question=("question",)))
     assert label_question(no_answer, examples.CLAIM, lettered=False) is None
@@ -139,7 +133,7 @@ def test_what_can_be_scored_is_a_closed_set_that_fits_the_letters() -> None:
         assert (question is not None) == (number == MAX_LETTERED)
 
 
-@pytest.mark.parametrize("values", CLOSED.values(), ids=CLOSED)
+@pytest.mark.parametrize("values", examples.CLOSED.values(), ids=examples.CLOSED)
 @pytest.mark.parametrize("lettered", [False, True])
 @pytest.mark.parametrize("has_question", [True, False])
 def test_the_question_does_not_depend_on_the_answer(
@@ -154,7 +148,7 @@ def test_the_question_does_not_depend_on_the_answer(
     assert None not in questions
 
 
-@pytest.mark.parametrize("values", CLOSED.values(), ids=CLOSED)
+@pytest.mark.parametrize("values", examples.CLOSED.values(), ids=examples.CLOSED)
 def test_with_answer_changes_the_answer_and_nothing_else(values: dict[str, Any]) -> None:
     format = format_of(values)
     path = format.roles.answer
@@ -176,30 +170,24 @@ def test_an_answer_of_another_type_or_case_than_its_option_is_found() -> None:
     assert assigned_label(format_of(values), values) == 1
 
 
-# Option permutations
-
-
-@given(number=st.integers(1, 26), seed=st.text(max_size=20))
-def test_the_permutations_are_a_seeded_order_and_its_reverse(number: int, seed: str) -> None:
-    one, other = option_permutations(number, seed)
-    assert sorted(one) == list(range(number))
-    assert other == one[::-1]
-    assert option_permutations(number, seed) == (one, other)
-
-
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.text(max_size=8), st.booleans())
-def test_scores_are_put_back_in_the_order_of_the_options(own: list[float], seed: str, lettered: bool) -> None:
+def test_scores_are_averaged_over_an_order_of_the_options_and_its_reverse(
+    own: list[float], seed: str, lettered: bool
+) -> None:
     options = tuple(f"option {i}" for i in range(len(own)))
-    question = LabelQuestion("Which?", options, lettered)
-    scores = []
-    for order in option_permutations(len(own), seed):
-        messages, choices = question.prompt(order)
+    orders = []
+    by_option, by_place = (PermutedQuestion(LabelQuestion("Which?", options, lettered), seed) for _ in "ab")
+    for permutation in range(NUM_PERMUTATIONS):
+        assert by_option.mean() is None
+        messages, choices = by_option.prompt(permutation)
+        assert (messages, choices) == by_place.prompt(permutation)
         shown = dict(re.findall(r"^([A-Z])\. (.*)$", messages[-1]["content"], re.MULTILINE))
-        scored = [own[options.index(shown.get(choice, choice))] for choice in choices]
-        scores.append(question.in_option_order(order, scored))
-    assert scores == [tuple(own)] * 2
-    assert mean_probabilities(scores) == pytest.approx(own)
-    first = [1.0] + [0.0] * (len(own) - 1)  # a preference for the first position is averaged out
-    orders = option_permutations(len(own), seed)
-    averaged = mean_probabilities([question.in_option_order(order, first) for order in orders])
+        orders.append([options.index(shown.get(choice, choice)) for choice in choices])
+        by_option.add(permutation, [own[index] for index in orders[-1]])
+        by_place.add(permutation, [1.0] + [0.0] * (len(own) - 1))
+    assert sorted(orders[0]) == list(range(len(own)))
+    assert orders[1] == orders[0][::-1]
+    assert by_option.mean() == pytest.approx(own)
+    averaged = by_place.mean()  # a preference for the first position is averaged out
+    assert averaged
     assert averaged[orders[0][0]] == averaged[orders[0][-1]] == (0.5 if len(own) > 1 else 1)
