@@ -299,13 +299,13 @@ def _schema_check(plan: RunPlan) -> Check:
 
 def _warn_if_idle(spec: RunSpec, count: int, engines: Engines, progress: Progress) -> None:
     """Warn if chains, or the concurrency of an earlier session, leave servers idle."""
-    capacity = sum(engine.capacity for engine in engines.generators)
-    if spec.max_in_flight < min(capacity, count // spec.num_examples):
+    slots = sum(engine.slots for engine in engines.generators)
+    if spec.max_in_flight < min(slots, count // spec.num_examples):
         why = f"it was started with --concurrency {spec.concurrency}; start a new run with a larger one"
         if spec.num_chains:
             why = "one per chain; faster: --strategy tree, or several runs at once with `datacreate sweep`"
         progress.notify(
-            f"the servers can process {capacity} requests at once, but this run has at most {spec.max_in_flight} in "
+            f"the servers can process {slots} requests at once, but this run has at most {spec.max_in_flight} in "
             f"flight: {why}"
         )
 

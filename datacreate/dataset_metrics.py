@@ -24,7 +24,7 @@ from datacreate.formats.example import Json, canonical_json
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import words
 from datacreate.metrics.diversity import MAX_TEXTS, WORD_OVERLAP, Similarity, diversity, embedding_cosine
-from datacreate.metrics.shortcuts import MAX_ROWS, shortcuts, texts_of
+from datacreate.metrics.shortcuts import shortcuts, texts_of
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit
 
@@ -32,6 +32,9 @@ Rows = Sequence[Mapping[str, Json]]
 
 _TOO_FEW = "there are too few rows"
 _FREE_TEXT = "the answers are free text: there is no label or option to guess"
+
+MAX_ROWS = 4_000
+"""Larger sets are sampled down to this many rows by seed."""
 
 MAX_FAMILY = 0.2
 """If one parent has more than this share of the rows, its children are one family per request: siblings from

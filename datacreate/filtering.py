@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -29,7 +28,6 @@ from datacreate.runs.config import FormatOptions, JudgingModels
 from datacreate.runs.rows import InvalidRow, Row, Rows, read_rows
 from datacreate.selection.accepted_vectors import AcceptedVectors
 from datacreate.selection.embeddings import Embedder
-from datacreate.verification.quotas import Quotas
 from datacreate.verification.verifier import Verifier
 
 OnProgress = Callable[[int, int], None]
@@ -117,8 +115,8 @@ def filter_rows(
             verifier.calibrate(_sample(rows))
         kept = _filtered(rows, filters, embedder, counts, write_rejects, on_progress)
         if settings.balance:
-            numbers = array("q", (row.number for row in kept))
-            kept = _balanced(rows, numbers, counts, write_rejects) if counts.rows else iter(())
+            accepted = list(kept)
+            kept = _balanced(accepted, rows.format, counts, write_rejects) if counts.rows else iter(())
         for row in kept:
             write(row.line)
             counts.kept += 1
@@ -159,8 +157,9 @@ def _sample(rows: Rows) -> list[Candidate]:
     return [row.candidate for row in spaced if isinstance(row, Row)]
 
 
-def _label(row: Row, format: TaskFormat) -> Json:
-    return field_at(row.values, format.roles.answer or ())
+def _label(row: Row, format: TaskFormat) -> str:
+    """The label; empty if the format has none."""
+    return answer_text(field_at(row.values, format.roles.answer or ())) if format.labels else ""
 
 
 def _filtered(
@@ -193,7 +192,7 @@ def _filtered(
                 _write_reject(rejects, row.reason, row.detail, row.number, values)
                 continue
             counts.rows += 1
-            label = answer_text(_label(row, rows.format)) if rows.format.labels else ""
+            label = _label(row, rows.format)
             counts.labels_before[label] += 1
             found = ((filter.reason, filter.match(row.candidate)) for filter in filters)
             if reject := next(((reason, detail) for reason, detail in found if detail is not None), None):
@@ -206,27 +205,21 @@ def _filtered(
             yield row
 
 
-def _balanced(rows: Rows, kept: array[int], counts: _Counts, rejects: WriteLine) -> Iterator[Row]:
-    """Of the kept rows (ascending numbers), the first of each label, as many as the rarest label has."""
-    labels = rows.format.labels or ()
-    rarest = min(map(answer_text, labels), key=lambda label: counts.labels_after[label])
+def _balanced(rows: Sequence[Row], format: TaskFormat, counts: _Counts, rejects: WriteLine) -> Iterator[Row]:
+    """The first rows of each label, as many as the rarest label has."""
+    labels = list(map(answer_text, format.labels or ()))
+    rarest = min(labels, key=lambda label: counts.labels_after[label])
     share = counts.labels_after[rarest]
     if not share:
         raise UsageError(
             f"--balance: no row with the label {rarest!r} is left, so classes cannot be balanced; "
             "add such rows, or remove --balance"
         )
-    quotas = Quotas(labels, share * len(labels))
-    counts.labels_after = Counter({answer_text(label): share for label in labels})
-    numbers = iter(kept)
-    wanted = next(numbers, None)
-    for row in rows.read():
-        if row.number != wanted or isinstance(row, InvalidRow):
-            continue
-        wanted = next(numbers, None)
-        label = _label(row, rows.format)
-        if quotas.remaining(label):
-            quotas.add(label)
+    counts.labels_after = Counter()
+    for row in rows:
+        label = _label(row, format)
+        if counts.labels_after[label] < share:
+            counts.labels_after[label] += 1
             yield row
         else:
             counts.rejected[Reason.OVER_QUOTA] += 1

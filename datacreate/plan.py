@@ -148,7 +148,7 @@ def _draw_example(config: CreateConfig, name: str) -> tuple[Example, InferredFor
 def make_plan(config: CreateConfig, inputs: RunInputs, models: Models, engines: Engines) -> RunPlan:
     """Decide the settings that the user left open; those of an existing run stay as they are.
 
-    The engines provide token counts, capacity and context length; a finished run needs none of them. Raises
+    The engines provide token counts, slots and context length; a finished run needs none of them. Raises
     PromptTooLong if not even one example fits, UsageError if the verifier cannot score the labels.
     """
     root, embedding_model, paper = inputs.root, models.embedding_model, config.method == "paper"
@@ -301,13 +301,13 @@ def _fit_context(
 
 
 def _concurrency(count: int, number: int, engines: Sequence[Engine]) -> int:
-    """A multiple of the capacity of the engines, but no more than twice the requests that the count needs.
+    """A multiple of what the engines process at once, but no more than twice the requests that the count needs.
 
     Commits are in order, so a long completion delays all later ones; with fewer requests in flight, the engines would
     be idle. The slowest of several models delays the others in the same way.
     """
     multiple = 3 if len(engines) == 1 else 10
-    return max(1, min(multiple * sum(engine.capacity for engine in engines), 2 * count // number))
+    return max(1, min(multiple * sum(engine.slots for engine in engines), 2 * count // number))
 
 
 def _sampling(config: CreateConfig, checkpoint: Checkpoint, max_tokens: int) -> Sampling:

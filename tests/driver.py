@@ -1,7 +1,7 @@
 """The command with a scripted engine, for tests that need a process.
 
 `python -m tests.driver create --example ...` is `datacreate create --example ...`. The environment
-variable SCRIPTED has JSON: `script` (a name below), `capacity`, `shuffle` (a seed), `gated`
+variable SCRIPTED has JSON: `script` (a name below), `slots`, `shuffle` (a seed), `gated`
 (each completion waits for a byte on standard input), `loads` (the start waits for a byte), `lock_speed` (a
 factor for the heartbeats of locks).
 """
@@ -73,7 +73,7 @@ def engine_of(spec: dict[str, Any]) -> ScriptedEngine:
     kind = Gated if spec.get("gated") else Loading if spec.get("loads") else ScriptedEngine
     shuffle = random.Random(spec["shuffle"]) if "shuffle" in spec else None
     script = SCRIPTS[spec.get("script", "answering")]
-    return kind(script, capacity=spec.get("capacity", 4), shuffle=shuffle, dies_after=spec.get("dies_after"))
+    return kind(script, slots=spec.get("slots", 4), shuffle=shuffle, dies_after=spec.get("dies_after"))
 
 
 if __name__ == "__main__":

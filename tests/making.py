@@ -69,9 +69,9 @@ def make(
     )
 
 
-def shuffled(seed: int, capacity: int = 4) -> ScriptedEngine:
+def shuffled(seed: int, slots: int = 4) -> ScriptedEngine:
     """An engine whose completions arrive in random order."""
-    return ScriptedEngine(answering(), capacity=capacity, shuffle=random.Random(seed))
+    return ScriptedEngine(answering(), slots=slots, shuffle=random.Random(seed))
 
 
 def train(run_dir: Path) -> bytes:

@@ -24,20 +24,20 @@ class ScriptedEngine:
         self,
         script: Script,
         *,
-        capacity: int = 4,
+        slots: int = 4,
         shuffle: random.Random | None = None,
         dies_after: int | None = None,
         scorer: Script | None = None,
     ) -> None:
         self.script = script
         self.scorer = scorer or undecided
-        self.capacity = capacity
+        self.slots = slots
+        self.capacity = slots + ceil(slots / 8)
         self.max_context = 4096
         self.settings: dict[str, Any] = {}
         self.history: list[Request] = []
         self.verified: list[Request] = []
         self.aborted: list[int] = []
-        self.most_waiting = 0
         self.started = False
         self.closed = False
         self._shuffle = shuffle
@@ -61,8 +61,7 @@ class ScriptedEngine:
         elif request.choices:
             self.verified.append(request)
         self._waiting.append(request)
-        self.most_waiting = max(self.most_waiting, len(self._waiting))
-        assert len(self._waiting) <= self.capacity + ceil(self.capacity / 8)
+        assert len(self._waiting) <= self.capacity
 
     def poll(self, timeout_seconds: float) -> list[Completion]:
         if self._shuffle:

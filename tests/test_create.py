@@ -69,10 +69,10 @@ def test_the_result_does_not_depend_on_arrival_order_or_capacity(
     changes = {"example": NLI, "labels": NLI_LABELS} if strategy == "tree" else {}
 
     @settings(max_examples=6)
-    @given(order=st.integers(0, 2**32), capacity=st.integers(1, 9))
-    def check(order: int, capacity: int) -> None:
+    @given(order=st.integers(0, 2**32), slots=st.integers(1, 9))
+    def check(order: int, slots: int) -> None:
         other = tmp_path_factory.mktemp("run")
-        make(other, model, shuffled(order, capacity), strategy=strategy, count=40, **changes)
+        make(other, model, shuffled(order, slots), strategy=strategy, count=40, **changes)
         assert train(other) == expected
 
     first = tmp_path_factory.mktemp("first")
@@ -112,7 +112,7 @@ def test_the_parent_in_a_chain_is_a_child_of_its_previous_request(
 
 @pytest.mark.parametrize("strategy", ["random", "diverse", "similar"])
 def test_chains_are_deep_whatever_the_capacity(tmp_path: Path, model: str, strategy: str) -> None:
-    engine = ScriptedEngine(answering(), capacity=64)
+    engine = ScriptedEngine(answering(), slots=64)
     automatic = {"num_chains": None, "concurrency": None}
     summary = make(tmp_path, model, engine, strategy=strategy, count=300, num_examples=5, **automatic)
     spec = RunDirectory(tmp_path).read_config().spec
@@ -123,7 +123,7 @@ def test_chains_are_deep_whatever_the_capacity(tmp_path: Path, model: str, strat
 
 
 def test_there_are_no_more_chains_than_the_servers_can_use(tmp_path: Path, model: str) -> None:
-    engine = ScriptedEngine(answering(), capacity=1)
+    engine = ScriptedEngine(answering(), slots=1)
     make(tmp_path, model, engine, strategy="random", count=300, num_chains=None, concurrency=None)
     assert RunDirectory(tmp_path).read_config().spec.num_chains == 3
 
@@ -132,9 +132,9 @@ def test_a_note_says_that_chains_leave_the_engine_idle(tmp_path: Path, model: st
     example = tmp_path / "example.json"
     example.write_text(json.dumps(COMMONSENSE))
     words = ["create", "--example", example, "--model", model, "--count", 100, "--strategy", "random"]
-    ended = run(*words, "--run-dir", tmp_path / "run", capacity=64)
+    ended = run(*words, "--run-dir", tmp_path / "run", slots=64)
     assert "can process 64 requests at once, but this run has at most 2 in flight: one per chain" in ended.err
-    ended = run(*words, "--run-dir", tmp_path / "other", "--num-chains", 32, capacity=64)
+    ended = run(*words, "--run-dir", tmp_path / "other", "--num-chains", 32, slots=64)
     assert "one per chain" not in ended.err
 
 
@@ -165,11 +165,11 @@ def accepting(share: float) -> Script:
 
 
 @pytest.mark.parametrize("strategy", ["naive", "tree"])
-@pytest.mark.parametrize(("count", "capacity", "needed"), [(1000, 256, 250), (300, 32, 75)])
+@pytest.mark.parametrize(("count", "slots", "needed"), [(1000, 256, 250), (300, 32, 75)])
 def test_few_more_requests_are_made_than_needed(
-    tmp_path: Path, model: str, strategy: str, count: int, capacity: int, needed: int
+    tmp_path: Path, model: str, strategy: str, count: int, slots: int, needed: int
 ) -> None:
-    engine = ScriptedEngine(accepting(0.8), capacity=capacity, shuffle=random.Random(0))
+    engine = ScriptedEngine(accepting(0.8), slots=slots, shuffle=random.Random(0))
     make(tmp_path, model, engine, strategy=strategy, count=count, concurrency=None)
     assert needed <= len(engine.history) <= 1.1 * needed
 
@@ -215,7 +215,7 @@ def test_quotas_balance_a_model_that_prefers_one_label(tmp_path: Path, model: st
 
 
 def test_paper_has_one_request_in_flight_and_assigns_no_labels(tmp_path: Path, model: str) -> None:
-    engine = ScriptedEngine(answering(), capacity=8)
+    engine = ScriptedEngine(answering(), slots=8)
     paper: dict[str, Any] = {"example": NLI, "labels": NLI_LABELS, "count": 40, "method": "paper"}
     make(tmp_path / "run", model, engine, **paper, concurrency=None)
     assert RunDirectory(tmp_path / "run").read_config().spec.concurrency == 1

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from datacreate.benchmarks import find_benchmark, import_benchmark
-from datacreate.dataset_metrics import DatasetMetrics, sampled
+from datacreate.dataset_metrics import MAX_ROWS, DatasetMetrics, sampled
 from datacreate.formats.task_format import read_format
-from datacreate.metrics import shortcuts
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit
 from tests.making import make
@@ -91,7 +90,7 @@ def test_rows_of_a_large_run_are_sampled_evenly(monkeypatch: pytest.MonkeyPatch)
     commits = [commit(n, f"p{n}", [{"n": n * 5 + k} for k in range(5)]) for n in range(2000)]
     rows, families = sampled(commits, 0)
     numbers = [row["n"] for row in rows]
-    assert len(rows) == len(families) == len(set(numbers)) == shortcuts.MAX_ROWS
+    assert len(rows) == len(families) == len(set(numbers)) == MAX_ROWS
     assert 4700 < sum(numbers) / len(numbers) < 5300
     assert sampled(commits, 0) == (rows, families)
 

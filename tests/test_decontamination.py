@@ -102,12 +102,6 @@ def test_a_run_cannot_resume_after_rows_were_imported_again(tmp_path: Path, mode
         make(tmp_path / "run", model)
 
 
-def test_without_imported_benchmarks_the_filter_is_off(tmp_path: Path, model: str) -> None:
-    summary = make(tmp_path / "run", model, writing(HELD_OUT["question"]))
-    assert summary["compared_with"] == []
-    assert (report(summary)["on"], report(summary)["rejected"]) == (False, 0)
-
-
 def test_held_out_rows_are_read_and_embedded_before_the_model_loads(
     tmp_path: Path, model: str, home: Path
 ) -> None:
@@ -187,19 +181,6 @@ def test_a_missing_test_set_is_one_line(
     with pytest.raises(error, match=message) as raised:
         held_out_sets([name], OPEN_BOOK)
     assert "\n" not in str(raised.value)
-
-
-def test_rows_that_change_after_the_start_are_an_error(tmp_path: Path) -> None:
-    mine = write(tmp_path / "mine.jsonl", {"question": "Is it?"})
-    imported(tmp_path / "files", "creak", {"test": claims(3)})
-    benchmark, file = held_out_sets(["creak", mine], OPEN_BOOK)
-    write(tmp_path / "mine.jsonl", {"question": "Was it?"})
-    write_reference(tmp_path / "other", "creak", {"test": claims(4)})
-    import_benchmark(find_benchmark("creak"), tmp_path / "other", allow_count_mismatch=True, replace=True)
-    with pytest.raises(UsageError, match=r"mine.jsonl: the file was changed in the meantime"):
-        list(file.read())
-    with pytest.raises(BenchmarkError, match="imported again in the meantime"):
-        list(benchmark.read())
 
 
 def test_rows_of_a_file_are_compared_by_the_inputs_of_the_format_or_by_all_their_values(

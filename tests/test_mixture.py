@@ -75,8 +75,8 @@ def test_the_fastest_model_is_not_held_back_by_the_slowest(tmp_path: Path, model
             self.polls += 1
             return super().poll(timeout_seconds) if self.polls % 10 == 0 else []
 
-    fleet = Fleet(capacity=8)
-    fleet.engines["another-model"] = Slow(answering(), capacity=8)
+    fleet = Fleet(slots=8)
+    fleet.engines["another-model"] = Slow(answering(), slots=8)
     make_mixed(tmp_path, (model, other), fleet, strategy="naive", count=2000, concurrency=None)
     fast, slow = (len(fleet.engines[name].history) for name in ("scripted-model", "another-model"))
     assert fast > 7 * slow
@@ -87,7 +87,7 @@ def test_a_killed_mixture_keeps_what_it_has_and_the_models_that_wrote_it(
 ) -> None:
     kept = b""
     for dies_after in (3, 1, 6, None):
-        fleet = Fleet(capacity=3, shuffle=random.Random(1), dies_after=dies_after)
+        fleet = Fleet(slots=3, shuffle=random.Random(1), dies_after=dies_after)
         with suppress(EngineError):
             make_mixed(tmp_path, (model, other), fleet, count=60)
         assert train(tmp_path).startswith(kept)

@@ -259,9 +259,9 @@ def test_true_differs_from_one_and_models_are_compared(tmp_path: Path, model: st
 
 
 def test_a_machine_with_more_capacity_keeps_the_concurrency_of_the_run(tmp_path: Path, model: str) -> None:
-    make(tmp_path, model, ScriptedEngine(answering(), capacity=2), count=40, concurrency=None)
-    make(tmp_path, model, ScriptedEngine(answering(), capacity=8), count=80, concurrency=None)
-    assert RunDirectory(tmp_path).read_config().spec.concurrency == 6  # three times the first capacity
+    make(tmp_path, model, ScriptedEngine(answering(), slots=2), count=40, concurrency=None)
+    make(tmp_path, model, ScriptedEngine(answering(), slots=8), count=80, concurrency=None)
+    assert RunDirectory(tmp_path).read_config().spec.concurrency == 6  # three times the first number of slots
 
 
 # Disks

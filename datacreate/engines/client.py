@@ -54,8 +54,13 @@ class Engine:
         self._thread: Thread | None = None
 
     @property
+    def slots(self) -> int:
+        """How many requests the servers process at once."""
+        return max(1, sum(server.slots for server in self._active_servers()))
+
+    @property
     def capacity(self) -> int:
-        """How many requests in flight keep the servers busy: what they process at once, and a short queue."""
+        """The limit of requests in flight, which keeps the servers busy: their slots, and a short queue."""
         return max(1, sum(server.capacity for server in self._active_servers()))
 
     @property

@@ -133,7 +133,7 @@ class HeldOutRef(BaseModel):
 
 @dataclass(frozen=True)
 class HeldOutSet:
-    """A test set with its rows. `read` raises an error if they have changed since the set was chosen."""
+    """A test set with its rows."""
 
     ref: HeldOutRef
     read: Callable[[], Iterable[HeldOutRow]]

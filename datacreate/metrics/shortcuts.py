@@ -7,9 +7,8 @@ Gururangan et al., 2018).
 
 from __future__ import annotations
 
-import random
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import NormalDist
@@ -22,9 +21,6 @@ from datacreate.formats.example import Json, field_at
 from datacreate.formats.task_format import TaskFormat, answer_text
 from datacreate.formats.text_normalization import words
 from datacreate.formats.validate import Candidate
-
-MAX_ROWS = 4_000
-"""Larger sets are sampled down to this many rows by seed."""
 
 MIN_ROWS = 20
 """Smaller sets are not measured."""
@@ -45,8 +41,6 @@ FOLD_FACTOR = 1.4
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-Pairs = Iterable[tuple[Mapping[str, Json], Hashable]]
-"""Rows, each with its family."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +78,7 @@ def shortcuts(
     """
     if format.head is None:
         return ()
-    of_row = range(len(rows)) if families is None else families
-    chosen: Sequence[int] = range(len(rows))
-    if len(rows) > MAX_ROWS:
-        chosen = sorted(random.Random(seed).sample(chosen, MAX_ROWS))
-    pairs = [(rows[index], of_row[index]) for index in chosen]
-    usable = list(_rows(format, pairs))
+    usable = list(_rows(format, rows, range(len(rows)) if families is None else families))
     if len(usable) < MIN_ROWS:
         return ()
     options = format.head == "multiple_choice"
@@ -276,28 +265,20 @@ def _most_telling_word(rows: Sequence[Row]) -> str:
     return f"most telling: {word[:40]!r}, in {inside:.0%} of {label[:40]!r} rows, {others:.0%} of others"
 
 
-def _rows(format: TaskFormat, pairs: Pairs) -> Iterator[Row]:
+def _rows(
+    format: TaskFormat, rows: Sequence[Mapping[str, Json]], families: Sequence[Hashable]
+) -> Iterator[Row]:
     """The rows with at least two options and their answer among them."""
     labels = format.labels if format.head == "sequence_classification" else None
-    for values, family in pairs:
-        try:
-            own = labels or field_at(values, format.roles.options or ())
-            answer = answer_text(field_at(values, format.roles.answer or ())).casefold()
-        except (KeyError, TypeError):
-            continue
-        options = tuple(answer_text(option) for option in own or ())
+    for values, family in zip(rows, families, strict=True):
+        answer = answer_text(field_at(values, format.roles.answer or ())).casefold()
+        options = tuple(map(answer_text, labels or field_at(values, format.roles.options or ())))
         right = [index for index, option in enumerate(options) if option.casefold() == answer]
         if right and len(options) > 1:
             yield Row(*texts_of(format, values), options, right[0], family)
 
 
 def texts_of(format: TaskFormat, values: Mapping[str, Json]) -> tuple[str, str]:
-    """The question (all inputs but the passage) and the passage; if only the passage varies, it is the question.
-
-    Both are empty for a row that has not the format.
-    """
-    try:
-        candidate = Candidate.of(values, format)
-    except (KeyError, TypeError):
-        return "", ""
+    """The question (all inputs but the passage) and the passage; if only the passage varies, it is the question."""
+    candidate = Candidate.of(values, format)
     return (candidate.question, candidate.passage) if candidate.question else (candidate.passage, "")

@@ -185,19 +185,19 @@ class Sweep:
             if step.generator == generator
         ]
         with self._servers(generator, [step for _, step in waiting], session) as servers:
-            capacity = servers.capacity if servers else 1
+            slots = servers.slots if servers else 1
             if servers:
                 session.notify(
-                    f"{generator}: {len(waiting)} cells share servers for {capacity} requests at once"
+                    f"{generator}: {len(waiting)} cells share servers for {slots} requests at once"
                 )
             running: dict[Future[None], int] = {}  # -> requests in flight
             with session.signals.deferred(), ThreadPoolExecutor(nproc) as pool:
                 try:
                     while running or (waiting and not session.stopping):
-                        while waiting and len(running) < nproc and sum(running.values()) < capacity:
+                        while waiting and len(running) < nproc and sum(running.values()) < slots:
                             cell, step = waiting.pop(0)
                             future = pool.submit(self._run_steps, cell, generator, servers, session)
-                            running[future] = step.in_flight or capacity
+                            running[future] = step.in_flight or slots
                         ended, _ = wait(running, _POLL_SECONDS, FIRST_COMPLETED)
                         for future in ended:
                             del running[future]

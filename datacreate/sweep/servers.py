@@ -23,7 +23,7 @@ from datacreate.sweep.plan import short_name
 class SharedServers:
     """Running servers, and how a step uses them."""
 
-    capacity: int  # requests processed at once
+    slots: int  # requests processed at once
     arguments: tuple[str, ...] | None = None  # of a step; None: the engine options of the plan
     environment: Mapping[str, str] = field(default_factory=dict)
     local: Sequence[LocalServers] = ()
@@ -54,8 +54,8 @@ def shared_servers(
     if options.served:
         checkpoint = checkpoint_of(generator, options)
         with closing(make_engine(checkpoint, options, count=count, notify=notify)) as engine:
-            capacity = engine.capacity
-        yield SharedServers(capacity)
+            slots = engine.slots
+        yield SharedServers(slots)
         return
     names = [name for name in (generator, verifier) if name is not None]
     found = {checkpoint.sha256: checkpoint for checkpoint in (checkpoint_of(name, options) for name in names)}
@@ -81,8 +81,8 @@ def shared_servers(
         addresses = local[0].now()
         arguments = ["--url", str(folder), "--servers", str(len(addresses))]
         arguments += as_arguments(EngineOptions, options.given(("max_model_len",)))
-        capacity = sum(address.max_num_seqs or 1 for address in addresses)
-        yield SharedServers(capacity, tuple(arguments), {KEY: local[0].key}, local)
+        slots = sum(address.max_num_seqs or 1 for address in addresses)
+        yield SharedServers(slots, tuple(arguments), {KEY: local[0].key}, local)
 
 
 def _stop(servers: LocalServers, signals: Signals) -> None:

@@ -47,7 +47,8 @@ MODEL = "qwen2.5-coder-0.5b-instruct"
 class InstantEngine:
     """Answers at once with examples nobody has seen, made by string formatting."""
 
-    capacity = 64
+    slots = 64
+    capacity = 72
     max_context = 4096
 
     def __init__(self) -> None:

@@ -37,7 +37,7 @@ from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from datacreate.selection.strategies import STRATEGIES
 
-SIMULATED = ((300, 32), (1000, 64), (1000, 256), (5000, 256))  # (count, capacity)
+SIMULATED = ((300, 32), (1000, 64), (1000, 256), (5000, 256))  # (count, slots)
 USES = (1, 4, 8, 16, 32, 64)
 
 
@@ -58,11 +58,12 @@ def measure(out: Path, name: str, options: Sequence[str]) -> list[object]:
 
 
 class VirtualEngine(InstantEngine):
-    """Answers after a random virtual time of about a second, with at most `capacity` requests at once."""
+    """Answers after a random virtual time of about a second, with at most `slots` requests at once."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, slots: int) -> None:
         super().__init__()
-        self.capacity = capacity
+        self.slots = slots
+        self.capacity = slots + -(-slots // 8)
         self.now = self.busy = 0.0
         self.made = 0
         self._running: list[tuple[float, int]] = []
@@ -73,7 +74,7 @@ class VirtualEngine(InstantEngine):
         self._queue.append(request)
 
     def poll(self, timeout_seconds: float) -> list[Completion]:
-        while self._queue and len(self._running) < self.capacity:
+        while self._queue and len(self._running) < self.slots:
             request = self._queue.pop(0)
             seconds = random.Random(request.id).lognormvariate(0, 0.25)
             heapq.heappush(self._running, (self.now + seconds, request.id))
@@ -90,8 +91,8 @@ class VirtualEngine(InstantEngine):
 
 def simulate() -> Iterator[list[object]]:
     """Rows of the table about the start of a tree."""
-    for (count, capacity), uses in product(SIMULATED, (None, *USES)):  # None: the strategy naive
-        engine = VirtualEngine(capacity)
+    for (count, slots), uses in product(SIMULATED, (None, *USES)):  # None: the strategy naive
+        engine = VirtualEngine(slots)
         strategy = {"strategy": "tree", "max_parent_uses": uses} if uses else {"strategy": "naive"}
         settings: dict[str, Any] = {
             "count": count,
@@ -103,9 +104,9 @@ def simulate() -> Iterator[list[object]]:
         with tempfile.TemporaryDirectory() as folder:
             config = CreateConfig(example=EXAMPLE, run_dir=Path(folder) / "run", **settings)
             summary = create(config, engine_factory=lambda *_, engine=engine: engine)
-        fill, root = engine.busy / capacity / engine.now, summary["depths"]["1"] / count
+        fill, root = engine.busy / slots / engine.now, summary["depths"]["1"] / count
         requests = f"{engine.made} / {summary['requests']}"
-        yield [count, capacity, uses or "naive", f"{engine.now:.1f}", f"{fill:.0%}", f"{root:.0%}", requests]
+        yield [count, slots, uses or "naive", f"{engine.now:.1f}", f"{fill:.0%}", f"{root:.0%}", requests]
 
 
 def main() -> None:
@@ -118,7 +119,7 @@ def main() -> None:
     parser.add_argument("--simulate", action="store_true")
     options, more = parser.parse_known_args()
     if options.simulate:
-        columns = ["count", "capacity", "--max-parent-uses", "seconds", "fill", "children of the root"]
+        columns = ["count", "slots", "--max-parent-uses", "seconds", "fill", "children of the root"]
         print(table([*columns, "requests made / needed"], list(simulate())))
         return
     if options.out is None:

@@ -77,10 +77,8 @@ def test_a_question_shorter_than_an_ngram_must_be_repeated_whole() -> None:
 
 def test_ngram_is_the_number_of_consecutive_words() -> None:
     row = "the quiet lighthouse keeper counted every single ship that passed before dawn"
-    filter = against([row])
     eight = asked("Is it true that the quiet lighthouse keeper counted every single ship?")
-    assert not filter.match(asked("Is it true that the quiet lighthouse keeper counted every single gull?"))
-    assert filter.match(eight)
+    assert against([row]).match(eight)
     assert not against([row], ngram=9).match(eight)
 
 

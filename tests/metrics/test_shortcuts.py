@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datacreate.formats.task_format import TaskFormat, read_format
-from datacreate.metrics.shortcuts import MAX_ROWS, Shortcut, shortcuts
+from datacreate.metrics.shortcuts import Shortcut, shortcuts
 from tests.metrics.rows import CHOICE, PASSAGE, STATEMENT, choice_rows, sentence, statement_rows
 
 Rows = list[dict[str, Any]]
@@ -141,13 +141,6 @@ def test_clean_rows_raise_no_alarm(format: TaskFormat, make: Any, number: int) -
     for seed in range(25):
         families = [index // 5 for index in range(number)]
         assert not warned(measured(format, make(number, seed), families=families)), seed
-
-
-def test_large_sets_are_sampled_by_seed() -> None:
-    rows = statement_rows(MAX_ROWS + 500, 11)
-    found = shortcuts(STATEMENT, rows, seed=3)
-    assert {one.rows for one in found} == {MAX_ROWS}
-    assert found == shortcuts(STATEMENT, rows, seed=3)
 
 
 def test_few_rows_one_label_one_family_and_free_text() -> None:

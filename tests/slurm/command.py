@@ -24,7 +24,7 @@ class Stalling(ScriptedEngine):
     """Gives a number of answers, and then none."""
 
     def __init__(self, answers: int) -> None:
-        super().__init__(answering(), capacity=1)
+        super().__init__(answering(), slots=1)
         self._answers = answers
 
     def poll(self, timeout_seconds: float) -> list[Completion]:

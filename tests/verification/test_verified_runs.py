@@ -134,13 +134,13 @@ def test_arrival_order_capacity_and_kills_change_nothing(
     @settings(max_examples=6)
     @given(
         order=st.integers(0, 2**32),
-        capacity=st.integers(1, 9),
+        slots=st.integers(1, 9),
         kills=st.lists(st.integers(1, 12), max_size=4),
     )
-    def check(order: int, capacity: int, kills: list[int]) -> None:
+    def check(order: int, slots: int, kills: list[int]) -> None:
         other = tmp_path_factory.mktemp("run")
         for dies_after in [*kills, None]:
-            how: dict[str, Any] = {"capacity": capacity, "shuffle": random.Random(order)}
+            how: dict[str, Any] = {"slots": slots, "shuffle": random.Random(order)}
             engine = ScriptedEngine(writer, scorer=knowing, dies_after=dies_after, **how)
             try:
                 verified(other, model, engine, **changes)
@@ -198,8 +198,8 @@ def test_another_model_can_verify_and_writes_nothing(tmp_path: Path, model: str)
     shutil.copytree(model, other)
     weights = other / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
-    writer = ScriptedEngine(writing(0.6), capacity=3)
-    verifier = ScriptedEngine(answering(), scorer=knowing, capacity=2)
+    writer = ScriptedEngine(writing(0.6), slots=3)
+    verifier = ScriptedEngine(answering(), scorer=knowing, slots=2)
 
     def engine_for(checkpoint: Checkpoint, *_: Any) -> ScriptedEngine:
         return verifier if checkpoint.path == other else writer
