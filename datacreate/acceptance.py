@@ -16,7 +16,6 @@ from functools import lru_cache
 
 from datacreate.filters.base import Filter
 from datacreate.formats.example import Json, field_at
-from datacreate.formats.task_format import answer_text
 from datacreate.formats.validate import Candidate, Reason, Reject, shorten
 from datacreate.plan import RunPlan
 from datacreate.prompts.label_scoring import assigned_label, possible_answers, with_answer
@@ -109,7 +108,7 @@ class Acceptance:
         assigned = -1 if self.pseudo_labels else scored.assigned
         scored = replace(scored, final=final_label(self._verification.mode, assigned, calibrated, request))
         if scored.final < 0:
-            answers = list(map(answer_text, possible_answers(self._format, item.example.values)))
+            answers = list(map(str, possible_answers(self._format, item.example.values)))
             detail = disagreement(answers, assigned, calibrated)
             return _reject(Reason.REJECTED_BY_VERIFIER, item, detail), scored
         if scored.final != assigned_label(self._format, item.example.values):
@@ -201,9 +200,9 @@ class Acceptance:
     def _match_filters(self, candidate: Candidate) -> Reject | None:
         if candidate.key == self._root_key:
             return _reject(Reason.COPIED_EXAMPLE, candidate)
-        for filter in self._filters:
-            if (detail := filter.match(candidate)) is not None:
-                return _reject(filter.reason, candidate, detail)
+        for each in self._filters:
+            if (detail := each.match(candidate)) is not None:
+                return _reject(each.reason, candidate, detail)
         return None
 
     @property
@@ -232,8 +231,8 @@ class Acceptance:
             self.quotas.add(self._label(candidate))
 
     def _add_to_filters(self, candidate: Candidate) -> None:
-        for filter in self._filters:
-            filter.add(candidate)
+        for each in self._filters:
+            each.add(candidate)
         if self._vectors:
             self._vectors.ensure(self.passed, candidate.text)
         self.passed += 1

@@ -24,6 +24,7 @@ from datacreate.filters.base import FilterInputs
 from datacreate.filters.registry import make_filters
 from datacreate.formats.response_schema import build_response_schema
 from datacreate.locking import FolderLock
+from datacreate.messages import SilentProgress
 from datacreate.pipeline import Pipeline, Uncommitted
 from datacreate.plan import RunPlan, make_plan, read_inputs
 from datacreate.prompts.generation import chat_prompt
@@ -34,8 +35,8 @@ from datacreate.runs.directory import RunConfig, RunDirectory, summary_of
 from datacreate.runs.log import Commit, LogLine, RunWriter, Session, first_checksum, read_log
 from datacreate.runs.summary import RunStats
 from datacreate.selection.accepted_vectors import AcceptedVectors
-from datacreate.selection.embeddings import Embedder, SentenceEmbedder, SentenceSimilarity, Similarity
-from datacreate.signals import Signals, caught_signals
+from datacreate.selection.embeddings import Embedder, SentenceEmbedder
+from datacreate.signals import Signals, caught_signals, deferred
 from datacreate.state import RunState
 
 DEFAULT_PATIENCE = 64
@@ -61,35 +62,28 @@ class Progress(Protocol):
         """The statistics at the start, and after every poll of the engines."""
 
 
-class SilentProgress:
-    """A `Progress` without output."""
-
-    def notify(self, text: str) -> None: ...
-
-    def update(self, stats: RunStats, count: int, uncommitted: Uncommitted) -> None: ...
-
-
 def create(
     config: CreateConfig,
     *,
     progress: Progress | None = None,
     engine_factory: EngineFactory | None = None,
-    similarity: Similarity | None = None,
     embedder: Embedder | None = None,
     compute_metrics: ComputeMetrics | None = None,
 ) -> dict[str, Any]:
     """Make the training set of `config`, or resume making it; returns the summary.
 
-    Raises a DatacreateError: UsageError for wrong settings, RunMismatch if the directory has another run, NoProgress
-    if the model writes nothing usable, Stopped after SIGINT or SIGTERM, LockLost if another process has taken over
-    the directory, StorageError if the disk is full. After the last three the same call resumes.
+    `embedder` replaces the embedding model. Raises what `read_inputs` and `make_plan` raise, and: CheckpointError if a
+    model is not downloaded, RunMismatch if the directory has another run, RunLocked if another process writes it,
+    LogDamaged if its log is, EngineError if a server fails, NoProgress if the model writes nothing usable. The same
+    call resumes after ServersUnavailable, Stopped (SIGINT or SIGTERM), LockLost (another process has taken over the
+    directory) and StorageError (the disk is full).
     """
     # Check what needs no server (a dry run ends here), and find the checkpoints.
     progress = progress or SilentProgress()
     directory = RunDirectory(config.run_dir)
     inputs = read_inputs(config, directory)
-    embeds = not embedder and needs_embedder(config, similarity=similarity is not None)
-    models = models_of(config, inputs.verify, embeds, progress.notify)
+    embeds = needs_embedder(config)
+    models = models_of(config, inputs.verify, embeds and embedder is None, progress.notify)
     with ExitStack() as stack:
         signals = stack.enter_context(caught_signals())
         lock = stack.enter_context(directory.locked(progress.notify))
@@ -110,22 +104,21 @@ def create(
         if models.embedding_model:
             embedder = SentenceEmbedder(models.embedding_model.path)
         vectors = None
-        if embedder and not finished:
-            similarity = similarity or SentenceSimilarity(embedder)
+        if embeds and embedder and not finished:
             root_text = "\n".join(plan.encoding.format.input_texts(plan.root.values))
             vectors = AcceptedVectors(embedder, directory.vectors_path, root_text)
         sha256 = models.embedding_model.sha256 if models.embedding_model else None
         filter_inputs = FilterInputs(plan.held_out_sets, vectors, sha256)
         filters = [] if finished else make_filters(plan.spec.filters, filter_inputs)
-        state = RunState(plan, config.count, similarity, filters, vectors)
+        state = RunState(plan, config.count, filters, vectors)
         run = _Run(state, directory, lock, run_config, progress, compute_metrics)
         if stored:
             run.replay(figures_only=finished)
 
         # Start the engines; the directory is written only after they have passed their checks.
         if not finished:
-            for filter in filters:
-                filter.prepare(progress.notify)
+            for each in filters:
+                each.prepare(progress.notify)
             scoring_checks = [scores_are_real()] if plan.spec.verification else []
             engines.start(models, progress.notify, [_schema_check(plan)], scoring_checks)
             if stored or plan.spec.num_chains:
@@ -170,12 +163,12 @@ class _Run:
 
     def generate(self, engines: Engines, patience: int, signals: Signals) -> None:
         """Request, verify, decide and commit until the count is reached."""
-        state, check = self._state, self._state.stats.label_noise_check
+        state, noise_check = self._state, self._state.stats.label_noise_check
         # Requests already in flight do not use the latest commit; allow for them.
         patience += self._config.spec.max_in_flight
         pipeline = Pipeline(state, engines)
         with ExitStack() as stack:
-            stack.enter_context(signals.deferred())
+            stack.enter_context(deferred())
             self._lock.check()
             files = RunWriter(self._directory.log_path, self._directory.train_path, self._checksum)
             self._files = files
@@ -185,10 +178,10 @@ class _Run:
             self._progress.update(state.stats, self._count, pipeline.uncommitted)
 
             def apply(commit: Commit) -> None:
-                undecided = check is not None and not check.decided
+                undecided = noise_check is not None and not noise_check.decided
                 parents = state.apply(commit)
-                if check and undecided and check.decided:
-                    self._progress.notify(check.result)
+                if noise_check and undecided and noise_check.decided:
+                    self._progress.notify(noise_check.result)
                 self._lock.check()  # just before writing, which only one process may do
                 files.append(commit, parents)
 
@@ -196,7 +189,7 @@ class _Run:
                 while not state.finished and (commit := state.release()) is not None:
                     apply(commit)
 
-            release()  # an earlier session may have ended just after the check had decided
+            release()  # an earlier session may have ended just after the label-noise check had decided
             while not state.finished:
                 if signals.received:
                     done = f"{state.stats.accepted} of {self._count} examples"

@@ -7,7 +7,7 @@ from typing import Any
 from datacreate.engines.factory import choose
 from datacreate.filters.registry import FILTERS
 from datacreate.finetuning.records import TRAINING, TrainingDirectory, read_training
-from datacreate.finetuning.train import SilentProgress, TrainConfig, prepare
+from datacreate.finetuning.train import TrainConfig, prepare
 from datacreate.hardware import visible_gpus
 from datacreate.messages import no_notify
 from datacreate.plan import make_plan, read_inputs
@@ -62,7 +62,7 @@ def describe_run(config: CreateConfig) -> dict[str, Any]:
 
 def describe_training(config: TrainConfig) -> dict[str, Any]:
     """What `train` would do, as JSON has it. Raises the errors that `train` raises before it trains."""
-    prepared, directory = prepare(config, SilentProgress()), TrainingDirectory(config.out)
+    prepared, directory = prepare(config), TrainingDirectory(config.out)
     training = prepared.training
     if (config.out / TRAINING).is_file():
         read_training(config.out).check_same(training, config.out)

@@ -4,7 +4,7 @@
     ├── UsageError                exit code 2: the command line or the configuration is wrong
     │   ├── ExampleError          the formatting example cannot be used
     │   ├── FormatError           a task format is wrong, or contradicts its example
-    │   └── PlanError             the plan of a sweep is wrong, or differs from the one in its folder
+    │   └── SweepPlanError        the plan of a sweep is wrong, or differs from the one in its folder
     ├── CheckpointError           a checkpoint or encoder is missing, damaged or too large
     │   └── UnknownModel          exit code 2: no preset, Hub id, folder or file
     ├── BenchmarkError            a benchmark is not imported, or damaged
@@ -23,8 +23,8 @@
     └── Stopped                   exit code 75: stopped by a signal; run again to resume
         └── LockLost              another process has taken over the folder
 
-A message is one line: what is wrong, where, and what to do. Exit code 2: an option, name, value or input file is
-wrong. Exit code 1: everything else. Exit code 75 is `EX_TEMPFAIL` of sysexits.h: the same command resumes.
+A message is one line: what is wrong, where, and what to do. Exit code 1: the command failed. Exit code 2: an option,
+name, value or input file is wrong. Exit code 75 is `EX_TEMPFAIL` of sysexits.h: the same command resumes.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ExampleError(UsageError): ...
 class FormatError(UsageError): ...
 
 
-class PlanError(UsageError): ...
+class SweepPlanError(UsageError): ...
 
 
 class CheckpointError(DatacreateError): ...

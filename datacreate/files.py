@@ -81,7 +81,7 @@ def open_own(path: Path, flags: int) -> int:
         raise
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
-        raise OSError(errno.EEXIST, "a device or a pipe is there")
+        raise OSError(errno.EINVAL, "a device or a pipe is there")
     return file
 
 

@@ -21,7 +21,7 @@ from datacreate.files import replaced, storage_error
 from datacreate.filters.base import Filter, FilterInputs, FilterSettings, Threshold, quality, threshold
 from datacreate.filters.registry import filter_report, load_embedder, make_filters
 from datacreate.formats.example import Json, field_at
-from datacreate.formats.task_format import TaskFormat, answer_text
+from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.validate import Candidate, Reason
 from datacreate.messages import Notify, no_notify
 from datacreate.runs.config import FormatOptions, JudgingModels
@@ -130,7 +130,7 @@ def filter_rows(
     reports = filter_report(filter_settings, counts.rejected)
     if verifier:
         reports.append(verifier.report(counts.rejected[Reason.REJECTED_BY_VERIFIER]))
-    labels = list(map(answer_text, rows.format.labels or ()))
+    labels = list(map(str, rows.format.labels or ()))
     return {
         "source": str(source),
         "format": rows.format.name,
@@ -159,7 +159,7 @@ def _sample(rows: Rows) -> list[Candidate]:
 
 def _label(row: Row, format: TaskFormat) -> str:
     """The label; empty if the format has none."""
-    return answer_text(field_at(row.values, format.roles.answer or ())) if format.labels else ""
+    return str(field_at(row.values, format.roles.answer or ())) if format.labels else ""
 
 
 def _filtered(
@@ -207,7 +207,7 @@ def _filtered(
 
 def _balanced(rows: Sequence[Row], format: TaskFormat, counts: _Counts, rejects: WriteLine) -> Iterator[Row]:
     """The first rows of each label, as many as the rarest label has."""
-    labels = list(map(answer_text, format.labels or ()))
+    labels = list(map(str, format.labels or ()))
     rarest = min(labels, key=lambda label: counts.labels_after[label])
     share = counts.labels_after[rarest]
     if not share:

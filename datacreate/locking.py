@@ -8,6 +8,7 @@ the old one works without reading the record, so that an old one that was suspen
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import json
 import os
@@ -24,6 +25,7 @@ from datacreate.errors import LockLost, RunLocked
 from datacreate.files import open_own
 from datacreate.hardware import slurm_job
 from datacreate.messages import Notify, no_notify
+from datacreate.signals import deferred
 
 LOCK_FILE = ".lock"
 BEAT_SECONDS = 10.0  # between heartbeats; a holder reads its record at least every second heartbeat
@@ -49,12 +51,13 @@ class FolderLock:
     def acquire(self) -> None:
         """Take the directory. Raises RunLocked, naming the holder, if another process has it; OSError."""
         self._flock = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
+        atexit.register(self.release)  # if a signal arrives before the caller's `try`
         try:
             fcntl.flock(self._flock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             while not self._claim():
                 pass
         except BaseException as error:
-            os.close(self._flock)
+            self.release()
             if not isinstance(error, BlockingIOError):
                 raise
             name = _read(self._path)[0].get("name", "another process")
@@ -75,11 +78,13 @@ class FolderLock:
 
     def release(self) -> None:
         """Free the directory, if this process still holds it."""
-        self._released.set()
-        with suppress(OSError):
-            if _read(self._path)[0] == self._record:
-                self._path.unlink()
-        os.close(self._flock)
+        with deferred():
+            self._released.set()
+            with suppress(OSError):
+                if _read(self._path)[0] == self._record:
+                    self._path.unlink()
+            os.close(self._flock)
+            atexit.unregister(self.release)
 
     def _claim(self) -> bool:
         """Write our record; False if another machine was faster."""
@@ -89,7 +94,7 @@ class FolderLock:
             return False
         try:
             new = os.O_TRUNC if found else os.O_CREAT | os.O_EXCL
-            with os.fdopen(open_own(self._path, os.O_WRONLY | new), "w", encoding="utf-8") as file:
+            with deferred(), os.fdopen(open_own(self._path, os.O_WRONLY | new), "w") as file:
                 json.dump(self._record, file)
         except FileExistsError:
             return False

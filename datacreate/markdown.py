@@ -3,25 +3,11 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 
-_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+from datacreate.messages import visible
+
 _MARKUP = re.compile(r"[\\`*<>\[\]|~&#!$@]|(?<![^\W_])_|_(?![^\W_])|(?<=:)//|(?<=www)\.", re.IGNORECASE)
-
-
-def visible(text: str) -> str:
-    """`text` with control characters, lone surrogates and direction overrides replaced.
-
-    Such characters could move a terminal's cursor or reorder the text beside them. Line ends and tabs stay.
-    """
-    return "".join(map(_visible, text))
-
-
-def _visible(character: str) -> str:
-    reorders = "\u202a" <= character <= "\u202e" or "\u2066" <= character <= "\u2069"
-    control = unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t"
-    return _REPLACEMENT if reorders or control else character
 
 
 def escape(text: str) -> str:

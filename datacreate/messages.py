@@ -1,8 +1,11 @@
-"""Messages to the user: the callback that receives them, and suggestions for misspelled names."""
+"""Messages to the user: what receives them, unsafe characters, suggestions for misspelled names."""
 
 from __future__ import annotations
 
+import json
+import unicodedata
 from collections.abc import Callable, Iterable
+from typing import Any
 
 Notify = Callable[[str], None]
 """Shows a line to the user."""
@@ -10,6 +13,40 @@ Notify = Callable[[str], None]
 
 def no_notify(message: str) -> None:
     """A `Notify` that shows nothing."""
+
+
+class SilentProgress:
+    """The `Progress` of `create` and of `train` that shows nothing."""
+
+    def notify(self, text: str) -> None: ...
+
+    def update(self, *_: Any, **__: Any) -> None: ...
+
+    def step(self, *_: Any, **__: Any) -> None: ...
+
+
+def visible(text: str) -> str:
+    """`text` with a replacement for each character that is not printable; line ends and tabs stay.
+
+    Such characters are controls, marks without width or for the direction of text, and lone surrogates: they could
+    move a terminal's cursor, hide text or reorder the text beside them.
+    """
+    return "".join(c if c in "\n\t" or _is_safe(c) else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def printable(text: str) -> str:
+    """As `visible`, and on one line."""
+    return visible(text).replace("\n", "\N{REPLACEMENT CHARACTER}").replace("\t", "\N{REPLACEMENT CHARACTER}")
+
+
+def visible_json(document: Any, indent: int | None = None) -> str:
+    """A document as JSON that is equal to it: what `visible` replaces is escaped."""
+    text = json.dumps(document, indent=indent, ensure_ascii=False)
+    return "".join(c if c == "\n" or _is_safe(c) else json.dumps(c)[1:-1] for c in text)
+
+
+def _is_safe(character: str) -> bool:
+    return character.isprintable() or unicodedata.category(character) == "Zs"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -22,7 +22,7 @@ from datacreate.filters.base import HeldOutSet
 from datacreate.formats.example import Example, find_unsupported_value, load_example
 from datacreate.formats.infer import InferredFormat, infer_format
 from datacreate.formats.serialization import PromptEncoding
-from datacreate.formats.task_format import TaskFormat, answer_text
+from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.generation import chat_prompt
 from datacreate.prompts.label_scoring import MAX_LETTERED, can_score_labels
 from datacreate.run_models import Engines, Models, verify_mode
@@ -61,7 +61,7 @@ class RunInputs:
     verify: VerifyMode
     held_out: tuple[HeldOutSet, ...]  # for decontamination
     stored: RunConfig | None  # of the run in the directory
-    identity: dict[str, Any]  # the fields of `RunSpec` that are decided
+    identity: dict[str, Any]  # the fields of `RunSpec` that depend on neither
 
 
 @dataclass(frozen=True)
@@ -114,11 +114,10 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
         "filters": with_names(config, held_out),
         "compared_with": tuple(each.ref for each in held_out),
         "label_ratio": label_ratio,
-        **config.given(("num_examples", "concurrency")),
-        **(config.given(("num_chains",)) if has_chains else {}),
     }
     if stored:
-        stored.check_same(identity, config.count, directory.path)
+        given = config.given(("num_examples", "concurrency", *(["num_chains"] if has_chains else [])))
+        stored.check_same(identity | given, config.count, directory.path)
     return RunInputs(root, inferred, verify, held_out, stored, identity)
 
 
@@ -171,23 +170,23 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: Models, engines: 
     if num_chains and not stored and not config.num_chains:  # more would only be shallower
         num_chains = min(num_chains, _concurrency(config.count, number, engines.generators))
     concurrency = stored.concurrency if stored else config.concurrency or num_chains or (1 if paper else None)
-    decided = {
-        "model": models.name,
-        "model_sha256": models.sha256,
-        "embedding_model": embedding_model.name if embedding_model else None,
-        "embedding_model_sha256": embedding_model.sha256 if embedding_model else None,
-        "num_examples": number,
-        "concurrency": concurrency or _concurrency(config.count, number, engines.generators),
-        "num_chains": num_chains,
-        "sampling": _given(samplings[0]),
-        "verification": _verification(config, inputs, models, encoding, engines.verifier),
-        "mixture": tuple(
+    spec = RunSpec(
+        **inputs.identity,
+        model=models.name,
+        model_sha256=models.sha256,
+        embedding_model=embedding_model.name if embedding_model else None,
+        embedding_model_sha256=embedding_model.sha256 if embedding_model else None,
+        num_examples=number,
+        concurrency=concurrency or _concurrency(config.count, number, engines.generators),
+        num_chains=num_chains,
+        sampling=_given(samplings[0]),
+        verification=_verification(config, inputs, models, encoding, engines.verifier),
+        mixture=tuple(
             Generator(model=generator.name, sha256=generator.sha256, sampling=_given(sampling))
             for generator, sampling in zip(models.generators, samplings, strict=True)
             if len(samplings) > 1
         ),
-    }
-    spec = RunSpec(**decided | inputs.identity)
+    )
     notes = (*inputs.inferred.notes, *_warnings(spec))
     return RunPlan(root, encoding, strategy, samplings, spec, inputs.held_out, notes)
 
@@ -228,7 +227,7 @@ def _verification(
         # If the stored run had no verification, `check_same` reports that later; do not start a server for it.
         lettered = bool(known and known.lettered)
     else:
-        lettered = bool(labels) and not verifier.have_distinct_first_tokens(list(map(answer_text, labels)))
+        lettered = bool(labels) and not verifier.have_distinct_first_tokens(list(map(str, labels)))
     if not can_score_labels(format, lettered=lettered):
         if config.verify is None and config.verifier is None:
             return None
@@ -251,7 +250,7 @@ def _label_ratio(config: CreateConfig, format: TaskFormat) -> dict[str, float] |
     """The share of each label, in the order of the labels; None if all are equal."""
     if config.label_ratio is None:
         return None
-    names = [answer_text(label) for label in format.labels or ()]
+    names = [str(label) for label in format.labels or ()]
     if not names:
         raise UsageError(
             f"--label-ratio: the format {format.name} has no fixed labels; give them with "

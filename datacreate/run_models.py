@@ -26,7 +26,7 @@ class Models:
     """The checkpoints of a run; None: not needed."""
 
     generators: tuple[Checkpoint, ...]  # several share the requests
-    embedding_model: Checkpoint | None  # the embedding model
+    embedding_model: Checkpoint | None
     verifier: Checkpoint | None  # one of the generators, or another model
 
     @property
@@ -44,14 +44,9 @@ class Models:
         )
 
 
-def needs_embedder(config: CreateConfig, *, similarity: bool = False) -> bool:
-    """Whether a run embeds texts; `similarity`: the caller has a `Similarity` for the strategy."""
-    strategy = find_strategy(config.strategy)
-    return (
-        config.semantic is not None
-        or strategy.queue == "coverage"
-        or (strategy.needs_similarity and not similarity)
-    )
+def needs_embedder(config: CreateConfig) -> bool:
+    """Whether a run embeds texts."""
+    return config.semantic is not None or find_strategy(config.strategy).needs_embedder
 
 
 def models_of(config: CreateConfig, verify: VerifyMode, embeds: bool, notify: Notify) -> Models:
@@ -78,7 +73,7 @@ def _names(config: CreateConfig, notify: Notify) -> tuple[str, ...]:
 
 
 def _with_distinct_names(generators: tuple[Checkpoint, ...]) -> tuple[Checkpoint, ...]:
-    """Writers with distinct names. UsageError if two are the same model."""
+    """Generators with distinct names. UsageError if two are the same model."""
     if len({generator.sha256 for generator in generators}) < len(generators):
         raise UsageError("--model: two of these are the same model (equal weights); give each once")
     names = [generator.name for generator in generators]

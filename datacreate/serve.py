@@ -22,7 +22,6 @@ from datacreate.errors import ServersUnavailable, UsageError
 from datacreate.files import replace_file, storage_error
 from datacreate.hardware import slurm_job
 from datacreate.messages import Notify
-from datacreate.signals import Signals
 
 _OURS = re.compile(r"--(model|host|port|uds|served-model-name|max-num-seqs|api-key|ssl-.*)")
 """Arguments of vLLM's server that datacreate sets itself, or that would make it serve with TLS."""
@@ -45,7 +44,6 @@ def serving(
     options: EngineOptions,
     endpoint: Endpoint,
     more: Sequence[str],
-    signals: Signals,
     notify: Notify,
 ) -> Iterator[LocalServer]:
     """Start a server and yield it when it is ready; it is registered until the block ends, then stopped.
@@ -79,8 +77,7 @@ def serving(
         with _registered(server.address, folder):
             yield server
     finally:
-        with signals.deferred():  # further signals must not leave the server running
-            server.stop()
+        server.stop()
 
 
 def wait(server: LocalServer) -> None:

@@ -1,4 +1,8 @@
-"""Turns SIGINT and SIGTERM into `Stopped`, so that a time limit of a cluster ends a command cleanly."""
+"""SIGINT and SIGTERM end a command with exit code 75, as at the time limit of a cluster.
+
+The first signal raises Interrupt in the main thread: at once, or at the end of a `deferred` block. Later signals
+change nothing, so that no clean-up is interrupted.
+"""
 
 from __future__ import annotations
 
@@ -10,39 +14,86 @@ from types import FrameType
 
 from datacreate.errors import Stopped
 
+STOPPED = "stopped by a signal; run the same command to resume"
+_NUMBERS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupt(BaseException):
+    """A signal has arrived. Not an Exception: a library could take it for an error of its own."""
+
 
 class Signals:
-    """Raises Stopped when a signal arrives; inside `deferred` it only sets `received`."""
+    """Whether a signal has arrived."""
 
     def __init__(self) -> None:
         self.received = False
-        self._deferred = False
+        self._raised = False
+        self._deferrals = 0
 
-    @contextmanager
-    def deferred(self) -> Iterator[None]:
-        """Do not raise in this block, so that no step is interrupted; the block checks `received`."""
-        self._deferred = True
-        try:
-            yield
-        finally:
-            self._deferred = False
-
-    def handle(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         self.received = True
-        if not self._deferred:
-            raise Stopped("stopped by a signal; run the same command to resume")
+        self._raise()
+
+    def _raise(self) -> None:
+        if self.received and not self._deferrals and not self._raised:
+            self._raised = True
+            raise Interrupt
+
+
+_current: Signals | None = None
+
+
+def install() -> Signals:
+    """Handle both signals until this process ends."""
+    global _current
+    _current = signals = Signals()
+    for number in _NUMBERS:
+        signal.signal(number, signals._handle)
+    return signals
+
+
+def ignore() -> None:
+    """Ignore both signals: the exit code is decided."""
+    for number in _NUMBERS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
 def caught_signals() -> Iterator[Signals]:
-    """Handle both signals in this block. Only the main thread receives signals."""
-    signals = Signals()
-    if threading.current_thread() is not threading.main_thread():
-        yield signals
+    """Handle both signals in this block. Raises Stopped after one. Only the main thread receives signals."""
+    global _current
+    if not _is_main_thread():
+        yield Signals()
         return
-    previous = {number: signal.signal(number, signals.handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {} if _current else {number: signal.getsignal(number) for number in _NUMBERS}
     try:
-        yield signals
+        yield _current or install()
+    except Interrupt:
+        raise Stopped(STOPPED) from None
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        if previous:
+            for number, handler in previous.items():
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            _current = None
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Raise nothing in this block, so that no step is interrupted; a long block checks `received`."""
+    signals = _current
+    if signals is None or not _is_main_thread():
+        yield
+        return
+    signals._deferrals += 1
+    try:
+        yield
+    except BaseException:
+        signals._raised |= signals.received  # this error ends the command already
+        raise
+    finally:
+        signals._deferrals -= 1
+    signals._raise()
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

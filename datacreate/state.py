@@ -31,7 +31,6 @@ from datacreate.prompts.label_scoring import LabelQuestion, label_question
 from datacreate.runs.log import Commit, LogLine, Session, example_line
 from datacreate.runs.summary import RunStats
 from datacreate.selection.accepted_vectors import AcceptedVectors
-from datacreate.selection.embeddings import Similarity
 from datacreate.selection.farthest_first import FarthestFirst
 from datacreate.selection.queue import UNLIMITED_USES, Chains, Levels, Parent, ParentQueue, Tree
 from datacreate.verification.scoring import (
@@ -84,14 +83,12 @@ class RunState:
         self,
         plan: RunPlan,
         count: int,
-        similarity: Similarity | None,
         filters: Sequence[Filter],
         accepted: AcceptedVectors | None = None,
     ) -> None:
         spec = plan.spec
         self._plan = plan
         self._count = count
-        self._similarity = similarity
         self._filters = filters
         self._embedder = accepted.embedder if accepted else None
         self._format = plan.encoding.format
@@ -169,11 +166,11 @@ class RunState:
                 truncated=completion.finish_reason == "length",
                 keep_complete_items=not self._plan.is_paper_method,
             )
+        candidates = [item for item in items if isinstance(item, Candidate)]
         if self._embedder:  # one batch is faster than single texts later
-            candidates = [item for item in items if isinstance(item, Candidate)]
             self._embedder.encode([candidate.text for candidate in candidates])
-            for filter in self._filters:
-                filter.prefetch(candidates)
+        for each in self._filters:
+            each.prefetch(candidates)
         questions: dict[int, LabelQuestion] = {}
         for index, item in enumerate(items if self._verification else ()):
             # Filters only get stricter: an item that is rejected now is also rejected by `decide`.
@@ -237,7 +234,7 @@ class RunState:
         parent = "\n".join(self._format.input_texts(pending.example.values))
         children = [candidate.text for candidate in accepted]
         return self._plan.strategy.choose(
-            parent, children, self._rng("choose", pending.number), self._similarity
+            parent, children, self._rng("choose", pending.number), self._embedder
         )
 
     def begin(self, session: Session) -> list[int]:

@@ -28,7 +28,7 @@ from datacreate.finetuning.records import Condition, Evaluation, Task
 from datacreate.finetuning.rows import Question
 from datacreate.finetuning.train import Progress
 from datacreate.prompts.label_scoring import LabelQuestion
-from datacreate.signals import Signals, caught_signals
+from datacreate.signals import Signals, caught_signals, deferred
 from datacreate.verification.scoring import score_labels
 
 
@@ -79,7 +79,7 @@ def _evaluate(
             raise Stopped("stopped by a signal; run the same command to repeat this test set")
         progress.step(test.benchmark.name, done, len(questions), None)
 
-    with signals.deferred():
+    with deferred():
         answers = score_labels(engine, questions, report)
     predictions, scores = grade(test, answers, truncated)
     evaluation = Evaluation(

@@ -2,8 +2,9 @@
 
 `python -m tests.driver create --example ...` is `datacreate create --example ...`. The environment
 variable SCRIPTED has JSON: `script` (a name below), `slots`, `shuffle` (a seed), `gated`
-(each completion waits for a byte on standard input), `loads` (the start waits for a byte), `lock_speed` (a
-factor for the heartbeats of locks).
+(each completion waits for a byte on standard input), `loads` (the start waits for a byte), `signal_at_close`
+(closing it sends SIGTERM to this process), `real_engine` (no scripted one), `lock_speed` (a factor for the
+heartbeats of locks).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import random
 import select
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -80,7 +82,10 @@ if __name__ == "__main__":
     spec = json.loads(os.environ.get("SCRIPTED", "{}"))
     if "lock_speed" in spec:
         speed_up(spec["lock_speed"])
-    engine = engine_of(spec)
-    models.make_engine = lambda *_, **__: engine
+    if not spec.get("real_engine"):
+        engine = engine_of(spec)
+        models.make_engine = lambda *_, **__: engine
+        if spec.get("signal_at_close"):
+            engine.close = lambda: os.kill(os.getpid(), signal.SIGTERM)
     sys.argv[0] = "datacreate"
     main()

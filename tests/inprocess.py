@@ -5,6 +5,7 @@ Tests of signals, kills, imports and standard streams need a process.
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from datacreate import run_models as models
+from datacreate import signals
 from datacreate.cli.main import main
 from tests.driver import engine_of
 from tests.process import Ended
@@ -40,12 +42,16 @@ def scripted_engine(scripted: dict[str, Any]) -> Iterator[None]:
 def typed(*words: str) -> Ended:
     """Run `datacreate WORDS`."""
     code: object = None
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with pytest.MonkeyPatch.context() as patch, CliRunner().isolation() as (out, err, _):
         patch.setattr(sys, "argv", ["datacreate", *words])
+        patch.setattr(signals, "_current", None)
         try:
             main()
         except SystemExit as ended:
             code = ended.code
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         sys.stdout.flush()
         sys.stderr.flush()
         said = [stream.getvalue().decode("utf-8") for stream in (out, err)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +29,6 @@ NLI: dict[str, Any] = {
 NLI_LABELS = {"label": "entailment,neutral,contradiction"}
 
 
-class SharedWords:
-    """A `Similarity` without a model: the share of words that two texts have in common. Counts its calls."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def similarities(self, text: str, others: Sequence[str]) -> list[float]:
-        self.calls += 1
-        words = set(text.split())
-        return [len(words & set(other.split())) / len(words | set(other.split())) for other in others]
-
-
 def settings(run_dir: Path, model: str, **changes: Any) -> dict[str, Any]:
     """The default configuration of tests."""
     defaults = {"example": COMMONSENSE, "count": 25, "run_dir": run_dir, "model": model, "concurrency": 5}
@@ -52,7 +39,6 @@ def make(
     run_dir: Path,
     model: str,
     engine: ScriptedEngine | Script | None = None,
-    similarity: SharedWords | None = None,
     embedder: HashedWords | None = None,
     **changes: Any,
 ) -> dict[str, Any]:
@@ -64,8 +50,7 @@ def make(
     return create(
         config,
         engine_factory=lambda *_: scripted,
-        similarity=similarity or SharedWords(),
-        embedder=embedder or (HashedWords() if config.strategy == "coverage" or config.semantic else None),
+        embedder=embedder or HashedWords(),
     )
 
 

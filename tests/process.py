@@ -110,5 +110,9 @@ class Live:
 
     def stop(self, signal: int) -> Ended:
         self._process.send_signal(signal)
+        return self.end()
+
+    def end(self) -> Ended:
+        """Wait until it ends."""
         out, err = self._process.communicate(timeout=30)
         return Ended(self._process.returncode, out.decode(), err.decode())

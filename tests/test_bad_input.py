@@ -248,22 +248,3 @@ def test_rejected_samples_are_printed_without_control_characters(tmp_path: Path,
     assert re.search(words, line)
     assert line.count("nothing of use") == 3
     assert "\x1b" not in line
-
-
-def test_a_full_standard_output_is_one_line() -> None:
-    import subprocess
-    import sys
-
-    with Path("/dev/full").open("w") as full:
-        ended = subprocess.run(
-            [sys.executable, "-m", "datacreate", "--help"],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-    assert ended.returncode == 1
-    assert (
-        ended.stderr
-        == "datacreate: the output: No space left on device; fix that and run the same command again\n"
-    )

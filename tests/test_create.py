@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from datacreate.cli.show import print_summary
 from datacreate.engines.base import Completion, Request
 from datacreate.errors import NoProgress, PromptTooLong
+from datacreate.filters.exact import ExactDuplicates
 from datacreate.formats.example import Example
 from datacreate.formats.text_normalization import normalize_text
 from datacreate.runs.directory import RunDirectory
@@ -54,6 +55,15 @@ def test_the_count_is_exact_and_all_examples_are_valid_and_new(
     assert len(made) == len(questions) == summary["accepted"] == count
     assert normalize_text(COMMONSENSE["question"]) not in questions
     assert json.loads((tmp_path / "run" / "summary.json").read_text()) == summary
+
+
+def test_filters_see_each_completion_as_a_batch_first(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[int] = []
+    monkeypatch.setattr(ExactDuplicates, "prefetch", lambda _, candidates: batches.append(len(candidates)))
+    make(tmp_path, model, strategy="tree", count=10)
+    assert set(batches) == {5}
 
 
 def test_duplicates_are_replaced(tmp_path: Path, model: str) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from datacreate.benchmarks import find_benchmark, import_benchmark
 from datacreate.dataset_metrics import MAX_ROWS, DatasetMetrics, sampled
 from datacreate.formats.task_format import read_format
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit
+from tests.benchmarks.conftest import imported
 from tests.making import make
 from tests.metrics.rows import STATEMENT, choice_rows, statement_rows
 
@@ -35,12 +35,8 @@ def commit(request: int, parent: str, rows: list[dict[str, Any]]) -> Commit:
 def creak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An imported benchmark of 60 synthetic train rows."""
     monkeypatch.setenv("DATACREATE_HOME", str(tmp_path / "home"))
-    folder = tmp_path / "files" / find_benchmark("creak").source.reference
-    folder.mkdir(parents=True)
-    lines = "".join(json.dumps(row) + "\n" for row in statement_rows(60, 1))
-    (folder / "train.jsonl").write_text(lines, encoding="utf-8")
-    (folder / "test.jsonl").write_text(lines, encoding="utf-8")
-    import_benchmark(find_benchmark("creak"), tmp_path / "files", allow_count_mismatch=True)
+    rows = statement_rows(60, 1)
+    imported(tmp_path / "files", "creak", {"train": rows, "test": rows})
 
 
 def test_the_result_is_plain_json_with_null_for_what_is_absent(tmp_path: Path, model: str) -> None:

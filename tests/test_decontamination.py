@@ -20,7 +20,7 @@ from datacreate.formats.task_format import bind, load_format
 from datacreate.runs.directory import RunDirectory
 from tests.benchmarks.conftest import choices, claims, imported, write_reference
 from tests.filters.texts import HashedWords
-from tests.making import SharedWords, commits, examples, make
+from tests.making import commits, examples, make
 from tests.scripted import Script, ScriptedEngine, answering, written
 
 HELD_OUT: dict[str, Any] = {
@@ -88,9 +88,6 @@ def test_decontaminate_near_does_not_need_the_near_filter(tmp_path: Path, model:
     [detail] = details(tmp_path / "run")
     assert "csqa test row 1 (" in detail
     assert ": Jaccard 0.7" in detail
-    make(tmp_path / "off", model, writing(similar), decontaminate_near=None, **how)
-    assert details(tmp_path / "off") == []
-    assert similar in {row["question"] for row in examples(tmp_path / "off")}
 
 
 def test_a_run_cannot_resume_after_rows_were_imported_again(tmp_path: Path, model: str) -> None:
@@ -115,7 +112,7 @@ def test_held_out_rows_are_read_and_embedded_before_the_model_loads(
     embedder = HashedWords()
     other_order = " ".join(reversed(HELD_OUT["question"].split()))
     how: dict[str, Any] = {"semantic": 0.95, "decontaminate_near": None}
-    make(tmp_path / "run", model, Late(writing(other_order)), SharedWords(), embedder, **how)
+    make(tmp_path / "run", model, Late(writing(other_order)), embedder, **how)
     assert ["cosine 1.00" in detail for detail in details(tmp_path / "run")] == [True]
 
     [split] = home.rglob("test.jsonl")

@@ -17,7 +17,8 @@ from datacreate.engines.base import Completion
 from datacreate.errors import EngineError, RunMismatch, UsageError
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
-from tests.making import SharedWords, commits, train
+from tests.filters.texts import HashedWords
+from tests.making import commits, train
 from tests.making import settings as default_settings
 from tests.scripted import ScriptedEngine, answering
 from tests.verifying import knowing
@@ -46,7 +47,7 @@ class Fleet:
 
 def make_mixed(run_dir: Path, models: tuple[str, ...], fleet: Fleet, **changes: Any) -> dict[str, Any]:
     config = CreateConfig.of(**(default_settings(run_dir, models[0], **changes) | {"model": models}))
-    return create(config, engine_factory=fleet, similarity=SharedWords())
+    return create(config, engine_factory=fleet, embedder=HashedWords())
 
 
 def test_models_share_the_requests_and_the_log_names_the_model_of_each(

@@ -16,9 +16,9 @@ import pytest
 from datacreate.create import create
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import PromptTooLong
-from datacreate.finetuning.train import SilentProgress
 from datacreate.formats.text_normalization import normalize_text
 from datacreate.hardware import has_llamacpp
+from datacreate.messages import SilentProgress
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from datacreate.zero_shot import answer_zero_shot

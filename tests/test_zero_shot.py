@@ -10,7 +10,7 @@ import pytest
 from datacreate import zero_shot
 from datacreate.engines.base import Completion, Request
 from datacreate.finetuning.records import Evaluation, read_predictions
-from datacreate.finetuning.train import SilentProgress
+from datacreate.messages import SilentProgress
 from tests.finetuning.conftest import import_rows
 from tests.finetuning.sets import claims
 from tests.scripted import ScriptedEngine

@@ -20,7 +20,7 @@ from datacreate.engines.base import Completion, Request
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.summary import RunStats
 from tests.filters.texts import HashedWords
-from tests.making import NLI, NLI_LABELS, SharedWords, examples, settings
+from tests.making import NLI, NLI_LABELS, examples, settings
 from tests.scripted import Script, ScriptedEngine, written
 
 SURE = 0.9
@@ -141,8 +141,7 @@ def verified(
         config,
         progress=recorder,
         engine_factory=lambda *_: engine,
-        similarity=SharedWords(),
-        embedder=HashedWords() if config.strategy == "coverage" else None,
+        embedder=HashedWords(),
     )
     return summary, recorder.messages
 

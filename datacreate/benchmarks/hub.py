@@ -61,17 +61,14 @@ def _read(data: Path, hub: HubSource) -> dict[str, list[Any]]:
     if not any(path.suffix in _SUFFIXES for path in data.rglob("*")):
         raise BenchmarkError(f"{data}: no {', '.join(_SUFFIXES)} file; give a copy of {hub.id}")
     datasets.logging.set_verbosity(datasets.logging.CRITICAL + 1)  # errors are reported below
-    found, where = {}, "split files or README.md"
+    found = {}
     with tempfile.TemporaryDirectory() as cache:  # keeps no second copy in the user's cache
         try:
             splits = datasets.load_dataset(str(data), cache_dir=cache, streaming=True)
             for split in filter(splits.__contains__, hub.splits):
-                where = f"files of the split {split}"
                 found[split] = list(splits[split])
         except Exception:  # noqa: BLE001 (the library has no common error for damaged files)
-            raise BenchmarkError(
-                f"{data}: the {where} cannot be read; give a complete copy of {hub.id}"
-            ) from None
+            raise BenchmarkError(f"{data}: cannot be read; give a complete copy of {hub.id}") from None
     if missing := [split for split in hub.splits if split not in found]:
         raise BenchmarkError(
             f"{data}: no split {missing[0]!r}; a copy of {hub.id} has {', '.join(hub.splits)}"

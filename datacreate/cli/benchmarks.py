@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from datacreate.cli.options import Command, json_option, option
-from datacreate.cli.terminal import print_columns, print_json, say
+from datacreate.cli.terminal import echo, print_columns, print_json, say
 
 if TYPE_CHECKING:
     from datacreate.benchmarks import Benchmark, Findings, ImportReport
@@ -63,7 +63,7 @@ def show(name: str, as_json: bool) -> None:
     text = yaml.safe_dump(
         _shortened(document), width=110, sort_keys=False, allow_unicode=True, default_flow_style=None
     )
-    click.echo(text.rstrip())
+    echo(text.rstrip())
 
 
 def _entry(benchmark: Benchmark) -> dict[str, Any]:
@@ -144,36 +144,34 @@ def verify(names: tuple[str, ...], as_json: bool) -> None:
         print_json([{"name": name, "problems": found} for name, found in problems.items()])
     else:
         for name, found in problems.items():
-            click.echo(f"{name}: {'; '.join(found) or 'ok'}")
+            echo(f"{name}: {'; '.join(found) or 'ok'}")
         if not problems:
-            click.echo("no benchmark is imported: run `datacreate benchmarks import NAME`")
+            echo("no benchmark is imported: run `datacreate benchmarks import NAME`")
     if any(problems.values()):
         sys.exit(1)
 
 
 def _document(report: ImportReport) -> dict[str, Any]:
-    splits = [
-        vars(split)
-        | {"findings": split.findings and split.findings.model_dump(mode="json")}
-        | {"counts_agree": split.counts_agree}
-        for split in report.splits
-    ]
+    splits = []
+    for split in report.splits:
+        findings = split.findings and split.findings.model_dump(mode="json")
+        splits.append(vars(split) | {"findings": findings, "counts_agree": split.counts_agree})
     return vars(report) | {"counts_agree": report.counts_agree, "splits": splits}
 
 
 def _print_report(report: ImportReport) -> None:
-    click.echo(f"{report.name}, from {report.source}")
+    echo(f"{report.name}, from {report.source}")
     for split in report.splits:
         size = f"missing (the paper has {split.expected:,} rows)"
         if split.findings:
             agrees = "as in the paper" if split.counts_agree else f"NOT the paper's {split.expected:,}"
             size = f"{split.findings.rows:,} rows, {agrees}; {split.state}"
-        click.echo(f"  {split.split:<5}  {size}")
+        echo(f"  {split.split:<5}  {size}")
         details = _describe(split.findings) if split.findings else []
         for line in filter(None, (*details, split.remark)):
-            click.echo(f"         {line}")
+            echo(f"         {line}")
     if any(split.state == "refused" for split in report.splits):
-        click.echo("  not imported; --allow-count-mismatch imports it anyway")
+        echo("  not imported; --allow-count-mismatch imports it anyway")
 
 
 def _describe(findings: Findings) -> list[str]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import click
-
 from datacreate.cli.options import command, config_option, json_option, option, settings_options
-from datacreate.cli.terminal import print_json, print_plan
+from datacreate.cli.terminal import echo, print_json, print_plan
 from datacreate.errors import DatacreateError
+from datacreate.messages import visible_json
 from datacreate.runs.config import CreateConfig
 
 
@@ -51,7 +49,7 @@ def create(settings: dict[str, Any], dry_run: bool, as_json: bool) -> None:
         return
     print_samples(list(islice(RunDirectory(config.run_dir).examples(), 3)))
     print_summary(summary)
-    click.echo(f"\n{config.run_dir / 'train.jsonl'}")
+    echo(f"\n{config.run_dir / 'train.jsonl'}")
 
 
 def _dry_run(config: CreateConfig, as_json: bool) -> None:
@@ -87,6 +85,6 @@ def preview(count: int, settings: dict[str, Any], as_json: bool) -> None:
         examples = list(RunDirectory(config.run_dir).examples())
     if as_json:
         for values in examples:
-            click.echo(json.dumps(values, ensure_ascii=False))
+            echo(visible_json(values))
         return
     print_samples(examples)

@@ -7,15 +7,13 @@ from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-import click
-
 from datacreate.cli.options import command, json_option, option
-from datacreate.cli.terminal import print_json, printable, say
+from datacreate.cli.terminal import echo, print_json, say
 
 if TYPE_CHECKING:
     from datacreate.doctor import Finding
 
-_COLORS = {"ok": "green", "warn": "yellow", "fail": "red"}
+_COLORS = {"ok": None, "warn": "yellow", "fail": "red"}
 
 
 @command()
@@ -48,11 +46,11 @@ def doctor(urls: tuple[str, ...], model: str | None, as_json: bool) -> None:
 def _print(findings: dict[str, list[Finding]]) -> None:
     """A heading for each section, a line for each finding, and the number of each state."""
     for section, found in findings.items():
-        click.secho(section, bold=True)
+        echo(section, bold=True)
         width = max(len(finding.name) for finding in found)
         for finding in found:
-            state = click.style(f"{finding.state:<4}", fg=_COLORS[finding.state])
             fix = f" → {finding.fix}" if finding.fix else ""
-            click.echo(f"  {state}  {printable(f'{finding.name:<{width}}  {finding.message}{fix}')}")
+            line = f"  {finding.state:<4}  {finding.name:<{width}}  {finding.message}{fix}"
+            echo(line, fg=_COLORS[finding.state])
     counts: Counter[str] = Counter(finding.state for found in findings.values() for finding in found)
-    click.secho(", ".join(f"{counts[state]} {state}" for state in _COLORS if counts[state]), bold=True)
+    echo(", ".join(f"{counts[state]} {state}" for state in _COLORS if counts[state]), bold=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from datacreate.cli.options import command, json_option, option, path_argument, path_option, settings_options
-from datacreate.cli.terminal import print_columns, print_json, printable
+from datacreate.cli.terminal import echo, print_columns, print_json
 from datacreate.engines.settings import EngineOptions
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _print(found: list[tuple[Path, Evaluation]]) -> None:
         low, high = s.accuracy_interval
         figures = f"{100 * s.accuracy:.2f}", f"{100 * low:.1f}–{100 * high:.1f}"
         shares = f"{100 * s.macro_f1:.1f}", f"{100 * s.constant:.1f}"
-        lines.append((printable(str(folder)), one.benchmark, f"{100 * s.score:.1f}", *figures, *shares))
+        lines.append((str(folder), one.benchmark, f"{100 * s.score:.1f}", *figures, *shares))
         remarks = {
             "degenerate: (nearly) all predictions are the same": s.degenerate,
             "not significantly above chance": not s.above_chance,
@@ -112,4 +112,4 @@ def _print(found: list[tuple[Path, Evaluation]]) -> None:
         warnings += [f"{folder} on {one.benchmark}: {text}" for text, applies in remarks.items() if applies]
     print_columns(lines)
     for warning in warnings:
-        click.echo(printable(warning))
+        echo(warning)

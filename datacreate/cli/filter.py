@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import click
-
 from datacreate.cli.options import command, json_option, path_argument, path_option, settings_options
-from datacreate.cli.terminal import print_columns, print_json, printable
+from datacreate.cli.terminal import echo, print_columns, print_json
 from datacreate.filtering import DatasetFilterSettings
 
 
@@ -61,16 +59,16 @@ def _print(report: dict[str, Any]) -> None:
         lines.append((filter["name"], dropped, settings))
     if report["balance"]["on"]:
         lines.append(("balance", str(report["balance"]["rejected"]), ""))
-    print_columns([[printable(cell) for cell in line] for line in lines])
+    print_columns(lines)
     total = report["rows"] + report["invalid"]
-    click.echo(f"kept {report['kept']} of {total} rows ({report['kept'] / total:.1%})")
+    echo(f"kept {report['kept']} of {total} rows ({report['kept'] / total:.1%})")
     before, after = report["labels"]["before"], report["labels"]["after"]
     if before:
         labels = ", ".join(f"{label} {number} -> {after[label]}" for label, number in before.items())
-        click.echo(printable(f"labels: {labels}"))
+        echo(f"labels: {labels}")
     for name in ("out", "rejects"):
         if report[name]:
-            click.echo(printable(f"{name}: {report[name]}"))
+            echo(f"{name}: {report[name]}")
 
 
 def _settings(settings: dict[str, Any]) -> str:

@@ -1,123 +1,91 @@
-"""The `datacreate` command: runs a command, and prints errors as one line.
+"""The `datacreate` command: signals, standard streams, exit codes; errors are printed as one line.
 
-Commands are imported when they are used, so that `datacreate --help` is fast.
+Signals are handled before anything slow is imported. Losing stdout or stderr never stops a command.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import sys
-from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
-import click
-
-from datacreate.cli.terminal import printable
-from datacreate.errors import DatacreateError
-from datacreate.messages import did_you_mean
-from datacreate.offline import go_offline
-
-VERBS: dict[str, tuple[str, str]] = {
-    "create": ("create", "Make a training set from one example."),
-    "preview": ("create", "Show a few examples; write nothing."),
-    "show": ("show", "Show a run: summary, samples, shortcuts, diversity."),
-    "export": ("show", "Write a run's examples in another layout."),
-    "filter": ("filter", "Drop duplicates, test-set rows and rows a verifier rejects."),
-    "schema": ("schema", "Infer or check a task format."),
-    "models": ("models", "List and download models."),
-    "benchmarks": ("benchmarks", "List, import and verify the ten test sets."),
-    "train": ("train", "Fine-tune an encoder on a training set."),
-    "evaluate": ("evaluate", "Measure fine-tuned encoders on test sets."),
-    "report": ("report", "Tables, comparisons and one page of all results."),
-    "sweep": ("sweep", "Run a grid of experiments: create, train, evaluate."),
-    "serve": ("serve", "Serve a model over HTTP, for other runs and machines."),
-    "doctor": ("doctor", "Check this machine: software, GPUs, storage, models, servers."),
-}
-"""Command -> module in datacreate.cli, line in the list."""
+from datacreate import signals
+from datacreate.errors import RESUMABLE
+from datacreate.messages import printable
 
 
-class LazyGroup(click.Group):
-    """The group of all commands, which are imported when they are called."""
+class _Output(io.FileIO):
+    """Standard output or error. What cannot be written is dropped; `error` is the reason."""
 
-    verbs = tuple(VERBS)
+    error: OSError | None = None
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in VERBS:
-            return None
-        module, _ = VERBS[cmd_name]
-        command = getattr(import_module(f"datacreate.cli.{module}"), cmd_name)
-        assert isinstance(command, click.Command)
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in VERBS and not args[0].startswith("-"):
-            hint = did_you_mean(args[0], VERBS) or f"; commands are {', '.join(VERBS)}"
-            raise click.UsageError(f"no command {args[0]!r}{hint}", ctx)
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(verb, line) for verb, (_, line) in VERBS.items()])
-
-
-@click.group(
-    cls=LazyGroup,
-    context_settings={
-        "help_option_names": ["-h", "--help"],
-        "max_content_width": 100,
-        "auto_envvar_prefix": "DATACREATE",
-    },
-)
-@click.version_option(package_name="datacreate", message="%(prog)s %(version)s")
-def datacreate() -> None:
-    """Training data from one formatting example, written by a language model on your own hardware.
-
-    \b
-    datacreate models pull qwen2.5-coder-1.5b-instruct
-    datacreate create --example mine.json --count 100
-    datacreate show runs/mine-tree
-
-    Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped and resumable.
-    """
+    def write(self, data: Any, /) -> int:
+        try:
+            if (written := super().write(data)) is not None:
+                return written
+            self.error = BlockingIOError("it is busy")  # a non-blocking pipe
+        except OSError as error:
+            self.error = error
+        return len(data)
 
 
 def main() -> NoReturn:
-    """Run the command line; errors of the user are one line on stderr."""
-    go_offline()
+    """Run the command line."""
+    message, code = signals.STOPPED, RESUMABLE
     try:
-        datacreate.main(prog_name="datacreate", standalone_mode=False)
-        sys.stdout.flush()
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
-        sys.exit(2)
-    except click.UsageError as error:
-        _fail(
-            f"{error.format_message()} (see {error.ctx.command_path if error.ctx else 'datacreate'} --help)",
-            2,
-        )
-    except click.ClickException as error:
-        _fail(error.format_message(), error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        _fail("stopped; run the same command again", 75)
-    except DatacreateError as error:
-        _fail(str(error), error.exit_code)
-    except BrokenPipeError:
-        # The reader of stdout has ended (`| head`): no error.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except OSError as error:
-        # Errors without a better message, such as a full disk behind a redirected stdout.
-        where = error.filename or error.filename2 or "the output"
-        _fail(f"{where}: {error.strerror or error}; fix that and run the same command again", 1)
-    sys.exit(0)
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    # One line, without the control characters of a model's text or a file's name.
-    click.echo(f"datacreate: {printable(' '.join(message.split()))}", err=True)
+        received = signals.install()
+        message, code = _run(received)
+        signals.ignore()
+    except signals.Interrupt:
+        signals.ignore()
+    if message:
+        # One line, without the control characters of a model's text or a file's name.
+        print(f"datacreate: {printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(code)
+
+
+def _run(received: signals.Signals) -> tuple[str, int]:
+    """Run the command; returns the error line, or an empty text, and the exit code."""
+    stdout = _open_streams()
+    try:
+        from datacreate.cli.verbs import prints, run
+
+        message, code = run()
+    except BaseException:  # a library may have replaced Interrupt by an error of its own
+        if not received.received:
+            raise
+        return signals.STOPPED, RESUMABLE
+    sys.stdout.flush()
+    if received.received and code != RESUMABLE:
+        return signals.STOPPED, RESUMABLE
+    if not message and stdout and stdout.error and not isinstance(stdout.error, BrokenPipeError):
+        message = f"standard output cannot be written: {stdout.error.strerror or stdout.error}"
+        code = 1 if prints(sys.argv[1:]) else 0
+    return message, code
+
+
+def _open_streams() -> _Output | None:
+    """Make both streams safe: errors are kept, and characters that cannot be encoded are escaped.
+
+    Returns standard output; None if a test has replaced it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # closed: no file may get its number (open takes the lowest free one)
+            flags = (
+                os.O_WRONLY if number == 2 else os.O_RDONLY
+            )  # stdout then reports that it cannot be written
+            os.set_inheritable(os.open(os.devnull, flags), True)
+    found = None
+    for name in ("stdout", "stderr"):
+        if (old := getattr(sys, name)) is not getattr(sys, f"__{name}__"):
+            continue
+        raw = _Output(1 if name == "stdout" else 2, "w", closefd=False)
+        at_once = name == "stderr" or raw.isatty() or bool(old and old.write_through)
+        encoding = old.encoding if old else "utf-8"
+        buffer = io.BufferedWriter(raw)
+        setattr(sys, name, io.TextIOWrapper(buffer, encoding, "backslashreplace", line_buffering=at_once))
+        found = raw if name == "stdout" else found
+    return found

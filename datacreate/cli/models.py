@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from datacreate.cli.options import Command, json_option, option
-from datacreate.cli.terminal import print_columns, print_json, say, size
+from datacreate.cli.terminal import echo, print_columns, print_json, say, size
 
 
 @click.group()
@@ -56,7 +56,7 @@ def show(name: str, as_json: bool) -> None:
     if as_json:
         print_json(shown)
     else:
-        click.echo(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=110).rstrip())
+        echo(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=110).rstrip())
 
 
 @models.command(cls=Command)
@@ -75,7 +75,7 @@ def pull(names: tuple[str, ...], force: bool, as_json: bool) -> None:
         path = pull_one(name, say, force=force)
         pulled.append({"name": name, "path": str(path)})
         if not as_json:
-            click.echo(f"{name}: {path}")
+            echo(f"{name}: {path}")
     if as_json:
         print_json(pulled)
 

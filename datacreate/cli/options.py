@@ -137,11 +137,8 @@ def _option(model: type[BaseModel], name: str) -> Callable[[F], F]:
         if default is None and "off" in (info["metavar"] or ""):
             default = "off"
     has_default = default not in (None, (), {}) and default is not False
-    settings: dict[str, Any] = {
-        "help": f"{field.description}  [default: {default}]" if has_default else field.description,
-        "group": info["group"],
-        "required": field.is_required(),
-    }
+    help = f"{field.description}  [default: {default}]" if has_default else field.description
+    settings: dict[str, Any] = {"help": help, "group": info["group"], "required": field.is_required()}
     if bool in kinds:
         return option(flag, name, is_flag=True, default=None, **settings)
     choices = [kind for kind in kinds if isinstance(kind, str)]
@@ -166,15 +163,9 @@ def _kinds(annotation: Any) -> list[Any]:
 
 def config_option(function: F) -> F:
     """`--config FILE.yaml`: options from a file; the command line and the environment take precedence."""
-    return option(
-        "--config",
-        type=click.Path(),
-        is_eager=True,
-        expose_value=False,
-        callback=_read_config,
-        metavar="FILE.yaml",
-        help="Read options from this YAML file (keys are option names); the command line takes precedence.",
-    )(function)
+    help = "Read options from this YAML file (keys are option names); the command line takes precedence."
+    first: dict[str, Any] = {"is_eager": True, "expose_value": False, "callback": _read_config}
+    return option("--config", type=click.Path(), metavar="FILE.yaml", help=help, **first)(function)
 
 
 def _read_config(context: click.Context, _: click.Parameter, path: str | None) -> None:
@@ -184,10 +175,10 @@ def _read_config(context: click.Context, _: click.Parameter, path: str | None) -
         document = read_yaml(Path(path))
     except ValueError as error:
         raise click.UsageError(f"--config {path}: {error}", context) from None
-    if isinstance(document, Mapping) and isinstance(document.get("config"), Mapping):
-        document = document["config"]  # what --dry-run --json prints
     if not isinstance(document, Mapping):
         raise click.UsageError(f"--config {path}: write it as `option: value`, one option per line", context)
+    if isinstance(document.get("config"), Mapping):
+        document = document["config"]  # what --dry-run --json prints
     params = {_key(param): param for param in context.command.params if _key(param) not in ("config", "help")}
     defaults = {}
     for key, value in document.items():
@@ -220,14 +211,15 @@ def _typed(param: click.Parameter, value: Any) -> Any:
         if not isinstance(value, bool):
             raise ValueError("give true or false")
         return value
-    takes_pairs = "=" in (getattr(param, "metavar", None) or "")
-    if isinstance(value, Mapping) and not takes_pairs:
+    takes_pairs, is_mapping = "=" in (getattr(param, "metavar", None) or ""), isinstance(value, Mapping)
+    if is_mapping and not takes_pairs:
         raise ValueError("give one value, not a mapping")
-    for part in value.values() if isinstance(value, Mapping) else [value]:
-        if part is None and part is not value:
-            raise ValueError("give a value, not null")
-        if isinstance(part, Mapping) or (isinstance(part, list) and any(map(_is_nested, part))):
-            raise ValueError("nested too deeply")
+    parts = list(value.values()) if is_mapping else [value]
+    if is_mapping and None in parts:
+        raise ValueError("give a value, not null")
+    inner = [each for part in parts for each in (part if isinstance(part, list) else [part])]
+    if any(isinstance(each, (Mapping, list)) for each in inner):
+        raise ValueError("nested too deeply")
     if isinstance(value, list) and takes_pairs and not all("=" in str(part) for part in value):
         raise ValueError(f"write it as a mapping: `{_key(param)}: {{NAME: VALUE}}`")
     text = as_text("off" if value is False or value is None else value)
@@ -236,7 +228,3 @@ def _typed(param: click.Parameter, value: Any) -> Any:
     if getattr(param, "multiple", False) or param.nargs != 1:
         return [text] if isinstance(text, str) else text
     return text if isinstance(text, str) else ",".join(text)
-
-
-def _is_nested(value: Any) -> bool:
-    return isinstance(value, (Mapping, list))

@@ -6,11 +6,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from datacreate.cli.terminal import is_live, printable, say
+from datacreate.cli.terminal import is_live, say
+from datacreate.messages import printable
 
 if TYPE_CHECKING:
     from datacreate.pipeline import Uncommitted
@@ -151,8 +151,6 @@ class _Reporter:
                 self._begin(text)
             self._print(text)
 
-    note = notify
-
     def beat(self) -> None:
         """Show the current state if nothing was shown for a while; the timer calls this."""
         with self._lock:
@@ -194,8 +192,7 @@ class _Reporter:
             self._print(text)
         elif not self._closed.is_set():
             self._shown = now
-            with suppress(OSError):  # as in say()
-                self._bar.draw(text, stage.done if stage else 0, stage.total if stage else None)
+            self._bar.draw(text, stage.done if stage else 0, stage.total if stage else None)
 
     def _print(self, text: str) -> None:
         if not self._closed.is_set():

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
-
 from datacreate.cli.options import command, json_option, option, path_argument, path_option
-from datacreate.cli.terminal import say
+from datacreate.cli.terminal import echo, say
 
 
 @command()
@@ -36,5 +34,5 @@ def report(paths: tuple[Path, ...], out: Path, embedding_model: str | None, as_j
     for skipped in made.skipped:
         say(f"skipped {skipped.path}: {skipped.reason}")
     files = write_report(made, out)
-    click.echo((out / ("report.json" if as_json else "report.md")).read_text(encoding="utf-8"), nl=False)
+    echo((out / ("report.json" if as_json else "report.md")).read_text(encoding="utf-8"), nl=False)
     say(f"wrote {', '.join(map(str, files))}")

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from datacreate.cli.options import Command, json_option, path_argument, path_option, settings_options
-from datacreate.cli.terminal import print_json, printable, say
+from datacreate.cli.terminal import echo, print_json, say
 from datacreate.runs.config import FormatOptions
 
 
@@ -52,4 +52,4 @@ def check(file: str, example: Path | None, as_json: bool) -> None:
         print_json({"name": format.name, "roles": format.roles.named(), "head": format.head, "notes": notes})
         return
     for note in notes:
-        click.echo(printable(note))
+        echo(note)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from datacreate.cli.options import command, option, path_option, settings_options
-from datacreate.cli.terminal import say
+from datacreate.cli.terminal import echo, say
 from datacreate.engines.settings import ServeOptions
 
 
@@ -61,10 +61,10 @@ def serve(
     endpoint = Endpoint(**address)
     if endpoint.register_dir and endpoint.host in ("127.0.0.1", "localhost", "::1"):
         say(f"{endpoint.host}: only this machine can reach the server; name a reachable address with --host")
-    with caught_signals() as signals, ExitStack() as starting:
+    with caught_signals(), ExitStack() as starting:
         notify = starting.enter_context(CreationProgress()).notify
-        with serving(checkpoint, options, endpoint, more, signals, notify) as server:
+        with serving(checkpoint, options, endpoint, more, notify) as server:
             starting.close()
-            click.echo(server.address.url)
+            echo(server.address.url)
             say(f"{checkpoint.name} is ready; Ctrl-C ends it")
             wait(server)

@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from datacreate.cli.options import command, json_option, option, path_argument, path_option
-from datacreate.cli.terminal import print_columns, print_json, printable
-from datacreate.markdown import visible
+from datacreate.cli.terminal import echo, print_columns, print_json
+from datacreate.messages import visible
 
 
 @command()
@@ -37,7 +37,7 @@ def show(run: Path, samples: int, seed: int, as_json: bool) -> None:
         return
     print_samples(shown)
     print_summary(summary)
-    click.echo()
+    echo()
     _print_metrics(metrics)
 
 
@@ -58,14 +58,14 @@ def export(run: Path, layout: str, out: Path | None, partial: bool, as_json: boo
     from datacreate.runs.export import export as export_
 
     written = export_(RunDirectory(run), layout, out, partial=partial)
-    click.echo(json.dumps({"layout": layout, "written": str(written)}) if as_json else str(written))
+    echo(json.dumps({"layout": layout, "written": str(written)}) if as_json else str(written))
 
 
 def print_samples(examples: Sequence[dict[str, Any]]) -> None:
     """Each example as a small table of its fields; markup in the texts has no effect."""
     for values in examples:
         _print_fields((name, value) for name, value in values.items() if value is not None)
-        click.echo()
+        echo()
 
 
 def print_summary(summary: dict[str, Any]) -> None:
@@ -90,7 +90,7 @@ def print_summary(summary: dict[str, Any]) -> None:
     }
     _print_fields((name, text) for name, text in rows.items() if text)
     for warning in filter(None, (summary["depth_warning"], verified and verified["warning"])):
-        click.secho(visible(f"warning: {warning}"), fg="yellow")
+        echo(f"warning: {warning}", fg="yellow")
 
 
 def _verification(checked: Mapping[str, Any]) -> str:
@@ -108,11 +108,13 @@ def _print_fields(fields: Any) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from datacreate.formats.example import field_text
+
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in fields:
-        table.add_row(Text(visible(name)), Text(_text(value)))
+        table.add_row(Text(visible(name)), Text(visible(field_text(value))))
     Console(highlight=False).print(table)
 
 
@@ -122,20 +124,14 @@ def _print_metrics(metrics: dict[str, Any]) -> None:
     if not metrics["rows"]:
         return
     if metrics["no_shortcuts"]:
-        click.echo(printable(f"shortcuts: not measured, {metrics['no_shortcuts']}"))
+        echo(f"shortcuts: not measured, {metrics['no_shortcuts']}")
     for columns, rows in (tables.shortcut_table(metrics), tables.diversity_table(metrics)):
         if rows:
-            print_columns([[printable(cell) for cell in row] for row in (columns, *rows)])
-            click.echo()
+            print_columns((columns, *rows))
+            echo()
     for warning in tables.warnings(metrics):
-        click.secho(printable(f"warning: {warning}"), fg="yellow")
-    click.echo(printable(tables.basis(metrics)))
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list) and all(isinstance(part, str) for part in value):
-        return visible(" · ".join(value))
-    return visible(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        echo(f"warning: {warning}", fg="yellow")
+    echo(tables.basis(metrics))
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from datacreate.cli.options import command, config_option, json_option, option, path_option
-from datacreate.cli.terminal import is_live, print_columns, print_json, printable, say
+from datacreate.cli.terminal import echo, is_live, print_columns, print_json, say
+from datacreate.messages import printable
 
 if TYPE_CHECKING:
     from datacreate.sweep import Outcome, Sweep
@@ -127,30 +128,30 @@ def _print_commands(grid: Sweep, outcomes: Sequence[Outcome]) -> None:
     """What is missing, and the commands that would run."""
     cells = [outcome.cell for outcome in outcomes if outcome.state != "running"]
     if missing := grid.missing(cells):
-        click.echo("\n" + "\n".join(map(printable, missing)))
+        echo("\n" + "\n".join(missing))
     for cell in cells:
         if commands := grid.commands(cell):
-            click.echo(f"\n{cell.name}")
+            echo(f"\n{cell.name}")
             for command in commands:
-                click.echo(f"  {printable(shlex.join(command))}")
+                echo(f"  {shlex.join(command)}")
 
 
 def _print_result(outcomes: Sequence[Outcome], out: Path) -> None:
     """Each unfinished cell with its reason, and the number of cells per state."""
     for outcome in outcomes:
         if outcome.state != "finished":
-            click.echo(f"{outcome.cell.name}  {_state(outcome)}")
+            echo(f"{outcome.cell.name}  {_state(outcome)}")
             if outcome.state == "failed" and outcome.step:
-                click.echo(f"  log: {out / 'cells' / outcome.cell.name / outcome.step.name}.log")
+                echo(f"  log: {out / 'cells' / outcome.cell.name / outcome.step.name}.log")
     counts = Counter(outcome.state for outcome in outcomes)
-    click.echo(", ".join(f"{number} {state}" for state, number in counts.items()))
-    click.echo(f"{out}  (`datacreate report {out}` makes tables from it)")
+    echo(", ".join(f"{number} {state}" for state, number in counts.items()))
+    echo(f"{out}  (`datacreate report {out}` makes tables from it)")
 
 
 def _state(one: Outcome) -> str:
     later = one.step is not None and one.step != one.cell.steps[0]
     step = f"{one.step.name}: " if one.step and (later or one.state == "failed") else ""
-    return one.state if one.message is None else f"{one.state}: {step}{printable(one.message)}"
+    return one.state if one.message is None else f"{one.state}: {step}{one.message}"
 
 
 def _document(grid: Sweep, one: Outcome) -> dict[str, Any]:

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import unicodedata
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 import click
 
-_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+from datacreate.messages import printable, visible, visible_json
 
 
-def printable(text: str) -> str:
-    """One line, with all characters replaced that are not printable."""
-    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else _REPLACEMENT for c in text)
+def echo(text: str = "", **style: Any) -> None:
+    """Print text on stdout, without characters that do something on a terminal."""
+    click.secho(visible(text), file=sys.stdout, **style)  # without `file` click changes the encoding
 
 
 def say(text: str) -> None:
-    """Print a line on stderr; a closed stderr is no error."""
-    with suppress(OSError):
-        print(printable(text), file=sys.stderr, flush=True)  # click.echo would garble rich's live line
+    """Print a line on stderr."""
+    print(printable(text), file=sys.stderr, flush=True)  # click.echo would garble rich's live line
 
 
 def is_live() -> bool:
@@ -33,19 +29,20 @@ def is_live() -> bool:
 
 def print_json(document: Any) -> None:
     """Print a document on stdout."""
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    click.echo(visible_json(document, indent=2), file=sys.stdout)
 
 
 def print_columns(lines: Sequence[Sequence[str]]) -> None:
     """Print a table on stdout."""
+    lines = [[printable(cell) for cell in line] for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def print_plan(plan: Mapping[str, Any]) -> None:
     """Print what `--dry-run` found, a line for each entry."""
-    print_columns([(name.replace("_", " "), printable(_plan_text(value))) for name, value in plan.items()])
+    print_columns([(name.replace("_", " "), _plan_text(value)) for name, value in plan.items()])
 
 
 def _plan_text(value: Any) -> str:

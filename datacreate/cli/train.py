@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from datacreate.cli.options import command, config_option, json_option, option, settings_options
-from datacreate.cli.terminal import print_json, print_plan
+from datacreate.cli.terminal import echo, print_json, print_plan
 from datacreate.finetuning.recipe import Recipe, make_recipe
 from datacreate.finetuning.train import TrainConfig
 
@@ -51,4 +51,4 @@ def train(
         score, how = model.selection_score, f"step {model.step} of {model.steps}, lr {model.learning_rate:g}"
         if score is not None:
             how += f", score {100 * score:.1f} on {model.selection_rows} selection rows"
-        click.echo(f"{config.out / f'seed-{model.seed}'}  {how}, {model.seconds:.0f} s")
+        echo(f"{config.out / f'seed-{model.seed}'}  {how}, {model.seconds:.0f} s")

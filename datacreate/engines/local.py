@@ -23,6 +23,7 @@ from datacreate.errors import EngineError, UsageError
 from datacreate.files import open_own, storage_error
 from datacreate.hardware import free_memory_gib
 from datacreate.offline import NO_DOWNLOADS, NO_TELEMETRY
+from datacreate.signals import deferred
 
 _GRACE_SECONDS = 10.0  # to stop after SIGTERM
 
@@ -115,9 +116,10 @@ class LocalServer:
     def stop(self) -> None:
         """Stop it and all its child processes; returns when they have ended."""
         if self._process and self._process.stdin:
-            with suppress(OSError):
-                self._process.stdin.close()
-            self.wait(_GRACE_SECONDS + 5.0)
+            with deferred():
+                with suppress(OSError):
+                    self._process.stdin.close()
+                self.wait(_GRACE_SECONDS + 5.0)
 
 
 class LocalServers(ServerSource):
@@ -172,11 +174,12 @@ class LocalServers(ServerSource):
 
     def stop(self) -> None:
         """Stop all servers."""
-        for server in self._servers.values():
-            server.stop()
-        self._servers.clear()
-        if self._folder:
-            self._folder.cleanup()
+        with deferred():
+            for server in self._servers.values():
+                server.stop()
+            self._servers.clear()
+            if self._folder:
+                self._folder.cleanup()
 
 
 def check_memory(name: str, weights: float, cache: float, overhead: float, advice: str) -> None:

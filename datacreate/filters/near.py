@@ -131,10 +131,8 @@ def rows_per_band(threshold: float) -> int:
 
     A pair of similarity s shares one of b bands of r rows with probability 1 - (1 - s^r)^b.
     """
-    for rows in range(MAX_ROWS_PER_BAND, 1, -1):
-        if 1 - (1 - threshold**rows) ** BANDS >= MIN_RECALL:
-            return rows
-    return 1
+    fitting = [r for r in range(1, MAX_ROWS_PER_BAND + 1) if 1 - (1 - threshold**r) ** BANDS >= MIN_RECALL]
+    return max(fitting, default=1)
 
 
 def shingles(text: str) -> list[str]:

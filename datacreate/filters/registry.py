@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FilterEntry:
-    """A line of the registry. The filter is the class `type_name` of the module `filters/NAME.py`."""
+    """A line of the registry. The filter is the class `type_name` of the module `filters/NAME.py`.
+
+    `settings` are fields of `FilterSettings`; the first is None, False or () if the filter is off.
+    """
 
     name: str
     type_name: str
-    settings: tuple[
-        str, ...
-    ]  # fields of `FilterSettings`; the first is None, False or () if the filter is off
+    settings: tuple[str, ...]
 
     @property
     def type(self) -> type[Filter]:

@@ -26,12 +26,13 @@ from datacreate.finetuning.records import (
 )
 from datacreate.finetuning.rows import Question, question_of, task_of
 from datacreate.finetuning.statistics import compute_scores
-from datacreate.finetuning.train import Progress, SilentProgress
+from datacreate.finetuning.train import Progress
 from datacreate.finetuning.trial import one_line_errors
 from datacreate.formats.example import Json
 from datacreate.formats.task_format import load_format
 from datacreate.hardware import device, has_bf16
 from datacreate.logging_setup import quiet
+from datacreate.messages import SilentProgress
 from datacreate.signals import caught_signals
 
 BATCH_TOKENS = 16_384

@@ -20,7 +20,7 @@ from datacreate.benchmarks import find_benchmark, load_registry, read_split
 from datacreate.errors import TrainingError, UsageError
 from datacreate.finetuning.records import SOFT_LABELS, Condition, Task
 from datacreate.formats.example import Example, FieldPath, Json, canonical_json, dotted, field_at
-from datacreate.formats.task_format import TaskFormat, answer_text, load_format
+from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.formats.validate import Reason
 from datacreate.runs.config import FormatOptions
 from datacreate.runs.directory import RunDirectory
@@ -146,7 +146,7 @@ def task_of(format: TaskFormat, rows: Sequence[Mapping[str, Json]], source: str)
         if options < 2:
             raise TrainingError(f"{source}: no row with two or more options; give each row a list of them")
         return Task(head="multiple_choice", names=tuple(map(str, range(options))))
-    labels = [answer_text(label) for label in format.labels or ()]
+    labels = [str(label) for label in format.labels or ()]
     if len(labels) >= 2:
         return Task(head="sequence_classification", names=tuple(labels))
     path = format.roles.answer
@@ -154,7 +154,7 @@ def task_of(format: TaskFormat, rows: Sequence[Mapping[str, Json]], source: str)
         raise TrainingError(
             f"{source}: no field is recognized as the label; name it and its values with --labels FIELD=a,b,c"
         )
-    labels = sorted({answer_text(label) for label in _values(rows, path)})
+    labels = sorted({str(label) for label in _values(rows, path)})
     if 2 <= len(labels) <= max(2, min(50, len(rows) // 2)):
         return Task(head="sequence_classification", names=tuple(labels))
     if len(labels) < 2:
@@ -180,12 +180,12 @@ def question_of(row: Mapping[str, Json], format: TaskFormat, task: Task) -> Ques
     try:
         context = field_at(row, roles.context) if roles.context else None
         text = format.question_text(row)
-        answer = answer_text(field_at(row, roles.answer or ()))
+        answer = str(field_at(row, roles.answer or ()))
         if not text.strip():
             return "the question is empty"
         if task.head == "sequence_classification":
             return Question(text, context, (), _index(answer, task.names))
-        options = tuple(answer_text(option) for option in field_at(row, roles.options or ()))
+        options = tuple(str(option) for option in field_at(row, roles.options or ()))
     except (KeyError, TypeError, IndexError) as error:
         return f"a field is missing ({error})"
     if len(options) != task.classes:
@@ -277,7 +277,7 @@ def soft_label(probabilities: Probabilities, source: Source, task: Task) -> Prob
     if their number is wrong or they are not a probability distribution (within 0.01).
     """
     labels = task.head == "sequence_classification"
-    names = [answer_text(label) for label in source.format.labels or ()] if labels else list(task.names)
+    names = [str(label) for label in source.format.labels or ()] if labels else list(task.names)
     total = math.fsum(probabilities)
     fits = len(probabilities) == len(names) and set(names) == set(task.names)
     # `all(p >= 0)` and `<=` are false for NaN.

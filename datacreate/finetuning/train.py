@@ -55,9 +55,10 @@ from datacreate.formats.task_format import load_format
 from datacreate.hardware import usable_cores, visible_gpus
 from datacreate.locking import FolderLock
 from datacreate.logging_setup import quiet
+from datacreate.messages import Notify, SilentProgress, no_notify
 from datacreate.runs.config import FormatOptions
 from datacreate.settings import CommaList, setting
-from datacreate.signals import Signals, caught_signals
+from datacreate.signals import Signals, caught_signals, deferred
 
 
 class TrainConfig(FormatOptions):
@@ -121,14 +122,6 @@ class Progress(Protocol):
         """After each step of `what`; `score` is the best selection score so far, if there is one."""
 
 
-class SilentProgress:
-    """A `Progress` that shows nothing."""
-
-    def notify(self, text: str) -> None: ...
-
-    def step(self, what: str, done: int, total: int, score: float | None) -> None: ...
-
-
 @dataclass(frozen=True)
 class Prepared:
     """A training before its rows are encoded."""
@@ -147,7 +140,7 @@ class Prepared:
         return f"{training.encoder}, {training.task.description}: {rows}, {training.recipe.steps(len(self.rows))} steps"
 
 
-def prepare(config: TrainConfig, progress: Progress) -> Prepared:
+def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
     """Read and split the rows, and find the encoder. Raises UsageError, TrainingError, CheckpointError."""
     recipe = config.recipe
     if not config.sources or not config.seeds:
@@ -169,7 +162,7 @@ def prepare(config: TrainConfig, progress: Progress) -> Prepared:
         benchmark=config.benchmark,
     )
     for why, number in rows.skipped.items():
-        progress.notify(f"{number} rows are skipped: {why}")
+        notify(f"{number} rows are skipped: {why}")
     hard, total = sum(question.probabilities is None for question in rows.questions), len(rows.questions)
     if recipe.soft_labels and hard == total:
         names = ", ".join(config.sources)
@@ -177,7 +170,7 @@ def prepare(config: TrainConfig, progress: Progress) -> Prepared:
             f"{names}: no row was verified; add a run created with --verifier, or drop --soft-labels"
         )
     if recipe.soft_labels and hard:
-        progress.notify(f"{hard} of {total} rows have no verifier probabilities; their hard label is used")
+        notify(f"{hard} of {total} rows have no verifier probabilities; their hard label is used")
     encoder = resolve(config.encoder, "encoder")
     recipe = recipe.for_encoder(json.loads((encoder.path / "config.json").read_text(encoding="utf-8")))
     trained, choosing, selection, selection_digest = _select(config, rows)
@@ -208,7 +201,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> list[Model]:
     over: after these two the same call resumes.
     """
     progress = progress or SilentProgress()
-    prepared = prepare(config, progress)
+    prepared = prepare(config, progress.notify)
     training, directory = prepared.training, TrainingDirectory(config.out)
     with caught_signals() as signals, directory.locked(training, progress.notify) as lock:
         missing = [seed for seed in config.seeds if not directory.model(seed).is_dir()]
@@ -284,7 +277,7 @@ def _train_seeds(
         return signals.received
 
     ended: defaultdict[int, list[Model]] = defaultdict(list)
-    with signals.deferred():
+    with deferred():
         run = partial(_in_processes, nproc, gpus) if nproc > 1 else _in_this_process
         for model in run(inputs, trials, directory, progress, should_stop):
             models = ended[model.seed]
@@ -394,5 +387,5 @@ def _in_worker(inputs: Inputs, seed: int, rate: float, folder: Path) -> Model:
             raise Stopped("another process has taken over")
         return bool(_request.value or signals.received)
 
-    with caught_signals() as signals, signals.deferred():
+    with caught_signals() as signals, deferred():
         return run_trial(inputs, seed, rate, folder, report, should_stop)

@@ -75,6 +75,13 @@ def values_in(value: Json) -> list[str]:
     return [] if value is None else [str(value)]
 
 
+def field_text(value: Json) -> str:
+    """A field for people to read: a text, texts joined by dots, other values as JSON."""
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return " · ".join(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
 def find_unsupported_value(value: Json, path: FieldPath = ()) -> str | None:
     """A message about the first value that train.jsonl cannot hold; None if there is none.
 

@@ -32,7 +32,7 @@ from datacreate.formats.schema_utils import (
     schema_at,
     with_field,
 )
-from datacreate.formats.task_format import Roles, Rule, TaskFormat, answer_text, bind, is_span, load_format
+from datacreate.formats.task_format import Roles, Rule, TaskFormat, bind, is_span, load_format
 from datacreate.formats.yes_no import are_yes_no, yes_no_labels
 from datacreate.paths import shipped
 
@@ -264,9 +264,9 @@ def _infer_options(
     """
     for path in _sort_by_name(lists, _OPTIONS_NAMES):
         values, named = lists[path], path[-1].casefold() in _OPTIONS_NAMES
-        texts = [answer_text(v).casefold() for v in values if not isinstance(v, dict | list)]
+        texts = [str(v).casefold() for v in values if not isinstance(v, dict | list)]
         answers = [answer] if answer else list(scalars)
-        found = next((p for p in answers if answer_text(scalars[p]).casefold() in texts), None)
+        found = next((p for p in answers if str(scalars[p]).casefold() in texts), None)
         if found and (named or (len(set(texts)) == len(values) and all(isinstance(v, str) for v in values))):
             return path, found
         given = scalars[answer] if answer else None
@@ -298,8 +298,8 @@ def _with_labels(
     given = roles.answer in overrides
     if roles.options:
         options = field_at(example.values, roles.options)
-        texts = {answer_text(option).casefold() for option in options}
-        are_labels = texts == {answer_text(label).casefold() for label in fixed_labels(own) or ()}
+        texts = {str(option).casefold() for option in options}
+        are_labels = texts == {str(label).casefold() for label in fixed_labels(own) or ()}
         if are_labels or are_yes_no(texts) or isinstance(value, bool):
             schema = with_field(schema, roles.options, {"const": options})
             if not given and value in options:
@@ -314,7 +314,7 @@ def _with_labels(
 def _summary(format: TaskFormat) -> str:
     parts = [f"{role} = {path}" for role, path in format.roles.named().items()]
     if format.labels:
-        parts.append(f"labels {', '.join(one_line(answer_text(label)) for label in format.labels)}")
+        parts.append(f"labels {', '.join(one_line(str(label)) for label in format.labels)}")
     elif format.options_vary and format.roles.options:
         number = schema_at(format.schema, format.roles.options).get("minItems")
         parts.append(f"{number} options per example")

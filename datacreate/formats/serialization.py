@@ -20,7 +20,7 @@ from typing import Literal
 
 from datacreate.formats.example import Example, FieldPath, Json, canonical_json, field_at, replace_field
 from datacreate.formats.schema_utils import constant_of, free_texts, is_constant, schema_at
-from datacreate.formats.task_format import Rule, TaskFormat, answer_text
+from datacreate.formats.task_format import Rule, TaskFormat
 
 Style = Literal["positional", "keyed"]
 
@@ -125,9 +125,9 @@ class PromptEncoding:
         row = [_in_order(example.values[name], self._properties[name]) for name in self.fields]
         if self._answer_as_first_option:
             options, answer = self._answer_as_first_option
-            right = answer_text(example.values[answer])
+            right = str(example.values[answer])
             index = self.fields.index(options)
-            row[index] = sorted(row[index], key=lambda option: _mismatch(answer_text(option), right))
+            row[index] = sorted(row[index], key=lambda option: _mismatch(str(option), right))
         return row
 
     def read(self, item: Json) -> dict[str, Json]:

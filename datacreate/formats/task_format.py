@@ -106,11 +106,6 @@ _LETTER = r"[^\W_\u0530-\u1dff\u2c00-\U0010ffff]"
 """A digit, or a letter of an alphabet that puts spaces around every word: Latin, Greek, Cyrillic."""
 
 
-def answer_text(value: Json) -> str:
-    """An answer as the text of an option: "True" for true, "3" for 3."""
-    return value if isinstance(value, str) else str(value)
-
-
 def is_span(answer: str, context: str) -> bool:
     """Whether the answer is a part of the context, not the whole, that begins and ends where words do."""
     before = rf"(?<!{_LETTER})" if re.match(_LETTER, answer) else ""
@@ -129,14 +124,14 @@ def label_key(value: Json) -> str:
 def rule_holds(rule: Rule, roles: Roles, values: Mapping[str, Json]) -> bool:
     """Whether an example satisfies `rule`. The fields of the rule must exist."""
     if rule is Rule.OPTIONS_DIFFER:
-        options = [normalize_text(answer_text(option)) for option in field_at(values, roles.options or ())]
+        options = [normalize_text(str(option)) for option in field_at(values, roles.options or ())]
         return len(set(options)) == len(options)
-    answer = answer_text(field_at(values, roles.answer or ()))
+    answer = str(field_at(values, roles.answer or ()))
     if rule is Rule.ANSWER_IN_CONTEXT:
         context = field_at(values, roles.context or ())
         return isinstance(context, str) and is_span(answer, context)
     options = field_at(values, roles.options or ())
-    return answer.casefold() in [answer_text(option).casefold() for option in options]
+    return answer.casefold() in [str(option).casefold() for option in options]
 
 
 @dataclass(frozen=True)

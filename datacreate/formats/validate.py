@@ -142,16 +142,16 @@ def _schema_error(values: Mapping[str, Json], format: TaskFormat) -> tuple[Reaso
     keyword, path = str(error.validator), list(map(str, error.absolute_schema_path))
     location = dotted(tuple(map(str, error.absolute_path))) or "the example"
     if keyword in GRAMMAR_KEYWORDS and VALIDATION_KEYWORDS.isdisjoint(path):
-        return Reason.SCHEMA_VIOLATION, f"{location}: {shorten(' '.join(error.message.split()))[:150]}"
-    return Reason.CONSTRAINT_VIOLATION, f"{location}: {keyword} {shorten(error.validator_value)[:80]}"
+        return Reason.SCHEMA_VIOLATION, f"{location}: {shorten(' '.join(error.message.split()), 150)}"
+    return Reason.CONSTRAINT_VIOLATION, f"{location}: {keyword} {shorten(error.validator_value, 80)}"
 
 
-def shorten(value: Json) -> str:
-    """A value as the text of a reject: JSON unless it is a string, valid UTF-8, at most MAX_REJECT_CHARS."""
+def shorten(value: Json, longest: int = MAX_REJECT_CHARS) -> str:
+    """A value as the text of a reject: JSON unless it is a string, valid UTF-8, at most `longest` characters."""
     try:
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     except RecursionError:
         text = "(nested too deeply to show)"
-    if len(text) > MAX_REJECT_CHARS:
-        text = text[:MAX_REJECT_CHARS] + "…"
+    if len(text) > longest:
+        text = text[:longest] + "…"
     return text.encode("utf-8", "replace").decode("utf-8")

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datacreate.formats.example import Json, field_at
-from datacreate.formats.task_format import TaskFormat, answer_text
+from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import words
 from datacreate.formats.validate import Candidate
 
@@ -271,8 +271,8 @@ def _rows(
     """The rows with at least two options and their answer among them."""
     labels = format.labels if format.head == "sequence_classification" else None
     for values, family in zip(rows, families, strict=True):
-        answer = answer_text(field_at(values, format.roles.answer or ())).casefold()
-        options = tuple(map(answer_text, labels or field_at(values, format.roles.options or ())))
+        answer = str(field_at(values, format.roles.answer or ())).casefold()
+        options = tuple(map(str, labels or field_at(values, format.roles.options or ())))
         right = [index for index, option in enumerate(options) if option.casefold() == answer]
         if right and len(options) > 1:
             yield Row(*texts_of(format, values), options, right[0], family)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from datacreate.formats.example import Example, dotted
 from datacreate.formats.serialization import PromptEncoding
-from datacreate.formats.task_format import TaskFormat, answer_text
+from datacreate.formats.task_format import TaskFormat
 
 Message = dict[str, str]
 """A chat message: `role` and `content`."""
@@ -58,7 +58,7 @@ def _fixed_answers_sentence(format: TaskFormat) -> str:
     question, labels = format.roles.question, format.labels
     if not (question and question[-1] == "question" and labels):
         return ""
-    names = list(map(answer_text, labels))
+    names = list(map(str, labels))
     choices = " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
     return f" Each {dotted(question)} is one that {choices} alone answers."
 
@@ -68,7 +68,7 @@ def _label_ratio_sentence(encoding: PromptEncoding, label_ratio: Mapping[str, fl
     answer, labels = encoding.format.roles.answer, encoding.format.labels
     if not (encoding.pseudo_labels and answer and labels):
         return ""
-    names = list(map(answer_text, labels))
+    names = list(map(str, labels))
     if label_ratio is None:
         return f" The {dotted(answer)} of each is one of {', '.join(names)}, each equally often."
     shares = ", ".join(f"{name} for {label_ratio[name]:.0%}" for name in names if label_ratio[name])

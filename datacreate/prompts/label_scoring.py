@@ -15,7 +15,7 @@ from string import ascii_uppercase
 
 from datacreate.formats.example import Json, canonical_json, dotted, field_at, replace_field
 from datacreate.formats.schema_utils import schema_at
-from datacreate.formats.task_format import Rule, TaskFormat, answer_text, label_key
+from datacreate.formats.task_format import Rule, TaskFormat, label_key
 from datacreate.prompts.generation import Message
 
 _LETTER = "Answer with the letter of the right option."
@@ -110,7 +110,7 @@ def label_question(format: TaskFormat, values: Mapping[str, Json], *, lettered: 
     lettered = lettered or not format.labels
     if not answers or (lettered and len(answers) > MAX_LETTERED):
         return None
-    return LabelQuestion(_shown(format, values), tuple(map(answer_text, answers)), lettered)
+    return LabelQuestion(_shown(format, values), tuple(map(str, answers)), lettered)
 
 
 def assigned_label(format: TaskFormat, values: Mapping[str, Json]) -> int:
@@ -120,7 +120,7 @@ def assigned_label(format: TaskFormat, values: Mapping[str, Json]) -> int:
     if format.labels:
         return list(map(label_key, answers)).index(label_key(answer))
     # The rule answer_in_options ignores type and case.
-    right, texts = answer_text(answer), list(map(answer_text, answers))
+    right, texts = str(answer), list(map(str, answers))
     return texts.index(right) if right in texts else [*map(str.casefold, texts)].index(right.casefold())
 
 
@@ -129,7 +129,7 @@ def with_answer(format: TaskFormat, values: Mapping[str, Json], index: int) -> d
     assert format.roles.answer is not None, "called only for formats with an answer"
     chosen = possible_answers(format, values)[index]
     if not format.labels and isinstance(field_at(values, format.roles.answer), str):
-        chosen = answer_text(chosen)  # options may be numbers where the answer field holds text
+        chosen = str(chosen)  # options may be numbers where the answer field holds text
     return replace_field(values, format.roles.answer, chosen)
 
 
@@ -153,8 +153,8 @@ def _named_options(format: TaskFormat, values: Mapping[str, Json]) -> str:
     """The example's own options, a line each, where fixed labels such as A and B name them."""
     if not (format.labels and format.options_vary and format.roles.options):
         return ""
-    options = [answer_text(option) for option in field_at(values, format.roles.options)]
+    options = [str(option) for option in field_at(values, format.roles.options)]
     if len(options) != len(format.labels):
         return "".join(f"\n{option}" for option in options)
     named = zip(format.labels, options, strict=True)
-    return "".join(f"\n{answer_text(label)}. {option}" for label, option in named)
+    return "".join(f"\n{label!s}. {option}" for label, option in named)

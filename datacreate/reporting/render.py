@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from datacreate import markdown
 from datacreate.errors import UsageError
 from datacreate.files import replace_file, storage_error
+from datacreate.messages import visible
 from datacreate.reporting.results import Comparison, Report, ResultCell, ResultTable
 from datacreate.reporting.sections import NOT_ABOVE_CHANCE, flags, sections, test_name
 
@@ -91,7 +92,7 @@ def no_formula(value: object) -> object:
     """A value that no spreadsheet takes for a formula: such text gets an apostrophe in front."""
     if not isinstance(value, str):
         return value
-    text = " ".join(markdown.visible(value).split())
+    text = " ".join(visible(value).split())
     return f"'{text}" if text.startswith(tuple("=+-@＝＋－＠")) and len(text) > 1 else text
 
 
@@ -121,7 +122,7 @@ def _template() -> Template:
     from markupsafe import Markup
 
     def shown(value: object) -> object:
-        return value if isinstance(value, Markup) else markdown.visible(str(value))
+        return value if isinstance(value, Markup) else visible(str(value))
 
     layout: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
     loader = PackageLoader("datacreate.reporting")
@@ -143,10 +144,8 @@ def _content_security_policy(scripts: Sequence[str]) -> str:
 def _figure_html(figure: Figure, number: int) -> str:
     """A figure as HTML with its script; the first one includes plotly.js."""
     config, name = {"displaylogo": False, "responsive": True}, f"plot-{number}"
-    html = figure.to_html(
-        config, full_html=False, include_plotlyjs=number == 0, div_id=name, default_height="420px"
-    )
-    return str(html)
+    first = {"include_plotlyjs": number == 0, "div_id": name}
+    return str(figure.to_html(config, full_html=False, default_height="420px", **first))
 
 
 def _figures(table: ResultTable | None) -> list[Figure]:
@@ -213,4 +212,4 @@ def _styled(figure: Figure, title: str, x: str, **layout: Any) -> Figure:
 
 def plain(text: str) -> str:
     """A text that plotly shows literally: it would interpret <b>, <a href> and entities."""
-    return html.escape(markdown.visible(text), quote=False)
+    return html.escape(visible(text), quote=False)

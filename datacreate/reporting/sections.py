@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from datacreate.formats.example import Json
+from datacreate.formats.example import Json, field_text
+from datacreate.formats.validate import shorten
 from datacreate.metrics import tables as metric_tables
 from datacreate.reporting.results import (
     Comparison,
@@ -162,14 +162,8 @@ def _metric_table(
 
 
 def _sample(values: Mapping[str, Json]) -> str:
-    return "; ".join(f"{name}: {_field(value)}" for name, value in values.items() if value is not None)
-
-
-def _field(value: Json) -> str:
-    if isinstance(value, list) and all(isinstance(part, str) for part in value):
-        value = " · ".join(map(str, value))
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    texts = {name: field_text(value) for name, value in values.items() if value is not None}
+    return "; ".join(f"{name}: {shorten(text, _LONGEST)}" for name, text in texts.items())
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from datacreate import markdown
 from datacreate.checkpoints import UNSEEN
+from datacreate.messages import visible
 from datacreate.metrics import tables
 from datacreate.runs.config import RunSpec
 
@@ -99,4 +100,4 @@ def _fenced(text: str) -> Markup:
     """JSON as a code block that no text in it can end."""
     longest = max((len(run) for run in text.split() if set(run) == {"`"}), default=0)
     fence = "`" * max(3, 1 + longest)
-    return Markup(f"{fence}json\n{markdown.visible(text)}\n{fence}")
+    return Markup(f"{fence}json\n{visible(text)}\n{fence}")

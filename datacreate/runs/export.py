@@ -11,7 +11,7 @@ from typing import Any
 from datacreate.errors import RunError
 from datacreate.files import replaced, storage_error
 from datacreate.formats.example import Json, field_at
-from datacreate.formats.task_format import Roles, answer_text
+from datacreate.formats.task_format import Roles
 from datacreate.runs.directory import RunDirectory
 
 
@@ -49,7 +49,7 @@ def _reference(run: RunDirectory, path: Path) -> None:
         raise RunError(
             f"{run.path}: the reference layout needs a question and an answer field; export hf or chat"
         )
-    labels = [answer_text(label) for label in format.labels or ()]
+    labels = [str(label) for label in format.labels or ()]
     rows = (
         {
             "question": field_at(values, question),
@@ -85,8 +85,8 @@ def _turns(values: dict[str, Json], roles: Roles) -> tuple[str, str]:
     )
     parts.append(str(field_at(values, roles.question)))
     if roles.options:
-        parts.append("\n".join(f"- {answer_text(option)}" for option in field_at(values, roles.options)))
-    return "\n\n".join(parts), answer_text(field_at(values, roles.answer))
+        parts.append("\n".join(f"- {option!s}" for option in field_at(values, roles.options)))
+    return "\n\n".join(parts), str(field_at(values, roles.answer))
 
 
 def _hf(run: RunDirectory, path: Path) -> None:

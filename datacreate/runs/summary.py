@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, Self
 
 from datacreate.formats.example import field_at
-from datacreate.formats.task_format import TaskFormat, answer_text
+from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.validate import Reason, Reject
 from datacreate.runs.config import RunSpec, Verification
 from datacreate.runs.log import Commit, Session
@@ -98,7 +98,7 @@ class RunStats:
         if commit.accepted:
             self.depths[commit.depth + 1] += len(commit.accepted)
         if self.format.labels and self.format.roles.answer:
-            self.labels.update(answer_text(field_at(e, self.format.roles.answer)) for e in commit.accepted)
+            self.labels.update(str(field_at(e, self.format.roles.answer)) for e in commit.accepted)
         self._add_scored(commit)
         self.rejects.update(reject.reason for reject in commit.rejects)
         self.last_rejects.extend(commit.rejects)
@@ -159,7 +159,7 @@ class RunStats:
         }
 
     def _verification_summary(self) -> dict[str, Any] | None:
-        how, names = self.verification, [answer_text(label) for label in self.format.labels or ()]
+        how, names = self.verification, [str(label) for label in self.format.labels or ()]
         if how is None:
             return None
         kept = {name: self.kept_by_label[index] for index, name in enumerate(names)}

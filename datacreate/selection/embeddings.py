@@ -1,4 +1,4 @@
-"""Sentence embeddings and the similarity of texts.
+"""Sentence embeddings.
 
 One embedding model serves the strategies, the semantic filter and coverage. It loads on first use.
 """
@@ -89,21 +89,3 @@ def _normalize(rows: NDArray[np.floating[Any]]) -> Rows:
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     unit: Rows = np.divide(rows, lengths, out=rows.copy(), where=lengths > 0)
     return unit
-
-
-class Similarity(Protocol):
-    """Compares texts with one text."""
-
-    def similarities(self, text: str, others: Sequence[str]) -> list[float]:
-        """The cosine of `text` to each of `others`, in [-1, 1]."""
-
-
-class SentenceSimilarity:
-    """A `Similarity` by sentence embeddings, as in the paper (all-mpnet-base-v2)."""
-
-    def __init__(self, embedder: Embedder) -> None:
-        self._embedder = embedder
-
-    def similarities(self, text: str, others: Sequence[str]) -> list[float]:
-        vectors = self._embedder.encode([text, *others])
-        return [float(cosine) for cosine in vectors[1:] @ vectors[0]]  # (n, dim) @ (dim,) -> (n,)

@@ -19,36 +19,36 @@ from typing import TYPE_CHECKING, Literal
 from datacreate.errors import UsageError
 
 if TYPE_CHECKING:
-    from datacreate.selection.embeddings import Similarity
+    from datacreate.selection.embeddings import Embedder
 
 QueueKind = Literal["root", "chain", "tree", "coverage"]
 
 Texts = Sequence[str]
 Indices = Sequence[int]
 
-Choose = Callable[[str, Texts, Random, "Similarity | None"], Indices]
-"""(text of the parent, texts of the children, rng, similarity) -> indices of the next parents, in order."""
+Choose = Callable[[str, Texts, Random, "Embedder | None"], Indices]
+"""(text of the parent, texts of the children, rng, embedder) -> indices of the next parents, in order."""
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """A named strategy. `needs_similarity`: `choose` compares texts, or the queue compares vectors."""
+    """A named strategy. `needs_embedder`: `choose` compares texts, or the queue compares vectors."""
 
     name: str
     queue: QueueKind
-    needs_similarity: bool
+    needs_embedder: bool
     choose: Choose
 
 
 STRATEGIES: dict[str, Strategy] = {}
 
 
-def strategy(*, queue: QueueKind = "chain", needs_similarity: bool = False) -> Callable[[Choose], Choose]:
+def strategy(*, queue: QueueKind = "chain", needs_embedder: bool = False) -> Callable[[Choose], Choose]:
     """Register a function as a strategy under its own name."""
 
     def register(choose: Choose) -> Choose:
         name = choose.__name__.rstrip("_")
-        STRATEGIES[name] = Strategy(name, queue, needs_similarity, choose)
+        STRATEGIES[name] = Strategy(name, queue, needs_embedder, choose)
         return choose
 
     return register
@@ -62,44 +62,45 @@ def find_strategy(name: str) -> Strategy:
 
 
 @strategy(queue="root")
-def naive(parent: str, children: Texts, rng: Random, similarity: Similarity | None) -> Indices:
+def naive(parent: str, children: Texts, rng: Random, embedder: Embedder | None) -> Indices:
     """Always the formatting example."""
     return ()
 
 
 @strategy()
-def random_(parent: str, children: Texts, rng: Random, similarity: Similarity | None) -> Indices:
+def random_(parent: str, children: Texts, rng: Random, embedder: Embedder | None) -> Indices:
     """One accepted child at random."""
     return (rng.randrange(len(children)),)
 
 
-@strategy(needs_similarity=True)
-def diverse(parent: str, children: Texts, rng: Random, similarity: Similarity | None) -> Indices:
+@strategy(needs_embedder=True)
+def diverse(parent: str, children: Texts, rng: Random, embedder: Embedder | None) -> Indices:
     """The accepted child least similar to its parent."""
-    scores = _similarities(parent, children, similarity)
+    scores = _cosines(parent, children, embedder)
     return (scores.index(min(scores)),)
 
 
-@strategy(needs_similarity=True)
-def similar(parent: str, children: Texts, rng: Random, similarity: Similarity | None) -> Indices:
+@strategy(needs_embedder=True)
+def similar(parent: str, children: Texts, rng: Random, embedder: Embedder | None) -> Indices:
     """The accepted child most similar to its parent."""
-    scores = _similarities(parent, children, similarity)
+    scores = _cosines(parent, children, embedder)
     return (scores.index(max(scores)),)
 
 
 @strategy(queue="tree")
-def tree(parent: str, children: Texts, rng: Random, similarity: Similarity | None) -> Indices:
+def tree(parent: str, children: Texts, rng: Random, embedder: Embedder | None) -> Indices:
     """Every accepted child, breadth first."""
     return rng.sample(range(len(children)), len(children))
 
 
-@strategy(queue="coverage", needs_similarity=True)
-def coverage(parent: str, children: Texts, rng: Random, similarity: Similarity | None) -> Indices:
+@strategy(queue="coverage", needs_embedder=True)
+def coverage(parent: str, children: Texts, rng: Random, embedder: Embedder | None) -> Indices:
     """The accepted example farthest from the parents used so far."""
     return range(len(children))
 
 
-def _similarities(parent: str, children: Texts, similarity: Similarity | None) -> list[float]:
-    if similarity is None:
-        raise UsageError("this strategy compares texts; give a sentence encoder with --embedding-model")
-    return similarity.similarities(parent, children)
+def _cosines(parent: str, children: Texts, embedder: Embedder | None) -> list[float]:
+    """The cosine of the parent to each of its children."""
+    assert embedder, "a strategy with `needs_embedder` gets one"
+    vectors = embedder.encode([parent, *children])
+    return [float(cosine) for cosine in vectors[1:] @ vectors[0]]  # (n, dim) @ (dim,) -> (n,)

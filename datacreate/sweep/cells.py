@@ -185,7 +185,7 @@ class _Builder:
 
     def _creation(self, cell: str, generator: str, strategy: str, seed: int) -> Step:
         requirements = [Requirement("example", self.benchmark.name), *self._generator(generator)]
-        if STRATEGIES[strategy].needs_similarity:
+        if STRATEGIES[strategy].needs_embedder:
             default = CreateConfig.model_fields["embedding_model"].default
             requirements.append(Requirement("encoder", str(self.plan.create.get("embedding_model", default))))
         folder, count = PurePath("runs", cell), ("--count", str(self.count))

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from datacreate.errors import PlanError
+from datacreate.errors import SweepPlanError
 from datacreate.files import replace_file, storage_error
 from datacreate.locking import FolderLock, held_by
 from datacreate.messages import Notify, no_notify
@@ -51,7 +51,7 @@ class SweepFolder:
         self._plan = path / "plan.json"
 
     def create(self, plan: SweepPlan) -> None:
-        """Create the folder and store the plan. PlanError if it belongs to another plan; StorageError."""
+        """Create the folder and store the plan. SweepPlanError if it belongs to another plan; StorageError."""
         self.check_plan(plan)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -60,13 +60,13 @@ class SweepFolder:
         replace_file(self._plan, plan.model_dump_json(indent=2) + "\n")
 
     def check_plan(self, plan: SweepPlan) -> None:
-        """Raise PlanError if the folder belongs to a plan of another name."""
+        """Raise SweepPlanError if the folder belongs to a plan of another name."""
         try:
             name = SweepPlan.model_validate_json(self._plan.read_bytes()).name
         except (OSError, ValidationError):  # no plan yet, or one of another version
             return
         if name != plan.name:
-            raise PlanError(
+            raise SweepPlanError(
                 f"{self.path} is the folder of the plan {name}, not {plan.name}; use another --out"
             )
 

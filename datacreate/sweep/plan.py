@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from datacreate.benchmarks import Benchmark, find_benchmark
 from datacreate.checkpoints import find_preset
 from datacreate.engines.settings import EngineOptions
-from datacreate.errors import BenchmarkError, CheckpointError, PlanError
+from datacreate.errors import BenchmarkError, CheckpointError, SweepPlanError
 from datacreate.files import read_yaml
 from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.train import TrainConfig
@@ -200,25 +200,25 @@ def _model(name: str, info: ValidationInfo, *, known: bool = True) -> str:
 def load_plan(name_or_path: str) -> SweepPlan:
     """The plan in a file, or a shipped one by its name.
 
-    Raises PlanError, in one line that names the file and the key.
+    Raises SweepPlanError, in one line that names the file and the key.
     """
     path = Path(name_or_path).expanduser()
     if not path.is_file():
         plans = {path.stem: path for path in sorted(shipped("data", "plans").glob("*.yaml"))}
         if name_or_path not in plans:
             hint = did_you_mean(name_or_path, plans) or f"; shipped are {', '.join(plans)}"
-            raise PlanError(f"{name_or_path}: no such file, and no shipped plan{hint}")
+            raise SweepPlanError(f"{name_or_path}: no such file, and no shipped plan{hint}")
         path = plans[name_or_path]
     try:
         raw = read_yaml(path)
         if not isinstance(raw, dict):
-            raise PlanError(f"plan {path}: not a mapping of settings; see docs/sweeps.md")
+            raise SweepPlanError(f"plan {path}: not a mapping of settings; see docs/sweeps.md")
         values = {"name": path.stem, **{str(key): value for key, value in raw.items()}}
         return SweepPlan.model_validate(values, context={"folder": path.absolute().parent})
     except ValidationError as error:
-        raise PlanError(f"plan {path}: {_first_error(error)}") from None
+        raise SweepPlanError(f"plan {path}: {_first_error(error)}") from None
     except ValueError as error:
-        raise PlanError(f"plan {path}: {error}") from None
+        raise SweepPlanError(f"plan {path}: {error}") from None
 
 
 _REMEDIES = {

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,7 @@ from datacreate.files import storage_error
 from datacreate.hardware import usable_cores
 from datacreate.locking import FolderLock
 from datacreate.messages import Notify, no_notify
-from datacreate.signals import Signals, caught_signals
+from datacreate.signals import Signals, caught_signals, deferred
 from datacreate.sweep.cells import Requirement, Step, SweepCell, cells_of
 from datacreate.sweep.folder import SweepFolder
 from datacreate.sweep.plan import SweepPlan, engine_options
@@ -108,7 +108,7 @@ class Sweep:
         return self.cells[index]
 
     def states(self) -> list[Outcome]:
-        """The state of every cell; writes nothing. PlanError if the folder belongs to another plan."""
+        """The state of every cell; writes nothing. SweepPlanError if the folder belongs to another plan."""
         self._folder.check_plan(self.plan)
         return [self._state(cell) for cell in self.cells]
 
@@ -155,7 +155,7 @@ class Sweep:
 
         `notify` gets lines worth keeping; `update` gets the last lines of the running steps, several times a
         second. A cell that another process runs is skipped; RunLocked if it is the one of `index`. Raises
-        Stopped after a signal or if a step was stopped, LockLost, StorageError, PlanError; the same call
+        Stopped after a signal or if a step was stopped, LockLost, StorageError, SweepPlanError; the same call
         resumes.
         """
         chosen = self.cells if index is None else (self.cell(index),)
@@ -191,7 +191,7 @@ class Sweep:
                     f"{generator}: {len(waiting)} cells share servers for {slots} requests at once"
                 )
             running: dict[Future[None], int] = {}  # -> requests in flight
-            with session.signals.deferred(), ThreadPoolExecutor(nproc) as pool:
+            with deferred(), ThreadPoolExecutor(nproc) as pool:
                 try:
                     while running or (waiting and not session.stopping):
                         while waiting and len(running) < nproc and sum(running.values()) < slots:
@@ -204,11 +204,11 @@ class Sweep:
                             future.result()
                         if servers:
                             servers.repair(session.notify)
+                    if session.signals.received:
+                        raise Stopped(_STOPPED)
                 except BaseException:
                     session.aborted = True  # the block waits for the other steps
                     raise
-            if session.signals.received:
-                raise Stopped(_STOPPED)
 
     @contextmanager
     def _servers(
@@ -225,9 +225,7 @@ class Sweep:
             servers = None
             try:
                 servers = stack.enter_context(
-                    shared_servers(
-                        generator, verifier, options, count, self._out, session.signals, session.notify
-                    )
+                    shared_servers(generator, verifier, options, count, self._out, session.notify)
                 )
             except (EngineError, CheckpointError) as error:
                 if error.exit_code == RESUMABLE:
@@ -241,9 +239,7 @@ class Sweep:
         """Lock a cell, and run its steps with that generator, or with None those without one."""
         skipped = list(session.failed)
         try:
-            # Other threads must not touch the signals: only the main thread gets them.
-            deferred = session.signals.deferred() if generator is None else nullcontext()
-            with self._folder.locked(cell, session.notify) as lock, deferred:
+            with self._folder.locked(cell, session.notify) as lock, deferred():
                 for step in self._steps_to_run(cell, skipped):
                     if session.stopping:
                         raise Stopped(_STOPPED)

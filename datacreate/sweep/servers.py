@@ -15,7 +15,6 @@ from datacreate.engines.settings import EngineOptions
 from datacreate.files import replace_file
 from datacreate.messages import Notify
 from datacreate.settings import as_arguments
-from datacreate.signals import Signals
 from datacreate.sweep.plan import short_name
 
 
@@ -43,7 +42,6 @@ def shared_servers(
     options: EngineOptions,
     count: int,
     logs: Path,
-    signals: Signals,
     notify: Notify,
 ) -> Iterator[SharedServers]:
     """The servers of `options.urls`, or servers that are started here and stopped at the end of the block.
@@ -72,7 +70,7 @@ def shared_servers(
             )
             if local:
                 servers.key = local[0].key  # steps know one key
-            stack.callback(_stop, servers, signals)
+            stack.callback(servers.stop)
             servers.start()
             local.append(servers)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="datacreate-")))
@@ -83,8 +81,3 @@ def shared_servers(
         arguments += as_arguments(EngineOptions, options.given(("max_model_len",)))
         slots = sum(address.max_num_seqs or 1 for address in addresses)
         yield SharedServers(slots, tuple(arguments), {KEY: local[0].key}, local)
-
-
-def _stop(servers: LocalServers, signals: Signals) -> None:
-    with signals.deferred():  # further signals must not leave it running
-        servers.stop()

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from datacreate.formats.example import Json
-from datacreate.formats.task_format import answer_text
 from datacreate.verification.scoring import Probabilities, Scored
 
 FIRST_ROWS = 40
@@ -148,7 +147,7 @@ def calibrated(probabilities: Probabilities, means: Sequence[float | None]) -> P
 def numeric_values(labels: Sequence[Json]) -> list[float] | None:
     """The labels as numbers, also where they are texts such as "4"; None if one is no number."""
     try:
-        values = [float(answer_text(label)) for label in labels]
+        values = [float(str(label)) for label in labels]
     except ValueError:
         return None
     return values if all(map(math.isfinite, values)) else None

@@ -9,7 +9,7 @@ from datacreate.engines.client import Engine
 from datacreate.engines.self_test import scores_are_real
 from datacreate.errors import UsageError
 from datacreate.filters.base import Filter
-from datacreate.formats.task_format import TaskFormat, answer_text
+from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.validate import Candidate, Reason
 from datacreate.messages import Notify, no_notify
 from datacreate.prompts.label_scoring import (
@@ -53,7 +53,7 @@ class Verifier(Filter):
 
     def prepare(self, notify: Notify = no_notify) -> None:
         self._engine.start([scores_are_real()])
-        labels = [answer_text(label) for label in self._format.labels or ()]
+        labels = [str(label) for label in self._format.labels or ()]
         self._lettered = bool(labels) and not self._engine.have_distinct_first_tokens(labels)
         if not can_score_labels(self._format, lettered=self._lettered):
             raise UsageError(
@@ -102,7 +102,7 @@ class Verifier(Filter):
         assigned = assigned_label(self._format, values)
         if final_label("drop", assigned, scores) >= 0:
             return None
-        options = [answer_text(answer) for answer in possible_answers(self._format, values)]
+        options = [str(answer) for answer in possible_answers(self._format, values)]
         return disagreement(options, assigned, scores)
 
     def report(self, rejected: int) -> dict[str, Any]:

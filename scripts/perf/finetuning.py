@@ -22,7 +22,7 @@ from datacreate.finetuning.encoder import Encoded, load_with_head
 from datacreate.finetuning.evaluate import probabilities
 from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.records import Task
-from datacreate.finetuning.train import SilentProgress, TrainConfig, encode_inputs, prepare
+from datacreate.finetuning.train import TrainConfig, encode_inputs, prepare
 from datacreate.finetuning.trial import Inputs, make_trainer
 from datacreate.hardware import device, has_bf16
 from datacreate.logging_setup import quiet
@@ -51,7 +51,7 @@ def main() -> None:
             recipe=recipe,
             model_selection="none",
         )
-        compare(name, encode_inputs(config, prepare(config, SilentProgress())), options.rounds)
+        compare(name, encode_inputs(config, prepare(config)), options.rounds)
     if device().type == "cuda":
         utilization()
 

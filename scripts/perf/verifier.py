@@ -25,7 +25,7 @@ from datacreate.engines.factory import checkpoint_of, make_engine
 from datacreate.engines.self_test import scores_are_real
 from datacreate.engines.settings import EngineOptions
 from datacreate.formats.example import Example, Json
-from datacreate.formats.task_format import TaskFormat, answer_text, bind, load_format
+from datacreate.formats.task_format import TaskFormat, bind, load_format
 from datacreate.prompts.label_scoring import assigned_label, label_question
 from datacreate.verification.label_noise import FIRST_ROWS, calibrated, concordance, label_means
 from datacreate.verification.scoring import Probabilities, final_label, score_labels
@@ -85,7 +85,7 @@ def measure(engine: Engine, model: str, name: str, number: int, calibration: int
 
 def score(engine: Engine, format: TaskFormat, rows: Sequence[dict[str, Json]]) -> Scored:
     """The rows that the engine scored, in order."""
-    labels = list(map(answer_text, format.labels or ()))
+    labels = list(map(str, format.labels or ()))
     lettered = bool(labels) and not engine.have_distinct_first_tokens(labels)
     asked = [(row, label_question(format, row, lettered=lettered)) for row in rows]
     questions = [(question, question.shown) for _, question in asked if question]

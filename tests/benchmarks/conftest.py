@@ -16,14 +16,11 @@ Row = dict[str, Any]
 
 def claims(number: int, first: int = 0) -> list[Row]:
     """Rows of a closed-book yes/no set."""
+    same = {"context": None, "options": ["True", "False"]}
+    numbers = range(first, first + number)
     return [
-        {
-            "question": f"Lighthouse {i} is older than its keeper.",
-            "context": None,
-            "options": ["True", "False"],
-            "label": i % 3 == 0,
-        }
-        for i in range(first, first + number)
+        {"question": f"Lighthouse {i} is older than its keeper.", **same, "label": i % 3 == 0}
+        for i in numbers
     ]
 
 
@@ -33,18 +30,12 @@ def passages(number: int, first: int = 0) -> list[Row]:
 
 
 def choices(number: int, options: int = 5, first: int = 0) -> list[Row]:
-    """Rows of a multiple-choice set; the right option stands now here, now there."""
+    """Rows of a multiple-choice set; the position of the right option differs."""
     rows = []
     for i in range(first, first + number):
         texts = [f"shelf {i}-{k}" for k in range(options)]
-        rows.append(
-            {
-                "question": f"Where does box {i} stand?",
-                "context": None,
-                "options": texts,
-                "label": texts[i % options],
-            }
-        )
+        row = {"question": f"Where does box {i} stand?", "context": None, "options": texts}
+        rows.append({**row, "label": texts[i % options]})
     return rows
 
 

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from datacreate import filtering
 from datacreate.engines.base import Completion, Request
@@ -211,21 +209,6 @@ def test_kept_lines_are_written_unchanged(tmp_path: Path, ensure_ascii: bool) ->
     file.write_bytes("\n".join(lines).encode())
     assert filtered(file, "--balance", "--labels", "label=true,false", "--out", out)["kept"] == 2
     assert out.read_bytes() == f"{lines[0]}\n{lines[-1]}\n".encode()
-
-
-words = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn", "Co"]))
-
-
-@given(texts=st.lists(words.map("a {}".format), min_size=1, max_size=6))
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_each_row_is_either_kept_or_rejected(tmp_path: Path, texts: list[str]) -> None:
-    rows = [claim(text) for text in texts]
-    file, out, rejects = write(tmp_path / "rows.jsonl", rows), tmp_path / "out.jsonl", tmp_path / "no.jsonl"
-    assert filtered(file, "--out", out, "--rejects", rejects)["invalid"] == 0
-    kept = read(out)
-    every = [*kept, *(one["row"] for one in read(rejects))]
-    assert sorted(row["question"] for row in every) == sorted(texts)
-    assert kept[0] == rows[0]
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 import sys
 import threading
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -190,21 +188,6 @@ def test_the_timer_prints_and_ends_with_the_block(monkeypatch: pytest.MonkeyPatc
     progress.notify("late")
     progress.update(Run().stats, 40, Uncommitted())
     assert heard.getvalue() == before
-
-
-def test_that_nobody_reads_is_no_reason_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    reading, writing = os.pipe()
-    os.close(reading)
-    closed = open(writing, "w")  # noqa: PTH123, SIM115 - a descriptor
-    monkeypatch.setattr(sys, "stderr", closed)
-    run = Run()
-    with run.progress as progress:
-        progress.notify("loading")
-        run.update()
-        run.commit(at=20, accepted=40)
-    monkeypatch.undo()
-    with suppress(BrokenPipeError):
-        closed.close()
 
 
 class Terminal(io.TextIOWrapper):

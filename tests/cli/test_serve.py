@@ -23,7 +23,6 @@ from datacreate.engines.settings import EngineOptions
 from datacreate.errors import EngineError, ServersUnavailable
 from datacreate.hardware import has_llamacpp, vllm_build
 from datacreate.serve import Endpoint, serving, wait
-from datacreate.signals import Signals
 from tests.engines.helpers import make
 from tests.inprocess import typed
 from tests.process import ROOT
@@ -95,11 +94,9 @@ def serving_script(tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def start(script: str, *more: str) -> AbstractContextManager[LocalServer]:
         command = ServerCommand("llama.cpp", "tiny", (sys.executable, "-c", script), {}, 4)
         monkeypatch.setattr(serve, "server_command", lambda *_, **__: command)
-        checkpoint, endpoint = (
-            resolve(str(tiny_gguf), "instruct"),
-            Endpoint(register_dir=tmp_path / "servers"),
-        )
-        return serving(checkpoint, EngineOptions(), endpoint, more, Signals(), lambda _: None)
+        checkpoint = resolve(str(tiny_gguf), "instruct")
+        endpoint = Endpoint(register_dir=tmp_path / "servers")
+        return serving(checkpoint, EngineOptions(), endpoint, more, lambda _: None)
 
     return start
 
@@ -130,18 +127,8 @@ def test_a_run_uses_a_registered_server_and_sigterm_stops_it(
 ) -> None:
     monkeypatch.setenv("DATACREATE_API_KEY", "sesame-4711")
     folder = tmp_path / "servers"
-    words = [
-        "serve",
-        "--model",
-        tiny_gguf,
-        "--engine",
-        "llamacpp",
-        "--max-num-seqs",
-        "4",
-        "--register-dir",
-        folder,
-    ]
-    command = [sys.executable, "-m", "datacreate", *map(str, words)]
+    words = ["--model", tiny_gguf, "--engine", "llamacpp", "--max-num-seqs", 4, "--register-dir", folder]
+    command = [sys.executable, "-m", "datacreate", "serve", *map(str, words)]
     with (tmp_path / "log").open("wb") as log:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)

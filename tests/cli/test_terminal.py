@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from datacreate.cli.terminal import print_columns, printable, say
-from datacreate.markdown import visible
+from datacreate.cli.terminal import echo, print_json, say
+from datacreate.messages import printable, visible
 
-ODD = "\x1b[31m \x9b \u202e \u2066 \x7f"
+ODD = "\x1b[31m \x9b \u202e \u2066 \u200b \ufeff \ud800"
 
 
 def test_nothing_moves_the_cursor_or_turns_text_round(capsys: pytest.CaptureFixture[str]) -> None:
     say(ODD)
-    for shown in (printable(ODD), visible(ODD), capsys.readouterr().err.rstrip("\n")):
-        assert shown == "�[31m � � � �"
+    echo(ODD)
+    told = capsys.readouterr()
+    for shown in (printable(ODD), visible(ODD), told.err.rstrip("\n"), told.out.rstrip("\n")):
+        assert shown == "�[31m � � � � � �"
+    print_json({ODD: [ODD]})
+    shown = capsys.readouterr().out
+    assert json.loads(shown) == {ODD: [ODD]}
+    assert shown.isascii()
 
 
 def test_letters_and_spaces_of_all_languages_stay() -> None:
@@ -24,8 +32,3 @@ def test_letters_and_spaces_of_all_languages_stay() -> None:
 def test_lines_end_where_a_line_of_ours_ends() -> None:
     assert printable("a\nb\tc") == "a�b�c"
     assert visible("a\nb\tc") == "a\nb\tc"
-
-
-def test_columns_are_as_wide_as_their_widest_cell(capsys: pytest.CaptureFixture[str]) -> None:
-    print_columns([("NAME", "N"), ("a", "12")])
-    assert capsys.readouterr().out == "NAME  N\na     12\n"

@@ -12,7 +12,7 @@ from typing import Any
 import click
 import pytest
 
-from datacreate.cli.main import VERBS
+from datacreate.cli.verbs import VERBS
 from tests.inprocess import run
 from tests.making import COMMONSENSE, NLI, NLI_LABELS, examples, make
 from tests.process import ROOT
@@ -114,6 +114,9 @@ def test_show_gives_figures_and_samples(tmp_path: Path, model: str) -> None:
     assert document["samples"] == examples(tmp_path / "run")
     assert document["summary"] == json.loads((tmp_path / "run" / "summary.json").read_text())
     assert document["spec"]["seed"] == 42
+    for words in ("this set", "chance", "longest option", "options alone", "self-BLEU", "Vendi score"):
+        assert words in ended.out
+    assert document["metrics"]["diversity"]["texts"] == 25
 
 
 def test_show_counts_a_run_that_was_killed_from_its_log(tmp_path: Path, model: str) -> None:
@@ -161,50 +164,18 @@ def test_export_in_the_reference_layout_of_fixed_labels(tmp_path: Path, model: s
     assert all(row["label"] in row["options"] for row in rows)
 
 
-def test_export_in_the_reference_layout_needs_a_question_and_an_answer(tmp_path: Path, model: str) -> None:
-    make(tmp_path / "run", model, example={"text": "Only a text."}, count=3)
-    ended = run("export", tmp_path / "run", "--layout", "reference")
-    assert ended.code == 1
-    assert "needs a question and an answer field; export hf or chat" in ended.failure
-
-
-def test_columns_of_mixed_types_are_one_line(tmp_path: Path, model: str) -> None:
+def test_what_does_not_fit_a_layout_is_one_line(tmp_path: Path, model: str) -> None:
     make(tmp_path / "run", model, example={"text": "A text.", "parts": [1, "a", {"b": 2}]}, count=8)
-    ended = run("export", tmp_path / "run", "--layout", "parquet")
-    assert ended.code == 1
-    assert "do not fit into columns of one type each" in ended.failure
-
-
-def test_export_goes_into_the_run_by_default(tmp_path: Path, model: str) -> None:
-    make(tmp_path / "run", model, count=4)
+    for layout, says in (
+        ("reference", "needs a question and an answer field; export hf or chat"),
+        ("parquet", "do not fit into columns of one type each"),
+    ):
+        ended = run("export", tmp_path / "run", "--layout", layout)
+        assert (ended.code, says in ended.failure) == (1, True)
     ended = run("export", tmp_path / "run", "--layout", "chat")
     assert Path(ended.out.strip()) == tmp_path / "run" / "export" / "chat" / "train_chat.jsonl"
-    make(tmp_path / "run", model, count=8)
-
-
-def test_schema_infer_gives_what_format_takes(tmp_path: Path, model: str) -> None:
-    path = tmp_path / "nli.json"
-    path.write_text(json.dumps(NLI))
-    inferred = run("schema", "infer", path, "--labels", "label=entailment,neutral,contradiction")
-    assert inferred.code == 0
-    assert "labels entailment, neutral, contradiction" in inferred.err
-    (tmp_path / "format.json").write_text(inferred.out)
-    checked = run("schema", "check", tmp_path / "format.json", "--example", path, "--json")
-    assert json.loads(checked.out)["head"] == "sequence_classification"
-    command = ["create", "--example", path, "--run-dir", tmp_path / "run", "--count", 6, "--model", model]
-    assert run(*command, "--format", tmp_path / "format.json").code == 0
 
 
 @pytest.mark.parametrize("name", ["multiple_choice", "yes_no_open_book", "yes_no_closed_book"])
 def test_schema_check_of_the_shipped(name: str) -> None:
     assert run("schema", "check", name).out == f"format {name}: good\n"
-
-
-def test_show_tells_shortcuts_and_diversity(tmp_path: Path, model: str) -> None:
-    make(tmp_path / "run", model, count=30)
-    shown = run("show", tmp_path / "run").out
-    for words in ("this set", "chance", "longest option", "options alone", "self-BLEU", "Vendi score"):
-        assert words in shown
-    document = json.loads(run("show", tmp_path / "run", "--json").out)
-    assert set(document) == {"summary", "spec", "samples", "metrics"}
-    assert document["metrics"]["diversity"]["texts"] == 30

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from datacreate.filters.contamination import Contamination
 from datacreate.filters.held_out import NgramIndex, hash_ngrams
-from datacreate.formats.text_normalization import normalize_text, words
+from datacreate.formats.text_normalization import words
 from tests.filters.texts import ODD, asked, contamination, held_out
 
 SHARED = Path(__file__).parents[3] / "shared" / "benchmarks"
@@ -165,12 +165,6 @@ def test_real_test_rows_are_found_and_unrelated_train_rows_are_not() -> None:
     # By the same writers after the same pattern: "Where would you go if you wanted to ..."
     own = _shared("mcqa_5/csqa/train")
     assert sum(csqa.match(asked(row)) is not None for row in own) < 0.01 * len(own)
-
-    riddles = against(_shared("mcqa_5/riddle_sense/test"))
-    test = set(map(normalize_text, _shared("mcqa_5/riddle_sense/test")))
-    recurring = [row for row in _shared("mcqa_5/riddle_sense/train") if normalize_text(row) in test]
-    assert len(recurring) == 16
-    assert all(riddles.match(asked(row)) for row in recurring)
 
 
 def _shared(path: str) -> list[str]:

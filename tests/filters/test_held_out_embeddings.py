@@ -8,12 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datacreate.checkpoints import resolve
 from datacreate.filters import held_out as module
 from datacreate.filters.contamination import Contamination
 from datacreate.messages import Notify, no_notify
-from datacreate.selection.embeddings import SentenceEmbedder
-from tests.filters.texts import DIFFERENT, ODD, PARAPHRASES, HashedWords, asked, contamination, held_out
+from tests.filters.texts import DIFFERENT, HashedWords, asked, contamination, held_out
 
 ROWS = ["green boats sail slowly home", "a lamp burns in each window tonight", "nobody counts the old stairs"]
 MODEL = "ab" * 32
@@ -30,12 +28,6 @@ def semantic_only(
 
 def rephrased(text: str) -> str:
     return " ".join(reversed(text.split()))
-
-
-@pytest.fixture(scope="module")
-def encoder() -> SentenceEmbedder:
-    """A real model, resolved before `cache` changes the data directory."""
-    return SentenceEmbedder(resolve("all-minilm-l6-v2", "encoder").path)
 
 
 @pytest.fixture(autouse=True)
@@ -106,15 +98,3 @@ def test_the_embeddings_of_a_test_set_do_not_depend_on_the_others(cache: Path) -
     assert str(filter.match(asked(rephrased(ROWS[2])))).startswith("creak test row 3 ")
     assert str(filter.match(asked("so it Is?", rephrased(passage)))).startswith("mine test row 1 ")
     assert filter.match(asked("Is it so?", "nobody was at home")) is None
-
-
-@pytest.mark.model
-def test_a_real_model_finds_four_of_five_rephrased_rows_and_nothing_else(encoder: SentenceEmbedder) -> None:
-    rows = [held_out([one for one, _ in PARAPHRASES])]
-    filter = contamination(rows, encoder, semantic=0.8)
-    candidates = [asked(text) for text in (*(other for _, other in PARAPHRASES), *DIFFERENT, *ODD)]
-    filter.prefetch(candidates)
-    found = [filter.match(candidate) or "" for candidate in candidates]
-    right = [f"creak test row {row} " in match for row, match in enumerate(found[: len(PARAPHRASES)], 1)]
-    assert sum(right) >= 0.8 * len(PARAPHRASES)
-    assert not any(found[len(PARAPHRASES) :])

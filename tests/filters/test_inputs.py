@@ -15,8 +15,6 @@ from datacreate.filtering import DatasetFilterSettings, filter_rows
 from tests.making import NLI, NLI_LABELS, examples, make
 from tests.scripted import Script, written
 
-CASES = Path(__file__).parents[3] / "shared" / "cases"
-
 CONSTANT: dict[str, Any] = {
     "properties": {
         "question": {"const": "Is the review positive?"},
@@ -81,51 +79,31 @@ def test_create_rejects_equal_inputs_only(
     assert len({json.dumps(row) for row in examples(tmp_path / "run")}) == 25
 
 
-def rows_of(case: str) -> list[dict[str, Any]]:
-    path = CASES / f"{case}.jsonl"
-    if path.is_file():
-        return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    return {
-        "nli_same_hypothesis": [NLI | {"premise": f"Man {i} sleeps.", "label": "neutral"} for i in range(4)],
-        "squad_same_question": [SPAN | {"context": f"River {i} flows to the sea."} for i in range(2)],
-        "constant_instruction_train": [TOPIC | {"input": f"lantern {i} orchard"} for i in range(24)],
-        "alpaca_rows": [
-            TOPIC | {"instruction": "Give the plural of the noun.", "input": n} for n in ("ox", "cow")
-        ],
-        "one passage": [
-            SPAN | {"context": "The Elbe flows north. " * 9, "question": f"{q}?", "answer": "Elbe"}
-            for q in ("Which river flows north", "What is its name")
-        ],
-    }[case]
-
-
-@pytest.mark.parametrize(
-    "case",
-    [
-        "nli_same_hypothesis",
-        "squad_same_question",
-        "constant_instruction_train",
-        "alpaca_rows",
-        "one passage",
+ROWS = {
+    "same hypothesis": [NLI | {"premise": f"Man {i} sleeps.", "label": "neutral"} for i in range(4)],
+    "same question": [SPAN | {"context": f"River {i} flows to the sea."} for i in range(2)],
+    "same instruction": [TOPIC | {"input": f"lantern {i} orchard"} for i in range(24)],
+    "short inputs": [
+        TOPIC | {"instruction": "Give the plural of the noun.", "input": n} for n in ("ox", "cow")
     ],
-)
-def test_filter_drops_equal_inputs_only(tmp_path: Path, case: str) -> None:
-    rows = rows_of(case)
+    "same passage": [
+        SPAN | {"context": "The Elbe flows north. " * 9, "question": f"{q}?", "answer": "Elbe"}
+        for q in ("Which river flows north", "What is its name")
+    ],
+    "no context": [
+        {"question": f"Does number {i} float?", "options": ["cork", "iron"], "label": "cork"} for i in (1, 2)
+    ],
+    "no context, yes or no": [
+        {"question": f"Does number {i} float?", "options": ["True", "False"], "label": True} for i in (1, 2)
+    ],
+}
+
+
+@pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
+def test_filter_drops_equal_inputs_only(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]))
     report = filter_rows(path, DatasetFilterSettings(near=None))
     assert (report["rows"], report["invalid"], report["kept"]) == (len(rows) + 1, 0, len(rows))
     assert report["filters"][0]["rejected"] == 1
     assert filter_rows(path)["kept"] == len(rows), "near-duplicates compare all inputs, too"
-
-
-@pytest.mark.parametrize("label", ["cork", True], ids=["options", "yes or no"])
-def test_filter_reads_rows_without_an_optional_context(tmp_path: Path, label: Any) -> None:
-    options = ["cork", "iron"] if label == "cork" else ["True", "False"]
-    rows = [
-        {"question": f"Does number {i} float on water?", "options": options, "label": label} for i in (1, 2)
-    ]
-    path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    report = filter_rows(path, DatasetFilterSettings(near=None))
-    assert (report["kept"], report["invalid"]) == (2, 0)

@@ -18,7 +18,7 @@ from datacreate.errors import BenchmarkError, RunLocked, RunMismatch, Stopped, T
 from datacreate.finetuning import train as train_module
 from datacreate.finetuning.recipe import PAPER
 from datacreate.finetuning.records import TrainingDirectory, read_model, read_training
-from datacreate.finetuning.train import SilentProgress, TrainConfig, prepare, train
+from datacreate.finetuning.train import TrainConfig, prepare, train
 from tests.finetuning.conftest import import_rows, save_encoder
 from tests.finetuning.sets import choices, claims, write_rows
 from tests.finetuning.training import Recorder, config, trained, weights
@@ -195,7 +195,7 @@ def test_the_learning_rate_is_the_same_by_preset_hub_id_and_folder(
     folder = save_encoder(tmp_path / "large", hidden_size=1024, num_attention_heads=2, num_hidden_layers=1)
     monkeypatch.setattr(checkpoint, "find_local", lambda *_: folder)
     for name in ("roberta-large", "FacebookAI/roberta-large", str(folder)):
-        prepared = prepare(TrainConfig(sources=("creak",), out=tmp_path, encoder=name), SilentProgress())
+        prepared = prepare(TrainConfig(sources=("creak",), out=tmp_path, encoder=name))
         assert prepared.training.recipe.learning_rates == (1e-5,), name
 
 

@@ -87,10 +87,9 @@ def test_a_grammar_accepts_written_examples_and_nothing_else(
         assert not converter(build_response_schema(encoding, 2, [own, other]))(compact([item, item]))
 
 
-TEXT = {"type": "string"}
-SCHEMAS: list[
-    tuple[dict[str, Any], list[Any], list[Any]]
-] = [  # a schema, values that its grammar accepts, and values that it rejects
+TEXT, NULL = {"type": "string"}, {"type": "null"}
+# A schema, values that its grammar accepts, and values that it rejects.
+SCHEMAS: list[tuple[dict[str, Any], list[Any], list[Any]]] = [
     ({"type": "string", "pattern": r"^\d{3}-\d{4}$"}, ["123-4567"], ["123-456", "a123-4567"]),
     ({"type": "string", "pattern": "abc"}, ["abc", "é abc."], ["acb"]),
     ({"type": "string", "pattern": "^(yes|no)"}, ["yes!", "no"], ["oh yes"]),
@@ -98,8 +97,8 @@ SCHEMAS: list[
     ({"type": "string", "pattern": r"^né+\.+[\]\[^\-/&~]*$"}, ["né.", "néé..]^-&~"], ["n.", "né"]),
     ({"type": "string", "pattern": "^[一-龥]{2,3}😀*$"}, ["中文", "中文字😀"], ["中", "ab"]),
     (
-        {"type": "string", "pattern": r"^\(\d\) [$]\d \{a\|b\} \* \+ \? \^ .{0,8}$"},
-        ["(1) $2 {a|b} * + ? ^ x"],
+        {"type": "string", "pattern": r"^\(\d\) [$] \{a\|b\} \* \+ \? \^ .{0,8}$"},
+        ["(1) $ {a|b} * + ? ^ x"],
         ["(1)"],
     ),
     ({"type": "string", "pattern": r"^[^\s](a|bc){2,}$"}, ["-abc"], ["-a", " aa"]),
@@ -114,11 +113,7 @@ SCHEMAS: list[
     ({"const": 'a\\b\n"c"\u2028😀'}, ['a\\b\n"c"\u2028😀'], ["b"]),
     ({"type": "array", "items": TEXT, "minItems": 2, "maxItems": 3}, [["a", "b"]], [["a"], ["a"] * 4]),
     ({"type": "array", "prefixItems": [TEXT], "items": False}, [["a"]], [[], ["a", "b"]]),
-    (
-        {"type": "array", "prefixItems": [TEXT], "items": {"type": "null"}, "minItems": 2},
-        [["a", None]],
-        [["a"]],
-    ),
+    ({"type": "array", "prefixItems": [TEXT], "items": NULL, "minItems": 2}, [["a", None]], [["a"]]),
     ({"type": "object", "additionalProperties": {"type": "integer"}}, [{}, {"a": 1}], [{"a": "x"}]),
     ({"properties": {"b": TEXT, "a": TEXT}}, [{"b": "", "a": ""}], [{"b": ""}, {"a": "", "b": ""}]),
     (

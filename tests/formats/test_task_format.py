@@ -31,9 +31,8 @@ def read(properties: dict[str, Any], roles: Any = None, rules: Any = (), **more:
 
 
 def test_optional_fields_are_those_of_the_example() -> None:
-    format = read(
-        {"text": TEXT, "note": TEXT, "about": {"type": "object", "properties": {"who": TEXT, "when": TEXT}}}
-    )
+    about = {"type": "object", "properties": {"who": TEXT, "when": TEXT}}
+    format = read({"text": TEXT, "note": TEXT, "about": about})
     bound = bind(format, Example({"text": "a", "about": {"who": "b"}}))
     assert PromptEncoding(bound).fields == ("text", "about")
     assert not bound.validator.is_valid({"text": "a", "about": {"who": "b", "when": "c"}})
@@ -125,13 +124,6 @@ def test_other_keywords_exclude_labels() -> None:
     assert format.labels == (5, 10, 15)
 
 
-def test_keywords_for_all_fields_and_of_older_drafts_are_errors() -> None:
-    with pytest.raises(FormatError, match="cannot use 'anyOf' at /; docs"):
-        read({"x": TEXT}, anyOf=[{"required": ["x"]}])
-    with pytest.raises(FormatError, match="cannot use 'definitions'"):
-        read({"x": TEXT}, definitions={})
-
-
 def test_a_field_may_have_the_name_of_a_keyword() -> None:
     assert read({"uniqueItems": TEXT, "oneOf": TEXT}).schema["properties"].keys() == {"uniqueItems", "oneOf"}
 
@@ -139,11 +131,7 @@ def test_a_field_may_have_the_name_of_a_keyword() -> None:
 @pytest.mark.parametrize(
     ("roles", "rules", "message"),
     [
-        (
-            {"title": "a"},
-            [],
-            "/x-datacreate/roles: Additional properties are not allowed ('title' was unexpected)",
-        ),
+        ({"title": "a"}, [], "/x-datacreate/roles: Additional properties are not allowed ('title' was"),
         ({"question": "a.b"}, [], "the role question names a.b, which the schema lacks"),
         ({"question": 3}, [], "/x-datacreate/roles/question: 3 is not of type 'string', 'array'"),
         ({"options": "a"}, [], "which is not a list"),
@@ -158,9 +146,22 @@ def test_unknown_roles_and_rules_are_errors(roles: Any, rules: list[Any], messag
     assert message in str(raised.value)
 
 
-@pytest.mark.parametrize("document", [[], 3, {}, {"properties": []}, {"type": "array", "properties": {}}])
-def test_a_malformed_document_is_an_error(document: Any) -> None:
-    with pytest.raises(FormatError, match="not the JSON Schema of an object"):
+ONLY = "not the JSON Schema of an object"
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        *(
+            (document, ONLY)
+            for document in ([], 3, {}, {"properties": []}, {"type": "array", "properties": {}})
+        ),
+        (document({"x": TEXT}, anyOf=[{"required": ["x"]}]), "cannot use 'anyOf' at /; docs"),
+        (document({"x": TEXT}, definitions={}), "cannot use 'definitions'"),
+    ],
+)
+def test_a_malformed_document_is_an_error(document: Any, message: str) -> None:
+    with pytest.raises(FormatError, match=message):
         read_format(document, "mine")
 
 
@@ -178,11 +179,8 @@ def test_an_example_that_the_schema_rejects_is_an_error() -> None:
 
 
 def test_an_example_that_breaks_a_rule_is_an_error() -> None:
-    span = read(
-        {"context": {"type": ["string", "null"]}, "answer": TEXT},
-        {r: r for r in ("context", "answer")},
-        ["answer_in_context"],
-    )
+    fields = {"context": {"type": ["string", "null"]}, "answer": TEXT}
+    span = read(fields, {role: role for role in fields}, ["answer_in_context"])
     with pytest.raises(ExampleError, match="needs the field context"):
         bind(span, Example({"answer": "a"}))
     with pytest.raises(ExampleError, match="breaks the rule answer_in_context"):

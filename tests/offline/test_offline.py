@@ -73,7 +73,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, model: str) -> Guarded:
 
 @pytest.mark.slow
 def test_no_command_calls_another_machine(guarded: Guarded) -> None:
-    from datacreate.cli.main import VERBS
+    from datacreate.cli.verbs import VERBS
 
     assert guarded.called == set()
     words = {word for line in guarded.lines("end") for word in line["command"]}

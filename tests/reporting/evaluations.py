@@ -23,11 +23,6 @@ def answers(right: int, rows: int) -> list[bool]:
     return [place < right for place in range(rows)]
 
 
-def yes_no(rows: int) -> list[str]:
-    """Labels in turn, so that a half of any even stretch is True."""
-    return [YES_NO[place % 2] for place in range(rows)]
-
-
 def evaluated(
     folder: Path,
     right: Sequence[bool],
@@ -47,18 +42,20 @@ def evaluated(
     seed: int = 1,
     **changes: Any,
 ) -> Path:
-    """Write an evaluation: of labels True and False (`truth`), or of `options` options to a question.
+    """Write an evaluation: of labels True and False (`truth`; in turn), or of `options` options to a question.
 
     A wrong answer is the other label, or the next option; `train` is the benchmark where it is not named.
     """
-    names = [str(place) for place in range(options)] if options else list(YES_NO)
-    truth = (
-        [f"option {place % options}" for place in range(len(right))]
-        if options
-        else truth or yes_no(len(right))
-    )
+    usual = {
+        "encoder": "tiny",
+        "encoder_sha256": sha("tiny"),
+        "recipe": "datacreate",
+        "selection": "held-out",
+    }
+    names = list(map(str, range(options))) or list(YES_NO)
     texts = [f"option {name}" for name in names] if options else names
-    places = [texts.index(label) for label in truth]
+    truth = truth or [texts[place % len(texts)] for place in range(len(right))]
+    places = list(map(texts.index, truth))
     given = [place if fine else (place + 1) % len(names) for place, fine in zip(places, right, strict=True)]
     predictions = [
         Prediction(row=row, label=label, predicted=texts[said], correct=fine)
@@ -78,13 +75,7 @@ def evaluated(
             example=example,
             digest=sha(rows_of),
         ),
-        **{
-            "encoder": "tiny",
-            "encoder_sha256": sha("tiny"),
-            "recipe": "datacreate",
-            "selection": "held-out",
-        }
-        | changes,
+        **usual | changes,
         seed=seed,
         scores=compute_scores(places, given, names, balanced=not options),
     )

@@ -38,16 +38,12 @@ def sample_report(text: str = "tree", samples: tuple[str, ...] = HOSTILE) -> Rep
     created = CreatedSet(
         path=f"runs/{text}",
         example={"question": text, "options": [text, "b"], "label": text},
-        summary={
-            "strategy": "tree",
-            "model": text,
-            "accepted": 40,
-            "requested": 40,
-            "requests": 8,
-            "examples_per_second": 1.5,
+        summary={"strategy": "tree", "model": text, "accepted": 40, "requested": 40, "requests": 8}
+        | {
             "labels": {text: 40},
             "depths": {"1": 40},
             "rejected": {"duplicate": 2},
+            "examples_per_second": 1.5,
         },
         metrics=metrics(text, human=True),
         samples=tuple({"question": each, "key": {each: 1}} for each in samples),
@@ -56,21 +52,18 @@ def sample_report(text: str = "tree", samples: tuple[str, ...] = HOSTILE) -> Rep
 
 
 def _cell(test: str, condition: str, count: int) -> ResultCell:
-    names = {"trained_for": test, "test": test, "split": "test", "test_digest": test, "condition": condition}
-    numbers = {
-        "test_rows": 500,
-        "classes": 2,
+    fields: dict[str, Any] = dict.fromkeys(("trained_for", "test", "test_digest"), test)
+    fields |= {
+        "split": "test",
+        "condition": condition,
         "count": count,
-        "models": 3,
-        "examples": 1,
-        "sets": 1,
-        "seeds": 3,
+        "full": count == 400,
+        "sources": ("a",),
     }
-    score = {"score": 0.2, "score_low": 0.1, "score_high": 0.25, "sd_seeds": 0.02}
-    accuracy = {"accuracy": 0.6, "accuracy_low": 0.55, "accuracy_high": 0.65, "paper_accuracy": 0.7}
-    flags = {"degenerate": 1, "not_above_chance": 2, "truncated": 4}
-    fields: dict[str, Any] = {**names, **numbers, **score, **accuracy, **flags}
-    return ResultCell(**fields, full=count == 400, sources=("a",))
+    fields |= {"test_rows": 500, "classes": 2, "models": 3, "examples": 1, "sets": 1, "seeds": 3}
+    fields |= {"score": 0.2, "score_low": 0.1, "score_high": 0.25, "sd_seeds": 0.02, "paper_accuracy": 0.7}
+    fields |= {"accuracy": 0.6, "accuracy_low": 0.55, "accuracy_high": 0.65}
+    return ResultCell(**fields, degenerate=1, not_above_chance=2, truncated=4)
 
 
 def metrics(text: str, human: bool) -> dict[str, Any]:
@@ -87,14 +80,9 @@ def metrics(text: str, human: bool) -> dict[str, Any]:
             "paired": 500,
             "measure": "word overlap (1 - Jaccard)",
             "mean_words": 12.4,
-            "distinct_1": 0.21,
-            "distinct_2": 0.63,
-            "distinct_3": None,
-            "self_bleu": 0.31,
-            "between": 0.81,
-            "from_example": 0.77,
-            "vendi": 61.3,
-        },
+        }
+        | {"distinct_1": 0.21, "distinct_2": 0.63, "distinct_3": None, "self_bleu": 0.31}
+        | {"between": 0.81, "from_example": 0.77, "vendi": 61.3},
         "passage_words": 91.5,
     }
     return found | {"human": {"benchmark": "csqa", "split": "train", **found} if human else None}

@@ -17,12 +17,8 @@ from datacreate.reporting.results import ResultCell, ResultTable
 from tests.reporting.evaluations import answers, evaluated, zero_shot
 
 
-def tables_of(path: Path) -> tuple[ResultTable, ...]:
-    return build_report([path]).tables
-
-
 def only_table(path: Path) -> ResultTable:
-    (table,) = tables_of(path)
+    (table,) = build_report([path]).tables
     return table
 
 
@@ -92,7 +88,7 @@ def test_test_rows_without_a_known_label_are_wrong_but_of_no_class(tmp_path: Pat
 def test_models_of_another_setup_have_their_own_table(tmp_path: Path, other: dict[str, Any]) -> None:
     evaluated(tmp_path / "one", answers(60, 100), condition="tree")
     evaluated(tmp_path / "two", answers(70, 100), condition="random", rows_of="other", **other)
-    tables = tables_of(tmp_path)
+    tables = build_report([tmp_path]).tables
     assert sorted(map(conditions, tables)) == [["constant", "random"], ["constant", "tree"]]
     assert not any(table.comparisons for table in tables)
 
@@ -103,7 +99,7 @@ def test_generators_have_their_own_tables_with_the_human_rows_in_each(tmp_path: 
         zero_shot(tmp_path / f"zero-{generator}", answers(55, 100), generator)
     evaluated(tmp_path / "human", answers(70, 100), condition="human", count=900)
     zero_shot(tmp_path / "zero-huge", answers(55, 100), "huge")
-    tables = tables_of(tmp_path)
+    tables = build_report([tmp_path]).tables
     assert [table.generator for table in tables] == ["large", "small"]
     for table in tables:
         names = [condition.split(" (")[0] for condition in conditions(table)]
@@ -129,20 +125,14 @@ def test_order_of_conditions_and_test_sets(tmp_path: Path) -> None:
     table = only_table(tmp_path)
     order = ["human", "naive", "random", "tree", "tree (soft labels)", "human+tree", "zebra"]
     assert [one.condition for one in table.cells if one.test == "creak"] == ["constant", *order]
-    assert list(dict.fromkeys(one.test for one in table.cells)) == [
-        "csqa",
-        "bioasq",
-        "creak",
-        "aviary",
-        "zoo",
-    ]
+    tests = ["csqa", "bioasq", "creak", "aviary", "zoo"]
+    assert list(dict.fromkeys(one.test for one in table.cells)) == tests
 
 
 def test_out_of_distribution_has_its_own_table(tmp_path: Path) -> None:
     for train, test in (("creak", "strategyqa"), ("bioasq", "creak"), (None, "creak")):
-        evaluated(
-            tmp_path / f"{train}-{test}", answers(6, 10), train=train, benchmark=test, rows_of=str(train)
-        )
+        folder = tmp_path / f"{train}-{test}"
+        evaluated(folder, answers(6, 10), train=train, benchmark=test, rows_of=str(train))
     table = only_table(tmp_path)
     assert table.distribution == "out"
     trained = [(one.trained_for, one.test) for one in table.cells if one.models]
@@ -152,24 +142,17 @@ def test_out_of_distribution_has_its_own_table(tmp_path: Path) -> None:
 def test_samples_and_whole_sets_of_one_size_are_two_cells(tmp_path: Path) -> None:
     evaluated(tmp_path / "whole", answers(60, 100), count=100, rows_of="w")
     evaluated(tmp_path / "part", answers(70, 100), count=100, full=False, rows_of="p")
-    assert {one.label: one.accuracy for one in only_table(tmp_path).cells if one.models} == {
-        "tree": 0.6,
-        "tree, 100 sampled": 0.7,
-    }
+    found = {one.label: one.accuracy for one in only_table(tmp_path).cells if one.models}
+    assert found == {"tree": 0.6, "tree, 100 sampled": 0.7}
 
 
 def test_the_papers_accuracy_stands_beside_its_condition(tmp_path: Path) -> None:
     for condition in ("tree (paper)", "tree", "random", "mine"):
         evaluated(tmp_path / condition, answers(6, 10), condition=condition, rows_of=condition)
     evaluated(tmp_path / "swap", answers(6, 10), train="bioasq", benchmark="pubmedqa", rows_of="swap")
-    inside, outside = tables_of(tmp_path)
-    assert {one.condition: one.paper_accuracy for one in inside.cells} == {
-        "constant": None,
-        "random": 0.6793,
-        "tree": 0.7274,
-        "tree (paper)": 0.7274,
-        "mine": None,
-    }
+    inside, outside = build_report([tmp_path]).tables
+    expected = {"constant": None, "random": 0.6793, "tree": 0.7274, "tree (paper)": 0.7274, "mine": None}
+    assert {one.condition: one.paper_accuracy for one in inside.cells} == expected
     assert cell(outside, "tree").paper_accuracy == 0.8142
 
 

@@ -23,26 +23,17 @@ def skipped(found: Found, path: Path) -> str:
     return reason
 
 
-def edited(path: Path, **changes: Any) -> None:
-    document = json.loads(path.read_text(encoding="utf-8"))
-    for key, value in changes.items():
-        inner = document
-        *outer, last = key.split("__")
-        for name in outer:
-            inner = inner[name]
-        inner[last] = value
-    path.write_text(json.dumps(document))
-
-
-def evaluation(**changes: Any) -> Callable[[Path], None]:
-    return lambda folder: edited(folder / "evaluation.json", **changes)
-
-
-def text(name: str, content: bytes) -> Callable[[Path], None]:
+def evaluation(scores: Any = (), **changes: Any) -> Callable[[Path], None]:
     def write(folder: Path) -> None:
-        (folder / name).write_bytes(content)
+        path = folder / "evaluation.json"
+        document = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps(document | changes | {"scores": document["scores"] | dict(scores)}))
 
     return write
+
+
+def text(name: str, content: bytes) -> Callable[[Path], Any]:
+    return lambda folder: (folder / name).write_bytes(content)
 
 
 def lines(change: Callable[[list[str]], list[str]]) -> Callable[[Path], None]:
@@ -57,31 +48,21 @@ def lines(change: Callable[[list[str]], list[str]]) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (text("evaluation.json", b"{"), "evaluation.json is damaged"),
         (text("evaluation.json", b"\xff\xfe"), "evaluation.json is damaged"),
         (text("evaluation.json", b"[" * 100_000), "evaluation.json is damaged"),
         (evaluation(seed="one"), "evaluation.json is damaged (seed: "),
         (evaluation(surprise=1), "evaluation.json is damaged (surprise: "),
-        (
-            evaluation(scores__score=float("nan")),
-            "evaluation.json is damaged (scores.score: Input should be a finite number",
-        ),
-        (evaluation(scores__classes=1), "evaluation.json is damaged (scores.classes: "),
-        (evaluation(scores__accuracy=0.9), "accuracy 0.9000, its predictions 0.6000"),
+        (evaluation({"score": float("nan")}), "(scores.score: Input should be a finite number"),
+        (evaluation({"classes": 1}), "evaluation.json is damaged (scores.classes: "),
+        (evaluation({"accuracy": 0.9}), "accuracy 0.9000, its predictions 0.6000"),
         (text("predictions.jsonl", b'{"row": 0,'), "predictions.jsonl is damaged"),
         (text("predictions.jsonl", b"7\n"), "predictions.jsonl is damaged"),
         (text("predictions.jsonl", b""), "0 predictions for 10 test rows"),
         (lines(lambda kept: kept[:-1]), "9 predictions for 10 test rows"),
         (lines(lambda kept: [*kept, kept[0]]), "11 predictions for 10 test rows"),
         (lines(lambda kept: [kept[1], kept[0], *kept[2:]]), "or not in their order"),
-        (
-            lambda folder: (folder / "predictions.jsonl").unlink(),
-            "predictions.jsonl is damaged (No such file",
-        ),
-        (
-            lambda folder: (folder / "evaluation.json").unlink(),
-            "unfinished: predictions but no evaluation.json",
-        ),
+        (lambda folder: (folder / "predictions.jsonl").unlink(), "predictions.jsonl is damaged (No such"),
+        (lambda folder: (folder / "evaluation.json").unlink(), "unfinished: predictions but no evaluation"),
     ],
 )
 def test_a_damaged_evaluation_is_named_and_the_others_are_reported(

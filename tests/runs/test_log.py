@@ -15,7 +15,8 @@ from datacreate.errors import EngineError, LogDamaged
 from datacreate.formats.validate import Reason, Reject
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit, RunWriter, Session, first_checksum, read_log
-from tests.making import SharedWords, make, train
+from tests.filters.texts import HashedWords
+from tests.making import make, train
 from tests.scripted import ScriptedEngine, answering
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -159,12 +160,12 @@ def test_the_log_of_another_run_is_not_taken_for_its_own(whole: Path, tmp_path: 
 
 
 def test_going_on_never_compares_texts_again(tmp_path: Path, model: str) -> None:
-    first, second = SharedWords(), SharedWords()
-    make(tmp_path, model, similarity=first, strategy="similar", count=25)
-    assert first.calls
-    make(tmp_path, model, similarity=second, strategy="similar", count=25)
-    assert second.calls == 0
-    make(tmp_path, model, similarity=second, strategy="similar", count=50)
-    whole = SharedWords()
-    make(tmp_path / "whole", model, similarity=whole, strategy="similar", count=50)
-    assert second.calls < whole.calls
+    first, second = HashedWords(), HashedWords()
+    make(tmp_path, model, embedder=first, strategy="similar", count=25)
+    assert first.asked
+    make(tmp_path, model, embedder=second, strategy="similar", count=25)
+    assert not second.asked
+    make(tmp_path, model, embedder=second, strategy="similar", count=50)
+    whole = HashedWords()
+    make(tmp_path / "whole", model, embedder=whole, strategy="similar", count=50)
+    assert len(second.asked) < len(whole.asked)

@@ -21,7 +21,7 @@ from datacreate.errors import EngineError, NoProgress, UsageError
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from datacreate.verification.scoring import NO_SCORES
-from tests.making import COMMONSENSE, SharedWords, commits, examples, train
+from tests.making import COMMONSENSE, commits, examples, train
 from tests.making import settings as usual
 from tests.scripted import ScriptedEngine, answering
 from tests.verifying import (
@@ -63,16 +63,9 @@ def test_wrong_answers_are_kept_dropped_or_relabeled(
     right = sum(map(is_right, made))
     assert right == 91 if mode in ("drop", "relabel") else 35 < right < 80
     assert (summary["rejected"].get("rejected_by_verifier", 0) > 20) == (mode == "drop")
-
-
-@pytest.mark.parametrize("changes", [{}, THREE_LABELS], ids=["options", "labels"])
-def test_keep_only_logs_scores_and_does_not_change_the_set(
-    tmp_path: Path, model: str, changes: dict[str, Any]
-) -> None:
-    writer = writing(0.7, LABELS if changes else ())
-    verified(tmp_path / "off", model, writer, verify="off", count=60, **changes)
-    verified(tmp_path / "keep", model, writer, verify="keep", count=60, **changes)
-    assert train(tmp_path / "keep") == train(tmp_path / "off")
+    if mode == "keep":  # it only logs scores
+        verified(tmp_path / "off", model, writer, verify="off", count=91, **changes)
+        assert train(tmp_path) == train(tmp_path / "off")
 
 
 @pytest.mark.parametrize(
@@ -201,12 +194,18 @@ def test_another_model_can_verify_and_writes_nothing(tmp_path: Path, model: str)
     writer = ScriptedEngine(writing(0.6), slots=3)
     verifier = ScriptedEngine(answering(), scorer=knowing, slots=2)
 
+    loaded: list[Path] = []
+
     def engine_for(checkpoint: Checkpoint, *_: Any) -> ScriptedEngine:
+        loaded.append(checkpoint.path)
         return verifier if checkpoint.path == other else writer
 
+    def run(run_dir: Path, verifier: str) -> dict[str, Any]:
+        config = CreateConfig.of(**usual(run_dir, model, verify="drop", verifier=verifier, count=30))
+        return create(config, engine_factory=engine_for)
+
     run_dir = tmp_path / "run"
-    config = CreateConfig.of(**usual(run_dir, model, verify="drop", verifier=str(other), count=30))
-    summary = create(config, engine_factory=engine_for, similarity=SharedWords())
+    summary = run(run_dir, str(other))
     assert all(map(is_right, examples(run_dir)))
     assert writer.history
     assert not writer.verified
@@ -214,20 +213,10 @@ def test_another_model_can_verify_and_writes_nothing(tmp_path: Path, model: str)
     assert not verifier.history
     assert all(engine.started and engine.closed for engine in (writer, verifier))
     assert summary["verification"]["model"] == "another-model"
-    verified(tmp_path / "alone", model, writing(0.6), count=30)
+    writer, loaded = ScriptedEngine(writing(0.6), scorer=knowing), []
+    run(tmp_path / "alone", model)
     assert train(tmp_path / "alone") == train(run_dir)
-
-
-def test_the_same_model_as_writer_and_verifier_is_loaded_once(tmp_path: Path, model: str) -> None:
-    loaded: list[ScriptedEngine] = []
-
-    def engine_for(*_: Any) -> ScriptedEngine:
-        loaded.append(ScriptedEngine(writing(0.6), scorer=knowing))
-        return loaded[-1]
-
-    config = CreateConfig.of(**usual(tmp_path / "run", model, verify="drop", verifier=model, count=10))
-    create(config, engine_factory=engine_for, similarity=SharedWords())
-    assert len(loaded) == 1
+    assert len(loaded) == 1  # a model that writes and verifies
 
 
 def test_examples_without_scores_are_dropped(tmp_path: Path, model: str) -> None:

@@ -1,0 +1,113 @@
+"""The commands. Each is imported when it is used, so that `datacreate --help` is fast."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from datacreate.errors import DatacreateError
+from datacreate.messages import did_you_mean
+from datacreate.offline import go_offline
+
+VERBS: dict[str, tuple[str, str]] = {
+    "create": ("create", "Make a training set from one example."),
+    "preview": ("create", "Show a few examples; write nothing."),
+    "show": ("show", "Show a run: summary, samples, shortcuts, diversity."),
+    "export": ("show", "Write a run's examples in another layout."),
+    "filter": ("filter", "Drop duplicates, test-set rows and rows a verifier rejects."),
+    "schema": ("schema", "Infer or check a task format."),
+    "models": ("models", "List and download models."),
+    "benchmarks": ("benchmarks", "List, import and verify the ten test sets."),
+    "train": ("train", "Fine-tune an encoder on a training set."),
+    "evaluate": ("evaluate", "Measure fine-tuned encoders on test sets."),
+    "report": ("report", "Tables, comparisons and one page of all results."),
+    "sweep": ("sweep", "Run a grid of experiments: create, train, evaluate."),
+    "serve": ("serve", "Serve a model over HTTP, for other runs and machines."),
+    "doctor": ("doctor", "Check this machine: software, GPUs, storage, models, servers."),
+}
+"""Command -> module in datacreate.cli, line in the list."""
+
+_WRITERS = set(
+    "create,export,filter,train,evaluate,report,sweep,serve,models pull,benchmarks import".split(",")
+)
+"""Commands whose result is files, or a server."""
+
+
+class LazyGroup(click.Group):
+    """The group of all commands, which are imported when they are called."""
+
+    verbs = tuple(VERBS)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        module, _ = VERBS[cmd_name]
+        command = getattr(import_module(f"datacreate.cli.{module}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            hint = did_you_mean(args[0], VERBS) or f"; commands are {', '.join(VERBS)}"
+            raise click.UsageError(f"no command {args[0]!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(verb, line) for verb, (_, line) in VERBS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "auto_envvar_prefix": "DATACREATE",
+    },
+)
+@click.version_option(package_name="datacreate", message="%(prog)s %(version)s")
+def datacreate() -> None:
+    """Training data from one formatting example, written by a language model on your own hardware.
+
+    \b
+    datacreate models pull qwen2.5-coder-1.5b-instruct
+    datacreate create --example mine.json --count 100
+    datacreate show runs/mine-tree
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped and resumable.
+    """
+
+
+def run() -> tuple[str, int]:
+    """Run the command line; returns the error line, or an empty text, and the exit code."""
+    go_offline()
+    try:
+        datacreate.main(prog_name="datacreate", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return "", 2
+    except click.UsageError as error:
+        name = error.ctx.command_path if error.ctx else "datacreate"
+        return f"{error.format_message()} (see {name} --help)", 2
+    except click.ClickException as error:
+        return error.format_message(), error.exit_code
+    except DatacreateError as error:
+        return str(error), error.exit_code
+    except OSError as error:  # without a better message
+        where = error.filename or error.filename2 or "the output"
+        return f"{where}: {error.strerror or error}; fix that and run the same command again", 1
+    return "", 0
+
+
+def prints(words: Sequence[str]) -> bool:
+    """Whether the result of a command line is what it prints, and not the files that it writes."""
+    if {"--dry-run", "--list", "--help", "-h"}.intersection(words):
+        return True
+    return words[0] not in _WRITERS and " ".join(words[:2]) not in _WRITERS

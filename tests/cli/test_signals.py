@@ -1,0 +1,95 @@
+"""SIGINT and SIGTERM end a command with 75 and one line, whenever they arrive, and leave no file behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from datacreate.errors import Stopped
+from datacreate.signals import caught_signals, deferred
+from tests.making import COMMONSENSE
+from tests.process import ROOT, Live, run
+
+STOPPED = "datacreate: stopped by a signal; run the same command to resume"
+
+
+@pytest.fixture
+def create(tmp_path: Path, model: str) -> list[object]:
+    (tmp_path / "example.json").write_text(json.dumps(COMMONSENSE))
+    words = ["create", "--example", tmp_path / "example.json", "--run-dir", tmp_path / "run", "--count", 20]
+    return [*words, "--model", model]
+
+
+IMPORTING = """
+import os, sys
+module, number, *words = sys.argv[1:]
+sys.addaudithook(
+    lambda event, details: os.kill(os.getpid(), int(number)) if event == "import" and details[0] == module else None
+)
+from datacreate.cli.main import main
+sys.argv = ["datacreate", *words]
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "number"),
+    [("click", signal.SIGINT), ("pydantic", signal.SIGTERM), ("datacreate.create", signal.SIGTERM)],
+)
+def test_a_signal_during_start_up(create: list[object], tmp_path: Path, module: str, number: int) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", IMPORTING, module, str(number), *map(str, create)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert (ended.returncode, ended.stderr.splitlines()[-1:]) == (75, [STOPPED])
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_signal_while_waiting_for_servers(create: list[object], tmp_path: Path) -> None:
+    with Live(*create[:-2], "--url", "http://127.0.0.1:9", "--wait", 60, real_engine=True) as live:
+        live.read_until("waiting up to")
+        ended = live.stop(signal.SIGTERM)
+    assert (ended.code, ended.failure) == (75, STOPPED)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("answers", [2, 10], ids=["of a stopped run", "of a finished run"])
+def test_a_signal_during_the_clean_up(create: list[object], tmp_path: Path, answers: int) -> None:
+    """The engine sends it when it is closed; for a stopped run it is the second one."""
+    with Live(*create, gated=True, signal_at_close=True) as live:
+        live.allow(answers)
+        log = tmp_path / "run" / "log.jsonl"
+        live.wait_for(lambda: log.exists() and log.read_bytes().count(b"\n") > 2)
+        ended = live.stop(signal.SIGTERM) if answers == 2 else live.end()
+    assert ended.code == 75
+    assert "stopped by a signal" in ended.failure
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == set("config.json log.jsonl train.jsonl summary.json README.md".split())
+    assert run(*create).code == 0
+
+
+def test_only_the_first_signal_raises_and_never_in_a_deferred_block() -> None:
+    steps = []
+
+    def work() -> None:
+        with caught_signals() as signals:
+            try:
+                with deferred(), deferred():
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    steps.append(signals.received)
+                steps.append("not reached")
+            finally:
+                os.kill(os.getpid(), signal.SIGINT)
+                steps.append("cleaned up")
+
+    with pytest.raises(Stopped):
+        work()
+    assert steps == [True, "cleaned up"]
