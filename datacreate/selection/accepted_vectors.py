@@ -1,4 +1,4 @@
-"""The embeddings of the accepted examples, kept in a file of the run directory.
+"""The embeddings of the examples that passed the filters, kept in a file of the run directory.
 
 The file is a cache of the log. Each row has a checksum, of itself and of its text; a row that is missing, damaged or of
 another text is computed again. Decisions use the rounded values, so that a resumed run decides alike.
@@ -37,7 +37,8 @@ def to_float64(rows: NDArray[Any]) -> NDArray[np.float64]:
 
 
 class AcceptedVectors:
-    """The vectors of the accepted examples, numbered from 0 in order of acceptance.
+    """The vectors of the examples that passed the filters, numbered from 0 in order: also of those that are held or
+    dropped later.
 
     `path`: the file, or None for memory. The first row is the vector of `root`, the text of the formatting example:
     computed on another machine it could round differently.
