@@ -88,13 +88,13 @@ class Acceptance:
         if reject := self.find_reject(item, parent, accepted):
             return reject, None
         if not self._verification:
-            return self._accept(item), None
+            return self._accept(item, request), None
         if probabilities is None:
             return _reject(Reason.REJECTED_BY_VERIFIER, item, NO_SCORES), None
         assigned = assigned_label(self._format, item.example.values) if has_label else -1
         scored = Scored(assigned, -1, False, probabilities)
         if self.holds:
-            self._add_to_filters(item)
+            self._add_to_filters(item, request)
             return item, scored
         return self._verify(item, scored, request)
 
@@ -120,7 +120,7 @@ class Acceptance:
                 if reject := self._match_filters(candidate):
                     return reject, scored
             item = candidate
-        result = self._accept(item, is_new=is_new)
+        result = self._accept(item, request, is_new=is_new)
         return result, replace(scored, accepted=not isinstance(result, Reject))
 
     def release(self) -> Commit | None:
@@ -175,12 +175,12 @@ class Acceptance:
             places = [place for place, scored in enumerate(commit.scored) if scored.accepted]
             for place, candidate in zip(places, candidates, strict=True):
                 before = Candidate.of(self._held[0].held[place], self._format)
-                self._add(candidate, is_new=candidate.key != before.key)
+                self._add(candidate, commit.request, is_new=candidate.key != before.key)
             return
         for candidate in candidates:
-            self._add(candidate)
+            self._add(candidate, commit.request)
         for values in commit.held:
-            self._add_to_filters(Candidate.of(values, self._format))
+            self._add_to_filters(Candidate.of(values, self._format), commit.request)
 
     def find_reject(self, candidate: Candidate, parent: str, accepted: int = 0) -> Reject | None:
         """The first reason to reject a valid example, before verification; None if there is none.
@@ -216,23 +216,23 @@ class Acceptance:
     def _quota_is_full(self, candidate: Candidate) -> bool:
         return self.quotas is not None and not self.quotas.remaining(self._label(candidate))
 
-    def _accept(self, candidate: Candidate, *, is_new: bool = True) -> Candidate | Reject:
+    def _accept(self, candidate: Candidate, request: int, *, is_new: bool = True) -> Candidate | Reject:
         """Add the example to the training set, unless the quota of its label is full."""
         if self._quota_is_full(candidate):
             return _reject(Reason.OVER_QUOTA, candidate)
-        self._add(candidate, is_new=is_new)
+        self._add(candidate, request, is_new=is_new)
         return candidate
 
-    def _add(self, candidate: Candidate, *, is_new: bool = True) -> None:
+    def _add(self, candidate: Candidate, request: int, *, is_new: bool = True) -> None:
         """Update quotas with an accepted example, and the filters if they have not seen its text."""
         if is_new:
-            self._add_to_filters(candidate)
+            self._add_to_filters(candidate, request)
         if self.quotas:
             self.quotas.add(self._label(candidate))
 
-    def _add_to_filters(self, candidate: Candidate) -> None:
+    def _add_to_filters(self, candidate: Candidate, request: int) -> None:
         for each in self._filters:
-            each.add(candidate)
+            each.add(candidate, request)
         if self._vectors:
             self._vectors.ensure(self.passed, candidate.text)
         self.passed += 1

@@ -99,7 +99,7 @@ def filter_rows(
             "give them with --labels FIELD=a,b,c, or remove --balance"
         )
     embedder, sha256 = load_embedder(settings.embedding_model) if settings.semantic else (None, None)
-    inputs = FilterInputs(held_out, AcceptedVectors(embedder) if embedder else None, sha256)
+    inputs = FilterInputs(held_out, AcceptedVectors(embedder) if embedder else None, sha256, "line")
     filters = make_filters(filter_settings, inputs)
     counts, verifier = _Counts(), None
     with ExitStack() as stack:
@@ -201,7 +201,7 @@ def _filtered(
                 _write_reject(rejects, *reject, row.number, json.loads(row.line))
                 continue
             for filter in filters:
-                filter.add(row.candidate)
+                filter.add(row.candidate, row.number)
             counts.labels_after[label] += 1
             yield row
 

@@ -70,6 +70,13 @@ def test_duplicates_are_replaced(tmp_path: Path, model: str) -> None:
     summary = make(tmp_path / "run", model, answering(vocabulary=120), count=60)
     assert len({example["question"] for example in examples(tmp_path / "run")}) == 60
     assert summary["rejected"]["duplicate"] > 10
+    made = {
+        commit.request: [row["question"] for row in commit.accepted] for commit in commits(tmp_path / "run")
+    }
+    for reject in (reject for commit in commits(tmp_path / "run") for reject in commit.rejects):
+        if reject.reason == "duplicate":
+            repeated = made[int(reject.detail.removeprefix("repeats an example of request "))]
+            assert any(json.dumps(question) in reject.text for question in repeated)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

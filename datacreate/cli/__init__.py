@@ -1,1 +1,1 @@
-"""Floor 5: parse, call, print, and nothing else."""
+"""Layer 6: parse, call, print, and nothing else."""

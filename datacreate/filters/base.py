@@ -75,16 +75,17 @@ class FilterSettings(Settings):
 
 
 class Filter(ABC):
-    """One check of valid examples against those accepted before, or against fixed rows.
+    """One check of valid examples against those that were added before, or against fixed rows.
 
-    `match` changes nothing; accepted examples are passed to `add`, in order. A filter that rejects an example
-    always rejects it later too: filters only ever see more.
+    `match` changes nothing. Every example that passes all filters is passed to `add`, in order; a run adds also those
+    that are held or dropped later. A filter that rejects an example always rejects it later too: filters only ever
+    see more.
     """
 
     reason: ClassVar[Reason]
 
     def __init__(self, settings: FilterSettings, inputs: FilterInputs) -> None:
-        """Filters of the registry are made so. Raises UsageError if `inputs` lacks what the filter needs."""
+        """Filters of the registry are made so."""
         return
 
     def prepare(self, notify: Notify = no_notify) -> None:
@@ -99,8 +100,8 @@ class Filter(ABC):
     def match(self, candidate: Candidate) -> str | None:
         """Why the example is rejected (such as the row that it repeats); None if it passes."""
 
-    def add(self, candidate: Candidate) -> None:
-        """Take an accepted example into account."""
+    def add(self, candidate: Candidate, number: int) -> None:
+        """Take an example into account that passed all filters; `number` is that of its request, or of its line."""
         return
 
 
@@ -144,5 +145,6 @@ class FilterInputs:
     """What filters may need beyond their settings."""
 
     held_out: Sequence[HeldOutSet] = ()
-    accepted: AcceptedVectors | None = None  # embeddings of the accepted examples
+    accepted: AcceptedVectors | None = None  # embeddings of the examples that were added
     embedding_sha256: str | None = None  # of the embedding model; names the cache of held-out embeddings
+    origin: str = "an example of request"  # what the number of an added example means; `line` in a file

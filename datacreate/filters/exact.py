@@ -16,17 +16,16 @@ class ExactDuplicates(Filter):
 
     reason = Reason.DUPLICATE
 
-    def __init__(self, _settings: FilterSettings, _inputs: FilterInputs) -> None:
+    def __init__(self, _settings: FilterSettings, inputs: FilterInputs) -> None:
         self._number_of: dict[int, int] = {}
-        self._added = 0
+        self._origin = inputs.origin
 
     def match(self, candidate: Candidate) -> str | None:
         number = self._number_of.get(_digest(candidate.key))
-        return f"repeats example {number}" if number else None
+        return f"repeats {self._origin} {number}" if number is not None else None
 
-    def add(self, candidate: Candidate) -> None:
-        self._added += 1
-        self._number_of.setdefault(_digest(candidate.key), self._added)
+    def add(self, candidate: Candidate, number: int) -> None:
+        self._number_of.setdefault(_digest(candidate.key), number)
 
 
 def _digest(key: str) -> int:

@@ -114,16 +114,22 @@ class NearDuplicates(Filter):
 
     reason = Reason.NEAR_DUPLICATE
 
-    def __init__(self, settings: FilterSettings, _inputs: FilterInputs) -> None:
+    def __init__(self, settings: FilterSettings, inputs: FilterInputs) -> None:
         assert settings.near is not None, "the filter is on"
         self._index = NearIndex(settings.near)
+        self._numbers = array("q")
+        self._origin = inputs.origin
 
     def match(self, candidate: Candidate) -> str | None:
         found = self._index.match(candidate.inputs)
-        return f"similar to example {found[0] + 1}, Jaccard {found[1]:.2f}" if found else None
+        if found is None:
+            return None
+        row, similarity = found
+        return f"similar to {self._origin} {self._numbers[row]}, Jaccard {similarity:.2f}"
 
-    def add(self, candidate: Candidate) -> None:
+    def add(self, candidate: Candidate, number: int) -> None:
         self._index.add(candidate.inputs)
+        self._numbers.append(number)
 
 
 def rows_per_band(threshold: float) -> int:

@@ -50,7 +50,7 @@ FILTERS = (
 
 
 def make_filters(settings: FilterSettings, inputs: FilterInputs) -> list[Filter]:
-    """The filters that are switched on, in order. Raises UsageError if `inputs` lacks what one needs."""
+    """The filters that are switched on, in order."""
     return [entry.type(settings, inputs) for entry in FILTERS if entry.is_on(settings)]
 
 

@@ -1,12 +1,13 @@
 """Semantic duplicates: texts whose sentence embeddings are nearly the same.
 
-The library usearch proposes the nearest accepted examples: by exact search while they are few, later by its HNSW
+The library usearch proposes the nearest examples added before: by exact search while they are few, later by its HNSW
 graph (Malkov & Yashunin 2018). It runs on one thread, so that the same additions give the same graph. The cosine
 that decides is computed from the rounded vectors.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from operator import itemgetter
@@ -15,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datacreate.errors import UsageError
 from datacreate.filters.base import Filter, FilterInputs, FilterSettings
 from datacreate.formats.validate import Candidate, Reason
 from datacreate.selection.accepted_vectors import to_float16, to_float64
@@ -31,17 +31,17 @@ _CHUNK = 8192  # rows added to the index in one call
 
 
 class SemanticDuplicates(Filter):
-    """Finds examples whose embedding is close to that of an accepted one."""
+    """Finds examples whose embedding is close to that of an earlier one."""
 
     reason = Reason.SEMANTIC_DUPLICATE
 
     def __init__(self, settings: FilterSettings, inputs: FilterInputs) -> None:
-        if inputs.accepted is None:
-            raise UsageError("semantic duplicates need an embedding model; name one with --embedding-model")
         assert settings.semantic is not None, "the filter is on"
+        assert inputs.accepted is not None, "the caller loads the embedding model"
         self._threshold = settings.semantic
         self._accepted = inputs.accepted
-        self._rows = 0
+        self._numbers = array("q")  # of each row of `_accepted`
+        self._origin = inputs.origin
 
     @cached_property
     def _index(self) -> Any:
@@ -50,26 +50,26 @@ class SemanticDuplicates(Filter):
         return Index(ndim=self._accepted.dimensions, metric="cos", dtype="f16", multi=False)
 
     def _update_index(self) -> None:
-        """Add the rows that were accepted since the last query; after a resume these are all rows."""
-        for begin in range(len(self._index), self._rows, _CHUNK):
-            end = min(begin + _CHUNK, self._rows)
+        """Add the rows that were added since the last query; after a resume these are all rows."""
+        for begin in range(len(self._index), len(self._numbers), _CHUNK):
+            end = min(begin + _CHUNK, len(self._numbers))
             self._index.add(np.arange(begin, end), self._accepted.between(begin, end), threads=1)
 
     def match(self, candidate: Candidate) -> str | None:
-        if not self._rows:
+        if not self._numbers:
             return None
         [vector] = to_float16(self._accepted.embedder.encode([candidate.text]))
         self._update_index()
         every = len(self._index) <= MAX_EXACT
         nearest = self._index.search(vector, _PROPOSALS, threads=1, exact=every).keys
         row, cosine = most_similar(vector, nearest, self._accepted.__getitem__)
-        return (
-            f"same meaning as example {row + 1}, cosine {cosine:.2f}" if cosine >= self._threshold else None
-        )
+        if cosine < self._threshold:
+            return None
+        return f"same meaning as {self._origin} {self._numbers[row]}, cosine {cosine:.2f}"
 
-    def add(self, candidate: Candidate) -> None:
-        self._accepted.ensure(self._rows, candidate.text)
-        self._rows += 1
+    def add(self, candidate: Candidate, number: int) -> None:
+        self._accepted.ensure(len(self._numbers), candidate.text)
+        self._numbers.append(number)
 
 
 def most_similar(vector: Rows, rows: Iterable[int], vector_of: Callable[[int], Rows]) -> tuple[int, float]:

@@ -234,7 +234,7 @@ def _infer_roles(values: Mapping[str, Json], overridden: list[FieldPath]) -> Rol
     if overridden:
         answer = _find_named(overridden, _ANSWER_NAMES) or overridden[0]
     else:
-        # Inside an object a boolean or a yes/no text can mean anything: it would be dealt and verified as the label.
+        # Inside an object a boolean or a yes/no text can mean anything: it would be assigned and verified as the label.
         candidates = [path for path, value in scalars.items() if len(path) == 1 or not _is_yes_no(value)]
         answer = _find_named(candidates, _ANSWER_NAMES)
     options, answer = _infer_options(lists, scalars, answer)

@@ -41,11 +41,11 @@ class Reason(StrEnum):
     ANSWER_NOT_IN_CONTEXT = "answer_not_in_context"
     DUPLICATE_OPTIONS = "duplicate_options"
     COPIED_EXAMPLE = "copied_example"  # same text as the example in the prompt, or as the formatting example
-    DUPLICATE = "duplicate"  # same normalized text as an accepted example
-    NEAR_DUPLICATE = "near_duplicate"  # few words differ from an accepted example
-    SEMANTIC_DUPLICATE = "semantic_duplicate"  # same meaning as an accepted example
+    DUPLICATE = "duplicate"  # same normalized text as an earlier example
+    NEAR_DUPLICATE = "near_duplicate"  # few words differ from an earlier example
+    SEMANTIC_DUPLICATE = "semantic_duplicate"  # same meaning as an earlier example
     CONTAMINATED = "contaminated"  # repeats a row of a held-out set
-    REJECTED_BY_VERIFIER = "rejected_by_verifier"  # the verifier gives its answer a low probability
+    REJECTED_BY_VERIFIER = "rejected_by_verifier"  # the verifier finds another answer more probable
     OVER_QUOTA = "over_quota"  # its label has as many examples as it may have
     NOT_NEEDED = "not_needed"  # valid, but the requested count was reached
 

@@ -1,4 +1,5 @@
-"""The log of a run: one line per session and one per committed request. Everything else is derived from it.
+"""The log of a run: a line per session and per committed request, and one more for a request with held examples, when
+they are decided. Everything else is derived from it.
 
 A line also names the parents of the requests that are made after it, so that a resumed run makes the same ones.
 

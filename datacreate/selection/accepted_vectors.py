@@ -1,4 +1,4 @@
-"""The embeddings of the accepted examples, kept in a file of the run directory.
+"""The embeddings of the examples that passed the filters, kept in a file of the run directory.
 
 The file holds rows of float16 and nothing else. It is a cache of the log: after its deletion it is computed again.
 Decisions use the rounded values, so that a resumed run decides alike.
@@ -88,7 +88,8 @@ class VectorFile:
 
 
 class AcceptedVectors:
-    """The vectors of the accepted examples, numbered from 0 in order of acceptance.
+    """The vectors of the examples that passed the filters, numbered from 0 in order: also of those that are held or
+    dropped later.
 
     `path`: the file, or None for memory; at most `max_rows` of its examples are used. The first row is the vector of
     `root`, the text of the formatting example: computed on another machine it could round differently.

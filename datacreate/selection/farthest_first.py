@@ -73,7 +73,7 @@ class FarthestFirst(Tree):
         self._num_centers += 1
         np.maximum(self._cosines, self._vectors @ center, out=self._cosines)  # free slots stay inf
 
-    def commit(self, request: int, chosen: Sequence[Parent], accepted: int, needed: int) -> None:
-        """See ParentQueue. `chosen` are all accepted children, whose vectors must exist."""
+    def commit(self, request: int, chosen: Sequence[Parent], passed: int, needed: int) -> None:
+        """See ParentQueue. `chosen` are all children that passed the filters, whose vectors must exist."""
         if chosen:
             self._add(chosen)

@@ -44,8 +44,8 @@ class ParentQueue(Protocol):
         that cannot be a parent.
         """
 
-    def commit(self, request: int, chosen: Sequence[Parent], accepted: int, needed: int) -> None:
-        """Record the result of a request: the parents that the strategy chose, and the number of accepted examples.
+    def commit(self, request: int, chosen: Sequence[Parent], passed: int, needed: int) -> None:
+        """Record the result of a request: the parents that the strategy chose, and how many examples passed.
 
         At most `needed` parents that were not used yet have to be kept.
         """
@@ -61,11 +61,11 @@ class Chains:
     def next(self, request: int, *, idle: bool, logged: int | None = None) -> Parent | None:
         return self._chains[request % len(self._chains)][0]
 
-    def commit(self, request: int, chosen: Sequence[Parent], accepted: int, needed: int) -> None:
+    def commit(self, request: int, chosen: Sequence[Parent], passed: int, needed: int) -> None:
         parent, attempts = self._chains[request % len(self._chains)]
         if chosen:
             following = (chosen[0], 0)
-        elif accepted:
+        elif passed:
             following = (parent, 0)
         elif attempts < MAX_ATTEMPTS:
             following = (parent, attempts + 1)
@@ -112,7 +112,7 @@ class Tree:
     def _use_first(self, parent: Parent) -> None:
         """Record that a parent is used for the first time."""
 
-    def commit(self, request: int, chosen: Sequence[Parent], accepted: int, needed: int) -> None:
+    def commit(self, request: int, chosen: Sequence[Parent], passed: int, needed: int) -> None:
         self._waiting |= {parent.number: parent for parent in chosen}
         while len(self._waiting) > needed:
             self._waiting.popitem()
@@ -146,5 +146,5 @@ class Levels:
             random.Random(f"{self._seed}:level:{request}").shuffle(self._level)
         self._position = 0
 
-    def commit(self, request: int, chosen: Sequence[Parent], accepted: int, needed: int) -> None:
+    def commit(self, request: int, chosen: Sequence[Parent], passed: int, needed: int) -> None:
         self._children.extend(chosen)

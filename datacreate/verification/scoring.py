@@ -1,7 +1,7 @@
-"""A verifier scores the possible labels of an example, without seeing the assigned one; what follows from it.
+"""Scores of the possible labels of an example by a verifier that does not see the assigned one, and their results.
 
-The engine scores the options in two orders and averages, because the order influences small models. A run
-that writes at the same time sends the same requests from its own `pipeline`.
+The options are scored in two orders, and the scores averaged, because the order influences small models.
+`score_labels` is for rows that exist; a run scores its examples while it generates, in `pipeline.py`.
 """
 
 from __future__ import annotations

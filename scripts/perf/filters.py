@@ -86,8 +86,8 @@ def filter_near(number: int) -> dict[str, float]:
             if exact.match(candidate) or near.match(candidate):
                 rejected += 1
             else:
-                exact.add(candidate)
-                near.add(candidate)
+                exact.add(candidate, number)
+                near.add(candidate, number)
         seconds += time.process_time() - began
     memory = (resident_bytes() - before) / max(1, number - rejected)
     return {"seconds": seconds, "rejected": rejected, "bytes_per_example": memory}
@@ -134,7 +134,7 @@ def filter_semantic(embedder: Embedder, number: int, vocabulary: Sequence[str]) 
             embedder.encode([candidate.text for candidate in completion])
             for candidate in completion:
                 if not filter.match(candidate):
-                    filter.add(candidate)
+                    filter.add(candidate, number)
         seconds += time.perf_counter() - began
     return number / seconds
 

@@ -81,6 +81,8 @@ def test_each_planted_row_is_dropped_by_its_filter(tmp_path: Path) -> None:
     assert [one["reason"] for one in found] == ["duplicate", "near_duplicate", "contaminated"]
     assert [one["row"] for one in found] == planted
     assert [one["line"] for one in found] == [21, 22, 23]
+    assert found[0]["detail"] == "repeats line 4"
+    assert found[1]["detail"].startswith("similar to line 6, Jaccard 0.")
     assert found[2]["detail"].startswith("creak test row 1 (Every tenth lighthouse")
     assert report["filters"][3]["settings"]["decontaminate"] == ["creak"]
     [held] = report["compared_with"]

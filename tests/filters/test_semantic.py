@@ -26,8 +26,8 @@ GRID = [f"{one} {two} {three}" for one in "abcdefgh" for two in "klmnop" for thr
 
 def filter_with(threshold: float, *added: str, vectors: AcceptedVectors | None = None) -> SemanticDuplicates:
     filter = semantic_filter(threshold, vectors)
-    for text in added:
-        filter.add(asked(text))
+    for number, text in enumerate(added):
+        filter.add(asked(text), number)
     return filter
 
 
@@ -36,13 +36,16 @@ def matches(filter: SemanticDuplicates, texts: list[str]) -> list[str | None]:
 
 
 def right(found: list[str | None]) -> int:
-    """How many of the matches name the example with their own number."""
-    return sum(f"example {number}," in (match or "") for number, match in enumerate(found, 1))
+    """How many of the matches name the request with their own number."""
+    return sum(f"request {number}," in (match or "") for number, match in enumerate(found))
 
 
 def test_the_same_words_in_another_order_are_found_and_others_are_not() -> None:
     filter = filter_with(0.95, *DIFFERENT, "which metal is liquid")
-    assert filter.match(asked("is liquid which metal?")) == "same meaning as example 29, cosine 1.00"
+    assert (
+        filter.match(asked("is liquid which metal?"))
+        == "same meaning as an example of request 28, cosine 1.00"
+    )
     assert filter.match(asked("who tunes pianos")) is None
 
 
@@ -80,7 +83,7 @@ def test_queries_between_additions_to_the_graph_change_nothing(monkeypatch: pyte
     queried = semantic_filter(0.8)
     for number, text in enumerate(GRID):
         queried.match(asked(texts[number]))
-        queried.add(asked(text))
+        queried.add(asked(text), number)
     found = matches(queried, texts)
     assert found == matches(filter_with(0.8, *GRID), texts)
     assert sum(match is not None for match in found) >= len(GRID) - 1
@@ -90,11 +93,11 @@ def test_queries_between_additions_to_the_graph_change_nothing(monkeypatch: pyte
 def test_a_real_model_finds_four_of_five_paraphrases_and_nothing_else() -> None:
     embedder = SentenceEmbedder(resolve("all-minilm-l6-v2", "encoder").path)
     filter = semantic_filter(0.8, AcceptedVectors(embedder))
-    for text in [*(one for one, _ in PARAPHRASES), *DIFFERENT]:
+    for number, text in enumerate([*(one for one, _ in PARAPHRASES), *DIFFERENT]):
         assert filter.match(asked(text)) is None
-        filter.add(asked(text))
+        filter.add(asked(text), number)
     found = matches(filter, [other for _, other in PARAPHRASES])
     assert sum(match is not None for match in found) == right(found) >= 0.8 * len(PARAPHRASES)
-    for text in ODD:
-        filter.add(asked(text))
+    for number, text in enumerate(ODD):
+        filter.add(asked(text), number)
         assert filter.match(asked(text))

@@ -61,7 +61,7 @@ def test_a_failed_cell_reports_its_last_line_and_the_others_run(bench: Bench, tm
     assert lines[1].startswith(f"1 of 2  creak-human-42  train-human-reader-70  failed: {failed.message}, ")
     assert [one.message for one in bench.sweep(**BOTH, count=70).states()] == [failed.message, None]
 
-    import_rows(tmp_path / "reference", "creak", train=claims(80, 1))
+    import_rows(tmp_path / "reference", "creak", train=claims(80, 1), test=claims(20, 2))
     bench.calls()
     assert {one.state for one in bench.run(**BOTH, count=70)} == {"finished"}
     assert verbs(bench.calls()) == ["train", "evaluate"]
