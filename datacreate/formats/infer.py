@@ -110,9 +110,8 @@ def _overrides(
                 raise UsageError(f"{option} {name}: the example has {kind} there; put a value there")
             if path in schemas:
                 raise UsageError(f"{name} has both --labels and --range; give one of them")
-            keywords = (_labels if option == "--labels" else _range)(
-                text, type(value), f"{option} {name}={text}"
-            )
+            read = _labels if option == "--labels" else _range
+            keywords = read(text, type(value), f"{option} {name}={text}")
             schemas[path] = {"type": _TYPES[type(value)], **keywords}
     return schemas
 
