@@ -126,7 +126,7 @@ def filter_rows(
                 f"{rows.format.name}, the first in {counts.first_invalid}; name another --format, or repair the rows"
             )
         if not counts.rows:
-            raise UsageError(f"{source}: no rows")
+            raise UsageError(f"{source}: no rows; give a file or a run directory with rows")
     reports = filter_report(filter_settings, counts.rejected)
     if verifier:
         reports.append(verifier.report(counts.rejected[Reason.REJECTED_BY_VERIFIER]))

@@ -108,7 +108,8 @@ def pull(name: str, notify: Notify = no_notify, *, force: bool = False, presets:
                 failures.append(f"{source.label}: {error}")
     except OSError as error:
         raise storage_error(Path(error.filename or data_dir()), error) from error
-    raise CheckpointError(f"cannot download {name}: {'; '.join(failures)}")
+    why = "; ".join(failures)
+    raise CheckpointError(f"cannot download {name}: {why}; remove the cause and run the same command again")
 
 
 def _from_hub(source: HubSource, force: bool) -> None:

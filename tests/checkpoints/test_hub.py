@@ -146,7 +146,8 @@ def test_a_hub_that_does_not_answer_is_noticed_in_seconds(
 def test_the_users_own_offline_switch_is_respected(hub: Hub, make_preset: MakePreset, tmp_path: Path) -> None:
     code = "import os; os.environ['HF_HUB_OFFLINE'] = '1'; os.environ.pop('DATACREATE_OFFLINE', None)\n"
     said = run_python(code + PULL, make_preset({"hub": "org/tiny"})).stdout
-    assert said == "1 cannot download tiny: Hub org/tiny: HF_HUB_OFFLINE is set\n"
+    remedy = "remove the cause and run the same command again"
+    assert said == f"1 cannot download tiny: Hub org/tiny: HF_HUB_OFFLINE is set; {remedy}\n"
     assert hub.asked == []
 
 
