@@ -72,6 +72,19 @@ def test_a_gguf_of_the_hub(hub: Hub, tmp_path: Path, make_preset: MakePreset) ->
     assert resolve("org/tiny", "instruct").gguf == found.gguf  # the only one in the cache
 
 
+def test_a_link_in_the_cache_that_leaves_it_removes_no_other_file(hub: Hub, tmp_path: Path) -> None:
+    folder = pull("org/tiny")
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"other weights")
+    (folder / "config.json").unlink()
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to(victim)
+    with pytest.raises(CheckpointError, match="has another hash"):
+        pull("org/tiny")
+    assert victim.read_bytes() == b"other weights"
+    assert pull("org/tiny") == folder
+
+
 def test_an_interrupted_pull_is_no_model_and_resumes(hub: Hub) -> None:
     hub.files["model.safetensors"] = safetensors_bytes(floats=7_000_000)  # the library writes 10 MB at a time
     hub.broken = {"model.safetensors"}

@@ -81,11 +81,12 @@ def test_odd_texts_are_the_same_in_columns(tmp_path: Path, run: RunDirectory) ->
     import pyarrow.parquet
 
     values = list(run.examples())
+    (tmp_path / "hf.part").mkdir()  # of the user
     for _ in range(2):  # the second export replaces the first
         dataset = datasets.load_from_disk(str(export(run, "hf", tmp_path / "hf")))
         assert dataset["train"].to_list() == values
     assert pyarrow.parquet.read_table(export(run, "parquet", tmp_path / "parquet")).to_pylist() == values
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["hf", "parquet", "run"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hf", "hf.part", "parquet", "run"]
 
 
 def test_an_unfinished_run_is_exported_only_with_partial(tmp_path: Path, model: str) -> None:
