@@ -10,7 +10,7 @@ import json
 import platform
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from importlib import metadata
@@ -18,8 +18,8 @@ from typing import Any, Protocol
 
 from datacreate.engines.base import Check
 from datacreate.engines.self_test import schema_accepted, scores_are_real
-from datacreate.errors import DatacreateError, LockLost, NoProgress, Stopped, StorageError
-from datacreate.files import replace_file, storage_error
+from datacreate.errors import DatacreateError, LockLost, LogDamaged, NoProgress, Stopped, StorageError
+from datacreate.files import replace_file, replaced, sync
 from datacreate.filters.base import FilterInputs
 from datacreate.filters.registry import make_filters
 from datacreate.formats.response_schema import build_response_schema
@@ -32,7 +32,7 @@ from datacreate.run_models import EngineFactory, Engines, Models, engines_of, mo
 from datacreate.runs.card import dataset_card
 from datacreate.runs.config import CreateConfig, RunSpec
 from datacreate.runs.directory import RunConfig, RunDirectory, summary_of
-from datacreate.runs.log import Appender, Commit, LogWriter, Session, first_checksum
+from datacreate.runs.log import Commit, LogLine, RunWriter, Session, first_checksum, read_log
 from datacreate.runs.summary import RunStats
 from datacreate.selection.accepted_vectors import AcceptedVectors
 from datacreate.selection.embeddings import Embedder, SentenceEmbedder
@@ -105,9 +105,8 @@ def create(
             embedder = SentenceEmbedder(models.embedding_model.path)
         vectors = None
         if embeds and embedder and not finished:
-            passed = directory.passed() if stored else 0
             root_text = "\n".join(plan.encoding.format.input_texts(plan.root.values))
-            vectors = AcceptedVectors(embedder, directory.vectors_path, passed, root_text)
+            vectors = AcceptedVectors(embedder, directory.vectors_path, root_text)
         sha256 = models.embedding_model.sha256 if models.embedding_model else None
         filter_inputs = FilterInputs(plan.held_out_sets, vectors, sha256)
         filters = [] if finished else make_filters(plan.spec.filters, filter_inputs)
@@ -160,6 +159,7 @@ class _Run:
         self._progress = progress
         self._compute_metrics = compute_metrics
         self._checksum = first_checksum(config.run_id)
+        self._files: RunWriter | None = None  # of this session
 
     def generate(self, engines: Engines, patience: int, signals: Signals) -> None:
         """Request, verify, decide and commit until the count is reached."""
@@ -170,12 +170,11 @@ class _Run:
         with ExitStack() as stack:
             stack.enter_context(deferred())
             self._lock.check()
-            log = LogWriter(self._directory.log_path, self._checksum)
-            stack.callback(log.close)
-            train = Appender(self._directory.train_path)
-            stack.callback(train.close)
+            files = RunWriter(self._directory.log_path, self._directory.train_path, self._checksum)
+            self._files = files
+            stack.callback(lambda: files.close(is_lost=self._lock.is_lost))
             session = Session(round(time.time(), 3), {**_environment(), **engines.where})
-            log.append(session, state.begin(session))
+            files.append(session, state.begin(session))
             self._progress.update(state.stats, self._count, pipeline.uncommitted)
 
             def apply(commit: Commit) -> None:
@@ -184,8 +183,7 @@ class _Run:
                 if noise_check and undecided and noise_check.decided:
                     self._progress.notify(noise_check.result)
                 self._lock.check()  # just before writing, which only one process may do
-                log.append(commit, parents)
-                train.append(_train_lines(commit))
+                files.append(commit, parents)
 
             def release() -> None:
                 while not state.finished and (commit := state.release()) is not None:
@@ -197,9 +195,9 @@ class _Run:
                     done = f"{state.stats.accepted} of {self._count} examples"
                     raise Stopped(f"stopped by a signal after {done}; run the same command to resume")
                 self._lock.check()
+                files.sync()
                 pipeline.submit()
                 pipeline.poll(_POLL_SECONDS)
-                log.sync()
                 while not state.finished and (parsed := pipeline.next_completed()) is not None:
                     apply(state.decide(parsed))
                     release()
@@ -210,36 +208,45 @@ class _Run:
 
     def replay(self, *, figures_only: bool) -> None:
         """Apply the commits of earlier sessions, and write train.jsonl from them."""
-        path = self._directory.train_path
-        part = path.with_name(path.name + ".part")
-        try:
-            part.unlink(missing_ok=True)
-            train = Appender(part)
-            try:
-                for line in self._directory.log(self._config.run_id):
-                    if figures_only:
-                        self._state.stats.take(line.record)
-                    else:
-                        self._state.replay(line, str(self._directory.log_path))
-                    self._checksum = line.checksum
-                    if isinstance(line.record, Commit):
-                        train.append(_train_lines(line.record))
-            finally:
-                train.close()
-            self._lock.check()
-            part.replace(path)
-        except OSError as error:
-            raise storage_error(path, error) from None
-        finally:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
+
+        def applied() -> Iterator[LogLine]:
+            for line in self._directory.log(self._config.run_id):
+                if figures_only:
+                    self._state.stats.take(line.record)
+                else:
+                    self._state.replay(line, str(self._directory.log_path))
+                self._checksum = line.checksum
+                yield line
+
+        self._write_train(applied())
         if self._state.stats.requests:
             self._progress.notify(f"resuming from {self._state.stats.accepted} accepted examples")
 
+    def _write_train(self, lines: Iterable[LogLine]) -> None:
+        """Write train.jsonl from the lines of the log."""
+        with replaced(self._directory.train_path) as part, part.open("xb") as file:
+            file.writelines(line.record.train_lines for line in lines if isinstance(line.record, Commit))
+            if self._directory.log_path.is_file():
+                sync(self._directory.log_path)  # first, see RunWriter
+            self._lock.check()
+
     def save(self) -> dict[str, Any]:
-        """Write summary.json and the dataset card; returns the summary."""
+        """Write summary.json and the dataset card; returns the summary.
+
+        Raises LogDamaged if another program changed the log during this session.
+        """
         directory = self._directory
         self._lock.check()
+        if self._files and not self._files.log.is_unchanged:
+            raise LogDamaged(
+                f"{directory.log_path}: deleted or changed by another program during this run; restore it from a "
+                f"copy, or start again in another --run-dir ({directory.train_path.name} is not complete without it)"
+            )
+        if self._files and not self._files.train.is_unchanged:
+            self._progress.notify(
+                f"{directory.train_path}: changed by another program; written again from the log"
+            )
+            self._write_train(read_log(directory.log_path, self._config.run_id))
         summary = summary_of(self._config, self._state.stats)
         replace_file(directory.summary_path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
         metrics = self._compute_metrics(directory) if self._compute_metrics and self._state.finished else None
@@ -294,11 +301,6 @@ def _warn_if_idle(spec: RunSpec, count: int, engines: Engines, progress: Progres
             f"the servers can process {slots} requests at once, but this run has at most {spec.max_in_flight} in "
             f"flight: {why}"
         )
-
-
-def _train_lines(commit: Commit) -> bytes:
-    """The lines of train.jsonl that a commit adds."""
-    return "".join(f"{line}\n" for line in commit.lines).encode("utf-8")
 
 
 def _environment() -> dict[str, str]:

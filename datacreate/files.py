@@ -1,4 +1,4 @@
-"""Writes files atomically, reads YAML files of users, and makes the error for a path that cannot be written."""
+"""Writes files atomically and never through links, reads YAML files of users, and makes the error for a path."""
 
 from __future__ import annotations
 
@@ -6,11 +6,18 @@ import contextlib
 import errno
 import os
 import re
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from datacreate.errors import StorageError, UnwritablePath
+
+TEMPORARY = ".datacreate-*.part"
+"""Names of files and folders that `replaced` has not renamed yet; a killed process leaves them."""
 
 _IMPOSSIBLE = (
     errno.EACCES, errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT,
@@ -18,24 +25,74 @@ _IMPOSSIBLE = (
 )  # fmt: skip
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Write a file atomically. Raises StorageError."""
-    part = path.with_name(path.name + ".part")
+@contextlib.contextmanager
+def replaced(path: Path, *, follow_links: bool = False) -> Iterator[Path]:
+    """A new path in the folder of `path`, to write a file or a folder to; it replaces `path` at the end of the block.
+
+    After an error it is removed. A link at `path` is replaced itself, or with `follow_links` what it leads to. A
+    device or a pipe is never replaced. Raises StorageError.
+    """
+    part = None
     try:
-        write_synced(part, text.encode("utf-8"))
-        part.replace(path)
+        target = path.resolve() if follow_links else path
+        part = target.with_name(TEMPORARY.replace("*", secrets.token_hex(4)))
+        if target.exists() and not target.is_file() and not target.is_dir():
+            raise OSError(errno.EEXIST, "a device or a pipe is there")
+        yield part
+        if part.is_dir():
+            if target.is_dir():
+                shutil.rmtree(target)
+        else:
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+        part.replace(target)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
         raise storage_error(path, error) from None
+    finally:
+        if part is not None:
+            _remove(part)
 
 
-def write_synced(path: Path, content: bytes) -> None:
-    """Write a file and sync it to the disk. Raises OSError."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+def replace_file(path: Path, text: str) -> None:
+    """Write a file atomically (see `replaced`). Raises StorageError."""
+    with replaced(path) as part, part.open("xb") as file:
+        file.write(text.encode("utf-8"))
+
+
+def remove_temporary(*folders: Path) -> None:
+    """Remove what killed processes left in these folders; the caller holds their lock."""
+    for folder in folders:
+        for part in folder.glob(TEMPORARY):
+            _remove(part)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def open_own(path: Path, flags: int) -> int:
+    """Open a file of a folder that only we write, as `os.open` does. OSError for a link, a device or a pipe."""
+    try:
+        file = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "a symbolic link is there") from None
+        raise
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, "a device or a pipe is there")
+    return file
+
+
+def sync(path: Path) -> None:
+    """Sync a file, or the names in a folder, to the disk, where the file system can do that. OSError."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:

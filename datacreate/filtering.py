@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -18,7 +17,7 @@ from datacreate.decontamination import held_out_sets, with_names
 from datacreate.engines.factory import checkpoint_of, make_engine
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import UsageError
-from datacreate.files import storage_error
+from datacreate.files import replaced, storage_error
 from datacreate.filters.base import Filter, FilterInputs, FilterSettings, Threshold, quality, threshold
 from datacreate.filters.registry import filter_report, load_embedder, make_filters
 from datacreate.formats.example import Json, field_at
@@ -127,7 +126,7 @@ def filter_rows(
                 f"{rows.format.name}, the first in {counts.first_invalid}; name another --format, or repair the rows"
             )
         if not counts.rows:
-            raise UsageError(f"{source}: no rows")
+            raise UsageError(f"{source}: no rows; give a file or a run directory with rows")
     reports = filter_report(filter_settings, counts.rejected)
     if verifier:
         reports.append(verifier.report(counts.rejected[Reason.REJECTED_BY_VERIFIER]))
@@ -237,21 +236,14 @@ def _lines(path: Path | None) -> Iterator[WriteLine]:
     if path is None:
         yield lambda _: None
         return
-    in_place = path.exists() and not path.is_file()
-    target = path if in_place else path.resolve()  # a link stays a link
-    part = target if in_place else target.with_name(f"{target.name}.part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("wb") as file:
-                yield lambda line: file.write(line.encode("utf-8") + b"\n")
-                file.flush()
-                if not in_place:
-                    os.fsync(file.fileno())
-                    part.replace(target)
-        finally:
-            if not in_place:
-                part.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        is_device = path.exists() and not path.is_file()
+        with (
+            nullcontext(path) if is_device else replaced(path, follow_links=True) as part,
+            part.open("wb") as file,
+        ):
+            yield lambda line: file.write(line.encode("utf-8") + b"\n")
     except OSError as error:
         raise storage_error(path, error) from None
 

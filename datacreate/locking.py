@@ -9,11 +9,9 @@ the old one works without reading the record, so that an old one that was suspen
 from __future__ import annotations
 
 import atexit
-import errno
 import fcntl
 import json
 import os
-import stat
 import threading
 import time
 from contextlib import suppress
@@ -24,6 +22,7 @@ from typing import Any
 import psutil
 
 from datacreate.errors import LockLost, RunLocked
+from datacreate.files import open_own
 from datacreate.hardware import slurm_job
 from datacreate.messages import Notify, no_notify
 from datacreate.signals import deferred
@@ -94,7 +93,8 @@ class FolderLock:
         if self.after_silence and not self._is_silent(found, beat):
             return False
         try:
-            with deferred(), self._path.open("w" if found else "x", encoding="utf-8") as file:
+            new = os.O_TRUNC if found else os.O_CREAT | os.O_EXCL
+            with deferred(), os.fdopen(open_own(self._path, os.O_WRONLY | new), "w") as file:
                 json.dump(self._record, file)
         except FileExistsError:
             return False
@@ -147,17 +147,11 @@ def held_by(folder: Path) -> str | None:
 
 def _read(path: Path) -> tuple[dict[str, Any], int]:
     """The record and the time of its last heartbeat in ns; ({}, 0) without a file. OSError."""
-    try:  # opening asks a file server for the current state; a link or a pipe is nothing to wait for
-        with open(path, "rb", opener=_open_regular) as file:
+    try:  # opening asks a file server for the current state
+        with os.fdopen(open_own(path, os.O_RDONLY), "rb") as file:
             return _parse(file.read()), os.fstat(file.fileno()).st_mtime_ns
     except (FileNotFoundError, NotADirectoryError):
         return {}, 0
-
-
-def _open_regular(path: str, flags: int) -> int:
-    if not stat.S_ISREG(os.lstat(path).st_mode):
-        raise OSError(errno.EINVAL, f"{LOCK_FILE} in it is no regular file", path)
-    return os.open(path, flags | os.O_CLOEXEC)
 
 
 def _parse(content: bytes) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from datacreate.formats.infer import InferredFormat, infer_format
 from datacreate.formats.serialization import PromptEncoding
 from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.generation import chat_prompt
-from datacreate.prompts.label_scoring import MAX_LETTERED, can_score_labels
+from datacreate.prompts.label_scoring import can_score_labels, check_lettered
 from datacreate.run_models import Engines, Models, verify_mode
 from datacreate.runs.config import (
     CreateConfig,
@@ -231,10 +231,7 @@ def _verification(
     if not can_score_labels(format, lettered=lettered):
         if config.verify is None and config.verifier is None:
             return None
-        raise UsageError(
-            f"--verify {mode}: {model.name}: several of the {len(labels)} labels start with the same token, and "
-            f"letters work for at most {MAX_LETTERED} labels; use another --verifier, or --verify off"
-        )
+        check_lettered(format, f"--verify {mode}", model.name)
     has_check = mode != "keep" and encoding.supports_pseudo_labels and config.method == "datacreate"
     return Verification(
         mode=mode,

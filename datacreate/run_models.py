@@ -14,7 +14,7 @@ from datacreate.engines.factory import checkpoint_of, make_engine, only_model
 from datacreate.errors import UsageError
 from datacreate.formats.infer import InferredFormat
 from datacreate.messages import Notify
-from datacreate.prompts.label_scoring import MAX_LETTERED, can_score_labels
+from datacreate.prompts.label_scoring import can_score_labels, check_scorable
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from datacreate.selection.strategies import find_strategy
@@ -92,14 +92,11 @@ def verify_mode(config: CreateConfig, inferred: InferredFormat) -> VerifyMode:
         # Assigned labels can be noise, so they are verified. For options, only a larger model helps.
         wanted = can_score_labels(format) and format.labels and config.method == "datacreate"
         return "drop" if wanted else "off"
-    if requested == "off" or can_score_labels(format):
+    if requested == "off":
         return requested
     flag = f"--verify {config.verify}" if config.verify else f"--verifier {config.verifier}"
-    raise UsageError(
-        f"{flag}: free text cannot be scored, and the answers of the format {format.name} are neither fixed labels nor "
-        f"one of at most {MAX_LETTERED} options (rule answer_in_options); give --labels FIELD=a,b,c, or remove "
-        f"{flag.split()[0]}"
-    )
+    check_scorable(format, flag)
+    return requested
 
 
 EngineFactory = Callable[[Checkpoint, CreateConfig, RunDirectory], Engine]

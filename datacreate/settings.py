@@ -36,7 +36,7 @@ def setting(
     `flag` is needed where it is not the field's name (`--exact/--no-exact`); `shown_default` says what an
     unset value means. `constraints` go to pydantic's `Field`: `gt=0`, `le=1`.
     """
-    extra: Any = {"group": group, "flag": flag, "metavar": metavar, "shown_default": shown_default}
+    extra: Any = {"group": group, "flag": flag, "metavar": metavar or "", "shown_default": shown_default}
     return Field(default, description=help, json_schema_extra=extra, **constraints)
 
 
@@ -76,7 +76,7 @@ class Settings(BaseModel):
         options = {}
         for name, field in type(self).model_fields.items():
             value, info = values[name], option_info(type(self), name)
-            is_off = value is None and "off" in (info.get("metavar") or "")
+            is_off = value is None and "off" in info.get("metavar", "")
             if info and (value or is_off or getattr(self, name) != field.default):
                 options[self.flags()[name].removeprefix("--")] = "off" if is_off else value
         return options
@@ -122,7 +122,7 @@ def as_arguments(model: type[BaseModel], values: Mapping[str, Any]) -> list[str]
         if isinstance(value, bool):
             arguments += [flag] if value else [negative] if negative else []
             continue
-        if value is None and "off" not in (option_info(model, name)["metavar"] or ""):
+        if value is None and "off" not in option_info(model, name)["metavar"]:
             continue
         text = as_text(value)
         arguments += [word for part in ([text] if isinstance(text, str) else text) for word in (flag, part)]

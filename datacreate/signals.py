@@ -44,17 +44,17 @@ _current: Signals | None = None
 
 
 def install() -> Signals:
-    """Handle both signals until this process ends."""
+    """Handle both signals until this process ends; in the main thread, the only one that can."""
     global _current
     _current = signals = Signals()
-    for number in _NUMBERS:
+    for number in _NUMBERS if _is_main_thread() else ():
         signal.signal(number, signals._handle)
     return signals
 
 
 def ignore() -> None:
     """Ignore both signals: the exit code is decided."""
-    for number in _NUMBERS:
+    for number in _NUMBERS if _is_main_thread() else ():
         signal.signal(number, signal.SIG_IGN)
 
 

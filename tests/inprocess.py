@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -43,6 +44,7 @@ def typed(*words: str) -> Ended:
     """Run `datacreate WORDS`."""
     code: object = None
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    in_main_thread = threading.current_thread() is threading.main_thread()  # a step of a sweep is not
     with pytest.MonkeyPatch.context() as patch, CliRunner().isolation() as (out, err, _):
         patch.setattr(sys, "argv", ["datacreate", *words])
         patch.setattr(signals, "_current", None)
@@ -50,7 +52,7 @@ def typed(*words: str) -> Ended:
             main()
         except SystemExit as ended:
             code = ended.code
-        for number, handler in handlers.items():
+        for number, handler in handlers.items() if in_main_thread else ():
             signal.signal(number, handler)
         sys.stdout.flush()
         sys.stderr.flush()

@@ -46,7 +46,8 @@ def test_the_result_is_plain_json_with_null_for_what_is_absent(tmp_path: Path, m
     assert (found["rows"], found["human"], found["no_shortcuts"]) == (30, None, None)
     assert {one["name"] for one in found["shortcuts"]} >= {"longest option", "words of the question"}
     assert found["diversity"]["texts"] == 30
-    (tmp_path / "log.jsonl").write_bytes(b"")
+    for name in ("log.jsonl", "train.jsonl", "summary.json"):
+        (tmp_path / name).unlink()
     found = DatasetMetrics().run(RunDirectory(tmp_path))
     assert (found["rows"], found["shortcuts"], found["diversity"]) == (0, [], None)
     assert found["no_shortcuts"] == "there are too few rows"

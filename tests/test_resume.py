@@ -158,18 +158,21 @@ class OtherMachine(HashedWords):
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize("keeps_vectors", [True, False])
+@pytest.mark.parametrize("vectors", ["kept", "deleted", "damaged"])
 @pytest.mark.parametrize("difference", [0, 1e-3, 1])
-def test_coverage_resumes_with_other_embeddings_and_without_the_file_of_vectors(
-    tmp_path: Path, model: str, difference: float, keeps_vectors: bool
+def test_coverage_resumes_with_other_embeddings_and_with_a_damaged_file_of_vectors(
+    tmp_path: Path, model: str, difference: float, vectors: str
 ) -> None:
     run: dict[str, Any] = {"count": 100, "strategy": "coverage", "concurrency": 7}
     with pytest.raises(EngineError, match="ended"):
         make(tmp_path / "run", model, ScriptedEngine(answering(), dies_after=12), **run)
     before = train(tmp_path / "run")
     asked = [commit.parent for commit in commits(tmp_path / "run")]
-    if not keeps_vectors:
-        (tmp_path / "run" / "vectors.f16").unlink()
+    path = tmp_path / "run" / "vectors.f16"
+    if vectors == "deleted":
+        path.unlink()
+    elif vectors == "damaged":
+        path.write_bytes(path.read_bytes().replace(b"\x00\x00", b"\x12\x34", 200))
     embedder = OtherMachine(difference)
     make(tmp_path / "run", model, embedder=embedder, **run)
     assert train(tmp_path / "run").startswith(before)
@@ -325,10 +328,11 @@ def test_a_name_that_is_too_long_is_one_line(tmp_path: Path, model: str) -> None
 
 
 def test_files_of_a_killed_start_do_not_block_the_next_run(tmp_path: Path, model: str) -> None:
-    for name in ("config.json.part", "engine.log"):
+    for name in (".datacreate-0123abcd.part", "engine.log"):
         (tmp_path / name).write_text("half")
     with RunDirectory(tmp_path).locked():
         record = (tmp_path / ".lock").read_bytes()
     (tmp_path / ".lock").write_bytes(record)
     make(tmp_path, model)
     assert len(examples(tmp_path)) == 25
+    assert not list(tmp_path.glob(".*"))

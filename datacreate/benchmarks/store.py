@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from datacreate.benchmarks.registry import SPLITS, Benchmark, Split
 from datacreate.benchmarks.rows import Findings
 from datacreate.errors import BenchmarkError, ExampleError
-from datacreate.files import replace_file, storage_error
+from datacreate.files import remove_temporary, replace_file, storage_error
 from datacreate.formats.example import Example, Json
 from datacreate.formats.task_format import bind, load_format
 from datacreate.paths import data_dir
@@ -197,6 +197,7 @@ def write(benchmark: Benchmark, manifest: Manifest, splits: Mapping[Split, bytes
     folder = folder_of(benchmark)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_temporary(folder)
         for split in SPLITS:
             if split in splits:
                 replace_file(folder / f"{split}.jsonl", splits[split].decode("utf-8"))

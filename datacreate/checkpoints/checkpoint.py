@@ -71,7 +71,8 @@ def resolve(
     is_path = name_or_path.startswith((".", "~", os.sep)) or name_or_path.endswith(SUFFIX)
     if is_path or (place.is_dir() and name_or_path.lower() not in preset_files(presets)):
         if not place.exists():
-            raise CheckpointError(f"{place}: no such {'file' if place.suffix == SUFFIX else 'folder'}")
+            what = "file" if place.suffix == SUFFIX else "folder"
+            raise CheckpointError(f"{place}: no such {what}; correct the path, or give a preset")
         return _checkpoint("", _absolute(place), None, kind, trust_remote_code)
     preset, sources = sources_of(name_or_path, presets)
     name = preset.name if preset and not HUB_ID.fullmatch(name_or_path) else name_or_path
@@ -92,7 +93,9 @@ def _checkpoint(name: str, place: Path, preset: Preset | None, kind: Kind, trust
         path = gguf_in(place)
     if path is not None:
         if kind == "encoder":
-            raise CheckpointError(f"{path}: a GGUF file; an encoder must be a folder of safetensors")
+            raise CheckpointError(
+                f"{path}: a GGUF file; an encoder must be a folder of safetensors, give one"
+            )
         gguf = read_gguf(path)
         if gguf.kind != "model":
             raise CheckpointError(

@@ -62,7 +62,7 @@ def dequantized(checkpoint: Checkpoint, notify: Notify = no_notify) -> Path:
     raise_if_disk_full(child.stderr, folder)
     reason = (child.stderr.strip().splitlines() or ["no reason given"])[-1].strip()
     reason = "the process was killed, probably out of memory" if child.returncode == -9 else reason
-    raise CheckpointError(f"cannot convert {source.name} for vLLM: {reason}")
+    raise CheckpointError(f"cannot convert {source.name} for vLLM: {reason}; use --engine llamacpp")
 
 
 def _convert(source: Path, folder: Path) -> None:

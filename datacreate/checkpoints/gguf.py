@@ -48,9 +48,9 @@ def read_gguf(path: Path) -> GgufFile:
     try:
         with files[0].open("rb") as file:
             if file.read(4) != b"GGUF":
-                raise CheckpointError(f"{path}: not a GGUF file")
+                raise CheckpointError(f"{path}: not a GGUF file; copy or download it again")
             if (version := int.from_bytes(file.read(4), "little")) not in (2, 3):
-                raise CheckpointError(f"{path}: has GGUF version {version}; versions 2 and 3 can be read")
+                raise CheckpointError(f"{path}: has GGUF version {version}; convert it to version 2 or 3")
             values = _read_values(file, files[0].stat().st_size)
     except (struct.error, ValueError, KeyError, OverflowError, TypeError) as error:
         raise CheckpointError(

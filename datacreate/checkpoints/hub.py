@@ -63,7 +63,8 @@ def _download(repo: str, revision: str, pattern: str, force: bool) -> None:
     )
     mismatches = HfApi().verify_repo_checksums(repo, revision=Path(folder).name).mismatches
     for path in (Path(folder, mismatch["path"]) for mismatch in mismatches):
-        path.resolve().unlink()  # the blob
+        if path.resolve().is_relative_to(Path(folder).parents[1].resolve()):  # the blob, nothing of others
+            path.resolve().unlink()
         path.unlink(missing_ok=True)
     if mismatches:
         raise ValueError(f"{mismatches[0]['path']} has another hash than on the Hub; removed, run again")

@@ -163,6 +163,9 @@ def _load(path: Path) -> Preset:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the preset"
-        raise CheckpointError(f"preset {path}: {where}: {first['msg']}") from error
+        raise CheckpointError(f"preset {path}: {where}: {first['msg']}; repair or remove the file") from error
     except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"preset {path}: not a YAML mapping: {' '.join(str(error).split())}") from error
+        why = " ".join(str(error).split())
+        raise CheckpointError(
+            f"preset {path}: not a YAML mapping: {why}; repair or remove the file"
+        ) from error

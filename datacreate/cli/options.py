@@ -134,7 +134,7 @@ def _option(model: type[BaseModel], name: str) -> Callable[[F], F]:
     kinds, default = _kinds(field.annotation), info["shown_default"]
     if default is None and not field.is_required():
         default = flag.partition("/")[0] if field.default is True else field.default
-        if default is None and "off" in (info["metavar"] or ""):
+        if default is None and "off" in info["metavar"]:
             default = "off"
     has_default = default not in (None, (), {}) and default is not False
     help = f"{field.description}  [default: {default}]" if has_default else field.description

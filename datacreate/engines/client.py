@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from datacreate.engines.addresses import ServerSource
 from datacreate.engines.base import Check, Completion, Messages, Request
 from datacreate.engines.pool import Pool
-from datacreate.engines.protocol import ChatApi, Incompatible, Unavailable
+from datacreate.engines.protocol import ChatApi, Incompatible, Unavailable, one_line
 from datacreate.engines.server import Server
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import EngineError, ServersUnavailable
@@ -124,7 +124,10 @@ class Engine:
             while True:
                 if not future.cancelled():
                     if error := future.exception():
-                        raise EngineError(f"cannot read an answer: {error!r}") from error
+                        why = f"{type(error).__name__}: {one_line(str(error), 80)}"
+                        raise EngineError(
+                            f"a server's answer cannot be read ({why}); see its log, then run the same command again"
+                        ) from error
                     completions.append(future.result())
                     self._unfinished.pop(completions[-1].request_id, None)
                 future = self._finished.get_nowait()

@@ -20,6 +20,7 @@ from pathlib import Path
 from datacreate.child_process import supervised
 from datacreate.engines.addresses import Address, ServerSource
 from datacreate.errors import EngineError, UsageError
+from datacreate.files import open_own, storage_error
 from datacreate.hardware import free_memory_gib
 from datacreate.offline import NO_DOWNLOADS, NO_TELEMETRY
 from datacreate.signals import deferred
@@ -59,7 +60,11 @@ class LocalServer:
         """Start the process; returns at once."""
         address = ["--host", self._host, "--port", str(self.port)]
         keys = {"VLLM_API_KEY": self._key, "LLAMA_API_KEY": self._key} if self._key else {}
-        with self._log.open("ab") if self._log else os.fdopen(os.dup(2), "wb") as output:
+        try:
+            file = open_own(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if self._log else os.dup(2)
+        except OSError as error:
+            raise storage_error(self._log or Path("stderr"), error) from None
+        with os.fdopen(file, "wb") as output:
             self._process = subprocess.Popen(
                 supervised([*self._command.arguments, *address], _GRACE_SECONDS),
                 env={**os.environ, **NO_DOWNLOADS, **NO_TELEMETRY, **self._command.environment, **keys},

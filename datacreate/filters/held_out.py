@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
@@ -14,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rensa import RMinHash
 
+from datacreate.errors import StorageError
+from datacreate.files import replaced
 from datacreate.filters.base import HeldOutRow, HeldOutSet
 from datacreate.filters.near import encodable_words
 from datacreate.messages import Notify
@@ -150,15 +151,10 @@ def embed_texts(
         if cached.dtype == np.float16 and cached.ndim == 2 and len(cached) == len(texts):
             return cached
     vectors = _embed(title, texts, embedder, notify)
-    part = path.with_name(f".{path.name}.{os.getpid()}")  # other processes may write the same file
-    with contextlib.suppress(OSError):  # without the cache the next run only takes longer
+    with contextlib.suppress(OSError, StorageError):  # without the cache the next run only takes longer
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("wb") as file:
-                np.save(file, vectors, allow_pickle=False)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        with replaced(path) as part, part.open("xb") as file:
+            np.save(file, vectors, allow_pickle=False)
     return vectors
 
 

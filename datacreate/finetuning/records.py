@@ -22,7 +22,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from datacreate.errors import RunMismatch, TrainingError
-from datacreate.files import replace_file, storage_error
+from datacreate.files import TEMPORARY, remove_temporary, replace_file, storage_error
 from datacreate.finetuning.recipe import Recipe
 from datacreate.formats.task_format import Head
 from datacreate.locking import LOCK_FILE, FolderLock
@@ -199,8 +199,8 @@ class TrainingDirectory:
         lock = FolderLock(self.path, notify)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            files = {path.name for path in self.path.iterdir()} - {LOCK_FILE}
-            if files - {f"{TRAINING}.part"} and TRAINING not in files:
+            files = {path.name for path in self.path.iterdir() if not path.match(TEMPORARY)} - {LOCK_FILE}
+            if files and TRAINING not in files:
                 raise TrainingError(
                     f"{self.path} holds other files, no training; choose an empty or new --out"
                 )
@@ -210,6 +210,7 @@ class TrainingDirectory:
         except OSError as error:
             raise storage_error(self.path, error) from None
         try:
+            remove_temporary(self.path, *self.path.glob(f"{TRIALS}/*/model"))
             if (self.path / TRAINING).is_file():
                 read_training(self.path).check_same(training, self.path)
             else:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.errors import Stopped, StorageError, TrainingError
-from datacreate.files import replace_file, storage_error, write_synced
+from datacreate.files import replace_file, storage_error
 from datacreate.finetuning.encoder import Encoded, load_with_head, with_lora
 from datacreate.finetuning.records import MODEL, Model, Training, read_model
 from datacreate.finetuning.statistics import chance_corrected
@@ -331,7 +331,7 @@ def _watch(report: Report, should_stop: ShouldStop) -> Any:
                 folder / f"checkpoint-{step}" for step in (state.global_step, state.best_global_step)
             )
             _sync(last)
-            write_synced(last / COMPLETE, b"")
+            replace_file(last / COMPLETE, "")
             for checkpoint in folder.glob(
                 "checkpoint-*"
             ):  # the Trainer would do it before the last is complete

@@ -9,7 +9,7 @@ usual name. Fixed labels and ranges cannot be seen in one example, except yes/no
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -46,6 +46,9 @@ _QUESTION_NAMES = (
 _CONTEXT_NAMES = "context passage premise document article paragraph story abstract background source".split()
 _OPTIONS_NAMES = "options choices candidates alternatives answers endings".split()
 
+
+_PLACEHOLDERS = ("a", "b", "c")
+"""Stand for labels that cannot be derived from the example."""
 
 _TYPES = {str: "string", bool: "boolean", int: "integer", float: "number"}
 
@@ -107,9 +110,8 @@ def _overrides(
                 raise UsageError(f"{option} {name}: the example has {kind} there; put a value there")
             if path in schemas:
                 raise UsageError(f"{name} has both --labels and --range; give one of them")
-            keywords = (_labels if option == "--labels" else _range)(
-                text, type(value), f"{option} {name}={text}"
-            )
+            read = _labels if option == "--labels" else _range
+            keywords = read(text, type(value), f"{option} {name}={text}")
             schemas[path] = {"type": _TYPES[type(value)], **keywords}
     return schemas
 
@@ -167,7 +169,13 @@ def _infer(example: Example, overrides: Mapping[FieldPath, dict[str, Json]]) -> 
             rules = {Rule.ANSWER_IN_CONTEXT}
     format = bind(TaskFormat("inferred", schema, roles, frozenset(rules)), example)
     advice = "" if overrides or rules or format.head == "multiple_choice" else _advice(format, example)
-    return InferredFormat(format, (_summary(format) + advice,))
+    notes = [_summary(format) + advice]
+    others = [dotted(path) for path in overrides if path != roles.answer]
+    if roles.answer and roles.answer in overrides and others:
+        notes.append(
+            f"only the answer, {dotted(roles.answer)}, is balanced and verified, not {', '.join(others)}"
+        )
+    return InferredFormat(format, tuple(notes))
 
 
 def _advice(format: TaskFormat, example: Example) -> str:
@@ -181,16 +189,18 @@ def _advice(format: TaskFormat, example: Example) -> str:
     scalars = {path: value for path, value in _leaves(example.values) if isinstance(value, str | int | float)}
     for path, value in scalars.items():
         if _is_yes_no(value):
-            return f"; if {dotted(path)} is a label, add {_option(path, value)}"
+            texts = [text for text in scalars.values() if isinstance(text, str)]
+            labels = yes_no_labels(value, texts) if isinstance(value, str) else None
+            return f"; if {dotted(path)} is a label, add {_option(path, value, labels or _PLACEHOLDERS)}"
     return "; for a field with fixed values add --labels FIELD=a,b,c" if len(scalars) > 1 else ""
 
 
-def _option(path: FieldPath, value: Json) -> str:
-    """The option that makes a field a label, for a message."""
+def _option(path: FieldPath, value: Json, labels: Sequence[str] = _PLACEHOLDERS) -> str:
+    """The option that makes a field a label, for a message; a text may have these `labels`."""
     name = dotted(path)
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 5:
         return f"--range {name}=1..5"
-    numbers = f"{value},{value + 1}" if is_number(value) else "a,b,c"
+    numbers = f"{value},{value + 1}" if is_number(value) else ",".join(labels)
     return f"--labels {name}={'true,false' if isinstance(value, bool) else numbers}"
 
 

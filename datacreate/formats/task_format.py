@@ -276,7 +276,7 @@ def read_format(document: Mapping[str, Json], name: str) -> TaskFormat:
     except (jsonschema.SchemaError, jsonschema.ValidationError) as error:
         where = "/".join(map(str, error.absolute_path))
         message = " ".join(error.message[:150].split())
-        raise FormatError(f"{name}: not a valid format at /{where}: {message}") from None
+        raise FormatError(f"{name}: not a valid format at /{where}: {message}; correct it there") from None
     kept = {k: v for k, v in document.items() if k not in ("$schema", "$id", "title", "x-datacreate")}
     extension, fields = document.get("x-datacreate", {}), resolve(kept, name)
     roles = _read_roles(extension.get("roles", {}), fields, name)
@@ -294,10 +294,12 @@ def _read_roles(given: Mapping[str, Json], schema: Mapping[str, Json], name: str
         try:
             field_schema = schema_at(schema, path)
         except (KeyError, TypeError):
-            why = f"the role {role} names {dotted(path)}, which the schema lacks"
+            why = f"the role {role} names {dotted(path)}, which the schema lacks; name one of its fields"
             raise FormatError(f"{name}: {why}") from None
         if role == "options" and not _is_list(field_schema):
-            raise FormatError(f"{name}: the role options names {dotted(path)}, which is not a list")
+            raise FormatError(
+                f"{name}: the role options names {dotted(path)}, which is not a list; name a list"
+            )
     return Roles(**paths)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 
+from datacreate.errors import UsageError
 from datacreate.formats.example import Json, canonical_json, dotted, field_at, replace_field
 from datacreate.formats.schema_utils import schema_at
 from datacreate.formats.task_format import Rule, TaskFormat, label_key
@@ -89,6 +90,25 @@ def can_score_labels(format: TaskFormat, *, lettered: bool = False) -> bool:
     if options is None or not format.options_vary or Rule.ANSWER_IN_OPTIONS not in format.rules:
         return False
     return bool(schema_at(format.schema, options).get("maxItems", 0) <= MAX_LETTERED)
+
+
+def check_scorable(format: TaskFormat, flag: str) -> None:
+    """Raise UsageError if the answers are free text. `flag` is the option, with its value, that asks for scores."""
+    if not can_score_labels(format):
+        raise UsageError(
+            f"{flag}: free text cannot be scored, and the answers of the format {format.name} are neither fixed labels "
+            f"nor one of at most {MAX_LETTERED} options (rule answer_in_options); give --labels FIELD=a,b,c, or remove "
+            f"{flag.split()[0]}"
+        )
+
+
+def check_lettered(format: TaskFormat, flag: str, model: str) -> None:
+    """Raise UsageError if there are too many labels for letters, and `model` needs letters."""
+    if not can_score_labels(format, lettered=True):
+        raise UsageError(
+            f"{flag}: {model}: several of the {len(format.labels or ())} labels start with the same token, and letters "
+            f"work for at most {MAX_LETTERED} labels; use another --verifier, or none"
+        )
 
 
 def possible_answers(format: TaskFormat, values: Mapping[str, Json]) -> list[Json]:

@@ -12,16 +12,19 @@ import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
+from functools import partial
 from importlib import metadata
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError
 
-from datacreate.errors import RunError, RunMismatch
-from datacreate.files import replace_file, storage_error
+from datacreate.errors import LogDamaged, RunError, RunMismatch
+from datacreate.files import TEMPORARY, remove_temporary, replace_file, replaced, storage_error
 from datacreate.filters.registry import filter_report
 from datacreate.formats.example import Json, parse_object
 from datacreate.formats.task_format import TaskFormat, read_format
@@ -38,7 +41,7 @@ _VECTORS = "vectors.f16"
 _SCHEMA_VERSION = 3
 """Version of the files in a run directory; a directory of another version is refused."""
 
-_BEFORE_A_RUN = ("config.json.part", "servers", _VECTORS, LOCK_FILE, "engine*.log", "verifier*.log")
+_BEFORE_A_RUN = (TEMPORARY, "servers", _VECTORS, LOCK_FILE, "engine*.log", "verifier*.log")
 """Files that a directory without a run may hold: of a failed start, or of servers that registered there."""
 
 
@@ -120,6 +123,7 @@ class RunDirectory:
             _remove(created)
             raise storage_error(self.path, error) from None
         try:
+            remove_temporary(self.path)
             if lock.after_silence:
                 self._copy_files()
             yield lock
@@ -134,21 +138,14 @@ class RunDirectory:
     def _copy_files(self) -> None:
         """Replace growing files by copies: a former holder that still runs ends its last write in the old ones."""
         for path in (self.log_path, self.vectors_path):  # train.jsonl is always written again
-            part = path.with_name(path.name + ".part")
-            try:
-                if path.is_file():
+            if path.is_file() and not path.is_symlink():
+                with replaced(path) as part:
                     shutil.copyfile(path, part)
-                    part.replace(path)
-            except OSError as error:
-                with contextlib.suppress(OSError):
-                    part.unlink()
-                raise storage_error(path, error) from None
 
     def _clear(self) -> None:
         """Remove the files of a start that failed, except engine logs with content."""
         with contextlib.suppress(OSError):
-            for name in ("config.json.part", _VECTORS):
-                (self.path / name).unlink(missing_ok=True)
+            self.vectors_path.unlink(missing_ok=True)
             for log in self.path.glob("*.log"):
                 if not log.stat().st_size:
                     log.unlink()
@@ -181,9 +178,27 @@ class RunDirectory:
         replace_file(self.config_path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
     def log(self, run_id: str) -> Iterator[LogLine]:
-        """The lines of the log; none if there is no log yet. Raises LogDamaged."""
-        if self.log_path.is_file():
-            yield from read_log(self.log_path, run_id)
+        """The lines of the log; none if there is no log yet.
+
+        Raises LogDamaged at the first wrong line, and at the end if train.jsonl or summary.json have more examples.
+        """
+        # Counted before, since another process may be writing the run.
+        expected = {self.train_path: _lines(self.train_path), self.summary_path: _accepted(self.summary_path)}
+        found = 0
+        if os.path.lexists(self.log_path):
+            if not stat.S_ISREG(self.log_path.lstat().st_mode):
+                raise LogDamaged(
+                    f"{self.log_path}: not a regular file; restore it from a copy, or use another --run-dir"
+                )
+            for line in read_log(self.log_path, run_id):
+                found += len(line.record.accepted) if isinstance(line.record, Commit) else 0
+                yield line
+        path, most = max(expected.items(), key=itemgetter(1))
+        if found < most:
+            raise LogDamaged(
+                f"{self.log_path}: it has {found} examples, but {path.name} has {most}; restore it from a copy, or "
+                f"remove {self.train_path.name} and {self.summary_path.name} to continue with {found}"
+            )
 
     def commits(self) -> Iterator[Commit]:
         """The committed requests in order."""
@@ -213,10 +228,6 @@ class RunDirectory:
         """The number of accepted examples so far."""
         return sum(len(commit.accepted) for commit in self.commits())
 
-    def passed(self) -> int:
-        """The number of examples so far that passed the filters: accepted ones and those held for the check."""
-        return sum(len(commit.passed) for commit in self.commits())
-
     def examples(self) -> Iterator[dict[str, Json]]:
         """The accepted examples in order, from the log."""
         for commit in self.commits():
@@ -229,6 +240,22 @@ class RunDirectory:
         for line in self.log(config.run_id):
             stats.take(line.record)
         return summary_of(config, stats)
+
+
+def _lines(path: Path) -> int:
+    """The number of complete lines of a file; 0 without one."""
+    if not path.is_file():
+        return 0
+    with path.open("rb") as file:
+        return sum(chunk.count(b"\n") for chunk in iter(partial(file.read, 1 << 20), b""))
+
+
+def _accepted(path: Path) -> int:
+    """The number of examples that a summary names; 0 without a readable one."""
+    try:
+        return int(json.loads(path.read_bytes())["accepted"]) if path.is_file() else 0
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return 0
 
 
 def _is_foreign(path: Path) -> bool:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from datacreate.errors import RunError
-from datacreate.files import storage_error
+from datacreate.files import replaced, storage_error
 from datacreate.formats.example import Json, field_at
 from datacreate.formats.task_format import Roles
 from datacreate.runs.directory import RunDirectory
@@ -29,35 +28,17 @@ def export(run: RunDirectory, layout: str, target: Path | None = None, *, partia
             "command, or export what there is with --partial"
         )
     file_name, write = LAYOUTS[layout]
-    target = target or run.path / "export" / layout
+    target = target.resolve() if target else run.path / "export" / layout
     path = target / file_name.format(strategy=config.spec.strategy)  # hf: the folder itself
     if not file_name and path.is_dir() and any(path.iterdir()) and not (path / "dataset_dict.json").is_file():
         raise RunError(f"{path} has other files and no data set; choose another --out")
-    with _replaced(path) as part:
-        write(run, part)
-    return path
-
-
-@contextmanager
-def _replaced(path: Path) -> Iterator[Path]:
-    """A path to write to; it replaces the file or folder at `path` at the end, and is removed after an error."""
-    part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove(part)
-        yield part
-        if path.is_dir():
-            shutil.rmtree(path)
-        part.replace(path)
     except OSError as error:
         raise storage_error(path, error) from None
-    finally:
-        with suppress(OSError):
-            _remove(part)
-
-
-def _remove(path: Path) -> None:
-    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    with replaced(path) as part:
+        write(run, part)
+    return path
 
 
 def _reference(run: RunDirectory, path: Path) -> None:

@@ -3,10 +3,10 @@ they are decided. Everything else is derived from it.
 
 A line also names the parents of the requests that are made after it, so that a resumed run makes the same ones.
 
-A line is written at every commit, and synced to the disk at least once per second. An incomplete last line (of
-a process that was killed while writing) is removed when the log is opened again. Every line ends with a
-checksum, `"crc"`: the CRC-32 of all lines so far, which starts from the run's id. It detects changed, missing
-and moved lines, and the log of another run.
+A line is written at every commit, and synced to the disk at least once per second; only then its examples are
+written to train.jsonl. An incomplete last line (of a process that was killed while writing) is removed when the
+log is opened again. Every line ends with a checksum, `"crc"`: the CRC-32 of all lines so far, which starts from
+the run's id. It detects changed, missing and moved lines, and the log of another run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.errors import LogDamaged
-from datacreate.files import storage_error
+from datacreate.files import open_own, storage_error, sync
 from datacreate.formats.example import Json
 from datacreate.formats.validate import Reason, Reject
 from datacreate.verification.scoring import Scored
@@ -72,8 +72,13 @@ class Commit:
 
     @cached_property
     def lines(self) -> tuple[str, ...]:
-        """The accepted examples as lines of train.jsonl."""
+        """The accepted examples as lines of train.jsonl, without line breaks."""
         return tuple(map(example_line, self.accepted))
+
+    @property
+    def train_lines(self) -> bytes:
+        """What the commit adds to train.jsonl."""
+        return "".join(f"{line}\n" for line in self.lines).encode("utf-8")
 
     def line(self) -> str:
         """The commit as a line of the log, without checksum and line break."""
@@ -180,7 +185,7 @@ def _parse(line: bytes, path: Path, number: int, checksum: int) -> LogLine:
 
 
 class Appender:
-    """A file that only grows. Opening it removes an incomplete last line.
+    """A file that only grows. Opening it removes an incomplete last line, and refuses a link.
 
     All methods raise StorageError if the disk is full or cannot be written.
     """
@@ -190,11 +195,21 @@ class Appender:
         self._synced = time.monotonic()
         self._dirty = False
         try:
-            _remove_incomplete_line(path)
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-            self._size = os.fstat(self._file).st_size
+            self._file = open_own(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+            self._size = _remove_incomplete_line(self._file)
+            self._status = os.fstat(self._file)
+            sync(path.parent)  # so that a power failure does not remove the file, but keep later ones
         except OSError as error:
             raise storage_error(path, error) from None
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether the file at the path is still this one, and nobody else changed its size."""
+        try:
+            found = self._path.lstat()
+        except OSError:
+            return False
+        return os.path.samestat(found, self._status) and found.st_size == self._size
 
     def append(self, lines: bytes) -> None:
         """Write complete lines; if the disk is full, none of them stays."""
@@ -209,8 +224,8 @@ class Appender:
         self._size += len(lines)
         self._dirty = True
 
-    def sync(self, *, now: bool = False) -> None:
-        """Sync to the disk, unless that was done within the last second."""
+    def sync(self, *, now: bool = False) -> bool:
+        """Sync to the disk, unless that was done within the last second; returns whether all lines are there."""
         since = time.monotonic() - self._synced
         if self._dirty and (now or since >= _SYNC_SECONDS):
             try:
@@ -219,6 +234,7 @@ class Appender:
                 raise storage_error(self._path, error) from None
             self._synced = time.monotonic()
             self._dirty = False
+        return not self._dirty
 
     def close(self) -> None:
         """Sync and close."""
@@ -228,31 +244,50 @@ class Appender:
             os.close(self._file)
 
 
-class LogWriter:
-    """The log, open for writing; `checksum` is that of its last line, or `first_checksum`."""
+class RunWriter:
+    """log.jsonl and train.jsonl, open for writing; `checksum` is that of the log's last line, or `first_checksum`.
 
-    def __init__(self, path: Path, checksum: int) -> None:
+    Examples are written to train.jsonl when their commits are on the disk. So the log holds all examples of
+    train.jsonl, even after a power failure; if it does not, it is damaged. Methods raise StorageError as `Appender`.
+    """
+
+    def __init__(self, log: Path, train: Path, checksum: int) -> None:
         self._checksum = checksum
-        self._lines = Appender(path)
-        self.sync = self._lines.sync
-        self.close = self._lines.close
+        self.log = Appender(log)
+        self.train = Appender(train)
+        self._waiting: list[bytes] = []  # lines of train.jsonl
 
     def append(self, record: Session | Commit, next: Sequence[int] = ()) -> None:
-        """Write a record, and the parents of the requests that are made after it (see LogLine).
-
-        Raises StorageError as `Appender` does.
-        """
+        """Write a record, and the parents of the requests that are made after it (see LogLine)."""
         body = f'{record.line()[:-1]},"next":{list(next)}'.encode()
         checksum = zlib.crc32(body, self._checksum)
-        self._lines.append(body + _CHECKSUM % checksum)
+        self.log.append(body + _CHECKSUM % checksum)
         self._checksum = checksum
+        if isinstance(record, Commit):
+            self._waiting.append(record.train_lines)
+
+    def sync(self, *, now: bool = False) -> None:
+        """Sync the log to the disk, unless that was done within the last second, and then write its examples."""
+        if self.log.sync(now=now) and self._waiting:
+            self.train.append(b"".join(self._waiting))
+            self._waiting.clear()
+
+    def close(self, *, is_lost: bool = False) -> None:
+        """Sync and close. `is_lost`: another process has taken over, so that nothing more is written."""
+        try:
+            if not is_lost:
+                self.sync(now=True)
+        finally:
+            self.log.close()
+            self.train.close()
 
 
-def _remove_incomplete_line(path: Path) -> None:
-    if not path.exists() or not path.stat().st_size:
-        return
-    with path.open("rb+") as file:
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            size, end = len(content), content.rfind(b"\n") + 1
-        if end != size:
-            file.truncate(end)
+def _remove_incomplete_line(file: int) -> int:
+    """Returns the size of the open file without it."""
+    if not (size := os.fstat(file).st_size):
+        return 0
+    with mmap.mmap(file, 0, access=mmap.ACCESS_READ) as content:
+        end = content.rfind(b"\n") + 1
+    if end != size:
+        os.ftruncate(file, end)
+    return end

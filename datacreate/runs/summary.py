@@ -21,6 +21,8 @@ _SAMPLES = 3
 MAX_KEPT_RATIO = 1.5
 """Highest ratio of two labels' acceptance rates by the verifier without a warning in the summary."""
 
+MIN_ROWS_PER_LABEL = 20
+"""Mean number of scored examples per label from which on their acceptance rates are compared."""
 
 MAX_SHALLOW = 0.5
 """Largest share of children of the formatting example without a warning."""
@@ -182,7 +184,7 @@ class RunStats:
             "written_by_label": {name: self.written_by_label[index] for index, name in enumerate(names)},
             "kept_by_label": kept,
             "kept_ratio": round(ratio, 2) if ratio else None,
-            "warning": self._warning(names) if ratio and ratio > MAX_KEPT_RATIO else None,
+            "warning": self._warning(names, ratio),
         }
 
     def _kept_ratio(self) -> float | None:
@@ -200,15 +202,20 @@ class RunStats:
         rates = [max(1, kept[index]) / number for index, number in wanted.items() if number]
         return max(rates) / min(rates)
 
-    def _warning(self, names: Sequence[str]) -> str:
+    def _warning(self, names: Sequence[str], ratio: float | None) -> str | None:
         kept, written = self.kept_by_label, self.written_by_label
+        enough = sum((kept if self._labels_by_verifier else written).values()) >= MIN_ROWS_PER_LABEL * len(
+            names
+        )
+        if not enough or ratio is None or ratio <= MAX_KEPT_RATIO:
+            return None
         counts = ", ".join(
             f"{name} {kept[index]}" + ("" if self._labels_by_verifier else f" of {written[index]}")
             for index, name in enumerate(names)
         )
         return (
-            f"the verifier kept {counts}, a ratio above {MAX_KEPT_RATIO:g}: most rejected rows have one label; "
-            "classes balance only by discarding"
+            f"the verifier kept {counts}, {ratio:.1f} times as often for one label as for another: the labels "
+            "are balanced only by discarding examples"
         )
 
 

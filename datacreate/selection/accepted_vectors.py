@@ -1,13 +1,13 @@
 """The embeddings of the examples that passed the filters, kept in a file of the run directory.
 
-The file holds rows of float16 and nothing else. It is a cache of the log: after its deletion it is computed again.
-Decisions use the rounded values, so that a resumed run decides alike.
+The file is a cache of the log. Each row has a checksum, of itself and of its text; a row that is missing, damaged or of
+another text is computed again. Decisions use the rounded values, so that a resumed run decides alike.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
+import zlib
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datacreate.files import storage_error
+from datacreate.files import open_own, storage_error
 from datacreate.selection.embeddings import Embedder
 
 Float16Rows = NDArray[np.float16]
@@ -36,98 +36,73 @@ def to_float64(rows: NDArray[Any]) -> NDArray[np.float64]:
     return to_float16(rows).astype(np.float64)
 
 
-class VectorFile:
-    """Rows of float16, in a file or in memory."""
-
-    def __init__(self, dimensions: int, path: Path | None = None, max_rows: int | None = None) -> None:
-        """Open or create `path`, and cut off an incomplete row and rows after the first `max_rows`.
-
-        After a power failure the file may hold fewer rows than expected, and some file systems leave rows of zeros,
-        which are cut off; the caller appends the missing rows. Raises StorageError if the file cannot be written.
-        """
-        self.dimensions = dimensions
-        self._path = path
-        self._row_bytes = 2 * dimensions
-        try:
-            self._file = path.open("a+b", buffering=0) if path else BytesIO()
-            rows = self._file.seek(0, os.SEEK_END) // self._row_bytes
-            self._length = rows if max_rows is None else min(rows, max_rows)
-            while self._length and not self[self._length - 1].any():
-                self._length -= 1
-            self._file.truncate(self._length * self._row_bytes)
-        except OSError as error:
-            raise storage_error(path or Path(), error) from None
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, row: int) -> Float16Rows:
-        """Row `row`, (dimensions,)."""
-        vector: Float16Rows = self.between(row, row + 1)[0]
-        return vector
-
-    def between(self, begin: int, end: int) -> Float16Rows:
-        """The rows from `begin` to before `end`, (end - begin, dimensions)."""
-        self._file.seek(begin * self._row_bytes)
-        content = self._file.read((end - begin) * self._row_bytes)
-        return np.frombuffer(content, "<f2").reshape(-1, self.dimensions)
-
-    def append(self, rows: NDArray[Any]) -> None:
-        """Append rows, (n, dimensions), rounded. Raises StorageError, and appends none, if the disk is full."""
-        content = to_float16(rows).reshape(-1, self.dimensions).tobytes()
-        size, written = self._length * self._row_bytes, 0
-        self._file.seek(size)
-        try:
-            while written < len(content):
-                written += self._file.write(content[written:]) or 0
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                self._file.truncate(size)
-            raise storage_error(self._path or Path(), error) from None
-        self._length += written // self._row_bytes
-
-
 class AcceptedVectors:
     """The vectors of the examples that passed the filters, numbered from 0 in order: also of those that are held or
     dropped later.
 
-    `path`: the file, or None for memory; at most `max_rows` of its examples are used. The first row is the vector of
-    `root`, the text of the formatting example: computed on another machine it could round differently.
+    `path`: the file, or None for memory. The first row is the vector of `root`, the text of the formatting example:
+    computed on another machine it could round differently.
     """
 
-    def __init__(
-        self, embedder: Embedder, path: Path | None = None, max_rows: int | None = None, root: str = ""
-    ) -> None:
+    def __init__(self, embedder: Embedder, path: Path | None = None, root: str = "") -> None:
         self.embedder = embedder
         self._path = path
-        self._max_rows = max_rows
         self._root = root
 
     @cached_property
-    def _file(self) -> VectorFile:
-        max_rows = None if self._max_rows is None else 1 + self._max_rows
-        file = VectorFile(self.embedder.dimensions, self._path, max_rows)
-        if not len(file):
-            file.append(to_float16(self.embedder.encode([self._root])))
-        return file
-
-    @property
     def dimensions(self) -> int:
         """The length of a vector."""
-        return self._file.dimensions
+        return self.embedder.dimensions
+
+    @cached_property
+    def _record(self) -> np.dtype[Any]:
+        return np.dtype([("vector", "<f2", (self.dimensions,)), ("checksum", "<u4")])
+
+    @cached_property
+    def _file(self) -> Any:
+        """The open file, with the vector of the root."""
+        try:
+            flags = os.O_RDWR | os.O_CREAT
+            file = os.fdopen(open_own(self._path, flags), "r+b", buffering=0) if self._path else BytesIO()
+        except OSError as error:
+            raise storage_error(self._path or Path(), error) from None
+        self._ensure(file, 0, self._root)
+        return file
 
     def of_parent(self, number: int) -> Float16Rows:
         """The vector of the parent with this number (see `Parent`), (dimensions,)."""
-        return self._file[number]
+        return self[number - 1]
 
     def __getitem__(self, row: int) -> Float16Rows:
-        return self._file[1 + row]
+        vector: Float16Rows = self.between(row, row + 1)[0]
+        return vector
 
     def between(self, begin: int, end: int) -> Float16Rows:
         """The vectors from number `begin` to before `end`, (end - begin, dimensions)."""
-        return self._file.between(1 + begin, 1 + end)
+        self._file.seek((1 + begin) * self._record.itemsize)
+        content = self._file.read((end - begin) * self._record.itemsize)
+        return np.ascontiguousarray(np.frombuffer(content, self._record)["vector"])
 
     def ensure(self, row: int, text: str) -> None:
         """Embed `text` as vector number `row`, unless it is there already. Raises StorageError."""
-        if 1 + row == len(self._file):
-            self._file.append(to_float16(self.embedder.encode([text])))
+        self._ensure(self._file, 1 + row, text)
+
+    def _ensure(self, file: Any, place: int, text: str) -> None:
+        try:
+            file.seek(place * self._record.itemsize)
+            found = file.read(self._record.itemsize)
+            if found == self._content(found[:-4], text):
+                return
+            [vector] = to_float16(self.embedder.encode([text]))
+            rest = memoryview(self._content(vector.tobytes(), text))
+            file.seek(place * self._record.itemsize)
+            while rest:
+                rest = rest[file.write(rest) :]
+        except OSError as error:
+            raise storage_error(self._path or Path(), error) from None
+
+    def _content(self, vector: bytes, text: str) -> bytes:
+        """A row of the file."""
+        return vector + zlib.crc32(vector, zlib.crc32(text.encode("utf-8", "surrogatepass"))).to_bytes(
+            4, "little"
+        )

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
-from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -54,13 +53,11 @@ class SweepFolder:
     def create(self, plan: SweepPlan) -> None:
         """Create the folder and store the plan. SweepPlanError if it belongs to another plan; StorageError."""
         self.check_plan(plan)
-        part = self._plan.with_name(f"{self._plan.name}.{uuid4().hex}")  # several jobs may start at once
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            part.write_text(plan.model_dump_json(indent=2) + "\n", encoding="utf-8")
-            part.replace(self._plan)
         except OSError as error:
             raise storage_error(self.path, error) from None
+        replace_file(self._plan, plan.model_dump_json(indent=2) + "\n")
 
     def check_plan(self, plan: SweepPlan) -> None:
         """Raise SweepPlanError if the folder belongs to a plan of another name."""

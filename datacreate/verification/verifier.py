@@ -7,15 +7,14 @@ from typing import Any
 
 from datacreate.engines.client import Engine
 from datacreate.engines.self_test import scores_are_real
-from datacreate.errors import UsageError
 from datacreate.filters.base import Filter
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.validate import Candidate, Reason
 from datacreate.messages import Notify, no_notify
 from datacreate.prompts.label_scoring import (
-    MAX_LETTERED,
     assigned_label,
-    can_score_labels,
+    check_lettered,
+    check_scorable,
     label_question,
     possible_answers,
 )
@@ -40,11 +39,7 @@ class Verifier(Filter):
 
     def __init__(self, engine: Engine, model: str, format: TaskFormat, others: Sequence[Filter]) -> None:
         """Raises UsageError if labels are free text."""
-        if not can_score_labels(format):
-            raise UsageError(
-                f"--verifier: the answers of the format {format.name} are not a closed set; "
-                "give their values with --labels FIELD=a,b,c, or remove --verifier"
-            )
+        check_scorable(format, f"--verifier {model}")
         self._engine, self._model, self._format, self._others = engine, model, format, others
         self._lettered = False
         self._means: Sequence[float | None] | None = None
@@ -55,11 +50,8 @@ class Verifier(Filter):
         self._engine.start([scores_are_real()])
         labels = [str(label) for label in self._format.labels or ()]
         self._lettered = bool(labels) and not self._engine.have_distinct_first_tokens(labels)
-        if not can_score_labels(self._format, lettered=self._lettered):
-            raise UsageError(
-                f"--verifier: several of the {len(labels)} labels start with the same token, and letters work for "
-                f"at most {MAX_LETTERED} labels; use another model"
-            )
+        if self._lettered:
+            check_lettered(self._format, "--verifier", self._model)
 
     def calibrate(self, sample: Sequence[Candidate]) -> None:
         """Measure the model's bias to fixed labels on a sample of the rows, as a run does on its first ones."""

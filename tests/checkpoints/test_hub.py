@@ -72,6 +72,19 @@ def test_a_gguf_of_the_hub(hub: Hub, tmp_path: Path, make_preset: MakePreset) ->
     assert resolve("org/tiny", "instruct").gguf == found.gguf  # the only one in the cache
 
 
+def test_a_link_in_the_cache_that_leaves_it_removes_no_other_file(hub: Hub, tmp_path: Path) -> None:
+    folder = pull("org/tiny")
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"other weights")
+    (folder / "config.json").unlink()
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to(victim)
+    with pytest.raises(CheckpointError, match="has another hash"):
+        pull("org/tiny")
+    assert victim.read_bytes() == b"other weights"
+    assert pull("org/tiny") == folder
+
+
 def test_an_interrupted_pull_is_no_model_and_resumes(hub: Hub) -> None:
     hub.files["model.safetensors"] = safetensors_bytes(floats=7_000_000)  # the library writes 10 MB at a time
     hub.broken = {"model.safetensors"}
@@ -146,7 +159,8 @@ def test_a_hub_that_does_not_answer_is_noticed_in_seconds(
 def test_the_users_own_offline_switch_is_respected(hub: Hub, make_preset: MakePreset, tmp_path: Path) -> None:
     code = "import os; os.environ['HF_HUB_OFFLINE'] = '1'; os.environ.pop('DATACREATE_OFFLINE', None)\n"
     said = run_python(code + PULL, make_preset({"hub": "org/tiny"})).stdout
-    assert said == "1 cannot download tiny: Hub org/tiny: HF_HUB_OFFLINE is set\n"
+    remedy = "remove the cause and run the same command again"
+    assert said == f"1 cannot download tiny: Hub org/tiny: HF_HUB_OFFLINE is set; {remedy}\n"
     assert hub.asked == []
 
 

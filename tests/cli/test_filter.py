@@ -251,7 +251,7 @@ def test_outputs_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert file.read_bytes() == before
     names = ["link.jsonl", "out.jsonl", "rows.jsonl", "true.jsonl"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
-    for impossible in (out / "inside.jsonl", tmp_path / ("x" * 252), "/dev/null/inside.jsonl"):
+    for impossible in (out / "inside.jsonl", "/dev/null/inside.jsonl"):
         failed = run("filter", file, "--out", impossible)
         assert (failed.code, failed.out) == (1, "")
         assert f"{impossible}: cannot be written (" in failed.err

@@ -57,7 +57,7 @@ def test_a_resumed_run_embeds_nothing_twice_and_decides_the_same(
         path = Path(folder) / "vectors.f16"
         filter_with(0.6, *added[:at], vectors=AcceptedVectors(HashedWords(), path))
         embedder = HashedWords()
-        resumed = filter_with(0.6, *added, vectors=AcceptedVectors(embedder, path, len(added[:at])))
+        resumed = filter_with(0.6, *added, vectors=AcceptedVectors(embedder, path))
         embedded = {text for call in embedder.asked for text in call}
         assert {"", *embedded} == {"", *added[at:]}  # "" is the root, embedded if the file is new
         assert matches(resumed, texts) == matches(filter_with(0.6, *added), texts)

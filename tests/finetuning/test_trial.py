@@ -217,15 +217,15 @@ def test_early_stopping_counts_on_after_a_stop(home: Path, tmp_path: Path, encod
 
 
 KILLS = {
-    "the settings are written": ("os.rename", "training.json.part"),
+    "the settings are written": ("os.rename", "/training.json"),
     "a checkpoint is written": ("open", "checkpoint-9/trainer_state.json"),
-    "a checkpoint is marked": ("open", "checkpoint-9/complete"),
+    "a checkpoint is marked": ("os.rename", "checkpoint-9/complete"),
     "the mark of an old checkpoint is removed": ("os.remove", "/complete"),
     "an old checkpoint is removed": ("os.remove", "optimizer.pt"),
     "the model is written": ("open", "model/tokenizer_config.json"),
-    "the model is marked": ("os.rename", "model.json.part"),
+    "the model is marked": ("os.rename", "model/model.json"),
     "all checkpoints are removed": ("os.remove", "trainer_state.json"),
-    "the model is moved": ("os.rename", "lr-0.003/model"),
+    "the model is moved": ("os.rename", "out/seed-1"),
     "the trial is removed": ("shutil.rmtree", "lr-0.003"),
 }
 CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree")
@@ -239,7 +239,7 @@ def events() -> None:
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         writes = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)
         if _on_event and (writes or event in CHANGES):
-            _on_event[-1](event, str(arguments[0]))
+            _on_event[-1](event, str(arguments[event == "os.rename"]))  # of a rename the new name
 
     sys.addaudithook(hook)  # cannot be removed
 

@@ -51,6 +51,11 @@ def test_labels_that_the_user_gives() -> None:
     assert found.format.labels == ("entailment", "neutral", "contradiction")
     assert found.format.head == "sequence_classification"
     assert "labels entailment, neutral, contradiction" in found.notes[0]
+    assert len(found.notes) == 1
+    two = inferred(
+        {"text": "I left.", "mood": "sad", "label": "a"}, labels={"mood": "sad,glad", "label": "a,b"}
+    )
+    assert two.notes[1] == "only the answer, label, is balanced and verified, not mood"
     with_dots = inferred(examples.DOTTED, labels={"a.label": "yes,no"}).format
     assert with_dots.roles.answer == ("a.label",)
     options = {"question": "How is it?", "options": ["good", "bad"], "label": "good"}
@@ -67,7 +72,8 @@ def test_labels_that_the_user_gives() -> None:
         ({"text": "I love it.", "label": "YES"}, ("YES", "NO"), "--labels label=a,b,c"),
         ({"text": "I love it.", "label": True}, (True, False), None),
         ({"text": "It hurts.", "triage": {"urgent": True}}, None, "--labels triage.urgent=true,false"),
-        ({"text": "It hurts.", "triage": {"label": "no"}}, None, "--labels triage.label=a,b,c"),
+        ({"text": "It hurts.", "triage": {"label": "no"}}, None, "--labels triage.label=yes,no"),
+        ({"text": "It hurts.", "triage": {"label": "true"}}, None, "--labels triage.label=true,false"),
         ({"text": "It hurts.", "urgent": True}, None, "--labels urgent=true,false"),
         ({"subject": "Hi", "body": "It hurts."}, None, "--labels FIELD=a,b,c"),
         ({"text": "It hurts."}, None, None),

@@ -12,7 +12,7 @@ import pytest
 from datacreate.errors import RunError
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import export
-from datacreate.runs.log import LogWriter, first_checksum
+from datacreate.runs.log import RunWriter, first_checksum
 from tests.making import make
 
 ODD = {
@@ -48,7 +48,8 @@ def run(tmp_path: Path, model: str) -> RunDirectory:
     )
     [commit] = made.commits()
     made.log_path.unlink()
-    log = LogWriter(made.log_path, first_checksum(made.read_config().run_id))
+    made.train_path.unlink()
+    log = RunWriter(made.log_path, made.train_path, first_checksum(made.read_config().run_id))
     log.append(replace(commit, accepted=rows))
     log.close()
     assert tuple(made.examples()) == rows
@@ -80,11 +81,12 @@ def test_odd_texts_are_the_same_in_columns(tmp_path: Path, run: RunDirectory) ->
     import pyarrow.parquet
 
     values = list(run.examples())
+    (tmp_path / "hf.part").mkdir()  # of the user
     for _ in range(2):  # the second export replaces the first
         dataset = datasets.load_from_disk(str(export(run, "hf", tmp_path / "hf")))
         assert dataset["train"].to_list() == values
     assert pyarrow.parquet.read_table(export(run, "parquet", tmp_path / "parquet")).to_pylist() == values
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["hf", "parquet", "run"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hf", "hf.part", "parquet", "run"]
 
 
 def test_an_unfinished_run_is_exported_only_with_partial(tmp_path: Path, model: str) -> None:
@@ -92,6 +94,8 @@ def test_an_unfinished_run_is_exported_only_with_partial(tmp_path: Path, model: 
     run = RunDirectory(tmp_path)
     *lines, _ = run.log_path.read_bytes().splitlines(keepends=True)
     run.log_path.write_bytes(b"".join(lines))
+    run.train_path.unlink()
+    run.summary_path.unlink()
     with pytest.raises(RunError, match=r"not finished, 5 of 10 examples; finish .* or .* with --partial"):
         export(run, "chat")
     assert len(rows_of(export(run, "chat", partial=True))) == 5

@@ -1,8 +1,9 @@
-"""VectorFile in a file and in memory: what is read back, and what a kill or a full disk leaves."""
+"""The vectors of accepted examples: what is read back, and what damage, a kill or a full disk leaves."""
 
 from __future__ import annotations
 
 import resource
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,65 +12,76 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datacreate.errors import StorageError
-from datacreate.selection.accepted_vectors import VectorFile, to_float16, to_float64
+from datacreate.selection.accepted_vectors import AcceptedVectors, to_float16, to_float64
+from tests.filters.texts import HashedWords
 
-ROWS = np.random.default_rng(0).normal(size=(3000, 8)).astype(np.float32)
+TEXTS = [f"text {number}" for number in range(20)]
+
+
+def filled(path: Path | None) -> tuple[AcceptedVectors, list[str]]:
+    """The vectors of TEXTS, and the texts that were embedded for them."""
+    embedder = HashedWords()
+    vectors = AcceptedVectors(embedder, path, "root")
+    for number, text in enumerate(TEXTS):
+        vectors.ensure(number, text)
+    return vectors, [text for call in embedder.asked for text in call]
 
 
 @pytest.mark.parametrize("name", [None, "vectors.f16"])
 def test_rows_are_read_back_rounded(tmp_path: Path, name: str | None) -> None:
-    vectors = VectorFile(8, tmp_path / name if name else None)
-    assert len(vectors) == 0
-    for begin in range(0, 3000, 7):
-        vectors.append(ROWS[begin : begin + 7])
-        assert (vectors[begin] == to_float16(ROWS[begin])).all()
-    assert len(vectors) == 3000
-    assert (vectors.between(0, 3000) == to_float16(ROWS)).all()
-    assert (vectors[2999] == to_float16(ROWS[-1])).all()
-    vectors.append(ROWS[0])  # one row, not in a matrix
-    assert len(vectors) == 3001
+    vectors, embedded = filled(tmp_path / name if name else None)
+    assert embedded == ["root", *TEXTS]
+    expected = to_float16(HashedWords().encode(TEXTS))
+    assert (vectors.between(0, len(TEXTS)) == expected).all()
+    assert (vectors[3] == expected[3]).all()
+    assert (vectors.of_parent(4) == expected[3]).all()
+    assert (vectors.of_parent(0) == to_float16(HashedWords().encode(["root"])[0])).all()
 
 
-@given(st.integers(0, 200), st.none() | st.integers(0, 20))
-def test_incomplete_and_surplus_rows_are_cut_off(
-    tmp_path_factory: pytest.TempPathFactory, size: int, max_rows: int | None
-) -> None:
-    path = tmp_path_factory.mktemp("vectors") / "vectors.f16"
-    path.write_bytes(to_float16(ROWS[:20]).tobytes()[:size])
-    vectors = VectorFile(8, path, max_rows)
-    rows = min(size // 16, 20 if max_rows is None else max_rows)
-    assert len(vectors) == rows
-    assert path.stat().st_size == 16 * rows
-    vectors.append(ROWS[rows])
-    assert path.read_bytes() == to_float16(ROWS[: rows + 1]).tobytes()
+DAMAGE: dict[str, tuple[Callable[[bytes, int], bytes], list[str]]] = {
+    "nothing": (lambda content, size: content, []),
+    "a bit": (lambda content, size: content[: 6 * size + 1] + b"~" + content[6 * size + 2 :], TEXTS[5:6]),
+    "a torn row": (lambda content, size: content[: 19 * size + 5], TEXTS[18:]),
+    "zeros at the end": (lambda content, size: content[: 20 * size] + bytes(3 * size), TEXTS[19:]),
+    "a swap": (lambda content, size: content[: 19 * size] + content[20 * size :] + content[19 * size : 20 * size],
+               TEXTS[18:]),
+    "rows of lost commits": (lambda content, size: content + content[size:], []),
+    "other bytes": (lambda content, size: bytes(range(256)) * 50, ["root", *TEXTS]),
+    "no bytes": (lambda content, size: b"", ["root", *TEXTS]),
+}  # fmt: skip
+"""Change of the file, given the bytes of a row, and the texts that are then embedded again."""
 
 
-def test_zero_rows_at_the_end_are_cut_off(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", DAMAGE)
+def test_damaged_rows_are_computed_again(tmp_path: Path, how: str) -> None:
+    change, again = DAMAGE[how]
     path = tmp_path / "vectors.f16"
-    path.write_bytes(to_float16(ROWS[:5]).tobytes() + bytes(16 * 3 + 5))
-    vectors = VectorFile(8, path)
-    assert len(vectors) == 5
+    filled(path)
+    content = path.read_bytes()
+    path.write_bytes(change(content, len(content) // 21))
+    _, embedded = filled(path)
+    assert embedded == again
+    assert path.read_bytes().startswith(content)
 
 
-def test_a_full_disk_leaves_no_partial_row(tmp_path: Path) -> None:
+def test_a_row_that_a_full_disk_cut_off_is_written_again(tmp_path: Path) -> None:
     path = tmp_path / "vectors.f16"
-    vectors = VectorFile(8, path)
-    vectors.append(ROWS[:3])
+    vectors, _ = filled(path)
+    size = path.stat().st_size
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (3 * 16 + 20, limits[1]))  # a row and a part of the next
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, limits[1]))
     try:
         with pytest.raises(StorageError, match=r"vectors\.f16: the disk is full"):
-            vectors.append(ROWS[3:6])
+            vectors.ensure(20, "one more")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert len(vectors) == 3
-    vectors.append(ROWS[3:4])
-    assert path.read_bytes() == to_float16(ROWS[:4]).tobytes()
+    vectors.ensure(20, "one more")
+    assert (vectors[20] == to_float16(HashedWords().encode(["one more"])[0])).all()
 
 
 def test_a_missing_folder_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"vectors\.f16"):
-        VectorFile(8, tmp_path / "absent" / "vectors.f16")
+        AcceptedVectors(HashedWords(), tmp_path / "absent" / "vectors.f16").ensure(0, "text")
 
 
 @given(st.integers(0, 2**32 - 1))

@@ -165,6 +165,8 @@ def test_a_run_that_ends_while_examples_are_held_or_released_asks_nothing_twice(
         run_dir = tmp_path / f"cut-{number}"
         shutil.copytree(whole, run_dir)
         (run_dir / "log.jsonl").write_bytes(b"".join(lines[:number]))
+        for later in ("train.jsonl", "summary.json"):
+            (run_dir / later).unlink()
         engine = ScriptedEngine(writing(0.5, labels), scorer=knowing)
         verified(run_dir, model, engine, **changes)
         assert (train(run_dir), decisions(run_dir)) == (train(whole), decisions(whole))
