@@ -49,7 +49,7 @@ def test_a_dry_run_shows_the_training_and_writes_nothing(home: Path, tmp_path: P
     assert (plan["task"], plan["seeds_to_train"], plan["trials"]) == ("the labels True, False", [1, 2], 2)
     assert plan["selection"] == "held-out"
     assert plan["steps"] == 2 * -(-plan["training_rows"] // 16)
-    assert f"selection rows: {plan['selection_rows']}\n" in typed(*words, "--dry-run").out
+    assert f"selection rows  {plan['selection_rows']}\n" in typed(*words, "--dry-run").out
     assert not (tmp_path / "out").exists()
 
 
