@@ -323,6 +323,8 @@ def _with_labels(
 
 def _summary(format: TaskFormat) -> str:
     parts = [f"{role} = {path}" for role, path in format.roles.named().items()]
+    if format.roles.question and format.other_inputs:
+        parts.append(f"other inputs {', '.join(map(one_line, format.other_inputs))}")
     if format.labels:
         parts.append(f"labels {', '.join(one_line(str(label)) for label in format.labels)}")
     elif format.options_vary and format.roles.options:

@@ -98,6 +98,22 @@ def free_texts(value: Json, schema: Json) -> list[str]:
     return values_in(value)
 
 
+def may_have_text(schema: Json) -> bool:
+    """Whether a field can hold a text that a model words; a text with a pattern or a format is a code or a date."""
+    if not isinstance(schema, Mapping):
+        return True
+    if (
+        is_constant(schema)
+        or {"enum", "pattern", "format"} & schema.keys()
+        or schema.get("type") in ("integer", "number", "boolean")
+    ):
+        return False
+    parts, items = schema.get("properties"), schema.get("items")
+    if isinstance(parts, Mapping):
+        return any(map(may_have_text, parts.values()))
+    return may_have_text(items) if isinstance(items, Mapping) else True
+
+
 def tidied(value: Json, schema: Json) -> Json:
     """The value with numbers as an enumeration of the schema writes them (4.0 for 4), and lines without outer spaces.
 

@@ -34,6 +34,7 @@ from datacreate.formats.schema_utils import (
     fixed_labels,
     free_texts,
     is_constant,
+    may_have_text,
     narrow,
     schema_at,
     with_field,
@@ -211,13 +212,37 @@ class TaskFormat:
                 return tuple(texts)
         return (canonical_json(values),)
 
+    @cached_property
+    def other_inputs(self) -> Mapping[str, Schema]:
+        """The inputs without a role: top-level field -> schema of its part with free text."""
+        schema = self.input_schema
+        for path in filter(None, (self.roles.question, self.roles.context)):
+            schema = with_field(schema, path, None)
+        return {name: part for name, part in schema["properties"].items() if may_have_text(part)}
+
     def question_text(self, values: Mapping[str, Json]) -> str:
-        """The text that an encoder reads beside the context: the question, or all free text, or the JSON."""
-        if self.roles.question is not None:
-            question = field_at(values, self.roles.question)
-            if question is not None:
-                return str(question)
-        return "\n".join(self.free_texts(values)) or canonical_json(values)
+        """What encoder and verifier read beside context and options: the question, and the other inputs.
+
+        With other inputs each stands on a line with its name. Without a question it is all free text of the inputs,
+        or the JSON. The answer is never in it.
+        """
+        path = self.roles.question
+        question = field_at(values, path) if path else None
+        if path and question is not None:
+            found = {
+                name: " ".join(free_texts(values.get(name), part)) for name, part in self.other_inputs.items()
+            }
+            others = [f"{name}: {text}" for name, text in found.items() if text]
+            return "\n".join([f"{dotted(path)}: {question}", *others]) if others else str(question)
+        texts = free_texts(values, self.input_schema)
+        return "\n".join(texts) if any(texts) else canonical_json(self.without_answer(values))
+
+    def without_answer(self, values: Mapping[str, Json]) -> dict[str, Json]:
+        """The values without the answer and the options."""
+        kept = {name: json.loads(json.dumps(value)) for name, value in values.items()}
+        for path in filter(None, (self.roles.answer, self.roles.options)):
+            field_at(kept, path[:-1]).pop(path[-1], None)
+        return kept
 
     def check(self, example: Example) -> None:
         """Raise ExampleError unless the formatting example is valid in this format."""

@@ -159,7 +159,7 @@ def _shown(format: TaskFormat, values: Mapping[str, Json]) -> str:
     assert answer is not None, "called only for formats with an answer"
     if roles.question is not None:
         context = field_at(values, roles.context) if roles.context else None
-        question = str(field_at(values, roles.question)) + _named_options(format, values)
+        question = format.question_text(values) + _named_options(format, values)
         return f"{context}\n\n{question}" if isinstance(context, str) and context.strip() else question
     kept = json.loads(canonical_json(dict(values)))
     kept = {name: kept[name] for name in values}  # in the declared order

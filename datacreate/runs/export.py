@@ -11,7 +11,7 @@ from typing import Any
 from datacreate.errors import RunError
 from datacreate.files import replaced, storage_error
 from datacreate.formats.example import Json, field_at
-from datacreate.formats.task_format import Roles
+from datacreate.formats.task_format import TaskFormat
 from datacreate.runs.directory import RunDirectory
 
 
@@ -52,7 +52,7 @@ def _reference(run: RunDirectory, path: Path) -> None:
     labels = [str(label) for label in format.labels or ()]
     rows = (
         {
-            "question": field_at(values, question),
+            "question": format.question_text(values),
             "context": field_at(values, roles.context) if roles.context else None,
             "options": field_at(values, roles.options) if roles.options else labels,
             "label": field_at(values, answer),
@@ -65,11 +65,11 @@ def _reference(run: RunDirectory, path: Path) -> None:
 def _chat(run: RunDirectory, path: Path) -> None:
     """One conversation per line, for fine-tuning a language model.
 
-    The user's turn holds context, question and options, the assistant's turn the answer. Without these roles the
-    assistant's turn is the whole example as JSON.
+    The user's turn holds context, question, other inputs and options, the assistant's turn the answer. Without a
+    question or an answer the assistant's turn is the whole example as JSON.
     """
-    roles = run.read_config().format.roles
-    turns = (_turns(values, roles) for values in run.examples())
+    format = run.read_config().format
+    turns = (_turns(values, format) for values in run.examples())
     rows = (
         [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}]
         for user, assistant in turns
@@ -77,13 +77,14 @@ def _chat(run: RunDirectory, path: Path) -> None:
     _write_lines(path, ({"messages": messages} for messages in rows))
 
 
-def _turns(values: dict[str, Json], roles: Roles) -> tuple[str, str]:
+def _turns(values: dict[str, Json], format: TaskFormat) -> tuple[str, str]:
+    roles = format.roles
     if roles.question is None or roles.answer is None:
         return "Write one example.", json.dumps(values, ensure_ascii=False)
     parts = (
         [str(field_at(values, roles.context))] if roles.context and field_at(values, roles.context) else []
     )
-    parts.append(str(field_at(values, roles.question)))
+    parts.append(format.question_text(values))
     if roles.options:
         parts.append("\n".join(f"- {option!s}" for option in field_at(values, roles.options)))
     return "\n\n".join(parts), str(field_at(values, roles.answer))

@@ -30,6 +30,18 @@ def read(properties: dict[str, Any], roles: Any = None, rules: Any = (), **more:
     return read_format(document(properties, roles, rules, **more), "mine")
 
 
+def test_the_text_for_an_encoder_has_all_inputs_and_never_the_answer() -> None:
+    roles = {"question": "subject", "context": "thread", "answer": "topic"}
+    format = read(
+        {"subject": TEXT, "body": TEXT, "thread": TEXT, "to": {"const": "us"}, "topic": TEXT}, roles
+    )
+    values = {"subject": "Hi", "body": "It broke.", "thread": "Earlier: hello", "to": "us", "topic": "repair"}
+    assert format.question_text(values) == "subject: Hi\nbody: It broke."
+    assert format.question_text({**values, "body": ""}) == "Hi"
+    numbers = read({"x": {"type": "integer"}, "label": {"enum": ["a", "b"]}}, {"answer": "label"})
+    assert numbers.question_text({"x": 3, "label": "a"}) == '{"x":3}'
+
+
 def test_optional_fields_are_those_of_the_example() -> None:
     about = {"type": "object", "properties": {"who": TEXT, "when": TEXT}}
     format = read({"text": TEXT, "note": TEXT, "about": about})

@@ -84,6 +84,15 @@ def test_fixed_labels_are_scored_by_name_or_by_letter() -> None:
     assert prompt.startswith("Bees make honey.\n\n")
 
 
+def test_all_inputs_are_shown_with_their_names() -> None:
+    mail = {"subject": "Your order", "body": "It left today.", "topic": "shipping", "day": 3}
+    prompt, _ = prompt_of(format_of(mail, labels={"topic": "shipping,payment"}), mail)
+    assert prompt == ("subject: Your order\nbody: It left today.\n\nAnswer with one of: shipping, payment.")
+    claim = {"input": {"claim": "Ice floats.", "by": "a book"}, "label": "true"}
+    prompt, _ = prompt_of(format_of(claim), claim)
+    assert prompt.startswith("input.claim: Ice floats.\ninput: a book\n\n")
+
+
 def test_without_a_question_all_fields_but_answer_and_options_are_shown() -> None:
     prompt, _ = prompt_of(without_question(examples.CLAIM), examples.CLAIM)
     shown, _, asked = prompt.partition("\n\n")
