@@ -81,9 +81,9 @@ class Engine:
     @property
     def max_context(self) -> int:
         """The maximum number of tokens of a prompt and its answer together."""
-        told = [server.max_context for server in self._active_servers() if server.max_context]
-        told += [self._options.max_model_len] if self._options.max_model_len else []
-        return min(told, default=_DEFAULT_CONTEXT)
+        reported = [server.max_context for server in self._active_servers() if server.max_context]
+        reported += [self._options.max_model_len] if self._options.max_model_len else []
+        return min(reported, default=_DEFAULT_CONTEXT)
 
     def count_tokens(self, messages: Messages) -> int:
         """The length of the prompt in tokens, including the chat template."""

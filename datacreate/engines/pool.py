@@ -84,11 +84,11 @@ class Pool:
         self._scan()
         began = self._last_healthy = time.monotonic()
         self._watcher = asyncio.create_task(self._watch())
-        told = False
+        announced = False
         while not self._all_settled(time.monotonic() - began):
-            if not told and all(server.is_active or server.problem for server in self._servers.values()):
+            if not announced and all(server.is_active or server.problem for server in self._servers.values()):
                 awaited = "a server" if self._options.servers == 1 else f"{self._options.servers} servers"
-                seconds, told = f"{self._longest_wait:.0f} s", True
+                seconds, announced = f"{self._longest_wait:.0f} s", True
                 self._log(f"waiting up to {seconds} for {awaited} at {self._source.description}")
             self._changed.clear()
             with suppress(TimeoutError):

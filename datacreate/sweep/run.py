@@ -65,7 +65,7 @@ class _Session:
         self.signals, self.notify, self._update = signals, notify, update
         self.aborted = False  # a step was stopped, or a lock was lost: all others stop, too
         self.failed: dict[Step, str] = {}
-        self.elsewhere: dict[SweepCell, RunLocked] = {}  # cells that another process runs
+        self.locked: dict[SweepCell, RunLocked] = {}  # cells that another process runs
         several = len(cells) > 1
         self.names = {
             cell: f"{number} of {len(cells)}  {cell.name}" if several else cell.name
@@ -168,12 +168,12 @@ class Sweep:
                 self._generate(generator, chosen, nproc or usable_cores(), session)
             outcomes = []
             for cell in chosen:
-                if cell not in session.elsewhere:
+                if cell not in session.locked:
                     self._run_steps(cell, None, None, session)
-                here = cell not in session.elsewhere
-                outcomes.append(self._state(cell, session.failed) if here else Outcome(cell, "running"))
-        if index is not None and session.elsewhere:
-            raise session.elsewhere[chosen[0]]
+                is_ours = cell not in session.locked
+                outcomes.append(self._state(cell, session.failed) if is_ours else Outcome(cell, "running"))
+        if index is not None and session.locked:
+            raise session.locked[chosen[0]]
         return outcomes
 
     def _generate(self, generator: str, cells: Sequence[SweepCell], nproc: int, session: _Session) -> None:
@@ -251,7 +251,7 @@ class Sweep:
                     self._delete_weights(cell)
                 self._delete_weights(cell)
         except RunLocked as error:
-            session.elsewhere[cell] = error
+            session.locked[cell] = error
             session.notify(f"{session.names[cell]}  {error}; continuing with the next")
 
     def _delete_weights(self, cell: SweepCell) -> None:
