@@ -122,6 +122,7 @@ def test_show_gives_figures_and_samples(tmp_path: Path, model: str) -> None:
 def test_show_counts_a_run_that_was_killed_from_its_log(tmp_path: Path, model: str) -> None:
     make(tmp_path / "run", model)
     (tmp_path / "run" / "summary.json").unlink()
+    (tmp_path / "run" / "train.jsonl").unlink()
     log = (tmp_path / "run" / "log.jsonl").read_bytes()
     (tmp_path / "run" / "log.jsonl").write_bytes(b"".join(log.splitlines(keepends=True)[:3]) + b'{"requ')
     assert "10 of 25" in run("show", tmp_path / "run").out

@@ -118,7 +118,7 @@ def test_a_resumed_run_warns_if_it_cannot_use_all_servers(
     make(tmp_path / "run", server, count=50, concurrency=4)
     notes = Notes()
     make(tmp_path / "run", server, other, count=100, concurrency=4, notes=notes)
-    assert notes.has("10 requests")
+    assert notes.has("can process 8 requests")
 
 
 def test_each_of_several_models_has_its_servers(tmp_path: Path, server: Server) -> None:

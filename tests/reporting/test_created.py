@@ -36,6 +36,8 @@ def test_unfinished_and_empty_runs(tmp_path: Path, model: str) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config | {"count": 50}))
     assert created_set(tmp_path, DatasetMetrics()).summary["finished"] is False
     (tmp_path / "log.jsonl").write_bytes(b"")
+    for name in ("train.jsonl", "summary.json"):
+        (tmp_path / name).unlink()
     made = created_set(tmp_path, DatasetMetrics())
     assert (made.summary["accepted"], made.metrics, made.samples) == (0, None, ())
     assert "0 of 50" in as_markdown(build_report([tmp_path]))
