@@ -86,6 +86,8 @@ def test_the_results_of_a_completion(text: str, options: dict[str, Any], results
         (["[question]", OPTIONS], Reason.PLACEHOLDER),
         (["Q?", ["a", "] pharmacy", *OPTIONS[2:]]], Reason.PLACEHOLDER),
         (["Q?", ["a", ", b", *OPTIONS[2:]]], Reason.PLACEHOLDER),
+        (["Who has a park? [", OPTIONS], Reason.PLACEHOLDER),
+        (["What is a = [", OPTIONS], None),
         (["options", OPTIONS], None),
         (["Q?", ["Paris", "Paris.", *OPTIONS[2:]]], Reason.DUPLICATE_OPTIONS),
         (["Q?", ["Caf\u00e9", "Cafe\u0301", *OPTIONS[2:]]], Reason.DUPLICATE_OPTIONS),
