@@ -107,8 +107,8 @@ def parse_rows(content: bytes, where: str, benchmark: Benchmark) -> list[Row]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise BenchmarkError(f"{where}: {encoding_error(content, line)}") from None
+        first = content.count(b"\n", 0, error.start) + 1
+        raise BenchmarkError(f"{where}: {encoding_error(content, first)}") from None
     rows = []
     for number, line in enumerate(text.split("\n"), 1):  # not splitlines(): texts may hold U+2028
         if not line.strip():
