@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from datacreate.cli.options import command, json_option, option, path_argument, path_option
-from datacreate.cli.terminal import echo, print_columns, print_json
+from datacreate.cli.terminal import echo, print_columns, print_json, say
 from datacreate.messages import visible
 
 
@@ -44,9 +44,9 @@ def show(run: Path, samples: int, seed: int, as_json: bool) -> None:
 @path_argument("run")
 @option(
     "--layout",
-    type=click.Choice(["reference", "hf", "parquet", "chat"]),
+    type=click.Choice(["reference", "hf", "parquet", "csv", "chat"]),
     required=True,
-    help="reference: train_STRATEGY.jsonl; hf: a datasets folder; parquet; chat: conversations for an LLM.",
+    help="reference: train_STRATEGY.jsonl; hf: a datasets folder; parquet; csv; chat: conversations for an LLM.",
 )
 @path_option("--out", help="Folder to write to.  [default: RUN/export/LAYOUT]")
 @option("--partial", is_flag=True, help="Export what an unfinished run has so far.")
@@ -55,7 +55,7 @@ def export(run: Path, layout: str, out: Path | None, partial: bool) -> None:
     from datacreate.runs.directory import RunDirectory
     from datacreate.runs.export import export as export_
 
-    echo(str(export_(RunDirectory(run), layout, out, partial=partial)))
+    echo(str(export_(RunDirectory(run), layout, out, partial=partial, notify=say)))
 
 
 def print_samples(examples: Sequence[dict[str, Any]]) -> None:
