@@ -33,9 +33,9 @@ CONTENTS: dict[str, Any] = {
 }
 
 BAD = """
-absent      |                                    | 2 | No such file or directory; give a JSON file with one object
+absent      |                                    | 2 | no such file; give JSONL, JSON, CSV, TSV or Parquet
 broken      |                                    | 2 | not JSON at column 9
-list        |                                    | 2 | not a JSON object: [1,2]
+list        |                                    | 2 | more than one row; keep one of them as the formatting example
 roof        | --format multiple_choice           | 2 | answer_in_options
 commonsense | --format essay                     | 2 | choose one of
 number      | --format FORMAT                    | 2 | label: 3 is not of type 'string'
