@@ -14,6 +14,7 @@ from pathlib import Path
 from datacreate.errors import DatacreateError, UsageError
 from datacreate.formats.example import Example, FieldPath, Json, parse_object
 from datacreate.formats.infer import infer_format
+from datacreate.formats.options import FormatOptions
 from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.formats.validate import Candidate, Reason, validate_example
 from datacreate.runs.directory import RunDirectory
@@ -59,26 +60,22 @@ class Rows:
     inputs: tuple[Path, ...]  # files that an output must not overwrite
 
 
-def read_rows(
-    path: Path,
-    format: str | None = None,
-    labels: Mapping[str, str] | None = None,
-    ranges: Mapping[str, str] | None = None,
-) -> Rows:
+def read_rows(path: Path, options: FormatOptions | None = None) -> Rows:
     """The rows of a run directory (from its log) or of a JSONL file.
 
-    The format of a file is `format` (a shipped name or a file). Without it, it is inferred from the first
-    rows, `labels` (field -> "a,b,c") and `ranges` (field -> "low..high"). Raises UsageError, FormatError or
-    ExampleError if the file is missing, has no rows or no format; RunError if the run cannot be read.
+    The format of a file is the one that `options` name, or is inferred from the first rows and `options`. Raises
+    UsageError, FormatError or ExampleError if the file is missing, has no rows or no format; RunError if the run cannot
+    be read.
     """
+    options = options or FormatOptions()
     if path.is_dir():
-        if format or labels or ranges:
-            raise UsageError(f"{path}: a run directory has a format; remove --format, --labels and --range")
+        if flag := options.changed(FormatOptions.model_fields):
+            raise UsageError(f"{path}: a run directory has a format; remove {flag}")
         return _rows_of_run(RunDirectory(path))
     try:
         with path.open("rb") as file:
             total = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b"")) + 1
-        found = _format_of_file(path, format, labels, ranges)
+        found = _format_of_file(path, options)
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file; give a run directory or a JSONL file") from None
     except OSError as error:
@@ -149,13 +146,11 @@ def _validated(values: Mapping[str, Json], format: TaskFormat) -> Candidate | tu
     return found.reason, found.detail or found.reason.value.replace("_", " ")
 
 
-def _format_of_file(
-    path: Path, name: str | None, labels: Mapping[str, str] | None, ranges: Mapping[str, str] | None
-) -> TaskFormat:
-    if name is not None and (labels or ranges):
-        flag = "--labels" if labels else "--range"
+def _format_of_file(path: Path, options: FormatOptions) -> TaskFormat:
+    about_fields = [name for name in FormatOptions.model_fields if name != "format"]
+    if options.format is not None and (flag := options.changed(about_fields)):
         raise UsageError(f"{flag} is for inferred formats; write it into the --format file")
-    named = None if name is None else load_format(name)
+    named = None if options.format is None else load_format(options.format)
     first_error: tuple[int, str] | None = None
     for number, line in islice(_lines(path), _FORMAT_ROWS):
         try:
@@ -165,7 +160,7 @@ def _format_of_file(
             continue
         try:
             if named is None:
-                bound = infer_format(Example(values), None, labels, ranges).format
+                bound = infer_format(Example(values), options).format
                 # One row binds a shipped format to its number of options; other rows may differ.
                 return _relaxed(bound) if bound.name == "inferred" else load_format(bound.name)
             found = _validated(values, named)
