@@ -9,7 +9,7 @@ import click
 
 from datacreate.cli.options import Command, path_argument, path_option, settings_options
 from datacreate.cli.terminal import echo, print_json, say
-from datacreate.runs.config import FormatOptions
+from datacreate.formats.options import FormatOptions
 
 
 @click.group()
@@ -26,7 +26,7 @@ def infer(example: Path, fields: dict[str, Any]) -> None:
     from datacreate.formats.reader import load_example
 
     options = FormatOptions.of(**fields)
-    inferred = infer_format(load_example(example), None, options.labels, options.ranges)
+    inferred = infer_format(load_example(example), options)
     for note in inferred.notes:
         say(note)
     print_json(inferred.format.document())
@@ -44,5 +44,5 @@ def check(file: str, example: Path | None) -> None:
     if example is None:
         echo(f"format {load_format(file).name}: good")
         return
-    for note in infer_format(load_example(example), file).notes:
+    for note in infer_format(load_example(example), FormatOptions(format=file)).notes:
         echo(note)
