@@ -185,5 +185,5 @@ def test_train_takes_options_of_a_file_too() -> None:
     file = write("train.yaml", sources=["a.jsonl", "b"], learning_rates=[1e-5, 2e-5], lora=True, epochs=2)
     params = train.make_context("train", ["--config", file, "--epochs", "3"]).params
     shown = {name: params[name] for name in ("sources", "learning_rates", "lora", "epochs", "seeds")}
-    expected = {"sources": ("a.jsonl", "b"), "learning_rates": ("1e-05", "2e-05"), "lora": True}
+    expected = {"sources": ("a.jsonl", "b"), "learning_rates": ("1.0e-05", "2.0e-05"), "lora": True}
     assert shown == {**expected, "epochs": "3", "seeds": ()}
