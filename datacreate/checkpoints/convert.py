@@ -1,8 +1,6 @@
-"""Converts a GGUF file to safetensors in bfloat16, since vLLM reads no GGUF. Done once, and kept in the data directory.
+"""Converts a GGUF file to safetensors in bfloat16, since vLLM reads no GGUF: once, in data_dir()/dequantized/SHA256.
 
-data_dir()/dequantized/SHA256/   the copy
-
-It is made in a process of its own, so that its memory is free before the engine starts:
+This is done in a process of its own, so that its memory is free before the engine starts:
 python -m datacreate.checkpoints.convert FILE FOLDER
 """
 
@@ -41,9 +39,9 @@ def dequantized(checkpoint: Checkpoint, notify: Notify = no_notify) -> Path:
             "safetensors, or join the parts with `llama-gguf-split --merge`"
         )
     folder = data_dir() / "dequantized" / checkpoint.sha256[:16]
+    if folder.is_dir():
+        return folder
     try:
-        if folder.is_dir():
-            return folder
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
             if folder.is_dir():  # another process made it meanwhile

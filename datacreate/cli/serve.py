@@ -11,6 +11,7 @@ import click
 from datacreate.cli.options import command, option, path_option, settings_options
 from datacreate.cli.terminal import echo, say
 from datacreate.engines.settings import ServeOptions
+from datacreate.errors import Stopped
 
 
 @command()
@@ -40,9 +41,9 @@ def serve(
 ) -> None:
     """Serve MODEL with vLLM or llama.cpp, OpenAI-compatible, until it is stopped.
 
-    The server is started with the settings that `create` would use, so that a run with --url gets the same
-    answers. Options after `--` go to vLLM's server unchanged. $DATACREATE_API_KEY is the key that clients must
-    send; without it none is needed. A stopped server (Ctrl-C, time limit) exits with 75.
+    The server is started with the settings that `create` would use for a small run. Options after `--` go to
+    vLLM's server unchanged. $DATACREATE_API_KEY is the key that clients must send; without it none is needed.
+    A stopped server (Ctrl-C, time limit) exits with 75.
 
     \b
     datacreate serve --model qwen2.5-coder-1.5b-instruct --port 8000
@@ -61,10 +62,13 @@ def serve(
     endpoint = Endpoint(**address)
     if endpoint.register_dir and endpoint.host in ("127.0.0.1", "localhost", "::1"):
         say(f"{endpoint.host}: only this machine can reach the server; name a reachable address with --host")
-    with caught_signals(), ExitStack() as starting:
-        notify = starting.enter_context(CreationProgress()).notify
-        with serving(checkpoint, options, endpoint, more, notify) as server:
-            starting.close()
-            echo(server.address.url)
-            say(f"{checkpoint.name} is ready; Ctrl-C ends it")
-            wait(server)
+    try:
+        with caught_signals(), ExitStack() as starting:
+            notify = starting.enter_context(CreationProgress()).notify
+            with serving(checkpoint, options, endpoint, more, notify) as server:
+                starting.close()
+                echo(server.address.url)
+                say(f"{checkpoint.name} is ready; Ctrl-C ends it")
+                wait(server)
+    except Stopped:
+        raise Stopped(f"the server of {checkpoint.name} was stopped by a signal") from None

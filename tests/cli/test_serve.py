@@ -47,7 +47,7 @@ def test_invalid_settings_are_one_line(
 ) -> None:
     if words[0] == "--":  # for vLLM's server
         monkeypatch.setattr(serve, "choose", lambda *_: "vllm")
-        monkeypatch.setattr(serve, "server_command", lambda *_, **__: pytest.fail("the model is converted"))
+        monkeypatch.setattr(serve, "server_commands", lambda *_, **__: pytest.fail("the model is converted"))
     ended = typed("serve", "--model", str(tiny_gguf), *words)
     assert (ended.code, says in ended.failure) == (2, True), ended.err
     assert "starting llama.cpp" not in ended.err
@@ -93,7 +93,7 @@ def serving_script(tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     def start(script: str, *more: str) -> AbstractContextManager[LocalServer]:
         command = ServerCommand("llama.cpp", "tiny", (sys.executable, "-c", script), {}, 4)
-        monkeypatch.setattr(serve, "server_command", lambda *_, **__: command)
+        monkeypatch.setattr(serve, "server_commands", lambda *_, **__: [command])
         checkpoint = resolve(str(tiny_gguf), "instruct")
         endpoint = Endpoint(register_dir=tmp_path / "servers")
         return serving(checkpoint, EngineOptions(), endpoint, more, lambda _: None)
@@ -104,7 +104,7 @@ def serving_script(tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_server_is_registered_while_it_is_ready(serving_script: Serving, tmp_path: Path) -> None:
     with serving_script(_SERVER, "--data-parallel-size=3") as server:
         [found] = Addresses([str(tmp_path / "servers")]).now()
-        assert found == Address(url=server.address.url, model="tiny", max_num_seqs=12)
+        assert found == Address(url=server.address.url, max_num_seqs=12)
         with suppress(OSError):
             urlopen(f"{found.url}/die")
         with pytest.raises(ServersUnavailable, match=r"ended \(exit code 3\).*run the same command"):
