@@ -11,7 +11,6 @@ import click
 from datacreate.cli.options import command, option, path_option, settings_options
 from datacreate.cli.terminal import echo, say
 from datacreate.engines.settings import ServeOptions
-from datacreate.errors import Stopped
 
 
 @command()
@@ -53,7 +52,6 @@ def serve(
     from datacreate.checkpoints import read_adapter, resolve, with_adapter
     from datacreate.cli.progress import CreationProgress
     from datacreate.serve import Endpoint, serving, wait
-    from datacreate.signals import caught_signals
 
     options = ServeOptions.of(**engine)
     checkpoint = resolve(model, "instruct", trust_remote_code=options.trust_remote_code)
@@ -62,13 +60,10 @@ def serve(
     endpoint = Endpoint(**address)
     if endpoint.register_dir and endpoint.host in ("127.0.0.1", "localhost", "::1"):
         say(f"{endpoint.host}: only this machine can reach the server; name a reachable address with --host")
-    try:
-        with caught_signals(), ExitStack() as starting:
-            notify = starting.enter_context(CreationProgress()).notify
-            with serving(checkpoint, options, endpoint, more, notify) as server:
-                starting.close()
-                echo(server.address.url)
-                say(f"{checkpoint.name} is ready; Ctrl-C ends it")
-                wait(server)
-    except Stopped:
-        raise Stopped(f"the server of {checkpoint.name} was stopped by a signal") from None
+    with ExitStack() as starting:
+        notify = starting.enter_context(CreationProgress()).notify
+        with serving(checkpoint, options, endpoint, more, notify) as server:
+            starting.close()
+            echo(server.address.url)
+            say(f"{checkpoint.name} is ready; Ctrl-C ends it")
+            wait(server)

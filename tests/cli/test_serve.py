@@ -146,7 +146,7 @@ def test_a_run_uses_a_registered_server_and_sigterm_stops_it(
         assert list(folder.iterdir()) == []
         assert not any(each.is_running() for each in below)
         said = (tmp_path / "log").read_text()
-        assert ("the server of tiny was stopped by a signal" in said, "resume" in said) == (True, False)
+        assert ("stopped by a signal" in said, "resume" in said) == (True, False)
     finally:
         process.kill()
         process.wait()
