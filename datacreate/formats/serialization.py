@@ -99,6 +99,11 @@ class PromptEncoding:
         is_top_level = all(len(path) == 1 for path in paths) and self.style == "positional"
         return tuple(path[0] for path in paths) if self.format.roles.tags and is_top_level else ()
 
+    @property
+    def is_bare(self) -> bool:
+        """Whether an example is written as its only field: small models lose count of more brackets."""
+        return bool(self._tagged) and len(self.fields) == 1
+
     @cached_property
     def fields(self) -> tuple[str, ...]:
         """The top-level fields that are written, in order."""
@@ -154,7 +159,7 @@ class PromptEncoding:
         if self._tagged:
             lists = (example.values[name] for name in self._tagged)
             row[self.fields.index(self._tagged[0])] = list(map(list, zip(*lists, strict=True)))
-        return row
+        return row[0] if self.is_bare else row
 
     def read(self, item: Json) -> dict[str, Json]:
         """The values of a written item, not validated. Raises MalformedItem if it has another shape."""
@@ -162,6 +167,7 @@ class PromptEncoding:
             if not isinstance(item, dict):
                 raise MalformedItem("not an object")
             return dict(_in_order(item, self.format.schema))
+        item = [item] if self.is_bare else item
         if not isinstance(item, list) or len(item) != len(self.fields):
             raise MalformedItem(f"not a list of {len(self.fields)}")
         values = dict(zip(self.fields, item, strict=True))
@@ -193,7 +199,7 @@ class PromptEncoding:
             words[words.index(name)] = f"[right option, {wrong} wrong option{'s' if wrong > 1 else ''}]"
         if self._tagged:
             words[words.index(self._tagged[0])] = f"[[{', '.join(self._tagged)}], ...]"
-        return f"[{', '.join(words)}]"
+        return words[0] if self.is_bare else f"[{', '.join(words)}]"
 
 
 def _mismatch(option: str, answer: str) -> tuple[bool, bool]:
