@@ -16,6 +16,7 @@
     │   ├── RunMismatch           it was made with other settings
     │   ├── RunLocked             another process is writing it
     │   └── LogDamaged            its log is damaged before the last line
+    ├── InvalidRows               most rows of a file are not valid
     ├── TrainingError             an encoder cannot be trained or measured on these rows
     ├── NoProgress                many requests in a row gave no accepted example
     ├── StorageError              exit code 75: disk full or read-only; fix it and run again
@@ -85,6 +86,9 @@ class RunLocked(RunError): ...
 
 
 class LogDamaged(RunError): ...
+
+
+class InvalidRows(DatacreateError): ...
 
 
 class TrainingError(DatacreateError): ...

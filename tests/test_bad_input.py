@@ -35,7 +35,7 @@ BAD: dict[str, tuple[Any, str, int, str]] = {
         {"question": "Why?", "label": 3},
         "--format FORMAT",
         2,
-        "label: 3 is not of type 'string'",
+        "label: 3 (integer), expected text",
     ),
     "unsupported keyword": ({"question": "Why?", "label": "a"}, "--format UNSUPPORTED", 2, "'allOf'"),
     "unknown model": (COMMONSENSE, "--model qwen2.5-coder-0.6b-instruct", 2, "qwen2.5-coder-0.5b-instruct"),

@@ -28,7 +28,7 @@ from jsonschema.validators import extend
 
 from datacreate.errors import ExampleError, FormatError
 from datacreate.formats.example import Example, FieldPath, Json, canonical_json, dotted, field_at, values_in
-from datacreate.formats.schema_keywords import FORMAT_CHECKER, resolve
+from datacreate.formats.schema_keywords import FORMAT_CHECKER, describe_error, resolve
 from datacreate.formats.schema_utils import (
     Schema,
     fixed_labels,
@@ -249,8 +249,7 @@ class TaskFormat:
         error = jsonschema.exceptions.best_match(self.validator.iter_errors(example.values))
         if error is not None:
             where = dotted(tuple(map(str, error.absolute_path))) or "the example"
-            message = " ".join(error.message[:200].split())
-            raise ExampleError(f"{where}: {message} (format {self.name}); change the example or the format")
+            raise ExampleError(f"{where}: {describe_error(error)[:200]} (format {self.name}); change the example or the format")
         for rule in sorted(self.rules):
             for path in (getattr(self.roles, role) for role in _ROLES_OF_RULE[rule]):
                 if not _has_field(example.values, path):
