@@ -9,7 +9,7 @@ import click
 
 from datacreate.cli.options import Command, json_option, path_argument, path_option, settings_options
 from datacreate.cli.terminal import echo, print_json, say
-from datacreate.runs.config import FormatOptions
+from datacreate.formats.options import FormatOptions
 
 
 @click.group()
@@ -26,7 +26,7 @@ def infer(example: Path, fields: dict[str, Any]) -> None:
     from datacreate.formats.reader import load_example
 
     options = FormatOptions.of(**fields)
-    inferred = infer_format(load_example(example), None, options.labels, options.ranges)
+    inferred = infer_format(load_example(example), options)
     for note in inferred.notes:
         say(note)
     print_json(inferred.format.document())
@@ -43,7 +43,7 @@ def check(file: str, example: Path | None, as_json: bool) -> None:
     from datacreate.formats.task_format import load_format
 
     if example is not None:
-        inferred = infer_format(load_example(example), file)
+        inferred = infer_format(load_example(example), FormatOptions(format=file))
         format, notes = inferred.format, list(inferred.notes)
     else:
         format = load_format(file)

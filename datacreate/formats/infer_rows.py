@@ -6,10 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
-from types import NoneType
 
 from datacreate.errors import DatacreateError, ExampleError
-from datacreate.formats.example import Example, FieldPath, Json
+from datacreate.formats.example import JSON_TYPES, Example, FieldPath, Json
 from datacreate.formats.infer import infer_format
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.schema_utils import Schema, is_number, leaves
@@ -22,10 +21,6 @@ _VOTES = 50
 """The roles are those that most of this many typical rows give."""
 
 _MAX_LABELS = 50
-
-_TYPES = {
-    str: "string", bool: "boolean", int: "integer", float: "number", dict: "object", list: "array", NoneType: "null"
-}  # fmt: skip
 
 
 def infer_from_rows(rows: Iterable[Mapping[str, Json]], options: FormatOptions | None = None) -> TaskFormat:
@@ -48,7 +43,9 @@ def infer_from_rows(rows: Iterable[Mapping[str, Json]], options: FormatOptions |
     needed = [path for path in (roles.answer, roles.options) if path]
     needed += [roles.context] if roles.context and Rule.ANSWER_IN_CONTEXT in voted.rules else []
     given = {*options.label_sets, *options.ranges}
-    if roles.answer and not (roles.options or Rule.ANSWER_IN_CONTEXT in voted.rules or ".".join(roles.answer) in given):
+    if roles.answer and not (
+        roles.options or Rule.ANSWER_IN_CONTEXT in voted.rules or ".".join(roles.answer) in given
+    ):
         fixed[roles.answer] = _answer_schema(chain(first, rows), roles.answer, fixed.get(roles.answer, {}))
     schema = {**_schema_of(first, (), fixed, needed), "additionalProperties": False}
     roles = roles if options.inputs else replace(roles, inputs=default_inputs(schema, roles))
@@ -72,7 +69,9 @@ def _vote(rows: Sequence[Mapping[str, Json]], options: FormatOptions) -> TaskFor
             errors.append(error)
     if not formats:
         raise errors[0] if errors else ExampleError("no rows")
-    keys = [(each.name, replace(each.roles, inputs=(), ignored=()), each.rules, each.labels) for each in formats]
+    keys = [
+        (each.name, replace(each.roles, inputs=(), ignored=()), each.rules, each.labels) for each in formats
+    ]
     return formats[keys.index(Counter(keys).most_common(1)[0][0])]
 
 
@@ -82,7 +81,7 @@ def _kinds(values: Mapping[str, Json], path: FieldPath = ()) -> Iterator[tuple[F
         if isinstance(value, dict):
             yield from _kinds(value, (*path, name))
         elif value not in (None, "", []):
-            yield (*path, name), _TYPES[type(value)]
+            yield (*path, name), JSON_TYPES[type(value)]
 
 
 def few_labels(number: int, rows: int) -> bool:
@@ -95,7 +94,7 @@ def _answer_schema(rows: Iterable[Mapping[str, Json]], path: FieldPath, own: Sch
     total, kinds, values = 0, Counter[str](), defaultdict[str, set[Json]](set)
     for total, row in enumerate(rows, 1):  # noqa: B007 (used after the loop)
         value = value_at(row, path)
-        kind = "number" if is_number(value) else _TYPES[type(value)]
+        kind = "number" if is_number(value) else JSON_TYPES[type(value)]
         kinds[kind] += 1
         if isinstance(value, str | int | float) and len(values[kind]) <= _MAX_LABELS:
             values[kind].add(value)
@@ -114,31 +113,36 @@ def _schema_of(
     values: Sequence[Json], path: FieldPath, fixed: Mapping[FieldPath, Schema], needed: Sequence[FieldPath]
 ) -> Schema:
     """The schema of a field with these values; `fixed` has the schemas that are known, by path."""
-    kinds = Counter(_TYPES[type(value)] for value in values)
-    if path in needed:
+    kinds = Counter(JSON_TYPES[type(value)] for value in values)
+    if any(each[: len(path)] == path for each in needed):
         del kinds["null"]
         kinds = Counter(dict(kinds.most_common(1)))
     if path in fixed:
-        return {"anyOf": [fixed[path], {"type": "null"}]} if "null" in kinds else fixed[path]
-    parts: list[Schema] = []
+        return _nullable(fixed[path]) if "null" in kinds else fixed[path]
+    if kinds.keys() <= {"null"}:
+        return {}  # other rows show what it is
+    if "number" in kinds:
+        del kinds["integer"]
+    schema: dict[str, Json] = {"type": next(iter(kinds)) if len(kinds) == 1 else list(kinds)}
     if "object" in kinds:
         objects = [value for value in values if isinstance(value, dict)]
-        names = dict.fromkeys(name for each in objects for name in each)
-        inner = {
+        names = list(dict.fromkeys(name for each in objects for name in each))
+        schema["properties"] = {
             name: _schema_of([each[name] for each in objects if name in each], (*path, name), fixed, needed)
             for name in names
         }
-        required = [
-            name
-            for name in names
-            if all(name in each for each in objects)
-            or any(each[: len(path) + 1] == (*path, name) for each in needed)
+        needed_here = {
+            each[len(path)] for each in needed if len(each) > len(path) and each[: len(path)] == path
+        }
+        schema["required"] = [
+            name for name in names if name in needed_here or all(name in each for each in objects)
         ]
-        parts.append({"type": "object", "properties": inner, "required": required})
     if "array" in kinds:
         items = [item for value in values if isinstance(value, list) for item in value]
-        parts.append({"type": "array", "items": _schema_of(items, (*path, ""), {}, ())})
-    scalars = [kind for kind in kinds if kind not in ("object", "array", "integer" if "number" in kinds else "")]
-    if scalars and kinds.keys() != {"null"}:  # a field that is null everywhere may be anything
-        parts.append({"type": scalars[0] if len(scalars) == 1 else scalars})
-    return {"anyOf": parts} if len(parts) > 1 else parts[0] if parts else {}
+        schema["items"] = _schema_of(items, (*path, ""), {}, ())
+    return schema
+
+
+def _nullable(schema: Schema) -> Schema:
+    labels = {"enum": [*schema["enum"], None]} if "enum" in schema else {}
+    return {**schema, **labels, **({"type": [schema["type"], "null"]} if "type" in schema else {})}

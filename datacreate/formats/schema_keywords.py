@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 from jsonschema import Draft202012Validator, FormatChecker, ValidationError
 
@@ -134,9 +135,11 @@ def resolve(document: Mapping[str, Json], name: str) -> dict[str, Json]:
 
 def describe_error(error: ValidationError) -> str:
     """What is wrong, with JSON types: `false (boolean), expected "True", "False" (text)`."""
-    wanted = error.validator_value
+    wanted: Any = error.validator_value
     if error.validator == "type":
-        return f"{_shown([error.instance])}, expected {_words(wanted if isinstance(wanted, list) else [wanted])}"
+        return (
+            f"{_shown([error.instance])}, expected {_words(wanted if isinstance(wanted, list) else [wanted])}"
+        )
     if error.validator in ("enum", "const"):
         return f"{_shown([error.instance])}, expected {_shown(wanted if error.validator == 'enum' else [wanted])}"
     return " ".join(error.message.split())
