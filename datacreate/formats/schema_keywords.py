@@ -136,12 +136,14 @@ def resolve(document: Mapping[str, Json], name: str) -> dict[str, Json]:
 def describe_error(error: ValidationError) -> str:
     """What is wrong, with JSON types: `false (boolean), expected "True", "False" (text)`."""
     wanted: Any = error.validator_value
+    schema: Any = error.schema
+    if error.validator == "const" or "enum" in schema:
+        allowed = [wanted] if error.validator == "const" else schema["enum"]
+        return f"{_shown([error.instance])}, expected {_shown(allowed)}"
     if error.validator == "type":
         return (
             f"{_shown([error.instance])}, expected {_words(wanted if isinstance(wanted, list) else [wanted])}"
         )
-    if error.validator in ("enum", "const"):
-        return f"{_shown([error.instance])}, expected {_shown(wanted if error.validator == 'enum' else [wanted])}"
     return " ".join(error.message.split())
 
 
