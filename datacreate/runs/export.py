@@ -76,8 +76,8 @@ def _reference(run: RunDirectory, path: Path) -> None:
 def _chat(run: RunDirectory, path: Path) -> None:
     """One conversation per line, for fine-tuning a language model.
 
-    The user's turn holds context, question, other inputs and options, the assistant's turn the answer. Without a
-    question or an answer the assistant's turn is the whole example as JSON.
+    The user's turn holds the passage, the other inputs and the options, the assistant's turn the answer. Without
+    inputs or an answer the assistant's turn is the whole example as JSON.
     """
     format = run.read_config().format
     turns = (_turns(values, format) for values in run.examples())

@@ -67,11 +67,11 @@ def read_rows(path: Path, options: FormatOptions | None = None) -> Rows:
     FormatError or ExampleError if the file is missing, has no rows or no format; RunError if the run cannot be read.
     """
     options = options or FormatOptions()
-    about_fields = [name for name in FormatOptions.model_fields if name != "format"]
     if path.is_dir() and not has_rows(path):
         if flag := options.changed(FormatOptions.model_fields):
             raise UsageError(f"{path}: a run directory has a format; remove {flag}")
         return _rows_of_run(RunDirectory(path))
+    about_fields = [name for name in FormatOptions.model_fields if name != "format"]
     if options.format is not None and (flag := options.changed(about_fields)):
         raise UsageError(f"{flag} is for inferred formats; write it into the --format file")
     source = RowFile(path)

@@ -282,24 +282,34 @@ def tickets(number: int) -> list[Row]:
 PLUMBING = {"title": "Leaky tap", "body": "Water drips all night.", "label": "plumbing"}
 CORK = {"question": "Which of these floats?", "options": ["cork", "iron", "lead"], "label": "cork"}
 
+
+def texts(*labels: Any) -> list[Row]:
+    return [{"text": f"t{i}", "label": label} for i, label in enumerate(labels)]
+
+
+NOTE = {"text": "Stuck.", "label": "lift", "note": None}
+CORK_FLOATS = {"question": "Does cork float?", "options": ["True", "False"], "label": "True"}
+NEON = {"question": "Which is a gas?", "options": ["neon", "iron"], "label": "neon"}
+REVIEW = {"review": {"text": "t", "mood": "good"}, "by": None}
+
 WHOLE: dict[str, tuple[list[Row], tuple[Any, ...] | None]] = {
-    "null first": ([{"text": "Stuck.", "label": "lift", "note": None}, *({**row, "note": "n"} for row in tickets(9))], ("door", "lift")),
+    "null first": ([NOTE, *({**row, "note": "n"} for row in tickets(9))], ("door", "lift")),
     "null text": ([PLUMBING, {**PLUMBING, "body": None}, {**PLUMBING, "title": None}], None),
-    "optional key first": ([{**tickets(1)[0], "note": "urgent"}, *tickets(9)], ("door", "lift")),
-    "optional key last": ([*tickets(9), {**tickets(1)[0], "note": "urgent"}], ("door", "lift")),
-    "no context": ([CORK, {"question": "Which is a gas?", "options": ["neon", "iron"], "label": "neon"}], None),
+    "optional key first": ([NOTE, *tickets(9)], ("door", "lift")),
+    "optional key last": ([*tickets(9), {**NOTE, "note": "n"}], ("door", "lift")),
+    "no context": ([CORK, NEON], None),
     "some contexts": ([CORK, {**CORK, "context": None}, {**CORK, "context": "Wood floats."}], None),
-    "yes or no": ([{"question": "Does cork float?", "options": ["True", "False"], "label": "True"}] * 2, ("True", "False")),
-    "no boolean": ([{"text": f"t{i}", "label": str(i % 2)} for i in range(9)], ("0", "1")),
-    "number as text": ([*({"text": f"t{i}", "label": float(i % 2)} for i in range(8)), {"text": "t9", "label": 1}], (0, 1)),
-    "yes, no and more": ([{"text": f"t{i}", "label": ("yes", "no", "maybe")[i % 3]} for i in range(9)], ("maybe", "no", "yes")),
-    "words of their own": ([{"question": f"q{i}", "answer": f"word{i}"} for i in range(9)], None),
-    "one answer is no": ([{"question": f"q{i}", "answer": f"word{i}" if i else "no"} for i in range(9)], None),
+    "yes or no": ([CORK_FLOATS] * 2, ("True", "False")),
+    "digits": (texts(*"010010"), ("0", "1")),
+    "numbers": (texts(0.0, 1, 0.0, 1.0, 1.0), (0, 1)),
+    "yes, no and more": (texts("yes", "no", "maybe", "no", "no", "yes"), ("maybe", "no", "yes")),
+    "words of their own": (texts(*(f"word{i}" for i in range(9))), None),
+    "one answer is no": (texts("no", *(f"word{i}" for i in range(9))), None),
     "keys of their own": ([{"name": f"n{i}", "attrs": {f"k{i}": "v"}} for i in range(9)], None),
-    "nested": ([{"review": {"text": f"t{i}", "mood": "good"}, "by": None} for i in range(4)] + [{"review": {"text": "u", "mood": "bad"}, "by": {"name": "x"}}], None),
+    "nested": ([*[REVIEW] * 4, {"review": {"text": "u", "mood": "bad"}, "by": {"name": "x"}}], None),
     "lists": ([{"text": f"t{i}", "tags": ["x"] * i, "n": i / 2} for i in range(9)], None),
-    "label after the first thousand": ([{"text": f"t{i}", "label": "ab"[i > 1050]} for i in range(1100)], ("a", "b")),
-}  # fmt: skip
+    "label after the first thousand": (texts(*("ab"[i > 1050] for i in range(1100))), ("a", "b")),
+}
 """Rows that are all valid, and their labels."""
 
 
