@@ -205,7 +205,7 @@ def _filtered(
             filter.prefetch(candidates)
         for row in batch:
             if isinstance(row, InvalidRow):
-                kind = row.reason, row.detail.partition(":")[0]
+                kind = row.reason, "" if row.reason is Reason.INVALID_JSON else row.detail.partition(":")[0]
                 counts.invalid[kind] += 1
                 counts.first_invalid.setdefault(kind, f"line {row.number}: {row.detail}")
                 _write_reject(rejects, row.reason, row.detail, row.number, row.values)

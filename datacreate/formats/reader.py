@@ -268,7 +268,7 @@ def _documents(text: str) -> Iterator[RawRow]:
             if text[at] != ",":
                 raise ValueError(f"line {line}: not JSON (a comma is missing after this object)")
             at = skip(at + 1)
-    if in_array and skip(at + 1) != len(text):
+    if in_array and text[at:].rstrip() != "]":
         raise ValueError("not JSON: the array does not end, or is not all of the file; repair the file")
 
 
