@@ -182,7 +182,7 @@ def test_terminal_escapes_in_field_names_are_not_printed(tmp_path: Path) -> None
     shown = run("filter", write(tmp_path / "rows.jsonl", [*good, bad]), "--labels", f"{name}=a,b")
     assert shown.code == 0
     assert "[31mred" in shown.out
-    failed = run("filter", write(tmp_path / "bad.jsonl", [bad]), "--labels", "\u202etext=a,b")
+    failed = run("filter", write(tmp_path / "bad.jsonl", [bad]), "--labels", "\u202etext=a,c")
     assert failed.code == 2
     for text in (shown.out, shown.err, failed.err):
         assert not {"\x1b", "\x9b", "\u202e"} & set(text)
