@@ -8,11 +8,13 @@ from dataclasses import replace
 from itertools import chain, islice
 
 from datacreate.errors import DatacreateError, ExampleError
-from datacreate.formats.example import JSON_TYPES, Example, FieldPath, Json
+from datacreate.formats.example import JSON_TYPES, Example, FieldPath, Json, value_at
 from datacreate.formats.infer import infer_format
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.schema_utils import Schema, is_number, leaves
-from datacreate.formats.task_format import Rule, TaskFormat, default_inputs, load_format, value_at
+from datacreate.formats.overrides import leaves_of
+from datacreate.formats.rules import Rule
+from datacreate.formats.schema_utils import Schema, is_number, leaves, schema_at, with_field
+from datacreate.formats.task_format import TaskFormat, default_inputs, load_format
 
 _ROWS = 1000
 """Fields, types and roles come from this many rows."""
@@ -35,7 +37,10 @@ def infer_from_rows(rows: Iterable[Mapping[str, Json]], options: FormatOptions |
     options = options or FormatOptions()
     voted = _vote(first, options)
     if voted.name != "inferred":
-        return load_format(voted.name)
+        format = load_format(voted.name)
+        for path in voted.roles.tags:  # the tags that the user declares
+            format = replace(format, schema=with_field(format.schema, path, schema_at(voted.schema, path)))
+        return format
     roles, fixed = voted.roles, dict[FieldPath, Schema]()
     for path, schema in leaves(voted.schema):
         if "enum" in schema or "minimum" in schema or (path == roles.options and "const" in schema):
@@ -75,13 +80,9 @@ def _vote(rows: Sequence[Mapping[str, Json]], options: FormatOptions) -> TaskFor
     return formats[keys.index(Counter(keys).most_common(1)[0][0])]
 
 
-def _kinds(values: Mapping[str, Json], path: FieldPath = ()) -> Iterator[tuple[FieldPath, str]]:
+def _kinds(row: Mapping[str, Json]) -> Iterator[tuple[FieldPath, str]]:
     """The path and the type of each field with a value."""
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _kinds(value, (*path, name))
-        elif value not in (None, "", []):
-            yield (*path, name), JSON_TYPES[type(value)]
+    return ((path, JSON_TYPES[type(value)]) for path, value in leaves_of(row) if value not in (None, "", []))
 
 
 def few_labels(number: int, rows: int) -> bool:
