@@ -281,7 +281,8 @@ def _fit_context(
     encoding: PromptEncoding, root: Example, engine: Engine, requested: int | None
 ) -> tuple[int, int]:
     """The number of examples per request, and its max_tokens. Raises PromptTooLong if none fits."""
-    shown = [{"role": "user", "content": json.dumps(encoding.write(root), ensure_ascii=False)}]
+    whole = encoding.format.with_all_turns(root)
+    shown = [{"role": "user", "content": json.dumps(encoding.write(whole), ensure_ascii=False)}]
     example_tokens = MAX_GROWTH * engine.count_tokens(shown) + EXTRA_TOKENS
     # A later parent can be twice as long as the formatting example.
     prompt = (
