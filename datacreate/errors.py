@@ -72,6 +72,9 @@ class RunLocked(RunError): ...  # another process is writing it
 class LogDamaged(RunError): ...  # its log is damaged before the last line
 
 
+class InvalidRows(DatacreateError): ...  # most rows of a file are not valid
+
+
 class TrainingError(DatacreateError): ...  # an encoder cannot be trained or measured on these rows
 
 
