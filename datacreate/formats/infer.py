@@ -14,6 +14,7 @@ from functools import cache
 
 from datacreate.errors import ExampleError, UsageError
 from datacreate.formats.example import (
+    JSON_TYPES,
     Example,
     FieldPath,
     Json,
@@ -26,7 +27,7 @@ from datacreate.formats.example import (
     values_in,
 )
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.overrides import JSON_TYPES, field_overrides, leaves_of, named_field
+from datacreate.formats.overrides import field_overrides, leaves_of, named_field
 from datacreate.formats.roles import Roles
 from datacreate.formats.rules import Rule, is_span
 from datacreate.formats.schema_utils import (
