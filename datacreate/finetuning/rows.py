@@ -19,10 +19,11 @@ from pathlib import Path
 from datacreate.benchmarks import find_benchmark, load_registry, read_split
 from datacreate.errors import TrainingError, UsageError
 from datacreate.finetuning.records import SOFT_LABELS, Condition, Task
-from datacreate.formats.example import Example, FieldPath, Json, canonical_json, dotted, field_at
+from datacreate.formats.answers import choices, chosen
+from datacreate.formats.example import Example, FieldPath, Json, canonical_json, dotted, field_at, value_at
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import has_rows
-from datacreate.formats.task_format import TaskFormat, load_format, value_at
+from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.formats.validate import Reason
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.rows import InvalidRow, Row, read_rows
@@ -185,21 +186,21 @@ def question_of(
     row: Mapping[str, Json], format: TaskFormat, task: Task, inputs: Iterable[FieldPath] | None = None
 ) -> Question | str:
     """The texts of a row, of all inputs or of `inputs`; or the reason why it cannot be used."""
-    roles = format.roles
     try:
         context = format.passage(row) or None
         text = format.input_text(row, inputs)
-        answer = str(field_at(row, roles.answer or ()))
+        answer = str(field_at(row, format.roles.answer or ()))
         if not text.strip():
             return "the inputs are empty"
         if task.head == "sequence_classification":
             return Question(text, context, (), _index(answer, task.names))
-        options = tuple(str(option) for option in field_at(row, roles.options or ()))
+        options = tuple(map(str, choices(format, row)))
+        right = chosen(format, row)
     except (KeyError, TypeError, IndexError) as error:
         return f"a field is missing ({error})"
     if len(options) != task.classes:
         return f"{len(options)} options, expected {task.classes}"
-    return Question(text, context, options, _index(answer, options))
+    return Question(text, context, options, right)
 
 
 def _index(answer: str, names: Sequence[str]) -> int | None:

@@ -29,7 +29,17 @@ import jsonschema
 from jsonschema.validators import extend
 
 from datacreate.errors import ExampleError, FormatError
-from datacreate.formats.example import Example, FieldPath, Json, canonical_json, dotted, field_at, values_in
+from datacreate.formats.answers import chosen, codes, first_code
+from datacreate.formats.example import (
+    Example,
+    FieldPath,
+    Json,
+    canonical_json,
+    dotted,
+    field_at,
+    value_at,
+    values_in,
+)
 from datacreate.formats.schema_keywords import FORMAT_CHECKER, resolve
 from datacreate.formats.schema_utils import (
     Schema,
@@ -78,7 +88,9 @@ class Roles:
     inputs: tuple[FieldPath, ...] = ()  # what the answer depends on, in the order of the schema
     context: FieldPath | None = None  # the input that holds the passage
     options: FieldPath | None = None
+    keys: FieldPath | None = None  # the letters or numbers of the options, in a list beside them
     answer: FieldPath | None = None
+    answer_start: FieldPath | None = None  # where an extractive answer starts in the context
     ignored: tuple[FieldPath, ...] = ()  # nothing uses them, and the model does not write them
 
     def single(self) -> dict[str, FieldPath]:
@@ -124,32 +136,34 @@ _LETTER = r"[^\W_\u0530-\u1dff\u2c00-\U0010ffff]"
 """A digit, or a letter of an alphabet that puts spaces around every word: Latin, Greek, Cyrillic."""
 
 
-def is_span(answer: str, context: str) -> bool:
-    """Whether the answer is a part of the context, not the whole, that begins and ends where words do."""
+def find_span(answer: str, context: str) -> int | None:
+    """Where the answer stands in the context: it begins and ends where words do, and is not all of it; else None."""
     before = rf"(?<!{_LETTER})" if re.match(_LETTER, answer) else ""
     after = rf"(?!{_LETTER}|[\u0300-\u036f])" if re.search(rf"{_LETTER}$", answer) else ""
-    found = re.finditer(before + re.escape(answer) + after, context)
-    return any(map(str.isalnum, "".join(context[: m.start()] + context[m.end() :] for m in found)))
+    for found in re.finditer(before + re.escape(answer) + after, context):
+        if any(map(str.isalnum, context[: found.start()] + context[found.end() :])):
+            return found.start()
+    return None
 
 
-def label_key(value: Json) -> str:
-    """The same text for equal labels: 4 and 4.0 are equal, 1 and true are not."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return canonical_json(value)
-
-
-def rule_holds(rule: Rule, roles: Roles, values: Mapping[str, Json]) -> bool:
+def rule_holds(rule: Rule, format: TaskFormat, values: Mapping[str, Json]) -> bool:
     """Whether an example satisfies `rule`. The fields of the rule must exist."""
+    roles = format.roles
     if rule is Rule.OPTIONS_DIFFER:
         options = [normalize_text(str(option)) for option in field_at(values, roles.options or ())]
         return len(set(options)) == len(options)
-    answer = str(field_at(values, roles.answer or ()))
-    if rule is Rule.ANSWER_IN_CONTEXT:
-        context = field_at(values, roles.context or ())
-        return isinstance(context, str) and is_span(answer, context)
-    options = field_at(values, roles.options or ())
-    return answer.casefold() in [str(option).casefold() for option in options]
+    if rule is Rule.ANSWER_IN_OPTIONS:
+        return chosen(format, values) is not None
+    answer, context = field_at(values, roles.answer or ()), value_at(values, roles.context)
+    if not isinstance(context, str):
+        return False
+    answers = [str(each) for each in (answer if isinstance(answer, list) else [answer])]
+    if not roles.answer_start:
+        return all(find_span(each, context) is not None for each in answers)
+    start = field_at(values, roles.answer_start)
+    starts = start if isinstance(start, list) else [start]
+    pairs = zip(answers, starts, strict=False)
+    return len(answers) == len(starts) and all(context[at : at + len(text)] == text for text, at in pairs)
 
 
 @dataclass(frozen=True)
@@ -160,17 +174,28 @@ class TaskFormat:
     schema: Mapping[str, Json]
     roles: Roles = field(default_factory=Roles)
     rules: frozenset[Rule] = frozenset()
+    first_code: Json = None  # what the answer is for the first option, if it is a position or a letter
 
     @cached_property
     def labels(self) -> tuple[Json, ...] | None:
         """The fixed labels as the answer field has them; None if each example has its own answers."""
-        if self.roles.answer is None:
+        if self.roles.answer is None or self.is_coded:
             return None
         schema = schema_at(self.schema, self.roles.answer)
         # Another keyword of the field can exclude values of the enumeration or range.
         validator = self.validator.evolve(schema=schema)
         labels = tuple(filter(validator.is_valid, fixed_labels(schema) or ()))
         return labels if len(labels) > 1 else None
+
+    @property
+    def is_coded(self) -> bool:
+        """Whether the answer names an option by its position, letter or key."""
+        return self.roles.keys is not None or self.first_code is not None
+
+    @cached_property
+    def answer_is_text(self) -> bool:
+        """Whether the answer field holds text."""
+        return schema_at(self.schema, self.roles.answer or ()).get("type") == "string"
 
     @cached_property
     def options_vary(self) -> bool:
@@ -260,16 +285,9 @@ class TaskFormat:
             for path in (getattr(self.roles, role) for role in _ROLES_OF_RULE[rule]):
                 if not _has_field(example.values, path):
                     raise ExampleError(f"the rule {rule} needs the field {dotted(path)}; add it")
-            if not rule_holds(rule, self.roles, example.values):
+            if not rule_holds(rule, self, example.values):
                 roles = ", ".join(f"{role} = {path}" for role, path in self.roles.named().items())
                 raise ExampleError(f"the example breaks the rule {rule} ({roles}); fix the example")
-
-
-def value_at(values: Json, path: FieldPath) -> Json:
-    """The value at `path`; None if there is none."""
-    with suppress(KeyError, TypeError):
-        return field_at(values, path)
-    return None
 
 
 def _has_field(values: Json, path: FieldPath) -> bool:
@@ -322,7 +340,7 @@ def read_format(document: Mapping[str, Json], name: str) -> TaskFormat:
         for role in _ROLES_OF_RULE[rule]:
             if getattr(roles, role) is None:
                 raise FormatError(f"{name}: the rule {rule} needs the role {role}; name it under roles")
-    return TaskFormat(name, fields, roles, rules)
+    return TaskFormat(name, fields, roles, rules, find_first_code(fields, roles))
 
 
 def _read_roles(given: Mapping[str, Json], schema: Schema, name: str) -> Roles:
@@ -342,6 +360,13 @@ def _read_roles(given: Mapping[str, Json], schema: Schema, name: str) -> Roles:
     roles = Roles(**found)
     inputs = roles.inputs if "inputs" in given else default_inputs(schema, roles)
     return replace(roles, inputs=inputs)
+
+
+def find_first_code(schema: Schema, roles: Roles) -> Json:
+    """The answer for the first option, if the values of the answer field are positions or letters of options."""
+    if not roles.answer or not roles.options or is_constant(schema_at(schema, roles.options)):
+        return None
+    return first_code(fixed_labels(schema_at(schema, roles.answer)) or ())
 
 
 def _read_path(written: Json) -> FieldPath:
@@ -376,17 +401,22 @@ def bind(format: TaskFormat, example: Example) -> TaskFormat:
         raise ExampleError(f"the field {unknown[0]!r} is not in the format {format.name}; add it or drop it")
     format.check(example)
     schema = narrow(format.schema, example.values, (), format.roles.options)
-    for path in format.roles.ignored:
+    roles = format.roles
+    number = len(value_at(example.values, roles.options) or ())
+    if roles.answer and format.is_coded:
+        allowed = value_at(example.values, roles.keys) if roles.keys else codes(format.first_code, number)
+        schema = with_field(schema, roles.answer, {"enum": list(allowed)})
+    for path in filter(None, (*roles.ignored, roles.keys)):
         if _has_field(example.values, path):
             schema = with_field(schema, path, {"const": field_at(example.values, path)})
     if all(map(is_constant, schema["properties"].values())):
         raise ExampleError("the example has no field that can vary: all are null or fixed; fill one in")
-    roles = {role: path for role, path in format.roles.single().items() if _has_field(example.values, path)}
-    inputs = tuple(path for path in format.roles.inputs if _varies(schema, path))
-    if "context" in roles and not _varies(schema, roles["context"]):
-        del roles["context"]
-    ignored = tuple(path for path in format.roles.ignored if _has_field(example.values, path))
-    return replace(format, schema=schema, roles=Roles(inputs=inputs, ignored=ignored, **roles))
+    single = {role: path for role, path in roles.single().items() if _has_field(example.values, path)}
+    if "context" in single and not _varies(schema, single["context"]):
+        del single["context"]
+    inputs = tuple(path for path in roles.inputs if _varies(schema, path))
+    ignored = tuple(path for path in roles.ignored if _has_field(example.values, path))
+    return replace(format, schema=schema, roles=Roles(inputs=inputs, ignored=ignored, **single))
 
 
 def _varies(schema: Schema, path: FieldPath) -> bool:
