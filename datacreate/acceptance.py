@@ -15,7 +15,6 @@ from dataclasses import replace
 from functools import lru_cache
 
 from datacreate.filters.base import Filter
-from datacreate.formats.answers import choices, chosen, with_choice
 from datacreate.formats.example import Json, value_at
 from datacreate.formats.validate import Candidate, Reason, Reject, shorten
 from datacreate.plan import RunPlan
@@ -91,7 +90,7 @@ class Acceptance:
             return self._accept(item, request), None
         if probabilities is None:
             return _reject(Reason.REJECTED_BY_VERIFIER, item, NO_SCORES), None
-        right = chosen(self._format, item.example.values) if has_label else None
+        right = self._format.answers.chosen(item.example.values) if has_label else None
         assigned = -1 if right is None else right
         scored = Scored(assigned, -1, False, probabilities)
         if self.holds:
@@ -109,11 +108,11 @@ class Acceptance:
         assigned = -1 if self.pseudo_labels else scored.assigned
         scored = replace(scored, final=final_label(self._verification.mode, assigned, calibrated, request))
         if scored.final < 0:
-            answers = list(map(str, choices(self._format, item.example.values)))
+            answers = list(map(str, self._format.answers.choices(item.example.values)))
             detail = disagreement(answers, assigned, calibrated)
             return _reject(Reason.REJECTED_BY_VERIFIER, item, detail), scored
-        if scored.final != chosen(self._format, item.example.values):
-            relabeled = with_choice(self._format, item.example.values, scored.final)
+        if scored.final != self._format.answers.chosen(item.example.values):
+            relabeled = self._format.answers.with_choice(item.example.values, scored.final)
             candidate = Candidate.of(relabeled, self._format)
             # In a format without free text, the answer is part of the compared text.
             if candidate.key != item.key:

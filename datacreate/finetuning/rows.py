@@ -19,7 +19,6 @@ from pathlib import Path
 from datacreate.benchmarks import find_benchmark, load_registry, read_split
 from datacreate.errors import TrainingError, UsageError
 from datacreate.finetuning.records import SOFT_LABELS, Condition, Task
-from datacreate.formats.answers import choices, chosen
 from datacreate.formats.example import Example, FieldPath, Json, canonical_json, dotted, field_at, value_at
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import has_rows
@@ -194,8 +193,8 @@ def question_of(
             return "the inputs are empty"
         if task.head == "sequence_classification":
             return Question(text, context, (), _index(answer, task.names))
-        options = tuple(map(str, choices(format, row)))
-        right = chosen(format, row)
+        options = tuple(map(str, format.answers.choices(row)))
+        right = format.answers.chosen(row)
     except (KeyError, TypeError, IndexError) as error:
         return f"a field is missing ({error})"
     if len(options) != task.classes:

@@ -28,6 +28,8 @@ from datacreate.formats.example import (
     values_in,
 )
 from datacreate.formats.options import FormatOptions
+from datacreate.formats.roles import Roles
+from datacreate.formats.rules import Rule, find_span
 from datacreate.formats.schema_utils import (
     Schema,
     fixed_labels,
@@ -38,13 +40,10 @@ from datacreate.formats.schema_utils import (
     with_field,
 )
 from datacreate.formats.task_format import (
-    Roles,
-    Rule,
     TaskFormat,
     bind,
     default_inputs,
     find_first_code,
-    find_span,
     load_format,
 )
 from datacreate.formats.yes_no import are_yes_no, yes_no_labels
@@ -236,6 +235,8 @@ def _with_codes(
         size = len(listed) if isinstance(listed, list) else number
         narrower = [first for first in fitting if _is_code(value_at(row, roles.answer), first, size)]
         fitting = narrower or fitting
+    if not fitting:
+        return schema, ""
     first, path = fitting[0], roles.answer or ()
     name, schema = dotted(path), with_field(schema, path, {"enum": codes(first, number)})
     if len(fitting) == 1:
@@ -415,7 +416,7 @@ def _infer_options(
     for path in ordered:
         values, named = lists[path], path == given or path[-1].casefold() in _OPTIONS_NAMES
         texts = [str(v).casefold() for v in values if not isinstance(v, dict | list)]
-        by_value = next((p for p in answers if str(scalars.get(p)).casefold() in texts), None)
+        by_value = next((p for p in answers if p in scalars and str(scalars[p]).casefold() in texts), None)
         if by_value and (
             named or (len(set(texts)) == len(values) and all(isinstance(v, str) for v in values))
         ):

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from datacreate.formats.answers import choices, chosen, with_choice, with_options
 from datacreate.formats.example import Example, FieldPath, Json, canonical_json, replace_field, value_at
+from datacreate.formats.rules import Rule, find_span
 from datacreate.formats.schema_utils import (
     Schema,
     constant_of,
@@ -28,7 +28,7 @@ from datacreate.formats.schema_utils import (
     schema_at,
     with_field,
 )
-from datacreate.formats.task_format import Rule, TaskFormat, find_span
+from datacreate.formats.task_format import TaskFormat
 
 Style = Literal["positional", "keyed"]
 
@@ -93,7 +93,7 @@ class PromptEncoding:
         options, answer = self._moved_options, self.format.roles.answer
         if not options or not answer or self.format.labels:
             return False
-        if self.format.is_coded or self.format.answer_is_text:
+        if self.format.answers.are_coded or self.format.answers.is_text:
             return True
         items = schema_at(self.format.schema, options).get("items")
         kind = schema_at(self.format.schema, answer).get("type")
@@ -127,9 +127,9 @@ class PromptEncoding:
         if self.style == "keyed":
             return dict(values)
         if self._answer_follows_options:
-            right = chosen(self.format, values) or 0
-            others = (index for index in range(len(choices(self.format, values))) if index != right)
-            values = with_options(self.format, values, [right, *others])
+            right = self.format.answers.chosen(values) or 0
+            others = (index for index in range(len(self.format.answers.choices(values))) if index != right)
+            values = self.format.answers.with_options(values, [right, *others])
         return [_selected(values[name], schema) for name, schema in self._properties.items()]
 
     def read(self, item: Json) -> dict[str, Json]:
@@ -147,10 +147,10 @@ class PromptEncoding:
         values = dict(_completed(values, self.format.schema))
         try:
             if self._moved_options:
-                number = len(choices(self.format, values))
+                number = len(self.format.answers.choices(values))
                 if self._answer_follows_options:
-                    values = with_choice(self.format, values, 0)
-                values = with_options(self.format, values, _shuffled(number, written))
+                    values = self.format.answers.with_choice(values, 0)
+                values = self.format.answers.with_options(values, _shuffled(number, written))
         except (KeyError, IndexError, TypeError, AttributeError):
             raise MalformedItem("the options or the answer have another type") from None
         return dict(_completed(self._with_start(values), self.format.schema))

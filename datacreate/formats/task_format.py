@@ -16,11 +16,9 @@ options, and which fields are null.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +27,7 @@ import jsonschema
 from jsonschema.validators import extend
 
 from datacreate.errors import ExampleError, FormatError
-from datacreate.formats.answers import chosen, codes, first_code
+from datacreate.formats.answers import Answers, codes, first_code
 from datacreate.formats.example import (
     Example,
     FieldPath,
@@ -40,6 +38,8 @@ from datacreate.formats.example import (
     value_at,
     values_in,
 )
+from datacreate.formats.roles import LISTS, ROLES_SCHEMA, Roles
+from datacreate.formats.rules import ROLES_OF_RULE, Rule, rule_holds
 from datacreate.formats.schema_keywords import FORMAT_CHECKER, resolve
 from datacreate.formats.schema_utils import (
     Schema,
@@ -52,7 +52,6 @@ from datacreate.formats.schema_utils import (
     schema_at,
     with_field,
 )
-from datacreate.formats.text_normalization import normalize_text
 from datacreate.paths import shipped
 
 Head = Literal["multiple_choice", "sequence_classification"]
@@ -66,104 +65,13 @@ _Validator: Any = extend(  # type: ignore[no-untyped-call]
 )
 
 
-class Rule(StrEnum):
-    """A condition between the fields of one example."""
-
-    ANSWER_IN_OPTIONS = "answer_in_options"
-    ANSWER_IN_CONTEXT = "answer_in_context"
-    OPTIONS_DIFFER = "options_differ"
-
-
-_ROLES_OF_RULE: Mapping[Rule, tuple[str, ...]] = {
-    Rule.ANSWER_IN_OPTIONS: ("answer", "options"),
-    Rule.ANSWER_IN_CONTEXT: ("answer", "context"),
-    Rule.OPTIONS_DIFFER: ("options",),
-}
-
-
-@dataclass(frozen=True)
-class Roles:
-    """The fields with each role; None or () if the format has none."""
-
-    inputs: tuple[FieldPath, ...] = ()  # what the answer depends on, in the order of the schema
-    context: FieldPath | None = None  # the input that holds the passage
-    options: FieldPath | None = None
-    keys: FieldPath | None = None  # the letters or numbers of the options, in a list beside them
-    answer: FieldPath | None = None
-    answer_start: FieldPath | None = None  # where an extractive answer starts in the context
-    ignored: tuple[FieldPath, ...] = ()  # nothing uses them, and the model does not write them
-
-    def single(self) -> dict[str, FieldPath]:
-        """The roles of one field each."""
-        return {role: path for role, path in vars(self).items() if path and role not in _LISTS}
-
-    def named(self) -> dict[str, str]:
-        """The roles that have a field, with dotted paths for messages."""
-        lists = {role: ", ".join(map(dotted, getattr(self, role))) for role in _LISTS}
-        named = {**lists, **{role: dotted(path) for role, path in self.single().items()}}
-        return {role: named[role] for role in vars(self) if named.get(role)}
-
-    def document(self) -> dict[str, Json]:
-        """The roles as a format file writes them."""
-        lists = {role: [_written(path) for path in getattr(self, role)] for role in _LISTS}
-        lists = {role: paths for role, paths in lists.items() if paths}
-        return {**lists, **{role: _written(path) for role, path in self.single().items()}}
-
-
-_LISTS = ("inputs", "ignored")
-
-
-def _written(path: FieldPath) -> Json:
-    return list(path) if any("." in key for key in path) else ".".join(path)
-
-
-_PATH = {"type": ["string", "array"], "items": {"type": "string"}}
-_PATHS = {"type": "array", "items": _PATH}
-_ROLES = {
-    "properties": {role: _PATHS if role in _LISTS else _PATH for role in vars(Roles())},
-    "additionalProperties": False,
-    "type": "object",
-}
 _RULES = {"type": "array", "items": {"enum": [rule.value for rule in Rule]}}
 _EXTENSION = {
-    "properties": {"roles": _ROLES, "rules": _RULES},
+    "properties": {"roles": ROLES_SCHEMA, "rules": _RULES},
     "additionalProperties": False,
     "type": "object",
 }
 """The schema of `x-datacreate`."""
-
-_LETTER = r"[^\W_\u0530-\u1dff\u2c00-\U0010ffff]"
-"""A digit, or a letter of an alphabet that puts spaces around every word: Latin, Greek, Cyrillic."""
-
-
-def find_span(answer: str, context: str) -> int | None:
-    """Where the answer stands in the context: it begins and ends where words do, and is not all of it; else None."""
-    before = rf"(?<!{_LETTER})" if re.match(_LETTER, answer) else ""
-    after = rf"(?!{_LETTER}|[\u0300-\u036f])" if re.search(rf"{_LETTER}$", answer) else ""
-    for found in re.finditer(before + re.escape(answer) + after, context):
-        if any(map(str.isalnum, context[: found.start()] + context[found.end() :])):
-            return found.start()
-    return None
-
-
-def rule_holds(rule: Rule, format: TaskFormat, values: Mapping[str, Json]) -> bool:
-    """Whether an example satisfies `rule`. The fields of the rule must exist."""
-    roles = format.roles
-    if rule is Rule.OPTIONS_DIFFER:
-        options = [normalize_text(str(option)) for option in field_at(values, roles.options or ())]
-        return len(set(options)) == len(options)
-    if rule is Rule.ANSWER_IN_OPTIONS:
-        return chosen(format, values) is not None
-    answer, context = field_at(values, roles.answer or ()), value_at(values, roles.context)
-    if not isinstance(context, str):
-        return False
-    answers = [str(each) for each in (answer if isinstance(answer, list) else [answer])]
-    if not roles.answer_start:
-        return all(find_span(each, context) is not None for each in answers)
-    start = field_at(values, roles.answer_start)
-    starts = start if isinstance(start, list) else [start]
-    pairs = zip(answers, starts, strict=False)
-    return len(answers) == len(starts) and all(context[at : at + len(text)] == text for text, at in pairs)
 
 
 @dataclass(frozen=True)
@@ -179,7 +87,7 @@ class TaskFormat:
     @cached_property
     def labels(self) -> tuple[Json, ...] | None:
         """The fixed labels as the answer field has them; None if each example has its own answers."""
-        if self.roles.answer is None or self.is_coded:
+        if self.roles.answer is None or self.roles.keys or self.first_code is not None:
             return None
         schema = schema_at(self.schema, self.roles.answer)
         # Another keyword of the field can exclude values of the enumeration or range.
@@ -187,15 +95,12 @@ class TaskFormat:
         labels = tuple(filter(validator.is_valid, fixed_labels(schema) or ()))
         return labels if len(labels) > 1 else None
 
-    @property
-    def is_coded(self) -> bool:
-        """Whether the answer names an option by its position, letter or key."""
-        return self.roles.keys is not None or self.first_code is not None
-
     @cached_property
-    def answer_is_text(self) -> bool:
-        """Whether the answer field holds text."""
-        return schema_at(self.schema, self.roles.answer or ()).get("type") == "string"
+    def answers(self) -> Answers:
+        """The possible answers of an example, and which is right."""
+        schema = schema_at(self.schema, self.roles.answer or ())
+        is_text = schema.get("type") == "string"
+        return Answers(self.roles, self.labels, self.options_vary, self.first_code, is_text)
 
     @cached_property
     def options_vary(self) -> bool:
@@ -282,10 +187,10 @@ class TaskFormat:
             message = " ".join(error.message[:200].split())
             raise ExampleError(f"{where}: {message} (format {self.name}); change the example or the format")
         for rule in sorted(self.rules):
-            for path in (getattr(self.roles, role) for role in _ROLES_OF_RULE[rule]):
+            for path in (getattr(self.roles, role) for role in ROLES_OF_RULE[rule]):
                 if not _has_field(example.values, path):
                     raise ExampleError(f"the rule {rule} needs the field {dotted(path)}; add it")
-            if not rule_holds(rule, self, example.values):
+            if not rule_holds(rule, self.answers, example.values):
                 roles = ", ".join(f"{role} = {path}" for role, path in self.roles.named().items())
                 raise ExampleError(f"the example breaks the rule {rule} ({roles}); fix the example")
 
@@ -337,7 +242,7 @@ def read_format(document: Mapping[str, Json], name: str) -> TaskFormat:
     roles = _read_roles(extension.get("roles", {}), fields, name)
     rules = frozenset(map(Rule, extension.get("rules", [])))
     for rule in sorted(rules):
-        for role in _ROLES_OF_RULE[rule]:
+        for role in ROLES_OF_RULE[rule]:
             if getattr(roles, role) is None:
                 raise FormatError(f"{name}: the rule {rule} needs the role {role}; name it under roles")
     return TaskFormat(name, fields, roles, rules, find_first_code(fields, roles))
@@ -346,7 +251,7 @@ def read_format(document: Mapping[str, Json], name: str) -> TaskFormat:
 def _read_roles(given: Mapping[str, Json], schema: Schema, name: str) -> Roles:
     found: dict[str, Any] = {}
     for role, written in given.items():
-        paths = [_read_path(path) for path in (written if role in _LISTS else [written])]
+        paths = [_read_path(path) for path in (written if role in LISTS else [written])]
         for path in paths:
             try:
                 field_schema = schema_at(schema, path)
@@ -356,7 +261,7 @@ def _read_roles(given: Mapping[str, Json], schema: Schema, name: str) -> Roles:
             if role == "options" and not _is_list(field_schema):
                 why = f"the role options names {dotted(path)}, which is not a list; name a list"
                 raise FormatError(f"{name}: {why}")
-        found[role] = tuple(paths) if role in _LISTS else paths[0]
+        found[role] = tuple(paths) if role in LISTS else paths[0]
     roles = Roles(**found)
     inputs = roles.inputs if "inputs" in given else default_inputs(schema, roles)
     return replace(roles, inputs=inputs)
@@ -403,7 +308,7 @@ def bind(format: TaskFormat, example: Example) -> TaskFormat:
     schema = narrow(format.schema, example.values, (), format.roles.options)
     roles = format.roles
     number = len(value_at(example.values, roles.options) or ())
-    if roles.answer and format.is_coded:
+    if roles.answer and format.answers.are_coded:
         allowed = value_at(example.values, roles.keys) if roles.keys else codes(format.first_code, number)
         schema = with_field(schema, roles.answer, {"enum": list(allowed)})
     for path in filter(None, (*roles.ignored, roles.keys)):

@@ -16,9 +16,10 @@ from typing import Self
 from jsonschema.exceptions import best_match
 
 from datacreate.formats.example import Example, Json, dotted, find_unsupported_value
+from datacreate.formats.rules import Rule, rule_holds
 from datacreate.formats.schema_keywords import GRAMMAR_KEYWORDS, VALIDATION_KEYWORDS
 from datacreate.formats.schema_utils import tidied
-from datacreate.formats.task_format import Rule, TaskFormat, rule_holds
+from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import normalize_text
 
 MAX_REJECT_CHARS = 400
@@ -127,7 +128,7 @@ def _first_error(
     if not all(_VISIBLE.search(text) or (allow_empty and not text) for text in texts):
         return Reason.BLANK, ""
     for rule in sorted(format.rules):
-        if not rule_holds(rule, format, values):
+        if not rule_holds(rule, format.answers, values):
             return _REASON_OF_RULE[rule], ""
     return None
 

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from datacreate.formats.answers import choices, chosen
 from datacreate.formats.example import Json
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import words
@@ -271,7 +270,7 @@ def _rows(
 ) -> Iterator[Row]:
     """The rows with at least two options and their answer among them."""
     for values, family in zip(rows, families, strict=True):
-        options, right = tuple(map(str, choices(format, values))), chosen(format, values)
+        options, right = tuple(map(str, format.answers.choices(values))), format.answers.chosen(values)
         if right is not None and len(options) > 1:
             yield Row(*texts_of(format, values), options, right, family)
 

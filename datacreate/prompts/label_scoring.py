@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 
 from datacreate.errors import UsageError
-from datacreate.formats.answers import choices
 from datacreate.formats.example import Json
+from datacreate.formats.rules import Rule
 from datacreate.formats.schema_utils import schema_at
-from datacreate.formats.task_format import Rule, TaskFormat
+from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.generation import Message
 
 _LETTER = "Answer with the letter of the right option."
@@ -117,7 +117,7 @@ def label_question(format: TaskFormat, values: Mapping[str, Json], *, lettered: 
     `lettered` gives letters to fixed labels too, for a model whose tokenizer starts several labels with the same
     token.
     """
-    answers = choices(format, values)
+    answers = format.answers.choices(values)
     lettered = lettered or not format.labels
     if not answers or (lettered and len(answers) > MAX_LETTERED):
         return None

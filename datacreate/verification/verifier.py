@@ -8,7 +8,6 @@ from typing import Any
 from datacreate.engines.client import Engine
 from datacreate.engines.self_test import scores_are_real
 from datacreate.filters.base import Filter
-from datacreate.formats.answers import choices, chosen
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.validate import Candidate, Reason
 from datacreate.messages import Notify, no_notify
@@ -59,7 +58,7 @@ class Verifier(Filter):
             return
         self._sample = self._score(sample)
         found = [
-            (chosen(self._format, candidate.example.values) or 0, scores)
+            (self._format.answers.chosen(candidate.example.values) or 0, scores)
             for candidate in sample
             if (scores := self._sample.get(candidate.example.id))
         ]
@@ -90,10 +89,10 @@ class Verifier(Filter):
         if self._means is not None:
             scores = calibrated(scores, self._means)
         values = candidate.example.values
-        assigned = chosen(self._format, values) or 0
+        assigned = self._format.answers.chosen(values) or 0
         if final_label("drop", assigned, scores) >= 0:
             return None
-        options = [str(answer) for answer in choices(self._format, values)]
+        options = [str(answer) for answer in self._format.answers.choices(values)]
         return disagreement(options, assigned, scores)
 
     def report(self, rejected: int) -> dict[str, Any]:

@@ -12,7 +12,6 @@ import pytest
 from datacreate.engines.base import Completion, Request
 from datacreate.filtering import DatasetFilterSettings, filter_rows
 from datacreate.finetuning.rows import read_source, training_set
-from datacreate.formats.answers import answer_text, choices, chosen, with_choice, with_options
 from datacreate.formats.example import Example
 from datacreate.formats.infer import infer_format
 from datacreate.formats.options import FormatOptions
@@ -147,7 +146,7 @@ def test_what_is_understood(name: str) -> None:
     values, how, line, text = LAYOUTS[name]
     found = infer_format(Example(values), FormatOptions(**how))
     assert line in found.notes[0]
-    assert answer_text(found.format, values) == text
+    assert found.format.answers.text(values) == text
 
 
 def knowing(request: Request) -> Completion:
@@ -179,9 +178,9 @@ def test_every_answer_in_the_made_set_is_right(tmp_path: Path, model: str, name:
         assert list(row) == list(values)
         assert isinstance(validate_example(row, format), Candidate)
         if format.options_vary:
-            assert answer_text(format, row).startswith("right")
-            assert sum(str(option).startswith("right") for option in choices(format, row)) == 1
-            places.add(chosen(format, row))
+            assert format.answers.text(row).startswith("right")
+            assert sum(str(option).startswith("right") for option in format.answers.choices(row)) == 1
+            places.add(format.answers.chosen(row))
         if format.roles.answer_start:
             answers = (
                 row["answers"]
@@ -203,13 +202,13 @@ def test_every_answer_in_the_made_set_is_right(tmp_path: Path, model: str, name:
 def test_the_answer_follows_its_option(name: str) -> None:
     values, how, _, text = LAYOUTS[name]
     format = infer_format(Example(values), FormatOptions(**how)).format
-    number = len(choices(format, values))
-    moved = with_options(format, values, list(reversed(range(number))))
-    assert answer_text(format, moved) == text
-    assert with_options(format, moved, list(reversed(range(number)))) == values
+    number = len(format.answers.choices(values))
+    moved = format.answers.with_options(values, list(reversed(range(number))))
+    assert format.answers.text(moved) == text
+    assert format.answers.with_options(moved, list(reversed(range(number)))) == values
     for index in range(number):
-        other = with_choice(format, values, index)
-        assert chosen(format, other) == index
+        other = format.answers.with_choice(values, index)
+        assert format.answers.chosen(other) == index
         assert isinstance(validate_example(other, format), Candidate)
 
 

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from datacreate.formats.answers import chosen
 from datacreate.formats.example import Example, canonical_json
 from datacreate.formats.parse import parse_completion, parse_item
 from datacreate.formats.serialization import PromptEncoding
@@ -165,7 +164,7 @@ def test_a_number_is_stored_as_the_label(labels: str, written: float, style: Any
     result = parse_item(item, encoding)
     assert isinstance(result, Candidate)
     assert canonical_json(result.example.values["stars"]) == canonical_json(label(4))
-    assert chosen(encoding.format, result.example.values) == 1
+    assert encoding.format.answers.chosen(result.example.values) == 1
 
 
 def test_numbers_that_json_lacks_are_rejected_and_the_next_item_is_kept() -> None:
