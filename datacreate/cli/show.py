@@ -44,9 +44,10 @@ def show(run: Path, samples: int, seed: int, as_json: bool) -> None:
 @path_argument("run")
 @option(
     "--layout",
-    type=click.Choice(["reference", "hf", "parquet", "csv", "chat"]),
+    type=click.Choice(["reference", "hf", "parquet", "csv", "chat", "alpaca", "preference"]),
     required=True,
-    help="reference: train_STRATEGY.jsonl; hf: a datasets folder; parquet; csv; chat: conversations for an LLM.",
+    help="reference: train_STRATEGY.jsonl; hf: a datasets folder; parquet; csv; chat: conversations; alpaca: "
+    "instruction, input, output; preference: prompt, chosen, rejected.",
 )
 @path_option("--out", help="Folder to write to.  [default: RUN/export/LAYOUT]")
 @option("--partial", is_flag=True, help="Export what an unfinished run has so far.")

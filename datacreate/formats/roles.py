@@ -17,6 +17,10 @@ class Roles:
     keys: FieldPath | None = None  # the letters or numbers of the options, in a list beside them
     answer: FieldPath | None = None
     answer_start: FieldPath | None = None  # where an extractive answer starts in the context
+    rejected: FieldPath | None = None  # a worse answer
+    turns: FieldPath | None = None  # a conversation
+    tools: FieldPath | None = None  # the functions of which the answer calls one
+    tags: tuple[FieldPath, ...] = ()  # each has a tag for every token of the first input
     ignored: tuple[FieldPath, ...] = ()  # nothing uses them, and the model does not write them
 
     def single(self) -> dict[str, FieldPath]:
@@ -36,7 +40,7 @@ class Roles:
         return {**lists, **{role: _written(path) for role, path in self.single().items()}}
 
 
-LISTS = ("inputs", "ignored")
+LISTS = ("inputs", "tags", "ignored")
 
 
 def _written(path: FieldPath) -> Json:

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from datacreate.formats.answers import Answers
 from datacreate.formats.example import Json, field_at, value_at
+from datacreate.formats.layouts import call_fits, turns_alternate
 from datacreate.formats.text_normalization import normalize_text
 
 
@@ -17,14 +18,21 @@ class Rule(StrEnum):
     ANSWER_IN_OPTIONS = "answer_in_options"
     ANSWER_IN_CONTEXT = "answer_in_context"
     OPTIONS_DIFFER = "options_differ"
+    CHOSEN_DIFFERS = "chosen_differs"
+    TURNS_ALTERNATE = "turns_alternate"
+    ONE_TAG_PER_TOKEN = "one_tag_per_token"
+    CALL_FITS_TOOL = "call_fits_tool"
 
 
 ROLES_OF_RULE: Mapping[Rule, tuple[str, ...]] = {
     Rule.ANSWER_IN_OPTIONS: ("answer", "options"),
     Rule.ANSWER_IN_CONTEXT: ("answer", "context"),
     Rule.OPTIONS_DIFFER: ("options",),
+    Rule.CHOSEN_DIFFERS: ("answer", "rejected"),
+    Rule.TURNS_ALTERNATE: ("turns",),
+    Rule.ONE_TAG_PER_TOKEN: ("inputs", "tags"),
+    Rule.CALL_FITS_TOOL: ("answer", "tools"),
 }
-
 
 _LETTER = r"[^\W_\u0530-\u1dff\u2c00-\U0010ffff]"
 """A digit, or a letter of an alphabet that puts spaces around every word: Latin, Greek, Cyrillic."""
@@ -48,13 +56,25 @@ def rule_holds(rule: Rule, answers: Answers, values: Mapping[str, Json]) -> bool
         return len(set(options)) == len(options)
     if rule is Rule.ANSWER_IN_OPTIONS:
         return answers.chosen(values) is not None
-    answer, context = field_at(values, roles.answer or ()), value_at(values, roles.context)
-    if not isinstance(context, str):
-        return False
+    if rule is Rule.TURNS_ALTERNATE:
+        return turns_alternate(field_at(values, roles.turns or ()))
+    if rule is Rule.ONE_TAG_PER_TOKEN:
+        lists = filter(None, (value_at(values, path) for path in (roles.inputs[0], *roles.tags)))
+        return len(set(map(len, lists))) == 1
+    answer = field_at(values, roles.answer or ())
+    if rule is Rule.CALL_FITS_TOOL:
+        return call_fits(answer, field_at(values, roles.tools or ()))
+    if rule is Rule.CHOSEN_DIFFERS:
+        return normalize_text(str(answer)) != normalize_text(str(field_at(values, roles.rejected or ())))
+    context, starts = value_at(values, roles.context), value_at(values, roles.answer_start)
+    return isinstance(context, str) and _is_extracted(answer, context, starts)
+
+
+def _is_extracted(answer: Json, context: str, start: Json) -> bool:
+    """Whether the answer, or each of several, is a span of the context; it is at `start`, if that is known."""
     texts = [str(each) for each in (answer if isinstance(answer, list) else [answer])]
-    if not roles.answer_start:
-        return all(find_span(each, context) is not None for each in texts)
-    start = field_at(values, roles.answer_start)
+    if start is None:
+        return all(find_span(text, context) is not None for text in texts)
     starts = start if isinstance(start, list) else [start]
-    pairs = zip(texts, starts, strict=False)
-    return len(texts) == len(starts) and all(context[at : at + len(text)] == text for text, at in pairs)
+    same = (context[at : at + len(text)] == text for text, at in zip(texts, starts, strict=False))
+    return len(texts) == len(starts) and all(same)

@@ -99,15 +99,28 @@ class PromptEncoding:
         kind = schema_at(self.format.schema, answer).get("type")
         return isinstance(items, Mapping) and bool(kind) and items.get("type") == kind
 
+    @cached_property
+    def _tagged(self) -> tuple[str, ...]:
+        """The fields of the tokens and of their tags, written as one list of [token, tag]: equally many of each."""
+        paths = (*self.format.roles.inputs[:1], *self.format.roles.tags)
+        is_top_level = all(len(path) == 1 for path in paths) and self.style == "positional"
+        return tuple(path[0] for path in paths) if self.format.roles.tags and is_top_level else ()
+
     @property
     def fields(self) -> tuple[str, ...]:
         """The top-level fields that are written, in order."""
-        return tuple(self._properties)
+        return tuple(name for name in self._properties if name not in self._tagged[1:])
 
     @property
     def field_schemas(self) -> dict[str, Json]:
         """The schema of each written field, in order."""
-        return self._properties
+        schemas = {name: self._properties[name] for name in self.fields}
+        if self._tagged:
+            tokens, number = schemas[self._tagged[0]], len(self._tagged)
+            parts = [self._properties[name]["items"] for name in self._tagged]
+            item = {"type": "array", "prefixItems": parts, "minItems": number, "maxItems": number}
+            schemas[self._tagged[0]] = {**tokens, "items": item}
+        return schemas
 
     def has_placeholder(self, values: Mapping[str, Json]) -> bool:
         """Whether a text is a word of `describe` or JSON instead of content: a field's own name, "wrong option 2"."""
@@ -130,7 +143,14 @@ class PromptEncoding:
             right = self.format.answers.chosen(values) or 0
             others = (index for index in range(len(self.format.answers.choices(values))) if index != right)
             values = self.format.answers.with_options(values, [right, *others])
-        return [_selected(values[name], schema) for name, schema in self._properties.items()]
+        if turns := self.format.roles.turns:  # the formatting example may have more than the format
+            longest = schema_at(self.format.schema, turns)["maxItems"]
+            values = replace_field(values, turns, value_at(values, turns)[:longest])
+        row = [_selected(values[name], self._properties[name]) for name in self.fields]
+        if self._tagged:
+            lists = (values[name] for name in self._tagged)
+            row[self.fields.index(self._tagged[0])] = list(map(list, zip(*lists, strict=True)))
+        return row
 
     def read(self, item: Json) -> dict[str, Json]:
         """The values of a written item, not validated. Raises MalformedItem if it has another shape."""
@@ -141,7 +161,12 @@ class PromptEncoding:
         if not isinstance(item, list) or len(item) != len(self.fields):
             raise MalformedItem(f"not a list of {len(self.fields)}")
         written = dict(zip(self.fields, item, strict=True))
-        values, roles = written, self.format.roles
+        values, roles = dict(written), self.format.roles
+        if self._tagged:
+            listed = values[self._tagged[0]]
+            if not isinstance(listed, list) or not all(isinstance(part, list) for part in listed):
+                raise MalformedItem("no list of tokens with tags")
+            values |= zip(self._tagged, map(list, zip(*listed, strict=False)), strict=False)
         if self.pseudo_labels and self.format.labels and roles.answer:
             values = {**values, roles.answer[0]: self.format.labels[0]}
         values = dict(_completed(values, self.format.schema))
@@ -173,6 +198,8 @@ class PromptEncoding:
             wrong = schema_at(self.format.schema, self._moved_options).get("minItems", 2) - 1
             options = f"[right option, {wrong} wrong option{'s' if wrong > 1 else ''}]"
             words[first] = f"{first} with {'.'.join(inner)}: {options}" if inner else options
+        if self._tagged:
+            words[self._tagged[0]] = f"[[{', '.join(self._tagged)}], ...]"
         return f"[{', '.join(words.values())}]"
 
 

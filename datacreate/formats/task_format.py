@@ -26,7 +26,7 @@ from typing import Any, Literal
 import jsonschema
 from jsonschema.validators import extend
 
-from datacreate.errors import ExampleError, FormatError
+from datacreate.errors import ExampleError, FormatError, UsageError
 from datacreate.formats.answers import Answers, codes, first_code
 from datacreate.formats.example import (
     Example,
@@ -35,8 +35,15 @@ from datacreate.formats.example import (
     canonical_json,
     dotted,
     field_at,
+    replace_field,
     value_at,
     values_in,
+)
+from datacreate.formats.layouts import (
+    asked,
+    call_schema,
+    turns_schema,
+    with_turns,
 )
 from datacreate.formats.roles import LISTS, ROLES_SCHEMA, Roles
 from datacreate.formats.rules import ROLES_OF_RULE, Rule, rule_holds
@@ -137,8 +144,12 @@ class TaskFormat:
     def _texts(self, path: FieldPath, values: Mapping[str, Json]) -> list[str]:
         """The texts of an input; an input without free text, such as a number, is a text of its own."""
         schema, value = schema_at(self.schema, path), value_at(values, path)
-        if is_constant(schema):
+        if is_constant(schema) or value is None:
             return []
+        if path == self.roles.turns:
+            return asked(value)
+        if self.roles.tags and path == self.roles.inputs[0]:
+            return [" ".join(map(str, value))]
         return free_texts(value, schema) if may_have_text(schema) else values_in(value)
 
     @cached_property
@@ -179,6 +190,14 @@ class TaskFormat:
         named = [f"{dotted(path)}: {text}" for path, text in shown.items()]
         return "\n".join(named if len(shown) > 1 else shown.values())
 
+    def with_all_turns(self, example: Example) -> Example:
+        """The example with as many turns as the format has: the last ones are left out, or all are repeated."""
+        if self.roles.turns is None:
+            return example
+        number = schema_at(self.schema, self.roles.turns)["maxItems"] // 2
+        turns = with_turns(field_at(example.values, self.roles.turns), number)
+        return Example(replace_field(example.values, self.roles.turns, turns))
+
     def check(self, example: Example) -> None:
         """Raise ExampleError unless the formatting example is valid in this format."""
         error = jsonschema.exceptions.best_match(self.validator.iter_errors(example.values))
@@ -187,8 +206,8 @@ class TaskFormat:
             message = " ".join(error.message[:200].split())
             raise ExampleError(f"{where}: {message} (format {self.name}); change the example or the format")
         for rule in sorted(self.rules):
-            for path in (getattr(self.roles, role) for role in ROLES_OF_RULE[rule]):
-                if not _has_field(example.values, path):
+            for path in (self.roles.single().get(role) for role in ROLES_OF_RULE[rule]):
+                if path and not _has_field(example.values, path):
                     raise ExampleError(f"the rule {rule} needs the field {dotted(path)}; add it")
             if not rule_holds(rule, self.answers, example.values):
                 roles = ", ".join(f"{role} = {path}" for role, path in self.roles.named().items())
@@ -243,7 +262,7 @@ def read_format(document: Mapping[str, Json], name: str) -> TaskFormat:
     rules = frozenset(map(Rule, extension.get("rules", [])))
     for rule in sorted(rules):
         for role in ROLES_OF_RULE[rule]:
-            if getattr(roles, role) is None:
+            if not getattr(roles, role):
                 raise FormatError(f"{name}: the rule {rule} needs the role {role}; name it under roles")
     return TaskFormat(name, fields, roles, rules, find_first_code(fields, roles))
 
@@ -296,10 +315,11 @@ def _is_list(schema: Json) -> bool:
     return "array" in schema.get("type", ()) or (bool(values) and all(isinstance(v, list) for v in values))
 
 
-def bind(format: TaskFormat, example: Example) -> TaskFormat:
-    """The format, specialized to the formatting example: its fields, nulls and number of options.
+def bind(format: TaskFormat, example: Example, turns: int | None = None) -> TaskFormat:
+    """The format, specialized to the formatting example: its fields, nulls, number of options, turns and tools.
 
-    Raises ExampleError if the example has unknown fields, is invalid, or has only constant fields.
+    `turns`: of a conversation, if not as many as the example has. Raises UsageError for another format, ExampleError if
+    the example has unknown fields, is invalid, or has only constant fields.
     """
     properties = format.schema["properties"]
     if unknown := [key for key in example.values if key not in properties]:
@@ -314,14 +334,29 @@ def bind(format: TaskFormat, example: Example) -> TaskFormat:
     for path in filter(None, (*roles.ignored, roles.keys)):
         if _has_field(example.values, path):
             schema = with_field(schema, path, {"const": field_at(example.values, path)})
+    if format.roles.turns:
+        listed = field_at(example.values, format.roles.turns)
+        items = turns_schema(
+            schema_at(schema, format.roles.turns), with_turns(listed, turns) if turns else listed
+        )
+        schema = with_field(schema, format.roles.turns, items)
+    elif turns:
+        raise UsageError(f"--turns: the format {format.name} is not a conversation; remove --turns")
+    if format.roles.tools and format.roles.answer:
+        tools = field_at(example.values, format.roles.tools)
+        schema = with_field(schema, format.roles.tools, {"const": tools})
+        schema = with_field(schema, format.roles.answer, call_schema(tools))
     if all(map(is_constant, schema["properties"].values())):
         raise ExampleError("the example has no field that can vary: all are null or fixed; fill one in")
     single = {role: path for role, path in roles.single().items() if _has_field(example.values, path)}
     if "context" in single and not _varies(schema, single["context"]):
         del single["context"]
     inputs = tuple(path for path in roles.inputs if _varies(schema, path))
-    ignored = tuple(path for path in roles.ignored if _has_field(example.values, path))
-    return replace(format, schema=schema, roles=Roles(inputs=inputs, ignored=ignored, **single))
+    tags, ignored = (
+        tuple(path for path in paths if _has_field(example.values, path))
+        for paths in (roles.tags, roles.ignored)
+    )
+    return replace(format, schema=schema, roles=Roles(inputs=inputs, tags=tags, ignored=ignored, **single))
 
 
 def _varies(schema: Schema, path: FieldPath) -> bool:

@@ -16,6 +16,8 @@ from datacreate.formats.example import Example
 from datacreate.formats.infer import infer_format
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.validate import Candidate, Reject, validate_example
+from datacreate.runs.directory import RunDirectory
+from datacreate.runs.export import export
 from tests.making import examples, make
 from tests.scripted import written
 
@@ -235,6 +237,17 @@ def rows_file(folder: Path, rows: list[dict[str, Any]]) -> Path:
     path = folder / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+@pytest.mark.parametrize("name", ["ARC", "MMLU", "SQuAD"])
+def test_exports_have_the_answer_in_words(tmp_path: Path, model: str, name: str) -> None:
+    values, how, _, _ = LAYOUTS[name]
+    make(tmp_path / "run", model, knowing, example=values, count=2, **how)
+    for layout in ("reference", "chat"):
+        for line in export(RunDirectory(tmp_path / "run"), layout).read_text().splitlines():
+            row = json.loads(line)
+            answer = row["label"] if layout == "reference" else row["messages"][-1]["content"]
+            assert answer.startswith("span" if name == "SQuAD" else "right")
 
 
 def test_filter_and_train_read_coded_answers(tmp_path: Path) -> None:
