@@ -150,7 +150,7 @@ def task_of(format: TaskFormat, rows: Sequence[Mapping[str, Json]], source: str)
     if len(labels) >= 2:
         return Task(head="sequence_classification", names=tuple(labels))
     path, roles = format.roles.answer, format.roles
-    if roles.turns or roles.tags or roles.tools or roles.rejected:
+    if roles.turns or roles.tags or roles.rejected:
         raise TrainingError(
             f"{source}: no encoder is trained on rows of the format {format.name}; export them for another program"
         )
@@ -160,8 +160,8 @@ def task_of(format: TaskFormat, rows: Sequence[Mapping[str, Json]], source: str)
         )
     if any(isinstance(value, list) for value in _values(rows, path)):
         raise TrainingError(
-            f"{source}: the field {dotted(path)} is a list; an encoder learns one label for each row, so give the field "
-            "with it: --answer FIELD"
+            f"{source}: the field {dotted(path)} is a list, and an encoder learns one label for each row; "
+            "name its field with --answer FIELD"
         )
     labels = sorted({str(label) for label in _values(rows, path)})
     if 2 <= len(labels) <= max(2, min(50, len(rows) // 2)):

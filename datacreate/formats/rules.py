@@ -61,9 +61,9 @@ def rule_holds(rule: Rule, answers: Answers, values: Mapping[str, Json]) -> bool
     if rule is Rule.ONE_TAG_PER_TOKEN:
         lists = filter(None, (value_at(values, path) for path in (roles.inputs[0], *roles.tags)))
         return len(set(map(len, lists))) == 1
-    answer = field_at(values, roles.answer or ())
     if rule is Rule.CALL_FITS_TOOL:
-        return call_fits(answer, field_at(values, roles.tools or ()))
+        return call_fits(field_at(values, roles.call or ()), field_at(values, roles.tools or ()))
+    answer = field_at(values, roles.answer or ())
     if rule is Rule.CHOSEN_DIFFERS:
         return normalize_text(str(answer)) != normalize_text(str(field_at(values, roles.rejected or ())))
     context, starts = value_at(values, roles.context), value_at(values, roles.answer_start)

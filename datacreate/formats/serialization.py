@@ -37,7 +37,9 @@ _OPTION_WORDS = re.compile(
 )
 """What small models write for an option, copied from `PromptEncoding.describe`."""
 
-_STRAY_JSON = re.compile(r"\s*[]},]\s*\S|.*[.?!]\s*\[\Z", re.DOTALL)
+_STRAY_JSON = re.compile(
+    r"""\s*[]},]\s*\S | .*[.?!]\s*(?:\[|[]}]\s*,[][{},"\s]*)\Z | .*\w\s.*,\s*\Z""", re.DOTALL | re.VERBOSE
+)
 """No text begins or ends like this (a comma alone can be a token). Models continue so if the grammar keeps them from
 closing a list."""
 

@@ -62,7 +62,7 @@ def _layout_sentence(format: TaskFormat, parent: Example) -> str:
         return f" The user writes {turns} messages in each, and each gets an answer." if turns > 1 else ""
     if roles.tools:
         tools = json.dumps(field_at(parent.values, roles.tools), ensure_ascii=False, separators=(",", ":"))
-        return f" Each calls one of these functions, and all functions occur: {tools}"
+        return f" Each calls one of these functions: {tools}"
     return ""
 
 
@@ -75,7 +75,7 @@ def _fixed_answers_sentence(format: TaskFormat) -> str:
         next((path for path in format.roles.inputs if path[-1] == "question"), None),
         format.labels,
     )
-    if not (question and labels):
+    if not (question and labels) or format.roles.tools:
         return ""
     names = list(map(str, labels))
     choices = " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
