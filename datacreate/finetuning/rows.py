@@ -20,6 +20,7 @@ from datacreate.benchmarks import find_benchmark, load_registry, read_split
 from datacreate.errors import TrainingError, UsageError
 from datacreate.finetuning.records import SOFT_LABELS, Condition, Task
 from datacreate.formats.example import Example, FieldPath, Json, canonical_json, dotted, field_at, value_at
+from datacreate.formats.infer_rows import few_labels
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import has_rows
 from datacreate.formats.task_format import TaskFormat, load_format
@@ -164,7 +165,7 @@ def task_of(format: TaskFormat, rows: Sequence[Mapping[str, Json]], source: str)
             "name its field with --answer FIELD"
         )
     labels = sorted({str(label) for label in _values(rows, path)})
-    if 2 <= len(labels) <= max(2, min(50, len(rows) // 2)):
+    if few_labels(len(labels), len(rows)):
         return Task(head="sequence_classification", names=tuple(labels))
     if len(labels) < 2:
         raise TrainingError(

@@ -15,6 +15,7 @@ from functools import cache
 from datacreate.errors import ExampleError, UsageError
 from datacreate.formats.answers import FIRST_CODES, codes, first_code
 from datacreate.formats.example import (
+    JSON_TYPES,
     Example,
     FieldPath,
     Json,
@@ -27,7 +28,7 @@ from datacreate.formats.example import (
     values_in,
 )
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.overrides import JSON_TYPES, field_overrides, leaves_of, named_field
+from datacreate.formats.overrides import field_overrides, leaves_of, named_field
 from datacreate.formats.roles import Roles
 from datacreate.formats.rules import Rule, find_span
 from datacreate.formats.schema_utils import (

@@ -129,7 +129,8 @@ class PromptEncoding:
         options = self.format.roles.options
         for name in self.fields:
             own_name = re.compile(rf"\W*{re.escape(name)}\W*", re.IGNORECASE)
-            for text in free_texts(values.get(name), self._properties[name]):
+            texts = free_texts(values.get(name), self._properties[name])
+            for text in [" ".join(texts)] if self._tagged[:1] == (name,) else texts:
                 if _STRAY_JSON.match(text) or (len(name) > 2 and own_name.fullmatch(text)):
                     return True
                 if options and options[0] == name and _OPTION_WORDS.fullmatch(text):

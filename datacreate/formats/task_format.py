@@ -47,7 +47,7 @@ from datacreate.formats.layouts import (
 )
 from datacreate.formats.roles import LISTS, ROLES_SCHEMA, Roles
 from datacreate.formats.rules import ROLES_OF_RULE, Rule, rule_holds
-from datacreate.formats.schema_keywords import FORMAT_CHECKER, resolve
+from datacreate.formats.schema_keywords import FORMAT_CHECKER, describe_error, resolve
 from datacreate.formats.schema_utils import (
     Schema,
     fixed_labels,
@@ -203,8 +203,9 @@ class TaskFormat:
         error = jsonschema.exceptions.best_match(self.validator.iter_errors(example.values))
         if error is not None:
             where = dotted(tuple(map(str, error.absolute_path))) or "the example"
-            message = " ".join(error.message[:200].split())
-            raise ExampleError(f"{where}: {message} (format {self.name}); change the example or the format")
+            raise ExampleError(
+                f"{where}: {describe_error(error)[:200]} (format {self.name}); change the example or the format"
+            )
         for rule in sorted(self.rules):
             for path in (self.roles.single().get(role) for role in ROLES_OF_RULE[rule]):
                 if path and not _has_field(example.values, path):

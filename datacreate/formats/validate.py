@@ -17,7 +17,7 @@ from jsonschema.exceptions import best_match
 
 from datacreate.formats.example import Example, Json, dotted, find_unsupported_value
 from datacreate.formats.rules import Rule, rule_holds
-from datacreate.formats.schema_keywords import GRAMMAR_KEYWORDS, VALIDATION_KEYWORDS
+from datacreate.formats.schema_keywords import GRAMMAR_KEYWORDS, VALIDATION_KEYWORDS, describe_error
 from datacreate.formats.schema_utils import tidied
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import normalize_text
@@ -149,7 +149,7 @@ def _schema_error(values: Mapping[str, Json], format: TaskFormat) -> tuple[Reaso
     keyword, path = str(error.validator), list(map(str, error.absolute_schema_path))
     location = dotted(tuple(map(str, error.absolute_path))) or "the example"
     if keyword in GRAMMAR_KEYWORDS and VALIDATION_KEYWORDS.isdisjoint(path):
-        return Reason.SCHEMA_VIOLATION, f"{location}: {shorten(' '.join(error.message.split()), 150)}"
+        return Reason.SCHEMA_VIOLATION, f"{location}: {shorten(describe_error(error), 150)}"
     return Reason.CONSTRAINT_VIOLATION, f"{location}: {keyword} {shorten(error.validator_value, 80)}"
 
 
