@@ -108,6 +108,6 @@ def run() -> tuple[str, int]:
 
 def prints(words: Sequence[str]) -> bool:
     """Whether the result of a command line is what it prints, and not the files that it writes."""
-    if {"--dry-run", "--list", "--help", "-h"}.intersection(words):
+    if {"--dry-run", "--help", "-h"}.intersection(words):
         return True
     return words[0] not in _WRITERS and " ".join(words[:2]) not in _WRITERS

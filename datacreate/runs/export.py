@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.errors import RunError
-from datacreate.files import replaced, storage_error
+from datacreate.files import refuse_links
 from datacreate.formats.example import Json, field_at
 from datacreate.formats.task_format import TaskFormat
+from datacreate.locking import replaced_by_one
 from datacreate.runs.directory import RunDirectory
 
 
 def export(run: RunDirectory, layout: str, target: Path | None = None, *, partial: bool = False) -> Path:
     """Write the examples in a layout of `LAYOUTS` into the folder `target` (default: in the run); returns the path.
 
-    Raises RunError if the run is not finished (unless `partial`) or does not fit the layout, StorageError if the
-    target cannot be written. An older export is replaced; after an error nothing is left behind.
+    Raises RunError if the run is not finished (unless `partial`) or does not fit the layout, RunLocked if another
+    process writes there, StorageError if the target cannot be written. An older export is replaced; after an error
+    nothing is left behind.
     """
     config, accepted = run.read_config(), run.accepted()
     if accepted < config.count and not partial:
@@ -28,15 +30,15 @@ def export(run: RunDirectory, layout: str, target: Path | None = None, *, partia
             "command, or export what there is with --partial"
         )
     file_name, write = LAYOUTS[layout]
-    target = target.resolve() if target else run.path / "export" / layout
+    if target:
+        target = target.resolve()
+    else:
+        target = run.path / "export" / layout
+        refuse_links(target.parent, target)
     path = target / file_name.format(strategy=config.spec.strategy)  # hf: the folder itself
     if not file_name and path.is_dir() and any(path.iterdir()) and not (path / "dataset_dict.json").is_file():
         raise RunError(f"{path} has other files and no data set; choose another --out")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error(path, error) from None
-    with replaced(path) as part:
+    with replaced_by_one(path) as part:
         write(run, part)
     return path
 

@@ -76,7 +76,7 @@ def test_what_fails_stops_only_what_follows_it(bench: Bench) -> None:
 
 def test_a_cell_is_run_by_one_process_at_a_time(bench: Bench) -> None:
     sweep = bench.sweep(**BOTH)
-    with SweepFolder(bench.out).locked(sweep.cells[0]):
+    with SweepFolder(bench.out, sweep.plan).locked(sweep.cells[0]):
         assert states(sweep.states())["creak-human-42"] == "running"
         with pytest.raises(RunLocked, match="creak-human-42 is locked by process"):
             sweep.run(0)
@@ -162,30 +162,24 @@ class TestChangedPlans:
         second = (bench.out / "runs" / "creak-writer-tree-42" / "train.jsonl").read_bytes()
         assert second.startswith(first)
         assert len(second.splitlines()) == 15
-        assert not (bench.out / "replaced").exists()
 
-    def test_fewer_rows_replace_the_set(self, bench: Bench) -> None:
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"count": 5}, "was made with --count 10, which cannot be reduced to 5"),
+            ({"create": {"temperature": 0.5}}, "was made with another sampling.temperature"),
+        ],
+    )
+    def test_a_set_that_cannot_be_continued_is_kept_and_the_cell_fails(
+        self, changes: dict[str, Any], message: str, bench: Bench
+    ) -> None:
         bench.run()
-        [cell] = bench.run(count=5)
-        assert cell.state == "finished"
-        run = "creak-writer-random-42"
-        assert len((bench.out / "runs" / run / "train.jsonl").read_text().splitlines()) == 5
-        assert len((bench.out / "replaced" / f"{run}-1" / "train.jsonl").read_text().splitlines()) == 10
-
-    def test_other_create_options_replace_the_set_and_its_models(self, bench: Bench) -> None:
-        bench.run(conditions=["tree"], **READER)
-        bench.calls()
-        lines: list[str] = []
-        bench.sweep(conditions=["tree"], create={"temperature": 0.5}, **READER).run(notify=lines.append)
-        assert verbs(bench.calls()) == ["create", "train", "evaluate"]
-        run = "creak-writer-tree-42"
-        assert [line for line in lines if "has changed" in line] == [
-            f"runs/{run}: the plan has changed; the old set is now in replaced/{run}-1",
-            f"trained/{run}/tree-reader-10: the plan has changed; it is run again",
-        ]
-        same = {"conditions": ["tree"], "create": {"temperature": 0.5}}
-        bench.run(**same, train={"epochs": 2}, **READER)
-        assert verbs(bench.calls()) == ["train", "evaluate"]
+        before = (bench.out / "runs" / "creak-writer-random-42" / "log.jsonl").read_bytes()
+        [cell] = bench.run(**changes)
+        assert cell.state == "failed"
+        assert cell.message
+        assert message in cell.message
+        assert (bench.out / "runs" / "creak-writer-random-42" / "log.jsonl").read_bytes() == before
 
     def test_one_more_seed_or_size_trains_only_that_one(self, bench: Bench) -> None:
         bench.run(**HUMAN)
