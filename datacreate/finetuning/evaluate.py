@@ -31,7 +31,7 @@ from datacreate.finetuning.trial import one_line_errors
 from datacreate.formats.example import Json
 from datacreate.formats.task_format import load_format
 from datacreate.hardware import device, has_bf16
-from datacreate.locking import locked
+from datacreate.locking import LOCK_FILE, locked
 from datacreate.logging_setup import quiet
 from datacreate.messages import Notify, SilentProgress
 from datacreate.signals import caught_signals
@@ -148,7 +148,8 @@ def evaluation_of(
     """
     target = folder / "evaluations" / f"{test.benchmark.name}-{test.split}"
     refuse_links(target.parent, target)
-    if (existing := _existing_evaluation(target, test)) is not None:
+    existing = _existing_evaluation(target, test)
+    if existing is not None and not (target / LOCK_FILE).exists():  # else: a killed process has left more
         return existing
     if not test.usable:
         raise TrainingError(
