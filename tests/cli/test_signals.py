@@ -15,6 +15,7 @@ from datacreate.errors import Stopped
 from datacreate.signals import caught_signals, deferred
 from tests.making import COMMONSENSE
 from tests.process import ROOT, Live, run
+from tests.servers import Server
 
 STOPPED = "datacreate: stopped by a signal; run the same command to resume"
 
@@ -74,6 +75,52 @@ def test_a_signal_during_the_clean_up(create: list[object], tmp_path: Path, answ
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == set("config.json log.jsonl train.jsonl summary.json README.md".split())
     assert run(*create).code == 0
+
+
+AT_EVENTS = """
+import os, sys
+from datacreate.cli.main import main
+moments, *sys.argv = sys.argv[1:]
+moments, count = set(map(int, moments.split(","))), 0
+def hook(event, details):
+    global count
+    if event in ("import", "open", "socket.connect", "os.mkdir", "os.rename", "os.remove", "os.rmdir"):
+        count += 1
+        if count in moments:
+            os.kill(os.getpid(), 15)
+        elif moments == {0}:
+            os.write(2, b"|")
+sys.addaudithook(hook)
+main()
+"""
+
+
+@pytest.mark.slow
+def test_sigterm_at_any_moment_of_the_start_and_of_the_end(tmp_path: Path) -> None:
+    """Half of the runs get a second one soon after. A moment is an import, a connection, or a change of a file."""
+    (tmp_path / "example.json").write_text(json.dumps(COMMONSENSE))
+
+    def create(run: Path, *moments: int) -> subprocess.CompletedProcess[str]:
+        words = f"create --example {tmp_path}/example.json --run-dir {run} --count 10 --url {server.url} --verify off"
+        command = [sys.executable, "-c", AT_EVENTS, ",".join(map(str, moments)), "datacreate", *words.split()]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+    with Server() as server:
+        whole = create(tmp_path / "whole", 0)
+        assert whole.returncode == 0, whole.stderr
+        events = whole.stderr.count("|")
+        spaced = [events * n // 14 for n in range(14)]
+        last = [events - n**2 // 2 for n in range(8)]
+        for moment in (*spaced, *last):
+            run = tmp_path / f"run-{moment}"
+            ended = create(run, moment + 1, *([moment + 4] if moment % 2 else []))
+            assert ended.returncode in (0, 75), (moment, ended.stderr)
+            assert "Traceback" not in ended.stderr, (moment, ended.stderr)
+            names = {path.name for path in run.iterdir()} if run.exists() else set()
+            assert not [name for name in names if name.startswith(".")], moment
+            assert ended.returncode == 75 or len((run / "train.jsonl").read_bytes().splitlines()) == 10
+        assert create(run, -1).returncode == 0
 
 
 def test_only_the_first_signal_raises_and_never_in_a_deferred_block() -> None:
