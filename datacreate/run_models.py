@@ -11,7 +11,7 @@ from datacreate.checkpoints import Checkpoint, combined_sha256, read_adapter, re
 from datacreate.engines.base import Check
 from datacreate.engines.client import Engine
 from datacreate.engines.factory import checkpoint_of, make_engine, only_model
-from datacreate.errors import UsageError
+from datacreate.errors import CheckpointError, UsageError
 from datacreate.formats.infer import InferredFormat
 from datacreate.messages import Notify
 from datacreate.prompts.label_scoring import can_score_labels, check_scorable
@@ -54,7 +54,10 @@ def models_of(config: CreateConfig, verify: VerifyMode, embeds: bool, notify: No
 
     Raises CheckpointError if one is not downloaded or an adapter does not fit.
     """
-    embedding_model = resolve(config.embedding_model, "encoder") if embeds else None
+    try:
+        embedding_model = resolve(config.embedding_model, "encoder") if embeds else None
+    except CheckpointError as error:
+        raise type(error)(f"--embedding-model: {error}") from None
     generators = tuple(checkpoint_of(name, config) for name in _names(config, notify))
     if config.adapter is not None:
         generators = (with_adapter(generators[0], read_adapter(config.adapter)),)

@@ -11,9 +11,17 @@ from typing import Any
 from datacreate.checkpoints import folder as folders
 from datacreate.checkpoints.folder import combined_sha256, quick_hash
 from datacreate.checkpoints.gguf import SUFFIX, GgufFile, gguf_in, parts, read_gguf
-from datacreate.checkpoints.presets import HUB_ID, EngineSettings, Kind, Preset, preset_files, sources_of
+from datacreate.checkpoints.presets import (
+    HUB_ID,
+    EngineSettings,
+    Kind,
+    Preset,
+    load_presets,
+    preset_files,
+    sources_of,
+)
 from datacreate.checkpoints.pull import find_local
-from datacreate.errors import CheckpointError
+from datacreate.errors import CheckpointError, UnknownModel
 
 UNSEEN = "served as "
 """Prefix of the `sha256` of a model that is known only by the name that a server gives it."""
@@ -72,17 +80,20 @@ def resolve(
     if is_path or (place.is_dir() and name_or_path.lower() not in preset_files(presets)):
         if not place.exists():
             what = "file" if place.suffix == SUFFIX else "folder"
-            raise CheckpointError(f"{place}: no such {what}; correct the path, or give a preset")
+            raise UnknownModel(f"{place}: no such {what}; correct the path, or give a preset")
         return _checkpoint("", _absolute(place), None, kind, trust_remote_code)
     preset, sources = sources_of(name_or_path, presets)
     name = preset.name if preset and not HUB_ID.fullmatch(name_or_path) else name_or_path
     if preset and preset.kind != kind:
-        raise CheckpointError(
+        raise UnknownModel(
             f"{name} is an {preset.kind} model; an {kind} model is needed here (see `datacreate models list`)"
         )
     found = find_local(preset.name if preset else name, sources)
     if found is None:
-        raise CheckpointError(f"{name} is not downloaded: run `datacreate models pull {name}`")
+        others = [one for one in load_presets(presets).values() if one.kind == kind]
+        here = [one.name for one in others if find_local(one.name, one.sources)]
+        instead = f", or choose one that is: {', '.join(here)}" if here else ""
+        raise CheckpointError(f"{name} is not downloaded: run `datacreate models pull {name}`{instead}")
     return _checkpoint(name, found, preset, kind, trust_remote_code)
 
 
@@ -145,7 +156,7 @@ def read_adapter(path: Path) -> Adapter:
         files = {name: path / name for name in ("adapter_config.json", "adapter_model.safetensors")}
         return Adapter(path.name, path, quick_hash(files), int(config["r"]))
     except FileNotFoundError as error:
-        raise CheckpointError(
+        raise UnknownModel(
             f"{error.filename}: no such file; --adapter takes a folder that PEFT saved, or a .gguf LoRA"
         ) from error
     except (KeyError, TypeError, ValueError, OverflowError) as error:

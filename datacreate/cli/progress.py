@@ -1,4 +1,4 @@
-"""Progress on stderr: a live line with a bar on a terminal, otherwise a plain line at least every 10 seconds."""
+"""Progress on stderr: a live line on a terminal, otherwise a plain line at least every 10 seconds."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from datacreate.cli.terminal import is_live, say
-from datacreate.messages import printable
+from datacreate.cli.terminal import LiveText, is_live, say
 
 if TYPE_CHECKING:
     from datacreate.pipeline import Uncommitted
@@ -22,37 +21,6 @@ HEARTBEAT_SECONDS = 9.0
 _LIVE_SECONDS = 0.5  # between two updates of the line on a terminal
 _WINDOW_SECONDS = 60.0  # of rates
 _MAX_REASONS = 4
-
-
-class _Bar:
-    """A rich progress bar behind a text. It is removed when it is closed."""
-
-    _bar: Any = None
-
-    def draw(self, text: str, done: int, total: int | None) -> None:
-        if self._bar is None:
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn
-            from rich.table import Column
-
-            self._bar = Progress(
-                TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
-                BarColumn(bar_width=None, table_column=Column(ratio=1)),  # takes the rest of the line
-                console=Console(stderr=True),
-                auto_refresh=False,
-                expand=True,
-                transient=True,
-            )
-            self._bar.add_task("", total=None)
-            self._bar.start()
-        self._bar.update(
-            self._bar.task_ids[0], completed=done, total=total, description=printable(text), refresh=True
-        )
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
 
 
 class _Stage:
@@ -121,8 +89,8 @@ class _Reporter:
         self, *, clock: Callable[[], float] = time.monotonic, heartbeat: float = HEARTBEAT_SECONDS
     ) -> None:
         self._clock = clock
-        self._bar = _Bar() if is_live() else None
-        self._pause = _LIVE_SECONDS if self._bar else heartbeat
+        self._live = LiveText() if is_live() else None
+        self._pause = _LIVE_SECONDS if self._live else heartbeat
         self._lock = threading.RLock()
         self._closed = threading.Event()
         self._timer = threading.Thread(target=self._run, name="progress", daemon=True)
@@ -140,8 +108,8 @@ class _Reporter:
     ) -> None:
         with self._lock:
             self._closed.set()
-            if self._bar:
-                self._bar.close()
+            if self._live:
+                self._live.close()
         self._timer.join()
 
     def notify(self, text: str) -> None:
@@ -175,8 +143,6 @@ class _Reporter:
         stage.add(now, done, total, tokens, **shown)
         self._counting = True
         if stage.ended:
-            if self._bar:
-                self._bar.close()
             self._print(stage.line(now))
             self._begin(f"finishing {name}".rstrip())
         elif is_new:
@@ -188,11 +154,11 @@ class _Reporter:
         """Update the line on the terminal, or print a line."""
         now, stage = self._clock(), self._stage if self._counting else None
         text = stage.line(now) if stage else f"{self._phase}, {now - self._phase_start:.0f} s"
-        if not self._bar:
+        if not self._live:
             self._print(text)
         elif not self._closed.is_set():
             self._shown = now
-            self._bar.draw(text, stage.done if stage else 0, stage.total if stage else None)
+            self._live.show(text)
 
     def _print(self, text: str) -> None:
         if not self._closed.is_set():

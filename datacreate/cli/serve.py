@@ -52,7 +52,6 @@ def serve(
     from datacreate.checkpoints import read_adapter, resolve, with_adapter
     from datacreate.cli.progress import CreationProgress
     from datacreate.serve import Endpoint, serving, wait
-    from datacreate.signals import caught_signals
 
     options = ServeOptions.of(**engine)
     checkpoint = resolve(model, "instruct", trust_remote_code=options.trust_remote_code)
@@ -61,7 +60,7 @@ def serve(
     endpoint = Endpoint(**address)
     if endpoint.register_dir and endpoint.is_loopback:
         say(f"{endpoint.host}: only this machine can reach the server; name a reachable address with --host")
-    with caught_signals(), ExitStack() as starting:
+    with ExitStack() as starting:
         notify = starting.enter_context(CreationProgress()).notify
         with serving(checkpoint, options, endpoint, more, notify) as server:
             starting.close()

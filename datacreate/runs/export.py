@@ -56,16 +56,16 @@ def export(
 def _reference(run: RunDirectory, path: Path) -> None:
     """Question, context, options and label, as the reference implementation writes them."""
     format = run.read_config().format
-    question, answer, roles = format.roles.question, format.roles.answer, format.roles
-    if question is None or answer is None:
+    answer, roles = format.roles.answer, format.roles
+    if not roles.inputs or answer is None:
         raise RunError(
-            f"{run.path}: the reference layout needs a question and an answer field; export hf or chat"
+            f"{run.path}: the reference layout needs an input and an answer field; export hf or chat"
         )
     labels = [str(label) for label in format.labels or ()]
     rows = (
         {
-            "question": format.question_text(values),
-            "context": field_at(values, roles.context) if roles.context else None,
+            "question": format.input_text(values),
+            "context": format.passage(values) or None,
             "options": field_at(values, roles.options) if roles.options else labels,
             "label": field_at(values, answer),
         }
@@ -77,8 +77,8 @@ def _reference(run: RunDirectory, path: Path) -> None:
 def _chat(run: RunDirectory, path: Path) -> None:
     """One conversation per line, for fine-tuning a language model.
 
-    The user's turn holds context, question, other inputs and options, the assistant's turn the answer. Without a
-    question or an answer the assistant's turn is the whole example as JSON.
+    The user's turn holds the passage, the other inputs and the options, the assistant's turn the answer. Without
+    inputs or an answer the assistant's turn is the whole example as JSON.
     """
     format = run.read_config().format
     turns = (_turns(values, format) for values in run.examples())
@@ -91,12 +91,9 @@ def _chat(run: RunDirectory, path: Path) -> None:
 
 def _turns(values: dict[str, Json], format: TaskFormat) -> tuple[str, str]:
     roles = format.roles
-    if roles.question is None or roles.answer is None:
+    if not roles.inputs or roles.answer is None:
         return "Write one example.", json.dumps(values, ensure_ascii=False)
-    parts = (
-        [str(field_at(values, roles.context))] if roles.context and field_at(values, roles.context) else []
-    )
-    parts.append(format.question_text(values))
+    parts = [text for text in (format.passage(values), format.input_text(values)) if text]
     if roles.options:
         parts.append("\n".join(f"- {option!s}" for option in field_at(values, roles.options)))
     return "\n\n".join(parts), str(field_at(values, roles.answer))

@@ -227,9 +227,8 @@ def test_on_a_terminal_one_line_changes_and_notes_stand_above_it(monkeypatch: py
         run.at(61)
     assert "loading [b]qwen[/b]…, 3 s" in shown.text
     assert "\r\x1b[2Ka note\n" in shown.getvalue()  # the live line is removed first
-    # The whole line in 80 columns, and room for a bar.
     assert "29 of 40, 0.5/s, about 22 s left, 54 tokens/s; rejected: 9 duplicate" in shown.text
-    assert shown.getvalue().endswith("\x1b[2K")  # it is gone in the end
+    assert shown.getvalue().endswith("\x1b[2K")  # the live line is gone in the end
 
 
 def test_on_a_terminal_the_last_figures_stay(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,7 +239,7 @@ def test_on_a_terminal_the_last_figures_stay(monkeypatch: pytest.MonkeyPatch) ->
         run.commit(at=80, accepted=40)
         run.at(90)
     assert "40 of 40 examples in 80 s, 0.5/s\n" in shown.text
-    assert "finishing, 10 s ━━" in shown.text
+    assert "finishing, 10 s" in shown.text
 
 
 def test_training_says_how_fast_it_is_and_what_is_left(capsys: Said, monkeypatch: pytest.MonkeyPatch) -> None:

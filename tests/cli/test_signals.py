@@ -17,7 +17,7 @@ from tests.making import COMMONSENSE
 from tests.process import ROOT, Live, run
 from tests.servers import Server
 
-STOPPED = "datacreate: stopped by a signal; run the same command to resume"
+STOPPED = "datacreate: stopped by a signal"
 
 
 @pytest.fixture
