@@ -77,21 +77,36 @@ def test_a_signal_during_the_clean_up(create: list[object], tmp_path: Path, answ
     assert run(*create).code == 0
 
 
-AT_EVENTS = """
+AT_MOMENTS = """
 import os, sys
-from datacreate.cli.main import main
-moments, *sys.argv = sys.argv[1:]
-moments, count = set(map(int, moments.split(","))), 0
-def hook(event, details):
-    global count
-    if event in ("import", "open", "socket.connect", "os.mkdir", "os.rename", "os.remove", "os.rmdir"):
-        count += 1
-        if count in moments:
-            os.kill(os.getpid(), 15)
-        elif moments == {0}:
-            os.write(2, b"|")
-sys.addaudithook(hook)
-main()
+from pathlib import Path
+import click, httpx2, numpy, psutil, pydantic  # once for all forks; the test above covers moments of their import
+
+def create(run, *moments):
+    if child := os.fork():
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    os.dup2(os.open(f"{run}.err", os.O_CREAT | os.O_WRONLY), 2)
+    sys.argv[1:] = ["create", "--run-dir", run, *words]
+    from datacreate.cli.main import main
+    count = 0
+    def hook(event, details):
+        nonlocal count
+        if event in ("import", "open", "socket.connect", "os.mkdir", "os.rename", "os.remove", "os.rmdir"):
+            count += 1
+            if count in moments:
+                os.kill(os.getpid(), 15)
+            elif not moments:
+                os.write(2, b"|")
+    sys.addaudithook(hook)
+    main()
+
+words = sys.argv[1:]
+codes = {"whole": create("whole")}
+events = Path("whole.err").read_text().count("|")
+for moment in {*(events * n // 14 for n in range(14)), *(events - n**2 // 2 for n in range(10))}:
+    codes[f"run-{moment}"] = create(f"run-{moment}", moment + 1, *([moment + 4] if moment % 2 else []))
+codes["again"] = create(f"run-{moment}", -1)
+Path("codes").write_text("\\n".join(f"{name} {code}" for name, code in codes.items()))
 """
 
 
@@ -99,28 +114,19 @@ main()
 def test_sigterm_at_any_moment_of_the_start_and_of_the_end(tmp_path: Path) -> None:
     """Half of the runs get a second one soon after. A moment is an import, a connection, or a change of a file."""
     (tmp_path / "example.json").write_text(json.dumps(COMMONSENSE))
-
-    def create(run: Path, *moments: int) -> subprocess.CompletedProcess[str]:
-        words = f"create --example {tmp_path}/example.json --run-dir {run} --count 10 --url {server.url} --verify off"
-        command = [sys.executable, "-c", AT_EVENTS, ",".join(map(str, moments)), "datacreate", *words.split()]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-
     with Server() as server:
-        whole = create(tmp_path / "whole", 0)
-        assert whole.returncode == 0, whole.stderr
-        events = whole.stderr.count("|")
-        spaced = [events * n // 14 for n in range(14)]
-        last = [events - n**2 // 2 for n in range(8)]
-        for moment in (*spaced, *last):
-            run = tmp_path / f"run-{moment}"
-            ended = create(run, moment + 1, *([moment + 4] if moment % 2 else []))
-            assert ended.returncode in (0, 75), (moment, ended.stderr)
-            assert "Traceback" not in ended.stderr, (moment, ended.stderr)
-            names = {path.name for path in run.iterdir()} if run.exists() else set()
-            assert not [name for name in names if name.startswith(".")], moment
-            assert ended.returncode == 75 or len((run / "train.jsonl").read_bytes().splitlines()) == 10
-        assert create(run, -1).returncode == 0
+        words = f"--example example.json --count 10 --url {server.url} --verify off".split()
+        command = [sys.executable, "-c", AT_MOMENTS, *words]
+        subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path, check=True)
+    codes = dict(line.split() for line in (tmp_path / "codes").read_text().splitlines())
+    assert (codes.pop("whole"), codes.pop("again")) == ("0", "0")
+    assert len(codes) >= 20
+    for name, code in codes.items():
+        said, folder = (tmp_path / f"{name}.err").read_text(), tmp_path / name
+        assert code in ("0", "75"), (name, said)
+        assert "Traceback" not in said, (name, said)
+        assert not list(folder.glob(".*")), name
+        assert code == "75" or len((folder / "train.jsonl").read_bytes().splitlines()) == 10
 
 
 def test_only_the_first_signal_raises_and_never_in_a_deferred_block() -> None:

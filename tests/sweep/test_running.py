@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from datacreate import locking
-from datacreate.errors import LockLost, RunLocked, Stopped
+from datacreate.errors import LockLost, RunLocked, Stopped, UnwritablePath
 from datacreate.runs.directory import RunDirectory
 from datacreate.sweep import run as sweep_run
 from datacreate.sweep.folder import SweepFolder
 from datacreate.sweep.run import run_process
+from tests.faults import at, changes_of, contents, forked, killed
 from tests.finetuning.conftest import import_rows
 from tests.finetuning.sets import claims
 from tests.locks import write_record
@@ -110,6 +112,39 @@ def test_a_sweep_that_loses_its_lock_stops_the_step_and_writes_nothing(
         pass
     assert json.loads((place / "create.json").read_text())["state"] == "started"
     assert (place / ".lock").is_file()
+
+
+def test_a_sweep_that_is_killed_at_a_change_of_a_file_gives_the_same_result(bench: Bench) -> None:
+    def results() -> dict[str, bytes]:
+        found = contents(bench.out)
+        return {
+            name: b"" if name.endswith((".log", "log.jsonl")) or "/runs/" in f"/{name}" else content
+            for name, content in found.items()
+        } | {name: content for name, content in found.items() if name.endswith("train.jsonl")}
+
+    number = changes_of(lambda: bench.run(**BOTH))
+    expected = results()
+    assert not [name for name in expected if name.endswith((".part", ".lock"))]
+    for change in range(number - 1, 0, -(number // 5)):
+        shutil.rmtree(bench.out)
+        assert forked(lambda: len(bench.run(**BOTH)), at(change, killed)) == 9
+        assert set(states(bench.run(**BOTH)).values()) == {"finished"}
+        assert results() == expected, change
+
+
+def test_nothing_is_written_through_links(bench: Bench, tmp_path: Path) -> None:
+    victim, log = tmp_path / "victim", tmp_path / "step.log"
+    victim.write_text("mine")
+    log.symlink_to(victim)
+    with pytest.raises(UnwritablePath, match=r"step\.log: .*a symbolic link is there"):
+        run_process(["true"], log, lambda _: False, {})
+    assert victim.read_text() == "mine"
+    bench.out.mkdir()
+    for name in ("cells", "runs"):
+        (bench.out / name).symlink_to(tmp_path)
+        with pytest.raises(UnwritablePath, match=rf"{name}: .*a symbolic link is there"):
+            bench.run()
+        (bench.out / name).unlink()
 
 
 def test_what_is_missing_is_reported_before_the_first_cell(bench: Bench, csqa: None) -> None:
