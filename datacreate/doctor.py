@@ -12,7 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -73,19 +73,11 @@ def examine(*, urls: Sequence[str] = (), model: str | None = None) -> dict[str, 
         "software": software(imports),
         "machine": machine(imports.get("torch")),
         "storage": storage(),
-        "models": _readable(models),
-        "benchmarks": _readable(benchmarks),
+        "models": models(),
+        "benchmarks": benchmarks(),
         "servers": [server(url, model) for url in urls],
     }
     return {section: found for section, found in findings.items() if found}
-
-
-def _readable(check: Callable[[], list[Finding]]) -> list[Finding]:
-    """The findings of a check that reads the data directory; one failure if it cannot be read."""
-    try:
-        return check()
-    except (DatacreateError, OSError) as error:
-        return [Finding("data directory", "fail", str(error), f"check {data_dir()}")]
 
 
 def build() -> Build:

@@ -83,6 +83,10 @@ class LogDamaged(RunError):
     """Its log is damaged before the last line."""
 
 
+class InvalidRows(DatacreateError):
+    """Most rows of a file are not valid."""
+
+
 class TrainingError(DatacreateError):
     """An encoder cannot be trained or measured on these rows."""
 

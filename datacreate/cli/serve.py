@@ -40,9 +40,9 @@ def serve(
 ) -> None:
     """Serve MODEL with vLLM or llama.cpp, OpenAI-compatible, until it is stopped.
 
-    The server is started with the settings that `create` would use, so that a run with --url gets the same
-    answers. Options after `--` go to vLLM's server unchanged. $DATACREATE_API_KEY is the key that clients must
-    send; a --host that other machines can reach needs one. A stopped server (Ctrl-C, time limit) exits with 75.
+    The server is started with the settings that `create` would use for a small run. Options after `--` go to
+    vLLM's server unchanged. $DATACREATE_API_KEY is the key that clients must send; a --host that other machines
+    can reach needs one. A stopped server (Ctrl-C, time limit) exits with 75.
 
     \b
     datacreate serve --model qwen2.5-coder-1.5b-instruct --port 8000

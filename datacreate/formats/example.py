@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,6 +16,16 @@ Json = Any
 
 FieldPath = tuple[str, ...]
 """The keys that lead to a field, outermost first. Messages join them with dots: `review.stars`."""
+
+JSON_TYPES = {
+    str: "string",
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    dict: "object",
+    list: "array",
+} | {type(None): "null"}
+"""Python type -> the word of JSON Schema."""
 
 MAX_NESTING = 20
 """Maximum depth of lists and objects in an example."""
@@ -55,6 +66,13 @@ def field_at(values: Json, path: FieldPath) -> Json:
     for key in path:
         values = values[key]
     return values
+
+
+def value_at(values: Json, path: FieldPath) -> Json:
+    """The value at `path`; None if there is none."""
+    with suppress(KeyError, TypeError):
+        return field_at(values, path)
+    return None
 
 
 def replace_field(values: Mapping[str, Json], path: FieldPath, value: Json) -> dict[str, Json]:

@@ -82,19 +82,18 @@ def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-MakePreset = Callable[..., Path]
+MakePreset = Callable[..., None]
 
 
 @pytest.fixture
-def make_preset(tmp_path: Path, data_folder: Path) -> MakePreset:
-    """Writes the preset `tiny` with these sources; returns the folder of presets."""
+def make_preset(data_folder: Path) -> MakePreset:
+    """Writes the preset `tiny` with these sources, as one of the user's own."""
 
-    def make(*sources: dict[str, Any], **settings: Any) -> Path:
+    def make(*sources: dict[str, Any], **settings: Any) -> None:
         usual = {"kind": "encoder", "description": "d", "license": "MIT", "size_bytes": 2000}
-        folder = tmp_path / "presets"
-        folder.mkdir(exist_ok=True)
-        (folder / "tiny.yaml").write_text(yaml.safe_dump(usual | settings | {"sources": list(sources)}))
-        return folder
+        (data_folder / "presets").mkdir(exist_ok=True)
+        text = yaml.safe_dump(usual | settings | {"sources": list(sources)})
+        (data_folder / "presets" / "tiny.yaml").write_text(text)
 
     return make
 
@@ -128,7 +127,6 @@ class Index:
             "parts": count,
             "version": "1.0",
             "member": "*/data/x.zip.*",
-            "file": "x.zip",
             "folder": "inner",
             "sha256": hashes(files),
         }

@@ -99,22 +99,6 @@ def test_rate_time_left_tokens_and_reasons_stand_in_one_line(
     assert lines(capsys) == [f"{accepted} of {count}, 0 s, waiting for the first completion", line]
 
 
-def test_the_rate_is_that_of_the_last_minute(capsys: Said) -> None:
-    run = Run(count=1000)
-    run.update()
-    run.commit(at=10, accepted=100)
-    run.commit(at=40, accepted=30)
-    run.commit(at=70, accepted=60)
-    assert lines(capsys)[1:] == [
-        "100 of 1000, 10.0/s, about 90 s left",
-        "130 of 1000, 3.2/s, about 4 min left",
-        "190 of 1000, 1.5/s, about 9 min left",  # 90 since second 10
-    ]
-    run.at(101)
-    run.at(140)
-    assert lines(capsys) == ["190 of 1000, 1.0/s, about 14 min left", "190 of 1000, none in the last minute"]
-
-
 def test_requests_that_finish_behind_a_slow_one_count_in_the_rates(capsys: Said) -> None:
     run = Run()
     run.update()
@@ -125,7 +109,7 @@ def test_requests_that_finish_behind_a_slow_one_count_in_the_rates(capsys: Said)
     run.uncommitted = Uncommitted()
     run.commit(at=110, accepted=22, tokens=2200)
     assert lines(capsys)[-2:] == [
-        "0 of 40 (and 14 behind a slow request), 0.1/s, about 4 min left, 10 tokens/s",
+        "0 of 40 (and 14 behind a slow request), 0.1/s, about 3 min left, 14 tokens/s",
         "22 of 40, 0.2/s, about 90 s left, 20 tokens/s",
     ]
 

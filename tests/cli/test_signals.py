@@ -80,7 +80,9 @@ def test_a_signal_during_the_clean_up(create: list[object], tmp_path: Path, answ
 AT_MOMENTS = """
 import os, sys
 from pathlib import Path
-import click, httpx2, numpy, psutil, pydantic  # once for all forks; the test above covers moments of their import
+# Once for all forks; the test above covers moments of such an import.
+import click, httpx2, jinja2, jsonschema, numpy, psutil, pydantic, rensa, scipy.sparse.csgraph
+import sklearn.feature_extraction.text, sklearn.model_selection, sklearn.pipeline, sklearn.svm, sklearn.tree
 
 def create(run, *moments):
     if child := os.fork():
@@ -103,7 +105,7 @@ def create(run, *moments):
 words = sys.argv[1:]
 codes = {"whole": create("whole")}
 events = Path("whole.err").read_text().count("|")
-for moment in {*(events * n // 14 for n in range(14)), *(events - n**2 // 2 for n in range(10))}:
+for moment in {*(events * n // 13 for n in range(13)), *(events - n**2 for n in range(9))}:
     codes[f"run-{moment}"] = create(f"run-{moment}", moment + 1, *([moment + 4] if moment % 2 else []))
 codes["again"] = create(f"run-{moment}", -1)
 Path("codes").write_text("\\n".join(f"{name} {code}" for name, code in codes.items()))
