@@ -43,7 +43,10 @@ def with_field(schema: Schema, path: FieldPath, field_schema: Json | None) -> Sc
         del properties[path[0]]
     else:
         properties[path[0]] = field_schema
-    return {**schema, "properties": properties}
+    changed = {**schema, "properties": properties}
+    if "required" in schema:
+        changed["required"] = [name for name in schema["required"] if name in properties]
+    return changed
 
 
 def is_constant(schema: Json) -> bool:

@@ -113,7 +113,8 @@ def validate_example(
     Used for what a model writes and for rows of files. With `allow_empty`, texts may be empty, but not all inputs
     beside the passage.
     """
-    values = tidied(values, format.schema)
+    if not format.roles.answer_start:  # it counts outer spaces, too
+        values = tidied(values, format.schema)
     error = _first_error(values, format, allow_empty)
     if error is not None:
         return Reject(error[0], shorten(values), error[1])
@@ -135,7 +136,7 @@ def _first_error(
     if not all(_VISIBLE.search(text) or (allow_empty and not text) for text in texts):
         return Reason.BLANK, ""
     for rule in sorted(format.rules):
-        if not rule_holds(rule, format.roles, values):
+        if not rule_holds(rule, format.answers, values):
             return _REASON_OF_RULE[rule], ""
     return None
 
