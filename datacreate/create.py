@@ -100,7 +100,7 @@ def create(
         run_config = _run_config(stored, plan, config, models, engines)
 
         # Restore the state from the commits of earlier sessions; of a finished run, only its figures.
-        finished = stored is not None and directory.accepted() >= config.count
+        finished = stored is not None and directory.rows_written() >= config.count
         if models.embedding_model:
             embedder = SentenceEmbedder(models.embedding_model.path)
         vectors = None

@@ -224,6 +224,10 @@ class RunDirectory:
                 found = list(map(check.calibrated, found))
             yield from found if commit.scored else [None] * len(commit.accepted)
 
+    def rows_written(self) -> int:
+        """The rows of train.jsonl: the accepted examples, but for those of the last second of a killed session."""
+        return _lines(self.train_path)
+
     def accepted(self) -> int:
         """The number of accepted examples so far."""
         return sum(len(commit.accepted) for commit in self.commits())
