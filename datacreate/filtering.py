@@ -1,4 +1,4 @@
-"""Dataset filtering: what `datacreate filter` does with the rows of a run directory or of a JSONL file."""
+"""Dataset filtering: what `datacreate filter` does with the rows of a run directory or of a file."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from datacreate.files import replaced, storage_error
 from datacreate.filters.base import Filter, FilterInputs, FilterSettings, Threshold, quality, threshold
 from datacreate.filters.registry import filter_report, load_embedder, make_filters
 from datacreate.formats.example import Json, field_at
+from datacreate.formats.options import FormatOptions
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.validate import Candidate, Reason
 from datacreate.messages import Notify, no_notify
-from datacreate.runs.config import FormatOptions, JudgingModels
+from datacreate.runs.config import JudgingModels
 from datacreate.runs.rows import InvalidRow, Row, Rows, read_rows
 from datacreate.selection.accepted_vectors import AcceptedVectors
 from datacreate.selection.embeddings import Embedder
@@ -77,7 +78,7 @@ def filter_rows(
     notify: Notify = no_notify,
     on_progress: OnProgress | None = None,
 ) -> dict[str, Any]:
-    """Check the rows of a run directory or of a JSONL file; returns the counts, as `filter --json` prints them.
+    """Check the rows of a run directory or of a file; returns the counts, as `filter --json` prints them.
 
     `out` gets the kept rows as they were read, `rejects` one object per dropped row (reason, detail, line, row).
     Of rows that repeat each other the first is kept. `notify` gets a line about each long preparation. Raises
@@ -87,7 +88,7 @@ def filter_rows(
     """
     settings = settings or DatasetFilterSettings()
     test_sets = ("all",) if settings.decontaminate is None else settings.decontaminate
-    rows = read_rows(source, settings.format, settings.labels, settings.ranges)
+    rows = read_rows(source, settings)
     own_files = [path for path in map(Path, test_sets) if path.is_file()]
     _refuse_overwriting((*rows.inputs, *own_files), {"--out": out, "--rejects": rejects})
     held_out = held_out_sets(test_sets, rows.format)
@@ -188,8 +189,7 @@ def _filtered(
             if isinstance(row, InvalidRow):
                 counts.first_invalid = counts.first_invalid or f"line {row.number}: {row.detail}"
                 counts.invalid += 1
-                values = row.line if row.reason is Reason.INVALID_JSON else json.loads(row.line)
-                _write_reject(rejects, row.reason, row.detail, row.number, values)
+                _write_reject(rejects, row.reason, row.detail, row.number, row.values)
                 continue
             counts.rows += 1
             label = _label(row, rows.format)

@@ -19,8 +19,10 @@ from datacreate.engines.base import Sampling
 from datacreate.engines.client import Engine
 from datacreate.errors import ExampleError, PromptTooLong, UsageError
 from datacreate.filters.base import HeldOutSet
-from datacreate.formats.example import Example, find_unsupported_value, load_example
+from datacreate.formats.example import Example, find_unsupported_value
 from datacreate.formats.infer import InferredFormat, infer_format
+from datacreate.formats.options import FormatOptions
+from datacreate.formats.reader import load_example
 from datacreate.formats.serialization import PromptEncoding
 from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.generation import chat_prompt
@@ -131,7 +133,7 @@ def _root_and_format(config: CreateConfig) -> tuple[Example, InferredFormat]:
     else:
         assert config.example is not None, "CreateConfig has an example or a benchmark"
         root = load_example(config.example)
-    return root, infer_format(root, config.format, config.labels, config.ranges)
+    return root, infer_format(root, config)
 
 
 def _draw_example(config: CreateConfig, name: str) -> tuple[Example, InferredFormat]:
@@ -140,7 +142,7 @@ def _draw_example(config: CreateConfig, name: str) -> tuple[Example, InferredFor
     seed = config.seed if config.example_seed is None else config.example_seed
     values, note = formatting_example(benchmark, seed)
     root = Example(values)
-    inferred = infer_format(root, benchmark.format_name, config.labels, config.ranges)
+    inferred = infer_format(root, FormatOptions(format=benchmark.format_name))
     return root, replace(inferred, notes=(note, *inferred.notes))
 
 

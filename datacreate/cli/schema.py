@@ -9,7 +9,7 @@ import click
 
 from datacreate.cli.options import Command, json_option, path_argument, path_option, settings_options
 from datacreate.cli.terminal import echo, print_json, say
-from datacreate.runs.config import FormatOptions
+from datacreate.formats.options import FormatOptions
 
 
 @click.group()
@@ -22,11 +22,11 @@ def schema() -> None:
 @settings_options(FormatOptions, "fields", without=("format",))
 def infer(example: Path, fields: dict[str, Any]) -> None:
     """Print the format inferred from EXAMPLE, to edit and use with --format."""
-    from datacreate.formats.example import load_example
     from datacreate.formats.infer import infer_format
+    from datacreate.formats.reader import load_example
 
     options = FormatOptions.of(**fields)
-    inferred = infer_format(load_example(example), None, options.labels, options.ranges)
+    inferred = infer_format(load_example(example), options)
     for note in inferred.notes:
         say(note)
     print_json(inferred.format.document())
@@ -38,12 +38,12 @@ def infer(example: Path, fields: dict[str, Any]) -> None:
 @json_option()
 def check(file: str, example: Path | None, as_json: bool) -> None:
     """Check whether FILE (a file or a shipped name) is a valid format, and whether --example is valid in it."""
-    from datacreate.formats.example import load_example
     from datacreate.formats.infer import infer_format
+    from datacreate.formats.reader import load_example
     from datacreate.formats.task_format import load_format
 
     if example is not None:
-        inferred = infer_format(load_example(example), file)
+        inferred = infer_format(load_example(example), FormatOptions(format=file))
         format, notes = inferred.format, list(inferred.notes)
     else:
         format = load_format(file)

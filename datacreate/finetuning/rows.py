@@ -1,4 +1,4 @@
-"""Rows to train on: from runs, JSONL files and the human train splits of benchmarks.
+"""Rows to train on: from runs, files and the human train splits of benchmarks.
 
 Several sources are concatenated: `csqa runs/csqa` is the human rows and the created ones.
 """
@@ -13,18 +13,19 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from datacreate.benchmarks import find_benchmark, load_registry, read_split
 from datacreate.errors import TrainingError, UsageError
 from datacreate.finetuning.records import SOFT_LABELS, Condition, Task
 from datacreate.formats.example import Example, FieldPath, Json, canonical_json, dotted, field_at
-from datacreate.formats.task_format import TaskFormat, load_format
+from datacreate.formats.options import FormatOptions
+from datacreate.formats.reader import has_rows
+from datacreate.formats.task_format import TaskFormat, load_format, value_at
 from datacreate.formats.validate import Reason
-from datacreate.runs.config import FormatOptions
 from datacreate.runs.directory import RunDirectory
-from datacreate.runs.rows import InvalidRow, read_rows
+from datacreate.runs.rows import InvalidRow, Row, read_rows
 from datacreate.verification.scoring import Probabilities
 
 MAX_SKIPPED = 0.5
@@ -80,7 +81,7 @@ class TrainingSet:
 def read_source(
     name_or_path: str, *, verifier_probabilities: bool = False, options: FormatOptions | None = None
 ) -> Source:
-    """A benchmark by name, else a run directory (with its `verifier_probabilities`, if requested), else a JSONL file.
+    """A benchmark by name, else a run directory (with its `verifier_probabilities`, if requested), else a file.
 
     `options` say how to read a file. Raises BenchmarkError, RunError or TrainingError if it is missing, unfinished,
     empty or malformed.
@@ -93,13 +94,11 @@ def read_source(
         return Source(
             benchmark.name, "human", load_format(benchmark.format_name), rows, groups, benchmark.name
         )
+    if has_rows(path):
+        return _read_file(path, options or FormatOptions())
     if path.is_dir():
         return _read_run(path, verifier_probabilities)
-    if path.is_file():
-        return _read_file(path, options or FormatOptions())
-    raise UsageError(
-        f"{name_or_path}: no run directory, JSONL file or benchmark (`datacreate benchmarks list`)"
-    )
+    raise UsageError(f"{name_or_path}: no run directory, file or benchmark (`datacreate benchmarks list`)")
 
 
 def _read_run(path: Path, verifier_probabilities: bool) -> Source:
@@ -126,12 +125,13 @@ def _read_run(path: Path, verifier_probabilities: bool) -> Source:
 
 
 def _read_file(path: Path, options: FormatOptions) -> Source:
-    read = read_rows(path, options.format, options.labels, options.ranges)
+    read = read_rows(path, options)
     rows: list[dict[str, Json]] = []
     for row in read.read():
         if isinstance(row, InvalidRow) and row.reason is Reason.INVALID_JSON:
             raise TrainingError(f"{path}: line {row.number}: {row.detail}; fix or remove it")
-        rows.append(json.loads(row.line))  # an invalid row may still be usable, or is counted as skipped
+        # An invalid row may still be usable, or is counted as skipped.
+        rows.append(json.loads(row.line) if isinstance(row, Row) else row.values)
     return Source(str(path), path.stem, read.format, rows, list(map(str, range(len(rows)))))
 
 
@@ -174,15 +174,24 @@ def _values(rows: Sequence[Mapping[str, Json]], path: FieldPath) -> Iterator[Jso
             yield field_at(row, path)
 
 
-def question_of(row: Mapping[str, Json], format: TaskFormat, task: Task) -> Question | str:
-    """The texts of a row, or the reason why it cannot be used."""
+def varying_inputs(format: TaskFormat, rows: Sequence[Mapping[str, Json]]) -> tuple[FieldPath, ...]:
+    """The inputs, without those that are the same in all rows, such as one instruction: they say nothing of a row."""
+    inputs = [path for path in format.roles.inputs if path != format.passage_field]
+    varying = (path for path in inputs if len({canonical_json(value_at(row, path)) for row in rows}) > 1)
+    return tuple(varying) or tuple(inputs)
+
+
+def question_of(
+    row: Mapping[str, Json], format: TaskFormat, task: Task, inputs: Iterable[FieldPath] | None = None
+) -> Question | str:
+    """The texts of a row, of all inputs or of `inputs`; or the reason why it cannot be used."""
     roles = format.roles
     try:
-        context = field_at(row, roles.context) if roles.context else None
-        text = format.question_text(row)
+        context = format.passage(row) or None
+        text = format.input_text(row, inputs)
         answer = str(field_at(row, roles.answer or ()))
         if not text.strip():
-            return "the question is empty"
+            return "the inputs are empty"
         if task.head == "sequence_classification":
             return Question(text, context, (), _index(answer, task.names))
         options = tuple(str(option) for option in field_at(row, roles.options or ()))
@@ -222,10 +231,12 @@ def training_set(
     skipped: Counter[str] = Counter()
     for number, source in enumerate(sources):
         task.check_same(task_of(source.format, source.rows, source.name), sources[0].name, source.name)
+        alike = (other.rows for other in sources if other.format.roles.inputs == source.format.roles.inputs)
+        inputs = varying_inputs(source.format, list(chain.from_iterable(alike)))
         reasons: Counter[str] = Counter()
         soft_labels = source.verifier_probabilities or [None] * len(source.rows)
         for row, group, probabilities in zip(source.rows, source.groups, soft_labels, strict=True):
-            question = question_of(row, source.format, task)
+            question = question_of(row, source.format, task, inputs)
             if isinstance(question, str):
                 reasons[question] += 1
             elif question.answer is None:

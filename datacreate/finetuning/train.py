@@ -51,20 +51,21 @@ from datacreate.finetuning.trial import (
     configure_process,
     run_trial,
 )
+from datacreate.formats.options import FormatOptions
+from datacreate.formats.reader import has_rows
 from datacreate.formats.task_format import load_format
 from datacreate.hardware import usable_cores, visible_gpus
 from datacreate.locking import FolderLock
 from datacreate.logging_setup import quiet
 from datacreate.messages import Notify, SilentProgress, no_notify
-from datacreate.runs.config import FormatOptions
 from datacreate.settings import CommaList, setting
 from datacreate.signals import Signals, caught_signals, deferred
 
 
 class TrainConfig(FormatOptions):
-    """One training as requested; the format options are for sources that are JSONL files."""
+    """One training as requested; the format options are for sources that are files."""
 
-    sources: tuple[str, ...]  # run directories, JSONL files, names of benchmarks
+    sources: tuple[str, ...]  # run directories, files, names of benchmarks
     out: Path = setting("Folder for the models; the same command resumes there.", "output", default=...)
     encoder: str = setting("Preset or checkpoint folder.", "input", default="roberta-large")
     count: Annotated[int, Field(gt=0)] | None = setting(
@@ -148,8 +149,8 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
     if config.benchmark is not None:
         find_benchmark(config.benchmark)
     flag = config.changed(FormatOptions.model_fields)
-    if flag and not any(Path(source).is_file() for source in config.sources):
-        raise UsageError(f"{flag}: that is for JSONL files; runs and benchmarks have their format")
+    if flag and not any(has_rows(Path(source)) for source in config.sources):
+        raise UsageError(f"{flag}: that is for files; runs and benchmarks have their format")
     sources = [
         read_source(source, verifier_probabilities=recipe.soft_labels, options=config)
         for source in config.sources

@@ -6,7 +6,7 @@ Schemas have no `$ref` here: schema_keywords.py resolves them. `properties` list
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from datacreate.formats.example import FieldPath, Json, values_in
 
@@ -23,6 +23,15 @@ def schema_at(schema: Schema, path: FieldPath) -> Schema:
     for key in path:
         schema = schema["properties"][key]
     return schema
+
+
+def leaves(schema: Schema, path: FieldPath = ()) -> Iterator[tuple[FieldPath, Schema]]:
+    """Every field that is not an object with known properties, with its path, in order."""
+    for name, part in schema["properties"].items():
+        if isinstance(part, Mapping) and part.get("properties"):
+            yield from leaves(part, (*path, name))
+        else:
+            yield (*path, name), part
 
 
 def with_field(schema: Schema, path: FieldPath, field_schema: Json | None) -> Schema:

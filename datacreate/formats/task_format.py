@@ -4,19 +4,21 @@ A task format is one JSON file: schemas/NAME.json, or a file given with `--forma
 JSON Schema cannot:
 
     "x-datacreate": {
-      "roles": {"question": "question", "context": "context", "options": "options", "answer": "label"},
+      "roles": {"inputs": ["question", "context"], "context": "context", "options": "options", "answer": "label"},
       "rules": ["answer_in_options", "options_differ"]
     }
 
-A role is a dotted path, or a list of keys if a key contains a dot. `load_format` reads a file, `bind` fits the format
-to the formatting example: its number of options, and which fields are null.
+A field is a dotted path, or a list of keys if a key contains a dot. Without `inputs` they are all fields with free text
+that have no other role. `load_format` reads a file, `bind` fits the format to the formatting example: its number of
+options, and which fields are null.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
@@ -34,6 +36,7 @@ from datacreate.formats.schema_utils import (
     fixed_labels,
     free_texts,
     is_constant,
+    leaves,
     may_have_text,
     narrow,
     schema_at,
@@ -70,31 +73,45 @@ _ROLES_OF_RULE: Mapping[Rule, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Roles:
-    """The path of the field with each role; None if the format has no such field."""
+    """The fields with each role; None or () if the format has none."""
 
-    question: FieldPath | None = None
-    context: FieldPath | None = None
+    inputs: tuple[FieldPath, ...] = ()  # what the answer depends on, in the order of the schema
+    context: FieldPath | None = None  # the input that holds the passage
     options: FieldPath | None = None
     answer: FieldPath | None = None
+    ignored: tuple[FieldPath, ...] = ()  # nothing uses them, and the model does not write them
 
-    def paths(self) -> dict[str, FieldPath]:
-        """The roles that have a field."""
-        return {role: path for role, path in vars(self).items() if path is not None}
+    def single(self) -> dict[str, FieldPath]:
+        """The roles of one field each."""
+        return {role: path for role, path in vars(self).items() if path and role not in _LISTS}
 
     def named(self) -> dict[str, str]:
         """The roles that have a field, with dotted paths for messages."""
-        return {role: dotted(path) for role, path in self.paths().items()}
+        lists = {role: ", ".join(map(dotted, getattr(self, role))) for role in _LISTS}
+        named = {**lists, **{role: dotted(path) for role, path in self.single().items()}}
+        return {role: named[role] for role in vars(self) if named.get(role)}
 
     def document(self) -> dict[str, Json]:
         """The roles as a format file writes them."""
-        return {
-            role: list(path) if any("." in key for key in path) else ".".join(path)
-            for role, path in self.paths().items()
-        }
+        lists = {role: [_written(path) for path in getattr(self, role)] for role in _LISTS}
+        lists = {role: paths for role, paths in lists.items() if paths}
+        return {**lists, **{role: _written(path) for role, path in self.single().items()}}
+
+
+_LISTS = ("inputs", "ignored")
+
+
+def _written(path: FieldPath) -> Json:
+    return list(path) if any("." in key for key in path) else ".".join(path)
 
 
 _PATH = {"type": ["string", "array"], "items": {"type": "string"}}
-_ROLES = {"properties": dict.fromkeys(vars(Roles()), _PATH), "additionalProperties": False, "type": "object"}
+_PATHS = {"type": "array", "items": _PATH}
+_ROLES = {
+    "properties": {role: _PATHS if role in _LISTS else _PATH for role in vars(Roles())},
+    "additionalProperties": False,
+    "type": "object",
+}
 _RULES = {"type": "array", "items": {"enum": [rule.value for rule in Rule]}}
 _EXTENSION = {
     "properties": {"roles": _ROLES, "rules": _RULES},
@@ -187,62 +204,50 @@ class TaskFormat:
         """The texts of an example that the model worded: no constants, no enumerations."""
         return free_texts(values, self.schema)
 
+    def _texts(self, path: FieldPath, values: Mapping[str, Json]) -> list[str]:
+        """The texts of an input; an input without free text, such as a number, is a text of its own."""
+        schema, value = schema_at(self.schema, path), value_at(values, path)
+        if is_constant(schema):
+            return []
+        return free_texts(value, schema) if may_have_text(schema) else values_in(value)
+
     @cached_property
-    def input_schema(self) -> Schema:
-        """The schema without answer and options; the question comes first, the context last."""
-        schema, roles = self.schema, self.roles
-        for path in filter(None, (roles.answer, roles.options)):
-            schema = with_field(schema, path, None)
-        first, last = (path and path[0] for path in (roles.question, roles.context))
-        properties = sorted(
-            schema["properties"].items(), key=lambda part: (part[0] != first, part[0] == last)
-        )
-        return {**schema, "properties": dict(properties)}
+    def passage_field(self) -> FieldPath | None:
+        """The context, if it is one of several inputs: a text alone is an input like any other."""
+        context, inputs = self.roles.context, self.roles.inputs
+        return context if context in inputs and len(inputs) > 1 else None
+
+    def passage(self, values: Mapping[str, Json]) -> str:
+        """The text of `passage_field`; empty if there is none."""
+        return " ".join(self._texts(self.passage_field, values)) if self.passage_field else ""
+
+    def texts_beside_passage(self, values: Mapping[str, Json]) -> list[str]:
+        """The texts of all inputs but the passage."""
+        paths = (path for path in self.roles.inputs if path != self.passage_field)
+        return [text for path in paths for text in self._texts(path, values)]
 
     def input_texts(self, values: Mapping[str, Json]) -> tuple[str, ...]:
         """What makes an example different from others: filters and similarity compare these texts.
 
-        These are all free texts that are neither answer nor options, the question first and the context last. If the
-        example has none, they are all its values that are not constant.
+        These are the texts of all inputs, the passage last. If the example has none, they are all its values that are
+        not constant.
         """
-        parts = self.schema["properties"]
+        texts, parts = self.texts_beside_passage(values), self.schema["properties"]
+        if self.passage_field and self._texts(self.passage_field, values):
+            texts.append(self.passage(values))
         varying = {name: value for name, value in values.items() if not is_constant(parts.get(name))}
-        for texts in (free_texts(values, self.input_schema), values_in(varying)):
-            if any(texts):
-                return tuple(texts)
-        return (canonical_json(values),)
+        return tuple(texts if any(texts) else values_in(varying)) or (canonical_json(values),)
 
-    @cached_property
-    def other_inputs(self) -> Mapping[str, Schema]:
-        """The inputs without a role: top-level field -> schema of its part with free text."""
-        schema = self.input_schema
-        for path in filter(None, (self.roles.question, self.roles.context)):
-            schema = with_field(schema, path, None)
-        return {name: part for name, part in schema["properties"].items() if may_have_text(part)}
+    def input_text(self, values: Mapping[str, Json], inputs: Iterable[FieldPath] | None = None) -> str:
+        """What encoder and verifier read beside passage and options: the other inputs, or those of `inputs`.
 
-    def question_text(self, values: Mapping[str, Json]) -> str:
-        """What encoder and verifier read beside context and options: the question, and the other inputs.
-
-        With other inputs each stands on a line with its name. Without a question it is all free text of the inputs,
-        or the JSON. The answer is never in it.
+        If several have a text, each stands on a line with its name. Constants and the answer are never in it.
         """
-        path = self.roles.question
-        question = field_at(values, path) if path else None
-        if path and question is not None:
-            found = {
-                name: " ".join(free_texts(values.get(name), part)) for name, part in self.other_inputs.items()
-            }
-            others = [f"{name}: {text}" for name, text in found.items() if text]
-            return "\n".join([f"{dotted(path)}: {question}", *others]) if others else str(question)
-        texts = free_texts(values, self.input_schema)
-        return "\n".join(texts) if any(texts) else canonical_json(self.without_answer(values))
-
-    def without_answer(self, values: Mapping[str, Json]) -> dict[str, Json]:
-        """The values without the answer and the options."""
-        kept = {name: json.loads(json.dumps(value)) for name, value in values.items()}
-        for path in filter(None, (self.roles.answer, self.roles.options)):
-            field_at(kept, path[:-1]).pop(path[-1], None)
-        return kept
+        chosen = self.roles.inputs if inputs is None else inputs
+        found = {path: " ".join(self._texts(path, values)) for path in chosen if path != self.passage_field}
+        shown = {path: text for path, text in found.items() if text}
+        named = [f"{dotted(path)}: {text}" for path, text in shown.items()]
+        return "\n".join(named if len(shown) > 1 else shown.values())
 
     def check(self, example: Example) -> None:
         """Raise ExampleError unless the formatting example is valid in this format."""
@@ -258,6 +263,13 @@ class TaskFormat:
             if not rule_holds(rule, self.roles, example.values):
                 roles = ", ".join(f"{role} = {path}" for role, path in self.roles.named().items())
                 raise ExampleError(f"the example breaks the rule {rule} ({roles}); fix the example")
+
+
+def value_at(values: Json, path: FieldPath) -> Json:
+    """The value at `path`; None if there is none."""
+    with suppress(KeyError, TypeError):
+        return field_at(values, path)
+    return None
 
 
 def _has_field(values: Json, path: FieldPath) -> bool:
@@ -313,19 +325,38 @@ def read_format(document: Mapping[str, Json], name: str) -> TaskFormat:
     return TaskFormat(name, fields, roles, rules)
 
 
-def _read_roles(given: Mapping[str, Json], schema: Mapping[str, Json], name: str) -> Roles:
-    paths = {role: tuple(path.split(".") if isinstance(path, str) else path) for role, path in given.items()}
-    for role, path in paths.items():
-        try:
-            field_schema = schema_at(schema, path)
-        except (KeyError, TypeError):
-            why = f"the role {role} names {dotted(path)}, which the schema lacks; name one of its fields"
-            raise FormatError(f"{name}: {why}") from None
-        if role == "options" and not _is_list(field_schema):
-            raise FormatError(
-                f"{name}: the role options names {dotted(path)}, which is not a list; name a list"
-            )
-    return Roles(**paths)
+def _read_roles(given: Mapping[str, Json], schema: Schema, name: str) -> Roles:
+    found: dict[str, Any] = {}
+    for role, written in given.items():
+        paths = [_read_path(path) for path in (written if role in _LISTS else [written])]
+        for path in paths:
+            try:
+                field_schema = schema_at(schema, path)
+            except (KeyError, TypeError):
+                why = f"the role {role} names {dotted(path)}, which the schema lacks; name one of its fields"
+                raise FormatError(f"{name}: {why}") from None
+            if role == "options" and not _is_list(field_schema):
+                why = f"the role options names {dotted(path)}, which is not a list; name a list"
+                raise FormatError(f"{name}: {why}")
+        found[role] = tuple(paths) if role in _LISTS else paths[0]
+    roles = Roles(**found)
+    inputs = roles.inputs if "inputs" in given else default_inputs(schema, roles)
+    return replace(roles, inputs=inputs)
+
+
+def _read_path(written: Json) -> FieldPath:
+    return tuple(written.split(".") if isinstance(written, str) else written)
+
+
+def default_inputs(schema: Schema, roles: Roles) -> tuple[FieldPath, ...]:
+    """All fields with free text that have no role but context; without such fields, all that vary."""
+    others = {path for role, path in roles.single().items() if role != "context"} | {*roles.ignored}
+    free = {
+        path: part
+        for path, part in leaves(schema)
+        if not is_constant(part) and not any(path[: len(other)] == other for other in others)
+    }
+    return tuple(path for path, part in free.items() if may_have_text(part)) or tuple(free)
 
 
 def _is_list(schema: Json) -> bool:
@@ -345,7 +376,20 @@ def bind(format: TaskFormat, example: Example) -> TaskFormat:
         raise ExampleError(f"the field {unknown[0]!r} is not in the format {format.name}; add it or drop it")
     format.check(example)
     schema = narrow(format.schema, example.values, (), format.roles.options)
+    for path in format.roles.ignored:
+        if _has_field(example.values, path):
+            schema = with_field(schema, path, {"const": field_at(example.values, path)})
     if all(map(is_constant, schema["properties"].values())):
         raise ExampleError("the example has no field that can vary: all are null or fixed; fill one in")
-    roles = {role: path for role, path in format.roles.paths().items() if _has_field(example.values, path)}
-    return replace(format, schema=schema, roles=Roles(**roles))
+    roles = {role: path for role, path in format.roles.single().items() if _has_field(example.values, path)}
+    inputs = tuple(path for path in format.roles.inputs if _varies(schema, path))
+    if "context" in roles and not _varies(schema, roles["context"]):
+        del roles["context"]
+    ignored = tuple(path for path in format.roles.ignored if _has_field(example.values, path))
+    return replace(format, schema=schema, roles=Roles(inputs=inputs, ignored=ignored, **roles))
+
+
+def _varies(schema: Schema, path: FieldPath) -> bool:
+    with suppress(KeyError, TypeError):
+        return not is_constant(schema_at(schema, path))
+    return False

@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
 from jsonschema.exceptions import best_match
 
-from datacreate.formats.example import Example, Json, dotted, field_at, find_unsupported_value
+from datacreate.formats.example import Example, Json, dotted, find_unsupported_value
 from datacreate.formats.schema_keywords import GRAMMAR_KEYWORDS, VALIDATION_KEYWORDS
 from datacreate.formats.schema_utils import tidied
 from datacreate.formats.task_format import Rule, TaskFormat, rule_holds
@@ -34,7 +33,7 @@ class Reason(StrEnum):
     TRUNCATED = "truncated"  # the completion stopped at max_tokens
     SCHEMA_VIOLATION = "schema_violation"  # a keyword that the grammar enforces
     CONSTRAINT_VIOLATION = "constraint_violation"  # a keyword that only validation checks: a length, ...
-    BLANK = "blank"  # a text without visible characters, or a question without a letter or digit
+    BLANK = "blank"  # a text without visible characters, or inputs without a letter or digit
     INVALID_CHARACTERS = "invalid_characters"  # control characters, lone surrogates
     PLACEHOLDER = "placeholder"  # words of the prompt or JSON instead of content: "wrong option"
     ANSWER_NOT_IN_OPTIONS = "answer_not_in_options"
@@ -77,7 +76,7 @@ class Candidate:
     example: Example
     inputs: tuple[str, ...]  # as `TaskFormat.input_texts` gives them
     key: str  # `text`, normalized: examples with equal keys are exact duplicates
-    passage: str = ""  # the context, which is one of the inputs; empty if the format has none
+    passage: str = ""  # one of the inputs; empty if the format has none
 
     @property
     def text(self) -> str:
@@ -92,10 +91,7 @@ class Candidate:
     @classmethod
     def of(cls, values: Mapping[str, Json], format: TaskFormat) -> Self:
         """The candidate of a valid example."""
-        inputs, context = format.input_texts(values), format.roles.context
-        passage = None
-        with suppress(KeyError):  # it may be optional
-            passage = field_at(values, context) if context else None
+        inputs, passage = format.input_texts(values), format.passage(values)
         key = normalize_text("\n".join(inputs))
         return cls(Example(values), inputs, key, passage if passage in inputs else "")
 
@@ -105,15 +101,16 @@ def validate_example(
 ) -> Candidate | Reject:
     """Check one example against its format: schema, texts, rules. Returns the first error as a reject.
 
-    Used for what a model writes and for rows of files. With `allow_empty`, all texts but the question may be empty.
+    Used for what a model writes and for rows of files. With `allow_empty`, texts may be empty, but not all inputs
+    beside the passage.
     """
     values = tidied(values, format.schema)
     error = _first_error(values, format, allow_empty)
     if error is not None:
         return Reject(error[0], shorten(values), error[1])
     candidate = Candidate.of(values, format)
-    leading = candidate.inputs[0] if format.roles.question else candidate.text
-    return candidate if _WORD.search(leading) else Reject(Reason.BLANK, shorten(values))
+    asked = format.texts_beside_passage(values) if format.roles.inputs else [candidate.text]
+    return candidate if any(map(_WORD.search, asked)) else Reject(Reason.BLANK, shorten(values))
 
 
 def _first_error(

@@ -51,12 +51,15 @@ def merge_system_message(messages: Sequence[Mapping[str, str]]) -> list[Message]
 
 
 def _fixed_answers_sentence(format: TaskFormat) -> str:
-    """For a field named question with fixed labels: the question must be answerable with a label.
+    """For an input named question with fixed labels: the question must be answerable with a label.
 
     Without this sentence, small models often write statements instead.
     """
-    question, labels = format.roles.question, format.labels
-    if not (question and question[-1] == "question" and labels):
+    question, labels = (
+        next((path for path in format.roles.inputs if path[-1] == "question"), None),
+        format.labels,
+    )
+    if not (question and labels):
         return ""
     names = list(map(str, labels))
     choices = " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))

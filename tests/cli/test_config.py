@@ -79,7 +79,7 @@ def test_dry_run_writes_nothing_and_prints_a_config_that_can_be_given_back(model
     assert shown.code == 0, shown.err
     assert "run dir          runs/nli-random\nstate            new\n" in shown.out
     assert "whether 7 examples fit" in run(*command, "--num-examples", 7, "--dry-run").out
-    assert "labels entailment, neutral, contradiction" in shown.out
+    assert "labels: entailment, neutral, contradiction" in shown.out
     document = json.loads(run(*command, "--dry-run", "--json").out)
     assert sorted(Path().rglob("*")) == before
     assert document["plan"]["state"] == "new"
@@ -130,7 +130,7 @@ def test_words_and_numbers_of_a_file_stay_as_they_are_written(model: str) -> Non
         "count: 2\nlabels:\n  label: [yes, no, on, Off, 1:30, 007, 1.50, 2024-01-01]\n"
     )
     ended = run("create", "--config", "run.yaml", "--example", "example.json", "--model", model, "--dry-run")
-    assert "labels yes, no, on, Off, 1:30, 007, 1.50, 2024-01-01" in ended.out, ended.err
+    assert "labels: yes, no, on, Off, 1:30, 007, 1.50, 2024-01-01" in ended.out, ended.err
 
 
 @pytest.mark.parametrize(

@@ -184,7 +184,7 @@ def test_the_text_of_a_reject_is_short_and_printable() -> None:
 
 
 def format_of(**properties: Any) -> TaskFormat:
-    roles = {role: role for role in ("question", "context", "answer") if role in properties}
+    roles = {role: role for role in ("context", "answer") if role in properties}
     return read_format({"properties": properties, "x-datacreate": {"roles": roles}}, "mine")
 
 
