@@ -231,7 +231,7 @@ class _Run:
             self._lock.check()
 
     def save(self) -> dict[str, Any]:
-        """Write summary.json and the dataset card; returns the summary.
+        """Write summary.json and, if there are examples, the dataset card; returns the summary.
 
         Raises LogDamaged if another program changed the log during this session.
         """
@@ -249,8 +249,11 @@ class _Run:
             self._write_train(read_log(directory.log_path, self._config.run_id))
         summary = summary_of(self._config, self._state.stats)
         replace_file(directory.summary_path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-        metrics = self._compute_metrics(directory) if self._compute_metrics and self._state.finished else None
-        replace_file(directory.card_path, dataset_card(self._config.spec, summary, metrics))
+        if self._state.stats.accepted:
+            metrics = (
+                self._compute_metrics(directory) if self._compute_metrics and self._state.finished else None
+            )
+            replace_file(directory.card_path, dataset_card(self._config.spec, summary, metrics))
         return summary
 
     def _no_progress_message(self) -> str:

@@ -101,7 +101,9 @@ class NearIndex:
     def _add_waiting(self) -> None:
         if not self._waiting:
             return
-        if self._last and self._waiting == [self._last[0]]:  # an added example was usually matched just before
+        if self._last and self._waiting == [
+            self._last[0]
+        ]:  # an added example was usually matched just before
             hashed, bands = self._last[1:]
         else:
             hashed, bands = self._hash(self._waiting)

@@ -153,7 +153,9 @@ def measure_start() -> dict[str, Any]:
             log = Path(folder, f"run-{turn}", "log.jsonl")
             words = ["create", "--example", EXAMPLE, "--url", url, "--count", 50, "--run-dir", log.parent]
             command = [sys.executable, "-m", "datacreate", *map(str, words), "--verify", "off"]
-            child = psutil.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            child = psutil.Popen(
+                command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
             while not (log.is_file() and log.stat().st_size):
                 time.sleep(0.005)
             used = child.cpu_times()
