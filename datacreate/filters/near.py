@@ -124,7 +124,7 @@ class NearIndex:
         signatures = np.fromiter(chain.from_iterable(digests), np.uint64, len(rows) * size)
         powers = _POWERS[: self._rows_per_band]
         bands = (signatures.reshape(len(rows), BANDS, -1) @ powers) >> np.uint64(32)
-        hashed = [
+        hashed: list[Shingles] = [
             [{value >> 32 for value in text} for text in RMinHash.hash_token_sets(each)] for each in pieces
         ]
         return hashed, bands.astype(np.uint32)

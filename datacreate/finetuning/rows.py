@@ -19,10 +19,10 @@ from pathlib import Path
 from datacreate.benchmarks import find_benchmark, load_registry, read_split
 from datacreate.errors import TrainingError, UsageError
 from datacreate.finetuning.records import SOFT_LABELS, Condition, Task
-from datacreate.formats.example import Example, FieldPath, Json, canonical_json, dotted, field_at
+from datacreate.formats.example import Example, FieldPath, Json, canonical_json, dotted, field_at, value_at
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import has_rows
-from datacreate.formats.task_format import TaskFormat, load_format, value_at
+from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.formats.validate import Reason
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.rows import InvalidRow, Row, read_rows
@@ -149,7 +149,11 @@ def task_of(format: TaskFormat, rows: Sequence[Mapping[str, Json]], source: str)
     labels = [str(label) for label in format.labels or ()]
     if len(labels) >= 2:
         return Task(head="sequence_classification", names=tuple(labels))
-    path = format.roles.answer
+    path, roles = format.roles.answer, format.roles
+    if roles.turns or roles.tags or roles.tools or roles.rejected:
+        raise TrainingError(
+            f"{source}: no encoder is trained on rows of the format {format.name}; export them for another program"
+        )
     if path is None:
         raise TrainingError(
             f"{source}: no field is recognized as the label; name it and its values with --labels FIELD=a,b,c"

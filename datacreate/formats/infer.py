@@ -8,8 +8,7 @@ gives them with --labels and --range.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -23,9 +22,13 @@ from datacreate.formats.example import (
     field_at,
     find_unsupported_value,
     one_line,
+    value_at,
     values_in,
 )
 from datacreate.formats.options import FormatOptions
+from datacreate.formats.overrides import JSON_TYPES, field_overrides, leaves_of, named_field
+from datacreate.formats.roles import Roles
+from datacreate.formats.rules import Rule, is_span
 from datacreate.formats.schema_utils import (
     Schema,
     fixed_labels,
@@ -35,7 +38,12 @@ from datacreate.formats.schema_utils import (
     schema_at,
     with_field,
 )
-from datacreate.formats.task_format import Roles, Rule, TaskFormat, bind, default_inputs, is_span, load_format
+from datacreate.formats.task_format import (
+    TaskFormat,
+    bind,
+    default_inputs,
+    load_format,
+)
 from datacreate.formats.yes_no import are_yes_no, yes_no_labels
 from datacreate.paths import shipped
 
@@ -52,8 +60,6 @@ _LONGEST_METADATA = 200
 
 _PLACEHOLDERS = ("a", "b", "c")
 """Stand for labels that cannot be derived from the example."""
-
-_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number"}
 
 
 @dataclass(frozen=True)
@@ -72,82 +78,50 @@ def infer_format(example: Example, options: FormatOptions | None = None) -> Infe
     if message := find_unsupported_value(example.values):
         raise ExampleError(f"{message}; fix the example")
     options = options or FormatOptions()
-    about_fields = [name for name in FormatOptions.model_fields if name != "format"]
+    about_fields = {name for name in FormatOptions.model_fields if name != "format"}
     if options.format is not None:
-        if flag := options.changed(about_fields):
+        if flag := options.changed(about_fields - {"turns"}):
             raise UsageError(f"{flag} is for inferred formats; write it into the --format")
-        format = bind(load_format(options.format), example)
+        format = bind(load_format(options.format), example, options.turns)
         return InferredFormat(format, (_summary(format),))
-    if options.changed(about_fields):
-        return _infer(example, options)
     for format in _shipped_formats():
-        if not format.validator.is_valid(example.values):
+        taken = (
+            {"labels", "label", "ranges"} if format.roles.tags else {"turns"} if format.roles.turns else set()
+        )
+        if options.changed(about_fields - taken) or not _fits(format, example.values):
             continue
-        listed = format.roles.options if format.options_vary else None
-        if listed and are_yes_no(field_at(example.values, listed)):
-            continue  # these are labels, not options of one example
         # If the example breaks a rule, this is an error: another format would hide the mistake.
-        format = bind(format, example)
+        format = bind(_with_tag_sets(format, example, options), example, options.turns)
         return InferredFormat(format, (_summary(format),))
+    if options.turns:
+        raise UsageError("--turns: the example is not a conversation of user and assistant; remove --turns")
     return _infer(example, options)
 
 
-def _field(example: Example, name: str, option: str) -> FieldPath:
-    """The path of a field that the user names. Raises UsageError if the example lacks it."""
-    fields = {".".join(path): path for path in _fields(example.values)}
-    if name not in fields:
-        known = ", ".join(dotted(path) for path, _ in _leaves(example.values))
-        raise UsageError(f"{option} {name}: the example has no such field; it has {known}")
-    return fields[name]
+def _fits(format: TaskFormat, values: Mapping[str, Json]) -> bool:
+    """Whether a shipped format is meant for the example."""
+    if not format.validator.is_valid(values):
+        return False
+    if format.roles.tags:
+        return any(value_at(values, path) for path in format.roles.tags)
+    listed = format.roles.options if format.options_vary else None
+    # Yes and no are labels, not options of one example.
+    return not (listed and are_yes_no(field_at(values, listed)))
 
 
-def _overrides(example: Example, options: FormatOptions) -> dict[FieldPath, dict[str, Json]]:
-    """The schema of each field with --labels or --range. Raises UsageError for an invalid value."""
-    schemas: dict[FieldPath, dict[str, Json]] = {}
-    for option, given in (("--labels", options.label_sets), ("--range", options.ranges)):
-        for name, wanted in given.items():
-            path = _field(example, name, option)
-            value = field_at(example.values, path)
-            if type(value) not in _TYPES:
-                kind = "null" if value is None else "a list" if isinstance(value, list) else "an object"
-                raise UsageError(f"{option} {name}: the example has {kind} there; put a value there")
-            if path in schemas:
-                raise UsageError(f"{name} has both --labels and --range; give one of them")
-            if isinstance(wanted, str):
-                keywords = _range(wanted, type(value), f"{option} {name}={wanted}")
-            else:
-                keywords = _labels(wanted, type(value), f"{option} {name}={','.join(wanted)}")
-            schemas[path] = {"type": _TYPES[type(value)], **keywords}
-    return schemas
-
-
-def _labels(values: Sequence[str], kind: type, given: str) -> dict[str, Json]:
-    labels = [_convert(value, kind, given) for value in values]
-    if len(set(labels)) < max(2, len(labels)):
-        raise UsageError(f"{given}: give two or more different values, separated by commas")
-    return {"enum": labels}
-
-
-def _range(text: str, kind: type, given: str) -> dict[str, Json]:
-    low, dots, high = text.partition("..")
-    if kind not in (int, float) or not dots:
-        problem = "write LOW..HIGH" if kind in (int, float) else "the example's value is not a number"
-        raise UsageError(f"{given}: {problem}")
-    bounds = _convert(low, kind, given), _convert(high, kind, given)
-    if bounds[0] >= bounds[1]:
-        raise UsageError(f"{given}: LOW must be less than HIGH")
-    return {"minimum": bounds[0], "maximum": bounds[1]}
-
-
-def _convert(text: str, kind: type, given: str) -> Json:
-    """A value from the command line in the type of the example's value."""
-    try:
-        value = ("false", "true").index(text.casefold()) == 1 if kind is bool else kind(text)
-        if kind is not float or math.isfinite(value):
-            return value
-    except ValueError:
-        pass
-    raise UsageError(f"{given}: {text!r} is not of the type that the example has, {_TYPES[kind]}")
+def _with_tag_sets(format: TaskFormat, example: Example, options: FormatOptions) -> TaskFormat:
+    """The format with the tags that the user declares. Raises ExampleError for a field of tags without."""
+    if not format.roles.tags:
+        return format
+    given = field_overrides(example, options)
+    for path in format.roles.tags:
+        if path in given:
+            format = replace(format, schema=with_field(format.schema, path, given[path]))
+        elif tags := value_at(example.values, path):
+            name = dotted(path)
+            wanted = f"--labels {name}=O,B-PER,..." if isinstance(tags[0], str) else f"--range {name}=0..N"
+            raise ExampleError(f"{name}: one example does not show which tags there are; add {wanted}")
+    return format
 
 
 @cache
@@ -156,7 +130,7 @@ def _shipped_formats() -> tuple[TaskFormat, ...]:
 
 
 def _infer(example: Example, options: FormatOptions) -> InferredFormat:
-    overrides = _overrides(example, options)
+    overrides = field_overrides(example, options)
     schema: Schema = _infer_schema(example.values)
     if is_constant(schema) or not example.values:
         raise ExampleError("the example has no field that can vary: all are null or empty; fill one in")
@@ -193,7 +167,9 @@ def _advice(format: TaskFormat, example: Example) -> str:
         if format.labels:
             return "" if isinstance(value, bool) else f"; for other labels add {_option(answer, value)}"
         return f"; if {dotted(answer)} has a fixed set of values, add {_option(answer, value)}"
-    scalars = {path: value for path, value in _leaves(example.values) if isinstance(value, str | int | float)}
+    scalars = {
+        path: value for path, value in leaves_of(example.values) if isinstance(value, str | int | float)
+    }
     for path, value in scalars.items():
         if _is_yes_no(value):
             texts = [text for text in scalars.values() if isinstance(text, str)]
@@ -230,34 +206,17 @@ def _infer_schema(value: Json) -> dict[str, Json]:
         return {"type": "array", "items": items, "minItems": 1, "maxItems": max(3, 2 * len(value))}
     if value is None or value == "":
         return {"const": value}
-    return {"type": _TYPES[type(value)]}
-
-
-def _leaves(value: Json, path: FieldPath = ()) -> Iterator[tuple[FieldPath, Json]]:
-    """Every field that is not an object, with its path."""
-    if isinstance(value, Mapping):
-        for key, part in value.items():
-            yield from _leaves(part, (*path, key))
-    else:
-        yield path, value
-
-
-def _fields(value: Mapping[str, Json], path: FieldPath = ()) -> Iterator[FieldPath]:
-    """Every field, objects included, with its path."""
-    for key, part in value.items():
-        yield (*path, key)
-        if isinstance(part, Mapping):
-            yield from _fields(part, (*path, key))
+    return {"type": JSON_TYPES[type(value)]}
 
 
 def _infer_roles(example: Example, options: FormatOptions, overridden: list[FieldPath]) -> Roles:
     """The roles but for the inputs that the user leaves open."""
     values = example.values
-    inputs = tuple(_field(example, name, "--inputs") for name in options.inputs)
-    ignored = tuple(_field(example, name, "--ignore") for name in options.ignore)
-    named_answer = _field(example, options.answer, "--answer") if options.answer else None
-    named_options = _field(example, options.options, "--options") if options.options else None
-    fields = {path: v for path, v in _leaves(values) if path not in (*inputs, *ignored)}
+    inputs = tuple(named_field(example, name, "--inputs") for name in options.inputs)
+    ignored = tuple(named_field(example, name, "--ignore") for name in options.ignore)
+    named_answer = named_field(example, options.answer, "--answer") if options.answer else None
+    named_options = named_field(example, options.options, "--options") if options.options else None
+    fields = {path: v for path, v in leaves_of(values) if path not in (*inputs, *ignored)}
     scalars = {path: v for path, v in fields.items() if v not in (None, "") and not isinstance(v, list)}
     lists = {path: v for path, v in fields.items() if isinstance(v, list) and len(v) > 1}
     if named_options:
@@ -281,7 +240,7 @@ def _infer_roles(example: Example, options: FormatOptions, overridden: list[Fiel
         ignored = tuple((name,) for name in values if name not in roles and _is_metadata(name, values))
     candidates = list(inputs or (path for path in texts if path[:1] not in ignored))
     context = _find_named(candidates, _CONTEXT_NAMES) if len(candidates) > 1 else None
-    return Roles(inputs, context, named_options or found, answer, ignored)
+    return Roles(inputs, context, named_options or found, answer, ignored=ignored)
 
 
 def _is_metadata(name: str, values: Mapping[str, Json]) -> bool:
@@ -364,7 +323,7 @@ def _summary(format: TaskFormat) -> str:
         parts.append(f"{number} options per example")
     if Rule.ANSWER_IN_CONTEXT in format.rules:
         parts.append("the answer is a span of the context")
-    roles = {*format.roles.inputs, *format.roles.single().values()}
+    roles = {*format.roles.inputs, *format.roles.tags, *format.roles.single().values()}
     others = [
         dotted(path) for path, part in leaves(format.schema) if path not in roles and not is_constant(part)
     ]

@@ -61,6 +61,12 @@ class FormatOptions(Settings):
     ranges: Pairs = setting(
         "Range of a numeric field.", "input", default={}, flag="--range", metavar="FIELD=1..5"
     )
+    turns: int | None = setting(
+        "Conversations: messages of the user, each with its answer.",
+        "input",
+        gt=0,
+        shown_default="as in the example",
+    )
 
     @property
     def label_sets(self) -> dict[str, list[str]]:

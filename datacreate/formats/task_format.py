@@ -16,11 +16,9 @@ options, and which fields are null.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -28,8 +26,26 @@ from typing import Any, Literal
 import jsonschema
 from jsonschema.validators import extend
 
-from datacreate.errors import ExampleError, FormatError
-from datacreate.formats.example import Example, FieldPath, Json, canonical_json, dotted, field_at, values_in
+from datacreate.errors import ExampleError, FormatError, UsageError
+from datacreate.formats.example import (
+    Example,
+    FieldPath,
+    Json,
+    canonical_json,
+    dotted,
+    field_at,
+    replace_field,
+    value_at,
+    values_in,
+)
+from datacreate.formats.layouts import (
+    asked,
+    call_schema,
+    turns_schema,
+    with_turns,
+)
+from datacreate.formats.roles import LISTS, ROLES_SCHEMA, Roles
+from datacreate.formats.rules import ROLES_OF_RULE, Rule, rule_holds
 from datacreate.formats.schema_keywords import FORMAT_CHECKER, resolve
 from datacreate.formats.schema_utils import (
     Schema,
@@ -42,7 +58,6 @@ from datacreate.formats.schema_utils import (
     schema_at,
     with_field,
 )
-from datacreate.formats.text_normalization import normalize_text
 from datacreate.paths import shipped
 
 Head = Literal["multiple_choice", "sequence_classification"]
@@ -56,80 +71,13 @@ _Validator: Any = extend(  # type: ignore[no-untyped-call]
 )
 
 
-class Rule(StrEnum):
-    """A condition between the fields of one example."""
-
-    ANSWER_IN_OPTIONS = "answer_in_options"
-    ANSWER_IN_CONTEXT = "answer_in_context"
-    OPTIONS_DIFFER = "options_differ"
-
-
-_ROLES_OF_RULE: Mapping[Rule, tuple[str, ...]] = {
-    Rule.ANSWER_IN_OPTIONS: ("answer", "options"),
-    Rule.ANSWER_IN_CONTEXT: ("answer", "context"),
-    Rule.OPTIONS_DIFFER: ("options",),
-}
-
-
-@dataclass(frozen=True)
-class Roles:
-    """The fields with each role; None or () if the format has none."""
-
-    inputs: tuple[FieldPath, ...] = ()  # what the answer depends on, in the order of the schema
-    context: FieldPath | None = None  # the input that holds the passage
-    options: FieldPath | None = None
-    answer: FieldPath | None = None
-    ignored: tuple[FieldPath, ...] = ()  # nothing uses them, and the model does not write them
-
-    def single(self) -> dict[str, FieldPath]:
-        """The roles of one field each."""
-        return {role: path for role, path in vars(self).items() if path and role not in _LISTS}
-
-    def named(self) -> dict[str, str]:
-        """The roles that have a field, with dotted paths for messages."""
-        lists = {role: ", ".join(map(dotted, getattr(self, role))) for role in _LISTS}
-        named = {**lists, **{role: dotted(path) for role, path in self.single().items()}}
-        return {role: named[role] for role in vars(self) if named.get(role)}
-
-    def document(self) -> dict[str, Json]:
-        """The roles as a format file writes them."""
-        lists = {role: [_written(path) for path in getattr(self, role)] for role in _LISTS}
-        lists = {role: paths for role, paths in lists.items() if paths}
-        return {**lists, **{role: _written(path) for role, path in self.single().items()}}
-
-
-_LISTS = ("inputs", "ignored")
-
-
-def _written(path: FieldPath) -> Json:
-    return list(path) if any("." in key for key in path) else ".".join(path)
-
-
-_PATH = {"type": ["string", "array"], "items": {"type": "string"}}
-_PATHS = {"type": "array", "items": _PATH}
-_ROLES = {
-    "properties": {role: _PATHS if role in _LISTS else _PATH for role in vars(Roles())},
-    "additionalProperties": False,
-    "type": "object",
-}
 _RULES = {"type": "array", "items": {"enum": [rule.value for rule in Rule]}}
 _EXTENSION = {
-    "properties": {"roles": _ROLES, "rules": _RULES},
+    "properties": {"roles": ROLES_SCHEMA, "rules": _RULES},
     "additionalProperties": False,
     "type": "object",
 }
 """The schema of `x-datacreate`."""
-
-_LETTER = r"[^\W_\u0530-\u1dff\u2c00-\U0010ffff]"
-"""A digit, or a letter of an alphabet that puts spaces around every word: Latin, Greek, Cyrillic."""
-
-
-def is_span(answer: str, context: str) -> bool:
-    """Whether the answer is a part of the context, not the whole, that begins and ends where words do."""
-    before = rf"(?<!{_LETTER})" if re.match(_LETTER, answer) else ""
-    after = rf"(?!{_LETTER}|[\u0300-\u036f])" if re.search(rf"{_LETTER}$", answer) else ""
-    found = re.finditer(before + re.escape(answer) + after, context)
-    return any(map(str.isalnum, "".join(context[: m.start()] + context[m.end() :] for m in found)))
 
 
 def label_key(value: Json) -> str:
@@ -137,19 +85,6 @@ def label_key(value: Json) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return canonical_json(value)
-
-
-def rule_holds(rule: Rule, roles: Roles, values: Mapping[str, Json]) -> bool:
-    """Whether an example satisfies `rule`. The fields of the rule must exist."""
-    if rule is Rule.OPTIONS_DIFFER:
-        options = [normalize_text(str(option)) for option in field_at(values, roles.options or ())]
-        return len(set(options)) == len(options)
-    answer = str(field_at(values, roles.answer or ()))
-    if rule is Rule.ANSWER_IN_CONTEXT:
-        context = field_at(values, roles.context or ())
-        return isinstance(context, str) and is_span(answer, context)
-    options = field_at(values, roles.options or ())
-    return answer.casefold() in [str(option).casefold() for option in options]
 
 
 @dataclass(frozen=True)
@@ -207,8 +142,12 @@ class TaskFormat:
     def _texts(self, path: FieldPath, values: Mapping[str, Json]) -> list[str]:
         """The texts of an input; an input without free text, such as a number, is a text of its own."""
         schema, value = schema_at(self.schema, path), value_at(values, path)
-        if is_constant(schema):
+        if is_constant(schema) or value is None:
             return []
+        if path == self.roles.turns:
+            return asked(value)
+        if self.roles.tags and path == self.roles.inputs[0]:
+            return [" ".join(map(str, value))]
         return free_texts(value, schema) if may_have_text(schema) else values_in(value)
 
     @cached_property
@@ -249,6 +188,14 @@ class TaskFormat:
         named = [f"{dotted(path)}: {text}" for path, text in shown.items()]
         return "\n".join(named if len(shown) > 1 else shown.values())
 
+    def with_all_turns(self, example: Example) -> Example:
+        """The example with as many turns as the format has: the last ones are left out, or all are repeated."""
+        if self.roles.turns is None:
+            return example
+        number = schema_at(self.schema, self.roles.turns)["maxItems"] // 2
+        turns = with_turns(field_at(example.values, self.roles.turns), number)
+        return Example(replace_field(example.values, self.roles.turns, turns))
+
     def check(self, example: Example) -> None:
         """Raise ExampleError unless the formatting example is valid in this format."""
         error = jsonschema.exceptions.best_match(self.validator.iter_errors(example.values))
@@ -257,19 +204,12 @@ class TaskFormat:
             message = " ".join(error.message[:200].split())
             raise ExampleError(f"{where}: {message} (format {self.name}); change the example or the format")
         for rule in sorted(self.rules):
-            for path in (getattr(self.roles, role) for role in _ROLES_OF_RULE[rule]):
-                if not _has_field(example.values, path):
+            for path in (self.roles.single().get(role) for role in ROLES_OF_RULE[rule]):
+                if path and not _has_field(example.values, path):
                     raise ExampleError(f"the rule {rule} needs the field {dotted(path)}; add it")
             if not rule_holds(rule, self.roles, example.values):
                 roles = ", ".join(f"{role} = {path}" for role, path in self.roles.named().items())
                 raise ExampleError(f"the example breaks the rule {rule} ({roles}); fix the example")
-
-
-def value_at(values: Json, path: FieldPath) -> Json:
-    """The value at `path`; None if there is none."""
-    with suppress(KeyError, TypeError):
-        return field_at(values, path)
-    return None
 
 
 def _has_field(values: Json, path: FieldPath) -> bool:
@@ -319,8 +259,8 @@ def read_format(document: Mapping[str, Json], name: str) -> TaskFormat:
     roles = _read_roles(extension.get("roles", {}), fields, name)
     rules = frozenset(map(Rule, extension.get("rules", [])))
     for rule in sorted(rules):
-        for role in _ROLES_OF_RULE[rule]:
-            if getattr(roles, role) is None:
+        for role in ROLES_OF_RULE[rule]:
+            if not getattr(roles, role):
                 raise FormatError(f"{name}: the rule {rule} needs the role {role}; name it under roles")
     return TaskFormat(name, fields, roles, rules)
 
@@ -328,7 +268,7 @@ def read_format(document: Mapping[str, Json], name: str) -> TaskFormat:
 def _read_roles(given: Mapping[str, Json], schema: Schema, name: str) -> Roles:
     found: dict[str, Any] = {}
     for role, written in given.items():
-        paths = [_read_path(path) for path in (written if role in _LISTS else [written])]
+        paths = [_read_path(path) for path in (written if role in LISTS else [written])]
         for path in paths:
             try:
                 field_schema = schema_at(schema, path)
@@ -338,7 +278,7 @@ def _read_roles(given: Mapping[str, Json], schema: Schema, name: str) -> Roles:
             if role == "options" and not _is_list(field_schema):
                 why = f"the role options names {dotted(path)}, which is not a list; name a list"
                 raise FormatError(f"{name}: {why}")
-        found[role] = tuple(paths) if role in _LISTS else paths[0]
+        found[role] = tuple(paths) if role in LISTS else paths[0]
     roles = Roles(**found)
     inputs = roles.inputs if "inputs" in given else default_inputs(schema, roles)
     return replace(roles, inputs=inputs)
@@ -366,10 +306,11 @@ def _is_list(schema: Json) -> bool:
     return "array" in schema.get("type", ()) or (bool(values) and all(isinstance(v, list) for v in values))
 
 
-def bind(format: TaskFormat, example: Example) -> TaskFormat:
-    """The format, specialized to the formatting example: its fields, nulls and number of options.
+def bind(format: TaskFormat, example: Example, turns: int | None = None) -> TaskFormat:
+    """The format, specialized to the formatting example: its fields, nulls, number of options, turns and tools.
 
-    Raises ExampleError if the example has unknown fields, is invalid, or has only constant fields.
+    `turns`: of a conversation, if not as many as the example has. Raises UsageError for another format, ExampleError if
+    the example has unknown fields, is invalid, or has only constant fields.
     """
     properties = format.schema["properties"]
     if unknown := [key for key in example.values if key not in properties]:
@@ -379,14 +320,29 @@ def bind(format: TaskFormat, example: Example) -> TaskFormat:
     for path in format.roles.ignored:
         if _has_field(example.values, path):
             schema = with_field(schema, path, {"const": field_at(example.values, path)})
+    if format.roles.turns:
+        listed = field_at(example.values, format.roles.turns)
+        items = turns_schema(
+            schema_at(schema, format.roles.turns), with_turns(listed, turns) if turns else listed
+        )
+        schema = with_field(schema, format.roles.turns, items)
+    elif turns:
+        raise UsageError(f"--turns: the format {format.name} is not a conversation; remove --turns")
+    if format.roles.tools and format.roles.answer:
+        tools = field_at(example.values, format.roles.tools)
+        schema = with_field(schema, format.roles.tools, {"const": tools})
+        schema = with_field(schema, format.roles.answer, call_schema(tools))
     if all(map(is_constant, schema["properties"].values())):
         raise ExampleError("the example has no field that can vary: all are null or fixed; fill one in")
     roles = {role: path for role, path in format.roles.single().items() if _has_field(example.values, path)}
     inputs = tuple(path for path in format.roles.inputs if _varies(schema, path))
     if "context" in roles and not _varies(schema, roles["context"]):
         del roles["context"]
-    ignored = tuple(path for path in format.roles.ignored if _has_field(example.values, path))
-    return replace(format, schema=schema, roles=Roles(inputs=inputs, ignored=ignored, **roles))
+    tags, ignored = (
+        tuple(path for path in paths if _has_field(example.values, path))
+        for paths in (format.roles.tags, format.roles.ignored)
+    )
+    return replace(format, schema=schema, roles=Roles(inputs=inputs, tags=tags, ignored=ignored, **roles))
 
 
 def _varies(schema: Schema, path: FieldPath) -> bool:

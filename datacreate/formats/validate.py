@@ -16,9 +16,10 @@ from typing import Self
 from jsonschema.exceptions import best_match
 
 from datacreate.formats.example import Example, Json, dotted, find_unsupported_value
+from datacreate.formats.rules import Rule, rule_holds
 from datacreate.formats.schema_keywords import GRAMMAR_KEYWORDS, VALIDATION_KEYWORDS
 from datacreate.formats.schema_utils import tidied
-from datacreate.formats.task_format import Rule, TaskFormat, rule_holds
+from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import normalize_text
 
 MAX_REJECT_CHARS = 400
@@ -39,6 +40,10 @@ class Reason(StrEnum):
     ANSWER_NOT_IN_OPTIONS = "answer_not_in_options"
     ANSWER_NOT_IN_CONTEXT = "answer_not_in_context"
     DUPLICATE_OPTIONS = "duplicate_options"
+    EQUAL_ANSWERS = "equal_answers"  # the rejected answer says the same as the chosen one
+    WRONG_TURNS = "wrong_turns"  # user and assistant do not alternate
+    WRONG_TAGS = "wrong_tags"  # not one tag for each token
+    INVALID_CALL = "invalid_call"  # of no tool, or with arguments that the tool does not take
     COPIED_EXAMPLE = "copied_example"  # same text as the example in the prompt, or as the formatting example
     DUPLICATE = "duplicate"  # same normalized text as an earlier example
     NEAR_DUPLICATE = "near_duplicate"  # few words differ from an earlier example
@@ -53,6 +58,10 @@ _REASON_OF_RULE = {
     Rule.ANSWER_IN_OPTIONS: Reason.ANSWER_NOT_IN_OPTIONS,
     Rule.ANSWER_IN_CONTEXT: Reason.ANSWER_NOT_IN_CONTEXT,
     Rule.OPTIONS_DIFFER: Reason.DUPLICATE_OPTIONS,
+    Rule.CHOSEN_DIFFERS: Reason.EQUAL_ANSWERS,
+    Rule.TURNS_ALTERNATE: Reason.WRONG_TURNS,
+    Rule.ONE_TAG_PER_TOKEN: Reason.WRONG_TAGS,
+    Rule.CALL_FITS_TOOL: Reason.INVALID_CALL,
 }
 
 _INVALID = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffd-\uffff]")

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from datacreate.formats.example import Example, dotted
+from datacreate.formats.example import Example, dotted, field_at
+from datacreate.formats.schema_utils import schema_at
 from datacreate.formats.serialization import PromptEncoding
 from datacreate.formats.task_format import TaskFormat
 
@@ -34,6 +35,7 @@ def chat_prompt(
         f"Here is a JSON array with one example, written as {encoding.describe()}:\n[{shown}]\n\n"
         f"Write a JSON array of {count} more examples in the same way, about other topics.{options}"
         f"{_fixed_answers_sentence(encoding.format)}{_label_ratio_sentence(encoding, label_ratio)}"
+        f"{_layout_sentence(encoding.format, parent)}"
     )
     return [
         {"role": "system", "content": "You write data for training language models."},
@@ -48,6 +50,20 @@ def merge_system_message(messages: Sequence[Mapping[str, str]]) -> list[Message]
     system, first, *rest = messages
     merged = {"role": "user", "content": f"{system['content']}\n\n{first['content']}"}
     return [merged, *(dict(message) for message in rest)]
+
+
+def _layout_sentence(format: TaskFormat, parent: Example) -> str:
+    """What one example does not show: which answer is better, how many turns there are, which functions."""
+    roles = format.roles
+    if roles.rejected and roles.answer:
+        return f" The {roles.answer[-1]} answer is right and helpful, the {roles.rejected[-1]} one wrong or useless."
+    if roles.turns:
+        turns = schema_at(format.schema, roles.turns)["maxItems"] // 2
+        return f" The user writes {turns} messages in each, and each gets an answer." if turns > 1 else ""
+    if roles.tools:
+        tools = json.dumps(field_at(parent.values, roles.tools), ensure_ascii=False, separators=(",", ":"))
+        return f" Each calls one of these functions, and all functions occur: {tools}"
+    return ""
 
 
 def _fixed_answers_sentence(format: TaskFormat) -> str:

@@ -14,8 +14,9 @@ from string import ascii_uppercase
 
 from datacreate.errors import UsageError
 from datacreate.formats.example import Json, field_at, replace_field
+from datacreate.formats.rules import Rule
 from datacreate.formats.schema_utils import schema_at
-from datacreate.formats.task_format import Rule, TaskFormat, label_key
+from datacreate.formats.task_format import TaskFormat, label_key
 from datacreate.prompts.generation import Message
 
 _LETTER = "Answer with the letter of the right option."

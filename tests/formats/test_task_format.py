@@ -217,5 +217,5 @@ def test_an_unreadable_format_file_is_an_error(tmp_path: Path, content: bytes | 
         path.write_bytes(content)
     with pytest.raises(FormatError, match=message):
         load_format(str(path))
-    with pytest.raises(FormatError, match="choose one of multiple_choice, yes_no_closed_book, yes_no_open"):
+    with pytest.raises(FormatError, match="choose one of chat, function_call, multiple_choice"):
         load_format("multiple_choices")

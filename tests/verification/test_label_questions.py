@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datacreate.formats.example import field_at
-from datacreate.formats.task_format import Roles, TaskFormat, read_format
+from datacreate.formats.roles import Roles
+from datacreate.formats.task_format import TaskFormat, read_format
 from datacreate.prompts.label_scoring import (
     MAX_LETTERED,
     NUM_PERMUTATIONS,
