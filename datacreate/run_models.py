@@ -97,6 +97,8 @@ def verify_mode(config: CreateConfig, inferred: InferredFormat) -> VerifyMode:
         return "drop" if wanted else "off"
     if requested == "off":
         return requested
+    if requested == "relabel" and format.roles.tools:
+        raise UsageError("--verify relabel: another function takes other arguments; use --verify drop")
     flag = f"--verify {config.verify}" if config.verify else f"--verifier {config.verifier}"
     check_scorable(format, flag)
     return requested

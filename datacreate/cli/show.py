@@ -17,9 +17,8 @@ from datacreate.messages import visible
 @command()
 @path_argument("run")
 @option("--samples", type=click.IntRange(min=0), default=3, show_default=True, help="Examples to show.")
-@option("--seed", type=int, default=0, show_default=True, help="Seed that draws the examples.")
 @json_option("Print everything as one JSON object.")
-def show(run: Path, samples: int, seed: int, as_json: bool) -> None:
+def show(run: Path, samples: int, as_json: bool) -> None:
     """Show RUN's summary, some of its examples, shortcuts and diversity."""
     from datacreate.dataset_metrics import DatasetMetrics
     from datacreate.runs.directory import RunDirectory
@@ -27,7 +26,7 @@ def show(run: Path, samples: int, seed: int, as_json: bool) -> None:
     directory = RunDirectory(run)
     config, summary = directory.read_config(), directory.summary()
     total = summary["accepted"]
-    drawn = set(random.Random(seed).sample(range(total), min(samples, total)))
+    drawn = set(random.Random(0).sample(range(total), min(samples, total)))
     shown = [values for index, values in enumerate(directory.examples()) if index in drawn]
     metrics = DatasetMetrics().run(directory)
     if as_json:

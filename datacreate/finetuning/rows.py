@@ -150,7 +150,7 @@ def task_of(format: TaskFormat, rows: Sequence[Mapping[str, Json]], source: str)
     if len(labels) >= 2:
         return Task(head="sequence_classification", names=tuple(labels))
     path, roles = format.roles.answer, format.roles
-    if roles.turns or roles.tags or roles.tools or roles.rejected:
+    if roles.turns or roles.tags or roles.rejected:
         raise TrainingError(
             f"{source}: no encoder is trained on rows of the format {format.name}; export them for another program"
         )

@@ -61,7 +61,7 @@ def turns_schema(schema: Schema, turns: Turns) -> Schema:
 
 
 def call_schema(tools: Sequence[Mapping[str, Json]]) -> Schema:
-    """The schema of a call of one of the tools. Raises FormatError for parameters that datacreate cannot use.
+    """The schema of a call of one of the tools, one branch for each. Raises FormatError for unusable parameters.
 
     A grammar requires all properties, so that a function with optional arguments has a second variant without them.
     """
@@ -75,16 +75,11 @@ def call_schema(tools: Sequence[Mapping[str, Json]]) -> Schema:
         }
         least = {**exact, "properties": required, "additionalProperties": False}
         for arguments in [least, exact] if required != exact.get("properties", {}) else [exact]:
-            parts = {"name": {"const": name}, "arguments": arguments}
-            variants.append(
-                {
-                    "type": "object",
-                    "properties": parts,
-                    "required": list(parts),
-                    "additionalProperties": False,
-                }
-            )
-    return {"anyOf": variants}
+            parts: dict[str, Json] = {"name": {"const": name}, "arguments": arguments}
+            variants.append({"properties": parts})
+    parts = {"name": {"enum": list(_parameters(tools))}, "arguments": {"type": "object"}}
+    closed = {"required": list(parts), "additionalProperties": False}
+    return {"type": "object", "properties": parts, **closed, "anyOf": variants}
 
 
 def call_fits(call: Mapping[str, Json], tools: Sequence[Mapping[str, Json]]) -> bool:

@@ -17,9 +17,16 @@ class Roles:
     answer: FieldPath | None = None
     rejected: FieldPath | None = None  # a worse answer
     turns: FieldPath | None = None  # a conversation
-    tools: FieldPath | None = None  # the functions of which the answer calls one
+    tools: FieldPath | None = (
+        None  # the functions that can be called; the answer is the name of one, in a call
+    )
     tags: tuple[FieldPath, ...] = ()  # each has a tag for every token of the first input
     ignored: tuple[FieldPath, ...] = ()  # nothing uses them, and the model does not write them
+
+    @property
+    def call(self) -> FieldPath | None:
+        """The object with the name of a function and its arguments."""
+        return self.answer[:-1] if self.tools and self.answer else None
 
     def single(self) -> dict[str, FieldPath]:
         """The roles of one field each."""

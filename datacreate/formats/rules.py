@@ -57,7 +57,7 @@ def rule_holds(rule: Rule, roles: Roles, values: Mapping[str, Json]) -> bool:
         lists = filter(None, (value_at(values, path) for path in (roles.inputs[0], *roles.tags)))
         return len(set(map(len, lists))) == 1
     if rule is Rule.CALL_FITS_TOOL:
-        return call_fits(field_at(values, roles.answer or ()), field_at(values, roles.tools or ()))
+        return call_fits(field_at(values, roles.call or ()), field_at(values, roles.tools or ()))
     answer = str(field_at(values, roles.answer or ()))
     if rule is Rule.CHOSEN_DIFFERS:
         return normalize_text(answer) != normalize_text(str(field_at(values, roles.rejected or ())))

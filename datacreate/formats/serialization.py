@@ -30,7 +30,9 @@ _OPTION_WORDS = re.compile(
 )
 """What small models write for an option, copied from `PromptEncoding.describe`."""
 
-_STRAY_JSON = re.compile(r"\s*[]},]\s*\S|.*[.?!]\s*\[\Z", re.DOTALL)
+_STRAY_JSON = re.compile(
+    r"""\s*[]},]\s*\S | .*[.?!]\s*(?:\[|[]}]\s*,[][{},"\s]*)\Z | .*\w\s.*,\s*\Z""", re.DOTALL | re.VERBOSE
+)
 """No text begins or ends like this (a comma alone can be a token). Models continue so if the grammar keeps them from
 closing a list."""
 
@@ -125,7 +127,8 @@ class PromptEncoding:
         options = self.format.roles.options
         for name in self.fields:
             own_name = re.compile(rf"\W*{re.escape(name)}\W*", re.IGNORECASE)
-            for text in free_texts(values.get(name), self._properties[name]):
+            texts = free_texts(values.get(name), self._properties[name])
+            for text in [" ".join(texts)] if self._tagged[:1] == (name,) else texts:
                 if _STRAY_JSON.match(text) or (len(name) > 2 and own_name.fullmatch(text)):
                     return True
                 if options and options[0] == name and _OPTION_WORDS.fullmatch(text):

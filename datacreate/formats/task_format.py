@@ -328,10 +328,10 @@ def bind(format: TaskFormat, example: Example, turns: int | None = None) -> Task
         schema = with_field(schema, format.roles.turns, items)
     elif turns:
         raise UsageError(f"--turns: the format {format.name} is not a conversation; remove --turns")
-    if format.roles.tools and format.roles.answer:
+    if format.roles.tools and format.roles.call:
         tools = field_at(example.values, format.roles.tools)
         schema = with_field(schema, format.roles.tools, {"const": tools})
-        schema = with_field(schema, format.roles.answer, call_schema(tools))
+        schema = with_field(schema, format.roles.call, call_schema(tools))
     if all(map(is_constant, schema["properties"].values())):
         raise ExampleError("the example has no field that can vary: all are null or fixed; fill one in")
     roles = {role: path for role, path in format.roles.single().items() if _has_field(example.values, path)}

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from datacreate.formats.example import Example, dotted, field_at
-from datacreate.formats.schema_utils import schema_at
+from datacreate.formats.schema_utils import fixed_labels, schema_at
 from datacreate.formats.serialization import PromptEncoding
 from datacreate.formats.task_format import TaskFormat
 
@@ -60,9 +60,13 @@ def _layout_sentence(format: TaskFormat, parent: Example) -> str:
     if roles.turns:
         turns = schema_at(format.schema, roles.turns)["maxItems"] // 2
         return f" The user writes {turns} messages in each, and each gets an answer." if turns > 1 else ""
+    if roles.tags:
+        sets = (schema_at(format.schema, path)["items"] for path in roles.tags)
+        names = (", ".join(map(str, fixed_labels(tags) or ())) for tags in sets)
+        return f" Each example is one sentence, and each token has a tag: {'; '.join(filter(None, names))}."
     if roles.tools:
         tools = json.dumps(field_at(parent.values, roles.tools), ensure_ascii=False, separators=(",", ":"))
-        return f" Each calls one of these functions, and all functions occur: {tools}"
+        return f" Each calls one of these functions: {tools}"
     return ""
 
 
@@ -75,7 +79,7 @@ def _fixed_answers_sentence(format: TaskFormat) -> str:
         next((path for path in format.roles.inputs if path[-1] == "question"), None),
         format.labels,
     )
-    if not (question and labels):
+    if not (question and labels) or format.roles.tools:
         return ""
     names = list(map(str, labels))
     choices = " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))

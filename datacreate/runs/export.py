@@ -161,7 +161,7 @@ def _prompt_and_answer(values: dict[str, Json], format: TaskFormat) -> tuple[str
         lists = [field_at(values, path) for path in (roles.inputs[0], *roles.tags)]
         answer = json.dumps(list(zip(*lists, strict=True)), ensure_ascii=False)
     else:
-        answer = _text(field_at(values, roles.answer or ()))
+        answer = _text(field_at(values, roles.call or roles.answer or ()))
     return _named_texts(values, system), (context, _named_texts(values, _asked(format)), options), answer
 
 
@@ -195,6 +195,8 @@ def _left_out(format: TaskFormat, layout: str, *roles: str) -> str:
         return ""  # the whole example is the answer
     single = {path for role, path in format.roles.single().items() if role not in roles}
     used = {*format.roles.inputs, *format.roles.tags, *single}
+    if layout != "reference" and format.roles.call:  # which has the name only
+        used.add(format.roles.call)
     others = [path for path, _ in leaves(format.schema) if not any(path[: len(u)] == u for u in used)]
     names = ", ".join(map(dotted, others))
     return f"the {layout} layout leaves out {names}; export hf or csv for all fields" if others else ""

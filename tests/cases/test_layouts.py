@@ -15,6 +15,8 @@ from datacreate.formats.example import Example, Json
 from datacreate.formats.infer import infer_format
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.validate import Candidate, Reason, Reject, validate_example
+from datacreate.run_models import verify_mode
+from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import LAYOUTS, export
 from tests.making import examples, make
@@ -149,6 +151,11 @@ def test_layouts_that_need_more_say_so() -> None:
         infer_format(Example(TAGS))
     with pytest.raises(ExampleError, match=r"tags: .*add --labels tags=O,B-PER"):
         infer_format(Example(NAMED_TAGS))
+    with pytest.raises(UsageError, match="--verify relabel: another function takes other arguments"):
+        verify_mode(
+            CreateConfig(example=CALL, count=1, run_dir=Path("run"), verify="relabel"),
+            infer_format(Example(CALL)),
+        )
     with pytest.raises(UsageError, match="--turns"):
         infer_format(Example(PREFERENCE), FormatOptions(turns=2))
     tool = {"name": "f", "parameters": {"x": {"type": "str"}}}
@@ -156,7 +163,15 @@ def test_layouts_that_need_more_say_so() -> None:
         infer_format(Example({**CALL, "tools": [tool], "call": {"name": "f", "arguments": {}}}))
 
 
-@pytest.mark.parametrize("layout", SHIPPED)
+def test_functions_are_called_equally_often(tmp_path: Path, model: str) -> None:
+    make(tmp_path / "run", model, example=CALL, count=8)
+    calls = [row["call"] for row in examples(tmp_path / "run")]
+    assert sorted(call["name"] for call in calls) == ["get_weather"] * 4 + ["list_alarms"] * 4
+    assert all(call["name"] != "list_alarms" or call["arguments"] == {} for call in calls)
+    assert {len(call["arguments"]) for call in calls if call["name"] == "get_weather"} == {1, 2}
+
+
+@pytest.mark.parametrize("layout", [name for name in SHIPPED if name != "function call"])
 def test_no_encoder_is_trained_on_a_layout_without_a_head(layout: str, tmp_path: Path, model: str) -> None:
     values, options, name = SHIPPED[layout]
     make(tmp_path / "run", model, example=values, **options, count=4)
@@ -222,9 +237,9 @@ def lost_fields(row: Json, values: dict[str, Json]) -> set[str]:
 
 
 def named(notes: list[str]) -> set[str]:
-    """The fields that notes name."""
+    """The top-level fields that notes name."""
     lists = (note.partition("leaves out ")[2].partition(";")[0] for note in notes)
-    return {name for names in lists for name in names.split(", ")}
+    return {name.partition(".")[0] for names in lists for name in names.split(", ")}
 
 
 def test_exports_of_chat_layouts(tmp_path: Path, model: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import runpy
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -35,8 +36,9 @@ def test_every_verb_has_help_and_says_what_the_list_says_it_is(verb: str) -> Non
 
 
 def test_the_page_of_the_docs_is_up_to_date() -> None:
-    script = runpy.run_path(str(ROOT / "scripts" / "docs-cli"))
-    assert script["text"]() == script["PAGE"].read_text(encoding="utf-8"), "run scripts/docs-cli"
+    # A process of its own, since click keeps the names of help options that other tests have used.
+    found = subprocess.run([sys.executable, ROOT / "scripts" / "docs-cli", "--check"], check=False)
+    assert found.returncode == 0, "run scripts/docs-cli, and commit docs/cli.md"
 
 
 def test_the_list_of_verbs_and_no_verb_at_all() -> None:
@@ -131,15 +133,6 @@ def test_markup_and_control_characters_of_a_model_are_shown_as_text(
     assert "[link=x]y[/link]" in shown
     assert "日本　語" in shown
     assert not {"\x1b", "\u202e"} & set(shown)
-
-
-def test_a_label_that_looks_like_markup(tmp_path: Path, model: str) -> None:
-    labels = {"label": "[red]x,a|b"}
-    make(tmp_path / "run", model, example={"text": "Some text.", "label": "a|b"}, labels=labels, count=4)
-    assert "[red]x 2" in run("show", tmp_path / "run").out
-    card = (tmp_path / "run" / "README.md").read_text()
-    assert "| &#91;red&#93;x |" in " ".join(card.split())
-    assert "| a&#124;b |" in " ".join(card.split())
 
 
 def test_export_in_the_reference_layout_of_fixed_labels(tmp_path: Path, model: str) -> None:
