@@ -119,7 +119,7 @@ def failing(request: Request) -> Completion:
 
 
 class Recorder:
-    """A `Progress` that keeps its messages."""
+    """A `RunProgress` that keeps its messages."""
 
     def __init__(self) -> None:
         self.messages: list[str] = []

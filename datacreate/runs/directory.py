@@ -224,9 +224,9 @@ class RunDirectory:
                 found = list(map(check.calibrated, found))
             yield from found if commit.scored else [None] * len(commit.accepted)
 
-    def rows_written(self) -> int:
-        """The rows of train.jsonl: the accepted examples, but for those of the last second of a killed session."""
-        return _lines(self.train_path)
+    def reported(self) -> int:
+        """The examples in train.jsonl or summary.json, without reading the log, which has them or is damaged."""
+        return max(_lines(self.train_path), _accepted(self.summary_path))
 
     def accepted(self) -> int:
         """The number of accepted examples so far."""
