@@ -5,7 +5,6 @@ The server is started with the same settings as `create` uses.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -58,12 +57,9 @@ def serving(
             raise storage_error(folder, error) from None
     notify(f"preparing {checkpoint.name}")
     [command] = server_commands(checkpoint, options.model_copy(update={"engine": engine}), notify=notify)
-    environment = dict(command.environment)
-    if own := os.environ.get("VLLM_HOST_IP"):  # set by the user for several nodes
-        environment["VLLM_HOST_IP"] = own
     copies = _COPIES.search(" ".join(more).replace("_", "-"))
     slots, arguments = command.slots * int(copies[1] if copies else 1), (*command.arguments, *more)
-    command = replace(command, environment=environment, slots=slots, arguments=arguments)
+    command = replace(command, slots=slots, arguments=arguments)
     server = LocalServer(command, key, None, endpoint.host, port)
     notify(f"starting {command.engine} for {command.model}")
     try:

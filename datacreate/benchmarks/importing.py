@@ -2,7 +2,7 @@
 
 Where the paper made several splits from one of the Hub's (PIQA's test set is a part of the Hub's train split),
 only its own files say which rows are which. Rows of splits that are already imported are removed from the
-others; without them a seed splits the rows into the paper's sizes, and the report says so.
+others; without them a fixed seed splits the rows into the paper's sizes, and the report says so.
 """
 
 from __future__ import annotations
