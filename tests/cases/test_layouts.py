@@ -19,7 +19,10 @@ from datacreate.run_models import verify_mode
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import LAYOUTS, export
+from tests.cases import test_core
+from tests.cases.test_core import knowing
 from tests.making import examples, make
+from tests.scripted import Script, answering
 
 TOOLS = [
     {
@@ -54,6 +57,12 @@ CALL = {
     "tools": TOOLS,
     "call": {"name": "get_weather", "arguments": {"city": "Oslo"}},
 }
+ALPACA = {
+    "system": "You are terse.",
+    "instruction": "Translate into Spanish.",
+    "input": "Hello",
+    "output": "Hola",
+}
 EMPTY_OBJECT = {
     "question": "What colour is the sky?",
     "answer": "blue",
@@ -73,33 +82,6 @@ SHIPPED: dict[str, tuple[dict[str, Json], dict[str, Any], str]] = {
     "function call": (CALL, {}, "function_call"),
 }
 """Name -> example, options, the shipped format that it gets."""
-
-INFERRED: dict[str, tuple[dict[str, Json], dict[str, Any]]] = {
-    "empty object": (EMPTY_OBJECT, {}),
-    "map": (MAP, {}),
-    "alpaca": (
-        {
-            "system": "You are terse.",
-            "instruction": "Translate into Spanish.",
-            "input": "Hello",
-            "output": "Hola",
-        },
-        {},
-    ),
-    "nli": (
-        {"premise": "A man sleeps.", "hypothesis": "Somebody rests.", "label": "entailment"},
-        {"labels": {"label": "entailment,neutral,contradiction"}},
-    ),
-    "multiple choice": (
-        {"question": "What is wet?", "context": None, "options": ["sun", "rain", "dust"], "label": "rain"},
-        {},
-    ),
-    "rating": ({"text": "Late and broken.", "stars": 1}, {"ranges": {"stars": "1..5"}}),
-    "prompt and completion": (
-        {"prompt": "Write a line about rain.", "completion": "Soft rain on the roof"},
-        {},
-    ),
-}
 
 
 @pytest.mark.parametrize(("values", "options", "name"), SHIPPED.values(), ids=SHIPPED)
@@ -200,16 +182,24 @@ def read(layout: str, path: Path) -> list[Json]:
         return list(csv.DictReader(file) if layout == "csv" else map(json.loads, file))
 
 
-EXPORTED = {**{name: given[:2] for name, given in SHIPPED.items()}, **INFERRED}
+EXPORTED: dict[str, tuple[dict[str, Json], dict[str, Any], Script]] = {
+    **{name: (*given[:2], answering()) for name, given in SHIPPED.items()},
+    **{name: (values, options, knowing) for name, (values, options, _, _) in test_core.LAYOUTS.items()},
+    "empty object": (EMPTY_OBJECT, {}, answering()),
+    "map": (MAP, {}, answering()),
+}
+"""Name -> example, options, and a model that writes correct rows."""
 
 
-@pytest.mark.parametrize(("values", "options"), EXPORTED.values(), ids=EXPORTED)
+@pytest.mark.parametrize(("values", "options", "script"), EXPORTED.values(), ids=EXPORTED)
 def test_every_export_holds_every_field_or_names_it(
-    values: dict[str, Json], options: dict[str, Any], tmp_path: Path, model: str
+    values: dict[str, Json], options: dict[str, Any], script: Script, tmp_path: Path, model: str
 ) -> None:
-    make(tmp_path / "run", model, example=values, **options, count=6)
+    make(tmp_path / "run", model, script, example=values, **options, count=6)
     run = RunDirectory(tmp_path / "run")
     made = list(run.examples())
+    format = run.read_config().format
+    in_words = {(format.roles.answer or ("",))[0]} if format.answers.are_coded else set[str]()
     for layout in LAYOUTS:
         notes: list[str] = []
         target = tmp_path / "out" / layout
@@ -219,7 +209,7 @@ def test_every_export_holds_every_field_or_names_it(
             refused = str(error)
         else:
             lost = [lost_fields(*pair) for pair in zip(read(layout, path), made, strict=True)]
-            assert set().union(*lost) <= named(notes)
+            assert set().union(*lost) <= named(notes) | in_words
             continue
         assert "; export " in refused
         assert layout in ("reference", "alpaca", "preference")
@@ -264,7 +254,7 @@ def test_exports_of_chat_layouts(tmp_path: Path, model: str) -> None:
 
 
 def test_exports_of_instructions_and_preferences(tmp_path: Path, model: str) -> None:
-    make(tmp_path / "alpaca", model, example=INFERRED["alpaca"][0], count=2)
+    make(tmp_path / "alpaca", model, example=ALPACA, count=2)
     run, [first, _] = RunDirectory(tmp_path / "alpaca"), examples(tmp_path / "alpaca")
     assert read("alpaca", export(run, "alpaca"))[0] == first
     assert read("chat", export(run, "chat"))[0]["messages"] == [
