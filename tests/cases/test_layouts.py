@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from datacreate.errors import ExampleError, FormatError, RunError, TrainingError, UsageError
+from datacreate.filtering import DatasetFilterSettings, filter_rows
 from datacreate.finetuning.rows import read_source, task_of
 from datacreate.formats.example import Example, Json
 from datacreate.formats.infer import infer_format
@@ -87,6 +88,18 @@ SHIPPED: dict[str, tuple[dict[str, Json], dict[str, Any], str]] = {
 @pytest.mark.parametrize(("values", "options", "name"), SHIPPED.values(), ids=SHIPPED)
 def test_a_layout_is_recognized(values: dict[str, Json], options: dict[str, Any], name: str) -> None:
     assert infer_format(Example(values), FormatOptions(**options)).format.name == name
+
+
+def test_layouts_are_read_with_the_fields_of_their_origin(tmp_path: Path, model: str) -> None:
+    make(tmp_path / "run", model, example={"id": "c1", **SHAREGPT}, count=4)
+    assert RunDirectory(tmp_path / "run").read_config().format.name == "sharegpt"
+    assert {row["id"] for row in examples(tmp_path / "run")} == {"c1"}
+    rows = [{"id": str(i), **PREFERENCE, "prompt": f"Name fish {i}."} for i in range(6)]
+    rows[3]["rejected"] = "cod"
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report = filter_rows(path, DatasetFilterSettings(near=None), out=tmp_path / "kept.jsonl")
+    assert (report["format"], report["rows"], report["invalid"], report["kept"]) == ("preference", 5, 1, 5)
 
 
 def test_chat_rows_differ_by_what_the_assistant_answers_to(tmp_path: Path, model: str) -> None:
