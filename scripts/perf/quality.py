@@ -31,7 +31,6 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from datacreate.prompts.label_scoring import assigned_label, with_answer
 from datacreate.runs.directory import RunDirectory
 
 POOL = 1.5
@@ -87,12 +86,14 @@ def measure(folder: Path, name: str, example_seed: str, options: argparse.Namesp
     format = pool.read_config().format
     found = list(zip(pool.examples(), pool.verifier_probabilities(), strict=False))
     judged = [(row, probabilities.index(max(probabilities))) for row, probabilities in found if probabilities]
-    agreed = [row for row, best in judged if best == assigned_label(format, row)]
+    agreed = [row for row, best in judged if best == format.answers.chosen(row)]
     sources = {
         "off": write(folder / "off.jsonl", [row for row, _ in found]),
         "soft": pool.path,
         "drop": write(folder / "drop.jsonl", agreed),
-        "relabel": write(folder / "relabel.jsonl", [with_answer(format, row, best) for row, best in judged]),
+        "relabel": write(
+            folder / "relabel.jsonl", [format.answers.with_choice(row, best) for row, best in judged]
+        ),
     }
     summary = pool.summary()
     tokens, scoring = (
