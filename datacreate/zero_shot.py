@@ -26,7 +26,7 @@ from datacreate.finetuning.evaluate import (
 )
 from datacreate.finetuning.records import Condition, Evaluation, Task
 from datacreate.finetuning.rows import Question
-from datacreate.finetuning.train import Progress
+from datacreate.finetuning.train import StepProgress
 from datacreate.prompts.label_scoring import LabelQuestion
 from datacreate.signals import Signals, caught_signals, deferred
 from datacreate.verification.scoring import score_labels
@@ -36,7 +36,7 @@ def answer_zero_shot(
     model: str,
     names: Sequence[str],
     out: Path,
-    progress: Progress,
+    progress: StepProgress,
     *,
     options: EngineOptions | None = None,
     split: str = "test",
@@ -53,7 +53,7 @@ def answer_zero_shot(
     with ExitStack() as stack:
         signals = stack.enter_context(caught_signals())
         for test in tests:
-            target = out / "evaluations" / f"{test.benchmark.name}-{split}"
+            target = out / "evaluations" / f"{test.name}-{split}"
             if (evaluation := existing_evaluation(target, test)) is None:
                 if engine is None:
                     out.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,12 @@ def answer_zero_shot(
 
 
 def _evaluate(
-    engine: Engine, test: TestSet, checkpoint: Checkpoint, target: Path, progress: Progress, signals: Signals
+    engine: Engine,
+    test: TestSet,
+    checkpoint: Checkpoint,
+    target: Path,
+    progress: StepProgress,
+    signals: Signals,
 ) -> Evaluation:
     lettered = test.task.head == "multiple_choice" or not engine.have_distinct_first_tokens(test.task.names)
     fitting = [_truncated(engine, question, test.task, lettered) for question in test.usable]
@@ -77,13 +82,13 @@ def _evaluate(
     def report(done: int) -> None:
         if signals.received:
             raise Stopped("stopped by a signal; run the same command to repeat this test set")
-        progress.step(test.benchmark.name, done, len(questions), None)
+        progress.step(test.name, done, len(questions), None)
 
     with deferred():
         answers = score_labels(engine, questions, report)
     predictions, scores = grade(test, answers, truncated)
     evaluation = Evaluation(
-        benchmark=test.benchmark.name,
+        benchmark=test.name,
         split=test.split,
         head=test.task.head,
         digest=test.digest,

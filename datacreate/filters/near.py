@@ -58,7 +58,7 @@ class NearIndex:
         """The number of the most similar example (the first of equals) and its Jaccard similarity."""
         hashed, bands = self._hash(inputs)
         best = None
-        for row in self._similar(hashed, self._index.find(bands)):
+        for row in self._index.find(bands):
             similarity = self._similarity(hashed, row)
             if similarity >= self._threshold and (best is None or similarity > best[1]):
                 best = (row, similarity)
@@ -70,22 +70,6 @@ class NearIndex:
         if len(others) != len(hashed):
             hashed, others = [set[int]().union(*hashed)], [set[int]().union(*others)]
         return min(len(one & other) / len(one | other) for one, other in zip(hashed, others, strict=True))
-
-    def _similar(self, hashed: Shingles, rows: list[int]) -> list[int]:
-        """The rows that may reach the threshold: a vectorized check of many candidates, of all inputs together."""
-        if not rows:
-            return rows
-        wanted = np.array([value for each in hashed for value in each], np.uint32)
-        kept, starts = np.frombuffer(self._shingles, np.uint32), np.frombuffer(self._starts, np.int64)
-        first, last = np.frombuffer(self._inputs, np.int64)[np.add.outer((0, 1), rows)]
-        begin = starts[first]
-        sizes = starts[last] - begin
-        offsets = np.cumsum(sizes) - sizes
-        pieces = kept[np.repeat(begin - offsets, sizes) + np.arange(sizes.sum())]
-        common = np.add.reduceat(np.isin(pieces, wanted), offsets, dtype=np.int64)
-        similar = common >= self._threshold * (len(wanted) + sizes - common) - 1e-9
-        similar |= last - first != len(hashed)  # inputs may share shingles; `_similarity` merges them
-        return [row for row, passes in zip(rows, similar, strict=True) if passes]
 
     def add(self, inputs: Sequence[str]) -> None:
         """Add the next example."""

@@ -25,6 +25,7 @@ from datacreate.formats.example import (
     values_in,
 )
 from datacreate.formats.schema_utils import (
+    MAX_LABELS,
     Schema,
     fixed_labels,
     is_constant,
@@ -174,6 +175,10 @@ def _infer(example: Example, overrides: Mapping[FieldPath, dict[str, Json]]) -> 
     if roles.answer and roles.answer in overrides and others:
         notes.append(
             f"only the answer, {dotted(roles.answer)}, is balanced and verified, not {', '.join(others)}"
+        )
+    if roles.answer and roles.answer in overrides and not format.labels:
+        notes.append(
+            f"{dotted(roles.answer)} has no fixed labels: a range is one only with at most {MAX_LABELS} whole numbers"
         )
     return InferredFormat(format, tuple(notes))
 

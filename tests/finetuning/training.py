@@ -59,24 +59,18 @@ def inputs_of(encoder: Path, rows: TrainingSet, recipe: Recipe, device_batch_siz
 
 
 class Recorder:
-    """A `Progress` that remembers; `action` is called after `stop_at` steps in total, `every` after each."""
+    """A `StepProgress` that remembers; `action` is called after `stop_at` steps in total."""
 
-    def __init__(
-        self,
-        stop_at: int | None = None,
-        action: Callable[[], object] = int,
-        every: Callable[[], object] = int,
-    ) -> None:
+    def __init__(self, stop_at: int | None = None, action: Callable[[], object] = int) -> None:
         self.notes: list[str] = []
         self.steps: list[tuple[str, int, int]] = []
-        self._stop_at, self._action, self._every = stop_at, action, every
+        self._stop_at, self._action = stop_at, action
 
     def notify(self, text: str) -> None:
         self.notes.append(text)
 
     def step(self, what: str, done: int, total: int, score: float | None) -> None:
         self.steps.append((what, done, total))
-        self._every()
         if len(self.steps) == self._stop_at:
             self._action()
 
