@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -12,11 +11,11 @@ from datacreate.benchmarks import Benchmark, digest, has_split, load_registry, r
 from datacreate.errors import UsageError
 from datacreate.filters.base import FilterSettings, HeldOutRef, HeldOutRow, HeldOutSet
 from datacreate.formats.example import Json, values_in
+from datacreate.formats.reader import RowFile
 from datacreate.formats.schema_utils import is_constant, schema_at
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.validate import Candidate
 from datacreate.messages import did_you_mean
-from datacreate.runs.rows import read_objects
 
 SPLITS = ("dev", "test")
 """The splits of a benchmark that are held out."""
@@ -44,8 +43,9 @@ def held_out_sets(
             sets.append(HeldOutSet(ref, partial(_rows_of_split, benchmark, split, _has_passages(format))))
     files = dict.fromkeys(_file(name) for name in names if name != "all" and name not in registry)
     for path in files:
-        ref = HeldOutRef(name=path.name, split=None, digest=_sha256(path))
-        sets.append(HeldOutSet(ref, partial(_rows_of_file, path, format)))
+        file = RowFile(path)
+        ref = HeldOutRef(name=path.name, split=None, digest=file.sha256())
+        sets.append(HeldOutSet(ref, partial(_rows_of_file, file, format)))
     return tuple(sets)
 
 
@@ -68,8 +68,6 @@ def _rows_of_split(benchmark: Benchmark, split: str, passages: bool) -> Iterator
 
 def _file(name: str) -> Path:
     path = Path(name)
-    if path.is_dir():
-        raise UsageError(f"--decontaminate {name}: that is a folder; give a file with rows")
     if not path.exists() and os.sep not in name:
         raise UsageError(
             f"--decontaminate {name}: no such file, and no benchmark of that name"
@@ -78,18 +76,8 @@ def _file(name: str) -> Path:
     return path
 
 
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UsageError(
-            f"--decontaminate {path}: cannot be read ({error.strerror}); give the file with the test rows"
-        ) from None
-
-
-def _rows_of_file(path: Path, format: TaskFormat) -> Iterator[HeldOutRow]:
-    return (_inputs(values, format) for values in read_objects(path))
+def _rows_of_file(file: RowFile, format: TaskFormat) -> Iterator[HeldOutRow]:
+    return (_inputs(values, format) for values in file.read_objects())
 
 
 def _inputs(values: Mapping[str, Json], format: TaskFormat) -> HeldOutRow:

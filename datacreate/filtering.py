@@ -1,4 +1,4 @@
-"""Dataset filtering: what `datacreate filter` does with the rows of a run directory or of a JSONL file."""
+"""Dataset filtering: what `datacreate filter` does with the rows of a run directory or of a file."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def filter_rows(
     notify: Notify = no_notify,
     on_progress: OnProgress | None = None,
 ) -> dict[str, Any]:
-    """Check the rows of a run directory or of a JSONL file; returns the counts, as `filter --json` prints them.
+    """Check the rows of a run directory or of a file; returns the counts, as `filter --json` prints them.
 
     `out` gets the kept rows as they were read, `rejects` one object per dropped row (reason, detail, line, row).
     Of rows that repeat each other the first is kept. `notify` gets a line about each long preparation. Raises
@@ -188,8 +188,7 @@ def _filtered(
             if isinstance(row, InvalidRow):
                 counts.first_invalid = counts.first_invalid or f"line {row.number}: {row.detail}"
                 counts.invalid += 1
-                values = row.line if row.reason is Reason.INVALID_JSON else json.loads(row.line)
-                _write_reject(rejects, row.reason, row.detail, row.number, values)
+                _write_reject(rejects, row.reason, row.detail, row.number, row.values)
                 continue
             counts.rows += 1
             label = _label(row, rows.format)

@@ -19,8 +19,9 @@ from datacreate.engines.base import Sampling
 from datacreate.engines.client import Engine
 from datacreate.errors import ExampleError, PromptTooLong, UsageError
 from datacreate.filters.base import HeldOutSet
-from datacreate.formats.example import Example, find_unsupported_value, load_example
+from datacreate.formats.example import Example, find_unsupported_value
 from datacreate.formats.infer import InferredFormat, infer_format
+from datacreate.formats.reader import load_example
 from datacreate.formats.serialization import PromptEncoding
 from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.generation import chat_prompt

@@ -114,6 +114,9 @@ def fill(schema: dict[str, Any], rng: random.Random, vocabulary: int) -> Any:
             return [fill(part, rng, vocabulary) for part in schema["prefixItems"]]
         number = rng.randint(schema.get("minItems", 0), schema.get("maxItems", 3))
         return [fill(schema["items"], rng, vocabulary) for _ in range(number)]
+    if kind == "object" and "properties" not in schema:
+        values = (fill(schema["additionalProperties"], rng, vocabulary) for _ in range(2))
+        return {f"key {rng.randrange(vocabulary)}": value for value in values}
     if kind == "object":
         return {name: fill(part, rng, vocabulary) for name, part in schema["properties"].items()}
     if kind == "boolean":

@@ -164,8 +164,8 @@ def test_names_are_benchmarks_and_files(tmp_path: Path, monkeypatch: pytest.Monk
     ("name", "error", "message"),
     [
         ("craek", UsageError, r"craek: no such file, and no benchmark of that name \(did you mean creak\?\)"),
-        ("here/mine.jsonl", UsageError, r"here/mine.jsonl: cannot be read \(No such file"),
-        ("home", UsageError, "that is a folder"),
+        ("here/mine.jsonl", UsageError, r"here/mine.jsonl: no such file"),
+        ("home", UsageError, "a folder without a data set"),
         ("csqa", BenchmarkError, "csqa is not imported: run `datacreate benchmarks import"),
         ("creak", BenchmarkError, "creak has no test split: `datacreate benchmarks"),
     ],
@@ -205,7 +205,7 @@ def test_rows_of_a_file_are_compared_by_the_inputs_of_the_format_or_by_all_their
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "no rows"), (b'{"a": 1}\n[2]\n', "line 2: not a JSON object"), (b"\xff\xfe", "line 1: not UTF-8")],
+    [(b"", "no rows"), (b'{"a": 1}\n[2]\n', "line 2: not a JSON object"), (b"\xff\xfe", "line 1: UTF-16")],
 )
 def test_a_file_that_is_no_jsonl_is_one_line(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "mine.jsonl").write_bytes(content)
@@ -242,7 +242,7 @@ def test_a_file_is_known_by_its_content(tmp_path: Path, model: str) -> None:
     with pytest.raises(RunMismatch, match=r"decontaminate: \['mine.jsonl'\] stored, \[\] requested"):
         make(run_dir, model, decontaminate="none")
     (tmp_path / "mine.jsonl").unlink()
-    with pytest.raises(UsageError, match=r"mine.jsonl: cannot be read \(No such file"):
+    with pytest.raises(UsageError, match=r"mine.jsonl: no such file"):
         make(run_dir, model, decontaminate=mine)
 
 

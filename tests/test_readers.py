@@ -21,7 +21,7 @@ from datacreate.cli.terminal import print_json
 from datacreate.engines.addresses import Addresses
 from datacreate.errors import CheckpointError, DatacreateError, StorageError
 from datacreate.finetuning.records import read_evaluation, read_model, read_predictions, read_training
-from datacreate.formats.example import load_example
+from datacreate.formats.reader import load_example
 from datacreate.formats.task_format import load_format
 from datacreate.locking import MACHINE, FolderLock, held_by
 from datacreate.runs.directory import RunDirectory

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict
 
 from datacreate.benchmarks.registry import Benchmark
 from datacreate.errors import BenchmarkError
-from datacreate.formats.example import Json
+from datacreate.formats.example import Json, unique_keys
+from datacreate.formats.reader import encoding_error
 from datacreate.formats.text_normalization import normalize_text
 
 COLUMNS = ("question", "context", "options", "label")
@@ -106,13 +107,14 @@ def parse_rows(content: bytes, where: str, benchmark: Benchmark) -> list[Row]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise BenchmarkError(f"{where}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+        first = content.count(b"\n", 0, error.start) + 1
+        raise BenchmarkError(f"{where}: {encoding_error(content, first)}") from None
     rows = []
     for number, line in enumerate(text.split("\n"), 1):  # not splitlines(): texts may hold U+2028
         if not line.strip():
             continue
         try:
-            rows.append(row_of(json.loads(line), benchmark))
+            rows.append(row_of(json.loads(line, object_pairs_hook=unique_keys), benchmark))
         except (ValueError, RecursionError) as error:
             reason = "not JSON" if isinstance(error, json.JSONDecodeError) else str(error)
             raise BenchmarkError(

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     "files",
     multiple=True,
     group="input",
-    help="JSONL file with test rows of one's own, as `train` reads it.",
+    help="File with test rows of one's own, as `train` reads it.",
 )
 @option(
     "--split",

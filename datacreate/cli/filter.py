@@ -11,7 +11,7 @@ from datacreate.filtering import DatasetFilterSettings
 
 
 @command()
-@path_argument("source", metavar="RUN|FILE.jsonl")
+@path_argument("source", metavar="RUN|FILE")
 @path_option("--out", group="output", help="Write the kept rows here, unchanged.")
 @path_option("--rejects", group="output", help="Write the dropped rows here, with reasons.")
 @settings_options(DatasetFilterSettings)
@@ -19,7 +19,7 @@ from datacreate.filtering import DatasetFilterSettings
 def filter(
     source: Path, out: Path | None, rejects: Path | None, settings: dict[str, Any], as_json: bool
 ) -> None:
-    """Check the rows of a run or of a JSONL file; without --out, only report.
+    """Check the rows of a run or of a file; without --out, only report.
 
     Of rows that repeat each other, the first is kept.
 

@@ -22,8 +22,8 @@ def schema() -> None:
 @settings_options(FormatOptions, "fields", without=("format",))
 def infer(example: Path, fields: dict[str, Any]) -> None:
     """Print the format inferred from EXAMPLE, to edit and use with --format."""
-    from datacreate.formats.example import load_example
     from datacreate.formats.infer import infer_format
+    from datacreate.formats.reader import load_example
 
     options = FormatOptions.of(**fields)
     inferred = infer_format(load_example(example), None, options.labels, options.ranges)
@@ -38,8 +38,8 @@ def infer(example: Path, fields: dict[str, Any]) -> None:
 @json_option()
 def check(file: str, example: Path | None, as_json: bool) -> None:
     """Check whether FILE (a file or a shipped name) is a valid format, and whether --example is valid in it."""
-    from datacreate.formats.example import load_example
     from datacreate.formats.infer import infer_format
+    from datacreate.formats.reader import load_example
     from datacreate.formats.task_format import load_format
 
     if example is not None:

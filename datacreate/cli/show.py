@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from datacreate.cli.options import command, json_option, option, path_argument, path_option
-from datacreate.cli.terminal import echo, print_columns, print_json
+from datacreate.cli.terminal import echo, print_columns, print_json, say
 from datacreate.messages import visible
 
 
@@ -45,9 +45,9 @@ def show(run: Path, samples: int, seed: int, as_json: bool) -> None:
 @path_argument("run")
 @option(
     "--layout",
-    type=click.Choice(["reference", "hf", "parquet", "chat"]),
+    type=click.Choice(["reference", "hf", "parquet", "csv", "chat"]),
     required=True,
-    help="reference: train_STRATEGY.jsonl; hf: a datasets folder; parquet; chat: conversations for an LLM.",
+    help="reference: train_STRATEGY.jsonl; hf: a datasets folder; parquet; csv; chat: conversations for an LLM.",
 )
 @path_option("--out", help="Folder to write to.  [default: RUN/export/LAYOUT]")
 @option("--partial", is_flag=True, help="Export what an unfinished run has so far.")
@@ -57,7 +57,7 @@ def export(run: Path, layout: str, out: Path | None, partial: bool, as_json: boo
     from datacreate.runs.directory import RunDirectory
     from datacreate.runs.export import export as export_
 
-    written = export_(RunDirectory(run), layout, out, partial=partial)
+    written = export_(RunDirectory(run), layout, out, partial=partial, notify=say)
     echo(json.dumps({"layout": layout, "written": str(written)}) if as_json else str(written))
 
 

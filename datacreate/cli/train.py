@@ -22,7 +22,7 @@ from datacreate.finetuning.train import TrainConfig
 def train(
     sources: tuple[str, ...], settings: dict[str, Any], recipe: dict[str, Any], dry_run: bool, as_json: bool
 ) -> None:
-    """Fine-tune an encoder on SOURCE: a run, a JSONL file, or a benchmark's human train split.
+    """Fine-tune an encoder on SOURCE: a run, a file with rows, or a benchmark's human train split.
 
     Several sources are mixed. When interrupted it exits with 75, and the same command resumes.
 

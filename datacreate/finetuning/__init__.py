@@ -1,6 +1,6 @@
 """Fine-tunes an encoder on a training set and measures it on benchmarks. In the order of reading:
 
-rows.py        runs, JSONL files and benchmarks -> questions; which of them are selection rows
+rows.py        runs, files and benchmarks -> questions; which of them are selection rows
 encoder.py     questions -> token ids; an encoder with a classification head
 recipe.py      hyperparameters: the default recipe, and the paper's
 trial.py       one model: one seed and one learning rate

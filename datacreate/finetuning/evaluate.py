@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from datacreate.finetuning.records import (
     read_evaluation,
     read_model,
 )
-from datacreate.finetuning.rows import Question, question_of, read_source, task_of
+from datacreate.finetuning.rows import Question, question_of, read_file, sha256_of, task_of
 from datacreate.finetuning.statistics import compute_scores
 from datacreate.finetuning.train import StepProgress
 from datacreate.finetuning.trial import one_line_errors
@@ -70,16 +69,16 @@ def read_test_set(name: str, split: str = "test") -> TestSet:
 
 
 def read_test_file(path: Path, task: Task, options: FormatOptions) -> TestSet:
-    """A JSONL file as questions of a model's task; TrainingError if no row has one of its answers."""
-    source = read_source(str(path), options=options)
+    """A file as questions of a model's task; TrainingError if no row has one of its answers."""
+    source = read_file(path, options)
     has_labels = source.format.roles.answer and source.format.head != "multiple_choice"
     if task.head == "multiple_choice" or not has_labels:  # labels may be fewer, or in another order
         task.check_same(task_of(source.format, source.rows, source.name), "the model", source.name)
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    test = _test_set(path.name, "test", sha256, task, source.format, source.rows)
+    test = _test_set(path.name, "test", "", task, source.format, source.rows)
     if all(question.answer is None for question in test.usable):
         raise TrainingError(f"{path}: no row fits a model of {task.description}; give rows with its answers")
-    return test
+    rows = ([q.text, q.context, q.options, q.answer] if isinstance(q, Question) else q for q in test.questions)
+    return replace(test, digest=sha256_of(rows))
 
 
 def _test_set(

@@ -1,4 +1,4 @@
-"""Rows to train on: from runs, JSONL files and the human train splits of benchmarks.
+"""Rows to train on: from runs, files and the human train splits of benchmarks.
 
 Several sources are concatenated: `csqa runs/csqa` is the human rows and the created ones.
 """
@@ -20,11 +20,12 @@ from datacreate.benchmarks import find_benchmark, load_registry, read_split
 from datacreate.errors import TrainingError, UsageError
 from datacreate.finetuning.records import SOFT_LABELS, Condition, Task
 from datacreate.formats.example import Example, FieldPath, Json, canonical_json, dotted, field_at
+from datacreate.formats.reader import has_rows
 from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.formats.validate import Reason
 from datacreate.runs.config import FormatOptions
 from datacreate.runs.directory import RunDirectory
-from datacreate.runs.rows import InvalidRow, read_rows
+from datacreate.runs.rows import InvalidRow, Row, read_rows
 from datacreate.verification.scoring import Probabilities
 
 MAX_SKIPPED = 0.5
@@ -80,7 +81,7 @@ class TrainingSet:
 def read_source(
     name_or_path: str, *, verifier_probabilities: bool = False, options: FormatOptions | None = None
 ) -> Source:
-    """A benchmark by name, else a run directory (with its `verifier_probabilities`, if requested), else a JSONL file.
+    """A benchmark by name, else a run directory (with its `verifier_probabilities`, if requested), else a file.
 
     `options` say how to read a file. Raises BenchmarkError, RunError or TrainingError if it is missing, unfinished,
     empty or malformed.
@@ -93,13 +94,11 @@ def read_source(
         return Source(
             benchmark.name, "human", load_format(benchmark.format_name), rows, groups, benchmark.name
         )
+    if has_rows(path):
+        return read_file(path, options or FormatOptions())
     if path.is_dir():
         return _read_run(path, verifier_probabilities)
-    if path.is_file():
-        return _read_file(path, options or FormatOptions())
-    raise UsageError(
-        f"{name_or_path}: no run directory, JSONL file or benchmark (`datacreate benchmarks list`)"
-    )
+    raise UsageError(f"{name_or_path}: no run directory, file or benchmark (`datacreate benchmarks list`)")
 
 
 def _read_run(path: Path, verifier_probabilities: bool) -> Source:
@@ -125,13 +124,15 @@ def _read_run(path: Path, verifier_probabilities: bool) -> Source:
     )
 
 
-def _read_file(path: Path, options: FormatOptions) -> Source:
+def read_file(path: Path, options: FormatOptions) -> Source:
+    """All rows of a file, or of a run; TrainingError if one is not JSON, and what `read_rows` raises."""
     read = read_rows(path, options.format, options.labels, options.ranges)
     rows: list[dict[str, Json]] = []
     for row in read.read():
         if isinstance(row, InvalidRow) and row.reason is Reason.INVALID_JSON:
             raise TrainingError(f"{path}: line {row.number}: {row.detail}; fix or remove it")
-        rows.append(json.loads(row.line))  # an invalid row may still be usable, or is counted as skipped
+        # An invalid row may still be usable, or is counted as skipped.
+        rows.append(json.loads(row.line) if isinstance(row, Row) else row.values)
     return Source(str(path), path.stem, read.format, rows, list(map(str, range(len(rows)))))
 
 
@@ -260,13 +261,14 @@ def training_set(
         full=count is None,
         generator="+".join(sorted({s.generator for s in sources if s.generator})) or None,
         example="+".join(sorted({s.example for s in sources if s.example})) or None,
-        digest=_sha256([q.text, q.context, q.options, q.answer] for q in questions),
+        digest=sha256_of([q.text, q.context, q.options, q.answer] for q in questions),
     )
-    digest = _sha256(q.probabilities for q in questions) if soft else None
+    digest = sha256_of(q.probabilities for q in questions) if soft else None
     return TrainingSet(record, task, tuple(questions), tuple(groups), dict(skipped), digest)
 
 
-def _sha256(lines: Iterable[Json]) -> str:
+def sha256_of(lines: Iterable[Json]) -> str:
+    """The SHA-256 of JSON values, a line each."""
     return hashlib.sha256("".join(canonical_json(line) + "\n" for line in lines).encode()).hexdigest()
 
 

@@ -45,6 +45,7 @@ from datacreate.finetuning.rows import (
     training_set,
 )
 from datacreate.finetuning.trial import DEVICE_BATCH_SIZE, Inputs, configure_process, run_trial
+from datacreate.formats.reader import has_rows
 from datacreate.formats.task_format import load_format
 from datacreate.hardware import usable_cores, visible_gpus
 from datacreate.logging_setup import quiet
@@ -58,9 +59,9 @@ FEW_ROWS = 20
 
 
 class TrainConfig(FormatOptions):
-    """One training as requested; the format options are for sources that are JSONL files."""
+    """One training as requested; the format options are for sources that are files."""
 
-    sources: tuple[str, ...]  # run directories, JSONL files, names of benchmarks
+    sources: tuple[str, ...]  # run directories, files, names of benchmarks
     out: Path = setting("Folder for the models; the same command resumes there.", "output", default=...)
     encoder: str = setting("Preset or checkpoint folder.", "input", default="roberta-large")
     count: Annotated[int, Field(gt=0)] | None = setting(
@@ -144,8 +145,8 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
     if config.benchmark is not None:
         find_benchmark(config.benchmark)
     flag = config.changed(FormatOptions.model_fields)
-    if flag and not any(Path(source).is_file() for source in config.sources):
-        raise UsageError(f"{flag}: that is for JSONL files; runs and benchmarks have their format")
+    if flag and not any(has_rows(Path(source)) for source in config.sources):
+        raise UsageError(f"{flag}: that is for files; runs and benchmarks have their format")
     sources = [
         read_source(source, verifier_probabilities=recipe.soft_labels, options=config)
         for source in config.sources

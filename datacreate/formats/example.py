@@ -1,4 +1,4 @@
-"""Defines `Example`: a JSON object with an id. Reads the formatting example from a file."""
+"""Defines `Example`, a JSON object with an id, and reads JSON objects from text."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
-
-from datacreate.errors import ExampleError
 
 Json = Any
 """A JSON value: null, a boolean, a number, a string, a list or a mapping of these."""
@@ -112,24 +109,11 @@ def _has_surrogate(text: str) -> bool:
     return not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text)
 
 
-def load_example(path: Path) -> Example:
-    """Read the formatting example from a JSON file with one object. Raises ExampleError."""
+def parse_object(content: bytes | str) -> dict[str, Json]:
+    """A JSON object, in UTF-8. Raises ValueError with a message of one line."""
     try:
-        content = path.read_bytes()
-        values = parse_object(content)
-    except OSError as error:
-        raise ExampleError(f"{path}: {error.strerror}; give a JSON file with one object") from None
-    except ValueError as error:
-        raise ExampleError(f"{path}: {error}; write one JSON object into the file") from None
-    if not values:
-        raise ExampleError(f"{path}: the object has no fields; fill in one example")
-    return Example(values)
-
-
-def parse_object(content: bytes) -> dict[str, Json]:
-    """A JSON object in UTF-8. Raises ValueError with a message of one line."""
-    try:
-        value = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_unique_keys)
+        text = content if isinstance(content, str) else content.decode("utf-8-sig")
+        value = json.loads(text, object_pairs_hook=unique_keys)
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
@@ -144,7 +128,8 @@ def parse_object(content: bytes) -> dict[str, Json]:
     return value
 
 
-def _unique_keys(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+def unique_keys(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    """The `object_pairs_hook` of an object in which no key may appear twice."""
     values = dict(pairs)
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]

@@ -1,6 +1,6 @@
-"""Reads the rows of a run directory or of a JSONL file, and validates each one.
+"""Reads the rows of a run directory or of a file, and validates each one.
 
-`filter`, and `train` for JSONL files, use `read_rows`. Rows of a file are validated by the function that validates
+`filter`, and `train` for files, use `read_rows`. Rows of a file are validated by the function that validates
 what a model writes (`formats.validate.validate_example`); rows of a run were validated when it was made.
 """
 
@@ -12,14 +12,13 @@ from itertools import islice
 from pathlib import Path
 
 from datacreate.errors import DatacreateError, UsageError
-from datacreate.formats.example import Example, FieldPath, Json, parse_object
+from datacreate.formats.example import Example, FieldPath, Json
 from datacreate.formats.infer import infer_format
+from datacreate.formats.reader import RawRow, RowFile, has_rows
 from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.formats.validate import Candidate, Reason, validate_example
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import example_line
-
-_WANTED = "give a file with one JSON object per line"
 
 _FORMAT_ROWS = 20
 """The format is inferred from the first valid one of this many rows."""
@@ -27,9 +26,9 @@ _FORMAT_ROWS = 20
 
 @dataclass(frozen=True)
 class Row:
-    """A valid row; `line` is its JSON as it was read, without the line break."""
+    """A valid row; `line` is its JSON, as it was read from JSONL."""
 
-    number: int  # of the line in a file, of the example in a run; from 1
+    number: int  # of the line in a text file, of the row in others; from 1
     line: str
     candidate: Candidate
 
@@ -40,10 +39,10 @@ class Row:
 
 @dataclass(frozen=True)
 class InvalidRow:
-    """A line that is not JSON (reason `invalid_json`) or not a valid row of the format."""
+    """A row that is no JSON object (reason `invalid_json`; `values` is its text) or not valid in the format."""
 
     number: int
-    line: str
+    values: Json
     reason: Reason
     detail: str
 
@@ -54,7 +53,7 @@ class Rows:
 
     path: Path
     format: TaskFormat
-    total: int  # an upper bound of the number of rows
+    total: int  # at least the number of rows
     read: Callable[[], Iterator[Row | InvalidRow]]
     inputs: tuple[Path, ...]  # files that an output must not overwrite
 
@@ -65,42 +64,20 @@ def read_rows(
     labels: Mapping[str, str] | None = None,
     ranges: Mapping[str, str] | None = None,
 ) -> Rows:
-    """The rows of a run directory (from its log) or of a JSONL file.
+    """The rows of a run directory (from its log) or of a file.
 
     The format of a file is `format` (a shipped name or a file). Without it, it is inferred from the first
     rows, `labels` (field -> "a,b,c") and `ranges` (field -> "low..high"). Raises UsageError, FormatError or
     ExampleError if the file is missing, has no rows or no format; RunError if the run cannot be read.
     """
-    if path.is_dir():
+    if path.is_dir() and not has_rows(path):
         if format or labels or ranges:
             raise UsageError(f"{path}: a run directory has a format; remove --format, --labels and --range")
         return _rows_of_run(RunDirectory(path))
-    try:
-        with path.open("rb") as file:
-            total = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b"")) + 1
-        found = _format_of_file(path, format, labels, ranges)
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such file; give a run directory or a JSONL file") from None
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}); give another file") from None
-    return Rows(path, found, total, lambda: _rows_of_file(path, found), (path,))
-
-
-def read_objects(path: Path) -> Iterator[dict[str, Json]]:
-    """The rows of a file, whatever their fields. Raises UsageError, naming the line, if one is not a JSON object."""
-    empty = True
-    try:
-        for number, line in _lines(path):
-            try:
-                values = parse_object(line)
-            except ValueError as error:
-                raise UsageError(f"{path}: line {number}: {error}; {_WANTED}") from None
-            empty = False
-            yield values
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}); give another file") from None
-    if empty:
-        raise UsageError(f"{path}: no rows; {_WANTED}")
+    source = RowFile(path)
+    found = _format_of_file(source, format, labels, ranges)
+    total = sum(1 for _ in source.read())
+    return Rows(path, found, total, lambda: (_checked(row, found) for row in source.read()), (path,))
 
 
 def _rows_of_run(run: RunDirectory) -> Rows:
@@ -114,27 +91,13 @@ def _rows_of_run(run: RunDirectory) -> Rows:
     return Rows(run.path, config.format, config.count, read, files)
 
 
-def _rows_of_file(path: Path, format: TaskFormat) -> Iterator[Row | InvalidRow]:
-    for number, line in _lines(path):
-        try:
-            values = parse_object(line)
-        except ValueError as error:
-            yield InvalidRow(number, line.decode("utf-8", "replace"), Reason.INVALID_JSON, str(error))
-            continue
-        found = _validated(values, format)
-        if isinstance(found, Candidate):
-            yield Row(number, line.decode(), found)
-        else:
-            yield InvalidRow(number, line.decode(), *found)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines that are not blank. Only "\\n" ends a line: JSON strings may hold U+2028 and similar."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            content = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-            if content := content.strip(b" \t\r\n"):
-                yield number, content
+def _checked(row: RawRow, format: TaskFormat) -> Row | InvalidRow:
+    if row.error:
+        return InvalidRow(row.number, row.line, Reason.INVALID_JSON, row.error)
+    found = _validated(row.values, format)
+    if isinstance(found, Candidate):
+        return Row(row.number, row.line, found)
+    return InvalidRow(row.number, row.values, *found)
 
 
 def _validated(values: Mapping[str, Json], format: TaskFormat) -> Candidate | tuple[Reason, str]:
@@ -150,33 +113,29 @@ def _validated(values: Mapping[str, Json], format: TaskFormat) -> Candidate | tu
 
 
 def _format_of_file(
-    path: Path, name: str | None, labels: Mapping[str, str] | None, ranges: Mapping[str, str] | None
+    source: RowFile, name: str | None, labels: Mapping[str, str] | None, ranges: Mapping[str, str] | None
 ) -> TaskFormat:
     if name is not None and (labels or ranges):
         flag = "--labels" if labels else "--range"
         raise UsageError(f"{flag} is for inferred formats; write it into the --format file")
     named = None if name is None else load_format(name)
     first_error: tuple[int, str] | None = None
-    for number, line in islice(_lines(path), _FORMAT_ROWS):
+    for row in islice(source.read(), _FORMAT_ROWS):
         try:
-            values = parse_object(line)
-        except ValueError as error:
-            first_error = first_error or (number, f"{error}; {_WANTED}")
-            continue
-        try:
+            if row.error:
+                raise ValueError(row.error)
             if named is None:
-                bound = infer_format(Example(values), None, labels, ranges).format
+                bound = infer_format(Example(row.values), None, labels, ranges).format
                 # One row binds a shipped format to its number of options; other rows may differ.
                 return _relaxed(bound) if bound.name == "inferred" else load_format(bound.name)
-            found = _validated(values, named)
+            found = _validated(row.values, named)
             if isinstance(found, Candidate):
                 return named
             raise ValueError(found[1])
         except (ValueError, DatacreateError) as error:
-            first_error = first_error or (number, str(error))
-    if first_error is None:
-        raise UsageError(f"{path}: no rows; {_WANTED}")
-    raise UsageError(f"{path}: line {first_error[0]}: {first_error[1]}")
+            first_error = first_error or (row.number, str(error))
+    assert first_error is not None, "a file has a row"
+    raise UsageError(f"{source.path}: line {first_error[0]}: {first_error[1]}")
 
 
 def _relaxed(format: TaskFormat) -> TaskFormat:

@@ -57,9 +57,9 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "a generator": (["--encoder", "qwen2.5-coder-0.5b-instruct"], 1, "an encoder model is needed here"),
     "no such folder": (["--encoder", "./nowhere"], 1, "no such folder"),
     "an unknown benchmark": (["--benchmark", "creek"], 2, "did you mean creak"),
-    "an unknown source": (["nothing-of-that-name"], 2, "no run directory, JSONL file or benchmark"),
+    "an unknown source": (["nothing-of-that-name"], 2, "no run directory, file or benchmark"),
     "another head": (["csqa"], 1, "use data with the same head"),
-    "labels of a benchmark": (["--labels", "label=a,b"], 2, "--labels: that is for JSONL files"),
+    "labels of a benchmark": (["--labels", "label=a,b"], 2, "--labels: that is for files"),
 }
 
 

@@ -198,7 +198,7 @@ def test_unfinished_runs_and_missing_sources_are_refused(home: Path, tmp_path: P
     path.write_text(json.dumps(document | {"count": 31}), encoding="utf-8")
     with pytest.raises(TrainingError, match=r"not finished \(30 of 31 examples\)"):
         read_source(str(tmp_path / "run"))
-    with pytest.raises(UsageError, match="no run directory, JSONL file or benchmark"):
+    with pytest.raises(UsageError, match="no run directory, file or benchmark"):
         read_source("csqaa")
     with pytest.raises(DatacreateError, match="not a run directory"):
         read_source(str(tmp_path))

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 
 from datacreate.errors import ExampleError
-from datacreate.formats.example import Example, load_example
+from datacreate.formats.example import Example
+from datacreate.formats.reader import load_example
 from tests.formats.examples import json_objects
 
 
@@ -21,12 +22,12 @@ def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b" \n\t", "example.json: empty; write one JSON object"),
-        (b'{"text": "a",\n  "label" 1}', "not JSON at line 2, column 11"),
-        (b'[{"text": "a"}, {"text": "b"}]', 'not a JSON object: [{"text":"a"},{"text":"b"}]'),
+        (b" \n\t", "example.json: no rows; give JSONL, JSON, CSV"),
+        (b'{"text": "a",\n  "label" 1}', "line 2: not JSON at '1}'"),
+        (b'[{"text": "a"}, {"text": "b"}]', "more than one row; keep one"),
         (b"null", "not a JSON object: null"),
         (b"{}", "has no fields"),
-        (b'{"text": "caf\xe9"}', "not UTF-8 at byte 13"),
+        (b'{"text": "caf\xe9"}', "line 1: not UTF-8, probably Latin-1"),
         (b'{"score": NaN}', "score: JSON has no nan"),
         (b'{"score": 1e999}', "score: JSON has no inf"),
         (b'{"number": ' + b"9" * 5000 + b"}", "Exceeds the limit (4300 digits)"),
@@ -50,9 +51,9 @@ def test_an_invalid_file_is_an_error_of_one_line_with_the_path(
 
 
 def test_a_missing_file_and_a_folder_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(ExampleError, match="No such file"):
+    with pytest.raises(ExampleError, match="no such file"):
         load_example(tmp_path / "mine.json")
-    with pytest.raises(ExampleError, match="Is a directory"):
+    with pytest.raises(ExampleError, match="a folder without a data set"):
         load_example(tmp_path)
 
 

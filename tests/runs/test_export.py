@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import export
 from datacreate.runs.log import RunWriter, first_checksum
 from tests.making import make
+from tests.scripted import answering
 
 ODD = {
     "right to left": "هل يعيش الجمل في الصحراء؟ \u202eאבג\u202c \u200f",
@@ -109,3 +111,58 @@ def test_an_unfinished_run_is_exported_only_with_partial(tmp_path: Path, model: 
     with pytest.raises(RunError, match=r"not finished, 5 of 10 examples; finish .* or .* with --partial"):
         export(run, "chat")
     assert len(rows_of(export(run, "chat", partial=True))) == 5
+
+
+SHAPES = {
+    "question": "Where does the cat sleep?",
+    "metadata": {},
+    "source": None,
+    "tags": [],
+    "attributes": {"colour": "black"},
+    "mixed": ["a", 1],
+    "score": 1.5,
+}
+
+
+def test_values_of_every_shape_come_back_from_columns(tmp_path: Path, model: str) -> None:
+    import datasets
+    import pyarrow.parquet
+
+    schema = {
+        "type": "object",
+        "properties": {
+            "question": {"type": "string"},
+            "metadata": {"const": {}},
+            "source": {"type": "null"},
+            "tags": {"const": []},
+            "attributes": {"type": "object", "additionalProperties": {"type": "string"}},
+            "mixed": {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "integer"}]}},
+            "score": {"type": "number"},
+        },
+    }
+    (tmp_path / "format.json").write_text(json.dumps(schema))
+    make(
+        tmp_path / "run", model, example=SHAPES, format=str(tmp_path / "format.json"), count=6,
+        engine=answering(),
+    )  # fmt: skip
+    run = RunDirectory(tmp_path / "run")
+    rows = list(run.examples())
+    as_text = ("metadata", "attributes", "mixed")
+
+    def restored(row: dict[str, Any]) -> dict[str, Any]:
+        return row | {name: json.loads(row[name]) for name in as_text}
+
+    notes: list[str] = []
+    parquet = pyarrow.parquet.read_table(export(run, "parquet", tmp_path / "out", notify=notes.append))
+    assert list(map(restored, parquet.to_pylist())) == rows
+    hf = datasets.load_from_disk(str(export(run, "hf", tmp_path / "hf", notify=notes.append)))["train"]
+    assert list(map(restored, hf.to_list())) == rows
+    assert notes == 2 * ["as JSON text, since a column cannot hold their values: metadata, attributes, mixed"]
+    with export(run, "csv", tmp_path / "out").open(encoding="utf-8", newline="") as file:
+        cells = list(csv.DictReader(file))
+    read = [
+        {name: text if name == "question" else json.loads(text or "null") for name, text in row.items()}
+        for row in cells
+    ]
+    assert read == rows
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["train.csv", "train.parquet"]

