@@ -77,7 +77,9 @@ def read_test_file(path: Path, task: Task, options: FormatOptions) -> TestSet:
     test = _test_set(path.name, "test", "", task, source.format, source.rows)
     if all(question.answer is None for question in test.usable):
         raise TrainingError(f"{path}: no row fits a model of {task.description}; give rows with its answers")
-    rows = ([q.text, q.context, q.options, q.answer] if isinstance(q, Question) else q for q in test.questions)
+    rows = (
+        [q.text, q.context, q.options, q.answer] if isinstance(q, Question) else q for q in test.questions
+    )
     return replace(test, digest=sha256_of(rows))
 
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import pickle
+import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -24,9 +26,8 @@ from pydantic import BeforeValidator, Field
 from datacreate import signals
 from datacreate.benchmarks import digest, find_benchmark, read_split
 from datacreate.checkpoints import resolve
-from datacreate.errors import TrainingError, UsageError
+from datacreate.errors import DatacreateError, TrainingError, UsageError
 from datacreate.finetuning.encoder import (
-    collator,
     encode,
     has_passages,
     load_config,
@@ -251,8 +252,7 @@ def encode_inputs(config: TrainConfig, prepared: Prepared) -> Inputs:
     with quiet():
         rows = encoded(trained, soft_labels=recipe.soft_labels)
         selection = encoded(prepared.selection_rows) if prepared.selection_rows else None
-    collate = collator(task, tokenizer)
-    return Inputs(training, path, tokenizer, collate, rows, selection, length, config.device_batch_size)
+    return Inputs(training, path, tokenizer, rows, selection, length, config.device_batch_size)
 
 
 Trial = tuple[int, float]
@@ -300,54 +300,63 @@ def _in_processes(
     directory: TrainingDirectory,
     report: Report,
 ) -> Iterator[Model]:
-    """Run the trials in `nproc` processes. Whatever ends this one, an error of a trial too, kills them."""
+    """Run the trials in up to `nproc` processes. Whatever ends this generator, an error too, kills them."""
     context = multiprocessing.get_context("spawn")
-    steps, devices = context.SimpleQueue(), context.SimpleQueue()
-    for number in range(nproc):
-        devices.put(gpus[number % len(gpus)] if gpus else "")
+    steps, pickled, waiting = context.SimpleQueue(), pickle.dumps(inputs), list(trials)
+    devices = [gpus[number % len(gpus)] if gpus else "" for number in range(nproc)]
     total = inputs.training.recipe.steps(len(inputs.rows.dataset)) * len(trials)
-    done, best, others = 0, None, multiprocessing.active_children()
-    with ProcessPoolExecutor(nproc, context, _start_worker, (steps, devices, nproc)) as pool:
-        try:
-            running = {pool.submit(run_trial, inputs, *one, directory.trial(*one), _report) for one in trials}
-            while running:
-                ended, running = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
-                while not steps.empty():
-                    done, best = done + 1, max(filter(None, (best, steps.get())), default=None)
-                report(f"{len(trials)} models", done, total, best)
-                yield from (future.result() for future in ended)
-        except BaseException as error:
-            for process in set(multiprocessing.active_children()) - set(others):
+    done, best = 0, None
+    running: dict[SpawnProcess, tuple[Path, str]] = {}
+    try:
+        while waiting or running:
+            while waiting and devices:
+                trial, device = waiting.pop(0), devices.pop(0)
+                folder = directory.trial(*trial)
+                arguments = (run_trial, pickled, trial, folder, device, nproc, steps)
+                process = context.Process(target=_in_worker, args=arguments)
+                running[process] = folder, device
+                process.start()
+            wait([process.sentinel for process in running], timeout=0.2)
+            ended = [process for process in running if process.exitcode is not None]
+            while not steps.empty():
+                if isinstance(score := steps.get(), DatacreateError):
+                    raise score
+                done, best = done + 1, max(filter(None, (best, score)), default=None)
+            report(f"{len(trials)} models", done, total, best)
+            for process in ended:
+                folder, device = running.pop(process)
+                if process.exitcode:
+                    raise TrainingError(
+                        "a training process was killed (probably out of memory); run the same command to resume, "
+                        "with a lower --device-batch-size or --nproc if it happens again"
+                    )
+                devices.append(device)
+                yield read_model(folder / "model")
+    finally:
+        for process in running:
+            if process.pid:
                 process.kill()
-            if isinstance(error, BrokenProcessPool):
-                raise TrainingError(
-                    "a training process was killed (probably out of memory); run the same command to resume, "
-                    "with a lower --device-batch-size or --nproc if it happens again"
-                ) from None
-            raise
+                process.join()
 
 
-_steps: Any = None
-
-
-def _start_worker(steps: Any, devices: Any, nproc: int) -> None:
-    """Prepare a worker process: one GPU, or a share of the cores; it ends when its parent ends."""
-    global _steps
-    _steps = steps
-    if device := devices.get():
+def _in_worker(
+    run: Any, pickled: bytes, trial: Trial, folder: Path, device: str, nproc: int, steps: Any
+) -> None:
+    """Run one trial on one GPU, or with a share of the cores; this process ends when its parent ends."""
+    if device:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // nproc)))
     configure_process()
     signals.ignore()  # the parent handles them
     threading.Thread(target=_exit_with_parent, daemon=True).start()
+    try:
+        run(pickle.loads(pickled), *trial, folder, lambda _done, _total, score: steps.put(score))
+    except DatacreateError as error:
+        steps.put(error)
+        sys.exit(1)
 
 
 def _exit_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
+    if parent := multiprocessing.parent_process():
         parent.join()
         os._exit(1)
-
-
-def _report(_done: int, _total: int, score: float | None) -> None:
-    _steps.put(score)

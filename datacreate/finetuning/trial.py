@@ -15,7 +15,7 @@ from typing import Any
 
 from datacreate.errors import StorageError, TrainingError
 from datacreate.files import replace_file, storage_error
-from datacreate.finetuning.encoder import Encoded, load_with_head, with_lora
+from datacreate.finetuning.encoder import Encoded, collator, load_with_head, with_lora
 from datacreate.finetuning.records import MODEL, Model, Training, read_model
 from datacreate.finetuning.statistics import chance_corrected
 from datacreate.hardware import device, has_bf16
@@ -35,7 +35,6 @@ class Inputs:
     training: Training
     encoder: Path
     tokenizer: Any
-    collate: Any
     rows: Encoded
     selection: Encoded | None
     max_length: int  # tokens
@@ -160,7 +159,7 @@ def make_trainer(inputs: Inputs, model: Any, seed: int, learning_rate: float, fo
     trainer = Trainer(
         model=model,
         args=arguments,
-        data_collator=inputs.collate,
+        data_collator=collator(inputs.training.task, inputs.tokenizer),
         train_dataset=inputs.rows.dataset,
         eval_dataset=inputs.selection.dataset if inputs.selection else None,
         compute_loss_func=loss,

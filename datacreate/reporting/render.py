@@ -93,7 +93,7 @@ def as_page(report: Report) -> str:
     plots: list[str] = []
     for section in (page_sections := sections(report)):
         cells = [cell for cell in section.results.cells if cell.models] if section.results else []
-        plots.append(Markup(_bars(cells, first=not any(plots))) if cells else "")
+        plots.append(Markup(_bars(cells, sum(map(bool, plots)))) if cells else "")
     return _template().render(version=report.version, sections=page_sections, plots=plots)
 
 
@@ -113,7 +113,7 @@ def _template() -> Template:
     return environment.get_template("report.html.j2")
 
 
-def _bars(cells: Sequence[ResultCell], first: bool) -> str:
+def _bars(cells: Sequence[ResultCell], number: int) -> str:
     """A plot of scores as HTML with its script; the first one of a page includes plotly.js."""
     import plotly.graph_objects as go
 
@@ -137,8 +137,11 @@ def _bars(cells: Sequence[ResultCell], first: bool) -> str:
     title = f"Chance-corrected score with 95 % interval (hatched: {NOT_ABOVE_CHANCE} not above chance)"
     names = {"title": title, "xaxis_title": "test set", "yaxis_title": "score (0 is chance)"}
     figure = go.Figure(traces).update_layout(template="plotly_white", **names)
-    config = {"displaylogo": False, "responsive": True}
-    return str(figure.to_html(config, include_plotlyjs=first, full_html=False, default_height="420px"))
+    config, layout = (
+        {"displaylogo": False, "responsive": True},
+        {"default_height": "420px", "full_html": False},
+    )
+    return str(figure.to_html(config, include_plotlyjs=number == 0, div_id=f"plot-{number}", **layout))
 
 
 def plain(text: str) -> str:

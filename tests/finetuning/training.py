@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.engines.base import Completion, Request
-from datacreate.finetuning.encoder import collator, encode, load_tokenizer
+from datacreate.finetuning.encoder import encode, load_tokenizer
 from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.records import Model, Training
 from datacreate.finetuning.rows import TrainingSet
@@ -54,8 +54,7 @@ def inputs_of(encoder: Path, rows: TrainingSet, recipe: Recipe, device_batch_siz
     )
     tokenizer = load_tokenizer(encoder)
     encoded = encode(rows.questions, rows.task, tokenizer, 60, soft_labels=recipe.soft_labels)
-    collate = collator(rows.task, tokenizer)
-    return Inputs(training, encoder, tokenizer, collate, encoded, None, 60, device_batch_size)
+    return Inputs(training, encoder, tokenizer, encoded, None, 60, device_batch_size)
 
 
 class Recorder:
