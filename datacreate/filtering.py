@@ -21,10 +21,11 @@ from datacreate.files import replaced, storage_error
 from datacreate.filters.base import Filter, FilterInputs, FilterSettings, Threshold, quality, threshold
 from datacreate.filters.registry import filter_report, load_embedder, make_filters
 from datacreate.formats.example import Json, field_at
+from datacreate.formats.options import FormatOptions
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.validate import Candidate, Reason
 from datacreate.messages import Notify, no_notify
-from datacreate.runs.config import FormatOptions, JudgingModels
+from datacreate.runs.config import JudgingModels
 from datacreate.runs.rows import InvalidRow, Row, Rows, read_rows
 from datacreate.selection.accepted_vectors import AcceptedVectors
 from datacreate.selection.embeddings import Embedder
@@ -87,7 +88,7 @@ def filter_rows(
     """
     settings = settings or DatasetFilterSettings()
     test_sets = ("all",) if settings.decontaminate is None else settings.decontaminate
-    rows = read_rows(source, settings.format, settings.labels, settings.ranges)
+    rows = read_rows(source, settings)
     own_files = [path for path in map(Path, test_sets) if path.is_file()]
     _refuse_overwriting((*rows.inputs, *own_files), {"--out": out, "--rejects": rejects})
     held_out = held_out_sets(test_sets, rows.format)

@@ -2,7 +2,7 @@
 
 Verification overlaps with generation: the examples of a completion that pass the filters are scored by the verifier
 while the next completions are generated. The verifier may be one of the engines that generate. With several models,
-the one with the largest free share of its capacity takes the next request.
+the one with the largest share of free places takes the next request.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Pipeline:
         self._scoring_ids = count(-2, -1)  # generation uses ids from 0, the self-test uses -1
 
     def submit(self) -> None:
-        """Submit as many requests as the engines have capacity for; scoring requests come first."""
+        """Submit as many requests as keep the engines busy; scoring requests come first."""
         while self._to_score and self._free_share(self._verifier) > 0:
             _, _, score = heappop(self._to_score)
             number = next(self._scoring_ids)
@@ -97,8 +97,8 @@ class Pipeline:
             self._in_flight[id(generator)] += 1
 
     def _free_share(self, engine: Engine) -> float:
-        """The free share of an engine's capacity."""
-        return 1 - self._in_flight[id(engine)] / engine.capacity
+        """The share of an engine's places in flight that is free."""
+        return 1 - self._in_flight[id(engine)] / engine.max_in_flight
 
     def poll(self, timeout_seconds: float) -> None:
         """Process the completions that arrived, waiting up to `timeout_seconds` for the first."""

@@ -21,12 +21,13 @@ from datacreate.errors import ExampleError, PromptTooLong, UsageError
 from datacreate.filters.base import HeldOutSet
 from datacreate.formats.example import Example, find_unsupported_value
 from datacreate.formats.infer import InferredFormat, infer_format
+from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import load_example
 from datacreate.formats.serialization import PromptEncoding
 from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.generation import chat_prompt
 from datacreate.prompts.label_scoring import can_score_labels, check_lettered
-from datacreate.run_models import Engines, Models, verify_mode
+from datacreate.run_models import Engines, RunModels, verify_mode
 from datacreate.runs.config import (
     CreateConfig,
     Generator,
@@ -132,7 +133,7 @@ def _root_and_format(config: CreateConfig) -> tuple[Example, InferredFormat]:
     else:
         assert config.example is not None, "CreateConfig has an example or a benchmark"
         root = load_example(config.example)
-    return root, infer_format(root, config.format, config.labels, config.ranges)
+    return root, infer_format(root, config)
 
 
 def _draw_example(config: CreateConfig, name: str) -> tuple[Example, InferredFormat]:
@@ -141,11 +142,11 @@ def _draw_example(config: CreateConfig, name: str) -> tuple[Example, InferredFor
     seed = config.seed if config.example_seed is None else config.example_seed
     values, note = formatting_example(benchmark, seed)
     root = Example(values)
-    inferred = infer_format(root, benchmark.format_name, config.labels, config.ranges)
+    inferred = infer_format(root, FormatOptions(format=benchmark.format_name))
     return root, replace(inferred, notes=(note, *inferred.notes))
 
 
-def make_plan(config: CreateConfig, inputs: RunInputs, models: Models, engines: Engines) -> RunPlan:
+def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engines: Engines) -> RunPlan:
     """Decide the settings that the user left open; those of an existing run stay as they are.
 
     The engines provide token counts, slots and context length; a finished run needs none of them. Raises
@@ -214,7 +215,7 @@ def _max_tokens(config: CreateConfig, stored: RunSpec | None, index: int) -> int
 def _verification(
     config: CreateConfig,
     inputs: RunInputs,
-    models: Models,
+    models: RunModels,
     encoding: PromptEncoding,
     verifier: Engine,
 ) -> Verification | None:
@@ -279,7 +280,8 @@ def _fit_context(
     encoding: PromptEncoding, root: Example, engine: Engine, requested: int | None
 ) -> tuple[int, int]:
     """The number of examples per request, and its max_tokens. Raises PromptTooLong if none fits."""
-    shown = [{"role": "user", "content": json.dumps(encoding.write(root), ensure_ascii=False)}]
+    whole = encoding.format.with_all_turns(root)
+    shown = [{"role": "user", "content": json.dumps(encoding.write(whole), ensure_ascii=False)}]
     example_tokens = MAX_GROWTH * engine.count_tokens(shown) + EXTRA_TOKENS
     # A later parent can be twice as long as the formatting example.
     prompt = (

@@ -11,7 +11,7 @@ from datacreate.checkpoints import Checkpoint, combined_sha256, read_adapter, re
 from datacreate.engines.base import Check
 from datacreate.engines.client import Engine
 from datacreate.engines.factory import checkpoint_of, make_engine, only_model
-from datacreate.errors import UsageError
+from datacreate.errors import CheckpointError, UsageError
 from datacreate.formats.infer import InferredFormat
 from datacreate.messages import Notify
 from datacreate.prompts.label_scoring import can_score_labels, check_scorable
@@ -22,7 +22,7 @@ from datacreate.verification.scoring import VerifyMode
 
 
 @dataclass(frozen=True)
-class Models:
+class RunModels:
     """The checkpoints of a run; None: not needed."""
 
     generators: tuple[Checkpoint, ...]  # several share the requests
@@ -49,12 +49,15 @@ def needs_embedder(config: CreateConfig) -> bool:
     return config.semantic is not None or find_strategy(config.strategy).needs_embedder
 
 
-def models_of(config: CreateConfig, verify: VerifyMode, embeds: bool, notify: Notify) -> Models:
+def models_of(config: CreateConfig, verify: VerifyMode, embeds: bool, notify: Notify) -> RunModels:
     """The checkpoints that a run needs; `embeds` says whether it embeds texts.
 
     Raises CheckpointError if one is not downloaded or an adapter does not fit.
     """
-    embedding_model = resolve(config.embedding_model, "encoder") if embeds else None
+    try:
+        embedding_model = resolve(config.embedding_model, "encoder") if embeds else None
+    except CheckpointError as error:
+        raise type(error)(f"--embedding-model: {error}") from None
     generators = tuple(checkpoint_of(name, config) for name in _names(config, notify))
     if config.adapter is not None:
         generators = (with_adapter(generators[0], read_adapter(config.adapter)),)
@@ -62,7 +65,7 @@ def models_of(config: CreateConfig, verify: VerifyMode, embeds: bool, notify: No
     verifier = None
     if verify != "off":
         verifier = checkpoint_of(config.verifier, config) if config.verifier else generators[0]
-    return Models(generators, embedding_model, verifier)
+    return RunModels(generators, embedding_model, verifier)
 
 
 def _names(config: CreateConfig, notify: Notify) -> tuple[str, ...]:
@@ -94,6 +97,8 @@ def verify_mode(config: CreateConfig, inferred: InferredFormat) -> VerifyMode:
         return "drop" if wanted else "off"
     if requested == "off":
         return requested
+    if requested == "relabel" and format.roles.tools:
+        raise UsageError("--verify relabel: another function takes other arguments; use --verify drop")
     flag = f"--verify {config.verify}" if config.verify else f"--verifier {config.verifier}"
     check_scorable(format, flag)
     return requested
@@ -109,7 +114,9 @@ class Engines:
     generators: tuple[Engine, ...]
     verifier: Engine
 
-    def start(self, models: Models, notify: Notify, write: Sequence[Check], score: Sequence[Check]) -> None:
+    def start(
+        self, models: RunModels, notify: Notify, write: Sequence[Check], score: Sequence[Check]
+    ) -> None:
         """Start the servers, and return when all have passed their self-tests."""
         for engine, generator in zip(self.generators, models.generators, strict=True):
             notify(f"testing {generator.name}")
@@ -142,7 +149,7 @@ def _name(turn: int) -> str:
 
 @contextmanager
 def engines_of(
-    models: Models,
+    models: RunModels,
     config: CreateConfig,
     directory: RunDirectory,
     factory: EngineFactory | None,

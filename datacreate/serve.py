@@ -14,10 +14,9 @@ from pathlib import Path
 
 from datacreate.checkpoints import Checkpoint
 from datacreate.engines.addresses import Address, api_key
-from datacreate.engines.factory import choose, server_command
+from datacreate.engines.factory import choose, server_commands
 from datacreate.engines.local import LocalServer, free_port
 from datacreate.engines.settings import EngineOptions
-from datacreate.engines.vllm import WORTH_COMPILING, check_arguments
 from datacreate.errors import ServersUnavailable, UsageError
 from datacreate.files import replace_file, storage_error
 from datacreate.hardware import slurm_job
@@ -40,11 +39,7 @@ class Endpoint:
 
 @contextmanager
 def serving(
-    checkpoint: Checkpoint,
-    options: EngineOptions,
-    endpoint: Endpoint,
-    more: Sequence[str],
-    notify: Notify,
+    checkpoint: Checkpoint, options: EngineOptions, endpoint: Endpoint, more: Sequence[str], notify: Notify
 ) -> Iterator[LocalServer]:
     """Start a server and yield it when it is ready; it is registered until the block ends, then stopped.
 
@@ -53,16 +48,16 @@ def serving(
     before it is ready.
     """
     key, port = api_key(), free_port(endpoint.host, endpoint.port)
-    if more:
-        notify("checking the arguments after --")
-        _check(checkpoint, options, more)
+    # As for a small run: how many examples its clients want is not known, and llama.cpp starts in seconds.
+    engine = choose(checkpoint, options.engine, 1)
+    _check(engine, more)
     if folder := endpoint.register_dir:  # created before the model is loaded, so that clients can wait for it
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise storage_error(folder, error) from None
     notify(f"preparing {checkpoint.name}")
-    command = server_command(checkpoint, options, notify=notify)
+    [command] = server_commands(checkpoint, options.model_copy(update={"engine": engine}), notify=notify)
     environment = dict(command.environment)
     if own := os.environ.get("VLLM_HOST_IP"):  # set by the user for several nodes
         environment["VLLM_HOST_IP"] = own
@@ -86,16 +81,15 @@ def wait(server: LocalServer) -> None:
     raise ServersUnavailable(f"{server.exit_reason()}; run the same command to start it again")
 
 
-def _check(checkpoint: Checkpoint, options: EngineOptions, more: Sequence[str]) -> None:
-    """UsageError if the server does not accept these arguments."""
-    if choose(checkpoint, options.engine, WORTH_COMPILING) != "vllm":
-        raise UsageError(f"{more[0]}: only vLLM's server accepts further options after --")
+def _check(engine: str, more: Sequence[str]) -> None:
+    """UsageError for arguments that the engine does not take; vLLM's server checks the others."""
+    if more and engine != "vllm":
+        raise UsageError(f"{more[0]}: only vLLM's server accepts further options after --; add --engine vllm")
     for word in more:
         if _OURS.fullmatch(word.partition("=")[0].replace("_", "-")):
             raise UsageError(
                 f"{word}: datacreate sets this argument; use its own options (no TLS: use a proxy)"
             )
-    check_arguments(more)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from types import FrameType
 
 from datacreate.errors import Stopped
 
-STOPPED = "stopped by a signal; run the same command to resume"
+STOPPED = "stopped by a signal"
 _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -60,7 +60,7 @@ def ignore() -> None:
 
 @contextmanager
 def caught_signals() -> Iterator[Signals]:
-    """Handle both signals in this block. Raises Stopped after one. Only the main thread receives signals."""
+    """Handle both signals in this block of work that can be resumed. Raises Stopped. Only for the main thread."""
     global _current
     if not _is_main_thread():
         yield Signals()
@@ -69,7 +69,7 @@ def caught_signals() -> Iterator[Signals]:
     try:
         yield _current or install()
     except Interrupt:
-        raise Stopped(STOPPED) from None
+        raise Stopped(f"{STOPPED}; run the same command to resume") from None
     finally:
         if previous:
             for number, handler in previous.items():

@@ -57,7 +57,7 @@ class Gated(ScriptedEngine):
             return super().poll(timeout_seconds)
         if not select.select([0], [], [], timeout_seconds)[0]:
             return []
-        allowed = len(os.read(0, self.capacity))
+        allowed = len(os.read(0, self.max_in_flight))
         if self._shuffle:
             self._shuffle.shuffle(self._waiting)
         done, self._waiting = self._waiting[:allowed], self._waiting[allowed:]

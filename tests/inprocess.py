@@ -19,17 +19,13 @@ from datacreate import run_models as models
 from datacreate import signals
 from datacreate.cli.main import main
 from tests.driver import engine_of
-from tests.process import Ended
+from tests.process import Ended, unverified
 
 
 def run(*arguments: object, **scripted: Any) -> Ended:
     """Run the command with a scripted engine (see `tests.driver`)."""
-    words = list(map(str, arguments))
-    creates = words[:1] in (["create"], ["preview"]) and "--help" not in words
-    # The scripted engine writes random words, so verification is off unless a test requests it.
-    unverified = ["--verify", "off"] if creates and "--verify" not in words else []
     with scripted_engine(scripted):
-        return typed(*words, *unverified)
+        return typed(*unverified(arguments))
 
 
 @contextmanager

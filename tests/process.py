@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
@@ -35,12 +35,16 @@ class Ended:
         return line
 
 
+def unverified(arguments: Sequence[object]) -> list[str]:
+    """The words of a command; the scripted engine writes random words, so that a run verifies only on request."""
+    words = list(map(str, arguments))
+    creates = words[:1] in (["create"], ["preview"]) and "--help" not in words
+    return [*words, "--verify", "off"] if creates and "--verify" not in words else words
+
+
 def _command(arguments: tuple[object, ...], scripted: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
-    creates = arguments and arguments[0] in ("create", "preview") and "--help" not in arguments
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "SCRIPTED": json.dumps(scripted)}
-    # The scripted engine writes random words, so verification is off unless a test requests it.
-    unverified = ["--verify", "off"] if creates and "--verify" not in arguments else []
-    return [sys.executable, "-m", "tests.driver", *map(str, arguments), *unverified], environment
+    return [sys.executable, "-m", "tests.driver", *unverified(arguments)], environment
 
 
 def run(*arguments: object, preexec: Callable[[], None] | None = None, **scripted: Any) -> Ended:

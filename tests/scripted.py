@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterable, Sequence
-from math import ceil
 from typing import Any
 
-from datacreate.engines.base import Check, Completion, FinishReason, Messages, Request
+from datacreate.engines.base import Check, Completion, FinishReason, Messages, Request, max_in_flight
 from datacreate.errors import EngineError
 
 Script = Callable[[Request], Completion]
@@ -32,7 +31,7 @@ class ScriptedEngine:
         self.script = script
         self.scorer = scorer or undecided
         self.slots = slots
-        self.capacity = slots + ceil(slots / 8)
+        self.max_in_flight = max_in_flight(slots)
         self.max_context = 4096
         self.settings: dict[str, Any] = {}
         self.history: list[Request] = []
@@ -61,7 +60,7 @@ class ScriptedEngine:
         elif request.choices:
             self.verified.append(request)
         self._waiting.append(request)
-        assert len(self._waiting) <= self.capacity
+        assert len(self._waiting) <= self.max_in_flight
 
     def poll(self, timeout_seconds: float) -> list[Completion]:
         if self._shuffle:

@@ -89,7 +89,6 @@ class Server:
     scores: Literal["real", "none", "others", "uniform"] = "real"
     says: Callable[[str], dict[str, Any]] = lambda text: {"content": text}  # the message with an answer
     reason: str | None = None  # replaces the finish reason
-    usage: dict[str, Any] | None = None  # replaces the real one
     fault: Fault | None = None  # answers all chat requests, if set
     fault_after: int | None = None  # after this number of answers `later_fault` answers all but the self-test
     later_fault: Fault | None = None
@@ -234,7 +233,7 @@ class Server:
         usage = {"prompt_tokens": completion.prompt_tokens, "completion_tokens": completion.generated_tokens}
         message = {"role": "assistant", **self.says(text)}
         choice = {"index": 0, "message": message, "finish_reason": self.reason or completion.finish_reason}
-        return {"choices": [choice], "usage": self.usage or usage}
+        return {"choices": [choice], "usage": usage}
 
     def _scores(self, body: dict[str, Any]) -> dict[str, Any]:
         said = body["messages"][-1]["content"]

@@ -20,105 +20,63 @@ FORMAT: dict[str, Any] = {
     "required": ["question", "label"],
 }
 
-BAD: dict[str, tuple[Any, str, int, str]] = {
-    "missing file": (None, "", 2, "No such file or directory; give a JSON file with one object"),
-    "invalid JSON": ('{"a": 1,}', "", 2, "not JSON at column 9"),
-    "list": ("[1, 2]", "", 2, "not a JSON object: [1,2]"),
-    "answer not in options": (
-        {**COMMONSENSE, "label": "roof"},
-        "--format multiple_choice",
-        2,
-        "answer_in_options",
-    ),
-    "unknown format": (COMMONSENSE, "--format essay", 2, "choose one of"),
-    "other format": (
-        {"question": "Why?", "label": 3},
-        "--format FORMAT",
-        2,
-        "label: 3 is not of type 'string'",
-    ),
-    "unsupported keyword": ({"question": "Why?", "label": "a"}, "--format UNSUPPORTED", 2, "'allOf'"),
-    "unknown model": (COMMONSENSE, "--model qwen2.5-coder-0.6b-instruct", 2, "qwen2.5-coder-0.5b-instruct"),
-    "encoder as the model": (COMMONSENSE, "--model all-minilm-l6-v2", 1, "an instruct model is needed"),
-    "missing checkpoint": (COMMONSENSE, "--model ./nowhere", 1, "no such folder"),
-    "unknown strategy": (COMMONSENSE, "--strategy clever", 2, "naive, random, diverse, similar, tree"),
-    "count of 0": (COMMONSENSE, "--count 0", 2, "--count 0: give a number greater than 0"),
-    "too many per request": (COMMONSENSE, "--num-examples 1001", 2, "less than or equal to 1000"),
-    "labels without =": (NLI, "--labels label", 2, "write it as NAME=VALUE"),
-    "labels without the example's": (NLI, "--labels label=yes,no", 2, "not one of"),
-    "long prompt": ({**COMMONSENSE, "question": "long " * 4000}, "", 1, "use a shorter example"),
-    "verify free text": (
-        {"question": "Why?", "label": "Because."},
-        "--verify drop",
-        2,
-        "--verify drop: free text cannot be scored",
-    ),
-    "verifier without verification": (
-        COMMONSENSE,
-        "--verify off --verifier qwen2.5-coder-1.5b-instruct",
-        2,
-        "--verifier: --verify off verifies nothing",
-    ),
-    "ratio of free text": (COMMONSENSE, "--label-ratio a=1", 2, "has no fixed labels"),
-    "ratio of an unknown label": (
-        NLI,
-        "--labels label=entailment,neutral --label-ratio entailment=0.5,no=0.5",
-        2,
-        "unknown label 'no'; labels are entailment, neutral",
-    ),
-    "ratio without a label": (
-        NLI,
-        "--labels label=entailment,neutral --label-ratio entailment=1",
-        2,
-        "no share for the label 'neutral'",
-    ),
-    "ratio that is not 1": (
-        NLI,
-        "--labels label=entailment,neutral --label-ratio entailment=1,neutral=1",
-        2,
-        "the shares add up to 2",
-    ),
-    "address without a scheme": (COMMONSENSE, "--url localhost", 2, "neither an address nor a folder"),
-    "ratio with the paper": (
-        NLI,
-        "--labels label=entailment,neutral --label-ratio neutral=1 --method paper",
-        2,
-        "--label-ratio: --method paper has no such step",
-    ),
-    "servers without --url": (
-        COMMONSENSE,
-        "--servers 2",
-        2,
-        "--servers: that is for running servers; name them with --url, or remove it",
-    ),
-    "compile for running servers": (
-        COMMONSENSE,
-        "--url http://127.0.0.1:1 --compile",
-        2,
-        "--enforce-eager: running servers have loaded their models",
-    ),
-    "unknown benchmark": (COMMONSENSE, "--decontaminate csqb", 2, "did you mean csqa?"),
-    "benchmark not imported": (COMMONSENSE, "--decontaminate csqa", 1, "datacreate benchmarks import"),
-    "missing encoder": (COMMONSENSE, "--semantic 0.9 --embedding-model ./nowhere", 1, "no such folder"),
-    "reserved template argument": (
-        COMMONSENSE,
-        "--chat-template-kwargs tokenize=false",
-        2,
-        "datacreate sets tokenize itself",
-    ),
-    "adapter for two models": (
-        COMMONSENSE,
-        "--model qwen2.5-coder-1.5b-instruct --adapter ./mine",
-        2,
-        "an adapter belongs to one model",
-    ),
-    "missing adapter": (COMMONSENSE, "--adapter ./nowhere", 1, "adapter_config.json: no such file"),
-    "unknown option": (COMMONSENSE, "--chain 3", 2, "--chain"),
+CONTENTS: dict[str, Any] = {
+    "commonsense": COMMONSENSE,
+    "nli": NLI,
+    "why": {"question": "Why?", "label": "Because."},
+    "absent": None,
+    "broken": '{"a": 1,}',
+    "list": "[1, 2]",
+    "number": {"question": "Why?", "label": 3},
+    "roof": {**COMMONSENSE, "label": "roof"},
+    "long": {**COMMONSENSE, "question": "long " * 4000},
 }
-"""Name -> content of the example file, further arguments, exit code, part of the message."""
 
-LOCAL = {"servers without --url", "adapter for two models", "unknown model"}
+BAD = """
+absent      |                                    | 2 | no such file; give JSONL, JSON, CSV, TSV or Parquet
+broken      |                                    | 2 | not JSON at column 9
+list        |                                    | 2 | more than one row; keep one of them as the formatting example
+roof        | --format multiple_choice           | 2 | answer_in_options
+commonsense | --format essay                     | 2 | choose one of
+number      | --format FORMAT                    | 2 | label: 3 is not of type 'string'
+why         | --format UNSUPPORTED               | 2 | 'allOf'
+commonsense | --strategy clever                  | 2 | naive, random, diverse, similar, tree
+commonsense | --count 0                          | 2 | --count 0: give a number greater than 0
+commonsense | --num-examples 1001                | 2 | less than or equal to 1000
+nli         | --labels label                     | 2 | write it as NAME=VALUE
+nli         | --labels label=yes,no              | 2 | not one of
+long        |                                    | 1 | use a shorter example
+why         | --verify drop                      | 2 | --verify drop: free text cannot be scored
+commonsense | --verify off --verifier qwen3-8b   | 2 | --verifier: --verify off verifies nothing
+commonsense | --label-ratio a=1                  | 2 | has no fixed labels
+nli         | LABELS --label-ratio entailment=0.5,no=0.5         | 2 | unknown label 'no'; labels are entail
+nli         | LABELS --label-ratio entailment=1                  | 2 | no share for the label 'neutral'
+nli         | LABELS --label-ratio entailment=1,neutral=1        | 2 | the shares add up to 2
+nli         | LABELS --label-ratio neutral=1 --method paper      | 2 | --label-ratio: --method paper has no such step
+commonsense | --url localhost                    | 2 | neither an address nor a folder
+commonsense | --url http://127.0.0.1:1 --compile | 2 | --enforce-eager: running servers have loaded their models
+commonsense | --decontaminate csqb               | 2 | did you mean csqa?
+commonsense | --decontaminate csqa               | 1 | datacreate benchmarks import
+commonsense | --semantic 0.9 --embedding-model ./nowhere         | 2 | no such folder
+commonsense | --strategy coverage --embedding-model roberta-base | 1 | --embedding-model: roberta-base is not downloaded
+commonsense | --chat-template-kwargs tokenize=false              | 2 | datacreate sets tokenize itself
+commonsense | --chain 3                          | 2 | --chain
+"""
+"""Content of the example file, further arguments, exit code, part of the message."""
+
+LOCAL = """
+commonsense | --model qwen2.5-coder-0.6b-instruct | 2 | qwen2.5-coder-0.5b-instruct
+commonsense | --model all-minilm-l6-v2            | 2 | an instruct model is needed
+commonsense | --model ./nowhere                   | 2 | no such folder
+commonsense | --adapter ./nowhere                 | 2 | adapter_config.json: no such file
+commonsense | --model qwen3-8b --adapter ./mine   | 2 | an adapter belongs to one model
+commonsense | --servers 2                         | 2 | --servers: that is for running servers; name them with --url
+"""
 """Cases that --url would change."""
+
+
+def cases(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split("|")] for line in table.strip().splitlines()]
 
 
 def one_line(ended: Ended, code: int) -> str:
@@ -127,25 +85,28 @@ def one_line(ended: Ended, code: int) -> str:
     return ended.failure
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_one_line_and_creates_nothing(tmp_path: Path, model: str, name: str) -> None:
-    content, arguments, code, message = BAD[name]
-    path = tmp_path / "example.json"
-    if content is not None:
-        path.write_text(content if isinstance(content, str) else json.dumps(content))
-    (tmp_path / "FORMAT").write_text(json.dumps(FORMAT))
+@pytest.mark.parametrize(("content", "arguments", "code", "message"), [*cases(BAD), *cases(LOCAL)])
+def test_bad_input_is_one_line_and_creates_nothing(
+    tmp_path: Path, model: str, content: str, arguments: str, code: str, message: str
+) -> None:
+    path, text = tmp_path / "example.json", CONTENTS[content]
+    if text is not None:
+        path.write_text(text if isinstance(text, str) else json.dumps(text))
     unsupported = {**FORMAT, "properties": {**FORMAT["properties"], "label": {"allOf": [{"type": "string"}]}}}
-    (tmp_path / "UNSUPPORTED").write_text(json.dumps(unsupported))
-    more = [str(tmp_path / word) if word.isupper() else word for word in arguments.split()]
+    for name, format in {"FORMAT": FORMAT, "UNSUPPORTED": unsupported}.items():
+        (tmp_path / name).write_text(json.dumps(format))
+        arguments = arguments.replace(f" {name}", f" {tmp_path / name}")
+    more = arguments.replace("LABELS", "--labels label=entailment,neutral").split()
     run_dir = tmp_path / "deep" / "run"
     count = [] if "--count" in more else ["--count", "3"]
-    command = ["create", "--example", path, "--run-dir", run_dir, *count, "--model", model]
-    assert message in one_line(run(*command, *more), code)
-    if name != "long prompt":  # only a server counts tokens
-        assert message in one_line(run(*command, *more, "--dry-run"), code)
-    if code == 2 and "--url" not in more and name not in LOCAL:
-        command = [*command[:-2], "--url", "http://127.0.0.1:9"]
-        assert message in one_line(run(*command, *more), code)
+    command = ["create", "--example", path, "--run-dir", run_dir, *count]
+    hows = [["--model", model], ["--model", model, "--dry-run"], ["--url", "http://127.0.0.1:9"]]
+    if content == "long":  # only a server counts tokens
+        hows = hows[:1]
+    elif code == "1" or "--url" in more or message in LOCAL:
+        hows = hows[:2]
+    for how in hows:
+        assert message in one_line(run(*command, *how, *more), int(code))
     assert not run_dir.parent.exists()
 
 
@@ -201,7 +162,7 @@ def test_a_damaged_log_or_config_is_one_line(tmp_path: Path, model: str) -> None
         assert "config.json: damaged" in one_line(run(*create), 1)
     for foreign in ('{"model_type": "qwen2"}', "{}"):  # a folder of a model has a config.json, too
         config.write_text(foreign)
-        assert "not a run directory (its config.json is of another program)" in one_line(run(*create), 1)
+        assert "not a run directory (its config.json is of another program)" in one_line(run(*create), 2)
     assert len(examples(tmp_path / "run")) == 25
 
 
@@ -215,7 +176,7 @@ def test_a_run_directory_of_an_old_layout_names_the_version(tmp_path: Path, mode
 @pytest.mark.parametrize("verb", [["show"], ["export", "--layout", "hf"]])
 def test_a_folder_without_a_run_is_an_error(tmp_path: Path, verb: list[str]) -> None:
     for path in (tmp_path, tmp_path / "nowhere"):
-        assert "not a run directory (it has no config.json)" in one_line(run(*verb, path), 1)
+        assert "not a run directory (it has no config.json)" in one_line(run(*verb, path), 2)
         assert list(tmp_path.iterdir()) == []
 
 

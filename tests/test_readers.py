@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from datacreate import paths
 from datacreate.benchmarks import find_benchmark, read_split
-from datacreate.checkpoints import find_preset, read_adapter, resolve
+from datacreate.checkpoints import read_adapter, resolve
+from datacreate.checkpoints.presets import read_preset
 from datacreate.cli.terminal import print_json
 from datacreate.engines.addresses import Addresses
 from datacreate.errors import CheckpointError, DatacreateError, StorageError
@@ -130,7 +131,7 @@ READERS: dict[str, tuple[str, str, Reader]] = {
     "preset": (
         "mine.yaml",
         shipped("models", "qwen2.5-coder-0.5b-instruct.yaml"),
-        lambda at: find_preset("mine", at),
+        lambda at: read_preset(at / "mine.yaml"),
     ),
     "checkpoint": (
         "config.json",

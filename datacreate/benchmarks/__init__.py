@@ -1,6 +1,6 @@
 """The ten benchmarks: test sets, and the human training sets beside them."""
 
-from datacreate.benchmarks.importing import ImportReport, import_benchmark, import_folder
+from datacreate.benchmarks.importing import ImportReport, benchmarks_in, import_benchmark
 from datacreate.benchmarks.registry import SPLITS, Benchmark, find_benchmark, load_registry
 from datacreate.benchmarks.rows import Findings
 from datacreate.benchmarks.store import (
@@ -11,7 +11,6 @@ from datacreate.benchmarks.store import (
     read_manifest,
     read_split,
     state,
-    verify,
 )
 
 __all__ = [
@@ -19,16 +18,15 @@ __all__ = [
     "Benchmark",
     "Findings",
     "ImportReport",
+    "benchmarks_in",
     "digest",
     "find_benchmark",
     "folder_of",
     "formatting_example",
     "has_split",
     "import_benchmark",
-    "import_folder",
     "load_registry",
     "read_manifest",
     "read_split",
     "state",
-    "verify",
 ]

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from datacreate.benchmarks.registry import Benchmark, HubSource
-from datacreate.benchmarks.rows import YES_NO_OPTIONS, Row, row_of
+from datacreate.benchmarks.registry import Benchmark, HubDataset
+from datacreate.benchmarks.rows import YES_NO_OPTIONS, BenchmarkRow, row_of
 from datacreate.errors import BenchmarkError
 from datacreate.formats.example import Json, field_at
 from datacreate.offline import NO_DOWNLOADS, user_forbids
@@ -19,7 +19,7 @@ from datacreate.offline import NO_DOWNLOADS, user_forbids
 _SUFFIXES = (".parquet", ".jsonl", ".json", ".csv")
 
 
-def download(benchmark: Benchmark, hub: HubSource) -> Path:
+def download(benchmark: Benchmark, hub: HubDataset) -> Path:
     """The folder of a data set in the Hub's cache; its name is the commit. Only the child process goes online.
 
     Raises BenchmarkError if the Hub cannot serve, saying how to import a copy.
@@ -42,7 +42,7 @@ def download(benchmark: Benchmark, hub: HubSource) -> Path:
     )
 
 
-def read_copy(folder: Path, benchmark: Benchmark, hub: HubSource) -> dict[str, list[Row]]:
+def read_copy(folder: Path, benchmark: Benchmark, hub: HubDataset) -> dict[str, list[BenchmarkRow]]:
     """The rows of the Hub's splits that the registry names."""
     data = folder / hub.config if hub.config and (folder / hub.config).is_dir() else folder
     return {
@@ -54,7 +54,7 @@ def read_copy(folder: Path, benchmark: Benchmark, hub: HubSource) -> dict[str, l
     }
 
 
-def _read(data: Path, hub: HubSource) -> dict[str, list[Any]]:
+def _read(data: Path, hub: HubDataset) -> dict[str, list[Any]]:
     """The rows of the splits in a folder, as they are there."""
     import datasets
 
@@ -76,14 +76,14 @@ def _read(data: Path, hub: HubSource) -> dict[str, list[Any]]:
     return found
 
 
-def _row(values: Mapping[str, Json], where: str, benchmark: Benchmark, hub: HubSource) -> Row:
+def _row(values: Mapping[str, Json], where: str, benchmark: Benchmark, hub: HubDataset) -> BenchmarkRow:
     try:
         return row_of(_mapped(values, hub), benchmark)
     except ValueError as error:
         raise BenchmarkError(f"{where}: {error}; is it a copy of {hub.id}?") from None
 
 
-def _mapped(values: Mapping[str, Json], hub: HubSource) -> dict[str, Json]:
+def _mapped(values: Mapping[str, Json], hub: HubDataset) -> dict[str, Json]:
     """A row of the Hub in our columns."""
     columns = hub.columns
     options: list[Json] = YES_NO_OPTIONS
@@ -99,15 +99,12 @@ def _mapped(values: Mapping[str, Json], hub: HubSource) -> dict[str, Json]:
     return {"question": _at(values, columns.question), "context": context, "options": options, "label": label}
 
 
-def _answer(value: Json, options: list[Json], keys: Json, hub: HubSource) -> Json:
-    """The text of the right option, or a boolean."""
+def _answer(value: Json, options: list[Json], keys: Json, hub: HubDataset) -> Json:
+    """The text of the right option; in yes/no sets a word or a boolean."""
     if value is None or value in ("", -1, "-1"):
         raise ValueError("its answer is hidden")
     if hub.answer == "truth":
-        word = str(value).strip().lower()
-        if word not in hub.truths + hub.falsehoods:
-            raise ValueError(f"the answer {word[:40]!r} is none of {', '.join(hub.truths + hub.falsehoods)}")
-        return word in hub.truths
+        return False if value in hub.falsehoods else value
     try:
         index = list(keys).index(value) if hub.answer == "key" else int(value) - (hub.answer == "number")
     except (TypeError, ValueError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from itertools import pairwise
@@ -19,13 +19,15 @@ from typing import Literal, NamedTuple
 
 from datacreate.benchmarks import store
 from datacreate.benchmarks.hub import download, read_copy
-from datacreate.benchmarks.registry import SPLITS, Benchmark, HubSource, Split, load_registry
-from datacreate.benchmarks.rows import Findings, Row, find_problems, parse_rows
+from datacreate.benchmarks.registry import SPLITS, Benchmark, HubDataset, Split, load_registry
+from datacreate.benchmarks.rows import BenchmarkRow, Findings, find_problems, parse_rows
 from datacreate.benchmarks.store import Manifest, SplitRecord
 from datacreate.errors import BenchmarkError
 from datacreate.formats.text_normalization import normalize_text
 
-State = Literal["imported", "unchanged", "kept", "refused", "missing"]
+_SEED = 42  # of the division of one Hub split into several of ours
+
+SplitState = Literal["imported", "kept", "refused", "missing"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class SplitReport:
     """The result for one split. `expected` is the paper's number of rows."""
 
     split: Split
-    state: State
+    state: SplitState
     expected: int
     findings: Findings | None = None  # None if it is missing
     remark: str | None = None
@@ -60,7 +62,7 @@ class ImportReport:
 class _Split(NamedTuple):
     """A split in memory."""
 
-    rows: list[Row]
+    rows: list[BenchmarkRow]
     source: str
     note: str | None = None
 
@@ -69,21 +71,18 @@ class _Split(NamedTuple):
         return "".join(row.line() for row in self.rows).encode("utf-8")
 
 
-def import_folder(
-    folder: Path, *, allow_count_mismatch: bool = False, replace: bool = False
-) -> Iterator[ImportReport]:
-    """Import all benchmarks that a folder holds in the folder structure of the paper's repository.
+def benchmarks_in(folder: Path) -> list[Benchmark]:
+    """The benchmarks that a folder holds in the folder structure of the paper's repository.
 
-    Raises BenchmarkError at the first wrong file, or if there is no benchmark.
+    Raises BenchmarkError if there is none.
     """
-    benchmarks = [benchmark for benchmark in load_registry().values() if _reference_files(folder, benchmark)]
-    if not benchmarks:
+    found = [benchmark for benchmark in load_registry().values() if _reference_files(folder, benchmark)]
+    if not found:
         raise BenchmarkError(
             f"{folder}: no benchmark in the folder structure of the paper's repository "
             "(mcqa_5/csqa/test.jsonl, ...); name the benchmark to import a copy of a Hub data set"
         )
-    for benchmark in benchmarks:
-        yield import_benchmark(benchmark, folder, allow_count_mismatch=allow_count_mismatch, replace=replace)
+    return found
 
 
 def import_benchmark(
@@ -92,7 +91,6 @@ def import_benchmark(
     *,
     allow_count_mismatch: bool = False,
     replace: bool = False,
-    seed: int = 42,
 ) -> ImportReport:
     """Import a benchmark from a folder, or from the Hub if it is None.
 
@@ -113,7 +111,7 @@ def import_benchmark(
     else:
         copy = folder or download(benchmark, hub)
         source = f"copy {folder}" if folder else f"hub {hub.id}@{copy.name}"
-        new = _assign(source, read_copy(copy, benchmark, hub), before, benchmark, hub, seed)
+        new = _assign(source, read_copy(copy, benchmark, hub), before, benchmark, hub)
     return _write(benchmark, source, before, new, allow_count_mismatch)
 
 
@@ -122,7 +120,7 @@ def _reference_files(folder: Path, benchmark: Benchmark) -> dict[Split, Path]:
     return {split: path for split, path in paths.items() if path.is_file()}
 
 
-def _read(path: Path, benchmark: Benchmark) -> list[Row]:
+def _read(path: Path, benchmark: Benchmark) -> list[BenchmarkRow]:
     try:
         return parse_rows(path.read_bytes(), str(path), benchmark)
     except OSError as error:
@@ -155,22 +153,19 @@ def _write(
     findings = {s: find_problems(data.rows, () if s == "test" else test) for s, data in combined.items()}
     reports = []
     for split in SPLITS:
-        state: State = "kept"
+        state: SplitState = "kept"
         remark = combined[split].note if split in combined else store.how_to_import(benchmark, split)
         if split not in combined:
             state = "missing"
         elif split in fresh:
             state = "refused" if refused else "imported"
-        elif split in new and new[split].content == before[split].content:
-            state = "unchanged"
-        elif split in new:
+        elif split in new and new[split].content != before[split].content:
             remark = f"differs from {source}; --replace takes that instead"
         reports.append(SplitReport(split, state, benchmark.rows[split], findings.get(split), remark))
     if fresh and not refused:
         contents = {split: data.content for split, data in combined.items()}
         records = {
             split: SplitRecord(
-                rows=len(data.rows),
                 size=len(contents[split]),
                 sha256=store.sha256(contents[split]),
                 source=data.source,
@@ -187,11 +182,10 @@ def _write(
 
 def _assign(
     source: str,
-    raw: Mapping[str, list[Row]],
+    raw: Mapping[str, list[BenchmarkRow]],
     imported: Mapping[Split, _Split],
     benchmark: Benchmark,
-    hub: HubSource,
-    seed: int,
+    hub: HubDataset,
 ) -> dict[Split, _Split]:
     """Our splits from the Hub's, without those that are `imported` and without their rows."""
     assigned: dict[Split, _Split] = {}
@@ -204,21 +198,23 @@ def _assign(
                 notes.append(note)
         if len(wanted) > 1:
             notes.append(
-                f"split by seed {seed} into the paper's sizes, since the paper's own rows are not known"
+                f"split by seed {_SEED} into the paper's sizes, since the paper's own rows are not known"
             )
-        parts = _divided(rows, [benchmark.rows[split] for split in wanted], seed)
+        parts = _divided(rows, [benchmark.rows[split] for split in wanted])
         for split, part in zip(wanted, parts, strict=True):
             assigned[split] = _Split(part, source, "; ".join(notes) or None)
     return assigned
 
 
-def _without(rows: Sequence[Row], other: Sequence[Row], name: str) -> tuple[list[Row], str]:
+def _without(
+    rows: Sequence[BenchmarkRow], other: Sequence[BenchmarkRow], name: str
+) -> tuple[list[BenchmarkRow], str]:
     """The rows without those of another split, each as often as it occurs there.
 
     A row of the other split that has no exact match removes the rows with its question.
     """
 
-    def key(row: Row) -> tuple[str, ...]:
+    def key(row: BenchmarkRow) -> tuple[str, ...]:
         return (normalize_text(row.question), *sorted(map(normalize_text, row.options)))
 
     left = Counter(map(key, other))
@@ -236,10 +232,10 @@ def _without(rows: Sequence[Row], other: Sequence[Row], name: str) -> tuple[list
     return rest, note
 
 
-def _divided(rows: Sequence[Row], sizes: Sequence[int], seed: int) -> list[list[Row]]:
+def _divided(rows: Sequence[BenchmarkRow], sizes: Sequence[int]) -> list[list[BenchmarkRow]]:
     """Random parts in proportion to `sizes`, each in the original order."""
     order = list(range(len(rows)))
-    random.Random(seed).shuffle(order)
+    random.Random(_SEED).shuffle(order)
     total = sum(sizes) or 1
     ends = [len(rows) * sum(sizes[:n]) // total for n in range(len(sizes) + 1)]
     return [[rows[i] for i in sorted(order[a:b])] for a, b in pairwise(ends)]

@@ -35,7 +35,7 @@ class Columns(_Strict):
     option_keys: str | None = None  # letters of the options, if the answer is one of them
 
 
-class HubSource(_Strict):
+class HubDataset(_Strict):
     """A data set of the Hub, and how its columns and splits map to ours."""
 
     id: Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")]
@@ -43,18 +43,17 @@ class HubSource(_Strict):
     config: str | None = None
     columns: Columns
     answer: Literal["index", "number", "key", "truth"]
-    truths: tuple[str, ...] = ("true", "yes", "1")
-    falsehoods: tuple[str, ...] = ("false", "no", "0")
+    falsehoods: tuple[str, ...] = ()  # further words for False
     splits: dict[str, tuple[Split, ...]]
 
 
-class Source(_Strict):
+class BenchmarkSource(_Strict):
     """Where a benchmark comes from."""
 
     site: str
     paper: str
     reference: str  # its folder in the paper's repository
-    hub: HubSource | None
+    hub: HubDataset | None
     remark: str | None = None
 
 
@@ -70,22 +69,12 @@ class Benchmark(_Strict):
     rows: dict[Split, int] = Field(min_length=3)  # the paper's number per split
     out_of_distribution: tuple[str, ...]  # other test sets for a model trained on this one
     license: str
-    source: Source
-
-    @property
-    def labels(self) -> tuple[bool, ...] | None:
-        """The fixed labels of a yes/no set; None for multiple choice."""
-        return None if self.head == "multiple_choice" else (True, False)
+    source: BenchmarkSource
 
     @property
     def head(self) -> Head:
         """The classification head that an encoder needs."""
         return "multiple_choice" if self.category.startswith("mcqa") else "sequence_classification"
-
-    @property
-    def open_book(self) -> bool:
-        """Whether each question comes with a passage that answers it."""
-        return self.category == "yesno_open"
 
 
 @cache

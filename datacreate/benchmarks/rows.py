@@ -25,7 +25,7 @@ _LINE_BREAKS = re.compile("\r\n|[\r\x0b\x0c\u2028\u2029]")
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-class Row(NamedTuple):
+class BenchmarkRow(NamedTuple):
     """A normalized row; `label` is a boolean in yes/no sets, otherwise the text of an option."""
 
     question: str
@@ -59,7 +59,7 @@ def _printable(match: re.Match[str]) -> str:
     return "\N{REPLACEMENT CHARACTER}" if character >= "\ud800" else " "
 
 
-def row_of(values: Json, benchmark: Benchmark) -> Row:
+def row_of(values: Json, benchmark: Benchmark) -> BenchmarkRow:
     """A row from an object; ValueError, in words, if columns, options or label are wrong.
 
     Repeated options, and an answer that is not among the options, are accepted: published test sets have them.
@@ -73,16 +73,16 @@ def row_of(values: Json, benchmark: Benchmark) -> Row:
         raise ValueError("question is not a text")
     if context is not None and not isinstance(context, str):
         raise ValueError("context is neither a text nor null")
-    if benchmark.open_book and not (context or "").strip():
+    if benchmark.category == "yesno_open" and not (context or "").strip():
         raise ValueError("context is empty, and this set is open book")
     if benchmark.category == "yesno_close" and context is not None:
         raise ValueError("context is not null, and this set is closed book")
     question, context = clean(question), None if context is None else clean(context)
-    if benchmark.labels:
+    if benchmark.head == "sequence_classification":
         truth = YES_NO.get(str(label).strip().lower())
         if truth is None:
             raise ValueError(f"label {str(label)[:40]!r} is neither True nor False")
-        return Row(question, context, tuple(YES_NO_OPTIONS), truth)
+        return BenchmarkRow(question, context, tuple(YES_NO_OPTIONS), truth)
     if not isinstance(options, list) or not all(isinstance(option, str) for option in options):
         raise ValueError("options is not a list of texts")
     if len(options) != benchmark.options:
@@ -90,7 +90,7 @@ def row_of(values: Json, benchmark: Benchmark) -> Row:
     if not isinstance(label, str):
         raise ValueError(f"label {str(label)[:40]} is not the text of an option")
     texts = tuple(map(clean, options))
-    return Row(question, context, texts, _matching_option(clean(label), texts))
+    return BenchmarkRow(question, context, texts, _matching_option(clean(label), texts))
 
 
 def _matching_option(label: str, options: Sequence[str]) -> str:
@@ -102,7 +102,7 @@ def _matching_option(label: str, options: Sequence[str]) -> str:
     return same[0] if len(same) == 1 else label
 
 
-def parse_rows(content: bytes, where: str, benchmark: Benchmark) -> list[Row]:
+def parse_rows(content: bytes, where: str, benchmark: Benchmark) -> list[BenchmarkRow]:
     """The rows of a JSONL file's bytes; BenchmarkError naming the line that is wrong, or if there are none."""
     try:
         text = content.decode("utf-8-sig")
@@ -139,7 +139,7 @@ class Findings(BaseModel):
     in_test: tuple[int, ...]  # rows whose question is also in the test split; empty for the test split
 
 
-def find_problems(rows: Sequence[Row], test: Sequence[Row] = ()) -> Findings:
+def find_problems(rows: Sequence[BenchmarkRow], test: Sequence[BenchmarkRow] = ()) -> Findings:
     """The findings of a split; questions are compared ignoring case and punctuation."""
     numbered = list(enumerate(rows, 1))
     questions = [normalize_text(row.question) for row in rows]

@@ -25,7 +25,7 @@ from datacreate.paths import data_dir
 
 MANIFEST = "manifest.json"
 
-State = Literal["present", "incomplete", "absent", "damaged"]
+ImportState = Literal["present", "incomplete", "absent", "damaged"]
 
 _MAX_SAMPLES = 1000
 
@@ -35,7 +35,6 @@ class SplitRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    rows: int
     size: int  # bytes
     sha256: str
     source: str
@@ -155,7 +154,7 @@ def formatting_example(benchmark: Benchmark, seed: int) -> tuple[dict[str, Json]
     )
 
 
-def state(benchmark: Benchmark) -> State:
+def state(benchmark: Benchmark) -> ImportState:
     """A quick check of the manifest and the files' sizes."""
     try:
         manifest = read_manifest(benchmark)
@@ -168,25 +167,6 @@ def state(benchmark: Benchmark) -> State:
         if not path.is_file() or path.stat().st_size != record.size:
             return "damaged"
     return "present" if len(manifest.splits) == len(SPLITS) else "incomplete"
-
-
-def verify(benchmark: Benchmark) -> list[str]:
-    """Problems of an imported benchmark: changed files, and row counts that are not the paper's."""
-    try:
-        manifest = read_manifest(benchmark)
-    except BenchmarkError as error:
-        return [str(error)]
-    if manifest is None:
-        return ["not imported"]
-    problems = []
-    for split in manifest.splits:
-        try:
-            rows, expected = read_bytes(benchmark, split).count(b"\n"), benchmark.rows[split]
-            if rows != expected:
-                problems.append(f"{split} has {rows:,} rows, the paper has {expected:,}")
-        except BenchmarkError as error:
-            problems.append(str(error))
-    return problems
 
 
 def write(benchmark: Benchmark, manifest: Manifest, splits: Mapping[Split, bytes]) -> None:

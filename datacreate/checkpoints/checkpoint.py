@@ -11,9 +11,17 @@ from typing import Any
 from datacreate.checkpoints import folder as folders
 from datacreate.checkpoints.folder import combined_sha256, quick_hash
 from datacreate.checkpoints.gguf import SUFFIX, GgufFile, gguf_in, parts, read_gguf
-from datacreate.checkpoints.presets import HUB_ID, EngineSettings, Kind, Preset, preset_files, sources_of
+from datacreate.checkpoints.presets import (
+    HUB_ID,
+    EngineSettings,
+    Kind,
+    Preset,
+    load_presets,
+    preset_files,
+    sources_of,
+)
 from datacreate.checkpoints.pull import find_local
-from datacreate.errors import CheckpointError
+from datacreate.errors import CheckpointError, UnknownModel
 
 UNSEEN = "served as "
 """Prefix of the `sha256` of a model that is known only by the name that a server gives it."""
@@ -57,32 +65,32 @@ class Checkpoint:
         return self.preset.chat_template if self.preset else {}
 
 
-def resolve(
-    name_or_path: str, kind: Kind, presets: Path | None = None, *, trust_remote_code: bool = False
-) -> Checkpoint:
+def resolve(name_or_path: str, kind: Kind, *, trust_remote_code: bool = False) -> Checkpoint:
     """Find and check a checkpoint without a network: names, sizes and headers, not contents.
 
     `name_or_path` is a preset, an existing folder (safetensors or one GGUF model), a `.gguf` file, or a
-    Hub id (`org/name`, `org/name@revision`) in the Hub cache. `presets` is a folder of presets, by default
-    the shipped ones and the user's own. Raises CheckpointError: unknown, not downloaded, of the other kind,
-    incomplete, or in need of its publisher's code without `trust_remote_code`.
+    Hub id (`org/name`, `org/name@revision`) in the Hub cache. Raises CheckpointError: unknown, not downloaded,
+    of the other kind, incomplete, or in need of its publisher's code without `trust_remote_code`.
     """
     place = Path(name_or_path).expanduser()
     is_path = name_or_path.startswith((".", "~", os.sep)) or name_or_path.endswith(SUFFIX)
-    if is_path or (place.is_dir() and name_or_path.lower() not in preset_files(presets)):
+    if is_path or (place.is_dir() and name_or_path.lower() not in preset_files()):
         if not place.exists():
             what = "file" if place.suffix == SUFFIX else "folder"
-            raise CheckpointError(f"{place}: no such {what}; correct the path, or give a preset")
+            raise UnknownModel(f"{place}: no such {what}; correct the path, or give a preset")
         return _checkpoint("", _absolute(place), None, kind, trust_remote_code)
-    preset, sources = sources_of(name_or_path, presets)
+    preset, sources = sources_of(name_or_path)
     name = preset.name if preset and not HUB_ID.fullmatch(name_or_path) else name_or_path
     if preset and preset.kind != kind:
-        raise CheckpointError(
+        raise UnknownModel(
             f"{name} is an {preset.kind} model; an {kind} model is needed here (see `datacreate models list`)"
         )
     found = find_local(preset.name if preset else name, sources)
     if found is None:
-        raise CheckpointError(f"{name} is not downloaded: run `datacreate models pull {name}`")
+        others = [one for one in load_presets().values() if one.kind == kind]
+        here = [one.name for one in others if find_local(one.name, one.sources)]
+        instead = f", or choose one that is: {', '.join(here)}" if here else ""
+        raise CheckpointError(f"{name} is not downloaded: run `datacreate models pull {name}`{instead}")
     return _checkpoint(name, found, preset, kind, trust_remote_code)
 
 
@@ -145,7 +153,7 @@ def read_adapter(path: Path) -> Adapter:
         files = {name: path / name for name in ("adapter_config.json", "adapter_model.safetensors")}
         return Adapter(path.name, path, quick_hash(files), int(config["r"]))
     except FileNotFoundError as error:
-        raise CheckpointError(
+        raise UnknownModel(
             f"{error.filename}: no such file; --adapter takes a folder that PEFT saved, or a .gguf LoRA"
         ) from error
     except (KeyError, TypeError, ValueError, OverflowError) as error:

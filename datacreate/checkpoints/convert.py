@@ -1,14 +1,11 @@
-"""Converts a GGUF file to safetensors in bfloat16, since vLLM reads no GGUF. Done once, and kept in the data directory.
+"""Converts a GGUF file to safetensors in bfloat16, since vLLM reads no GGUF: once, in data_dir()/dequantized/SHA256.
 
-data_dir()/dequantized/SHA256/   the copy
-
-It is made in a process of its own, so that its memory is free before the engine starts:
+This is done in a process of its own, so that its memory is free before the engine starts:
 python -m datacreate.checkpoints.convert FILE FOLDER
 """
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from functools import cache
@@ -19,7 +16,7 @@ from datacreate.checkpoints.checkpoint import Checkpoint
 from datacreate.checkpoints.gguf import parts
 from datacreate.checkpoints.pull import raise_if_disk_full
 from datacreate.errors import CheckpointError
-from datacreate.files import storage_error
+from datacreate.files import remove_temporary, replaced, storage_error
 from datacreate.messages import Notify, no_notify
 from datacreate.paths import data_dir
 
@@ -41,28 +38,27 @@ def dequantized(checkpoint: Checkpoint, notify: Notify = no_notify) -> Path:
             "safetensors, or join the parts with `llama-gguf-split --merge`"
         )
     folder = data_dir() / "dequantized" / checkpoint.sha256[:16]
+    if folder.is_dir():
+        return folder
     try:
-        if folder.is_dir():
-            return folder
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):
-            if folder.is_dir():  # another process made it meanwhile
-                return folder
-            notify(f"vLLM reads no GGUF files: converting {checkpoint.name} (once)")
-            new = folder.with_suffix(".new")
-            shutil.rmtree(new, ignore_errors=True)
-            command = [sys.executable, "-m", __name__, str(source), str(new)]
-            child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-            if child.returncode == 0:
-                new.rename(folder)
-                return folder
-            shutil.rmtree(new, ignore_errors=True)
     except OSError as error:
         raise storage_error(folder, error) from error
-    raise_if_disk_full(child.stderr, folder)
-    reason = (child.stderr.strip().splitlines() or ["no reason given"])[-1].strip()
-    reason = "the process was killed, probably out of memory" if child.returncode == -9 else reason
-    raise CheckpointError(f"cannot convert {source.name} for vLLM: {reason}; use --engine llamacpp")
+    with FileLock(folder.parent.with_suffix(".lock")):
+        remove_temporary(folder.parent)
+        if folder.is_dir():  # another process made it meanwhile
+            return folder
+        notify(f"vLLM reads no GGUF files: converting {checkpoint.name} (once)")
+        with replaced(folder) as new:
+            command = [sys.executable, "-m", __name__, str(source), str(new)]
+            child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+            if child.returncode:
+                raise_if_disk_full(child.stderr, folder)
+                reason = (child.stderr.strip().splitlines() or ["killed, probably out of memory"])[-1].strip()
+                raise CheckpointError(
+                    f"cannot convert {source.name} for vLLM: {reason}; use --engine llamacpp"
+                )
+    return folder
 
 
 def _convert(source: Path, folder: Path) -> None:

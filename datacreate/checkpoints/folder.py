@@ -35,22 +35,17 @@ def check_loadable(folder: Path, trust_remote_code: bool = False) -> None:
             f"{folder}: a LoRA adapter, not a model; give its base with --model and this with --adapter"
         )
     weights = _matching(names, ("*.safetensors",))
-    for what, found in {
-        "config.json": "config.json" in names,
-        "*.safetensors": weights,
-        "tokenizer": _matching(names, _TOKENIZERS),
-    }.items():
-        if not found:
-            pickled = not weights and _matching(names, _PICKLES)
-            hint = (
-                "; pickled weights can run code: save the model again with save_pretrained" if pickled else ""
-            )
-            raise CheckpointError(f"{folder}: no {what}; is it the folder of a complete checkpoint?{hint}")
-    shards = [shard for shard in map(_SHARD.fullmatch, weights) if shard]
-    if shards and len(shards) < int(shards[0][1]):
+    if not weights and _matching(names, _PICKLES):
         raise CheckpointError(
-            f"{folder}: {len(shards)} of {int(shards[0][1])} files of weights; copy it again"
+            f"{folder}: no *.safetensors; pickled weights can run code: save the model again with save_pretrained"
         )
+    needed = {"config.json": ("config.json",), "*.safetensors": ("*.safetensors",), "tokenizer": _TOKENIZERS}
+    for what, patterns in needed.items():
+        if not _matching(names, patterns):
+            raise CheckpointError(f"{folder}: no {what}; is it the folder of a complete checkpoint?")
+    shards = [shard for shard in map(_SHARD.fullmatch, weights) if shard]
+    if shards and len(shards) < (number := int(shards[0][1])):
+        raise CheckpointError(f"{folder}: {len(shards)} of {number} files of weights; copy it again")
     config = read_json(folder / "config.json")
     if "auto_map" in config and not trust_remote_code:
         # Slow to import, but few models have auto_map, and transformers knows most of them by now.
@@ -89,6 +84,13 @@ def read_json(path: Path) -> dict[str, Any]:
         return {**json.loads(path.read_text(encoding="utf-8"))}
     except (ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a JSON object; copy or download it again") from error
+
+
+def remove_cached(path: Path, root: Path) -> None:
+    """Remove a file, and the file in `root` that it links to (a blob of the Hub cache), but none outside."""
+    if path.resolve().is_relative_to(root.resolve()):
+        path.resolve().unlink()
+    path.unlink(missing_ok=True)
 
 
 def combined_sha256(sha256_by_name: Mapping[str, str]) -> str:

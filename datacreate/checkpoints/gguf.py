@@ -17,9 +17,8 @@ from datacreate.errors import CheckpointError
 SUFFIX = ".gguf"
 
 _PART = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.gguf")
-_UINT32, _STRING, _ARRAY, _UINT64 = 4, 8, 9, 10
-_FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-_SCALARS = {kind: struct.Struct(f"<{code}") for kind, code in _FORMATS.items()}
+_STRING, _ARRAY = 8, 9
+_SCALARS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
 
 
 @dataclass(frozen=True)
@@ -95,21 +94,24 @@ def gguf_in(folder: Path) -> Path | None:
 def _read_values(file: BinaryIO, size: int) -> dict[str, Any]:
     """The values in the header of a file of `size` bytes; None for the vocabulary and other long lists."""
 
+    def scalar(code: str) -> Any:
+        return struct.unpack(f"<{code}", file.read(struct.calcsize(code)))[0]
+
     def value(kind: int) -> Any:
         if kind == _STRING:
-            return file.read(min(size, value(_UINT64))).decode("utf-8", "replace")
+            return file.read(min(size, scalar("Q"))).decode("utf-8", "replace")
         if kind != _ARRAY:
-            return _SCALARS[kind].unpack(file.read(_SCALARS[kind].size))[0]
-        item, count = value(_UINT32), value(_UINT64)
+            return scalar(_SCALARS[kind])
+        item, count = scalar("I"), scalar("Q")
         if item == _STRING:  # the vocabulary: skipped, in as few steps as possible
-            unpack = _SCALARS[_UINT64].unpack
+            unpack = struct.Struct("<Q").unpack
             for _ in range(count):
                 file.seek(min(size, unpack(file.read(8))[0]), 1)
         elif count > 4096:  # a value per token, not per layer
-            file.seek(count * _SCALARS[item].size, 1)
+            file.seek(count * struct.calcsize(_SCALARS[item]), 1)
         else:
             return [value(item) for _ in range(count)]
         return None
 
-    value(_UINT64)  # number of tensors
-    return {value(_STRING): value(value(_UINT32)) for _ in range(value(_UINT64))}
+    scalar("Q")  # number of tensors
+    return {value(_STRING): value(scalar("I")) for _ in range(scalar("Q"))}

@@ -13,7 +13,7 @@ import signal
 import sys
 from pathlib import Path
 
-from datacreate.checkpoints.folder import KEPT, SKIPPED
+from datacreate.checkpoints.folder import KEPT, SKIPPED, remove_cached
 from datacreate.checkpoints.pull import PROBE_SECONDS
 from datacreate.errors import RESUMABLE
 from datacreate.offline import lift
@@ -29,6 +29,7 @@ def main(repo: str, revision: str, pattern: str, force: str) -> int:
 
     try:
         _download(repo, revision, pattern, force == "force")
+        return 0
     except RepositoryNotFoundError:  # gated ones, too
         print("no such repository, or no access: accept its license on the Hub's page, and set HF_TOKEN")
     # The library lets several families of network errors through; each means that the Hub cannot serve now.
@@ -39,8 +40,6 @@ def main(repo: str, revision: str, pattern: str, force: str) -> int:
             print(f"cannot write {constants.HF_HUB_CACHE}: {said}; free space or set HF_HUB_CACHE; run again")
             return RESUMABLE
         print(said if isinstance(error, ValueError) else f"not reachable ({type(error).__name__}: {said})")
-    else:
-        return 0
     return 1
 
 
@@ -54,18 +53,13 @@ def _download(repo: str, revision: str, pattern: str, force: bool) -> None:
     names = [sibling.rfilename for sibling in info.siblings or ()]
     if not pattern and not any(name.endswith(".safetensors") for name in names):
         raise ValueError(f"no safetensors; for a GGUF, `hf download {repo} FILE` and --model with its path")
+    kept = pattern or [*KEPT]
     folder = snapshot_download(
-        repo,
-        revision=revision,
-        allow_patterns=pattern or [*KEPT],
-        ignore_patterns=[*SKIPPED],
-        force_download=force,
+        repo, revision=revision, allow_patterns=kept, ignore_patterns=[*SKIPPED], force_download=force
     )
     mismatches = HfApi().verify_repo_checksums(repo, revision=Path(folder).name).mismatches
-    for path in (Path(folder, mismatch["path"]) for mismatch in mismatches):
-        if path.resolve().is_relative_to(Path(folder).parents[1].resolve()):  # the blob, nothing of others
-            path.resolve().unlink()
-        path.unlink(missing_ok=True)
+    for mismatch in mismatches:
+        remove_cached(Path(folder, mismatch["path"]), Path(folder).parents[1])
     if mismatches:
         raise ValueError(f"{mismatches[0]['path']} has another hash than on the Hub; removed, run again")
 

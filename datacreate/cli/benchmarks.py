@@ -1,9 +1,8 @@
-"""`datacreate benchmarks`: list, show, import and verify the test sets. Results on stdout, progress on stderr."""
+"""`datacreate benchmarks`: list, show and import the test sets. Results on stdout, progress on stderr."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ _SHOWN_ROWS = 5
 
 @click.group()
 def benchmarks() -> None:
-    """List, import and verify the ten test sets (benchmarks)."""
+    """List and import the ten test sets (benchmarks)."""
 
 
 @benchmarks.command("list", cls=Command)
@@ -45,11 +44,8 @@ def list_(as_json: bool) -> None:
 
 @benchmarks.command(cls=Command)
 @click.argument("name")
-@json_option()
-def show(name: str, as_json: bool) -> None:
-    """The registry's entry of a benchmark, and what is imported."""
-    import yaml
-
+def show(name: str) -> None:
+    """The registry's entry of a benchmark, and what is imported, as JSON."""
     from datacreate.benchmarks import find_benchmark, folder_of, read_manifest
 
     benchmark = find_benchmark(name)
@@ -57,13 +53,7 @@ def show(name: str, as_json: bool) -> None:
     if document["state"] in ("present", "incomplete") and (manifest := read_manifest(benchmark)):
         imported = manifest.model_dump(mode="json", exclude_none=True)
         document |= {"path": str(folder_of(benchmark)), "imported": imported}
-    if as_json:
-        print_json(document)
-        return
-    text = yaml.safe_dump(
-        _shortened(document), width=110, sort_keys=False, allow_unicode=True, default_flow_style=None
-    )
-    echo(text.rstrip())
+    print_json(document)
 
 
 def _entry(benchmark: Benchmark) -> dict[str, Any]:
@@ -86,9 +76,7 @@ def _entry(benchmark: Benchmark) -> dict[str, Any]:
 )
 @option("--allow-count-mismatch", is_flag=True, help="Import even if a number of rows is not the paper's.")
 @option("--replace", is_flag=True, help="Remove the splits that are imported already first.")
-@option("--seed", type=int, default=42, show_default=True, help="Seed that divides one Hub split.")
-@json_option()
-def import_(names: tuple[str, ...], folder: Path | None, seed: int, as_json: bool, **options: bool) -> None:
+def import_(names: tuple[str, ...], folder: Path | None, **options: bool) -> None:
     """Import benchmarks from the Hub or from a folder.
 
     Prints rows, label ratios, the accuracy of the best constant prediction, and unusual rows, which are
@@ -99,64 +87,20 @@ def import_(names: tuple[str, ...], folder: Path | None, seed: int, as_json: boo
     datacreate benchmarks import --from DIR
     datacreate benchmarks import piqa --from DIR
     """
-    from datacreate.benchmarks import find_benchmark, import_benchmark, import_folder
+    from datacreate.benchmarks import benchmarks_in, find_benchmark, import_benchmark
 
     if folder is None and not names:
         raise click.UsageError("name the benchmarks to download, or give a folder with --from DIR")
     chosen = [find_benchmark(name) for name in names]  # a wrong name is an error before the first import
-    done: list[ImportReport] = []
-
-    def show_report(report: ImportReport) -> None:
-        done.append(report)
-        if not as_json:
-            _print_report(report)
-
-    try:
-        for benchmark in chosen:
-            if folder is None:
-                say(f"{benchmark.name}: downloading from the Hub")
-            show_report(import_benchmark(benchmark, folder, seed=seed, **options))
-        for report in import_folder(folder, **options) if folder and not chosen else ():
-            show_report(report)
-    finally:
-        if as_json:
-            print_json(list(map(_document, done)))
-    if not options["allow_count_mismatch"] and not all(report.counts_agree for report in done):
+    counts_agree = True
+    for benchmark in chosen or benchmarks_in(folder or Path()):
+        if folder is None:
+            say(f"{benchmark.name}: downloading from the Hub")
+        report = import_benchmark(benchmark, folder, **options)
+        _print_report(report)
+        counts_agree &= report.counts_agree
+    if not (counts_agree or options["allow_count_mismatch"]):
         sys.exit(1)
-
-
-@benchmarks.command(cls=Command)
-@click.argument("names", nargs=-1, metavar="[NAME...]")
-@json_option()
-def verify(names: tuple[str, ...], as_json: bool) -> None:
-    """Hash all files again and count the rows; without names, of all imported benchmarks.
-
-    Exits with 1 if one is absent, changed, or does not have the paper's number of rows.
-    """
-    from datacreate.benchmarks import find_benchmark, load_registry, state
-    from datacreate.benchmarks import verify as verify_one
-
-    chosen = [find_benchmark(name) for name in names]
-    if not names:
-        chosen = [benchmark for benchmark in load_registry().values() if state(benchmark) != "absent"]
-    problems = {benchmark.name: verify_one(benchmark) for benchmark in chosen}
-    if as_json:
-        print_json([{"name": name, "problems": found} for name, found in problems.items()])
-    else:
-        for name, found in problems.items():
-            echo(f"{name}: {'; '.join(found) or 'ok'}")
-        if not problems:
-            echo("no benchmark is imported: run `datacreate benchmarks import NAME`")
-    if any(problems.values()):
-        sys.exit(1)
-
-
-def _document(report: ImportReport) -> dict[str, Any]:
-    splits = []
-    for split in report.splits:
-        findings = split.findings and split.findings.model_dump(mode="json")
-        splits.append(vars(split) | {"findings": findings, "counts_agree": split.counts_agree})
-    return vars(report) | {"counts_agree": report.counts_agree, "splits": splits}
 
 
 def _print_report(report: ImportReport) -> None:
@@ -185,21 +129,7 @@ def _describe(findings: Findings) -> list[str]:
         "with a question of the test split": findings.in_test,
     }
     lines = [f"right answers: {ratio}; best constant prediction {findings.constant:.1%}"]
-    return lines + [f"{_rows(rows)} {what}: {_numbers(rows)}" for what, rows in unusual.items() if rows]
-
-
-def _shortened(value: Any) -> Any:
-    """The document with long lists of row numbers cut."""
-    if isinstance(value, dict):
-        return {key: _shortened(part) for key, part in value.items()}
-    if isinstance(value, list) and len(value) > _SHOWN_ROWS and all(isinstance(n, int) for n in value):
-        return f"{_rows(value)}: {_numbers(value)}"
-    return value
-
-
-def _rows(rows: Sequence[int]) -> str:
-    return f"{len(rows):,} row{'s' if len(rows) > 1 else ''}"
-
-
-def _numbers(rows: Sequence[int]) -> str:
-    return ", ".join(map(str, rows[:_SHOWN_ROWS])) + (", …" if len(rows) > _SHOWN_ROWS else "")
+    for what, rows in unusual.items():
+        numbers = ", ".join(map(str, rows[:_SHOWN_ROWS])) + (", …" if len(rows) > _SHOWN_ROWS else "")
+        lines += [f"{len(rows):,} row{'s' * (len(rows) > 1)} {what}: {numbers}"] if rows else []
+    return lines

@@ -49,7 +49,7 @@ def _run(received: signals.Signals) -> tuple[str, int]:
     """Run the command; returns the error line, or an empty text, and the exit code."""
     stdout = _open_streams()
     try:
-        from datacreate.cli.verbs import prints, run
+        from datacreate.cli.verbs import run
 
         message, code = run()
     except BaseException:  # a library may have replaced Interrupt by an error of its own
@@ -60,8 +60,7 @@ def _run(received: signals.Signals) -> tuple[str, int]:
     if received.received and code != RESUMABLE:
         return signals.STOPPED, RESUMABLE
     if not message and stdout and stdout.error and not isinstance(stdout.error, BrokenPipeError):
-        message = f"standard output cannot be written: {stdout.error.strerror or stdout.error}"
-        code = 1 if prints(sys.argv[1:]) else 0
+        return f"standard output cannot be written: {stdout.error.strerror or stdout.error}", 1
     return message, code
 
 
@@ -74,9 +73,8 @@ def _open_streams() -> _Output | None:
         try:
             os.fstat(number)
         except OSError:  # closed: no file may get its number (open takes the lowest free one)
-            flags = (
-                os.O_WRONLY if number == 2 else os.O_RDONLY
-            )  # stdout then reports that it cannot be written
+            # Only stderr may be written, so that a command with a result fails.
+            flags = os.O_WRONLY if number == 2 else os.O_RDONLY
             os.set_inheritable(os.open(os.devnull, flags), True)
     found = None
     for name in ("stdout", "stderr"):

@@ -37,47 +37,28 @@ def list_(as_json: bool) -> None:
 
 @models.command(cls=Command)
 @click.argument("name", metavar="NAME|ORG/NAME[@REVISION]")
-@json_option()
-def show(name: str, as_json: bool) -> None:
-    """Everything a preset says, and the path of its model; of a Hub id without a preset the path only."""
-    import yaml
-
+def show(name: str) -> None:
+    """A preset and the path of its model, as JSON; of a Hub id without a preset the path only."""
     from datacreate.checkpoints import find_local, sources_of
-    from datacreate.errors import CheckpointError
 
-    if Path(name).expanduser().exists():
-        raise CheckpointError(f"{name}: a path; `models show` shows presets and Hub ids. Use it with --model")
     preset, sources = sources_of(name)
     path = find_local(preset.name if preset else name, sources)
-    shown = {"name": name, "preset": None}
-    if preset:
-        shown = preset.model_dump(mode="json", exclude_defaults=True)
-    shown["path"] = _text(path)
-    if as_json:
-        print_json(shown)
-    else:
-        echo(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=110).rstrip())
+    shown = preset.model_dump(mode="json", exclude_defaults=True) if preset else {"name": name}
+    print_json(shown | {"path": _text(path)})
 
 
 @models.command(cls=Command)
 @click.argument("names", nargs=-1, required=True, metavar="NAME|ORG/NAME[@REVISION]...")
 @option("--force", is_flag=True, help="Download again even if it is complete on this machine.")
-@json_option()
-def pull(names: tuple[str, ...], force: bool, as_json: bool) -> None:
+def pull(names: tuple[str, ...], force: bool) -> None:
     """Download presets, or models by their Hub id; an interrupted download resumes."""
     from datacreate.checkpoints import pull as pull_one
     from datacreate.checkpoints import sources_of
 
     for name in names:
         sources_of(name)  # a wrong name is an error before the first download
-    pulled: list[dict[str, str]] = []
     for name in names:
-        path = pull_one(name, say, force=force)
-        pulled.append({"name": name, "path": str(path)})
-        if not as_json:
-            echo(f"{name}: {path}")
-    if as_json:
-        print_json(pulled)
+        echo(f"{name}: {pull_one(name, say, force=force)}")
 
 
 def _text(path: Path | None) -> str | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_a
 import click
 
 from datacreate.cli.terminal import say
+from datacreate.cli.verbs import VERBS
 from datacreate.files import read_yaml
 from datacreate.messages import did_you_mean
 
@@ -24,10 +25,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 GROUPS = ("input", "output", "strategy", "quality", "training", "sampling", "engine", "run control")
 """The headings of `--help`, in order."""
 
-VARIABLES = (
-    "DATACREATE_API_KEY", "DATACREATE_COMMAND", "DATACREATE_HOME", "DATACREATE_OFFLINE", "DATACREATE_RESTARTS",
-    "DATACREATE_SUPERVISED",
-)  # fmt: skip
+VARIABLES = {f"DATACREATE_{name}" for name in "API_KEY COMMAND HOME OFFLINE RESTARTS SUPERVISED".split()}
 """Environment variables that set no option."""
 
 
@@ -80,17 +78,11 @@ def _variable(option: click.Parameter, context: click.Context) -> str:
 
 def _warn_about_variables(context: click.Context) -> None:
     """Warn about variables named like those of datacreate that nothing reads."""
-    prefix, verbs = f"{context.auto_envvar_prefix}_", getattr(context.find_root().command, "verbs", ())
-    own = {_variable(param, context) for param in context.command.params if isinstance(param, Option)}
-    others = tuple(f"DATACREATE_{verb.upper()}_" for verb in verbs)
-    for name in sorted(os.environ):
-        if name.startswith("DATACREATE_") and name not in {*own, *VARIABLES}:
-            if name.startswith(prefix):
-                hint = did_you_mean(name.removeprefix(prefix), [one.removeprefix(prefix) for one in own])
-                say(f"warning: ${name}: {context.command_path} has no such option{hint}")
-            elif not name.startswith(others):
-                hint = did_you_mean(name, (*VARIABLES, *others))
-                say(f"warning: ${name}: no such variable is read{hint}")
+    prefix, others = f"{context.auto_envvar_prefix}_", tuple(f"DATACREATE_{verb.upper()}_" for verb in VERBS)
+    read = {_variable(param, context) for param in context.command.params if isinstance(param, Option)}
+    for name in sorted(set(os.environ) - read - VARIABLES):
+        if name.startswith(prefix) or (name.startswith("DATACREATE_") and not name.startswith(others)):
+            say(f"warning: ${name} has no effect: no such option or variable")
 
 
 command = functools.partial(click.command, cls=Command)

@@ -1,16 +1,15 @@
-"""Progress on stderr: a live line with a bar on a terminal, otherwise a plain line at least every 10 seconds."""
+"""Progress on stderr: a live line on a terminal, otherwise a plain line at least every 10 seconds."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from datacreate.cli.terminal import is_live, say
-from datacreate.messages import printable
+from datacreate.cli.terminal import LiveText, is_live, say
 
 if TYPE_CHECKING:
     from datacreate.pipeline import Uncommitted
@@ -20,92 +19,49 @@ HEARTBEAT_SECONDS = 9.0
 """Longest pause between two plain lines; printing one on a busy machine takes up to another second."""
 
 _LIVE_SECONDS = 0.5  # between two updates of the line on a terminal
-_WINDOW_SECONDS = 60.0  # of rates
 _MAX_REASONS = 4
 
 
-class _Bar:
-    """A rich progress bar behind a text. It is removed when it is closed."""
-
-    _bar: Any = None
-
-    def draw(self, text: str, done: int, total: int | None) -> None:
-        if self._bar is None:
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn
-            from rich.table import Column
-
-            self._bar = Progress(
-                TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
-                BarColumn(bar_width=None, table_column=Column(ratio=1)),  # takes the rest of the line
-                console=Console(stderr=True),
-                auto_refresh=False,
-                expand=True,
-                transient=True,
-            )
-            self._bar.add_task("", total=None)
-            self._bar.start()
-        self._bar.update(
-            self._bar.task_ids[0], completed=done, total=total, description=printable(text), refresh=True
-        )
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-
-
+@dataclass(frozen=True)
 class _Stage:
-    """A stage of the work that is counted. `ahead` is what is finished and not counted yet."""
+    """A stage of the work that is counted; `start`, `before` and `tokens_before` are its state in the beginning."""
 
-    def __init__(self, name: str, unit: str, now: float, done: int, tokens: int) -> None:
-        self.name, self._unit = name, unit
-        self._first = (now, done, tokens)
-        self._recent = deque([self._first])
-        self.done, self.total, self.ahead, self.idle, self.more = done, 0, 0, "", ""
+    name: str
+    unit: str
+    start: float
+    before: int
+    tokens_before: int
+    done: int = 0
+    total: int = 0
+    tokens: int = 0
+    ahead: int = 0  # finished and not counted yet
+    idle: str = ""  # shown before anything is done
+    more: str = ""  # the end of the line
 
     @property
     def ended(self) -> bool:
         return self.done >= self.total
 
-    def add(
-        self, now: float, done: int, total: int, tokens: int, ahead: int = 0, idle: str = "", more: str = ""
-    ) -> None:
-        """`idle` is shown before anything is done, `more` at the end of the line."""
-        self._recent.append((now, done + ahead, tokens))
-        self.done, self.total, self.ahead, self.idle, self.more = done, total, ahead, idle, more
-
     def line(self, now: float) -> str:
-        """Count, rate, time left. Rates are over the last minute, at the end over the whole session."""
-        while len(self._recent) > 1 and self._recent[1][0] <= now - _WINDOW_SECONDS:
-            self._recent.popleft()
-        start = self._first if self.ended else self._recent[0]
-        seconds = max(now - start[0], 1e-3)
-        latest = (0.0, self.done, self._recent[-1][2]) if self.ended else self._recent[-1]
-        rate, tokens = (max(0.0, (latest[index] - start[index]) / seconds) for index in (1, 2))
-        counted = f"{self.done} of {self.total}"
-        if self.name or self.ended:
-            counted += f" {self._unit}"
+        """Count, rate, time left."""
+        seconds = max(now - self.start, 1e-3)
+        rate = (self.done + self.ahead - self.before) / seconds
+        tokens = (self.tokens - self.tokens_before) / seconds
+        counted = f"{self.done} of {self.total}" + (f" {self.unit}" if self.name or self.ended else "")
         parts = [f"{self.name}: {counted}" if self.name else counted]
         if self.ended:
             parts[0] += f" in {seconds:.0f} s"
         elif self.ahead:
             parts[0] += f" (and {self.ahead} behind a slow request)"
-        elif self.done == self._first[1]:
-            parts += [f"{seconds:.0f} s", self.idle]
         elif not rate:
-            parts.append("none in the last minute")
-        if rate:
+            parts += [f"{seconds:.0f} s", self.idle]
+        if rate > 0:
+            parts.append(f"{rate:.1f}/s" if rate >= 0.1 else f"{rate * 60:.2g}/min")
             left = max(0, self.total - self.done - self.ahead) / rate
-            parts.append(_rate(rate))
             parts.append("" if self.ended or left < 1 else f"about {_duration(left)} left")
         if tokens:
             parts.append(f"{tokens:.{int(tokens < 10)}f} tokens/s")
         return ", ".join(filter(None, parts)) + self.more
-
-
-def _rate(per_second: float) -> str:
-    return f"{per_second:.1f}/s" if per_second >= 0.1 else f"{per_second * 60:.2g}/min"
 
 
 def _duration(seconds: float) -> str:
@@ -121,8 +77,8 @@ class _Reporter:
         self, *, clock: Callable[[], float] = time.monotonic, heartbeat: float = HEARTBEAT_SECONDS
     ) -> None:
         self._clock = clock
-        self._bar = _Bar() if is_live() else None
-        self._pause = _LIVE_SECONDS if self._bar else heartbeat
+        self._live = LiveText() if is_live() else None
+        self._pause = _LIVE_SECONDS if self._live else heartbeat
         self._lock = threading.RLock()
         self._closed = threading.Event()
         self._timer = threading.Thread(target=self._run, name="progress", daemon=True)
@@ -140,8 +96,8 @@ class _Reporter:
     ) -> None:
         with self._lock:
             self._closed.set()
-            if self._bar:
-                self._bar.close()
+            if self._live:
+                self._live.close()
         self._timer.join()
 
     def notify(self, text: str) -> None:
@@ -165,18 +121,16 @@ class _Reporter:
         self._phase, self._phase_start, self._counting = phase, self._clock(), False
 
     def _count(self, name: str, unit: str, done: int, total: int, tokens: int = 0, **shown: Any) -> None:
-        """Update a stage (`shown` as in `_Stage.add`); its first and last states are printed at once."""
+        """Update a stage (`shown` are fields of it); its first and last states are printed at once."""
         now, stage = self._clock(), self._stage
         is_new = stage is None or stage.name != name or done < stage.done
         if stage is None or is_new:
-            stage = self._stage = _Stage(name, unit, now, done, tokens)
+            stage = _Stage(name, unit, now, done, tokens)
         elif stage.ended:
             return
-        stage.add(now, done, total, tokens, **shown)
+        stage = self._stage = replace(stage, done=done, total=total, tokens=tokens, **shown)
         self._counting = True
         if stage.ended:
-            if self._bar:
-                self._bar.close()
             self._print(stage.line(now))
             self._begin(f"finishing {name}".rstrip())
         elif is_new:
@@ -188,11 +142,11 @@ class _Reporter:
         """Update the line on the terminal, or print a line."""
         now, stage = self._clock(), self._stage if self._counting else None
         text = stage.line(now) if stage else f"{self._phase}, {now - self._phase_start:.0f} s"
-        if not self._bar:
+        if not self._live:
             self._print(text)
         elif not self._closed.is_set():
             self._shown = now
-            self._bar.draw(text, stage.done if stage else 0, stage.total if stage else None)
+            self._live.show(text)
 
     def _print(self, text: str) -> None:
         if not self._closed.is_set():

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from datacreate.cli.options import Command, json_option, path_argument, path_option, settings_options
+from datacreate.cli.options import Command, path_argument, path_option, settings_options
 from datacreate.cli.terminal import echo, print_json, say
-from datacreate.runs.config import FormatOptions
+from datacreate.formats.options import FormatOptions
 
 
 @click.group()
@@ -26,7 +26,7 @@ def infer(example: Path, fields: dict[str, Any]) -> None:
     from datacreate.formats.reader import load_example
 
     options = FormatOptions.of(**fields)
-    inferred = infer_format(load_example(example), None, options.labels, options.ranges)
+    inferred = infer_format(load_example(example), options)
     for note in inferred.notes:
         say(note)
     print_json(inferred.format.document())
@@ -35,21 +35,14 @@ def infer(example: Path, fields: dict[str, Any]) -> None:
 @schema.command(cls=Command)
 @click.argument("file")
 @path_option("--example", group="input", help="Example to validate.")
-@json_option()
-def check(file: str, example: Path | None, as_json: bool) -> None:
+def check(file: str, example: Path | None) -> None:
     """Check whether FILE (a file or a shipped name) is a valid format, and whether --example is valid in it."""
     from datacreate.formats.infer import infer_format
     from datacreate.formats.reader import load_example
     from datacreate.formats.task_format import load_format
 
-    if example is not None:
-        inferred = infer_format(load_example(example), file)
-        format, notes = inferred.format, list(inferred.notes)
-    else:
-        format = load_format(file)
-        notes = [f"format {format.name}: good"]
-    if as_json:
-        print_json({"name": format.name, "roles": format.roles.named(), "head": format.head, "notes": notes})
+    if example is None:
+        echo(f"format {load_format(file).name}: good")
         return
-    for note in notes:
+    for note in infer_format(load_example(example), FormatOptions(format=file)).notes:
         echo(note)

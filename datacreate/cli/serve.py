@@ -40,9 +40,9 @@ def serve(
 ) -> None:
     """Serve MODEL with vLLM or llama.cpp, OpenAI-compatible, until it is stopped.
 
-    The server is started with the settings that `create` would use, so that a run with --url gets the same
-    answers. Options after `--` go to vLLM's server unchanged. $DATACREATE_API_KEY is the key that clients must
-    send; without it none is needed. A stopped server (Ctrl-C, time limit) exits with 75.
+    The server is started with the settings that `create` would use for a small run. Options after `--` go to
+    vLLM's server unchanged. $DATACREATE_API_KEY is the key that clients must send; without it none is needed.
+    A stopped server (Ctrl-C, time limit) exits with 75.
 
     \b
     datacreate serve --model qwen2.5-coder-1.5b-instruct --port 8000
@@ -52,7 +52,6 @@ def serve(
     from datacreate.checkpoints import read_adapter, resolve, with_adapter
     from datacreate.cli.progress import CreationProgress
     from datacreate.serve import Endpoint, serving, wait
-    from datacreate.signals import caught_signals
 
     options = ServeOptions.of(**engine)
     checkpoint = resolve(model, "instruct", trust_remote_code=options.trust_remote_code)
@@ -61,7 +60,7 @@ def serve(
     endpoint = Endpoint(**address)
     if endpoint.register_dir and endpoint.host in ("127.0.0.1", "localhost", "::1"):
         say(f"{endpoint.host}: only this machine can reach the server; name a reachable address with --host")
-    with caught_signals(), ExitStack() as starting:
+    with ExitStack() as starting:
         notify = starting.enter_context(CreationProgress()).notify
         with serving(checkpoint, options, endpoint, more, notify) as server:
             starting.close()

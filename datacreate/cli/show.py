@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,9 +17,8 @@ from datacreate.messages import visible
 @command()
 @path_argument("run")
 @option("--samples", type=click.IntRange(min=0), default=3, show_default=True, help="Examples to show.")
-@option("--seed", type=int, default=0, show_default=True, help="Seed that draws the examples.")
 @json_option("Print everything as one JSON object.")
-def show(run: Path, samples: int, seed: int, as_json: bool) -> None:
+def show(run: Path, samples: int, as_json: bool) -> None:
     """Show RUN's summary, some of its examples, shortcuts and diversity."""
     from datacreate.dataset_metrics import DatasetMetrics
     from datacreate.runs.directory import RunDirectory
@@ -28,7 +26,7 @@ def show(run: Path, samples: int, seed: int, as_json: bool) -> None:
     directory = RunDirectory(run)
     config, summary = directory.read_config(), directory.summary()
     total = summary["accepted"]
-    drawn = set(random.Random(seed).sample(range(total), min(samples, total)))
+    drawn = set(random.Random(0).sample(range(total), min(samples, total)))
     shown = [values for index, values in enumerate(directory.examples()) if index in drawn]
     metrics = DatasetMetrics().run(directory)
     if as_json:
@@ -45,20 +43,19 @@ def show(run: Path, samples: int, seed: int, as_json: bool) -> None:
 @path_argument("run")
 @option(
     "--layout",
-    type=click.Choice(["reference", "hf", "parquet", "csv", "chat"]),
+    type=click.Choice(["reference", "hf", "parquet", "csv", "chat", "alpaca", "preference"]),
     required=True,
-    help="reference: train_STRATEGY.jsonl; hf: a datasets folder; parquet; csv; chat: conversations for an LLM.",
+    help="reference: train_STRATEGY.jsonl; hf: a datasets folder; parquet; csv; chat: conversations; alpaca: "
+    "instruction, input, output; preference: prompt, chosen, rejected.",
 )
 @path_option("--out", help="Folder to write to.  [default: RUN/export/LAYOUT]")
 @option("--partial", is_flag=True, help="Export what an unfinished run has so far.")
-@json_option("Print the path as JSON.")
-def export(run: Path, layout: str, out: Path | None, partial: bool, as_json: bool) -> None:
+def export(run: Path, layout: str, out: Path | None, partial: bool) -> None:
     """Write RUN's examples in another layout."""
     from datacreate.runs.directory import RunDirectory
     from datacreate.runs.export import export as export_
 
-    written = export_(RunDirectory(run), layout, out, partial=partial, notify=say)
-    echo(json.dumps({"layout": layout, "written": str(written)}) if as_json else str(written))
+    echo(str(export_(RunDirectory(run), layout, out, partial=partial, notify=say)))
 
 
 def print_samples(examples: Sequence[dict[str, Any]]) -> None:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from datacreate.cli.options import command, config_option, json_option, option, path_option
-from datacreate.cli.terminal import echo, is_live, print_columns, print_json, say
-from datacreate.messages import printable
+from datacreate.cli.terminal import LiveText, echo, is_live, print_columns, print_json, say
 
 if TYPE_CHECKING:
     from datacreate.sweep import Outcome, Sweep
@@ -99,19 +98,11 @@ def _run(grid: Sweep, number: int | None, nproc: int | None) -> list[Outcome]:
     """Run cells with a line per step; on a terminal, also the last line of each running step."""
     if not is_live():
         return grid.run(number, say, nproc=nproc)
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(stderr=True)
-    with console.status("") as status:
-
-        def update(lines: str) -> None:
-            texts = [Text(printable(line)) for line in lines.split("\n")]
-            for text in texts:
-                text.truncate(max(20, console.width - 4), overflow="ellipsis")  # next to the spinner
-            status.update(Text("\n").join(texts))
-
-        return grid.run(number, lambda line: console.print(Text(printable(line))), update, nproc)
+    live = LiveText()
+    try:
+        return grid.run(number, say, live.show, nproc)
+    finally:
+        live.close()
 
 
 def _print_cells(outcomes: Sequence[Outcome], *, dry_run: bool) -> None:

@@ -27,6 +27,28 @@ def is_live() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
 
 
+class LiveText:
+    """Lines at the bottom of the terminal that change; what is printed stands above them."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
+
+    def show(self, text: str) -> None:
+        from rich.text import Text
+
+        lines = [Text(printable(line)) for line in text.split("\n")]
+        for line in lines:
+            line.truncate(max(20, self._live.console.width - 1), overflow="ellipsis")
+        self._live.start()
+        self._live.update(Text("\n").join(lines), refresh=True)
+
+    def close(self) -> None:
+        self._live.stop()
+
+
 def print_json(document: Any) -> None:
     """Print a document on stdout."""
     click.echo(visible_json(document, indent=2), file=sys.stdout)

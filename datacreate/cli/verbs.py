@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib import import_module
 
 import click
 
 from datacreate.errors import DatacreateError
-from datacreate.messages import did_you_mean
 from datacreate.offline import go_offline
 
 VERBS: dict[str, tuple[str, str]] = {
@@ -19,7 +17,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "filter": ("filter", "Drop duplicates, test-set rows and rows a verifier rejects."),
     "schema": ("schema", "Infer or check a task format."),
     "models": ("models", "List and download models."),
-    "benchmarks": ("benchmarks", "List, import and verify the ten test sets."),
+    "benchmarks": ("benchmarks", "List and import the ten test sets."),
     "train": ("train", "Fine-tune an encoder on a training set."),
     "evaluate": ("evaluate", "Measure fine-tuned encoders on test sets."),
     "report": ("report", "Tables, comparisons and one page of all results."),
@@ -29,16 +27,9 @@ VERBS: dict[str, tuple[str, str]] = {
 }
 """Command -> module in datacreate.cli, line in the list."""
 
-_WRITERS = set(
-    "create,export,filter,train,evaluate,report,sweep,serve,models pull,benchmarks import".split(",")
-)
-"""Commands whose result is files, or a server."""
-
 
 class LazyGroup(click.Group):
     """The group of all commands, which are imported when they are called."""
-
-    verbs = tuple(VERBS)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
@@ -50,14 +41,6 @@ class LazyGroup(click.Group):
         command = getattr(import_module(f"datacreate.cli.{module}"), cmd_name)
         assert isinstance(command, click.Command)
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in VERBS and not args[0].startswith("-"):
-            hint = did_you_mean(args[0], VERBS) or f"; commands are {', '.join(VERBS)}"
-            raise click.UsageError(f"no command {args[0]!r}{hint}", ctx)
-        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -104,10 +87,3 @@ def run() -> tuple[str, int]:
         where = error.filename or error.filename2 or "the output"
         return f"{where}: {error.strerror or error}; fix that and run the same command again", 1
     return "", 0
-
-
-def prints(words: Sequence[str]) -> bool:
-    """Whether the result of a command line is what it prints, and not the files that it writes."""
-    if {"--dry-run", "--list", "--help", "-h"}.intersection(words):
-        return True
-    return words[0] not in _WRITERS and " ".join(words[:2]) not in _WRITERS

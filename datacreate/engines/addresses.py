@@ -33,13 +33,12 @@ def api_key() -> str:
 
 
 class Address(BaseModel):
-    """The address of a server and its capacity; the content of the file that a server registers."""
+    """The address of a server and its slots; the content of the file that a server registers."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     url: str  # without /v1 and without a trailing slash
-    model: str | None = None  # the server's name for it; None: read from /v1/models
-    max_num_seqs: int | None = Field(default=None, gt=0)  # requests it processes at once
+    max_num_seqs: int | None = Field(default=None, gt=0)  # its slots
 
 
 class ServerSource:
@@ -60,7 +59,7 @@ class ServerSource:
 
     def now(self) -> tuple[Address, ...]:
         """All servers known now."""
-        return ()
+        raise NotImplementedError
 
     def repair(self, url: str, *, hung: bool) -> str | None:
         """Restart a server that died or hangs; returns a message, None if nothing was done."""
@@ -73,7 +72,7 @@ class Addresses(ServerSource):
     def __init__(self, urls: Iterable[str]) -> None:
         """Parse `--url`. UsageError for neither an address nor a folder, or an address with a password."""
         self.key = api_key()
-        self._listed: dict[str, Address] = {}
+        self._listed: list[Address] = []
         self._folders: list[Path] = []
         names: list[str] = []
         for url in urls:
@@ -82,20 +81,19 @@ class Addresses(ServerSource):
                 self._folders.append(path)  # it may be created later
                 names.append(str(path) if path.is_dir() else f"{path} (no such folder yet)")
             else:
-                address = Address(url=_checked(url))
-                self._listed[address.url] = address
-                names.append(address.url)
+                self._listed.append(Address(url=_checked(url)))
+                names.append(self._listed[-1].url)
         self.changes = bool(self._folders)
-        self.description = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        self.description = names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
     def now(self) -> tuple[Address, ...]:
-        found = dict(self._listed)
+        found = {address.url: address for address in self._listed}
         for path in (path for folder in self._folders for path in sorted(folder.glob("*.json"))):
             # A file may have been removed, be incomplete, or be no address.
             with suppress(OSError, ValidationError, UsageError):
-                address = Address.model_validate_json(path.read_bytes())
-                url = _checked(address.url)
-                found.setdefault(url, address.model_copy(update={"url": url}))
+                registered = Address.model_validate_json(path.read_bytes())
+                address = Address(url=_checked(registered.url), max_num_seqs=registered.max_num_seqs)
+                found.setdefault(address.url, address)
         return tuple(found.values())
 
 
@@ -107,9 +105,9 @@ def _checked(url: str) -> str:
     except ValueError:
         valid = False
     if not valid:
+        given = url or "(empty)"
         raise UsageError(
-            f"--url {url or '(empty)'}: neither an address nor a folder; write it as http://HOST:PORT, several "
-            "with commas"
+            f"--url {given}: neither an address nor a folder; write it as http://HOST:PORT, several with commas"
         )
     if parts.username or parts.password:
         raise UsageError(f"--url: an address must not contain a password; set ${KEY} instead")

@@ -1,4 +1,7 @@
-"""Requests to a model, their completions, and checks of a server."""
+"""Requests to a model, their completions, and checks of a server.
+
+A server has `slots`: the requests that it processes at once. `max_in_flight` is how many are sent to it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,14 @@ from typing import Literal
 FinishReason = Literal["stop", "length", "error"]
 
 Messages = Sequence[dict[str, str]]
+
+
+def max_in_flight(slots: int) -> int:
+    """How many requests keep a server busy: one for each slot, and an eighth more in its queue.
+
+    So no slot is idle while an answer and the next request travel.
+    """
+    return slots + -(-slots // 8)
 
 
 @dataclass(frozen=True)

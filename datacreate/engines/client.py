@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from datacreate.engines.addresses import ServerSource
 from datacreate.engines.base import Check, Completion, Messages, Request
 from datacreate.engines.pool import Pool
-from datacreate.engines.protocol import ChatApi, Incompatible, Unavailable, one_line
+from datacreate.engines.protocol import ChatApi, Incompatible, Unavailable
 from datacreate.engines.server import Server
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import EngineError, ServersUnavailable
@@ -22,8 +22,6 @@ from datacreate.messages import Notify, no_notify
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.5
-
-_DEFAULT_CONTEXT = 4096  # tokens, if neither the servers nor the user tell
 
 
 class Engine:
@@ -36,15 +34,10 @@ class Engine:
     """
 
     def __init__(
-        self,
-        source: ServerSource,
-        protocol: ChatApi,
-        options: EngineOptions,
-        notify: Notify = no_notify,
+        self, source: ServerSource, protocol: ChatApi, options: EngineOptions, notify: Notify = no_notify
     ) -> None:
         self._source = source
         self._protocol = protocol
-        self._options = options
         self._notify = notify
         self._messages: SimpleQueue[str] = SimpleQueue()
         self._pool = Pool(source, protocol, options, self._messages.put)
@@ -56,12 +49,17 @@ class Engine:
     @property
     def slots(self) -> int:
         """How many requests the servers process at once."""
-        return max(1, sum(server.slots for server in self._active_servers()))
+        return sum(server.slots for server in self._active_servers())
 
     @property
-    def capacity(self) -> int:
-        """The limit of requests in flight, which keeps the servers busy: their slots, and a short queue."""
-        return max(1, sum(server.capacity for server in self._active_servers()))
+    def max_in_flight(self) -> int:
+        """How many requests keep the servers busy; fewer while a server refuses some of them."""
+        return sum(server.max_in_flight for server in self._active_servers())
+
+    @property
+    def max_context(self) -> int:
+        """The maximum number of tokens of a prompt and its answer together."""
+        return min(server.max_context for server in self._active_servers())
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -77,13 +75,6 @@ class Engine:
             **({"server": ", ".join(versions)} if versions else {}),
             **self._source.record,
         }
-
-    @property
-    def max_context(self) -> int:
-        """The maximum number of tokens of a prompt and its answer together."""
-        reported = [server.max_context for server in self._active_servers() if server.max_context]
-        reported += [self._options.max_model_len] if self._options.max_model_len else []
-        return min(reported, default=_DEFAULT_CONTEXT)
 
     def count_tokens(self, messages: Messages) -> int:
         """The length of the prompt in tokens, including the chat template."""
@@ -123,11 +114,6 @@ class Engine:
             future = self._finished.get(timeout=timeout_seconds)
             while True:
                 if not future.cancelled():
-                    if error := future.exception():
-                        why = f"{type(error).__name__}: {one_line(str(error), 80)}"
-                        raise EngineError(
-                            f"a server's answer cannot be read ({why}); see its log, then run the same command again"
-                        ) from error
                     completions.append(future.result())
                     self._unfinished.pop(completions[-1].request_id, None)
                 future = self._finished.get_nowait()
@@ -150,10 +136,9 @@ class Engine:
         """Stop servers and free resources; safe to call twice."""
         if self._loop and self._thread:
             self._pass_messages()
-            if self._loop.is_running():
-                with suppress(TimeoutError):  # the daemon thread ends with the process in any case
-                    asyncio.run_coroutine_threadsafe(self._pool.close(), self._loop).result(timeout=10)
-                self._loop.call_soon_threadsafe(self._loop.stop)
+            with suppress(TimeoutError):  # the daemon thread ends with the process in any case
+                asyncio.run_coroutine_threadsafe(self._pool.close(), self._loop).result(timeout=10)
+            self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(timeout=10)
         self._loop = self._thread = None
         self._source.stop()

@@ -16,12 +16,10 @@ from datacreate.engines.llamacpp import llamacpp_command
 from datacreate.engines.local import LocalServers, ServerCommand
 from datacreate.engines.protocol import ChatApi
 from datacreate.engines.settings import VLLM_ONLY, EngineKind, EngineOptions
-from datacreate.engines.vllm import WORTH_COMPILING, vllm_command
+from datacreate.engines.vllm import GPU_SHARE, WORTH_COMPILING, vllm_command
 from datacreate.errors import EngineError, UsageError
 from datacreate.hardware import suited_engine, visible_gpus
 from datacreate.messages import Notify, no_notify
-
-_GPU_SHARE = 0.9  # of a GPU's memory, which vLLM uses by default
 
 
 def checkpoint_of(name: str, options: EngineOptions) -> Checkpoint:
@@ -56,9 +54,8 @@ def make_engine(
     `main`: the user's engine settings apply to this model, not only its preset's. `models`: how many models
     share this machine. `count`: how many examples the run creates.
     """
-    protocol = ChatApi(
-        (checkpoint.name, str(checkpoint.path)), {**checkpoint.chat_template, **(template_kwargs or {})}
-    )
+    names = (checkpoint.name, str(checkpoint.path))
+    protocol = ChatApi(names, {**checkpoint.chat_template, **(template_kwargs or {})})
     if options.served:
         return Engine(Addresses(options.urls), protocol, options, notify)
     own = options if main else EngineOptions(engine=options.engine)
@@ -76,7 +73,13 @@ def local_servers(
     notify: Notify,
 ) -> LocalServers:
     """The servers of a checkpoint on this machine, not started yet. Arguments as in `make_engine`."""
-    return LocalServers(lambda: _commands(checkpoint, options, count, models, notify), log, notify)
+    settings: dict[str, Any] = {
+        "replicas": options.replicas,
+        "count": count,
+        "models": models,
+        "notify": notify,
+    }
+    return LocalServers(lambda: server_commands(checkpoint, options, **settings), log, notify)
 
 
 def choose(checkpoint: Checkpoint, requested: EngineKind, count: int) -> Literal["vllm", "llamacpp"]:
@@ -93,46 +96,31 @@ def choose(checkpoint: Checkpoint, requested: EngineKind, count: int) -> Literal
     raise EngineError("no engine is installed; run scripts/setup, or pip install 'datacreate[llamacpp]'")
 
 
-def server_command(
+def server_commands(
     checkpoint: Checkpoint,
     options: EngineOptions,
     *,
+    replicas: int | Literal["auto"] = 1,
     count: int = WORTH_COMPILING,
     models: int = 1,
-    gpus: tuple[str, ...] = (),
     notify: Notify = no_notify,
-) -> ServerCommand:
-    """The command that starts one server of a model, on these GPUs (empty: all).
+) -> list[ServerCommand]:
+    """The commands of `replicas` servers; `auto`: one per group of GPUs, no more than `count` examples need.
 
     The preset's settings are overridden by the user's. Raises UsageError, EngineError, CheckpointError.
     """
-    settings = _settings(checkpoint, options, models)
-    if choose(checkpoint, options.engine, count) == "vllm":
-        shares_cores = models > 1
-        return vllm_command(checkpoint, settings, notify, count=count, gpus=gpus, shares_cores=shares_cores)
-    if flag := options.changed(VLLM_ONLY):
-        raise UsageError(f"{flag}: only vLLM has this setting; remove it, or use --engine vllm")
-    return llamacpp_command(checkpoint, settings)
-
-
-def _settings(checkpoint: Checkpoint, options: EngineOptions, models: int) -> EngineSettings:
-    own = checkpoint.engine_settings
-    share = round((own.gpu_memory_utilization or _GPU_SHARE) / models, 3) if models > 1 else None
-    changes = {"gpu_memory_utilization": share} if share else {}
-    return own.model_copy(update=changes | options.given(EngineSettings.model_fields))
-
-
-def _commands(
-    checkpoint: Checkpoint, options: EngineOptions, count: int, models: int, notify: Notify
-) -> list[ServerCommand]:
-    """A command per server: one on a CPU, one per group of GPUs (no more than `count` examples need)."""
-    groups: tuple[tuple[str, ...], ...] = ((),)
-    if choose(checkpoint, options.engine, count) == "vllm":
-        groups = gpu_groups(options.replicas, _settings(checkpoint, options, models).tensor_parallel_size)
-    command = partial(server_command, checkpoint, options, count=count, models=models, notify=notify)
-    first = command(gpus=groups[0])
-    needed = max(1, ceil(count / first.slots)) if options.replicas == "auto" else len(groups)
-    return [first, *(command(gpus=gpus) for gpus in groups[1:needed])]
+    given = options.given(EngineSettings.model_fields)
+    settings = checkpoint.engine_settings.model_copy(update=given)
+    if choose(checkpoint, options.engine, count) == "llamacpp":
+        if flag := options.changed(VLLM_ONLY):
+            raise UsageError(f"{flag}: only vLLM has this setting; remove it, or use --engine vllm")
+        return [llamacpp_command(checkpoint, settings)]
+    if models > 1 and "gpu_memory_utilization" not in given:
+        share = round((settings.gpu_memory_utilization or GPU_SHARE) / models, 3)
+        settings = settings.model_copy(update={"gpu_memory_utilization": share})
+    command = partial(vllm_command, checkpoint, settings, notify, count=count, shares_cores=models > 1)
+    commands = [command(gpus=gpus) for gpus in gpu_groups(replicas, settings.tensor_parallel_size)]
+    return commands[: max(1, ceil(count / commands[0].slots))] if replicas == "auto" else commands
 
 
 def gpu_groups(replicas: int | Literal["auto"], gpus_each: int) -> tuple[tuple[str, ...], ...]:

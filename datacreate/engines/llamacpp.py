@@ -19,31 +19,31 @@ _CONTEXT = 2048
 _OVERHEAD_GIB = 0.5
 """Memory besides weights and cache: Python and buffers."""
 
-_BARRIER_WAIT = {"GOMP_SPINCOUNT": "2000"}
-"""ggml's threads wait for each other many times a token. If they spin for long, they lose a time slice whenever
-another process uses one of the cores; if they sleep at once, an idle machine is slower (docs/results.md)."""
+_ENVIRONMENT = {
+    # ggml's threads wait for each other many times a token. If they spin for long, they lose a time slice whenever
+    # another process uses one of the cores; if they sleep at once, an idle machine is slower (docs/results.md).
+    "GOMP_SPINCOUNT": "2000",
+    "PYTHONSAFEPATH": "1",  # modules in the current folder must not shadow installed ones
+}
 
 
 def llamacpp_command(checkpoint: Checkpoint, settings: EngineSettings) -> ServerCommand:
     """Return the command that serves a GGUF file. EngineError if this machine cannot do it."""
+    name, header, adapter = checkpoint.name, checkpoint.gguf, checkpoint.adapter
     if not has_llamacpp():
         raise EngineError("llama.cpp is not installed; run scripts/setup, or pip install xllamacpp")
-    header = checkpoint.gguf
     if header is None:
         raise EngineError(
-            f"{checkpoint.name}: llama.cpp loads only GGUF files; pass one with --model FILE.gguf, "
-            "or use --engine vllm"
+            f"{name}: llama.cpp loads only GGUF files; pass one with --model FILE.gguf, or use --engine vllm"
         )
     longest = header.context_length or settings.max_model_len or _CONTEXT
-    if settings.max_model_len and settings.max_model_len > longest:
-        raise EngineError(
-            f"{checkpoint.name} has a context of {longest} tokens; set --max-model-len to at most that"
-        )
     context = settings.max_model_len or min(_CONTEXT, longest)
+    if context > longest:
+        raise EngineError(f"{name} has a context of {longest} tokens; set --max-model-len to at most that")
     slots = settings.max_num_seqs or max(1, min(_SLOTS, _SLOTS * _CONTEXT // context))
     weights, cache = header.size_bytes / GIB, header.kv_bytes_per_token * slots * context / GIB
     advice = f"a smaller --max-num-seqs (it is {slots}) or --max-model-len (it is {context})"
-    check_memory(checkpoint.name, weights, cache, _OVERHEAD_GIB, advice)
+    check_memory(name, weights, cache, _OVERHEAD_GIB, advice)
     threads = usable_cores()
     parameters = {
         "model.path": str(header.path),
@@ -58,11 +58,8 @@ def llamacpp_command(checkpoint: Checkpoint, settings: EngineSettings) -> Server
         "ui": False,
         "offline": True,
     }
-    record: dict[str, object] = {"engine": "llamacpp", "device": "cpu", "threads": threads}
-    lora = ""
-    if checkpoint.adapter:
-        lora, record["adapter"] = str(checkpoint.adapter.path), checkpoint.adapter.name
-    program = ("-m", "datacreate.engines.llamacpp_server", checkpoint.name, lora, json.dumps(parameters))
-    # Modules in the current folder must not shadow installed ones.
-    environment = {**_BARRIER_WAIT, "PYTHONSAFEPATH": "1"}
-    return ServerCommand("llama.cpp", checkpoint.name, (sys.executable, *program), environment, slots, record)
+    lora = str(adapter.path) if adapter else ""
+    command = (sys.executable, "-m", "datacreate.engines.llamacpp_server", name, lora, json.dumps(parameters))
+    record = {"engine": "llamacpp", "device": "cpu", "threads": threads}
+    record |= {"adapter": adapter.name} if adapter else {}
+    return ServerCommand("llama.cpp", name, command, _ENVIRONMENT, slots, record)

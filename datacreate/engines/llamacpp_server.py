@@ -19,7 +19,7 @@ from datacreate.child_process import SCRATCH
 _ENDS = {signal.SIGTERM, signal.SIGINT}
 
 
-def main(name: str, lora: str, settings: str, host: str, port: int) -> None:
+def main(name: str, lora: str, settings: str, _host: str, host: str, _port: str, port: str) -> None:
     """Serve until SIGTERM."""
     import xllamacpp
 
@@ -28,7 +28,7 @@ def main(name: str, lora: str, settings: str, host: str, port: int) -> None:
         *parents, last = path.split(".")
         setattr(reduce(getattr, parents, parameters), last, value)
     parameters.model_alias = {name}
-    parameters.hostnames, parameters.port = [host], port
+    parameters.hostnames, parameters.port = [host], int(port)
     parameters.api_keys = [key for key in [os.environ.get("LLAMA_API_KEY")] if key]
     parameters.slot_save_path = os.environ[SCRATCH] + os.sep
     if lora:
@@ -45,5 +45,4 @@ def main(name: str, lora: str, settings: str, host: str, port: int) -> None:
 
 
 if __name__ == "__main__":
-    name, lora, settings, _, host, _, port = sys.argv[1:]
-    main(name, lora, settings, host, int(port))
+    main(*sys.argv[1:])

@@ -36,7 +36,7 @@ class ServerCommand:
     model: str
     arguments: tuple[str, ...]  # `--host HOST --port PORT` is added
     environment: Mapping[str, str]
-    slots: int  # requests it processes at once
+    slots: int
     record: Mapping[str, object] = field(default_factory=dict)  # for a run's config.json
 
 
@@ -52,7 +52,7 @@ class LocalServer:
         self._host = host
         self.port = port or free_port(host)
         url = f"http://{socket.gethostname() if host == '0.0.0.0' else host}:{self.port}"
-        self.address = Address(url=url, model=command.model, max_num_seqs=command.slots)
+        self.address = Address(url=url, max_num_seqs=command.slots)
         self.restarted = False
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -81,8 +81,7 @@ class LocalServer:
         host = "127.0.0.1" if self._host == "0.0.0.0" else self._host
         while self.exit_code is None:
             with suppress(httpx2.HTTPError):
-                answer = httpx2.get(f"http://{host}:{self.port}/health", timeout=5.0, trust_env=False)
-                if answer.status_code == 200:
+                if httpx2.get(f"http://{host}:{self.port}/health", timeout=5.0, trust_env=False).is_success:
                     return
             time.sleep(0.1)
         raise EngineError(self.exit_reason())
@@ -93,7 +92,6 @@ class LocalServer:
 
     def exit_reason(self) -> str:
         """Why the process ended: its exit code and the last error in its log."""
-        code = self.exit_code
         lines: list[str] = []
         with suppress(OSError):
             text = self._log.read_bytes()[-20_000:].decode("utf-8", "replace") if self._log else ""
@@ -101,25 +99,23 @@ class LocalServer:
         # llama.cpp's last line only says that there was an error.
         errors = (line for line in reversed(lines) if "error" in line.lower() and "exiting due" not in line)
         last = next(errors, lines[-1] if lines else "see its output above")
-        if code == -9:
+        if self.exit_code == -9:
             last = "killed, most likely out of memory; use a smaller model or --max-num-seqs"
         log = f"; its log is {self._log}" if self._log else ""
         server = f"{self._command.engine} server for {self._command.model}"
-        return f"{server} ended (exit code {code}): {last[-300:]}{log}"
+        return f"{server} ended (exit code {self.exit_code}): {last[-300:]}{log}"
 
-    def wait(self, seconds: float | None = None) -> None:
-        """Wait until it ends, or for `seconds`."""
-        with suppress(subprocess.TimeoutExpired):
-            if self._process:
-                self._process.wait(seconds)
+    def wait(self) -> None:
+        """Wait until it ends."""
+        if self._process:
+            self._process.wait()
 
     def stop(self) -> None:
         """Stop it and all its child processes; returns when they have ended."""
         if self._process and self._process.stdin:
-            with deferred():
-                with suppress(OSError):
-                    self._process.stdin.close()
-                self.wait(_GRACE_SECONDS + 5.0)
+            with deferred(), suppress(OSError, subprocess.TimeoutExpired):
+                self._process.stdin.close()
+                self._process.wait(_GRACE_SECONDS + 5.0)
 
 
 class LocalServers(ServerSource):
@@ -142,16 +138,15 @@ class LocalServers(ServerSource):
 
     def start(self) -> None:
         commands = self._prepare()
-        several = len(commands) > 1
-        self.record = {**commands[0].record, **({"replicas": len(commands)} if several else {})}
-        servers = f"{len(commands)} servers" if several else "one server"
-        self._notify(f"starting {commands[0].engine} for {commands[0].model}: {servers} on this machine")
-        log = self._log
+        number, command, log = len(commands), commands[0], self._log
+        self.record = {**command.record, **({"replicas": number} if number > 1 else {})}
+        servers = f"{number} servers" if number > 1 else "one server"
+        self._notify(f"starting {command.engine} for {command.model}: {servers} on this machine")
         if log is None or not log.parent.is_dir():  # the run directory does not exist yet
             self._folder = tempfile.TemporaryDirectory(prefix="datacreate-")
             log = Path(self._folder.name, "server.log")
-        for number, command in enumerate(commands, 1):
-            server = LocalServer(command, self.key, log.with_suffix(f".{number}.log") if several else log)
+        for turn, command in enumerate(commands, 1):
+            server = LocalServer(command, self.key, log.with_suffix(f".{turn}.log") if number > 1 else log)
             self._servers[server.address.url] = server
             server.launch()
         for server in self._servers.values():
@@ -199,8 +194,8 @@ def free_port(host: str, port: int = 0) -> int:
         try:
             probe.bind((host, port))
         except OSError as error:
+            why = error.strerror or error
             raise UsageError(
-                f"--host {host} --port {port}: {error.strerror or error}; use an address of this machine and a "
-                "free port, or omit --port"
+                f"--host {host} --port {port}: {why}; use an address of this machine and a free port, or omit --port"
             ) from None
         return int(probe.getsockname()[1])

@@ -1,9 +1,9 @@
 """Distributes requests over servers; retries, suspends failing servers, and tests them again.
 
-A request goes to the server with the largest free share of its capacity. A server that fails is suspended
-for a pause that doubles each time, with jitter. Then it is tested like a new one and gets one request at a
-time until one succeeds. If other requests succeed meanwhile, a repeated failure is the request's fault;
-otherwise it is the server's. If no other request is in flight, the last successful one is sent again to find out.
+A request goes to the server with the largest share of free places. A server that fails is suspended for a pause
+that doubles each time, with jitter. Then it is tested like a new one and gets one request at a time until one
+succeeds. If other requests succeed meanwhile, a repeated failure is the request's fault; otherwise it is the
+server's. If no other request is in flight, the last successful one is sent again to find out.
 The run stops, and can be resumed, if no server is usable for too long, or if servers answer with the same error
 again and again.
 All code here runs in one event loop.
@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -34,9 +33,12 @@ _MAX_ATTEMPTS = 3
 failure has been answered since."""
 
 _MAX_SAME_ERRORS = 5
-"""Suspensions for the same error, without a success in between, after which the run stops."""
+"""Suspensions of a server for the same error, without a success in between, after which the run stops."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+
+_USUAL_WAIT = 300.0
+"""Seconds without any usable server after which the run stops."""
 
 _SCAN_SECONDS = 2.0
 """Interval between two reads of a folder of servers."""
@@ -54,9 +56,7 @@ class Pool:
         self._source = source
         self._protocol = protocol
         self._options = options
-        self._longest_wait = (
-            300.0 if options.wait is None else options.wait
-        )  # seconds without any usable server
+        self._longest_wait = _USUAL_WAIT if options.wait is None else options.wait
         self._log = log
         self._http: httpx2.AsyncClient | None = None
         self._checks: tuple[Check, ...] = ()
@@ -65,12 +65,10 @@ class Pool:
         # Those in use, or the last ones used. Other threads read it: the list is replaced, never changed.
         self.active_servers: list[Server] = []
         self.fatal_error: EngineError | None = None  # why the run must stop, unless a server recovers
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._changed = asyncio.Event()
+        self._changed = asyncio.Event()  # set for a moment whenever a server may have become free
         self._sent = 0  # number of requests sent
         self._answered = 0  # number of the last request that was answered
         self._last_answered: Request | None = None
-        self._errors: list[str] = []  # for which servers were suspended since the last answer
         self._last_healthy = 0.0  # when a healthy server was last in use
 
     @property
@@ -85,23 +83,22 @@ class Pool:
         began = self._last_healthy = time.monotonic()
         self._watcher = asyncio.create_task(self._watch())
         announced = False
-        while not self._all_settled(time.monotonic() - began):
-            if not announced and all(server.is_active or server.problem for server in self._servers.values()):
+        while not self._is_connected(time.monotonic() - began):
+            if not announced and all(server.is_settled for server in self._servers.values()):
                 awaited = "a server" if self._options.servers == 1 else f"{self._options.servers} servers"
                 seconds, announced = f"{self._longest_wait:.0f} s", True
                 self._log(f"waiting up to {seconds} for {awaited} at {self._source.description}")
-            self._changed.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), _SCAN_SECONDS)
         self._last_healthy, self.fatal_error = time.monotonic(), None
 
-    def _all_settled(self, seconds: float) -> bool:
+    def _is_connected(self, seconds: float) -> bool:
         servers = self._servers.values()
         enough = sum(server.is_active for server in servers) >= self._options.servers
         # At the start only several servers or a folder of servers are waited for, unless --wait is set.
         waits = self._options.wait is not None or self._options.servers > 1 or self._source.changes
         longest = self._longest_wait if waits else 0.0
-        if all(server.is_active or server.problem for server in servers):
+        if all(server.is_settled for server in servers):
             more_possible = self._source.changes or not any(server.is_incompatible for server in servers)
             return enough or not more_possible or seconds >= longest
         return bool(self.active_servers) and seconds > (_STRAGGLER_SECONDS if enough else longest)
@@ -122,26 +119,24 @@ class Pool:
 
     async def answer(self, request: Request) -> Completion:
         """Return the answer of one of the servers; retries as the module says."""
-        failures, retried = 0, False
+        failures = 0
         first_failure: int | None = None  # how many requests had been sent before it
         while True:
-            server = await self._with_free_share(retried)
-            retried = True
+            while (server := max(self.active_servers, key=lambda each: each.free_share)).free_share <= 0:
+                await self._changed.wait()
             server.in_flight += 1
             self._sent = number = self._sent + 1
             try:
                 if first_failure is not None and self._answered <= first_failure and self._last_answered:
                     await server.ask(self._last_answered)
                     self._answered = number
-                    self._errors.clear()
                     self._mark_healthy(server)
                 completion = await server.ask(request)
                 self._answered, self._last_answered = max(self._answered, number), request
-                self._errors.clear()
                 self._mark_healthy(server)
                 return completion
             except Busy as problem:
-                if server.in_flight > 1:  # its capacity is smaller than assumed
+                if server.in_flight > 1:  # it has fewer slots than assumed
                     server.shrink(server.in_flight - 1)
                 else:
                     self._suspend(server, problem)
@@ -152,44 +147,17 @@ class Pool:
                 first_failure = self._sent if first_failure is None else first_failure
                 if failures >= (1 if isinstance(problem, RequestRejected) else _MAX_ATTEMPTS):
                     return Completion(request.id, "", "error", error=f"{failures} attempts: {problem}")
-                server.last_request_succeeded = server.last_request_succeeded and not problem.may_be_request
-                retried = not problem.may_be_request  # send others first: their result shows the cause
-                if server.is_active:
-                    self._count_error(problem)
                 self._suspend(server, problem)
             except Incompatible as problem:
-                server.last_request_succeeded = False
                 self._suspend(server, problem)
             finally:
                 server.in_flight -= 1
-                self._wake(1)
+                self._wake()
 
-    def _count_error(self, problem: Unavailable) -> None:
-        """Stop the run if servers only ever answer with the same error."""
-        self._errors = [earlier for earlier in self._errors if earlier == str(problem)]
-        self._errors += [str(problem)] if problem.may_be_request else []
-        if len(self._errors) >= _MAX_SAME_ERRORS:
-            self.fatal_error = ServersUnavailable(
-                f"{self._source.description}: the same error {_MAX_SAME_ERRORS} times in a row: {problem}; see the "
-                "log of the server, then run the same command to resume"
-            )
-
-    async def _with_free_share(self, first: bool) -> Server:
-        """The server with the largest free share of its capacity; waits until there is one."""
-        while (best := max(self.active_servers, key=lambda server: server.free_share)).free_share <= 0:
-            turn = asyncio.get_running_loop().create_future()
-            # Retried requests go before newer ones.
-            (self._waiting.appendleft if first else self._waiting.append)(turn)
-            await turn
-            first = True
-        return best
-
-    def _wake(self, number: int) -> None:
-        while self._waiting and number > 0:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                number -= 1
+    def _wake(self) -> None:
+        """Let all that wait look again, in the order in which they began to wait."""
+        self._changed.set()
+        self._changed.clear()
 
     def _scan(self) -> None:
         """Add new servers; remove those that fail and are no longer registered."""
@@ -214,7 +182,6 @@ class Pool:
                 if server.last_request_succeeded:
                     self._mark_healthy(server)
                 self._update_active_servers()
-                self._wake(server.capacity)
                 await server.suspended.wait()
             except (Unavailable, Incompatible) as problem:
                 self._handle_failure(server, problem)
@@ -232,13 +199,23 @@ class Pool:
         """Reset the failure state of a server that answered."""
         if server.is_active and server.problem:
             self._log(f"{server.url}: available again")
-            server.problem, server.failures, server.last_request_succeeded = None, 0, True
-            self._wake(server.capacity)
+            server.problem, server.failures, server.same_errors = None, 0, 0
+            server.last_request_succeeded = True
+            self._wake()
 
     def _suspend(self, server: Server, problem: Unavailable | Incompatible) -> None:
-        if server.is_active:
-            server.suspended.set()
-            self._handle_failure(server, problem)
+        """Send it no more requests after a problem with one; stop the run if it is always the same problem."""
+        if not server.is_active:
+            return
+        server.same_errors = server.same_errors + 1 if str(problem) == str(server.problem) else 1
+        if server.same_errors >= _MAX_SAME_ERRORS and not isinstance(problem, Busy):
+            self.fatal_error = ServersUnavailable(
+                f"{server.url}: the same error {_MAX_SAME_ERRORS} times in a row: {problem}; see the log of the "
+                "server, then run the same command to resume"
+            )
+        server.last_request_succeeded = False
+        server.suspended.set()
+        self._handle_failure(server, problem)
 
     def _handle_failure(self, server: Server, problem: Unavailable | Incompatible) -> None:
         """Log once why a server is suspended; restart a local one that died or hangs."""
@@ -256,7 +233,7 @@ class Pool:
     def _update_active_servers(self) -> None:
         active = [server for server in self._servers.values() if server.is_active]
         self.active_servers = active or self.active_servers
-        self._changed.set()
+        self._wake()
 
     async def _watch(self) -> None:
         """Read the list of servers; stop the run when none was usable for too long or none can be any more."""

@@ -70,9 +70,7 @@ class ChatApi:
 
     def messages(self, messages: Messages) -> dict[str, Any]:
         """The fields for a prompt, without a system role if the model has none."""
-        fields: dict[str, Any] = {
-            "messages": list(messages) if self.has_system_role else merge_system_message(messages)
-        }
+        fields = {"messages": list(messages) if self.has_system_role else merge_system_message(messages)}
         return fields | ({"chat_template_kwargs": dict(self.template_kwargs)} if self.template_kwargs else {})
 
     def body(self, request: Request, tokens: Sequence[int] | None = None) -> dict[str, Any]:
@@ -114,8 +112,7 @@ def _schema_field(schema: str, compact: bool) -> dict[str, Any]:
 def read(request: Request, document: Any, tokens: Sequence[int] | None = None) -> Completion:
     """Parse a server's answer. Raises Unavailable if it is no completion."""
     try:
-        choice = document["choices"][0]
-        usage = document.get("usage") or {}
+        choice, usage = document["choices"][0], document.get("usage") or {}
         used = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
         if request.choices:
             return _scored(request, choice, used[0], tokens)
@@ -125,11 +122,11 @@ def read(request: Request, document: Any, tokens: Sequence[int] | None = None) -
     except (LookupError, TypeError, AttributeError):
         error = f": {one_line(document)}" if isinstance(document, dict) and "error" in document else ""
         raise Unavailable(f"invalid response{error}") from None
-    text = content or thoughts  # some servers put the whole answer into the reasoning field
     if reason == "length" and _is_only_thinking(content, thoughts):
         return Completion(request.id, "", "error", *used, _THINKS)
     if reason == "stop" or reason == "length":
-        return Completion(request.id, text, reason, *used)
+        # Some servers put the whole answer into the reasoning field.
+        return Completion(request.id, content or thoughts, reason, *used)
     return Completion(request.id, "", "error", *used, f"finish reason {str(reason)[:40]}")
 
 
@@ -164,8 +161,6 @@ def _scored(
     try:
         listed = choice["logprobs"]["content"][0]["top_logprobs"]
         found = _listed_choices(listed, request.choices, tokens)
-        if not found and tokens is not None:
-            found = _listed_choices(listed, request.choices, None)
         why = "its logprobs contain none of the choices"
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError):
         found, why = {}, "it returns no logprobs"
@@ -187,16 +182,13 @@ def _listed_choices(
     """
     found: dict[int, float] = {}
     for entry in listed:
-        text = str(entry.get("token", "")).strip()
+        text, logprob = str(entry.get("token", "")).strip(), float(entry["logprob"])
         if tokens is None:
             matching = [index for index, choice in enumerate(choices) if text and choice.startswith(text)]
         else:
-            number = entry.get("id", text.removeprefix("token_id:") if "token_id:" in text else None)
-            matching = [
-                index for index, token in enumerate(tokens) if number is not None and int(number) == token
-            ]
+            number = str(entry.get("id", text.removeprefix("token_id:")))
+            matching = [index for index, token in enumerate(tokens) if number == str(token)]
         if len(matching) == 1:
-            logprob = float(entry["logprob"])
             if math.isnan(logprob):
                 raise ValueError("not a number")
             found[matching[0]] = max(found.get(matching[0], -100.0), min(0.0, logprob))

@@ -62,12 +62,12 @@ def scores_are_real() -> Check:
 def _scores_fault(completions: Sequence[Completion]) -> str | None:
     advice = "to create without scores, use --verify off"
     for answer in completions:
-        if answer.error or not answer.scores:
-            why = answer.error or "none of the choices"
-            return f"returns no probabilities for label scoring: {why}; {advice}"
+        if answer.error:
+            return f"returns no probabilities for label scoring: {answer.error}; {advice}"
     of_a, of_b = (answer.scores[0] for answer in completions)  # of the letter A, for both prompts
-    if of_a > of_b:
-        return None
+    found = f"A: {of_a:.2f} and {of_b:.2f}"
     return (
-        f"returns probabilities that do not depend on the question (A: {of_a:.2f} and {of_b:.2f}); {advice}"
+        None
+        if of_a > of_b
+        else f"returns probabilities that do not depend on the question ({found}); {advice}"
     )

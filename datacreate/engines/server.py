@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from datacreate.engines.addresses import KEY, Address
-from datacreate.engines.base import Check, Completion, Messages, Request
+from datacreate.engines.base import Check, Completion, Messages, Request, max_in_flight
 from datacreate.engines.protocol import (
     Busy,
     ChatApi,
@@ -32,7 +32,8 @@ from datacreate.engines.settings import EngineOptions
 if TYPE_CHECKING:
     import httpx2
 
-_DEFAULT_SLOTS = 64  # of a server that does not report how many requests it processes at once
+_DEFAULT_SLOTS = 64  # of a server that does not report them
+_DEFAULT_CONTEXT = 4096  # tokens, if neither the server nor the user tells
 
 _CONNECT_SECONDS = 20.0  # for a connection, and for requests that need no generation
 _TEST_SECONDS = 120.0  # for one request of the self-test
@@ -67,7 +68,6 @@ class Server:
     ) -> None:
         """`remote`: another process started it."""
         self.url = address.url
-        self.max_context: int | None = None  # tokens; None: it does not say
         self.version = ""
         self.in_flight = 0
         self.suspended = asyncio.Event()  # set while it gets no requests: it has not passed the self-test
@@ -75,21 +75,28 @@ class Server:
         self.last_request_succeeded = True  # whether the last request of the run succeeded
         self.problem: Unavailable | Incompatible | None = None  # the last one; None once it works again
         self.failures = 0  # in a row
+        self.same_errors = 0  # requests of the run that failed in a row, all with the same error
+        self._options = options
         self._remote = remote
-        self._was_active = False  # whether it ever passed the self-test
+        self._passed_before = False  # whether it ever passed the self-test
         self._given_slots = options.max_num_seqs or address.max_num_seqs
         self._set_slots(self._given_slots or _DEFAULT_SLOTS)
+        self._set_context(None)
         self._protocol = self._initial_protocol = protocol
         self._http = http
-        self._timeout_seconds = options.request_timeout
         self._last_answer = 0.0
-        self._successes = 0  # since the capacity last changed
+        self._successes = 0  # since max_in_flight last changed
         self._first_tokens: dict[str, int] = {}
 
     def _set_slots(self, slots: int) -> None:
-        self.slots = slots  # requests that it processes at once
-        # An eighth more waits in its queue, so that no slot is idle while an answer and the next request travel.
-        self.capacity = self._full_capacity = slots + -(-slots // 8)
+        self.slots = slots
+        self.max_in_flight = max_in_flight(slots)
+
+    def _set_context(self, reported: int | None) -> None:
+        """The context length in tokens: the user's and the server's, whichever is shorter."""
+        self.max_context = min(
+            filter(None, (reported, self._options.max_model_len)), default=_DEFAULT_CONTEXT
+        )
 
     @property
     def model(self) -> str:
@@ -102,29 +109,34 @@ class Server:
         return not self.suspended.is_set()
 
     @property
+    def is_settled(self) -> bool:
+        """Whether it passed or failed the self-test."""
+        return self.is_active or self.problem is not None
+
+    @property
     def is_incompatible(self) -> bool:
         return not self.is_active and isinstance(self.problem, Incompatible)
 
     @property
     def free_share(self) -> float:
-        """The free share of its capacity; 0 or less if it can take no request."""
-        limit = self.capacity if self.last_request_succeeded else 1  # after a failure, one request at a time
-        return (limit - self.in_flight) / self.capacity if self.is_active else 0.0
+        """The free share of the places in flight; 0 or less if it can take no request."""
+        limit = self.max_in_flight if self.last_request_succeeded else 1
+        return (limit - self.in_flight) / self.max_in_flight if self.is_active else 0.0
 
-    def shrink(self, capacity: int) -> None:
-        """Reduce the capacity after a 429; successful requests raise it again, one at a time."""
-        self.capacity, self._successes = max(1, capacity), 0
+    def shrink(self, most: int) -> None:
+        """Send fewer requests after a 429; successful ones raise the limit again, one at a time."""
+        self.max_in_flight, self._successes = max(1, most), 0
 
     async def test(self, checks: Sequence[Check]) -> None:
         """Check that it serves the model and passes the checks. Raises Incompatible or Unavailable."""
         self._protocol = self._initial_protocol
         card = _the_model(await self._models(), self._protocol.names)
         self._protocol = replace(self._protocol, names=(str(card["id"]),))
-        self.max_context = _positive(card.get("max_model_len"))
+        self._set_context(_positive(card.get("max_model_len")))
         await self._recognize()
         await self._find_request_form()
         await self.run_checks(checks)
-        self._was_active = True
+        self._passed_before = True
 
     async def run_checks(self, checks: Sequence[Check]) -> None:
         """Run more checks, the last one with a prompt of the run. Raises what `_check` raises."""
@@ -150,21 +162,16 @@ class Server:
 
     async def _models(self) -> list[dict[str, Any]]:
         """The entries of /v1/models with a usable name."""
-        status, document = await self._send("/v1/models")
-        if status not in (200, 404):
-            raise _refusal(status, document)
+        document = await self._json("/v1/models")
         cards = document.get("data") if isinstance(document, dict) else None
-        if status == 404 or not isinstance(cards, list):
-            # A server that was in use before may be behind a proxy that shows an error page for a while.
-            problem = Unavailable if self._was_active else Incompatible
-            found = "HTTP 404" if status == 404 else "no list of models"
-            raise problem(
-                f"no OpenAI-compatible server at this address (/v1/models returns {found}); check --url"
-            )
-        named = [card for card in cards if isinstance(card, dict) and _is_name(card.get("id"))]
-        if cards and not named:
-            raise Incompatible("the name of its model is not printable text")
-        return named
+        if not isinstance(cards, list):
+            raise self._wrong_address("/v1/models", "no list of models")
+        return [card for card in cards if isinstance(card, dict)]
+
+    def _wrong_address(self, path: str, found: str) -> Exception:
+        # A server that was in use before may be behind a proxy that shows an error page for a while.
+        problem = Unavailable if self._passed_before else Incompatible
+        return problem(f"no OpenAI-compatible server at this address ({path} returns {found}); check --url")
 
     async def _recognize(self) -> None:
         """Recognize vLLM and llama.cpp, which offer more than the standard API."""
@@ -175,8 +182,7 @@ class Server:
             slots = _positive(props["total_slots"]) or _DEFAULT_SLOTS
             self._set_slots(min(self._given_slots or slots, slots))
             defaults = props.get("default_generation_settings")
-            context = _positive(defaults.get("n_ctx")) if isinstance(defaults, dict) else None
-            self.max_context = context or self.max_context
+            self._set_context(_positive(defaults.get("n_ctx")) if isinstance(defaults, dict) else None)
             return
         status, found = await self._send("/version")
         known = status == 200 and isinstance(found, dict) and "version" in found
@@ -207,15 +213,15 @@ class Server:
         Raises Unavailable if there is no answer, Incompatible if there never will be.
         """
         tokens = await self.first_tokens(request.choices) if request.choices else None
-        body = self._protocol.body(request, tokens)
-        if self_test and self._protocol.kind == "llamacpp":
-            body["id_slot"] = 0
-        seconds = min(self._timeout_seconds, _TEST_SECONDS) if self_test else self._timeout_seconds
+        body, seconds = self._protocol.body(request, tokens), self._options.request_timeout
+        if self_test:
+            seconds = min(seconds, _TEST_SECONDS)
+            body |= {"id_slot": 0} if self._protocol.kind == "llamacpp" else {}
         completion = read(request, await self._json("/v1/chat/completions", body, seconds), tokens)
         self._last_answer = time.monotonic()
         self._successes += 1
-        if self.capacity < self._full_capacity and self._successes >= 4 * self.capacity:
-            self.capacity, self._successes = self.capacity + 1, 0
+        if self.max_in_flight < max_in_flight(self.slots) and self._successes >= 4 * self.max_in_flight:
+            self.max_in_flight, self._successes = self.max_in_flight + 1, 0
         return completion
 
     async def count_tokens(self, messages: Messages) -> int:
@@ -242,18 +248,22 @@ class Server:
         return tuple(self._first_tokens[choice] for choice in choices)
 
     async def _tokens(self, body: dict[str, Any]) -> list[int]:
-        document = await self._json("/tokenize", body, _CONNECT_SECONDS)
+        document = await self._json("/tokenize", body)
         tokens = document.get("tokens") if isinstance(document, dict) else None
         if not isinstance(tokens, list) or not all(type(token) is int for token in tokens):
             raise Incompatible("/tokenize returns no list of token ids")
         return tokens
 
-    async def _json(self, path: str, body: dict[str, Any], seconds: float) -> Any:
+    async def _json(
+        self, path: str, body: dict[str, Any] | None = None, seconds: float = _CONNECT_SECONDS
+    ) -> Any:
         """The JSON of a response with HTTP status 200; other statuses raise `_refusal`."""
         status, document = await self._send(path, body, seconds)
+        if status == 404 and not self._passed_before:
+            raise self._wrong_address(path, f"HTTP 404: {one_line(document)}")
         if status != 200:
             raise _refusal(status, document)
-        if isinstance(document, str):
+        if isinstance(document, str) and body:
             raise Unavailable("it returned something other than JSON")
         return document
 
@@ -307,18 +317,17 @@ def _the_model(cards: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str,
     """The entry of the model with one of these names or folders; without names, of the only model."""
     if not cards:
         raise Incompatible("it serves no model; load one first")
-    served = ", ".join(one_line(card["id"], 80) for card in cards)
-    matching = [card for card in cards if not names or card["id"] in names or card.get("root") in names]
+    ids = [(card, card.get("id")) for card in cards]
+    named = [card for card, id in ids if isinstance(id, str) and id.isprintable() and 0 < len(id) <= 500]
+    if not named:
+        raise Incompatible("the name of its model is not printable text")
+    served = ", ".join(one_line(card["id"], 80) for card in named)
+    matching = [card for card in named if not names or card["id"] in names or card.get("root") in names]
     if not matching:
         raise Incompatible(f"it serves {served}, not {names[0]}; select one of its models with --model")
-    if not names and len(cards) > 1:
+    if not names and len(named) > 1:
         raise Incompatible(f"it serves {served}; select one with --model")
     return matching[0]
-
-
-def _is_name(value: Any) -> bool:
-    """Whether a model name is printable text (no lone surrogates) of reasonable length."""
-    return isinstance(value, str) and 0 < len(value) <= 500 and value.isprintable()
 
 
 def _positive(value: Any) -> int | None:

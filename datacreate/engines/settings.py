@@ -36,36 +36,25 @@ class EngineOptions(Settings):
     urls: Annotated[tuple[str, ...], CommaList] = _engine(
         "Running OpenAI-compatible servers, or a folder in which servers register (`serve --register-dir`); "
         "$DATACREATE_API_KEY holds their key.",
-        default=(),
-        flag="--url",
-        metavar="URL[,URL...]",
-    )
+        default=(), flag="--url", metavar="URL[,URL...]",
+    )  # fmt: skip
     request_timeout: float = _engine(
         "With --url: seconds that a server may take for one answer.",
-        default=300.0,
-        gt=0,
-        le=86400,
-        metavar="SECONDS",
-    )
+        default=300.0, gt=0, le=86400, metavar="SECONDS",
+    )  # fmt: skip
     servers: int = _engine(
         "With --url: number of servers to wait for before the first request; --concurrency is then chosen to "
         "suit them.",
-        default=1,
-        gt=0,
-    )
+        default=1, gt=0,
+    )  # fmt: skip
     wait: float | None = _engine(
         "With --url: seconds to wait while no server answers, before exit code 75.",
-        ge=0,
-        le=10**7,
-        metavar="SECONDS",
-        shown_default="300; at the start 0, unless --url is a folder",
-    )
+        ge=0, le=10**7, metavar="SECONDS", shown_default="300; at the start 0, unless --url is a folder",
+    )  # fmt: skip
     replicas: int | Literal["auto"] = _engine(
-        "Servers to start for each model, each on its own GPUs.",
-        default="auto",
-        metavar="N|auto",
+        "Servers to start for each model, each on its own GPUs.", default="auto", metavar="N|auto",
         shown_default="auto: one for each GPU that the count keeps busy; 1 on a CPU",
-    )
+    )  # fmt: skip
     max_model_len: int | None = _engine("Context length in tokens, prompt and answer together.", gt=0)
     max_num_seqs: int | None = _engine("Requests that one server processes at once.", gt=0)
     tensor_parallel_size: int | None = _engine("vLLM: GPUs that one model is split over.", gt=0)
@@ -76,10 +65,9 @@ class EngineOptions(Settings):
         "vLLM: data type of the weights in memory.", shown_default="what this machine computes fast"
     )
     enforce_eager: bool | None = _engine(
-        "vLLM: skip or do the compilation of the model.",
-        flag="--enforce-eager/--compile",
+        "vLLM: skip or do the compilation of the model.", flag="--enforce-eager/--compile",
         shown_default="compile on a GPU, and for 500 or more examples",
-    )
+    )  # fmt: skip
     kv_cache_gib: float | None = _engine(
         "vLLM on a CPU: memory of the KV cache in GiB.", gt=0, metavar="GIB", shown_default="1"
     )
@@ -96,16 +84,15 @@ class EngineOptions(Settings):
             raise ValueError(f"--url: that is for running servers; remove it or --engine {self.engine}")
         if self.replicas != "auto" and self.replicas < 1:
             raise ValueError("--replicas: give a number of at least 1, or auto")
-        if self.served:
-            if not self.urls:
-                raise ValueError(
-                    "--engine openai: name the servers with --url http://HOST:PORT, or a folder of servers"
-                )
-            if flag := self.changed(_SERVER_SIDE):
-                raise ValueError(
-                    f"{flag}: running servers have loaded their models; set it where they are started"
-                )
-        elif flag := self.changed(_CLIENT_SIDE):
+        if self.served and not self.urls:
+            raise ValueError(
+                "--engine openai: name the servers with --url http://HOST:PORT, or a folder of servers"
+            )
+        if self.served and (flag := self.changed(_SERVER_SIDE)):
+            raise ValueError(
+                f"{flag}: running servers have loaded their models; set it where they are started"
+            )
+        if not self.served and (flag := self.changed(_CLIENT_SIDE)):
             raise ValueError(f"{flag}: that is for running servers; name them with --url, or remove it")
         if self.engine == "llamacpp" and (flag := self.changed(VLLM_ONLY)):
             raise ValueError(f"{flag}: only vLLM has that setting; remove it or --engine llamacpp")

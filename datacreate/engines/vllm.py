@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 from datacreate.checkpoints import Checkpoint, EngineSettings, dequantized
 from datacreate.checkpoints.folder import read_json
 from datacreate.engines.local import ServerCommand, check_memory
-from datacreate.errors import EngineError, UsageError
+from datacreate.errors import EngineError
 from datacreate.hardware import GIB, cpu_has_bf16, vllm_build
 from datacreate.messages import Notify, no_notify
 
@@ -32,6 +30,16 @@ _ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 
+_CPU_ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    # vLLM 0.32 cannot load its ahead-of-time compiled code on a CPU and recompiles at every start; the cache of
+    # inductor works.
+    "VLLM_USE_AOT_COMPILE": "0",
+}
+
+_SHARED_CORES = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "GOMP_SPINCOUNT": "0"}
+"""For two engines on one CPU: a spinning thread would block the threads of the other."""
+
 _GRAMMAR = {"backend": "xgrammar", "disable_any_whitespace": True}
 """vLLM reads these from the command line only, not from requests."""
 
@@ -39,25 +47,13 @@ WORTH_COMPILING = 500
 """Smallest number of examples for which the model is compiled on a CPU. Compilation slows the start down
 and makes each step faster."""
 
+GPU_SHARE = 0.9
+"""The share of a GPU's memory that vLLM uses by default."""
+
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """LoRA ranks that vLLM supports; an adapter uses the next larger one."""
 
 _OVERHEAD_GIB = 2.5  # on a CPU, besides weights and cache: Python, torch, vLLM and activations
-
-_PARSE = """
-import sys
-from vllm.entrypoints.launchers.cli_args import make_arg_parser
-from vllm.utils.argparse_utils import FlexibleArgumentParser
-make_arg_parser(FlexibleArgumentParser()).parse_args(sys.argv[1:])
-"""
-
-
-def check_arguments(more: Sequence[str]) -> None:
-    """Check further arguments for vLLM's server with its own parser (10 s). UsageError if it refuses them."""
-    ended = subprocess.run([sys.executable, "-c", _PARSE, *more], capture_output=True, text=True)
-    if ended.returncode == 2:  # other failures: another version, whose server will check them
-        reason = ended.stderr.strip().splitlines()[-1].partition("error: ")[2]
-        raise UsageError(f"vLLM's server refuses the arguments after --: {reason}; see `vllm serve --help`")
 
 
 def vllm_command(
@@ -86,44 +82,37 @@ def vllm_command(
     longest = (config.get("text_config") or config).get("max_position_embeddings")
     context = resolved.get("max_model_len") or _MAX_CONTEXT[build]
     resolved["max_model_len"] = min(context, longest) if isinstance(longest, int) else context
-    program = ["-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
-    # Requests name the adapter, so it gets the model's name.
-    program += ["--served-model-name", f"{name}-base" if adapter else name]
-    program += ["--structured-outputs-config", json.dumps(_GRAMMAR), "--enable-prefix-caching"]
-    program += ["--uvicorn-log-level", "warning"]
-    program += ["--trust-remote-code"] if checkpoint.trust_remote_code else []
+    flags: dict[str, Any] = {
+        "model": folder,
+        "served_model_name": f"{name}-base" if adapter else name,  # requests name the adapter
+        "structured_outputs_config": json.dumps(_GRAMMAR),
+        "enable_prefix_caching": True,
+        "uvicorn_log_level": "warning",
+        "trust_remote_code": checkpoint.trust_remote_code,
+    }
     environment = dict(_ENVIRONMENT)
+    record: dict[str, Any] = {"engine": "vllm", "device": build}
     if build == "cpu":
         weights = sum(path.stat().st_size for path in folder.glob("*.safetensors")) / GIB
         check_memory(name, weights, cache, _OVERHEAD_GIB, "free memory")
-        if resolved["dtype"] == "auto":
-            resolved["dtype"] = (
-                "bfloat16" if cpu_has_bf16() else "float32"
-            )  # emulated bfloat16 is much slower
+        if resolved["dtype"] == "auto":  # emulated bfloat16 is much slower than float32
+            resolved["dtype"] = "bfloat16" if cpu_has_bf16() else "float32"
         if settings.enforce_eager is None:
             resolved["enforce_eager"] = count < WORTH_COMPILING or shutil.which("g++") is None
-        if resolved.get("tensor_parallel_size") == 1:  # a separate worker process would get one core less
-            program += ["--distributed-executor-backend", "uni"]
-        environment |= {
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-            # vLLM 0.32 cannot load its ahead-of-time compiled code on a CPU and recompiles at every start;
-            # the cache of inductor works.
-            "VLLM_USE_AOT_COMPILE": "0",
-            "VLLM_CPU_KVCACHE_SPACE": str(cache),
-        }
-        if shares_cores:  # a spinning thread would block the threads of the other engine
-            environment |= {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "GOMP_SPINCOUNT": "0"}
-    lora: dict[str, Any] = {}
+        if settings.tensor_parallel_size == 1:  # a separate worker process would get one core less
+            flags["distributed_executor_backend"] = "uni"
+        environment |= _CPU_ENVIRONMENT | {"VLLM_CPU_KVCACHE_SPACE": str(cache)}
+        environment |= _SHARED_CORES if shares_cores else {}
+        record["kv_cache_gib"] = cache
     if adapter:
         rank = next((rank for rank in _LORA_RANKS if rank >= adapter.rank), adapter.rank)
-        lora = {"enable_lora": True, "max_lora_rank": rank, "lora_modules": f"{name}={adapter.path}"}
-    for setting, value in {**resolved, **lora}.items():
-        flag = f"--{setting.replace('_', '-')}"
-        program += ([flag] if value else []) if isinstance(value, bool) else [flag, str(value)]
+        flags |= {"enable_lora": True, "max_lora_rank": rank, "lora_modules": f"{name}={adapter.path}"}
+        record["adapter"] = str(adapter.path)
     if gpus:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-    record = {"engine": "vllm", "device": build, **resolved}
-    record |= {"kv_cache_gib": cache} if build == "cpu" else {}
-    record |= {"adapter": str(adapter.path)} if adapter else {}
-    command = (sys.executable, *program)
-    return ServerCommand("vLLM", name, command, environment, int(resolved["max_num_seqs"]), record)
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+    for setting, value in (flags | resolved).items():
+        flag = f"--{setting.replace('_', '-')}"
+        command += ([flag] if value else []) if isinstance(value, bool) else [flag, str(value)]
+    slots = int(resolved["max_num_seqs"])
+    return ServerCommand("vLLM", name, tuple(command), environment, slots, record | resolved)

@@ -30,11 +30,11 @@ from datacreate.finetuning.statistics import compute_scores
 from datacreate.finetuning.train import StepProgress
 from datacreate.finetuning.trial import one_line_errors
 from datacreate.formats.example import Json, field_at
+from datacreate.formats.options import FormatOptions
 from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.hardware import device, has_bf16
 from datacreate.logging_setup import quiet
 from datacreate.messages import SilentProgress
-from datacreate.runs.config import FormatOptions
 from datacreate.signals import caught_signals
 
 BATCH_TOKENS = 16_384

@@ -21,7 +21,7 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from datacreate.errors import RunMismatch, TrainingError
+from datacreate.errors import RunMismatch, TrainingError, UsageError
 from datacreate.files import TEMPORARY, remove_temporary, replace_file, storage_error
 from datacreate.finetuning.recipe import Recipe
 from datacreate.formats.task_format import Head
@@ -272,12 +272,12 @@ def read_model(path: Path) -> Model:
 
 
 def models_at(path: Path) -> list[Path]:
-    """The path itself if it is a model, else the models of the training there; TrainingError without any."""
+    """The path itself if it is a model, else the models of the training there; UsageError without any."""
     if (path / MODEL).is_file():
         return [path]
     if found := TrainingDirectory(path).models():
         return found
-    raise TrainingError(f"{path}: no trained model here; give the --out of a finished `datacreate train`")
+    raise UsageError(f"{path}: no trained model here; give the --out of a finished `datacreate train`")
 
 
 def read_evaluation(folder: Path) -> Evaluation:

@@ -13,17 +13,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from datacreate.benchmarks import find_benchmark, load_registry, read_split
 from datacreate.errors import TrainingError, UsageError
 from datacreate.finetuning.records import SOFT_LABELS, Condition, Task
-from datacreate.formats.example import Example, FieldPath, Json, canonical_json, dotted, field_at
+from datacreate.formats.example import Example, FieldPath, Json, canonical_json, dotted, field_at, value_at
+from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import has_rows
 from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.formats.validate import Reason
-from datacreate.runs.config import FormatOptions
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.rows import InvalidRow, Row, read_rows
 from datacreate.verification.scoring import Probabilities
@@ -126,7 +126,7 @@ def _read_run(path: Path, verifier_probabilities: bool) -> Source:
 
 def read_file(path: Path, options: FormatOptions) -> Source:
     """All rows of a file, or of a run; TrainingError if one is not JSON, and what `read_rows` raises."""
-    read = read_rows(path, options.format, options.labels, options.ranges)
+    read = read_rows(path, options)
     rows: list[dict[str, Json]] = []
     for row in read.read():
         if isinstance(row, InvalidRow) and row.reason is Reason.INVALID_JSON:
@@ -150,7 +150,11 @@ def task_of(format: TaskFormat, rows: Sequence[Mapping[str, Json]], source: str)
     labels = [str(label) for label in format.labels or ()]
     if len(labels) >= 2:
         return Task(head="sequence_classification", names=tuple(labels))
-    path = format.roles.answer
+    path, roles = format.roles.answer, format.roles
+    if roles.turns or roles.tags or roles.rejected:
+        raise TrainingError(
+            f"{source}: no encoder is trained on rows of the format {format.name}; export them for another program"
+        )
     if path is None:
         raise TrainingError(
             f"{source}: no field is recognized as the label; name it and its values with --labels FIELD=a,b,c"
@@ -175,15 +179,24 @@ def _values(rows: Sequence[Mapping[str, Json]], path: FieldPath) -> Iterator[Jso
             yield field_at(row, path)
 
 
-def question_of(row: Mapping[str, Json], format: TaskFormat, task: Task) -> Question | str:
-    """The texts of a row, or the reason why it cannot be used."""
+def varying_inputs(format: TaskFormat, rows: Sequence[Mapping[str, Json]]) -> tuple[FieldPath, ...]:
+    """The inputs, without those that are the same in all rows, such as one instruction: they say nothing of a row."""
+    inputs = [path for path in format.roles.inputs if path != format.passage_field]
+    varying = (path for path in inputs if len({canonical_json(value_at(row, path)) for row in rows}) > 1)
+    return tuple(varying) or tuple(inputs)
+
+
+def question_of(
+    row: Mapping[str, Json], format: TaskFormat, task: Task, inputs: Iterable[FieldPath] | None = None
+) -> Question | str:
+    """The texts of a row, of all inputs or of `inputs`; or the reason why it cannot be used."""
     roles = format.roles
     try:
-        context = field_at(row, roles.context) if roles.context else None
-        text = format.question_text(row)
+        context = format.passage(row) or None
+        text = format.input_text(row, inputs)
         answer = str(field_at(row, roles.answer or ()))
         if not text.strip():
-            return "the question is empty"
+            return "the inputs are empty"
         if task.head == "sequence_classification":
             return Question(text, context, (), _index(answer, task.names))
         options = tuple(str(option) for option in field_at(row, roles.options or ()))
@@ -223,10 +236,12 @@ def training_set(
     skipped: Counter[str] = Counter()
     for number, source in enumerate(sources):
         task.check_same(task_of(source.format, source.rows, source.name), sources[0].name, source.name)
+        alike = (other.rows for other in sources if other.format.roles.inputs == source.format.roles.inputs)
+        inputs = varying_inputs(source.format, list(chain.from_iterable(alike)))
         reasons: Counter[str] = Counter()
         soft_labels = source.verifier_probabilities or [None] * len(source.rows)
         for row, group, probabilities in zip(source.rows, source.groups, soft_labels, strict=True):
-            question = question_of(row, source.format, task)
+            question = question_of(row, source.format, task, inputs)
             if isinstance(question, str):
                 reasons[question] += 1
             elif question.answer is None:

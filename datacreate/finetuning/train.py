@@ -46,12 +46,12 @@ from datacreate.finetuning.rows import (
     training_set,
 )
 from datacreate.finetuning.trial import DEVICE_BATCH_SIZE, Inputs, configure_process, run_trial
+from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import has_rows
 from datacreate.formats.task_format import load_format
 from datacreate.hardware import usable_cores, visible_gpus
 from datacreate.logging_setup import quiet
 from datacreate.messages import Notify, SilentProgress, no_notify
-from datacreate.runs.config import FormatOptions
 from datacreate.settings import CommaList, setting
 from datacreate.signals import caught_signals
 

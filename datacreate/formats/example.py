@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -55,6 +56,13 @@ def field_at(values: Json, path: FieldPath) -> Json:
     for key in path:
         values = values[key]
     return values
+
+
+def value_at(values: Json, path: FieldPath) -> Json:
+    """The value at `path`; None if there is none."""
+    with suppress(KeyError, TypeError):
+        return field_at(values, path)
+    return None
 
 
 def replace_field(values: Mapping[str, Json], path: FieldPath, value: Json) -> dict[str, Json]:

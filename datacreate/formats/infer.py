@@ -1,16 +1,15 @@
 """Infers the task format from one example.
 
 Types, nesting and list lengths come from the values. Roles come from field names and from relations between values:
-an answer that is one of the options, or a span of the context. A label is only inferred from a top-level field with a
-usual name. Fixed labels and ranges cannot be seen in one example, except yes/no: the user gives them with --labels and
---range.
+an answer that is one of the options, or a span of the context. All other texts are inputs. A label is only inferred
+from a top-level field with a usual name. Fixed labels and ranges cannot be seen in one example, except yes/no: the user
+gives them with --labels and --range.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 
 from datacreate.errors import ExampleError, UsageError
@@ -18,40 +17,50 @@ from datacreate.formats.example import (
     Example,
     FieldPath,
     Json,
+    canonical_json,
     dotted,
     field_at,
     find_unsupported_value,
     one_line,
+    value_at,
     values_in,
 )
+from datacreate.formats.options import FormatOptions
+from datacreate.formats.overrides import JSON_TYPES, field_overrides, leaves_of, named_field
+from datacreate.formats.roles import Roles
+from datacreate.formats.rules import Rule, is_span
 from datacreate.formats.schema_utils import (
     MAX_LABELS,
     Schema,
     fixed_labels,
     is_constant,
     is_number,
+    leaves,
     schema_at,
     with_field,
 )
-from datacreate.formats.task_format import Roles, Rule, TaskFormat, bind, is_span, load_format
+from datacreate.formats.task_format import (
+    TaskFormat,
+    bind,
+    default_inputs,
+    load_format,
+)
 from datacreate.formats.yes_no import are_yes_no, yes_no_labels
 from datacreate.paths import shipped
 
 _ANSWER_NAMES = (
     "label labels answer answers output target class category sentiment emotion stance intent gold verdict correct "
-    "stars rating score response completion"
+    "stars rating score response completion summary translation"
 ).split()
-_QUESTION_NAMES = (
-    "question query claim hypothesis statement text sentence review prompt instruction input problem".split()
-)
-_CONTEXT_NAMES = "context passage premise document article paragraph story abstract background source".split()
+_CONTEXT_NAMES = "context passage premise document article paragraph story abstract background".split()
 _OPTIONS_NAMES = "options choices candidates alternatives answers endings".split()
+_METADATA_NAMES = "id _id idx uid uuid guid qid url source meta metadata license split dataset".split()
 
+_LONGEST_METADATA = 200
+"""A longer text is content, whatever its name."""
 
 _PLACEHOLDERS = ("a", "b", "c")
 """Stand for labels that cannot be derived from the example."""
-
-_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number"}
 
 
 @dataclass(frozen=True)
@@ -62,88 +71,58 @@ class InferredFormat:
     notes: tuple[str, ...]
 
 
-def infer_format(
-    example: Example,
-    format_name: str | None = None,
-    labels: Mapping[str, str] | None = None,
-    ranges: Mapping[str, str] | None = None,
-) -> InferredFormat:
+def infer_format(example: Example, options: FormatOptions | None = None) -> InferredFormat:
     """The format of an example: the one named, or the first shipped one that fits, or an inferred one.
 
-    `labels` maps dotted paths to comma-separated values, `ranges` maps them to `low..high`. Raises ExampleError,
-    FormatError or UsageError if these, the format and the example contradict each other.
+    Raises ExampleError, FormatError or UsageError if the options, the format and the example contradict each other.
     """
     if message := find_unsupported_value(example.values):
         raise ExampleError(f"{message}; fix the example")
-    labels, ranges = labels or {}, ranges or {}
-    if format_name is not None:
-        if labels or ranges:
-            raise UsageError("--labels and --range are for inferred formats; write them into the --format")
-        format = bind(load_format(format_name), example)
+    options = options or FormatOptions()
+    about_fields = {name for name in FormatOptions.model_fields if name != "format"}
+    if options.format is not None:
+        if flag := options.changed(about_fields - {"turns"}):
+            raise UsageError(f"{flag} is for inferred formats; write it into the --format")
+        format = bind(load_format(options.format), example, options.turns)
         return InferredFormat(format, (_summary(format),))
-    overrides = _overrides(example, labels, ranges)
-    for format in () if overrides else _shipped_formats():
-        if not format.validator.is_valid(example.values):
+    for format in _shipped_formats():
+        taken = (
+            {"labels", "label", "ranges"} if format.roles.tags else {"turns"} if format.roles.turns else set()
+        )
+        if options.changed(about_fields - taken) or not _fits(format, example.values):
             continue
-        options = format.roles.options if format.options_vary else None
-        if options and are_yes_no(field_at(example.values, options)):
-            continue  # these are labels, not options of one example
         # If the example breaks a rule, this is an error: another format would hide the mistake.
-        format = bind(format, example)
+        format = bind(_with_tag_sets(format, example, options), example, options.turns)
         return InferredFormat(format, (_summary(format),))
-    return _infer(example, overrides)
+    if options.turns:
+        raise UsageError("--turns: the example is not a conversation of user and assistant; remove --turns")
+    return _infer(example, options)
 
 
-def _overrides(
-    example: Example, labels: Mapping[str, str], ranges: Mapping[str, str]
-) -> dict[FieldPath, dict[str, Json]]:
-    """The schema of each field with --labels or --range. Raises UsageError for an invalid value."""
-    fields = {".".join(path): (path, value) for path, value in _leaves(example.values)}
-    schemas: dict[FieldPath, dict[str, Json]] = {}
-    for option, given in (("--labels", labels), ("--range", ranges)):
-        for name, text in given.items():
-            if name not in fields:
-                known = ", ".join(dotted(path) for path, _ in fields.values())
-                raise UsageError(f"{option} {name}: the example has no such field; it has {known}")
-            path, value = fields[name]
-            if type(value) not in _TYPES:
-                kind = "null" if value is None else "a list"
-                raise UsageError(f"{option} {name}: the example has {kind} there; put a value there")
-            if path in schemas:
-                raise UsageError(f"{name} has both --labels and --range; give one of them")
-            read = _labels if option == "--labels" else _range
-            keywords = read(text, type(value), f"{option} {name}={text}")
-            schemas[path] = {"type": _TYPES[type(value)], **keywords}
-    return schemas
+def _fits(format: TaskFormat, values: Mapping[str, Json]) -> bool:
+    """Whether a shipped format is meant for the example."""
+    if not format.validator.is_valid(values):
+        return False
+    if format.roles.tags:
+        return any(value_at(values, path) for path in format.roles.tags)
+    listed = format.roles.options if format.options_vary else None
+    # Yes and no are labels, not options of one example.
+    return not (listed and are_yes_no(field_at(values, listed)))
 
 
-def _labels(text: str, kind: type, given: str) -> dict[str, Json]:
-    labels = [_convert(part.strip(), kind, given) for part in text.split(",") if part.strip()]
-    if len(set(labels)) < max(2, len(labels)):
-        raise UsageError(f"{given}: give two or more different values, separated by commas")
-    return {"enum": labels}
-
-
-def _range(text: str, kind: type, given: str) -> dict[str, Json]:
-    low, dots, high = text.partition("..")
-    if kind not in (int, float) or not dots:
-        problem = "write LOW..HIGH" if kind in (int, float) else "the example's value is not a number"
-        raise UsageError(f"{given}: {problem}")
-    bounds = _convert(low, kind, given), _convert(high, kind, given)
-    if bounds[0] >= bounds[1]:
-        raise UsageError(f"{given}: LOW must be less than HIGH")
-    return {"minimum": bounds[0], "maximum": bounds[1]}
-
-
-def _convert(text: str, kind: type, given: str) -> Json:
-    """A value from the command line in the type of the example's value."""
-    try:
-        value = ("false", "true").index(text.casefold()) == 1 if kind is bool else kind(text)
-        if kind is not float or math.isfinite(value):
-            return value
-    except ValueError:
-        pass
-    raise UsageError(f"{given}: {text!r} is not of the type that the example has, {_TYPES[kind]}")
+def _with_tag_sets(format: TaskFormat, example: Example, options: FormatOptions) -> TaskFormat:
+    """The format with the tags that the user declares. Raises ExampleError for a field of tags without."""
+    if not format.roles.tags:
+        return format
+    given = field_overrides(example, options)
+    for path in format.roles.tags:
+        if path in given:
+            format = replace(format, schema=with_field(format.schema, path, given[path]))
+        elif tags := value_at(example.values, path):
+            name = dotted(path)
+            wanted = f"--labels {name}=O,B-PER,..." if isinstance(tags[0], str) else f"--range {name}=0..N"
+            raise ExampleError(f"{name}: one example does not show which tags there are; add {wanted}")
+    return format
 
 
 @cache
@@ -151,13 +130,15 @@ def _shipped_formats() -> tuple[TaskFormat, ...]:
     return tuple(load_format(path.stem) for path in sorted(shipped("schemas").glob("*.json")))
 
 
-def _infer(example: Example, overrides: Mapping[FieldPath, dict[str, Json]]) -> InferredFormat:
+def _infer(example: Example, options: FormatOptions) -> InferredFormat:
+    overrides = field_overrides(example, options)
     schema: Schema = _infer_schema(example.values)
     if is_constant(schema) or not example.values:
         raise ExampleError("the example has no field that can vary: all are null or empty; fill one in")
     for path, override in overrides.items():
         schema = with_field(schema, path, override)
-    roles = _infer_roles(example.values, list(overrides))
+    roles = _infer_roles(example, options, list(overrides))
+    roles = replace(roles, inputs=roles.inputs or default_inputs(schema, roles))
     if roles.answer:
         schema = _with_labels(schema, roles, example, overrides)
     format = TaskFormat("inferred", schema, roles)
@@ -191,7 +172,9 @@ def _advice(format: TaskFormat, example: Example) -> str:
         if format.labels:
             return "" if isinstance(value, bool) else f"; for other labels add {_option(answer, value)}"
         return f"; if {dotted(answer)} has a fixed set of values, add {_option(answer, value)}"
-    scalars = {path: value for path, value in _leaves(example.values) if isinstance(value, str | int | float)}
+    scalars = {
+        path: value for path, value in leaves_of(example.values) if isinstance(value, str | int | float)
+    }
     for path, value in scalars.items():
         if _is_yes_no(value):
             texts = [text for text in scalars.values() if isinstance(text, str)]
@@ -228,42 +211,49 @@ def _infer_schema(value: Json) -> dict[str, Json]:
         return {"type": "array", "items": items, "minItems": 1, "maxItems": max(3, 2 * len(value))}
     if value is None or value == "":
         return {"const": value}
-    return {"type": _TYPES[type(value)]}
+    return {"type": JSON_TYPES[type(value)]}
 
 
-def _leaves(value: Json, path: FieldPath = ()) -> Iterator[tuple[FieldPath, Json]]:
-    """Every field that is not an object, with its path."""
-    if isinstance(value, Mapping):
-        for key, part in value.items():
-            yield from _leaves(part, (*path, key))
-    else:
-        yield path, value
-
-
-def _infer_roles(values: Mapping[str, Json], overridden: list[FieldPath]) -> Roles:
-    fields = dict(_leaves(values))
+def _infer_roles(example: Example, options: FormatOptions, overridden: list[FieldPath]) -> Roles:
+    """The roles but for the inputs that the user leaves open."""
+    values = example.values
+    inputs = tuple(named_field(example, name, "--inputs") for name in options.inputs)
+    ignored = tuple(named_field(example, name, "--ignore") for name in options.ignore)
+    named_answer = named_field(example, options.answer, "--answer") if options.answer else None
+    named_options = named_field(example, options.options, "--options") if options.options else None
+    fields = {path: v for path, v in leaves_of(values) if path not in (*inputs, *ignored)}
     scalars = {path: v for path, v in fields.items() if v not in (None, "") and not isinstance(v, list)}
-    texts = {path: v for path, v in scalars.items() if isinstance(v, str)}
     lists = {path: v for path, v in fields.items() if isinstance(v, list) and len(v) > 1}
+    if named_options:
+        lists = {path: v for path, v in lists.items() if path == named_options}
 
     answer: FieldPath | None
-    if overridden:
-        answer = _find_named(overridden, _ANSWER_NAMES) or overridden[0]
+    if named_answer or overridden:
+        answer = named_answer or _find_named(overridden, _ANSWER_NAMES) or overridden[0]
     else:
         # Inside an object a boolean or a yes/no text can mean anything: it would be assigned and verified as the label.
         candidates = [path for path, value in scalars.items() if len(path) == 1 or not _is_yes_no(value)]
         answer = _find_named(candidates, _ANSWER_NAMES)
-    options, answer = _infer_options(lists, scalars, answer)
+    found, answer = _infer_options(lists, scalars, answer)
     only_text = len(scalars) == 1 and isinstance(scalars.get(answer or ()), str)
-    if answer not in overridden and only_text:
+    if not (named_answer or answer in overridden or inputs) and only_text:
         answer = None  # a single text is what the model writes, not an answer to something
-    texts.pop(answer or (), None)
-    context = _find_named(texts, _CONTEXT_NAMES)
-    others = {path: v for path, v in texts.items() if path != context}
-    question = _find_named(others, _QUESTION_NAMES) or next(iter(others), None)
-    if question is None:
-        question, context = context, None
-    return Roles(question, context, options, answer)
+    texts = [path for path, v in scalars.items() if isinstance(v, str) and path != answer]
+    others = [path for path in scalars if path != answer and not _is_metadata(path[0], values)]
+    if not options.inputs and not options.ignore and others:
+        roles = {path[0] for path in (answer, found, *overridden) if path}
+        ignored = tuple((name,) for name in values if name not in roles and _is_metadata(name, values))
+    candidates = list(inputs or (path for path in texts if path[:1] not in ignored))
+    context = _find_named(candidates, _CONTEXT_NAMES) if len(candidates) > 1 else None
+    return Roles(inputs, context, named_options or found, answer, ignored=ignored)
+
+
+def _is_metadata(name: str, values: Mapping[str, Json]) -> bool:
+    """Whether a field at the top level says where an example comes from, not what it is about."""
+    if name == "source" and not values.keys().isdisjoint(("target", "summary", "translation")):
+        return False
+    named = name.casefold() in _METADATA_NAMES or name.casefold().endswith("_id")
+    return named and len(canonical_json(values[name])) <= _LONGEST_METADATA
 
 
 def _is_yes_no(value: Json) -> bool:
@@ -281,10 +271,10 @@ def _infer_options(
         values, named = lists[path], path[-1].casefold() in _OPTIONS_NAMES
         texts = [str(v).casefold() for v in values if not isinstance(v, dict | list)]
         answers = [answer] if answer else list(scalars)
-        found = next((p for p in answers if str(scalars[p]).casefold() in texts), None)
+        found = next((p for p in answers if str(scalars.get(p)).casefold() in texts), None)
         if found and (named or (len(set(texts)) == len(values) and all(isinstance(v, str) for v in values))):
             return path, found
-        given = scalars[answer] if answer else None
+        given = scalars.get(answer) if answer else None
         # 2 and "B" are positions in the list.
         if named and not found and isinstance(given, str) and len(given) > 1 and not given.isdigit():
             raise ExampleError(
@@ -327,15 +317,23 @@ def _with_labels(
 
 
 def _summary(format: TaskFormat) -> str:
-    parts = [f"{role} = {path}" for role, path in format.roles.named().items()]
-    if format.roles.question and format.other_inputs:
-        parts.append(f"other inputs {', '.join(map(one_line, format.other_inputs))}")
+    """What was understood, in one line."""
+    named = format.roles.named()
+    unused = [named.pop("ignored")] if "ignored" in named else []
+    parts = [f"{role}: {path}" for role, path in named.items()]
     if format.labels:
-        parts.append(f"labels {', '.join(one_line(str(label)) for label in format.labels)}")
+        parts.append(f"labels: {', '.join(one_line(str(label)) for label in format.labels)}")
     elif format.options_vary and format.roles.options:
         number = schema_at(format.schema, format.roles.options).get("minItems")
         parts.append(f"{number} options per example")
     if Rule.ANSWER_IN_CONTEXT in format.rules:
         parts.append("the answer is a span of the context")
-    summary = "; ".join(parts) or "no question or answer field found; every text is new in each example"
-    return f"format {format.name}: {summary}"
+    roles = {*format.roles.inputs, *format.roles.tags, *format.roles.single().values()}
+    others = [
+        dotted(path) for path, part in leaves(format.schema) if path not in roles and not is_constant(part)
+    ]
+    if others:
+        parts.append(f"not used as inputs: {', '.join(others)}")
+    if unused:
+        parts.append(f"kept as they are: {unused[0]}")
+    return f"format {format.name}: {'; '.join(parts)}"

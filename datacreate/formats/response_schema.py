@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from datacreate.formats.example import Json, canonical_json
 from datacreate.formats.schema_keywords import GRAMMAR_FORMATS
-from datacreate.formats.schema_utils import Schema, integer_bounds, with_field
+from datacreate.formats.schema_utils import Schema, integer_bounds, schema_at, with_field
 from datacreate.formats.serialization import PromptEncoding
 
 _NO_ESCAPES = r"\x00-\x1f\x22\x5c\x7f"
@@ -54,11 +54,17 @@ def build_response_schema(encoding: PromptEncoding, count: int, labels: Sequence
 
 def item_schema(encoding: PromptEncoding, labels: Sequence[Json] = ()) -> dict[str, Json]:
     """The schema of one written example; a label in `labels` becomes the constant answer."""
-    schema: Schema = {"properties": {k: grammar_schema(part) for k, part in encoding.field_schemas.items()}}
-    answer = encoding.format.roles.answer
+    schema: Schema = {"properties": encoding.field_schemas}
+    answer, call = encoding.format.roles.answer, encoding.format.roles.call
     if labels and answer:
         schema = with_field(schema, answer, {"const": labels[0]})
-    parts = schema["properties"]
+        if call:
+            calls = schema_at(schema, call)
+            fitting = [
+                part for part in calls["anyOf"] if part["properties"][answer[-1]]["const"] == labels[0]
+            ]
+            schema = with_field(schema, call, {**calls, "anyOf": fitting})
+    parts = {name: grammar_schema(part) for name, part in schema["properties"].items()}
     return _closed_object(parts) if encoding.style == "keyed" else _tuple(list(parts.values()))
 
 

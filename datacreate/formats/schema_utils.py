@@ -6,7 +6,7 @@ Schemas have no `$ref` here: schema_keywords.py resolves them. `properties` list
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from datacreate.formats.example import FieldPath, Json, values_in
 
@@ -23,6 +23,15 @@ def schema_at(schema: Schema, path: FieldPath) -> Schema:
     for key in path:
         schema = schema["properties"][key]
     return schema
+
+
+def leaves(schema: Schema, path: FieldPath = ()) -> Iterator[tuple[FieldPath, Schema]]:
+    """Every field that is not an object with known properties, with its path, in order."""
+    for name, part in schema["properties"].items():
+        if isinstance(part, Mapping) and part.get("properties"):
+            yield from leaves(part, (*path, name))
+        else:
+            yield (*path, name), part
 
 
 def with_field(schema: Schema, path: FieldPath, field_schema: Json | None) -> Schema:
@@ -90,12 +99,19 @@ def free_texts(value: Json, schema: Json) -> list[str]:
         return values_in(value)
     if is_constant(schema) or "enum" in schema or schema.get("type") in ("integer", "number", "boolean"):
         return []
-    parts, items = schema.get("properties"), schema.get("items")
+    parts = schema.get("properties")
     if isinstance(parts, Mapping) and isinstance(value, Mapping):
         return [text for name in parts if name in value for text in free_texts(value[name], parts[name])]
-    if isinstance(value, list) and isinstance(items, Mapping) and "prefixItems" not in schema:
-        return [text for item in value for text in free_texts(item, items)]
+    if isinstance(value, list):
+        items = zip(value, _item_schemas(schema, len(value)), strict=True)
+        return [text for item, part in items for text in free_texts(item, part)]
     return values_in(value)
+
+
+def _item_schemas(schema: Schema, length: int) -> list[Json]:
+    """The schema of each item of a list; None where there is none."""
+    prefix = schema.get("prefixItems", ())[:length]
+    return [*prefix, *[schema.get("items")] * (length - len(prefix))]
 
 
 def may_have_text(schema: Json) -> bool:
@@ -124,8 +140,10 @@ def tidied(value: Json, schema: Json) -> Json:
     if isinstance(value, Mapping):
         parts = schema.get("properties", {})
         return {name: tidied(part, parts.get(name)) for name, part in value.items()}
-    if isinstance(value, list) and "prefixItems" not in schema:
-        return [tidied(item, schema.get("items")) for item in value]
+    if isinstance(value, list):
+        return [
+            tidied(item, part) for item, part in zip(value, _item_schemas(schema, len(value)), strict=True)
+        ]
     if is_number(value):
         allowed = fixed_labels(schema) or (schema.get("const"),)
         return next((number for number in allowed if is_number(number) and number == value), value)

@@ -19,8 +19,9 @@ from functools import cached_property
 from typing import Literal
 
 from datacreate.formats.example import Example, FieldPath, Json, canonical_json, field_at, replace_field
+from datacreate.formats.rules import Rule
 from datacreate.formats.schema_utils import constant_of, free_texts, is_constant, schema_at
-from datacreate.formats.task_format import Rule, TaskFormat
+from datacreate.formats.task_format import TaskFormat
 
 Style = Literal["positional", "keyed"]
 
@@ -29,7 +30,9 @@ _OPTION_WORDS = re.compile(
 )
 """What small models write for an option, copied from `PromptEncoding.describe`."""
 
-_STRAY_JSON = re.compile(r"\s*[]},]\s*\S|.*[.?!]\s*\[\Z", re.DOTALL)
+_STRAY_JSON = re.compile(
+    r"""\s*[]},]\s*\S | .*[.?!]\s*(?:\[|[]}]\s*,[][{},"\s]*)\Z | .*\w\s.*,\s*\Z""", re.DOTALL | re.VERBOSE
+)
 """No text begins or ends like this (a comma alone can be a token). Models continue so if the grammar keeps them from
 closing a list."""
 
@@ -90,13 +93,20 @@ class PromptEncoding:
         return (options[0], answer[0]) if same_type else None
 
     @cached_property
+    def _tagged(self) -> tuple[str, ...]:
+        """The fields of the tokens and of their tags, written as one list of [token, tag]: equally many of each."""
+        paths = (*self.format.roles.inputs[:1], *self.format.roles.tags)
+        is_top_level = all(len(path) == 1 for path in paths) and self.style == "positional"
+        return tuple(path[0] for path in paths) if self.format.roles.tags and is_top_level else ()
+
+    @cached_property
     def fields(self) -> tuple[str, ...]:
         """The top-level fields that are written, in order."""
         if self.style == "keyed":
             return tuple(self._properties)
         answer = self.format.roles.answer
-        skipped = self._answer_as_first_option[1] if self._answer_as_first_option else None
-        names = [name for name in self._properties if name != skipped and name not in self._constants]
+        skipped = {*self._constants, *self._tagged[1:], *(self._answer_as_first_option or ())[1:]}
+        names = [name for name in self._properties if name not in skipped]
         if answer and self.format.labels:
             names.sort(key=lambda name: name != answer[0])
         return tuple(names)
@@ -104,7 +114,13 @@ class PromptEncoding:
     @property
     def field_schemas(self) -> dict[str, Json]:
         """The schema of each written field, in order."""
-        return {name: self._properties[name] for name in self.fields}
+        schemas = {name: self._properties[name] for name in self.fields}
+        if self._tagged:
+            tokens, number = schemas[self._tagged[0]], len(self._tagged)
+            parts = [self._properties[name]["items"] for name in self._tagged]
+            item = {"type": "array", "prefixItems": parts, "minItems": number, "maxItems": number}
+            schemas[self._tagged[0]] = {**tokens, "items": item}
+        return schemas
 
     def has_placeholder(self, values: Mapping[str, Json]) -> bool:
         """Whether a text is a word of `describe` or JSON instead of content: a field's own name, "wrong option 2"."""
@@ -123,11 +139,20 @@ class PromptEncoding:
         if self.style == "keyed":
             return dict(example.values)
         row = [_in_order(example.values[name], self._properties[name]) for name in self.fields]
+        if turns := self.format.roles.turns:  # the formatting example may have more than the format
+            longest = schema_at(self.format.schema, turns)["maxItems"]
+            row = [
+                part[:longest] if (name,) == turns else part
+                for name, part in zip(self.fields, row, strict=True)
+            ]
         if self._answer_as_first_option:
             options, answer = self._answer_as_first_option
             right = str(example.values[answer])
             index = self.fields.index(options)
             row[index] = sorted(row[index], key=lambda option: _mismatch(str(option), right))
+        if self._tagged:
+            lists = (example.values[name] for name in self._tagged)
+            row[self.fields.index(self._tagged[0])] = list(map(list, zip(*lists, strict=True)))
         return row
 
     def read(self, item: Json) -> dict[str, Json]:
@@ -139,6 +164,11 @@ class PromptEncoding:
         if not isinstance(item, list) or len(item) != len(self.fields):
             raise MalformedItem(f"not a list of {len(self.fields)}")
         values = dict(zip(self.fields, item, strict=True))
+        if self._tagged:
+            listed = values[self._tagged[0]]
+            if not isinstance(listed, list) or not all(isinstance(part, list) for part in listed):
+                raise MalformedItem("no list of tokens with tags")
+            values |= zip(self._tagged, map(list, zip(*listed, strict=False)), strict=False)
         if self._answer_as_first_option:
             options, answer = self._answer_as_first_option
             listed = values[options]
@@ -160,6 +190,8 @@ class PromptEncoding:
             name = self._answer_as_first_option[0]
             wrong = self._properties[name].get("minItems", 2) - 1
             words[words.index(name)] = f"[right option, {wrong} wrong option{'s' if wrong > 1 else ''}]"
+        if self._tagged:
+            words[words.index(self._tagged[0])] = f"[[{', '.join(self._tagged)}], ...]"
         return f"[{', '.join(words)}]"
 
 

@@ -4,21 +4,21 @@ A task format is one JSON file: schemas/NAME.json, or a file given with `--forma
 JSON Schema cannot:
 
     "x-datacreate": {
-      "roles": {"question": "question", "context": "context", "options": "options", "answer": "label"},
+      "roles": {"inputs": ["question", "context"], "context": "context", "options": "options", "answer": "label"},
       "rules": ["answer_in_options", "options_differ"]
     }
 
-A role is a dotted path, or a list of keys if a key contains a dot. `load_format` reads a file, `bind` fits the format
-to the formatting example: its number of options, and which fields are null.
+A field is a dotted path, or a list of keys if a key contains a dot. Without `inputs` they are all fields with free text
+that have no other role. `load_format` reads a file, `bind` fits the format to the formatting example: its number of
+options, and which fields are null.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -26,20 +26,38 @@ from typing import Any, Literal
 import jsonschema
 from jsonschema.validators import extend
 
-from datacreate.errors import ExampleError, FormatError
-from datacreate.formats.example import Example, FieldPath, Json, canonical_json, dotted, field_at, values_in
+from datacreate.errors import ExampleError, FormatError, UsageError
+from datacreate.formats.example import (
+    Example,
+    FieldPath,
+    Json,
+    canonical_json,
+    dotted,
+    field_at,
+    replace_field,
+    value_at,
+    values_in,
+)
+from datacreate.formats.layouts import (
+    asked,
+    call_schema,
+    turns_schema,
+    with_turns,
+)
+from datacreate.formats.roles import LISTS, ROLES_SCHEMA, Roles
+from datacreate.formats.rules import ROLES_OF_RULE, Rule, rule_holds
 from datacreate.formats.schema_keywords import FORMAT_CHECKER, resolve
 from datacreate.formats.schema_utils import (
     Schema,
     fixed_labels,
     free_texts,
     is_constant,
+    leaves,
     may_have_text,
     narrow,
     schema_at,
     with_field,
 )
-from datacreate.formats.text_normalization import normalize_text
 from datacreate.paths import shipped
 
 Head = Literal["multiple_choice", "sequence_classification"]
@@ -53,66 +71,13 @@ _Validator: Any = extend(  # type: ignore[no-untyped-call]
 )
 
 
-class Rule(StrEnum):
-    """A condition between the fields of one example."""
-
-    ANSWER_IN_OPTIONS = "answer_in_options"
-    ANSWER_IN_CONTEXT = "answer_in_context"
-    OPTIONS_DIFFER = "options_differ"
-
-
-_ROLES_OF_RULE: Mapping[Rule, tuple[str, ...]] = {
-    Rule.ANSWER_IN_OPTIONS: ("answer", "options"),
-    Rule.ANSWER_IN_CONTEXT: ("answer", "context"),
-    Rule.OPTIONS_DIFFER: ("options",),
-}
-
-
-@dataclass(frozen=True)
-class Roles:
-    """The path of the field with each role; None if the format has no such field."""
-
-    question: FieldPath | None = None
-    context: FieldPath | None = None
-    options: FieldPath | None = None
-    answer: FieldPath | None = None
-
-    def paths(self) -> dict[str, FieldPath]:
-        """The roles that have a field."""
-        return {role: path for role, path in vars(self).items() if path is not None}
-
-    def named(self) -> dict[str, str]:
-        """The roles that have a field, with dotted paths for messages."""
-        return {role: dotted(path) for role, path in self.paths().items()}
-
-    def document(self) -> dict[str, Json]:
-        """The roles as a format file writes them."""
-        return {
-            role: list(path) if any("." in key for key in path) else ".".join(path)
-            for role, path in self.paths().items()
-        }
-
-
-_PATH = {"type": ["string", "array"], "items": {"type": "string"}}
-_ROLES = {"properties": dict.fromkeys(vars(Roles()), _PATH), "additionalProperties": False, "type": "object"}
 _RULES = {"type": "array", "items": {"enum": [rule.value for rule in Rule]}}
 _EXTENSION = {
-    "properties": {"roles": _ROLES, "rules": _RULES},
+    "properties": {"roles": ROLES_SCHEMA, "rules": _RULES},
     "additionalProperties": False,
     "type": "object",
 }
 """The schema of `x-datacreate`."""
-
-_LETTER = r"[^\W_\u0530-\u1dff\u2c00-\U0010ffff]"
-"""A digit, or a letter of an alphabet that puts spaces around every word: Latin, Greek, Cyrillic."""
-
-
-def is_span(answer: str, context: str) -> bool:
-    """Whether the answer is a part of the context, not the whole, that begins and ends where words do."""
-    before = rf"(?<!{_LETTER})" if re.match(_LETTER, answer) else ""
-    after = rf"(?!{_LETTER}|[\u0300-\u036f])" if re.search(rf"{_LETTER}$", answer) else ""
-    found = re.finditer(before + re.escape(answer) + after, context)
-    return any(map(str.isalnum, "".join(context[: m.start()] + context[m.end() :] for m in found)))
 
 
 def label_key(value: Json) -> str:
@@ -120,19 +85,6 @@ def label_key(value: Json) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return canonical_json(value)
-
-
-def rule_holds(rule: Rule, roles: Roles, values: Mapping[str, Json]) -> bool:
-    """Whether an example satisfies `rule`. The fields of the rule must exist."""
-    if rule is Rule.OPTIONS_DIFFER:
-        options = [normalize_text(str(option)) for option in field_at(values, roles.options or ())]
-        return len(set(options)) == len(options)
-    answer = str(field_at(values, roles.answer or ()))
-    if rule is Rule.ANSWER_IN_CONTEXT:
-        context = field_at(values, roles.context or ())
-        return isinstance(context, str) and is_span(answer, context)
-    options = field_at(values, roles.options or ())
-    return answer.casefold() in [str(option).casefold() for option in options]
 
 
 @dataclass(frozen=True)
@@ -187,62 +139,62 @@ class TaskFormat:
         """The texts of an example that the model worded: no constants, no enumerations."""
         return free_texts(values, self.schema)
 
+    def _texts(self, path: FieldPath, values: Mapping[str, Json]) -> list[str]:
+        """The texts of an input; an input without free text, such as a number, is a text of its own."""
+        schema, value = schema_at(self.schema, path), value_at(values, path)
+        if is_constant(schema) or value is None:
+            return []
+        if path == self.roles.turns:
+            return asked(value)
+        if self.roles.tags and path == self.roles.inputs[0]:
+            return [" ".join(map(str, value))]
+        return free_texts(value, schema) if may_have_text(schema) else values_in(value)
+
     @cached_property
-    def input_schema(self) -> Schema:
-        """The schema without answer and options; the question comes first, the context last."""
-        schema, roles = self.schema, self.roles
-        for path in filter(None, (roles.answer, roles.options)):
-            schema = with_field(schema, path, None)
-        first, last = (path and path[0] for path in (roles.question, roles.context))
-        properties = sorted(
-            schema["properties"].items(), key=lambda part: (part[0] != first, part[0] == last)
-        )
-        return {**schema, "properties": dict(properties)}
+    def passage_field(self) -> FieldPath | None:
+        """The context, if it is one of several inputs: a text alone is an input like any other."""
+        context, inputs = self.roles.context, self.roles.inputs
+        return context if context in inputs and len(inputs) > 1 else None
+
+    def passage(self, values: Mapping[str, Json]) -> str:
+        """The text of `passage_field`; empty if there is none."""
+        return " ".join(self._texts(self.passage_field, values)) if self.passage_field else ""
+
+    def texts_beside_passage(self, values: Mapping[str, Json]) -> list[str]:
+        """The texts of all inputs but the passage."""
+        paths = (path for path in self.roles.inputs if path != self.passage_field)
+        return [text for path in paths for text in self._texts(path, values)]
 
     def input_texts(self, values: Mapping[str, Json]) -> tuple[str, ...]:
         """What makes an example different from others: filters and similarity compare these texts.
 
-        These are all free texts that are neither answer nor options, the question first and the context last. If the
-        example has none, they are all its values that are not constant.
+        These are the texts of all inputs, the passage last. If the example has none, they are all its values that are
+        not constant.
         """
-        parts = self.schema["properties"]
+        texts, parts = self.texts_beside_passage(values), self.schema["properties"]
+        if self.passage_field and self._texts(self.passage_field, values):
+            texts.append(self.passage(values))
         varying = {name: value for name, value in values.items() if not is_constant(parts.get(name))}
-        for texts in (free_texts(values, self.input_schema), values_in(varying)):
-            if any(texts):
-                return tuple(texts)
-        return (canonical_json(values),)
+        return tuple(texts if any(texts) else values_in(varying)) or (canonical_json(values),)
 
-    @cached_property
-    def other_inputs(self) -> Mapping[str, Schema]:
-        """The inputs without a role: top-level field -> schema of its part with free text."""
-        schema = self.input_schema
-        for path in filter(None, (self.roles.question, self.roles.context)):
-            schema = with_field(schema, path, None)
-        return {name: part for name, part in schema["properties"].items() if may_have_text(part)}
+    def input_text(self, values: Mapping[str, Json], inputs: Iterable[FieldPath] | None = None) -> str:
+        """What encoder and verifier read beside passage and options: the other inputs, or those of `inputs`.
 
-    def question_text(self, values: Mapping[str, Json]) -> str:
-        """What encoder and verifier read beside context and options: the question, and the other inputs.
-
-        With other inputs each stands on a line with its name. Without a question it is all free text of the inputs,
-        or the JSON. The answer is never in it.
+        If several have a text, each stands on a line with its name. Constants and the answer are never in it.
         """
-        path = self.roles.question
-        question = field_at(values, path) if path else None
-        if path and question is not None:
-            found = {
-                name: " ".join(free_texts(values.get(name), part)) for name, part in self.other_inputs.items()
-            }
-            others = [f"{name}: {text}" for name, text in found.items() if text]
-            return "\n".join([f"{dotted(path)}: {question}", *others]) if others else str(question)
-        texts = free_texts(values, self.input_schema)
-        return "\n".join(texts) if any(texts) else canonical_json(self.without_answer(values))
+        chosen = self.roles.inputs if inputs is None else inputs
+        found = {path: " ".join(self._texts(path, values)) for path in chosen if path != self.passage_field}
+        shown = {path: text for path, text in found.items() if text}
+        named = [f"{dotted(path)}: {text}" for path, text in shown.items()]
+        return "\n".join(named if len(shown) > 1 else shown.values())
 
-    def without_answer(self, values: Mapping[str, Json]) -> dict[str, Json]:
-        """The values without the answer and the options."""
-        kept = {name: json.loads(json.dumps(value)) for name, value in values.items()}
-        for path in filter(None, (self.roles.answer, self.roles.options)):
-            field_at(kept, path[:-1]).pop(path[-1], None)
-        return kept
+    def with_all_turns(self, example: Example) -> Example:
+        """The example with as many turns as the format has: the last ones are left out, or all are repeated."""
+        if self.roles.turns is None:
+            return example
+        number = schema_at(self.schema, self.roles.turns)["maxItems"] // 2
+        turns = with_turns(field_at(example.values, self.roles.turns), number)
+        return Example(replace_field(example.values, self.roles.turns, turns))
 
     def check(self, example: Example) -> None:
         """Raise ExampleError unless the formatting example is valid in this format."""
@@ -252,8 +204,8 @@ class TaskFormat:
             message = " ".join(error.message[:200].split())
             raise ExampleError(f"{where}: {message} (format {self.name}); change the example or the format")
         for rule in sorted(self.rules):
-            for path in (getattr(self.roles, role) for role in _ROLES_OF_RULE[rule]):
-                if not _has_field(example.values, path):
+            for path in (self.roles.single().get(role) for role in ROLES_OF_RULE[rule]):
+                if path and not _has_field(example.values, path):
                     raise ExampleError(f"the rule {rule} needs the field {dotted(path)}; add it")
             if not rule_holds(rule, self.roles, example.values):
                 roles = ", ".join(f"{role} = {path}" for role, path in self.roles.named().items())
@@ -307,25 +259,44 @@ def read_format(document: Mapping[str, Json], name: str) -> TaskFormat:
     roles = _read_roles(extension.get("roles", {}), fields, name)
     rules = frozenset(map(Rule, extension.get("rules", [])))
     for rule in sorted(rules):
-        for role in _ROLES_OF_RULE[rule]:
-            if getattr(roles, role) is None:
+        for role in ROLES_OF_RULE[rule]:
+            if not getattr(roles, role):
                 raise FormatError(f"{name}: the rule {rule} needs the role {role}; name it under roles")
     return TaskFormat(name, fields, roles, rules)
 
 
-def _read_roles(given: Mapping[str, Json], schema: Mapping[str, Json], name: str) -> Roles:
-    paths = {role: tuple(path.split(".") if isinstance(path, str) else path) for role, path in given.items()}
-    for role, path in paths.items():
-        try:
-            field_schema = schema_at(schema, path)
-        except (KeyError, TypeError):
-            why = f"the role {role} names {dotted(path)}, which the schema lacks; name one of its fields"
-            raise FormatError(f"{name}: {why}") from None
-        if role == "options" and not _is_list(field_schema):
-            raise FormatError(
-                f"{name}: the role options names {dotted(path)}, which is not a list; name a list"
-            )
-    return Roles(**paths)
+def _read_roles(given: Mapping[str, Json], schema: Schema, name: str) -> Roles:
+    found: dict[str, Any] = {}
+    for role, written in given.items():
+        paths = [_read_path(path) for path in (written if role in LISTS else [written])]
+        for path in paths:
+            try:
+                field_schema = schema_at(schema, path)
+            except (KeyError, TypeError):
+                why = f"the role {role} names {dotted(path)}, which the schema lacks; name one of its fields"
+                raise FormatError(f"{name}: {why}") from None
+            if role == "options" and not _is_list(field_schema):
+                why = f"the role options names {dotted(path)}, which is not a list; name a list"
+                raise FormatError(f"{name}: {why}")
+        found[role] = tuple(paths) if role in LISTS else paths[0]
+    roles = Roles(**found)
+    inputs = roles.inputs if "inputs" in given else default_inputs(schema, roles)
+    return replace(roles, inputs=inputs)
+
+
+def _read_path(written: Json) -> FieldPath:
+    return tuple(written.split(".") if isinstance(written, str) else written)
+
+
+def default_inputs(schema: Schema, roles: Roles) -> tuple[FieldPath, ...]:
+    """All fields with free text that have no role but context; without such fields, all that vary."""
+    others = {path for role, path in roles.single().items() if role != "context"} | {*roles.ignored}
+    free = {
+        path: part
+        for path, part in leaves(schema)
+        if not is_constant(part) and not any(path[: len(other)] == other for other in others)
+    }
+    return tuple(path for path, part in free.items() if may_have_text(part)) or tuple(free)
 
 
 def _is_list(schema: Json) -> bool:
@@ -335,17 +306,46 @@ def _is_list(schema: Json) -> bool:
     return "array" in schema.get("type", ()) or (bool(values) and all(isinstance(v, list) for v in values))
 
 
-def bind(format: TaskFormat, example: Example) -> TaskFormat:
-    """The format, specialized to the formatting example: its fields, nulls and number of options.
+def bind(format: TaskFormat, example: Example, turns: int | None = None) -> TaskFormat:
+    """The format, specialized to the formatting example: its fields, nulls, number of options, turns and tools.
 
-    Raises ExampleError if the example has unknown fields, is invalid, or has only constant fields.
+    `turns`: of a conversation, if not as many as the example has. Raises UsageError for another format, ExampleError if
+    the example has unknown fields, is invalid, or has only constant fields.
     """
     properties = format.schema["properties"]
     if unknown := [key for key in example.values if key not in properties]:
         raise ExampleError(f"the field {unknown[0]!r} is not in the format {format.name}; add it or drop it")
     format.check(example)
     schema = narrow(format.schema, example.values, (), format.roles.options)
+    for path in format.roles.ignored:
+        if _has_field(example.values, path):
+            schema = with_field(schema, path, {"const": field_at(example.values, path)})
+    if format.roles.turns:
+        listed = field_at(example.values, format.roles.turns)
+        items = turns_schema(
+            schema_at(schema, format.roles.turns), with_turns(listed, turns) if turns else listed
+        )
+        schema = with_field(schema, format.roles.turns, items)
+    elif turns:
+        raise UsageError(f"--turns: the format {format.name} is not a conversation; remove --turns")
+    if format.roles.tools and format.roles.call:
+        tools = field_at(example.values, format.roles.tools)
+        schema = with_field(schema, format.roles.tools, {"const": tools})
+        schema = with_field(schema, format.roles.call, call_schema(tools))
     if all(map(is_constant, schema["properties"].values())):
         raise ExampleError("the example has no field that can vary: all are null or fixed; fill one in")
-    roles = {role: path for role, path in format.roles.paths().items() if _has_field(example.values, path)}
-    return replace(format, schema=schema, roles=Roles(**roles))
+    roles = {role: path for role, path in format.roles.single().items() if _has_field(example.values, path)}
+    inputs = tuple(path for path in format.roles.inputs if _varies(schema, path))
+    if "context" in roles and not _varies(schema, roles["context"]):
+        del roles["context"]
+    tags, ignored = (
+        tuple(path for path in paths if _has_field(example.values, path))
+        for paths in (format.roles.tags, format.roles.ignored)
+    )
+    return replace(format, schema=schema, roles=Roles(inputs=inputs, tags=tags, ignored=ignored, **roles))
+
+
+def _varies(schema: Schema, path: FieldPath) -> bool:
+    with suppress(KeyError, TypeError):
+        return not is_constant(schema_at(schema, path))
+    return False

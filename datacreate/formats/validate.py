@@ -9,17 +9,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
 from jsonschema.exceptions import best_match
 
-from datacreate.formats.example import Example, Json, dotted, field_at, find_unsupported_value
+from datacreate.formats.example import Example, Json, dotted, find_unsupported_value
+from datacreate.formats.rules import Rule, rule_holds
 from datacreate.formats.schema_keywords import GRAMMAR_KEYWORDS, VALIDATION_KEYWORDS
 from datacreate.formats.schema_utils import tidied
-from datacreate.formats.task_format import Rule, TaskFormat, rule_holds
+from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import normalize_text
 
 MAX_REJECT_CHARS = 400
@@ -34,12 +34,16 @@ class Reason(StrEnum):
     TRUNCATED = "truncated"  # the completion stopped at max_tokens
     SCHEMA_VIOLATION = "schema_violation"  # a keyword that the grammar enforces
     CONSTRAINT_VIOLATION = "constraint_violation"  # a keyword that only validation checks: a length, ...
-    BLANK = "blank"  # a text without visible characters, or a question without a letter or digit
+    BLANK = "blank"  # a text without visible characters, or inputs without a letter or digit
     INVALID_CHARACTERS = "invalid_characters"  # control characters, lone surrogates
     PLACEHOLDER = "placeholder"  # words of the prompt or JSON instead of content: "wrong option"
     ANSWER_NOT_IN_OPTIONS = "answer_not_in_options"
     ANSWER_NOT_IN_CONTEXT = "answer_not_in_context"
     DUPLICATE_OPTIONS = "duplicate_options"
+    EQUAL_ANSWERS = "equal_answers"  # the rejected answer says the same as the chosen one
+    WRONG_TURNS = "wrong_turns"  # user and assistant do not alternate
+    WRONG_TAGS = "wrong_tags"  # not one tag for each token
+    INVALID_CALL = "invalid_call"  # of no tool, or with arguments that the tool does not take
     COPIED_EXAMPLE = "copied_example"  # same text as the example in the prompt, or as the formatting example
     DUPLICATE = "duplicate"  # same normalized text as an earlier example
     NEAR_DUPLICATE = "near_duplicate"  # few words differ from an earlier example
@@ -54,6 +58,10 @@ _REASON_OF_RULE = {
     Rule.ANSWER_IN_OPTIONS: Reason.ANSWER_NOT_IN_OPTIONS,
     Rule.ANSWER_IN_CONTEXT: Reason.ANSWER_NOT_IN_CONTEXT,
     Rule.OPTIONS_DIFFER: Reason.DUPLICATE_OPTIONS,
+    Rule.CHOSEN_DIFFERS: Reason.EQUAL_ANSWERS,
+    Rule.TURNS_ALTERNATE: Reason.WRONG_TURNS,
+    Rule.ONE_TAG_PER_TOKEN: Reason.WRONG_TAGS,
+    Rule.CALL_FITS_TOOL: Reason.INVALID_CALL,
 }
 
 _INVALID = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffd-\uffff]")
@@ -77,7 +85,7 @@ class Candidate:
     example: Example
     inputs: tuple[str, ...]  # as `TaskFormat.input_texts` gives them
     key: str  # `text`, normalized: examples with equal keys are exact duplicates
-    passage: str = ""  # the context, which is one of the inputs; empty if the format has none
+    passage: str = ""  # one of the inputs; empty if the format has none
 
     @property
     def text(self) -> str:
@@ -92,10 +100,7 @@ class Candidate:
     @classmethod
     def of(cls, values: Mapping[str, Json], format: TaskFormat) -> Self:
         """The candidate of a valid example."""
-        inputs, context = format.input_texts(values), format.roles.context
-        passage = None
-        with suppress(KeyError):  # it may be optional
-            passage = field_at(values, context) if context else None
+        inputs, passage = format.input_texts(values), format.passage(values)
         key = normalize_text("\n".join(inputs))
         return cls(Example(values), inputs, key, passage if passage in inputs else "")
 
@@ -105,15 +110,16 @@ def validate_example(
 ) -> Candidate | Reject:
     """Check one example against its format: schema, texts, rules. Returns the first error as a reject.
 
-    Used for what a model writes and for rows of files. With `allow_empty`, all texts but the question may be empty.
+    Used for what a model writes and for rows of files. With `allow_empty`, texts may be empty, but not all inputs
+    beside the passage.
     """
     values = tidied(values, format.schema)
     error = _first_error(values, format, allow_empty)
     if error is not None:
         return Reject(error[0], shorten(values), error[1])
     candidate = Candidate.of(values, format)
-    leading = candidate.inputs[0] if format.roles.question else candidate.text
-    return candidate if _WORD.search(leading) else Reject(Reason.BLANK, shorten(values))
+    asked = format.texts_beside_passage(values) if format.roles.inputs else [candidate.text]
+    return candidate if any(map(_WORD.search, asked)) else Reject(Reason.BLANK, shorten(values))
 
 
 def _first_error(

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from datacreate.formats.example import Example, dotted
+from datacreate.formats.example import Example, dotted, field_at
+from datacreate.formats.schema_utils import schema_at
 from datacreate.formats.serialization import PromptEncoding
 from datacreate.formats.task_format import TaskFormat
 
@@ -34,6 +35,7 @@ def chat_prompt(
         f"Here is a JSON array with one example, written as {encoding.describe()}:\n[{shown}]\n\n"
         f"Write a JSON array of {count} more examples in the same way, about other topics.{options}"
         f"{_fixed_answers_sentence(encoding.format)}{_label_ratio_sentence(encoding, label_ratio)}"
+        f"{_layout_sentence(encoding.format, parent)}"
     )
     return [
         {"role": "system", "content": "You write data for training language models."},
@@ -50,13 +52,30 @@ def merge_system_message(messages: Sequence[Mapping[str, str]]) -> list[Message]
     return [merged, *(dict(message) for message in rest)]
 
 
+def _layout_sentence(format: TaskFormat, parent: Example) -> str:
+    """What one example does not show: which answer is better, how many turns there are, which functions."""
+    roles = format.roles
+    if roles.rejected and roles.answer:
+        return f" The {roles.answer[-1]} answer is right and helpful, the {roles.rejected[-1]} one wrong or useless."
+    if roles.turns:
+        turns = schema_at(format.schema, roles.turns)["maxItems"] // 2
+        return f" The user writes {turns} messages in each, and each gets an answer." if turns > 1 else ""
+    if roles.tools:
+        tools = json.dumps(field_at(parent.values, roles.tools), ensure_ascii=False, separators=(",", ":"))
+        return f" Each calls one of these functions: {tools}"
+    return ""
+
+
 def _fixed_answers_sentence(format: TaskFormat) -> str:
-    """For a field named question with fixed labels: the question must be answerable with a label.
+    """For an input named question with fixed labels: the question must be answerable with a label.
 
     Without this sentence, small models often write statements instead.
     """
-    question, labels = format.roles.question, format.labels
-    if not (question and question[-1] == "question" and labels):
+    question, labels = (
+        next((path for path in format.roles.inputs if path[-1] == "question"), None),
+        format.labels,
+    )
+    if not (question and labels) or format.roles.tools:
         return ""
     names = list(map(str, labels))
     choices = " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))

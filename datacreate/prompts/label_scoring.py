@@ -7,16 +7,16 @@ probabilities are averaged.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 
 from datacreate.errors import UsageError
-from datacreate.formats.example import Json, canonical_json, dotted, field_at, replace_field
+from datacreate.formats.example import Json, field_at, replace_field
+from datacreate.formats.rules import Rule
 from datacreate.formats.schema_utils import schema_at
-from datacreate.formats.task_format import Rule, TaskFormat, label_key
+from datacreate.formats.task_format import TaskFormat, label_key
 from datacreate.prompts.generation import Message
 
 _LETTER = "Answer with the letter of the right option."
@@ -154,19 +154,9 @@ def with_answer(format: TaskFormat, values: Mapping[str, Json], index: int) -> d
 
 
 def _shown(format: TaskFormat, values: Mapping[str, Json]) -> str:
-    """Context and question; in a format without a question, all fields except the answer as JSON."""
-    roles, answer = format.roles, format.roles.answer
-    assert answer is not None, "called only for formats with an answer"
-    if roles.question is not None:
-        context = field_at(values, roles.context) if roles.context else None
-        question = format.question_text(values) + _named_options(format, values)
-        return f"{context}\n\n{question}" if isinstance(context, str) and context.strip() else question
-    kept = json.loads(canonical_json(dict(values)))
-    kept = {name: kept[name] for name in values}  # in the declared order
-    for path in (answer, None if _named_options(format, values) else roles.options):
-        if path:
-            field_at(kept, path[:-1]).pop(path[-1], None)
-    return f"{json.dumps(kept, ensure_ascii=False)}\n\nWhat is its {dotted(answer)}?"
+    """The passage, and the other inputs."""
+    passage, others = format.passage(values), format.input_text(values) + _named_options(format, values)
+    return "\n\n".join(filter(str.strip, (passage, others)))
 
 
 def _named_options(format: TaskFormat, values: Mapping[str, Json]) -> str:

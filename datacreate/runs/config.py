@@ -19,8 +19,9 @@ from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch
 from datacreate.filters.base import FilterSettings, HeldOutRef
 from datacreate.formats.example import Json
+from datacreate.formats.options import FormatOptions
 from datacreate.selection.strategies import STRATEGIES
-from datacreate.settings import JsonPairs, OrOff, Pairs, Settings, setting
+from datacreate.settings import JsonPairs, OrOff, Settings, setting
 from datacreate.verification.scoring import VerifyMode
 
 Method = Literal["datacreate", "paper"]
@@ -92,21 +93,6 @@ class SamplingOptions(Settings):
     )
     max_tokens: int | None = _sampling(
         "Maximum number of tokens in one answer.", gt=0, shown_default="from the length of the example"
-    )
-
-
-class FormatOptions(Settings):
-    """The task format of examples."""
-
-    format: str | None = setting(
-        "Task format: the name of a shipped one, or a JSON file.",
-        "input",
-        metavar="NAME|FILE",
-        shown_default="inferred from the example",
-    )
-    labels: Pairs = setting("All values that a field may have.", "input", default={}, metavar="FIELD=a,b,c")
-    ranges: Pairs = setting(
-        "Range of a numeric field.", "input", default={}, flag="--range", metavar="FIELD=1..5"
     )
 
 
@@ -263,8 +249,8 @@ class CreateConfig(
 
     @model_validator(mode="after")
     def _check_conflicts(self) -> Self:
-        if self.benchmark is not None and self.format is not None:
-            raise ValueError("--format: a benchmark has its own format; remove --format")
+        if self.benchmark is not None and (flag := self.changed(FormatOptions.model_fields)):
+            raise ValueError(f"{flag}: a benchmark has its own format; remove {flag}")
         if self.method == "paper" and (flag := self.changed(("label_ratio", "near", "label_noise_check"))):
             raise ValueError(f"{flag}: --method paper has no such step; remove one of the two")
         if len(self.models) != len(set(self.models)) or not self.models:

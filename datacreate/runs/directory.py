@@ -23,7 +23,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from datacreate.errors import LogDamaged, RunError, RunMismatch
+from datacreate.errors import LogDamaged, RunError, RunMismatch, UsageError
 from datacreate.files import TEMPORARY, remove_temporary, replace_file, replaced, storage_error
 from datacreate.filters.registry import filter_report
 from datacreate.formats.example import Json, parse_object
@@ -151,15 +151,15 @@ class RunDirectory:
                     log.unlink()
 
     def read_config(self) -> RunConfig:
-        """The content of config.json. Raises RunError if it is missing, damaged, or of another version."""
+        """The content of config.json. UsageError without one; RunError if it is damaged or of another version."""
         if not self.exists:
-            raise RunError(
+            raise UsageError(
                 f"{self.path}: not a run directory (it has no config.json); give one of `datacreate create`"
             )
         try:
             document: dict[str, Any] = parse_object(self.config_path.read_bytes())
             if not {"datacreate", "layout"} & document.keys():
-                raise RunError(f"{self.path}: not a run directory (its config.json is of another program)")
+                raise UsageError(f"{self.path}: not a run directory (its config.json is of another program)")
             version, layout = document.pop("datacreate"), document.pop("layout", None)
             if layout != _SCHEMA_VERSION:
                 raise RunError(

@@ -10,7 +10,9 @@ from typing import Any
 
 from datacreate.errors import RunError
 from datacreate.files import replaced, storage_error
-from datacreate.formats.example import Json, field_at, one_line
+from datacreate.formats.example import FieldPath, Json, dotted, field_at, one_line, value_at
+from datacreate.formats.layouts import as_messages
+from datacreate.formats.schema_utils import leaves
 from datacreate.formats.task_format import TaskFormat
 from datacreate.messages import Notify, no_notify
 from datacreate.runs.directory import RunDirectory
@@ -52,53 +54,152 @@ def export(
     return path
 
 
-def _reference(run: RunDirectory, path: Path) -> None:
+def _reference(run: RunDirectory, path: Path) -> str:
     """Question, context, options and label, as the reference implementation writes them."""
     format = run.read_config().format
-    question, answer, roles = format.roles.question, format.roles.answer, format.roles
-    if question is None or answer is None:
+    answer, roles = format.roles.answer, format.roles
+    if not roles.inputs or answer is None:
         raise RunError(
-            f"{run.path}: the reference layout needs a question and an answer field; export hf or chat"
+            f"{run.path}: the reference layout needs an input and an answer field; export hf or chat"
         )
     labels = [str(label) for label in format.labels or ()]
     rows = (
         {
-            "question": format.question_text(values),
-            "context": field_at(values, roles.context) if roles.context else None,
+            "question": format.input_text(values),
+            "context": format.passage(values) or None,
             "options": field_at(values, roles.options) if roles.options else labels,
             "label": field_at(values, answer),
         }
         for values in run.examples()
     )
     _write_lines(path, rows)
+    return _left_out(format, "reference", "rejected", "tools")
 
 
-def _chat(run: RunDirectory, path: Path) -> None:
+def _chat(run: RunDirectory, path: Path) -> str:
     """One conversation per line, for fine-tuning a language model.
 
-    The user's turn holds context, question, other inputs and options, the assistant's turn the answer. Without a
-    question or an answer the assistant's turn is the whole example as JSON.
+    A conversation stays as it is. Else the user's turn holds the passage, the other inputs and the options, the
+    assistant's turn the answer. Without inputs or an answer the assistant's turn is the whole example as JSON.
     """
     format = run.read_config().format
-    turns = (_turns(values, format) for values in run.examples())
-    rows = (
-        [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}]
-        for user, assistant in turns
-    )
-    _write_lines(path, ({"messages": messages} for messages in rows))
+    _write_lines(path, (_conversation(values, format) for values in run.examples()))
+    return _left_out(format, "chat", "rejected")
 
 
-def _turns(values: dict[str, Json], format: TaskFormat) -> tuple[str, str]:
+def _conversation(values: dict[str, Json], format: TaskFormat) -> dict[str, Json]:
+    if format.roles.turns:
+        return {"messages": as_messages(field_at(values, format.roles.turns))}
+    system, parts, answer = _prompt_and_answer(values, format)
+    contents = {"system": system, "user": "\n\n".join(filter(None, parts)), "assistant": answer}
+    messages = [
+        {"role": role, "content": text} for role, text in contents.items() if text or role != "system"
+    ]
+    tools = format.roles.tools
+    return {"messages": messages} | ({"tools": field_at(values, tools)} if tools else {})
+
+
+def _alpaca(run: RunDirectory, path: Path) -> str:
+    """Rows with instruction, input and output, and system if there is one. Raises RunError for longer conversations."""
+    format = run.read_config().format
+    rows = (_alpaca_row(values, format, run.path) for values in run.examples())
+    _write_lines(path, rows)
+    return _left_out(format, "alpaca", "rejected", "tools")
+
+
+def _alpaca_row(values: dict[str, Json], format: TaskFormat, run: Path) -> dict[str, Json]:
+    if format.roles.turns:
+        *first, user, answer = [turn["content"] for turn in as_messages(field_at(values, format.roles.turns))]
+        if len(first) > 1:
+            raise RunError(f"{run}: an alpaca row has one turn of the user, these have more; export chat")
+        system, instruction, given = "".join(first), user, ""
+    else:
+        system, (context, question, options), answer = _prompt_and_answer(values, format)
+        if instructions := [path for path in format.roles.inputs if path[-1].casefold() == "instruction"]:
+            instruction = _named_texts(values, instructions)
+            others = [path for path in _asked(format) if path not in instructions]
+            question = _named_texts(values, others)
+        else:
+            instruction, question = question or context, ""
+            context = context if instruction != context else ""
+        given = "\n\n".join(filter(None, (context, question, options)))
+    row = {"instruction": instruction, "input": given, "output": answer}
+    return row | ({"system": system} if system else {})
+
+
+def _preference(run: RunDirectory, path: Path) -> str:
+    """Rows with prompt, chosen and rejected."""
+    format = run.read_config().format
+    if format.roles.rejected is None:
+        raise RunError(
+            f"{run.path}: the preference layout needs a chosen and a rejected answer; export chat or alpaca"
+        )
+    rows = []
+    for values in run.examples():
+        system, parts, chosen = _prompt_and_answer(values, format)
+        prompt = "\n\n".join(filter(None, (system, *parts)))
+        rejected = _text(field_at(values, format.roles.rejected))
+        rows.append({"prompt": prompt, "chosen": chosen, "rejected": rejected})
+    _write_lines(path, rows)
+    return _left_out(format, "preference", "tools")
+
+
+_SYSTEM = ("system", "system_prompt")
+"""Names of an input that is a system message."""
+
+
+def _prompt_and_answer(values: dict[str, Json], format: TaskFormat) -> tuple[str, tuple[str, str, str], str]:
+    """The system message; passage, other inputs and options; the answer."""
     roles = format.roles
-    if roles.question is None or roles.answer is None:
-        return "Write one example.", json.dumps(values, ensure_ascii=False)
-    parts = (
-        [str(field_at(values, roles.context))] if roles.context and field_at(values, roles.context) else []
-    )
-    parts.append(format.question_text(values))
-    if roles.options:
-        parts.append("\n".join(f"- {option!s}" for option in field_at(values, roles.options)))
-    return "\n\n".join(parts), str(field_at(values, roles.answer))
+    if not _has_answer(format):
+        return "", ("", "Write one example.", ""), json.dumps(values, ensure_ascii=False)
+    system = [path for path in roles.inputs if path[-1].casefold() in _SYSTEM]
+    listed = field_at(values, roles.options) if roles.options else ()
+    options = "\n".join(f"- {_text(option)}" for option in listed)
+    context = _named_texts(values, filter(None, [format.passage_field]))
+    if roles.tags:
+        lists = [field_at(values, path) for path in (roles.inputs[0], *roles.tags)]
+        answer = json.dumps(list(zip(*lists, strict=True)), ensure_ascii=False)
+    else:
+        answer = _text(field_at(values, roles.call or roles.answer or ()))
+    return _named_texts(values, system), (context, _named_texts(values, _asked(format)), options), answer
+
+
+def _has_answer(format: TaskFormat) -> bool:
+    return bool(format.roles.inputs and (format.roles.answer or format.roles.tags))
+
+
+def _asked(format: TaskFormat) -> list[FieldPath]:
+    """The inputs that are neither the passage nor a system message."""
+    others = (path for path in format.roles.inputs if path != format.passage_field)
+    return [path for path in others if path[-1].casefold() not in _SYSTEM]
+
+
+def _named_texts(values: dict[str, Json], paths: Iterable[FieldPath]) -> str:
+    """The texts of these inputs; of several, each on a line with its name."""
+    texts = {path: text for path in paths if (text := _text(value_at(values, path)))}
+    named = [f"{dotted(path)}: {text}" for path, text in texts.items()]
+    return "\n".join(named if len(texts) > 1 else texts.values())
+
+
+def _text(value: Json) -> str:
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return " ".join(value)
+    is_nested = isinstance(value, dict | list)
+    return json.dumps(value, ensure_ascii=False) if is_nested else "" if value is None else str(value)
+
+
+def _left_out(format: TaskFormat, layout: str, *roles: str) -> str:
+    """A line about the fields that the layout has no place for, among them those with one of `roles`; "" if none."""
+    if not _has_answer(format) and not format.roles.turns:
+        return ""  # the whole example is the answer
+    single = {path for role, path in format.roles.single().items() if role not in roles}
+    used = {*format.roles.inputs, *format.roles.tags, *single}
+    if layout != "reference" and format.roles.call:  # which has the name only
+        used.add(format.roles.call)
+    others = [path for path, _ in leaves(format.schema) if not any(path[: len(u)] == u for u in used)]
+    names = ", ".join(map(dotted, others))
+    return f"the {layout} layout leaves out {names}; export hf or csv for all fields" if others else ""
 
 
 def _hf(run: RunDirectory, path: Path) -> str:
@@ -169,5 +270,7 @@ LAYOUTS: dict[str, tuple[str, Callable[[RunDirectory, Path], str | None]]] = {
     "parquet": ("train.parquet", _parquet),
     "csv": ("train.csv", _csv),
     "chat": ("train_chat.jsonl", _chat),
+    "alpaca": ("train_alpaca.jsonl", _alpaca),
+    "preference": ("train_preference.jsonl", _preference),
 }
 """Layout -> name of its file, "" for a folder, and the function that writes it. It may return a line for the user."""

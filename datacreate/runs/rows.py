@@ -14,6 +14,7 @@ from pathlib import Path
 from datacreate.errors import DatacreateError, UsageError
 from datacreate.formats.example import Example, FieldPath, Json
 from datacreate.formats.infer import infer_format
+from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import RawRow, RowFile, has_rows
 from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.formats.validate import Candidate, Reason, validate_example
@@ -58,24 +59,20 @@ class Rows:
     inputs: tuple[Path, ...]  # files that an output must not overwrite
 
 
-def read_rows(
-    path: Path,
-    format: str | None = None,
-    labels: Mapping[str, str] | None = None,
-    ranges: Mapping[str, str] | None = None,
-) -> Rows:
+def read_rows(path: Path, options: FormatOptions | None = None) -> Rows:
     """The rows of a run directory (from its log) or of a file.
 
-    The format of a file is `format` (a shipped name or a file). Without it, it is inferred from the first
-    rows, `labels` (field -> "a,b,c") and `ranges` (field -> "low..high"). Raises UsageError, FormatError or
-    ExampleError if the file is missing, has no rows or no format; RunError if the run cannot be read.
+    The format of a file is the one that `options` name, or is inferred from the first rows and `options`. Raises
+    UsageError, FormatError or ExampleError if the file is missing, has no rows or no format; RunError if the run cannot
+    be read.
     """
+    options = options or FormatOptions()
     if path.is_dir() and not has_rows(path):
-        if format or labels or ranges:
-            raise UsageError(f"{path}: a run directory has a format; remove --format, --labels and --range")
+        if flag := options.changed(FormatOptions.model_fields):
+            raise UsageError(f"{path}: a run directory has a format; remove {flag}")
         return _rows_of_run(RunDirectory(path))
     source = RowFile(path)
-    found = _format_of_file(source, format, labels, ranges)
+    found = _format_of_file(source, options)
     total = sum(1 for _ in source.read())
     return Rows(path, found, total, lambda: (_checked(row, found) for row in source.read()), (path,))
 
@@ -112,20 +109,18 @@ def _validated(values: Mapping[str, Json], format: TaskFormat) -> Candidate | tu
     return found.reason, found.detail or found.reason.value.replace("_", " ")
 
 
-def _format_of_file(
-    source: RowFile, name: str | None, labels: Mapping[str, str] | None, ranges: Mapping[str, str] | None
-) -> TaskFormat:
-    if name is not None and (labels or ranges):
-        flag = "--labels" if labels else "--range"
+def _format_of_file(source: RowFile, options: FormatOptions) -> TaskFormat:
+    about_fields = [name for name in FormatOptions.model_fields if name != "format"]
+    if options.format is not None and (flag := options.changed(about_fields)):
         raise UsageError(f"{flag} is for inferred formats; write it into the --format file")
-    named = None if name is None else load_format(name)
+    named = None if options.format is None else load_format(options.format)
     first_error: tuple[int, str] | None = None
     for row in islice(source.read(), _FORMAT_ROWS):
         try:
             if row.error:
                 raise ValueError(row.error)
             if named is None:
-                bound = infer_format(Example(row.values), None, labels, ranges).format
+                bound = infer_format(Example(row.values), options).format
                 # One row binds a shipped format to its number of options; other rows may differ.
                 return _relaxed(bound) if bound.name == "inferred" else load_format(bound.name)
             found = _validated(row.values, named)

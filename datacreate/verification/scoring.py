@@ -83,7 +83,7 @@ def score_labels(
     in_flight = done = 0
     while done < len(requests):
         on_progress(done // NUM_PERMUTATIONS)
-        while in_flight < engine.capacity and (following := next(waiting, None)) is not None:
+        while in_flight < engine.max_in_flight and (following := next(waiting, None)) is not None:
             request_id, (question, permutation) = following
             engine.submit(scoring(request_id, *question.prompt(permutation)))
             in_flight += 1

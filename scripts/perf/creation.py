@@ -48,7 +48,7 @@ class InstantEngine:
     """Answers at once with examples nobody has seen, made by string formatting."""
 
     slots = 64
-    capacity = 72
+    max_in_flight = 72
     max_context = 4096
 
     def __init__(self) -> None:

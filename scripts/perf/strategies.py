@@ -31,7 +31,7 @@ from creation import EXAMPLE, MODEL, InstantEngine
 
 from datacreate.create import create
 from datacreate.dataset_metrics import DatasetMetrics
-from datacreate.engines.base import Completion, Request
+from datacreate.engines.base import Completion, Request, max_in_flight
 from datacreate.markdown import table
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
@@ -63,7 +63,7 @@ class VirtualEngine(InstantEngine):
     def __init__(self, slots: int) -> None:
         super().__init__()
         self.slots = slots
-        self.capacity = slots + -(-slots // 8)
+        self.max_in_flight = max_in_flight(slots)
         self.now = self.busy = 0.0
         self.made = 0
         self._running: list[tuple[float, int]] = []

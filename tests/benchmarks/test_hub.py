@@ -1,14 +1,9 @@
-"""The Hub as a source of data sets, against a small server on loopback that answers as the Hub does."""
+"""The Hub as a source of data sets."""
 
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote, urlparse
 
 import pytest
 
@@ -16,9 +11,9 @@ from datacreate.benchmarks import find_benchmark, read_manifest, read_split
 from datacreate.offline import NO_DOWNLOADS, OURS
 from tests.benchmarks.conftest import claims
 from tests.benchmarks.test_copy import as_creak
-from tests.process import run
+from tests.hub import COMMIT, Hub
+from tests.inprocess import run
 
-COMMIT = "b" * 40
 ROWS = claims(12)
 REPO = "amydeng2000/CREAK"
 
@@ -42,54 +37,14 @@ FILES = {
 }
 
 
-class Hub(BaseHTTPRequestHandler):
-    """CREAK's repository at COMMIT, also known as `main`."""
-
-    def do_HEAD(self) -> None:
-        self._answer(body=False)
-
-    def do_GET(self) -> None:
-        self._answer(body=True)
-
-    def _answer(self, body: bool) -> None:
-        path = unquote(urlparse(self.path).path)
-        siblings = [{"rfilename": name, "size": len(content)} for name, content in FILES.items()]
-        tree = [{"type": "file", "path": n, "size": len(c), "oid": "0" * 40} for n, c in FILES.items()]
-        if path.startswith(f"/api/datasets/{REPO}/tree/"):
-            self._send(json.dumps(tree).encode(), body)
-        elif path.startswith(f"/api/datasets/{REPO}"):
-            self._send(json.dumps({"id": REPO, "sha": COMMIT, "siblings": siblings}).encode(), body)
-        else:
-            self._send(FILES[path.removeprefix(f"/datasets/{REPO}/resolve/{COMMIT}/")], body)
-
-    def _send(self, content: bytes, body: bool) -> None:
-        self.send_response(200)
-        self.send_header("ETag", f'"{sha256(content).hexdigest()}"')
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if body:
-            self.wfile.write(content)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Keep the test's output quiet."""
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_address[1]}")
+def test_a_data_set_is_downloaded_without_its_code_and_its_commit_is_recorded(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    yield
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def test_a_data_set_is_downloaded_without_its_code_and_its_commit_is_recorded(home: Path, hub: None) -> None:
-    ended = run("benchmarks", "import", "creak", "--allow-count-mismatch")
+    with Hub(FILES, f"datasets/{REPO}") as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        ended = run("benchmarks", "import", "creak", "--allow-count-mismatch")
+    assert not any("creak.py" in asked for asked in hub.asked)
     assert ended.code == 0, ended.err
     creak = find_benchmark("creak")
     assert read_split(creak, "train") == ROWS[:8]

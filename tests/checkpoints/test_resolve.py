@@ -25,6 +25,8 @@ def test_the_other_kind_of_preset_is_refused(data_folder: Path) -> None:
     name = "all-minilm-l6-v2"
     assert f"{name} is an encoder model; an instruct model is needed" in refused(name, "instruct")
     assert refused(name) == f"{name} is not downloaded: run `datacreate models pull {name}`"
+    write_files(data_folder / "checkpoints" / name, checkpoint_files())
+    assert refused("all-mpnet-base-v2").endswith(f" all-mpnet-base-v2`, or choose one that is: {name}")
 
 
 def test_a_local_folder_has_an_identity_that_follows_its_content(

@@ -15,13 +15,13 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
-from datacreate import serve
-from datacreate.checkpoints import resolve
+from datacreate import hardware, serve
+from datacreate.checkpoints import Checkpoint, resolve
 from datacreate.engines.addresses import Address, Addresses
 from datacreate.engines.local import LocalServer, ServerCommand
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import EngineError, ServersUnavailable
-from datacreate.hardware import has_llamacpp, vllm_build
+from datacreate.hardware import has_llamacpp
 from datacreate.serve import Endpoint, serving, wait
 from tests.engines.helpers import make
 from tests.inprocess import typed
@@ -47,7 +47,7 @@ def test_invalid_settings_are_one_line(
 ) -> None:
     if words[0] == "--":  # for vLLM's server
         monkeypatch.setattr(serve, "choose", lambda *_: "vllm")
-        monkeypatch.setattr(serve, "server_command", lambda *_, **__: pytest.fail("the model is converted"))
+        monkeypatch.setattr(serve, "server_commands", lambda *_, **__: pytest.fail("the model is converted"))
     ended = typed("serve", "--model", str(tiny_gguf), *words)
     assert (ended.code, says in ended.failure) == (2, True), ended.err
     assert "starting llama.cpp" not in ended.err
@@ -63,12 +63,16 @@ def test_a_port_in_use_and_an_invalid_key_are_refused(
     assert "$DATACREATE_API_KEY contains" in typed("serve", "--model", str(tiny_gguf)).failure
 
 
-@pytest.mark.model
-@pytest.mark.skipif(vllm_build() is None, reason="vLLM is not installed here")
-def test_an_argument_that_vllm_does_not_know_is_one_line(tiny_gguf: Path) -> None:
-    ended = typed("serve", "--model", str(tiny_gguf), "--engine", "vllm", "--", "--foo", "3")
-    assert (ended.code, "unrecognized arguments: --foo; see" in ended.failure) == (2, True)
-    assert "converting" not in ended.err
+def test_the_engine_is_that_of_a_small_run(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU with bfloat16, where both engines suit, llama.cpp starts in seconds."""
+    for name, value in (("vllm_build", "cpu"), ("cpu_has_bf16", True), ("has_llamacpp", True)):
+        monkeypatch.setattr(hardware, name, lambda value=value: value)
+
+    def commands(_: Checkpoint, options: EngineOptions, **__: object) -> None:
+        raise EngineError(f"chosen: {options.engine}")
+
+    monkeypatch.setattr(serve, "server_commands", commands)
+    assert typed("serve", "--model", str(tiny_gguf)).failure.endswith("chosen: llamacpp")
 
 
 _SERVER = """
@@ -93,7 +97,7 @@ def serving_script(tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     def start(script: str, *more: str) -> AbstractContextManager[LocalServer]:
         command = ServerCommand("llama.cpp", "tiny", (sys.executable, "-c", script), {}, 4)
-        monkeypatch.setattr(serve, "server_command", lambda *_, **__: command)
+        monkeypatch.setattr(serve, "server_commands", lambda *_, **__: [command])
         checkpoint = resolve(str(tiny_gguf), "instruct")
         endpoint = Endpoint(register_dir=tmp_path / "servers")
         return serving(checkpoint, EngineOptions(), endpoint, more, lambda _: None)
@@ -104,7 +108,7 @@ def serving_script(tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_server_is_registered_while_it_is_ready(serving_script: Serving, tmp_path: Path) -> None:
     with serving_script(_SERVER, "--data-parallel-size=3") as server:
         [found] = Addresses([str(tmp_path / "servers")]).now()
-        assert found == Address(url=server.address.url, model="tiny", max_num_seqs=12)
+        assert found == Address(url=server.address.url, max_num_seqs=12)
         with suppress(OSError):
             urlopen(f"{found.url}/die")
         with pytest.raises(ServersUnavailable, match=r"ended \(exit code 3\).*run the same command"):
@@ -141,6 +145,8 @@ def test_a_run_uses_a_registered_server_and_sigterm_stops_it(
         assert process.wait(60) == 75
         assert list(folder.iterdir()) == []
         assert not any(each.is_running() for each in below)
+        said = (tmp_path / "log").read_text()
+        assert ("stopped by a signal" in said, "resume" in said) == (True, False)
     finally:
         process.kill()
         process.wait()

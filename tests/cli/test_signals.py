@@ -16,7 +16,7 @@ from datacreate.signals import caught_signals, deferred
 from tests.making import COMMONSENSE
 from tests.process import ROOT, Live, run
 
-STOPPED = "datacreate: stopped by a signal; run the same command to resume"
+STOPPED = "datacreate: stopped by a signal"
 
 
 @pytest.fixture

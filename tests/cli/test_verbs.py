@@ -7,7 +7,6 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
@@ -37,6 +36,7 @@ def test_every_verb_has_help_and_says_what_the_list_says_it_is(verb: str) -> Non
 
 
 def test_the_page_of_the_docs_is_up_to_date() -> None:
+    # A process of its own, since click keeps the names of help options that other tests have used.
     found = subprocess.run([sys.executable, ROOT / "scripts" / "docs-cli", "--check"], check=False)
     assert found.returncode == 0, "run scripts/docs-cli, and commit docs/cli.md"
 
@@ -49,15 +49,10 @@ def test_the_list_of_verbs_and_no_verb_at_all() -> None:
     assert bare.err == ended.out
 
 
-def test_an_unknown_verb_suggests() -> None:
-    ended = run("exprot", "x")
-    assert ended.code == 2
-    assert ended.failure == "datacreate: no command 'exprot' (did you mean export?) (see datacreate --help)"
-
-
 @pytest.mark.parametrize(
     "command",
     [
+        "nope",
         "models show nope",
         "models pull nope",
         "benchmarks show nope",
@@ -140,43 +135,19 @@ def test_markup_and_control_characters_of_a_model_are_shown_as_text(
     assert not {"\x1b", "\u202e"} & set(shown)
 
 
-def test_a_label_that_looks_like_markup(tmp_path: Path, model: str) -> None:
-    labels = {"label": "[red]x,a|b"}
-    make(tmp_path / "run", model, example={"text": "Some text.", "label": "a|b"}, labels=labels, count=4)
-    assert "[red]x 2" in run("show", tmp_path / "run").out
-    card = (tmp_path / "run" / "README.md").read_text()
-    assert "| &#91;red&#93;x |" in " ".join(card.split())
-    assert "| a&#124;b |" in " ".join(card.split())
-
-
-def exported(tmp_path: Path, model: str, layout: str, **changes: Any) -> Path:
-    make(tmp_path / "run", model, **changes)
-    ended = run("export", tmp_path / "run", "--layout", layout, "--out", tmp_path / "out", "--json")
-    assert ended.code == 0, ended.err
-    document = json.loads(ended.out)
-    assert document["layout"] == layout
-    return Path(document["written"])
-
-
 def test_export_in_the_reference_layout_of_fixed_labels(tmp_path: Path, model: str) -> None:
-    written = exported(tmp_path, model, "reference", example=NLI, labels=NLI_LABELS)
-    rows = [json.loads(line) for line in written.read_text().splitlines()]
+    make(tmp_path / "run", model, example=NLI, labels=NLI_LABELS)
+    ended = run("export", tmp_path / "run", "--layout", "reference", "--out", tmp_path / "out")
+    assert ended.code == 0, ended.err
+    rows = [json.loads(line) for line in Path(ended.out.strip()).read_text().splitlines()]
     assert all(row["options"] == ["entailment", "neutral", "contradiction"] for row in rows)
     assert all(row["label"] in row["options"] for row in rows)
 
 
 def test_what_does_not_fit_a_layout_is_one_line(tmp_path: Path, model: str) -> None:
     make(tmp_path / "run", model, example={"text": "A text.", "parts": [1, "a", {"b": 2}]}, count=8)
-    for layout, says in (
-        ("reference", "needs a question and an answer field; export hf or chat"),
-        ("parquet", "do not fit into columns of one type each"),
-    ):
-        ended = run("export", tmp_path / "run", "--layout", layout)
-        assert (ended.code, says in ended.failure) == (1, True)
+    ended = run("export", tmp_path / "run", "--layout", "reference")
+    assert ended.code == 1
+    assert "needs an input and an answer field; export hf or chat" in ended.failure
     ended = run("export", tmp_path / "run", "--layout", "chat")
     assert Path(ended.out.strip()) == tmp_path / "run" / "export" / "chat" / "train_chat.jsonl"
-
-
-@pytest.mark.parametrize("name", ["multiple_choice", "yes_no_open_book", "yes_no_closed_book"])
-def test_schema_check_of_the_shipped(name: str) -> None:
-    assert run("schema", "check", name).out == f"format {name}: good\n"

@@ -12,7 +12,7 @@ import pytest
 from datacreate.errors import EngineError, ServersUnavailable
 from datacreate.runs.directory import RunDirectory
 from tests.engines.helpers import YES_NO, Notes, make
-from tests.servers import Handler, Server, refusing, until
+from tests.servers import MODEL, Handler, Server, refusing, until
 
 LLAMACPP = {"kind": "llamacpp", "slots": 8}
 
@@ -37,6 +37,10 @@ USED: dict[str, tuple[dict[str, Any], Callable[[Server], bool]]] = {
         lambda server: not any("grammar" in body for body in server.bodies[-20:]),
     ),
     "only models and chat completions": ({"kind": "bare"}, bool),
+    "nonsense in its list of models": (
+        {"cards": [{"id": [1]}, 7, {"id": MODEL, "max_model_len": 1e999}]},
+        lambda server: bool(server.answered),
+    ),
     "a web page at every other path": ({"kind": "bare", "page": b"<html>Hello</html>"}, bool),
     "no system role: 400": ({"system_role": 400}, user_role_only),
     "no system role: 500": ({"kind": "bare", "system_role": 500}, user_role_only),
@@ -82,7 +86,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "thinks in reasoning_content": ({"says": thinking("reasoning_content"), "reason": "length"}, THINKS),
     "thinks in the text": ({"says": lambda _: {"content": "<think> Well"}, "reason": "length"}, THINKS),
     "thinks unseen": ({"says": lambda _: {"content": ""}, "reason": "length"}, THINKS),
-    "no such path": ({"models_status": 404}, r"no OpenAI-compatible server .* HTTP 404\); check --url"),
+    "no such path": ({"models_status": 404}, r"no OpenAI-compatible server .* HTTP 404: .*\); check --url"),
+    "no chat": ({"fault": refusing(404, "none")}, r"chat/completions returns HTTP 404: none\); check --url"),
     "two models": ({"cards": [{"id": "a"}, {"id": "b"}]}, "it serves a, b; select one with --model"),
     "no list of models": ({"cards": "many"}, "no OpenAI-compatible server at this address"),
     "a web page": ({"page": b"<html>Hello</html>", "cards": b"<html>"}, "no OpenAI-compatible server at this address"),
@@ -116,13 +121,18 @@ def test_the_schema_of_the_run_is_tried_first(tmp_path: Path) -> None:
              method="paper")  # fmt: skip
 
 
-def test_the_template_switches_are_in_the_first_request(tmp_path: Path) -> None:
-    def think(handler: Handler, body: dict[str, Any]) -> None:
-        if body.get("chat_template_kwargs") != {"enable_thinking": False}:
-            return handler.reply({"error": {"message": "thinking"}}, 400)
-        return handler.reply(handler.owner.answer(body))
+class Thinking(Server):
+    """Refuses every prompt, also one whose tokens it should count, until thinking is switched off."""
 
-    with Server(kind="bare", fault=think) as server:
+    def handle(self, handler: Handler, body: Any) -> None:
+        if body and "messages" in body and body.get("chat_template_kwargs") != {"enable_thinking": False}:
+            return handler.reply({"error": {"message": "thinking"}}, 400)
+        return super().handle(handler, body)
+
+
+@pytest.mark.parametrize("kind", ["bare", "vllm", "llamacpp"])
+def test_the_template_switches_are_in_every_request_with_a_prompt(tmp_path: Path, kind: Any) -> None:
+    with Thinking(kind=kind) as server:
         make(tmp_path / "run", server, chat_template_kwargs={"enable_thinking": False})
 
 

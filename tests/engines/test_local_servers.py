@@ -69,7 +69,11 @@ def test_a_local_server_writes_by_a_schema_and_scores_choices(
     schema = {"type": "array", **item, "minItems": 2, "maxItems": 2}
     with closing(engine):
         engine.start()
-        assert (engine.slots, engine.capacity, engine.max_context) == (2, 3, 1024)  # one waits in the queue
+        assert (engine.slots, engine.max_in_flight, engine.max_context) == (
+            2,
+            3,
+            1024,
+        )  # one waits in the queue
         assert 10 < engine.count_tokens(MESSAGES) < 100
         assert engine.have_distinct_first_tokens(["yes", "no"])
         assert not engine.have_distinct_first_tokens(["yes", "yes"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ json_values = st.recursive(
     ),
     max_leaves=12,
 )
+COUNTS = [1e308, 10**400, -5, math.nan, math.inf, "many", True, {"a": 1}, None]
 WRITE = Request(1, [{"role": "user", "content": "?"}], '{"type":"array"}', Sampling(5))
 SCORE = scoring(-2, [], ("A", "B"))
 
@@ -48,6 +50,13 @@ def test_scores_are_probabilities_or_missing(listed: list[tuple[str, int, float]
             assert all(0 <= share <= 1 for share in completion.scores)
         else:
             assert completion.finish_reason == "error"
+
+
+@pytest.mark.parametrize("tokens", COUNTS)
+def test_invalid_token_counts_are_ignored(tokens: Any) -> None:
+    choice = {"message": {"content": "[]"}, "finish_reason": "stop"}
+    completion = read(WRITE, {"choices": [choice], "usage": {"completion_tokens": tokens}})
+    assert 0 <= completion.generated_tokens <= 10**9
 
 
 def scored(top: list[dict[str, Any]]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ CONSTANT: dict[str, Any] = {
         "context": {"type": "string"},
         "answer": {"enum": ["yes", "no"]},
     },
-    "x-datacreate": {"roles": {"question": "question", "context": "context", "answer": "answer"}},
+    "x-datacreate": {"roles": {"context": "context", "answer": "answer"}},
 }
 REVIEW = {"question": "Is the review positive?", "context": "A fine film.", "answer": "yes"}
 SPAN = {"context": "The Elbe flows to the sea.", "question": "Where does it end?", "answer": "the sea"}

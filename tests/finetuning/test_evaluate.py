@@ -23,7 +23,7 @@ from datacreate.finetuning.evaluate import evaluate, grade, probabilities, read_
 from datacreate.finetuning.records import Task, models_at, read_evaluation, read_model, read_predictions
 from datacreate.finetuning.rows import Question
 from datacreate.finetuning.train import train
-from datacreate.runs.config import FormatOptions
+from datacreate.formats.options import FormatOptions
 from tests.finetuning.conftest import TOKENS, import_rows, save_encoder
 from tests.finetuning.sets import ASKED, FOODS, TOOLS, choices, claims, write_rows
 from tests.finetuning.training import config, trained

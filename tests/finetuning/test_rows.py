@@ -25,8 +25,8 @@ from datacreate.finetuning.rows import (
     split_selection_rows,
     training_set,
 )
+from datacreate.formats.options import FormatOptions
 from datacreate.formats.task_format import load_format
-from datacreate.runs.config import FormatOptions
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import export
 from tests.finetuning.sets import Row, choices, write_rows
@@ -129,7 +129,7 @@ def test_unusable_rows_are_skipped_and_counted(tmp_path: Path) -> None:
     assert sum(found.skipped.values()) == 4
     assert found.skipped["the answer is not among the options"] == 1
     assert found.skipped["2 options, expected 3"] == 1
-    assert found.skipped["the question is empty"] == 1
+    assert found.skipped["the inputs are empty"] == 1
     assert rows[8]["question"] in [question.text for question in found.questions]
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from datacreate.formats.example import Example
 from datacreate.formats.infer import InferredFormat, infer_format
+from datacreate.formats.options import FormatOptions
 from datacreate.formats.serialization import PromptEncoding
 
 UMBRELLA = {
@@ -64,15 +65,15 @@ _names = st.sampled_from("question context options choices label answer text a.b
 json_objects = st.dictionaries(_names | st.text(max_size=6), json_values, max_size=6)
 
 
-def inferred(values: dict[str, Any], **overrides: dict[str, str]) -> InferredFormat:
+def inferred(values: dict[str, Any], **overrides: Any) -> InferredFormat:
     """The format inferred from these values. NESTED and DOTTED get the labels that cannot be inferred."""
     if values is NESTED:
         overrides = {"labels": {"output.label": "true,false"}, **overrides}
     if values is DOTTED:
         overrides = {"labels": {"a.label": "yes,no"}, **overrides}
-    return infer_format(Example(values), **overrides)
+    return infer_format(Example(values), FormatOptions(**overrides))
 
 
-def encoding_of(values: dict[str, Any], **overrides: dict[str, str]) -> PromptEncoding:
+def encoding_of(values: dict[str, Any], **overrides: Any) -> PromptEncoding:
     """The encoding of the inferred format."""
     return PromptEncoding(inferred(values, **overrides).format)

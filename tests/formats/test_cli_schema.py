@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from datacreate.cli.verbs import datacreate
 from datacreate.formats.example import Example
 from datacreate.formats.infer import infer_format
+from datacreate.formats.options import FormatOptions
 from datacreate.formats.schema_keywords import KEYWORDS
 from datacreate.formats.validate import Reason
 from tests.formats import examples
@@ -34,7 +35,10 @@ def test_format_reads_what_infer_prints(tmp_path: Path, values: dict[str, Any]) 
     result = run("infer", example)
     assert result.exit_code == 0
     format = save(tmp_path, json.loads(result.stdout), "format.json")
-    assert infer_format(Example(values), str(format)).format == infer_format(Example(values)).format
+    assert (
+        infer_format(Example(values), FormatOptions(format=str(format))).format
+        == infer_format(Example(values)).format
+    )
     assert run("check", format, "--example", example).exit_code == 0
 
 

@@ -47,10 +47,14 @@ def test_shipped_formats_are_recognized() -> None:
 
 def test_labels_that_the_user_gives() -> None:
     found = inferred(examples.NLI, labels=examples.NLI_LABELS)
-    assert found.format.roles.named() == {"question": "hypothesis", "context": "premise", "answer": "label"}
+    assert found.format.roles.named() == {
+        "inputs": "premise, hypothesis",
+        "context": "premise",
+        "answer": "label",
+    }
     assert found.format.labels == ("entailment", "neutral", "contradiction")
     assert found.format.head == "sequence_classification"
-    assert "labels entailment, neutral, contradiction" in found.notes[0]
+    assert "labels: entailment, neutral, contradiction" in found.notes[0]
     assert len(found.notes) == 1
     two = inferred(
         {"text": "I left.", "mood": "sad", "label": "a"}, labels={"mood": "sad,glad", "label": "a,b"}
@@ -150,9 +154,9 @@ def test_labels_and_ranges_end_the_advice(
 
 def test_roles_in_objects_and_of_a_single_text() -> None:
     format = inferred(examples.NESTED).format
-    assert format.roles.named() == {"question": "input.claim", "answer": "output.label"}
+    assert format.roles.named() == {"inputs": "input.claim, output.why", "answer": "output.label"}
     assert format.labels == ("true", "false")
-    assert roles({"output": "A poem about rain."}) == {"question": "output"}
+    assert roles({"output": "A poem about rain."}) == {"inputs": "output"}
 
 
 def test_an_answer_may_be_a_position_but_not_a_misspelled_option() -> None:

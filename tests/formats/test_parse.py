@@ -87,6 +87,9 @@ def test_the_results_of_a_completion(text: str, options: dict[str, Any], results
         (["Q?", ["a", "] pharmacy", *OPTIONS[2:]]], Reason.PLACEHOLDER),
         (["Q?", ["a", ", b", *OPTIONS[2:]]], Reason.PLACEHOLDER),
         (["Who has a park? [", OPTIONS], Reason.PLACEHOLDER),
+        (["Who has a park?},{", OPTIONS], Reason.PLACEHOLDER),
+        (["Q?", ["a", "and then,", *OPTIONS[2:]]], Reason.PLACEHOLDER),
+        (["Q?", ["a", ",", *OPTIONS[2:]]], None),
         (["What is a = [", OPTIONS], None),
         (["options", OPTIONS], None),
         (["Q?", ["Paris", "Paris.", *OPTIONS[2:]]], Reason.DUPLICATE_OPTIONS),
@@ -184,7 +187,7 @@ def test_the_text_of_a_reject_is_short_and_printable() -> None:
 
 
 def format_of(**properties: Any) -> TaskFormat:
-    roles = {role: role for role in ("question", "context", "answer") if role in properties}
+    roles = {role: role for role in ("context", "answer") if role in properties}
     return read_format({"properties": properties, "x-datacreate": {"roles": roles}}, "mine")
 
 

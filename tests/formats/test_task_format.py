@@ -31,15 +31,16 @@ def read(properties: dict[str, Any], roles: Any = None, rules: Any = (), **more:
 
 
 def test_the_text_for_an_encoder_has_all_inputs_and_never_the_answer() -> None:
-    roles = {"question": "subject", "context": "thread", "answer": "topic"}
+    roles = {"context": "thread", "answer": "topic"}
     format = read(
         {"subject": TEXT, "body": TEXT, "thread": TEXT, "to": {"const": "us"}, "topic": TEXT}, roles
     )
     values = {"subject": "Hi", "body": "It broke.", "thread": "Earlier: hello", "to": "us", "topic": "repair"}
-    assert format.question_text(values) == "subject: Hi\nbody: It broke."
-    assert format.question_text({**values, "body": ""}) == "Hi"
-    numbers = read({"x": {"type": "integer"}, "label": {"enum": ["a", "b"]}}, {"answer": "label"})
-    assert numbers.question_text({"x": 3, "label": "a"}) == '{"x":3}'
+    assert format.input_text(values) == "subject: Hi\nbody: It broke."
+    assert format.input_text({**values, "body": ""}) == "Hi"
+    number = {"type": "integer"}
+    numbers = read({"x": number, "y": number, "label": {"enum": ["a", "b"]}}, {"answer": "label"})
+    assert numbers.input_text({"x": 3, "y": 0, "label": "a"}) == "x: 3\ny: 0"
 
 
 def test_optional_fields_are_those_of_the_example() -> None:
@@ -144,12 +145,12 @@ def test_a_field_may_have_the_name_of_a_keyword() -> None:
     ("roles", "rules", "message"),
     [
         ({"title": "a"}, [], "/x-datacreate/roles: Additional properties are not allowed ('title' was"),
-        ({"question": "a.b"}, [], "the role question names a.b, which the schema lacks"),
-        ({"question": 3}, [], "/x-datacreate/roles/question: 3 is not of type 'string', 'array'"),
+        ({"inputs": ["a.b"]}, [], "the role inputs names a.b, which the schema lacks"),
+        ({"answer": 3}, [], "/x-datacreate/roles/answer: 3 is not of type 'string', 'array'"),
         ({"options": "a"}, [], "which is not a list"),
         ({}, ["options_vary"], "'options_vary' is not one of ['answer_in_options'"),
         ({"answer": "a"}, ["answer_in_options"], "needs the role options; name it under roles"),
-        (["question"], [], "/x-datacreate/roles: ['question'] is not of type 'object'"),
+        (["answer"], [], "/x-datacreate/roles: ['answer'] is not of type 'object'"),
     ],
 )
 def test_unknown_roles_and_rules_are_errors(roles: Any, rules: list[Any], message: str) -> None:
@@ -216,5 +217,5 @@ def test_an_unreadable_format_file_is_an_error(tmp_path: Path, content: bytes | 
         path.write_bytes(content)
     with pytest.raises(FormatError, match=message):
         load_format(str(path))
-    with pytest.raises(FormatError, match="choose one of multiple_choice, yes_no_closed_book, yes_no_open"):
+    with pytest.raises(FormatError, match="choose one of chat, function_call, multiple_choice"):
         load_format("multiple_choices")

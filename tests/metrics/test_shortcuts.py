@@ -151,7 +151,7 @@ def test_few_rows_one_label_one_family_and_free_text() -> None:
     document = {
         "type": "object",
         "properties": {"question": {"type": "string"}, "answer": {"type": "string"}},
-        "x-datacreate": {"roles": {"question": "question", "answer": "answer"}},
+        "x-datacreate": {"roles": {"answer": "answer"}},
     }
     free = read_format(document, "free")
     assert shortcuts(free, [{"question": f"q {n}", "answer": f"a {n}"} for n in range(50)]) == ()

@@ -14,7 +14,7 @@ from datacreate.errors import RunError
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import export
 from datacreate.runs.log import RunWriter, first_checksum
-from tests.making import make
+from tests.making import COMMONSENSE, make
 from tests.scripted import answering
 
 ODD = {
@@ -37,7 +37,7 @@ def run(tmp_path: Path, model: str) -> RunDirectory:
 
     What a model writes may hold no control characters; what was committed is exported whatever it holds.
     """
-    make(tmp_path / "run", model, count=1)
+    make(tmp_path / "run", model, count=1, example={**COMMONSENSE, "context": "It rains."})
     made = RunDirectory(tmp_path / "run")
     rows = tuple(
         {

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from datacreate.errors import UsageError
+from datacreate.formats.options import FormatOptions
 from datacreate.runs.rows import InvalidRow, Row, read_rows
 from tests.making import COMMONSENSE
 
@@ -18,7 +19,7 @@ def found(path: Path, rows: list[Any], **how: Any) -> list[tuple[int, str]]:
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return [
         (row.number, "valid" if isinstance(row, Row) else row.reason.value)
-        for row in read_rows(path, **how).read()
+        for row in read_rows(path, FormatOptions(**how)).read()
     ]
 
 
@@ -42,7 +43,7 @@ def test_rows_of_an_inferred_format_may_have_other_types_and_lengths(tmp_path: P
         {**first, "stars": 3.0},
         {**first, "extra": 1},
         {key: value for key, value in first.items() if key != "note"},
-        {**first, "text": ""},
+        {**first, "text": "", "tags": []},
     ]
     reasons = [
         "valid",
@@ -90,6 +91,6 @@ def test_a_file_without_a_format_is_an_error_that_names_the_first_line(tmp_path:
         read_rows(path)
     path.write_text(json.dumps({"question": "Who?"}))
     with pytest.raises(UsageError, match=r"line 1: the example: 'options' is a required"):
-        read_rows(path, "multiple_choice")
+        read_rows(path, FormatOptions(format="multiple_choice"))
     with pytest.raises(UsageError, match="--range is for inferred formats"):
-        read_rows(path, "multiple_choice", ranges={"x": "1..2"})
+        read_rows(path, FormatOptions(format="multiple_choice", ranges={"x": "1..2"}))

@@ -13,13 +13,13 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 import psutil
+
+from tests.servers import until
 
 ROOT = Path(__file__).parents[2]
 NODES = ("n1", "n2")
@@ -130,11 +130,11 @@ class Daemons:
         options = [f"--socket={munge / 'socket'}"]
         options += [f"--{name}-file={munge / name}" for name in ("key", "pid", "log", "seed")]
         self._run("munged", "--foreground", *options, user="munge")
-        _wait_for((munge / "socket").is_socket, "munged")
+        until((munge / "socket").is_socket, 60)
         self._run("slurmctld", "-D")
         for node in NODES:
             self.start_node(node)
-        _wait_for(self._idle, "the nodes")
+        until(self._idle, 60)
 
     def start_node(self, node: str) -> None:
         self._nodes[node] = self._run("slurmd", "-D", "-N", node)
@@ -186,14 +186,6 @@ def _free_ports(number: int) -> list[int]:
     for one in sockets:
         one.close()
     return ports
-
-
-def _wait_for(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError(f"{what} did not start within {seconds:.0f} s")
-        time.sleep(0.1)
 
 
 def main(folder: Path) -> None:

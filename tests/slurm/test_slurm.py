@@ -183,7 +183,7 @@ def test_a_job_gives_up_after_its_restarts(user: User) -> None:
 def test_a_failed_job_is_final_and_cancels_those_that_depend_on_it(user: User) -> None:
     assert user.end_of("failed") == ["FAILED"]
     assert user.end_of("behind-failed") == ["CANCELLED"]
-    assert "exit code 1" in user.log("failed")
+    assert "exit code 2" in user.log("failed")
 
 
 def test_each_task_of_an_array_resumes(user: User) -> None:

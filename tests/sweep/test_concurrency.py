@@ -63,7 +63,7 @@ class Started:
         self.started += 1
 
     def now(self) -> tuple[Address, ...]:
-        return (Address(url=self.server.url, model=self.server.model, max_num_seqs=4),)
+        return (Address(url=self.server.url, max_num_seqs=4),)
 
     def repair(self, url: str, *, hung: bool) -> None:
         assert url == self.server.url

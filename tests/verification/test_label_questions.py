@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datacreate.formats.example import field_at
-from datacreate.formats.task_format import Roles, TaskFormat, read_format
+from datacreate.formats.roles import Roles
+from datacreate.formats.task_format import TaskFormat, read_format
 from datacreate.prompts.label_scoring import (
     MAX_LETTERED,
     NUM_PERMUTATIONS,
@@ -30,12 +31,6 @@ from tests.formats.examples import inferred
 
 def format_of(values: dict[str, Any], **how: dict[str, str]) -> TaskFormat:
     return inferred(values, **how).format
-
-
-def without_question(values: dict[str, Any]) -> TaskFormat:
-    """The format of these values without the roles question and context."""
-    format = format_of(values)
-    return replace(format, roles=replace(format.roles, question=None, context=None))
 
 
 def prompt_of(
@@ -90,20 +85,9 @@ def test_all_inputs_are_shown_with_their_names() -> None:
     assert prompt == ("subject: Your order\nbody: It left today.\n\nAnswer with one of: shipping, payment.")
     claim = {"input": {"claim": "Ice floats.", "by": "a book"}, "label": "true"}
     prompt, _ = prompt_of(format_of(claim), claim)
-    assert prompt.startswith("input.claim: Ice floats.\ninput: a book\n\n")
-
-
-def test_without_a_question_all_fields_but_answer_and_options_are_shown() -> None:
-    prompt, _ = prompt_of(without_question(examples.CLAIM), examples.CLAIM)
-    shown, _, asked = prompt.partition("\n\n")
-    assert json.loads(shown) == {"question": "Bees make honey.", "context": None}
-    assert asked == "What is its label?\n\nAnswer with one of: True, False."
-    prompt, choices = prompt_of(without_question(examples.NESTED), examples.NESTED)
-    shown, _, asked = prompt.partition("\n\n")
-    assert json.loads(shown)["output"] == {"why": "At sea level it does.", "note": ""}
-    assert asked.startswith("What is its output.label?")
-    assert choices == ("true", "false")
-    assert examples.NESTED["output"]["label"] == "true"
+    assert prompt.startswith("input.claim: Ice floats.\ninput.by: a book\n\n")
+    size = {"height": 3, "width": 4, "label": "true"}
+    assert prompt_of(format_of(size), size)[0].startswith("height: 3\nwidth: 4\n\n")
 
 
 def test_options_that_fixed_labels_name_are_shown_with_them() -> None:
@@ -113,7 +97,7 @@ def test_options_that_fixed_labels_name_are_shown_with_them() -> None:
             "options": {"type": "array", "items": {"type": "string"}},
             "label": {"enum": ["A", "B"]},
         },
-        "x-datacreate": {"roles": {"question": "question", "options": "options", "answer": "label"}},
+        "x-datacreate": {"roles": {"options": "options", "answer": "label"}},
     }
     values = {"question": "Which flies?", "options": ["fish", "bird"], "label": "B"}
     prompt, choices = prompt_of(read_format(document, "letters"), values)
@@ -129,7 +113,7 @@ def test_what_can_be_scored_is_a_closed_set_that_fits_the_letters() -> None:
         assert label_question(format, values, lettered=True) is None
     assert all(can_score_labels(format_of(values)) for values in examples.CLOSED.values())
     assert not can_score_labels(replace(format_of(examples.UMBRELLA), rules=frozenset()))
-    no_answer = replace(format_of(examples.CLAIM), roles=Roles(question=("question",)))
+    no_answer = replace(format_of(examples.CLAIM), roles=Roles(inputs=(("question",),)))
     assert label_question(no_answer, examples.CLAIM, lettered=False) is None
     labels = {"label": ",".join(f"label {i}" for i in range(MAX_LETTERED + 1))}
     format = format_of({"question": "Why?", "label": "label 3"}, labels=labels)
@@ -144,11 +128,8 @@ def test_what_can_be_scored_is_a_closed_set_that_fits_the_letters() -> None:
 
 @pytest.mark.parametrize("values", examples.CLOSED.values(), ids=examples.CLOSED)
 @pytest.mark.parametrize("lettered", [False, True])
-@pytest.mark.parametrize("has_question", [True, False])
-def test_the_question_does_not_depend_on_the_answer(
-    values: dict[str, Any], lettered: bool, has_question: bool
-) -> None:
-    format = format_of(values) if has_question else without_question(values)
+def test_the_question_does_not_depend_on_the_answer(values: dict[str, Any], lettered: bool) -> None:
+    format = format_of(values)
     answers = range(len(possible_answers(format, values)))
     questions = {
         label_question(format, with_answer(format, values, index), lettered=lettered) for index in answers

@@ -1,0 +1,78 @@
+"""What the user says about the fields of examples: the options of `create`, `preview`, `filter`, `train`, `schema`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from datacreate.settings import CommaList, Pairs, Settings, setting
+
+Fields = Annotated[tuple[str, ...], CommaList]
+
+
+def _label_values(value: Any) -> Any:
+    """A mapping, or `FIELD=VALUE` texts, as the texts."""
+    if isinstance(value, dict):
+        value = [f"{name}={part}" for name, parts in value.items() for part in _parts(parts)]
+    texts = [value] if isinstance(value, str) else value
+    if wrong := [text for text in texts if not all(str(text).partition("="))]:
+        raise ValueError(f"write it as FIELD=VALUE, not {wrong[0]}")
+    return tuple(texts)
+
+
+def _parts(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+class FormatOptions(Settings):
+    """The task format of examples."""
+
+    format: str | None = setting(
+        "Task format: the name of a shipped one, or a JSON file.",
+        "input",
+        metavar="NAME|FILE",
+        shown_default="inferred from the example",
+    )
+    inputs: Fields = setting(
+        "Fields that the answer depends on.",
+        "input",
+        default=(),
+        metavar="FIELD,...",
+        shown_default="all texts but answer and options",
+    )
+    answer: str | None = setting(
+        "Field of the answer.", "input", metavar="FIELD", shown_default="from its name and value"
+    )
+    options: str | None = setting(
+        "Field with a list of possible answers.", "input", metavar="FIELD", shown_default="as for --answer"
+    )
+    ignore: Fields = setting(
+        "Fields that nothing uses; the model does not write them.", "input", default=(), metavar="FIELD,..."
+    )
+    labels: Pairs = setting("All values that a field may have.", "input", default={}, metavar="FIELD=a,b,c")
+    label: Annotated[tuple[str, ...], BeforeValidator(_label_values)] = setting(
+        "One more value that a field may have; it can contain commas. Repeat the option for each.",
+        "input",
+        default=(),
+        metavar="FIELD=VALUE",
+    )
+    ranges: Pairs = setting(
+        "Range of a numeric field.", "input", default={}, flag="--range", metavar="FIELD=1..5"
+    )
+    turns: int | None = setting(
+        "Conversations: messages of the user, each with its answer.",
+        "input",
+        gt=0,
+        shown_default="as in the example",
+    )
+
+    @property
+    def label_sets(self) -> dict[str, list[str]]:
+        """The values of each field with --labels or --label, in order."""
+        sets = {name: [part.strip() for part in text.split(",")] for name, text in self.labels.items()}
+        for text in self.label:
+            name, _, value = text.partition("=")
+            sets.setdefault(name.strip(), []).append(value.strip())
+        return {name: [value for value in values if value] for name, values in sets.items()}

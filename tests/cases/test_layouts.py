@@ -1,0 +1,282 @@
+"""Layouts of data that people have: recognized without options, made, and exported without losing a field."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datacreate.errors import ExampleError, FormatError, RunError, TrainingError, UsageError
+from datacreate.finetuning.rows import read_source, task_of
+from datacreate.formats.example import Example, Json
+from datacreate.formats.infer import infer_format
+from datacreate.formats.options import FormatOptions
+from datacreate.formats.validate import Candidate, Reason, Reject, validate_example
+from datacreate.run_models import verify_mode
+from datacreate.runs.config import CreateConfig
+from datacreate.runs.directory import RunDirectory
+from datacreate.runs.export import LAYOUTS, export
+from tests.making import examples, make
+
+TOOLS = [
+    {
+        "name": "get_weather",
+        "description": "The weather of a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}, "unit": {"enum": ["C", "F"]}},
+            "required": ["city"],
+        },
+    },
+    {"type": "function", "function": {"name": "list_alarms", "description": "All alarms."}},
+]
+PREFERENCE = {"prompt": "Name a fish.", "chosen": "Cod.", "rejected": "Table."}
+CHAT = {
+    "messages": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "What is a fjord?"},
+        {"role": "assistant", "content": "A narrow sea inlet."},
+    ]
+}
+SHAREGPT = {
+    "conversations": [
+        {"from": "human", "value": "What is a fjord?"},
+        {"from": "gpt", "value": "A narrow sea inlet."},
+    ]
+}
+TAGS = {"tokens": ["Kim", "visited", "Oslo"], "ner_tags": [1, 0, 3]}
+NAMED_TAGS = {"tokens": ["Kim", "visited", "Oslo"], "tags": ["B-PER", "O", "B-LOC"]}
+CALL = {
+    "query": "How warm is it in Oslo?",
+    "tools": TOOLS,
+    "call": {"name": "get_weather", "arguments": {"city": "Oslo"}},
+}
+EMPTY_OBJECT = {
+    "question": "What colour is the sky?",
+    "answer": "blue",
+    "metadata": {},
+    "source": None,
+    "tags": [],
+}
+MAP = {"name": "desk lamp", "attrs": {"colour": "black", "watt": "7"}}
+
+SHIPPED: dict[str, tuple[dict[str, Json], dict[str, Any], str]] = {
+    "preference": (PREFERENCE, {}, "preference"),
+    "chat": (CHAT, {}, "chat"),
+    "chat of two turns": (CHAT, {"turns": 2}, "chat"),
+    "sharegpt": (SHAREGPT, {}, "sharegpt"),
+    "tags": (TAGS, {"ranges": {"ner_tags": "0..4"}}, "sequence_labelling"),
+    "named tags": (NAMED_TAGS, {"labels": {"tags": "O,B-PER,B-LOC"}}, "sequence_labelling"),
+    "function call": (CALL, {}, "function_call"),
+}
+"""Name -> example, options, the shipped format that it gets."""
+
+INFERRED: dict[str, tuple[dict[str, Json], dict[str, Any]]] = {
+    "empty object": (EMPTY_OBJECT, {}),
+    "map": (MAP, {}),
+    "alpaca": (
+        {
+            "system": "You are terse.",
+            "instruction": "Translate into Spanish.",
+            "input": "Hello",
+            "output": "Hola",
+        },
+        {},
+    ),
+    "nli": (
+        {"premise": "A man sleeps.", "hypothesis": "Somebody rests.", "label": "entailment"},
+        {"labels": {"label": "entailment,neutral,contradiction"}},
+    ),
+    "multiple choice": (
+        {"question": "What is wet?", "context": None, "options": ["sun", "rain", "dust"], "label": "rain"},
+        {},
+    ),
+    "rating": ({"text": "Late and broken.", "stars": 1}, {"ranges": {"stars": "1..5"}}),
+    "prompt and completion": (
+        {"prompt": "Write a line about rain.", "completion": "Soft rain on the roof"},
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize(("values", "options", "name"), SHIPPED.values(), ids=SHIPPED)
+def test_a_layout_is_recognized(values: dict[str, Json], options: dict[str, Any], name: str) -> None:
+    assert infer_format(Example(values), FormatOptions(**options)).format.name == name
+
+
+def test_chat_rows_differ_by_what_the_assistant_answers_to(tmp_path: Path, model: str) -> None:
+    make(tmp_path / "run", model, example=CHAT, turns=2, count=6)
+    format = RunDirectory(tmp_path / "run").read_config().format
+    for row in examples(tmp_path / "run"):
+        assert [turn["role"] for turn in row["messages"]] == ["system", *["user", "assistant"] * 2]
+        contents = [turn["content"] for turn in row["messages"]]
+        assert format.input_texts(row) == (contents[0], contents[1], contents[3])
+
+
+CHAT_TURNS = [{"role": role, "content": role} for role in ("user", "assistant", "user", "system")]
+
+INVALID: dict[str, tuple[dict[str, Json], dict[str, Any], dict[str, Json], Reason]] = {
+    "equal answers": (PREFERENCE, {}, {**PREFERENCE, "rejected": "cod"}, Reason.EQUAL_ANSWERS),
+    "two users": (CHAT, {}, {"messages": [CHAT_TURNS[0]] * 2}, Reason.WRONG_TURNS),
+    "ends with the user": (CHAT, {}, {"messages": CHAT_TURNS[:3]}, Reason.WRONG_TURNS),
+    "system in the middle": (CHAT, {}, {"messages": CHAT_TURNS}, Reason.WRONG_TURNS),
+    "a tag too few": (
+        TAGS, {"ranges": {"ner_tags": "0..4"}}, {**TAGS, "ner_tags": [1, 0]}, Reason.WRONG_TAGS,
+    ),
+    "unknown tool": (CALL, {}, {**CALL, "call": {"name": "fly", "arguments": {}}}, Reason.INVALID_CALL),
+    "argument missing": (CALL, {}, {**CALL, "call": {"name": "get_weather", "arguments": {}}}, Reason.INVALID_CALL),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("values", "options", "row", "reason"), INVALID.values(), ids=INVALID)
+def test_what_a_schema_cannot_hold_has_its_own_reject_reason(
+    values: dict[str, Json], options: dict[str, Any], row: dict[str, Json], reason: Reason
+) -> None:
+    from datacreate.formats.task_format import load_format
+
+    format = load_format(infer_format(Example(values), FormatOptions(**options)).format.name)
+    assert isinstance(validate_example(values, format), Candidate)
+    found = validate_example(row, format)
+    assert isinstance(found, Reject)
+    assert found.reason is reason
+    with pytest.raises(ExampleError, match="breaks the rule"):
+        infer_format(Example(row), FormatOptions(**options))
+
+
+def test_layouts_that_need_more_say_so() -> None:
+    with pytest.raises(ExampleError, match=r"ner_tags: .*add --range ner_tags=0\.\.N"):
+        infer_format(Example(TAGS))
+    with pytest.raises(ExampleError, match=r"tags: .*add --labels tags=O,B-PER"):
+        infer_format(Example(NAMED_TAGS))
+    with pytest.raises(UsageError, match="--verify relabel: another function takes other arguments"):
+        verify_mode(
+            CreateConfig(example=CALL, count=1, run_dir=Path("run"), verify="relabel"),
+            infer_format(Example(CALL)),
+        )
+    with pytest.raises(UsageError, match="--turns"):
+        infer_format(Example(PREFERENCE), FormatOptions(turns=2))
+    tool = {"name": "f", "parameters": {"x": {"type": "str"}}}
+    with pytest.raises(FormatError, match="the tool f"):
+        infer_format(Example({**CALL, "tools": [tool], "call": {"name": "f", "arguments": {}}}))
+
+
+def test_functions_are_called_equally_often(tmp_path: Path, model: str) -> None:
+    make(tmp_path / "run", model, example=CALL, count=8)
+    calls = [row["call"] for row in examples(tmp_path / "run")]
+    assert sorted(call["name"] for call in calls) == ["get_weather"] * 4 + ["list_alarms"] * 4
+    assert all(call["name"] != "list_alarms" or call["arguments"] == {} for call in calls)
+    assert {len(call["arguments"]) for call in calls if call["name"] == "get_weather"} == {1, 2}
+
+
+@pytest.mark.parametrize("layout", [name for name in SHIPPED if name != "function call"])
+def test_no_encoder_is_trained_on_a_layout_without_a_head(layout: str, tmp_path: Path, model: str) -> None:
+    values, options, name = SHIPPED[layout]
+    make(tmp_path / "run", model, example=values, **options, count=4)
+    source = read_source(str(tmp_path / "run"))
+    with pytest.raises(TrainingError, match=f"no encoder is trained on rows of the format {name}"):
+        task_of(source.format, source.rows, source.name)
+
+
+def texts(value: Json) -> list[Json]:
+    """Every value in an example, except who speaks."""
+    if isinstance(value, dict):
+        return [text for key, part in value.items() if key not in ("role", "from") for text in texts(part)]
+    return [text for part in value for text in texts(part)] if isinstance(value, list) else [value]
+
+
+def read(layout: str, path: Path) -> list[Json]:
+    if layout == "hf":
+        import datasets
+
+        return list(datasets.load_from_disk(str(path))["train"].to_list())
+    if layout == "parquet":
+        import pyarrow.parquet
+
+        return list(pyarrow.parquet.read_table(path).to_pylist())
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file) if layout == "csv" else map(json.loads, file))
+
+
+EXPORTED = {**{name: given[:2] for name, given in SHIPPED.items()}, **INFERRED}
+
+
+@pytest.mark.parametrize(("values", "options"), EXPORTED.values(), ids=EXPORTED)
+def test_every_export_holds_every_field_or_names_it(
+    values: dict[str, Json], options: dict[str, Any], tmp_path: Path, model: str
+) -> None:
+    make(tmp_path / "run", model, example=values, **options, count=6)
+    run = RunDirectory(tmp_path / "run")
+    made = list(run.examples())
+    for layout in LAYOUTS:
+        notes: list[str] = []
+        target = tmp_path / "out" / layout
+        try:
+            path = export(run, layout, target, notify=notes.append)
+        except RunError as error:
+            refused = str(error)
+        else:
+            lost = [lost_fields(*pair) for pair in zip(read(layout, path), made, strict=True)]
+            assert set().union(*lost) <= named(notes)
+            continue
+        assert "; export " in refused
+        assert layout in ("reference", "alpaca", "preference")
+        assert not list(target.iterdir())
+
+
+def lost_fields(row: Json, values: dict[str, Json]) -> set[str]:
+    """The fields of an example that have a value which an exported row does not contain."""
+    text = json.dumps(row, ensure_ascii=False).replace("\\", "")
+    return {
+        name
+        for name, value in values.items()
+        if any(str(part) not in text and json.dumps(part) not in text for part in texts(value) if part)
+    }
+
+
+def named(notes: list[str]) -> set[str]:
+    """The top-level fields that notes name."""
+    lists = (note.partition("leaves out ")[2].partition(";")[0] for note in notes)
+    return {name.partition(".")[0] for names in lists for name in names.split(", ")}
+
+
+def test_exports_of_chat_layouts(tmp_path: Path, model: str) -> None:
+    make(tmp_path / "chat", model, example=CHAT, count=2)
+    run = RunDirectory(tmp_path / "chat")
+    made = examples(tmp_path / "chat")
+    assert read("chat", export(run, "chat")) == made
+    assert read("alpaca", export(run, "alpaca"))[0] == {
+        "instruction": made[0]["messages"][1]["content"],
+        "input": "",
+        "output": made[0]["messages"][2]["content"],
+        "system": made[0]["messages"][0]["content"],
+    }
+    make(tmp_path / "sharegpt", model, example=SHAREGPT, turns=2, count=2)
+    run, [first, _] = RunDirectory(tmp_path / "sharegpt"), examples(tmp_path / "sharegpt")
+    speakers = {"human": "user", "gpt": "assistant"}
+    assert read("chat", export(run, "chat"))[0] == {
+        "messages": [{"role": speakers[t["from"]], "content": t["value"]} for t in first["conversations"]]
+    }
+    with pytest.raises(RunError, match="one turn of the user, these have more; export chat"):
+        export(run, "alpaca")
+
+
+def test_exports_of_instructions_and_preferences(tmp_path: Path, model: str) -> None:
+    make(tmp_path / "alpaca", model, example=INFERRED["alpaca"][0], count=2)
+    run, [first, _] = RunDirectory(tmp_path / "alpaca"), examples(tmp_path / "alpaca")
+    assert read("alpaca", export(run, "alpaca"))[0] == first
+    assert read("chat", export(run, "chat"))[0]["messages"] == [
+        {"role": "system", "content": first["system"]},
+        {"role": "user", "content": f"instruction: {first['instruction']}\ninput: {first['input']}"},
+        {"role": "assistant", "content": first["output"]},
+    ]
+    with pytest.raises(RunError, match="needs a chosen and a rejected answer; export chat"):
+        export(run, "preference")
+    make(tmp_path / "preference", model, example=PREFERENCE, count=2)
+    run = RunDirectory(tmp_path / "preference")
+    assert read("preference", export(run, "preference")) == examples(tmp_path / "preference")
+    notes: list[str] = []
+    export(run, "chat", notify=notes.append)
+    assert notes == ["the chat layout leaves out rejected; export hf or csv for all fields"]
