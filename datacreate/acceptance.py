@@ -15,10 +15,9 @@ from dataclasses import replace
 from functools import lru_cache
 
 from datacreate.filters.base import Filter
-from datacreate.formats.example import Json, field_at
+from datacreate.formats.example import Json, value_at
 from datacreate.formats.validate import Candidate, Reason, Reject, shorten
 from datacreate.plan import RunPlan
-from datacreate.prompts.label_scoring import assigned_label, possible_answers, with_answer
 from datacreate.runs.log import Commit
 from datacreate.runs.summary import RunStats
 from datacreate.selection.accepted_vectors import AcceptedVectors
@@ -91,7 +90,8 @@ class Acceptance:
             return self._accept(item, request), None
         if probabilities is None:
             return _reject(Reason.REJECTED_BY_VERIFIER, item, NO_SCORES), None
-        assigned = assigned_label(self._format, item.example.values) if has_label else -1
+        right = self._format.answers.chosen(item.example.values) if has_label else None
+        assigned = -1 if right is None else right
         scored = Scored(assigned, -1, False, probabilities)
         if self.holds:
             self._add_to_filters(item, request)
@@ -108,11 +108,11 @@ class Acceptance:
         assigned = -1 if self.pseudo_labels else scored.assigned
         scored = replace(scored, final=final_label(self._verification.mode, assigned, calibrated, request))
         if scored.final < 0:
-            answers = list(map(str, possible_answers(self._format, item.example.values)))
+            answers = list(map(str, self._format.answers.choices(item.example.values)))
             detail = disagreement(answers, assigned, calibrated)
             return _reject(Reason.REJECTED_BY_VERIFIER, item, detail), scored
-        if scored.final != assigned_label(self._format, item.example.values):
-            relabeled = with_answer(self._format, item.example.values, scored.final)
+        if scored.final != self._format.answers.chosen(item.example.values):
+            relabeled = self._format.answers.with_choice(item.example.values, scored.final)
             candidate = Candidate.of(relabeled, self._format)
             # In a format without free text, the answer is part of the compared text.
             if candidate.key != item.key:
@@ -238,8 +238,7 @@ class Acceptance:
         self.passed += 1
 
     def _label(self, candidate: Candidate) -> Json:
-        path = self._format.roles.answer
-        return field_at(candidate.example.values, path) if path else None
+        return value_at(candidate.example.values, self._format.roles.answer)
 
 
 def _reject(reason: Reason, candidate: Candidate, detail: str = "") -> Reject:

@@ -21,20 +21,16 @@ class UsageError(DatacreateError):
     exit_code = 2
 
 
-class ExampleError(UsageError):
-    """The formatting example cannot be used."""
+class ExampleError(UsageError): ...  # the formatting example cannot be used
 
 
-class FormatError(UsageError):
-    """A task format is wrong, or contradicts its example."""
+class FormatError(UsageError): ...  # a task format is wrong, or contradicts its example
 
 
-class SweepPlanError(UsageError):
-    """The plan of a sweep is wrong, or differs from the one in its folder."""
+class SweepPlanError(UsageError): ...  # the plan of a sweep is wrong, or differs from the one in its folder
 
 
-class CheckpointError(DatacreateError):
-    """A checkpoint is not downloaded, damaged or too large."""
+class CheckpointError(DatacreateError): ...  # a checkpoint is not downloaded, damaged or too large
 
 
 class UnknownModel(CheckpointError):
@@ -43,8 +39,7 @@ class UnknownModel(CheckpointError):
     exit_code = 2
 
 
-class BenchmarkError(DatacreateError):
-    """A benchmark is not imported, or damaged."""
+class BenchmarkError(DatacreateError): ...  # a benchmark is not imported, or damaged
 
 
 class UnknownBenchmark(BenchmarkError):
@@ -53,12 +48,10 @@ class UnknownBenchmark(BenchmarkError):
     exit_code = 2
 
 
-class EngineError(DatacreateError):
-    """The engine did not start, died, or does not enforce the grammar."""
+class EngineError(DatacreateError): ...  # the engine did not start, died, or does not enforce the grammar
 
 
-class PromptTooLong(EngineError):
-    """A prompt and its answer do not fit the model's context."""
+class PromptTooLong(EngineError): ...  # a prompt and its answer do not fit the model's context
 
 
 class ServersUnavailable(EngineError):
@@ -67,28 +60,25 @@ class ServersUnavailable(EngineError):
     exit_code = RESUMABLE
 
 
-class RunError(DatacreateError):
-    """A run directory cannot be used."""
+class RunError(DatacreateError): ...  # a run directory cannot be used
 
 
-class RunMismatch(RunError):
-    """It was made with other settings."""
+class RunMismatch(RunError): ...  # it was made with other settings
 
 
-class RunLocked(RunError):
-    """Another process is writing it."""
+class RunLocked(RunError): ...  # another process is writing it
 
 
-class LogDamaged(RunError):
-    """Its log is damaged before the last line."""
+class LogDamaged(RunError): ...  # its log is damaged before the last line
 
 
-class TrainingError(DatacreateError):
-    """An encoder cannot be trained or measured on these rows."""
+class InvalidRows(DatacreateError): ...  # most rows of a file are not valid
 
 
-class NoProgress(DatacreateError):
-    """Many requests in a row gave no accepted example."""
+class TrainingError(DatacreateError): ...  # an encoder cannot be trained or measured on these rows
+
+
+class NoProgress(DatacreateError): ...  # many requests in a row gave no accepted example
 
 
 class StorageError(DatacreateError):
@@ -109,5 +99,4 @@ class Stopped(DatacreateError):
     exit_code = RESUMABLE
 
 
-class LockLost(Stopped):
-    """Another process has taken over the folder."""
+class LockLost(Stopped): ...  # another process has taken over the folder

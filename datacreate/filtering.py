@@ -16,7 +16,7 @@ from pydantic import model_validator
 from datacreate.decontamination import held_out_sets, with_names
 from datacreate.engines.factory import checkpoint_of, make_engine
 from datacreate.engines.settings import EngineOptions
-from datacreate.errors import UsageError
+from datacreate.errors import InvalidRows, UsageError
 from datacreate.files import replaced, storage_error
 from datacreate.filters.base import Filter, FilterInputs, FilterSettings, Threshold, quality, threshold
 from datacreate.filters.registry import filter_report, load_embedder, make_filters
@@ -61,8 +61,8 @@ class DatasetFilterSettings(EngineOptions, JudgingModels, FilterSettings, Format
 @dataclass
 class _Counts:
     rows: int = 0  # valid ones
-    invalid: int = 0
-    first_invalid: str | None = None  # its line number and reason
+    invalid: Counter[tuple[str, str]] = field(default_factory=Counter)  # (reason, field) -> rows
+    first_invalid: dict[tuple[str, str], str] = field(default_factory=dict)  # its line number and detail
     rejected: Counter[Reason] = field(default_factory=Counter)
     labels_before: Counter[str] = field(default_factory=Counter)
     labels_after: Counter[str] = field(default_factory=Counter)
@@ -82,9 +82,9 @@ def filter_rows(
 
     `out` gets the kept rows as they were read, `rejects` one object per dropped row (reason, detail, line, row).
     Of rows that repeat each other the first is kept. `notify` gets a line about each long preparation. Raises
-    UsageError if an output is an input, no row is valid, or there is nothing to balance; BenchmarkError or
-    CheckpointError for what is not downloaded; EngineError if the verifier fails; StorageError if the disk is
-    full; and what `read_rows` raises.
+    UsageError if an output is an input, or there is nothing to balance; InvalidRows, after `rejects` is written, if
+    most rows are not valid; BenchmarkError or CheckpointError for what is not downloaded; EngineError if the verifier
+    fails; StorageError if the disk is full; and what `read_rows` raises.
     """
     settings = settings or DatasetFilterSettings()
     test_sets = ("all",) if settings.decontaminate is None else settings.decontaminate
@@ -102,32 +102,37 @@ def filter_rows(
     inputs = FilterInputs(held_out, AcceptedVectors(embedder) if embedder else None, sha256, "line")
     filters = make_filters(filter_settings, inputs)
     counts, verifier = _Counts(), None
-    with ExitStack() as stack:
-        write, write_rejects = [stack.enter_context(_lines(path)) for path in (out, rejects)]
-        if settings.verifier is not None:
-            checkpoint = checkpoint_of(settings.verifier, settings)
-            engine = make_engine(checkpoint, settings, count=rows.total, notify=notify)
-            stack.callback(engine.close)
-            verifier = Verifier(engine, checkpoint.name, rows.format, tuple(filters))
-            filters.append(verifier)
-        for filter in filters:
-            filter.prepare(notify)
-        if verifier:
-            verifier.calibrate(_sample(rows))
-        kept = _filtered(rows, filters, embedder, counts, write_rejects, on_progress)
-        if settings.balance:
-            accepted = list(kept)
-            kept = _balanced(accepted, rows.format, counts, write_rejects) if counts.rows else iter(())
-        for row in kept:
-            write(row.line)
-            counts.kept += 1
-        if counts.invalid > counts.rows:
-            raise UsageError(
-                f"{source}: {counts.invalid} of {counts.rows + counts.invalid} rows are not valid in the format "
-                f"{rows.format.name}, the first in {counts.first_invalid}; name another --format, or repair the rows"
-            )
-        if not counts.rows:
-            raise UsageError(f"{source}: no rows; give a file or a run directory with rows")
+    refused: InvalidRows | None = None
+    with _lines(rejects) as write_rejects:
+        try:
+            with ExitStack() as stack:
+                write = stack.enter_context(_lines(out))
+                if settings.verifier is not None:
+                    checkpoint = checkpoint_of(settings.verifier, settings)
+                    engine = make_engine(checkpoint, settings, count=rows.total, notify=notify)
+                    stack.callback(engine.close)
+                    verifier = Verifier(engine, checkpoint.name, rows.format, tuple(filters))
+                    filters.append(verifier)
+                for filter in filters:
+                    filter.prepare(notify)
+                if verifier:
+                    verifier.calibrate(_sample(rows))
+                kept = _filtered(rows, filters, embedder, counts, write_rejects, on_progress)
+                if settings.balance:
+                    accepted = list(kept)
+                    kept = (
+                        _balanced(accepted, rows.format, counts, write_rejects) if counts.rows else iter(())
+                    )
+                for row in kept:
+                    write(row.line)
+                    counts.kept += 1
+                _refuse_if_mostly_invalid(source, rows.format, counts, rejects)
+                if not counts.rows:
+                    raise UsageError(f"{source}: no rows; give a file or a run directory with rows")
+        except InvalidRows as error:
+            refused = error  # the rejects are written, so that the user can read them
+    if refused:
+        raise refused
     reports = filter_report(filter_settings, counts.rejected)
     if verifier:
         reports.append(verifier.report(counts.rejected[Reason.REJECTED_BY_VERIFIER]))
@@ -136,8 +141,8 @@ def filter_rows(
         "source": str(source),
         "format": rows.format.name,
         "rows": counts.rows,
-        "invalid": counts.invalid,
-        "first_invalid": counts.first_invalid,
+        "invalid": counts.invalid.total(),
+        "first_invalid": next(iter(counts.first_invalid.values()), None),
         "filters": reports,
         "embedding_model": settings.embedding_model if settings.semantic else None,
         "compared_with": [each.ref.model_dump() for each in held_out],
@@ -150,6 +155,19 @@ def filter_rows(
         "out": out and str(out),
         "rejects": rejects and str(rejects),
     }
+
+
+def _refuse_if_mostly_invalid(
+    source: Path, format: TaskFormat, counts: _Counts, rejects: Path | None
+) -> None:
+    invalid = counts.invalid.total()
+    if invalid > counts.rows:
+        [(kind, number)] = counts.invalid.most_common(1)
+        where = rejects or "what --rejects FILE writes"
+        raise InvalidRows(
+            f"{source}: {invalid} of {counts.rows + invalid} rows are not valid in the format {format.name}, "
+            f"{number} of them like {counts.first_invalid[kind]}; see {where}, name another --format, or repair them"
+        )
 
 
 def _sample(rows: Rows) -> list[Candidate]:
@@ -187,8 +205,9 @@ def _filtered(
             filter.prefetch(candidates)
         for row in batch:
             if isinstance(row, InvalidRow):
-                counts.first_invalid = counts.first_invalid or f"line {row.number}: {row.detail}"
-                counts.invalid += 1
+                kind = row.reason, "" if row.reason is Reason.INVALID_JSON else row.detail.partition(":")[0]
+                counts.invalid[kind] += 1
+                counts.first_invalid.setdefault(kind, f"line {row.number}: {row.detail}")
                 _write_reject(rejects, row.reason, row.detail, row.number, row.values)
                 continue
             counts.rows += 1

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.create import create
+from datacreate.messages import Notify, SilentProgress, no_notify
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from tests.filters.texts import HashedWords
@@ -40,15 +41,16 @@ def make(
     model: str,
     engine: ScriptedEngine | Script | None = None,
     embedder: HashedWords | None = None,
+    notify: Notify = no_notify,
     **changes: Any,
 ) -> dict[str, Any]:
     """Run `create` with a scripted engine; returns the summary."""
-    if not isinstance(engine, ScriptedEngine):
-        engine = ScriptedEngine(engine or answering())
-    config = CreateConfig.of(**settings(run_dir, model, **changes))
-    scripted = engine
+    scripted = engine if isinstance(engine, ScriptedEngine) else ScriptedEngine(engine or answering())
+    progress = SilentProgress()
+    progress.notify = notify  # type: ignore[method-assign]
     return create(
-        config,
+        CreateConfig.of(**settings(run_dir, model, **changes)),
+        progress=progress,
         engine_factory=lambda *_: scripted,
         embedder=embedder or HashedWords(),
     )

@@ -124,7 +124,10 @@ def fill(schema: dict[str, Any], rng: random.Random, vocabulary: int) -> Any:
         return rng.randint(schema.get("minimum", 0), schema.get("maximum", 99))
     if kind == "number":
         return rng.uniform(schema.get("minimum", 0), schema.get("maximum", 1))
-    return None if kind == "null" else f"word {rng.randrange(vocabulary)}"
+    if kind == "null":
+        return None
+    space = "" if "pattern" in schema else " "
+    return f"word{space}{rng.randrange(vocabulary)}"
 
 
 def saying(text: str, reason: FinishReason = "stop", error: str | None = None) -> Script:

@@ -38,13 +38,13 @@ broken      |                                    | 2 | not JSON at column 9
 list        |                                    | 2 | more than one row; keep one of them as the formatting example
 roof        | --format multiple_choice           | 2 | answer_in_options
 commonsense | --format essay                     | 2 | choose one of
-number      | --format FORMAT                    | 2 | label: 3 is not of type 'string'
+number      | --format FORMAT                    | 2 | label: 3 (integer), expected text
 why         | --format UNSUPPORTED               | 2 | 'allOf'
 commonsense | --strategy clever                  | 2 | naive, random, diverse, similar, tree
 commonsense | --count 0                          | 2 | --count 0: give a number greater than 0
 commonsense | --num-examples 1001                | 2 | less than or equal to 1000
 nli         | --labels label                     | 2 | write it as NAME=VALUE
-nli         | --labels label=yes,no              | 2 | not one of
+nli         | --labels label=yes,no              | 2 | expected "yes", "no" (text)
 long        |                                    | 1 | use a shorter example
 why         | --verify drop                      | 2 | --verify drop: free text cannot be scored
 commonsense | --verify off --verifier qwen3-8b   | 2 | --verifier: --verify off verifies nothing

@@ -205,7 +205,7 @@ def test_rows_of_a_file_are_compared_by_the_inputs_of_the_format_or_by_all_their
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "no rows"), (b'{"a": 1}\n[2]\n', "line 2: not a JSON object"), (b"\xff\xfe", "line 1: UTF-16")],
+    [(b"", "no rows"), (b'{"a": 1}\n[2]\n', "line 2: not a JSON object"), (b"\xff\xfe", "UTF-16, not UTF-8")],
 )
 def test_a_file_that_is_no_jsonl_is_one_line(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "mine.jsonl").write_bytes(content)

@@ -15,12 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datacreate.create import create
 from datacreate.engines.base import Completion, Request
-from datacreate.runs.config import CreateConfig
-from datacreate.runs.summary import RunStats
-from tests.filters.texts import HashedWords
-from tests.making import NLI, NLI_LABELS, examples, settings
+from tests.making import NLI, NLI_LABELS, examples, make
 from tests.scripted import Script, ScriptedEngine, written
 
 SURE = 0.9
@@ -118,32 +114,14 @@ def failing(request: Request) -> Completion:
     return knowing(request)
 
 
-class Recorder:
-    """A `Progress` that keeps its messages."""
-
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-
-    def notify(self, text: str) -> None:
-        self.messages.append(text)
-
-    def update(self, stats: RunStats, count: int, uncommitted: object) -> None: ...
-
-
 def verified(
     run_dir: Path, model: str, writer: Script | ScriptedEngine, scorer: Script = knowing, **changes: Any
 ) -> tuple[dict[str, Any], list[str]]:
     """Run `create` with one scripted engine that writes and verifies; the summary and the messages."""
     engine = writer if isinstance(writer, ScriptedEngine) else ScriptedEngine(writer, scorer=scorer)
-    config = CreateConfig.of(**settings(run_dir, model, **({"verify": "drop"} | changes)))
-    recorder = Recorder()
-    summary = create(
-        config,
-        progress=recorder,
-        engine_factory=lambda *_: engine,
-        embedder=HashedWords(),
-    )
-    return summary, recorder.messages
+    messages: list[str] = []
+    summary = make(run_dir, model, engine, notify=messages.append, **({"verify": "drop"} | changes))
+    return summary, messages
 
 
 def is_right(values: dict[str, Any], labels: Sequence[str] = LABELS) -> bool:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from datacreate.benchmarks.registry import Benchmark
 from datacreate.errors import BenchmarkError
 from datacreate.formats.example import Json, unique_keys
-from datacreate.formats.reader import encoding_error
+from datacreate.formats.reader import decoded
 from datacreate.formats.text_normalization import normalize_text
 
 COLUMNS = ("question", "context", "options", "label")
@@ -105,10 +105,9 @@ def _matching_option(label: str, options: Sequence[str]) -> str:
 def parse_rows(content: bytes, where: str, benchmark: Benchmark) -> list[BenchmarkRow]:
     """The rows of a JSONL file's bytes; BenchmarkError naming the line that is wrong, or if there are none."""
     try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        first = content.count(b"\n", 0, error.start) + 1
-        raise BenchmarkError(f"{where}: {encoding_error(content, first)}") from None
+        text = decoded(content)
+    except ValueError as error:
+        raise BenchmarkError(f"{where}: {error}") from None
     rows = []
     for number, line in enumerate(text.split("\n"), 1):  # not splitlines(): texts may hold U+2028
         if not line.strip():

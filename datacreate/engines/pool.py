@@ -200,15 +200,17 @@ class Pool:
         if server.is_active and server.problem:
             self._log(f"{server.url}: available again")
             server.problem, server.failures, server.same_errors = None, 0, 0
-            server.last_request_succeeded = True
+            server.last_request_succeeded, self.fatal_error = True, None
             self._wake()
 
     def _suspend(self, server: Server, problem: Unavailable | Incompatible) -> None:
-        """Send it no more requests after a problem with one; stop the run if it is always the same problem."""
+        """Send it no more requests; stop the run if it, like all others, always fails with the same problem."""
         if not server.is_active:
             return
-        server.same_errors = server.same_errors + 1 if str(problem) == str(server.problem) else 1
-        if server.same_errors >= _MAX_SAME_ERRORS and not isinstance(problem, Busy):
+        same = str(problem) == str(server.problem) and not isinstance(problem, Busy)
+        server.same_errors = server.same_errors + 1 if same else 1
+        used = (each for each in self._servers.values() if each.passed_before)
+        if all(each.same_errors >= _MAX_SAME_ERRORS for each in used):
             self.fatal_error = ServersUnavailable(
                 f"{server.url}: the same error {_MAX_SAME_ERRORS} times in a row: {problem}; see the log of the "
                 "server, then run the same command to resume"

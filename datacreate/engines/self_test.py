@@ -60,7 +60,7 @@ def scores_are_real() -> Check:
 
 
 def _scores_fault(completions: Sequence[Completion]) -> str | None:
-    advice = "to create without scores, use --verify off"
+    advice = "use a server with logprobs, or --verify off to create without scores"
     for answer in completions:
         if answer.error:
             return f"returns no probabilities for label scoring: {answer.error}; {advice}"

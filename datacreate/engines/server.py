@@ -78,7 +78,7 @@ class Server:
         self.same_errors = 0  # requests of the run that failed in a row, all with the same error
         self._options = options
         self._remote = remote
-        self._passed_before = False  # whether it ever passed the self-test
+        self.passed_before = False  # whether it ever passed the self-test
         self._given_slots = options.max_num_seqs or address.max_num_seqs
         self._set_slots(self._given_slots or _DEFAULT_SLOTS)
         self._set_context(None)
@@ -136,7 +136,7 @@ class Server:
         await self._recognize()
         await self._find_request_form()
         await self.run_checks(checks)
-        self._passed_before = True
+        self.passed_before = True
 
     async def run_checks(self, checks: Sequence[Check]) -> None:
         """Run more checks, the last one with a prompt of the run. Raises what `_check` raises."""
@@ -170,7 +170,7 @@ class Server:
 
     def _wrong_address(self, path: str, found: str) -> Exception:
         # A server that was in use before may be behind a proxy that shows an error page for a while.
-        problem = Unavailable if self._passed_before else Incompatible
+        problem = Unavailable if self.passed_before else Incompatible
         return problem(f"no OpenAI-compatible server at this address ({path} returns {found}); check --url")
 
     async def _recognize(self) -> None:
@@ -259,7 +259,7 @@ class Server:
     ) -> Any:
         """The JSON of a response with HTTP status 200; other statuses raise `_refusal`."""
         status, document = await self._send(path, body, seconds)
-        if status == 404 and not self._passed_before:
+        if status == 404 and not self.passed_before:
             raise self._wrong_address(path, f"HTTP 404: {one_line(document)}")
         if status != 200:
             raise _refusal(status, document)

@@ -20,6 +20,7 @@ from datacreate.benchmarks import find_benchmark, load_registry, read_split
 from datacreate.errors import TrainingError, UsageError
 from datacreate.finetuning.records import SOFT_LABELS, Condition, Task
 from datacreate.formats.example import Example, FieldPath, Json, canonical_json, dotted, field_at, value_at
+from datacreate.formats.infer_rows import few_labels
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import has_rows
 from datacreate.formats.task_format import TaskFormat, load_format
@@ -159,8 +160,13 @@ def task_of(format: TaskFormat, rows: Sequence[Mapping[str, Json]], source: str)
         raise TrainingError(
             f"{source}: no field is recognized as the label; name it and its values with --labels FIELD=a,b,c"
         )
+    if any(isinstance(value, list) for value in _values(rows, path)):
+        raise TrainingError(
+            f"{source}: the field {dotted(path)} is a list, and an encoder learns one label for each row; "
+            "name its field with --answer FIELD"
+        )
     labels = sorted({str(label) for label in _values(rows, path)})
-    if 2 <= len(labels) <= max(2, min(50, len(rows) // 2)):
+    if few_labels(len(labels), len(rows)):
         return Task(head="sequence_classification", names=tuple(labels))
     if len(labels) < 2:
         raise TrainingError(
@@ -190,21 +196,21 @@ def question_of(
     row: Mapping[str, Json], format: TaskFormat, task: Task, inputs: Iterable[FieldPath] | None = None
 ) -> Question | str:
     """The texts of a row, of all inputs or of `inputs`; or the reason why it cannot be used."""
-    roles = format.roles
     try:
         context = format.passage(row) or None
         text = format.input_text(row, inputs)
-        answer = str(field_at(row, roles.answer or ()))
+        answer = str(field_at(row, format.roles.answer or ()))
         if not text.strip():
             return "the inputs are empty"
         if task.head == "sequence_classification":
             return Question(text, context, (), _index(answer, task.names))
-        options = tuple(str(option) for option in field_at(row, roles.options or ()))
+        options = tuple(map(str, format.answers.choices(row)))
+        right = format.answers.chosen(row)
     except (KeyError, TypeError, IndexError) as error:
         return f"a field is missing ({error})"
     if len(options) != task.classes:
         return f"{len(options)} options, expected {task.classes}"
-    return Question(text, context, options, _index(answer, options))
+    return Question(text, context, options, right)
 
 
 def _index(answer: str, names: Sequence[str]) -> int | None:

@@ -17,6 +17,16 @@ Json = Any
 FieldPath = tuple[str, ...]
 """The keys that lead to a field, outermost first. Messages join them with dots: `review.stars`."""
 
+JSON_TYPES = {
+    str: "string",
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    dict: "object",
+    list: "array",
+} | {type(None): "null"}
+"""Python type -> the word of JSON Schema."""
+
 MAX_NESTING = 20
 """Maximum depth of lists and objects in an example."""
 
@@ -58,16 +68,16 @@ def field_at(values: Json, path: FieldPath) -> Json:
     return values
 
 
-def value_at(values: Json, path: FieldPath) -> Json:
+def value_at(values: Json, path: FieldPath | None) -> Json:
     """The value at `path`; None if there is none."""
     with suppress(KeyError, TypeError):
-        return field_at(values, path)
+        return None if path is None else field_at(values, path)
     return None
 
 
 def replace_field(values: Mapping[str, Json], path: FieldPath, value: Json) -> dict[str, Json]:
-    """A copy of `values` with another value at `path`."""
-    inner = value if len(path) == 1 else replace_field(values[path[0]], path[1:], value)
+    """A copy of `values` with this value at `path`; objects on the way are made where they are missing."""
+    inner = value if len(path) == 1 else replace_field(values.get(path[0], {}), path[1:], value)
     return {**values, path[0]: inner}
 
 

@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from datacreate.errors import ExampleError, UsageError
+from datacreate.formats.answers import FIRST_CODES, codes, first_code
 from datacreate.formats.example import (
+    JSON_TYPES,
     Example,
     FieldPath,
     Json,
@@ -26,9 +28,9 @@ from datacreate.formats.example import (
     values_in,
 )
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.overrides import JSON_TYPES, field_overrides, leaves_of, named_field
+from datacreate.formats.overrides import field_overrides, leaves_of, named_field
 from datacreate.formats.roles import Roles
-from datacreate.formats.rules import Rule, is_span
+from datacreate.formats.rules import Rule, find_span
 from datacreate.formats.schema_utils import (
     MAX_LABELS,
     Schema,
@@ -43,6 +45,7 @@ from datacreate.formats.task_format import (
     TaskFormat,
     bind,
     default_inputs,
+    find_first_code,
     load_format,
 )
 from datacreate.formats.yes_no import are_yes_no, yes_no_labels
@@ -50,14 +53,21 @@ from datacreate.paths import shipped
 
 _ANSWER_NAMES = (
     "label labels answer answers output target class category sentiment emotion stance intent gold verdict correct "
-    "stars rating score response completion summary translation"
+    "stars rating score response completion summary translation answerkey answer_key "
+    "答案 标签 回答 antwort respuesta etiqueta réponse étiquette resposta ответ метка"
 ).split()
-_CONTEXT_NAMES = "context passage premise document article paragraph story abstract background".split()
-_OPTIONS_NAMES = "options choices candidates alternatives answers endings".split()
+_CONTEXT_NAMES = (
+    "context passage premise document article paragraph story abstract background 上下文 文章 kontext contexto contexte"
+).split()
+_OPTIONS_NAMES = (
+    "options choices candidates alternatives answers endings 选项 optionen opciones opções варианты"
+).split()
 _METADATA_NAMES = "id _id idx uid uuid guid qid url source meta metadata license split dataset".split()
 
 _LONGEST_METADATA = 200
 """A longer text is content, whatever its name."""
+
+_NLI = ("entailment", "neutral", "contradiction")
 
 _PLACEHOLDERS = ("a", "b", "c")
 """Stand for labels that cannot be derived from the example."""
@@ -71,9 +81,12 @@ class InferredFormat:
     notes: tuple[str, ...]
 
 
-def infer_format(example: Example, options: FormatOptions | None = None) -> InferredFormat:
+def infer_format(
+    example: Example, options: FormatOptions | None = None, rows: Sequence[Mapping[str, Json]] = ()
+) -> InferredFormat:
     """The format of an example: the one named, or the first shipped one that fits, or an inferred one.
 
+    `rows` of the same data show whether an answer that is a position counts from 0 or from 1.
     Raises ExampleError, FormatError or UsageError if the options, the format and the example contradict each other.
     """
     if message := find_unsupported_value(example.values):
@@ -96,7 +109,7 @@ def infer_format(example: Example, options: FormatOptions | None = None) -> Infe
         return InferredFormat(format, (_summary(format),))
     if options.turns:
         raise UsageError("--turns: the example is not a conversation of user and assistant; remove --turns")
-    return _infer(example, options)
+    return _infer(example, options, rows)
 
 
 def _fits(format: TaskFormat, values: Mapping[str, Json]) -> bool:
@@ -130,7 +143,7 @@ def _shipped_formats() -> tuple[TaskFormat, ...]:
     return tuple(load_format(path.stem) for path in sorted(shipped("schemas").glob("*.json")))
 
 
-def _infer(example: Example, options: FormatOptions) -> InferredFormat:
+def _infer(example: Example, options: FormatOptions, rows: Sequence[Mapping[str, Json]]) -> InferredFormat:
     overrides = field_overrides(example, options)
     schema: Schema = _infer_schema(example.values)
     if is_constant(schema) or not example.values:
@@ -138,19 +151,32 @@ def _infer(example: Example, options: FormatOptions) -> InferredFormat:
     for path, override in overrides.items():
         schema = with_field(schema, path, override)
     roles = _infer_roles(example, options, list(overrides))
+    advice = ""
+    if roles.answer and roles.options and not roles.keys and roles.answer not in overrides:
+        schema, advice = _with_codes(schema, roles, example, rows)
+    if roles.answer and roles.answer_start:
+        listed = {"minItems": 1, "maxItems": 1}
+        own = schema_at(schema, roles.answer)
+        schema = with_field(schema, roles.answer, {**own, **listed} if "items" in own else own)
     roles = replace(roles, inputs=roles.inputs or default_inputs(schema, roles))
+    if roles.answer in overrides and "items" in schema_at(schema, roles.answer):
+        own = schema_at(schema, roles.answer)
+        lengths = {"minItems": 1, "maxItems": len(own["items"].get("enum", own)), "uniqueItems": True}
+        schema = with_field(schema, roles.answer, {**own, **lengths})  # each of several labels once
     if roles.answer:
         schema = _with_labels(schema, roles, example, overrides)
-    format = TaskFormat("inferred", schema, roles)
+    format = TaskFormat("inferred", schema, roles, first_code=find_first_code(schema, roles))
     rules: set[Rule] = set()
     if roles.options and roles.answer:
         rules = {Rule.ANSWER_IN_OPTIONS, Rule.OPTIONS_DIFFER}
     elif roles.context and roles.answer and not format.labels:
-        answer, context = field_at(example.values, roles.answer), field_at(example.values, roles.context)
-        if isinstance(answer, str) and is_span(answer, context):
+        answer, context = value_at(example.values, roles.answer), value_at(example.values, roles.context)
+        is_span = isinstance(answer, str) and find_span(answer, context) is not None
+        if is_span or roles.answer_start:
             rules = {Rule.ANSWER_IN_CONTEXT}
-    format = bind(TaskFormat("inferred", schema, roles, frozenset(rules)), example)
-    advice = "" if overrides or rules or format.head == "multiple_choice" else _advice(format, example)
+    format = bind(replace(format, rules=frozenset(rules)), example)
+    if not (advice or overrides or rules or format.head == "multiple_choice"):
+        advice = _advice(format, example)
     notes = [_summary(format) + advice]
     others = [dotted(path) for path in overrides if path != roles.answer]
     if roles.answer and roles.answer in overrides and others:
@@ -162,6 +188,40 @@ def _infer(example: Example, options: FormatOptions) -> InferredFormat:
             f"{dotted(roles.answer)} has no fixed labels: a range is one only with at most {MAX_LABELS} whole numbers"
         )
     return InferredFormat(format, tuple(notes))
+
+
+def _with_codes(
+    schema: Schema, roles: Roles, example: Example, rows: Sequence[Mapping[str, Json]]
+) -> tuple[Schema, str]:
+    """The schema with the positions or letters that the answer can have, and a remark if one example leaves it open.
+
+    An answer that is itself an option leaves the schema as it is.
+    """
+    answer, options = value_at(example.values, roles.answer), value_at(example.values, roles.options)
+    number = len(options)
+    if str(answer).casefold() in [str(option).casefold() for option in options]:
+        return schema, ""
+    fitting = [first for first in FIRST_CODES if _is_code(answer, first, number)]
+    for row in rows:
+        listed = value_at(row, roles.options)
+        size = len(listed) if isinstance(listed, list) else number
+        narrower = [first for first in fitting if _is_code(value_at(row, roles.answer), first, size)]
+        fitting = narrower or fitting
+    if not fitting:
+        return schema, ""
+    first, path = fitting[0], roles.answer or ()
+    name, schema = dotted(path), with_field(schema, path, {"enum": codes(first, number)})
+    if len(fitting) == 1:
+        return schema, ""
+    right, others = codes(first, number).index(answer), ",".join(map(str, codes(fitting[1], number)))
+    return schema, (
+        f"; {name} {answer} is taken for {one_line(str(options[right]))!r}, counted from 0; "
+        f"if it counts from 1, add --labels {name}={others}"
+    )
+
+
+def _is_code(answer: Json, first: Json, number: int) -> bool:
+    return type(answer) is type(first) and answer in codes(first, number)
 
 
 def _advice(format: TaskFormat, example: Example) -> str:
@@ -234,7 +294,15 @@ def _infer_roles(example: Example, options: FormatOptions, overridden: list[Fiel
         # Inside an object a boolean or a yes/no text can mean anything: it would be assigned and verified as the label.
         candidates = [path for path, value in scalars.items() if len(path) == 1 or not _is_yes_no(value)]
         answer = _find_named(candidates, _ANSWER_NAMES)
-    found, answer = _infer_options(lists, scalars, answer)
+    if answer is None and scalars:
+        answer = _find_named((path for path, v in fields.items() if isinstance(v, list) and v), _ANSWER_NAMES)
+    span = None if named_answer or overridden else _find_answer_start(fields)
+    found: FieldPath | None = None
+    keys: FieldPath | None = None
+    if span:
+        answer = span[0]
+    else:
+        found, keys, answer = _infer_options(lists, scalars, answer, named_options)
     only_text = len(scalars) == 1 and isinstance(scalars.get(answer or ()), str)
     if not (named_answer or answer in overridden or inputs) and only_text:
         answer = None  # a single text is what the model writes, not an answer to something
@@ -245,7 +313,32 @@ def _infer_roles(example: Example, options: FormatOptions, overridden: list[Fiel
         ignored = tuple((name,) for name in values if name not in roles and _is_metadata(name, values))
     candidates = list(inputs or (path for path in texts if path[:1] not in ignored))
     context = _find_named(candidates, _CONTEXT_NAMES) if len(candidates) > 1 else None
-    return Roles(inputs, context, named_options or found, answer, ignored=ignored)
+    start, context = (span[1], span[2]) if span else (None, context)
+    return Roles(inputs, context, named_options or found, keys, answer, start, ignored=ignored)
+
+
+def _find_answer_start(fields: Mapping[FieldPath, Json]) -> tuple[FieldPath, FieldPath, FieldPath] | None:
+    """The fields of an extractive answer, of where it starts, and of its context, as in SQuAD."""
+    for path, at in fields.items():
+        starts = at if isinstance(at, list) else [at]
+        if path[-1] != "answer_start" or not all(isinstance(start, int) for start in starts):
+            continue
+        for answer, value in fields.items():
+            texts = value if isinstance(value, list) else [value]
+            if answer == path or answer[:-1] != path[:-1] or len(texts) != len(starts) or not texts:
+                continue
+            for context, text in fields.items():
+                pairs = zip(texts, starts, strict=True)
+                if (
+                    isinstance(text, str)
+                    and context != answer
+                    and all(
+                        isinstance(part, str) and part and text[begin : begin + len(part)] == part
+                        for part, begin in pairs
+                    )
+                ):
+                    return answer, path, context
+    return None
 
 
 def _is_metadata(name: str, values: Mapping[str, Json]) -> bool:
@@ -261,26 +354,44 @@ def _is_yes_no(value: Json) -> bool:
 
 
 def _infer_options(
-    lists: Mapping[FieldPath, list[Json]], scalars: Mapping[FieldPath, Json], answer: FieldPath | None
-) -> tuple[FieldPath | None, FieldPath | None]:
-    """The fields of the options and of the answer: a list that contains the answer.
+    lists: Mapping[FieldPath, list[Json]],
+    scalars: Mapping[FieldPath, Json],
+    answer: FieldPath | None,
+    given: FieldPath | None,
+) -> tuple[FieldPath | None, FieldPath | None, FieldPath | None]:
+    """The fields of the options, of their keys and of the answer: a list that contains the answer, or a position.
 
     Raises ExampleError if a list is named like options but lacks the answer.
     """
-    for path in _sort_by_name(lists, _OPTIONS_NAMES):
-        values, named = lists[path], path[-1].casefold() in _OPTIONS_NAMES
+    answers = [answer] if answer else list(scalars)
+    ordered = _sort_by_name(lists, _OPTIONS_NAMES)
+    for path in ordered:
+        beside = [keys for keys in lists if _are_keys(lists, keys, path)]
+        found = [(p, keys) for keys in beside for p in answers if scalars.get(p) in lists[keys]]
+        if found and first_code(lists[path]) is None:
+            return path, found[0][1], found[0][0]
+    for path in ordered:
+        values, named = lists[path], path == given or path[-1].casefold() in _OPTIONS_NAMES
         texts = [str(v).casefold() for v in values if not isinstance(v, dict | list)]
-        answers = [answer] if answer else list(scalars)
-        found = next((p for p in answers if str(scalars.get(p)).casefold() in texts), None)
-        if found and (named or (len(set(texts)) == len(values) and all(isinstance(v, str) for v in values))):
-            return path, found
-        given = scalars.get(answer) if answer else None
-        # 2 and "B" are positions in the list.
-        if named and not found and isinstance(given, str) and len(given) > 1 and not given.isdigit():
+        by_value = next((p for p in answers if p in scalars and str(scalars[p]).casefold() in texts), None)
+        if by_value and (
+            named or (len(set(texts)) == len(values) and all(isinstance(v, str) for v in values))
+        ):
+            return path, None, by_value
+        value = scalars.get(answer) if answer else None
+        if named and any(_is_code(value, first, len(values)) for first in FIRST_CODES):
+            return path, None, answer
+        if named and not by_value and isinstance(value, str) and len(value) > 1 and not value.isdigit():
             raise ExampleError(
-                f"{dotted(answer or ())}: {given!r} is not among {dotted(path)}; fix the example"
+                f"{dotted(answer or ())}: {value!r} is not among {dotted(path)}; fix the example"
             )
-    return None, answer
+    return None, None, answer
+
+
+def _are_keys(lists: Mapping[FieldPath, list[Json]], keys: FieldPath, options: FieldPath) -> bool:
+    """Whether a list holds letters or numbers of the options beside it."""
+    same_place = keys != options and keys[:-1] == options[:-1] and len(lists[keys]) == len(lists[options])
+    return same_place and first_code(lists[keys]) is not None
 
 
 def _sort_by_name(fields: Iterable[FieldPath], names: list[str]) -> list[FieldPath]:
@@ -310,17 +421,28 @@ def _with_labels(
             if not given and value in options:
                 schema = with_field(schema, roles.answer, {**own, "enum": list(options)})
     elif isinstance(value, str) and not given and len(roles.answer) == 1:
-        pair = yes_no_labels(value, values_in(example.values))
-        if pair:
-            schema = with_field(schema, roles.answer, {**own, "enum": list(pair)})
+        known = yes_no_labels(value, values_in(example.values)) or _nli_labels(value, roles.inputs)
+        if known:
+            schema = with_field(schema, roles.answer, {**own, "enum": list(known)})
     return schema
+
+
+def _nli_labels(value: str, inputs: Sequence[FieldPath]) -> tuple[str, ...] | None:
+    """The labels of natural language inference in the case of `value`; None if it is something else."""
+    if value.lower() == "neutral" and not any(path[-1] in ("premise", "hypothesis") for path in inputs):
+        return None  # a sentiment, perhaps
+    cases = (tuple(map(change, _NLI)) for change in (str.lower, str.capitalize, str.upper))
+    return next((labels for labels in cases if value in labels), None)
 
 
 def _summary(format: TaskFormat) -> str:
     """What was understood, in one line."""
     named = format.roles.named()
     unused = [named.pop("ignored")] if "ignored" in named else []
-    parts = [f"{role}: {path}" for role, path in named.items()]
+    if format.first_code is not None:
+        how = "letter" if str(format.first_code).isalpha() else f"position from {format.first_code}"
+        named["answer"] += f" ({how} of the right option)"
+    parts = [f"{role.replace('_', ' ')}: {path}" for role, path in named.items()]
     if format.labels:
         parts.append(f"labels: {', '.join(one_line(str(label)) for label in format.labels)}")
     elif format.options_vary and format.roles.options:

@@ -6,10 +6,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from datacreate.errors import UsageError
-from datacreate.formats.example import Example, FieldPath, Json, dotted, field_at
+from datacreate.formats.example import JSON_TYPES, Example, FieldPath, Json, dotted, field_at
 from datacreate.formats.options import FormatOptions
-
-JSON_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number"}
 
 
 def leaves_of(value: Json, path: FieldPath = ()) -> Iterator[tuple[FieldPath, Json]]:
@@ -47,7 +45,7 @@ def field_overrides(example: Example, options: FormatOptions) -> dict[FieldPath,
             value = field_at(example.values, path)
             is_list = isinstance(value, list) and value and len(set(map(type, value))) == 1
             first = value[0] if is_list else value
-            if type(first) not in JSON_TYPES:
+            if not isinstance(first, str | int | float):
                 kind = "null" if value is None else "a list" if isinstance(value, list) else "an object"
                 raise UsageError(f"{option} {name}: the example has {kind} there; put a value there")
             if path in schemas:

@@ -29,8 +29,8 @@ READABLE = "give JSONL, JSON, CSV, TSV or Parquet"
 
 _CHUNK = 1 << 16
 
-_LONGEST = 1 << 26
-"""Characters of one row of a JSON array or of one CSV cell. More means that the file is not what it seems to be."""
+_LARGEST = 100 << 20
+"""Bytes of a JSON file that is no JSONL, which is read as a whole: the text takes up to 500 MB. Also of a CSV cell."""
 
 _BATCH = 1000  # rows of a Parquet file in memory
 
@@ -116,8 +116,10 @@ class RowFile:
             if is_compressed:  # Parquet needs a file with random access
                 self._copy(self._open())
             return self._parquet
-        if b"\0" in head or head.startswith(_UTF16):
-            raise encoding_error(head, 1)
+        if head.startswith(_UTF16) or max(head[::2].count(0), head[1::2].count(0)) > len(head) / 4:
+            raise ValueError("UTF-16, not UTF-8; convert it with `iconv -f UTF-16 -t UTF-8`")
+        if b"\0" in head:
+            raise ValueError(f"a binary file of an unknown kind; {READABLE}")
         start = head.removeprefix(codecs.BOM_UTF8).lstrip()
         first_line = start.partition(b"\n")[0]
         endings = [ending for ending in self.path.suffixes if ending != ".gz"]
@@ -146,10 +148,7 @@ class RowFile:
         """Only "\\n" ends a line: JSON strings may hold U+2028 and similar."""
         with self._open() as file:
             for number, line in enumerate(file, 1):
-                try:
-                    yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
-                except UnicodeDecodeError:
-                    raise encoding_error(line, number) from None
+                yield number, decoded(line, number)
 
     def _spans_lines(self) -> bool:
         """Whether the first object continues after its first line."""
@@ -170,22 +169,10 @@ class RowFile:
     def _documents(self) -> Iterator[RawRow]:
         """The objects of an array, or objects one after another."""
         with self._open() as file:
-            text = _JsonText(file)
-            in_array = text.next() == "["
-            if in_array and text.next(skip=1) == "]":
-                return
-            while text.next():
-                number = text.line
-                yield _row(number, text.value())
-                if in_array and (mark := text.next()) != ",":
-                    if mark != "]" or text.next(skip=1):
-                        raise ValueError(
-                            f"line {text.line}: not JSON (a comma or the end of the array is missing)"
-                        )
-                    return
-                text.next(skip=int(in_array))
-            if in_array:
-                raise ValueError(f"line {text.line}: the array does not end; copy the file again")
+            content = file.read(_LARGEST + 1)
+        if len(content) > _LARGEST:
+            raise ValueError(f"larger than {_LARGEST >> 20} MiB and not JSONL; convert it with `jq -c '.[]'`")
+        return _documents(decoded(content))
 
     def _parquet(self) -> Iterator[RawRow]:
         import pyarrow as pa
@@ -215,17 +202,20 @@ class RowFile:
         yield from _arrow_rows(found.iter(_BATCH))
 
 
-def encoding_error(content: bytes, line: int) -> ValueError:
-    """The error for text that is not UTF-8, with its probable encoding."""
+def decoded(content: bytes, line: int = 1) -> str:
+    """UTF-8 that starts in this line of a file as text. Raises ValueError with the line and the probable encoding."""
+    try:
+        return content.decode("utf-8-sig" if line == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        line += content.count(b"\n", 0, error.start)
+        wrong = content[content.rfind(b"\n", 0, error.start) + 1 :].partition(b"\n")[0]
     remedy = "convert it with `iconv -f {} -t UTF-8`"
-    if content.startswith(_UTF16) or max(content[0::2].count(0), content[1::2].count(0)) > len(content) / 4:
-        return ValueError(f"line {line}: UTF-16, not UTF-8; {remedy.format('UTF-16')}")
-    if 0 in content:
-        return ValueError(f"a binary file of an unknown kind; {READABLE}")
-    if 3 * sum(byte > 127 for byte in content) <= len(content):
-        likely = remedy.format("WINDOWS-1252")
-        return ValueError(f"line {line}: not UTF-8, probably Latin-1 (Windows-1252); {likely}")
-    return ValueError(f"line {line}: not UTF-8; {remedy.format('ENCODING')} (`file -i` guesses the encoding)")
+    if 3 * sum(byte > 127 for byte in wrong) > len(wrong):
+        raise ValueError(
+            f"line {line}: not UTF-8; {remedy.format('ENCODING')} (`file -i` guesses the encoding)"
+        )
+    likely = remedy.format("WINDOWS-1252")
+    raise ValueError(f"line {line}: not UTF-8, probably Latin-1 (Windows-1252); {likely}")
 
 
 def has_rows(path: Path) -> bool:
@@ -251,60 +241,40 @@ def _row(number: int, text: str) -> RawRow:
     return RawRow(number, json.dumps(values, ensure_ascii=False) if "\n" in text else text, values)
 
 
-class _JsonText:
-    """Takes JSON values from a file; only what is not yet parsed is in memory."""
+def _documents(text: str) -> Iterator[RawRow]:
+    def skip(at: int) -> int:
+        """The position of the next character that is not a space."""
+        return cast(re.Match[str], _SPACE.match(text, at)).end()
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.line = 1
-        self._file, self._decoder = file, codecs.getincrementaldecoder("utf-8-sig")()
-        self._text, self._at = "", 0
-
-    def next(self, skip: int = 0) -> str:
-        """The next character that is not a space, after skipping some; empty at the end of the file."""
-        self._take(self._at + skip)
-        while True:
-            self._take(cast(re.Match[str], _SPACE.match(self._text, self._at)).end())
-            if self._at < len(self._text) or not self._more():
-                return self._text[self._at : self._at + 1]
-
-    def value(self) -> str:
-        """The text of the next value. Raises ValueError, naming the line."""
-        while True:
-            try:
-                return self._take(json.JSONDecoder().raw_decode(self._text, self._at)[1])
-            except json.JSONDecodeError as error:
-                if len(self._text) - self._at > _LONGEST or not self._more():
-                    number = self.line + self._text.count("\n", self._at, error.pos)
-                    near = self._text[error.pos : error.pos + 20]
-                    where = f"at {near!r}" if near.strip() else "at the end of the file"
-                    raise ValueError(
-                        f"line {number}: not JSON {where} ({error.msg}); repair the file"
-                    ) from None
-            except RecursionError:
-                raise ValueError(f"line {self.line}: nested too deeply") from None
-            except ValueError as error:
-                raise ValueError(f"line {self.line}: {error}") from None
-
-    def _take(self, end: int) -> str:
-        taken = self._text[self._at : end]
-        self.line += taken.count("\n")
-        self._at = end
-        return taken
-
-    def _more(self) -> bool:
-        chunk = self._file.read(max(_CHUNK, len(self._text)))  # as much again: parsed at most twice
+    decode, line, counted = json.JSONDecoder().raw_decode, 1, 0
+    at = skip(0)
+    in_array = text.startswith("[", at)
+    if in_array:
+        at = skip(at + 1)
+    while at < len(text) and not (in_array and text[at] == "]"):
+        line, counted = line + text.count("\n", counted, at), at
         try:
-            self._text = self._text[self._at :] + self._decoder.decode(chunk, final=not chunk)
-        except UnicodeDecodeError as error:
-            lines = self._text.count("\n", self._at) + chunk.count(b"\n", 0, error.start)
-            raise encoding_error(chunk, self.line + lines) from None
-        self._at = 0
-        return bool(chunk)
+            end = decode(text, at)[1]
+        except json.JSONDecodeError as error:
+            near = text[error.pos : error.pos + 20].strip()
+            where = f"at {near!r}" if near else "at the end of the file"
+            line += text.count("\n", at, error.pos)
+            raise ValueError(f"line {line}: not JSON {where} ({error.msg}); repair the file") from None
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"line {line}: {error}") from None
+        yield _row(line, text[at:end])
+        at = skip(end)
+        if in_array and text[at : at + 1] not in ("]", ""):
+            if text[at] != ",":
+                raise ValueError(f"line {line}: not JSON (a comma is missing after this object)")
+            at = skip(at + 1)
+    if in_array and text[at:].rstrip() != "]":
+        raise ValueError("not JSON: the array does not end, or is not all of the file; repair the file")
 
 
 def _table(lines: Iterable[tuple[int, str]], delimiter: str) -> Iterator[RawRow]:
     """The rows of a CSV file: values are texts, an empty cell is null."""
-    csv.field_size_limit(_LONGEST)
+    csv.field_size_limit(_LARGEST)
     reader = csv.reader((line for _, line in lines), delimiter=delimiter, strict=True)
     try:
         header = [name.strip() for name in next(filter(None, reader), [])]

@@ -14,7 +14,9 @@ class Roles:
     inputs: tuple[FieldPath, ...] = ()  # what the answer depends on, in the order of the schema
     context: FieldPath | None = None  # the input that holds the passage
     options: FieldPath | None = None
+    keys: FieldPath | None = None  # the letters or numbers of the options, in a list beside them
     answer: FieldPath | None = None
+    answer_start: FieldPath | None = None  # where an extractive answer starts in the context
     rejected: FieldPath | None = None  # a worse answer
     turns: FieldPath | None = None  # a conversation
     tools: FieldPath | None = (

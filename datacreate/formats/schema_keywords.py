@@ -7,14 +7,15 @@ Validation (jsonschema) checks every keyword. The grammar enforces those that al
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from typing import Any
 
-from jsonschema import Draft202012Validator, FormatChecker
+from jsonschema import Draft202012Validator, FormatChecker, ValidationError
 
 from datacreate.errors import FormatError
-from datacreate.formats.example import Json
+from datacreate.formats.example import JSON_TYPES, Json, canonical_json
 
 GRAMMAR_KEYWORDS = frozenset(
     "type properties required additionalProperties items minItems maxItems enum const anyOf".split()
@@ -130,3 +131,28 @@ def resolve(document: Mapping[str, Json], name: str) -> dict[str, Json]:
 
     schema: dict[str, Json] = resolved(document, "", ())
     return schema
+
+
+def describe_error(error: ValidationError) -> str:
+    """What is wrong, with JSON types: `false (boolean), expected "True", "False" (text)`."""
+    wanted: Any = error.validator_value
+    schema: Any = error.schema
+    if error.validator == "const" or "enum" in schema:
+        allowed = [wanted] if error.validator == "const" else schema["enum"]
+        return f"{_shown([error.instance])}, expected {_shown(allowed)}"
+    if error.validator == "type":
+        return (
+            f"{_shown([error.instance])}, expected {_words(wanted if isinstance(wanted, list) else [wanted])}"
+        )
+    return " ".join(error.message.split())
+
+
+def _shown(values: Sequence[Json]) -> str:
+    """Values and their types."""
+    texts = ", ".join(canonical_json(value)[:60] for value in values)
+    return texts if values == [None] else f"{texts} ({_words(JSON_TYPES[type(value)] for value in values)})"
+
+
+def _words(types: Iterable[str]) -> str:
+    words = dict.fromkeys({"string": "text", "array": "list"}.get(name, name) for name in types)
+    return " or ".join(words)

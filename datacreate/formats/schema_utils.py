@@ -43,7 +43,10 @@ def with_field(schema: Schema, path: FieldPath, field_schema: Json | None) -> Sc
         del properties[path[0]]
     else:
         properties[path[0]] = field_schema
-    return {**schema, "properties": properties}
+    changed = {**schema, "properties": properties}
+    if "required" in schema:
+        changed["required"] = [name for name in schema["required"] if name in properties]
+    return changed
 
 
 def is_constant(schema: Json) -> bool:
@@ -93,11 +96,18 @@ def is_number(value: Json) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _is_scalar(schema: Schema) -> bool:
+    """Whether all values are numbers, booleans or null."""
+    kinds = schema.get("type", ())
+    kinds = {kinds} if isinstance(kinds, str) else set(kinds)
+    return bool(kinds) and kinds <= {"integer", "number", "boolean", "null"}
+
+
 def free_texts(value: Json, schema: Json) -> list[str]:
     """The texts that a model words, in order: no constants, enumerations or numbers."""
     if not isinstance(schema, Mapping):
         return values_in(value)
-    if is_constant(schema) or "enum" in schema or schema.get("type") in ("integer", "number", "boolean"):
+    if is_constant(schema) or "enum" in schema or _is_scalar(schema):
         return []
     parts = schema.get("properties")
     if isinstance(parts, Mapping) and isinstance(value, Mapping):
@@ -118,11 +128,7 @@ def may_have_text(schema: Json) -> bool:
     """Whether a field can hold a text that a model words; a text with a pattern or a format is a code or a date."""
     if not isinstance(schema, Mapping):
         return True
-    if (
-        is_constant(schema)
-        or {"enum", "pattern", "format"} & schema.keys()
-        or schema.get("type") in ("integer", "number", "boolean")
-    ):
+    if is_constant(schema) or {"enum", "pattern", "format"} & schema.keys() or _is_scalar(schema):
         return False
     parts, items = schema.get("properties"), schema.get("items")
     if isinstance(parts, Mapping):

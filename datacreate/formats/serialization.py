@@ -2,9 +2,10 @@
 
 The default style is `positional`: one JSON array per example, fields by position. Constants are not written. A fixed
 label comes first, so that the model writes the text for it. If each example has its own options, the right option is
-written first and the answer field is not written: every answer is then among its options. Reading shuffles the
-options, because models prefer some positions. Options inside an object, or of another type than the answer, keep the
-answer field and are shuffled too. The style `keyed` writes the JSON object unchanged, as the paper does.
+written first and the answer field is not written: every answer is then among its options, and positions and letters are
+always right. Reading shuffles the options, because models prefer some positions. Where an extractive answer starts is
+not written either; it is searched in the context. The style `keyed` writes the JSON object unchanged, as the paper
+does.
 """
 
 from __future__ import annotations
@@ -13,14 +14,20 @@ import hashlib
 import random
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from datacreate.formats.example import Example, FieldPath, Json, canonical_json, field_at, replace_field
-from datacreate.formats.rules import Rule
-from datacreate.formats.schema_utils import constant_of, free_texts, is_constant, schema_at
+from datacreate.formats.example import Example, FieldPath, Json, canonical_json, replace_field, value_at
+from datacreate.formats.rules import Rule, find_span
+from datacreate.formats.schema_utils import (
+    Schema,
+    constant_of,
+    free_texts,
+    is_constant,
+    schema_at,
+    with_field,
+)
 from datacreate.formats.task_format import TaskFormat
 
 Style = Literal["positional", "keyed"]
@@ -61,36 +68,38 @@ class PromptEncoding:
 
     @cached_property
     def _properties(self) -> dict[str, Json]:
-        """The schemas of all fields. A fixed label comes before the text, inside an object, too."""
-        properties = dict(self.format.schema["properties"])
-        answer, labels = self.format.roles.answer, self.format.labels
-        if answer and labels and self.style == "positional":
-            properties[answer[0]] = _move_first(properties[answer[0]], answer[1:])
-            if self.pseudo_labels:
-                properties[answer[0]] = {"const": labels[0]}
+        """The schemas of what is written. A fixed label comes before the text, inside an object, too."""
+        schema, roles, labels = self.format.schema, self.format.roles, self.format.labels
+        if self.style == "keyed":
+            return dict(schema["properties"])
+        answer = roles.answer
+        for path in (answer if self._answer_follows_options else None, roles.answer_start):
+            schema = with_field(schema, path, None) if path else schema
+        if answer and labels and self.pseudo_labels:
+            schema = with_field(schema, answer, {"const": labels[0]})
+        elif answer and labels:
+            schema = _move_first(schema, answer)
+        properties: dict[str, Json] = _without_constants(schema)["properties"]
         return properties
 
     @cached_property
-    def _constants(self) -> dict[str, Json]:
-        return {name: constant_of(schema) for name, schema in self._properties.items() if is_constant(schema)}
-
-    @cached_property
-    def _varying_options(self) -> FieldPath | None:
-        """Where options are that each example has of its own, with the answer among them."""
+    def _moved_options(self) -> FieldPath | None:
+        """Where options are that each example has of its own, with the answer among them: the right one comes first."""
         format = self.format
         varying = format.options_vary and format.roles.answer and Rule.ANSWER_IN_OPTIONS in format.rules
         return format.roles.options if varying and self.style == "positional" else None
 
     @cached_property
-    def _answer_as_first_option(self) -> tuple[str, str] | None:
-        """The fields of the options and of the answer, if the answer is written as the first option."""
-        options, answer = self._varying_options, self.format.roles.answer
-        if not options or not answer or self.format.labels or len(options) + len(answer) > 2:
-            return None
+    def _answer_follows_options(self) -> bool:
+        """Whether the answer is not written, because it is the first option."""
+        options, answer = self._moved_options, self.format.roles.answer
+        if not options or not answer or self.format.labels:
+            return False
+        if self.format.answers.are_coded or self.format.answers.is_text:
+            return True
         items = schema_at(self.format.schema, options).get("items")
         kind = schema_at(self.format.schema, answer).get("type")
-        same_type = isinstance(items, Mapping) and kind and items.get("type") == kind
-        return (options[0], answer[0]) if same_type else None
+        return isinstance(items, Mapping) and bool(kind) and items.get("type") == kind
 
     @cached_property
     def _tagged(self) -> tuple[str, ...]:
@@ -99,17 +108,10 @@ class PromptEncoding:
         is_top_level = all(len(path) == 1 for path in paths) and self.style == "positional"
         return tuple(path[0] for path in paths) if self.format.roles.tags and is_top_level else ()
 
-    @cached_property
+    @property
     def fields(self) -> tuple[str, ...]:
         """The top-level fields that are written, in order."""
-        if self.style == "keyed":
-            return tuple(self._properties)
-        answer = self.format.roles.answer
-        skipped = {*self._constants, *self._tagged[1:], *(self._answer_as_first_option or ())[1:]}
-        names = [name for name in self._properties if name not in skipped]
-        if answer and self.format.labels:
-            names.sort(key=lambda name: name != answer[0])
-        return tuple(names)
+        return tuple(name for name in self._properties if name not in self._tagged[1:])
 
     @property
     def field_schemas(self) -> dict[str, Json]:
@@ -127,7 +129,8 @@ class PromptEncoding:
         options = self.format.roles.options
         for name in self.fields:
             own_name = re.compile(rf"\W*{re.escape(name)}\W*", re.IGNORECASE)
-            for text in free_texts(values.get(name), self._properties[name]):
+            texts = free_texts(values.get(name), self._properties[name])
+            for text in [" ".join(texts)] if self._tagged[:1] == (name,) else texts:
                 if _STRAY_JSON.match(text) or (len(name) > 2 and own_name.fullmatch(text)):
                     return True
                 if options and options[0] == name and _OPTION_WORDS.fullmatch(text):
@@ -136,22 +139,19 @@ class PromptEncoding:
 
     def write(self, example: Example) -> Json:
         """The example as the prompt shows it."""
+        values = example.values
         if self.style == "keyed":
-            return dict(example.values)
-        row = [_in_order(example.values[name], self._properties[name]) for name in self.fields]
+            return dict(values)
+        if self._answer_follows_options:
+            right = self.format.answers.chosen(values) or 0
+            others = (index for index in range(len(self.format.answers.choices(values))) if index != right)
+            values = self.format.answers.with_options(values, [right, *others])
         if turns := self.format.roles.turns:  # the formatting example may have more than the format
             longest = schema_at(self.format.schema, turns)["maxItems"]
-            row = [
-                part[:longest] if (name,) == turns else part
-                for name, part in zip(self.fields, row, strict=True)
-            ]
-        if self._answer_as_first_option:
-            options, answer = self._answer_as_first_option
-            right = str(example.values[answer])
-            index = self.fields.index(options)
-            row[index] = sorted(row[index], key=lambda option: _mismatch(str(option), right))
+            values = replace_field(values, turns, value_at(values, turns)[:longest])
+        row = [_selected(values[name], self._properties[name]) for name in self.fields]
         if self._tagged:
-            lists = (example.values[name] for name in self._tagged)
+            lists = (values[name] for name in self._tagged)
             row[self.fields.index(self._tagged[0])] = list(map(list, zip(*lists, strict=True)))
         return row
 
@@ -160,55 +160,91 @@ class PromptEncoding:
         if self.style == "keyed":
             if not isinstance(item, dict):
                 raise MalformedItem("not an object")
-            return dict(_in_order(item, self.format.schema))
+            return dict(_completed(self._with_start(item), self.format.schema, constants=False))
         if not isinstance(item, list) or len(item) != len(self.fields):
             raise MalformedItem(f"not a list of {len(self.fields)}")
-        values = dict(zip(self.fields, item, strict=True))
+        written = dict(zip(self.fields, item, strict=True))
+        values, roles = dict(written), self.format.roles
         if self._tagged:
             listed = values[self._tagged[0]]
             if not isinstance(listed, list) or not all(isinstance(part, list) for part in listed):
                 raise MalformedItem("no list of tokens with tags")
             values |= zip(self._tagged, map(list, zip(*listed, strict=False)), strict=False)
-        if self._answer_as_first_option:
-            options, answer = self._answer_as_first_option
-            listed = values[options]
-            if not isinstance(listed, list) or not listed:
-                raise MalformedItem("no options")
-            values |= {answer: listed[0], options: _shuffled(listed, values)}
-        elif self._varying_options:
-            with suppress(KeyError, TypeError):  # malformed; validation rejects it
-                listed = field_at(values, self._varying_options)
-                if isinstance(listed, list):
-                    values = replace_field(values, self._varying_options, _shuffled(listed, values))
-        ordered: dict[str, Json] = _in_order(self._constants | values, self.format.schema)
-        return ordered
+        if self.pseudo_labels and self.format.labels and roles.answer:
+            values = {**values, roles.answer[0]: self.format.labels[0]}
+        values = dict(_completed(values, self.format.schema))
+        try:
+            if self._moved_options:
+                number = len(self.format.answers.choices(values))
+                if self._answer_follows_options:
+                    values = self.format.answers.with_choice(values, 0)
+                values = self.format.answers.with_options(values, _shuffled(number, written))
+        except (KeyError, IndexError, TypeError, AttributeError):
+            raise MalformedItem("the options or the answer have another type") from None
+        return dict(_completed(self._with_start(values), self.format.schema))
+
+    def _with_start(self, values: Mapping[str, Json]) -> Mapping[str, Json]:
+        """The values with where an extractive answer starts in the context; -1 if it does not occur there."""
+        roles = self.format.roles
+        if not roles.answer_start or (answer := value_at(values, roles.answer)) is None:
+            return values
+        answers = answer if isinstance(answer, list) else [answer]
+        found = [find_span(str(each), str(value_at(values, roles.context))) for each in answers]
+        starts = [-1 if start is None else start for start in found]
+        return replace_field(values, roles.answer_start, starts if isinstance(answer, list) else starts[0])
 
     def describe(self) -> str:
         """The encoding in words for the prompt: `[question, [right option, 4 wrong options]]`."""
-        words = list(self.fields)
-        if self._answer_as_first_option:
-            name = self._answer_as_first_option[0]
-            wrong = self._properties[name].get("minItems", 2) - 1
-            words[words.index(name)] = f"[right option, {wrong} wrong option{'s' if wrong > 1 else ''}]"
+        words = {name: name for name in self.fields}
+        if self._answer_follows_options and self._moved_options:
+            first, *inner = self._moved_options
+            wrong = schema_at(self.format.schema, self._moved_options).get("minItems", 2) - 1
+            options = f"[right option, {wrong} wrong option{'s' if wrong > 1 else ''}]"
+            words[first] = f"{first} with {'.'.join(inner)}: {options}" if inner else options
         if self._tagged:
-            words[words.index(self._tagged[0])] = f"[[{', '.join(self._tagged)}], ...]"
-        return f"[{', '.join(words)}]"
+            words[self._tagged[0]] = f"[[{', '.join(self._tagged)}], ...]"
+        return f"[{', '.join(words.values())}]"
 
 
-def _mismatch(option: str, answer: str) -> tuple[bool, bool]:
-    return option != answer, option.casefold() != answer.casefold()
+def _without_constants(schema: Schema) -> Schema:
+    """The schema without constants, and without objects of constants only."""
+    if not schema.get("properties"):
+        return schema
+    parts = {
+        name: _without_constants(part) if isinstance(part, Mapping) else part
+        for name, part in schema["properties"].items()
+    }
+    kept = {name: part for name, part in parts.items() if not is_constant(part) and not _is_empty(part)}
+    return {**schema, "properties": kept, "required": list(kept)}
 
 
-def _in_order(value: Json, schema: Json) -> Json:
-    """The value with the fields of objects in the order of the schema, other fields last."""
+def _is_empty(schema: Json) -> bool:
+    return isinstance(schema, Mapping) and schema.get("properties") == {}
+
+
+def _selected(value: Json, schema: Json) -> Json:
+    """The part of a value that the schema of its written form has, in its order."""
     parts = schema.get("properties") if isinstance(schema, Mapping) else None
     if not isinstance(parts, Mapping) or not isinstance(value, Mapping):
         return value
-    names = [*(name for name in parts if name in value), *(name for name in value if name not in parts)]
-    return {name: _in_order(value[name], parts.get(name)) for name in names}
+    return {name: _selected(value[name], part) for name, part in parts.items() if name in value}
 
 
-def _move_first(schema: Json, path: FieldPath) -> Json:
+def _completed(value: Json, schema: Json, *, constants: bool = True) -> Json:
+    """The value with the fields of objects in the order of the schema, other fields last, and with its constants."""
+    parts = schema.get("properties") if isinstance(schema, Mapping) else None
+    if not isinstance(parts, Mapping) or not isinstance(value, Mapping):
+        return value
+    known: dict[str, Json] = {}
+    for name, part in parts.items():
+        if name in value:
+            known[name] = _completed(value[name], part, constants=constants)
+        elif constants and is_constant(part):
+            known[name] = constant_of(part)
+    return {**known, **{name: value[name] for name in value if name not in known}}
+
+
+def _move_first(schema: Schema, path: FieldPath) -> Schema:
     """The schema with the property at `path` before its siblings, at every level."""
     if not path:
         return schema
@@ -217,7 +253,7 @@ def _move_first(schema: Json, path: FieldPath) -> Json:
     return {**schema, "properties": {path[0]: first, **properties}}
 
 
-def _shuffled(options: list[Json], values: Json) -> list[Json]:
-    """The options in an order derived from the content, so that the same item always gives the same order."""
-    digest = hashlib.sha256(canonical_json(values).encode("utf-8", "surrogatepass")).digest()
-    return random.Random(digest).sample(options, len(options))
+def _shuffled(number: int, written: Json) -> list[int]:
+    """An order of the options derived from the content, so that the same item always gives the same order."""
+    digest = hashlib.sha256(canonical_json(written).encode("utf-8", "surrogatepass")).digest()
+    return random.Random(digest).sample(range(number), number)

@@ -27,6 +27,7 @@ import jsonschema
 from jsonschema.validators import extend
 
 from datacreate.errors import ExampleError, FormatError, UsageError
+from datacreate.formats.answers import Answers, codes, first_code
 from datacreate.formats.example import (
     Example,
     FieldPath,
@@ -46,7 +47,7 @@ from datacreate.formats.layouts import (
 )
 from datacreate.formats.roles import LISTS, ROLES_SCHEMA, Roles
 from datacreate.formats.rules import ROLES_OF_RULE, Rule, rule_holds
-from datacreate.formats.schema_keywords import FORMAT_CHECKER, resolve
+from datacreate.formats.schema_keywords import FORMAT_CHECKER, describe_error, resolve
 from datacreate.formats.schema_utils import (
     Schema,
     fixed_labels,
@@ -80,13 +81,6 @@ _EXTENSION = {
 """The schema of `x-datacreate`."""
 
 
-def label_key(value: Json) -> str:
-    """The same text for equal labels: 4 and 4.0 are equal, 1 and true are not."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return canonical_json(value)
-
-
 @dataclass(frozen=True)
 class TaskFormat:
     """A format, bound to the formatting example. Fields are written in the order of `properties`."""
@@ -95,17 +89,25 @@ class TaskFormat:
     schema: Mapping[str, Json]
     roles: Roles = field(default_factory=Roles)
     rules: frozenset[Rule] = frozenset()
+    first_code: Json = None  # what the answer is for the first option, if it is a position or a letter
 
     @cached_property
     def labels(self) -> tuple[Json, ...] | None:
         """The fixed labels as the answer field has them; None if each example has its own answers."""
-        if self.roles.answer is None:
+        if self.roles.answer is None or self.roles.keys or self.first_code is not None:
             return None
         schema = schema_at(self.schema, self.roles.answer)
         # Another keyword of the field can exclude values of the enumeration or range.
         validator = self.validator.evolve(schema=schema)
         labels = tuple(filter(validator.is_valid, fixed_labels(schema) or ()))
         return labels if len(labels) > 1 else None
+
+    @cached_property
+    def answers(self) -> Answers:
+        """The possible answers of an example, and which is right."""
+        schema = schema_at(self.schema, self.roles.answer or ())
+        is_text = schema.get("type") == "string"
+        return Answers(self.roles, self.labels, self.options_vary, self.first_code, is_text)
 
     @cached_property
     def options_vary(self) -> bool:
@@ -201,13 +203,14 @@ class TaskFormat:
         error = jsonschema.exceptions.best_match(self.validator.iter_errors(example.values))
         if error is not None:
             where = dotted(tuple(map(str, error.absolute_path))) or "the example"
-            message = " ".join(error.message[:200].split())
-            raise ExampleError(f"{where}: {message} (format {self.name}); change the example or the format")
+            raise ExampleError(
+                f"{where}: {describe_error(error)[:200]} (format {self.name}); change the example or the format"
+            )
         for rule in sorted(self.rules):
             for path in (self.roles.single().get(role) for role in ROLES_OF_RULE[rule]):
                 if path and not _has_field(example.values, path):
                     raise ExampleError(f"the rule {rule} needs the field {dotted(path)}; add it")
-            if not rule_holds(rule, self.roles, example.values):
+            if not rule_holds(rule, self.answers, example.values):
                 roles = ", ".join(f"{role} = {path}" for role, path in self.roles.named().items())
                 raise ExampleError(f"the example breaks the rule {rule} ({roles}); fix the example")
 
@@ -262,7 +265,7 @@ def read_format(document: Mapping[str, Json], name: str) -> TaskFormat:
         for role in ROLES_OF_RULE[rule]:
             if not getattr(roles, role):
                 raise FormatError(f"{name}: the rule {rule} needs the role {role}; name it under roles")
-    return TaskFormat(name, fields, roles, rules)
+    return TaskFormat(name, fields, roles, rules, find_first_code(fields, roles))
 
 
 def _read_roles(given: Mapping[str, Json], schema: Schema, name: str) -> Roles:
@@ -282,6 +285,13 @@ def _read_roles(given: Mapping[str, Json], schema: Schema, name: str) -> Roles:
     roles = Roles(**found)
     inputs = roles.inputs if "inputs" in given else default_inputs(schema, roles)
     return replace(roles, inputs=inputs)
+
+
+def find_first_code(schema: Schema, roles: Roles) -> Json:
+    """The answer for the first option, if the values of the answer field are positions or letters of options."""
+    if not roles.answer or not roles.options or is_constant(schema_at(schema, roles.options)):
+        return None
+    return first_code(fixed_labels(schema_at(schema, roles.answer)) or ())
 
 
 def _read_path(written: Json) -> FieldPath:
@@ -317,7 +327,12 @@ def bind(format: TaskFormat, example: Example, turns: int | None = None) -> Task
         raise ExampleError(f"the field {unknown[0]!r} is not in the format {format.name}; add it or drop it")
     format.check(example)
     schema = narrow(format.schema, example.values, (), format.roles.options)
-    for path in format.roles.ignored:
+    roles = format.roles
+    number = len(value_at(example.values, roles.options) or ())
+    if roles.answer and format.answers.are_coded:
+        allowed = value_at(example.values, roles.keys) if roles.keys else codes(format.first_code, number)
+        schema = with_field(schema, roles.answer, {"enum": list(allowed)})
+    for path in filter(None, (*roles.ignored, roles.keys)):
         if _has_field(example.values, path):
             schema = with_field(schema, path, {"const": field_at(example.values, path)})
     if format.roles.turns:
@@ -334,15 +349,15 @@ def bind(format: TaskFormat, example: Example, turns: int | None = None) -> Task
         schema = with_field(schema, format.roles.call, call_schema(tools))
     if all(map(is_constant, schema["properties"].values())):
         raise ExampleError("the example has no field that can vary: all are null or fixed; fill one in")
-    roles = {role: path for role, path in format.roles.single().items() if _has_field(example.values, path)}
-    inputs = tuple(path for path in format.roles.inputs if _varies(schema, path))
-    if "context" in roles and not _varies(schema, roles["context"]):
-        del roles["context"]
+    single = {role: path for role, path in roles.single().items() if _has_field(example.values, path)}
+    if "context" in single and not _varies(schema, single["context"]):
+        del single["context"]
+    inputs = tuple(path for path in roles.inputs if _varies(schema, path))
     tags, ignored = (
         tuple(path for path in paths if _has_field(example.values, path))
-        for paths in (format.roles.tags, format.roles.ignored)
+        for paths in (roles.tags, roles.ignored)
     )
-    return replace(format, schema=schema, roles=Roles(inputs=inputs, tags=tags, ignored=ignored, **roles))
+    return replace(format, schema=schema, roles=Roles(inputs=inputs, tags=tags, ignored=ignored, **single))
 
 
 def _varies(schema: Schema, path: FieldPath) -> bool:

@@ -17,7 +17,7 @@ from jsonschema.exceptions import best_match
 
 from datacreate.formats.example import Example, Json, dotted, find_unsupported_value
 from datacreate.formats.rules import Rule, rule_holds
-from datacreate.formats.schema_keywords import GRAMMAR_KEYWORDS, VALIDATION_KEYWORDS
+from datacreate.formats.schema_keywords import GRAMMAR_KEYWORDS, VALIDATION_KEYWORDS, describe_error
 from datacreate.formats.schema_utils import tidied
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import normalize_text
@@ -113,7 +113,8 @@ def validate_example(
     Used for what a model writes and for rows of files. With `allow_empty`, texts may be empty, but not all inputs
     beside the passage.
     """
-    values = tidied(values, format.schema)
+    if not format.roles.answer_start:  # it counts outer spaces, too
+        values = tidied(values, format.schema)
     error = _first_error(values, format, allow_empty)
     if error is not None:
         return Reject(error[0], shorten(values), error[1])
@@ -135,7 +136,7 @@ def _first_error(
     if not all(_VISIBLE.search(text) or (allow_empty and not text) for text in texts):
         return Reason.BLANK, ""
     for rule in sorted(format.rules):
-        if not rule_holds(rule, format.roles, values):
+        if not rule_holds(rule, format.answers, values):
             return _REASON_OF_RULE[rule], ""
     return None
 
@@ -148,7 +149,7 @@ def _schema_error(values: Mapping[str, Json], format: TaskFormat) -> tuple[Reaso
     keyword, path = str(error.validator), list(map(str, error.absolute_schema_path))
     location = dotted(tuple(map(str, error.absolute_path))) or "the example"
     if keyword in GRAMMAR_KEYWORDS and VALIDATION_KEYWORDS.isdisjoint(path):
-        return Reason.SCHEMA_VIOLATION, f"{location}: {shorten(' '.join(error.message.split()), 150)}"
+        return Reason.SCHEMA_VIOLATION, f"{location}: {shorten(describe_error(error), 150)}"
     return Reason.CONSTRAINT_VIOLATION, f"{location}: {keyword} {shorten(error.validator_value, 80)}"
 
 

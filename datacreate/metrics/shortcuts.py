@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from datacreate.formats.example import Json, field_at
+from datacreate.formats.example import Json
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import words
 from datacreate.formats.validate import Candidate
@@ -269,13 +269,10 @@ def _rows(
     format: TaskFormat, rows: Sequence[Mapping[str, Json]], families: Sequence[Hashable]
 ) -> Iterator[Row]:
     """The rows with at least two options and their answer among them."""
-    labels = format.labels if format.head == "sequence_classification" else None
     for values, family in zip(rows, families, strict=True):
-        answer = str(field_at(values, format.roles.answer or ())).casefold()
-        options = tuple(map(str, labels or field_at(values, format.roles.options or ())))
-        right = [index for index, option in enumerate(options) if option.casefold() == answer]
-        if right and len(options) > 1:
-            yield Row(*texts_of(format, values), options, right[0], family)
+        options, right = tuple(map(str, format.answers.choices(values))), format.answers.chosen(values)
+        if right is not None and len(options) > 1:
+            yield Row(*texts_of(format, values), options, right, family)
 
 
 def texts_of(format: TaskFormat, values: Mapping[str, Json]) -> tuple[str, str]:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from datacreate.formats.example import Example, dotted, field_at
-from datacreate.formats.schema_utils import schema_at
+from datacreate.formats.schema_utils import fixed_labels, schema_at
 from datacreate.formats.serialization import PromptEncoding
 from datacreate.formats.task_format import TaskFormat
 
@@ -60,6 +60,10 @@ def _layout_sentence(format: TaskFormat, parent: Example) -> str:
     if roles.turns:
         turns = schema_at(format.schema, roles.turns)["maxItems"] // 2
         return f" The user writes {turns} messages in each, and each gets an answer." if turns > 1 else ""
+    if roles.tags:
+        sets = (schema_at(format.schema, path)["items"] for path in roles.tags)
+        names = (", ".join(map(str, fixed_labels(tags) or ())) for tags in sets)
+        return f" Each example is one sentence, and each token has a tag: {'; '.join(filter(None, names))}."
     if roles.tools:
         tools = json.dumps(field_at(parent.values, roles.tools), ensure_ascii=False, separators=(",", ":"))
         return f" Each calls one of these functions: {tools}"

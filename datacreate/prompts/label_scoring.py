@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 
 from datacreate.errors import UsageError
-from datacreate.formats.example import Json, field_at, replace_field
+from datacreate.formats.example import Json
 from datacreate.formats.rules import Rule
 from datacreate.formats.schema_utils import schema_at
-from datacreate.formats.task_format import TaskFormat, label_key
+from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.generation import Message
 
 _LETTER = "Answer with the letter of the right option."
@@ -111,60 +111,19 @@ def check_lettered(format: TaskFormat, flag: str, model: str) -> None:
         )
 
 
-def possible_answers(format: TaskFormat, values: Mapping[str, Json]) -> list[Json]:
-    """The answers that an example may have, as the answer field holds them; empty for free text."""
-    if format.labels:
-        return list(format.labels)
-    if format.roles.answer and format.roles.options and format.options_vary:
-        return list(field_at(values, format.roles.options))
-    return []
-
-
 def label_question(format: TaskFormat, values: Mapping[str, Json], *, lettered: bool) -> LabelQuestion | None:
     """The question about a valid example; None if it has no closed set of answers.
 
     `lettered` gives letters to fixed labels too, for a model whose tokenizer starts several labels with the same
     token.
     """
-    answers = possible_answers(format, values)
+    answers = format.answers.choices(values)
     lettered = lettered or not format.labels
     if not answers or (lettered and len(answers) > MAX_LETTERED):
         return None
     return LabelQuestion(_shown(format, values), tuple(map(str, answers)), lettered)
 
 
-def assigned_label(format: TaskFormat, values: Mapping[str, Json]) -> int:
-    """The index of the example's answer in `possible_answers`."""
-    assert format.roles.answer is not None, "called only for formats with an answer"
-    answer, answers = field_at(values, format.roles.answer), possible_answers(format, values)
-    if format.labels:
-        return list(map(label_key, answers)).index(label_key(answer))
-    # The rule answer_in_options ignores type and case.
-    right, texts = str(answer), list(map(str, answers))
-    return texts.index(right) if right in texts else [*map(str.casefold, texts)].index(right.casefold())
-
-
-def with_answer(format: TaskFormat, values: Mapping[str, Json], index: int) -> dict[str, Json]:
-    """The example with another of its possible answers."""
-    assert format.roles.answer is not None, "called only for formats with an answer"
-    chosen = possible_answers(format, values)[index]
-    if not format.labels and isinstance(field_at(values, format.roles.answer), str):
-        chosen = str(chosen)  # options may be numbers where the answer field holds text
-    return replace_field(values, format.roles.answer, chosen)
-
-
 def _shown(format: TaskFormat, values: Mapping[str, Json]) -> str:
     """The passage, and the other inputs."""
-    passage, others = format.passage(values), format.input_text(values) + _named_options(format, values)
-    return "\n\n".join(filter(str.strip, (passage, others)))
-
-
-def _named_options(format: TaskFormat, values: Mapping[str, Json]) -> str:
-    """The example's own options, a line each, where fixed labels such as A and B name them."""
-    if not (format.labels and format.options_vary and format.roles.options):
-        return ""
-    options = [str(option) for option in field_at(values, format.roles.options)]
-    if len(options) != len(format.labels):
-        return "".join(f"\n{option}" for option in options)
-    named = zip(format.labels, options, strict=True)
-    return "".join(f"\n{label!s}. {option}" for label, option in named)
+    return "\n\n".join(filter(str.strip, (format.passage(values), format.input_text(values))))

@@ -68,7 +68,7 @@ def _reference(run: RunDirectory, path: Path) -> str:
             "question": format.input_text(values),
             "context": format.passage(values) or None,
             "options": field_at(values, roles.options) if roles.options else labels,
-            "label": field_at(values, answer),
+            "label": _answer(values, format),
         }
         for values in run.examples()
     )
@@ -161,8 +161,14 @@ def _prompt_and_answer(values: dict[str, Json], format: TaskFormat) -> tuple[str
         lists = [field_at(values, path) for path in (roles.inputs[0], *roles.tags)]
         answer = json.dumps(list(zip(*lists, strict=True)), ensure_ascii=False)
     else:
-        answer = _text(field_at(values, roles.call or roles.answer or ()))
+        answer = _text(field_at(values, roles.call) if roles.call else _answer(values, format))
     return _named_texts(values, system), (context, _named_texts(values, _asked(format)), options), answer
+
+
+def _answer(values: dict[str, Json], format: TaskFormat) -> Json:
+    """The answer; in words, where the field holds a position, a letter or a list of spans."""
+    in_words = format.answers.are_coded or format.roles.answer_start
+    return format.answers.text(values) if in_words else field_at(values, format.roles.answer or ())
 
 
 def _has_answer(format: TaskFormat) -> bool:

@@ -6,23 +6,24 @@ what a model writes (`formats.validate.validate_example`); rows of a run were va
 
 from __future__ import annotations
 
+import json
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 
 from datacreate.errors import DatacreateError, UsageError
-from datacreate.formats.example import Example, FieldPath, Json
-from datacreate.formats.infer import infer_format
+from datacreate.formats.example import JSON_TYPES, Json
+from datacreate.formats.infer_rows import infer_from_rows
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.reader import RawRow, RowFile, has_rows
+from datacreate.formats.reader import READABLE, RawRow, RowFile, has_rows
+from datacreate.formats.schema_utils import Schema
 from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.formats.validate import Candidate, Reason, validate_example
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import example_line
-
-_FORMAT_ROWS = 20
-"""The format is inferred from the first valid one of this many rows."""
 
 
 @dataclass(frozen=True)
@@ -62,19 +63,56 @@ class Rows:
 def read_rows(path: Path, options: FormatOptions | None = None) -> Rows:
     """The rows of a run directory (from its log) or of a file.
 
-    The format of a file is the one that `options` name, or is inferred from the first rows and `options`. Raises
-    UsageError, FormatError or ExampleError if the file is missing, has no rows or no format; RunError if the run cannot
-    be read.
+    The format of a file is the one that `options` name, or is inferred from the rows and `options`. Raises UsageError,
+    FormatError or ExampleError if the file is missing, has no rows or no format; RunError if the run cannot be read.
     """
     options = options or FormatOptions()
     if path.is_dir() and not has_rows(path):
         if flag := options.changed(FormatOptions.model_fields):
             raise UsageError(f"{path}: a run directory has a format; remove {flag}")
         return _rows_of_run(RunDirectory(path))
+    about_fields = [name for name in FormatOptions.model_fields if name != "format"]
+    if options.format is not None and (flag := options.changed(about_fields)):
+        raise UsageError(f"{flag} is for inferred formats; write it into the --format file")
     source = RowFile(path)
-    found = _format_of_file(source, options)
-    total = sum(1 for _ in source.read())
-    return Rows(path, found, total, lambda: (_checked(row, found) for row in source.read()), (path,))
+    total, first_error = 0, ""
+
+    def objects() -> Iterator[Mapping[str, Json]]:
+        nonlocal total, first_error
+        for total, row in enumerate(source.read(), 1):  # noqa: B007 (the number of rows)
+            first_error = first_error or f"line {row.number}: {row.error}"
+            if not row.error:
+                yield _typed(row, ranges).values if source.untyped else row.values
+
+    ranges: Schema = {"properties": {name: {"type": "number"} for name in options.ranges}}
+    rows = objects()
+    first = next(rows, None)
+    if first is None:
+        raise UsageError(f"{path}: {first_error}; {READABLE}")
+    try:
+        format = (
+            load_format(options.format) if options.format else infer_from_rows(chain([first], rows), options)
+        )
+    except DatacreateError as error:
+        raise UsageError(f"{path}: {error}") from None
+    deque(rows, maxlen=0)  # the number of rows is known after the last
+
+    def read() -> Iterator[Row | InvalidRow]:
+        for row in source.read():
+            yield _checked(_typed(row, format.schema) if source.untyped else row, format)
+
+    return Rows(path, format, total, read, (path,))
+
+
+def _typed(row: RawRow, schema: Schema) -> RawRow:
+    """A row of texts with JSON values in the fields that cannot be texts: 4, true or True, ["a", "b"]."""
+    values = dict(row.values)
+    for name, part in schema["properties"].items():
+        kinds = part.get("type") or [JSON_TYPES[type(value)] for value in part.get("enum", ())]
+        if isinstance(values.get(name), str) and kinds and "string" not in kinds:
+            with suppress(ValueError, RecursionError):
+                values[name] = json.loads({"True": "true", "False": "false"}.get(values[name], values[name]))
+    return row if row.error else replace(row, values=values, line=json.dumps(values, ensure_ascii=False))
 
 
 def _rows_of_run(run: RunDirectory) -> Rows:
@@ -107,49 +145,3 @@ def _validated(values: Mapping[str, Json], format: TaskFormat) -> Candidate | tu
     if isinstance(found, Candidate):
         return found
     return found.reason, found.detail or found.reason.value.replace("_", " ")
-
-
-def _format_of_file(source: RowFile, options: FormatOptions) -> TaskFormat:
-    about_fields = [name for name in FormatOptions.model_fields if name != "format"]
-    if options.format is not None and (flag := options.changed(about_fields)):
-        raise UsageError(f"{flag} is for inferred formats; write it into the --format file")
-    named = None if options.format is None else load_format(options.format)
-    first_error: tuple[int, str] | None = None
-    for row in islice(source.read(), _FORMAT_ROWS):
-        try:
-            if row.error:
-                raise ValueError(row.error)
-            if named is None:
-                bound = infer_format(Example(row.values), options).format
-                # One row binds a shipped format to its number of options; other rows may differ.
-                return _relaxed(bound) if bound.name == "inferred" else load_format(bound.name)
-            found = _validated(row.values, named)
-            if isinstance(found, Candidate):
-                return named
-            raise ValueError(found[1])
-        except (ValueError, DatacreateError) as error:
-            first_error = first_error or (row.number, str(error))
-    assert first_error is not None, "a file has a row"
-    raise UsageError(f"{source.path}: line {first_error[0]}: {first_error[1]}")
-
-
-def _relaxed(format: TaskFormat) -> TaskFormat:
-    """A format inferred from one row, for the other rows: types and lengths may differ.
-
-    Field names, labels, ranges and fixed options must be the same.
-    """
-    schema = _relax(format.schema, (), format)
-    return replace(
-        format, schema={**schema, "required": [*schema["properties"]], "additionalProperties": False}
-    )
-
-
-def _relax(schema: Mapping[str, Json], path: FieldPath, format: TaskFormat) -> dict[str, Json]:
-    if isinstance(schema.get("properties"), Mapping):
-        parts = {key: _relax(part, (*path, key), format) for key, part in schema["properties"].items()}
-        required = [key for key, part in parts.items() if part]
-        return {"type": "object", "properties": parts, "required": required}
-    is_label = path == format.roles.answer and format.labels
-    if is_label or "minimum" in schema or (path == format.roles.options and "const" in schema):
-        return dict(schema)
-    return {"type": "array"} if path == format.roles.options else {}

@@ -6,8 +6,8 @@ import math
 import random
 from collections.abc import Sequence
 
+from datacreate.formats.answers import label_key
 from datacreate.formats.example import Json
-from datacreate.formats.task_format import label_key
 
 
 class Quotas:

@@ -12,11 +12,9 @@ from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.validate import Candidate, Reason
 from datacreate.messages import Notify, no_notify
 from datacreate.prompts.label_scoring import (
-    assigned_label,
     check_lettered,
     check_scorable,
     label_question,
-    possible_answers,
 )
 from datacreate.verification.label_noise import MIN_ROWS, calibrated, label_means
 from datacreate.verification.scoring import (
@@ -60,7 +58,7 @@ class Verifier(Filter):
             return
         self._sample = self._score(sample)
         found = [
-            (assigned_label(self._format, candidate.example.values), scores)
+            (self._format.answers.chosen(candidate.example.values) or 0, scores)
             for candidate in sample
             if (scores := self._sample.get(candidate.example.id))
         ]
@@ -91,10 +89,10 @@ class Verifier(Filter):
         if self._means is not None:
             scores = calibrated(scores, self._means)
         values = candidate.example.values
-        assigned = assigned_label(self._format, values)
+        assigned = self._format.answers.chosen(values) or 0
         if final_label("drop", assigned, scores) >= 0:
             return None
-        options = [str(answer) for answer in possible_answers(self._format, values)]
+        options = [str(answer) for answer in self._format.answers.choices(values)]
         return disagreement(options, assigned, scores)
 
     def report(self, rejected: int) -> dict[str, Any]:

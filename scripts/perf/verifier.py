@@ -26,7 +26,7 @@ from datacreate.engines.self_test import scores_are_real
 from datacreate.engines.settings import EngineOptions
 from datacreate.formats.example import Example, Json
 from datacreate.formats.task_format import TaskFormat, bind, load_format
-from datacreate.prompts.label_scoring import assigned_label, label_question
+from datacreate.prompts.label_scoring import label_question
 from datacreate.verification.label_noise import FIRST_ROWS, calibrated, concordance, label_means
 from datacreate.verification.scoring import Probabilities, final_label, score_labels
 
@@ -91,7 +91,9 @@ def score(engine: Engine, format: TaskFormat, rows: Sequence[dict[str, Json]]) -
     questions = [(question, question.shown) for _, question in asked if question]
     found = score_labels(engine, questions, lambda _: None)
     used = [row for row, question in asked if question]
-    return [(assigned_label(format, row), scores) for row, scores in zip(used, found, strict=True) if scores]
+    return [
+        (format.answers.chosen(row) or 0, scores) for row, scores in zip(used, found, strict=True) if scores
+    ]
 
 
 def is_right(assigned: int, probabilities: Probabilities) -> bool:

@@ -73,7 +73,7 @@ def test_an_imported_split_is_kept_unless_replaced(tmp_path: Path, home: Path) -
 BAD: dict[str, tuple[bytes, str]] = {
     "not JSON": (lines(claims(2)) + b"{'question'\n", r"test\.jsonl, line 3: not JSON"),
     "options of another set": (lines(choices(1)), r"line 1: label 'shelf 0-0' is neither True nor False"),
-    "not text": (b"\xff\xfe", r"test\.jsonl: line 1: UTF-16, not UTF-8"),
+    "not text": (b"\xff\xfe", r"test\.jsonl: line 1: not UTF-8"),
     "empty": (b"\n", r"test\.jsonl: no rows"),
     "nested": (b'{"question":' * 100_000, r"line 1: "),
 }

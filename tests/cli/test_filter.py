@@ -170,18 +170,19 @@ def test_invalid_lines_are_counted_and_written_to_the_rejects(tmp_path: Path) ->
         (6, "blank"),
     ]
     file.write_text("\n".join(lines[:-1]))
-    message = "4 of 7 rows are not valid in the format yes_no_closed_book, the first in line 3: not JSON"
+    message = "4 of 7 rows are not valid in the format yes_no_closed_book, 1 of them like line 3: not JSON"
     assert message in error_of(file, "--out", out)
     assert read(out) == good
 
 
 def test_terminal_escapes_in_field_names_are_not_printed(tmp_path: Path) -> None:
-    good = [{"text": row["question"], "label": "a"} for row in different(3)]
-    bad = {**good[0], "\x1b[31mred\u202e": "a", "text\x9b": "b"}
-    shown = run("filter", write(tmp_path / "rows.jsonl", [*good, bad]))
+    name = "\x1b[31mred\u202e"
+    good = [{"text": row["question"], name: "a", "\u202etext": "b"} for row in different(3)]
+    bad = {**good[0], name: "c\x9b"}
+    shown = run("filter", write(tmp_path / "rows.jsonl", [*good, bad]), "--labels", f"{name}=a,b")
     assert shown.code == 0
     assert "[31mred" in shown.out
-    failed = run("filter", write(tmp_path / "bad.jsonl", [bad]), "--labels", "\u202etext=a,b")
+    failed = run("filter", write(tmp_path / "bad.jsonl", [bad]), "--labels", "\u202etext=a,c")
     assert failed.code == 2
     for text in (shown.out, shown.err, failed.err):
         assert not {"\x1b", "\x9b", "\u202e"} & set(text)

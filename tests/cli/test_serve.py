@@ -150,5 +150,6 @@ def test_a_run_uses_a_registered_server_and_sigterm_stops_it(
     finally:
         process.kill()
         process.wait()
+    assert (tmp_path / "log").read_text().endswith("datacreate: stopped by a signal\n")
     for path in (tmp_path / "log", *(tmp_path / "run").iterdir()):
         assert b"sesame" not in path.read_bytes()

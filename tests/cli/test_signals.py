@@ -13,8 +13,9 @@ import pytest
 
 from datacreate.errors import Stopped
 from datacreate.signals import caught_signals, deferred
+from tests.inprocess import run
 from tests.making import COMMONSENSE
-from tests.process import ROOT, Live, run
+from tests.process import ROOT, Live
 
 STOPPED = "datacreate: stopped by a signal"
 

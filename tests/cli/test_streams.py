@@ -39,8 +39,7 @@ def folder(tmp_path: Path) -> Path:
     ("redirects", "variables", "code"),
     [
         (">/dev/full 2>/dev/full", {}, 1),
-        ("2>&- <&-", {}, 0),
-        ("", {"PYTHONIOENCODING": "ascii"}, 0),
+        ("2>&- <&-", {"PYTHONIOENCODING": "ascii"}, 0),
     ],
 )
 def test_a_run_finishes_whatever_happens_to_its_streams(

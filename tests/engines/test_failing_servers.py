@@ -104,6 +104,26 @@ def test_the_same_error_five_times_in_a_row_stops_the_run(
         make(tmp_path / "run", server)
 
 
+def test_a_server_that_always_fails_does_not_stop_a_run_with_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server, other: Server
+) -> None:
+    """Not even when the other one fails once."""
+    monkeypatch.setattr(pool, "_FIRST_PAUSE", 0.001)
+    failures: list[Server] = []
+
+    def fail(handler: Handler, body: dict[str, Any]) -> None:
+        if handler.owner is other and other in failures:
+            return handler.reply(other.answer(body))
+        failures.append(handler.owner)
+        return handler.reply({"error": {"message": "out of cheese"}}, 500)
+
+    server.fault_after, other.fault_after = 0, 20
+    server.later_fault = other.later_fault = fail
+    other.on_answer = lambda number: until(lambda: failures.count(server) > 5) if number == 10 else None
+    make(tmp_path / "run", server, other, count=100)
+    assert failures.count(other) == 1
+
+
 @pytest.mark.parametrize(("status", "num_chains"), [(400, 3), (500, 1)])
 def test_if_others_succeed_the_request_is_the_cause(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, num_chains: int

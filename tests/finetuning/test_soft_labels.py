@@ -20,7 +20,8 @@ from datacreate.finetuning.records import Task
 from datacreate.finetuning.rows import Probabilities, Question, Source, read_source, soft_label, training_set
 from datacreate.finetuning.train import TrainConfig, train
 from datacreate.finetuning.trial import make_trainer
-from datacreate.formats.task_format import Roles, TaskFormat, load_format
+from datacreate.formats.roles import Roles
+from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.runs.directory import RunDirectory
 from tests.finetuning.sets import Row, choices, claims, write_rows
 from tests.finetuning.training import Recorder, config, inputs_of, sensible

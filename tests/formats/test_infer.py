@@ -12,6 +12,7 @@ from hypothesis import given, settings
 
 from datacreate.errors import DatacreateError, ExampleError, UsageError
 from datacreate.formats.example import Example
+from datacreate.formats.infer import infer_format
 from datacreate.formats.parse import parse_completion
 from datacreate.formats.response_schema import build_response_schema
 from datacreate.formats.serialization import PromptEncoding
@@ -159,12 +160,37 @@ def test_roles_in_objects_and_of_a_single_text() -> None:
     assert roles({"output": "A poem about rain."}) == {"inputs": "output"}
 
 
-def test_an_answer_may_be_a_position_but_not_a_misspelled_option() -> None:
-    values = {"stem": "Two and two?", "choices": ["three", "four"]}
-    assert roles({**values, "label": 1})["answer"] == "label"
-    assert "options" not in roles({**values, "label": "B"})
+@pytest.mark.parametrize(
+    ("answer", "first", "remark"),
+    [
+        (0, 0, ""),
+        (1, 0, "label 1 is taken for 'four', counted from 0; if it counts from 1, add --labels label=1,2,3"),
+        (3, 1, ""),
+        ("2", "0", "if it counts from 1, add --labels label=1,2,3"),
+        ("B", "A", ""),
+        ("c", "a", ""),
+    ],
+)
+def test_an_answer_may_be_a_position_or_a_letter(answer: Any, first: Any, remark: str) -> None:
+    values = {"stem": "Two and two?", "choices": ["three", "four", "five"], "label": answer}
+    found = inferred(values)
+    assert found.format.head == "multiple_choice"
+    assert found.format.labels is None
+    assert (found.format.first_code, type(found.format.first_code)) == (first, type(first))
+    assert remark in found.notes[0] if remark else "if it counts" not in found.notes[0]
+
+
+def test_what_settles_from_where_a_position_counts() -> None:
+    values = {"stem": "Two and two?", "choices": ["three", "four", "five"], "label": 1}
+    assert inferred(values, labels={"label": "1,2,3"}).format.first_code == 1
+    for other, first in ((0, 0), (3, 1), (2, 0)):
+        rows = [{**values, "label": other}]
+        assert infer_format(Example(values), rows=rows).format.first_code == first
+
+
+def test_an_answer_may_not_be_a_misspelled_option() -> None:
     with pytest.raises(ExampleError, match="'five' is not among choices"):
-        inferred({**values, "label": "five"})
+        inferred({"stem": "Two and two?", "choices": ["three", "four"], "label": "five"})
 
 
 @pytest.mark.parametrize("values", [{"a": None}, {"a": ""}, {"a": []}, {"a": {"b": None}}, {}])
@@ -179,7 +205,7 @@ def test_an_example_without_a_variable_field_is_an_error(values: dict[str, Any])
         ({"labels": {"lable": "a,b"}}, "no such field; it has text, stars"),
         ({"labels": {"stars": "1,1"}}, "two or more different values"),
         ({"labels": {"stars": "good,bad"}}, "'good' is not of the type that the example has, integer"),
-        ({"labels": {"stars": "2,3"}}, "not one of"),
+        ({"labels": {"stars": "2,3"}}, "expected 2, 3 .integer"),
         ({"ranges": {"text": "1..5"}}, "is not a number"),
         ({"ranges": {"stars": "1-5"}}, "write LOW..HIGH"),
         ({"ranges": {"stars": "5..1"}}, "LOW must be less"),

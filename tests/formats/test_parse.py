@@ -14,7 +14,6 @@ from datacreate.formats.parse import parse_completion, parse_item
 from datacreate.formats.serialization import PromptEncoding
 from datacreate.formats.task_format import TaskFormat, bind, read_format
 from datacreate.formats.validate import Candidate, Reason, Reject
-from datacreate.prompts.label_scoring import assigned_label
 from tests.formats import examples
 from tests.formats.examples import encoding_of, inferred, json_values
 
@@ -168,7 +167,7 @@ def test_a_number_is_stored_as_the_label(labels: str, written: float, style: Any
     result = parse_item(item, encoding)
     assert isinstance(result, Candidate)
     assert canonical_json(result.example.values["stars"]) == canonical_json(label(4))
-    assert assigned_label(encoding.format, result.example.values) == 1
+    assert encoding.format.answers.chosen(result.example.values) == 1
 
 
 def test_numbers_that_json_lacks_are_rejected_and_the_next_item_is_kept() -> None:

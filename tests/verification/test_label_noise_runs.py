@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from datacreate.errors import UsageError
-from datacreate.prompts.label_scoring import assigned_label
 from datacreate.runs.directory import RunDirectory
 from tests.making import commits, examples, make
 from tests.scripted import ScriptedEngine, answering
@@ -167,7 +166,7 @@ def test_there_is_one_probability_vector_per_example_in_order(tmp_path: Path, mo
             assert probabilities
             assert sum(probabilities) == pytest.approx(1, abs=1e-3)
             best = probabilities.index(max(probabilities))
-            assert (assigned_label(format, values) == best) == is_right(values, YES_NO)
+            assert (format.answers.chosen(values) == best) == is_right(values, YES_NO)
     assert make(tmp_path / "off", model, count=10)["verification"] is None
     assert list(RunDirectory(tmp_path / "off").verifier_probabilities()) == [None] * 10
 

@@ -13,17 +13,14 @@ from hypothesis import strategies as st
 
 from datacreate.formats.example import field_at
 from datacreate.formats.roles import Roles
-from datacreate.formats.task_format import TaskFormat, read_format
+from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.label_scoring import (
     MAX_LETTERED,
     NUM_PERMUTATIONS,
     LabelQuestion,
     PermutedQuestion,
-    assigned_label,
     can_score_labels,
     label_question,
-    possible_answers,
-    with_answer,
 )
 from tests.formats import examples
 from tests.formats.examples import inferred
@@ -71,7 +68,7 @@ def test_fixed_labels_are_scored_by_name_or_by_letter() -> None:
     stars = {"text": "The Elbe flows north.", "stars": 3}
     format = format_of(stars, labels={"stars": "1,2,3"})
     assert prompt_of(format, stars)[1] == ("1", "2", "3")
-    assert assigned_label(format, stars) == assigned_label(format, {**stars, "stars": 3.0}) == 2
+    assert format.answers.chosen(stars) == format.answers.chosen({**stars, "stars": 3.0}) == 2
     format = format_of(examples.PASSAGE)
     prompt, _ = prompt_of(format, examples.PASSAGE)
     assert prompt.startswith("Bees carry nectar home and make honey of it.\n\nBees make honey.\n\n")
@@ -90,26 +87,11 @@ def test_all_inputs_are_shown_with_their_names() -> None:
     assert prompt_of(format_of(size), size)[0].startswith("height: 3\nwidth: 4\n\n")
 
 
-def test_options_that_fixed_labels_name_are_shown_with_them() -> None:
-    document = {
-        "properties": {
-            "question": {"type": "string"},
-            "options": {"type": "array", "items": {"type": "string"}},
-            "label": {"enum": ["A", "B"]},
-        },
-        "x-datacreate": {"roles": {"options": "options", "answer": "label"}},
-    }
-    values = {"question": "Which flies?", "options": ["fish", "bird"], "label": "B"}
-    prompt, choices = prompt_of(read_format(document, "letters"), values)
-    assert prompt == "Which flies?\nA. fish\nB. bird\n\nAnswer with one of: A, B."
-    assert choices == ("A", "B")
-
-
 def test_what_can_be_scored_is_a_closed_set_that_fits_the_letters() -> None:
-    for values in (examples.SPAN, examples.REVIEW, examples.NLI, examples.TAGGED):
+    for values in (examples.SPAN, examples.REVIEW, examples.TAGGED):
         format = format_of(values)
         assert not can_score_labels(format)
-        assert possible_answers(format, values) == []
+        assert format.answers.choices(values) == []
         assert label_question(format, values, lettered=True) is None
     assert all(can_score_labels(format_of(values)) for values in examples.CLOSED.values())
     assert not can_score_labels(replace(format_of(examples.UMBRELLA), rules=frozenset()))
@@ -130,9 +112,10 @@ def test_what_can_be_scored_is_a_closed_set_that_fits_the_letters() -> None:
 @pytest.mark.parametrize("lettered", [False, True])
 def test_the_question_does_not_depend_on_the_answer(values: dict[str, Any], lettered: bool) -> None:
     format = format_of(values)
-    answers = range(len(possible_answers(format, values)))
+    answers = range(len(format.answers.choices(values)))
     questions = {
-        label_question(format, with_answer(format, values, index), lettered=lettered) for index in answers
+        label_question(format, format.answers.with_choice(values, index), lettered=lettered)
+        for index in answers
     }
     assert len(questions) == 1
     assert None not in questions
@@ -143,21 +126,23 @@ def test_with_answer_changes_the_answer_and_nothing_else(values: dict[str, Any])
     format = format_of(values)
     path = format.roles.answer
     assert path
-    for index, answer in enumerate(possible_answers(format, values)):
-        other = with_answer(format, values, index)
-        assert assigned_label(format, other) == index
+    for index, answer in enumerate(format.answers.choices(values)):
+        other = format.answers.with_choice(values, index)
+        assert format.answers.chosen(other) == index
         assert field_at(other, path) == answer
-        assert json.dumps(with_answer(format, other, assigned_label(format, values))) == json.dumps(values)
+        assert json.dumps(format.answers.with_choice(other, format.answers.chosen(values))) == json.dumps(
+            values
+        )
         assert format.validator.is_valid(other)
 
 
 def test_an_answer_of_another_type_or_case_than_its_option_is_found() -> None:
     values: dict[str, Any] = {"question": "2+2?", "options": [3, 4], "label": "4"}
     format = format_of(values)
-    assert assigned_label(format, values) == 1
-    assert with_answer(format, values, 0)["label"] == "3"
+    assert format.answers.chosen(values) == 1
+    assert format.answers.with_choice(values, 0)["label"] == "3"
     values = {"question": "Where is the Elbe?", "options": ["Asia", "Europe"], "label": "europe"}
-    assert assigned_label(format_of(values), values) == 1
+    assert format_of(values).answers.chosen(values) == 1
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.text(max_size=8), st.booleans())

@@ -1,0 +1,149 @@
+"""Infers one task format from many rows."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain, islice
+
+from datacreate.errors import DatacreateError, ExampleError
+from datacreate.formats.example import JSON_TYPES, Example, FieldPath, Json, value_at
+from datacreate.formats.infer import infer_format
+from datacreate.formats.options import FormatOptions
+from datacreate.formats.overrides import leaves_of
+from datacreate.formats.rules import Rule
+from datacreate.formats.schema_utils import Schema, is_number, leaves, schema_at, with_field
+from datacreate.formats.task_format import TaskFormat, default_inputs, load_format
+
+_ROWS = 1000
+"""Fields, types and roles come from this many rows."""
+
+_VOTES = 50
+"""The roles are those that most of this many typical rows give."""
+
+_MAX_LABELS = 50
+
+
+def infer_from_rows(rows: Iterable[Mapping[str, Json]], options: FormatOptions | None = None) -> TaskFormat:
+    """The one format of many rows: a shipped one, or one that allows what occurs in the first 1,000 of them.
+
+    A field is required if all rows have it, and may be null if it is null in one. Answer and options are required, and
+    answers have their most frequent type. If the answers of all rows are few, they are the labels. Raises what
+    `infer_format` raises about a typical row if none has a format.
+    """
+    rows = iter(rows)
+    first = list(islice(rows, _ROWS))
+    options = options or FormatOptions()
+    voted = _vote(first, options)
+    if voted.name != "inferred":
+        format = load_format(voted.name)
+        for path in voted.roles.tags:  # the tags that the user declares
+            format = replace(format, schema=with_field(format.schema, path, schema_at(voted.schema, path)))
+        return format
+    roles, fixed = voted.roles, dict[FieldPath, Schema]()
+    for path, schema in leaves(voted.schema):
+        if "enum" in schema or "minimum" in schema or (path == roles.options and "const" in schema):
+            fixed[path] = schema
+    needed = [path for path in (roles.answer, roles.options) if path]
+    needed += [roles.context] if roles.context and Rule.ANSWER_IN_CONTEXT in voted.rules else []
+    given = {*options.label_sets, *options.ranges}
+    if roles.answer and not (
+        roles.options or Rule.ANSWER_IN_CONTEXT in voted.rules or ".".join(roles.answer) in given
+    ):
+        fixed[roles.answer] = _answer_schema(chain(first, rows), roles.answer, fixed.get(roles.answer, {}))
+    schema = {**_schema_of(first, (), fixed, needed), "additionalProperties": False}
+    roles = roles if options.inputs else replace(roles, inputs=default_inputs(schema, roles))
+    return TaskFormat(voted.name, schema, roles, voted.rules)
+
+
+def _vote(rows: Sequence[Mapping[str, Json]], options: FormatOptions) -> TaskFormat:
+    """The format of a typical row: it has the roles and rules that most of the typical rows have.
+
+    Typical rows have many fields with the most frequent type of the field.
+    """
+    counts = Counter(kind for row in rows for kind in _kinds(row))
+    usual = {path: kind for (path, kind), _ in reversed(counts.most_common())}
+    typical = sorted(rows, key=lambda row: -sum(usual[path] == kind for path, kind in _kinds(row)))
+    formats: list[TaskFormat] = []
+    errors: list[DatacreateError] = []
+    for row in typical[:_VOTES]:
+        try:
+            formats.append(infer_format(Example(row), options).format)
+        except DatacreateError as error:
+            errors.append(error)
+    if not formats:
+        raise errors[0] if errors else ExampleError("no rows")
+    keys = [
+        (each.name, replace(each.roles, inputs=(), ignored=()), each.rules, each.labels) for each in formats
+    ]
+    return formats[keys.index(Counter(keys).most_common(1)[0][0])]
+
+
+def _kinds(row: Mapping[str, Json]) -> Iterator[tuple[FieldPath, str]]:
+    """The path and the type of each field with a value."""
+    return ((path, JSON_TYPES[type(value)]) for path, value in leaves_of(row) if value not in (None, "", []))
+
+
+def few_labels(number: int, rows: int) -> bool:
+    """Whether so many different answers are a set of labels, and not words of their own in each row."""
+    return 2 <= number <= max(2, min(_MAX_LABELS, rows // 2))
+
+
+def _answer_schema(rows: Iterable[Mapping[str, Json]], path: FieldPath, own: Schema) -> Schema:
+    """The schema of the answer: its most frequent type, with the values that occur if they are few."""
+    total, kinds, values = 0, Counter[str](), defaultdict[str, set[Json]](set)
+    for total, row in enumerate(rows, 1):  # noqa: B007 (used after the loop)
+        value = value_at(row, path)
+        kind = "number" if is_number(value) else JSON_TYPES[type(value)]
+        kinds[kind] += 1
+        if isinstance(value, str | int | float) and len(values[kind]) <= _MAX_LABELS:
+            values[kind].add(value)
+    kind = max(values, key=kinds.__getitem__)
+    if kind == "boolean":
+        return {"type": kind}
+    known = {str(label).casefold() for label in own.get("enum", ())}
+    found = sorted((int(x) if kind == "number" and x == int(x) else x for x in values[kind]), key=str)
+    kind = "integer" if all(isinstance(value, int) for value in found) else kind
+    if few_labels(len(found), total) and not {str(label).casefold() for label in found} <= known:
+        return {"type": kind, "enum": found}
+    return own or {"type": kind}
+
+
+def _schema_of(
+    values: Sequence[Json], path: FieldPath, fixed: Mapping[FieldPath, Schema], needed: Sequence[FieldPath]
+) -> Schema:
+    """The schema of a field with these values; `fixed` has the schemas that are known, by path."""
+    kinds = Counter(JSON_TYPES[type(value)] for value in values)
+    if any(each[: len(path)] == path for each in needed):
+        del kinds["null"]
+        kinds = Counter(dict(kinds.most_common(1)))
+    if path in fixed:
+        return _nullable(fixed[path]) if "null" in kinds else fixed[path]
+    if kinds.keys() <= {"null"}:
+        return {}  # other rows show what it is
+    if "number" in kinds:
+        del kinds["integer"]
+    schema: dict[str, Json] = {"type": next(iter(kinds)) if len(kinds) == 1 else list(kinds)}
+    if "object" in kinds:
+        objects = [value for value in values if isinstance(value, dict)]
+        names = list(dict.fromkeys(name for each in objects for name in each))
+        schema["properties"] = {
+            name: _schema_of([each[name] for each in objects if name in each], (*path, name), fixed, needed)
+            for name in names
+        }
+        needed_here = {
+            each[len(path)] for each in needed if len(each) > len(path) and each[: len(path)] == path
+        }
+        schema["required"] = [
+            name for name in names if name in needed_here or all(name in each for each in objects)
+        ]
+    if "array" in kinds:
+        items = [item for value in values if isinstance(value, list) for item in value]
+        schema["items"] = _schema_of(items, (*path, ""), {}, ())
+    return schema
+
+
+def _nullable(schema: Schema) -> Schema:
+    labels = {"enum": [*schema["enum"], None]} if "enum" in schema else {}
+    return {**schema, **labels, **({"type": [schema["type"], "null"]} if "type" in schema else {})}

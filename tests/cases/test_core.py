@@ -1,0 +1,281 @@
+"""Layouts of examples that people have: what is understood, and that every answer in the made set is right."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datacreate.engines.base import Completion, Request
+from datacreate.filtering import DatasetFilterSettings, filter_rows
+from datacreate.finetuning.rows import read_source, training_set
+from datacreate.formats.example import Example
+from datacreate.formats.infer import infer_format
+from datacreate.formats.options import FormatOptions
+from datacreate.formats.validate import Candidate, Reject, validate_example
+from datacreate.runs.directory import RunDirectory
+from datacreate.runs.export import export
+from tests.making import examples, make
+from tests.scripted import written
+
+ARC = {
+    "id": "q1",
+    "question": "Which tool measures air pressure?",
+    "choices": {"text": ["ruler", "barometer", "scale", "clock"], "label": ["A", "B", "C", "D"]},
+    "answerKey": "B",
+}
+NUMBERED = {**ARC, "choices": {**ARC["choices"], "label": ["1", "2", "3", "4"]}, "answerKey": "2"}  # type: ignore[dict-item]
+MMLU = {
+    "question": "Which planet is closest to the sun?",
+    "subject": "astronomy",
+    "choices": ["Venus", "Mercury", "Mars", "Earth"],
+    "answer": 1,
+}
+SQUAD = {
+    "id": "57",
+    "title": "Elbe",
+    "context": "The Elbe rises in the Giant Mountains and flows to the North Sea.",
+    "question": "Where does the Elbe rise?",
+    "answers": {"text": ["the Giant Mountains"], "answer_start": [18]},
+}
+FLAT = {k: SQUAD[k] for k in ("context", "question")} | {"answer": "the Giant Mountains", "answer_start": 18}
+ALPACA = {"instruction": "Translate into Spanish.", "input": "Where is it?", "output": "¿Dónde está?"}
+SYSTEM = {"system": "You are terse.", **ALPACA, "source": "phrasebook"}
+NLI = {"premise": "A man sleeps.", "hypothesis": "Somebody rests.", "label": "neutral"}
+
+LAYOUTS: dict[str, tuple[dict[str, Any], dict[str, Any], str, str | None]] = {
+    "ARC": (
+        ARC,
+        {},
+        "inputs: question; options: choices.text; keys: choices.label; answer: answerKey; 4 options per example; "
+        "kept as they are: id",
+        "barometer",
+    ),
+    "numbered keys": (NUMBERED, {}, "keys: choices.label; answer: answerKey", "barometer"),
+    "MMLU": (
+        MMLU,
+        {},
+        "inputs: question, subject; options: choices; answer: answer (position from 0",
+        "Mercury",
+    ),
+    "MMLU from 1": (MMLU, {"ranges": {"answer": "1..4"}}, "answer: answer (position from 1", "Venus"),
+    "letter": (
+        {"question": "Which flies?", "options": ["a fish", "a bird"], "answer": "b"},
+        {},
+        "answer: answer (letter of the right option)",
+        "a bird",
+    ),
+    "options in an object": (
+        {"q": {"stem": "Which flies?", "options": ["fish", "bird"], "answer": "bird"}},
+        {},
+        "inputs: q.stem; options: q.options; answer: q.answer",
+        "bird",
+    ),
+    "named options": (
+        {"stem": "Which flies?", "what": ["fish", "bird"], "number": 1},
+        {"options": "what", "answer": "number"},
+        "inputs: stem; options: what; answer: number (position from 0",
+        "bird",
+    ),
+    "SQuAD": (
+        SQUAD,
+        {},
+        "inputs: title, context, question; context: context; answer: answers.text; answer start: "
+        "answers.answer_start; the answer is a span of the context; kept as they are: id",
+        "the Giant Mountains",
+    ),
+    "flat SQuAD": (
+        FLAT,
+        {},
+        "answer: answer; answer start: answer_start; the answer is a span",
+        "the Giant Mountains",
+    ),
+    "NLI": (
+        NLI,
+        {},
+        "inputs: premise, hypothesis; context: premise; answer: label; labels: entailment, n",
+        "neutral",
+    ),
+    "Alpaca": (ALPACA, {}, "inputs: instruction, input; answer: output", "¿Dónde está?"),
+    "Alpaca with system": (
+        SYSTEM,
+        {},
+        "inputs: system, instruction, input; answer: output; kept as they are: source",
+        "¿Dónde está?",
+    ),
+    "prompt and completion": (
+        {"prompt": "Write a haiku.", "completion": "Soft rain"},
+        {},
+        "inputs: prompt; answer: completion",
+        "Soft rain",
+    ),
+    "several labels": (
+        {"text": "A storm delays the match.", "labels": ["weather", "sport"]},
+        {"labels": {"labels": "weather,sport,art"}},
+        "inputs: text; answer: labels",
+        "weather, sport",
+    ),
+    "label with a comma": (
+        {"headline": "Vote delayed", "section": "Politics, US"},
+        {"label": ["section=Politics, US", "section=Arts"]},
+        "inputs: headline; answer: section; labels: Politics, US, Arts",
+        "Politics, US",
+    ),
+    "rating": ({"text": "Good.", "stars": 4}, {"ranges": {"stars": "1..5"}}, "labels: 1, 2, 3, 4, 5", "4"),
+    "numbers": ({"x": 3, "y": 0.5, "label": "high"}, {}, "inputs: x, y; answer: label", "high"),
+    "Chinese": ({"问题": "天空是什么颜色？", "答案": "蓝色"}, {}, "inputs: 问题; answer: 答案", "蓝色"),
+    "German": ({"frage": "Was ist rot?", "antwort": "Blut"}, {}, "inputs: frage; answer: antwort", "Blut"),
+    "ignored": (
+        {"text": "Good.", "by": "Kim", "label": "yes"},
+        {"ignore": "by"},
+        "inputs: text; answer: label; labels: yes, no; kept as they are: by",
+        "yes",
+    ),
+    "some inputs": (
+        {"text": "Good.", "by": "Kim", "label": "yes"},
+        {"inputs": "text"},
+        "inputs: text; answer: label; labels: yes, no; not used as inputs: by",
+        "yes",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_what_is_understood(name: str) -> None:
+    values, how, line, text = LAYOUTS[name]
+    found = infer_format(Example(values), FormatOptions(**how))
+    assert line in found.notes[0]
+    assert found.format.answers.text(values) == text
+
+
+def knowing(request: Request) -> Completion:
+    """Writes valid rows in which the right option, and nothing else, starts with `right`."""
+    rng = random.Random(request.id)
+    rows = written(request, rng)
+    for row in rows:
+        for part in (row, *row):
+            for options in (
+                part.values() if isinstance(part, dict) else part if isinstance(part, list) else []
+            ):
+                if isinstance(options, list) and len(options) > 1 and str(options[0]).startswith("word"):
+                    options[0] = f"right {rng.random()}"
+        if "Giant" in str(request.messages) or "A context" in str(request.messages):
+            span = f"span {rng.random()}"
+            answer = span if isinstance(row[-1], str) else {"text": [span]}
+            row[-3:] = [f"A context with {span} in it.", row[-2], answer]
+    return Completion(request.id, json.dumps(rows), "stop", 50, 50)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_answer_in_the_made_set_is_right(tmp_path: Path, model: str, name: str) -> None:
+    values, how, _, _ = LAYOUTS[name]
+    make(tmp_path / "run", model, knowing, example=values, count=12, **how)
+    format = infer_format(Example(values), FormatOptions(**how)).format
+    rows = examples(tmp_path / "run")
+    places = set()
+    for row in rows:
+        assert list(row) == list(values)
+        assert isinstance(validate_example(row, format), Candidate)
+        if format.options_vary:
+            assert format.answers.text(row).startswith("right")
+            assert sum(str(option).startswith("right") for option in format.answers.choices(row)) == 1
+            places.add(format.answers.chosen(row))
+        if format.roles.answer_start:
+            answers = (
+                row["answers"]
+                if name == "SQuAD"
+                else {"text": [row["answer"]], "answer_start": [row["answer_start"]]}
+            )
+            [text], [start] = answers["text"], answers["answer_start"]
+            assert row["context"][start:].startswith(text)
+            assert start == 15
+    if format.options_vary:
+        assert len(places) > 1
+    if "id" in values:
+        assert {row["id"] for row in rows} == {values["id"]}
+
+
+@pytest.mark.parametrize(
+    "name", ["ARC", "numbered keys", "MMLU", "MMLU from 1", "letter", "options in an object"]
+)
+def test_the_answer_follows_its_option(name: str) -> None:
+    values, how, _, text = LAYOUTS[name]
+    format = infer_format(Example(values), FormatOptions(**how)).format
+    number = len(format.answers.choices(values))
+    moved = format.answers.with_options(values, list(reversed(range(number))))
+    assert format.answers.text(moved) == text
+    assert format.answers.with_options(moved, list(reversed(range(number)))) == values
+    for index in range(number):
+        other = format.answers.with_choice(values, index)
+        assert format.answers.chosen(other) == index
+        assert isinstance(validate_example(other, format), Candidate)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("ARC", {"answerKey": "E"}),
+        ("ARC", {"choices": {"text": ["a", "b", "c"], "label": ["A", "B", "C", "D"]}}),
+        ("MMLU", {"answer": 4}),
+        ("letter", {"answer": "c"}),
+        ("SQuAD", {"answers": {"text": ["the Giant Mountains"], "answer_start": [17]}}),
+        ("SQuAD", {"answers": {"text": ["the Alps"], "answer_start": [18]}}),
+        ("flat SQuAD", {"answer_start": 0}),
+        ("several labels", {"labels": ["music"]}),
+    ],
+)
+def test_a_wrong_answer_is_rejected(name: str, change: dict[str, Any]) -> None:
+    values, how, _, _ = LAYOUTS[name]
+    format = infer_format(Example(values), FormatOptions(**how)).format
+    assert isinstance(validate_example({**values, **change}, format), Reject)
+
+
+def rows_file(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize("name", ["ARC", "MMLU", "SQuAD"])
+def test_exports_have_the_answer_in_words(tmp_path: Path, model: str, name: str) -> None:
+    values, how, _, _ = LAYOUTS[name]
+    make(tmp_path / "run", model, knowing, example=values, count=2, **how)
+    for layout in ("reference", "chat"):
+        for line in export(RunDirectory(tmp_path / "run"), layout).read_text().splitlines():
+            row = json.loads(line)
+            answer = row["label"] if layout == "reference" else row["messages"][-1]["content"]
+            assert answer.startswith("span" if name == "SQuAD" else "right")
+
+
+def test_filter_and_train_read_coded_answers(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        ARC | {"id": f"q{i}", "question": f"Question {i}?", "answerKey": "ABCD"[i % 4]} for i in range(12)
+    ]
+    rows[5]["choices"] = {"text": ["ruler", "barometer"], "label": ["A", "B"]}
+    report = filter_rows(rows_file(tmp_path, rows), DatasetFilterSettings(near=None))
+    assert (report["rows"], report["kept"]) == (12, 12)
+    found = training_set([read_source(str(rows_file(tmp_path, rows)))])
+    assert found.task.classes == 4
+    assert [question.answer for question in found.questions] == [i % 4 for i in range(12) if i != 5]
+    assert found.questions[1].options == ("ruler", "barometer", "scale", "clock")
+
+
+def test_rows_that_differ_in_any_input_are_different(tmp_path: Path) -> None:
+    rows = [ALPACA | {"instruction": "Give the plural.", "input": word} for word in ("mouse", "ox", "leaf")]
+    rows += [ALPACA | {"instruction": "Give the singular.", "input": "leaf"}, rows[0]]
+    assert filter_rows(rows_file(tmp_path, rows))["kept"] == 4
+
+
+def test_train_reads_all_inputs_but_constant_ones(tmp_path: Path) -> None:
+    rows = [
+        {"instruction": "Give the topic.", "input": f"harbour {i}", "output": ("sea", "land")[i % 2]}
+        for i in range(8)
+    ]
+    found = training_set([read_source(str(rows_file(tmp_path, rows)))])
+    assert [question.text for question in found.questions] == [row["input"] for row in rows]
+    rows[3]["instruction"] = "Name the topic."
+    found = training_set([read_source(str(rows_file(tmp_path, rows)))])
+    assert found.questions[3].text == "instruction: Name the topic.\ninput: harbour 3"
