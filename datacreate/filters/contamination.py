@@ -18,12 +18,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from datacreate.errors import StorageError
-from datacreate.files import replaced
+from datacreate.errors import RunLocked, StorageError
 from datacreate.filters.base import Filter, FilterInputs, FilterSettings, HeldOutRow
 from datacreate.filters.near import NearIndex, encodable_words
 from datacreate.filters.semantic import most_similar
 from datacreate.formats.validate import Candidate, Reason
+from datacreate.locking import replaced_by_one
 from datacreate.messages import Notify, no_notify
 from datacreate.paths import data_dir
 from datacreate.selection.accepted_vectors import Float16Rows, to_float16
@@ -202,8 +202,11 @@ def embed_texts(
     notify(f"embedding {len(texts)} rows of {title}")
     vectors = to_float16(embedder.encode(texts))
     if model_sha256:
-        with contextlib.suppress(OSError, StorageError):  # without the cache the next run only takes longer
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with replaced(path) as part, part.open("xb") as file:
-                np.save(file, vectors, allow_pickle=False)
+        # Without the cache the next run only takes longer.
+        with (
+            contextlib.suppress(OSError, StorageError, RunLocked),
+            replaced_by_one(path) as part,
+            part.open("xb") as file,
+        ):
+            np.save(file, vectors, allow_pickle=False)
     return vectors

@@ -109,6 +109,11 @@ class PromptEncoding:
         return tuple(path[0] for path in paths) if self.format.roles.tags and is_top_level else ()
 
     @property
+    def is_bare(self) -> bool:
+        """Whether an example is written as its only field: small models lose count of more brackets."""
+        return bool(self._tagged) and len(self.fields) == 1
+
+    @property
     def fields(self) -> tuple[str, ...]:
         """The top-level fields that are written, in order."""
         return tuple(name for name in self._properties if name not in self._tagged[1:])
@@ -153,7 +158,7 @@ class PromptEncoding:
         if self._tagged:
             lists = (values[name] for name in self._tagged)
             row[self.fields.index(self._tagged[0])] = list(map(list, zip(*lists, strict=True)))
-        return row
+        return row[0] if self.is_bare else row
 
     def read(self, item: Json) -> dict[str, Json]:
         """The values of a written item, not validated. Raises MalformedItem if it has another shape."""
@@ -161,6 +166,7 @@ class PromptEncoding:
             if not isinstance(item, dict):
                 raise MalformedItem("not an object")
             return dict(_completed(self._with_start(item), self.format.schema, constants=False))
+        item = [item] if self.is_bare else item
         if not isinstance(item, list) or len(item) != len(self.fields):
             raise MalformedItem(f"not a list of {len(self.fields)}")
         written = dict(zip(self.fields, item, strict=True))
@@ -203,12 +209,12 @@ class PromptEncoding:
             words[first] = f"{first} with {'.'.join(inner)}: {options}" if inner else options
         if self._tagged:
             words[self._tagged[0]] = f"[[{', '.join(self._tagged)}], ...]"
-        return f"[{', '.join(words.values())}]"
+        return words[self._tagged[0]] if self.is_bare else f"[{', '.join(words.values())}]"
 
 
 def _without_constants(schema: Schema) -> Schema:
-    """The schema without constants, and without objects of constants only."""
-    if not schema.get("properties"):
+    """The schema without constants, and without objects of constants only; an object with variants stays."""
+    if not schema.get("properties") or "anyOf" in schema:
         return schema
     parts = {
         name: _without_constants(part) if isinstance(part, Mapping) else part

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.errors import RunError
-from datacreate.files import replaced, storage_error
+from datacreate.files import refuse_links
 from datacreate.formats.example import FieldPath, Json, dotted, field_at, one_line, value_at
 from datacreate.formats.layouts import as_messages
 from datacreate.formats.schema_utils import leaves
 from datacreate.formats.task_format import TaskFormat
+from datacreate.locking import replaced_by_one
 from datacreate.messages import Notify, no_notify
 from datacreate.runs.directory import RunDirectory
 
@@ -29,8 +30,8 @@ def export(
     """Write the examples in a layout of `LAYOUTS` into the folder `target` (default: in the run); returns the path.
 
     `notify` gets a line about what the layout holds in another form, or not at all. Raises RunError if the run is not
-    finished (unless `partial`) or does not fit the layout, StorageError if the target cannot be written. An older
-    export is replaced; after an error it stays, and no file is left behind.
+    finished (unless `partial`) or does not fit the layout, RunLocked if another process writes there, StorageError if
+    the target cannot be written. An older export is replaced; after an error it stays, and no file is left behind.
     """
     config, accepted = run.read_config(), run.accepted()
     if accepted < config.count and not partial:
@@ -39,15 +40,15 @@ def export(
             "command, or export what there is with --partial"
         )
     file_name, write = LAYOUTS[layout]
-    target = target.resolve() if target else run.path / "export" / layout
+    if target:
+        target = target.resolve()
+    else:
+        target = run.path / "export" / layout
+        refuse_links(target.parent, target)
     path = target / file_name.format(strategy=config.spec.strategy)  # hf: the folder itself
     if not file_name and path.is_dir() and any(path.iterdir()) and not (path / "dataset_dict.json").is_file():
         raise RunError(f"{path} has other files and no data set; choose another --out")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error(path, error) from None
-    with replaced(path) as part:
+    with replaced_by_one(path, notify) as part:
         note = write(run, part)
     if note:
         notify(note)

@@ -243,25 +243,10 @@ def main() -> None:
     for name in arguments.parts or PARTS:
         print(f"measuring {name} …", file=sys.stderr)
         figures[name] = PARTS[name]()
-        _print_table(name, figures[name])
     document = json.dumps({"cores": os.cpu_count(), "model": MODEL, **figures}, indent=2)
     print(document)
     if arguments.json:
         arguments.json.write_text(document + "\n")
-
-
-def _print_table(name: str, figures: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=name, title_justify="left", show_header=False)
-    for key, value in figures.items():
-        if isinstance(value, dict):
-            for inner, figure in value.items():
-                table.add_row(f"{key}: {inner}", str(figure))
-        else:
-            table.add_row(key, str(value))
-    Console().print(table)
 
 
 if __name__ == "__main__":

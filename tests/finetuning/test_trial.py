@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +12,15 @@ import pytest
 import torch
 
 from datacreate import locking
-from datacreate.errors import LockLost, Stopped, StorageError
+from datacreate.errors import LockLost, Stopped, StorageError, UnwritablePath
 from datacreate.finetuning.encoder import load_with_head
 from datacreate.finetuning.recipe import Recipe
+from datacreate.finetuning.records import TRIALS
 from datacreate.finetuning.rows import Source, training_set
 from datacreate.finetuning.train import TrainConfig, train
 from datacreate.finetuning.trial import make_trainer
 from datacreate.formats.task_format import load_format
+from tests.faults import forked, killed
 from tests.finetuning.conftest import save_encoder
 from tests.finetuning.sets import choices, claims, write_rows
 from tests.finetuning.training import Recorder, config, inputs_of, trained, weights
@@ -145,19 +145,11 @@ KILLS = {
     "the model is moved": ("os.rename", "out/seed-1"),
     "the trial is removed": ("shutil.rmtree", "lr-0.003"),
 }
-_on_event: list[Callable[[str, str], object]] = []
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, encoder: str) -> TrainConfig:
-    """A training that was not interrupted. From now on `_on_event` is called before a file is changed."""
-
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        writes = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)
-        if _on_event and (writes or event in ("os.rename", "shutil.rmtree")):
-            _on_event[-1](event, str(arguments[event == "os.rename"]))  # of a rename the new name
-
-    sys.addaudithook(hook)  # cannot be removed
+    """A training that was not interrupted."""
     folder = tmp_path_factory.mktemp("whole")
     rows = write_rows(folder / "rows.jsonl", claims(48))
     requested = config(rows, folder / "out", encoder, epochs=3, patience=None)
@@ -171,17 +163,27 @@ def test_a_training_killed_at_any_moment_is_repeated_to_the_same_result(
 ) -> None:
     kind, ending = KILLS[moment]
     requested = whole.model_copy(update={"out": tmp_path / "out"})
-    if (child := os.fork()) == 0:
-        _on_event.append(lambda event, path: event == kind and path.endswith(ending) and os._exit(9))
-        try:
-            train(requested)
-        finally:
-            os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 9
+
+    def kill(event: str, path: str) -> None:
+        if event == kind and path.endswith(ending):
+            killed()
+
+    assert forked(lambda: len(train(requested)), kill) == 9
     train(requested)
     assert weights(tmp_path / "out" / "seed-1") == weights(whole.out / "seed-1")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"training.json", "seed-1"}
+
+
+def test_links_in_unfinished_models_are_refused(home: Path, tmp_path: Path, encoder: str) -> None:
+    requested = config("creak", tmp_path / "out", encoder)
+    stopped(requested, 13)
+    [trial] = (tmp_path / "out" / TRIALS).iterdir()
+    trial.rename(tmp_path / "victim")
+    trial.symlink_to(tmp_path / "victim")
+    before = sorted((tmp_path / "victim").rglob("*"))
+    with pytest.raises(UnwritablePath, match="a symbolic link is there"):
+        train(requested)
+    assert sorted((tmp_path / "victim").rglob("*")) == before
 
 
 def test_a_full_disk_is_one_line_with_75(home: Path, tmp_path: Path, encoder: str) -> None:
