@@ -38,10 +38,15 @@ _OPTION_WORDS = re.compile(
 """What small models write for an option, copied from `PromptEncoding.describe`."""
 
 _STRAY_JSON = re.compile(
-    r"""\s*[]},]\s*\S | .*[.?!]\s*(?:\[|[]}]\s*,[][{},"\s]*)\Z | .*\w\s.*,\s*\Z""", re.DOTALL | re.VERBOSE
+    r"""\s*[]},]\s*\S | \s*\[\s*\w[^]]*\Z | .*[.?!]\s*(?:\[|[]}]\s*,[][{},"\s]*)\Z""", re.DOTALL | re.VERBOSE
 )
 """No text begins or ends like this (a comma alone can be a token). Models continue so if the grammar keeps them from
 closing a list."""
+
+
+def _is_cut(text: str) -> bool:
+    """Whether a text of several words ends with a comma: the model went on with the next field."""
+    return text.rstrip().endswith(",") and len(text.split()) > 1
 
 
 class MalformedItem(ValueError):
@@ -136,7 +141,7 @@ class PromptEncoding:
             own_name = re.compile(rf"\W*{re.escape(name)}\W*", re.IGNORECASE)
             texts = free_texts(values.get(name), self._properties[name])
             for text in [" ".join(texts)] if self._tagged[:1] == (name,) else texts:
-                if _STRAY_JSON.match(text) or (len(name) > 2 and own_name.fullmatch(text)):
+                if _STRAY_JSON.match(text) or _is_cut(text) or (len(name) > 2 and own_name.fullmatch(text)):
                     return True
                 if options and options[0] == name and _OPTION_WORDS.fullmatch(text):
                     return True

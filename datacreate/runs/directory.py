@@ -211,6 +211,10 @@ class RunDirectory:
                 found = list(map(check.calibrated, found))
             yield from found if commit.scored else [None] * len(commit.accepted)
 
+    def reported(self) -> int:
+        """The examples in train.jsonl or summary.json, without reading the log, which has them or is damaged."""
+        return max(_lines(self.train_path), _accepted(self.summary_path))
+
     def accepted(self) -> int:
         """The number of accepted examples so far."""
         return sum(len(commit.accepted) for commit in self.commits())
