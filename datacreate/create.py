@@ -52,7 +52,7 @@ ComputeMetrics = Callable[[RunDirectory], dict[str, Any]]
 """From a finished run to its metrics for the dataset card: `dataset_metrics.DatasetMetrics().run`."""
 
 
-class Progress(Protocol):
+class RunProgress(Protocol):
     """Receives the progress of a run."""
 
     def notify(self, text: str) -> None:
@@ -65,7 +65,7 @@ class Progress(Protocol):
 def create(
     config: CreateConfig,
     *,
-    progress: Progress | None = None,
+    progress: RunProgress | None = None,
     engine_factory: EngineFactory | None = None,
     embedder: Embedder | None = None,
     compute_metrics: ComputeMetrics | None = None,
@@ -100,7 +100,7 @@ def create(
         run_config = _run_config(stored, plan, config, models, engines)
 
         # Restore the state from the commits of earlier sessions; of a finished run, only its figures.
-        finished = stored is not None and directory.accepted() >= config.count
+        finished = stored is not None and directory.reported() >= config.count
         if models.embedding_model:
             embedder = SentenceEmbedder(models.embedding_model.path)
         vectors = None
@@ -148,7 +148,7 @@ class _Run:
         directory: RunDirectory,
         lock: FolderLock,
         config: RunConfig,
-        progress: Progress,
+        progress: RunProgress,
         compute_metrics: ComputeMetrics | None,
     ) -> None:
         self._state = state
@@ -231,7 +231,7 @@ class _Run:
             self._lock.check()
 
     def save(self) -> dict[str, Any]:
-        """Write summary.json and the dataset card; returns the summary.
+        """Write summary.json and, if there are examples, the dataset card; returns the summary.
 
         Raises LogDamaged if another program changed the log during this session.
         """
@@ -249,8 +249,11 @@ class _Run:
             self._write_train(read_log(directory.log_path, self._config.run_id))
         summary = summary_of(self._config, self._state.stats)
         replace_file(directory.summary_path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-        metrics = self._compute_metrics(directory) if self._compute_metrics and self._state.finished else None
-        replace_file(directory.card_path, dataset_card(self._config.spec, summary, metrics))
+        if self._state.stats.accepted:
+            metrics = (
+                self._compute_metrics(directory) if self._compute_metrics and self._state.finished else None
+            )
+            replace_file(directory.card_path, dataset_card(self._config.spec, summary, metrics))
         return summary
 
     def _no_progress_message(self) -> str:
@@ -290,7 +293,7 @@ def _schema_check(plan: RunPlan) -> Check:
     return schema_accepted(prompt, schema, replace(plan.samplings[0], max_tokens=max_tokens))
 
 
-def _warn_if_idle(spec: RunSpec, count: int, engines: Engines, progress: Progress) -> None:
+def _warn_if_idle(spec: RunSpec, count: int, engines: Engines, progress: RunProgress) -> None:
     """Warn if chains, or the concurrency of an earlier session, leave servers idle."""
     slots = sum(engine.slots for engine in engines.generators)
     if spec.max_in_flight < min(slots, count // spec.num_examples):

@@ -9,12 +9,13 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from datacreate.errors import StorageError, UnwritablePath
+from datacreate.signals import deferred
 
 TEMPORARY = ".datacreate-*.part"
 """Names of files and folders that `replaced` has not renamed yet; a killed process leaves them."""
@@ -26,37 +27,44 @@ _IMPOSSIBLE = (
 
 
 @contextlib.contextmanager
-def replaced(path: Path, *, follow_links: bool = False) -> Iterator[Path]:
-    """A new path in the folder of `path`, to write a file or a folder to; it replaces `path` at the end of the block.
+def replaced(path: Path, folder: Path | None = None) -> Iterator[Path]:
+    """A new path to write a file or a folder to; it replaces `path` at the end of the block.
 
-    After an error it is removed. A link at `path` is replaced itself, or with `follow_links` what it leads to. A
-    device or a pipe is never replaced. Raises StorageError.
+    It is in `folder`, by default in that of `path`, and is removed after an error. A link at `path` is replaced
+    itself. A device or a pipe is never replaced. Raises StorageError.
     """
-    part = None
+    part = (folder or path.parent) / TEMPORARY.replace("*", secrets.token_hex(4))
     try:
-        target = path.resolve() if follow_links else path
-        part = target.with_name(TEMPORARY.replace("*", secrets.token_hex(4)))
-        if target.exists() and not target.is_file() and not target.is_dir():
+        if path.exists() and not path.is_file() and not path.is_dir():
             raise OSError(errno.EEXIST, "a device or a pipe is there")
         yield part
         if part.is_dir():
-            if target.is_dir():
-                shutil.rmtree(target)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
         else:
             with part.open("rb") as file:
                 os.fsync(file.fileno())
-        part.replace(target)
+        part.replace(path)
     except OSError as error:
         raise storage_error(path, error) from None
     finally:
-        if part is not None:
-            _remove(part)
+        _remove(part)
 
 
-def replace_file(path: Path, text: str) -> None:
+def replace_file(path: Path, text: str, folder: Path | None = None) -> None:
     """Write a file atomically (see `replaced`). Raises StorageError."""
-    with replaced(path) as part, part.open("xb") as file:
+    with replaced(path, folder) as part, part.open("xb") as file:
         file.write(text.encode("utf-8"))
+
+
+def replace_files(texts: Mapping[Path, str]) -> None:
+    """Write files atomically, in their order; none is replaced before all are on the disk. Raises StorageError."""
+    with deferred(), contextlib.ExitStack() as stack:
+        for path, text in reversed(list(texts.items())):
+            part = stack.enter_context(replaced(path))
+            with part.open("xb") as file:
+                file.write(text.encode("utf-8"))
+                os.fsync(file.fileno())
 
 
 def remove_temporary(*folders: Path) -> None:
@@ -64,6 +72,13 @@ def remove_temporary(*folders: Path) -> None:
     for folder in folders:
         for part in folder.glob(TEMPORARY):
             _remove(part)
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove these folders, innermost first, until one is not empty."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def _remove(path: Path) -> None:
@@ -83,6 +98,13 @@ def open_own(path: Path, flags: int) -> int:
         os.close(file)
         raise OSError(errno.EINVAL, "a device or a pipe is there")
     return file
+
+
+def refuse_links(*paths: Path) -> None:
+    """Raise UnwritablePath if one of these paths, in a folder that only we write, is a symbolic link."""
+    for path in paths:
+        if path.is_symlink():
+            raise storage_error(path, OSError(errno.ELOOP, "a symbolic link is there"))
 
 
 def sync(path: Path) -> None:

@@ -17,13 +17,14 @@ from datacreate.decontamination import held_out_sets, with_names
 from datacreate.engines.factory import checkpoint_of, make_engine
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import InvalidRows, UsageError
-from datacreate.files import replaced, storage_error
+from datacreate.files import storage_error
 from datacreate.filters.base import Filter, FilterInputs, FilterSettings, Threshold, quality, threshold
 from datacreate.filters.registry import filter_report, load_embedder, make_filters
 from datacreate.formats.example import Json, field_at
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.validate import Candidate, Reason
+from datacreate.locking import replaced_by_one
 from datacreate.messages import Notify, no_notify
 from datacreate.runs.config import JudgingModels
 from datacreate.runs.rows import InvalidRow, Row, Rows, read_rows
@@ -103,10 +104,10 @@ def filter_rows(
     filters = make_filters(filter_settings, inputs)
     counts, verifier = _Counts(), None
     refused: InvalidRows | None = None
-    with _lines(rejects) as write_rejects:
+    with _lines(rejects, notify) as write_rejects:
         try:
             with ExitStack() as stack:
-                write = stack.enter_context(_lines(out))
+                write = stack.enter_context(_lines(out, notify))
                 if settings.verifier is not None:
                     checkpoint = checkpoint_of(settings.verifier, settings)
                     engine = make_engine(checkpoint, settings, count=rows.total, notify=notify)
@@ -247,19 +248,18 @@ def _balanced(rows: Sequence[Row], format: TaskFormat, counts: _Counts, rejects:
 
 
 @contextmanager
-def _lines(path: Path | None) -> Iterator[WriteLine]:
+def _lines(path: Path | None, notify: Notify) -> Iterator[WriteLine]:
     """Writes lines to a file that appears at the end of the block, unless the block fails; without a path to nothing.
 
-    A device or a pipe is written directly. Raises StorageError.
+    A link is followed, and a device or a pipe is written directly. Raises RunLocked, StorageError.
     """
     if path is None:
         yield lambda _: None
         return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         is_device = path.exists() and not path.is_file()
         with (
-            nullcontext(path) if is_device else replaced(path, follow_links=True) as part,
+            nullcontext(path) if is_device else replaced_by_one(path.resolve(), notify) as part,
             part.open("wb") as file,
         ):
             yield lambda line: file.write(line.encode("utf-8") + b"\n")

@@ -14,7 +14,8 @@ import json
 import os
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from typing import Any
 import psutil
 
 from datacreate.errors import LockLost, RunLocked
-from datacreate.files import open_own
+from datacreate.files import open_own, remove_empty, remove_temporary, replaced, storage_error
 from datacreate.hardware import slurm_job
 from datacreate.messages import Notify, no_notify
 from datacreate.signals import deferred
@@ -36,17 +37,67 @@ MACHINE = _BOOT.read_text(encoding="ascii").strip() if _BOOT.exists() else os.un
 sleep, clock = time.sleep, partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
+@contextmanager
+def locked(folder: Path, notify: Notify = no_notify, *, name: Path | None = None) -> Iterator[FolderLock]:
+    """Hold a folder for writing, and remove what killed processes left there.
+
+    It is created if needed, and removed if nothing is written to it. Call `check` of the lock before each write.
+    `notify` is called before a wait; messages name `name` instead of the folder. Raises RunLocked, naming the holder,
+    if another process has it; StorageError if it cannot be created.
+    """
+    created: list[Path] = []
+    try:
+        try:
+            created += [path for path in (folder, *folder.parents) if not path.exists()]
+            lock = _acquired(folder, notify, name)
+        except OSError as error:
+            raise storage_error(name or folder, error) from None
+        try:
+            remove_temporary(folder)
+            yield lock
+        finally:
+            lock.release()
+    finally:
+        remove_empty(created)
+
+
+@contextmanager
+def replaced_by_one(path: Path, notify: Notify = no_notify) -> Iterator[Path]:
+    """As `files.replaced`, for a path in a folder that is not locked: a second process that writes it is refused.
+
+    The new file or folder is in a locked folder, `.NAME.part`, from which the next process removes what a killed one
+    left. Raises RunLocked, LockLost, StorageError.
+    """
+    folder = path.with_name(f".{path.name}.part")
+    try:
+        with locked(folder, notify, name=path) as lock, replaced(path, folder) as part:
+            yield part
+            lock.check()
+    finally:
+        remove_empty([folder])
+
+
+def _acquired(folder: Path, notify: Notify, name: Path | None) -> FolderLock:
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FolderLock(folder, notify, name)
+        with suppress(FileNotFoundError):  # the last holder has just removed the folder
+            lock.acquire()
+            return lock
+
+
 class FolderLock:
     """A lock on an existing directory. `notify` gets a line before a wait for another machine."""
 
-    def __init__(self, folder: Path, notify: Notify = no_notify) -> None:
+    def __init__(self, folder: Path, notify: Notify = no_notify, name: Path | None = None) -> None:
         self.folder, self._path, self._notify = folder, folder / LOCK_FILE, notify
+        self._name = name or folder  # for messages
         self.after_silence = False  # the last holder may still run, and finish a write that it has begun
         self._flock, self._checked, self._lost, self._released = -1, 0.0, "", threading.Event()
         process, job, token = os.getpid(), slurm_job(), os.urandom(8).hex()
-        name = f"process {process} on {os.uname().nodename}" + (f" (SLURM job {job})" if job else "")
-        name += time.strftime(", since %Y-%m-%d %H:%M UTC", time.gmtime())
-        self._record = {"name": name, "process": process, "machine": MACHINE, "job": job, "token": token}
+        holder = f"process {process} on {os.uname().nodename}" + (f" (SLURM job {job})" if job else "")
+        holder += time.strftime(", since %Y-%m-%d %H:%M UTC", time.gmtime())
+        self._record = {"name": holder, "process": process, "machine": MACHINE, "job": job, "token": token}
 
     def acquire(self) -> None:
         """Take the directory. Raises RunLocked, naming the holder, if another process has it; OSError."""
@@ -61,7 +112,7 @@ class FolderLock:
             if not isinstance(error, BlockingIOError):
                 raise
             name = _read(self._path)[0].get("name", "another process")
-            raise RunLocked(f"{self.folder} is locked by {name}; wait until it has finished") from None
+            raise RunLocked(f"{self._name} is locked by {name}; wait until it has finished") from None
         threading.Thread(target=self._keep_beating, name="lock", daemon=True).start()
 
     @property
@@ -74,7 +125,7 @@ class FolderLock:
     def check(self) -> None:
         """Raise LockLost if another process has taken over; called before each write."""
         if self.is_lost:
-            raise LockLost(f"{self.folder}: {self._lost}; stopped, and everything committed before is kept")
+            raise LockLost(f"{self._name}: {self._lost}; stopped, and everything committed before is kept")
 
     def release(self) -> None:
         """Free the directory, if this process still holds it."""
@@ -108,7 +159,7 @@ class FolderLock:
 
     def _is_silent(self, record: dict[str, Any], beat: int) -> bool:
         """Whether a foreign record gets no heartbeat; False if it changes. BlockingIOError if it gets one."""
-        self._notify(f"{self.folder} is locked by {record['name']}; waiting up to a minute for its heartbeat")
+        self._notify(f"{self._name} is locked by {record['name']}; waiting up to a minute for its heartbeat")
         requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
         ends_soon = requeued and record.get("job") == slurm_job()  # our last start, on a node that SLURM lost
         for _ in range(SILENCE_SECONDS):

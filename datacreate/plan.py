@@ -53,6 +53,9 @@ MAX_GROWTH = 2
 EXTRA_TOKENS = 16
 """Additional tokens per example, so that answers to a very short example are not truncated."""
 
+_QUEUES = {"num_chains": {"chain"}, "max_parent_uses": {"tree", "coverage"}}
+"""Setting -> the queues that it changes."""
+
 
 @dataclass(frozen=True)
 class RunInputs:
@@ -94,10 +97,13 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     Raises ExampleError or FormatError for a wrong example or format, BenchmarkError if a benchmark is unknown or not
     imported, UsageError for other settings, RunError for the run directory, RunMismatch if its run is another.
     """
-    has_chains = find_strategy(config.strategy).queue == "chain"
+    queue = find_strategy(config.strategy).queue
     if config.served:
         Addresses(config.urls)
     root, inferred = _root_and_format(config)
+    if ignored := config.changed([name for name, queues in _QUEUES.items() if queue not in queues]):
+        note = f"{ignored} has no effect with --strategy {config.strategy}"
+        inferred = replace(inferred, notes=(*inferred.notes, note))
     verify = verify_mode(config, inferred)
     label_ratio = _label_ratio(config, inferred.format)
     directory.check()
@@ -118,7 +124,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
         "label_ratio": label_ratio,
     }
     if stored:
-        given = config.given(("num_examples", "concurrency", *(["num_chains"] if has_chains else [])))
+        given = config.given(("num_examples", "concurrency", *(["num_chains"] if queue == "chain" else [])))
         stored.check_same(identity | given, config.count, directory.path)
     return RunInputs(root, inferred, verify, held_out, stored, identity)
 

@@ -5,15 +5,15 @@ The server is started with the same settings as `create` uses.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from pathlib import Path
 
 from datacreate.checkpoints import Checkpoint
-from datacreate.engines.addresses import Address, api_key
+from datacreate.engines.addresses import KEY, Address, api_key
 from datacreate.engines.factory import choose, server_commands
 from datacreate.engines.local import LocalServer, free_port
 from datacreate.engines.settings import EngineOptions
@@ -36,6 +36,13 @@ class Endpoint:
     port: int = 0  # 0: a free port
     register_dir: Path | None = None
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        with suppress(ValueError):
+            return ip_address(self.host).is_loopback
+        return self.host == "localhost"
+
 
 @contextmanager
 def serving(
@@ -43,11 +50,16 @@ def serving(
 ) -> Iterator[LocalServer]:
     """Start a server and yield it when it is ready; it is registered until the block ends, then stopped.
 
-    `more` are further arguments for vLLM's server. The API key is $DATACREATE_API_KEY, if set. Raises
-    UsageError for an invalid argument or an address that cannot be used, EngineError if the server ends
-    before it is ready.
+    `more` are further arguments for vLLM's server. The API key is $DATACREATE_API_KEY; an address that other
+    machines can reach needs one. Raises UsageError for an invalid argument or an address that cannot be used,
+    EngineError if the server ends before it is ready.
     """
     key, port = api_key(), free_port(endpoint.host, endpoint.port)
+    if not (key or endpoint.is_loopback):
+        raise UsageError(
+            f"--host {endpoint.host}: set ${KEY}, here and for clients: without a key everybody in the network could "
+            "use this server"
+        )
     # As for a small run: how many examples its clients want is not known, and llama.cpp starts in seconds.
     engine = choose(checkpoint, options.engine, 1)
     _check(engine, more)
@@ -58,12 +70,9 @@ def serving(
             raise storage_error(folder, error) from None
     notify(f"preparing {checkpoint.name}")
     [command] = server_commands(checkpoint, options.model_copy(update={"engine": engine}), notify=notify)
-    environment = dict(command.environment)
-    if own := os.environ.get("VLLM_HOST_IP"):  # set by the user for several nodes
-        environment["VLLM_HOST_IP"] = own
     copies = _COPIES.search(" ".join(more).replace("_", "-"))
     slots, arguments = command.slots * int(copies[1] if copies else 1), (*command.arguments, *more)
-    command = replace(command, environment=environment, slots=slots, arguments=arguments)
+    command = replace(command, slots=slots, arguments=arguments)
     server = LocalServer(command, key, None, endpoint.host, port)
     notify(f"starting {command.engine} for {command.model}")
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from datacreate.checkpoints import Checkpoint
@@ -17,14 +18,8 @@ from datacreate.engines.factory import checkpoint_of, make_engine
 from datacreate.engines.self_test import scores_are_real
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import Stopped
-from datacreate.finetuning.evaluate import (
-    TestSet,
-    existing_evaluation,
-    grade,
-    read_test_set,
-    write_evaluation,
-)
-from datacreate.finetuning.records import Condition, Evaluation, Task
+from datacreate.finetuning.evaluate import TestSet, evaluation_of, grade, read_test_set
+from datacreate.finetuning.records import Condition, Evaluation, Prediction, Task
 from datacreate.finetuning.rows import Question
 from datacreate.finetuning.train import Progress
 from datacreate.prompts.label_scoring import LabelQuestion
@@ -48,27 +43,27 @@ def answer_zero_shot(
     options = options or EngineOptions()
     checkpoint = checkpoint_of(model, options)
     tests = [read_test_set(name, split) for name in dict.fromkeys(names)]
-    evaluations: list[Evaluation] = []
-    engine: Engine | None = None
     with ExitStack() as stack:
         signals = stack.enter_context(caught_signals())
-        for test in tests:
-            target = out / "evaluations" / f"{test.benchmark.name}-{split}"
-            if (evaluation := existing_evaluation(target, test)) is None:
-                if engine is None:
-                    out.mkdir(parents=True, exist_ok=True)
-                    log = out / "engine.log"
-                    engine = make_engine(checkpoint, options, count=500, log=log, notify=progress.notify)
-                    stack.callback(engine.close)
-                    engine.start([scores_are_real()])
-                evaluation = _evaluate(engine, test, checkpoint, target, progress, signals)
-            evaluations.append(evaluation)
-    return evaluations
+
+        @cache
+        def started() -> Engine:
+            engine = make_engine(
+                checkpoint, options, count=500, log=out / "engine.log", notify=progress.notify
+            )
+            stack.callback(engine.close)
+            engine.start([scores_are_real()])
+            return engine
+
+        def measure(test: TestSet) -> tuple[Evaluation, list[Prediction]]:
+            return _evaluate(started(), test, checkpoint, progress, signals)
+
+        return [evaluation_of(out, test, measure, progress.notify) for test in tests]
 
 
 def _evaluate(
-    engine: Engine, test: TestSet, checkpoint: Checkpoint, target: Path, progress: Progress, signals: Signals
-) -> Evaluation:
+    engine: Engine, test: TestSet, checkpoint: Checkpoint, progress: Progress, signals: Signals
+) -> tuple[Evaluation, list[Prediction]]:
     lettered = test.task.head == "multiple_choice" or not engine.have_distinct_first_tokens(test.task.names)
     fitting = [_truncated(engine, question, test.task, lettered) for question in test.usable]
     truncated = sum(cut is not whole for cut, whole in zip(fitting, test.usable, strict=True))
@@ -102,8 +97,7 @@ def _evaluate(
         seed=0,
         scores=scores,
     )
-    write_evaluation(target, evaluation, predictions)
-    return evaluation
+    return evaluation, predictions
 
 
 def _truncated(engine: Engine, question: Question, task: Task, lettered: bool) -> Question:

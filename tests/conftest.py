@@ -26,8 +26,8 @@ _CALLED: list[str] = []
 guard(lambda event, host: _CALLED.append(f"{event} {host}"))  # audit hooks cannot be removed
 
 
-FIRST = ("tests/slurm/", "tests/finetuning/", "tests/offline/", "tests/sweep/")
-"""Folders with slow tests, which start first."""
+FIRST = ("tests/slurm/", "tests/test_soak.py", "tests/finetuning/", "tests/offline/", "tests/sweep/")
+"""Slow tests, which start first."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

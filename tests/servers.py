@@ -87,6 +87,9 @@ class Server:
     guided: bool = True  # llama.cpp built with llguidance
     system_role: int = 200  # the status of a prompt with a system role
     scores: Literal["real", "none", "others", "uniform"] = "real"
+    right: Callable[[str, list[str]], str] = lambda said, choices: min(
+        choices, key=lambda each: crc32(f"{said}{each}".encode())
+    )  # the choice that gets the best score
     says: Callable[[str], dict[str, Any]] = lambda text: {"content": text}  # the message with an answer
     reason: str | None = None  # replaces the finish reason
     fault: Fault | None = None  # answers all chat requests, if set
@@ -239,7 +242,7 @@ class Server:
         said = body["messages"][-1]["content"]
         letter, names = _LETTER.search(said), _NAMES.search(said)
         choices = names[1].split(", ") if names else ["A", "B"] if letter else _OPTIONS.findall(said)
-        right = letter[1] if letter else min(choices, key=lambda each: crc32(f"{said}{each}".encode()))
+        right = letter[1] if letter else self.right(said, choices)
         likeliest: list[dict[str, Any]] = []
         for choice in choices:
             logprob = -0.1 if choice == right and self.scores == "real" else -3.0

@@ -156,6 +156,43 @@ def test_a_note_says_that_chains_leave_the_engine_idle(tmp_path: Path, model: st
 
 
 @pytest.mark.parametrize(
+    ("strategy", "option", "notes"),
+    [
+        ("tree", "--num-chains", True),
+        ("naive", "--max-parent-uses", True),
+        ("random", "--num-chains", False),
+        ("coverage", "--max-parent-uses", False),
+    ],
+)
+def test_an_option_of_other_strategies_is_a_note(
+    tmp_path: Path, model: str, strategy: str, option: str, notes: bool
+) -> None:
+    (tmp_path / "example.json").write_text(json.dumps(COMMONSENSE))
+    words = ["create", "--example", tmp_path / "example.json", "--model", model, "--count", 10, "--dry-run"]
+    ended = run(*words, "--run-dir", tmp_path / "run", "--strategy", strategy, option, 3)
+    assert (f"{option} has no effect with --strategy {strategy}" in " ".join(ended.out.split())) == notes
+
+
+def test_a_format_from_a_file(tmp_path: Path, model: str) -> None:
+    fields = {
+        "claim": {"type": "string", "minLength": 3},
+        "year": {"type": "integer", "minimum": 1900, "maximum": 1950},
+    }
+    roles = {"roles": {"inputs": ["claim"], "answer": "year"}}
+    document = {"type": "object", "properties": fields, "required": [*fields], "x-datacreate": roles}
+    (tmp_path / "years.json").write_text(json.dumps(document))
+    (tmp_path / "example.json").write_text('{"claim": "The first zip fastener is sold.", "year": 1917}')
+    words = ["create", "--example", tmp_path / "example.json", "--format", tmp_path / "years.json"]
+    ended = run(*words, "--model", model, "--count", 20, "--run-dir", tmp_path / "run")
+    assert ended.code == 0, ended.err
+    rows = examples(tmp_path / "run")
+    assert len(rows) == 20
+    for row in rows:
+        jsonschema.validate(row, document)
+        assert list(row) == ["claim", "year"]
+
+
+@pytest.mark.parametrize(
     ("strategy", "count", "warns"), [("random", 100, True), ("random", 95, False), ("naive", 100, False)]
 )
 def test_a_shallow_set_is_a_warning(
@@ -301,8 +338,10 @@ def test_a_model_without_usable_output_fails_with_reasons_and_samples(
     assert len(engine.history) < 100
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert (summary["accepted"], summary["finished"]) == (0, False)
+    assert not (tmp_path / "README.md").exists()  # a data set without examples has no card
     make(tmp_path, model)  # resumes with full patience
     assert len(examples(tmp_path)) == 25
+    assert (tmp_path / "README.md").exists()
 
 
 def test_a_model_that_repeats_itself_fails_and_keeps_what_was_new(tmp_path: Path, model: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from hypothesis import strategies as st
 
 from datacreate import paths
 from datacreate.benchmarks import find_benchmark, read_split
-from datacreate.checkpoints import read_adapter, resolve
+from datacreate.checkpoints import read_adapter, read_gguf, resolve
 from datacreate.checkpoints.presets import read_preset
 from datacreate.cli.terminal import print_json
 from datacreate.engines.addresses import Addresses
 from datacreate.errors import CheckpointError, DatacreateError, StorageError
 from datacreate.finetuning.records import read_evaluation, read_model, read_predictions, read_training
+from datacreate.finetuning.trial import COMPLETE, last_checkpoint
 from datacreate.formats.reader import load_example
 from datacreate.formats.task_format import load_format
 from datacreate.locking import MACHINE, FolderLock, held_by
@@ -29,6 +31,7 @@ from datacreate.runs.directory import RunDirectory
 from datacreate.runs.rows import read_rows
 from datacreate.selection.embeddings import SentenceEmbedder
 from datacreate.sweep.plan import load_plan
+from tests.inprocess import run
 from tests.making import COMMONSENSE, make
 
 ODD = [
@@ -85,9 +88,49 @@ def contents(valid: str) -> st.SearchStrategy[bytes]:
     )
 
 
+def gguf_header(*values: tuple[str, tuple[int, bytes]]) -> bytes:
+    """A GGUF file without tensors; a value is its kind and its bytes."""
+    name = b"general.architecture"
+    known = struct.pack("<Q", len(name)) + name + struct.pack("<IQ", 8, 1) + b"a"
+    parts = [struct.pack("<Q", len(key)) + key.encode() + struct.pack("<I", kind) + content
+             for key, (kind, content) in values]  # fmt: skip
+    return b"GGUF" + struct.pack("<IQQ", 3, 0, 1 + len(parts)) + known + b"".join(parts)
+
+
+def gguf_array(item: tuple[int, bytes], count: int) -> tuple[int, bytes]:
+    return 9, struct.pack("<IQ", item[0], count) + item[1] * count
+
+
+def gguf_files() -> st.SearchStrategy[bytes]:
+    """Random bytes, truncated headers, nested arrays and values of any kind in every place."""
+    numbers = [(4, struct.pack("<I", 0)), (5, struct.pack("<i", -1)), (6, struct.pack("<f", float("nan")))]
+    numbers += [
+        (7, b"\2"),
+        (10, struct.pack("<Q", 2**64 - 1)),
+        (8, struct.pack("<Q", 1) + b"\xff"),
+        (99, b""),
+    ]
+    values = st.recursive(st.sampled_from(numbers), lambda one: st.builds(gguf_array, one, st.integers(0, 3)))
+    names = [
+        "context_length",
+        "embedding_length",
+        "block_count",
+        "attention.head_count",
+        "attention.head_count_kv",
+    ]
+    keys = st.sampled_from(["general.architecture", "general.type", *(f"a.{name}" for name in names)])
+    files = st.lists(st.tuples(keys, values), max_size=6).map(lambda found: gguf_header(*found))
+    cut = st.builds(lambda file, size: file[:size], files, st.integers(0, 200))
+    deep = st.just(gguf_header(("a.context_length", (9, struct.pack("<IQ", 9, 1) * 1100))))
+    return st.one_of(st.binary(max_size=200), files, files, cut, deep)
+
+
 Reader = Callable[[Path], object]
 """Reads a folder."""
 
+OPTIONS = (
+    "example: {a: b}\ncount: 5\nrun-dir: runs/x\nlabels: {b: [c, d]}\nnear: 0.7\nmodel: [a, b]\nengine: auto"
+)
 PLAN = "generators: [a]\nstrategies: [tree]\ncreate: {count: 5}"
 CHECKPOINT = '{"model_type": "qwen2", "architectures": ["QForCausalLM"]}'
 ADDRESS = '{"url": "http://a:1", "model": "m", "max_num_seqs": 4}'
@@ -111,11 +154,22 @@ def take_lock(folder: Path) -> None:
     lock.release()
 
 
+def read_options(folder: Path) -> None:
+    ended = run("create", "--config", folder / "options.yaml", "--dry-run")
+    if ended.code:
+        raise DatacreateError(ended.failure)
+
+
+def read_trainer_state(folder: Path) -> None:
+    (folder / "checkpoint-3" / COMPLETE).touch()
+    last_checkpoint(folder)  # removes a damaged checkpoint
+
+
 def shipped(*parts: str) -> str:
     return paths.shipped(*parts).read_text(encoding="utf-8")
 
 
-READERS: dict[str, tuple[str, str, Reader]] = {
+READERS: dict[str, tuple[str, str | st.SearchStrategy[bytes], Reader]] = {
     "example": ("example.json", json.dumps(COMMONSENSE), lambda at: load_example(at / "example.json")),
     "format": (
         "format.json",
@@ -139,6 +193,9 @@ READERS: dict[str, tuple[str, str, Reader]] = {
         lambda at: resolve(str(at), "instruct"),
     ),
     "adapter": ("adapter_config.json", ADAPTER, read_adapter),
+    "gguf": ("model.gguf", gguf_files(), lambda at: read_gguf(at / "model.gguf")),
+    "options": ("options.yaml", OPTIONS, read_options),
+    "trainer state": ("checkpoint-3/trainer_state.json", '{"best_global_step": 3}', read_trainer_state),
     "lock": (".lock", json.dumps(LOCK), held_by),
     "address": (
         "1.json",
@@ -159,7 +216,7 @@ READERS: dict[str, tuple[str, str, Reader]] = {
         lambda at: read_split(find_benchmark("csqa"), "test"),
     ),
 }
-"""What is read -> file, a valid or nearly valid content, reader."""
+"""What is read -> file; a valid or nearly valid content, or a strategy for contents; reader."""
 
 
 @pytest.mark.parametrize("name", [*READERS, "run", "log"])
@@ -169,13 +226,12 @@ def test_every_content_is_read_or_one_line(
     if name in ("run", "log"):
         make(tmp_path, model, count=4)
         path, read = tmp_path / {"run": "config.json", "log": "log.jsonl"}[name], read_run
-        valid = path.read_text(encoding="utf-8")
+        valid: str | st.SearchStrategy[bytes] = path.read_text(encoding="utf-8")
     else:
         if name == "checkpoint":
             shutil.copytree(model, tmp_path, dirs_exist_ok=True)
         file, valid, read = READERS[name]
         path = tmp_path / file
-        path.parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / "adapter_model.safetensors").write_bytes(b"x")
     monkeypatch.setenv("DATACREATE_HOME", str(tmp_path))
 
@@ -184,8 +240,9 @@ def test_every_content_is_read_or_one_line(
         phases=[Phase.generate],
         suppress_health_check=[HealthCheck.function_scoped_fixture],
     )
-    @given(contents(valid))
+    @given(contents(valid) if isinstance(valid, str) else valid)
     def check(content: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         try:
             read(tmp_path)

@@ -2,7 +2,7 @@
 
 Where the paper made several splits from one of the Hub's (PIQA's test set is a part of the Hub's train split),
 only its own files say which rows are which. Rows of splits that are already imported are removed from the
-others; without them a seed splits the rows into the paper's sizes, and the report says so.
+others; without them a fixed seed splits the rows into the paper's sizes, and the report says so.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from datacreate.benchmarks.rows import BenchmarkRow, Findings, find_problems, pa
 from datacreate.benchmarks.store import Manifest, SplitRecord
 from datacreate.errors import BenchmarkError
 from datacreate.formats.text_normalization import normalize_text
+from datacreate.locking import locked
 
 _SEED = 42  # of the division of one Hub split into several of ours
 
@@ -96,23 +97,26 @@ def import_benchmark(
 
     The folder is in the folder structure of the paper's repository, or a copy of the Hub data set. Splits that are
     imported already are kept; `replace` removes them. Nothing is written if a number of rows is not the paper's, unless
-    `allow_count_mismatch`. Raises BenchmarkError for missing or wrong files.
+    `allow_count_mismatch`. Raises BenchmarkError for missing or wrong files, RunLocked if another process imports the
+    benchmark, StorageError.
     """
     hub, files = benchmark.source.hub, _reference_files(folder, benchmark) if folder else {}
-    before = {} if replace else _imported(benchmark)
-    if files:
-        source = f"files {folder}"
-        new = {split: _Split(_read(path, benchmark), source) for split, path in files.items()}
-    elif hub is None:
-        raise BenchmarkError(
-            f"{benchmark.name}: {benchmark.source.remark}; then `datacreate benchmarks import {benchmark.name} "
-            f"--from DIR` reads DIR/{benchmark.source.reference}/test.jsonl"
-        )
-    else:
-        copy = folder or download(benchmark, hub)
-        source = f"copy {folder}" if folder else f"hub {hub.id}@{copy.name}"
-        new = _assign(source, read_copy(copy, benchmark, hub), before, benchmark, hub)
-    return _write(benchmark, source, before, new, allow_count_mismatch)
+    with locked(store.folder_of(benchmark)) as lock:
+        before = {} if replace else _imported(benchmark)
+        if files:
+            source = f"files {folder}"
+            new = {split: _Split(_read(path, benchmark), source) for split, path in files.items()}
+        elif hub is None:
+            raise BenchmarkError(
+                f"{benchmark.name}: {benchmark.source.remark}; then `datacreate benchmarks import {benchmark.name} "
+                f"--from DIR` reads DIR/{benchmark.source.reference}/test.jsonl"
+            )
+        else:
+            copy = folder or download(benchmark, hub)
+            source = f"copy {folder}" if folder else f"hub {hub.id}@{copy.name}"
+            new = _assign(source, read_copy(copy, benchmark, hub), before, benchmark, hub)
+        lock.check()
+        return _write(benchmark, source, before, new, allow_count_mismatch)
 
 
 def _reference_files(folder: Path, benchmark: Benchmark) -> dict[Split, Path]:
@@ -163,17 +167,20 @@ def _write(
             remark = f"differs from {source}; --replace takes that instead"
         reports.append(SplitReport(split, state, benchmark.rows[split], findings.get(split), remark))
     if fresh and not refused:
-        contents = {split: data.content for split, data in combined.items()}
-        records = {
-            split: SplitRecord(
-                size=len(contents[split]),
-                sha256=store.sha256(contents[split]),
+        contents = {split: new[split].content for split in fresh}
+        records: dict[Split, SplitRecord] = {}
+        for split, found in findings.items():
+            if split in before:
+                records[split] = store.record_of(benchmark, split).model_copy(update={"findings": found})
+                continue
+            data, content = new[split], contents[split]
+            records[split] = SplitRecord(
+                size=len(content),
+                sha256=store.sha256(content),
                 source=data.source,
                 note=data.note,
-                findings=findings[split],
+                findings=found,
             )
-            for split, data in combined.items()
-        }
         now, version = dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), metadata.version("datacreate")
         manifest = Manifest(name=benchmark.name, splits=records, when=now, datacreate=version)
         store.write(benchmark, manifest, contents)

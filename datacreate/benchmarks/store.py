@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from datacreate.benchmarks.registry import SPLITS, Benchmark, Split
 from datacreate.benchmarks.rows import Findings
 from datacreate.errors import BenchmarkError, ExampleError
-from datacreate.files import remove_temporary, replace_file, storage_error
+from datacreate.files import replace_files
 from datacreate.formats.example import Example, Json
 from datacreate.formats.task_format import bind, load_format
 from datacreate.paths import data_dir
@@ -170,22 +170,17 @@ def state(benchmark: Benchmark) -> ImportState:
 
 
 def write(benchmark: Benchmark, manifest: Manifest, splits: Mapping[Split, bytes]) -> None:
-    """Write the files, each atomically, the manifest last. StorageError if the data directory is not writable.
+    """Write these files and the manifest, and remove splits that it does not name. StorageError.
 
-    A kill, or another import at the same time, may leave a benchmark that `read_split` calls damaged.
+    The caller holds the lock of the folder. Splits of an earlier manifest stay valid until the new one is written,
+    unless they are among `splits`.
     """
     folder = folder_of(benchmark)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_temporary(folder)
-        for split in SPLITS:
-            if split in splits:
-                replace_file(folder / f"{split}.jsonl", splits[split].decode("utf-8"))
-            else:
-                (folder / f"{split}.jsonl").unlink(missing_ok=True)
-    except OSError as error:
-        raise storage_error(folder, error) from None
-    replace_file(folder / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+    texts = {folder / f"{split}.jsonl": content.decode("utf-8") for split, content in splits.items()}
+    replace_files(texts | {folder / MANIFEST: manifest.model_dump_json(indent=2) + "\n"})
+    for split in SPLITS:
+        if split not in manifest.splits:
+            (folder / f"{split}.jsonl").unlink(missing_ok=True)
 
 
 def _damaged(benchmark: Benchmark, what: str) -> BenchmarkError:

@@ -48,10 +48,9 @@ def read_gguf(path: Path) -> GgufFile:
         with files[0].open("rb") as file:
             if file.read(4) != b"GGUF":
                 raise CheckpointError(f"{path}: not a GGUF file; copy or download it again")
-            if (version := int.from_bytes(file.read(4), "little")) not in (2, 3):
-                raise CheckpointError(f"{path}: has GGUF version {version}; convert it to version 2 or 3")
+            file.seek(4, 1)  # the version
             values = _read_values(file, files[0].stat().st_size)
-    except (struct.error, ValueError, KeyError, OverflowError, TypeError) as error:
+    except (struct.error, ValueError, KeyError, OverflowError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f"{path}: truncated or no readable GGUF header; copy or download it again"
         ) from error
@@ -59,7 +58,7 @@ def read_gguf(path: Path) -> GgufFile:
     def number(key: str) -> int | None:
         found = values.get(f"{values.get('general.architecture')}.{key}")
         if isinstance(found, list):  # one value per layer
-            found = max(found, default=None)
+            found = max((each for each in found if isinstance(each, int)), default=None)
         return found if isinstance(found, int) else None
 
     heads, width = number("attention.head_count"), number("embedding_length")

@@ -155,7 +155,7 @@ class _Reporter:
 
 
 class CreationProgress(_Reporter):
-    """The `Progress` of `create`. The first update is the start of the session."""
+    """The `RunProgress` of `create`. The first update is the start of the session."""
 
     _first_request: int | None = None
 

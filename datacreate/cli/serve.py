@@ -41,8 +41,8 @@ def serve(
     """Serve MODEL with vLLM or llama.cpp, OpenAI-compatible, until it is stopped.
 
     The server is started with the settings that `create` would use for a small run. Options after `--` go to
-    vLLM's server unchanged. $DATACREATE_API_KEY is the key that clients must send; without it none is needed.
-    A stopped server (Ctrl-C, time limit) exits with 75.
+    vLLM's server unchanged. $DATACREATE_API_KEY is the key that clients must send; a --host that other machines
+    can reach needs one. A stopped server (Ctrl-C, time limit) exits with 75.
 
     \b
     datacreate serve --model qwen2.5-coder-1.5b-instruct --port 8000
@@ -58,7 +58,7 @@ def serve(
     if adapter is not None:
         checkpoint = with_adapter(checkpoint, read_adapter(adapter))
     endpoint = Endpoint(**address)
-    if endpoint.register_dir and endpoint.host in ("127.0.0.1", "localhost", "::1"):
+    if endpoint.register_dir and endpoint.is_loopback:
         say(f"{endpoint.host}: only this machine can reach the server; name a reachable address with --host")
     with ExitStack() as starting:
         notify = starting.enter_context(CreationProgress()).notify

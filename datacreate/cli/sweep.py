@@ -34,18 +34,15 @@ _ARRAY = "SLURM_ARRAY_TASK_ID"
     help="Most sets to create at once on the servers of one generator.  [default: as many as keep them busy, one per "
     "core]",
 )
-@option("--list", "list_", is_flag=True, help="Only list the cells and their states.")
-@option("--dry-run", is_flag=True, help="List the cells, what is missing, and the commands that would run.")
+@option(
+    "--dry-run",
+    is_flag=True,
+    help="List the cells, their states, what is missing, and the commands that would run.",
+)
 @config_option
 @json_option("Print the cells as JSON.")
 def sweep(
-    plan: str,
-    out: Path | None,
-    index: str | None,
-    nproc: int | None,
-    list_: bool,
-    dry_run: bool,
-    as_json: bool,
+    plan: str, out: Path | None, index: str | None, nproc: int | None, dry_run: bool, as_json: bool
 ) -> None:
     """Run the grid of PLAN: a YAML file, or the name of a shipped one (cpu, paper).
 
@@ -65,22 +62,21 @@ def sweep(
     loaded = load_plan(plan)
     out = out or Path("runs") / loaded.name
     grid = Sweep(loaded, out)
-    if list_ or dry_run:
+    if dry_run:
         outcomes = grid.states() if number is None else [grid.states()[grid.cell(number).index]]
     else:
         outcomes = _run(grid, number, nproc)
     if as_json:
         print_json([_document(grid, outcome) for outcome in outcomes])
-    elif list_ or dry_run:
-        _print_cells(outcomes, dry_run=dry_run)
-        if dry_run:
-            _print_commands(grid, outcomes)
+    elif dry_run:
+        _print_cells(outcomes)
+        _print_commands(grid, outcomes)
     else:
         _print_result(outcomes, out)
     states = {outcome.state for outcome in outcomes}
-    if states & {"failed", "blocked"} if not dry_run else "blocked" in states:
-        sys.exit(0 if list_ else 1)
-    if "running" in states and not (list_ or dry_run):
+    if "blocked" in states or ("failed" in states and not dry_run):
+        sys.exit(1)
+    if "running" in states and not dry_run:
         sys.exit(RESUMABLE)
 
 
@@ -91,7 +87,7 @@ def _cell_number(given: str | None) -> int | None:
         return None if found is None else int(found)
     if given == "auto":
         raise click.UsageError(f"--index auto: ${_ARRAY} is not set; run it in a job array, or give a number")
-    raise click.UsageError(f"--index {given}: give the number of a cell (see --list), or the word auto")
+    raise click.UsageError(f"--index {given}: give the number of a cell (see --dry-run), or the word auto")
 
 
 def _run(grid: Sweep, number: int | None, nproc: int | None) -> list[Outcome]:
@@ -105,12 +101,12 @@ def _run(grid: Sweep, number: int | None, nproc: int | None) -> list[Outcome]:
         live.close()
 
 
-def _print_cells(outcomes: Sequence[Outcome], *, dry_run: bool) -> None:
-    """A table of cells. What blocks them stands below the table of a dry run, not in it."""
+def _print_cells(outcomes: Sequence[Outcome]) -> None:
+    """A table of cells. What blocks them stands below the table, not in it."""
     rows = [("INDEX", "CELL", "STEPS", "STATE")]
     for outcome in outcomes:
         steps = f"{outcome.finished_steps}/{len(outcome.cell.steps)}"
-        state = outcome.state if dry_run and outcome.state == "blocked" else _state(outcome)
+        state = outcome.state if outcome.state == "blocked" else _state(outcome)
         rows.append((str(outcome.cell.index), outcome.cell.name, steps, state))
     print_columns(rows)
 

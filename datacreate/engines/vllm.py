@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from typing import Any
@@ -25,7 +26,6 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 _ENVIRONMENT = {
-    "VLLM_HOST_IP": "127.0.0.1",
     "VLLM_LOGGING_LEVEL": "WARNING",
     "TOKENIZERS_PARALLELISM": "false",
 }
@@ -90,7 +90,8 @@ def vllm_command(
         "uvicorn_log_level": "warning",
         "trust_remote_code": checkpoint.trust_remote_code,
     }
-    environment = dict(_ENVIRONMENT)
+    # With several nodes the user sets the address.
+    environment = _ENVIRONMENT | {"VLLM_HOST_IP": os.environ.get("VLLM_HOST_IP", "127.0.0.1")}
     record: dict[str, Any] = {"engine": "vllm", "device": build}
     if build == "cpu":
         weights = sum(path.stat().st_size for path in folder.glob("*.safetensors")) / GIB

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rensa import RMinHash
 
-from datacreate.errors import StorageError
-from datacreate.files import replaced
+from datacreate.errors import RunLocked, StorageError
 from datacreate.filters.base import HeldOutRow, HeldOutSet
 from datacreate.filters.near import encodable_words
+from datacreate.locking import replaced_by_one
 from datacreate.messages import Notify
 from datacreate.paths import data_dir
 from datacreate.selection.accepted_vectors import Float16Rows, to_float16
@@ -151,10 +151,13 @@ def embed_texts(
         if cached.dtype == np.float16 and cached.ndim == 2 and len(cached) == len(texts):
             return cached
     vectors = _embed(title, texts, embedder, notify)
-    with contextlib.suppress(OSError, StorageError):  # without the cache the next run only takes longer
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replaced(path) as part, part.open("xb") as file:
-            np.save(file, vectors, allow_pickle=False)
+    # Without the cache the next run only takes longer.
+    with (
+        contextlib.suppress(OSError, StorageError, RunLocked),
+        replaced_by_one(path) as part,
+        part.open("xb") as file,
+    ):
+        np.save(file, vectors, allow_pickle=False)
     return vectors
 
 

@@ -45,15 +45,18 @@ class LshIndex:
         return sorted(found)
 
     def add(self, hashes: Hashes) -> None:
-        """Add the next row, (bands,)."""
-        if self._length == len(self._hashes):
-            more = ((0, self._length // 4), (0, 0))
+        """Add the next rows, (n, bands)."""
+        first, self._length = self._length, self._length + len(hashes)
+        if self._length > len(self._hashes):
+            more = ((0, max(self._length - len(self._hashes), len(self._hashes) // 4)), (0, 0))
             self._hashes, self._older = np.pad(self._hashes, more), np.pad(self._older, more)
-        if self._length == self._newest.shape[1]:
-            self._make_slots(2 * self._length)
-        self._hashes[self._length] = hashes
-        self._link(self._length)
-        self._length += 1
+        self._hashes[first : self._length] = hashes
+        if self._length > self._newest.shape[1]:
+            self._make_slots(2 * self._newest.shape[1])
+        elif len(hashes) == 1:
+            self._link(first)
+        else:
+            self._link_all(first)
 
     def _link(self, row: int) -> None:
         """Put a row into the buckets that are not full."""
@@ -64,11 +67,27 @@ class LshIndex:
         self._newest[band, slot] = row + 1
         self._sizes[band, slot] += 1
 
+    def _link_all(self, first: int) -> None:
+        """`_link` for all rows from `first`, one band at a time."""
+        for band in self._band:
+            slots = self._hashes[first : self._length, band] & self._mask
+            order = np.argsort(slots, kind="stable")  # rows of a bucket side by side, in order
+            slots = slots[order]
+            begins = np.flatnonzero(np.r_[True, slots[1:] != slots[:-1]])
+            place = np.arange(len(slots)) - np.repeat(begins, np.diff(np.r_[begins, len(slots)]))
+            fits = place + self._sizes[band, slots] < MAX_IN_BUCKET
+            rows, slots, place = order[fits] + first, slots[fits], place[fits]
+            self._older[rows, band] = np.where(place > 0, np.r_[0, rows[:-1] + 1], self._newest[band, slots])
+            last = np.r_[slots[1:] != slots[:-1], True] if len(slots) else np.zeros(0, bool)
+            self._newest[band, slots[last]] = rows[last] + 1
+            self._sizes[band, slots[last]] += (place[last] + 1).astype(np.uint8)
+
     def _make_slots(self, slots: int) -> None:
         """Make the tables again with `slots` buckets per band, a power of two."""
+        while slots < self._length:
+            slots *= 2
         self._mask = np.uint32(slots - 1)
         self._newest = np.zeros((len(self._band), slots), np.int32)
         self._sizes = np.zeros((len(self._band), slots), np.uint8)
         self._older[:] = 0
-        for row in range(self._length):
-            self._link(row)
+        self._link_all(0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 from rensa import RMinHash
@@ -27,6 +27,8 @@ MIN_RECALL = 0.97
 """Minimum probability that a pair at the threshold becomes a candidate (formula in `rows_per_band`)."""
 
 _SEED = 1
+
+_MAX_WAITING = 4096
 
 # Coefficients of a polynomial hash of a band.
 _POWERS = np.uint64(0x9E3779B97F4A7C15) ** np.arange(1, MAX_ROWS_PER_BAND + 1, dtype=np.uint64)
@@ -52,13 +54,16 @@ class NearIndex:
         self._shingles = array("I")  # of all inputs, one after the other
         self._starts = array("q", [0])  # of each input in `_shingles`
         self._inputs = array("q", [0])  # of each example: its first input in `_starts`
-        self._last: tuple[Sequence[str], Shingles, Hashes] | None = None
+        self._waiting: list[Sequence[str]] = []  # added, but not in the index yet
+        self._last: tuple[Sequence[str], list[Shingles], Hashes] | None = None  # of the last `match`
 
     def match(self, inputs: Sequence[str]) -> tuple[int, float] | None:
         """The number of the most similar example (the first of equals) and its Jaccard similarity."""
-        hashed, bands = self._hash(inputs)
+        self._add_waiting()
+        self._last = (inputs, *self._hash([inputs]))
+        [hashed], bands = self._last[1:]
         best = None
-        for row in self._similar(hashed, self._index.find(bands)):
+        for row in self._similar(hashed, self._index.find(bands[0])):
             similarity = self._similarity(hashed, row)
             if similarity >= self._threshold and (best is None or similarity > best[1]):
                 best = (row, similarity)
@@ -88,25 +93,41 @@ class NearIndex:
         return [row for row, passes in zip(rows, similar, strict=True) if passes]
 
     def add(self, inputs: Sequence[str]) -> None:
-        """Add the next example."""
-        hashed, bands = self._hash(inputs)
-        self._index.add(bands)
-        for each in hashed:
-            self._shingles.extend(each)
-            self._starts.append(len(self._shingles))
-        self._inputs.append(len(self._starts) - 1)
+        """Add the next example. Those added without a `match` in between are processed together, which is faster."""
+        self._waiting.append(inputs)
+        if len(self._waiting) == _MAX_WAITING:
+            self._add_waiting()
 
-    def _hash(self, inputs: Sequence[str]) -> tuple[Shingles, Hashes]:
-        """The shingles of each input, and the hash of each band of all inputs together, (BANDS,)."""
-        if self._last is None or self._last[0] != inputs:  # an added example was usually matched just before
-            pieces = [shingles(text) for text in inputs or [""]]
-            signature = RMinHash(BANDS * self._rows_per_band, _SEED)
-            signature.update([piece for each in pieces for piece in each])
-            rows = np.array(signature.digest(), np.uint64).reshape(BANDS, self._rows_per_band)
-            bands = (rows @ _POWERS[: self._rows_per_band]) >> np.uint64(32)
-            hashed = [{value >> 32 for value in each} for each in RMinHash.hash_token_sets(pieces)]
-            self._last = (inputs, hashed, bands.astype(np.uint32))
-        return self._last[1:]
+    def _add_waiting(self) -> None:
+        if not self._waiting:
+            return
+        if self._last and self._waiting == [
+            self._last[0]
+        ]:  # an added example was usually matched just before
+            hashed, bands = self._last[1:]
+        else:
+            hashed, bands = self._hash(self._waiting)
+        self._waiting = []
+        self._index.add(bands)
+        for row in hashed:
+            for each in row:
+                self._shingles.extend(each)
+                self._starts.append(len(self._shingles))
+            self._inputs.append(len(self._starts) - 1)
+
+    def _hash(self, rows: Sequence[Sequence[str]]) -> tuple[list[Shingles], Hashes]:
+        """The shingles of each input of each example; the hash of each band of all its inputs together, (n, BANDS)."""
+        pieces = [[shingles(text) for text in inputs or [""]] for inputs in rows]
+        size = BANDS * self._rows_per_band
+        merged = [list(chain.from_iterable(each)) for each in pieces]
+        digests = RMinHash.digest_matrix_from_token_sets(merged, size, _SEED).to_rows()
+        signatures = np.fromiter(chain.from_iterable(digests), np.uint64, len(rows) * size)
+        powers = _POWERS[: self._rows_per_band]
+        bands = (signatures.reshape(len(rows), BANDS, -1) @ powers) >> np.uint64(32)
+        hashed: list[Shingles] = [
+            [{value >> 32 for value in text} for text in RMinHash.hash_token_sets(each)] for each in pieces
+        ]
+        return hashed, bands.astype(np.uint32)
 
 
 class NearDuplicates(Filter):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from datacreate.benchmarks import Benchmark, digest, find_benchmark, has_split, load_registry, read_split
 from datacreate.errors import TrainingError
-from datacreate.files import replace_file, storage_error
+from datacreate.files import refuse_links, replace_files
 from datacreate.finetuning.encoder import collator, encode, load_tokenizer, load_with_head
 from datacreate.finetuning.records import (
     EVALUATION,
@@ -31,8 +31,9 @@ from datacreate.finetuning.trial import one_line_errors
 from datacreate.formats.example import Json
 from datacreate.formats.task_format import load_format
 from datacreate.hardware import device, has_bf16
+from datacreate.locking import LOCK_FILE, locked
 from datacreate.logging_setup import quiet
-from datacreate.messages import SilentProgress
+from datacreate.messages import Notify, SilentProgress
 from datacreate.signals import caught_signals
 
 BATCH_TOKENS = 16_384
@@ -99,43 +100,68 @@ def evaluate(
     Raises TrainingError for a damaged model or a benchmark that needs another head; Stopped after SIGINT
     or SIGTERM: finished evaluations are kept.
     """
-    model, found = read_model(folder), []
+    model, shown = read_model(folder), progress or SilentProgress()
     training = model.training
-    network = tokenizer = None
+    load = cache(lambda: (load_with_head(folder, training.task), load_tokenizer(folder)))
+
+    def measure(test: TestSet) -> tuple[Evaluation, list[Prediction]]:
+        name, show_context = test.benchmark.name, training.recipe.show_context
+        with quiet():
+            network, tokenizer = load()
+            shown.notify(f"{folder}: {len(test.rows)} rows of {name} ({split})")
+            encoded = encode(test.usable, test.task, tokenizer, model.max_length, show_context=show_context)
+            predicted = probabilities(network, encoded.dataset, collator(test.task, tokenizer))
+        predictions, scores = grade(test, predicted.tolist(), encoded.truncated)
+        evaluation = Evaluation(
+            benchmark=name,
+            split=split,
+            head=test.task.head,
+            digest=test.digest,
+            condition=training.condition,
+            encoder=training.encoder,
+            encoder_sha256=training.encoder_sha256,
+            recipe=training.recipe.description,
+            selection=training.selection,
+            seed=model.seed,
+            scores=scores,
+        )
+        return evaluation, predictions
+
+    found = []
     with caught_signals():
         for name in benchmarks_for(model, names, split):
             test = read_test_set(name, split)
             training.task.check_same(test.task, str(folder), name)
-            target = folder / "evaluations" / f"{name}-{split}"
-            if (existing := existing_evaluation(target, test)) is not None:
-                found.append(existing)
-                continue
-            if not test.usable:
-                raise TrainingError(f"{name}: no usable row in its {split} split; import it again")
-            with quiet():
-                if network is None:
-                    network, tokenizer = load_with_head(folder, training.task), load_tokenizer(folder)
-                (progress or SilentProgress()).notify(f"{folder}: {len(test.rows)} rows of {name} ({split})")
-                show = training.recipe.show_context
-                encoded = encode(test.usable, test.task, tokenizer, model.max_length, show_context=show)
-                predicted = probabilities(network, encoded.dataset, collator(test.task, tokenizer))
-            predictions, scores = grade(test, predicted.tolist(), encoded.truncated)
-            evaluation = Evaluation(
-                benchmark=name,
-                split=split,
-                head=test.task.head,
-                digest=test.digest,
-                condition=training.condition,
-                encoder=training.encoder,
-                encoder_sha256=training.encoder_sha256,
-                recipe=training.recipe.description,
-                selection=training.selection,
-                seed=model.seed,
-                scores=scores,
-            )
-            write_evaluation(target, evaluation, predictions)
-            found.append(evaluation)
+            found.append(evaluation_of(folder, test, measure, shown.notify))
     return found
+
+
+def evaluation_of(
+    folder: Path,
+    test: TestSet,
+    measure: Callable[[TestSet], tuple[Evaluation, list[Prediction]]],
+    notify: Notify,
+) -> Evaluation:
+    """The evaluation of a test set in `folder`/evaluations; measured and written if there is no complete one.
+
+    Raises RunLocked if another process measures it, StorageError, and what `measure` raises.
+    """
+    target = folder / "evaluations" / f"{test.benchmark.name}-{test.split}"
+    refuse_links(target.parent, target)
+    existing = _existing_evaluation(target, test)
+    if existing is not None and not (target / LOCK_FILE).exists():  # else: a killed process has left more
+        return existing
+    if not test.usable:
+        raise TrainingError(
+            f"{test.benchmark.name}: no usable row in its {test.split} split; import it again"
+        )
+    with locked(target, notify) as lock:
+        if (existing := _existing_evaluation(target, test)) is not None:  # another process was faster
+            return existing
+        evaluation, predictions = measure(test)
+        lock.check()
+        write_evaluation(target, evaluation, predictions)
+    return evaluation
 
 
 def probabilities(model: Any, dataset: Any, collate: Any, batch_tokens: int = BATCH_TOKENS) -> Any:
@@ -206,18 +232,13 @@ def grade(
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation, predictions: Sequence[Prediction]) -> None:
-    """Write an evaluation; evaluation.json comes last and marks it as complete."""
-    try:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise storage_error(folder, error) from None
+    """Write an evaluation; evaluation.json comes last and marks it as complete. StorageError."""
     lines = (json.dumps(prediction.model_dump(), ensure_ascii=False) + "\n" for prediction in predictions)
-    replace_file(folder / PREDICTIONS, "".join(lines))
-    replace_file(folder / EVALUATION, evaluation.model_dump_json(indent=2) + "\n")
+    record = evaluation.model_dump_json(indent=2) + "\n"
+    replace_files({folder / PREDICTIONS: "".join(lines), folder / EVALUATION: record})
 
 
-def existing_evaluation(folder: Path, test: TestSet) -> Evaluation | None:
+def _existing_evaluation(folder: Path, test: TestSet) -> Evaluation | None:
     """A complete evaluation on the same rows; None if there is none, or it is damaged."""
     try:
         existing = read_evaluation(folder)

@@ -15,17 +15,24 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from datacreate.errors import RunMismatch, TrainingError, UsageError
-from datacreate.files import TEMPORARY, remove_temporary, replace_file, storage_error
+from datacreate.files import (
+    TEMPORARY,
+    refuse_links,
+    remove_empty,
+    remove_temporary,
+    replace_file,
+    storage_error,
+)
 from datacreate.finetuning.recipe import Recipe
 from datacreate.formats.task_format import Head
-from datacreate.locking import LOCK_FILE, FolderLock
+from datacreate.locking import LOCK_FILE, FolderLock, locked
 from datacreate.messages import Notify, no_notify
 from datacreate.settings import SettingsError
 
@@ -196,33 +203,29 @@ class TrainingDirectory:
         Raises RunLocked if another process writes there, RunMismatch if it holds another training,
         TrainingError if it holds other files, StorageError.
         """
-        lock = FolderLock(self.path, notify)
+        if any(path.is_file() for path in (self.path, *self.path.parents)):
+            raise TrainingError(f"{self.path} is a file, not a folder; choose another --out")
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
             files = {path.name for path in self.path.iterdir() if not path.match(TEMPORARY)} - {LOCK_FILE}
-            if files and TRAINING not in files:
-                raise TrainingError(
-                    f"{self.path} holds other files, no training; choose an empty or new --out"
-                )
-            lock.acquire()
-        except (FileExistsError, NotADirectoryError):
-            raise TrainingError(f"{self.path} is a file, not a folder; choose another --out") from None
-        except OSError as error:
-            raise storage_error(self.path, error) from None
-        try:
-            remove_temporary(self.path, *self.path.glob(f"{TRIALS}/*/model"))
+        except OSError:
+            files = set()
+        if files and TRAINING not in files:
+            raise TrainingError(f"{self.path} holds other files, no training; choose an empty or new --out")
+        with locked(self.path, notify) as lock:
+            trials = self.path / TRIALS
+            refuse_links(trials, *trials.rglob("*"))
+            remove_temporary(*trials.glob("*/model"), *trials.glob("*/checkpoint-*"))
             if (self.path / TRAINING).is_file():
                 read_training(self.path).check_same(training, self.path)
             else:
                 replace_file(self.path / TRAINING, training.model_dump_json(indent=2) + "\n")
-            yield lock
-        finally:
-            if not lock.is_lost:
-                for folder in self.models():  # a kill can leave the trials of a finished seed
-                    self._remove_trials(folder.name)
-                with suppress(OSError):
-                    (self.path / TRIALS).rmdir()
-            lock.release()
+            try:
+                yield lock
+            finally:
+                if not lock.is_lost:
+                    for folder in self.models():  # a kill can leave the trials of a finished seed
+                        self._remove_trials(folder.name)
+                    remove_empty([trials])
 
     def keep(self, trial: Path, model: Model) -> None:
         """Make a trial's model the one of its seed, and remove the seed's other trials."""

@@ -97,7 +97,10 @@ def infer_format(
             raise UsageError(f"{flag} is for inferred formats; write it into the --format")
         format = bind(load_format(options.format), example, options.turns)
         return InferredFormat(format, (_summary(format),))
-    for format in _shipped_formats():
+    for shipped_format in _shipped_formats():
+        unknown = (name for name in example.values if name not in shipped_format.schema["properties"])
+        metadata = tuple((name,) for name in unknown if _is_metadata(name, example.values))
+        format = with_ignored(shipped_format, metadata)
         taken = (
             {"labels", "label", "ranges"} if format.roles.tags else {"turns"} if format.roles.turns else set()
         )
@@ -109,6 +112,14 @@ def infer_format(
     if options.turns:
         raise UsageError("--turns: the example is not a conversation of user and assistant; remove --turns")
     return _infer(example, options, rows)
+
+
+def with_ignored(format: TaskFormat, paths: Iterable[FieldPath]) -> TaskFormat:
+    """The format with more fields at the top level, of any type, that nothing uses."""
+    for path in paths:
+        roles = replace(format.roles, ignored=(*format.roles.ignored, path))
+        format = replace(format, schema=with_field(format.schema, path, {}), roles=roles)
+    return format
 
 
 def _fits(format: TaskFormat, values: Mapping[str, Json]) -> bool:

@@ -9,7 +9,7 @@ from itertools import chain, islice
 
 from datacreate.errors import DatacreateError, ExampleError
 from datacreate.formats.example import JSON_TYPES, Example, FieldPath, Json, value_at
-from datacreate.formats.infer import infer_format
+from datacreate.formats.infer import infer_format, with_ignored
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.overrides import leaves_of
 from datacreate.formats.rules import Rule
@@ -37,7 +37,7 @@ def infer_from_rows(rows: Iterable[Mapping[str, Json]], options: FormatOptions |
     options = options or FormatOptions()
     voted = _vote(first, options)
     if voted.name != "inferred":
-        format = load_format(voted.name)
+        format = with_ignored(load_format(voted.name), voted.roles.ignored)
         for path in voted.roles.tags:  # the tags that the user declares
             format = replace(format, schema=with_field(format.schema, path, schema_at(voted.schema, path)))
         return format

@@ -72,7 +72,7 @@ class RowFile:
             first = list(islice(rows, 2))
             if not first:
                 raise ValueError(f"no rows; {READABLE}")
-            if len(first) == 1 and (name := wrapper(first[0].values)):
+            if len(first) == 1 and (name := _wrapper(first[0].values)):
                 raise ValueError(f"one object that holds rows; unwrap them with `jq -c '.{name}[]'`")
             yield from chain(first, rows)
 
@@ -172,7 +172,7 @@ class RowFile:
             content = file.read(_LARGEST + 1)
         if len(content) > _LARGEST:
             raise ValueError(f"larger than {_LARGEST >> 20} MiB and not JSONL; convert it with `jq -c '.[]'`")
-        return _documents(decoded(content))
+        return _objects_in(decoded(content))
 
     def _parquet(self) -> Iterator[RawRow]:
         import pyarrow as pa
@@ -225,7 +225,7 @@ def has_rows(path: Path) -> bool:
     return any((path / name).is_file() for name in ("state.json", "dataset_dict.json"))
 
 
-def wrapper(values: dict[str, Json]) -> str | None:
+def _wrapper(values: dict[str, Json]) -> str | None:
     """The key of a list of rows, if the object has nothing else (or a version)."""
     names = [name for name, value in values.items() if isinstance(value, list) and value]
     if len(names) != 1 or names[0] not in _WRAPPERS or values.keys() - {names[0], "version"}:
@@ -241,7 +241,7 @@ def _row(number: int, text: str) -> RawRow:
     return RawRow(number, json.dumps(values, ensure_ascii=False) if "\n" in text else text, values)
 
 
-def _documents(text: str) -> Iterator[RawRow]:
+def _objects_in(text: str) -> Iterator[RawRow]:
     def skip(at: int) -> int:
         """The position of the next character that is not a space."""
         return cast(re.Match[str], _SPACE.match(text, at)).end()
@@ -322,7 +322,7 @@ def load_example(path: Path) -> Example:
     if more:
         raise ExampleError(f"{path}: more than one row; keep one of them as the formatting example")
     if row.error:
-        raise ExampleError(f"{path}: {row.error}; write one JSON object into the file")
+        raise ExampleError(f"{path}: line {row.number}: {row.error}; write one JSON object into the file")
     if not row.values:
         raise ExampleError(f"{path}: the object has no fields; fill in one example")
     return Example(row.values)

@@ -65,6 +65,8 @@ def item_schema(encoding: PromptEncoding, labels: Sequence[Json] = ()) -> dict[s
             ]
             schema = with_field(schema, call, {**calls, "anyOf": fitting})
     parts = {name: grammar_schema(part) for name, part in schema["properties"].items()}
+    if encoding.is_bare:
+        return next(iter(parts.values()))
     return _closed_object(parts) if encoding.style == "keyed" else _tuple(list(parts.values()))
 
 

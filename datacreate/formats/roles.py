@@ -19,9 +19,7 @@ class Roles:
     answer_start: FieldPath | None = None  # where an extractive answer starts in the context
     rejected: FieldPath | None = None  # a worse answer
     turns: FieldPath | None = None  # a conversation
-    tools: FieldPath | None = (
-        None  # the functions that can be called; the answer is the name of one, in a call
-    )
+    tools: FieldPath | None = None  # functions; the answer is the name of one, in a call
     tags: tuple[FieldPath, ...] = ()  # each has a tag for every token of the first input
     ignored: tuple[FieldPath, ...] = ()  # nothing uses them, and the model does not write them
 

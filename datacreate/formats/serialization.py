@@ -38,10 +38,15 @@ _OPTION_WORDS = re.compile(
 """What small models write for an option, copied from `PromptEncoding.describe`."""
 
 _STRAY_JSON = re.compile(
-    r"""\s*[]},]\s*\S | .*[.?!]\s*(?:\[|[]}]\s*,[][{},"\s]*)\Z | .*\w\s.*,\s*\Z""", re.DOTALL | re.VERBOSE
+    r"""\s*[]},]\s*\S | \s*\[\s*\w[^]]*\Z | .*[.?!]\s*(?:\[|[]}]\s*,[][{},"\s]*)\Z""", re.DOTALL | re.VERBOSE
 )
 """No text begins or ends like this (a comma alone can be a token). Models continue so if the grammar keeps them from
 closing a list."""
+
+
+def _is_cut(text: str) -> bool:
+    """Whether a text of several words ends with a comma: the model went on with the next field."""
+    return text.rstrip().endswith(",") and len(text.split()) > 1
 
 
 class MalformedItem(ValueError):
@@ -109,6 +114,11 @@ class PromptEncoding:
         return tuple(path[0] for path in paths) if self.format.roles.tags and is_top_level else ()
 
     @property
+    def is_bare(self) -> bool:
+        """Whether an example is written as its only field: small models lose count of more brackets."""
+        return bool(self._tagged) and len(self.fields) == 1
+
+    @property
     def fields(self) -> tuple[str, ...]:
         """The top-level fields that are written, in order."""
         return tuple(name for name in self._properties if name not in self._tagged[1:])
@@ -131,7 +141,7 @@ class PromptEncoding:
             own_name = re.compile(rf"\W*{re.escape(name)}\W*", re.IGNORECASE)
             texts = free_texts(values.get(name), self._properties[name])
             for text in [" ".join(texts)] if self._tagged[:1] == (name,) else texts:
-                if _STRAY_JSON.match(text) or (len(name) > 2 and own_name.fullmatch(text)):
+                if _STRAY_JSON.match(text) or _is_cut(text) or (len(name) > 2 and own_name.fullmatch(text)):
                     return True
                 if options and options[0] == name and _OPTION_WORDS.fullmatch(text):
                     return True
@@ -153,7 +163,7 @@ class PromptEncoding:
         if self._tagged:
             lists = (values[name] for name in self._tagged)
             row[self.fields.index(self._tagged[0])] = list(map(list, zip(*lists, strict=True)))
-        return row
+        return row[0] if self.is_bare else row
 
     def read(self, item: Json) -> dict[str, Json]:
         """The values of a written item, not validated. Raises MalformedItem if it has another shape."""
@@ -161,6 +171,7 @@ class PromptEncoding:
             if not isinstance(item, dict):
                 raise MalformedItem("not an object")
             return dict(_completed(self._with_start(item), self.format.schema, constants=False))
+        item = [item] if self.is_bare else item
         if not isinstance(item, list) or len(item) != len(self.fields):
             raise MalformedItem(f"not a list of {len(self.fields)}")
         written = dict(zip(self.fields, item, strict=True))
@@ -203,12 +214,12 @@ class PromptEncoding:
             words[first] = f"{first} with {'.'.join(inner)}: {options}" if inner else options
         if self._tagged:
             words[self._tagged[0]] = f"[[{', '.join(self._tagged)}], ...]"
-        return f"[{', '.join(words.values())}]"
+        return words[self._tagged[0]] if self.is_bare else f"[{', '.join(words.values())}]"
 
 
 def _without_constants(schema: Schema) -> Schema:
-    """The schema without constants, and without objects of constants only."""
-    if not schema.get("properties"):
+    """The schema without constants, and without objects of constants only; an object with variants stays."""
+    if not schema.get("properties") or "anyOf" in schema:
         return schema
     parts = {
         name: _without_constants(part) if isinstance(part, Mapping) else part

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 from datacreate import markdown
 from datacreate.errors import UsageError
-from datacreate.files import replace_file, storage_error
+from datacreate.files import replace_files
+from datacreate.locking import locked
 from datacreate.messages import visible
 from datacreate.reporting.results import Comparison, Report, ResultCell, ResultTable
 from datacreate.reporting.sections import NOT_ABOVE_CHANCE, flags, sections, test_name
@@ -40,8 +41,8 @@ _GROUP = ("distribution", "encoder", "encoder_sha256", "recipe", "selection", "g
 def write_report(report: Report, folder: Path) -> list[Path]:
     """Write all files into `folder`, which is made if needed; files of an older report are replaced.
 
-    Returns their paths. Raises UsageError if there is a file at the folder's path, StorageError if the disk
-    is full.
+    Returns their paths. Raises UsageError if there is a file at the folder's path, RunLocked if another process
+    writes there, StorageError if the disk is full.
     """
     writers: dict[str, Callable[[Report], str]] = {
         "report.md": as_markdown,
@@ -50,16 +51,16 @@ def write_report(report: Report, folder: Path) -> list[Path]:
         "report.json": as_json,
         "report.html": as_page,
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise UsageError(f"{folder} is a file, not a folder; choose another --out") from None
-    except OSError as error:
-        raise storage_error(folder, error) from None
-    for name, write in writers.items():
-        # UTF-8 cannot hold lone surrogates: they are written as JSON escapes.
-        replace_file(folder / name, write(report).encode("utf-8", "backslashreplace").decode("utf-8"))
-    return [folder / name for name in writers]
+    if any(path.is_file() for path in (folder, *folder.parents)):
+        raise UsageError(f"{folder} is a file, not a folder; choose another --out")
+    # UTF-8 cannot hold lone surrogates: they are written as JSON escapes.
+    texts = {
+        folder / name: write(report).encode("utf-8", "backslashreplace").decode("utf-8")
+        for name, write in writers.items()
+    }
+    with locked(folder):
+        replace_files(texts)
+    return list(texts)
 
 
 def as_markdown(report: Report) -> str:

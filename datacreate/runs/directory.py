@@ -24,11 +24,11 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from datacreate.errors import LogDamaged, RunError, RunMismatch, UsageError
-from datacreate.files import TEMPORARY, remove_temporary, replace_file, replaced, storage_error
+from datacreate.files import TEMPORARY, replace_file, replaced, storage_error
 from datacreate.filters.registry import filter_report
 from datacreate.formats.example import Json, parse_object
 from datacreate.formats.task_format import TaskFormat, read_format
-from datacreate.locking import LOCK_FILE, FolderLock
+from datacreate.locking import LOCK_FILE, FolderLock, locked
 from datacreate.messages import Notify, no_notify
 from datacreate.runs.config import RunSpec
 from datacreate.runs.log import Commit, LogLine, read_log
@@ -112,28 +112,15 @@ class RunDirectory:
         Call `check` of the lock before each write. Raises RunLocked, naming the holder, if another process
         has it; StorageError if it cannot be created; RunError if it holds files of something else.
         """
-        created: list[Path] = []  # new folders, innermost first
-        lock = FolderLock(self.path, notify)
         self.check()
-        try:
-            created += [path for path in (self.path, *self.path.parents) if not path.exists()]
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except OSError as error:
-            _remove(created)
-            raise storage_error(self.path, error) from None
-        try:
-            remove_temporary(self.path)
+        with locked(self.path, notify) as lock:
             if lock.after_silence:
                 self._copy_files()
-            yield lock
-        finally:
-            keep = self.exists or lock.is_lost
-            if not keep:
-                self._clear()
-            lock.release()
-            if not keep:
-                _remove(created)
+            try:
+                yield lock
+            finally:
+                if not self.exists and not lock.is_lost:
+                    self._clear()
 
     def _copy_files(self) -> None:
         """Replace growing files by copies: a former holder that still runs ends its last write in the old ones."""
@@ -224,6 +211,10 @@ class RunDirectory:
                 found = list(map(check.calibrated, found))
             yield from found if commit.scored else [None] * len(commit.accepted)
 
+    def reported(self) -> int:
+        """The examples in train.jsonl or summary.json, without reading the log, which has them or is damaged."""
+        return max(_lines(self.train_path), _accepted(self.summary_path))
+
     def accepted(self) -> int:
         """The number of accepted examples so far."""
         return sum(len(commit.accepted) for commit in self.commits())
@@ -276,10 +267,3 @@ def summary_of(config: RunConfig, stats: RunStats) -> dict[str, Any]:
         "filters": filter_report(spec.filters, stats.rejects),
         "compared_with": [split.model_dump() for split in spec.compared_with],
     }
-
-
-def _remove(folders: list[Path]) -> None:
-    """Remove these folders, innermost first, until one is not empty."""
-    with contextlib.suppress(OSError):
-        for folder in folders:
-            folder.rmdir()

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.errors import RunError
-from datacreate.files import replaced, storage_error
+from datacreate.files import refuse_links
 from datacreate.formats.example import FieldPath, Json, dotted, field_at, one_line, value_at
 from datacreate.formats.layouts import as_messages
 from datacreate.formats.schema_utils import leaves
 from datacreate.formats.task_format import TaskFormat
+from datacreate.locking import replaced_by_one
 from datacreate.messages import Notify, no_notify
 from datacreate.runs.directory import RunDirectory
 
@@ -29,8 +30,8 @@ def export(
     """Write the examples in a layout of `LAYOUTS` into the folder `target` (default: in the run); returns the path.
 
     `notify` gets a line about what the layout holds in another form, or not at all. Raises RunError if the run is not
-    finished (unless `partial`) or does not fit the layout, StorageError if the target cannot be written. An older
-    export is replaced; after an error it stays, and no file is left behind.
+    finished (unless `partial`) or does not fit the layout, RunLocked if another process writes there, StorageError if
+    the target cannot be written. An older export is replaced; after an error it stays, and no file is left behind.
     """
     config, accepted = run.read_config(), run.accepted()
     if accepted < config.count and not partial:
@@ -39,15 +40,15 @@ def export(
             "command, or export what there is with --partial"
         )
     file_name, write = LAYOUTS[layout]
-    target = target.resolve() if target else run.path / "export" / layout
+    if target:
+        target = target.resolve()
+    else:
+        target = run.path / "export" / layout
+        refuse_links(target.parent, target)
     path = target / file_name.format(strategy=config.spec.strategy)  # hf: the folder itself
     if not file_name and path.is_dir() and any(path.iterdir()) and not (path / "dataset_dict.json").is_file():
         raise RunError(f"{path} has other files and no data set; choose another --out")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error(path, error) from None
-    with replaced(path) as part:
+    with replaced_by_one(path, notify) as part:
         note = write(run, part)
     if note:
         notify(note)
@@ -73,7 +74,7 @@ def _reference(run: RunDirectory, path: Path) -> str:
         for values in run.examples()
     )
     _write_lines(path, rows)
-    return _left_out(format, "reference", "rejected", "tools")
+    return _left_out(format, "reference")
 
 
 def _chat(run: RunDirectory, path: Path) -> str:
@@ -84,7 +85,7 @@ def _chat(run: RunDirectory, path: Path) -> str:
     """
     format = run.read_config().format
     _write_lines(path, (_conversation(values, format) for values in run.examples()))
-    return _left_out(format, "chat", "rejected")
+    return _left_out(format, "chat", "tools")
 
 
 def _conversation(values: dict[str, Json], format: TaskFormat) -> dict[str, Json]:
@@ -104,7 +105,7 @@ def _alpaca(run: RunDirectory, path: Path) -> str:
     format = run.read_config().format
     rows = (_alpaca_row(values, format, run.path) for values in run.examples())
     _write_lines(path, rows)
-    return _left_out(format, "alpaca", "rejected", "tools")
+    return _left_out(format, "alpaca")
 
 
 def _alpaca_row(values: dict[str, Json], format: TaskFormat, run: Path) -> dict[str, Json]:
@@ -141,7 +142,7 @@ def _preference(run: RunDirectory, path: Path) -> str:
         rejected = _text(field_at(values, format.roles.rejected))
         rows.append({"prompt": prompt, "chosen": chosen, "rejected": rejected})
     _write_lines(path, rows)
-    return _left_out(format, "preference", "tools")
+    return _left_out(format, "preference", "rejected")
 
 
 _SYSTEM = ("system", "system_prompt")
@@ -160,8 +161,8 @@ def _prompt_and_answer(values: dict[str, Json], format: TaskFormat) -> tuple[str
     if roles.tags:
         lists = [field_at(values, path) for path in (roles.inputs[0], *roles.tags)]
         answer = json.dumps(list(zip(*lists, strict=True)), ensure_ascii=False)
-    else:
-        answer = _text(field_at(values, roles.call) if roles.call else _answer(values, format))
+        return "", ("", format.input_text(values), ""), answer
+    answer = _text(field_at(values, roles.call) if roles.call else _answer(values, format))
     return _named_texts(values, system), (context, _named_texts(values, _asked(format)), options), answer
 
 
@@ -190,17 +191,18 @@ def _named_texts(values: dict[str, Json], paths: Iterable[FieldPath]) -> str:
 
 def _text(value: Json) -> str:
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
-        return " ".join(value)
+        return ", ".join(value)
     is_nested = isinstance(value, dict | list)
     return json.dumps(value, ensure_ascii=False) if is_nested else "" if value is None else str(value)
 
 
-def _left_out(format: TaskFormat, layout: str, *roles: str) -> str:
-    """A line about the fields that the layout has no place for, among them those with one of `roles`; "" if none."""
+def _left_out(format: TaskFormat, layout: str, *more: str) -> str:
+    """A line about the fields that the layout has no place for; "" if none. `more` are roles that it has besides."""
     if not _has_answer(format) and not format.roles.turns:
         return ""  # the whole example is the answer
-    single = {path for role, path in format.roles.single().items() if role not in roles}
-    used = {*format.roles.inputs, *format.roles.tags, *single}
+    shown = ("options", "answer", "turns", *more)
+    used = {path for role, path in format.roles.single().items() if role in shown}
+    used |= {*format.roles.inputs, *format.roles.tags}
     if layout != "reference" and format.roles.call:  # which has the name only
         used.add(format.roles.call)
     others = [path for path, _ in leaves(format.schema) if not any(path[: len(u)] == u for u in used)]

@@ -18,8 +18,8 @@ from datacreate.errors import CheckpointError
 from datacreate.hardware import has_bf16
 from datacreate.logging_setup import quiet
 
-Rows = NDArray[np.float32]
-"""Vectors, (n, dimensions)."""
+Vectors = NDArray[np.float32]
+"""(n, dimensions)."""
 
 CACHE_SIZE = 8192
 """Texts whose vectors are cached: those of the completions in flight, which several components embed."""
@@ -37,7 +37,7 @@ class Embedder(Protocol):
     def dimensions(self) -> int:
         """The length of a vector."""
 
-    def encode(self, texts: Sequence[str]) -> Rows:
+    def encode(self, texts: Sequence[str]) -> Vectors:
         """One unit vector per text, (n, dimensions)."""
 
 
@@ -46,7 +46,7 @@ class SentenceEmbedder:
 
     def __init__(self, checkpoint: Path) -> None:
         self._checkpoint = checkpoint
-        self._cache: OrderedDict[str, Rows] = OrderedDict()
+        self._cache: OrderedDict[str, Vectors] = OrderedDict()
 
     @cached_property
     def _encoder(self) -> Any:
@@ -74,7 +74,7 @@ class SentenceEmbedder:
         # The attribute for it has different names in different versions of the library.
         return int(self._encoder.encode([""]).shape[1])
 
-    def encode(self, texts: Sequence[str]) -> Rows:
+    def encode(self, texts: Sequence[str]) -> Vectors:
         vectors = {text: self._cache[text] for text in texts if text in self._cache}
         new = [text for text in dict.fromkeys(texts) if text not in vectors]
         if new:
@@ -90,9 +90,9 @@ class SentenceEmbedder:
         return np.stack([vectors[text] for text in texts]) if texts else np.zeros((0, self.dimensions), "f4")
 
 
-def _normalize(rows: NDArray[np.floating[Any]]) -> Rows:
+def _normalize(rows: NDArray[np.floating[Any]]) -> Vectors:
     """The rows with length 1. The model's own normalization is only accurate to bf16."""
     rows = np.asarray(rows, np.float32)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: Rows = np.divide(rows, lengths, out=rows.copy(), where=lengths > 0)
+    unit: Vectors = np.divide(rows, lengths, out=rows.copy(), where=lengths > 0)
     return unit

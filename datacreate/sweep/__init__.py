@@ -8,7 +8,8 @@ training starts, and everything a sweep does can be done by hand.
     sweep/
       plan.py     a plan file, validated
       cells.py    a plan -> its cells and their steps
-      folder.py   the files of a sweep: what is finished, what a changed plan invalidates
+      folder.py   the folder: locks of cells, status and log of each step
+      servers.py  servers that the cells of a generator share
       run.py      runs the steps
 
     OUT/plan.json                     the plan of the last run
@@ -16,7 +17,6 @@ training starts, and everything a sweep does can be done by hand.
     OUT/trained/CELL/ROWS-ENCODER-N/  a training: one model per seed, with its evaluations
     OUT/zero-shot/CELL/               the generator itself on the test set
     OUT/cells/CELL/STEP.json, .log    status and output of a step
-    OUT/replaced/                     created sets that a changed plan replaced
 """
 
 from __future__ import annotations

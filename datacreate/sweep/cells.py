@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import Literal
+from typing import Any, Literal
 
 from datacreate.benchmarks import Benchmark, digest, find_benchmark, has_split
 from datacreate.checkpoints import resolve
@@ -32,6 +32,9 @@ from datacreate.sweep.plan import (
 
 Argument = str | PurePath
 """A PurePath is relative to the folder of the sweep, which can therefore be moved."""
+
+_ZERO_SHOT_EXAMPLES = 500
+"""As many as a server is started for; test sets have more or fewer rows."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,8 @@ class Requirement:
 class Step:
     """One `datacreate` command.
 
-    `growable_arguments` are arguments that can grow while existing results stay valid: the number of rows, the
-    training seeds, the test sets. `engine_arguments` say how models are run (for a training: --nproc), which may change
-    at any time. All other arguments decide the result.
+    `arguments` decide the result. `engine_arguments` say how models are run (for a training: --nproc), which may
+    change at any time.
 
     `generator` is the model that the step runs, if it runs one. It sends `in_flight` requests at once, or with None as
     many as the servers process.
@@ -74,29 +76,26 @@ class Step:
     kind: Literal["create", "train", "evaluate", "zero-shot"]
     name: str  # unique in the cell
     arguments: tuple[Argument, ...]
-    growable_arguments: tuple[str, ...]
     folder: PurePath  # of what it creates or evaluates
     requirements: tuple[Requirement, ...]
     engine_arguments: tuple[str, ...] = ()
     depends_on: Step | None = None
+    models: tuple[str, ...] = ()  # their folders, of a training or an evaluation
     evaluations: tuple[PurePath, ...] = ()  # files that the evaluation writes into the folder of a model
     generator: str | None = None
+    examples: int = 0  # to create or answer with it
     in_flight: int | None = None  # requests
 
     @property
     def command(self) -> tuple[str, ...]:
         """The arguments of `datacreate`, with paths relative to the folder of the sweep."""
-        return (*map(str, self.arguments), *self.engine_arguments, *self.growable_arguments)
+        return (*map(str, self.arguments), *self.engine_arguments)
 
     @cached_property
     def identity(self) -> tuple[str, ...]:
-        """Everything that decides the result, except arguments that can grow."""
-        arguments = tuple(map(str, self.arguments))
-        if self.depends_on is None:
-            return arguments
-        # A sample of more rows is another sample; more seeds or test sets change no later step.
-        rows = self.depends_on.growable_arguments if self.depends_on.kind == "create" else ()
-        return (*self.depends_on.identity, *rows, "|", *arguments)
+        """Everything that decides the result, with the steps before it."""
+        before = (*self.depends_on.identity, "|") if self.depends_on else ()
+        return (*before, *map(str, self.arguments))
 
 
 @dataclass(frozen=True)
@@ -121,8 +120,10 @@ class _Rows:
     @property
     def label(self) -> str:
         """The number of rows in names of files: a created set that grew is another one."""
-        created = [self.created.growable_arguments[-1]] if self.created else []
-        return str(self.sample or "+".join([*(["full"] if self.human else []), *created]))
+        created = [str(self.created.examples)] if self.created else []
+        if self.sample:
+            return "-of-".join([str(self.sample), *created])
+        return "+".join([*(["full"] if self.human else []), *created])
 
 
 def cells_of(plan: SweepPlan) -> tuple[SweepCell, ...]:
@@ -188,28 +189,21 @@ class _Builder:
         if STRATEGIES[strategy].needs_embedder:
             default = CreateConfig.model_fields["embedding_model"].default
             requirements.append(Requirement("encoder", str(self.plan.create.get("embedding_model", default))))
-        folder, count = PurePath("runs", cell), ("--count", str(self.count))
-        grid = ("--benchmark", self.benchmark.name, "--strategy", strategy, "--model", generator)
-        arguments: tuple[Argument, ...] = ("create", *grid, "--seed", str(seed), *self.options)
-        arguments += ("--run-dir", folder)
-        given = {
-            "benchmark": self.benchmark.name,
-            "strategy": strategy,
-            "count": self.count,
-            "run_dir": Path(folder),
-        }
-        config = CreateConfig.of(**given, **self.plan.create)
-        in_flight = config.concurrency or default_chains(config, config.num_examples or DEFAULT_NUM_EXAMPLES)
+        folder = PurePath("runs", cell)
+        grid = {"benchmark": self.benchmark.name, "strategy": strategy, "count": self.count}
+        config = CreateConfig.of(**grid, run_dir=Path(folder), **self.plan.create)
+        arguments = as_arguments(CreateConfig, {**grid, "model": generator, "seed": seed})
         return Step(
             "create",
             "create",
-            arguments,
-            count,
+            ("create", *arguments, *self.options, "--run-dir", folder),
             folder,
             tuple(requirements),
             self.engine,
             generator=generator,
-            in_flight=in_flight,
+            examples=self.count,
+            in_flight=config.concurrency
+            or default_chains(config, config.num_examples or DEFAULT_NUM_EXAMPLES),
         )
 
     def _trainings(self, cell: str, sets: Sequence[_Rows]) -> list[Step]:
@@ -235,16 +229,25 @@ class _Builder:
         arguments += [rows.created.folder] if rows.created else []
         arguments += ["--encoder", encoder, *as_arguments(Recipe, recipe), *as_arguments(TrainConfig, rest)]
         arguments += ["--count", str(rows.sample), "--sample-seed", str(rows.seed)] if rows.sample else []
-        arguments += ["--out", folder]
-        seeds = ("--seeds", ",".join(map(str, self.plan.train_seeds)))
-        files = tuple(PurePath("evaluations", f"{test}-test", EVALUATION) for test in self.tests)
-        nproc, command = tuple(as_arguments(TrainConfig, engine)), tuple(arguments)
+        arguments += ["--out", folder, "--seeds", ",".join(map(str, self.plan.train_seeds))]
+        evaluate: tuple[Argument, ...] = ("evaluate", folder)
+        evaluate += tuple(word for test in self.tests for word in ("--benchmark", test))
+        shared: dict[str, Any] = {
+            "folder": folder,
+            "requirements": requirements,
+            "models": tuple(f"seed-{seed}" for seed in self.plan.train_seeds),
+            "evaluations": tuple(PurePath("evaluations", f"{test}-test", EVALUATION) for test in self.tests),
+        }
+        nproc = tuple(as_arguments(TrainConfig, engine))
         train = Step(
-            "train", f"train-{name}", command, seeds, folder, requirements, nproc, rows.created, files
+            "train",
+            f"train-{name}",
+            tuple(arguments),
+            engine_arguments=nproc,
+            depends_on=rows.created,
+            **shared,
         )
-        tests = tuple(word for test in self.tests for word in ("--benchmark", test))
-        name, command = f"evaluate-{name}", ("evaluate", folder)
-        return train, Step("evaluate", name, command, tests, folder, requirements, (), train, files)
+        return train, Step("evaluate", f"evaluate-{name}", evaluate, depends_on=train, **shared)
 
     def _zero_shot(self, cell: str, generator: str) -> Step:
         """The generator itself on the test set."""
@@ -252,7 +255,14 @@ class _Builder:
         arguments = ("evaluate", "--zero-shot", generator, "--benchmark", test, "--out", folder)
         requirements = (*self._generator(generator), Requirement("split", test, "test"))
         return Step(
-            "zero-shot", ZERO_SHOT, arguments, (), folder, requirements, self.engine, generator=generator
+            "zero-shot",
+            ZERO_SHOT,
+            arguments,
+            folder,
+            requirements,
+            self.engine,
+            generator=generator,
+            examples=_ZERO_SHOT_EXAMPLES,
         )
 
     def _generator(self, name: str) -> tuple[Requirement, ...]:

@@ -22,13 +22,13 @@ from typing import Literal
 
 from datacreate.child_process import supervised
 from datacreate.errors import RESUMABLE, CheckpointError, EngineError, RunLocked, Stopped, UsageError
-from datacreate.files import storage_error
+from datacreate.files import open_own, storage_error
 from datacreate.hardware import usable_cores
 from datacreate.locking import FolderLock
 from datacreate.messages import Notify, no_notify
 from datacreate.signals import Signals, caught_signals, deferred
 from datacreate.sweep.cells import Requirement, Step, SweepCell, cells_of
-from datacreate.sweep.folder import SweepFolder
+from datacreate.sweep.folder import Status, SweepFolder
 from datacreate.sweep.plan import SweepPlan, engine_options
 from datacreate.sweep.servers import SharedServers, shared_servers
 
@@ -89,7 +89,7 @@ class Sweep:
 
     def __init__(self, plan: SweepPlan, out: Path, command: Sequence[str] | None = None) -> None:
         self.plan = plan
-        self._folder = SweepFolder(out)
+        self._folder = SweepFolder(out, plan)
         self._out = out.absolute()
         self._command = tuple(command or COMMAND)
         self._missing: dict[Requirement, str | None] = {}
@@ -103,13 +103,13 @@ class Sweep:
         if not 0 <= index < len(self.cells):
             raise UsageError(
                 f"plan {self.plan.name} has the cells 0 to {len(self.cells) - 1}, and no {index}; "
-                "`datacreate sweep PLAN --list` shows them"
+                "`datacreate sweep PLAN --dry-run` shows them"
             )
         return self.cells[index]
 
     def states(self) -> list[Outcome]:
         """The state of every cell; writes nothing. SweepPlanError if the folder belongs to another plan."""
-        self._folder.check_plan(self.plan)
+        self._folder.check_plan()
         return [self._state(cell) for cell in self.cells]
 
     def commands(self, cell: SweepCell) -> list[list[str]]:
@@ -159,7 +159,8 @@ class Sweep:
         resumes.
         """
         chosen = self.cells if index is None else (self.cell(index),)
-        self._folder.create(self.plan)
+        self._folder.check_plan()
+        self._folder.create()
         for line in self.missing(chosen):
             notify(line)
         with caught_signals() as signals:
@@ -219,7 +220,7 @@ class Sweep:
         if len(steps) < 2 or "adapter" in create:
             yield None
             return
-        count = sum(int(step.growable_arguments[-1]) if step.kind == "create" else 500 for step in steps)
+        count = sum(step.examples for step in steps)
         verifier, options = create.get("verifier"), engine_options(create)
         with ExitStack() as stack:
             servers = None
@@ -261,18 +262,13 @@ class Sweep:
                 self._folder.delete_weights(step)
 
     def _run_step(
-        self,
-        cell: SweepCell,
-        step: Step,
-        servers: SharedServers | None,
-        lock: FolderLock,
-        session: _Session,
+        self, cell: SweepCell, step: Step, servers: SharedServers | None, lock: FolderLock, session: _Session
     ) -> str | None:
         """Run a step. Returns the last line of a failure, None if the step finished."""
         lock.check()
-        if note := self._folder.prepare(cell, step):
+        if note := self._folder.remove_unusable(step):
             session.notify(note)
-        self._folder.write(cell, step, "started")
+        self._folder.write(cell, step, Status(state="started", identity=step.identity))
         start, name = time.monotonic(), f"{session.names[cell]}  {step.name}"
 
         def poll(line: str) -> bool:
@@ -292,13 +288,15 @@ class Sweep:
         session.notify(f"{name}  {result}, {time.monotonic() - start:.0f} s")
         if is_stopped:
             raise Stopped(_STOPPED if session.stopping else f"{cell.name}, {step.name}: {line}")
-        self._folder.write(cell, step, "failed" if code else "finished", line if code else None)
-        return line if code else None
+        message = line if code else None
+        state: Literal["failed", "finished"] = "failed" if code else "finished"
+        self._folder.write(cell, step, Status(state=state, identity=step.identity, message=message))
+        return message
 
     def _arguments(self, step: Step, engine: Sequence[str]) -> list[str]:
         """The arguments of a step with absolute paths: it may start in any folder."""
         paths = [word if isinstance(word, str) else str(self._out / word) for word in step.arguments]
-        return [*paths, *engine, *step.growable_arguments]
+        return [*paths, *engine]
 
     def _state(self, cell: SweepCell, failed: Mapping[Step, str] | None = None) -> Outcome:
         """The state of a cell from its files; `failed` are the steps that failed in this process."""
@@ -338,13 +336,13 @@ def run_process(
     written.
     """
     try:
-        with log.open("ab") as file:
-            file.write(f"$ {shlex.join(command)}\n".encode(errors="replace"))
-        start = log.stat().st_size
-        file = log.open("ab")
+        file = os.fdopen(open_own(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab")
+        file.write(f"$ {shlex.join(command)}\n".encode(errors="replace"))
+        file.flush()
     except OSError as error:
         raise storage_error(log, error) from None
     with file:
+        start = file.tell()
         # In its own process group Ctrl-C reaches the step once, through this process, and not twice.
         process = subprocess.Popen(
             supervised(command, _GRACE_SECONDS),

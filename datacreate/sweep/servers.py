@@ -37,12 +37,7 @@ class SharedServers:
 
 @contextmanager
 def shared_servers(
-    generator: str,
-    verifier: str | None,
-    options: EngineOptions,
-    count: int,
-    logs: Path,
-    notify: Notify,
+    generator: str, verifier: str | None, options: EngineOptions, count: int, logs: Path, notify: Notify
 ) -> Iterator[SharedServers]:
     """The servers of `options.urls`, or servers that are started here and stopped at the end of the block.
 

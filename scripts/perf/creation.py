@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """How fast creation is: every figure is a ratio, or stands beside its rival, within one run.
 
-    scripts/perf/creation.py [orchestrator] [help] [paper] [verify] [--json FILE]
+    scripts/perf/creation.py [orchestrator] [resume] [start] [help] [paper] [verify] [--json FILE]
 
 orchestrator  the loop alone with a scripted engine: examples per processor second, flatness, memory
+resume        CPU seconds from the start of a process to its first request, in a run of 100,000 examples
+start         CPU seconds of a new run of 50 examples until its first log line
 help          seconds of `datacreate --help`
 paper         tokens per accepted example: ours against --method paper
 verify        seconds a request of five questions with five options: with the filters on, and verified by
@@ -25,19 +27,24 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
+
+import psutil
+from filters import made_up_words, texts
 
 from datacreate.checkpoints import Checkpoint
 from datacreate.create import create
 from datacreate.engines.base import Check, Completion, Messages, Request
 from datacreate.engines.client import Engine
 from datacreate.engines.factory import make_engine
+from datacreate.errors import Stopped
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 
-HERE = Path(__file__).resolve().parent
-EXAMPLE = HERE.parents[1] / "data" / "examples" / "commonsense.json"
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "data" / "examples" / "commonsense.json"
 MODEL = "qwen2.5-coder-0.5b-instruct"
 
 
@@ -79,6 +86,88 @@ class InstantEngine:
     def abort(self, request_ids: Iterable[int]) -> None: ...
 
     def close(self) -> None: ...
+
+
+class VariedEngine(InstantEngine):
+    """Writes the questions of scripts/perf/filters.py, of which one in ten is a near-duplicate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._texts = texts(made_up_words())
+
+    def submit(self, request: Request) -> None:
+        items = [[next(self._texts), [f"{request.id} {option}" for option in "abcde"]] for _ in range(5)]
+        self._ready.append(Completion(request.id, json.dumps(items), "stop", 100, 150))
+
+
+class FirstRequestTimer(InstantEngine):
+    """Stops the run at its first request, and has the CPU seconds of the process so far."""
+
+    seconds = 0.0
+
+    def submit(self, request: Request) -> None:
+        self.seconds = time.process_time()
+        raise Stopped("measured")
+
+
+def resume(run_dir: Path, near: float | None, count: int) -> float:
+    """CPU seconds from the start of this process to the first new request of the run."""
+    engine = FirstRequestTimer()
+    config = CreateConfig(
+        example=EXAMPLE, count=count, run_dir=run_dir, near=near, model=MODEL, decontaminate=(), verify="off"
+    )
+    with suppress(Stopped):
+        create(config, engine_factory=lambda *_: cast(Engine, engine))
+    return engine.seconds
+
+
+def measure_resume(count: int = 100_000) -> dict[str, Any]:
+    figures = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, near in (("with_near_duplicates", 0.7), ("without", None)):
+            run_dir = Path(folder, name)
+            config = CreateConfig(
+                example=EXAMPLE, count=count, run_dir=run_dir, near=near, model=MODEL, decontaminate=(),
+                verify="off",
+            )  # fmt: skip
+            create(config, engine_factory=lambda *_: cast(Engine, VariedEngine()))
+            command = [sys.executable, __file__, "--resume", str(run_dir), str(near or 0), str(count + 5)]
+            child = subprocess.run(command, capture_output=True, text=True, check=True)
+            figures[f"cpu_seconds_{name}"] = round(float(child.stdout), 2)
+    return {"examples": count, **figures, "most": 10}
+
+
+def measure_start() -> dict[str, Any]:
+    """Without cached bytecode, and with it, as after the first command of an installation."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    server_command = [sys.executable, "-m", "tests.servers", "1", "0.3"]
+    seconds = []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        subprocess.Popen(server_command, stdout=subprocess.PIPE, text=True, env=environment) as server,
+    ):
+        assert server.stdout
+        url, environment["PYTHONPYCACHEPREFIX"] = server.stdout.readline().strip(), f"{folder}/bytecode"
+        for turn in range(6):
+            log = Path(folder, f"run-{turn}", "log.jsonl")
+            words = ["create", "--example", EXAMPLE, "--url", url, "--count", 50, "--run-dir", log.parent]
+            command = [sys.executable, "-m", "datacreate", *map(str, words), "--verify", "off"]
+            child = psutil.Popen(
+                command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            while not (log.is_file() and log.stat().st_size):
+                time.sleep(0.005)
+            used = child.cpu_times()
+            seconds.append(used.user + used.system)
+            child.kill()
+            child.wait()
+        server.kill()
+    return {
+        "median_cpu_seconds": round(statistics.median(seconds[1:]), 2),
+        "without_cached_bytecode": round(seconds[0], 2),
+        "most": 1.2,
+    }
 
 
 def orchestrate(strategy: str, count: int) -> dict[str, float]:
@@ -220,6 +309,8 @@ def measure_verify(count: int = 300) -> dict[str, Any]:
 
 PARTS = {
     "orchestrator": measure_orchestrator,
+    "resume": measure_resume,
+    "start": measure_start,
     "help": measure_help,
     "paper": measure_paper,
     "verify": measure_verify,
@@ -233,7 +324,12 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--orchestrate", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--resume", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.resume:
+        run_dir, near, count = arguments.resume
+        print(resume(Path(run_dir), float(near) or None, int(count)))
+        return
     if arguments.orchestrate:
         print(json.dumps(orchestrate(arguments.orchestrate[0], int(arguments.orchestrate[1]))))
         return
@@ -243,25 +339,10 @@ def main() -> None:
     for name in arguments.parts or PARTS:
         print(f"measuring {name} …", file=sys.stderr)
         figures[name] = PARTS[name]()
-        _print_table(name, figures[name])
     document = json.dumps({"cores": os.cpu_count(), "model": MODEL, **figures}, indent=2)
     print(document)
     if arguments.json:
         arguments.json.write_text(document + "\n")
-
-
-def _print_table(name: str, figures: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=name, title_justify="left", show_header=False)
-    for key, value in figures.items():
-        if isinstance(value, dict):
-            for inner, figure in value.items():
-                table.add_row(f"{key}: {inner}", str(figure))
-        else:
-            table.add_row(key, str(value))
-    Console().print(table)
 
 
 if __name__ == "__main__":

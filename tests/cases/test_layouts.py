@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from datacreate.errors import ExampleError, FormatError, RunError, TrainingError, UsageError
+from datacreate.filtering import DatasetFilterSettings, filter_rows
 from datacreate.finetuning.rows import read_source, task_of
 from datacreate.formats.example import Example, Json
 from datacreate.formats.infer import infer_format
@@ -19,7 +20,10 @@ from datacreate.run_models import verify_mode
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import LAYOUTS, export
+from tests.cases import test_core
+from tests.cases.test_core import knowing
 from tests.making import examples, make
+from tests.scripted import Script, answering
 
 TOOLS = [
     {
@@ -54,6 +58,12 @@ CALL = {
     "tools": TOOLS,
     "call": {"name": "get_weather", "arguments": {"city": "Oslo"}},
 }
+ALPACA = {
+    "system": "You are terse.",
+    "instruction": "Translate into Spanish.",
+    "input": "Hello",
+    "output": "Hola",
+}
 EMPTY_OBJECT = {
     "question": "What colour is the sky?",
     "answer": "blue",
@@ -74,37 +84,22 @@ SHIPPED: dict[str, tuple[dict[str, Json], dict[str, Any], str]] = {
 }
 """Name -> example, options, the shipped format that it gets."""
 
-INFERRED: dict[str, tuple[dict[str, Json], dict[str, Any]]] = {
-    "empty object": (EMPTY_OBJECT, {}),
-    "map": (MAP, {}),
-    "alpaca": (
-        {
-            "system": "You are terse.",
-            "instruction": "Translate into Spanish.",
-            "input": "Hello",
-            "output": "Hola",
-        },
-        {},
-    ),
-    "nli": (
-        {"premise": "A man sleeps.", "hypothesis": "Somebody rests.", "label": "entailment"},
-        {"labels": {"label": "entailment,neutral,contradiction"}},
-    ),
-    "multiple choice": (
-        {"question": "What is wet?", "context": None, "options": ["sun", "rain", "dust"], "label": "rain"},
-        {},
-    ),
-    "rating": ({"text": "Late and broken.", "stars": 1}, {"ranges": {"stars": "1..5"}}),
-    "prompt and completion": (
-        {"prompt": "Write a line about rain.", "completion": "Soft rain on the roof"},
-        {},
-    ),
-}
-
 
 @pytest.mark.parametrize(("values", "options", "name"), SHIPPED.values(), ids=SHIPPED)
 def test_a_layout_is_recognized(values: dict[str, Json], options: dict[str, Any], name: str) -> None:
     assert infer_format(Example(values), FormatOptions(**options)).format.name == name
+
+
+def test_layouts_are_read_with_the_fields_of_their_origin(tmp_path: Path, model: str) -> None:
+    make(tmp_path / "run", model, example={"id": "c1", **SHAREGPT}, count=4)
+    assert RunDirectory(tmp_path / "run").read_config().format.name == "sharegpt"
+    assert {row["id"] for row in examples(tmp_path / "run")} == {"c1"}
+    rows = [{"id": str(i), **PREFERENCE, "prompt": f"Name fish {i}."} for i in range(6)]
+    rows[3]["rejected"] = "cod"
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report = filter_rows(path, DatasetFilterSettings(near=None), out=tmp_path / "kept.jsonl")
+    assert (report["format"], report["rows"], report["invalid"], report["kept"]) == ("preference", 5, 1, 5)
 
 
 def test_chat_rows_differ_by_what_the_assistant_answers_to(tmp_path: Path, model: str) -> None:
@@ -200,16 +195,24 @@ def read(layout: str, path: Path) -> list[Json]:
         return list(csv.DictReader(file) if layout == "csv" else map(json.loads, file))
 
 
-EXPORTED = {**{name: given[:2] for name, given in SHIPPED.items()}, **INFERRED}
+EXPORTED: dict[str, tuple[dict[str, Json], dict[str, Any], Script]] = {
+    **{name: (*given[:2], answering()) for name, given in SHIPPED.items()},
+    **{name: (values, options, knowing) for name, (values, options, _, _) in test_core.LAYOUTS.items()},
+    "empty object": (EMPTY_OBJECT, {}, answering()),
+    "map": (MAP, {}, answering()),
+}
+"""Name -> example, options, and a model that writes correct rows."""
 
 
-@pytest.mark.parametrize(("values", "options"), EXPORTED.values(), ids=EXPORTED)
+@pytest.mark.parametrize(("values", "options", "script"), EXPORTED.values(), ids=EXPORTED)
 def test_every_export_holds_every_field_or_names_it(
-    values: dict[str, Json], options: dict[str, Any], tmp_path: Path, model: str
+    values: dict[str, Json], options: dict[str, Any], script: Script, tmp_path: Path, model: str
 ) -> None:
-    make(tmp_path / "run", model, example=values, **options, count=6)
+    make(tmp_path / "run", model, script, example=values, **options, count=6)
     run = RunDirectory(tmp_path / "run")
     made = list(run.examples())
+    format = run.read_config().format
+    in_words = {(format.roles.answer or ("",))[0]} if format.answers.are_coded else set[str]()
     for layout in LAYOUTS:
         notes: list[str] = []
         target = tmp_path / "out" / layout
@@ -219,7 +222,7 @@ def test_every_export_holds_every_field_or_names_it(
             refused = str(error)
         else:
             lost = [lost_fields(*pair) for pair in zip(read(layout, path), made, strict=True)]
-            assert set().union(*lost) <= named(notes)
+            assert set().union(*lost) <= named(notes) | in_words
             continue
         assert "; export " in refused
         assert layout in ("reference", "alpaca", "preference")
@@ -264,7 +267,7 @@ def test_exports_of_chat_layouts(tmp_path: Path, model: str) -> None:
 
 
 def test_exports_of_instructions_and_preferences(tmp_path: Path, model: str) -> None:
-    make(tmp_path / "alpaca", model, example=INFERRED["alpaca"][0], count=2)
+    make(tmp_path / "alpaca", model, example=ALPACA, count=2)
     run, [first, _] = RunDirectory(tmp_path / "alpaca"), examples(tmp_path / "alpaca")
     assert read("alpaca", export(run, "alpaca"))[0] == first
     assert read("chat", export(run, "chat"))[0]["messages"] == [

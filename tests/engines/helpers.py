@@ -18,7 +18,7 @@ MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "conten
 
 
 class Notes:
-    """A `Progress` that records messages and calls functions of the test."""
+    """A `RunProgress` that records messages and calls functions of the test."""
 
     def __init__(self, on_commit: Callable[[], object] = lambda: None) -> None:
         self.messages: list[str] = []

@@ -64,22 +64,25 @@ def test_recall_at_the_threshold_is_at_least_95_percent_and_precision_is_1(thres
     assert all(match[1] == pytest.approx(similarity) for match, similarity in found if match)
 
 
-def test_the_index_finds_shared_bands_after_any_number_of_rows() -> None:
+@pytest.mark.parametrize("together", [1, 700, 5000])
+def test_the_index_finds_shared_bands_after_any_number_of_rows(together: int) -> None:
     rows = np.random.default_rng(0).integers(0, 2**32, (5000, 4), dtype=np.uint32)
     index = LshIndex(4)
-    for row in rows:
-        index.add(row)
+    for begin in range(0, 5000, together):
+        index.add(rows[begin : begin + together])
     for number in range(0, 5000, 97):
         query = rows[number].copy()
         query[[0, 1, 3]] ^= 1
         assert index.find(query) == [number]
 
 
-def test_a_bucket_keeps_its_oldest_rows() -> None:
+@pytest.mark.parametrize("together", [1, 20, 3000])
+def test_a_bucket_keeps_its_oldest_rows(together: int) -> None:
     rng = np.random.default_rng(0)
     index = LshIndex(2)
-    for _ in range(3000):
-        index.add(np.array([7, rng.integers(2**32)], np.uint32))
+    for _ in range(3000 // together):
+        random_band = rng.integers(2**32, size=together, dtype=np.uint32)
+        index.add(np.stack([np.full(together, 7, np.uint32), random_band], axis=1))
     assert index.find(np.array([7, 8], np.uint32)) == list(range(MAX_IN_BUCKET))
 
 

@@ -9,13 +9,18 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import Phase, given, settings
 
 from datacreate.cli.evaluate import evaluate
 from datacreate.cli.train import train
 from datacreate.errors import DatacreateError
+from datacreate.finetuning.encoder import load_config, load_tokenizer, load_with_head, max_input_tokens
+from datacreate.finetuning.recipe import Recipe
+from datacreate.finetuning.records import Task
 from tests.finetuning.sets import choices, claims, write_rows
 from tests.inprocess import run
 from tests.making import make
+from tests.test_readers import contents
 
 
 def refused(result: Result, code: int, words: str) -> None:
@@ -102,6 +107,33 @@ def test_damaged_encoders_are_one_line(home: Path, tmp_path: Path, encoder: str)
             file.write_text(content)
         options = ["--encoder", folder, "--epochs", 1, "--seeds", 1, "--out", tmp_path / f"out-{number}"]
         refused(invoke(train, "creak", *options), 1, words)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_an_encoder_with_any_content_is_read_or_one_line(tmp_path: Path, encoder: str, name: str) -> None:
+    folder, tokenizer = shutil.copytree(encoder, tmp_path / "encoder"), load_tokenizer(Path(encoder))
+    whole = (folder / name).read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little") if name == "model.safetensors" else len(whole)
+    valid = whole[8 if header < len(whole) else 0 : header].decode()
+
+    def read(content: bytes) -> None:
+        if name == "config.json":
+            (folder / name).write_bytes(content)
+            max_input_tokens(tokenizer, load_config(folder), Recipe(), True)
+        else:
+            (folder / name).write_bytes(len(content).to_bytes(8, "little") + content + whole[header:])
+            load_with_head(folder, Task(head="sequence_classification", names=("a", "b")))
+
+    @settings(max_examples=25, phases=[Phase.generate])
+    @given(contents(valid))
+    def check(content: bytes) -> None:
+        try:
+            read(content)
+        except DatacreateError as error:
+            if len(str(error).splitlines()) != 1:
+                raise AssertionError(str(error)) from error
+
+    check()
 
 
 def test_unusable_sources_are_one_line(home: Path, tmp_path: Path, model: str, encoder: str) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
-import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from datacreate import locking
-from datacreate.errors import LockLost, Stopped, StorageError
+from datacreate.errors import LockLost, Stopped, StorageError, UnwritablePath
 from datacreate.finetuning.encoder import load_with_head
 from datacreate.finetuning.evaluate import evaluate
 from datacreate.finetuning.recipe import Recipe
@@ -26,6 +26,7 @@ from datacreate.finetuning.rows import Source, training_set
 from datacreate.finetuning.train import TrainConfig, train
 from datacreate.finetuning.trial import LengthGroupedSampler, make_trainer
 from datacreate.formats.task_format import load_format
+from tests.faults import OnChange, at, changes_of, forked, killed
 from tests.finetuning.conftest import save_encoder
 from tests.finetuning.sets import choices, claims, write_rows
 from tests.finetuning.training import Recorder, config, inputs_of, trained, weights
@@ -228,45 +229,21 @@ KILLS = {
     "the model is moved": ("os.rename", "out/seed-1"),
     "the trial is removed": ("shutil.rmtree", "lr-0.003"),
 }
-CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree")
-_on_event: list[Callable[[str, str], object]] = []
 
 
 @pytest.fixture(scope="module")
-def events() -> None:
-    """Calls all functions in `_on_event` before this process changes a file."""
-
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        writes = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)
-        if _on_event and (writes or event in CHANGES):
-            _on_event[-1](event, str(arguments[event == "os.rename"]))  # of a rename the new name
-
-    sys.addaudithook(hook)  # cannot be removed
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, encoder: str, events: None) -> tuple[Any, list[Any]]:
-    """A training with five checkpoints that was not interrupted, and its events."""
-    folder, seen = tmp_path_factory.mktemp("whole"), []
+def whole(tmp_path_factory: pytest.TempPathFactory, encoder: str) -> tuple[TrainConfig, int]:
+    """A training with five checkpoints that was not interrupted, and its number of changes of files."""
+    folder = tmp_path_factory.mktemp("whole")
     write_rows(folder / "rows.jsonl", claims(48))
     requested = config(folder / "rows.jsonl", folder / "out", encoder, epochs=5, patience=None)
-    _on_event.append(lambda *event: seen.append(event))
-    train(requested)
-    _on_event.clear()
-    return requested, seen
+    return requested, changes_of(lambda: train(requested))
 
 
-def check_killed_training(whole: TrainConfig, out: Path, is_time: Callable[[str, str], bool]) -> None:
-    """Kill a training in a process of its own when it is time, resume it, and compare the weights."""
+def check_killed_training(whole: TrainConfig, out: Path, kill: OnChange) -> None:
+    """Kill a training in a process of its own, resume it, and compare the weights."""
     requested = whole.model_copy(update={"out": out})
-    if (child := os.fork()) == 0:
-        _on_event.append(lambda *event: is_time(*event) and os._exit(9))
-        try:
-            train(requested)
-        finally:
-            os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 9
+    assert forked(lambda: len(train(requested)), kill) == 9
     train(requested)
     assert weights(out / "seed-1") == weights(whole.out / "seed-1")
     assert {path.name for path in out.iterdir()} == {"training.json", "seed-1"}
@@ -274,23 +251,36 @@ def check_killed_training(whole: TrainConfig, out: Path, is_time: Callable[[str,
 
 @pytest.mark.parametrize("moment", KILLS)
 def test_a_training_killed_at_any_moment_resumes_to_the_same_result(
-    whole: tuple[TrainConfig, list[Any]], tmp_path: Path, moment: str
+    whole: tuple[TrainConfig, int], tmp_path: Path, moment: str
 ) -> None:
     kind, ending = KILLS[moment]
-    check_killed_training(
-        whole[0], tmp_path / "out", lambda event, path: event == kind and path.endswith(ending)
-    )
+
+    def kill(event: str, path: str) -> None:
+        if event == kind and path.endswith(ending):
+            killed()
+
+    check_killed_training(whole[0], tmp_path / "out", kill)
 
 
 @pytest.mark.slow
 def test_a_training_killed_at_each_change_of_a_file_resumes_to_the_same_result(
-    whole: tuple[TrainConfig, list[Any]], tmp_path: Path
+    whole: tuple[TrainConfig, int], tmp_path: Path
 ) -> None:
-    for number in range(len(whole[1])):
-        left = iter(range(number))
-        check_killed_training(
-            whole[0], tmp_path / str(number), lambda *_, left=left: next(left, None) is None
-        )
+    for number in range(whole[1]):
+        check_killed_training(whole[0], tmp_path / str(number), at(number, killed))
+
+
+def test_links_in_unfinished_models_are_refused(home: Path, tmp_path: Path, encoder: str) -> None:
+    requested = config("creak", tmp_path / "out", encoder)
+    stopped(requested, 3)
+    [checkpoint] = checkpoints(tmp_path / "out")
+    victim = shutil.copytree(checkpoint, tmp_path / "victim")
+    shutil.rmtree(checkpoint)
+    checkpoint.symlink_to(victim)
+    before = files(victim)
+    with pytest.raises(UnwritablePath, match="a symbolic link is there"):
+        train(requested)
+    assert files(victim) == before
 
 
 def test_only_the_last_and_the_best_checkpoint_are_kept(home: Path, tmp_path: Path, encoder: str) -> None:

@@ -87,6 +87,8 @@ def test_the_results_of_a_completion(text: str, options: dict[str, Any], results
         (["Q?", ["a", ", b", *OPTIONS[2:]]], Reason.PLACEHOLDER),
         (["Who has a park? [", OPTIONS], Reason.PLACEHOLDER),
         (["Who has a park?},{", OPTIONS], Reason.PLACEHOLDER),
+        (["[Who has a park?", OPTIONS], Reason.PLACEHOLDER),
+        (["[sic] Who has a park?", OPTIONS], None),
         (["Q?", ["a", "and then,", *OPTIONS[2:]]], Reason.PLACEHOLDER),
         (["Q?", ["a", ",", *OPTIONS[2:]]], None),
         (["What is a = [", OPTIONS], None),

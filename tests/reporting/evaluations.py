@@ -79,6 +79,7 @@ def evaluated(
         seed=seed,
         scores=compute_scores(places, given, names, balanced=not options),
     )
+    folder.mkdir(parents=True, exist_ok=True)
     write_evaluation(folder, evaluation, predictions)
     return folder
 

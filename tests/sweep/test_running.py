@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from datacreate import locking
-from datacreate.errors import LockLost, RunLocked, Stopped
+from datacreate.errors import LockLost, RunLocked, Stopped, UnwritablePath
 from datacreate.runs.directory import RunDirectory
 from datacreate.sweep import run as sweep_run
 from datacreate.sweep.folder import SweepFolder
 from datacreate.sweep.run import run_process
+from tests.faults import at, changes_of, contents, forked, killed
 from tests.finetuning.conftest import import_rows
 from tests.finetuning.sets import claims
 from tests.locks import write_record
@@ -76,7 +78,7 @@ def test_what_fails_stops_only_what_follows_it(bench: Bench) -> None:
 
 def test_a_cell_is_run_by_one_process_at_a_time(bench: Bench) -> None:
     sweep = bench.sweep(**BOTH)
-    with SweepFolder(bench.out).locked(sweep.cells[0]):
+    with SweepFolder(bench.out, sweep.plan).locked(sweep.cells[0]):
         assert states(sweep.states())["creak-human-42"] == "running"
         with pytest.raises(RunLocked, match="creak-human-42 is locked by process"):
             sweep.run(0)
@@ -110,6 +112,39 @@ def test_a_sweep_that_loses_its_lock_stops_the_step_and_writes_nothing(
         pass
     assert json.loads((place / "create.json").read_text())["state"] == "started"
     assert (place / ".lock").is_file()
+
+
+def test_a_sweep_that_is_killed_at_a_change_of_a_file_gives_the_same_result(bench: Bench) -> None:
+    def results() -> dict[str, bytes]:
+        found = contents(bench.out)
+        return {
+            name: b"" if name.endswith((".log", "log.jsonl")) or "/runs/" in f"/{name}" else content
+            for name, content in found.items()
+        } | {name: content for name, content in found.items() if name.endswith("train.jsonl")}
+
+    number = changes_of(lambda: bench.run(**BOTH))
+    expected = results()
+    assert not [name for name in expected if name.endswith((".part", ".lock"))]
+    for change in range(number - 1, 0, -(number // 5)):
+        shutil.rmtree(bench.out)
+        assert forked(lambda: len(bench.run(**BOTH)), at(change, killed)) == 9
+        assert set(states(bench.run(**BOTH)).values()) == {"finished"}
+        assert results() == expected, change
+
+
+def test_nothing_is_written_through_links(bench: Bench, tmp_path: Path) -> None:
+    victim, log = tmp_path / "victim", tmp_path / "step.log"
+    victim.write_text("mine")
+    log.symlink_to(victim)
+    with pytest.raises(UnwritablePath, match=r"step\.log: .*a symbolic link is there"):
+        run_process(["true"], log, lambda _: False, {})
+    assert victim.read_text() == "mine"
+    bench.out.mkdir()
+    for name in ("cells", "runs"):
+        (bench.out / name).symlink_to(tmp_path)
+        with pytest.raises(UnwritablePath, match=rf"{name}: .*a symbolic link is there"):
+            bench.run()
+        (bench.out / name).unlink()
 
 
 def test_what_is_missing_is_reported_before_the_first_cell(bench: Bench, csqa: None) -> None:
@@ -162,30 +197,24 @@ class TestChangedPlans:
         second = (bench.out / "runs" / "creak-writer-tree-42" / "train.jsonl").read_bytes()
         assert second.startswith(first)
         assert len(second.splitlines()) == 15
-        assert not (bench.out / "replaced").exists()
 
-    def test_fewer_rows_replace_the_set(self, bench: Bench) -> None:
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"count": 5}, "was made with --count 10, which cannot be reduced to 5"),
+            ({"create": {"temperature": 0.5}}, "was made with another sampling.temperature"),
+        ],
+    )
+    def test_a_set_that_cannot_be_continued_is_kept_and_the_cell_fails(
+        self, changes: dict[str, Any], message: str, bench: Bench
+    ) -> None:
         bench.run()
-        [cell] = bench.run(count=5)
-        assert cell.state == "finished"
-        run = "creak-writer-random-42"
-        assert len((bench.out / "runs" / run / "train.jsonl").read_text().splitlines()) == 5
-        assert len((bench.out / "replaced" / f"{run}-1" / "train.jsonl").read_text().splitlines()) == 10
-
-    def test_other_create_options_replace_the_set_and_its_models(self, bench: Bench) -> None:
-        bench.run(conditions=["tree"], **READER)
-        bench.calls()
-        lines: list[str] = []
-        bench.sweep(conditions=["tree"], create={"temperature": 0.5}, **READER).run(notify=lines.append)
-        assert verbs(bench.calls()) == ["create", "train", "evaluate"]
-        run = "creak-writer-tree-42"
-        assert [line for line in lines if "has changed" in line] == [
-            f"runs/{run}: the plan has changed; the old set is now in replaced/{run}-1",
-            f"trained/{run}/tree-reader-10: the plan has changed; it is run again",
-        ]
-        same = {"conditions": ["tree"], "create": {"temperature": 0.5}}
-        bench.run(**same, train={"epochs": 2}, **READER)
-        assert verbs(bench.calls()) == ["train", "evaluate"]
+        before = (bench.out / "runs" / "creak-writer-random-42" / "log.jsonl").read_bytes()
+        [cell] = bench.run(**changes)
+        assert cell.state == "failed"
+        assert cell.message
+        assert message in cell.message
+        assert (bench.out / "runs" / "creak-writer-random-42" / "log.jsonl").read_bytes() == before
 
     def test_one_more_seed_or_size_trains_only_that_one(self, bench: Bench) -> None:
         bench.run(**HUMAN)
