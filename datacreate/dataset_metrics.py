@@ -19,11 +19,10 @@ from typing import Any
 
 from datacreate.benchmarks import find_benchmark, has_split, read_split
 from datacreate.errors import BenchmarkError
-from datacreate.filters.registry import load_embedder
 from datacreate.formats.example import Json, canonical_json
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import words
-from datacreate.metrics.diversity import MAX_TEXTS, WORD_OVERLAP, Similarity, diversity, embedding_cosine
+from datacreate.metrics.diversity import MAX_TEXTS, diversity
 from datacreate.metrics.shortcuts import shortcuts, texts_of
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit
@@ -41,21 +40,10 @@ MAX_FAMILY = 0.2
 different requests have no more in common than any two rows, and `naive` has a single parent."""
 
 
-def similarity_by(embedding_model: str | None) -> Similarity:
-    """Similarity by a checkpoint's sentence embeddings, by default by shared words.
-
-    Raises CheckpointError if the checkpoint is not available.
-    """
-    if embedding_model is None:
-        return WORD_OVERLAP
-    return embedding_cosine(embedding_model, load_embedder(embedding_model)[0])
-
-
 class DatasetMetrics:
     """Measures runs; each human train set is measured once."""
 
-    def __init__(self, similarity: Similarity = WORD_OVERLAP, seed: int = 0) -> None:
-        self.similarity = similarity
+    def __init__(self, seed: int = 0) -> None:
         self.seed = seed
         self._human: dict[tuple[str, str, int, int], dict[str, Any]] = {}
 
@@ -85,7 +73,7 @@ class DatasetMetrics:
             found = shortcuts(format, rows, families, self.seed)
             pairs = [texts_of(format, values) for values in rows]
             texts, root = [text for text, _ in pairs if text], texts_of(format, example)[0] or None
-            different = diversity(texts, self.similarity, example=root, number=number, seed=self.seed)
+            different = diversity(texts, example=root, number=number, seed=self.seed)
             lengths = [len(words(passage)) for _, passage in pairs[:MAX_TEXTS] if passage]
             return {
                 "rows": len(rows),

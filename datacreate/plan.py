@@ -266,12 +266,11 @@ def _label_ratio(config: CreateConfig, format: TaskFormat) -> dict[str, float] |
     if missing := [name for name in names if name not in config.label_ratio]:
         raise UsageError(f"--label-ratio: no share for the label {missing[0]!r}; give one, 0 for none of it")
     ratio = {name: config.label_ratio[name] for name in names}
+    if negative := [f"{name}={share:g}" for name, share in ratio.items() if share < 0]:
+        raise UsageError(f"--label-ratio {negative[0]}: give a share of at least 0")
     total = sum(ratio.values())
-    # NaN fails this comparison, too.
-    if any(share < 0 for share in ratio.values()) or not abs(total - 1) <= 1e-6:
-        raise UsageError(
-            f"--label-ratio: the shares add up to {total:g}; give positive shares that add up to 1"
-        )
+    if not abs(total - 1) <= 1e-6:  # NaN, too
+        raise UsageError(f"--label-ratio: the shares add up to {total:g}; give shares that add up to 1")
     return ratio
 
 

@@ -21,7 +21,7 @@ from datacreate.errors import Stopped
 from datacreate.finetuning.evaluate import TestSet, evaluation_of, grade, read_test_set
 from datacreate.finetuning.records import Condition, Evaluation, Prediction, Task
 from datacreate.finetuning.rows import Question
-from datacreate.finetuning.train import Progress
+from datacreate.finetuning.train import StepProgress
 from datacreate.prompts.label_scoring import LabelQuestion
 from datacreate.signals import Signals, caught_signals, deferred
 from datacreate.verification.scoring import score_labels
@@ -31,7 +31,7 @@ def answer_zero_shot(
     model: str,
     names: Sequence[str],
     out: Path,
-    progress: Progress,
+    progress: StepProgress,
     *,
     options: EngineOptions | None = None,
     split: str = "test",
@@ -62,7 +62,7 @@ def answer_zero_shot(
 
 
 def _evaluate(
-    engine: Engine, test: TestSet, checkpoint: Checkpoint, progress: Progress, signals: Signals
+    engine: Engine, test: TestSet, checkpoint: Checkpoint, progress: StepProgress, signals: Signals
 ) -> tuple[Evaluation, list[Prediction]]:
     lettered = test.task.head == "multiple_choice" or not engine.have_distinct_first_tokens(test.task.names)
     fitting = [_truncated(engine, question, test.task, lettered) for question in test.usable]
@@ -72,13 +72,13 @@ def _evaluate(
     def report(done: int) -> None:
         if signals.received:
             raise Stopped("stopped by a signal; run the same command to repeat this test set")
-        progress.step(test.benchmark.name, done, len(questions), None)
+        progress.step(test.name, done, len(questions), None)
 
     with deferred():
         answers = score_labels(engine, questions, report)
     predictions, scores = grade(test, answers, truncated)
     evaluation = Evaluation(
-        benchmark=test.benchmark.name,
+        benchmark=test.name,
         split=test.split,
         head=test.task.head,
         digest=test.digest,

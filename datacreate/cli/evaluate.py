@@ -10,6 +10,7 @@ import click
 from datacreate.cli.options import command, json_option, option, path_argument, path_option, settings_options
 from datacreate.cli.terminal import echo, print_columns, print_json
 from datacreate.engines.settings import EngineOptions
+from datacreate.formats.options import FormatOptions
 
 if TYPE_CHECKING:
     from datacreate.finetuning.records import Evaluation
@@ -32,6 +33,13 @@ if TYPE_CHECKING:
     help="Test set; all for every benchmark that the model can answer.  "
     "[default: the model's own and its out-of-distribution ones]",
 )
+@path_option(
+    "--test",
+    "files",
+    multiple=True,
+    group="input",
+    help="File with test rows of one's own, as `train` reads it.",
+)
 @option(
     "--split",
     type=click.Choice(["test", "dev"]),
@@ -40,37 +48,43 @@ if TYPE_CHECKING:
     help="Split.  [default: test]",
 )
 @path_option("--out", group="output", help="Folder for the evaluations of --zero-shot.")
+@settings_options(FormatOptions, "format_options")
 @settings_options(EngineOptions, "engine")
 @json_option("Print the evaluations as JSON.")
 def evaluate(
     models: tuple[Path, ...],
     benchmarks: tuple[str, ...],
+    files: tuple[Path, ...],
     split: str,
     zero_shot: str | None,
     out: Path | None,
+    format_options: dict[str, Any],
     engine: dict[str, Any],
     as_json: bool,
 ) -> None:
-    """Measure MODEL (the --out of a `train`, or one seed of it) on benchmarks.
+    """Measure MODEL (the --out of a `train`, or one seed of it) on benchmarks, or on files of one's own.
 
     All predictions are stored with the model. Evaluations that exist are not repeated.
 
     \b
     datacreate evaluate trained/csqa-tree
     datacreate evaluate trained/creak-* --benchmark strategyqa --benchmark boolq_closed
+    datacreate evaluate trained/mine --test test.jsonl
     datacreate evaluate --zero-shot qwen3-8b --benchmark csqa --out trained/zero-shot
     datacreate evaluate --zero-shot qwen3-8b --url http://node7:8000 --benchmark all --out trained/zero-shot
     """
     if bool(models) == bool(zero_shot):
         raise click.UsageError("give either models or --zero-shot GENERATOR")
+    if flag := next((FormatOptions.flags()[name] for name in format_options if not files), None):
+        raise click.UsageError(f"{flag}: that is for --test; remove it, or give --test FILE")
     from datacreate.benchmarks import load_registry
     from datacreate.cli.progress import TrainingProgress
 
     if zero_shot:
         from datacreate.zero_shot import answer_zero_shot
 
-        if not benchmarks or out is None:
-            raise click.UsageError("--zero-shot needs --benchmark NAME and --out DIR")
+        if not benchmarks or out is None or files:
+            raise click.UsageError("--zero-shot needs --benchmark NAME and --out DIR, and takes no --test")
         names = list(load_registry()) if "all" in benchmarks else benchmarks
         options = EngineOptions.of(**engine)
         with TrainingProgress("answers") as progress:
@@ -86,7 +100,8 @@ def evaluate(
         configure_process()
         folders = [folder for path in models for folder in models_at(path)]
         with TrainingProgress() as progress:
-            found = [(at, one) for at in folders for one in evaluate_(at, benchmarks, split, progress)]
+            how: dict[str, Any] = {"files": files, "options": FormatOptions.of(**format_options)}
+            found = [(at, one) for at in folders for one in evaluate_(at, benchmarks, split, progress, **how)]
     if as_json:
         print_json([{"model": str(folder), **one.model_dump(mode="json")} for folder, one in found])
     else:

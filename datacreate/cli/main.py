@@ -49,7 +49,7 @@ def _run(received: signals.Signals) -> tuple[str, int]:
     """Run the command; returns the error line, or an empty text, and the exit code."""
     stdout = _open_streams()
     try:
-        from datacreate.cli.verbs import run
+        from datacreate.cli.verbs import prints, run
 
         message, code = run()
     except BaseException:  # a library may have replaced Interrupt by an error of its own
@@ -60,7 +60,8 @@ def _run(received: signals.Signals) -> tuple[str, int]:
     if received.received and code != RESUMABLE:
         return signals.STOPPED, RESUMABLE
     if not message and stdout and stdout.error and not isinstance(stdout.error, BrokenPipeError):
-        return f"standard output cannot be written: {stdout.error.strerror or stdout.error}", 1
+        message = f"standard output cannot be written: {stdout.error.strerror or stdout.error}"
+        code = 1 if prints(sys.argv[1:]) else 0
     return message, code
 
 
@@ -73,7 +74,7 @@ def _open_streams() -> _Output | None:
         try:
             os.fstat(number)
         except OSError:  # closed: no file may get its number (open takes the lowest free one)
-            # Only stderr may be written, so that a command with a result fails.
+            # Only stderr may be written: stdout reports that it cannot be.
             flags = os.O_WRONLY if number == 2 else os.O_RDONLY
             os.set_inheritable(os.open(os.devnull, flags), True)
     found = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datacreate.cli.options import command, json_option, option, path_argument, path_option
+from datacreate.cli.options import command, json_option, path_argument, path_option
 from datacreate.cli.terminal import echo, say
 
 
@@ -13,24 +13,16 @@ from datacreate.cli.terminal import echo, say
 @path_option(
     "--out", group="output", default="report", show_default=True, help="Folder; an older report is replaced."
 )
-@option(
-    "--embedding-model",
-    group="quality",
-    metavar="MODEL",
-    help="Measure diversity by the sentence embeddings of this checkpoint.  [default: by shared words]",
-)
 @json_option("Print the report as JSON instead of Markdown.")
-def report(paths: tuple[Path, ...], out: Path, embedding_model: str | None, as_json: bool) -> None:
+def report(paths: tuple[Path, ...], out: Path, as_json: bool) -> None:
     """Report all evaluations and creation runs below PATHs (default: runs).
 
     Writes report.md, report.html, report.json, results.csv and comparisons.csv, and prints report.md.
     """
-    from datacreate.dataset_metrics import DatasetMetrics, similarity_by
     from datacreate.reporting.build import build_report
     from datacreate.reporting.render import write_report
 
-    metrics = DatasetMetrics(similarity_by(embedding_model))
-    made = build_report(paths or (Path("runs"),), metrics=metrics, notify=say)
+    made = build_report(paths or (Path("runs"),), notify=say)
     for skipped in made.skipped:
         say(f"skipped {skipped.path}: {skipped.reason}")
     files = write_report(made, out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 
 import click
@@ -26,6 +27,9 @@ VERBS: dict[str, tuple[str, str]] = {
     "doctor": ("doctor", "Check this machine: software, GPUs, storage, models, servers."),
 }
 """Command -> module in datacreate.cli, line in the list."""
+
+_PRINTERS = {"preview", "show", "schema", "models", "benchmarks", "doctor"}
+"""Commands whose result is what they print."""
 
 
 class LazyGroup(click.Group):
@@ -87,3 +91,9 @@ def run() -> tuple[str, int]:
         where = error.filename or error.filename2 or "the output"
         return f"{where}: {error.strerror or error}; fix that and run the same command again", 1
     return "", 0
+
+
+def prints(words: Sequence[str]) -> bool:
+    """Whether the result of a command line is what it prints, and not the files that it writes."""
+    asks = {"--dry-run", "--list", "--help", "-h"}
+    return not words or words[0] in _PRINTERS or not asks.isdisjoint(words)

@@ -1,35 +1,61 @@
-"""Decontamination: rejects examples that repeat held-out rows, on which trained models are evaluated.
+"""Decontamination: rejects examples that repeat rows of test sets, on which trained models are evaluated.
 
-Three checks, the cheapest first. Word n-grams: a question that shares n consecutive words with a held-out question,
-or a passage that shares a large part of its n-grams with a held-out passage (as in Brown et al., 2020, appendix C).
-Near-duplicates of held-out rows, by MinHash. The cosine of sentence embeddings, with `--semantic`. The last two compare
-whole inputs, or only the questions with a row that has no passage.
+Three checks, the cheapest first. Word n-grams: a question that shares n consecutive words with the question of a test
+row, or a passage that shares a large part of its n-grams with the passage of a test row (as in Brown et al., 2020,
+appendix C). Near-duplicates of test rows, by MinHash. The cosine of sentence embeddings, with `--semantic`. The last
+two compare whole inputs, or only the questions with a row that has no passage.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datacreate.filters.base import Filter, FilterInputs, FilterSettings
-from datacreate.filters.held_out import HeldOutRows, embed_texts
-from datacreate.filters.near import NearIndex
+from datacreate.errors import RunLocked, StorageError
+from datacreate.filters.base import Filter, FilterInputs, FilterSettings, HeldOutRow
+from datacreate.filters.near import NearIndex, encodable_words
 from datacreate.filters.semantic import most_similar
 from datacreate.formats.validate import Candidate, Reason
+from datacreate.locking import replaced_by_one
 from datacreate.messages import Notify, no_notify
-from datacreate.selection.accepted_vectors import to_float16
+from datacreate.paths import data_dir
+from datacreate.selection.accepted_vectors import Float16Rows, to_float16
+from datacreate.selection.embeddings import Embedder
+
+MIN_WORDS_INSIDE = 5
+"""A question of a test row that is shorter than the n-gram is searched inside longer texts if it has this many words.
+
+Shorter ones, such as "What is it?", occur in many unrelated texts: they must be the whole text.
+"""
+
+MAX_ROWS_OF_NGRAM = 10
+"""An n-gram of more different questions is a phrase of the test set, such as an instruction, and shows no repeat."""
+
+PASSAGE_SHARE = 0.2
+PASSAGE_NGRAMS = 8
+"""A passage repeats one of a test row if it shares this fraction of its n-grams and this many n-grams with it
+(all of them, if it has fewer). A lower share also occurs between unrelated passages with common formulas."""
+
+_MAX_SHOWN = 60  # characters of a row in a message
 
 _PROPOSALS = 16  # rows whose cosine is computed from rounded vectors
 
+NgramIndex = dict[str, list[int]]
+"""From an n-gram to the rows that contain it, ascending."""
+
 
 @dataclass(frozen=True)
-class _Texts:
-    """The held-out rows with a passage, or those without. Indexes number them from 0."""
+class _Compared:
+    """The test rows with a passage, or those without, for the comparison of inputs. Indexes number them from 0."""
 
-    rows: Sequence[int]  # their numbers in `HeldOutRows`
+    rows: Sequence[int]  # their numbers among all rows
     near: NearIndex | None
     vectors: NDArray[np.float32] | None  # (rows, dim)
 
@@ -40,59 +66,147 @@ class Contamination(Filter):
     reason = Reason.CONTAMINATED
 
     def __init__(self, settings: FilterSettings, inputs: FilterInputs) -> None:
-        self._settings, self._sets, self._model_sha256 = settings, inputs.held_out, inputs.embedding_sha256
+        self._settings, self._inputs, self._n = settings, inputs, settings.ngram
         self._embedder = inputs.accepted.embedder if inputs.accepted and settings.semantic else None
 
     def prepare(self, notify: Notify = no_notify) -> None:
-        """Read, index and embed the held-out rows. Raises what the sets raise."""
-        self._rows = HeldOutRows(self._sets, self._settings.ngram)
-        vectors = None
-        if self._embedder and self._rows.rows:
-            pieces = [
-                embed_texts(each.ref.title, texts, self._embedder, self._model_sha256, notify)
-                for each, texts in self._rows.texts()
-            ]
-            vectors = np.concatenate(pieces).astype(np.float32)
-        self._texts = [self._indexed(vectors, has_passage) for has_passage in (False, True)]
+        """Read, index and embed the rows of the test sets. Raises what the sets raise."""
+        self._rows: list[HeldOutRow] = []
+        self._names: list[str] = []  # of each row: test set, and row of its file
+        pieces: list[Float16Rows] = []
+        for each in self._inputs.held_out:
+            rows, title = list(each.read()), each.ref.title
+            self._rows += rows
+            self._names += [f"{title} row {number}" for number in range(1, len(rows) + 1)]
+            if self._embedder and rows:
+                texts = ["\n".join(row.inputs) for row in rows]
+                sha256 = self._inputs.embedding_sha256
+                pieces.append(embed_texts(title, texts, self._embedder, sha256, notify))
+        self._index_ngrams()
+        vectors = np.concatenate(pieces).astype(np.float32) if pieces else None
+        self._compared = [self._indexed(vectors, has_passage) for has_passage in (False, True)]
 
-    def _indexed(self, vectors: NDArray[np.float32] | None, has_passage: bool) -> _Texts:
+    def _index_ngrams(self) -> None:
+        self._short_lengths: set[int] = set()  # in words, of questions shorter than n
+        questions, passages = [], []
+        for row in self._rows:
+            question = encodable_words(row.question)
+            # A short question says little if each has a passage of its own.
+            if is_short := 0 < len(question) < self._n and not row.passage:
+                self._short_lengths.add(len(question))
+            questions.append(ngrams(question, len(question) if is_short else self._n))
+            passages.append(ngrams(encodable_words(row.passage), self._n) if row.passage else questions[-1])
+        self._questions = ngram_index(questions, MAX_ROWS_OF_NGRAM)
+        self._passages = ngram_index(passages)
+
+    def _indexed(self, vectors: NDArray[np.float32] | None, has_passage: bool) -> _Compared:
         threshold = self._settings.decontaminate_near
         near = None if threshold is None else NearIndex(threshold)
-        numbers = [i for i, row in enumerate(self._rows.rows) if bool(row.passage) == has_passage]
+        numbers = [number for number, row in enumerate(self._rows) if bool(row.passage) == has_passage]
         if near:
             for number in numbers:
-                near.add(self._rows.rows[number].inputs)
-        return _Texts(numbers, near, vectors[numbers] if vectors is not None and numbers else None)
+                near.add(self._rows[number].inputs)
+        return _Compared(numbers, near, vectors[numbers] if vectors is not None and numbers else None)
 
-    def _compared(self, candidate: Candidate) -> Iterator[tuple[_Texts, tuple[str, ...]]]:
+    def _comparisons(self, candidate: Candidate) -> Iterator[tuple[_Compared, tuple[str, ...]]]:
         """The rows to compare the example with, and the inputs that it is compared by."""
-        questions, whole = self._texts
+        without, with_passage = self._compared
         if inputs := tuple(text for text in candidate.inputs if text != candidate.passage):
-            yield questions, inputs
+            yield without, inputs
         if candidate.passage:
-            yield whole, candidate.inputs
+            yield with_passage, candidate.inputs
 
     def prefetch(self, candidates: Sequence[Candidate]) -> None:
         if self._embedder:
-            pairs = (pair for candidate in candidates for pair in self._compared(candidate))
-            self._embedder.encode(["\n".join(inputs) for texts, inputs in pairs if texts.vectors is not None])
+            pairs = (pair for candidate in candidates for pair in self._comparisons(candidate))
+            self._embedder.encode(["\n".join(inputs) for rows, inputs in pairs if rows.vectors is not None])
 
     def match(self, candidate: Candidate) -> str | None:
-        """The held-out row that the example repeats, and which check found it."""
-        rows = self._rows
-        if (row := rows.repeated_question(candidate.question)) is not None:
-            return f"{rows.name(row)}: n-gram"
-        if candidate.passage and (passage := rows.repeated_passage(candidate.passage)):
-            row, share = passage
-            return f"{rows.name(row)}: {share:.0%} of the n-grams of the passage"
-        for texts, inputs in self._compared(candidate):
-            if texts.near and (near := texts.near.match(inputs)):
-                return f"{rows.name(texts.rows[near[0]])}: Jaccard {near[1]:.2f}"
-        for texts, inputs in self._compared(candidate):
-            if self._embedder and texts.vectors is not None and self._settings.semantic:
+        """The test row that the example repeats, and which check found it."""
+        if (found := self._repeated_question(candidate.question)) is not None:
+            return f"{self._name(found)}: n-gram"
+        if candidate.passage and (passage := self._repeated_passage(candidate.passage)):
+            return f"{self._name(passage[0])}: {passage[1]:.0%} of the n-grams of the passage"
+        for compared, inputs in self._comparisons(candidate):
+            if compared.near and (near := compared.near.match(inputs)):
+                return f"{self._name(compared.rows[near[0]])}: Jaccard {near[1]:.2f}"
+        for compared, inputs in self._comparisons(candidate):
+            if self._embedder and compared.vectors is not None and self._settings.semantic:
                 [vector] = to_float16(self._embedder.encode(["\n".join(inputs)]))
-                proposed = np.argsort(texts.vectors @ vector.astype(np.float32))[-_PROPOSALS:]
-                nearest, cosine = most_similar(vector, proposed, texts.vectors.__getitem__)
+                proposed = np.argsort(compared.vectors @ vector.astype(np.float32))[-_PROPOSALS:]
+                nearest, cosine = most_similar(vector, proposed, compared.vectors.__getitem__)
                 if cosine >= self._settings.semantic:
-                    return f"{rows.name(texts.rows[nearest])}: cosine {cosine:.2f}"
+                    return f"{self._name(compared.rows[nearest])}: cosine {cosine:.2f}"
         return None
+
+    def _name(self, row: int) -> str:
+        """A row as a person finds it: test set, row of the file, and how it starts."""
+        start = " ".join("\n".join(self._rows[row].inputs).split())
+        start = start if len(start) <= _MAX_SHOWN else start[:_MAX_SHOWN] + "…"
+        return f"{self._names[row]} ({start})"
+
+    def _repeated_question(self, question: str) -> int | None:
+        """The row that shares most n-grams with `question`, or all words if the row is shorter than an n-gram."""
+        words = encodable_words(question)
+        lengths = {k for k in self._short_lengths if k >= MIN_WORDS_INSIDE or k == len(words)}
+        grams = [gram for k in {self._n, *lengths} for gram in ngrams(words, k)]
+        most = most_common(self._questions, grams)
+        return None if most is None else most[0]
+
+    def _repeated_passage(self, passage: str) -> tuple[int, float] | None:
+        """The row whose passage contains a large part of `passage`, and the shared part of its n-grams."""
+        grams = ngrams(encodable_words(passage), self._n)
+        row, count = most_common(self._passages, grams) or (0, 0)
+        enough = count >= PASSAGE_SHARE * len(grams) and count >= min(PASSAGE_NGRAMS, len(grams))
+        return (row, count / len(grams)) if count and enough else None
+
+
+def ngrams(words: Sequence[str], n: int) -> list[str]:
+    """Each n consecutive words, in order; empty if there are fewer words."""
+    return [" ".join(words[at : at + n]) for at in range(len(words) - n + 1)]
+
+
+def ngram_index(texts: Sequence[Sequence[str]], max_texts: int | None = None) -> NgramIndex:
+    """An index of the n-grams of each text; those in more than `max_texts` different texts are left out."""
+    index: defaultdict[str, list[int]] = defaultdict(list)
+    for row, grams in enumerate(texts):
+        for gram in dict.fromkeys(grams):
+            index[gram].append(row)
+    if max_texts is None:
+        return dict(index)
+    first: dict[tuple[str, ...], int] = {}  # of equal texts
+    text_of = [first.setdefault(tuple(grams), row) for row, grams in enumerate(texts)]
+    return {gram: rows for gram, rows in index.items() if len({text_of[row] for row in rows}) <= max_texts}
+
+
+def most_common(index: NgramIndex, grams: Sequence[str]) -> tuple[int, int] | None:
+    """The row that contains most of `grams` (the first of equals), and how many; None if no row does."""
+    counts = Counter(row for gram in grams for row in index.get(gram, ()))
+    return max(counts.items(), key=lambda item: (item[1], -item[0]), default=None)
+
+
+def embed_texts(
+    title: str, texts: Sequence[str], embedder: Embedder, model_sha256: str | None, notify: Notify
+) -> Float16Rows:
+    """The embeddings of the texts of a test set, (texts, dim), computed once per embedding model.
+
+    $DATACREATE_HOME/embeddings/MODEL/TEXTS.npy caches them; MODEL and TEXTS are the first 16 digits of the SHA-256
+    of the model and of the texts. Without the model's hash nothing is cached.
+    """
+    digest = hashlib.sha256(json.dumps(texts).encode("ascii")).hexdigest()
+    path = data_dir() / "embeddings" / (model_sha256 or "")[:16] / f"{digest[:16]}.npy"
+    if model_sha256:
+        with contextlib.suppress(OSError, ValueError, EOFError):  # missing or damaged
+            cached: Float16Rows = np.load(path, allow_pickle=False)
+            return cached
+    notify(f"embedding {len(texts)} rows of {title}")
+    vectors = to_float16(embedder.encode(texts))
+    if model_sha256:
+        # Without the cache the next run only takes longer.
+        with (
+            contextlib.suppress(OSError, StorageError, RunLocked),
+            replaced_by_one(path) as part,
+            part.open("xb") as file,
+        ):
+            np.save(file, vectors, allow_pickle=False)
+    return vectors

@@ -6,7 +6,7 @@ Multiple choice encodes each option as the pair (question, option); a question w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,12 +123,20 @@ def has_passages(questions: Sequence[Question]) -> bool:
     return any(question.context for question in questions)
 
 
-def collator(task: Task, tokenizer: Any) -> Any:
+def collator(task: Task, tokenizer: Any) -> Callable[[Sequence[Mapping[str, Any]]], Any]:
     """Pads a batch to its longest input; on a GPU to a multiple of 8, for tensor cores."""
+    import torch
     from transformers import DataCollatorForMultipleChoice, DataCollatorWithPadding
 
     kind = DataCollatorForMultipleChoice if task.head == "multiple_choice" else DataCollatorWithPadding
-    return kind(tokenizer, padding=True, pad_to_multiple_of=8 if device().type == "cuda" else None)
+    pad = kind(tokenizer, padding=True, pad_to_multiple_of=8 if device().type == "cuda" else None)
+
+    def collate(rows: Sequence[Mapping[str, Any]]) -> Any:
+        batch = pad([{**row, "label": 0} for row in rows])  # it would cast soft labels to integers
+        batch["labels"] = torch.tensor([row["label"] for row in rows])
+        return batch
+
+    return collate
 
 
 def load_with_head(folder: Path, task: Task) -> Any:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from datacreate.benchmarks import Benchmark, digest, find_benchmark, has_split, load_registry, read_split
+from datacreate.benchmarks import digest, find_benchmark, has_split, load_registry, read_split
 from datacreate.errors import TrainingError
 from datacreate.files import refuse_links, replace_files
 from datacreate.finetuning.encoder import collator, encode, load_tokenizer, load_with_head
@@ -24,12 +25,13 @@ from datacreate.finetuning.records import (
     read_evaluation,
     read_model,
 )
-from datacreate.finetuning.rows import Question, question_of, task_of
+from datacreate.finetuning.rows import Question, question_of, read_file, sha256_of, task_of
 from datacreate.finetuning.statistics import compute_scores
-from datacreate.finetuning.train import Progress
+from datacreate.finetuning.train import StepProgress
 from datacreate.finetuning.trial import one_line_errors
-from datacreate.formats.example import Json
-from datacreate.formats.task_format import load_format
+from datacreate.formats.example import Json, field_at
+from datacreate.formats.options import FormatOptions
+from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.hardware import device, has_bf16
 from datacreate.locking import LOCK_FILE, locked
 from datacreate.logging_setup import quiet
@@ -42,15 +44,15 @@ BATCH_TOKENS = 16_384
 
 @dataclass(frozen=True)
 class TestSet:
-    """All rows of one split of one benchmark."""
+    """The rows of one split of a benchmark, or of a file."""
 
     __test__ = False  # pytest: not a test
 
-    benchmark: Benchmark
+    name: str
     split: str
     digest: str
     task: Task
-    rows: Sequence[dict[str, Json]]
+    labels: Sequence[str]  # the right answer of each row
     questions: Sequence[Question | str]  # per row; a string says why the row cannot be encoded
 
     @property
@@ -64,8 +66,32 @@ def read_test_set(name: str, split: str = "test") -> TestSet:
     benchmark = find_benchmark(name)
     format, rows = load_format(benchmark.format_name), read_split(benchmark, split)
     task = task_of(format, rows, name)
-    questions = [question_of(row, format, task) for row in rows]
-    return TestSet(benchmark, split, digest(benchmark, split), task, rows, questions)
+    return _test_set(name, split, digest(benchmark, split), task, format, rows)
+
+
+def read_test_file(path: Path, task: Task, options: FormatOptions) -> TestSet:
+    """A file as questions of a model's task; TrainingError if no row has one of its answers."""
+    source = read_file(path, options)
+    has_labels = source.format.roles.answer and source.format.head != "multiple_choice"
+    if task.head == "multiple_choice" or not has_labels:  # labels may be fewer, or in another order
+        task.check_same(task_of(source.format, source.rows, source.name), "the model", source.name)
+    test = _test_set(path.name, "test", "", task, source.format, source.rows)
+    if all(question.answer is None for question in test.usable):
+        raise TrainingError(f"{path}: no row fits a model of {task.description}; give rows with its answers")
+    rows = (
+        [q.text, q.context, q.options, q.answer] if isinstance(q, Question) else q for q in test.questions
+    )
+    return replace(test, digest=sha256_of(rows))
+
+
+def _test_set(
+    name: str, split: str, sha256: str, task: Task, format: TaskFormat, rows: Sequence[dict[str, Json]]
+) -> TestSet:
+    labels = [""] * len(rows)
+    for number, row in enumerate(rows):
+        with suppress(KeyError, TypeError):  # `question_of` says that it is missing
+            labels[number] = str(field_at(row, format.roles.answer or ()))
+    return TestSet(name, split, sha256, task, labels, [question_of(row, format, task) for row in rows])
 
 
 def benchmarks_for(model: Model, requested: Sequence[str], split: str = "test") -> list[str]:
@@ -87,35 +113,45 @@ def benchmarks_for(model: Model, requested: Sequence[str], split: str = "test") 
     benchmark = model.training.condition.benchmark
     if benchmark is None:
         raise TrainingError(
-            "the model was trained on rows without a benchmark; name --benchmark to test it on"
+            "the model was trained on rows without a benchmark; name --benchmark or --test to test it on"
         )
     return [benchmark, *find_benchmark(benchmark).out_of_distribution]
 
 
 def evaluate(
-    folder: Path, names: Sequence[str] = (), split: str = "test", progress: Progress | None = None
+    folder: Path,
+    names: Sequence[str] = (),
+    split: str = "test",
+    progress: StepProgress | None = None,
+    *,
+    files: Sequence[Path] = (),
+    options: FormatOptions | None = None,
 ) -> list[Evaluation]:
-    """Evaluate the model in `folder`; existing evaluations on the same rows are read, not repeated.
+    """Evaluate the model in `folder` on benchmarks and on JSONL files, which `options` say how to read.
 
-    Raises TrainingError for a damaged model or a benchmark that needs another head; Stopped after SIGINT
-    or SIGTERM: finished evaluations are kept.
+    Existing evaluations on the same rows are read, not repeated. Raises TrainingError for a damaged model or a
+    test set that needs another head; Stopped after SIGINT or SIGTERM: finished evaluations are kept.
     """
     model, shown = read_model(folder), progress or SilentProgress()
     training = model.training
-    load = cache(lambda: (load_with_head(folder, training.task), load_tokenizer(folder)))
+    task = training.task
+    sources: list[str | Path] = [*files]
+    if names or not files:
+        sources = [*benchmarks_for(model, names, split), *files]
+    load = cache(lambda: (load_with_head(folder, task), load_tokenizer(folder)))
 
     def measure(test: TestSet) -> tuple[Evaluation, list[Prediction]]:
-        name, show_context = test.benchmark.name, training.recipe.show_context
+        show_context = training.recipe.show_context
         with quiet():
             network, tokenizer = load()
-            shown.notify(f"{folder}: {len(test.rows)} rows of {name} ({split})")
-            encoded = encode(test.usable, test.task, tokenizer, model.max_length, show_context=show_context)
-            predicted = probabilities(network, encoded.dataset, collator(test.task, tokenizer))
+            shown.notify(f"{folder}: {len(test.labels)} rows of {test.name} ({test.split})")
+            encoded = encode(test.usable, task, tokenizer, model.max_length, show_context=show_context)
+            predicted = probabilities(network, encoded.dataset, collator(task, tokenizer))
         predictions, scores = grade(test, predicted.tolist(), encoded.truncated)
         evaluation = Evaluation(
-            benchmark=name,
-            split=split,
-            head=test.task.head,
+            benchmark=test.name,
+            split=test.split,
+            head=task.head,
             digest=test.digest,
             condition=training.condition,
             encoder=training.encoder,
@@ -129,9 +165,12 @@ def evaluate(
 
     found = []
     with caught_signals():
-        for name in benchmarks_for(model, names, split):
-            test = read_test_set(name, split)
-            training.task.check_same(test.task, str(folder), name)
+        for source in sources:
+            if isinstance(source, str):
+                test = read_test_set(source, split)
+                task.check_same(test.task, str(folder), source)
+            else:
+                test = read_test_file(source, task, options or FormatOptions())
             found.append(evaluation_of(folder, test, measure, shown.notify))
     return found
 
@@ -146,15 +185,13 @@ def evaluation_of(
 
     Raises RunLocked if another process measures it, StorageError, and what `measure` raises.
     """
-    target = folder / "evaluations" / f"{test.benchmark.name}-{test.split}"
+    target = folder / "evaluations" / f"{test.name}-{test.split}"
     refuse_links(target.parent, target)
     existing = _existing_evaluation(target, test)
     if existing is not None and not (target / LOCK_FILE).exists():  # else: a killed process has left more
         return existing
     if not test.usable:
-        raise TrainingError(
-            f"{test.benchmark.name}: no usable row in its {test.split} split; import it again"
-        )
+        raise TrainingError(f"{test.name}: no usable row in its {test.split} split; import it again")
     with locked(target, notify) as lock:
         if (existing := _existing_evaluation(target, test)) is not None:  # another process was faster
             return existing
@@ -211,23 +248,22 @@ def grade(
     predictions: list[Prediction] = []
     truth: list[int] = []
     given: list[int] = []
-    for number, (row, question) in enumerate(zip(test.rows, test.questions, strict=True)):
-        label = str(row.get("label"))
-        row_probabilities = next(remaining) if isinstance(question, Question) else None
-        answer = question.answer if isinstance(question, Question) else None
+    for number, (label, question) in enumerate(zip(test.labels, test.questions, strict=True)):
+        row_probabilities, answer, said = None, None, -1
+        predicted, correct, rounded = None, False, list[float]()
+        if isinstance(question, Question):
+            row_probabilities, answer = next(remaining), question.answer
+            names = test.task.names if labels else question.options
+        if row_probabilities is not None:
+            place = max(range(len(row_probabilities)), key=row_probabilities.__getitem__)
+            predicted, correct = names[place], answer is not None and names[place] == names[answer]
+            rounded = [round(float(probability), 4) for probability in row_probabilities]
+            said = -1 if answer is None else answer if correct else place
         truth.append(-1 if answer is None else answer)
-        if row_probabilities is None or not isinstance(question, Question):
-            predictions.append(Prediction(row=number, label=label, predicted=None, correct=False))
-            given.append(-1)
-            continue
-        names = test.task.names if labels else question.options
-        predicted = max(range(len(row_probabilities)), key=row_probabilities.__getitem__)
-        correct = answer is not None and names[predicted] == names[answer]
-        rounded = [round(float(probability), 4) for probability in row_probabilities]
+        given.append(said)
         predictions.append(
-            Prediction(row=number, label=label, predicted=names[predicted], correct=correct, scores=rounded)
+            Prediction(row=number, label=label, predicted=predicted, correct=correct, scores=rounded)
         )
-        given.append(-1 if answer is None else answer if correct else predicted)
     return predictions, compute_scores(truth, given, test.task.names, balanced=labels, truncated=truncated)
 
 

@@ -96,7 +96,7 @@ def read_source(
             benchmark.name, "human", load_format(benchmark.format_name), rows, groups, benchmark.name
         )
     if has_rows(path):
-        return _read_file(path, options or FormatOptions())
+        return read_file(path, options or FormatOptions())
     if path.is_dir():
         return _read_run(path, verifier_probabilities)
     raise UsageError(f"{name_or_path}: no run directory, file or benchmark (`datacreate benchmarks list`)")
@@ -125,7 +125,8 @@ def _read_run(path: Path, verifier_probabilities: bool) -> Source:
     )
 
 
-def _read_file(path: Path, options: FormatOptions) -> Source:
+def read_file(path: Path, options: FormatOptions) -> Source:
+    """All rows of a file, or of a run; TrainingError if one is not JSON, and what `read_rows` raises."""
     read = read_rows(path, options)
     rows: list[dict[str, Json]] = []
     for row in read.read():
@@ -281,13 +282,14 @@ def training_set(
         full=count is None,
         generator="+".join(sorted({s.generator for s in sources if s.generator})) or None,
         example="+".join(sorted({s.example for s in sources if s.example})) or None,
-        digest=_sha256([q.text, q.context, q.options, q.answer] for q in questions),
+        digest=sha256_of([q.text, q.context, q.options, q.answer] for q in questions),
     )
-    digest = _sha256(q.probabilities for q in questions) if soft else None
+    digest = sha256_of(q.probabilities for q in questions) if soft else None
     return TrainingSet(record, task, tuple(questions), tuple(groups), dict(skipped), digest)
 
 
-def _sha256(lines: Iterable[Json]) -> str:
+def sha256_of(lines: Iterable[Json]) -> str:
+    """The SHA-256 of JSON values, a line each."""
     return hashlib.sha256("".join(canonical_json(line) + "\n" for line in lines).encode()).hexdigest()
 
 

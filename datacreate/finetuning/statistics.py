@@ -67,6 +67,9 @@ def compute_scores(
     recalls = [right[label] / of_label[label] for label in present]
     accuracy, accuracy_interval = correct / rows, mean_interval([correct], [rows])
     share, (low, high) = accuracy, accuracy_interval
+    known = y >= 0
+    several = len(set(y[known]) | set(p[known])) > 1  # else it is 0, and the library warns
+    matthews = float(matthews_corrcoef(y[known], p[known])) if several else 0.0
     if balanced:
         share = sum(recalls) / len(recalls)
         low, high = mean_interval([right[label] for label in present], [of_label[label] for label in present])
@@ -77,7 +80,7 @@ def compute_scores(
         accuracy_interval=accuracy_interval,
         balanced_accuracy=share if balanced else None,
         macro_f1=float(f1_score(y, p, average="macro", labels=present, zero_division=0)),
-        matthews=float(matthews_corrcoef(y[y >= 0], p[y >= 0])) if balanced else None,
+        matthews=matthews if balanced else None,
         constant=max(of_label[label] for label in present) / rows,
         score=chance_corrected(share, k),
         score_interval=(chance_corrected(low, k), chance_corrected(high, k)),

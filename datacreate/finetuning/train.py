@@ -9,24 +9,25 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import signal
+import pickle
+import sys
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 from pydantic import BeforeValidator, Field
 
+from datacreate import signals
 from datacreate.benchmarks import digest, find_benchmark, read_split
 from datacreate.checkpoints import resolve
-from datacreate.errors import LockLost, Stopped, TrainingError, UsageError
+from datacreate.errors import DatacreateError, TrainingError, UsageError
 from datacreate.finetuning.encoder import (
-    collator,
     encode,
     has_passages,
     load_config,
@@ -44,22 +45,18 @@ from datacreate.finetuning.rows import (
     task_of,
     training_set,
 )
-from datacreate.finetuning.trial import (
-    DEVICE_BATCH_SIZE,
-    Inputs,
-    ShouldStop,
-    configure_process,
-    run_trial,
-)
+from datacreate.finetuning.trial import DEVICE_BATCH_SIZE, Inputs, configure_process, run_trial
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import has_rows
 from datacreate.formats.task_format import load_format
 from datacreate.hardware import usable_cores, visible_gpus
-from datacreate.locking import FolderLock
 from datacreate.logging_setup import quiet
 from datacreate.messages import Notify, SilentProgress, no_notify
 from datacreate.settings import CommaList, setting
-from datacreate.signals import Signals, caught_signals, deferred
+from datacreate.signals import caught_signals
+
+FEW_ROWS = 20
+"""With fewer rows a warning is shown."""
 
 
 class TrainConfig(FormatOptions):
@@ -113,7 +110,7 @@ class TrainConfig(FormatOptions):
         return self.model_selection or ("human" if self.recipe.name == "paper" else "held-out")
 
 
-class Progress(Protocol):
+class StepProgress(Protocol):
     """Receives the progress of trainings, evaluations and zero-shot answers."""
 
     def notify(self, text: str) -> None:
@@ -164,6 +161,8 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
     )
     for why, number in rows.skipped.items():
         notify(f"{number} rows are skipped: {why}")
+    if len(rows.questions) < FEW_ROWS:
+        notify(f"warning: only {len(rows.questions)} rows; a model learns little from fewer than {FEW_ROWS}")
     hard, total = sum(question.probabilities is None for question in rows.questions), len(rows.questions)
     if recipe.soft_labels and hard == total:
         names = ", ".join(config.sources)
@@ -194,8 +193,8 @@ def prepare(config: TrainConfig, notify: Notify = no_notify) -> Prepared:
     return Prepared(training, encoder.path, trained, choosing)
 
 
-def train(config: TrainConfig, progress: Progress | None = None) -> list[Model]:
-    """Train a model for every seed of `config`; finished ones are kept, interrupted ones resumed.
+def train(config: TrainConfig, progress: StepProgress | None = None) -> list[Model]:
+    """Train a model for every seed of `config`; finished trials are kept, an interrupted one starts again.
 
     Raises a DatacreateError: TrainingError for unusable rows or encoders, RunMismatch if the folder holds
     another training; Stopped after SIGINT or SIGTERM, LockLost if another process has taken the folder
@@ -204,12 +203,15 @@ def train(config: TrainConfig, progress: Progress | None = None) -> list[Model]:
     progress = progress or SilentProgress()
     prepared = prepare(config, progress.notify)
     training, directory = prepared.training, TrainingDirectory(config.out)
-    with caught_signals() as signals, directory.locked(training, progress.notify) as lock:
-        missing = [seed for seed in config.seeds if not directory.model(seed).is_dir()]
-        if missing:
+    with caught_signals(), directory.locked(training, progress.notify) as lock:
+
+        def report(what: str, done: int, total: int, score: float | None) -> None:
+            lock.check()
+            progress.step(what, done, total, score)
+
+        if missing := [seed for seed in config.seeds if not directory.model(seed).is_dir()]:
             progress.notify(prepared.summary)
-            inputs = encode_inputs(config, prepared)
-            _train_seeds(inputs, missing, config.nproc, directory, progress, signals, lock)
+            _train_seeds(encode_inputs(config, prepared), missing, config.nproc, directory, report)
         return [read_model(directory.model(seed)) for seed in config.seeds]
 
 
@@ -250,59 +252,44 @@ def encode_inputs(config: TrainConfig, prepared: Prepared) -> Inputs:
     with quiet():
         rows = encoded(trained, soft_labels=recipe.soft_labels)
         selection = encoded(prepared.selection_rows) if prepared.selection_rows else None
-    collate = collator(task, tokenizer)
-    return Inputs(training, path, tokenizer, collate, rows, selection, length, config.device_batch_size)
+    return Inputs(training, path, tokenizer, rows, selection, length, config.device_batch_size)
 
 
 Trial = tuple[int, float]
 """Seed and learning rate."""
 
+Report = Callable[[str, int, int, float | None], None]
+"""As `StepProgress.step`."""
+
 
 def _train_seeds(
-    inputs: Inputs,
-    seeds: Sequence[int],
-    nproc: int | None,
-    directory: TrainingDirectory,
-    progress: Progress,
-    signals: Signals,
-    lock: FolderLock,
+    inputs: Inputs, seeds: Sequence[int], nproc: int | None, directory: TrainingDirectory, report: Report
 ) -> None:
     """Run all trials; keep the best model of a seed as soon as its trials have ended."""
     rates = inputs.training.recipe.learning_rates
     trials = [(seed, rate) for seed in seeds for rate in rates]
     gpus = visible_gpus()
     nproc = min(nproc or len(gpus) or 1, len(trials))
-
-    def should_stop() -> bool:
-        lock.check()
-        return signals.received
-
+    run = partial(_in_processes, nproc, gpus) if nproc > 1 else _in_this_process
     ended: defaultdict[int, list[Model]] = defaultdict(list)
-    with deferred():
-        run = partial(_in_processes, nproc, gpus) if nproc > 1 else _in_this_process
-        for model in run(inputs, trials, directory, progress, should_stop):
-            models = ended[model.seed]
-            models.append(model)
-            if len(models) == len(rates):
-                lock.check()
-                models.sort(key=lambda model: rates.index(model.learning_rate))  # of equal ones the first
-                best = max(models, key=lambda model: model.selection_score or 0.0)
-                seconds = round(sum(model.seconds for model in models), 1)
-                trial = directory.trial(best.seed, best.learning_rate)
-                directory.keep(trial, best.model_copy(update={"seconds": seconds}))
+    for model in run(inputs, trials, directory, report):
+        models = ended[model.seed]
+        models.append(model)
+        if len(models) == len(rates):
+            models.sort(key=lambda model: rates.index(model.learning_rate))  # of equal ones the first
+            best = max(models, key=lambda model: model.selection_score or 0.0)
+            seconds = round(sum(model.seconds for model in models), 1)
+            trial = directory.trial(best.seed, best.learning_rate)
+            directory.keep(trial, best.model_copy(update={"seconds": seconds}))
 
 
 def _in_this_process(
-    inputs: Inputs,
-    trials: Sequence[Trial],
-    directory: TrainingDirectory,
-    progress: Progress,
-    should_stop: ShouldStop,
+    inputs: Inputs, trials: Sequence[Trial], directory: TrainingDirectory, report: Report
 ) -> Iterator[Model]:
     for seed, rate in trials:
         several = len(inputs.training.recipe.learning_rates) > 1
-        report = partial(progress.step, f"seed {seed}" + (f", lr {rate:g}" if several else ""))
-        yield run_trial(inputs, seed, rate, directory.trial(seed, rate), report, should_stop)
+        on_step = partial(report, f"seed {seed}" + (f", lr {rate:g}" if several else ""))
+        yield run_trial(inputs, seed, rate, directory.trial(seed, rate), on_step)
 
 
 def _in_processes(
@@ -311,82 +298,65 @@ def _in_processes(
     inputs: Inputs,
     trials: Sequence[Trial],
     directory: TrainingDirectory,
-    progress: Progress,
-    should_stop: ShouldStop,
+    report: Report,
 ) -> Iterator[Model]:
-    """Run the trials in `nproc` processes. When one fails, the others save a checkpoint and stop."""
+    """Run the trials in up to `nproc` processes. Whatever ends this generator, an error too, kills them."""
     context = multiprocessing.get_context("spawn")
-    request, reports, devices = context.Value("i", 0), context.SimpleQueue(), context.SimpleQueue()
-    for number in range(nproc):
-        devices.put(gpus[number % len(gpus)] if gpus else "")
-    total = inputs.training.recipe.steps(len(inputs.rows.dataset))
-    steps, best, errors = dict.fromkeys(trials, 0), None, []
-    arguments = (request, reports, devices, max(1, usable_cores() // nproc))
-    with ProcessPoolExecutor(nproc, context, _start_worker, arguments) as pool:
-        running = {pool.submit(_in_worker, inputs, *trial, directory.trial(*trial)) for trial in trials}
-        try:
-            while running:
-                ended, running = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
-                while not reports.empty():
-                    trial, steps[trial], score = reports.get()
-                    best = max(filter(None, (best, score)), default=None)
-                    progress.step(f"{len(trials)} models", sum(steps.values()), total * len(trials), best)
-                if should_stop():
-                    request.value = _SAVE
-                for future in ended:
-                    if error := future.exception():
-                        errors.append(error)
-                        request.value = _SAVE
-                    else:
-                        yield future.result()
-        except (LockLost, GeneratorExit):  # the caller cannot use the folder
-            request.value = _ABANDON
-            raise
-        finally:
-            request.value = request.value or _SAVE
-    for error in sorted(errors, key=lambda error: isinstance(error, Stopped)):
-        if isinstance(error, BrokenProcessPool):
-            raise TrainingError(
-                "a training process was killed (probably out of memory); run the same command to resume, "
-                "with a lower --device-batch-size or --nproc if it happens again"
-            )
-        raise error
+    steps, pickled, waiting = context.SimpleQueue(), pickle.dumps(inputs), list(trials)
+    devices = [gpus[number % len(gpus)] if gpus else "" for number in range(nproc)]
+    total = inputs.training.recipe.steps(len(inputs.rows.dataset)) * len(trials)
+    done, best = 0, None
+    running: dict[SpawnProcess, tuple[Path, str]] = {}
+    try:
+        while waiting or running:
+            while waiting and devices:
+                trial, device = waiting.pop(0), devices.pop(0)
+                folder = directory.trial(*trial)
+                arguments = (run_trial, pickled, trial, folder, device, nproc, steps)
+                process = context.Process(target=_in_worker, args=arguments)
+                running[process] = folder, device
+                process.start()
+            wait([process.sentinel for process in running], timeout=0.2)
+            ended = [process for process in running if process.exitcode is not None]
+            while not steps.empty():
+                if isinstance(score := steps.get(), DatacreateError):
+                    raise score
+                done, best = done + 1, max(filter(None, (best, score)), default=None)
+            report(f"{len(trials)} models", done, total, best)
+            for process in ended:
+                folder, device = running.pop(process)
+                if process.exitcode:
+                    raise TrainingError(
+                        "a training process was killed (probably out of memory); run the same command to resume, "
+                        "with a lower --device-batch-size or --nproc if it happens again"
+                    )
+                devices.append(device)
+                yield read_model(folder / "model")
+    finally:
+        for process in running:
+            if process.pid:
+                process.kill()
+                process.join()
 
 
-_SAVE, _ABANDON = 1, 2
-"""What workers are asked for: to save a checkpoint and stop, or to stop without writing."""
-
-_request: Any = None
-_reports: Any = None
-
-
-def _start_worker(request: Any, reports: Any, devices: Any, threads: int) -> None:
-    """Prepare a worker process: one GPU, or a share of the cores; it ends when its parent ends."""
-    global _request, _reports
-    _request, _reports = request, reports
-    if device := devices.get():
+def _in_worker(
+    run: Any, pickled: bytes, trial: Trial, folder: Path, device: str, nproc: int, steps: Any
+) -> None:
+    """Run one trial on one GPU, or with a share of the cores; this process ends when its parent ends."""
+    if device:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // nproc)))
     configure_process()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles it
+    signals.ignore()  # the parent handles them
     threading.Thread(target=_exit_with_parent, daemon=True).start()
+    try:
+        run(pickle.loads(pickled), *trial, folder, lambda _done, _total, score: steps.put(score))
+    except DatacreateError as error:
+        steps.put(error)
+        sys.exit(1)
 
 
 def _exit_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
+    if parent := multiprocessing.parent_process():
         parent.join()
         os._exit(1)
-
-
-def _in_worker(inputs: Inputs, seed: int, rate: float, folder: Path) -> Model:
-    def report(done: int, _total: int, score: float | None) -> None:
-        _reports.put(((seed, rate), done, score))
-
-    def should_stop() -> bool:
-        if _request.value == _ABANDON:
-            raise Stopped("another process has taken over")
-        return bool(_request.value or signals.received)
-
-    with caught_signals() as signals, deferred():
-        return run_trial(inputs, seed, rate, folder, report, should_stop)

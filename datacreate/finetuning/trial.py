@@ -1,45 +1,31 @@
-"""One model: one seed and one learning rate, trained by transformers' Trainer.
-
-It can be interrupted at any step. A signal saves a checkpoint; after SIGKILL, the steps since the last
-checkpoint are repeated. Two checkpoints are kept, the last and the best.
-"""
+"""One model: one seed and one learning rate, trained by transformers' Trainer."""
 
 from __future__ import annotations
 
 import ctypes
-import json
 import math
 import os
-import random
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from datacreate.errors import Stopped, StorageError, TrainingError
+from datacreate.errors import StorageError, TrainingError
 from datacreate.files import replace_file, storage_error
-from datacreate.finetuning.encoder import Encoded, load_with_head, with_lora
+from datacreate.finetuning.encoder import Encoded, collator, load_with_head, with_lora
 from datacreate.finetuning.records import MODEL, Model, Training, read_model
 from datacreate.finetuning.statistics import chance_corrected
 from datacreate.hardware import device, has_bf16
 from datacreate.logging_setup import quiet
 
-COMPLETE = "complete"  # written into a checkpoint after all its other files, and removed before them
-
 DEVICE_BATCH_SIZE = 16
 """Most rows per forward pass; larger batches accumulate gradients."""
 
-SORTED_BATCHES = 50
-"""Batches whose rows are sorted by length together. Larger: less padding; smaller: more random batches."""
-
-Report = Callable[[int, int, float | None], None]
-"""Called after each step: steps done, steps in total, best selection score."""
-
-ShouldStop = Callable[[], bool]
-"""Called after each step: whether to save a checkpoint and stop. An error that it raises stops without writing."""
+OnStep = Callable[[int, int, float | None], None]
+"""Called after each step: steps done, steps in total, best selection score. An error that it raises ends the trial."""
 
 
 @dataclass(frozen=True)
@@ -49,45 +35,31 @@ class Inputs:
     training: Training
     encoder: Path
     tokenizer: Any
-    collate: Any
     rows: Encoded
     selection: Encoded | None
     max_length: int  # tokens
     device_batch_size: int = DEVICE_BATCH_SIZE
 
 
-def run_trial(
-    inputs: Inputs, seed: int, learning_rate: float, folder: Path, report: Report, should_stop: ShouldStop
-) -> Model:
-    """Train to the end and save the best model in `folder`/model; resume from the last checkpoint there.
+def run_trial(inputs: Inputs, seed: int, learning_rate: float, folder: Path, on_step: OnStep) -> Model:
+    """Train and save the best model in `folder`/model. A finished trial is read, an interrupted one starts again.
 
-    Raises Stopped when `should_stop` asks for it, TrainingError if the encoder does not fit or memory runs
-    out, StorageError.
+    Raises TrainingError if the encoder does not fit or memory runs out, StorageError.
     """
     if (folder / "model" / MODEL).is_file():
         return read_model(folder / "model")
-    if should_stop():
-        raise Stopped("stopped by a signal; run the same command to resume")
     import transformers
 
+    shutil.rmtree(folder, ignore_errors=True)
     recipe = inputs.training.recipe
     with quiet(), one_line_errors("--device-batch-size or --max-length", folder):
         transformers.set_seed(seed)  # before the new head is initialized
         model = load_with_head(inputs.encoder, inputs.training.task)
         if recipe.lora:
             model = with_lora(model, recipe)
-        checkpoint = last_checkpoint(folder)
         trainer = make_trainer(inputs, model, seed, learning_rate, folder)
-        watch = _watch(report, should_stop)
-        trainer.add_callback(watch)
-        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        state = trainer.state
-        should_stop()  # raises if another process has taken over; a finished training is saved in any case
-        if watch.stopped:
-            raise Stopped(
-                f"stopped by a signal at step {state.global_step} of {state.max_steps}; "
-                "run the same command to resume"
-            )
+        trainer.add_callback(_step_callback(on_step))
+        result, state = trainer.train(), trainer.state
         packages = ("datacreate", "torch", "transformers", "datasets", "peft", "accelerate")
         record = Model(
             training=inputs.training,
@@ -102,46 +74,31 @@ def run_trial(
             seconds=round(result.metrics["train_runtime"], 1),
             versions={package: metadata.version(package) for package in packages},
         )
-        _save(trainer.accelerator.unwrap_model(trainer.model), inputs.tokenizer, folder, record)
+        _save(trainer.accelerator.unwrap_model(trainer.model), inputs.tokenizer, folder / "model", record)
     return record
+
+
+def _step_callback(on_step: OnStep) -> Any:
+    from transformers import TrainerCallback
+
+    class StepCallback(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            on_step(state.global_step, state.max_steps, state.best_metric)
+
+    return StepCallback()
 
 
 def _save(model: Any, tokenizer: Any, folder: Path, record: Model) -> None:
     """Save the model, adapters merged. The record is written last and marks it as complete."""
     model = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
-    model.save_pretrained(folder / "model")
-    tokenizer.save_pretrained(folder / "model")
-    _sync(folder / "model")
-    replace_file(folder / "model" / MODEL, record.model_dump_json(indent=2) + "\n")
-    for checkpoint in folder.glob("checkpoint-*"):
-        shutil.rmtree(checkpoint, ignore_errors=True)
-
-
-def _sync(folder: Path) -> None:
-    """Return when all files of the folder are on the disk."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     for path in folder.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint whose best model is complete too; others newer than it are removed."""
-    steps = {int(path.name.rpartition("-")[2]): path for path in folder.glob("checkpoint-*")}
-    for step in sorted(steps, reverse=True):
-        complete = (steps[step] / COMPLETE).is_file()
-        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):  # a damaged state
-            state = json.loads((steps[step] / "trainer_state.json").read_text(encoding="utf-8"))
-            best = folder / f"checkpoint-{state['best_global_step'] or step}"
-            if complete and (best / COMPLETE).is_file():
-                return steps[step]
-        _remove_checkpoint(steps[step])
-    return None
-
-
-def _remove_checkpoint(folder: Path) -> None:
-    """Remove a checkpoint; one that is removed in part is not complete."""
-    (folder / COMPLETE).unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
+    replace_file(folder / MODEL, record.model_dump_json(indent=2) + "\n")
+    for checkpoint in folder.parent.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 def make_trainer(inputs: Inputs, model: Any, seed: int, learning_rate: float, folder: Path) -> Any:
@@ -175,16 +132,16 @@ def make_trainer(inputs: Inputs, model: Any, seed: int, learning_rate: float, fo
         bf16=has_bf16(),
         tf32=True if device().type == "cuda" else None,
         use_cpu=device().type == "cpu",
-        train_sampling_strategy="group_by_length",  # of evaluations
+        train_sampling_strategy="group_by_length",
         length_column_name="length",
         eval_strategy="steps" if selects else "no",
         eval_steps=interval,
-        save_strategy="steps",
-        save_steps=interval,
+        save_strategy="best" if selects else "no",
+        save_only_model=True,
+        save_total_limit=1,
         load_best_model_at_end=selects,
         metric_for_best_model="selection" if selects else None,
         greater_is_better=True if selects else None,
-        restore_callback_states_from_checkpoint=True,
         dataloader_pin_memory=device().type == "cuda",
         logging_strategy="no",
         report_to="none",
@@ -194,46 +151,23 @@ def make_trainer(inputs: Inputs, model: Any, seed: int, learning_rate: float, fo
     if arguments.n_gpu > 1:  # the Trainer would split batches over all GPUs of this process
         arguments._n_gpu = 1
 
-    class LengthGroupedTrainer(Trainer):  # type: ignore[misc]
-        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            return LengthGroupedSampler(inputs.rows.dataset["length"], recipe.batch_size, seed)
+    def loss(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
+        """The mean over the rows of a step, of which a forward pass has a part; soft labels are (rows, classes)."""
+        rows = len(labels) if num_items_in_batch is None else num_items_in_batch / labels[0].numel()
+        return cross_entropy(outputs.logits.float(), labels, reduction="sum") / rows
 
-        def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-            if not inputs["labels"].is_floating_point():
-                return super().compute_loss(model, inputs, *args, **kwargs)
-            # Soft labels: the models' own loss would treat probabilities as multi-label targets.
-            features = {name: value for name, value in inputs.items() if name != "labels"}
-            outputs = model(**features)
-            loss = cross_entropy(outputs["logits"].float(), inputs["labels"])
-            return (loss, outputs) if kwargs.get("return_outputs") else loss
-
-    trainer = LengthGroupedTrainer(
+    trainer = Trainer(
         model=model,
         args=arguments,
-        data_collator=_soft_collator(inputs.collate) if recipe.soft_labels else inputs.collate,
+        data_collator=collator(inputs.training.task, inputs.tokenizer),
         train_dataset=inputs.rows.dataset,
         eval_dataset=inputs.selection.dataset if inputs.selection else None,
+        compute_loss_func=loss,
         compute_metrics=_selection_metric(inputs) if selects else None,
         callbacks=[EarlyStoppingCallback(recipe.patience)] if selects and recipe.patience else [],
     )
-    # The loss is a mean over the rows of one forward pass. For models that accept any keyword argument the
-    # Trainer assumes a mean over the whole step, and would add up accumulated gradients.
-    trainer.model_accepts_loss_kwargs = False
     trainer.remove_callback(PrinterCallback)  # it prints to stdout
     return trainer
-
-
-def _soft_collator(collate: Any) -> Callable[[Sequence[Mapping[str, Any]]], Any]:
-    """A collator for labels that are probabilities, of shape (rows, classes)."""
-
-    def call(rows: Sequence[Mapping[str, Any]]) -> Any:
-        import torch
-
-        batch = collate([{**row, "label": 0} for row in rows])  # it casts labels to integers
-        batch["labels"] = torch.tensor([row["label"] for row in rows])
-        return batch
-
-    return call
 
 
 def _selection_metric(inputs: Inputs) -> Callable[[Any], dict[str, float]]:
@@ -262,84 +196,6 @@ def _selection_metric(inputs: Inputs) -> Callable[[Any], dict[str, float]]:
         return {"selection": chance_corrected(float(share), task.classes) - 1e-6 * float(loss)}
 
     return metric
-
-
-class LengthGroupedSampler:
-    """Every row once per epoch, in batches of similar length, in an order fixed by the seed and the epoch.
-
-    Unlike transformers' own sampler it does not use the global random state, so a training resumed within
-    an epoch sees the remaining rows once each; and batches come in random order, not from long to short.
-    """
-
-    def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
-        self._lengths, self._batch, self._seed, self._epoch = list(lengths), batch, seed, 0
-
-    def __len__(self) -> int:
-        return len(self._lengths)
-
-    def set_epoch(self, epoch: int) -> None:
-        """The Trainer calls this before each epoch."""
-        self._epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        rng = random.Random(f"{self._seed}:{self._epoch}")
-        rows, batch = len(self._lengths), self._batch
-        shuffled = rng.sample(range(rows), rows)
-        pool = batch * max(1, min(SORTED_BATCHES, rows // (4 * batch)))
-        ordered = [
-            row
-            for at in range(0, rows, pool)
-            for row in sorted(shuffled[at : at + pool], key=lambda row: -self._lengths[row])
-        ]
-        rest = rows - rows % batch
-        batches = [ordered[at : at + batch] for at in range(0, rest, batch)]
-        rng.shuffle(batches)
-        if self._epoch == 0 and batches:  # the longest first, so that running out of memory shows at once
-            longest = max(batches, key=lambda part: max(self._lengths[row] for row in part))
-            batches.remove(longest)
-            batches.insert(0, longest)
-        return iter([*(row for part in batches for row in part), *ordered[rest:]])
-
-
-def _watch(report: Report, should_stop: ShouldStop) -> Any:
-    """A callback that reports each step, stops when asked to, and keeps the last and the best checkpoint."""
-    from transformers import TrainerCallback
-
-    class Watch(TrainerCallback):  # type: ignore[misc]
-        stopped = False  # before the end
-
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if state.best_global_step:  # the folder may have been moved since
-                state.best_model_checkpoint = f"{args.output_dir}/checkpoint-{state.best_global_step}"
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            report(state.global_step, state.max_steps, state.best_metric)
-            if should_stop() and not control.should_training_stop:
-                self.stopped = control.should_save = True
-
-        def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            should_stop()  # an evaluation takes long, and a checkpoint follows
-
-        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if (
-                control.should_training_stop
-            ):  # the end: a training killed before _save repeats the last interval
-                self.stopped = False
-                return
-            folder = Path(args.output_dir)
-            last, best = (
-                folder / f"checkpoint-{step}" for step in (state.global_step, state.best_global_step)
-            )
-            _sync(last)
-            replace_file(last / COMPLETE, "")
-            for checkpoint in folder.glob(
-                "checkpoint-*"
-            ):  # the Trainer would do it before the last is complete
-                if checkpoint not in (last, best):
-                    _remove_checkpoint(checkpoint)
-            control.should_training_stop = self.stopped
-
-    return Watch()
 
 
 @contextmanager

@@ -32,6 +32,7 @@ from datacreate.formats.overrides import field_overrides, leaves_of, named_field
 from datacreate.formats.roles import Roles
 from datacreate.formats.rules import Rule, find_span
 from datacreate.formats.schema_utils import (
+    MAX_LABELS,
     Schema,
     fixed_labels,
     is_constant,
@@ -192,6 +193,10 @@ def _infer(example: Example, options: FormatOptions, rows: Sequence[Mapping[str,
     if roles.answer and roles.answer in overrides and others:
         notes.append(
             f"only the answer, {dotted(roles.answer)}, is balanced and verified, not {', '.join(others)}"
+        )
+    if roles.answer and roles.answer in overrides and not format.labels:
+        notes.append(
+            f"{dotted(roles.answer)} has no fixed labels: a range is one only with at most {MAX_LABELS} whole numbers"
         )
     return InferredFormat(format, tuple(notes))
 

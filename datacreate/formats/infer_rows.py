@@ -43,9 +43,11 @@ def infer_from_rows(rows: Iterable[Mapping[str, Json]], options: FormatOptions |
         return format
     roles, fixed = voted.roles, dict[FieldPath, Schema]()
     for path, schema in leaves(voted.schema):
+        if path == roles.answer and voted.answers.are_coded:
+            continue  # a row with more options has more positions
         if "enum" in schema or "minimum" in schema or (path == roles.options and "const" in schema):
             fixed[path] = schema
-    needed = [path for path in (roles.answer, roles.options) if path]
+    needed = [path for path in (roles.answer, roles.options, roles.keys) if path]
     needed += [roles.context] if roles.context and Rule.ANSWER_IN_CONTEXT in voted.rules else []
     given = {*options.label_sets, *options.ranges}
     if roles.answer and not (
@@ -54,7 +56,7 @@ def infer_from_rows(rows: Iterable[Mapping[str, Json]], options: FormatOptions |
         fixed[roles.answer] = _answer_schema(chain(first, rows), roles.answer, fixed.get(roles.answer, {}))
     schema = {**_schema_of(first, (), fixed, needed), "additionalProperties": False}
     roles = roles if options.inputs else replace(roles, inputs=default_inputs(schema, roles))
-    return TaskFormat(voted.name, schema, roles, voted.rules)
+    return replace(voted, schema=schema, roles=roles)
 
 
 def _vote(rows: Sequence[Mapping[str, Json]], options: FormatOptions) -> TaskFormat:
@@ -69,7 +71,7 @@ def _vote(rows: Sequence[Mapping[str, Json]], options: FormatOptions) -> TaskFor
     errors: list[DatacreateError] = []
     for row in typical[:_VOTES]:
         try:
-            formats.append(infer_format(Example(row), options).format)
+            formats.append(infer_format(Example(row), options, rows).format)
         except DatacreateError as error:
             errors.append(error)
     if not formats:

@@ -8,28 +8,19 @@ Vendi score at most 500, self-BLEU, which is quadratic in the number of texts, a
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from datacreate.formats.text_normalization import words
-from datacreate.selection.embeddings import Embedder
 
 MAX_TEXTS = 1_000
 MAX_PAIRED = 500
 MAX_BLEU = 100
 
 Matrix = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Similarity:
-    """A kernel between texts: symmetric, positive semidefinite, 1 between a text and itself."""
-
-    name: str  # of the distance, which is 1 - similarity
-    matrix: Callable[[Sequence[str]], Matrix]  # (n,) texts -> (n, n)
 
 
 def word_overlap(texts: Sequence[str]) -> Matrix:
@@ -47,19 +38,6 @@ def word_overlap(texts: Sequence[str]) -> Matrix:
     return overlap
 
 
-WORD_OVERLAP = Similarity("word overlap (1 - Jaccard)", word_overlap)
-
-
-def embedding_cosine(name: str, embedder: Embedder) -> Similarity:
-    """Cosine of sentence embeddings by the checkpoint `name`."""
-
-    def matrix(texts: Sequence[str]) -> Matrix:
-        vectors = embedder.encode(texts).astype(np.float64)
-        return np.clip(vectors @ vectors.T, -1, 1)
-
-    return Similarity(f"cosine distance, {name}", matrix)
-
-
 @dataclass(frozen=True)
 class Diversity:
     """The metrics of one set; None if there are too few texts."""
@@ -70,16 +48,14 @@ class Diversity:
     distinct_2: float | None
     distinct_3: float | None
     self_bleu: float | None  # in [0, 1]; 1 if all texts are the same
-    measure: str  # name of the distance behind the metrics below
     paired: int  # texts behind the metrics below
-    between: float | None  # mean distance of two texts
+    between: float | None  # mean distance of two texts: 1 - `word_overlap`
     from_example: float | None  # mean distance to the formatting example; None without one
     vendi: float | None  # see `vendi_score`
 
 
 def diversity(
     texts: Sequence[str],
-    similarity: Similarity = WORD_OVERLAP,
     *,
     example: str | None = None,
     number: int | None = None,
@@ -93,7 +69,7 @@ def diversity(
     if not total:
         return None
     paired = drawn[:MAX_PAIRED]
-    kernel = similarity.matrix(paired if example is None else [*paired, example])
+    kernel = word_overlap(paired if example is None else [*paired, example])
     among_texts = kernel[: len(paired), : len(paired)]
     return Diversity(
         texts=len(drawn),
@@ -102,7 +78,6 @@ def diversity(
         distinct_2=distinct(split, 2),
         distinct_3=distinct(split, 3),
         self_bleu=self_bleu(split),
-        measure=similarity.name,
         paired=len(paired),
         between=mean_distance(among_texts),
         from_example=None if example is None else float((1 - kernel[-1, :-1]).clip(0).mean()),

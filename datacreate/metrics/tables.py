@@ -59,12 +59,12 @@ def human_name(metrics: Metrics) -> str:
 
 
 def basis(metrics: Metrics) -> str:
-    """The texts and the distance behind the diversity metrics; empty if there are none."""
+    """The texts behind the diversity metrics; empty if there are none."""
     metric = metrics["diversity"]
     if not metric:
         return ""
     same = ", the same number of both sets" if metrics["human"] else ""
     return (
-        f"{metric['texts']:,} texts drawn by seed{same}; distances and Vendi score by {metric['measure']}, "
-        f"over {metric['paired']:,} of them"
+        f"{metric['texts']:,} texts drawn by seed{same}; distances and Vendi score by shared words "
+        f"(1 - Jaccard), over {metric['paired']:,} of them"
     )

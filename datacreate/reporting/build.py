@@ -42,9 +42,7 @@ _Setup = tuple[str, str, str, Selection]
 """Encoder, its SHA-256, recipe, model selection: what all models of a table share."""
 
 
-def build_report(
-    paths: Sequence[Path], *, metrics: DatasetMetrics | None = None, notify: Notify = no_notify
-) -> Report:
+def build_report(paths: Sequence[Path], notify: Notify = no_notify) -> Report:
     """The report of all evaluations and creation runs below `paths`.
 
     Damaged ones are skipped and listed. Raises UsageError if a path is not a folder, RunError if there is
@@ -52,10 +50,10 @@ def build_report(
     """
     found = collect(paths)
     notify(f"{len(found.evaluated)} evaluations, {len(found.runs)} creation runs")
-    created, skipped = [], [*found.skipped]
+    created, skipped, metrics = [], [*found.skipped], DatasetMetrics()
     for path in found.runs:
         try:
-            created.append(created_set(path, metrics or DatasetMetrics()))
+            created.append(created_set(path, metrics))
         except (RunError, OSError, ValueError, KeyError, TypeError) as error:
             reason = str(error)
             if not isinstance(error, RunError):

@@ -1,24 +1,18 @@
 """A Report -> its files: Markdown, CSV, JSON, and an HTML page with plots that needs no other file.
 
-The page escapes every text (jinja2's autoescaping), and its content security policy allows no request and no
-script but those written here, named by hash. Even unescaped markup could not run scripts or
-load resources.
+The page escapes every text (jinja2's autoescaping), and its content security policy allows no request.
 """
 
 from __future__ import annotations
 
-import base64
 import csv
 import dataclasses
-import hashlib
 import html
 import io
 import json
-import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import cache
-from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +20,12 @@ from datacreate import markdown
 from datacreate.errors import UsageError
 from datacreate.files import replace_files
 from datacreate.locking import locked
-from datacreate.messages import visible
-from datacreate.reporting.results import Comparison, Report, ResultCell, ResultTable
+from datacreate.messages import printable, visible
+from datacreate.reporting.results import Comparison, Report, ResultCell
 from datacreate.reporting.sections import NOT_ABOVE_CHANCE, flags, sections, test_name
 
 if TYPE_CHECKING:
     from jinja2 import Template
-    from plotly.graph_objects import Figure
 
 _GROUP = ("distribution", "encoder", "encoder_sha256", "recipe", "selection", "generator")
 """Fields of a table that each of its lines in CSV begins with."""
@@ -85,16 +78,8 @@ def as_csv(report: Report, record: type[ResultCell | Comparison]) -> str:
     for table in report.tables:
         for row in table.cells if record is ResultCell else table.comparisons:
             values = [getattr(table, name) for name in _GROUP] + [getattr(row, name) for name in names]
-            writer.writerow(map(no_formula, values))
+            writer.writerow([printable(value) if isinstance(value, str) else value for value in values])
     return file.getvalue()
-
-
-def no_formula(value: object) -> object:
-    """A value that no spreadsheet takes for a formula: such text gets an apostrophe in front."""
-    if not isinstance(value, str):
-        return value
-    text = " ".join(visible(value).split())
-    return f"'{text}" if text.startswith(tuple("=+-@＝＋－＠")) and len(text) > 1 else text
 
 
 def as_json(report: Report) -> str:
@@ -106,15 +91,11 @@ def as_page(report: Report) -> str:
     """The report as one HTML page."""
     from markupsafe import Markup
 
-    page_sections, number = sections(report), count()
-    plots = [
-        [Markup(_figure_html(figure, next(number))) for figure in _figures(section.results)]
-        for section in page_sections
-    ]
-    # Only plotly's output is searched here: it escapes "<" in every text.
-    scripts = re.findall(r"<script[^>]*>(.*?)</script>", "".join(chain(*plots)), re.DOTALL)
-    policy = _content_security_policy(scripts)
-    return _template().render(version=report.version, sections=page_sections, plots=plots, policy=policy)
+    plots: list[str] = []
+    for section in (page_sections := sections(report)):
+        cells = [cell for cell in section.results.cells if cell.models] if section.results else []
+        plots.append(Markup(_bars(cells, sum(map(bool, plots)))) if cells else "")
+    return _template().render(version=report.version, sections=page_sections, plots=plots)
 
 
 @cache
@@ -133,82 +114,35 @@ def _template() -> Template:
     return environment.get_template("report.html.j2")
 
 
-def _content_security_policy(scripts: Sequence[str]) -> str:
-    digests = [base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode() for text in scripts]
-    allowed = " ".join(f"'sha256-{digest}'" for digest in dict.fromkeys(digests)) or "'none'"
-    return (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-def _figure_html(figure: Figure, number: int) -> str:
-    """A figure as HTML with its script; the first one includes plotly.js."""
-    config, name = {"displaylogo": False, "responsive": True}, f"plot-{number}"
-    first = {"include_plotlyjs": number == 0, "div_id": name}
-    return str(figure.to_html(config, full_html=False, default_height="420px", **first))
-
-
-def _figures(table: ResultTable | None) -> list[Figure]:
-    """The scores of a table as bars; and against training rows where a condition has several counts."""
-    trained = [cell for cell in table.cells if cell.models] if table else []
-    sizes: defaultdict[tuple[str, str], set[int | None]] = defaultdict(set)
-    for cell in trained:
-        sizes[test_name(cell), cell.condition].add(cell.count)
-    several = {test for (test, _), counts in sizes.items() if len(counts) > 1}
-    curves = [_learning_curve(test, [c for c in trained if test_name(c) == test]) for test in sorted(several)]
-    return [_bars(trained), *curves] if trained else []
-
-
-def _bars(cells: Sequence[ResultCell]) -> Figure:
+def _bars(cells: Sequence[ResultCell], number: int) -> str:
+    """A plot of scores as HTML with its script; the first one of a page includes plotly.js."""
     import plotly.graph_objects as go
 
     by_label: defaultdict[str, list[ResultCell]] = defaultdict(list)
     for cell in cells:
         by_label[cell.label].append(cell)
-    traces = [
-        go.Bar(
-            x=[plain(test_name(cell)) for cell in same_label],
-            **_scores(label, same_label),
-            hovertext=[plain(flags(cell)) for cell in same_label],
-            marker_pattern_shape=["/" * min(1, cell.not_above_chance) for cell in same_label],
+    traces = []
+    for label, same_label in by_label.items():
+        above = [max(0.0, cell.score_high - cell.score) * 100 for cell in same_label]
+        below = [max(0.0, cell.score - cell.score_low) * 100 for cell in same_label]
+        traces.append(
+            go.Bar(
+                name=plain(label),
+                x=[plain(test_name(cell)) for cell in same_label],
+                y=[cell.score * 100 for cell in same_label],
+                error_y={"type": "data", "symmetric": False, "array": above, "arrayminus": below},
+                hovertext=[plain(flags(cell)) for cell in same_label],
+                marker_pattern_shape=["/" * min(1, cell.not_above_chance) for cell in same_label],
+            )
         )
-        for label, same_label in by_label.items()
-    ]
     title = f"Chance-corrected score with 95 % interval (hatched: {NOT_ABOVE_CHANCE} not above chance)"
-    return _styled(go.Figure(traces), title, "test set")
-
-
-def _learning_curve(test: str, cells: Sequence[ResultCell]) -> Figure:
-    import plotly.graph_objects as go
-
-    points: defaultdict[str, dict[int, ResultCell]] = defaultdict(dict)
-    for cell in sorted(cells, key=lambda cell: cell.full, reverse=True):  # a sample replaces a full set
-        if cell.count is not None:
-            points[cell.condition][cell.count] = cell
-    traces = [
-        go.Scatter(
-            x=sorted(by_count),
-            **_scores(condition, [by_count[count] for count in sorted(by_count)]),
-            mode="lines+markers",
-        )
-        for condition, by_count in points.items()
-    ]
-    title = f"{plain(test)}: score by number of training rows"
-    return _styled(go.Figure(traces), title, "training rows", xaxis_type="log")
-
-
-def _scores(name: str, cells: Sequence[ResultCell]) -> dict[str, Any]:
-    """The name and the scores, with their intervals, of a trace."""
-    above = [max(0.0, cell.score_high - cell.score) * 100 for cell in cells]
-    below = [max(0.0, cell.score - cell.score_low) * 100 for cell in cells]
-    errors = {"type": "data", "symmetric": False, "array": above, "arrayminus": below}
-    return {"name": plain(name), "y": [cell.score * 100 for cell in cells], "error_y": errors}
-
-
-def _styled(figure: Figure, title: str, x: str, **layout: Any) -> Figure:
-    names = {"title": title, "xaxis_title": x, "yaxis_title": "score (0 is chance)"}
-    return figure.update_layout(template="plotly_white", **names, **layout)
+    names = {"title": title, "xaxis_title": "test set", "yaxis_title": "score (0 is chance)"}
+    figure = go.Figure(traces).update_layout(template="plotly_white", **names)
+    config, layout = (
+        {"displaylogo": False, "responsive": True},
+        {"default_height": "420px", "full_html": False},
+    )
+    return str(figure.to_html(config, include_plotlyjs=number == 0, div_id=f"plot-{number}", **layout))
 
 
 def plain(text: str) -> str:

@@ -14,11 +14,10 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from datacreate.finetuning.encoder import Encoded, load_with_head
+from datacreate.finetuning.encoder import Encoded, collator, load_with_head
 from datacreate.finetuning.evaluate import probabilities
 from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.records import Task
@@ -58,18 +57,17 @@ def main() -> None:
 
 def compare(name: str, grouped: Inputs, rounds: int) -> None:
     """Print rows per second of training and evaluation, ours and padded."""
-    padded = encode_padded(grouped)
     rows, task = grouped.rows, grouped.training.task
     speeds: dict[tuple[str, str], list[float]] = {}
     with quiet():
         model = load(grouped.encoder, task)
         measurements: dict[tuple[str, str], Callable[[], float]] = {
-            ("training", "datacreate"): lambda: train(grouped, model, in_order=False),
-            ("training", "padded"): lambda: train(padded, model, in_order=True),
+            ("training", "datacreate"): lambda: train(grouped, model),
+            ("training", "padded"): lambda: train(grouped, model, padded=True),
             ("evaluation", "datacreate"): lambda: timed(
-                rows, lambda: probabilities(model, rows.dataset, grouped.collate)
+                rows, lambda: probabilities(model, rows.dataset, collator(task, grouped.tokenizer))
             ),
-            ("evaluation", "padded"): lambda: predict_padded(padded, model),
+            ("evaluation", "padded"): lambda: predict_padded(grouped, model),
         }
         for _ in range(rounds):
             for key, measure in measurements.items():
@@ -79,10 +77,13 @@ def compare(name: str, grouped: Inputs, rounds: int) -> None:
         print(f"{name:14} {what:10} {ours:8.1f} rows/s, padded {theirs:8.1f}, ratio {ours / theirs:5.1f}")
 
 
-def encode_padded(inputs: Inputs) -> Inputs:
-    """The same rows, padded to the longest possible input."""
-    collate = type(inputs.collate)(inputs.tokenizer, padding="max_length", max_length=MAX_LENGTH)
-    return replace(inputs, collate=collate)
+def padded_collator(inputs: Inputs) -> Any:
+    """Pads every row to the longest possible input."""
+    from transformers import DataCollatorForMultipleChoice, DataCollatorWithPadding
+
+    several = inputs.training.task.head == "multiple_choice"
+    kind = DataCollatorForMultipleChoice if several else DataCollatorWithPadding
+    return kind(inputs.tokenizer, padding="max_length", max_length=MAX_LENGTH)
 
 
 def load(folder: Path, task: Task) -> Any:
@@ -109,7 +110,7 @@ def roberta_large(classes: int) -> Any:
     return RobertaConfig(num_labels=classes, **positions, **shape)
 
 
-def train(inputs: Inputs, model: Any, *, in_order: bool) -> float:
+def train(inputs: Inputs, model: Any, *, padded: bool = False) -> float:
     """Rows per second of one epoch, without its first step, which warms up."""
     from torch.utils.data import SequentialSampler
     from transformers import TrainerCallback
@@ -124,8 +125,8 @@ def train(inputs: Inputs, model: Any, *, in_order: bool) -> float:
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(inputs, model, 0, 1e-5, Path(folder))
         trainer.args.save_strategy = "no"
-        if in_order:
-            trainer._get_train_sampler = SequentialSampler
+        if padded:
+            trainer._get_train_sampler, trainer.data_collator = SequentialSampler, padded_collator(inputs)
         trainer.add_callback(Clock())
         trainer.train()
     return BATCH_SIZE * (len(times) - 1) / (times[-1] - times[0])
@@ -134,6 +135,7 @@ def train(inputs: Inputs, model: Any, *, in_order: bool) -> float:
 def predict_padded(inputs: Inputs, model: Any) -> float:
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(inputs, model, 0, 1e-5, Path(folder))
+        trainer.data_collator = padded_collator(inputs)
         return timed(inputs.rows, lambda: trainer.predict(inputs.rows.dataset))
 
 

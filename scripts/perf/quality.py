@@ -3,18 +3,19 @@
 
     scripts/perf/quality.py OUT [--benchmark creak]... [--example-seeds 1,2,3] [--count 100] [--seeds 1,2,3]
 
-For each benchmark and formatting example it creates `--count` rows per arm, trains a small encoder with several
-seeds and tests it on the benchmark. Without `--verifier` the generator verifies what it writes.
+For each benchmark and formatting example it creates one pool of 1.5 times `--count` examples with logged scores, takes
+the sets of most arms from it, trains a small encoder with several seeds on each and tests it on the benchmark. Without
+`--verifier` the generator verifies what it writes.
 
-    off             no verification
-    soft            the same rows, trained with the verifier's probabilities as labels
-    drop            rows dropped for which another label is more probable
-    pseudo-labels   fixed labels: texts written without a label, labeled by the verifier
-    relabel         own options: answers replaced by the verifier's most probable one
+    off             the examples as they were written
+    soft            the same examples, trained with the verifier's probabilities as labels
+    drop            examples for which no other answer is more probable
+    relabel         answers replaced by the verifier's most probable one
+    pseudo-labels   fixed labels only, a run of its own: texts written without a label, labeled by the verifier
 
-`off` and `soft` share a run that only logs scores, so the seconds of `off` include scoring; its scoring tokens do not.
-Prints Markdown: a table per benchmark, and the differences to `off`. The same command resumes. Needs imported
-benchmarks and the checkpoints. docs/results.md has the results.
+All sets have `--count` examples; `drop` has fewer if the pool does. Tokens are those that a set of this size costs:
+`off` has no scoring, `drop` pays for what it drops. Prints Markdown: a table per benchmark, and the differences to
+`off`. The same command resumes. Needs imported benchmarks and the checkpoints. docs/results.md has the results.
 """
 
 from __future__ import annotations
@@ -32,25 +33,8 @@ from typing import Any
 
 from datacreate.runs.directory import RunDirectory
 
-KEEP, DROP = ("--verify", "keep"), ("--verify", "drop")
-
-
-@dataclass(frozen=True)
-class Arm:
-    """A way to make and use a set."""
-
-    run: str  # the run directory; arms with the same one share it
-    create: tuple[object, ...]
-    train: tuple[object, ...] = ()
-
-
-BOTH = {"off": Arm("keep", KEEP), "soft": Arm("keep", KEEP, ("--soft-labels",))}
-LABELS = {
-    "drop": Arm("drop", (*DROP, "--label-noise-check", "off")),
-    # No verifier is perfect, so the run always falls back.
-    "pseudo-labels": Arm("pseudo-labels", (*DROP, "--label-noise-check", "1")),
-}
-OPTIONS = {"drop": Arm("drop", DROP), "relabel": Arm("relabel", ("--verify", "relabel"))}
+POOL = 1.5
+"""Examples in the pool per example of a set."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +42,10 @@ class Result:
     """An arm with one formatting example."""
 
     scores: list[float]  # chance-corrected x 100, one per training seed
-    requests: int
-    tokens: int  # generated
-    scoring_tokens: int
-    seconds: float
-    agreed: float  # share of assigned answers that the verifier finds most probable
+    rows: int
+    tokens: float  # generated
+    scoring_tokens: float
+    agreed: float  # share of its answers that the verifier found most probable before the arm changed them
 
 
 def main() -> None:
@@ -98,29 +81,76 @@ def measure(folder: Path, name: str, example_seed: str, options: argparse.Namesp
     """Arm -> its result for one formatting example."""
     models = ("--model", options.model, *(("--verifier", options.verifier) if options.verifier else ()))
     models += tuple(part for url in options.url for part in ("--url", url))
-    common = ("--benchmark", name, "--example-seed", example_seed, "--count", options.count, *models)
-    recipe = ("--seeds", options.seeds, "--epochs", options.epochs, "--max-length", options.max_length)
-    datacreate("create", *common, "--run-dir", folder / "keep", *KEEP)
-    has_labels = RunDirectory(folder / "keep").read_config().format.labels
-    results: dict[str, Result] = {}
-    for condition, arm in (BOTH | (LABELS if has_labels else OPTIONS)).items():
-        run, out = folder / arm.run, folder / "trained" / condition
-        if arm.run != "keep":
-            datacreate("create", *common, "--run-dir", run, *arm.create)
-        labels = ("--condition", condition, "--benchmark", name, "--encoder", options.encoder)
-        datacreate("train", run, "--out", out, *labels, *recipe, *arm.train)
-        found = datacreate("evaluate", out, "--benchmark", name, "--split", options.split, "--json")
-        summary = RunDirectory(run).summary()
-        verified = summary["verification"]
-        results[condition] = Result(
-            scores=[100 * evaluation["scores"]["score"] for evaluation in json.loads(found)],
-            requests=summary["requests"],
-            tokens=summary["generated_tokens"],
-            scoring_tokens=0 if condition == "off" else verified["tokens"],
-            seconds=summary["seconds"],
-            agreed=verified["agreed"] or math.nan,
+    common = ("--benchmark", name, "--example-seed", example_seed, *models)
+    pool = create(folder / "pool", *common, "--count", round(POOL * options.count), "--verify", "keep")
+    format = pool.read_config().format
+    found = list(zip(pool.examples(), pool.verifier_probabilities(), strict=False))
+    judged = [(row, probabilities.index(max(probabilities))) for row, probabilities in found if probabilities]
+    agreed = [row for row, best in judged if best == format.answers.chosen(row)]
+    sources = {
+        "off": write(folder / "off.jsonl", [row for row, _ in found]),
+        "soft": pool.path,
+        "drop": write(folder / "drop.jsonl", agreed),
+        "relabel": write(
+            folder / "relabel.jsonl", [format.answers.with_choice(row, best) for row, best in judged]
+        ),
+    }
+    summary = pool.summary()
+    tokens, scoring = (
+        n / len(found) for n in (summary["generated_tokens"], summary["verification"]["tokens"])
+    )
+    costs = dict.fromkeys(sources, (tokens, scoring, len(agreed) / len(found))) | {
+        "off": (tokens, 0, len(agreed) / len(found)),
+        "drop": (tokens * len(found) / len(agreed), scoring * len(found) / len(agreed), 1.0),
+    }
+    if format.labels:
+        # No verifier is perfect, so the run always falls back.
+        run = create(folder / "pseudo", *common, "--count", options.count, "--label-noise-check", 1)
+        sources["pseudo-labels"], summary = run.path, run.summary()
+        costs["pseudo-labels"] = (
+            summary["generated_tokens"] / options.count,
+            summary["verification"]["tokens"] / options.count,
+            math.nan,
         )
+    results: dict[str, Result] = {}
+    for arm, source in sources.items():
+        out, rows = (
+            folder / "trained" / arm,
+            min(options.count, len(agreed) if arm == "drop" else options.count),
+        )
+        reads = ("--format", format.name) if source.is_file() else ()
+        datacreate(
+            *(
+                "train",
+                source,
+                "--out",
+                out,
+                "--condition",
+                arm,
+                "--benchmark",
+                name,
+                "--encoder",
+                options.encoder,
+            ),
+            *("--count", rows, "--seeds", options.seeds, "--epochs", options.epochs),
+            *("--max-length", options.max_length, *reads, *(("--soft-labels",) if arm == "soft" else ())),
+        )
+        evaluated = datacreate("evaluate", out, "--benchmark", name, "--split", options.split, "--json")
+        scores = [100 * evaluation["scores"]["score"] for evaluation in json.loads(evaluated)]
+        results[arm] = Result(scores, rows, rows * costs[arm][0], rows * costs[arm][1], costs[arm][2])
     return results
+
+
+def create(folder: Path, *arguments: object) -> RunDirectory:
+    """A finished run."""
+    datacreate("create", *arguments, "--run-dir", folder)
+    return RunDirectory(folder)
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """The path, with the rows in it."""
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
 
 
 def datacreate(verb: str, *arguments: object) -> str:
@@ -137,16 +167,15 @@ def table(name: str, results: dict[str, list[Result]], count: int) -> str:
     """A line per arm: means over formatting examples and seeds, and both standard deviations."""
     lines = [
         f"### {name}, {count} rows\n",
-        "| arm | score | SD of examples | SD of seeds | verifier agrees | requests | generated tokens | scoring tokens "
-        "| seconds |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| arm | score | SD of examples | SD of seeds | verifier agrees | rows | generated tokens | scoring tokens |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for arm, found in results.items():
         means = [mean(result.scores) for result in found]
         seeds = [stdev(result.scores) for result in found if len(result.scores) > 1]
         cells: list[Any] = [arm, f"{mean(means):+.1f}", f"{stdev(means):.1f}" if len(means) > 1 else "–"]
         cells += [f"{mean(seeds):.1f}" if seeds else "–", f"{mean(result.agreed for result in found):.0%}"]
-        for cost in ("requests", "tokens", "scoring_tokens", "seconds"):
+        for cost in ("rows", "tokens", "scoring_tokens"):
             cells.append(f"{mean(getattr(result, cost) for result in found):,.0f}")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

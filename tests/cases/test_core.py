@@ -12,6 +12,7 @@ import pytest
 from datacreate.engines.base import Completion, Request
 from datacreate.filtering import DatasetFilterSettings, filter_rows
 from datacreate.finetuning.rows import read_source, training_set
+from datacreate.formats.answers import codes
 from datacreate.formats.example import Example
 from datacreate.formats.infer import infer_format
 from datacreate.formats.options import FormatOptions
@@ -261,6 +262,26 @@ def test_filter_and_train_read_coded_answers(tmp_path: Path) -> None:
     assert found.task.classes == 4
     assert [question.answer for question in found.questions] == [i % 4 for i in range(12) if i != 5]
     assert found.questions[1].options == ("ruler", "barometer", "scale", "clock")
+
+
+@pytest.mark.parametrize("first", [0, 1, "0", "1", "A"])
+def test_the_rows_show_where_a_position_counts_from(tmp_path: Path, first: Any) -> None:
+    answers = codes(first, 4)
+    rows = [MMLU | {"question": f"Question {i}?", "answer": answers[(i + 1) % 4]} for i in range(12)]
+    rows[7] |= {"choices": [*MMLU["choices"], "Ceres"], "answer": codes(first, 5)[4]}  # type: ignore[misc]
+    report = filter_rows(rows_file(tmp_path, rows), DatasetFilterSettings(near=None))
+    assert (report["rows"], report["kept"]) == (12, 12)
+    found = training_set([read_source(str(rows_file(tmp_path, rows)))])
+    assert [question.answer for question in found.questions] == [(i + 1) % 4 for i in range(12) if i != 7]
+
+
+def test_filter_reads_extractive_answers(tmp_path: Path) -> None:
+    rows = [SQUAD | {"id": str(i), "question": f"Question {i}?"} for i in range(3)]
+    rows += [
+        rows[2] | {"question": "Why?", "answers": {"text": ["the Giant Mountains"], "answer_start": [4]}}
+    ]
+    report = filter_rows(rows_file(tmp_path, rows), DatasetFilterSettings(near=None))
+    assert (report["rows"], report["invalid"], report["kept"]) == (3, 1, 3)
 
 
 def test_rows_that_differ_in_any_input_are_different(tmp_path: Path) -> None:

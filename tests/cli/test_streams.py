@@ -1,4 +1,4 @@
-"""Losing stdout or stderr stops no run, and text that cannot be encoded is escaped."""
+"""Losing stdout or stderr never decides a run's fate, and text that cannot be encoded is escaped."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("redirects", "variables", "code"),
+    ("redirects", "variables"),
     [
-        (">/dev/full 2>/dev/full", {}, 1),
-        ("2>&- <&-", {"PYTHONIOENCODING": "ascii"}, 0),
+        (">/dev/full 2>/dev/full", {}),
+        ("2>&- <&-", {"PYTHONIOENCODING": "ascii"}),
     ],
 )
 def test_a_run_finishes_whatever_happens_to_its_streams(
-    folder: Path, model: str, redirects: str, variables: dict[str, str], code: int
+    folder: Path, model: str, redirects: str, variables: dict[str, str]
 ) -> None:
     words = ["create", "--example", "example.json", "--count", "5", "--run-dir", "run", "--verify", "off"]
     ended = shell(folder, *words, "--model", model, redirects=redirects, **variables)
-    assert ended.returncode == code, ended.stderr
+    assert ended.returncode == 0, ended.stderr
     assert json.loads((folder / "run" / "summary.json").read_text())["finished"]
     if variables:
         assert "\\u65e5\\u672c" in ended.stdout  # 日本, in each of the examples

@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datacreate.filters.contamination import Contamination
-from datacreate.filters.held_out import NgramIndex, hash_ngrams
+from datacreate.filters.contamination import Contamination, most_common, ngram_index, ngrams
 from datacreate.formats.text_normalization import words
 from tests.filters.texts import ODD, asked, contamination, held_out
 
@@ -144,17 +143,13 @@ def test_a_phrase_of_many_held_out_rows_shows_no_repeat() -> None:
 
 @given(st.lists(st.text(alphabet="ab cd水", min_size=1, max_size=30), max_size=8), st.integers(1, 5))
 def test_ngrams_are_found_in_the_rows_that_have_them(texts: list[str], n: int) -> None:
-    pieces = [hash_ngrams(words(text), n) for text in texts]
-    index = NgramIndex(pieces)
+    pieces = [ngrams(words(text), n) for text in texts]
+    index = ngram_index(pieces)
     for i, piece in enumerate(pieces):
-        most = index.most_common(piece)
-        if not len(piece):
-            assert most is None
-            continue
-        assert most is not None
-        assert most[0] <= i
-        assert most[1] == len(piece)
-    assert index.most_common(hash_ngrams("never seen in any of the texts".split(), n)) is None
+        row, count = most_common(index, piece) or (i, 0)
+        assert row <= i
+        assert count == len(piece)
+    assert most_common(index, ngrams("never seen in any of the texts".split(), n)) is None
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared benchmarks are not on this machine")

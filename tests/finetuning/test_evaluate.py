@@ -23,6 +23,7 @@ from datacreate.finetuning.evaluate import evaluate, grade, probabilities, read_
 from datacreate.finetuning.records import Task, models_at, read_evaluation, read_model, read_predictions
 from datacreate.finetuning.rows import Question
 from datacreate.finetuning.train import train
+from datacreate.formats.options import FormatOptions
 from tests.finetuning.conftest import TOKENS, import_rows, save_encoder
 from tests.finetuning.sets import ASKED, FOODS, TOOLS, choices, claims, write_rows
 from tests.finetuning.training import config, trained
@@ -238,10 +239,37 @@ def test_a_damaged_model_is_one_line(models: Path) -> None:
 def test_a_model_of_rows_without_a_benchmark_needs_one(home: Path, tmp_path: Path, encoder: str) -> None:
     rows = write_rows(tmp_path / "mine.jsonl", claims(60))
     trained(rows, tmp_path / "out", encoder, epochs=1)
-    with pytest.raises(TrainingError, match="name --benchmark to test it on"):
+    with pytest.raises(TrainingError, match="name --benchmark or --test to test it on"):
         evaluate(tmp_path / "out" / "seed-1")
     [found] = evaluate(tmp_path / "out" / "seed-1", ["creak"])
     assert found.condition.name == "mine"
+
+
+def test_a_model_is_tested_on_a_file_of_ones_own(home: Path, tmp_path: Path, models: Path) -> None:
+    folder = models / "creak" / "seed-1"
+    rows = [{"text": row["question"], "truth": str(row["label"])} for row in claims(30, 9)]
+    path = write_rows(tmp_path / "mine.jsonl", rows)
+    shown = CliRunner().invoke(command, [str(folder), "--test", str(path), "--labels", "truth=False,True"])
+    assert shown.exit_code == 0, shown.exception
+    assert "30 rows of mine.jsonl (test)" in shown.stderr
+    options = FormatOptions(labels={"truth": "False,True"})
+    [found] = evaluate(folder, files=[path], options=options)
+    assert (found.benchmark, found.scores.rows, found.scores.accuracy) == ("mine.jsonl", 30, 1)
+    assert read_predictions(folder / "evaluations" / "mine.jsonl-test")[1].label == "False"
+    assert len(evaluate(folder, ["creak"], files=[path], options=options)) == 2
+    write_rows(path, rows[:1])
+    assert evaluate(folder, files=[path], options=options)[0].scores.rows == 1, "other rows, one label"
+    other = write_rows(
+        tmp_path / "other.jsonl", [{"text": "a", "label": "maybe"}, {"text": "b", "label": "no"}]
+    )
+    texts = write_rows(tmp_path / "texts.jsonl", [{"text": "a"}])
+    for model, file, words in [
+        (folder, other, "no row fits a model of the labels True, False"),
+        (models / "csqa" / "seed-1", other, "the model has questions with 5 options, .* has the labels"),
+        (folder, texts, "no field is recognized as the label"),
+    ]:
+        with pytest.raises(TrainingError, match=words):
+            evaluate(model, files=[file])
 
 
 def test_a_lora_model_scores_as_when_it_was_chosen(home: Path, tmp_path: Path, encoder: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from datacreate.cli.train import train as command
-from datacreate.errors import RunMismatch, Stopped, TrainingError
+from datacreate.errors import RunMismatch, TrainingError
 from datacreate.finetuning.encoder import encode, load_tokenizer, load_with_head
 from datacreate.finetuning.evaluate import evaluate
 from datacreate.finetuning.recipe import Recipe
@@ -26,7 +24,7 @@ from datacreate.formats.roles import Roles
 from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.runs.directory import RunDirectory
 from tests.finetuning.sets import Row, choices, claims, write_rows
-from tests.finetuning.training import Recorder, config, inputs_of, sensible, weights
+from tests.finetuning.training import Recorder, config, inputs_of, sensible
 from tests.making import make
 
 Judge = Callable[[int, Row], Probabilities | None]
@@ -126,21 +124,16 @@ def test_the_loss_is_the_cross_entropy_with_the_probabilities(
     assert found == pytest.approx(float(-(wanted * logits.log_softmax(-1)).sum(-1).mean()), abs=1e-5)
 
 
-def test_a_stopped_training_resumes_and_other_probabilities_are_refused(
+def test_rows_without_probabilities_are_counted_and_other_probabilities_are_refused(
     runs: dict[str, Path], tmp_path: Path, encoder: str, set_probabilities: SetProbabilities
 ) -> None:
     set_probabilities(unsure)
-    recorder = Recorder()
-    [whole] = train(soft(runs["options"], tmp_path / "whole", encoder), recorder)
+    requested, recorder = soft(runs["options"], tmp_path / "out", encoder, epochs=1), Recorder()
+    [model] = train(requested, recorder)
     assert "54 of 160 rows have no verifier probabilities; their hard label is used" in recorder.notes
-    assert whole.training.condition.name == "tree (soft labels)"
-    requested = soft(runs["options"], tmp_path / "out", encoder)
-    with pytest.raises(Stopped):
-        train(requested, Recorder(3, lambda: os.kill(os.getpid(), signal.SIGTERM)))
-    train(requested)
-    assert weights(tmp_path / "out" / "seed-1") == weights(tmp_path / "whole" / "seed-1")
+    assert model.training.condition.name == "tree (soft labels)"
     with pytest.raises(RunMismatch, match=r"name=tree \(soft labels\) there, name=tree requested"):
-        train(soft(runs["options"], tmp_path / "out", encoder, soft_labels=False))
+        train(soft(runs["options"], tmp_path / "out", encoder, epochs=1, soft_labels=False))
     set_probabilities(certain)
     with pytest.raises(RunMismatch, match=r"probabilities_digest: "):
         train(requested)

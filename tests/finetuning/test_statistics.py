@@ -37,7 +37,7 @@ def options(truth: Sequence[int], answers: Sequence[int]) -> Scores:
     return compute_scores(truth, answers, tuple(map(str, range(5))), balanced=False)
 
 
-@pytest.mark.filterwarnings("ignore:A single label was found")
+@pytest.mark.filterwarnings("ignore:A single label was found")  # by the expected values
 @few
 @given(PAIRS)
 def test_scores_are_scikit_learns(pairs: list[tuple[int, int]]) -> None:

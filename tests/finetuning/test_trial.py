@@ -1,67 +1,30 @@
-"""One trial: the order of its rows, its gradients, and resuming to the same weights after any interruption."""
+"""One trial: its gradients and batches, and what is kept after an interruption."""
 
 from __future__ import annotations
 
 import os
 import resource
-import shutil
 import signal
-from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 from datacreate import locking
 from datacreate.errors import LockLost, Stopped, StorageError, UnwritablePath
 from datacreate.finetuning.encoder import load_with_head
-from datacreate.finetuning.evaluate import evaluate
 from datacreate.finetuning.recipe import Recipe
-from datacreate.finetuning.records import TRIALS, read_predictions
+from datacreate.finetuning.records import TRIALS
 from datacreate.finetuning.rows import Source, training_set
 from datacreate.finetuning.train import TrainConfig, train
-from datacreate.finetuning.trial import LengthGroupedSampler, make_trainer
+from datacreate.finetuning.trial import make_trainer
 from datacreate.formats.task_format import load_format
-from tests.faults import OnChange, at, changes_of, forked, killed
+from tests.faults import forked, killed
 from tests.finetuning.conftest import save_encoder
 from tests.finetuning.sets import choices, claims, write_rows
 from tests.finetuning.training import Recorder, config, inputs_of, trained, weights
 from tests.locks import write_record
-
-LENGTHS = st.lists(st.integers(1, 100), min_size=1, max_size=300)
-
-
-def epoch(lengths: list[int], batch: int, seed: int, number: int) -> list[int]:
-    sampler = LengthGroupedSampler(lengths, batch, seed)
-    sampler.set_epoch(number)
-    return list(sampler)
-
-
-@given(LENGTHS, st.integers(1, 32), st.integers(0, 9), st.integers(0, 5))
-@example([1, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1, 1, 3, 1], 3, 1, 0)  # the longest is in the incomplete batch
-def test_an_epoch_has_every_row_once_and_the_first_begins_with_the_longest_complete_batch(
-    lengths: list[int], batch: int, seed: int, number: int
-) -> None:
-    rows = epoch(lengths, batch, seed, number)
-    assert sorted(rows) == list(range(len(lengths)))
-    assert rows == epoch(lengths, batch, seed, number)
-    shown = [lengths[row] for row in epoch(lengths, batch, seed, 0)]
-    complete = shown[: len(shown) - len(shown) % batch]
-    assert max(shown[:batch]) == max(complete, default=max(shown[:batch]))
-
-
-def test_batches_have_similar_lengths_and_come_in_random_order() -> None:
-    lengths = [1 + place % 97 for place in range(2000)]
-    rows = epoch(lengths, 16, 1, 1)
-    batches = [[lengths[row] for row in rows[at : at + 16]] for at in range(0, 2000, 16)]
-    padding = sum(max(batch) * len(batch) - sum(batch) for batch in batches)
-    assert padding < 0.05 * sum(lengths)
-    means = [sum(batch) / len(batch) for batch in batches]
-    assert 0.4 < sum(one < two for one, two in pairwise(means)) / len(means) < 0.6
 
 
 @pytest.mark.parametrize(
@@ -104,9 +67,9 @@ def _gradients(encoder: Path, folder: Path, head: str, soft: bool, device_batch_
 
 
 @pytest.mark.parametrize(
-    ("batch", "device_batch", "per_pass"), [(16, 16, 16), (64, 16, 16), (17, 16, 1), (20, 16, 10), (4, 16, 4)]
+    ("batch", "device_batch", "per_pass"), [(16, 16, 16), (64, 16, 16), (17, 16, 1), (20, 16, 10)]
 )
-def test_a_step_has_the_batch_size_whatever_the_number_of_gpus_and_no_copies_of_the_model(
+def test_a_step_has_the_batch_size_and_no_copies_of_the_model_on_a_machine_with_four_gpus(
     tmp_path: Path,
     encoder: str,
     batch: int,
@@ -117,7 +80,6 @@ def test_a_step_has_the_batch_size_whatever_the_number_of_gpus_and_no_copies_of_
     from transformers import TrainingArguments
 
     real = vars(TrainingArguments)["_setup_devices"]
-
     set_up = real.func
 
     def on_four_gpus(arguments: TrainingArguments) -> Any:
@@ -135,191 +97,103 @@ def test_a_step_has_the_batch_size_whatever_the_number_of_gpus_and_no_copies_of_
     assert type(trainer._wrap_model(model)) is type(model)
 
 
-def interrupt(number: int = signal.SIGTERM) -> Callable[[], None]:
-    return lambda: os.kill(os.getpid(), number)
-
-
-def stopped(requested: TrainConfig, step: int, number: int = signal.SIGTERM) -> str:
-    """Start a training, stop it by a signal after that many steps, and return the message."""
-    with pytest.raises(Stopped) as caught:
-        train(requested, Recorder(step, interrupt(number)))
+def stopped(requested: TrainConfig, step: int, number: int = signal.SIGTERM) -> None:
+    """Start a training, and stop it by a signal after that many steps."""
+    with pytest.raises(Stopped, match="stopped by a signal; run the same command to resume") as caught:
+        train(requested, Recorder(step, lambda: os.kill(os.getpid(), number)))
     assert caught.value.exit_code == 75
-    return str(caught.value)
-
-
-def checkpoints(out: Path) -> list[Path]:
-    found = (out / TRIALS).glob("*/checkpoint-*")
-    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
-
-
-def files(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
 def test_a_training_that_loses_its_lock_stops_with_75_and_writes_nothing(
     home: Path, tmp_path: Path, encoder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locking, "BEAT_SECONDS", 0.0)
-    seen: list[str] = []
+    seen: list[Path] = []
 
     def taken_over() -> None:
         write_record(tmp_path / "out")
-        seen.extend(files(tmp_path / "out"))
+        seen.extend((tmp_path / "out").rglob("*"))
 
     with pytest.raises(LockLost, match="taken over by process 7 on node7") as caught:
         train(config("creak", tmp_path / "out", encoder), Recorder(10, taken_over))
     assert caught.value.exit_code == 75
-    assert files(tmp_path / "out") == seen
+    assert sorted((tmp_path / "out").rglob("*")) == sorted(seen)
 
 
-@pytest.mark.parametrize(("benchmark", "lora"), [("csqa", True), ("creak", False)], ids=["lora", "full"])
-def test_a_stopped_training_resumes_to_the_same_result(
-    home: Path, tmp_path: Path, encoder: str, benchmark: str, lora: bool
+def test_finished_trials_are_kept_and_an_interrupted_one_starts_again(
+    home: Path, tmp_path: Path, encoder: str
 ) -> None:
-    whole = trained(benchmark, tmp_path / "whole", encoder, lora=lora)
-    requested = config(benchmark, tmp_path / "out", encoder, lora=lora)
-    stopped(requested, 17)  # within an epoch, twice
-    said = stopped(requested, 14, signal.SIGINT)
-    assert said == "stopped by a signal at step 31 of 48; run the same command to resume"
-    recorder = Recorder()
-    [model] = train(requested, recorder)
-    assert recorder.steps[0][1] == 32
-    assert weights(tmp_path / "out" / "seed-1") == weights(tmp_path / "whole" / "seed-1")
-    same = {"step", "steps", "selection_score", "learning_rate"}
-    assert model.model_dump(include=same) == whole.model_dump(include=same)
-    for folder in ("out", "whole"):
-        evaluate(tmp_path / folder / "seed-1", [benchmark])
-    place = Path("seed-1") / "evaluations" / f"{benchmark}-test"
-    assert read_predictions(tmp_path / "out" / place) == read_predictions(tmp_path / "whole" / place)
-
-
-def test_finished_trials_are_not_repeated(home: Path, tmp_path: Path, encoder: str) -> None:
     changes: dict[str, Any] = {"learning_rates": (1e-3, 3e-3), "epochs": 1, "seeds": (1, 2)}
     train(config("creak", tmp_path / "whole", encoder, **changes))
     requested = config("creak", tmp_path / "out", encoder, **changes)
-    stopped(requested, 24)  # the last step of the first seed
+    stopped(requested, 24 + 3, signal.SIGINT)  # 12 steps each: in the first trial of the second seed
     assert (tmp_path / "out" / "seed-1").is_dir()
     stopped(requested, 12 + 5)
     recorder = Recorder()
     train(requested, recorder)
-    assert recorder.steps[0] == ("seed 2, lr 0.003", 6, 12)
+    assert recorder.steps[0] == ("seed 2, lr 0.003", 1, 12)
     for seed in ("seed-1", "seed-2"):
         assert weights(tmp_path / "out" / seed) == weights(tmp_path / "whole" / seed)
-
-
-def test_early_stopping_counts_on_after_a_stop(home: Path, tmp_path: Path, encoder: str) -> None:
-    changes: dict[str, Any] = {"learning_rates": (0.3,), "epochs": 10, "patience": 2}
-    whole = trained("creak", tmp_path / "whole", encoder, **changes)
-    requested = config("creak", tmp_path / "out", encoder, **changes)
-    stopped(requested, 30)
-    [model] = train(requested)
-    assert model.step == whole.step
-    assert weights(tmp_path / "out" / "seed-1") == weights(tmp_path / "whole" / "seed-1")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"training.json", "seed-1", "seed-2"}
 
 
 KILLS = {
     "the settings are written": ("os.rename", "/training.json"),
-    "a checkpoint is written": ("open", "checkpoint-9/trainer_state.json"),
-    "a checkpoint is marked": ("os.rename", "checkpoint-9/complete"),
-    "the mark of an old checkpoint is removed": ("os.remove", "/complete"),
-    "an old checkpoint is removed": ("os.remove", "optimizer.pt"),
+    "the best model so far is written": ("open", "checkpoint-3/trainer_state.json"),
     "the model is written": ("open", "model/tokenizer_config.json"),
     "the model is marked": ("os.rename", "model/model.json"),
-    "all checkpoints are removed": ("os.remove", "trainer_state.json"),
     "the model is moved": ("os.rename", "out/seed-1"),
     "the trial is removed": ("shutil.rmtree", "lr-0.003"),
 }
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, encoder: str) -> tuple[TrainConfig, int]:
-    """A training with five checkpoints that was not interrupted, and its number of changes of files."""
+def whole(tmp_path_factory: pytest.TempPathFactory, encoder: str) -> TrainConfig:
+    """A training that was not interrupted."""
     folder = tmp_path_factory.mktemp("whole")
-    write_rows(folder / "rows.jsonl", claims(48))
-    requested = config(folder / "rows.jsonl", folder / "out", encoder, epochs=5, patience=None)
-    return requested, changes_of(lambda: train(requested))
-
-
-def check_killed_training(whole: TrainConfig, out: Path, kill: OnChange) -> None:
-    """Kill a training in a process of its own, resume it, and compare the weights."""
-    requested = whole.model_copy(update={"out": out})
-    assert forked(lambda: len(train(requested)), kill) == 9
+    rows = write_rows(folder / "rows.jsonl", claims(48))
+    requested = config(rows, folder / "out", encoder, epochs=3, patience=None)
     train(requested)
-    assert weights(out / "seed-1") == weights(whole.out / "seed-1")
-    assert {path.name for path in out.iterdir()} == {"training.json", "seed-1"}
+    return requested
 
 
 @pytest.mark.parametrize("moment", KILLS)
-def test_a_training_killed_at_any_moment_resumes_to_the_same_result(
-    whole: tuple[TrainConfig, int], tmp_path: Path, moment: str
+def test_a_training_killed_at_any_moment_is_repeated_to_the_same_result(
+    whole: TrainConfig, tmp_path: Path, moment: str
 ) -> None:
     kind, ending = KILLS[moment]
+    requested = whole.model_copy(update={"out": tmp_path / "out"})
 
     def kill(event: str, path: str) -> None:
         if event == kind and path.endswith(ending):
             killed()
 
-    check_killed_training(whole[0], tmp_path / "out", kill)
-
-
-@pytest.mark.slow
-def test_a_training_killed_at_each_change_of_a_file_resumes_to_the_same_result(
-    whole: tuple[TrainConfig, int], tmp_path: Path
-) -> None:
-    for number in range(whole[1]):
-        check_killed_training(whole[0], tmp_path / str(number), at(number, killed))
+    assert forked(lambda: len(train(requested)), kill) == 9
+    train(requested)
+    assert weights(tmp_path / "out" / "seed-1") == weights(whole.out / "seed-1")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"training.json", "seed-1"}
 
 
 def test_links_in_unfinished_models_are_refused(home: Path, tmp_path: Path, encoder: str) -> None:
     requested = config("creak", tmp_path / "out", encoder)
-    stopped(requested, 3)
-    [checkpoint] = checkpoints(tmp_path / "out")
-    victim = shutil.copytree(checkpoint, tmp_path / "victim")
-    shutil.rmtree(checkpoint)
-    checkpoint.symlink_to(victim)
-    before = files(victim)
+    stopped(requested, 13)
+    [trial] = (tmp_path / "out" / TRIALS).iterdir()
+    trial.rename(tmp_path / "victim")
+    trial.symlink_to(tmp_path / "victim")
+    before = sorted((tmp_path / "victim").rglob("*"))
     with pytest.raises(UnwritablePath, match="a symbolic link is there"):
         train(requested)
-    assert files(victim) == before
+    assert sorted((tmp_path / "victim").rglob("*")) == before
 
 
-def test_only_the_last_and_the_best_checkpoint_are_kept(home: Path, tmp_path: Path, encoder: str) -> None:
-    most: list[int] = []
-    recorder = Recorder(every=lambda: most.append(len(checkpoints(tmp_path / "out"))))
-    diverging: dict[str, Any] = {
-        "learning_rates": (0.3,),
-        "epochs": 8,
-        "max_evaluations": None,
-        "patience": None,
-    }
-    train(config("creak", tmp_path / "out", encoder, **diverging), recorder)
-    assert (len(most), max(most)) == (96, 2)
-    assert checkpoints(tmp_path / "out") == []
-    assert len(list((tmp_path / "out").rglob("*.safetensors"))) == 1
-
-
-def test_a_folder_that_was_moved_resumes_to_the_same_result(home: Path, tmp_path: Path, encoder: str) -> None:
-    trained("creak", tmp_path / "whole", encoder)
-    stopped(config("creak", tmp_path / "out", encoder), 47)  # the last step, after the best one
-    (tmp_path / "out").rename(tmp_path / "moved")
-    trained("creak", tmp_path / "moved", encoder)
-    assert weights(tmp_path / "moved" / "seed-1") == weights(tmp_path / "whole" / "seed-1")
-
-
-def test_a_full_disk_is_one_line_with_75_and_the_training_resumes(
-    home: Path, tmp_path: Path, encoder: str
-) -> None:
-    trained("creak", tmp_path / "whole", encoder, epochs=1)
-    limit = (Path(encoder) / "model.safetensors").stat().st_size + 20_000  # the optimizer needs more
-    requested = config("creak", tmp_path / "out", encoder, epochs=1)
+def test_a_full_disk_is_one_line_with_75(home: Path, tmp_path: Path, encoder: str) -> None:
+    limit = (Path(encoder) / "model.safetensors").stat().st_size - 20_000
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
         with pytest.raises(StorageError) as caught:
-            train(requested)
+            trained("creak", tmp_path / "out", encoder, epochs=1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 75
-    train(requested)
-    assert weights(tmp_path / "out" / "seed-1") == weights(tmp_path / "whole" / "seed-1")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.engines.base import Completion, Request
-from datacreate.finetuning.encoder import collator, encode, load_tokenizer
+from datacreate.finetuning.encoder import encode, load_tokenizer
 from datacreate.finetuning.recipe import Recipe
 from datacreate.finetuning.records import Model, Training
 from datacreate.finetuning.rows import TrainingSet
@@ -54,29 +54,22 @@ def inputs_of(encoder: Path, rows: TrainingSet, recipe: Recipe, device_batch_siz
     )
     tokenizer = load_tokenizer(encoder)
     encoded = encode(rows.questions, rows.task, tokenizer, 60, soft_labels=recipe.soft_labels)
-    collate = collator(rows.task, tokenizer)
-    return Inputs(training, encoder, tokenizer, collate, encoded, None, 60, device_batch_size)
+    return Inputs(training, encoder, tokenizer, encoded, None, 60, device_batch_size)
 
 
 class Recorder:
-    """A `Progress` that remembers; `action` is called after `stop_at` steps in total, `every` after each."""
+    """A `StepProgress` that remembers; `action` is called after `stop_at` steps in total."""
 
-    def __init__(
-        self,
-        stop_at: int | None = None,
-        action: Callable[[], object] = int,
-        every: Callable[[], object] = int,
-    ) -> None:
+    def __init__(self, stop_at: int | None = None, action: Callable[[], object] = int) -> None:
         self.notes: list[str] = []
         self.steps: list[tuple[str, int, int]] = []
-        self._stop_at, self._action, self._every = stop_at, action, every
+        self._stop_at, self._action = stop_at, action
 
     def notify(self, text: str) -> None:
         self.notes.append(text)
 
     def step(self, what: str, done: int, total: int, score: float | None) -> None:
         self.steps.append((what, done, total))
-        self._every()
         if len(self.steps) == self._stop_at:
             self._action()
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +15,6 @@ from datacreate.metrics.diversity import (
     MAX_TEXTS,
     distinct,
     diversity,
-    embedding_cosine,
     vendi_score,
     word_overlap,
 )
@@ -97,20 +94,3 @@ def test_too_few_texts() -> None:
     alone = diversity(["one text"])
     assert alone is not None
     assert (alone.self_bleu, alone.between, alone.vendi) == (None, None, pytest.approx(1))
-
-
-class Angles:
-    """An embedder without a model: a text is an angle in degrees."""
-
-    dimensions = 2
-
-    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        angles = np.radians([float(text) for text in texts])
-        return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-
-
-def test_distances_by_sentence_embeddings() -> None:
-    found = diversity(["0", "60"], embedding_cosine("angles", Angles()), example="0")
-    assert found is not None
-    assert found.measure == "cosine distance, angles"
-    assert (found.between, found.from_example) == (pytest.approx(1 / 2), pytest.approx(1 / 4))

@@ -78,7 +78,6 @@ def metrics(text: str, human: bool) -> dict[str, Any]:
         "diversity": {
             "texts": 500,
             "paired": 500,
-            "measure": "word overlap (1 - Jaccard)",
             "mean_words": 12.4,
         }
         | {"distinct_1": 0.21, "distinct_2": 0.63, "distinct_3": None, "self_bleu": 0.31}

@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
-from datacreate.dataset_metrics import DatasetMetrics, similarity_by
-from datacreate.errors import CheckpointError
+from datacreate.dataset_metrics import DatasetMetrics
 from datacreate.reporting.build import SAMPLES, build_report, created_set
 from datacreate.reporting.render import as_markdown
 from datacreate.runs.directory import RunDirectory
@@ -41,9 +38,3 @@ def test_unfinished_and_empty_runs(tmp_path: Path, model: str) -> None:
     made = created_set(tmp_path, DatasetMetrics())
     assert (made.summary["accepted"], made.metrics, made.samples) == (0, None, ())
     assert "0 of 50" in as_markdown(build_report([tmp_path]))
-
-
-def test_an_embedding_model_that_is_not_available(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DATACREATE_HOME", str(tmp_path))
-    with pytest.raises(CheckpointError, match="datacreate models pull all-minilm-l6-v2"):
-        similarity_by("all-minilm-l6-v2")

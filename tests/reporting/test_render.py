@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import csv
-import hashlib
 import html
 import io
 import json
@@ -22,7 +20,7 @@ from datacreate.errors import UsageError
 from datacreate.messages import visible
 from datacreate.reporting import render
 from datacreate.reporting.build import build_report
-from datacreate.reporting.render import as_csv, as_json, as_markdown, as_page, no_formula, plain, write_report
+from datacreate.reporting.render import as_csv, as_json, as_markdown, as_page, plain, write_report
 from datacreate.reporting.results import Comparison, Report, ResultCell
 from tests.reporting.evaluations import answers, evaluated
 from tests.reporting.sample import HOSTILE, sample_report
@@ -106,7 +104,7 @@ def test_a_report_is_reproducible_and_replaces_an_older_one(tmp_path: Path, repo
         write_report(report, tmp_path / "file")
 
 
-def test_the_page_loads_nothing_and_allows_only_its_own_scripts() -> None:
+def test_the_page_loads_nothing() -> None:
     page = as_page(sample_report())
     parsed = Parsed(page)
     names = {name for name, _ in parsed.attributes}
@@ -115,26 +113,21 @@ def test_the_page_loads_nothing_and_allows_only_its_own_scripts() -> None:
     assert not {tag for tag, _ in parsed.elements} & loading
     assert all((value or "").startswith("#") for name, value in parsed.attributes if name == "href")
     (policy,) = [value or "" for _, value in parsed.attributes if value and value.startswith("default-src")]
-    scripts = re.findall(r"<script[^>]*>(.*?)</script>", page, re.DOTALL)
+    assert policy.startswith("default-src 'none'; ")
     assert page.count("* plotly.js v") == 1
-    for script in scripts:
-        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-        assert f"'sha256-{digest}'" in policy
-    assert policy.startswith("default-src 'none'; script-src 'sha256-")
     assert len(page.encode()) < 6_000_000
 
 
 def test_a_page_without_results_has_no_script() -> None:
     page = as_page(Report("0.1", ("runs",), 0, (), (), (), ""))
     assert "<script" not in page
-    assert any("script-src 'none'" in (value or "") for _, value in Parsed(page).attributes)
 
 
 @settings(max_examples=50, deadline=None)
 @given(text=ANY_TEXT)
 def test_no_text_adds_an_element_to_the_page(text: str) -> None:
     text = "x" + text
-    with patch.object(render, "_figures", return_value=[]):  # plotly.js takes seconds to parse
+    with patch.object(render, "_bars", return_value=""):  # plotly.js takes seconds to parse
         page = as_page(sample_report(text, samples=(text,)))
         plain_page = as_page(sample_report("x", samples=("x",)))
     parsed = Parsed(page)
@@ -144,9 +137,11 @@ def test_no_text_adds_an_element_to_the_page(text: str) -> None:
 
 
 def test_no_text_ends_a_script() -> None:
-    figures = render._figures(sample_report(HOSTILE[1]).tables[0])
-    scripts = "".join(render._figure_html(each, 1) for each in figures)
-    assert scripts.count("<script") == scripts.count("</script") == len(figures) == 3
+    page = as_page(sample_report(HOSTILE[1]))
+    assert page.count("<script") - page.count("</script") == 0
+    assert [tag for tag, _ in Parsed(page).elements] == [
+        tag for tag, _ in Parsed(as_page(sample_report())).elements
+    ]
 
 
 @settings(max_examples=50, deadline=None)
@@ -160,14 +155,6 @@ def test_no_text_is_markup_in_markdown(text: str) -> None:
     lines = as_markdown(sample_report(text)).split("\n")
     assert all(line.endswith("|") for line in lines if line.startswith("|"))
     assert len(lines) == len(as_markdown(sample_report("x")).split("\n"))
-
-
-@given(st.text(max_size=20))
-def test_no_text_is_a_formula_in_a_spreadsheet(text: str) -> None:
-    shown = str(no_formula(text))
-    assert len(shown) < 2 or not shown.startswith(("=", "+", "-", "@", "\t", "\r", "\n", " "))
-    assert list(csv.reader(io.StringIO(as_csv(sample_report(text), ResultCell))))
-    assert (no_formula(-0.5), no_formula("=1+1"), no_formula("\t=1+1")) == (-0.5, "'=1+1", "'=1+1")
 
 
 def test_names_stay_readable() -> None:

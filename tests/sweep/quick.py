@@ -42,7 +42,7 @@ def train(config: Any, progress: Any = None) -> list[Any]:
     return [SimpleNamespace(seed=seed, **values) for seed in config.seeds]
 
 
-def evaluate(folder: Path, names: Sequence[str], split: str, progress: Any = None) -> list[Any]:
+def evaluate(folder: Path, names: Sequence[str], split: str, progress: Any = None, **_: Any) -> list[Any]:
     for name in names:
         place = folder / "evaluations" / f"{name}-{split}"
         if (place / "evaluation.json").exists():

@@ -139,7 +139,8 @@ def test_label_ratios_are_met_with_pseudo_labels(tmp_path: Path, model: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("yes", "no", "words"), [(1.2, -0.2, "positive"), (float("nan"), 1.0, "add up to 1")]
+    ("yes", "no", "words"),
+    [(1.2, -0.2, "--label-ratio no=-0.2: give a share of at least 0"), (float("nan"), 1.0, "add up to 1")],
 )
 def test_impossible_label_ratios_are_errors(
     tmp_path: Path, model: str, yes: float, no: float, words: str
