@@ -1,8 +1,14 @@
 """Task formats: what one example looks like, how it is written for the model, and how a completion is validated.
 
 example.py             Example, and the formatting example from a file
-infer.py               the format of an example, --labels and --range; yes_no.py: yes and no in many languages
-task_format.py         TaskFormat, roles and rules; loads schemas/*.json and --format files
+reader.py              the rows of a file
+options.py             --format, --inputs, --answer, --labels, ...; overrides.py applies --labels and --range
+infer.py               the format of an example; infer_answers.py: its answer and options; infer_rows.py: of many rows
+yes_no.py              yes and no in many languages
+task_format.py         TaskFormat; loads schemas/*.json and --format files
+roles.py               what each field is for
+answers.py             which option is right, however the answer field says it
+rules.py               conditions between fields; layouts.py: those of conversations, tags and function calls
 schema_keywords.py     the JSON Schema keywords that a format may use
 serialization.py       the prompt encoding: writes an example, reads an item
 response_schema.py     the grammar of a request

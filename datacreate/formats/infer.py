@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from datacreate.errors import ExampleError, UsageError
-from datacreate.formats.answers import FIRST_CODES, codes, first_code
 from datacreate.formats.example import (
     JSON_TYPES,
     Example,
@@ -27,6 +26,7 @@ from datacreate.formats.example import (
     value_at,
     values_in,
 )
+from datacreate.formats.infer_answers import find_answer_start, find_named, find_options, with_codes
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.overrides import field_overrides, leaves_of, named_field
 from datacreate.formats.roles import Roles
@@ -58,9 +58,6 @@ _ANSWER_NAMES = (
 ).split()
 _CONTEXT_NAMES = (
     "context passage premise document article paragraph story abstract background 上下文 文章 kontext contexto contexte"
-).split()
-_OPTIONS_NAMES = (
-    "options choices candidates alternatives answers endings 选项 optionen opciones opções варианты"
 ).split()
 _METADATA_NAMES = "id _id idx uid uuid guid qid url source meta metadata license split dataset".split()
 
@@ -164,16 +161,16 @@ def _infer(example: Example, options: FormatOptions, rows: Sequence[Mapping[str,
     roles = _infer_roles(example, options, list(overrides))
     advice = ""
     if roles.answer and roles.options and not roles.keys and roles.answer not in overrides:
-        schema, advice = _with_codes(schema, roles, example, rows)
-    if roles.answer and roles.answer_start:
-        listed = {"minItems": 1, "maxItems": 1}
-        own = schema_at(schema, roles.answer)
-        schema = with_field(schema, roles.answer, {**own, **listed} if "items" in own else own)
+        schema, advice = with_codes(schema, roles, example, rows)
     roles = replace(roles, inputs=roles.inputs or default_inputs(schema, roles))
-    if roles.answer in overrides and "items" in schema_at(schema, roles.answer):
-        own = schema_at(schema, roles.answer)
+    own = schema_at(schema, roles.answer or ())
+    if roles.answer and roles.answer_start and "items" in own:
+        schema = with_field(
+            schema, roles.answer, {**own, "maxItems": len(field_at(example.values, roles.answer))}
+        )
+    elif roles.answer in overrides and "items" in own:  # several labels, each once
         lengths = {"minItems": 1, "maxItems": len(own["items"].get("enum", own)), "uniqueItems": True}
-        schema = with_field(schema, roles.answer, {**own, **lengths})  # each of several labels once
+        schema = with_field(schema, roles.answer, {**own, **lengths})
     if roles.answer:
         schema = _with_labels(schema, roles, example, overrides)
     format = TaskFormat("inferred", schema, roles, first_code=find_first_code(schema, roles))
@@ -199,40 +196,6 @@ def _infer(example: Example, options: FormatOptions, rows: Sequence[Mapping[str,
             f"{dotted(roles.answer)} has no fixed labels: a range is one only with at most {MAX_LABELS} whole numbers"
         )
     return InferredFormat(format, tuple(notes))
-
-
-def _with_codes(
-    schema: Schema, roles: Roles, example: Example, rows: Sequence[Mapping[str, Json]]
-) -> tuple[Schema, str]:
-    """The schema with the positions or letters that the answer can have, and a remark if one example leaves it open.
-
-    An answer that is itself an option leaves the schema as it is.
-    """
-    answer, options = value_at(example.values, roles.answer), value_at(example.values, roles.options)
-    number = len(options)
-    if str(answer).casefold() in [str(option).casefold() for option in options]:
-        return schema, ""
-    fitting = [first for first in FIRST_CODES if _is_code(answer, first, number)]
-    for row in rows:
-        listed = value_at(row, roles.options)
-        size = len(listed) if isinstance(listed, list) else number
-        narrower = [first for first in fitting if _is_code(value_at(row, roles.answer), first, size)]
-        fitting = narrower or fitting
-    if not fitting:
-        return schema, ""
-    first, path = fitting[0], roles.answer or ()
-    name, schema = dotted(path), with_field(schema, path, {"enum": codes(first, number)})
-    if len(fitting) == 1:
-        return schema, ""
-    right, others = codes(first, number).index(answer), ",".join(map(str, codes(fitting[1], number)))
-    return schema, (
-        f"; {name} {answer} is taken for {one_line(str(options[right]))!r}, counted from 0; "
-        f"if it counts from 1, add --labels {name}={others}"
-    )
-
-
-def _is_code(answer: Json, first: Json, number: int) -> bool:
-    return type(answer) is type(first) and answer in codes(first, number)
 
 
 def _advice(format: TaskFormat, example: Example) -> str:
@@ -295,61 +258,36 @@ def _infer_roles(example: Example, options: FormatOptions, overridden: list[Fiel
     fields = {path: v for path, v in leaves_of(values) if path not in (*inputs, *ignored)}
     scalars = {path: v for path, v in fields.items() if v not in (None, "") and not isinstance(v, list)}
     lists = {path: v for path, v in fields.items() if isinstance(v, list) and len(v) > 1}
-    if named_options:
-        lists = {path: v for path, v in lists.items() if path == named_options}
 
     answer: FieldPath | None
     if named_answer or overridden:
-        answer = named_answer or _find_named(overridden, _ANSWER_NAMES) or overridden[0]
+        answer = named_answer or find_named(overridden, _ANSWER_NAMES) or overridden[0]
     else:
         # Inside an object a boolean or a yes/no text can mean anything: it would be assigned and verified as the label.
         candidates = [path for path, value in scalars.items() if len(path) == 1 or not _is_yes_no(value)]
-        answer = _find_named(candidates, _ANSWER_NAMES)
+        answer = find_named(candidates, _ANSWER_NAMES)
     if answer is None and scalars:
-        answer = _find_named((path for path, v in fields.items() if isinstance(v, list) and v), _ANSWER_NAMES)
-    span = None if named_answer or overridden else _find_answer_start(fields)
+        answer = find_named((path for path, v in fields.items() if isinstance(v, list) and v), _ANSWER_NAMES)
+    span = None if named_answer or overridden else find_answer_start(fields)
     found: FieldPath | None = None
     keys: FieldPath | None = None
     if span:
         answer = span[0]
     else:
-        found, keys, answer = _infer_options(lists, scalars, answer, named_options)
+        found, keys, answer = find_options(lists, scalars, answer, named_options)
     only_text = len(scalars) == 1 and isinstance(scalars.get(answer or ()), str)
     if not (named_answer or answer in overridden or inputs) and only_text:
         answer = None  # a single text is what the model writes, not an answer to something
     texts = [path for path, v in scalars.items() if isinstance(v, str) and path != answer]
     others = [path for path in scalars if path != answer and not _is_metadata(path[0], values)]
-    if not options.inputs and not options.ignore and others:
-        roles = {path[0] for path in (answer, found, *overridden) if path}
-        ignored = tuple((name,) for name in values if name not in roles and _is_metadata(name, values))
+    if others or inputs:
+        named = {path[0] for path in (answer, found, *overridden, *inputs, *ignored) if path}
+        metadata = (name for name in values if name not in named and _is_metadata(name, values))
+        ignored += tuple((name,) for name in metadata)
     candidates = list(inputs or (path for path in texts if path[:1] not in ignored))
-    context = _find_named(candidates, _CONTEXT_NAMES) if len(candidates) > 1 else None
+    context = find_named(candidates, _CONTEXT_NAMES) if len(candidates) > 1 else None
     start, context = (span[1], span[2]) if span else (None, context)
-    return Roles(inputs, context, named_options or found, keys, answer, start, ignored=ignored)
-
-
-def _find_answer_start(fields: Mapping[FieldPath, Json]) -> tuple[FieldPath, FieldPath, FieldPath] | None:
-    """The fields of an extractive answer, of where it starts, and of its context, as in SQuAD."""
-    for path, at in fields.items():
-        starts = at if isinstance(at, list) else [at]
-        if path[-1] != "answer_start" or not all(isinstance(start, int) for start in starts):
-            continue
-        for answer, value in fields.items():
-            texts = value if isinstance(value, list) else [value]
-            if answer == path or answer[:-1] != path[:-1] or len(texts) != len(starts) or not texts:
-                continue
-            for context, text in fields.items():
-                pairs = zip(texts, starts, strict=True)
-                if (
-                    isinstance(text, str)
-                    and context != answer
-                    and all(
-                        isinstance(part, str) and part and text[begin : begin + len(part)] == part
-                        for part, begin in pairs
-                    )
-                ):
-                    return answer, path, context
-    return None
+    return Roles(inputs, context, found or named_options, keys, answer, start, ignored=ignored)
 
 
 def _is_metadata(name: str, values: Mapping[str, Json]) -> bool:
@@ -362,58 +300,6 @@ def _is_metadata(name: str, values: Mapping[str, Json]) -> bool:
 
 def _is_yes_no(value: Json) -> bool:
     return isinstance(value, bool) or (isinstance(value, str) and yes_no_labels(value, ()) is not None)
-
-
-def _infer_options(
-    lists: Mapping[FieldPath, list[Json]],
-    scalars: Mapping[FieldPath, Json],
-    answer: FieldPath | None,
-    given: FieldPath | None,
-) -> tuple[FieldPath | None, FieldPath | None, FieldPath | None]:
-    """The fields of the options, of their keys and of the answer: a list that contains the answer, or a position.
-
-    Raises ExampleError if a list is named like options but lacks the answer.
-    """
-    answers = [answer] if answer else list(scalars)
-    ordered = _sort_by_name(lists, _OPTIONS_NAMES)
-    for path in ordered:
-        beside = [keys for keys in lists if _are_keys(lists, keys, path)]
-        found = [(p, keys) for keys in beside for p in answers if scalars.get(p) in lists[keys]]
-        if found and first_code(lists[path]) is None:
-            return path, found[0][1], found[0][0]
-    for path in ordered:
-        values, named = lists[path], path == given or path[-1].casefold() in _OPTIONS_NAMES
-        texts = [str(v).casefold() for v in values if not isinstance(v, dict | list)]
-        by_value = next((p for p in answers if p in scalars and str(scalars[p]).casefold() in texts), None)
-        if by_value and (
-            named or (len(set(texts)) == len(values) and all(isinstance(v, str) for v in values))
-        ):
-            return path, None, by_value
-        value = scalars.get(answer) if answer else None
-        if named and any(_is_code(value, first, len(values)) for first in FIRST_CODES):
-            return path, None, answer
-        if named and not by_value and isinstance(value, str) and len(value) > 1 and not value.isdigit():
-            raise ExampleError(
-                f"{dotted(answer or ())}: {value!r} is not among {dotted(path)}; fix the example"
-            )
-    return None, None, answer
-
-
-def _are_keys(lists: Mapping[FieldPath, list[Json]], keys: FieldPath, options: FieldPath) -> bool:
-    """Whether a list holds letters or numbers of the options beside it."""
-    same_place = keys != options and keys[:-1] == options[:-1] and len(lists[keys]) == len(lists[options])
-    return same_place and first_code(lists[keys]) is not None
-
-
-def _sort_by_name(fields: Iterable[FieldPath], names: list[str]) -> list[FieldPath]:
-    """The paths, those with a known name first, in the order of the names."""
-    rank = {name: i for i, name in enumerate(names)}
-    return sorted(fields, key=lambda path: rank.get(path[-1].casefold(), len(names)))
-
-
-def _find_named(fields: Iterable[FieldPath], names: list[str]) -> FieldPath | None:
-    paths = _sort_by_name(fields, names)
-    return paths[0] if paths and paths[0][-1].casefold() in names else None
 
 
 def _with_labels(

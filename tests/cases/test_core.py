@@ -88,6 +88,19 @@ LAYOUTS: dict[str, tuple[dict[str, Any], dict[str, Any], str, str | None]] = {
         "answers.answer_start; the answer is a span of the context; kept as they are: id",
         "the Giant Mountains",
     ),
+    "SQuAD with several answers": (
+        SQUAD | {"answers": {"text": ["the Giant Mountains"] * 2, "answer_start": [18, 18]}},
+        {},
+        "answer: answers.text; answer start: answers.answer_start",
+        "the Giant Mountains",
+    ),
+    "options with keys, named": (
+        {"q": "Which flies?", "a": ["x fish", "x bird"], "b": ["A", "B"], "right": "B", "id": 3},
+        {"options": "a", "answer": "right", "ignore": "b"},
+        "inputs: q; options: a; answer: right (letter of the right option); 2 options per example; "
+        "kept as they are: b, id",
+        "x bird",
+    ),
     "flat SQuAD": (
         FLAT,
         {},
@@ -187,7 +200,7 @@ def test_every_answer_in_the_made_set_is_right(tmp_path: Path, model: str, name:
         if format.roles.answer_start:
             answers = (
                 row["answers"]
-                if name == "SQuAD"
+                if "answers" in row
                 else {"text": [row["answer"]], "answer_start": [row["answer_start"]]}
             )
             [text], [start] = answers["text"], answers["answer_start"]

@@ -1,0 +1,121 @@
+"""Finds the options, the answer and what it means among the fields of one example."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from datacreate.errors import ExampleError
+from datacreate.formats.answers import FIRST_CODES, codes, first_code
+from datacreate.formats.example import Example, FieldPath, Json, dotted, one_line, value_at
+from datacreate.formats.roles import Roles
+from datacreate.formats.schema_utils import Schema, with_field
+
+_OPTIONS_NAMES = (
+    "options choices candidates alternatives answers endings 选项 optionen opciones opções варианты"
+).split()
+
+
+def find_options(
+    lists: Mapping[FieldPath, list[Json]],
+    scalars: Mapping[FieldPath, Json],
+    answer: FieldPath | None,
+    given: FieldPath | None,
+) -> tuple[FieldPath | None, FieldPath | None, FieldPath | None]:
+    """The fields of the options, of their keys and of the answer: a list that contains the answer, or a position.
+
+    Raises ExampleError if a list is named like options but lacks the answer.
+    """
+    answers = [answer] if answer else list(scalars)
+    ordered = [given] if given and given in lists else sort_by_name(lists, _OPTIONS_NAMES)
+    for path in ordered:
+        beside = [keys for keys in lists if _are_keys(lists, keys, path)]
+        found = [(p, keys) for keys in beside for p in answers if scalars.get(p) in lists[keys]]
+        if found and first_code(lists[path]) is None:
+            return path, found[0][1], found[0][0]
+    for path in ordered:
+        values, named = lists[path], path == given or path[-1].casefold() in _OPTIONS_NAMES
+        texts = [str(v).casefold() for v in values if not isinstance(v, dict | list)]
+        by_value = next((p for p in answers if p in scalars and str(scalars[p]).casefold() in texts), None)
+        if by_value and (
+            named or (len(set(texts)) == len(values) and all(isinstance(v, str) for v in values))
+        ):
+            return path, None, by_value
+        value = scalars.get(answer) if answer else None
+        if named and any(_is_code(value, first, len(values)) for first in FIRST_CODES):
+            return path, None, answer
+        if named and not by_value and isinstance(value, str) and len(value) > 1 and not value.isdigit():
+            raise ExampleError(
+                f"{dotted(answer or ())}: {value!r} is not among {dotted(path)}; fix the example"
+            )
+    return None, None, answer
+
+
+def _are_keys(lists: Mapping[FieldPath, list[Json]], keys: FieldPath, options: FieldPath) -> bool:
+    """Whether a list holds letters or numbers of the options beside it."""
+    same_place = keys != options and keys[:-1] == options[:-1] and len(lists[keys]) == len(lists[options])
+    return same_place and first_code(lists[keys]) is not None
+
+
+def with_codes(
+    schema: Schema, roles: Roles, example: Example, rows: Sequence[Mapping[str, Json]]
+) -> tuple[Schema, str]:
+    """The schema with the positions or letters that the answer can have, and a remark if one example leaves it open.
+
+    An answer that is itself an option leaves the schema as it is.
+    """
+    answer, options = value_at(example.values, roles.answer), value_at(example.values, roles.options)
+    number = len(options)
+    if str(answer).casefold() in [str(option).casefold() for option in options]:
+        return schema, ""
+    fitting = [first for first in FIRST_CODES if _is_code(answer, first, number)]
+    for row in rows:
+        listed = value_at(row, roles.options)
+        size = len(listed) if isinstance(listed, list) else number
+        narrower = [first for first in fitting if _is_code(value_at(row, roles.answer), first, size)]
+        fitting = narrower or fitting
+    if not fitting:
+        return schema, ""
+    first, path = fitting[0], roles.answer or ()
+    name, schema = dotted(path), with_field(schema, path, {"enum": codes(first, number)})
+    if len(fitting) == 1:
+        return schema, ""
+    right, others = codes(first, number).index(answer), ",".join(map(str, codes(fitting[1], number)))
+    return schema, (
+        f"; {name} {answer} is taken for {one_line(str(options[right]))!r}, counted from 0; "
+        f"if it counts from 1, add --labels {name}={others}"
+    )
+
+
+def _is_code(answer: Json, first: Json, number: int) -> bool:
+    return type(answer) is type(first) and answer in codes(first, number)
+
+
+def find_answer_start(fields: Mapping[FieldPath, Json]) -> tuple[FieldPath, FieldPath, FieldPath] | None:
+    """The fields of an extractive answer, of where it starts, and of its context, as in SQuAD."""
+    for path, start in fields.items():
+        beside = [each for each in fields if path[-1] == "answer_start" and each[:-1] == path[:-1]]
+        for answer in (each for each in beside if each != path):
+            for context, text in fields.items():
+                if context != answer and isinstance(text, str) and _starts_at(fields[answer], start, text):
+                    return answer, path, context
+    return None
+
+
+def _starts_at(answer: Json, start: Json, context: str) -> bool:
+    """Whether a text, or each text of a list, stands in the context where `start` says."""
+    texts, starts = ([value] if not isinstance(value, list) else value for value in (answer, start))
+    return len(texts) == len(starts) > 0 and all(
+        isinstance(text, str) and isinstance(at, int) and text and context[at : at + len(text)] == text
+        for text, at in zip(texts, starts, strict=True)
+    )
+
+
+def sort_by_name(fields: Iterable[FieldPath], names: list[str]) -> list[FieldPath]:
+    """The paths, those with a known name first, in the order of the names."""
+    rank = {name: i for i, name in enumerate(names)}
+    return sorted(fields, key=lambda path: rank.get(path[-1].casefold(), len(names)))
+
+
+def find_named(fields: Iterable[FieldPath], names: list[str]) -> FieldPath | None:
+    paths = sort_by_name(fields, names)
+    return paths[0] if paths and paths[0][-1].casefold() in names else None
