@@ -23,7 +23,6 @@ from datacreate.cli.terminal import print_json
 from datacreate.engines.addresses import Addresses
 from datacreate.errors import CheckpointError, DatacreateError, StorageError
 from datacreate.finetuning.records import read_evaluation, read_model, read_predictions, read_training
-from datacreate.finetuning.trial import COMPLETE, last_checkpoint
 from datacreate.formats.reader import load_example
 from datacreate.formats.task_format import load_format
 from datacreate.locking import MACHINE, FolderLock, held_by
@@ -160,11 +159,6 @@ def read_options(folder: Path) -> None:
         raise DatacreateError(ended.failure)
 
 
-def read_trainer_state(folder: Path) -> None:
-    (folder / "checkpoint-3" / COMPLETE).touch()
-    last_checkpoint(folder)  # removes a damaged checkpoint
-
-
 def shipped(*parts: str) -> str:
     return paths.shipped(*parts).read_text(encoding="utf-8")
 
@@ -195,7 +189,6 @@ READERS: dict[str, tuple[str, str | st.SearchStrategy[bytes], Reader]] = {
     "adapter": ("adapter_config.json", ADAPTER, read_adapter),
     "gguf": ("model.gguf", gguf_files(), lambda at: read_gguf(at / "model.gguf")),
     "options": ("options.yaml", OPTIONS, read_options),
-    "trainer state": ("checkpoint-3/trainer_state.json", '{"best_global_step": 3}', read_trainer_state),
     "lock": (".lock", json.dumps(LOCK), held_by),
     "address": (
         "1.json",

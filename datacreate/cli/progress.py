@@ -181,7 +181,7 @@ class CreationProgress(_Reporter):
 
 
 class TrainingProgress(_Reporter):
-    """The `Progress` of training, evaluation, zero-shot answers and filtering."""
+    """The `StepProgress` of training, evaluation, zero-shot answers and filtering."""
 
     def __init__(self, unit: str = "steps", **options: Any) -> None:
         super().__init__(**options)

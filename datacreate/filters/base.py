@@ -46,8 +46,8 @@ class FilterSettings(Settings):
     """Which filters run, and how strict they are."""
 
     exact: bool = quality(
-        "Drop examples whose inputs (all texts but answer and options) repeat those of an earlier one; case, "
-        "punctuation and spacing are ignored.",
+        "Drop examples whose inputs (see --inputs) repeat those of an earlier one; case, spacing and the punctuation "
+        "of prose are ignored.",
         default=True,
         flag="--exact/--no-exact",
     )

@@ -1,8 +1,8 @@
 """All filters, in the order in which they run: the cheapest first.
 
 To add a filter, write a module with a `Filter` (exact.py is an example), its settings as fields of `FilterSettings`,
-and its line in `FILTERS`. Options, config.json, reports and docs/cli.md follow from them. The module is imported when
-the filter is made.
+a `Reason` in formats/validate.py, and its line in `FILTERS`. Options, config.json, reports and docs/cli.md follow from
+them. The module is imported when the filter is made.
 """
 
 from __future__ import annotations

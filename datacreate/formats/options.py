@@ -1,29 +1,12 @@
-"""What the user says about the fields of examples: the options of `create`, `preview`, `filter`, `train`, `schema`."""
+"""What the user says about the fields of examples: the options of `create`, `filter`, `train`, `evaluate`, ..."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any
-
-from pydantic import BeforeValidator
+from typing import Annotated
 
 from datacreate.settings import CommaList, Pairs, Settings, setting
 
 Fields = Annotated[tuple[str, ...], CommaList]
-
-
-def _label_values(value: Any) -> Any:
-    """A mapping, or `FIELD=VALUE` texts, as the texts."""
-    if isinstance(value, dict):
-        value = [f"{name}={part}" for name, parts in value.items() for part in _parts(parts)]
-    texts = [value] if isinstance(value, str) else value
-    if wrong := [text for text in texts if not all(str(text).partition("="))]:
-        raise ValueError(f"write it as FIELD=VALUE, not {wrong[0]}")
-    return tuple(texts)
-
-
-def _parts(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, list | tuple) else [value]
 
 
 class FormatOptions(Settings):
@@ -52,7 +35,7 @@ class FormatOptions(Settings):
         "Fields that nothing uses; the model does not write them.", "input", default=(), metavar="FIELD,..."
     )
     labels: Pairs = setting("All values that a field may have.", "input", default={}, metavar="FIELD=a,b,c")
-    label: Annotated[tuple[str, ...], BeforeValidator(_label_values)] = setting(
+    label: tuple[str, ...] = setting(
         "One more value that a field may have; it can contain commas. Repeat the option for each.",
         "input",
         default=(),

@@ -289,7 +289,7 @@ def _read_roles(given: Mapping[str, Json], schema: Schema, name: str) -> Roles:
 
 def find_first_code(schema: Schema, roles: Roles) -> Json:
     """The answer for the first option, if the values of the answer field are positions or letters of options."""
-    if not roles.answer or not roles.options or is_constant(schema_at(schema, roles.options)):
+    if not roles.answer or not roles.options or roles.keys or is_constant(schema_at(schema, roles.options)):
         return None
     return first_code(fixed_labels(schema_at(schema, roles.answer)) or ())
 

@@ -16,6 +16,7 @@ from datacreate.formats.answers import codes
 from datacreate.formats.example import Example
 from datacreate.formats.infer import infer_format
 from datacreate.formats.options import FormatOptions
+from datacreate.formats.task_format import bind, read_format
 from datacreate.formats.validate import Candidate, Reject, validate_example
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import export
@@ -163,6 +164,8 @@ def test_what_is_understood(name: str) -> None:
     found = infer_format(Example(values), FormatOptions(**how))
     assert line in found.notes[0]
     assert found.format.answers.text(values) == text
+    document = json.loads(json.dumps(found.format.document()))
+    assert bind(read_format(document, "inferred"), Example(values)) == found.format
 
 
 def knowing(request: Request) -> Completion:
