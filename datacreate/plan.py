@@ -229,13 +229,12 @@ def _verification(
     mode, model, format = inputs.verify, models.verifier, encoding.format
     if mode == "off" or model is None:
         return None
-    labels = format.labels or ()
     known = inputs.stored.spec.verification if inputs.stored else None
     if inputs.stored:
         # If the stored run had no verification, `check_same` reports that later; do not start a server for it.
         lettered = bool(known and known.lettered)
     else:
-        lettered = bool(labels) and not verifier.have_distinct_first_tokens(list(map(str, labels)))
+        lettered = verifier.needs_letters(format.labels or ())
     if not can_score_labels(format, lettered=lettered):
         if config.verify is None and config.verifier is None:
             return None
