@@ -31,7 +31,7 @@ class HubRepository(FrozenModel):
     hub: Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")]
     revision: str = "main"
     file: str | None = None  # glob pattern of the GGUF file (or its parts); None: safetensors and tokenizer
-    sha256: dict[str, Sha256] = {}  # by file name; the Hub's own hashes are checked in any case
+    sha256: dict[str, Sha256] = Field(default_factory=dict)  # by file name; the Hub's own hashes are checked in any case
 
     @property
     def label(self) -> str:
@@ -101,7 +101,7 @@ class Preset(FrozenModel):
     sources: tuple[ModelSource, ...] = Field(min_length=1)  # the first that can be reached is used
     engine: EngineSettings = EngineSettings()
     sampling: RecommendedSampling = RecommendedSampling()
-    chat_template: dict[str, Any] = {}  # keyword arguments of the chat template
+    chat_template: dict[str, Any] = Field(default_factory=dict)  # keyword arguments of the chat template
 
 
 def preset_files() -> dict[str, Path]:
