@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from importlib import metadata
 from typing import Any, Protocol
 
 from datacreate.engines.base import Check
@@ -23,6 +22,7 @@ from datacreate.files import replace_file, replaced, sync
 from datacreate.filters.base import FilterInputs
 from datacreate.filters.registry import make_filters
 from datacreate.formats.response_schema import build_response_schema
+from datacreate.hardware import installed_version
 from datacreate.locking import FolderLock
 from datacreate.messages import SilentProgress
 from datacreate.pipeline import Pipeline, Uncommitted
@@ -108,7 +108,7 @@ def create(
             root_text = "\n".join(plan.encoding.format.input_texts(plan.root.values))
             vectors = AcceptedVectors(embedder, directory.vectors_path, root_text)
         sha256 = models.embedding_model.sha256 if models.embedding_model else None
-        filter_inputs = FilterInputs(plan.held_out_sets, vectors, sha256)
+        filter_inputs = FilterInputs(inputs.held_out, vectors, sha256)
         filters = [] if finished else make_filters(plan.spec.filters, filter_inputs)
         state = RunState(plan, config.count, filters, vectors)
         run = _Run(state, directory, lock, run_config, progress, compute_metrics)
@@ -308,10 +308,5 @@ def _warn_if_idle(spec: RunSpec, count: int, engines: Engines, progress: RunProg
 
 def _environment() -> dict[str, str]:
     """The host and the versions of this session, for the log."""
-    environment = {"host": socket.gethostname(), "python": platform.python_version()}
-    for package in _LOGGED_VERSIONS:
-        try:
-            environment[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return environment
+    versions = {package: version for package in _LOGGED_VERSIONS if (version := installed_version(package))}
+    return {"host": socket.gethostname(), "python": platform.python_version(), **versions}

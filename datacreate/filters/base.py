@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BeforeValidator
 
 from datacreate.messages import Notify, no_notify
-from datacreate.settings import OrOff, Settings, setting
+from datacreate.settings import FrozenModel, OrOff, Settings, setting
 
 if TYPE_CHECKING:
     from datacreate.formats.validate import Candidate, Reason
@@ -117,10 +117,8 @@ class HeldOutRow(NamedTuple):
         return "\n".join(text for text in self.inputs if text != self.passage)
 
 
-class HeldOutRef(BaseModel):
+class HeldOutRef(FrozenModel):
     """A test set that examples are compared with."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str  # of the benchmark, or of the file, without its folder
     split: str | None  # of the benchmark; None for a file

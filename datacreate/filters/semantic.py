@@ -47,7 +47,7 @@ class SemanticDuplicates(Filter):
     def _index(self) -> Any:
         from usearch.index import Index
 
-        return Index(ndim=self._accepted.dimensions, metric="cos", dtype="f16", multi=False)
+        return Index(ndim=self._accepted.embedder.dimensions, metric="cos", dtype="f16", multi=False)
 
     def _update_index(self) -> None:
         """Add the rows that were added since the last query; after a resume these are all rows."""

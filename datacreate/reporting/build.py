@@ -11,7 +11,7 @@ from typing import Any
 
 from datacreate.dataset_metrics import DatasetMetrics
 from datacreate.errors import DatacreateError, RunError
-from datacreate.finetuning.records import SOFT_LABELS, Selection
+from datacreate.finetuning.records import PAPER_METHOD, SOFT_LABELS, Selection
 from datacreate.messages import Notify, no_notify
 from datacreate.paths import shipped
 from datacreate.reporting.cells import (
@@ -34,9 +34,6 @@ CONDITIONS = (CONSTANT, ZERO_SHOT, HUMAN, *STRATEGIES)
 
 SAMPLES = 5
 """Accepted examples that are shown of each creation run."""
-
-_PAPER_METHOD = " (paper)"
-"""Ends the name of a condition whose rows were created by `--method paper`."""
 
 _Setup = tuple[str, str, str, Selection]
 """Encoder, its SHA-256, recipe, model selection: what all models of a table share."""
@@ -158,7 +155,7 @@ def _order(cells: Sequence[ResultCell]) -> Callable[[ResultCell], tuple[Any, ...
 
 def _strategy(condition: str) -> str:
     """The strategy of a condition, without its method and label type."""
-    return condition.removesuffix(SOFT_LABELS).removesuffix(_PAPER_METHOD)
+    return condition.removesuffix(SOFT_LABELS).removesuffix(PAPER_METHOD)
 
 
 @cache

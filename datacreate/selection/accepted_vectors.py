@@ -50,13 +50,8 @@ class AcceptedVectors:
         self._root = root
 
     @cached_property
-    def dimensions(self) -> int:
-        """The length of a vector."""
-        return self.embedder.dimensions
-
-    @cached_property
     def _record(self) -> np.dtype[Any]:
-        return np.dtype([("vector", "<f2", (self.dimensions,)), ("checksum", "<u4")])
+        return np.dtype([("vector", "<f2", (self.embedder.dimensions,)), ("checksum", "<u4")])
 
     @cached_property
     def _file(self) -> Any:
