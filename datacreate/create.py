@@ -34,8 +34,8 @@ from datacreate.runs.config import CreateConfig, RunSpec
 from datacreate.runs.directory import RunConfig, RunDirectory, summary_of
 from datacreate.runs.log import Commit, LogLine, RunWriter, Session, first_checksum, read_log
 from datacreate.runs.summary import RunStats
-from datacreate.selection.accepted_vectors import AcceptedVectors
 from datacreate.selection.embeddings import Embedder, SentenceEmbedder
+from datacreate.selection.passed_vectors import PassedVectors
 from datacreate.signals import Signals, caught_signals, deferred
 from datacreate.state import RunState
 
@@ -106,7 +106,7 @@ def create(
         vectors = None
         if embeds and embedder and not finished:
             root_text = "\n".join(plan.encoding.format.input_texts(plan.root.values))
-            vectors = AcceptedVectors(embedder, directory.vectors_path, root_text)
+            vectors = PassedVectors(embedder, directory.vectors_path, root_text)
         sha256 = models.embedding_model.sha256 if models.embedding_model else None
         filter_inputs = FilterInputs(inputs.held_out, vectors, sha256)
         filters = [] if finished else make_filters(plan.spec.filters, filter_inputs)

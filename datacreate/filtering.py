@@ -29,8 +29,8 @@ from datacreate.locking import replaced_by_one
 from datacreate.messages import Notify, no_notify
 from datacreate.runs.config import JudgingModels
 from datacreate.runs.rows import InvalidRow, Row, Rows, read_rows
-from datacreate.selection.accepted_vectors import AcceptedVectors
 from datacreate.selection.embeddings import Embedder, SentenceEmbedder
+from datacreate.selection.passed_vectors import PassedVectors
 from datacreate.verification.verifier import Verifier
 
 OnProgress = Callable[[int, int], None]
@@ -104,7 +104,7 @@ def filter_rows(
     if settings.semantic:
         embedding_model = resolve(settings.embedding_model, "encoder")
         embedder = SentenceEmbedder(embedding_model.path)
-        inputs = FilterInputs(held_out, AcceptedVectors(embedder), embedding_model.sha256, "line")
+        inputs = FilterInputs(held_out, PassedVectors(embedder), embedding_model.sha256, "line")
     filters = make_filters(filter_settings, inputs)
     counts, verifier = _Counts(), None
     refused: InvalidRows | None = None

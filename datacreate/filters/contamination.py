@@ -26,8 +26,8 @@ from datacreate.formats.validate import Candidate, Reason
 from datacreate.locking import replaced_by_one
 from datacreate.messages import Notify, no_notify
 from datacreate.paths import data_dir
-from datacreate.selection.accepted_vectors import Float16Rows, to_float16
 from datacreate.selection.embeddings import Embedder
+from datacreate.selection.passed_vectors import Float16Rows, to_float16
 
 MIN_WORDS_INSIDE = 5
 """A question of a test row that is shorter than the n-gram is searched inside longer texts if it has this many words.
@@ -67,7 +67,7 @@ class Contamination(Filter):
 
     def __init__(self, settings: FilterSettings, inputs: FilterInputs) -> None:
         self._settings, self._inputs, self._n = settings, inputs, settings.ngram
-        self._embedder = inputs.accepted.embedder if inputs.accepted and settings.semantic else None
+        self._embedder = inputs.vectors.embedder if inputs.vectors and settings.semantic else None
 
     def prepare(self, notify: Notify = no_notify) -> None:
         """Read, index and embed the rows of the test sets. Raises what the sets raise."""

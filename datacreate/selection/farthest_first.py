@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datacreate.selection.accepted_vectors import to_float64
+from datacreate.selection.passed_vectors import to_float64
 from datacreate.selection.queue import Parent, Tree
 
 VectorOf = Callable[[int], NDArray[Any]]
@@ -73,7 +73,7 @@ class FarthestFirst(Tree):
         self._num_centers += 1
         np.maximum(self._cosines, self._vectors @ center, out=self._cosines)  # free slots stay inf
 
-    def commit(self, request: int, chosen: Sequence[Parent], passed: int, needed: int) -> None:
-        """See ParentQueue. `chosen` are all children that passed the filters, whose vectors must exist."""
-        if chosen:
-            self._add(chosen)
+    def commit(self, request: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
+        """See ParentQueue. `parents` are all children that passed the filters, whose vectors must exist."""
+        if parents:
+            self._add(parents)
