@@ -1,7 +1,7 @@
 """Decides which examples are accepted: filters, verification, label quotas.
 
-With fixed labels the first scored examples are held until the label-noise check has decided and the verifier is
-calibrated; then `release` decides them, request by request. A held example counts for the filters and can be a
+With fixed labels the first scored examples wait until the label-noise check has decided and the verifier is
+calibrated; then `release` decides them, request by request. A waiting example counts for the filters and can be a
 parent: both need its text, which verification does not change. It does so even if it is dropped later.
 """
 
@@ -20,13 +20,13 @@ from datacreate.formats.validate import Candidate, Reason, Reject, shorten
 from datacreate.plan import RunPlan
 from datacreate.runs.log import Commit
 from datacreate.runs.summary import RunStats
-from datacreate.selection.accepted_vectors import AcceptedVectors
+from datacreate.selection.passed_vectors import PassedVectors
 from datacreate.verification.quotas import Quotas
 from datacreate.verification.scoring import NO_SCORES, Probabilities, Scored, disagreement, final_label
 
 
 class Acceptance:
-    """What decides about the next example: the examples accepted or held so far, and the results of verification.
+    """What decides about the next example: the examples accepted or waiting so far, and the results of verification.
 
     `stats` has the number of accepted examples and the label-noise check; the caller updates it with every commit.
     """
@@ -37,7 +37,7 @@ class Acceptance:
         count: int,
         filters: Sequence[Filter],
         stats: RunStats,
-        vectors: AcceptedVectors | None,
+        vectors: PassedVectors | None,
     ) -> None:
         self._count = count
         self._filters = filters
@@ -47,8 +47,8 @@ class Acceptance:
         self._verification = plan.spec.verification
         self._root_key = Candidate.of(plan.root.values, self._format).key
         self._parent_key = lru_cache(maxsize=4096)(self._key_of_line)
-        self._held: deque[Commit] = deque()  # with examples that wait for the label-noise check
-        self.passed = 0  # examples that passed the filters, held ones included
+        self._waiting: deque[Commit] = deque()  # with examples that wait for the label-noise check
+        self.passed = 0  # examples that passed the filters, waiting ones included
         self.quotas: Quotas | None = None
         labels, ratio = self._format.labels, plan.spec.label_ratio
         if labels and not plan.is_paper_method:
@@ -64,7 +64,7 @@ class Acceptance:
         return check is not None and check.pseudo_labels
 
     @property
-    def holds(self) -> bool:
+    def awaits_check(self) -> bool:
         """Whether scored examples wait for the label-noise check."""
         check, how = self._stats.label_noise_check, self._verification
         return check is not None and how is not None and how.mode != "keep" and not check.decided
@@ -79,7 +79,7 @@ class Acceptance:
         has_label: bool,
         accepted: int,
     ) -> tuple[Candidate | Reject, Scored | None]:
-        """The item as it is accepted or held, or a reject; and the verifier's result, or None.
+        """The item as it is accepted or waits, or a reject; and the verifier's result, or None.
 
         `parent` is the line of its parent, `has_label` whether it was written for a label, `accepted` the number of
         examples accepted from the same completion.
@@ -93,7 +93,7 @@ class Acceptance:
         right = self._format.answers.chosen(item.example.values) if has_label else None
         assigned = -1 if right is None else right
         scored = Scored(assigned, -1, False, probabilities)
-        if self.holds:
+        if self.awaits_check:
             self._add_to_filters(item, request)
             return item, scored
         return self._verify(item, scored, request)
@@ -124,14 +124,14 @@ class Acceptance:
         return result, replace(scored, accepted=not isinstance(result, Reject))
 
     def release(self) -> Commit | None:
-        """Decide the held examples of the earliest request; None if there are none, or the check is undecided."""
-        if self.holds or not self._held:
+        """Decide the waiting examples of the earliest request; None if there are none, or the check is undecided."""
+        if self.awaits_check or not self._waiting:
             return None
-        commit = self._held[0]
+        commit = self._waiting[0]
         accepted: list[Candidate] = []
         rejects: list[Reject] = []
         decided: list[Scored] = []
-        for values, scored in zip(commit.held, commit.scored, strict=True):
+        for values, scored in zip(commit.waiting, commit.scored, strict=True):
             candidate = Candidate.of(values, self._format)
             if self._stats.accepted + len(accepted) >= self._count:
                 result: Candidate | Reject = _reject(Reason.NOT_NEEDED, candidate)
@@ -145,41 +145,41 @@ class Acceptance:
         return replace(
             commit,
             accepted=tuple(dict(candidate.example.values) for candidate in accepted),
-            chosen=(),
+            next_parents=(),
             rejects=tuple(rejects),
             prompt_tokens=0,
             generated_tokens=0,
             time=round(time.time(), 3),
             scored=tuple(decided),
             scoring_tokens=0,
-            held=(),
+            waiting=(),
             released=True,
         )
 
     def record(self, commit: Commit) -> None:
-        """Note a commit that was decided: its examples are held, or no longer."""
+        """Note a commit that was decided: its examples wait, or no longer."""
         if commit.released:
-            self._held.popleft()
-        elif commit.held:
-            self._held.append(commit)
+            self._waiting.popleft()
+        elif commit.waiting:
+            self._waiting.append(commit)
 
     @property
     def next_released(self) -> int | None:
-        """The number of the earliest request with held examples."""
-        return self._held[0].request if self._held else None
+        """The number of the earliest request with waiting examples."""
+        return self._waiting[0].request if self._waiting else None
 
     def replay(self, commit: Commit) -> None:
         """Add the examples of a commit from the log."""
         candidates = [Candidate.of(values, self._format) for values in commit.accepted]
         if commit.released:
-            places = [place for place, scored in enumerate(commit.scored) if scored.accepted]
-            for place, candidate in zip(places, candidates, strict=True):
-                before = Candidate.of(self._held[0].held[place], self._format)
+            indices = [index for index, scored in enumerate(commit.scored) if scored.accepted]
+            for index, candidate in zip(indices, candidates, strict=True):
+                before = Candidate.of(self._waiting[0].waiting[index], self._format)
                 self._add(candidate, commit.request, is_new=candidate.key != before.key)
             return
         for candidate in candidates:
             self._add(candidate, commit.request)
-        for values in commit.held:
+        for values in commit.waiting:
             self._add_to_filters(Candidate.of(values, self._format), commit.request)
 
     def find_reject(self, candidate: Candidate, parent: str, accepted: int = 0) -> Reject | None:

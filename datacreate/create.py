@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from importlib import metadata
 from typing import Any, Protocol
 
 from datacreate.engines.base import Check
@@ -24,6 +23,7 @@ from datacreate.files import replace_file, replaced, sync
 from datacreate.filters.base import FilterInputs
 from datacreate.filters.registry import make_filters
 from datacreate.formats.response_schema import build_response_schema
+from datacreate.hardware import installed_version
 from datacreate.locking import FolderLock
 from datacreate.messages import SilentProgress
 from datacreate.pipeline import Pipeline, Uncommitted
@@ -35,8 +35,8 @@ from datacreate.runs.config import CreateConfig, RunSpec
 from datacreate.runs.directory import RunConfig, RunDirectory, summary_of
 from datacreate.runs.log import Commit, LogLine, RunWriter, Session, first_checksum, read_log
 from datacreate.runs.summary import RunStats
-from datacreate.selection.accepted_vectors import AcceptedVectors
 from datacreate.selection.embeddings import Embedder, SentenceEmbedder
+from datacreate.selection.passed_vectors import PassedVectors
 from datacreate.signals import Signals, caught_signals, deferred
 from datacreate.state import RunState
 
@@ -107,9 +107,9 @@ def create(
         vectors = None
         if embeds and embedder and not finished:
             root_text = "\n".join(plan.encoding.format.input_texts(plan.root.values))
-            vectors = AcceptedVectors(embedder, directory.vectors_path, root_text)
+            vectors = PassedVectors(embedder, directory.vectors_path, root_text)
         sha256 = models.embedding_model.sha256 if models.embedding_model else None
-        filter_inputs = FilterInputs(plan.held_out_sets, vectors, sha256)
+        filter_inputs = FilterInputs(inputs.held_out, vectors, sha256)
         filters = [] if finished else make_filters(plan.spec.filters, filter_inputs)
         state = RunState(plan, config.count, filters, vectors)
         run = _Run(state, directory, lock, run_config, progress, compute_metrics)
@@ -252,9 +252,10 @@ class _Run:
         summary = summary_of(self._config, self._state.stats)
         replace_file(directory.summary_path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
         if self._state.stats.accepted:
-            metrics = (
-                self._compute_metrics(directory) if self._compute_metrics and self._state.finished else None
-            )
+            metrics = None
+            if self._compute_metrics and self._state.finished:
+                self._progress.notify("measuring diversity and shortcuts, for the dataset card")
+                metrics = self._compute_metrics(directory)
             replace_file(directory.card_path, dataset_card(self._config.spec, summary, metrics))
         return summary
 
@@ -322,10 +323,5 @@ def _warn_if_idle(spec: RunSpec, count: int, engines: Engines, progress: RunProg
 
 def _environment() -> dict[str, str]:
     """The host and the versions of this session, for the log."""
-    environment = {"host": socket.gethostname(), "python": platform.python_version()}
-    for package in _LOGGED_VERSIONS:
-        try:
-            environment[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return environment
+    versions = {package: version for package in _LOGGED_VERSIONS if (version := installed_version(package))}
+    return {"host": socket.gethostname(), "python": platform.python_version(), **versions}

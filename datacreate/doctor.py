@@ -24,7 +24,7 @@ from packaging.requirements import Requirement
 
 from datacreate import hardware
 from datacreate.errors import CheckpointError, DatacreateError, EngineError
-from datacreate.hardware import installed_version
+from datacreate.hardware import GIB, installed_version
 from datacreate.paths import data_dir, shipped
 
 FindingState = Literal["ok", "warn", "fail"]
@@ -42,8 +42,7 @@ IMPORT_CODE = {
 """Module -> the program that imports it in a child process."""
 
 _IMPORT_SECONDS, _SERVER_SECONDS = 300.0, 30.0
-_GIB = 1024**3
-_LOW_DISK, _NO_DISK, _LOW_MEMORY = 10 * _GIB, _GIB // 4, 4 * _GIB
+_LOW_DISK, _NO_DISK, _LOW_MEMORY = 10 * GIB, GIB // 4, 4 * GIB
 _SHOWN_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 
@@ -240,7 +239,7 @@ def storage() -> list[Finding]:
 
 
 def _size(size_bytes: float) -> str:
-    return f"{size_bytes / _GIB:,.1f} GiB"
+    return f"{size_bytes / GIB:,.1f} GiB"
 
 
 def models() -> list[Finding]:

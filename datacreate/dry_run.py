@@ -31,7 +31,7 @@ def describe_run(config: CreateConfig) -> dict[str, Any]:
         with engines_of(models, config, directory, None, no_notify) as unstarted:
             plan = make_plan(config, inputs, models, unstarted)
         stored.check_same(dict(plan.spec), config.count, directory.path)
-    engines = ["openai"]
+    engines = ["running servers"]
     if models and not config.served:
         engines = [choose(model, config.engine, config.count) for model in models.generators]
     accepted, notes = directory.accepted() if stored else 0, list(inputs.inferred.notes)

@@ -13,13 +13,14 @@ from typing import Any, Self
 
 from pydantic import model_validator
 
+from datacreate.checkpoints import resolve
 from datacreate.decontamination import held_out_sets, with_names
 from datacreate.engines.factory import checkpoint_of, make_engine
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import InvalidRows, UsageError
 from datacreate.files import storage_error
 from datacreate.filters.base import Filter, FilterInputs, FilterSettings, Threshold, quality, threshold
-from datacreate.filters.registry import filter_report, load_embedder, make_filters
+from datacreate.filters.registry import filter_report, make_filters
 from datacreate.formats.example import Json, field_at
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.task_format import TaskFormat
@@ -28,8 +29,8 @@ from datacreate.locking import replaced_by_one
 from datacreate.messages import Notify, no_notify
 from datacreate.runs.config import JudgingModels
 from datacreate.runs.rows import InvalidRow, Row, Rows, read_rows
-from datacreate.selection.accepted_vectors import AcceptedVectors
-from datacreate.selection.embeddings import Embedder
+from datacreate.selection.embeddings import Embedder, SentenceEmbedder
+from datacreate.selection.passed_vectors import PassedVectors
 from datacreate.verification.verifier import Verifier
 
 OnProgress = Callable[[int, int], None]
@@ -99,8 +100,11 @@ def filter_rows(
             f"--balance: the format {rows.format.name} of {source} has no fixed labels; "
             "give them with --labels FIELD=a,b,c, or remove --balance"
         )
-    embedder, sha256 = load_embedder(settings.embedding_model) if settings.semantic else (None, None)
-    inputs = FilterInputs(held_out, AcceptedVectors(embedder) if embedder else None, sha256, "line")
+    embedder, inputs = None, FilterInputs(held_out, origin="line")
+    if settings.semantic:
+        embedding_model = resolve(settings.embedding_model, "encoder")
+        embedder = SentenceEmbedder(embedding_model.path)
+        inputs = FilterInputs(held_out, PassedVectors(embedder), embedding_model.sha256, "line")
     filters = make_filters(filter_settings, inputs)
     counts, verifier = _Counts(), None
     refused: InvalidRows | None = None

@@ -16,7 +16,7 @@ def no_notify(message: str) -> None:
 
 
 class SilentProgress:
-    """The `RunProgress` of `create` and the `Progress` of `train` that shows nothing."""
+    """The `RunProgress` of `create` and the `StepProgress` of `train` that shows nothing."""
 
     def notify(self, text: str) -> None: ...
 

@@ -78,7 +78,6 @@ class RunPlan:
     strategy: Strategy
     samplings: tuple[Sampling, ...]  # one per generator
     spec: RunSpec
-    held_out_sets: tuple[HeldOutSet, ...]  # for decontamination
     notes: tuple[str, ...]  # for the user: the inferred format, warnings
 
     @property
@@ -196,7 +195,7 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
         ),
     )
     notes = (*inputs.inferred.notes, *_warnings(spec))
-    return RunPlan(root, encoding, strategy, samplings, spec, inputs.held_out, notes)
+    return RunPlan(root, encoding, strategy, samplings, spec, notes)
 
 
 def _warnings(spec: RunSpec) -> Iterator[str]:
@@ -229,13 +228,11 @@ def _verification(
     mode, model, format = inputs.verify, models.verifier, encoding.format
     if mode == "off" or model is None:
         return None
-    labels = format.labels or ()
     known = inputs.stored.spec.verification if inputs.stored else None
-    if inputs.stored:
-        # If the stored run had no verification, `check_same` reports that later; do not start a server for it.
-        lettered = bool(known and known.lettered)
-    else:
-        lettered = bool(labels) and not verifier.have_distinct_first_tokens(list(map(str, labels)))
+    # If the stored run had no verification, `check_same` reports that later; do not start a server for it.
+    lettered = (
+        known is not None and known.lettered if inputs.stored else verifier.needs_letters(format.labels or ())
+    )
     if not can_score_labels(format, lettered=lettered):
         if config.verify is None and config.verifier is None:
             return None

@@ -40,10 +40,14 @@ def setting(
     return Field(default, description=help, json_schema_extra=extra, **constraints)
 
 
-class Settings(BaseModel):
-    """Settings that belong together, checked when they are made."""
+class FrozenModel(BaseModel):
+    """An immutable document; an unknown key is an error, so that no misspelled one is ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Settings(FrozenModel):
+    """Settings that belong together, checked when they are made."""
 
     @classmethod
     def of(cls, **values: Any) -> Self:

@@ -30,8 +30,8 @@ from datacreate.prompts.generation import chat_prompt
 from datacreate.prompts.label_scoring import LabelQuestion, label_question
 from datacreate.runs.log import Commit, LogLine, Session, example_line
 from datacreate.runs.summary import RunStats
-from datacreate.selection.accepted_vectors import AcceptedVectors
 from datacreate.selection.farthest_first import FarthestFirst
+from datacreate.selection.passed_vectors import PassedVectors
 from datacreate.selection.queue import UNLIMITED_USES, Chains, Levels, Parent, ParentQueue, Tree
 from datacreate.verification.scoring import (
     Scored,
@@ -84,7 +84,7 @@ class RunState:
         plan: RunPlan,
         count: int,
         filters: Sequence[Filter],
-        accepted: AcceptedVectors | None = None,
+        accepted: PassedVectors | None = None,
     ) -> None:
         spec = plan.spec
         self._plan = plan
@@ -102,7 +102,7 @@ class RunState:
         self._acceptance = Acceptance(plan, count, filters, self.stats, vectors)
         self.to_submit: deque[PendingRequest] = deque()
         self._requests = 0  # made so far
-        self._rate = _FIRST_RATE * spec.num_examples  # examples of a request that are accepted, or held
+        self._rate = _FIRST_RATE * spec.num_examples  # examples of a request that are accepted, or wait
 
     @property
     def finished(self) -> bool:
@@ -134,8 +134,8 @@ class RunState:
         """Whether another request is needed, given those in flight and what earlier ones gave."""
         if not self._in_flight or self.finished:
             return not self.finished
-        missing = self._count - self.stats.accepted - self.stats.held  # if all that are held will be accepted
-        if (check := self.stats.label_noise_check) and self._acceptance.holds:
+        missing = self._count - self.stats.accepted - self.stats.waiting  # if all that wait will be accepted
+        if (check := self.stats.label_noise_check) and self._acceptance.awaits_check:
             missing = max(missing, check.rows_to_test)
         expected = self._in_flight * self._rate
         return self._in_flight < self._plan.spec.max_in_flight and expected < _SPARE * missing
@@ -183,7 +183,7 @@ class RunState:
 
     def decide(self, parsed: ParsedCompletion) -> Commit:
         """Accept or reject each item, given all earlier commits."""
-        pending, completion, holds = parsed.pending, parsed.completion, self._acceptance.holds
+        pending, completion, awaits_check = parsed.pending, parsed.completion, self._acceptance.awaits_check
         passed: list[Candidate] = []
         rejects: list[Reject] = []
         scored: list[Scored] = []
@@ -199,7 +199,7 @@ class RunState:
                 pending.number,
                 probabilities,
                 has_label=not pending.pseudo_labels,
-                accepted=0 if holds else len(passed),
+                accepted=0 if awaits_check else len(passed),
             )
             if isinstance(result, Reject):
                 rejects.append(result)
@@ -212,8 +212,8 @@ class RunState:
             request=pending.number,
             parent=pending.example.id,
             depth=pending.parent.depth,
-            accepted=() if holds else values,
-            chosen=tuple(self._choose_parents(pending, passed)),
+            accepted=() if awaits_check else values,
+            next_parents=tuple(self._choose_parents(pending, passed)),
             rejects=tuple(rejects),
             prompt_tokens=completion.prompt_tokens,
             generated_tokens=completion.generated_tokens,
@@ -221,11 +221,11 @@ class RunState:
             model=pending.model,
             scored=tuple(scored),
             scoring_tokens=parsed.scoring_tokens,
-            held=values if holds else (),
+            waiting=values if awaits_check else (),
         )
 
     def release(self) -> Commit | None:
-        """The next commit of held examples, if the label-noise check has decided; see `Acceptance.release`."""
+        """The next commit of waiting examples, if the label-noise check has decided; see `Acceptance.release`."""
         return self._acceptance.release()
 
     def _choose_parents(self, pending: PendingRequest, accepted: Sequence[Candidate]) -> Sequence[int]:
@@ -256,10 +256,10 @@ class RunState:
             return
         passed = len(commit.passed)
         self._rate += (passed - self._rate) / min(_FIRST_REQUESTS + self.stats.requests, _RATE_REQUESTS)
-        lines = tuple(map(example_line, commit.held)) or commit.lines
+        lines = tuple(map(example_line, commit.waiting)) or commit.lines
         first = self._acceptance.passed - passed + 1
-        parents = [Parent(first + i, lines[i], commit.depth + 1) for i in commit.chosen]
-        # Twice what this rate requires, as if no held example will be accepted.
+        parents = [Parent(first + i, lines[i], commit.depth + 1) for i in commit.next_parents]
+        # Twice what this rate requires, as if no waiting example will be accepted.
         needed = math.ceil(2 * (self._count - self.stats.accepted) / max(1.0, self._rate))
         self._queue.commit(commit.request, parents, passed, needed)
 
@@ -289,7 +289,7 @@ def _cannot_follow(path: str, line: LogLine, what: str) -> LogDamaged:
     )
 
 
-def _make_queue(plan: RunPlan, vectors: AcceptedVectors | None) -> ParentQueue:
+def _make_queue(plan: RunPlan, vectors: PassedVectors | None) -> ParentQueue:
     root, spec = Parent(0, example_line(dict(plan.root.values)), 0), plan.spec
     if vectors:
         return FarthestFirst(root, vectors.of_parent, max_parent_uses=spec.max_parent_uses)

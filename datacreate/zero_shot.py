@@ -64,7 +64,7 @@ def answer_zero_shot(
 def _evaluate(
     engine: Engine, test: TestSet, checkpoint: Checkpoint, progress: StepProgress, signals: Signals
 ) -> tuple[Evaluation, list[Prediction]]:
-    lettered = test.task.head == "multiple_choice" or not engine.have_distinct_first_tokens(test.task.names)
+    lettered = test.task.head == "multiple_choice" or engine.needs_letters(test.task.names)
     fitting = [_truncated(engine, question, test.task, lettered) for question in test.usable]
     truncated = sum(cut is not whole for cut, whole in zip(fitting, test.usable, strict=True))
     questions = [(_prompt(question, test.task, lettered), question.text) for question in fitting]

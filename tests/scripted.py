@@ -9,6 +9,7 @@ from typing import Any
 
 from datacreate.engines.base import Check, Completion, FinishReason, Messages, Request, max_in_flight
 from datacreate.errors import EngineError
+from datacreate.formats.example import Json
 
 Script = Callable[[Request], Completion]
 
@@ -46,8 +47,8 @@ class ScriptedEngine:
     def count_tokens(self, messages: Messages) -> int:
         return sum(len(message["content"]) for message in messages) // 4
 
-    def have_distinct_first_tokens(self, choices: Sequence[str]) -> bool:
-        return True
+    def needs_letters(self, labels: Sequence[Json]) -> bool:
+        return False
 
     def start(self, checks: Sequence[Check] = ()) -> None:
         if self._left == 0:

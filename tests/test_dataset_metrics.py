@@ -23,7 +23,7 @@ def commit(request: int, parent: str, rows: list[dict[str, Any]]) -> Commit:
         parent=parent,
         depth=0,
         accepted=tuple(rows),
-        chosen=(),
+        next_parents=(),
         rejects=(),
         prompt_tokens=1,
         generated_tokens=1,

@@ -6,26 +6,21 @@ from functools import cache
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from datacreate.errors import UnknownBenchmark
+from datacreate.formats.task_format import Head
 from datacreate.messages import did_you_mean
 from datacreate.paths import shipped
+from datacreate.settings import FrozenModel
 
 Category = Literal["mcqa_2", "mcqa_5", "yesno_open", "yesno_close"]
-Head = Literal["multiple_choice", "sequence_classification"]
 Split = Literal["train", "dev", "test"]
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
 
-class _Strict(BaseModel):
-    """Frozen; an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-
-class Columns(_Strict):
+class Columns(FrozenModel):
     """Columns of the Hub data set for ours. A dotted name is a path; a list of texts is joined by spaces."""
 
     question: str
@@ -35,7 +30,7 @@ class Columns(_Strict):
     option_keys: str | None = None  # letters of the options, if the answer is one of them
 
 
-class HubDataset(_Strict):
+class HubDataset(FrozenModel):
     """A data set of the Hub, and how its columns and splits map to ours."""
 
     id: Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")]
@@ -47,7 +42,7 @@ class HubDataset(_Strict):
     splits: dict[str, tuple[Split, ...]]
 
 
-class BenchmarkSource(_Strict):
+class BenchmarkSource(FrozenModel):
     """Where a benchmark comes from."""
 
     site: str
@@ -57,7 +52,7 @@ class BenchmarkSource(_Strict):
     remark: str | None = None
 
 
-class Benchmark(_Strict):
+class Benchmark(FrozenModel):
     """One test set with its training set."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]

@@ -9,13 +9,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict
-
 from datacreate.benchmarks.registry import Benchmark
 from datacreate.errors import BenchmarkError
 from datacreate.formats.example import Json, unique_keys
 from datacreate.formats.reader import decoded
 from datacreate.formats.text_normalization import normalize_text
+from datacreate.settings import FrozenModel
 
 COLUMNS = ("question", "context", "options", "label")
 YES_NO = {"true": True, "yes": True, "false": False, "no": False}
@@ -124,10 +123,8 @@ def parse_rows(content: bytes, where: str, benchmark: Benchmark) -> list[Benchma
     return rows
 
 
-class Findings(BaseModel):
+class Findings(FrozenModel):
     """Label shares and malformed rows of a split. Row numbers start at 1."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rows: int
     labels: dict[str, float]  # share of each label, or of each position of the right option (from 1)

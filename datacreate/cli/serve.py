@@ -10,7 +10,7 @@ import click
 
 from datacreate.cli.options import command, option, path_option, settings_options
 from datacreate.cli.terminal import echo, say
-from datacreate.engines.settings import ServeOptions
+from datacreate.engines.settings import EngineOptions
 
 
 @command()
@@ -33,7 +33,7 @@ from datacreate.engines.settings import ServeOptions
     group="output",
     help="Folder for the address of the ready server; `create --url DIR` reads it.",
 )
-@settings_options(ServeOptions, "engine", without=("urls", "request_timeout", "servers", "wait", "replicas"))
+@settings_options(EngineOptions, "engine", without=("urls", "request_timeout", "servers", "wait", "replicas"))
 @click.argument("more", nargs=-1, type=click.UNPROCESSED, metavar="[-- VLLM-OPTION...]")
 def serve(
     model: str, adapter: Path | None, engine: dict[str, Any], more: tuple[str, ...], **address: Any
@@ -53,7 +53,7 @@ def serve(
     from datacreate.cli.progress import CreationProgress
     from datacreate.serve import Endpoint, serving, wait
 
-    options = ServeOptions.of(**engine)
+    options = EngineOptions.of(**engine)
     checkpoint = resolve(model, "instruct", trust_remote_code=options.trust_remote_code)
     if adapter is not None:
         checkpoint = with_adapter(checkpoint, read_adapter(adapter))

@@ -17,6 +17,7 @@ from datacreate.engines.protocol import ChatApi, Incompatible, Unavailable
 from datacreate.engines.server import Server
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import EngineError, ServersUnavailable
+from datacreate.formats.example import Json
 from datacreate.messages import Notify, no_notify
 
 T = TypeVar("T")
@@ -80,10 +81,10 @@ class Engine:
         """The length of the prompt in tokens, including the chat template."""
         return self._query(lambda server: server.count_tokens(messages))
 
-    def have_distinct_first_tokens(self, choices: Sequence[str]) -> bool:
-        """Whether each choice begins with a different token, so that they can be scored."""
-        tokens = self._query(lambda server: server.first_tokens(tuple(choices)))
-        return tokens is not None and -1 not in tokens and len(set(tokens)) == len(tokens)
+    def needs_letters(self, labels: Sequence[Json]) -> bool:
+        """Whether letters stand for these labels when they are scored: several begin with the same token."""
+        tokens = self._query(lambda server: server.first_tokens(tuple(map(str, labels)))) if labels else ()
+        return tokens is None or -1 in tokens or len(set(tokens)) < len(tokens)
 
     def _query(self, query: Callable[[Server], Coroutine[Any, Any, T]]) -> T:
         server = self._active_servers()[0]

@@ -84,7 +84,7 @@ def local_servers(
 
 def choose(checkpoint: Checkpoint, requested: EngineKind, count: int) -> Literal["vllm", "llamacpp"]:
     """Choose the engine for `count` examples of a checkpoint. EngineError if no installed engine loads it."""
-    if requested == "vllm" or requested == "llamacpp":
+    if requested != "auto":
         return requested
     if suited := suited_engine(gguf=checkpoint.gguf is not None, long_run=count >= WORTH_COMPILING):
         return suited

@@ -8,7 +8,7 @@ from pydantic import model_validator
 
 from datacreate.settings import CommaList, Settings, setting
 
-EngineKind = Literal["auto", "vllm", "llamacpp", "openai"]
+EngineKind = Literal["auto", "vllm", "llamacpp"]
 
 VLLM_ONLY = (
     "replicas", "tensor_parallel_size", "gpu_memory_utilization", "dtype", "enforce_eager", "kv_cache_gib",
@@ -30,8 +30,7 @@ class EngineOptions(Settings):
     """Which engine, which servers, and how a model is loaded. None: chosen automatically."""
 
     engine: EngineKind = _engine(
-        "Server to start: vLLM, llama.cpp, or what suits this machine (auto); openai uses the servers of --url.",
-        default="auto",
+        "Server to start: vLLM, llama.cpp, or what suits this machine (auto).", default="auto"
     )
     urls: Annotated[tuple[str, ...], CommaList] = _engine(
         "Running OpenAI-compatible servers, or a folder in which servers register (`serve --register-dir`); "
@@ -76,18 +75,14 @@ class EngineOptions(Settings):
     @property
     def served(self) -> bool:
         """Whether running servers are used, instead of starting some."""
-        return self.engine == "openai" or (self.engine == "auto" and bool(self.urls))
+        return bool(self.urls)
 
     @model_validator(mode="after")
     def _check_engine(self) -> Self:
-        if self.urls and not self.served:
+        if self.served and self.engine != "auto":
             raise ValueError(f"--url: that is for running servers; remove it or --engine {self.engine}")
         if self.replicas != "auto" and self.replicas < 1:
             raise ValueError("--replicas: give a number of at least 1, or auto")
-        if self.served and not self.urls:
-            raise ValueError(
-                "--engine openai: name the servers with --url http://HOST:PORT, or a folder of servers"
-            )
         if self.served and (flag := self.changed(_SERVER_SIDE)):
             raise ValueError(
                 f"{flag}: running servers have loaded their models; set it where they are started"
@@ -97,11 +92,3 @@ class EngineOptions(Settings):
         if self.engine == "llamacpp" and (flag := self.changed(VLLM_ONLY)):
             raise ValueError(f"{flag}: only vLLM has that setting; remove it or --engine llamacpp")
         return self
-
-
-class ServeOptions(EngineOptions):
-    """The settings of `datacreate serve`, which always starts a server."""
-
-    engine: Literal["auto", "vllm", "llamacpp"] = _engine(
-        "Server to start: vLLM, llama.cpp, or what suits this machine (auto).", default="auto"
-    )

@@ -1,1 +1,1 @@
-"""Filters: reject examples that repeat earlier examples or held-out benchmark rows."""
+"""Filters: reject examples that repeat earlier examples or test rows."""

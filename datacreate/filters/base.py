@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BeforeValidator
 
 from datacreate.messages import Notify, no_notify
-from datacreate.settings import OrOff, Settings, setting
+from datacreate.settings import FrozenModel, OrOff, Settings, setting
 
 if TYPE_CHECKING:
     from datacreate.formats.validate import Candidate, Reason
-    from datacreate.selection.accepted_vectors import AcceptedVectors
+    from datacreate.selection.passed_vectors import PassedVectors
 
 
 Threshold = Annotated[float | None, OrOff]
@@ -46,8 +46,8 @@ class FilterSettings(Settings):
     """Which filters run, and how strict they are."""
 
     exact: bool = quality(
-        "Drop examples whose inputs (all texts but answer and options) repeat those of an earlier one; case, "
-        "punctuation and spacing are ignored.",
+        "Drop examples whose inputs (see --inputs) repeat those of an earlier one; case, spacing and the punctuation "
+        "of prose are ignored.",
         default=True,
         flag="--exact/--no-exact",
     )
@@ -78,7 +78,7 @@ class Filter(ABC):
     """One check of valid examples against those that were added before, or against fixed rows.
 
     `match` changes nothing. Every example that passes all filters is passed to `add`, in order; a run adds also those
-    that are held or dropped later. A filter that rejects an example always rejects it later too: filters only ever
+    that wait or are dropped later. A filter that rejects an example always rejects it later too: filters only ever
     see more.
     """
 
@@ -106,7 +106,7 @@ class Filter(ABC):
 
 
 class HeldOutRow(NamedTuple):
-    """The inputs of a held-out row that examples are compared with, as a `Candidate` has them."""
+    """The inputs of a test row that examples are compared with, as a `Candidate` has them."""
 
     inputs: tuple[str, ...]  # the passage included
     passage: str  # the context; empty if the examples have none
@@ -117,10 +117,8 @@ class HeldOutRow(NamedTuple):
         return "\n".join(text for text in self.inputs if text != self.passage)
 
 
-class HeldOutRef(BaseModel):
+class HeldOutRef(FrozenModel):
     """A test set that examples are compared with."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str  # of the benchmark, or of the file, without its folder
     split: str | None  # of the benchmark; None for a file
@@ -145,6 +143,6 @@ class FilterInputs:
     """What filters may need beyond their settings."""
 
     held_out: Sequence[HeldOutSet] = ()
-    accepted: AcceptedVectors | None = None  # embeddings of the examples that were added
-    embedding_sha256: str | None = None  # of the embedding model; names the cache of held-out embeddings
+    vectors: PassedVectors | None = None  # embeddings of the examples that were added
+    embedding_sha256: str | None = None  # of the embedding model; names the cache of embeddings of test rows
     origin: str = "an example of request"  # what the number of an added example means; `line` in a file

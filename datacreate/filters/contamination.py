@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from datacreate.errors import RunLocked, StorageError
+from datacreate.errors import LockLost, RunLocked, StorageError
 from datacreate.filters.base import Filter, FilterInputs, FilterSettings, HeldOutRow
 from datacreate.filters.near import NearIndex, encodable_words
 from datacreate.filters.semantic import most_similar
@@ -26,8 +26,8 @@ from datacreate.formats.validate import Candidate, Reason
 from datacreate.locking import replaced_by_one
 from datacreate.messages import Notify, no_notify
 from datacreate.paths import data_dir
-from datacreate.selection.accepted_vectors import Float16Rows, to_float16
 from datacreate.selection.embeddings import Embedder
+from datacreate.selection.passed_vectors import Float16Rows, to_float16
 
 MIN_WORDS_INSIDE = 5
 """A question of a test row that is shorter than the n-gram is searched inside longer texts if it has this many words.
@@ -67,7 +67,7 @@ class Contamination(Filter):
 
     def __init__(self, settings: FilterSettings, inputs: FilterInputs) -> None:
         self._settings, self._inputs, self._n = settings, inputs, settings.ngram
-        self._embedder = inputs.accepted.embedder if inputs.accepted and settings.semantic else None
+        self._embedder = inputs.vectors.embedder if inputs.vectors and settings.semantic else None
 
     def prepare(self, notify: Notify = no_notify) -> None:
         """Read, index and embed the rows of the test sets. Raises what the sets raise."""
@@ -204,7 +204,7 @@ def embed_texts(
     if model_sha256:
         # Without the cache the next run only takes longer.
         with (
-            contextlib.suppress(OSError, StorageError, RunLocked),
+            contextlib.suppress(OSError, StorageError, RunLocked, LockLost),
             replaced_by_one(path) as part,
             part.open("xb") as file,
         ):

@@ -1,40 +1,31 @@
 """All filters, in the order in which they run: the cheapest first.
 
 To add a filter, write a module with a `Filter` (exact.py is an example), its settings as fields of `FilterSettings`,
-and its line in `FILTERS`. Options, config.json, reports and docs/cli.md follow from them. The module is imported when
-the filter is made.
+a `Reason` in formats/validate.py, and its line in `FILTERS`. Options, config.json, reports and docs/cli.md follow from
+them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datacreate.filters.base import Filter, FilterInputs, FilterSettings
-
-if TYPE_CHECKING:
-    from datacreate.formats.validate import Reason
-    from datacreate.selection.embeddings import Embedder
+from datacreate.filters.contamination import Contamination
+from datacreate.filters.exact import ExactDuplicates
+from datacreate.filters.near import NearDuplicates
+from datacreate.filters.semantic import SemanticDuplicates
+from datacreate.formats.validate import Reason
 
 
 @dataclass(frozen=True)
 class FilterEntry:
-    """A line of the registry. The filter is the class `type_name` of the module `filters/NAME.py`.
-
-    `settings` are fields of `FilterSettings`; the first is None, False or () if the filter is off.
-    """
+    """A line of the registry. `settings` are fields of `FilterSettings`; the first is None, False or () if off."""
 
     name: str
-    type_name: str
+    type: type[Filter]
     settings: tuple[str, ...]
-
-    @property
-    def type(self) -> type[Filter]:
-        """The filter's class; imports its module."""
-        found: type[Filter] = getattr(import_module(f"datacreate.filters.{self.name}"), self.type_name)
-        return found
 
     def is_on(self, settings: FilterSettings) -> bool:
         """Whether the filter runs."""
@@ -42,10 +33,10 @@ class FilterEntry:
 
 
 FILTERS = (
-    FilterEntry("exact", "ExactDuplicates", ("exact",)),
-    FilterEntry("near", "NearDuplicates", ("near",)),
-    FilterEntry("semantic", "SemanticDuplicates", ("semantic",)),
-    FilterEntry("contamination", "Contamination", ("decontaminate", "ngram", "decontaminate_near")),
+    FilterEntry("exact", ExactDuplicates, ("exact",)),
+    FilterEntry("near", NearDuplicates, ("near",)),
+    FilterEntry("semantic", SemanticDuplicates, ("semantic",)),
+    FilterEntry("contamination", Contamination, ("decontaminate", "ngram", "decontaminate_near")),
 )
 
 
@@ -67,15 +58,3 @@ def filter_report(settings: FilterSettings, rejected: Mapping[Reason, int]) -> l
         }
         for entry in FILTERS
     ]
-
-
-def load_embedder(name_or_path: str) -> tuple[Embedder, str]:
-    """An embedding model by preset name or folder, and its SHA-256.
-
-    Raises CheckpointError if it is unknown, not downloaded, or not an embedding model.
-    """
-    from datacreate.checkpoints import resolve
-    from datacreate.selection.embeddings import SentenceEmbedder
-
-    checkpoint = resolve(name_or_path, "encoder")
-    return SentenceEmbedder(checkpoint.path), checkpoint.sha256

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from datacreate.filters.base import Filter, FilterInputs, FilterSettings
 from datacreate.formats.validate import Candidate, Reason
-from datacreate.selection.accepted_vectors import to_float16, to_float64
+from datacreate.selection.passed_vectors import to_float16, to_float64
 
 Rows = NDArray[Any]
 
@@ -37,38 +37,38 @@ class SemanticDuplicates(Filter):
 
     def __init__(self, settings: FilterSettings, inputs: FilterInputs) -> None:
         assert settings.semantic is not None, "the filter is on"
-        assert inputs.accepted is not None, "the caller loads the embedding model"
+        assert inputs.vectors is not None, "the caller loads the embedding model"
         self._threshold = settings.semantic
-        self._accepted = inputs.accepted
-        self._numbers = array("q")  # of each row of `_accepted`
+        self._vectors = inputs.vectors
+        self._numbers = array("q")  # of each row of `_vectors`
         self._origin = inputs.origin
 
     @cached_property
     def _index(self) -> Any:
         from usearch.index import Index
 
-        return Index(ndim=self._accepted.dimensions, metric="cos", dtype="f16", multi=False)
+        return Index(ndim=self._vectors.embedder.dimensions, metric="cos", dtype="f16", multi=False)
 
     def _update_index(self) -> None:
         """Add the rows that were added since the last query; after a resume these are all rows."""
         for begin in range(len(self._index), len(self._numbers), _CHUNK):
             end = min(begin + _CHUNK, len(self._numbers))
-            self._index.add(np.arange(begin, end), self._accepted.between(begin, end), threads=1)
+            self._index.add(np.arange(begin, end), self._vectors.between(begin, end), threads=1)
 
     def match(self, candidate: Candidate) -> str | None:
         if not self._numbers:
             return None
-        [vector] = to_float16(self._accepted.embedder.encode([candidate.text]))
+        [vector] = to_float16(self._vectors.embedder.encode([candidate.text]))
         self._update_index()
         every = len(self._index) <= MAX_EXACT
         nearest = self._index.search(vector, _PROPOSALS, threads=1, exact=every).keys
-        row, cosine = most_similar(vector, nearest, self._accepted.__getitem__)
+        row, cosine = most_similar(vector, nearest, self._vectors.__getitem__)
         if cosine < self._threshold:
             return None
         return f"same meaning as {self._origin} {self._numbers[row]}, cosine {cosine:.2f}"
 
     def add(self, candidate: Candidate, number: int) -> None:
-        self._accepted.ensure(len(self._numbers), candidate.text)
+        self._vectors.ensure(len(self._numbers), candidate.text)
         self._numbers.append(number)
 
 

@@ -127,7 +127,7 @@ def evaluate(
     files: Sequence[Path] = (),
     options: FormatOptions | None = None,
 ) -> list[Evaluation]:
-    """Evaluate the model in `folder` on benchmarks and on JSONL files, which `options` say how to read.
+    """Evaluate the model in `folder` on benchmarks and on files, which `options` say how to read.
 
     Existing evaluations on the same rows are read, not repeated. Raises TrainingError for a damaged model or a
     test set that needs another head; Stopped after SIGINT or SIGTERM: finished evaluations are kept.

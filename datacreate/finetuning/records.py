@@ -39,6 +39,9 @@ from datacreate.settings import SettingsError
 Selection = Literal["held-out", "human", "none"]
 """The selection rows: a tenth of the training rows, the human dev split, or none."""
 
+PAPER_METHOD = " (paper)"
+"""Suffix of a condition's name when its rows were created by `--method paper`."""
+
 SOFT_LABELS = " (soft labels)"
 """Suffix of a condition's name when it was trained on the verifier's probabilities."""
 

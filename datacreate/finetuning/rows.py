@@ -18,7 +18,7 @@ from pathlib import Path
 
 from datacreate.benchmarks import find_benchmark, load_registry, read_split
 from datacreate.errors import TrainingError, UsageError
-from datacreate.finetuning.records import SOFT_LABELS, Condition, Task
+from datacreate.finetuning.records import PAPER_METHOD, SOFT_LABELS, Condition, Task
 from datacreate.formats.example import Example, FieldPath, Json, canonical_json, dotted, field_at, value_at
 from datacreate.formats.infer_rows import few_labels
 from datacreate.formats.options import FormatOptions
@@ -114,7 +114,7 @@ def _read_run(path: Path, verifier_probabilities: bool) -> Source:
         )
     return Source(
         str(path),
-        spec.strategy + (" (paper)" if spec.method == "paper" else ""),
+        spec.strategy + (PAPER_METHOD if spec.method == "paper" else ""),
         config.format,
         [row for row, _ in accepted],
         [parent for _, parent in accepted],

@@ -1,4 +1,4 @@
-"""What the user says about the fields of examples: the options of `create`, `preview`, `filter`, `train`, `schema`."""
+"""What the user says about the fields of examples: the options of `create`, `filter`, `train`, `evaluate`, ..."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Reads files with rows: JSONL, JSON, CSV, TSV, Parquet, each also with gzip, and folders of Hugging Face `datasets`.
 
-The content decides how a file is read. Only CSV and TSV are also recognized by the ending of the name.
+The content decides how a file is read, unless its name ends in .csv, .tsv, .json, .jsonl or .ndjson.
 """
 
 from __future__ import annotations

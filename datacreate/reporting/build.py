@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.dataset_metrics import DatasetMetrics
-from datacreate.errors import RunError
-from datacreate.finetuning.records import SOFT_LABELS, Selection
+from datacreate.errors import DatacreateError, RunError
+from datacreate.finetuning.records import PAPER_METHOD, SOFT_LABELS, Selection
 from datacreate.messages import Notify, no_notify
 from datacreate.paths import shipped
 from datacreate.reporting.cells import (
@@ -35,9 +35,6 @@ CONDITIONS = (CONSTANT, ZERO_SHOT, HUMAN, *STRATEGIES)
 SAMPLES = 5
 """Accepted examples that are shown of each creation run."""
 
-_PAPER_METHOD = " (paper)"
-"""Ends the name of a condition whose rows were created by `--method paper`."""
-
 _Setup = tuple[str, str, str, Selection]
 """Encoder, its SHA-256, recipe, model selection: what all models of a table share."""
 
@@ -54,9 +51,9 @@ def build_report(paths: Sequence[Path], notify: Notify = no_notify) -> Report:
     for path in found.runs:
         try:
             created.append(created_set(path, metrics))
-        except (RunError, OSError, ValueError, KeyError, TypeError) as error:
+        except (DatacreateError, OSError, ValueError, KeyError, TypeError) as error:
             reason = str(error)
-            if not isinstance(error, RunError):
+            if not isinstance(error, DatacreateError):
                 reason = f"cannot be read as a creation run ({type(error).__name__}: {reason})"
             skipped.append(Skipped(path_text(path), " ".join(reason.split())[:300]))
     if not found.evaluated and not created:
@@ -158,7 +155,7 @@ def _order(cells: Sequence[ResultCell]) -> Callable[[ResultCell], tuple[Any, ...
 
 def _strategy(condition: str) -> str:
     """The strategy of a condition, without its method and label type."""
-    return condition.removesuffix(SOFT_LABELS).removesuffix(_PAPER_METHOD)
+    return condition.removesuffix(SOFT_LABELS).removesuffix(PAPER_METHOD)
 
 
 @cache

@@ -1,5 +1,5 @@
-"""The log of a run: a line per session and per committed request, and one more for a request with held examples, when
-they are decided. Everything else is derived from it.
+"""The log of a run: a line per session and per committed request, and one more for a request with waiting examples,
+when they are decided. Everything else is derived from it.
 
 A line also names the parents of the requests that are made after it, so that a resumed run makes the same ones.
 
@@ -46,7 +46,7 @@ def example_line(values: dict[str, Json]) -> str:
 class Commit:
     """The result of one request.
 
-    While the label-noise check has not decided, scored examples are held: their commit has them in `held`, with one
+    While the label-noise check has not decided, scored examples wait: their commit has them in `waiting`, with one
     `scored` each. After the decision a second commit of the same request, `released`, accepts or rejects them.
     """
 
@@ -54,7 +54,7 @@ class Commit:
     parent: str  # id of the parent example
     depth: int  # of the parent; the root has 0
     accepted: tuple[dict[str, Json], ...]
-    chosen: tuple[int, ...]  # indices into `passed`: the next parents, in order
+    next_parents: tuple[int, ...]  # indices into `passed`, in order
     rejects: tuple[Reject, ...]
     prompt_tokens: int
     generated_tokens: int
@@ -62,13 +62,13 @@ class Commit:
     model: int = 0  # index of the generator
     scored: tuple[Scored, ...] = ()  # in order; the accepted ones are `accepted`, in order
     scoring_tokens: int = 0
-    held: tuple[dict[str, Json], ...] = ()
+    waiting: tuple[dict[str, Json], ...] = ()
     released: bool = False
 
     @property
     def passed(self) -> tuple[dict[str, Json], ...]:
         """The examples that passed the filters in this commit; those of a released one passed earlier."""
-        return () if self.released else self.held or self.accepted
+        return () if self.released else self.waiting or self.accepted
 
     @cached_property
     def lines(self) -> tuple[str, ...]:
@@ -87,7 +87,7 @@ class Commit:
             "parent": self.parent,
             "depth": self.depth,
             "accepted": self.accepted,
-            "chosen": self.chosen,
+            "chosen": self.next_parents,
             "rejects": [[r.reason, r.text, *filter(None, [r.detail])] for r in self.rejects],
             "tokens": [self.prompt_tokens, self.generated_tokens],
             "time": self.time,
@@ -95,8 +95,8 @@ class Commit:
         if self.scored:
             record["scored"] = [[s.assigned, s.final, int(s.accepted), *s.probabilities] for s in self.scored]
             record["scoring_tokens"] = self.scoring_tokens
-        if self.held or self.released:
-            record |= {"held": self.held, "released": self.released}
+        if self.waiting or self.released:
+            record |= {"held": self.waiting, "released": self.released}
         if self.model:
             record["model"] = self.model
         return _encode(record)

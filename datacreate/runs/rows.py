@@ -1,7 +1,8 @@
 """Reads the rows of a run directory or of a file, and validates each one.
 
-`filter`, and `train` for files, use `read_rows`. Rows of a file are validated by the function that validates
-what a model writes (`formats.validate.validate_example`); rows of a run were validated when it was made.
+`filter`, and for files `train` and `evaluate --test`, use `read_rows`. Rows of a file are validated by the
+function that validates what a model writes (`formats.validate.validate_example`); rows of a run were validated when it
+was made.
 """
 
 from __future__ import annotations

@@ -51,8 +51,8 @@ class RunStats:
     labels: Counter[str] = field(default_factory=Counter)
     by_generator: Counter[int] = field(default_factory=Counter)  # accepted examples by index of the generator
     last_rejects: deque[Reject] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
-    held: int = 0  # examples that wait for the label-noise check
-    scored: int = 0  # examples that the verifier scored, without those held
+    waiting: int = 0  # examples that wait for the label-noise check
+    scored: int = 0  # examples that the verifier scored, without those that wait
     scoring_tokens: int = 0
     written_by_label: Counter[int] = field(default_factory=Counter)  # scored examples with an assigned label
     agreed: int = 0  # scored examples whose assigned label is the most probable
@@ -91,7 +91,7 @@ class RunStats:
         self.requests += not commit.released
         self.accepted += len(commit.accepted)
         self.by_generator[commit.model] += len(commit.accepted)
-        if commit.accepted or commit.held:
+        if commit.accepted or commit.waiting:
             self.consecutive_failures = 0
         else:
             self.consecutive_failures += not commit.released
@@ -111,11 +111,11 @@ class RunStats:
     def _add_scored(self, commit: Commit) -> None:
         self.scoring_tokens += commit.scoring_tokens
         check = self.label_noise_check
-        self.held += -len(commit.scored) if commit.released else len(commit.held)
+        self.waiting += -len(commit.scored) if commit.released else len(commit.waiting)
         for scored in commit.scored:
             if check and not commit.released:
                 check.add(scored)
-            if not commit.held:
+            if not commit.waiting:
                 self._add_decided(
                     scored, check.calibrated(scored.probabilities) if check else scored.probabilities
                 )

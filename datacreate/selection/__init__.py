@@ -4,5 +4,5 @@ strategies.py        the strategies; a new one is one function
 queue.py             the order of parents: chains, tree, levels of the paper
 farthest_first.py    the order of parents for the strategy coverage
 embeddings.py        sentence embeddings and similarity
-accepted_vectors.py  the embeddings of examples that passed the filters, in a file
+passed_vectors.py  the embeddings of examples that passed the filters, in a file
 """

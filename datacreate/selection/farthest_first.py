@@ -1,4 +1,4 @@
-"""The queue of the strategy `coverage`: the accepted example that is farthest from all parents used so far.
+"""The queue of the strategy `coverage`: the waiting parent that is farthest from the parents used so far.
 
 This is the greedy algorithm for k centers (Gonzalez, 1985): its covering radius is at most twice the optimum.
 """
@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datacreate.selection.accepted_vectors import to_float64
+from datacreate.selection.passed_vectors import to_float64
 from datacreate.selection.queue import Parent, Tree
 
 VectorOf = Callable[[int], NDArray[Any]]
 """From the number of a parent (0: the root) to its unit vector, (dimensions,)."""
 
 _MAX_CENTERS = 2048
-"""Used parents that a new candidate is compared with: the first half (far apart), and the latest half (close)."""
+"""Used parents that a new parent is compared with: the first half (far apart), and the latest half (close)."""
 
 
 class FarthestFirst(Tree):
     """A tree that uses the waiting parent with the smallest maximum cosine to the parents used so far.
 
-    The latest `pool` accepted examples that were not used wait. Vectors are rounded to float16, so that all machines
+    The latest `pool` parents that were not used wait. Vectors are rounded to float16, so that all machines
     decide alike.
     """
 
@@ -73,7 +73,7 @@ class FarthestFirst(Tree):
         self._num_centers += 1
         np.maximum(self._cosines, self._vectors @ center, out=self._cosines)  # free slots stay inf
 
-    def commit(self, request: int, chosen: Sequence[Parent], passed: int, needed: int) -> None:
-        """See ParentQueue. `chosen` are all children that passed the filters, whose vectors must exist."""
-        if chosen:
-            self._add(chosen)
+    def commit(self, request: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
+        """See ParentQueue. `parents` are all children that passed the filters, whose vectors must exist."""
+        if parents:
+            self._add(parents)

@@ -2,7 +2,7 @@
 
 Requests are numbered and committed in order. A queue only sees the commits, so that neither the capacity of the
 engine nor the order of arrival influences its decisions. Its caller limits the requests in flight. The log names
-every chosen parent, so that a resumed run takes them from there.
+every parent, so that a resumed run takes them from there.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 MAX_ATTEMPTS = 8
-"""How often a chain retries a parent without accepted children before it returns to the root."""
+"""How often a chain retries a parent without children before it returns to the root."""
 
 _MAX_REUSABLE = 4096
 """Only this many parents, the first ones, can be used again."""
@@ -44,8 +44,8 @@ class ParentQueue(Protocol):
         that cannot be a parent.
         """
 
-    def commit(self, request: int, chosen: Sequence[Parent], passed: int, needed: int) -> None:
-        """Record the result of a request: the parents that the strategy chose, and how many examples passed.
+    def commit(self, request: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
+        """Record the result of a request: the children chosen as parents, and how many examples passed.
 
         At most `needed` parents that were not used yet have to be kept.
         """
@@ -56,15 +56,15 @@ class Chains:
 
     def __init__(self, root: Parent, num_chains: int) -> None:
         self._root = root
-        self._chains = [(root, 0)] * num_chains  # the next parent, and its requests without accepted children
+        self._chains = [(root, 0)] * num_chains  # the next parent, and its requests without children
 
     def next(self, request: int, *, idle: bool, logged: int | None = None) -> Parent | None:
         return self._chains[request % len(self._chains)][0]
 
-    def commit(self, request: int, chosen: Sequence[Parent], passed: int, needed: int) -> None:
+    def commit(self, request: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
         parent, attempts = self._chains[request % len(self._chains)]
-        if chosen:
-            following = (chosen[0], 0)
+        if parents:
+            following = (parents[0], 0)
         elif passed:
             following = (parent, 0)
         elif attempts < MAX_ATTEMPTS:
@@ -83,7 +83,7 @@ class Tree:
 
     def __init__(self, root: Parent, max_parent_uses: int) -> None:
         self._max_parent_uses = max_parent_uses
-        self._waiting = {root.number: root}  # not used yet, in order of acceptance
+        self._waiting = {root.number: root}  # not used yet, in order
         self._uses: dict[int, int] = {}
         self._used: dict[int, Parent] = {}  # those that can be used again, in order of their first use
 
@@ -112,8 +112,8 @@ class Tree:
     def _use_first(self, parent: Parent) -> None:
         """Record that a parent is used for the first time."""
 
-    def commit(self, request: int, chosen: Sequence[Parent], passed: int, needed: int) -> None:
-        self._waiting |= {parent.number: parent for parent in chosen}
+    def commit(self, request: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
+        self._waiting |= {parent.number: parent for parent in parents}
         while len(self._waiting) > needed:
             self._waiting.popitem()
 
@@ -121,7 +121,7 @@ class Tree:
 class Levels:
     """The tree of the paper: a level is shuffled and completed before the next one starts.
 
-    A parent without accepted children is not used again. If a whole level has none, the level is repeated. The paper
+    A parent without children is not used again. If a whole level has none, the level is repeated. The paper
     sends one request at a time. The order of a level is known when it starts, so more requests in flight change
     nothing but the time.
     """
@@ -146,5 +146,5 @@ class Levels:
             random.Random(f"{self._seed}:level:{request}").shuffle(self._level)
         self._position = 0
 
-    def commit(self, request: int, chosen: Sequence[Parent], passed: int, needed: int) -> None:
-        self._children.extend(chosen)
+    def commit(self, request: int, parents: Sequence[Parent], passed: int, needed: int) -> None:
+        self._children.extend(parents)

@@ -69,33 +69,33 @@ def naive(parent: str, children: Texts, rng: Random, embedder: Embedder | None) 
 
 @strategy()
 def random_(parent: str, children: Texts, rng: Random, embedder: Embedder | None) -> Indices:
-    """One accepted child at random."""
+    """One child at random."""
     return (rng.randrange(len(children)),)
 
 
 @strategy(needs_embedder=True)
 def diverse(parent: str, children: Texts, rng: Random, embedder: Embedder | None) -> Indices:
-    """The accepted child least similar to its parent."""
+    """The child least similar to its parent."""
     scores = _cosines(parent, children, embedder)
     return (scores.index(min(scores)),)
 
 
 @strategy(needs_embedder=True)
 def similar(parent: str, children: Texts, rng: Random, embedder: Embedder | None) -> Indices:
-    """The accepted child most similar to its parent."""
+    """The child most similar to its parent."""
     scores = _cosines(parent, children, embedder)
     return (scores.index(max(scores)),)
 
 
 @strategy(queue="tree")
 def tree(parent: str, children: Texts, rng: Random, embedder: Embedder | None) -> Indices:
-    """Every accepted child, breadth first."""
+    """Every child, breadth first."""
     return rng.sample(range(len(children)), len(children))
 
 
 @strategy(queue="coverage", needs_embedder=True)
 def coverage(parent: str, children: Texts, rng: Random, embedder: Embedder | None) -> Indices:
-    """The accepted example farthest from the parents used so far."""
+    """The child farthest from the parents used so far."""
     return range(len(children))
 
 

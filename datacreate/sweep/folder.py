@@ -8,22 +8,21 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from datacreate.errors import SweepPlanError
 from datacreate.files import refuse_links, replace_file, storage_error
 from datacreate.locking import FolderLock, held_by, locked
 from datacreate.messages import Notify, no_notify
+from datacreate.settings import FrozenModel
 from datacreate.sweep.cells import Step, SweepCell
 from datacreate.sweep.plan import SweepPlan
 
 _WEIGHTS = ("*.safetensors", "*.bin")
 
 
-class Status(BaseModel):
+class Status(FrozenModel):
     """The last status of a step; `identity` as in `Step`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     state: Literal["started", "finished", "failed"]
     identity: tuple[str, ...]
@@ -63,7 +62,7 @@ class SweepFolder:
             refuse_links(*(self.path / part for part in (place, *place.parents[:-1])))
         with locked(folder, notify) as lock:
             text = self._plan.model_dump_json(indent=2) + "\n"
-            if not (self._plan_path.is_file() and self._plan_path.read_text(encoding="utf-8") == text):
+            if not (self._plan_path.is_file() and self._plan_path.read_bytes() == text.encode()):
                 replace_file(self._plan_path, text, folder)
             yield lock
 

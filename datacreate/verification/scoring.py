@@ -30,7 +30,7 @@ class Scored:
     """The verifier's result for one example. Labels are indices of the possible labels."""
 
     assigned: int  # the label the text was written for; -1 if it was written without one
-    final: int  # the label after verification; -1 if the example is dropped, or held
+    final: int  # the label after verification; -1 if the example is dropped, or waits
     accepted: bool  # whether the example is in the training set
     probabilities: Probabilities  # of the verifier, not calibrated; rounded to four decimals
 

@@ -46,8 +46,7 @@ class Verifier(Filter):
 
     def prepare(self, notify: Notify = no_notify) -> None:
         self._engine.start([scores_are_real()])
-        labels = [str(label) for label in self._format.labels or ()]
-        self._lettered = bool(labels) and not self._engine.have_distinct_first_tokens(labels)
+        self._lettered = self._engine.needs_letters(self._format.labels or ())
         if self._lettered:
             check_lettered(self._format, "--verifier", self._model)
 

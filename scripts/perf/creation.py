@@ -40,6 +40,7 @@ from datacreate.engines.base import Check, Completion, Messages, Request
 from datacreate.engines.client import Engine
 from datacreate.engines.factory import make_engine
 from datacreate.errors import Stopped
+from datacreate.formats.example import Json
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 
@@ -66,8 +67,8 @@ class InstantEngine:
     def count_tokens(self, messages: Messages) -> int:
         return sum(len(message["content"]) for message in messages) // 4
 
-    def have_distinct_first_tokens(self, choices: Sequence[str]) -> bool:
-        return True
+    def needs_letters(self, labels: Sequence[Json]) -> bool:
+        return False
 
     def start(self, checks: Sequence[Check] = ()) -> None: ...
 

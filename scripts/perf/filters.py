@@ -35,9 +35,9 @@ from datacreate.filters.semantic import SemanticDuplicates
 from datacreate.formats.example import Example
 from datacreate.formats.text_normalization import normalize_text
 from datacreate.formats.validate import Candidate
-from datacreate.selection.accepted_vectors import AcceptedVectors
 from datacreate.selection.embeddings import Embedder, SentenceEmbedder
 from datacreate.selection.farthest_first import FarthestFirst
+from datacreate.selection.passed_vectors import PassedVectors
 from datacreate.selection.queue import Parent
 
 SIZES = (10_000, 100_000, 1_000_000)
@@ -123,9 +123,7 @@ class PreparedVectors:
 
 def filter_semantic(embedder: Embedder, number: int, vocabulary: Sequence[str]) -> float:
     """Examples per second, embedded 5 at a time as in a completion."""
-    filter = SemanticDuplicates(
-        FilterSettings(semantic=0.9), FilterInputs(accepted=AcceptedVectors(embedder))
-    )
+    filter = SemanticDuplicates(FilterSettings(semantic=0.9), FilterInputs(vectors=PassedVectors(embedder)))
     seconds = 0.0
     for chunk in candidates(number, vocabulary):
         began = time.perf_counter()

@@ -85,8 +85,7 @@ def measure(engine: Engine, model: str, name: str, number: int, calibration: int
 
 def score(engine: Engine, format: TaskFormat, rows: Sequence[dict[str, Json]]) -> Scored:
     """The rows that the engine scored, in order."""
-    labels = list(map(str, format.labels or ()))
-    lettered = bool(labels) and not engine.have_distinct_first_tokens(labels)
+    lettered = engine.needs_letters(format.labels or ())
     asked = [(row, label_question(format, row, lettered=lettered)) for row in rows]
     questions = [(question, question.shown) for _, question in asked if question]
     found = score_labels(engine, questions, lambda _: None)

@@ -30,7 +30,7 @@ def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_a_served_model_answers_test_sets_and_is_not_asked_again(tmp_path: Path, url: str) -> None:
     import_rows(tmp_path / "rows", "creak", test=claims(6))
     command = ["evaluate", "--zero-shot", MODEL, "--url", url, "--benchmark", "creak", "--out"]
-    ended = typed(*command, str(tmp_path / "out"), "--engine", "openai", "--json")
+    ended = typed(*command, str(tmp_path / "out"), "--json")
     assert ended.code == 0, ended.err
     [found] = json.loads(ended.out)
     assert (found["condition"]["generator"], found["scores"]["unanswered"]) == (MODEL, 0)
@@ -69,7 +69,6 @@ def test_a_served_model_verifies_rows(tmp_path: Path, url: str) -> None:
         (["--url", ""], "--url (empty): neither an address"),
         (["--url", "http://a:1", "--engine", "vllm"], "--url: that is for running servers"),
         (["--url", "http://a:1", "--dtype", "float32"], "--dtype: running servers have loaded their models"),
-        (["--engine", "openai"], "--engine openai: name the servers with --url"),
         (["--engine", "llamacpp", "--replicas", "2"], "--replicas: only vLLM has that setting"),
         (["--servers", "2"], "--servers: that is for running servers"),
         (["--request-timeout", "inf", "--url", "http://a:1"], "--request-timeout inf: "),

@@ -37,7 +37,6 @@ from tests.servers import until
         (["--", "--served_model_name=x"], "--served_model_name=x: datacreate sets this argument"),
         (["--", "--ssl-keyfile", "key.pem"], "--ssl-keyfile: datacreate sets this argument"),
         (["--max-num-seqs", "-1"], "--max-num-seqs -1: "),
-        (["--engine", "openai"], "'openai' is not one of 'auto', 'vllm', 'llamacpp'"),
         (["--engine", "llamacpp", "--dtype", "float16"], "--dtype: only vLLM has that setting"),
         (["--engine", "llamacpp", "--", "--seed", "1"], "--seed: only vLLM's server accepts"),
     ],

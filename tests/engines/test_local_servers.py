@@ -75,8 +75,8 @@ def test_a_local_server_writes_by_a_schema_and_scores_choices(
             1024,
         )  # one waits in the queue
         assert 10 < engine.count_tokens(MESSAGES) < 100
-        assert engine.have_distinct_first_tokens(["yes", "no"])
-        assert not engine.have_distinct_first_tokens(["yes", "yes"])
+        assert not engine.needs_letters(["yes", "no"])
+        assert engine.needs_letters(["yes", "yes"])
         engine.submit(Request(1, MESSAGES, json.dumps(schema), Sampling(max_tokens=50)))
         engine.submit(scoring(-2, MESSAGES, ("A", "B", "C")))
         answers: dict[int, Completion] = {}

@@ -138,7 +138,6 @@ HOST = "http://host:1"
         ("somewhere", {}, "neither an address nor a folder"),
         ("http://me:pass@host:1", {}, r"\$DATACREATE_API_KEY"),
         ("http://host:99999", {}, "neither an address nor a folder"),
-        (None, {"engine": "openai"}, "name the servers with --url"),
         (HOST, {"engine": "vllm"}, "that is for running servers"),
         (HOST, {"dtype": "bfloat16"}, "--dtype: running servers have loaded their models"),
         (HOST, {"request_timeout": float("inf")}, "--request-timeout inf: give a num"),

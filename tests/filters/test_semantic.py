@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from datacreate.checkpoints import resolve
 from datacreate.filters import semantic
 from datacreate.filters.semantic import SemanticDuplicates
-from datacreate.selection.accepted_vectors import AcceptedVectors
 from datacreate.selection.embeddings import SentenceEmbedder
+from datacreate.selection.passed_vectors import PassedVectors
 from tests.filters.texts import DIFFERENT, ODD, PARAPHRASES, HashedWords, asked, semantic_filter
 
 sentences = st.lists(st.sampled_from(["red", "green", "blue", "cats", "dogs", "run"]), max_size=4).map(
@@ -24,7 +24,7 @@ sentences = st.lists(st.sampled_from(["red", "green", "blue", "cats", "dogs", "r
 GRID = [f"{one} {two} {three}" for one in "abcdefgh" for two in "klmnop" for three in "uvwxyz"]
 
 
-def filter_with(threshold: float, *added: str, vectors: AcceptedVectors | None = None) -> SemanticDuplicates:
+def filter_with(threshold: float, *added: str, vectors: PassedVectors | None = None) -> SemanticDuplicates:
     filter = semantic_filter(threshold, vectors)
     for number, text in enumerate(added):
         filter.add(asked(text), number)
@@ -55,9 +55,9 @@ def test_a_resumed_run_embeds_nothing_twice_and_decides_the_same(
 ) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "vectors.f16"
-        filter_with(0.6, *added[:at], vectors=AcceptedVectors(HashedWords(), path))
+        filter_with(0.6, *added[:at], vectors=PassedVectors(HashedWords(), path))
         embedder = HashedWords()
-        resumed = filter_with(0.6, *added, vectors=AcceptedVectors(embedder, path))
+        resumed = filter_with(0.6, *added, vectors=PassedVectors(embedder, path))
         embedded = {text for call in embedder.asked for text in call}
         assert {"", *embedded} == {"", *added[at:]}  # "" is the root, embedded if the file is new
         assert matches(resumed, texts) == matches(filter_with(0.6, *added), texts)
@@ -70,8 +70,8 @@ def test_the_graph_finds_the_same_as_the_exact_search(
     exact = matches(filter_with(0.95, *GRID), repeats)
     monkeypatch.setattr(semantic, "MAX_EXACT", 0)
     path = tmp_path / "vectors.f16"
-    by_graph = matches(filter_with(0.95, *GRID, vectors=AcceptedVectors(HashedWords(), path)), repeats)
-    resumed = filter_with(0.95, *GRID, vectors=AcceptedVectors(HashedWords(), path))
+    by_graph = matches(filter_with(0.95, *GRID, vectors=PassedVectors(HashedWords(), path)), repeats)
+    resumed = filter_with(0.95, *GRID, vectors=PassedVectors(HashedWords(), path))
     assert all(exact)
     assert sum(a == b for a, b in zip(by_graph, exact, strict=True)) >= 0.99 * len(GRID)
     assert matches(resumed, repeats) == by_graph
@@ -92,7 +92,7 @@ def test_queries_between_additions_to_the_graph_change_nothing(monkeypatch: pyte
 @pytest.mark.model
 def test_a_real_model_finds_four_of_five_paraphrases_and_nothing_else() -> None:
     embedder = SentenceEmbedder(resolve("all-minilm-l6-v2", "encoder").path)
-    filter = semantic_filter(0.8, AcceptedVectors(embedder))
+    filter = semantic_filter(0.8, PassedVectors(embedder))
     for number, text in enumerate([*(one for one, _ in PARAPHRASES), *DIFFERENT]):
         assert filter.match(asked(text)) is None
         filter.add(asked(text), number)

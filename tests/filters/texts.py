@@ -16,8 +16,8 @@ from datacreate.formats.example import Example
 from datacreate.formats.text_normalization import normalize_text
 from datacreate.formats.validate import Candidate
 from datacreate.messages import Notify, no_notify
-from datacreate.selection.accepted_vectors import AcceptedVectors
 from datacreate.selection.embeddings import Embedder
+from datacreate.selection.passed_vectors import PassedVectors
 
 
 def asked(question: str, passage: str = "") -> Candidate:
@@ -37,8 +37,8 @@ def near_filter(threshold: float) -> NearDuplicates:
     return NearDuplicates(FilterSettings(near=threshold), FilterInputs())
 
 
-def semantic_filter(threshold: float, vectors: AcceptedVectors | None = None) -> SemanticDuplicates:
-    inputs = FilterInputs(accepted=vectors or AcceptedVectors(HashedWords()))
+def semantic_filter(threshold: float, vectors: PassedVectors | None = None) -> SemanticDuplicates:
+    inputs = FilterInputs(vectors=vectors or PassedVectors(HashedWords()))
     return SemanticDuplicates(FilterSettings(semantic=threshold), inputs)
 
 
@@ -50,7 +50,7 @@ def contamination(
     **settings: Any,
 ) -> Contamination:
     """A prepared filter; the checks of near-duplicates and of embeddings are off unless they have a threshold."""
-    accepted = AcceptedVectors(embedder) if embedder else None
+    accepted = PassedVectors(embedder) if embedder else None
     filter_settings = FilterSettings(**{"decontaminate_near": None} | settings)
     filter = Contamination(filter_settings, FilterInputs(sets, accepted, model_sha256))
     filter.prepare(notify)

@@ -36,7 +36,7 @@ records = st.builds(
     depth=st.integers(0, 1000),
     model=st.integers(0, 3),
     accepted=st.lists(st.dictionaries(texts, values, max_size=4), max_size=3).map(tuple),
-    chosen=st.lists(st.integers(0, 5), max_size=5).map(tuple),
+    next_parents=st.lists(st.integers(0, 5), max_size=5).map(tuple),
     rejects=st.lists(st.builds(Reject, st.sampled_from(Reason), texts), max_size=3).map(tuple),
     prompt_tokens=st.integers(0, 10**6),
     generated_tokens=st.integers(0, 10**6),

@@ -94,12 +94,12 @@ def test_held_examples_are_parents_and_no_text_is_held_twice(
     """A small vocabulary: many texts repeat each other."""
     verified(tmp_path, model, answering(200), guessing, count=60, strategy=strategy, **TWO_LABELS)
     made = commits(tmp_path)
-    held = [commit for commit in made if commit.held]
-    texts = [(values["premise"], values["hypothesis"]) for commit in held for values in commit.held]
+    waiting = [commit for commit in made if commit.waiting]
+    texts = [(values["premise"], values["hypothesis"]) for commit in waiting for values in commit.waiting]
     assert len(set(texts)) == len(texts) >= 60
-    assert any(commit.depth for commit in held)
-    assert not any(commit.accepted for commit in made[: len(held)])
-    assert [commit.request for commit in made if commit.released] == [commit.request for commit in held]
+    assert any(commit.depth for commit in waiting)
+    assert not any(commit.accepted for commit in made[: len(waiting)])
+    assert [commit.request for commit in made if commit.released] == [commit.request for commit in waiting]
 
 
 def test_a_short_run_checks_20_rows(tmp_path: Path, model: str) -> None:

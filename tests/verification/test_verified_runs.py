@@ -18,6 +18,7 @@ from datacreate.checkpoints import Checkpoint
 from datacreate.create import create
 from datacreate.engines.base import Completion, Request
 from datacreate.errors import EngineError, NoProgress, UsageError
+from datacreate.formats.example import Json
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from datacreate.verification.scoring import NO_SCORES
@@ -258,8 +259,8 @@ def test_more_options_than_letters_cannot_be_verified(tmp_path: Path, model: str
 class SameFirstToken(ScriptedEngine):
     """All labels begin with the same token."""
 
-    def have_distinct_first_tokens(self, choices: Sequence[str]) -> bool:
-        return False
+    def needs_letters(self, labels: Sequence[Json]) -> bool:
+        return True
 
 
 def test_labels_with_the_same_first_token_are_scored_by_letter(tmp_path: Path, model: str) -> None:

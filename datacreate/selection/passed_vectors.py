@@ -36,9 +36,9 @@ def to_float64(rows: NDArray[Any]) -> NDArray[np.float64]:
     return to_float16(rows).astype(np.float64)
 
 
-class AcceptedVectors:
-    """The vectors of the examples that passed the filters, numbered from 0 in order: also of those that are held or
-    dropped later.
+class PassedVectors:
+    """The vectors of the examples that passed the filters, numbered from 0 in order: also of those that wait for
+    the label-noise check or are dropped later.
 
     `path`: the file, or None for memory. The first row is the vector of `root`, the text of the formatting example:
     computed on another machine it could round differently.
@@ -50,13 +50,8 @@ class AcceptedVectors:
         self._root = root
 
     @cached_property
-    def dimensions(self) -> int:
-        """The length of a vector."""
-        return self.embedder.dimensions
-
-    @cached_property
     def _record(self) -> np.dtype[Any]:
-        return np.dtype([("vector", "<f2", (self.dimensions,)), ("checksum", "<u4")])
+        return np.dtype([("vector", "<f2", (self.embedder.dimensions,)), ("checksum", "<u4")])
 
     @cached_property
     def _file(self) -> Any:
@@ -87,15 +82,15 @@ class AcceptedVectors:
         """Embed `text` as vector number `row`, unless it is there already. Raises StorageError."""
         self._ensure(self._file, 1 + row, text)
 
-    def _ensure(self, file: Any, place: int, text: str) -> None:
+    def _ensure(self, file: Any, row: int, text: str) -> None:
         try:
-            file.seek(place * self._record.itemsize)
+            file.seek(row * self._record.itemsize)
             found = file.read(self._record.itemsize)
             if found == self._content(found[:-4], text):
                 return
             [vector] = to_float16(self.embedder.encode([text]))
             rest = memoryview(self._content(vector.tobytes(), text))
-            file.seek(place * self._record.itemsize)
+            file.seek(row * self._record.itemsize)
             while rest:
                 rest = rest[file.write(rest) :]
         except OSError as error:

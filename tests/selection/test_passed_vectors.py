@@ -12,16 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datacreate.errors import StorageError
-from datacreate.selection.accepted_vectors import AcceptedVectors, to_float16, to_float64
+from datacreate.selection.passed_vectors import PassedVectors, to_float16, to_float64
 from tests.filters.texts import HashedWords
 
 TEXTS = [f"text {number}" for number in range(20)]
 
 
-def filled(path: Path | None) -> tuple[AcceptedVectors, list[str]]:
+def filled(path: Path | None) -> tuple[PassedVectors, list[str]]:
     """The vectors of TEXTS, and the texts that were embedded for them."""
     embedder = HashedWords()
-    vectors = AcceptedVectors(embedder, path, "root")
+    vectors = PassedVectors(embedder, path, "root")
     for number, text in enumerate(TEXTS):
         vectors.ensure(number, text)
     return vectors, [text for call in embedder.asked for text in call]
@@ -81,7 +81,7 @@ def test_a_row_that_a_full_disk_cut_off_is_written_again(tmp_path: Path) -> None
 
 def test_a_missing_folder_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"vectors\.f16"):
-        AcceptedVectors(HashedWords(), tmp_path / "absent" / "vectors.f16").ensure(0, "text")
+        PassedVectors(HashedWords(), tmp_path / "absent" / "vectors.f16").ensure(0, "text")
 
 
 @given(st.integers(0, 2**32 - 1))
