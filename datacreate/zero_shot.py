@@ -81,7 +81,7 @@ def _evaluate(
         benchmark=test.name,
         split=test.split,
         head=test.task.head,
-        digest=test.digest,
+        digest=test.sha256,
         condition=Condition(
             name="zero-shot",
             benchmark=None,
@@ -101,7 +101,7 @@ def _evaluate(
 
 
 def _truncated(engine: Engine, question: Question, task: Task, lettered: bool) -> Question:
-    """The question with as much of its passage as the model's context holds."""
+    """The question with as much of its passage as the model's context length allows."""
     room = engine.max_context - 1  # one token is generated
     while question.context:
         prompt = _prompt(question, task, lettered)

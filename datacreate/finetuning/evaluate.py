@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from datacreate.benchmarks import digest, find_benchmark, has_split, load_registry, read_split
+from datacreate.benchmarks import find_benchmark, has_split, load_registry, read_split, split_sha256
 from datacreate.errors import TrainingError
 from datacreate.files import refuse_links, replace_files
 from datacreate.finetuning.encoder import collator, encode, load_tokenizer, load_with_head
@@ -50,7 +50,7 @@ class TestSet:
 
     name: str
     split: str
-    digest: str
+    sha256: str
     task: Task
     labels: Sequence[str]  # the right answer of each row
     questions: Sequence[Question | str]  # per row; a string says why the row cannot be encoded
@@ -66,7 +66,7 @@ def read_test_set(name: str, split: str = "test") -> TestSet:
     benchmark = find_benchmark(name)
     format, rows = load_format(benchmark.format_name), read_split(benchmark, split)
     task = task_of(format, rows, name)
-    return _test_set(name, split, digest(benchmark, split), task, format, rows)
+    return _test_set(name, split, split_sha256(benchmark, split), task, format, rows)
 
 
 def read_test_file(path: Path, task: Task, options: FormatOptions) -> TestSet:
@@ -81,7 +81,7 @@ def read_test_file(path: Path, task: Task, options: FormatOptions) -> TestSet:
     rows = (
         [q.text, q.context, q.options, q.answer] if isinstance(q, Question) else q for q in test.questions
     )
-    return replace(test, digest=sha256_of(rows))
+    return replace(test, sha256=sha256_of(rows))
 
 
 def _test_set(
@@ -152,7 +152,7 @@ def evaluate(
             benchmark=test.name,
             split=test.split,
             head=task.head,
-            digest=test.digest,
+            digest=test.sha256,
             condition=training.condition,
             encoder=training.encoder,
             encoder_sha256=training.encoder_sha256,
@@ -255,10 +255,10 @@ def grade(
             row_probabilities, answer = next(remaining), question.answer
             names = test.task.names if labels else question.options
         if row_probabilities is not None:
-            place = max(range(len(row_probabilities)), key=row_probabilities.__getitem__)
-            predicted, correct = names[place], answer is not None and names[place] == names[answer]
+            best = max(range(len(row_probabilities)), key=row_probabilities.__getitem__)
+            predicted, correct = names[best], answer is not None and names[best] == names[answer]
             rounded = [round(float(probability), 4) for probability in row_probabilities]
-            said = -1 if answer is None else answer if correct else place
+            said = -1 if answer is None else answer if correct else best
         truth.append(-1 if answer is None else answer)
         given.append(said)
         predictions.append(
@@ -280,4 +280,4 @@ def _existing_evaluation(folder: Path, test: TestSet) -> Evaluation | None:
         existing = read_evaluation(folder)
     except TrainingError:
         return None
-    return existing if existing.digest == test.digest else None
+    return existing if existing.digest == test.sha256 else None

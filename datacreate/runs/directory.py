@@ -229,7 +229,7 @@ class RunDirectory:
         config = self.read_config()
         stats = RunStats.of(config.spec, config.format)
         for line in self.log(config.run_id):
-            stats.take(line.record)
+            stats.add_record(line.record)
         return summary_of(config, stats)
 
 
