@@ -109,18 +109,18 @@ def encode(
 def _inputs(questions: Sequence[Question], task: Task, show_context: bool) -> tuple[list[str], list[str]]:
     """First and second texts of all inputs; no second ones for questions without passages."""
     if task.head == "multiple_choice":
-        shown = [f"{q.context} {q.text}" if q.context and show_context else q.text for q in questions]
+        shown = [f"{q.passage} {q.text}" if q.passage and show_context else q.text for q in questions]
         return [text for text in shown for _ in range(task.classes)], [
             o for q in questions for o in q.options
         ]
-    return [q.text for q in questions], [q.context or "" for q in questions] if has_passages(
+    return [q.text for q in questions], [q.passage or "" for q in questions] if has_passages(
         questions
     ) else []
 
 
 def has_passages(questions: Sequence[Question]) -> bool:
     """Whether any question comes with a passage."""
-    return any(question.context for question in questions)
+    return any(question.passage for question in questions)
 
 
 def collator(task: Task, tokenizer: Any) -> Callable[[Sequence[Mapping[str, Any]]], Any]:

@@ -17,6 +17,7 @@ from datacreate.finetuning.encoder import collator, encode, load_tokenizer, load
 from datacreate.finetuning.records import (
     EVALUATION,
     PREDICTIONS,
+    EvaluatedModel,
     Evaluation,
     Model,
     Prediction,
@@ -79,7 +80,7 @@ def read_test_file(path: Path, task: Task, options: FormatOptions) -> TestSet:
     if all(question.answer is None for question in test.usable):
         raise TrainingError(f"{path}: no row fits a model of {task.description}; give rows with its answers")
     rows = (
-        [q.text, q.context, q.options, q.answer] if isinstance(q, Question) else q for q in test.questions
+        [q.text, q.passage, q.options, q.answer] if isinstance(q, Question) else q for q in test.questions
     )
     return replace(test, sha256=sha256_of(rows))
 
@@ -139,29 +140,23 @@ def evaluate(
     if names or not files:
         sources = [*benchmarks_for(model, names, split), *files]
     load = cache(lambda: (load_with_head(folder, task), load_tokenizer(folder)))
+    evaluated = EvaluatedModel(
+        condition=training.condition,
+        encoder=training.encoder,
+        encoder_sha256=training.encoder_sha256,
+        recipe=training.recipe.description,
+        selection=training.selection,
+        seed=model.seed,
+    )
 
-    def measure(test: TestSet) -> tuple[Evaluation, list[Prediction]]:
+    def measure(test: TestSet) -> Measured:
         show_context = training.recipe.show_context
         with quiet():
             network, tokenizer = load()
             shown.notify(f"{folder}: {len(test.labels)} rows of {test.name} ({test.split})")
             encoded = encode(test.usable, task, tokenizer, model.max_length, show_context=show_context)
             predicted = probabilities(network, encoded.dataset, collator(task, tokenizer))
-        predictions, scores = grade(test, predicted.tolist(), encoded.truncated)
-        evaluation = Evaluation(
-            benchmark=test.name,
-            split=test.split,
-            head=task.head,
-            digest=test.sha256,
-            condition=training.condition,
-            encoder=training.encoder,
-            encoder_sha256=training.encoder_sha256,
-            recipe=training.recipe.description,
-            selection=training.selection,
-            seed=model.seed,
-            scores=scores,
-        )
-        return evaluation, predictions
+        return predicted.tolist(), encoded.truncated
 
     found = []
     with caught_signals():
@@ -171,14 +166,19 @@ def evaluate(
                 task.check_same(test.task, str(folder), source)
             else:
                 test = read_test_file(source, task, options or FormatOptions())
-            found.append(evaluation_of(folder, test, measure, shown.notify))
+            found.append(evaluation_of(folder, test, evaluated, measure, shown.notify))
     return found
+
+
+Measured = tuple[Iterable[Sequence[float] | None], int]
+"""Probabilities and the number of truncated rows, as `grade` takes them."""
 
 
 def evaluation_of(
     folder: Path,
     test: TestSet,
-    measure: Callable[[TestSet], tuple[Evaluation, list[Prediction]]],
+    model: EvaluatedModel,
+    measure: Callable[[TestSet], Measured],
     notify: Notify,
 ) -> Evaluation:
     """The evaluation of a test set in `folder`/evaluations; measured and written if there is no complete one.
@@ -195,7 +195,15 @@ def evaluation_of(
     with locked(target, notify) as lock:
         if (existing := _existing_evaluation(target, test)) is not None:  # another process was faster
             return existing
-        evaluation, predictions = measure(test)
+        predictions, scores = grade(test, *measure(test))
+        evaluation = Evaluation(
+            **dict(model),
+            benchmark=test.name,
+            split=test.split,
+            head=test.task.head,
+            digest=test.sha256,
+            scores=scores,
+        )
         lock.check()
         write_evaluation(target, evaluation, predictions)
     return evaluation
