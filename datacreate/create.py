@@ -250,9 +250,10 @@ class _Run:
         summary = summary_of(self._config, self._state.stats)
         replace_file(directory.summary_path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
         if self._state.stats.accepted:
-            metrics = (
-                self._compute_metrics(directory) if self._compute_metrics and self._state.finished else None
-            )
+            metrics = None
+            if self._compute_metrics and self._state.finished:
+                self._progress.notify("measuring diversity and shortcuts, for the dataset card")
+                metrics = self._compute_metrics(directory)
             replace_file(directory.card_path, dataset_card(self._config.spec, summary, metrics))
         return summary
 

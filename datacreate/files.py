@@ -38,8 +38,10 @@ def replaced(path: Path, folder: Path | None = None) -> Iterator[Path]:
         if path.exists() and not path.is_file() and not path.is_dir():
             raise OSError(errno.EEXIST, "a device or a pipe is there")
         yield part
-        if part.is_dir():
-            if path.is_dir() and not path.is_symlink():
+        if part.is_dir():  # it can only replace an empty folder
+            if path.is_symlink():
+                path.unlink()
+            elif path.is_dir():
                 shutil.rmtree(path)
         else:
             with part.open("rb") as file:

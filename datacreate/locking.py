@@ -9,12 +9,13 @@ the old one works without reading the record, so that an old one that was suspen
 from __future__ import annotations
 
 import atexit
+import errno
 import fcntl
 import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -38,25 +39,25 @@ sleep, clock = time.sleep, partial(time.clock_gettime, getattr(time, "CLOCK_BOOT
 
 
 @contextmanager
-def locked(folder: Path, notify: Notify = no_notify, *, name: Path | None = None) -> Iterator[FolderLock]:
+def locked(folder: Path, notify: Notify = no_notify, *, of: Path | None = None) -> Iterator[FolderLock]:
     """Hold a folder for writing, and remove what killed processes left there.
 
     It is created if needed, and removed if nothing is written to it. Call `check` of the lock before each write.
-    `notify` is called before a wait; messages name `name` instead of the folder. Raises RunLocked, naming the holder,
-    if another process has it; StorageError if it cannot be created.
+    `notify` is called before a wait. Raises RunLocked, naming the holder, if another process has it; StorageError if it
+    cannot be created. A folder `of` temporary files of a path is removed in any case, and messages name that path.
     """
     created: list[Path] = []
     try:
         try:
             created += [path for path in (folder, *folder.parents) if not path.exists()]
-            lock = _acquired(folder, notify, name)
+            lock = _acquired(folder, notify, of)
         except OSError as error:
-            raise storage_error(name or folder, error) from None
+            raise storage_error(of or folder, error) from None
         try:
             remove_temporary(folder)
             yield lock
         finally:
-            lock.release()
+            lock.release([folder] if of else created)
     finally:
         remove_empty(created)
 
@@ -69,18 +70,15 @@ def replaced_by_one(path: Path, notify: Notify = no_notify) -> Iterator[Path]:
     left. Raises RunLocked, LockLost, StorageError.
     """
     folder = path.with_name(f".{path.name}.part")
-    try:
-        with locked(folder, notify, name=path) as lock, replaced(path, folder) as part:
-            yield part
-            lock.check()
-    finally:
-        remove_empty([folder])
+    with locked(folder, notify, of=path) as lock, replaced(path, folder) as part:
+        yield part
+        lock.check()
 
 
-def _acquired(folder: Path, notify: Notify, name: Path | None) -> FolderLock:
+def _acquired(folder: Path, notify: Notify, of: Path | None) -> FolderLock:
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FolderLock(folder, notify, name)
+        lock = FolderLock(folder, notify, of)
         with suppress(FileNotFoundError):  # the last holder has just removed the folder
             lock.acquire()
             return lock
@@ -105,6 +103,8 @@ class FolderLock:
         atexit.register(self.release)  # if a signal arrives before the caller's `try`
         try:
             fcntl.flock(self._flock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(self._flock), self.folder.stat()):
+                raise FileNotFoundError(errno.ENOENT, "removed, and made again by another process")
             while not self._claim():
                 pass
         except BaseException as error:
@@ -127,13 +127,14 @@ class FolderLock:
         if self.is_lost:
             raise LockLost(f"{self._name}: {self._lost}; stopped, and everything committed before is kept")
 
-    def release(self) -> None:
-        """Free the directory, if this process still holds it."""
+    def release(self, remove: Sequence[Path] = ()) -> None:
+        """Free the directory, if this process still holds it, and remove these folders, until one is not empty."""
         with deferred():
             self._released.set()
             with suppress(OSError):
                 if _read(self._path)[0] == self._record:
                     self._path.unlink()
+            remove_empty(remove)  # while it is held: nobody can hold a folder that does not exist any more
             os.close(self._flock)
             atexit.unregister(self.release)
 

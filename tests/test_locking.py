@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from datacreate import locking
 from datacreate.engines.base import Check
 from datacreate.errors import LockLost, RunLocked
-from datacreate.locking import LOCK_FILE, MACHINE, FolderLock, held_by
+from datacreate.locking import LOCK_FILE, MACHINE, FolderLock, held_by, locked
 from datacreate.runs.directory import RunDirectory
 from tests.inprocess import run
 from tests.locks import NODE, speed_up, write_record
@@ -109,6 +111,27 @@ def test_a_full_disk_leaves_no_lock_behind(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.undo()
     with held(tmp_path):
         pass
+
+
+def test_a_folder_that_is_removed_and_made_again_while_it_is_locked_is_held_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, real = tmp_path / "new", fcntl.flock
+    with ExitStack() as first, ExitStack() as third:
+        first.enter_context(locked(folder))
+
+        def flock(*arguments: Any) -> None:
+            """The holder ends, and a third process starts, while a second one has opened the folder."""
+            monkeypatch.undo()
+            first.close()
+            third.enter_context(locked(folder))
+            real(*arguments)
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+        with pytest.raises(RunLocked, match="new is locked by process"), locked(folder):
+            pass
+        assert held_by(folder)
+    assert not folder.exists()
 
 
 # Another machine

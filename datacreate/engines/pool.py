@@ -110,6 +110,9 @@ class Pool:
             try:
                 await server.run_checks(checks)
             except (Unavailable, Incompatible) as problem:
+                server.passed_before = isinstance(
+                    problem, Unavailable
+                )  # these checks are a part of its self-test
                 self._suspend(server, problem)
         servers = self._servers.values()
         if any(server.is_incompatible for server in servers) and not any(
@@ -188,10 +191,10 @@ class Pool:
             except Exception as error:  # noqa: BLE001 - a malformed answer must not stop the other servers
                 self._handle_failure(server, Incompatible(f"invalid response ({type(error).__name__})"))
             pause = _LONGEST_PAUSE
-            if isinstance(server.problem, Unavailable):
+            if not server.is_incompatible:
                 doubled = min(pause, _FIRST_PAUSE * 2.0 ** min(server.failures - 1, 10))
                 pause = doubled * random.uniform(0.5, 1.0)
-            elif server.is_incompatible and not self._source.changes:
+            elif not self._source.changes:
                 return  # no other server can start at its address
             await asyncio.sleep(pause)
 
@@ -209,7 +212,7 @@ class Pool:
             return
         same = str(problem) == str(server.problem) and not isinstance(problem, Busy)
         server.same_errors = server.same_errors + 1 if same else 1
-        used = (each for each in self._servers.values() if each.passed_before)
+        used = [server, *(each for each in self._servers.values() if each.passed_before)]
         if all(each.same_errors >= _MAX_SAME_ERRORS for each in used):
             self.fatal_error = ServersUnavailable(
                 f"{server.url}: the same error {_MAX_SAME_ERRORS} times in a row: {problem}; see the log of the "
@@ -223,7 +226,7 @@ class Pool:
         """Log once why a server is suspended; restart a local one that died or hangs."""
         before, server.problem = server.problem, problem
         server.failures += 1
-        if isinstance(problem, Incompatible):
+        if server.is_incompatible:
             if not isinstance(before, Incompatible):
                 self._log(f"{server.url} cannot be used: {problem}")
         elif done := self._source.repair(server.url, hung=problem.hung):
@@ -254,10 +257,10 @@ class Pool:
 
     def no_server_error(self) -> EngineError:
         """The error that stops a run without servers: resumable unless all servers are incompatible."""
-        problems = {server.url: server.problem for server in self._servers.values() if server.problem}
-        why = "; ".join(f"{url}: {problem}" for url, problem in list(problems.items())[:3])
-        why += f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
-        if problems and not any(isinstance(problem, Unavailable) for problem in problems.values()):
+        failing = [server for server in self._servers.values() if server.problem]
+        why = "; ".join(f"{server.url}: {server.problem}" for server in failing[:3])
+        why += f"; and {len(failing) - 3} more" if len(failing) > 3 else ""
+        if failing and all(server.is_incompatible for server in failing):
             return EngineError(f"no server can be used: {why}")
         why = self._source.failed or why or f"no server at {self._source.description}"
         return ServersUnavailable(f"no server answers: {why}; run the same command to resume")

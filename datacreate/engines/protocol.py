@@ -52,7 +52,9 @@ class RequestRejected(Unavailable):
 
 
 class Incompatible(Exception):
-    """A server that cannot be used at all: the reason, and what to do."""
+    """A server that cannot be used as it is: the reason, and what to do."""
+
+    hung = False
 
 
 @dataclass(frozen=True)

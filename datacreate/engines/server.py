@@ -115,7 +115,8 @@ class Server:
 
     @property
     def is_incompatible(self) -> bool:
-        return not self.is_active and isinstance(self.problem, Incompatible)
+        """Whether it can never be used. One that worked before may be behind a proxy that answers for a while."""
+        return not (self.is_active or self.passed_before) and isinstance(self.problem, Incompatible)
 
     @property
     def free_share(self) -> float:
@@ -165,13 +166,8 @@ class Server:
         document = await self._json("/v1/models")
         cards = document.get("data") if isinstance(document, dict) else None
         if not isinstance(cards, list):
-            raise self._wrong_address("/v1/models", "no list of models")
+            raise _wrong_address("/v1/models", "no list of models")
         return [card for card in cards if isinstance(card, dict)]
-
-    def _wrong_address(self, path: str, found: str) -> Exception:
-        # A server that was in use before may be behind a proxy that shows an error page for a while.
-        problem = Unavailable if self.passed_before else Incompatible
-        return problem(f"no OpenAI-compatible server at this address ({path} returns {found}); check --url")
 
     async def _recognize(self) -> None:
         """Recognize vLLM and llama.cpp, which offer more than the standard API."""
@@ -260,7 +256,7 @@ class Server:
         """The JSON of a response with HTTP status 200; other statuses raise `_refusal`."""
         status, document = await self._send(path, body, seconds)
         if status == 404 and not self.passed_before:
-            raise self._wrong_address(path, f"HTTP 404: {short_text(document)}")
+            raise _wrong_address(path, f"HTTP 404: {short_text(document)}")
         if status != 200:
             raise _refusal(status, document)
         if isinstance(document, str) and body:
@@ -332,6 +328,10 @@ def _the_model(cards: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str,
 
 def _positive(value: Any) -> int | None:
     return value if type(value) is int and 0 < value < 10**8 else None
+
+
+def _wrong_address(path: str, found: str) -> Incompatible:
+    return Incompatible(f"no OpenAI-compatible server at this address ({path} returns {found}); check --url")
 
 
 def _connection_problem(error: Exception) -> Exception:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from datacreate.errors import RunLocked, StorageError
+from datacreate.errors import LockLost, RunLocked, StorageError
 from datacreate.filters.base import Filter, FilterInputs, FilterSettings, HeldOutRow
 from datacreate.filters.near import NearIndex, encodable_words
 from datacreate.filters.semantic import most_similar
@@ -204,7 +204,7 @@ def embed_texts(
     if model_sha256:
         # Without the cache the next run only takes longer.
         with (
-            contextlib.suppress(OSError, StorageError, RunLocked),
+            contextlib.suppress(OSError, StorageError, RunLocked, LockLost),
             replaced_by_one(path) as part,
             part.open("xb") as file,
         ):

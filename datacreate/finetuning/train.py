@@ -211,7 +211,10 @@ def train(config: TrainConfig, progress: StepProgress | None = None) -> list[Mod
 
         if missing := [seed for seed in config.seeds if not directory.model(seed).is_dir()]:
             progress.notify(prepared.summary)
-            _train_seeds(encode_inputs(config, prepared), missing, config.nproc, directory, report)
+            inputs = encode_inputs(config, prepared)
+            for trial, best in _best_models(inputs, missing, config.nproc, directory, report):
+                lock.check()
+                directory.keep(trial, best)
         return [read_model(directory.model(seed)) for seed in config.seeds]
 
 
@@ -262,10 +265,10 @@ Report = Callable[[str, int, int, float | None], None]
 """As `StepProgress.step`."""
 
 
-def _train_seeds(
+def _best_models(
     inputs: Inputs, seeds: Sequence[int], nproc: int | None, directory: TrainingDirectory, report: Report
-) -> None:
-    """Run all trials; keep the best model of a seed as soon as its trials have ended."""
+) -> Iterator[tuple[Path, Model]]:
+    """Run all trials; the best one of a seed, as folder and model, as soon as the trials of the seed have ended."""
     rates = inputs.training.recipe.learning_rates
     trials = [(seed, rate) for seed in seeds for rate in rates]
     gpus = visible_gpus()
@@ -280,7 +283,7 @@ def _train_seeds(
             best = max(models, key=lambda model: model.selection_score or 0.0)
             seconds = round(sum(model.seconds for model in models), 1)
             trial = directory.trial(best.seed, best.learning_rate)
-            directory.keep(trial, best.model_copy(update={"seconds": seconds}))
+            yield trial, best.model_copy(update={"seconds": seconds})
 
 
 def _in_this_process(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.dataset_metrics import DatasetMetrics
-from datacreate.errors import RunError
+from datacreate.errors import DatacreateError, RunError
 from datacreate.finetuning.records import PAPER_METHOD, SOFT_LABELS, Selection
 from datacreate.messages import Notify, no_notify
 from datacreate.paths import shipped
@@ -51,9 +51,9 @@ def build_report(paths: Sequence[Path], notify: Notify = no_notify) -> Report:
     for path in found.runs:
         try:
             created.append(created_set(path, metrics))
-        except (RunError, OSError, ValueError, KeyError, TypeError) as error:
+        except (DatacreateError, OSError, ValueError, KeyError, TypeError) as error:
             reason = str(error)
-            if not isinstance(error, RunError):
+            if not isinstance(error, DatacreateError):
                 reason = f"cannot be read as a creation run ({type(error).__name__}: {reason})"
             skipped.append(Skipped(path_text(path), " ".join(reason.split())[:300]))
     if not found.evaluated and not created:

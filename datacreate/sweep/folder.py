@@ -62,7 +62,7 @@ class SweepFolder:
             refuse_links(*(self.path / part for part in (place, *place.parents[:-1])))
         with locked(folder, notify) as lock:
             text = self._plan.model_dump_json(indent=2) + "\n"
-            if not (self._plan_path.is_file() and self._plan_path.read_text(encoding="utf-8") == text):
+            if not (self._plan_path.is_file() and self._plan_path.read_bytes() == text.encode()):
                 replace_file(self._plan_path, text, folder)
             yield lock
 

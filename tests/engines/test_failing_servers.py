@@ -32,6 +32,27 @@ def test_a_server_that_returns_is_used_again(tmp_path: Path, server: Server, oth
     assert numbers == list(range(len(numbers)))  # none is lost
 
 
+def test_a_proxy_in_maintenance_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server
+) -> None:
+    """For a while the only server redirects everything, and denies access."""
+    monkeypatch.setattr(pool, "_FIRST_PAUSE", 0.01)
+    notes = Notes()
+
+    def return_at_second_message(text: str) -> None:
+        if "suspended" in text and server.models_status == 302:
+            server.models_status, server.later_fault = 403, refusing(403)
+        elif "suspended" in text:
+            server.models_status, server.fault_after = 200, None
+
+    notes.on_message = return_at_second_message
+    server.on_answer = lambda number: setattr(server, "models_status", 302) if number == 8 else None
+    server.fault_after, server.later_fault = 8, sending(b"", 302, Location="/maintenance")
+    make(tmp_path / "run", server, notes=notes, count=100)
+    assert notes.has(server.url, "HTTP 403", "suspended")
+    assert notes.has(server.url, "available again")
+
+
 def test_without_any_server_the_run_stops_resumable(tmp_path: Path, server: Server) -> None:
     dead = Event()
 
@@ -62,6 +83,8 @@ FAILURES: dict[str, tuple[Fault, str]] = {
     "HTTP 400": (refusing(400), "HTTP 400: out of cheese"),
     "HTTP 404": (refusing(404), "HTTP 404: out of cheese"),
     "an error in an answer": (sending({"error": {"message": "out of cheese"}}), "invalid response: out of cheese"),
+    "a redirect": (sending(b"", 302, Location="http://127.0.0.1:9/"), r"it redirects .*\(HTTP 302\)"),
+    "HTTP 403": (refusing(403), r"access denied \(HTTP 403\)"),
     "no JSON": (sending(b"<html>Bad gateway</html>"), "it returned something other than JSON"),
     "half an answer": (cut_off, "the connection broke"),
 }  # fmt: skip
@@ -145,7 +168,9 @@ def test_if_others_succeed_the_request_is_the_cause(
     assert failed_requests(tmp_path / "run") >= 1
 
 
-@pytest.mark.parametrize("fault", [refusing(500), sending({"choices": "none"}), cut_off, hanging])
+@pytest.mark.parametrize(
+    "fault", [refusing(500), sending(b"", 302, Location="/"), sending({"choices": "none"}), cut_off, hanging]
+)
 def test_other_servers_replace_one_that_fails(
     tmp_path: Path, server: Server, other: Server, fault: Fault
 ) -> None:

@@ -20,13 +20,18 @@ from tests.servers import Handler, Server, refusing, sending
 MIB = 2**20
 
 
-@pytest.mark.parametrize("after", [0, 3])
-def test_a_redirect_is_never_followed(tmp_path: Path, server: Server, other: Server, after: int) -> None:
+@pytest.mark.parametrize(("after", "code"), [(0, 1), (3, 75)])
+def test_a_redirect_is_never_followed(
+    tmp_path: Path, server: Server, other: Server, after: int, code: int
+) -> None:
+    """A server that was in use before may be behind a proxy that redirects for a while."""
     server.fault_after = after
     server.later_fault = sending(b"", 307, Location=f"{other.url}/v1/chat/completions")
     server.fault = None if after else server.later_fault
-    with pytest.raises(EngineError, match=r"redirects to another address \(HTTP 307\); use that address"):
-        make(tmp_path / "run", server)
+    says = r"redirects to another address \(HTTP 307\); use that address"
+    with pytest.raises(EngineError, match=says) as failure:
+        make(tmp_path / "run", server, wait=0.3)
+    assert failure.value.exit_code == code
     assert not other.requests
 
 

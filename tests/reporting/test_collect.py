@@ -121,8 +121,12 @@ def test_creation_runs_are_found_and_damaged_ones_named(tmp_path: Path, model: s
     log.write_bytes(log.read_bytes().replace(b"word", b"ward", 1))
     (tmp_path / "encoder").mkdir()
     (tmp_path / "encoder" / "config.json").write_text("{}")  # a model's, and no run
+    (tmp_path / "other").mkdir()
+    for name in ("config.json", "log.jsonl"):  # of another program
+        (tmp_path / "other" / name).write_text("{}")
     report = build_report([tmp_path])
     assert [made.path for made in report.created] == [str(tmp_path / "good")]
-    (one,) = report.skipped
-    assert one.path == str(tmp_path / "hurt")
-    assert "log.jsonl, line" in one.reason
+    hurt, other = report.skipped
+    assert (hurt.path, other.path) == (str(tmp_path / "hurt"), str(tmp_path / "other"))
+    assert "log.jsonl, line" in hurt.reason
+    assert "not a run directory" in other.reason

@@ -34,10 +34,10 @@ def train(config: Any, progress: Any = None) -> list[Any]:
     training_set(sources, count=config.count, sample_seed=config.sample_seed)
     for seed in config.seeds:
         folder = config.out / f"seed-{seed}"
-        if not folder.exists():
-            folder.mkdir(parents=True)
-            (folder / "model.json").write_text("{}")
+        if not (folder / "model.json").exists():
+            folder.mkdir(parents=True, exist_ok=True)
             (folder / "model.safetensors").write_text("weights")
+            (folder / "model.json").write_text("{}")
     values = {"selection_score": None, "step": 1, "steps": 1, "learning_rate": 0.1, "seconds": 0.0}
     return [SimpleNamespace(seed=seed, **values) for seed in config.seeds]
 
@@ -49,7 +49,7 @@ def evaluate(folder: Path, names: Sequence[str], split: str, progress: Any = Non
             continue
         if not (folder / "model.safetensors").exists():
             raise TrainingError(f"{folder}: cannot be loaded; its weights are gone")
-        place.mkdir(parents=True)
+        place.mkdir(parents=True, exist_ok=True)
         (place / "evaluation.json").write_text("{}")
     return []
 
