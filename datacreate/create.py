@@ -6,12 +6,13 @@ order of their requests. Every commit is logged, so that the same call resumes a
 
 from __future__ import annotations
 
+import gc
 import json
 import platform
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -218,7 +219,8 @@ class _Run:
                 self._checksum = line.checksum
                 yield line
 
-        self._write_train(applied())
+        with _without_gc():
+            self._write_train(applied())
         if self._state.stats.requests:
             self._progress.notify(f"resuming from {self._state.stats.accepted} accepted examples")
 
@@ -266,6 +268,18 @@ class _Run:
             f"{self._count} so far); rejects: {reasons}; the last ones: {samples}; try another model or "
             "example, or a larger --max-tokens"
         )
+
+
+@contextmanager
+def _without_gc() -> Iterator[None]:
+    """Pauses garbage collection: the state only grows, so that each collection takes longer and finds nothing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _run_config(

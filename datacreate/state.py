@@ -96,7 +96,7 @@ class RunState:
         self._schema = lru_cache(maxsize=1024)(self._build_schema)
         self._verification = spec.verification
         vectors = accepted if plan.strategy.queue == "coverage" else None
-        self._queue = _make_queue(plan, vectors)
+        self._queue = _make_queue(plan, count, vectors)
         self.seed = spec.seed
         self.stats = RunStats.of(spec, self._format)
         self._acceptance = Acceptance(plan, count, filters, self.stats, vectors)
@@ -289,14 +289,17 @@ def _cannot_follow(path: str, line: LogLine, what: str) -> LogDamaged:
     )
 
 
-def _make_queue(plan: RunPlan, vectors: PassedVectors | None) -> ParentQueue:
+def _make_queue(plan: RunPlan, count: int, vectors: PassedVectors | None) -> ParentQueue:
     root, spec = Parent(0, example_line(dict(plan.root.values)), 0), plan.spec
+    # So that no more than half of a small run are children of the root. The log names the parents of earlier requests,
+    # also of those made for a smaller count.
+    uses = min(spec.max_parent_uses, max(2, count // (2 * spec.num_examples)))
     if vectors:
-        return FarthestFirst(root, vectors.of_parent, max_parent_uses=spec.max_parent_uses)
+        return FarthestFirst(root, vectors.of_parent, max_parent_uses=uses)
     if spec.num_chains:
         return Chains(root, spec.num_chains)
     if plan.strategy.queue == "root":
         return Tree(root, UNLIMITED_USES)
     if spec.method == "paper":
         return Levels(root, spec.seed)
-    return Tree(root, spec.max_parent_uses)
+    return Tree(root, uses)

@@ -218,6 +218,16 @@ def accepting(share: float) -> Script:
     return script
 
 
+@pytest.mark.parametrize("strategy", ["tree", "coverage"])
+def test_at_most_half_of_a_small_run_are_children_of_the_formatting_example(
+    tmp_path: Path, model: str, strategy: str
+) -> None:
+    for count in (40, 60):  # it grows from a log with the parents of the smaller run
+        summary = make(tmp_path, model, ScriptedEngine(answering(), slots=64), strategy=strategy, count=count)
+        assert summary["accepted"] == count
+        assert summary["depths"]["1"] == 20
+
+
 @pytest.mark.parametrize("strategy", ["naive", "tree"])
 @pytest.mark.parametrize(("count", "slots", "needed"), [(1000, 256, 250), (300, 32, 75)])
 def test_few_more_requests_are_made_than_needed(

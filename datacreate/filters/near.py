@@ -28,13 +28,13 @@ MIN_RECALL = 0.97
 
 _SEED = 1
 
-_MAX_WAITING = 4096
+_MAX_WAITING = 1024
 
 # Coefficients of a polynomial hash of a band.
 _POWERS = np.uint64(0x9E3779B97F4A7C15) ** np.arange(1, MAX_ROWS_PER_BAND + 1, dtype=np.uint64)
 
-Shingles = Sequence[set[int]]
-"""The 32-bit hashes of the shingles of each input of an example."""
+Hashed = Sequence[Sequence[int]]
+"""The 64-bit hashes of the shingles of each input of an example. The index keeps the upper half, and one of equals."""
 
 
 class NearIndex:
@@ -54,29 +54,30 @@ class NearIndex:
         self._shingles = array("I")  # of all inputs, one after the other
         self._starts = array("q", [0])  # of each input in `_shingles`
         self._inputs = array("q", [0])  # of each example: its first input in `_starts`
-        self._waiting: list[Sequence[str]] = []  # added, but not in the index yet
-        self._last: tuple[Sequence[str], list[Shingles], Hashes] | None = None  # of the last `match`
+        self._waiting: list[Hashed] = []  # added, but not in the index yet
+        self._last: tuple[Sequence[str], Hashed, Hashes] | None = None  # of the last `match`
 
     def match(self, inputs: Sequence[str]) -> tuple[int, float] | None:
         """The number of the most similar example (the first of equals) and its Jaccard similarity."""
         self._add_waiting()
-        self._last = (inputs, *self._hash([inputs]))
-        [hashed], bands = self._last[1:]
+        hashed = _hash_shingles(inputs)
+        self._last = (inputs, hashed, self._bands([hashed]))
+        kept = list(map(_kept, hashed))
         best = None
-        for row in self._similar(hashed, self._index.find(bands[0])):
-            similarity = self._similarity(hashed, row)
+        for row in self._similar(kept, self._index.find(self._last[2][0])):
+            similarity = self._similarity(kept, row)
             if similarity >= self._threshold and (best is None or similarity > best[1]):
                 best = (row, similarity)
         return best
 
-    def _similarity(self, hashed: Shingles, row: int) -> float:
+    def _similarity(self, hashed: Sequence[set[int]], row: int) -> float:
         starts = self._starts[self._inputs[row] : self._inputs[row + 1] + 1]
-        others: Shingles = [set(self._shingles[begin:end]) for begin, end in pairwise(starts)]
+        others: Sequence[set[int]] = [set(self._shingles[begin:end]) for begin, end in pairwise(starts)]
         if len(others) != len(hashed):
             hashed, others = [set[int]().union(*hashed)], [set[int]().union(*others)]
         return min(len(one & other) / len(one | other) for one, other in zip(hashed, others, strict=True))
 
-    def _similar(self, hashed: Shingles, rows: list[int]) -> list[int]:
+    def _similar(self, hashed: Sequence[set[int]], rows: list[int]) -> list[int]:
         """The rows that may reach the threshold: a vectorized check of many candidates, of all inputs together."""
         if not rows:
             return rows
@@ -94,40 +95,42 @@ class NearIndex:
 
     def add(self, inputs: Sequence[str]) -> None:
         """Add the next example. Those added without a `match` in between are processed together, which is faster."""
-        self._waiting.append(inputs)
+        # An added example was usually matched just before.
+        matched = self._last is not None and self._last[0] == inputs
+        self._waiting.append(self._last[1] if self._last and matched else _hash_shingles(inputs))
         if len(self._waiting) == _MAX_WAITING:
             self._add_waiting()
 
     def _add_waiting(self) -> None:
         if not self._waiting:
             return
-        if self._last and self._waiting == [
-            self._last[0]
-        ]:  # an added example was usually matched just before
-            hashed, bands = self._last[1:]
-        else:
-            hashed, bands = self._hash(self._waiting)
-        self._waiting = []
-        self._index.add(bands)
-        for row in hashed:
+        matched = self._last is not None and len(self._waiting) == 1 and self._waiting[0] is self._last[1]
+        self._index.add(self._last[2] if self._last and matched else self._bands(self._waiting))
+        for row in self._waiting:
             for each in row:
-                self._shingles.extend(each)
+                self._shingles.extend(_kept(each))
                 self._starts.append(len(self._shingles))
             self._inputs.append(len(self._starts) - 1)
+        self._waiting = []
 
-    def _hash(self, rows: Sequence[Sequence[str]]) -> tuple[list[Shingles], Hashes]:
-        """The shingles of each input of each example; the hash of each band of all its inputs together, (n, BANDS)."""
-        pieces = [[shingles(text) for text in inputs or [""]] for inputs in rows]
+    def _bands(self, rows: Sequence[Hashed]) -> Hashes:
+        """The hash of each band of all inputs of an example together, (n, BANDS)."""
         size = BANDS * self._rows_per_band
-        merged = [list(chain.from_iterable(each)) for each in pieces]
-        digests = RMinHash.digest_matrix_from_token_sets(merged, size, _SEED).to_rows()
+        merged = [list(chain.from_iterable(each)) for each in rows]
+        digests = RMinHash.digest_matrix_from_token_hash_sets(merged, size, _SEED).to_rows()
         signatures = np.fromiter(chain.from_iterable(digests), np.uint64, len(rows) * size)
         powers = _POWERS[: self._rows_per_band]
         bands = (signatures.reshape(len(rows), BANDS, -1) @ powers) >> np.uint64(32)
-        hashed: list[Shingles] = [
-            [{value >> 32 for value in text} for text in RMinHash.hash_token_sets(each)] for each in pieces
-        ]
-        return hashed, bands.astype(np.uint32)
+        return bands.astype(np.uint32)
+
+
+def _hash_shingles(inputs: Sequence[str]) -> Hashed:
+    hashed: Hashed = RMinHash.hash_token_sets([shingles(text) for text in inputs or [""]])
+    return hashed
+
+
+def _kept(hashes: Sequence[int]) -> set[int]:
+    return {value >> 32 for value in hashes}
 
 
 class NearDuplicates(Filter):

@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -70,9 +69,12 @@ def field_at(values: Json, path: FieldPath) -> Json:
 
 def value_at(values: Json, path: FieldPath | None) -> Json:
     """The value at `path`; None if there is none."""
-    with suppress(KeyError, TypeError):
-        return None if path is None else field_at(values, path)
-    return None
+    if path is None:
+        return None
+    try:
+        return field_at(values, path)
+    except (KeyError, TypeError):
+        return None
 
 
 def replace_field(values: Mapping[str, Json], path: FieldPath, value: Json) -> dict[str, Json]:
@@ -83,7 +85,9 @@ def replace_field(values: Mapping[str, Json], path: FieldPath, value: Json) -> d
 
 def values_in(value: Json) -> list[str]:
     """All strings, numbers and booleans in a JSON value as texts, in order."""
-    if isinstance(value, Mapping):
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list | tuple):
         return [text for part in value for text in values_in(part)]

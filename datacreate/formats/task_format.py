@@ -143,7 +143,10 @@ class TaskFormat:
 
     def _texts(self, path: FieldPath, values: Mapping[str, Json]) -> list[str]:
         """The texts of an input; an input without free text, such as a number, is a text of its own."""
-        schema, value = schema_at(self.schema, path), value_at(values, path)
+        value = value_at(values, path)
+        if path in self._plain_inputs and isinstance(value, str):
+            return [value]
+        schema = schema_at(self.schema, path)
         if is_constant(schema) or value is None:
             return []
         if path == self.roles.turns:
@@ -151,6 +154,15 @@ class TaskFormat:
         if self.roles.tags and path == self.roles.inputs[0]:
             return [" ".join(map(str, value))]
         return free_texts(value, schema) if may_have_text(schema) else values_in(value)
+
+    @cached_property
+    def _plain_inputs(self) -> frozenset[FieldPath]:
+        """The inputs that are one text: most are, and need no look at the schema of each example."""
+        paths = (path for path in self.roles.inputs if path != self.roles.turns and not self.roles.tags)
+        schemas = {path: schema_at(self.schema, path) for path in paths}
+        return frozenset(
+            p for p, part in schemas.items() if part.get("type") == "string" and may_have_text(part)
+        )
 
     @cached_property
     def passage_field(self) -> FieldPath | None:
@@ -173,11 +185,13 @@ class TaskFormat:
         These are the texts of all inputs, the passage last. If the example has none, they are all its values that are
         not constant.
         """
-        texts, parts = self.texts_beside_passage(values), self.schema["properties"]
-        if self.passage_field and self._texts(self.passage_field, values):
-            texts.append(self.passage(values))
-        varying = {name: value for name, value in values.items() if not is_constant(parts.get(name))}
-        return tuple(texts if any(texts) else values_in(varying)) or (canonical_json(values),)
+        texts = self.texts_beside_passage(values)
+        if self.passage_field and (passage := self._texts(self.passage_field, values)):
+            texts.append(" ".join(passage))
+        if not any(texts):
+            parts = self.schema["properties"]
+            texts = values_in({name: v for name, v in values.items() if not is_constant(parts.get(name))})
+        return tuple(texts) or (canonical_json(values),)
 
     def input_text(self, values: Mapping[str, Json], inputs: Iterable[FieldPath] | None = None) -> str:
         """What encoder and verifier read beside passage and options: the other inputs, or those of `inputs`.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from functools import cache
+from functools import cache, lru_cache
 
 MAX_CHARACTERS = 5_000
 """Metrics look only at so many characters of a text."""
@@ -64,6 +64,7 @@ _UNSPACED = re.compile(
 )
 
 
+@lru_cache(maxsize=64)  # several filters compare the same text
 def normalize_text(text: str) -> str:
     """The text without case, spacing, Unicode variants and the punctuation of prose.
 
