@@ -95,5 +95,5 @@ def run() -> tuple[str, int]:
 
 def prints(words: Sequence[str]) -> bool:
     """Whether the result of a command line is what it prints, and not the files that it writes."""
-    asks = {"--dry-run", "--list", "--help", "-h"}
+    asks = {"--dry-run", "--help", "-h"}
     return not words or words[0] in _PRINTERS or not asks.isdisjoint(words)
