@@ -17,7 +17,7 @@ from datacreate.engines.client import Engine
 from datacreate.engines.factory import checkpoint_of, make_engine
 from datacreate.engines.self_test import scores_are_real
 from datacreate.engines.settings import EngineOptions
-from datacreate.errors import Stopped
+from datacreate.errors import RunMismatch, Stopped
 from datacreate.finetuning.evaluate import TestSet, evaluation_of, grade, read_test_set
 from datacreate.finetuning.records import Condition, Evaluation, Prediction, Task
 from datacreate.finetuning.rows import Question
@@ -38,7 +38,8 @@ def answer_zero_shot(
 ) -> list[Evaluation]:
     """Evaluate a model on the benchmarks `names`, in `out`/evaluations; existing evaluations are read.
 
-    Raises CheckpointError, BenchmarkError or EngineError; Stopped after a signal: finished test sets are kept.
+    Raises CheckpointError, BenchmarkError or EngineError; RunMismatch if `out` is of another model; Stopped after a
+    signal: finished test sets are kept.
     """
     options = options or EngineOptions()
     checkpoint = checkpoint_of(model, options)
@@ -58,7 +59,15 @@ def answer_zero_shot(
         def measure(test: TestSet) -> tuple[Evaluation, list[Prediction]]:
             return _evaluate(started(), test, checkpoint, progress, signals)
 
-        return [evaluation_of(out, test, measure, progress.notify) for test in tests]
+        found = []
+        for test in tests:
+            one = evaluation_of(out, test, measure, progress.notify)
+            if one.encoder != checkpoint.name and one.encoder_sha256 != checkpoint.sha256:
+                raise RunMismatch(
+                    f"{out}: {one.encoder} was evaluated on {test.name} there; choose another --out"
+                )
+            found.append(one)
+        return found
 
 
 def _evaluate(
