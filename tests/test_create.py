@@ -341,7 +341,7 @@ def test_a_model_without_usable_output_fails_with_reasons_and_samples(
     with pytest.raises(NoProgress) as raised:
         make(tmp_path, model, engine)
     message = str(raised.value)
-    assert f"{reason} 69" in message  # the patience of 64 and the concurrency of 5
+    assert f"{reason} 69" in message  # the 64 of --max-failed-requests and the concurrency of 5
     assert message.count(f"{reason}: ") == 3
     assert "\n" not in message
     assert engine.closed
@@ -349,7 +349,7 @@ def test_a_model_without_usable_output_fails_with_reasons_and_samples(
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert (summary["accepted"], summary["finished"]) == (0, False)
     assert not (tmp_path / "README.md").exists()  # a data set without examples has no card
-    make(tmp_path, model)  # resumes with full patience
+    make(tmp_path, model)  # resumes, and counts from 0
     assert len(examples(tmp_path)) == 25
     assert (tmp_path / "README.md").exists()
 

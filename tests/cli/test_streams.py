@@ -61,6 +61,15 @@ def test_a_command_whose_result_is_printed_fails_without_stdout(folder: Path, re
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "code"), [([], 1), (["--out", "kept.jsonl"], 0), (["--out=kept.jsonl"], 0)]
+)
+def test_filter_prints_its_result_unless_it_writes_one(folder: Path, options: list[str], code: int) -> None:
+    (folder / "rows.jsonl").write_text(json.dumps(COMMONSENSE) + "\n")
+    ended = shell(folder, "filter", "rows.jsonl", *options, redirects=">/dev/full")
+    assert ended.returncode == code, ended.stderr
+
+
 def test_a_reader_that_ends_early_is_no_error(folder: Path) -> None:
     redirects = "2>&- | head -0; exit ${PIPESTATUS[0]}"
     assert shell(folder, "schema", "infer", "example.json", redirects=redirects).returncode == 0
