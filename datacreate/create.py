@@ -40,7 +40,7 @@ from datacreate.selection.passed_vectors import PassedVectors
 from datacreate.signals import Signals, caught_signals, deferred
 from datacreate.state import RunState
 
-DEFAULT_PATIENCE = 64
+DEFAULT_MAX_FAILED_REQUESTS = 64
 """Consecutive requests without an accepted example after which a run fails."""
 
 _POLL_SECONDS = 0.5
@@ -130,7 +130,7 @@ def create(
         # Generate.
         if not finished:
             try:
-                run.generate(engines, config.patience or DEFAULT_PATIENCE, signals)
+                run.generate(engines, config.max_failed_requests or DEFAULT_MAX_FAILED_REQUESTS, signals)
             except StorageError:  # the last commit may not be in the log
                 raise
             except DatacreateError:
@@ -162,11 +162,11 @@ class _Run:
         self._checksum = first_checksum(config.run_id)
         self._files: RunWriter | None = None  # of this session
 
-    def generate(self, engines: Engines, patience: int, signals: Signals) -> None:
+    def generate(self, engines: Engines, max_failed_requests: int, signals: Signals) -> None:
         """Request, verify, decide and commit until the count is reached."""
         state, noise_check = self._state, self._state.stats.label_noise_check
         # Requests already in flight do not use the latest commit; allow for them.
-        patience += self._config.spec.max_in_flight
+        max_failed_requests += self._config.spec.max_in_flight
         pipeline = Pipeline(state, engines)
         with ExitStack() as stack:
             stack.enter_context(deferred())
@@ -174,7 +174,7 @@ class _Run:
             files = RunWriter(self._directory.log_path, self._directory.train_path, self._checksum)
             self._files = files
             stack.callback(lambda: files.close(is_lost=self._lock.is_lost))
-            session = Session(round(time.time(), 3), {**_environment(), **engines.where})
+            session = Session(round(time.time(), 3), {**_environment(), **engines.environment})
             files.append(session, state.begin(session))
             self._progress.update(state.stats, self._count, pipeline.uncommitted)
 
@@ -202,7 +202,7 @@ class _Run:
                 while not state.finished and (parsed := pipeline.next_completed()) is not None:
                     apply(state.decide(parsed))
                     release()
-                    if state.stats.consecutive_failures >= patience and not state.finished:
+                    if state.stats.consecutive_failures >= max_failed_requests and not state.finished:
                         raise NoProgress(self._no_progress_message())
                 self._progress.update(state.stats, self._count, pipeline.uncommitted)
             pipeline.abort()
@@ -213,7 +213,7 @@ class _Run:
         def applied() -> Iterator[LogLine]:
             for line in self._directory.log(self._config.run_id):
                 if figures_only:
-                    self._state.stats.take(line.record)
+                    self._state.stats.add_record(line.record)
                 else:
                     self._state.replay(line, str(self._directory.log_path))
                 self._checksum = line.checksum

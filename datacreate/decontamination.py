@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from datacreate.benchmarks import Benchmark, digest, has_split, load_registry, read_split
+from datacreate.benchmarks import Benchmark, has_split, load_registry, read_split, split_sha256
 from datacreate.errors import UsageError
 from datacreate.filters.base import FilterSettings, HeldOutRef, HeldOutRow, HeldOutSet
 from datacreate.formats.example import Json, values_in
@@ -17,7 +17,7 @@ from datacreate.formats.validate import Candidate
 from datacreate.messages import did_you_mean
 
 SPLITS = ("dev", "test")
-"""The splits of a benchmark that are held out."""
+"""The splits of a benchmark that examples must not repeat."""
 
 
 def held_out_sets(
@@ -36,9 +36,9 @@ def held_out_sets(
     for name, benchmark in registry.items():
         splits = [split for split in SPLITS if has_split(benchmark, split)] if wanted & {name, "all"} else []
         if not splits and name in wanted:
-            splits = ["test"]  # missing: `digest` raises the error that says how to import it
+            splits = ["test"]  # missing: `split_sha256` raises the error that says how to import it
         for split in splits:
-            ref = HeldOutRef(name=name, split=split, digest=digest(benchmark, split))
+            ref = HeldOutRef(name=name, split=split, digest=split_sha256(benchmark, split))
             sets.append(
                 HeldOutSet(ref, partial(_rows_of_split, benchmark, split, format.passage_field is not None))
             )

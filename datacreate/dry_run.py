@@ -37,7 +37,7 @@ def describe_run(config: CreateConfig) -> dict[str, Any]:
     accepted, notes = directory.accepted() if stored else 0, list(inputs.inferred.notes)
     if config.num_examples and not stored:
         notes.append(
-            f"whether {config.num_examples} examples fit the model's context is checked at the start"
+            f"whether {config.num_examples} examples fit the model's context length is checked at the start"
         )
     verifier = models.verifier.name if models and models.verifier else config.verifier
     return {

@@ -51,7 +51,7 @@ class UnknownBenchmark(BenchmarkError):
 class EngineError(DatacreateError): ...  # the engine did not start, died, or does not enforce the grammar
 
 
-class PromptTooLong(EngineError): ...  # a prompt and its answer do not fit the model's context
+class PromptTooLong(EngineError): ...  # a prompt and its answer do not fit the context length
 
 
 class ServersUnavailable(EngineError):

@@ -27,7 +27,7 @@ from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.validate import Candidate, Reason
 from datacreate.locking import replaced_by_one
 from datacreate.messages import Notify, no_notify
-from datacreate.runs.config import JudgingModels
+from datacreate.runs.config import AuxiliaryModels
 from datacreate.runs.rows import InvalidRow, Row, Rows, read_rows
 from datacreate.selection.embeddings import Embedder, SentenceEmbedder
 from datacreate.selection.passed_vectors import PassedVectors
@@ -43,7 +43,7 @@ _BATCH = 256  # rows embedded or scored at once, and between two calls of `OnPro
 _SAMPLE = 200  # least number of rows that calibrate the verifier, if there are as many
 
 
-class DatasetFilterSettings(EngineOptions, JudgingModels, FilterSettings, FormatOptions):
+class DatasetFilterSettings(EngineOptions, AuxiliaryModels, FilterSettings, FormatOptions):
     """The settings of `datacreate filter`."""
 
     near: Threshold = threshold(

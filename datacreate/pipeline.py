@@ -2,7 +2,7 @@
 
 Verification overlaps with generation: the examples of a completion that pass the filters are scored by the verifier
 while the next completions are generated. The verifier may be one of the engines that generate. With several models,
-the one with the largest share of free places takes the next request.
+the one with the largest share of free capacity takes the next request.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Pipeline:
             self._in_flight[id(generator)] += 1
 
     def _free_share(self, engine: Engine) -> float:
-        """The share of an engine's places in flight that is free."""
+        """The share of an engine's capacity that is free."""
         return 1 - self._in_flight[id(engine)] / engine.max_in_flight
 
     def poll(self, timeout_seconds: float) -> None:

@@ -42,7 +42,7 @@ from datacreate.verification.label_noise import most_rows
 from datacreate.verification.scoring import VerifyMode
 
 DEFAULT_NUM_EXAMPLES = 5
-"""Examples per request, as in the paper; fewer if they do not fit the context."""
+"""Examples per request, as in the paper; fewer if they do not fit the context length."""
 
 MIN_GENERATIONS = 10
 """Requests in each chain, if all examples are accepted: with fewer, most examples are children of the root."""
@@ -296,7 +296,7 @@ def _fit_context(
             return number, number * example_tokens
     raise PromptTooLong(
         f"a prompt of {prompt} tokens and {requested or 1} new example(s) of up to {example_tokens} tokens exceed the "
-        f"model's context of {engine.max_context}; use a shorter example, "
+        f"model's context length of {engine.max_context}; use a shorter example, "
         f"{'a smaller --num-examples, ' if requested else ''}or a larger --max-model-len"
     )
 

@@ -40,7 +40,7 @@ class RunModels:
         if len(self.generators) == 1:
             return self.generators[0].sha256
         return combined_sha256(
-            {str(turn): generator.sha256 for turn, generator in enumerate(self.generators)}
+            {str(index): generator.sha256 for index, generator in enumerate(self.generators)}
         )
 
 
@@ -126,7 +126,7 @@ class Engines:
             self.verifier.start(score)
 
     @property
-    def where(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         """For the log of a session: the servers that answered."""
         engines = (*self.generators, self.verifier)
         urls = dict.fromkeys(url for engine in engines for url in engine.settings.get("urls", ()))
@@ -137,14 +137,14 @@ class Engines:
     @property
     def settings(self) -> dict[str, dict[str, Any]]:
         """The settings of each engine, by name."""
-        found = {_name(turn): dict(engine.settings) for turn, engine in enumerate(self.generators)}
+        found = {_name(index): dict(engine.settings) for index, engine in enumerate(self.generators)}
         return (
             found if self.verifier in self.generators else {**found, "verifier": dict(self.verifier.settings)}
         )
 
 
-def _name(turn: int) -> str:
-    return f"engine-{turn + 1}" if turn else "engine"
+def _name(index: int) -> str:
+    return f"engine-{index + 1}" if index else "engine"
 
 
 @contextmanager
@@ -156,8 +156,8 @@ def engines_of(
     notify: Notify,
 ) -> Iterator[Engines]:
     """The engines of a run, not started yet; closed at the end."""
-    turns = {generator.sha256: turn for turn, generator in enumerate(models.generators)}
-    extra = models.verifier if models.verifier and models.verifier.sha256 not in turns else None
+    indices = {generator.sha256: index for index, generator in enumerate(models.generators)}
+    extra = models.verifier if models.verifier and models.verifier.sha256 not in indices else None
 
     def engine_of(checkpoint: Checkpoint, name: str) -> Engine:
         if factory:
@@ -178,7 +178,7 @@ def engines_of(
 
     with ExitStack() as stack:
         generators = tuple(
-            engine_of(generator, _name(turn)) for turn, generator in enumerate(models.generators)
+            engine_of(generator, _name(index)) for index, generator in enumerate(models.generators)
         )
-        verifier = generators[turns.get(models.verifier.sha256, 0)] if models.verifier else generators[0]
+        verifier = generators[indices.get(models.verifier.sha256, 0)] if models.verifier else generators[0]
         yield Engines(generators, engine_of(extra, "verifier") if extra else verifier)

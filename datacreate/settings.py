@@ -188,9 +188,9 @@ CommaList = BeforeValidator(_list)
 
 @dataclass(frozen=True)
 class SettingsError:
-    """The first thing that is wrong with settings. `place` is () where settings contradict each other."""
+    """The first thing that is wrong with settings. `path` is () where settings contradict each other."""
 
-    place: tuple[int | str, ...]
+    path: tuple[int | str, ...]
     given: object
     why: str
     kind: str  # pydantic's name of it, such as `extra_forbidden`
@@ -204,23 +204,23 @@ class SettingsError:
     @property
     def key(self) -> str:
         """Where it is, as files name it: `train.epochs`; "" for no one place."""
-        return ".".join(map(str, self.place))
+        return ".".join(map(str, self.path))
 
     def on_command_line(self, flags: Mapping[str, str]) -> str:
         """Flag, value and what to give instead, in one line; for contradictions, the validator's message.
 
         `flags` has the flag of each field that is not called like its field.
         """
-        if not self.place:
+        if not self.path:
             return self.why
-        field = str(self.place[0])
+        field = str(self.path[0])
         flag = flags.get(field, f"--{field.replace('_', '-')}")
         if self.kind == "missing":
             return f"{flag}: this option is required"
         given = self.given if isinstance(self.given, str) else as_text(self.given)
         shown = given if isinstance(given, str) else ",".join(given)
-        if len(self.place) > 1 and isinstance(self.place[1], str):  # of a mapping
-            shown = f"{self.place[1]}={shown}"
+        if len(self.path) > 1 and isinstance(self.path[1], str):  # of a mapping
+            shown = f"{self.path[1]}={shown}"
         if len(shown) > _MAX_SHOWN:
             shown = shown[:_MAX_SHOWN] + "…"
         return f"{flag} {shown}: {_remedy(self.why)}"

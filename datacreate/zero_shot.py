@@ -12,14 +12,13 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from datacreate.checkpoints import Checkpoint
 from datacreate.engines.client import Engine
 from datacreate.engines.factory import checkpoint_of, make_engine
 from datacreate.engines.self_test import scores_are_real
 from datacreate.engines.settings import EngineOptions
-from datacreate.errors import Stopped
-from datacreate.finetuning.evaluate import TestSet, evaluation_of, grade, read_test_set
-from datacreate.finetuning.records import Condition, Evaluation, Prediction, Task
+from datacreate.errors import RunMismatch, Stopped
+from datacreate.finetuning.evaluate import Measured, TestSet, evaluation_of, read_test_set
+from datacreate.finetuning.records import Condition, EvaluatedModel, Evaluation, Task
 from datacreate.finetuning.rows import Question
 from datacreate.finetuning.train import StepProgress
 from datacreate.prompts.label_scoring import LabelQuestion
@@ -38,7 +37,8 @@ def answer_zero_shot(
 ) -> list[Evaluation]:
     """Evaluate a model on the benchmarks `names`, in `out`/evaluations; existing evaluations are read.
 
-    Raises CheckpointError, BenchmarkError or EngineError; Stopped after a signal: finished test sets are kept.
+    Raises CheckpointError, BenchmarkError or EngineError; RunMismatch if `out` is of another model; Stopped after a
+    signal: finished test sets are kept.
     """
     options = options or EngineOptions()
     checkpoint = checkpoint_of(model, options)
@@ -55,15 +55,38 @@ def answer_zero_shot(
             engine.start([scores_are_real()])
             return engine
 
-        def measure(test: TestSet) -> tuple[Evaluation, list[Prediction]]:
-            return _evaluate(started(), test, checkpoint, progress, signals)
+        def measure(test: TestSet) -> Measured:
+            return _answers(started(), test, progress, signals)
 
-        return [evaluation_of(out, test, measure, progress.notify) for test in tests]
+        condition = Condition(
+            name="zero-shot",
+            benchmark=None,
+            count=0,
+            full=True,
+            generator=checkpoint.name,
+            digest=checkpoint.sha256,
+        )
+        evaluated = EvaluatedModel(
+            condition=condition,
+            encoder=checkpoint.name,
+            encoder_sha256=checkpoint.sha256,
+            recipe="zero-shot",
+            selection="none",
+            seed=0,
+        )
+        found = []
+        for test in tests:
+            one = evaluation_of(out, test, evaluated, measure, progress.notify)
+            if one.encoder != checkpoint.name and one.encoder_sha256 != checkpoint.sha256:
+                raise RunMismatch(
+                    f"{out}: {one.encoder} was evaluated on {test.name} there; choose another --out"
+                )
+            found.append(one)
+        return found
 
 
-def _evaluate(
-    engine: Engine, test: TestSet, checkpoint: Checkpoint, progress: StepProgress, signals: Signals
-) -> tuple[Evaluation, list[Prediction]]:
+def _answers(engine: Engine, test: TestSet, progress: StepProgress, signals: Signals) -> Measured:
+    """The probabilities of the answers to each usable row."""
     lettered = test.task.head == "multiple_choice" or engine.needs_letters(test.task.names)
     fitting = [_truncated(engine, question, test.task, lettered) for question in test.usable]
     truncated = sum(cut is not whole for cut, whole in zip(fitting, test.usable, strict=True))
@@ -75,44 +98,22 @@ def _evaluate(
         progress.step(test.name, done, len(questions), None)
 
     with deferred():
-        answers = score_labels(engine, questions, report)
-    predictions, scores = grade(test, answers, truncated)
-    evaluation = Evaluation(
-        benchmark=test.name,
-        split=test.split,
-        head=test.task.head,
-        digest=test.digest,
-        condition=Condition(
-            name="zero-shot",
-            benchmark=None,
-            count=0,
-            full=True,
-            generator=checkpoint.name,
-            digest=checkpoint.sha256,
-        ),
-        encoder=checkpoint.name,
-        encoder_sha256=checkpoint.sha256,
-        recipe="zero-shot",
-        selection="none",
-        seed=0,
-        scores=scores,
-    )
-    return evaluation, predictions
+        return score_labels(engine, questions, report), truncated
 
 
 def _truncated(engine: Engine, question: Question, task: Task, lettered: bool) -> Question:
-    """The question with as much of its passage as the model's context holds."""
+    """The question with as much of its passage as the model's context length allows."""
     room = engine.max_context - 1  # one token is generated
-    while question.context:
+    while question.passage:
         prompt = _prompt(question, task, lettered)
         length = engine.count_tokens(prompt.prompt(range(len(prompt.options)))[0])
         if length <= room:
             break
-        kept = int(len(question.context) * room / length * 0.95)
-        question = replace(question, context=question.context[:kept])
+        kept = int(len(question.passage) * room / length * 0.95)
+        question = replace(question, passage=question.passage[:kept])
     return question
 
 
 def _prompt(question: Question, task: Task, lettered: bool) -> LabelQuestion:
-    shown = f"{question.context}\n\n{question.text}" if question.context else question.text
+    shown = f"{question.passage}\n\n{question.text}" if question.passage else question.text
     return LabelQuestion(shown, question.options or task.names, lettered)

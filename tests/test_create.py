@@ -66,6 +66,25 @@ def test_filters_see_each_completion_as_a_batch_first(
     assert set(batches) == {5}
 
 
+@pytest.mark.parametrize(
+    ("output", "repeats"),
+    [("El tren ha llegado.", False), ("the train is late.", True)],  # of the formatting example
+)
+def test_an_answer_may_repeat_an_input_only_if_the_formatting_example_does(
+    tmp_path: Path, model: str, output: str, repeats: bool
+) -> None:
+    example = {"instruction": "Correct or translate.", "input": "The train is late.", "output": output}
+
+    def script(request: Request) -> Completion:
+        texts = [f"Sentence {5 * request.id + i} is fine." for i in range(5)]
+        rows = [["Translate this.", text, [text.upper(), "Bien."][i % 2]] for i, text in enumerate(texts)]
+        return Completion(request.id, json.dumps(rows), "stop", 1, 1)
+
+    summary = make(tmp_path / "run", model, script, example=example, count=4)
+    assert ("answer_repeats_input" in summary["rejected"]) is not repeats
+    assert any(row["output"] == row["input"].upper() for row in examples(tmp_path / "run")) is repeats
+
+
 def test_duplicates_are_replaced(tmp_path: Path, model: str) -> None:
     summary = make(tmp_path / "run", model, answering(vocabulary=120), count=60)
     assert len({example["question"] for example in examples(tmp_path / "run")}) == 60
@@ -341,7 +360,7 @@ def test_a_model_without_usable_output_fails_with_reasons_and_samples(
     with pytest.raises(NoProgress) as raised:
         make(tmp_path, model, engine)
     message = str(raised.value)
-    assert f"{reason} 69" in message  # the patience of 64 and the concurrency of 5
+    assert f"{reason} 69" in message  # the 64 of --max-failed-requests and the concurrency of 5
     assert message.count(f"{reason}: ") == 3
     assert "\n" not in message
     assert engine.closed
@@ -349,7 +368,7 @@ def test_a_model_without_usable_output_fails_with_reasons_and_samples(
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert (summary["accepted"], summary["finished"]) == (0, False)
     assert not (tmp_path / "README.md").exists()  # a data set without examples has no card
-    make(tmp_path, model)  # resumes with full patience
+    make(tmp_path, model)  # resumes, and counts from 0
     assert len(examples(tmp_path)) == 25
     assert (tmp_path / "README.md").exists()
 

@@ -155,6 +155,6 @@ def test_its_own_answers_to_simple_questions_beat_chance(
 def test_a_prompt_longer_than_the_context_is_refused_before_anything_is_written(
     real_url: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(PromptTooLong, match="exceed the model's context of 2048"):
+    with pytest.raises(PromptTooLong, match="exceed the model's context length of 2048"):
         run(real_url, tmp_path / "run", {**CLAIM, "context": "water " * 3000}, 5)
     assert not (tmp_path / "run").exists()

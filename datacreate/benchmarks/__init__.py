@@ -4,12 +4,12 @@ from datacreate.benchmarks.importing import ImportReport, benchmarks_in, import_
 from datacreate.benchmarks.registry import SPLITS, Benchmark, find_benchmark, load_registry
 from datacreate.benchmarks.rows import Findings
 from datacreate.benchmarks.store import (
-    digest,
     folder_of,
     formatting_example,
     has_split,
     read_manifest,
     read_split,
+    split_sha256,
     state,
 )
 
@@ -19,7 +19,6 @@ __all__ = [
     "Findings",
     "ImportReport",
     "benchmarks_in",
-    "digest",
     "find_benchmark",
     "folder_of",
     "formatting_example",
@@ -28,5 +27,6 @@ __all__ = [
     "load_registry",
     "read_manifest",
     "read_split",
+    "split_sha256",
     "state",
 ]

@@ -75,13 +75,13 @@ def has_split(benchmark: Benchmark, split: str) -> bool:
     return manifest is not None and split in manifest.splits
 
 
-def digest(benchmark: Benchmark, split: str) -> str:
+def split_sha256(benchmark: Benchmark, split: str) -> str:
     """SHA-256 of an imported split; BenchmarkError, saying how to import it, if it is missing."""
     return record_of(benchmark, split).sha256
 
 
 def record_of(benchmark: Benchmark, split: str) -> SplitRecord:
-    """The record of an imported split. Raises like `digest`."""
+    """The record of an imported split. Raises like `split_sha256`."""
     manifest = read_manifest(benchmark)
     if manifest is None:
         raise BenchmarkError(

@@ -72,13 +72,13 @@ def resolve(name_or_path: str, kind: Kind, *, trust_remote_code: bool = False) -
     Hub id (`org/name`, `org/name@revision`) in the Hub cache. Raises CheckpointError: unknown, not downloaded,
     of the other kind, incomplete, or in need of its publisher's code without `trust_remote_code`.
     """
-    place = Path(name_or_path).expanduser()
+    location = Path(name_or_path).expanduser()
     is_path = name_or_path.startswith((".", "~", os.sep)) or name_or_path.endswith(SUFFIX)
-    if is_path or (place.is_dir() and name_or_path.lower() not in preset_files()):
-        if not place.exists():
-            what = "file" if place.suffix == SUFFIX else "folder"
-            raise UnknownModel(f"{place}: no such {what}; correct the path, or give a preset")
-        return _checkpoint("", _absolute(place), None, kind, trust_remote_code)
+    if is_path or (location.is_dir() and name_or_path.lower() not in preset_files()):
+        if not location.exists():
+            what = "file" if location.suffix == SUFFIX else "folder"
+            raise UnknownModel(f"{location}: no such {what}; correct the path, or give a preset")
+        return _checkpoint("", _absolute(location), None, kind, trust_remote_code)
     preset, sources = sources_of(name_or_path)
     name = preset.name if preset and not HUB_ID.fullmatch(name_or_path) else name_or_path
     if preset and preset.kind != kind:
@@ -94,11 +94,11 @@ def resolve(name_or_path: str, kind: Kind, *, trust_remote_code: bool = False) -
     return _checkpoint(name, found, preset, kind, trust_remote_code)
 
 
-def _checkpoint(name: str, place: Path, preset: Preset | None, kind: Kind, trust: bool) -> Checkpoint:
+def _checkpoint(name: str, location: Path, preset: Preset | None, kind: Kind, trust: bool) -> Checkpoint:
     """The checkpoint in a folder or GGUF file."""
-    path = place if place.is_file() else None
-    if path is None and not any(place.glob("*.safetensors")):
-        path = gguf_in(place)
+    path = location if location.is_file() else None
+    if path is None and not any(location.glob("*.safetensors")):
+        path = gguf_in(location)
     if path is not None:
         if kind == "encoder":
             raise CheckpointError(
@@ -112,16 +112,16 @@ def _checkpoint(name: str, place: Path, preset: Preset | None, kind: Kind, trust
             )
         sha256 = quick_hash({str(number): part for number, part in enumerate(parts(path))})
         return Checkpoint(name or gguf.model_name, path.parent, sha256, preset, gguf=gguf)
-    folders.check_loadable(place, trust)
+    folders.check_loadable(location, trust)
     if kind == "instruct":
-        folders.check_writes(place)
-    sha256 = quick_hash(folders.kept_files(place))
-    return Checkpoint(name or place.name, place, sha256, preset, trust_remote_code=trust)
+        folders.check_writes(location)
+    sha256 = quick_hash(folders.kept_files(location))
+    return Checkpoint(name or location.name, location, sha256, preset, trust_remote_code=trust)
 
 
-def _absolute(place: Path) -> Path:
+def _absolute(location: Path) -> Path:
     """Without following the link of a file: the Hub cache has links to files without a suffix."""
-    return place.resolve() if place.is_dir() else place.parent.resolve() / place.name
+    return location.resolve() if location.is_dir() else location.parent.resolve() / location.name
 
 
 def served(name_or_path: str) -> Checkpoint:

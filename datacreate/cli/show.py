@@ -12,6 +12,8 @@ import click
 from datacreate.cli.options import command, json_option, option, path_argument, path_option
 from datacreate.cli.terminal import echo, print_columns, print_json, say
 from datacreate.messages import visible
+from datacreate.runs.export import LAYOUTS
+from datacreate.runs.export import export as export_run
 
 
 @command()
@@ -43,7 +45,7 @@ def show(run: Path, samples: int, as_json: bool) -> None:
 @path_argument("run")
 @option(
     "--layout",
-    type=click.Choice(["reference", "hf", "parquet", "csv", "chat", "alpaca", "preference"]),
+    type=click.Choice(list(LAYOUTS)),
     required=True,
     help="reference: train_STRATEGY.jsonl; hf: a datasets folder; parquet; csv; chat: conversations; alpaca: "
     "instruction, input, output; preference: prompt, chosen, rejected.",
@@ -53,9 +55,8 @@ def show(run: Path, samples: int, as_json: bool) -> None:
 def export(run: Path, layout: str, out: Path | None, partial: bool) -> None:
     """Write RUN's examples in another layout."""
     from datacreate.runs.directory import RunDirectory
-    from datacreate.runs.export import export as export_
 
-    echo(str(export_(RunDirectory(run), layout, out, partial=partial, notify=say)))
+    echo(str(export_run(RunDirectory(run), layout, out, partial=partial, notify=say)))
 
 
 def print_samples(examples: Sequence[dict[str, Any]]) -> None:

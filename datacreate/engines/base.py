@@ -72,7 +72,7 @@ class Completion:
 
 @dataclass(frozen=True)
 class Check:
-    """Requests with known answers. `fault` returns what is wrong with the completions, or None."""
+    """Requests with known answers. `problem` returns what is wrong with the completions, or None."""
 
     requests: tuple[Request, ...]
-    fault: Callable[[Sequence[Completion]], str | None]
+    problem: Callable[[Sequence[Completion]], str | None]

@@ -39,7 +39,9 @@ def llamacpp_command(checkpoint: Checkpoint, settings: EngineSettings) -> Server
     longest = header.context_length or settings.max_model_len or _CONTEXT
     context = settings.max_model_len or min(_CONTEXT, longest)
     if context > longest:
-        raise EngineError(f"{name} has a context of {longest} tokens; set --max-model-len to at most that")
+        raise EngineError(
+            f"{name} has a context length of {longest} tokens; set --max-model-len to at most that"
+        )
     slots = settings.max_num_seqs or max(1, min(_SLOTS, _SLOTS * _CONTEXT // context))
     weights, cache = header.size_bytes / GIB, header.kv_bytes_per_token * slots * context / GIB
     advice = f"a smaller --max-num-seqs (it is {slots}) or --max-model-len (it is {context})"

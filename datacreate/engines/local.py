@@ -145,8 +145,8 @@ class LocalServers(ServerSource):
         if log is None or not log.parent.is_dir():  # the run directory does not exist yet
             self._folder = tempfile.TemporaryDirectory(prefix="datacreate-")
             log = Path(self._folder.name, "server.log")
-        for turn, command in enumerate(commands, 1):
-            server = LocalServer(command, self.key, log.with_suffix(f".{turn}.log") if number > 1 else log)
+        for index, command in enumerate(commands, 1):
+            server = LocalServer(command, self.key, log.with_suffix(f".{index}.log") if number > 1 else log)
             self._servers[server.address.url] = server
             server.launch()
         for server in self._servers.values():

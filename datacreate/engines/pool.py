@@ -1,6 +1,6 @@
 """Distributes requests over servers; retries, suspends failing servers, and tests them again.
 
-A request goes to the server with the largest share of free places. A server that fails is suspended for a pause
+A request goes to the server with the largest share of free capacity. A server that fails is suspended for a pause
 that doubles each time, with jitter. Then it is tested like a new one and gets one request at a time until one
 succeeds. If other requests succeed meanwhile, a repeated failure is the request's fault; otherwise it is the
 server's. If no other request is in flight, the last successful one is sent again to find out.

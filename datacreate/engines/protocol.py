@@ -122,7 +122,7 @@ def read(request: Request, document: Any, tokens: Sequence[int] | None = None) -
         content = str(message.get("content") or "")
         thoughts = str(message.get("reasoning_content") or message.get("reasoning") or "")
     except (LookupError, TypeError, AttributeError):
-        error = f": {one_line(document)}" if isinstance(document, dict) and "error" in document else ""
+        error = f": {short_text(document)}" if isinstance(document, dict) and "error" in document else ""
         raise Unavailable(f"invalid response{error}") from None
     if reason == "length" and _is_only_thinking(content, thoughts):
         return Completion(request.id, "", "error", *used, _THINKS)
@@ -139,7 +139,7 @@ def _is_only_thinking(content: str, thoughts: str) -> bool:
     return not thoughts.lstrip().startswith(("[", "{"))
 
 
-def one_line(document: Any, most: int = 160) -> str:
+def short_text(document: Any, most: int = 160) -> str:
     """The error message in a response as one line of at most `most` characters."""
     if isinstance(document, dict):
         error = document.get("error", document)

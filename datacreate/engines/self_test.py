@@ -36,8 +36,8 @@ def schema_accepted(messages: Messages, schema: str, sampling: Sampling) -> Chec
     return _schema_check(request, name, "does not follow the schema of this run: got", may_be_truncated=True)
 
 
-def _schema_check(request: Request, name: str, problem: str, may_be_truncated: bool = False) -> Check:
-    def fault(completions: Sequence[Completion]) -> str | None:
+def _schema_check(request: Request, name: str, mismatch: str, may_be_truncated: bool = False) -> Check:
+    def problem(completions: Sequence[Completion]) -> str | None:
         [answer] = completions
         if answer.error:
             return f"failed {name}: {answer.error}"
@@ -47,19 +47,19 @@ def _schema_check(request: Request, name: str, problem: str, may_be_truncated: b
             value, _ = json.JSONDecoder().raw_decode(extract_json(answer.text))
             jsonschema.Draft202012Validator(json.loads(request.schema or "{}")).validate(value)
         except (ValueError, RecursionError, jsonschema.ValidationError):
-            return f"{problem} {answer.text[:60]!r}"
+            return f"{mismatch} {answer.text[:60]!r}"
         return None
 
-    return Check((request,), fault)
+    return Check((request,), problem)
 
 
 def scores_are_real() -> Check:
     """Check that scores depend on the question: each letter is more probable when the prompt asks for it."""
     prompts = [[{"role": "user", "content": f"Answer with the letter {letter}."}] for letter in _LETTERS]
-    return Check(tuple(scoring(-1, prompt, _LETTERS) for prompt in prompts), _scores_fault)
+    return Check(tuple(scoring(-1, prompt, _LETTERS) for prompt in prompts), _scores_problem)
 
 
-def _scores_fault(completions: Sequence[Completion]) -> str | None:
+def _scores_problem(completions: Sequence[Completion]) -> str | None:
     advice = "use a server with logprobs, or --verify off to create without scores"
     for answer in completions:
         if answer.error:

@@ -23,8 +23,8 @@ from datacreate.engines.protocol import (
     Incompatible,
     RequestRejected,
     Unavailable,
-    one_line,
     read,
+    short_text,
 )
 from datacreate.engines.self_test import schema_enforced
 from datacreate.engines.settings import EngineOptions
@@ -120,7 +120,7 @@ class Server:
 
     @property
     def free_share(self) -> float:
-        """The free share of the places in flight; 0 or less if it can take no request."""
+        """The free share of the capacity; 0 or less if it can take no request."""
         limit = self.max_in_flight if self.last_request_succeeded else 1
         return (limit - self.in_flight) / self.max_in_flight if self.is_active else 0.0
 
@@ -158,8 +158,8 @@ class Server:
                 completions.append(await self.ask(request, self_test=True))
             except RequestRejected as problem:
                 completions.append(Completion(request.id, "", "error", error=str(problem)))
-        if fault := check.fault(completions):
-            raise Incompatible(f"it {fault}")
+        if reason := check.problem(completions):
+            raise Incompatible(f"it {reason}")
 
     async def _models(self) -> list[dict[str, Any]]:
         """The entries of /v1/models with a usable name."""
@@ -174,7 +174,7 @@ class Server:
         status, props = await self._send("/props")
         if status == 200 and isinstance(props, dict) and "total_slots" in props:
             self._protocol = replace(self._protocol, kind="llamacpp", compact_grammar=True)
-            self.version = f"llama.cpp {one_line(props.get('build_info', ''), 40)}"
+            self.version = f"llama.cpp {short_text(props.get('build_info', ''), 40)}"
             slots = _positive(props["total_slots"]) or _DEFAULT_SLOTS
             self._set_slots(min(self._given_slots or slots, slots))
             defaults = props.get("default_generation_settings")
@@ -187,7 +187,7 @@ class Server:
         # Other servers with /tokenize have other arguments and no token ids in logprobs.
         if known and status == 200 and isinstance(tokens, dict) and "max_model_len" in tokens:
             self._protocol = replace(self._protocol, kind="vllm")
-            self.version = f"vLLM {one_line(found['version'], 40)}"
+            self.version = f"vLLM {short_text(found['version'], 40)}"
 
     async def _find_request_form(self) -> None:
         """Find the request form in which it enforces schemas: system role or not, compact or standard."""
@@ -256,7 +256,7 @@ class Server:
         """The JSON of a response with HTTP status 200; other statuses raise `_refusal`."""
         status, document = await self._send(path, body, seconds)
         if status == 404 and not self.passed_before:
-            raise _wrong_address(path, f"HTTP 404: {one_line(document)}")
+            raise _wrong_address(path, f"HTTP 404: {short_text(document)}")
         if status != 200:
             raise _refusal(status, document)
         if isinstance(document, str) and body:
@@ -317,7 +317,7 @@ def _the_model(cards: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str,
     named = [card for card, id in ids if isinstance(id, str) and id.isprintable() and 0 < len(id) <= 500]
     if not named:
         raise Incompatible("the name of its model is not printable text")
-    served = ", ".join(one_line(card["id"], 80) for card in named)
+    served = ", ".join(short_text(card["id"], 80) for card in named)
     matching = [card for card in named if not names or card["id"] in names or card.get("root") in names]
     if not matching:
         raise Incompatible(f"it serves {served}, not {names[0]}; select one of its models with --model")
@@ -342,13 +342,13 @@ def _connection_problem(error: Exception) -> Exception:
     if "CERTIFICATE" in str(cause).upper():
         return Incompatible("its TLS certificate is not trusted; set SSL_CERT_FILE to the file of its CA")
     number = cause.errno if isinstance(cause, OSError) else None
-    reason = os.strerror(number) if number and number > 0 else one_line(cause, 80) or type(error).__name__
+    reason = os.strerror(number) if number and number > 0 else short_text(cause, 80) or type(error).__name__
     return Unavailable(f"cannot be reached ({reason})", may_be_request=False)
 
 
 def _refusal(status: int, document: Any) -> Exception:
     """The exception for an HTTP status other than 200."""
-    text = f"HTTP {status}: {one_line(document)}"
+    text = f"HTTP {status}: {short_text(document)}"
     if 300 <= status < 400:
         return Incompatible(f"it redirects to another address (HTTP {status}); use that address with --url")
     if status in (401, 403):

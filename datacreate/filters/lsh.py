@@ -74,13 +74,15 @@ class LshIndex:
             order = np.argsort(slots, kind="stable")  # rows of a bucket side by side, in order
             slots = slots[order]
             begins = np.flatnonzero(np.r_[True, slots[1:] != slots[:-1]])
-            place = np.arange(len(slots)) - np.repeat(begins, np.diff(np.r_[begins, len(slots)]))
-            fits = place + self._sizes[band, slots] < MAX_IN_BUCKET
-            rows, slots, place = order[fits] + first, slots[fits], place[fits]
-            self._older[rows, band] = np.where(place > 0, np.r_[0, rows[:-1] + 1], self._newest[band, slots])
+            position = np.arange(len(slots)) - np.repeat(begins, np.diff(np.r_[begins, len(slots)]))
+            fits = position + self._sizes[band, slots] < MAX_IN_BUCKET
+            rows, slots, position = order[fits] + first, slots[fits], position[fits]
+            self._older[rows, band] = np.where(
+                position > 0, np.r_[0, rows[:-1] + 1], self._newest[band, slots]
+            )
             last = np.r_[slots[1:] != slots[:-1], True] if len(slots) else np.zeros(0, bool)
             self._newest[band, slots[last]] = rows[last] + 1
-            self._sizes[band, slots[last]] += (place[last] + 1).astype(np.uint8)
+            self._sizes[band, slots[last]] += (position[last] + 1).astype(np.uint8)
 
     def _make_slots(self, slots: int) -> None:
         """Make the tables again with `slots` buckets per band, a power of two."""

@@ -99,7 +99,7 @@ def encode(
     longest = [max(lengths[at : at + inputs_per_row]) for at in starts]
     labels: list[Any] = [question.answer or 0 for question in questions]
     if soft_labels:
-        one_hot = [tuple(float(place == label) for place in range(task.classes)) for label in labels]
+        one_hot = [tuple(float(index == label) for index in range(task.classes)) for label in labels]
         labels = [list(q.probabilities or hard) for q, hard in zip(questions, one_hot, strict=True)]
     shown = [min(length, max_length) for length in longest]
     dataset = datasets.Dataset.from_dict({**columns, "label": labels, "length": shown})
@@ -109,18 +109,18 @@ def encode(
 def _inputs(questions: Sequence[Question], task: Task, show_context: bool) -> tuple[list[str], list[str]]:
     """First and second texts of all inputs; no second ones for questions without passages."""
     if task.head == "multiple_choice":
-        shown = [f"{q.context} {q.text}" if q.context and show_context else q.text for q in questions]
+        shown = [f"{q.passage} {q.text}" if q.passage and show_context else q.text for q in questions]
         return [text for text in shown for _ in range(task.classes)], [
             o for q in questions for o in q.options
         ]
-    return [q.text for q in questions], [q.context or "" for q in questions] if has_passages(
+    return [q.text for q in questions], [q.passage or "" for q in questions] if has_passages(
         questions
     ) else []
 
 
 def has_passages(questions: Sequence[Question]) -> bool:
     """Whether any question comes with a passage."""
-    return any(question.context for question in questions)
+    return any(question.passage for question in questions)
 
 
 def collator(task: Task, tokenizer: Any) -> Callable[[Sequence[Mapping[str, Any]]], Any]:
@@ -150,7 +150,7 @@ def load_with_head(folder: Path, task: Task) -> Any:
     if task.head == "sequence_classification":
         kind = AutoModelForSequenceClassification
         names = dict(enumerate(task.names))
-        labels = {"id2label": names, "label2id": {name: place for place, name in names.items()}}
+        labels = {"id2label": names, "label2id": {name: index for index, name in names.items()}}
     labels["ignore_mismatched_sizes"] = True  # the checkpoint may have a head for another task
     failure = f"cannot be loaded with a {task.head} head"
     model, info = _load(kind, folder, failure, output_loading_info=True, **labels)

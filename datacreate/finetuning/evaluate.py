@@ -10,13 +10,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from datacreate.benchmarks import digest, find_benchmark, has_split, load_registry, read_split
+from datacreate.benchmarks import find_benchmark, has_split, load_registry, read_split, split_sha256
 from datacreate.errors import TrainingError
 from datacreate.files import refuse_links, replace_files
 from datacreate.finetuning.encoder import collator, encode, load_tokenizer, load_with_head
 from datacreate.finetuning.records import (
     EVALUATION,
     PREDICTIONS,
+    EvaluatedModel,
     Evaluation,
     Model,
     Prediction,
@@ -50,7 +51,7 @@ class TestSet:
 
     name: str
     split: str
-    digest: str
+    sha256: str
     task: Task
     labels: Sequence[str]  # the right answer of each row
     questions: Sequence[Question | str]  # per row; a string says why the row cannot be encoded
@@ -66,7 +67,7 @@ def read_test_set(name: str, split: str = "test") -> TestSet:
     benchmark = find_benchmark(name)
     format, rows = load_format(benchmark.format_name), read_split(benchmark, split)
     task = task_of(format, rows, name)
-    return _test_set(name, split, digest(benchmark, split), task, format, rows)
+    return _test_set(name, split, split_sha256(benchmark, split), task, format, rows)
 
 
 def read_test_file(path: Path, task: Task, options: FormatOptions) -> TestSet:
@@ -79,9 +80,9 @@ def read_test_file(path: Path, task: Task, options: FormatOptions) -> TestSet:
     if all(question.answer is None for question in test.usable):
         raise TrainingError(f"{path}: no row fits a model of {task.description}; give rows with its answers")
     rows = (
-        [q.text, q.context, q.options, q.answer] if isinstance(q, Question) else q for q in test.questions
+        [q.text, q.passage, q.options, q.answer] if isinstance(q, Question) else q for q in test.questions
     )
-    return replace(test, digest=sha256_of(rows))
+    return replace(test, sha256=sha256_of(rows))
 
 
 def _test_set(
@@ -139,29 +140,23 @@ def evaluate(
     if names or not files:
         sources = [*benchmarks_for(model, names, split), *files]
     load = cache(lambda: (load_with_head(folder, task), load_tokenizer(folder)))
+    evaluated = EvaluatedModel(
+        condition=training.condition,
+        encoder=training.encoder,
+        encoder_sha256=training.encoder_sha256,
+        recipe=training.recipe.description,
+        selection=training.selection,
+        seed=model.seed,
+    )
 
-    def measure(test: TestSet) -> tuple[Evaluation, list[Prediction]]:
+    def measure(test: TestSet) -> Measured:
         show_context = training.recipe.show_context
         with quiet():
             network, tokenizer = load()
             shown.notify(f"{folder}: {len(test.labels)} rows of {test.name} ({test.split})")
             encoded = encode(test.usable, task, tokenizer, model.max_length, show_context=show_context)
             predicted = probabilities(network, encoded.dataset, collator(task, tokenizer))
-        predictions, scores = grade(test, predicted.tolist(), encoded.truncated)
-        evaluation = Evaluation(
-            benchmark=test.name,
-            split=test.split,
-            head=task.head,
-            digest=test.digest,
-            condition=training.condition,
-            encoder=training.encoder,
-            encoder_sha256=training.encoder_sha256,
-            recipe=training.recipe.description,
-            selection=training.selection,
-            seed=model.seed,
-            scores=scores,
-        )
-        return evaluation, predictions
+        return predicted.tolist(), encoded.truncated
 
     found = []
     with caught_signals():
@@ -171,14 +166,19 @@ def evaluate(
                 task.check_same(test.task, str(folder), source)
             else:
                 test = read_test_file(source, task, options or FormatOptions())
-            found.append(evaluation_of(folder, test, measure, shown.notify))
+            found.append(evaluation_of(folder, test, evaluated, measure, shown.notify))
     return found
+
+
+Measured = tuple[Iterable[Sequence[float] | None], int]
+"""Probabilities and the number of truncated rows, as `grade` takes them."""
 
 
 def evaluation_of(
     folder: Path,
     test: TestSet,
-    measure: Callable[[TestSet], tuple[Evaluation, list[Prediction]]],
+    model: EvaluatedModel,
+    measure: Callable[[TestSet], Measured],
     notify: Notify,
 ) -> Evaluation:
     """The evaluation of a test set in `folder`/evaluations; measured and written if there is no complete one.
@@ -195,7 +195,15 @@ def evaluation_of(
     with locked(target, notify) as lock:
         if (existing := _existing_evaluation(target, test)) is not None:  # another process was faster
             return existing
-        evaluation, predictions = measure(test)
+        predictions, scores = grade(test, *measure(test))
+        evaluation = Evaluation(
+            **dict(model),
+            benchmark=test.name,
+            split=test.split,
+            head=test.task.head,
+            digest=test.sha256,
+            scores=scores,
+        )
         lock.check()
         write_evaluation(target, evaluation, predictions)
     return evaluation
@@ -255,10 +263,10 @@ def grade(
             row_probabilities, answer = next(remaining), question.answer
             names = test.task.names if labels else question.options
         if row_probabilities is not None:
-            place = max(range(len(row_probabilities)), key=row_probabilities.__getitem__)
-            predicted, correct = names[place], answer is not None and names[place] == names[answer]
+            best = max(range(len(row_probabilities)), key=row_probabilities.__getitem__)
+            predicted, correct = names[best], answer is not None and names[best] == names[answer]
             rounded = [round(float(probability), 4) for probability in row_probabilities]
-            said = -1 if answer is None else answer if correct else place
+            said = -1 if answer is None else answer if correct else best
         truth.append(-1 if answer is None else answer)
         given.append(said)
         predictions.append(
@@ -280,4 +288,4 @@ def _existing_evaluation(folder: Path, test: TestSet) -> Evaluation | None:
         existing = read_evaluation(folder)
     except TrainingError:
         return None
-    return existing if existing.digest == test.digest else None
+    return existing if existing.digest == test.sha256 else None

@@ -87,19 +87,24 @@ class Scores(Record):
     truncated: int = 0  # rows cut to the model's input length
 
 
-class Evaluation(Record):
-    """One model on one split of one benchmark."""
+class EvaluatedModel(Record):
+    """The model of an evaluation."""
 
-    benchmark: str
-    split: str
-    head: Head
-    digest: str  # SHA-256 of the test rows
     condition: Condition
     encoder: str  # for zero-shot, the generator
     encoder_sha256: str
     recipe: str  # Recipe.description, or "zero-shot"
     selection: Selection
     seed: int  # of the training
+
+
+class Evaluation(EvaluatedModel):
+    """One model on one split of one benchmark."""
+
+    benchmark: str
+    split: str
+    head: Head
+    digest: str  # SHA-256 of the test rows
     scores: Scores
 
 

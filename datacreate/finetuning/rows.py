@@ -47,7 +47,7 @@ class Question:
     """One example as texts. `answer` is the index of the right option or label; None if it has none."""
 
     text: str
-    context: str | None
+    passage: str | None
     options: tuple[str, ...]  # empty for a fixed label set
     answer: int | None
     probabilities: Probabilities | None = None  # soft label, in the order of the head's outputs
@@ -202,20 +202,20 @@ def question_of(
 ) -> Question | str:
     """The texts of a row, of all inputs or of `inputs`; or the reason why it cannot be used."""
     try:
-        context = format.passage(row) or None
+        passage = format.passage(row) or None
         text = format.input_text(row, inputs)
         answer = str(field_at(row, format.roles.answer or ()))
         if not text.strip():
             return "the inputs are empty"
         if task.head == "sequence_classification":
-            return Question(text, context, (), _index(answer, task.names))
+            return Question(text, passage, (), _index(answer, task.names))
         options = tuple(map(str, format.answers.choices(row)))
         right = format.answers.chosen(row)
     except (KeyError, TypeError, IndexError) as error:
         return f"a field is missing ({error})"
     if len(options) != task.classes:
         return f"{len(options)} options, expected {task.classes}"
-    return Question(text, context, options, right)
+    return Question(text, passage, options, right)
 
 
 def _index(answer: str, names: Sequence[str]) -> int | None:
@@ -291,7 +291,7 @@ def training_set(
         full=count is None,
         generator="+".join(sorted({s.generator for s in sources if s.generator})) or None,
         example="+".join(sorted({s.example for s in sources if s.example})) or None,
-        digest=sha256_of([q.text, q.context, q.options, q.answer] for q in questions),
+        digest=sha256_of([q.text, q.passage, q.options, q.answer] for q in questions),
     )
     digest = sha256_of(q.probabilities for q in questions) if soft else None
     return TrainingSet(record, task, tuple(questions), tuple(groups), dict(skipped), digest)

@@ -84,9 +84,9 @@ def compute_scores(
         constant=max(of_label[label] for label in present) / rows,
         score=chance_corrected(share, k),
         score_interval=(chance_corrected(low, k), chance_corrected(high, k)),
-        degenerate=max(counts[place] for place in range(k)) / rows >= DEGENERATE_SHARE,
+        degenerate=max(counts[index] for index in range(k)) / rows >= DEGENERATE_SHARE,
         above_chance=low > 1 / k,
-        predicted={name: counts[place] for place, name in enumerate(names)},
+        predicted={name: counts[index] for index, name in enumerate(names)},
         unanswered=counts[-1],
         truncated=truncated,
     )

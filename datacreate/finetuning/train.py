@@ -24,7 +24,7 @@ from typing import Annotated, Any, Protocol
 from pydantic import BeforeValidator, Field
 
 from datacreate import signals
-from datacreate.benchmarks import digest, find_benchmark, read_split
+from datacreate.benchmarks import find_benchmark, read_split, split_sha256
 from datacreate.checkpoints import resolve
 from datacreate.errors import DatacreateError, TrainingError, UsageError
 from datacreate.finetuning.encoder import (
@@ -239,7 +239,7 @@ def _select(
     )
     all_questions = [question_of(row, format, rows.task) for row in dev]
     usable = [q for q in all_questions if isinstance(q, Question) and q.answer is not None]
-    return questions, usable, "human", digest(benchmark, "dev")
+    return questions, usable, "human", split_sha256(benchmark, "dev")
 
 
 def encode_inputs(config: TrainConfig, prepared: Prepared) -> Inputs:

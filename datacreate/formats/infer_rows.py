@@ -93,15 +93,21 @@ def few_labels(number: int, rows: int) -> bool:
 
 
 def _answer_schema(rows: Iterable[Mapping[str, Json]], path: FieldPath, own: Schema) -> Schema:
-    """The schema of the answer: its most frequent type, with the values that occur if they are few."""
+    """The schema of the answer: its most frequent type, with the values that occur, in lists too, if they are few."""
     total, kinds, values = 0, Counter[str](), defaultdict[str, set[Json]](set)
     for total, row in enumerate(rows, 1):  # noqa: B007 (used after the loop)
         value = value_at(row, path)
         kind = "number" if is_number(value) else JSON_TYPES[type(value)]
         kinds[kind] += 1
-        if isinstance(value, str | int | float) and len(values[kind]) <= _MAX_LABELS:
-            values[kind].add(value)
+        for part in value if isinstance(value, list) else [value]:
+            if isinstance(part, str | int | float) and len(values[kind]) <= _MAX_LABELS:
+                values[kind].add(part)
+    if not values:
+        return own
     kind = max(values, key=kinds.__getitem__)
+    if kind == "array":
+        labels = sorted(values[kind], key=str)
+        return {"type": kind, "items": {"enum": labels} if few_labels(len(labels), total) else {}}
     if kind == "boolean":
         return {"type": kind}
     known = {str(label).casefold() for label in own.get("enum", ())}

@@ -143,12 +143,12 @@ def _order(cells: Sequence[ResultCell]) -> Callable[[ResultCell], tuple[Any, ...
         trained = cell.trained_for != "-"
         same = [cell] if trained else [c for c in cells if c.test_digest == cell.test_digest]
         ranked = [(c.trained_for, c.test) for c in same if c.trained_for != "-"] or [(cell.test, cell.test)]
-        place = min((pairs.index(pair) if pair in pairs else len(pairs), *pair) for pair in ranked)
+        position = min((pairs.index(pair) if pair in pairs else len(pairs), *pair) for pair in ranked)
         base = _strategy(cell.condition) if trained or cell.condition == CONSTANT else ZERO_SHOT
         mixed = base.startswith(f"{HUMAN}+")
         rank = CONDITIONS.index(base) if base in CONDITIONS else len(CONDITIONS) + (not mixed)
         count = -(cell.count or 0)
-        return *place, cell.split != "test", cell.split, cell.test_digest, rank, cell.condition, count
+        return *position, cell.split != "test", cell.split, cell.test_digest, rank, cell.condition, count
 
     return key
 
@@ -180,8 +180,8 @@ def _paper_accuracy(model: Evaluated) -> float | None:
     sampled = name == HUMAN and not e.condition.full
     if accuracies is None or e.split != "test" or name not in conditions or sampled:
         return None
-    place: int = conditions.index(name)
-    return round(accuracies[place] / 100, 6)
+    position: int = conditions.index(name)
+    return round(accuracies[position] / 100, 6)
 
 
 def created_set(path: Path, metrics: DatasetMetrics) -> CreatedSet:

@@ -96,8 +96,8 @@ class SamplingOptions(Settings):
     )
 
 
-class JudgingModels(Settings):
-    """The models that judge examples: the verifier of labels, and the embeddings behind comparisons of meaning."""
+class AuxiliaryModels(Settings):
+    """The models besides the generators: the verifier of labels, and the embedding model for similarity."""
 
     verifier: str | None = setting(
         "Model that scores each answer without seeing it: preset, Hub id, folder, GGUF file, or a name on the servers "
@@ -163,7 +163,7 @@ class GeneratorOptions(Settings):
 class CreateConfig(
     IdentitySettings,
     SamplingOptions,
-    JudgingModels,
+    AuxiliaryModels,
     FilterSettings,
     EngineOptions,
     GeneratorOptions,
@@ -222,8 +222,8 @@ class CreateConfig(
         le=1,
         metavar="SHARE|off",
     )
-    patience: int | None = setting(
-        "Consecutive requests without an accepted example, besides those in flight, before the run gives up.",
+    max_failed_requests: int | None = setting(
+        "Consecutive requests without an accepted example, besides those in flight, after which the run fails.",
         "run control",
         gt=0,
         shown_default="64",

@@ -147,8 +147,8 @@ class RunDirectory:
             document: dict[str, Any] = parse_object(self.config_path.read_bytes())
             if not {"datacreate", "layout"} & document.keys():
                 raise UsageError(f"{self.path}: not a run directory (its config.json is of another program)")
-            version, layout = document.pop("datacreate"), document.pop("layout", None)
-            if layout != _SCHEMA_VERSION:
+            version, schema_version = document.pop("datacreate"), document.pop("layout", None)
+            if schema_version != _SCHEMA_VERSION:
                 raise RunError(
                     f"{self.path}: written by datacreate {version} in another format; resume with that version, "
                     "or start again in another --run-dir"
@@ -229,7 +229,7 @@ class RunDirectory:
         config = self.read_config()
         stats = RunStats.of(config.spec, config.format)
         for line in self.log(config.run_id):
-            stats.take(line.record)
+            stats.add_record(line.record)
         return summary_of(config, stats)
 
 

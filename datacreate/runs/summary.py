@@ -73,7 +73,7 @@ class RunStats:
             return None
         return LabelNoiseCheck(labels, how.label_noise_rows, how.label_noise_check)
 
-    def take(self, record: Session | Commit) -> None:
+    def add_record(self, record: Session | Commit) -> None:
         """Update with a record of the log."""
         if isinstance(record, Commit):
             self.add(record)

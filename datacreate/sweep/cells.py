@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
-from datacreate.benchmarks import Benchmark, digest, find_benchmark, has_split
+from datacreate.benchmarks import Benchmark, find_benchmark, has_split, split_sha256
 from datacreate.checkpoints import resolve
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import DatacreateError
@@ -54,9 +54,9 @@ class Requirement:
                 return None
             benchmark = find_benchmark(self.name)
             if self.kind == "split":
-                digest(benchmark, self.split)
+                split_sha256(benchmark, self.split)
             elif not has_split(benchmark, "train"):
-                digest(benchmark, "dev")
+                split_sha256(benchmark, "dev")
         except DatacreateError as error:
             return str(error)
         return None

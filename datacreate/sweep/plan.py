@@ -243,7 +243,7 @@ def _first_error(error: ValidationError) -> str:
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if wrong.kind == "extra_forbidden":
         return f"{wrong.key}: no such key{did_you_mean(wrong.key, SweepPlan.model_fields)}{more}"
-    if not wrong.place:  # a contradiction; the message names the keys
+    if not wrong.path:  # a contradiction; the message names the keys
         return f"{wrong.why}{more}"
     if wrong.key in ("create", "train") and wrong.kind == "value_error" and not wrong.why.startswith("--"):
         return f"{wrong.key}.{wrong.why}{more}"  # the message begins with the name of an option

@@ -32,9 +32,7 @@ class Quotas:
 
     def remaining(self, label: Json) -> int:
         """How many more examples with this label can be accepted."""
-        return self._remaining(label_key(label))
-
-    def _remaining(self, key: str) -> int:
+        key = label_key(label)
         if key not in self._accepted:
             return 0
         left = self._floors[key] - self._accepted[key]
@@ -54,7 +52,7 @@ class Quotas:
         No label is assigned more often than it needs while others need some. Remainders are drawn, weighted
         by need, so that labels that the model often fails at catch up.
         """
-        needed = {key: left for key in self._labels if (left := self._remaining(key))}
+        needed = {key: left for key, label in self._labels.items() if (left := self.remaining(label))}
         needed = needed or dict.fromkeys(self._labels, 1)
         total = sum(needed.values())
         assigned: list[str] = []

@@ -35,7 +35,7 @@ class Scored:
     probabilities: Probabilities  # of the verifier, not calibrated; rounded to four decimals
 
 
-def final_label(mode: VerifyMode, assigned: int, probabilities: Probabilities, turn: int = 0) -> int:
+def final_label(mode: VerifyMode, assigned: int, probabilities: Probabilities, request: int = 0) -> int:
     """The label that an example gets; -1 if it is dropped.
 
     `assigned` is -1 for an example without a label: it gets the most probable. An assigned label wins ties; other
@@ -47,7 +47,7 @@ def final_label(mode: VerifyMode, assigned: int, probabilities: Probabilities, t
     if assigned >= 0 and mode == "drop":
         return -1
     best = [label for label, probability in enumerate(probabilities) if probability == highest]
-    return best[turn % len(best)]
+    return best[request % len(best)]
 
 
 def round_probabilities(probabilities: Sequence[float]) -> Probabilities:

@@ -11,7 +11,6 @@ import pytest
 from datacreate.benchmarks import (
     SPLITS,
     benchmarks_in,
-    digest,
     find_benchmark,
     formatting_example,
     has_split,
@@ -19,6 +18,7 @@ from datacreate.benchmarks import (
     load_registry,
     read_manifest,
     read_split,
+    split_sha256,
     state,
 )
 from datacreate.errors import BenchmarkError, StorageError
@@ -34,7 +34,7 @@ def test_imported_rows_are_normalized_and_importing_again_changes_nothing(tmp_pa
     ]
     assert read_split(creak, "train") == claims(9)
     assert state(creak) == "present"
-    assert len({digest(creak, split) for split in SPLITS}) == 3
+    assert len({split_sha256(creak, split) for split in SPLITS}) == 3
     before = {path: path.stat().st_mtime_ns for path in (home / "benchmarks" / "creak").iterdir()}
     report = import_benchmark(creak, tmp_path, allow_count_mismatch=True)
     assert [split.state for split in report.splits] == ["kept"] * 3
@@ -101,7 +101,7 @@ def test_missing_splits_say_how_to_import_them(tmp_path: Path, home: Path) -> No
         read_split(boolq, "train")
     imported(tmp_path, "bioasq", {"test": passages(3)})
     with pytest.raises(BenchmarkError, match=r"no dev split: .*--from DIR` reads DIR/yesno_open/bioasq/dev"):
-        digest(find_benchmark("bioasq"), "dev")
+        split_sha256(find_benchmark("bioasq"), "dev")
 
 
 def test_damage_is_found_and_can_be_replaced(tmp_path: Path, home: Path) -> None:

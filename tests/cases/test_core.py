@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from datacreate.engines.base import Completion, Request
+from datacreate.errors import TrainingError
 from datacreate.filtering import DatasetFilterSettings, filter_rows
 from datacreate.finetuning.rows import read_source, training_set
 from datacreate.formats.answers import codes
 from datacreate.formats.example import Example
 from datacreate.formats.infer import infer_format
+from datacreate.formats.infer_rows import infer_from_rows
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.task_format import bind, read_format
 from datacreate.formats.validate import Candidate, Reject, validate_example
@@ -289,6 +291,18 @@ def test_the_rows_show_where_a_position_counts_from(tmp_path: Path, first: Any) 
     assert (report["rows"], report["kept"]) == (12, 12)
     found = training_set([read_source(str(rows_file(tmp_path, rows)))])
     assert [question.answer for question in found.questions] == [(i + 1) % 4 for i in range(12) if i != 7]
+
+
+def test_filter_reads_lists_of_labels_and_train_refuses_them(tmp_path: Path) -> None:
+    lists: list[list[Any]] = [["sea"], ["sea", "land"], [], ["air"]]
+    rows = [{"text": f"Report {i}.", "labels": lists[i % 4]} for i in range(12)]
+    file = rows_file(tmp_path, rows)
+    assert filter_rows(file, DatasetFilterSettings(near=None))["kept"] == 12
+    assert infer_from_rows(rows).schema["properties"]["labels"]["items"] == {"enum": ["air", "land", "sea"]}
+    with pytest.raises(
+        TrainingError, match="labels is a list, and an encoder learns one label for each row; "
+    ):
+        training_set([read_source(str(file))])
 
 
 def test_filter_reads_extractive_answers(tmp_path: Path) -> None:

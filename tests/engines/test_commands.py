@@ -73,7 +73,7 @@ def test_llama_cpp_has_fewer_slots_with_a_longer_context(gguf: Checkpoint, safet
     usual, long = (llamacpp_command(gguf, EngineSettings(max_model_len=tokens)) for tokens in (None, 4096))
     assert usual.slots == 2 * long.slots
     assert llamacpp_command(gguf, EngineSettings(max_num_seqs=3)).slots == 3
-    with pytest.raises(EngineError, match="tiny has a context of 4096 tokens"):
+    with pytest.raises(EngineError, match="tiny has a context length of 4096 tokens"):
         llamacpp_command(gguf, EngineSettings(max_model_len=10**6))
     with pytest.raises(EngineError, match=r"tiny: llama\.cpp loads only GGUF files; .*--engine vllm"):
         llamacpp_command(safetensors, EngineSettings())

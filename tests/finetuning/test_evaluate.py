@@ -15,7 +15,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from datacreate.benchmarks import digest, find_benchmark, read_split
+from datacreate.benchmarks import find_benchmark, read_split, split_sha256
 from datacreate.cli.evaluate import evaluate as command
 from datacreate.errors import BenchmarkError, TrainingError
 from datacreate.finetuning.encoder import Encoded, collator, encode, load_tokenizer, load_with_head
@@ -107,7 +107,7 @@ def test_default_benchmarks_are_the_models_own_and_the_out_of_distribution_ones(
     assert [own.benchmark, other.benchmark] == ["creak", "strategyqa"]
     assert own.scores.accuracy == other.scores.accuracy == own.scores.score == 1
     assert (own.scores.degenerate, own.scores.above_chance) == (False, True)
-    assert own.digest == digest(find_benchmark("creak"), "test")
+    assert own.digest == split_sha256(find_benchmark("creak"), "test")
     assert (own.condition.name, own.encoder, own.selection) == ("human", "tiny-roberta", "held-out")
     assert own.recipe == "datacreate, lr 0.003, epochs=8"
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from datacreate.benchmarks import digest, find_benchmark
+from datacreate.benchmarks import find_benchmark, split_sha256
 from datacreate.checkpoints import checkpoint
 from datacreate.errors import BenchmarkError, RunLocked, RunMismatch, Stopped, TrainingError, UsageError
 from datacreate.finetuning import train as train_module
@@ -220,7 +220,7 @@ def test_the_human_dev_split_can_choose(home: Path, tmp_path: Path, encoder: str
     found = trained(run, tmp_path / "out", encoder, **human, benchmark="csqa")
     assert (found.trained_rows, found.selection_rows) == (45, 40)
     assert (found.training.selection, found.training.condition.name) == ("human", "tree")
-    assert found.training.selection_digest == digest(find_benchmark("csqa"), "dev")
+    assert found.training.selection_digest == split_sha256(find_benchmark("csqa"), "dev")
     with pytest.raises(TrainingError, match="has questions with 5 options, piqa's dev split"):
         train(config(run, tmp_path / "no", encoder, **human, benchmark="piqa"))
     with pytest.raises(BenchmarkError, match="did you mean creak"):

@@ -82,7 +82,7 @@ def test_an_answer_is_kept_if_no_other_is_more_probable(
         right = choices.index(truth(text, choices))
         return scored(request, [*scores[-right:], *scores[:-right]] if right else scores)
 
-    how: dict[str, Any] = {"count": 20, "patience": 3}
+    how: dict[str, Any] = {"count": 20, "max_failed_requests": 3}
     if kept:
         verified(tmp_path, model, writing(1.0), scorer, **how)
         return
