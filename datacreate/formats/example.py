@@ -135,7 +135,7 @@ def parse_object(content: bytes | str) -> dict[str, Json]:
     """A JSON object, in UTF-8. Raises ValueError with a message of one line."""
     try:
         text = content if isinstance(content, str) else content.decode("utf-8-sig")
-        value = json.loads(text, object_pairs_hook=unique_keys)
+        value = json.loads(text, object_pairs_hook=unique_keys, parse_int=parse_integer)
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
@@ -148,6 +148,14 @@ def parse_object(content: bytes | str) -> dict[str, Json]:
     if message := find_unsupported_value(value):
         raise ValueError(message)
     return value
+
+
+def parse_integer(digits: str) -> int:
+    """The `parse_int` of JSON. Raises ValueError for more digits than Python converts."""
+    try:
+        return int(digits)
+    except ValueError:
+        raise ValueError("a number with too many digits") from None
 
 
 def unique_keys(pairs: list[tuple[str, Json]]) -> dict[str, Json]:

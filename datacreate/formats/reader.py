@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from datacreate.errors import ExampleError, UsageError
-from datacreate.formats.example import Example, Json, one_line, parse_object
+from datacreate.formats.example import MAX_NESTING, Example, Json, one_line, parse_integer, parse_object
 
 READABLE = "give JSONL, JSON, CSV, TSV or Parquet"
 
@@ -98,6 +98,8 @@ class RowFile:
         try:
             yield
         except FileNotFoundError:
+            if str(self.path) == "-":
+                raise UsageError("-: no such file; standard input is /dev/stdin") from None
             raise UsageError(f"{self.path}: no such file; {READABLE}") from None
         except (OSError, EOFError, zlib.error) as error:
             why = getattr(error, "strerror", None) or f"damaged: {error}"
@@ -246,7 +248,7 @@ def _objects_in(text: str) -> Iterator[RawRow]:
         """The position of the next character that is not a space."""
         return cast(re.Match[str], _SPACE.match(text, at)).end()
 
-    decode, line, counted = json.JSONDecoder().raw_decode, 1, 0
+    decode, line, counted = json.JSONDecoder(parse_int=parse_integer).raw_decode, 1, 0
     at = skip(0)
     in_array = text.startswith("[", at)
     if in_array:
@@ -260,8 +262,10 @@ def _objects_in(text: str) -> Iterator[RawRow]:
             where = f"at {near!r}" if near else "at the end of the file"
             line += text.count("\n", at, error.pos)
             raise ValueError(f"line {line}: not JSON {where} ({error.msg}); repair the file") from None
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise ValueError(f"line {line}: {error}") from None
+        except RecursionError:
+            raise ValueError(f"line {line}: nested deeper than {MAX_NESTING} levels") from None
         yield _row(line, text[at:end])
         at = skip(end)
         if in_array and text[at : at + 1] not in ("]", ""):
@@ -278,6 +282,8 @@ def _table(lines: Iterable[tuple[int, str]], delimiter: str) -> Iterator[RawRow]
     reader = csv.reader((line for _, line in lines), delimiter=delimiter, strict=True)
     try:
         header = [name.strip() for name in next(filter(None, reader), [])]
+        if header == ["sep=", ""]:  # Excel's first line
+            header = [name.strip() for name in next(filter(None, reader), [])]
         if "" in header or len(set(header)) < len(header):
             raise ValueError(
                 "line 1: a column has no name, or the name of another; name each in the first line"
@@ -304,7 +310,16 @@ def _arrow_rows(batches: Iterable[Any]) -> Iterator[RawRow]:
         try:
             yield _row(number, json.dumps(values, ensure_ascii=False, default=_iso))
         except TypeError as error:
-            yield RawRow(number, str(values), error=str(error))
+            column = next(name for name, value in values.items() if not _is_json(value))
+            raise ValueError(f"row {number}: the column {column!r}: {error}; drop the column") from None
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, default=_iso)
+    except TypeError:
+        return False
+    return True
 
 
 def _iso(value: Any) -> str:
@@ -316,13 +331,14 @@ def _iso(value: Any) -> str:
 def load_example(path: Path) -> Example:
     """Read the formatting example from a file with one row. Raises ExampleError."""
     try:
-        row, *more = islice(RowFile(path).read(), 2)
+        rows = list(islice(RowFile(path).read(), 2))
     except UsageError as error:
         raise ExampleError(str(error)) from None
-    if more:
-        raise ExampleError(f"{path}: more than one row; keep one of them as the formatting example")
+    row = next((row for row in rows if row.error), rows[0])
     if row.error:
         raise ExampleError(f"{path}: line {row.number}: {row.error}; write one JSON object into the file")
+    if len(rows) > 1:
+        raise ExampleError(f"{path}: more than one row; keep one of them as the formatting example")
     if not row.values:
         raise ExampleError(f"{path}: the object has no fields; fill in one example")
     return Example(row.values)

@@ -123,7 +123,10 @@ def validate_example(
         return Reject(error[0], shorten(values), error[1])
     candidate = Candidate.of(values, format)
     asked = format.texts_beside_passage(values) if format.roles.inputs else [candidate.text]
-    return candidate if any(map(_WORD.search, asked)) else Reject(Reason.BLANK, shorten(values))
+    if any(map(_WORD.search, asked)):
+        return candidate
+    fields = ", ".join(map(dotted, format.roles.inputs))
+    return Reject(Reason.BLANK, shorten(values), f"no text in the input {fields}" if fields else "")
 
 
 def answer_repeats_input(candidate: Candidate, format: TaskFormat) -> bool:

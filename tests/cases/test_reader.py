@@ -165,6 +165,9 @@ BAD: dict[str, tuple[bytes, str]] = {
     "empty.json": (b" [\n] ", "no rows; give JSONL, JSON, CSV"),
     "empty.csv": (b"text,label\n", "no rows"),
     "text.txt": (b"once upon a time", "line 1: not JSON"),
+    "digits.jsonl": (b'{"a": ' + b"1" * 5001 + b"}", "line 1: a number with too many digits"),
+    "digits.json": (b'[{"a": ' + b"1" * 5001 + b"}]", "line 1: a number with too many digits"),
+    "deep.json": (b"[" * 100_000, "line 1: nested deeper than 20 levels"),
     "cut.gz": (gzip.compress(b'{"a": 1}\n' * 99)[:-9], "cannot be read .damaged"),
     "cut.parquet": (b"PAR1 and no more", "damaged Parquet"),
 }
@@ -179,6 +182,34 @@ def test_what_cannot_be_read_is_one_line_with_the_remedy(tmp_path: Path, name: s
         read(tmp_path / name)
     assert str(caught.value).startswith(f"{tmp_path / name}: ")
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [('// c\n{"text": "a"}', "line 1: not JSON"), ('["a", "b"]', 'line 1: not a JSON object: "a"')],
+)
+def test_an_example_that_is_no_object_is_named(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "mine.json").write_text(content)
+    with pytest.raises(DatacreateError, match=message):
+        load_example(tmp_path / "mine.json")
+
+
+def test_the_line_of_excel_with_the_separator_is_skipped(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("sep=;\ntext;label\na, b;x\n")
+    assert read(tmp_path / "rows.csv") == [{"text": "a, b", "label": "x"}]
+
+
+def test_a_column_of_bytes_is_named(tmp_path: Path) -> None:
+    as_parquet([{"text": "a", "image": b"1"}], tmp_path / "a.parquet")
+    with pytest.raises(UsageError, match="the column 'image': bytes is not a JSON type; drop the column"):
+        read(tmp_path / "a.parquet")
+
+
+def test_the_path_is_named_once(tmp_path: Path) -> None:
+    (tmp_path / "rows.tsv").write_text('text\tlabel\na\tx\n"b\ty\n')
+    with pytest.raises(UsageError, match="unexpected end of data") as caught:
+        read_rows(tmp_path / "rows.tsv")
+    assert str(caught.value).count("rows.tsv") == 1
 
 
 def test_a_folder_of_several_splits_names_them(tmp_path: Path) -> None:
@@ -336,7 +367,7 @@ def test_odd_first_rows_do_not_decide_the_format(tmp_path: Path) -> None:
     invalid, valid, format = kept(tmp_path / "rows.jsonl")
     assert (valid, format.labels) == (tickets(30), ("door", "lift"))
     assert invalid == {
-        "blank": 2,
+        "no text in the input text, header": 2,
         "the example: 'label' is a required property": 3,
         'label: 5 (integer), expected "door", "lift" (text)': 1,
     }

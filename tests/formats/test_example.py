@@ -30,7 +30,7 @@ def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
         (b'{"text": "caf\xe9"}', "line 1: not UTF-8, probably Latin-1"),
         (b'{"score": NaN}', "score: JSON has no nan"),
         (b'{"score": 1e999}', "score: JSON has no inf"),
-        (b'{"number": ' + b"9" * 5000 + b"}", "Exceeds the limit (4300 digits)"),
+        (b'{"number": ' + b"9" * 5000 + b"}", "a number with too many digits"),
         (b'{"number": 99999999999999999999}', "number: an integer of more than 64 bits"),
         (b'{"text": "\\ud800"}', "lone surrogate"),
         (b'{"text": "a", "text": "b"}', "the key 'text' appears twice"),
