@@ -39,7 +39,7 @@ def check_layout(
     example: Example, options: FormatOptions, answer: FieldPath | None, scalars: Mapping[FieldPath, Json]
 ) -> None:
     """Raises ExampleError for a layout that would be misread; without `answer` any of the scalars may be the answer."""
-    answers = {answer: scalars[answer]} if answer in scalars else dict(scalars)
+    answers = {answer: scalars[answer]} if answer is not None and answer in scalars else dict(scalars)
     ignored = [tuple(name.split(".")) for name in options.ignore]
     for path, value in _fields(example.values):
         if any(path[: len(each)] == each for each in ignored):
