@@ -16,7 +16,7 @@ from functools import lru_cache
 
 from datacreate.filters.base import Filter
 from datacreate.formats.example import Json, value_at
-from datacreate.formats.validate import Candidate, Reason, Reject, shorten
+from datacreate.formats.validate import Candidate, Reason, Reject, answer_repeats_input, shorten
 from datacreate.plan import RunPlan
 from datacreate.runs.log import Commit
 from datacreate.runs.summary import RunStats
@@ -45,7 +45,9 @@ class Acceptance:
         self._vectors = vectors
         self._format = plan.encoding.format
         self._verification = plan.spec.verification
-        self._root_key = Candidate.of(plan.root.values, self._format).key
+        root = Candidate.of(plan.root.values, self._format)
+        self._root_key = root.key
+        self._answer_may_repeat_input = answer_repeats_input(root, self._format)
         self._parent_key = lru_cache(maxsize=4096)(self._key_of_line)
         self._waiting: deque[Commit] = deque()  # with examples that wait for the label-noise check
         self.passed = 0  # examples that passed the filters, waiting ones included
@@ -189,6 +191,8 @@ class Acceptance:
         """
         if candidate.key == self._parent_key(parent):
             return _reject(Reason.COPIED_EXAMPLE, candidate)
+        if not self._answer_may_repeat_input and answer_repeats_input(candidate, self._format):
+            return _reject(Reason.ANSWER_REPEATS_INPUT, candidate)
         if reject := self._match_filters(candidate):
             return reject
         if self._stats.accepted + accepted >= self._count:

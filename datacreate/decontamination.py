@@ -17,7 +17,7 @@ from datacreate.formats.validate import Candidate
 from datacreate.messages import did_you_mean
 
 SPLITS = ("dev", "test")
-"""The splits of a benchmark that are held out."""
+"""The splits of a benchmark that examples must not repeat."""
 
 
 def held_out_sets(

@@ -210,9 +210,8 @@ def _filtered(
             filter.prefetch(candidates)
         for row in batch:
             if isinstance(row, InvalidRow):
-                kind = row.reason, "" if row.reason is Reason.INVALID_JSON else row.detail.partition(":")[0]
-                counts.invalid[kind] += 1
-                counts.first_invalid.setdefault(kind, f"line {row.number}: {row.detail}")
+                counts.invalid[row.kind] += 1
+                counts.first_invalid.setdefault(row.kind, f"line {row.number}: {row.detail}")
                 _write_reject(rejects, row.reason, row.detail, row.number, row.values)
                 continue
             counts.rows += 1

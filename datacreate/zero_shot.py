@@ -16,7 +16,7 @@ from datacreate.engines.client import Engine
 from datacreate.engines.factory import checkpoint_of, make_engine
 from datacreate.engines.self_test import scores_are_real
 from datacreate.engines.settings import EngineOptions
-from datacreate.errors import Stopped
+from datacreate.errors import RunMismatch, Stopped
 from datacreate.finetuning.evaluate import Measured, TestSet, evaluation_of, read_test_set
 from datacreate.finetuning.records import Condition, EvaluatedModel, Evaluation, Task
 from datacreate.finetuning.rows import Question
@@ -37,7 +37,8 @@ def answer_zero_shot(
 ) -> list[Evaluation]:
     """Evaluate a model on the benchmarks `names`, in `out`/evaluations; existing evaluations are read.
 
-    Raises CheckpointError, BenchmarkError or EngineError; Stopped after a signal: finished test sets are kept.
+    Raises CheckpointError, BenchmarkError or EngineError; RunMismatch if `out` is of another model; Stopped after a
+    signal: finished test sets are kept.
     """
     options = options or EngineOptions()
     checkpoint = checkpoint_of(model, options)
@@ -73,7 +74,15 @@ def answer_zero_shot(
             selection="none",
             seed=0,
         )
-        return [evaluation_of(out, test, evaluated, measure, progress.notify) for test in tests]
+        found = []
+        for test in tests:
+            one = evaluation_of(out, test, evaluated, measure, progress.notify)
+            if one.encoder != checkpoint.name and one.encoder_sha256 != checkpoint.sha256:
+                raise RunMismatch(
+                    f"{out}: {one.encoder} was evaluated on {test.name} there; choose another --out"
+                )
+            found.append(one)
+        return found
 
 
 def _answers(engine: Engine, test: TestSet, progress: StepProgress, signals: Signals) -> Measured:

@@ -66,6 +66,25 @@ def test_filters_see_each_completion_as_a_batch_first(
     assert set(batches) == {5}
 
 
+@pytest.mark.parametrize(
+    ("output", "repeats"),
+    [("El tren ha llegado.", False), ("the train is late.", True)],  # of the formatting example
+)
+def test_an_answer_may_repeat_an_input_only_if_the_formatting_example_does(
+    tmp_path: Path, model: str, output: str, repeats: bool
+) -> None:
+    example = {"instruction": "Correct or translate.", "input": "The train is late.", "output": output}
+
+    def script(request: Request) -> Completion:
+        texts = [f"Sentence {5 * request.id + i} is fine." for i in range(5)]
+        rows = [["Translate this.", text, [text.upper(), "Bien."][i % 2]] for i, text in enumerate(texts)]
+        return Completion(request.id, json.dumps(rows), "stop", 1, 1)
+
+    summary = make(tmp_path / "run", model, script, example=example, count=4)
+    assert ("answer_repeats_input" in summary["rejected"]) is not repeats
+    assert any(row["output"] == row["input"].upper() for row in examples(tmp_path / "run")) is repeats
+
+
 def test_duplicates_are_replaced(tmp_path: Path, model: str) -> None:
     summary = make(tmp_path / "run", model, answering(vocabulary=120), count=60)
     assert len({example["question"] for example in examples(tmp_path / "run")}) == 60

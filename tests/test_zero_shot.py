@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from datacreate import zero_shot
 from datacreate.engines.base import Completion, Request
+from datacreate.errors import RunMismatch
 from datacreate.finetuning.records import Evaluation, read_predictions
 from datacreate.messages import SilentProgress
 from tests.finetuning.conftest import import_rows
@@ -55,6 +57,16 @@ def test_answers_are_scored_like_those_of_an_encoder_and_not_repeated(home: Path
     again = engine_for(lambda request: "False")
     assert answer(home, model, again) == found
     assert not again.started
+
+
+def test_the_evaluation_of_another_model_is_not_taken(home: Path, model: str) -> None:
+    answer(home, model, engine_for(lambda request: "True"))
+    other = Path(shutil.copytree(model, home / "other-model"))
+    (other / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(
+        RunMismatch, match=r"out: scripted-model was evaluated on bioasq there; choose another"
+    ):
+        answer(home, str(other), engine_for(lambda request: "False"))
 
 
 def test_identical_answers_are_degenerate_and_missing_ones_are_wrong(home: Path, model: str) -> None:

@@ -95,7 +95,7 @@ def run() -> tuple[str, int]:
 
 def prints(words: Sequence[str]) -> bool:
     """Whether the result of a command line is what it prints, and not the files that it writes."""
-    asks = {"--dry-run", "--list", "--help", "-h"}
+    asks = {"--dry-run", "--help", "-h"}
     if not words or words[0] in _PRINTERS or not asks.isdisjoint(words):
         return True
     return words[0] == "filter" and not any(word.split("=")[0] == "--out" for word in words)

@@ -88,12 +88,15 @@ class Contamination(Filter):
 
     def _index_ngrams(self) -> None:
         self._short_lengths: set[int] = set()  # in words, of questions shorter than n
+        self._short_with_passage: dict[str, int] = {}  # their words, if they say enough -> first row
         questions, passages = [], []
-        for row in self._rows:
+        for number, row in enumerate(self._rows):
             question = encodable_words(row.question)
             # A short question says little if each has a passage of its own.
             if is_short := 0 < len(question) < self._n and not row.passage:
                 self._short_lengths.add(len(question))
+            if row.passage and MIN_WORDS_INSIDE <= len(question) < self._n:
+                self._short_with_passage.setdefault(" ".join(question), number)
             questions.append(ngrams(question, len(question) if is_short else self._n))
             passages.append(ngrams(encodable_words(row.passage), self._n) if row.passage else questions[-1])
         self._questions = ngram_index(questions, MAX_ROWS_OF_NGRAM)
@@ -123,7 +126,7 @@ class Contamination(Filter):
 
     def match(self, candidate: Candidate) -> str | None:
         """The test row that the example repeats, and which check found it."""
-        if (found := self._repeated_question(candidate.question)) is not None:
+        if (found := self._repeated_question(candidate)) is not None:
             return f"{self._name(found)}: n-gram"
         if candidate.passage and (passage := self._repeated_passage(candidate.passage)):
             return f"{self._name(passage[0])}: {passage[1]:.0%} of the n-grams of the passage"
@@ -145,12 +148,14 @@ class Contamination(Filter):
         start = start if len(start) <= _MAX_SHOWN else start[:_MAX_SHOWN] + "…"
         return f"{self._names[row]} ({start})"
 
-    def _repeated_question(self, question: str) -> int | None:
-        """The row that shares most n-grams with `question`, or all words if the row is shorter than an n-gram."""
-        words = encodable_words(question)
+    def _repeated_question(self, candidate: Candidate) -> int | None:
+        """The row that shares most n-grams with the question, or all words if the row is shorter than an n-gram."""
+        words = encodable_words(candidate.question)
         lengths = {k for k in self._short_lengths if k >= MIN_WORDS_INSIDE or k == len(words)}
         grams = [gram for k in {self._n, *lengths} for gram in ngrams(words, k)]
         most = most_common(self._questions, grams)
+        if most is None and not candidate.passage:
+            return self._short_with_passage.get(" ".join(words))
         return None if most is None else most[0]
 
     def _repeated_passage(self, passage: str) -> tuple[int, float] | None:

@@ -12,7 +12,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from datacreate.formats.example import Example, FieldPath, Json, canonical_json,
 from datacreate.formats.infer_rows import few_labels
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import has_rows
+from datacreate.formats.rules import Rule
 from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.formats.validate import Reason
 from datacreate.runs.directory import RunDirectory
@@ -65,6 +66,7 @@ class Source:
     generator: str | None = None
     example: str | None = None
     verifier_probabilities: Sequence[Probabilities | None] | None = None  # per row; None: not read
+    invalid: Mapping[int, str] = field(default_factory=dict)  # index of a row not valid in the format -> why
 
 
 @dataclass(frozen=True)
@@ -129,12 +131,15 @@ def read_file(path: Path, options: FormatOptions) -> Source:
     """All rows of a file, or of a run; TrainingError if one is not JSON, and what `read_rows` raises."""
     read = read_rows(path, options)
     rows: list[dict[str, Json]] = []
-    for row in read.read():
+    first_of_kind: dict[tuple[Reason, str], str] = {}
+    invalid: dict[int, str] = {}
+    for index, row in enumerate(read.read()):
         if isinstance(row, InvalidRow) and row.reason is Reason.INVALID_JSON:
             raise TrainingError(f"{path}: line {row.number}: {row.detail}; fix or remove it")
-        # An invalid row may still be usable, or is counted as skipped.
+        if isinstance(row, InvalidRow):  # a model may still be tested on it
+            invalid[index] = first_of_kind.setdefault(row.kind, f"like line {row.number}: {row.detail}")
         rows.append(json.loads(row.line) if isinstance(row, Row) else row.values)
-    return Source(str(path), path.stem, read.format, rows, list(map(str, range(len(rows)))))
+    return Source(str(path), path.stem, read.format, rows, list(map(str, range(len(rows)))), invalid=invalid)
 
 
 def task_of(format: TaskFormat, rows: Sequence[Mapping[str, Json]], source: str) -> Task:
@@ -152,7 +157,7 @@ def task_of(format: TaskFormat, rows: Sequence[Mapping[str, Json]], source: str)
     if len(labels) >= 2:
         return Task(head="sequence_classification", names=tuple(labels))
     path, roles = format.roles.answer, format.roles
-    if roles.turns or roles.tags or roles.rejected:
+    if roles.turns or roles.tags or roles.rejected or Rule.ANSWER_IN_CONTEXT in format.rules:
         raise TrainingError(
             f"{source}: no encoder is trained on rows of the format {format.name}; export them for another program"
         )
@@ -163,7 +168,7 @@ def task_of(format: TaskFormat, rows: Sequence[Mapping[str, Json]], source: str)
     if any(isinstance(value, list) for value in _values(rows, path)):
         raise TrainingError(
             f"{source}: the field {dotted(path)} is a list, and an encoder learns one label for each row; "
-            "name its field with --answer FIELD"
+            "no head has several, so write one label into each row"
         )
     labels = sorted({str(label) for label in _values(rows, path)})
     if few_labels(len(labels), len(rows)):
@@ -246,13 +251,17 @@ def training_set(
         inputs = varying_inputs(source.format, list(chain.from_iterable(alike)))
         reasons: Counter[str] = Counter()
         soft_labels = source.verifier_probabilities or [None] * len(source.rows)
-        for row, group, probabilities in zip(source.rows, source.groups, soft_labels, strict=True):
+        for index, (row, group, probabilities) in enumerate(
+            zip(source.rows, source.groups, soft_labels, strict=True)
+        ):
             question = question_of(row, source.format, task, inputs)
             if isinstance(question, str):
                 reasons[question] += 1
             elif question.answer is None:
                 set_ = "among the options" if task.head == "multiple_choice" else "one of the labels"
                 reasons[f"the answer is not {set_}"] += 1
+            elif index in source.invalid:
+                reasons[source.invalid[index]] += 1
             else:
                 if probabilities is not None:
                     question = replace(question, probabilities=soft_label(probabilities, source, task))

@@ -7,6 +7,7 @@ and objects are dicts: `isinstance` with Mapping takes ten times as long, and th
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 
 from datacreate.formats.example import FieldPath, Json, values_in
@@ -17,6 +18,9 @@ MAX_LABELS = 20
 _BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
 
 Schema = Mapping[str, Json]
+
+_SPACE = " \t\r\n"
+_BLANK_LINES = re.compile(r"\A(?:[ \t]*[\r\n])+")
 
 
 def schema_at(schema: Schema, path: FieldPath) -> Schema:
@@ -138,9 +142,10 @@ def may_have_text(schema: Json) -> bool:
 
 
 def tidied(value: Json, schema: Json) -> Json:
-    """The value with numbers as an enumeration of the schema writes them (4.0 for 4), and lines without outer spaces.
+    """The value with numbers as an enumeration of the schema writes them (4.0 for 4), and texts without outer space.
 
-    Engines write the shorter form of a number. Labels are counted by their JSON text.
+    Engines write the shorter form of a number. Labels are counted by their JSON text. The first of several lines keeps
+    its indentation.
     """
     if not isinstance(schema, dict):
         return value
@@ -154,8 +159,10 @@ def tidied(value: Json, schema: Json) -> Json:
     if is_number(value):
         allowed = fixed_labels(schema) or (schema.get("const"),)
         return next((number for number in allowed if is_number(number) and number == value), value)
-    is_line = isinstance(value, str) and "\n" not in value
-    return value.strip(" ") if is_line and schema.get("type") == "string" and "enum" not in schema else value
+    if isinstance(value, str) and schema.get("type") == "string" and not {"enum", "const"} & schema.keys():
+        text = _BLANK_LINES.sub("", value).rstrip(_SPACE)
+        return text if "\n" in text else text.lstrip(_SPACE)
+    return value
 
 
 def narrow(schema: Schema, value: Json, path: FieldPath, options: FieldPath | None) -> Schema:

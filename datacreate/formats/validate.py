@@ -15,7 +15,7 @@ from typing import Self
 
 from jsonschema.exceptions import best_match
 
-from datacreate.formats.example import Example, Json, dotted, find_unsupported_value
+from datacreate.formats.example import Example, Json, dotted, find_unsupported_value, value_at
 from datacreate.formats.rules import Rule, rule_holds
 from datacreate.formats.schema_keywords import GRAMMAR_KEYWORDS, VALIDATION_KEYWORDS, describe_error
 from datacreate.formats.schema_utils import tidied
@@ -40,6 +40,9 @@ class Reason(StrEnum):
     ANSWER_NOT_IN_OPTIONS = "answer_not_in_options"
     ANSWER_NOT_IN_CONTEXT = "answer_not_in_context"
     DUPLICATE_OPTIONS = "duplicate_options"
+    ANSWER_REPEATS_INPUT = (
+        "answer_repeats_input"  # the same text, though the formatting example answers with another
+    )
     EQUAL_ANSWERS = "equal_answers"  # the rejected answer says the same as the chosen one
     WRONG_TURNS = "wrong_turns"  # user and assistant do not alternate
     WRONG_TAGS = "wrong_tags"  # not one tag for each token
@@ -121,6 +124,19 @@ def validate_example(
     candidate = Candidate.of(values, format)
     asked = format.texts_beside_passage(values) if format.roles.inputs else [candidate.text]
     return candidate if any(map(_WORD.search, asked)) else Reject(Reason.BLANK, shorten(values))
+
+
+def answer_repeats_input(candidate: Candidate, format: TaskFormat) -> bool:
+    """Whether the answer is one of the inputs after normalization: an answer in words, no label, option or number."""
+    answer = value_at(candidate.example.values, format.roles.answer)
+    if (
+        format.labels
+        or format.roles.options
+        or not isinstance(answer, str)
+        or not any(map(str.isalpha, answer))
+    ):
+        return False
+    return normalize_text(answer) in map(normalize_text, candidate.inputs)
 
 
 def _first_error(

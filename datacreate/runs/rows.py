@@ -49,6 +49,11 @@ class InvalidRow:
     reason: Reason
     detail: str
 
+    @property
+    def kind(self) -> tuple[Reason, str]:
+        """The reason and the field: equal for rows that are invalid alike."""
+        return self.reason, "" if self.reason is Reason.INVALID_JSON else self.detail.partition(":")[0]
+
 
 @dataclass(frozen=True)
 class Rows:

@@ -74,6 +74,22 @@ def test_a_question_shorter_than_an_ngram_must_be_repeated_whole() -> None:
     assert not filter.match(asked("How do pearls get lost?"))
 
 
+@pytest.mark.parametrize(
+    ("row", "example", "repeats"),
+    [
+        (("How do pearls get made?", "One."), ("how do pearls get made", ""), True),
+        (("How do pearls get made?", "One."), ("Tell me, how do pearls get made?", ""), False),
+        (("How do pearls get made?", "One."), ("How do pearls get made?", "Two."), False),
+        (("How do pearls get made?", ""), ("How do pearls get made?", "Two."), True),
+        (("What is it?", "One."), ("What is it?", ""), False),
+    ],
+)
+def test_a_short_question_is_compared_unless_both_have_a_passage(
+    row: tuple[str, str], example: tuple[str, str], repeats: bool
+) -> None:
+    assert (against([row]).match(asked(*example)) is not None) is repeats
+
+
 def test_ngram_is_the_number_of_consecutive_words() -> None:
     row = "the quiet lighthouse keeper counted every single ship that passed before dawn"
     eight = asked("Is it true that the quiet lighthouse keeper counted every single ship?")

@@ -123,7 +123,7 @@ def test_unusable_rows_are_skipped_and_counted(tmp_path: Path) -> None:
     rows[5]["options"] = None
     rows[6]["question"] = "  "
     rows[7]["label"] = f" {rows[7]['label'].upper()} "  # spelling is ignored
-    rows[8]["question"] = "8 one\u2028line \u0085 \x0b still"
+    rows[8]["question"] = "8 one\u2028line \u0085 still"
     found = mixed(write_rows(tmp_path / "rows.jsonl", rows))
     assert len(found.questions) == found.condition.count == 7
     assert sum(found.skipped.values()) == 4
@@ -147,6 +147,20 @@ BAD: dict[str, tuple[str, str]] = {
     "one label": (
         '{"text": "one", "label": "x"}\n' * 9,
         "the field label has 1 different values; training needs",
+    ),
+    "booleans as texts": (
+        "".join(
+            f'{{"text": "t{i}", "label": {v}}}\n'
+            for i, v in enumerate(['"True"', "false", '"False"', "true", '"true"'])
+        ),
+        "3 of 5 rows cannot be used: like line 2: label: false",
+    ),
+    "answers from the context": (
+        "".join(
+            f'{{"context": "It flows from {a} to {b}.", "question": "Where to?", "answer": "{b}"}}\n'
+            for a, b in [("the hills", "the sea"), ("the lake", "the bay"), ("the woods", "the sea")]
+        ),
+        "no encoder is trained on rows of the format",
     ),
     "few rows": (
         "".join(f'{{"text": "text {i}", "label": "{i}"}}\n' for i in "cab"),
@@ -175,13 +189,13 @@ def test_labels_of_a_file_can_be_named(tmp_path: Path) -> None:
     rows = [
         {"comment": "bad", "mood": "low"},
         {"comment": "good", "mood": "high"},
-        {"comment": "?", "mood": "mid"},
+        {"comment": "so-so", "mood": "mid"},
     ]
     options = FormatOptions(labels={"mood": "low,mid,high"})
     source = read_source(str(write_rows(tmp_path / "rows.jsonl", rows)), options=options)
     found = training_set([source])
     assert found.task.names == ("low", "mid", "high")
-    assert [(q.text, q.answer) for q in found.questions] == [("bad", 0), ("good", 2), ("?", 1)]
+    assert [(q.text, q.answer) for q in found.questions] == [("bad", 0), ("good", 2), ("so-so", 1)]
 
 
 def test_sources_of_different_heads_are_not_mixed(home: Path) -> None:

@@ -130,10 +130,18 @@ def test_an_answer_from_the_context_is_whole_words_but_not_everything(
     assert reason is (None if valid else Reason.ANSWER_NOT_IN_CONTEXT)
 
 
-def test_spaces_around_a_line_are_removed() -> None:
-    result = parse_item([" Who cooks rice? ", [" rice cooker", *OPTIONS[1:]]], CHOICE)
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        (" Who cooks rice? ", "Who cooks rice?"),
+        ("\r\n\tWho cooks rice?\t\n", "Who cooks rice?"),
+        ("\n \n    if rice:\n        cook()\n", "    if rice:\n        cook()"),
+    ],
+)
+def test_space_around_a_text_is_removed(written: str, kept: str) -> None:
+    result = parse_item([written, ["\nrice cooker", *OPTIONS[1:]]], CHOICE)
     assert isinstance(result, Candidate)
-    assert result.example.values["question"] == "Who cooks rice?"
+    assert result.example.values["question"] == kept
     assert result.example.values["label"] == "rice cooker" in result.example.values["options"]
 
 
