@@ -57,7 +57,7 @@ def locked(folder: Path, notify: Notify = no_notify, *, of: Path | None = None) 
             remove_temporary(folder)
             yield lock
         finally:
-            lock.release([folder] if of else created)
+            lock.release(created if folder in created or not of else [folder])
     finally:
         remove_empty(created)
 

@@ -25,7 +25,9 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
         return
     opens = event == "open" and isinstance(arguments[0], str | os.PathLike)
     if event in CHANGES or (opens and arguments[2] & (os.O_WRONLY | os.O_RDWR)):
-        _on_change[-1](event, str(arguments[event == "os.rename"]))
+        path = str(arguments[event == "os.rename"])
+        if "__pycache__" not in path:  # Python keeps the bytecode of the first run
+            _on_change[-1](event, path)
 
 
 sys.addaudithook(_hook)  # cannot be removed

@@ -27,6 +27,7 @@ from datacreate.formats.example import (
     values_in,
 )
 from datacreate.formats.infer_answers import find_answer_start, find_named, find_options, with_codes
+from datacreate.formats.infer_checks import check_answer_values, check_layout, check_options
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.overrides import field_overrides, leaves_of, named_field
 from datacreate.formats.roles import Roles
@@ -152,6 +153,7 @@ def _shipped_formats() -> tuple[TaskFormat, ...]:
 
 
 def _infer(example: Example, options: FormatOptions, rows: Sequence[Mapping[str, Json]]) -> InferredFormat:
+    check_options(example, options)
     overrides = field_overrides(example, options)
     schema: Schema = _infer_schema(example.values)
     if is_constant(schema) or not example.values:
@@ -160,6 +162,8 @@ def _infer(example: Example, options: FormatOptions, rows: Sequence[Mapping[str,
         schema = with_field(schema, path, override)
     roles = _infer_roles(example, options, list(overrides))
     advice = ""
+    if roles.answer in overrides and roles.options:
+        check_answer_values(roles, overrides[roles.answer], example)
     if roles.answer and roles.options and not roles.keys and roles.answer not in overrides:
         schema, advice = with_codes(schema, roles, example, rows)
     roles = replace(roles, inputs=roles.inputs or default_inputs(schema, roles))
@@ -268,6 +272,9 @@ def _infer_roles(example: Example, options: FormatOptions, overridden: list[Fiel
         answer = find_named(candidates, _ANSWER_NAMES)
     if answer is None and scalars:
         answer = find_named((path for path, v in fields.items() if isinstance(v, list) and v), _ANSWER_NAMES)
+    check_layout(
+        example, options, answer, {path: scalars[path] for path in scalars if path not in overridden}
+    )
     span = None if named_answer or overridden else find_answer_start(fields)
     found: FieldPath | None = None
     keys: FieldPath | None = None

@@ -10,7 +10,7 @@ from datacreate.formats.example import Example, FieldPath, Json, dotted, one_lin
 from datacreate.formats.roles import Roles
 from datacreate.formats.schema_utils import Schema, with_field
 
-_OPTIONS_NAMES = (
+OPTIONS_NAMES = (
     "options choices candidates alternatives answers endings 选项 optionen opciones opções варианты"
 ).split()
 
@@ -26,14 +26,14 @@ def find_options(
     Raises ExampleError if a list is named like options but lacks the answer.
     """
     answers = [answer] if answer else list(scalars)
-    ordered = [given] if given and given in lists else sort_by_name(lists, _OPTIONS_NAMES)
+    ordered = [given] if given and given in lists else sort_by_name(lists, OPTIONS_NAMES)
     for path in ordered:
         beside = [keys for keys in lists if _are_keys(lists, keys, path)]
         found = [(p, keys) for keys in beside for p in answers if scalars.get(p) in lists[keys]]
         if found and first_code(lists[path]) is None:
             return path, found[0][1], found[0][0]
     for path in ordered:
-        values, named = lists[path], path == given or path[-1].casefold() in _OPTIONS_NAMES
+        values, named = lists[path], path == given or path[-1].casefold() in OPTIONS_NAMES
         texts = [str(v).casefold() for v in values if not isinstance(v, dict | list)]
         by_value = next((p for p in answers if p in scalars and str(scalars[p]).casefold() in texts), None)
         if by_value and (

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from datacreate.engines.base import Completion, Request
-from datacreate.errors import TrainingError
+from datacreate.errors import ExampleError, TrainingError, UsageError
 from datacreate.filtering import DatasetFilterSettings, filter_rows
 from datacreate.finetuning.rows import read_source, training_set
 from datacreate.formats.answers import codes
@@ -303,6 +304,52 @@ def test_filter_reads_lists_of_labels_and_train_refuses_them(tmp_path: Path) -> 
         TrainingError, match="labels is a list, and an encoder learns one label for each row; "
     ):
         training_set([read_source(str(file))])
+
+
+LETTERS: dict[str, Any] = {"question": "Which flies?", "answer": "B"}
+OBJECTS = [{"label": "A", "text": "fish"}, {"label": "B", "text": "bird"}]
+SAID: dict[str, Any] = {"role": "user", "content": "Name a fish."}
+CALL = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "function_call", "value": "{}"}]}
+
+
+@pytest.mark.parametrize(
+    ("example", "options", "message"),
+    [
+        (LETTERS | {"choices": OBJECTS}, {}, "choices: options that are objects cannot be matched with answer;"),
+        ({"q": {"stem": "Which flies?", "choices": OBJECTS}, "answerKey": "B"}, {}, "q.choices: options that are"),
+        (
+            LETTERS | {"options": [{"id": 1, "text": "fish"}, {"id": 2, "text": "bird"}], "answer": 2},
+            {},
+            "options: options that are objects",
+        ),
+        (LETTERS | {"options": {"A": "fish", "B": "bird"}}, {}, "'B' is the name of the field options.B; write"),
+        (LETTERS | {"A": "fish", "B": "bird"}, {}, "answer: 'B' is the name of the field B; write the options as"),
+        (ARC, {"options": "choices"}, "--options choices: the example has no list of two or more values there;"),
+        (CALL, {}, "conversations: the role 'function_call' cannot be created"),
+        (
+            {"messages": [SAID, {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}]},
+            {},
+            "messages: tool_calls cannot be created",
+        ),
+        ({"messages": [SAID, {"role": "tool", "content": "cold"}]}, {}, "messages: the role 'tool' cannot be"),
+        (
+            {"prompt": [SAID], "chosen": [SAID], "rejected": [SAID]},
+            {},
+            "prompt is a list of messages; write prompt, chosen and rejected as texts",
+        ),
+        (ARC, {"labels": {"answerKey": "A,B"}}, "one of the 4 options in choices.text; its values can only be A,B,C,D"),
+        (MMLU, {"ranges": {"answer": "1..3"}}, "its values can only be 0,1,2,3 or 1,2,3,4"),
+        (NLI, {"inputs": "label", "answer": "label"}, "label is named in --inputs and in --answer; name it in one"),
+        (NLI, {"ignore": "label", "answer": "label"}, "label is named in --answer and in --ignore"),
+    ],
+)  # fmt: skip
+def test_what_would_be_misread_is_refused(
+    tmp_path: Path, example: dict[str, Any], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises((ExampleError, UsageError), match=re.escape(message)):
+        infer_format(Example(example), FormatOptions.model_validate(options))
+    with pytest.raises(UsageError, match=re.escape(message)):
+        read_source(str(rows_file(tmp_path, [example] * 3)), options=FormatOptions.model_validate(options))
 
 
 def test_filter_reads_extractive_answers(tmp_path: Path) -> None:
