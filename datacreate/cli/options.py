@@ -88,7 +88,16 @@ def _warn_about_variables(context: click.Context) -> None:
 command = functools.partial(click.command, cls=Command)
 option = functools.partial(click.option, cls=Option)
 path_option = functools.partial(option, type=click.Path(path_type=Path))
-path_argument = functools.partial(click.argument, type=click.Path(path_type=Path))
+
+
+class _PathType(click.Path):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not value:
+            self.fail("the path is empty; give a file or a folder", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+path_argument = functools.partial(click.argument, type=_PathType(path_type=Path))
 
 
 def json_option(help: str = "Print the result as JSON.") -> Callable[[F], F]:

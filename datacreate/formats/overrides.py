@@ -53,7 +53,9 @@ def field_overrides(example: Example, options: FormatOptions) -> dict[FieldPath,
             if isinstance(wanted, str):
                 keywords = _range(wanted, type(first), f"{option} {name}={wanted}")
             else:
-                keywords = _labels(wanted, type(first), f"{option} {name}={','.join(wanted)}")
+                separator = "," if name in options.labels else f" --label {name}="
+                flag = option if name in options.labels else "--label"
+                keywords = _labels(wanted, type(first), f"{flag} {name}={separator.join(wanted)}")
             schemas[path] = {"type": JSON_TYPES[type(first)], **keywords}
             if is_list:
                 schemas[path] = {"type": "array", "items": schemas[path]}
@@ -63,7 +65,7 @@ def field_overrides(example: Example, options: FormatOptions) -> dict[FieldPath,
 def _labels(values: Sequence[str], kind: type, given: str) -> dict[str, Json]:
     labels = [_convert(value, kind, given) for value in values]
     if len(set(labels)) < max(2, len(labels)):
-        raise UsageError(f"{given}: give two or more different values, separated by commas")
+        raise UsageError(f"{given}: give two or more different values")
     return {"enum": labels}
 
 

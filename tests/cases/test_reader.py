@@ -205,6 +205,27 @@ def test_a_column_of_bytes_is_named(tmp_path: Path) -> None:
         read(tmp_path / "a.parquet")
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["schema", "infer", ""], "the path is empty"),
+        (["filter", "-"], "standard input is /dev/stdin"),
+        (
+            ["schema", "infer", "mine.json", *["--label", "tone=sad"] * 2],
+            "--label tone=sad --label tone=sad: give two or more different values",
+        ),
+    ],
+)
+def test_a_wrong_argument_is_named_as_it_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.json").write_text('{"text": "Rain again.", "tone": "sad"}')
+    ended = run(*words)
+    assert ended.code == 2
+    assert message in ended.failure
+
+
 def test_the_path_is_named_once(tmp_path: Path) -> None:
     (tmp_path / "rows.tsv").write_text('text\tlabel\na\tx\n"b\ty\n')
     with pytest.raises(UsageError, match="unexpected end of data") as caught:
