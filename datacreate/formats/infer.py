@@ -53,8 +53,8 @@ from datacreate.formats.yes_no import are_yes_no, yes_no_labels
 from datacreate.paths import shipped
 
 _ANSWER_NAMES = (
-    "label labels answer answers output target class category sentiment emotion stance intent gold verdict correct "
-    "stars rating score response completion summary translation answerkey answer_key "
+    "label labels answer answers output response completion target class category sentiment emotion stance intent gold "
+    "verdict correct stars rating score summary translation answerkey answer_key "
     "答案 标签 回答 antwort respuesta etiqueta réponse étiquette resposta ответ метка"
 ).split()
 _CONTEXT_NAMES = (
@@ -209,6 +209,8 @@ def _advice(format: TaskFormat, example: Example) -> str:
         value = field_at(example.values, answer)
         if format.labels:
             return "" if isinstance(value, bool) else f"; for other labels add {_option(answer, value)}"
+        if isinstance(value, float):
+            return ""
         return f"; if {dotted(answer)} has a fixed set of values, add {_option(answer, value)}"
     scalars = {
         path: value for path, value in leaves_of(example.values) if isinstance(value, str | int | float)

@@ -76,6 +76,8 @@ def test_labels_that_the_user_gives() -> None:
         ({"text": "I love it.", "stars": 4}, None, "--range stars=1..5"),
         ({"text": "I love it.", "label": "YES"}, ("YES", "NO"), "--labels label=a,b,c"),
         ({"text": "I love it.", "label": True}, (True, False), None),
+        ({"text": "I love it.", "score": 4.2}, None, None),
+        ({"prompt": "Name a fish.", "response": "Cod.", "category": "open"}, None, "--labels response=a,b,c"),
         ({"text": "It hurts.", "triage": {"urgent": True}}, None, "--labels triage.urgent=true,false"),
         ({"text": "It hurts.", "triage": {"label": "no"}}, None, "--labels triage.label=yes,no"),
         ({"text": "It hurts.", "triage": {"label": "true"}}, None, "--labels triage.label=true,false"),
