@@ -28,8 +28,7 @@ from datacreate.formats.example import (
 )
 from datacreate.formats.infer_answers import find_answer_start, find_named, find_options, with_codes
 from datacreate.formats.infer_checks import check_answer_values, check_layout, check_options
-from datacreate.formats.options import FormatOptions
-from datacreate.formats.overrides import field_overrides, leaves_of, named_field
+from datacreate.formats.options import FormatOptions, field_overrides, leaves_of, named_field
 from datacreate.formats.roles import Roles
 from datacreate.formats.rules import Rule, find_span
 from datacreate.formats.schema_utils import (

@@ -8,8 +8,7 @@ from datacreate.errors import ExampleError, UsageError
 from datacreate.formats.answers import FIRST_CODES, codes
 from datacreate.formats.example import Example, FieldPath, Json, dotted, field_at, one_line
 from datacreate.formats.infer_answers import OPTIONS_NAMES
-from datacreate.formats.options import FormatOptions
-from datacreate.formats.overrides import named_field
+from datacreate.formats.options import FormatOptions, named_field
 from datacreate.formats.roles import Roles
 from datacreate.formats.schema_utils import Schema, fixed_labels
 

@@ -1,9 +1,13 @@
-"""What the user says about the fields of examples: the options of `create`, `filter`, `train`, `evaluate`, ..."""
+"""What the user says about the fields of examples: the options of commands that read examples, and their values."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated
 
+from datacreate.errors import UsageError
+from datacreate.formats.example import JSON_TYPES, Example, FieldPath, Json, dotted, field_at
 from datacreate.settings import CommaList, Pairs, Settings, setting
 
 Fields = Annotated[tuple[str, ...], CommaList]
@@ -59,3 +63,84 @@ class FormatOptions(Settings):
             name, _, value = text.partition("=")
             sets.setdefault(name.strip(), []).append(value.strip())
         return {name: [value for value in values if value] for name, values in sets.items()}
+
+
+def leaves_of(value: Json, path: FieldPath = ()) -> Iterator[tuple[FieldPath, Json]]:
+    """Every field that is not an object, with its path."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from leaves_of(part, (*path, key))
+    else:
+        yield path, value
+
+
+def _all_fields(value: Mapping[str, Json], path: FieldPath = ()) -> Iterator[FieldPath]:
+    """Every field, objects included, with its path."""
+    for key, part in value.items():
+        yield (*path, key)
+        if isinstance(part, Mapping):
+            yield from _all_fields(part, (*path, key))
+
+
+def named_field(example: Example, name: str, option: str) -> FieldPath:
+    """The path of a field that the user names. Raises UsageError if the example lacks it."""
+    fields = {".".join(path): path for path in _all_fields(example.values)}
+    if name not in fields:
+        known = ", ".join(dotted(path) for path, _ in leaves_of(example.values))
+        raise UsageError(f"{option} {name}: the example has no such field; it has {known}")
+    return fields[name]
+
+
+def field_overrides(example: Example, options: FormatOptions) -> dict[FieldPath, dict[str, Json]]:
+    """The schema of each field with --labels or --range. Raises UsageError for an invalid value."""
+    schemas: dict[FieldPath, dict[str, Json]] = {}
+    for option, given in (("--labels", options.label_sets), ("--range", options.ranges)):
+        for name, wanted in given.items():
+            path = named_field(example, name, option)
+            value = field_at(example.values, path)
+            is_list = isinstance(value, list) and value and len(set(map(type, value))) == 1
+            first = value[0] if is_list else value
+            if not isinstance(first, str | int | float):
+                kind = "null" if value is None else "a list" if isinstance(value, list) else "an object"
+                raise UsageError(f"{option} {name}: the example has {kind} there; put a value there")
+            if path in schemas:
+                raise UsageError(f"{name} has both --labels and --range; give one of them")
+            if isinstance(wanted, str):
+                keywords = _range(wanted, type(first), f"{option} {name}={wanted}")
+            else:
+                separator = "," if name in options.labels else f" --label {name}="
+                flag = option if name in options.labels else "--label"
+                keywords = _labels(wanted, type(first), f"{flag} {name}={separator.join(wanted)}")
+            schemas[path] = {"type": JSON_TYPES[type(first)], **keywords}
+            if is_list:
+                schemas[path] = {"type": "array", "items": schemas[path]}
+    return schemas
+
+
+def _labels(values: Sequence[str], kind: type, given: str) -> dict[str, Json]:
+    labels = [_convert(value, kind, given) for value in values]
+    if len(set(labels)) < max(2, len(labels)):
+        raise UsageError(f"{given}: give two or more different values")
+    return {"enum": labels}
+
+
+def _range(text: str, kind: type, given: str) -> dict[str, Json]:
+    low, dots, high = text.partition("..")
+    if kind not in (int, float) or not dots:
+        problem = "write LOW..HIGH" if kind in (int, float) else "the example's value is not a number"
+        raise UsageError(f"{given}: {problem}")
+    bounds = _convert(low, kind, given), _convert(high, kind, given)
+    if bounds[0] >= bounds[1]:
+        raise UsageError(f"{given}: LOW must be less than HIGH")
+    return {"minimum": bounds[0], "maximum": bounds[1]}
+
+
+def _convert(text: str, kind: type, given: str) -> Json:
+    """A value from the command line in the type of the example's value."""
+    try:
+        value = ("false", "true").index(text.casefold()) == 1 if kind is bool else kind(text)
+        if kind is not float or math.isfinite(value):
+            return value
+    except ValueError:
+        pass
+    raise UsageError(f"{given}: {text!r} is not of the type that the example has, {JSON_TYPES[kind]}")
