@@ -35,7 +35,7 @@ CONTENTS: dict[str, Any] = {
 BAD = """
 absent      |                                    | 2 | no such file; give JSONL, JSON, CSV, TSV or Parquet
 broken      |                                    | 2 | not JSON at column 9
-list        |                                    | 2 | more than one row; keep one of them as the formatting example
+list        |                                    | 2 | line 1: not a JSON object: 1
 roof        | --format multiple_choice           | 2 | answer_in_options
 commonsense | --format essay                     | 2 | choose one of
 number      | --format FORMAT                    | 2 | label: 3 (integer), expected text

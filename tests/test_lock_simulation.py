@@ -143,6 +143,7 @@ def test_no_holder_writes_after_a_takeover_whatever_is_slow_or_suspended(
         patch.setattr(locking, "MACHINE", "")
         patch.setattr(locking, "fcntl", SimpleNamespace(**{**vars(locking.fcntl), "flock": local_flock}))
         patch.setattr(locking, "json", SimpleNamespace(dump=dump, loads=json.loads))
+        patch.setattr(os.path, "samestat", lambda *_: True)  # `local_flock` gives another folder
         patch.setattr(locking, "sleep", simulation.pause)
         patch.setattr(locking, "clock", lambda: simulation.now)
         utime = os.utime
