@@ -194,7 +194,7 @@ def _infer(example: Example, options: FormatOptions, rows: Sequence[Mapping[str,
         notes.append(
             f"only the answer, {dotted(roles.answer)}, is balanced and verified, not {', '.join(others)}"
         )
-    if roles.answer and roles.answer in overrides and not format.labels:
+    if roles.answer and "minimum" in overrides.get(roles.answer, {}) and not format.labels:
         notes.append(
             f"{dotted(roles.answer)} has no fixed labels: a range is one only with at most {MAX_LABELS} whole numbers"
         )

@@ -155,6 +155,18 @@ def test_labels_and_ranges_end_the_advice(
     assert not found.format.validator.is_valid({"text": "It hurts.", name: outside})
 
 
+@pytest.mark.parametrize(
+    ("value", "given", "has_note"),
+    [
+        (40, {"ranges": {"celsius": "-50..60"}}, True),
+        ([1, 2], {"labels": {"celsius": "1,2,3"}}, False),
+    ],
+)
+def test_a_range_that_is_no_label_set_gets_a_note(value: Any, given: dict[str, Any], has_note: bool) -> None:
+    found = inferred({"text": "It hurts.", "celsius": value}, **given)
+    assert any("a range is one only" in note for note in found.notes) == has_note
+
+
 def test_roles_in_objects_and_of_a_single_text() -> None:
     format = inferred(examples.NESTED).format
     assert format.roles.named() == {"inputs": "input.claim, output.why", "answer": "output.label"}
