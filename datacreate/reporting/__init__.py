@@ -7,4 +7,5 @@ reporting/
   build.py       everything found -> a Report: which cells share a table, the paper's results beside them
   sections.py    a Report -> sections of tables, the same for Markdown and for the page
   render.py      the files: Markdown, CSV, JSON, HTML page with plots
+  run_page.py    one run -> one HTML page (`datacreate show --html`)
 """

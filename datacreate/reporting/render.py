@@ -95,11 +95,12 @@ def as_page(report: Report) -> str:
     for section in (page_sections := sections(report)):
         cells = [cell for cell in section.results.cells if cell.models] if section.results else []
         plots.append(Markup(_bars(cells, sum(map(bool, plots)))) if cells else "")
-    return _template().render(version=report.version, sections=page_sections, plots=plots)
+    return page_template("report.html.j2").render(version=report.version, sections=page_sections, plots=plots)
 
 
 @cache
-def _template() -> Template:
+def page_template(name: str) -> Template:
+    """A template of this package that escapes every text."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -111,7 +112,7 @@ def _template() -> Template:
     environment = Environment(
         loader=loader, autoescape=True, finalize=shown, undefined=StrictUndefined, **layout
     )
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def _bars(cells: Sequence[ResultCell], number: int) -> str:
