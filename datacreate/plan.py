@@ -38,6 +38,7 @@ from datacreate.runs.config import (
 )
 from datacreate.runs.directory import RunConfig, RunDirectory
 from datacreate.selection.strategies import Strategy, find_strategy
+from datacreate.settings import check_shares
 from datacreate.verification.label_noise import most_rows
 from datacreate.verification.scoring import VerifyMode
 
@@ -268,11 +269,7 @@ def _label_ratio(config: CreateConfig, format: TaskFormat) -> dict[str, float] |
     if missing := [name for name in names if name not in config.label_ratio]:
         raise UsageError(f"--label-ratio: no share for the label {missing[0]!r}; give one, 0 for none of it")
     ratio = {name: config.label_ratio[name] for name in names}
-    if negative := [f"{name}={share:g}" for name, share in ratio.items() if share < 0]:
-        raise UsageError(f"--label-ratio {negative[0]}: give a share of at least 0")
-    total = sum(ratio.values())
-    if not abs(total - 1) <= 1e-6:  # NaN, too
-        raise UsageError(f"--label-ratio: the shares add up to {total:g}; give shares that add up to 1")
+    check_shares("--label-ratio", ratio)
     return ratio
 
 

@@ -224,6 +224,16 @@ class RunDirectory:
         for commit in self.commits():
             yield from commit.accepted
 
+    def families(self) -> Iterator[int]:
+        """The family of each accepted example in order: those that were written for one parent.
+
+        The formatting example is the parent of many that have little in common: there, those of one request.
+        """
+        numbers: dict[str | int, int] = {}
+        for commit in self.commits():
+            family = numbers.setdefault(commit.parent if commit.depth else commit.request, len(numbers))
+            yield from [family] * len(commit.accepted)
+
     def summary(self) -> dict[str, Any]:
         """The content of summary.json so far, counted from the log."""
         config = self.read_config()
