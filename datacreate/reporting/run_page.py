@@ -139,13 +139,13 @@ def run_page(run: RunDirectory, summary: Mapping[str, Any], metrics: tables.Metr
         fields={name: text for name, text in summary_fields(summary).items() if name not in _CHARTS},
         warnings=[*filter(None, warnings), *tables.warnings(metrics)],
         size=_SIZE,
-        example=_fields(spec.example),
+        examples=[_fields(values) for values in spec.examples[:MAX_BARS]],
         samples=[(at + 1, _fields(rows[at])) for at in sorted(shown & rows.keys())],
         shares=share_charts(summary, view),
         rejects=_shares("Reject reasons", summary["rejected"]) if summary["rejected"] else None,
         rejected=rejected,
         legend=view.legend,
-        tree=lineage(run.commits(), spec.example, view, total),
+        tree=lineage(run.commits(), spec.examples, view, total),
         map=text_map({at: rows[at] for at in sorted(mapped & rows.keys())}, near.pairs, view, total),
         near=near.note,
         pairs=[
@@ -263,41 +263,41 @@ def shortcut_chart(metrics: tables.Metrics) -> Chart:
     return Chart("Shortcuts", bars, note)
 
 
-def lineage(commits: Iterable[Commit], root: Mapping[str, Json], view: RowView, total: int) -> Plot:
-    """The first examples around the formatting examples in the center: the distance is the depth.
+def lineage(
+    commits: Iterable[Commit], examples: Sequence[Mapping[str, Json]], view: RowView, total: int
+) -> Plot:
+    """The first rows around the formatting example, or around a center with several: the distance is the depth.
 
-    Examples that passed the filters but were not accepted are shown, hollow, if they have children.
+    Rows that passed the filters but were not accepted are shown, hollow, if they have children.
     """
-    values: dict[str, Mapping[str, Json]] = {}  # of each node by id, parents before their children
-    parents: dict[str, str] = {}
+    roots = {Example(values).id: values for values in examples}
+    nodes: dict[str, Mapping[str, Json]] = dict(roots) if len(roots) > 1 else {}  # parents before children
+    parents = dict.fromkeys(nodes, "")
     accepted: set[str] = set()
     for commit in commits:
-        for each in (*commit.passed, *commit.accepted):
-            if (node := Example(each).id) not in values and len(values) < MAX_NODES:
-                values[node], parents[node] = each, commit.parent
-        accepted |= {node for each in commit.accepted if (node := Example(each).id) in values}
+        for values in (*commit.passed, *commit.accepted):
+            if (node := Example(values).id) not in nodes and len(nodes) < MAX_NODES:
+                nodes[node], parents[node] = values, commit.parent if commit.parent in nodes else ""
+        accepted |= {Example(values).id for values in commit.accepted} & nodes.keys()
     children = defaultdict[str, list[str]](list)
     depths: dict[str, int] = {}
-    needed = accepted | {parent for parent in parents.values() if parent in values}
-    for node in values:  # what is no example of the run is a formatting example: the center
-        if node in needed:
-            parent = parents[node] if parents[node] in values else ""
-            children[parent].append(node)
-            depths[node] = depths.get(parent, 0) + 1
+    needed = accepted | roots.keys() | set(parents.values())
+    for node in filter(needed.__contains__, nodes):
+        children[parents[node]].append(node)
+        depths[node] = depths.get(parents[node], 0) + 1
     places = _radial(children, depths)
-    dots = [
-        Dot(*places[node], view.color(values[node]), f"depth {depth}, {len(children.get(node, ()))} children: "
-            + view.text(values[node]), 3.0, node not in accepted)
-        for node, depth in depths.items()
-    ]  # fmt: skip
-    lines = [(*places[parents[node] if parents[node] in depths else ""], *places[node]) for node in depths]
-    center = Dot(*places[""], COLORS, f"formatting example: {view.text(root)}", 7.0)
+    dots = [Dot(*places[""], COLORS, view.text(examples[0]), 7.0)] if len(roots) == 1 else []
+    for node in depths:
+        color = COLORS if node in roots else view.color(nodes[node])
+        text = f"{len(children.get(node, ()))} children: {view.text(nodes[node])}"
+        dots.append(Dot(*places[node], color, text, 3.0, node not in accepted | roots.keys()))
+    lines = [(*places[parents[node]], *places[node]) for node in depths]
     part = f"The first {len(accepted):,} of {total:,}" if len(accepted) < total else f"All {total:,}"
     note = (
-        f"{part} examples around the formatting example; each line leads from an example to one that was written for "
-        "it. Hollow: not accepted."
+        f"{part} rows; each line leads from an example to a row that was written for it. Black: formatting examples. "
+        "Hollow: not accepted."
     )
-    return Plot([*dots, center], lines, note)
+    return Plot(dots, lines, note)
 
 
 def _radial(

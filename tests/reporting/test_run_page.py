@@ -66,7 +66,7 @@ def test_large_runs_are_sampled(tmp_path: Path, model: str, monkeypatch: pytest.
     page = page_of(tmp_path)
     assert page.count("<circle") == 1 + 30 + 40
     assert page.count("<h3>Row ") == 10
-    for note in ("The first 30 of 120 examples", "40 of 120 rows", "first 100 rows", "10 of 120 examples"):
+    for note in ("The first 30 of 120 rows", "40 of 120 rows", "first 100 rows", "10 of 120 examples"):
         assert note in page
 
 
@@ -74,12 +74,21 @@ def test_the_tree_has_a_line_for_each_example_to_its_parent(tmp_path: Path, mode
     make(tmp_path, model, count=60, strategy="tree")
     directory = RunDirectory(tmp_path)
     commits = list(directory.commits())
-    plot = lineage(commits, COMMONSENSE, RowView(directory.read_config().format), 60)
+    plot = lineage(commits, [COMMONSENSE], RowView(directory.read_config().format), 60)
     assert (len(plot.dots), len(plot.lines)) == (61, 60)
-    center = plot.dots[-1]
+    center = plot.dots[0]
     from_center = [line for line in plot.lines if line[:2] == (center.x, center.y)]
     assert len(from_center) == directory.summary()["depths"]["1"]
     assert not any(dot.hollow for dot in plot.dots)
+
+
+def test_several_formatting_examples_are_around_the_center(tmp_path: Path, model: str) -> None:
+    make(tmp_path, model, count=30)
+    directory = RunDirectory(tmp_path)
+    roots, format = [COMMONSENSE, {**COMMONSENSE, "question": "Another?"}], directory.read_config().format
+    plot = lineage(directory.commits(), roots, RowView(format), 30)
+    assert (len(plot.dots), len(plot.lines)) == (32, 32)
+    assert [dot.color for dot in plot.dots[:2]] == [run_page.COLORS] * 2
 
 
 def test_pairs_just_below_the_threshold() -> None:
