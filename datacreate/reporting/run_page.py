@@ -27,7 +27,7 @@ from datacreate.locking import replaced_by_one
 from datacreate.messages import Notify, no_notify
 from datacreate.metrics import tables
 from datacreate.metrics.shortcuts import texts_of
-from datacreate.reporting.render import page_template
+from datacreate.reporting.render import Bar, Chart, page_template
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit
 from datacreate.runs.summary import summary_fields
@@ -48,26 +48,6 @@ COLORS = 8
 _CHARTS = ("labels", "depth", "rejected")  # figures of the summary that the page has as charts
 _SIZE = 720.0  # width and height of a plot
 _LONGEST = 160  # characters of a text in a plot
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A line of a chart: colored parts (color, percent of the width) and marks (percent)."""
-
-    name: str
-    value: str
-    parts: tuple[tuple[int, float], ...]
-    marks: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
-class Chart:
-    """Horizontal bars with names and values."""
-
-    title: str
-    bars: Sequence[Bar]
-    note: str = ""
-    legend: Sequence[str] = ()  # names of the colors
 
 
 @dataclass(frozen=True)
