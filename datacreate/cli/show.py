@@ -150,7 +150,7 @@ def _print_fields(fields: Any) -> None:
 
 
 def _print_metrics(metrics: dict[str, Any]) -> None:
-    from datacreate.metrics import tables
+    from datacreate import metrics as tables
 
     if not metrics["rows"]:
         return

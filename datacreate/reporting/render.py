@@ -16,13 +16,13 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datacreate import metrics as metric_tables
 from datacreate.errors import UsageError
 from datacreate.files import replace_files
 from datacreate.formats.example import Json, field_text
 from datacreate.formats.validate import shorten
 from datacreate.locking import locked
 from datacreate.messages import markdown, markdown_table, printable, visible
-from datacreate.metrics import tables as metric_tables
 from datacreate.reporting.cells import (
     Comparison,
     CreatedSet,

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from datacreate import metrics as tables
 from datacreate.dataset_metrics import sampled
 from datacreate.filters.near import NearIndex
 from datacreate.formats.example import Example, Json, field_text, value_at
@@ -25,7 +26,6 @@ from datacreate.formats.text_normalization import words
 from datacreate.formats.validate import shorten
 from datacreate.locking import replaced_by_one
 from datacreate.messages import Notify, no_notify
-from datacreate.metrics import tables
 from datacreate.metrics.shortcuts import texts_of
 from datacreate.reporting.render import Bar, Chart, page_template
 from datacreate.runs.directory import RunDirectory

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from datacreate import metrics as tables
 from datacreate.checkpoints import UNSEEN
 from datacreate.messages import markdown, markdown_code, markdown_table, visible
-from datacreate.metrics import tables
 from datacreate.runs.config import RunSpec
 
 if TYPE_CHECKING:
