@@ -22,6 +22,7 @@ from datacreate.errors import DatacreateError, LockLost, LogDamaged, NoProgress,
 from datacreate.files import replace_file, replaced, sync
 from datacreate.filters.base import FilterInputs
 from datacreate.filters.registry import make_filters
+from datacreate.formats.example import Example
 from datacreate.formats.response_schema import build_response_schema
 from datacreate.hardware import installed_version
 from datacreate.locking import FolderLock
@@ -106,7 +107,7 @@ def create(
             embedder = SentenceEmbedder(models.embedding_model.path)
         vectors = None
         if embeds and embedder and not finished:
-            texts = ["\n".join(plan.encoding.format.input_texts(root.values)) for root in plan.roots]
+            texts = [plan.text_of(root) for root in plan.roots or (Example({}),)]
             vectors = PassedVectors(embedder, directory.vectors_path, texts)
         sha256 = models.embedding_model.sha256 if models.embedding_model else None
         filter_inputs = FilterInputs(inputs.held_out, vectors, sha256)

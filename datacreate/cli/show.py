@@ -18,10 +18,14 @@ from datacreate.cli.options import (
     settings_options,
 )
 from datacreate.cli.terminal import echo, print_columns, print_json, say
+from datacreate.formats.validate import shorten
 from datacreate.messages import visible
 from datacreate.runs.export import LAYOUTS
 from datacreate.runs.export import export as export_run
 from datacreate.settings import Settings, Shares, setting
+
+_LONGEST = 200
+"""Characters that are shown of an instruction."""
 
 
 @command()
@@ -102,6 +106,7 @@ def print_summary(summary: dict[str, Any]) -> None:
         "examples": f"{summary['accepted']} of {summary['requested']}{share}",
         "made by": f"{summary['model']}, {summary['strategy']}",
         "benchmark": summary.get("benchmark", ""),
+        "instruction": shorten(" ".join(summary.get("instruction", "").split()), _LONGEST),
         "rejected": _counts(summary["rejected"]),
         "depth": _counts(summary["depths"]),
         "labels": _counts(summary["labels"]),

@@ -1,13 +1,14 @@
 """A format without a formatting example: declared by a schema (`--format`), or by the names of its fields.
 
-A stand-in takes the place of the example: an object in the shape that the examples will have. It decides what an example
-would decide: a field that the schema does not require is left out, one that may be null is not null, and there are
-NUM_OPTIONS options where the schema leaves their number open.
+A stand-in takes the place of the example: an object in the shape that the examples will have. It decides what an
+example would decide: a field that the schema does not require is left out, one that may be null is not null, and there
+are NUM_OPTIONS options where the schema leaves their number open.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from datacreate.errors import FormatError, UsageError
 from datacreate.formats.answers import FIRST_CODES
@@ -66,7 +67,9 @@ def _from_names(options: FormatOptions) -> InferredFormat:
         )
     listed = [options.options] if options.options else []
     answer = [options.answer] if options.answer else []
-    ordered = dict.fromkeys([*options.inputs, *listed, *(name for name in valued if name not in answer), *answer])
+    ordered = dict.fromkeys(
+        [*options.inputs, *listed, *(name for name in valued if name not in answer), *answer]
+    )
     paths = {name: tuple(name.split(".")) for name in ordered}
     _check_paths(paths.values())
     values: dict[str, Json] = {}
@@ -87,19 +90,20 @@ def _check_paths(paths: Iterable[FieldPath]) -> None:
         if not all(path):
             raise UsageError(f"{dotted(path)!r}: a field needs a name; name it")
         if inside := next((path[:end] for end in range(1, len(path)) if path[:end] in known), None):
-            raise UsageError(f"{dotted(inside)} has the field {dotted(path)}, so it is no text; remove one of them")
+            raise UsageError(
+                f"{dotted(inside)} has the field {dotted(path)}, so it is no text; remove one of them"
+            )
 
 
 def _first_value(given: Sequence[str] | str) -> Json:
     """The first label, or the start of a range, in the type that all values have: boolean, number or text."""
-    texts = [part.strip() for part in given.split("..")] if isinstance(given, str) else [*given, ""][:-1]
-    if not isinstance(given, str) and {text.casefold() for text in texts} == {"true", "false"}:
+    texts = given.split("..") if isinstance(given, str) else list(given)
+    if {text.casefold() for text in texts} == {"true", "false"}:
         return True
     for kind in (int, float):
-        try:
-            return [kind(text) for text in texts][0]
-        except (ValueError, IndexError):
-            continue
+        with suppress(ValueError, IndexError):
+            values = list(map(kind, texts))
+            return values[0]
     return texts[0] if texts else ""
 
 
@@ -116,7 +120,9 @@ def _from_schema(format: TaskFormat, turns: int | None) -> InferredFormat:
                 "under `required`"
             )
     if all(map(is_constant, bound.schema["properties"].values())):
-        raise FormatError(f"format {format.name}: all fields that it requires are fixed; require one that can vary")
+        raise FormatError(
+            f"format {format.name}: all fields that it requires are fixed; require one that can vary"
+        )
     kept = {*dict(leaves(bound.schema)), *format.roles.ignored}
     out = [path for path, part in leaves(format.schema) if path not in kept and not is_constant(part)]
     left_out = f"; left out, since not required: {', '.join(map(dotted, out))}" if out else ""
@@ -131,7 +137,9 @@ def _needs_example(format: TaskFormat) -> str | None:
         return f"the letters or numbers of the options ({dotted(format.roles.keys)}) come from an example"
     for path in format.roles.tags:
         if not fixed_labels(schema_at(format.schema, path).get("items", {})):
-            return f"the tags in {dotted(path)} come from an example, or from an `enum` in your own format file"
+            return (
+                f"the tags in {dotted(path)} come from an example, or from an `enum` in your own format file"
+            )
     return None
 
 

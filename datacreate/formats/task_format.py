@@ -374,8 +374,7 @@ def specialize(format: TaskFormat, values: Mapping[str, Json], turns: int | None
         del single["context"]
     inputs = tuple(path for path in roles.inputs if _varies(schema, path))
     tags, ignored = (
-        tuple(path for path in paths if _has_field(values, path))
-        for paths in (roles.tags, roles.ignored)
+        tuple(path for path in paths if _has_field(values, path)) for paths in (roles.tags, roles.ignored)
     )
     return replace(format, schema=schema, roles=Roles(inputs=inputs, tags=tags, ignored=ignored, **single))
 

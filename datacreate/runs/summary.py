@@ -225,8 +225,9 @@ def depth_warning(spec: RunSpec, depths: Mapping[int, int]) -> str | None:
     small = rows < MIN_REQUESTS * spec.num_examples
     if spec.strategy == "naive" or small or children <= MAX_SHALLOW * rows:
         return None
+    root = "children of the formatting example" if spec.examples else "written from the instruction alone"
     remedy = "fewer --num-chains" if spec.num_chains else "a smaller --max-parent-uses"
     return (
-        f"{children} of {rows} examples are children of the formatting example, as with --strategy naive; use "
+        f"{children} of {rows} examples are {root}, as with --strategy naive; use "
         f"{remedy} or a larger --count"
     )
