@@ -30,6 +30,7 @@ from datacreate.messages import SilentProgress
 from datacreate.pipeline import Pipeline, Uncommitted
 from datacreate.plan import RunPlan, make_plan, read_inputs
 from datacreate.prompts.generation import chat_prompt
+from datacreate.prompts.label_scoring import scoring_system
 from datacreate.run_models import EngineFactory, Engines, RunModels, engines_of, models_of, needs_embedder
 from datacreate.runs.card import dataset_card
 from datacreate.runs.config import CreateConfig, RunSpec
@@ -121,7 +122,8 @@ def create(
         if not finished:
             for each in filters:
                 each.prepare(progress.notify)
-            scoring_checks = [scores_are_real()] if plan.spec.verification else []
+            system = scoring_system(plan.spec.instruction)
+            scoring_checks = [scores_are_real(system)] if plan.spec.verification else []
             engines.start(models, progress.notify, [_schema_check(plan)], scoring_checks)
             if stored or plan.spec.num_chains:
                 _warn_if_idle(plan.spec, config.count, engines, progress)

@@ -187,7 +187,12 @@ class RunState:
             # Filters only get stricter: an item that is rejected now is also rejected by `decide`.
             if isinstance(item, Candidate) and not self._acceptance.find_reject(item, shown):
                 lettered = self._verification is not None and self._verification.lettered
-                question = label_question(self._format, item.example.values, lettered=lettered)
+                question = label_question(
+                    self._format,
+                    item.example.values,
+                    lettered=lettered,
+                    instruction=self._plan.spec.instruction,
+                )
                 if question is not None:
                     questions[index] = question
         return ParsedCompletion(pending, completion, tuple(items), questions)

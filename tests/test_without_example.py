@@ -214,3 +214,21 @@ def test_previewed_examples_can_be_saved_and_used(tmp_path: Path, model: str) ->
     assert run(*words).code == 0
     ended = run("preview", "--instruction", TASK, *WORDS, "--save-examples", tmp_path / "no" / "first.jsonl")
     assert (ended.code, "no such folder" in ended.err) == (2, True)
+
+
+def test_the_verifier_reads_the_instruction(tmp_path: Path, model: str) -> None:
+    engine = ScriptedEngine(answering())
+    make(tmp_path / "run", model, engine, count=10, verify="keep", **FIELDS)
+    systems = {str(request.messages[0]["content"]) for request in engine.verified}
+    assert systems == {f"You answer about data that was written for this task:\n\n{TASK}"}
+    plain = ScriptedEngine(answering())
+    make(
+        tmp_path / "plain",
+        model,
+        plain,
+        count=10,
+        verify="keep",
+        **FIELDS
+        | {"example": {"subject": "Hi", "body": "My site is down.", "topic": "bug"}, "instruction": None},
+    )
+    assert {request.messages[0]["role"] for request in plain.verified} == {"user"}
