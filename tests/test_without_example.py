@@ -188,6 +188,9 @@ def test_the_card_and_show_say_the_instruction(tmp_path: Path, model: str) -> No
     assert "````text\nMails.\n```\n# No *heading*\n````" in card
     shown = run("show", tmp_path / "run")
     assert "Mails. ``` # No *heading*" in shown.out
+    assert run("show", tmp_path / "run", "--html", tmp_path / "run.html").code == 0
+    page = (tmp_path / "run.html").read_text()
+    assert ("Mails. ``` # No *heading*" in page, "Formatting example</h3>" in page) == (True, False)
     assert json.loads(run("show", tmp_path / "run", "--json").out)["spec"]["instruction"].startswith("Mails.")
 
 
