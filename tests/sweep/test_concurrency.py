@@ -77,7 +77,7 @@ class Started:
 def started(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Iterator[Started]:
     with Server(script=by_prompt, model="writer", key="secret") as server:
         local = Started(server)
-        monkeypatch.setattr(servers, "local_servers", lambda *_, **__: local)
+        monkeypatch.setattr("datacreate.sweep.run.local_servers", lambda *_, **__: local)
         monkeypatch.setattr("datacreate.sweep.run.shared_servers", shared_servers)
         monkeypatch.setattr("datacreate.sweep.run.run_process", run_process)
         yield local
