@@ -69,18 +69,35 @@ class _SplitOptions(Settings):
 )
 @path_option("--out", help="Folder to write to.  [default: RUN/export/LAYOUT]")
 @settings_options(_SplitOptions)
+@option(
+    "--with-attributes", is_flag=True, help="Add a column attributes.NAME for each dimension of --attributes."
+)
 @option("--seed", type=int, default=42, show_default=True, help="Seed that draws the splits.")
 @option("--partial", is_flag=True, help="Export what an unfinished run has so far.")
 def export(
-    run: Path, layout: str, out: Path | None, settings: dict[str, Any], seed: int, partial: bool
+    run: Path,
+    layout: str,
+    out: Path | None,
+    settings: dict[str, Any],
+    with_attributes: bool,
+    seed: int,
+    partial: bool,
 ) -> None:
     """Write RUN's examples in another layout, as one file or split."""
     from datacreate.runs.directory import RunDirectory
 
     split = _SplitOptions.of(**settings).split
-    for path in export_run(
-        RunDirectory(run), layout, out, split=split, seed=seed, partial=partial, notify=say
-    ):
+    paths = export_run(
+        RunDirectory(run),
+        layout,
+        out,
+        split=split,
+        seed=seed,
+        with_attributes=with_attributes,
+        partial=partial,
+        notify=say,
+    )
+    for path in paths:
         echo(str(path))
 
 
@@ -105,6 +122,9 @@ def print_summary(summary: dict[str, Any]) -> None:
         "rejected": _counts(summary["rejected"]),
         "depth": _counts(summary["depths"]),
         "labels": _counts(summary["labels"]),
+        "attributes": "; ".join(
+            f"{name}: {_counts(counts)}" for name, counts in summary["attributes"].items()
+        ),
         "verified": _verification(verified) if verified else "",
         "test sets": f"compared with {test_sets or 'none'}",
         "speed": f"{summary['examples_per_second']} examples/s, {summary['tokens_per_second']} tokens/s{replicas}",
