@@ -18,7 +18,7 @@ from pydantic_core import to_jsonable_python
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch
 from datacreate.filters.base import FilterSettings, HeldOutRef
-from datacreate.formats.example import Json
+from datacreate.formats.example import Example, Json
 from datacreate.formats.options import FormatOptions
 from datacreate.runs.attributes import Attributes
 from datacreate.selection.strategies import STRATEGIES
@@ -279,7 +279,7 @@ class Generator(Settings):
 class RunSpec(IdentitySettings):
     """What decides a run's result; the same for every session of a run directory."""
 
-    example: dict[str, Json]
+    examples: tuple[dict[str, Json], ...]  # the formatting examples
     format: dict[str, Json]  # the bound format's document
     model: str  # of several, their names joined
     model_sha256: str
@@ -296,6 +296,11 @@ class RunSpec(IdentitySettings):
     attributes: Attributes = ()
     verification: Verification | None = None
     mixture: tuple[Generator, ...] = ()  # () with one model
+
+    @property
+    def examples_id(self) -> str:
+        """The id of the formatting example; of several, one for all."""
+        return Example(self.examples[0] if len(self.examples) == 1 else {"examples": list(self.examples)}).id
 
     @property
     def max_in_flight(self) -> int:
@@ -321,6 +326,13 @@ def _difference(name: str, stored: Json, requested: Json) -> str:
             if json.dumps(stored.get(key)) != json.dumps(requested.get(key)):
                 return _difference(f"{name}.{key}", stored.get(key), requested.get(key))
         return f"order of fields in {name}"
+    if name == "examples" and len(stored) != len(requested):
+        return f"number of examples: {len(stored)} stored, {len(requested)} requested"
+    if name == "examples":
+        same = [json.dumps(one) == json.dumps(other) for one, other in zip(stored, requested, strict=True)]
+        at = same.index(False)
+        where = "example" if len(same) == 1 else f"example.{at + 1}"
+        return _difference(where, stored[at], requested[at])
     if name == "compared_with":
         for one, other in zip(stored, requested, strict=False):
             if one["digest"] != other["digest"]:

@@ -38,7 +38,7 @@ from datacreate.verification.scoring import Probabilities
 
 _VECTORS = "vectors.f16"
 
-_SCHEMA_VERSION = 3
+_SCHEMA_VERSION = 4
 """Version of the files in a run directory; a directory of another version is refused."""
 
 _BEFORE_A_RUN = (TEMPORARY, "servers", _VECTORS, LOCK_FILE, "engine*.log", "verifier*.log")
