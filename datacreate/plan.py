@@ -28,6 +28,7 @@ from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.generation import Directions, chat_prompt
 from datacreate.prompts.label_scoring import can_score_labels, check_lettered
 from datacreate.run_models import Engines, RunModels, verify_mode
+from datacreate.runs.attributes import described, read_attributes
 from datacreate.runs.config import (
     CreateConfig,
     Generator,
@@ -127,6 +128,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
         "filters": with_names(config, held_out),
         "compared_with": tuple(each.ref for each in held_out),
         "label_ratio": label_ratio,
+        "attributes": read_attributes(config.attributes) if config.attributes else (),
     }
     if stored:
         given = config.given(("num_examples", "concurrency", *(["num_chains"] if queue == "chain" else [])))
@@ -166,15 +168,20 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
     roots, embedding_model, paper = inputs.roots, models.embedding_model, config.method == "paper"
     stored = inputs.stored.spec if inputs.stored else None
     encoding = PromptEncoding(inputs.inferred.format, "keyed" if paper else "positional")
+    texts = described(inputs.identity["attributes"], encoding.format)
+    longest = {name: max(values.values(), key=len) for name, values in texts.items()}
+    directions = Directions(attributes=longest)
     number = stored.num_examples if stored else None
     number = number or min(
-        _fit_context(encoding, roots, engine, config.num_examples)[0] for engine in engines.generators
+        _fit_context(encoding, roots, engine, config.num_examples, directions)[0]
+        for engine in engines.generators
     )
     samplings = tuple(
         _sampling(
             config,
             checkpoint,
-            _max_tokens(config, stored, index) or _fit_context(encoding, roots, engine, number)[1],
+            _max_tokens(config, stored, index)
+            or _fit_context(encoding, roots, engine, number, directions)[1],
         )
         for index, (checkpoint, engine) in enumerate(zip(models.generators, engines.generators, strict=True))
     )
@@ -282,7 +289,11 @@ def default_chains(config: CreateConfig, num_examples: int) -> int | None:
 
 
 def _fit_context(
-    encoding: PromptEncoding, roots: Sequence[Example], engine: Engine, requested: int | None
+    encoding: PromptEncoding,
+    roots: Sequence[Example],
+    engine: Engine,
+    requested: int | None,
+    directions: Directions,
 ) -> tuple[int, int]:
     """The number of examples per request, and its max_tokens. Raises PromptTooLong if none fits."""
     whole = encoding.format.with_all_turns(roots[0])
@@ -290,7 +301,7 @@ def _fit_context(
     example_tokens = MAX_GROWTH * engine.count_tokens(shown) + EXTRA_TOKENS
     # A later parent can be twice as long as the formatting example.
     prompt = (
-        engine.count_tokens(chat_prompt(encoding, roots[:1], requested or DEFAULT_NUM_EXAMPLES))
+        engine.count_tokens(chat_prompt(encoding, roots[:1], requested or DEFAULT_NUM_EXAMPLES, directions))
         + example_tokens // 2
     )
     for number in [requested] if requested else range(DEFAULT_NUM_EXAMPLES, 0, -1):

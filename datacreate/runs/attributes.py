@@ -55,6 +55,11 @@ class Dimension(FrozenModel):
 Attributes = tuple[Dimension, ...]
 
 
+def described(dimensions: Attributes, format: TaskFormat) -> dict[str, dict[str, str]]:
+    """Dimension -> value -> how the prompt names it."""
+    return {each.name: {value.name: value.described(format) for value in each.values} for each in dimensions}
+
+
 def find_length_error(
     candidate: Candidate, attributes: Mapping[str, str], dimensions: Attributes, passage: str | None
 ) -> Reject | None:
