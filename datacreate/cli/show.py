@@ -1,4 +1,4 @@
-"""`datacreate show` and `datacreate export`: a run's summary, samples and metrics; its examples in other layouts."""
+"""`datacreate show`, `export` and `report`: a run's summary and metrics, its examples, tables of all results."""
 
 from __future__ import annotations
 
@@ -99,6 +99,28 @@ def export(
     )
     for path in paths:
         echo(str(path))
+
+
+@command()
+@path_argument("paths", nargs=-1, metavar="[PATH...]")
+@path_option(
+    "--out", group="output", default="report", show_default=True, help="Folder; an older report is replaced."
+)
+@json_option("Print the report as JSON instead of Markdown.")
+def report(paths: tuple[Path, ...], out: Path, as_json: bool) -> None:
+    """Report all evaluations and creation runs below PATHs (default: runs).
+
+    Writes report.md, report.html, report.json, results.csv and comparisons.csv, and prints report.md.
+    """
+    from datacreate.reporting.build import build_report
+    from datacreate.reporting.render import write_report
+
+    made = build_report(paths or (Path("runs"),), notify=say)
+    for skipped in made.skipped:
+        say(f"skipped {skipped.path}: {skipped.reason}")
+    files = write_report(made, out)
+    echo((out / ("report.json" if as_json else "report.md")).read_text(encoding="utf-8"), nl=False)
+    say(f"wrote {', '.join(map(str, files))}")
 
 
 def print_samples(examples: Sequence[dict[str, Any]]) -> None:

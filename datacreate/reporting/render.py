@@ -16,11 +16,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datacreate import markdown
 from datacreate.errors import UsageError
 from datacreate.files import replace_files
 from datacreate.locking import locked
-from datacreate.messages import printable, visible
+from datacreate.messages import markdown, markdown_table, printable, visible
 from datacreate.reporting.results import Comparison, Report, ResultCell
 from datacreate.reporting.sections import NOT_ABOVE_CHANCE, flags, sections, test_name
 
@@ -60,12 +59,12 @@ def as_markdown(report: Report) -> str:
     """The report as Markdown that is also readable in a terminal."""
     blocks = ["# datacreate report"]
     for section in sections(report):
-        blocks += [f"## {markdown.escape(section.title)}", *map(markdown.escape, section.paragraphs)]
+        blocks += [f"## {markdown(section.title)}", *map(markdown, section.paragraphs)]
         for table in section.tables:
-            blocks += [f"### {markdown.escape(table.title)}"] if table.title else []
-            blocks.append(markdown.table(table.columns, table.rows))
+            blocks += [f"### {markdown(table.title)}"] if table.title else []
+            blocks.append(markdown_table(table.columns, table.rows))
         if section.notes:
-            blocks.append("\n".join(f"- {markdown.escape(note)}" for note in section.notes))
+            blocks.append("\n".join(f"- {markdown(note)}" for note in section.notes))
     return "\n\n".join([*blocks, f"Made by datacreate {report.version}."]) + "\n"
 
 
