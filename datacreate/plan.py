@@ -177,7 +177,7 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
         for engine in engines.generators
     )
     samplings = tuple(
-        _sampling(
+        sampling_of(
             config,
             checkpoint,
             _max_tokens(config, stored, index)
@@ -324,7 +324,7 @@ def _concurrency(count: int, number: int, engines: Sequence[Engine]) -> int:
     return max(1, min(multiple * sum(engine.slots for engine in engines), 2 * count // number))
 
 
-def _sampling(config: CreateConfig, checkpoint: Checkpoint, max_tokens: int) -> Sampling:
+def sampling_of(config: CreateConfig, checkpoint: Checkpoint, max_tokens: int) -> Sampling:
     """The user's sampling settings, then the preset's. The paper uses temperature 1."""
     sampling = Sampling(max_tokens=max_tokens)
     names = [name for name in SamplingOptions.model_fields if name != "max_tokens"]

@@ -15,10 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datacreate.engines.base import Completion, Request
-from datacreate.errors import EngineError, RunMismatch, UsageError
+from datacreate.errors import EngineError, RunError, RunMismatch, UsageError
+from datacreate.messages import no_notify
 from datacreate.runs.attributes import read_attributes
+from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.export import export
+from datacreate.suggestion import suggest_attributes
 from datacreate.verification.quotas import AttributeQuotas
 from tests.inprocess import run
 from tests.making import NLI, NLI_LABELS, STRATEGIES, commits, examples, exported, make, train
@@ -33,7 +36,9 @@ length:
   long: {words: [5, 9], share: 0.6}
 """
 QA = {"question": "Who wrote it?", "answer": "A monk wrote it."}
-STATED = re.compile(r" Each of them must have these attributes: topic: (\w+); level: (\w+); length: (\w+), ")
+STATED = re.compile(
+    r"in the same way, but with topic: (\w+); level: (\w+); length: (\w+), \d to \d words in question, and each about"
+)
 
 
 @pytest.fixture
@@ -175,7 +180,9 @@ def test_the_prompt_of_a_request_has_the_values_of_its_commit(
         assert list(commit.attributes.values()) == list(match.groups())
     plain = ScriptedEngine(of_any_length)
     make(tmp_path / "plain", model, plain, example=QA, count=40)
-    assert not any("attributes" in request.messages[-1]["content"] for request in plain.history)
+    assert all(
+        "in the same way, about other topics." in request.messages[-1]["content"] for request in plain.history
+    )
     assert "attributes" not in (tmp_path / "plain" / "log.jsonl").read_text()
 
 
@@ -284,3 +291,50 @@ def test_commands_show_the_values(tmp_path: Path, model: str, attributes: Path) 
     ended = run("create", *how, "--run-dir", tmp_path / "paper", "--method", "paper")
     assert "--attributes: --method paper has no such step" in ended.err
     assert ended.code == 2
+
+
+def proposing(*texts: str) -> ScriptedEngine:
+    """An engine whose answers are these, in order."""
+    return ScriptedEngine(lambda request: Completion(request.id, texts[request.id], "stop", 1, 1))
+
+
+PROPOSED = [
+    {"dimension": " Topic: ", "values": ["sport", "Sport", "cats and\ndogs", "yes", "x" * 90]},
+    {"dimension": "label", "values": ["entailment", "neutral"]},
+    {"dimension": "topic", "values": ["a", "b"]},
+    {"dimension": "tone", "values": ["angry"]},
+]
+
+
+def suggested(engine: ScriptedEngine, model: str) -> str:
+    how = {"example": NLI, "labels": NLI_LABELS, "count": 1, "run_dir": Path("unused"), "verify": "off"}
+    config = CreateConfig.of(**how, model=model, decontaminate=())
+    return suggest_attributes(config, no_notify, lambda *_: engine)
+
+
+def test_proposed_dimensions_are_a_file_of_attributes(tmp_path: Path, model: str) -> None:
+    engine = proposing("no JSON", json.dumps(PROPOSED))
+    path = tmp_path / "proposed.yaml"
+    path.write_text(suggested(engine, model))
+    [topic] = read_attributes(path)
+    assert (topic.name, list(topic.shares)) == ("Topic", ["Sport", "cats and dogs", "yes"])
+    assert json.dumps(NLI["premise"]) in engine.history[0].messages[-1]["content"]
+    assert engine.closed
+
+
+def test_a_model_that_proposes_nothing_is_an_error(model: str) -> None:
+    with pytest.raises(RunError, match=r"proposed no usable dimensions in 3 attempts .* try another --model"):
+        suggested(proposing("[]", "1", json.dumps(PROPOSED[1:2])), model)
+
+
+def test_a_proposal_overwrites_no_file(tmp_path: Path, model: str) -> None:
+    (tmp_path / "nli.json").write_text(json.dumps(NLI))
+    how = ["--example", tmp_path / "nli.json", "--model", model]
+    ended = run("attributes", "suggest", *how, "-o", tmp_path / "proposed.yaml")
+    assert (ended.code, ended.out) == (0, f"{tmp_path / 'proposed.yaml'}\n")
+    assert read_attributes(tmp_path / "proposed.yaml")
+    (tmp_path / "proposed.yaml").write_text("mine")
+    ended = run("attributes", "suggest", *how, "-o", tmp_path / "proposed.yaml")
+    assert "it exists; choose another file" in ended.err
+    assert (tmp_path / "proposed.yaml").read_text() == "mine"
+    assert run("attributes", "suggest", *how).out.startswith("# Proposed by ")

@@ -42,12 +42,13 @@ def chat_prompt(
     if encoding.style == "keyed":
         return _paper_prompt(example, count)
     options = " All options of an example differ from each other." if encoding.format.options_vary else ""
-    different = "different from it and from each other" if directions.attributes else "about other topics"
+    listed = "; ".join(f"{name}: {value}" for name, value in directions.attributes.items())
+    about = f"but with {listed}, and each about something else" if listed else "about other topics"
     user = (
         f"Here is a JSON array with one example, written as {encoding.describe()}:\n[{example}]\n\n"
-        f"Write a JSON array of {count} more examples in the same way, {different}.{options}"
+        f"Write a JSON array of {count} more examples in the same way, {about}.{options}"
         f"{_fixed_answers_sentence(encoding.format)}{_label_ratio_sentence(encoding, directions.label_ratio)}"
-        f"{_layout_sentence(encoding.format, parent)}{_attributes_sentence(directions.attributes)}"
+        f"{_layout_sentence(encoding.format, parent)}"
     )
     return [
         {"role": "system", "content": "You write data for training language models."},
@@ -108,12 +109,6 @@ def _label_ratio_sentence(encoding: PromptEncoding, label_ratio: Mapping[str, fl
         return f" The {dotted(answer)} of each is one of {', '.join(names)}, each equally often."
     shares = ", ".join(f"{name} for {label_ratio[name]:.0%}" for name in names if label_ratio[name])
     return f" The {dotted(answer)} of the examples is {shares} of them."
-
-
-def _attributes_sentence(attributes: Mapping[str, str]) -> str:
-    """What the examples of this request have in common."""
-    listed = "; ".join(f"{name}: {value}" for name, value in attributes.items())
-    return f" Each of them must have these attributes: {listed}." if listed else ""
 
 
 def _paper_prompt(shown: str, count: int) -> list[Message]:

@@ -85,8 +85,8 @@ class _Entry(FrozenModel):
     words: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = None
 
 
-class _WrongEntry(Exception):
-    """Something is wrong at these keys of the file."""
+class _WrongEntry(UsageError):
+    """Something is wrong at these keys of the document."""
 
     def __init__(self, keys: Sequence[str], why: str) -> None:
         super().__init__(why)
