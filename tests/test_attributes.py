@@ -37,7 +37,7 @@ length:
 """
 QA = {"question": "Who wrote it?", "answer": "A monk wrote it."}
 STATED = re.compile(
-    r"in the same way, but with topic: (\w+); level: (\w+); length: (\w+), \d to \d words in question, and each about"
+    r"in the same way, but with topic: (\w+); level: (\w+); length: (\w+), \d to \d words in question, and all dif"
 )
 
 

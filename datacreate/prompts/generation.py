@@ -43,7 +43,7 @@ def chat_prompt(
         return _paper_prompt(example, count)
     options = " All options of an example differ from each other." if encoding.format.options_vary else ""
     listed = "; ".join(f"{name}: {value}" for name, value in directions.attributes.items())
-    about = f"but with {listed}, and each about something else" if listed else "about other topics"
+    about = f"but with {listed}, and all different" if listed else "about other topics"
     user = (
         f"Here is a JSON array with one example, written as {encoding.describe()}:\n[{example}]\n\n"
         f"Write a JSON array of {count} more examples in the same way, {about}.{options}"

@@ -144,7 +144,12 @@ def test_untrusted_text_adds_no_markup(hostile: str) -> None:
     def card(text: str) -> str:
         spec = SPEC.model_copy(update={"model": text, "model_sha256": f"served as {text}"})
         checked = FULL["verification"] | {"model": text, "warning": text}
-        summary = FULL | {"labels": {text: 1}, "attributes": {text: {text: 1}}, "license": text, "verification": checked}
+        summary = FULL | {
+            "labels": {text: 1},
+            "attributes": {text: {text: 1}},
+            "license": text,
+            "verification": checked,
+        }
         return dataset_card(spec, summary, metrics(text, human=True))
 
     plain = card("plain")
