@@ -14,9 +14,10 @@ from datacreate.engines.base import Completion, Request
 from datacreate.engines.client import Engine
 from datacreate.errors import RunError, UsageError
 from datacreate.formats.example import Json
+from datacreate.formats.serialization import PromptEncoding
 from datacreate.messages import Notify
 from datacreate.plan import RunInputs, read_inputs, sampling_of
-from datacreate.prompts.generation import Message
+from datacreate.prompts.generation import Message, describe_fields
 from datacreate.run_models import EngineFactory, engines_of, models_of
 from datacreate.runs.attributes import parse_attributes
 from datacreate.runs.config import CreateConfig
@@ -25,6 +26,7 @@ from datacreate.runs.directory import RunDirectory
 _ATTEMPTS = 3
 _MAX_TOKENS = 800
 _POLL_SECONDS = 0.5
+_SHOWN = 3  # formatting examples
 _MAX_CHARS = 60  # of a value; a longer one is a text, not a value
 
 _TEXT: dict[str, Json] = {"type": "string"}
@@ -79,13 +81,17 @@ def _complete(engine: Engine, request: Request) -> Completion:
 
 
 def _prompt(inputs: RunInputs) -> list[Message]:
-    examples = "\n".join(json.dumps(dict(root.values), ensure_ascii=False) for root in inputs.roots[:3])
-    instruction = inputs.identity.get("instruction")
-    about = f" The task: {instruction}" if instruction else ""
+    lines = "\n".join(json.dumps(dict(root.values), ensure_ascii=False) for root in inputs.roots[:_SHOWN])
+    encoding = PromptEncoding(inputs.inferred.format)
+    shown = (
+        f"Here is an example of it:\n{lines}" if lines else f"Each is written as {describe_fields(encoding)}"
+    )
+    task = f"The task: {inputs.identity['instruction']}\n\n" if inputs.identity["instruction"] else ""
     user = (
-        f"Here is an example of a data set, in JSON:\n{examples}\n\nThe data set must be varied.{about} Name 3 to 5 "
-        "dimensions in which its examples should differ, such as topic, difficulty, style or speaker, and for each of "
-        "them 4 to 8 different values of a few words that fit this data set. The answer is no dimension."
+        f"A data set has texts for training a language model. {shown}\n\n{task}"
+        "The data set must be varied. Name 3 to 5 dimensions in which its examples should differ, such as topic, "
+        "difficulty, style or speaker, and for each of them 4 to 8 different values of a few words that fit this data "
+        "set. The answer is no dimension."
     )
     return [
         {"role": "system", "content": "You design data for training language models."},

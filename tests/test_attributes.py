@@ -338,3 +338,17 @@ def test_a_proposal_overwrites_no_file(tmp_path: Path, model: str) -> None:
     assert "it exists; choose another file" in ended.err
     assert (tmp_path / "proposed.yaml").read_text() == "mine"
     assert run("attributes", "suggest", *how).out.startswith("# Proposed by ")
+
+
+def test_attributes_need_no_example(tmp_path: Path, model: str, attributes: Path) -> None:
+    attributes.write_text("topic: [sport, law]\n")
+    how: dict[str, Any] = {"example": None, "instruction": "Mails to a shop.", "inputs": "subject,body"}
+    how |= {"labels": {"kind": "bug,other"}, "attributes": attributes, "count": 20}
+    engine = ScriptedEngine(answering())
+    make(tmp_path / "run", model, engine, **how)
+    assert counts(tmp_path / "run")["topic"] == {"sport": 10, "law": 10}
+    assert re.search(r" All of them have topic: (sport|law)\.", engine.history[0].messages[-1]["content"])
+    config = CreateConfig.of(**how | {"count": 1}, run_dir=Path("unused"), model=model, decontaminate=())
+    asked = proposing(json.dumps(PROPOSED))
+    assert "Topic:" in suggest_attributes(config, no_notify, lambda *_: asked)
+    assert "Mails to a shop." in asked.history[0].messages[-1]["content"]
