@@ -29,6 +29,7 @@ from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.generation import Directions, chat_prompt
 from datacreate.prompts.label_scoring import can_score_labels, check_lettered
 from datacreate.run_models import Engines, RunModels, verify_mode
+from datacreate.runs.attributes import described, read_attributes
 from datacreate.runs.config import (
     CreateConfig,
     Generator,
@@ -135,6 +136,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
         "filters": with_names(config, held_out),
         "compared_with": tuple(each.ref for each in held_out),
         "label_ratio": label_ratio,
+        "attributes": read_attributes(config.attributes) if config.attributes else (),
     }
     if stored:
         given = config.given(("num_examples", "concurrency", *(["num_chains"] if queue == "chain" else [])))
@@ -175,14 +177,16 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
     roots, embedding_model, paper = inputs.roots, models.embedding_model, config.method == "paper"
     stored = inputs.stored.spec if inputs.stored else None
     encoding = PromptEncoding(inputs.inferred.format, "keyed" if paper else "positional")
-    directions = Directions(config.instruction)
+    texts = described(inputs.identity["attributes"], encoding.format)
+    longest = {name: max(values.values(), key=len) for name, values in texts.items()}
+    directions = Directions(config.instruction, attributes=longest)
     number = stored.num_examples if stored else None
     number = number or min(
         _fit_context(encoding, roots, directions, engine, config.num_examples)[0]
         for engine in engines.generators
     )
     samplings = tuple(
-        _sampling(
+        sampling_of(
             config,
             checkpoint,
             _max_tokens(config, stored, index)
@@ -330,7 +334,7 @@ def _concurrency(count: int, number: int, engines: Sequence[Engine]) -> int:
     return max(1, min(multiple * sum(engine.slots for engine in engines), 2 * count // number))
 
 
-def _sampling(config: CreateConfig, checkpoint: Checkpoint, max_tokens: int) -> Sampling:
+def sampling_of(config: CreateConfig, checkpoint: Checkpoint, max_tokens: int) -> Sampling:
     """The user's sampling settings, then the preset's. The paper uses temperature 1."""
     sampling = Sampling(max_tokens=max_tokens)
     names = [name for name in SamplingOptions.model_fields if name != "max_tokens"]

@@ -53,13 +53,16 @@ def chat_prompt(
     ]
     if encoding.style == "keyed":
         return _paper_prompt(examples[0], count)
+    listed = "; ".join(f"{name}: {value}" for name, value in directions.attributes.items())
     if shown:
+        about = f"but with {listed}, and all different" if listed else "about other topics"
         start = (
             f"Here is a JSON array with one example, written as {encoding.describe()}:\n[{examples[0]}]\n\n"
-            f"Write a JSON array of {count} more examples in the same way, about other topics."
+            f"Write a JSON array of {count} more examples in the same way, {about}."
         )
     else:
         start = f"Write a JSON array of {count} examples, each written as {describe_fields(encoding)}"
+        start += f" All of them have {listed}." if listed else ""
     options = " All options of an example differ from each other." if encoding.format.options_vary else ""
     user = (
         f"{start}{options}"

@@ -45,7 +45,7 @@ USUAL_NEAR, BELOW_NEAR = 0.7, 0.2
 COLORS = 8
 """Colors of labels; the last is for all further ones."""
 
-_CHARTS = ("labels", "depth", "rejected")  # figures of the summary that the page has as charts
+_CHARTS = ("labels", "attributes", "depth", "rejected")  # figures of the summary that the page has as charts
 _SIZE = 720.0  # width and height of a plot
 _LONGEST = 160  # characters of a text in a plot
 

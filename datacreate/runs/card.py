@@ -48,6 +48,11 @@ def dataset_card(spec: RunSpec, summary: Mapping[str, Any], metrics: tables.Metr
             [split["name"], split["split"] or "–", f"{split['digest'][:16]}…"]
             for split in summary["compared_with"]
         ],
+        attributes=[
+            [name, value, number]
+            for name, counts in summary["attributes"].items()
+            for value, number in counts.items()
+        ],
         same_model="which also wrote the examples" if same else "which did not write the examples",
         unchecked=", ".join(said for name, said in _DUPLICATES.items() if name not in on),
         shortcuts=tables.shortcut_table(metrics) if metrics else None,

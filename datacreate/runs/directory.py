@@ -224,6 +224,11 @@ class RunDirectory:
         for commit in self.commits():
             yield from commit.accepted
 
+    def attributes(self) -> Iterator[Mapping[str, str]]:
+        """The value of each dimension of `--attributes` for each accepted example, in order."""
+        for commit in self.commits():
+            yield from [commit.attributes] * len(commit.accepted)
+
     def families(self) -> Iterator[int]:
         """The family of each accepted example in order: those that were written for one parent.
 
