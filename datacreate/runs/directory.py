@@ -30,6 +30,7 @@ from datacreate.formats.example import Json, parse_object
 from datacreate.formats.task_format import TaskFormat, read_format
 from datacreate.locking import LOCK_FILE, FolderLock, locked
 from datacreate.messages import Notify, no_notify
+from datacreate.runs.attributes import attribute_field
 from datacreate.runs.config import RunSpec
 from datacreate.runs.log import Commit, LogLine, read_log
 from datacreate.runs.summary import RunStats, depth_warning
@@ -219,15 +220,12 @@ class RunDirectory:
         """The number of accepted examples so far."""
         return sum(len(commit.accepted) for commit in self.commits())
 
-    def examples(self) -> Iterator[dict[str, Json]]:
-        """The accepted examples in order, from the log."""
+    def examples(self, *, with_attributes: bool = False) -> Iterator[dict[str, Json]]:
+        """The accepted examples in order, from the log; if wanted with a field `attributes.NAME` for each dimension."""
         for commit in self.commits():
-            yield from commit.accepted
-
-    def attributes(self) -> Iterator[Mapping[str, str]]:
-        """The value of each dimension of `--attributes` for each accepted example, in order."""
-        for commit in self.commits():
-            yield from [commit.attributes] * len(commit.accepted)
+            own = {attribute_field(name): value for name, value in commit.attributes.items()}
+            for values in commit.accepted:
+                yield values | own if with_attributes else values
 
     def families(self) -> Iterator[int]:
         """The family of each accepted example in order: those that were written for one parent.
