@@ -19,8 +19,8 @@ from datacreate.errors import UsageError
 from datacreate.messages import markdown, visible
 from datacreate.reporting import render
 from datacreate.reporting.build import build_report
+from datacreate.reporting.cells import Comparison, Report, ResultCell
 from datacreate.reporting.render import as_csv, as_json, as_markdown, as_page, plain, write_report
-from datacreate.reporting.results import Comparison, Report, ResultCell
 from tests.reporting.evaluations import answers, evaluated
 from tests.reporting.sample import HOSTILE, sample_report
 
