@@ -40,8 +40,8 @@ from datacreate.formats.example import (
     values_in,
 )
 from datacreate.formats.layouts import (
-    asked,
     call_schema,
+    prompt_texts,
     turns_schema,
     with_turns,
 )
@@ -55,8 +55,8 @@ from datacreate.formats.schema_utils import (
     is_constant,
     leaves,
     may_have_text,
-    narrow,
     schema_at,
+    specialize,
     with_field,
 )
 from datacreate.paths import shipped
@@ -150,7 +150,7 @@ class TaskFormat:
         if is_constant(schema) or value is None:
             return []
         if path == self.roles.turns:
-            return asked(value)
+            return prompt_texts(value)
         if self.roles.tags and path == self.roles.inputs[0]:
             return [" ".join(map(str, value))]
         return free_texts(value, schema) if may_have_text(schema) else values_in(value)
@@ -340,7 +340,7 @@ def bind(format: TaskFormat, example: Example, turns: int | None = None) -> Task
     if unknown := [key for key in example.values if key not in properties]:
         raise ExampleError(f"the field {unknown[0]!r} is not in the format {format.name}; add it or drop it")
     format.check(example)
-    schema = narrow(format.schema, example.values, (), format.roles.options)
+    schema = specialize(format.schema, example.values, (), format.roles.options)
     roles = format.roles
     number = len(value_at(example.values, roles.options) or ())
     if roles.answer and format.answers.are_coded:
