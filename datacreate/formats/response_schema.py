@@ -29,9 +29,9 @@ _NO_ESCAPES = r"\x00-\x1f\x22\x5c\x7f"
 _ABBREVIATIONS = {r"\d": "[0-9]", r"\w": "[0-9A-Za-z_]", "(?:": "("}
 _CLASS = r"\[\^?(?:[0-9]-[0-9]|[A-Z]-[A-Z]|[a-z]-[a-z]|[\w ])+-?\](?:[*+?]|\{\d+(?:,\d+)?\})?"
 _PART = rf"(?:{_CLASS}|[\w ,:;/#@%-]|\\[-.+*?()/])"
-_PORTABLE = re.compile(rf"\^(?:{_PART}|\({_PART}+(?:\|{_PART}+)*\)[*+?]?)+\$")
+_PORTABLE = re.compile(rf"\^(?:{_PART}|\({_PART}+(?:\|{_PART}+)*\)[*+?]?)+\$", re.ASCII)
 """Patterns that all converters read alike. Only classes and groups are repeated: llama.cpp repeats a literal together
-with the letters before it."""
+with the letters before it. xgrammar 0.2 beside torch refuses letters that are not ASCII."""
 
 _ANY: dict[str, Json] = {"type": ["string", "number", "boolean", "null", "array", "object"]}
 """Any value. llama.cpp reads {} as an object."""

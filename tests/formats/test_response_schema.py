@@ -97,7 +97,7 @@ SCHEMAS: list[tuple[dict[str, Any], list[Any], list[Any]]] = [
         ["yes", "G. "],
     ),
     ({"type": "string", "pattern": "^[^ ]+$"}, ["a,b.é😀"], ["", "a b", "a\n", 'a"']),
-    ({"type": "string", "pattern": "^né([a-z]{2,3})+ß$"}, ["néabß", "néabcdeß"], ["néß", "néaß"]),
+    ({"type": "string", "pattern": "^n([a-z]{2,3})+x$"}, ["nabx", "nabcdex"], ["nx", "nax"]),
     ({"type": "string", "format": "date"}, ["2024-02-29"], ["2024-13-01", "today"]),
     ({"type": "string", "format": "time"}, ["23:59:59Z", "01:02:03.123+01:00"], ["24:00:00Z"]),
     ({"type": "string", "format": "uuid"}, ["123e4567-e89b-12d3-a456-426614174000"], ["123"]),
@@ -174,7 +174,7 @@ def test_only_keywords_that_llama_cpp_supports_are_used(schema: dict[str, Any]) 
 
 
 NOT_PORTABLE = r"""abc ^abc abc$ ^"x"$ ^["]$ ^$ ^\n$ ^a\\b$ ^\\d$ ^(?=a)b$ ^\bfoo$ ^(a)\1$ ^(^a)b$ ^(?i)abc$ ^a+$
-    ^[a]++$ ^[\w-]$ ^[a]+?$ ^a|$ ^(a|)$ ^a|b$ ^[\n]$ ^[\W]$ ^[A-z]$ ^[!-~]$ ^.$ ^[a]{99}$ ^([a]{9}){9}$ ^((a)b)$"""
+    ^[a]++$ ^[\w-]$ ^[a]+?$ ^a|$ ^(a|)$ ^a|b$ ^[\n]$ ^[\W]$ ^[A-z]$ ^[!-~]$ ^.$ ^[a]{99}$ ^([a]{9}){9}$ ^((a)b)$ ^é$"""
 
 
 @pytest.mark.parametrize("pattern", ["", *NOT_PORTABLE.split()])
