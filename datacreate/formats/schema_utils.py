@@ -166,7 +166,7 @@ def normalize_values(value: Json, schema: Json) -> Json:
     return value
 
 
-def specialize(schema: Schema, value: Json, path: FieldPath, options: FieldPath | None) -> Schema:
+def specialize_schema(schema: Schema, value: Json, path: FieldPath, options: FieldPath | None) -> Schema:
     """The schema of a field, specialized to the formatting example.
 
     It decides whether the field is null, removes fields that the example lacks, and fixes the number of options.
@@ -178,7 +178,9 @@ def specialize(schema: Schema, value: Json, path: FieldPath, options: FieldPath 
         return {**schema, "minItems": len(value), "maxItems": len(value)}
     if isinstance(schema.get("properties"), Mapping) and isinstance(value, Mapping):
         parts = {
-            key: specialize(part, value[key], (*path, key), options) if isinstance(part, Mapping) else part
+            key: specialize_schema(part, value[key], (*path, key), options)
+            if isinstance(part, Mapping)
+            else part
             for key, part in schema["properties"].items()
             if key in value
         }

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from datacreate import metrics as tables
 from datacreate.checkpoints import UNSEEN
 from datacreate.messages import markdown, markdown_code, markdown_table, visible
-from datacreate.metrics import tables
 from datacreate.runs.config import RunSpec
 
 if TYPE_CHECKING:
@@ -41,11 +41,17 @@ def dataset_card(spec: RunSpec, summary: Mapping[str, Any], metrics: tables.Metr
         ),
         weights=_weights(spec.model_sha256),
         sampling=json.dumps(spec.sampling),
-        examples=[_fenced(json.dumps(each, ensure_ascii=False, indent=2)) for each in spec.examples],
+        examples=[_fenced(json.dumps(each, ensure_ascii=False, indent=2), "json") for each in spec.examples],
+        instruction=_fenced(spec.instruction, "text") if spec.instruction else None,
         filters=[_filter(report) for report in filters],
         held_out=[
             [split["name"], split["split"] or "–", f"{split['digest'][:16]}…"]
             for split in summary["compared_with"]
+        ],
+        attributes=[
+            [name, value, number]
+            for name, counts in summary["attributes"].items()
+            for value, number in counts.items()
         ],
         same_model="which also wrote the examples" if same else "which did not write the examples",
         unchecked=", ".join(said for name, said in _DUPLICATES.items() if name not in on),
@@ -95,8 +101,8 @@ def _filter(report: Mapping[str, Any]) -> list[Any]:
     return [report["name"], report["rejected"], ", ".join(shown)]
 
 
-def _fenced(text: str) -> Markup:
-    """JSON as a code block that no text in it can end."""
+def _fenced(text: str, language: str) -> Markup:
+    """A code block that no text in it can end."""
     longest = max((len(run) for run in text.split() if set(run) == {"`"}), default=0)
     fence = "`" * max(3, 1 + longest)
-    return Markup(f"{fence}json\n{visible(text)}\n{fence}")
+    return Markup(f"{fence}{language}\n{visible(text)}\n{fence}")

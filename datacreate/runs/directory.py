@@ -224,6 +224,11 @@ class RunDirectory:
         for commit in self.commits():
             yield from commit.accepted
 
+    def attributes(self) -> Iterator[Mapping[str, str]]:
+        """The value of each dimension of `--attributes` for each accepted example, in order."""
+        for commit in self.commits():
+            yield from [commit.attributes] * len(commit.accepted)
+
     def families(self) -> Iterator[int]:
         """The family of each accepted example in order: those that were written for one parent.
 
@@ -271,6 +276,7 @@ def summary_of(config: RunConfig, stats: RunStats) -> dict[str, Any]:
         "strategy": spec.strategy,
         "model": spec.model,
         "license": config.license,
+        **({"instruction": spec.instruction} if spec.instruction else {}),
         **({"benchmark": spec.benchmark} if spec.benchmark else {}),
         **stats.summary(config.count),
         "depth_warning": depth_warning(spec, stats.depths),

@@ -10,13 +10,16 @@ from typing import Any, Self
 
 from datacreate.formats.example import field_at
 from datacreate.formats.task_format import TaskFormat
-from datacreate.formats.validate import Reason, Reject
+from datacreate.formats.validate import Reason, Reject, shorten
 from datacreate.runs.config import RunSpec, Verification
 from datacreate.runs.log import Commit, Session
 from datacreate.verification.label_noise import LabelNoiseCheck
 from datacreate.verification.scoring import Probabilities, Scored
 
 _SAMPLES = 3
+
+_LONGEST_INSTRUCTION = 200
+"""Characters that are shown of it."""
 
 MAX_KEPT_RATIO = 1.5
 """Highest ratio of two labels' acceptance rates by the verifier without a warning in the summary."""
@@ -49,6 +52,7 @@ class RunStats:
     rejects: Counter[Reason] = field(default_factory=Counter)
     depths: Counter[int] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
+    attributes: dict[str, Counter[str]] = field(default_factory=dict)  # dimension -> value -> examples
     by_generator: Counter[int] = field(default_factory=Counter)  # accepted examples by index of the generator
     last_rejects: deque[Reject] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
     waiting: int = 0  # examples that wait for the label-noise check
@@ -63,7 +67,9 @@ class RunStats:
     def of(cls, spec: RunSpec, format: TaskFormat) -> Self:
         """The statistics of a run before its first commit."""
         ratio = tuple(spec.label_ratio.values()) if spec.label_ratio else None
-        return cls(format, spec.verification, ratio, [generator.model for generator in spec.mixture])
+        attributes = {each.name: Counter(dict.fromkeys(each.shares, 0)) for each in spec.attributes}
+        generators = [generator.model for generator in spec.mixture]
+        return cls(format, spec.verification, ratio, generators, attributes=attributes)
 
     @cached_property
     def label_noise_check(self) -> LabelNoiseCheck | None:
@@ -101,6 +107,8 @@ class RunStats:
             self.depths[commit.depth + 1] += len(commit.accepted)
         if self.format.labels and self.format.roles.answer:
             self.labels.update(str(field_at(e, self.format.roles.answer)) for e in commit.accepted)
+        for name, value in commit.attributes.items():
+            self.attributes[name][value] += len(commit.accepted)
         self._add_scored(commit)
         self.rejects.update(reject.reason for reject in commit.rejects)
         self.last_rejects.extend(commit.rejects)
@@ -156,6 +164,7 @@ class RunStats:
             "tokens_per_second": round(self.generated_tokens * rate, 1),
             "depths": {str(depth): n for depth, n in sorted(self.depths.items())},
             "labels": dict(sorted(self.labels.items())),
+            "attributes": {name: dict(counts) for name, counts in self.attributes.items()},
             "generators": {name: self.by_generator[index] for index, name in enumerate(self.generators)},
             "verification": self._verification_summary(),
         }
@@ -225,9 +234,10 @@ def depth_warning(spec: RunSpec, depths: Mapping[int, int]) -> str | None:
     small = rows < MIN_REQUESTS * spec.num_examples
     if spec.strategy == "naive" or small or children <= MAX_SHALLOW * rows:
         return None
+    root = "children of the formatting example" if spec.examples else "written from the instruction alone"
     remedy = "fewer --num-chains" if spec.num_chains else "a smaller --max-parent-uses"
     return (
-        f"{children} of {rows} examples are children of the formatting example, as with --strategy naive; use "
+        f"{children} of {rows} examples are {root}, as with --strategy naive; use "
         f"{remedy} or a larger --count"
     )
 
@@ -243,9 +253,11 @@ def summary_fields(summary: Mapping[str, Any]) -> dict[str, str]:
         "examples": f"{summary['accepted']} of {summary['requested']}{share}",
         "made by": f"{summary['model']}, {summary['strategy']}",
         "benchmark": summary.get("benchmark", ""),
+        "instruction": shorten(" ".join(summary.get("instruction", "").split()), _LONGEST_INSTRUCTION),
         "rejected": _counts(summary["rejected"]),
         "depth": _counts(summary["depths"]),
         "labels": _counts(summary["labels"]),
+        "attributes": "; ".join(f"{name}: {_counts(n)}" for name, n in summary["attributes"].items()),
         "verified": _verification(verified) if verified else "",
         "test sets": f"compared with {test_sets or 'none'}",
         "speed": f"{summary['examples_per_second']} examples/s, {summary['tokens_per_second']} tokens/s{replicas}",
