@@ -1,0 +1,58 @@
+"""Documents of the user, cut into passages: the texts that examples are written about.
+
+`documents.py` reads files, `passages.py` cuts, stores and deals their passages.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import model_validator
+
+from datacreate.settings import FrozenModel, Settings, setting
+
+DEFAULT_PASSAGE_TOKENS = 160
+"""About 120 English words, like a context of SQuAD: enough for several questions, and several fit into a prompt."""
+
+
+class CorpusOptions(Settings):
+    """The documents that examples are written about."""
+
+    corpus: tuple[str, ...] = setting(
+        "Write the examples about passages of these documents: a file or a folder (.txt, .md, .html, .pdf, .docx, "
+        ".jsonl, .csv, .parquet). A format with a context gets the passage as its context. Repeat the option.",
+        "input",
+        default=(),
+        metavar="PATH",
+    )
+    corpus_field: str | None = setting(
+        "Field with the text in .jsonl, .csv and .parquet files of --corpus.",
+        "input",
+        metavar="FIELD",
+        shown_default="text, or the only field with text",
+    )
+    passage_tokens: int | None = setting(
+        "Maximum length of a passage of --corpus in tokens, at about 4 bytes of text each.",
+        "input",
+        ge=16,
+        le=4096,
+        shown_default=str(DEFAULT_PASSAGE_TOKENS),
+    )
+
+    @model_validator(mode="after")
+    def _check_corpus(self) -> Self:
+        if not all(self.corpus):
+            raise ValueError("--corpus: the path is empty; give a file or a folder")
+        if not self.corpus and (flag := self.changed(("corpus_field", "passage_tokens"))):
+            raise ValueError(f"{flag} is for documents; give --corpus PATH, too")
+        return self
+
+
+class CorpusRef(FrozenModel):
+    """The passages of a run, as part of its identity."""
+
+    sha256: str  # of passages.jsonl
+    passages: int
+    documents: int  # that have a passage; each row of a table is one
+    passage_tokens: int
+    field: str | None
