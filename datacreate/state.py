@@ -128,9 +128,8 @@ class RunState:
         if (quotas := self._acceptance.quotas) and not pseudo_labels:
             rng = self._rng("deal", self._requests)  # the word is part of the seed: do not change it
             labels = tuple(quotas.assign(self._plan.spec.num_examples, rng))
-        pending = PendingRequest(
-            self._requests, parent, labels, pseudo_labels, directions=self._plan.directions
-        )
+        directions = self._plan.directions_of(self._requests)
+        pending = PendingRequest(self._requests, parent, labels, pseudo_labels, directions=directions)
         self.to_submit.append(pending)
         self._requests += 1
 
@@ -169,9 +168,12 @@ class RunState:
         if completion.finish_reason == "error":
             items: list[Candidate | Reject] = [Reject(Reason.NO_RESPONSE, shorten(completion.error or ""))]
         else:
+            encoding = self._encodings[pending.pseudo_labels]
+            if self._format.context_is_given:
+                encoding = replace(encoding, passage=pending.directions.passage or "")
             items = parse_completion(
                 completion.text,
-                self._encodings[pending.pseudo_labels],
+                encoding,
                 self._plan.spec.num_examples,
                 truncated=completion.finish_reason == "length",
                 keep_complete_items=not self._plan.is_paper_method,
@@ -243,7 +245,7 @@ class RunState:
     def _choose_parents(self, pending: PendingRequest, accepted: Sequence[Candidate]) -> Sequence[int]:
         if not accepted:
             return ()
-        parent = "\n".join(self._format.input_texts(pending.example.values))
+        parent = self._format.compared_text(pending.example.values)
         children = [candidate.text for candidate in accepted]
         return self._plan.strategy.choose(
             parent, children, self._rng("choose", pending.number), self._embedder

@@ -204,8 +204,8 @@ def _rows(file: Path, field: str | None, note: Callable[[Path, str], None]) -> I
 def _text_field(values: dict[str, Json], file: Path) -> str:
     """The field with the text: `text`, or the only one with a string."""
     names = [name for name, value in values.items() if isinstance(value, str)]
-    if "text" in names or len(names) == 1:
-        return "text" if "text" in names else names[0]
+    if "text" in values or len(names) == 1:
+        return "text" if "text" in values else names[0]
     known = ", ".join(map(one_line, names or values)) or "none"
     raise UsageError(
         f"{shown(file)}: which field has the text? name it with --corpus-field (fields: {known})"

@@ -152,6 +152,12 @@ class Passages:
             field=options.corpus_field,
         )
 
+    @property
+    def counts(self) -> dict[str, Any]:
+        """How many passages and documents there are, and how many passages were left out, by the reason."""
+        found = {"passages": len(self), "documents": len(self._about.passages)}
+        return found | ({"left_out": self._about.left_out} if self._about.left_out else {})
+
     def __str__(self) -> str:
         left_out = ", ".join(f"{number} {why}" for why, number in self._about.left_out.items())
         found = f"corpus: {len(self)} passages of {len(self._about.passages)} documents"

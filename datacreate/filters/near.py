@@ -55,16 +55,19 @@ class NearIndex:
         self._starts = array("q", [0])  # of each input in `_shingles`
         self._inputs = array("q", [0])  # of each example: its first input in `_starts`
         self._waiting: list[Hashed] = []  # added, but not in the index yet
-        self._last: tuple[Sequence[str], Hashed, Hashes] | None = None  # of the last `match`
+        self._last: tuple[Sequence[str], str, Hashed, Hashes] | None = None  # of the last `match`
 
-    def match(self, inputs: Sequence[str]) -> tuple[int, float] | None:
-        """The number of the most similar example (the first of equals) and its Jaccard similarity."""
+    def match(self, inputs: Sequence[str], among: str = "") -> tuple[int, float] | None:
+        """The number of the most similar example (the first of equals) and its Jaccard similarity.
+
+        Only examples that were added with the same `among` are similar.
+        """
         self._add_waiting()
-        hashed = _hash_shingles(inputs)
-        self._last = (inputs, hashed, self._bands([hashed]))
+        hashed = _hash_shingles(inputs, among)
+        self._last = (inputs, among, hashed, self._bands([hashed]))
         kept = list(map(_kept, hashed))
         best = None
-        for row in self._similar(kept, self._index.find(self._last[2][0])):
+        for row in self._similar(kept, self._index.find(self._last[3][0])):
             similarity = self._similarity(kept, row)
             if similarity >= self._threshold and (best is None or similarity > best[1]):
                 best = (row, similarity)
@@ -93,19 +96,19 @@ class NearIndex:
         similar |= last - first != len(hashed)  # inputs may share shingles; `_similarity` merges them
         return [row for row, passes in zip(rows, similar, strict=True) if passes]
 
-    def add(self, inputs: Sequence[str]) -> None:
+    def add(self, inputs: Sequence[str], among: str = "") -> None:
         """Add the next example. Those added without a `match` in between are processed together, which is faster."""
         # An added example was usually matched just before.
-        matched = self._last is not None and self._last[0] == inputs
-        self._waiting.append(self._last[1] if self._last and matched else _hash_shingles(inputs))
+        matched = self._last is not None and self._last[:2] == (inputs, among)
+        self._waiting.append(self._last[2] if self._last and matched else _hash_shingles(inputs, among))
         if len(self._waiting) == _MAX_WAITING:
             self._add_waiting()
 
     def _add_waiting(self) -> None:
         if not self._waiting:
             return
-        matched = self._last is not None and len(self._waiting) == 1 and self._waiting[0] is self._last[1]
-        self._index.add(self._last[2] if self._last and matched else self._bands(self._waiting))
+        matched = self._last is not None and len(self._waiting) == 1 and self._waiting[0] is self._last[2]
+        self._index.add(self._last[3] if self._last and matched else self._bands(self._waiting))
         for row in self._waiting:
             for each in row:
                 self._shingles.extend(_kept(each))
@@ -124,8 +127,11 @@ class NearIndex:
         return bands.astype(np.uint32)
 
 
-def _hash_shingles(inputs: Sequence[str]) -> Hashed:
-    hashed: Hashed = RMinHash.hash_token_sets([shingles(text) for text in inputs or [""]])
+def _hash_shingles(inputs: Sequence[str], among: str) -> Hashed:
+    tokens = [shingles(text) for text in inputs or [""]]
+    hashed: Hashed = RMinHash.hash_token_sets(
+        [[among + token for token in each] for each in tokens] if among else tokens
+    )
     return hashed
 
 
@@ -145,15 +151,22 @@ class NearDuplicates(Filter):
         self._origin = inputs.origin
 
     def match(self, candidate: Candidate) -> str | None:
-        found = self._index.match(candidate.inputs)
+        found = self._index.match(*_compared(candidate))
         if found is None:
             return None
         row, similarity = found
         return f"similar to {self._origin} {self._numbers[row]}, Jaccard {similarity:.2f}"
 
     def add(self, candidate: Candidate, number: int) -> None:
-        self._index.add(candidate.inputs)
+        self._index.add(*_compared(candidate))
         self._numbers.append(number)
+
+
+def _compared(candidate: Candidate) -> tuple[Sequence[str], str]:
+    """The inputs of an example to compare, and among which examples: those about its passage, if it was given one."""
+    if not candidate.passage_id:
+        return candidate.inputs, ""
+    return tuple(text for text in candidate.inputs if text != candidate.passage), candidate.passage_id
 
 
 def rows_per_band(threshold: float) -> int:

@@ -9,7 +9,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from datacreate.formats.example import Example, dotted, field_at
+from datacreate.formats.example import Example, dotted, field_at, value_at
+from datacreate.formats.rules import Rule
 from datacreate.formats.schema_utils import fixed_labels, schema_at
 from datacreate.formats.serialization import PromptEncoding
 from datacreate.formats.task_format import TaskFormat
@@ -25,7 +26,7 @@ class Directions:
     instruction: str | None = None  # of the user, for all requests
     label_ratio: Mapping[str, float] | None = None  # shares that add up to 1; None if all labels are equal
     attributes: Mapping[str, str] = field(default_factory=dict)  # of this request
-    passage: str | None = None  # source material
+    passage: str | None = None  # of the user's documents: the context, or source material
 
 
 def chat_prompt(
@@ -41,12 +42,20 @@ def chat_prompt(
     example = json.dumps(encoding.write(parent), ensure_ascii=False, separators=(",", ":"))
     if encoding.style == "keyed":
         return _paper_prompt(example, count)
+    is_given = encoding.format.context_is_given
+    text = (
+        f"This is {'another' if is_given else 'a'} text:\n{directions.passage}\n\n"
+        if directions.passage
+        else ""
+    )
+    topics = "about this text" if directions.passage else "about other topics"
     options = " All options of an example differ from each other." if encoding.format.options_vary else ""
     user = (
+        f"{_text_of(encoding.format, parent)}"
         f"Here is a JSON array with one example, written as {encoding.describe()}:\n[{example}]\n\n"
-        f"Write a JSON array of {count} more examples in the same way, about other topics.{options}"
+        f"{text}Write a JSON array of {count} more examples in the same way, {topics}.{options}"
         f"{_fixed_answers_sentence(encoding.format)}{_label_ratio_sentence(encoding, directions.label_ratio)}"
-        f"{_layout_sentence(encoding.format, parent)}"
+        f"{_layout_sentence(encoding.format, parent)}{_span_sentence(encoding.format)}"
     )
     return [
         {"role": "system", "content": "You write data for training language models."},
@@ -61,6 +70,15 @@ def merge_system_message(messages: Sequence[Mapping[str, str]]) -> list[Message]
     system, first, *rest = messages
     merged = {"role": "user", "content": f"{system['content']}\n\n{first['content']}"}
     return [merged, *(dict(message) for message in rest)]
+
+
+def _text_of(format: TaskFormat, example: Example) -> str:
+    """The context of a shown example, if contexts are given: they are not written as part of an example."""
+    return (
+        f"This is a text:\n{value_at(example.values, format.roles.context)}\n\n"
+        if format.context_is_given
+        else ""
+    )
 
 
 def _layout_sentence(format: TaskFormat, parent: Example) -> str:
@@ -95,6 +113,16 @@ def _fixed_answers_sentence(format: TaskFormat) -> str:
     names = list(map(str, labels))
     choices = " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
     return f" Each {dotted(question)} is one that {choices} alone answers."
+
+
+def _span_sentence(format: TaskFormat) -> str:
+    """Where a passage is given, what one example does not show: that the answer is a part of it."""
+    is_span = format.context_is_given and Rule.ANSWER_IN_CONTEXT in format.rules
+    return (
+        f" Each {dotted(format.roles.answer or ())} is copied word for word from this text."
+        if is_span
+        else ""
+    )
 
 
 def _label_ratio_sentence(encoding: PromptEncoding, label_ratio: Mapping[str, float] | None) -> str:

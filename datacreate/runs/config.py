@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import model_validator
 from pydantic_core import to_jsonable_python
 
+from datacreate.corpus import CorpusOptions, CorpusRef
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch
 from datacreate.filters.base import FilterSettings, HeldOutRef
@@ -152,6 +153,7 @@ class CreateConfig(
     EngineOptions,
     GeneratorOptions,
     FormatOptions,
+    CorpusOptions,
     ExampleOptions,
 ):
     """The settings of one run. None: chosen automatically. The options of the last base come first in `--help`."""
@@ -237,6 +239,8 @@ class CreateConfig(
             raise ValueError(f"{flag}: a benchmark has its own format; remove {flag}")
         if self.method == "paper" and (flag := self.changed(("label_ratio", "near", "label_noise_check"))):
             raise ValueError(f"{flag}: --method paper has no such step; remove one of the two")
+        if self.method == "paper" and self.corpus:
+            raise ValueError("--corpus: --method paper has no documents; remove one of the two")
         if len(self.models) != len(set(self.models)) or not self.models:
             raise ValueError("--model: name each model once")
         if self.adapter is not None and len(self.models) > 1:
@@ -284,6 +288,7 @@ class RunSpec(IdentitySettings):
     filters: FilterSettings
     compared_with: tuple[HeldOutRef, ...] = ()
     label_ratio: dict[str, float] | None = None
+    corpus: CorpusRef | None = None
     verification: Verification | None = None
     mixture: tuple[Generator, ...] = ()  # () with one model
 
