@@ -22,6 +22,7 @@ from datacreate.errors import DatacreateError, LockLost, LogDamaged, NoProgress,
 from datacreate.files import replace_file, replaced, sync
 from datacreate.filters.base import FilterInputs
 from datacreate.filters.registry import make_filters
+from datacreate.formats.example import Example
 from datacreate.formats.response_schema import build_response_schema
 from datacreate.hardware import installed_version
 from datacreate.locking import FolderLock
@@ -29,6 +30,7 @@ from datacreate.messages import SilentProgress
 from datacreate.pipeline import Pipeline, Uncommitted
 from datacreate.plan import RunPlan, make_plan, read_inputs
 from datacreate.prompts.generation import chat_prompt
+from datacreate.prompts.label_scoring import scoring_system
 from datacreate.run_models import EngineFactory, Engines, RunModels, engines_of, models_of, needs_embedder
 from datacreate.runs.card import dataset_card
 from datacreate.runs.config import CreateConfig, RunSpec
@@ -106,7 +108,7 @@ def create(
             embedder = SentenceEmbedder(models.embedding_model.path)
         vectors = None
         if embeds and embedder and not finished:
-            texts = [plan.encoding.format.compared_text(root.values) for root in plan.roots]
+            texts = [plan.text_of(root) for root in plan.roots or (Example({}),)]
             vectors = PassedVectors(embedder, directory.vectors_path, texts)
         sha256 = models.embedding_model.sha256 if models.embedding_model else None
         filter_inputs = FilterInputs(inputs.held_out, vectors, sha256)
@@ -120,7 +122,8 @@ def create(
         if not finished:
             for each in filters:
                 each.prepare(progress.notify)
-            scoring_checks = [scores_are_real()] if plan.spec.verification else []
+            system = scoring_system(plan.spec.instruction)
+            scoring_checks = [scores_are_real(system)] if plan.spec.verification else []
             engines.start(models, progress.notify, [_schema_check(plan)], scoring_checks)
             if stored or plan.spec.num_chains:
                 _warn_if_idle(plan.spec, config.count, engines, progress)
