@@ -24,7 +24,7 @@ from datacreate.filters.base import FilterInputs
 from datacreate.filters.registry import make_filters
 from datacreate.formats.example import Example
 from datacreate.formats.response_schema import build_response_schema
-from datacreate.hardware import installed_version
+from datacreate.hardware import check_build, installed_version
 from datacreate.locking import FolderLock
 from datacreate.messages import SilentProgress
 from datacreate.pipeline import Pipeline, Uncommitted
@@ -84,6 +84,8 @@ def create(
     # Check what needs no server (a dry run ends here), and find the checkpoints.
     progress = progress or SilentProgress()
     directory = RunDirectory(config.run_dir)
+    if engine_factory is None and not config.served and config.engine != "llamacpp":
+        check_build(progress.notify)
     inputs = read_inputs(config, directory)
     embeds = needs_embedder(config)
     models = models_of(config, inputs.verify, embeds and embedder is None, progress.notify)

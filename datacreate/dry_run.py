@@ -55,6 +55,7 @@ def describe_run(config: CreateConfig) -> dict[str, Any]:
         "servers": list(config.urls),
         "embedding_model": models.embedding_model.name if models and models.embedding_model else None,
         "verification": None if inputs.verify == "off" else {"mode": inputs.verify, "model": verifier},
+        "attributes": {each.name: list(each.shares) for each in inputs.identity["attributes"]},
         "filters": [entry.name for entry in FILTERS if entry.is_on(filters)],
         "decontaminate": list(filters.decontaminate or ()),
         "num_examples": stored.spec.num_examples if stored else config.num_examples,

@@ -32,6 +32,7 @@ from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.generation import Directions, chat_prompt
 from datacreate.prompts.label_scoring import can_score_labels, check_lettered
 from datacreate.run_models import Engines, RunModels, verify_mode
+from datacreate.runs.attributes import described, read_attributes
 from datacreate.runs.config import (
     CreateConfig,
     Generator,
@@ -155,6 +156,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
         "compared_with": tuple(each.ref for each in held_out),
         "label_ratio": label_ratio,
         "corpus": passages.ref(config) if passages else None,
+        "attributes": read_attributes(config.attributes) if config.attributes else (),
     }
     if stored:
         given = config.given(("num_examples", "concurrency", *(["num_chains"] if queue == "chain" else [])))
@@ -205,7 +207,10 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
     stored = inputs.stored.spec if inputs.stored else None
     encoding = PromptEncoding(inputs.inferred.format, "keyed" if paper else "positional")
     passages = inputs.passages
-    directions = Directions(config.instruction, passage=passages.longest if passages else None)
+    texts = described(inputs.identity["attributes"], encoding.format)
+    longest = {name: max(values.values(), key=len) for name, values in texts.items()}
+    passage = passages.longest if passages else None
+    directions = Directions(config.instruction, attributes=longest, passage=passage)
     most = config.num_examples or _default_num_examples(config.count, passages)
     number = stored.num_examples if stored else None
     number = number or min(
@@ -213,7 +218,7 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
         for engine in engines.generators
     )
     samplings = tuple(
-        _sampling(
+        sampling_of(
             config,
             checkpoint,
             _max_tokens(config, stored, index)
@@ -375,7 +380,7 @@ def _concurrency(count: int, number: int, engines: Sequence[Engine]) -> int:
     return max(1, min(multiple * sum(engine.slots for engine in engines), 2 * count // number))
 
 
-def _sampling(config: CreateConfig, checkpoint: Checkpoint, max_tokens: int) -> Sampling:
+def sampling_of(config: CreateConfig, checkpoint: Checkpoint, max_tokens: int) -> Sampling:
     """The user's sampling settings, then the preset's. The paper uses temperature 1."""
     sampling = Sampling(max_tokens=max_tokens)
     names = [name for name in SamplingOptions.model_fields if name != "max_tokens"]

@@ -223,7 +223,7 @@ def test_dry_run_preview_and_config_know_the_corpus(tmp_path: Path, model: str, 
     assert {source["file"] for source in sources(Path("out"))} == {"docs/a.md", "docs/b.md"}
     refused = run("create", "--config", "c.yaml", "--run-dir", "other", "--method", "paper")
     assert (refused.code, Path("other").exists()) == (2, False)
-    assert "--method paper has no documents" in refused.failure
+    assert "--corpus: --method paper has no such step" in refused.failure
 
 
 def test_sources_are_grouped_as_the_rows_are(tmp_path: Path, model: str, docs: Path) -> None:

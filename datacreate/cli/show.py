@@ -80,18 +80,35 @@ class _SplitOptions(Settings):
 )
 @path_option("--out", help="Folder to write to.  [default: RUN/export/LAYOUT]")
 @settings_options(_SplitOptions)
+@option(
+    "--with-attributes", is_flag=True, help="Add a column attributes.NAME for each dimension of --attributes."
+)
 @option("--seed", type=int, default=42, show_default=True, help="Seed that draws the splits.")
 @option("--partial", is_flag=True, help="Export what an unfinished run has so far.")
 def export(
-    run: Path, layout: str, out: Path | None, settings: dict[str, Any], seed: int, partial: bool
+    run: Path,
+    layout: str,
+    out: Path | None,
+    settings: dict[str, Any],
+    with_attributes: bool,
+    seed: int,
+    partial: bool,
 ) -> None:
     """Write RUN's examples in another layout, as one file or split."""
     from datacreate.runs.directory import RunDirectory
 
     split = _SplitOptions.of(**settings).split
-    for path in export_run(
-        RunDirectory(run), layout, out, split=split, seed=seed, partial=partial, notify=say
-    ):
+    paths = export_run(
+        RunDirectory(run),
+        layout,
+        out,
+        split=split,
+        seed=seed,
+        with_attributes=with_attributes,
+        partial=partial,
+        notify=say,
+    )
+    for path in paths:
         echo(str(path))
 
 
@@ -150,7 +167,7 @@ def _print_fields(fields: Any) -> None:
 
 
 def _print_metrics(metrics: dict[str, Any]) -> None:
-    from datacreate.metrics import tables
+    from datacreate import metrics as tables
 
     if not metrics["rows"]:
         return

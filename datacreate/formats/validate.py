@@ -48,6 +48,7 @@ class Reason(StrEnum):
     WRONG_TURNS = "wrong_turns"  # user and assistant do not alternate
     WRONG_TAGS = "wrong_tags"  # not one tag for each token
     INVALID_CALL = "invalid_call"  # of no tool, or with arguments that the tool does not take
+    WRONG_LENGTH = "wrong_length"  # more or fewer words than the attributes of its request ask for
     COPIED_EXAMPLE = "copied_example"  # same text as the example in the prompt, or as the formatting example
     DUPLICATE = "duplicate"  # same normalized text as an earlier example
     NEAR_DUPLICATE = "near_duplicate"  # few words differ from an earlier example

@@ -55,18 +55,22 @@ def chat_prompt(
     if encoding.style == "keyed":
         return _paper_prompt(examples[0], count)
     is_given, passage = encoding.format.context_is_given, directions.passage
+    listed = "; ".join(f"{name}: {value}" for name, value in directions.attributes.items())
     text = _text(passage, "another" if is_given and shown else "a") if passage else ""
     if shown:
         context = str(value_at(shown[0].values, encoding.format.roles.context))
+        topics = "about this text" if passage else "" if listed else "about other topics"
+        different = f"but with {listed}, and all different" if listed else ""
         start = (
             f"{_text(context, 'a') if is_given else ''}"
             f"Here is a JSON array with one example, written as {encoding.describe()}:\n[{examples[0]}]\n\n"
             f"{text}Write a JSON array of {count} more examples in the same way, "
-            f"about {'this text' if passage else 'other topics'}."
+            f"{', '.join(filter(None, (topics, different)))}."
         )
     else:
         about = " about this text" if passage else ""
         start = f"{text}Write a JSON array of {count} examples{about}, each written as {describe_fields(encoding)}"
+        start += f" All of them have {listed}." if listed else ""
     options = " All options of an example differ from each other." if encoding.format.options_vary else ""
     user = (
         f"{start}{options}"

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from datacreate import metrics as tables
 from datacreate.checkpoints import UNSEEN
 from datacreate.corpus import CorpusUse
 from datacreate.messages import markdown, markdown_code, markdown_table, visible
-from datacreate.metrics import tables
 from datacreate.runs.config import RunSpec
 
 if TYPE_CHECKING:
@@ -53,6 +53,11 @@ def dataset_card(
         held_out=[
             [split["name"], split["split"] or "–", f"{split['digest'][:16]}…"]
             for split in summary["compared_with"]
+        ],
+        attributes=[
+            [name, value, number]
+            for name, counts in summary["attributes"].items()
+            for value, number in counts.items()
         ],
         same_model="which also wrote the examples" if same else "which did not write the examples",
         unchecked=", ".join(said for name, said in _DUPLICATES.items() if name not in on),

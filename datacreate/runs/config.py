@@ -21,6 +21,7 @@ from datacreate.errors import RunMismatch
 from datacreate.filters.base import FilterSettings, HeldOutRef
 from datacreate.formats.example import Example, Json
 from datacreate.formats.options import FormatOptions
+from datacreate.runs.attributes import Attributes
 from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import JsonPairs, OrOff, Settings, Shares, TextOrFile, setting
 from datacreate.verification.scoring import VerifyMode
@@ -30,6 +31,9 @@ Method = Literal["datacreate", "paper"]
 DEFAULT_MODEL = "qwen2.5-coder-1.5b-instruct"
 
 _SET_BY_DATACREATE = {"conversation", "tokenize", "add_generation_prompt", "return_dict", "return_tensors"}
+
+
+_NOT_IN_PAPER = ("instruction", "label_ratio", "attributes", "corpus", "near", "label_noise_check")
 
 
 class IdentitySettings(Settings):
@@ -200,6 +204,11 @@ class CreateConfig(
         metavar="LABEL=0.7,...",
         shown_default="equal shares",
     )
+    attributes: Path | None = setting(
+        "YAML file with dimensions and their values: each request is written for one value of each, in exact shares.",
+        "input",
+        metavar="FILE.yaml",
+    )
     verify: VerifyMode | None = setting(
         "What to do after a model has scored each answer without seeing it: only log the scores (keep), drop "
         "or relabel the examples for which another answer is more probable, or keep its probabilities as soft labels.",
@@ -246,12 +255,8 @@ class CreateConfig(
             self._check_without_example()
         if self.benchmark is not None and (flag := self.changed(FormatOptions.model_fields)):
             raise ValueError(f"{flag}: a benchmark has its own format; remove {flag}")
-        if self.method == "paper" and (
-            flag := self.changed(("instruction", "label_ratio", "near", "label_noise_check"))
-        ):
+        if self.method == "paper" and (flag := self.changed(_NOT_IN_PAPER)):
             raise ValueError(f"{flag}: --method paper has no such step; remove one of the two")
-        if self.method == "paper" and self.corpus:
-            raise ValueError("--corpus: --method paper has no documents; remove one of the two")
         if len(self.models) != len(set(self.models)) or not self.models:
             raise ValueError("--model: name each model once")
         if self.adapter is not None and len(self.models) > 1:
@@ -331,6 +336,7 @@ class RunSpec(IdentitySettings):
     compared_with: tuple[HeldOutRef, ...] = ()
     label_ratio: dict[str, float] | None = None
     corpus: CorpusRef | None = None
+    attributes: Attributes = ()
     verification: Verification | None = None
     mixture: tuple[Generator, ...] = ()  # () with one model
 

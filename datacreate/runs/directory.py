@@ -241,6 +241,11 @@ class RunDirectory:
                     file.write(f"{json.dumps(source, ensure_ascii=False)}\n".encode() * len(commit.accepted))
         return use
 
+    def attributes(self) -> Iterator[Mapping[str, str]]:
+        """The value of each dimension of `--attributes` for each accepted example, in order."""
+        for commit in self.commits():
+            yield from [commit.attributes] * len(commit.accepted)
+
     def families(self) -> Iterator[int]:
         """The family of each accepted example in order: those that were written for one parent, or about one passage.
 

@@ -6,7 +6,7 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,7 @@ class ExportRows:
     path: Path  # of the run, for messages
     format: TaskFormat
     read: Callable[[], Iterator[Values]]
+    attributes: Sequence[str] = ()  # names of further fields
 
 
 def export(
@@ -45,16 +46,18 @@ def export(
     *,
     split: Mapping[str, float] | None = None,
     seed: int = 42,
+    with_attributes: bool = False,
     partial: bool = False,
     notify: Notify = no_notify,
 ) -> list[Path]:
     """Write the examples in a layout of `LAYOUTS` into the folder `target` (default: in the run); returns the paths.
 
-    `split`: the share of each file; rows of one family stay together (see `families`), so that each file is within
-    one family of its share. `notify` gets a line about the splits, and one about what the layout holds in another form,
-    or not at all. Raises RunError if the run is not finished (unless `partial`) or does not fit the layout, UsageError
-    for wrong shares, RunLocked if another process writes there, StorageError if the target cannot be written. An older
-    export is replaced; after an error it stays, and no file is left behind.
+    `split`: the share of each file; rows of one family stay together (see `RunDirectory.families`), so that each file
+    is within one family of its share. `with_attributes` adds a column for each dimension of `--attributes`. `notify`
+    gets a line about the splits, and one about what the layout holds in another form, or not at all. Raises RunError if
+    the run is not finished (unless `partial`) or does not fit the layout, UsageError for wrong shares, RunLocked if
+    another process writes there, StorageError if the target cannot be written. An older export is replaced; after an
+    error it stays, and no file is left behind.
     """
     config, accepted = run.read_config(), run.accepted()
     if accepted < config.count and not partial:
@@ -63,7 +66,20 @@ def export(
             "command, or export what there is with --partial"
         )
     splits = _splits(run, split, seed, notify) if split else dict.fromkeys(["train"])
-    parts = {name: ExportRows(run.path, config.format, _reader(run, rows)) for name, rows in splits.items()}
+    attributes: dict[str, str] = {}
+    if with_attributes:
+        attributes = {each.name: f"attributes.{each.name}" for each in config.spec.attributes}
+        if not attributes or layout not in _WITH_ATTRIBUTES:
+            why = (
+                "the run has none"
+                if not attributes
+                else f"choose a --layout of {', '.join(_WITH_ATTRIBUTES)}"
+            )
+            raise UsageError(f"--with-attributes: {why}")
+    parts = {
+        name: ExportRows(run.path, config.format, _reader(run, rows, attributes), list(attributes.values()))
+        for name, rows in splits.items()
+    }
     is_own = target is None
     target = run.path / "export" / layout if target is None else target.resolve()
     if is_own:
@@ -96,11 +112,17 @@ def _write_folder(parts: Mapping[str, ExportRows], path: Path, notify: Notify) -
         notify(note)
 
 
-def _reader(run: RunDirectory, rows: set[int] | None) -> Callable[[], Iterator[Values]]:
-    """Reads the examples of the run; only those of these numbers, from 0."""
-    if rows is None:
-        return run.examples
-    return lambda: (values for number, values in enumerate(run.examples()) if number in rows)
+def _reader(
+    run: RunDirectory, rows: set[int] | None, attributes: Mapping[str, str]
+) -> Callable[[], Iterator[Values]]:
+    """Reads the examples of the run; only those of these numbers, from 0. `attributes`: dimension -> its field."""
+
+    def read() -> Iterator[Values]:
+        for number, (values, own) in enumerate(zip(run.examples(), run.attributes(), strict=True)):
+            if rows is None or number in rows:
+                yield values | {field: own[name] for name, field in attributes.items()}
+
+    return read
 
 
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9_]+")
@@ -322,7 +344,8 @@ def _csv(rows: ExportRows, path: Path) -> str:
 def _table(rows: ExportRows) -> Table:
     from datacreate.runs.tables import Table
 
-    return Table(rows.format.schema["properties"], rows.read)
+    columns = rows.format.schema["properties"] | {name: {"type": "string"} for name in rows.attributes}
+    return Table(columns, rows.read)
 
 
 def _write_lines(path: Path, rows: Iterable[Json]) -> None:
@@ -340,6 +363,8 @@ _FILES: dict[str, tuple[str, Callable[[ExportRows, Path], str]]] = {
     "reference": ("{split}_{strategy}.jsonl", _reference),
 }
 """Layout -> name of its file, and the function that writes it. It returns a line for the user, or ""."""
+
+_WITH_ATTRIBUTES = ("jsonl", "hf", "parquet", "csv")
 
 LAYOUTS = ("hf", *_FILES)
 """The layouts; `hf` is a folder."""
