@@ -90,6 +90,7 @@ class TaskFormat:
     roles: Roles = field(default_factory=Roles)
     rules: frozenset[Rule] = frozenset()
     first_code: Json = None  # what the answer is for the first option, if it is a position or a letter
+    context_is_given: bool = False  # it is a passage of a document, which the model does not write
 
     @cached_property
     def labels(self) -> tuple[Json, ...] | None:
@@ -192,6 +193,12 @@ class TaskFormat:
             parts = self.schema["properties"]
             texts = values_in({name: v for name, v in values.items() if not is_constant(parts.get(name))})
         return tuple(texts) or (canonical_json(values),)
+
+    def compared_text(self, values: Mapping[str, Json]) -> str:
+        """The inputs as one text, for the similarity of meaning; without a given context, which several examples have
+        in common."""
+        texts = self.texts_beside_passage(values) if self.context_is_given and self.passage_field else ()
+        return "\n".join(texts if any(texts) else self.input_texts(values))
 
     def input_text(self, values: Mapping[str, Json], inputs: Iterable[FieldPath] | None = None) -> str:
         """What encoder and verifier read beside passage and options: the other inputs, or those of `inputs`.

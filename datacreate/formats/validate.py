@@ -6,6 +6,7 @@ The grammar ensures most of the schema. This module checks the rest: all keyword
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -89,12 +90,11 @@ class Candidate:
     example: Example
     inputs: tuple[str, ...]  # as `TaskFormat.input_texts` gives them
     key: str  # `text`, normalized: examples with equal keys are exact duplicates
+    text: str  # as `TaskFormat.compared_text` gives it
     passage: str = ""  # one of the inputs; empty if the format has none
-
-    @property
-    def text(self) -> str:
-        """The inputs as one text."""
-        return "\n".join(self.inputs)
+    passage_id: str = (
+        ""  # of a passage that was given to the model: only examples about the same one are similar
+    )
 
     @property
     def question(self) -> str:
@@ -106,7 +106,10 @@ class Candidate:
         """The candidate of a valid example."""
         inputs, passage = format.input_texts(values), format.passage(values)
         key = normalize_text("\n".join(inputs))
-        return cls(Example(values), inputs, key, passage if passage in inputs else "")
+        passage = passage if passage in inputs else ""
+        known = hashlib.sha256(passage.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        passage_id = known if passage and format.context_is_given else ""
+        return cls(Example(values), inputs, key, format.compared_text(values), passage, passage_id)
 
 
 def validate_example(

@@ -23,7 +23,7 @@ from datacreate.selection.passed_vectors import PassedVectors
 def candidate(question: str, passage: str = "") -> Candidate:
     """The candidate with this question and passage."""
     inputs = tuple(filter(None, (question, passage)))
-    return Candidate(Example({}), inputs, normalize_text("\n".join(inputs)), passage)
+    return Candidate(Example({}), inputs, normalize_text("\n".join(inputs)), "\n".join(inputs), passage)
 
 
 def held_out(rows: Sequence[str | tuple[str, str]], title: str = "creak") -> HeldOutSet:
