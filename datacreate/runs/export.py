@@ -149,7 +149,8 @@ def _splits(
             f"--split: {len(families)} rows in {len(assigned)} families leave no row for {empty[0]}; give it a larger "
             "share, or use a larger run"
         )
-    notify(f"split by family (rows of one parent), seed {seed}: {found} rows, {len(assigned)} families")
+    of = "passage" if run.read_config().spec.corpus else "parent"
+    notify(f"split by family (rows of one {of}), seed {seed}: {found} rows, {len(assigned)} families")
     return rows
 
 
