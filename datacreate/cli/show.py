@@ -63,7 +63,7 @@ def show(run: Path, samples: int, html: Path | None, as_json: bool) -> None:
 
 class _SplitOptions(Settings):
     split: Shares | None = setting(
-        "Share of each file, such as train=0.9,validation=0.1; rows of one parent, or about one passage, stay together.",
+        "Share of each file, such as train=0.9,validation=0.1; rows of one parent or passage stay together.",
         "output",
         metavar="NAME=0.9,...",
     )
