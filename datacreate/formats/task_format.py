@@ -40,8 +40,8 @@ from datacreate.formats.example import (
     values_in,
 )
 from datacreate.formats.layouts import (
-    asked,
     call_schema,
+    prompt_texts,
     turns_schema,
     with_turns,
 )
@@ -55,8 +55,8 @@ from datacreate.formats.schema_utils import (
     is_constant,
     leaves,
     may_have_text,
-    narrow,
     schema_at,
+    specialize_schema,
     with_field,
 )
 from datacreate.paths import shipped
@@ -151,7 +151,7 @@ class TaskFormat:
         if is_constant(schema) or value is None:
             return []
         if path == self.roles.turns:
-            return asked(value)
+            return prompt_texts(value)
         if self.roles.tags and path == self.roles.inputs[0]:
             return [" ".join(map(str, value))]
         return free_texts(value, schema) if may_have_text(schema) else values_in(value)
@@ -355,7 +355,7 @@ def bind(format: TaskFormat, example: Example, turns: int | None = None) -> Task
 
 def specialize(format: TaskFormat, values: Mapping[str, Json], turns: int | None = None) -> TaskFormat:
     """The format, specialized to the shape of an object with fields of the format; see `bind`."""
-    schema = narrow(format.schema, values, (), format.roles.options)
+    schema = specialize_schema(format.schema, values, (), format.roles.options)
     roles = format.roles
     number = len(value_at(values, roles.options) or ())
     if roles.answer and format.answers.are_coded:

@@ -19,7 +19,7 @@ from jsonschema.exceptions import best_match
 from datacreate.formats.example import Example, Json, dotted, find_unsupported_value, value_at
 from datacreate.formats.rules import Rule, rule_holds
 from datacreate.formats.schema_keywords import GRAMMAR_KEYWORDS, VALIDATION_KEYWORDS, describe_error
-from datacreate.formats.schema_utils import tidied
+from datacreate.formats.schema_utils import normalize_values
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import normalize_text
 
@@ -121,13 +121,13 @@ def validate_example(
     beside the passage.
     """
     if not format.roles.answer_start:  # it counts outer spaces, too
-        values = tidied(values, format.schema)
+        values = normalize_values(values, format.schema)
     error = _first_error(values, format, allow_empty)
     if error is not None:
         return Reject(error[0], shorten(values), error[1])
     candidate = Candidate.of(values, format)
-    asked = format.texts_beside_passage(values) if format.roles.inputs else [candidate.text]
-    if any(map(_WORD.search, asked)):
+    texts = format.texts_beside_passage(values) if format.roles.inputs else [candidate.text]
+    if any(map(_WORD.search, texts)):
         return candidate
     fields = ", ".join(map(dotted, format.roles.inputs))
     return Reject(Reason.BLANK, shorten(values), f"no text in the input {fields}" if fields else "")
