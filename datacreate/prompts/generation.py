@@ -72,7 +72,7 @@ def chat_prompt(
         different = "all different" if passage or listed else "all about different things"
         start = (
             f"{text}Write a JSON array of {count} examples{about}, each written as "
-            f"{describe_fields(encoding, different)}"
+            f"{_without_example(encoding, different)}"
         )
         start += f" All of them have {listed}." if listed else ""
     options = " All options of an example differ from each other." if encoding.format.options_vary else ""
@@ -176,16 +176,13 @@ def _paper_prompt(shown: str, count: int) -> list[Message]:
     return [{"role": "user", "content": user}]
 
 
-def describe_fields(encoding: PromptEncoding, different: str) -> str:
-    """How an example is written, and what its fields are, in sentences. `different`: how examples differ.
+def describe_fields(encoding: PromptEncoding, without: str | None = None) -> str:
+    """How an example is written, and what its fields can be, in sentences; `without` one of them.
 
-    A text gets no words of its own: a small model writes `text` where the prompt says `body: text`. For a question with
-    fixed labels it writes the label, unless the prompt says that the question is a sentence.
+    A text gets no words of its own: a small model writes `text` where the prompt says `body: text`.
     """
-    fields, question = encoding.field_schemas, _answered_question(encoding)
-    told = {name: _field_words(encoding, name, part) for name, part in fields.items()}
-    if question:
-        told.pop((encoding.format.roles.answer or ("",))[0], None)
+    fields = encoding.field_schemas
+    told = {name: _field_words(encoding, name, part) for name, part in fields.items() if name != without}
     limits = "".join(f" The {name} is {words}." for name, words in told.items() if words)
     described = {(name,): part for name, part in fields.items()} | dict(leaves({"properties": fields}))
     about = "".join(
@@ -193,14 +190,28 @@ def describe_fields(encoding: PromptEncoding, different: str) -> str:
         for path, part in described.items()
         if isinstance(part, Mapping) and part.get("description")
     )
-    worded = [name for name, part in fields.items() if may_have_text(part) and name != question]
+    return f"{encoding.describe()}.{limits}{about}"
+
+
+def _without_example(encoding: PromptEncoding, different: str) -> str:
+    """How an example is written, and a request for its texts. `different`: how the examples differ.
+
+    Where a question has fixed labels, small models write the label as the question, unless the prompt says that it is a
+    sentence.
+    """
+    question = _answered_question(encoding)
+    worded = [
+        name for name, part in encoding.field_schemas.items() if may_have_text(part) and name != question
+    ]
+    texts = f"a real {_listed(worded, 'and')}" if worded else ""
     if question:
-        real = f"a real {_listed(worded, 'and')} and " if worded else ""
-        asked = f"as a whole sentence that someone would ask, and whose answer is the {_label_names(encoding.format)}"
-        write = f" In each, write {real}a {question} {asked} before it, {different}."
+        choices = _label_names(encoding.format)
+        asked = f"a {question} as a whole sentence that someone would ask, and whose answer is the {choices} before it"
+        request = f" In each, write {' and '.join(filter(None, (texts, asked)))}, {different}."
     else:
-        write = f" Write a real {_listed(worded, 'and')} in each, {different}." if worded else ""
-    return f"{encoding.describe()}.{limits}{about}{write}"
+        request = f" Write {texts} in each, {different}." if texts else ""
+    answer = (encoding.format.roles.answer or ("",))[0]
+    return f"{describe_fields(encoding, answer if question else None)}{request}"
 
 
 def _field_words(encoding: PromptEncoding, name: str, schema: Schema) -> str:
