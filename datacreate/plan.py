@@ -32,7 +32,7 @@ from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.generation import Directions, chat_prompt
 from datacreate.prompts.label_scoring import can_score_labels, check_lettered
 from datacreate.run_models import Engines, RunModels, verify_mode
-from datacreate.runs.attributes import described, read_attributes
+from datacreate.runs.attributes import Attributes, described, read_attributes
 from datacreate.runs.config import (
     CreateConfig,
     Generator,
@@ -156,7 +156,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
         "compared_with": tuple(each.ref for each in held_out),
         "label_ratio": label_ratio,
         "corpus": passages.ref(config) if passages else None,
-        "attributes": read_attributes(config.attributes) if config.attributes else (),
+        "attributes": _attributes(config, inferred.format),
     }
     if stored:
         given = config.given(("num_examples", "concurrency", *(["num_chains"] if queue == "chain" else [])))
@@ -326,6 +326,18 @@ def _label_ratio(config: CreateConfig, format: TaskFormat) -> dict[str, float] |
     ratio = {name: config.label_ratio[name] for name in names}
     check_shares("--label-ratio", ratio)
     return ratio
+
+
+def _attributes(config: CreateConfig, format: TaskFormat) -> Attributes:
+    if config.attributes is None:
+        return ()
+    dimensions, answer = read_attributes(config.attributes), format.roles.answer
+    names = {each.name.casefold(): each.name for each in dimensions}
+    if answer and format.labels and (name := names.get(answer[-1].casefold())):
+        raise UsageError(
+            f"--attributes {config.attributes}: {name} is the label, and --label-ratio sets its shares; remove it"
+        )
+    return dimensions
 
 
 def default_chains(config: CreateConfig, num_examples: int) -> int | None:
