@@ -12,7 +12,7 @@ from datacreate.formats.example import JSON_TYPES, Example, FieldPath, Json, val
 from datacreate.formats.infer import infer_format, with_ignored
 from datacreate.formats.options import FormatOptions, leaves_of
 from datacreate.formats.rules import Rule
-from datacreate.formats.schema_utils import Schema, is_number, leaves, schema_at, with_field
+from datacreate.formats.schema_utils import Schema, is_number, leaves, nullable, schema_at, with_field
 from datacreate.formats.task_format import TaskFormat, default_inputs, load_format
 
 _ROWS = 1000
@@ -126,7 +126,7 @@ def _schema_of(
         del kinds["null"]
         kinds = Counter(dict(kinds.most_common(1)))
     if path in fixed:
-        return _nullable(fixed[path]) if "null" in kinds else fixed[path]
+        return nullable(fixed[path]) if "null" in kinds else fixed[path]
     if kinds.keys() <= {"null"}:
         return {}  # other rows show what it is
     if "number" in kinds:
@@ -149,8 +149,3 @@ def _schema_of(
         items = [item for value in values if isinstance(value, list) for item in value]
         schema["items"] = _schema_of(items, (*path, ""), {}, ())
     return schema
-
-
-def _nullable(schema: Schema) -> Schema:
-    labels = {"enum": [*schema["enum"], None]} if "enum" in schema else {}
-    return {**schema, **labels, **({"type": [schema["type"], "null"]} if "type" in schema else {})}

@@ -16,7 +16,7 @@ options, and which fields are null.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -39,6 +39,7 @@ from datacreate.formats.example import (
     value_at,
     values_in,
 )
+from datacreate.formats.infer_checks import check_alike
 from datacreate.formats.layouts import (
     asked,
     call_schema,
@@ -215,18 +216,18 @@ class TaskFormat:
     def check(self, example: Example) -> None:
         """Raise ExampleError unless the formatting example is valid in this format."""
         error = jsonschema.exceptions.best_match(self.validator.iter_errors(example.values))
+        start = example.where
         if error is not None:
-            where = dotted(tuple(map(str, error.absolute_path))) or "the example"
-            raise ExampleError(
-                f"{where}: {describe_error(error)[:200]} (format {self.name}); change the example or the format"
-            )
+            at = dotted(tuple(map(str, error.absolute_path))) or "the example"
+            remedy = "change the example or the format"
+            raise ExampleError(f"{start}{at}: {describe_error(error)[:200]} (format {self.name}); {remedy}")
         for rule in sorted(self.rules):
             for path in (self.roles.single().get(role) for role in ROLES_OF_RULE[rule]):
                 if path and not _has_field(example.values, path):
-                    raise ExampleError(f"the rule {rule} needs the field {dotted(path)}; add it")
+                    raise ExampleError(f"{start}the rule {rule} needs the field {dotted(path)}; add it")
             if not rule_holds(rule, self.answers, example.values):
                 roles = ", ".join(f"{role} = {path}" for role, path in self.roles.named().items())
-                raise ExampleError(f"the example breaks the rule {rule} ({roles}); fix the example")
+                raise ExampleError(f"{start}the example breaks the rule {rule} ({roles}); fix the example")
 
 
 def _has_field(values: Json, path: FieldPath) -> bool:
@@ -330,27 +331,48 @@ def _is_list(schema: Json) -> bool:
     return "array" in schema.get("type", ()) or (bool(values) and all(isinstance(v, list) for v in values))
 
 
-def bind(format: TaskFormat, example: Example, turns: int | None = None) -> TaskFormat:
+def bind(
+    format: TaskFormat, example: Example, turns: int | None = None, others: Sequence[Example] = ()
+) -> TaskFormat:
     """The format, specialized to the formatting example: its fields, nulls, number of options, turns and tools.
 
-    `turns`: of a conversation, if not as many as the example has. Raises UsageError for another format, ExampleError if
-    the example has unknown fields, is invalid, or has only constant fields.
+    `turns`: of a conversation, if not as many as the example has. `others`: further formatting examples with the same
+    fields; a field that is null in some of them may be null. Raises UsageError for another format, ExampleError if an
+    example has unknown fields, is invalid, or differs from the first in what they must have in common, or if there
+    are only constant fields.
     """
     properties = format.schema["properties"]
-    if unknown := [key for key in example.values if key not in properties]:
-        raise ExampleError(f"the field {unknown[0]!r} is not in the format {format.name}; add it or drop it")
-    format.check(example)
-    schema = narrow(format.schema, example.values, (), format.roles.options)
+    for each in (example, *others):
+        if unknown := [key for key in each.values if key not in properties]:
+            raise ExampleError(
+                f"{each.where}the field {unknown[0]!r} is not in the format {format.name}; add it or drop it"
+            )
+        format.check(each)
+        check_alike(format.roles, each, example)
+    bound = specialize(format, example.values, turns, [each.values for each in others])
+    if all(map(is_constant, bound.schema["properties"].values())):
+        raise ExampleError("the example has no field that can vary: all are null or fixed; fill one in")
+    return bound
+
+
+def specialize(
+    format: TaskFormat,
+    values: Mapping[str, Json],
+    turns: int | None = None,
+    others: Sequence[Mapping[str, Json]] = (),
+) -> TaskFormat:
+    """The format, specialized to the shape of an object with fields of the format; see `bind`."""
+    schema = narrow(format.schema, [values, *others], (), format.roles.options)
     roles = format.roles
-    number = len(value_at(example.values, roles.options) or ())
+    number = len(value_at(values, roles.options) or ())
     if roles.answer and format.answers.are_coded:
-        allowed = value_at(example.values, roles.keys) if roles.keys else codes(format.first_code, number)
+        allowed = value_at(values, roles.keys) if roles.keys else codes(format.first_code, number)
         schema = with_field(schema, roles.answer, {"enum": list(allowed)})
     for path in filter(None, (*roles.ignored, roles.keys)):
-        if _has_field(example.values, path):
-            schema = with_field(schema, path, {"const": field_at(example.values, path)})
+        if _has_field(values, path):
+            schema = with_field(schema, path, {"const": field_at(values, path)})
     if format.roles.turns:
-        listed = field_at(example.values, format.roles.turns)
+        listed = max((field_at(each, format.roles.turns) for each in (values, *others)), key=len)
         items = turns_schema(
             schema_at(schema, format.roles.turns), with_turns(listed, turns) if turns else listed
         )
@@ -358,18 +380,15 @@ def bind(format: TaskFormat, example: Example, turns: int | None = None) -> Task
     elif turns:
         raise UsageError(f"--turns: the format {format.name} is not a conversation; remove --turns")
     if format.roles.tools and format.roles.call:
-        tools = field_at(example.values, format.roles.tools)
+        tools = field_at(values, format.roles.tools)
         schema = with_field(schema, format.roles.tools, {"const": tools})
         schema = with_field(schema, format.roles.call, call_schema(tools))
-    if all(map(is_constant, schema["properties"].values())):
-        raise ExampleError("the example has no field that can vary: all are null or fixed; fill one in")
-    single = {role: path for role, path in roles.single().items() if _has_field(example.values, path)}
+    single = {role: path for role, path in roles.single().items() if _has_field(values, path)}
     if "context" in single and not _varies(schema, single["context"]):
         del single["context"]
     inputs = tuple(path for path in roles.inputs if _varies(schema, path))
     tags, ignored = (
-        tuple(path for path in paths if _has_field(example.values, path))
-        for paths in (roles.tags, roles.ignored)
+        tuple(path for path in paths if _has_field(values, path)) for paths in (roles.tags, roles.ignored)
     )
     return replace(format, schema=schema, roles=Roles(inputs=inputs, tags=tags, ignored=ignored, **single))
 
