@@ -11,18 +11,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from datacreate.benchmarks import find_benchmark, formatting_example
+from datacreate.benchmarks import find_benchmark, formatting_examples
 from datacreate.checkpoints import Checkpoint
 from datacreate.decontamination import held_out_sets, with_names
 from datacreate.engines.addresses import Addresses
 from datacreate.engines.base import Sampling
 from datacreate.engines.client import Engine
-from datacreate.errors import ExampleError, PromptTooLong, UsageError
+from datacreate.errors import PromptTooLong, UsageError
 from datacreate.filters.base import HeldOutSet
-from datacreate.formats.example import Example, find_unsupported_value
+from datacreate.formats.example import Example
 from datacreate.formats.infer import InferredFormat, infer_format
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.reader import load_example
 from datacreate.formats.serialization import PromptEncoding
 from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.generation import Directions, chat_prompt
@@ -37,6 +36,7 @@ from datacreate.runs.config import (
     Verification,
 )
 from datacreate.runs.directory import RunConfig, RunDirectory
+from datacreate.runs.rows import read_examples
 from datacreate.selection.strategies import Strategy, find_strategy
 from datacreate.settings import check_shares
 from datacreate.verification.label_noise import most_rows
@@ -106,6 +106,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     if config.served:
         Addresses(config.urls)
     roots, inferred = _roots_and_format(config)
+    _check_number(config, len(roots))
     if ignored := config.changed([name for name, queues in _QUEUES.items() if queue not in queues]):
         note = f"{ignored} has no effect with --strategy {config.strategy}"
         inferred = replace(inferred, notes=(*inferred.notes, note))
@@ -136,25 +137,30 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
 
 def _roots_and_format(config: CreateConfig) -> tuple[tuple[Example, ...], InferredFormat]:
     if config.benchmark is not None:
-        return _draw_example(config, config.benchmark)
-    if isinstance(config.example, dict):
-        root = Example(config.example)
-        if message := find_unsupported_value(config.example):
-            raise ExampleError(f"the example: {message}; fix the example")
-    else:
-        assert config.example is not None, "CreateConfig has an example or a benchmark"
-        root = load_example(config.example)
-    return (root,), infer_format(root, config)
+        return _draw_examples(config, config.benchmark)
+    return read_examples(config.sources, config, config.example_limit)
 
 
-def _draw_example(config: CreateConfig, name: str) -> tuple[tuple[Example, ...], InferredFormat]:
-    """A row of the benchmark's train split as the formatting example, in the benchmark's format."""
+def _draw_examples(config: CreateConfig, name: str) -> tuple[tuple[Example, ...], InferredFormat]:
+    """Rows of the benchmark's train split as the formatting examples, in the benchmark's format."""
     benchmark = find_benchmark(name)
     seed = config.seed if config.example_seed is None else config.example_seed
-    values, note = formatting_example(benchmark, seed)
-    root = Example(values)
-    inferred = infer_format(root, FormatOptions(format=benchmark.format_name))
-    return (root,), replace(inferred, notes=(note, *inferred.notes))
+    drawn, note = formatting_examples(benchmark, seed, config.examples)
+    root, *others = map(Example, drawn)
+    inferred = infer_format(root, FormatOptions(format=benchmark.format_name), others=others)
+    return (root, *others), replace(inferred, notes=(note, *inferred.notes))
+
+
+def _check_number(config: CreateConfig, number: int) -> None:
+    """Raise UsageError if the run cannot use so many formatting examples, or has too few to show."""
+    if config.method == "paper" and number > 1:
+        one = "--examples 1" if config.benchmark else "--example-limit 1"
+        raise UsageError(f"--method paper starts from one example, and there are {number}; add {one}")
+    if config.shots > number and find_strategy(config.strategy).queue == "root":
+        raise UsageError(
+            f"--shots {config.shots}: --strategy {config.strategy} shows only formatting examples, of which there "
+            f"{'is 1' if number == 1 else f'are {number}'}; give more with --example, or use another strategy"
+        )
 
 
 def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engines: Engines) -> RunPlan:
@@ -168,20 +174,23 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
     encoding = PromptEncoding(inputs.inferred.format, "keyed" if paper else "positional")
     number = stored.num_examples if stored else None
     number = number or min(
-        _fit_context(encoding, roots, engine, config.num_examples)[0] for engine in engines.generators
+        _fit_context(encoding, roots, config.shots, engine, config.num_examples)[0]
+        for engine in engines.generators
     )
     samplings = tuple(
         _sampling(
             config,
             checkpoint,
-            _max_tokens(config, stored, index) or _fit_context(encoding, roots, engine, number)[1],
+            _max_tokens(config, stored, index)
+            or _fit_context(encoding, roots, config.shots, engine, number)[1],
         )
         for index, (checkpoint, engine) in enumerate(zip(models.generators, engines.generators, strict=True))
     )
     strategy = find_strategy(config.strategy)
-    num_chains = stored.num_chains if stored else default_chains(config, number)
+    num_chains = stored.num_chains if stored else default_chains(config, number, len(roots))
     if num_chains and not stored and not config.num_chains:  # more would only be shallower
-        num_chains = min(num_chains, _concurrency(config.count, number, engines.generators))
+        usable = _concurrency(config.count, number, engines.generators)
+        num_chains = min(num_chains, max(usable, chains_of_roots(config, number, len(roots))))
     concurrency = stored.concurrency if stored else config.concurrency or num_chains or (1 if paper else None)
     spec = RunSpec(
         **inputs.identity,
@@ -273,32 +282,40 @@ def _label_ratio(config: CreateConfig, format: TaskFormat) -> dict[str, float] |
     return ratio
 
 
-def default_chains(config: CreateConfig, num_examples: int) -> int | None:
+def default_chains(config: CreateConfig, num_examples: int, num_roots: int = 1) -> int | None:
     """The number of chains, each of which has at most one request in flight; None for a strategy without chains."""
     if find_strategy(config.strategy).queue != "chain":
         return None
-    chains = 1 if config.method == "paper" else max(1, config.count // (MIN_GENERATIONS * num_examples))
-    return config.num_chains or chains
+    deep = 1 if config.method == "paper" else config.count // (MIN_GENERATIONS * num_examples)
+    return config.num_chains or max(deep, chains_of_roots(config, num_examples, num_roots))
+
+
+def chains_of_roots(config: CreateConfig, num_examples: int, num_roots: int) -> int:
+    """As many chains as there are roots, but not so many that more than half of the set are children of roots."""
+    return max(1, min(num_roots, config.count // (2 * num_examples)))
 
 
 def _fit_context(
-    encoding: PromptEncoding, roots: Sequence[Example], engine: Engine, requested: int | None
+    encoding: PromptEncoding, roots: Sequence[Example], shots: int, engine: Engine, requested: int | None
 ) -> tuple[int, int]:
     """The number of examples per request, and its max_tokens. Raises PromptTooLong if none fits."""
-    whole = encoding.format.with_all_turns(roots[0])
-    shown = [{"role": "user", "content": json.dumps(encoding.write(whole), ensure_ascii=False)}]
+
+    def written(root: Example) -> str:
+        return json.dumps(encoding.write(encoding.format.with_all_turns(root)), ensure_ascii=False)
+
+    longest = sorted(roots, key=lambda root: len(written(root)), reverse=True)[:shots]
+    shown = [{"role": "user", "content": written(longest[0])}]
     example_tokens = MAX_GROWTH * engine.count_tokens(shown) + EXTRA_TOKENS
-    # A later parent can be twice as long as the formatting example.
-    prompt = (
-        engine.count_tokens(chat_prompt(encoding, roots[:1], requested or DEFAULT_NUM_EXAMPLES))
-        + example_tokens // 2
-    )
+    # A later parent can be twice as long as the longest formatting example; so can what is shown besides the roots.
+    first = chat_prompt(encoding, (longest + longest[:1] * shots)[:shots], requested or DEFAULT_NUM_EXAMPLES)
+    prompt = engine.count_tokens(first) + max(1, shots - len(roots)) * (example_tokens // 2)
     for number in [requested] if requested else range(DEFAULT_NUM_EXAMPLES, 0, -1):
         if prompt + number * example_tokens <= engine.max_context:
             return number, number * example_tokens
     raise PromptTooLong(
         f"a prompt of {prompt} tokens and {requested or 1} new example(s) of up to {example_tokens} tokens exceed the "
         f"model's context length of {engine.max_context}; use a shorter example, "
+        f"{'fewer --shots, ' if shots > 1 else ''}"
         f"{'a smaller --num-examples, ' if requested else ''}or a larger --max-model-len"
     )
 

@@ -5,7 +5,7 @@ from datacreate.benchmarks.registry import SPLITS, Benchmark, find_benchmark, lo
 from datacreate.benchmarks.rows import Findings
 from datacreate.benchmarks.store import (
     folder_of,
-    formatting_example,
+    formatting_examples,
     has_split,
     read_manifest,
     read_split,
@@ -21,7 +21,7 @@ __all__ = [
     "benchmarks_in",
     "find_benchmark",
     "folder_of",
-    "formatting_example",
+    "formatting_examples",
     "has_split",
     "import_benchmark",
     "load_registry",

@@ -31,19 +31,25 @@ class Directions:
 def chat_prompt(
     encoding: PromptEncoding, shown: Sequence[Example], count: int, directions: Directions = Directions()
 ) -> list[Message]:
-    """The messages that ask for `count` new examples similar to the first of `shown`, the parent; the others are
-    further examples of the format.
+    """The messages that ask for `count` new examples similar to the first of `shown`, the parent.
+
+    The others, further examples, stand before it: those that several prompts have in common are then cached with the
+    text before them.
 
     The example is shown without spaces, as the grammar has the response written. With spaces, a small model deviates
     from its preferred tokens at every comma, and fewer of its examples are valid and new.
     """
-    parent = shown[0]
-    example = json.dumps(encoding.write(parent), ensure_ascii=False, separators=(",", ":"))
+    parent, *others = shown
+    examples = [
+        json.dumps(encoding.write(each), ensure_ascii=False, separators=(",", ":"))
+        for each in (*others, parent)
+    ]
     if encoding.style == "keyed":
-        return _paper_prompt(example, count)
+        return _paper_prompt(examples[-1], count)
+    number = "one example" if len(examples) == 1 else f"{len(examples)} examples"
     options = " All options of an example differ from each other." if encoding.format.options_vary else ""
     user = (
-        f"Here is a JSON array with one example, written as {encoding.describe()}:\n[{example}]\n\n"
+        f"Here is a JSON array with {number}, written as {encoding.describe()}:\n[{','.join(examples)}]\n\n"
         f"Write a JSON array of {count} more examples in the same way, about other topics.{options}"
         f"{_fixed_answers_sentence(encoding.format)}{_label_ratio_sentence(encoding, directions.label_ratio)}"
         f"{_layout_sentence(encoding.format, parent)}"

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import BeforeValidator, model_validator
 from pydantic_core import to_jsonable_python
 
 from datacreate.engines.settings import EngineOptions
@@ -20,6 +20,7 @@ from datacreate.errors import RunMismatch
 from datacreate.filters.base import FilterSettings, HeldOutRef
 from datacreate.formats.example import Example, Json
 from datacreate.formats.options import FormatOptions
+from datacreate.formats.reader import MAX_EXAMPLES
 from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import JsonPairs, OrOff, Settings, Shares, setting
 from datacreate.verification.scoring import VerifyMode
@@ -29,6 +30,15 @@ Method = Literal["datacreate", "paper"]
 DEFAULT_MODEL = "qwen2.5-coder-1.5b-instruct"
 
 _SET_BY_DATACREATE = {"conversation", "tokenize", "add_generation_prompt", "return_dict", "return_tensors"}
+
+
+_Source = Path | dict[str, Json]
+"""A file with formatting examples, or the values of one."""
+
+
+def _several(value: Any) -> Any:
+    """One file or example, or a sequence of them, as a sequence; None without any."""
+    return (value,) if isinstance(value, (str, Path, dict)) else value or None
 
 
 class IdentitySettings(Settings):
@@ -47,6 +57,14 @@ class IdentitySettings(Settings):
         "strategy",
         default=8,
         gt=0,
+    )
+    shots: int = setting(
+        "Examples in one prompt: the parent, and others drawn from the formatting examples (if they are too few, from "
+        "accepted ones), labels balanced.",
+        "strategy",
+        default=1,
+        gt=0,
+        le=100,
     )
     seed: int = setting("Seed of every random choice of the run.", "sampling", default=42)
     chat_template_kwargs: JsonPairs = setting(
@@ -76,7 +94,7 @@ class SamplingOptions(Settings):
         "Penalty on tokens that occurred before; above 1 it discourages them.", gt=0
     )
     max_tokens: int | None = _sampling(
-        "Maximum number of tokens in one answer.", gt=0, shown_default="from the length of the example"
+        "Maximum number of tokens in one answer.", gt=0, shown_default="from the longest example"
     )
 
 
@@ -98,28 +116,52 @@ class AuxiliaryModels(Settings):
 
 
 class ExampleOptions(Settings):
-    """The formatting example, from a file or from a benchmark."""
+    """The formatting examples, from files or from a benchmark."""
 
-    example: Path | dict[str, Json] | None = setting(
-        "JSON file with one object: the formatting example.", "input", metavar="FILE"
+    example: Annotated[_Source | tuple[_Source, ...] | None, BeforeValidator(_several)] = setting(
+        "File with formatting examples: a JSON object, or rows as JSONL, JSON, CSV, TSV or Parquet. Repeat the option "
+        "for more.",
+        "input",
+        metavar="FILE",
+    )
+    example_limit: int | None = setting(
+        "Take only the first rows of each --example.",
+        "input",
+        gt=0,
+        le=MAX_EXAMPLES,
+        metavar="K",
+        shown_default=f"all, of at most {MAX_EXAMPLES}",
     )
     benchmark: str | None = setting(
-        "Instead of --example: draw the example from the train split of this benchmark (see `benchmarks list`).",
+        "Instead of --example: draw the examples from the train split of this benchmark (see `benchmarks list`).",
         "input",
         metavar="NAME",
     )
-    example_seed: int | None = setting(
-        "Seed that draws the example from the benchmark.", "input", shown_default="--seed"
+    examples: int = setting(
+        "Formatting examples to draw from the benchmark, labels balanced.",
+        "input",
+        default=1,
+        gt=0,
+        le=MAX_EXAMPLES,
+        metavar="K",
     )
+    example_seed: int | None = setting(
+        "Seed that draws the examples from the benchmark.", "input", shown_default="--seed"
+    )
+
+    @property
+    def sources(self) -> tuple[_Source, ...]:
+        """The files and the values of the formatting examples; () with a benchmark."""
+        return () if self.example is None else tuple(_several(self.example))
 
     @model_validator(mode="after")
     def _check_example(self) -> Self:
         if (self.example is None) == (self.benchmark is None):
             raise ValueError("give either --example FILE or --benchmark NAME")
-        if self.benchmark is None and self.example_seed is not None:
-            raise ValueError(
-                "--example-seed draws from a benchmark; give --benchmark NAME instead of --example"
-            )
+        if self.benchmark is None and (flag := self.changed(("example_seed", "examples"))):
+            raise ValueError(f"{flag} draws from a benchmark; give --benchmark NAME instead of --example")
+        if self.benchmark is not None and self.example_limit is not None:
+            raise ValueError("--example-limit is for --example; with --benchmark give --examples K")
         return self
 
 
@@ -217,17 +259,17 @@ class CreateConfig(
     @classmethod
     def _fill_in(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Resolve `--count train` and the default of `--run-dir`."""
-        example, benchmark = values.get("example"), values.get("benchmark")
+        first, benchmark = next(iter(_several(values.get("example")) or ()), None), values.get("benchmark")
         if values.get("count") == "train":
             if benchmark is None:
                 raise ValueError("--count train: that is the size of a benchmark; give --benchmark NAME")
             from datacreate.benchmarks import find_benchmark
 
             values = values | {"count": find_benchmark(benchmark).rows["train"]}
-        if values.get("run_dir") is None and (benchmark or isinstance(example, (str, Path))):
+        if values.get("run_dir") is None and (benchmark or isinstance(first, (str, Path))):
             strategy = values.get("strategy", cls.model_fields["strategy"].default)
-            values = values | {"run_dir": Path("runs", f"{benchmark or Path(str(example)).stem}-{strategy}")}
-        if values.get("run_dir") is None and isinstance(example, dict):
+            values = values | {"run_dir": Path("runs", f"{benchmark or Path(str(first)).stem}-{strategy}")}
+        if values.get("run_dir") is None and isinstance(first, dict):
             raise ValueError("--run-dir: give a run directory; only an example from a file has a default one")
         return values
 

@@ -1,25 +1,23 @@
-"""Reads the rows of a run directory or of a file, and validates each one.
+"""Reads the rows of a run directory or of a file, and validates each one; and the formatting examples of a run.
 
-`filter`, and for files `train` and `evaluate --test`, use `read_rows`. Rows of a file are validated by the
-function that validates what a model writes (`formats.validate.validate_example`); rows of a run were validated when it
-was made.
+`filter`, and for files `train` and `evaluate --test`, use `read_rows`. Rows of a file are validated by the function
+that validates what a model writes (`formats.validate.validate_example`); rows of a run were validated when it was made.
 """
 
 from __future__ import annotations
 
-import json
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
-from datacreate.errors import DatacreateError, UsageError
-from datacreate.formats.example import JSON_TYPES, Json
-from datacreate.formats.infer_rows import infer_from_rows
+from datacreate.errors import DatacreateError, ExampleError, UsageError
+from datacreate.formats.example import Example, Json, find_unsupported_value, value_at
+from datacreate.formats.infer import InferredFormat
+from datacreate.formats.infer_rows import infer_from_examples, infer_from_rows
 from datacreate.formats.options import FormatOptions
-from datacreate.formats.reader import READABLE, RawRow, RowFile, has_rows
+from datacreate.formats.reader import MAX_EXAMPLES, READABLE, RawRow, RowFile, has_rows, load_examples, typed
 from datacreate.formats.schema_utils import Schema
 from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.formats.validate import Candidate, Reason, validate_example
@@ -88,9 +86,9 @@ def read_rows(path: Path, options: FormatOptions | None = None) -> Rows:
         for total, row in enumerate(source.read(), 1):  # noqa: B007 (the number of rows)
             first_error = first_error or f"line {row.number}: {row.error}"
             if not row.error:
-                yield _typed(row, ranges).values if source.untyped else row.values
+                yield typed(row, ranges).values if source.untyped else row.values
 
-    ranges: Schema = {"properties": {name: {"type": "number"} for name in options.ranges}}
+    ranges = _ranges(options)
     rows = objects()
     first = next(rows, None)
     if first is None:
@@ -106,20 +104,58 @@ def read_rows(path: Path, options: FormatOptions | None = None) -> Rows:
 
     def read() -> Iterator[Row | InvalidRow]:
         for row in source.read():
-            yield _checked(_typed(row, format.schema) if source.untyped else row, format)
+            yield _checked(typed(row, format.schema) if source.untyped else row, format)
 
     return Rows(path, format, total, read, (path,))
 
 
-def _typed(row: RawRow, schema: Schema) -> RawRow:
-    """A row of texts with JSON values in the fields that cannot be texts: 4, true or True, ["a", "b"]."""
-    values = dict(row.values)
-    for name, part in schema["properties"].items():
-        kinds = part.get("type") or [JSON_TYPES[type(value)] for value in part.get("enum", ())]
-        if isinstance(values.get(name), str) and kinds and "string" not in kinds:
-            with suppress(ValueError, RecursionError):
-                values[name] = json.loads({"True": "true", "False": "false"}.get(values[name], values[name]))
-    return row if row.error else replace(row, values=values, line=json.dumps(values, ensure_ascii=False))
+def read_examples(
+    sources: Sequence[Path | Mapping[str, Json]], options: FormatOptions, limit: int | None = None
+) -> tuple[tuple[Example, ...], InferredFormat]:
+    """The formatting examples of a run, without repeated ones, and their format.
+
+    `sources`: files, of each of which at most `limit` rows are taken, and the values of examples. Raises ExampleError,
+    with file and line, for an example that cannot be read or does not fit; and what `infer_format` raises.
+    """
+    schema = load_format(options.format).schema if options.format else _ranges(options)
+    examples: dict[str, Example] = {}
+    repeated: list[str] = []
+    for number, source in enumerate(sources, 1):
+        if isinstance(source, Path):
+            found = load_examples(source, limit, schema)
+        else:
+            found = [Example(source, f"example {number}" if len(sources) > 1 else "")]
+        for each in found:
+            if message := find_unsupported_value(each.values):
+                raise ExampleError(f"{each.where or 'the example: '}{message}; fix the example")
+            if each.id in examples:
+                repeated.append(f"{each.where}the same as {examples[each.id].origin}; left out")
+            examples.setdefault(each.id, each)
+    if len(examples) > MAX_EXAMPLES:
+        raise ExampleError(
+            f"--example: {len(examples)} examples, and {MAX_EXAMPLES} are the most; take fewer with --example-limit K"
+        )
+    used, inferred = infer_from_examples(list(examples.values()), options)
+    return used, replace(
+        inferred, notes=(*inferred.notes, *repeated, *_contradictions(used, inferred.format))
+    )
+
+
+def _contradictions(examples: Sequence[Example], format: TaskFormat) -> list[str]:
+    """Notes about examples with the same inputs as another, and another answer."""
+    first: dict[str, Example] = {}
+    notes: list[str] = []
+    for each in examples:
+        same = first.setdefault(Candidate.of(each.values, format).key, each)
+        if value_at(same.values, format.roles.answer) != value_at(each.values, format.roles.answer):
+            notes.append(
+                f"{each.where}the same inputs as {same.origin}, with another answer; keep the right one"
+            )
+    return notes
+
+
+def _ranges(options: FormatOptions) -> Schema:
+    return {"properties": {name: {"type": "number"} for name in options.ranges}}
 
 
 def _rows_of_run(run: RunDirectory) -> Rows:

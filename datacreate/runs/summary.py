@@ -225,8 +225,11 @@ def depth_warning(spec: RunSpec, depths: Mapping[int, int]) -> str | None:
     small = rows < MIN_REQUESTS * spec.num_examples
     if spec.strategy == "naive" or small or children <= MAX_SHALLOW * rows:
         return None
-    remedy = "fewer --num-chains" if spec.num_chains else "a smaller --max-parent-uses"
+    remedy, one = (
+        "fewer --num-chains" if spec.num_chains else "a smaller --max-parent-uses",
+        len(spec.examples) == 1,
+    )
     return (
-        f"{children} of {rows} examples are children of the formatting example, as with --strategy naive; use "
-        f"{remedy} or a larger --count"
+        f"{children} of {rows} examples are children of the formatting example{'' if one else 's'}, as with --strategy "
+        f"naive; use {remedy}{'' if one else ', fewer examples'} or a larger --count"
     )
