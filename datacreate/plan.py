@@ -7,6 +7,7 @@ not have them: resuming a finished run starts no server.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -209,11 +210,15 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
             if len(samplings) > 1
         ),
     )
-    notes = (*inputs.inferred.notes, *_warnings(spec))
+    notes = (*inputs.inferred.notes, *_warnings(spec, config.count))
     return RunPlan(roots, encoding, strategy, samplings, spec, notes)
 
 
-def _warnings(spec: RunSpec) -> Iterator[str]:
+def _warnings(spec: RunSpec, count: int) -> Iterator[str]:
+    used, number = spec.num_chains or math.ceil(count / spec.num_examples), len(spec.examples)
+    if used < number and spec.shots == 1:
+        what = "chains start from" if spec.num_chains else "requests show"
+        yield f"{used} {what} the first {used} of {number} formatting examples only; a larger --count uses more of them"
     verification = spec.verification
     generators = {spec.model_sha256, *(generator.sha256 for generator in spec.mixture)}
     if verification and verification.model_sha256 in generators:

@@ -26,7 +26,6 @@ from datacreate.formats.example import (
     values_in,
 )
 from datacreate.formats.infer_answers import (
-    MAX_LABEL_LENGTH,
     find_answer_start,
     find_named,
     find_options,
@@ -236,14 +235,15 @@ def _advice(format: TaskFormat, example: Example, every: Sequence[Mapping[str, J
     if answer is not None:
         value = field_at(example.values, answer)
         seen: list[str] = list(dict.fromkeys(str(value_at(values, answer)) for values in every))
-        is_known = 1 < len(seen) <= MAX_LABELS and max(map(len, seen)) <= MAX_LABEL_LENGTH
-        if is_known and isinstance(value, str) and not format.labels and "," not in "".join(seen):
-            return f"; if {dotted(answer)} has a fixed set of values, add {_option(answer, value, seen)}"
+        are_labels = 1 < len(seen) <= MAX_LABELS and not any(" " in each or "," in each for each in seen)
+        shown = seen if are_labels else _PLACEHOLDERS
         if format.labels:
-            return "" if isinstance(value, bool) else f"; for other labels add {_option(answer, value)}"
+            return (
+                "" if isinstance(value, bool) else f"; for other labels add {_option(answer, value, shown)}"
+            )
         if isinstance(value, float):
             return ""
-        return f"; if {dotted(answer)} has a fixed set of values, add {_option(answer, value)}"
+        return f"; if {dotted(answer)} has a fixed set of values, add {_option(answer, value, shown)}"
     scalars = {
         path: value for path, value in leaves_of(example.values) if isinstance(value, str | int | float)
     }

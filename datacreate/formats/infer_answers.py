@@ -12,7 +12,7 @@ from datacreate.formats.roles import Roles
 from datacreate.formats.rules import find_span
 from datacreate.formats.schema_utils import Schema, with_field
 
-MAX_LABEL_LENGTH = 60
+_MAX_LABEL_LENGTH = 60
 """A longer answer is a text, even if it occurs again."""
 
 _MAX_LABELS = 50
@@ -78,7 +78,7 @@ def label_set(answers: Sequence[Json]) -> list[Json] | None:
         return None
     if all(str(each).strip("-").isdigit() for each in found):
         return found if sorted(map(int, found)) == list(range(len(found))) else None
-    if not all(isinstance(each, str) and 0 < len(each.strip()) <= MAX_LABEL_LENGTH for each in found):
+    if not all(isinstance(each, str) and 0 < len(each.strip()) <= _MAX_LABEL_LENGTH for each in found):
         return None
     return found
 

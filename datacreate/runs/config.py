@@ -277,7 +277,9 @@ class CreateConfig(
     def _check_conflicts(self) -> Self:
         if self.benchmark is not None and (flag := self.changed(FormatOptions.model_fields)):
             raise ValueError(f"{flag}: a benchmark has its own format; remove {flag}")
-        if self.method == "paper" and (flag := self.changed(("label_ratio", "near", "label_noise_check"))):
+        if self.method == "paper" and (
+            flag := self.changed(("label_ratio", "near", "label_noise_check", "shots"))
+        ):
             raise ValueError(f"{flag}: --method paper has no such step; remove one of the two")
         if len(self.models) != len(set(self.models)) or not self.models:
             raise ValueError("--model: name each model once")

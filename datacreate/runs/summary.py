@@ -225,13 +225,11 @@ def depth_warning(spec: RunSpec, depths: Mapping[int, int]) -> str | None:
     small = rows < MIN_REQUESTS * spec.num_examples
     if spec.strategy == "naive" or small or children <= MAX_SHALLOW * rows:
         return None
-    remedy, one = (
-        "fewer --num-chains" if spec.num_chains else "a smaller --max-parent-uses",
-        len(spec.examples) == 1,
-    )
+    several = len(spec.examples) > 1
+    remedy = "fewer --num-chains" if spec.num_chains else "a smaller --max-parent-uses"
     return (
-        f"{children} of {rows} examples are children of the formatting example{'' if one else 's'}, as with --strategy "
-        f"naive; use {remedy}{'' if one else ', fewer examples'} or a larger --count"
+        f"{children} of {rows} examples are children of the formatting example{'s' * several}, as with --strategy "
+        f"naive; use {remedy}{', fewer examples' * several} or a larger --count"
     )
 
 
@@ -244,7 +242,7 @@ def summary_fields(summary: Mapping[str, Any]) -> dict[str, str]:
     test_sets = ", ".join(dict.fromkeys(split["name"] for split in summary["compared_with"]))
     fields = {
         "examples": f"{summary['accepted']} of {summary['requested']}{share}",
-        "made by": f"{summary['model']}, {summary['strategy']}",
+        "made by": f"{summary['model']}, {summary['strategy']}{_shown(summary)}",
         "benchmark": summary.get("benchmark", ""),
         "rejected": _counts(summary["rejected"]),
         "depth": _counts(summary["depths"]),
@@ -256,6 +254,13 @@ def summary_fields(summary: Mapping[str, Any]) -> dict[str, str]:
         f"({summary['tokens_per_example']} per example), {summary['seconds']} s",
     }
     return {name: text for name, text in fields.items() if text}
+
+
+def _shown(summary: Mapping[str, Any]) -> str:
+    """How many formatting examples there were and how many a prompt showed, if not one."""
+    number, shots = summary["formatting_examples"], summary["shots"]
+    in_prompts = f", up to {shots} in a prompt" if shots > 1 else ""
+    return f", {number} formatting examples{in_prompts}" if number > 1 else in_prompts
 
 
 def _verification(checked: Mapping[str, Any]) -> str:
