@@ -20,6 +20,7 @@ from datacreate.engines.base import Sampling
 from datacreate.engines.client import Engine
 from datacreate.errors import PromptTooLong, UsageError
 from datacreate.filters.base import HeldOutSet
+from datacreate.formats.declare import declare_format, most_tokens
 from datacreate.formats.example import Example
 from datacreate.formats.infer import InferredFormat, infer_format
 from datacreate.formats.options import FormatOptions
@@ -63,7 +64,7 @@ _QUEUES = {"num_chains": {"chain"}, "max_parent_uses": {"tree", "coverage"}}
 class RunInputs:
     """What is known of a run before a model or a server is looked at."""
 
-    roots: tuple[Example, ...]  # the formatting examples
+    roots: tuple[Example, ...]  # the formatting examples; () with an instruction only
     inferred: InferredFormat
     verify: VerifyMode
     held_out: tuple[HeldOutSet, ...]  # for decontamination
@@ -75,7 +76,7 @@ class RunInputs:
 class RunPlan:
     """The decisions of a run before the first request."""
 
-    roots: tuple[Example, ...]  # the formatting examples
+    roots: tuple[Example, ...]  # the formatting examples; () with an instruction only
     encoding: PromptEncoding
     strategy: Strategy
     samplings: tuple[Sampling, ...]  # one per generator
@@ -85,7 +86,13 @@ class RunPlan:
     @property
     def directions(self) -> Directions:
         """What all requests of the run ask for."""
-        return Directions(label_ratio=self.spec.label_ratio)
+        return Directions(self.spec.instruction, self.spec.label_ratio)
+
+    def text_of(self, parent: Example) -> str:
+        """What similarity compares of a parent; of the empty root it is the instruction."""
+        if not parent.values:
+            return self.spec.instruction or ""
+        return "\n".join(self.encoding.format.input_texts(parent.values))
 
     @property
     def is_paper_method(self) -> bool:
@@ -125,6 +132,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     identity = config.subset(IdentitySettings) | {
         "examples": tuple(dict(root.values) for root in roots),
         "format": inferred.format.document(),
+        "instruction": config.instruction,
         "benchmark": config.benchmark,
         "filters": with_names(config, held_out),
         "compared_with": tuple(each.ref for each in held_out),
@@ -139,6 +147,8 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
 def _roots_and_format(config: CreateConfig) -> tuple[tuple[Example, ...], InferredFormat]:
     if config.benchmark is not None:
         return _draw_examples(config, config.benchmark)
+    if not config.sources:
+        return (), declare_format(config)
     return read_examples(config.sources, config, config.example_limit)
 
 
@@ -157,7 +167,7 @@ def _check_number(config: CreateConfig, number: int) -> None:
     if config.method == "paper" and number > 1:
         one = "--examples 1" if config.benchmark else "--example-limit 1"
         raise UsageError(f"--method paper starts from one example, and there are {number}; add {one}")
-    if config.shots > number and find_strategy(config.strategy).queue == "root":
+    if config.shots > max(1, number) and find_strategy(config.strategy).queue == "root":
         raise UsageError(
             f"--shots {config.shots}: --strategy {config.strategy} shows only formatting examples, of which there "
             f"{'is 1' if number == 1 else f'are {number}'}; give more with --example, or use another strategy"
@@ -173,9 +183,10 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
     roots, embedding_model, paper = inputs.roots, models.embedding_model, config.method == "paper"
     stored = inputs.stored.spec if inputs.stored else None
     encoding = PromptEncoding(inputs.inferred.format, "keyed" if paper else "positional")
+    directions = Directions(config.instruction)
     number = stored.num_examples if stored else None
     number = number or min(
-        _fit_context(encoding, roots, config.shots, engine, config.num_examples)[0]
+        _fit_context(encoding, roots, config.shots, directions, engine, config.num_examples)[0]
         for engine in engines.generators
     )
     samplings = tuple(
@@ -183,7 +194,7 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
             config,
             checkpoint,
             _max_tokens(config, stored, index)
-            or _fit_context(encoding, roots, config.shots, engine, number)[1],
+            or _fit_context(encoding, roots, config.shots, directions, engine, number)[1],
         )
         for index, (checkpoint, engine) in enumerate(zip(models.generators, engines.generators, strict=True))
     )
@@ -301,25 +312,34 @@ def chains_of_roots(config: CreateConfig, num_examples: int, num_roots: int) -> 
 
 
 def _fit_context(
-    encoding: PromptEncoding, roots: Sequence[Example], shots: int, engine: Engine, requested: int | None
+    encoding: PromptEncoding,
+    roots: Sequence[Example],
+    shots: int,
+    directions: Directions,
+    engine: Engine,
+    requested: int | None,
 ) -> tuple[int, int]:
     """The number of examples per request, and its max_tokens. Raises PromptTooLong if none fits."""
 
     def written(root: Example) -> str:
         return json.dumps(encoding.write(encoding.format.with_all_turns(root)), ensure_ascii=False)
 
-    longest = sorted(roots, key=lambda root: len(written(root)), reverse=True)[:shots]
-    shown = [{"role": "user", "content": written(longest[0])}]
-    example_tokens = MAX_GROWTH * engine.count_tokens(shown) + EXTRA_TOKENS
-    # A later parent can be twice as long as the longest formatting example; so can what is shown besides the roots.
-    first = chat_prompt(encoding, (longest + longest[:1] * shots)[:shots], requested or DEFAULT_NUM_EXAMPLES)
-    prompt = engine.count_tokens(first) + max(1, shots - len(roots)) * (example_tokens // 2)
+    shown = sorted(roots, key=lambda root: len(written(root)), reverse=True)[:shots]
+    if shown:
+        alone = [{"role": "user", "content": written(shown[0])}]
+        example_tokens = MAX_GROWTH * engine.count_tokens(alone) + EXTRA_TOKENS
+    else:
+        example_tokens = most_tokens(encoding) + EXTRA_TOKENS
+    first = chat_prompt(encoding, shown, requested or DEFAULT_NUM_EXAMPLES, directions)
+    # If the roots are too few, accepted examples are shown, too; else one in the place of a root, the parent.
+    longer = (shots - len(shown)) * example_tokens or example_tokens // 2
+    prompt = engine.count_tokens(first) + longer
     for number in [requested] if requested else range(DEFAULT_NUM_EXAMPLES, 0, -1):
         if prompt + number * example_tokens <= engine.max_context:
             return number, number * example_tokens
     raise PromptTooLong(
         f"a prompt of {prompt} tokens and {requested or 1} new example(s) of up to {example_tokens} tokens exceed the "
-        f"model's context length of {engine.max_context}; use a shorter example, "
+        f"model's context length of {engine.max_context}; use a shorter {'example' if roots else '--instruction'}, "
         f"{'fewer --shots, ' if shots > 1 else ''}"
         f"{'a smaller --num-examples, ' if requested else ''}or a larger --max-model-len"
     )

@@ -392,7 +392,7 @@ def test_the_examples_are_part_of_the_identity(tmp_path: Path, model: str) -> No
         ({"strategy": "naive", "shots": 3}, "--strategy naive shows only formatting examples, of which there are 2;"),
         ({"examples": 2}, "--examples draws from a benchmark"),
         ({"example": None, "benchmark": "csqa", "example_limit": 3}, "--example-limit is for --example"),
-        ({"example": (), "benchmark": None}, "give either --example FILE"),
+        ({"example": (), "benchmark": None}, "give --example FILE or --benchmark NAME"),
         ({"example_limit": 1001}, "--example-limit 1001: give a number less than or equal to 1000"),
     ],
 )  # fmt: skip
@@ -430,7 +430,7 @@ def test_files_limits_and_configurations(tmp_path: Path, model: str, monkeypatch
     assert list(spec.examples) == [*questions(2), COMMONSENSE]
     assert "3 formatting examples, up to 2 in a prompt" in run("show", "run").out
     card = Path("run/README.md").read_text()
-    assert "from 3 formatting examples below" in card
+    assert "from the 3 formatting examples below" in card
     preview = run("preview", "--config", "run.yaml", "--count", 3, "--model", model, "--json")
     assert len(preview.out.splitlines()) == 3
     inferred = run("schema", "infer", "a.jsonl")

@@ -12,15 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import model_validator
 from pydantic_core import to_jsonable_python
 
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch
 from datacreate.filters.base import FilterSettings, HeldOutRef
 from datacreate.formats.example import Example, Json
-from datacreate.formats.options import FormatOptions
-from datacreate.formats.reader import MAX_EXAMPLES
+from datacreate.formats.options import ExampleOptions, FormatOptions, first_source
 from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import JsonPairs, OrOff, Settings, Shares, setting
 from datacreate.verification.scoring import VerifyMode
@@ -30,15 +29,6 @@ Method = Literal["datacreate", "paper"]
 DEFAULT_MODEL = "qwen2.5-coder-1.5b-instruct"
 
 _SET_BY_DATACREATE = {"conversation", "tokenize", "add_generation_prompt", "return_dict", "return_tensors"}
-
-
-_Source = Path | dict[str, Json]
-"""A file with formatting examples, or the values of one."""
-
-
-def _several(value: Any) -> Any:
-    """One file or example, or a sequence of them, as a sequence; None without any."""
-    return (value,) if isinstance(value, (str, Path, dict)) else value or None
 
 
 class IdentitySettings(Settings):
@@ -115,56 +105,6 @@ class AuxiliaryModels(Settings):
     )
 
 
-class ExampleOptions(Settings):
-    """The formatting examples, from files or from a benchmark."""
-
-    example: Annotated[_Source | tuple[_Source, ...] | None, BeforeValidator(_several)] = setting(
-        "File with formatting examples: a JSON object, or rows as JSONL, JSON, CSV, TSV or Parquet. Repeat the option "
-        "for more.",
-        "input",
-        metavar="FILE",
-    )
-    example_limit: int | None = setting(
-        "Take only the first rows of each --example.",
-        "input",
-        gt=0,
-        le=MAX_EXAMPLES,
-        metavar="K",
-        shown_default=f"all, of at most {MAX_EXAMPLES}",
-    )
-    benchmark: str | None = setting(
-        "Instead of --example: draw the examples from the train split of this benchmark (see `benchmarks list`).",
-        "input",
-        metavar="NAME",
-    )
-    examples: int = setting(
-        "Formatting examples to draw from the benchmark, labels balanced.",
-        "input",
-        default=1,
-        gt=0,
-        le=MAX_EXAMPLES,
-        metavar="K",
-    )
-    example_seed: int | None = setting(
-        "Seed that draws the examples from the benchmark.", "input", shown_default="--seed"
-    )
-
-    @property
-    def sources(self) -> tuple[_Source, ...]:
-        """The files and the values of the formatting examples; () with a benchmark."""
-        return () if self.example is None else tuple(_several(self.example))
-
-    @model_validator(mode="after")
-    def _check_example(self) -> Self:
-        if (self.example is None) == (self.benchmark is None):
-            raise ValueError("give either --example FILE or --benchmark NAME")
-        if self.benchmark is None and (flag := self.changed(("example_seed", "examples"))):
-            raise ValueError(f"{flag} draws from a benchmark; give --benchmark NAME instead of --example")
-        if self.benchmark is not None and self.example_limit is not None:
-            raise ValueError("--example-limit is for --example; with --benchmark give --examples K")
-        return self
-
-
 class GeneratorOptions(Settings):
     """The models that write the examples."""
 
@@ -209,7 +149,7 @@ class CreateConfig(
         "Run directory; the same command resumes the run in it.",
         "output",
         metavar="DIR",
-        shown_default="runs/EXAMPLE-STRATEGY, or runs/BENCHMARK-STRATEGY",
+        shown_default="runs/EXAMPLE-STRATEGY; without an example from benchmark, instruction file or format",
         validate_default=True,
     )
     num_examples: int | None = setting(
@@ -259,26 +199,28 @@ class CreateConfig(
     @classmethod
     def _fill_in(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Resolve `--count train` and the default of `--run-dir`."""
-        first, benchmark = next(iter(_several(values.get("example")) or ()), None), values.get("benchmark")
+        first, benchmark = first_source(values), values.get("benchmark")
         if values.get("count") == "train":
             if benchmark is None:
                 raise ValueError("--count train: that is the size of a benchmark; give --benchmark NAME")
             from datacreate.benchmarks import find_benchmark
 
             values = values | {"count": find_benchmark(benchmark).rows["train"]}
-        if values.get("run_dir") is None and (benchmark or isinstance(first, (str, Path))):
+        if values.get("run_dir") is None and (name := _run_name(values)):
             strategy = values.get("strategy", cls.model_fields["strategy"].default)
-            values = values | {"run_dir": Path("runs", f"{benchmark or Path(str(first)).stem}-{strategy}")}
+            values = values | {"run_dir": Path("runs", f"{name}-{strategy}")}
         if values.get("run_dir") is None and isinstance(first, dict):
             raise ValueError("--run-dir: give a run directory; only an example from a file has a default one")
         return values
 
     @model_validator(mode="after")
     def _check_conflicts(self) -> Self:
+        if self.example is None and self.benchmark is None:
+            self._check_without_example()
         if self.benchmark is not None and (flag := self.changed(FormatOptions.model_fields)):
             raise ValueError(f"{flag}: a benchmark has its own format; remove {flag}")
         if self.method == "paper" and (
-            flag := self.changed(("label_ratio", "near", "label_noise_check", "shots"))
+            flag := self.changed(("instruction", "label_ratio", "near", "label_noise_check", "shots"))
         ):
             raise ValueError(f"{flag}: --method paper has no such step; remove one of the two")
         if len(self.models) != len(set(self.models)) or not self.models:
@@ -290,6 +232,36 @@ class CreateConfig(
         if self.verify == "off" and (flag := self.changed(("verifier", "label_noise_check"))):
             raise ValueError(f"{flag}: --verify off verifies nothing; remove one of the two")
         return self
+
+    def _check_without_example(self) -> None:
+        """Raise ValueError unless an instruction and a format take the place of an example."""
+        has_format = self.changed(FormatOptions.model_fields)
+        if self.instruction is None and not has_format:
+            raise ValueError(
+                "give --example FILE or --benchmark NAME; or --instruction TEXT with --format, or with field names "
+                "(--inputs, --answer, --labels)"
+            )
+        if self.instruction is None:
+            raise ValueError(
+                "without --example FILE or --benchmark NAME, say with --instruction what the data is for"
+            )
+        if not has_format:
+            raise ValueError(
+                "--instruction: without an example, name the fields with --inputs, --answer and --labels, or give "
+                "--format"
+            )
+
+
+def _run_name(values: Mapping[str, Any]) -> str | None:
+    """The start of the default --run-dir; None for an example that is not from a file."""
+    first, instruction, format = first_source(values), values.get("instruction"), values.get("format")
+    if benchmark := values.get("benchmark"):
+        return str(benchmark)
+    if first is not None:
+        return Path(first).stem if isinstance(first, (str, Path)) else None
+    if isinstance(instruction, str) and instruction.startswith("@"):
+        return Path(instruction[1:]).stem or None
+    return Path(str(format)).stem if format else "instruction"
 
 
 class Verification(Settings):
@@ -324,6 +296,7 @@ class RunSpec(IdentitySettings):
     concurrency: int
     num_chains: int | None = None  # of the strategies with chains
     sampling: dict[str, Json]
+    instruction: str | None = None
     benchmark: str | None = None  # that the example was drawn from
     filters: FilterSettings
     compared_with: tuple[HeldOutRef, ...] = ()

@@ -271,6 +271,7 @@ def summary_of(config: RunConfig, stats: RunStats) -> dict[str, Any]:
         "strategy": spec.strategy,
         "model": spec.model,
         "license": config.license,
+        **({"instruction": spec.instruction} if spec.instruction else {}),
         **({"benchmark": spec.benchmark} if spec.benchmark else {}),
         "formatting_examples": len(spec.examples),
         "shots": spec.shots,

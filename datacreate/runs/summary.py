@@ -10,13 +10,16 @@ from typing import Any, Self
 
 from datacreate.formats.example import field_at
 from datacreate.formats.task_format import TaskFormat
-from datacreate.formats.validate import Reason, Reject
+from datacreate.formats.validate import Reason, Reject, shorten
 from datacreate.runs.config import RunSpec, Verification
 from datacreate.runs.log import Commit, Session
 from datacreate.verification.label_noise import LabelNoiseCheck
 from datacreate.verification.scoring import Probabilities, Scored
 
 _SAMPLES = 3
+
+_LONGEST_INSTRUCTION = 200
+"""Characters that are shown of it."""
 
 MAX_KEPT_RATIO = 1.5
 """Highest ratio of two labels' acceptance rates by the verifier without a warning in the summary."""
@@ -226,10 +229,15 @@ def depth_warning(spec: RunSpec, depths: Mapping[int, int]) -> str | None:
     if spec.strategy == "naive" or small or children <= MAX_SHALLOW * rows:
         return None
     several = len(spec.examples) > 1
+    root = (
+        f"children of the formatting example{'s' * several}"
+        if spec.examples
+        else "written from the instruction alone"
+    )
     remedy = "fewer --num-chains" if spec.num_chains else "a smaller --max-parent-uses"
     return (
-        f"{children} of {rows} examples are children of the formatting example{'s' * several}, as with --strategy "
-        f"naive; use {remedy}{', fewer examples' * several} or a larger --count"
+        f"{children} of {rows} examples are {root}, as with --strategy naive; use "
+        f"{remedy}{', fewer examples' * several} or a larger --count"
     )
 
 
@@ -244,6 +252,7 @@ def summary_fields(summary: Mapping[str, Any]) -> dict[str, str]:
         "examples": f"{summary['accepted']} of {summary['requested']}{share}",
         "made by": f"{summary['model']}, {summary['strategy']}{_shown(summary)}",
         "benchmark": summary.get("benchmark", ""),
+        "instruction": shorten(" ".join(summary.get("instruction", "").split()), _LONGEST_INSTRUCTION),
         "rejected": _counts(summary["rejected"]),
         "depth": _counts(summary["depths"]),
         "labels": _counts(summary["labels"]),

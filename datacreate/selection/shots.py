@@ -39,11 +39,11 @@ class Shots:
 
     def draw(self, parent: Parent, rng: Random) -> tuple[Example, ...]:
         """The examples beside the parent, with balanced labels: roots in their order, so that equal sets give the same
-        text, then others.
+        text, then others. None for a parent without a line, whose prompt shows no example.
         """
-        if not self._others:
+        if not self._others or not parent.line:
             return ()
-        shown: list[Values] = [json.loads(parent.line)] if parent.line else []
+        shown: list[Values] = [json.loads(parent.line)]
         roots = [index for index in range(len(self._roots)) if -index != parent.number]
         drawn = draw_balanced(
             [(index, self._roots[index].values) for index in roots],
