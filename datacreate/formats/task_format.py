@@ -41,8 +41,8 @@ from datacreate.formats.example import (
 )
 from datacreate.formats.infer_checks import check_alike
 from datacreate.formats.layouts import (
-    asked,
     call_schema,
+    prompt_texts,
     turns_schema,
     with_turns,
 )
@@ -56,8 +56,8 @@ from datacreate.formats.schema_utils import (
     is_constant,
     leaves,
     may_have_text,
-    narrow,
     schema_at,
+    specialize_schema,
     with_field,
 )
 from datacreate.paths import shipped
@@ -91,6 +91,7 @@ class TaskFormat:
     roles: Roles = field(default_factory=Roles)
     rules: frozenset[Rule] = frozenset()
     first_code: Json = None  # what the answer is for the first option, if it is a position or a letter
+    context_is_given: bool = False  # it is a passage of a document, which the model does not write
 
     @cached_property
     def labels(self) -> tuple[Json, ...] | None:
@@ -151,7 +152,7 @@ class TaskFormat:
         if is_constant(schema) or value is None:
             return []
         if path == self.roles.turns:
-            return asked(value)
+            return prompt_texts(value)
         if self.roles.tags and path == self.roles.inputs[0]:
             return [" ".join(map(str, value))]
         return free_texts(value, schema) if may_have_text(schema) else values_in(value)
@@ -193,6 +194,12 @@ class TaskFormat:
             parts = self.schema["properties"]
             texts = values_in({name: v for name, v in values.items() if not is_constant(parts.get(name))})
         return tuple(texts) or (canonical_json(values),)
+
+    def compared_text(self, values: Mapping[str, Json]) -> str:
+        """The inputs as one text, for the similarity of meaning; without a given context, which several examples have
+        in common."""
+        texts = self.texts_beside_passage(values) if self.context_is_given and self.passage_field else ()
+        return "\n".join(texts if any(texts) else self.input_texts(values))
 
     def input_text(self, values: Mapping[str, Json], inputs: Iterable[FieldPath] | None = None) -> str:
         """What encoder and verifier read beside passage and options: the other inputs, or those of `inputs`.
@@ -286,7 +293,8 @@ def read_format(document: Mapping[str, Json], name: str) -> TaskFormat:
 def _read_roles(given: Mapping[str, Json], schema: Schema, name: str) -> Roles:
     found: dict[str, Any] = {}
     for role, written in given.items():
-        paths = [_read_path(path) for path in (written if role in LISTS else [written])]
+        listed = written if role in LISTS else [written]
+        paths = [tuple(path.split(".") if isinstance(path, str) else path) for path in listed]
         for path in paths:
             try:
                 field_schema = schema_at(schema, path)
@@ -307,10 +315,6 @@ def find_first_code(schema: Schema, roles: Roles) -> Json:
     if not roles.answer or not roles.options or roles.keys or is_constant(schema_at(schema, roles.options)):
         return None
     return first_code(fixed_labels(schema_at(schema, roles.answer)) or ())
-
-
-def _read_path(written: Json) -> FieldPath:
-    return tuple(written.split(".") if isinstance(written, str) else written)
 
 
 def default_inputs(schema: Schema, roles: Roles) -> tuple[FieldPath, ...]:
@@ -338,15 +342,13 @@ def bind(
 
     `turns`: of a conversation, if not as many as the example has. `others`: further formatting examples with the same
     fields; a field that is null in some of them may be null. Raises UsageError for another format, ExampleError if an
-    example has unknown fields, is invalid, or differs from the first in what they must have in common, or if there
-    are only constant fields.
+    example has unknown fields, is invalid or unlike the first, or if there are only constant fields.
     """
-    properties = format.schema["properties"]
+    properties, name = format.schema["properties"], format.name
     for each in (example, *others):
-        if unknown := [key for key in each.values if key not in properties]:
-            raise ExampleError(
-                f"{each.where}the field {unknown[0]!r} is not in the format {format.name}; add it or drop it"
-            )
+        if unknown := [repr(key) for key in each.values if key not in properties]:
+            problem = f"the field {unknown[0]} is not in the format {name}; add it or drop it"
+            raise ExampleError(f"{each.where}{problem}")
         format.check(each)
         check_alike(format.roles, each, example)
     bound = specialize(format, example.values, turns, [each.values for each in others])
@@ -355,14 +357,14 @@ def bind(
     return bound
 
 
+Values = Mapping[str, Json]
+
+
 def specialize(
-    format: TaskFormat,
-    values: Mapping[str, Json],
-    turns: int | None = None,
-    others: Sequence[Mapping[str, Json]] = (),
+    format: TaskFormat, values: Values, turns: int | None = None, others: Sequence[Values] = ()
 ) -> TaskFormat:
     """The format, specialized to the shape of an object with fields of the format; see `bind`."""
-    schema = narrow(format.schema, [values, *others], (), format.roles.options)
+    schema = specialize_schema(format.schema, [values, *others], (), format.roles.options)
     roles = format.roles
     number = len(value_at(values, roles.options) or ())
     if roles.answer and format.answers.are_coded:

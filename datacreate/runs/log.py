@@ -17,8 +17,8 @@ import mmap
 import os
 import time
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,7 @@ class Commit:
     scoring_tokens: int = 0
     waiting: tuple[dict[str, Json], ...] = ()
     released: bool = False
+    attributes: Mapping[str, str] = field(default_factory=dict)  # of all its examples: dimension -> value
 
     @property
     def passed(self) -> tuple[dict[str, Json], ...]:
@@ -99,6 +100,8 @@ class Commit:
             record |= {"held": self.waiting, "released": self.released}
         if self.model:
             record["model"] = self.model
+        if self.attributes:
+            record["attributes"] = self.attributes
         return _encode(record)
 
     @classmethod
@@ -122,6 +125,7 @@ class Commit:
             record.get("scoring_tokens", 0),
             tuple(record.get("held", ())),
             record.get("released", False),
+            record.get("attributes", {}),
         )
 
 

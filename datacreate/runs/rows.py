@@ -12,15 +12,18 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
+from datacreate.benchmarks import find_benchmark, formatting_examples
 from datacreate.errors import DatacreateError, ExampleError, UsageError
+from datacreate.formats.declare import declare_format
 from datacreate.formats.example import Example, Json, find_unsupported_value, value_at
-from datacreate.formats.infer import InferredFormat
+from datacreate.formats.infer import InferredFormat, infer_format
 from datacreate.formats.infer_rows import infer_from_examples, infer_from_rows
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import MAX_EXAMPLES, READABLE, RawRow, RowFile, has_rows, load_examples, typed
 from datacreate.formats.schema_utils import Schema
 from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.formats.validate import Candidate, Reason, validate_example
+from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import example_line
 
@@ -107,6 +110,23 @@ def read_rows(path: Path, options: FormatOptions | None = None) -> Rows:
             yield _checked(typed(row, format.schema) if source.untyped else row, format)
 
     return Rows(path, format, total, read, (path,))
+
+
+def examples_and_format(config: CreateConfig) -> tuple[tuple[Example, ...], InferredFormat]:
+    """The formatting examples of a run and their format: from files, from a benchmark, or none beside an instruction.
+
+    Raises what `read_examples` and `declare_format` raise, and BenchmarkError.
+    """
+    if config.sources:
+        return read_examples(config.sources, config, config.example_limit)
+    if config.benchmark is None:
+        return (), declare_format(config)
+    benchmark = find_benchmark(config.benchmark)
+    seed = config.seed if config.example_seed is None else config.example_seed
+    drawn, note = formatting_examples(benchmark, seed, config.examples)
+    root, *others = map(Example, drawn)
+    inferred = infer_format(root, FormatOptions(format=benchmark.format_name), others=others)
+    return (root, *others), replace(inferred, notes=(note, *inferred.notes))
 
 
 def read_examples(

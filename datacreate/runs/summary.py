@@ -52,6 +52,7 @@ class RunStats:
     rejects: Counter[Reason] = field(default_factory=Counter)
     depths: Counter[int] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
+    attributes: dict[str, Counter[str]] = field(default_factory=dict)  # dimension -> value -> examples
     by_generator: Counter[int] = field(default_factory=Counter)  # accepted examples by index of the generator
     last_rejects: deque[Reject] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
     waiting: int = 0  # examples that wait for the label-noise check
@@ -66,7 +67,9 @@ class RunStats:
     def of(cls, spec: RunSpec, format: TaskFormat) -> Self:
         """The statistics of a run before its first commit."""
         ratio = tuple(spec.label_ratio.values()) if spec.label_ratio else None
-        return cls(format, spec.verification, ratio, [generator.model for generator in spec.mixture])
+        attributes = {each.name: Counter(dict.fromkeys(each.shares, 0)) for each in spec.attributes}
+        generators = [generator.model for generator in spec.mixture]
+        return cls(format, spec.verification, ratio, generators, attributes=attributes)
 
     @cached_property
     def label_noise_check(self) -> LabelNoiseCheck | None:
@@ -104,6 +107,8 @@ class RunStats:
             self.depths[commit.depth + 1] += len(commit.accepted)
         if self.format.labels and self.format.roles.answer:
             self.labels.update(str(field_at(e, self.format.roles.answer)) for e in commit.accepted)
+        for name, value in commit.attributes.items():
+            self.attributes[name][value] += len(commit.accepted)
         self._add_scored(commit)
         self.rejects.update(reject.reason for reject in commit.rejects)
         self.last_rejects.extend(commit.rejects)
@@ -159,6 +164,7 @@ class RunStats:
             "tokens_per_second": round(self.generated_tokens * rate, 1),
             "depths": {str(depth): n for depth, n in sorted(self.depths.items())},
             "labels": dict(sorted(self.labels.items())),
+            "attributes": {name: dict(counts) for name, counts in self.attributes.items()},
             "generators": {name: self.by_generator[index] for index, name in enumerate(self.generators)},
             "verification": self._verification_summary(),
         }
@@ -256,6 +262,7 @@ def summary_fields(summary: Mapping[str, Any]) -> dict[str, str]:
         "rejected": _counts(summary["rejected"]),
         "depth": _counts(summary["depths"]),
         "labels": _counts(summary["labels"]),
+        "attributes": "; ".join(f"{name}: {_counts(n)}" for name, n in summary["attributes"].items()),
         "verified": _verification(verified) if verified else "",
         "test sets": f"compared with {test_sets or 'none'}",
         "speed": f"{summary['examples_per_second']} examples/s, {summary['tokens_per_second']} tokens/s{replicas}",
