@@ -68,7 +68,7 @@ def test_a_run_resumes_with_the_same_benchmark_only(tmp_path: Path, model: str, 
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "neither": ({}, "either --example FILE or --benchmark NAME"),
+    "neither": ({}, "give --example FILE or --benchmark NAME"),
     "both": ({"example": {"a": "b"}, "benchmark": "csqa"}, "give either --example FILE"),
     "seed without": ({"example": {"a": "b"}, "example_seed": 3}, "--example-seed draws from a benchmark"),
     "a format": ({"benchmark": "csqa", "format": "multiple_choice"}, "a benchmark has its own format"),

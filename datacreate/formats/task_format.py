@@ -72,7 +72,6 @@ _Validator: Any = extend(  # type: ignore[no-untyped-call]
     ),
 )
 
-
 _RULES = {"type": "array", "items": {"enum": [rule.value for rule in Rule]}}
 _EXTENSION = {
     "properties": {"roles": ROLES_SCHEMA, "rules": _RULES},
