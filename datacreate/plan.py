@@ -29,7 +29,7 @@ from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.generation import Directions, chat_prompt
 from datacreate.prompts.label_scoring import can_score_labels, check_lettered
 from datacreate.run_models import Engines, RunModels, verify_mode
-from datacreate.runs.attributes import described, read_attributes
+from datacreate.runs.attributes import Attributes, described, read_attributes
 from datacreate.runs.config import (
     CreateConfig,
     Generator,
@@ -126,7 +126,6 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     if config.served:
         Addresses(config.urls)
     roots, inferred = examples_and_format(config)
-    _check_number(config, len(roots))
     if ignored := config.changed([name for name, queues in _QUEUES.items() if queue not in queues]):
         note = f"{ignored} has no effect with --strategy {config.strategy}"
         inferred = replace(inferred, notes=(*inferred.notes, note))
@@ -155,7 +154,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
         "compared_with": tuple(each.ref for each in held_out),
         "label_ratio": label_ratio,
         "corpus": passages.ref(config) if passages else None,
-        "attributes": read_attributes(config.attributes) if config.attributes else (),
+        "attributes": _attributes(config, inferred.format),
     }
     if stored:
         given = config.given(("num_examples", "concurrency", *(["num_chains"] if queue == "chain" else [])))
@@ -170,18 +169,6 @@ def _with_corpus(inferred: InferredFormat, passages: Passages) -> InferredFormat
     use = f"as the {dotted(context)} of each example" if context and is_given else "as source material"
     notes = (*inferred.notes, *passages.notes, f"{passages}; {use}")
     return replace(inferred, format=replace(inferred.format, context_is_given=is_given), notes=notes)
-
-
-def _check_number(config: CreateConfig, number: int) -> None:
-    """Raise UsageError if the run cannot use so many formatting examples, or has too few to show."""
-    if config.method == "paper" and number > 1:
-        one = "--examples 1" if config.benchmark else "--example-limit 1"
-        raise UsageError(f"--method paper starts from one example, and there are {number}; add {one}")
-    if config.shots > max(1, number) and find_strategy(config.strategy).queue == "root":
-        raise UsageError(
-            f"--shots {config.shots}: --strategy {config.strategy} shows only formatting examples, of which there "
-            f"{'is 1' if number == 1 else f'are {number}'}; give more with --example, or use another strategy"
-        )
 
 
 def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engines: Engines) -> RunPlan:
@@ -320,6 +307,18 @@ def _label_ratio(config: CreateConfig, format: TaskFormat) -> dict[str, float] |
     ratio = {name: config.label_ratio[name] for name in names}
     check_shares("--label-ratio", ratio)
     return ratio
+
+
+def _attributes(config: CreateConfig, format: TaskFormat) -> Attributes:
+    if config.attributes is None:
+        return ()
+    dimensions, answer = read_attributes(config.attributes), format.roles.answer
+    names = {each.name.casefold(): each.name for each in dimensions}
+    if answer and format.labels and (name := names.get(answer[-1].casefold())):
+        raise UsageError(
+            f"--attributes {config.attributes}: {name} is the label, and --label-ratio sets its shares; remove it"
+        )
+    return dimensions
 
 
 def default_chains(config: CreateConfig, num_examples: int, num_roots: int = 1) -> int | None:

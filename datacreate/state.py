@@ -223,8 +223,8 @@ class RunState:
     def _with_length_checked(self, item: Candidate | Reject, pending: PendingRequest) -> Candidate | Reject:
         if isinstance(item, Reject):
             return item
-        dimensions, passage = self._plan.spec.attributes, pending.directions.passage
-        return find_length_error(item, pending.attributes, dimensions, passage) or item
+        dimensions = self._plan.spec.attributes
+        return find_length_error(item, pending.attributes, dimensions, self._format) or item
 
     def _origin(self, pending: PendingRequest) -> Origin:
         return Origin(pending.number, self._acceptance.keys_of(pending.shown), pending.attributes)

@@ -26,6 +26,7 @@ from datacreate.formats.validate import Candidate, Reason, validate_example
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import example_line
+from datacreate.selection.strategies import find_strategy
 
 
 @dataclass(frozen=True)
@@ -115,13 +116,34 @@ def read_rows(path: Path, options: FormatOptions | None = None) -> Rows:
 def examples_and_format(config: CreateConfig) -> tuple[tuple[Example, ...], InferredFormat]:
     """The formatting examples of a run and their format: from files, from a benchmark, or none beside an instruction.
 
-    Raises what `read_examples` and `declare_format` raise, and BenchmarkError.
+    Raises what `read_examples` and `declare_format` raise, BenchmarkError, and UsageError if there are too many for the
+    method, or too few for the prompts.
     """
     if config.sources:
-        return read_examples(config.sources, config, config.example_limit)
-    if config.benchmark is None:
-        return (), declare_format(config)
-    benchmark = find_benchmark(config.benchmark)
+        found = read_examples(config.sources, config, config.example_limit)
+    elif config.benchmark:
+        found = _draw_examples(config, config.benchmark)
+    else:
+        found = (), declare_format(config)
+    _check_number(config, len(found[0]))
+    return found
+
+
+def _check_number(config: CreateConfig, number: int) -> None:
+    """Raise UsageError if the run cannot use so many formatting examples, or has too few to show."""
+    if config.method == "paper" and number > 1:
+        one = "--examples 1" if config.benchmark else "--example-limit 1"
+        raise UsageError(f"--method paper starts from one example, and there are {number}; add {one}")
+    if config.shots > max(1, number) and find_strategy(config.strategy).queue == "root":
+        raise UsageError(
+            f"--shots {config.shots}: --strategy {config.strategy} shows only formatting examples, of which there "
+            f"{'is 1' if number == 1 else f'are {number}'}; give more with --example, or use another strategy"
+        )
+
+
+def _draw_examples(config: CreateConfig, name: str) -> tuple[tuple[Example, ...], InferredFormat]:
+    """Rows of a benchmark as the formatting examples, in its format."""
+    benchmark = find_benchmark(name)
     seed = config.seed if config.example_seed is None else config.example_seed
     drawn, note = formatting_examples(benchmark, seed, config.examples)
     root, *others = map(Example, drawn)
