@@ -164,7 +164,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
 
 def _with_corpus(inferred: InferredFormat, passages: Passages) -> InferredFormat:
     """The format for examples about passages: they are its contexts, or source material without a context."""
-    context = inferred.format.roles.context
+    context = inferred.format.passage_field
     is_given = bool(context) and schema_at(inferred.format.schema, context or ()).get("type") == "string"
     use = f"as the {dotted(context)} of each example" if context and is_given else "as source material"
     notes = (*inferred.notes, *passages.notes, f"{passages}; {use}")

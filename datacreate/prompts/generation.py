@@ -161,9 +161,7 @@ def _span_sentence(format: TaskFormat) -> str:
     """Where a passage is given, what one example does not show: that the answer is a part of it."""
     is_span = format.context_is_given and Rule.ANSWER_IN_CONTEXT in format.rules
     return (
-        f" Each {dotted(format.roles.answer or ())} is copied word for word from this text."
-        if is_span
-        else ""
+        f" Each {dotted(format.roles.answer or ())} is a few words copied from this text." if is_span else ""
     )
 
 
