@@ -42,28 +42,32 @@ class Directions:
 def chat_prompt(
     encoding: PromptEncoding, shown: Sequence[Example], count: int, directions: Directions = Directions()
 ) -> list[Message]:
-    """The messages that ask for `count` new examples similar to the first of `shown`, the parent; the others are
-    further examples of the format. With none, the fields are described instead.
+    """The messages that ask for `count` new examples similar to the first of `shown`, the parent. With none, the fields
+    are described instead.
+
+    Further examples stand before the parent: those that several prompts have in common are then cached with the text
+    before them.
 
     The instruction stands in the system message, which is the same in all prompts of a run: servers cache it. The
     example is shown without spaces, as the grammar has the response written. With spaces, a small model deviates
     from its preferred tokens at every comma, and fewer of its examples are valid and new.
     """
     examples = [
-        json.dumps(encoding.write(each), ensure_ascii=False, separators=(",", ":")) for each in shown[:1]
+        json.dumps(encoding.write(each), ensure_ascii=False, separators=(",", ":"))
+        for each in (*shown[1:], *shown[:1])
     ]
     if encoding.style == "keyed":
-        return _paper_prompt(examples[0], count)
+        return _paper_prompt(examples[-1], count)
     is_given, passage = encoding.format.context_is_given, directions.passage
     listed = "; ".join(f"{name}: {value}" for name, value in directions.attributes.items())
     text = _text(passage, "another" if is_given and shown else "a") if passage else ""
     if shown:
-        context = str(value_at(shown[0].values, encoding.format.roles.context))
+        number = "one example" if len(examples) == 1 else f"{len(examples)} examples"
         topics = "about this text" if passage else "" if listed else "about other topics"
         different = f"but with {listed}, and all different" if listed else ""
         start = (
-            f"{_text(context, 'a') if is_given else ''}"
-            f"Here is a JSON array with one example, written as {encoding.describe()}:\n[{examples[0]}]\n\n"
+            f"{_contexts(encoding.format, [*shown[1:], shown[0]]) if is_given else ''}"
+            f"Here is a JSON array with {number}, written as {encoding.describe()}:\n[{','.join(examples)}]\n\n"
             f"{text}Write a JSON array of {count} more examples in the same way, "
             f"{', '.join(filter(None, (topics, different)))}."
         )
@@ -98,6 +102,15 @@ def merge_system_message(messages: Sequence[Mapping[str, str]]) -> list[Message]
 def _text(passage: str, article: str) -> str:
     """A passage, or the context of a shown example if contexts are given: they are no part of what is written."""
     return f"This is {article} text:\n{passage}\n\n"
+
+
+def _contexts(format: TaskFormat, shown: Sequence[Example]) -> str:
+    """The contexts of the shown examples, in their order."""
+    contexts = [str(value_at(each.values, format.roles.context)) for each in shown]
+    if len(contexts) == 1:
+        return _text(contexts[0], "a")
+    listed = "\n\n".join(f"Text {number}:\n{context}" for number, context in enumerate(contexts, 1))
+    return f"{listed}\n\nThe examples below are about these texts, in this order. "
 
 
 def _layout_sentence(format: TaskFormat, shown: Sequence[Example]) -> str:
