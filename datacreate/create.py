@@ -130,6 +130,8 @@ def create(
             if stored or plan.spec.num_chains:
                 _warn_if_idle(plan.spec, config.count, engines, progress)
         lock.check()
+        if plan.passages:
+            plan.passages.save(directory.passages_path)
         directory.write_config(run_config)
 
         # Generate.
@@ -254,6 +256,7 @@ class _Run:
                 f"{directory.train_path}: changed by another program; written again from the log"
             )
             self._write_train(read_log(directory.log_path, self._config.run_id))
+        sources = directory.write_sources(self._config.spec) if self._config.spec.corpus else None
         summary = summary_of(self._config, self._state.stats)
         replace_file(directory.summary_path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
         if self._state.stats.accepted:
@@ -261,7 +264,7 @@ class _Run:
             if self._compute_metrics and self._state.finished:
                 self._progress.notify("measuring diversity and shortcuts, for the dataset card")
                 metrics = self._compute_metrics(directory)
-            replace_file(directory.card_path, dataset_card(self._config.spec, summary, metrics))
+            replace_file(directory.card_path, dataset_card(self._config.spec, summary, metrics, sources))
         return summary
 
     def _no_progress_message(self) -> str:
@@ -308,7 +311,7 @@ def _schema_check(plan: RunPlan) -> Check:
     labels = plan.encoding.format.labels if not plan.is_paper_method else None
     schema = build_response_schema(plan.encoding, 1, labels[:1] if labels else None)
     # The prompt is the one of the run, so that the server's prefix cache has it afterwards.
-    prompt = chat_prompt(plan.encoding, plan.roots[:1], plan.spec.num_examples, plan.directions)
+    prompt = chat_prompt(plan.encoding, plan.roots[:1], plan.spec.num_examples, plan.directions_of(0))
     max_tokens = plan.samplings[0].max_tokens // plan.spec.num_examples + 1
     return schema_accepted(prompt, schema, replace(plan.samplings[0], max_tokens=max_tokens))
 

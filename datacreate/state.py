@@ -140,7 +140,7 @@ class RunState:
             parent,
             labels,
             pseudo_labels,
-            directions=replace(self._plan.directions, attributes=texts),
+            directions=replace(self._plan.directions_of(self._requests), attributes=texts),
             attributes=dealt,
         )
         self.to_submit.append(pending)
@@ -185,9 +185,12 @@ class RunState:
         if completion.finish_reason == "error":
             items: list[Candidate | Reject] = [Reject(Reason.NO_RESPONSE, shorten(completion.error or ""))]
         else:
+            encoding = self._encodings[pending.pseudo_labels]
+            if self._format.context_is_given:
+                encoding = replace(encoding, passage=pending.directions.passage or "")
             items = parse_completion(
                 completion.text,
-                self._encodings[pending.pseudo_labels],
+                encoding,
                 self._plan.spec.num_examples,
                 truncated=completion.finish_reason == "length",
                 keep_complete_items=not self._plan.is_paper_method,

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from datacreate import metrics as tables
 from datacreate.checkpoints import UNSEEN
+from datacreate.corpus import CorpusUse
 from datacreate.messages import markdown, markdown_code, markdown_table, visible
 from datacreate.runs.config import RunSpec
 
@@ -22,10 +23,15 @@ _DUPLICATES = {"near": "examples that differ in a few words", "semantic": "parap
 """Filter -> what may be in the data without it."""
 
 
-def dataset_card(spec: RunSpec, summary: Mapping[str, Any], metrics: tables.Metrics | None = None) -> str:
+def dataset_card(
+    spec: RunSpec,
+    summary: Mapping[str, Any],
+    metrics: tables.Metrics | None = None,
+    use: CorpusUse | None = None,
+) -> str:
     """The card as Markdown; all text from the example, the models and the server is escaped.
 
-    `metrics` as in `dataset_metrics`; None if nothing was measured.
+    `metrics` as in `dataset_metrics`; None if nothing was measured. `use` says which documents were used.
     """
     filters, checked = summary["filters"], summary["verification"]
     on = {report["name"] for report in filters if report["on"]}
@@ -58,6 +64,7 @@ def dataset_card(spec: RunSpec, summary: Mapping[str, Any], metrics: tables.Metr
         shortcuts=tables.shortcut_table(metrics) if metrics else None,
         diversity=tables.diversity_table(metrics) if metrics else None,
         warnings=tables.warnings(metrics) if metrics else [],
+        use=use,
         basis=tables.basis(metrics) if metrics else "",
     )
 

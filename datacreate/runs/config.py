@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import model_validator
 from pydantic_core import to_jsonable_python
 
+from datacreate.corpus import CorpusOptions, CorpusRef
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch
 from datacreate.filters.base import FilterSettings, HeldOutRef
@@ -32,7 +33,7 @@ DEFAULT_MODEL = "qwen2.5-coder-1.5b-instruct"
 _SET_BY_DATACREATE = {"conversation", "tokenize", "add_generation_prompt", "return_dict", "return_tensors"}
 
 
-_NOT_IN_PAPER = ("instruction", "label_ratio", "attributes", "near", "label_noise_check")
+_NOT_IN_PAPER = ("instruction", "label_ratio", "attributes", "corpus", "near", "label_noise_check")
 
 
 class IdentitySettings(Settings):
@@ -163,6 +164,7 @@ class CreateConfig(
     EngineOptions,
     GeneratorOptions,
     FormatOptions,
+    CorpusOptions,
     ExampleOptions,
 ):
     """The settings of one run. None: chosen automatically. The options of the last base come first in `--help`."""
@@ -333,6 +335,7 @@ class RunSpec(IdentitySettings):
     filters: FilterSettings
     compared_with: tuple[HeldOutRef, ...] = ()
     label_ratio: dict[str, float] | None = None
+    corpus: CorpusRef | None = None
     attributes: Attributes = ()
     verification: Verification | None = None
     mixture: tuple[Generator, ...] = ()  # () with one model
