@@ -18,6 +18,7 @@ from datacreate.filters.base import Filter
 from datacreate.formats.example import Json, value_at
 from datacreate.formats.validate import Candidate, Reason, Reject, answer_repeats_input, shorten
 from datacreate.plan import RunPlan
+from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit
 from datacreate.runs.summary import RunStats
 from datacreate.selection.passed_vectors import PassedVectors
@@ -183,6 +184,13 @@ class Acceptance:
             self._add(candidate, commit.request)
         for values in commit.waiting:
             self._add_to_filters(Candidate.of(values, self._format), commit.request)
+
+    def review(self, decision: Decision) -> None:
+        """Apply a decision of a reviewer. The filters keep the text of a rejected row: it must not come back."""
+        if decision.removed and self.quotas:
+            self.quotas.remove(value_at(decision.removed, self._format.roles.answer))
+        if decision.added:
+            self._add(Candidate.of(decision.added, self._format), decision.request)
 
     def find_reject(self, candidate: Candidate, parent: str, accepted: int = 0) -> Reject | None:
         """The first reason to reject a valid example, before verification; None if there is none.

@@ -57,8 +57,9 @@ class NearIndex:
         self._waiting: list[Hashed] = []  # added, but not in the index yet
         self._last: tuple[Sequence[str], Hashed, Hashes] | None = None  # of the last `match`
 
-    def match(self, inputs: Sequence[str]) -> tuple[int, float] | None:
-        """The number of the most similar example (the first of equals) and its Jaccard similarity."""
+    def match(self, inputs: Sequence[str], ignored: Sequence[int] = ()) -> tuple[int, float] | None:
+        """The number of the most similar example (the first of equals) that is not ignored, and its Jaccard
+        similarity."""
         self._add_waiting()
         hashed = _hash_shingles(inputs)
         self._last = (inputs, hashed, self._bands([hashed]))
@@ -66,7 +67,11 @@ class NearIndex:
         best = None
         for row in self._similar(kept, self._index.find(self._last[2][0])):
             similarity = self._similarity(kept, row)
-            if similarity >= self._threshold and (best is None or similarity > best[1]):
+            if (
+                similarity >= self._threshold
+                and row not in ignored
+                and (best is None or similarity > best[1])
+            ):
                 best = (row, similarity)
         return best
 
@@ -144,8 +149,10 @@ class NearDuplicates(Filter):
         self._numbers = array("q")
         self._origin = inputs.origin
 
-    def match(self, candidate: Candidate) -> str | None:
-        found = self._index.match(candidate.inputs)
+    def match(self, candidate: Candidate, ignore: int | None = None) -> str | None:
+        rows = enumerate(self._numbers) if ignore is not None else ()
+        ignored = [row for row, number in rows if number == ignore]
+        found = self._index.match(candidate.inputs, ignored)
         if found is None:
             return None
         row, similarity = found

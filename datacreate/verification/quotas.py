@@ -46,6 +46,13 @@ class Quotas:
             self._spare -= 1
         self._accepted[key] += 1
 
+    def remove(self, label: Json) -> None:
+        """Free the place of an accepted example with this label."""
+        key = label_key(label)
+        self._accepted[key] -= 1
+        if self._accepted[key] == self._floors[key]:
+            self._spare += 1
+
     def assign(self, number: int, rng: random.Random) -> list[Json]:
         """`number` labels for one request, in proportion to what each label still needs.
 

@@ -1,0 +1,87 @@
+"""The rows of a review: what is known about each, which are shown, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from datacreate.formats.example import Json
+from datacreate.formats.task_format import TaskFormat
+from datacreate.runs.decisions import Decision
+from datacreate.runs.log import Commit
+from datacreate.verification.scoring import Probabilities
+
+UNCERTAIN = 0.2
+"""A row is uncertain if its answer leads by less than this probability."""
+
+FLAGS = {
+    "disagreement": "the verifier finds another answer more probable",
+    "uncertain": f"the answer leads the next one by less than {UNCERTAIN:g}",
+    "longest_option": "the right option is longer than all others",
+}
+"""Flag -> what it means."""
+
+
+@dataclass
+class ReviewRow:
+    """A row of the run, as it is now."""
+
+    number: int
+    commit: Commit  # that accepted it
+    values: dict[str, Json]  # of a rejected row those that it had
+    assigned: int  # index of the answer that the text was written for; -1 without one
+    probabilities: (
+        Probabilities | None
+    )  # of the possible answers, as the verifier sees them; None if not known
+    decision: Decision | None = None  # the last one
+    in_set: bool = True  # whether it is in train.jsonl
+
+    def margin(self, format: TaskFormat) -> float | None:
+        """The probability of the row's answer minus that of the best other one; None if not known."""
+        chosen = format.answers.chosen(self.values)
+        if self.probabilities is None or chosen is None or len(self.probabilities) < 2:
+            return None
+        others = (p for index, p in enumerate(self.probabilities) if index != chosen)
+        return round(self.probabilities[chosen] - max(others), 4)
+
+    def flags(self, format: TaskFormat) -> list[str]:
+        """The names in `FLAGS` that the row has."""
+        margin = self.margin(format)
+        found = {"disagreement": margin is not None and margin < 0}
+        found["uncertain"] = margin is not None and margin < UNCERTAIN
+        chosen, options = format.answers.chosen(self.values), format.answers.choices(self.values)
+        if format.options_vary and chosen is not None:
+            lengths = [len(str(option).strip()) for option in options]
+            found["longest_option"] = lengths.count(max(lengths)) == 1 and lengths[chosen] == max(lengths)
+        return [name for name, holds in found.items() if holds]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which rows are shown; None: all."""
+
+    label: str | None = None
+    flag: str | None = None
+    max_margin: float | None = None
+
+
+class ReviewQueue:
+    """The rows to decide about, in order. Skipped rows come back when the queue is made again."""
+
+    def __init__(self, rows: Sequence[ReviewRow]) -> None:
+        self._rows = rows
+        self._at = 0
+
+    @property
+    def current(self) -> ReviewRow | None:
+        """The row that is shown; None at the end."""
+        return self._rows[self._at] if self._at < len(self._rows) else None
+
+    @property
+    def left(self) -> int:
+        """The rows from the current one on."""
+        return len(self._rows) - self._at
+
+    def move(self, step: int) -> None:
+        """To the next row (1) or the one before (-1)."""
+        self._at = min(max(0, self._at + step), len(self._rows))
