@@ -81,6 +81,7 @@ def print_summary(summary: dict[str, Any]) -> None:
         "depth": _counts(summary["depths"]),
         "labels": _counts(summary["labels"]),
         "verified": _verification(verified) if verified else "",
+        **review_lines(summary["review"]),
         "test sets": f"compared with {test_sets or 'none'}",
         "speed": f"{summary['examples_per_second']} examples/s, {summary['tokens_per_second']} tokens/s{replicas}",
         "cost": f"{summary['requests']} requests, {summary['generated_tokens']} tokens generated "
@@ -89,6 +90,21 @@ def print_summary(summary: dict[str, Any]) -> None:
     _print_fields((name, text) for name, text in rows.items() if text)
     for warning in filter(None, (summary["depth_warning"], verified and verified["warning"])):
         echo(f"warning: {warning}", fg="yellow")
+
+
+def review_lines(review: Mapping[str, Any] | None) -> dict[str, str]:
+    """What reviewers decided, and what a random sample says about the labels."""
+    if review is None:
+        return {}
+    verdicts = ", ".join(f"{review[verdict]} {verdict}" for verdict in ("accepted", "edited", "rejected"))
+    lines = {"reviewed": f"{review['reviewed']} rows: {verdicts}"}
+    if (sample := review["sample"]) and sample["decided"]:
+        low, high = sample["interval"]
+        lines["sample"] = (
+            f"{sample['right']} of {sample['decided']} labels right ({sample['accuracy']:.0%}, 95 % interval "
+            f"{low:.0%} to {high:.0%}); {sample['rows']} rows drawn from {sample['of']}"
+        )
+    return lines
 
 
 def _verification(checked: Mapping[str, Any]) -> str:

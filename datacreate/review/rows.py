@@ -29,10 +29,8 @@ class ReviewRow:
     number: int
     commit: Commit  # that accepted it
     values: dict[str, Json]  # of a rejected row those that it had
-    assigned: int  # index of the answer that the text was written for; -1 without one
-    probabilities: (
-        Probabilities | None
-    )  # of the possible answers, as the verifier sees them; None if not known
+    assigned: int = -1  # index of the answer that the text was written for; -1 without one
+    probabilities: Probabilities | None = None  # the verifier's, of the possible answers; None if not known
     decision: Decision | None = None  # the last one
     in_set: bool = True  # whether it is in train.jsonl
 

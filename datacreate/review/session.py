@@ -167,6 +167,13 @@ class ReviewSession:
 
     # What is shown
 
+    @property
+    def fields(self) -> list[str]:
+        """The fields of every row. Raises UsageError if there are no rows."""
+        if not self.rows:
+            raise UsageError(f"{self.directory.path}: the run has no rows yet; there is nothing to review")
+        return list(self.rows[0].values)
+
     def parent(self, row: ReviewRow) -> dict[str, Json] | None:
         """The example that the model was shown when it wrote the row."""
         if self._parents is None:
@@ -214,7 +221,7 @@ class ReviewSession:
         last = self.stats.review.sample
         if last is None or (last.seed, len(last.rows)) != (seed, min(size, last.of)):
             if not current:
-                raise UsageError(f"{self.directory.path}: the run has no rows yet; nothing can be drawn")
+                raise UsageError(f"{self.directory.path}: train.jsonl has no rows; nothing can be drawn")
             drawn = random.Random(seed).sample(current, min(size, len(current)))
             last = Sample(tuple(drawn), len(current), seed, _reviewer(), round(time.time(), 3))
             self._write([last])

@@ -1,8 +1,8 @@
 """Rows as texts that people edit: fields in the editor, and the cells of a CSV file for a spreadsheet.
 
 The file has a line per row. Its columns: `id` (the number of the row), `label`, `probabilities`, `flags`, `decision`,
-`reason`, `field:NAME` and `edit:NAME` for each field. A reviewer fills in `decision` (accept, reject or edit), `reason`,
-and of edited fields the cell `edit:NAME`.
+`reason`, `field:NAME` and `edit:NAME` for each field. A reviewer fills in `decision` (accept, reject or edit),
+`reason`, and of edited fields the cell `edit:NAME`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from datacreate.formats.reader import RowFile
 from datacreate.formats.schema_utils import is_constant
 from datacreate.locking import replaced_by_one
 from datacreate.messages import Notify, no_notify, printable, visible, visible_json
-from datacreate.review.session import Change, Refused, ReviewRow, ReviewSession
+from datacreate.review.rows import ReviewRow
+from datacreate.review.session import Change, Refused, ReviewSession
 from datacreate.runs.decisions import Verdict
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
@@ -78,7 +79,7 @@ def probabilities_text(session: ReviewSession, row: ReviewRow) -> str:
 
 def write_spreadsheet(session: ReviewSession, rows: Iterable[ReviewRow], path: Path, notify: Notify) -> None:
     """Write rows as CSV: UTF-8 with a byte order mark, which spreadsheets need. Raises StorageError, RunLocked."""
-    names = list(session.config.spec.example)
+    names = session.fields
     with replaced_by_one(path, notify) as part, part.open("x", encoding="utf-8-sig", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(
@@ -121,7 +122,7 @@ def read_spreadsheet(session: ReviewSession, path: Path, notify: Notify = no_not
             )
         try:
             row = _row(session, cells["id"], seen)
-            if change := _change(session, row, cells):
+            if change := _change(row, cells):
                 changes[row.number] = raw.number, change
         except ValueError as error:
             faults.append((raw.number, str(error)))
@@ -144,12 +145,12 @@ def read_spreadsheet(session: ReviewSession, path: Path, notify: Notify = no_not
 
 
 def _needed(session: ReviewSession) -> list[str]:
-    return ["id", "decision", *(f"field:{name}" for name in session.config.spec.example)]
+    return ["id", "decision", *(f"field:{name}" for name in session.fields)]
 
 
 def _cell(value: Json) -> str:
     text = str(value or "").replace("\r\n", "\n")
-    return text[1:] if text.startswith("'") else text
+    return text.removeprefix("'")
 
 
 def _row(session: ReviewSession, id: str, seen: set[int]) -> ReviewRow:
@@ -162,7 +163,7 @@ def _row(session: ReviewSession, id: str, seen: set[int]) -> ReviewRow:
     return session.rows[number - 1]
 
 
-def _change(session: ReviewSession, row: ReviewRow, cells: Mapping[str, str]) -> Change | None:
+def _change(row: ReviewRow, cells: Mapping[str, str]) -> Change | None:
     """What a line asks for; None for nothing new. Raises ValueError, in a few words."""
     edits = {name: cell for name in row.values if (cell := cells.get(f"edit:{name}", ""))}
     for name, value in row.values.items():
