@@ -7,15 +7,13 @@ parent: both need its text, which verification does not change. It does so even 
 
 from __future__ import annotations
 
-import json
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from functools import lru_cache
 
 from datacreate.filters.base import Filter
-from datacreate.formats.example import Json, value_at
+from datacreate.formats.example import Example, Json, value_at
 from datacreate.formats.validate import Candidate, Reason, Reject, answer_repeats_input, shorten
 from datacreate.plan import RunPlan
 from datacreate.runs.decisions import Decision
@@ -46,10 +44,9 @@ class Acceptance:
         self._vectors = vectors
         self._format = plan.encoding.format
         self._verification = plan.spec.verification
-        root = Candidate.of(plan.root.values, self._format)
-        self._root_key = root.key
-        self._answer_may_repeat_input = answer_repeats_input(root, self._format)
-        self._parent_key = lru_cache(maxsize=4096)(self._key_of_line)
+        roots = [Candidate.of(root.values, self._format) for root in plan.roots]
+        self._root_keys = {root.key for root in roots}
+        self._answer_may_repeat_input = any(answer_repeats_input(root, self._format) for root in roots)
         self._waiting: deque[Commit] = deque()  # with examples that wait for the label-noise check
         self.passed = 0  # examples that passed the filters, waiting ones included
         self.quotas: Quotas | None = None
@@ -57,8 +54,9 @@ class Acceptance:
         if labels and not plan.is_paper_method:
             self.quotas = Quotas(labels, count, list(ratio.values()) if ratio else None)
 
-    def _key_of_line(self, line: str) -> str:
-        return Candidate.of(json.loads(line), self._format).key
+    def keys_of(self, shown: Iterable[Example]) -> frozenset[str]:
+        """The keys of the examples that a prompt shows: copies of them are rejected."""
+        return frozenset(Candidate.of(example.values, self._format).key for example in shown)
 
     @property
     def pseudo_labels(self) -> bool:
@@ -75,7 +73,7 @@ class Acceptance:
     def decide(
         self,
         item: Candidate,
-        parent: str,
+        shown: Collection[str],
         request: int,
         probabilities: Probabilities | None,
         *,
@@ -84,10 +82,10 @@ class Acceptance:
     ) -> tuple[Candidate | Reject, Scored | None]:
         """The item as it is accepted or waits, or a reject; and the verifier's result, or None.
 
-        `parent` is the line of its parent, `has_label` whether it was written for a label, `accepted` the number of
-        examples accepted from the same completion.
+        `shown` has the keys of the examples in its prompt, `has_label` says whether it was written for a label,
+        `accepted` is the number of examples accepted from the same completion.
         """
-        if reject := self.find_reject(item, parent, accepted):
+        if reject := self.find_reject(item, shown, accepted):
             return reject, None
         if not self._verification:
             return self._accept(item, request), None
@@ -192,12 +190,13 @@ class Acceptance:
         if decision.added:
             self._add(Candidate.of(decision.added, self._format), decision.request)
 
-    def find_reject(self, candidate: Candidate, parent: str, accepted: int = 0) -> Reject | None:
+    def find_reject(self, candidate: Candidate, shown: Collection[str], accepted: int = 0) -> Reject | None:
         """The first reason to reject a valid example, before verification; None if there is none.
 
-        `parent` is the line of its parent, `accepted` the number of examples accepted from the same completion.
+        `shown` has the keys of the examples in its prompt, `accepted` is the number of examples accepted from the same
+        completion.
         """
-        if candidate.key == self._parent_key(parent):
+        if candidate.key in shown:
             return _reject(Reason.COPIED_EXAMPLE, candidate)
         if not self._answer_may_repeat_input and answer_repeats_input(candidate, self._format):
             return _reject(Reason.ANSWER_REPEATS_INPUT, candidate)
@@ -210,7 +209,7 @@ class Acceptance:
         return None
 
     def _match_filters(self, candidate: Candidate) -> Reject | None:
-        if candidate.key == self._root_key:
+        if candidate.key in self._root_keys:
             return _reject(Reason.COPIED_EXAMPLE, candidate)
         for each in self._filters:
             if (detail := each.match(candidate)) is not None:

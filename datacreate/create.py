@@ -100,8 +100,8 @@ def create(
             embedder = SentenceEmbedder(models.embedding_model.path)
         vectors = None
         if embeds and embedder and not finished:
-            root_text = "\n".join(plan.encoding.format.input_texts(plan.root.values))
-            vectors = PassedVectors(embedder, directory.vectors_path, root_text)
+            texts = ["\n".join(plan.encoding.format.input_texts(root.values)) for root in plan.roots]
+            vectors = PassedVectors(embedder, directory.vectors_path, texts)
         sha256 = models.embedding_model.sha256 if models.embedding_model else None
         filter_inputs = FilterInputs(inputs.held_out, vectors, sha256)
         filters = [] if finished else make_filters(plan.spec.filters, filter_inputs)
@@ -284,7 +284,7 @@ def _schema_check(plan: RunPlan) -> Check:
     labels = plan.encoding.format.labels if not plan.is_paper_method else None
     schema = build_response_schema(plan.encoding, 1, labels[:1] if labels else None)
     # The prompt is the one of the run, so that the server's prefix cache has it afterwards.
-    prompt = chat_prompt(plan.encoding, plan.root, plan.spec.num_examples)
+    prompt = chat_prompt(plan.encoding, plan.roots[:1], plan.spec.num_examples, plan.directions)
     max_tokens = plan.samplings[0].max_tokens // plan.spec.num_examples + 1
     return schema_accepted(prompt, schema, replace(plan.samplings[0], max_tokens=max_tokens))
 

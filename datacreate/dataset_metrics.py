@@ -51,17 +51,17 @@ class DatasetMetrics:
         """The metrics of a run. Raises RunError or LogDamaged if it cannot be read."""
         config = directory.read_config()
         rows, families = sampled(directory.commits(), self.seed)
-        return self.rows(config.format, rows, families, config.spec.example, config.spec.benchmark)
+        return self.rows(config.format, rows, families, config.spec.examples, config.spec.benchmark)
 
     def rows(
         self,
         format: TaskFormat,
         rows: Rows,
         families: Sequence[Hashable] | None,
-        example: Mapping[str, Json],
+        examples: Rows,
         benchmark: str | None,
     ) -> dict[str, Any]:
-        """The metrics of rows of one format, made from `example`.
+        """The metrics of rows of one format, made from the formatting `examples`.
 
         Diversity depends on the number of texts, so both sets are measured at the size of the smaller one.
         Shortcuts use all sampled rows of this set, and as many of the human set or all that it has.
@@ -72,8 +72,9 @@ class DatasetMetrics:
         def measured(rows: Rows, families: Sequence[Hashable] | None) -> dict[str, Any]:
             found = shortcuts(format, rows, families, self.seed)
             pairs = [texts_of(format, values) for values in rows]
-            texts, root = [text for text, _ in pairs if text], texts_of(format, example)[0] or None
-            different = diversity(texts, example=root, number=number, seed=self.seed)
+            texts = [text for text, _ in pairs if text]
+            roots = [text for values in examples if (text := texts_of(format, values)[0])]
+            different = diversity(texts, examples=roots, number=number, seed=self.seed)
             lengths = [len(words(passage)) for _, passage in pairs[:MAX_TEXTS] if passage]
             return {
                 "rows": len(rows),

@@ -25,7 +25,7 @@ from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import load_example
 from datacreate.formats.serialization import PromptEncoding
 from datacreate.formats.task_format import TaskFormat
-from datacreate.prompts.generation import chat_prompt
+from datacreate.prompts.generation import Directions, chat_prompt
 from datacreate.prompts.label_scoring import can_score_labels, check_lettered
 from datacreate.run_models import Engines, RunModels, verify_mode
 from datacreate.runs.config import (
@@ -38,6 +38,7 @@ from datacreate.runs.config import (
 )
 from datacreate.runs.directory import RunConfig, RunDirectory
 from datacreate.selection.strategies import Strategy, find_strategy
+from datacreate.settings import check_shares
 from datacreate.verification.label_noise import most_rows
 from datacreate.verification.scoring import VerifyMode
 
@@ -61,7 +62,7 @@ _QUEUES = {"num_chains": {"chain"}, "max_parent_uses": {"tree", "coverage"}}
 class RunInputs:
     """What is known of a run before a model or a server is looked at."""
 
-    root: Example
+    roots: tuple[Example, ...]  # the formatting examples
     inferred: InferredFormat
     verify: VerifyMode
     held_out: tuple[HeldOutSet, ...]  # for decontamination
@@ -73,12 +74,17 @@ class RunInputs:
 class RunPlan:
     """The decisions of a run before the first request."""
 
-    root: Example
+    roots: tuple[Example, ...]  # the formatting examples
     encoding: PromptEncoding
     strategy: Strategy
     samplings: tuple[Sampling, ...]  # one per generator
     spec: RunSpec
     notes: tuple[str, ...]  # for the user: the inferred format, warnings
+
+    @property
+    def directions(self) -> Directions:
+        """What all requests of the run ask for."""
+        return Directions(label_ratio=self.spec.label_ratio)
 
     @property
     def is_paper_method(self) -> bool:
@@ -99,7 +105,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     queue = find_strategy(config.strategy).queue
     if config.served:
         Addresses(config.urls)
-    root, inferred = _root_and_format(config)
+    roots, inferred = _roots_and_format(config)
     if ignored := config.changed([name for name, queues in _QUEUES.items() if queue not in queues]):
         note = f"{ignored} has no effect with --strategy {config.strategy}"
         inferred = replace(inferred, notes=(*inferred.notes, note))
@@ -115,7 +121,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     before = stored.spec.compared_with if stored else None
     held_out = held_out_sets(test_sets or (), inferred.format, before)
     identity = config.subset(IdentitySettings) | {
-        "example": dict(root.values),
+        "examples": tuple(dict(root.values) for root in roots),
         "format": inferred.format.document(),
         "benchmark": config.benchmark,
         "filters": with_names(config, held_out),
@@ -125,10 +131,10 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     if stored:
         given = config.given(("num_examples", "concurrency", *(["num_chains"] if queue == "chain" else [])))
         stored.check_same(identity | given, config.count, directory.path)
-    return RunInputs(root, inferred, verify, held_out, stored, identity)
+    return RunInputs(roots, inferred, verify, held_out, stored, identity)
 
 
-def _root_and_format(config: CreateConfig) -> tuple[Example, InferredFormat]:
+def _roots_and_format(config: CreateConfig) -> tuple[tuple[Example, ...], InferredFormat]:
     if config.benchmark is not None:
         return _draw_example(config, config.benchmark)
     if isinstance(config.example, dict):
@@ -138,17 +144,17 @@ def _root_and_format(config: CreateConfig) -> tuple[Example, InferredFormat]:
     else:
         assert config.example is not None, "CreateConfig has an example or a benchmark"
         root = load_example(config.example)
-    return root, infer_format(root, config)
+    return (root,), infer_format(root, config)
 
 
-def _draw_example(config: CreateConfig, name: str) -> tuple[Example, InferredFormat]:
+def _draw_example(config: CreateConfig, name: str) -> tuple[tuple[Example, ...], InferredFormat]:
     """A row of the benchmark's train split as the formatting example, in the benchmark's format."""
     benchmark = find_benchmark(name)
     seed = config.seed if config.example_seed is None else config.example_seed
     values, note = formatting_example(benchmark, seed)
     root = Example(values)
     inferred = infer_format(root, FormatOptions(format=benchmark.format_name))
-    return root, replace(inferred, notes=(note, *inferred.notes))
+    return (root,), replace(inferred, notes=(note, *inferred.notes))
 
 
 def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engines: Engines) -> RunPlan:
@@ -157,18 +163,18 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
     The engines provide token counts, slots and context length; a finished run needs none of them. Raises
     PromptTooLong if not even one example fits, UsageError if the verifier cannot score the labels.
     """
-    root, embedding_model, paper = inputs.root, models.embedding_model, config.method == "paper"
+    roots, embedding_model, paper = inputs.roots, models.embedding_model, config.method == "paper"
     stored = inputs.stored.spec if inputs.stored else None
     encoding = PromptEncoding(inputs.inferred.format, "keyed" if paper else "positional")
     number = stored.num_examples if stored else None
     number = number or min(
-        _fit_context(encoding, root, engine, config.num_examples)[0] for engine in engines.generators
+        _fit_context(encoding, roots, engine, config.num_examples)[0] for engine in engines.generators
     )
     samplings = tuple(
         _sampling(
             config,
             checkpoint,
-            _max_tokens(config, stored, index) or _fit_context(encoding, root, engine, number)[1],
+            _max_tokens(config, stored, index) or _fit_context(encoding, roots, engine, number)[1],
         )
         for index, (checkpoint, engine) in enumerate(zip(models.generators, engines.generators, strict=True))
     )
@@ -195,7 +201,7 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
         ),
     )
     notes = (*inputs.inferred.notes, *_warnings(spec))
-    return RunPlan(root, encoding, strategy, samplings, spec, notes)
+    return RunPlan(roots, encoding, strategy, samplings, spec, notes)
 
 
 def _warnings(spec: RunSpec) -> Iterator[str]:
@@ -263,11 +269,7 @@ def _label_ratio(config: CreateConfig, format: TaskFormat) -> dict[str, float] |
     if missing := [name for name in names if name not in config.label_ratio]:
         raise UsageError(f"--label-ratio: no share for the label {missing[0]!r}; give one, 0 for none of it")
     ratio = {name: config.label_ratio[name] for name in names}
-    if negative := [f"{name}={share:g}" for name, share in ratio.items() if share < 0]:
-        raise UsageError(f"--label-ratio {negative[0]}: give a share of at least 0")
-    total = sum(ratio.values())
-    if not abs(total - 1) <= 1e-6:  # NaN, too
-        raise UsageError(f"--label-ratio: the shares add up to {total:g}; give shares that add up to 1")
+    check_shares("--label-ratio", ratio)
     return ratio
 
 
@@ -280,15 +282,15 @@ def default_chains(config: CreateConfig, num_examples: int) -> int | None:
 
 
 def _fit_context(
-    encoding: PromptEncoding, root: Example, engine: Engine, requested: int | None
+    encoding: PromptEncoding, roots: Sequence[Example], engine: Engine, requested: int | None
 ) -> tuple[int, int]:
     """The number of examples per request, and its max_tokens. Raises PromptTooLong if none fits."""
-    whole = encoding.format.with_all_turns(root)
+    whole = encoding.format.with_all_turns(roots[0])
     shown = [{"role": "user", "content": json.dumps(encoding.write(whole), ensure_ascii=False)}]
     example_tokens = MAX_GROWTH * engine.count_tokens(shown) + EXTRA_TOKENS
     # A later parent can be twice as long as the formatting example.
     prompt = (
-        engine.count_tokens(chat_prompt(encoding, root, requested or DEFAULT_NUM_EXAMPLES))
+        engine.count_tokens(chat_prompt(encoding, roots[:1], requested or DEFAULT_NUM_EXAMPLES))
         + example_tokens // 2
     )
     for number in [requested] if requested else range(DEFAULT_NUM_EXAMPLES, 0, -1):

@@ -152,6 +152,30 @@ def _pairs(value: Any) -> Any:
     return pairs
 
 
+def _shares(value: Any) -> Any:
+    """`yes=0.7,no=0.3` texts as a mapping."""
+    if value is None or isinstance(value, Mapping):
+        return value
+    shares: dict[str, str] = {}
+    for part in (part for text in ([value] if isinstance(value, str) else value) for part in text.split(",")):
+        name, equals, share = part.rpartition("=")
+        if not (name.strip() and equals):
+            raise ValueError("write it as NAME=0.7,NAME=0.3")
+        if name.strip() in shares:
+            raise ValueError(f"{name.strip()} is given twice; give it once")
+        shares[name.strip()] = share
+    return shares
+
+
+def check_shares(where: str, shares: Mapping[str, float]) -> None:
+    """Raise UsageError, which starts with `where`, unless the shares are at least 0 and add up to 1."""
+    if negative := [f"{name}={share:g}" for name, share in shares.items() if share < 0]:
+        raise UsageError(f"{where} {negative[0]}: give a share of at least 0")
+    total = sum(shares.values())
+    if not abs(total - 1) <= 1e-6:  # NaN, too
+        raise UsageError(f"{where}: the shares add up to {total:g}; give shares that add up to 1")
+
+
 def _json_pairs(value: Any) -> Any:
     return (
         value if isinstance(value, Mapping) else {name: _json(part) for name, part in _pairs(value).items()}
@@ -181,6 +205,9 @@ Pairs = Annotated[dict[str, str], BeforeValidator(_pairs)]
 
 JsonPairs = Annotated[dict[str, Any], BeforeValidator(_json_pairs)]
 """The same; values are JSON where they can be read as such."""
+
+Shares = Annotated[dict[str, float], BeforeValidator(_shares)]
+"""A mapping, or `NAME=0.7,NAME=0.3` texts; see `check_shares`."""
 
 CommaList = BeforeValidator(_list)
 """Takes `a,b` for ("a", "b")."""

@@ -26,7 +26,7 @@ from datacreate.formats.parse import parse_completion
 from datacreate.formats.response_schema import build_response_schema
 from datacreate.formats.validate import Candidate, Reason, Reject, shorten
 from datacreate.plan import RunPlan
-from datacreate.prompts.generation import chat_prompt
+from datacreate.prompts.generation import Directions, chat_prompt
 from datacreate.prompts.label_scoring import LabelQuestion, label_question
 from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit, LogLine, Session, example_line
@@ -58,11 +58,18 @@ class PendingRequest:
     labels: tuple[Json, ...] | None
     pseudo_labels: bool = False  # the verifier will assign the labels
     model: int = 0  # index of the generator
+    shots: tuple[Example, ...] = ()  # further examples that the prompt shows
+    directions: Directions = field(default_factory=Directions)
 
     @cached_property
     def example(self) -> Example:
         """The parent as an example."""
         return Example(json.loads(self.parent.line))
+
+    @property
+    def shown(self) -> tuple[Example, ...]:
+        """The examples that the prompt shows, the parent first."""
+        return (self.example, *self.shots)
 
 
 @dataclass(frozen=True)
@@ -122,7 +129,10 @@ class RunState:
         if (quotas := self._acceptance.quotas) and not pseudo_labels:
             rng = self._rng("deal", self._requests)  # the word is part of the seed: do not change it
             labels = tuple(quotas.assign(self._plan.spec.num_examples, rng))
-        self.to_submit.append(PendingRequest(self._requests, parent, labels, pseudo_labels))
+        pending = PendingRequest(
+            self._requests, parent, labels, pseudo_labels, directions=self._plan.directions
+        )
+        self.to_submit.append(pending)
         self._requests += 1
 
     @property
@@ -151,7 +161,7 @@ class RunState:
         """The request for the engine."""
         spec = self._plan.spec
         encoding = self._encodings[pending.pseudo_labels]
-        messages = chat_prompt(encoding, pending.example, spec.num_examples, spec.label_ratio)
+        messages = chat_prompt(encoding, pending.shown, spec.num_examples, pending.directions)
         schema = self._schema(pending.labels, pending.pseudo_labels)
         return Request(pending.number, messages, schema, self._plan.samplings[pending.model])
 
@@ -172,10 +182,11 @@ class RunState:
             self._embedder.encode([candidate.text for candidate in candidates])
         for each in self._filters:
             each.prefetch(candidates)
+        shown = self._acceptance.keys_of(pending.shown)
         questions: dict[int, LabelQuestion] = {}
         for index, item in enumerate(items if self._verification else ()):
             # Filters only get stricter: an item that is rejected now is also rejected by `decide`.
-            if isinstance(item, Candidate) and not self._acceptance.find_reject(item, pending.parent.line):
+            if isinstance(item, Candidate) and not self._acceptance.find_reject(item, shown):
                 lettered = self._verification is not None and self._verification.lettered
                 question = label_question(self._format, item.example.values, lettered=lettered)
                 if question is not None:
@@ -185,6 +196,7 @@ class RunState:
     def decide(self, parsed: ParsedCompletion) -> Commit:
         """Accept or reject each item, given all earlier commits."""
         pending, completion, awaits_check = parsed.pending, parsed.completion, self._acceptance.awaits_check
+        shown = self._acceptance.keys_of(pending.shown)
         passed: list[Candidate] = []
         rejects: list[Reject] = []
         scored: list[Scored] = []
@@ -196,7 +208,7 @@ class RunState:
             probabilities = round_probabilities(scores) if scores else None
             result, verified = self._acceptance.decide(
                 item,
-                pending.parent.line,
+                shown,
                 pending.number,
                 probabilities,
                 has_label=not pending.pseudo_labels,
@@ -293,16 +305,17 @@ def _cannot_follow(path: str, line: LogLine, what: str) -> LogDamaged:
 
 
 def _make_queue(plan: RunPlan, count: int, vectors: PassedVectors | None) -> ParentQueue:
-    root, spec = Parent(0, example_line(dict(plan.root.values)), 0), plan.spec
+    lines, spec = [example_line(dict(root.values)) for root in plan.roots], plan.spec
+    roots = [Parent(-index, line, 0) for index, line in enumerate(lines)]
     # So that no more than half of a small run are children of the root. The log names the parents of earlier requests,
     # also of those made for a smaller count.
     uses = min(spec.max_parent_uses, max(2, count // (2 * spec.num_examples)))
     if vectors:
-        return FarthestFirst(root, vectors.of_parent, max_parent_uses=uses)
+        return FarthestFirst(roots, vectors.of_parent, max_parent_uses=uses)
     if spec.num_chains:
-        return Chains(root, spec.num_chains)
+        return Chains(roots, spec.num_chains)
     if plan.strategy.queue == "root":
-        return Tree(root, UNLIMITED_USES)
+        return Tree(roots, UNLIMITED_USES)
     if spec.method == "paper":
-        return Levels(root, spec.seed)
-    return Tree(root, uses)
+        return Levels(roots, spec.seed)
+    return Tree(roots, uses)

@@ -11,6 +11,7 @@ from datacreate.create import create
 from datacreate.messages import Notify, SilentProgress, no_notify
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
+from datacreate.runs.export import export
 from tests.filters.texts import HashedWords
 from tests.scripted import Script, ScriptedEngine, answering
 
@@ -67,6 +68,12 @@ def train(run_dir: Path) -> bytes:
 
 def examples(run_dir: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in train(run_dir).split(b"\n")[:-1]]
+
+
+def exported(run: RunDirectory, layout: str, target: Path | None = None, **options: Any) -> Path:
+    """Export a run as one file or folder."""
+    [path] = export(run, layout, target, **options)
+    return path
 
 
 def commits(run_dir: Path) -> list[Any]:

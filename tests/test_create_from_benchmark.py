@@ -38,7 +38,7 @@ def test_the_example_is_a_row_and_is_not_among_those_made(
     summary = make(tmp_path / "run", model, example=None, benchmark=name, count=13)
     root, _ = formatting_example(benchmark, 42)
     spec = RunDirectory(tmp_path / "run").read_config().spec
-    assert (spec.example, spec.benchmark) == (root, name)
+    assert (spec.examples, spec.benchmark) == ((root,), name)
     assert spec.format["title"] == benchmark.format_name
     made = examples(tmp_path / "run")
     assert len(made) == summary["accepted"] == 13
@@ -52,7 +52,7 @@ def test_the_example_has_a_seed_of_its_own(tmp_path: Path, model: str, home: Pat
     for folder, seeds in {"a": (1, 5), "b": (2, 5), "c": (5, None)}.items():
         make(tmp_path / folder, model, **FROM_CSQA, seed=seeds[0], example_seed=seeds[1], strategy="random")
     identities = {folder: RunDirectory(tmp_path / folder).read_config().spec for folder in "abc"}
-    assert len({json.dumps(spec.example) for spec in identities.values()}) == 1
+    assert len({json.dumps(spec.examples) for spec in identities.values()}) == 1
     assert [spec.seed for spec in identities.values()] == [1, 2, 5]
     with pytest.raises(RunMismatch, match="was made with another example"):
         make(tmp_path / "a", model, **FROM_CSQA, seed=1, example_seed=6, strategy="random")

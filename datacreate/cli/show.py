@@ -9,11 +9,19 @@ from typing import Any
 
 import click
 
-from datacreate.cli.options import command, json_option, option, path_argument, path_option
+from datacreate.cli.options import (
+    command,
+    json_option,
+    option,
+    path_argument,
+    path_option,
+    settings_options,
+)
 from datacreate.cli.terminal import echo, print_columns, print_json, say
 from datacreate.messages import visible
 from datacreate.runs.export import LAYOUTS
 from datacreate.runs.export import export as export_run
+from datacreate.settings import Settings, Shares, setting
 
 
 @command()
@@ -41,22 +49,39 @@ def show(run: Path, samples: int, as_json: bool) -> None:
     _print_metrics(metrics)
 
 
+class _SplitOptions(Settings):
+    split: Shares | None = setting(
+        "Share of each file, such as train=0.9,validation=0.1; rows of one parent stay together.",
+        "output",
+        metavar="NAME=0.9,...",
+    )
+
+
 @command()
 @path_argument("run")
 @option(
     "--layout",
     type=click.Choice(list(LAYOUTS)),
-    required=True,
-    help="reference: train_STRATEGY.jsonl; hf: a datasets folder; parquet; csv; chat: conversations; alpaca: "
-    "instruction, input, output; preference: prompt, chosen, rejected.",
+    default="jsonl",
+    show_default=True,
+    help="jsonl: as train.jsonl; hf: a datasets folder; parquet; csv; chat: conversations; alpaca: instruction, input, "
+    "output; preference: prompt, chosen, rejected; reference: train_STRATEGY.jsonl.",
 )
 @path_option("--out", help="Folder to write to.  [default: RUN/export/LAYOUT]")
+@settings_options(_SplitOptions)
+@option("--seed", type=int, default=42, show_default=True, help="Seed that draws the splits.")
 @option("--partial", is_flag=True, help="Export what an unfinished run has so far.")
-def export(run: Path, layout: str, out: Path | None, partial: bool) -> None:
-    """Write RUN's examples in another layout."""
+def export(
+    run: Path, layout: str, out: Path | None, settings: dict[str, Any], seed: int, partial: bool
+) -> None:
+    """Write RUN's examples in another layout, as one file or split."""
     from datacreate.runs.directory import RunDirectory
 
-    echo(str(export_run(RunDirectory(run), layout, out, partial=partial, notify=say)))
+    split = _SplitOptions.of(**settings).split
+    for path in export_run(
+        RunDirectory(run), layout, out, split=split, seed=seed, partial=partial, notify=say
+    ):
+        echo(str(path))
 
 
 def print_samples(examples: Sequence[dict[str, Any]]) -> None:

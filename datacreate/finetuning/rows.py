@@ -19,7 +19,7 @@ from pathlib import Path
 from datacreate.benchmarks import find_benchmark, load_registry, read_split
 from datacreate.errors import TrainingError, UsageError
 from datacreate.finetuning.records import PAPER_METHOD, SOFT_LABELS, Condition, Task
-from datacreate.formats.example import Example, FieldPath, Json, canonical_json, dotted, field_at, value_at
+from datacreate.formats.example import FieldPath, Json, canonical_json, dotted, field_at, value_at
 from datacreate.formats.infer_rows import few_labels
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import has_rows
@@ -122,7 +122,7 @@ def _read_run(path: Path, verifier_probabilities: bool) -> Source:
         [parent for _, parent in accepted],
         spec.benchmark,
         spec.model,
-        Example(spec.example).id,
+        spec.examples_id,
         list(islice(run.verifier_probabilities(), config.count)) if verifier_probabilities else None,
     )
 

@@ -49,14 +49,14 @@ class Diversity:
     self_bleu: float | None  # in [0, 1]; 1 if all texts are the same
     paired: int  # texts behind the metrics below
     between: float | None  # mean distance of two texts: 1 - `word_overlap`
-    from_example: float | None  # mean distance to the formatting example; None without one
+    from_example: float | None  # mean distance to the nearest formatting example; None without one
     vendi: float | None  # see `vendi_score`
 
 
 def diversity(
     texts: Sequence[str],
     *,
-    example: str | None = None,
+    examples: Sequence[str] = (),
     number: int | None = None,
     seed: int = 0,
 ) -> Diversity | None:
@@ -68,8 +68,8 @@ def diversity(
     if not total:
         return None
     paired = drawn[:MAX_PAIRED]
-    kernel = word_overlap(paired if example is None else [*paired, example])
-    among_texts = kernel[: len(paired), : len(paired)]
+    kernel = word_overlap([*paired, *examples])
+    among_texts, to_examples = kernel[: len(paired), : len(paired)], kernel[: len(paired), len(paired) :]
     return Diversity(
         texts=len(drawn),
         mean_words=total / len(drawn),
@@ -79,7 +79,7 @@ def diversity(
         self_bleu=self_bleu(split),
         paired=len(paired),
         between=mean_distance(among_texts),
-        from_example=None if example is None else float((1 - kernel[-1, :-1]).clip(0).mean()),
+        from_example=float((1 - to_examples.max(axis=1)).clip(0).mean()) if examples else None,
         vendi=vendi_score(among_texts),
     )
 

@@ -1,4 +1,4 @@
-"""Builds the generation prompt: (encoding, parent example, number of examples) -> chat messages.
+"""Builds the generation prompt: (encoding, shown examples, number of examples) -> chat messages.
 
 The wording was chosen by measurement; scripts/perf/creation.py repeats it.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from datacreate.formats.example import Example, dotted, field_at
 from datacreate.formats.schema_utils import fixed_labels, schema_at
@@ -17,24 +18,34 @@ Message = dict[str, str]
 """A chat message: `role` and `content`."""
 
 
-def chat_prompt(
-    encoding: PromptEncoding, parent: Example, count: int, label_ratio: Mapping[str, float] | None = None
-) -> list[Message]:
-    """The messages that ask for `count` new examples similar to `parent`.
+@dataclass(frozen=True)
+class Directions:
+    """What a request asks for besides the format."""
 
-    `label_ratio`: the share of each label, adding up to 1; None if all are equal.
+    instruction: str | None = None  # of the user, for all requests
+    label_ratio: Mapping[str, float] | None = None  # shares that add up to 1; None if all labels are equal
+    attributes: Mapping[str, str] = field(default_factory=dict)  # of this request
+    passage: str | None = None  # source material
+
+
+def chat_prompt(
+    encoding: PromptEncoding, shown: Sequence[Example], count: int, directions: Directions = Directions()
+) -> list[Message]:
+    """The messages that ask for `count` new examples similar to the first of `shown`, the parent; the others are
+    further examples of the format.
 
     The example is shown without spaces, as the grammar has the response written. With spaces, a small model deviates
     from its preferred tokens at every comma, and fewer of its examples are valid and new.
     """
-    shown = json.dumps(encoding.write(parent), ensure_ascii=False, separators=(",", ":"))
+    parent = shown[0]
+    example = json.dumps(encoding.write(parent), ensure_ascii=False, separators=(",", ":"))
     if encoding.style == "keyed":
-        return _paper_prompt(shown, count)
+        return _paper_prompt(example, count)
     options = " All options of an example differ from each other." if encoding.format.options_vary else ""
     user = (
-        f"Here is a JSON array with one example, written as {encoding.describe()}:\n[{shown}]\n\n"
+        f"Here is a JSON array with one example, written as {encoding.describe()}:\n[{example}]\n\n"
         f"Write a JSON array of {count} more examples in the same way, about other topics.{options}"
-        f"{_fixed_answers_sentence(encoding.format)}{_label_ratio_sentence(encoding, label_ratio)}"
+        f"{_fixed_answers_sentence(encoding.format)}{_label_ratio_sentence(encoding, directions.label_ratio)}"
         f"{_layout_sentence(encoding.format, parent)}"
     )
     return [

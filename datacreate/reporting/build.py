@@ -192,7 +192,7 @@ def created_set(path: Path, metrics: DatasetMetrics) -> CreatedSet:
     chosen = {index * accepted // SAMPLES for index in range(SAMPLES)}
     return CreatedSet(
         path=path_text(path),
-        example=directory.read_config().spec.example,
+        examples=directory.read_config().spec.examples,
         summary=summary,
         metrics=metrics.run(directory) if accepted else None,
         samples=tuple(values for index, values in enumerate(directory.examples()) if index in chosen),

@@ -102,7 +102,7 @@ class CreatedSet:
     """One creation run."""
 
     path: str
-    example: Mapping[str, Json]  # the formatting example
+    examples: tuple[Mapping[str, Json], ...]  # the formatting examples
     summary: Mapping[str, Any]  # as in summary.json
     metrics: Mapping[str, Any] | None  # shortcuts and diversity, see `dataset_metrics`; None without examples
     samples: tuple[Mapping[str, Json], ...]  # a few accepted examples, spread evenly over the run

@@ -124,13 +124,13 @@ def flags(cell: ResultCell) -> str:
 
 
 def _created(created: tuple[CreatedSet, ...]) -> Section:
-    examples = [(run.path, _sample(values)) for run in created for values in (run.example, *run.samples)]
+    examples = [(run.path, _sample(values)) for run in created for values in (*run.examples, *run.samples)]
     shortcuts = "Shortcuts: share of rows that a model gets right without the task"
     tables = [
         _table("Runs", _RUN_COLUMNS, created),
         _metric_table(shortcuts, metric_tables.shortcut_table, created),
         _metric_table("Diversity", metric_tables.diversity_table, created),
-        Table("Formatting example and samples of each run", ("run", "example"), tuple(examples)),
+        Table("Formatting examples and samples of each run", ("run", "example"), tuple(examples)),
     ]
     notes: list[str] = []
     for run in created:

@@ -178,7 +178,7 @@ class ReviewSession:
         """The example that the model was shown when it wrote the row."""
         if self._parents is None:
             texts = [
-                self.config.spec.example,
+                *self.config.spec.examples,
                 *(values for commit in self._commits for values in commit.passed),
             ]
             self._parents = {Example(values).id: values for values in texts}
@@ -321,10 +321,11 @@ class ReviewSession:
         values = dict(found.example.values)
         if example_line(values) == example_line(row.values) and row.in_set:
             raise Refused(f"{where}: nothing is edited; change a field, or accept the row")
-        root, parent = self._candidate(self.config.spec.example), self.parent(row)
-        if found.key in (root.key, parent and self._candidate(parent).key):
+        roots, parent = [self._candidate(values) for values in self.config.spec.examples], self.parent(row)
+        if found.key in {root.key for root in roots} | ({self._candidate(parent).key} if parent else set()):
             raise Refused(f"{where}: copies the example that the model was shown")
-        if not answer_repeats_input(root, format) and answer_repeats_input(found, format):
+        repeats = any(answer_repeats_input(root, format) for root in roots)
+        if not repeats and answer_repeats_input(found, format):
             raise Refused(f"{where}: the answer repeats an input")
         if found.key != self._candidate(row.values).key:  # else only the answer is edited
             for each in self._all_filters():
@@ -338,9 +339,9 @@ class ReviewSession:
             spec, vectors, sha256 = self.config.spec, None, None
             if spec.filters.semantic is not None and spec.embedding_model:
                 model = resolve(spec.embedding_model, "encoder")
-                root_text = "\n".join(self.format.input_texts(spec.example))
+                roots = ["\n".join(self.format.input_texts(values)) for values in spec.examples]
                 sha256 = model.sha256
-                vectors = PassedVectors(SentenceEmbedder(model.path), self.directory.vectors_path, root_text)
+                vectors = PassedVectors(SentenceEmbedder(model.path), self.directory.vectors_path, roots)
             names = [ref.name for ref in spec.compared_with if ref.split or Path(ref.name).exists()]
             held_out = held_out_sets(names, self.format, spec.compared_with)
             filters = make_filters(spec.filters, FilterInputs(held_out, vectors, sha256, origin="row"))

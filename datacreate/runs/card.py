@@ -42,7 +42,7 @@ def dataset_card(spec: RunSpec, summary: Mapping[str, Any], metrics: tables.Metr
         ),
         weights=_weights(spec.model_sha256),
         sampling=json.dumps(spec.sampling),
-        example=_fenced(json.dumps(spec.example, ensure_ascii=False, indent=2)),
+        examples=[_fenced(json.dumps(each, ensure_ascii=False, indent=2)) for each in spec.examples],
         filters=[_filter(report) for report in filters],
         held_out=[
             [split["name"], split["split"] or "–", f"{split['digest'][:16]}…"]

@@ -12,16 +12,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import model_validator
 from pydantic_core import to_jsonable_python
 
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch
 from datacreate.filters.base import FilterSettings, HeldOutRef
-from datacreate.formats.example import Json
+from datacreate.formats.example import Example, Json
 from datacreate.formats.options import FormatOptions
 from datacreate.selection.strategies import STRATEGIES
-from datacreate.settings import JsonPairs, OrOff, Settings, setting
+from datacreate.settings import JsonPairs, OrOff, Settings, Shares, setting
 from datacreate.verification.scoring import VerifyMode
 
 Method = Literal["datacreate", "paper"]
@@ -29,22 +29,6 @@ Method = Literal["datacreate", "paper"]
 DEFAULT_MODEL = "qwen2.5-coder-1.5b-instruct"
 
 _SET_BY_DATACREATE = {"conversation", "tokenize", "add_generation_prompt", "return_dict", "return_tensors"}
-
-
-def _ratio(value: Any) -> Any:
-    """`yes=0.7,no=0.3` texts as a mapping."""
-    if value is None or isinstance(value, dict):
-        return value
-    texts = [value] if isinstance(value, str) else value
-    ratio: dict[str, str] = {}
-    for part in (part for text in texts for part in text.split(",")):
-        label, equals, share = part.rpartition("=")
-        if not (label.strip() and equals):
-            raise ValueError("write it as LABEL=0.7,LABEL=0.3")
-        if label.strip() in ratio:
-            raise ValueError(f"{label.strip()} is given twice; give it once")
-        ratio[label.strip()] = share
-    return ratio
 
 
 class IdentitySettings(Settings):
@@ -201,7 +185,7 @@ class CreateConfig(
         gt=0,
         shown_default="so many that each has at least 10 generations",
     )
-    label_ratio: Annotated[dict[str, float] | None, BeforeValidator(_ratio)] = setting(
+    label_ratio: Shares | None = setting(
         "Share of each label in the set; the shares add up to 1.",
         "quality",
         metavar="LABEL=0.7,...",
@@ -286,7 +270,7 @@ class Generator(Settings):
 class RunSpec(IdentitySettings):
     """What decides a run's result; the same for every session of a run directory."""
 
-    example: dict[str, Json]
+    examples: tuple[dict[str, Json], ...]  # the formatting examples
     format: dict[str, Json]  # the bound format's document
     model: str  # of several, their names joined
     model_sha256: str
@@ -302,6 +286,11 @@ class RunSpec(IdentitySettings):
     label_ratio: dict[str, float] | None = None
     verification: Verification | None = None
     mixture: tuple[Generator, ...] = ()  # () with one model
+
+    @property
+    def examples_id(self) -> str:
+        """The id of the formatting example; of several, one for all."""
+        return Example(self.examples[0] if len(self.examples) == 1 else {"examples": list(self.examples)}).id
 
     @property
     def max_in_flight(self) -> int:
@@ -327,6 +316,13 @@ def _difference(name: str, stored: Json, requested: Json) -> str:
             if json.dumps(stored.get(key)) != json.dumps(requested.get(key)):
                 return _difference(f"{name}.{key}", stored.get(key), requested.get(key))
         return f"order of fields in {name}"
+    if name == "examples" and len(stored) != len(requested):
+        return f"number of examples: {len(stored)} stored, {len(requested)} requested"
+    if name == "examples":
+        same = [json.dumps(one) == json.dumps(other) for one, other in zip(stored, requested, strict=True)]
+        at = same.index(False)
+        where = "example" if len(same) == 1 else f"example.{at + 1}"
+        return _difference(where, stored[at], requested[at])
     if name == "compared_with":
         for one, other in zip(stored, requested, strict=False):
             if one["digest"] != other["digest"]:

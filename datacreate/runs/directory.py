@@ -40,7 +40,7 @@ from datacreate.verification.scoring import Probabilities
 
 _VECTORS = "vectors.f16"
 
-_SCHEMA_VERSION = 3
+_SCHEMA_VERSION = 4
 """Version of the files in a run directory; a directory of another version is refused."""
 
 _BEFORE_A_RUN = (TEMPORARY, "servers", _VECTORS, LOCK_FILE, "engine*.log", "verifier*.log")
@@ -285,6 +285,16 @@ class RunDirectory:
         """The accepted examples in order, from the log."""
         for commit in self.commits():
             yield from commit.accepted
+
+    def families(self) -> Iterator[int]:
+        """The family of each accepted example in order: those that were written for one parent.
+
+        The formatting example is the parent of many that have little in common: there, those of one request.
+        """
+        numbers: dict[str | int, int] = {}
+        for commit in self.commits():
+            family = numbers.setdefault(commit.parent if commit.depth else commit.request, len(numbers))
+            yield from [family] * len(commit.accepted)
 
     def summary(self) -> dict[str, Any]:
         """The content of summary.json so far, counted from the log."""

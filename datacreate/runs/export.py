@@ -1,22 +1,41 @@
-"""Writes a run's examples in the layouts that other programs read."""
+"""Writes a run's examples in the layouts that other programs read, as one file or split by family."""
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Callable, Iterable
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from datacreate.errors import RunError
+from datacreate.errors import RunError, UsageError
 from datacreate.files import refuse_links
-from datacreate.formats.example import FieldPath, Json, dotted, field_at, one_line, value_at
+from datacreate.formats.example import FieldPath, Json, dotted, field_at, value_at
 from datacreate.formats.layouts import as_messages
 from datacreate.formats.schema_utils import leaves
 from datacreate.formats.task_format import TaskFormat
 from datacreate.locking import replaced_by_one
 from datacreate.messages import Notify, no_notify
 from datacreate.runs.directory import RunDirectory
+from datacreate.settings import check_shares
+
+if TYPE_CHECKING:
+    from datacreate.runs.tables import Table
+
+Values = dict[str, Json]
+
+
+@dataclass(frozen=True)
+class ExportRows:
+    """The rows of one file. Each call of `read` starts at the first row."""
+
+    path: Path  # of the run, for messages
+    format: TaskFormat
+    read: Callable[[], Iterator[Values]]
 
 
 def export(
@@ -24,14 +43,18 @@ def export(
     layout: str,
     target: Path | None = None,
     *,
+    split: Mapping[str, float] | None = None,
+    seed: int = 42,
     partial: bool = False,
     notify: Notify = no_notify,
-) -> Path:
-    """Write the examples in a layout of `LAYOUTS` into the folder `target` (default: in the run); returns the path.
+) -> list[Path]:
+    """Write the examples in a layout of `LAYOUTS` into the folder `target` (default: in the run); returns the paths.
 
-    `notify` gets a line about what the layout holds in another form, or not at all. Raises RunError if the run is not
-    finished (unless `partial`) or does not fit the layout, RunLocked if another process writes there, StorageError if
-    the target cannot be written. An older export is replaced; after an error it stays, and no file is left behind.
+    `split`: the share of each file; rows of one family stay together (see `families`), so that each file is within
+    one family of its share. `notify` gets a line about the splits, and one about what the layout holds in another form,
+    or not at all. Raises RunError if the run is not finished (unless `partial`) or does not fit the layout, UsageError
+    for wrong shares, RunLocked if another process writes there, StorageError if the target cannot be written. An older
+    export is replaced; after an error it stays, and no file is left behind.
     """
     config, accepted = run.read_config(), run.accepted()
     if accepted < config.count and not partial:
@@ -39,56 +62,127 @@ def export(
             f"{run.path}: not finished, {accepted} of {config.count} examples; finish it with the same `create` "
             "command, or export what there is with --partial"
         )
-    file_name, write = LAYOUTS[layout]
-    if target:
-        target = target.resolve()
-    else:
-        target = run.path / "export" / layout
+    splits = _splits(run, split, seed, notify) if split else dict.fromkeys(["train"])
+    parts = {name: ExportRows(run.path, config.format, _reader(run, rows)) for name, rows in splits.items()}
+    is_own = target is None
+    target = run.path / "export" / layout if target is None else target.resolve()
+    if is_own:
         refuse_links(target.parent, target)
-    path = target / file_name.format(strategy=config.spec.strategy)  # hf: the folder itself
-    if not file_name and path.is_dir() and any(path.iterdir()) and not (path / "dataset_dict.json").is_file():
+    if layout == "hf":
+        _write_folder(parts, target, notify)
+        return [target]
+    file_name, write = _FILES[layout]
+    paths = {name: target / file_name.format(split=name, strategy=config.spec.strategy) for name in parts}
+    with ExitStack() as stack:
+        written = {name: stack.enter_context(replaced_by_one(path, notify)) for name, path in paths.items()}
+        notes = [write(parts[name], path) for name, path in written.items()]
+    for note in dict.fromkeys(filter(None, notes)):
+        notify(note)
+    if is_own:  # a split of an older export would be read with the new ones
+        for path in set(target.glob(f"*{Path(file_name).suffix}")) - set(paths.values()):
+            path.unlink()
+    return list(paths.values())
+
+
+def _write_folder(parts: Mapping[str, ExportRows], path: Path, notify: Notify) -> None:
+    """A folder for `datasets.load_from_disk`: a DatasetDict with these splits."""
+    from datacreate.runs.tables import write_datasets
+
+    if path.is_dir() and any(path.iterdir()) and not (path / "dataset_dict.json").is_file():
         raise RunError(f"{path} has other files and no data set; choose another --out")
     with replaced_by_one(path, notify) as part:
-        note = write(run, part)
+        note = write_datasets({name: _table(rows) for name, rows in parts.items()}, part)
     if note:
         notify(note)
-    return path
 
 
-def _reference(run: RunDirectory, path: Path) -> str:
+def _reader(run: RunDirectory, rows: set[int] | None) -> Callable[[], Iterator[Values]]:
+    """Reads the examples of the run; only those of these numbers, from 0."""
+    if rows is None:
+        return run.examples
+    return lambda: (values for number, values in enumerate(run.examples()) if number in rows)
+
+
+_SPLIT_NAME = re.compile(r"[A-Za-z0-9_]+")
+
+
+def _splits(
+    run: RunDirectory, shares: Mapping[str, float], seed: int, notify: Notify
+) -> dict[str, set[int] | None]:
+    """The numbers of the rows of each split, from 0."""
+    check_shares("--split", shares)
+    if wrong := [name for name in shares if not _SPLIT_NAME.fullmatch(name)]:
+        raise UsageError(f"--split {wrong[0]}: a name has letters, digits and _ only; choose another")
+    families = list(run.families())
+    assigned = assign_families(Counter(families), shares, seed)
+    rows: dict[str, set[int] | None] = {
+        name: {number for number, family in enumerate(families) if assigned[family] == name}
+        for name in shares
+    }
+    counts = {name: len(numbers or ()) for name, numbers in rows.items()}
+    found = ", ".join(f"{name} {n}" for name, n in counts.items())
+    if empty := [name for name, n in counts.items() if not n]:
+        raise UsageError(
+            f"--split: {len(families)} rows in {len(assigned)} families leave no row for {empty[0]}; give it a larger "
+            "share, or use a larger run"
+        )
+    notify(f"split by family (rows of one parent), seed {seed}: {found} rows, {len(assigned)} families")
+    return rows
+
+
+def assign_families(sizes: Mapping[int, int], shares: Mapping[str, float], seed: int) -> dict[int, str]:
+    """The split of each family, given its number of rows. Each split is within one family of its share.
+
+    Families come in random order, and each goes to a split where it still fits, drawn by what the splits still need.
+    """
+    rng = random.Random(f"{seed}:split")
+    total = sum(sizes.values())
+    needs = {name: share * total for name, share in shares.items()}
+    assigned = {}
+    for family in rng.sample(list(sizes), len(sizes)):
+        fitting = {name: need for name, need in needs.items() if need + 1e-6 >= sizes[family]}
+        if fitting:
+            [name] = rng.choices(list(fitting), list(fitting.values()))
+        else:
+            name = max(needs, key=lambda each: needs[each])
+        needs[name] -= sizes[family]
+        assigned[family] = name
+    return assigned
+
+
+def _reference(rows: ExportRows, path: Path) -> str:
     """Question, context, options and label, as the reference implementation writes them."""
-    format = run.read_config().format
+    format = rows.format
     answer, roles = format.roles.answer, format.roles
     if not roles.inputs or answer is None:
         raise RunError(
-            f"{run.path}: the reference layout needs an input and an answer field; export hf or chat"
+            f"{rows.path}: the reference layout needs an input and an answer field; export hf or chat"
         )
     labels = [str(label) for label in format.labels or ()]
-    rows = (
+    lines = (
         {
             "question": format.input_text(values),
             "context": format.passage(values) or None,
             "options": field_at(values, roles.options) if roles.options else labels,
             "label": _answer(values, format),
         }
-        for values in run.examples()
+        for values in rows.read()
     )
-    _write_lines(path, rows)
+    _write_lines(path, lines)
     return _left_out(format, "reference")
 
 
-def _chat(run: RunDirectory, path: Path) -> str:
+def _chat(rows: ExportRows, path: Path) -> str:
     """One conversation per line, for fine-tuning a language model.
 
     A conversation stays as it is. Else the user's turn holds the passage, the other inputs and the options, the
     assistant's turn the answer. Without inputs or an answer the assistant's turn is the whole example as JSON.
     """
-    format = run.read_config().format
-    _write_lines(path, (_conversation(values, format) for values in run.examples()))
-    return _left_out(format, "chat", "tools")
+    _write_lines(path, (_conversation(values, rows.format) for values in rows.read()))
+    return _left_out(rows.format, "chat", "tools")
 
 
-def _conversation(values: dict[str, Json], format: TaskFormat) -> dict[str, Json]:
+def _conversation(values: Values, format: TaskFormat) -> Values:
     if format.roles.turns:
         return {"messages": as_messages(field_at(values, format.roles.turns))}
     system, parts, answer = _prompt_and_answer(values, format)
@@ -100,15 +194,13 @@ def _conversation(values: dict[str, Json], format: TaskFormat) -> dict[str, Json
     return {"messages": messages} | ({"tools": field_at(values, tools)} if tools else {})
 
 
-def _alpaca(run: RunDirectory, path: Path) -> str:
+def _alpaca(rows: ExportRows, path: Path) -> str:
     """Rows with instruction, input and output, and system if there is one. Raises RunError for longer conversations."""
-    format = run.read_config().format
-    rows = (_alpaca_row(values, format, run.path) for values in run.examples())
-    _write_lines(path, rows)
-    return _left_out(format, "alpaca")
+    _write_lines(path, (_alpaca_row(values, rows.format, rows.path) for values in rows.read()))
+    return _left_out(rows.format, "alpaca")
 
 
-def _alpaca_row(values: dict[str, Json], format: TaskFormat, run: Path) -> dict[str, Json]:
+def _alpaca_row(values: Values, format: TaskFormat, run: Path) -> Values:
     if format.roles.turns:
         *first, user, answer = [turn["content"] for turn in as_messages(field_at(values, format.roles.turns))]
         if len(first) > 1:
@@ -128,28 +220,28 @@ def _alpaca_row(values: dict[str, Json], format: TaskFormat, run: Path) -> dict[
     return row | ({"system": system} if system else {})
 
 
-def _preference(run: RunDirectory, path: Path) -> str:
+def _preference(rows: ExportRows, path: Path) -> str:
     """Rows with prompt, chosen and rejected."""
-    format = run.read_config().format
+    format = rows.format
     if format.roles.rejected is None:
         raise RunError(
-            f"{run.path}: the preference layout needs a chosen and a rejected answer; export chat or alpaca"
+            f"{rows.path}: the preference layout needs a chosen and a rejected answer; export chat or alpaca"
         )
-    rows = []
-    for values in run.examples():
-        system, parts, chosen = _prompt_and_answer(values, format)
-        prompt = "\n\n".join(filter(None, (system, *parts)))
-        rejected = _text(field_at(values, format.roles.rejected))
-        rows.append({"prompt": prompt, "chosen": chosen, "rejected": rejected})
-    _write_lines(path, rows)
+    _write_lines(path, (_preference_row(values, format) for values in rows.read()))
     return _left_out(format, "preference", "rejected")
+
+
+def _preference_row(values: Values, format: TaskFormat) -> Values:
+    system, parts, chosen = _prompt_and_answer(values, format)
+    rejected = _text(field_at(values, format.roles.rejected or ()))
+    return {"prompt": "\n\n".join(filter(None, (system, *parts))), "chosen": chosen, "rejected": rejected}
 
 
 _SYSTEM = ("system", "system_prompt")
 """Names of an input that is a system message."""
 
 
-def _prompt_and_answer(values: dict[str, Json], format: TaskFormat) -> tuple[str, tuple[str, str, str], str]:
+def _prompt_and_answer(values: Values, format: TaskFormat) -> tuple[str, tuple[str, str, str], str]:
     """The system message; passage, other inputs and options; the answer."""
     roles = format.roles
     if not _has_answer(format):
@@ -166,7 +258,7 @@ def _prompt_and_answer(values: dict[str, Json], format: TaskFormat) -> tuple[str
     return _named_texts(values, system), (context, _named_texts(values, _asked(format)), options), answer
 
 
-def _answer(values: dict[str, Json], format: TaskFormat) -> Json:
+def _answer(values: Values, format: TaskFormat) -> Json:
     """The answer; in words, where the field holds a position, a letter or a list of spans."""
     in_words = format.answers.are_coded or format.roles.answer_start
     return format.answers.text(values) if in_words else field_at(values, format.roles.answer or ())
@@ -182,7 +274,7 @@ def _asked(format: TaskFormat) -> list[FieldPath]:
     return [path for path in others if path[-1].casefold() not in _SYSTEM]
 
 
-def _named_texts(values: dict[str, Json], paths: Iterable[FieldPath]) -> str:
+def _named_texts(values: Values, paths: Iterable[FieldPath]) -> str:
     """The texts of these inputs; of several, each on a line with its name."""
     texts = {path: text for path in paths if (text := _text(value_at(values, path)))}
     named = [f"{dotted(path)}: {text}" for path, text in texts.items()]
@@ -210,61 +302,27 @@ def _left_out(format: TaskFormat, layout: str, *more: str) -> str:
     return f"the {layout} layout leaves out {names}; export hf or csv for all fields" if others else ""
 
 
-def _hf(run: RunDirectory, path: Path) -> str:
-    """A folder for `datasets.load_from_disk`: a DatasetDict with the split `train`."""
-    import datasets
-
-    dataset, note = _columns(run)
-    datasets.DatasetDict({"train": dataset}).save_to_disk(str(path))
-    return note
+def _jsonl(rows: ExportRows, path: Path) -> str:
+    _write_lines(path, rows.read())
+    return ""
 
 
-def _parquet(run: RunDirectory, path: Path) -> str:
-    dataset, note = _columns(run)
-    dataset.to_parquet(path)
-    return note
+def _parquet(rows: ExportRows, path: Path) -> str:
+    from datacreate.runs.tables import write_parquet
+
+    return write_parquet(_table(rows), path)
 
 
-def _columns(run: RunDirectory) -> tuple[Any, str]:
-    """The examples as a `datasets.Dataset` that returns them unchanged; a line about fields that it holds as JSON text.
+def _csv(rows: ExportRows, path: Path) -> str:
+    from datacreate.runs.tables import write_csv
 
-    These are fields whose values have no common type, or would come back with other keys.
-    """
-    import datasets
-
-    datasets.disable_progress_bars()
-    rows = list(run.examples())
-    columns = {
-        name: [row.get(name) for row in rows] for name in run.read_config().format.schema["properties"]
-    }
-    as_text = [name for name, values in columns.items() if not _is_column(values)]
-    columns |= {name: [json.dumps(value, ensure_ascii=False) for value in columns[name]] for name in as_text}
-    note = f"as JSON text, since a column cannot hold their values: {', '.join(map(one_line, as_text))}"
-    return datasets.Dataset.from_dict(columns), note if as_text else ""
+    return write_csv(_table(rows), path)
 
 
-def _is_column(values: list[Json]) -> bool:
-    """Whether an Arrow column holds these values unchanged, and a Parquet file, too."""
-    import datasets
+def _table(rows: ExportRows) -> Table:
+    from datacreate.runs.tables import Table
 
-    try:
-        column = datasets.Dataset.from_dict({"column": values}).data.column(0)
-    except (ValueError, TypeError, OverflowError):  # base classes of pyarrow's errors
-        return False
-    return "struct<>" not in str(column.type) and bool(column.to_pylist() == values)
-
-
-def _csv(run: RunDirectory, path: Path) -> None:
-    """A header and a line per example. Texts as they are; null as an empty cell; other values as JSON text."""
-    names = list(run.read_config().format.schema["properties"])
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows([_cell(values.get(name)) for name in names] for values in run.examples())
-
-
-def _cell(value: Json) -> str:
-    return "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return Table(rows.format.schema["properties"], rows.read)
 
 
 def _write_lines(path: Path, rows: Iterable[Json]) -> None:
@@ -272,13 +330,16 @@ def _write_lines(path: Path, rows: Iterable[Json]) -> None:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-LAYOUTS: dict[str, tuple[str, Callable[[RunDirectory, Path], str | None]]] = {
-    "reference": ("train_{strategy}.jsonl", _reference),
-    "hf": ("", _hf),
-    "parquet": ("train.parquet", _parquet),
-    "csv": ("train.csv", _csv),
-    "chat": ("train_chat.jsonl", _chat),
-    "alpaca": ("train_alpaca.jsonl", _alpaca),
-    "preference": ("train_preference.jsonl", _preference),
+_FILES: dict[str, tuple[str, Callable[[ExportRows, Path], str]]] = {
+    "jsonl": ("{split}.jsonl", _jsonl),
+    "parquet": ("{split}.parquet", _parquet),
+    "csv": ("{split}.csv", _csv),
+    "chat": ("{split}_chat.jsonl", _chat),
+    "alpaca": ("{split}_alpaca.jsonl", _alpaca),
+    "preference": ("{split}_preference.jsonl", _preference),
+    "reference": ("{split}_{strategy}.jsonl", _reference),
 }
-"""Layout -> name of its file, "" for a folder, and the function that writes it. It may return a line for the user."""
+"""Layout -> name of its file, and the function that writes it. It returns a line for the user, or ""."""
+
+LAYOUTS = ("hf", *_FILES)
+"""The layouts; `hf` is a folder."""

@@ -15,7 +15,7 @@ from datacreate.selection.passed_vectors import to_float64
 from datacreate.selection.queue import Parent, Tree
 
 VectorOf = Callable[[int], NDArray[Any]]
-"""From the number of a parent (0: the root) to its unit vector, (dimensions,)."""
+"""From the number of a parent (0 and less: a root) to its unit vector, (dimensions,)."""
 
 _MAX_CENTERS = 2048
 """Used parents that a new parent is compared with: the first half (far apart), and the latest half (close)."""
@@ -28,9 +28,11 @@ class FarthestFirst(Tree):
     decide alike.
     """
 
-    def __init__(self, root: Parent, vector_of: VectorOf, *, max_parent_uses: int, pool: int = 1024) -> None:
-        super().__init__(root, max_parent_uses)
-        dimensions = len(vector_of(root.number))
+    def __init__(
+        self, roots: Sequence[Parent], vector_of: VectorOf, *, max_parent_uses: int, pool: int = 1024
+    ) -> None:
+        super().__init__(roots, max_parent_uses)
+        dimensions = len(vector_of(roots[0].number))
         self._vector_of = vector_of
         self._centers = np.zeros((_MAX_CENTERS, dimensions))
         self._num_centers = 0  # added so far
@@ -39,9 +41,9 @@ class FarthestFirst(Tree):
         self._cosines = np.full(pool, np.inf)  # the largest one to a center; inf in free slots
         self._numbers = np.zeros(pool, np.int64)
         self._slots: dict[int, int] = {}
-        self._free = list(range(pool))
+        self._free = list(range(pool))[::-1]  # the first of several roots is used first
         self._waiting.clear()
-        self._add([root])
+        self._add(roots)
 
     def _add(self, parents: Sequence[Parent]) -> None:
         vectors = to_float64(np.stack([self._vector_of(parent.number) for parent in parents]))

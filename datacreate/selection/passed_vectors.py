@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Sequence
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -40,14 +41,14 @@ class PassedVectors:
     """The vectors of the examples that passed the filters, numbered from 0 in order: also of those that wait for
     the label-noise check or are dropped later.
 
-    `path`: the file, or None for memory. The first row is the vector of `root`, the text of the formatting example:
-    computed on another machine it could round differently.
+    `path`: the file, or None for memory. The first rows are the vectors of `roots`, the texts of the formatting
+    examples: computed on another machine they could round differently.
     """
 
-    def __init__(self, embedder: Embedder, path: Path | None = None, root: str = "") -> None:
+    def __init__(self, embedder: Embedder, path: Path | None = None, roots: Sequence[str] = ()) -> None:
         self.embedder = embedder
         self._path = path
-        self._root = root
+        self._roots = roots
 
     @cached_property
     def _record(self) -> np.dtype[Any]:
@@ -55,18 +56,19 @@ class PassedVectors:
 
     @cached_property
     def _file(self) -> Any:
-        """The open file, with the vector of the root."""
+        """The open file, with the vectors of the roots."""
         try:
             flags = os.O_RDWR | os.O_CREAT
             file = os.fdopen(open_own(self._path, flags), "r+b", buffering=0) if self._path else BytesIO()
         except OSError as error:
             raise storage_error(self._path or Path(), error) from None
-        self._ensure(file, 0, self._root)
+        for row, text in enumerate(self._roots):
+            self._ensure(file, row, text)
         return file
 
     def of_parent(self, number: int) -> Float16Rows:
         """The vector of the parent with this number (see `Parent`), (dimensions,)."""
-        return self[number - 1]
+        return self[number - 1] if number > 0 else self[-len(self._roots) - number]
 
     def __getitem__(self, row: int) -> Float16Rows:
         vector: Float16Rows = self.between(row, row + 1)[0]
@@ -74,13 +76,13 @@ class PassedVectors:
 
     def between(self, begin: int, end: int) -> Float16Rows:
         """The vectors from number `begin` to before `end`, (end - begin, dimensions)."""
-        self._file.seek((1 + begin) * self._record.itemsize)
+        self._file.seek((len(self._roots) + begin) * self._record.itemsize)
         content = self._file.read((end - begin) * self._record.itemsize)
         return np.ascontiguousarray(np.frombuffer(content, self._record)["vector"])
 
     def ensure(self, row: int, text: str) -> None:
         """Embed `text` as vector number `row`, unless it is there already. Raises StorageError."""
-        self._ensure(self._file, 1 + row, text)
+        self._ensure(self._file, len(self._roots) + row, text)
 
     def _ensure(self, file: Any, row: int, text: str) -> None:
         try:

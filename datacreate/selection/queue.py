@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 MAX_ATTEMPTS = 8
-"""How often a chain retries a parent without children before it returns to the root."""
+"""How often a chain retries a parent without children before it returns to a root."""
 
 _MAX_REUSABLE = 4096
 """Only this many parents, the first ones, can be used again."""
@@ -25,8 +25,8 @@ UNLIMITED_USES = 2**62
 class Parent:
     """An example for a prompt.
 
-    `number`: from 1 in the order in which examples passed the filters; the formatting example, the root, has 0.
-    `line`: as in train.jsonl, small in memory. `depth`: 0 for the root.
+    `number`: from 1 in the order in which examples passed the filters; the formatting examples, the roots, have 0, -1,
+    -2 ... `line`: as in train.jsonl, small in memory. `depth`: 0 for a root.
     """
 
     number: int
@@ -52,11 +52,16 @@ class ParentQueue(Protocol):
 
 
 class Chains:
-    """Independent chains; request i belongs to chain i modulo their number, which limits the requests in flight."""
+    """Independent chains; request i belongs to chain i modulo their number, which limits the requests in flight.
 
-    def __init__(self, root: Parent, num_chains: int) -> None:
-        self._root = root
-        self._chains = [(root, 0)] * num_chains  # the next parent, and its requests without children
+    They start from the roots in turn; a chain that returns to a root takes the next one.
+    """
+
+    def __init__(self, roots: Sequence[Parent], num_chains: int) -> None:
+        self._roots = roots
+        self._starts = num_chains  # from a root so far
+        # The next parent of each chain, and its requests without children.
+        self._chains = [(roots[chain % len(roots)], 0) for chain in range(num_chains)]
 
     def next(self, request: int, *, idle: bool, logged: int | None = None) -> Parent | None:
         return self._chains[request % len(self._chains)][0]
@@ -70,7 +75,8 @@ class Chains:
         elif attempts < MAX_ATTEMPTS:
             following = (parent, attempts + 1)
         else:
-            following = (self._root, 0)
+            following = (self._roots[self._starts % len(self._roots)], 0)
+            self._starts += 1
         self._chains[request % len(self._chains)] = following
 
 
@@ -78,12 +84,12 @@ class Tree:
     """All chosen children, breadth first.
 
     While there is no new parent, the least used is used again, of equals the shallowest: up to `max_parent_uses`
-    times while requests are in flight. More uses of the root fill the batch earlier, but with repetitive examples.
+    times while requests are in flight. More uses of a root fill the batch earlier, but with repetitive examples.
     """
 
-    def __init__(self, root: Parent, max_parent_uses: int) -> None:
+    def __init__(self, roots: Sequence[Parent], max_parent_uses: int) -> None:
         self._max_parent_uses = max_parent_uses
-        self._waiting = {root.number: root}  # not used yet, in order
+        self._waiting = {root.number: root for root in roots}  # not used yet, in order
         self._uses: dict[int, int] = {}
         self._used: dict[int, Parent] = {}  # those that can be used again, in order of their first use
 
@@ -126,9 +132,9 @@ class Levels:
     nothing but the time.
     """
 
-    def __init__(self, root: Parent, seed: int) -> None:
+    def __init__(self, roots: Sequence[Parent], seed: int) -> None:
         self._seed = seed
-        self._level = [root]
+        self._level = list(roots)
         self._children: list[Parent] = []
         self._position = 0  # in the level
 

@@ -158,7 +158,7 @@ def measure_semantic(sizes: Sequence[int]) -> dict[str, Any]:
 def measure_coverage(sizes: Sequence[int]) -> dict[str, Any]:
     requests = max(1, sizes[-1] // 500)
     vectors = PreparedVectors(5 * requests).encode([str(number) for number in range(5 * requests)])
-    queue = FarthestFirst(Parent(0, "", 0), vectors.__getitem__, max_parent_uses=4)
+    queue = FarthestFirst([Parent(0, "", 0)], vectors.__getitem__, max_parent_uses=4)
     began = time.perf_counter()
     for request in range(requests):
         queue.next(request, idle=True)

@@ -22,8 +22,7 @@ from datacreate.formats.options import FormatOptions
 from datacreate.formats.task_format import bind, read_format
 from datacreate.formats.validate import Candidate, Reject, validate_example
 from datacreate.runs.directory import RunDirectory
-from datacreate.runs.export import export
-from tests.making import examples, make
+from tests.making import examples, exported, make
 from tests.scripted import written
 
 ARC = {
@@ -264,7 +263,7 @@ def test_exports_have_the_answer_in_words(tmp_path: Path, model: str, name: str)
     values, how, _, _ = LAYOUTS[name]
     make(tmp_path / "run", model, knowing, example=values, count=2, **how)
     for layout in ("reference", "chat"):
-        for line in export(RunDirectory(tmp_path / "run"), layout).read_text().splitlines():
+        for line in exported(RunDirectory(tmp_path / "run"), layout).read_text().splitlines():
             row = json.loads(line)
             answer = row["label"] if layout == "reference" else row["messages"][-1]["content"]
             assert answer.startswith("span" if name == "SQuAD" else "right")

@@ -19,10 +19,10 @@ from datacreate.formats.validate import Candidate, Reason, Reject, validate_exam
 from datacreate.run_models import verify_mode
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
-from datacreate.runs.export import LAYOUTS, export
+from datacreate.runs.export import LAYOUTS
 from tests.cases import test_core
 from tests.cases.test_core import knowing
-from tests.making import examples, make
+from tests.making import examples, exported, make
 from tests.scripted import Script, answering
 
 TOOLS = [
@@ -217,7 +217,7 @@ def test_every_export_holds_every_field_or_names_it(
         notes: list[str] = []
         target = tmp_path / "out" / layout
         try:
-            path = export(run, layout, target, notify=notes.append)
+            path = exported(run, layout, target, notify=notes.append)
         except RunError as error:
             refused = str(error)
         else:
@@ -249,8 +249,8 @@ def test_exports_of_chat_layouts(tmp_path: Path, model: str) -> None:
     make(tmp_path / "chat", model, example=CHAT, count=2)
     run = RunDirectory(tmp_path / "chat")
     made = examples(tmp_path / "chat")
-    assert read("chat", export(run, "chat")) == made
-    assert read("alpaca", export(run, "alpaca"))[0] == {
+    assert read("chat", exported(run, "chat")) == made
+    assert read("alpaca", exported(run, "alpaca"))[0] == {
         "instruction": made[0]["messages"][1]["content"],
         "input": "",
         "output": made[0]["messages"][2]["content"],
@@ -259,27 +259,27 @@ def test_exports_of_chat_layouts(tmp_path: Path, model: str) -> None:
     make(tmp_path / "sharegpt", model, example=SHAREGPT, turns=2, count=2)
     run, [first, _] = RunDirectory(tmp_path / "sharegpt"), examples(tmp_path / "sharegpt")
     speakers = {"human": "user", "gpt": "assistant"}
-    assert read("chat", export(run, "chat"))[0] == {
+    assert read("chat", exported(run, "chat"))[0] == {
         "messages": [{"role": speakers[t["from"]], "content": t["value"]} for t in first["conversations"]]
     }
     with pytest.raises(RunError, match="one turn of the user, these have more; export chat"):
-        export(run, "alpaca")
+        exported(run, "alpaca")
 
 
 def test_exports_of_instructions_and_preferences(tmp_path: Path, model: str) -> None:
     make(tmp_path / "alpaca", model, example=ALPACA, count=2)
     run, [first, _] = RunDirectory(tmp_path / "alpaca"), examples(tmp_path / "alpaca")
-    assert read("alpaca", export(run, "alpaca"))[0] == first
-    assert read("chat", export(run, "chat"))[0]["messages"] == [
+    assert read("alpaca", exported(run, "alpaca"))[0] == first
+    assert read("chat", exported(run, "chat"))[0]["messages"] == [
         {"role": "system", "content": first["system"]},
         {"role": "user", "content": f"instruction: {first['instruction']}\ninput: {first['input']}"},
         {"role": "assistant", "content": first["output"]},
     ]
     with pytest.raises(RunError, match="needs a chosen and a rejected answer; export chat"):
-        export(run, "preference")
+        exported(run, "preference")
     make(tmp_path / "preference", model, example=PREFERENCE, count=2)
     run = RunDirectory(tmp_path / "preference")
-    assert read("preference", export(run, "preference")) == examples(tmp_path / "preference")
+    assert read("preference", exported(run, "preference")) == examples(tmp_path / "preference")
     notes: list[str] = []
-    export(run, "chat", notify=notes.append)
+    exported(run, "chat", notify=notes.append)
     assert notes == ["the chat layout leaves out rejected; export hf or csv for all fields"]

@@ -22,7 +22,7 @@ from tests.metrics.rows import sentence
 
 
 def test_by_hand() -> None:
-    found = diversity(["The cat sat.", "the cat ran", "a dog"], example="the cat")
+    found = diversity(["The cat sat.", "the cat ran", "a dog"], examples=["the cat"])
     assert found is not None
     assert found.mean_words == pytest.approx(8 / 3)
     assert found.distinct_1 == pytest.approx(6 / 8)  # the, cat, sat, ran, a, dog
@@ -60,7 +60,7 @@ def test_metrics_of_any_texts_are_in_range(texts: list[str]) -> None:
     assert np.allclose(matrix, matrix.T)
     assert np.allclose(np.diag(matrix), 1)
     assert np.linalg.eigvalsh(matrix).min() > -1e-9
-    found = diversity(texts, example=texts[0])
+    found = diversity(texts, examples=texts[:1])
     if found is None:
         assert not any(map(words, texts))
         return

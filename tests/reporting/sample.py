@@ -37,7 +37,7 @@ def sample_report(text: str = "tree", samples: tuple[str, ...] = HOSTILE) -> Rep
     table = ResultTable("in", text, "ab" * 32, "datacreate", "held-out", text, cells, (compared,))
     created = CreatedSet(
         path=f"runs/{text}",
-        example={"question": text, "options": [text, "b"], "label": text},
+        examples=({"question": text, "options": [text, "b"], "label": text},),
         summary={"strategy": "tree", "model": text, "accepted": 40, "requested": 40, "requests": 8}
         | {
             "labels": {text: 40},

@@ -16,7 +16,7 @@ def test_a_run_has_its_summary_metrics_and_samples(tmp_path: Path, model: str) -
     summary = make(tmp_path / "run", model, count=40)
     made = created_set(tmp_path / "run", DatasetMetrics())
     assert made.summary["accepted"] == summary["accepted"] == 40
-    assert made.example == COMMONSENSE
+    assert made.examples == (COMMONSENSE,)
     assert len(made.samples) == SAMPLES
     assert all(sample in examples(tmp_path / "run") for sample in made.samples)
     assert made.metrics == DatasetMetrics().run(RunDirectory(tmp_path / "run"))

@@ -14,7 +14,7 @@ from datacreate.runs.config import RunSpec
 from tests.reporting.sample import HOSTILE, metrics
 
 SPEC = RunSpec(
-    example={"question": "Q?", "label": "```\n# not a heading"},
+    examples=({"question": "Q?", "label": "```\n# not a heading"},),
     format={},
     strategy="tree",
     method="datacreate",

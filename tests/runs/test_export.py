@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from datacreate.errors import RunError
+from datacreate.engines.base import Completion, Request
+from datacreate.errors import RunError, UsageError
 from datacreate.runs.directory import RunDirectory
-from datacreate.runs.export import export
+from datacreate.runs.export import assign_families, export
 from datacreate.runs.log import RunWriter, first_checksum
-from tests.making import COMMONSENSE, make
+from datacreate.runs.tables import arrow_type
+from tests.making import COMMONSENSE, exported, make
 from tests.scripted import answering
 
 ODD = {
@@ -66,11 +70,11 @@ def rows_of(path: Path) -> list[Any]:
 
 
 def test_odd_texts_are_the_same_in_the_layout_of_the_reference(tmp_path: Path, run: RunDirectory) -> None:
-    assert rows_of(export(run, "reference", tmp_path / "out")) == list(run.examples())
+    assert rows_of(exported(run, "reference", tmp_path / "out")) == list(run.examples())
 
 
 def test_odd_texts_are_the_same_in_conversations(tmp_path: Path, run: RunDirectory) -> None:
-    made = rows_of(export(run, "chat", tmp_path / "out"))
+    made = rows_of(exported(run, "chat", tmp_path / "out"))
     for row, values in zip(made, run.examples(), strict=True):
         user, assistant = (message["content"] for message in row["messages"])
         options = "\n".join(f"- {option}" for option in values["options"])
@@ -83,9 +87,11 @@ def test_no_input_is_lost(tmp_path: Path, model: str) -> None:
     make(tmp_path / "run", model, example=mail, labels={"topic": "shipping,payment"}, count=4)
     run = RunDirectory(tmp_path / "run")
     expected = [f"subject: {values['subject']}\nbody: {values['body']}" for values in run.examples()]
-    chat = rows_of(export(run, "chat", tmp_path / "chat"))
+    chat = rows_of(exported(run, "chat", tmp_path / "chat"))
     assert [row["messages"][0]["content"] for row in chat] == expected
-    assert [row["question"] for row in rows_of(export(run, "reference", tmp_path / "reference"))] == expected
+    assert [
+        row["question"] for row in rows_of(exported(run, "reference", tmp_path / "reference"))
+    ] == expected
 
 
 def test_odd_texts_are_the_same_in_columns(tmp_path: Path, run: RunDirectory) -> None:
@@ -95,9 +101,9 @@ def test_odd_texts_are_the_same_in_columns(tmp_path: Path, run: RunDirectory) ->
     values = list(run.examples())
     (tmp_path / "hf.part").mkdir()  # of the user
     for _ in range(2):  # the second export replaces the first
-        dataset = datasets.load_from_disk(str(export(run, "hf", tmp_path / "hf")))
+        dataset = datasets.load_from_disk(str(exported(run, "hf", tmp_path / "hf")))
         assert dataset["train"].to_list() == values
-    assert pyarrow.parquet.read_table(export(run, "parquet", tmp_path / "parquet")).to_pylist() == values
+    assert pyarrow.parquet.read_table(exported(run, "parquet", tmp_path / "parquet")).to_pylist() == values
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hf", "hf.part", "parquet", "run"]
 
 
@@ -109,8 +115,8 @@ def test_an_unfinished_run_is_exported_only_with_partial(tmp_path: Path, model: 
     run.train_path.unlink()
     run.summary_path.unlink()
     with pytest.raises(RunError, match=r"not finished, 5 of 10 examples; finish .* or .* with --partial"):
-        export(run, "chat")
-    assert len(rows_of(export(run, "chat", partial=True))) == 5
+        exported(run, "chat")
+    assert len(rows_of(exported(run, "chat", partial=True))) == 5
 
 
 SHAPES = {
@@ -153,12 +159,12 @@ def test_values_of_every_shape_come_back_from_columns(tmp_path: Path, model: str
         return row | {name: json.loads(row[name]) for name in as_text}
 
     notes: list[str] = []
-    parquet = pyarrow.parquet.read_table(export(run, "parquet", tmp_path / "out", notify=notes.append))
+    parquet = pyarrow.parquet.read_table(exported(run, "parquet", tmp_path / "out", notify=notes.append))
     assert list(map(restored, parquet.to_pylist())) == rows
-    hf = datasets.load_from_disk(str(export(run, "hf", tmp_path / "hf", notify=notes.append)))["train"]
+    hf = datasets.load_from_disk(str(exported(run, "hf", tmp_path / "hf", notify=notes.append)))["train"]
     assert list(map(restored, hf.to_list())) == rows
     assert notes == 2 * ["as JSON text, since a column cannot hold their values: metadata, attributes, mixed"]
-    with export(run, "csv", tmp_path / "out").open(encoding="utf-8", newline="") as file:
+    with exported(run, "csv", tmp_path / "out").open(encoding="utf-8", newline="") as file:
         cells = list(csv.DictReader(file))
     read = [
         {name: text if name == "question" else json.loads(text or "null") for name, text in row.items()}
@@ -166,3 +172,124 @@ def test_values_of_every_shape_come_back_from_columns(tmp_path: Path, model: str
     ]
     assert read == rows
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["train.csv", "train.parquet"]
+
+
+TYPES: list[tuple[dict[str, Any], str | None]] = [
+    ({"type": "string"}, "string"),
+    ({"type": ["string", "null"]}, "string"),
+    ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, "int64"),
+    ({"type": ["integer", "number"]}, "double"),
+    ({"enum": [1, 2.5]}, "double"),
+    ({"enum": [True, 1]}, None),
+    ({"const": []}, "list<item: null>"),
+    ({"type": "array", "items": {"type": "boolean"}}, "list<item: bool>"),
+    ({"type": "array", "prefixItems": [{"type": "string"}, {"type": "integer"}]}, None),
+    (
+        {"type": "object", "properties": {"stars": {"type": "integer"}}, "required": ["stars"]},
+        "struct<stars: int64>",
+    ),
+    ({"type": "object", "properties": {"stars": {"type": "integer"}}}, None),
+    ({}, None),
+]
+
+
+@pytest.mark.parametrize(("schema", "expected"), TYPES)
+def test_the_type_of_a_column_follows_from_the_schema(schema: dict[str, Any], expected: str | None) -> None:
+    found = arrow_type(schema)
+    assert (None if found is None else str(found)) == expected
+
+
+def test_a_number_column_holds_whole_numbers(tmp_path: Path, model: str) -> None:
+    import pyarrow.parquet
+
+    def script(request: Request) -> Completion:
+        rows = [[f"What is {request.id}{i}?", 2**60 + i] for i in range(5)]
+        return Completion(request.id, json.dumps(rows), "stop", 1, 1)
+
+    make(tmp_path, model, script, example={"question": "What?", "answer": 1.5}, count=5)
+    table = pyarrow.parquet.read_table(exported(RunDirectory(tmp_path), "parquet"))
+    assert str(table.schema.field("answer").type) == "double"
+
+
+def test_cells_that_look_like_formulas_stay_and_are_named(tmp_path: Path, model: str) -> None:
+    def script(request: Request) -> Completion:
+        rows = [[f"=SUM({request.id}{i})", "x"] for i in range(5)]
+        return Completion(request.id, json.dumps(rows), "stop", 1, 1)
+
+    make(tmp_path, model, script, example={"question": "What?", "answer": "y"}, count=5)
+    notes: list[str] = []
+    assert exported(RunDirectory(tmp_path), "csv", notify=notes.append).read_text().count("\n=SUM(") == 5
+    assert notes == [
+        "5 cells start with =, +, - or @: a spreadsheet may run them as formulas; import the columns as text"
+    ]
+
+
+SPLIT = {"train": 0.8, "validation": 0.1, "test": 0.1}
+
+
+@pytest.mark.parametrize("strategy", ["naive", "tree", "random"])
+def test_a_split_keeps_the_rows_of_one_parent_together(tmp_path: Path, model: str, strategy: str) -> None:
+    make(tmp_path, model, count=200, strategy=strategy)
+    run = RunDirectory(tmp_path)
+    notes: list[str] = []
+    paths = export(run, "jsonl", split=SPLIT, notify=notes.append)
+    assert [path.name for path in paths] == ["train.jsonl", "validation.jsonl", "test.jsonl"]
+    found = {path.stem: rows_of(path) for path in paths}
+    of_row = {json.dumps(row): name for name, rows in found.items() for row in rows}
+    assert sorted(of_row) == sorted(map(json.dumps, run.examples()))
+    splits: dict[Any, set[str]] = {}
+    sizes: dict[Any, int] = {}
+    for commit in run.commits():
+        family = commit.parent if commit.depth else commit.request
+        splits.setdefault(family, set()).update(of_row[json.dumps(row)] for row in commit.accepted)
+        sizes[family] = sizes.get(family, 0) + len(commit.accepted)
+    assert all(len(names) <= 1 for names in splits.values())
+    for name, share in SPLIT.items():
+        assert abs(len(found[name]) - share * 200) < 2 * max(sizes.values())
+    counts = ", ".join(f"{name} {len(rows)}" for name, rows in found.items())
+    assert notes == [f"split by family (rows of one parent), seed 42: {counts} rows, {len(sizes)} families"]
+
+
+def test_a_split_depends_on_the_seed_only(tmp_path: Path, model: str) -> None:
+    import datasets
+
+    make(tmp_path, model, count=100)
+    run = RunDirectory(tmp_path)
+    first = [path.read_bytes() for path in export(run, "parquet", split=SPLIT)]
+    assert [path.read_bytes() for path in export(run, "parquet", split=SPLIT)] == first
+    assert [path.read_bytes() for path in export(run, "parquet", split=SPLIT, seed=1)] != first
+    hf = datasets.load_from_disk(str(*export(run, "hf", split=SPLIT)))
+    assert sum(hf.num_rows.values()) == 100
+    assert list(hf.num_rows) == list(SPLIT)
+    export(run, "parquet")  # nothing of the split is left
+    assert [path.name for path in (tmp_path / "export" / "parquet").iterdir()] == ["train.parquet"]
+
+
+@given(
+    st.lists(st.integers(1, 40), min_size=1, max_size=60), st.lists(st.integers(1, 9), min_size=1, max_size=4)
+)
+def test_each_split_is_within_one_family_of_its_share(sizes: list[int], weights: list[int]) -> None:
+    shares = {f"s{i}": weight / sum(weights) for i, weight in enumerate(weights)}
+    assigned = assign_families(dict(enumerate(sizes)), shares, seed=7)
+    counts = dict.fromkeys(shares, 0)
+    for family, name in assigned.items():
+        counts[name] += sizes[family]
+    assert all(counts[name] < share * sum(sizes) + max(sizes) for name, share in shares.items())
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        ({"train": 0.9, "validation": 0.2}, "--split: the shares add up to 1.1"),
+        ({"train": 1.1, "validation": -0.1}, "--split validation=-0.1: give a share of at least 0"),
+        ({"../train": 1.0}, r"--split ../train: a name has letters, digits and _ only"),
+        ({"train": 1.0, "test": 0.0}, "leave no row for test; give it a larger share"),
+    ],
+)
+def test_a_wrong_split_writes_nothing(
+    tmp_path: Path, model: str, split: dict[str, float], message: str
+) -> None:
+    make(tmp_path, model, count=10)
+    with pytest.raises(UsageError, match=message):
+        export(RunDirectory(tmp_path), "jsonl", split=split)
+    assert not (tmp_path / "export").exists()

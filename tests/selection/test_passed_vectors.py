@@ -21,7 +21,7 @@ TEXTS = [f"text {number}" for number in range(20)]
 def filled(path: Path | None) -> tuple[PassedVectors, list[str]]:
     """The vectors of TEXTS, and the texts that were embedded for them."""
     embedder = HashedWords()
-    vectors = PassedVectors(embedder, path, "root")
+    vectors = PassedVectors(embedder, path, ["root"])
     for number, text in enumerate(TEXTS):
         vectors.ensure(number, text)
     return vectors, [text for call in embedder.asked for text in call]

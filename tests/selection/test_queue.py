@@ -81,11 +81,11 @@ VECTORS = unit_vectors(1, 400)
 
 
 def coverage(max_parent_uses: int = 4, pool: int = 1024, vectors: Rows = VECTORS) -> FarthestFirst:
-    return FarthestFirst(ROOT, vectors.__getitem__, max_parent_uses=max_parent_uses, pool=pool)
+    return FarthestFirst([ROOT], vectors.__getitem__, max_parent_uses=max_parent_uses, pool=pool)
 
 
 def tree(max_parent_uses: int = 4) -> Tree:
-    return Tree(ROOT, max_parent_uses)
+    return Tree([ROOT], max_parent_uses)
 
 
 outcomes = st.lists(st.integers(0, 4), min_size=60, max_size=60)
@@ -97,7 +97,7 @@ reusing = pytest.mark.parametrize("make", [tree, coverage])
 
 @given(outcomes, st.integers(1, 9))
 def test_a_chain_continues_with_its_child_or_retries_the_parent(born: list[int], chains: int) -> None:
-    asked = walk(Chains(ROOT, chains), born, window=chains, chain=True)
+    asked = walk(Chains([ROOT], chains), born, window=chains, chain=True)
     assert [each.commits for each in asked] == [max(0, i - chains + 1) for i in range(len(asked))]
     attempts = [0] * chains
     for i, each in enumerate(asked[chains:]):
@@ -115,7 +115,7 @@ def test_a_chain_continues_with_its_child_or_retries_the_parent(born: list[int],
 
 
 def test_a_chain_keeps_its_parent_if_no_child_was_chosen() -> None:
-    queue = Chains(ROOT, 1)
+    queue = Chains([ROOT], 1)
     for request in range(20):
         assert queue.next(request, idle=True) == ROOT
         queue.commit(request, [], 3, 9)
@@ -162,7 +162,7 @@ def test_the_tree_keeps_no_more_parents_than_are_needed() -> None:
     assert [each.parent.number for each in asked] == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
 
 
-@pytest.mark.parametrize("make", [tree, coverage, lambda _: Levels(ROOT, 1), lambda _: Chains(ROOT, 3)])
+@pytest.mark.parametrize("make", [tree, coverage, lambda _: Levels([ROOT], 1), lambda _: Chains([ROOT], 3)])
 @given(born=outcomes, at=st.integers(0, 60))
 def test_logged_parents_give_the_same_state(make: Queues, born: list[int], at: int) -> None:
     whole = walk(make(4), born, window=3)
@@ -175,21 +175,21 @@ def test_logged_parents_give_the_same_state(make: Queues, born: list[int], at: i
 
 
 def test_a_level_is_completed_before_the_next_and_childless_parents_are_dropped() -> None:
-    asked = walk(Levels(ROOT, 1), [3, 0, 2, 2, 2, 2, 2, 2], window=5)
+    asked = walk(Levels([ROOT], 1), [3, 0, 2, 2, 2, 2, 2, 2], window=5)
     assert [each.parent.depth for each in asked[:9]] == [0, 1, 1, 1, 2, 2, 2, 2, 3]
     assert len({each.parent.number for each in asked}) == len(asked)
     assert [each.commits for each in asked[:9]] == [0, 1, 1, 1, 4, 4, 4, 4, 8]
 
 
 def test_a_level_without_children_is_repeated() -> None:
-    asked = walk(Levels(ROOT, 1), [0, 0, 3, 0, 0, 0, 0, 0, 0])
+    asked = walk(Levels([ROOT], 1), [0, 0, 3, 0, 0, 0, 0, 0, 0])
     uses = [(each.parent.depth, each.previous_uses) for each in asked]
     assert uses == [(0, 0), (0, 1), (0, 2), *[(1, 0)] * 3, *[(1, 1)] * 3, (1, 2)]
 
 
 def test_the_seed_shuffles_levels() -> None:
     def order(seed: int) -> list[int]:
-        return [each.parent.number for each in walk(Levels(ROOT, seed), [9] * 9)]
+        return [each.parent.number for each in walk(Levels([ROOT], seed), [9] * 9)]
 
     assert order(1) == order(1)
     assert len({tuple(order(seed)) for seed in range(5)}) > 1

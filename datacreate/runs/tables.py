@@ -1,0 +1,174 @@
+"""Writes examples as tables: CSV, Parquet, a `datasets` folder.
+
+The columns and their types follow from the JSON Schema of the format, never from the rows, so that all sets of one
+format have the same.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from datacreate.formats.example import Json, one_line
+from datacreate.formats.schema_utils import Schema
+
+_BATCH_ROWS = 1000
+
+_FORMULA = ("=", "+", "-", "@")
+"""First characters of a cell that a spreadsheet takes for a formula."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows with a JSON Schema for each column. Each call of `read` starts at the first row."""
+
+    columns: Mapping[str, Schema]
+    read: Callable[[], Iterator[Mapping[str, Json]]]
+
+
+def write_parquet(table: Table, path: Path) -> str:
+    """Write a Parquet file; returns a line about columns that became JSON text, or ""."""
+    import pyarrow.parquet
+
+    schema = _arrow_schema(table.columns)
+    with pyarrow.parquet.ParquetWriter(path, schema) as writer:
+        for batch in _batches(table, schema):
+            writer.write_batch(batch)
+    return _note(table.columns)
+
+
+def write_datasets(tables: Mapping[str, Table], path: Path) -> str:
+    """Write a folder for `datasets.load_from_disk` with these splits; returns a line as `write_parquet`."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    notes, splits = [], {}
+    for name, table in tables.items():
+        schema = _arrow_schema(table.columns)
+        splits[name] = datasets.Dataset(pa.Table.from_batches(_batches(table, schema), schema))
+        notes.append(_note(table.columns))
+    datasets.DatasetDict(splits).save_to_disk(str(path))
+    return notes[0]
+
+
+def write_csv(table: Table, path: Path) -> str:
+    """Write a header and a line per row: texts as they are, null as an empty cell, other values as JSON text.
+
+    Returns a line about cells that a spreadsheet would take for formulas, or "".
+    """
+    formulas = 0
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(table.columns)
+        for row in table.read():
+            writer.writerow([_cell(row.get(name)) for name in table.columns])
+            texts = (value for value in row.values() if isinstance(value, str))
+            formulas += sum(text.startswith(_FORMULA) for text in texts)
+    return (
+        f"{formulas} cells start with =, +, - or @: a spreadsheet may run them as formulas; import the columns as text"
+        if formulas
+        else ""
+    )
+
+
+def _cell(value: Json) -> str:
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _arrow_schema(columns: Mapping[str, Schema]) -> Any:
+    types = {name: arrow_type(schema) for name, schema in columns.items()}
+    return pa.schema([(name, pa.string() if found is None else found) for name, found in types.items()])
+
+
+def _batches(table: Table, schema: Any) -> Iterator[Any]:
+    as_text = {name for name, part in table.columns.items() if arrow_type(part) is None}
+    rows = table.read()
+    while batch := list(islice(rows, _BATCH_ROWS)):
+        arrays = []
+        for field in schema:
+            values = [row.get(field.name) for row in batch]
+            if field.name in as_text:
+                values = [json.dumps(value, ensure_ascii=False) for value in values]
+            elif "double" in str(field.type):
+                values = [_with_floats(value, field.type) for value in values]
+            arrays.append(pa.array(values, field.type))
+        yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _with_floats(value: Json, type: Any) -> Json:
+    """The value with floats where the type has them: Arrow refuses a whole number that it would have to round."""
+    if isinstance(value, dict):
+        return {field.name: _with_floats(value[field.name], field.type) for field in type}
+    if isinstance(value, list):
+        return [_with_floats(part, type.value_type) for part in value]
+    return float(value) if pa.types.is_floating(type) and value is not None else value
+
+
+def _note(columns: Mapping[str, Schema]) -> str:
+    as_text = [name for name, schema in columns.items() if arrow_type(schema) is None]
+    return (
+        f"as JSON text, since a column cannot hold their values: {', '.join(map(one_line, as_text))}"
+        if as_text
+        else ""
+    )
+
+
+def arrow_type(schema: Json) -> Any:
+    """The Arrow type that holds every valid value unchanged; None if there is none, so that the column is JSON text.
+
+    That is so for values of several types, and for objects that may have other keys or lack some.
+    """
+    if not isinstance(schema, Mapping):
+        return None
+    if "const" in schema or "enum" in schema:
+        return _common(map(_type_of, [schema["const"]] if "const" in schema else schema["enum"]))
+    for keyword in ("anyOf", "oneOf"):
+        if keyword in schema:
+            return _common(arrow_type(part) for part in schema[keyword])
+    kinds = schema.get("type", ())
+    return _common(_type_of_kind(kind, schema) for kind in ([kinds] if isinstance(kinds, str) else kinds))
+
+
+def _type_of_kind(kind: str, schema: Schema) -> Any:
+    if kind == "object":
+        parts = schema.get("properties") or {}
+        is_closed = not isinstance(schema.get("additionalProperties"), Mapping)
+        types = {name: arrow_type(part) for name, part in parts.items()}
+        is_struct = parts and is_closed and parts.keys() == set(schema.get("required", ()))
+        return pa.struct(list(types.items())) if is_struct and None not in types.values() else None
+    if kind == "array":
+        items = [*schema.get("prefixItems", ()), *([schema["items"]] if "items" in schema else [])]
+        inner = _common(map(arrow_type, items)) if items else None
+        return None if inner is None else pa.list_(inner)
+    scalars = {"string": pa.string(), "boolean": pa.bool_(), "integer": pa.int64(), "number": pa.float64()}
+    return scalars.get(kind, pa.null())
+
+
+def _type_of(value: Json) -> Any:
+    """The type of one value."""
+    if isinstance(value, dict):
+        types = {name: _type_of(part) for name, part in value.items()}
+        return pa.struct(list(types.items())) if types and None not in types.values() else None
+    if isinstance(value, list):
+        inner = _common(map(_type_of, value)) if value else pa.null()
+        return None if inner is None else pa.list_(inner)
+    scalars = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
+    return scalars.get(type(value), pa.null())
+
+
+def _common(types: Any) -> Any:
+    """The one type of all; null adds nothing, a whole number is a number. None if there is none."""
+    found = list(dict.fromkeys(types))
+    if None in found or not found:
+        return None
+    found = [each for each in found if each != pa.null()] or [pa.null()]
+    if set(found) == {pa.int64(), pa.float64()}:
+        return pa.float64()
+    return found[0] if len(found) == 1 else None
