@@ -14,6 +14,7 @@ from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
+from textual.events import Key
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static, TextArea
 
@@ -37,16 +38,30 @@ _KEYS = (
     "show only: l label   f flag   u uncertain"
 )
 
+_ACTIONS = {
+    "a": "accept",
+    "r": "reject",
+    "e": "edit",
+    "s": "skip",
+    "b": "previous",
+    "l": "label",
+    "f": "flag",
+    "u": "uncertain",
+    "q": "quit",
+}
+
 _SIGNAL_SECONDS = 0.2
 
 
-class _Dialog(ModalScreen[object]):
+class Dialog(ModalScreen[object]):
+    """A question on the whole screen; Esc goes back, with the result None."""
+
     DEFAULT_CSS = """
-    _Dialog { align: center middle; }
-    _Dialog > VerticalScroll { width: 100%; height: 100%; padding: 0 1; background: $background; }
-    _Dialog TextArea { height: auto; max-height: 8; border: none; border-left: solid $foreground; padding: 0 1; }
-    _Dialog Input { border: none; height: 1; border-left: solid $foreground; }
-    _Dialog .fault { text-style: bold; }
+    Dialog { align: center middle; }
+    Dialog > VerticalScroll { width: 100%; height: 100%; padding: 0 1; background: $background; }
+    Dialog TextArea { height: auto; max-height: 8; border: none; border-left: solid $foreground; padding: 0 1; }
+    Dialog Input { border: none; height: 1; border-left: solid $foreground; }
+    Dialog .fault { text-style: bold; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", show=False)]
 
@@ -55,7 +70,7 @@ class _Dialog(ModalScreen[object]):
         self.query_one(".fault", Static).update(Text(printable(text)))
 
 
-class RejectDialog(_Dialog):
+class RejectDialog(Dialog):
     """Asks for the reason of a reject; the result is the reason, or None."""
 
     def compose(self) -> ComposeResult:
@@ -69,11 +84,24 @@ class RejectDialog(_Dialog):
                 "A digit or your own words, then Enter; Esc goes back.",
             ]
             yield Static(Text("\n".join(text)), markup=False)
-            yield Input(max_length=200)
+            line = Input(max_length=200, select_on_focus=False)
+            line.cursor_blink = False  # nothing is sent while nothing is pressed
+            yield line
             yield Static("", classes="fault", markup=False)
 
+    def on_key(self, event: Key) -> None:
+        """Keys that arrived before the line had the focus belong to it."""
+        line = self.query_one(Input)
+        if event.key == "enter":
+            self._finish(line.value)
+        elif event.character and event.is_printable:
+            line.insert_text_at_cursor(event.character)
+
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        words = " ".join(visible(event.value).split())
+        self._finish(event.value)
+
+    def _finish(self, words: str) -> None:
+        words = " ".join(visible(words).split())
         if words.isdigit() and 1 <= int(words) <= len(REASONS):
             words = REASONS[int(words) - 1]
         if words:
@@ -82,7 +110,7 @@ class RejectDialog(_Dialog):
             self.fault("Write a reason, or go back with Esc.")
 
 
-class EditDialog(_Dialog):
+class EditDialog(Dialog):
     """Edits the fields of a row. `save` gets the values and returns why they are refused, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+s,f2", "save", show=False, priority=True)]
@@ -103,6 +131,7 @@ class EditDialog(_Dialog):
             for name in self._names:
                 yield Static(Text(f"\n{printable(name)}", style="bold"), markup=False)
                 area = TextArea(edit_text(self._values[name]), compact=True, highlight_cursor_line=False)
+                area.cursor_blink = False
                 self._shown.append(area.text)
                 yield area
 
@@ -134,16 +163,9 @@ class ReviewApp(App[None]):
     #keys { height: 2; }
     """
     ENABLE_COMMAND_PALETTE = False
+    # With priority, so that the keys after one that opens a dialog belong to the dialog, however fast they arrive.
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("a", "accept", show=False),
-        Binding("r", "reject", show=False),
-        Binding("e", "edit", show=False),
-        Binding("s", "skip", show=False),
-        Binding("b", "previous", show=False),
-        Binding("l", "label", show=False),
-        Binding("f", "flag", show=False),
-        Binding("u", "uncertain", show=False),
-        Binding("q", "quit", show=False),
+        Binding(key, action, show=False, priority=True) for key, action in _ACTIONS.items()
     ]
 
     def __init__(
@@ -230,6 +252,10 @@ class ReviewApp(App[None]):
         return text
 
     # Keys
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """The keys of rows do nothing while a dialog is open."""
+        return action not in _ACTIONS.values() or len(self.screen_stack) == 1
 
     def action_accept(self) -> None:
         self._decide("accept")

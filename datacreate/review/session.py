@@ -32,7 +32,7 @@ from datacreate.runs.decisions import Decision, Sample, Verdict
 from datacreate.runs.directory import ComputeMetrics, RunDirectory
 from datacreate.runs.log import Commit, LogWriter, example_line, first_checksum
 from datacreate.runs.summary import RunStats
-from datacreate.selection.embeddings import SentenceEmbedder
+from datacreate.selection.embeddings import Embedder, SentenceEmbedder
 from datacreate.selection.passed_vectors import PassedVectors
 from datacreate.verification.quotas import Quotas
 
@@ -53,16 +53,20 @@ class Change:
 
 @contextmanager
 def reviewing(
-    directory: RunDirectory, compute_metrics: ComputeMetrics | None = None, notify: Notify = no_notify
+    directory: RunDirectory,
+    compute_metrics: ComputeMetrics | None = None,
+    notify: Notify = no_notify,
+    embedder: Embedder | None = None,
 ) -> Iterator[ReviewSession]:
     """Review a run in this block; its directory is locked. Afterwards its files follow the decisions.
 
+    `embedder` replaces the embedding model, with which edited rows are compared if the run has `--semantic`.
     Raises UsageError if it is no run, RunError or LogDamaged if it is damaged, RunLocked if another process writes it,
     StorageError if it cannot be written.
     """
     directory.read_config()  # before the lock, which would create the folder
     with directory.locked(notify) as lock:
-        session = ReviewSession(directory, lock)
+        session = ReviewSession(directory, lock, embedder)
         session.write_train()
         try:
             yield session
@@ -74,11 +78,12 @@ def reviewing(
 class ReviewSession:
     """The rows of a run and the decisions about them; the caller holds the lock."""
 
-    def __init__(self, directory: RunDirectory, lock: FolderLock) -> None:
+    def __init__(self, directory: RunDirectory, lock: FolderLock, embedder: Embedder | None = None) -> None:
         self.directory = directory
         self.config = directory.read_config()
         self.format = self.config.format
         self._lock = lock
+        self._embedder = embedder
         self.rows: list[ReviewRow] = []  # in order of their numbers, from 1
         self._filters: list[Filter] | None = None
         self._passed: list[
@@ -319,7 +324,7 @@ class ReviewSession:
                 f"{where}: {found.reason.value.replace('_', ' ')}{found.detail and f' ({found.detail})'}"
             )
         values = dict(found.example.values)
-        if example_line(values) == example_line(row.values) and row.in_set:
+        if example_line(values) == example_line(row.values):
             raise Refused(f"{where}: nothing is edited; change a field, or accept the row")
         roots, parent = [self._candidate(values) for values in self.config.spec.examples], self.parent(row)
         if found.key in {root.key for root in roots} | ({self._candidate(parent).key} if parent else set()):
@@ -337,11 +342,14 @@ class ReviewSession:
         """The filters of the run, with all rows that passed them; made for the first edit that needs them."""
         if self._filters is None:
             spec, vectors, sha256 = self.config.spec, None, None
-            if spec.filters.semantic is not None and spec.embedding_model:
-                model = resolve(spec.embedding_model, "encoder")
+            if spec.filters.semantic is not None:
+                if spec.embedding_model:
+                    model = resolve(spec.embedding_model, "encoder")
+                    sha256 = model.sha256
+                    self._embedder = self._embedder or SentenceEmbedder(model.path)
+                assert self._embedder, "a run without a model had an embedder, and so has its review"
                 roots = ["\n".join(self.format.input_texts(values)) for values in spec.examples]
-                sha256 = model.sha256
-                vectors = PassedVectors(SentenceEmbedder(model.path), self.directory.vectors_path, roots)
+                vectors = PassedVectors(self._embedder, self.directory.vectors_path, roots)
             names = [ref.name for ref in spec.compared_with if ref.split or Path(ref.name).exists()]
             held_out = held_out_sets(names, self.format, spec.compared_with)
             filters = make_filters(spec.filters, FilterInputs(held_out, vectors, sha256, origin="row"))
