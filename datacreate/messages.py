@@ -1,11 +1,14 @@
-"""Messages to the user: what receives them, unsafe characters, suggestions for misspelled names."""
+"""Messages to the user: who gets them, untrusted text on terminals and in Markdown, suggestions for wrong names."""
 
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+
+_MARKUP = re.compile(r"[\\`*<>\[\]|~&#!$@]|(?<![^\W_])_|_(?![^\W_])|(?<=:)//|(?<=www)\.", re.IGNORECASE)
 
 Notify = Callable[[str], None]
 """Shows a line to the user."""
@@ -56,3 +59,26 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     names = {one.lower(): one for one in known}
     similar = get_close_matches(name.lower(), names, n=3, cutoff=0.6)
     return f" (did you mean {', '.join(names[one] for one in similar)}?)" if similar else ""
+
+
+def markdown(text: str) -> str:
+    """`text` on one line, with every character that Markdown or HTML could interpret as an entity.
+
+    An underscore inside a word is never markup and stays readable.
+    """
+    plain = " ".join(visible(text).split())
+    return _MARKUP.sub(lambda match: "".join(f"&#{ord(mark)};" for mark in match[0]), plain)
+
+
+def markdown_code(text: str) -> str:
+    """A name in code style, whatever characters it has."""
+    plain = " ".join(visible(text).split())
+    return f"`{plain}`" if plain and markdown(plain) == plain else f"<code>{markdown(plain)}</code>"
+
+
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A pipe table; all cells are escaped."""
+    from tabulate import tabulate
+
+    cells = [[markdown(str(cell)) for cell in row] for row in rows]
+    return str(tabulate(cells, list(map(markdown, columns)), tablefmt="github", disable_numparse=True))

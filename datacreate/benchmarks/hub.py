@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -14,7 +13,7 @@ from datacreate.benchmarks.registry import Benchmark, HubDataset
 from datacreate.benchmarks.rows import YES_NO_OPTIONS, BenchmarkRow, row_of
 from datacreate.errors import BenchmarkError
 from datacreate.formats.example import Json, field_at
-from datacreate.offline import NO_DOWNLOADS, user_forbids
+from datacreate.libraries import online_environment, user_forbids
 
 _SUFFIXES = (".parquet", ".jsonl", ".json", ".csv")
 
@@ -30,8 +29,10 @@ def download(benchmark: Benchmark, hub: HubDataset) -> Path:
         for suffix in _SUFFIXES:
             options += ["--include", within + suffix]
         command = [sys.executable, "-m", "huggingface_hub.cli.hf", "download", hub.id, *options, "--quiet"]
-        online = {name: value for name, value in os.environ.items() if name not in NO_DOWNLOADS}
-        child = subprocess.run(command, env=online, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        environment = online_environment()
+        child = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
+        )
         if child.returncode == 0:
             return Path(child.stdout.strip().splitlines()[-1])
         reason = (child.stderr.strip().splitlines() or [f"exit code {child.returncode}"])[-1][:200]

@@ -1,7 +1,7 @@
 """Download from the Hugging Face Hub into its cache, in a process of its own.
 
-`huggingface_hub` reads its environment once, at import. So only this process goes online; its parent stays
-offline. On failure it prints the reason and exits with 1, or with 75 if the disk is full or read-only.
+`huggingface_hub` reads its environment once, at import. So only this process goes online; its parent stays offline.
+On failure it prints the reason and exits with 1, or with 75 if the disk is full or read-only.
 
     python -m datacreate.checkpoints.hub REPO REVISION PATTERN FORCE
 """
@@ -16,14 +16,12 @@ from pathlib import Path
 from datacreate.checkpoints.folder import KEPT, SKIPPED, remove_cached
 from datacreate.checkpoints.pull import PROBE_SECONDS
 from datacreate.errors import RESUMABLE
-from datacreate.offline import lift
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def main(repo: str, revision: str, pattern: str, force: str) -> int:
     """`pattern` selects files ("": all that a checkpoint consists of); `force` is "force" or ""."""
-    lift()
     from huggingface_hub import constants
     from huggingface_hub.errors import RepositoryNotFoundError
 

@@ -28,8 +28,8 @@ from datacreate.checkpoints.folder import KEPT, SKIPPED, remove_cached
 from datacreate.checkpoints.presets import HubRepository, Mirror, ModelSource, sources_of
 from datacreate.errors import RESUMABLE, CheckpointError, StorageError
 from datacreate.files import remove_temporary, replaced, storage_error
+from datacreate.libraries import online_environment, user_forbids
 from datacreate.messages import Notify, no_notify
-from datacreate.offline import user_forbids
 from datacreate.paths import data_dir
 
 PROBE_SECONDS = 5
@@ -114,7 +114,8 @@ def _from_hub(source: HubRepository, force: bool) -> None:
         raise _SourceFailed(f"{variable} is set")
     command = [sys.executable, "-m", "datacreate.checkpoints.hub", source.hub, source.revision]
     command += [source.file or "", "force" if force else ""]
-    environment = os.environ | ({} if sys.stderr.isatty() else {"HF_HUB_DISABLE_PROGRESS_BARS": "1"})
+    environment = online_environment()
+    environment |= {} if sys.stderr.isatty() else {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     child = subprocess.run(
         command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
     )

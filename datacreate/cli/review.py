@@ -59,10 +59,10 @@ def review(
     datacreate review runs/mine-tree --export rows.csv
     datacreate review runs/mine-tree --import rows.csv
     """
-    from datacreate.cli.show import review_lines
     from datacreate.dataset_metrics import DatasetMetrics
     from datacreate.review.session import reviewing
     from datacreate.review.spreadsheet import read_spreadsheet, write_spreadsheet
+    from datacreate.runs.decisions import review_fields
     from datacreate.runs.directory import RunDirectory
 
     selection = Selection(label, flag, max_margin)
@@ -96,7 +96,7 @@ def review(
     if export:
         echo(str(export))
         return
-    for name, text in review_lines(found).items():
+    for name, text in review_fields(found).items():
         echo(f"{name}: {text}")
     missing = session.config.count - session.stats.accepted
     if missing:

@@ -1,9 +1,9 @@
-"""`datacreate show` and `datacreate export`: a run's summary, samples and metrics; its examples in other layouts."""
+"""`datacreate show`, `export` and `report`: a run's summary and metrics, its examples, tables of all results."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from datacreate.cli.options import (
     settings_options,
 )
 from datacreate.cli.terminal import echo, print_columns, print_json, say
+from datacreate.errors import UsageError
 from datacreate.messages import visible
 from datacreate.runs.export import LAYOUTS
 from datacreate.runs.export import export as export_run
@@ -27,18 +28,28 @@ from datacreate.settings import Settings, Shares, setting
 @command()
 @path_argument("run")
 @option("--samples", type=click.IntRange(min=0), default=3, show_default=True, help="Examples to show.")
+@path_option(
+    "--html", group="output", help="Also write a page with charts and more samples to this .html file."
+)
 @json_option("Print everything as one JSON object.")
-def show(run: Path, samples: int, as_json: bool) -> None:
+def show(run: Path, samples: int, html: Path | None, as_json: bool) -> None:
     """Show RUN's summary, some of its examples, shortcuts and diversity."""
     from datacreate.dataset_metrics import DatasetMetrics
     from datacreate.runs.directory import RunDirectory
 
+    if html and html.suffix != ".html":
+        raise UsageError(f"--html {html}: not the name of a page; give one that ends in .html")
     directory = RunDirectory(run)
     config, summary = directory.read_config(), directory.summary()
     total = summary["accepted"]
     drawn = set(random.Random(0).sample(range(total), min(samples, total)))
     shown = [values for index, values in enumerate(directory.examples()) if index in drawn]
     metrics = DatasetMetrics().run(directory)
+    if html:
+        from datacreate.reporting.run_page import write_run_page
+
+        write_run_page(directory, html, summary, metrics, notify=say)
+        say(f"wrote {html}")
     if as_json:
         spec = config.spec.model_dump(mode="json")
         print_json({"summary": summary, "spec": spec, "samples": shown, "metrics": metrics})
@@ -84,6 +95,28 @@ def export(
         echo(str(path))
 
 
+@command()
+@path_argument("paths", nargs=-1, metavar="[PATH...]")
+@path_option(
+    "--out", group="output", default="report", show_default=True, help="Folder; an older report is replaced."
+)
+@json_option("Print the report as JSON instead of Markdown.")
+def report(paths: tuple[Path, ...], out: Path, as_json: bool) -> None:
+    """Report all evaluations and creation runs below PATHs (default: runs).
+
+    Writes report.md, report.html, report.json, results.csv and comparisons.csv, and prints report.md.
+    """
+    from datacreate.reporting.build import build_report
+    from datacreate.reporting.render import write_report
+
+    made = build_report(paths or (Path("runs"),), notify=say)
+    for skipped in made.skipped:
+        say(f"skipped {skipped.path}: {skipped.reason}")
+    files = write_report(made, out)
+    echo((out / ("report.json" if as_json else "report.md")).read_text(encoding="utf-8"), nl=False)
+    say(f"wrote {', '.join(map(str, files))}")
+
+
 def print_samples(examples: Sequence[dict[str, Any]]) -> None:
     """Each example as a small table of its fields; markup in the texts has no effect."""
     for values in examples:
@@ -93,53 +126,12 @@ def print_samples(examples: Sequence[dict[str, Any]]) -> None:
 
 def print_summary(summary: dict[str, Any]) -> None:
     """The most important figures, a line each, and warnings."""
+    from datacreate.runs.summary import summary_fields
+
     verified = summary["verification"]
-    rejected = sum(n for reason, n in summary["rejected"].items() if reason != "not_needed")
-    share = f" ({summary['accepted'] / (summary['accepted'] + rejected):.0%} accepted)" if rejected else ""
-    replicas = f", {summary['replicas']} servers" if summary["replicas"] > 1 else ""
-    test_sets = ", ".join(dict.fromkeys(split["name"] for split in summary["compared_with"]))
-    rows = {
-        "examples": f"{summary['accepted']} of {summary['requested']}{share}",
-        "made by": f"{summary['model']}, {summary['strategy']}",
-        "benchmark": summary.get("benchmark", ""),
-        "rejected": _counts(summary["rejected"]),
-        "depth": _counts(summary["depths"]),
-        "labels": _counts(summary["labels"]),
-        "verified": _verification(verified) if verified else "",
-        **review_lines(summary["review"]),
-        "test sets": f"compared with {test_sets or 'none'}",
-        "speed": f"{summary['examples_per_second']} examples/s, {summary['tokens_per_second']} tokens/s{replicas}",
-        "cost": f"{summary['requests']} requests, {summary['generated_tokens']} tokens generated "
-        f"({summary['tokens_per_example']} per example), {summary['seconds']} s",
-    }
-    _print_fields((name, text) for name, text in rows.items() if text)
+    _print_fields(summary_fields(summary).items())
     for warning in filter(None, (summary["depth_warning"], verified and verified["warning"])):
         echo(f"warning: {warning}", fg="yellow")
-
-
-def review_lines(review: Mapping[str, Any] | None) -> dict[str, str]:
-    """What reviewers decided, and what a random sample says about the labels."""
-    if review is None:
-        return {}
-    verdicts = ", ".join(f"{review[verdict]} {verdict}" for verdict in ("accepted", "edited", "rejected"))
-    lines = {"reviewed": f"{review['reviewed']} rows: {verdicts}"}
-    if (sample := review["sample"]) and sample["decided"]:
-        low, high = sample["interval"]
-        lines["sample"] = (
-            f"{sample['right']} of {sample['decided']} labels right ({sample['accuracy']:.0%}, 95 % interval "
-            f"{low:.0%} to {high:.0%}); {sample['rows']} rows drawn from {sample['of']}"
-        )
-    return lines
-
-
-def _verification(checked: Mapping[str, Any]) -> str:
-    """Verifier, rows kept, and the result of the label-noise check."""
-    parts = [f"kept {checked['kept']} of {checked['scored']}"]
-    if (agreed := checked["agreed"]) is not None:
-        parts.append(f"agreed with {agreed:.0%} of the assigned answers")
-    if (found := checked["concordance"]) is not None:
-        parts.append(f"concordance {found:.2f}{', pseudo-labels' if checked['pseudo_labels'] else ''}")
-    return f"by {checked['model']} ({checked['mode']}): {', '.join(parts)}"
 
 
 def _print_fields(fields: Any) -> None:
@@ -171,7 +163,3 @@ def _print_metrics(metrics: dict[str, Any]) -> None:
     for warning in tables.warnings(metrics):
         echo(f"warning: {warning}", fg="yellow")
     echo(tables.basis(metrics))
-
-
-def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name} {n}" for name, n in counts.items())

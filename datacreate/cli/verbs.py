@@ -8,7 +8,7 @@ from importlib import import_module
 import click
 
 from datacreate.errors import DatacreateError
-from datacreate.offline import go_offline
+from datacreate.libraries import go_offline
 
 VERBS: dict[str, tuple[str, str]] = {
     "create": ("create", "Make a training set from one example."),
@@ -22,7 +22,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "benchmarks": ("benchmarks", "List and import the ten test sets."),
     "train": ("train", "Fine-tune an encoder on a training set."),
     "evaluate": ("evaluate", "Measure fine-tuned encoders on test sets."),
-    "report": ("report", "Tables, comparisons and one page of all results."),
+    "report": ("show", "Tables, comparisons and one page of all results."),
     "sweep": ("sweep", "Run a grid of experiments: create, train, evaluate."),
     "serve": ("serve", "Serve a model over HTTP, for other runs and machines."),
     "doctor": ("doctor", "Check this machine: software, GPUs, storage, models, servers."),

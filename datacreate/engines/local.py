@@ -22,7 +22,7 @@ from datacreate.engines.addresses import Address, ServerSource
 from datacreate.errors import EngineError, UsageError
 from datacreate.files import open_own, storage_error
 from datacreate.hardware import free_memory_gib
-from datacreate.offline import NO_DOWNLOADS, NO_TELEMETRY
+from datacreate.libraries import NO_DOWNLOADS, NO_TELEMETRY
 from datacreate.signals import deferred
 
 _GRACE_SECONDS = 10.0  # to stop after SIGTERM

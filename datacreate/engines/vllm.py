@@ -1,19 +1,31 @@
-"""Builds the command line and environment of vLLM's OpenAI-compatible server."""
+"""Builds the command line and environment of vLLM's OpenAI-compatible server.
+
+vLLM reads no GGUF: `dequantized` converts one to safetensors in bfloat16, once, in data_dir()/dequantized/SHA256.
+This is done in a process of its own, so that its memory is free before the engine starts:
+python -m datacreate.engines.vllm FILE FOLDER
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import subprocess
 import sys
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-from datacreate.checkpoints import Checkpoint, EngineSettings, dequantized
+from datacreate.checkpoints import Checkpoint, EngineSettings
 from datacreate.checkpoints.folder import read_json
+from datacreate.checkpoints.gguf import parts
+from datacreate.checkpoints.pull import raise_if_disk_full
 from datacreate.engines.local import ServerCommand, check_memory
-from datacreate.errors import EngineError
+from datacreate.errors import CheckpointError, EngineError
+from datacreate.files import remove_temporary, replaced, storage_error
 from datacreate.hardware import GIB, cpu_has_bf16, vllm_build
 from datacreate.messages import Notify, no_notify
+from datacreate.paths import data_dir
 
 _MAX_CONTEXT = {"cpu": 4096, "gpu": 16384}
 """Tokens of context by default; a longer context only costs memory."""
@@ -117,3 +129,64 @@ def vllm_command(
         command += ([flag] if value else []) if isinstance(value, bool) else [flag, str(value)]
     slots = int(resolved["max_num_seqs"])
     return ServerCommand("vLLM", name, tuple(command), environment, slots, record | resolved)
+
+
+def dequantized(checkpoint: Checkpoint, notify: Notify = no_notify) -> Path:
+    """The folder of safetensors of a checkpoint; for a GGUF, a copy made the first time.
+
+    Raises CheckpointError for a GGUF with an adapter, for a split GGUF, and if the conversion fails;
+    StorageError if the disk is full.
+    """
+    from filelock import FileLock
+
+    if checkpoint.gguf is None:
+        return checkpoint.path
+    source = checkpoint.gguf.path
+    if checkpoint.adapter is not None or len(parts(source)) > 1:
+        raise CheckpointError(
+            f"{source}: vLLM reads no GGUF adapters and no split GGUF; use --engine llamacpp, a model as "
+            "safetensors, or join the parts with `llama-gguf-split --merge`"
+        )
+    folder = data_dir() / "dequantized" / checkpoint.sha256[:16]
+    if folder.is_dir():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(folder, error) from error
+    with FileLock(folder.parent.with_suffix(".lock")):
+        remove_temporary(folder.parent)
+        if folder.is_dir():  # another process made it meanwhile
+            return folder
+        notify(f"vLLM reads no GGUF files: converting {checkpoint.name} (once)")
+        with replaced(folder) as new:
+            command = [sys.executable, "-m", __name__, str(source), str(new)]
+            child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+            if child.returncode:
+                raise_if_disk_full(child.stderr, folder)
+                reason = (child.stderr.strip().splitlines() or ["killed, probably out of memory"])[-1].strip()
+                raise CheckpointError(
+                    f"cannot convert {source.name} for vLLM: {reason}; use --engine llamacpp"
+                )
+    return folder
+
+
+def _convert(source: Path, folder: Path) -> None:
+    import gguf
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    gguf.GGUFReader = cache(gguf.GGUFReader)  # slow, and transformers would read the file three times
+    local: dict[str, Any] = {"gguf_file": source.name, "local_files_only": True}
+    tokenizer = AutoTokenizer.from_pretrained(source.parent, **local)
+    model = AutoModelForCausalLM.from_pretrained(
+        source.parent, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True), **local
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    for path in folder.iterdir():
+        path.chmod(0o644)  # written as 0600; the data directory may be shared
+
+
+if __name__ == "__main__":
+    _convert(*map(Path, sys.argv[1:]))

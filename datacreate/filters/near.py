@@ -55,17 +55,15 @@ class NearIndex:
         self._starts = array("q", [0])  # of each input in `_shingles`
         self._inputs = array("q", [0])  # of each example: its first input in `_starts`
         self._waiting: list[Hashed] = []  # added, but not in the index yet
-        self._last: tuple[Sequence[str], Hashed, Hashes] | None = None  # of the last `match`
 
     def match(self, inputs: Sequence[str], ignored: Sequence[int] = ()) -> tuple[int, float] | None:
         """The number of the most similar example (the first of equals) that is not ignored, and its Jaccard
         similarity."""
         self._add_waiting()
         hashed = _hash_shingles(inputs)
-        self._last = (inputs, hashed, self._bands([hashed]))
         kept = list(map(_kept, hashed))
         best = None
-        for row in self._similar(kept, self._index.find(self._last[2][0])):
+        for row in self._similar(kept, self._index.find(self._bands([hashed])[0])):
             similarity = self._similarity(kept, row)
             if (
                 similarity >= self._threshold
@@ -100,17 +98,14 @@ class NearIndex:
 
     def add(self, inputs: Sequence[str]) -> None:
         """Add the next example. Those added without a `match` in between are processed together, which is faster."""
-        # An added example was usually matched just before.
-        matched = self._last is not None and self._last[0] == inputs
-        self._waiting.append(self._last[1] if self._last and matched else _hash_shingles(inputs))
+        self._waiting.append(_hash_shingles(inputs))
         if len(self._waiting) == _MAX_WAITING:
             self._add_waiting()
 
     def _add_waiting(self) -> None:
         if not self._waiting:
             return
-        matched = self._last is not None and len(self._waiting) == 1 and self._waiting[0] is self._last[1]
-        self._index.add(self._last[2] if self._last and matched else self._bands(self._waiting))
+        self._index.add(self._bands(self._waiting))
         for row in self._waiting:
             for each in row:
                 self._shingles.extend(_kept(each))

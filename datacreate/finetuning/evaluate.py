@@ -34,8 +34,8 @@ from datacreate.formats.example import Json, field_at
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.task_format import TaskFormat, load_format
 from datacreate.hardware import device, has_bf16
+from datacreate.libraries import quiet
 from datacreate.locking import LOCK_FILE, locked
-from datacreate.logging_setup import quiet
 from datacreate.messages import Notify, SilentProgress
 from datacreate.signals import caught_signals
 

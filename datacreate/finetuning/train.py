@@ -50,7 +50,7 @@ from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import has_rows
 from datacreate.formats.task_format import load_format
 from datacreate.hardware import usable_cores, visible_gpus
-from datacreate.logging_setup import quiet
+from datacreate.libraries import quiet
 from datacreate.messages import Notify, SilentProgress, no_notify
 from datacreate.settings import CommaList, setting
 from datacreate.signals import caught_signals

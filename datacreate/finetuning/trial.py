@@ -19,7 +19,7 @@ from datacreate.finetuning.encoder import Encoded, collator, load_with_head, wit
 from datacreate.finetuning.records import MODEL, Model, Training, read_model
 from datacreate.finetuning.statistics import chance_corrected
 from datacreate.hardware import device, has_bf16
-from datacreate.logging_setup import quiet
+from datacreate.libraries import quiet
 
 DEVICE_BATCH_SIZE = 16
 """Most rows per forward pass; larger batches accumulate gradients."""

@@ -1,4 +1,4 @@
-"""A Report -> its files: Markdown, CSV, JSON, and an HTML page with plots that needs no other file.
+"""A Report -> sections -> its files: Markdown, CSV, JSON, and an HTML page with plots that needs no other file.
 
 The page escapes every text (jinja2's autoescaping), and its content security policy allows no request.
 """
@@ -11,18 +11,27 @@ import html
 import io
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datacreate import markdown
 from datacreate.errors import UsageError
 from datacreate.files import replace_files
+from datacreate.formats.example import Json, field_text
+from datacreate.formats.validate import shorten
 from datacreate.locking import locked
-from datacreate.messages import printable, visible
-from datacreate.reporting.results import Comparison, Report, ResultCell
-from datacreate.reporting.sections import NOT_ABOVE_CHANCE, flags, sections, test_name
+from datacreate.messages import markdown, markdown_table, printable, visible
+from datacreate.metrics import tables as metric_tables
+from datacreate.reporting.cells import (
+    Comparison,
+    CreatedSet,
+    Report,
+    ResultCell,
+    ResultTable,
+    checkpoint_name,
+)
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -60,12 +69,12 @@ def as_markdown(report: Report) -> str:
     """The report as Markdown that is also readable in a terminal."""
     blocks = ["# datacreate report"]
     for section in sections(report):
-        blocks += [f"## {markdown.escape(section.title)}", *map(markdown.escape, section.paragraphs)]
+        blocks += [f"## {markdown(section.title)}", *map(markdown, section.paragraphs)]
         for table in section.tables:
-            blocks += [f"### {markdown.escape(table.title)}"] if table.title else []
-            blocks.append(markdown.table(table.columns, table.rows))
+            blocks += [f"### {markdown(table.title)}"] if table.title else []
+            blocks.append(markdown_table(table.columns, table.rows))
         if section.notes:
-            blocks.append("\n".join(f"- {markdown.escape(note)}" for note in section.notes))
+            blocks.append("\n".join(f"- {markdown(note)}" for note in section.notes))
     return "\n\n".join([*blocks, f"Made by datacreate {report.version}."]) + "\n"
 
 
@@ -95,11 +104,12 @@ def as_page(report: Report) -> str:
     for section in (page_sections := sections(report)):
         cells = [cell for cell in section.results.cells if cell.models] if section.results else []
         plots.append(Markup(_bars(cells, sum(map(bool, plots)))) if cells else "")
-    return _template().render(version=report.version, sections=page_sections, plots=plots)
+    return page_template("report.html.j2").render(version=report.version, sections=page_sections, plots=plots)
 
 
 @cache
-def _template() -> Template:
+def page_template(name: str) -> Template:
+    """A template of this package that escapes every text."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -111,7 +121,7 @@ def _template() -> Template:
     environment = Environment(
         loader=loader, autoescape=True, finalize=shown, undefined=StrictUndefined, **layout
     )
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def _bars(cells: Sequence[ResultCell], number: int) -> str:
@@ -148,3 +158,218 @@ def _bars(cells: Sequence[ResultCell], number: int) -> str:
 def plain(text: str) -> str:
     """A text that plotly shows literally: it would interpret <b>, <a href> and entities."""
     return html.escape(visible(text), quote=False)
+
+
+DEGENERATE, NOT_ABOVE_CHANCE, FEW_EXAMPLES = "†‡°"
+"""Symbols of a cell in tables."""
+
+LEGEND = (
+    "Score: chance-corrected balanced accuracy (fixed labels) or accuracy (options); 0 is chance, 100 is "
+    "perfect. Accuracy: uncorrected, as in the paper. In parentheses: 95 % intervals. That of one model covers "
+    "the choice of test rows; that of several models also how seeds differ and, from two formatting examples "
+    "on, how these differ.",
+    "N: training rows, selection rows included. Examples: formatting examples. SD seeds: standard deviation of "
+    "the score between seeds of one training set; SD examples: between the means of formatting examples.",
+    f"{DEGENERATE} degenerate: one class is predicted for at least 95 % of the rows. {NOT_ABOVE_CHANCE} not "
+    "significantly above chance: the 95 % interval of the score reaches down to chance. Both with the number of "
+    f"models. {FEW_EXAMPLES} fewer than three formatting examples: how examples differ is unknown or uncertain.",
+)
+COMPARED = (
+    "Difference of the scores, first less second, with its 95 % interval. Covers: what the interval and p "
+    "include. Without examples, another formatting example may give another result. MDE: minimum detectable "
+    "effect, the true difference that this comparison finds with 80 % power. p (Holm) is corrected for all "
+    "comparisons of this table."
+)
+MIN_EXAMPLES = 3
+"""With fewer formatting examples a cell is marked."""
+
+_LONGEST = 300  # characters of a sample's field
+_SELECTION = {
+    "held-out": "model selected on a tenth of the training rows",
+    "human": "model selected on the human dev split",
+    "none": "no model selection",
+}
+_TITLES = {"in": "In distribution", "out": "Out of distribution", "untrained": "Not trained"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text cells; texts are not escaped yet."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, paragraphs, tables and footnotes. `results` is set if the section may have plots."""
+
+    title: str
+    paragraphs: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    notes: tuple[str, ...] = ()
+    results: ResultTable | None = None
+
+
+def sections(report: Report) -> list[Section]:
+    """The sections of a report in order."""
+    where = ", ".join(report.paths)
+    about = f"{report.evaluations} evaluations and {len(report.created)} creation runs in {where}."
+    result = [Section("Overview", (about, *(LEGEND if report.tables else ())))]
+    result += [_results(table, report) for table in report.tables]
+    if report.created:
+        result.append(_created(report.created))
+    if report.skipped:
+        rows = tuple((skipped.path, skipped.reason) for skipped in report.skipped)
+        result.append(Section("Skipped", tables=(Table("", ("folder", "reason"), rows),)))
+    return result
+
+
+def _results(table: ResultTable, report: Report) -> Section:
+    tables = [_table("Results", _CELL_COLUMNS, table.cells)]
+    notes: list[str] = []
+    if table.comparisons:
+        significant = sum(comparison.significant for comparison in table.comparisons)
+        title = f"Comparisons: {significant} of {len(table.comparisons)} significant at 5 %"
+        tables.append(_table(title, _COMPARISON_COLUMNS, table.comparisons))
+        notes.append(COMPARED)
+    if any(cell.paper_accuracy is not None for cell in table.cells):
+        notes.append(f"Paper: {report.paper_citation}")
+    for test in dict.fromkeys(map(test_name, table.cells)):
+        same = [cell for cell in table.cells if test_name(cell) == test]
+        if unanswered := max(cell.unanswered for cell in same):
+            notes.append(f"{test}: up to {unanswered} test rows could not be encoded and count as wrong.")
+        if truncated := max(cell.truncated for cell in same):
+            notes.append(f"{test}: up to {truncated} test rows were truncated to the encoder's input.")
+        if (versions := len({cell.test_digest for cell in same})) > 1:
+            notes.append(f"{test}: {versions} versions of the test rows; only cells of one are compared.")
+    title = _TITLES[table.distribution]
+    if table.distribution != "untrained":
+        encoder = checkpoint_name(table.encoder, table.encoder_sha256)
+        written = f", rows written by {table.generator}" if table.generator else ""
+        title += f": {encoder}, recipe {table.recipe}, {_SELECTION[table.selection]}{written}"
+    return Section(title, tables=tuple(tables), notes=tuple(notes), results=table)
+
+
+def test_name(cell: ResultCell | Comparison) -> str:
+    """`creak`, `bioasq → pubmedqa`, `creak (dev)`."""
+    test = cell.test if cell.split == "test" else f"{cell.test} ({cell.split})"
+    return test if cell.trained_for in ("-", cell.test) else f"{cell.trained_for} → {test}"
+
+
+def flags(cell: ResultCell) -> str:
+    """`†1/3 ‡2/3 °`: the symbols of LEGEND; empty if no model has a flag."""
+    counts = {DEGENERATE: cell.degenerate, NOT_ABOVE_CHANCE: cell.not_above_chance}
+    found = [f"{flag}{number}/{cell.models}" for flag, number in counts.items() if number]
+    return " ".join([*found, *([FEW_EXAMPLES] if 0 < cell.examples < MIN_EXAMPLES else [])])
+
+
+def _created(created: tuple[CreatedSet, ...]) -> Section:
+    examples = [(run.path, _sample(values)) for run in created for values in (*run.examples, *run.samples)]
+    shortcuts = "Shortcuts: share of rows that a model gets right without the task"
+    tables = [
+        _table("Runs", _RUN_COLUMNS, created),
+        _metric_table(shortcuts, metric_tables.shortcut_table, created),
+        _metric_table("Diversity", metric_tables.diversity_table, created),
+        Table("Formatting examples and samples of each run", ("run", "example"), tuple(examples)),
+    ]
+    notes: list[str] = []
+    for run in created:
+        if metrics := run.metrics:
+            if metrics["no_shortcuts"]:
+                notes.append(f"{run.path}: shortcuts were not measured, {metrics['no_shortcuts']}.")
+            notes += [f"{run.path}: warning: {warning}." for warning in metric_tables.warnings(metrics)]
+            notes.append(f"{run.path}: {metric_tables.basis(metrics)}.")
+            if metrics["human"]:
+                notes.append(f"{run.path}: human rows are {metric_tables.human_name(metrics)}.")
+    about = "A language model wrote these examples; nobody has read all of them."
+    return Section("Created sets", (about,), tuple(table for table in tables if table.rows), tuple(notes))
+
+
+def _table(title: str, columns: Mapping[str, Callable[[Any], str]], records: Sequence[object]) -> Table:
+    """A row per record; `columns` says how each column is made."""
+    rows = tuple(tuple(text(record) for text in columns.values()) for record in records)
+    return Table(title, tuple(columns), rows)
+
+
+def _metric_table(
+    title: str, of: Callable[[metric_tables.Metrics], metric_tables.Table], created: Sequence[CreatedSet]
+) -> Table:
+    """The metrics of all runs in one table."""
+    of_runs = [(run.path, of(run.metrics)) for run in created if run.metrics]
+    rows = tuple((path, *row) for path, (_, rows) in of_runs for row in rows)
+    columns = ["run", *of_runs[0][1][0][:-1], "human rows"] if of_runs else []
+    return Table(title, tuple(columns), rows)
+
+
+def _sample(values: Mapping[str, Json]) -> str:
+    texts = {name: field_text(value) for name, value in values.items() if value is not None}
+    return "; ".join(f"{name}: {shorten(text, _LONGEST)}" for name, text in texts.items())
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    """The first ten of some counts, with the number of the others."""
+    shown = [f"{name} {number:,}" for name, number in list(counts.items())[:10]]
+    return ", ".join([*shown, *([f"{len(counts) - 10} more"] if len(counts) > 10 else [])])
+
+
+def points(share: float | None) -> str:
+    """A share times 100; empty without one."""
+    return "" if share is None else f"{share * 100:.1f}"
+
+
+def signed(share: float) -> str:
+    """A score or difference times 100: `+12.3`, `−4.0`, `0.0`."""
+    rounded = round(share * 100, 1)
+    return f"{'+' if rounded > 0 else '−' if rounded < 0 else ''}{abs(rounded):.1f}"
+
+
+def _with_interval(share: float, low: float, high: float) -> str:
+    return f"{signed(share)} ({signed(low)} to {signed(high)})"
+
+
+def _p(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}"
+
+
+_CELL_COLUMNS: dict[str, Callable[[ResultCell], str]] = {
+    "test set": test_name,
+    "condition": lambda cell: cell.condition,
+    "N": lambda cell: "" if cell.count is None else f"{cell.count:,}{'' if cell.full else ' (sample)'}",
+    "examples": lambda cell: str(cell.examples or ""),
+    "seeds": lambda cell: str(cell.seeds or ""),
+    "score (95 %)": lambda cell: (
+        _with_interval(cell.score, cell.score_low, cell.score_high) if cell.models else signed(cell.score)
+    ),
+    "accuracy (95 %)": lambda cell: (
+        f"{points(cell.accuracy)} ({points(cell.accuracy_low)} to {points(cell.accuracy_high)})"
+    ),
+    "paper": lambda cell: points(cell.paper_accuracy),
+    "SD seeds": lambda cell: points(cell.sd_seeds),
+    "SD examples": lambda cell: points(cell.sd_examples),
+    "test rows": lambda cell: f"{cell.test_rows:,}",
+    "flags": flags,
+}
+_COMPARISON_COLUMNS: dict[str, Callable[[Comparison], str]] = {
+    "test set": test_name,
+    "first": lambda pair: pair.first,
+    "second": lambda pair: pair.second,
+    "difference (95 %)": lambda pair: _with_interval(pair.difference, pair.low, pair.high),
+    "covers": lambda pair: pair.covers,
+    "MDE": lambda pair: points(pair.mde),
+    "p": lambda pair: _p(pair.p),
+    "p (Holm)": lambda pair: _p(pair.p_holm),
+    "significant": lambda pair: "yes" if pair.significant else "",
+}
+_RUN_COLUMNS: dict[str, Callable[[CreatedSet], str]] = {
+    "run": lambda run: run.path,
+    "strategy": lambda run: str(run.summary["strategy"]),
+    "model": lambda run: str(run.summary["model"]),
+    "examples": lambda run: f"{run.summary['accepted']:,} of {run.summary['requested']:,}",
+    "requests": lambda run: f"{run.summary['requests']:,}",
+    "examples/s": lambda run: f"{run.summary['examples_per_second']:g}",
+    "labels": lambda run: _counts(run.summary["labels"]),
+    "depths": lambda run: _counts(run.summary["depths"]),
+    "rejected": lambda run: _counts(run.summary["rejected"]),
+}

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from datacreate import markdown
 from datacreate.checkpoints import UNSEEN
-from datacreate.messages import visible
+from datacreate.messages import markdown, markdown_code, markdown_table, visible
 from datacreate.metrics import tables
 from datacreate.runs.config import RunSpec
 
@@ -64,15 +63,15 @@ def _template() -> Template:
     environment = Environment(
         loader=PackageLoader("datacreate.runs"),
         autoescape=False,  # `finalize` escapes for Markdown
-        finalize=lambda value: value if isinstance(value, Markup) else markdown.escape(str(value)),
+        finalize=lambda value: value if isinstance(value, Markup) else markdown(str(value)),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
     environment.globals |= {
-        "code": lambda name: Markup(markdown.code(name)),
-        "table": lambda columns, rows: Markup(markdown.table(columns, list(rows))),
+        "code": lambda name: Markup(markdown_code(name)),
+        "table": lambda columns, rows: Markup(markdown_table(columns, list(rows))),
         "percent": lambda share: f"{share:.0%}",
     }
     return environment.get_template("card.md.j2")

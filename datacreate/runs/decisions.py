@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any, Literal
@@ -134,3 +135,18 @@ def wilson_interval(right: int, rows: int) -> tuple[float, float] | None:
     middle = (share + z2 / (2 * rows)) / (1 + z2 / rows)
     half = math.sqrt(z2 * (share * (1 - share) / rows + z2 / (4 * rows**2))) / (1 + z2 / rows)
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def review_fields(review: Mapping[str, Any] | None) -> dict[str, str]:
+    """What reviewers decided, and what a random sample says about the labels."""
+    if review is None:
+        return {}
+    verdicts = ", ".join(f"{review[verdict]} {verdict}" for verdict in ("accepted", "edited", "rejected"))
+    lines = {"reviewed": f"{review['reviewed']} rows: {verdicts}"}
+    if (sample := review["sample"]) and sample["decided"]:
+        low, high = sample["interval"]
+        lines["sample"] = (
+            f"{sample['right']} of {sample['decided']} labels right ({sample['accuracy']:.0%}, 95 % interval "
+            f"{low:.0%} to {high:.0%}); {sample['rows']} rows drawn from {sample['of']}"
+        )
+    return lines

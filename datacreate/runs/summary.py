@@ -12,7 +12,7 @@ from datacreate.formats.example import Json, field_at
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.validate import Reason, Reject
 from datacreate.runs.config import RunSpec, Verification
-from datacreate.runs.decisions import Decision, ReviewStats, Sample
+from datacreate.runs.decisions import Decision, ReviewStats, Sample, review_fields
 from datacreate.runs.log import Commit, Record, Session
 from datacreate.verification.label_noise import LabelNoiseCheck
 from datacreate.verification.scoring import Probabilities, Scored
@@ -255,3 +255,41 @@ def depth_warning(spec: RunSpec, depths: Mapping[int, int]) -> str | None:
         f"{children} of {rows} examples are children of the formatting example, as with --strategy naive; use "
         f"{remedy} or a larger --count"
     )
+
+
+def summary_fields(summary: Mapping[str, Any]) -> dict[str, str]:
+    """The most important figures of summary.json for people: name -> text."""
+    verified = summary["verification"]
+    rejected = sum(n for reason, n in summary["rejected"].items() if reason != "not_needed")
+    share = f" ({summary['accepted'] / (summary['accepted'] + rejected):.0%} accepted)" if rejected else ""
+    replicas = f", {summary['replicas']} servers" if summary["replicas"] > 1 else ""
+    test_sets = ", ".join(dict.fromkeys(split["name"] for split in summary["compared_with"]))
+    fields = {
+        "examples": f"{summary['accepted']} of {summary['requested']}{share}",
+        "made by": f"{summary['model']}, {summary['strategy']}",
+        "benchmark": summary.get("benchmark", ""),
+        "rejected": _counts(summary["rejected"]),
+        "depth": _counts(summary["depths"]),
+        "labels": _counts(summary["labels"]),
+        "verified": _verification(verified) if verified else "",
+        **review_fields(summary["review"]),
+        "test sets": f"compared with {test_sets or 'none'}",
+        "speed": f"{summary['examples_per_second']} examples/s, {summary['tokens_per_second']} tokens/s{replicas}",
+        "cost": f"{summary['requests']} requests, {summary['generated_tokens']} tokens generated "
+        f"({summary['tokens_per_example']} per example), {summary['seconds']} s",
+    }
+    return {name: text for name, text in fields.items() if text}
+
+
+def _verification(checked: Mapping[str, Any]) -> str:
+    """Verifier, rows kept, and the result of the label-noise check."""
+    parts = [f"kept {checked['kept']} of {checked['scored']}"]
+    if (agreed := checked["agreed"]) is not None:
+        parts.append(f"agreed with {agreed:.0%} of the assigned answers")
+    if (found := checked["concordance"]) is not None:
+        parts.append(f"concordance {found:.2f}{', pseudo-labels' if checked['pseudo_labels'] else ''}")
+    return f"by {checked['model']} ({checked['mode']}): {', '.join(parts)}"
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {n}" for name, n in counts.items())

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from datacreate.errors import CheckpointError
 from datacreate.hardware import has_bf16
-from datacreate.logging_setup import quiet
+from datacreate.libraries import quiet
 
 Vectors = NDArray[np.float32]
 """(n, dimensions)."""

@@ -24,7 +24,7 @@ from datacreate.finetuning.records import Task
 from datacreate.finetuning.train import TrainConfig, encode_inputs, prepare
 from datacreate.finetuning.trial import Inputs, make_trainer
 from datacreate.hardware import device, has_bf16
-from datacreate.logging_setup import quiet
+from datacreate.libraries import quiet
 
 MAX_LENGTH = 256
 BATCH_SIZE = 16

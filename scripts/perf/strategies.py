@@ -32,7 +32,7 @@ from creation import EXAMPLE, MODEL, InstantEngine
 from datacreate.create import create
 from datacreate.dataset_metrics import DatasetMetrics
 from datacreate.engines.base import Completion, Request, max_in_flight
-from datacreate.markdown import table
+from datacreate.messages import markdown_table
 from datacreate.runs.config import CreateConfig
 from datacreate.runs.directory import RunDirectory
 from datacreate.selection.strategies import STRATEGIES
@@ -120,7 +120,7 @@ def main() -> None:
     options, more = parser.parse_known_args()
     if options.simulate:
         columns = ["count", "slots", "--max-parent-uses", "seconds", "fill", "children of the root"]
-        print(table([*columns, "requests made / needed"], list(simulate())))
+        print(markdown_table([*columns, "requests made / needed"], list(simulate())))
         return
     if options.out is None:
         parser.error("give a folder, or --simulate")
@@ -134,7 +134,7 @@ def main() -> None:
                 measure(options.out, f"{strategy} {uses}".strip(), ["--strategy", strategy, *limit, *more])
             )
     columns = ["strategy", "examples by depth", "distinct-1", "distinct-2", "distinct-3", "self-BLEU"]
-    print(table([*columns, "accepted", "requests made / needed", "examples/s"], rows))
+    print(markdown_table([*columns, "accepted", "requests made / needed", "examples/s"], rows))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from datacreate.benchmarks import find_benchmark, read_manifest, read_split
-from datacreate.offline import NO_DOWNLOADS, OURS
+from datacreate.libraries import NO_DOWNLOADS, OURS
 from tests.benchmarks.conftest import claims
 from tests.benchmarks.test_copy import as_creak
 from tests.hub import COMMIT, Hub

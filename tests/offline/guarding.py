@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datacreate.offline import NO_DOWNLOADS, NO_TELEMETRY, OURS
+from datacreate.libraries import NO_DOWNLOADS, NO_TELEMETRY, OURS
 from tests.guard import LOG
 from tests.process import ROOT, Ended
 
@@ -27,7 +27,7 @@ class Guarded:
     environment: dict[str, str] = field(default_factory=dict)
 
     def run(self, *arguments: object, module: str = "datacreate", code: int = 0) -> Ended:
-        """`python -m module ARGUMENTS` without any switch of datacreate/offline.py; checks the exit code."""
+        """`python -m module ARGUMENTS` without any switch of datacreate/libraries.py; checks the exit code."""
         inherited = {name: text for name, text in os.environ.items() if name not in {*SWITCHES, OURS}}
         paths = os.pathsep.join([str(Path(__file__).parent / "guarded"), str(ROOT)])
         ended = subprocess.run(

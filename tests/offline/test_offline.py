@@ -118,12 +118,12 @@ def test_the_python_api_reads_local_files_only_and_leaves_the_environment_alone(
 
 
 def test_only_the_modules_that_download_allow_downloads() -> None:
-    lifting = [
+    found = [
         path.relative_to(ROOT / "datacreate").as_posix()
         for path in sorted((ROOT / "datacreate").rglob("*.py"))
-        if "lift()" in path.read_text(encoding="utf-8").replace("def lift()", "")
+        if "online_environment()" in path.read_text(encoding="utf-8").replace("def online", "")
     ]
-    assert lifting == ["checkpoints/hub.py"]
+    assert found == ["benchmarks/hub.py", "checkpoints/pull.py"]
 
 
 @pytest.mark.slow

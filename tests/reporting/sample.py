@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from datacreate.reporting.results import Comparison, CreatedSet, Report, ResultCell, ResultTable, Skipped
+from datacreate.reporting.cells import Comparison, CreatedSet, Report, ResultCell, ResultTable, Skipped
 
 HOSTILE = (
     '<script>document.title = "owned"</script>',

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
 
+from datacreate.dataset_metrics import DatasetMetrics
+from datacreate.engines.base import Completion, Request
 from datacreate.messages import visible
 from datacreate.reporting.render import as_page
+from datacreate.reporting.run_page import write_run_page
+from datacreate.runs.directory import RunDirectory
+from tests.making import make
 from tests.reporting.sample import HOSTILE, sample_report
+from tests.scripted import answering
 
 FOUND = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(FOUND is None, reason="needs chromium or google-chrome")
@@ -50,7 +59,41 @@ def test_plots_are_drawn_and_hostile_text_does_nothing(tmp_path: Path) -> None:
     assert "<title>datacreate report</title>" in dom
     assert not re.search(r"<(img|iframe|form)\b|<body class", dom)
     for text in HOSTILE[:7]:
-        assert visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") in dom
+        assert escaped(text) in dom
+
+
+def escaped(text: str) -> str:
+    return visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def test_a_run_with_hostile_text(tmp_path: Path, model: str) -> None:
+    """Every place of the page that shows text of the model: samples, plots, pairs, labels, rejects."""
+    labels = [HOSTILE[0], HOSTILE[2]]
+    example = {"<b>text</b>": f"An example {HOSTILE[1]}", "label": labels[0]}
+
+    def script(request: Request) -> Completion:
+        completion = answering()(request)
+        endings = (json.dumps(f" {HOSTILE[at % 7]}")[1:] for at in count(request.id))
+        text = re.sub(r'(word[ 0-9]+)"', lambda found: found[1] + next(endings), completion.text)
+        return replace(completion, text=text)
+
+    make(
+        run := tmp_path / "<b>run<b>",
+        model,
+        script,
+        example=example,
+        labels={"label": ",".join(labels)},
+        count=40,
+    )
+    directory, page = RunDirectory(run), tmp_path / "page.html"
+    write_run_page(directory, page, directory.summary(), DatasetMetrics().run(directory))
+    dom, console = browse(page)
+    assert console == []
+    assert not re.search(r"<(script|img|iframe|form)\b|<b>|<svg onload|<body class", dom)
+    assert "<title>datacreate: " in dom
+    assert dom.count("<circle") == 40 + 1 + 40  # tree with the formatting example, map
+    for text in HOSTILE[:7]:
+        assert escaped(text) in dom
 
 
 def test_the_policy_refuses_what_injected_markup_would_load(tmp_path: Path) -> None:

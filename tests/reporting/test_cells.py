@@ -12,8 +12,8 @@ import pytest
 
 from datacreate.finetuning.statistics import mean_interval
 from datacreate.reporting.build import build_report
+from datacreate.reporting.cells import ResultCell, ResultTable
 from datacreate.reporting.render import as_markdown
-from datacreate.reporting.results import ResultCell, ResultTable
 from tests.reporting.evaluations import answers, evaluated, zero_shot
 
 

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from datacreate.errors import RunError, UsageError
-from datacreate.reporting.build import build_report
-from datacreate.reporting.collect import Found, collect
+from datacreate.reporting.build import Found, build_report, collect
 from tests.making import make
 from tests.reporting.evaluations import answers, evaluated
 

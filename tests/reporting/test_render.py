@@ -15,13 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datacreate import markdown
 from datacreate.errors import UsageError
-from datacreate.messages import visible
+from datacreate.messages import markdown, visible
 from datacreate.reporting import render
 from datacreate.reporting.build import build_report
+from datacreate.reporting.cells import Comparison, Report, ResultCell
 from datacreate.reporting.render import as_csv, as_json, as_markdown, as_page, plain, write_report
-from datacreate.reporting.results import Comparison, Report, ResultCell
 from tests.reporting.evaluations import answers, evaluated
 from tests.reporting.sample import HOSTILE, sample_report
 
@@ -147,7 +146,7 @@ def test_no_text_ends_a_script() -> None:
 @settings(max_examples=50, deadline=None)
 @given(text=ANY_TEXT)
 def test_no_text_is_markup_in_markdown(text: str) -> None:
-    shown = markdown.escape(text)
+    shown = markdown(text)
     assert not set(re.sub(r"&#\d+;", "", shown)) & set("<>|*`~[]\\$!@&\n\x1b\u202e\ud800")
     assert not re.search(r"(?<![^\W_])_|_(?![^\W_])|://|www\.", shown)
     if visible(text) == text:
@@ -159,5 +158,5 @@ def test_no_text_is_markup_in_markdown(text: str) -> None:
 
 def test_names_stay_readable() -> None:
     name = "boolq_open → all-minilm-l6-v2, lr 2e-05"
-    assert markdown.escape(name) == name
+    assert markdown(name) == name
     assert plain("<b>a</b> & \u202e") == "&lt;b&gt;a&lt;/b&gt; &amp; \ufffd"

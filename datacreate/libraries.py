@@ -1,14 +1,16 @@
-"""Switches off downloads and telemetry of the libraries that datacreate uses.
+"""Keeps the libraries that datacreate uses offline and quiet: no downloads, no telemetry, no progress bars.
 
-Libraries read these variables when they are imported, and child processes inherit them. The command line calls
+Libraries read the environment when they are imported, and child processes inherit it. The command line calls
 `go_offline` before it imports any library; servers get the variables from the process that starts them. From
 Python, datacreate reads local files only, and leaves the environment as it is. Commands that download
-(`models pull`, `benchmarks import`) do so in a child process, which calls `lift`.
+(`models pull`, `benchmarks import`) do so in a child process with `online_environment`.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 NO_DOWNLOADS = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 """Keeps the libraries of the Hub from asking it for files."""
@@ -20,7 +22,7 @@ NO_TELEMETRY = {
     "VLLM_NO_USAGE_STATS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
-"""Keeps libraries from reporting their use; never lifted."""
+"""Keeps libraries from reporting their use; always on."""
 
 OURS = "DATACREATE_OFFLINE"
 """The variable that lists which of NO_DOWNLOADS datacreate set, and not the user."""
@@ -36,10 +38,9 @@ def go_offline() -> None:
     os.environ[OURS] = ",".join(sorted(ours))
 
 
-def lift() -> None:
-    """Allow downloads in this process; telemetry stays off. Call it before importing any library."""
-    for name in NO_DOWNLOADS:
-        os.environ.pop(name, None)
+def online_environment() -> dict[str, str]:
+    """The environment of a child process that downloads; telemetry stays off."""
+    return {name: value for name, value in os.environ.items() if name not in NO_DOWNLOADS}
 
 
 def user_forbids() -> str | None:
@@ -49,3 +50,21 @@ def user_forbids() -> str | None:
         if os.environ.get(name, "").lower() in _TRUE and name not in ours:
             return name
     return None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the progress bars and log lines of transformers and datasets off the screen."""
+    import datasets
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        logging.enable_progress_bar()
+        datasets.enable_progress_bars()

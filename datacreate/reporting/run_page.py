@@ -1,0 +1,385 @@
+"""A run -> one HTML page without scripts: figures, charts, the lineage tree, a map of the texts, samples.
+
+Charts are HTML tables, plots are inline SVG, and jinja2 escapes every text. Large runs are sampled, so that the page
+stays below about 2 MB; each section says what it leaves out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datacreate.dataset_metrics import sampled
+from datacreate.filters.near import NearIndex
+from datacreate.formats.example import Example, Json, field_text, value_at
+from datacreate.formats.task_format import TaskFormat
+from datacreate.formats.text_normalization import words
+from datacreate.formats.validate import shorten
+from datacreate.locking import replaced_by_one
+from datacreate.messages import Notify, no_notify
+from datacreate.metrics import tables
+from datacreate.metrics.shortcuts import texts_of
+from datacreate.reporting.render import page_template
+from datacreate.runs.directory import RunDirectory
+from datacreate.runs.log import Commit
+from datacreate.runs.summary import summary_fields
+
+MAX_SAMPLES, MAX_NODES, MAX_POINTS, MAX_COMPARED, MAX_PAIRS, MAX_BARS = 60, 2_000, 1_000, 20_000, 50, 40
+"""At most this many samples, examples in the tree, points on the map, rows compared with each other, pairs of
+near-duplicates, and bars of a chart."""
+
+MAX_WORDS = 200
+"""Longer texts share a bar of the lengths."""
+
+USUAL_NEAR, BELOW_NEAR = 0.7, 0.2
+"""Threshold of near-duplicates if the filter is off; pairs are shown from this much below the threshold."""
+
+COLORS = 8
+"""Colors of labels; the last is for all further ones."""
+
+_CHARTS = ("labels", "depth", "rejected")  # figures of the summary that the page has as charts
+_SIZE = 720.0  # width and height of a plot
+_LONGEST = 160  # characters of a text in a plot
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A line of a chart: colored parts (color, percent of the width) and marks (percent)."""
+
+    name: str
+    value: str
+    parts: tuple[tuple[int, float], ...]
+    marks: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Horizontal bars with names and values."""
+
+    title: str
+    bars: Sequence[Bar]
+    note: str = ""
+    legend: Sequence[str] = ()  # names of the colors
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A point of a plot with its tooltip; a hollow one was not accepted."""
+
+    x: float
+    y: float
+    color: int
+    text: str
+    radius: float = 4.0
+    hollow: bool = False
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Dots joined by lines (x1, y1, x2, y2), in a square of `_SIZE`."""
+
+    dots: Sequence[Dot]
+    lines: Sequence[tuple[float, float, float, float]]
+    note: str
+
+
+@dataclass(frozen=True)
+class NearPairs:
+    """Pairs of rows (later, earlier, similarity) from just below the threshold on, the most similar first."""
+
+    pairs: Sequence[tuple[int, int, float]]
+    note: str
+
+
+def write_run_page(
+    run: RunDirectory,
+    path: Path,
+    summary: Mapping[str, Any],
+    metrics: tables.Metrics,
+    notify: Notify = no_notify,
+) -> None:
+    """Write the page of a run to `path`; an older page is replaced.
+
+    `summary` as in summary.json, `metrics` as in `dataset_metrics`. Raises RunError or LogDamaged if the run cannot be
+    read, StorageError if the path cannot be written, RunLocked if another process writes there.
+    """
+    text = run_page(run, summary, metrics)
+    with replaced_by_one(path, notify) as part:
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def run_page(run: RunDirectory, summary: Mapping[str, Any], metrics: tables.Metrics) -> str:
+    """The page as HTML."""
+    spec, format, total = (config := run.read_config()).spec, config.format, summary["accepted"]
+    view = RowView(format)
+    near = near_pairs(map(format.input_texts, run.examples()), spec.filters.near)
+    shown = {index * total // MAX_SAMPLES for index in range(MAX_SAMPLES)}
+    mapped = {row for pair in near.pairs for row in pair[:2]}
+    step = max(1, math.ceil(total / max(1, MAX_POINTS - len(mapped))))
+    mapped |= set(range(0, total, step))
+    rows = {at: values for at, values in enumerate(run.examples()) if at in shown | mapped}
+    rejected = defaultdict[str, list[tuple[str, str]]](list)
+    for commit in run.commits():
+        for reject in commit.rejects:
+            if len(rejected[reject.reason.value]) < 3:
+                rejected[reject.reason.value].append((shorten(reject.text, 300), reject.detail or ""))
+    warnings = [summary["depth_warning"], (summary["verification"] or {}).get("warning")]
+    return page_template("run.html.j2").render(
+        version=metadata.version("datacreate"),
+        run=str(run.path),
+        summary=summary,
+        fields={name: text for name, text in summary_fields(summary).items() if name not in _CHARTS},
+        warnings=[*filter(None, warnings), *tables.warnings(metrics)],
+        size=_SIZE,
+        examples=[_fields(values) for values in spec.examples[:MAX_BARS]],
+        samples=[(at + 1, _fields(rows[at])) for at in sorted(shown & rows.keys())],
+        shares=share_charts(summary, view),
+        rejects=_shares("Reject reasons", summary["rejected"]) if summary["rejected"] else None,
+        rejected=rejected,
+        legend=view.legend,
+        tree=lineage(run.commits(), spec.examples, view, total),
+        map=text_map({at: rows[at] for at in sorted(mapped & rows.keys())}, near.pairs, view, total),
+        near=near.note,
+        pairs=[
+            (f"{similarity:.0%}", [(at + 1, view.text(rows[at], 400)) for at in (earlier, later)])
+            for later, earlier, similarity in near.pairs
+        ],
+        lengths=length_chart(sampled(run.commits(), 0)[0], view),
+        shortcuts=shortcut_chart(metrics),
+        no_shortcuts=metrics["no_shortcuts"],
+        diversity=tables.diversity_table(metrics),
+        basis=tables.basis(metrics),
+    )
+
+
+class RowView:
+    """How rows of a format are shown in charts and plots: their text, and the color of their label."""
+
+    def __init__(self, format: TaskFormat) -> None:
+        self._format = format
+        labels = [str(label) for label in format.labels or ()]
+        self._numbers = {label: min(at, COLORS - 1) for at, label in enumerate(labels)}
+        self.legend = labels[:COLORS] if len(labels) <= COLORS else [*labels[: COLORS - 1], "other labels"]
+
+    def color(self, values: Mapping[str, Json]) -> int:
+        """A color for each of the first fixed labels; always 0 in other formats."""
+        return self.color_of(str(value_at(values, self._format.roles.answer)))
+
+    def color_of(self, label: str) -> int:
+        return self._numbers.get(label, 0)
+
+    def text(self, values: Mapping[str, Json], longest: int = _LONGEST) -> str:
+        """The inputs and the answer, shortened."""
+        answer = value_at(values, self._format.roles.answer)
+        end = "" if answer is None else f" → {shorten(field_text(answer), longest // 2)}"
+        return shorten(self.inputs(values), longest) + end
+
+    def inputs(self, values: Mapping[str, Json]) -> str:
+        return "\n".join(self._format.input_texts(values))
+
+    def words(self, values: Mapping[str, Json]) -> int:
+        """The length of the question, in words."""
+        return len(words(texts_of(self._format, values)[0]))
+
+
+def share_charts(summary: Mapping[str, Any], view: RowView) -> list[Chart]:
+    """Shares of labels, of each attribute's values, and of generators; then depths."""
+    groups: dict[str, Mapping[str, int]] = {"Labels": summary["labels"]}
+    groups |= {f"Attribute {name}": counts for name, counts in (summary.get("attributes") or {}).items()}
+    groups["Models"] = summary["generators"]
+    depths = Counter({(int(depth), 0): count for depth, count in summary["depths"].items()})
+    return [
+        *(
+            _shares(name, counts, view if name == "Labels" else None)
+            for name, counts in groups.items()
+            if counts
+        ),
+        _histogram("Depth in the tree (1: a child of the formatting example)", depths),
+    ]
+
+
+def _shares(title: str, counts: Mapping[str, int], view: RowView | None = None) -> Chart:
+    shown, total, most = dict(islice(counts.items(), MAX_BARS)), sum(counts.values()), max(counts.values())
+    bars = [
+        Bar(
+            name,
+            f"{count:,} ({count / max(1, total):.1%})",
+            ((view.color_of(name) if view else 0, 100 * count / max(1, most)),),
+        )
+        for name, count in shown.items()
+    ]
+    left_out = len(counts) - len(shown)
+    return Chart(title, bars, f"{left_out:,} more are not shown." if left_out else "")
+
+
+def _histogram(title: str, counts: Counter[tuple[int, int]], legend: Sequence[str] = ()) -> Chart:
+    """At most 15 bars of equal width; `counts` by value and color."""
+    values = [value for value, _ in counts]
+    first, last = min(values, default=0), max(values, default=0)
+    width = math.ceil((last - first + 1) / 15)
+    parts = Counter[tuple[int, int]]()
+    for (value, color), count in counts.items():
+        parts[(value - first) // width, color] += count
+    sums = [sum(parts[at, color] for color in range(COLORS)) for at in range((last - first) // width + 1)]
+    bars = []
+    for at, total in enumerate(sums):
+        low, high = first + at * width, min(last, first + (at + 1) * width - 1)
+        percents = [(color, 100 * parts[at, color] / max(1, *sums)) for color in range(COLORS)]
+        name = str(low) if low == high else f"{low} to {high}"
+        bars.append(Bar(name, f"{total:,}", tuple(part for part in percents if part[1])))
+    return Chart(title, bars, f"{counts.total():,} rows.", legend)
+
+
+def length_chart(rows: Sequence[Mapping[str, Json]], view: RowView) -> Chart:
+    """How many rows have a text of which length, by label."""
+    counts = Counter((min(MAX_WORDS, view.words(row)), view.color(row)) for row in rows)
+    return _histogram(f"Words per text (longer texts count as {MAX_WORDS})", counts, view.legend)
+
+
+def shortcut_chart(metrics: tables.Metrics) -> Chart:
+    """What each shortcut alone gets right, with marks at chance and at human rows."""
+    human = {row["name"]: row["score"] for row in (metrics["human"] or {}).get("shortcuts", ())}
+    bars = [
+        Bar(
+            row["name"],
+            f"{row['score']:.0%} (chance {row['chance']:.0%}"
+            + (f", human rows {human[row['name']]:.0%})" if row["name"] in human else ")"),
+            ((0, 100 * row["score"]),),
+            (100 * row["chance"], *([100 * human[row["name"]]] if row["name"] in human else [])),
+        )
+        for row in metrics["shortcuts"]
+    ]
+    note = "The share of rows that a model gets right without the task. Marks: chance" + (
+        f" and {tables.human_name(metrics)}." if human else "."
+    )
+    return Chart("Shortcuts", bars, note)
+
+
+def lineage(
+    commits: Iterable[Commit], examples: Sequence[Mapping[str, Json]], view: RowView, total: int
+) -> Plot:
+    """The first rows around the formatting example, or around a center with several: the distance is the depth.
+
+    Rows that passed the filters but were not accepted are shown, hollow, if they have children.
+    """
+    roots = {Example(values).id: values for values in examples}
+    nodes: dict[str, Mapping[str, Json]] = dict(roots) if len(roots) > 1 else {}  # parents before children
+    parents = dict.fromkeys(nodes, "")
+    accepted: set[str] = set()
+    for commit in commits:
+        for values in (*commit.passed, *commit.accepted):
+            if (node := Example(values).id) not in nodes and len(nodes) < MAX_NODES:
+                nodes[node], parents[node] = values, commit.parent if commit.parent in nodes else ""
+        accepted |= {Example(values).id for values in commit.accepted} & nodes.keys()
+    children = defaultdict[str, list[str]](list)
+    depths: dict[str, int] = {}
+    needed = accepted | roots.keys() | set(parents.values())
+    for node in filter(needed.__contains__, nodes):
+        children[parents[node]].append(node)
+        depths[node] = depths.get(parents[node], 0) + 1
+    places = _radial(children, depths)
+    dots = [Dot(*places[""], COLORS, view.text(examples[0]), 7.0)] if len(roots) == 1 else []
+    for node in depths:
+        color = COLORS if node in roots else view.color(nodes[node])
+        text = f"{len(children.get(node, ()))} children: {view.text(nodes[node])}"
+        dots.append(Dot(*places[node], color, text, 3.0, node not in accepted | roots.keys()))
+    lines = [(*places[parents[node]], *places[node]) for node in depths]
+    part = f"The first {len(accepted):,} of {total:,}" if len(accepted) < total else f"All {total:,}"
+    note = (
+        f"{part} rows; each line leads from an example to a row that was written for it. Black: formatting examples. "
+        "Hollow: not accepted."
+    )
+    return Plot(dots, lines, note)
+
+
+def _radial(
+    children: Mapping[str, Sequence[str]], depths: Mapping[str, int]
+) -> dict[str, tuple[float, float]]:
+    """A place for each node and for the center "": leaves evenly on the circle, parents in the middle of theirs."""
+    order, stack = list[str](), [""]
+    while stack:
+        order.append(node := stack.pop())
+        stack += reversed(children.get(node, ()))
+    leaves = [node for node in order if not children.get(node)]
+    angles = {node: 2 * math.pi * at / len(leaves) for at, node in enumerate(leaves)}
+    for node in reversed(order):
+        if of := children.get(node):
+            angles[node] = (angles[of[0]] + angles[of[-1]]) / 2
+    center, deepest = _SIZE / 2, max(depths.values(), default=1)
+    radii = {node: (center - 8) * depths.get(node, 0) / deepest for node in order}
+    return {
+        node: (center + radii[node] * math.cos(angles[node]), center + radii[node] * math.sin(angles[node]))
+        for node in order
+    }
+
+
+def near_pairs(rows: Iterable[Sequence[str]], threshold: float | None) -> NearPairs:
+    """Each row (its inputs) with the most similar earlier one, if it is at most `BELOW_NEAR` below the threshold."""
+    lowest = max(0.05, (threshold or USUAL_NEAR) - BELOW_NEAR)
+    index, pairs, compared = NearIndex(lowest), [], 0
+    for compared, inputs in enumerate(islice(rows, MAX_COMPARED), 1):
+        if found := index.match(inputs):
+            pairs.append((compared - 1, *found))
+        index.add(inputs)
+    pairs.sort(key=lambda pair: (-pair[2], pair[0]))
+    setting = f"--near {threshold:g}" if threshold else f"--near is off; try {USUAL_NEAR:g}"
+    note = (
+        f"{len(pairs):,} of the first {compared:,} rows share at least {lowest:.0%} of their word shingles with an "
+        f"earlier row ({setting}). {f'The {MAX_PAIRS} most similar are shown.' if len(pairs) > MAX_PAIRS else ''}"
+    )
+    return NearPairs(pairs[:MAX_PAIRS], note)
+
+
+def text_map(
+    rows: Mapping[int, Mapping[str, Json]],
+    pairs: Sequence[tuple[int, int, float]],
+    view: RowView,
+    total: int,
+) -> Plot | None:
+    """The texts in two dimensions, similar ones close to each other (t-SNE of TF-IDF); None if there are too few.
+
+    Lines join the pairs of near-duplicates.
+    """
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    if len(rows) < 10:
+        return None
+    texts = [view.inputs(values) for values in rows.values()]
+    with threadpool_limits(1):  # the same map on every machine
+        try:
+            features = TfidfVectorizer(analyzer=words, sublinear_tf=True).fit_transform(texts)
+        except ValueError:  # no words
+            return None
+        if (dimensions := min(50, features.shape[1] - 1, len(rows) - 1)) < 2:
+            return None
+        reduced = TruncatedSVD(dimensions, random_state=0).fit_transform(features)
+        layout = TSNE(2, perplexity=min(30, (len(rows) - 1) / 3), max_iter=500, init="pca", random_state=0)
+        places = layout.fit_transform(reduced)
+    low, high = places.min(axis=0), places.max(axis=0)
+    scaled = 10 + (_SIZE - 20) * (places - low) / np.maximum(high - low, 1e-9)
+    place = {at: (float(x), float(y)) for at, (x, y) in zip(rows, scaled, strict=True)}
+    dots = [
+        Dot(*place[at], view.color(values), f"row {at + 1}: {view.text(values)}")
+        for at, values in rows.items()
+    ]
+    lines = [(*place[later], *place[earlier]) for later, earlier, _ in pairs]
+    note = (
+        f"{len(rows):,} of {total:,} rows; similar texts are close to each other (t-SNE of TF-IDF). Lines join the "
+        "pairs below."
+    )
+    return Plot(dots, lines, note)
+
+
+def _fields(values: Mapping[str, Json]) -> list[tuple[str, str]]:
+    return [(name, shorten(field_text(value), 2_000)) for name, value in values.items() if value is not None]
