@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,9 @@ from datacreate.cli.options import command, json_option, option, path_argument, 
 from datacreate.cli.terminal import echo, print_json, say
 from datacreate.errors import UsageError
 from datacreate.review.rows import FLAGS, Selection
+
+if TYPE_CHECKING:
+    from datacreate.runs.directory import RunDirectory
 
 
 @command()
@@ -59,7 +62,6 @@ def review(
     datacreate review runs/mine-tree --export rows.csv
     datacreate review runs/mine-tree --import rows.csv
     """
-    from datacreate.dataset_metrics import DatasetMetrics
     from datacreate.review.session import reviewing
     from datacreate.review.spreadsheet import read_spreadsheet, write_spreadsheet
     from datacreate.runs.decisions import review_fields
@@ -76,7 +78,7 @@ def review(
         raise click.UsageError("--import takes the rows of its file; remove --sample")
     if not export and not import_:
         _check_terminal()
-    with reviewing(RunDirectory(run), DatasetMetrics().run, say) as session:
+    with reviewing(RunDirectory(run), _metrics, say) as session:
         session.check_selection(selection)
         drawn = session.sample(sample, seed) if sample else None
         if export:
@@ -101,6 +103,12 @@ def review(
     missing = session.config.count - session.stats.accepted
     if missing:
         echo(f"{missing} rows are missing: the same `create` command writes them")
+
+
+def _metrics(directory: RunDirectory) -> dict[str, Any]:
+    from datacreate.dataset_metrics import DatasetMetrics
+
+    return DatasetMetrics().run(directory)
 
 
 def _check_terminal() -> None:

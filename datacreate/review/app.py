@@ -59,8 +59,7 @@ class Dialog(ModalScreen[object]):
     DEFAULT_CSS = """
     Dialog { align: center middle; }
     Dialog > VerticalScroll { width: 100%; height: 100%; padding: 0 1; background: $background; }
-    Dialog TextArea { height: auto; max-height: 8; border: none; border-left: solid $foreground; padding: 0 1; }
-    Dialog Input { border: none; height: 1; border-left: solid $foreground; }
+    Dialog TextArea { height: auto; max-height: 8; }
     Dialog .fault { text-style: bold; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", show=False)]
@@ -84,7 +83,7 @@ class RejectDialog(Dialog):
                 "A digit or your own words, then Enter; Esc goes back.",
             ]
             yield Static(Text("\n".join(text)), markup=False)
-            line = Input(max_length=200, select_on_focus=False)
+            line = Input(max_length=200, select_on_focus=False, compact=True)
             line.cursor_blink = False  # nothing is sent while nothing is pressed
             yield line
             yield Static("", classes="fault", markup=False)
@@ -232,9 +231,6 @@ class ReviewApp(App[None]):
             text.append(f"{printable(name)}: ", "bold")
             text.append(f"{visible(content)}\n", style)
 
-        for name in editable(session, row):
-            part(name, field_text(row.values[name]))
-        text.append("\n")
         part("row", str(row.number))
         if row.probabilities:
             choices = format.answers.choices(row.values)
@@ -244,6 +240,9 @@ class ReviewApp(App[None]):
             part(flag, FLAGS[flag])
         if row.decision:
             part("decided", " ".join(filter(None, (row.decision.verdict, row.decision.reason))))
+        text.append("\n")
+        for name in editable(session, row):
+            part(name, field_text(row.values[name]))
         if parent := session.parent(row):
             text.append("\nwritten when the model saw\n", "bold")
             for name, value in parent.items():

@@ -46,7 +46,7 @@ class ReviewRow:
         """The names in `FLAGS` that the row has."""
         margin = self.margin(format)
         found = {"disagreement": margin is not None and margin < 0}
-        found["uncertain"] = margin is not None and margin < UNCERTAIN
+        found["uncertain"] = margin is not None and 0 <= margin < UNCERTAIN
         chosen, options = format.answers.chosen(self.values), format.answers.choices(self.values)
         if format.options_vary and chosen is not None:
             lengths = [len(str(option).strip()) for option in options]

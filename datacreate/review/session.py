@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.checkpoints import resolve
-from datacreate.decontamination import held_out_sets
 from datacreate.errors import DatacreateError, UsageError
 from datacreate.filters.base import Filter, FilterInputs
 from datacreate.filters.registry import make_filters
@@ -341,6 +340,8 @@ class ReviewSession:
     def _all_filters(self) -> list[Filter]:
         """The filters of the run, with all rows that passed them; made for the first edit that needs them."""
         if self._filters is None:
+            from datacreate.decontamination import held_out_sets  # here, since it takes long to load
+
             spec, vectors, sha256 = self.config.spec, None, None
             if spec.filters.semantic is not None:
                 if spec.embedding_model:

@@ -115,6 +115,9 @@ def read_spreadsheet(session: ReviewSession, path: Path, notify: Notify = no_not
     for raw in source.read():
         if not source.untyped:
             raise UsageError(f"{path}: not a CSV file; give one of --export")
+        if raw.error:
+            faults.append((raw.number, raw.error))
+            continue
         cells = {name: _cell(value) for name, value in raw.values.items()}
         if missing := [name for name in _needed(session) if name not in cells]:
             raise UsageError(
