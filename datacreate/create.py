@@ -20,13 +20,15 @@ from datacreate.engines.self_test import schema_accepted, scores_are_real
 from datacreate.errors import DatacreateError, LockLost, LogDamaged, NoProgress, Stopped, StorageError
 from datacreate.filters.base import FilterInputs
 from datacreate.filters.registry import make_filters
+from datacreate.formats.example import Example
 from datacreate.formats.response_schema import build_response_schema
-from datacreate.hardware import installed_version
+from datacreate.hardware import check_build, installed_version
 from datacreate.locking import FolderLock
 from datacreate.messages import SilentProgress
 from datacreate.pipeline import Pipeline, Uncommitted
 from datacreate.plan import RunPlan, make_plan, read_inputs
 from datacreate.prompts.generation import chat_prompt
+from datacreate.prompts.label_scoring import scoring_system
 from datacreate.run_models import EngineFactory, Engines, RunModels, engines_of, models_of, needs_embedder
 from datacreate.runs.config import CreateConfig, RunSpec
 from datacreate.runs.directory import ComputeMetrics, RunConfig, RunDirectory
@@ -76,6 +78,8 @@ def create(
     # Check what needs no server (a dry run ends here), and find the checkpoints.
     progress = progress or SilentProgress()
     directory = RunDirectory(config.run_dir)
+    if engine_factory is None and not config.served and config.engine != "llamacpp":
+        check_build(progress.notify)
     inputs = read_inputs(config, directory)
     embeds = needs_embedder(config)
     models = models_of(config, inputs.verify, embeds and embedder is None, progress.notify)
@@ -100,7 +104,7 @@ def create(
             embedder = SentenceEmbedder(models.embedding_model.path)
         vectors = None
         if embeds and embedder and not finished:
-            texts = ["\n".join(plan.encoding.format.input_texts(root.values)) for root in plan.roots]
+            texts = [plan.text_of(root) for root in plan.roots or (Example({}),)]
             vectors = PassedVectors(embedder, directory.vectors_path, texts)
         sha256 = models.embedding_model.sha256 if models.embedding_model else None
         filter_inputs = FilterInputs(inputs.held_out, vectors, sha256)
@@ -115,7 +119,8 @@ def create(
         if not finished:
             for each in filters:
                 each.prepare(progress.notify)
-            scoring_checks = [scores_are_real()] if plan.spec.verification else []
+            system = scoring_system(plan.spec.instruction)
+            scoring_checks = [scores_are_real(system)] if plan.spec.verification else []
             engines.start(models, progress.notify, [_schema_check(plan)], scoring_checks)
             if stored or plan.spec.num_chains:
                 _warn_if_idle(plan.spec, config.count, engines, progress)

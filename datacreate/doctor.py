@@ -198,8 +198,9 @@ def _gpus(build: Build, torch: Imported | None) -> Finding:
     if usable == "True":
         return Finding("GPU", "ok", message)
     if not cuda:
-        return Finding("GPU", "warn", f"{message}; not used: torch is a CPU build", install_command("gpu"))
-    fix = f"install an NVIDIA driver for CUDA {cuda}"
+        state: FindingState = "fail" if hardware.slurm_job() else "warn"
+        return Finding("GPU", state, f"{message}; not used: torch is a CPU build", install_command("gpu"))
+    fix = f"install NVIDIA driver {hardware.OLDEST_DRIVER} or newer"
     return Finding("GPU", "fail", f"{message}; torch for CUDA {cuda} cannot use it", fix)
 
 

@@ -47,6 +47,7 @@ def describe_run(config: CreateConfig) -> dict[str, Any]:
         "count": config.count,
         "format": inputs.inferred.format.name,
         "notes": notes,
+        **({"instruction": " ".join(config.instruction.split())} if config.instruction else {}),
         "strategy": config.strategy,
         "models": [model.name for model in models.generators] if models else None,
         "engines": engines,

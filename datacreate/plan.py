@@ -19,6 +19,7 @@ from datacreate.engines.base import Sampling
 from datacreate.engines.client import Engine
 from datacreate.errors import ExampleError, PromptTooLong, UsageError
 from datacreate.filters.base import HeldOutSet
+from datacreate.formats.declare import declare_format, most_tokens
 from datacreate.formats.example import Example, find_unsupported_value
 from datacreate.formats.infer import InferredFormat, infer_format
 from datacreate.formats.options import FormatOptions
@@ -62,7 +63,7 @@ _QUEUES = {"num_chains": {"chain"}, "max_parent_uses": {"tree", "coverage"}}
 class RunInputs:
     """What is known of a run before a model or a server is looked at."""
 
-    roots: tuple[Example, ...]  # the formatting examples
+    roots: tuple[Example, ...]  # the formatting examples; () with an instruction only
     inferred: InferredFormat
     verify: VerifyMode
     held_out: tuple[HeldOutSet, ...]  # for decontamination
@@ -74,7 +75,7 @@ class RunInputs:
 class RunPlan:
     """The decisions of a run before the first request."""
 
-    roots: tuple[Example, ...]  # the formatting examples
+    roots: tuple[Example, ...]  # the formatting examples; () with an instruction only
     encoding: PromptEncoding
     strategy: Strategy
     samplings: tuple[Sampling, ...]  # one per generator
@@ -84,7 +85,13 @@ class RunPlan:
     @property
     def directions(self) -> Directions:
         """What all requests of the run ask for."""
-        return Directions(label_ratio=self.spec.label_ratio)
+        return Directions(self.spec.instruction, self.spec.label_ratio)
+
+    def text_of(self, parent: Example) -> str:
+        """What similarity compares of a parent; of the empty root it is the instruction."""
+        if not parent.values:
+            return self.spec.instruction or ""
+        return "\n".join(self.encoding.format.input_texts(parent.values))
 
     @property
     def is_paper_method(self) -> bool:
@@ -123,6 +130,7 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
     identity = config.subset(IdentitySettings) | {
         "examples": tuple(dict(root.values) for root in roots),
         "format": inferred.format.document(),
+        "instruction": config.instruction,
         "benchmark": config.benchmark,
         "filters": with_names(config, held_out),
         "compared_with": tuple(each.ref for each in held_out),
@@ -137,12 +145,13 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
 def _roots_and_format(config: CreateConfig) -> tuple[tuple[Example, ...], InferredFormat]:
     if config.benchmark is not None:
         return _draw_example(config, config.benchmark)
+    if config.example is None:
+        return (), declare_format(config)
     if isinstance(config.example, dict):
         root = Example(config.example)
         if message := find_unsupported_value(config.example):
             raise ExampleError(f"the example: {message}; fix the example")
     else:
-        assert config.example is not None, "CreateConfig has an example or a benchmark"
         root = load_example(config.example)
     return (root,), infer_format(root, config)
 
@@ -166,15 +175,18 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
     roots, embedding_model, paper = inputs.roots, models.embedding_model, config.method == "paper"
     stored = inputs.stored.spec if inputs.stored else None
     encoding = PromptEncoding(inputs.inferred.format, "keyed" if paper else "positional")
+    directions = Directions(config.instruction)
     number = stored.num_examples if stored else None
     number = number or min(
-        _fit_context(encoding, roots, engine, config.num_examples)[0] for engine in engines.generators
+        _fit_context(encoding, roots, directions, engine, config.num_examples)[0]
+        for engine in engines.generators
     )
     samplings = tuple(
         _sampling(
             config,
             checkpoint,
-            _max_tokens(config, stored, index) or _fit_context(encoding, roots, engine, number)[1],
+            _max_tokens(config, stored, index)
+            or _fit_context(encoding, roots, directions, engine, number)[1],
         )
         for index, (checkpoint, engine) in enumerate(zip(models.generators, engines.generators, strict=True))
     )
@@ -282,23 +294,28 @@ def default_chains(config: CreateConfig, num_examples: int) -> int | None:
 
 
 def _fit_context(
-    encoding: PromptEncoding, roots: Sequence[Example], engine: Engine, requested: int | None
+    encoding: PromptEncoding,
+    roots: Sequence[Example],
+    directions: Directions,
+    engine: Engine,
+    requested: int | None,
 ) -> tuple[int, int]:
     """The number of examples per request, and its max_tokens. Raises PromptTooLong if none fits."""
-    whole = encoding.format.with_all_turns(roots[0])
-    shown = [{"role": "user", "content": json.dumps(encoding.write(whole), ensure_ascii=False)}]
-    example_tokens = MAX_GROWTH * engine.count_tokens(shown) + EXTRA_TOKENS
-    # A later parent can be twice as long as the formatting example.
-    prompt = (
-        engine.count_tokens(chat_prompt(encoding, roots[:1], requested or DEFAULT_NUM_EXAMPLES))
-        + example_tokens // 2
-    )
+    if roots:
+        whole = encoding.format.with_all_turns(roots[0])
+        shown = [{"role": "user", "content": json.dumps(encoding.write(whole), ensure_ascii=False)}]
+        example_tokens = MAX_GROWTH * engine.count_tokens(shown) + EXTRA_TOKENS
+        longer = example_tokens // 2  # a later parent can be twice as long as the formatting example
+    else:
+        longer = example_tokens = most_tokens(encoding) + EXTRA_TOKENS
+    first = chat_prompt(encoding, roots[:1], requested or DEFAULT_NUM_EXAMPLES, directions)
+    prompt = engine.count_tokens(first) + longer
     for number in [requested] if requested else range(DEFAULT_NUM_EXAMPLES, 0, -1):
         if prompt + number * example_tokens <= engine.max_context:
             return number, number * example_tokens
     raise PromptTooLong(
         f"a prompt of {prompt} tokens and {requested or 1} new example(s) of up to {example_tokens} tokens exceed the "
-        f"model's context length of {engine.max_context}; use a shorter example, "
+        f"model's context length of {engine.max_context}; use a shorter {'example' if roots else '--instruction'}, "
         f"{'a smaller --num-examples, ' if requested else ''}or a larger --max-model-len"
     )
 

@@ -7,15 +7,20 @@ variables from these declarations; docs/cli.md follows from the options.
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from datacreate.errors import UsageError
+from datacreate.files import read_short_text
 
 _MAX_SHOWN = 80  # characters of a rejected value in a message
+
+_MAX_TEXT_BYTES = 64 << 10
 
 _PYDANTIC_PREFIX = "Input should be "
 
@@ -197,6 +202,21 @@ def _list(value: Any) -> Any:
     return tuple(dict.fromkeys(parts))
 
 
+def _text_or_file(value: Any) -> Any:
+    """A text, or for `@FILE` that of a file; its outer space and the kind of its line ends do not count."""
+    if not isinstance(value, str):
+        return value
+    text = read_short_text(Path(value[1:]), _MAX_TEXT_BYTES) if value.startswith("@") else value
+    text = "\n".join(text.splitlines()).strip()
+    if not text:
+        raise ValueError("empty; give a text, or @FILE with one")
+    if len(text.encode("utf-8", "replace")) > _MAX_TEXT_BYTES:
+        raise ValueError(f"longer than {_MAX_TEXT_BYTES >> 10} KiB; give a shorter text")
+    if any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" for c in text):
+        raise ValueError("control characters or invalid UTF-8; give a plain text")
+    return text
+
+
 OrOff = BeforeValidator(_off)
 """Takes the word `off` for None."""
 
@@ -211,6 +231,13 @@ Shares = Annotated[dict[str, float], BeforeValidator(_shares)]
 
 CommaList = BeforeValidator(_list)
 """Takes `a,b` for ("a", "b")."""
+
+TextOrFile = Annotated[
+    str,
+    BeforeValidator(_text_or_file),
+    PlainSerializer(lambda text: f" {text}" if text.startswith("@") else text),  # read again, it is no file
+]
+"""A text, also `@FILE`: that of a file."""
 
 
 @dataclass(frozen=True)

@@ -63,13 +63,13 @@ class PendingRequest:
 
     @cached_property
     def example(self) -> Example:
-        """The parent as an example."""
-        return Example(json.loads(self.parent.line))
+        """The parent as an example; one without fields if the prompt shows none."""
+        return Example(json.loads(self.parent.line or "{}"))
 
     @property
     def shown(self) -> tuple[Example, ...]:
         """The examples that the prompt shows, the parent first."""
-        return (self.example, *self.shots)
+        return (self.example, *self.shots) if self.parent.line else ()
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,12 @@ class RunState:
             # Filters only get stricter: an item that is rejected now is also rejected by `decide`.
             if isinstance(item, Candidate) and not self._acceptance.find_reject(item, shown):
                 lettered = self._verification is not None and self._verification.lettered
-                question = label_question(self._format, item.example.values, lettered=lettered)
+                question = label_question(
+                    self._format,
+                    item.example.values,
+                    lettered=lettered,
+                    instruction=self._plan.spec.instruction,
+                )
                 if question is not None:
                     questions[index] = question
         return ParsedCompletion(pending, completion, tuple(items), questions)
@@ -244,7 +249,7 @@ class RunState:
     def _choose_parents(self, pending: PendingRequest, accepted: Sequence[Candidate]) -> Sequence[int]:
         if not accepted:
             return ()
-        parent = "\n".join(self._format.input_texts(pending.example.values))
+        parent = self._plan.text_of(pending.example)
         children = [candidate.text for candidate in accepted]
         return self._plan.strategy.choose(
             parent, children, self._rng("choose", pending.number), self._embedder
@@ -306,7 +311,8 @@ def _cannot_follow(path: str, line: LogLine, what: str) -> LogDamaged:
 
 def _make_queue(plan: RunPlan, count: int, vectors: PassedVectors | None) -> ParentQueue:
     lines, spec = [example_line(dict(root.values)) for root in plan.roots], plan.spec
-    roots = [Parent(-index, line, 0) for index, line in enumerate(lines)]
+    # Without a formatting example, the root is a parent without a line, and its prompt shows no example.
+    roots = [Parent(-index, line, 0) for index, line in enumerate(lines or [""])]
     # So that no more than half of a small run are children of the root. The log names the parents of earlier requests,
     # also of those made for a smaller count.
     uses = min(spec.max_parent_uses, max(2, count // (2 * spec.num_examples)))

@@ -197,7 +197,7 @@ def test_gpus_driver_and_free_memory_are_reported(
         "driver 580.82; CUDA_VISIBLE_DEVICES=0,1"
     )
     too_old = gpu(monkeypatch, "13.0 False")
-    assert (too_old.state, too_old.fix) == ("fail", "install an NVIDIA driver for CUDA 13.0")
+    assert (too_old.state, too_old.fix) == ("fail", "install NVIDIA driver 580 or newer")
     cpu_build = gpu(monkeypatch, " False")
     assert (cpu_build.state, "--gpu" in str(cpu_build.fix)) == ("warn", True)
 

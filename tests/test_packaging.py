@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from datacreate.hardware import OLDEST_DRIVER
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -100,21 +102,25 @@ def test_a_container_recipe_copies_what_the_package_needs(recipe: str) -> None:
         assert f"COPY {name} {name}\n" in text or f"    {name} /opt/datacreate/\n" in text
 
 
-def setup(folder: Path, *options: str, uname: str, bf16: bool = False) -> str:
-    """What scripts/setup prints on such a machine, where no environment can be made."""
+def setup(
+    folder: Path, *options: str, uname: str = "Linux x86_64", bf16: bool = False, code: int = 1, **more: str
+) -> str:
+    """What scripts/setup prints on such a machine, where no environment can be made; `more` are programs there."""
     commands = {
         "uname": f"echo {uname}",
         "nvidia-smi": "exit 1",
         "grep": f'case "$*" in *avx512_bf16*) exit {int(not bf16)} ;; esac; exec {shutil.which("grep")} "$@"',
         "python3": 'case "$*" in "-c import sys"*) ;; -V) echo Python 3 ;; *) echo no disk; exit 1 ;; esac',
-    }
+        "sbatch": "exit 1",
+        "sinfo": "echo no configuration; exit 1",  # SLURM is installed, and is not used
+    } | {name.replace("_", "-"): script for name, script in more.items()}
     for name, script in commands.items():
         (folder / name).write_text(f"#!/bin/sh\n{script}\n")
         (folder / name).chmod(0o755)
     environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "PYTHON": ""}
     command = [ROOT / "scripts" / "setup", "--venv", folder / "venv", *options]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert ended.returncode == 1
+    assert ended.returncode == code
     return ended.stderr
 
 
@@ -137,6 +143,32 @@ def test_setup_chooses_the_engines_for_the_machine(
     assert f"({chosen})" in output.splitlines()[0]
     assert ("untested" in output) == (uname != "Linux x86_64")
     assert "no disk" in output  # why it failed
+
+
+@pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="this machine has a GPU")
+def test_setup_asks_on_a_login_node_and_remembers_the_choice(tmp_path: Path) -> None:
+    asked = setup(tmp_path, sinfo="echo 'gpu up 2 idle node[1-2]'", code=2)
+    assert asked.count("\n") == 1
+    assert "scripts/setup --gpu" in asked
+    assert "scripts/setup --llamacpp" in asked
+    cluster = {"sinfo": "echo 'gpu up 2 idle node[1-2]'"}
+    assert "(gpu)" in setup(tmp_path, "--gpu", **cluster)
+    assert "(cpu)" in setup(tmp_path, "--dev", **cluster)  # for the tests
+    (tmp_path / "venv" / "platform").write_text("gpu\n")
+    assert "(gpu)" in setup(tmp_path, **cluster)
+    assert "(gpu)" in setup(tmp_path)
+    assert "(llamacpp)" in setup(tmp_path, "--llamacpp")
+
+
+@pytest.mark.parametrize(
+    ("driver", "noted"), [("575.57.08", True), ("580.82.07", False), ("No devices", False)]
+)
+def test_setup_says_that_the_driver_is_too_old_for_the_gpu_build(
+    driver: str, noted: bool, tmp_path: Path
+) -> None:
+    output = setup(tmp_path, nvidia_smi=f"echo '{driver}'")
+    assert "(gpu)" in output
+    assert (f"driver {driver}; the GPU build needs {OLDEST_DRIVER} or newer" in output) == noted
 
 
 def test_setup_refuses_vllm_where_it_is_not_pinned(tmp_path: Path) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from datacreate.cli.options import command, config_option, json_option, option, settings_options
-from datacreate.cli.terminal import echo, print_json, print_plan
-from datacreate.errors import DatacreateError
+from datacreate.cli.options import command, config_option, json_option, option, path_option, settings_options
+from datacreate.cli.terminal import echo, print_json, print_plan, say
+from datacreate.errors import DatacreateError, UsageError
+from datacreate.files import replace_file
 from datacreate.messages import visible_json
 from datacreate.runs.config import CreateConfig
+from datacreate.runs.log import example_line
 
 
 @command()
@@ -31,6 +34,7 @@ def create(settings: dict[str, Any], dry_run: bool, as_json: bool) -> None:
     datacreate create --example nli.json --labels label=entailment,neutral,contradiction \\
         --count 300 --strategy diverse --run-dir runs/nli
     datacreate create --benchmark csqa --count train
+    datacreate create --instruction @task.txt --inputs subject,body --labels topic=bug,billing,other --count 100
     """
     from datacreate.cli.progress import CreationProgress
     from datacreate.cli.show import print_samples, print_summary
@@ -66,16 +70,24 @@ def _dry_run(config: CreateConfig, as_json: bool) -> None:
 
 @command()
 @option("--count", type=int, default=5, show_default=True, group="output", help="Examples to show.")
+@path_option(
+    "--save-examples",
+    metavar="FILE.jsonl",
+    group="output",
+    help="Write the examples to a new file, to edit them and give them to --example.",
+)
 @settings_options(CreateConfig, without=("count", "run_dir"))
 @config_option
 @json_option("Print the examples as JSON lines.")
-def preview(count: int, settings: dict[str, Any], as_json: bool) -> None:
-    """Show a few examples as `create` would make them; write nothing."""
+def preview(count: int, save_examples: Path | None, settings: dict[str, Any], as_json: bool) -> None:
+    """Show a few examples as `create` would make them; write nothing else than --save-examples."""
     from datacreate.cli.progress import CreationProgress
     from datacreate.cli.show import print_samples
     from datacreate.create import create as create_
     from datacreate.runs.directory import RunDirectory
 
+    if save_examples is not None:
+        _check_new_file(save_examples)
     with tempfile.TemporaryDirectory(prefix="datacreate-preview-") as folder, CreationProgress() as progress:
         config = CreateConfig.of(count=count, run_dir=Path(folder), **settings)
         try:
@@ -83,8 +95,19 @@ def preview(count: int, settings: dict[str, Any], as_json: bool) -> None:
         except DatacreateError as error:  # there is nothing to resume
             raise type(error)(str(error).replace("run the same command to resume", "run it again")) from None
         examples = list(RunDirectory(config.run_dir).examples())
+    if save_examples is not None:
+        replace_file(save_examples, "".join(f"{example_line(values)}\n" for values in examples))
+        say(f"{save_examples}: {len(examples)} examples")
     if as_json:
         for values in examples:
             echo(visible_json(values))
         return
     print_samples(examples)
+
+
+def _check_new_file(path: Path) -> None:
+    """Raise UsageError unless a file can be made there."""
+    if os.path.lexists(path):
+        raise UsageError(f"--save-examples {path}: it exists; give a new file, or remove it first")
+    if not path.parent.is_dir():
+        raise UsageError(f"--save-examples {path}: no such folder {path.parent}; create it first")

@@ -18,7 +18,7 @@ from datacreate.engines.protocol import ChatApi
 from datacreate.engines.settings import VLLM_ONLY, EngineKind, EngineOptions
 from datacreate.engines.vllm import GPU_SHARE, WORTH_COMPILING, vllm_command
 from datacreate.errors import EngineError, UsageError
-from datacreate.hardware import suited_engine, visible_gpus
+from datacreate.hardware import check_build, suited_engine, visible_gpus
 from datacreate.messages import Notify, no_notify
 
 
@@ -83,7 +83,12 @@ def local_servers(
 
 
 def choose(checkpoint: Checkpoint, requested: EngineKind, count: int) -> Literal["vllm", "llamacpp"]:
-    """Choose the engine for `count` examples of a checkpoint. EngineError if no installed engine loads it."""
+    """Choose the engine for `count` examples of a checkpoint.
+
+    EngineError if no installed engine loads it, or in a SLURM job if the build does not suit the node.
+    """
+    if requested != "llamacpp":
+        check_build(no_notify)
     if requested != "auto":
         return requested
     if suited := suited_engine(gguf=checkpoint.gguf is not None, long_run=count >= WORTH_COMPILING):

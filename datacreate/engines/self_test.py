@@ -53,9 +53,15 @@ def _schema_check(request: Request, name: str, mismatch: str, may_be_truncated: 
     return Check((request,), problem)
 
 
-def scores_are_real() -> Check:
-    """Check that scores depend on the question: each letter is more probable when the prompt asks for it."""
-    prompts = [[{"role": "user", "content": f"Answer with the letter {letter}."}] for letter in _LETTERS]
+def scores_are_real(system: str = "") -> Check:
+    """Check that scores depend on the question: each letter is more probable when the prompt asks for it.
+
+    `system`: the system message of the run's questions, if they have one.
+    """
+    before = [{"role": "system", "content": system}] if system else []
+    prompts = [
+        [*before, {"role": "user", "content": f"Answer with the letter {letter}."}] for letter in _LETTERS
+    ]
     return Check(tuple(scoring(-1, prompt, _LETTERS) for prompt in prompts), _scores_problem)
 
 

@@ -23,7 +23,7 @@ from datacreate.checkpoints.pull import raise_if_disk_full
 from datacreate.engines.local import ServerCommand, check_memory
 from datacreate.errors import CheckpointError, EngineError
 from datacreate.files import remove_temporary, replaced, storage_error
-from datacreate.hardware import GIB, cpu_has_bf16, vllm_build
+from datacreate.hardware import GIB, cpu_has_bf16, has_flashinfer_kernels, has_gpu, mismatch, vllm_build
 from datacreate.messages import Notify, no_notify
 from datacreate.paths import data_dir
 
@@ -48,6 +48,16 @@ _CPU_ENVIRONMENT = {
     # inductor works.
     "VLLM_USE_AOT_COMPILE": "0",
 }
+
+_NO_FLASHINFER = {
+    # FlashInfer downloads and compiles its kernels at their first use, which fails without a network or nvcc. vLLM
+    # notices a missing nvcc itself, but not for the sampler.
+    "VLLM_USE_FLASHINFER_SAMPLER": "0",
+    "VLLM_ALLREDUCE_USE_FLASHINFER": "0",
+    "VLLM_BLOCKSCALE_FP8_GEMM_FLASHINFER": "0",
+    "FLASHINFER_CUBINS_REPOSITORY": "http://127.0.0.1:9/",  # nobody answers: nothing is downloaded
+}
+"""For the GPU build without FlashInfer's precompiled kernels; variables that the user has set win."""
 
 _SHARED_CORES = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "GOMP_SPINCOUNT": "0"}
 """For two engines on one CPU: a spinning thread would block the threads of the other."""
@@ -89,6 +99,8 @@ def vllm_command(
         )
     resolved: dict[str, Any] = {**_DEFAULTS[build], **settings.model_dump(exclude_none=True)}
     cache = max(1, round(resolved.pop("kv_cache_gib", None) or 1))  # whole GiB for vLLM; no automatic value
+    if build == "gpu" and not has_gpu():
+        raise EngineError(f"{checkpoint.name}: {mismatch()}")
     folder, name, adapter = dequantized(checkpoint, notify), checkpoint.name, checkpoint.adapter
     config = read_json(folder / "config.json")
     longest = (config.get("text_config") or config).get("max_position_embeddings")
@@ -117,6 +129,8 @@ def vllm_command(
         environment |= _CPU_ENVIRONMENT | {"VLLM_CPU_KVCACHE_SPACE": str(cache)}
         environment |= _SHARED_CORES if shares_cores else {}
         record["kv_cache_gib"] = cache
+    elif not has_flashinfer_kernels():
+        environment |= {name: os.environ.get(name, value) for name, value in _NO_FLASHINFER.items()}
     if adapter:
         rank = next((rank for rank in _LORA_RANKS if rank >= adapter.rank), adapter.rank)
         flags |= {"enable_lora": True, "max_lora_rank": rank, "lora_modules": f"{name}={adapter.path}"}

@@ -49,7 +49,7 @@ from datacreate.finetuning.trial import DEVICE_BATCH_SIZE, Inputs, configure_pro
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import has_rows
 from datacreate.formats.task_format import load_format
-from datacreate.hardware import usable_cores, visible_gpus
+from datacreate.hardware import check_build, usable_cores, visible_gpus
 from datacreate.libraries import quiet
 from datacreate.messages import Notify, SilentProgress, no_notify
 from datacreate.settings import CommaList, setting
@@ -201,6 +201,7 @@ def train(config: TrainConfig, progress: StepProgress | None = None) -> list[Mod
     over: after these two the same call resumes.
     """
     progress = progress or SilentProgress()
+    check_build(progress.notify)
     prepared = prepare(config, progress.notify)
     training, directory = prepared.training, TrainingDirectory(config.out)
     with caught_signals(), directory.locked(training, progress.notify) as lock:

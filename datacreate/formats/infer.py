@@ -94,7 +94,7 @@ def infer_format(
         if flag := options.changed(about_fields - {"turns"}):
             raise UsageError(f"{flag} is for inferred formats; write it into the --format")
         format = bind(load_format(options.format), example, options.turns)
-        return InferredFormat(format, (_summary(format),))
+        return InferredFormat(format, (summary(format),))
     for shipped_format in _shipped_formats():
         unknown = (name for name in example.values if name not in shipped_format.schema["properties"])
         metadata = tuple((name,) for name in unknown if _is_metadata(name, example.values))
@@ -106,7 +106,7 @@ def infer_format(
             continue
         # If the example breaks a rule, this is an error: another format would hide the mistake.
         format = bind(_with_tag_sets(format, example, options), example, options.turns)
-        return InferredFormat(format, (_summary(format),))
+        return InferredFormat(format, (summary(format),))
     if options.turns:
         raise UsageError("--turns: the example is not a conversation of user and assistant; remove --turns")
     return _infer(example, options, rows)
@@ -188,7 +188,7 @@ def _infer(example: Example, options: FormatOptions, rows: Sequence[Mapping[str,
     format = bind(replace(format, rules=frozenset(rules)), example)
     if not (advice or overrides or rules or format.head == "multiple_choice"):
         advice = _advice(format, example)
-    notes = [_summary(format) + advice]
+    notes = [summary(format) + advice]
     others = [dotted(path) for path in overrides if path != roles.answer]
     if roles.answer and roles.answer in overrides and others:
         notes.append(
@@ -340,7 +340,7 @@ def _nli_labels(value: str, inputs: Sequence[FieldPath]) -> tuple[str, ...] | No
     return next((labels for labels in cases if value in labels), None)
 
 
-def _summary(format: TaskFormat) -> str:
+def summary(format: TaskFormat) -> str:
     """What was understood, in one line."""
     named = format.roles.named()
     unused = [named.pop("ignored")] if "ignored" in named else []

@@ -340,17 +340,25 @@ def bind(format: TaskFormat, example: Example, turns: int | None = None) -> Task
     if unknown := [key for key in example.values if key not in properties]:
         raise ExampleError(f"the field {unknown[0]!r} is not in the format {format.name}; add it or drop it")
     format.check(example)
-    schema = narrow(format.schema, example.values, (), format.roles.options)
+    bound = specialize(format, example.values, turns)
+    if all(map(is_constant, bound.schema["properties"].values())):
+        raise ExampleError("the example has no field that can vary: all are null or fixed; fill one in")
+    return bound
+
+
+def specialize(format: TaskFormat, values: Mapping[str, Json], turns: int | None = None) -> TaskFormat:
+    """The format, specialized to the shape of an object with fields of the format; see `bind`."""
+    schema = narrow(format.schema, values, (), format.roles.options)
     roles = format.roles
-    number = len(value_at(example.values, roles.options) or ())
+    number = len(value_at(values, roles.options) or ())
     if roles.answer and format.answers.are_coded:
-        allowed = value_at(example.values, roles.keys) if roles.keys else codes(format.first_code, number)
+        allowed = value_at(values, roles.keys) if roles.keys else codes(format.first_code, number)
         schema = with_field(schema, roles.answer, {"enum": list(allowed)})
     for path in filter(None, (*roles.ignored, roles.keys)):
-        if _has_field(example.values, path):
-            schema = with_field(schema, path, {"const": field_at(example.values, path)})
+        if _has_field(values, path):
+            schema = with_field(schema, path, {"const": field_at(values, path)})
     if format.roles.turns:
-        listed = field_at(example.values, format.roles.turns)
+        listed = field_at(values, format.roles.turns)
         items = turns_schema(
             schema_at(schema, format.roles.turns), with_turns(listed, turns) if turns else listed
         )
@@ -358,18 +366,15 @@ def bind(format: TaskFormat, example: Example, turns: int | None = None) -> Task
     elif turns:
         raise UsageError(f"--turns: the format {format.name} is not a conversation; remove --turns")
     if format.roles.tools and format.roles.call:
-        tools = field_at(example.values, format.roles.tools)
+        tools = field_at(values, format.roles.tools)
         schema = with_field(schema, format.roles.tools, {"const": tools})
         schema = with_field(schema, format.roles.call, call_schema(tools))
-    if all(map(is_constant, schema["properties"].values())):
-        raise ExampleError("the example has no field that can vary: all are null or fixed; fill one in")
-    single = {role: path for role, path in roles.single().items() if _has_field(example.values, path)}
+    single = {role: path for role, path in roles.single().items() if _has_field(values, path)}
     if "context" in single and not _varies(schema, single["context"]):
         del single["context"]
     inputs = tuple(path for path in roles.inputs if _varies(schema, path))
     tags, ignored = (
-        tuple(path for path in paths if _has_field(example.values, path))
-        for paths in (roles.tags, roles.ignored)
+        tuple(path for path in paths if _has_field(values, path)) for paths in (roles.tags, roles.ignored)
     )
     return replace(format, schema=schema, roles=Roles(inputs=inputs, tags=tags, ignored=ignored, **single))
 

@@ -9,13 +9,23 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from datacreate.formats.example import Example, dotted, field_at
-from datacreate.formats.schema_utils import fixed_labels, schema_at
+from datacreate.formats.example import Example, Json, dotted, field_at
+from datacreate.formats.schema_utils import (
+    Schema,
+    constant_of,
+    fixed_labels,
+    is_constant,
+    leaves,
+    may_have_text,
+    schema_at,
+)
 from datacreate.formats.serialization import PromptEncoding
 from datacreate.formats.task_format import TaskFormat
 
 Message = dict[str, str]
 """A chat message: `role` and `content`."""
+
+_SYSTEM = "You write data for training language models."
 
 
 @dataclass(frozen=True)
@@ -32,26 +42,32 @@ def chat_prompt(
     encoding: PromptEncoding, shown: Sequence[Example], count: int, directions: Directions = Directions()
 ) -> list[Message]:
     """The messages that ask for `count` new examples similar to the first of `shown`, the parent; the others are
-    further examples of the format.
+    further examples of the format. With none, the fields are described instead.
 
-    The example is shown without spaces, as the grammar has the response written. With spaces, a small model deviates
+    The instruction stands in the system message, which is the same in all prompts of a run: servers cache it. The
+    example is shown without spaces, as the grammar has the response written. With spaces, a small model deviates
     from its preferred tokens at every comma, and fewer of its examples are valid and new.
     """
-    parent = shown[0]
-    example = json.dumps(encoding.write(parent), ensure_ascii=False, separators=(",", ":"))
+    examples = [
+        json.dumps(encoding.write(each), ensure_ascii=False, separators=(",", ":")) for each in shown[:1]
+    ]
     if encoding.style == "keyed":
-        return _paper_prompt(example, count)
+        return _paper_prompt(examples[0], count)
+    if shown:
+        start = (
+            f"Here is a JSON array with one example, written as {encoding.describe()}:\n[{examples[0]}]\n\n"
+            f"Write a JSON array of {count} more examples in the same way, about other topics."
+        )
+    else:
+        start = f"Write a JSON array of {count} examples, each written as {describe_fields(encoding)}"
     options = " All options of an example differ from each other." if encoding.format.options_vary else ""
     user = (
-        f"Here is a JSON array with one example, written as {encoding.describe()}:\n[{example}]\n\n"
-        f"Write a JSON array of {count} more examples in the same way, about other topics.{options}"
+        f"{start}{options}"
         f"{_fixed_answers_sentence(encoding.format)}{_label_ratio_sentence(encoding, directions.label_ratio)}"
-        f"{_layout_sentence(encoding.format, parent)}"
+        f"{_layout_sentence(encoding.format, shown)}"
     )
-    return [
-        {"role": "system", "content": "You write data for training language models."},
-        {"role": "user", "content": user},
-    ]
+    system = "\n\n".join(filter(None, (_SYSTEM, directions.instruction)))
+    return [{"role": "system", "content": system}, {"role": "user", "content": user}]
 
 
 def merge_system_message(messages: Sequence[Mapping[str, str]]) -> list[Message]:
@@ -63,7 +79,7 @@ def merge_system_message(messages: Sequence[Mapping[str, str]]) -> list[Message]
     return [merged, *(dict(message) for message in rest)]
 
 
-def _layout_sentence(format: TaskFormat, parent: Example) -> str:
+def _layout_sentence(format: TaskFormat, shown: Sequence[Example]) -> str:
     """What one example does not show: which answer is better, how many turns there are, which functions."""
     roles = format.roles
     if roles.rejected and roles.answer:
@@ -76,7 +92,7 @@ def _layout_sentence(format: TaskFormat, parent: Example) -> str:
         names = (", ".join(map(str, fixed_labels(tags) or ())) for tags in sets)
         return f" Each example is one sentence, and each token has a tag: {'; '.join(filter(None, names))}."
     if roles.tools:
-        tools = json.dumps(field_at(parent.values, roles.tools), ensure_ascii=False, separators=(",", ":"))
+        tools = json.dumps(field_at(shown[0].values, roles.tools), ensure_ascii=False, separators=(",", ":"))
         return f" Each calls one of these functions: {tools}"
     return ""
 
@@ -92,8 +108,7 @@ def _fixed_answers_sentence(format: TaskFormat) -> str:
     )
     if not (question and labels) or format.roles.tools:
         return ""
-    names = list(map(str, labels))
-    choices = " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    choices = _listed(list(map(str, labels)), "or")
     return f" Each {dotted(question)} is one that {choices} alone answers."
 
 
@@ -117,3 +132,85 @@ def _paper_prompt(shown: str, count: int) -> list[Message]:
         f"Example:\n{shown}"
     )
     return [{"role": "user", "content": user}]
+
+
+def describe_fields(encoding: PromptEncoding) -> str:
+    """How an example is written, and what its fields are, in sentences.
+
+    A text gets no words of its own: a small model writes `text` where the prompt says `body: text`.
+    """
+    fields = encoding.field_schemas
+    told = {name: _field_words(encoding, name, part) for name, part in fields.items()}
+    limits = "".join(f" The {name} is {words}." for name, words in told.items() if words)
+    described = {(name,): part for name, part in fields.items()} | dict(leaves({"properties": fields}))
+    about = "".join(
+        f" The {dotted(path)}: {part['description'].strip().rstrip('.')}."
+        for path, part in described.items()
+        if isinstance(part, Mapping) and part.get("description")
+    )
+    worded = [name for name, part in fields.items() if may_have_text(part)]
+    real = f" Write a real {_listed(worded, 'and')} in each, all about different things." if worded else ""
+    return f"{encoding.describe()}.{limits}{about}{real}"
+
+
+def _field_words(encoding: PromptEncoding, name: str, schema: Schema) -> str:
+    """What a field can be; empty for a text, and where another sentence of the prompt says it."""
+    roles = encoding.format.roles
+    elsewhere = [
+        roles.options if encoding.format.options_vary else None,
+        *(roles.inputs[:1] if roles.tags else ()),
+    ]
+    return "" if (name,) in elsewhere else _words(schema)
+
+
+def _words(schema: Json) -> str:
+    """The values of a schema in words; empty for any text."""
+    if not isinstance(schema, Mapping) or is_constant(schema):
+        return ""
+    if "const" in schema or (values := fixed_labels(schema)) is None:
+        return _words_of_kind(schema)
+    return f"one of {', '.join(value if isinstance(value, str) else json.dumps(value) for value in values)}"
+
+
+def _words_of_kind(schema: Schema) -> str:
+    branches = schema.get("anyOf") or schema.get("oneOf")
+    if branches:
+        return " or ".join(_words(branch) or "a text" for branch in branches)
+    kind = schema.get("type")
+    if kind in ("integer", "number"):
+        bounds = _bounds(schema.get("minimum"), schema.get("maximum"))
+        return f"a {'whole ' if kind == 'integer' else ''}number{bounds and f' of {bounds}'}"
+    if parts := schema.get("properties"):
+        return f"an object with {', '.join(_named(name, part) for name, part in parts.items())}"
+    if prefix := schema.get("prefixItems"):
+        return f"a list of {', then '.join(_words(part) or 'a text' for part in prefix)}"
+    if "items" in schema:
+        number = _bounds(schema.get("minItems"), schema.get("maxItems"))
+        inner = _words(schema["items"])
+        return f"a list of {number} {f'values, each {inner}' if inner else 'texts'}".replace("  ", " ")
+    if pattern := schema.get("pattern"):
+        return f"a text that matches {pattern}"
+    if format := schema.get("format"):
+        return f"a {format}"
+    length = _bounds(schema.get("minLength"), schema.get("maxLength"))
+    return f"a text of {length} characters" if length else ""
+
+
+def _bounds(low: Json, high: Json) -> str:
+    """`3 to 5`, `at least 3`, `at most 5`, or nothing."""
+    if low is not None and high is not None:
+        return str(low) if low == high else f"{low} to {high}"
+    return f"at least {low}" if low is not None else f"at most {high}" if high is not None else ""
+
+
+def _named(name: str, schema: Json) -> str:
+    """A field of an object, with its constant or what it can be."""
+    if is_constant(schema):
+        return f"{name} {json.dumps(constant_of(schema), ensure_ascii=False)}"
+    words = _words(schema)
+    return f"{name} ({words})" if words else name
+
+
+def _listed(words: Sequence[str], conjunction: str) -> str:
+    """`a, b and c`."""
+    return f" {conjunction} ".join(filter(None, (", ".join(words[:-1]), words[-1])))

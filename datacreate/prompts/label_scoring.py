@@ -32,12 +32,14 @@ class LabelQuestion:
     """What is shown of an example, and its possible labels.
 
     With `lettered` each option gets a letter and the letter is scored; the system prompt asks for it. Otherwise the
-    options themselves are scored, which suits labels that all examples share.
+    options themselves are scored, which suits labels that all examples share. The instruction of a run may say what the
+    labels mean.
     """
 
     shown: str
     options: tuple[str, ...]
     lettered: bool
+    instruction: str | None = None
 
     def prompt(self, order: Sequence[int]) -> tuple[list[Message], tuple[str, ...]]:
         """The messages with the options in this order, and the choices to score, in the same order."""
@@ -45,10 +47,16 @@ class LabelQuestion:
         if self.lettered:
             choices = tuple(ascii_uppercase[: len(options)])
             listed = "\n".join(f"{letter}. {option}" for letter, option in zip(choices, options, strict=True))
-            user = {"role": "user", "content": f"{self.shown}\n\n{listed}"}
-            return [{"role": "system", "content": _LETTER}, user], choices
-        request = f"Answer with one of: {', '.join(options)}."
-        return [{"role": "user", "content": f"{self.shown}\n\n{request}"}], tuple(options)
+        else:
+            choices, listed = tuple(options), f"Answer with one of: {', '.join(options)}."
+        system = "\n\n".join(filter(None, (scoring_system(self.instruction), _LETTER * self.lettered)))
+        messages = [{"role": "system", "content": system}] if system else []
+        return [*messages, {"role": "user", "content": f"{self.shown}\n\n{listed}"}], choices
+
+
+def scoring_system(instruction: str | None) -> str:
+    """The system message about an instruction, which may say what the labels mean; empty without one."""
+    return f"You answer about data that was written for this task:\n\n{instruction}" if instruction else ""
 
 
 class PermutedQuestion:
@@ -111,7 +119,9 @@ def check_lettered(format: TaskFormat, flag: str, model: str) -> None:
         )
 
 
-def label_question(format: TaskFormat, values: Mapping[str, Json], *, lettered: bool) -> LabelQuestion | None:
+def label_question(
+    format: TaskFormat, values: Mapping[str, Json], *, lettered: bool, instruction: str | None = None
+) -> LabelQuestion | None:
     """The question about a valid example; None if it has no closed set of answers.
 
     `lettered` gives letters to fixed labels too, for a model whose tokenizer starts several labels with the same
@@ -121,7 +131,7 @@ def label_question(format: TaskFormat, values: Mapping[str, Json], *, lettered: 
     lettered = lettered or not format.labels
     if not answers or (lettered and len(answers) > MAX_LETTERED):
         return None
-    return LabelQuestion(_shown(format, values), tuple(map(str, answers)), lettered)
+    return LabelQuestion(_shown(format, values), tuple(map(str, answers)), lettered, instruction)
 
 
 def _shown(format: TaskFormat, values: Mapping[str, Json]) -> str:

@@ -41,7 +41,8 @@ def dataset_card(spec: RunSpec, summary: Mapping[str, Any], metrics: tables.Metr
         ),
         weights=_weights(spec.model_sha256),
         sampling=json.dumps(spec.sampling),
-        examples=[_fenced(json.dumps(each, ensure_ascii=False, indent=2)) for each in spec.examples],
+        examples=[_fenced(json.dumps(each, ensure_ascii=False, indent=2), "json") for each in spec.examples],
+        instruction=_fenced(spec.instruction, "text") if spec.instruction else None,
         filters=[_filter(report) for report in filters],
         held_out=[
             [split["name"], split["split"] or "–", f"{split['digest'][:16]}…"]
@@ -95,8 +96,8 @@ def _filter(report: Mapping[str, Any]) -> list[Any]:
     return [report["name"], report["rejected"], ", ".join(shown)]
 
 
-def _fenced(text: str) -> Markup:
-    """JSON as a code block that no text in it can end."""
+def _fenced(text: str, language: str) -> Markup:
+    """A code block that no text in it can end."""
     longest = max((len(run) for run in text.split() if set(run) == {"`"}), default=0)
     fence = "`" * max(3, 1 + longest)
-    return Markup(f"{fence}json\n{visible(text)}\n{fence}")
+    return Markup(f"{fence}{language}\n{visible(text)}\n{fence}")

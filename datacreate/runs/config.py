@@ -21,7 +21,7 @@ from datacreate.filters.base import FilterSettings, HeldOutRef
 from datacreate.formats.example import Example, Json
 from datacreate.formats.options import FormatOptions
 from datacreate.selection.strategies import STRATEGIES
-from datacreate.settings import JsonPairs, OrOff, Settings, Shares, setting
+from datacreate.settings import JsonPairs, OrOff, Settings, Shares, TextOrFile, setting
 from datacreate.verification.scoring import VerifyMode
 
 Method = Literal["datacreate", "paper"]
@@ -98,7 +98,7 @@ class AuxiliaryModels(Settings):
 
 
 class ExampleOptions(Settings):
-    """The formatting example, from a file or from a benchmark."""
+    """What the data should be like: a formatting example, from a file or from a benchmark, and an instruction."""
 
     example: Path | dict[str, Json] | None = setting(
         "JSON file with one object: the formatting example.", "input", metavar="FILE"
@@ -112,9 +112,16 @@ class ExampleOptions(Settings):
         "Seed that draws the example from the benchmark.", "input", shown_default="--seed"
     )
 
+    instruction: TextOrFile | None = setting(
+        "What the data is for, who speaks, what to avoid: a text, or @FILE. With --format, or with --inputs (and "
+        "--answer, --labels), no example is needed.",
+        "input",
+        metavar="TEXT|@FILE",
+    )
+
     @model_validator(mode="after")
     def _check_example(self) -> Self:
-        if (self.example is None) == (self.benchmark is None):
+        if self.example is not None and self.benchmark is not None:
             raise ValueError("give either --example FILE or --benchmark NAME")
         if self.benchmark is None and self.example_seed is not None:
             raise ValueError(
@@ -167,7 +174,7 @@ class CreateConfig(
         "Run directory; the same command resumes the run in it.",
         "output",
         metavar="DIR",
-        shown_default="runs/EXAMPLE-STRATEGY, or runs/BENCHMARK-STRATEGY",
+        shown_default="runs/EXAMPLE-STRATEGY; without an example from benchmark, instruction file or format",
         validate_default=True,
     )
     num_examples: int | None = setting(
@@ -224,18 +231,22 @@ class CreateConfig(
             from datacreate.benchmarks import find_benchmark
 
             values = values | {"count": find_benchmark(benchmark).rows["train"]}
-        if values.get("run_dir") is None and (benchmark or isinstance(example, (str, Path))):
+        if values.get("run_dir") is None and (name := _run_name(values)):
             strategy = values.get("strategy", cls.model_fields["strategy"].default)
-            values = values | {"run_dir": Path("runs", f"{benchmark or Path(str(example)).stem}-{strategy}")}
+            values = values | {"run_dir": Path("runs", f"{name}-{strategy}")}
         if values.get("run_dir") is None and isinstance(example, dict):
             raise ValueError("--run-dir: give a run directory; only an example from a file has a default one")
         return values
 
     @model_validator(mode="after")
     def _check_conflicts(self) -> Self:
+        if self.example is None and self.benchmark is None:
+            self._check_without_example()
         if self.benchmark is not None and (flag := self.changed(FormatOptions.model_fields)):
             raise ValueError(f"{flag}: a benchmark has its own format; remove {flag}")
-        if self.method == "paper" and (flag := self.changed(("label_ratio", "near", "label_noise_check"))):
+        if self.method == "paper" and (
+            flag := self.changed(("instruction", "label_ratio", "near", "label_noise_check"))
+        ):
             raise ValueError(f"{flag}: --method paper has no such step; remove one of the two")
         if len(self.models) != len(set(self.models)) or not self.models:
             raise ValueError("--model: name each model once")
@@ -246,6 +257,36 @@ class CreateConfig(
         if self.verify == "off" and (flag := self.changed(("verifier", "label_noise_check"))):
             raise ValueError(f"{flag}: --verify off verifies nothing; remove one of the two")
         return self
+
+    def _check_without_example(self) -> None:
+        """Raise ValueError unless an instruction and a format take the place of an example."""
+        has_format = self.changed(FormatOptions.model_fields)
+        if self.instruction is None and not has_format:
+            raise ValueError(
+                "give --example FILE or --benchmark NAME; or --instruction TEXT with --format, or with field names "
+                "(--inputs, --answer, --labels)"
+            )
+        if self.instruction is None:
+            raise ValueError(
+                "without --example FILE or --benchmark NAME, say with --instruction what the data is for"
+            )
+        if not has_format:
+            raise ValueError(
+                "--instruction: without an example, name the fields with --inputs, --answer and --labels, or give "
+                "--format"
+            )
+
+
+def _run_name(values: Mapping[str, Any]) -> str | None:
+    """The start of the default --run-dir; None for an example that is not from a file."""
+    example, instruction, format = values.get("example"), values.get("instruction"), values.get("format")
+    if benchmark := values.get("benchmark"):
+        return str(benchmark)
+    if example is not None:
+        return Path(example).stem if isinstance(example, (str, Path)) else None
+    if isinstance(instruction, str) and instruction.startswith("@"):
+        return Path(instruction[1:]).stem or None
+    return Path(str(format)).stem if format else "instruction"
 
 
 class Verification(Settings):
@@ -280,6 +321,7 @@ class RunSpec(IdentitySettings):
     concurrency: int
     num_chains: int | None = None  # of the strategies with chains
     sampling: dict[str, Json]
+    instruction: str | None = None
     benchmark: str | None = None  # that the example was drawn from
     filters: FilterSettings
     compared_with: tuple[HeldOutRef, ...] = ()

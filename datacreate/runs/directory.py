@@ -334,6 +334,7 @@ def summary_of(config: RunConfig, stats: RunStats) -> dict[str, Any]:
         "strategy": spec.strategy,
         "model": spec.model,
         "license": config.license,
+        **({"instruction": spec.instruction} if spec.instruction else {}),
         **({"benchmark": spec.benchmark} if spec.benchmark else {}),
         **stats.summary(config.count),
         "depth_warning": depth_warning(spec, stats.depths),

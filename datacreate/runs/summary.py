@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from datacreate.formats.example import Json, field_at
 from datacreate.formats.task_format import TaskFormat
-from datacreate.formats.validate import Reason, Reject
+from datacreate.formats.validate import Reason, Reject, shorten
 from datacreate.runs.config import RunSpec, Verification
 from datacreate.runs.decisions import Decision, ReviewStats, Sample, review_fields
 from datacreate.runs.log import Commit, Record, Session
@@ -18,6 +18,9 @@ from datacreate.verification.label_noise import LabelNoiseCheck
 from datacreate.verification.scoring import Probabilities, Scored
 
 _SAMPLES = 3
+
+_LONGEST_INSTRUCTION = 200
+"""Characters that are shown of it."""
 
 MAX_KEPT_RATIO = 1.5
 """Highest ratio of two labels' acceptance rates by the verifier without a warning in the summary."""
@@ -250,9 +253,10 @@ def depth_warning(spec: RunSpec, depths: Mapping[int, int]) -> str | None:
     small = rows < MIN_REQUESTS * spec.num_examples
     if spec.strategy == "naive" or small or children <= MAX_SHALLOW * rows:
         return None
+    root = "children of the formatting example" if spec.examples else "written from the instruction alone"
     remedy = "fewer --num-chains" if spec.num_chains else "a smaller --max-parent-uses"
     return (
-        f"{children} of {rows} examples are children of the formatting example, as with --strategy naive; use "
+        f"{children} of {rows} examples are {root}, as with --strategy naive; use "
         f"{remedy} or a larger --count"
     )
 
@@ -268,6 +272,7 @@ def summary_fields(summary: Mapping[str, Any]) -> dict[str, str]:
         "examples": f"{summary['accepted']} of {summary['requested']}{share}",
         "made by": f"{summary['model']}, {summary['strategy']}",
         "benchmark": summary.get("benchmark", ""),
+        "instruction": shorten(" ".join(summary.get("instruction", "").split()), _LONGEST_INSTRUCTION),
         "rejected": _counts(summary["rejected"]),
         "depth": _counts(summary["depths"]),
         "labels": _counts(summary["labels"]),

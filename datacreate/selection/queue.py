@@ -26,7 +26,8 @@ class Parent:
     """An example for a prompt.
 
     `number`: from 1 in the order in which examples passed the filters; the formatting examples, the roots, have 0, -1,
-    -2 ... `line`: as in train.jsonl, small in memory. `depth`: 0 for a root.
+    -2 ... `line`: as in train.jsonl, small in memory; empty for the one root of a run without formatting examples.
+    `depth`: 0 for a root.
     """
 
     number: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from datacreate.engines.factory import choose, gpu_groups
 from datacreate.engines.llamacpp import llamacpp_command
 from datacreate.engines.vllm import WORTH_COMPILING, vllm_command
 from datacreate.errors import EngineError, UsageError
-from datacreate.hardware import listed_gpus, visible_gpus
+from datacreate.hardware import check_build, listed_gpus, visible_gpus
 from tests.tiny_model import write_safetensors
 
 
@@ -117,10 +118,70 @@ def test_an_adapter_is_served_under_the_name_of_the_model(safetensors: Checkpoin
     assert "--max-lora-rank 16 " in words
 
 
+@pytest.fixture
+def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vllm, "vllm_build", lambda: "gpu")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+
+
+@pytest.mark.usefixtures("on_a_gpu")
+def test_flashinfer_is_used_only_with_its_precompiled_kernels(
+    safetensors: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = {"flashinfer-python": "0.7.0.post1", "flashinfer-cubin": "0.7.0.post1"}
+    monkeypatch.setattr(hardware, "installed_version", versions.get)
+    environment = vllm_command(safetensors, EngineSettings()).environment
+    assert environment["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
+    assert "127.0.0.1" in environment["FLASHINFER_CUBINS_REPOSITORY"]
+    monkeypatch.setenv("VLLM_USE_FLASHINFER_SAMPLER", "1")
+    assert vllm_command(safetensors, EngineSettings()).environment["VLLM_USE_FLASHINFER_SAMPLER"] == "1"
+    versions["flashinfer-jit-cache"] = "0.7.0.post1+cu130"
+    assert "FLASHINFER_CUBINS_REPOSITORY" not in vllm_command(safetensors, EngineSettings()).environment
+
+
 def test_a_missing_vllm_is_one_line(safetensors: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vllm, "vllm_build", lambda: None)
     with pytest.raises(EngineError, match=r"vLLM is not installed; .*--engine llamacpp"):
         vllm_command(safetensors, EngineSettings())
+
+
+@pytest.mark.usefixtures("on_a_gpu")
+def test_the_gpu_build_does_not_start_without_a_gpu(
+    safetensors: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "vllm_build", lambda: "gpu")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(
+        EngineError, match=r"^tiny: the installed build is for NVIDIA GPUs, and this process has"
+    ):
+        vllm_command(safetensors, EngineSettings())
+
+
+def test_a_job_on_a_node_that_does_not_suit_the_build_fails_at_once(
+    gguf: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing = "echo 'GPU 0: NVIDIA H100 (UUID: GPU-aaaa-01)'"
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{listing}\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(hardware, "vllm_build", lambda: "cpu")
+    notes: list[str] = []
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    check_build(notes.append)
+    assert [note.partition(";")[0] for note in notes] == [
+        "warning: this machine has an NVIDIA GPU, and the installed build is for CPUs"
+    ]
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    with pytest.raises(EngineError, match=r"run scripts/setup --gpu"):
+        choose(gguf, "auto", 5)
+    assert choose(gguf, "llamacpp", 5) == "llamacpp"  # what the user asked for
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    check_build(notes.append)
+    monkeypatch.setattr(hardware, "vllm_build", lambda: "gpu")
+    with pytest.raises(EngineError, match=r"for NVIDIA GPUs, and this process has none"):
+        check_build(notes.append)
+    assert len(notes) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,217 @@
+"""A format without a formatting example: declared by a schema (`--format`), or by the names of its fields.
+
+A stand-in takes the place of the example: an object in the shape that the examples will have. It decides what an
+example would decide: a field that the schema does not require is left out, one that may be null is not null, and there
+are NUM_OPTIONS options where the schema leaves their number open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+
+from datacreate.errors import FormatError, UsageError
+from datacreate.formats.answers import FIRST_CODES
+from datacreate.formats.example import Example, FieldPath, Json, dotted, replace_field
+from datacreate.formats.infer import InferredFormat, infer_format, summary
+from datacreate.formats.infer_checks import check_roles
+from datacreate.formats.options import FormatOptions
+from datacreate.formats.rules import ROLES_OF_RULE
+from datacreate.formats.schema_utils import (
+    Schema,
+    constant_of,
+    fixed_labels,
+    is_constant,
+    leaves,
+    schema_at,
+)
+from datacreate.formats.serialization import PromptEncoding
+from datacreate.formats.task_format import TaskFormat, load_format, specialize
+
+NUM_OPTIONS = 4
+
+_TEXT_TOKENS, _PASSAGE_TOKENS, _VALUE_TOKENS = 128, 256, 12
+"""Most tokens of a text, of a passage, and of a number, a label or the punctuation of a field."""
+
+_CHARS_PER_TOKEN = 3
+_MAX_TEXT_TOKENS = 512
+"""Most tokens of a text with a `maxLength`, which may be far more than is meant."""
+
+_MAX_ITEMS = 6
+"""Items of a list without a small `maxItems`."""
+
+
+def declare_format(options: FormatOptions) -> InferredFormat:
+    """The bound format that the options declare. Raises FormatError or UsageError if they do not suffice."""
+    if options.format is None:
+        return _from_names(options)
+    about_fields = set(FormatOptions.model_fields) - {"format", "turns"}
+    if flag := options.changed(about_fields):
+        raise UsageError(f"{flag} is for field names without --format; write it into the --format")
+    return _from_schema(load_format(options.format), options.turns)
+
+
+def _from_names(options: FormatOptions) -> InferredFormat:
+    """A format with the named fields: texts, but for those with --labels or --range, and a list of --options."""
+    check_roles(options)
+    if flag := options.changed(("ignore", "turns")):
+        need = "a value to keep" if flag == "--ignore" else "--format chat or sharegpt"
+        raise UsageError(f"{flag}: without an example it needs {need}; remove {flag}")
+    if not options.inputs:
+        raise UsageError("without an example, --inputs must name the fields that the model writes; add it")
+    valued = {**options.label_sets, **options.ranges}
+    if options.options and (options.answer is None or options.answer in valued):
+        raise UsageError(
+            f"--options {options.options}: without an example, name the field that repeats the right option with "
+            "--answer, and give it no --labels or --range"
+        )
+    listed = [options.options] if options.options else []
+    answer = [options.answer] if options.answer else []
+    ordered = dict.fromkeys(
+        [*options.inputs, *listed, *(name for name in valued if name not in answer), *answer]
+    )
+    paths = {name: tuple(name.split(".")) for name in ordered}
+    _check_paths(paths.values())
+    values: dict[str, Json] = {}
+    for index, (name, path) in enumerate(paths.items()):
+        value: Json = _first_value(valued[name]) if name in valued else f"text {index}"
+        if name == options.options:
+            value = [f"option {number}" for number in range(NUM_OPTIONS)]
+        elif name == options.answer and options.options:
+            value = "option 0"
+        values = replace_field(values, path, value)
+    return infer_format(Example(values), options)
+
+
+def _check_paths(paths: Iterable[FieldPath]) -> None:
+    """Refuse a field without a name, and a field that is also an object with fields."""
+    known = set(paths)
+    for path in known:
+        if not all(path):
+            raise UsageError(f"{dotted(path)!r}: a field needs a name; name it")
+        if inside := next((path[:end] for end in range(1, len(path)) if path[:end] in known), None):
+            raise UsageError(
+                f"{dotted(inside)} has the field {dotted(path)}, so it is no text; remove one of them"
+            )
+
+
+def _first_value(given: Sequence[str] | str) -> Json:
+    """The first label, or the start of a range, in the type that all values have: boolean, number or text."""
+    texts = given.split("..") if isinstance(given, str) else list(given)
+    if {text.casefold() for text in texts} == {"true", "false"}:
+        return True
+    for kind in (int, float):
+        with suppress(ValueError, IndexError):
+            values = list(map(kind, texts))
+            return values[0]
+    return texts[0] if texts else ""
+
+
+def _from_schema(format: TaskFormat, turns: int | None) -> InferredFormat:
+    """The format of a file, specialized to the shape of its stand-in."""
+    if reason := _needs_example(format):
+        raise FormatError(f"format {format.name}: {reason}; give --example FILE")
+    values = _stand_in(format)
+    bound = specialize(format, values, turns)
+    for rule in sorted(bound.rules):
+        if missing := [role for role in ROLES_OF_RULE[rule] if not getattr(bound.roles, role)]:
+            raise FormatError(
+                f"format {format.name}: the rule {rule} needs the field with the role {missing[0]}; list the field "
+                "under `required`"
+            )
+    if all(map(is_constant, bound.schema["properties"].values())):
+        raise FormatError(
+            f"format {format.name}: all fields that it requires are fixed; require one that can vary"
+        )
+    kept = {*dict(leaves(bound.schema)), *format.roles.ignored}
+    out = [path for path, part in leaves(format.schema) if path not in kept and not is_constant(part)]
+    left_out = f"; left out, since not required: {', '.join(map(dotted, out))}" if out else ""
+    return InferredFormat(bound, (summary(bound) + left_out,))
+
+
+def _needs_example(format: TaskFormat) -> str | None:
+    """Why examples of the format cannot be written without seeing one; None if they can."""
+    if format.roles.tools:
+        return "function calls need the functions that can be called"
+    if format.roles.keys:
+        return f"the letters or numbers of the options ({dotted(format.roles.keys)}) come from an example"
+    for path in format.roles.tags:
+        if not fixed_labels(schema_at(format.schema, path).get("items", {})):
+            return (
+                f"the tags in {dotted(path)} come from an example, or from an `enum` in your own format file"
+            )
+    return None
+
+
+def _stand_in(format: TaskFormat) -> dict[str, Json]:
+    """An object in the shape that examples of the format will have. Its texts are empty."""
+    roles = format.roles
+
+    def value_of(schema: Json, path: FieldPath) -> Json:
+        if not isinstance(schema, Mapping):
+            return ""
+        if is_constant(schema):
+            return constant_of(schema)
+        if path == roles.options:
+            return [""] * _num_options(format, schema)
+        if path == roles.turns:
+            return _two_turns(schema)
+        parts = schema.get("properties")
+        if not isinstance(parts, Mapping):
+            return ""
+        required = {*schema.get("required", ())} or {*parts}
+        if roles.answer and roles.answer[:-1] == path:
+            required.add(roles.answer[-1])
+        return {
+            name: value_of(part, (*path, name))
+            for name, part in parts.items()
+            if name in required and (*path, name) not in roles.ignored
+        }
+
+    values: dict[str, Json] = value_of(format.schema, ())
+    return values
+
+
+def _num_options(format: TaskFormat, schema: Schema) -> int:
+    """The number of options of each example: that of the positions or letters, else within the bounds of the list."""
+    answers = fixed_labels(schema_at(format.schema, format.roles.answer or ()))
+    if answers and format.first_code in FIRST_CODES:
+        return len(answers)
+    return int(max(schema.get("minItems", 2), min(NUM_OPTIONS, schema.get("maxItems", NUM_OPTIONS))))
+
+
+def _two_turns(schema: Schema) -> list[dict[str, Json]]:
+    """A message of the user and its answer, in the words of the schema."""
+    parts = schema["items"]["properties"]
+    role, text = ("from", "value") if "from" in parts else ("role", "content")
+    names = ("human", "gpt") if "human" in parts[role].get("enum", ()) else ("user", "assistant")
+    return [{role: name, text: ""} for name in names]
+
+
+def most_tokens(encoding: PromptEncoding) -> int:
+    """How many tokens a written example may take, from the schema alone."""
+    written = leaves({"properties": encoding.field_schemas})
+    return sum(_tokens(part, path == encoding.format.roles.context) for path, part in written)
+
+
+def _tokens(schema: Json, is_passage: bool) -> int:
+    if not isinstance(schema, Mapping):
+        return _TEXT_TOKENS
+    if is_constant(schema):
+        return 0
+    if fixed_labels(schema) or schema.get("type") in ("integer", "number", "boolean"):
+        return _VALUE_TOKENS
+    if parts := schema.get("properties"):
+        return sum(_VALUE_TOKENS + _tokens(part, is_passage) for part in parts.values())
+    if prefix := schema.get("prefixItems"):
+        return sum(_tokens(part, is_passage) for part in prefix)
+    if "items" in schema:
+        number = max(schema.get("minItems", 0), min(_MAX_ITEMS, schema.get("maxItems", _MAX_ITEMS)))
+        return int(number) * (_tokens(schema["items"], is_passage) // 2)
+    branches = schema.get("anyOf") or schema.get("oneOf")
+    if branches:
+        return max(_tokens(branch, is_passage) for branch in branches)
+    default = _PASSAGE_TOKENS if is_passage else _TEXT_TOKENS
+    shortest = int(schema.get("minLength", 0)) // _CHARS_PER_TOKEN
+    longest = int(schema["maxLength"]) // _CHARS_PER_TOKEN + 1 if "maxLength" in schema else default
+    return _VALUE_TOKENS + max(min(longest, _MAX_TEXT_TOKENS), 2 * shortest)

@@ -1,0 +1,189 @@
+"""Formats without an example: from a schema, or from the names of fields."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datacreate.errors import FormatError, UsageError
+from datacreate.formats.declare import declare_format, most_tokens
+from datacreate.formats.options import FormatOptions
+from datacreate.formats.serialization import PromptEncoding
+from datacreate.prompts.generation import Directions, chat_prompt
+
+
+def declared(**options: Any) -> Any:
+    return declare_format(FormatOptions.of(**options)).format
+
+
+def types(**options: Any) -> dict[str, Any]:
+    properties = declared(**options).schema["properties"]
+    return {name: part.get("enum", part.get("type")) for name, part in properties.items()}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"inputs": "subject,body", "answer": "topic", "labels": "topic=bug, other"},
+         {"subject": "string", "body": "string", "topic": ["bug", "other"]}),
+        ({"inputs": "text", "labels": "label=0,1"}, {"text": "string", "label": [0, 1]}),
+        ({"inputs": "text", "labels": "label=0,1,x"}, {"text": "string", "label": ["0", "1", "x"]}),
+        ({"inputs": "text", "labels": "label=true,false"}, {"text": "string", "label": [True, False]}),
+        ({"inputs": "text", "ranges": "stars=1..5"}, {"text": "string", "stars": "integer"}),
+        ({"inputs": "text", "ranges": "score=0..0.5"}, {"text": "string", "score": "number"}),
+        ({"inputs": "instruction,input", "answer": "output"},
+         {"instruction": "string", "input": "string", "output": "string"}),
+        ({"inputs": "text"}, {"text": "string"}),
+        ({"inputs": "question", "options": "choices", "answer": "right"},
+         {"question": "string", "choices": "array", "right": "string"}),
+        ({"inputs": "mail.text", "labels": "mail.mood=good,bad"}, {"mail": "object"}),
+    ],
+)  # fmt: skip
+def test_named_fields(options: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert types(**options) == expected
+
+
+def test_an_inner_field_can_be_the_answer() -> None:
+    assert declared(inputs="mail.text", labels="mail.mood=good,bad").labels == ("good", "bad")
+
+
+def test_named_fields_keep_the_roles_that_are_given() -> None:
+    roles = declared(
+        inputs="context,question,id", answer="reply", labels={"reply": "a,b", "tone": "x,y"}
+    ).roles
+    assert roles.named() == {"inputs": "context, question, id", "context": "context", "answer": "reply"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"answer": "topic", "labels": "topic=a,b"}, "--inputs must name the fields"),
+        ({"inputs": "a,a.b"}, "a has the field a.b"),
+        ({"inputs": "a..b"}, "a field needs a name"),
+        ({"inputs": "text", "answer": "text"}, "named in --inputs and in --answer"),
+        ({"inputs": "text", "labels": "topic=a"}, "two or more different values"),
+        ({"inputs": "text", "ranges": "stars=high..low"}, "--range stars=high..low"),
+        ({"inputs": "text", "ignore": "id"}, "--ignore: without an example"),
+        ({"inputs": "text", "turns": 2}, "--turns: without an example"),
+        ({"inputs": "text", "options": "o"}, "--options o: without an example"),
+        ({"format": "preference", "labels": "a=b,c"}, "--labels is for field names"),
+        ({"format": "preference", "turns": 2}, "not a conversation"),
+    ],
+)
+def test_options_that_do_not_suffice(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        declared(**options)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("chat", ["messages"]),
+        ("sharegpt", ["conversations"]),
+        ("multiple_choice", ["question", "options", "label"]),
+        ("preference", ["prompt", "chosen", "rejected"]),
+        ("yes_no_closed_book", ["question", "label"]),
+        ("yes_no_open_book", ["question", "context", "label"]),
+    ],
+)
+def test_shipped_formats(name: str, fields: list[str]) -> None:
+    format = declared(format=name)
+    assert list(format.schema["properties"]) == fields
+    assert most_tokens(PromptEncoding(format)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("function_call", "functions"), ("sequence_labelling", "the tags")]
+)
+def test_formats_that_need_an_example(name: str, why: str) -> None:
+    with pytest.raises(FormatError, match=why):
+        declared(format=name)
+
+
+def schema_file(tmp_path: Path, fields: dict[str, Any], **extension: Any) -> str:
+    document = {"type": "object", "properties": fields, "required": [*fields][:1], "x-datacreate": extension}
+    (tmp_path / "mine.json").write_text(json.dumps(document))
+    return str(tmp_path / "mine.json")
+
+
+def test_optional_fields_are_left_out_and_the_note_says_it(tmp_path: Path) -> None:
+    optional = {"tone": {"type": ["string", "null"]}, "label": {"enum": ["a", "b"]}}
+    fields = {"text": {"type": ["string", "null"]}, **optional}
+    path = schema_file(tmp_path, fields, roles={"answer": "label"})
+    inferred = declare_format(FormatOptions.of(format=path))
+    assert inferred.format.schema["properties"] == {"text": {"type": "string"}, "label": {"enum": ["a", "b"]}}
+    assert inferred.notes[0].endswith("; left out, since not required: tone")
+
+
+def test_a_rule_whose_field_is_optional(tmp_path: Path) -> None:
+    fields = {"answer": {"type": "string"}, "context": {"type": "string"}}
+    path = schema_file(
+        tmp_path, fields, roles={"context": "context", "answer": "answer"}, rules=["answer_in_context"]
+    )
+    with pytest.raises(FormatError, match="answer_in_context needs the field with the role context"):
+        declared(format=path)
+
+
+def test_a_schema_of_constants(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="all fields that it requires are fixed"):
+        declared(format=schema_file(tmp_path, {"text": {"const": "x"}}))
+
+
+def test_positions_decide_the_number_of_options(tmp_path: Path) -> None:
+    document = {
+        "type": "object",
+        "properties": {
+            "question": {"type": "string"},
+            "choices": {"type": "array", "items": {"type": "string"}},
+            "answer": {"enum": ["A", "B", "C"]},
+        },
+        "x-datacreate": {"roles": {"options": "choices", "answer": "answer"}, "rules": ["answer_in_options"]},
+    }
+    (tmp_path / "mine.json").write_text(json.dumps(document))
+    format = declared(format=str(tmp_path / "mine.json"))
+    assert format.schema["properties"]["choices"]["maxItems"] == 3
+    assert PromptEncoding(format).describe() == "[question, [right option, 2 wrong options]]"
+
+
+def test_the_prompt_describes_the_fields(tmp_path: Path) -> None:
+    properties = {
+        "subject": {"type": "string", "description": "as in a mail"},
+        "body": {"type": "string", "minLength": 20, "maxLength": 400},
+        "stars": {"type": "integer", "minimum": 1, "maximum": 50},
+        "opened": {"type": "string", "format": "date"},
+        "tags": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 3},
+        "from": {"type": "object", "properties": {"name": {"type": "string"}, "vip": {"type": "boolean"}}},
+        "topic": {"enum": ["bug", "other"]},
+        "version": {"const": 1},
+    }
+    document = {"type": "object", "properties": properties, "x-datacreate": {"roles": {"answer": "topic"}}}
+    (tmp_path / "mine.json").write_text(json.dumps(document))
+    encoding = PromptEncoding(declared(format=str(tmp_path / "mine.json")))
+    system, user = chat_prompt(encoding, (), 5, Directions("Mails to a shop."))
+    assert system["content"] == "You write data for training language models.\n\nMails to a shop."
+    assert user["content"] == (
+        "Write a JSON array of 5 examples, each written as [topic, subject, body, stars, opened, tags, from]. The "
+        "topic is one of bug, other. The body is a text of 20 to 400 characters. The stars is a whole number of 1 to "
+        "50. The opened is a date. The tags is a list of 1 to 3 texts. The from is an object with name, vip (one of "
+        "true, false). The subject: as in a mail. Write a real subject, body, tags and from in each, all about "
+        "different things."
+    )
+
+
+def test_a_conversation_is_described() -> None:
+    user = chat_prompt(PromptEncoding(declared(format="chat", turns=2)), (), 5)[1]["content"]
+    assert 'then an object with role "assistant", content' in user
+    assert "The user writes 2 messages in each" in user
+
+
+def test_longer_texts_may_take_more_tokens(tmp_path: Path) -> None:
+    def tokens(**limits: int) -> int:
+        path = schema_file(tmp_path, {"text": {"type": "string", **limits}})
+        return most_tokens(PromptEncoding(declared(format=path)))
+
+    assert tokens(maxLength=60) < tokens() < tokens(maxLength=1000) < tokens(maxLength=1500) < 600
+    assert tokens(maxLength=10**9) < 600
+    assert tokens(minLength=3000) > 2000

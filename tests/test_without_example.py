@@ -1,0 +1,237 @@
+"""An instruction, with and without a formatting example."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from datacreate.errors import EngineError, PromptTooLong, RunMismatch
+from datacreate.runs.config import CreateConfig
+from datacreate.runs.directory import RunDirectory
+from tests.inprocess import run
+from tests.making import STRATEGIES, commits, examples, make, train
+from tests.scripted import ScriptedEngine, answering
+
+TASK = "Mails to the support desk of a web host.\nNo names."
+FIELDS: dict[str, Any] = {
+    "example": None,
+    "instruction": TASK,
+    "inputs": "subject,body",
+    "answer": "topic",
+    "labels": "topic=billing,bug,other",
+}
+WORDS = ["--inputs", "subject,body", "--answer", "topic", "--labels", "topic=billing,bug,other"]
+
+
+def prompts(engine: ScriptedEngine) -> list[tuple[str, str]]:
+    return [(str(r.messages[0]["content"]), str(r.messages[1]["content"])) for r in engine.history]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_first_examples_are_written_from_the_fields_alone(
+    tmp_path: Path, model: str, strategy: str
+) -> None:
+    engine = ScriptedEngine(answering())
+    make(tmp_path / "run", model, engine, strategy=strategy, count=60, **FIELDS)
+    rows = examples(tmp_path / "run")
+    schema = RunDirectory(tmp_path / "run").read_config().spec.format
+    for row in rows:
+        jsonschema.validate(row, schema)
+    assert Counter(row["topic"] for row in rows) == {"billing": 20, "bug": 20, "other": 20}
+    written = {request.id: prompt for request, prompt in zip(engine.history, prompts(engine), strict=True)}
+    for commit in commits(tmp_path / "run"):
+        system, user = written[commit.request]
+        assert system.endswith(TASK)
+        assert user.startswith("Write a JSON array" if commit.depth == 0 else "Here is a JSON array")
+    depths = {commit.depth for commit in commits(tmp_path / "run")}
+    assert depths == {0} if strategy == "naive" else len(depths) > 1
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_resumed_run_ends_with_the_same_bytes(tmp_path: Path, model: str, strategy: str) -> None:
+    settings = {"strategy": strategy, "count": 60, **FIELDS}
+    make(tmp_path / "whole", model, **settings)
+    for completions in (2, 5):
+        with pytest.raises(EngineError):
+            make(tmp_path / "run", model, ScriptedEngine(answering(), dies_after=completions), **settings)
+    make(tmp_path / "run", model, **settings)
+    assert train(tmp_path / "run") == train(tmp_path / "whole")
+
+
+def test_another_instruction_is_another_run(tmp_path: Path, model: str) -> None:
+    make(tmp_path / "run", model, count=10, **FIELDS)
+    with pytest.raises(RunMismatch, match="another instruction"):
+        make(tmp_path / "run", model, count=10, **{**FIELDS, "instruction": "Mails to a shop."})
+    (tmp_path / "task.txt").write_bytes(b"\xef\xbb\xbf" + TASK.replace("\n", "\r\n").encode() + b"\n\n")
+    make(tmp_path / "run", model, count=15, **{**FIELDS, "instruction": f"@{tmp_path / 'task.txt'}"})
+
+
+def test_an_instruction_beside_an_example_stands_in_the_system_message(tmp_path: Path, model: str) -> None:
+    plain, told = ScriptedEngine(answering()), ScriptedEngine(answering())
+    make(tmp_path / "plain", model, plain, count=10)
+    make(tmp_path / "told", model, told, count=10, instruction=TASK)
+    system, user = prompts(plain)[0]
+    assert system == "You write data for training language models."
+    assert prompts(told)[0] == (f"{system}\n\n{TASK}", user)
+
+
+def test_a_format_file_takes_the_place_of_an_example(tmp_path: Path, model: str) -> None:
+    document = {
+        "type": "object",
+        "properties": {
+            "claim": {"type": "string", "description": "about birds"},
+            "year": {"type": "integer"},
+        },
+        "x-datacreate": {"roles": {"answer": "year"}},
+    }
+    (tmp_path / "claims.json").write_text(json.dumps(document))
+    words = ["create", "--instruction", TASK, "--format", tmp_path / "claims.json", "--model", model]
+    ended = run(*words, "--count", 12, "--run-dir", tmp_path / "run")
+    assert ended.code == 0, ended.err
+    assert "format claims: inputs: claim; answer: year" in ended.err
+    assert all(list(row) == ["claim", "year"] for row in examples(tmp_path / "run"))
+
+
+def test_the_context_length_limits_the_examples_of_a_request(tmp_path: Path, model: str) -> None:
+    engine = ScriptedEngine(answering())
+    engine.max_context = 1500
+    make(tmp_path / "run", model, engine, count=10, **FIELDS)
+    assert 0 < RunDirectory(tmp_path / "run").read_config().spec.num_examples < 5
+    engine.max_context = 300
+    with pytest.raises(PromptTooLong, match="a shorter --instruction"):
+        make(tmp_path / "other", model, engine, count=10, **FIELDS)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "give --example FILE or --benchmark NAME; or --instruction TEXT with --format"),
+        (["--instruction", TASK], "--instruction: without an example, name the fields with --inputs"),
+        (WORDS, "say with --instruction what the data is for"),
+        (["--instruction", "", *WORDS], "--instruction : empty"),
+        (["--instruction", "@missing.txt", *WORDS], "--instruction @missing.txt: no such file"),
+        (["--instruction", "@.", *WORDS], "--instruction @.: cannot be read"),
+        (["--instruction", "@empty.txt", *WORDS], "--instruction @empty.txt: empty"),
+        (["--instruction", "@binary", *WORDS], "--instruction @binary: a binary file"),
+        (["--instruction", "@latin.txt", *WORDS], "--instruction @latin.txt: not UTF-8"),
+        (["--instruction", "@huge.txt", *WORDS], "--instruction @huge.txt: larger than 64 KiB"),
+        (["--instruction", "@escape.txt", *WORDS], "--instruction @escape.txt: control characters"),
+        (["--instruction", TASK, "--format", "function_call"], "function calls need the functions"),
+        (
+            ["--instruction", TASK, "--method", "paper", *WORDS],
+            "--instruction: --method paper has no such step",
+        ),
+    ],
+)
+def test_wrong_inputs_are_one_line_and_write_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, words: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = {"empty.txt": b" \n", "binary": b"\x7fELF\0", "latin.txt": b"caf\xe9", "escape.txt": b"a\x1b[2J"}
+    for name, content in {**files, "huge.txt": b"x" * 70_000}.items():
+        (tmp_path / name).write_bytes(content)
+    before = sorted(tmp_path.iterdir())
+    ended = run("create", *words, "--model", model, "--count", 5, "--run-dir", "run")
+    assert (ended.code, ended.out) == (2, "")
+    assert message in ended.err
+    assert ended.err.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_dry_run_says_what_was_understood(tmp_path: Path, model: str) -> None:
+    words = ["create", "--instruction", TASK, *WORDS, "--model", model, "--count", 5]
+    ended = run(*words, "--dry-run", "--run-dir", tmp_path / "run")
+    assert "inputs: subject, body; answer: topic; labels: billing, bug, other" in ended.out
+    assert "Mails to the support desk of a web host. No names." in ended.out
+
+
+@pytest.mark.parametrize("text", [TASK, "@home is the name of a shop."])
+def test_a_config_file_can_hold_the_instruction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, text: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("task.txt").write_text(text)
+    Path("mine.yaml").write_text(
+        'instruction: "@task.txt"\ninputs: [subject, body]\nlabels: {topic: "a,b"}\n'
+    )
+    words = ["create", "--model", model, "--count", 5, "--dry-run", "--json"]
+    plan = json.loads(run(*words, "--config", "mine.yaml").out)
+    assert plan["plan"]["run_dir"] == "runs/task-tree"
+    Path("plan.yaml").write_text(json.dumps(plan))
+    assert json.loads(run(*words, "--config", "plan.yaml").out)["config"] == plan["config"]
+    assert CreateConfig.of(**FIELDS | {"instruction": f" {text}", "count": 1}).instruction == text
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [({}, "instruction-tree"), ({"instruction": "@tickets.txt"}, "tickets-tree")],
+)
+def test_the_default_run_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tickets.txt").write_text(TASK)
+    assert CreateConfig.of(**FIELDS | changes | {"count": 1}).run_dir == Path("runs", name)
+    of_format = CreateConfig.of(instruction=TASK, format="my/claims.json", count=1)
+    assert of_format.run_dir == Path("runs/claims-tree")
+
+
+def test_the_card_and_show_say_the_instruction(tmp_path: Path, model: str) -> None:
+    make(tmp_path / "run", model, count=10, **{**FIELDS, "instruction": "Mails.\n```\n# No *heading*"})
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert "from the instruction below" in card
+    assert "````text\nMails.\n```\n# No *heading*\n````" in card
+    shown = run("show", tmp_path / "run")
+    assert "Mails. ``` # No *heading*" in shown.out
+    assert run("show", tmp_path / "run", "--html", tmp_path / "run.html").code == 0
+    page = (tmp_path / "run.html").read_text()
+    assert ("Mails. ``` # No *heading*" in page, "Formatting example</h3>" in page) == (True, False)
+    assert json.loads(run("show", tmp_path / "run", "--json").out)["spec"]["instruction"].startswith("Mails.")
+
+
+def test_previewed_examples_can_be_saved_and_used(tmp_path: Path, model: str) -> None:
+    saved = tmp_path / "first.jsonl"
+    words = ["preview", "--instruction", TASK, *WORDS, "--model", model, "--save-examples", saved, "--json"]
+    ended = run(*words, "--count", 1)
+    assert ended.code == 0, ended.err
+    assert saved.read_text() == ended.out
+    ended = run(*words, "--count", 1)
+    assert (ended.code, "it exists" in ended.err) == (2, True)
+    words = [
+        "create",
+        "--example",
+        saved,
+        *WORDS,
+        "--model",
+        model,
+        "--count",
+        6,
+        "--run-dir",
+        tmp_path / "run",
+    ]
+    assert run(*words).code == 0
+    ended = run("preview", "--instruction", TASK, *WORDS, "--save-examples", tmp_path / "no" / "first.jsonl")
+    assert (ended.code, "no such folder" in ended.err) == (2, True)
+
+
+def test_the_verifier_reads_the_instruction(tmp_path: Path, model: str) -> None:
+    engine = ScriptedEngine(answering())
+    make(tmp_path / "run", model, engine, count=10, verify="keep", **FIELDS)
+    systems = {str(request.messages[0]["content"]) for request in engine.verified}
+    assert systems == {f"You answer about data that was written for this task:\n\n{TASK}"}
+    plain = ScriptedEngine(answering())
+    make(
+        tmp_path / "plain",
+        model,
+        plain,
+        count=10,
+        verify="keep",
+        **FIELDS
+        | {"example": {"subject": "Hi", "body": "My site is down.", "topic": "bug"}, "instruction": None},
+    )
+    assert {request.messages[0]["role"] for request in plain.verified} == {"user"}
