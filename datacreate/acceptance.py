@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 from datacreate.filters.base import Filter
 from datacreate.formats.example import Example, Json, value_at
@@ -20,8 +21,22 @@ from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit
 from datacreate.runs.summary import RunStats
 from datacreate.selection.passed_vectors import PassedVectors
-from datacreate.verification.quotas import Quotas
+from datacreate.verification.quotas import AttributeQuotas, Quotas
 from datacreate.verification.scoring import NO_SCORES, Probabilities, Scored, disagreement, final_label
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The request that an example was written for."""
+
+    request: int
+    shown: Collection[str] = ()  # keys of the examples in its prompt: copies of them are rejected
+    attributes: Mapping[str, str] = field(default_factory=dict)  # dimension -> value
+
+    @classmethod
+    def of(cls, commit: Commit) -> Self:
+        """The origin of examples that have passed the filters."""
+        return cls(commit.request, attributes=commit.attributes)
 
 
 class Acceptance:
@@ -53,6 +68,7 @@ class Acceptance:
         labels, ratio = self._format.labels, plan.spec.label_ratio
         if labels and not plan.is_paper_method:
             self.quotas = Quotas(labels, count, list(ratio.values()) if ratio else None)
+        self.attributes = AttributeQuotas({each.name: each.shares for each in plan.spec.attributes}, count)
 
     def keys_of(self, shown: Iterable[Example]) -> frozenset[str]:
         """The keys of the examples that a prompt shows: copies of them are rejected."""
@@ -73,8 +89,7 @@ class Acceptance:
     def decide(
         self,
         item: Candidate,
-        shown: Collection[str],
-        request: int,
+        origin: Origin,
         probabilities: Probabilities | None,
         *,
         has_label: bool,
@@ -82,32 +97,34 @@ class Acceptance:
     ) -> tuple[Candidate | Reject, Scored | None]:
         """The item as it is accepted or waits, or a reject; and the verifier's result, or None.
 
-        `shown` has the keys of the examples in its prompt, `has_label` says whether it was written for a label,
-        `accepted` is the number of examples accepted from the same completion.
+        `has_label` says whether it was written for a label, `accepted` is the number of examples accepted from the same
+        completion.
         """
-        if reject := self.find_reject(item, shown, accepted):
+        if reject := self.find_reject(item, origin, accepted):
             return reject, None
         if not self._verification:
-            return self._accept(item, request), None
+            return self._accept(item, origin), None
         if probabilities is None:
             return _reject(Reason.REJECTED_BY_VERIFIER, item, NO_SCORES), None
         right = self._format.answers.chosen(item.example.values) if has_label else None
         assigned = -1 if right is None else right
         scored = Scored(assigned, -1, False, probabilities)
         if self.awaits_check:
-            self._add_to_filters(item, request)
+            self._add_to_filters(item, origin.request)
             return item, scored
-        return self._verify(item, scored, request)
+        return self._verify(item, scored, origin)
 
     def _verify(
-        self, item: Candidate, scored: Scored, request: int, *, is_new: bool = True
+        self, item: Candidate, scored: Scored, origin: Origin, *, is_new: bool = True
     ) -> tuple[Candidate | Reject, Scored]:
         """Accept or reject a scored example that passed the filters; `is_new`: it was not added to them."""
         assert self._verification is not None, "the caller checks it"
         check = self._stats.label_noise_check
         calibrated = check.calibrated(scored.probabilities) if check else scored.probabilities
         assigned = -1 if self.pseudo_labels else scored.assigned
-        scored = replace(scored, final=final_label(self._verification.mode, assigned, calibrated, request))
+        scored = replace(
+            scored, final=final_label(self._verification.mode, assigned, calibrated, origin.request)
+        )
         if scored.final < 0:
             answers = list(map(str, self._format.answers.choices(item.example.values)))
             detail = disagreement(answers, assigned, calibrated)
@@ -121,7 +138,7 @@ class Acceptance:
                 if reject := self._match_filters(candidate):
                     return reject, scored
             item = candidate
-        result = self._accept(item, request, is_new=is_new)
+        result = self._accept(item, origin, is_new=is_new)
         return result, replace(scored, accepted=not isinstance(result, Reject))
 
     def release(self) -> Commit | None:
@@ -137,7 +154,7 @@ class Acceptance:
             if self._stats.accepted + len(accepted) >= self._count:
                 result: Candidate | Reject = _reject(Reason.NOT_NEEDED, candidate)
             else:
-                result, scored = self._verify(candidate, scored, commit.request, is_new=False)
+                result, scored = self._verify(candidate, scored, Origin.of(commit), is_new=False)
             decided.append(scored)
             if isinstance(result, Reject):
                 rejects.append(result)
@@ -176,27 +193,29 @@ class Acceptance:
             indices = [index for index, scored in enumerate(commit.scored) if scored.accepted]
             for index, candidate in zip(indices, candidates, strict=True):
                 before = Candidate.of(self._waiting[0].waiting[index], self._format)
-                self._add(candidate, commit.request, is_new=candidate.key != before.key)
+                self._add(candidate, Origin.of(commit), is_new=candidate.key != before.key)
             return
         for candidate in candidates:
-            self._add(candidate, commit.request)
+            self._add(candidate, Origin.of(commit))
         for values in commit.waiting:
             self._add_to_filters(Candidate.of(values, self._format), commit.request)
 
     def review(self, decision: Decision) -> None:
         """Apply a decision of a reviewer. The filters keep the text of a rejected row: it must not come back."""
-        if decision.removed and self.quotas:
-            self.quotas.remove(value_at(decision.removed, self._format.roles.answer))
+        if decision.removed:
+            self.attributes.remove(decision.attributes)
+            if self.quotas:
+                self.quotas.remove(value_at(decision.removed, self._format.roles.answer))
         if decision.added:
-            self._add(Candidate.of(decision.added, self._format), decision.request)
+            origin = Origin(decision.request, attributes=decision.attributes)
+            self._add(Candidate.of(decision.added, self._format), origin)
 
-    def find_reject(self, candidate: Candidate, shown: Collection[str], accepted: int = 0) -> Reject | None:
+    def find_reject(self, candidate: Candidate, origin: Origin, accepted: int = 0) -> Reject | None:
         """The first reason to reject a valid example, before verification; None if there is none.
 
-        `shown` has the keys of the examples in its prompt, `accepted` is the number of examples accepted from the same
-        completion.
+        `accepted` is the number of examples accepted from the same completion.
         """
-        if candidate.key in shown:
+        if candidate.key in origin.shown:
             return _reject(Reason.COPIED_EXAMPLE, candidate)
         if not self._answer_may_repeat_input and answer_repeats_input(candidate, self._format):
             return _reject(Reason.ANSWER_REPEATS_INPUT, candidate)
@@ -206,6 +225,8 @@ class Acceptance:
             return _reject(Reason.NOT_NEEDED, candidate)
         if self._label_is_final and self._quota_is_full(candidate):
             return _reject(Reason.OVER_QUOTA, candidate)
+        if full := self.attributes.full(origin.attributes):
+            return _reject(Reason.OVER_QUOTA, candidate, full)
         return None
 
     def _match_filters(self, candidate: Candidate) -> Reject | None:
@@ -227,19 +248,21 @@ class Acceptance:
     def _quota_is_full(self, candidate: Candidate) -> bool:
         return self.quotas is not None and not self.quotas.remaining(self._label(candidate))
 
-    def _accept(self, candidate: Candidate, request: int, *, is_new: bool = True) -> Candidate | Reject:
-        """Add the example to the training set, unless the quota of its label is full."""
-        if self._quota_is_full(candidate):
-            return _reject(Reason.OVER_QUOTA, candidate)
-        self._add(candidate, request, is_new=is_new)
+    def _accept(self, candidate: Candidate, origin: Origin, *, is_new: bool = True) -> Candidate | Reject:
+        """Add the example to the training set, unless a quota is full: of its label, or of an attribute."""
+        full = self.attributes.full(origin.attributes)
+        if full or self._quota_is_full(candidate):
+            return _reject(Reason.OVER_QUOTA, candidate, full or "")
+        self._add(candidate, origin, is_new=is_new)
         return candidate
 
-    def _add(self, candidate: Candidate, request: int, *, is_new: bool = True) -> None:
+    def _add(self, candidate: Candidate, origin: Origin, *, is_new: bool = True) -> None:
         """Update quotas with an accepted example, and the filters if they have not seen its text."""
         if is_new:
-            self._add_to_filters(candidate, request)
+            self._add_to_filters(candidate, origin.request)
         if self.quotas:
             self.quotas.add(self._label(candidate))
+        self.attributes.add(origin.attributes)
 
     def _add_to_filters(self, candidate: Candidate, request: int) -> None:
         for each in self._filters:

@@ -7,12 +7,14 @@ not have them: resuming a finished run starts no server.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from datacreate.benchmarks import find_benchmark, formatting_example
 from datacreate.checkpoints import Checkpoint
+from datacreate.corpus.passages import Passages, open_corpus
 from datacreate.decontamination import held_out_sets, with_names
 from datacreate.engines.addresses import Addresses
 from datacreate.engines.base import Sampling
@@ -20,7 +22,7 @@ from datacreate.engines.client import Engine
 from datacreate.errors import ExampleError, PromptTooLong, UsageError
 from datacreate.filters.base import HeldOutSet
 from datacreate.formats.declare import declare_format, most_tokens
-from datacreate.formats.example import Example, find_unsupported_value
+from datacreate.formats.example import Example, dotted, find_unsupported_value
 from datacreate.formats.infer import InferredFormat, infer_format
 from datacreate.formats.options import FormatOptions
 from datacreate.formats.reader import load_example
@@ -29,6 +31,7 @@ from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.generation import Directions, chat_prompt
 from datacreate.prompts.label_scoring import can_score_labels, check_lettered
 from datacreate.run_models import Engines, RunModels, verify_mode
+from datacreate.runs.attributes import described, read_attributes
 from datacreate.runs.config import (
     CreateConfig,
     Generator,
@@ -45,6 +48,9 @@ from datacreate.verification.scoring import VerifyMode
 
 DEFAULT_NUM_EXAMPLES = 5
 """Examples per request, as in the paper; fewer if they do not fit the context length."""
+
+SPARE_PASSAGES = 1.25
+"""Without --num-examples, so many times the passages that the count needs are used, as some give no valid example."""
 
 MIN_GENERATIONS = 10
 """Requests in each chain, if all examples are accepted: with fewer, most examples are children of the root."""
@@ -69,6 +75,7 @@ class RunInputs:
     held_out: tuple[HeldOutSet, ...]  # for decontamination
     stored: RunConfig | None  # of the run in the directory
     identity: dict[str, Any]  # the fields of `RunSpec` that depend on neither
+    passages: Passages | None = None  # of the user's documents
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,13 @@ class RunPlan:
     samplings: tuple[Sampling, ...]  # one per generator
     spec: RunSpec
     notes: tuple[str, ...]  # for the user: the inferred format, warnings
+    passages: Passages | None = None  # of the user's documents
+
+    def directions_of(self, request: int) -> Directions:
+        """What one request asks for."""
+        if self.passages is None:
+            return self.directions
+        return replace(self.directions, passage=self.passages.of_request(request).text)
 
     @property
     def directions(self) -> Directions:
@@ -91,7 +105,7 @@ class RunPlan:
         """What similarity compares of a parent; of the empty root it is the instruction."""
         if not parent.values:
             return self.spec.instruction or ""
-        return "\n".join(self.encoding.format.input_texts(parent.values))
+        return self.encoding.format.compared_text(parent.values)
 
     @property
     def is_paper_method(self) -> bool:
@@ -125,6 +139,11 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
         test_sets = stored.spec.filters.decontaminate
     elif test_sets is None:
         test_sets = () if config.method == "paper" else ("all",)
+    passages = None
+    if config.corpus:
+        known = stored.spec.corpus if stored else None
+        passages = open_corpus(config, config.seed, directory.passages_path, known)
+        inferred = _with_corpus(inferred, passages)
     before = stored.spec.compared_with if stored else None
     held_out = held_out_sets(test_sets or (), inferred.format, before)
     identity = config.subset(IdentitySettings) | {
@@ -135,11 +154,22 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
         "filters": with_names(config, held_out),
         "compared_with": tuple(each.ref for each in held_out),
         "label_ratio": label_ratio,
+        "corpus": passages.ref(config) if passages else None,
+        "attributes": read_attributes(config.attributes) if config.attributes else (),
     }
     if stored:
         given = config.given(("num_examples", "concurrency", *(["num_chains"] if queue == "chain" else [])))
         stored.check_same(identity | given, config.count, directory.path)
-    return RunInputs(roots, inferred, verify, held_out, stored, identity)
+    return RunInputs(roots, inferred, verify, held_out, stored, identity, passages)
+
+
+def _with_corpus(inferred: InferredFormat, passages: Passages) -> InferredFormat:
+    """The format for examples about passages: they are its contexts, or source material without a context."""
+    format = inferred.format.about_passages()
+    context = dotted(format.roles.context or ())
+    use = f"as the {context} of each example" if format.context_is_given else "as source material"
+    notes = (*inferred.notes, *passages.notes, f"{passages}; {use}")
+    return replace(inferred, format=format, notes=notes)
 
 
 def _roots_and_format(config: CreateConfig) -> tuple[tuple[Example, ...], InferredFormat]:
@@ -175,14 +205,19 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
     roots, embedding_model, paper = inputs.roots, models.embedding_model, config.method == "paper"
     stored = inputs.stored.spec if inputs.stored else None
     encoding = PromptEncoding(inputs.inferred.format, "keyed" if paper else "positional")
-    directions = Directions(config.instruction)
+    passages = inputs.passages
+    texts = described(inputs.identity["attributes"], encoding.format)
+    longest = {name: max(values.values(), key=len) for name, values in texts.items()}
+    passage = passages.longest if passages else None
+    directions = Directions(config.instruction, attributes=longest, passage=passage)
+    most = config.num_examples or _default_num_examples(config.count, passages)
     number = stored.num_examples if stored else None
     number = number or min(
-        _fit_context(encoding, roots, directions, engine, config.num_examples)[0]
+        _fit_context(encoding, roots, directions, engine, most, fixed=config.num_examples is not None)[0]
         for engine in engines.generators
     )
     samplings = tuple(
-        _sampling(
+        sampling_of(
             config,
             checkpoint,
             _max_tokens(config, stored, index)
@@ -213,7 +248,14 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
         ),
     )
     notes = (*inputs.inferred.notes, *_warnings(spec))
-    return RunPlan(roots, encoding, strategy, samplings, spec, notes)
+    return RunPlan(roots, encoding, strategy, samplings, spec, notes, passages)
+
+
+def _default_num_examples(count: int, passages: Passages | None) -> int:
+    """Fewer than `DEFAULT_NUM_EXAMPLES` if the examples would be about a part of the passages only."""
+    if passages is None:
+        return DEFAULT_NUM_EXAMPLES
+    return min(DEFAULT_NUM_EXAMPLES, math.ceil(SPARE_PASSAGES * count / len(passages)))
 
 
 def _warnings(spec: RunSpec) -> Iterator[str]:
@@ -298,9 +340,14 @@ def _fit_context(
     roots: Sequence[Example],
     directions: Directions,
     engine: Engine,
-    requested: int | None,
+    most: int,
+    *,
+    fixed: bool = True,
 ) -> tuple[int, int]:
-    """The number of examples per request, and its max_tokens. Raises PromptTooLong if none fits."""
+    """The number of examples per request, exactly or at most `most`, and its max_tokens.
+
+    Raises PromptTooLong if none fits.
+    """
     if roots:
         whole = encoding.format.with_all_turns(roots[0])
         shown = [{"role": "user", "content": json.dumps(encoding.write(whole), ensure_ascii=False)}]
@@ -308,15 +355,17 @@ def _fit_context(
         longer = example_tokens // 2  # a later parent can be twice as long as the formatting example
     else:
         longer = example_tokens = most_tokens(encoding) + EXTRA_TOKENS
-    first = chat_prompt(encoding, roots[:1], requested or DEFAULT_NUM_EXAMPLES, directions)
-    prompt = engine.count_tokens(first) + longer
-    for number in [requested] if requested else range(DEFAULT_NUM_EXAMPLES, 0, -1):
+    prompt = engine.count_tokens(chat_prompt(encoding, roots[:1], most, directions)) + longer
+    if directions.passage and encoding.format.context_is_given:  # that of a later parent, too
+        prompt += engine.count_tokens([{"role": "user", "content": directions.passage}])
+    for number in [most] if fixed else range(most, 0, -1):
         if prompt + number * example_tokens <= engine.max_context:
             return number, number * example_tokens
     raise PromptTooLong(
-        f"a prompt of {prompt} tokens and {requested or 1} new example(s) of up to {example_tokens} tokens exceed the "
-        f"model's context length of {engine.max_context}; use a shorter {'example' if roots else '--instruction'}, "
-        f"{'a smaller --num-examples, ' if requested else ''}or a larger --max-model-len"
+        f"a prompt of {prompt} tokens and {most if fixed else 1} new example(s) of up to {example_tokens} tokens "
+        f"exceed the model's context length of {engine.max_context}; use a shorter "
+        f"{'example' if roots else '--instruction'}, {'a smaller --passage-tokens, ' if directions.passage else ''}"
+        f"{'a smaller --num-examples, ' if fixed else ''}or a larger --max-model-len"
     )
 
 
@@ -330,7 +379,7 @@ def _concurrency(count: int, number: int, engines: Sequence[Engine]) -> int:
     return max(1, min(multiple * sum(engine.slots for engine in engines), 2 * count // number))
 
 
-def _sampling(config: CreateConfig, checkpoint: Checkpoint, max_tokens: int) -> Sampling:
+def sampling_of(config: CreateConfig, checkpoint: Checkpoint, max_tokens: int) -> Sampling:
     """The user's sampling settings, then the preset's. The paper uses temperature 1."""
     sampling = Sampling(max_tokens=max_tokens)
     names = [name for name in SamplingOptions.model_fields if name != "max_tokens"]

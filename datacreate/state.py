@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
-from datacreate.acceptance import Acceptance
+from datacreate.acceptance import Acceptance, Origin
 from datacreate.engines.base import Completion, Request
 from datacreate.errors import LogDamaged
 from datacreate.filters.base import Filter
@@ -28,6 +28,7 @@ from datacreate.formats.validate import Candidate, Reason, Reject, shorten
 from datacreate.plan import RunPlan
 from datacreate.prompts.generation import Directions, chat_prompt
 from datacreate.prompts.label_scoring import LabelQuestion, label_question
+from datacreate.runs.attributes import described, find_length_error
 from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit, LogLine, Session, example_line
 from datacreate.runs.summary import RunStats
@@ -60,6 +61,7 @@ class PendingRequest:
     model: int = 0  # index of the generator
     shots: tuple[Example, ...] = ()  # further examples that the prompt shows
     directions: Directions = field(default_factory=Directions)
+    attributes: Mapping[str, str] = field(default_factory=dict)  # dimension -> value
 
     @cached_property
     def example(self) -> Example:
@@ -103,6 +105,7 @@ class RunState:
         self._encodings = {pseudo: replace(plan.encoding, pseudo_labels=pseudo) for pseudo in (False, True)}
         self._schema = lru_cache(maxsize=1024)(self._build_schema)
         self._verification = spec.verification
+        self._described = described(spec.attributes, self._format)
         vectors = accepted if plan.strategy.queue == "coverage" else None
         self._queue = _make_queue(plan, count, vectors)
         self.seed = spec.seed
@@ -129,8 +132,17 @@ class RunState:
         if (quotas := self._acceptance.quotas) and not pseudo_labels:
             rng = self._rng("deal", self._requests)  # the word is part of the seed: do not change it
             labels = tuple(quotas.assign(self._plan.spec.num_examples, rng))
+        dealt = self._acceptance.attributes.deal(
+            self._requests, self._rate / _SPARE, self._rng("attributes", self._requests)
+        )
+        texts = {name: self._described[name][value] for name, value in dealt.items()}
         pending = PendingRequest(
-            self._requests, parent, labels, pseudo_labels, directions=self._plan.directions
+            self._requests,
+            parent,
+            labels,
+            pseudo_labels,
+            directions=replace(self._plan.directions_of(self._requests), attributes=texts),
+            attributes=dealt,
         )
         self.to_submit.append(pending)
         self._requests += 1
@@ -148,8 +160,12 @@ class RunState:
         missing = self._count - self.stats.accepted - self.stats.waiting  # if all that wait will be accepted
         if (check := self.stats.label_noise_check) and self._acceptance.awaits_check:
             missing = max(missing, check.rows_to_test)
-        expected = self._in_flight * self._rate
-        return self._in_flight < self._plan.spec.max_in_flight and expected < _SPARE * missing
+        if self._in_flight >= self._plan.spec.max_in_flight:
+            return False
+        needs_values = not self._acceptance.awaits_check and self._acceptance.attributes.need_request(
+            self._rate / _SPARE
+        )
+        return needs_values or self._in_flight * self._rate < _SPARE * missing
 
     def _rng(self, purpose: str, request: int) -> random.Random:
         return random.Random(f"{self.seed}:{purpose}:{request}")
@@ -170,23 +186,27 @@ class RunState:
         if completion.finish_reason == "error":
             items: list[Candidate | Reject] = [Reject(Reason.NO_RESPONSE, shorten(completion.error or ""))]
         else:
+            encoding = self._encodings[pending.pseudo_labels]
+            if self._format.context_is_given:
+                encoding = replace(encoding, passage=pending.directions.passage or "")
             items = parse_completion(
                 completion.text,
-                self._encodings[pending.pseudo_labels],
+                encoding,
                 self._plan.spec.num_examples,
                 truncated=completion.finish_reason == "length",
                 keep_complete_items=not self._plan.is_paper_method,
             )
+            items = [self._with_length_checked(item, pending) for item in items]
         candidates = [item for item in items if isinstance(item, Candidate)]
         if self._embedder:  # one batch is faster than single texts later
             self._embedder.encode([candidate.text for candidate in candidates])
         for each in self._filters:
             each.prefetch(candidates)
-        shown = self._acceptance.keys_of(pending.shown)
+        origin = self._origin(pending)
         questions: dict[int, LabelQuestion] = {}
         for index, item in enumerate(items if self._verification else ()):
             # Filters only get stricter: an item that is rejected now is also rejected by `decide`.
-            if isinstance(item, Candidate) and not self._acceptance.find_reject(item, shown):
+            if isinstance(item, Candidate) and not self._acceptance.find_reject(item, origin):
                 lettered = self._verification is not None and self._verification.lettered
                 question = label_question(
                     self._format,
@@ -198,10 +218,19 @@ class RunState:
                     questions[index] = question
         return ParsedCompletion(pending, completion, tuple(items), questions)
 
+    def _with_length_checked(self, item: Candidate | Reject, pending: PendingRequest) -> Candidate | Reject:
+        if isinstance(item, Reject):
+            return item
+        dimensions, passage = self._plan.spec.attributes, pending.directions.passage
+        return find_length_error(item, pending.attributes, dimensions, passage) or item
+
+    def _origin(self, pending: PendingRequest) -> Origin:
+        return Origin(pending.number, self._acceptance.keys_of(pending.shown), pending.attributes)
+
     def decide(self, parsed: ParsedCompletion) -> Commit:
         """Accept or reject each item, given all earlier commits."""
         pending, completion, awaits_check = parsed.pending, parsed.completion, self._acceptance.awaits_check
-        shown = self._acceptance.keys_of(pending.shown)
+        origin = self._origin(pending)
         passed: list[Candidate] = []
         rejects: list[Reject] = []
         scored: list[Scored] = []
@@ -213,8 +242,7 @@ class RunState:
             probabilities = round_probabilities(scores) if scores else None
             result, verified = self._acceptance.decide(
                 item,
-                shown,
-                pending.number,
+                origin,
                 probabilities,
                 has_label=not pending.pseudo_labels,
                 accepted=0 if awaits_check else len(passed),
@@ -240,6 +268,7 @@ class RunState:
             scored=tuple(scored),
             scoring_tokens=parsed.scoring_tokens,
             waiting=values if awaits_check else (),
+            attributes=pending.attributes,
         )
 
     def release(self) -> Commit | None:
@@ -272,6 +301,7 @@ class RunState:
             dropped = len(commit.scored) - len(commit.accepted)
             self._rate -= dropped / min(_FIRST_REQUESTS + self.stats.requests, _RATE_REQUESTS)
             return
+        self._acceptance.attributes.end(commit.request)
         passed = len(commit.passed)
         self._rate += (passed - self._rate) / min(_FIRST_REQUESTS + self.stats.requests, _RATE_REQUESTS)
         lines = tuple(map(example_line, commit.waiting)) or commit.lines

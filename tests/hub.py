@@ -23,7 +23,7 @@ class Hub:
         self.files, self.repository = files, repository
         self.sent: dict[str, bytes] = {}
         self.broken: set[str] = set()
-        self.asked: list[str] = []  # "METHOD path range"
+        self.requests: list[str] = []  # "METHOD path range"
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Own", (_Handler,), {"hub": self}))
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
@@ -51,7 +51,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         hub, path = self.hub, unquote(urlparse(self.path).path)
-        hub.asked.append(f"{self.command} {path} {self.headers.get('Range', '')}".strip())
+        hub.requests.append(f"{self.command} {path} {self.headers.get('Range', '')}".strip())
         files = f"/{hub.repository.removeprefix('models/')}/resolve/{COMMIT}/"
         if path.startswith(f"/api/{hub.repository}/tree/"):
             self._send(json.dumps([*map(hub.entry, hub.files)]).encode())

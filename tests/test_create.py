@@ -396,7 +396,7 @@ def test_all_texts_of_a_completion_are_embedded_in_one_batch(tmp_path: Path, mod
     embedder = HashedWords()
     make(tmp_path, model, embedder=embedder, semantic=0.9, count=20)
     embedded = {COMMONSENSE["question"]}  # the formatting example is embedded alone
-    for texts in embedder.asked:
+    for texts in embedder.calls:
         assert len(texts) > 1 or embedded.issuperset(texts)
         embedded.update(texts)
     assert len(embedded) >= 21

@@ -106,7 +106,7 @@ def test_held_out_rows_are_read_and_embedded_before_the_model_loads(
 
     class Late(ScriptedEngine):
         def start(self, checks: Sequence[Check] = ()) -> None:
-            assert [HELD_OUT["question"]] in embedder.asked
+            assert [HELD_OUT["question"]] in embedder.calls
             super().start()
 
     embedder = HashedWords()

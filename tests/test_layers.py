@@ -12,7 +12,7 @@ PACKAGE = Path(datacreate.__file__).parent
 
 HEAVY = {
     *("vllm", "torch", "transformers", "peft", "sentence_transformers", "datasets", "accelerate"),
-    *("scipy", "sklearn", "plotly"),
+    *("scipy", "sklearn"),
 }
 """Libraries that take a second or more to import: only inside the function that needs them."""
 

@@ -88,7 +88,7 @@ def test_every_imported_library_is_in_the_smallest_list() -> None:
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 imported.add(node.module.partition(".")[0])
-    libraries = imported - sys.stdlib_module_names - {"datacreate", "vllm"}
+    libraries = imported - sys.stdlib_module_names - {"datacreate", "vllm", "markitdown"}
     other_names = {"yaml": "pyyaml", "sklearn": "scikit-learn"}
     assert {other_names.get(name, name.replace("_", "-")) for name in libraries} <= pins("llamacpp").keys()
 

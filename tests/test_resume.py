@@ -188,7 +188,7 @@ def test_a_finished_run_starts_no_engine_and_embeds_nothing(tmp_path: Path, mode
     (tmp_path / "vectors.f16").unlink()
     embedder, engine = HashedWords(), ScriptedEngine(answering())
     assert make(tmp_path, model, engine, embedder=embedder, strategy="coverage", semantic=0.9) == summary
-    assert (embedder.asked, engine.started, engine.closed) == ([], False, True)
+    assert (embedder.calls, engine.started, engine.closed) == ([], False, True)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

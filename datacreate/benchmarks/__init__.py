@@ -1,8 +1,7 @@
 """The ten benchmarks: test sets, and the human training sets beside them."""
 
 from datacreate.benchmarks.importing import ImportReport, benchmarks_in, import_benchmark
-from datacreate.benchmarks.registry import SPLITS, Benchmark, find_benchmark, load_registry
-from datacreate.benchmarks.rows import Findings
+from datacreate.benchmarks.registry import SPLITS, Benchmark, Findings, find_benchmark, load_registry
 from datacreate.benchmarks.store import (
     folder_of,
     formatting_example,

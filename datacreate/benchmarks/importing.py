@@ -7,23 +7,35 @@ others; without them a fixed seed splits the rows into the paper's sizes, and th
 
 from __future__ import annotations
 
-import datetime as dt
 import random
+import subprocess
+import sys
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from datacreate.benchmarks import store
-from datacreate.benchmarks.hub import download, read_copy
-from datacreate.benchmarks.registry import SPLITS, Benchmark, HubDataset, Split, load_registry
-from datacreate.benchmarks.rows import BenchmarkRow, Findings, find_problems, parse_rows
-from datacreate.benchmarks.store import Manifest, SplitRecord
+from datacreate.benchmarks.registry import (
+    SPLITS,
+    YES_NO_OPTIONS,
+    Benchmark,
+    BenchmarkRow,
+    Findings,
+    HubDataset,
+    Split,
+    find_problems,
+    load_registry,
+    parse_rows,
+    row_of,
+)
 from datacreate.errors import BenchmarkError
+from datacreate.formats.example import Json, field_at
 from datacreate.formats.text_normalization import normalize_text
+from datacreate.libraries import online_environment, user_forbids
 from datacreate.locking import locked
 
 _SEED = 42  # of the division of one Hub split into several of ours
@@ -133,13 +145,13 @@ def _read(path: Path, benchmark: Benchmark) -> list[BenchmarkRow]:
 
 def _imported(benchmark: Benchmark) -> dict[Split, _Split]:
     """The splits that are imported already."""
-    splits: dict[Split, _Split] = {}
-    for split in SPLITS:
-        if store.has_split(benchmark, split):
-            content, record = store.read_bytes(benchmark, split), store.record_of(benchmark, split)
-            rows = parse_rows(content, str(store.folder_of(benchmark)), benchmark)
-            splits[split] = _Split(rows, record.source, record.note)
-    return splits
+    manifest, where = store.read_manifest(benchmark), str(store.folder_of(benchmark))
+    return {
+        split: _Split(
+            parse_rows(store.read_bytes(benchmark, split), where, benchmark), record.source, record.note
+        )
+        for split, record in (manifest.splits.items() if manifest else ())
+    }
 
 
 def _write(
@@ -167,23 +179,7 @@ def _write(
             remark = f"differs from {source}; --replace takes that instead"
         reports.append(SplitReport(split, state, benchmark.rows[split], findings.get(split), remark))
     if fresh and not refused:
-        contents = {split: new[split].content for split in fresh}
-        records: dict[Split, SplitRecord] = {}
-        for split, found in findings.items():
-            if split in before:
-                records[split] = store.record_of(benchmark, split).model_copy(update={"findings": found})
-                continue
-            data, content = new[split], contents[split]
-            records[split] = SplitRecord(
-                size=len(content),
-                sha256=store.sha256(content),
-                source=data.source,
-                note=data.note,
-                findings=found,
-            )
-        now, version = dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), metadata.version("datacreate")
-        manifest = Manifest(name=benchmark.name, splits=records, when=now, datacreate=version)
-        store.write(benchmark, manifest, contents)
+        store.write(benchmark, {s: (d.content, d.source, d.note, findings[s]) for s, d in combined.items()})
     return ImportReport(benchmark.name, source, tuple(reports))
 
 
@@ -246,3 +242,106 @@ def _divided(rows: Sequence[BenchmarkRow], sizes: Sequence[int]) -> list[list[Be
     total = sum(sizes) or 1
     ends = [len(rows) * sum(sizes[:n]) // total for n in range(len(sizes) + 1)]
     return [[rows[i] for i in sorted(order[a:b])] for a, b in pairwise(ends)]
+
+
+_SUFFIXES = (".parquet", ".jsonl", ".json", ".csv")
+
+
+def download(benchmark: Benchmark, hub: HubDataset) -> Path:
+    """The folder of a data set in the Hub's cache; its name is the commit. Only the child process goes online.
+
+    Raises BenchmarkError if the Hub cannot serve, saying how to import a copy.
+    """
+    options = ["--repo-type", "dataset", "--revision", hub.revision]
+    if not (reason := user_forbids() and f"{user_forbids()} is set"):
+        within = f"*{hub.config}*" if hub.config else "*"
+        for suffix in _SUFFIXES:
+            options += ["--include", within + suffix]
+        command = [sys.executable, "-m", "huggingface_hub.cli.hf", "download", hub.id, *options, "--quiet"]
+        environment = online_environment()
+        child = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
+        )
+        if child.returncode == 0:
+            return Path(child.stdout.strip().splitlines()[-1])
+        reason = (child.stderr.strip().splitlines() or [f"exit code {child.returncode}"])[-1][:200]
+    raise BenchmarkError(
+        f"cannot download {hub.id} ({reason}); on a machine with a network run `hf download {hub.id} --repo-type "
+        f"dataset --revision {hub.revision} --local-dir DIR`, copy DIR here, and run `datacreate benchmarks import "
+        f"{benchmark.name} --from DIR`"
+    )
+
+
+def read_copy(folder: Path, benchmark: Benchmark, hub: HubDataset) -> dict[str, list[BenchmarkRow]]:
+    """The rows of the Hub's splits that the registry names."""
+    data = folder / hub.config if hub.config and (folder / hub.config).is_dir() else folder
+    found: dict[str, list[BenchmarkRow]] = {}
+    for split, rows in _hub_rows(data, hub).items():
+        found[split] = []
+        for number, values in enumerate(rows, 1):
+            try:
+                found[split].append(row_of(_mapped(values, hub), benchmark))
+            except ValueError as error:
+                where = f"{data}: {split}, row {number}"
+                raise BenchmarkError(f"{where}: {error}; is it a copy of {hub.id}?") from None
+    return found
+
+
+def _hub_rows(data: Path, hub: HubDataset) -> dict[str, list[Any]]:
+    """The rows of the splits in a folder, as they are there."""
+    import datasets
+
+    if not any(path.suffix in _SUFFIXES for path in data.rglob("*")):
+        raise BenchmarkError(f"{data}: no {', '.join(_SUFFIXES)} file; give a copy of {hub.id}")
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL + 1)  # errors are reported below
+    found = {}
+    with tempfile.TemporaryDirectory() as cache:  # keeps no second copy in the user's cache
+        try:
+            splits = datasets.load_dataset(str(data), cache_dir=cache, streaming=True)
+            for split in filter(splits.__contains__, hub.splits):
+                found[split] = list(splits[split])
+        except Exception:  # noqa: BLE001 (the library has no common error for damaged files)
+            raise BenchmarkError(f"{data}: cannot be read; give a complete copy of {hub.id}") from None
+    if missing := [split for split in hub.splits if split not in found]:
+        raise BenchmarkError(
+            f"{data}: no split {missing[0]!r}; a copy of {hub.id} has {', '.join(hub.splits)}"
+        )
+    return found
+
+
+def _mapped(values: Mapping[str, Json], hub: HubDataset) -> dict[str, Json]:
+    """A row of the Hub in our columns."""
+    columns = hub.columns
+    options: list[Json] = YES_NO_OPTIONS
+    if isinstance(columns.options, str):
+        options = list(_at(values, columns.options))
+    elif columns.options is not None:
+        options = [_at(values, name) for name in columns.options]
+    context = None if columns.context is None else _at(values, columns.context)
+    if isinstance(context, list):
+        context = " ".join(map(str, context))
+    keys = _at(values, columns.option_keys) if columns.option_keys else None
+    label = _answer(_at(values, columns.label), options, keys, hub)
+    return {"question": _at(values, columns.question), "context": context, "options": options, "label": label}
+
+
+def _answer(value: Json, options: list[Json], keys: Json, hub: HubDataset) -> Json:
+    """The text of the right option; in yes/no sets a word or a boolean."""
+    if value is None or value in ("", -1, "-1"):
+        raise ValueError("its answer is hidden")
+    if hub.answer == "truth":
+        return False if value in hub.falsehoods else value
+    try:
+        index = list(keys).index(value) if hub.answer == "key" else int(value) - (hub.answer == "number")
+    except (TypeError, ValueError):
+        index = -1
+    if not 0 <= index < len(options):
+        raise ValueError(f"the answer {str(value)[:40]!r} names none of the {len(options)} options")
+    return options[index]
+
+
+def _at(values: Mapping[str, Json], path: str) -> Any:
+    try:
+        return field_at(values, tuple(path.split(".")))
+    except (KeyError, TypeError):
+        raise ValueError(f"no column {path!r}; the columns are {', '.join(map(str, values))}") from None

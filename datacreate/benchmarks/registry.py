@@ -1,15 +1,23 @@
-"""data/benchmarks.yaml, typed."""
+"""A benchmark: its entry in data/benchmarks.yaml, and its rows with normalized text and one spelling of the label."""
 
 from __future__ import annotations
 
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from functools import cache
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import yaml
 from pydantic import Field, StringConstraints
 
-from datacreate.errors import UnknownBenchmark
+from datacreate.errors import BenchmarkError, UnknownBenchmark
+from datacreate.formats.example import Json, unique_keys
+from datacreate.formats.reader import decoded
 from datacreate.formats.task_format import Head
+from datacreate.formats.text_normalization import normalize_text
 from datacreate.messages import did_you_mean
 from datacreate.paths import shipped
 from datacreate.settings import FrozenModel
@@ -87,3 +95,145 @@ def find_benchmark(name: str) -> Benchmark:
         return registry[name]
     hint = did_you_mean(name.replace("-", "_"), registry)
     raise UnknownBenchmark(f"unknown benchmark {name!r}{hint}: `datacreate benchmarks list` shows all ten")
+
+
+COLUMNS = ("question", "context", "options", "label")
+YES_NO = {"true": True, "yes": True, "false": False, "no": False}
+YES_NO_OPTIONS = ["True", "False"]
+
+_LINE_BREAKS = re.compile("\r\n|[\r\x0b\x0c\u2028\u2029]")
+_CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+class BenchmarkRow(NamedTuple):
+    """A normalized row; `label` is a boolean in yes/no sets, otherwise the text of an option."""
+
+    question: str
+    context: str | None
+    options: tuple[str, ...]
+    label: str | bool
+
+    @property
+    def position(self) -> int | None:
+        """Index of the right option, the first if it occurs twice; None if it is not among the options."""
+        answer = str(self.label) if isinstance(self.label, bool) else self.label
+        return self.options.index(answer) if answer in self.options else None
+
+    def line(self) -> str:
+        """The row as a line of a split's file."""
+        return json.dumps({**self._asdict(), "options": list(self.options)}, ensure_ascii=False) + "\n"
+
+
+def clean(text: str) -> str:
+    """The text in NFC with `\\n` as its only line break, without control characters and lone surrogates.
+
+    C1 controls are decoded as Windows-1252, which they are in practice (0x92 is an apostrophe).
+    """
+    return unicodedata.normalize("NFC", _CONTROLS.sub(_printable, _LINE_BREAKS.sub("\n", text)))
+
+
+def _printable(match: re.Match[str]) -> str:
+    character = match.group()
+    if "\x80" <= character <= "\x9f":
+        return character.encode("latin-1").decode("cp1252", "ignore") or " "
+    return "\N{REPLACEMENT CHARACTER}" if character >= "\ud800" else " "
+
+
+def row_of(values: Json, benchmark: Benchmark) -> BenchmarkRow:
+    """A row from an object; ValueError, in words, if columns, options or label are wrong.
+
+    Repeated options, and an answer that is not among the options, are accepted: published test sets have them.
+    """
+    if not isinstance(values, dict):
+        raise ValueError("not an object of question, context, options and label")
+    if missing := [name for name in COLUMNS if name not in values]:
+        raise ValueError(f"no column {missing[0]!r}")
+    question, context, options, label = (values[name] for name in COLUMNS)
+    if not isinstance(question, str) or not question.strip():
+        raise ValueError("question is not a text")
+    if context is not None and not isinstance(context, str):
+        raise ValueError("context is neither a text nor null")
+    if benchmark.category == "yesno_open" and not (context or "").strip():
+        raise ValueError("context is empty, and this set is open book")
+    if benchmark.category == "yesno_close" and context is not None:
+        raise ValueError("context is not null, and this set is closed book")
+    question, context = clean(question), None if context is None else clean(context)
+    if benchmark.head == "sequence_classification":
+        truth = YES_NO.get(str(label).strip().lower())
+        if truth is None:
+            raise ValueError(f"label {str(label)[:40]!r} is neither True nor False")
+        return BenchmarkRow(question, context, tuple(YES_NO_OPTIONS), truth)
+    if not isinstance(options, list) or not all(isinstance(option, str) for option in options):
+        raise ValueError("options is not a list of texts")
+    if len(options) != benchmark.options:
+        raise ValueError(f"{len(options)} options, and this set has {benchmark.options}")
+    if not isinstance(label, str):
+        raise ValueError(f"label {str(label)[:40]} is not the text of an option")
+    texts = tuple(map(clean, options))
+    return BenchmarkRow(question, context, texts, _matching_option(clean(label), texts))
+
+
+def _matching_option(label: str, options: Sequence[str]) -> str:
+    """The option that equals the label except for spaces and case, if it is the only one; else the label."""
+    if label in options:
+        return label
+    same = [option for option in options if option.split() == label.split()]
+    same = same or [option for option in options if option.casefold().split() == label.casefold().split()]
+    return same[0] if len(same) == 1 else label
+
+
+def parse_rows(content: bytes, where: str, benchmark: Benchmark) -> list[BenchmarkRow]:
+    """The rows of a JSONL file's bytes; BenchmarkError naming the line that is wrong, or if there are none."""
+    try:
+        text = decoded(content)
+    except ValueError as error:
+        raise BenchmarkError(f"{where}: {error}") from None
+    rows = []
+    for number, line in enumerate(text.split("\n"), 1):  # not splitlines(): texts may hold U+2028
+        if not line.strip():
+            continue
+        try:
+            rows.append(row_of(json.loads(line, object_pairs_hook=unique_keys), benchmark))
+        except (ValueError, RecursionError) as error:
+            reason = "not JSON" if isinstance(error, json.JSONDecodeError) else str(error)
+            raise BenchmarkError(
+                f"{where}, line {number}: {reason}; is it a file of {benchmark.title}? fix or remove it"
+            ) from None
+    if not rows:
+        raise BenchmarkError(f"{where}: no rows; copy the file again, or remove it")
+    return rows
+
+
+class Findings(FrozenModel):
+    """Label shares and malformed rows of a split. Row numbers start at 1."""
+
+    rows: int
+    labels: dict[str, float]  # share of each label, or of each position of the right option (from 1)
+    constant: float  # accuracy of the best constant prediction
+    repeated_options: tuple[int, ...]  # rows in which two options are the same
+    answer_not_an_option: tuple[int, ...]
+    repeated_questions: tuple[int, ...]  # rows whose question occurs earlier in the split
+    in_test: tuple[int, ...]  # rows whose question is also in the test split; empty for the test split
+
+
+def find_problems(rows: Sequence[BenchmarkRow], test: Sequence[BenchmarkRow] = ()) -> Findings:
+    """The findings of a split; questions are compared ignoring case and punctuation."""
+    numbered = list(enumerate(rows, 1))
+    questions = [normalize_text(row.question) for row in rows]
+    tested = {normalize_text(row.question) for row in test}
+    first = {question: number for number, question in reversed(list(enumerate(questions, 1)))}
+    labels = Counter(
+        str(row.label) if isinstance(row.label, bool) else str(row.position + 1)
+        for row in rows
+        if row.position is not None
+    )
+    total = max(1, len(rows))
+    return Findings(
+        rows=len(rows),
+        labels={label: round(count / total, 4) for label, count in sorted(labels.items())},
+        constant=round(max(labels.values(), default=0) / total, 4),
+        repeated_options=tuple(n for n, row in numbered if len(set(row.options)) < len(row.options)),
+        answer_not_an_option=tuple(n for n, row in numbered if row.position is None),
+        repeated_questions=tuple(n for n, question in enumerate(questions, 1) if first[question] < n),
+        in_test=tuple(n for n, question in enumerate(questions, 1) if question in tested),
+    )

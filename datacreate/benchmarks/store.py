@@ -6,22 +6,24 @@ data_dir()/benchmarks/NAME/    train.jsonl, dev.jsonl, test.jsonl, manifest.json
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import hashlib
 import json
 import random
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from datacreate.benchmarks.registry import SPLITS, Benchmark, Split
-from datacreate.benchmarks.rows import Findings
+from datacreate.benchmarks.registry import SPLITS, Benchmark, Findings, Split
 from datacreate.errors import BenchmarkError, ExampleError
 from datacreate.files import replace_files
 from datacreate.formats.example import Example, Json
 from datacreate.formats.task_format import bind, load_format
 from datacreate.paths import data_dir
+from datacreate.settings import FrozenModel
 
 MANIFEST = "manifest.json"
 
@@ -30,10 +32,8 @@ ImportState = Literal["present", "incomplete", "absent", "damaged"]
 _MAX_SAMPLES = 1000
 
 
-class SplitRecord(BaseModel):
+class SplitRecord(FrozenModel):
     """One imported split."""
-
-    model_config = ConfigDict(frozen=True)
 
     size: int  # bytes
     sha256: str
@@ -42,10 +42,8 @@ class SplitRecord(BaseModel):
     findings: Findings
 
 
-class Manifest(BaseModel):
+class Manifest(FrozenModel):
     """manifest.json."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     splits: dict[Split, SplitRecord]
@@ -88,9 +86,8 @@ def record_of(benchmark: Benchmark, split: str) -> SplitRecord:
             f"benchmark {benchmark.name} is not imported: run `datacreate benchmarks import {benchmark.name}"
             f"{'' if benchmark.source.hub else ' --from DIR'}`"
         )
-    for name, record in manifest.splits.items():
-        if name == split:
-            return record
+    if record := {str(name): record for name, record in manifest.splits.items()}.get(split):
+        return record
     raise BenchmarkError(
         f"benchmark {benchmark.name} has no {split} split: {how_to_import(benchmark, split)}"
     )
@@ -113,13 +110,9 @@ def read_bytes(benchmark: Benchmark, split: str) -> bytes:
         content = path.read_bytes()
     except OSError as error:
         raise _damaged(benchmark, f"{path} cannot be read ({error.strerror})") from None
-    if sha256(content) != record.sha256:
+    if hashlib.sha256(content).hexdigest() != record.sha256:
         raise _damaged(benchmark, f"{path} was changed after the import (its sha256 differs)")
     return content
-
-
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def how_to_import(benchmark: Benchmark, split: str) -> str:
@@ -169,17 +162,29 @@ def state(benchmark: Benchmark) -> ImportState:
     return "present" if len(manifest.splits) == len(SPLITS) else "incomplete"
 
 
-def write(benchmark: Benchmark, manifest: Manifest, splits: Mapping[Split, bytes]) -> None:
-    """Write these files and the manifest, and remove splits that it does not name. StorageError.
+def write(benchmark: Benchmark, splits: Mapping[Split, tuple[bytes, str, str | None, Findings]]) -> None:
+    """Write these splits (content, source, note, findings) and the manifest; remove other splits. StorageError.
 
     The caller holds the lock of the folder. Splits of an earlier manifest stay valid until the new one is written,
-    unless they are among `splits`.
+    unless their content changes.
     """
+    records = {
+        split: SplitRecord(
+            size=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
+            source=source,
+            note=note,
+            findings=findings,
+        )
+        for split, (content, source, note, findings) in splits.items()
+    }
+    now, version = dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), metadata.version("datacreate")
+    manifest = Manifest(name=benchmark.name, splits=records, when=now, datacreate=version)
     folder = folder_of(benchmark)
-    texts = {folder / f"{split}.jsonl": content.decode("utf-8") for split, content in splits.items()}
+    texts = {folder / f"{split}.jsonl": content.decode("utf-8") for split, (content, *_) in splits.items()}
     replace_files(texts | {folder / MANIFEST: manifest.model_dump_json(indent=2) + "\n"})
     for split in SPLITS:
-        if split not in manifest.splits:
+        if split not in splits:
             (folder / f"{split}.jsonl").unlink(missing_ok=True)
 
 

@@ -79,7 +79,7 @@ def review(
     if not export and not import_:
         _check_terminal()
     with reviewing(RunDirectory(run), _metrics, say) as session:
-        session.check_selection(selection)
+        selection.check(session.format, verified=session.config.spec.verification is not None)
         drawn = session.sample(sample, seed) if sample else None
         if export:
             write_spreadsheet(

@@ -43,7 +43,8 @@ def show(run: Path, samples: int, html: Path | None, as_json: bool) -> None:
     config, summary = directory.read_config(), directory.summary()
     total = summary["accepted"]
     drawn = set(random.Random(0).sample(range(total), min(samples, total)))
-    shown = [values for index, values in enumerate(directory.examples()) if index in drawn]
+    rows = directory.examples(with_attributes=True)
+    shown = [values for index, values in enumerate(rows) if index in drawn]
     metrics = DatasetMetrics().run(directory)
     if html:
         from datacreate.reporting.run_page import write_run_page
@@ -62,7 +63,7 @@ def show(run: Path, samples: int, html: Path | None, as_json: bool) -> None:
 
 class _SplitOptions(Settings):
     split: Shares | None = setting(
-        "Share of each file, such as train=0.9,validation=0.1; rows of one parent stay together.",
+        "Share of each file, such as train=0.9,validation=0.1; rows of one parent or passage stay together.",
         "output",
         metavar="NAME=0.9,...",
     )
@@ -80,18 +81,35 @@ class _SplitOptions(Settings):
 )
 @path_option("--out", help="Folder to write to.  [default: RUN/export/LAYOUT]")
 @settings_options(_SplitOptions)
+@option(
+    "--with-attributes", is_flag=True, help="Add a column attributes.NAME for each dimension of --attributes."
+)
 @option("--seed", type=int, default=42, show_default=True, help="Seed that draws the splits.")
 @option("--partial", is_flag=True, help="Export what an unfinished run has so far.")
 def export(
-    run: Path, layout: str, out: Path | None, settings: dict[str, Any], seed: int, partial: bool
+    run: Path,
+    layout: str,
+    out: Path | None,
+    settings: dict[str, Any],
+    with_attributes: bool,
+    seed: int,
+    partial: bool,
 ) -> None:
     """Write RUN's examples in another layout, as one file or split."""
     from datacreate.runs.directory import RunDirectory
 
     split = _SplitOptions.of(**settings).split
-    for path in export_run(
-        RunDirectory(run), layout, out, split=split, seed=seed, partial=partial, notify=say
-    ):
+    paths = export_run(
+        RunDirectory(run),
+        layout,
+        out,
+        split=split,
+        seed=seed,
+        with_attributes=with_attributes,
+        partial=partial,
+        notify=say,
+    )
+    for path in paths:
         echo(str(path))
 
 
@@ -150,7 +168,7 @@ def _print_fields(fields: Any) -> None:
 
 
 def _print_metrics(metrics: dict[str, Any]) -> None:
-    from datacreate.metrics import tables
+    from datacreate import metrics as tables
 
     if not metrics["rows"]:
         return

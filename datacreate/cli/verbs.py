@@ -16,6 +16,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "show": ("show", "Show a run: summary, samples, shortcuts, diversity."),
     "review": ("review", "Accept, reject and edit a run's rows in a terminal."),
     "export": ("show", "Write a run's examples in another layout."),
+    "attributes": ("attributes", "Let a model propose dimensions and values for --attributes."),
     "filter": ("filter", "Drop duplicates, test-set rows and rows a verifier rejects."),
     "schema": ("schema", "Infer or check a task format."),
     "models": ("models", "List and download models."),
@@ -29,7 +30,7 @@ VERBS: dict[str, tuple[str, str]] = {
 }
 """Command -> module in datacreate.cli, line in the list."""
 
-_PRINTERS = {"preview", "show", "schema", "models", "benchmarks", "doctor"}
+_PRINTERS = {"attributes", "preview", "show", "schema", "models", "benchmarks", "doctor"}
 """Commands whose result is what they print."""
 
 

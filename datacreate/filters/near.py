@@ -56,11 +56,15 @@ class NearIndex:
         self._inputs = array("q", [0])  # of each example: its first input in `_starts`
         self._waiting: list[Hashed] = []  # added, but not in the index yet
 
-    def match(self, inputs: Sequence[str], ignored: Sequence[int] = ()) -> tuple[int, float] | None:
-        """The number of the most similar example (the first of equals) that is not ignored, and its Jaccard
-        similarity."""
+    def match(
+        self, inputs: Sequence[str], among: str = "", ignored: Sequence[int] = ()
+    ) -> tuple[int, float] | None:
+        """The number of the most similar example (the first of equals) and its Jaccard similarity.
+
+        Only examples that were added with the same `among` are similar, and none that is ignored.
+        """
         self._add_waiting()
-        hashed = _hash_shingles(inputs)
+        hashed = _hash_shingles(inputs, among)
         kept = list(map(_kept, hashed))
         best = None
         for row in self._similar(kept, self._index.find(self._bands([hashed])[0])):
@@ -96,9 +100,9 @@ class NearIndex:
         similar |= last - first != len(hashed)  # inputs may share shingles; `_similarity` merges them
         return [row for row, passes in zip(rows, similar, strict=True) if passes]
 
-    def add(self, inputs: Sequence[str]) -> None:
+    def add(self, inputs: Sequence[str], among: str = "") -> None:
         """Add the next example. Those added without a `match` in between are processed together, which is faster."""
-        self._waiting.append(_hash_shingles(inputs))
+        self._waiting.append(_hash_shingles(inputs, among))
         if len(self._waiting) == _MAX_WAITING:
             self._add_waiting()
 
@@ -124,8 +128,11 @@ class NearIndex:
         return bands.astype(np.uint32)
 
 
-def _hash_shingles(inputs: Sequence[str]) -> Hashed:
-    hashed: Hashed = RMinHash.hash_token_sets([shingles(text) for text in inputs or [""]])
+def _hash_shingles(inputs: Sequence[str], among: str) -> Hashed:
+    tokens = [shingles(text) for text in inputs or [""]]
+    hashed: Hashed = RMinHash.hash_token_sets(
+        [[among + token for token in each] for each in tokens] if among else tokens
+    )
     return hashed
 
 
@@ -147,15 +154,22 @@ class NearDuplicates(Filter):
     def match(self, candidate: Candidate, ignore: int | None = None) -> str | None:
         rows = enumerate(self._numbers) if ignore is not None else ()
         ignored = [row for row, number in rows if number == ignore]
-        found = self._index.match(candidate.inputs, ignored)
+        found = self._index.match(*_compared(candidate), ignored)
         if found is None:
             return None
         row, similarity = found
         return f"similar to {self._origin} {self._numbers[row]}, Jaccard {similarity:.2f}"
 
     def add(self, candidate: Candidate, number: int) -> None:
-        self._index.add(candidate.inputs)
+        self._index.add(*_compared(candidate))
         self._numbers.append(number)
+
+
+def _compared(candidate: Candidate) -> tuple[Sequence[str], str]:
+    """The inputs of an example to compare, and among which examples: those about its passage, if it was given one."""
+    if not candidate.passage_id:
+        return candidate.inputs, ""
+    return tuple(text for text in candidate.inputs if text != candidate.passage), candidate.passage_id
 
 
 def rows_per_band(threshold: float) -> int:

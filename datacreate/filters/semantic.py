@@ -41,6 +41,7 @@ class SemanticDuplicates(Filter):
         self._threshold = settings.semantic
         self._vectors = inputs.vectors
         self._numbers = array("q")  # of each row of `_vectors`
+        self._of_passage: dict[str, list[int]] = {}  # id of a given passage -> its rows
         self._origin = inputs.origin
 
     @cached_property
@@ -58,10 +59,14 @@ class SemanticDuplicates(Filter):
     def match(self, candidate: Candidate, ignore: int | None = None) -> str | None:
         if not self._numbers:
             return None
+        nearest: Iterable[int] = self._of_passage.get(candidate.passage_id, ())
+        if candidate.passage_id and not nearest:
+            return None
         [vector] = to_float16(self._vectors.embedder.encode([candidate.text]))
-        self._update_index()
-        every = len(self._index) <= MAX_EXACT
-        nearest = self._index.search(vector, _PROPOSALS, threads=1, exact=every).keys
+        if not candidate.passage_id:
+            self._update_index()
+            every = len(self._index) <= MAX_EXACT
+            nearest = self._index.search(vector, _PROPOSALS, threads=1, exact=every).keys
         nearest = [row for row in map(int, nearest) if self._numbers[row] != ignore]
         if not nearest:
             return None
@@ -72,6 +77,8 @@ class SemanticDuplicates(Filter):
 
     def add(self, candidate: Candidate, number: int) -> None:
         self._vectors.ensure(len(self._numbers), candidate.text)
+        if candidate.passage_id:
+            self._of_passage.setdefault(candidate.passage_id, []).append(len(self._numbers))
         self._numbers.append(number)
 
 

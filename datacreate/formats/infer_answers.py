@@ -71,8 +71,8 @@ def with_codes(
     for row in rows:
         listed = value_at(row, roles.options)
         size = len(listed) if isinstance(listed, list) else number
-        narrower = [first for first in fitting if _is_code(value_at(row, roles.answer), first, size)]
-        fitting = narrower or fitting
+        remaining = [first for first in fitting if _is_code(value_at(row, roles.answer), first, size)]
+        fitting = remaining or fitting
     if not fitting:
         return schema, ""
     first, path = fitting[0], roles.answer or ()

@@ -34,7 +34,7 @@ def as_messages(turns: Turns) -> list[dict[str, str]]:
     ]
 
 
-def asked(turns: Turns) -> list[str]:
+def prompt_texts(turns: Turns) -> list[str]:
     """What the assistant answers to: the texts of the system and of the user."""
     return [message["content"] for message in as_messages(turns) if message["role"] != "assistant"]
 

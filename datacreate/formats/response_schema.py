@@ -20,19 +20,18 @@ from datacreate.formats.schema_keywords import GRAMMAR_FORMATS
 from datacreate.formats.schema_utils import Schema, integer_bounds, schema_at, with_field
 from datacreate.formats.serialization import PromptEncoding
 
-_NO_ESCAPES = r"\x00-\x1f\x22\x5c\x7f"
-"""What JSON must escape: the converters differ on it, so that patterns never match it."""
-
 _MAX_REPEATS = 40
 """Maximum sum of the repeats in a pattern: xgrammar writes them out and compiles long ones slowly."""
 
-_CATEGORIES = {r"\d": "0-9", r"\w": "0-9A-Za-z_", r"\s": " "}
-_TOKEN = re.compile(
-    rf"""(?P<category>\\[dws]) | \[(?P<negated>\^?)(?P<members>(?:\\[dws\W]|[^\]\\])+)\] | (?P<any>\.)
-    | (?P<repeat>[*+?]|\{{\d+(?:,\d*)?\}}) | (?P<syntax>\((?:\?:)?|\)|\|)
-    | (?P<literal>\\[^\w\s\\"]|[^][\\.^$|()*+?{{}}{_NO_ESCAPES}])""",
-    re.VERBOSE,
-)
+_NO_ESCAPES = r"\x00-\x1f\x22\x5c\x7f"
+"""What JSON must escape: the converters differ on it, so that patterns never match it."""
+
+_ABBREVIATIONS = {r"\d": "[0-9]", r"\w": "[0-9A-Za-z_]", "(?:": "("}
+_CLASS = r"\[\^?(?:[0-9]-[0-9]|[A-Z]-[A-Z]|[a-z]-[a-z]|[\w ])+-?\](?:[*+?]|\{\d+(?:,\d+)?\})?"
+_PART = rf"(?:{_CLASS}|[\w ,:;/#@%-]|\\[-.+*?()/])"
+_PORTABLE = re.compile(rf"\^(?:{_PART}|\({_PART}+(?:\|{_PART}+)*\)[*+?]?)+\$", re.ASCII)
+"""Patterns that all converters read alike. Only classes and groups are repeated: llama.cpp repeats a literal together
+with the letters before it. xgrammar 0.2 beside torch refuses letters that are not ASCII."""
 
 _ANY: dict[str, Json] = {"type": ["string", "number", "boolean", "null", "array", "object"]}
 """Any value. llama.cpp reads {} as an object."""
@@ -133,57 +132,13 @@ def _string(schema: Schema) -> dict[str, Json]:
 
 
 def portable_pattern(pattern: str) -> str | None:
-    """A pattern as all converters read it, `^…$`; None if only validation can check it.
-
-    A JSON Schema pattern is a search with Python's `re`. The result matches a subset of its texts. It has groups, `|`,
-    repeats, and classes without `\\d` and the like. llama.cpp repeats a literal together with the letters before it, so
-    a repeated literal is written as a class.
-    """
-    any_text = f"[^{_NO_ESCAPES}]*"
-    before, body = ("", pattern[1:]) if pattern.startswith("^") else (any_text, pattern)
-    after, body = ("", body[:-1]) if re.search(r"(?<!\\)\$$", body) else (any_text, body)
-    tokens = list(_TOKEN.finditer(body))
-    kinds = "".join("r" if token["repeat"] else token[0][0] if token["syntax"] else "a" for token in tokens)
-    written = [_portable_token(token, kinds[index + 1 : index + 2]) for index, token in enumerate(tokens)]
-    if None in written or "".join(token[0] for token in tokens) != body:
+    """A pattern as all converters read it; None if it is not simple, so that only validation checks it."""
+    for short, written in _ABBREVIATIONS.items():
+        pattern = pattern.replace(short, written)
+    repeats = sum(map(int, re.findall(r"(\d+)\}", pattern)))
+    if not _PORTABLE.fullmatch(pattern) or repeats > _MAX_REPEATS:
         return None
-    if re.search(r"(?:^|[(|r])r|(?:^|[(|])(?:[|)]|$)", kinds):
-        return None  # an empty branch, a lazy or a possessive repeat
-    while kinds != (kinds := re.sub(r"\([^()]*\)", "a", kinds)):
-        pass
-    text = "".join(map(str, written))
-    repeats = sum(map(int, re.findall(r"\d+(?=,?\})", text)))
-    nested = re.search(r"\}[^()]*\)\{", text)
-    return None if "|" in kinds or nested or repeats > _MAX_REPEATS else f"^{before}{text}{after}$"
-
-
-def _portable_token(token: re.Match[str], following: str) -> str | None:
-    """One token of a pattern, rewritten; None if JSON would have to escape what it matches. `following` is "r" before a
-    repeat.
-    """
-    if token["category"]:
-        return f"[{_CATEGORIES[token[0]]}]"
-    if token["any"]:
-        return f"[^{_NO_ESCAPES}]"
-    if token["literal"] and following == "r":
-        return f"[{_class_member(token[0][-1])}]"
-    if not token["members"]:
-        return "(" if token[0] == "(?:" else token[0]
-    parts = re.findall(r"\\?.", token["members"], re.DOTALL)
-    ends = (0, len(parts) - 1)
-    members = "".join(
-        "-" if part == "-" and index not in ends else _CATEGORIES.get(part) or _class_member(part[-1])
-        for index, part in enumerate(parts)
-    )
-    if token["negated"]:
-        return f"[^{members}{_NO_ESCAPES}]"
-    return None if re.search(f"[{members}]", '"\\\x7f' + "".join(map(chr, range(32)))) else f"[{members}]"
-
-
-def _class_member(character: str) -> str:
-    """A character in a class; in hexadecimal if it could have a special meaning."""
-    plain = character.isalnum() or character in "_ " or not character.isascii()
-    return character if plain else f"\\x{ord(character):02x}"
+    return pattern.replace("[^", f"[^{_NO_ESCAPES}")
 
 
 def _array(schema: Schema) -> dict[str, Json]:

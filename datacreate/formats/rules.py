@@ -48,6 +48,14 @@ def find_span(answer: str, context: str) -> int | None:
     return None
 
 
+def as_written(answer: str, context: str) -> str:
+    """The answer as the context has it, if only case, space or punctuation around it differ; else unchanged."""
+    words = answer.strip(" \t\n.,:;!?\"'“”‘’").split()
+    found = re.finditer(r"\s+".join(map(re.escape, words)), context, re.IGNORECASE) if words else ()
+    spans = (match[0] for match in found)
+    return next((span for span in spans if find_span(span, context) is not None), answer)
+
+
 def rule_holds(rule: Rule, answers: Answers, values: Mapping[str, Json]) -> bool:
     """Whether an example satisfies `rule`. The fields of the rule must exist."""
     roles = answers.roles

@@ -141,7 +141,7 @@ def may_have_text(schema: Json) -> bool:
     return may_have_text(items) if isinstance(items, dict) else True
 
 
-def tidied(value: Json, schema: Json) -> Json:
+def normalize_values(value: Json, schema: Json) -> Json:
     """The value with numbers as an enumeration of the schema writes them (4.0 for 4), and texts without outer space.
 
     Engines write the shorter form of a number. Labels are counted by their JSON text. The first of several lines keeps
@@ -151,10 +151,11 @@ def tidied(value: Json, schema: Json) -> Json:
         return value
     if isinstance(value, dict):
         parts = schema.get("properties", {})
-        return {name: tidied(part, parts.get(name)) for name, part in value.items()}
+        return {name: normalize_values(part, parts.get(name)) for name, part in value.items()}
     if isinstance(value, list):
         return [
-            tidied(item, part) for item, part in zip(value, _item_schemas(schema, len(value)), strict=True)
+            normalize_values(item, part)
+            for item, part in zip(value, _item_schemas(schema, len(value)), strict=True)
         ]
     if is_number(value):
         allowed = fixed_labels(schema) or (schema.get("const"),)
@@ -165,7 +166,7 @@ def tidied(value: Json, schema: Json) -> Json:
     return value
 
 
-def narrow(schema: Schema, value: Json, path: FieldPath, options: FieldPath | None) -> Schema:
+def specialize_schema(schema: Schema, value: Json, path: FieldPath, options: FieldPath | None) -> Schema:
     """The schema of a field, specialized to the formatting example.
 
     It decides whether the field is null, removes fields that the example lacks, and fixes the number of options.
@@ -177,7 +178,9 @@ def narrow(schema: Schema, value: Json, path: FieldPath, options: FieldPath | No
         return {**schema, "minItems": len(value), "maxItems": len(value)}
     if isinstance(schema.get("properties"), Mapping) and isinstance(value, Mapping):
         parts = {
-            key: narrow(part, value[key], (*path, key), options) if isinstance(part, Mapping) else part
+            key: specialize_schema(part, value[key], (*path, key), options)
+            if isinstance(part, Mapping)
+            else part
             for key, part in schema["properties"].items()
             if key in value
         }

@@ -4,7 +4,8 @@ The default style is `positional`: one JSON array per example, fields by positio
 label comes first, so that the model writes the text for it. If each example has its own options, the right option is
 written first and the answer field is not written: every answer is then among its options, and positions and letters are
 always right. Reading shuffles the options, because models prefer some positions. Where an extractive answer starts is
-not written either; it is searched in the context. The style `keyed` writes the JSON object unchanged, as the paper
+not written either; it is searched in the context. A context that is a passage of a document is not written, but put in
+when an item is read. The style `keyed` writes the JSON object unchanged, as the paper
 does.
 """
 
@@ -19,7 +20,7 @@ from functools import cached_property
 from typing import Literal
 
 from datacreate.formats.example import Example, FieldPath, Json, canonical_json, replace_field, value_at
-from datacreate.formats.rules import Rule, find_span
+from datacreate.formats.rules import Rule, as_written, find_span
 from datacreate.formats.schema_utils import (
     Schema,
     constant_of,
@@ -58,12 +59,20 @@ class PromptEncoding:
     """How examples of a format are written.
 
     With `pseudo_labels` the label is not written, because the verifier assigns it later; reading sets the first label
-    as a stand-in.
+    as a stand-in. `passage` is the context of the items that are read, if the format has given contexts.
     """
 
     format: TaskFormat
     style: Style = "positional"
     pseudo_labels: bool = False
+    passage: str = ""
+
+    @cached_property
+    def _schema(self) -> Schema:
+        """The schema of an example, in which a given context is a constant."""
+        context = self.format.roles.context
+        given = context if self.format.context_is_given else None
+        return with_field(self.format.schema, given, {"const": self.passage}) if given else self.format.schema
 
     @property
     def supports_pseudo_labels(self) -> bool:
@@ -74,7 +83,7 @@ class PromptEncoding:
     @cached_property
     def _properties(self) -> dict[str, Json]:
         """The schemas of what is written. A fixed label comes before the text, inside an object, too."""
-        schema, roles, labels = self.format.schema, self.format.roles, self.format.labels
+        schema, roles, labels = self._schema, self.format.roles, self.format.labels
         if self.style == "keyed":
             return dict(schema["properties"])
         answer = roles.answer
@@ -183,7 +192,7 @@ class PromptEncoding:
             values |= zip(self._tagged, map(list, zip(*listed, strict=False)), strict=False)
         if self.pseudo_labels and self.format.labels and roles.answer:
             values = {**values, roles.answer[0]: self.format.labels[0]}
-        values = dict(_completed(values, self.format.schema))
+        values = dict(_completed(values, self._schema))
         try:
             if self._moved_options:
                 number = len(self.format.answers.choices(values))
@@ -192,7 +201,17 @@ class PromptEncoding:
                 values = self.format.answers.with_options(values, _shuffled(number, written))
         except (KeyError, IndexError, TypeError, AttributeError):
             raise MalformedItem("the options or the answer have another type") from None
-        return dict(_completed(self._with_start(values), self.format.schema))
+        return dict(_completed(self._with_start(self._with_span(values)), self.format.schema))
+
+    def _with_span(self, values: Mapping[str, Json]) -> Mapping[str, Json]:
+        """The values with an extractive answer as a given context writes it: small models change its case."""
+        path = self.format.roles.answer if Rule.ANSWER_IN_CONTEXT in self.format.rules else None
+        answer = value_at(values, path) if self.format.context_is_given else None
+        if not path or answer is None:
+            return values
+        if isinstance(answer, list):
+            return replace_field(values, path, [as_written(str(each), self.passage) for each in answer])
+        return replace_field(values, path, as_written(str(answer), self.passage))
 
     def _with_start(self, values: Mapping[str, Json]) -> Mapping[str, Json]:
         """The values with where an extractive answer starts in the context; -1 if it does not occur there."""

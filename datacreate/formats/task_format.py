@@ -40,8 +40,8 @@ from datacreate.formats.example import (
     values_in,
 )
 from datacreate.formats.layouts import (
-    asked,
     call_schema,
+    prompt_texts,
     turns_schema,
     with_turns,
 )
@@ -55,8 +55,8 @@ from datacreate.formats.schema_utils import (
     is_constant,
     leaves,
     may_have_text,
-    narrow,
     schema_at,
+    specialize_schema,
     with_field,
 )
 from datacreate.paths import shipped
@@ -90,6 +90,7 @@ class TaskFormat:
     roles: Roles = field(default_factory=Roles)
     rules: frozenset[Rule] = frozenset()
     first_code: Json = None  # what the answer is for the first option, if it is a position or a letter
+    context_is_given: bool = False  # it is a passage of a document, which the model does not write
 
     @cached_property
     def labels(self) -> tuple[Json, ...] | None:
@@ -128,6 +129,12 @@ class TaskFormat:
         validator: jsonschema.protocols.Validator = _Validator(self.schema, format_checker=FORMAT_CHECKER)
         return validator
 
+    def about_passages(self) -> TaskFormat:
+        """The format for examples about passages of documents: a context that is a text is given."""
+        context = self.roles.context
+        is_text = bool(context) and schema_at(self.schema, context or ()).get("type") == "string"
+        return replace(self, context_is_given=is_text)
+
     def document(self) -> dict[str, Json]:
         """The format as a file: `schema infer` prints it, `--format` reads it."""
         return {
@@ -150,7 +157,7 @@ class TaskFormat:
         if is_constant(schema) or value is None:
             return []
         if path == self.roles.turns:
-            return asked(value)
+            return prompt_texts(value)
         if self.roles.tags and path == self.roles.inputs[0]:
             return [" ".join(map(str, value))]
         return free_texts(value, schema) if may_have_text(schema) else values_in(value)
@@ -192,6 +199,12 @@ class TaskFormat:
             parts = self.schema["properties"]
             texts = values_in({name: v for name, v in values.items() if not is_constant(parts.get(name))})
         return tuple(texts) or (canonical_json(values),)
+
+    def compared_text(self, values: Mapping[str, Json]) -> str:
+        """The inputs as one text, for the similarity of meaning; without a given context, which several examples have
+        in common."""
+        texts = self.texts_beside_passage(values) if self.context_is_given and self.passage_field else ()
+        return "\n".join(texts if any(texts) else self.input_texts(values))
 
     def input_text(self, values: Mapping[str, Json], inputs: Iterable[FieldPath] | None = None) -> str:
         """What encoder and verifier read beside passage and options: the other inputs, or those of `inputs`.
@@ -348,7 +361,7 @@ def bind(format: TaskFormat, example: Example, turns: int | None = None) -> Task
 
 def specialize(format: TaskFormat, values: Mapping[str, Json], turns: int | None = None) -> TaskFormat:
     """The format, specialized to the shape of an object with fields of the format; see `bind`."""
-    schema = narrow(format.schema, values, (), format.roles.options)
+    schema = specialize_schema(format.schema, values, (), format.roles.options)
     roles = format.roles
     number = len(value_at(values, roles.options) or ())
     if roles.answer and format.answers.are_coded:

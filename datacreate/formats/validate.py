@@ -6,6 +6,7 @@ The grammar ensures most of the schema. This module checks the rest: all keyword
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from jsonschema.exceptions import best_match
 from datacreate.formats.example import Example, Json, dotted, find_unsupported_value, value_at
 from datacreate.formats.rules import Rule, rule_holds
 from datacreate.formats.schema_keywords import GRAMMAR_KEYWORDS, VALIDATION_KEYWORDS, describe_error
-from datacreate.formats.schema_utils import tidied
+from datacreate.formats.schema_utils import normalize_values
 from datacreate.formats.task_format import TaskFormat
 from datacreate.formats.text_normalization import normalize_text
 
@@ -47,6 +48,7 @@ class Reason(StrEnum):
     WRONG_TURNS = "wrong_turns"  # user and assistant do not alternate
     WRONG_TAGS = "wrong_tags"  # not one tag for each token
     INVALID_CALL = "invalid_call"  # of no tool, or with arguments that the tool does not take
+    WRONG_LENGTH = "wrong_length"  # more or fewer words than the attributes of its request ask for
     COPIED_EXAMPLE = "copied_example"  # same text as the example in the prompt, or as the formatting example
     DUPLICATE = "duplicate"  # same normalized text as an earlier example
     NEAR_DUPLICATE = "near_duplicate"  # few words differ from an earlier example
@@ -88,12 +90,11 @@ class Candidate:
     example: Example
     inputs: tuple[str, ...]  # as `TaskFormat.input_texts` gives them
     key: str  # `text`, normalized: examples with equal keys are exact duplicates
+    text: str  # as `TaskFormat.compared_text` gives it
     passage: str = ""  # one of the inputs; empty if the format has none
-
-    @property
-    def text(self) -> str:
-        """The inputs as one text."""
-        return "\n".join(self.inputs)
+    passage_id: str = (
+        ""  # of a passage that was given to the model: only examples about the same one are similar
+    )
 
     @property
     def question(self) -> str:
@@ -105,7 +106,10 @@ class Candidate:
         """The candidate of a valid example."""
         inputs, passage = format.input_texts(values), format.passage(values)
         key = normalize_text("\n".join(inputs))
-        return cls(Example(values), inputs, key, passage if passage in inputs else "")
+        passage = passage if passage in inputs else ""
+        known = hashlib.sha256(passage.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        passage_id = known if passage and format.context_is_given else ""
+        return cls(Example(values), inputs, key, format.compared_text(values), passage, passage_id)
 
 
 def validate_example(
@@ -117,13 +121,13 @@ def validate_example(
     beside the passage.
     """
     if not format.roles.answer_start:  # it counts outer spaces, too
-        values = tidied(values, format.schema)
+        values = normalize_values(values, format.schema)
     error = _first_error(values, format, allow_empty)
     if error is not None:
         return Reject(error[0], shorten(values), error[1])
     candidate = Candidate.of(values, format)
-    asked = format.texts_beside_passage(values) if format.roles.inputs else [candidate.text]
-    if any(map(_WORD.search, asked)):
+    texts = format.texts_beside_passage(values) if format.roles.inputs else [candidate.text]
+    if any(map(_WORD.search, texts)):
         return candidate
     fields = ", ".join(map(dotted, format.roles.inputs))
     return Reject(Reason.BLANK, shorten(values), f"no text in the input {fields}" if fields else "")

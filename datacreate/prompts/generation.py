@@ -9,7 +9,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from datacreate.formats.example import Example, Json, dotted, field_at
+from datacreate.formats.example import Example, Json, dotted, field_at, value_at
+from datacreate.formats.rules import Rule
 from datacreate.formats.schema_utils import (
     Schema,
     constant_of,
@@ -35,7 +36,7 @@ class Directions:
     instruction: str | None = None  # of the user, for all requests
     label_ratio: Mapping[str, float] | None = None  # shares that add up to 1; None if all labels are equal
     attributes: Mapping[str, str] = field(default_factory=dict)  # of this request
-    passage: str | None = None  # source material
+    passage: str | None = None  # of the user's documents: the context, or source material
 
 
 def chat_prompt(
@@ -53,18 +54,28 @@ def chat_prompt(
     ]
     if encoding.style == "keyed":
         return _paper_prompt(examples[0], count)
+    is_given, passage = encoding.format.context_is_given, directions.passage
+    listed = "; ".join(f"{name}: {value}" for name, value in directions.attributes.items())
+    text = _text(passage, "another" if is_given and shown else "a") if passage else ""
     if shown:
+        context = str(value_at(shown[0].values, encoding.format.roles.context))
+        topics = "about this text" if passage else "" if listed else "about other topics"
+        different = f"but with {listed}, and all different" if listed else ""
         start = (
+            f"{_text(context, 'a') if is_given else ''}"
             f"Here is a JSON array with one example, written as {encoding.describe()}:\n[{examples[0]}]\n\n"
-            f"Write a JSON array of {count} more examples in the same way, about other topics."
+            f"{text}Write a JSON array of {count} more examples in the same way, "
+            f"{', '.join(filter(None, (topics, different)))}."
         )
     else:
-        start = f"Write a JSON array of {count} examples, each written as {describe_fields(encoding)}"
+        about = " about this text" if passage else ""
+        start = f"{text}Write a JSON array of {count} examples{about}, each written as {describe_fields(encoding)}"
+        start += f" All of them have {listed}." if listed else ""
     options = " All options of an example differ from each other." if encoding.format.options_vary else ""
     user = (
         f"{start}{options}"
         f"{_fixed_answers_sentence(encoding.format)}{_label_ratio_sentence(encoding, directions.label_ratio)}"
-        f"{_layout_sentence(encoding.format, shown)}"
+        f"{_layout_sentence(encoding.format, shown)}{_span_sentence(encoding.format)}"
     )
     system = "\n\n".join(filter(None, (_SYSTEM, directions.instruction)))
     return [{"role": "system", "content": system}, {"role": "user", "content": user}]
@@ -77,6 +88,11 @@ def merge_system_message(messages: Sequence[Mapping[str, str]]) -> list[Message]
     system, first, *rest = messages
     merged = {"role": "user", "content": f"{system['content']}\n\n{first['content']}"}
     return [merged, *(dict(message) for message in rest)]
+
+
+def _text(passage: str, article: str) -> str:
+    """A passage, or the context of a shown example if contexts are given: they are no part of what is written."""
+    return f"This is {article} text:\n{passage}\n\n"
 
 
 def _layout_sentence(format: TaskFormat, shown: Sequence[Example]) -> str:
@@ -110,6 +126,16 @@ def _fixed_answers_sentence(format: TaskFormat) -> str:
         return ""
     choices = _listed(list(map(str, labels)), "or")
     return f" Each {dotted(question)} is one that {choices} alone answers."
+
+
+def _span_sentence(format: TaskFormat) -> str:
+    """Where a passage is given, what one example does not show: that the answer is a part of it."""
+    is_span = format.context_is_given and Rule.ANSWER_IN_CONTEXT in format.rules
+    return (
+        f" Each {dotted(format.roles.answer or ())} is copied word for word from this text."
+        if is_span
+        else ""
+    )
 
 
 def _label_ratio_sentence(encoding: PromptEncoding, label_ratio: Mapping[str, float] | None) -> str:

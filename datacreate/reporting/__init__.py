@@ -3,6 +3,6 @@
 reporting/
   build.py       folders -> evaluations and creation runs -> a Report, the paper's results beside them
   cells.py       the records; evaluations of one condition on one test set -> a cell; two cells -> a comparison
-  render.py      a Report -> sections of tables -> Markdown, CSV, JSON, HTML page with plots
+  render.py      a Report -> sections of tables -> Markdown, CSV, JSON, HTML page with charts
   run_page.py    one run -> one HTML page (`datacreate show --html`)
 """

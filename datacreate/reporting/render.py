@@ -1,13 +1,12 @@
-"""A Report -> sections -> its files: Markdown, CSV, JSON, and an HTML page with plots that needs no other file.
+"""A Report -> sections -> its files: Markdown, CSV, JSON, and an HTML page with charts that needs no other file.
 
-The page escapes every text (jinja2's autoescaping), and its content security policy allows no request.
+The page has no script and escapes every text (jinja2's autoescaping); its content security policy allows no request.
 """
 
 from __future__ import annotations
 
 import csv
 import dataclasses
-import html
 import io
 import json
 from collections import defaultdict
@@ -17,13 +16,13 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datacreate import metrics as metric_tables
 from datacreate.errors import UsageError
 from datacreate.files import replace_files
 from datacreate.formats.example import Json, field_text
 from datacreate.formats.validate import shorten
 from datacreate.locking import locked
 from datacreate.messages import markdown, markdown_table, printable, visible
-from datacreate.metrics import tables as metric_tables
 from datacreate.reporting.cells import (
     Comparison,
     CreatedSet,
@@ -98,13 +97,41 @@ def as_json(report: Report) -> str:
 
 def as_page(report: Report) -> str:
     """The report as one HTML page."""
-    from markupsafe import Markup
+    found = sections(report)
+    charts = [score_charts(section.results.cells if section.results else ()) for section in found]
+    return page_template("report.html.j2").render(version=report.version, sections=found, charts=charts)
 
-    plots: list[str] = []
-    for section in (page_sections := sections(report)):
-        cells = [cell for cell in section.results.cells if cell.models] if section.results else []
-        plots.append(Markup(_bars(cells, sum(map(bool, plots)))) if cells else "")
-    return page_template("report.html.j2").render(version=report.version, sections=page_sections, plots=plots)
+
+@dataclass(frozen=True)
+class Bar:
+    """A line of a chart: colored parts (color, percent of the width) and marks (percent)."""
+
+    name: str
+    value: str
+    parts: Sequence[tuple[int, float]]
+    marks: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Horizontal bars with names and values."""
+
+    title: str
+    bars: Sequence[Bar]
+    note: str = ""
+    legend: Sequence[str] = ()  # names of the colors
+
+
+def score_charts(cells: Sequence[ResultCell]) -> list[Chart]:
+    """The scores on each test set; a score below chance has no bar."""
+    charts: defaultdict[str, list[Bar]] = defaultdict(list)
+    for cell in cells:
+        if cell.models:
+            value = f"{_with_interval(cell.score, cell.score_low, cell.score_high)} {flags(cell)}"
+            color = GREY if cell.not_above_chance else 0
+            width, *marks = (100 * max(0.0, share) for share in (cell.score, cell.score_low, cell.score_high))
+            charts[test_name(cell)].append(Bar(cell.label, value, [(color, width)], marks))
+    return [Chart(name, bars) for name, bars in charts.items()]
 
 
 @cache
@@ -122,42 +149,6 @@ def page_template(name: str) -> Template:
         loader=loader, autoescape=True, finalize=shown, undefined=StrictUndefined, **layout
     )
     return environment.get_template(name)
-
-
-def _bars(cells: Sequence[ResultCell], number: int) -> str:
-    """A plot of scores as HTML with its script; the first one of a page includes plotly.js."""
-    import plotly.graph_objects as go
-
-    by_label: defaultdict[str, list[ResultCell]] = defaultdict(list)
-    for cell in cells:
-        by_label[cell.label].append(cell)
-    traces = []
-    for label, same_label in by_label.items():
-        above = [max(0.0, cell.score_high - cell.score) * 100 for cell in same_label]
-        below = [max(0.0, cell.score - cell.score_low) * 100 for cell in same_label]
-        traces.append(
-            go.Bar(
-                name=plain(label),
-                x=[plain(test_name(cell)) for cell in same_label],
-                y=[cell.score * 100 for cell in same_label],
-                error_y={"type": "data", "symmetric": False, "array": above, "arrayminus": below},
-                hovertext=[plain(flags(cell)) for cell in same_label],
-                marker_pattern_shape=["/" * min(1, cell.not_above_chance) for cell in same_label],
-            )
-        )
-    title = f"Chance-corrected score with 95 % interval (hatched: {NOT_ABOVE_CHANCE} not above chance)"
-    names = {"title": title, "xaxis_title": "test set", "yaxis_title": "score (0 is chance)"}
-    figure = go.Figure(traces).update_layout(template="plotly_white", **names)
-    config, layout = (
-        {"displaylogo": False, "responsive": True},
-        {"default_height": "420px", "full_html": False},
-    )
-    return str(figure.to_html(config, include_plotlyjs=number == 0, div_id=f"plot-{number}", **layout))
-
-
-def plain(text: str) -> str:
-    """A text that plotly shows literally: it would interpret <b>, <a href> and entities."""
-    return html.escape(visible(text), quote=False)
 
 
 DEGENERATE, NOT_ABOVE_CHANCE, FEW_EXAMPLES = "†‡°"
@@ -180,6 +171,9 @@ COMPARED = (
     "effect, the true difference that this comparison finds with 80 % power. p (Holm) is corrected for all "
     "comparisons of this table."
 )
+GREY = 7
+"""The last color of a chart."""
+
 MIN_EXAMPLES = 3
 """With fewer formatting examples a cell is marked."""
 
@@ -203,7 +197,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, paragraphs, tables and footnotes. `results` is set if the section may have plots."""
+    """A heading, paragraphs, tables and footnotes. `results` is set if the section may have charts."""
 
     title: str
     paragraphs: tuple[str, ...] = ()

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from datacreate import metrics as tables
 from datacreate.dataset_metrics import sampled
 from datacreate.filters.near import NearIndex
 from datacreate.formats.example import Example, Json, field_text, value_at
@@ -25,9 +26,8 @@ from datacreate.formats.text_normalization import words
 from datacreate.formats.validate import shorten
 from datacreate.locking import replaced_by_one
 from datacreate.messages import Notify, no_notify
-from datacreate.metrics import tables
 from datacreate.metrics.shortcuts import texts_of
-from datacreate.reporting.render import page_template
+from datacreate.reporting.render import Bar, Chart, page_template
 from datacreate.runs.directory import RunDirectory
 from datacreate.runs.log import Commit
 from datacreate.runs.summary import summary_fields
@@ -45,29 +45,9 @@ USUAL_NEAR, BELOW_NEAR = 0.7, 0.2
 COLORS = 8
 """Colors of labels; the last is for all further ones."""
 
-_CHARTS = ("labels", "depth", "rejected")  # figures of the summary that the page has as charts
+_CHARTS = ("labels", "attributes", "depth", "rejected")  # figures of the summary that the page has as charts
 _SIZE = 720.0  # width and height of a plot
 _LONGEST = 160  # characters of a text in a plot
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A line of a chart: colored parts (color, percent of the width) and marks (percent)."""
-
-    name: str
-    value: str
-    parts: tuple[tuple[int, float], ...]
-    marks: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
-class Chart:
-    """Horizontal bars with names and values."""
-
-    title: str
-    bars: Sequence[Bar]
-    note: str = ""
-    legend: Sequence[str] = ()  # names of the colors
 
 
 @dataclass(frozen=True)

@@ -241,7 +241,9 @@ class ReviewApp(App[None]):
         if row.decision:
             part("decided", " ".join(filter(None, (row.decision.verdict, row.decision.reason))))
         text.append("\n")
-        for name in editable(session, row):
+        own = editable(session, row)
+        passage = format.passage_field[0] if format.passage_field else None
+        for name in dict.fromkeys([*own, *filter(None, [passage])]):
             part(name, field_text(row.values[name]))
         if parent := session.parent(row):
             text.append("\nwritten when the model saw\n", "bold")

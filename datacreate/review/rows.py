@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from datacreate.formats.example import Json
+from datacreate.errors import UsageError
+from datacreate.formats.example import Json, value_at
 from datacreate.formats.task_format import TaskFormat
 from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit
@@ -61,6 +62,28 @@ class Selection:
     label: str | None = None
     flag: str | None = None
     max_margin: float | None = None
+
+    def check(self, format: TaskFormat, *, verified: bool) -> None:
+        """Raise UsageError if the run has no such label, or no probabilities to select by."""
+        labels = [str(label) for label in format.labels or ()]
+        if self.label is not None and self.label not in labels:
+            known = f"labels are {', '.join(labels)}" if labels else "the format has no fixed labels"
+            raise UsageError(f"--label: unknown label {self.label!r}; {known}")
+        if self.max_margin is not None and not verified:
+            raise UsageError("--max-margin: the labels of this run were not verified; remove --max-margin")
+
+    def of(self, rows: Iterable[ReviewRow], format: TaskFormat) -> list[ReviewRow]:
+        """The rows that are selected, the most uncertain first; rows without probabilities at the end."""
+        found = []
+        for row in rows:
+            margin = row.margin(format)
+            if self.label is not None and str(value_at(row.values, format.roles.answer)) != self.label:
+                continue
+            if self.max_margin is not None and (margin is None or margin >= self.max_margin):
+                continue
+            if self.flag is None or self.flag in row.flags(format):
+                found.append((margin is None, margin or 0.0, row.number, row))
+        return [row for *_, row in sorted(found, key=lambda each: each[:3])]
 
 
 class ReviewQueue:

@@ -11,7 +11,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -27,13 +27,14 @@ from datacreate.formats.validate import Candidate, answer_repeats_input, validat
 from datacreate.locking import FolderLock
 from datacreate.messages import Notify, no_notify
 from datacreate.review.rows import ReviewRow, Selection
+from datacreate.runs.attributes import find_length_error
 from datacreate.runs.decisions import Decision, Sample, Verdict
 from datacreate.runs.directory import ComputeMetrics, RunDirectory
 from datacreate.runs.log import Commit, LogWriter, example_line, first_checksum
 from datacreate.runs.summary import RunStats
 from datacreate.selection.embeddings import Embedder, SentenceEmbedder
 from datacreate.selection.passed_vectors import PassedVectors
-from datacreate.verification.quotas import Quotas
+from datacreate.verification.quotas import AttributeQuotas, Quotas
 
 
 class Refused(DatacreateError):
@@ -48,6 +49,39 @@ class Change:
     verdict: Verdict
     reason: str = ""
     values: dict[str, Json] | None = None
+
+
+@dataclass
+class _Places:
+    """The places of a training set: of each label, each attribute, and all."""
+
+    labels: Quotas | None
+    attributes: AttributeQuotas
+    left: int
+
+    def free(self, label: Json, attributes: Mapping[str, str]) -> None:
+        """A row leaves the set."""
+        self.left += 1
+        self.attributes.remove(attributes)
+        if self.labels:
+            self.labels.remove(label)
+
+    def take(self, label: Json, attributes: Mapping[str, str]) -> str | None:
+        """A row enters the set; returns why it cannot."""
+        if not self.left or self.attributes.full(attributes):
+            return "a new row has its place; it cannot come back"
+        if self.labels and not self.labels.remaining(label):
+            why = f"the set has as many rows with the label {label} as it may have"
+            return f"{why}; reject this row, and create writes another one"
+        self.add(label, attributes)
+        return None
+
+    def add(self, label: Json, attributes: Mapping[str, str]) -> None:
+        """A row is in the set."""
+        self.left -= 1
+        self.attributes.add(attributes)
+        if self.labels:
+            self.labels.add(label)
 
 
 @contextmanager
@@ -81,6 +115,8 @@ class ReviewSession:
         self.directory = directory
         self.config = directory.read_config()
         self.format = self.config.format
+        if self.config.spec.corpus:
+            self.format = self.format.about_passages()
         self._lock = lock
         self._embedder = embedder
         self.rows: list[ReviewRow] = []  # in order of their numbers, from 1
@@ -91,10 +127,12 @@ class ReviewSession:
         self._parents: dict[str, dict[str, Json]] | None = None
         spec = self.config.spec
         self.stats = RunStats.of(spec, self.format)
-        self._quotas: Quotas | None = None
+        quotas: Quotas | None = None
         if self.format.labels and spec.method != "paper":
             ratio = list(spec.label_ratio.values()) if spec.label_ratio else None
-            self._quotas = Quotas(self.format.labels, self.config.count, ratio)
+            quotas = Quotas(self.format.labels, self.config.count, ratio)
+        shares = {each.name: each.shares for each in spec.attributes}
+        self._places = _Places(quotas, AttributeQuotas(shares, self.config.count), self.config.count)
         self._changed = not directory.is_reviewed()  # a review was killed
         self._checksum = first_checksum(self.config.run_id)
         self._log: LogWriter | None = None
@@ -126,8 +164,7 @@ class ReviewSession:
                 scored = commit.scored[indices[position]]
                 row.assigned, row.probabilities = scored.assigned, scored.probabilities
             self.rows.append(row)
-            if self._quotas:
-                self._quotas.add(self._label(values))
+            self._places.add(self._label(values), commit.attributes)
         if commit.released:
             begin = waiting[commit.request]
             for number, (index, values) in enumerate(zip(indices, commit.accepted, strict=True), first):
@@ -154,22 +191,18 @@ class ReviewSession:
         row.decision = decision
         if decision.removed:
             row.in_set = False
-            if self._quotas:
-                self._quotas.remove(self._label(decision.removed))
+            self._places.free(self._label(decision.removed), decision.attributes)
         if decision.added:
             if decision.added != row.values:
                 row.probabilities = None  # they are those of another text
             row.values, row.in_set = decision.added, True
-            if self._quotas:
-                self._quotas.add(self._label(decision.added))
+            self._places.add(self._label(decision.added), decision.attributes)
             self._passed.append([decision.added, decision.row])
             self._add_to_filters(decision.added, decision.row)
 
     def _add_to_filters(self, values: dict[str, Json], number: int) -> None:
         for each in self._filters or ():
             each.add(self._candidate(values), number)
-
-    # What is shown
 
     @property
     def fields(self) -> list[str]:
@@ -189,32 +222,8 @@ class ReviewSession:
         return self._parents.get(row.commit.parent)
 
     def select(self, selection: Selection, *, decided: bool = False) -> list[ReviewRow]:
-        """The rows of a selection, the most uncertain first; rows without probabilities at the end.
-
-        `decided`: those about which somebody has decided, too.
-        """
-
-        def is_selected(row: ReviewRow, margin: float | None) -> bool:
-            if not decided and row.decision is not None:
-                return False
-            if selection.label is not None and str(self._label(row.values)) != selection.label:
-                return False
-            if selection.max_margin is not None and (margin is None or margin >= selection.max_margin):
-                return False
-            return selection.flag is None or selection.flag in row.flags(self.format)
-
-        margins = [(row, row.margin(self.format)) for row in self.rows]
-        found = [(row, margin) for row, margin in margins if is_selected(row, margin)]
-        return [row for row, _ in sorted(found, key=lambda pair: (pair[1] is None, pair[1] or 0.0))]
-
-    def check_selection(self, selection: Selection) -> None:
-        """Raise UsageError if the run has no such label, or no probabilities to select by."""
-        labels = [str(label) for label in self.format.labels or ()]
-        if selection.label is not None and selection.label not in labels:
-            known = f"labels are {', '.join(labels)}" if labels else "the format has no fixed labels"
-            raise UsageError(f"--label: unknown label {selection.label!r}; {known}")
-        if selection.max_margin is not None and self.config.spec.verification is None:
-            raise UsageError("--max-margin: the labels of this run were not verified; remove --max-margin")
+        """The rows of a selection, in order; `decided`: those about which somebody has decided, too."""
+        return selection.of([row for row in self.rows if decided or row.decision is None], self.format)
 
     def sample(self, size: int, seed: int) -> list[ReviewRow]:
         """Rows drawn at random from train.jsonl; those of the sample that was begun last, if it has this size and seed.
@@ -232,8 +241,6 @@ class ReviewSession:
             self.stats.review.begin(last)
         return [self.rows[number - 1] for number in last.rows]
 
-    # Decisions
-
     def decide(self, change: Change) -> None:
         """Make one decision. Raises Refused, with the reason; LockLost; StorageError."""
         [decision] = self.prepare([change])
@@ -243,38 +250,34 @@ class ReviewSession:
 
     def prepare(self, changes: Sequence[Change]) -> list[Decision | Refused]:
         """The decisions about different rows, which are made together, or why one is refused. Nothing is changed."""
-        quotas, free = deepcopy(self._quotas), self.config.count - self.stats.accepted
-        for change in changes:
-            if change.row.in_set:
-                free += 1
-                if quotas:
-                    quotas.remove(self._label(change.row.values))
-        made: list[Decision | Refused] = []
-        for change in changes:
-            values = None if change.verdict == "reject" else change.row.values
+        places = deepcopy(self._places)
+        moving = [change for change in changes if change.verdict != "accept" or not change.row.in_set]
+        for row in (change.row for change in moving if change.row.in_set):
+            places.free(self._label(row.values), row.commit.attributes)
+
+        def is_new(change: Change) -> tuple[bool, bool]:
+            """Rows that keep their place come first, so that the message names one that needs another."""
+            label = self._label(change.values or change.row.values)
+            return not change.row.in_set, label != self._label(change.row.values)
+
+        made: dict[int, Decision | Refused] = {}
+        for change in sorted(changes, key=is_new):
+            row, values = change.row, None if change.verdict == "reject" else change.row.values
             try:
                 if change.verdict == "edit":
                     values = self._validated(change)
                     if len(changes) > 1:  # compare the next ones with it
-                        self._add_to_filters(values, change.row.number)
-                if values:
-                    if not free:
-                        raise Refused(
-                            f"row {change.row.number}: a new row has its place; it cannot come back"
-                        )
-                    label = self._label(values)
-                    if quotas and not quotas.remaining(label):
-                        raise Refused(
-                            f"row {change.row.number}: the set has as many rows with the label {label} as it may "
-                            "have; reject this row, and create writes another one"
-                        )
-                    free -= 1
-                    if quotas:
-                        quotas.add(label)
-                made.append(self._decision(change, values))
+                        self._add_to_filters(values, row.number)
+                if (
+                    values
+                    and change in moving
+                    and (why := places.take(self._label(values), row.commit.attributes))
+                ):
+                    raise Refused(f"row {row.number}: {why}")
+                made[row.number] = self._decision(change, values)
             except DatacreateError as error:
-                made.append(error if isinstance(error, Refused) else Refused(str(error)))
-        return made
+                made[row.number] = error if isinstance(error, Refused) else Refused(str(error))
+        return [made[change.row.number] for change in changes]
 
     def _decision(self, change: Change, values: dict[str, Json] | None) -> Decision:
         row = change.row
@@ -286,6 +289,7 @@ class ReviewSession:
             request=row.commit.request,
             depth=row.commit.depth + 1,
             model=row.commit.model,
+            attributes=row.commit.attributes,
             removed=None if same else before,
             added=None if same else values,
             reason=change.reason,
@@ -322,7 +326,13 @@ class ReviewSession:
             raise Refused(
                 f"{where}: {found.reason.value.replace('_', ' ')}{found.detail and f' ({found.detail})'}"
             )
-        values = dict(found.example.values)
+        values, passage = dict(found.example.values), None
+        if format.context_is_given:
+            passage = value_at(row.values, format.roles.context)
+            if value_at(values, format.roles.context) != passage:
+                raise Refused(f"{where}: the passage is that of a document; edit the other fields")
+        if wrong := find_length_error(found, row.commit.attributes, self.config.spec.attributes, passage):
+            raise Refused(f"{where}: wrong length ({wrong.detail})")
         if example_line(values) == example_line(row.values):
             raise Refused(f"{where}: nothing is edited; change a field, or accept the row")
         roots, parent = [self._candidate(values) for values in self.config.spec.examples], self.parent(row)
@@ -349,7 +359,8 @@ class ReviewSession:
                     sha256 = model.sha256
                     self._embedder = self._embedder or SentenceEmbedder(model.path)
                 assert self._embedder, "a run without a model had an embedder, and so has its review"
-                roots = ["\n".join(self.format.input_texts(values)) for values in spec.examples]
+                roots = [self.format.compared_text(values) for values in spec.examples]
+                roots = roots or [spec.instruction or ""]  # as `RunPlan.text_of`
                 vectors = PassedVectors(self._embedder, self.directory.vectors_path, roots)
             names = [ref.name for ref in spec.compared_with if ref.split or Path(ref.name).exists()]
             held_out = held_out_sets(names, self.format, spec.compared_with)

@@ -66,9 +66,11 @@ def _are_lines(value: Json) -> bool:
 
 
 def editable(session: ReviewSession, row: ReviewRow) -> list[str]:
-    """The fields of a row that are not the same in all rows."""
-    properties = session.format.schema["properties"]
-    return [name for name in row.values if name not in properties or not is_constant(properties[name])]
+    """The fields of a row that are not the same in all rows, without a passage of a document."""
+    format, properties = session.format, session.format.schema["properties"]
+    given = format.roles.context if format.context_is_given else None
+    varying = [name for name in row.values if name not in properties or not is_constant(properties[name])]
+    return [name for name in varying if (name,) != given]
 
 
 def probabilities_text(session: ReviewSession, row: ReviewRow) -> str:

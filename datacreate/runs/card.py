@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from datacreate import metrics as tables
 from datacreate.checkpoints import UNSEEN
+from datacreate.corpus import CorpusUse
 from datacreate.messages import markdown, markdown_code, markdown_table, visible
-from datacreate.metrics import tables
 from datacreate.runs.config import RunSpec
 
 if TYPE_CHECKING:
@@ -22,10 +23,15 @@ _DUPLICATES = {"near": "examples that differ in a few words", "semantic": "parap
 """Filter -> what may be in the data without it."""
 
 
-def dataset_card(spec: RunSpec, summary: Mapping[str, Any], metrics: tables.Metrics | None = None) -> str:
+def dataset_card(
+    spec: RunSpec,
+    summary: Mapping[str, Any],
+    metrics: tables.Metrics | None = None,
+    use: CorpusUse | None = None,
+) -> str:
     """The card as Markdown; all text from the example, the models and the server is escaped.
 
-    `metrics` as in `dataset_metrics`; None if nothing was measured.
+    `metrics` as in `dataset_metrics`; None if nothing was measured. `use` says which documents were used.
     """
     filters, checked = summary["filters"], summary["verification"]
     on = {report["name"] for report in filters if report["on"]}
@@ -48,11 +54,17 @@ def dataset_card(spec: RunSpec, summary: Mapping[str, Any], metrics: tables.Metr
             [split["name"], split["split"] or "–", f"{split['digest'][:16]}…"]
             for split in summary["compared_with"]
         ],
+        attributes=[
+            [name, value, number]
+            for name, counts in summary["attributes"].items()
+            for value, number in counts.items()
+        ],
         same_model="which also wrote the examples" if same else "which did not write the examples",
         unchecked=", ".join(said for name, said in _DUPLICATES.items() if name not in on),
         shortcuts=tables.shortcut_table(metrics) if metrics else None,
         diversity=tables.diversity_table(metrics) if metrics else None,
         warnings=tables.warnings(metrics) if metrics else [],
+        use=use,
         basis=tables.basis(metrics) if metrics else "",
     )
 

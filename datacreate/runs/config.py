@@ -15,11 +15,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import model_validator
 from pydantic_core import to_jsonable_python
 
+from datacreate.corpus import CorpusOptions, CorpusRef
 from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RunMismatch
 from datacreate.filters.base import FilterSettings, HeldOutRef
 from datacreate.formats.example import Example, Json
 from datacreate.formats.options import FormatOptions
+from datacreate.runs.attributes import Attributes
 from datacreate.selection.strategies import STRATEGIES
 from datacreate.settings import JsonPairs, OrOff, Settings, Shares, TextOrFile, setting
 from datacreate.verification.scoring import VerifyMode
@@ -29,6 +31,9 @@ Method = Literal["datacreate", "paper"]
 DEFAULT_MODEL = "qwen2.5-coder-1.5b-instruct"
 
 _SET_BY_DATACREATE = {"conversation", "tokenize", "add_generation_prompt", "return_dict", "return_tensors"}
+
+
+_NOT_IN_PAPER = ("instruction", "label_ratio", "attributes", "corpus", "near", "label_noise_check")
 
 
 class IdentitySettings(Settings):
@@ -159,6 +164,7 @@ class CreateConfig(
     EngineOptions,
     GeneratorOptions,
     FormatOptions,
+    CorpusOptions,
     ExampleOptions,
 ):
     """The settings of one run. None: chosen automatically. The options of the last base come first in `--help`."""
@@ -197,6 +203,11 @@ class CreateConfig(
         "quality",
         metavar="LABEL=0.7,...",
         shown_default="equal shares",
+    )
+    attributes: Path | None = setting(
+        "YAML file with dimensions and their values: each request is written for one value of each, in exact shares.",
+        "input",
+        metavar="FILE.yaml",
     )
     verify: VerifyMode | None = setting(
         "What to do after a model has scored each answer without seeing it: only log the scores (keep), drop "
@@ -244,9 +255,7 @@ class CreateConfig(
             self._check_without_example()
         if self.benchmark is not None and (flag := self.changed(FormatOptions.model_fields)):
             raise ValueError(f"{flag}: a benchmark has its own format; remove {flag}")
-        if self.method == "paper" and (
-            flag := self.changed(("instruction", "label_ratio", "near", "label_noise_check"))
-        ):
+        if self.method == "paper" and (flag := self.changed(_NOT_IN_PAPER)):
             raise ValueError(f"{flag}: --method paper has no such step; remove one of the two")
         if len(self.models) != len(set(self.models)) or not self.models:
             raise ValueError("--model: name each model once")
@@ -326,6 +335,8 @@ class RunSpec(IdentitySettings):
     filters: FilterSettings
     compared_with: tuple[HeldOutRef, ...] = ()
     label_ratio: dict[str, float] | None = None
+    corpus: CorpusRef | None = None
+    attributes: Attributes = ()
     verification: Verification | None = None
     mixture: tuple[Generator, ...] = ()  # () with one model
 

@@ -29,6 +29,7 @@ class Decision:
     request: int  # that wrote the row
     depth: int  # of the row
     model: int  # index of the generator
+    attributes: Mapping[str, str]  # of the row: dimension -> value
     removed: dict[str, Json] | None  # what leaves the training set
     added: dict[str, Json] | None  # what is in its place
     reason: str

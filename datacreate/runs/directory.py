@@ -23,6 +23,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from datacreate.corpus import CorpusUse
 from datacreate.errors import LogDamaged, RunError, RunMismatch, UsageError
 from datacreate.files import TEMPORARY, replace_file, replaced, storage_error, sync
 from datacreate.filters.registry import filter_report
@@ -30,6 +31,7 @@ from datacreate.formats.example import Json, parse_object
 from datacreate.formats.task_format import TaskFormat, read_format
 from datacreate.locking import LOCK_FILE, FolderLock, locked
 from datacreate.messages import Notify, no_notify
+from datacreate.runs.attributes import attribute_field
 from datacreate.runs.card import dataset_card
 from datacreate.runs.config import RunSpec
 from datacreate.runs.decisions import Decision
@@ -38,12 +40,12 @@ from datacreate.runs.summary import RunStats, depth_warning
 from datacreate.settings import Settings, SettingsError
 from datacreate.verification.scoring import Probabilities
 
-_VECTORS = "vectors.f16"
+_VECTORS, _PASSAGES = "vectors.f16", "passages.jsonl"
 
 _SCHEMA_VERSION = 4
 """Version of the files in a run directory; a directory of another version is refused."""
 
-_BEFORE_A_RUN = (TEMPORARY, "servers", _VECTORS, LOCK_FILE, "engine*.log", "verifier*.log")
+_BEFORE_A_RUN = (TEMPORARY, "servers", _VECTORS, _PASSAGES, LOCK_FILE, "engine*.log", "verifier*.log")
 """Files that a directory without a run may hold: of a failed start, or of servers that registered there."""
 
 
@@ -88,6 +90,8 @@ class RunDirectory:
         self.summary_path = path / "summary.json"
         self.card_path = path / "README.md"
         self.vectors_path = path / _VECTORS
+        self.passages_path = path / _PASSAGES
+        self.sources_path = path / "sources.jsonl"
 
     def log_of(self, engine: str) -> Path:
         """The log file of an engine: `engine`, `engine-2`, `verifier`; `engine.1` for the first of several servers."""
@@ -139,6 +143,7 @@ class RunDirectory:
         """Remove the files of a start that failed, except engine logs with content."""
         with contextlib.suppress(OSError):
             self.vectors_path.unlink(missing_ok=True)
+            self.passages_path.unlink(missing_ok=True)
             for log in self.path.glob("*.log"):
                 if not log.stat().st_size:
                     log.unlink()
@@ -263,10 +268,12 @@ class RunDirectory:
     def write_summary(
         self, config: RunConfig, stats: RunStats, compute_metrics: ComputeMetrics | None, notify: Notify
     ) -> dict[str, Any]:
-        """Write summary.json and, if there are examples, the dataset card; returns the summary.
+        """Write sources.jsonl (with a corpus), summary.json and, if there are examples, the dataset card; returns the
+        summary.
 
         The metrics of a finished run are measured for the card. Raises StorageError.
         """
+        sources = self.write_sources(config.spec) if config.spec.corpus else None
         summary = summary_of(config, stats)
         replace_file(self.summary_path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
         if stats.accepted:
@@ -274,26 +281,44 @@ class RunDirectory:
             if compute_metrics and stats.accepted >= config.count:
                 notify("measuring diversity and shortcuts, for the dataset card")
                 metrics = compute_metrics(self)
-            replace_file(self.card_path, dataset_card(config.spec, summary, metrics))
+            replace_file(self.card_path, dataset_card(config.spec, summary, metrics, sources))
         return summary
 
     def accepted(self) -> int:
         """The number of accepted examples so far."""
         return sum(len(commit.accepted) for commit in self.commits())
 
-    def examples(self) -> Iterator[dict[str, Json]]:
-        """The accepted examples in order, from the log."""
+    def examples(self, *, with_attributes: bool = False) -> Iterator[dict[str, Json]]:
+        """The accepted examples in order, from the log; if wanted with a field `attributes.NAME` for each dimension."""
         for commit in self.commits():
-            yield from commit.accepted
+            own = {attribute_field(name): value for name, value in commit.attributes.items()}
+            for values in commit.accepted:
+                yield values | own if with_attributes else values
+
+    def write_sources(self, spec: RunSpec) -> CorpusUse:
+        """Write sources.jsonl: line i has the passage that row i was written about. Raises StorageError."""
+        from datacreate.corpus.passages import Passages
+
+        passages, use = Passages(self.passages_path.open("rb"), spec.seed), CorpusUse()
+        with replaced(self.sources_path) as part, part.open("xb") as file:
+            for commit in self.commits():
+                if commit.accepted:
+                    source = passages.of_request(commit.request).source
+                    use.add(source, len(commit.accepted))
+                    file.write(f"{json.dumps(source, ensure_ascii=False)}\n".encode() * len(commit.accepted))
+        return use
 
     def families(self) -> Iterator[int]:
-        """The family of each accepted example in order: those that were written for one parent.
+        """The family of each accepted example in order: those about one passage; without passages, those of one parent.
 
-        The formatting example is the parent of many that have little in common: there, those of one request.
+        The formatting example is the parent of many that have little in common: there, those of one request. The
+        children of one parent about different passages are no family: few families would be left.
         """
         numbers: dict[str | int, int] = {}
+        corpus = self.read_config().spec.corpus
         for commit in self.commits():
-            family = numbers.setdefault(commit.parent if commit.depth else commit.request, len(numbers))
+            of = commit.parent if commit.depth else commit.request
+            family = numbers.setdefault(commit.request % corpus.passages if corpus else of, len(numbers))
             yield from [family] * len(commit.accepted)
 
     def summary(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from datacreate.formats.schema_utils import leaves
 from datacreate.formats.task_format import TaskFormat
 from datacreate.locking import replaced_by_one
 from datacreate.messages import Notify, no_notify
+from datacreate.runs.attributes import attribute_field
 from datacreate.runs.directory import RunDirectory
 from datacreate.settings import check_shares
 
@@ -36,6 +37,7 @@ class ExportRows:
     path: Path  # of the run, for messages
     format: TaskFormat
     read: Callable[[], Iterator[Values]]
+    attributes: Sequence[str] = ()  # names of further fields
 
 
 def export(
@@ -45,16 +47,18 @@ def export(
     *,
     split: Mapping[str, float] | None = None,
     seed: int = 42,
+    with_attributes: bool = False,
     partial: bool = False,
     notify: Notify = no_notify,
 ) -> list[Path]:
     """Write the examples in a layout of `LAYOUTS` into the folder `target` (default: in the run); returns the paths.
 
-    `split`: the share of each file; rows of one family stay together (see `families`), so that each file is within
-    one family of its share. `notify` gets a line about the splits, and one about what the layout holds in another form,
-    or not at all. Raises RunError if the run is not finished (unless `partial`) or does not fit the layout, UsageError
-    for wrong shares, RunLocked if another process writes there, StorageError if the target cannot be written. An older
-    export is replaced; after an error it stays, and no file is left behind.
+    `split`: the share of each file; rows of one family stay together (see `RunDirectory.families`), so that each file
+    is within one family of its share. `with_attributes` adds a column for each dimension of `--attributes`. `notify`
+    gets a line about the splits, and one about what the layout holds in another form, or not at all. Raises RunError if
+    the run is not finished (unless `partial`) or does not fit the layout, UsageError for wrong shares, RunLocked if
+    another process writes there, StorageError if the target cannot be written. An older export is replaced; after an
+    error it stays, and no file is left behind.
     """
     config, accepted = run.read_config(), run.accepted()
     if accepted < config.count and not partial:
@@ -63,7 +67,20 @@ def export(
             "command, or export what there is with --partial"
         )
     splits = _splits(run, split, seed, notify) if split else dict.fromkeys(["train"])
-    parts = {name: ExportRows(run.path, config.format, _reader(run, rows)) for name, rows in splits.items()}
+    attributes: list[str] = []
+    if with_attributes:
+        attributes = [attribute_field(each.name) for each in config.spec.attributes]
+        if not attributes or layout not in _WITH_ATTRIBUTES:
+            why = (
+                "the run has none"
+                if not attributes
+                else f"choose a --layout of {', '.join(_WITH_ATTRIBUTES)}"
+            )
+            raise UsageError(f"--with-attributes: {why}")
+    parts = {
+        name: ExportRows(run.path, config.format, _reader(run, rows, with_attributes), attributes)
+        for name, rows in splits.items()
+    }
     is_own = target is None
     target = run.path / "export" / layout if target is None else target.resolve()
     if is_own:
@@ -96,11 +113,17 @@ def _write_folder(parts: Mapping[str, ExportRows], path: Path, notify: Notify) -
         notify(note)
 
 
-def _reader(run: RunDirectory, rows: set[int] | None) -> Callable[[], Iterator[Values]]:
+def _reader(
+    run: RunDirectory, rows: set[int] | None, with_attributes: bool
+) -> Callable[[], Iterator[Values]]:
     """Reads the examples of the run; only those of these numbers, from 0."""
-    if rows is None:
-        return run.examples
-    return lambda: (values for number, values in enumerate(run.examples()) if number in rows)
+
+    def read() -> Iterator[Values]:
+        for number, values in enumerate(run.examples(with_attributes=with_attributes)):
+            if rows is None or number in rows:
+                yield values
+
+    return read
 
 
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9_]+")
@@ -126,7 +149,8 @@ def _splits(
             f"--split: {len(families)} rows in {len(assigned)} families leave no row for {empty[0]}; give it a larger "
             "share, or use a larger run"
         )
-    notify(f"split by family (rows of one parent), seed {seed}: {found} rows, {len(assigned)} families")
+    of = "passage" if run.read_config().spec.corpus else "parent"
+    notify(f"split by family (rows of one {of}), seed {seed}: {found} rows, {len(assigned)} families")
     return rows
 
 
@@ -322,7 +346,8 @@ def _csv(rows: ExportRows, path: Path) -> str:
 def _table(rows: ExportRows) -> Table:
     from datacreate.runs.tables import Table
 
-    return Table(rows.format.schema["properties"], rows.read)
+    columns = rows.format.schema["properties"] | {name: {"type": "string"} for name in rows.attributes}
+    return Table(columns, rows.read)
 
 
 def _write_lines(path: Path, rows: Iterable[Json]) -> None:
@@ -340,6 +365,8 @@ _FILES: dict[str, tuple[str, Callable[[ExportRows, Path], str]]] = {
     "reference": ("{split}_{strategy}.jsonl", _reference),
 }
 """Layout -> name of its file, and the function that writes it. It returns a line for the user, or ""."""
+
+_WITH_ATTRIBUTES = ("jsonl", "hf", "parquet", "csv")
 
 LAYOUTS = ("hf", *_FILES)
 """The layouts; `hf` is a folder."""

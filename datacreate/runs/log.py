@@ -18,7 +18,7 @@ import os
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,7 @@ class Commit:
     scoring_tokens: int = 0
     waiting: tuple[dict[str, Json], ...] = ()
     released: bool = False
+    attributes: Mapping[str, str] = field(default_factory=dict)  # of all its examples: dimension -> value
 
     @property
     def passed(self) -> tuple[dict[str, Json], ...]:
@@ -115,6 +116,8 @@ class Commit:
             record |= {"held": self.waiting, "released": self.released}
         if self.model:
             record["model"] = self.model
+        if self.attributes:
+            record["attributes"] = self.attributes
         return _encode(record)
 
     @classmethod
@@ -138,6 +141,7 @@ class Commit:
             record.get("scoring_tokens", 0),
             tuple(record.get("held", ())),
             record.get("released", False),
+            record.get("attributes", {}),
         )
 
 

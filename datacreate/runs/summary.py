@@ -53,6 +53,7 @@ class RunStats:
     rejects: Counter[Reason] = field(default_factory=Counter)
     depths: Counter[int] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
+    attributes: dict[str, Counter[str]] = field(default_factory=dict)  # dimension -> value -> examples
     by_generator: Counter[int] = field(default_factory=Counter)  # accepted examples by index of the generator
     last_rejects: deque[Reject] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
     waiting: int = 0  # examples that wait for the label-noise check
@@ -67,7 +68,9 @@ class RunStats:
     def of(cls, spec: RunSpec, format: TaskFormat) -> Self:
         """The statistics of a run before its first commit."""
         ratio = tuple(spec.label_ratio.values()) if spec.label_ratio else None
-        return cls(format, spec.verification, ratio, [generator.model for generator in spec.mixture])
+        attributes = {each.name: Counter(dict.fromkeys(each.shares, 0)) for each in spec.attributes}
+        generators = [generator.model for generator in spec.mixture]
+        return cls(format, spec.verification, ratio, generators, attributes=attributes)
 
     @cached_property
     def label_noise_check(self) -> LabelNoiseCheck | None:
@@ -103,7 +106,7 @@ class RunStats:
     def add(self, commit: Commit) -> None:
         """Update with a commit."""
         self.requests += not commit.released
-        self._count(commit.accepted, commit.depth + 1, commit.model, 1)
+        self._count(commit.accepted, commit.depth + 1, commit.model, commit.attributes, 1)
         if commit.accepted or commit.waiting:
             self.consecutive_failures = 0
         else:
@@ -121,10 +124,17 @@ class RunStats:
         """Update with a decision of a reviewer."""
         for values, sign in ((decision.removed, -1), (decision.added, 1)):
             if values:
-                self._count([values], decision.depth, decision.model, sign)
+                self._count([values], decision.depth, decision.model, decision.attributes, sign)
         self.review.decide(decision)
 
-    def _count(self, rows: Sequence[Mapping[str, Json]], depth: int, model: int, sign: int) -> None:
+    def _count(
+        self,
+        rows: Sequence[Mapping[str, Json]],
+        depth: int,
+        model: int,
+        attributes: Mapping[str, str],
+        sign: int,
+    ) -> None:
         """Count rows that enter the training set, or leave it (`sign` -1)."""
         if not rows:
             return
@@ -134,6 +144,8 @@ class RunStats:
         if self.format.labels and self.format.roles.answer:
             for values in rows:
                 self.labels[str(field_at(values, self.format.roles.answer))] += sign
+        for name, value in attributes.items():
+            self.attributes[name][value] += sign * len(rows)
 
     def _add_scored(self, commit: Commit) -> None:
         self.scoring_tokens += commit.scoring_tokens
@@ -183,6 +195,7 @@ class RunStats:
             "tokens_per_second": round(self.generated_tokens * rate, 1),
             "depths": {str(depth): n for depth, n in sorted(self.depths.items()) if n},
             "labels": dict(sorted(self.labels.items())),
+            "attributes": {name: dict(counts) for name, counts in self.attributes.items()},
             "generators": {name: self.by_generator[index] for index, name in enumerate(self.generators)},
             "verification": self._verification_summary(),
             "review": self.review.summary(),
@@ -276,6 +289,7 @@ def summary_fields(summary: Mapping[str, Any]) -> dict[str, str]:
         "rejected": _counts(summary["rejected"]),
         "depth": _counts(summary["depths"]),
         "labels": _counts(summary["labels"]),
+        "attributes": "; ".join(f"{name}: {_counts(n)}" for name, n in summary["attributes"].items()),
         "verified": _verification(verified) if verified else "",
         **review_fields(summary["review"]),
         "test sets": f"compared with {test_sets or 'none'}",

@@ -9,8 +9,7 @@ training starts, and everything a sweep does can be done by hand.
       plan.py     a plan file, validated
       cells.py    a plan -> its cells and their steps
       folder.py   the folder: locks of cells, status and log of each step
-      servers.py  servers that the cells of a generator share
-      run.py      runs the steps
+      run.py      runs the steps, on servers that the cells of a generator share
 
     OUT/plan.json                     the plan of the last run
     OUT/runs/CELL/                    a created set

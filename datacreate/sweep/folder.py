@@ -1,24 +1,36 @@
-"""The folder of a sweep: locks of cells, and the status and log of each step."""
+"""The folder of a sweep: locks of cells, the status and log of each step; runs a process whose output is such a log."""
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
-from collections.abc import Iterator
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
 from pydantic import ValidationError
 
+from datacreate.child_process import supervised
 from datacreate.errors import SweepPlanError
-from datacreate.files import refuse_links, replace_file, storage_error
+from datacreate.files import open_own, refuse_links, replace_file, storage_error
 from datacreate.locking import FolderLock, held_by, locked
 from datacreate.messages import Notify, no_notify
 from datacreate.settings import FrozenModel
 from datacreate.sweep.cells import Step, SweepCell
 from datacreate.sweep.plan import SweepPlan
 
+POLL_SECONDS = 0.2
+
 _WEIGHTS = ("*.safetensors", "*.bin")
+_STEP_OPTIONS = ("DATACREATE_CREATE_", "DATACREATE_TRAIN_", "DATACREATE_EVALUATE_")
+"""Environment variables that steps do not get: the plan decides their options."""
+
+_GRACE_SECONDS = 600.0  # after SIGTERM: training writes a checkpoint first
+_TAIL_BYTES, _MAX_LINE = 8192, 500
 
 
 class Status(FrozenModel):
@@ -142,3 +154,64 @@ def _is_evaluated(model: Path, step: Step) -> bool:
 def _is_usable(model: Path, step: Step) -> bool:
     """Whether a model has its weights, or needs them no more."""
     return bool(_weights(model)) or (model.is_dir() and _is_evaluated(model, step))
+
+
+def run_process(
+    command: Sequence[str], log: Path, poll: Callable[[str], bool], environment: Mapping[str, str]
+) -> tuple[int, str]:
+    """Run a command, its output appended to `log`; returns its exit code and its last line.
+
+    The exit code is negative for a signal. `poll` gets the last line several times a second; if it returns True,
+    the command is stopped. `environment` is added to that of this process. Raises StorageError if the log cannot be
+    written.
+    """
+    try:
+        file = os.fdopen(open_own(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab")
+        file.write(f"$ {shlex.join(command)}\n".encode(errors="replace"))
+        file.flush()
+    except OSError as error:
+        raise storage_error(log, error) from None
+    with file:
+        start = file.tell()
+        # In its own process group Ctrl-C reaches the step once, through this process, and not twice.
+        process = subprocess.Popen(
+            supervised(command, _GRACE_SECONDS),
+            env={name: text for name, text in os.environ.items() if not name.startswith(_STEP_OPTIONS)}
+            | dict(environment),
+            stdin=subprocess.PIPE,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+        )
+        stopped = False
+        try:
+            while process.poll() is None:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(POLL_SECONDS)
+                if poll(last_line(log, start)) and not stopped:
+                    process.terminate()
+                    stopped = True
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+    code = process.returncode
+    if line := last_line(log, start):
+        return code, line
+    if code < 0:
+        return code, f"killed by signal {-code}{'; out of memory?' if -code == signal.SIGKILL else ''}"
+    return code, f"ended with exit code {code} and without output" if code else ""
+
+
+def last_line(log: Path, start: int) -> str:
+    """The last line of a log since `start` (bytes); an error line of `datacreate` takes precedence."""
+    try:
+        with log.open("rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(start, end - _TAIL_BYTES))
+            text = file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    errors = [line for line in lines if line.startswith("datacreate: ")]
+    return (errors or lines or [""])[-1].removeprefix("datacreate: ")[:_MAX_LINE]

@@ -6,31 +6,31 @@ the cells are trained and evaluated one after the other.
 
 from __future__ import annotations
 
-import os
-import shlex
-import signal
-import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from datacreate.child_process import supervised
+from datacreate.engines.addresses import KEY
+from datacreate.engines.factory import checkpoint_of, local_servers, make_engine
+from datacreate.engines.local import LocalServers
+from datacreate.engines.settings import EngineOptions
 from datacreate.errors import RESUMABLE, CheckpointError, EngineError, RunLocked, Stopped, UsageError
-from datacreate.files import open_own, storage_error
+from datacreate.files import replace_file
 from datacreate.hardware import usable_cores
 from datacreate.locking import FolderLock
 from datacreate.messages import Notify, no_notify
+from datacreate.settings import as_arguments
 from datacreate.signals import Signals, caught_signals, deferred
 from datacreate.sweep.cells import Requirement, Step, SweepCell, cells_of
-from datacreate.sweep.folder import Status, SweepFolder
-from datacreate.sweep.plan import SweepPlan, engine_options
-from datacreate.sweep.servers import SharedServers, shared_servers
+from datacreate.sweep.folder import POLL_SECONDS, Status, SweepFolder, run_process
+from datacreate.sweep.plan import SweepPlan, engine_options, short_name
 
 State = Literal["finished", "failed", "blocked", "running", "pending"]
 """Of a cell. blocked: a checkpoint or benchmark is missing."""
@@ -38,13 +38,6 @@ State = Literal["finished", "failed", "blocked", "running", "pending"]
 COMMAND = (sys.executable, "-m", "datacreate")
 
 _STOPPED = "stopped by a signal; finished steps are kept: run the same command to resume"
-
-_POLL_SECONDS = 0.2
-_STEP_OPTIONS = ("DATACREATE_CREATE_", "DATACREATE_TRAIN_", "DATACREATE_EVALUATE_")
-"""Environment variables that steps do not get: the plan decides their options."""
-
-_GRACE_SECONDS = 600.0  # after SIGTERM: training writes a checkpoint first
-_TAIL_BYTES, _MAX_LINE = 8192, 500
 
 
 @dataclass(frozen=True)
@@ -199,7 +192,7 @@ class Sweep:
                             cell, step = waiting.pop(0)
                             future = pool.submit(self._run_steps, cell, generator, servers, session)
                             running[future] = step.in_flight or slots
-                        ended, _ = wait(running, _POLL_SECONDS, FIRST_COMPLETED)
+                        ended, _ = wait(running, POLL_SECONDS, FIRST_COMPLETED)
                         for future in ended:
                             del running[future]
                             future.result()
@@ -326,62 +319,61 @@ class Sweep:
         return self._missing[requirement]
 
 
-def run_process(
-    command: Sequence[str], log: Path, poll: Callable[[str], bool], environment: Mapping[str, str]
-) -> tuple[int, str]:
-    """Run a command, its output appended to `log`; returns its exit code and its last line.
+@dataclass(frozen=True)
+class SharedServers:
+    """Running servers, and how a step uses them."""
 
-    The exit code is negative for a signal. `poll` gets the last line several times a second; if it returns True,
-    the command is stopped. `environment` is added to that of this process. Raises StorageError if the log cannot be
-    written.
+    slots: int  # requests processed at once
+    arguments: tuple[str, ...] | None = None  # of a step; None: the engine options of the plan
+    environment: Mapping[str, str] = field(default_factory=dict)
+    local: Sequence[LocalServers] = ()
+
+    def repair(self, notify: Notify) -> None:
+        """Restart a server that has ended, once."""
+        for servers in self.local:
+            for address in servers.now():
+                if message := servers.repair(address.url, hung=False):
+                    notify(message)
+
+
+@contextmanager
+def shared_servers(
+    generator: str, verifier: str | None, options: EngineOptions, count: int, logs: Path, notify: Notify
+) -> Iterator[SharedServers]:
+    """The servers of `options.urls`, or servers that are started here and stopped at the end of the block.
+
+    `count` is the number of examples of all steps; the servers write their logs into `logs`. EngineError or
+    CheckpointError if a server cannot be started; ServersUnavailable if none of `options.urls` answers.
     """
-    try:
-        file = os.fdopen(open_own(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab")
-        file.write(f"$ {shlex.join(command)}\n".encode(errors="replace"))
-        file.flush()
-    except OSError as error:
-        raise storage_error(log, error) from None
-    with file:
-        start = file.tell()
-        # In its own process group Ctrl-C reaches the step once, through this process, and not twice.
-        process = subprocess.Popen(
-            supervised(command, _GRACE_SECONDS),
-            env={name: text for name, text in os.environ.items() if not name.startswith(_STEP_OPTIONS)}
-            | dict(environment),
-            stdin=subprocess.PIPE,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            process_group=0,
-        )
-        stopped = False
-        try:
-            while process.poll() is None:
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(_POLL_SECONDS)
-                if poll(last_line(log, start)) and not stopped:
-                    process.terminate()
-                    stopped = True
-        finally:
-            if process.poll() is None:
-                process.terminate()
-                process.wait()
-    code = process.returncode
-    if line := last_line(log, start):
-        return code, line
-    if code < 0:
-        return code, f"killed by signal {-code}{'; out of memory?' if -code == signal.SIGKILL else ''}"
-    return code, f"ended with exit code {code} and without output" if code else ""
-
-
-def last_line(log: Path, start: int) -> str:
-    """The last line of a log since `start` (bytes); an error line of `datacreate` takes precedence."""
-    try:
-        with log.open("rb") as file:
-            end = file.seek(0, os.SEEK_END)
-            file.seek(max(start, end - _TAIL_BYTES))
-            text = file.read().decode("utf-8", errors="replace")
-    except OSError:
-        return ""
-    lines = [line.strip() for line in text.split("\n") if line.strip()]
-    errors = [line for line in lines if line.startswith("datacreate: ")]
-    return (errors or lines or [""])[-1].removeprefix("datacreate: ")[:_MAX_LINE]
+    if options.served:
+        checkpoint = checkpoint_of(generator, options)
+        with closing(make_engine(checkpoint, options, count=count, notify=notify)) as engine:
+            slots = engine.slots
+        yield SharedServers(slots)
+        return
+    names = [name for name in (generator, verifier) if name is not None]
+    found = {checkpoint.sha256: checkpoint for checkpoint in (checkpoint_of(name, options) for name in names)}
+    with ExitStack() as stack:
+        local: list[LocalServers] = []
+        for checkpoint in found.values():
+            servers = local_servers(
+                checkpoint,
+                EngineOptions(engine=options.engine) if local else options,
+                count=count,
+                log=logs / f"server-{short_name(checkpoint.name)}.log",
+                models=len(found),
+                notify=notify,
+            )
+            if local:
+                servers.key = local[0].key  # steps know one key
+            stack.callback(servers.stop)
+            servers.start()
+            local.append(servers)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="datacreate-")))
+        for number, address in enumerate(address for servers in local for address in servers.now()):
+            replace_file(folder / f"{number}.json", address.model_dump_json())
+        addresses = local[0].now()
+        arguments = ["--url", str(folder), "--servers", str(len(addresses))]
+        arguments += as_arguments(EngineOptions, options.given(("max_model_len",)))
+        slots = sum(address.max_num_seqs or 1 for address in addresses)
+        yield SharedServers(slots, tuple(arguments), {KEY: local[0].key}, local)

@@ -1,10 +1,11 @@
-"""Keeps the counts of a fixed label set exact: how many examples each label may still have."""
+"""Keeps the counts of labels and of attributes exact: how many examples each label or value may still have."""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from datacreate.formats.answers import label_key
 from datacreate.formats.example import Json
@@ -73,6 +74,70 @@ class Quotas:
             rest -= len(drawn)
         rng.shuffle(assigned)
         return [self._labels[key] for key in assigned]
+
+
+class AttributeQuotas:
+    """How many examples each value of each dimension may still have; of `count` examples each count is exact to one.
+
+    A request is dealt one value of each dimension, by what the values need beyond the requests in flight. Dimensions
+    are independent: while examples are missing, each dimension has a value that needs some, and any such combination
+    can be dealt. So every run can be finished.
+    """
+
+    def __init__(self, dimensions: Mapping[str, Mapping[str, float]], count: int) -> None:
+        """`dimensions`: name -> value -> its share."""
+        self._quotas = {
+            name: Quotas(list(shares), count, list(shares.values())) for name, shares in dimensions.items()
+        }
+        self._values = {name: list(shares) for name, shares in dimensions.items()}
+        self._missing = count
+        self._in_flight = {name: Counter[str]() for name in dimensions}
+        self._dealt: dict[int, Mapping[str, str]] = {}  # request -> its values
+
+    def deal(self, request: int, per_request: float, rng: random.Random) -> dict[str, str]:
+        """The values of a new request. `per_request`: the examples that a request in flight is expected to give."""
+        dealt = {}
+        for name, in_flight in self._in_flight.items():
+            needed = self._needed(name)
+            missing = [max(0.0, n - per_request * in_flight[value]) for value, n in needed.items()]
+            [dealt[name]] = rng.choices(list(needed), missing if any(missing) else list(needed.values()))
+        for name, value in dealt.items():
+            self._in_flight[name][value] += 1
+        self._dealt[request] = dealt
+        return dealt
+
+    def end(self, request: int) -> None:
+        """Note that a request is not in flight any more."""
+        for name, value in self._dealt.pop(request).items():
+            self._in_flight[name][value] -= 1
+
+    def need_request(self, per_request: float) -> bool:
+        """Whether the requests in flight are not expected to give all examples that a dimension needs."""
+        return any(
+            sum(min(n, per_request * in_flight[value]) for value, n in self._needed(name).items())
+            < self._missing
+            for name, in_flight in self._in_flight.items()
+        )
+
+    def full(self, attributes: Mapping[str, str]) -> str | None:
+        """The first of these values that may not have another example, as `topic: sport`."""
+        full = (name for name, value in attributes.items() if not self._quotas[name].remaining(value))
+        return next((f"{name}: {attributes[name]}" for name in full), None)
+
+    def add(self, attributes: Mapping[str, str]) -> None:
+        """Count an accepted example with these values."""
+        self._missing -= 1
+        for name, value in attributes.items():
+            self._quotas[name].add(value)
+
+    def remove(self, attributes: Mapping[str, str]) -> None:
+        """Free the place of an accepted example with these values."""
+        self._missing += 1
+        for name, value in attributes.items():
+            self._quotas[name].remove(value)
+
+    def _needed(self, name: str) -> dict[str, int]:
+        return {value: self._quotas[name].remaining(value) for value in self._values[name]}
 
 
 def _weighted_sample(keys: list[str], number: int, weights: dict[str, int], rng: random.Random) -> list[str]:

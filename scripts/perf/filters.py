@@ -68,7 +68,7 @@ def candidates(number: int, vocabulary: Sequence[str]) -> Iterator[list[Candidat
     source = texts(vocabulary)
     for begin in range(0, number, 5000):
         chunk = [next(source) for _ in range(min(5000, number - begin))]
-        yield [Candidate(Example({"question": text}), (text,), normalize_text(text)) for text in chunk]
+        yield [Candidate(Example({"question": text}), (text,), normalize_text(text), text) for text in chunk]
 
 
 def resident_bytes() -> int:

@@ -44,7 +44,7 @@ def test_a_data_set_is_downloaded_without_its_code_and_its_commit_is_recorded(
     with Hub(FILES, f"datasets/{REPO}") as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         ended = run("benchmarks", "import", "creak", "--allow-count-mismatch")
-    assert not any("creak.py" in asked for asked in hub.asked)
+    assert not any("creak.py" in each for each in hub.requests)
     assert ended.code == 0, ended.err
     creak = find_benchmark("creak")
     assert read_split(creak, "train") == ROWS[:8]

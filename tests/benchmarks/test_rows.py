@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datacreate.benchmarks import find_benchmark
-from datacreate.benchmarks.rows import clean, row_of
+from datacreate.benchmarks.registry import clean, row_of
 from tests.benchmarks.conftest import choices, claims, passages
 
 ANY_TEXT = st.text(st.characters(), max_size=60)

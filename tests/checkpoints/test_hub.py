@@ -41,13 +41,13 @@ def test_any_hub_id_is_pulled_into_the_cache_and_found_there_without_a_network(
     folder = pull("org/tiny")
     assert folder == tmp_path / "hub" / "models--org--tiny" / "snapshots" / COMMIT
     assert files_in(folder) == {*FILES, "own.py"}
-    asked = len(hub.asked)
+    before = len(hub.requests)
     found = resolve("org/tiny", "encoder")
     assert (found.name, found.path, found.preset) == ("org/tiny", folder, None)
     assert resolve(f"org/tiny@{COMMIT}", "encoder").sha256 == found.sha256
     assert resolve(str(folder), "encoder").sha256 == found.sha256
     assert pull("org/tiny") == folder
-    assert len(hub.asked) == asked
+    assert len(hub.requests) == before
     with pytest.raises(CheckpointError, match="org/tiny@v2 is not downloaded"):
         resolve("org/tiny@v2", "encoder")
 
@@ -90,7 +90,7 @@ def test_an_interrupted_pull_is_no_model_and_resumes(hub: Hub) -> None:
         resolve("org/tiny", "encoder")
     hub.broken = set()
     pull("org/tiny")
-    assert any("model.safetensors bytes=" in each for each in hub.asked)
+    assert any("model.safetensors bytes=" in each for each in hub.requests)
     assert resolve("org/tiny", "encoder")
 
 
@@ -157,7 +157,7 @@ def test_the_users_own_offline_switch_is_respected(hub: Hub, make_preset: MakePr
     said = run_python(code + PULL).stdout
     remedy = "remove the cause and run the same command again"
     assert said == f"1 cannot download tiny: Hub org/tiny: HF_HUB_OFFLINE is set; {remedy}\n"
-    assert hub.asked == []
+    assert hub.requests == []
 
 
 def test_a_full_disk_is_a_storage_error(
@@ -177,7 +177,7 @@ def test_the_command_prints_the_path_and_checks_all_names_first(hub: Hub, tmp_pa
     pulled = CliRunner().invoke(models, ["pull", "org/tiny"])
     assert pulled.stdout.startswith(f"org/tiny: {tmp_path / 'hub'}")
     assert "downloading org/tiny from the Hub" in pulled.stderr
-    asked = len(hub.asked)
+    before = len(hub.requests)
     wrong = CliRunner().invoke(models, ["pull", "org/other", "qwen9"])
     assert isinstance(wrong.exception, CheckpointError)
-    assert len(hub.asked) == asked
+    assert len(hub.requests) == before

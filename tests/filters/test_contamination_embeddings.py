@@ -9,7 +9,7 @@ import pytest
 
 from datacreate.filters.contamination import Contamination
 from datacreate.messages import Notify, no_notify
-from tests.filters.texts import DIFFERENT, HashedWords, asked, contamination, held_out
+from tests.filters.texts import DIFFERENT, HashedWords, candidate, contamination, held_out
 
 ROWS = ["green boats sail slowly home", "a lamp burns in each window tonight", "nobody counts the old stairs"]
 MODEL = "ab" * 32
@@ -38,10 +38,10 @@ def test_prepare_embeds_the_rows_and_reports_it() -> None:
     embedder, lines = HashedWords(), list[str]()
     filter = semantic_only(embedder, notify=lines.append)
     assert lines == ["embedding 3 rows of creak test"]
-    assert embedder.asked == [ROWS]
-    assert filter.match(asked(rephrased(ROWS[1]))) == f"creak test row 2 ({ROWS[1]}): cosine 1.00"
-    assert filter.match(asked("who tunes the piano")) is None
-    assert embedder.asked[1:] == [[rephrased(ROWS[1])], ["who tunes the piano"]]
+    assert embedder.calls == [ROWS]
+    assert filter.match(candidate(rephrased(ROWS[1]))) == f"creak test row 2 ({ROWS[1]}): cosine 1.00"
+    assert filter.match(candidate("who tunes the piano")) is None
+    assert embedder.calls[1:] == [[rephrased(ROWS[1])], ["who tunes the piano"]]
 
 
 @pytest.mark.parametrize("kept", [None, -100, 0], ids=["whole", "truncated", "empty"])
@@ -52,33 +52,33 @@ def test_cached_embeddings_are_used_again_and_made_again_if_damaged(cache: Path,
     cached.write_bytes(whole[:kept])
     embedder = HashedWords()
     filter = semantic_only(embedder, MODEL)
-    assert embedder.asked == ([] if kept is None else [ROWS])
+    assert embedder.calls == ([] if kept is None else [ROWS])
     assert cached.read_bytes() == whole
     assert [path.name for path in cached.parent.iterdir()] == [cached.name]
-    assert filter.match(asked(rephrased(ROWS[0])))
+    assert filter.match(candidate(rephrased(ROWS[0])))
     other = HashedWords()
     semantic_only(other, "cd" * 32)
-    assert other.asked == [ROWS], "another model has its own cache"
+    assert other.calls == [ROWS], "another model has its own cache"
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(cache: Path) -> None:
     cache.parent.mkdir()
     cache.write_text("a file in place of the folder")
-    assert semantic_only(HashedWords(), MODEL).match(asked(rephrased(ROWS[0])))
+    assert semantic_only(HashedWords(), MODEL).match(candidate(rephrased(ROWS[0])))
 
 
 def test_a_batch_is_embedded_in_one_call() -> None:
     embedder = HashedWords()
     filter = semantic_only(embedder)
     texts = [*map(rephrased, ROWS), *DIFFERENT]
-    filter.prefetch([asked(text) for text in texts])
-    assert embedder.asked[1:] == [texts]
-    assert [text for text in texts if filter.match(asked(text))] == texts[:3]
+    filter.prefetch([candidate(text) for text in texts])
+    assert embedder.calls[1:] == [texts]
+    assert [text for text in texts if filter.match(candidate(text))] == texts[:3]
 
 
 def test_the_first_of_equal_rows_is_named() -> None:
     filter = semantic_only(HashedWords(), rows=["red cats", "cats red", "dogs run green blue"])
-    assert "row 1 " in str(filter.match(asked("cats cats red red")))
+    assert "row 1 " in str(filter.match(candidate("cats cats red red")))
 
 
 def test_the_embeddings_of_a_test_set_do_not_depend_on_the_others(cache: Path) -> None:
@@ -86,7 +86,7 @@ def test_the_embeddings_of_a_test_set_do_not_depend_on_the_others(cache: Path) -
     embedder, passage = HashedWords(), "the lake froze over in one night"
     sets = [held_out([("Is it so?", passage), ROWS[0]], "mine"), held_out(["odd"], "mine"), held_out(ROWS)]
     filter = contamination(sets, embedder, MODEL, ngram=99, semantic=0.95)
-    assert embedder.asked == [[f"Is it so?\n{passage}", ROWS[0]], ["odd"]]
-    assert str(filter.match(asked(rephrased(ROWS[2])))).startswith("creak test row 3 ")
-    assert str(filter.match(asked("so it Is?", rephrased(passage)))).startswith("mine test row 1 ")
-    assert filter.match(asked("Is it so?", "nobody was at home")) is None
+    assert embedder.calls == [[f"Is it so?\n{passage}", ROWS[0]], ["odd"]]
+    assert str(filter.match(candidate(rephrased(ROWS[2])))).startswith("creak test row 3 ")
+    assert str(filter.match(candidate("so it Is?", rephrased(passage)))).startswith("mine test row 1 ")
+    assert filter.match(candidate("Is it so?", "nobody was at home")) is None

@@ -15,7 +15,7 @@ from datacreate.filters import semantic
 from datacreate.filters.semantic import SemanticDuplicates
 from datacreate.selection.embeddings import SentenceEmbedder
 from datacreate.selection.passed_vectors import PassedVectors
-from tests.filters.texts import DIFFERENT, ODD, PARAPHRASES, HashedWords, asked, semantic_filter
+from tests.filters.texts import DIFFERENT, ODD, PARAPHRASES, HashedWords, candidate, semantic_filter
 
 sentences = st.lists(st.sampled_from(["red", "green", "blue", "cats", "dogs", "run"]), max_size=4).map(
     " ".join
@@ -27,12 +27,12 @@ GRID = [f"{one} {two} {three}" for one in "abcdefgh" for two in "klmnop" for thr
 def filter_with(threshold: float, *added: str, vectors: PassedVectors | None = None) -> SemanticDuplicates:
     filter = semantic_filter(threshold, vectors)
     for number, text in enumerate(added):
-        filter.add(asked(text), number)
+        filter.add(candidate(text), number)
     return filter
 
 
 def matches(filter: SemanticDuplicates, texts: list[str]) -> list[str | None]:
-    return [filter.match(asked(text)) for text in texts]
+    return [filter.match(candidate(text)) for text in texts]
 
 
 def right(found: list[str | None]) -> int:
@@ -43,10 +43,10 @@ def right(found: list[str | None]) -> int:
 def test_the_same_words_in_another_order_are_found_and_others_are_not() -> None:
     filter = filter_with(0.95, *DIFFERENT, "which metal is liquid")
     assert (
-        filter.match(asked("is liquid which metal?"))
+        filter.match(candidate("is liquid which metal?"))
         == "same meaning as an example of request 28, cosine 1.00"
     )
-    assert filter.match(asked("who tunes pianos")) is None
+    assert filter.match(candidate("who tunes pianos")) is None
 
 
 @given(st.lists(sentences, max_size=12), st.integers(0, 12), st.lists(sentences, min_size=1, max_size=4))
@@ -58,7 +58,7 @@ def test_a_resumed_run_embeds_nothing_twice_and_decides_the_same(
         filter_with(0.6, *added[:at], vectors=PassedVectors(HashedWords(), path))
         embedder = HashedWords()
         resumed = filter_with(0.6, *added, vectors=PassedVectors(embedder, path))
-        embedded = {text for call in embedder.asked for text in call}
+        embedded = {text for call in embedder.calls for text in call}
         assert {"", *embedded} == {"", *added[at:]}  # "" is the root, embedded if the file is new
         assert matches(resumed, texts) == matches(filter_with(0.6, *added), texts)
 
@@ -82,8 +82,8 @@ def test_queries_between_additions_to_the_graph_change_nothing(monkeypatch: pyte
     monkeypatch.setattr(semantic, "MAX_EXACT", 0)
     queried = semantic_filter(0.8)
     for number, text in enumerate(GRID):
-        queried.match(asked(texts[number]))
-        queried.add(asked(text), number)
+        queried.match(candidate(texts[number]))
+        queried.add(candidate(text), number)
     found = matches(queried, texts)
     assert found == matches(filter_with(0.8, *GRID), texts)
     assert sum(match is not None for match in found) >= len(GRID) - 1
@@ -94,10 +94,10 @@ def test_a_real_model_finds_four_of_five_paraphrases_and_nothing_else() -> None:
     embedder = SentenceEmbedder(resolve("all-minilm-l6-v2", "encoder").path)
     filter = semantic_filter(0.8, PassedVectors(embedder))
     for number, text in enumerate([*(one for one, _ in PARAPHRASES), *DIFFERENT]):
-        assert filter.match(asked(text)) is None
-        filter.add(asked(text), number)
+        assert filter.match(candidate(text)) is None
+        filter.add(candidate(text), number)
     found = matches(filter, [other for _, other in PARAPHRASES])
     assert sum(match is not None for match in found) == right(found) >= 0.8 * len(PARAPHRASES)
     for number, text in enumerate(ODD):
-        filter.add(asked(text), number)
-        assert filter.match(asked(text))
+        filter.add(candidate(text), number)
+        assert filter.match(candidate(text))

@@ -20,16 +20,16 @@ from datacreate.selection.embeddings import Embedder
 from datacreate.selection.passed_vectors import PassedVectors
 
 
-def asked(question: str, passage: str = "") -> Candidate:
+def candidate(question: str, passage: str = "") -> Candidate:
     """The candidate with this question and passage."""
     inputs = tuple(filter(None, (question, passage)))
-    return Candidate(Example({}), inputs, normalize_text("\n".join(inputs)), passage)
+    return Candidate(Example({}), inputs, normalize_text("\n".join(inputs)), "\n".join(inputs), passage)
 
 
 def held_out(rows: Sequence[str | tuple[str, str]], title: str = "creak") -> HeldOutSet:
     """A held-out test split with these questions, or questions and passages."""
     pairs = [row if isinstance(row, tuple) else (row, "") for row in rows]
-    read = [HeldOutRow(asked(*pair).inputs, pair[1]) for pair in pairs]
+    read = [HeldOutRow(candidate(*pair).inputs, pair[1]) for pair in pairs]
     return HeldOutSet(HeldOutRef(name=title, split="test", digest=""), lambda: read)
 
 
@@ -63,10 +63,10 @@ class HashedWords:
     dimensions = 64
 
     def __init__(self) -> None:
-        self.asked: list[list[str]] = []  # the texts of each call
+        self.calls: list[list[str]] = []  # the texts of each call
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        self.asked.append(list(texts))
+        self.calls.append(list(texts))
         rows = np.zeros((len(texts), self.dimensions), np.float32)
         for row, text in zip(rows, texts, strict=True):
             for word in normalize_text(text).split() or [text]:

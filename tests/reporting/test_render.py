@@ -9,7 +9,6 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -17,10 +16,9 @@ from hypothesis import strategies as st
 
 from datacreate.errors import UsageError
 from datacreate.messages import markdown, visible
-from datacreate.reporting import render
 from datacreate.reporting.build import build_report
 from datacreate.reporting.cells import Comparison, Report, ResultCell
-from datacreate.reporting.render import as_csv, as_json, as_markdown, as_page, plain, write_report
+from datacreate.reporting.render import as_csv, as_json, as_markdown, as_page, write_report
 from tests.reporting.evaluations import answers, evaluated
 from tests.reporting.sample import HOSTILE, sample_report
 
@@ -113,34 +111,21 @@ def test_the_page_loads_nothing() -> None:
     assert all((value or "").startswith("#") for name, value in parsed.attributes if name == "href")
     (policy,) = [value or "" for _, value in parsed.attributes if value and value.startswith("default-src")]
     assert policy.startswith("default-src 'none'; ")
-    assert page.count("* plotly.js v") == 1
-    assert len(page.encode()) < 6_000_000
-
-
-def test_a_page_without_results_has_no_script() -> None:
-    page = as_page(Report("0.1", ("runs",), 0, (), (), (), ""))
     assert "<script" not in page
+    assert len(page.encode()) < 60_000
+    as_page(Report("0.1", ("runs",), 0, (), (), (), ""))  # without results
 
 
 @settings(max_examples=50, deadline=None)
 @given(text=ANY_TEXT)
 def test_no_text_adds_an_element_to_the_page(text: str) -> None:
     text = "x" + text
-    with patch.object(render, "_bars", return_value=""):  # plotly.js takes seconds to parse
-        page = as_page(sample_report(text, samples=(text,)))
-        plain_page = as_page(sample_report("x", samples=("x",)))
+    page = as_page(sample_report(text, samples=(text,)))
+    plain_page = as_page(sample_report("x", samples=("x",)))
     parsed = Parsed(page)
     assert parsed.elements == Parsed(plain_page).elements
     assert visible(text).replace("\r", "\n") in parsed.text.replace("\r", "\n")
     page.encode("utf-8")
-
-
-def test_no_text_ends_a_script() -> None:
-    page = as_page(sample_report(HOSTILE[1]))
-    assert page.count("<script") - page.count("</script") == 0
-    assert [tag for tag, _ in Parsed(page).elements] == [
-        tag for tag, _ in Parsed(as_page(sample_report())).elements
-    ]
 
 
 @settings(max_examples=50, deadline=None)
@@ -159,4 +144,3 @@ def test_no_text_is_markup_in_markdown(text: str) -> None:
 def test_names_stay_readable() -> None:
     name = "boolq_open → all-minilm-l6-v2, lr 2e-05"
     assert markdown(name) == name
-    assert plain("<b>a</b> & \u202e") == "&lt;b&gt;a&lt;/b&gt; &amp; \ufffd"

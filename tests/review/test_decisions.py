@@ -24,6 +24,7 @@ from tests.filters.texts import HashedWords
 from tests.making import NLI, STRATEGIES, examples, make, train
 from tests.review.reviews import LABELED, accept, edit, reject, review
 from tests.scripted import ScriptedEngine, answering
+from tests.test_corpus import QA, docs, questions, sources  # noqa: F401 (a fixture)
 from tests.verifying import FALLBACK, LABELS, THREE_LABELS, YES_NO, guessing, knowing, verified, writing
 
 
@@ -186,6 +187,40 @@ def test_rows_of_a_run_that_fell_back_to_pseudo_labels_are_replaced(tmp_path: Pa
     verified(tmp_path / "killed", model, writer, **FALLBACK)
     assert train(tmp_path / "killed") == train(tmp_path / "whole")
     assert set(Counter(row["label"] for row in examples(tmp_path / "whole")).values()) == {40}
+
+
+def test_the_values_of_attributes_stay_exact(tmp_path: Path, model: str) -> None:
+    path = tmp_path / "attributes.yaml"
+    path.write_text("topic: [a, b, c]\nlength: {words: [2, 6]}\n")
+    run = {**LABELED, "attributes": path}
+    make(tmp_path / "run", model, **run)
+    with review(tmp_path / "run") as session:
+        for number in (1, 2, 3, 10, 20):
+            reject(session, number)
+        with pytest.raises(Refused, match=r"row 4: wrong length \(9 words, expected 2 to 6\)"):
+            edit(session, 4, premise="One two three four five", hypothesis="six seven eight nine")
+    assert make(tmp_path / "run", model, **run)["attributes"]["topic"] == {"a": 10, "b": 10, "c": 10}
+    rows = RunDirectory(tmp_path / "run").examples(with_attributes=True)
+    assert set(Counter(row["attributes.topic"] for row in rows).values()) == {10}
+
+
+def test_the_sources_of_a_corpus_follow(tmp_path: Path, model: str, docs: Path) -> None:
+    run: dict[str, Any] = {"example": QA, "corpus": ("docs",), "count": 20}
+    make(tmp_path / "run", model, questions, **run)
+    with review(tmp_path / "run") as session:
+        reject(session, 1)
+        with pytest.raises(Refused, match="row 2: the passage is that of a document"):
+            edit(session, 2, context="Another passage.")
+        with pytest.raises(Refused, match="row 2: answer not in context"):
+            edit(session, 2, answer="Nobody")
+        edit(session, 2, question="Which word is meant?")
+    for count in (19, 20):
+        rows, found = examples(tmp_path / "run"), sources(tmp_path / "run")
+        assert len(rows) == count
+        for row, source in zip(rows, found, strict=True):
+            text = (tmp_path / source["file"]).read_text()
+            assert row["context"] == text[source["offset"] : source["offset"] + source["length"]]
+        make(tmp_path / "run", model, questions, **run)
 
 
 def test_rejected_rows_do_not_come_back(tmp_path: Path, model: str) -> None:

@@ -37,6 +37,7 @@ SUMMARY: dict[str, Any] = {
     "generated_tokens": 9000,
     "tokens_per_example": 7.5,
     "labels": {"True": 600, "False": 600},
+    "attributes": {"topic": {"sport": 700, "law": 500}},
     "depths": {"1": 1200},
     "depth_warning": "1200 of 1200 examples are children of the formatting example",
     "license": None,
@@ -116,6 +117,7 @@ def test_what_was_done() -> None:
             "a concordance of 0.51 (95 % interval 0.42 to 0.59;",
             "| True | 700 |",
         ],
+        "Attributes": ["| topic | sport | 700 |", "| topic | law | 500 |"],
         "Contamination": [f"| csqa | test | {'cd' * 8}… |"],
         "Shortcuts": [
             "| shortcut | this set | chance | csqa train (500 rows) |",
@@ -143,7 +145,12 @@ def test_untrusted_text_adds_no_markup(hostile: str) -> None:
     def card(text: str) -> str:
         spec = SPEC.model_copy(update={"model": text, "model_sha256": f"served as {text}"})
         checked = FULL["verification"] | {"model": text, "warning": text}
-        summary = FULL | {"labels": {text: 1}, "license": text, "verification": checked}
+        summary = FULL | {
+            "labels": {text: 1},
+            "attributes": {text: {text: 1}},
+            "license": text,
+            "verification": checked,
+        }
         return dataset_card(spec, summary, metrics(text, human=True))
 
     plain = card("plain")

@@ -162,10 +162,10 @@ def test_the_log_of_another_run_is_not_taken_for_its_own(whole: Path, tmp_path: 
 def test_going_on_never_compares_texts_again(tmp_path: Path, model: str) -> None:
     first, second = HashedWords(), HashedWords()
     make(tmp_path, model, embedder=first, strategy="similar", count=25)
-    assert first.asked
+    assert first.calls
     make(tmp_path, model, embedder=second, strategy="similar", count=25)
-    assert not second.asked
+    assert not second.calls
     make(tmp_path, model, embedder=second, strategy="similar", count=50)
     whole = HashedWords()
     make(tmp_path / "whole", model, embedder=whole, strategy="similar", count=50)
-    assert len(second.asked) < len(whole.asked)
+    assert len(second.calls) < len(whole.calls)

@@ -24,7 +24,7 @@ def filled(path: Path | None) -> tuple[PassedVectors, list[str]]:
     vectors = PassedVectors(embedder, path, ["root"])
     for number, text in enumerate(TEXTS):
         vectors.ensure(number, text)
-    return vectors, [text for call in embedder.asked for text in call]
+    return vectors, [text for call in embedder.calls for text in call]
 
 
 @pytest.mark.parametrize("name", [None, "vectors.f16"])

@@ -21,7 +21,7 @@ import pytest
 
 from datacreate.cli.main import main
 from datacreate.errors import TrainingError
-from datacreate.sweep.run import last_line, run_process
+from datacreate.sweep.folder import last_line, run_process
 from tests.inprocess import scripted_engine, typed
 
 COMMAND = (sys.executable, "-m", "tests.sweep.quick")

@@ -17,8 +17,9 @@ import pytest
 from datacreate.engines.addresses import Address
 from datacreate.engines.base import Completion, Request
 from datacreate.errors import Stopped
-from datacreate.sweep import Sweep, load_plan, servers
-from datacreate.sweep.run import run_process
+from datacreate.sweep import Sweep, load_plan
+from datacreate.sweep.folder import run_process
+from datacreate.sweep.run import shared_servers
 from tests.scripted import answering
 from tests.servers import Handler, Server, _tests
 from tests.sweep.conftest import Bench, states
@@ -76,8 +77,8 @@ class Started:
 def started(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Iterator[Started]:
     with Server(script=by_prompt, model="writer", key="secret") as server:
         local = Started(server)
-        monkeypatch.setattr(servers, "local_servers", lambda *_, **__: local)
-        monkeypatch.setattr("datacreate.sweep.run.shared_servers", servers.shared_servers)
+        monkeypatch.setattr("datacreate.sweep.run.local_servers", lambda *_, **__: local)
+        monkeypatch.setattr("datacreate.sweep.run.shared_servers", shared_servers)
         monkeypatch.setattr("datacreate.sweep.run.run_process", run_process)
         yield local
         assert local.started == local.stopped

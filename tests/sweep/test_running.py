@@ -14,8 +14,7 @@ from datacreate import locking
 from datacreate.errors import LockLost, RunLocked, Stopped, UnwritablePath
 from datacreate.runs.directory import RunDirectory
 from datacreate.sweep import run as sweep_run
-from datacreate.sweep.folder import SweepFolder
-from datacreate.sweep.run import run_process
+from datacreate.sweep.folder import SweepFolder, run_process
 from tests.faults import at, changes_of, contents, forked, killed
 from tests.finetuning.conftest import import_rows
 from tests.finetuning.sets import claims

@@ -1,0 +1,49 @@
+"""`datacreate attributes`: let a model propose the dimensions of a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from datacreate.cli.options import Command, config_option, path_option, settings_options
+from datacreate.cli.terminal import echo, say
+from datacreate.engines.settings import EngineOptions
+from datacreate.errors import UsageError
+from datacreate.formats.options import FormatOptions
+from datacreate.runs.config import CreateConfig, ExampleOptions, GeneratorOptions, SamplingOptions
+
+
+class _SuggestOptions(SamplingOptions, EngineOptions, GeneratorOptions, FormatOptions, ExampleOptions):
+    """The options of `create` that decide what a model proposes."""
+
+
+@click.group()
+def attributes() -> None:
+    """Propose the dimensions and values of --attributes."""
+
+
+@attributes.command(cls=Command)
+@settings_options(_SuggestOptions)
+@path_option("-o", "--out", group="output", help="File to write; it must not exist.  [default: print it]")
+@config_option
+def suggest(settings: dict[str, Any], out: Path | None) -> None:
+    """Let the model propose dimensions and values for --attributes, as YAML to edit.
+
+    \b
+    datacreate attributes suggest --example mine.json -o attributes.yaml
+    datacreate create --example mine.json --attributes attributes.yaml --count 100
+    """
+    from datacreate.files import replace_file
+    from datacreate.suggestion import suggest_attributes
+
+    if out and out.exists():
+        raise UsageError(f"--out {out}: it exists; choose another file, or remove it")
+    unused: dict[str, Any] = {"count": 1, "run_dir": Path("unused"), "verify": "off", "decontaminate": ()}
+    text = suggest_attributes(CreateConfig.of(**unused, **settings), say)
+    if out:
+        replace_file(out, text)
+        echo(str(out))
+    else:
+        echo(text.rstrip("\n"))

@@ -1,0 +1,126 @@
+"""`datacreate attributes suggest`: a model proposes dimensions and values from the formatting example."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import yaml
+
+from datacreate.engines.base import Completion, Request
+from datacreate.engines.client import Engine
+from datacreate.errors import RunError, UsageError
+from datacreate.formats.example import Json
+from datacreate.formats.serialization import PromptEncoding
+from datacreate.messages import Notify
+from datacreate.plan import RunInputs, read_inputs, sampling_of
+from datacreate.prompts.generation import Message, describe_fields
+from datacreate.run_models import EngineFactory, engines_of, models_of
+from datacreate.runs.attributes import parse_attributes
+from datacreate.runs.config import CreateConfig
+from datacreate.runs.directory import RunDirectory
+
+_ATTEMPTS = 3
+_MAX_TOKENS = 800
+_POLL_SECONDS = 0.5
+_SHOWN = 3  # formatting examples
+
+_VALUE = re.compile(r"(?=.*\w)[^]\[{}\"]{1,60}")
+"""A value: a few words, and no piece of JSON."""
+
+_TEXT: dict[str, Json] = {"type": "string"}
+_SCHEMA: dict[str, Json] = {
+    "type": "array",
+    "minItems": 3,
+    "maxItems": 5,
+    "items": {
+        "type": "object",
+        "properties": {
+            "dimension": _TEXT,
+            "values": {"type": "array", "items": _TEXT, "minItems": 4, "maxItems": 8},
+        },
+        "required": ["dimension", "values"],
+        "additionalProperties": False,
+    },
+}
+
+
+def suggest_attributes(
+    config: CreateConfig, notify: Notify, engine_factory: EngineFactory | None = None
+) -> str:
+    """The YAML text of an attributes file that the model of `config` proposes, to be edited.
+
+    Raises what `read_inputs` raises, CheckpointError if the model is not downloaded, EngineError if its server fails,
+    RunError if it proposes nothing usable.
+    """
+    with tempfile.TemporaryDirectory(prefix="datacreate-attributes-") as folder, ExitStack() as stack:
+        directory = RunDirectory(Path(folder))
+        inputs = read_inputs(config, directory)
+        models = models_of(config, "off", False, notify)
+        engines = stack.enter_context(engines_of(models, config, directory, engine_factory, notify))
+        engines.start(models, notify, [], [])
+        messages, [engine, *_] = _prompt(inputs), engines.generators
+        sampling = sampling_of(config, models.generators[0], config.max_tokens or _MAX_TOKENS)
+        for attempt in range(_ATTEMPTS):
+            completion = _complete(engine, Request(attempt, messages, json.dumps(_SCHEMA), sampling))
+            if found := _usable(completion.text, inputs):
+                text = yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=110)
+                return f"# Proposed by {models.name}: edit, and give it to create as --attributes.\n{text}"
+    raise RunError(
+        f"{models.name} proposed no usable dimensions in {_ATTEMPTS} attempts (the last answer: "
+        f"{completion.text[:100]!r}); try another --model"
+    )
+
+
+def _complete(engine: Engine, request: Request) -> Completion:
+    engine.submit(request)
+    while not (completions := engine.poll(_POLL_SECONDS)):
+        pass
+    return completions[0]
+
+
+def _prompt(inputs: RunInputs) -> list[Message]:
+    lines = "\n".join(json.dumps(dict(root.values), ensure_ascii=False) for root in inputs.roots[:_SHOWN])
+    encoding = PromptEncoding(inputs.inferred.format)
+    shown = (
+        f"Here is an example of it:\n{lines}" if lines else f"Each is written as {describe_fields(encoding)}"
+    )
+    task = f"The task: {inputs.identity['instruction']}\n\n" if inputs.identity["instruction"] else ""
+    user = (
+        f"A data set has texts for training a language model. {shown}\n\n{task}"
+        "The data set must be varied. Name 3 to 5 dimensions in which its examples should differ, such as topic, "
+        "difficulty, style or speaker, and for each of them 4 to 8 different values of a few words that fit this data "
+        "set. The answer is no dimension."
+    )
+    return [
+        {"role": "system", "content": "You design data for training language models."},
+        {"role": "user", "content": user},
+    ]
+
+
+def _usable(text: str, inputs: RunInputs) -> dict[str, Json]:
+    """The usable dimensions of an answer: not the answer's field, with at least two different values of few words."""
+    try:
+        proposed = json.loads(text)
+    except ValueError:
+        return {}
+    fields = {path[-1].casefold() for path in filter(None, [inputs.inferred.format.roles.answer])}
+    found: dict[str, Json] = {}
+    for entry in proposed if isinstance(proposed, list) else ():
+        if not isinstance(entry, Mapping):
+            continue
+        name = " ".join(str(entry.get("dimension", "")).split()).rstrip(":")
+        texts = (" ".join(str(value).split()) for value in entry.get("values") or ())
+        values = list({text.casefold(): text for text in texts if _VALUE.fullmatch(text)}.values())
+        if not _VALUE.fullmatch(name) or name.casefold() in {*fields, *map(str.casefold, found)}:
+            continue
+        try:
+            parse_attributes({name: values})
+        except UsageError:
+            continue
+        found[name] = values
+    return found
