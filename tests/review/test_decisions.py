@@ -19,12 +19,13 @@ from datacreate.review.rows import Selection
 from datacreate.review.session import Change, Refused, reviewing
 from datacreate.runs.decisions import wilson_interval
 from datacreate.runs.directory import RunDirectory
+from tests.corpus.texts import passage
 from tests.faults import at, changes_of, contents, forked, killed
 from tests.filters.texts import HashedWords
 from tests.making import NLI, STRATEGIES, examples, make, train
 from tests.review.reviews import LABELED, accept, edit, reject, review
 from tests.scripted import ScriptedEngine, answering
-from tests.test_corpus import QA, docs, questions, sources  # noqa: F401 (a fixture)
+from tests.test_corpus import QA, questions, sources
 from tests.verifying import FALLBACK, LABELS, THREE_LABELS, YES_NO, guessing, knowing, verified, writing
 
 
@@ -204,13 +205,19 @@ def test_the_values_of_attributes_stay_exact(tmp_path: Path, model: str) -> None
     assert set(Counter(row["attributes.topic"] for row in rows).values()) == {10}
 
 
-def test_the_sources_of_a_corpus_follow(tmp_path: Path, model: str, docs: Path) -> None:
+def test_the_sources_of_a_corpus_follow(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("docs").mkdir()
+    for name in ("a", "b"):
+        Path(f"docs/{name}.md").write_text(
+            "".join(f"# {n}\n\n{passage(ord(name) + n)}\n\n" for n in range(6))
+        )
     run: dict[str, Any] = {"example": QA, "corpus": ("docs",), "count": 20}
     make(tmp_path / "run", model, questions, **run)
     with review(tmp_path / "run") as session:
         reject(session, 1)
         with pytest.raises(Refused, match="row 2: the passage is that of a document"):
-            edit(session, 2, context="Another passage.")
+            edit(session, 2, context=f"{session.rows[1].values['context']} More.")
         with pytest.raises(Refused, match="row 2: answer not in context"):
             edit(session, 2, answer="Nobody")
         edit(session, 2, question="Which word is meant?")
