@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.checkpoints import resolve
+from datacreate.corpus import about_passages
 from datacreate.errors import DatacreateError, UsageError
 from datacreate.filters.base import Filter, FilterInputs
 from datacreate.filters.registry import make_filters
@@ -116,7 +117,7 @@ class ReviewSession:
         self.config = directory.read_config()
         self.format = self.config.format
         if self.config.spec.corpus:
-            self.format = self.format.about_passages()
+            self.format = about_passages(self.format)
         self._lock = lock
         self._embedder = embedder
         self.rows: list[ReviewRow] = []  # in order of their numbers, from 1
@@ -326,12 +327,11 @@ class ReviewSession:
             raise Refused(
                 f"{where}: {found.reason.value.replace('_', ' ')}{found.detail and f' ({found.detail})'}"
             )
-        values, passage = dict(found.example.values), None
-        if format.context_is_given:
-            passage = value_at(row.values, format.roles.context)
-            if value_at(values, format.roles.context) != passage:
-                raise Refused(f"{where}: the passage is that of a document; edit the other fields")
-        if wrong := find_length_error(found, row.commit.attributes, self.config.spec.attributes, passage):
+        values = dict(found.example.values)
+        passage = format.roles.context if format.context_is_given else None
+        if value_at(values, passage) != value_at(row.values, passage):
+            raise Refused(f"{where}: the passage is that of a document; edit the other fields")
+        if wrong := find_length_error(found, row.commit.attributes, self.config.spec.attributes, format):
             raise Refused(f"{where}: wrong length ({wrong.detail})")
         if example_line(values) == example_line(row.values):
             raise Refused(f"{where}: nothing is edited; change a field, or accept the row")
