@@ -99,7 +99,7 @@ class Verifier(Filter):
             instruction=self._instruction,
         )
 
-    def match(self, candidate: Candidate) -> str | None:
+    def match(self, candidate: Candidate, ignore: int | None = None) -> str | None:
         scores = self._scores.get(candidate.example.id)
         if scores is None:
             return NO_SCORES
