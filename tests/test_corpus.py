@@ -48,10 +48,12 @@ def docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def shown_passage(request: Request) -> str:
     found = re.search(
-        r"This is an?(?:other)? text:\n(.*)\n\nWrite a JSON array", request.messages[-1]["content"], re.DOTALL
+        r"This is (?:a|the second) text:\n(.*)\n\nWrite a JSON array",
+        request.messages[-1]["content"],
+        re.DOTALL,
     )
     assert found
-    return found[1].rpartition("text:\n")[2]
+    return found[1]
 
 
 def questions(request: Request) -> Completion:
@@ -85,7 +87,7 @@ def test_a_context_is_a_passage_verbatim_and_answers_are_spans_of_it(
     assert summary["rejected"]["answer_not_in_context"] > 10
     schema = json.loads(engine.history[0].schema or "")
     assert schema["items"]["maxItems"] == 2  # the context is not generated
-    assert f"This is a text:\n{QA['context']}\n" in engine.history[0].messages[-1]["content"]
+    assert f"This is the first text:\n{QA['context']}\n" in engine.history[0].messages[-1]["content"]
     card = (tmp_path / "run" / "README.md").read_text()
     assert "14 of 14 passages, 3 of 3 documents" in card
     assert re.search(r"docs/a.md *\| *\d+ *\| *\d+%", card)

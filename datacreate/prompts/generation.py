@@ -56,19 +56,20 @@ def chat_prompt(
         return _paper_prompt(examples[0], count)
     is_given, passage = encoding.format.context_is_given, directions.passage
     listed = "; ".join(f"{name}: {value}" for name, value in directions.attributes.items())
-    text = _text(passage, "another" if is_given and shown else "a") if passage else ""
+    which = "the second" if is_given and shown else "this"
+    text = _text(passage, which) if passage else ""
     if shown:
         context = str(value_at(shown[0].values, encoding.format.roles.context))
-        topics = "about this text" if passage else "" if listed else "about other topics"
+        topics = f"about {which} text" if passage else "" if listed else "about other topics"
         different = f"but with {listed}, and all different" if listed else ""
         start = (
-            f"{_text(context, 'a') if is_given else ''}"
+            f"{_text(context, 'the first') if is_given else ''}"
             f"Here is a JSON array with one example, written as {encoding.describe()}:\n[{examples[0]}]\n\n"
             f"{text}Write a JSON array of {count} more examples in the same way, "
             f"{', '.join(filter(None, (topics, different)))}."
         )
     else:
-        about = " about this text" if passage else ""
+        about = f" about {which} text" if passage else ""
         different = "all different" if passage or listed else "all about different things"
         start = (
             f"{text}Write a JSON array of {count} examples{about}, each written as "
@@ -80,7 +81,7 @@ def chat_prompt(
     user = (
         f"{start}{options}{fixed}"
         f"{_label_ratio_sentence(encoding, directions.label_ratio)}"
-        f"{_layout_sentence(encoding.format, shown)}{_span_sentence(encoding.format)}"
+        f"{_layout_sentence(encoding.format, shown)}{_span_sentence(encoding.format, which)}"
     )
     system = "\n\n".join(filter(None, (_SYSTEM, directions.instruction)))
     return [{"role": "system", "content": system}, {"role": "user", "content": user}]
@@ -95,9 +96,9 @@ def merge_system_message(messages: Sequence[Mapping[str, str]]) -> list[Message]
     return [merged, *(dict(message) for message in rest)]
 
 
-def _text(passage: str, article: str) -> str:
+def _text(passage: str, which: str) -> str:
     """A passage, or the context of a shown example if contexts are given: they are no part of what is written."""
-    return f"This is {article} text:\n{passage}\n\n"
+    return f"This is {'a' if which == 'this' else which} text:\n{passage}\n\n"
 
 
 def _layout_sentence(format: TaskFormat, shown: Sequence[Example]) -> str:
@@ -144,11 +145,13 @@ def _answered_question(encoding: PromptEncoding) -> str | None:
     return question[0] if question and is_written else None
 
 
-def _span_sentence(format: TaskFormat) -> str:
+def _span_sentence(format: TaskFormat, which: str) -> str:
     """Where a passage is given, what one example does not show: that the answer is a part of it."""
     is_span = format.context_is_given and Rule.ANSWER_IN_CONTEXT in format.rules
     return (
-        f" Each {dotted(format.roles.answer or ())} is a few words copied from this text." if is_span else ""
+        f" Each {dotted(format.roles.answer or ())} is a few words copied from {which} text."
+        if is_span
+        else ""
     )
 
 

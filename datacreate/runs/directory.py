@@ -70,7 +70,8 @@ class RunConfig(Settings):
     def format(self) -> TaskFormat:
         """The format of the run's examples."""
         document = self.spec.format
-        return read_format(document, str(document.get("title", "format")))
+        format = read_format(document, str(document.get("title", "format")))
+        return format.with_given_context() if self.spec.corpus else format
 
 
 class RunDirectory:
