@@ -42,34 +42,38 @@ class Directions:
 def chat_prompt(
     encoding: PromptEncoding, shown: Sequence[Example], count: int, directions: Directions = Directions()
 ) -> list[Message]:
-    """The messages that ask for `count` new examples similar to the first of `shown`, the parent; the others are
-    further examples of the format. With none, the fields are described instead.
+    """The messages that ask for `count` new examples similar to the first of `shown`, the parent. With none, the fields
+    are described instead.
+
+    Further examples stand before the parent: those that several prompts have in common are then cached with the text
+    before them.
 
     The instruction stands in the system message, which is the same in all prompts of a run: servers cache it. The
     example is shown without spaces, as the grammar has the response written. With spaces, a small model deviates
     from its preferred tokens at every comma, and fewer of its examples are valid and new.
     """
     examples = [
-        json.dumps(encoding.write(each), ensure_ascii=False, separators=(",", ":")) for each in shown[:1]
+        json.dumps(encoding.write(each), ensure_ascii=False, separators=(",", ":"))
+        for each in (*shown[1:], *shown[:1])
     ]
     if encoding.style == "keyed":
-        return _paper_prompt(examples[0], count)
+        return _paper_prompt(examples[-1], count)
     is_given, passage = encoding.format.context_is_given, directions.passage
     listed = "; ".join(f"{name}: {value}" for name, value in directions.attributes.items())
-    which = "the second" if is_given and shown else "this"
-    text = _text(passage, which) if passage else ""
+    which = f"text {len(shown) + 1}" if is_given and shown else "this text"
+    text = f"{which.removeprefix('this ').capitalize()}:\n{passage}\n\n" if passage else ""
     if shown:
-        context = str(value_at(shown[0].values, encoding.format.roles.context))
-        topics = f"about {which} text" if passage else "" if listed else "about other topics"
+        number = "one example" if len(examples) == 1 else f"{len(examples)} examples"
+        topics = f"about {which}" if passage else "" if listed else "about other topics"
         different = f"but with {listed}, and all different" if listed else ""
         start = (
-            f"{_text(context, 'the first') if is_given else ''}"
-            f"Here is a JSON array with one example, written as {encoding.describe()}:\n[{examples[0]}]\n\n"
+            f"{_contexts(encoding.format, [*shown[1:], shown[0]]) if is_given else ''}"
+            f"Here is a JSON array with {number}, written as {encoding.describe()}:\n[{','.join(examples)}]\n\n"
             f"{text}Write a JSON array of {count} more examples in the same way, "
             f"{', '.join(filter(None, (topics, different)))}."
         )
     else:
-        about = f" about {which} text" if passage else ""
+        about = f" about {which}" if passage else ""
         different = "all different" if passage or listed else "all about different things"
         start = (
             f"{text}Write a JSON array of {count} examples{about}, each written as "
@@ -96,9 +100,11 @@ def merge_system_message(messages: Sequence[Mapping[str, str]]) -> list[Message]
     return [merged, *(dict(message) for message in rest)]
 
 
-def _text(passage: str, which: str) -> str:
-    """A passage, or the context of a shown example if contexts are given: they are no part of what is written."""
-    return f"This is {'a' if which == 'this' else which} text:\n{passage}\n\n"
+def _contexts(format: TaskFormat, shown: Sequence[Example]) -> str:
+    """The given contexts of the shown examples, in their order: they are no part of what is written."""
+    contexts = [str(value_at(each.values, format.roles.context)) for each in shown]
+    texts = "".join(f"Text {number}:\n{context}\n\n" for number, context in enumerate(contexts, 1))
+    return texts if len(shown) == 1 else f"{texts}The examples below are about these texts, in this order. "
 
 
 def _layout_sentence(format: TaskFormat, shown: Sequence[Example]) -> str:
@@ -148,11 +154,7 @@ def _answered_question(encoding: PromptEncoding) -> str | None:
 def _span_sentence(format: TaskFormat, which: str) -> str:
     """Where a passage is given, what one example does not show: that the answer is a part of it."""
     is_span = format.context_is_given and Rule.ANSWER_IN_CONTEXT in format.rules
-    return (
-        f" Each {dotted(format.roles.answer or ())} is a few words copied from {which} text."
-        if is_span
-        else ""
-    )
+    return f" Each {dotted(format.roles.answer or ())} is a few words copied from {which}." if is_span else ""
 
 
 def _label_ratio_sentence(encoding: PromptEncoding, label_ratio: Mapping[str, float] | None) -> str:
