@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from datacreate.checkpoints import Checkpoint
+from datacreate.corpus import about_passages
 from datacreate.corpus.passages import Passages, open_corpus
 from datacreate.decontamination import held_out_sets, with_names
 from datacreate.engines.addresses import Addresses
@@ -160,10 +161,11 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
 
 def _with_corpus(inferred: InferredFormat, passages: Passages) -> InferredFormat:
     """The format for examples about passages: they are its contexts, or source material without a context."""
-    format = inferred.format.with_given_context()
+    format = about_passages(inferred.format)
     context = dotted(format.passage_field or ())
     use = f"as the {context} of each example" if format.context_is_given else "as source material"
-    return replace(inferred, format=format, notes=(*inferred.notes, *passages.notes, f"{passages}; {use}"))
+    notes = (*inferred.notes, *passages.notes, f"{passages}; {use}")
+    return replace(inferred, format=format, notes=notes)
 
 
 def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engines: Engines) -> RunPlan:

@@ -219,12 +219,6 @@ class TaskFormat:
         turns = with_turns(field_at(example.values, self.roles.turns), number)
         return Example(replace_field(example.values, self.roles.turns, turns))
 
-    def with_given_context(self) -> TaskFormat:
-        """The format of examples about passages of documents, which are their contexts if it has any."""
-        path = self.passage_field
-        is_text = path is not None and schema_at(self.schema, path).get("type") == "string"
-        return replace(self, context_is_given=is_text)
-
     def check(self, example: Example) -> None:
         """Raise ExampleError unless the formatting example is valid in this format."""
         error = jsonschema.exceptions.best_match(self.validator.iter_errors(example.values))

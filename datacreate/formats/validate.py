@@ -53,7 +53,7 @@ class Reason(StrEnum):
     WRONG_TAGS = "wrong_tags"  # not one tag for each token
     INVALID_CALL = "invalid_call"  # of no tool, or with arguments that the tool does not take
     WRONG_LENGTH = "wrong_length"  # more or fewer words than the attributes of its request ask for
-    COPIED_EXAMPLE = "copied_example"  # same text as an example or a part of the passage in the prompt, or as a formatting example
+    COPIED_EXAMPLE = "copied_example"  # same text as an example, or a part of the passage, that it was shown
     DUPLICATE = "duplicate"  # same normalized text as an earlier example
     NEAR_DUPLICATE = "near_duplicate"  # few words differ from an earlier example
     SEMANTIC_DUPLICATE = "semantic_duplicate"  # same meaning as an earlier example
