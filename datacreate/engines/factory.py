@@ -21,6 +21,9 @@ from datacreate.errors import EngineError, UsageError
 from datacreate.hardware import check_build, suited_engine, visible_gpus
 from datacreate.messages import Notify, no_notify
 
+_BUSY = 256
+"""Examples for which a GPU is started, with `--replicas auto`; a large one takes more requests at once."""
+
 
 def checkpoint_of(name: str, options: EngineOptions) -> Checkpoint:
     """Resolve an instruct model; with --url it need not be on this machine. Raises CheckpointError."""
@@ -125,7 +128,8 @@ def server_commands(
         settings = settings.model_copy(update={"gpu_memory_utilization": share})
     command = partial(vllm_command, checkpoint, settings, notify, count=count, shares_cores=models > 1)
     commands = [command(gpus=gpus) for gpus in gpu_groups(replicas, settings.tensor_parallel_size)]
-    return commands[: max(1, ceil(count / commands[0].slots))] if replicas == "auto" else commands
+    busy = min(commands[0].slots, _BUSY)
+    return commands[: max(1, ceil(count / busy))] if replicas == "auto" else commands
 
 
 def gpu_groups(replicas: int | Literal["auto"], gpus_each: int) -> tuple[tuple[str, ...], ...]:
