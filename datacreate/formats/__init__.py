@@ -5,7 +5,6 @@ reader.py              the rows of a file
 options.py             --format, --inputs, --answer, --labels, ...; overrides.py applies --labels and --range
 infer.py               the format of an example; infer_answers.py: its answer and options; infer_rows.py: of many rows
 infer_checks.py        refuses examples and options from which no right format can be inferred
-yes_no.py              yes and no in many languages
 task_format.py         TaskFormat; loads schemas/*.json and --format files
 roles.py               what each field is for
 answers.py             which option is right, however the answer field says it

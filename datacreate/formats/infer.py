@@ -26,7 +26,14 @@ from datacreate.formats.example import (
     value_at,
     values_in,
 )
-from datacreate.formats.infer_answers import find_answer_start, find_named, find_options, with_codes
+from datacreate.formats.infer_answers import (
+    are_yes_no,
+    find_answer_start,
+    find_named,
+    find_options,
+    with_codes,
+    yes_no_labels,
+)
 from datacreate.formats.infer_checks import check_answer_values, check_layout, check_options
 from datacreate.formats.options import FormatOptions, field_overrides, leaves_of, named_field
 from datacreate.formats.roles import Roles
@@ -48,7 +55,6 @@ from datacreate.formats.task_format import (
     find_first_code,
     load_format,
 )
-from datacreate.formats.yes_no import are_yes_no, yes_no_labels
 from datacreate.paths import shipped
 
 _ANSWER_NAMES = (
