@@ -111,6 +111,11 @@ class HeldOutRow(NamedTuple):
     inputs: tuple[str, ...]  # the passage included
     passage: str  # the context; empty if the examples have none
 
+    @property
+    def question(self) -> str:
+        """All inputs but the passage."""
+        return "\n".join(text for text in self.inputs if text != self.passage)
+
 
 class HeldOutRef(FrozenModel):
     """A test set that examples are compared with."""

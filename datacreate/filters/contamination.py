@@ -91,7 +91,7 @@ class Contamination(Filter):
         self._short_with_passage: dict[str, int] = {}  # their words, if they say enough -> first row
         questions, passages = [], []
         for number, row in enumerate(self._rows):
-            question = _question_words(row)
+            question = encodable_words(row.question)
             # A short question says little if each has a passage of its own.
             if is_short := 0 < len(question) < self._n and not row.passage:
                 self._short_lengths.add(len(question))
@@ -150,7 +150,7 @@ class Contamination(Filter):
 
     def _repeated_question(self, candidate: Candidate) -> int | None:
         """The row that shares most n-grams with the question, or all words if the row is shorter than an n-gram."""
-        words = _question_words(candidate)
+        words = encodable_words(candidate.question)
         lengths = {k for k in self._short_lengths if k >= MIN_WORDS_INSIDE or k == len(words)}
         grams = [gram for k in {self._n, *lengths} for gram in ngrams(words, k)]
         most = most_common(self._questions, grams)
@@ -164,11 +164,6 @@ class Contamination(Filter):
         row, count = most_common(self._passages, grams) or (0, 0)
         enough = count >= PASSAGE_SHARE * len(grams) and count >= min(PASSAGE_NGRAMS, len(grams))
         return (row, count / len(grams)) if count and enough else None
-
-
-def _question_words(row: Candidate | HeldOutRow) -> list[str]:
-    """The words of all inputs but the passage."""
-    return encodable_words("\n".join(text for text in row.inputs if text != row.passage))
 
 
 def ngrams(words: Sequence[str], n: int) -> list[str]:

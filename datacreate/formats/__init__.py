@@ -2,8 +2,8 @@
 
 example.py             Example, and the formatting example from a file
 reader.py              the rows of a file
-options.py             --format, --inputs, --answer, --labels, ...; overrides.py applies --labels and --range
-infer.py               the format of an example; infer_answers.py: its answer and options; infer_rows.py: of many rows
+options.py             --format, --inputs, --answer, --labels, ..., and what they change
+infer.py               the format of an example; infer_answers.py: answer, options; infer_rows.py: of many rows
 infer_checks.py        refuses examples and options from which no right format can be inferred
 task_format.py         TaskFormat; loads schemas/*.json and --format files
 roles.py               what each field is for

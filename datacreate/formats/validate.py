@@ -96,6 +96,11 @@ class Candidate:
         ""  # of a passage that was given to the model: only examples about the same one are similar
     )
 
+    @property
+    def question(self) -> str:
+        """The inputs without the passage, as one text."""
+        return "\n".join(text for text in self.inputs if text != self.passage)
+
     @classmethod
     def of(cls, values: Mapping[str, Json], format: TaskFormat) -> Self:
         """The candidate of a valid example."""
