@@ -22,6 +22,7 @@ from datacreate.formats.example import (
     dotted,
     field_at,
     find_unsupported_value,
+    leaves_of,
     one_line,
     value_at,
     values_in,
@@ -35,7 +36,7 @@ from datacreate.formats.infer_answers import (
     yes_no_labels,
 )
 from datacreate.formats.infer_checks import check_answer_values, check_layout, check_options
-from datacreate.formats.options import FormatOptions, field_overrides, leaves_of, named_field
+from datacreate.formats.options import FormatOptions, field_overrides, named_field
 from datacreate.formats.roles import Roles
 from datacreate.formats.rules import Rule, find_span
 from datacreate.formats.schema_utils import (

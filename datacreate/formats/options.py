@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 from datacreate.errors import UsageError
-from datacreate.formats.example import JSON_TYPES, Example, FieldPath, Json, dotted, field_at
+from datacreate.formats.example import (
+    JSON_TYPES,
+    Example,
+    FieldPath,
+    Json,
+    dotted,
+    field_at,
+    fields_of,
+    leaves_of,
+)
 from datacreate.settings import CommaList, Pairs, Settings, setting
 
 Fields = Annotated[tuple[str, ...], CommaList]
@@ -65,26 +74,9 @@ class FormatOptions(Settings):
         return {name: [value for value in values if value] for name, values in sets.items()}
 
 
-def leaves_of(value: Json, path: FieldPath = ()) -> Iterator[tuple[FieldPath, Json]]:
-    """Every field that is not an object, with its path."""
-    if isinstance(value, Mapping):
-        for key, part in value.items():
-            yield from leaves_of(part, (*path, key))
-    else:
-        yield path, value
-
-
-def _all_fields(value: Mapping[str, Json], path: FieldPath = ()) -> Iterator[FieldPath]:
-    """Every field, objects included, with its path."""
-    for key, part in value.items():
-        yield (*path, key)
-        if isinstance(part, Mapping):
-            yield from _all_fields(part, (*path, key))
-
-
 def named_field(example: Example, name: str, option: str) -> FieldPath:
     """The path of a field that the user names. Raises UsageError if the example lacks it."""
-    fields = {".".join(path): path for path in _all_fields(example.values)}
+    fields = {".".join(path): path for path, _ in fields_of(example.values)}
     if name not in fields:
         known = ", ".join(dotted(path) for path, _ in leaves_of(example.values))
         raise UsageError(f"{option} {name}: the example has no such field; it has {known}")
