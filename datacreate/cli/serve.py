@@ -50,7 +50,7 @@ def serve(
     datacreate serve --model qwen2.5-7b-instruct -- --data-parallel-size 4
     """
     from datacreate.checkpoints import read_adapter, resolve, with_adapter
-    from datacreate.cli.progress import CreationProgress
+    from datacreate.cli.terminal import CreationProgress
     from datacreate.serve import Endpoint, serving, wait
 
     options = EngineOptions.of(**engine)

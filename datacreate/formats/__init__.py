@@ -12,7 +12,6 @@ rules.py               conditions between fields; layouts.py: those of conversat
 schema_keywords.py     the JSON Schema keywords that a format may use
 serialization.py       the prompt encoding: writes an example, reads an item
 response_schema.py     the grammar of a request
-parse.py               from a completion to candidates and rejects
-validate.py            Candidate, Reject, the reject reasons; validates an example
+validate.py            from a completion to candidates and rejects; the reject reasons; validates an example
 text_normalization.py  which texts are equal, and what a word is
 """
