@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -27,7 +28,9 @@ _ATTEMPTS = 3
 _MAX_TOKENS = 800
 _POLL_SECONDS = 0.5
 _SHOWN = 3  # formatting examples
-_MAX_CHARS = 60  # of a value; a longer one is a text, not a value
+
+_VALUE = re.compile(r"(?=.*\w)[^]\[{}\"]{1,60}")
+"""A value: a few words, and no piece of JSON."""
 
 _TEXT: dict[str, Json] = {"type": "string"}
 _SCHEMA: dict[str, Json] = {
@@ -112,8 +115,8 @@ def _usable(text: str, inputs: RunInputs) -> dict[str, Json]:
             continue
         name = " ".join(str(entry.get("dimension", "")).split()).rstrip(":")
         texts = (" ".join(str(value).split()) for value in entry.get("values") or ())
-        values = list({text.casefold(): text for text in texts if 0 < len(text) <= _MAX_CHARS}.values())
-        if name.casefold() in {"", *fields, *map(str.casefold, found)} or len(name) > _MAX_CHARS:
+        values = list({text.casefold(): text for text in texts if _VALUE.fullmatch(text)}.values())
+        if not _VALUE.fullmatch(name) or name.casefold() in {*fields, *map(str.casefold, found)}:
             continue
         try:
             parse_attributes({name: values})

@@ -61,9 +61,9 @@ def of_any_length(request: Request) -> Completion:
 def counts(run_dir: Path) -> dict[str, Counter[str]]:
     """Dimension -> value -> accepted examples, from the log."""
     found: dict[str, Counter[str]] = {}
-    for values in RunDirectory(run_dir).attributes():
-        for name, value in values.items():
-            found.setdefault(name, Counter())[value] += 1
+    for commit in commits(run_dir):
+        for name, value in commit.attributes.items():
+            found.setdefault(name, Counter())[value] += len(commit.accepted)
     return found
 
 
@@ -188,9 +188,8 @@ def test_the_prompt_of_a_request_has_the_values_of_its_commit(
 
 def test_the_number_of_words_is_checked(tmp_path: Path, model: str, attributes: Path) -> None:
     summary = make(tmp_path / "run", model, of_any_length, example=QA, attributes=attributes, count=60)
-    run_directory = RunDirectory(tmp_path / "run")
-    for values, own in zip(run_directory.examples(), run_directory.attributes(), strict=True):
-        low, high = {"short": (2, 4), "long": (5, 9)}[own["length"]]
+    for values in RunDirectory(tmp_path / "run").examples(with_attributes=True):
+        low, high = {"short": (2, 4), "long": (5, 9)}[values["attributes.length"]]
         assert low <= len(values["question"].split()) <= high
     assert_exact(counts(tmp_path / "run")["length"], {"short": 0.4, "long": 0.6})
     assert summary["rejected"]["wrong_length"] > 20
@@ -260,8 +259,9 @@ def test_exports_have_the_values_as_columns(tmp_path: Path, model: str, attribut
     make(tmp_path / "run", model, of_any_length, example=QA, attributes=attributes, count=20)
     directory = RunDirectory(tmp_path / "run")
     expected = [
-        values | {f"attributes.{name}": value for name, value in own.items()}
-        for values, own in zip(directory.examples(), directory.attributes(), strict=True)
+        values | {f"attributes.{name}": value for name, value in commit.attributes.items()}
+        for commit in directory.commits()
+        for values in commit.accepted
     ]
     table = pyarrow.parquet.read_table(exported(directory, "parquet", with_attributes=True))
     assert table.to_pylist() == expected
@@ -288,6 +288,9 @@ def test_commands_show_the_values(tmp_path: Path, model: str, attributes: Path) 
     (tmp_path / "config.yaml").write_text(f"attributes: {attributes}\nexample: {tmp_path / 'qa.json'}\n")
     ended = run("preview", "--config", tmp_path / "config.yaml", "--model", model, "--json")
     assert len(ended.out.splitlines()) == 5
+    assert "attributes" not in ended.out
+    shown = run("preview", "--config", tmp_path / "config.yaml", "--model", model).out
+    assert re.search(r"attributes.topic +sport", shown)
     ended = run("create", *how, "--run-dir", tmp_path / "paper", "--method", "paper")
     assert "--attributes: --method paper has no such step" in ended.err
     assert ended.code == 2
@@ -299,7 +302,7 @@ def proposing(*texts: str) -> ScriptedEngine:
 
 
 PROPOSED = [
-    {"dimension": " Topic: ", "values": ["sport", "Sport", "cats and\ndogs", "yes", "x" * 90]},
+    {"dimension": " Topic: ", "values": ["sport", "Sport", "cats and\ndogs", "yes", "x" * 90, "]},{", "..."]},
     {"dimension": "label", "values": ["entailment", "neutral"]},
     {"dimension": "topic", "values": ["a", "b"]},
     {"dimension": "tone", "values": ["angry"]},

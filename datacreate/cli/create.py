@@ -51,7 +51,7 @@ def create(settings: dict[str, Any], dry_run: bool, as_json: bool) -> None:
     if as_json:
         print_json(summary)
         return
-    print_samples(list(islice(RunDirectory(config.run_dir).examples(), 3)))
+    print_samples(list(islice(RunDirectory(config.run_dir).examples(with_attributes=True), 3)))
     print_summary(summary)
     echo(f"\n{config.run_dir / 'train.jsonl'}")
 
@@ -95,6 +95,7 @@ def preview(count: int, save_examples: Path | None, settings: dict[str, Any], as
         except DatacreateError as error:  # there is nothing to resume
             raise type(error)(str(error).replace("run the same command to resume", "run it again")) from None
         examples = list(RunDirectory(config.run_dir).examples())
+        shown = list(RunDirectory(config.run_dir).examples(with_attributes=True))
     if save_examples is not None:
         replace_file(save_examples, "".join(f"{example_line(values)}\n" for values in examples))
         say(f"{save_examples}: {len(examples)} examples")
@@ -102,7 +103,7 @@ def preview(count: int, save_examples: Path | None, settings: dict[str, Any], as
         for values in examples:
             echo(visible_json(values))
         return
-    print_samples(examples)
+    print_samples(shown)
 
 
 def _check_new_file(path: Path) -> None:

@@ -43,7 +43,8 @@ def show(run: Path, samples: int, html: Path | None, as_json: bool) -> None:
     config, summary = directory.read_config(), directory.summary()
     total = summary["accepted"]
     drawn = set(random.Random(0).sample(range(total), min(samples, total)))
-    shown = [values for index, values in enumerate(directory.examples()) if index in drawn]
+    rows = directory.examples(with_attributes=True)
+    shown = [values for index, values in enumerate(rows) if index in drawn]
     metrics = DatasetMetrics().run(directory)
     if html:
         from datacreate.reporting.run_page import write_run_page
@@ -62,7 +63,7 @@ def show(run: Path, samples: int, html: Path | None, as_json: bool) -> None:
 
 class _SplitOptions(Settings):
     split: Shares | None = setting(
-        "Share of each file, such as train=0.9,validation=0.1; rows of one parent stay together.",
+        "Share of each file, such as train=0.9,validation=0.1; rows of one parent or passage stay together.",
         "output",
         metavar="NAME=0.9,...",
     )

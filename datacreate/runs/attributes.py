@@ -60,6 +60,11 @@ def described(dimensions: Attributes, format: TaskFormat) -> dict[str, dict[str,
     return {each.name: {value.name: value.described(format) for value in each.values} for each in dimensions}
 
 
+def attribute_field(name: str) -> str:
+    """The field that has the value of a dimension, where it is shown or exported beside an example."""
+    return f"attributes.{name}"
+
+
 def find_length_error(
     candidate: Candidate, attributes: Mapping[str, str], dimensions: Attributes, passage: str | None
 ) -> Reject | None:

@@ -31,6 +31,7 @@ from datacreate.formats.example import Json, parse_object
 from datacreate.formats.task_format import TaskFormat, read_format
 from datacreate.locking import LOCK_FILE, FolderLock, locked
 from datacreate.messages import Notify, no_notify
+from datacreate.runs.attributes import attribute_field
 from datacreate.runs.config import RunSpec
 from datacreate.runs.log import Commit, LogLine, read_log
 from datacreate.runs.summary import RunStats, depth_warning
@@ -223,10 +224,12 @@ class RunDirectory:
         """The number of accepted examples so far."""
         return sum(len(commit.accepted) for commit in self.commits())
 
-    def examples(self) -> Iterator[dict[str, Json]]:
-        """The accepted examples in order, from the log."""
+    def examples(self, *, with_attributes: bool = False) -> Iterator[dict[str, Json]]:
+        """The accepted examples in order, from the log; if wanted with a field `attributes.NAME` for each dimension."""
         for commit in self.commits():
-            yield from commit.accepted
+            own = {attribute_field(name): value for name, value in commit.attributes.items()}
+            for values in commit.accepted:
+                yield values | own if with_attributes else values
 
     def write_sources(self, spec: RunSpec) -> CorpusUse:
         """Write sources.jsonl: line i has the passage that row i was written about. Raises StorageError."""
@@ -241,15 +244,11 @@ class RunDirectory:
                     file.write(f"{json.dumps(source, ensure_ascii=False)}\n".encode() * len(commit.accepted))
         return use
 
-    def attributes(self) -> Iterator[Mapping[str, str]]:
-        """The value of each dimension of `--attributes` for each accepted example, in order."""
-        for commit in self.commits():
-            yield from [commit.attributes] * len(commit.accepted)
-
     def families(self) -> Iterator[int]:
-        """The family of each accepted example in order: those that were written for one parent, or about one passage.
+        """The family of each accepted example in order: those about one passage; without passages, those of one parent.
 
-        The formatting example is the parent of many that have little in common: there, those of one request.
+        The formatting example is the parent of many that have little in common: there, those of one request. The
+        children of one parent about different passages are no family: few families would be left.
         """
         numbers: dict[str | int, int] = {}
         corpus = self.read_config().spec.corpus

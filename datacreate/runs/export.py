@@ -20,6 +20,7 @@ from datacreate.formats.schema_utils import leaves
 from datacreate.formats.task_format import TaskFormat
 from datacreate.locking import replaced_by_one
 from datacreate.messages import Notify, no_notify
+from datacreate.runs.attributes import attribute_field
 from datacreate.runs.directory import RunDirectory
 from datacreate.settings import check_shares
 
@@ -66,9 +67,9 @@ def export(
             "command, or export what there is with --partial"
         )
     splits = _splits(run, split, seed, notify) if split else dict.fromkeys(["train"])
-    attributes: dict[str, str] = {}
+    attributes: list[str] = []
     if with_attributes:
-        attributes = {each.name: f"attributes.{each.name}" for each in config.spec.attributes}
+        attributes = [attribute_field(each.name) for each in config.spec.attributes]
         if not attributes or layout not in _WITH_ATTRIBUTES:
             why = (
                 "the run has none"
@@ -77,7 +78,7 @@ def export(
             )
             raise UsageError(f"--with-attributes: {why}")
     parts = {
-        name: ExportRows(run.path, config.format, _reader(run, rows, attributes), list(attributes.values()))
+        name: ExportRows(run.path, config.format, _reader(run, rows, with_attributes), attributes)
         for name, rows in splits.items()
     }
     is_own = target is None
@@ -113,14 +114,14 @@ def _write_folder(parts: Mapping[str, ExportRows], path: Path, notify: Notify) -
 
 
 def _reader(
-    run: RunDirectory, rows: set[int] | None, attributes: Mapping[str, str]
+    run: RunDirectory, rows: set[int] | None, with_attributes: bool
 ) -> Callable[[], Iterator[Values]]:
-    """Reads the examples of the run; only those of these numbers, from 0. `attributes`: dimension -> its field."""
+    """Reads the examples of the run; only those of these numbers, from 0."""
 
     def read() -> Iterator[Values]:
-        for number, (values, own) in enumerate(zip(run.examples(), run.attributes(), strict=True)):
+        for number, values in enumerate(run.examples(with_attributes=with_attributes)):
             if rows is None or number in rows:
-                yield values | {field: own[name] for name, field in attributes.items()}
+                yield values
 
     return read
 
@@ -148,7 +149,8 @@ def _splits(
             f"--split: {len(families)} rows in {len(assigned)} families leave no row for {empty[0]}; give it a larger "
             "share, or use a larger run"
         )
-    notify(f"split by family (rows of one parent), seed {seed}: {found} rows, {len(assigned)} families")
+    of = "passage" if run.read_config().spec.corpus else "parent"
+    notify(f"split by family (rows of one {of}), seed {seed}: {found} rows, {len(assigned)} families")
     return rows
 
 
