@@ -12,5 +12,5 @@ engines/
   vllm.py       command line, environment and memory of vLLM's server
   llamacpp.py   the same for llama.cpp's, and its process
   settings.py   options: which engine and servers, how a model is loaded
-  factory.py    settings of a run -> its engines; GPUs of several servers
+  factory.py    settings of a run -> its engines; GPUs of several servers; `serve`
 """
