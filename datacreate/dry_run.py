@@ -45,6 +45,7 @@ def describe_run(config: CreateConfig) -> dict[str, Any]:
         "state": "new" if stored is None else "finished" if accepted == config.count else "resumes",
         "accepted": accepted,
         "count": config.count,
+        "examples": len(inputs.roots),
         "format": inputs.inferred.format.name,
         "notes": notes,
         **({"corpus": inputs.passages.counts} if inputs.passages else {}),

@@ -100,6 +100,17 @@ def listed_gpus(listing: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def gpu_memory() -> list[tuple[str, float]]:
+    """Name and memory in GiB of the GPUs of this machine; empty if a GPU is divided (MIG), or without nvidia-smi."""
+    if any(name.startswith("MIG") for name in visible_gpus()):
+        return []
+    try:
+        rows = nvidia_smi("--query-gpu=name,memory.total", "--format=csv,noheader,nounits").splitlines()
+        return [(name, float(mib) / 1024) for name, _, mib in (row.rpartition(",") for row in rows)]
+    except (EngineError, ValueError):
+        return []
+
+
 def nvidia_smi(*arguments: str) -> str:
     """The output of nvidia-smi; empty without it. EngineError, with its message, if it fails."""
     if shutil.which("nvidia-smi") is None:

@@ -226,6 +226,15 @@ def test_dry_run_preview_and_config_know_the_corpus(tmp_path: Path, model: str, 
     assert "--corpus: --method paper has no such step" in refused.failure
 
 
+def test_examples_about_a_passage_of_a_test_set_are_rejected(tmp_path: Path, model: str, docs: Path) -> None:
+    row = YES_NO | {"question": "Is this about something else?", "context": passage(3)}
+    (tmp_path / "test.jsonl").write_text(json.dumps(row) + "\n")
+    changes: dict[str, Any] = {"example": YES_NO, "decontaminate": ("test.jsonl",), "num_examples": 2}
+    summary = make(tmp_path / "run", model, corpus=("docs",), count=40, **changes)
+    assert summary["rejected"]["contaminated"] > 0
+    assert not any(passage(3) in row["context"] for row in examples(tmp_path / "run"))
+
+
 def test_sources_are_grouped_as_the_rows_are(tmp_path: Path, model: str, docs: Path) -> None:
     make(tmp_path / "run", model, example=YES_NO, corpus=("docs",), count=40, num_examples=5)
     contexts = [row["context"] for row in examples(tmp_path / "run")]

@@ -75,6 +75,11 @@ class EngineSettings(FrozenModel):
     max_num_seqs: int | None = Field(default=None, gt=0)
     enforce_eager: bool | None = None
     kv_cache_gib: float | None = Field(default=None, gt=0)  # CPU only
+    kv_cache_dtype: Literal["auto", "fp8"] | None = None
+    quantization: str | None = None  # a method of vLLM; quantized checkpoints name theirs themselves
+    reasoning_parser: str | None = (
+        None  # vLLM's name of how the model marks its thinking; the grammar begins after it
+    )
 
 
 class RecommendedSampling(FrozenModel):

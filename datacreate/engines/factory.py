@@ -33,6 +33,9 @@ _OURS = re.compile(r"--(model|host|port|uds|served-model-name|max-num-seqs|api-k
 
 _COPIES = re.compile(r"(?:--data-parallel-size|-dp)[= ](\d+)")
 
+_BUSY = 256
+"""Examples for which a GPU is started, with `--replicas auto`; a large one takes more requests at once."""
+
 
 def checkpoint_of(name: str, options: EngineOptions) -> Checkpoint:
     """Resolve an instruct model; with --url it need not be on this machine. Raises CheckpointError."""
@@ -137,7 +140,8 @@ def server_commands(
         settings = settings.model_copy(update={"gpu_memory_utilization": share})
     command = partial(vllm_command, checkpoint, settings, notify, count=count, shares_cores=models > 1)
     commands = [command(gpus=gpus) for gpus in gpu_groups(replicas, settings.tensor_parallel_size)]
-    return commands[: max(1, ceil(count / commands[0].slots))] if replicas == "auto" else commands
+    busy = min(commands[0].slots, _BUSY)
+    return commands[: max(1, ceil(count / busy))] if replicas == "auto" else commands
 
 
 def gpu_groups(replicas: int | Literal["auto"], gpus_each: int) -> tuple[tuple[str, ...], ...]:

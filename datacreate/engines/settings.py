@@ -12,7 +12,7 @@ EngineKind = Literal["auto", "vllm", "llamacpp"]
 
 VLLM_ONLY = (
     "replicas", "tensor_parallel_size", "gpu_memory_utilization", "dtype", "enforce_eager", "kv_cache_gib",
-    "trust_remote_code",
+    "kv_cache_dtype", "quantization", "trust_remote_code",
 )  # fmt: skip
 
 _SERVER_SIDE = ("adapter", *VLLM_ONLY)
@@ -69,6 +69,12 @@ class EngineOptions(Settings):
     )  # fmt: skip
     kv_cache_gib: float | None = _engine(
         "vLLM on a CPU: memory of the KV cache in GiB.", gt=0, metavar="GIB", shown_default="1"
+    )
+    kv_cache_dtype: Literal["auto", "fp8"] | None = _engine(
+        "vLLM: data type of the KV cache; fp8 takes half the memory.", shown_default="auto: that of the model"
+    )
+    quantization: str | None = _engine(
+        "vLLM: quantize the weights while they are loaded, for example with fp8.", metavar="METHOD"
     )
     trust_remote_code: bool = _engine("Allow Python code of the model's publisher to run.", default=False)
 

@@ -23,7 +23,15 @@ from datacreate.checkpoints.pull import raise_if_disk_full
 from datacreate.engines.local import ServerCommand, check_memory
 from datacreate.errors import CheckpointError, EngineError
 from datacreate.files import remove_temporary, replaced, storage_error
-from datacreate.hardware import GIB, cpu_has_bf16, has_flashinfer_kernels, has_gpu, mismatch, vllm_build
+from datacreate.hardware import (
+    GIB,
+    cpu_has_bf16,
+    gpu_memory,
+    has_flashinfer_kernels,
+    has_gpu,
+    mismatch,
+    vllm_build,
+)
 from datacreate.messages import Notify, no_notify
 from datacreate.paths import data_dir
 
@@ -34,7 +42,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     # On the CPU throughput no longer grows past 32 in flight, and blocks of 128 tokens never match short
     # shared prefixes.
     "cpu": {"max_num_seqs": 32, "max_num_batched_tokens": 4096, "block_size": 32},
-    "gpu": {"max_num_seqs": 256, "max_num_batched_tokens": 8192},
+    "gpu": {},
 }
 
 _ENVIRONMENT = {
@@ -69,7 +77,7 @@ WORTH_COMPILING = 500
 """Smallest number of examples for which the model is compiled on a CPU. Compilation slows the start down
 and makes each step faster."""
 
-GPU_SHARE = 0.9
+GPU_SHARE = 0.92
 """The share of a GPU's memory that vLLM uses by default."""
 
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
@@ -97,10 +105,12 @@ def vllm_command(
         raise EngineError(
             "vLLM is not installed; run scripts/setup --cpu (or --gpu), or use --engine llamacpp"
         )
-    resolved: dict[str, Any] = {**_DEFAULTS[build], **settings.model_dump(exclude_none=True)}
-    cache = max(1, round(resolved.pop("kv_cache_gib", None) or 1))  # whole GiB for vLLM; no automatic value
     if build == "gpu" and not has_gpu():
         raise EngineError(f"{checkpoint.name}: {mismatch()}")
+    resolved: dict[str, Any] = {**_DEFAULTS[build], **settings.model_dump(exclude_none=True)}
+    if build == "gpu":
+        resolved.setdefault("max_num_seqs", gpu_slots())
+    cache = max(1, round(resolved.pop("kv_cache_gib", None) or 1))  # whole GiB for vLLM; no automatic value
     folder, name, adapter = dequantized(checkpoint, notify), checkpoint.name, checkpoint.adapter
     config = read_json(folder / "config.json")
     longest = (config.get("text_config") or config).get("max_position_embeddings")
@@ -143,6 +153,13 @@ def vllm_command(
         command += ([flag] if value else []) if isinstance(value, bool) else [flag, str(value)]
     slots = int(resolved["max_num_seqs"])
     return ServerCommand("vLLM", name, tuple(command), environment, slots, record | resolved)
+
+
+def gpu_slots() -> int:
+    """How many requests vLLM's server processes at once by default; it depends on the GPU, and no API reports it."""
+    gpus = gpu_memory()
+    large = all(gib >= 70 and "a100" not in name.lower() for name, gib in gpus)
+    return 1024 if gpus and large else 256
 
 
 def dequantized(checkpoint: Checkpoint, notify: Notify = no_notify) -> Path:

@@ -143,14 +143,27 @@ class PromptEncoding:
             schemas[self._tagged[0]] = {**tokens, "items": item}
         return schemas
 
+    @cached_property
+    def _label_words(self) -> frozenset[str]:
+        """The fixed labels that are words: no content of another field."""
+        labels = (label for label in self.format.labels or () if isinstance(label, str | bool))
+        return frozenset(str(label).casefold() for label in labels)
+
     def has_placeholder(self, values: Mapping[str, Json]) -> bool:
-        """Whether a text is a word of `describe` or JSON instead of content: a field's own name, "wrong option 2"."""
+        """Whether a text is a word of the prompt or JSON instead of content: a field's own name, "wrong option 2", or a
+        label.
+        """
         options = self.format.roles.options
         for name in self.fields:
             own_name = re.compile(rf"\W*{re.escape(name)}\W*", re.IGNORECASE)
             texts = free_texts(values.get(name), self._properties[name])
             for text in [" ".join(texts)] if self._tagged[:1] == (name,) else texts:
-                if _STRAY_JSON.match(text) or _is_cut(text) or (len(name) > 2 and own_name.fullmatch(text)):
+                if (
+                    text.strip(" .?!").casefold() in self._label_words
+                    or _STRAY_JSON.match(text)
+                    or _is_cut(text)
+                    or (len(name) > 2 and own_name.fullmatch(text))
+                ):
                     return True
                 if options and options[0] == name and _OPTION_WORDS.fullmatch(text):
                     return True
@@ -205,8 +218,9 @@ class PromptEncoding:
 
     def _with_span(self, values: Mapping[str, Json]) -> Mapping[str, Json]:
         """The values with an extractive answer as a given context writes it: small models change its case."""
-        path = self.format.roles.answer if Rule.ANSWER_IN_CONTEXT in self.format.rules else None
-        answer = value_at(values, path) if self.format.context_is_given else None
+        is_span = self.format.context_is_given and Rule.ANSWER_IN_CONTEXT in self.format.rules
+        path = self.format.roles.answer if is_span else None
+        answer = value_at(values, path)
         if not path or answer is None:
             return values
         if isinstance(answer, list):

@@ -39,7 +39,7 @@ class Reason(StrEnum):
     CONSTRAINT_VIOLATION = "constraint_violation"  # a keyword that only validation checks: a length, ...
     BLANK = "blank"  # a text without visible characters, or inputs without a letter or digit
     INVALID_CHARACTERS = "invalid_characters"  # control characters, lone surrogates
-    PLACEHOLDER = "placeholder"  # words of the prompt or JSON instead of content: "wrong option"
+    PLACEHOLDER = "placeholder"  # a label, words of the prompt or JSON instead of content: "wrong option"
     ANSWER_NOT_IN_OPTIONS = "answer_not_in_options"
     ANSWER_NOT_IN_CONTEXT = "answer_not_in_context"
     DUPLICATE_OPTIONS = "duplicate_options"

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from datacreate.formats.example import Example, Json, dotted, field_at, value_at
+from datacreate.formats.example import Example, FieldPath, Json, dotted, field_at, value_at
 from datacreate.formats.rules import Rule
 from datacreate.formats.schema_utils import (
     Schema,
@@ -42,39 +42,48 @@ class Directions:
 def chat_prompt(
     encoding: PromptEncoding, shown: Sequence[Example], count: int, directions: Directions = Directions()
 ) -> list[Message]:
-    """The messages that ask for `count` new examples similar to the first of `shown`, the parent; the others are
-    further examples of the format. With none, the fields are described instead.
+    """The messages that ask for `count` new examples similar to the first of `shown`, the parent. With none, the fields
+    are described instead.
+
+    Further examples stand before the parent: those that several prompts have in common are then cached with the text
+    before them.
 
     The instruction stands in the system message, which is the same in all prompts of a run: servers cache it. The
     example is shown without spaces, as the grammar has the response written. With spaces, a small model deviates
     from its preferred tokens at every comma, and fewer of its examples are valid and new.
     """
     examples = [
-        json.dumps(encoding.write(each), ensure_ascii=False, separators=(",", ":")) for each in shown[:1]
+        json.dumps(encoding.write(each), ensure_ascii=False, separators=(",", ":"))
+        for each in (*shown[1:], *shown[:1])
     ]
     if encoding.style == "keyed":
-        return _paper_prompt(examples[0], count)
+        return _paper_prompt(examples[-1], count)
     is_given, passage = encoding.format.context_is_given, directions.passage
     listed = "; ".join(f"{name}: {value}" for name, value in directions.attributes.items())
     text = _text(passage, "another" if is_given and shown else "a") if passage else ""
     if shown:
-        context = str(value_at(shown[0].values, encoding.format.roles.context))
+        number = "one example" if len(examples) == 1 else f"{len(examples)} examples"
         topics = "about this text" if passage else "" if listed else "about other topics"
         different = f"but with {listed}, and all different" if listed else ""
         start = (
-            f"{_text(context, 'a') if is_given else ''}"
-            f"Here is a JSON array with one example, written as {encoding.describe()}:\n[{examples[0]}]\n\n"
+            f"{_contexts(encoding.format, [*shown[1:], shown[0]]) if is_given else ''}"
+            f"Here is a JSON array with {number}, written as {encoding.describe()}:\n[{','.join(examples)}]\n\n"
             f"{text}Write a JSON array of {count} more examples in the same way, "
             f"{', '.join(filter(None, (topics, different)))}."
         )
     else:
         about = " about this text" if passage else ""
-        start = f"{text}Write a JSON array of {count} examples{about}, each written as {describe_fields(encoding)}"
+        different = "all different" if passage or listed else "all about different things"
+        start = (
+            f"{text}Write a JSON array of {count} examples{about}, each written as "
+            f"{_without_example(encoding, different)}"
+        )
         start += f" All of them have {listed}." if listed else ""
     options = " All options of an example differ from each other." if encoding.format.options_vary else ""
+    fixed = "" if not shown and _answered_question(encoding) else _fixed_answers_sentence(encoding.format)
     user = (
-        f"{start}{options}"
-        f"{_fixed_answers_sentence(encoding.format)}{_label_ratio_sentence(encoding, directions.label_ratio)}"
+        f"{start}{options}{fixed}"
+        f"{_label_ratio_sentence(encoding, directions.label_ratio)}"
         f"{_layout_sentence(encoding.format, shown)}{_span_sentence(encoding.format)}"
     )
     system = "\n\n".join(filter(None, (_SYSTEM, directions.instruction)))
@@ -93,6 +102,15 @@ def merge_system_message(messages: Sequence[Mapping[str, str]]) -> list[Message]
 def _text(passage: str, article: str) -> str:
     """A passage, or the context of a shown example if contexts are given: they are no part of what is written."""
     return f"This is {article} text:\n{passage}\n\n"
+
+
+def _contexts(format: TaskFormat, shown: Sequence[Example]) -> str:
+    """The contexts of the shown examples, in their order."""
+    contexts = [str(value_at(each.values, format.roles.context)) for each in shown]
+    if len(contexts) == 1:
+        return _text(contexts[0], "a")
+    listed = "\n\n".join(f"Text {number}:\n{context}" for number, context in enumerate(contexts, 1))
+    return f"{listed}\n\nThe examples below are about these texts, in this order. "
 
 
 def _layout_sentence(format: TaskFormat, shown: Sequence[Example]) -> str:
@@ -118,23 +136,32 @@ def _fixed_answers_sentence(format: TaskFormat) -> str:
 
     Without this sentence, small models often write statements instead.
     """
-    question, labels = (
-        next((path for path in format.roles.inputs if path[-1] == "question"), None),
-        format.labels,
-    )
-    if not (question and labels) or format.roles.tools:
-        return ""
-    choices = _listed(list(map(str, labels)), "or")
-    return f" Each {dotted(question)} is one that {choices} alone answers."
+    question = _question_with_labels(format)
+    return f" Each {dotted(question)} is one that {_label_names(format)} alone answers." if question else ""
+
+
+def _question_with_labels(format: TaskFormat) -> FieldPath | None:
+    """The input named question, if its answer is a fixed label."""
+    question = next((path for path in format.roles.inputs if path[-1] == "question"), None)
+    return question if format.labels and not format.roles.tools else None
+
+
+def _label_names(format: TaskFormat) -> str:
+    return _listed(list(map(str, format.labels or ())), "or")
+
+
+def _answered_question(encoding: PromptEncoding) -> str | None:
+    """The field of a question that is written after its label; None if there is none."""
+    question = _question_with_labels(encoding.format)
+    is_written = question and len(question) == 1 and not encoding.pseudo_labels
+    return question[0] if question and is_written else None
 
 
 def _span_sentence(format: TaskFormat) -> str:
     """Where a passage is given, what one example does not show: that the answer is a part of it."""
     is_span = format.context_is_given and Rule.ANSWER_IN_CONTEXT in format.rules
     return (
-        f" Each {dotted(format.roles.answer or ())} is copied word for word from this text."
-        if is_span
-        else ""
+        f" Each {dotted(format.roles.answer or ())} is a few words copied from this text." if is_span else ""
     )
 
 
@@ -160,13 +187,13 @@ def _paper_prompt(shown: str, count: int) -> list[Message]:
     return [{"role": "user", "content": user}]
 
 
-def describe_fields(encoding: PromptEncoding) -> str:
-    """How an example is written, and what its fields are, in sentences.
+def describe_fields(encoding: PromptEncoding, without: str | None = None) -> str:
+    """How an example is written, and what its fields can be, in sentences; `without` one of them.
 
     A text gets no words of its own: a small model writes `text` where the prompt says `body: text`.
     """
     fields = encoding.field_schemas
-    told = {name: _field_words(encoding, name, part) for name, part in fields.items()}
+    told = {name: _field_words(encoding, name, part) for name, part in fields.items() if name != without}
     limits = "".join(f" The {name} is {words}." for name, words in told.items() if words)
     described = {(name,): part for name, part in fields.items()} | dict(leaves({"properties": fields}))
     about = "".join(
@@ -174,9 +201,28 @@ def describe_fields(encoding: PromptEncoding) -> str:
         for path, part in described.items()
         if isinstance(part, Mapping) and part.get("description")
     )
-    worded = [name for name, part in fields.items() if may_have_text(part)]
-    real = f" Write a real {_listed(worded, 'and')} in each, all about different things." if worded else ""
-    return f"{encoding.describe()}.{limits}{about}{real}"
+    return f"{encoding.describe()}.{limits}{about}"
+
+
+def _without_example(encoding: PromptEncoding, different: str) -> str:
+    """How an example is written, and a request for its texts. `different`: how the examples differ.
+
+    Where a question has fixed labels, small models write the label as the question, unless the prompt says that it is a
+    sentence.
+    """
+    question = _answered_question(encoding)
+    worded = [
+        name for name, part in encoding.field_schemas.items() if may_have_text(part) and name != question
+    ]
+    texts = f"a real {_listed(worded, 'and')}" if worded else ""
+    if question:
+        choices = _label_names(encoding.format)
+        asked = f"a {question} as a whole sentence that someone would ask, and whose answer is the {choices} before it"
+        request = f" In each, write {' and '.join(filter(None, (texts, asked)))}, {different}."
+    else:
+        request = f" Write {texts} in each, {different}." if texts else ""
+    answer = (encoding.format.roles.answer or ("",))[0]
+    return f"{describe_fields(encoding, answer if question else None)}{request}"
 
 
 def _field_words(encoding: PromptEncoding, name: str, schema: Schema) -> str:

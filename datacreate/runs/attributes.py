@@ -34,7 +34,8 @@ class AttributeValue(FrozenModel):
         """The value as the prompt names it: `short, 3 to 12 words in question`."""
         if self.words is None:
             return self.name
-        inputs = [dotted(path) for path in format.roles.inputs]
+        given = format.passage_field if format.context_is_given else None
+        inputs = [dotted(path) for path in format.roles.inputs if path != given]
         where = f" in {' and '.join(inputs)}{' together' if inputs[1:] else ''}" if inputs else ""
         length = _range_name(self.words) + where
         return length if self.name == _range_name(self.words) else f"{self.name}, {length}"
@@ -66,17 +67,17 @@ def attribute_field(name: str) -> str:
 
 
 def find_length_error(
-    candidate: Candidate, attributes: Mapping[str, str], dimensions: Attributes, passage: str | None
+    candidate: Candidate, attributes: Mapping[str, str], dimensions: Attributes, format: TaskFormat
 ) -> Reject | None:
     """A reject if the example was written for a range of words and its inputs have fewer or more.
 
-    `attributes`: the value of each dimension. A `passage` that was given with the request does not count.
+    `attributes`: the value of each dimension. A context that was given with the request does not count.
     """
     chosen = (value for each in dimensions for value in each.values if attributes[each.name] == value.name)
     fewest, most = next((value.words for value in chosen if value.words), (0, None))
     if most is None:
         return None
-    number = len(words("\n".join(text for text in candidate.inputs if text != passage), None))
+    number = len(words(candidate.question if format.context_is_given else candidate.text, None))
     if fewest <= number <= most:
         return None
     detail = f"{number} words, expected {fewest} to {most}"

@@ -296,6 +296,8 @@ def summary_of(config: RunConfig, stats: RunStats) -> dict[str, Any]:
         "license": config.license,
         **({"instruction": spec.instruction} if spec.instruction else {}),
         **({"benchmark": spec.benchmark} if spec.benchmark else {}),
+        "formatting_examples": len(spec.examples),
+        "shots": spec.shots,
         **stats.summary(config.count),
         "depth_warning": depth_warning(spec, stats.depths),
         "filters": filter_report(spec.filters, stats.rejects),

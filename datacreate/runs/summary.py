@@ -234,11 +234,16 @@ def depth_warning(spec: RunSpec, depths: Mapping[int, int]) -> str | None:
     small = rows < MIN_REQUESTS * spec.num_examples
     if spec.strategy == "naive" or small or children <= MAX_SHALLOW * rows:
         return None
-    root = "children of the formatting example" if spec.examples else "written from the instruction alone"
+    several = len(spec.examples) > 1
+    root = (
+        f"children of the formatting example{'s' * several}"
+        if spec.examples
+        else "written from the instruction alone"
+    )
     remedy = "fewer --num-chains" if spec.num_chains else "a smaller --max-parent-uses"
     return (
         f"{children} of {rows} examples are {root}, as with --strategy naive; use "
-        f"{remedy} or a larger --count"
+        f"{remedy}{', fewer examples' * several} or a larger --count"
     )
 
 
@@ -251,7 +256,7 @@ def summary_fields(summary: Mapping[str, Any]) -> dict[str, str]:
     test_sets = ", ".join(dict.fromkeys(split["name"] for split in summary["compared_with"]))
     fields = {
         "examples": f"{summary['accepted']} of {summary['requested']}{share}",
-        "made by": f"{summary['model']}, {summary['strategy']}",
+        "made by": f"{summary['model']}, {summary['strategy']}{_shown(summary)}",
         "benchmark": summary.get("benchmark", ""),
         "instruction": shorten(" ".join(summary.get("instruction", "").split()), _LONGEST_INSTRUCTION),
         "rejected": _counts(summary["rejected"]),
@@ -265,6 +270,13 @@ def summary_fields(summary: Mapping[str, Any]) -> dict[str, str]:
         f"({summary['tokens_per_example']} per example), {summary['seconds']} s",
     }
     return {name: text for name, text in fields.items() if text}
+
+
+def _shown(summary: Mapping[str, Any]) -> str:
+    """How many formatting examples there were and how many a prompt showed, if not one."""
+    number, shots = summary["formatting_examples"], summary["shots"]
+    in_prompts = f", up to {shots} in a prompt" if shots > 1 else ""
+    return f", {number} formatting examples{in_prompts}" if number > 1 else in_prompts
 
 
 def _verification(checked: Mapping[str, Any]) -> str:

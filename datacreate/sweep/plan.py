@@ -29,7 +29,7 @@ MIXED = "human+"
 CONDITIONS = (HUMAN, HUMAN_FULL, ZERO_SHOT, *STRATEGIES, *(MIXED + name for name in STRATEGIES))
 
 CREATE_OPTIONS = set(CreateConfig.model_fields) - set(
-    "example benchmark example_seed count run_dir strategy model format labels ranges seed".split()
+    "example example_limit benchmark example_seed count run_dir strategy model format labels ranges seed".split()
 )
 RECIPE_OPTIONS = set(Recipe.model_fields) - {"name"} | {"recipe"}
 TRAIN_OPTIONS = {"model_selection", "device_batch_size", "nproc"}

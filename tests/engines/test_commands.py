@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from datacreate import hardware
 from datacreate.checkpoints import Checkpoint, EngineSettings, resolve, with_adapter
 from datacreate.checkpoints.checkpoint import Adapter
+from datacreate.checkpoints.presets import Preset, load_presets
 from datacreate.engines import llamacpp, local, vllm
 from datacreate.engines.factory import choose, gpu_groups
 from datacreate.engines.llamacpp import llamacpp_command
@@ -137,6 +139,55 @@ def test_flashinfer_is_used_only_with_its_precompiled_kernels(
     assert vllm_command(safetensors, EngineSettings()).environment["VLLM_USE_FLASHINFER_SAMPLER"] == "1"
     versions["flashinfer-jit-cache"] = "0.7.0.post1+cu130"
     assert "FLASHINFER_CUBINS_REPOSITORY" not in vllm_command(safetensors, EngineSettings()).environment
+
+
+@pytest.mark.usefixtures("on_a_gpu")
+@pytest.mark.parametrize(
+    ("gpus", "slots"),
+    [
+        (["NVIDIA H100 80GB HBM3, 81559"], 1024),
+        (["NVIDIA A100-SXM4-80GB, 81920"], 256),
+        (["NVIDIA H200, 143771", "NVIDIA L40S, 46068"], 256),
+        (["No devices were found"], 256),
+    ],
+)
+def test_a_gpu_gets_as_many_requests_as_vllm_processes_by_default(
+    gpus: list[str], slots: int, safetensors: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "nvidia_smi", lambda *_: "\n".join(gpus) + "\n")
+    assert vllm_command(safetensors, EngineSettings()).slots == slots
+    assert vllm_command(safetensors, EngineSettings(max_num_seqs=7)).slots == 7
+
+
+GPU_PRESETS = [
+    each for each in load_presets().values() if each.kind == "instruct" and each.sources[0].file is None
+]
+
+
+@pytest.mark.usefixtures("on_a_gpu")
+@pytest.mark.parametrize("preset", GPU_PRESETS, ids=lambda preset: preset.name)
+def test_the_command_line_of_a_preset(preset: Preset, safetensors: Checkpoint) -> None:
+    found = " ".join(vllm_command(safetensors, preset.engine).arguments[3:])
+    found = re.sub(r"^--model \S+ --served-model-name tiny --structured-outputs-config {.*} ", "", found)
+    engine = preset.engine
+    wanted = [
+        "--enable-prefix-caching --uvicorn-log-level warning --dtype auto --max-model-len 4096",
+        f"--tensor-parallel-size {engine.tensor_parallel_size}",
+        *([f"--reasoning-parser {engine.reasoning_parser}"] if engine.reasoning_parser else []),
+        "--max-num-seqs 256",
+    ]
+    assert found == " ".join(wanted)
+    # A model that can think is told not to, and the grammar would wait until it has.
+    assert bool(engine.reasoning_parser) == bool(
+        {"enable_thinking", "reasoning_effort"} & preset.chat_template.keys()
+    )
+
+
+@pytest.mark.usefixtures("on_a_gpu")
+def test_quantization_and_the_type_of_the_cache_are_passed_to_vllm(safetensors: Checkpoint) -> None:
+    command = vllm_command(safetensors, EngineSettings(quantization="fp8", kv_cache_dtype="fp8"))
+    assert "--kv-cache-dtype fp8 --quantization fp8" in " ".join(command.arguments)
+    assert (command.record["quantization"], command.record["kv_cache_dtype"]) == ("fp8", "fp8")
 
 
 def test_a_missing_vllm_is_one_line(safetensors: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:

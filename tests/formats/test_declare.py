@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,29 @@ def test_the_prompt_describes_the_fields(tmp_path: Path) -> None:
         "true, false). The subject: as in a mail. Write a real subject, body, tags and from in each, all about "
         "different things."
     )
+
+
+def test_a_question_with_fixed_labels_is_asked_for_as_a_sentence() -> None:
+    encoding = PromptEncoding(declared(inputs="question", labels="answer=yes,no"))
+    user = chat_prompt(encoding, (), 5)[1]["content"]
+    assert user == (
+        "Write a JSON array of 5 examples, each written as [answer, question]. In each, write a question as a whole "
+        "sentence that someone would ask, and whose answer is the yes or no before it, all about different things."
+    )
+    pseudo = replace(encoding, pseudo_labels=True)
+    user = chat_prompt(pseudo, (), 5)[1]["content"]
+    assert user.startswith(
+        "Write a JSON array of 5 examples, each written as [question]. Write a real question"
+    )
+    assert "Each question is one that yes or no alone answers. The answer of each is one of yes, no" in user
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("Yes.", True), ("no", True), ("Is it yes or no?", False), ("question", True)]
+)
+def test_a_label_is_no_content_of_another_field(text: str, found: bool) -> None:
+    encoding = PromptEncoding(declared(inputs="question", labels="answer=yes,no"))
+    assert encoding.has_placeholder({"question": text, "answer": "yes"}) is found
 
 
 def test_a_conversation_is_described() -> None:
