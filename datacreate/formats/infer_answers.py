@@ -10,9 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from datacreate.errors import ExampleError
-from datacreate.formats.answers import FIRST_CODES, codes, first_code, label_key
 from datacreate.formats.example import Example, FieldPath, Json, dotted, one_line, value_at
-from datacreate.formats.roles import Roles
+from datacreate.formats.roles import FIRST_CODES, Roles, codes, first_code, label_key
 from datacreate.formats.rules import find_span
 from datacreate.formats.schema_utils import Schema, with_field
 from datacreate.formats.text_normalization import words

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from datacreate.errors import ExampleError, UsageError
-from datacreate.formats.answers import FIRST_CODES, codes
 from datacreate.formats.example import (
     Example,
     FieldPath,
@@ -17,9 +16,9 @@ from datacreate.formats.example import (
     value_at,
 )
 from datacreate.formats.infer_answers import OPTIONS_NAMES
-from datacreate.formats.layouts import as_messages
 from datacreate.formats.options import FormatOptions, named_field
-from datacreate.formats.roles import Roles
+from datacreate.formats.roles import FIRST_CODES, Roles, codes
+from datacreate.formats.rules import as_messages
 from datacreate.formats.schema_utils import Schema, fixed_labels
 
 _CHAT_ROLES = ("system", "user", "assistant", "human", "gpt")

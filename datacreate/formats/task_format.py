@@ -27,7 +27,6 @@ import jsonschema
 from jsonschema.validators import extend
 
 from datacreate.errors import ExampleError, FormatError, UsageError
-from datacreate.formats.answers import Answers, codes, first_code
 from datacreate.formats.example import (
     Example,
     FieldPath,
@@ -40,14 +39,16 @@ from datacreate.formats.example import (
     values_in,
 )
 from datacreate.formats.infer_checks import check_alike
-from datacreate.formats.layouts import (
+from datacreate.formats.roles import LISTS, ROLES_SCHEMA, Answers, Roles, codes, first_code
+from datacreate.formats.rules import (
+    ROLES_OF_RULE,
+    Rule,
     call_schema,
     prompt_texts,
+    rule_holds,
     turns_schema,
     with_turns,
 )
-from datacreate.formats.roles import LISTS, ROLES_SCHEMA, Roles
-from datacreate.formats.rules import ROLES_OF_RULE, Rule, rule_holds
 from datacreate.formats.schema_keywords import FORMAT_CHECKER, describe_error, resolve
 from datacreate.formats.schema_utils import (
     Schema,
