@@ -17,6 +17,7 @@ from datacreate.filters.base import Filter
 from datacreate.formats.example import Example, Json, value_at
 from datacreate.formats.validate import Candidate, Reason, Reject, answer_repeats_input, shorten
 from datacreate.plan import RunPlan
+from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit
 from datacreate.runs.summary import RunStats
 from datacreate.selection.passed_vectors import PassedVectors
@@ -198,6 +199,16 @@ class Acceptance:
             self._add(candidate, Origin.of(commit))
         for values in commit.waiting:
             self._add_to_filters(Candidate.of(values, self._format), commit.request)
+
+    def review(self, decision: Decision) -> None:
+        """Apply a decision of a reviewer. The filters keep the text of a rejected row: it must not come back."""
+        if decision.removed:
+            self.attributes.remove(decision.attributes)
+            if self.quotas:
+                self.quotas.remove(value_at(decision.removed, self._format.roles.answer))
+        if decision.added:
+            origin = Origin(decision.request, attributes=decision.attributes)
+            self._add(Candidate.of(decision.added, self._format), origin)
 
     def find_reject(self, candidate: Candidate, origin: Origin, accepted: int = 0) -> Reject | None:
         """The first reason to reject a valid example, before verification; None if there is none.

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from datacreate.checkpoints import Checkpoint
+from datacreate.corpus import about_passages
 from datacreate.corpus.passages import Passages, open_corpus
 from datacreate.decontamination import held_out_sets, with_names
 from datacreate.engines.addresses import Addresses
@@ -23,7 +24,6 @@ from datacreate.filters.base import HeldOutSet
 from datacreate.formats.declare import most_tokens
 from datacreate.formats.example import Example, dotted
 from datacreate.formats.infer import InferredFormat
-from datacreate.formats.schema_utils import schema_at
 from datacreate.formats.serialization import PromptEncoding
 from datacreate.formats.task_format import TaskFormat
 from datacreate.prompts.generation import Directions, chat_prompt
@@ -164,11 +164,11 @@ def read_inputs(config: CreateConfig, directory: RunDirectory) -> RunInputs:
 
 def _with_corpus(inferred: InferredFormat, passages: Passages) -> InferredFormat:
     """The format for examples about passages: they are its contexts, or source material without a context."""
-    context = inferred.format.passage_field
-    is_given = bool(context) and schema_at(inferred.format.schema, context or ()).get("type") == "string"
-    use = f"as the {dotted(context)} of each example" if context and is_given else "as source material"
+    format = about_passages(inferred.format)
+    context = dotted(format.passage_field or ())
+    use = f"as the {context} of each example" if format.context_is_given else "as source material"
     notes = (*inferred.notes, *passages.notes, f"{passages}; {use}")
-    return replace(inferred, format=replace(inferred.format, context_is_given=is_given), notes=notes)
+    return replace(inferred, format=format, notes=notes)
 
 
 def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engines: Engines) -> RunPlan:

@@ -81,7 +81,7 @@ class Verifier(Filter):
             for id, found in zip(questions, scores, strict=True)
         }
 
-    def match(self, candidate: Candidate) -> str | None:
+    def match(self, candidate: Candidate, ignore: int | None = None) -> str | None:
         scores = self._scores.get(candidate.example.id)
         if scores is None:
             return NO_SCORES
