@@ -15,7 +15,14 @@ from typing import Self
 
 from datacreate.filters.base import Filter
 from datacreate.formats.example import Example, Json, value_at
-from datacreate.formats.validate import Candidate, Reason, Reject, answer_repeats_input, shorten
+from datacreate.formats.validate import (
+    Candidate,
+    Reason,
+    Reject,
+    answer_repeats_input,
+    copies_passage,
+    shorten,
+)
 from datacreate.plan import RunPlan
 from datacreate.runs.decisions import Decision
 from datacreate.runs.log import Commit
@@ -62,6 +69,7 @@ class Acceptance:
         roots = [Candidate.of(root.values, self._format) for root in plan.roots]
         self._root_keys = {root.key for root in roots}
         self._answer_may_repeat_input = any(answer_repeats_input(root, self._format) for root in roots)
+        self._input_may_copy_passage = any(map(copies_passage, roots))
         self._waiting: deque[Commit] = deque()  # with examples that wait for the label-noise check
         self.passed = 0  # examples that passed the filters, waiting ones included
         self.quotas: Quotas | None = None
@@ -219,6 +227,8 @@ class Acceptance:
             return _reject(Reason.COPIED_EXAMPLE, candidate)
         if not self._answer_may_repeat_input and answer_repeats_input(candidate, self._format):
             return _reject(Reason.ANSWER_REPEATS_INPUT, candidate)
+        if not self._input_may_copy_passage and copies_passage(candidate):
+            return _reject(Reason.COPIED_EXAMPLE, candidate, "a part of the passage")
         if reject := self._match_filters(candidate):
             return reject
         if self._stats.accepted + accepted >= self._count:

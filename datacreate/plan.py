@@ -48,9 +48,6 @@ from datacreate.verification.scoring import VerifyMode
 DEFAULT_NUM_EXAMPLES = 5
 """Examples per request, as in the paper; fewer if they do not fit the context length."""
 
-SPARE_PASSAGES = 1.25
-"""Without --num-examples, so many times the passages that the count needs are used, as some give no valid example."""
-
 MIN_GENERATIONS = 10
 """Requests in each chain, if all examples are accepted: with fewer, most examples are children of the root."""
 
@@ -185,7 +182,8 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
     longest = {name: max(values.values(), key=len) for name, values in texts.items()}
     passage = passages.longest if passages else None
     directions = Directions(config.instruction, attributes=longest, passage=passage)
-    most = config.num_examples or _default_num_examples(config.count, passages)
+    few = passages.examples_per_request(config.count) if passages else DEFAULT_NUM_EXAMPLES
+    most = config.num_examples or min(few, DEFAULT_NUM_EXAMPLES)
     number = stored.num_examples if stored else None
     number = number or min(
         _fit_context(
@@ -227,13 +225,6 @@ def make_plan(config: CreateConfig, inputs: RunInputs, models: RunModels, engine
     )
     notes = (*inputs.inferred.notes, *_warnings(spec, config.count))
     return RunPlan(roots, encoding, strategy, samplings, spec, notes, passages)
-
-
-def _default_num_examples(count: int, passages: Passages | None) -> int:
-    """Fewer than `DEFAULT_NUM_EXAMPLES` if the examples would be about a part of the passages only."""
-    if passages is None:
-        return DEFAULT_NUM_EXAMPLES
-    return min(DEFAULT_NUM_EXAMPLES, math.ceil(SPARE_PASSAGES * count / len(passages)))
 
 
 def _warnings(spec: RunSpec, count: int) -> Iterator[str]:

@@ -60,10 +60,11 @@ def chat_prompt(
         return _paper_prompt(examples[-1], count)
     is_given, passage = encoding.format.context_is_given, directions.passage
     listed = "; ".join(f"{name}: {value}" for name, value in directions.attributes.items())
-    text = _text(passage, "another" if is_given and shown else "a") if passage else ""
+    which = f"text {len(shown) + 1}" if is_given and shown else "this text"
+    text = f"{which.removeprefix('this ').capitalize()}:\n{passage}\n\n" if passage else ""
     if shown:
         number = "one example" if len(examples) == 1 else f"{len(examples)} examples"
-        topics = "about this text" if passage else "" if listed else "about other topics"
+        topics = f"about {which}" if passage else "" if listed else "about other topics"
         different = f"but with {listed}, and all different" if listed else ""
         start = (
             f"{_contexts(encoding.format, [*shown[1:], shown[0]]) if is_given else ''}"
@@ -72,7 +73,7 @@ def chat_prompt(
             f"{', '.join(filter(None, (topics, different)))}."
         )
     else:
-        about = " about this text" if passage else ""
+        about = f" about {which}" if passage else ""
         different = "all different" if passage or listed else "all about different things"
         start = (
             f"{text}Write a JSON array of {count} examples{about}, each written as "
@@ -84,7 +85,7 @@ def chat_prompt(
     user = (
         f"{start}{options}{fixed}"
         f"{_label_ratio_sentence(encoding, directions.label_ratio)}"
-        f"{_layout_sentence(encoding.format, shown)}{_span_sentence(encoding.format)}"
+        f"{_layout_sentence(encoding.format, shown)}{_span_sentence(encoding.format, which)}"
     )
     system = "\n\n".join(filter(None, (_SYSTEM, directions.instruction)))
     return [{"role": "system", "content": system}, {"role": "user", "content": user}]
@@ -99,18 +100,11 @@ def merge_system_message(messages: Sequence[Mapping[str, str]]) -> list[Message]
     return [merged, *(dict(message) for message in rest)]
 
 
-def _text(passage: str, article: str) -> str:
-    """A passage, or the context of a shown example if contexts are given: they are no part of what is written."""
-    return f"This is {article} text:\n{passage}\n\n"
-
-
 def _contexts(format: TaskFormat, shown: Sequence[Example]) -> str:
-    """The contexts of the shown examples, in their order."""
+    """The given contexts of the shown examples, in their order: they are no part of what is written."""
     contexts = [str(value_at(each.values, format.roles.context)) for each in shown]
-    if len(contexts) == 1:
-        return _text(contexts[0], "a")
-    listed = "\n\n".join(f"Text {number}:\n{context}" for number, context in enumerate(contexts, 1))
-    return f"{listed}\n\nThe examples below are about these texts, in this order. "
+    texts = "".join(f"Text {number}:\n{context}\n\n" for number, context in enumerate(contexts, 1))
+    return texts if len(shown) == 1 else f"{texts}The examples below are about these texts, in this order. "
 
 
 def _layout_sentence(format: TaskFormat, shown: Sequence[Example]) -> str:
@@ -157,12 +151,10 @@ def _answered_question(encoding: PromptEncoding) -> str | None:
     return question[0] if question and is_written else None
 
 
-def _span_sentence(format: TaskFormat) -> str:
+def _span_sentence(format: TaskFormat, which: str) -> str:
     """Where a passage is given, what one example does not show: that the answer is a part of it."""
     is_span = format.context_is_given and Rule.ANSWER_IN_CONTEXT in format.rules
-    return (
-        f" Each {dotted(format.roles.answer or ())} is a few words copied from this text." if is_span else ""
-    )
+    return f" Each {dotted(format.roles.answer or ())} is a few words copied from {which}." if is_span else ""
 
 
 def _label_ratio_sentence(encoding: PromptEncoding, label_ratio: Mapping[str, float] | None) -> str:

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from datacreate.checkpoints import resolve
-from datacreate.corpus import about_passages
 from datacreate.errors import DatacreateError, UsageError
 from datacreate.filters.base import Filter, FilterInputs
 from datacreate.filters.registry import make_filters
@@ -116,8 +115,6 @@ class ReviewSession:
         self.directory = directory
         self.config = directory.read_config()
         self.format = self.config.format
-        if self.config.spec.corpus:
-            self.format = about_passages(self.format)
         self._lock = lock
         self._embedder = embedder
         self.rows: list[ReviewRow] = []  # in order of their numbers, from 1

@@ -18,7 +18,7 @@ from datacreate.formats.text_normalization import words
 from datacreate.messages import did_you_mean
 from datacreate.settings import FrozenModel, SettingsError, check_shares
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # jsonschema, which they import, would make `--help` slow
     from datacreate.formats.task_format import TaskFormat
     from datacreate.formats.validate import Candidate, Reject
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from datacreate.corpus import CorpusUse
+from datacreate.corpus import CorpusUse, about_passages
 from datacreate.errors import LogDamaged, RunError, RunMismatch, UsageError
 from datacreate.files import TEMPORARY, replace_file, replaced, storage_error, sync
 from datacreate.filters.registry import filter_report
@@ -72,7 +72,8 @@ class RunConfig(Settings):
     def format(self) -> TaskFormat:
         """The format of the run's examples."""
         document = self.spec.format
-        return read_format(document, str(document.get("title", "format")))
+        format = read_format(document, str(document.get("title", "format")))
+        return about_passages(format) if self.spec.corpus else format
 
 
 ComputeMetrics = Callable[["RunDirectory"], dict[str, Any]]
