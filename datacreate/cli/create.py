@@ -14,7 +14,6 @@ from datacreate.errors import DatacreateError, UsageError
 from datacreate.files import replace_file
 from datacreate.messages import visible_json
 from datacreate.runs.config import CreateConfig
-from datacreate.runs.log import example_line
 
 
 @command()
@@ -37,8 +36,8 @@ def create(settings: dict[str, Any], dry_run: bool, as_json: bool) -> None:
     datacreate create --benchmark csqa --count train
     datacreate create --instruction @task.txt --inputs subject,body --labels topic=bug,billing,other --count 100
     """
-    from datacreate.cli.progress import CreationProgress
     from datacreate.cli.show import print_samples, print_summary
+    from datacreate.cli.terminal import CreationProgress
     from datacreate.create import create as create_
     from datacreate.dataset_metrics import DatasetMetrics
     from datacreate.runs.directory import RunDirectory
@@ -82,10 +81,11 @@ def _dry_run(config: CreateConfig, as_json: bool) -> None:
 @json_option("Print the examples as JSON lines.")
 def preview(count: int, save_examples: Path | None, settings: dict[str, Any], as_json: bool) -> None:
     """Show a few examples as `create` would make them; write nothing else than --save-examples."""
-    from datacreate.cli.progress import CreationProgress
     from datacreate.cli.show import print_samples
+    from datacreate.cli.terminal import CreationProgress
     from datacreate.create import create as create_
     from datacreate.runs.directory import RunDirectory
+    from datacreate.runs.log import example_line
 
     if save_examples is not None:
         _check_new_file(save_examples)
